@@ -1,0 +1,52 @@
+# Everything happens inside this folder: the environment, Jupyter's settings, the outputs.
+# Tools are called as "python -m": paths with spaces work, and nothing depends on PATH.
+PYTHON ?= python3
+RUN := .venv/bin/python
+export JUPYTER_CONFIG_DIR := $(CURDIR)/.venv/jupyter/config
+export JUPYTER_DATA_DIR := $(CURDIR)/.venv/jupyter/data
+export JUPYTER_RUNTIME_DIR := $(CURDIR)/.venv/jupyter/runtime
+export IPYTHONDIR := $(CURDIR)/.venv/ipython
+export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
+PORT ?= 8888
+
+.PHONY: lab test course notebooks weights benchmarks setup clean help
+help:
+	@echo "make lab        set up and open the course in JupyterLab"
+	@echo "make test       set up and run all tests"
+	@echo "make course     execute every notebook; HTML, minutes and memory in build/course"
+	@echo "make notebooks  regenerate learner and solution notebooks from notebooks/sources"
+	@echo "make benchmarks measure what the README promises"
+	@echo "make weights    retrain what is shipped (an hour on two cores)"
+	@echo "make clean      remove the environment and all outputs"
+
+setup: .venv/installed
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'cfxnb needs Python 3.11 or newer; try: make PYTHON=python3.12 ...'"
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch .venv/installed
+
+lab: setup
+	$(RUN) -m jupyterlab --port=$(PORT) --notebook-dir=notebooks $(LAB_OPTIONS) 00_welcome.ipynb
+
+test: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest $(PYTEST_OPTIONS)
+
+course: setup
+	$(RUN) -m cfxnb.build course
+
+notebooks: setup
+	$(RUN) -m cfxnb.build notebooks
+
+benchmarks: setup
+	$(RUN) -m benchmarks.digits
+
+weights: setup
+	$(RUN) -m cfxnb.train
+
+clean:
+	rm -rf .venv build runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,10 @@
+"""Checks of the exercises, one module a notebook: ``cfx.checks.nb01.scale_codes(answer)``.
+
+A check says what property failed, the likely cause and where to look next; it doesn't stop a
+"Run All". With the environment variable ``CFXNB_STRICT=1`` a failed check raises instead.
+"""
+
+from cfxnb.checks import nb00, nb01, nb02, nb03
+from cfxnb.checks.core import Result
+
+__all__ = ["Result", "nb00", "nb01", "nb02", "nb03"]

@@ -1,0 +1,134 @@
+"""Classifiers: any torch module as a callable Images -> logits (b, k), k >= 2."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cfxnb import validate
+from cfxnb.types import Classifier
+
+
+class Wrapped:
+    """A torch module that takes images in [0, 1] and gives logits (b, k); made by ``wrap``."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        mean: Tensor | None,
+        std: Tensor | None,
+        size: tuple[int, int] | None,
+        labels: tuple[str, ...] | None,
+    ) -> None:
+        self.module = module
+        self.mean = mean
+        self.std = std
+        self.size = size
+        self.labels = labels
+
+    @property
+    def device(self) -> torch.device:
+        first = next(self.module.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        x = images.to(self.device)
+        if self.size is not None and x.shape[-2:] != self.size:
+            x = F.interpolate(x, size=self.size, mode="bilinear", antialias=True)
+        if self.mean is not None:
+            x = x - self.mean.to(x)
+        if self.std is not None:
+            x = x / self.std.to(x)
+        out = self.module(x)
+        out = getattr(out, "logits", out)  # transformers return an object with .logits
+        if isinstance(out, Tensor) and (out.ndim == 1 or (out.ndim == 2 and out.shape[1] == 1)):
+            out = two_class(out)
+        return validate.logits(out, len(images), "module").to(images.device)
+
+    def __repr__(self) -> str:
+        return f"Wrapped({type(self.module).__name__}, labels={self.labels})"
+
+
+def wrap(
+    module: nn.Module,
+    *,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    size: int | tuple[int, int] | None = None,
+    labels: Sequence[str] | None = None,
+) -> Wrapped:
+    """Make a classifier out of any torch module (timm, torchvision, transformers, your own).
+
+    Args:
+        module: images -> logits (b, k), or one logit (b,) or (b, 1), which is widened to two
+            classes. An output with a ``.logits`` attribute is unpacked.
+        mean, std: what the module's training subtracted and divided by, in units of [0, 1];
+            one number, or one a channel.
+        size: height and width that the module expects (bilinear, antialiased).
+        labels: names of the classes.
+
+    Returns:
+        A callable: float images (b, c, h, w) in [0, 1], on any device -> logits (b, k) on that
+        device. Gradients pass through. Training mode is left as it is; the methods of this
+        package switch to evaluation mode while they run.
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
+    if isinstance(size, int):
+        size = (size, size)
+    if size is not None and (len(size) != 2 or any(s < 1 for s in size)):
+        raise ValueError(f"size: expected a positive int or two of them, got {size!r}")
+    named = None if labels is None else tuple(str(label) for label in labels)
+    return Wrapped(module, _channels(mean, "mean"), _channels(std, "std"), size, named)
+
+
+def _channels(value: float | Sequence[float] | None, name: str) -> Tensor | None:
+    if value is None:
+        return None
+    tensor = torch.as_tensor(value, dtype=torch.float32).reshape(1, -1, 1, 1)
+    if not tensor.isfinite().all() or (name == "std" and (tensor <= 0).any()):
+        rule = "positive finite numbers" if name == "std" else "finite numbers"
+        raise ValueError(f"{name}: expected {rule}, got {value!r}")
+    return tensor
+
+
+def two_class(logit: Tensor) -> Tensor:
+    """One logit (b,) or (b, 1) for "class 1" as two logits (b, 2) with the same probability."""
+    positive = logit.reshape(-1)
+    return torch.stack([torch.zeros_like(positive), positive], dim=1)
+
+
+class BlackBox:
+    """Hides the gradients of a classifier and counts the images it is asked about.
+
+    Attributes:
+        queries: number of images classified so far.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = validate.function(classifier, "classifier")
+        self.queries = 0
+
+    @property
+    def module(self) -> Any:
+        """The module inside, if there is one, so that methods can leave it undisturbed."""
+        inner = self.classifier
+        return inner if isinstance(inner, nn.Module) else getattr(inner, "module", None)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        self.queries += len(images)
+        return self.classifier(images)
+
+    def __repr__(self) -> str:
+        return f"BlackBox({self.classifier!r}, queries={self.queries})"
+
+
+@torch.no_grad()
+def predict(classifier: Classifier, images: Tensor, batch: int = 512) -> Tensor:
+    """Logits (n, k) for many images, a batch at a time."""
+    images = validate.images(images)
+    chunks = images.split(validate.count(batch, "batch", 1))
+    return torch.cat([validate.logits(classifier(c), len(c)) for c in chunks])

@@ -1,0 +1,92 @@
+"""Measurable factors of a handwritten digit.
+
+Definitions follow Morpho-MNIST (Castro et al., 2019, section 3: enlarge, binarise, skeletonise,
+measure), re-derived here. All lengths are in pixels of the original image.
+"""
+
+import numpy as np
+import pandas as pd
+import torch.nn.functional as F
+from scipy import ndimage
+from skimage.morphology import skeletonize
+from torch import Tensor
+
+ZOOM = 4  # the strokes are two or three pixels wide: measure them on a finer grid
+SMALLEST_LOOP = 1.0  # pixels^2; smaller holes are gaps in a rough stroke
+COLUMNS = {
+    "area": "area of the stroke, pixels^2",
+    "length": "length of the skeleton, pixels",
+    "thickness": "twice the mean distance of the skeleton from the border, pixels",
+    "slant": "angle of the vertical axis, degrees; positive leans to the right",
+    "width": "horizontal extent after the slant is undone, pixels",
+    "height": "vertical extent, pixels",
+    "loops": "closed loops: holes of at least one pixel",
+}
+
+
+def measure(images: Tensor) -> pd.DataFrame:
+    """Measure each digit.
+
+    Args:
+        images: float32 in [0, 1], shape (n, 1, h, w), bright on dark.
+
+    Returns:
+        DataFrame with the columns of ``COLUMNS``. An image with no pixel above half its maximum
+        brightness, or darker than 0.1 throughout, has no stroke: its row is NaN.
+
+    Raises:
+        ValueError: if the shape is another.
+    """
+    if images.ndim != 4 or images.shape[1] != 1:
+        raise ValueError(f"images: expected shape (n, 1, h, w), got {tuple(images.shape)}")
+    rows = []
+    for chunk in images.detach().cpu().float().split(256):
+        fine = F.interpolate(chunk, scale_factor=ZOOM, mode="bicubic", align_corners=False)
+        rows += [_measure_one(picture) for picture in fine[:, 0].clamp(0, 1).numpy()]
+    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=np.float64)
+
+
+def _measure_one(picture: np.ndarray) -> tuple[float, ...]:
+    if picture.max() < 0.1:
+        return (np.nan,) * len(COLUMNS)
+    ink = picture >= picture.max() / 2
+    skeleton = skeletonize(ink)
+    depth = ndimage.distance_transform_edt(ink)
+    slant, width, height = _frame(ink)
+    return (
+        ink.sum() / ZOOM**2,
+        _curve_length(skeleton) / ZOOM,
+        2 * depth[skeleton].mean() / ZOOM,
+        slant,
+        width / ZOOM,
+        height / ZOOM,
+        float(_count_loops(ink)),
+    )
+
+
+def _curve_length(skeleton: np.ndarray) -> float:
+    """Straight steps count 1, diagonal steps sqrt(2); a corner is not cut twice."""
+    s = np.pad(skeleton, 1)
+    straight = (s[1:] & s[:-1]).sum() + (s[:, 1:] & s[:, :-1]).sum()
+    falling = s[1:, 1:] & s[:-1, :-1] & ~s[1:, :-1] & ~s[:-1, 1:]
+    rising = s[1:, :-1] & s[:-1, 1:] & ~s[1:, 1:] & ~s[:-1, :-1]
+    return float(straight + np.sqrt(2) * (falling.sum() + rising.sum()))
+
+
+def _frame(ink: np.ndarray) -> tuple[float, float, float]:
+    """Slant in degrees, and the extents of the bounding parallelogram with that slant."""
+    y, x = np.nonzero(ink)
+    dy, dx = y - y.mean(), x - x.mean()
+    shear = (dx * dy).mean() / max((dy**2).mean(), 1e-12)
+    upright = dx - shear * dy
+    # Rows count downwards: a stroke that leans to the right has x falling as y grows.
+    return float(np.degrees(np.arctan(-shear))), np.ptp(upright) + 1.0, np.ptp(dy) + 1.0
+
+
+def _count_loops(ink: np.ndarray) -> int:
+    """Holes: components of the background (4-connected) that do not touch the outside."""
+    components, _ = ndimage.label(~np.pad(ink, 1))
+    sizes = np.bincount(components.ravel())[1:]
+    outside = components[0, 0] - 1
+    sizes[outside] = 0
+    return int((sizes >= SMALLEST_LOOP * ZOOM**2).sum())

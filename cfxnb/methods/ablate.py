@@ -1,0 +1,105 @@
+"""The test of a description: does the classifier care about what was described?"""
+
+import pandas as pd
+import torch
+from torch import Generator, Tensor
+
+from cfxnb.methods.descriptors import Descriptors
+from cfxnb.methods.search import is_predicted, log_odds
+from cfxnb.results import Counterfactuals
+from cfxnb.tensors import undisturbed
+from cfxnb.types import Classifier, LatentSpace
+
+
+def ablate(
+    space: LatentSpace,
+    classifier: Classifier,
+    counterfactuals: Counterfactuals,
+    descriptors: Descriptors,
+    groups: tuple[tuple[str, ...], ...],
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Remove a component of each change, or apply it alone, and ask the classifier.
+
+    The change of the code, in units of the spread, is split into its projection on the span of
+    a group's weights, and the rest.
+
+    Args:
+        counterfactuals: with codes; all rows are used.
+        groups: descriptors taken together, by name.
+        seed: of the random direction.
+
+    Returns:
+        One row a group, and for comparison ``all described``, ``the rest`` (what no descriptor
+        spans) and ``a random direction`` (chance level). Columns:
+
+        - ``share``: of the squared change that lies in the component,
+        - ``flips without``: share of images still seen as the target when it is removed (low:
+          the component was necessary), ``flips alone``: when only it is applied (high: it was
+          sufficient),
+        - ``log odds without``, ``log odds alone``: mean change of the target's log odds that
+          remains, from the reconstruction on.
+    """
+    if counterfactuals.code is None or counterfactuals.start is None:
+        raise TypeError("counterfactuals: expected a result with codes, as latent_attack returns")
+    start, code = counterfactuals.start, counterfactuals.code
+    target = counterfactuals.target
+    scale = space.spread.to(start.z)
+    change = (code.z - start.z) / scale
+
+    def outcome(part: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether the target is seen, and its log odds, after only ``part`` of the change."""
+        codes = start.at(start.z + scale * part)
+        chunks = torch.arange(len(codes)).split(256)
+        logits = torch.cat([classifier(space.decode(codes[rows])) for rows in chunks])
+        return is_predicted(logits, target).double(), log_odds(logits, target)
+
+    with undisturbed(space, classifier), torch.no_grad():
+        floor = outcome(torch.zeros_like(change))[1]
+        rows = {}
+        for name, basis in _components(descriptors, groups, seed).items():
+            inside = _project(change, basis.to(change))
+            part = change - inside if name == "the rest" else inside
+            without, without_odds = outcome(change - part)
+            alone, alone_odds = outcome(part)
+            rows[name] = {
+                "share": _share(part, change),
+                "flips without": float(without.mean()),
+                "flips alone": float(alone.mean()),
+                "log odds without": float((without_odds - floor).mean()),
+                "log odds alone": float((alone_odds - floor).mean()),
+            }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _components(
+    descriptors: Descriptors, groups: tuple[tuple[str, ...], ...], seed: int
+) -> dict[str, Tensor]:
+    index = {name: i for i, name in enumerate(descriptors.names)}
+    weights = {" + ".join(g): descriptors.weights[[index[n] for n in g]] for g in groups}
+    everything = torch.cat(list(weights.values()))
+    generator = Generator().manual_seed(seed)
+    chance = torch.randn(1, everything.shape[1], generator=generator)
+    named = weights | {
+        "all described": everything,
+        "the rest": everything,
+        "a random direction": chance,
+    }
+    return {name: span(w) for name, w in named.items()}
+
+
+def span(vectors: Tensor) -> Tensor:
+    """Orthonormal rows that span the rows of ``vectors``."""
+    _, size, right = torch.linalg.svd(vectors, full_matrices=False)
+    return right[size > 1e-6 * size.max()]
+
+
+def _project(change: Tensor, basis: Tensor) -> Tensor:
+    flat = change.flatten(1)
+    return (flat @ basis.T @ basis).view_as(change)
+
+
+def _share(part: Tensor, change: Tensor) -> float:
+    squares = part.flatten(1).square().sum(1) / change.flatten(1).square().sum(1).clamp_min(1e-12)
+    return float(squares.mean())

@@ -1,0 +1,106 @@
+"""What every counterfactual is to be compared with: chance, and doing nothing."""
+
+import time
+
+import torch
+from torch import Tensor
+
+from cfxnb import validate
+from cfxnb.methods.search import fingerprint, finish, is_predicted, statuses, tasks
+from cfxnb.results import Counterfactuals
+from cfxnb.tensors import noise_like, norms, per_sample, undisturbed, unit
+from cfxnb.types import Classifier, LatentSpace
+
+
+def reconstruct(
+    space: LatentSpace,
+    classifier: Classifier,
+    images: Tensor,
+    target: int | Tensor,
+    *,
+    batch: int = 256,
+) -> Counterfactuals:
+    """Encode and decode, change nothing: the floor of every distance.
+
+    Nothing can be ``flipped`` here; ``reconstruction_flips`` counts the decisions that the
+    space changes by itself.
+    """
+    began = time.perf_counter()
+    validate.space(space)
+    parts = []
+    with undisturbed(space, classifier), torch.no_grad():
+        for task in tasks(classifier, images, target, batch):
+            start = space.encode(task.images)
+            image = space.decode(start)
+            after = classifier(image)
+            ones = torch.ones(len(image), dtype=torch.int64)
+            none = torch.zeros_like(task.target, dtype=torch.bool)
+            parts.append(
+                Counterfactuals(
+                    original=task.images,
+                    image=image,
+                    reconstruction=image,
+                    before=task.before,
+                    after=after,
+                    target=task.target,
+                    status=statuses(task, none, reconstruction=after),
+                    start=start,
+                    code=start,
+                    cost={"generator": ones, "classifier": 2 * ones},
+                )
+            )
+    weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
+    return finish(parts, began, method="reconstruct", weights=weights)
+
+
+def random_change(
+    space: LatentSpace,
+    classifier: Classifier,
+    like: Counterfactuals,
+    *,
+    batch: int = 256,
+    seed: int = 0,
+) -> Counterfactuals:
+    """Chance level: a random direction, as long as the change that ``like`` made to each image.
+
+    Args:
+        like: a result with codes; its originals, targets and code distances (in units of
+            ``space.spread``) are taken over.
+        seed: of the directions, drawn per sample from (seed, row).
+
+    Returns:
+        Counterfactuals in which ``flipped`` means that the target became the prediction.
+    """
+    began = time.perf_counter()
+    validate.space(space)
+    if not isinstance(like, Counterfactuals) or like.code is None or like.start is None:
+        raise TypeError("like: expected Counterfactuals with codes, as latent_attack returns")
+    change = (like.code.z - like.start.z) / space.spread.to(like.code.z)
+    heading = unit(noise_like(change, validate.count(seed, "seed")))
+    moved = like.start.z + space.spread.to(change) * heading * per_sample(norms(change), change)
+    parts = []
+    with undisturbed(space, classifier), torch.no_grad():
+        for task in tasks(classifier, like.original, like.target, batch):
+            start = like.start[task.rows]
+            code = start.at(moved[task.rows])
+            image = space.decode(code)
+            after = classifier(image)
+            reconstruction = classifier(like.reconstruction[task.rows])
+            ones = torch.ones(len(image), dtype=torch.int64)
+            hit = is_predicted(after, task.target)
+            parts.append(
+                Counterfactuals(
+                    original=task.images,
+                    image=image,
+                    reconstruction=like.reconstruction[task.rows],
+                    before=task.before,
+                    after=after,
+                    target=task.target,
+                    status=statuses(task, hit, reconstruction=reconstruction),
+                    start=start,
+                    code=code,
+                    cost={"generator": ones, "classifier": 3 * ones},
+                )
+            )
+    weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
+    return finish(parts, began, method="random_change", seed=seed, weights=weights)

@@ -1,0 +1,169 @@
+"""Descriptors: one regularised regression each, from codes to a named property."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from cfxnb import validate
+from cfxnb.tensors import undisturbed
+from cfxnb.types import LatentSpace
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Descriptors:
+    """Linear readers of named properties, on codes measured in units of their spread.
+
+    Attributes:
+        names: the properties, (d,).
+        weights, bias: log odds of property j at code z are
+            ``weights[j] @ ((z - center) / spread) + bias[j]``; (d, dims) and (d,).
+        center, spread: of the space.
+        quality: one row a property: ``AUC`` on images held out with its 95 % interval
+            (``low``, ``high``), ``calibration error``, ``cut`` (a measured property is read as
+            "above ``cut``"), and ``readable``.
+        correlation: of the readings on real codes, (d, d).
+    """
+
+    names: tuple[str, ...]
+    weights: Tensor
+    bias: Tensor
+    center: Tensor
+    spread: Tensor
+    quality: pd.DataFrame
+    correlation: pd.DataFrame
+
+    def read(self, z: Tensor) -> Tensor:
+        """Log odds of each property, (n, d)."""
+        return self.scaled(z - self.center.to(z)) @ self.weights.to(z).T + self.bias.to(z)
+
+    def scaled(self, change: Tensor) -> Tensor:
+        """A difference of codes in units of the spread, flattened to (n, dims)."""
+        return (change / self.spread.to(change)).flatten(1)
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        return tuple(self.quality.index[self.quality["readable"]])
+
+
+def fit_descriptors(
+    space: LatentSpace,
+    images: Tensor,
+    factors: pd.DataFrame,
+    *,
+    penalty: float = 1.0,
+    holdout: float = 0.3,
+    least_auc: float = 0.75,
+    batch: int = 512,
+    seed: int = 0,
+) -> Descriptors:
+    """Learn to read properties off codes (arXiv 2504.15479: L2 logistic regression each).
+
+    A column with more than two values is read as "above its median", so that all scores are log
+    odds and can be compared. Part of the images is held out: a property whose AUC there, at the
+    lower end of its interval, is below ``least_auc`` can't be read from the code. It is marked
+    unreadable and gets no score later.
+
+    Args:
+        space: whose codes are read.
+        images: (n, c, h, w) in [0, 1].
+        factors: one row an image, numeric columns; rows with NaN are left out for that column.
+        penalty: strength of the L2 penalty on the weights.
+        holdout: share of images held out, in (0, 1).
+        least_auc: in [0.5, 1].
+        seed: of the split and of the interval's bootstrap.
+
+    Raises:
+        ValueError: if lengths differ or a column is constant, naming it.
+    """
+    validate.space(space)
+    images = validate.images(images)
+    if not isinstance(factors, pd.DataFrame) or len(factors) != len(images):
+        got = f"{len(factors)} rows" if hasattr(factors, "__len__") else type(factors).__name__
+        raise ValueError(f"factors: expected a DataFrame with {len(images)} rows, got {got}")
+    validate.number(penalty, "penalty", 0.0, open_low=True)
+    validate.number(holdout, "holdout", 0.05, 0.95)
+    validate.number(least_auc, "least_auc", 0.5, 1.0)
+    with undisturbed(space), torch.no_grad():
+        z = torch.cat([space.encode(chunk).z for chunk in images.split(batch)])
+    center, spread = space.center.to(z), space.spread.to(z)
+    u = ((z - center) / spread).flatten(1).double().cpu().numpy()
+    rng = np.random.default_rng(validate.count(seed, "seed"))
+    order = rng.permutation(len(u))
+    kept_out = np.zeros(len(u), bool)
+    kept_out[order[: round(holdout * len(u))]] = True
+
+    weights, biases, rows = [], [], {}
+    for name, column in factors.items():
+        values = column.to_numpy(float)
+        cut = _cut(values, str(name))
+        present, truth = np.isfinite(values), values > cut
+        train, test = present & ~kept_out, present & kept_out
+        if len(set(truth[train])) < 2 or len(set(truth[test])) < 2:
+            raise ValueError(f"factors: column {name!r} has only one value among its images")
+        model = LogisticRegression(C=1 / penalty, max_iter=1000).fit(u[train], truth[train])
+        score = model.decision_function(u[test])
+        auc, low, high = _auc_interval(truth[test], score, rng)
+        rows[str(name)] = {
+            "AUC": auc,
+            "low": low,
+            "high": high,
+            "calibration error": _calibration_error(truth[test], score),
+            "cut": cut,
+            "readable": low >= least_auc,
+        }
+        weights.append(model.coef_[0])
+        biases.append(float(model.intercept_[0]))
+    w = np.stack(weights)
+    names = list(rows)
+    correlation = np.atleast_2d(np.corrcoef(w @ u.T))
+    return Descriptors(
+        names=tuple(names),
+        weights=torch.tensor(w, dtype=torch.float32),
+        bias=torch.tensor(biases),
+        center=center.cpu(),
+        spread=spread.cpu(),
+        quality=pd.DataFrame.from_dict(rows, orient="index"),
+        correlation=pd.DataFrame(correlation, index=names, columns=names),
+    )
+
+
+def _cut(values: np.ndarray, name: str) -> float:
+    """Between the two values of a binary column; else the split nearest to half and half."""
+    known = np.unique(values[np.isfinite(values)])
+    if len(known) < 2:
+        raise ValueError(f"factors: column {name!r} is constant")
+    if len(known) == 2:
+        return float(known.mean())
+    median = float(np.nanmedian(values))
+    below = known[known < median].max(initial=known[0])
+    shares = {cut: np.nanmean(values[np.isfinite(values)] > cut) for cut in (below, median)}
+    return float(min(shares, key=lambda cut: abs(shares[cut] - 0.5)))
+
+
+def _auc_interval(
+    truth: np.ndarray, score: np.ndarray, rng: np.random.Generator, repeats: int = 200
+) -> tuple[float, float, float]:
+    draws = []
+    for _ in range(repeats):
+        rows = rng.integers(0, len(truth), len(truth))
+        if len(set(truth[rows])) == 2:
+            draws.append(roc_auc_score(truth[rows], score[rows]))
+    low, high = np.quantile(draws, [0.025, 0.975]) if draws else (np.nan, np.nan)
+    return float(roc_auc_score(truth, score)), float(low), float(high)
+
+
+def _calibration_error(truth: np.ndarray, score: np.ndarray, bins: int = 10) -> float:
+    """Mean distance of stated probability and observed frequency over ``bins`` equal bins."""
+    p = 1 / (1 + np.exp(-score))
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    gaps = [
+        abs(p[place == b].mean() - truth[place == b].mean()) * (place == b).mean()
+        for b in range(bins)
+        if (place == b).any()
+    ]
+    return float(sum(gaps))

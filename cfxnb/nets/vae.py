@@ -1,0 +1,68 @@
+"""A small convolutional variational autoencoder (Kingma & Welling, 2014)."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+def _block(inside: int, outside: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inside, outside, 3, padding=1),
+        nn.BatchNorm2d(outside),
+        nn.SiLU(),
+    ]
+
+
+class ConvVAE(nn.Module):
+    """Images (b, channels, size, size) in [0, 1] <-> codes (b, dims).
+
+    The picture is folded to half its size (2x2 pixels become channels) before the first
+    convolution and unfolded after the last: most of the cost of a small net is at full size.
+    """
+
+    def __init__(
+        self,
+        dims: int = 16,
+        channels: int = 1,
+        size: int = 32,
+        widths: tuple[int, ...] = (32, 64, 128),
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        self.channels = channels
+        self.size = size
+        small = size // 2 ** len(widths)
+        top = widths[-1]
+
+        down: list[nn.Module] = [nn.PixelUnshuffle(2), *_block(4 * channels, widths[0])]
+        for inside, outside in pairwise(widths):
+            down += [nn.AvgPool2d(2), *_block(inside, outside)]
+        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(top * small**2, 256), nn.SiLU())
+        self.mean = nn.Linear(256, dims)
+        self.log_variance = nn.Linear(256, dims)
+
+        up: list[nn.Module] = [
+            nn.Linear(dims, 256),
+            nn.SiLU(),
+            nn.Linear(256, top * small**2),
+            nn.SiLU(),
+            nn.Unflatten(1, (top, small, small)),
+        ]
+        for inside, outside in pairwise(widths[::-1]):
+            up += [*_block(inside, outside), nn.Upsample(scale_factor=2)]
+        up += [*_block(widths[0], widths[0]), nn.Conv2d(widths[0], 4 * channels, 3, padding=1)]
+        self.decoder = nn.Sequential(*up, nn.PixelShuffle(2))
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z | image), each (b, dims)."""
+        hidden = self.encoder(images)
+        return self.mean(hidden), self.log_variance(hidden)
+
+    def decode_logits(self, z: Tensor) -> Tensor:
+        """Logits of the pixels, (b, channels, size, size)."""
+        return self.decoder(z)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images in [0, 1]."""
+        return torch.sigmoid(self.decode_logits(z))

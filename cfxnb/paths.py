@@ -1,0 +1,25 @@
+"""Where data, weights and outputs live, whatever the working directory is."""
+
+import os
+from pathlib import Path
+
+
+def root() -> Path:
+    """The project's folder: the one that holds ``data/`` and ``notebooks/``.
+
+    ``CFXNB_HOME`` overrides it, for an installation away from the clone.
+    """
+    return Path(os.environ.get("CFXNB_HOME") or Path(__file__).resolve().parents[1])
+
+
+def data() -> Path:
+    return root() / "data"
+
+
+def weights() -> Path:
+    return data() / "weights"
+
+
+def runs() -> Path:
+    """Checkpoints of unfinished training runs; not under version control."""
+    return root() / "runs"

@@ -1,0 +1,224 @@
+"""Pictures of results. They read results and are imported by nothing below them.
+
+Colours are those of Okabe & Ito, which most colour-blind people can tell apart; no statement
+rests on colour alone. Every picture carries a text that says what is to be seen.
+"""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cfxnb.results import Counterfactuals
+
+BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
+CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, "#56B4E9", "#F0E442", "#000000")
+
+
+class Picture:
+    """A drawn figure with its alternative text; shows itself in a notebook.
+
+    Attributes:
+        alt: what is to be seen, in words.
+        png: the picture's bytes.
+    """
+
+    def __init__(self, png: bytes, alt: str) -> None:
+        self.png = png
+        self.alt = alt
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt}}
+
+    def html(self) -> str:
+        source = base64.b64encode(self.png).decode()
+        return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{source}">'
+
+    def __repr__(self) -> str:
+        return f"Picture: {self.alt}"
+
+
+def picture(figure: Figure, alt: str) -> Picture:
+    """Draw a matplotlib figure, with the text that stands for it where it can't be seen.
+
+    Raises:
+        ValueError: if ``alt`` is empty.
+    """
+    if not alt.strip():
+        raise ValueError("alt: expected a sentence that says what is to be seen, got nothing")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight", facecolor="white")
+    return Picture(buffer.getvalue(), alt)
+
+
+def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+    """A figure outside pyplot's registry: nothing to close, nothing shown twice."""
+    drawn = Figure(figsize=size, layout="constrained")
+    return drawn, drawn.subplots(rows, columns, squeeze=False)
+
+
+def draw(axes: Any, image: Tensor, title: str = "", **options: Any) -> None:
+    """One image (c, h, w), gray or RGB, without ticks."""
+    shown = image.detach().cpu().float().clamp(0, 1)
+    array = shown[0].numpy() if len(shown) == 1 else shown.permute(1, 2, 0).numpy()
+    axes.imshow(array, cmap="gray", vmin=0, vmax=1, **options)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if title:
+        axes.set_title(title, fontsize=9)
+
+
+def gallery(
+    images: Tensor,
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int = 10,
+    alt: str,
+) -> Picture:
+    """Images (n, c, h, w) side by side, row by row."""
+    count = len(images)
+    columns = max(1, min(columns, count))
+    rows = max(1, -(-count // columns))
+    fig, axes = figure(rows, columns, (1.05 * columns, (1.35 if titles else 1.1) * rows))
+    for place in axes.flat[count:]:
+        place.axis("off")
+    for i in range(count):
+        draw(axes.flat[i], images[i], "" if titles is None else titles[i])
+    return picture(fig, alt)
+
+
+def show(
+    cf: Counterfactuals,
+    *,
+    count: int = 8,
+    judge: Any = None,
+    names: Sequence[str] | None = None,
+) -> Picture:
+    """Original, reconstruction, counterfactual and difference, one column an image.
+
+    Args:
+        count: columns at most.
+        judge: an independent classifier whose reading is written below each counterfactual.
+        names: of the classes.
+    """
+    part = cf[slice(0, count)]
+    n = len(part)
+    name = (lambda c: str(c)) if names is None else (lambda c: str(names[c]))
+    rows = ["original", "counterfactual", "difference"]
+    if not torch.equal(part.reconstruction, part.original):
+        rows.insert(1, "reconstruction")
+    fig, axes = figure(len(rows), n, (1.15 * n + 0.8, 1.4 * len(rows)))
+    seen, now = part.before.argmax(1).tolist(), part.after.argmax(1).tolist()
+    read = None if judge is None else judge(part.image).argmax(1).tolist()
+    for i in range(n):
+        for row, kind in enumerate(rows):
+            place = axes[row, i]
+            if kind == "difference":
+                change = (part.image[i] - part.reconstruction[i]).sum(0).cpu().numpy()
+                place.imshow(change, cmap="PuOr", vmin=-1, vmax=1)
+                place.set_xticks([])
+                place.set_yticks([])
+            else:
+                field = "image" if kind == "counterfactual" else kind
+                title = ""
+                if kind == "original":
+                    title = f"seen as {name(seen[i])}"
+                elif kind == "counterfactual":
+                    title = f"seen as {name(now[i])} ({part.confidence[i]:.0%})"
+                    title += "" if read is None else f"\njudge: {name(read[i])}"
+                draw(place, getattr(part, field)[i], title)
+            if i == 0:
+                place.set_ylabel(kind, fontsize=9)
+    told = "; ".join(
+        f"{name(a)} to {name(b)} ({s})" for a, b, s in zip(seen, now, part.status, strict=True)
+    )
+    verdict = "" if read is None else f" The judge reads {', '.join(map(name, read))}."
+    return picture(fig, f"{n} originals and their counterfactuals, in columns: {told}.{verdict}")
+
+
+def html_strip(cf: Counterfactuals) -> str:
+    """How a result shows itself: a sentence and the first few samples."""
+    return f"<p>{html.escape(repr(cf))}</p>" + (show(cf, count=6).html() if len(cf) else "")
+
+
+def curves(
+    x: Sequence[float] | np.ndarray,
+    lines: Mapping[str, Any],
+    *,
+    xlabel: str,
+    ylabel: str,
+    mark: float | None = None,
+    alt: str,
+) -> Picture:
+    """Named lines over one axis, told apart by colour, dash and marker."""
+    fig, axes = figure(1, 1, (5.2, 2.8))
+    styles = zip(CYCLE, ("-", "--", "-.", ":") * 2, "os^Dvxp*", strict=False)
+    for (label, values), (colour, dash, marker) in zip(lines.items(), styles, strict=False):
+        y = np.asarray(values, dtype=float)
+        axes[0, 0].plot(x, y, dash, marker=marker, ms=3.5, color=colour, label=label)
+    if mark is not None:
+        axes[0, 0].axvline(mark, color="#777777", lw=1)
+    axes[0, 0].set_xlabel(xlabel)
+    axes[0, 0].set_ylabel(ylabel)
+    axes[0, 0].legend(fontsize=8)
+    axes[0, 0].grid(alpha=0.25)
+    return picture(fig, alt)
+
+
+def code_map(points: Tensor, labels: Tensor, names: Sequence[str], *, alt: str) -> Picture:
+    """Points (n, 2) as the digit or letter of their class."""
+    fig, axes = figure(1, 1, (5.6, 4.6))
+    place = axes[0, 0]
+    xy = points.detach().cpu().numpy()
+    palette = (*CYCLE, "#999999", "#882255")
+    for c, name in enumerate(names):
+        rows = (labels == c).cpu().numpy()
+        place.scatter(*xy[rows].T, s=26, marker=f"${name}$", color=palette[c % len(palette)], lw=0)
+    place.set_xlabel("first component")
+    place.set_ylabel("second component")
+    return picture(fig, alt)
+
+
+def bars(
+    table: pd.DataFrame | pd.Series,
+    *,
+    null: pd.DataFrame | None = None,
+    xlabel: str = "mean change of the log odds",
+    alt: str,
+) -> Picture:
+    """Signed bars with intervals, the longest on top.
+
+    Args:
+        table: a Series, or a DataFrame with ``mean`` and perhaps ``low`` and ``high``.
+        null: a DataFrame with ``low`` and ``high`` for the same rows: the range that chance
+            explains, drawn as a gray band.
+    """
+    frame = table.to_frame("mean") if isinstance(table, pd.Series) else table
+    frame = frame.reindex(frame["mean"].abs().sort_values().index)
+    fig, axes = figure(1, 1, (5.6, 0.34 * len(frame) + 0.9))
+    place = axes[0, 0]
+    y = np.arange(len(frame))
+    if null is not None:
+        band = null.reindex(frame.index)
+        place.barh(
+            y, band["high"] - band["low"], left=band["low"], height=0.9, color="#CCCCCC",
+            label="null (95 %)",
+        )  # fmt: skip
+        place.legend(fontsize=8, loc="lower right")
+    colours = [BLUE if v >= 0 else RED for v in frame["mean"]]
+    place.barh(y, frame["mean"], height=0.55, color=colours)
+    if {"low", "high"} <= set(frame):
+        reach = [frame["mean"] - frame["low"], frame["high"] - frame["mean"]]
+        place.errorbar(frame["mean"], y, xerr=reach, fmt="none", color="black", lw=1, capsize=2)
+    place.axvline(0, color="black", lw=0.8)
+    place.set_yticks(y, [str(name) for name in frame.index])
+    place.set_xlabel(xlabel)
+    return picture(fig, alt)

@@ -1,0 +1,188 @@
+"""Counterfactuals: the frozen result that every method returns."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cfxnb.types import ALREADY_TARGET, FLIPPED, STATUSES, Code
+
+_IMAGES = ("original", "image", "reconstruction")
+_LOGITS = ("before", "after")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Counterfactuals:
+    """Images, their counterfactuals, and how those were found; one row a sample.
+
+    Attributes:
+        original, image, reconstruction: (n, c, h, w) in [0, 1]: the input, its counterfactual,
+            and what the space makes of the input without any change (the input itself for
+            methods without a space).
+        before, after: logits of ``original`` and of ``image``, (n, k).
+        target: the class asked for, (n,).
+        status: one of ``cfxnb.types.STATUSES`` a sample.
+        start, code: codes of ``reconstruction`` and ``image``; None for methods without a space.
+        cost: network evaluations spent on each sample, (n,) each: ``generator`` (forward and
+            backward passes both count 1), ``classifier``.
+        made_by: method, arguments, seed, weights, seconds.
+    """
+
+    original: Tensor
+    image: Tensor
+    reconstruction: Tensor
+    before: Tensor
+    after: Tensor
+    target: Tensor
+    status: tuple[str, ...]
+    start: Code | None = None
+    code: Code | None = None
+    cost: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def flipped(self) -> Tensor:
+        """True where the target was reached, bool (n,)."""
+        return torch.tensor([s == FLIPPED for s in self.status])
+
+    @property
+    def eligible(self) -> Tensor:
+        """True where there was something to flip: the original was not yet the target."""
+        return torch.tensor([s != ALREADY_TARGET for s in self.status])
+
+    @property
+    def confidence(self) -> Tensor:
+        """Probability of the target after the change, (n,)."""
+        return self.after.softmax(1).gather(1, self.target[:, None].to(self.after.device))[:, 0]
+
+    def __len__(self) -> int:
+        return len(self.original)
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> "Counterfactuals":
+        """The chosen rows, in that order (an int gives a result of length one)."""
+        if isinstance(rows, int) and not -len(self) <= rows < len(self):
+            raise IndexError(f"row {rows} of a result with {len(self)} counterfactuals")
+        chosen = slice(rows, rows + 1 or None) if isinstance(rows, int) else rows
+        index = torch.arange(len(self))[
+            chosen if isinstance(chosen, slice) else torch.as_tensor(chosen)
+        ]
+        tensors = {name: getattr(self, name)[index] for name in (*_IMAGES, *_LOGITS, "target")}
+        return dataclasses.replace(
+            self,
+            **tensors,
+            status=tuple(self.status[i] for i in index.tolist()),
+            start=None if self.start is None else self.start[index],
+            code=None if self.code is None else self.code[index],
+            cost={k: v[index] for k, v in self.cost.items()},
+        )
+
+    @staticmethod
+    def concatenate(parts: "Sequence[Counterfactuals]") -> "Counterfactuals":
+        """One result out of several of the same kind, in their order."""
+        if not parts:
+            raise ValueError("parts: expected at least one result, got none")
+        first = parts[0]
+        return Counterfactuals(
+            **{n: _join([getattr(p, n) for p in parts]) for n in (*_IMAGES, *_LOGITS, "target")},
+            status=sum((p.status for p in parts), ()),
+            start=_join_codes([p.start for p in parts]),
+            code=_join_codes([p.code for p in parts]),
+            cost={k: torch.cat([p.cost[k] for p in parts]) for k in first.cost},
+            made_by=_join_records([p.made_by for p in parts]),
+        )
+
+    def __add__(self, other: "Counterfactuals") -> "Counterfactuals":
+        return self.concatenate([self, other])
+
+    def __repr__(self) -> str:
+        counts = {s: self.status.count(s) for s in STATUSES if s in self.status}
+        told = ", ".join(f"{n} {s}" for s, n in counts.items())
+        return f"Counterfactuals({len(self)} by {self.made_by.get('method', '?')}: {told})"
+
+    def _repr_html_(self) -> str:
+        from cfxnb.plots import html_strip  # results show themselves; plots read results
+
+        return html_strip(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``path`` (safetensors, readable without running any code)."""
+        path = Path(path).with_suffix(".safetensors")
+        tensors = {n: getattr(self, n) for n in (*_IMAGES, *_LOGITS, "target")}
+        tensors |= {f"cost.{k}": v for k, v in self.cost.items()}
+        for name in ("start", "code"):
+            if (code := getattr(self, name)) is not None:
+                tensors[f"{name}.z"] = code.z
+                if code.rest is not None:
+                    tensors[f"{name}.rest"] = code.rest
+        text = {"status": json.dumps(self.status), "made_by": json.dumps(self.made_by)}
+        ready = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        partial = path.with_suffix(".partial")
+        save_file(_unshare(ready), partial, metadata=text)
+        partial.replace(path)
+        return path
+
+    @staticmethod
+    def load(path: str | Path) -> "Counterfactuals":
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: if the file is damaged or is not such a result.
+        """
+        path = Path(path).with_suffix(".safetensors")
+        try:
+            with safe_open(path, "pt") as file:
+                text = file.metadata() or {}
+                t = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+            return Counterfactuals(
+                **{n: t[n] for n in (*_IMAGES, *_LOGITS, "target")},
+                status=tuple(json.loads(text["status"])),
+                start=Code(t["start.z"], t.get("start.rest")) if "start.z" in t else None,
+                code=Code(t["code.z"], t.get("code.rest")) if "code.z" in t else None,
+                cost={k[5:]: v for k, v in t.items() if k.startswith("cost.")},
+                made_by=json.loads(text["made_by"]),
+            )
+        except (KeyError, SafetensorError) as error:
+            raise ValueError(
+                f"path: {path} does not hold saved counterfactuals ({error})"
+            ) from None
+
+
+def _unshare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Equal tensors may share memory (a reconstruction that is the original); files may not."""
+    seen: set[int] = set()
+    out = {}
+    for name, tensor in tensors.items():
+        out[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return out
+
+
+def _join(tensors: list[Tensor]) -> Tensor:
+    shapes = {t.shape[1:] for t in tensors}
+    if len(shapes) > 1:
+        raise ValueError(f"parts: expected results of one shape, got {sorted(map(tuple, shapes))}")
+    return torch.cat(tensors)
+
+
+def _join_codes(codes: list[Code | None]) -> Code | None:
+    present = [c for c in codes if c is not None]
+    if len(present) < len(codes):
+        return None
+    rests = [c.rest for c in present if c.rest is not None]
+    return Code(_join([c.z for c in present]), _join(rests) if len(rests) == len(present) else None)
+
+
+def _join_records(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The common record with the seconds added up; ``parts`` where the records differ."""
+    stripped = [{k: v for k, v in r.items() if k != "seconds"} for r in records]
+    if any(r != stripped[0] for r in stripped):
+        return {"method": " + ".join(str(r.get("method")) for r in records), "parts": records}
+    if "seconds" not in records[0]:
+        return stripped[0]
+    return {**stripped[0], "seconds": round(sum(r["seconds"] for r in records), 3)}

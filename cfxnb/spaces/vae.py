@@ -1,0 +1,52 @@
+"""A variational autoencoder as a space."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cfxnb import validate
+from cfxnb.tensors import noise_like
+from cfxnb.types import Code
+
+
+class VAE(nn.Module):
+    """Any net with ``posterior(images) -> (mean, log_variance)`` and ``decode(z) -> images``.
+
+    Codes are posterior means: encoding is deterministic, and decoding differentiable in ``z``.
+
+    Args:
+        net: the network; its weights decide where the work runs.
+        center, spread: mean and standard deviation of the codes of real images, shape of one
+            code; ``fit_spread`` computes them.
+    """
+
+    center: Tensor
+    spread: Tensor
+
+    def __init__(self, net: Any, center: Tensor, spread: Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("center", center)
+        self.register_buffer("spread", spread)
+
+    def encode(self, images: Tensor) -> Code:
+        """(b, c, h, w) in [0, 1] -> Code with z of shape (b, dims), where the images are."""
+        mean, _ = self.net.posterior(images.to(self.center.device))
+        return Code(mean.to(images.device))
+
+    def decode(self, code: Code) -> Tensor:
+        """Images in [0, 1], where the code is."""
+        return self.net.decode(code.z.to(self.center.device)).to(code.z.device)
+
+    def sample(self, count: int, seed: int = 0) -> Code:
+        """Codes drawn from the prior N(0, 1), one draw a sample from (seed, index)."""
+        like = self.center.new_empty(validate.count(count, "count"), *self.center.shape)
+        return Code(noise_like(like, seed))
+
+
+@torch.no_grad()
+def fit_spread(net: Any, images: Tensor, batch: int = 512) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, per coordinate, of the codes of ``images``."""
+    codes = torch.cat([net.posterior(chunk)[0] for chunk in images.split(batch)])
+    return codes.mean(0), codes.std(0)

@@ -1,0 +1,85 @@
+"""Small tensor tools that every method shares."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+
+def noise_like(code: Tensor, seed: int, rows: Tensor | None = None) -> Tensor:
+    """Standard normal noise, one draw a sample from (seed, row), always made on the CPU.
+
+    What a sample gets depends neither on its batch mates nor on the device. ``rows`` are the
+    samples' positions in the whole input; 0, 1, ... by default.
+    """
+    positions = range(len(code)) if rows is None else rows.tolist()
+    draws = [
+        torch.randn(code.shape[1:], generator=Generator().manual_seed(hash_seed(seed, row)))
+        for row in positions
+    ]
+    return torch.stack(draws).to(code) if draws else torch.empty_like(code)
+
+
+def hash_seed(seed: int, row: int) -> int:
+    """One seed from two numbers: neighbours must not give related streams."""
+    return (seed * 0x9E3779B97F4A7C15 + row * 0xC2B2AE3D27D4EB4F + 0x165667B1) % 2**63
+
+
+def norms(x: Tensor) -> Tensor:
+    """L2 norm of each sample, (b, ...) -> (b,)."""
+    return x.flatten(1).norm(dim=1)
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """(b,) -> (b, 1, ..., 1), to scale whole samples of ``like``."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def unit(x: Tensor, eps: float = 1e-12) -> Tensor:
+    """Each sample divided by its L2 norm; a zero sample stays zero."""
+    return x / per_sample(norms(x).clamp_min(eps), x)
+
+
+def gradient(values: Tensor, point: Tensor) -> Tensor:
+    """Gradient of ``values.sum()`` with respect to ``point``.
+
+    Raises:
+        TypeError: if there is none to be had, as with a black-box classifier.
+    """
+    if not values.requires_grad:
+        raise TypeError(
+            "classifier: expected one that passes gradients, got one that does not (a BlackBox, "
+            "a call under torch.no_grad, or numpy inside); use a black-box method instead"
+        )
+    return torch.autograd.grad(values.sum(), point)[0]
+
+
+def finite_rows(x: Tensor) -> Tensor:
+    """Which samples hold only finite numbers, (b, ...) -> bool (b,)."""
+    return x.isfinite().flatten(1).all(1)
+
+
+@contextlib.contextmanager
+def undisturbed(*parts: Any) -> Iterator[None]:
+    """Evaluation mode and frozen parameters inside, everything as it was afterwards.
+
+    Each part may be a torch module or an object that holds one in ``.module``; anything else,
+    such as a plain function, is left alone. The old state comes back also after an exception.
+    """
+    modules = [p if isinstance(p, nn.Module) else getattr(p, "module", None) for p in parts]
+    found = {m for top in modules if isinstance(top, nn.Module) for m in top.modules()}
+    trained = {m: m.training for m in found}
+    required = {p: p.requires_grad for m in found for p in m.parameters(recurse=False)}
+    try:
+        for m in trained:
+            m.training = False
+        for p in required:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for m, mode in trained.items():
+            m.training = mode
+        for p, flag in required.items():
+            p.requires_grad_(flag)

@@ -1,0 +1,28 @@
+"""Retrain and measure what is shipped: ``python -m cfxnb.train [name ...]``.
+
+Without names everything is made, in order. A run that is stopped goes on where it was.
+"""
+
+import argparse
+
+from cfxnb import paths
+from cfxnb.train.digits import RECIPES as DIGITS
+
+RECIPES = {**DIGITS}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cfxnb.train", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"any of: {', '.join(RECIPES)}")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
+    chosen = parser.parse_args()
+    unknown = [name for name in chosen.names if name not in RECIPES]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(RECIPES)}")
+    for name in chosen.names or RECIPES:
+        print(f"== {name}", flush=True)
+        RECIPES[name](paths.runs() / name, chosen.device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Recipes of the digits world: factors, the classifier to be explained, the VAE space.
+
+The judge (LeNet-5) is not trained here: it comes from elsewhere, so that it shares no weights,
+no code and no random numbers with what it judges.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Generator, Tensor, nn
+
+from cfxnb import paths, weights
+from cfxnb.classify import predict, wrap
+from cfxnb.data import digits, measure
+from cfxnb.data.files import checked, record
+from cfxnb.data.mnist import FACTORS, SOURCE, images_of
+from cfxnb.nets import ConvVAE, DigitNet, LeNet5
+from cfxnb.spaces.vae import VAE, fit_spread
+from cfxnb.train.engine import autocast, fit
+
+BETA = 0.5  # weight of the KL term; 1 is the evidence lower bound itself, less gives crisper images
+
+
+def classifier(folder: Path, *, steps: int = 3000, seed: int = 0, device: str = "cpu") -> DigitNet:
+    """About two minutes on two cores."""
+    train = digits("train")
+    torch.manual_seed(seed)
+    return fit(
+        DigitNet(),
+        classifier_loss,
+        (train.images, train.labels),
+        steps=steps,
+        batch=128,
+        lr=2e-3,
+        folder=folder,
+        seed=seed,
+        device=device,
+    )
+
+
+def classifier_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    """Cross-entropy on images shifted and turned a little."""
+    images, labels = batch
+    with autocast(images.device):
+        logits = model(jitter(images, generator))
+    return F.cross_entropy(logits.float(), labels)
+
+
+def jitter(images: Tensor, generator: Generator) -> Tensor:
+    """Random shifts up to 2 pixels, turns up to 10 degrees and sizes within 10 %, per sample."""
+    noise = torch.rand(4, len(images), generator=generator, device=images.device) * 2 - 1
+    angle, scale, across, down = noise * torch.tensor([[0.17], [0.1], [0.125], [0.125]]).to(noise)
+    size, cos, sin = 1 + scale, torch.cos(angle), torch.sin(angle)
+    rows = [size * cos, -size * sin, across, size * sin, size * cos, down]
+    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(images.shape), False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def vae(
+    folder: Path, *, steps: int = 14000, dims: int = 20, seed: int = 0, device: str = "cpu"
+) -> ConvVAE:
+    """Thirty epochs, about ten minutes on two cores."""
+    train = digits("train")
+    torch.manual_seed(seed)
+    return fit(
+        ConvVAE(dims=dims),
+        vae_loss,
+        (train.images,),
+        steps=steps,
+        batch=128,
+        lr=2e-3,
+        folder=folder,
+        seed=seed,
+        device=device,
+    )
+
+
+def vae_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    """Reconstruction error plus BETA times the rate, in nats per image (Higgins et al., 2017)."""
+    (images,) = batch
+    with autocast(images.device):
+        mean, log_variance = (t.float() for t in model.posterior(images))
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        logits = model.decode_logits(mean + noise * (0.5 * log_variance).exp())
+    distortion = F.binary_cross_entropy_with_logits(logits.float(), images, reduction="sum")
+    rate = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
+    return (distortion + BETA * rate) / len(images)
+
+
+def make_factors(folder: Path, device: str) -> None:
+    """Measure all 70,000 digits: about two minutes."""
+    measured = {
+        split: torch.tensor(measure(images_of(split)).to_numpy()).half().contiguous()
+        for split in ("train", "test")
+    }
+    save_file(measured, paths.data() / FACTORS)
+    record(
+        FACTORS,
+        licence="CC-BY-SA-3.0",
+        source=["computed from the images of this folder"],
+        modification="measured by cfxnb.data.measure",
+    )
+
+
+def make_classifier(folder: Path, device: str) -> None:
+    net = classifier(folder, device=device).cpu()
+    test = digits()
+    right = predict(wrap(net), test.images).argmax(1) == test.labels
+    card = _card("classifier", "DigitNet", {}, "the digit classifier that is explained")
+    quality = {"accuracy on the 10,000 test digits": round(right.double().mean().item(), 4)}
+    weights.save(
+        "digits/classifier", net, card | {"quality": quality, "labels": list("0123456789")}
+    )
+
+
+def make_judge(folder: Path, device: str) -> None:
+    """Not trained: the card of weights that come from elsewhere."""
+    net = judge()
+    test = digits()
+    right = predict(wrap(net), test.images).argmax(1) == test.labels
+    card = _card("classifier", "LeNet5", {}, "the independent judge; no method ever sees it")
+    card |= {
+        "recipe": "none: csinva/gan-vae-pretrained-pytorch, LeNet-5",
+        "licence": "MIT by the badge in the README of its source",
+        "quality": {"accuracy on the 10,000 test digits": round(right.double().mean().item(), 4)},
+        "labels": list("0123456789"),
+    }
+    weights.write_card("digits/judge", net, card, file="oracles/mnist_lenet5.safetensors")
+
+
+def judge() -> LeNet5:
+    net = LeNet5()
+    net.load_state_dict(load_file(checked("oracles/mnist_lenet5.safetensors")))
+    return net.eval()
+
+
+def make_vae(folder: Path, device: str) -> None:
+    net = vae(folder, device=device).cpu()
+    center, spread = fit_spread(net, digits("train").images)
+    card = _card("space", "ConvVAE", {"dims": net.dims}, "variational autoencoder, codes (b, 20)")
+    card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, center, spread))}
+    weights.save("digits/vae", net, card, center=center, spread=spread)
+
+
+@torch.no_grad()
+def measure_vae(space: VAE) -> dict[str, float]:
+    """Quality on the test digits, as the card states it."""
+    test = digits()
+    explained, referee = weights.load("digits/classifier", "cpu"), wrap(judge())
+    chunks = test.images.split(500)
+    rebuilt = torch.cat([space.decode(space.encode(chunk)) for chunk in chunks])
+    samples = space.decode(space.sample(2000))
+    mean, log_variance = (torch.cat(t) for t in zip(*map(space.net.posterior, chunks), strict=True))
+    rate = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    same = predict(explained, rebuilt).argmax(1) == predict(explained, test.images).argmax(1)
+    noise = torch.rand(samples.shape, generator=Generator().manual_seed(0))
+
+    def confidence(images: Tensor) -> float:
+        return predict(referee, images).softmax(1).amax(1).mean().item()
+
+    measured = {
+        "share of test decisions that survive reconstruction": same.double().mean().item(),
+        "mean squared error of reconstructions": (rebuilt - test.images).square().mean().item(),
+        "KL term, nats": rate.mean().item(),
+        "judge's mean confidence on samples from the prior": confidence(samples),
+        "judge's mean confidence on test digits": confidence(test.images),
+        "judge's mean confidence on uniform noise": confidence(noise),
+    }
+    return {name: round(value, 4) for name, value in measured.items()}
+
+
+def _card(kind: str, net: str, config: dict[str, Any], summary: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "net": net,
+        "config": config,
+        "summary": summary,
+        "data": SOURCE,
+        "data sha256": weights.data_hash("digits/train-"),
+        "recipe": "python -m cfxnb.train",
+        "seed": 0,
+        "licence": "Apache-2.0",
+    }
+
+
+RECIPES = {
+    "digits/factors": make_factors,
+    "digits/classifier": make_classifier,
+    "digits/judge": make_judge,
+    "digits/vae": make_vae,
+}

@@ -1,0 +1,80 @@
+"""What the parts agree on: codes, spaces, classifiers, steps."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+FLIPPED = "flipped"  # the target is predicted with the asked confidence
+EXHAUSTED = "exhausted"  # the budget ran out first
+NO_GRADIENT = "no_gradient"  # the gradient vanished or was not finite
+ALREADY_TARGET = "already_target"  # the original is predicted as the target
+RECONSTRUCTION_FLIPS = "reconstruction_flips"  # the space alone changed the decision
+STATUSES = (FLIPPED, EXHAUSTED, NO_GRADIENT, ALREADY_TARGET, RECONSTRUCTION_FLIPS)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Code:
+    """Where an image lies in a space.
+
+    Attributes:
+        z: what methods edit, shape (b, ...).
+        rest: what they leave alone, row by row (a stochastic code, noise maps), or None.
+    """
+
+    z: Tensor
+    rest: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, rows: Any) -> "Code":
+        return Code(self.z[rows], None if self.rest is None else self.rest[rows])
+
+    def at(self, z: Tensor) -> "Code":
+        """The same rest with another ``z``."""
+        return Code(z, self.rest)
+
+
+@runtime_checkable
+class LatentSpace(Protocol):
+    """A generator with its inverse.
+
+    ``center`` and ``spread`` are mean and standard deviation of the codes of real images, per
+    coordinate: the unit in which methods measure how far a code has moved.
+    """
+
+    center: Tensor
+    spread: Tensor
+
+    def encode(self, images: Tensor) -> Code: ...
+
+    def decode(self, code: Code) -> Tensor: ...
+
+
+Classifier = Callable[[Tensor], Tensor]
+"""Images (b, c, h, w) in [0, 1] -> logits (b, k), k >= 2."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """What ``on_step`` is told after each step of a search; return True there to stop early.
+
+    Attributes:
+        number: 1, 2, ... ; of at most ``total``.
+        rows: positions in the input of the samples being worked on, (b,).
+        code: their present codes (images for methods without a space), (b, ...).
+        probability: present probability of their targets, (b,).
+        active: False where a sample is finished and frozen, bool (b,).
+    """
+
+    number: int
+    total: int
+    rows: Tensor
+    code: Tensor
+    probability: Tensor
+    active: Tensor
+
+
+OnStep = Callable[[Step], bool | None]

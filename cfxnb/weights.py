@@ -1,0 +1,109 @@
+"""Shipped weights: half-precision safetensors with a JSON card beside them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from cfxnb import paths, spaces
+from cfxnb.classify import wrap
+from cfxnb.data.files import REMEDY, DamagedFile, checked, manifest, record
+from cfxnb.nets import NETS
+
+
+def cards() -> dict[str, dict[str, Any]]:
+    """The card of every shipped network by name, such as ``"digits/vae"``."""
+    folder = paths.weights()
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_text())
+        for path in sorted(folder.glob("*/*.json"))
+    }
+
+
+def available() -> pd.DataFrame:
+    """One row a shipped network: what it is, how large, and its measured quality."""
+    rows = {
+        name: {
+            "kind": card["kind"],
+            "what": card["summary"],
+            "parameters": card["parameters"],
+            "quality": "; ".join(f"{k} {v}" for k, v in card["quality"].items()),
+            "licence": card["licence"],
+        }
+        for name, card in cards().items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def best_device() -> torch.device:
+    """CUDA or MPS when there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def load(name: str, device: str | torch.device | None = None) -> Any:
+    """A shipped space or classifier, ready to use, on ``device`` (default: the best there is).
+
+    Returns:
+        A space (``encode``, ``decode``) or a classifier (images -> logits), by its card's kind.
+
+    Raises:
+        ValueError: for an unknown name (the message lists the known ones) or a damaged file.
+    """
+    known = cards()
+    if name not in known:
+        raise ValueError(f"name: expected one of {sorted(known)}, got {name!r}")
+    card = known[name]
+    net = NETS[card["net"]](**card["config"])
+    path = checked(card["file"])
+    try:
+        state = {k: v.float() for k, v in load_file(path).items()}
+        extra = {k: state.pop(k) for k in ("center", "spread") if k in state}
+        # Only the counters of batch normalisation, which play no role any more, are not stored.
+        counters = {k: v for k, v in net.state_dict().items() if not v.is_floating_point()}
+        net.load_state_dict(counters | state)
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise DamagedFile(f"data/{card['file']} does not fit its card: {error}. {REMEDY}") from None
+    net.eval().requires_grad_(False).to(device or best_device())
+    if card["kind"] == "space":
+        adapter = getattr(spaces, card["adapter"])
+        return adapter(net, **extra).eval().requires_grad_(False).to(device or best_device())
+    return wrap(net, labels=card["labels"])
+
+
+def save(name: str, net: nn.Module, card: dict[str, Any], **extra: torch.Tensor) -> Path:
+    """Write weights in half precision with their card, and list both in the manifest."""
+    file = f"weights/{name}.safetensors"
+    path = paths.data() / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {**net.state_dict(), **extra}
+    # The counters of batch normalisation are whole numbers and play no role after training.
+    kept = {k: v.half().contiguous() for k, v in state.items() if v.is_floating_point()}
+    save_file(kept, path)
+    record(file, licence=card["licence"], source=[card["recipe"]], modification="trained")
+    write_card(name, net, card, file=file)
+    return path
+
+
+def write_card(name: str, net: nn.Module, card: dict[str, Any], *, file: str) -> None:
+    """Write the card of ``name``, whose weights lie in ``file``, and list it in the manifest."""
+    path = paths.weights() / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    full = {**card, "file": file, "parameters": sum(p.numel() for p in net.parameters())}
+    path.write_text(json.dumps(full, indent=1) + "\n")
+    own = f"weights/{name}.json"
+    record(own, licence=card["licence"], source=[card["recipe"]], modification="card")
+
+
+def data_hash(prefix: str) -> str:
+    """One hash of all manifest entries whose path begins with ``prefix``."""
+    listed = manifest()
+    lines = [f"{listed[k]['sha256']} {k}\n" for k in sorted(listed) if k.startswith(prefix)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
