@@ -44,7 +44,7 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
 
 def _control(name: str, spec: Control) -> Any:
     words = name.replace("_", " ")
-    common = {"description": words, "style": {"description_width": "initial"}}
+    common: dict[str, Any] = {"description": words, "style": {"description_width": "initial"}}
     if isinstance(spec, bool):
         return ipywidgets.Checkbox(value=spec, **common)
     if isinstance(spec, list) and spec:

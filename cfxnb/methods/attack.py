@@ -39,6 +39,7 @@ PAPER: dict[str, Any] = {
     "proximity": 0.0,
     "prior": 0.0,
     "halvings": 0,
+    "restarts": 0,
 }
 
 
@@ -48,12 +49,13 @@ def latent_attack(
     images: Tensor,
     target: int | Tensor,
     *,
-    confidence: float = 0.95,
-    steps: int = 100,
-    lr: float = 0.2,
+    confidence: float = 0.995,
+    steps: int = 25,
+    restarts: int = 5,
+    lr: float = 0.3,
     loss: str = "margin",
     proximity: float = 0.1,
-    prior: float = 0.1,
+    prior: float = 0.3,
     units: str = "spread",
     halvings: int = 5,
     jitter: float = 0.0,
@@ -72,15 +74,17 @@ def latent_attack(
         images: (b, c, h, w) in [0, 1].
         target: class to reach, one for all or one a sample (b,).
         confidence: probability of the target at which a sample is done, in (0, 1).
-        steps: gradient steps at most.
+        steps: gradient steps at most, in each attempt.
+        restarts: further attempts for samples that are stuck, each from a random code near the
+            original, half a spread farther away every time.
         lr: Adam's step length, in ``units``.
         loss: ``"margin"`` (log odds) or ``"probability"`` (the paper's, which saturates).
         proximity, prior: weights of the two squared lengths, >= 0.
         units: ``"spread"`` scales every coordinate by the spread of real codes, ``"code"`` not.
         halvings: bisections of the step back, each one decoding; 0 keeps the end of the search.
-        jitter: length, in ``units``, of a random start around the code: a way to diverse answers.
+        jitter: scale, in ``units``, of a random start around the code: a way to diverse answers.
         batch: samples worked on together; bounds the memory, never changes a result.
-        seed: of the jitter; noise is drawn per sample from (seed, row).
+        seed: of jitter and restarts; noise is drawn per sample from (seed, row).
         on_step: called with a Step after each step; returning True stops the search.
 
     Returns:
@@ -100,6 +104,7 @@ def latent_attack(
     knobs = {
         "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
         "steps": validate.count(steps, "steps", 1),
+        "restarts": validate.count(restarts, "restarts"),
         "lr": validate.number(lr, "lr", 0.0, open_low=True),
         "loss": validate.choice(loss, "loss", ("margin", "probability")),
         "proximity": validate.number(proximity, "proximity", 0.0),
@@ -127,8 +132,7 @@ def _attack(
         reconstruction = space.decode(start)
         recon_logits = classifier(reconstruction)
     scale = space.spread.to(start.z) if knobs["units"] == "spread" else torch.ones_like(start.z[0])
-    u = knobs["jitter"] * noise_like(start.z, knobs["seed"], task.rows)
-
+    u = _random_start(start.z, task.rows, knobs, attempt=0)
     moot = is_predicted(task.before, task.target) | is_predicted(recon_logits, task.target)
     u[moot] = 0
     active = ~moot
@@ -139,10 +143,15 @@ def _attack(
     def decode(rows: Tensor, change: Tensor) -> Tensor:
         return space.decode(start[rows].at(start.z[rows] + scale * change))
 
-    for number in range(1, knobs["steps"] + 1):
+    total = knobs["steps"] * (1 + knobs["restarts"])
+    for number in range(1, total + 1):
         rows = active.nonzero().squeeze(1)
         if not len(rows):
             break
+        attempt, step = divmod(number - 1, knobs["steps"])
+        if attempt and not step:
+            u[rows] = _random_start(start.z[rows], task.rows[rows], knobs, attempt)
+            adam = Adam(u, knobs["lr"])
         change = u[rows].clone().requires_grad_()
         odds_logits = classifier(decode(rows, change))
         objective, odds = _objective(
@@ -161,7 +170,7 @@ def _attack(
         if on_step is not None and on_step(
             Step(
                 number=number,
-                total=knobs["steps"],
+                total=total,
                 rows=task.rows[rows],
                 code=start.z[rows] + scale * change.detach(),
                 probability=odds.detach().sigmoid(),
@@ -196,6 +205,12 @@ def _attack(
         code=code,
         cost={"generator": generator, "classifier": generator + 1},
     )
+
+
+def _random_start(z: Tensor, rows: Tensor, knobs: dict, attempt: int) -> Tensor:
+    """Where an attempt begins, as a change of the code in ``units``: the first one at the code."""
+    scale = knobs["jitter"] + 0.5 * attempt
+    return scale * noise_like(z, knobs["seed"] + 7919 * attempt, rows)
 
 
 def _objective(

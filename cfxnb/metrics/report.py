@@ -43,12 +43,14 @@ def report(
         - ``images``, ``flip rate`` (of the images that were not yet the target),
         - ``judge agrees``: share of the flipped that the judge reads as the target,
         - ``L1``, ``L2`` to the original, ``L2 floor`` (reconstruction to original) and
-          ``L2 change`` (counterfactual to reconstruction), means over the flipped,
-        - ``COUT``, ``code distance``: means over the flipped,
+          ``L2 change`` (counterfactual to reconstruction),
+        - ``code distance``, ``COUT``, and the set distance,
         - ``evaluations``: generator passes, of failures too, for each flipped image,
         - ``seconds`` for each flipped image.
 
-        What cannot be said is NaN, never 0.
+        Distances, COUT and the set distance are taken over all images that were not yet the
+        target, flipped or not: the same images for every method. What cannot be said is NaN,
+        never 0.
     """
     if not isinstance(results, Mapping) or not results:
         raise ValueError("results: expected a non-empty dict of name -> Counterfactuals")
@@ -74,33 +76,34 @@ def _row(
     spread: Tensor | None,
 ) -> dict[str, float]:
     wins = cf[cf.flipped.nonzero().squeeze(1)]
+    tried = cf[cf.eligible.nonzero().squeeze(1)]
     row: dict[str, float] = {
         "images": len(cf),
-        "flip rate": _ratio(len(wins), int(cf.eligible.sum())),
+        "flip rate": _ratio(len(wins), len(tried)),
     }
     if judge is not None:
         agrees = predict(judge, wins.image).argmax(1) == wins.target if len(wins) else None
         row["judge agrees"] = _mean(agrees)
     row |= {
-        "L1": _mean(l1(wins.image, wins.original)),
-        "L2": _mean(l2(wins.image, wins.original)),
-        "L2 floor": _mean(l2(wins.reconstruction, wins.original)),
-        "L2 change": _mean(l2(wins.image, wins.reconstruction)),
+        "L1": _mean(l1(tried.image, tried.original)),
+        "L2": _mean(l2(tried.image, tried.original)),
+        "L2 floor": _mean(l2(tried.reconstruction, tried.original)),
+        "L2 change": _mean(l2(tried.image, tried.reconstruction)),
     }
     if spread is not None:
         row["code distance"] = math.nan
-        if wins.code is not None and wins.start is not None:
+        if tried.code is not None and tried.start is not None:
             row["code distance"] = _mean(
-                norms((wins.code.z - wins.start.z) / spread.to(wins.code.z))
+                norms((tried.code.z - tried.start.z) / spread.to(tried.code.z))
             )
     if classifier is not None:
-        ready = len(wins) > 0
+        ready = len(tried) > 0
         row["COUT"] = _mean(
-            cout(classifier, wins.original, wins.image, wins.target) if ready else None
+            cout(classifier, tried.original, tried.image, tried.target) if ready else None
         )
     for name, function in features.items():
         row[f"FID ({name} features)"] = _distance(
-            function, wins, cf.original if real is None else real
+            function, tried, cf.original if real is None else real
         )
     spent = cf.cost.get("generator")
     row["evaluations"] = math.nan if spent is None else _ratio(int(spent.sum()), len(wins))
@@ -108,11 +111,11 @@ def _row(
     return row
 
 
-def _distance(function: Features, wins: Counterfactuals, real: Tensor) -> float:
-    if len(wins) == 0:
+def _distance(function: Features, tried: Counterfactuals, real: Tensor) -> float:
+    if len(tried) == 0:
         return math.nan
     ours, theirs = (
-        torch.cat([function(chunk) for chunk in x.split(512)]) for x in (wins.image, real)
+        torch.cat([function(chunk) for chunk in x.split(512)]) for x in (tried.image, real)
     )
     if min(len(ours), len(theirs)) < ours.shape[1]:
         return math.nan

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from cfxnb import paths, weights
 from cfxnb.classify import predict, wrap
@@ -41,7 +41,7 @@ def classifier(folder: Path, *, steps: int = 3000, seed: int = 0, device: str = 
     )
 
 
-def classifier_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+def classifier_loss(model: DigitNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
     """Cross-entropy on images shifted and turned a little."""
     images, labels = batch
     with autocast(images.device):
@@ -78,7 +78,7 @@ def vae(
     )
 
 
-def vae_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
     """Reconstruction error plus BETA times the rate, in nats per image (Higgins et al., 2017)."""
     (images,) = batch
     with autocast(images.device):

@@ -3,17 +3,19 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
-Loss = Callable[[nn.Module, tuple[Tensor, ...], Generator], Tensor]
+Net = TypeVar("Net", bound=nn.Module)
+Loss = Callable[[Any, tuple[Tensor, ...], Generator], Tensor]
 SAVE_EVERY_SECONDS = 60.0
 
 
 def fit(
-    model: nn.Module,
+    model: Net,
     loss: Loss,
     data: tuple[Tensor, ...],
     *,
@@ -24,7 +26,7 @@ def fit(
     ema: float = 0.999,
     seed: int = 0,
     device: str | torch.device = "cpu",
-) -> nn.Module:
+) -> Net:
     """Train ``model`` and return it with averaged weights, in evaluation mode.
 
     Args:
@@ -41,7 +43,7 @@ def fit(
     processors that have matrix units; weights and loss stay in float32.
     """
     device = torch.device(device)
-    model.to(device, memory_format=torch.channels_last).train()
+    _layout(model.to(device), torch.channels_last).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,8 +54,6 @@ def fit(
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         average, start = saved["average"], saved["step"]
-        # Python 3.11's torch keeps the memory format out of the file.
-        model.to(memory_format=torch.channels_last)
 
     def save(step: int) -> None:
         state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
@@ -80,7 +80,14 @@ def fit(
             last_save = time.monotonic()
     save(steps)
     model.load_state_dict(average)
-    return model.to(memory_format=torch.contiguous_format).eval()
+    return _layout(model, torch.contiguous_format).eval()
+
+
+def _layout(model: Net, layout: torch.memory_format) -> Net:
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return model
 
 
 def autocast(device: torch.device) -> torch.autocast:

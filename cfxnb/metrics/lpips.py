@@ -1,0 +1,122 @@
+"""LPIPS, the learned perceptual image patch similarity, version 0.1.
+
+Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features as a
+Perceptual Metric" (2018), section 3. Written anew in plain torch: features of a convolutional
+net are normalised to unit length over the channels at each position, subtracted, squared,
+weighted by learned non-negative numbers, averaged over positions and summed over layers.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cfxnb import validate
+
+
+class Fire(nn.Module):
+    """SqueezeNet's block (Iandola et al., 2016): few channels, then 1x1 and 3x3 side by side."""
+
+    def __init__(self, inside: int, few: int, each: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(inside, few, 1)
+        self.expand1x1 = nn.Conv2d(few, each, 1)
+        self.expand3x3 = nn.Conv2d(few, each, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.squeeze(x))
+        return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1))
+
+
+def _alex() -> list[list[nn.Module]]:
+    """AlexNet up to its fifth convolution, cut after each rectifier."""
+    return [
+        [nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU()],
+        [nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU()],
+        [nn.MaxPool2d(3, 2), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()],
+        [nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()],
+        [nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()],
+    ]
+
+
+def _squeeze() -> list[list[nn.Module]]:
+    """SqueezeNet 1.1, cut before each pooling and after each of the last blocks."""
+
+    def pool() -> nn.Module:
+        return nn.MaxPool2d(3, 2, ceil_mode=True)
+
+    return [
+        [nn.Conv2d(3, 64, 3, stride=2), nn.ReLU()],
+        [pool(), Fire(64, 16, 64), Fire(128, 16, 64)],
+        [pool(), Fire(128, 32, 128), Fire(256, 32, 128)],
+        [pool(), Fire(256, 48, 192)],
+        [Fire(384, 48, 192)],
+        [Fire(384, 64, 256)],
+        [Fire(512, 64, 256)],
+    ]
+
+
+NETS = {"alex": _alex, "squeeze": _squeeze}
+
+
+class LPIPS(nn.Module):
+    """Distance of two image batches, in weights that the caller brings.
+
+    Args:
+        state: tensors under the keys of the ``lpips`` package: ``net.sliceN.*`` (the layers
+            counted on through the whole net), ``linN.model.1.weight`` and ``scaling_layer.*``.
+        net: ``"alex"`` or ``"squeeze"``.
+
+    Raises:
+        ValueError: for another net, or a state whose keys or shapes don't fit.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, state: Mapping[str, Tensor], net: str = "alex") -> None:
+        super().__init__()
+        slices = NETS[validate.choice(net, "net", tuple(NETS))]()
+        self.net, self.weights = nn.Module(), nn.ParameterList()
+        count = 0
+        for number, layers in enumerate(slices, 1):
+            part = nn.Sequential()
+            for layer in layers:
+                part.add_module(str(count), layer)
+                count += 1
+            self.net.add_module(f"slice{number}", part)
+        try:
+            own = {k[4:]: v.float() for k, v in state.items() if k.startswith("net.")}
+            self.net.load_state_dict(own)
+            lins = [state[f"lin{i}.model.1.weight"] for i in range(len(slices))]
+            self.register_buffer("shift", state["scaling_layer.shift"].float())
+            self.register_buffer("scale", state["scaling_layer.scale"].float())
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"state: expected the tensors of LPIPS ({net}), got {error}") from None
+        self.weights.extend(nn.Parameter(w.float().clone()) for w in lins)
+        self.eval().requires_grad_(False)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Images (n, 3, h, w) in [0, 1] -> one feature map a layer, not yet normalised."""
+        x = (2 * images - 1 - self.shift) / self.scale
+        maps = []
+        for part in self.net.children():
+            x = part(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Images (n, 3, h, w) or (n, 1, h, w) in [0, 1] -> distances (n,), >= 0, 0 if equal."""
+        if a.ndim != 4 or a.shape != b.shape or a.shape[1] not in (1, 3):
+            got = f"{tuple(a.shape)} and {tuple(b.shape)}"
+            raise ValueError(f"a, b: expected equal shapes (n, 1 or 3, h, w), got {got}")
+        total = a.new_zeros(len(a))
+        for x, y, weight in zip(self.features(a), self.features(b), self.weights, strict=True):
+            apart = (_unit(x) - _unit(y)).square()
+            total = total + F.conv2d(apart, weight).mean((1, 2, 3))
+        return total
+
+
+def _unit(x: Tensor, eps: float = 1e-10) -> Tensor:
+    return x / (x.norm(dim=1, keepdim=True) + eps)

@@ -1,0 +1,76 @@
+"""Every method, once. A new method is one line here."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+import cfxnb as cfx
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A method as ``run(space, classifier, images, target, **knobs)``, and what it is like.
+
+    Attributes:
+        confidence: what ``flipped`` promises; None if nothing can be flipped.
+        gradient: needs gradients of the classifier.
+        row_bound: draws noise by row, so that a sample's place in the input matters.
+        steps: takes ``steps`` and ``on_step``.
+    """
+
+    name: str
+    run: Callable
+    confidence: float | None = None
+    gradient: bool = False
+    row_bound: bool = False
+    codes: bool = True
+
+    @property
+    def steps(self) -> bool:
+        return self.gradient
+
+
+def _random_change(space, classifier, images, target, **knobs):
+    module = classifier.classifier if isinstance(classifier, cfx.BlackBox) else classifier
+    like = cfx.latent_attack(space, module, images, target, steps=4, restarts=0)
+    return cfx.random_change(space, classifier, like, **knobs)
+
+
+def _pixel(space, classifier, images, target, **knobs):
+    return cfx.pixel_attack(
+        classifier, images, target, **{"steps": 20, "lr": 0.1, "confidence": 0.9} | knobs
+    )
+
+
+def _latent(**own):
+    def run(space, classifier, images, target, **knobs):
+        return cfx.latent_attack(space, classifier, images, target, **own | knobs)
+
+    return run
+
+
+METHODS = [
+    Case("latent_attack", _latent(steps=20, restarts=0, confidence=0.9), 0.9, gradient=True),
+    Case(
+        "latent_attack, random starts",
+        _latent(steps=10, restarts=1, jitter=0.3, confidence=0.9),
+        0.9,
+        gradient=True,
+        row_bound=True,
+    ),
+    Case(
+        "latent_attack, paper",
+        _latent(**{**cfx.PAPER_ATTACK, "steps": 20, "lr": 0.3}),
+        0.5,
+        gradient=True,
+    ),
+    Case("pixel_attack", _pixel, 0.9, gradient=True, codes=False),
+    Case("reconstruct", lambda s, f, x, t, **k: cfx.reconstruct(s, f, x, t, **k)),
+    Case("random_change", _random_change, 0.0, row_bound=True),
+]
+
+each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+each_search = pytest.mark.parametrize(
+    "method", [m for m in METHODS if m.gradient], ids=lambda m: m.name
+)

@@ -1,0 +1,28 @@
+"""Reads the reference tensors, which official implementations computed on tiny random nets."""
+
+import json
+from pathlib import Path
+
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+HERE = Path(__file__).parent
+
+
+def stored(name):
+    """(tensors, facts) of one reference file."""
+    return load_file(HERE / f"{name}.safetensors"), json.loads((HERE / f"{name}.json").read_text())
+
+
+class SmallNet(nn.Module):
+    """The net of the references: two convolutions of stride 2, mean over places, one linear."""
+
+    def __init__(self, tensors, prefix):
+        super().__init__()
+        self.t = {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
+
+    def forward(self, x):
+        for name in ("c1", "c2"):
+            x = F.relu(F.conv2d(x, self.t[f"{name}.weight"], self.t[f"{name}.bias"], 2, 1))
+        return F.linear(x.mean((2, 3)), self.t["l.weight"], self.t["l.bias"])
