@@ -1,1 +1,179 @@
-"""x"""
+"""Checks of 03_what_changed."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from cfxnb.checks.core import exercise, expect
+
+Array = np.ndarray
+
+
+@exercise("Contribution of a descriptor")
+def contribution(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
+    g = Generator().manual_seed(7)
+    start, end = torch.randn(3, 4, generator=g), torch.randn(3, 4, generator=g)
+    weights, spread = torch.randn(4, generator=g), torch.tensor([1.0, 2.0, 0.5, 1.5])
+    got = answer(weights, start, end, spread)
+    wanted = ((end - start) / spread) @ weights
+    expect(
+        isinstance(got, Tensor) and got.shape == (3,),
+        f"expected one number an image, shape (3,), got {getattr(got, 'shape', type(got))}",
+        cause="coordinates are not summed up",
+        hint="change @ weights",
+    )
+    expect(
+        not torch.allclose(got, -wanted, atol=1e-5),
+        "the sign is turned round",
+        cause="start minus end",
+        hint="what changed is end minus start",
+    )
+    expect(
+        bool(got.abs().max() > 1) or bool(wanted.abs().max() <= 1),
+        "no value exceeds 1: these look like differences of probabilities",
+        cause="the sigmoid saturates; its differences don't add up along a path",
+        hint="stay with log odds: no sigmoid",
+    )
+    expect(
+        torch.allclose(got, wanted, atol=1e-4),
+        "the values are not weights @ (change in units of the spread)",
+        cause="the weights were learned on codes divided by the spread; the change was not",
+        hint="((end - start) / spread) @ weights",
+    )
+    middle = (start + end) / 2
+    pieces = answer(weights, start, middle, spread) + answer(weights, middle, end, spread)
+    expect(
+        torch.allclose(pieces, got, atol=1e-4),
+        "the two halves of the way don't add up to the whole",
+        cause="something not linear is left in it",
+        hint="((end - start) / spread) @ weights",
+    )
+
+
+@exercise("What no descriptor explains")
+def unexplained_share(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    weights = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.1, 0.0]])
+    inside, outside = torch.tensor([[3.0, -2.0, 0.0]]), torch.tensor([[0.0, 0.0, 5.0]])
+    got_in, got_out = float(answer(inside, weights)), float(answer(outside, weights))
+    expect(
+        got_out > 0.99,
+        f"a change at right angles to all weights is unexplained: expected 1, got {got_out:.3f}",
+        cause="the explained share is returned, or a projection on the wrong space",
+        hint="1 - |projection|^2 / |change|^2",
+    )
+    expect(
+        abs(got_in) < 1e-3,
+        f"a change inside the span of the weights is explained: expected 0, got {got_in:.3f}",
+        cause="the two weights are far from orthogonal: adding up two projections counts twice",
+        hint="torch.linalg.qr(weights.T) gives an orthonormal basis of the span",
+    )
+    half = float(answer(torch.tensor([[1.0, 0.0, 1.0]]), weights))
+    expect(
+        abs(half - 0.5) < 1e-3,
+        f"half of the squared length lies in the span: expected 0.5, got {half:.3f}",
+        cause="lengths are compared, not squared lengths",
+        hint="shares of squared lengths add up to 1 (Pythagoras)",
+    )
+
+
+@exercise("Remove a component")
+def remove_component(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    change, direction = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([0.0, 2.0])
+    kept = change.clone()
+    got = answer(change, direction)
+    expect(
+        torch.equal(change, kept),
+        "the change that was handed in was written to",
+        cause="an operation in place, such as -=",
+        hint="return change - ...",
+    )
+    expect(
+        isinstance(got, Tensor) and got.shape == change.shape,
+        f"expected the shape of the change, (2, 2), got {getattr(got, 'shape', type(got))}",
+        cause="the product with the direction collapses the batch",
+        hint="(change @ d)[:, None] * d has the shape of the change",
+    )
+    expect(
+        bool((got @ direction).abs().max() < 1e-5),
+        f"something is left along the direction: {float((got @ direction).abs().max()):.2f}",
+        cause="the direction isn't divided by its length, or the component was kept, not removed",
+        hint="d = direction / direction.norm(); change - (change @ d)[:, None] * d",
+    )
+    expect(
+        torch.allclose(got, torch.tensor([[3.0, 0.0], [1.0, 0.0]])),
+        "what is at right angles to the direction has changed too",
+        cause="whole coordinates or the whole change are set to zero",
+        hint="take off the component along the direction, nothing else",
+    )
+
+
+@exercise("A global score that looks at each original")
+def global_score(answer: Callable[[Array, Array], Array]) -> None:
+    rng = np.random.default_rng(8)
+    before = rng.normal(size=(40, 3)) + np.array([0.0, 5.0, -3.0])
+    after = before + np.array([1.0, 0.0, -2.0]) + 0.1 * rng.normal(size=(40, 3))
+    got = np.asarray(answer(before, after))
+    expect(
+        got.shape == (3,),
+        f"expected one score a descriptor, shape (3,), got {got.shape}",
+        cause="the mean runs over descriptors",
+        hint="mean over axis 0, the images",
+    )
+    expect(
+        abs(got[1]) < 0.5,
+        f"the second descriptor never changes, but scores {got[1]:.2f}",
+        cause="the level of the counterfactuals is averaged, or one fixed original is subtracted",
+        hint="subtract each image's own original: after - before, row by row",
+    )
+    expect(
+        abs(got[0] - 1) < 0.2 and abs(got[2] + 2) < 0.2,
+        f"the changes are 1 and -2; got {got[0]:.2f} and {got[2]:.2f}",
+        cause="the sign is turned round, or absolute values are averaged",
+        hint="(after - before).mean(0)",
+    )
+
+
+@exercise("A permutation null")
+def shuffled_scores(answer: Callable[..., Array]) -> None:
+    rng = np.random.default_rng(9)
+    before, after = rng.normal(size=(30, 2)), rng.normal(size=(30, 2))
+    kept = before.copy()
+
+    def spread(b: Array, a: Array) -> Array:
+        return (a - b).std(0)
+
+    got = np.asarray(answer(spread, before, after, 200, 0))
+    expect(
+        np.array_equal(before, kept),
+        "the originals that were handed in are now shuffled",
+        cause="rng.shuffle works in place",
+        hint="rng.permutation(before) returns a shuffled copy",
+    )
+    expect(
+        got.shape == (200, 2),
+        f"expected 200 shuffles of two scores, shape (200, 2), got {got.shape}",
+        cause="only one shuffle, or its mean, is returned",
+        hint="np.stack([... for _ in range(repeats)])",
+    )
+    expect(
+        got.std(0).min() > 1e-3,
+        "all shuffles give the same score",
+        cause="originals and counterfactuals are shuffled together, or not at all",
+        hint="shuffle the originals only; the pairs must break",
+    )
+    column = np.asarray(answer(lambda b, a: np.array([np.ptp(b.sum(1))]), before, after, 20, 0))
+    expect(
+        np.allclose(column, np.ptp(before.sum(1))),
+        "whole originals must move, not single readings",
+        cause="every column is shuffled by itself, or rows are drawn with replacement",
+        hint="rng.permutation(before) moves whole rows",
+    )
+    again = np.asarray(answer(spread, before, after, 200, 0))
+    expect(
+        np.array_equal(got, again),
+        "the same seed gives other shuffles",
+        cause="the generator is not made from the seed",
+        hint="rng = np.random.default_rng(seed)",
+    )

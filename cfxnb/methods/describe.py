@@ -125,7 +125,7 @@ def paired_t(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     stand. Its standard error is not: a counterfactual lies near its own original.
     """
     change = after - before
-    error = change.std(0, ddof=1) / np.sqrt(len(change)) if len(change) > 1 else np.nan
+    error = change.std(0, ddof=1) / np.sqrt(len(change))
     return change.mean(0) / np.maximum(error, 1e-12)
 
 
@@ -153,12 +153,18 @@ def permutation_null(
     Returns:
         One row a descriptor: ``score``, 95 % range (``low``, ``high``) and mean (``null``) of
         the shuffled scores, and ``p``, the two-sided share of shuffles as far from their mean.
+        NaN throughout for a single pair.
     """
     before, after = np.asarray(before, float), np.asarray(after, float)
     if before.shape != after.shape or before.ndim != 2:
         raise ValueError(
             f"before, after: expected equal shapes (n, d), got {before.shape} and {after.shape}"
         )
+    if len(before) < 2:  # one pair can't be shuffled
+        nothing = {
+            c: np.full(before.shape[1], np.nan) for c in ("score", "null", "low", "high", "p")
+        }
+        return pd.DataFrame(nothing, index=None if names is None else list(names))
     rng = np.random.default_rng(seed)
     observed = score(before, after)
     draws = np.stack([score(rng.permutation(before), after) for _ in range(repeats)])
