@@ -76,7 +76,11 @@ def cut_solutions(source: str) -> str:
 
 
 def execute(book: Any, timeout: int = 300) -> Any:
-    """Run all cells in a fresh kernel; exceptions stop it. Views of widgets are not kept."""
+    """Run all cells in a fresh kernel; exceptions stop it.
+
+    Views of widgets are not kept: a page without a kernel can't show them, and the picture
+    beside them stays.
+    """
     from nbclient import NotebookClient
 
     client = NotebookClient(
@@ -90,9 +94,17 @@ def execute(book: Any, timeout: int = 300) -> Any:
     for cell in book.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            # A page without a kernel can't show a widget; the picture beside it stays.
             cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
+            for output in cell.outputs:
+                _keep_one_picture(output)
     return book
+
+
+def _keep_one_picture(output: Any) -> None:
+    """A Picture comes as HTML and as PNG; every page can show the PNG, so that is kept."""
+    data = output.get("data", {})
+    if "image/png" in data and data.get("text/html", "").startswith("<img "):
+        del data["text/html"]
 
 
 def write(book: Any, path: Path) -> None:

@@ -35,7 +35,12 @@ class Picture:
         self.alt = alt
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
+        # JupyterLab drops the alternative text of plain images, so it gets HTML beside it.
+        data = {
+            "text/html": self.html(),
+            "image/png": base64.b64encode(self.png).decode(),
+            "text/plain": self.alt,
+        }
         return data, {"image/png": {"alt": self.alt}}
 
     def html(self) -> str:
@@ -102,46 +107,56 @@ def show(
     judge: Any = None,
     names: Sequence[str] | None = None,
 ) -> Picture:
-    """Original, reconstruction, counterfactual and difference, one column an image.
+    """Original, reconstruction, counterfactual and difference of the first images.
+
+    One column an image; of three images or fewer, one row an image.
 
     Args:
-        count: columns at most.
-        judge: an independent classifier whose reading is written below each counterfactual.
+        count: images at most.
+        judge: an independent classifier whose reading is written above each counterfactual.
         names: of the classes.
     """
     part = cf[slice(0, count)]
     n = len(part)
-    name = (lambda c: str(c)) if names is None else (lambda c: str(names[c]))
-    rows = ["original", "counterfactual", "difference"]
-    if not torch.equal(part.reconstruction, part.original):
-        rows.insert(1, "reconstruction")
-    fig, axes = figure(len(rows), n, (1.15 * n + 0.8, 1.4 * len(rows)))
+    name = str if names is None else (lambda c: str(names[c]))
+    kinds = ["original", "reconstruction", "counterfactual", "difference"]
+    if torch.equal(part.reconstruction, part.original):
+        kinds.remove("reconstruction")
+    wide = n <= 3
+    shape = (n, len(kinds)) if wide else (len(kinds), n)
+    fig, axes = figure(*shape, (1.4 * shape[1] + 0.4, 1.45 * shape[0] + 0.3))
+    axes = axes if wide else axes.T
     seen, now = part.before.argmax(1).tolist(), part.after.argmax(1).tolist()
     read = None if judge is None else judge(part.image).argmax(1).tolist()
     for i in range(n):
-        for row, kind in enumerate(rows):
-            place = axes[row, i]
+        titles = dict.fromkeys(kinds, "")
+        titles["original"] = f"seen as {name(seen[i])}"
+        verdict = "" if read is None else f"\njudge: {name(read[i])}"
+        titles["counterfactual"] = f"seen as {name(now[i])} ({part.confidence[i]:.0%}){verdict}"
+        for place, kind in zip(axes[i], kinds, strict=True):
+            title = f"{kind}\n{titles[kind]}".strip() if wide else titles[kind]
             if kind == "difference":
-                change = (part.image[i] - part.reconstruction[i]).sum(0).cpu().numpy()
-                place.imshow(change, cmap="PuOr", vmin=-1, vmax=1)
-                place.set_xticks([])
-                place.set_yticks([])
+                _draw_change(place, part.image[i] - part.reconstruction[i], title)
             else:
                 field = "image" if kind == "counterfactual" else kind
-                title = ""
-                if kind == "original":
-                    title = f"seen as {name(seen[i])}"
-                elif kind == "counterfactual":
-                    title = f"seen as {name(now[i])} ({part.confidence[i]:.0%})"
-                    title += "" if read is None else f"\njudge: {name(read[i])}"
                 draw(place, getattr(part, field)[i], title)
-            if i == 0:
+            if i == 0 and not wide:
                 place.set_ylabel(kind, fontsize=9)
     told = "; ".join(
         f"{name(a)} to {name(b)} ({s})" for a, b, s in zip(seen, now, part.status, strict=True)
     )
     verdict = "" if read is None else f" The judge reads {', '.join(map(name, read))}."
-    return picture(fig, f"{n} originals and their counterfactuals, in columns: {told}.{verdict}")
+    each = "row" if wide else "column"
+    return picture(fig, f"Originals and counterfactuals, one {each} an image: {told}.{verdict}")
+
+
+def _draw_change(axes: Any, change: Tensor, title: str) -> None:
+    """Purple got brighter, orange darker; channels are added up."""
+    axes.imshow(change.sum(0).cpu().numpy(), cmap="PuOr", vmin=-1, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if title:
+        axes.set_title(title, fontsize=9)
 
 
 def html_strip(cf: Counterfactuals) -> str:
@@ -181,7 +196,7 @@ def code_map(points: Tensor, labels: Tensor, names: Sequence[str], *, alt: str) 
     palette = (*CYCLE, "#999999", "#882255")
     for c, name in enumerate(names):
         rows = (labels == c).cpu().numpy()
-        place.scatter(*xy[rows].T, s=26, marker=f"${name}$", color=palette[c % len(palette)], lw=0)
+        place.scatter(*xy[rows].T, s=34, marker=f"${name}$", color=palette[c % len(palette)], lw=0)
     place.set_xlabel("first component")
     place.set_ylabel("second component")
     return picture(fig, alt)
