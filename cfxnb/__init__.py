@@ -3,7 +3,7 @@
 ``import cfxnb as cfx`` gives everything a notebook uses.
 """
 
-from cfxnb import checks, data, metrics, spaces
+from cfxnb import checks, data, metrics, spaces, types, weights
 from cfxnb.classify import BlackBox, predict, two_class, wrap
 from cfxnb.doctor import doctor
 from cfxnb.methods.ablate import ablate
@@ -29,5 +29,5 @@ __all__ = [
     "data", "describe_change", "doctor", "explore", "fit_descriptors", "gallery", "latent_attack",
     "load", "metrics", "permutation_null", "picture", "pixel_attack", "predict",
     "predict_then_run", "progress", "random_change", "reconstruct", "report", "show", "sizes",
-    "spaces", "two_class", "wrap",
+    "spaces", "two_class", "types", "weights", "wrap",
 ]  # fmt: skip

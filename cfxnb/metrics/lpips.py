@@ -3,10 +3,11 @@
 Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features as a
 Perceptual Metric" (2018), section 3. Written anew in plain torch: features of a convolutional
 net are normalised to unit length over the channels at each position, subtracted, squared,
-weighted by learned non-negative numbers, averaged over positions and summed over layers.
-"""
+weighted by learned non-negative numbers, averaged over positions, summed over layers."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import count
 
 import torch
 import torch.nn.functional as F
@@ -79,13 +80,10 @@ class LPIPS(nn.Module):
         super().__init__()
         slices = NETS[validate.choice(net, "net", tuple(NETS))]()
         self.net, self.weights = nn.Module(), nn.ParameterList()
-        count = 0
-        for number, layers in enumerate(slices, 1):
-            part = nn.Sequential()
-            for layer in layers:
-                part.add_module(str(count), layer)
-                count += 1
-            self.net.add_module(f"slice{number}", part)
+        numbers = count()
+        for i, layers in enumerate(slices, 1):
+            part = nn.Sequential(OrderedDict((str(next(numbers)), layer) for layer in layers))
+            self.net.add_module(f"slice{i}", part)
         try:
             own = {k[4:]: v.float() for k, v in state.items() if k.startswith("net.")}
             self.net.load_state_dict(own)
@@ -108,9 +106,9 @@ class LPIPS(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Images (n, 3, h, w) or (n, 1, h, w) in [0, 1] -> distances (n,), >= 0, 0 if equal."""
+        shapes = tuple(a.shape), tuple(b.shape)
         if a.ndim != 4 or a.shape != b.shape or a.shape[1] not in (1, 3):
-            got = f"{tuple(a.shape)} and {tuple(b.shape)}"
-            raise ValueError(f"a, b: expected equal shapes (n, 1 or 3, h, w), got {got}")
+            raise ValueError(f"a, b: expected equal shapes (n, 1 or 3, h, w), got {shapes}")
         total = a.new_zeros(len(a))
         for x, y, weight in zip(self.features(a), self.features(b), self.weights, strict=True):
             apart = (_unit(x) - _unit(y)).square()

@@ -160,7 +160,7 @@ cfx.checks.nb01.reconstruction_error(reconstruction_error)
 torch.manual_seed(0)
 plain = type(space.net)(dims=20)  # the same network, untrained
 optimiser = torch.optim.Adam(plain.parameters(), lr=2e-3)
-for step in range(ae_steps):
+for _ in range(ae_steps):
     batch = train.images[torch.randint(len(train), (64,))]
     loss = F.binary_cross_entropy_with_logits(plain.decode_logits(plain.posterior(batch)[0]), batch)
     optimiser.zero_grad()

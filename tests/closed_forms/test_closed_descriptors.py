@@ -51,7 +51,7 @@ def test_quality_tells_them_apart(planted):
 
 
 def test_quality_is_on_images_that_were_held_out(planted):
-    """Sixty random columns for forty images fit their training half perfectly, and mean nothing."""
+    """Thirty coordinates fit thirty coin tosses perfectly, and mean nothing for the others."""
     space = LinearSpace(dims=30, shape=(1, 6, 6))
     x = space.sample(60)
     random = pd.DataFrame({"coin": np.random.default_rng(1).integers(0, 2, 60).astype(float)})
@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same(planted):
 
 
 def test_integer_columns_with_ties_are_split_nearest_to_half():
-    """Median 2 of [1, 1, 2, 2, 2, 2, 3]-like counts: 'above 1' is nearer to half than 'above 2'."""
+    """Few distinct values: the cut whose upper part is nearest to half of the images."""
     from cfxnb.methods.descriptors import _cut
 
     values = np.array([0.0] * 45 + [1.0] * 40 + [2.0] * 15)

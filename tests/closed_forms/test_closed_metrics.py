@@ -1,6 +1,7 @@
 """Measures where the answer can be worked out on paper."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def test_cout_of_four_pixels_by_hand():
     image = torch.tensor([[[[0.5, 0.2], [0.9, 0.0]]]])
     sums = [0.3, 0.3 + 0.7, 0.3 + 0.7 + 0.5, 1.6, 1.6]
     p = [sigmoid(4 * (s - 2) + 4) for s in sums]
-    area = sum((a + b) / 2 / 4 for a, b in zip(p[:-1], p[1:], strict=True))
+    area = sum((a + b) / 2 / 4 for a, b in pairwise(p))
     share, towards, away = cout_curve(f, original, image, 1)
     assert share.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert towards[0].tolist() == pytest.approx(p, abs=1e-6)
@@ -34,7 +35,7 @@ def naive_cout(f, original, image, target, source, portion):
     """Pixel by pixel in Python."""
     _, h, w = original.shape
     change = (image - original).abs().sum(0)
-    order = sorted(((-change[y, x].item(), y * w + x) for y in range(h) for x in range(w)))
+    order = sorted((-change[y, x].item(), y * w + x) for y in range(h) for x in range(w))
     mixed, points = original.clone(), []
 
     def read(share):
@@ -47,9 +48,7 @@ def naive_cout(f, original, image, target, source, portion):
         mixed[:, y, x] = image[:, y, x]
         if done % portion == 0 or done == h * w:
             read(done / (h * w))
-    return sum(
-        (b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in zip(points[:-1], points[1:], strict=True)
-    )
+    return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(points))
 
 
 @pytest.mark.parametrize("chunks", [1, 4, 7, 50])

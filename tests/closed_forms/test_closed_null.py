@@ -39,9 +39,7 @@ def flips(seed):
 
 def published(sign):
     """mean_i s_i (sigmoid(after_i) - sigmoid(before of one stale row))."""
-    return lambda before, after: (
-        sign[:, None] * (sigmoid(after) - sigmoid(before[STALE]))
-    ).mean(0)
+    return lambda before, after: (sign[:, None] * (sigmoid(after) - sigmoid(before[STALE]))).mean(0)
 
 
 def correct(sign):

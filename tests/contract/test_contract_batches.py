@@ -88,3 +88,21 @@ def test_finished_samples_are_frozen(world, method):
     numbers = [s.number for s in seen]
     assert numbers == sorted(set(numbers))
     assert all(s.total == 20 for s in seen)
+
+
+@each_search
+def test_a_winner_ends_where_it_was_seen_to_pass(world, method):
+    """Without a step back the result is the very point that passed, not one step beyond."""
+    space, f, x = world
+    target = other_class(f, x)
+    last = {}
+
+    def watch(step):
+        for row, code, active in zip(step.rows.tolist(), step.code, step.active, strict=True):
+            if not active:
+                last[row] = code.clone()
+
+    result = method.run(space, f, x, target, halvings=0, on_step=watch)
+    ends = result.code.z if method.codes else result.image
+    for row in result.flipped.nonzero()[:, 0].tolist():
+        torch.testing.assert_close(ends[row], last[row], rtol=0, atol=1e-5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from cases import METHODS, each_method, each_search
 from torch import nn
-from worlds import other_class
+from worlds import linear_world, other_class
 
 import cfxnb as cfx
 
@@ -68,7 +68,7 @@ def test_steps_tell_the_truth(world, method):
 def test_black_box_is_refused(world, method):
     space, f, x = world
     box = cfx.BlackBox(f)
-    with pytest.raises(TypeError, match="classifier.*BlackBox"):
+    with pytest.raises(TypeError, match=r"classifier.*BlackBox"):
         method.run(space, box, x, other_class(f, x))
     assert box.queries == 0
 
@@ -114,7 +114,7 @@ def test_costs_are_what_was_spent(world, method):
 
 @each_search
 def test_a_flat_classifier_gives_no_gradient(world, method):
-    space, f, x = world
+    space, _, x = world
 
     class Flat(nn.Module):
         def forward(self, images):
@@ -129,7 +129,7 @@ def test_a_flat_classifier_gives_no_gradient(world, method):
 
 @each_search
 def test_a_classifier_gone_nan_is_data_not_an_exception(world, method):
-    space, f, x = world
+    space, _, x = world
 
     class Nan(nn.Module):
         def forward(self, images):
@@ -144,8 +144,6 @@ def test_a_classifier_gone_nan_is_data_not_an_exception(world, method):
 @each_search
 def test_a_low_confidence_still_means_predicted(method):
     """Three classes: p(target) >= 0.2 alone does not make the target the prediction."""
-    from worlds import linear_world
-
     space, f, x = linear_world(3)
     result = method.run(space, f, x, other_class(f, x), confidence=0.2)
     assert result.flipped.any()
@@ -155,8 +153,6 @@ def test_a_low_confidence_still_means_predicted(method):
 @each_search
 def test_the_last_step_counts(method):
     """One long step from the start passes the boundary: that is a flip, not exhaustion."""
-    from worlds import linear_world
-
     space, f, x = linear_world(2)
     target = other_class(f, x)
     result = method.run(space, f, x, target, steps=1, lr=2.0, confidence=0.6)

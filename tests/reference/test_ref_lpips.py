@@ -48,7 +48,7 @@ def test_symmetric_and_differentiable(case):
 
 def test_wrong_states_and_nets(case):
     net, state, _, a, b = case
-    with pytest.raises(ValueError, match="net: expected one of.*got 'vgg'"):
+    with pytest.raises(ValueError, match=r"net: expected one of.*got 'vgg'"):
         LPIPS(state, "vgg")
     with pytest.raises(ValueError, match="state: expected the tensors of LPIPS"):
         LPIPS({k: v for k, v in state.items() if k != "lin0.model.1.weight"}, net)
