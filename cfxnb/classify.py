@@ -100,7 +100,7 @@ def two_class(logit: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(positive), positive], dim=1)
 
 
-class BlackBox:
+class BlackBox(validate.BlackBoxed):
     """Hides the gradients of a classifier and counts the images it is asked about.
 
     Attributes:

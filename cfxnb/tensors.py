@@ -42,17 +42,21 @@ def unit(x: Tensor, eps: float = 1e-12) -> Tensor:
     return x / per_sample(norms(x).clamp_min(eps), x)
 
 
-def gradient(values: Tensor, point: Tensor) -> Tensor:
-    """Gradient of ``values.sum()`` with respect to ``point``.
+def needs_gradient(logits: Tensor) -> None:
+    """Refuse a classifier whose output is cut off from its input.
 
     Raises:
-        TypeError: if there is none to be had, as with a black-box classifier.
+        TypeError: if there is no gradient to be had, as with a black box.
     """
-    if not values.requires_grad:
+    if not logits.requires_grad:
         raise TypeError(
             "classifier: expected one that passes gradients, got one that does not (a BlackBox, "
             "a call under torch.no_grad, or numpy inside); use a black-box method instead"
         )
+
+
+def gradient(values: Tensor, point: Tensor) -> Tensor:
+    """Gradient of ``values.sum()`` with respect to ``point``."""
     return torch.autograd.grad(values.sum(), point)[0]
 
 

@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 
+class BlackBoxed:
+    """What ``cfxnb.BlackBox`` is, for checks below it."""
+
+
 def images(value: Any, name: str = "images") -> Tensor:
     """A float image batch (b, c, h, w) in [0, 1], b >= 1."""
     if not isinstance(value, Tensor):
@@ -97,3 +101,17 @@ def function(value: Any, name: str) -> Any:
     if not callable(value):
         raise TypeError(f"{name}: expected a callable, got {type(value).__name__}")
     return value
+
+
+def white_box(value: Any, name: str = "classifier") -> Any:
+    """A classifier that lets gradients through; what it returns is checked when it does."""
+    if isinstance(value, BlackBoxed):
+        raise TypeError(
+            f"{name}: expected one that passes gradients, got a BlackBox; "
+            "use a black-box method instead"
+        )
+    return function(value, name)
+
+
+def on_step(value: Any) -> Any:
+    return None if value is None else function(value, "on_step")

@@ -40,7 +40,7 @@ def digits(split: str = "test") -> ImageSet:
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {sorted(SPLITS)}, got {split!r}")
     labels = read_idx(checked(f"digits/{SPLITS[split]}-labels-idx1-ubyte.gz"))
-    factors = load_file(checked(FACTORS))[split].float().numpy()
+    factors = load_file(checked(FACTORS))[split].double().numpy()
     return ImageSet(
         images=images_of(split),
         labels=torch.from_numpy(labels.astype(np.int64)),

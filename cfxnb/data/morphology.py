@@ -11,6 +11,8 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 from torch import Tensor
 
+from cfxnb import validate
+
 ZOOM = 4  # the strokes are two or three pixels wide: measure them on a finer grid
 SMALLEST_LOOP = 1.0  # pixels^2; smaller holes are gaps in a rough stroke
 COLUMNS = {
@@ -35,21 +37,25 @@ def measure(images: Tensor) -> pd.DataFrame:
         brightness, or darker than 0.1 throughout, has no stroke: its row is NaN.
 
     Raises:
-        ValueError: if the shape is another.
+        ValueError, TypeError: if they are anything else.
     """
-    if images.ndim != 4 or images.shape[1] != 1:
+    images = validate.images(images)
+    if images.shape[1] != 1:
         raise ValueError(f"images: expected shape (n, 1, h, w), got {tuple(images.shape)}")
     rows = []
-    for chunk in images.detach().cpu().float().split(256):
+    for chunk in images.cpu().split(256):
         fine = F.interpolate(chunk, scale_factor=ZOOM, mode="bicubic", align_corners=False)
-        rows += [_measure_one(picture) for picture in fine[:, 0].clamp(0, 1).numpy()]
+        # The enlarged image overshoots at edges: half brightness is that of the original.
+        peaks = chunk.amax(dim=(1, 2, 3)).tolist()
+        pairs = zip(fine[:, 0].numpy(), peaks, strict=True)
+        rows += [_measure_one(picture, peak) for picture, peak in pairs]
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=np.float64)
 
 
-def _measure_one(picture: np.ndarray) -> tuple[float, ...]:
-    if picture.max() < 0.1:
+def _measure_one(picture: np.ndarray, peak: float) -> tuple[float, ...]:
+    if peak < 0.1:
         return (np.nan,) * len(COLUMNS)
-    ink = picture >= picture.max() / 2
+    ink = picture >= peak / 2
     skeleton = skeletonize(ink)
     depth = ndimage.distance_transform_edt(ink)
     slant, width, height = _frame(ink)

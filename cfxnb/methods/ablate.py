@@ -5,7 +5,8 @@ import torch
 from torch import Generator, Tensor
 
 from cfxnb.methods.descriptors import Descriptors
-from cfxnb.methods.search import is_predicted, log_odds
+from cfxnb.methods.search import log_odds
+from cfxnb.methods.tasks import is_predicted
 from cfxnb.results import Counterfactuals
 from cfxnb.tensors import undisturbed
 from cfxnb.types import Classifier, LatentSpace

@@ -13,21 +13,11 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
-from cfxnb.classify import BlackBox
-from cfxnb.methods.search import (
-    Task,
-    fingerprint,
-    finish,
-    is_predicted,
-    log_odds,
-    statuses,
-    step_back,
-    tasks,
-    threshold,
-)
+from cfxnb.methods.search import search
+from cfxnb.methods.tasks import Task, fingerprint, finish, is_predicted, statuses, tasks
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import finite_rows, gradient, noise_like, norms, per_sample, undisturbed
-from cfxnb.types import Classifier, Code, LatentSpace, OnStep, Step
+from cfxnb.tensors import noise_like, undisturbed
+from cfxnb.types import Classifier, Code, LatentSpace, OnStep
 
 #: The paper's own setting for changing one digit into another (official code, MNIST).
 PAPER: dict[str, Any] = {
@@ -96,11 +86,8 @@ def latent_attack(
     """
     began = time.perf_counter()
     validate.space(space)
-    if isinstance(classifier, BlackBox):
-        raise TypeError(
-            "classifier: expected one that passes gradients, got a BlackBox; "
-            "use a black-box method instead"
-        )
+    validate.white_box(classifier)
+    validate.on_step(on_step)
     knobs = {
         "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
         "steps": validate.count(steps, "steps", 1),
@@ -126,73 +113,20 @@ def latent_attack(
 def _attack(
     space: LatentSpace, classifier: Classifier, task: Task, knobs: dict, on_step: OnStep | None
 ) -> Counterfactuals:
-    need = threshold(knobs["confidence"])
     with torch.no_grad():
         start = space.encode(task.images)
         reconstruction = space.decode(start)
-        recon_logits = classifier(reconstruction)
-    scale = space.spread.to(start.z) if knobs["units"] == "spread" else torch.ones_like(start.z[0])
-    u = _random_start(start.z, task.rows, knobs, attempt=0)
-    moot = is_predicted(task.before, task.target) | is_predicted(recon_logits, task.target)
-    u[moot] = 0
-    active = ~moot
-    passed, lost = torch.zeros_like(moot), torch.zeros_like(moot)
-    generator = torch.ones(len(u), dtype=torch.int64)
-    adam = Adam(u, knobs["lr"])
-
-    def decode(rows: Tensor, change: Tensor) -> Tensor:
-        return space.decode(start[rows].at(start.z[rows] + scale * change))
-
-    total = knobs["steps"] * (1 + knobs["restarts"])
-    for number in range(1, total + 1):
-        rows = active.nonzero().squeeze(1)
-        if not len(rows):
-            break
-        attempt, step = divmod(number - 1, knobs["steps"])
-        if attempt and not step:
-            u[rows] = _random_start(start.z[rows], task.rows[rows], knobs, attempt)
-            adam = Adam(u, knobs["lr"])
-        change = u[rows].clone().requires_grad_()
-        odds_logits = classifier(decode(rows, change))
-        objective, odds = _objective(
-            space, start[rows], change, scale, odds_logits, task.target[rows], knobs
-        )
-        slope = gradient(objective, change)
-        generator[rows] += 2
-
-        done = odds.detach() >= need
-        stuck = ~done & (~finite_rows(slope) | (norms(slope) == 0))
-        passed[rows[done]] = True
-        lost[rows[stuck]] = True
-        active[rows[done | stuck]] = False
-        moving = ~(done | stuck)
-        adam.step(u, rows[moving], slope[moving])
-        if on_step is not None and on_step(
-            Step(
-                number=number,
-                total=total,
-                rows=task.rows[rows],
-                code=start.z[rows] + scale * change.detach(),
-                probability=odds.detach().sigmoid(),
-                active=moving,
-            )
-        ):
-            break
-
+        rebuilt = classifier(reconstruction)
+    moves = CodeMoves(space, start, task.rows, knobs)
+    moot = is_predicted(task.before, task.target) | is_predicted(rebuilt, task.target)
+    kept = ("confidence", "steps", "restarts", "halvings")
+    found = search(
+        classifier, task, moves, moot=moot, on_step=on_step, **{k: knobs[k] for k in kept}
+    )
     with torch.no_grad():
-        winners = passed.nonzero().squeeze(1)
-
-        def passes(share: Tensor, rows: Tensor) -> Tensor:
-            generator[rows] += 1
-            logits = classifier(decode(rows, per_sample(share, u) * u[rows]))
-            return log_odds(logits, task.target[rows]) >= need
-
-        if len(winners):
-            u[winners] *= per_sample(step_back(passes, winners, knobs["halvings"]), u)
-        code = start.at(start.z + scale * u)
+        code = start.at(start.z + moves.scale * found.change)
         image = space.decode(code)
         after = classifier(image)
-        generator += 1
     return Counterfactuals(
         original=task.images,
         image=image,
@@ -200,38 +134,48 @@ def _attack(
         before=task.before,
         after=after,
         target=task.target,
-        status=statuses(task, passed, lost=lost, reconstruction=recon_logits),
+        status=statuses(task, found.passed, lost=found.lost, reconstruction=rebuilt),
         start=start,
         code=code,
-        cost={"generator": generator, "classifier": generator + 1},
+        # Besides the search: the reconstruction and the final image, and the original's logits.
+        cost={"generator": found.evaluations + 2, "classifier": found.evaluations + 3},
     )
 
 
-def _random_start(z: Tensor, rows: Tensor, knobs: dict, attempt: int) -> Tensor:
-    """Where an attempt begins, as a change of the code in ``units``: the first one at the code."""
-    scale = knobs["jitter"] + 0.5 * attempt
-    return scale * noise_like(z, knobs["seed"] + 7919 * attempt, rows)
+class CodeMoves:
+    """Moves of a code: z = z0 + scale * change, by Adam."""
 
+    def __init__(self, space: LatentSpace, start: Code, rows: Tensor, knobs: dict) -> None:
+        self.space, self.start, self.rows, self.knobs = space, start, rows, knobs
+        self.center, self.spread = space.center.to(start.z), space.spread.to(start.z)
+        self.scale = self.spread if knobs["units"] == "spread" else torch.ones_like(self.spread)
+        self.adam = Adam(start.z, knobs["lr"])
 
-def _objective(
-    space: LatentSpace,
-    start: Code,
-    change: Tensor,
-    scale: Tensor,
-    logits: Tensor,
-    target: Tensor,
-    knobs: dict,
-) -> tuple[Tensor, Tensor]:
-    """What is minimised, (b,), and the log odds of the target, (b,)."""
-    odds = log_odds(logits, target)
-    away = (start.z + scale * change - space.center.to(change)) / space.spread.to(change)
-    lengths = knobs["proximity"] * change.flatten(1).square().sum(1)
-    lengths = lengths + knobs["prior"] * away.flatten(1).square().sum(1)
-    return lengths - (odds if knobs["loss"] == "margin" else odds.sigmoid()), odds
+    def begin(self, rows: Tensor, attempt: int) -> Tensor:
+        """The first attempt begins at the code, each further one half a unit farther away."""
+        self.adam.forget(rows)
+        far = self.knobs["jitter"] + 0.5 * attempt
+        seed = self.knobs["seed"] + 7919 * attempt
+        return far * noise_like(self.start.z[rows], seed, self.rows[rows])
+
+    def view(self, rows: Tensor, change: Tensor) -> Tensor:
+        return self.start.z[rows] + self.scale * change
+
+    def draw(self, rows: Tensor, change: Tensor) -> Tensor:
+        return self.space.decode(self.start[rows].at(self.view(rows, change)))
+
+    def price(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
+        away = (self.view(rows, change) - self.center) / self.spread
+        lengths = self.knobs["proximity"] * change.flatten(1).square().sum(1)
+        lengths = lengths + self.knobs["prior"] * away.flatten(1).square().sum(1)
+        return lengths - (odds if self.knobs["loss"] == "margin" else odds.sigmoid())
+
+    def step(self, rows: Tensor, change: Tensor, slope: Tensor) -> Tensor:
+        return change - self.adam.step(rows, slope)
 
 
 class Adam:
-    """Adam (Kingma & Ba, 2015) on chosen rows: the others keep their place and their moments.
+    """Adam (Kingma & Ba, 2015) on chosen rows: the others keep their moments.
 
     ``torch.optim.Adam`` moves every row at every step by its momentum, so that a finished
     sample would drift on and the result of one image depend on its batch mates.
@@ -239,15 +183,17 @@ class Adam:
 
     def __init__(self, like: Tensor, lr: float) -> None:
         self.lr = lr
-        self.mean = torch.zeros_like(like)
-        self.square = torch.zeros_like(like)
-        self.count = torch.zeros_like(like)
+        self.mean, self.square, self.count = (torch.zeros_like(like) for _ in range(3))
 
-    def step(self, x: Tensor, rows: Tensor, slope: Tensor) -> None:
-        """Move ``x[rows]`` in place against ``slope``."""
+    def forget(self, rows: Tensor) -> None:
+        for moment in (self.mean, self.square, self.count):
+            moment[rows] = 0
+
+    def step(self, rows: Tensor, slope: Tensor) -> Tensor:
+        """How far to move ``rows`` against ``slope``."""
         self.count[rows] += 1
         self.mean[rows] = 0.9 * self.mean[rows] + 0.1 * slope
         self.square[rows] = 0.999 * self.square[rows] + 0.001 * slope**2
         mean = self.mean[rows] / (1 - 0.9 ** self.count[rows])
         square = self.square[rows] / (1 - 0.999 ** self.count[rows])
-        x[rows] -= self.lr * mean / (square.sqrt() + 1e-8)
+        return self.lr * mean / (square.sqrt() + 1e-8)

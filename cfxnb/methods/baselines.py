@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
-from cfxnb.methods.search import fingerprint, finish, is_predicted, statuses, tasks
+from cfxnb.methods.tasks import fingerprint, finish, is_predicted, statuses, tasks
 from cfxnb.results import Counterfactuals
 from cfxnb.tensors import noise_like, norms, per_sample, undisturbed, unit
 from cfxnb.types import Classifier, LatentSpace

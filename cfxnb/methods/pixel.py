@@ -6,21 +6,11 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
-from cfxnb.classify import BlackBox
-from cfxnb.methods.search import (
-    Task,
-    fingerprint,
-    finish,
-    is_predicted,
-    log_odds,
-    statuses,
-    step_back,
-    tasks,
-    threshold,
-)
+from cfxnb.methods.search import search
+from cfxnb.methods.tasks import Task, fingerprint, finish, is_predicted, statuses, tasks
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import finite_rows, gradient, norms, per_sample, undisturbed, unit
-from cfxnb.types import Classifier, OnStep, Step
+from cfxnb.tensors import norms, per_sample, undisturbed, unit
+from cfxnb.types import Classifier, OnStep
 
 
 def pixel_attack(
@@ -63,8 +53,8 @@ def pixel_attack(
         ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox.
     """
     began = time.perf_counter()
-    if isinstance(classifier, BlackBox):
-        raise TypeError("classifier: expected one that passes gradients, got a BlackBox")
+    validate.white_box(classifier)
+    validate.on_step(on_step)
     knobs = {
         "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
         "radius": validate.number(radius, "radius", 0.0, open_low=True),
@@ -85,55 +75,15 @@ def pixel_attack(
 def _attack(
     classifier: Classifier, task: Task, knobs: dict, on_step: OnStep | None
 ) -> Counterfactuals:
-    need = threshold(knobs["confidence"])
-    x = task.images.clone()
-    active = ~is_predicted(task.before, task.target)
-    passed, lost = torch.zeros_like(active), torch.zeros_like(active)
-    calls = torch.ones(len(x), dtype=torch.int64)
-
-    for number in range(1, knobs["steps"] + 1):
-        rows = active.nonzero().squeeze(1)
-        if not len(rows):
-            break
-        point = x[rows].clone().requires_grad_()
-        odds = log_odds(classifier(point), task.target[rows])
-        slope = gradient(odds, point)
-        calls[rows] += 2
-        done = odds.detach() >= need
-        stuck = ~done & (~finite_rows(slope) | (norms(slope) == 0))
-        passed[rows[done]] = True
-        lost[rows[stuck]] = True
-        active[rows[done | stuck]] = False
-        moving = ~(done | stuck)
-        chosen = rows[moving]
-        moved = x[chosen] + knobs["lr"] * unit(slope[moving])
-        x[chosen] = project(moved, task.images[chosen], knobs["radius"])
-        if on_step is not None and on_step(
-            Step(
-                number,
-                knobs["steps"],
-                task.rows[rows],
-                point.detach(),
-                odds.detach().sigmoid(),
-                moving,
-            )
-        ):
-            break
-
+    moves = PixelMoves(task.images, knobs)
+    moot = is_predicted(task.before, task.target)
+    kept = ("confidence", "steps", "halvings")
+    found = search(
+        classifier, task, moves, moot=moot, on_step=on_step, **{k: knobs[k] for k in kept}
+    )
+    image = task.images + found.change
     with torch.no_grad():
-        change = x - task.images
-        winners = passed.nonzero().squeeze(1)
-
-        def passes(share: Tensor, rows: Tensor) -> Tensor:
-            calls[rows] += 1
-            nearer = task.images[rows] + per_sample(share, x) * change[rows]
-            return log_odds(classifier(nearer), task.target[rows]) >= need
-
-        if len(winners):
-            change[winners] *= per_sample(step_back(passes, winners, knobs["halvings"]), x)
-        image = task.images + change
         after = classifier(image)
-        calls += 1
     return Counterfactuals(
         original=task.images,
         image=image,
@@ -141,9 +91,35 @@ def _attack(
         before=task.before,
         after=after,
         target=task.target,
-        status=statuses(task, passed, lost=lost),
-        cost={"generator": torch.zeros_like(calls), "classifier": calls},
+        status=statuses(task, found.passed, lost=found.lost),
+        # Besides the search: the original's logits and those of the final image.
+        cost={
+            "generator": torch.zeros_like(found.evaluations),
+            "classifier": found.evaluations + 2,
+        },
     )
+
+
+class PixelMoves:
+    """Moves of an image, inside a ball and inside [0, 1]; the change is one of pixels."""
+
+    def __init__(self, images: Tensor, knobs: dict) -> None:
+        self.images, self.lr, self.radius = images, knobs["lr"], knobs["radius"]
+
+    def begin(self, rows: Tensor, attempt: int) -> Tensor:
+        return torch.zeros_like(self.images[rows])
+
+    def draw(self, rows: Tensor, change: Tensor) -> Tensor:
+        return self.images[rows] + change
+
+    view = draw
+
+    def price(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
+        return -odds
+
+    def step(self, rows: Tensor, change: Tensor, slope: Tensor) -> Tensor:
+        moved = self.draw(rows, change) - self.lr * unit(slope)
+        return project(moved, self.images[rows], self.radius) - self.images[rows]
 
 
 def project(x: Tensor, center: Tensor, radius: float) -> Tensor:

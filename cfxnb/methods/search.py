@@ -1,24 +1,44 @@
-"""What searches share: targets, statuses, the margin, the step back."""
+"""Search by gradient, sample by sample: the part that all attacks share."""
 
 import dataclasses
-import hashlib
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cfxnb import validate
-from cfxnb.results import Counterfactuals
-from cfxnb.types import (
-    ALREADY_TARGET,
-    EXHAUSTED,
-    FLIPPED,
-    NO_GRADIENT,
-    RECONSTRUCTION_FLIPS,
-    Classifier,
-)
+from cfxnb.methods.tasks import Task, is_predicted
+from cfxnb.tensors import finite_rows, gradient, needs_gradient, norms, per_sample
+from cfxnb.types import Classifier, OnStep, Step
+
+
+class Moves(Protocol):
+    """What distinguishes one attack from another; ``rows`` are those being worked on."""
+
+    def begin(self, rows: Tensor, attempt: int) -> Tensor:
+        """The change that an attempt begins with."""
+
+    def draw(self, rows: Tensor, change: Tensor) -> Tensor:
+        """The changed images."""
+
+    def price(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
+        """What is minimised, (b,), given the log odds of the target."""
+
+    def step(self, rows: Tensor, change: Tensor, slope: Tensor) -> Tensor:
+        """The next change, given the gradient of the price."""
+
+    def view(self, rows: Tensor, change: Tensor) -> Tensor:
+        """What ``on_step`` is shown."""
+
+
+@dataclasses.dataclass
+class Found:
+    """Where a search ended, and what each sample would have cost alone; all (b, ...)."""
+
+    change: Tensor
+    passed: Tensor
+    lost: Tensor
+    evaluations: Tensor
 
 
 def log_odds(logits: Tensor, target: Tensor) -> Tensor:
@@ -28,41 +48,102 @@ def log_odds(logits: Tensor, target: Tensor) -> Tensor:
     return chosen - others
 
 
-def threshold(confidence: float) -> float:
-    """The log odds at which p(target) = confidence."""
-    return float(torch.logit(torch.tensor(confidence, dtype=torch.float64)))
+def reached(logits: Tensor, target: Tensor, confidence: float) -> Tensor:
+    """Whether the target is predicted with at least ``confidence``, bool (b,).
+
+    With three classes or more, a low confidence alone doesn't make the target the winner.
+    """
+    need = torch.logit(torch.tensor(confidence, dtype=torch.float64)).to(logits)
+    return (log_odds(logits, target) >= need) & is_predicted(logits, target)
 
 
-def is_predicted(logits: Tensor, target: Tensor) -> Tensor:
-    return logits.argmax(1) == target
+def search(
+    classifier: Classifier,
+    task: Task,
+    moves: Moves,
+    *,
+    moot: Tensor,
+    confidence: float,
+    steps: int,
+    restarts: int = 0,
+    halvings: int = 0,
+    on_step: OnStep | None = None,
+) -> Found:
+    """Descend the price until the target is reached, then step back.
+
+    A sample that is finished leaves the batch: nothing its mates do can move it any more.
+
+    Args:
+        moot: samples with nothing to search for, bool (b,); they stay as they are.
+        steps: in each of ``1 + restarts`` attempts; the last step is looked at, too.
+    """
+    change = moves.begin(torch.arange(len(moot)), 0)
+    change[moot] = 0
+    found = Found(
+        change,
+        passed=torch.zeros_like(moot),
+        lost=torch.zeros_like(moot),
+        evaluations=torch.zeros(len(moot), dtype=torch.int64),
+    )
+    number, stop = 0, False
+    for attempt in range(1 + restarts):
+        active = ~(moot | found.passed)
+        found.lost[active] = False
+        if attempt:
+            rows = active.nonzero().squeeze(1)
+            change[rows] = moves.begin(rows, attempt)
+        for look in range(steps + 1):
+            rows = active.nonzero().squeeze(1)
+            if not len(rows):
+                break
+            point = change[rows].clone().requires_grad_()
+            logits = classifier(moves.draw(rows, point))
+            found.evaluations[rows] += 1
+            done = reached(logits.detach(), task.target[rows], confidence)
+            found.passed[rows[done]] = True
+            active[rows[done]] = False
+            if stop or look == steps:  # this round only looked at where the last step led
+                break
+            needs_gradient(logits)
+            odds = log_odds(logits, task.target[rows])
+            slope = gradient(moves.price(rows, point, odds), point)
+            found.evaluations[rows[~done]] += 1
+            stuck = ~done & (~finite_rows(slope) | (norms(slope) == 0))
+            found.lost[rows[stuck]] = True
+            active[rows[stuck]] = False
+            moving = ~(done | stuck)
+            change[rows[moving]] = moves.step(rows[moving], change[rows[moving]], slope[moving])
+            number += 1
+            if on_step is not None:
+                code = moves.view(rows, point.detach())
+                p = odds.detach().sigmoid()
+                total = steps * (1 + restarts)
+                stop = bool(on_step(Step(number, total, task.rows[rows], code, p, moving)))
+        if stop:
+            break
+    _settle(classifier, task, moves, found, confidence, halvings)
+    return found
 
 
-@dataclasses.dataclass
-class Task:
-    """One chunk of samples being worked on; every tensor has one row a sample."""
+@torch.no_grad()
+def _settle(
+    classifier: Classifier,
+    task: Task,
+    moves: Moves,
+    found: Found,
+    confidence: float,
+    halvings: int,
+) -> None:
+    """Go back to the smallest share of each successful change that still passes."""
 
-    rows: Tensor  # positions in the whole input
-    images: Tensor
-    target: Tensor
-    before: Tensor  # logits of the originals
+    def passes(share: Tensor, rows: Tensor) -> Tensor:
+        found.evaluations[rows] += 1
+        nearer = per_sample(share, found.change) * found.change[rows]
+        return reached(classifier(moves.draw(rows, nearer)), task.target[rows], confidence)
 
-
-def tasks(classifier: Classifier, images: Any, target: Any, batch: int) -> Iterator[Task]:
-    """The input, checked, in chunks of at most ``batch`` samples."""
-    images = validate.images(images)
-    validate.function(classifier, "classifier")
-    validate.count(batch, "batch", 1)
-    for start in range(0, len(images), batch):
-        chunk = images[start : start + batch]
-        with torch.no_grad():
-            before = validate.logits(classifier(chunk), len(chunk))
-        everyone = validate.labels(target, len(images), before.shape[1])
-        yield Task(
-            rows=torch.arange(start, start + len(chunk)),
-            images=chunk,
-            target=everyone[start : start + len(chunk)].to(images.device),
-            before=before,
-        )
+    winners = found.passed.nonzero().squeeze(1)
+    shares = step_back(passes, winners, halvings)
+    found.change[winners] *= per_sample(shares, found.change)
 
 
 def step_back(passes: Callable[[Tensor, Tensor], Tensor], rows: Tensor, halvings: int) -> Tensor:
@@ -85,45 +166,3 @@ def step_back(passes: Callable[[Tensor, Tensor], Tensor], rows: Tensor, halvings
         good = torch.where(ok, middle, good)
         bad = torch.where(ok, bad, middle)
     return good
-
-
-def statuses(
-    task: Task, passed: Tensor, *, lost: Tensor | None = None, reconstruction: Tensor | None = None
-) -> tuple[str, ...]:
-    """One status a sample; what makes the question moot comes before success and failure."""
-    already = is_predicted(task.before, task.target)
-    none = torch.zeros_like(already)
-    gone = none if reconstruction is None else is_predicted(reconstruction, task.target)
-    lost = none if lost is None else lost
-    columns = zip(already.tolist(), gone.tolist(), passed.tolist(), lost.tolist(), strict=True)
-    return tuple(
-        ALREADY_TARGET
-        if a
-        else RECONSTRUCTION_FLIPS
-        if g
-        else FLIPPED
-        if p
-        else NO_GRADIENT
-        if x
-        else EXHAUSTED
-        for a, g, p, x in columns
-    )
-
-
-def finish(parts: list[Counterfactuals], began: float, **made_by: Any) -> Counterfactuals:
-    """Chunks joined in order, with the record of how they were made."""
-    whole = Counterfactuals.concatenate(parts)
-    record = {**made_by, "seconds": round(time.perf_counter() - began, 3)}
-    return dataclasses.replace(whole, made_by=record)
-
-
-def fingerprint(part: Any) -> str:
-    """Short hash of the weights of a space or classifier; "" for one without a module."""
-    module = part if isinstance(part, nn.Module) else getattr(part, "module", None)
-    if not isinstance(module, nn.Module):
-        return ""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]

@@ -6,8 +6,7 @@
 # Here is a handwritten 4. A neural network reads it as a 4, and we ask: *what would have to be
 # different for it to read a 9?* The answer is another picture, a **counterfactual**. In five
 # minutes you will have one; in twenty you will know how far to trust it.
-
-# %% [markdown]
+#
 # ## What you will be able to do
 #
 # - **make** a counterfactual of a real image with one call, and walk from one to the other
@@ -18,8 +17,7 @@
 #
 # You need some Python and to have seen a PyTorch tensor. You don't need to know any generative
 # model: the next notebook begins there.
-
-# %% [markdown]
+#
 # ## Is everything in place?
 #
 # Every notebook starts with this cell. A ✘ comes with what to do about it.
@@ -209,8 +207,7 @@ cfx.show(impostor, judge=judge)
 # The classifier is just as sure. You and the judge are not: this is still a 4, with noise on it.
 # **It fools the classifier; it explains nothing about fours and nines.** An impostor can't be told
 # by the classifier's probability, only by somebody who wasn't part of the deal.
-
-# %% [markdown]
+#
 # ## From one image to many
 #
 # One picture proves little. The same two methods on many fours; for each we ask whether the
@@ -267,8 +264,7 @@ table[["images", "flip rate", "judge agrees", "L2", "COUT"]].round(2)
 # Read it row by row. The pixel attack moves *less* (L2) and flips as often, so "small" and
 # "flips" can't be all we ask of an explanation. The judge is what tells the two apart.
 # (**COUT** asks whether a small part of the change does most of the work: 1 is best, -1 worst.)
-
-# %% [markdown]
+#
 # ### Exercise 4 · The smallest successful change
 #
 # *Medium, 5 minutes.* Several searches gave several candidates for one image. Return the index of
@@ -319,8 +315,7 @@ cfx.show(for_mine, judge=judge)
 # %% [markdown]
 # Compare with what the better classifier asked for. The search is the same, the space is the
 # same; what differs is the classifier, and that is what a counterfactual is about.
-
-# %% [markdown]
+#
 # ## What a counterfactual explanation is, and is not
 #
 # - It **is** a statement about a *classifier*: "you would have said 9 if the image had been this".
@@ -332,8 +327,7 @@ cfx.show(for_mine, judge=judge)
 # - A flip **without a judge** proves nothing. The pixel attack flips too.
 # - The judge is a network, not the truth. Where the truth is known, by construction, later
 #   notebooks use it in the judge's place.
-
-# %% [markdown]
+#
 # ## Summary
 #
 # You changed a decision with one call, walked the path, met the impostor, and measured three

@@ -6,8 +6,7 @@
 # A counterfactual was searched "in a space of digits". This notebook opens that box. A generator
 # turns twenty numbers into a digit, and an encoder turns a digit into twenty numbers. Between two
 # such lists lie digits; between two lists of pixels lies a double exposure.
-
-# %% [markdown]
+#
 # ## What you will be able to do
 #
 # - **encode, decode and interpolate**, and say what reconstruction loses
@@ -104,8 +103,7 @@ print({k: round(v, 3) for k, v in sure.items()}, "real digits:", round(confidenc
 # The gap is there, and it is not huge: a double exposure often resembles *some* digit, and a point
 # halfway between two codes may lie between the clusters. Keep that in mind when somebody says
 # "the manifold": a space is a model of it.
-
-# %% [markdown]
+#
 # ## Encode, decode, and what gets lost
 #
 # `encode` gives a `Code`; its `z` is the list of numbers that methods edit. `decode` draws it.
@@ -223,8 +221,7 @@ cfx.gallery(
 # The VAE's samples satisfy the judge most. (Its reconstructions also had far more training than
 # those of the autoencoder above: compare the last column here, not the first.) Counterfactual
 # search wanders through codes that belong to no image: it needs a filled space.
-
-# %% [markdown]
+#
 # ## The two ingredients of a VAE
 #
 # The encoder doesn't give a point but a small cloud: mean and log variance of a Gaussian. The
@@ -233,8 +230,7 @@ cfx.gallery(
 #     z = μ + σ · ε,    ε ~ N(0, 1),    σ = exp(½ log σ²)
 #
 # Written like this, gradients flow through μ and σ: the **reparameterisation trick**.
-
-# %% [markdown]
+#
 # ### Exercise 2 · Reparameterise
 #
 # *Easy, 3 minutes.*
@@ -266,8 +262,7 @@ cfx.checks.nb01.reparameterise(reparameterise)
 #
 # in nats. Without it the clouds shrink to points and drift apart, and what lies between them is
 # nobody's business.
-
-# %% [markdown]
+#
 # ### Exercise 3 · The KL term
 #
 # *Medium, 5 minutes.* One number an image.
@@ -314,8 +309,7 @@ print("the KL term is real (more than 10 nats):", bool(paid.sum() > 10))
 # Coordinates that pay nothing say nothing: the decoder learned to ignore them. `space.spread` is
 # nearly zero there, and that is why distances in this course are measured **in units of the
 # spread**, never in raw coordinates.
-
-# %% [markdown]
+#
 # ## Traversals: turn one knob
 #
 # ### Exercise 4 · Traverse one coordinate
@@ -419,8 +413,7 @@ cfx.code_map(
 # Two components keep only a small part of what there is: clouds that overlap on this map need not
 # overlap in the space. The VAE never saw a label; the classes sorted themselves out because
 # digits of one class look alike.
-
-# %% [markdown]
+#
 # ## Limits: what a space can't draw
 #
 # Turn a digit by ninety degrees and the space, which has never seen such a thing, redraws it as
@@ -453,8 +446,7 @@ cfx.gallery(
 #   data go together in the code.
 # - A space **makes up** things: for an image that it doesn't know it draws one that it knows.
 #   That is why every method here reports `reconstruction_flips` instead of hiding them.
-
-# %% [markdown]
+#
 # ## Summary
 #
 # A space is an encoder and a decoder; a VAE's is filled, because its codes pay for leaving the

@@ -6,8 +6,7 @@
 # An attack on pixels finds noise; the *same* attack, on the code of the image, finds another
 # digit. That is the idea of Counterfactual Attacks (arXiv 2504.15479). Here you build it with
 # your own hands in four small pieces, then break it, and see what each piece is good for.
-
-# %% [markdown]
+#
 # ## What you will be able to do
 #
 # - **write** a latent attack: log odds, objective, gradient, step back
@@ -294,8 +293,7 @@ print(compare(answer or "in less than half"))
 # Two honest remarks. The paper's setting stops at a lower confidence, so part of the difference is
 # the goal and not the method: the next section looks at the confidence alone. And `evaluations`
 # counts passes through the decoder, forward and backward, failures included, for each flip.
-
-# %% [markdown]
+#
 # ## How sure is sure enough?
 #
 # A higher confidence costs distance. What does it buy? The judge's agreement, with the step back
@@ -339,8 +337,7 @@ pd.DataFrame(
 # classifier calls a target. Asking for more confidence moves the answer into the class, and the
 # step back keeps it close. Compare at **equal agreement**, not at equal confidence: that is the
 # fair comparison, and the step back wins it.
-
-# %% [markdown]
+#
 # ## Watch a search
 #
 # `on_step` is called after every step with the present codes. Progress bars, live plots and stop

@@ -6,8 +6,7 @@
 # A counterfactual shows *that* something changed. People ask *what*: did the loop close, did the
 # stroke get thicker, did it lean over? This notebook attaches names to the change, adds them up
 # over many images, and then does what is usually left out: it tries to prove the result wrong.
-
-# %% [markdown]
+#
 # ## What you will be able to do
 #
 # - **read** measurable properties off codes, and say which can't be read
@@ -22,6 +21,7 @@
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 
 import cfxnb as cfx
 
@@ -64,8 +64,7 @@ cfx.bars(
 # It looks convincing. Is it true? A bar chart can be wrong in at least four ways: the property
 # can't be read from the code; two properties share one bar's worth of credit; the classifier
 # doesn't care; or the numbers measure something other than a change. We take them in turn.
-
-# %% [markdown]
+#
 # ## Properties that can be measured
 #
 # These digits have known properties: `cfx.data.measure` measures every image (after Morpho-MNIST).
@@ -106,8 +105,7 @@ print("the coin can be read:", "coin" in controlled.readable)
 # %% [markdown]
 # `low` is the lower end of the AUC's interval; 0.5 is chance. An unreadable property gets **no
 # score** at all: a score of zero would be read as "it didn't change".
-
-# %% [markdown]
+#
 # ### Exercise 1 · The contribution of a descriptor
 #
 # *Easy, 4 minutes.* A linear reader gives log odds `weights @ (z / spread) + bias`. By how much do
@@ -134,8 +132,7 @@ cfx.checks.nb03.contribution(contribution)
 # %% [markdown]
 # The paper subtracts *probabilities*. Those saturate: from 0.99 to 0.999 is a change of 0.009, as
 # large a step in log odds as from 0.5 to 0.91. And they don't add up along a path. Log odds do.
-
-# %% [markdown]
+#
 # ## One image at a time
 #
 # Choose an image; see its counterfactual and what the readers say has changed.
@@ -156,9 +153,6 @@ def draw_local(image: int) -> cfx.Picture:
 
 cfx.explore(draw_local, image=(0, len(attribution.local) - 1))
 
-# %%
-cfx.show(forth, count=6)
-
 # %% [markdown]
 # ## Do the readers tell the truth?
 #
@@ -175,11 +169,8 @@ truth = pd.DataFrame(
         "same sign": (np.sign(read) == np.sign(measured)).where(measured != 0).mean(),
     }
 )
-truth.round(2)
-
-# %%
 shuffled = measured.sample(frac=1, random_state=0).reset_index(drop=True)
-chance = read.corrwith(shuffled, method="spearman")
+chance = read.corrwith(shuffled, method="spearman").abs().mean()
 print(
     "rank correlation with somebody else's measurement (chance level):",
     chance.abs().mean().round(2),
@@ -269,19 +260,16 @@ compare = cfx.predict_then_run(
 
 # %%
 tested = cfx.describe_change(forth, descriptors, space=space, classifier=classifier)
-tested.ablation.round(2)
-
-# %%
 alone = tested.ablation["flips alone"]
 print(compare("what has a name" if alone["all described"] > alone["the rest"] else "the rest"))
+tested.ablation.round(2)
 
 # %% [markdown]
 # Read the row *a random direction* first: that is what a component of one direction does by
 # chance. Then compare each group. Seven properties of handwriting describe *something* of the
 # change, but what this classifier needs in order to see a 9 is mostly in what has no name yet.
 # The bar chart above gave no hint of that.
-
-# %% [markdown]
+#
 # ## From many to one: global scores
 #
 # ### Exercise 4 · A global score that looks at each original
@@ -332,9 +320,8 @@ def slipped(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 right = correct(before[raised], after[raised])
 wrong = slipped(before[raised], after[raised])
-pd.DataFrame({"own originals": right, "one fixed original": wrong}, index=names).round(2)
-
-# %%
+two_charts = pd.DataFrame({"own originals": right, "one fixed original": wrong}, index=names)
+display(two_charts.round(2))
 cfx.bars(
     pd.Series(wrong, index=names),
     xlabel="mean change of the probability (with the slip)",
@@ -345,8 +332,7 @@ cfx.bars(
 # %% [markdown]
 # Nothing in that picture says that it is wrong. Names, signs and sizes look reasonable; some bars
 # agree with the correct ones. What would have caught it?
-
-# %% [markdown]
+#
 # ## The permutation null
 #
 # If a score measures *changes*, it must come out differently when every counterfactual is given
@@ -380,9 +366,8 @@ cfx.checks.nb03.shuffled_scores(shuffled_scores)
 # %%
 null_right = cfx.permutation_null(correct, before[raised], after[raised], names=tuple(names))
 null_wrong = cfx.permutation_null(slipped, before[raised], after[raised], names=tuple(names))
-pd.DataFrame({"p, own originals": null_right["p"], "p, with the slip": null_wrong["p"]}).round(3)
-
-# %%
+both_p = pd.DataFrame({"p, own originals": null_right["p"], "p, with the slip": null_wrong["p"]})
+display(both_p.round(3))
 cfx.bars(
     pd.Series(wrong, index=names),
     null=null_wrong,
@@ -401,11 +386,12 @@ cfx.bars(
 )
 
 # %% [markdown]
-# With the slip, the bars are what *any* original would have given: they lie inside their bands.
-# The correct bars leave theirs wherever fours and nines really differ. A bar inside its band isn't
-# proof that nothing changed; it says that this chart can't tell.
+# With the slip, the bars are what *any* original would have given: they lie inside their bands. Of
+# the correct bars at least one leaves its band; only those may be called a difference between
+# the two digits. The others changed in *both* directions of flip, or not at all: a sign-folded
+# mean over both directions can't tell. So look at one direction at a time.
 #
-# For a single direction of flip the mean doesn't depend on the order of the originals at all; there
+# Within a single direction the mean doesn't depend on the order of the originals at all; there
 # `describe_change` shuffles a statistic that does (the mean over its standard error). Its table:
 
 # %%
@@ -427,8 +413,7 @@ print("correct chart: some bars leave the null:", bool((null_right["p"] <= 0.05)
 # - Correlated groups are read jointly; nothing here can say which member matters.
 #
 # None of this says what *causes* a decision. For that we need a world in which the cause is known.
-
-# %% [markdown]
+#
 # ## Summary
 #
 # A chart of what changed needs five companions: readability on held-out images, the unexplained

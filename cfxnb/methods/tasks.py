@@ -1,0 +1,97 @@
+"""The frame of every method: chunks of checked input on one side, a result on the other."""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cfxnb import validate
+from cfxnb.results import Counterfactuals
+from cfxnb.types import (
+    ALREADY_TARGET,
+    EXHAUSTED,
+    FLIPPED,
+    NO_GRADIENT,
+    RECONSTRUCTION_FLIPS,
+    Classifier,
+)
+
+
+@dataclasses.dataclass
+class Task:
+    """One chunk of samples being worked on; every tensor has one row a sample."""
+
+    rows: Tensor  # positions in the whole input
+    images: Tensor
+    target: Tensor
+    before: Tensor  # logits of the originals
+
+
+def tasks(classifier: Classifier, images: Any, target: Any, batch: int) -> Iterator[Task]:
+    """The input, checked, in chunks of at most ``batch`` samples."""
+    images = validate.images(images)
+    validate.function(classifier, "classifier")
+    validate.count(batch, "batch", 1)
+    for start in range(0, len(images), batch):
+        chunk = images[start : start + batch]
+        with torch.no_grad():
+            before = validate.logits(classifier(chunk), len(chunk))
+        everyone = validate.labels(target, len(images), before.shape[1])
+        yield Task(
+            rows=torch.arange(start, start + len(chunk)),
+            images=chunk,
+            target=everyone[start : start + len(chunk)].to(images.device),
+            before=before,
+        )
+
+
+def is_predicted(logits: Tensor, target: Tensor) -> Tensor:
+    return logits.argmax(1) == target
+
+
+def statuses(
+    task: Task, passed: Tensor, *, lost: Tensor | None = None, reconstruction: Tensor | None = None
+) -> tuple[str, ...]:
+    """One status a sample; what makes the question moot comes before success and failure.
+
+    Args:
+        passed, lost: bool (b,): reached the target; had no gradient.
+        reconstruction: logits of the reconstructions.
+    """
+    already = is_predicted(task.before, task.target)
+    none = torch.zeros_like(already)
+    gone = none if reconstruction is None else is_predicted(reconstruction, task.target)
+    lost = none if lost is None else lost
+    # Later lines overwrite earlier ones.
+    status = [EXHAUSTED] * len(already)
+    for found, name in (
+        (lost, NO_GRADIENT),
+        (passed, FLIPPED),
+        (gone, RECONSTRUCTION_FLIPS),
+        (already, ALREADY_TARGET),
+    ):
+        status = [name if yes else old for yes, old in zip(found.tolist(), status, strict=True)]
+    return tuple(status)
+
+
+def finish(parts: list[Counterfactuals], began: float, **made_by: Any) -> Counterfactuals:
+    """Chunks joined in order, with the record of how they were made."""
+    whole = Counterfactuals.concatenate(parts)
+    record = {**made_by, "seconds": round(time.perf_counter() - began, 3)}
+    return dataclasses.replace(whole, made_by=record)
+
+
+def fingerprint(part: Any) -> str:
+    """Short hash of the weights of a space or classifier; "" for one without a module."""
+    module = part if isinstance(part, nn.Module) else getattr(part, "module", None)
+    if not isinstance(module, nn.Module):
+        return ""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
