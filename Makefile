@@ -8,6 +8,8 @@ export JUPYTER_RUNTIME_DIR := $(CURDIR)/.venv/jupyter/runtime
 export IPYTHONDIR := $(CURDIR)/.venv/ipython
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 PORT ?= 8888
+# Jupyter refuses to start as root, which is who one is in many containers, unless told to.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: lab test course notebooks weights benchmarks setup clean help
 help:
@@ -25,10 +27,13 @@ setup: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@# JupyterLab would ask to fetch its news; the course needs no network.
+	$(RUN) -m jupyterlab.labextensions disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2> /dev/null
 	@touch .venv/installed
 
 lab: setup
-	$(RUN) -m jupyterlab --port=$(PORT) --notebook-dir=notebooks $(LAB_OPTIONS) 00_welcome.ipynb
+	$(RUN) -m jupyterlab --port=$(PORT) --notebook-dir=notebooks \
+		--LabApp.default_url=/lab/tree/00_welcome.ipynb $(AS_ROOT) $(LAB_OPTIONS)
 
 test: setup
 	$(RUN) -m ruff check .

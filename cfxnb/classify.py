@@ -74,28 +74,46 @@ def wrap(
         device. Gradients pass through. Training mode is left as it is; the methods of this
         package switch to evaluation mode while they run.
     """
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
-    if isinstance(size, int):
-        size = (size, size)
-    if size is not None and (len(size) != 2 or any(s < 1 for s in size)):
-        raise ValueError(f"size: expected a positive int or two of them, got {size!r}")
-    named = None if labels is None else tuple(str(label) for label in labels)
-    return Wrapped(module, _channels(mean, "mean"), _channels(std, "std"), size, named)
+    return Wrapped(
+        validate.instance(module, nn.Module, "module", "a torch.nn.Module"),
+        validate.optional(_channels, mean, "mean"),
+        validate.optional(_channels, std, "std"),
+        validate.optional(_pair, size, "size"),
+        validate.optional(validate.names, labels, "labels"),
+    )
 
 
-def _channels(value: float | Sequence[float] | None, name: str) -> Tensor | None:
-    if value is None:
-        return None
-    tensor = torch.as_tensor(value, dtype=torch.float32).reshape(1, -1, 1, 1)
-    if not tensor.isfinite().all() or (name == "std" and (tensor <= 0).any()):
-        rule = "positive finite numbers" if name == "std" else "finite numbers"
-        raise ValueError(f"{name}: expected {rule}, got {value!r}")
+def _channels(value: Any, name: str) -> Tensor:
+    rule = "positive finite numbers" if name == "std" else "finite numbers"
+    wrong = f"{name}: expected {rule}, one or one a channel, got {value!r}"
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):  # text, or lists of unequal lengths
+        raise TypeError(wrong) from None
+    if tensor.dtype == torch.bool:
+        raise TypeError(wrong)
+    tensor = tensor.to(torch.float32).reshape(1, -1, 1, 1)
+    if not tensor.numel() or not tensor.isfinite().all() or (name == "std" and tensor.min() <= 0):
+        raise ValueError(wrong)
     return tensor
 
 
+def _pair(value: Any, name: str) -> tuple[int, int]:
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in pair):
+        raise ValueError(f"{name}: expected a positive int or two of them, got {value!r}")
+    return pair
+
+
 def two_class(logit: Tensor) -> Tensor:
-    """One logit (b,) or (b, 1) for "class 1" as two logits (b, 2) with the same probability."""
+    """One logit (b,) or (b, 1) for "class 1" as two logits (b, 2) with the same probability.
+
+    Raises:
+        TypeError, ValueError: for anything else; two logits already are what is wanted.
+    """
+    validate.instance(logit, Tensor, "logit", "a torch tensor")
+    if logit.ndim != 1 and logit.shape[1:] != (1,):
+        raise ValueError(f"logit: expected shape (b,) or (b, 1), got {tuple(logit.shape)}")
     positive = logit.reshape(-1)
     return torch.stack([torch.zeros_like(positive), positive], dim=1)
 
@@ -129,6 +147,7 @@ class BlackBox(validate.BlackBoxed):
 @torch.no_grad()
 def predict(classifier: Classifier, images: Tensor, batch: int = 512) -> Tensor:
     """Logits (n, k) for many images, a batch at a time."""
+    validate.function(classifier, "classifier")
     images = validate.images(images)
     chunks = images.split(validate.count(batch, "batch", 1))
     return torch.cat([validate.logits(classifier(c), len(c)) for c in chunks])

@@ -85,7 +85,8 @@ def _torch() -> tuple[str, str, str]:
     from cfxnb.weights import best_device
 
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    found = f"torch {torch.__version__}, {threads} threads on {cores} cores, device {best_device()}"
+    work = f"threads: {threads}, cores: {cores}, device: {best_device()}"
+    found = f"torch {torch.__version__}, {work}"
     if threads > cores:
         return "torch", found, f"call torch.set_num_threads({cores}): more threads than cores crawl"
     return "torch", found, ""

@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cfxnb import validate
 from cfxnb.results import Counterfactuals
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
@@ -55,8 +56,10 @@ def picture(figure: Figure, alt: str) -> Picture:
     """Draw a matplotlib figure, with the text that stands for it where it can't be seen.
 
     Raises:
-        ValueError: if ``alt`` is empty.
+        ValueError, TypeError: if there is no figure, or ``alt`` is no text or says nothing.
     """
+    validate.instance(figure, Figure, "figure", "a matplotlib Figure")
+    validate.instance(alt, str, "alt", "a sentence")
     if not alt.strip():
         raise ValueError("alt: expected a sentence that says what is to be seen, got nothing")
     buffer = io.BytesIO()
@@ -92,7 +95,8 @@ def gallery(
     count = len(images)
     columns = max(1, min(columns, count))
     rows = max(1, -(-count // columns))
-    fig, axes = figure(rows, columns, (1.05 * columns, (1.35 if titles else 1.1) * rows))
+    side = 1.05 if columns > 3 else 1.9  # inches; a few images may be larger
+    fig, axes = figure(rows, columns, (side * columns, (side + (0.3 if titles else 0.05)) * rows))
     for place in axes.flat[count:]:
         place.axis("off")
     for i in range(count):

@@ -2,6 +2,8 @@
 
 from typing import TypeVar
 
+from cfxnb import validate
+
 T = TypeVar("T")
 
 
@@ -9,9 +11,7 @@ def sizes(profile: str, *, ci: T, cpu: T, gpu: T) -> T:
     """The value for a profile, as in ``count = cfx.sizes(profile, ci=20, cpu=200, gpu=1000)``.
 
     Raises:
-        ValueError: for an unknown profile, so that a misspelt parameter does not pass silently.
+        ValueError, TypeError: for an unknown profile, so that a misspelt one is not passed over.
     """
     values = {"ci": ci, "cpu": cpu, "gpu": gpu}
-    if profile not in values:
-        raise ValueError(f"profile: expected one of {list(values)}, got {profile!r}")
-    return values[profile]
+    return values[validate.choice(profile, "profile", values)]

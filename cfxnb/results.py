@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cfxnb.tensors import positions
 from cfxnb.types import ALREADY_TARGET, FLIPPED, STATUSES, Code
 
 _IMAGES = ("original", "image", "reconstruction")
@@ -64,14 +66,11 @@ class Counterfactuals:
     def __len__(self) -> int:
         return len(self.original)
 
-    def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> "Counterfactuals":
+    def __getitem__(
+        self, rows: int | slice | Sequence[int] | np.ndarray | Tensor
+    ) -> "Counterfactuals":
         """The chosen rows, in that order (an int gives a result of length one)."""
-        if isinstance(rows, int) and not -len(self) <= rows < len(self):
-            raise IndexError(f"row {rows} of a result with {len(self)} counterfactuals")
-        chosen = slice(rows, rows + 1 or None) if isinstance(rows, int) else rows
-        index = torch.arange(len(self))[
-            chosen if isinstance(chosen, slice) else torch.as_tensor(chosen)
-        ]
+        index = positions(rows, len(self), f"a result with {len(self)} counterfactuals")
         tensors = {name: getattr(self, name)[index] for name in (*_IMAGES, *_LOGITS, "target")}
         return dataclasses.replace(
             self,
@@ -111,8 +110,11 @@ class Counterfactuals:
         return html_strip(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write ``path`` (safetensors, readable without running any code)."""
-        path = Path(path).with_suffix(".safetensors")
+        """Write ``path``, with ``.safetensors`` added unless it ends so; returns where.
+
+        The file can be read without running any code.
+        """
+        path = _with_ending(path)
         tensors = {n: getattr(self, n) for n in (*_IMAGES, *_LOGITS, "target")}
         tensors |= {f"cost.{k}": v for k, v in self.cost.items()}
         for name in ("start", "code"):
@@ -122,7 +124,7 @@ class Counterfactuals:
                     tensors[f"{name}.rest"] = code.rest
         text = {"status": json.dumps(self.status), "made_by": json.dumps(self.made_by)}
         ready = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        partial = path.with_suffix(".partial")
+        partial = path.with_name(f"{path.name}.partial")
         save_file(_unshare(ready), partial, metadata=text)
         partial.replace(path)
         return path
@@ -134,7 +136,7 @@ class Counterfactuals:
         Raises:
             ValueError: if the file is damaged or is not such a result.
         """
-        path = Path(path).with_suffix(".safetensors")
+        path = _with_ending(path)
         try:
             with safe_open(path, "pt") as file:
                 text = file.metadata() or {}
@@ -147,10 +149,17 @@ class Counterfactuals:
                 cost={k[5:]: v for k, v in t.items() if k.startswith("cost.")},
                 made_by=json.loads(text["made_by"]),
             )
-        except (KeyError, SafetensorError) as error:
+        except (KeyError, TypeError, SafetensorError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"path: {path} does not hold saved counterfactuals ({error})"
             ) from None
+
+
+def _with_ending(path: str | Path) -> Path:
+    """A dot in a name, as in ``cf_0.5``, begins no ending."""
+    path = Path(path)
+    ending = "" if path.suffix == ".safetensors" else ".safetensors"
+    return path.with_name(path.name + ending)
 
 
 def _unshare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
@@ -25,6 +26,36 @@ def noise_like(code: Tensor, seed: int, rows: Tensor | None = None) -> Tensor:
 def hash_seed(seed: int, row: int) -> int:
     """One seed from two numbers: neighbours must not give related streams."""
     return (seed * 0x9E3779B97F4A7C15 + row * 0xC2B2AE3D27D4EB4F + 0x165667B1) % 2**63
+
+
+def positions(rows: Any, length: int, whole: str) -> Tensor:
+    """The positions that ``rows`` choose among ``length``, int64 (n,), in the order asked for.
+
+    Args:
+        rows: a slice, a mask, several positions, or a single one; lists, arrays and tensors.
+        whole: what has these rows, for the message.
+
+    Raises:
+        IndexError: if there is no such row, or ``rows`` is none of these.
+    """
+    if isinstance(rows, slice):
+        return torch.from_numpy(np.arange(length)[rows].copy())
+    chosen = np.atleast_1d(rows.cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows))
+    if not chosen.size:
+        return torch.empty(0, dtype=torch.int64)  # an empty list has no type of its own
+    if chosen.ndim > 1 or chosen.dtype.kind not in "biu":
+        raise IndexError(
+            f"rows of {whole}: expected a slice, a mask or whole numbers in one dimension, "
+            f"got {chosen.dtype} of shape {chosen.shape}"
+        )
+    if chosen.dtype.kind == "b":
+        if len(chosen) != length:
+            raise IndexError(f"rows of {whole}: expected a mask of as many, got {len(chosen)}")
+        return torch.from_numpy(np.flatnonzero(chosen))
+    outside = chosen[(chosen < -length) | (chosen >= length)]
+    if len(outside):
+        raise IndexError(f"row {outside[0]} of {whole}")
+    return torch.from_numpy(np.arange(length)[chosen])
 
 
 def norms(x: Tensor) -> Tensor:

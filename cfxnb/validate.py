@@ -1,20 +1,42 @@
 """Checks at the border: every message names the argument, what was expected, what came."""
 
 import math
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from cfxnb.results import Counterfactuals
+from cfxnb.types import Code
+
+T = TypeVar("T")
 
 
 class BlackBoxed:
     """What ``cfxnb.BlackBox`` is, for checks below it."""
 
 
+def told(value: Any) -> str:
+    """What came, for a message: its type and the beginning of what it shows."""
+    return f"{type(value).__name__} {value!r}"[:80]
+
+
+def instance(value: Any, kind: type, name: str, what: str = "") -> Any:
+    """An object of ``kind``, which the message calls ``what``."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected {what or kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def optional(check: Callable[[Any, str], T], value: Any, name: str) -> T | None:
+    """None, or what ``check`` accepts."""
+    return None if value is None else check(value, name)
+
+
 def images(value: Any, name: str = "images") -> Tensor:
     """A float image batch (b, c, h, w) in [0, 1], b >= 1."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a torch tensor, got {type(value).__name__}")
+    instance(value, Tensor, name, "a torch tensor")
     if value.ndim != 4 or 0 in value.shape:
         raise ValueError(f"{name}: expected shape (b, c, h, w), got {tuple(value.shape)}")
     if not value.is_floating_point():
@@ -29,8 +51,7 @@ def images(value: Any, name: str = "images") -> Tensor:
 
 def logits(value: Any, rows: int, name: str = "classifier") -> Tensor:
     """What a classifier must return for ``rows`` images: (rows, k) with k >= 2."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected logits as a torch tensor, got {type(value).__name__}")
+    instance(value, Tensor, name, "logits as a torch tensor")
     if value.ndim != 2 or value.shape[0] != rows or value.shape[1] < 2:
         raise ValueError(
             f"{name}: expected logits of shape ({rows}, k) with k >= 2, got {tuple(value.shape)}; "
@@ -42,8 +63,7 @@ def logits(value: Any, rows: int, name: str = "classifier") -> Tensor:
 def labels(value: Any, rows: int, classes: int, name: str = "target") -> Tensor:
     """One class a sample, (rows,) int64 in [0, classes); a single int stands for all."""
     if isinstance(value, bool) or not isinstance(value, int | Tensor):
-        got = f"{type(value).__name__} {value!r}"
-        raise TypeError(f"{name}: expected an int or an integer tensor, got {got[:80]}")
+        raise TypeError(f"{name}: expected an int or an integer tensor, got {told(value)}")
     tensor = torch.as_tensor(value)
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
         raise TypeError(f"{name}: expected integer classes, got {tensor.dtype}")
@@ -64,7 +84,7 @@ def number(
 ) -> float:
     """A finite number in [low, high], or in (low, high] with ``open_low``."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__} {value!r}")
+        raise TypeError(f"{name}: expected a number, got {told(value)}")
     if not math.isfinite(value) or value > high or value < low or (open_low and value == low):
         left = "(" if open_low else "["
         raise ValueError(f"{name}: expected a number in {left}{low}, {high}], got {value!r}")
@@ -74,16 +94,30 @@ def number(
 def count(value: Any, name: str, low: int = 0) -> int:
     """A whole number >= low."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected a whole number, got {type(value).__name__} {value!r}")
+        raise TypeError(f"{name}: expected a whole number, got {told(value)}")
     if value < low:
         raise ValueError(f"{name}: expected a whole number >= {low}, got {value}")
     return value
 
 
-def choice(value: Any, name: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ValueError(f"{name}: expected one of {list(allowed)}, got {value!r}")
+def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
+    """One of the ``allowed`` names."""
+    known = list(allowed)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {known}, got {told(value)}")
+    if value not in known:
+        raise ValueError(f"{name}: expected one of {known}, got {value!r}")
     return value
+
+
+def names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
+    """A sequence of names, perhaps ``count`` of them; a text is not taken for its letters."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name}: expected a sequence of names, got {told(value)}")
+    listed = tuple(str(v) for v in value)
+    if count is not None and len(listed) != count:
+        raise ValueError(f"{name}: expected {count} names, got {len(listed)}")
+    return listed
 
 
 def space(value: Any, name: str = "space") -> Any:
@@ -97,7 +131,19 @@ def space(value: Any, name: str = "space") -> Any:
     return value
 
 
+def codes(value: Any, name: str) -> tuple[Code, Code]:
+    """Where a result's changes begin and where they end."""
+    cf: Counterfactuals = instance(value, Counterfactuals, name)
+    if cf.start is None or cf.code is None:
+        raise TypeError(
+            f"{name}: expected a result with codes, as latent_attack returns, got a result "
+            "without codes, such as that of pixel_attack"
+        )
+    return cf.start, cf.code
+
+
 def function(value: Any, name: str) -> Any:
+    """Anything that can be called."""
     if not callable(value):
         raise TypeError(f"{name}: expected a callable, got {type(value).__name__}")
     return value
@@ -114,4 +160,4 @@ def white_box(value: Any, name: str = "classifier") -> Any:
 
 
 def on_step(value: Any) -> Any:
-    return None if value is None else function(value, "on_step")
+    return optional(function, value, "on_step")

@@ -11,23 +11,42 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cfxnb import paths, spaces
+from cfxnb import paths, spaces, validate
 from cfxnb.classify import wrap
 from cfxnb.data.files import REMEDY, DamagedFile, checked, manifest, record
 from cfxnb.nets import NETS
 
 
+def names() -> list[str]:
+    """Every shipped network by name, such as ``"digits/vae"``: those whose card is listed."""
+    listed = sorted(manifest())
+    return [
+        name.removeprefix("weights/").removesuffix(".json")
+        for name in listed
+        if name.startswith("weights/") and name.endswith(".json")
+    ]
+
+
+def read_card(name: str) -> dict[str, Any]:
+    """The card of one network.
+
+    Raises:
+        DamagedFile: if it is missing, truncated or altered.
+    """
+    return json.loads(checked(f"weights/{name}.json").read_text())
+
+
 def cards() -> dict[str, dict[str, Any]]:
-    """The card of every shipped network by name, such as ``"digits/vae"``."""
-    folder = paths.weights()
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_text())
-        for path in sorted(folder.glob("*/*.json"))
-    }
+    """The card of every shipped network by name."""
+    return {name: read_card(name) for name in names()}
 
 
 def available() -> pd.DataFrame:
-    """One row a shipped network: what it is, how large, and its measured quality."""
+    """One row a shipped network: what it is, how large, and its measured quality.
+
+    Raises:
+        DamagedFile: if a card is missing, truncated or altered.
+    """
     rows = {
         name: {
             "kind": card["kind"],
@@ -55,12 +74,12 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         A space (``encode``, ``decode``) or a classifier (images -> logits), by its card's kind.
 
     Raises:
-        ValueError: for an unknown name (the message lists the known ones) or a damaged file.
+        ValueError, TypeError: for an unknown name (the message lists the known ones), or a device
+            that is not there.
+        DamagedFile: (a ValueError) if a file is missing, truncated or altered.
     """
-    known = cards()
-    if name not in known:
-        raise ValueError(f"name: expected one of {sorted(known)}, got {name!r}")
-    card = known[name]
+    card = read_card(validate.choice(name, "name", names()))
+    where = best_device() if device is None else _device(device)
     net = NETS[card["net"]](**card["config"])
     path = checked(card["file"])
     try:
@@ -71,11 +90,21 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         net.load_state_dict(counters | state)
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise DamagedFile(f"data/{card['file']} does not fit its card: {error}. {REMEDY}") from None
-    net.eval().requires_grad_(False).to(device or best_device())
+    net.eval().requires_grad_(False).to(where)
     if card["kind"] == "space":
         adapter = getattr(spaces, card["adapter"])
-        return adapter(net, **extra).eval().requires_grad_(False).to(device or best_device())
+        return adapter(net, **extra).eval().requires_grad_(False).to(where)
     return wrap(net, labels=card["labels"])
+
+
+def _device(value: Any) -> torch.device:
+    try:
+        return torch.empty(0, device=value).device
+    # A torch that was built without CUDA says so by an assertion.
+    except (RuntimeError, TypeError, AssertionError):
+        raise ValueError(
+            f"device: expected one that torch has here, such as 'cpu', got {value!r}"
+        ) from None
 
 
 def save(name: str, net: nn.Module, card: dict[str, Any], **extra: torch.Tensor) -> Path:

@@ -1,13 +1,16 @@
 """Things to touch. Each draws once at once, so that it fails in tests if it is broken, and
 leaves a static picture for pages without a kernel."""
 
+import math
+import html
 from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
-from IPython.display import display
+from IPython.display import HTML, display
 from tqdm.auto import tqdm
 
+from cfxnb import validate
 from cfxnb.plots import Picture
 from cfxnb.types import OnStep, Step
 
@@ -18,7 +21,8 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
     """Show ``draw(...)`` with a control for each of its arguments.
 
     The picture is an ordinary output that the controls redraw: it stays where there is no
-    kernel. All controls work with the keyboard (tab, then arrow keys).
+    kernel. All controls work with the keyboard: tab, then arrow
+    keys on a slider; space opens a list or ticks a box.
 
     Args:
         draw: called with one value a control; returns a Picture.
@@ -27,7 +31,9 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
 
     Raises:
         TypeError: if ``draw`` doesn't return a Picture, or a control is something else.
+        ValueError: if a range has its low end above its high end.
     """
+    validate.function(draw, "draw")
     boxes = {name: _control(name, spec) for name, spec in controls.items()}
 
     def current() -> Picture:
@@ -37,8 +43,16 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
         return drawn
 
     handle = display(current(), display_id=True)
+
+    def redraw(_: Any) -> None:
+        try:
+            handle.update(current())
+        except Exception as error:  # a callback's exception would be seen by nobody
+            told = html.escape(f"{type(error).__name__}: {error}")
+            handle.update(HTML(f"<pre>{told}</pre>"))
+
     for box in boxes.values():
-        box.observe(lambda _: handle.update(current()), names="value")
+        box.observe(redraw, names="value")
     display(ipywidgets.VBox(list(boxes.values())))
 
 
@@ -50,17 +64,23 @@ def _control(name: str, spec: Control) -> Any:
     if isinstance(spec, list) and spec:
         return ipywidgets.Dropdown(options=spec, **common)
     if isinstance(spec, tuple) and len(spec) in (2, 3):
-        low, high, *step = spec
-        common |= {"layout": {"width": "28em"}, "continuous_update": False}
-        if all(isinstance(v, int) for v in spec):
-            return ipywidgets.IntSlider(
-                low, min=low, max=high, step=step[0] if step else 1, **common
-            )
-        size = step[0] if step else (high - low) / 20
-        return ipywidgets.FloatSlider(low, min=low, max=high, step=size, **common)
+        return _slider(name, spec, common)
     raise TypeError(
         f"{name}: expected (low, high), (low, high, step), a list or a bool, got {spec!r}"
     )
+
+
+def _slider(name: str, spec: tuple[float, ...], common: dict[str, Any]) -> Any:
+    for value in spec:
+        validate.number(value, name, -math.inf)
+    low, high, *step = spec
+    if low > high or (step and step[0] <= 0):
+        raise ValueError(f"{name}: expected low <= high and a positive step, got {spec!r}")
+    common = common | {"layout": {"width": "28em"}, "continuous_update": False}
+    if all(isinstance(v, int) for v in spec):
+        return ipywidgets.IntSlider(low, min=low, max=high, step=step[0] if step else 1, **common)
+    size = step[0] if step else (high - low) / 20
+    return ipywidgets.FloatSlider(low, min=low, max=high, step=size, **common)
 
 
 def predict_then_run(question: str, choices: list[str]) -> Callable[[str], str]:

@@ -39,14 +39,16 @@ def flip_point(answer: Callable[[Tensor], int]) -> None:
     expect(
         never == -1,
         f"for a path that never flips expected -1, got {never}",
-        cause="argmax of an all-False tensor is 0, which reads as 'flipped at once'",
+        cause="argmax of an all-False tensor is 0, which reads as 'flipped at once'"
+        if never == 0
+        else "the case that no step lies above one half has no answer of its own",
         hint="ask first whether any step lies above one half",
     )
-    got = answer(torch.tensor([0.01, 0.2, 0.7, 0.4, 0.9]))
+    got = answer(torch.tensor([0.01, 0.7, 0.3, 0.4, 0.9]))
     expect(
-        got == 2,
-        f"for [0.01, 0.2, 0.7, 0.4, 0.9] expected step 2, got {got}",
-        cause="the last or the largest step was taken instead of the first above one half",
+        got == 1,
+        f"for [0.01, 0.7, 0.3, 0.4, 0.9] expected step 1, got {got}",
+        cause="the last or the largest step was taken, or steps are counted from 1",
         hint="(p > 0.5) is True and False; the first True is its argmax as integers",
     )
     edge = answer(torch.tensor([0.5, 0.6]))
@@ -55,6 +57,13 @@ def flip_point(answer: Callable[[Tensor], int]) -> None:
         f"for [0.5, 0.6] expected step 1, got {edge}",
         cause="a probability of exactly one half counts as flipped",
         hint="use > and not >=",
+    )
+    start = answer(torch.tensor([0.6, 0.7]))
+    expect(
+        start == 0,
+        f"for [0.6, 0.7] expected step 0, got {start}",
+        cause="a change between two steps was searched; a path may begin above one half",
+        hint="the first True of p > 0.5 may be the very first",
     )
 
 
@@ -66,13 +75,14 @@ def judge_agreement(answer: Callable[[Tensor, Tensor, Tensor], float]) -> None:
     expect(
         abs(got - 2 / 3) < 1e-6,
         f"three images flipped and the judge agrees on two: expected 0.667, got {got:.3f}",
-        cause="images that never flipped are counted too",
+        cause="images that never flipped are counted too, or it isn't the share that agrees",
         hint="keep only the flipped: read[flipped] == target[flipped]",
     )
-    mixed = float(answer(torch.tensor([3, 5]), torch.tensor([3, 6]), torch.tensor([True, True])))
+    pair = torch.tensor([3, 6])
+    mixed = float(answer(pair, pair, torch.tensor([True, True])))
     expect(
-        abs(mixed - 0.5) < 1e-6,
-        f"for targets 3 and 6 read as 3 and 5 expected 0.5, got {mixed:.3f}",
+        abs(mixed - 1) < 1e-6,
+        f"for targets 3 and 6 read as 3 and 6 expected 1, got {mixed:.3f}",
         cause="the reading is compared with a fixed class",
         hint="each image has its own target",
     )
@@ -87,22 +97,35 @@ def judge_agreement(answer: Callable[[Tensor, Tensor, Tensor], float]) -> None:
 
 @exercise("The smallest successful change")
 def smallest_change(answer: Callable[[Tensor, Tensor], int]) -> None:
-    distance = torch.tensor([1.0, 3.0, 2.0])
-    got = answer(distance, torch.tensor([False, True, True]))
+    distance = torch.tensor([1.0, 2.5, 3.5, 1.5])
+    kept = distance.clone()
+    got = answer(distance, torch.tensor([False, False, True, True]))
     expect(
-        got == 2,
-        f"distances 1, 3, 2 of which only the last two flipped: expected index 2, got {got}",
-        cause="the smallest change of all was taken, though it doesn't flip the decision",
+        torch.equal(distance, kept),
+        "the distances that were handed in have changed",
+        cause="infinity is written into the argument itself",
+        hint="torch.where(flipped, distance, torch.inf) makes a new tensor",
+    )
+    expect(
+        got != 1,
+        "the index counts only those that flipped: expected 3 of all four, got 1",
+        cause="distance[flipped] is shorter, and its argmin is a place in the shorter tensor",
         hint="put infinity in the place of those that failed, then take argmin",
     )
-    got = answer(distance, torch.tensor([True, True, True]))
+    expect(
+        got == 3,
+        f"distances 1, 2.5, 3.5, 1.5, only the last two flipped: expected index 3, got {got}",
+        cause="a change that doesn't flip was taken, or the largest, or the distance itself",
+        hint="put infinity in the place of those that failed, then take argmin",
+    )
+    got = answer(distance, torch.ones(4, dtype=torch.bool))
     expect(
         got == 0,
         f"when all flipped expected index 0, got {got}",
         cause="the largest change, or simply the last one, was taken",
         hint="argmin, not argmax",
     )
-    none = answer(distance, torch.tensor([False, False, False]))
+    none = answer(distance, torch.zeros(4, dtype=torch.bool))
     expect(
         none == -1,
         f"when nothing flipped expected -1, got {none}",

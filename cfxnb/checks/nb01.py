@@ -11,7 +11,7 @@ from cfxnb.checks.core import exercise, expect
 @exercise("What reconstruction loses")
 def reconstruction_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     g = Generator().manual_seed(2)
-    a, b = torch.rand(3, 1, 4, 4, generator=g), torch.rand(3, 1, 4, 4, generator=g)
+    a, b = torch.rand(3, 2, 4, 4, generator=g), torch.rand(3, 2, 4, 4, generator=g)
     got = answer(a, b)
     expect(
         isinstance(got, Tensor) and got.shape == (3,),
@@ -19,9 +19,9 @@ def reconstruction_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         cause="the mean runs over the batch as well",
         hint="average over dimensions 1, 2 and 3 only",
     )
-    naive = torch.stack([((a[i] - b[i]) ** 2).sum() / 16 for i in range(3)])
+    naive = torch.stack([((a[i] - b[i]) ** 2).sum() / 32 for i in range(3)])
     expect(
-        bool((got >= 0).all()) and not torch.allclose(got, naive * 16),
+        bool((got >= 0).all()) and not torch.allclose(got, naive * 32),
         "these are not means",
         cause="differences that are not squared cancel each other; a sum grows with the image",
         hint="square first, then .mean(dim=(1, 2, 3))",
@@ -29,7 +29,7 @@ def reconstruction_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     expect(
         torch.allclose(got, naive, atol=1e-6),
         "the values differ from the mean squared error",
-        cause="the absolute difference, or a root, in the place of the square",
+        cause="not the square of each pixel's difference, or divided by a fixed number of pixels",
         hint="((a - b) ** 2).mean(dim=(1, 2, 3))",
     )
 
@@ -48,15 +48,28 @@ def reparameterise(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         hint="noise has spread 1: multiply it by exp(0.5 * log_variance)",
     )
     expect(
+        torch.equal(got, answer(mean, log_variance, noise)),
+        "the same noise gives another result",
+        cause="noise is drawn inside, and the noise that was handed in is not used",
+        hint="multiply the argument noise by the standard deviation",
+    )
+    expect(
         torch.allclose(got, wanted, atol=1e-4),
         f"for log variance 2 and noise -1 the change is {got[0, 1].item() + 2:.3f}, not -2.718",
-        cause="the variance, or its logarithm, is used where the standard deviation belongs",
+        cause="not the standard deviation but the variance or its logarithm, or no mean",
         hint="the standard deviation is exp(0.5 * log_variance)",
     )
     expect(
         got.requires_grad,
         "no gradient flows to mean and log_variance",
         cause=".detach(), .item() or torch.no_grad() cuts the graph: nothing could be learned",
+        hint="use plain tensor arithmetic",
+    )
+    slopes = torch.autograd.grad(got.sum(), (mean, log_variance), allow_unused=True)
+    expect(
+        all(slope is not None for slope in slopes),
+        "the gradient reaches only one of mean and log_variance",
+        cause=".detach() or torch.no_grad() around a part of it",
         hint="use plain tensor arithmetic",
     )
 
@@ -83,7 +96,7 @@ def kl_term(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     expect(
         bool((got >= -1e-6).all()),
         "a negative value: a divergence can't be",
-        cause="a sign is turned round",
+        cause="a sign is turned round, or the mean isn't squared",
         hint="0.5 * (mean^2 + variance - 1 - log_variance), summed",
     )
     expect(
@@ -97,7 +110,7 @@ def kl_term(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 @exercise("Traversal of one coordinate")
 def traverse(answer: Callable[[Tensor, int, Tensor, Tensor], Tensor]) -> None:
     z, spread = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 0.5, 2.0])
-    steps = torch.tensor([-2.0, 0.0, 2.0])
+    steps = torch.tensor([-2.0, 0.0, 1.0])
     before = z.clone()
     got = answer(z, 1, steps, spread)
     expect(
@@ -121,11 +134,11 @@ def traverse(answer: Callable[[Tensor, int, Tensor, Tensor], Tensor]) -> None:
     expect(
         torch.allclose(got[1], z),
         "step 0 doesn't give the code itself",
-        cause="the coordinate is set to the step, and the image's own value is lost",
+        cause="the coordinate is set to the step, or the steps add up, or all rows are one tensor",
         hint="add to the coordinate, don't replace it",
     )
     expect(
-        torch.allclose(got[:, 1], torch.tensor([1.0, 2.0, 3.0])),
+        torch.allclose(got[:, 1], torch.tensor([1.0, 2.0, 2.5])),
         f"with spread 0.5, two spreads down from 2 is 1; got {got[0, 1].item():.2f}",
         cause="the steps are not measured in units of the spread",
         hint="steps * spread[dim]",
@@ -154,9 +167,16 @@ def principal_components(answer: Callable[[Tensor, int], Tensor]) -> None:
     centred = codes - codes.mean(0)
     _, _, v = torch.linalg.svd(centred, full_matrices=False)
     wanted = centred @ v[:2].T
-    match = (got * wanted).sum(0) / (got.norm(dim=0) * wanted.norm(dim=0)).clamp_min(1e-9)
+    same = got * (got * wanted).sum(0).sign()  # the sign of a direction is free
+    share = (got * wanted).sum(0).abs() / (got.norm(dim=0) * wanted.norm(dim=0)).clamp_min(1e-9)
     expect(
-        bool((match.abs() > 0.99).all()),
+        bool((share < 0.999).any()) or torch.allclose(same, wanted, atol=0.05),
+        "the coordinates are stretched: distances between codes are not kept",
+        cause="U alone was taken, or the codes were divided by their spread",
+        hint="centred @ Vh[:k].T, which is U * S",
+    )
+    expect(
+        torch.allclose(same, wanted, atol=0.05),
         "the coordinates are not those of largest variance, in order",
         cause="the components come in ascending order, or from the wrong side of the SVD",
         hint="U, S, Vh = torch.linalg.svd(centred, full_matrices=False); rows of Vh, largest first",

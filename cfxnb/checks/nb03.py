@@ -14,7 +14,7 @@ Array = np.ndarray
 @exercise("Contribution of a descriptor")
 def contribution(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
     g = Generator().manual_seed(7)
-    start, end = torch.randn(3, 4, generator=g), torch.randn(3, 4, generator=g)
+    start, end = 9 * torch.randn(3, 4, generator=g), 9 * torch.randn(3, 4, generator=g)
     weights, spread = torch.randn(4, generator=g), torch.tensor([1.0, 2.0, 0.5, 1.5])
     got = answer(weights, start, end, spread)
     wanted = ((end - start) / spread) @ weights
@@ -56,7 +56,20 @@ def contribution(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> 
 def unexplained_share(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     weights = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.1, 0.0]])
     inside, outside = torch.tensor([[3.0, -2.0, 0.0]]), torch.tensor([[0.0, 0.0, 5.0]])
-    got_in, got_out = float(answer(inside, weights)), float(answer(outside, weights))
+    both = answer(torch.cat([outside, inside]), weights)
+    expect(
+        isinstance(both, Tensor) and both.shape == (2,),
+        f"expected one share an image, shape (2,), got {getattr(both, 'shape', type(both))}",
+        cause="the squares are summed over the batch too",
+        hint=".square().sum(1), of the projection and of the change",
+    )
+    got_out, got_in = both.tolist()
+    expect(
+        got_out < 1.01,
+        f"a share can't exceed 1: got {got_out:.3f}",
+        cause="the squared length of what is left isn't divided by that of the change",
+        hint="1 - |projection|^2 / |change|^2",
+    )
     expect(
         got_out > 0.99,
         f"a change at right angles to all weights is unexplained: expected 1, got {got_out:.3f}",
@@ -80,7 +93,8 @@ def unexplained_share(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 @exercise("Remove a component")
 def remove_component(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    change, direction = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([0.0, 2.0])
+    change = torch.tensor([[3.0, 4.0], [1.0, 0.0], [-4.0, 3.0]])
+    direction = torch.tensor([1.2, 1.6])
     kept = change.clone()
     got = answer(change, direction)
     expect(
@@ -91,7 +105,7 @@ def remove_component(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     )
     expect(
         isinstance(got, Tensor) and got.shape == change.shape,
-        f"expected the shape of the change, (2, 2), got {getattr(got, 'shape', type(got))}",
+        f"expected the shape of the change, (3, 2), got {getattr(got, 'shape', type(got))}",
         cause="the product with the direction collapses the batch",
         hint="(change @ d)[:, None] * d has the shape of the change",
     )
@@ -102,7 +116,7 @@ def remove_component(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         hint="d = direction / direction.norm(); change - (change @ d)[:, None] * d",
     )
     expect(
-        torch.allclose(got, torch.tensor([[3.0, 0.0], [1.0, 0.0]])),
+        torch.allclose(got, torch.tensor([[0.0, 0.0], [0.64, -0.48], [-4.0, 3.0]]), atol=1e-5),
         "what is at right angles to the direction has changed too",
         cause="whole coordinates or the whole change are set to zero",
         hint="take off the component along the direction, nothing else",
@@ -160,14 +174,14 @@ def shuffled_scores(answer: Callable[..., Array]) -> None:
     expect(
         got.std(0).min() > 1e-3,
         "all shuffles give the same score",
-        cause="originals and counterfactuals are shuffled together, or not at all",
-        hint="shuffle the originals only; the pairs must break",
+        cause="both are shuffled together, or none, or each round makes the generator anew",
+        hint="one generator before the loop; in it shuffle the originals only",
     )
-    column = np.asarray(answer(lambda b, a: np.array([np.ptp(b.sum(1))]), before, after, 20, 0))
+    column = np.asarray(answer(lambda b, a: np.array([np.ptp(b @ [1, 2])]), before, after, 20, 0))
     expect(
-        np.allclose(column, np.ptp(before.sum(1))),
+        np.allclose(column, np.ptp(before @ [1, 2])),
         "whole originals must move, not single readings",
-        cause="every column is shuffled by itself, or rows are drawn with replacement",
+        cause="columns or rows are shuffled inside, or rows are drawn with replacement",
         hint="rng.permutation(before) moves whole rows",
     )
     again = np.asarray(answer(spread, before, after, 200, 0))

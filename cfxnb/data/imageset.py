@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+
+from cfxnb.tensors import positions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class ImageSet:
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> "ImageSet":
         """The chosen rows as an ImageSet (an int gives a set of one image)."""
-        index = torch.arange(len(self))[_as_index(rows, len(self))]
+        index = positions(rows, len(self), f"a set with {len(self)} images")
         return dataclasses.replace(
             self,
             images=self.images[index],
@@ -61,13 +62,3 @@ class ImageSet:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
         return f"ImageSet({len(self)} images {shape}, {len(self.names)} classes; {self.source})"
-
-
-def _as_index(rows: Any, length: int) -> Any:
-    if isinstance(rows, int | np.integer):
-        if not -length <= rows < length:
-            raise IndexError(f"row {rows} of a set with {length} images")
-        return torch.tensor([int(rows)])
-    if isinstance(rows, slice):
-        return rows
-    return torch.as_tensor(np.asarray(rows))

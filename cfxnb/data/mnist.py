@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from cfxnb import validate
 from cfxnb.data.files import REMEDY, DamagedFile, checked
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.morphology import COLUMNS
@@ -34,11 +35,10 @@ def digits(split: str = "test") -> ImageSet:
         ``cfxnb.data.measure``.
 
     Raises:
-        ValueError: if ``split`` is neither.
+        ValueError, TypeError: if ``split`` is neither.
         DamagedFile: (a ValueError) if a file is missing, truncated or altered.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split: expected one of {sorted(SPLITS)}, got {split!r}")
+    validate.choice(split, "split", SPLITS)
     labels = read_idx(checked(f"digits/{SPLITS[split]}-labels-idx1-ubyte.gz"))
     factors = load_file(checked(FACTORS))[split].double().numpy()
     return ImageSet(

@@ -1,9 +1,12 @@
 """The test of a description: does the classifier care about what was described?"""
 
+from typing import Any
+
 import pandas as pd
 import torch
 from torch import Generator, Tensor
 
+from cfxnb import validate
 from cfxnb.methods.descriptors import Descriptors
 from cfxnb.methods.search import log_odds
 from cfxnb.methods.tasks import is_predicted
@@ -41,10 +44,16 @@ def ablate(
           sufficient),
         - ``log odds without``, ``log odds alone``: mean change of the target's log odds that
           remains, from the reconstruction on.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; among them a result without codes.
     """
-    if counterfactuals.code is None or counterfactuals.start is None:
-        raise TypeError("counterfactuals: expected a result with codes, as latent_attack returns")
-    start, code = counterfactuals.start, counterfactuals.code
+    validate.space(space)
+    validate.function(classifier, "classifier")
+    start, code = validate.codes(counterfactuals, "counterfactuals")
+    validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")
+    _check_groups(groups, descriptors.names)
+    validate.count(seed, "seed")
     target = counterfactuals.target
     scale = space.spread.to(start.z)
     change = (code.z - start.z) / scale
@@ -53,7 +62,8 @@ def ablate(
         """Whether the target is seen, and its log odds, after only ``part`` of the change."""
         codes = start.at(start.z + scale * part)
         chunks = torch.arange(len(codes)).split(256)
-        logits = torch.cat([classifier(space.decode(codes[rows])) for rows in chunks])
+        images = [space.decode(codes[rows]) for rows in chunks]
+        logits = torch.cat([validate.logits(classifier(x), len(x)) for x in images])
         return is_predicted(logits, target).double(), log_odds(logits, target)
 
     with undisturbed(space, classifier), torch.no_grad():
@@ -72,6 +82,15 @@ def ablate(
                 "log odds alone": float((alone_odds - floor).mean()),
             }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _check_groups(groups: Any, names: tuple[str, ...]) -> None:
+    """A name alone is no group: its letters would be taken for names."""
+    listed = groups if isinstance(groups, list | tuple) else ()
+    good = [isinstance(g, list | tuple) and len(g) > 0 for g in listed]
+    if not good or not all(good) or any(n not in names for g in listed for n in g):
+        expected = f"at least one group of names, each a tuple out of {list(names)}"
+        raise ValueError(f"groups: expected {expected}, got {validate.told(groups)}")
 
 
 def _components(

@@ -104,10 +104,10 @@ def latent_attack(
     with undisturbed(space, classifier):
         parts = [
             _attack(space, classifier, task, knobs, on_step)
-            for task in tasks(classifier, images, target, batch)
+            for task in tasks(classifier, images, target, batch, space.center.device)
         ]
     weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
-    return finish(parts, began, method="latent_attack", **knobs, weights=weights)
+    return finish(parts, images.device, began, method="latent_attack", **knobs, weights=weights)
 
 
 def _attack(

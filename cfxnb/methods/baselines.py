@@ -73,15 +73,14 @@ def random_change(
     """
     began = time.perf_counter()
     validate.space(space)
-    if not isinstance(like, Counterfactuals) or like.code is None or like.start is None:
-        raise TypeError("like: expected Counterfactuals with codes, as latent_attack returns")
-    change = (like.code.z - like.start.z) / space.spread.to(like.code.z)
+    begin, end = validate.codes(like, "like")
+    change = (end.z - begin.z) / space.spread.to(end.z)
     heading = unit(noise_like(change, validate.count(seed, "seed")))
-    moved = like.start.z + space.spread.to(change) * heading * per_sample(norms(change), change)
+    moved = begin.z + space.spread.to(change) * heading * per_sample(norms(change), change)
     parts = []
     with undisturbed(space, classifier), torch.no_grad():
         for task in tasks(classifier, like.original, like.target, batch):
-            start = like.start[task.rows]
+            start = begin[task.rows]
             code = start.at(moved[task.rows])
             image = space.decode(code)
             after = classifier(image)

@@ -9,6 +9,7 @@ ablation through the classifier, intervals, and a permutation null.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,6 +85,9 @@ def describe_change(
         ValueError: if nothing flipped, or no descriptor is readable.
     """
     wins, start, code = _wins(counterfactuals)
+    validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")
+    validate.optional(validate.space, space, "space")
+    validate.optional(validate.function, classifier, "classifier")
     validate.number(together, "together", 0.0, 1.0)
     validate.count(repeats, "repeats", 1)
     names = descriptors.readable
@@ -149,24 +153,33 @@ def permutation_null(
         score: (before, after), each (n, d) -> (d,). Any global score, not only ours.
         before, after: readings of the originals and of the counterfactuals, row by row.
         names: of the d columns.
+        repeats: shuffles.
 
     Returns:
         One row a descriptor: ``score``, 95 % range (``low``, ``high``) and mean (``null``) of
         the shuffled scores, and ``p``, the two-sided share of shuffles as far from their mean.
         NaN throughout for a single pair.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; among them readings that are not
+            finite, and a score of another shape.
     """
-    before, after = np.asarray(before, float), np.asarray(after, float)
-    if before.shape != after.shape or before.ndim != 2:
+    validate.function(score, "score")
+    validate.count(repeats, "repeats", 1)
+    before, after = _readings(before, "before"), _readings(after, "after")
+    if before.shape != after.shape:
         raise ValueError(
             f"before, after: expected equal shapes (n, d), got {before.shape} and {after.shape}"
         )
+    d = before.shape[1]
+    index = None if names is None else list(validate.names(names, "names", d))
+    rng = np.random.default_rng(validate.count(seed, "seed"))
     if len(before) < 2:  # one pair can't be shuffled
-        nothing = {
-            c: np.full(before.shape[1], np.nan) for c in ("score", "null", "low", "high", "p")
-        }
-        return pd.DataFrame(nothing, index=None if names is None else list(names))
-    rng = np.random.default_rng(seed)
-    observed = score(before, after)
+        nothing = {c: np.full(d, np.nan) for c in ("score", "null", "low", "high", "p")}
+        return pd.DataFrame(nothing, index=index)
+    observed = np.asarray(score(before, after))
+    if observed.shape != (d,):
+        raise ValueError(f"score: expected it to return shape ({d},), got {observed.shape}")
     draws = np.stack([score(rng.permutation(before), after) for _ in range(repeats)])
     mean = draws.mean(0)
     # Rounding must not make a score that never changes under shuffling look extreme.
@@ -175,7 +188,19 @@ def permutation_null(
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     columns = {"score": observed, "null": mean, "low": low, "high": high}
     columns["p"] = (1 + as_far.sum(0)) / (1 + repeats)
-    return pd.DataFrame(columns, index=None if names is None else list(names))
+    return pd.DataFrame(columns, index=index)
+
+
+def _readings(value: Any, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected numbers (n, d), got {validate.told(value)}") from None
+    if array.ndim != 2:
+        raise ValueError(f"{name}: expected shape (n, d), got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+    return array
 
 
 def correlated_groups(correlation: pd.DataFrame, together: float) -> tuple[tuple[str, ...], ...]:
@@ -189,16 +214,12 @@ def correlated_groups(correlation: pd.DataFrame, together: float) -> tuple[tuple
 
 
 def _wins(cf: Counterfactuals) -> tuple[Counterfactuals, Code, Code]:
-    if not isinstance(cf, Counterfactuals) or cf.code is None or cf.start is None:
-        raise TypeError(
-            "counterfactuals: expected a result with codes, as latent_attack returns; "
-            "a pixel attack has none"
-        )
+    start, code = validate.codes(cf, "counterfactuals")
     rows = cf.flipped.nonzero().squeeze(1)
     wins = cf[rows]
     if len(wins) == 0:
         raise ValueError("counterfactuals: expected at least one flipped image, got none")
-    return wins, cf.start[rows], cf.code[rows]
+    return wins, start[rows], code[rows]
 
 
 def _flips(wins: Counterfactuals, rows: list[int]) -> pd.Series:

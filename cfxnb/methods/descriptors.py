@@ -78,13 +78,13 @@ def fit_descriptors(
         seed: of the split and of the interval's bootstrap.
 
     Raises:
-        ValueError: if lengths differ or a column is constant, naming it.
+        ValueError, TypeError: for a wrong argument, naming it; among them a column that is not
+            numeric or constant.
     """
     validate.space(space)
     images = validate.images(images)
-    if not isinstance(factors, pd.DataFrame) or len(factors) != len(images):
-        got = f"{len(factors)} rows" if hasattr(factors, "__len__") else type(factors).__name__
-        raise ValueError(f"factors: expected a DataFrame with {len(images)} rows, got {got}")
+    columns = _columns(factors, len(images))
+    validate.count(batch, "batch", 1)
     validate.number(penalty, "penalty", 0.0, open_low=True)
     validate.number(holdout, "holdout", 0.05, 0.95)
     validate.number(least_auc, "least_auc", 0.5, 1.0)
@@ -97,34 +97,18 @@ def fit_descriptors(
     kept_out = np.zeros(len(u), bool)
     kept_out[order[: round(holdout * len(u))]] = True
 
-    weights, biases, rows = [], [], {}
-    for name, column in factors.items():
-        values = column.to_numpy(float)
-        cut = _cut(values, str(name))
-        present, truth = np.isfinite(values), values > cut
-        train, test = present & ~kept_out, present & kept_out
-        if len(set(truth[train])) < 2 or len(set(truth[test])) < 2:
-            raise ValueError(f"factors: column {name!r} has only one value among its images")
-        model = LogisticRegression(C=1 / penalty, max_iter=1000).fit(u[train], truth[train])
-        score = model.decision_function(u[test])
-        auc, low, high = _auc_interval(truth[test], score, rng)
-        rows[str(name)] = {
-            "AUC": auc,
-            "low": low,
-            "high": high,
-            "calibration error": _calibration_error(truth[test], score),
-            "cut": cut,
-            "readable": low >= least_auc,
-        }
-        weights.append(model.coef_[0])
-        biases.append(float(model.intercept_[0]))
-    w = np.stack(weights)
+    models, rows = [], {}
+    for name, values in columns.items():
+        model, quality = _fit_one(u, values, name, kept_out, penalty, rng)
+        models.append(model)
+        rows[name] = {**quality, "readable": quality["low"] >= least_auc}
+    w = np.stack([model.coef_[0] for model in models])
     names = list(rows)
     correlation = np.atleast_2d(np.corrcoef(w @ u.T))
     return Descriptors(
         names=tuple(names),
         weights=torch.tensor(w, dtype=torch.float32),
-        bias=torch.tensor(biases),
+        bias=torch.tensor([float(model.intercept_[0]) for model in models]),
         center=center.cpu(),
         spread=spread.cpu(),
         quality=pd.DataFrame.from_dict(rows, orient="index"),
@@ -132,11 +116,56 @@ def fit_descriptors(
     )
 
 
-def _cut(values: np.ndarray, name: str) -> float:
+def _fit_one(
+    u: np.ndarray,
+    values: np.ndarray,
+    name: str,
+    kept_out: np.ndarray,
+    penalty: float,
+    rng: np.random.Generator,
+) -> tuple[LogisticRegression, dict[str, float]]:
+    """The reader of one property, and how well it reads the images that were kept out."""
+    cut = _cut(values)
+    present, truth = np.isfinite(values), values > cut
+    train, test = present & ~kept_out, present & kept_out
+    if len(set(truth[train])) < 2 or len(set(truth[test])) < 2:
+        raise ValueError(
+            f"factors: expected both sides of the cut at {cut:.4g} in column {name!r}, among "
+            "the images to fit and among those held out, got one"
+        )
+    model = LogisticRegression(C=1 / penalty, max_iter=1000).fit(u[train], truth[train])
+    score = model.decision_function(u[test])
+    auc, low, high = _auc_interval(truth[test], score, rng)
+    error = _calibration_error(truth[test], score)
+    return model, {"AUC": auc, "low": low, "high": high, "calibration error": error, "cut": cut}
+
+
+def _columns(factors: pd.DataFrame, rows: int) -> dict[str, np.ndarray]:
+    """The columns as numbers, each with at least two values."""
+    validate.instance(factors, pd.DataFrame, "factors", "a DataFrame")
+    if len(factors) != rows:
+        raise ValueError(f"factors: expected {rows} rows, one an image, got {len(factors)} rows")
+    if not len(factors.columns):
+        raise ValueError("factors: expected at least one column, got no column")
+    columns = {}
+    for name, column in factors.items():
+        try:
+            values = column.to_numpy(float, na_value=np.nan)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"factors: expected numbers in column {name!r}, got {column.dtype}"
+            ) from None
+        known = np.unique(values[np.isfinite(values)])
+        if len(known) < 2:
+            got = f"only {known[0]}" if len(known) else "none"
+            raise ValueError(f"factors: expected two values or more in column {name!r}, got {got}")
+        columns[str(name)] = values
+    return columns
+
+
+def _cut(values: np.ndarray) -> float:
     """Between the two values of a binary column; else the split nearest to half and half."""
     known = np.unique(values[np.isfinite(values)])
-    if len(known) < 2:
-        raise ValueError(f"factors: column {name!r} is constant")
     if len(known) == 2:
         return float(known.mean())
     median = float(np.nanmedian(values))

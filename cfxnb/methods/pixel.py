@@ -66,10 +66,12 @@ def pixel_attack(
     with undisturbed(classifier):
         parts = [
             _attack(classifier, task, knobs, on_step)
-            for task in tasks(classifier, images, target, batch)
+            for task in tasks(
+                classifier, images, target, batch, getattr(classifier, "device", None)
+            )
         ]
     weights = {"classifier": fingerprint(classifier)}
-    return finish(parts, began, method="pixel_attack", **knobs, weights=weights)
+    return finish(parts, images.device, began, method="pixel_attack", **knobs, weights=weights)
 
 
 def _attack(

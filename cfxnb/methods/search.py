@@ -77,13 +77,13 @@ def search(
         moot: samples with nothing to search for, bool (b,); they stay as they are.
         steps: in each of ``1 + restarts`` attempts; the last step is looked at, too.
     """
-    change = moves.begin(torch.arange(len(moot)), 0)
+    change = moves.begin(torch.arange(len(moot), device=moot.device), 0)
     change[moot] = 0
     found = Found(
         change,
         passed=torch.zeros_like(moot),
         lost=torch.zeros_like(moot),
-        evaluations=torch.zeros(len(moot), dtype=torch.int64),
+        evaluations=torch.zeros_like(moot, dtype=torch.int64),
     )
     number, stop = 0, False
     for attempt in range(1 + restarts):

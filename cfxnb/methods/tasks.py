@@ -31,20 +31,23 @@ class Task:
     before: Tensor  # logits of the originals
 
 
-def tasks(classifier: Classifier, images: Any, target: Any, batch: int) -> Iterator[Task]:
-    """The input, checked, in chunks of at most ``batch`` samples."""
+def tasks(
+    classifier: Classifier, images: Any, target: Any, batch: int, device: torch.device | None = None
+) -> Iterator[Task]:
+    """The input, checked, in chunks of at most ``batch`` samples, on the ``device`` of the work."""
     images = validate.images(images)
     validate.function(classifier, "classifier")
     validate.count(batch, "batch", 1)
+    device = device or images.device
     for start in range(0, len(images), batch):
-        chunk = images[start : start + batch]
+        chunk = images[start : start + batch].to(device)
         with torch.no_grad():
             before = validate.logits(classifier(chunk), len(chunk))
         everyone = validate.labels(target, len(images), before.shape[1])
         yield Task(
-            rows=torch.arange(start, start + len(chunk)),
+            rows=torch.arange(start, start + len(chunk), device=device),
             images=chunk,
-            target=everyone[start : start + len(chunk)].to(images.device),
+            target=everyone[start : start + len(chunk)].to(device),
             before=before,
         )
 
@@ -78,9 +81,11 @@ def statuses(
     return tuple(status)
 
 
-def finish(parts: list[Counterfactuals], began: float, **made_by: Any) -> Counterfactuals:
-    """Chunks joined in order, with the record of how they were made."""
-    whole = Counterfactuals.concatenate(parts)
+def finish(
+    parts: list[Counterfactuals], home: torch.device, began: float, **made_by: Any
+) -> Counterfactuals:
+    """Chunks joined in order, where the images were, with the record of how they were made."""
+    whole = Counterfactuals.concatenate([part.to(home) for part in parts])
     record = {**made_by, "seconds": round(time.perf_counter() - began, 3)}
     return dataclasses.replace(whole, made_by=record)
 

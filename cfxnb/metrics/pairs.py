@@ -63,8 +63,10 @@ def cout_curve(
     """What COUT integrates: share of pixels pasted (s,), p(target) (n, s), p(source) (n, s).
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError, TypeError: for a wrong argument, naming it; among them unequal shapes.
     """
+    validate.function(classifier, "classifier")
+    validate.count(batch, "batch", 1)
     original = validate.images(original, "original")
     image = validate.images(image, "image")
     if original.shape != image.shape:
@@ -83,7 +85,8 @@ def cout_curve(
     curves = []
     for rows in torch.arange(n).split(max(1, batch // len(ends))):
         mixed = [torch.where(rank[rows] < end, image[rows], original[rows]) for end in ends]
-        curves.append(classifier(torch.cat(mixed)).softmax(1).unflatten(0, (len(ends), len(rows))))
+        logits = validate.logits(classifier(torch.cat(mixed)), len(ends) * len(rows))
+        curves.append(logits.softmax(1).unflatten(0, (len(ends), len(rows))))
     p = torch.cat(curves, dim=1).transpose(0, 1)  # (n, s, k)
     target = validate.labels(target, n, p.shape[2]).to(p.device)
     source = p[:, 0].argmax(1) if source is None else source

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cfxnb import validate
 from cfxnb.classify import predict
 from cfxnb.metrics.pairs import cout, l1, l2
 from cfxnb.metrics.sets import fid
@@ -51,20 +52,38 @@ def report(
         Distances, COUT and the set distance are taken over all images that were not yet the
         target, flipped or not: the same images for every method. What cannot be said is NaN,
         never 0.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
     """
-    if not isinstance(results, Mapping) or not results:
-        raise ValueError("results: expected a non-empty dict of name -> Counterfactuals")
-    for name, value in results.items():
-        if not isinstance(value, Counterfactuals):
-            raise TypeError(
-                f"results[{name!r}]: expected Counterfactuals, got {type(value).__name__}"
-            )
+    _check_results(results)
+    validate.optional(validate.function, classifier, "classifier")
+    validate.optional(validate.function, judge, "judge")
+    validate.optional(_check_features, features, "features")
+    validate.optional(validate.images, real, "real")
+    if spread is not None:
+        validate.instance(spread, Tensor, "spread", "a torch tensor")
     with undisturbed(classifier, judge), torch.no_grad():
         rows = {
             name: _row(cf, classifier, judge, features or {}, real, spread)
             for name, cf in results.items()
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _check_results(results: Mapping[str, Counterfactuals]) -> None:
+    what = "a non-empty dict of name -> Counterfactuals"
+    validate.instance(results, Mapping, "results", what)
+    if not results:
+        raise ValueError(f"results: expected {what}, got {results!r}")
+    for name, value in results.items():
+        validate.instance(value, Counterfactuals, f"results[{name!r}]")
+
+
+def _check_features(features: Mapping[str, Features], name: str) -> None:
+    validate.instance(features, Mapping, name, "a dict of name -> function")
+    for key, value in features.items():
+        validate.function(value, f"{name}[{key!r}]")
 
 
 def _row(

@@ -20,26 +20,31 @@ def fid(a: Tensor, b: Tensor, *, few: bool = False) -> float:
     Computed in float64; tr sqrt(S1 S2) as the nuclear norm of the product of the centred data,
     which stays exact where the covariances are singular.
     """
-    a, b = _features(a, "a"), _features(b, "b")
+    a, b = _pair(a, b)
     d = a.shape[1]
-    if d != b.shape[1]:
-        raise ValueError(f"b: expected {d} features a row as in a, got {b.shape[1]}")
     least = 2 if few else max(2, d)
     for name, x in (("a", a), ("b", b)):
         if len(x) < least:
             raise ValueError(
                 f"{name}: expected at least {least} rows for {d} features, got {len(x)}"
             )
-    left = (a - a.mean(0)) / (len(a) - 1) ** 0.5
-    right = (b - b.mean(0)) / (len(b) - 1) ** 0.5
+    left, right = _root(a), _root(b)
     cross = torch.linalg.svdvals(left @ right.T).sum()
     apart = (a.mean(0) - b.mean(0)).square().sum()
     return float(apart + left.square().sum() + right.square().sum() - 2 * cross)
 
 
+def _root(x: Tensor) -> Tensor:
+    """A matrix r with at most d rows and r.T @ r = cov(x), for x of shape (n, d)."""
+    centred = (x - x.mean(0)) / (len(x) - 1) ** 0.5
+    tall = len(centred) > centred.shape[1]
+    # Orthonormal columns on the left change neither lengths nor singular values of products.
+    return torch.linalg.qr(centred, mode="r").R if tall else centred
+
+
 def mmd2(a: Tensor, b: Tensor) -> float:
     """Unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3."""
-    a, b = _features(a, "a"), _features(b, "b")
+    a, b = _pair(a, b)
     n, m, d = len(a), len(b), a.shape[1]
     if min(n, m) < 2:
         raise ValueError(f"a, b: expected at least 2 rows each, got {n} and {m}")
@@ -65,9 +70,12 @@ def kid(
 
     Args:
         subset: rows drawn from each set, each time.
+        repeats: how often.
         subsets: fixed row indices (repeats, subset) for a and b, instead of drawing them.
     """
-    a, b = _features(a, "a"), _features(b, "b")
+    a, b = _pair(a, b)
+    validate.count(repeats, "repeats", 1)
+    validate.count(seed, "seed")
     if subsets is None:
         largest = min(len(a), len(b))
         if validate.count(subset, "subset", 2) > largest:
@@ -105,6 +113,13 @@ def sfid_of_split(
     return 0.5 * sum(
         fid(real[x], counterfactual[y[success[y]]], few=few) for x, y in ((one, two), (two, one))
     )
+
+
+def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = _features(a, "a"), _features(b, "b")
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"b: expected {a.shape[1]} features a row as in a, got {b.shape[1]}")
+    return a, b
 
 
 def _features(x: Tensor, name: str) -> Tensor:

@@ -50,6 +50,13 @@ def smallest_in_a_loop(distance, flipped):
     return best
 
 
+def smallest_in_place(distance, flipped):
+    if not flipped.any():
+        return -1
+    distance[~flipped] = torch.inf
+    return int(distance.argmin())
+
+
 def last_success(distance, flipped):
     return int(flipped.nonzero()[-1, 0]) if flipped.any() else -1
 
@@ -114,15 +121,23 @@ TABLE = {
             ),
             "last step above": (
                 lambda p: if_any(p, lambda p: (p > 0.5).nonzero()[-1, 0]),
-                "expected step 2, got 4",
+                "expected step 1, got 4",
             ),
             "largest step": (
                 lambda p: if_any(p, torch.argmax),
-                "expected step 2, got 4",
+                "expected step 1, got 4",
             ),
             "counted from one": (
                 lambda p: if_any(p, lambda p: (p > 0.5).int().argmax() + 1),
-                "expected step 2, got 3",
+                "expected step 1, got 2",
+            ),
+            "bisected": (
+                lambda p: if_any(p, lambda p: torch.searchsorted(p, 0.5, right=True)),
+                "expected step 1, got 4",
+            ),
+            "change between steps": (
+                lambda p: if_any(p, lambda p: (p > 0.5).int().diff().argmax() + 1),
+                "for [0.6, 0.7] expected step 0, got 1",
             ),
             "one half counts": (
                 lambda p: int((p >= 0.5).int().argmax()) if (p >= 0.5).any() else -1,
@@ -160,6 +175,10 @@ TABLE = {
                 lambda r, t, f: (r[f] == 9).float().mean().item(),
                 "for targets 3 and 6",
             ),
+            "first target for all": (
+                lambda r, t, f: (r[f] == t[0]).float().mean().item(),
+                "for targets 3 and 6",
+            ),
             "nothing divided by one": (share_with_floor, "if nothing flipped expected NaN, got 0"),
         },
     ),
@@ -168,17 +187,26 @@ TABLE = {
         wrong={
             "failed ones too": (
                 lambda d, f: int(d.argmin()) if f.any() else -1,
-                "expected index 2, got 0",
+                "expected index 3, got 0",
             ),
             "zero for the failed": (
                 lambda d, f: int((d * f).argmin()) if f.any() else -1,
-                "expected index 2, got 0",
+                "expected index 3, got 0",
             ),
             "largest": (
                 lambda d, f: int(d.masked_fill(~f, -torch.inf).argmax()) if f.any() else -1,
-                "expected index 2, got 1",
+                "expected index 3, got 2",
             ),
-            "last": (last_success, "when all flipped expected index 0, got 2"),
+            "place among the flipped": (
+                lambda d, f: int(d[f].argmin()) if f.any() else -1,
+                "counts only those that flipped",
+            ),
+            "distance": (
+                lambda d, f: d[f].min().item() if f.any() else -1,
+                "expected index 3, got 1.5",
+            ),
+            "in place": (smallest_in_place, "handed in have changed"),
+            "last": (last_success, "when all flipped expected index 0, got 3"),
             "argmin of infinities": (
                 lambda d, f: int(d.masked_fill(~f, torch.inf).argmin()),
                 "when nothing flipped expected -1, got 0",

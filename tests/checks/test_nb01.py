@@ -59,6 +59,10 @@ def write_into_the_code(z, dim, steps, spread):
     return torch.stack(rows)
 
 
+def accumulate(z, dim, steps, spread):
+    return write_into_the_code(z.clone(), dim, steps, spread)
+
+
 def write_into_an_expanded_view(z, dim, steps, spread):
     codes = z.expand(len(steps), -1)
     codes[:, dim] += steps * spread[dim]
@@ -103,7 +107,7 @@ TABLE = {
             ),
             "mean of each channel": (
                 lambda a, b: ((a - b) ** 2).mean(dim=(2, 3)),
-                "got torch.Size([3, 1])",
+                "got torch.Size([3, 2])",
             ),
             "sum": (lambda a, b: ((a - b) ** 2).sum(dim=(1, 2, 3)), "these are not means"),
             "not squared": (lambda a, b: (a - b).mean(dim=(1, 2, 3)), "these are not means"),
@@ -113,6 +117,10 @@ TABLE = {
             ),
             "root": (
                 lambda a, b: ((a - b) ** 2).mean(dim=(1, 2, 3)).sqrt(),
+                "differ from the mean squared error",
+            ),
+            "mean squared": (
+                lambda a, b: (a - b).mean(dim=(1, 2, 3)) ** 2,
                 "differ from the mean squared error",
             ),
             "norm": (
@@ -132,6 +140,15 @@ TABLE = {
             "log variance": (lambda m, v, e: m + v * e, "the change is -2.000"),
             "no exponential": (lambda m, v, e: m + 0.5 * v * e, "the change is -1.000"),
             "sign": (lambda m, v, e: m - (0.5 * v).exp() * e, "the change is 2.718"),
+            "own noise": (
+                lambda m, v, e: m + (0.5 * v).exp() * torch.randn_like(m),
+                "the same noise gives another result",
+            ),
+            "mean forgotten": (lambda m, v, e: (0.5 * v).exp() * e, "the change is -0.718"),
+            "spread detached": (
+                lambda m, v, e: m + (0.5 * v).exp().detach() * e,
+                "reaches only one of mean and log_variance",
+            ),
             "detached": (
                 lambda m, v, e: (m + (0.5 * v).exp() * e).detach(),
                 "no gradient flows",
@@ -181,6 +198,7 @@ TABLE = {
         right={"repeated": moved(add), "one-hot": one_hot},
         wrong={
             "written into the code": (write_into_the_code, "handed in has changed"),
+            "steps add up": (accumulate, "step 0 doesn't give the code itself"),
             "written into a view": (write_into_an_expanded_view, "it raised RuntimeError"),
             "single code": (single_code, "expected one code a step, shape (3, 3)"),
             "whole codes": (
@@ -214,6 +232,14 @@ TABLE = {
             ),
             "centred for the codes only": (
                 lambda codes, k: centred(codes) @ directions(codes)[:k].T,
+                "not those of largest variance",
+            ),
+            "left singular vectors": (
+                lambda codes, k: torch.linalg.svd(centred(codes), full_matrices=False).U[:, :k],
+                "the coordinates are stretched",
+            ),
+            "divided by the spread": (
+                lambda codes, k: by_covariance(codes / codes.std(0), k),
                 "not those of largest variance",
             ),
             "ascending": (in_ascending_order, "not those of largest variance"),

@@ -2,6 +2,7 @@
 
 import torch
 from mutants import Answers, assert_accepted, assert_rejected, right_answers, wrong_answers
+from torch.nn.functional import cross_entropy
 
 from cfxnb.checks import nb02
 
@@ -87,6 +88,14 @@ def failing_end(passes, steps):
     return bad
 
 
+def middle_of_the_bracket(passes, steps):
+    return (bisect(passes, steps) + failing_end(passes, steps)) / 2
+
+
+def tenths(passes, steps):
+    return next(i / steps for i in range(steps + 1) if passes(i / steps))
+
+
 def last_asked(passes, steps):
     good, bad = 1.0, 0.0
     for _ in range(steps):
@@ -151,13 +160,22 @@ TABLE = {
                 lambda logits, target: odds(logits, target).sum(),
                 "got torch.Size([])",
             ),
+            "sign": (lambda logits, target: -odds(logits, target), "the sign is wrong"),
+            "target among the others": (
+                lambda logits, target: chosen(logits.log_softmax(1), target),
+                "not log(p / (1 - p))",
+            ),
+            "strongest rival": (
+                lambda logits, target: chosen(logits, target) - others(logits, target).amax(1),
+                "not log(p / (1 - p))",
+            ),
             "of probabilities": (
                 odds_of_probabilities,
                 "for logits 60, 0, 0 expected about 59.3, got inf",
             ),
             "probability left in": (
                 lambda logits, target: chosen(logits.softmax(1), target),
-                "for logits 60, 0, 0 expected about 59.3, got 1",
+                "not log(p / (1 - p))",
             ),
         },
     ),
@@ -173,7 +191,7 @@ TABLE = {
             ),
             "not summed": (
                 lambda o, c, p: -o[:, None] + p * c**2,
-                "got torch.Size([2, 2])",
+                "got torch.Size([2, 3])",
             ),
             "sign of the odds": (
                 lambda o, c, p: o + p * length(c),
@@ -184,13 +202,18 @@ TABLE = {
                 "a longer change is not dearer",
             ),
             "no proximity": (lambda o, c, p: -o, "a longer change is not dearer"),
+            "sum over the batch": (
+                lambda o, c, p: -o + p * (c**2).sum(),
+                "pays for the changes of all samples",
+            ),
+            "sum over samples": (lambda o, c, p: -o + p * (c**2).sum(0), "it raised RuntimeError"),
             "not squared": (
                 lambda o, c, p: -o + p * c.norm(dim=1),
                 "expected -0.5, got -0.776",
             ),
             "mean of coordinates": (
                 lambda o, c, p: -o + p * (c**2).mean(1),
-                "expected -0.5, got -0.750",
+                "expected -0.5, got -0.833",
             ),
             "sum squared": (
                 lambda o, c, p: -o + p * c.sum(1) ** 2,
@@ -212,6 +235,14 @@ TABLE = {
                 gradient(lambda logits, target: -odds(logits, target).sum()),
                 "the sign is turned round",
             ),
+            "loss": (
+                gradient(lambda logits, target: cross_entropy(logits, target, reduction="sum")),
+                "the sign is turned round",
+            ),
+            "logit": (
+                gradient(lambda logits, target: chosen(logits, target).sum()),
+                "differ from the gradient of each sample's log odds",
+            ),
             "mean over the batch": (
                 gradient(lambda logits, target: odds(logits, target).mean()),
                 "differ from the gradient of each sample's log odds",
@@ -226,8 +257,14 @@ TABLE = {
         right={"bisection": bisect},
         wrong={
             "failing end": (failing_end, "doesn't pass"),
+            "middle": (middle_of_the_bracket, "doesn't pass"),
+            "tenths": (tenths, "expected a share within 2^-10"),
+            "one halving missing": (
+                lambda passes, steps: bisect(passes, steps - 1),
+                "expected 10 questions for 10 halvings, got 9",
+            ),
             "last asked": (last_asked, "doesn't pass"),
-            "wrong half": (wrong_half, "expected a share within 2^-10"),
+            "wrong half": (wrong_half, "doesn't pass"),
             "whole change": (lambda passes, steps: 1.0, "expected a share within 2^-10"),
             "not halved": (quarter_steps, "expected a share within 2^-10"),
             "every share": (every_share, "expected 10 questions"),

@@ -76,6 +76,10 @@ def draw_with_replacement(rng, score, before, after):
     return score(before[rng.integers(0, len(before), len(before))], after)
 
 
+def generator_in_the_loop(score, before, after, repeats, seed):
+    return np.stack([single_shuffle(score, before, after, 1, seed) for _ in range(repeats)])
+
+
 def single_shuffle(score, before, after, repeats, seed):
     return score(np.random.default_rng(seed).permutation(before), after)
 
@@ -152,6 +156,14 @@ TABLE = {
                 lambda change, w: 1 - explained(change, torch.linalg.qr(w).Q),
                 "it raised RuntimeError",
             ),
+            "summed over the batch": (
+                lambda change, w: 1 - (change @ basis(w)).square().sum() / change.square().sum(),
+                "expected one share an image",
+            ),
+            "not divided": (
+                lambda change, w: (change - change @ basis(w) @ basis(w).T).square().sum(1),
+                "a share can't exceed 1",
+            ),
             "lengths": (
                 lambda change, w: 1 - explained(change, basis(w)).sqrt(),
                 "expected 0.5, got 0.293",
@@ -177,6 +189,14 @@ TABLE = {
             "divided once": (divided_once, "something is left"),
             "kept instead of removed": (along, "something is left"),
             "added": (lambda change, d: change + along(change, d), "something is left"),
+            "no dimension for the coordinates": (
+                lambda change, d: change - (change @ d) * d / (d @ d),
+                "it raised RuntimeError",
+            ),
+            "coordinates set to zero": (
+                lambda change, d: change * (d == 0),
+                "at right angles to the direction has changed",
+            ),
             "everything removed": (
                 lambda change, d: torch.zeros_like(change),
                 "at right angles to the direction has changed",
@@ -219,6 +239,13 @@ TABLE = {
             "not shuffled": (
                 shuffles(lambda rng, score, before, after: score(before, after)),
                 "all shuffles give the same score",
+            ),
+            "generator in the loop": (generator_in_the_loop, "all shuffles give the same score"),
+            "rows by themselves": (
+                shuffles(
+                    lambda rng, score, before, after: score(rng.permuted(before, axis=1), after)
+                ),
+                "whole originals must move",
             ),
             "columns by themselves": (shuffles(shuffle_readings), "whole originals must move"),
             "with replacement": (shuffles(draw_with_replacement), "whole originals must move"),

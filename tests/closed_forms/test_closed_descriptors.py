@@ -103,6 +103,6 @@ def test_integer_columns_with_ties_are_split_nearest_to_half():
     from cfxnb.methods.descriptors import _cut
 
     values = np.array([0.0] * 45 + [1.0] * 40 + [2.0] * 15)
-    assert (values > _cut(values, "loops")).mean() == pytest.approx(0.55)
+    assert (values > _cut(values)).mean() == pytest.approx(0.55)
     values = np.array([0.0] * 10 + [1.0] * 75 + [2.0] * 15)
-    assert (values > _cut(values, "loops")).mean() == pytest.approx(0.15)
+    assert (values > _cut(values)).mean() == pytest.approx(0.15)

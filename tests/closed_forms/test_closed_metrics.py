@@ -82,6 +82,17 @@ def test_fid_of_gaussians_with_known_parameters():
     assert fid(a @ turn, b @ turn) == pytest.approx(fid(a, b), abs=1e-4)
 
 
+@pytest.mark.parametrize(("n", "m"), [(40, 50), (40, 4), (3, 50), (3, 4), (6, 6)])
+def test_fid_is_that_of_the_matrix_root(n, m):
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), for more and for fewer rows than features."""
+    a, b = torch.randn(n, 6).double(), 1 + torch.randn(m, 6).double()
+    s1, s2 = torch.cov(a.T), torch.cov(b.T)
+    # The eigenvalues of S1 S2 are real and not negative, whatever rounding adds to them.
+    root = torch.linalg.eigvals(s1 @ s2).real.clamp_min(0).sqrt().sum()
+    expected = (a.mean(0) - b.mean(0)).square().sum() + s1.trace() + s2.trace() - 2 * root
+    assert fid(a, b, few=True) == pytest.approx(expected.item(), abs=1e-6)
+
+
 def test_fid_of_a_set_with_itself_and_symmetry():
     a, b = torch.randn(40, 5), torch.randn(50, 5) + 1
     assert fid(a, a) == pytest.approx(0, abs=1e-9)

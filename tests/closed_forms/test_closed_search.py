@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cfxnb.methods.attack import Adam
-from cfxnb.methods.search import log_odds, step_back, threshold
+from cfxnb.methods.search import log_odds, reached, step_back
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
@@ -28,8 +28,14 @@ def test_log_odds_do_not_saturate():
 
 
 @pytest.mark.parametrize("p", [0.01, 0.5, 0.95, 0.999])
-def test_threshold_inverts_the_sigmoid(p):
-    assert 1 / (1 + math.exp(-threshold(p))) == pytest.approx(p, abs=1e-12)
+def test_reached_is_at_least_that_probability_and_predicted(p):
+    """Both sides of the border at p, against the softmax; nothing counts that is not predicted."""
+    border = math.log(p / (1 - p))
+    odds = border + torch.tensor([-1e-3, -1e-9, 1e-9, 1e-3, 40.0], dtype=torch.float64)
+    logits = torch.stack([torch.zeros_like(odds), odds], dim=1)
+    expected = (logits.softmax(1)[:, 1] >= p) & (odds > 0)
+    assert torch.equal(reached(logits, torch.ones(5, dtype=torch.int64), p), expected)
+    assert expected[-1]
 
 
 def monotone(boundary):
@@ -79,7 +85,7 @@ def test_adam_is_torchs_when_all_rows_move():
     own, reference = Adam(ours, 0.07), torch.optim.Adam([theirs], lr=0.07)
     for _ in range(25):
         slope = torch.randn(5, 3, 2, dtype=torch.float64)
-        own.step(ours, torch.arange(5), slope)
+        ours -= own.step(torch.arange(5), slope)
         theirs.grad = slope.clone()
         reference.step()
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=1e-6)
@@ -93,7 +99,7 @@ def test_adam_on_some_rows_is_adam_on_each_row_alone():
     adam = Adam(x, 0.1)
     for rows in ([0, 1, 2], [1], [0, 2], [2], [1, 2], [0]):
         slope = torch.randn(len(rows), 4, dtype=torch.float64)
-        adam.step(x, torch.tensor(rows), slope)
+        x[rows] -= adam.step(torch.tensor(rows), slope)
         for row, g in zip(rows, slope, strict=True):
             alone[row].grad = g.clone()
             optimisers[row].step()

@@ -44,6 +44,7 @@ def same(a, b):
 ROWS = {
     "slice": (slice(1, 4), [1, 2, 3]),
     "steps": (slice(None, None, 3), [0, 3, 6]),
+    "backwards": (slice(None, None, -2), [6, 4, 2, 0]),
     "nothing": (slice(3, 3), []),
     "list": ([4, 0, 4], [4, 0, 4]),
     "empty list": ([], []),
@@ -151,7 +152,8 @@ def test_file_round_trip_with_a_rest(results, tmp_path):
 def test_names_with_a_dot_are_kept_apart(cf, tmp_path):
     """``cf_0.5`` and ``cf_0.9`` are two results, not one file written twice."""
     half, most = cf[:3].save(tmp_path / "cf_0.5"), cf[:4].save(tmp_path / "cf_0.9")
-    assert half != most
+    assert [p.name for p in (half, most)] == ["cf_0.5.safetensors", "cf_0.9.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [half.name, most.name]
     assert len(cfx.Counterfactuals.load(tmp_path / "cf_0.5")) == 3
 
 
@@ -175,10 +177,11 @@ def another_file(path):
     save_file({"a": torch.zeros(2)}, path)
 
 
-def bad_text(path):
+def bad_text(status):
     from safetensors.torch import load_file, save_file
 
-    save_file(load_file(path), path, metadata={"status": "[", "made_by": "{}"})
+    text = {"status": status, "made_by": "{}"}
+    return lambda path: save_file(load_file(path), path, metadata=text)
 
 
 def cut(path):
@@ -187,8 +190,16 @@ def cut(path):
 
 @pytest.mark.parametrize(
     "damage",
-    [cut, no_metadata, another_file, bad_text, lambda p: p.write_bytes(b""), lambda p: p.unlink()],
-    ids=["cut", "no metadata", "another file", "bad text", "empty", "missing"],
+    [
+        cut,
+        no_metadata,
+        another_file,
+        bad_text("["),
+        bad_text("3"),
+        lambda p: p.write_bytes(b""),
+        lambda p: p.unlink(),
+    ],
+    ids=["cut", "no metadata", "another file", "bad text", "number", "empty", "missing"],
 )
 def test_damaged_files(cf, tmp_path, damage):
     path = cf.save(tmp_path / "cf")

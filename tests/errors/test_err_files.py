@@ -127,6 +127,26 @@ def test_damaged_card(home, text):
             call()
 
 
+def test_missing_card(home):
+    (home / "weights" / "digits" / "classifier.json").unlink()
+    for call in (lambda: cfx.load("digits/classifier", "cpu"), cfx.available):
+        with pytest.raises(cfx.data.DamagedFile, match=r"classifier\.json is missing") as caught:
+            call()
+        assert "git checkout" in str(caught.value)
+
+
+def test_a_damaged_card_stops_only_its_own_network(home):
+    truncated(home / "weights" / "digits" / "classifier.json")
+    assert cfx.load("digits/vae", "cpu").center.isfinite().all()
+
+
+def test_a_card_nobody_listed_is_no_network(home):
+    (home / "weights" / "digits" / "mine.json").write_text("{}")
+    assert "digits/mine" not in cfx.available().index
+    with pytest.raises(ValueError, match=r"name: expected one of .*'digits/vae'"):
+        cfx.load("digits/mine", "cpu")
+
+
 def test_weights_of_another_network(home):
     """A card that names the wrong net is told, although both files are sound."""
     path = home / "weights" / "digits" / "classifier.json"

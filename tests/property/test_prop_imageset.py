@@ -41,7 +41,7 @@ def test_lists_arrays_and_tensors(rows):
 
 
 @quick
-@given(st.slices(N).filter(lambda s: s.step is None or s.step > 0))
+@given(st.slices(N))
 def test_slices(rows):
     assert rows_of(numbered()[rows]) == list(range(N))[rows]
 
@@ -69,6 +69,23 @@ def test_no_rows():
 def test_rows_that_do_not_exist(row):
     with pytest.raises(IndexError, match=f"row {row} of a set with {N}"):
         numbered()[row]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([0, N], f"row {N} of a set with {N}"),
+        (torch.tensor([-N - 1]), f"row {-N - 1} of a set with {N}"),
+        ([True] * (N - 1), f"expected a mask of as many, got {N - 1}"),
+        (torch.ones(N, 1).nonzero(), rf"one dimension, got int64 of shape \({N}, 2\)"),
+        ([0.0, 1.0], "whole numbers in one dimension, got float64"),
+        ("ab", "whole numbers in one dimension, got <U2"),
+        (None, "whole numbers in one dimension, got object"),
+    ],
+)
+def test_what_is_no_choice_of_rows(rows, told):
+    with pytest.raises(IndexError, match=told):
+        numbered()[rows]
 
 
 def test_classes():
