@@ -81,6 +81,17 @@ class Counterfactuals:
             cost={k: v[index] for k, v in self.cost.items()},
         )
 
+    def to(self, device: torch.device | str) -> "Counterfactuals":
+        """The same on another device."""
+        tensors = {n: getattr(self, n).to(device) for n in (*_IMAGES, *_LOGITS, "target")}
+        return dataclasses.replace(
+            self,
+            **tensors,
+            start=None if self.start is None else self.start.to(device),
+            code=None if self.code is None else self.code.to(device),
+            cost={k: v.to(device) for k, v in self.cost.items()},
+        )
+
     @staticmethod
     def concatenate(parts: "Sequence[Counterfactuals]") -> "Counterfactuals":
         """One result out of several of the same kind, in their order."""

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 FLIPPED = "flipped"  # the target is predicted with the asked confidence
@@ -32,6 +33,10 @@ class Code:
     def __getitem__(self, rows: Any) -> "Code":
         return Code(self.z[rows], None if self.rest is None else self.rest[rows])
 
+    def to(self, device: torch.device | str) -> "Code":
+        """The same on another device."""
+        return Code(self.z.to(device), None if self.rest is None else self.rest.to(device))
+
     def at(self, z: Tensor) -> "Code":
         """The same rest with another ``z``."""
         return Code(z, self.rest)
@@ -59,14 +64,14 @@ Classifier = Callable[[Tensor], Tensor]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """What ``on_step`` is told after each step of a search; return True there to stop early.
+    """What ``on_step`` is told each time a search has looked; return True there to stop early.
 
     Attributes:
-        number: 1, 2, ... ; of at most ``total``.
+        number: 1, 2, ... ; of at most ``total`` looks: one before each step, one after the last.
         rows: positions in the input of the samples being worked on, (b,).
         code: their present codes (images for methods without a space), (b, ...).
         probability: present probability of their targets, (b,).
-        active: False where a sample is finished and frozen, bool (b,).
+        active: True where a step follows; the others are finished and frozen, bool (b,).
     """
 
     number: int

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import torch
@@ -83,21 +84,22 @@ def number(
     value: Any, name: str, low: float, high: float = math.inf, *, open_low: bool = False
 ) -> float:
     """A finite number in [low, high], or in (low, high] with ``open_low``."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {told(value)}")
+    value = float(value)
     if not math.isfinite(value) or value > high or value < low or (open_low and value == low):
         left = "(" if open_low else "["
         raise ValueError(f"{name}: expected a number in {left}{low}, {high}], got {value!r}")
-    return float(value)
+    return value
 
 
 def count(value: Any, name: str, low: int = 0) -> int:
     """A whole number >= low."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected a whole number, got {told(value)}")
     if value < low:
         raise ValueError(f"{name}: expected a whole number >= {low}, got {value}")
-    return value
+    return int(value)
 
 
 def choice(value: Any, name: str, allowed: Iterable[str]) -> str:

@@ -1,8 +1,8 @@
 """Things to touch. Each draws once at once, so that it fails in tests if it is broken, and
 leaves a static picture for pages without a kernel."""
 
-import math
 import html
+import math
 from collections.abc import Callable
 from typing import Any
 

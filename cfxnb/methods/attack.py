@@ -55,7 +55,7 @@ def latent_attack(
 ) -> Counterfactuals:
     """Change each image's code until the classifier sees the target, then as little as needed.
 
-    Minimises, for a code z = z0 + spread * u (arXiv 2504.15479, section 3; terms 2 and 3 ours):
+    Minimises, for a code z = z0 + spread * u (arXiv 2504.15479; terms 2 and 3 are ours):
     ``-log_odds(target) + proximity * |u|^2 + prior * |(z - center) / spread|^2``.
 
     Args:
@@ -78,8 +78,7 @@ def latent_attack(
         on_step: called with a Step after each step; returning True stops the search.
 
     Returns:
-        Counterfactuals. ``reconstruction_flips`` marks samples whose mere reconstruction is
-        already seen as the target: no change to the code explains those.
+        Counterfactuals. ``reconstruction_flips``: the mere reconstruction is seen as the target.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox.

@@ -29,7 +29,7 @@ def reconstruct(
     validate.space(space)
     parts = []
     with undisturbed(space, classifier), torch.no_grad():
-        for task in tasks(classifier, images, target, batch):
+        for task in tasks(classifier, images, target, batch, space.center.device):
             start = space.encode(task.images)
             image = space.decode(start)
             after = classifier(image)
@@ -50,7 +50,7 @@ def reconstruct(
                 )
             )
     weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
-    return finish(parts, began, method="reconstruct", weights=weights)
+    return finish(parts, images.device, began, method="reconstruct", weights=weights)
 
 
 def random_change(
@@ -73,33 +73,35 @@ def random_change(
     """
     began = time.perf_counter()
     validate.space(space)
-    begin, end = validate.codes(like, "like")
+    device = space.center.device
+    begin, end = (code.to(device) for code in validate.codes(like, "like"))
+    home, reconstruction = like.original.device, like.reconstruction.to(device)
     change = (end.z - begin.z) / space.spread.to(end.z)
     heading = unit(noise_like(change, validate.count(seed, "seed")))
     moved = begin.z + space.spread.to(change) * heading * per_sample(norms(change), change)
     parts = []
     with undisturbed(space, classifier), torch.no_grad():
-        for task in tasks(classifier, like.original, like.target, batch):
+        for task in tasks(classifier, like.original, like.target, batch, device):
             start = begin[task.rows]
             code = start.at(moved[task.rows])
             image = space.decode(code)
             after = classifier(image)
-            reconstruction = classifier(like.reconstruction[task.rows])
+            rebuilt = reconstruction[task.rows]
             ones = torch.ones(len(image), dtype=torch.int64)
             hit = is_predicted(after, task.target)
             parts.append(
                 Counterfactuals(
                     original=task.images,
                     image=image,
-                    reconstruction=like.reconstruction[task.rows],
+                    reconstruction=rebuilt,
                     before=task.before,
                     after=after,
                     target=task.target,
-                    status=statuses(task, hit, reconstruction=reconstruction),
+                    status=statuses(task, hit, reconstruction=classifier(rebuilt)),
                     start=start,
                     code=code,
                     cost={"generator": ones, "classifier": 3 * ones},
                 )
             )
     weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
-    return finish(parts, began, method="random_change", seed=seed, weights=weights)
+    return finish(parts, home, began, method="random_change", seed=seed, weights=weights)

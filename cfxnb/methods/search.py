@@ -75,7 +75,7 @@ def search(
 
     Args:
         moot: samples with nothing to search for, bool (b,); they stay as they are.
-        steps: in each of ``1 + restarts`` attempts; the last step is looked at, too.
+        steps: in each of ``1 + restarts`` attempts; after the last step there is one more look.
     """
     change = moves.begin(torch.arange(len(moot), device=moot.device), 0)
     change[moot] = 0
@@ -98,26 +98,28 @@ def search(
                 break
             point = change[rows].clone().requires_grad_()
             logits = classifier(moves.draw(rows, point))
+            odds = log_odds(logits, task.target[rows])
             found.evaluations[rows] += 1
             done = reached(logits.detach(), task.target[rows], confidence)
             found.passed[rows[done]] = True
             active[rows[done]] = False
-            if stop or look == steps:  # this round only looked at where the last step led
+            if stop:  # this round only looked at where the last step led
                 break
-            needs_gradient(logits)
-            odds = log_odds(logits, task.target[rows])
-            slope = gradient(moves.price(rows, point, odds), point)
-            found.evaluations[rows[~done]] += 1
-            stuck = ~done & (~finite_rows(slope) | (norms(slope) == 0))
-            found.lost[rows[stuck]] = True
-            active[rows[stuck]] = False
-            moving = ~(done | stuck)
-            change[rows[moving]] = moves.step(rows[moving], change[rows[moving]], slope[moving])
+            moving = ~done & (look < steps)
+            if moving.any():
+                needs_gradient(logits)
+                slope = gradient(moves.price(rows, point, odds), point)
+                found.evaluations[rows[moving]] += 1
+                stuck = moving & (~finite_rows(slope) | (norms(slope) == 0))
+                found.lost[rows[stuck]] = True
+                active[rows[stuck]] = False
+                moving &= ~stuck
+                change[rows[moving]] = moves.step(rows[moving], change[rows[moving]], slope[moving])
             number += 1
             if on_step is not None:
                 code = moves.view(rows, point.detach())
                 p = odds.detach().sigmoid()
-                total = steps * (1 + restarts)
+                total = (steps + 1) * (1 + restarts)
                 stop = bool(on_step(Step(number, total, task.rows[rows], code, p, moving)))
         if stop:
             break

@@ -27,7 +27,7 @@ def cout(
     chunks: int = 50,
     batch: int = 512,
 ) -> Tensor:
-    """COUT (Khorram & Fuxin, 2022, section 4.2): does little of the change do most of the work?
+    """COUT (Khorram & Fuxin, 2022): does little of the change do most of the work?
 
     The changed pixels are pasted into the original, the most changed first. COUT is the area
     under p(target) minus the area under p(source) along the way.

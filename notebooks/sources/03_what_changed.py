@@ -171,10 +171,8 @@ truth = pd.DataFrame(
 )
 shuffled = measured.sample(frac=1, random_state=0).reset_index(drop=True)
 chance = read.corrwith(shuffled, method="spearman").abs().mean()
-print(
-    "rank correlation with somebody else's measurement (chance level):",
-    chance.abs().mean().round(2),
-)
+print(f"mean rank correlation with somebody else's measurement (chance level): {chance:.2f}")
+truth.astype(float).round(2)
 
 # %% [markdown]
 # ## What nobody described

@@ -92,6 +92,15 @@ def test_rows_of_rows(cf):
     same(cf[[5, 3, 1]][1:], cf[[3, 1]])
 
 
+def test_to_another_device_goes_everything(cf):
+    same(cf.to("cpu"), cf)
+    moved = cf.to("meta")
+    tensors = [getattr(moved, name) for name in TENSORS] + list(moved.cost.values())
+    tensors += [] if cf.code is None else [moved.start.z, moved.code.z]
+    assert {t.device.type for t in tensors} == {"meta"}
+    assert moved.status == cf.status
+
+
 def test_concatenation_undoes_slicing(cf):
     same(cf[:2] + cf[2:5] + cf[5:], cf)
     same(cfx.Counterfactuals.concatenate([cf]), cf)
