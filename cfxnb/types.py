@@ -71,7 +71,7 @@ class Step:
         rows: positions in the input of the samples being worked on, (b,).
         code: their present codes (images for methods without a space), (b, ...).
         probability: present probability of their targets, (b,).
-        active: True where a step follows; the others are finished and frozen, bool (b,).
+        active: False where a sample is finished and frozen, bool (b,).
     """
 
     number: int

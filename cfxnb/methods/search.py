@@ -118,9 +118,10 @@ def search(
             number += 1
             if on_step is not None:
                 code = moves.view(rows, point.detach())
+                goes_on = moving if attempt == restarts else ~done
                 p = odds.detach().sigmoid()
                 total = (steps + 1) * (1 + restarts)
-                stop = bool(on_step(Step(number, total, task.rows[rows], code, p, moving)))
+                stop = bool(on_step(Step(number, total, task.rows[rows], code, p, goes_on)))
         if stop:
             break
     _settle(classifier, task, moves, found, confidence, halvings)

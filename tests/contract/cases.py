@@ -17,6 +17,7 @@ class Case:
         gradient: needs gradients of the classifier.
         row_bound: draws noise by row, so that a sample's place in the input matters.
         steps: takes ``steps`` and ``on_step``.
+        looks: in one attempt: one before each step, one after the last.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Case:
     gradient: bool = False
     row_bound: bool = False
     codes: bool = True
+    looks: int = 21
 
     @property
     def steps(self) -> bool:
@@ -58,6 +60,7 @@ METHODS = [
         0.9,
         gradient=True,
         row_bound=True,
+        looks=11,
     ),
     Case(
         "latent_attack, paper",
