@@ -18,7 +18,7 @@ def test_solution_runs_with_parameters(name, tmp_path, monkeypatch):
     course.run_one(SOURCES[name], target, "ci")
     executed = nbformat.read(target, as_version=4)
     injected = [c for c in executed.cells if "injected-parameters" in c.metadata.get("tags", [])]
-    assert [c.source.split("\n")[-1] for c in injected] == ['profile = "ci"']
+    assert [c.source.strip().split("\n")[-1] for c in injected] == ['profile = "ci"']
     page = target.with_suffix(".html").read_text()
     assert "<img" in page
     assert "No description has been provided" not in page
