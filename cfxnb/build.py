@@ -18,6 +18,7 @@ from cfxnb import paths
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")
 WIDGET = "application/vnd.jupyter.widget-view+json"
+QUIET = ["--IPKernelApp.log_level=ERROR"]  # a kernel on this machine needs no encryption
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -88,6 +89,7 @@ def execute(book: Any, timeout: int = 300) -> Any:
         timeout=timeout,
         kernel_name="python3",
         store_widget_state=False,
+        extra_arguments=QUIET,
         resources={"metadata": {"path": str(paths.root() / "notebooks")}},
     )
     client.execute()

@@ -69,7 +69,7 @@ def run_one(source: Path, target: Path, profile: str) -> None:
     import papermill
     from nbconvert import HTMLExporter
 
-    from cfxnb.build import read_source, write
+    from cfxnb.build import QUIET, read_source, write
 
     plain = target.with_suffix(".source.ipynb")
     write(read_source(source), plain)
@@ -82,6 +82,7 @@ def run_one(source: Path, target: Path, profile: str) -> None:
             cwd=paths.root() / "notebooks",
             progress_bar=False,
             execution_timeout=600,
+            extra_arguments=QUIET,
         )
     finally:
         plain.unlink()
