@@ -32,11 +32,12 @@ def ablate(
     Args:
         counterfactuals: with codes; all rows are used.
         groups: descriptors taken together, by name.
-        seed: of the random direction.
+        seed: of the random directions.
 
     Returns:
         One row a group, and for comparison ``all described``, ``the rest`` (what no descriptor
-        spans) and ``a random direction`` (chance level). Columns:
+        spans), and the chance levels ``a random direction`` and ``random, as many as described``.
+        Columns:
 
         - ``share``: of the squared change that lies in the component,
         - ``flips without``: share of images still seen as the target when it is removed (low:
@@ -100,11 +101,12 @@ def _components(
     weights = {" + ".join(g): descriptors.weights[[index[n] for n in g]] for g in groups}
     everything = torch.cat(list(weights.values()))
     generator = Generator().manual_seed(seed)
-    chance = torch.randn(1, everything.shape[1], generator=generator)
+    chance = torch.randn(len(span(everything)), everything.shape[1], generator=generator)
     named = weights | {
         "all described": everything,
         "the rest": everything,
-        "a random direction": chance,
+        "a random direction": chance[:1],
+        "random, as many as described": chance,
     }
     return {name: span(w) for name, w in named.items()}
 
