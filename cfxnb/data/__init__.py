@@ -1,8 +1,14 @@
 """The four worlds, one module each. Every loader returns an ImageSet."""
 
+from cfxnb.data.causal import World, given
 from cfxnb.data.files import DamagedFile
 from cfxnb.data.imageset import ImageSet
+from cfxnb.data.lpc import render, visible
 from cfxnb.data.mnist import digits
 from cfxnb.data.morphology import measure
+from cfxnb.data.sprites_world import WORLDS, intervene, sprites
 
-__all__ = ["DamagedFile", "ImageSet", "digits", "measure"]
+__all__ = [
+    "WORLDS", "DamagedFile", "ImageSet", "World", "digits", "given", "intervene", "measure",
+    "render", "sprites", "visible",
+]  # fmt: skip
