@@ -14,7 +14,7 @@ from torch import Tensor
 import cfxnb as cfx
 from benchmarks.rows import Rows
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import norms
+from cfxnb.tensors import in_spreads, norms
 from cfxnb.train.digits import measure_vae
 
 
@@ -97,7 +97,7 @@ def judged(judge: Any, space: Any, cf: Counterfactuals) -> tuple[float, float]:
     if wins.code is None or wins.start is None:
         raise TypeError("cf: expected codes")
     agrees = cfx.predict(judge, wins.image).argmax(1) == wins.target
-    length = norms((wins.code.z - wins.start.z) / space.spread)
+    length = norms(in_spreads(wins.code.z - wins.start.z, space.spread))
     return agrees.double().mean().item(), length.mean().item()
 
 

@@ -10,6 +10,7 @@ import argparse
 import copy
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,17 @@ QUIET = ["--IPKernelApp.log_level=ERROR"]  # a kernel on this machine needs no e
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
-def sources() -> list[Path]:
-    return sorted((paths.root() / "notebooks" / "sources").glob("[0-9]*.py"))
+def sources(names: Sequence[str] = ()) -> list[Path]:
+    """The sources of the notebooks with these numbers, such as "02"; of all by default.
+
+    Raises:
+        ValueError: for an unknown number.
+    """
+    every = sorted((paths.root() / "notebooks" / "sources").glob("[0-9]*.py"))
+    known = [path.stem[:2] for path in every]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"names: expected some of {known}, got {unknown}")
+    return [path for path in every if not names or path.stem[:2] in names]
 
 
 def read_source(path: Path) -> Any:
@@ -116,17 +126,15 @@ def write(book: Any, path: Path) -> None:
     nbformat.write(book, path)
 
 
-def build_learner() -> None:
-    for source in sources():
+def build_learner(names: Sequence[str] = ()) -> None:
+    for source in sources(names):
         write(learner(read_source(source)), paths.root() / "notebooks" / f"{source.stem}.ipynb")
 
 
-def build_notebooks(names: list[str]) -> None:
-    build_learner()
+def build_notebooks(names: Sequence[str] = ()) -> None:
+    build_learner(names)
     folder = paths.root() / "notebooks" / "solutions"
-    for source in sources():
-        if names and source.stem[:2] not in names:
-            continue
+    for source in sources(names):
         began = time.perf_counter()
         write(execute(read_source(source)), folder / f"{source.stem}.ipynb")
         print(f"{source.stem}: {time.perf_counter() - began:.0f} s", flush=True)
@@ -135,17 +143,21 @@ def build_notebooks(names: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cfxnb.build", description=__doc__)
     parser.add_argument("what", choices=["notebooks", "learner", "course"])
-    parser.add_argument("names", nargs="*", help="numbers of solutions to execute, such as 02")
+    parser.add_argument("names", nargs="*", help="numbers of notebooks, such as 02; all by default")
     parser.add_argument("--profile", default="cpu", help="for 'course': ci, cpu or gpu")
     chosen = parser.parse_args()
+    try:
+        sources(chosen.names)
+    except ValueError as error:
+        parser.error(str(error))
     if chosen.what == "learner":
-        build_learner()
+        build_learner(chosen.names)
     elif chosen.what == "notebooks":
         build_notebooks(chosen.names)
     else:
         from cfxnb.course import run_course
 
-        sys.exit(run_course(sources(), chosen.profile))
+        sys.exit(run_course(sources(chosen.names), chosen.profile))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class PeakMemory(threading.Thread):
 
 
 def run_course(sources: list[Path], profile: str) -> int:
-    """Execute all solutions; returns the number of notebooks that failed."""
+    """Execute these solutions; returns the number of notebooks that failed."""
     out = paths.root() / "build" / "course"
     out.mkdir(parents=True, exist_ok=True)
     failed = 0

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.results import Counterfactuals
+from cfxnb.types import FLIPPED
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, "#56B4E9", "#F0E442", "#000000")
@@ -131,12 +132,17 @@ def show(
     fig, axes = figure(*shape, (1.4 * shape[1] + 0.4, 1.45 * shape[0] + 0.3))
     axes = axes if wide else axes.T
     seen, now = part.before.argmax(1).tolist(), part.after.argmax(1).tolist()
-    read = None if judge is None else judge(part.image).argmax(1).tolist()
+    classes = part.before.shape[1]
+    read = None
+    if judge is not None:
+        read = validate.same_classes(judge, part.image, classes, "judge").tolist()
     for i in range(n):
         titles = dict.fromkeys(kinds, "")
         titles["original"] = f"seen as {name(seen[i])}"
         verdict = "" if read is None else f"\njudge: {name(read[i])}"
-        titles["counterfactual"] = f"seen as {name(now[i])} ({part.confidence[i]:.0%}){verdict}"
+        failed = "" if part.status[i] == FLIPPED else f"{part.status[i].replace('_', ' ')}\n"
+        seen_now = f"seen as {name(now[i])} ({part.confidence[i]:.0%})"
+        titles["counterfactual"] = f"{failed}{seen_now}{verdict}"
         for place, kind in zip(axes[i], kinds, strict=True):
             title = f"{kind}\n{titles[kind]}".strip() if wide else titles[kind]
             if kind == "difference":
@@ -174,17 +180,21 @@ def curves(
     *,
     xlabel: str,
     ylabel: str,
-    mark: float | None = None,
+    ticks: Sequence[str] | None = None,
     alt: str,
 ) -> Picture:
-    """Named lines over one axis, told apart by colour, dash and marker."""
+    """Named lines over one axis, told apart by colour, dash and marker.
+
+    Args:
+        ticks: words for the values of ``x``, where numbers say nothing.
+    """
     fig, axes = figure(1, 1, (5.2, 2.8))
     styles = zip(CYCLE, ("-", "--", "-.", ":") * 2, "os^Dvxp*", strict=False)
     for (label, values), (colour, dash, marker) in zip(lines.items(), styles, strict=False):
         y = np.asarray(values, dtype=float)
         axes[0, 0].plot(x, y, dash, marker=marker, ms=3.5, color=colour, label=label)
-    if mark is not None:
-        axes[0, 0].axvline(mark, color="#777777", lw=1)
+    if ticks is not None:
+        axes[0, 0].set_xticks(list(x), list(ticks))
     axes[0, 0].set_xlabel(xlabel)
     axes[0, 0].set_ylabel(ylabel)
     axes[0, 0].legend(fontsize=8)

@@ -135,6 +135,7 @@ class Counterfactuals:
                     tensors[f"{name}.rest"] = code.rest
         text = {"status": json.dumps(self.status), "made_by": json.dumps(self.made_by)}
         ready = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.partial")
         save_file(_unshare(ready), partial, metadata=text)
         partial.replace(path)

@@ -63,6 +63,21 @@ def norms(x: Tensor) -> Tensor:
     return x.flatten(1).norm(dim=1)
 
 
+def alive(spread: Tensor) -> Tensor:
+    """Coordinates that carry anything: those with at least 2 % of the largest spread.
+
+    A variational autoencoder leaves coordinates unused that it doesn't need. In units of their
+    own tiny spread they would count like any other, though the decoder ignores them.
+    """
+    return spread > 0.02 * spread.max()
+
+
+def in_spreads(change: Tensor, spread: Tensor) -> Tensor:
+    """A difference of codes in units of the spread; 0 in coordinates that carry nothing."""
+    spread = spread.to(change)
+    return torch.where(alive(spread), change / spread, torch.zeros_like(change))
+
+
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """(b,) -> (b, 1, ..., 1), to scale whole samples of ``like``."""
     return values.view(-1, *[1] * (like.ndim - 1))

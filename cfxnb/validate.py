@@ -130,7 +130,31 @@ def space(value: Any, name: str = "space") -> Any:
             f"{name}: expected a space with encode, decode, center and spread, "
             f"got {type(value).__name__} without {', '.join(missing)}"
         )
+    for part in ("center", "spread"):
+        tensor = instance(getattr(value, part), Tensor, f"{name}.{part}", "a torch tensor")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name}.{part}: expected finite numbers, got NaN or infinity")
+    if (value.spread < 0).any() or not (value.spread > 0).any():
+        raise ValueError(
+            f"{name}.spread: expected numbers >= 0, some of them positive, "
+            f"got {value.spread.min().item():.4g} to {value.spread.max().item():.4g}"
+        )
     return value
+
+
+def same_classes(judge: Any, images: Tensor, classes: int, name: str) -> Tensor:
+    """What another classifier reads, (n,): of use only if it has the same classes.
+
+    Raises:
+        ValueError: if it has another number of them.
+    """
+    read = logits(judge(images), len(images), name)
+    if read.shape[1] != classes:
+        raise ValueError(
+            f"{name}: expected the {classes} classes of the results, got {read.shape[1]}; "
+            "wrap one that adds up the probabilities of what belongs together"
+        )
+    return read.argmax(1)
 
 
 def codes(value: Any, name: str) -> tuple[Code, Code]:

@@ -11,7 +11,7 @@ from cfxnb.methods.descriptors import Descriptors
 from cfxnb.methods.search import log_odds
 from cfxnb.methods.tasks import is_predicted
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import undisturbed
+from cfxnb.tensors import in_spreads, undisturbed
 from cfxnb.types import Classifier, LatentSpace
 
 
@@ -57,7 +57,7 @@ def ablate(
     validate.count(seed, "seed")
     target = counterfactuals.target
     scale = space.spread.to(start.z)
-    change = (code.z - start.z) / scale
+    change = in_spreads(code.z - start.z, scale)
 
     def outcome(part: Tensor) -> tuple[Tensor, Tensor]:
         """Whether the target is seen, and its log odds, after only ``part`` of the change."""

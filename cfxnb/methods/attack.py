@@ -14,9 +14,17 @@ from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.methods.search import search
-from cfxnb.methods.tasks import Task, fingerprint, finish, is_predicted, statuses, tasks
+from cfxnb.methods.tasks import (
+    Task,
+    fingerprint,
+    finish,
+    is_predicted,
+    rebuild,
+    statuses,
+    tasks,
+)
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import noise_like, undisturbed
+from cfxnb.tensors import alive, in_spreads, noise_like, undisturbed
 from cfxnb.types import Classifier, Code, LatentSpace, OnStep
 
 #: The paper's own setting for changing one digit into another (official code, MNIST).
@@ -113,8 +121,7 @@ def _attack(
     space: LatentSpace, classifier: Classifier, task: Task, knobs: dict, on_step: OnStep | None
 ) -> Counterfactuals:
     with torch.no_grad():
-        start = space.encode(task.images)
-        reconstruction = space.decode(start)
+        start, reconstruction = rebuild(space, task.images)
         rebuilt = classifier(reconstruction)
     moves = CodeMoves(space, start, task.rows, knobs)
     moot = is_predicted(task.before, task.target) | is_predicted(rebuilt, task.target)
@@ -147,7 +154,8 @@ class CodeMoves:
     def __init__(self, space: LatentSpace, start: Code, rows: Tensor, knobs: dict) -> None:
         self.space, self.start, self.rows, self.knobs = space, start, rows, knobs
         self.center, self.spread = space.center.to(start.z), space.spread.to(start.z)
-        self.scale = self.spread if knobs["units"] == "spread" else torch.ones_like(self.spread)
+        length = self.spread if knobs["units"] == "spread" else torch.ones_like(self.spread)
+        self.scale = length * alive(self.spread)  # what carries nothing is left alone
         self.adam = Adam(start.z, knobs["lr"])
 
     def begin(self, rows: Tensor, attempt: int) -> Tensor:
@@ -164,7 +172,7 @@ class CodeMoves:
         return self.space.decode(self.start[rows].at(self.view(rows, change)))
 
     def price(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
-        away = (self.view(rows, change) - self.center) / self.spread
+        away = in_spreads(self.view(rows, change) - self.center, self.spread)
         lengths = self.knobs["proximity"] * change.flatten(1).square().sum(1)
         lengths = lengths + self.knobs["prior"] * away.flatten(1).square().sum(1)
         return lengths - (odds if self.knobs["loss"] == "margin" else odds.sigmoid())

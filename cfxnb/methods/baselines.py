@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
-from cfxnb.methods.tasks import fingerprint, finish, is_predicted, statuses, tasks
+from cfxnb.methods.tasks import fingerprint, finish, is_predicted, rebuild, statuses, tasks
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import noise_like, norms, per_sample, undisturbed, unit
+from cfxnb.tensors import alive, in_spreads, noise_like, norms, per_sample, undisturbed, unit
 from cfxnb.types import Classifier, LatentSpace
 
 
@@ -30,8 +30,7 @@ def reconstruct(
     parts = []
     with undisturbed(space, classifier), torch.no_grad():
         for task in tasks(classifier, images, target, batch, space.center.device):
-            start = space.encode(task.images)
-            image = space.decode(start)
+            start, image = rebuild(space, task.images)
             after = classifier(image)
             ones = torch.ones(len(image), dtype=torch.int64)
             none = torch.zeros_like(task.target, dtype=torch.bool)
@@ -76,9 +75,15 @@ def random_change(
     device = space.center.device
     begin, end = (code.to(device) for code in validate.codes(like, "like"))
     home, reconstruction = like.original.device, like.reconstruction.to(device)
-    change = (end.z - begin.z) / space.spread.to(end.z)
-    heading = unit(noise_like(change, validate.count(seed, "seed")))
-    moved = begin.z + space.spread.to(change) * heading * per_sample(norms(change), change)
+    spread = space.spread.to(end.z)
+    if begin.z.shape[1:] != spread.shape:
+        raise ValueError(
+            f"like: expected codes of this space, {tuple(spread.shape)}, "
+            f"got {tuple(begin.z.shape[1:])}"
+        )
+    change = in_spreads(end.z - begin.z, spread)
+    heading = unit(noise_like(change, validate.count(seed, "seed")) * alive(spread))
+    moved = begin.z + spread * heading * per_sample(norms(change), change)
     parts = []
     with undisturbed(space, classifier), torch.no_grad():
         for task in tasks(classifier, like.original, like.target, batch, device):

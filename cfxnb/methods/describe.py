@@ -39,7 +39,8 @@ class FeatureAttribution:
         global_: one row a flip and descriptor: ``mean`` over its ``n`` images with a 95 %
             bootstrap interval (``low``, ``high``).
         null: one row a flip and descriptor: does the score rest on each image's own original?
-            See ``permutation_null``.
+            See ``permutation_null``. Whether it differs from 0 is told by the interval in
+            ``global_``, not by this ``p``.
         ablation: what the classifier does when a component of the change is removed, or applied
             alone; see ``cfxnb.ablate``. None unless space and classifier were given.
         unreadable: descriptors that can't be read from the code, and so have no score.
@@ -55,7 +56,7 @@ class FeatureAttribution:
     unreadable: tuple[str, ...]
 
     def _repr_html_(self) -> str:
-        joined = self.global_.join(self.null[["p"]]).rename(columns={"p": "p (null)"})
+        joined = self.global_.join(self.null[["p"]]).rename(columns={"p": "p (pairing)"})
         note = f"; unreadable: {', '.join(self.unreadable)}" if self.unreadable else ""
         told = f"<p>{len(self.local)} flips; {self.unexplained.mean():.0%} unexplained{note}</p>"
         return told + joined.round(2).to_html()
@@ -76,7 +77,7 @@ def describe_change(
     Args:
         counterfactuals: a result with codes; only its flipped rows are described.
         descriptors: from ``fit_descriptors`` in the same space.
-        space, classifier: if both are given, the ablation test is run too.
+        space, classifier: for the ablation test, which is run if they are given.
         together: descriptors whose readings correlate at least this strongly are one group.
         repeats: of bootstrap and permutation.
 
@@ -88,6 +89,15 @@ def describe_change(
     validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")
     validate.optional(validate.space, space, "space")
     validate.optional(validate.function, classifier, "classifier")
+    if (space is None) != (classifier is None):
+        given = "space" if classifier is None else "classifier"
+        raise ValueError(f"space, classifier: expected both or neither, got only {given}")
+    dims, own = start.z.flatten(1).shape[1], descriptors.weights.shape[1]
+    if dims != own:
+        raise ValueError(
+            f"descriptors: expected those of the same space, for codes of {dims} numbers, "
+            f"got those for {own}"
+        )
     validate.number(together, "together", 0.0, 1.0)
     validate.count(repeats, "repeats", 1)
     names = descriptors.readable

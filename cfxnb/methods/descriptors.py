@@ -10,8 +10,10 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from cfxnb import validate
-from cfxnb.tensors import undisturbed
+from cfxnb.tensors import in_spreads, undisturbed
 from cfxnb.types import LatentSpace
+
+LEAST_HELD_OUT = 20  # images held out on either side of the cut; fewer prove nothing
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,7 +45,7 @@ class Descriptors:
 
     def scaled(self, change: Tensor) -> Tensor:
         """A difference of codes in units of the spread, flattened to (n, dims)."""
-        return (change / self.spread.to(change)).flatten(1)
+        return in_spreads(change, self.spread).flatten(1)
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -65,13 +67,14 @@ def fit_descriptors(
 
     A column with more than two values is read as "above its median", so that all scores are log
     odds and can be compared. Part of the images is held out: a property whose AUC there, at the
-    lower end of its interval, is below ``least_auc`` can't be read from the code. It is marked
-    unreadable and gets no score later.
+    lower end of its interval, is below ``least_auc``, or with fewer than 20 such images on either
+    side, can't be read from the code. It is marked unreadable and gets no score later.
 
     Args:
         space: whose codes are read.
         images: (n, c, h, w) in [0, 1].
-        factors: one row an image, numeric columns; rows with NaN are left out for that column.
+        factors: one row an image, by position (the index is ignored), numeric columns; rows with
+            NaN are left out for that column.
         penalty: strength of the L2 penalty on the weights.
         holdout: share of images held out, in (0, 1).
         least_auc: in [0.5, 1].
@@ -91,7 +94,7 @@ def fit_descriptors(
     with undisturbed(space), torch.no_grad():
         z = torch.cat([space.encode(chunk).z for chunk in images.split(batch)])
     center, spread = space.center.to(z), space.spread.to(z)
-    u = ((z - center) / spread).flatten(1).double().cpu().numpy()
+    u = in_spreads(z - center, spread).flatten(1).double().cpu().numpy()
     rng = np.random.default_rng(validate.count(seed, "seed"))
     order = rng.permutation(len(u))
     kept_out = np.zeros(len(u), bool)
@@ -101,7 +104,8 @@ def fit_descriptors(
     for name, values in columns.items():
         model, quality = _fit_one(u, values, name, kept_out, penalty, rng)
         models.append(model)
-        rows[name] = {**quality, "readable": quality["low"] >= least_auc}
+        enough = quality.pop("held out") >= LEAST_HELD_OUT
+        rows[name] = {**quality, "readable": enough and quality["low"] >= least_auc}
     w = np.stack([model.coef_[0] for model in models])
     names = list(rows)
     correlation = np.atleast_2d(np.corrcoef(w @ u.T))
@@ -137,7 +141,9 @@ def _fit_one(
     score = model.decision_function(u[test])
     auc, low, high = _auc_interval(truth[test], score, rng)
     error = _calibration_error(truth[test], score)
-    return model, {"AUC": auc, "low": low, "high": high, "calibration error": error, "cut": cut}
+    fewer = min(truth[test].sum(), (~truth[test]).sum())
+    found = {"AUC": auc, "low": low, "high": high, "calibration error": error, "cut": cut}
+    return model, found | {"held out": fewer}
 
 
 def _columns(factors: pd.DataFrame, rows: int) -> dict[str, np.ndarray]:

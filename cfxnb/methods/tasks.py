@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ from cfxnb.types import (
     NO_GRADIENT,
     RECONSTRUCTION_FLIPS,
     Classifier,
+    Code,
+    LatentSpace,
 )
 
 
@@ -43,6 +46,12 @@ def tasks(
         chunk = images[start : start + batch].to(device)
         with torch.no_grad():
             before = validate.logits(classifier(chunk), len(chunk))
+        if (before >= 0).all() and torch.allclose(before.sum(1), torch.ones_like(before[:, 0])):
+            warnings.warn(
+                "classifier: its outputs look like probabilities, and logits are expected; "
+                "leave out the softmax, or return the logarithm",
+                stacklevel=3,
+            )
         everyone = validate.labels(target, len(images), before.shape[1])
         yield Task(
             rows=torch.arange(start, start + len(chunk), device=device),
@@ -50,6 +59,12 @@ def tasks(
             target=everyone[start : start + len(chunk)].to(device),
             before=before,
         )
+
+
+def rebuild(space: LatentSpace, images: Tensor) -> tuple[Code, Tensor]:
+    """Codes and reconstructions, checked: a space of one's own is easily wrong here."""
+    start = validate.instance(space.encode(images), Code, "space.encode", "a cfx.Code")
+    return start, validate.images(space.decode(start), "space.decode")
 
 
 def is_predicted(logits: Tensor, target: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from cfxnb.classify import predict
 from cfxnb.metrics.pairs import cout, l1, l2
 from cfxnb.metrics.sets import fid
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import norms, undisturbed
+from cfxnb.tensors import in_spreads, norms, undisturbed
 from cfxnb.types import Classifier
 
 Features = Callable[[Tensor], Tensor]
@@ -64,6 +64,9 @@ def report(
     if spread is not None:
         validate.instance(spread, Tensor, "spread", "a torch tensor")
     with undisturbed(classifier, judge), torch.no_grad():
+        for name, other in (("classifier", classifier), ("judge", judge)):
+            for cf in results.values() if other is not None else ():
+                validate.same_classes(other, cf.image[:1], cf.before.shape[1], name)
         rows = {
             name: _row(cf, classifier, judge, features or {}, real, spread)
             for name, cf in results.items()
@@ -112,9 +115,7 @@ def _row(
     if spread is not None:
         row["code distance"] = math.nan
         if tried.code is not None and tried.start is not None:
-            row["code distance"] = _mean(
-                norms((tried.code.z - tried.start.z) / spread.to(tried.code.z))
-            )
+            row["code distance"] = _mean(norms(in_spreads(tried.code.z - tried.start.z, spread)))
     if classifier is not None:
         ready = len(tried) > 0
         row["COUT"] = _mean(

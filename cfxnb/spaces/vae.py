@@ -31,7 +31,18 @@ class VAE(nn.Module):
         self.register_buffer("spread", spread)
 
     def encode(self, images: Tensor) -> Code:
-        """(b, c, h, w) in [0, 1] -> Code with z of shape (b, dims), where the images are."""
+        """(b, c, h, w) in [0, 1] -> Code with z of shape (b, dims), where the images are.
+
+        Raises:
+            ValueError: if the images have another shape than the net was made for.
+        """
+        side = getattr(self.net, "size", images.shape[-1])
+        shape = (getattr(self.net, "channels", images.shape[1]), side, side)
+        if images.shape[1:] != shape:
+            raise ValueError(
+                f"images: expected shape (b, {', '.join(map(str, shape))}) in this space, "
+                f"got {tuple(images.shape)}"
+            )
         mean, _ = self.net.posterior(images.to(self.center.device))
         return Code(mean.to(images.device))
 

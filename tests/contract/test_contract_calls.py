@@ -125,7 +125,7 @@ def test_a_flat_classifier_gives_no_gradient(world, method):
 
     class Flat(nn.Module):
         def forward(self, images):
-            return torch.tensor([[1.0, 0.0, 0.0]]) + 0 * images.flatten(1)[:, :3]
+            return torch.tensor([[2.0, 0.0, 0.0]]) + 0 * images.flatten(1)[:, :3]
 
     result = method.run(space, cfx.wrap(Flat()), x, 2)
     # The proximity terms have a slope of their own away from the start, the paper's have none.
