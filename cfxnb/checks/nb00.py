@@ -67,7 +67,7 @@ def flip_point(answer: Callable[[Tensor], int]) -> None:
     )
 
 
-@exercise("Does the judge agree?")
+@exercise("Agreement of the judge")
 def judge_agreement(answer: Callable[[Tensor, Tensor, Tensor], float]) -> None:
     read, target = torch.tensor([9, 9, 4, 9]), torch.tensor([9, 9, 9, 9])
     flipped = torch.tensor([True, True, True, False])

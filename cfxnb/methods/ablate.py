@@ -11,7 +11,7 @@ from cfxnb.methods.descriptors import Descriptors
 from cfxnb.methods.search import log_odds
 from cfxnb.methods.tasks import is_predicted
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import in_spreads, undisturbed
+from cfxnb.tensors import alive, in_spreads, undisturbed
 from cfxnb.types import Classifier, LatentSpace
 
 
@@ -102,6 +102,7 @@ def _components(
     everything = torch.cat(list(weights.values()))
     generator = Generator().manual_seed(seed)
     chance = torch.randn(len(span(everything)), everything.shape[1], generator=generator)
+    chance = chance * alive(descriptors.spread).flatten()
     named = weights | {
         "all described": everything,
         "the rest": everything,

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 
 import cfxnb as cfx
+from cfxnb.tensors import in_spreads
 
 cfx.doctor()
 
@@ -193,7 +194,7 @@ with torch.no_grad():
 # ## Is there anything between the codes?
 #
 # Draw a random code with the mean and spread of the real ones, decode it, and ask the judge. A
-# filled space gives digits; an empty one gives rubble.
+# filled space gives digits; an empty one gives something between digits and smears.
 
 # %%
 g = torch.Generator().manual_seed(0)
@@ -218,9 +219,10 @@ cfx.gallery(
 )
 
 # %% [markdown]
-# The VAE's samples satisfy the judge most. (Its reconstructions also had far more training than
-# those of the autoencoder above: compare the last column here, not the first.) Counterfactual
-# search wanders through codes that belong to no image: it needs a filled space.
+# The VAE's samples satisfy the judge most. Part of that is training: the autoencoder had seconds,
+# the VAE ten minutes, so this table doesn't isolate the KL term (give the autoencoder more steps and
+# look again). What it does show is what a counterfactual search needs: it wanders through codes
+# that belong to no image, and the space must be filled there.
 #
 # ## The two ingredients of a VAE
 #
@@ -233,7 +235,7 @@ cfx.gallery(
 #
 # ### Exercise 2 · Reparameterise
 #
-# *Easy, 3 minutes.*
+# *Easy, 3 minutes.* Return the random point z for given mean, log variance and noise.
 #
 # <details><summary>Hint 1</summary>Noise has spread 1; it must get the spread of the
 # cloud.</details>
@@ -265,7 +267,7 @@ cfx.checks.nb01.reparameterise(reparameterise)
 #
 # ### Exercise 3 · The KL term
 #
-# *Medium, 5 minutes.* One number an image.
+# *Medium, 5 minutes.* Return the KL term of each image, one number each.
 #
 # <details><summary>Hint 1</summary>A posterior equal to the prior, mean 0 and log variance 0, must
 # cost nothing.</details>
@@ -306,9 +308,10 @@ print("coordinates:", len(paid), "- some of them unused:", used < len(paid))
 print("the KL term is real (more than 10 nats):", bool(paid.sum() > 10))
 
 # %% [markdown]
-# Coordinates that pay nothing say nothing: the decoder learned to ignore them. `space.spread` is
-# nearly zero there, and that is why distances in this course are measured **in units of the
-# spread**, never in raw coordinates.
+# Coordinates that pay nothing say nothing: the decoder learned to ignore them. Their codes hardly
+# vary. `space.spread` is the standard deviation of every coordinate over real images; distances in
+# this course are measured **in units of the spread**, and coordinates with (nearly) none are left
+# alone and count nothing.
 #
 # ## Traversals: turn one knob
 #
@@ -398,7 +401,7 @@ def principal_components(codes: torch.Tensor, k: int) -> torch.Tensor:
 cfx.checks.nb01.principal_components(principal_components)
 
 # %%
-centred = (code.z - code.z.mean(0)) / space.spread
+centred = in_spreads(code.z - code.z.mean(0), space.spread)
 components = torch.linalg.svd(centred, full_matrices=False)
 kept = (components.S[:2] ** 2).sum() / (components.S**2).sum()
 cfx.code_map(
@@ -410,9 +413,9 @@ cfx.code_map(
 )
 
 # %% [markdown]
-# Two components keep only a small part of what there is: clouds that overlap on this map need not
-# overlap in the space. The VAE never saw a label; the classes sorted themselves out because
-# digits of one class look alike.
+# Two components (of codes in units of the spread) keep only a small part of what there is: clouds
+# that overlap on this map need not overlap in the space. The VAE never saw a label; where classes
+# keep together it is because their digits look alike.
 #
 # ## Limits: what a space can't draw
 #
@@ -444,13 +447,13 @@ cfx.gallery(
 # - A space **loses** things. Compare the reconstruction, not the original, with the counterfactual.
 # - A space **confuses** things: coordinates mix properties, and properties that go together in the
 #   data go together in the code.
-# - A space **makes up** things: for an image that it doesn't know it draws one that it knows.
-#   That is why every method here reports `reconstruction_flips` instead of hiding them.
+# - A space **makes up** things: for an image that it doesn't know it draws one that it knows. If
+#   that alone changes a decision, the methods say so (status `reconstruction_flips`).
 #
 # ## Summary
 #
 # A space is an encoder and a decoder; a VAE's is filled, because its codes pay for leaving the
-# prior. Distances count in units of the spread. Reconstruction is the floor of everything.
+# prior. Distances count in units of the spread. Reconstruction is the floor of every distance to the original.
 #
 # **Questions to take along.** How would the table of samples change with a heavier KL term? Which
 # images would *you* refuse to explain with this space? Where would a GAN differ?

@@ -24,6 +24,7 @@ import torch
 from IPython.display import display
 
 import cfxnb as cfx
+from cfxnb.tensors import alive
 
 cfx.doctor()
 
@@ -47,7 +48,7 @@ both
 # ## The bar chart
 #
 # First the result, of the kind that papers print: what changes, on average, when a 4 becomes a 9?
-# Each bar is the mean change of the log odds of a property.
+# Each bar is the mean change of the log odds of a property (for slant: of leaning to the right).
 
 # %%
 descriptors = cfx.fit_descriptors(space, train.images, train.factors)
@@ -103,7 +104,9 @@ print("readable:", ", ".join(sorted(controlled.readable)))
 print("the coin can be read:", "coin" in controlled.readable)
 
 # %% [markdown]
-# `low` is the lower end of the AUC's interval; 0.5 is chance. An unreadable property gets **no
+# The AUC is the probability that a reader ranks an image above the median higher than one below it;
+# 0.5 is chance, `low` the lower end of its interval. `cut` is the median, and the calibration error
+# tells how far stated probabilities are from observed frequencies. An unreadable property gets **no
 # score** at all: a score of zero would be read as "it didn't change".
 #
 # ### Exercise 1 · The contribution of a descriptor
@@ -135,7 +138,8 @@ cfx.checks.nb03.contribution(contribution)
 #
 # ## One image at a time
 #
-# Choose an image; see its counterfactual and what the readers say has changed.
+# Choose an image and see what the readers say has changed. (Positive: more area, a longer or thicker
+# stroke, a lean to the right, a wider or higher digit, more loops.)
 
 
 # %%
@@ -160,7 +164,7 @@ cfx.explore(draw_local, image=(0, len(attribution.local) - 1))
 # correlation between the reader's change and the measured change:
 
 # %%
-wins = both[both.flipped.nonzero().squeeze(1)]
+wins = both[both.flipped]
 measured = cfx.data.measure(wins.image) - cfx.data.measure(wins.reconstruction)
 read = attribution.local.reset_index(drop=True)
 truth = pd.DataFrame(
@@ -205,15 +209,18 @@ def unexplained_share(change: torch.Tensor, weights: torch.Tensor) -> torch.Tens
 cfx.checks.nb03.unexplained_share(unexplained_share)
 
 # %%
-dims, named = len(space.spread), len(descriptors.readable)
+dims, named = int(alive(space.spread).sum()), len(descriptors.readable)
 print(f"unexplained here: {attribution.unexplained.mean():.0%}")
 print(f"for a change in a random direction one expects {1 - named / dims:.0%}")
 
 # %% [markdown]
 # ## Who shares the credit?
 #
+# Compare the two numbers: names that hit the point would leave less unexplained than chance does.
+#
 # A long stroke has a large area. Two readers that answer to the same thing share the credit
-# arbitrarily; strongly correlated ones are therefore read **jointly**:
+# arbitrarily; readers that correlate with 0.7 or more, directly or through a third, are therefore
+# read **jointly**:
 
 # %%
 print("groups:", attribution.groups)
@@ -257,6 +264,7 @@ compare = cfx.predict_then_run(
 )
 
 # %%
+# Only the flips in one direction, so that "the target" means one class.
 tested = cfx.describe_change(forth, descriptors, space=space, classifier=classifier)
 alone = tested.ablation["flips alone"]
 print(compare("what has a name" if alone["all described"] > alone["the rest"] else "the rest"))
@@ -274,7 +282,8 @@ tested.ablation.round(2)
 # ### Exercise 4 · A global score that looks at each original
 #
 # *Easy, 4 minutes.* Readings before and after, arrays (n, d): the mean change of each property.
-# It is one line; the point is which line.
+# It is one line; the point is which line. (The mean alone could not tell whose original is whose;
+# the sections after this one can.)
 #
 # <details><summary>Hint 1</summary>Each counterfactual has its own original.</details>
 # <details><summary>Hint 2</summary>Subtract row by row, then average over rows.</details>
@@ -329,8 +338,8 @@ cfx.bars(
 )
 
 # %% [markdown]
-# Nothing in that picture says that it is wrong. Names, signs and sizes look reasonable; some bars
-# agree with the correct ones. What would have caught it?
+# Nothing in that picture says that it is wrong. Names and sizes look reasonable, and some signs agree
+# with the correct ones. What would have caught it?
 #
 # ## The permutation null
 #
@@ -391,10 +400,13 @@ cfx.bars(
 # mean over both directions can't tell. So look at one direction at a time.
 #
 # Within a single direction the mean doesn't depend on the order of the originals at all; there
-# `describe_change` shuffles a statistic that does (the mean over its standard error). Its table:
+# `describe_change` shuffles a statistic that does (the mean over its standard error). In its table,
+# `p (pairing)` says only that each reading belongs to its own original; whether a bar differs from
+# 0 is told by its interval, `low` to `high`:
 
 # %%
-attribution.global_.join(attribution.null[["p"]]).loc[flip].round(3)
+pairing = attribution.null["p"].rename("p (pairing)")
+attribution.global_.join(pairing).loc[flip].round(3)
 
 # %%
 # NBVAL_CHECK_OUTPUT
