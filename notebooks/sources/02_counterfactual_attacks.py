@@ -260,7 +260,7 @@ cfx.checks.nb02.step_back(step_back)
 # %%
 compare = cfx.predict_then_run(
     "Among the paper's flips, the judge reads the target ...",
-    ["almost always", "in more than half", "in less than half"],
+    ["almost always", "in more than half", "in half of them or less"],
 )
 
 # %%
@@ -287,7 +287,7 @@ table[["flip rate", "judge agrees", "code distance", "L2", "COUT", "evaluations"
 # %%
 accepted = table.loc["the paper's", "judge agrees"]
 answer = "almost always" if accepted > 0.9 else "in more than half" if accepted > 0.5 else ""
-print(compare(answer or "in less than half"))
+print(compare(answer or "in half of them or less"))
 
 # %% [markdown]
 # Read it against the first row. Without the prior the judge agrees less often, and the search takes
