@@ -74,11 +74,15 @@ def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, 
     return drawn, drawn.subplots(rows, columns, squeeze=False)
 
 
-def draw(axes: Any, image: Tensor, title: str = "", **options: Any) -> None:
+def draw(axes: Any, image: Tensor, title: str = "") -> None:
     """One image (c, h, w), gray or RGB, without ticks."""
     shown = image.detach().cpu().float().clamp(0, 1)
     array = shown[0].numpy() if len(shown) == 1 else shown.permute(1, 2, 0).numpy()
-    axes.imshow(array, cmap="gray", vmin=0, vmax=1, **options)
+    axes.imshow(array, cmap="gray", vmin=0, vmax=1)
+    _frame(axes, title)
+
+
+def _frame(axes: Any, title: str) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     if title:
@@ -163,10 +167,7 @@ def show(
 def _draw_change(axes: Any, change: Tensor, title: str) -> None:
     """Purple got brighter, orange darker; channels are added up."""
     axes.imshow(change.sum(0).cpu().numpy(), cmap="PuOr", vmin=-1, vmax=1)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    if title:
-        axes.set_title(title, fontsize=9)
+    _frame(axes, title)
 
 
 def html_strip(cf: Counterfactuals) -> str:

@@ -21,8 +21,8 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
     """Show ``draw(...)`` with a control for each of its arguments.
 
     The picture is an ordinary output that the controls redraw: it stays where there is no
-    kernel. All controls work with the keyboard: tab, then arrow
-    keys on a slider; space opens a list or ticks a box.
+    kernel. All controls work with the keyboard: tab, then arrow keys on a slider; space opens a
+    list or ticks a box.
 
     Args:
         draw: called with one value a control; returns a Picture.
@@ -106,9 +106,9 @@ def predict_then_run(question: str, choices: list[str]) -> Callable[[str], str]:
     return compare
 
 
-def progress(total: int | None = None) -> OnStep:
-    """An ``on_step`` that draws a progress bar: the share of samples that are finished."""
-    bar = tqdm(total=total, desc="steps")
+def progress() -> OnStep:
+    """An ``on_step`` that draws a progress bar, with the number of samples still worked on."""
+    bar = tqdm(desc="looks")
 
     def on_step(step: Step) -> None:
         bar.total = step.total

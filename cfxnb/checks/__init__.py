@@ -1,4 +1,4 @@
-"""Checks of the exercises, one module a notebook: ``cfx.checks.nb01.scale_codes(answer)``.
+"""Checks of the exercises, one module a notebook: ``cfx.checks.nb01.kl_term(answer)``.
 
 A check says what property failed, the likely cause and where to look next; it doesn't stop a
 "Run All". With the environment variable ``CFXNB_STRICT=1`` a failed check raises instead.

@@ -14,6 +14,8 @@ from cfxnb.results import Counterfactuals
 from cfxnb.tensors import alive, in_spreads, undisturbed
 from cfxnb.types import Classifier, LatentSpace
 
+CHANCE_DRAWS = 10
+
 
 def ablate(
     space: LatentSpace,
@@ -36,8 +38,8 @@ def ablate(
 
     Returns:
         One row a group, and for comparison ``all described``, ``the rest`` (what no descriptor
-        spans), and the chance levels ``a random direction`` and ``random, as many as described``.
-        Columns:
+        spans), and the chance levels ``a random direction`` and ``random, as many as described``,
+        each the mean of ten draws. Columns:
 
         - ``share``: of the squared change that lies in the component,
         - ``flips without``: share of images still seen as the target when it is removed (low:
@@ -69,20 +71,21 @@ def ablate(
 
     with undisturbed(space, classifier), torch.no_grad():
         floor = outcome(torch.zeros_like(change))[1]
-        rows = {}
-        for name, basis in _components(descriptors, groups, seed).items():
+        rows = []
+        for name, basis in _components(descriptors, groups, seed):
             inside = _project(change, basis.to(change))
             part = change - inside if name == "the rest" else inside
             without, without_odds = outcome(change - part)
             alone, alone_odds = outcome(part)
-            rows[name] = {
+            row = {
                 "share": _share(part, change),
                 "flips without": float(without.mean()),
                 "flips alone": float(alone.mean()),
                 "log odds without": float((without_odds - floor).mean()),
                 "log odds alone": float((alone_odds - floor).mean()),
             }
-    return pd.DataFrame.from_dict(rows, orient="index")
+            rows.append(pd.Series(row, name=name))
+    return pd.DataFrame(rows).groupby(level=0, sort=False).mean()  # the mean over chance's draws
 
 
 def _check_groups(groups: Any, names: tuple[str, ...]) -> None:
@@ -96,20 +99,17 @@ def _check_groups(groups: Any, names: tuple[str, ...]) -> None:
 
 def _components(
     descriptors: Descriptors, groups: tuple[tuple[str, ...], ...], seed: int
-) -> dict[str, Tensor]:
+) -> list[tuple[str, Tensor]]:
+    """Names and bases; the random ones come ``CHANCE_DRAWS`` times."""
     index = {name: i for i, name in enumerate(descriptors.names)}
-    weights = {" + ".join(g): descriptors.weights[[index[n] for n in g]] for g in groups}
-    everything = torch.cat(list(weights.values()))
+    named = [(" + ".join(g), span(descriptors.weights[[index[n] for n in g]])) for g in groups]
+    everything = span(torch.cat([basis for _, basis in named]))
+    named += [("all described", everything), ("the rest", everything)]
     generator = Generator().manual_seed(seed)
-    chance = torch.randn(len(span(everything)), everything.shape[1], generator=generator)
-    chance = chance * alive(descriptors.spread).flatten()
-    named = weights | {
-        "all described": everything,
-        "the rest": everything,
-        "a random direction": chance[:1],
-        "random, as many as described": chance,
-    }
-    return {name: span(w) for name, w in named.items()}
+    live = alive(descriptors.spread).flatten()
+    draws = [torch.randn(everything.shape, generator=generator) for _ in range(CHANCE_DRAWS)]
+    named += [("a random direction", span(draw[:1] * live)) for draw in draws]
+    return named + [("random, as many as described", span(draw * live)) for draw in draws]
 
 
 def span(vectors: Tensor) -> Tensor:

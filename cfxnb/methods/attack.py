@@ -83,7 +83,7 @@ def latent_attack(
         jitter: scale, in ``units``, of a random start around the code: a way to diverse answers.
         batch: samples worked on together; bounds the memory, never changes a result.
         seed: of jitter and restarts; noise is drawn per sample from (seed, row).
-        on_step: called with a Step after each step; returning True stops the search.
+        on_step: called with a Step after each look; returning True stops the search.
 
     Returns:
         Counterfactuals. ``reconstruction_flips``: the mere reconstruction is seen as the target.

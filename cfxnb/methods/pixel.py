@@ -44,7 +44,7 @@ def pixel_attack(
         halvings: bisections of the step back; 0 keeps the end of the search.
         batch: samples worked on together; never changes a result.
         seed: recorded only: nothing here is random.
-        on_step: called with a Step after each step; returning True stops the search.
+        on_step: called with a Step after each look; returning True stops the search.
 
     Returns:
         Counterfactuals without codes; ``reconstruction`` is the original.

@@ -1,4 +1,4 @@
-"""One training loop for every shipped network: Adam, cosine schedule, EMA, resumable."""
+"""One training loop for every shipped network: AdamW, cosine schedule, EMA, resumable."""
 
 import time
 from collections.abc import Callable
