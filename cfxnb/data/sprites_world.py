@@ -9,42 +9,51 @@ from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import OPTIONS, SOURCE, as_indices, render
 
 EVERYTHING = {name: list(options) for name, options in OPTIONS.items()}
-_ARMOUR = {"metal": 0.45, "chain": 0.45, "white": 0.05, "maroon": 0.05}
-_CLOTH = {"metal": 0.05, "chain": 0.05, "white": 0.45, "maroon": 0.45}
+_PAIRS = EVERYTHING | {
+    "hair": ["gray", "red"],
+    "top": ["white", "metal"],
+    "shoes": ["brown", "metal"],
+}
+_ARMOUR = {"white": 0.1, "metal": 0.9}
+_CLOTH = {"white": 0.9, "metal": 0.1}
 
-#: Ready-made worlds. In "confounded" a hidden trade decides both hair and top: they go together
-#: though neither causes the other. In "mediated" hair decides the top, and the top the shoes.
+#: Ready-made worlds. "independent" has everything; in the others hair, top and shoes have two
+#: options each. In "confounded" a hidden trade decides both hair and top: they go together though
+#: neither causes the other. In "mediated" hair decides the top, and the top the shoes.
 WORLDS: dict[str, World] = {
     "independent": World(**EVERYTHING),
+    "pairs": World(**_PAIRS),
     "confounded": World(
         _trade=["knight", "clerk"],
-        **EVERYTHING
+        **_PAIRS
         | {
             "hair": given(
                 "_trade",
-                knight={"red": 0.8, "gray": 0.2},
-                clerk={"red": 0.2, "gray": 0.8},
+                knight={"gray": 0.2, "red": 0.8},
+                clerk={"gray": 0.8, "red": 0.2},
             ),
             "top": given("_trade", knight=_ARMOUR, clerk=_CLOTH),
         },
     ),
     "mediated": World(
-        hair=["red", "gray"],
-        top=given("hair", red=_ARMOUR, gray=_CLOTH),
+        hair=["gray", "red"],
+        top=given("hair", gray=_CLOTH, red=_ARMOUR),
         shoes=given(
-            "top",
-            metal={"metal": 0.9, "brown": 0.1},
-            chain={"metal": 0.9, "brown": 0.1},
-            white={"metal": 0.1, "brown": 0.9},
-            maroon={"metal": 0.1, "brown": 0.9},
+            "top", white={"brown": 0.9, "metal": 0.1}, metal={"brown": 0.1, "metal": 0.9}
         ),
-        **{n: o for n, o in EVERYTHING.items() if n not in ("hair", "top", "shoes")},
+        **{n: o for n, o in _PAIRS.items() if n not in ("hair", "top", "shoes")},
     ),
 }
+SPLITS = ("all", "train", "test")
 
 
 def sprites(
-    world: str | World = "independent", count: int = 1000, *, label: str = "hair", seed: int = 0
+    world: str | World = "independent",
+    count: int = 1000,
+    *,
+    label: str = "hair",
+    split: str = "all",
+    seed: int = 0,
 ) -> ImageSet:
     """Figures with known factors.
 
@@ -53,27 +62,45 @@ def sprites(
             a factor that it doesn't mention is drawn uniformly.
         count: number of figures.
         label: the factor that is the class.
+        split: "test" gives figures whose combination of factors no shipped network has been
+            trained on, a fifth of all; "train" the others; "all" both, in the order of
+            ``World.sample``.
         seed: the same seed gives the same figures.
 
     Returns:
         ImageSet with images (count, 3, 56, 32) and one column a factor, hidden causes included.
 
     Raises:
-        ValueError, TypeError: for an unknown world, factor or option.
+        ValueError, TypeError: for an unknown world, factor, option or split, or if the world has
+            (next to) no figures of this split.
         DamagedFile: (a ValueError) if a sheet is missing, truncated or altered.
     """
     if not isinstance(world, World):
         world = WORLDS[validate.choice(world, "world", WORLDS)]
     validate.choice(label, "label", OPTIONS)
+    validate.choice(split, "split", SPLITS)
+    validate.count(count, "count")
+    drawn = count
+    while len(chosen := _of_split(_draw(world, drawn, seed), split)) < count:
+        if drawn > 100 * count + 1000:
+            raise ValueError(
+                f"split: expected one with figures in this world, got {split!r}, which has "
+                f"{len(chosen)} among {drawn}"
+            )
+        drawn = 2 * drawn + 10
+    return _as_set(chosen[:count].reset_index(drop=True), label)
+
+
+def _draw(world: World, count: int, seed: int) -> pd.DataFrame:
     unmentioned = {n: o for n, o in EVERYTHING.items() if n not in world.factors}
-    factors = pd.concat(
-        [
-            world.sample(count, seed=seed),
-            World(**unmentioned).sample(count, seed=seed + 10**6),
-        ],
-        axis=1,
-    )
-    return _as_set(factors, label)
+    rest = World(**unmentioned).sample(count, seed=seed + 10**6)
+    return pd.concat([world.sample(count, seed=seed), rest], axis=1)
+
+
+def _of_split(factors: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The numbers of the options, added up, decide: nothing short of all factors tells."""
+    held_out = sum(as_indices(factors).values()) % 5 == 0
+    return {"all": factors, "train": factors[~held_out], "test": factors[held_out]}[split]
 
 
 def intervene(figures: ImageSet, **changes: str) -> ImageSet:

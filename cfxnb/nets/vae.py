@@ -1,5 +1,6 @@
 """A small convolutional variational autoencoder (Kingma & Welling, 2014)."""
 
+import math
 from itertools import pairwise
 
 import torch
@@ -15,7 +16,7 @@ def _block(inside: int, outside: int) -> list[nn.Module]:
 
 
 class ConvVAE(nn.Module):
-    """Images (b, channels, size, size) in [0, 1] <-> codes (b, dims).
+    """Images (b, channels, *size) in [0, 1] <-> codes (b, dims); a single size is a square's.
 
     The picture is folded to half its size (2x2 pixels become channels) before the first
     convolution and unfolded after the last: most of the cost of a small net is at full size.
@@ -25,29 +26,29 @@ class ConvVAE(nn.Module):
         self,
         dims: int = 16,
         channels: int = 1,
-        size: int = 32,
+        size: int | tuple[int, int] = 32,
         widths: tuple[int, ...] = (32, 64, 128),
     ) -> None:
         super().__init__()
         self.dims = dims
         self.channels = channels
-        self.size = size
-        small = size // 2 ** len(widths)
-        top = widths[-1]
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        top = widths[-1], *(side // 2 ** len(widths) for side in self.size)
+        flat = math.prod(top)
 
         down: list[nn.Module] = [nn.PixelUnshuffle(2), *_block(4 * channels, widths[0])]
         for inside, outside in pairwise(widths):
             down += [nn.AvgPool2d(2), *_block(inside, outside)]
-        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(top * small**2, 256), nn.SiLU())
+        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, 256), nn.SiLU())
         self.mean = nn.Linear(256, dims)
         self.log_variance = nn.Linear(256, dims)
 
         up: list[nn.Module] = [
             nn.Linear(dims, 256),
             nn.SiLU(),
-            nn.Linear(256, top * small**2),
+            nn.Linear(256, flat),
             nn.SiLU(),
-            nn.Unflatten(1, (top, small, small)),
+            nn.Unflatten(1, top),
         ]
         for inside, outside in pairwise(widths[::-1]):
             up += [*_block(inside, outside), nn.Upsample(scale_factor=2)]
@@ -60,7 +61,7 @@ class ConvVAE(nn.Module):
         return self.mean(hidden), self.log_variance(hidden)
 
     def decode_logits(self, z: Tensor) -> Tensor:
-        """Logits of the pixels, (b, channels, size, size)."""
+        """Logits of the pixels, (b, channels, *size)."""
         return self.decoder(z)
 
     def decode(self, z: Tensor) -> Tensor:

@@ -36,8 +36,8 @@ class VAE(nn.Module):
         Raises:
             ValueError: if the images have another shape than the net was made for.
         """
-        side = getattr(self.net, "size", images.shape[-1])
-        shape = (getattr(self.net, "channels", images.shape[1]), side, side)
+        sides = getattr(self.net, "size", images.shape[2:])
+        shape = (getattr(self.net, "channels", images.shape[1]), *sides)
         if images.shape[1:] != shape:
             raise ValueError(
                 f"images: expected shape (b, {', '.join(map(str, shape))}) in this space, "

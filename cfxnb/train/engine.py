@@ -22,7 +22,7 @@ def fit(
     steps: int,
     batch: int,
     lr: float,
-    folder: Path,
+    folder: Path | None,
     ema: float = 0.999,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -35,7 +35,7 @@ def fit(
             from the generator, which is seeded anew at every step.
         data: tensors with one row a sample; batches are drawn without replacement.
         steps: optimiser steps in all. A run that was stopped continues at its last checkpoint
-            in ``folder`` and gives the same result as one that was not.
+            in ``folder`` and gives the same result as one that was not. None keeps nothing.
         lr: peak learning rate; 2 % linear warm-up, then a cosine to zero.
         ema: decay of the exponential moving average of weights and buffers.
 
@@ -46,16 +46,18 @@ def fit(
     _layout(model.to(device), torch.channels_last).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint = None if folder is None else folder / "checkpoint.pt"
     start = 0
-    if checkpoint.is_file():
+    if checkpoint is not None and checkpoint.is_file():
         saved = torch.load(checkpoint, weights_only=True, map_location=device)
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         average, start = saved["average"], saved["step"]
 
     def save(step: int) -> None:
+        if checkpoint is None:
+            return
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
         state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
         partial = checkpoint.with_suffix(".partial")
         torch.save({**state, "average": average, "step": step}, partial)

@@ -56,12 +56,12 @@ def test_a_cause_in_common_confounds_and_doing_undoes_it():
     world = cfx.data.WORLDS["confounded"]
     seen = world.sample(COUNT)
     red, gray = seen[seen["hair"] == "red"], seen[seen["hair"] == "gray"]
-    # By hand: P(knight | red) = 0.8, so P(metal | red) = 0.8 * 0.45 + 0.2 * 0.05 = 0.37.
-    assert share(red, top="metal") == pytest.approx(0.37, abs=0.02)
-    assert share(gray, top="metal") == pytest.approx(0.13, abs=0.02)
+    # By hand: P(knight | red) = 0.8, so P(metal | red) = 0.8 * 0.9 + 0.2 * 0.1 = 0.74.
+    assert share(red, top="metal") == pytest.approx(0.74, abs=0.02)
+    assert share(gray, top="metal") == pytest.approx(0.26, abs=0.02)
     for hair in ("red", "gray"):
         done = world.sample(COUNT, do={"hair": hair})
-        assert share(done, top="metal") == pytest.approx(0.25, abs=0.015)
+        assert share(done, top="metal") == pytest.approx(0.5, abs=0.015)
 
 
 def test_mediation_passes_through_the_middle():

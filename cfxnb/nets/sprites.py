@@ -1,0 +1,55 @@
+"""Two networks for sprites: for classifiers and readers, and one of another kind for the judge."""
+
+from torch import Tensor, nn
+
+
+def _normed(inside: int, outside: int) -> list[nn.Module]:
+    return [nn.Conv2d(inside, outside, 3, padding=1), nn.BatchNorm2d(outside), nn.SiLU()]
+
+
+class SpriteNet(nn.Module):
+    """Figures (b, 3, 56, 32) in [0, 1] -> (b, outputs) logits."""
+
+    def __init__(self, outputs: int = 2, width: int = 32) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.PixelUnshuffle(2),
+            *_normed(12, width),
+            nn.AvgPool2d(2),
+            *_normed(width, 2 * width),
+            nn.AvgPool2d(2),
+            *_normed(2 * width, 4 * width),
+        )
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(4 * width * 7 * 4, outputs))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.body(images).flatten(1))
+
+
+class SpriteJudge(nn.Module):
+    """Figures (b, 3, 56, 32) in [0, 1] -> (b, outputs) logits.
+
+    Strides for pooling, rectifiers, no normalisation, a hidden layer: what fools a ``SpriteNet``
+    has no reason to fool this.
+    """
+
+    def __init__(self, outputs: int = 2, width: int = 32) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, width, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
+            nn.ReLU(),
+        )
+        self.head = nn.Sequential(
+            nn.Linear(2 * width * 7 * 4, 256), nn.ReLU(), nn.Linear(256, outputs)
+        )
+
+    def features(self, images: Tensor) -> Tensor:
+        """The 256 features before the last layer, for distances between sets of images."""
+        return self.head[:2](self.body(images).flatten(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head[2](self.features(images))
