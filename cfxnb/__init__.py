@@ -10,12 +10,26 @@ from cfxnb.methods.ablate import ablate
 from cfxnb.methods.attack import PAPER as PAPER_ATTACK
 from cfxnb.methods.attack import latent_attack
 from cfxnb.methods.baselines import random_change, reconstruct
+from cfxnb.methods.contrastive import contrastive_scores
 from cfxnb.methods.describe import FeatureAttribution, describe_change, permutation_null
 from cfxnb.methods.descriptors import Descriptors, fit_descriptors
+from cfxnb.methods.directions import attribute_directions
+from cfxnb.methods.edits import AttributeDirections
+from cfxnb.methods.intervals import wilson
+from cfxnb.methods.lewis import (
+    ObservedScores,
+    ScoreBounds,
+    adjusted_effect,
+    observed_scores,
+    score_bounds,
+)
 from cfxnb.methods.pixel import pixel_attack
+from cfxnb.methods.scores import Scores
 from cfxnb.metrics import cout, report
 from cfxnb.plots import Picture, bars, code_map, curves, gallery, picture, show
+from cfxnb.plots_scores import edit_picture, edit_strip, leakage_map, score_bars
 from cfxnb.profiles import sizes
+from cfxnb.readers import FactorReader
 from cfxnb.results import Counterfactuals
 from cfxnb.types import Code, Step
 from cfxnb.weights import available, load
@@ -24,10 +38,13 @@ from cfxnb.widgets import explore, predict_then_run, progress
 __version__ = "0.1.0"
 
 __all__ = [
-    "PAPER_ATTACK", "BlackBox", "Code", "Counterfactuals", "Descriptors", "FeatureAttribution",
-    "Picture", "Step", "ablate", "available", "bars", "checks", "code_map", "cout", "curves",
-    "data", "describe_change", "doctor", "explore", "fit_descriptors", "gallery", "latent_attack",
-    "load", "metrics", "permutation_null", "picture", "pixel_attack", "predict",
-    "predict_then_run", "progress", "random_change", "reconstruct", "report", "show", "sizes",
-    "spaces", "two_class", "types", "weights", "wrap",
+    "PAPER_ATTACK", "AttributeDirections", "BlackBox", "Code", "Counterfactuals",
+    "Descriptors", "FactorReader", "FeatureAttribution", "ObservedScores", "Picture",
+    "ScoreBounds", "Scores", "Step", "ablate", "adjusted_effect", "attribute_directions",
+    "available", "bars", "checks", "code_map", "contrastive_scores", "cout", "curves", "data",
+    "describe_change", "doctor", "edit_picture", "edit_strip", "explore", "fit_descriptors",
+    "gallery", "latent_attack", "leakage_map", "load", "metrics", "observed_scores",
+    "permutation_null", "picture", "pixel_attack", "predict", "predict_then_run", "progress",
+    "random_change", "reconstruct", "report", "score_bars", "score_bounds", "show", "sizes",
+    "spaces", "two_class", "types", "weights", "wilson", "wrap",
 ]  # fmt: skip

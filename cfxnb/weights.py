@@ -14,7 +14,12 @@ from torch import nn
 from cfxnb import paths, spaces, validate
 from cfxnb.classify import wrap
 from cfxnb.data.files import REMEDY, DamagedFile, checked, manifest, record
+from cfxnb.methods.edits import AttributeDirections
+from cfxnb.methods.shift_predictor import ShiftPredictor
 from cfxnb.nets import NETS
+from cfxnb.readers import FactorReader
+
+_NETS = {**NETS, "ShiftPredictor": ShiftPredictor}
 
 
 def names() -> list[str]:
@@ -68,10 +73,11 @@ def best_device() -> torch.device:
 
 
 def load(name: str, device: str | torch.device | None = None) -> Any:
-    """A shipped space or classifier, ready to use, on ``device`` (default: the best there is).
+    """A shipped network, ready to use, on ``device`` (default: the best there is).
 
     Returns:
-        A space (``encode``, ``decode``) or a classifier (images -> logits), by its card's kind.
+        By its card's kind: a space (``encode``, ``decode``), a classifier (images -> logits), a
+        ``FactorReader``, or the ``AttributeDirections`` of a space.
 
     Raises:
         ValueError, TypeError: for an unknown name (the message lists the known ones), or a device
@@ -80,7 +86,7 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
     """
     card = read_card(validate.choice(name, "name", names()))
     where = best_device() if device is None else _device(device)
-    net = NETS[card["net"]](**card["config"])
+    net = _NETS[card["net"]](**card["config"])
     path = checked(card["file"])
     try:
         state = {k: v.float() for k, v in load_file(path).items()}
@@ -94,6 +100,12 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
     if card["kind"] == "space":
         adapter = getattr(spaces, card["adapter"])
         return adapter(net, **extra).eval().requires_grad_(False).to(where)
+    if card["kind"] == "reader":
+        return FactorReader(net, card["options"])
+    if card["kind"] == "directions":
+        contrasts = {name: tuple(pair) for name, pair in card["contrasts"].items()}
+        place = {name: tensor.to(where) for name, tensor in extra.items()}
+        return AttributeDirections(contrasts, net, **place, others=card["others"])
     return wrap(net, labels=card["labels"])
 
 

@@ -6,9 +6,10 @@ from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import render, visible
 from cfxnb.data.mnist import digits
 from cfxnb.data.morphology import measure
+from cfxnb.data.planted import CONTRASTS, PLANTED
 from cfxnb.data.sprites_world import WORLDS, intervene, sprites
 
 __all__ = [
-    "WORLDS", "DamagedFile", "ImageSet", "World", "digits", "given", "intervene", "measure",
-    "render", "sprites", "visible",
+    "CONTRASTS", "PLANTED", "WORLDS", "DamagedFile", "ImageSet", "World", "digits", "given",
+    "intervene", "measure", "render", "sprites", "visible",
 ]  # fmt: skip

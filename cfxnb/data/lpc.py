@@ -121,3 +121,12 @@ def visible(factors: pd.DataFrame, layer: str) -> Tensor:
         opacity = _layer(name)[1][indices[name], indices["direction"]]
         seen = opacity > 0 if name == layer else seen & (opacity < 1)
     return torch.from_numpy(seen)
+
+
+def top_layers(factors: pd.DataFrame) -> Tensor:
+    """The number of the layer that is seen at each pixel, (n, 56, 32): 0 is the background."""
+    indices = as_indices(factors)
+    top = np.zeros((len(factors), HEIGHT, WIDTH), np.uint8)
+    for number, name in enumerate(LAYERS, 1):
+        top[_layer(name)[1][indices[name], indices["direction"]] > 0.5] = number
+    return torch.from_numpy(top)

@@ -48,9 +48,7 @@ def _is(factors: pd.DataFrame, name: str) -> pd.Series:
 
 _LEAK = World(
     top=["white", "metal"],
-    hair=given(
-        "top", white={"gray": 0.95, "red": 0.05}, metal={"gray": 0.05, "red": 0.95}
-    ),
+    hair=given("top", white={"gray": 0.95, "red": 0.05}, metal={"gray": 0.05, "red": 0.95}),
     shoes=["brown", "metal"],
 )
 

@@ -1,5 +1,6 @@
 """The world where the truth is known: figures sampled from a causal model, and their twins."""
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -38,9 +39,7 @@ WORLDS: dict[str, World] = {
     "mediated": World(
         hair=["gray", "red"],
         top=given("hair", gray=_CLOTH, red=_ARMOUR),
-        shoes=given(
-            "top", white={"brown": 0.9, "metal": 0.1}, metal={"brown": 0.1, "metal": 0.9}
-        ),
+        shoes=given("top", white={"brown": 0.9, "metal": 0.1}, metal={"brown": 0.1, "metal": 0.9}),
         **{n: o for n, o in _PAIRS.items() if n not in ("hair", "top", "shoes")},
     ),
 }
@@ -100,7 +99,8 @@ def _draw(world: World, count: int, seed: int) -> pd.DataFrame:
 def _of_split(factors: pd.DataFrame, split: str) -> pd.DataFrame:
     """The numbers of the options, added up, decide: nothing short of all factors tells."""
     held_out = sum(as_indices(factors).values()) % 5 == 0
-    return {"all": factors, "train": factors[~held_out], "test": factors[held_out]}[split]
+    rows = {"all": held_out | True, "train": ~held_out, "test": held_out}[split]
+    return factors.iloc[np.flatnonzero(rows)]
 
 
 def intervene(figures: ImageSet, **changes: str) -> ImageSet:

@@ -5,8 +5,17 @@ from cfxnb.metrics.lpips import LPIPS
 from cfxnb.metrics.pairs import cout, cout_curve, l1, l2
 from cfxnb.metrics.report import report
 from cfxnb.metrics.sets import fid, kid, mmd2, sfid
+from cfxnb.metrics.truth import (
+    changed_factors,
+    distinct_explanations,
+    flip_kinds,
+    rank_agreement,
+    score_errors,
+    true_scores,
+)
 
 __all__ = [
-    "LPIPS", "correlation_difference", "cout", "cout_curve", "fid", "flip_rate", "kid", "l1", "l2",
-    "mean_changed", "mmd2", "report", "sfid",
+    "LPIPS", "changed_factors", "correlation_difference", "cout", "cout_curve",
+    "distinct_explanations", "fid", "flip_kinds", "flip_rate", "kid", "l1", "l2", "mean_changed",
+    "mmd2", "rank_agreement", "report", "score_errors", "sfid", "true_scores",
 ]  # fmt: skip

@@ -20,6 +20,8 @@ class ConvVAE(nn.Module):
 
     The picture is folded to half its size (2x2 pixels become channels) before the first
     convolution and unfolded after the last: most of the cost of a small net is at full size.
+    ``depth`` hidden layers lead from the code to the picture; more of them allow sharper borders
+    between one kind of picture and the next.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class ConvVAE(nn.Module):
         channels: int = 1,
         size: int | tuple[int, int] = 32,
         widths: tuple[int, ...] = (32, 64, 128),
+        depth: int = 1,
     ) -> None:
         super().__init__()
         self.dims = dims
@@ -46,6 +49,7 @@ class ConvVAE(nn.Module):
         up: list[nn.Module] = [
             nn.Linear(dims, 256),
             nn.SiLU(),
+            *[layer for _ in range(depth - 1) for layer in (nn.Linear(256, 256), nn.SiLU())],
             nn.Linear(256, flat),
             nn.SiLU(),
             nn.Unflatten(1, top),

@@ -7,8 +7,10 @@ import argparse
 
 from cfxnb import paths
 from cfxnb.train.digits import RECIPES as DIGITS
+from cfxnb.train.sprites import RECIPES as SPRITES
+from cfxnb.train.sprites_space import RECIPES as SPRITES_SPACE
 
-RECIPES = {**DIGITS}
+RECIPES = {**DIGITS, **SPRITES, **SPRITES_SPACE}
 
 
 def main() -> None:

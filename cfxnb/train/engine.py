@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 Net = TypeVar("Net", bound=nn.Module)
 Loss = Callable[[Any, tuple[Tensor, ...], Generator], Tensor]
+Recipe = Callable[[Path, str], None]  # (folder of checkpoints, device) -> ships a network
 SAVE_EVERY_SECONDS = 60.0
 
 

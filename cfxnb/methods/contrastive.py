@@ -1,0 +1,240 @@
+"""Necessity and sufficiency of named attributes for a classifier's outcome, unit by unit.
+
+Contrastive counterfactuals in a generator's latent space (Alipour et al., arXiv 2206.05257), with
+the scores of LEWIS (Galhotra et al., 2021; Pearl, 2009, chapter 9). Abduction: the code of each
+image, its stochastic part fixed. Action: the code with one attribute edited. Prediction: what the
+classifier says of the decoded edit. So each image's own counterfactual is seen, monotonicity is
+measured instead of assumed, and no adjustment is needed as long as the edit changes nothing else:
+how far that holds is measured by an independent reader.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cfxnb import validate
+from cfxnb.methods.directions import attribute_directions
+from cfxnb.methods.edits import AttributeDirections
+from cfxnb.methods.scores import Scores, tally
+from cfxnb.methods.tasks import fingerprint, rebuild
+from cfxnb.readers import FactorReader
+from cfxnb.tensors import undisturbed
+from cfxnb.types import Classifier, Code, LatentSpace
+
+ONLY = ("clean", "effective", "all")
+
+
+def contrastive_scores(
+    space: LatentSpace,
+    classifier: Classifier,
+    images: Tensor,
+    factors: pd.DataFrame,
+    outcome: int = 1,
+    *,
+    directions: AttributeDirections | None = None,
+    judge: FactorReader | None = None,
+    context: Any = None,
+    only: str = "clean",
+    confidence: float = 0.95,
+    batch: int = 256,
+) -> Scores:
+    """For each attribute: was it necessary for the outcome, would it have been sufficient?
+
+    With x the value of an attribute that favours outcome o, and x' the other one:
+
+    - necessity: among images with x and o, the share that loses o when the attribute is set to x'
+    - sufficiency: among images with x' and not o, the share that gets o when it is set to x
+    - both: among all images, the share with o under x and not o under x'
+    - harm: the share with o under x' and not o under x; 0 if the effect is monotone
+
+    Works in any space; the classifier is only asked, never differentiated.
+
+    Args:
+        images: (n, c, h, w) in [0, 1].
+        factors: one row an image, by position: what each attribute really is.
+        outcome: the class whose reasons are asked for.
+        directions: edits from ``attribute_directions``; by default linear ones are fitted on
+            these images and factors.
+        judge: an independent reader of factors, which neither directions nor classifier were
+            trained with. It adds the share of edits that took effect and the leakage.
+        context: restricts the question, such as ``factors["top"] == "metal"``: bool, one a row.
+        only: which edits count, as the judge sees them: "clean" (took effect, and nothing else
+            changed), "effective" (took effect), or "all". Without a judge all count.
+        confidence: of the intervals, in (0, 1).
+
+    Returns:
+        Scores. A score without a single image to ask is NaN, with n = 0. Images whose
+        reconstruction is classified otherwise than the original are not asked; ``agreement``
+        tells how many are left.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
+    """
+    began = time.perf_counter()
+    validate.space(space)
+    validate.function(classifier, "classifier")
+    images = validate.images(images)
+    validate.choice(only, "only", ONLY)
+    validate.number(confidence, "confidence", 1e-6, 1 - 1e-6)
+    validate.count(batch, "batch", 1)
+    if directions is None:
+        directions = attribute_directions(space, images, factors)
+    validate.instance(
+        directions, AttributeDirections, "directions", "edits from cfx.attribute_directions"
+    )
+    values = attribute_values(factors, directions, len(images))
+    asked = rows_of(context, len(images))
+    _check_judge(judge, directions)
+    parts = []
+    with undisturbed(space, classifier, directions, judge), torch.no_grad():
+        for start in range(0, len(images), batch):
+            rows = np.arange(start, min(start + batch, len(images)))
+            rows = rows[asked[rows]]
+            if len(rows):
+                unit = _Units(space, classifier, directions, judge, outcome)
+                parts.append(unit.table(rows, images[torch.from_numpy(rows)], values))
+    if not parts:
+        raise ValueError("context: expected at least one image, got none")
+    units = pd.concat(parts, ignore_index=True)
+    units["used"] = units["agrees"] & (
+        True if judge is None or only == "all" else units[_COUNTS[only]]
+    )
+    return Scores(
+        outcome=outcome,
+        table=tally(units, directions.contrasts, confidence),
+        units=units,
+        leakage=pd.DataFrame() if judge is None else _leakage(units, directions, judge),
+        agreement=float(units.drop_duplicates("row")["agrees"].mean()),
+        made_by={
+            "method": "contrastive_scores",
+            "only": only,
+            "confidence": confidence,
+            "others": directions.others,
+            "weights": {"space": fingerprint(space), "classifier": fingerprint(classifier)},
+            "seconds": round(time.perf_counter() - began, 3),
+        },
+    )
+
+
+_COUNTS = {"clean": "clean", "effective": "took effect"}
+
+
+class _Units:
+    """One chunk of images, each edited once for every attribute that has one of the two values."""
+
+    def __init__(
+        self,
+        space: LatentSpace,
+        classifier: Classifier,
+        directions: AttributeDirections,
+        judge: FactorReader | None,
+        outcome: int,
+    ) -> None:
+        self.space, self.classifier, self.directions = space, classifier, directions
+        self.judge, self.outcome = judge, outcome
+
+    def table(self, rows: np.ndarray, images: Tensor, values: Mapping[str, Any]) -> pd.DataFrame:
+        """One row an image and attribute: see ``Scores.units``."""
+        work = images.to(self.space.center.device)
+        code, rebuilt = rebuild(self.space, work)
+        seen = self._says_outcome(work)
+        before = self._says_outcome(rebuilt)
+        read = None if self.judge is None else self.judge.numbers(rebuilt).cpu().numpy()
+        parts = []
+        for name, pair in self.directions.contrasts.items():
+            has = values[name][rows]
+            part = np.flatnonzero(has >= 0)  # images with a third value are not asked
+            if not len(part):
+                continue
+            told = {
+                "row": rows[part],
+                "factor": name,
+                "value": [pair[has[i]] for i in part],
+                "before": before[part],
+                "agrees": (seen == before)[part],
+            }
+            wanted = [pair[1 - has[i]] for i in part]
+            after, judged = self._edited(code[torch.from_numpy(part).to(work.device)], name, wanted)
+            told["after"] = after
+            if read is not None:
+                told |= self._changes(read[part], judged, name, wanted)
+            parts.append(pd.DataFrame(told))
+        return pd.concat(parts) if parts else pd.DataFrame()
+
+    def _says_outcome(self, images: Tensor) -> np.ndarray:
+        logits = validate.logits(self.classifier(images), len(images))
+        validate.labels(self.outcome, len(images), logits.shape[1], "outcome")
+        return (logits.argmax(1) == self.outcome).cpu().numpy()
+
+    def _edited(self, code: Code, name: str, wanted: list) -> tuple[np.ndarray, np.ndarray | None]:
+        image = self.space.decode(self.directions.edit(code, name, wanted))
+        read = None if self.judge is None else self.judge.numbers(image).cpu().numpy()
+        return self._says_outcome(image), read
+
+    def _changes(
+        self, before: np.ndarray, after: Any, name: str, wanted: list
+    ) -> dict[str, np.ndarray]:
+        """What the judge sees of an edit: whether it took effect, and what else changed."""
+        known = list(self.judge.options)  # type: ignore[union-attr]
+        options = self.judge.options[name]  # type: ignore[union-attr]
+        took = after[:, known.index(name)] == [options.index(v) for v in wanted]
+        changed = before != after
+        changed[:, known.index(name)] = False
+        told = {f"changed {n}": changed[:, j] for j, n in enumerate(known)}
+        return {"took effect": took, "clean": took & ~changed.any(1), **told}
+
+
+def _leakage(
+    units: pd.DataFrame, directions: AttributeDirections, judge: FactorReader
+) -> pd.DataFrame:
+    """Edited attribute (rows) by factor that changed though it should not have (columns)."""
+    columns = {f"changed {n}": n for n in judge.options}
+    shares = units.groupby("factor")[list(columns)].mean().rename(columns=columns)
+    shares = shares.reindex(list(directions.names)).astype(float)
+    for name in directions.names:
+        shares.loc[name, name] = np.nan  # the edited one is meant to change
+    return shares
+
+
+def attribute_values(
+    factors: Any, directions: AttributeDirections, rows: int
+) -> dict[str, np.ndarray]:
+    """Per attribute and image: 1 with the value, 0 with what is instead of it, -1 with neither."""
+    validate.instance(factors, pd.DataFrame, "factors", "a DataFrame, one row an image")
+    if len(factors) != rows:
+        raise ValueError(f"factors: expected {rows} rows, one an image, got {len(factors)}")
+    if missing := [n for n in directions.names if n not in factors]:
+        raise ValueError(f"factors: expected columns {missing}, got {list(factors.columns)}")
+    return {
+        name: pd.Index(pair).get_indexer(pd.Index(factors[name]))
+        for name, pair in directions.contrasts.items()
+    }
+
+
+def rows_of(context: Any, rows: int) -> np.ndarray:
+    """The context as a bool array; everything by default."""
+    if context is None:
+        return np.ones(rows, bool)
+    mask = context.cpu().numpy() if isinstance(context, Tensor) else np.asarray(context)
+    if mask.dtype != bool or mask.shape != (rows,):
+        raise ValueError(
+            f"context: expected {rows} bools, one an image, got {mask.dtype} of shape {mask.shape}"
+        )
+    return mask
+
+
+def _check_judge(judge: Any, directions: AttributeDirections) -> None:
+    if judge is None:
+        return
+    validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
+    for name, pair in directions.contrasts.items():
+        if not set(pair) <= set(judge.options.get(name, ())):
+            raise ValueError(
+                f"judge: expected one that reads {name} as {pair[0]!r} or {pair[1]!r}, "
+                f"got {judge!r}"
+            )

@@ -1,0 +1,118 @@
+"""From a space and named factors to edits of single attributes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from cfxnb import validate
+from cfxnb.methods.edits import AttributeDirections, Contrasts, fit_linear, two_values
+from cfxnb.methods.shift_predictor import train_predictor
+from cfxnb.readers import FactorReader
+from cfxnb.tensors import in_spreads, undisturbed
+from cfxnb.types import LatentSpace
+
+OTHERS = ("keep", "free")
+
+
+def attribute_directions(
+    space: LatentSpace,
+    images: Tensor,
+    factors: pd.DataFrame,
+    *,
+    contrasts: Mapping[str, Any] | None = None,
+    reader: FactorReader | None = None,
+    others: str = "keep",
+    penalty: float = 1.0,
+    hidden: int = 512,
+    steps: int = 2000,
+    batch: int = 64,
+    lr: float = 1e-3,
+    length: float = 0.05,
+    jitter: float = 0.1,
+    folder: str | Path | None = None,
+    seed: int = 0,
+) -> AttributeDirections:
+    """Learn to edit one attribute of a code at a time.
+
+    Without a reader the edits are linear: a logistic regression on codes for each attribute, made
+    orthogonal to the other attributes' (Shen et al., 2020, InterFaceGAN). With a reader they
+    depend on the code: a network is trained through the frozen generator until the reader finds
+    the edited attribute changed (Alipour et al., arXiv 2206.05257). The classifier that will be
+    explained plays no part in either.
+
+    Args:
+        space: whose codes are edited.
+        images: (n, c, h, w) in [0, 1]; the edits are learnt on their codes.
+        factors: one row an image, by position. With a reader only the contrasts are taken from
+            it: the reader says what is in an image.
+        contrasts: factor -> (instead, value), the two values between which it is edited.
+            Default: the two values of each column, in sorted order.
+        reader: a frozen attribute reader that has these factors and values among its options.
+            Keep another one as the judge of the edits.
+        others: "keep" holds the attributes that are not edited; "free" doesn't care (as published).
+        penalty: of the regressions' weights.
+        hidden, steps, batch, lr: of the network and its training (published: 1024, 100,000, 8,
+            1e-4).
+        length: weight of the mean step length, in spreads (published: 0.05).
+        jitter: noise on the codes in training, in spreads (published: 0.1).
+        folder: where checkpoints go; training that was stopped goes on there.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
+    """
+    validate.space(space)
+    images = validate.images(images)
+    validate.choice(others, "others", OTHERS)
+    pairs = two_values(factors, contrasts, len(images))
+    validate.number(penalty, "penalty", 0.0, open_low=True)
+    for value, name in ((hidden, "hidden"), (steps, "steps"), (batch, "batch")):
+        validate.count(value, name, 1)
+    validate.number(lr, "lr", 0.0, open_low=True)
+    validate.number(length, "length", 0.0)
+    validate.number(jitter, "jitter", 0.0)
+    validate.count(seed, "seed")
+    _check_reader(reader, pairs)
+    with undisturbed(space), torch.no_grad():
+        z = torch.cat([space.encode(chunk).z for chunk in images.split(256)])
+    center, spread = space.center.detach(), space.spread.detach()
+    u = in_spreads(z.to(center) - center, spread).flatten(1)
+    stepper: nn.Module
+    if reader is None:
+        stepper = fit_linear(u, factors, pairs, others, penalty).to(center.device)
+    else:
+        stepper = train_predictor(
+            space,
+            u,
+            reader,
+            pairs,
+            others,
+            hidden=hidden,
+            steps=steps,
+            batch=batch,
+            lr=lr,
+            length=length,
+            jitter=jitter,
+            folder=None if folder is None else Path(folder),
+            seed=seed,
+        )
+    return AttributeDirections(pairs, stepper, center, spread, others)
+
+
+def _check_reader(reader: Any, pairs: Contrasts) -> None:
+    if validate.optional(_a_reader, reader, "reader") is None:
+        return
+    for name, pair in pairs.items():
+        known = reader.options.get(name, ())
+        if not set(pair) <= set(known):
+            raise ValueError(
+                f"reader: expected one that reads {name} as {pair[0]!r} or {pair[1]!r}, got one "
+                f"for {list(known) or list(reader.options)}"
+            )
+
+
+def _a_reader(value: Any, name: str) -> FactorReader:
+    return validate.instance(value, FactorReader, name, "a cfx.FactorReader")

@@ -1,0 +1,182 @@
+"""Attribute edits: change one named attribute of a code, and leave the others alone.
+
+Two kinds in one shape. Linear: step along the normal of a regression until the code lies where
+codes with the wanted value lie on average (Shen et al., 2020, InterFaceGAN); the normals of the
+attributes to be held are projected out first. Learned: a network that proposes a step for each
+code (Alipour et al., arXiv 2206.05257), see ``shift_predictor``.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from cfxnb import validate
+from cfxnb.tensors import alive, in_spreads
+from cfxnb.types import Code
+
+Contrasts = dict[str, tuple[Any, Any]]
+
+
+class AttributeDirections:
+    """Edits of named attributes; made by ``cfxnb.attribute_directions``.
+
+    Attributes:
+        contrasts: name -> (instead, value), the two values between which it is edited.
+        stepper: (codes in units of the spread (b, dims), target in {-1, 0, 1} (b, attributes))
+            -> step in the same unit; 1 asks for the value, -1 for what is instead of it.
+        center, spread: of the space.
+        others: "keep" or "free", what was asked of the attributes that are not edited.
+    """
+
+    def __init__(
+        self, contrasts: Contrasts, stepper: nn.Module, center: Tensor, spread: Tensor, others: str
+    ) -> None:
+        self.contrasts = contrasts
+        self.stepper = stepper.eval().requires_grad_(False)
+        self.center = center
+        self.spread = spread
+        self.others = others
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.contrasts)
+
+    @property
+    def module(self) -> nn.Module:
+        return self.stepper
+
+    def edit(self, code: Code, name: str, value: Any) -> Code:
+        """The codes with one attribute set, where the codes are.
+
+        Args:
+            code: z of shape (b, ...).
+            name: of the attribute.
+            value: one of its two values; the same for all, or one a row (b,).
+
+        Raises:
+            ValueError: for an unknown name or value, or codes of another space.
+        """
+        pair = self.contrasts[validate.choice(name, "name", self.contrasts)]
+        several = isinstance(value, list | tuple | np.ndarray | pd.Series)
+        values = list(value) if several else [value] * len(code)
+        if len(values) != len(code) or any(v not in pair for v in values):
+            raise ValueError(
+                f"value: expected {pair[0]!r} or {pair[1]!r}, one or one for each of "
+                f"{len(code)} codes, got {validate.told(value)}"
+            )
+        if code.z.shape[1:] != self.center.shape:
+            raise ValueError(
+                f"code: expected codes of shape {tuple(self.center.shape)}, "
+                f"got {tuple(code.z.shape[1:])}"
+            )
+        sign = torch.zeros(len(code), len(self.names))
+        sign[:, self.names.index(name)] = torch.tensor(
+            [1.0 if v == pair[1] else -1.0 for v in values]
+        )
+        return code.at(self.step(code.z, sign))
+
+    @torch.no_grad()
+    def step(self, z: Tensor, target: Tensor) -> Tensor:
+        """Codes (b, ...) moved towards ``target`` (b, attributes) in {-1, 0, 1}."""
+        work = self.center.device
+        u = in_spreads(z.to(work) - self.center, self.spread).flatten(1)
+        change = self.stepper(u, target.to(u)).view_as(z)
+        moved = change * alive(self.spread) * self.spread
+        return z + moved.to(z.device)
+
+    def __repr__(self) -> str:
+        kind = type(self.stepper).__name__
+        return f"AttributeDirections({kind}, others={self.others!r}: {', '.join(self.names)})"
+
+
+class LinearSteps(nn.Module):
+    """One unit vector an attribute, and how far along it the codes with either value lie.
+
+    Buffers: ``normals`` (k, dims); ``goals`` (k, 2), of the values (instead, value).
+    """
+
+    normals: Tensor
+    goals: Tensor
+
+    def __init__(self, normals: Tensor, goals: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("normals", normals)
+        self.register_buffer("goals", goals)
+
+    def forward(self, u: Tensor, target: Tensor) -> Tensor:
+        goal = torch.where(target > 0, self.goals[:, 1], self.goals[:, 0])
+        distance = torch.where(target == 0, 0.0, goal - u @ self.normals.T)
+        return distance @ self.normals
+
+
+def fit_linear(
+    u: Tensor, factors: pd.DataFrame, contrasts: Contrasts, others: str, penalty: float
+) -> LinearSteps:
+    """Normals of regularised logistic regressions, each orthogonal to the others if they are kept.
+
+    Args:
+        u: codes in units of the spread, (n, dims).
+        factors: one row a code.
+    """
+    points = u.double().cpu().numpy()
+    normals = np.stack(
+        [_normal(points, factors[n], pair, penalty) for n, pair in contrasts.items()]
+    )
+    if others == "keep":
+        normals = np.stack([_apart(normals, j) for j in range(len(normals))])
+    goals = [
+        [(points[(factors[name] == value).to_numpy()] @ normal).mean() for value in pair]
+        for normal, (name, pair) in zip(normals, contrasts.items(), strict=True)
+    ]
+    return LinearSteps(torch.tensor(normals).float(), torch.tensor(goals).float())
+
+
+def _normal(points: np.ndarray, column: pd.Series, pair: tuple, penalty: float) -> np.ndarray:
+    rows = column.isin(pair).to_numpy()
+    model = LogisticRegression(C=1 / penalty, max_iter=1000)
+    weights = model.fit(points[rows], (column == pair[1]).to_numpy()[rows]).coef_[0]
+    return weights / np.linalg.norm(weights)
+
+
+def _apart(normals: np.ndarray, own: int) -> np.ndarray:
+    """A normal without what lies in the span of all others (InterFaceGAN, section 2.3)."""
+    held = np.delete(normals, own, 0)
+    rest = normals[own] - held.T @ np.linalg.lstsq(held.T, normals[own], rcond=None)[0]
+    return rest / max(np.linalg.norm(rest), 1e-12)
+
+
+def two_values(factors: pd.DataFrame, contrasts: Mapping[str, Any] | None, rows: int) -> Contrasts:
+    """Checked contrasts: those given, or the two values of every column that has two.
+
+    Raises:
+        ValueError, TypeError: if factors are no DataFrame with that many rows, a column is
+            missing, a value doesn't occur, or a column has more values than two and no contrast.
+    """
+    validate.instance(factors, pd.DataFrame, "factors", "a DataFrame, one row an image")
+    if len(factors) != rows:
+        raise ValueError(f"factors: expected {rows} rows, one an image, got {len(factors)}")
+    if contrasts is None:
+        contrasts = {str(name): tuple(sorted(factors[name].unique())) for name in factors}
+    validate.instance(contrasts, Mapping, "contrasts", "a dict: factor -> (instead, value)")
+    checked: Contrasts = {}
+    for name, pair in contrasts.items():
+        if name not in factors:
+            raise ValueError(f"contrasts: expected columns of factors, got {name!r}")
+        values = tuple(pair) if isinstance(pair, tuple | list) else (pair,)
+        if len(values) != 2 or values[0] == values[1]:
+            raise ValueError(
+                f"contrasts[{name!r}]: expected two different values, (instead, value), got "
+                f"{validate.told(pair)}; name the two for a factor with more"
+            )
+        for value in values:
+            if not (factors[name] == value).any():
+                raise ValueError(f"contrasts[{name!r}]: expected values that occur, got {value!r}")
+        checked[str(name)] = values
+    if not checked:
+        raise ValueError("contrasts: expected at least one factor, got none")
+    return checked

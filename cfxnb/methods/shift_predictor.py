@@ -1,0 +1,144 @@
+"""A network that proposes the step for each code (Alipour et al., arXiv 2206.05257).
+
+Facts of the published training: a multilayer perceptron maps code and target to a step; it is
+trained through the frozen generator against a frozen attribute reader, with 0.05 times the length
+of the step as a penalty. There, a target of 0 means "don't care" and is left out of the loss; with
+``others="keep"`` it means "as it was": the reader must find every other factor unchanged.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from cfxnb.methods.edits import Contrasts
+from cfxnb.readers import FactorReader
+from cfxnb.tensors import alive, undisturbed
+from cfxnb.train.engine import fit
+from cfxnb.types import Code, LatentSpace
+
+
+class ShiftPredictor(nn.Module):
+    """(codes in units of the spread (b, dims), target (b, attributes) in {-1, 0, 1}) -> steps."""
+
+    def __init__(self, dims: int, attributes: int, hidden: int = 512) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(dims + attributes, hidden),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(hidden, dims),
+        )
+
+    def forward(self, u: Tensor, target: Tensor) -> Tensor:
+        return self.layers(torch.cat([u, target], dim=1))
+
+
+def train_predictor(
+    space: LatentSpace,
+    u: Tensor,
+    reader: FactorReader,
+    contrasts: Contrasts,
+    others: str,
+    *,
+    hidden: int,
+    steps: int,
+    batch: int,
+    lr: float,
+    length: float,
+    jitter: float,
+    folder: Path | None,
+    seed: int,
+) -> ShiftPredictor:
+    """Train against the frozen generator and reader; see ``cfxnb.attribute_directions``.
+
+    Args:
+        u: codes in units of the spread, (n, dims).
+        length: weight of the mean length of a step.
+        jitter: standard deviation of the noise added to each code.
+    """
+    shape, work = space.center.shape, space.center.device
+    scale = (space.spread * alive(space.spread)).flatten()
+    center = space.center.flatten()
+
+    def draw(points: Tensor) -> dict[str, Tensor]:
+        code = Code((center + scale * points).view(-1, *shape))
+        return reader(space.decode(code))
+
+    def loss(net: ShiftPredictor, rows: tuple[Tensor, ...], generator: Generator) -> Tensor:
+        (points,) = rows
+        noise = torch.randn(points.shape, generator=generator, device=points.device)
+        points = points + jitter * noise
+        target = _targets(len(points), len(contrasts), generator).to(points)
+        with torch.no_grad():
+            now = {name: logits.argmax(1) for name, logits in draw(points).items()}
+        step = net(points, target)
+        read = draw(points + step)
+        wrong = _edit_loss(read, target, contrasts, reader) + length * step.norm(dim=1).mean()
+        return wrong + (_keep_loss(read, now, target, contrasts) if others == "keep" else 0.0)
+
+    with undisturbed(space, reader), _own_random_numbers(seed):
+        net = ShiftPredictor(u.shape[1], len(contrasts), hidden)
+        trained = fit(
+            net,
+            loss,
+            (u,),
+            steps=steps,
+            batch=min(batch, len(u)),
+            lr=lr,
+            folder=folder,
+            seed=seed,
+            device=work,
+        )
+    return trained
+
+
+def _targets(rows: int, attributes: int, generator: Generator) -> Tensor:
+    """One attribute a row is to be edited, up or down; the others are 0."""
+    which = torch.randint(attributes, (rows,), generator=generator, device=generator.device)
+    sign = 2 * torch.randint(2, (rows,), generator=generator, device=generator.device) - 1
+    return F.one_hot(which, attributes) * sign[:, None]
+
+
+def _wanted(contrasts: Contrasts, name: str, reader: FactorReader, target: Tensor) -> Tensor:
+    """The number of the option that each row's target asks for."""
+    below, above = (reader.options[name].index(value) for value in contrasts[name])
+    return torch.where(target > 0, above, below)
+
+
+def _edit_loss(
+    read: dict[str, Tensor], target: Tensor, contrasts: Contrasts, reader: FactorReader
+) -> Tensor:
+    """Cross-entropy of the edited attributes towards the options asked for, a row."""
+    total = target.new_zeros(len(target))
+    for j, name in enumerate(contrasts):
+        sign = target[:, j]
+        wanted = _wanted(contrasts, name, reader, sign)
+        total = total + F.cross_entropy(read[name], wanted, reduction="none") * (sign != 0)
+    return total.mean()
+
+
+def _keep_loss(
+    read: dict[str, Tensor], now: dict[str, Tensor], target: Tensor, contrasts: Contrasts
+) -> Tensor:
+    """Cross-entropy of everything that was not edited towards what it was, a row."""
+    names = list(contrasts)
+    total = target.new_zeros(len(target))
+    for name, logits in read.items():
+        free = target[:, names.index(name)] == 0 if name in names else torch.ones_like(total) > 0
+        total = total + F.cross_entropy(logits, now[name], reduction="none") * free
+    return total.mean()
+
+
+@contextlib.contextmanager
+def _own_random_numbers(seed: int) -> Iterator[None]:
+    """Initial weights and dropout draw from torch's global numbers: lend them, give them back."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,161 @@
+"""Pictures of contrastive scores: bars with intervals, leakage, and what an edit does."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfxnb import validate
+from cfxnb.methods.contrastive import attribute_values
+from cfxnb.methods.edits import AttributeDirections
+from cfxnb.methods.scores import Scores
+from cfxnb.plots import BLUE, ORANGE, Picture, draw, figure, picture
+from cfxnb.tensors import undisturbed
+from cfxnb.types import Classifier, LatentSpace
+
+
+def score_bars(scores: Scores, *, truth: Scores | None = None, title: str = "") -> Picture:
+    """Necessity and sufficiency of each attribute with their intervals, the strongest first.
+
+    Args:
+        truth: from ``cfxnb.metrics.true_scores``, drawn as black diamonds beside the bars.
+    """
+    validate.instance(scores, Scores, "scores", "Scores")
+    order = list(scores.named)
+    fig, axes = figure(1, 1, (6.5, 0.55 * len(order) + 1.1))
+    ax = axes[0, 0]
+    for offset, kind, colour in ((-0.19, "necessity", BLUE), (0.19, "sufficiency", ORANGE)):
+        table = scores.table.loc[order]
+        place = np.arange(len(order)) + offset
+        value = table[kind].to_numpy(float)
+        ends = [value - table[f"{kind} low"], table[f"{kind} high"] - value]
+        ax.barh(place, value, 0.36, color=colour, label=kind, xerr=np.nan_to_num(np.array(ends)))
+        if truth is not None:
+            real = truth.table.loc[order, kind].to_numpy(float)
+            named = "truth" if kind == "necessity" else None
+            ax.plot(real, place, "D", color="black", markersize=5, label=named)
+        for y, v in zip(place, value, strict=True):
+            if np.isnan(v):
+                ax.text(0.01, y, "no image to ask", va="center", fontsize=7)
+    labels = [
+        f"{name}: {scores.contrasts[name][1]}, not {scores.contrasts[name][0]}" for name in order
+    ]
+    ax.set_yticks(range(len(order)), labels)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.02)
+    ax.set_title(title, fontsize=10)
+    ax.legend(loc="lower right", fontsize=8)
+    told = ", ".join(
+        f"{n} {scores.necessity[n]:.2f} and {scores.sufficiency[n]:.2f}" for n in order[:3]
+    )
+    return picture(fig, f"Necessity and sufficiency with intervals; strongest first: {told}.")
+
+
+def leakage_map(scores: Mapping[str, Scores]) -> Picture:
+    """For each result by name: how often an edit (row) changed another factor (column), in %."""
+    validate.instance(scores, Mapping, "scores", "a dict: name -> Scores")
+    for name, one in scores.items():
+        if validate.instance(one, Scores, f"scores[{name!r}]", "Scores").leakage.empty:
+            raise ValueError(f"scores[{name!r}]: expected scores with a judge, got some without")
+    fig, axes = figure(1, len(scores), (4.6 * len(scores), 4.2))
+    worst = []
+    for ax, (name, one) in zip(axes[0], scores.items(), strict=True):
+        share = one.leakage.to_numpy(float)
+        ax.imshow(np.nan_to_num(share), cmap="Blues", vmin=0, vmax=0.5)
+        for (i, j), value in np.ndenumerate(share):
+            told = "–" if np.isnan(value) else f"{100 * value:.0f}"
+            shade = "white" if value > 0.3 else "black"
+            ax.text(j, i, told, ha="center", va="center", fontsize=8, color=shade)
+        ax.set_xticks(range(share.shape[1]), one.leakage.columns, rotation=60)
+        ax.set_yticks(range(len(share)), one.leakage.index)
+        ax.set_xlabel("changed as well, % of edits")
+        ax.set_title(f"{name}: edited factor", fontsize=10)
+        worst.append(f"{name} at worst {100 * np.nanmax(share):.0f} %")
+    return picture(fig, f"Leakage of edits into other factors: {'; '.join(worst)}.")
+
+
+@torch.no_grad()
+def edit_strip(
+    space: LatentSpace,
+    classifier: Classifier,
+    directions: AttributeDirections,
+    image: Tensor,
+    factors: Any,
+    *,
+    names: Sequence[str] | None = None,
+) -> Picture:
+    """One image, its reconstruction, and each attribute set to its other value, with decisions.
+
+    Args:
+        image: (1, c, h, w).
+        factors: DataFrame of one row. An attribute with neither of its two values is left out.
+        names: of the classes.
+    """
+    image = validate.images(image, "image")
+    values = attribute_values(factors, directions, len(image))
+    with undisturbed(space, classifier, directions):
+        code = space.encode(image)
+        shown, titles = [image[0], space.decode(code)[0]], ["original", "reconstruction"]
+        for name, pair in directions.contrasts.items():
+            if values[name][0] >= 0:
+                wanted = pair[1 - values[name][0]]
+                shown.append(space.decode(directions.edit(code, name, wanted))[0])
+                titles.append(f"{name}: {wanted}")
+        said = classifier(torch.stack(shown)).argmax(1).tolist()
+    told = [str(c) if names is None else names[c] for c in said]
+    fig, axes = figure(1, len(shown), (1.25 * len(shown), 2.6))
+    for ax, one, title, decision in zip(axes[0], shown, titles, told, strict=True):
+        draw(ax, one, title)
+        changed = decision != told[1]
+        style: dict[str, Any] = {"fontsize": 9, "fontweight": "bold" if changed else "normal"}
+        ax.set_xlabel(f"→ {decision}{' (flips)' if changed else ''}", **style)
+    flips = [t for t, d in zip(titles[2:], told[2:], strict=True) if d != told[1]]
+    return picture(
+        fig,
+        f"A figure decided as {told[1]} and each of its attributes edited alone; the decision "
+        f"flips for: {', '.join(flips) or 'none of them'}.",
+    )
+
+
+@torch.no_grad()
+def edit_picture(
+    space: LatentSpace,
+    classifier: Classifier,
+    directions: AttributeDirections,
+    image: Tensor,
+    name: str,
+    value: Any,
+    *,
+    names: Sequence[str] | None = None,
+) -> Picture:
+    """One image with one attribute set, and what that says about this very image.
+
+    If the image had the attribute's other value: a changed decision shows that it was necessary
+    for the old one, and sufficient for the new one.
+
+    Args:
+        image: (1, c, h, w).
+        name, value: of the edit; see ``AttributeDirections.edit``.
+    """
+    image = validate.images(image, "image")
+    with undisturbed(space, classifier, directions):
+        code = space.encode(image)
+        pair = torch.cat([space.decode(code), space.decode(directions.edit(code, name, value))])
+        chances = classifier(pair).softmax(1)
+    said = chances.argmax(1).tolist()
+    told = [str(c) if names is None else names[c] for c in said]
+    if said[0] == said[1]:
+        verdict = f"{name} = {value} leaves the decision as it is"
+    else:
+        verdict = f"the old {name} was necessary for {told[0]}; {value} suffices for {told[1]}"
+    fig, axes = figure(1, 3, (5.2, 2.9))
+    heads = ("before", f"{name}: {value}", "difference")
+    images = [*pair, (pair[1] - pair[0]).abs().amax(0, keepdim=True)]
+    for ax, one, head in zip(axes[0], images, heads, strict=True):
+        draw(ax, one, head)
+    for i in (0, 1):
+        axes[0, i].set_xlabel(f"→ {told[i]} ({chances[i, said[i]]:.2f})", fontsize=9)
+    fig.suptitle(verdict, fontsize=10)
+    return picture(fig, f"A figure before and after setting {name} to {value}: {verdict}.")

@@ -1,0 +1,72 @@
+"""Factor readers: one network that reads every factor off an image."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from cfxnb import validate
+from cfxnb.classify import two_class
+
+
+class FactorReader:
+    """Reads named factors, each with its own options.
+
+    Args:
+        module: images (b, c, h, w) in [0, 1] -> logits (b, n), the options of all factors one
+            after the other; or one logit a factor, for factors with two options (the usual
+            multi-attribute net), which is taken for the log odds of the second.
+        options: name of each factor -> its options, in the order of the logits.
+
+    Raises:
+        ValueError, TypeError: for a factor without at least two different options; later, at the
+            first call, if the module's output doesn't fit.
+    """
+
+    def __init__(self, module: nn.Module, options: Mapping[str, Sequence[Any]]) -> None:
+        self.module = validate.instance(module, nn.Module, "module", "a torch.nn.Module")
+        validate.instance(options, Mapping, "options", "a dict: factor -> its options")
+        self.options = {str(name): tuple(values) for name, values in options.items()}
+        for name, values in self.options.items():
+            if len(set(values)) < 2 or len(set(values)) < len(values):
+                raise ValueError(
+                    f"options[{name!r}]: expected two different options or more, got {values}"
+                )
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits of each factor, (b, its options), where the images are; gradients pass."""
+        first = next(self.module.parameters(), images)
+        out = self.module(images.to(first.device)).to(images.device)
+        sizes = [len(values) for values in self.options.values()]
+        if out.shape == (len(images), sum(sizes)):
+            return dict(zip(self.options, out.split(sizes, 1), strict=True))
+        if out.shape == (len(images), len(sizes)) and set(sizes) == {2}:
+            return {n: two_class(out[:, i]) for i, n in enumerate(self.options)}
+        raise ValueError(
+            f"module: expected logits of shape ({len(images)}, {sum(sizes)}) for the options of "
+            f"{list(self.options)}, got {tuple(out.shape)}"
+        )
+
+    def numbers(self, images: Tensor, batch: int = 512) -> Tensor:
+        """The number of the likeliest option of each factor, (n, factors) int64."""
+        validate.count(batch, "batch", 1)
+        with torch.no_grad():
+            parts = [
+                torch.stack([logits.argmax(1) for logits in self(chunk).values()], 1)
+                for chunk in validate.images(images).split(batch)
+            ]
+        return torch.cat(parts)
+
+    def read(self, images: Tensor, batch: int = 512) -> pd.DataFrame:
+        """The likeliest option of each factor by name: one row an image, one column a factor."""
+        numbers = self.numbers(images, batch).cpu()
+        columns = {
+            name: [values[i] for i in numbers[:, j].tolist()]
+            for j, (name, values) in enumerate(self.options.items())
+        }
+        return pd.DataFrame(columns)
+
+    def __repr__(self) -> str:
+        return f"FactorReader({type(self.module).__name__}: {', '.join(self.options)})"

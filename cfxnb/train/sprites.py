@@ -1,0 +1,191 @@
+"""Recipes of the sprites world: the planted classifiers and the two factor readers.
+
+All have seen figures of the "train" split only. The readers are trained on draws of their own,
+and the judge has another architecture, so that it shares nothing with what it judges.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from cfxnb import weights
+from cfxnb.classify import wrap
+from cfxnb.data.imageset import ImageSet
+from cfxnb.data.lpc import OPTIONS, SOURCE, as_indices
+from cfxnb.data.planted import CLASSES, CONTRASTS, PLANTED, Planted
+from cfxnb.data.sprites_world import sprites
+from cfxnb.metrics.truth import true_scores
+from cfxnb.nets import SpriteJudge, SpriteNet
+from cfxnb.readers import FactorReader
+from cfxnb.train.engine import Recipe, autocast, fit
+
+FIGURES = 60_000
+SIZES = [len(options) for options in OPTIONS.values()]
+
+
+def noisy(images: Tensor, generator: Generator) -> Tensor:
+    """Pixel noise of up to 0.06, so that a net doesn't live on the last bit of flat colours."""
+    device = images.device
+    level = 0.06 * torch.rand(len(images), 1, 1, 1, generator=generator, device=device)
+    noise = torch.randn(images.shape, generator=generator, device=device)
+    return (images + level * noise).clamp(0, 1)
+
+
+def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> SpriteNet:
+    """Half a minute on two cores."""
+    reason: Planted = PLANTED[name]
+    train = sprites(reason.world, 8000, split="train", seed=5)
+    labels = torch.as_tensor(reason.label(train.factors).to_numpy()).long()
+    torch.manual_seed(seed)
+    return fit(
+        SpriteNet(len(CLASSES), width=16),
+        label_loss,
+        (train.images, labels),
+        steps=600,
+        batch=128,
+        lr=2e-3,
+        folder=folder,
+        seed=seed,
+        device=device,
+    )
+
+
+def label_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    images, labels = batch
+    with autocast(images.device):
+        logits = model(noisy(images, generator))
+    return F.cross_entropy(logits.float(), labels)
+
+
+def figures(seed: int) -> ImageSet:
+    return sprites("independent", FIGURES, split="train", seed=seed)
+
+
+def test_figures(world: str) -> ImageSet:
+    return sprites(world, 2000, split="test", seed=11)
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    return (images * 255).round().to(torch.uint8)
+
+
+def reader(net: nn.Module, folder: Path, *, seed: int, device: str = "cpu") -> nn.Module:
+    """Two minutes on two cores."""
+    train = figures(seed)
+    numbers = torch.stack([torch.as_tensor(c) for c in as_indices(train.factors).values()], 1)
+    return fit(
+        net,
+        reader_loss,
+        (as_bytes(train.images), numbers),
+        steps=2000,
+        batch=128,
+        lr=2e-3,
+        folder=folder,
+        seed=seed,
+        device=device,
+    )
+
+
+def reader_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    images, numbers = batch
+    with autocast(images.device):
+        logits = model(noisy(images.float() / 255, generator))
+    heads = zip(logits.float().split(SIZES, 1), numbers.T, strict=True)
+    return torch.stack([F.cross_entropy(head, option) for head, option in heads]).sum()
+
+
+def make_classifier(name: str, folder: Path, device: str) -> None:
+    net = planted(name, folder, device=device).cpu()
+    test = test_figures("pairs")
+    classifier = wrap(net)
+    reason = PLANTED[name]
+    rule = torch.as_tensor(reason.label(test.factors).to_numpy()).long()
+    with torch.no_grad():
+        follows = classifier(test.images).argmax(1) == rule
+    truth = {
+        CLASSES[outcome]: {
+            factor: {k: _number(row[k]) for k in ("value", "instead", *_TRUE)}
+            for factor, row in true_scores(test, classifier, CONTRASTS, outcome).table.iterrows()
+        }
+        for outcome in (0, 1)
+    }
+    card = card_of("classifier", "SpriteNet", {"outputs": 2, "width": 16}, f"says {CLASSES}")
+    card |= {
+        "summary": f"planted: reads {', '.join(reason.causes)}",
+        "labels": list(CLASSES),
+        "causes": list(reason.causes),
+        "story": reason.story,
+        "quality": {"share of held-out figures decided by its planted rule": share(follows)},
+        "true scores on 2,000 held-out figures of 'pairs', by re-rendering": truth,
+    }
+    weights.save(f"sprites/{name}", net, card)
+
+
+_TRUE = tuple(f"{s}{e}" for s in ("necessity", "sufficiency", "both") for e in ("", " n"))
+
+
+def make_reader(folder: Path, device: str) -> None:
+    """The one that edits are trained with."""
+    torch.manual_seed(2)
+    net = reader(SpriteNet(sum(SIZES)), folder, seed=2, device=device).cpu()
+    _save_reader(
+        "sprites/reader", net, "SpriteNet", "reads every factor; edits are trained with it"
+    )
+
+
+def make_judge(folder: Path, device: str) -> None:
+    torch.manual_seed(1)
+    net = reader(SpriteJudge(sum(SIZES)), folder, seed=1, device=device).cpu()
+    _save_reader("sprites/judge", net, "SpriteJudge", "reads every factor; no method ever sees it")
+
+
+def _save_reader(name: str, net: nn.Module, kind: str, summary: str) -> None:
+    right = read_right(FactorReader(net, OPTIONS), test_figures("independent"))
+    card = card_of("reader", kind, {"outputs": sum(SIZES)}, summary)
+    card |= {
+        "options": {name: list(options) for name, options in OPTIONS.items()},
+        "quality": {f"accuracy on held-out figures, {n}": v for n, v in right.items()},
+    }
+    weights.save(name, net, card)
+
+
+def read_right(read: FactorReader, test: Any, images: Tensor | None = None) -> dict[str, float]:
+    """Share of figures whose factor is read as it is, a factor."""
+    found = read.read(test.images if images is None else images)
+    return {n: round(float((found[n] == test.factors[n]).mean()), 4) for n in OPTIONS}
+
+
+def share(hits: Tensor) -> float:
+    return round(hits.double().mean().item(), 4)
+
+
+def _number(value: Any) -> Any:
+    """For a card: rounded; None where nothing was asked."""
+    if isinstance(value, str):
+        return value
+    return None if value != value else round(float(value), 4)
+
+
+def card_of(kind: str, net: str, config: dict[str, Any], summary: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "net": net,
+        "config": config,
+        "summary": summary,
+        "data": SOURCE,
+        "data sha256": weights.data_hash("sprites/"),
+        "recipe": "python -m cfxnb.train",
+        "seed": 0,
+        "licence": "Apache-2.0",
+    }
+
+
+RECIPES: dict[str, Recipe] = {
+    **{f"sprites/{name}": partial(make_classifier, name) for name in PLANTED},
+    "sprites/reader": make_reader,
+    "sprites/judge": make_judge,
+}

@@ -1,0 +1,169 @@
+"""Recipes of the sprites world: the space, and learnt edits of single factors in it."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from cfxnb import weights
+from cfxnb.classify import predict
+from cfxnb.data.lpc import HEIGHT, LAYERS, WIDTH, render, top_layers
+from cfxnb.data.planted import CONTRASTS, PLANTED
+from cfxnb.data.sprites_world import sprites
+from cfxnb.methods.contrastive import contrastive_scores
+from cfxnb.methods.directions import attribute_directions
+from cfxnb.methods.edits import AttributeDirections
+from cfxnb.nets import ConvVAE
+from cfxnb.spaces.vae import VAE, fit_spread
+from cfxnb.train.engine import Recipe, autocast, fit
+from cfxnb.train.sprites import as_bytes, card_of, figures, read_right, share, test_figures
+
+NATS = 1.25  # of the VAE's loss for a squared error of 1
+
+
+def vae(
+    folder: Path, *, steps: int = 12000, dims: int = 20, seed: int = 0, device: str = "cpu"
+) -> ConvVAE:
+    """Twenty-five epochs, about twenty minutes on two cores."""
+    train = figures(seed=1)
+    torch.manual_seed(seed)
+    return fit(
+        ConvVAE(dims, 3, (HEIGHT, WIDTH), depth=2),
+        vae_loss,
+        (as_bytes(train.images), top_layers(train.factors)),
+        steps=steps,
+        batch=128,
+        lr=2e-3,
+        folder=folder,
+        seed=seed,
+        device=device,
+    )
+
+
+def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    """Squared error plus the rate, in nats per image.
+
+    Every layer of a figure counts the same, however few of its pixels are seen: five pixels of
+    eyes would drown among hundreds of hair. The error counts little against the rate (a pixel's
+    standard deviation would be 0.6): the codes of all figures then fill the prior, so that samples
+    from it are figures, too.
+    """
+    images, top = batch[0].float() / 255, batch[1].flatten(1).long()
+    with autocast(images.device):
+        mean, log_variance = (t.float() for t in model.posterior(images))
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        drawn = model.decode(mean + noise * (0.5 * log_variance).exp())
+    error = (drawn.float() - images).square().sum(1).flatten(1)
+    kinds = len(LAYERS) + 1
+    area = torch.zeros(len(top), kinds, device=top.device).scatter_add_(
+        1, top, error.new_ones(top.shape)
+    )
+    weight = top.shape[1] / kinds / area.gather(1, top)
+    rate = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
+    return (NATS * (weight * error).sum() + rate) / len(images)
+
+
+def make_vae(folder: Path, device: str) -> None:
+    net = vae(folder, device=device).cpu()
+    center, spread = fit_spread(net, sprites(count=10_000, split="train", seed=3).images)
+    config = {"dims": net.dims, "channels": 3, "size": [HEIGHT, WIDTH], "depth": 2}
+    card = card_of("space", "ConvVAE", config, f"variational autoencoder, codes (b, {net.dims})")
+    card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, center, spread))}
+    weights.save("sprites/vae", net, card, center=center, spread=spread)
+
+
+@torch.no_grad()
+def measure_vae(space: VAE) -> dict[str, float]:
+    """Quality on held-out figures, as the card states it."""
+    test = test_figures("independent")
+    judge = weights.load("sprites/judge", "cpu")
+    chunks = test.images.split(500)
+    rebuilt = torch.cat([space.decode(space.encode(chunk)) for chunk in chunks])
+    drawn = space.decode(space.sample(2000))
+    mean, log_variance = (torch.cat(t) for t in zip(*map(space.net.posterior, chunks), strict=True))
+    rate = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+    read = read_right(judge, test, rebuilt)
+    eyes = read.pop("eyes")
+
+    def sure(images: Tensor) -> float:
+        logits = judge(images)
+        return float(torch.stack([head.softmax(1).amax(1) for head in logits.values()]).mean())
+
+    twins = render(judge.read(drawn))
+    pairs = test_figures("pairs")
+    decided = [
+        share(
+            predict(f, space.decode(space.encode(pairs.images))).argmax(1)
+            == predict(f, pairs.images).argmax(1)
+        )
+        for f in (weights.load(f"sprites/{name}", "cpu") for name in PLANTED)
+    ]
+    measured = {
+        "share of factors (without eyes) read as they are after reconstruction": sum(read.values())
+        / len(read),
+        "the worst of them": min(read.values()),
+        "share of eyes read as they are after reconstruction": eyes,
+        "share of the planted classifiers' decisions that survive reconstruction": sum(decided)
+        / len(decided),
+        "mean squared error of reconstructions": (rebuilt - test.images).square().mean().item(),
+        "KL term, nats": rate.mean().item(),
+        "judge's mean confidence on samples from the prior": sure(drawn),
+        "judge's mean confidence on held-out figures": sure(test.images),
+        "mean squared error between samples and the figures they are read as": (drawn - twins)
+        .square()
+        .mean()
+        .item(),
+        "the same with the figures shuffled": (drawn - twins.roll(1, 0)).square().mean().item(),
+    }
+    return {name: round(float(value), 4) for name, value in measured.items()}
+
+
+def make_directions(others: str, folder: Path, device: str) -> None:
+    """Trained through the space and the reader; the judge finds out how good they are."""
+    space = weights.load("sprites/vae", device)
+    train = sprites("pairs", 6000, split="train", seed=21)
+    edits = attribute_directions(
+        space,
+        train.images,
+        train.factors,
+        contrasts=CONTRASTS,
+        reader=weights.load("sprites/reader", device),
+        others=others,
+        hidden=256,
+        folder=folder,
+    )
+    config = {"dims": space.center.numel(), "attributes": len(CONTRASTS), "hidden": 256}
+    card = card_of("directions", "ShiftPredictor", config, f"edits of single factors ({others})")
+    card |= {
+        "space": "sprites/vae",
+        "contrasts": {name: list(pair) for name, pair in CONTRASTS.items()},
+        "others": others,
+        "quality": measure_edits(edits),
+    }
+    place = {"center": edits.center, "spread": edits.spread}
+    weights.save(f"sprites/edits-{others}", edits.stepper.cpu(), card, **place)
+
+
+def measure_edits(edits: AttributeDirections) -> dict[str, float]:
+    """How often the judge finds an edit done, and how often something else changed."""
+    test = test_figures("pairs")
+    space, honest, judge = (weights.load(f"sprites/{n}", "cpu") for n in ("vae", "honest", "judge"))
+    scores = contrastive_scores(
+        space, honest, test.images, test.factors, directions=edits, judge=judge
+    )
+    return {
+        "share of edits that took effect, worst factor": round(
+            scores.table["took effect"].min(), 4
+        ),
+        "leakage, mean": round(float(np.nanmean(scores.leakage)), 4),
+        "leakage, worst pair": round(float(np.nanmax(scores.leakage)), 4),
+    }
+
+
+RECIPES: dict[str, Recipe] = {
+    "sprites/vae": make_vae,
+    "sprites/edits-keep": partial(make_directions, "keep"),
+    "sprites/edits-free": partial(make_directions, "free"),
+}
