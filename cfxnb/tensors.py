@@ -75,7 +75,9 @@ def alive(spread: Tensor) -> Tensor:
 def in_spreads(change: Tensor, spread: Tensor) -> Tensor:
     """A difference of codes in units of the spread; 0 in coordinates that carry nothing."""
     spread = spread.to(change)
-    return torch.where(alive(spread), change / spread, torch.zeros_like(change))
+    used = alive(spread)
+    # The divisor is never 0: torch.where would pass its infinity on to the gradient.
+    return torch.where(used, change / torch.where(used, spread, 1.0), 0.0)
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:

@@ -19,6 +19,12 @@ def test_distances_leave_them_out(half_dead):
     assert in_spreads(change, half_dead.spread).tolist() == [[3.0, 4.0, 0.0, 0.0]]
 
 
+def test_gradients_pass_beside_them(half_dead):
+    change = torch.tensor([[3.0, 2.0, 1.0, 1.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(in_spreads(change, half_dead.spread).sum(), change)
+    assert gradient.tolist() == [[1.0, 2.0, 0.0, 0.0]]
+
+
 @pytest.mark.parametrize("units", ["spread", "code"])
 def test_searches_do_not_move_them(half_dead, units):
     z = torch.tensor([[-1.0, 0.3, 0.2, -0.1], [-0.5, -0.2, 0.4, 0.3]])

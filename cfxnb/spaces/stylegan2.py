@@ -1,0 +1,211 @@
+"""StyleGAN2 as a space: codes in W, W+ or StyleSpace, and real images by projection."""
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cfxnb import validate
+from cfxnb.nets.stylegan2 import Generator
+from cfxnb.spaces.projection import Distance, Projection
+from cfxnb.spaces.stylegan2_files import architecture, read_checkpoint
+from cfxnb.tensors import noise_like, undisturbed
+from cfxnb.types import Code, OnStep
+
+LATENTS = ("w", "w+", "s")
+
+
+class StyleGAN2(nn.Module):
+    """A StyleGAN2 generator with its noise fixed, so that an image is a function of its code.
+
+    The latent spaces (Abdal et al., arXiv 1904.03189; Wu et al., arXiv 2011.12799):
+
+    - ``"w"``: (b, w_dim), one code for all layers: the most regular, the worst at real images;
+    - ``"w+"``: (b, num_ws, w_dim), one code a layer;
+    - ``"s"``: (b, style_dim), one number a channel: the most separate. Styles of toRGB only
+      colour the result; their ``spread`` is next to 0, so that searches leave them alone.
+
+    Args:
+        net: the generator; its weights decide where the work runs.
+        latent: the space of the codes, one of the above.
+        draws: samples of which ``center`` and ``spread`` are mean and standard deviation.
+        projection: arguments of ``project`` with which ``encode`` calls it.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
+    """
+
+    center: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        net: Generator,
+        latent: str = "w",
+        *,
+        draws: int = 4096,
+        projection: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net: Generator = validate.instance(net, Generator, "net", "a StyleGAN2 Generator")
+        self.latent = validate.choice(latent, "latent", LATENTS)
+        self.projection = dict(validate.instance(projection or {}, dict, "projection"))
+        with torch.no_grad():
+            w = self._draw(validate.count(draws, "draws", 2), seed=0)
+            codes = net.styles(net.spread_out(w)) if latent == "s" else w
+            center, spread = codes.mean(0), codes.std(0)
+        if latent == "s":
+            # Not 0, by which a length in spreads would be divided.
+            spread = torch.where(net.in_rgb, 0.0, spread)
+        if latent == "w+":
+            center, spread = (t.repeat(net.num_ws, 1) for t in (center, spread))
+        self.register_buffer("center", center)
+        self.register_buffer("spread", spread)
+
+    def _draw(self, count: int, seed: int) -> Tensor:
+        return self.net.mapping(
+            noise_like(self.net.mapping.w_avg.new_empty(count, self.net.z_dim), seed)
+        )
+
+    def lift(self, w: Tensor) -> Code:
+        """W (b, w_dim) -> the code of the same image in this space."""
+        if self.latent == "w":
+            return Code(w)
+        w_plus = self.net.spread_out(w)
+        return Code(w_plus.clone() if self.latent == "w+" else self.net.styles(w_plus))
+
+    def sample(self, count: int, seed: int = 0, truncation: float = 1.0) -> Code:
+        """Codes of ``count`` generated images, one draw a sample from (seed, index).
+
+        Args:
+            truncation: 1 for the distribution learnt, 0 for the mean image; between them typical
+                images in exchange for variety.
+
+        Raises:
+            ValueError, TypeError: for a wrong argument, naming it.
+        """
+        count, seed = validate.count(count, "count"), validate.count(seed, "seed")
+        psi = validate.number(truncation, "truncation", 0.0)
+        with torch.no_grad():
+            return self.lift(self.net.truncate(self._draw(count, seed), psi))
+
+    def decode(self, code: Code) -> Tensor:
+        """Images (b, c, r, r) in [0, 1], where the code is; differentiable in ``code.z``.
+
+        Raises:
+            ValueError: if the code has another shape than those of this space.
+        """
+        if code.z.shape[1:] != self.center.shape:
+            raise ValueError(
+                f"code: expected z of shape (b, {', '.join(map(str, self.center.shape))}) in "
+                f"{self.latent!r}, got {tuple(code.z.shape)}"
+            )
+        return self._unclamped(code.z.to(self.center.device)).clamp(0, 1).to(code.z.device)
+
+    def _unclamped(self, z: Tensor) -> Tensor:
+        if self.latent == "w":
+            z = self.net.spread_out(z)
+        return (self.net.render(z if self.latent == "s" else self.net.styles(z)) + 1) / 2
+
+    def encode(self, images: Tensor) -> Code:
+        """(b, c, r, r) in [0, 1] -> their codes by ``project``, where the images are."""
+        return self.project(images, **self.projection)
+
+    def project(
+        self,
+        images: Tensor,
+        *,
+        steps: int = 300,
+        lr: float = 0.1,
+        starts: int = 64,
+        distance: Distance | None = None,
+        weight: float = 1.0,
+        batch: int = 16,
+        seed: int = 0,
+        on_step: OnStep | None = None,
+    ) -> Code:
+        """Find the code whose image is nearest, by gradient (``cfxnb.spaces.projection``).
+
+        Minimises the mean squared difference of pixels, plus ``weight * distance``. Each image
+        starts at the nearest of the mean and ``starts`` seeded draws, and keeps its best look.
+
+        Args:
+            images: (b, c, r, r) in [0, 1], of the generator's size.
+            steps: gradient steps.
+            lr: Adam's first step length in units of ``spread``; it falls to 0 by a cosine.
+            starts: draws to choose the start from, the same for each image.
+            distance: (images, images) in [0, 1] -> (b,), such as LPIPS.
+            weight: of the distance.
+            batch: samples worked on together; bounds the memory, never changes a result.
+            seed: of the draws.
+            on_step: called with a Step after each look; ``probability`` is exp(-loss) there.
+                Returning True stops the search of the present batch.
+
+        Returns:
+            A Code with z like ``center`` for each image, where the images are.
+
+        Raises:
+            ValueError, TypeError: for a wrong argument, naming it.
+        """
+        images = validate.images(images)
+        shape = (self.net.colours, self.net.resolution, self.net.resolution)
+        if images.shape[1:] != shape:
+            raise ValueError(
+                f"images: expected shape (b, {', '.join(map(str, shape))}) in this space, "
+                f"got {tuple(images.shape)}"
+            )
+        validate.count(steps, "steps", 1)
+        validate.number(lr, "lr", 0.0, open_low=True)
+        validate.count(starts, "starts")
+        validate.optional(validate.function, distance, "distance")
+        validate.number(weight, "weight", 0.0)
+        validate.count(batch, "batch", 1)
+        validate.on_step(on_step)
+        search = Projection(self._unclamped, self.spread, distance, weight)
+        found = []
+        with undisturbed(self, distance), torch.enable_grad():
+            draws = self.sample(starts, seed).z
+            codes = torch.cat([self.lift(self.net.mapping.w_avg[None]).z, draws])
+            for rows in torch.arange(len(images), device=self.center.device).split(batch):
+                wanted = images[rows.to(images.device)].to(self.center.device)
+                start = search.nearest(wanted, codes, batch)
+                found.append(search.run(wanted, start, rows, steps, lr, on_step))
+        return Code(torch.cat(found).to(images.device))
+
+
+def load_stylegan2(
+    path: str | os.PathLike, *, latent: str = "w", device: str | torch.device | None = None
+) -> StyleGAN2:
+    """A StyleGAN2 from NVIDIA's ``.pkl``, rosinality's ``.pt`` or ``.safetensors``, as a space.
+
+    Nothing in the file is executed. Architecture and sizes are read off the weights' shapes.
+
+    Args:
+        path: the checkpoint, at most 2 GiB.
+        latent: the space of the codes: ``"w"``, ``"w+"`` or ``"s"``.
+        device: where it shall run; by default CUDA or MPS when there is one.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, and for a file that is damaged, is no such
+            checkpoint, or asks for anything to be executed; the message names ``path``.
+    """
+    from cfxnb.weights import best_device  # weights loads spaces, so not at the top
+
+    validate.choice(latent, "latent", LATENTS)
+    try:
+        where = best_device() if device is None else torch.empty(0, device=device).device
+    # A torch that was built without CUDA says so by an assertion.
+    except (RuntimeError, TypeError, AssertionError):
+        raise ValueError(
+            f"device: expected one that torch has here, such as 'cpu', got {device!r}"
+        ) from None
+    state = read_checkpoint(path)
+    with torch.random.fork_rng(devices=[]):
+        net = Generator(**architecture(state))
+    averaged = "mapping.w_avg" in state
+    net.load_state_dict(state, strict=averaged)
+    space = StyleGAN2(net.eval().requires_grad_(False).to(where), latent)
+    if not averaged:
+        net.mapping.w_avg.copy_(space._draw(4096, seed=0).mean(0))
+    return space.eval().requires_grad_(False)
