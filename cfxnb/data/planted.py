@@ -78,4 +78,10 @@ PLANTED = {
         WORLDS["pairs"],
         "the labels ask for red hair and a metal top at once",
     ),
+    "unnamed": Planted(
+        ("top", "shoes"),
+        lambda f: _is(f, "top") ^ _is(f, "shoes"),
+        WORLDS["pairs"],
+        "the labels say whether exactly one of top and shoes is of metal",
+    ),
 }

@@ -6,6 +6,7 @@ from cfxnb.metrics.pairs import cout, cout_curve, l1, l2
 from cfxnb.metrics.report import report
 from cfxnb.metrics.sets import fid, kid, mmd2, sfid
 from cfxnb.metrics.truth import (
+    KINDS,
     changed_factors,
     distinct_explanations,
     flip_kinds,
@@ -15,7 +16,7 @@ from cfxnb.metrics.truth import (
 )
 
 __all__ = [
-    "LPIPS", "changed_factors", "correlation_difference", "cout", "cout_curve",
+    "KINDS", "LPIPS", "changed_factors", "correlation_difference", "cout", "cout_curve",
     "distinct_explanations", "fid", "flip_kinds", "flip_rate", "kid", "l1", "l2", "mean_changed",
     "mmd2", "rank_agreement", "report", "score_errors", "sfid", "true_scores",
 ]  # fmt: skip

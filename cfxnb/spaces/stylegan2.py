@@ -56,7 +56,7 @@ class StyleGAN2(nn.Module):
             codes = net.styles(net.spread_out(w)) if latent == "s" else w
             center, spread = codes.mean(0), codes.std(0)
         if latent == "s":
-            # Not 0, by which a length in spreads would be divided.
+            # Colour styles are left alone by every search: they carry nothing, it is told.
             spread = torch.where(net.in_rgb, 0.0, spread)
         if latent == "w+":
             center, spread = (t.repeat(net.num_ws, 1) for t in (center, spread))

@@ -59,7 +59,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
             begins = opened.read(16)
             opened.seek(0)
             if begins[6:9] == b"\0\0{":  # after a length, which may look like anything
-                found = load_file(file).items()
+                found: Iterable[tuple[str, Any]] = load_file(file).items()
             elif begins.startswith((b"PK\x03\x04", LEGACY)):
                 found = _from_rosinality(torch_load(opened))
             elif begins.startswith(b"\x80"):

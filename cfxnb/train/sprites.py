@@ -39,7 +39,7 @@ def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> S
     """Half a minute on two cores."""
     reason: Planted = PLANTED[name]
     train = sprites(reason.world, 8000, split="train", seed=5)
-    labels = torch.as_tensor(reason.label(train.factors).to_numpy()).long()
+    labels = torch.tensor(reason.label(train.factors).to_numpy(bool)).long()
     torch.manual_seed(seed)
     return fit(
         SpriteNet(len(CLASSES), width=16),
@@ -103,7 +103,7 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
     test = test_figures("pairs")
     classifier = wrap(net)
     reason = PLANTED[name]
-    rule = torch.as_tensor(reason.label(test.factors).to_numpy()).long()
+    rule = torch.tensor(reason.label(test.factors).to_numpy(bool)).long()
     with torch.no_grad():
         follows = classifier(test.images).argmax(1) == rule
     truth = {
@@ -122,6 +122,10 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
         "quality": {"share of held-out figures decided by its planted rule": share(follows)},
         "true scores on 2,000 held-out figures of 'pairs', by re-rendering": truth,
     }
+    if name == "unnamed":  # an exercise asks for its reason
+        card["summary"] = "planted: find out what it reads"
+        secret = ("causes", "story", "true scores")
+        card = {k: v for k, v in card.items() if not k.startswith(secret)}
     weights.save(f"sprites/{name}", net, card)
 
 
@@ -167,7 +171,9 @@ def _number(value: Any) -> Any:
     """For a card: rounded; None where nothing was asked."""
     if isinstance(value, str):
         return value
-    return None if value != value else round(float(value), 4)
+    if value != value:
+        return None
+    return int(value) if value == int(value) else round(float(value), 4)
 
 
 def card_of(kind: str, net: str, config: dict[str, Any], summary: str) -> dict[str, Any]:
