@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.methods.directions import attribute_directions
-from cfxnb.methods.edits import AttributeDirections
+from cfxnb.methods.edits import AttributeDirections, checked_edits, checked_factors
 from cfxnb.methods.scores import Scores, tally
 from cfxnb.methods.tasks import fingerprint, rebuild
 from cfxnb.readers import FactorReader
@@ -79,16 +79,19 @@ def contrastive_scores(
     validate.space(space)
     validate.function(classifier, "classifier")
     images = validate.images(images)
+    outcome = validate.count(outcome, "outcome")
     validate.choice(only, "only", ONLY)
     validate.number(confidence, "confidence", 1e-6, 1 - 1e-6)
     validate.count(batch, "batch", 1)
     if directions is None:
         directions = attribute_directions(space, images, factors)
-    validate.instance(
-        directions, AttributeDirections, "directions", "edits from cfx.attribute_directions"
-    )
+    checked_edits(directions, space)
     values = attribute_values(factors, directions, len(images))
     asked = rows_of(context, len(images))
+    if not any((has[asked] >= 0).any() for has in values.values()):
+        raise ValueError(
+            f"factors: expected some with the values of {directions.contrasts}, got none"
+        )
     _check_judge(judge, directions)
     parts = []
     with undisturbed(space, classifier, directions, judge), torch.no_grad():
@@ -98,9 +101,8 @@ def contrastive_scores(
             if len(rows):
                 unit = _Units(space, classifier, directions, judge, outcome)
                 parts.append(unit.table(rows, images[torch.from_numpy(rows)], values))
-    if not parts:
-        raise ValueError("context: expected at least one image, got none")
-    units = pd.concat(parts, ignore_index=True)
+    units = pd.concat([part for part in parts if len(part)])
+    units = units.sort_values("row", kind="stable", ignore_index=True)
     units["used"] = units["agrees"] & (
         True if judge is None or only == "all" else units[_COUNTS[only]]
     )
@@ -172,7 +174,8 @@ class _Units:
         return (logits.argmax(1) == self.outcome).cpu().numpy()
 
     def _edited(self, code: Code, name: str, wanted: list) -> tuple[np.ndarray, np.ndarray | None]:
-        image = self.space.decode(self.directions.edit(code, name, wanted))
+        edited = self.directions.edit(code, name, wanted)
+        image = validate.images(self.space.decode(edited), "space.decode")
         read = None if self.judge is None else self.judge.numbers(image).cpu().numpy()
         return self._says_outcome(image), read
 
@@ -205,9 +208,7 @@ def attribute_values(
     factors: Any, directions: AttributeDirections, rows: int
 ) -> dict[str, np.ndarray]:
     """Per attribute and image: 1 with the value, 0 with what is instead of it, -1 with neither."""
-    validate.instance(factors, pd.DataFrame, "factors", "a DataFrame, one row an image")
-    if len(factors) != rows:
-        raise ValueError(f"factors: expected {rows} rows, one an image, got {len(factors)}")
+    checked_factors(factors, rows)
     if missing := [n for n in directions.names if n not in factors]:
         raise ValueError(f"factors: expected columns {missing}, got {list(factors.columns)}")
     return {
@@ -217,7 +218,7 @@ def attribute_values(
 
 
 def rows_of(context: Any, rows: int) -> np.ndarray:
-    """The context as a bool array; everything by default."""
+    """The context as a bool array, not without any image; everything by default."""
     if context is None:
         return np.ones(rows, bool)
     mask = context.cpu().numpy() if isinstance(context, Tensor) else np.asarray(context)
@@ -225,6 +226,8 @@ def rows_of(context: Any, rows: int) -> np.ndarray:
         raise ValueError(
             f"context: expected {rows} bools, one an image, got {mask.dtype} of shape {mask.shape}"
         )
+    if not mask.any():
+        raise ValueError("context: expected at least one image, got none")
     return mask
 
 

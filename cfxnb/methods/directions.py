@@ -1,5 +1,6 @@
 """From a space and named factors to edits of single attributes."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from cfxnb import validate
 from cfxnb.methods.edits import AttributeDirections, Contrasts, fit_linear, two_values
 from cfxnb.methods.shift_predictor import train_predictor
+from cfxnb.methods.tasks import fingerprint
 from cfxnb.readers import FactorReader
 from cfxnb.tensors import in_spreads, undisturbed
-from cfxnb.types import LatentSpace
+from cfxnb.types import Code, LatentSpace
 
 OTHERS = ("keep", "free")
 
@@ -59,7 +61,8 @@ def attribute_directions(
             1e-4).
         length: weight of the mean step length, in spreads (published: 0.05).
         jitter: noise on the codes in training, in spreads (published: 0.1).
-        folder: where checkpoints go; training that was stopped goes on there.
+        folder: where checkpoints go, one folder in it for each question (space, reader, contrasts,
+            knobs); training that was stopped goes on there.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
@@ -77,13 +80,17 @@ def attribute_directions(
     validate.count(seed, "seed")
     _check_reader(reader, pairs)
     with undisturbed(space), torch.no_grad():
-        z = torch.cat([space.encode(chunk).z for chunk in images.split(256)])
+        codes = [space.encode(chunk) for chunk in images.split(256)]
+    validate.instance(codes[0], Code, "space.encode", "a cfx.Code")
+    z = torch.cat([code.z for code in codes])
     center, spread = space.center.detach(), space.spread.detach()
     u = in_spreads(z.to(center) - center, spread).flatten(1)
     stepper: nn.Module
     if reader is None:
         stepper = fit_linear(u, factors, pairs, others, penalty).to(center.device)
     else:
+        question = (fingerprint(space), fingerprint(reader), u.shape, pairs, others)
+        knobs = (hidden, steps, batch, lr, length, jitter, seed)
         stepper = train_predictor(
             space,
             u,
@@ -96,10 +103,15 @@ def attribute_directions(
             lr=lr,
             length=length,
             jitter=jitter,
-            folder=None if folder is None else Path(folder),
+            folder=None if folder is None else Path(folder) / _short_name((question, knobs)),
             seed=seed,
         )
     return AttributeDirections(pairs, stepper, center, spread, others)
+
+
+def _short_name(asked: Any) -> str:
+    """Of the folder of one training: another question must not go on at its checkpoint."""
+    return hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
 
 
 def _check_reader(reader: Any, pairs: Contrasts) -> None:

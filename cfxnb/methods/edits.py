@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cfxnb import validate
 from cfxnb.tensors import alive, in_spreads
-from cfxnb.types import Code
+from cfxnb.types import Code, LatentSpace
 
 Contrasts = dict[str, tuple[Any, Any]]
 
@@ -59,11 +59,13 @@ class AttributeDirections:
             value: one of its two values; the same for all, or one a row (b,).
 
         Raises:
-            ValueError: for an unknown name or value, or codes of another space.
+            ValueError, TypeError: for an unknown name or value, or codes of another space.
         """
+        validate.instance(code, Code, "code", "a cfx.Code")
         pair = self.contrasts[validate.choice(name, "name", self.contrasts)]
-        several = isinstance(value, list | tuple | np.ndarray | pd.Series)
-        values = list(value) if several else [value] * len(code)
+        if isinstance(value, Tensor | np.ndarray | pd.Series | pd.Index):
+            value = value.tolist()
+        values = list(value) if isinstance(value, list | tuple) else [value] * len(code)
         if len(values) != len(code) or any(v not in pair for v in values):
             raise ValueError(
                 f"value: expected {pair[0]!r} or {pair[1]!r}, one or one for each of "
@@ -122,13 +124,16 @@ def fit_linear(
     Args:
         u: codes in units of the spread, (n, dims).
         factors: one row a code.
+
+    Raises:
+        ValueError: if codes say nothing about a factor, or nothing apart from the other factors.
     """
     points = u.double().cpu().numpy()
     normals = np.stack(
         [_normal(points, factors[n], pair, penalty) for n, pair in contrasts.items()]
     )
     if others == "keep":
-        normals = np.stack([_apart(normals, j) for j in range(len(normals))])
+        normals = np.stack([_apart(normals, j, name) for j, name in enumerate(contrasts)])
     goals = [
         [(points[(factors[name] == value).to_numpy()] @ normal).mean() for value in pair]
         for normal, (name, pair) in zip(normals, contrasts.items(), strict=True)
@@ -140,14 +145,43 @@ def _normal(points: np.ndarray, column: pd.Series, pair: tuple, penalty: float) 
     rows = column.isin(pair).to_numpy()
     model = LogisticRegression(C=1 / penalty, max_iter=1000)
     weights = model.fit(points[rows], (column == pair[1]).to_numpy()[rows]).coef_[0]
-    return weights / np.linalg.norm(weights)
+    if not (length := np.linalg.norm(weights)):
+        raise ValueError(f"images: expected codes that tell about {column.name!r}, got equal ones")
+    return weights / length
 
 
-def _apart(normals: np.ndarray, own: int) -> np.ndarray:
+def _apart(normals: np.ndarray, own: int, name: str) -> np.ndarray:
     """A normal without what lies in the span of all others (InterFaceGAN, section 2.3)."""
     held = np.delete(normals, own, 0)
     rest = normals[own] - held.T @ np.linalg.lstsq(held.T, normals[own], rcond=None)[0]
-    return rest / max(np.linalg.norm(rest), 1e-12)
+    if (length := np.linalg.norm(rest)) < 1e-6:
+        raise ValueError(
+            f"contrasts: expected factors whose directions can be told apart, got {name!r} within "
+            "the span of the others; name fewer contrasts, or ask for others='free'"
+        )
+    return rest / length
+
+
+def checked_edits(value: Any, space: LatentSpace) -> AttributeDirections:
+    """Edits made for this space, as far as the shape of its codes tells."""
+    what = "edits from cfx.attribute_directions"
+    edits: AttributeDirections = validate.instance(value, AttributeDirections, "directions", what)
+    if edits.center.shape != space.center.shape:
+        raise ValueError(
+            f"directions: expected edits of this space's codes {tuple(space.center.shape)}, got "
+            f"those of another with codes {tuple(edits.center.shape)}"
+        )
+    return edits
+
+
+def checked_factors(factors: Any, rows: int) -> pd.DataFrame:
+    """A table with one row an image and no column twice."""
+    validate.instance(factors, pd.DataFrame, "factors", "a DataFrame, one row an image")
+    if len(factors) != rows:
+        raise ValueError(f"factors: expected {rows} rows, one an image, got {len(factors)}")
+    if not factors.columns.is_unique:
+        raise ValueError(f"factors: expected each column once, got {list(factors.columns)}")
+    return factors
 
 
 def two_values(factors: pd.DataFrame, contrasts: Mapping[str, Any] | None, rows: int) -> Contrasts:
@@ -157,16 +191,13 @@ def two_values(factors: pd.DataFrame, contrasts: Mapping[str, Any] | None, rows:
         ValueError, TypeError: if factors are no DataFrame with that many rows, a column is
             missing, a value doesn't occur, or a column has more values than two and no contrast.
     """
-    validate.instance(factors, pd.DataFrame, "factors", "a DataFrame, one row an image")
-    if len(factors) != rows:
-        raise ValueError(f"factors: expected {rows} rows, one an image, got {len(factors)}")
+    checked_factors(factors, rows)
     if contrasts is None:
-        contrasts = {str(name): tuple(sorted(factors[name].unique())) for name in factors}
+        contrasts = {name: _all_values(factors[name]) for name in factors.columns.tolist()}
     validate.instance(contrasts, Mapping, "contrasts", "a dict: factor -> (instead, value)")
     checked: Contrasts = {}
     for name, pair in contrasts.items():
-        if name not in factors:
-            raise ValueError(f"contrasts: expected columns of factors, got {name!r}")
+        validate.choice(name, "contrasts", factors.columns)
         values = tuple(pair) if isinstance(pair, tuple | list) else (pair,)
         if len(values) != 2 or values[0] == values[1]:
             raise ValueError(
@@ -176,7 +207,21 @@ def two_values(factors: pd.DataFrame, contrasts: Mapping[str, Any] | None, rows:
         for value in values:
             if not (factors[name] == value).any():
                 raise ValueError(f"contrasts[{name!r}]: expected values that occur, got {value!r}")
-        checked[str(name)] = values
+        checked[name] = values
     if not checked:
         raise ValueError("contrasts: expected at least one factor, got none")
     return checked
+
+
+def _all_values(column: pd.Series) -> tuple[Any, ...]:
+    """What a column holds, in sorted order if there is one."""
+    if column.isna().any():
+        raise ValueError(
+            f"factors: expected a value in every row of {column.name!r}, got NaN; name its two "
+            "values in contrasts, and rows without either are not asked"
+        )
+    values = column.unique().tolist()
+    try:
+        return tuple(sorted(values))
+    except TypeError:  # text beside numbers
+        return tuple(values)

@@ -60,7 +60,8 @@ class Scores:
     @property
     def contrasts(self) -> Contrasts:
         """Attribute -> (instead, value), the value being the one that favours the outcome."""
-        return {str(n): (row["instead"], row["value"]) for n, row in self.table.iterrows()}
+        pairs = zip(self.table["instead"], self.table["value"], strict=True)
+        return dict(zip(map(str, self.table.index), pairs, strict=True))
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -79,7 +80,7 @@ class Scores:
         for score in SCORES:
             shown[score] = [
                 f"{row[score]:.2f} [{row[f'{score} low']:.2f}, {row[f'{score} high']:.2f}], "
-                f"n {row[f'{score} n']}"
+                f"n {row[f'{score} n']:.0f}"
                 for _, row in self.table.loc[list(self.named)].iterrows()
             ]
         note = (

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from cfxnb.methods.edits import Contrasts
 from cfxnb.readers import FactorReader
-from cfxnb.tensors import alive, undisturbed
+from cfxnb.tensors import alive, hash_seed, undisturbed
 from cfxnb.train.engine import fit
 from cfxnb.types import Code, LatentSpace
 
@@ -67,28 +67,29 @@ def train_predictor(
     scale = (space.spread * alive(space.spread)).flatten()
     center = space.center.flatten()
 
-    def draw(points: Tensor) -> dict[str, Tensor]:
-        code = Code((center + scale * points).view(-1, *shape))
-        return reader(space.decode(code))
+    def read(points: Tensor) -> dict[str, Tensor]:
+        return reader(space.decode(Code((center + scale * points).view(-1, *shape))))
 
     def loss(net: ShiftPredictor, rows: tuple[Tensor, ...], generator: Generator) -> Tensor:
-        (points,) = rows
+        points, now = rows
+        # Dropout takes torch's global numbers: those of this step, whenever the run began.
+        torch.manual_seed(hash_seed(generator.initial_seed(), 1))
         noise = torch.randn(points.shape, generator=generator, device=points.device)
         points = points + jitter * noise
         target = _targets(len(points), len(contrasts), generator).to(points)
-        with torch.no_grad():
-            now = {name: logits.argmax(1) for name, logits in draw(points).items()}
         step = net(points, target)
-        read = draw(points + step)
-        wrong = _edit_loss(read, target, contrasts, reader) + length * step.norm(dim=1).mean()
-        return wrong + (_keep_loss(read, now, target, contrasts) if others == "keep" else 0.0)
+        found = read(points + step)
+        wrong = _edit_loss(found, target, contrasts, reader) + length * step.norm(dim=1).mean()
+        return wrong + (_keep_loss(found, now, target, contrasts) if others == "keep" else 0.0)
 
     with undisturbed(space, reader), _own_random_numbers(seed):
         net = ShiftPredictor(u.shape[1], len(contrasts), hidden)
+        with torch.no_grad():
+            heads = [torch.stack([h.argmax(1) for h in read(c).values()], 1) for c in u.split(256)]
         trained = fit(
             net,
             loss,
-            (u,),
+            (u, torch.cat(heads)),
             steps=steps,
             batch=min(batch, len(u)),
             lr=lr,
@@ -125,14 +126,14 @@ def _edit_loss(
 
 
 def _keep_loss(
-    read: dict[str, Tensor], now: dict[str, Tensor], target: Tensor, contrasts: Contrasts
+    read: dict[str, Tensor], now: Tensor, target: Tensor, contrasts: Contrasts
 ) -> Tensor:
     """Cross-entropy of everything that was not edited towards what it was, a row."""
     names = list(contrasts)
     total = target.new_zeros(len(target))
-    for name, logits in read.items():
+    for (name, logits), was in zip(read.items(), now.T, strict=True):
         free = target[:, names.index(name)] == 0 if name in names else torch.ones_like(total) > 0
-        total = total + F.cross_entropy(logits, now[name], reduction="none") * free
+        total = total + F.cross_entropy(logits, was, reduction="none") * free
     return total.mean()
 
 

@@ -21,7 +21,7 @@ from cfxnb.data.sprites_world import sprites
 from cfxnb.metrics.truth import true_scores
 from cfxnb.nets import SpriteJudge, SpriteNet
 from cfxnb.readers import FactorReader
-from cfxnb.train.engine import Recipe, autocast, fit
+from cfxnb.train.engine import Loss, Recipe, autocast, fit
 
 FIGURES = 60_000
 SIZES = [len(options) for options in OPTIONS.values()]
@@ -54,10 +54,11 @@ def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> S
     )
 
 
-def label_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+def label_loss(model: nn.Module, batch: tuple[Tensor, ...], _: Generator) -> Tensor:
+    """Plain training: what comes of it is as easily fooled as such networks are."""
     images, labels = batch
     with autocast(images.device):
-        logits = model(noisy(images, generator))
+        logits = model(images)
     return F.cross_entropy(logits.float(), labels)
 
 
@@ -73,13 +74,15 @@ def as_bytes(images: Tensor) -> Tensor:
     return (images * 255).round().to(torch.uint8)
 
 
-def reader(net: nn.Module, folder: Path, *, seed: int, device: str = "cpu") -> nn.Module:
-    """Two minutes on two cores."""
+def reader(
+    net: nn.Module, loss: Loss, folder: Path, *, seed: int, device: str = "cpu"
+) -> nn.Module:
+    """Two minutes on two cores, the judge four."""
     train = figures(seed)
     numbers = torch.stack([torch.as_tensor(c) for c in as_indices(train.factors).values()], 1)
     return fit(
         net,
-        reader_loss,
+        loss,
         (as_bytes(train.images), numbers),
         steps=2000,
         batch=128,
@@ -91,9 +94,30 @@ def reader(net: nn.Module, folder: Path, *, seed: int, device: str = "cpu") -> n
 
 
 def reader_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    images, numbers = batch
+    return _misread(model, noisy(batch[0].float() / 255, generator), batch[1])
+
+
+def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    """On figures under attack (Goodfellow et al., 2015), tinted in patches and noisy.
+
+    What is to judge whether an attack changed a factor, or only fooled a network, must not be
+    fooled as easily itself.
+    """
+    images, numbers = batch[0].float() / 255, batch[1]
+    device = images.device
+    level = torch.rand(3, len(images), 1, 1, 1, generator=generator, device=device)
+    coarse = torch.randn(len(images), 3, 7, 4, generator=generator, device=device)
+    tint = F.interpolate(coarse, size=images.shape[-2:], mode="bilinear")
+    noise = torch.randn(images.shape, generator=generator, device=device)
+    point = (images + 0.12 * level[0] * tint + 0.08 * level[1] * noise).detach().requires_grad_()
+    slope = torch.autograd.grad(_misread(model, point, numbers), point)[0]
+    return _misread(model, (point + 0.08 * level[2] * slope.sign()).detach().clamp(0, 1), numbers)
+
+
+def _misread(model: nn.Module, images: Tensor, numbers: Tensor) -> Tensor:
+    """Cross-entropy, summed over the factors."""
     with autocast(images.device):
-        logits = model(noisy(images.float() / 255, generator))
+        logits = model(images)
     heads = zip(logits.float().split(SIZES, 1), numbers.T, strict=True)
     return torch.stack([F.cross_entropy(head, option) for head, option in heads]).sum()
 
@@ -135,7 +159,7 @@ _TRUE = tuple(f"{s}{e}" for s in ("necessity", "sufficiency", "both") for e in (
 def make_reader(folder: Path, device: str) -> None:
     """The one that edits are trained with."""
     torch.manual_seed(2)
-    net = reader(SpriteNet(sum(SIZES)), folder, seed=2, device=device).cpu()
+    net = reader(SpriteNet(sum(SIZES)), reader_loss, folder, seed=2, device=device).cpu()
     _save_reader(
         "sprites/reader", net, "SpriteNet", "reads every factor; edits are trained with it"
     )
@@ -143,7 +167,7 @@ def make_reader(folder: Path, device: str) -> None:
 
 def make_judge(folder: Path, device: str) -> None:
     torch.manual_seed(1)
-    net = reader(SpriteJudge(sum(SIZES)), folder, seed=1, device=device).cpu()
+    net = reader(SpriteJudge(sum(SIZES)), judge_loss, folder, seed=1, device=device).cpu()
     _save_reader("sprites/judge", net, "SpriteJudge", "reads every factor; no method ever sees it")
 
 

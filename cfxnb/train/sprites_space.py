@@ -20,6 +20,7 @@ from cfxnb.spaces.vae import VAE, fit_spread
 from cfxnb.train.engine import Recipe, autocast, fit
 from cfxnb.train.sprites import as_bytes, card_of, figures, read_right, share, test_figures
 
+EDIT_STEPS = 4000
 NATS = 1.25  # of the VAE's loss for a squared error of 1
 
 
@@ -131,10 +132,10 @@ def make_directions(others: str, folder: Path, device: str) -> None:
         contrasts=CONTRASTS,
         reader=weights.load("sprites/reader", device),
         others=others,
-        hidden=256,
+        steps=EDIT_STEPS,
         folder=folder,
     )
-    config = {"dims": space.center.numel(), "attributes": len(CONTRASTS), "hidden": 256}
+    config = {"dims": space.center.numel(), "attributes": len(CONTRASTS), "hidden": 512}
     card = card_of("directions", "ShiftPredictor", config, f"edits of single factors ({others})")
     card |= {
         "space": "sprites/vae",
