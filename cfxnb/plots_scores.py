@@ -9,8 +9,9 @@ from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.methods.contrastive import attribute_values
-from cfxnb.methods.edits import AttributeDirections
+from cfxnb.methods.edits import AttributeDirections, checked_edits
 from cfxnb.methods.scores import Scores
+from cfxnb.metrics.truth import same_contrast
 from cfxnb.plots import BLUE, ORANGE, Picture, draw, figure, picture
 from cfxnb.tensors import undisturbed
 from cfxnb.types import Classifier, LatentSpace
@@ -20,9 +21,13 @@ def score_bars(scores: Scores, *, truth: Scores | None = None, title: str = "") 
     """Necessity and sufficiency of each attribute with their intervals, the strongest first.
 
     Args:
-        truth: from ``cfxnb.metrics.true_scores``, drawn as black diamonds beside the bars.
+        truth: from ``cfxnb.metrics.true_scores``, drawn as black diamonds on the bars; taken for
+            the contrast in which ``scores`` gives it, as by ``cfxnb.metrics.score_errors``.
     """
     validate.instance(scores, Scores, "scores", "Scores")
+    if truth is not None:
+        validate.instance(truth, Scores, "truth", "Scores")
+        exact = [same_contrast(truth, name, scores.contrasts[name]) for name in scores.named]
     order = list(scores.named)
     fig, axes = figure(1, 1, (6.5, 0.55 * len(order) + 1.1))
     ax = axes[0, 0]
@@ -33,7 +38,7 @@ def score_bars(scores: Scores, *, truth: Scores | None = None, title: str = "") 
         ends = [value - table[f"{kind} low"], table[f"{kind} high"] - value]
         ax.barh(place, value, 0.36, color=colour, label=kind, xerr=np.nan_to_num(np.array(ends)))
         if truth is not None:
-            real = truth.table.loc[order, kind].to_numpy(float)
+            real = [row[kind] for row in exact]
             named = "truth" if kind == "necessity" else None
             ax.plot(real, place, "D", color="black", markersize=5, label=named)
         for y, v in zip(place, value, strict=True):
@@ -56,6 +61,8 @@ def score_bars(scores: Scores, *, truth: Scores | None = None, title: str = "") 
 def leakage_map(scores: Mapping[str, Scores]) -> Picture:
     """For each result by name: how often an edit (row) changed another factor (column), in %."""
     validate.instance(scores, Mapping, "scores", "a dict: name -> Scores")
+    if not scores:
+        raise ValueError("scores: expected at least one result, got none")
     for name, one in scores.items():
         if validate.instance(one, Scores, f"scores[{name!r}]", "Scores").leakage.empty:
             raise ValueError(f"scores[{name!r}]: expected scores with a judge, got some without")
@@ -72,7 +79,7 @@ def leakage_map(scores: Mapping[str, Scores]) -> Picture:
         ax.set_yticks(range(len(share)), one.leakage.index)
         ax.set_xlabel("changed as well, % of edits")
         ax.set_title(f"{name}: edited factor", fontsize=10)
-        worst.append(f"{name} at worst {100 * np.nanmax(share):.0f} %")
+        worst.append(f"{name} at worst {100 * np.nan_to_num(share).max():.0f} %")
     return picture(fig, f"Leakage of edits into other factors: {'; '.join(worst)}.")
 
 
@@ -93,7 +100,7 @@ def edit_strip(
         factors: DataFrame of one row. An attribute with neither of its two values is left out.
         names: of the classes.
     """
-    image = validate.images(image, "image")
+    image = _single(space, classifier, directions, image)
     values = attribute_values(factors, directions, len(image))
     with undisturbed(space, classifier, directions):
         code = space.encode(image)
@@ -103,8 +110,7 @@ def edit_strip(
                 wanted = pair[1 - values[name][0]]
                 shown.append(space.decode(directions.edit(code, name, wanted))[0])
                 titles.append(f"{name}: {wanted}")
-        said = classifier(torch.stack(shown)).argmax(1).tolist()
-    told = [str(c) if names is None else names[c] for c in said]
+        told = _decisions(validate.logits(classifier(torch.stack(shown)), len(shown)), names)
     fig, axes = figure(1, len(shown), (1.25 * len(shown), 2.6))
     for ax, one, title, decision in zip(axes[0], shown, titles, told, strict=True):
         draw(ax, one, title)
@@ -139,14 +145,13 @@ def edit_picture(
         image: (1, c, h, w).
         name, value: of the edit; see ``AttributeDirections.edit``.
     """
-    image = validate.images(image, "image")
+    image = _single(space, classifier, directions, image)
     with undisturbed(space, classifier, directions):
         code = space.encode(image)
         pair = torch.cat([space.decode(code), space.decode(directions.edit(code, name, value))])
-        chances = classifier(pair).softmax(1)
-    said = chances.argmax(1).tolist()
-    told = [str(c) if names is None else names[c] for c in said]
-    if said[0] == said[1]:
+        chances = validate.logits(classifier(pair), 2).softmax(1)
+    told = _decisions(chances, names)
+    if told[0] == told[1]:
         verdict = f"{name} = {value} leaves the decision as it is"
     else:
         verdict = f"the old {name} was necessary for {told[0]}; {value} suffices for {told[1]}"
@@ -156,6 +161,24 @@ def edit_picture(
     for ax, one, head in zip(axes[0], images, heads, strict=True):
         draw(ax, one, head)
     for i in (0, 1):
-        axes[0, i].set_xlabel(f"→ {told[i]} ({chances[i, said[i]]:.2f})", fontsize=9)
+        axes[0, i].set_xlabel(f"→ {told[i]} ({chances[i].max():.2f})", fontsize=9)
     fig.suptitle(verdict, fontsize=10)
     return picture(fig, f"A figure before and after setting {name} to {value}: {verdict}.")
+
+
+def _single(space: Any, classifier: Any, directions: Any, image: Any) -> Tensor:
+    """The one image, with everything that works on it checked."""
+    validate.space(space)
+    validate.function(classifier, "classifier")
+    checked_edits(directions, space)
+    image = validate.images(image, "image")
+    if len(image) != 1:
+        raise ValueError(f"image: expected one, (1, c, h, w), got {tuple(image.shape)}")
+    return image
+
+
+def _decisions(logits: Tensor, names: Any) -> list[str]:
+    """The class of each row, by name."""
+    classes = logits.shape[1]
+    known = range(classes) if names is None else validate.names(names, "names", classes)
+    return [str(known[c]) for c in logits.argmax(1).tolist()]

@@ -1,6 +1,6 @@
 """Factor readers: one network that reads every factor off an image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -28,17 +28,16 @@ class FactorReader:
     def __init__(self, module: nn.Module, options: Mapping[str, Sequence[Any]]) -> None:
         self.module = validate.instance(module, nn.Module, "module", "a torch.nn.Module")
         validate.instance(options, Mapping, "options", "a dict: factor -> its options")
-        self.options = {str(name): tuple(values) for name, values in options.items()}
-        for name, values in self.options.items():
-            if len(set(values)) < 2 or len(set(values)) < len(values):
-                raise ValueError(
-                    f"options[{name!r}]: expected two different options or more, got {values}"
-                )
+        if not options:
+            raise ValueError("options: expected at least one factor, got none")
+        self.options = {str(name): _several(values, name) for name, values in options.items()}
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Logits of each factor, (b, its options), where the images are; gradients pass."""
         first = next(self.module.parameters(), images)
-        out = self.module(images.to(first.device)).to(images.device)
+        out = self.module(images.to(first.device))
+        out = getattr(out, "logits", out)  # transformers return an object with .logits
+        out = validate.instance(out, Tensor, "module", "logits as a torch tensor").to(images.device)
         sizes = [len(values) for values in self.options.values()]
         if out.shape == (len(images), sum(sizes)):
             return dict(zip(self.options, out.split(sizes, 1), strict=True))
@@ -70,3 +69,17 @@ class FactorReader:
 
     def __repr__(self) -> str:
         return f"FactorReader({type(self.module).__name__}: {', '.join(self.options)})"
+
+
+def _several(values: Any, name: Any) -> tuple[Any, ...]:
+    """Two different options or more; a text is not taken for its letters."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(
+            f"options[{name!r}]: expected a sequence of options, got {validate.told(values)}"
+        )
+    options = tuple(values)
+    if len(set(options)) < 2 or len(set(options)) < len(options):
+        raise ValueError(
+            f"options[{name!r}]: expected two different options or more, got {options}"
+        )
+    return options

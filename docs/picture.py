@@ -1,7 +1,8 @@
-"""The README's picture, from the shipped models: ``python docs/picture.py``."""
+"""The README's pictures, from the shipped models: ``python docs/picture.py``."""
 
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 import cfxnb as cfx
@@ -32,5 +33,27 @@ def main() -> None:
     target_file.write_bytes(picture(fig, "Originals, counterfactuals, pixel attacks").png)
 
 
+def contrastive() -> None:
+    """One figure of the class "red" by red hair and a metal top together; each factor edited."""
+    space, explained = cfx.load("sprites/vae"), cfx.load("sprites/conjunction")
+    figures = cfx.data.sprites("pairs", 1000, split="test", seed=4)
+    in_contrast = pd.DataFrame(
+        {n: figures.factors[n].isin(pair) for n, pair in cfx.data.CONTRASTS.items()}
+    )
+    red = pd.Series(cfx.predict(explained, figures.images).argmax(1) == 1)
+    row = int((in_contrast.all(axis=1) & red).to_numpy().argmax())
+    strip = cfx.edit_strip(
+        space,
+        explained,
+        cfx.load("sprites/edits-keep"),
+        figures.images[row : row + 1],
+        figures.factors.iloc[row : row + 1],
+        names=cfx.data.CONTRASTS["hair"],
+    )
+    Path(__file__).with_name("contrastive.png").write_bytes(strip.png)
+    print(strip.alt)
+
+
 if __name__ == "__main__":
     main()
+    contrastive()

@@ -185,9 +185,9 @@ class _Units:
         """What the judge sees of an edit: whether it took effect, and what else changed."""
         known = list(self.judge.options)  # type: ignore[union-attr]
         options = self.judge.options[name]  # type: ignore[union-attr]
-        took = after[:, known.index(name)] == [options.index(v) for v in wanted]
-        changed = before != after
-        changed[:, known.index(name)] = False
+        changed, own = before != after, known.index(name)
+        took = changed[:, own] & (after[:, own] == [options.index(v) for v in wanted])
+        changed[:, own] = False
         told = {f"changed {n}": changed[:, j] for j, n in enumerate(known)}
         return {"took effect": took, "clean": took & ~changed.any(1), **told}
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cfxnb import validate
-from cfxnb.methods.edits import AttributeDirections, Contrasts, fit_linear, two_values
+from cfxnb.methods.edits import AttributeDirections, Contrasts, LinearSteps, fit_linear, two_values
 from cfxnb.methods.shift_predictor import train_predictor
 from cfxnb.methods.tasks import fingerprint
 from cfxnb.readers import FactorReader
@@ -29,6 +29,7 @@ def attribute_directions(
     reader: FactorReader | None = None,
     others: str = "keep",
     penalty: float = 1.0,
+    warm: bool = True,
     hidden: int = 512,
     steps: int = 2000,
     batch: int = 64,
@@ -49,14 +50,15 @@ def attribute_directions(
     Args:
         space: whose codes are edited.
         images: (n, c, h, w) in [0, 1]; the edits are learnt on their codes.
-        factors: one row an image, by position. With a reader only the contrasts are taken from
-            it: the reader says what is in an image.
+        factors: one row an image, by position.
         contrasts: factor -> (instead, value), the two values between which it is edited.
             Default: the two values of each column, in sorted order.
         reader: a frozen attribute reader that has these factors and values among its options.
             Keep another one as the judge of the edits.
         others: "keep" holds the attributes that are not edited; "free" doesn't care (as published).
         penalty: of the regressions' weights.
+        warm: the network begins at the linear edits and learns what to add; False: it begins at
+            nothing (as published).
         hidden, steps, batch, lr: of the network and its training (published: 1024, 100,000, 8,
             1e-4).
         length: weight of the mean step length, in spreads (published: 0.05).
@@ -85,18 +87,23 @@ def attribute_directions(
     z = torch.cat([code.z for code in codes])
     center, spread = space.center.detach(), space.spread.detach()
     u = in_spreads(z.to(center) - center, spread).flatten(1)
+
+    def linear() -> LinearSteps:
+        return fit_linear(u, factors, pairs, others, penalty).to(center.device)
+
     stepper: nn.Module
     if reader is None:
-        stepper = fit_linear(u, factors, pairs, others, penalty).to(center.device)
+        stepper = linear()
     else:
         question = (fingerprint(space), fingerprint(reader), u.shape, pairs, others)
-        knobs = (hidden, steps, batch, lr, length, jitter, seed)
+        knobs = (warm, hidden, steps, batch, lr, length, jitter, seed)
         stepper = train_predictor(
             space,
             u,
             reader,
             pairs,
             others,
+            linear() if warm else None,
             hidden=hidden,
             steps=steps,
             batch=batch,

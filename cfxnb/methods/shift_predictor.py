@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from cfxnb.methods.edits import Contrasts
+from cfxnb.methods.edits import Contrasts, LinearSteps
 from cfxnb.readers import FactorReader
 from cfxnb.tensors import alive, hash_seed, undisturbed
 from cfxnb.train.engine import fit
@@ -22,10 +22,22 @@ from cfxnb.types import Code, LatentSpace
 
 
 class ShiftPredictor(nn.Module):
-    """(codes in units of the spread (b, dims), target (b, attributes) in {-1, 0, 1}) -> steps."""
+    """(codes in units of the spread (b, dims), target (b, attributes) in {-1, 0, 1}) -> steps.
 
-    def __init__(self, dims: int, attributes: int, hidden: int = 512) -> None:
+    The network's output is added to the linear step ``start``, and begins at zero. From nothing
+    it would not get far where a space is densely filled: between two kinds of images the reader
+    is sure of a third, and its gradient says nothing about what lies behind.
+    """
+
+    def __init__(
+        self, dims: int, attributes: int, hidden: int = 512, start: LinearSteps | None = None
+    ) -> None:
         super().__init__()
+        nothing = torch.zeros(attributes, dims), torch.zeros(attributes, 2)
+        self.start = start or LinearSteps(*nothing)
+        last = nn.Linear(hidden, dims)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(
             nn.Linear(dims + attributes, hidden),
             nn.ReLU(),
@@ -33,11 +45,11 @@ class ShiftPredictor(nn.Module):
             nn.Linear(hidden, hidden),
             nn.ReLU(),
             nn.Dropout(0.1),
-            nn.Linear(hidden, dims),
+            last,
         )
 
     def forward(self, u: Tensor, target: Tensor) -> Tensor:
-        return self.layers(torch.cat([u, target], dim=1))
+        return self.start(u, target) + self.layers(torch.cat([u, target], dim=1))
 
 
 def train_predictor(
@@ -46,6 +58,7 @@ def train_predictor(
     reader: FactorReader,
     contrasts: Contrasts,
     others: str,
+    start: LinearSteps | None,
     *,
     hidden: int,
     steps: int,
@@ -83,7 +96,7 @@ def train_predictor(
         return wrong + (_keep_loss(found, now, target, contrasts) if others == "keep" else 0.0)
 
     with undisturbed(space, reader), _own_random_numbers(seed):
-        net = ShiftPredictor(u.shape[1], len(contrasts), hidden)
+        net = ShiftPredictor(u.shape[1], len(contrasts), hidden, start)
         with torch.no_grad():
             heads = [torch.stack([h.argmax(1) for h in read(c).values()], 1) for c in u.split(256)]
         trained = fit(

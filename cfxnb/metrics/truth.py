@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.stats import spearmanr
 
 from cfxnb import validate
 from cfxnb.classify import predict
 from cfxnb.data.imageset import ImageSet
+from cfxnb.data.lpc import OPTIONS
 from cfxnb.data.sprites_world import intervene
 from cfxnb.methods.contrastive import rows_of
 from cfxnb.methods.scores import Scores, tally
@@ -47,8 +49,10 @@ def true_scores(
     """
     validate.instance(figures, ImageSet, "figures", "an ImageSet of sprites")
     validate.function(classifier, "classifier")
-    validate.instance(contrasts, Mapping, "contrasts", "a dict: factor -> (instead, value)")
-    figures = figures[rows_of(context, len(figures))]
+    outcome = validate.count(outcome, "outcome")
+    _check_contrasts(contrasts)
+    positions = np.flatnonzero(rows_of(context, len(figures)))
+    figures = figures[positions]
     with undisturbed(classifier):
         logits = predict(classifier, figures.images)
         validate.labels(outcome, len(figures), logits.shape[1], "outcome")
@@ -66,7 +70,7 @@ def true_scores(
             part = np.isin(column, pair)
             after = np.where(column == pair[1], under[pair[0]], under[pair[1]])
             rows = {
-                "row": np.arange(len(figures)), "factor": name, "value": column,
+                "row": positions, "factor": name, "value": column,
                 "before": before, "after": after, "agrees": True, "used": True,
             }  # fmt: skip
             parts.append(pd.DataFrame(rows)[part])
@@ -75,14 +79,28 @@ def true_scores(
     return Scores(outcome, table, units, pd.DataFrame(), 1.0, {"method": "true_scores"})
 
 
+def _check_contrasts(contrasts: Any) -> None:
+    validate.instance(contrasts, Mapping, "contrasts", "a dict: factor -> (instead, value)")
+    if not contrasts:
+        raise ValueError("contrasts: expected at least one factor, got none")
+    for name, pair in contrasts.items():
+        options = OPTIONS[validate.choice(name, "contrasts", OPTIONS)]
+        values = tuple(pair) if isinstance(pair, tuple | list) else (pair,)
+        if len(values) != 2 or values[0] == values[1] or not set(values) <= set(options):
+            raise ValueError(
+                f"contrasts[{name!r}]: expected two different options out of {options}, "
+                f"got {validate.told(pair)}"
+            )
+
+
 def score_errors(scores: Scores, truth: Scores) -> pd.DataFrame:
     """How far scores are from the truth.
 
     Returns:
-        One row a score ("necessity", "sufficiency", "both") and attribute: ``score``, ``truth``,
-        ``error`` (absolute), ``inside`` (the truth lies in the score's interval). The truth is
-        taken for the contrast in which ``scores`` gives it: same value, same value instead. Rows
-        where either is NaN are left out.
+        One row a score ("necessity", "sufficiency", "both") and attribute, as two levels of the
+        index: ``score``, ``truth``, ``error`` (absolute), ``inside`` (the truth lies in the
+        score's interval). The truth is taken for the contrast in which ``scores`` gives it: same
+        value, same value instead. Rows where either is NaN are left out.
 
     Raises:
         ValueError, TypeError: if these are no scores, or the truth lacks an attribute.
@@ -90,24 +108,24 @@ def score_errors(scores: Scores, truth: Scores) -> pd.DataFrame:
     validate.instance(scores, Scores, "scores", "Scores")
     validate.instance(truth, Scores, "truth", "Scores")
     rows = {}
-    for name, own in scores.table.iterrows():
-        real = _same_contrast(truth, str(name), (own["instead"], own["value"]))
+    for name, pair in scores.contrasts.items():
+        own, real = scores.table.loc[name], same_contrast(truth, name, pair)
         for kind in ("necessity", "sufficiency", "both"):
             if not (np.isnan(own[kind]) or np.isnan(real[kind])):
                 inside = own[f"{kind} low"] <= real[kind] <= own[f"{kind} high"]
                 rows[kind, name] = (own[kind], real[kind], abs(own[kind] - real[kind]), inside)
     columns = ["score", "truth", "error", "inside"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    index = pd.MultiIndex.from_tuples(list(rows), names=("kind", "attribute"))
+    return pd.DataFrame(list(rows.values()), index=index, columns=columns)
 
 
-def _same_contrast(truth: Scores, name: str, pair: tuple[Any, Any]) -> dict[Any, Any]:
+def same_contrast(truth: Scores, name: str, pair: tuple[Any, Any]) -> dict[Any, Any]:
     """The row of ``truth`` for this attribute, counted anew if it favours the other value."""
     if name not in truth.table.index:
         raise ValueError(f"truth: expected the attribute {name!r}, got {truth!r}")
-    row = truth.table.loc[name].to_dict()
-    if (row["instead"], row["value"]) == pair:
-        return row
-    if (row["value"], row["instead"]) != pair:
+    if truth.contrasts[name] == pair:
+        return truth.table.loc[name].to_dict()
+    if truth.contrasts[name] != pair[::-1]:
         raise ValueError(f"truth: expected {name} between {pair}, got {truth!r}")
     mine = truth.units[truth.units["factor"] == name]
     return tally(mine, {name: pair}, 0.95, orient=False).loc[name].to_dict()
@@ -150,14 +168,14 @@ def flip_kinds(
     Raises:
         ValueError, TypeError: for a factor that the judge doesn't read.
     """
-    for name in validate.names(causes, "causes"):
-        validate.choice(name, "causes", judge.options)
+    validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
+    causes = [validate.choice(c, "causes", judge.options) for c in validate.names(causes, "causes")]
     validate.choice(meaning, "meaning", judge.options)
     changed = changed_factors(counterfactuals, judge)[counterfactuals.flipped.cpu().numpy()]
     others = [n for n in changed if n not in causes and n != meaning]
     table = pd.DataFrame(
         {
-            "cause": changed[list(causes)].any(axis=1),
+            "cause": changed[causes].any(axis=1),
             "meaning": changed[meaning],
             "bystander": changed[others].any(axis=1),
         }
@@ -178,8 +196,15 @@ def distinct_explanations(results: Sequence[Counterfactuals], judge: FactorReade
         int, one an image: the number of different, non-empty sets of factors whose change
         flipped it.
     """
-    if not results or len({len(r) for r in results}) != 1:
-        raise ValueError("results: expected results of the same images, at least one")
+    if isinstance(results, Counterfactuals) or not isinstance(results, Sequence):
+        raise TypeError(f"results: expected a list of results, got {type(results).__name__}")
+    for result in results:
+        validate.instance(result, Counterfactuals, "results", "a list of Counterfactuals")
+    if not results or any(not torch.equal(r.original, results[0].original) for r in results):
+        raise ValueError(
+            "results: expected results of the same images, at least one, got "
+            f"{[len(r) for r in results]} images each"
+        )
     found: list[set[tuple[str, ...]]] = [set() for _ in range(len(results[0]))]
     for result in results:
         changed = changed_factors(result, judge)
@@ -201,15 +226,22 @@ def rank_agreement(
         causes: the factors that the classifier really uses.
 
     Returns:
-        ``rank correlation`` (Spearman, in [-1, 1]), and ``first`` (1 if the factor named first is
-        a cause, else 0).
+        ``rank correlation`` (Spearman, in [-1, 1]; NaN if either has the same size for all), and
+        ``first`` (1 if the factor named first is a cause, else 0; of several that are equally
+        first, the share that are causes).
     """
     validate.instance(importance, pd.Series, "importance", "a Series, one number a factor")
     validate.instance(truth, pd.Series, "truth", "a Series, one number a factor")
     if missing := set(truth.index) - set(importance.index):
         raise ValueError(f"importance: expected every factor of truth, got none for {missing}")
+    for series, name in ((importance, "importance"), (truth, "truth")):
+        if not np.isfinite(series.to_numpy(float)).all():
+            got = validate.told(series.tolist())
+            raise ValueError(f"{name}: expected finite numbers, got {got}")
+    known = validate.names(causes, "causes")
     size = importance[truth.index].abs()
+    flat = size.nunique() == 1 or truth.abs().nunique() == 1
     return {
-        "rank correlation": float(spearmanr(size, truth.abs()).statistic),
-        "first": float(size.idxmax() in validate.names(causes, "causes")),
+        "rank correlation": np.nan if flat else float(spearmanr(size, truth.abs()).statistic),
+        "first": float(size.index[size == size.max()].isin(known).mean()),
     }

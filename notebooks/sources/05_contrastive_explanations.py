@@ -54,7 +54,7 @@ asked
 # everything else, decode, ask the classifier. Bold: the decision fell.
 
 # %%
-edits = cfx.attribute_directions(space, train.images, train.factors, contrasts=contrasts)
+edits = cfx.load("sprites/edits-keep", device="cpu")
 red = cfx.predict(planted["conjunction"], asked.images).argmax(1).numpy() == 1
 which = int(np.flatnonzero(red)[0])
 cfx.edit_strip(
@@ -135,7 +135,9 @@ cfx.checks.nb05.sufficiency(sufficiency)
 # A regression on codes gives each attribute a normal: the direction in which it grows. But normals
 # of different attributes aren't orthogonal, and a step along one moves the readings of others. To
 # **hold** the others, what lies in their span is projected out first. Then the code goes along what
-# is left until it lies where codes with the wanted value lie on average.
+# is left until it lies where codes with the wanted value lie on average: a *linear* edit. The edits
+# loaded above begin there, and a small network adds a correction for each code; it was trained
+# through the generator until a reader found the attribute changed and everything else as it was.
 #
 # ### Exercise 3 · Hold the others
 #
@@ -238,25 +240,23 @@ cfx.explore(
 # ## Leakage
 #
 # A score is causal only as far as the edit changed *nothing else*. The judge, which no edit has ever
-# seen, reads every edited figure. Four kinds of edits: linear with the others held, linear without;
-# a network trained to keep the others, and one trained as published, where the others are "don't
-# care". Which of the four leaks most?
+# seen, reads every edited figure. Four kinds of edits: linear, with the others held or not; learnt,
+# told to keep the others or, as published, not to care. Which of the four changes most bystanders?
 
 # %%
 compare = cfx.predict_then_run(
     "Which kind of edit changes most bystanders?",
-    ["linear, held", "linear, free", "learnt, kept", "learnt, free (as published)"],
+    ["linear, held", "linear, free", "learnt, kept", "learnt, free"],
 )
 
 # %%
 kinds = {
-    "linear, held": edits,
-    "linear, free": cfx.attribute_directions(
-        space, train.images, train.factors, contrasts=contrasts, others="free"
-    ),
-    "learnt, kept": cfx.load("sprites/edits-keep", device="cpu"),
-    "learnt, free (as published)": cfx.load("sprites/edits-free", device="cpu"),
+    f"linear, {word}": cfx.attribute_directions(
+        space, train.images, train.factors, contrasts=contrasts, others=others
+    )
+    for word, others in (("held", "keep"), ("free", "free"))
 }
+kinds |= {"learnt, kept": edits, "learnt, free": cfx.load("sprites/edits-free", device="cpu")}
 by_kind = {
     name: cfx.contrastive_scores(
         space, planted["honest"], asked.images, asked.factors, 1, directions=d, judge=judge
@@ -266,7 +266,7 @@ by_kind = {
 leaks = pd.DataFrame(
     {
         name: {
-            "took effect, mean": s.table["took effect"].mean(),
+            "took effect, worst": s.table["took effect"].min(),
             "leakage, mean": np.nanmean(s.leakage),
             "leakage, worst": np.nanmax(s.leakage),
         }
@@ -279,7 +279,7 @@ leaks.round(3)
 print(compare(leaks["leakage, mean"].idxmax()))
 
 # %%
-cfx.leakage_map({n: by_kind[n] for n in ("linear, held", "learnt, free (as published)")})
+cfx.leakage_map({n: by_kind[n] for n in ("learnt, kept", "learnt, free")})
 
 # %% [markdown]
 # What does leakage do to a *score*? Count all edits, clean or not, and compare with the truth:

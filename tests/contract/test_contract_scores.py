@@ -1,0 +1,237 @@
+"""Scores leave no trace, take any black box, and depend on neither batches nor order."""
+
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from bits import ALL, NAMES, RULES, BitSpace, decide, edits, factors_of, images_of, judge, scores
+from torch import Generator, nn
+from worlds import LinearSpace, vae_world
+
+import cfxnb as cfx
+
+SHOWN = ("row", "factor", "value", "before", "after", "agrees", "used")
+
+
+@pytest.fixture(params=["linear", "vae"])
+def world(request):
+    """(space, classifier, 41 images, factors, edits, judge); two factors out of the code."""
+    if request.param == "linear":
+        space = LinearSpace()
+        weight = torch.randn(2, 48, generator=Generator().manual_seed(2))
+        f = cfx.wrap(nn.Sequential(nn.Flatten(), nn.Dropout(0.5), Linear(40 * weight)).eval())
+    else:
+        space, f, _ = vae_world(2)
+    with torch.no_grad():
+        code = cfx.Code(torch.randn(41, 4, generator=Generator().manual_seed(1)))
+        images = space.decode(code).clamp(0, 1)
+        u = space.encode(images).z
+    factors = pd.DataFrame({"p": u[:, 0] > 0, "q": np.where(u[:, 1] + 0.4 * u[:, 0] > 0, "y", "n")})
+    reads = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), Linear(reading(images, factors))).eval()
+    reader = cfx.FactorReader(reads, {"p": (False, True), "q": ("n", "y")})
+    return space, f, images, factors, cfx.attribute_directions(space, images, factors), reader
+
+
+class Linear(nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, pixels):
+        return (pixels - 0.5) @ self.weight.T
+
+
+def reading(images, factors):
+    pixels = images.flatten(1) - 0.5
+    wanted = torch.tensor([factors["p"] * 2.0 - 1, (factors["q"] == "y") * 2.0 - 1]).float()
+    return 100 * torch.linalg.lstsq(pixels, wanted.T, driver="gelsd").solution.T
+
+
+def run(world, **knobs):
+    space, f, images, factors, directions, reader = world
+    knobs = {"directions": directions, "judge": reader, "only": "all", **knobs}
+    return cfx.contrastive_scores(space, f, images, factors, **knobs)
+
+
+def test_the_worlds_ask_something(world):
+    """Both classes, both values and some effect; or nothing below would mean anything."""
+    found = run(world)
+    assert 0.1 < found.units["before"].mean() < 0.9
+    assert found.both.max() > 0.1
+    assert found.units["took effect"].any()
+
+
+@pytest.mark.parametrize("batch", [1, 7, 41])
+def test_batch_size_changes_nothing(world, batch):
+    whole, parts = run(world, batch=256), run(world, batch=batch)
+    assert parts.table.equals(whole.table)
+    assert parts.units.equals(whole.units)
+    assert parts.leakage.equals(whole.leakage)
+    assert parts.agreement == whole.agreement
+
+
+def test_batches_without_anybody_to_ask():
+    factors = factors_of(ALL)
+    factors.loc[[0, 1, 2], list(NAMES)] = "unknown"
+    f = decide(RULES["majority"])
+    whole, parts = (
+        cfx.contrastive_scores(
+            BitSpace(), f, images_of(ALL), factors, directions=edits(), judge=judge(), batch=b
+        )
+        for b in (8, 1)
+    )
+    assert parts.units.equals(whole.units)
+    assert parts.units.dtypes.equals(whole.units.dtypes)
+    assert sorted(parts.units["row"].unique()) == [3, 4, 5, 6, 7]
+
+
+def test_order_goes_through(world):
+    space, f, images, factors, directions, reader = world
+    order = np.random.default_rng(0).permutation(41)
+    plain = run(world)
+    turned = run((space, f, images[order], factors.iloc[order], directions, reader), batch=7)
+    assert turned.table.equals(plain.table)
+    assert turned.leakage.equals(plain.leakage)
+    back = turned.units.assign(row=order[turned.units["row"]])
+    back = back.sort_values("row", kind="stable", ignore_index=True)
+    assert back[[*SHOWN]].equals(plain.units[[*SHOWN]])
+
+
+def test_rows_are_taken_by_position(world):
+    """Whatever index the table of factors has, as after filtering."""
+    space, f, images, factors, directions, reader = world
+    odd = factors.set_axis(np.arange(41)[::-1] * 3)
+    assert run((space, f, images, odd, directions, reader)).table.equals(run(world).table)
+
+
+def test_a_context_is_the_same_as_these_images_alone(world):
+    space, f, images, factors, directions, reader = world
+    inside = factors["p"].to_numpy().copy()
+    part = run((space, f, images[inside], factors[inside], directions, reader), batch=5)
+    whole = run(world, context=factors["p"], batch=6)
+    assert whole.table.equals(part.table)
+    assert (whole.units["row"].unique() == np.flatnonzero(inside)).all()
+
+
+def test_few_images():
+    """One image is enough to ask; two, one of each value, are enough to learn from."""
+    alone = scores("and", ALL[7:])
+    assert (alone.necessity["A"], alone.table.loc["A", "necessity n"]) == (1, 1)
+    assert np.isnan(alone.sufficiency["A"])
+    pair = scores("B", ALL[[0, 2]], directions=edits_of_two())
+    assert (pair.necessity["B"], pair.sufficiency["B"]) == (1, 1)
+
+
+def edits_of_two():
+    return cfx.attribute_directions(
+        BitSpace(), images_of(ALL[[0, 2]]), factors_of(ALL[[0, 2]])[["B"]]
+    )
+
+
+def test_a_black_box_is_enough_and_every_question_is_counted(world):
+    space, f, images, factors, directions, reader = world
+    box = cfx.BlackBox(f)
+    asked = run((space, box, images, factors, directions, reader), batch=7)
+    assert asked.table.equals(run(world).table)
+    # Each original, each reconstruction, and one edit for each of two attributes.
+    assert box.queries == 4 * 41
+    box = cfx.BlackBox(f)
+    run((space, box, images, factors.assign(p="?"), directions, reader), context=[True] * 41)
+    assert box.queries == 3 * 41
+
+
+def test_numpy_and_plain_functions_are_black_boxes(world):
+    space, f, images, factors, directions, reader = world
+
+    def plain(x):
+        with torch.no_grad():
+            return torch.from_numpy(f(x).numpy().copy())
+
+    again = run((space, plain, images, factors, directions, reader))
+    assert again.table.equals(run(world).table)
+
+
+def state(*modules):
+    inner = [m for top in modules for m in top.modules()]
+    parameters = [p for m in inner for p in m.parameters(recurse=False)]
+    return {
+        "training": [m.training for m in inner],
+        "requires_grad": [p.requires_grad for p in parameters],
+        "grad": [p.grad is None for p in parameters],
+        "values": [t.sum().item() for m in inner for t in m.state_dict().values()],
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": str(np.random.get_state()),  # noqa: NPY002 (the global one is watched)
+        "python": random.getstate(),
+        "grad mode": torch.is_grad_enabled(),
+    }
+
+
+def unusual(space, f, reader):
+    space.train()
+    f.module.train()
+    reader.module.train()
+    next(f.module.parameters()).requires_grad_(False)
+    return space, f.module, reader.module
+
+
+@pytest.mark.parametrize("directions", [True, False])
+def test_no_trace(world, directions):
+    """Nor do dropout and batch statistics play a part: the answer is that of evaluation mode."""
+    space, f, _, _, made, reader = world
+    knobs = {"directions": made if directions else None}
+    clean = run(world, **knobs)
+    modules = (*unusual(space, f, reader), made.module)
+    before = state(*modules)
+    again = run(world, **knobs)
+    assert state(*modules) == before
+    assert again.units.equals(clean.units)
+    assert again.table.equals(clean.table)
+
+
+class Faulty(nn.Module):
+    def __init__(self, inner, fatal):
+        super().__init__()
+        self.inner, self.fatal, self.calls = inner, fatal, 0
+
+    def forward(self, images):
+        self.calls += 1
+        if self.calls == self.fatal:
+            raise OSError("the net is gone")
+        return self.inner(images)
+
+
+@pytest.mark.parametrize("fatal", [1, 2, 3, 4])
+@pytest.mark.parametrize("part", ["classifier", "judge"])
+def test_no_trace_after_an_exception(world, fatal, part):
+    space, f, images, factors, made, reader = world
+    if part == "classifier":
+        f = cfx.wrap(Faulty(f.module, fatal))
+    else:
+        reader = cfx.FactorReader(Faulty(reader.module, min(fatal, 3)), reader.options)
+    modules = (*unusual(space, f, reader), made.module)
+    before = state(*modules)
+    with pytest.raises(OSError, match="the net is gone"):
+        run((space, f, images, factors, made, reader))
+    assert state(*modules) == before
+
+
+def test_the_inputs_are_left_alone(world):
+    space, _, images, factors, directions, _ = world
+    copies = images.clone(), factors.copy(deep=True)
+    kept = [p.clone() for p in (directions.center, directions.spread, directions.stepper.normals)]
+    run(world)
+    cfx.attribute_directions(space, images, factors, others="free")
+    assert torch.equal(images, copies[0])
+    assert factors.equals(copies[1])
+    now = directions.center, directions.spread, directions.stepper.normals
+    assert all(torch.equal(a, b) for a, b in zip(kept, now, strict=True))
+
+
+def test_scores_tell_how_they_were_made(world):
+    made = run(world, confidence=0.9).made_by
+    assert made["method"] == "contrastive_scores"
+    assert (made["only"], made["confidence"], made["others"]) == ("all", 0.9, "keep")
+    assert all(len(w) == 16 for w in made["weights"].values())
+    assert made["seconds"] >= 0
