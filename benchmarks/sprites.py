@@ -123,10 +123,10 @@ def leakage(
         done, worst = found.table["took effect"], float(np.nanmax(found.leakage))
         mean[others] = float(np.nanmean(found.leakage))
         rows.say(f"{kind} edits, {others}: took effect, worst ({done.idxmin()})", done.min())
-        if others == "keep":
+        if others == "keep" and kind == "learnt":  # linear edits are the baseline beside them
             rows.add(f"{kind} edits, keep: leakage, worst pair", worst, 0.05, most=True)
         else:
-            rows.say(f"{kind} edits, free: leakage, worst pair", worst)
+            rows.say(f"{kind} edits, {others}: leakage, worst pair", worst)
     bound = mean["free"]
     rows.add(f"{kind} edits: mean leakage; bound: don't care", mean["keep"], bound, most=True)
 
