@@ -36,6 +36,7 @@ def contrastive_scores(
     factors: pd.DataFrame,
     outcome: int = 1,
     *,
+    contrasts: Mapping[str, Any] | None = None,
     directions: AttributeDirections | None = None,
     judge: FactorReader | None = None,
     context: Any = None,
@@ -58,6 +59,8 @@ def contrastive_scores(
         images: (n, c, h, w) in [0, 1].
         factors: one row an image, by position: what each attribute really is.
         outcome: the class whose reasons are asked for.
+        contrasts: factor -> (instead, value), for factors with more than two values; see
+            ``attribute_directions``. Edits that are given have their own.
         directions: edits from ``attribute_directions``; by default linear ones are fitted on
             these images and factors.
         judge: an independent reader of factors, which neither directions nor classifier were
@@ -84,7 +87,11 @@ def contrastive_scores(
     validate.number(confidence, "confidence", 1e-6, 1 - 1e-6)
     validate.count(batch, "batch", 1)
     if directions is None:
-        directions = attribute_directions(space, images, factors)
+        directions = attribute_directions(space, images, factors, contrasts=contrasts)
+    elif contrasts is not None:
+        raise ValueError(
+            f"contrasts: expected none beside directions, got {validate.told(contrasts)}"
+        )
     checked_edits(directions, space)
     values = attribute_values(factors, directions, len(images))
     asked = rows_of(context, len(images))

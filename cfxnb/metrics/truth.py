@@ -186,16 +186,28 @@ def flip_kinds(
     return table
 
 
-def distinct_explanations(results: Sequence[Counterfactuals], judge: FactorReader) -> pd.Series:
+def distinct_explanations(
+    results: Sequence[Counterfactuals], judge: FactorReader, causes: Sequence[str] | None = None
+) -> pd.Series:
     """How many different successful explanations each image has got.
 
     Args:
         results: of the same images, row by row, by several searches (seeds, or methods).
+        causes: the factors that the classifier really uses; what else changed makes no other
+            explanation. By default every factor counts.
 
     Returns:
-        int, one an image: the number of different, non-empty sets of factors whose change
+        int, one an image: the number of different, non-empty sets of these factors whose change
         flipped it.
+
+    Raises:
+        ValueError, TypeError: for results of different images, or a factor that isn't read.
     """
+    validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
+    counted = [
+        validate.choice(name, "causes", judge.options)
+        for name in (judge.options if causes is None else validate.names(causes, "causes"))
+    ]
     if isinstance(results, Counterfactuals) or not isinstance(results, Sequence):
         raise TypeError(f"results: expected a list of results, got {type(results).__name__}")
     for result in results:
@@ -207,7 +219,7 @@ def distinct_explanations(results: Sequence[Counterfactuals], judge: FactorReade
         )
     found: list[set[tuple[str, ...]]] = [set() for _ in range(len(results[0]))]
     for result in results:
-        changed = changed_factors(result, judge)
+        changed = changed_factors(result, judge)[counted]
         for i, (flipped, row) in enumerate(
             zip(result.flipped.tolist(), changed.to_numpy(), strict=True)
         ):

@@ -233,7 +233,8 @@ def test_what_the_space_lost_was_not_changed_by_an_edit():
     """The judge compares with the reconstruction, as the classifier does."""
     found = scores(lambda b: b[:, 0], space=BitSpace(lost=(1,)), judge=judge())
     assert found.agreement == 1
-    assert (found.table["clean"] == 1).all()
+    # The rows with B had lost it before the edit that was to take it away.
+    assert found.table["clean"].to_dict() == {"A": 1, "B": 1 / 2, "C": 1}
     assert np.nanmax(found.leakage) == 0
 
 
@@ -245,6 +246,18 @@ def test_default_edits_are_linear_ones_of_the_same_table():
     assert found.table.equals(exact.table)
     assert found.contrasts == CONTRASTS
     assert found.made_by["others"] == "keep"
+
+
+def test_default_edits_take_the_contrasts():
+    bits = ALL.repeat(4, 1)
+    factors = factors_of(bits)
+    factors.loc[[0, 7], "A"] = "unknown"
+    call = BitSpace(), decide(RULES["and"]), images_of(bits), factors
+    with pytest.raises(ValueError, match="contrasts.*'A'"):
+        cfx.contrastive_scores(*call)
+    found = cfx.contrastive_scores(*call, contrasts=CONTRASTS)
+    assert found.table["both n"].to_dict() == {"A": 30, "B": 32, "C": 32}
+    assert found.necessity["A"] == found.necessity["B"] == 1
 
 
 def test_scores_show_themselves():

@@ -120,6 +120,8 @@ def test_distinct_explanations_are_sets():
     assert distinct_explanations(tries, judge()).tolist() == [2, 2, 1]
     assert distinct_explanations(tries[::-1], judge()).tolist() == [2, 2, 1]
     assert distinct_explanations(tries[1:2], judge()).tolist() == [1, 1, 0]
+    # Of causes only: what else changed makes no other explanation.
+    assert distinct_explanations(tries, judge(), ["hair", "top"]).tolist() == [1, 2, 1]
     # Changed from 0 to 1 or from 1 to 0: the set of factors is the same.
     pair = [result("1000 1000 0000"), result("1000 0000 1000")]
     assert distinct_explanations(pair, judge()).tolist() == [1]

@@ -97,6 +97,7 @@ TABLE = {
                 }
             ),
             "outcome": count_values(2, -1) | {"one a row": (torch.ones(8).long(), "Tensor")},
+            "contrasts": {"beside directions": ({"A": ("no", "yes")}, "'A'")},
             "directions": without(EDITS, "None"),  # none means to fit some
             "judge": READERS,
             "context": CONTEXTS,

@@ -106,6 +106,7 @@ TABLE = {
                 "other images": ([CF, CF[list(range(7, -1, -1))]], "[8, 8]"),
             },
             "judge": result_values(),
+            "causes": {"text": ("A", "'A'"), "unknown": (["D"], "'D'")},
         },
     ),
     rank_agreement: (

@@ -1,0 +1,86 @@
+"""What is shipped for sprites keeps its promises, on few figures; the benchmark takes more."""
+
+import numpy as np
+import pytest
+import torch
+
+import cfxnb as cfx
+
+PAIRS = cfx.data.CONTRASTS
+
+
+@pytest.fixture(scope="module")
+def space():
+    return cfx.load("sprites/vae", "cpu")
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return cfx.load("sprites/judge", "cpu")
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return cfx.data.sprites("pairs", 150, split="test", seed=23)
+
+
+def test_figures_survive_the_space(space, judge):
+    figures = cfx.data.sprites(count=200, split="test", seed=23)
+    with torch.no_grad():
+        rebuilt = space.decode(space.encode(figures.images))
+    right = (judge.read(rebuilt) == figures.factors).mean()
+    assert right.min() > 0.95
+    assert right.mean() > 0.97
+
+
+def test_samples_of_the_prior_are_figures(space, judge):
+    """Each is nearer to the figure it is read as than to that of its neighbour."""
+    drawn = space.decode(space.sample(100))
+    twins = cfx.data.render(judge.read(drawn))
+    own = (drawn - twins).square().mean((1, 2, 3))
+    other = (drawn - twins.roll(1, 0)).square().mean((1, 2, 3))
+    assert (own < other).double().mean() > 0.95
+    assert own.mean() < other.mean() / 5
+
+
+@pytest.mark.parametrize("name", ["shortcut", "mixed", "conjunction", "unnamed"])
+def test_scores_by_shipped_edits_are_the_truth(space, judge, asked, name):
+    f = cfx.load(f"sprites/{name}", "cpu")
+    edits = cfx.load("sprites/edits-keep", "cpu")
+    found = cfx.contrastive_scores(
+        space, f, asked.images, asked.factors, directions=edits, judge=judge
+    )
+    causes = cfx.data.PLANTED[name].causes
+    assert set(found.named[: len(causes)]) == set(causes)
+    wrong = cfx.metrics.score_errors(found, cfx.metrics.true_scores(asked, f, PAIRS))
+    assert wrong["error"].groupby(level="kind").mean().max() < 0.05
+    assert wrong["inside"].mean() >= 0.9
+    assert found.table["took effect"].min() > 0.9
+    assert np.nanmax(found.leakage) < 0.1
+
+
+def test_edits_that_do_not_care_change_bystanders(space, judge, asked):
+    f = cfx.load("sprites/honest", "cpu")
+    leaks = {
+        others: np.nanmean(
+            cfx.contrastive_scores(
+                space,
+                f,
+                asked.images,
+                asked.factors,
+                directions=cfx.load(f"sprites/edits-{others}", "cpu"),
+                judge=judge,
+            ).leakage
+        )
+        for others in ("keep", "free")
+    }
+    assert leaks["keep"] < 0.01 < leaks["free"]
+
+
+def test_the_judge_is_not_fooled_by_a_pixel_attack(judge, asked):
+    f = cfx.load("sprites/shortcut", "cpu")
+    images = asked.images[:60]
+    attacked = cfx.pixel_attack(f, images, 1 - cfx.predict(f, images).argmax(1))
+    assert attacked.flipped.double().mean() > 0.9
+    kinds = cfx.metrics.flip_kinds(attacked, judge, causes=["top"], meaning="hair")
+    assert (kinds["kind"] == "adversarial").mean() > 0.9
