@@ -395,7 +395,9 @@ print("hardly any pixel flip does:", causes["pixel attack"] < 0.1)
 
 # %% [markdown]
 # The pixel attack flips everything and tells nothing: by the judge, the same figure stands there. The
-# latent attack has to draw figures, so it has to draw the reason.
+# latent attack has to draw figures, so it has to draw the reason. Look at the third row, too: a random
+# direction flips few figures, but where it does, it mostly went through the top. It is the *space*
+# that makes a flip readable; the search makes it happen.
 #
 # ## Several explanations of one image
 #

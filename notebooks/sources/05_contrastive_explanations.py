@@ -319,7 +319,7 @@ print("edits that don't care invent a cause:", invented["learnt, free"] > 0.05)
 print("edits that keep the others don't:", invented["learnt, kept"] < 0.05)
 
 # %% [markdown]
-# Counting clean edits only repairs the score, at a price: look how few images are left.
+# Counting clean edits only repairs most of it, at a price: look how few images are left.
 #
 # ## Why not just count?
 #

@@ -253,7 +253,7 @@ def test_default_edits_take_the_contrasts():
     factors = factors_of(bits)
     factors.loc[[0, 7], "A"] = "unknown"
     call = BitSpace(), decide(RULES["and"]), images_of(bits), factors
-    with pytest.raises(ValueError, match="contrasts.*'A'"):
+    with pytest.raises(ValueError, match=r"contrasts.*'A'"):
         cfx.contrastive_scores(*call)
     found = cfx.contrastive_scores(*call, contrasts=CONTRASTS)
     assert found.table["both n"].to_dict() == {"A": 30, "B": 32, "C": 32}
