@@ -247,10 +247,8 @@ print(compare(options[min(options, key=lambda value: abs(value - elsewhere))]))
 
 
 # %% tags=["exercise"]
-def conflict_accuracy(
-    predicted: torch.Tensor, label: torch.Tensor, shortcut: torch.Tensor
-) -> float:
-    """Accuracy where label and shortcut disagree, each (n,) int; NaN if they never do."""
+def conflict_accuracy(predicted, label, shortcut) -> float:
+    """Accuracy where label and shortcut, int tensors (n,), disagree; NaN if they never do."""
     ### BEGIN SOLUTION
     conflict = label != shortcut
     if not conflict.any():
@@ -290,7 +288,7 @@ for name, column in effects.items():
     print(f"{name}: reads {', '.join(strong)}")
 
 # %% [markdown]
-# Try it. Hair decides nothing here, and armour everything:
+# Try it. For `shortcut` hair decides nothing, and armour everything:
 
 
 # %%

@@ -24,6 +24,7 @@
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 
 import cfxnb as cfx
 
@@ -179,9 +180,7 @@ for name, f in planted.items():
         space, f, asked.images, asked.factors, 1, directions=edits, judge=judge
     )
     truth[name] = cfx.metrics.true_scores(asked, f, contrasts, 1)
-cfx.score_bars(scores["conjunction"], truth=truth["conjunction"], title="conjunction")
-
-# %%
+display(cfx.score_bars(scores["conjunction"], truth=truth["conjunction"], title="conjunction"))
 cfx.score_bars(scores["mixed"], truth=truth["mixed"], title="mixed: a vote of three")
 
 # %%
@@ -273,10 +272,8 @@ leaks = pd.DataFrame(
         for name, s in by_kind.items()
     }
 ).T
-leaks.round(3)
-
-# %%
 print(compare(leaks["leakage, mean"].idxmax()))
+leaks.round(3)
 
 # %%
 cfx.leakage_map({n: by_kind[n] for n in ("learnt, kept", "learnt, free")})
@@ -492,7 +489,7 @@ cfx.checks.nb05.reason(reason)
 # a GPU. The file is read without executing anything that is in it:
 #
 #     space = cfx.spaces.load_stylegan2("ffhq.pkl", latent="w")
-#     faces = space.decode(space.sample(5000, truncation=0.7))
+#     faces = space.decode(space.sample(500, truncation=0.7))
 #     reader = cfx.FactorReader(my_attribute_net, {"smiling": (False, True), ...})
 #     edits = cfx.attribute_directions(space, faces, reader.read(faces), reader=reader)
 #     cfx.contrastive_scores(space, my_classifier, faces, reader.read(faces), 1, directions=edits)
