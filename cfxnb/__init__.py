@@ -1,6 +1,14 @@
 """Counterfactual explanations of image classifiers with generative models.
 
-``import cfxnb as cfx`` gives everything a notebook uses.
+``import cfxnb as cfx`` gives everything a notebook uses:
+
+- what there is: ``available``, ``load``, ``data`` (digits, sprites, World), ``spaces``, ``doctor``
+- your own: ``wrap``, ``two_class``, ``BlackBox``, ``FactorReader``, ``Code``
+- counterfactuals: ``latent_attack``; beside it ``pixel_attack``, ``random_change``, ``reconstruct``
+- what changed: ``fit_descriptors``, ``describe_change``, ``ablate``, ``permutation_null``
+- necessary, sufficient: ``attribute_directions``, ``contrastive_scores``; from a table
+  ``observed_scores``, ``adjusted_effect``, ``score_bounds``
+- how good it is: ``report``, ``cout``, ``metrics`` (distances, and scores against the truth)
 """
 
 from cfxnb import checks, data, metrics, spaces, types, weights

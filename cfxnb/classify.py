@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfxnb import validate
+from cfxnb.tensors import undisturbed
 from cfxnb.types import Classifier
 
 
@@ -146,8 +147,9 @@ class BlackBox(validate.BlackBoxed):
 
 @torch.no_grad()
 def predict(classifier: Classifier, images: Tensor, batch: int = 512) -> Tensor:
-    """Logits (n, k) for many images, a batch at a time."""
+    """Logits (n, k) for many images, a batch at a time, in evaluation mode."""
     validate.function(classifier, "classifier")
     images = validate.images(images)
     chunks = images.split(validate.count(batch, "batch", 1))
-    return torch.cat([validate.logits(classifier(c), len(c)) for c in chunks])
+    with undisturbed(classifier):
+        return torch.cat([validate.logits(classifier(c), len(c)) for c in chunks])

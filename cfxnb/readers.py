@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cfxnb import validate
 from cfxnb.classify import two_class
+from cfxnb.tensors import undisturbed
 
 
 class FactorReader:
@@ -49,9 +50,9 @@ class FactorReader:
         )
 
     def numbers(self, images: Tensor, batch: int = 512) -> Tensor:
-        """The number of the likeliest option of each factor, (n, factors) int64."""
+        """The number of the likeliest option of each factor, (n, factors), in evaluation mode."""
         validate.count(batch, "batch", 1)
-        with torch.no_grad():
+        with undisturbed(self), torch.no_grad():
             parts = [
                 torch.stack([logits.argmax(1) for logits in self(chunk).values()], 1)
                 for chunk in validate.images(images).split(batch)

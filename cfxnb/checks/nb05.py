@@ -210,7 +210,7 @@ def reason(answer: Callable[[], Any]) -> None:
         and isinstance(parts[1], bool | np.bool_),
         f"expected a set and True or False, got {', '.join(type(p).__name__ for p in parts)}",
         cause="one of the two is missing, they are exchanged, or the second is no truth value",
-        hint='return {"...", "..."}, False',
+        hint='return {"..."}, True, or False instead of True',
     )
     named, monotone = set(parts[0]), bool(parts[1])
     expect(

@@ -3,13 +3,13 @@
 from cfxnb.data.causal import World, given
 from cfxnb.data.files import DamagedFile
 from cfxnb.data.imageset import ImageSet
-from cfxnb.data.lpc import render, visible
+from cfxnb.data.lpc import OPTIONS, render, visible
 from cfxnb.data.mnist import digits
 from cfxnb.data.morphology import measure
 from cfxnb.data.planted import CONTRASTS, PLANTED
 from cfxnb.data.sprites_world import WORLDS, intervene, sprites
 
 __all__ = [
-    "CONTRASTS", "PLANTED", "WORLDS", "DamagedFile", "ImageSet", "World", "digits", "given",
-    "intervene", "measure", "render", "sprites", "visible",
+    "CONTRASTS", "OPTIONS", "PLANTED", "WORLDS", "DamagedFile", "ImageSet", "World", "digits",
+    "given", "intervene", "measure", "render", "sprites", "visible",
 ]  # fmt: skip

@@ -87,6 +87,11 @@ class World:
                 f"{name}: expected a case for every option of {rule.parent}, got none for "
                 f"{sorted(missing)}"
             )
+        if extra := set(rule.cases) - set(self.options(rule.parent)):
+            raise ValueError(
+                f"{name}: expected cases for the options of {rule.parent}, "
+                f"{self.options(rule.parent)}, got {sorted(extra)}"
+            )
 
     def options(self, name: str) -> list[str]:
         """What a factor can be, in the order stated."""

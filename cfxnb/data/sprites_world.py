@@ -57,8 +57,8 @@ def sprites(
     """Figures with known factors.
 
     Args:
-        world: one of ``WORLDS`` by name, or your own ``World`` over the factors of ``OPTIONS``;
-            a factor that it doesn't mention is drawn uniformly.
+        world: "independent", "pairs", "confounded" or "mediated" (``WORLDS``), or your own
+            ``World`` over the factors of ``OPTIONS``; what it doesn't mention is drawn uniformly.
         count: number of figures.
         label: the factor that is the class.
         split: "test" gives figures whose combination of factors no shipped network has been
@@ -76,6 +76,9 @@ def sprites(
     """
     if not isinstance(world, World):
         world = WORLDS[validate.choice(world, "world", WORLDS)]
+    for name in world.factors:
+        if not name.startswith("_"):
+            validate.choice(name, "world", OPTIONS)
     validate.choice(label, "label", OPTIONS)
     validate.choice(split, "split", SPLITS)
     validate.count(count, "count")

@@ -82,8 +82,9 @@ def contrastive_scores(
     validate.space(space)
     validate.function(classifier, "classifier")
     images = validate.images(images)
+    only = validate.choice(only, "only", ONLY)
+    only = "all" if judge is None else only
     outcome = validate.count(outcome, "outcome")
-    validate.choice(only, "only", ONLY)
     validate.number(confidence, "confidence", 1e-6, 1 - 1e-6)
     validate.count(batch, "batch", 1)
     if directions is None:
@@ -110,9 +111,7 @@ def contrastive_scores(
                 parts.append(unit.table(rows, images[torch.from_numpy(rows)], values))
     units = pd.concat([part for part in parts if len(part)])
     units = units.sort_values("row", kind="stable", ignore_index=True)
-    units["used"] = units["agrees"] & (
-        True if judge is None or only == "all" else units[_COUNTS[only]]
-    )
+    units["used"] = units["agrees"] & (True if only == "all" else units[_COUNTS[only]])
     return Scores(
         outcome=outcome,
         table=tally(units, directions.contrasts, confidence),

@@ -42,8 +42,9 @@ figures
 # %% [markdown]
 # ## Figures made of layers
 #
-# Body, eyes, trousers, top, shoes, hair, seen from three sides. Every factor is known exactly, and
-# changing one of them touches the pixels of its layer only.
+# Body, eyes, trousers (`bottom`), top, shoes, hair, seen from three sides. Every factor is known
+# exactly, and changing a layer touches the pixels of that layer only (a change of `direction` redraws
+# them all).
 
 # %%
 cfx.gallery(
@@ -232,7 +233,10 @@ options = {0.95: "95 % of the figures", 0.75: "75 %", 0.5: "50 %, like a coin"}
 print(compare(options[min(options, key=lambda value: abs(value - elsewhere))]))
 
 # %% [markdown]
-# Excellent in its own world, a coin outside. No held-out test set of that world would have told. A
+# Excellent in its own world, a coin outside: 0.95 is how often hair goes with the top there. Yours and
+# the shipped one agree to the last digit because both read the top perfectly. (`pairs` is the
+# ready-made world in which hair, top and shoes have two options each, and nothing goes with anything.)
+# No held-out test set of that world would have told. A
 # test that does tell looks where the two reasons **disagree**.
 #
 # ### Exercise 3 · Accuracy in conflict
@@ -248,7 +252,7 @@ print(compare(options[min(options, key=lambda value: abs(value - elsewhere))]))
 
 # %% tags=["exercise"]
 def conflict_accuracy(predicted, label, shortcut) -> float:
-    """Accuracy where label and shortcut, int tensors (n,), disagree; NaN if they never do."""
+    """Accuracy where label and shortcut disagree, NaN if they never do; int tensors (n,) each."""
     ### BEGIN SOLUTION
     conflict = label != shortcut
     if not conflict.any():
@@ -315,7 +319,8 @@ cfx.explore(
 # and a random direction of the same length. For each flip an independent **judge** reads which factors
 # changed. A flip is
 #
-# - **trivial**: the meaning of the class changed (hair). Of course it flips; nothing is learnt.
+# - **trivial**: the meaning of the class changed (hair). The label itself would be another one, so the
+#   flip can't tell a right reason from a wrong one, whatever else changed.
 # - **causal**: not the meaning, but a factor that the classifier really uses. *This* exposes it.
 # - **non-causal**: only bystanders changed.
 # - **adversarial**: nothing readable changed.
@@ -428,7 +433,7 @@ cfx.curves(
 #
 # Count in how many flips each factor changed: that is an attribution, of each method. The truth is
 # the table of effects above. Compared are the order of all factors (rank correlation), and whether
-# the factor named **first** is a cause.
+# the factor named **first** is a cause (of several that are equally first, the share that are causes).
 
 # %%
 truth = effects["shortcut"]
@@ -457,8 +462,8 @@ cfx.bars(
 #
 # - The truth is known because the world is made. That a method passes here doesn't prove it on
 #   photographs; that it fails here is a reason not to trust it there.
-# - The judge is a network as well. On clean figures it makes next to no mistakes (its card says how
-#   many); on half-finished ones it has to choose one option of those it knows.
+# - The judge is a network as well. On clean figures it makes next to no mistakes (`cfx.available()`
+#   shows its card); on half-finished ones it has to choose one option of those it knows.
 # - "Trivial" is a matter of the question. For a doctor, hair that changes with the class may be
 #   the news.
 # - The shortcut was planted cleanly. Real networks mix reasons, as `mixed` does.

@@ -52,7 +52,8 @@ asked
 # ## The question, for one figure
 #
 # Each attribute has a contrast, such as *metal, not white*. Set it to its other value, hold
-# everything else, decode, ask the classifier. Bold: the decision fell.
+# everything else, decode, ask the classifier. Bold: the decision fell. (A figure is not asked about an
+# attribute of which it has neither value, such as yellow eyes. The slight grain is the space's.)
 
 # %%
 edits = cfx.load("sprites/edits-keep", device="cpu")
@@ -75,8 +76,8 @@ cfx.edit_strip(
 # - **necessity**: among figures *with* x and o, the share that loses o when x becomes x′
 # - **sufficiency**: among figures with x′ and *not* o, the share that gets o when x′ becomes x
 #
-# Every figure is asked about itself, with everything else about it fixed: abduction, action,
-# prediction. The conditions matter as much as the count.
+# Every figure is asked about itself: find its code (abduction), edit one attribute (action), ask the
+# classifier about what is decoded (prediction). The conditions matter as much as the count.
 #
 # ### Exercise 1 · Necessity
 #
@@ -169,7 +170,8 @@ cfx.checks.nb05.hold(hold)
 # %% [markdown]
 # ## The scores, and the truth beside them
 #
-# `cfx.contrastive_scores` does all this for each attribute. The black diamonds are the truth, by
+# `cfx.contrastive_scores` does all this for each attribute. Only *clean* edits count unless you say
+# otherwise: those in which an independent judge finds the attribute changed and nothing else. The black diamonds are the truth, by
 # re-rendering. For the conjunction (red hair **and** a metal top) both are necessary, and neither
 # is always sufficient.
 
@@ -205,8 +207,9 @@ for name in planted:
 
 # %% [markdown]
 # `harm` is the share of figures in which the value works the other way round. It is zero if the
-# effect is **monotone**, which LEWIS has to assume and we can see. One of the classifiers at the end
-# of this notebook is not.
+# effect is **monotone**: something that has to be assumed where single figures can't be asked, and
+# that we can see. Of the two values of a contrast, `value` is always the one that favours the outcome
+# more often, so the order may change from one classifier to the next.
 #
 # Try it on single figures. What is necessary for one need not be for another:
 
@@ -320,7 +323,8 @@ print("edits that keep the others don't:", invented["learnt, kept"] < 0.05)
 #
 # ## Why not just count?
 #
-# A table of factors and decisions needs no generator. LEWIS estimates the same scores from it. In the
+# A table of factors and decisions needs no generator. LEWIS (Galhotra et al., 2021) estimates the same
+# scores from it. In the
 # `confounded` world hair and top share a hidden cause. Ask the **honest** classifier, which reads
 # hair and nothing else: was the *top* necessary for "red"? The truth is 0.
 
@@ -466,7 +470,7 @@ puzzle.table[["value", "instead", "necessity", "sufficiency", "both", "harm"]].r
 # <details><summary>Hint 1</summary>Which attributes have a necessity that isn't zero?</details>
 # <details><summary>Hint 2</summary>Harm above zero: with x′ the outcome is there, and with x it
 # isn't.</details>
-# <details><summary>Hint 3</summary>`return {"...", "..."}, False` if some factor has
+# <details><summary>Hint 3</summary>`return {"..."}, True`, or False if some factor has
 # harm.</details>
 
 
@@ -489,10 +493,16 @@ cfx.checks.nb05.reason(reason)
 # a GPU. The file is read without executing anything that is in it:
 #
 #     space = cfx.spaces.load_stylegan2("ffhq.pkl", latent="w")
-#     faces = space.decode(space.sample(500, truncation=0.7))
+#     with torch.no_grad():  # a few at a time: large images fill a memory quickly
+#         faces = torch.cat([space.decode(space.sample(8, seed=s)) for s in range(25)])
 #     reader = cfx.FactorReader(my_attribute_net, {"smiling": (False, True), ...})
-#     edits = cfx.attribute_directions(space, faces, reader.read(faces), reader=reader)
-#     cfx.contrastive_scores(space, my_classifier, faces, reader.read(faces), 1, directions=edits)
+#     edits = cfx.attribute_directions(space, faces, reader.read(faces, batch=8), reader=reader)
+#     cfx.contrastive_scores(
+#         space, my_classifier, faces, reader.read(faces, batch=8), 1, directions=edits, batch=8
+#     )
+#
+# Mind the cost: this space finds the code of an image by 300 steps of optimisation, in each of the last
+# two calls. The attribute net stands in for the truth here, so another one should be the judge.
 #
 # ## Limits
 #
@@ -501,7 +511,8 @@ cfx.checks.nb05.reason(reason)
 # - The interval covers the draw of the figures. It doesn't cover an edit that changes something no
 #   judge reads.
 # - Keeping only clean edits may select figures. Compare with `only="all"`.
-# - Necessity has two sides of context: ask `context=` before you generalise.
+# - A score is an average over the figures asked. `context=(asked.factors["top"] == "metal")` asks
+#   some of them only, and the score may be another one.
 #
 # ## Summary
 #

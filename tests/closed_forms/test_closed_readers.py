@@ -151,3 +151,18 @@ def test_reader_and_judge_share_nothing():
     a, b = (cfx.load(name, device="cpu") for name in READERS)
     assert type(a.module) is not type(b.module)
     assert a.options == b.options
+
+
+def test_reading_and_predicting_leave_a_module_in_training_as_it_is():
+    """Batch normalisation and dropout would make two readings differ, and learn from them."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Flatten(), nn.BatchNorm1d(12), nn.Dropout(0.5), nn.Linear(12, 4)
+    ).train()
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    images = torch.rand(6, 3, 2, 2)
+    reader = cfx.FactorReader(module, {"a": ("no", "yes"), "b": ("no", "yes")})
+    assert reader.read(images).equals(reader.read(images))
+    assert torch.equal(*(cfx.predict(cfx.wrap(module), images) for _ in range(2)))
+    assert module.training
+    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())

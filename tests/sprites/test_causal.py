@@ -96,3 +96,10 @@ def test_wrong_worlds_name_the_factor(make, named):
     with pytest.raises((ValueError, TypeError), match=named) as error:
         make()
     assert "expected" in str(error.value)
+
+
+def test_a_misspelt_factor_or_case_is_refused():
+    with pytest.raises(ValueError, match=r"top.*expected cases.*'rde'"):
+        World(hair=["red"], top=given("hair", red="metal", rde="white"))
+    with pytest.raises(ValueError, match=r"world.*expected one of.*'tops'"):
+        cfx.data.sprites(World(hair=["red"], tops=["metal"]), 3)
