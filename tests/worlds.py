@@ -141,3 +141,17 @@ def other_class(classifier: cfx.classify.Wrapped, images: Tensor) -> Tensor:
     target = (seen + 1) % logits.shape[1]
     target[-1] = seen[-1]
     return target
+
+
+class Faulty(nn.Module):
+    """Raises at its call number ``fatal``."""
+
+    def __init__(self, inner, fatal):
+        super().__init__()
+        self.inner, self.fatal, self.calls = inner, fatal, 0
+
+    def forward(self, images):
+        self.calls += 1
+        if self.calls == self.fatal:
+            raise OSError("the net is gone")
+        return self.inner(images)

@@ -101,14 +101,13 @@ def contrastive_scores(
             f"factors: expected some with the values of {directions.contrasts}, got none"
         )
     _check_judge(judge, directions)
-    parts = []
+    parts, ask = [], _Units(space, classifier, directions, judge, outcome)
     with undisturbed(space, classifier, directions, judge), torch.no_grad():
         for start in range(0, len(images), batch):
             rows = np.arange(start, min(start + batch, len(images)))
             rows = rows[asked[rows]]
             if len(rows):
-                unit = _Units(space, classifier, directions, judge, outcome)
-                parts.append(unit.table(rows, images[torch.from_numpy(rows)], values))
+                parts.append(ask.table(rows, images[torch.from_numpy(rows)], values))
     units = pd.concat([part for part in parts if len(part)])
     units = units.sort_values("row", kind="stable", ignore_index=True)
     units["used"] = units["agrees"] & (True if only == "all" else units[_COUNTS[only]])
@@ -133,7 +132,7 @@ _COUNTS = {"clean": "clean", "effective": "took effect"}
 
 
 class _Units:
-    """One chunk of images, each edited once for every attribute that has one of the two values."""
+    """Asks images chunk by chunk, each edited once for every attribute of which it has a value."""
 
     def __init__(
         self,

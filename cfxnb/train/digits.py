@@ -4,8 +4,8 @@ The judge (LeNet-5) is not trained here: it comes from elsewhere, so that it sha
 no code and no random numbers with what it judges.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from cfxnb.data.files import checked, record
 from cfxnb.data.mnist import FACTORS, SOURCE, images_of
 from cfxnb.nets import ConvVAE, DigitNet, LeNet5
 from cfxnb.spaces.vae import VAE, fit_spread
+from cfxnb.train.cards import card_of
 from cfxnb.train.engine import autocast, fit
 
 BETA = 0.5  # weight of the KL term; 1 is the evidence lower bound itself, less gives crisper images
@@ -172,19 +173,7 @@ def measure_vae(space: VAE) -> dict[str, float]:
     return {name: round(value, 4) for name, value in measured.items()}
 
 
-def _card(kind: str, net: str, config: dict[str, Any], summary: str) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "net": net,
-        "config": config,
-        "summary": summary,
-        "data": SOURCE,
-        "data sha256": weights.data_hash("digits/train-"),
-        "recipe": "python -m cfxnb.train",
-        "seed": 0,
-        "licence": "Apache-2.0",
-    }
-
+_card = partial(card_of, source=SOURCE, files="digits/train-")
 
 RECIPES = {
     "digits/factors": make_factors,

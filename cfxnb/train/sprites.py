@@ -21,9 +21,11 @@ from cfxnb.data.sprites_world import sprites
 from cfxnb.metrics.truth import true_scores
 from cfxnb.nets import SpriteJudge, SpriteNet
 from cfxnb.readers import FactorReader
+from cfxnb.train.cards import card_of
 from cfxnb.train.engine import Loss, Net, Recipe, autocast, fit
 
 FIGURES = 60_000
+sprite_card = partial(card_of, source=SOURCE, files="sprites/")
 SIZES = [len(options) for options in OPTIONS.values()]
 
 
@@ -138,8 +140,8 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
         }
         for outcome in (0, 1)
     }
-    card = card_of("classifier", "SpriteNet", {"outputs": 2, "width": 16}, f"says {CLASSES}")
-    card |= {
+    told = sprite_card("classifier", "SpriteNet", {"outputs": 2, "width": 16}, f"says {CLASSES}")
+    told |= {
         "summary": f"planted: reads {', '.join(reason.causes)}",
         "labels": list(CLASSES),
         "causes": list(reason.causes),
@@ -148,10 +150,10 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
         "true scores on 2,000 held-out figures of 'pairs', by re-rendering": truth,
     }
     if name == "unnamed":  # an exercise asks for its reason
-        card["summary"] = "planted: find out what it reads"
+        told["summary"] = "planted: find out what it reads"
         secret = ("causes", "story", "true scores")
-        card = {k: v for k, v in card.items() if not k.startswith(secret)}
-    weights.save(f"sprites/{name}", net, card)
+        told = {k: v for k, v in told.items() if not k.startswith(secret)}
+    weights.save(f"sprites/{name}", net, told)
 
 
 _TRUE = tuple(f"{s}{e}" for s in ("necessity", "sufficiency", "both") for e in ("", " n"))
@@ -162,26 +164,25 @@ def make_reader(folder: Path, device: str) -> None:
     torch.manual_seed(2)
     net = SpriteNet(sum(SIZES))
     net = reader(net, reader_loss, folder, steps=2000, seed=2, device=device).cpu()
-    _save_reader(
-        "sprites/reader", net, "SpriteNet", "reads every factor; edits are trained with it"
-    )
+    _save_reader("reader", net, 2, "reads every factor; edits are trained with it")
 
 
 def make_judge(folder: Path, device: str) -> None:
     torch.manual_seed(1)
     net = SpriteJudge(sum(SIZES))
     net = reader(net, judge_loss, folder, steps=6000, seed=1, device=device).cpu()
-    _save_reader("sprites/judge", net, "SpriteJudge", "reads every factor; no method ever sees it")
+    _save_reader("judge", net, 1, "reads every factor; no method ever sees it")
 
 
-def _save_reader(name: str, net: nn.Module, kind: str, summary: str) -> None:
+def _save_reader(name: str, net: nn.Module, seed: int, summary: str) -> None:
     right = read_right(FactorReader(net, OPTIONS), test_figures("independent"))
-    card = card_of("reader", kind, {"outputs": sum(SIZES)}, summary)
-    card |= {
-        "options": {name: list(options) for name, options in OPTIONS.items()},
+    config = {"outputs": sum(SIZES)}
+    told = sprite_card("reader", type(net).__name__, config, summary, seed=seed)
+    told |= {
+        "options": {factor: list(options) for factor, options in OPTIONS.items()},
         "quality": {f"accuracy on held-out figures, {n}": v for n, v in right.items()},
     }
-    weights.save(name, net, card)
+    weights.save(f"sprites/{name}", net, told)
 
 
 def read_right(read: FactorReader, test: Any, images: Tensor | None = None) -> dict[str, float]:
@@ -201,20 +202,6 @@ def _number(value: Any) -> Any:
     if value != value:
         return None
     return int(value) if value == int(value) else round(float(value), 4)
-
-
-def card_of(kind: str, net: str, config: dict[str, Any], summary: str) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "net": net,
-        "config": config,
-        "summary": summary,
-        "data": SOURCE,
-        "data sha256": weights.data_hash("sprites/"),
-        "recipe": "python -m cfxnb.train",
-        "seed": 0,
-        "licence": "Apache-2.0",
-    }
 
 
 RECIPES: dict[str, Recipe] = {

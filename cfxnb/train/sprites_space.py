@@ -18,7 +18,7 @@ from cfxnb.methods.edits import AttributeDirections
 from cfxnb.nets import ConvVAE
 from cfxnb.spaces.vae import VAE, fit_spread
 from cfxnb.train.engine import Recipe, autocast, fit
-from cfxnb.train.sprites import as_bytes, card_of, figures, read_right, share, test_figures
+from cfxnb.train.sprites import as_bytes, figures, read_right, share, sprite_card, test_figures
 
 EDIT_STEPS = 4000
 NATS = 1.25  # of the VAE's loss for a squared error of 1
@@ -84,7 +84,7 @@ def sharpen(net: ConvVAE, folder: Path, *, steps: int = 3000, device: str = "cpu
     train = figures(seed=1)
     with torch.no_grad():
         parts = [net.posterior(chunk) for chunk in train.images.split(512)]
-    mean, log_variance = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
+    mean, log_variance = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     fit(
         net.decoder,
         decoder_loss,
@@ -109,10 +109,13 @@ def decoder_loss(decoder: nn.Module, batch: tuple[Tensor, ...], generator: Gener
 
 
 def make_vae(folder: Path, device: str) -> None:
-    net = sharpen(vae(folder, device=device), folder / "decoder", device=device).cpu()
+    net = vae(folder, device=device).cpu()
+    net = sharpen(net, folder / "decoder", device=device).cpu()
     center, spread = fit_spread(net, sprites(count=10_000, split="train", seed=3).images)
     config = {"dims": net.dims, "channels": 3, "size": [HEIGHT, WIDTH], "depth": 2}
-    card = card_of("space", "ConvVAE", config, f"variational autoencoder, codes (b, {net.dims})")
+    card = sprite_card(
+        "space", "ConvVAE", config, f"variational autoencoder, codes (b, {net.dims})"
+    )
     card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, center, spread))}
     weights.save("sprites/vae", net, card, center=center, spread=spread)
 
@@ -135,12 +138,10 @@ def measure_vae(space: VAE) -> dict[str, float]:
         return float(torch.stack([head.softmax(1).amax(1) for head in logits.values()]).mean())
 
     twins = render(judge.read(drawn))
-    pairs = test_figures("pairs")
+    pairs = test_figures("pairs").images
+    again = space.decode(space.encode(pairs))
     decided = [
-        share(
-            predict(f, space.decode(space.encode(pairs.images))).argmax(1)
-            == predict(f, pairs.images).argmax(1)
-        )
+        share(predict(f, again).argmax(1) == predict(f, pairs).argmax(1))
         for f in (weights.load(f"sprites/{name}", "cpu") for name in PLANTED)
     ]
     measured = {
@@ -178,7 +179,9 @@ def make_directions(others: str, folder: Path, device: str) -> None:
         folder=folder,
     )
     config = {"dims": space.center.numel(), "attributes": len(CONTRASTS), "hidden": 512}
-    card = card_of("directions", "ShiftPredictor", config, f"edits of single factors ({others})")
+    card = sprite_card(
+        "directions", "ShiftPredictor", config, f"edits of single factors ({others})"
+    )
     card |= {
         "space": "sprites/vae",
         "contrasts": {name: list(pair) for name, pair in CONTRASTS.items()},

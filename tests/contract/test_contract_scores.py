@@ -8,7 +8,7 @@ import pytest
 import torch
 from bits import ALL, NAMES, RULES, BitSpace, decide, edits, factors_of, images_of, judge, scores
 from torch import Generator, nn
-from worlds import LinearSpace, vae_world
+from worlds import Faulty, LinearSpace, vae_world
 
 import cfxnb as cfx
 
@@ -188,18 +188,6 @@ def test_no_trace(world, directions):
     assert state(*modules) == before
     assert again.units.equals(clean.units)
     assert again.table.equals(clean.table)
-
-
-class Faulty(nn.Module):
-    def __init__(self, inner, fatal):
-        super().__init__()
-        self.inner, self.fatal, self.calls = inner, fatal, 0
-
-    def forward(self, images):
-        self.calls += 1
-        if self.calls == self.fatal:
-            raise OSError("the net is gone")
-        return self.inner(images)
 
 
 @pytest.mark.parametrize("fatal", [1, 2, 3, 4])

@@ -6,24 +6,9 @@ import numpy as np
 import pytest
 import torch
 from cases import each_method, each_search
-from torch import nn
-from worlds import other_class
+from worlds import Faulty, other_class
 
 import cfxnb as cfx
-
-
-class Faulty(nn.Module):
-    """Raises at its call number ``fatal``."""
-
-    def __init__(self, inner, fatal):
-        super().__init__()
-        self.inner, self.fatal, self.calls = inner, fatal, 0
-
-    def forward(self, images):
-        self.calls += 1
-        if self.calls == self.fatal:
-            raise OSError("the net is gone")
-        return self.inner(images)
 
 
 def hooks(module):
