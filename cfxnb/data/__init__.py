@@ -8,8 +8,9 @@ from cfxnb.data.mnist import digits
 from cfxnb.data.morphology import measure
 from cfxnb.data.planted import CONTRASTS, PLANTED
 from cfxnb.data.sprites_world import WORLDS, intervene, sprites
+from cfxnb.data.xrays import chest
 
 __all__ = [
-    "CONTRASTS", "OPTIONS", "PLANTED", "WORLDS", "DamagedFile", "ImageSet", "World", "digits",
-    "given", "intervene", "measure", "render", "sprites", "visible",
+    "CONTRASTS", "OPTIONS", "PLANTED", "WORLDS", "DamagedFile", "ImageSet", "World", "chest",
+    "digits", "given", "intervene", "measure", "render", "sprites", "visible",
 ]  # fmt: skip

@@ -6,11 +6,12 @@ Without names everything is made, in order. A run that is stopped goes on where 
 import argparse
 
 from cfxnb import paths
+from cfxnb.train.chest import RECIPES as CHEST
 from cfxnb.train.digits import RECIPES as DIGITS
 from cfxnb.train.sprites import RECIPES as SPRITES
 from cfxnb.train.sprites_space import RECIPES as SPRITES_SPACE
 
-RECIPES = {**DIGITS, **SPRITES, **SPRITES_SPACE}
+RECIPES = {**DIGITS, **SPRITES, **SPRITES_SPACE, **CHEST}
 
 
 def main() -> None:

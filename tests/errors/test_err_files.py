@@ -13,13 +13,14 @@ from cfxnb.data.mnist import read_idx
 IMAGES = "digits/t10k-images-idx3-ubyte.gz"
 LABELS = "digits/t10k-labels-idx1-ubyte.gz"
 FACTORS = "digits/factors.safetensors"
+LARGE = ("train-images*", "*.check.*", "*.zip")  # not copied
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A copy of the data that a test may damage; what others cached stays valid for them."""
     data = tmp_path / "data"
-    shutil.copytree(paths.data(), data, ignore=shutil.ignore_patterns("train-images*", "*.check.*"))
+    shutil.copytree(paths.data(), data, ignore=shutil.ignore_patterns(*LARGE))
     monkeypatch.setenv("CFXNB_HOME", str(tmp_path))
     return data
 

@@ -1,0 +1,69 @@
+"""The world of chest X-rays: children with and without pneumonia, 64x64 gray.
+
+Source: D. Kermany, K. Zhang, M. Goldbaum, Mendeley Data, v2, doi 10.17632/rscbjbr9sj.2 (Kermany
+et al., Cell 172, 2018); CC BY 4.0. Not for diagnosis; cautions in ``data/README.md``.
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from cfxnb import validate
+from cfxnb.data.files import REMEDY, DamagedFile, checked
+from cfxnb.data.imageset import ImageSet
+
+FILE = "chest/chest64.zip"
+SPLITS = ("train", "validation", "test")
+NAMES = ("normal", "pneumonia")
+FACTORS = ["kind", "patient"]
+SOURCE = "chest X-rays of children, D. Kermany, K. Zhang, M. Goldbaum, CC BY 4.0; not for diagnosis"
+
+
+def chest(split: str = "test") -> ImageSet:
+    """All X-rays of one split.
+
+    Images of one patient never lie in both "train" and "validation". Stems of file names in "test"
+    occur in "train" too, probably of other people: their numbers seem to start anew.
+
+    Args:
+        split: ``"train"`` (4,695 images), ``"validation"`` (521) or ``"test"`` (624).
+
+    Returns:
+        ImageSet with images of shape (n, 1, 64, 64), labels 0 normal and 1 pneumonia; factors
+        ``kind`` ("normal", "bacteria" or "virus") and ``patient`` (stem of the original name).
+
+    Raises:
+        ValueError, TypeError: if ``split`` is none of these.
+        DamagedFile: (a ValueError) if the file is missing, truncated or altered.
+    """
+    validate.choice(split, "split", SPLITS)
+    table, pictures = read_folder(checked(FILE), split)
+    return ImageSet(
+        images=torch.from_numpy(pictures).unsqueeze(1).float() / 255,
+        labels=torch.tensor(table["label"].to_numpy(), dtype=torch.int64),
+        names=NAMES,
+        factors=table[FACTORS],
+        source=SOURCE,
+    )
+
+
+def read_folder(path: Path, split: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """The table ``metadata.csv`` of one folder of a zip, and its pictures (n, h, w) in bytes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            with archive.open(f"{split}/metadata.csv") as file:
+                table = pd.read_csv(file)
+            pictures = [_picture(archive, f"{split}/{name}") for name in table["file_name"]]
+        return table, np.stack(pictures)
+    # KeyError: no such entry or column; ValueError: no table, or pictures of several sizes.
+    except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
+        raise DamagedFile(f"{path.name} is damaged: {error}. {REMEDY}") from None
+
+
+def _picture(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as file, Image.open(file) as picture:
+        return np.asarray(picture.convert("L"))

@@ -1,0 +1,55 @@
+"""The noise in a noisy semantic code: a plain network (Preechakul et al., 2022, appendix)."""
+
+import torch
+from torch import Tensor, nn
+
+from cfxnb.nets.waves import waves
+
+
+class Layer(nn.Module):
+    """Linear, scaled by what time says, normalised; the last one is linear only."""
+
+    def __init__(self, inside: int, outside: int, told: int, last: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inside, outside)
+        self.last = last
+        if not last:
+            self.linear_emb = nn.Linear(told, outside)
+            # The official checkpoints hold this layer under two names.
+            self.cond_layers = nn.Sequential(nn.SiLU(), self.linear_emb)
+            self.norm = nn.LayerNorm(outside)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        h = self.linear(x)
+        if self.last:
+            return h
+        return nn.functional.silu(self.norm(h * (1 + self.cond_layers(time))))
+
+
+class LatentNet(nn.Module):
+    """Noisy codes (b, dims) at times on the scale 0 to 999, (b,) -> their noise.
+
+    The code is shown to every layer but the first once more.
+    """
+
+    def __init__(self, dims: int, hidden: int = 256, layers: int = 6, waves: int = 64) -> None:
+        super().__init__()
+        self.waves = waves
+        self.time_embed = nn.Sequential(nn.Linear(waves, dims), nn.SiLU(), nn.Linear(dims, dims))
+        widths = [dims, *[hidden] * (layers - 1)]
+        self.layers = nn.ModuleList(
+            Layer(
+                width + dims * (number > 0),
+                dims if number == layers - 1 else hidden,
+                dims,
+                number == layers - 1,
+            )
+            for number, width in enumerate(widths)
+        )
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        time = self.time_embed(waves(t, self.waves))
+        h = z
+        for number, layer in enumerate(self.layers):
+            h = layer(torch.cat([h, z], 1) if number else h, time)
+        return h

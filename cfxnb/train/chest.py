@@ -1,0 +1,157 @@
+"""Recipes of the chest world: the classifier to be explained, and the judge.
+
+Both are trained on the "train" split; what was chosen was chosen on "validation". The judge has
+another architecture, another seed, and is trained under attack.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+from torch import Generator, Tensor, nn
+
+from cfxnb import weights
+from cfxnb.classify import predict, wrap
+from cfxnb.data import chest
+from cfxnb.data.xrays import FILE, NAMES, SOURCE
+from cfxnb.nets import ChestJudge, ChestNet
+from cfxnb.train.cards import card_of
+from cfxnb.train.engine import Loss, Net, Recipe, autocast, fit
+from cfxnb.types import Classifier
+
+EPSILON = 0.04  # largest change of a pixel under the judge's training attack
+CAUTION = (
+    "Not for diagnosis. The test part is known to differ from the parts for training and "
+    "validation: accuracy on it is clearly lower, since many normal X-rays there are taken for "
+    "pneumonia. Figures on validation say nothing about X-rays from elsewhere."
+)
+
+
+def trained(
+    net: Net,
+    loss: Loss,
+    folder: Path | None,
+    *,
+    steps: int,
+    lr: float = 2e-3,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Net:
+    train = chest("train")
+    return fit(
+        net,
+        loss,
+        (train.images, train.labels),
+        steps=steps,
+        batch=64,
+        lr=lr,
+        folder=folder,
+        seed=seed,
+        device=device,
+    )
+
+
+def varied(images: Tensor, generator: Generator) -> Tensor:
+    """Shifts up to 3 pixels, turns up to 5 degrees, sizes within 10 %, brightness and contrast.
+
+    The border is repeated, as black margins would be a sign of their own in this data set.
+    """
+    noise = torch.rand(6, len(images), generator=generator, device=images.device) * 2 - 1
+    most = torch.tensor([[0.09], [0.1], [0.09], [0.09], [0.2], [0.1]]).to(noise)
+    angle, scale, across, down, contrast, brightness = noise * most
+    size, cos, sin = 1 + scale, torch.cos(angle), torch.sin(angle)
+    rows = [size * cos, -size * sin, across, size * sin, size * cos, down]
+    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(images.shape), False)
+    moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    lit = (moved - 0.5) * (1 + contrast).view(-1, 1, 1, 1) + 0.5 + brightness.view(-1, 1, 1, 1)
+    return lit.clamp(0, 1)
+
+
+def classifier_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    """Plain training: what comes of it is as easily fooled as such networks are."""
+    return _mistaken(model, varied(batch[0], generator), batch[1])
+
+
+def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    """Half of the images as they are, half noisy and under attack (Goodfellow et al., 2015).
+
+    What is to judge whether an edit changed the lungs, or only fooled a network, must not be
+    fooled as easily itself.
+    """
+    images, labels = varied(batch[0], generator), batch[1]
+    device = images.device
+    level = torch.rand(2, len(images), 1, 1, 1, generator=generator, device=device)
+    level[:, ::2] = 0
+    noise = torch.randn(images.shape, generator=generator, device=device)
+    point = (images + EPSILON * level[0] * noise).detach().requires_grad_()
+    slope = torch.autograd.grad(_mistaken(model, point, labels), point)[0]
+    attacked = (point + EPSILON * level[1] * slope.sign()).detach().clamp(0, 1)
+    return _mistaken(model, attacked, labels)
+
+
+def _mistaken(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in which both classes weigh as much, though pneumonia is thrice as frequent."""
+    with autocast(images.device):
+        logits = model(images)
+    return F.cross_entropy(logits.float(), labels, weight=class_weights().to(images.device))
+
+
+def class_weights() -> Tensor:
+    """Inversely to the counts of the training part, 1,207 normal and 3,488 pneumonia."""
+    counts = torch.tensor([1207.0, 3488.0])
+    return counts.sum() / (2 * counts)
+
+
+def measured(classifier: Classifier) -> dict[str, float]:
+    """Quality on validation and test, as the card states it; class 1 is what is to be found."""
+    found: dict[str, float] = {}
+    for split in ("validation", "test"):
+        part = chest(split)
+        logits = predict(classifier, part.images)
+        said, ill = logits.argmax(1), part.labels == 1
+        where = f"on {len(part)} {split} X-rays"
+        found |= {
+            f"accuracy {where}": (said == part.labels).double().mean().item(),
+            f"sensitivity {where}": (said[ill] == 1).double().mean().item(),
+            f"specificity {where}": (said[~ill] == 0).double().mean().item(),
+            f"AUC {where}": float(roc_auc_score(part.labels, logits[:, 1] - logits[:, 0])),
+        }
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def classifier(folder: Path | None, *, steps: int = 3000, device: str = "cpu") -> ChestNet:
+    """Two minutes on one core."""
+    torch.manual_seed(0)
+    return trained(ChestNet(), classifier_loss, folder, steps=steps, device=device)
+
+
+def judge(folder: Path | None, *, steps: int = 4000, device: str = "cpu") -> ChestJudge:
+    """Five minutes on one core."""
+    torch.manual_seed(1)
+    net = ChestJudge()
+    return trained(net, judge_loss, folder, steps=steps, lr=1e-3, seed=1, device=device)
+
+
+def make_classifier(folder: Path, device: str) -> None:
+    net = classifier(folder, device=device).cpu()
+    card = _card("classifier", "ChestNet", {}, "the X-ray classifier that is explained")
+    _save("classifier", net, card)
+
+
+def make_judge(folder: Path, device: str) -> None:
+    net = judge(folder, device=device).cpu()
+    summary = "judges X-rays, trained under attack; no method ever sees it"
+    _save("judge", net, _card("classifier", "ChestJudge", {}, summary, seed=1))
+
+
+def _save(name: str, net: nn.Module, card: dict[str, Any]) -> None:
+    told = {"labels": list(NAMES), "quality": measured(wrap(net)), "caution": CAUTION}
+    weights.save(f"chest/{name}", net, card | told)
+
+
+_card = partial(card_of, source=SOURCE, files=FILE)
+
+RECIPES: dict[str, Recipe] = {"chest/classifier": make_classifier, "chest/judge": make_judge}
