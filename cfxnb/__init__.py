@@ -8,22 +8,27 @@
 - what changed: ``fit_descriptors``, ``describe_change``, ``ablate``, ``permutation_null``
 - necessary, sufficient: ``attribute_directions``, ``contrastive_scores``; from a table
   ``observed_scores``, ``adjusted_effect``, ``score_bounds``
+- where it lies: ``latent_integrated_gradients``, ``integrated_gradients``, ``captum_attribution``
 - how good it is: ``report``, ``cout``, ``metrics`` (distances, and scores against the truth)
 """
 
 from cfxnb import checks, data, metrics, spaces, types, weights
 from cfxnb.classify import BlackBox, predict, two_class, wrap
 from cfxnb.doctor import doctor
+from cfxnb.heat import Attribution
 from cfxnb.methods.ablate import ablate
 from cfxnb.methods.attack import PAPER as PAPER_ATTACK
 from cfxnb.methods.attack import latent_attack
+from cfxnb.methods.attribution import integrated_gradients
 from cfxnb.methods.baselines import random_change, reconstruct
+from cfxnb.methods.captum_maps import captum_attribution
 from cfxnb.methods.contrastive import contrastive_scores
 from cfxnb.methods.describe import FeatureAttribution, describe_change, permutation_null
 from cfxnb.methods.descriptors import Descriptors, fit_descriptors
 from cfxnb.methods.directions import attribute_directions
 from cfxnb.methods.edits import AttributeDirections
 from cfxnb.methods.intervals import wilson
+from cfxnb.methods.latent_attribution import latent_integrated_gradients
 from cfxnb.methods.lewis import (
     ObservedScores,
     ScoreBounds,
@@ -31,10 +36,12 @@ from cfxnb.methods.lewis import (
     observed_scores,
     score_bounds,
 )
+from cfxnb.methods.paths import latent_path, points_path, straight_path, walk_path
 from cfxnb.methods.pixel import pixel_attack
 from cfxnb.methods.scores import Scores
 from cfxnb.metrics import cout, report
 from cfxnb.plots import Picture, bars, code_map, curves, gallery, picture, show
+from cfxnb.plots_heat import heat_maps
 from cfxnb.plots_scores import edit_picture, edit_strip, leakage_map, score_bars
 from cfxnb.profiles import sizes
 from cfxnb.readers import FactorReader
@@ -46,13 +53,15 @@ from cfxnb.widgets import explore, predict_then_run, progress
 __version__ = "0.1.0"
 
 __all__ = [
-    "PAPER_ATTACK", "AttributeDirections", "BlackBox", "Code", "Counterfactuals",
+    "PAPER_ATTACK", "AttributeDirections", "Attribution", "BlackBox", "Code", "Counterfactuals",
     "Descriptors", "FactorReader", "FeatureAttribution", "ObservedScores", "Picture",
     "ScoreBounds", "Scores", "Step", "ablate", "adjusted_effect", "attribute_directions",
-    "available", "bars", "checks", "code_map", "contrastive_scores", "cout", "curves", "data",
-    "describe_change", "doctor", "edit_picture", "edit_strip", "explore", "fit_descriptors",
-    "gallery", "latent_attack", "leakage_map", "load", "metrics", "observed_scores",
-    "permutation_null", "picture", "pixel_attack", "predict", "predict_then_run", "progress",
-    "random_change", "reconstruct", "report", "score_bars", "score_bounds", "show", "sizes",
-    "spaces", "two_class", "types", "weights", "wilson", "wrap",
+    "available", "bars", "captum_attribution", "checks", "code_map", "contrastive_scores", "cout",
+    "curves", "data", "describe_change", "doctor", "edit_picture", "edit_strip", "explore",
+    "fit_descriptors", "gallery", "heat_maps", "integrated_gradients", "latent_attack",
+    "latent_integrated_gradients", "latent_path", "leakage_map", "load", "metrics",
+    "observed_scores", "permutation_null", "picture", "pixel_attack", "points_path", "predict",
+    "predict_then_run", "progress", "random_change", "reconstruct", "report", "score_bars",
+    "score_bounds", "show", "sizes", "spaces", "straight_path", "two_class", "types", "walk_path",
+    "weights", "wilson", "wrap",
 ]  # fmt: skip

@@ -119,6 +119,41 @@ def two_class(logit: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(positive), positive], dim=1)
 
 
+class OneLabel:
+    """One label of a multi-label net as two classes, "without" and "with"; by ``one_label``."""
+
+    def __init__(self, classifier: Classifier, label: int) -> None:
+        self.classifier, self.label = classifier, label
+
+    @property
+    def module(self) -> Any:
+        """The module inside, if there is one, so that methods can leave it undisturbed."""
+        inner = self.classifier
+        return inner if isinstance(inner, nn.Module) else getattr(inner, "module", None)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        logits = validate.instance(self.classifier(images), Tensor, "classifier", "logits")
+        if logits.ndim != 2 or logits.shape[1] <= self.label:
+            raise ValueError(
+                f"label: expected one of the logits (b, k), got {self.label} with "
+                f"{tuple(logits.shape)}"
+            )
+        return two_class(logits[:, self.label])
+
+
+def one_label(classifier: Classifier, label: int) -> OneLabel:
+    """A classifier with two classes out of a net whose labels may hold all at once.
+
+    Args:
+        classifier: images -> logits (b, k), one for each label's own sigmoid.
+        label: which of them.
+
+    Returns:
+        Images -> logits (b, 2): class 1 has the label's probability. Gradients pass through.
+    """
+    return OneLabel(validate.function(classifier, "classifier"), validate.count(label, "label"))
+
+
 class BlackBox(validate.BlackBoxed):
     """Hides the gradients of a classifier and counts the images it is asked about.
 

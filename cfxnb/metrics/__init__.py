@@ -1,6 +1,13 @@
 """Measures: of pairs (one number an image), of sets, of attributes, and one table of all."""
 
 from cfxnb.metrics.attributes import correlation_difference, flip_rate, mean_changed
+from cfxnb.metrics.heat import (
+    PasteCurves,
+    heat_inside,
+    insertion_deletion,
+    pointing_game,
+    randomised_weights,
+)
 from cfxnb.metrics.lpips import LPIPS
 from cfxnb.metrics.pairs import cout, cout_curve, l1, l2
 from cfxnb.metrics.report import report
@@ -16,7 +23,8 @@ from cfxnb.metrics.truth import (
 )
 
 __all__ = [
-    "KINDS", "LPIPS", "changed_factors", "correlation_difference", "cout", "cout_curve",
-    "distinct_explanations", "fid", "flip_kinds", "flip_rate", "kid", "l1", "l2", "mean_changed",
-    "mmd2", "rank_agreement", "report", "score_errors", "sfid", "true_scores",
+    "KINDS", "LPIPS", "PasteCurves", "changed_factors", "correlation_difference", "cout",
+    "cout_curve", "distinct_explanations", "fid", "flip_kinds", "flip_rate", "heat_inside",
+    "insertion_deletion", "kid", "l1", "l2", "mean_changed", "mmd2", "pointing_game",
+    "randomised_weights", "rank_agreement", "report", "score_errors", "sfid", "true_scores",
 ]  # fmt: skip

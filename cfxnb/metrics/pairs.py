@@ -74,23 +74,47 @@ def cout_curve(
             f"image: expected the shape of original, {tuple(original.shape)}, "
             f"got {tuple(image.shape)}"
         )
-    n, _, h, w = original.shape
-    pixels = h * w
-    portion = max(1, pixels // validate.count(chunks, "chunks", 1))
-    ends = [*range(0, pixels, portion), pixels]
-
-    strength = (image - original).abs().sum(1).flatten(1)
-    place = strength.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    rank = place.view(n, 1, h, w)
-    curves = []
-    for rows in torch.arange(n).split(max(1, batch // len(ends))):
-        mixed = [torch.where(rank[rows] < end, image[rows], original[rows]) for end in ends]
-        logits = validate.logits(classifier(torch.cat(mixed)), len(ends) * len(rows))
-        curves.append(logits.softmax(1).unflatten(0, (len(ends), len(rows))))
-    p = torch.cat(curves, dim=1).transpose(0, 1)  # (n, s, k)
+    n = len(original)
+    change = (image - original).abs().sum(1)
+    share, p = paste_curve(classifier, original, image, change, chunks=chunks, batch=batch)
     target = validate.labels(target, n, p.shape[2]).to(p.device)
     source = p[:, 0].argmax(1) if source is None else source
     source = validate.labels(source, n, p.shape[2], "source").to(p.device)
-    share = torch.tensor(ends, dtype=p.dtype, device=p.device) / pixels
     index = torch.arange(n, device=p.device)
     return share, p[index, :, target], p[index, :, source]
+
+
+@torch.no_grad()
+def paste_curve(
+    classifier: Classifier,
+    start: Tensor,
+    end: Tensor,
+    strength: Tensor,
+    *,
+    chunks: int = 50,
+    batch: int = 512,
+) -> tuple[Tensor, Tensor]:
+    """Probabilities while the pixels of ``end`` are pasted into ``start``, the strongest first.
+
+    Args:
+        start, end: (n, c, h, w) in [0, 1].
+        strength: what orders the pixels, (n, h, w).
+        chunks: the pixels come in about so many equal portions.
+        batch: images classified at once.
+
+    Returns:
+        Share of pixels pasted (s,) from 0 to 1, probabilities of all classes (n, s, k).
+    """
+    n, _, h, w = start.shape
+    pixels = h * w
+    portion = max(1, pixels // validate.count(chunks, "chunks", 1))
+    ends = [*range(0, pixels, portion), pixels]
+    place = strength.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    rank = place.view(n, 1, h, w)
+    curves = []
+    for rows in torch.arange(n).split(max(1, batch // len(ends))):
+        mixed = [torch.where(rank[rows] < until, end[rows], start[rows]) for until in ends]
+        logits = validate.logits(classifier(torch.cat(mixed)), len(ends) * len(rows))
+        curves.append(logits.softmax(1).unflatten(0, (len(ends), len(rows))))
+    p = torch.cat(curves, dim=1).transpose(0, 1)
+    return torch.tensor(ends, dtype=p.dtype, device=p.device) / pixels, p

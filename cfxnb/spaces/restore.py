@@ -2,8 +2,11 @@
 
 import argparse
 import io
+import os
 import re
 import zipfile
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
@@ -12,35 +15,84 @@ from torch import Tensor
 from cfxnb.spaces.unpickle import PARAMETER, STORAGE, TENSOR, Call, read_pickle
 
 LARGEST = 2 * 2**30  # bytes of a file, and of all its tensors; the largest known have 0.4 GiB
+PICKLED = 2**28  # bytes of a pickle in an archive, which has its tensors beside it
 LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # old torch files
 
 
-def torch_load(file: BinaryIO) -> Any:
+class Inert:
+    """What stands for every class of a library that is not asked: takes anything, does nothing."""
+
+    def __new__(cls, *_: Any) -> "Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def existing(path: Any, wanted: str, largest: int = LARGEST) -> Path:
+    """A file that is there and not too large; ``wanted`` is what the message calls it.
+
+    Raises:
+        ValueError, TypeError: if it is not; the message begins with ``path``.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path: expected the path of a file, got {type(path).__name__}")
+    file = Path(path)
+    if not file.is_file():
+        what = "a folder" if file.is_dir() else "nothing there"
+        raise ValueError(f"path: expected {wanted}, got {os.fspath(path)!r}: {what}")
+    if file.stat().st_size > largest:
+        size = f"{file.stat().st_size / 2**30:.1f} GiB"
+        raise ValueError(f"path: expected at most {largest // 2**30} GiB, got {file.name}: {size}")
+    return file
+
+
+def torch_load(
+    file: BinaryIO, libraries: Collection[str] = (), path: str | os.PathLike | None = None
+) -> Any:
     """What ``torch.load`` reads without executing anything.
+
+    Args:
+        file: is read from its beginning, wherever it stands.
+        libraries: packages whose classes become ``Inert``, whether they are installed or not.
+        path: of the same file: tensors are then read from there when they are used.
 
     Raises:
         ValueError: if it refuses. Its own message is not passed on: it tells how to give in.
     """
-    _look_through(file)
+    file.seek(0)
+    names = _look_through(file)
+    inert = [(Inert, name) for name in sorted(names) if name.split(".")[0] in libraries]
+    file.seek(0)
+    mapped = path is not None and file.read(len(LEGACY)) != LEGACY
     file.seek(0)
     try:
         # Training files hold their command line; a Namespace keeps values and does nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(file, weights_only=True, map_location="cpu")
+        with torch.serialization.safe_globals([argparse.Namespace, *inert]):
+            source = path if mapped else file
+            return torch.load(source, weights_only=True, map_location="cpu", mmap=mapped)
     except Exception as error:  # many kinds, all of them for a damaged or hostile file
         name = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
         told = f"refused to import {name[1]}" if name else f"torch fails ({type(error).__name__})"
         raise ValueError(told) from None
 
 
-def _look_through(file: BinaryIO) -> None:
-    """Refuse what torch's reader does not survive: bombs, and tuples within tuples as keys."""
+def _look_through(file: BinaryIO) -> set[str]:
+    """Refuse what torch's reader does not survive: bombs, and tuples within tuples as keys.
+
+    Returns:
+        The classes and functions that the file names.
+    """
+    names: set[str] = set()
     old = file.read(len(LEGACY)) == LEGACY
     file.seek(0)
     if old:
         for _ in range(5):  # what it is, its version, the machine it is from, the content, storages
-            read_pickle(file, allowed=None)
-        return
+            read_pickle(file, allowed=None, met=names)
+        return names
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -50,10 +102,13 @@ def _look_through(file: BinaryIO) -> None:
                 raise ValueError("an archive with two entries of one name")
             for entry in entries:
                 if entry.filename.lower().endswith(".pkl"):
+                    if entry.file_size > PICKLED:
+                        raise ValueError(f"a pickle of more than {PICKLED // 2**20} MiB")
                     with archive.open(entry) as opened:
-                        read_pickle(io.BytesIO(opened.read()), allowed=None)
+                        read_pickle(io.BytesIO(opened.read()), allowed=None, met=names)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"a damaged archive ({type(error).__name__})") from None
+    return names
 
 
 def tensor(note: Any) -> Tensor:

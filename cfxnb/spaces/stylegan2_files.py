@@ -10,7 +10,6 @@ Nothing in a file is executed. The terms of a checkpoint's licence are its user'
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cfxnb.nets.stylegan2 import Generator
-from cfxnb.spaces.restore import LARGEST, LEGACY, checked, tensor, torch_load
+from cfxnb.spaces.restore import LARGEST, LEGACY, checked, existing, tensor, torch_load
 from cfxnb.spaces.unpickle import MODULE, Call, read_pickle
 
 SIDES = [4 * 2**i for i in range(10)]
@@ -53,7 +52,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
         ValueError, TypeError: if it is no such file, is damaged, holds another network, or asks
             for anything to be imported or called; the message begins with ``path``.
     """
-    file = _file(path)
+    file = existing(path, WANTED)
     try:
         with file.open("rb") as opened:
             begins = opened.read(16)
@@ -94,19 +93,6 @@ def architecture(state: dict[str, Tensor]) -> dict[str, Any]:
         raise ValueError(f"another network, with parts {names}") from None
     sizes = {"z_dim": z_dim, "w_dim": w_dim, "mapping_layers": layers, "colours": colours}
     return {"channels": widths, **sizes}
-
-
-def _file(path: Any) -> Path:
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path: expected the path of a file, got {type(path).__name__}")
-    file = Path(path)
-    if not file.is_file():
-        what = "a folder" if file.is_dir() else "nothing there"
-        raise ValueError(f"path: expected {WANTED}, got {os.fspath(path)!r}: {what}")
-    if file.stat().st_size > LARGEST:
-        size = f"{file.stat().st_size / 2**30:.1f} GiB"
-        raise ValueError(f"path: expected at most {LARGEST // 2**30} GiB, got {file.name}: {size}")
-    return file
 
 
 def _from_rosinality(read: Any) -> Iterable[tuple[str, Any]]:

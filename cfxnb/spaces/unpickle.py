@@ -59,18 +59,21 @@ class Call:
     args: tuple
 
 
-def read_pickle(file: BinaryIO, allowed: Collection[str] | None = ALLOWED) -> Any:
+def read_pickle(
+    file: BinaryIO, allowed: Collection[str] | None = ALLOWED, met: set[str] | None = None
+) -> Any:
     """What a pickle of protocol 2 to 5 describes: containers, numbers, texts, and ``Call``s.
 
     Args:
         file: is read up to the pickle's end.
         allowed: the names that may be in it; None for any, and for torch's references to storages
             and attributes of objects besides, which become nothing.
+        met: is filled with the names that are in it.
 
     Raises:
         ValueError: for a name or instruction that is not allowed, or a damaged file.
     """
-    machine = Machine(allowed)
+    machine = Machine(allowed, set() if met is None else met)
     try:
         for number, (instruction, argument, _) in enumerate(pickletools.genops(file)):
             if number >= MOST:
@@ -86,8 +89,9 @@ def read_pickle(file: BinaryIO, allowed: Collection[str] | None = ALLOWED) -> An
 class Machine:
     """A stack, older stacks below each mark, and a memo of what the pickle refers to again."""
 
-    def __init__(self, allowed: Collection[str] | None) -> None:
+    def __init__(self, allowed: Collection[str] | None, met: set[str]) -> None:
         self.allowed = allowed
+        self.met = met
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -140,11 +144,23 @@ class Machine:
 
     def _setitem(self, _: Any) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        _fill(self.stack[-1], [key, value])
+        self._fill([key, value])
 
     def _setitems(self, _: Any) -> None:
         items = self._since_mark()
-        _fill(self.stack[-1], items)
+        self._fill(items)
+
+    def _fill(self, items: list[Any]) -> None:
+        """Keys and values in turn; keys are simple, and the entries of a note are left out."""
+        keys, values = items[::2], items[1::2]
+        if len(keys) > len(values):
+            raise ValueError("a damaged pickle: a key without a value")
+        for key in keys:
+            named = self.allowed is None and isinstance(key, Name)  # trainers have classes as keys
+            if not (named or isinstance(key, str | int | float | None)):
+                raise ValueError(f"refused a {type(key).__name__} as a key")
+        if not isinstance(self.stack[-1], Call):
+            _only(self.stack[-1], dict).update(zip(keys, values, strict=True))
 
     def _memoize(self, _: Any) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
@@ -170,6 +186,7 @@ class Machine:
         path = f"{module}.{name}"
         if self.allowed is not None and path not in self.allowed:
             raise ValueError(f"refused to import {path[:80]}")
+        self.met.add(path)
         self.stack.append(Name(path))
 
     def _reduce(self, _: Any) -> None:
@@ -203,15 +220,3 @@ def _only(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise ValueError(f"a damaged pickle: {type(value).__name__} instead of {kind.__name__}")
     return value
-
-
-def _fill(target: Any, items: list[Any]) -> None:
-    """Keys and values in turn; keys are simple, and the entries of a note are left out."""
-    keys, values = items[::2], items[1::2]
-    if len(keys) > len(values):
-        raise ValueError("a damaged pickle: a key without a value")
-    for key in keys:
-        if not isinstance(key, str | int | float | None):
-            raise ValueError(f"refused a {type(key).__name__} as a key")
-    if not isinstance(target, Call):
-        _only(target, dict).update(zip(keys, values, strict=True))

@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 import test_err_arguments
+import test_err_attribution
 import test_err_contrastive
 import test_err_lewis
 import torch
@@ -120,12 +121,23 @@ TABLE = {
     ),
 }
 # What takes no argument that could be wrong, or is tested elsewhere, or is made by another.
-DRAWN = ("available", "bars", "code_map", "curves", "doctor", "gallery", "progress", "show")
+DRAWN = (
+    "available",
+    "bars",
+    "code_map",
+    "curves",
+    "doctor",
+    "gallery",
+    "heat_maps",
+    "progress",
+    "show",
+)
 ELSEWHERE = dict.fromkeys(DRAWN, "takes what is computed") | {
     "predict_then_run": "test_widgets",
     "AttributeDirections": "made by attribute_directions; its edit is in the table above",
     "FactorReader": "test_closed_readers",
     "Scores": "made by contrastive_scores",
+    "Attribution": "made by integrated_gradients",
     "Counterfactuals": "made by methods",
     "Descriptors": "made by fit_descriptors",
     "FeatureAttribution": "made by describe_change",
@@ -154,7 +166,12 @@ def test_no_argument_is_left_out(function):
 
 
 def test_every_public_function_is_in_a_table():
-    tables = (TABLE, test_err_contrastive.TABLE, test_err_arguments.TABLE)
+    tables = (
+        TABLE,
+        test_err_contrastive.TABLE,
+        test_err_arguments.TABLE,
+        test_err_attribution.TABLE,
+    )
     named = {f.__name__ for table in tables for f in table}
     named |= {name for name in dir(test_err_lewis) if name in cfx.__all__}
     public = {n for n in cfx.__all__ if callable(getattr(cfx, n)) and n not in ELSEWHERE}

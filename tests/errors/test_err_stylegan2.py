@@ -9,13 +9,13 @@ import operator
 import os
 import pickle
 import struct
-import sys
 import time
 import zipfile
 
 import pytest
 import stylegans
 import torch
+from hostile import BOMBS, DEEP, Evil, listening, new_torch, old_torch, repacked
 from safetensors.torch import save_file
 from torch import nn
 from wrong import count_values, image_values, number_values
@@ -24,11 +24,6 @@ from cfxnb.spaces import StyleGAN2, load_stylegan2
 from cfxnb.spaces.restore import LEGACY
 from cfxnb.spaces.stylegan2_files import read_checkpoint
 from cfxnb.spaces.unpickle import ALLOWED, MOST, read_pickle
-
-HEARD = []  # what the interpreter reports while a file is being read
-RUNS = {"pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen"}
-LISTENING = [False]
-sys.addaudithook(lambda event, _: HEARD.append(event) if LISTENING[0] and event in RUNS else None)
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +39,15 @@ def refused(tmp_path):
         path = tmp_path / "evil.bin"
         if content is not None:
             path.write_bytes(content)
-        HEARD.clear()
-        began, LISTENING[0] = time.perf_counter(), True
-        try:
-            with pytest.raises(
-                ValueError, match=r"^path: expected .*, got .*evil\.bin: ."
-            ) as caught:
-                load_stylegan2(path, device="cpu")
-        finally:
-            LISTENING[0] = False
+        began = time.perf_counter()
+        told_of = pytest.raises(ValueError, match=r"^path: expected .*, got .*evil\.bin: .")
+        with listening() as heard, told_of as caught:
+            load_stylegan2(path, device="cpu")
         message = str(caught.value)
         assert len(message) < 500
         assert [part for part in told if part not in message] == [], message
         assert not (tmp_path / "mark").exists()
-        assert not HEARD
+        assert not heard
         assert time.perf_counter() - began < 5
 
     return check
@@ -69,36 +59,12 @@ def mark(tmp_path):
     return f"__import__('pathlib').Path({str(tmp_path / 'mark')!r}).touch()"
 
 
-class Evil:
-    """Calls ``function`` when it is unpickled."""
-
-    def __init__(self, function, *args, state=None):
-        self.reduced = (function, args) if state is None else (function, args, state)
-
-    def __reduce__(self):
-        return self.reduced
-
-
-def old_torch(value):
-    buffer = io.BytesIO()
-    torch.save(value, buffer, _use_new_zipfile_serialization=False)
-    return buffer.getvalue()
-
-
-def new_torch(value):
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
-
-
 def test_the_trap_works(mark, tmp_path):
     """Were it unpickled, the mark and the report would be there."""
-    HEARD.clear()
-    LISTENING[0] = True
-    pickle.loads(pickle.dumps(Evil(eval, mark)))
-    LISTENING[0] = False
+    with listening() as heard:
+        pickle.loads(pickle.dumps(Evil(eval, mark)))
     assert (tmp_path / "mark").exists()
-    assert HEARD == ["pickle.find_class"]
+    assert heard == ["pickle.find_class"]
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -302,9 +268,6 @@ def test_the_allowed_names_do_nothing_either(name, mark):
             assert type(made).__name__ in ("Call", "dict", "bytes")
 
 
-DEEP = 150_000
-
-
 @pytest.mark.parametrize(
     ("code", "told"),
     [
@@ -353,25 +316,6 @@ def test_hostile_torch_files_are_refused(refused, state, mark, kind):
         refused(kind({"g_ema": {}, "args": Evil(function, mark)}), "refused to import", told)
     reached = {"g_ema": {"input.input": Evil(exec, mark)}, "latent_avg": torch.zeros(3)}
     refused(kind(reached), "refused to import", "exec")
-
-
-def repacked(content, changes, compression=zipfile.ZIP_STORED):
-    """A torch file with other entries; ``changes`` by the end of the name."""
-    source, buffer = zipfile.ZipFile(io.BytesIO(content)), io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        for name in source.namelist():
-            end = name.rpartition("/")[2]
-            archive.writestr(name, changes.get(end, source.read(name)))
-    return buffer.getvalue()
-
-
-BOMBS = {
-    "as a key": b"})" + b"\x85" * DEEP + b"K\x01s.",
-    "as a key of an ordered dict": (
-        b"ccollections\nOrderedDict\n])" + b"\x85" * DEEP + b"K\x01\x86a\x85R."
-    ),
-    "by references": b"})" + b"q\x01h\x01h\x01\x87" * 60 + b"K\x01s.",
-}
 
 
 @pytest.mark.parametrize("name", BOMBS)

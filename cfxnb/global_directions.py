@@ -1,0 +1,71 @@
+"""Directions: what a search in a black box's answers has found."""
+
+import dataclasses
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Directions:
+    """Changes of a code that move a classifier's decision, best first.
+
+    Attributes:
+        vectors: (m, *code), each one spread long; adding one raises the label's log odds as far
+            as the proxy tells.
+        names: one a direction: "g", "g with distance", "h1", "h2", ...
+        table: one row a direction, best first: its measured ``flip rate`` and the mean ``length``
+            of the steps that flipped, in spreads, on the validation images (the source image if
+            there are none); the ``curvature`` of the score along it.
+        fit: what the proxy says, with its ``r2``, ``agreement`` and ``confidence``.
+        label, against: the class that adding a direction favours, and the other one, or None.
+        queries: images that the classifier was asked about, in all.
+        made_by: method, arguments, seed, weights, seconds.
+    """
+
+    vectors: Tensor
+    names: tuple[str, ...]
+    table: pd.DataFrame
+    fit: Any
+    label: int
+    against: int | None
+    queries: int
+    made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def g(self) -> Tensor:
+        """The gradient's direction, shaped like a code."""
+        return self["g"]
+
+    @property
+    def h(self) -> Tensor:
+        """Directions of curvature, best first, (n, *code)."""
+        chosen = [v for v, n in zip(self.vectors, self.names, strict=True) if n.startswith("h")]
+        return torch.stack(chosen) if chosen else self.vectors[:0]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, key: str | int) -> Tensor:
+        """A direction by name or by rank.
+
+        Raises:
+            KeyError: for a name that is not there.
+        """
+        if isinstance(key, str):
+            if key not in self.names:
+                raise KeyError(f"expected one of {list(self.names)}, got {key!r}")
+            key = self.names.index(key)
+        return self.vectors[key]
+
+    def __repr__(self) -> str:
+        return (
+            f"Directions({', '.join(self.names)}; {self.queries} queries, "
+            f"r2 {self.fit.r2:.2f}, confidence {self.fit.confidence:.2f})"
+        )
+
+    def _repr_html_(self) -> str:
+        shown = self.table.round(3).to_html()
+        return f"<p>{self!r}</p>{shown}"

@@ -1,0 +1,171 @@
+"""Global Counterfactual Directions: found black-box, from one image (arXiv 2404.12488).
+
+Published: a fresh network on all answers so far, every round; directions from its gradient and
+its Hessian at the image's code, with the sign that an eigenvector happens to have. Here by
+default: least squares on pairs of opposite changes, which needs far fewer queries; both signs of
+every direction are tried, and directions are ranked by what they measurably do.
+"""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfxnb import validate
+from cfxnb.global_directions import Directions
+from cfxnb.methods.asking import FEWEST, Distance, Questions, rms
+from cfxnb.methods.ledger import Ledger, digest
+from cfxnb.methods.mlp_proxy import mlp
+from cfxnb.methods.proxies import Fit, Probes, ridge
+from cfxnb.methods.tasks import fingerprint
+from cfxnb.methods.trial import Trial
+from cfxnb.tensors import alive, norms, undisturbed
+from cfxnb.types import Classifier, LatentSpace, OnStep
+
+PROXIES = ("ridge", "mlp", "mlp, paper")
+WEIGHTS = (0.05, 1.0)  # of score and distance in the second g-direction (official configuration)
+
+
+def find_directions(
+    space: LatentSpace,
+    classifier: Classifier,
+    image: Tensor,
+    label: int,
+    *,
+    against: int | None = None,
+    queries: int = 2048,
+    proxy: str = "ridge",
+    radius: float | None = None,
+    curved: int = 6,
+    validation: Tensor | None = None,
+    reach: float | None = None,
+    distance: Distance | None = None,
+    batch: int = 64,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> Directions:
+    """Directions of the code that turn a decision, from answers about changes of one image.
+
+    The classifier is only asked, never differentiated. For one label of a multi-label net, ask
+    about ``cfx.one_label(net, number)``.
+
+    Args:
+        space: whose codes are changed; the image's stochastic code stays.
+        classifier: images -> logits (b, k), such as a BlackBox.
+        image: one image, (c, h, w) or (1, c, h, w), in [0, 1].
+        label, against: directions raise the log odds of the label against all other classes, or
+            against one.
+        queries: images that the classifier is asked about at most, in all: a hard limit.
+        proxy: "ridge", least squares on opposite pairs; "mlp", the paper's network; "mlp, paper",
+            with the paper's own stop rule, too.
+        radius: changes are drawn with lengths from 0 to this, in spreads. By default half of
+            ``reach``. The paper's is 1, in units of the code.
+        curved: h-directions to keep, the strongest curvatures of the proxy.
+        validation: (m, c, h, w) images on which directions are ranked, with at most a quarter of
+            the queries. None: the image alone.
+        reach: longest step of a trial, in spreads. By default sqrt(2 d), with d coordinates that
+            carry anything: the typical distance between the codes of two images.
+        distance: (images, images) in [0, 1] -> (b,), such as LPIPS, for the second g-direction
+            and the network; by default the root of the mean squared difference of pixels.
+        batch: images rendered and asked about at once.
+        folder: where answers are kept. A search that was stopped there goes on, and asks nothing
+            twice; what was under way when a process died is not asked again.
+        seed: of the changes.
+        on_step: called with a Step after each batch of probes: codes, and probability of the
+            label. Returning True ends the probing; what is known is used.
+
+    Returns:
+        Directions, best first.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; a folder of another search.
+    """
+    began = time.perf_counter()
+    validate.space(space)
+    validate.function(classifier, "classifier")
+    image = _one(image)
+    others = image[:0] if validation is None else validate.images(validation, "validation")
+    used = alive(space.spread)
+    reach = _reach(space, reach)
+    radius = reach / 2 if radius is None else validate.number(radius, "radius", 0, open_low=True)
+    distance = validate.function(distance or rms, "distance")
+    knobs = {
+        "label": validate.count(label, "label"),
+        "against": validate.optional(validate.count, against, "against"),
+        "queries": validate.count(queries, "queries", FEWEST + 4),
+        "proxy": validate.choice(proxy, "proxy", PROXIES),
+        "radius": radius,
+        "curved": validate.count(curved, "curved"),
+        "reach": reach,
+        "batch": validate.count(batch, "batch", 2),
+        "seed": validate.count(seed, "seed"),
+    }
+    validate.on_step(on_step)
+    weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
+    identity = {**knobs, **weights, "images": digest(image, others)}
+    ledger = Ledger(queries, None if folder is None else Path(folder), identity)
+    with undisturbed(space, classifier, distance), torch.no_grad():
+        ask = Questions(space, classifier, distance, image, ledger, knobs)
+        trial = Trial(space, ask.classify, others if len(others) else image, ask.classes, reach)
+        ranking = trial.plan(2 + curved, ledger.left - FEWEST)
+        probes = ask.probes(used, ledger.left - ranking, on_step)
+        fit = _fit(probes, ask.classes, knobs)
+        names, vectors = _candidates(fit, ask.sign, curved, space, used)
+        table = trial.rank(vectors, names, fit, ledger)
+    order = [names.index(name) for name in table.index]
+    record = {"method": "find_directions", **knobs, "weights": weights, "lost": ledger.lost}
+    return Directions(
+        vectors=vectors[order].to(image.device),
+        names=tuple(table.index),
+        table=table,
+        fit=fit,
+        label=knobs["label"],
+        against=knobs["against"],
+        queries=ledger.spent,
+        made_by={**record, "seconds": round(time.perf_counter() - began, 3)},
+    )
+
+
+def _fit(probes: Probes, classes: tuple[Tensor, Tensor | None], knobs: dict[str, Any]) -> Fit:
+    if knobs["proxy"] == "ridge":
+        return ridge(probes)
+    stop = "paper" if knobs["proxy"] == "mlp, paper" else "sound"
+    return mlp(probes, *classes, stop=stop, seed=knobs["seed"])
+
+
+def _candidates(
+    fit: Fit, sign: float, curved: int, space: LatentSpace, used: Tensor
+) -> tuple[list[str], Tensor]:
+    """Unit directions of the proxy that raise its score to first order, as changes of codes."""
+    both = WEIGHTS[0] * fit.gradient + sign * WEIGHTS[1] * fit.distance
+    found = {"g": fit.gradient, "g with distance": both}
+    values, vectors = torch.linalg.eigh(fit.hessian.double())
+    for number, place in enumerate(values.abs().argsort(descending=True)[:curved]):
+        h = vectors[:, place].to(fit.gradient)
+        found[f"h{number + 1}"] = h if h @ fit.gradient >= 0 else -h
+    kept: dict[str, Tensor] = {}
+    for name, direction in found.items():
+        u = direction.cpu() * used.flatten().cpu()
+        same = any(abs(torch.cosine_similarity(u, k, dim=0)) > 0.99 for k in kept.values())
+        if norms(u[None]) > 0 and not same:
+            kept[name] = u / u.norm()
+    steps = torch.stack(list(kept.values())).view(-1, *used.shape)
+    return list(kept), space.spread * steps.to(space.spread)
+
+
+def _one(image: Any) -> Tensor:
+    validate.instance(image, Tensor, "image", "a torch tensor")
+    image = validate.images(image[None] if image.ndim == 3 else image, "image")
+    if len(image) > 1:
+        raise ValueError(f"image: expected a single one, got {len(image)}; the others: validation")
+    return image
+
+
+def _reach(space: LatentSpace, reach: float | None) -> float:
+    if reach is not None:
+        return validate.number(reach, "reach", 0.0, open_low=True)
+    return math.sqrt(2 * int(alive(space.spread).sum()))

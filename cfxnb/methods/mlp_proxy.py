@@ -1,0 +1,122 @@
+"""The paper's proxy: a small network that learns logits and distance from changes of a code.
+
+Global Counterfactual Directions, arXiv 2404.12488. Numbers and stop rule are those of the
+official configuration; ``stop="sound"`` waits for the best held-out loss and goes back to it.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.func import hessian
+
+from cfxnb.methods.explained import log_odds
+from cfxnb.methods.proxies import Fit, Probes
+
+HIDDEN = (256, 128, 64)
+LR, BATCH, EPOCHS = 1e-3, 128, 1024
+DISTANCE_WEIGHT = 3.0  # of the squared error of distances against that of logits
+PATIENCE = 200  # epochs without progress, for the sound rule
+
+
+class MLPProxy(nn.Module):
+    """Changes (n, d) -> logits (n, k) and distances (n,) in (0, 1)."""
+
+    def __init__(self, dims: int, logits: int, hidden: tuple[int, ...] = HIDDEN) -> None:
+        super().__init__()
+        widths = [dims, *hidden]
+        layers: list[nn.Module] = []
+        for inside, outside in pairwise(widths):
+            layers += [nn.Linear(inside, outside), nn.Sigmoid()]
+        self.proxy = nn.Sequential(*layers, nn.Linear(widths[-1], logits + 1))
+
+    def forward(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.proxy(delta)
+        return out[..., :-1], out[..., -1].sigmoid()
+
+    def loss(self, delta: Tensor, logits: Tensor, distance: Tensor) -> Tensor:
+        """Squared error of the logits, and three times that of the distances."""
+        guess, far = self(delta)
+        error = nn.functional.mse_loss
+        return error(guess, logits) + DISTANCE_WEIGHT * error(far, distance)
+
+
+def counterfactual_loss(
+    proxy: MLPProxy, delta: Tensor, label: int, sign: float, weights: tuple[float, float]
+) -> Tensor:
+    """weights[0] * sign * logit[label] + weights[1] * distance, (n,): what a step lowers."""
+    logits, distance = proxy(delta)
+    return weights[0] * sign * logits[..., label] + weights[1] * distance
+
+
+def train_proxy(probes: Probes, *, stop: str = "sound", seed: int = 0) -> MLPProxy:
+    """A fresh network on all probes, of which an eighth decides when to stop.
+
+    Args:
+        stop: "paper": at the first epoch whose held-out loss is above the mean of the last five,
+            keeping the weights of that moment. "sound": after 200 epochs without a better
+            held-out loss, going back to the best.
+    """
+    count = len(probes.delta)
+    generator = torch.Generator().manual_seed(seed)
+    held = min(128, max(2, count // 8))
+    # Pairs stay together: the opposite of a change tells much about it.
+    parts = [t.float() for t in (probes.delta, probes.logits, probes.distance)]
+    train, check = [t[: count - held] for t in parts], [t[count - held :] for t in parts]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        proxy = MLPProxy(probes.delta.shape[1], probes.logits.shape[1])
+    optimiser = torch.optim.AdamW(proxy.parameters(), lr=LR, weight_decay=0.01)
+    losses: list[float] = []
+    best, kept = float("inf"), {k: v.clone() for k, v in proxy.state_dict().items()}
+    for epoch in range(EPOCHS):
+        order = torch.randperm(len(train[0]), generator=generator)
+        with torch.enable_grad():
+            for rows in order.split(BATCH):
+                optimiser.zero_grad()
+                proxy.loss(*[t[rows] for t in train]).backward()
+                optimiser.step()
+        with torch.no_grad():
+            value = proxy.loss(*check).item()
+        if stop == "paper" and losses and value > sum(losses[-5:]) / len(losses[-5:]):
+            return proxy.requires_grad_(False)
+        losses.append(value)
+        if value < best:
+            best, kept = value, {k: v.clone() for k, v in proxy.state_dict().items()}
+        if stop == "sound" and epoch - losses.index(best) >= PATIENCE:
+            break
+    if stop == "sound":
+        proxy.load_state_dict(kept)
+    return proxy.requires_grad_(False)
+
+
+def mlp(
+    probes: Probes, label: Tensor, against: Tensor | None, *, stop: str = "sound", seed: int = 0
+) -> Fit:
+    """Gradients and Hessian of the network's score at no change.
+
+    Args:
+        label, against: (1,) classes, see ``log_odds``.
+    """
+    proxy = train_proxy(probes, stop=stop, seed=seed)
+    held = slice(len(probes.delta) - min(128, max(2, len(probes.delta) // 8)), None)
+
+    def score(delta: Tensor) -> Tensor:
+        logits = proxy(delta[None] if delta.ndim == 1 else delta)[0]
+        rows = len(logits)
+        return log_odds(
+            logits, label.expand(rows), None if against is None else against.expand(rows)
+        )
+
+    home = torch.zeros(probes.delta.shape[1])
+    with torch.no_grad():
+        seen = probes.score[held].float()
+        left = seen - score(probes.delta[held].float())
+    return Fit(
+        gradient=torch.func.grad(lambda d: score(d)[0])(home),
+        hessian=hessian(lambda d: score(d)[0])(home),
+        distance=torch.func.grad(lambda d: proxy(d)[1])(home),
+        r2=float(1 - left.var() / seen.var().clamp_min(1e-30)),
+        agreement=float("nan"),
+        queries=len(probes.delta),
+    )

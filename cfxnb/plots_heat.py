@@ -1,0 +1,52 @@
+"""Pictures of attributions."""
+
+import html
+from collections.abc import Sequence
+
+from cfxnb import validate
+from cfxnb.heat import Attribution
+from cfxnb.plots import Picture, draw, figure, picture
+
+
+def heat_maps(
+    attribution: Attribution, *, count: int = 6, names: Sequence[str] | None = None
+) -> Picture:
+    """Image, baseline and map of the first samples, one column a sample.
+
+    Purple pixels speak for the label, orange ones against it. Each map has its own scale, cut at
+    the 99th percentile of its absolute values, because a few pixels would leave all others white.
+
+    Args:
+        count: samples at most.
+        names: of the classes.
+    """
+    validate.instance(attribution, Attribution, "attribution", "an Attribution")
+    validate.count(count, "count", 1)
+    labels = attribution.label.tolist()
+    known = range(max(labels, default=0) + 1) if names is None else validate.names(names, "names")
+    if len(known) <= max(labels, default=0):
+        raise ValueError(f"names: expected one for each class, got {list(known)}")
+    part = attribution[slice(0, count)]
+    fig, axes = figure(3, max(1, len(part)), (1.4 * max(2, len(part)) + 0.4, 4.6))
+    told = []
+    for i in range(len(part)):
+        name, gap = str(known[labels[i]]), f"{part.gap[i].item():+.1%}"
+        draw(axes[0, i], part.image[i], f"why {name}?")
+        draw(axes[1, i], part.baseline[i], f"f {-part.change[i].item():+.3g}")
+        heat = part.heat[i].detach().cpu().float()
+        top = heat.abs().nan_to_num().flatten().quantile(0.99).item() or 1.0
+        axes[2, i].imshow(heat.numpy(), cmap="PuOr", vmin=-top, vmax=top)
+        status = part.status[i].replace("_", " ")
+        axes[2, i].set_title(f"{status}\ngap {gap}", fontsize=9)
+        axes[2, i].set_xticks([])
+        axes[2, i].set_yticks([])
+        told.append(f"{name} ({status}, gap {gap})")
+    for place, kind in zip(axes[:, 0], ("image", "baseline", "heat"), strict=True):
+        place.set_ylabel(kind, fontsize=9)
+    return picture(fig, f"Images, baselines and heat maps, one column an image: {'; '.join(told)}.")
+
+
+def html_heat(attribution: Attribution) -> str:
+    """How an attribution shows itself: a sentence and the first few samples."""
+    shown = heat_maps(attribution).html() if len(attribution) else ""
+    return f"<p>{html.escape(repr(attribution))}</p>{shown}"

@@ -1,0 +1,226 @@
+"""A diffusion autoencoder as a space: a semantic code to edit, a stochastic code to keep."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from cfxnb import validate
+from cfxnb.nets.diffae import DiffAE
+from cfxnb.spaces import ddim
+from cfxnb.spaces.folding import Fold
+from cfxnb.tensors import noise_like
+from cfxnb.types import Code
+
+LATENT_BETA = 0.008  # of every step of the diffusion of codes (Preechakul et al., appendix)
+LIVE = 16  # feature maps of full size that are in memory at once, about
+
+
+class DiffusionAutoencoder(nn.Module):
+    """Preechakul et al., "Diffusion Autoencoders" (CVPR 2022), with any number of steps.
+
+    The code of an image is ``z``, (b, dims), from the encoder, and ``rest``, the noise x_T that
+    the image comes from when told ``z``. Methods edit ``z`` alone. Everything is deterministic.
+
+    Args:
+        net: encoder and noise prediction; its weights decide where the work runs.
+        center, spread: mean and standard deviation of the codes of real images, (dims,); ``fit``
+            measures them.
+        codec: what makes the net's input of images in [-1, 1] and back, with ``encode`` and
+            ``decode``, such as ``Latents`` of an autoencoder; a whole number is the side of a
+            ``Fold``, 1 for the pixels themselves.
+        steps: of rendering. Few are quick, and blur a little.
+        invert: how many steps find ``rest``; 0 takes one draw of noise for all images instead.
+        seed: of that draw.
+        memory: limit in GiB for what is worked on at once; it never changes a result.
+        precision: ``"float32"`` or ``"bfloat16"``, of the net. None: the latter on CUDA.
+        compiled: whether torch compiles the net: a minute or two at first, then faster on CUDA.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
+    """
+
+    center: Tensor
+    spread: Tensor
+    alphas: Tensor
+
+    def __init__(
+        self,
+        net: DiffAE,
+        center: Tensor,
+        spread: Tensor,
+        *,
+        codec: Any = 1,
+        steps: int = 20,
+        invert: int = 20,
+        seed: int = 0,
+        memory: float = 1.0,
+        precision: str | None = None,
+        compiled: bool = False,
+    ) -> None:
+        super().__init__()
+        self.net: DiffAE = validate.instance(net, DiffAE, "net", "a DiffAE")
+        for value, name in ((center, "center"), (spread, "spread")):
+            if validate.instance(value, Tensor, name, "a torch tensor").shape != (net.dims,):
+                raise ValueError(f"{name}: expected shape ({net.dims},), got {tuple(value.shape)}")
+        self.register_buffer("center", center)
+        self.register_buffer("spread", spread)
+        self.register_buffer("alphas", ddim.linear_alphas(), persistent=False)
+        self.codec = Fold(validate.count(codec, "codec", 1)) if isinstance(codec, int) else codec
+        self.times = ddim.timesteps(validate.count(steps, "steps", 2))
+        inverting = validate.count(invert, "invert")
+        self.back = ddim.timesteps(inverting, name="invert") if inverting else []
+        self.seed = validate.count(seed, "seed")
+        self.memory = validate.number(memory, "memory", 0.0, open_low=True)
+        self.precision = validate.optional(_precision, precision, "precision")
+        self._eps = torch.compile(net) if compiled else net
+
+    def eps(self, x: Tensor, t: int, z: Tensor) -> Tensor:
+        """The noise in ``x`` (b, c, h, w) in the codec's units, at time 0 to 999, told ``z``."""
+        time = torch.tensor([t], device=x.device)
+        with self._autocast():
+            x = x.contiguous(memory_format=torch.channels_last)
+            return self._eps(x, time, z).float()
+
+    def _autocast(self) -> AbstractContextManager:
+        device = self.center.device.type
+        low = self.precision == "bfloat16" or (self.precision is None and device == "cuda")
+        return torch.autocast(device, torch.bfloat16, enabled=low)
+
+    def semantic(self, images: Tensor) -> Tensor:
+        """The semantic codes alone, (b, dims): one pass of the encoder, no inversion."""
+        clean = self.codec.encode(self._checked(images) * 2 - 1)
+        parts = [self._look(part) for part in clean.split(self._chunk(clean))]
+        return torch.cat(parts).to(images.device)
+
+    def _look(self, clean: Tensor) -> Tensor:
+        with self._autocast():
+            clean = clean.contiguous(memory_format=torch.channels_last)
+            return self.net.encoder(clean).float()
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Code:
+        """(b, c, h, w) in [0, 1] -> Code with z (b, dims) and the noise, where the images are.
+
+        Raises:
+            ValueError: if the images have another shape than the net was made for.
+        """
+        clean = self.codec.encode(self._checked(images) * 2 - 1)
+        codes, noise = [], []
+        for part in clean.split(self._chunk(clean)):
+            z = self._look(part)
+            codes.append(z)
+            if self.back:
+                noise.append(ddim.invert(self._told(z), part, self.alphas, self.back, self.limit))
+        rest = torch.cat(noise) if noise else self.noise(clean.shape)
+        return Code(torch.cat(codes), rest).to(images.device)
+
+    def noise(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
+        """One draw of stochastic code for all rows, so that batch mates never matter."""
+        one = noise_like(self.center.new_empty(1, *shape[1:]), self.seed)
+        return one.expand(shape).clone()
+
+    def decode(self, code: Code) -> Tensor:
+        """Images in [0, 1], where the code is; differentiable in ``code.z``.
+
+        With gradients, only each step's result is kept, and its inside computed again.
+
+        Raises:
+            ValueError: if the code has no noise, or another shape than those of this space.
+        """
+        z, x = code.z.to(self.center.device), code.rest
+        if z.shape[1:] != self.center.shape or x is None or len(x) != len(z):
+            got = None if x is None else tuple(x.shape)
+            raise ValueError(
+                f"code: expected z of shape (b, {len(self.center)}) and rest with as many rows, "
+                f"as encode gives, got {tuple(z.shape)} and {got}"
+            )
+        x = x.to(z)
+        rows = self._chunk(x)
+        pairs = zip(z.split(rows), x.split(rows), strict=True)
+        images = torch.cat([self._render(*pair) for pair in pairs])
+        return ((images + 1) / 2).clamp(0, 1).to(code.z.device)
+
+    def _render(self, z: Tensor, x: Tensor) -> Tensor:
+        x = ddim.render(self._told(z), x, self.alphas, self.times, self.limit)
+        return self.codec.decode(x)
+
+    def _told(self, z: Tensor) -> ddim.Predict:
+        if torch.is_grad_enabled() and z.requires_grad:
+            return lambda x, t: checkpoint(self.eps, x, t, z, use_reentrant=False)
+        return lambda x, t: self.eps(x, t, z)
+
+    @property
+    def limit(self) -> float | None:
+        """How far from 0 a guess of the clean input may lie: pixels do within 1."""
+        return 1.0 if isinstance(self.codec, Fold) else None
+
+    def _checked(self, images: Tensor) -> Tensor:
+        fold = self.codec.side if isinstance(self.codec, Fold) else 1
+        colours, sides = self.net.channels // fold**2, self.net.sides * fold
+        fits = images.ndim == 4 and not any(side % sides for side in images.shape[2:])
+        if not fits or (isinstance(self.codec, Fold) and images.shape[1] != colours):
+            raise ValueError(
+                f"images: expected shape (b, {colours}, h, w) in this space, sides divisible by "
+                f"{sides}, got {tuple(images.shape)}"
+            )
+        return images.to(self.center.device)
+
+    def _chunk(self, x: Tensor) -> int:
+        """Rows worked on at once."""
+        width = self.net.input_blocks[0][0].out_channels
+        each = 4 * LIVE * width * x.shape[2] * x.shape[3]
+        return max(1, min(len(x), int(self.memory * 2**30 / each)))
+
+    @torch.no_grad()
+    def fit(self, images: Tensor | Iterator[Tensor]) -> "DiffusionAutoencoder":
+        """Measure ``center`` and ``spread`` on images of the world, and return the space."""
+        batches = [images] if isinstance(images, Tensor) else images
+        z = torch.cat([self.semantic(batch) for batch in batches])
+        self.center.copy_(z.mean(0))
+        self.spread.copy_(z.std(0))
+        return self
+
+    @torch.no_grad()
+    def sample(
+        self, count: int, seed: int = 0, *, shape: tuple[int, ...], steps: int = 100
+    ) -> Code:
+        """Codes of images that never were, one draw a sample from (seed, index).
+
+        Args:
+            shape: of one image, (c, h, w).
+            steps: of the latent DDIM, which is cheap.
+
+        Raises:
+            ValueError, TypeError: for a wrong argument, or if the net draws no codes.
+        """
+        draw: Callable | None = getattr(self.net, "latent_net", None)
+        if draw is None:
+            raise ValueError(
+                "space: expected a net with a latent_net to draw codes, got one without"
+            )
+        rows, seed = validate.count(count, "count"), validate.count(seed, "seed")
+        z = noise_like(self.center.new_empty(rows, *self.center.shape), 2 * seed)
+        times = ddim.timesteps(validate.count(steps, "steps", 2))
+        z = ddim.render(
+            lambda x, t: draw(x, torch.tensor([t], device=x.device)),
+            z,
+            latent_alphas(),
+            times,
+            None,
+        )
+        clean = self.codec.encode(self.center.new_zeros(1, *shape))
+        rest = noise_like(self.center.new_empty(rows, *clean.shape[1:]), 2 * seed + 1)
+        return Code(self.center + self.spread * z, rest)
+
+
+def latent_alphas() -> Tensor:
+    """How much of a code's variance is left at each time, float64 (1000,)."""
+    return torch.full((ddim.TRAIN_STEPS,), 1 - LATENT_BETA, dtype=torch.float64).cumprod(0)
+
+
+def _precision(value: Any, name: str) -> str:
+    return validate.choice(value, name, ("float32", "bfloat16"))

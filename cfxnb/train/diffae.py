@@ -1,0 +1,113 @@
+"""Recipes of the diffusion autoencoders, one of each world, and of what draws new codes."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from cfxnb.nets import DiffAE
+from cfxnb.nets.latent_net import LatentNet
+from cfxnb.spaces.ddim import TRAIN_STEPS, linear_alphas
+from cfxnb.spaces.diffae import latent_alphas
+from cfxnb.spaces.folding import Fold
+from cfxnb.train.engine import autocast, fit
+
+BLUR = 0.2  # standard deviation of the noise on codes, in their own spreads
+HEAVIEST = 10.0  # weight of the noisiest images
+NETS = {
+    "digits": {"channels": 4, "size": 16, "base": 32, "mult": [1, 2], "dims": 64},
+    "sprites": {"channels": 48, "size": 14, "base": 64, "mult": [1, 2], "dims": 64},
+    "chest": {"channels": 16, "size": 16, "base": 32, "mult": [1, 2, 4], "dims": 64},
+}
+FOLDS = {"digits": 2, "sprites": 4, "chest": 4}
+STEPS = {"digits": 6000, "sprites": 7000, "chest": 6000}
+LATENT = {"hidden": 256, "layers": 6, "waves": 64}
+
+
+def config(world: str) -> dict:
+    """Arguments of the world's network, without what draws codes."""
+    net = NETS[world]
+    shared = {"blocks": 1, "encoder_blocks": 1, "dropout": 0.0}
+    return {**net, "encoder_mult": net["mult"], **shared}
+
+
+def autoencoder(
+    world: str,
+    images: Tensor,
+    folder: Path | None,
+    *,
+    steps: int,
+    seed: int = 0,
+    device: str = "cpu",
+) -> DiffAE:
+    """Trained on the noise in noisy images, of which the code is all it is told."""
+    torch.manual_seed(seed)
+    return fit(
+        DiffAE(**config(world)),
+        Denoising(Fold(FOLDS[world])),
+        (images,),
+        steps=steps,
+        batch=64,
+        lr=1e-3,
+        folder=folder,
+        ema=0.9995,
+        seed=seed,
+        device=device,
+    )
+
+
+class Denoising:
+    """Squared error of the noise.
+
+    Where little of an image is left, the noise is easy to tell and the image hard. Published, all
+    times count the same, and small networks then hardly listen to the code. Here an error counts
+    as much as what it does to the image and the noise together (v of Salimans & Ho, 2022).
+
+    Codes are blurred before they are told: those of similar images must lie close together, and
+    what lies between two codes must mean something, too.
+    """
+
+    def __init__(self, fold: Fold) -> None:
+        self.fold = fold
+        self.alphas = linear_alphas().float()
+
+    def __call__(self, model: DiffAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+        images = batch[0]
+        if not images.is_floating_point():
+            images = images.float() / 255
+        clean = self.fold.encode(images * 2 - 1)
+
+        def noise(shape: torch.Size) -> Tensor:
+            return torch.randn(shape, generator=generator, device=clean.device)
+
+        t = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator, device=clean.device)
+        left = self.alphas.to(clean.device)[t].view(-1, 1, 1, 1)
+        hidden = noise(clean.shape)
+        noisy = left.sqrt() * clean + (1 - left).sqrt() * hidden
+        with autocast(clean.device):
+            codes = model.encoder(clean.contiguous(memory_format=torch.channels_last)).float()
+            blurred = codes + BLUR * codes.detach().std(0) * noise(codes.shape)
+            guess = model(noisy.contiguous(memory_format=torch.channels_last), t, blurred)
+        weight = (1 / left).clamp(max=HEAVIEST) / HEAVIEST
+        return (weight * (guess.float() - hidden).square()).mean()
+
+
+def drawer(
+    codes: Tensor, folder: Path | None, *, steps: int = 6000, device: str = "cpu"
+) -> LatentNet:
+    """What draws new codes: a diffusion model of the codes (n, dims), in their spreads."""
+    torch.manual_seed(0)
+    net = LatentNet(codes.shape[1], **LATENT)
+    return fit(
+        net, latent_loss, (codes,), steps=steps, batch=256, lr=1e-3, folder=folder, device=device
+    )
+
+
+def latent_loss(model: LatentNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    """Absolute error of the noise in noisy codes (Preechakul et al., appendix)."""
+    (codes,) = batch
+    t = torch.randint(TRAIN_STEPS, (len(codes),), generator=generator, device=codes.device)
+    left = latent_alphas().to(codes)[t][:, None]
+    hidden = torch.randn(codes.shape, generator=generator, device=codes.device)
+    return (model(left.sqrt() * codes + (1 - left).sqrt() * hidden, t) - hidden).abs().mean()

@@ -1,0 +1,190 @@
+"""Attributions keep the contract of all methods: batches, traces, results as values."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_contract_trace import state, unusual
+from worlds import WORLDS, Faulty
+
+import cfxnb as cfx
+from cfxnb.heat import HEAT_STATUSES, Attribution
+from cfxnb.methods.attribution import integrated_gradients
+from cfxnb.methods.captum_maps import captum_attribution
+from cfxnb.methods.latent_attribution import latent_integrated_gradients
+from cfxnb.methods.paths import straight_path
+from cfxnb.plots_heat import heat_maps
+
+
+def seen_class(f, x):
+    module = f.module
+    with torch.no_grad(), cfx.tensors.undisturbed(module):
+        return f(x).argmax(1)
+
+
+def latent(rule):
+    def run(space, f, x, label, **knobs):
+        direction = torch.tensor([1.0, -0.5, 0.7, 0.2])
+        knobs = {"reach": 4.0, "threshold": 0.3, "points": 5, "tolerance": 0.003} | knobs
+        return latent_integrated_gradients(space, f, x, direction, label, rule=rule, **knobs)
+
+    return run
+
+
+def straight(rule):
+    def run(space, f, x, label, **knobs):
+        return integrated_gradients(f, straight_path(x, 0.3), label, rule=rule, **knobs)
+
+    return run
+
+
+def captum(name):
+    return lambda s, f, x, label, **knobs: captum_attribution(name, f, x, label, window=3, **knobs)
+
+
+METHODS = {
+    "latent line": latent("line"),
+    "latent shares": latent("shares"),
+    "line": straight("line"),
+    "gauss": straight("gauss"),
+    "shares": straight("shares"),
+    "gradient_x_input": captum("gradient_x_input"),
+    "captum": captum("integrated_gradients"),
+    "occlusion": captum("occlusion"),
+}
+each = pytest.mark.parametrize("method", METHODS)
+
+
+def same(a, b):
+    for field in ("full", "change", "image", "baseline"):
+        torch.testing.assert_close(getattr(a, field), getattr(b, field), rtol=0, atol=1e-5)
+    assert a.status == b.status
+    assert torch.equal(a.points, b.points)
+    assert torch.equal(a.queries, b.queries)
+    if a.walked is not None:
+        torch.testing.assert_close(a.walked, b.walked)
+
+
+@each
+def test_batch_mates_never_matter(world, method):
+    space, f, x = world
+    label, run = seen_class(f, x), METHODS[method]
+    whole = run(space, f, x, label)
+    assert len(whole) == 7
+    for batch in (1, 3, 500):
+        same(run(space, f, x, label, batch=batch), whole)
+    order = [6, 2, 0, 5, 1, 4, 3]
+    same(run(space, f, x[order], label[order]), whole[order])
+    same(run(space, f, x[4:5], label[4:5]), whole[4])
+
+
+@each
+def test_no_trace(world, method):
+    space, f, x = world
+    label, run = seen_class(f, x), METHODS[method]
+    clean = run(space, f, x, label)
+    unusual(space, f)
+    before = state(space, f.module)
+    again = run(space, f, x, label)
+    assert state(space, f.module) == before
+    assert torch.equal(again.full, clean.full)
+    assert not again.full.requires_grad
+
+
+@each
+@pytest.mark.parametrize("fatal", [1, 2, 3])
+def test_no_trace_after_an_exception(method, fatal):
+    space, f, x = WORLDS["vae, three classes"]()
+    label = seen_class(f, x)
+    broken = cfx.wrap(Faulty(f.module, fatal))
+    unusual(space, broken)
+    before = state(space, broken.module)
+    with pytest.raises(OSError, match="the net is gone"):
+        METHODS[method](space, broken, x, label, batch=4)
+    assert state(space, broken.module) == before
+
+
+@each
+def test_every_image_asked_is_counted(world, method):
+    space, f, x = world
+    asked = []
+
+    def counting(images):
+        asked.append(len(images))
+        return f(images)
+
+    found = METHODS[method](space, counting, x, seen_class(f, x))
+    assert int(found.queries.sum()) == sum(asked)
+
+
+@each
+def test_result_is_what_it_says(world, method):
+    space, f, x = world
+    label = seen_class(f, x)
+    found = METHODS[method](space, f, x, label)
+    with torch.no_grad():
+        lead = []
+        for images in (found.image, found.baseline):
+            logits = f(images)
+            own = logits.gather(1, label[:, None])[:, 0]
+            other = 0 if found.against is None else logits.gather(1, found.against[:, None])[:, 0]
+            lead.append(own - other)
+    torch.testing.assert_close(found.change, lead[0] - lead[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.heat, found.full.sum(1))
+    total = found.full.sum((1, 2, 3))
+    expected = (total - found.change) / found.change.abs()
+    torch.testing.assert_close(found.gap, expected, rtol=1e-2, atol=1e-3)
+    assert torch.equal(found.label, label)
+    assert set(found.status) <= set(HEAT_STATUSES)
+    assert torch.equal(found.image, x)
+    assert (found.against is None) == (f(x).shape[1] > 2)
+
+
+@pytest.fixture
+def maps():
+    space, f, x = WORLDS["vae, three classes"]()
+    return latent("line")(space, f, x, seen_class(f, x), against=None)
+
+
+def test_rows(maps):
+    assert len(maps) == 7
+    for rows in ([2, 0], slice(1, 6, 2), np.array([True] * 6 + [False]), torch.tensor([-1])):
+        part = maps[rows]
+        index = torch.arange(7)[rows if not isinstance(rows, np.ndarray) else rows.tolist()]
+        assert torch.equal(part.full, maps.full[index])
+        assert torch.equal(part.walked, maps.walked[index])
+        assert torch.equal(part.queries, maps.queries[index])
+        assert part.status == tuple(maps.status[i] for i in index)
+    assert len(maps[3]) == 1
+
+
+def test_joined(maps):
+    again = Attribution.concatenate([maps[:3], maps[3:]])
+    same(again, maps)
+    assert again.made_by == maps.made_by
+
+
+def test_frozen(maps):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        maps.status = ()
+
+
+def test_shows_itself(maps):
+    shown = maps._repr_html_()
+    assert shown.count("<img alt=") == 1
+    assert "7 by latent_integrated_gradients" in shown
+    named = heat_maps(maps, names=["cat", "dog", "owl"], count=2)
+    told = [["cat", "dog", "owl"][c] for c in maps.label.tolist()]
+    assert f"{told[0]} ({maps.status[0].replace('_', ' ')}" in named.alt
+    assert named.alt.count("gap") == 2
+    assert "0 by" not in heat_maps(maps[:0]).alt
+    assert maps[:0]._repr_html_().startswith("<p>Attribution(0 by")
+
+
+def test_record(maps):
+    record = maps.made_by
+    assert record["method"] == "latent_integrated_gradients"
+    assert record["points"] == 5
+    assert record["weights"]["space"]
+    assert record["seconds"] >= 0
