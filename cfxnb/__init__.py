@@ -3,8 +3,9 @@
 ``import cfxnb as cfx`` gives everything a notebook uses:
 
 - what there is: ``available``, ``load``, ``data`` (digits, sprites, World), ``spaces``, ``doctor``
-- your own: ``wrap``, ``two_class``, ``BlackBox``, ``FactorReader``, ``Code``
+- your own: ``wrap``, ``two_class``, ``one_label``, ``BlackBox``, ``FactorReader``, ``Code``
 - counterfactuals: ``latent_attack``; beside it ``pixel_attack``, ``random_change``, ``reconstruct``
+- without gradients: ``find_directions`` (``Directions``), ``follow``
 - what changed: ``fit_descriptors``, ``describe_change``, ``ablate``, ``permutation_null``
 - necessary, sufficient: ``attribute_directions``, ``contrastive_scores``; from a table
   ``observed_scores``, ``adjusted_effect``, ``score_bounds``
@@ -13,8 +14,9 @@
 """
 
 from cfxnb import checks, data, metrics, spaces, types, weights
-from cfxnb.classify import BlackBox, predict, two_class, wrap
+from cfxnb.classify import BlackBox, one_label, predict, two_class, wrap
 from cfxnb.doctor import doctor
+from cfxnb.global_directions import Directions
 from cfxnb.heat import Attribution
 from cfxnb.methods.ablate import ablate
 from cfxnb.methods.attack import PAPER as PAPER_ATTACK
@@ -27,6 +29,8 @@ from cfxnb.methods.describe import FeatureAttribution, describe_change, permutat
 from cfxnb.methods.descriptors import Descriptors, fit_descriptors
 from cfxnb.methods.directions import attribute_directions
 from cfxnb.methods.edits import AttributeDirections
+from cfxnb.methods.follow import follow
+from cfxnb.methods.gcd import find_directions
 from cfxnb.methods.intervals import wilson
 from cfxnb.methods.latent_attribution import latent_integrated_gradients
 from cfxnb.methods.lewis import (
@@ -54,14 +58,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "PAPER_ATTACK", "AttributeDirections", "Attribution", "BlackBox", "Code", "Counterfactuals",
-    "Descriptors", "FactorReader", "FeatureAttribution", "ObservedScores", "Picture",
+    "Descriptors", "Directions", "FactorReader", "FeatureAttribution", "ObservedScores", "Picture",
     "ScoreBounds", "Scores", "Step", "ablate", "adjusted_effect", "attribute_directions",
     "available", "bars", "captum_attribution", "checks", "code_map", "contrastive_scores", "cout",
     "curves", "data", "describe_change", "doctor", "edit_picture", "edit_strip", "explore",
-    "fit_descriptors", "gallery", "heat_maps", "integrated_gradients", "latent_attack",
-    "latent_integrated_gradients", "latent_path", "leakage_map", "load", "metrics",
-    "observed_scores", "permutation_null", "picture", "pixel_attack", "points_path", "predict",
-    "predict_then_run", "progress", "random_change", "reconstruct", "report", "score_bars",
-    "score_bounds", "show", "sizes", "spaces", "straight_path", "two_class", "types", "walk_path",
-    "weights", "wilson", "wrap",
+    "find_directions", "fit_descriptors", "follow", "gallery", "heat_maps", "integrated_gradients",
+    "latent_attack", "latent_integrated_gradients", "latent_path", "leakage_map", "load", "metrics",
+    "observed_scores", "one_label", "permutation_null", "picture", "pixel_attack", "points_path",
+    "predict", "predict_then_run", "progress", "random_change", "reconstruct", "report",
+    "score_bars", "score_bounds", "show", "sizes", "spaces", "straight_path", "two_class", "types",
+    "walk_path", "weights", "wilson", "wrap",
 ]  # fmt: skip

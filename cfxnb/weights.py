@@ -99,7 +99,7 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
     net.eval().requires_grad_(False).to(where)
     if card["kind"] == "space":
         adapter = getattr(spaces, card["adapter"])
-        return adapter(net, **extra).eval().requires_grad_(False).to(where)
+        return adapter(net, **extra, **card.get("space", {})).eval().requires_grad_(False).to(where)
     if card["kind"] == "reader":
         return FactorReader(net, card["options"])
     if card["kind"] == "directions":

@@ -1,6 +1,5 @@
 """A black box, asked about pictures of one image's changed code."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,14 @@ FEWEST = 32  # probes that a proxy is fitted to
 
 
 class Questions:
-    """The black box, asked about pictures of one image's changed code."""
+    """The black box, asked about pictures of changed codes; answers come from the ledger.
+
+    Attributes:
+        home: score of the reconstruction.
+        sign: the paper's s: 1 if the reconstruction is seen as the label, -1 if not.
+        asked: batches of probes that were wanted so far, lost ones among them.
+        shape: of a code.
+    """
 
     def __init__(
         self,
@@ -31,78 +37,107 @@ class Questions:
         knobs: dict[str, Any],
     ) -> None:
         self.space, self.classifier, self.distance = space, classifier, distance
-        self.ledger, self.knobs = ledger, knobs
+        self.ledger, self.knobs, self.asked = ledger, knobs, 0
+        self.shape = tuple(space.center.shape)
         self.image = image.to(space.center.device)
-        self.code: Code = space.encode(self.image)
-        self.classes: Any = None
-        first = self.render(torch.zeros(1, space.center.numel()))
+        self.code = self.encode(self.image)
+        first = self.render("home", self.code.z, self.code.rest)
         if first is None:
-            raise ValueError("folder: its first question was lost; begin with an empty folder")
-        self.home = float(first["score"][0])
-        # The paper's s: whether the source is seen as the label.
-        self.sign = 1.0 if self.home > 0 else -1.0
-
-    def classify(self, images: Tensor) -> Tensor:
-        """Logits, checked."""
-        logits = validate.logits(self.classifier(images), len(images))
-        if self.classes is None:
-            knobs = self.knobs
-            self.classes = check_labels(knobs["label"], knobs["against"], 1, logits.shape[1])
-        return logits
-
-    def render(self, delta: Tensor) -> dict[str, Tensor] | None:
-        """Logits, score and distance of changes (n, d) in spreads, from the ledger."""
-        rows, space = len(delta), self.space
-
-        def answer() -> dict[str, Tensor]:
-            change = space.spread * delta.to(space.center).view(-1, *space.center.shape)
-            rest = (
-                None
-                if self.code.rest is None
-                else self.code.rest.expand(rows, *self.code.rest.shape[1:])
+            raise ValueError(
+                "folder: expected the answer to the first question, which was lost when the "
+                "search was interrupted; begin with an empty folder"
             )
-            images = space.decode(Code(self.code.z + change, rest))
-            logits = self.classify(images)
-            far = self.distance(images, self.image.expand_as(images)).flatten()
-            return {"logits": logits, "distance": far}
+        self.home = float(first["score"][0])
+        if not abs(self.home) < float("inf"):
+            told = first["logits"].tolist()[0]
+            raise ValueError(f"classifier: expected finite logits of the image, got {told}")
+        self.sign = 1.0 if first["seen"][0] else -1.0
 
-        found = self.ledger.ask(rows, answer)
+    def encode(self, image: Tensor) -> Code:
+        """Code of one image."""
+        return validate.instance(self.space.encode(image), Code, "space.encode", "a cfx.Code")
+
+    def render(self, name: str, z: Tensor, rest: Tensor | None) -> dict[str, Tensor] | None:
+        """What is answered about codes (n, ...) with one rest (1, ...) for all; None if lost.
+
+        Returns:
+            On the CPU: logits (n, k), score (n,), distance (n,) from the image, and whether the
+            label is what is seen, seen (n,).
+        """
+        rows = len(z)
+
+        def draw() -> Tensor:
+            whole = Code(z, None if rest is None else rest.expand(rows, *rest.shape[1:]))
+            images = self.space.decode(whole)
+            return validate.images(images, "space.decode") if name == "home" else images
+
+        found = self.ledger.ask(name, rows, draw, self._answer)
         if found is None:
             return None
-        logits = found["logits"].float().cpu()
-        if self.classes is None:  # the answer came from the folder
-            knobs = self.knobs
-            self.classes = check_labels(knobs["label"], knobs["against"], 1, logits.shape[1])
-        label, against = self.classes
-        score = log_odds(
-            logits, label.expand(rows), None if against is None else against.expand(rows)
-        )
-        return {"logits": logits, "score": score, "distance": found["distance"].float().cpu()}
+        logits, distance = (found[key].float().cpu() for key in ("logits", "distance"))
+        label, against = self._classes(logits)
+        score = log_odds(logits, label, against)
+        seen = logits.argmax(1) == label if self.knobs["against"] is None else score > 0
+        return {"logits": logits, "score": score, "distance": distance, "seen": seen}
 
-    def probes(self, used: Tensor, count: int, on_step: OnStep | None) -> Probes:
-        """Pairs of opposite changes, ``count`` at most."""
-        pairs, each = count // 2, self.knobs["batch"] // 2
-        flat = used.flatten().cpu()
-        parts, total = [], math.ceil(pairs / each)
-        for number, rows in enumerate(torch.arange(pairs).split(each)):
-            raw = noise_like(torch.zeros(len(rows), len(flat) + 1), self.knobs["seed"], rows)
-            share = 0.5 * (1 + torch.erf(raw[:, -1:] / 2**0.5))  # uniform in [0, 1]
-            delta = self.knobs["radius"] * share * unit(raw[:, :-1] * flat)
-            both = torch.stack([delta, -delta], 1).flatten(0, 1)
-            found = self.render(both)
+    def _answer(self, images: Tensor) -> dict[str, Tensor]:
+        logits = validate.logits(self.classifier(images), len(images))
+        self._classes(logits)
+        far = self.distance(images, self.image.expand_as(images))
+        validate.instance(far, Tensor, "distance", "a tensor with one number a pair of images")
+        if far.numel() != len(images):
+            raise ValueError(
+                f"distance: expected {len(images)} numbers, one a pair, got {tuple(far.shape)}"
+            )
+        return {"logits": logits, "distance": far.flatten()}
+
+    def _classes(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Label and against of each row, checked."""
+        return check_labels(self.knobs["label"], self.knobs["against"], *logits.shape)
+
+    def probes(self, used: Tensor, keep: int, on_step: OnStep | None) -> Probes:
+        """Pairs of opposite changes, as many as the budget has, but for ``keep`` images.
+
+        Args:
+            used: coordinates that carry anything, bool, shaped like a code.
+        """
+        pairs, each = (self.ledger.budget - 1 - keep) // 2, self.knobs["batch"] // 2
+        parts, known, total = [], 0, -(-pairs // each)
+        for rows in torch.arange(pairs).split(each):
+            name = f"probes-{self.asked + 1:06}"
+            if not self.ledger.affords(name, 2 * len(rows), keep):
+                break  # an earlier search here has spent it on a trial of its own
+            delta = self._changes(rows, used.flatten().cpu())
+            z = self.code.z + self.space.spread * delta.to(self.code.z).view(-1, *self.shape)
+            found = self.render(name, z, self.code.rest)
+            self.asked += 1
             if found is None:
                 continue
-            parts.append({"delta": both, **found})
+            fine = found["score"].isfinite() & found["distance"].isfinite()
+            fine &= found["logits"].isfinite().all(1)
+            both = fine.view(-1, 2).all(1).repeat_interleave(2)
+            parts.append({"delta": delta[both]})
+            parts[-1] |= {n: found[n][both] for n in ("score", "logits", "distance")}
+            known += int(both.sum())
             if on_step is not None:
-                z = self.code.z.cpu() + self.space.spread.cpu() * both.view(-1, *used.shape)
-                p, active = found["score"].sigmoid(), torch.ones(len(both), dtype=torch.bool)
-                row = torch.zeros(len(both), dtype=torch.int64)
-                if on_step(Step(number + 1, total, row, z, p, active)):
+                p, active = found["score"].sigmoid(), torch.ones(len(z), dtype=torch.bool)
+                row = torch.zeros(len(z), dtype=torch.int64)
+                if on_step(Step(self.asked, total, row, z, p, active)):
                     break
-        if sum(len(part["delta"]) for part in parts) < FEWEST:
-            raise ValueError(f"queries: expected enough for {FEWEST} probes, got {count}")
+        if known < FEWEST:
+            raise ValueError(
+                f"queries: expected at least {FEWEST} answered probes, got {known}; those that "
+                "were stopped, lost or not finite don't count"
+            )
         whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return Probes(**whole, home=self.home)
+
+    def _changes(self, rows: Tensor, used: Tensor) -> Tensor:
+        """Pairs of opposite changes (2 n, d) in spreads; each pair is bound to its number."""
+        raw = noise_like(torch.zeros(len(rows), len(used) + 1), self.knobs["seed"], rows)
+        share = 0.5 * (1 + torch.erf(raw[:, -1:] / 2**0.5))  # uniform in [0, 1]
+        delta = self.knobs["radius"] * share * unit(raw[:, :-1] * used)
+        return torch.stack([delta, -delta], 1).flatten(0, 1)
 
 
 def rms(images: Tensor, originals: Tensor) -> Tensor:

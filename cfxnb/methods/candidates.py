@@ -27,9 +27,11 @@ def candidates(fit: Fit, sign: float, curved: int, used: Tensor) -> dict[str, Te
     """
     used = used.to(fit.gradient)
     gradient, distance = fit.gradient * used, fit.distance * used
-    found = {"g": gradient, "g with distance": WEIGHTS[0] * gradient + sign * WEIGHTS[1] * distance}
+    found = {"g": gradient}
+    if gradient.any():  # or the distance alone would pass for a direction of the score
+        found["g with distance"] = WEIGHTS[0] * gradient + sign * WEIGHTS[1] * distance
     axes = strongest(fit.hessian * used * used[:, None], curved)
-    found |= {f"h{number + 1}": axis.to(gradient) for number, axis in enumerate(axes)}
+    found |= {f"h{number + 1}": axis.to(gradient) * used for number, axis in enumerate(axes)}
     kept: dict[str, Tensor] = {}
     for name, direction in found.items():
         if not direction.isfinite().all() or not direction.any():
@@ -52,5 +54,5 @@ def strongest(hessian: Tensor, count: int) -> Tensor:
         begin = np.ones(len(matrix))  # a random one would give another sign each time
         values, axes = eigsh(matrix, k=count, which="LM", v0=begin)
     order = np.argsort(-np.abs(values), kind="stable")[:count]
-    order = order[values[order] != 0]
+    order = order[np.abs(values[order]) > 1e-6 * np.abs(values).max()]  # others are rounding
     return torch.from_numpy(np.ascontiguousarray(axes[:, order].T))

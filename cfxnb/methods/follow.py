@@ -11,7 +11,7 @@ from cfxnb.methods.paths import heading
 from cfxnb.methods.search import log_odds
 from cfxnb.methods.tasks import Task, fingerprint, finish, is_predicted, rebuild, statuses, tasks
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import alive, noise_like, per_sample, undisturbed
+from cfxnb.tensors import alive, in_spreads, noise_like, norms, per_sample, undisturbed
 from cfxnb.types import Classifier, Code, LatentSpace, OnStep, Step
 
 
@@ -45,9 +45,11 @@ def follow(
             that raises the target's log odds more at the first look; the other if that fails.
         halvings: bisections of the stretch in which the decision flips, one render each.
         noise: seed of a random stochastic code for each image, from (seed, row), in place of the
-            image's own: another seed, another answer. None keeps its own.
+            image's own: another seed, another answer, unless the space has no such code. None
+            keeps its own.
         batch: images worked on together; bounds the memory, never changes a result.
-        on_step: called with a Step after each look; returning True ends the walk there.
+        on_step: called with a Step after each look; returning True ends the walk there: what
+            has flipped is still bisected.
 
     Returns:
         Counterfactuals. What is not flipped ends at the far end of the second walk.
@@ -57,8 +59,9 @@ def follow(
     """
     began = time.perf_counter()
     validate.space(space)
+    validate.function(classifier, "classifier")
     images = validate.images(images)
-    step = heading(space, direction, len(images))
+    step = _upright(heading(space, direction, len(images)))
     if reach is None:
         reach = math.sqrt(2 * int(alive(space.spread).sum()))
     knobs = {
@@ -80,10 +83,27 @@ def follow(
     return finish(parts, images.device, began, method="follow", **knobs, weights=weights)
 
 
+def _upright(step: Tensor) -> Tensor:
+    """Largest coordinate positive: where both senses look alike, the given sign must not tell."""
+    flat = step.flatten(1)
+    largest = flat.gather(1, flat.abs().argmax(1, keepdim=True))
+    return step * per_sample(largest.sign()[:, 0], step)
+
+
 def _other(logits: Tensor) -> Tensor:
     if logits.shape[1] != 2:
         raise ValueError(f"target: expected a class out of {logits.shape[1]}, got None")
     return 1 - logits.argmax(1)
+
+
+def _rebuild(space: LatentSpace, task: Task, noise: int | None) -> tuple[Code, Tensor]:
+    """Codes, perhaps with a random rest, and what they look like."""
+    if noise is None:
+        return rebuild(space, task.images)
+    code = validate.instance(space.encode(task.images), Code, "space.encode", "a cfx.Code")
+    if code.rest is not None:
+        code = Code(code.z, noise_like(code.rest, noise, task.rows))
+    return code, validate.images(space.decode(code), "space.decode")
 
 
 class Walk:
@@ -94,11 +114,7 @@ class Walk:
     ) -> None:
         self.space, self.classifier, self.task = space, classifier, task
         self.step, self.knobs = step, knobs
-        self.start, self.reconstruction = rebuild(space, task.images)
-        if knobs["noise"] is not None and self.start.rest is not None:
-            rest = noise_like(self.start.rest, knobs["noise"], task.rows)
-            self.start = Code(self.start.z, rest)
-            self.reconstruction = space.decode(self.start)
+        self.start, self.reconstruction = _rebuild(space, task, knobs["noise"])
         count = len(task.rows)
         self.place = torch.zeros(count, device=step.device)  # signed, in reaches
         self.passed = torch.zeros(count, dtype=torch.bool, device=step.device)
@@ -121,15 +137,8 @@ class Walk:
         target = self.task.target
         moot = is_predicted(self.task.before, target) | is_predicted(rebuilt, target)
         rows = (~moot).nonzero()[:, 0]
-        first = torch.full((len(rows),), 1 / self.knobs["looks"], device=rows.device)
-        there, back = self.odds(rows, first), self.odds(rows, -first)
-        sense = torch.where(there[0] >= back[0], 1.0, -1.0)
-        seen = torch.where(there[0] >= back[0], there[1], back[1])
-        self._along(rows, sense, seen, on_step)
-        left = ~self.passed[rows]
-        seen = torch.where(sense > 0, back[1], there[1])
-        self._along(rows[left], -sense[left], seen[left], on_step)
-        self._bisect()
+        if len(rows):
+            self._both_ways(rows, on_step)
         everyone = torch.arange(len(target), device=rows.device)
         code = self.code(everyone, self.place)
         image = self.space.decode(code)
@@ -146,22 +155,40 @@ class Walk:
             cost={"generator": self.renders + 1, "classifier": self.renders + 2},
         )
 
-    def _along(self, rows: Tensor, sense: Tensor, seen: Tensor, on_step: OnStep | None) -> None:
-        """Look by look outwards; the first look has been seen."""
+    def _both_ways(self, rows: Tensor, on_step: OnStep | None) -> None:
+        first = torch.full((len(rows),), 1 / self.knobs["looks"], device=rows.device)
+        there, back = self.odds(rows, first), self.odds(rows, -first)
+        up = there[0] >= back[0]
+        better = [torch.where(up, a, b) for a, b in zip(there, back, strict=True)]
+        other = [torch.where(up, b, a) for a, b in zip(there, back, strict=True)]
+        sense = torch.where(up, 1.0, -1.0)
+        self._along(rows, sense, better, 0, on_step)
+        left = ~self.passed[rows]
+        again = [seen[left] for seen in other]
+        self._along(rows[left], -sense[left], again, self.knobs["looks"], on_step)
+        self._bisect()
+
+    def _along(
+        self, rows: Tensor, sense: Tensor, first: list[Tensor], told: int, on_step: OnStep | None
+    ) -> None:
+        """Look by look outwards; what the first look has ``first`` shown is known.
+
+        Args:
+            told: looks before these, for ``on_step``.
+        """
         looks = self.knobs["looks"]
         for look in range(1, looks + 1):
             if not len(rows) or self.stopped:
                 return
             place = sense * (look / looks)
-            odds = None
-            if look > 1:
-                odds, seen = self.odds(rows, place)
+            odds, seen = first if look == 1 else self.odds(rows, place)
             self.place[rows] = place
             self.passed[rows] = seen
-            if on_step is not None and odds is not None:
+            if on_step is not None:
                 z, p = self.code(rows, place).z, odds.sigmoid()
-                self.stopped = bool(on_step(Step(look, looks, self.task.rows[rows], z, p, ~seen)))
-            rows, sense, seen = rows[~seen], sense[~seen], seen[~seen]
+                step = Step(told + look, 2 * looks, self.task.rows[rows], z, p, ~seen)
+                self.stopped = bool(on_step(step))
+            rows, sense = rows[~seen], sense[~seen]
 
     def _bisect(self) -> None:
         rows = self.passed.nonzero()[:, 0]
@@ -172,3 +199,13 @@ class Walk:
             _, ok = self.odds(rows, middle)
             near, far = torch.where(ok, near, middle), torch.where(ok, middle, far)
         self.place[rows] = far
+
+
+def step_lengths(space: LatentSpace, result: Counterfactuals) -> Tensor:
+    """How far each code was moved, in spreads, (n,).
+
+    Raises:
+        TypeError: for a result without codes.
+    """
+    start, code = validate.codes(result, "result")
+    return norms(in_spreads(code.z - start.z, space.spread))

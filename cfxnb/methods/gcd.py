@@ -17,16 +17,17 @@ from torch import Tensor
 from cfxnb import validate
 from cfxnb.global_directions import Directions
 from cfxnb.methods.asking import FEWEST, Distance, Questions, rms
+from cfxnb.methods.candidates import candidates
+from cfxnb.methods.explained import check_labels
 from cfxnb.methods.ledger import Ledger, digest
 from cfxnb.methods.mlp_proxy import mlp
 from cfxnb.methods.proxies import Fit, Probes, ridge
 from cfxnb.methods.tasks import fingerprint
 from cfxnb.methods.trial import Trial
-from cfxnb.tensors import alive, norms, undisturbed
+from cfxnb.tensors import alive, undisturbed
 from cfxnb.types import Classifier, LatentSpace, OnStep
 
 PROXIES = ("ridge", "mlp", "mlp, paper")
-WEIGHTS = (0.05, 1.0)  # of score and distance in the second g-direction (official configuration)
 
 
 def find_directions(
@@ -62,8 +63,9 @@ def find_directions(
         queries: images that the classifier is asked about at most, in all: a hard limit.
         proxy: "ridge", least squares on opposite pairs; "mlp", the paper's network; "mlp, paper",
             with the paper's own stop rule, too.
-        radius: changes are drawn with lengths from 0 to this, in spreads. By default half of
-            ``reach``. The paper's is 1, in units of the code.
+        radius: changes are drawn with lengths from 0 to this, in spreads; by default ``reach``. What
+            is to hold for a data set is asked about far and wide; the paper's radius is 1, in
+            units of the code.
         curved: h-directions to keep, the strongest curvatures of the proxy.
         validation: (m, c, h, w) images on which directions are ranked, with at most a quarter of
             the queries. None: the image alone.
@@ -72,8 +74,9 @@ def find_directions(
         distance: (images, images) in [0, 1] -> (b,), such as LPIPS, for the second g-direction
             and the network; by default the root of the mean squared difference of pixels.
         batch: images rendered and asked about at once.
-        folder: where answers are kept. A search that was stopped there goes on, and asks nothing
-            twice; what was under way when a process died is not asked again.
+        folder: where answers are kept. A search that was interrupted goes on there, and asks
+            nothing twice; what was under way when a process died is lost. All that was ever
+            asked there counts: trials of searches that were stopped early leave fewer probes.
         seed: of the changes.
         on_step: called with a Step after each batch of probes: codes, and probability of the
             label. Returning True ends the probing; what is known is used.
@@ -89,14 +92,20 @@ def find_directions(
     validate.function(classifier, "classifier")
     image = _one(image)
     others = image[:0] if validation is None else validate.images(validation, "validation")
+    if others.shape[1:] != image.shape[1:]:
+        raise ValueError(
+            f"validation: expected images of shape {tuple(image.shape[1:])}, like image, "
+            f"got {tuple(others.shape[1:])}"
+        )
     used = alive(space.spread)
     reach = _reach(space, reach)
-    radius = reach / 2 if radius is None else validate.number(radius, "radius", 0, open_low=True)
-    distance = validate.function(distance or rms, "distance")
-    knobs = {
+    radius = reach if radius is None else validate.number(radius, "radius", 0, open_low=True)
+    distance = validate.function(rms if distance is None else distance, "distance")
+    knobs: dict[str, Any] = {
         "label": validate.count(label, "label"),
         "against": validate.optional(validate.count, against, "against"),
         "queries": validate.count(queries, "queries", FEWEST + 4),
+        "distance": getattr(distance, "__qualname__", type(distance).__name__),
         "proxy": validate.choice(proxy, "proxy", PROXIES),
         "radius": radius,
         "curved": validate.count(curved, "curved"),
@@ -105,18 +114,20 @@ def find_directions(
         "seed": validate.count(seed, "seed"),
     }
     validate.on_step(on_step)
-    weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
-    identity = {**knobs, **weights, "images": digest(image, others)}
-    ledger = Ledger(queries, None if folder is None else Path(folder), identity)
+    parts = {"space": space, "classifier": classifier, "distance": distance}
+    weights = {name: fingerprint(part) for name, part in parts.items()}
+    identity = {**knobs, "weights": weights, "images": digest(image, others)}
+    ledger = Ledger(knobs["queries"], validate.optional(_path, folder, "folder"), identity)
     with undisturbed(space, classifier, distance), torch.no_grad():
         ask = Questions(space, classifier, distance, image, ledger, knobs)
-        trial = Trial(space, ask.classify, others if len(others) else image, ask.classes, reach)
-        ranking = trial.plan(2 + curved, ledger.left - FEWEST)
-        probes = ask.probes(used, ledger.left - ranking, on_step)
-        fit = _fit(probes, ask.classes, knobs)
-        names, vectors = _candidates(fit, ask.sign, curved, space, used)
-        table = trial.rank(vectors, names, fit, ledger)
-    order = [names.index(name) for name in table.index]
+        trial = Trial(ask, others if len(others) else image, reach)
+        probes = ask.probes(used, trial.plan(2 + curved), on_step)
+        fit = _fit(probes, knobs)
+        found = candidates(fit, ask.sign, curved, used.flatten().cpu())
+        steps = torch.stack([*found.values(), fit.gradient])[:-1]  # perhaps there is none
+        vectors = space.spread * steps.to(space.spread).view(-1, *used.shape)
+        table = trial.rank(vectors, list(found), fit)
+    order = [list(found).index(name) for name in table.index]
     record = {"method": "find_directions", **knobs, "weights": weights, "lost": ledger.lost}
     return Directions(
         vectors=vectors[order].to(image.device),
@@ -130,31 +141,18 @@ def find_directions(
     )
 
 
-def _fit(probes: Probes, classes: tuple[Tensor, Tensor | None], knobs: dict[str, Any]) -> Fit:
+def _fit(probes: Probes, knobs: dict[str, Any]) -> Fit:
     if knobs["proxy"] == "ridge":
         return ridge(probes)
     stop = "paper" if knobs["proxy"] == "mlp, paper" else "sound"
+    classes = check_labels(knobs["label"], knobs["against"], 1, probes.logits.shape[1])
     return mlp(probes, *classes, stop=stop, seed=knobs["seed"])
 
 
-def _candidates(
-    fit: Fit, sign: float, curved: int, space: LatentSpace, used: Tensor
-) -> tuple[list[str], Tensor]:
-    """Unit directions of the proxy that raise its score to first order, as changes of codes."""
-    both = WEIGHTS[0] * fit.gradient + sign * WEIGHTS[1] * fit.distance
-    found = {"g": fit.gradient, "g with distance": both}
-    values, vectors = torch.linalg.eigh(fit.hessian.double())
-    for number, place in enumerate(values.abs().argsort(descending=True)[:curved]):
-        h = vectors[:, place].to(fit.gradient)
-        found[f"h{number + 1}"] = h if h @ fit.gradient >= 0 else -h
-    kept: dict[str, Tensor] = {}
-    for name, direction in found.items():
-        u = direction.cpu() * used.flatten().cpu()
-        same = any(abs(torch.cosine_similarity(u, k, dim=0)) > 0.99 for k in kept.values())
-        if norms(u[None]) > 0 and not same:
-            kept[name] = u / u.norm()
-    steps = torch.stack(list(kept.values())).view(-1, *used.shape)
-    return list(kept), space.spread * steps.to(space.spread)
+def _path(value: Any, name: str) -> Path:
+    if not isinstance(value, str | Path):
+        raise TypeError(f"{name}: expected a path, got {validate.told(value)}")
+    return Path(value)
 
 
 def _one(image: Any) -> Tensor:

@@ -4,11 +4,13 @@ Global Counterfactual Directions, arXiv 2404.12488. Numbers and stop rule are th
 official configuration; ``stop="sound"`` waits for the best held-out loss and goes back to it.
 """
 
+import dataclasses
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.func import hessian
+from torch.func import grad, hessian
 
 from cfxnb.methods.explained import log_odds
 from cfxnb.methods.proxies import Fit, Probes
@@ -24,6 +26,7 @@ class MLPProxy(nn.Module):
 
     def __init__(self, dims: int, logits: int, hidden: tuple[int, ...] = HIDDEN) -> None:
         super().__init__()
+        self.dims = dims
         widths = [dims, *hidden]
         layers: list[nn.Module] = []
         for inside, outside in pairwise(widths):
@@ -57,12 +60,10 @@ def train_proxy(probes: Probes, *, stop: str = "sound", seed: int = 0) -> MLPPro
             keeping the weights of that moment. "sound": after 200 epochs without a better
             held-out loss, going back to the best.
     """
-    count = len(probes.delta)
     generator = torch.Generator().manual_seed(seed)
-    held = min(128, max(2, count // 8))
-    # Pairs stay together: the opposite of a change tells much about it.
+    held = _held(len(probes.delta))
     parts = [t.float() for t in (probes.delta, probes.logits, probes.distance)]
-    train, check = [t[: count - held] for t in parts], [t[count - held :] for t in parts]
+    train, check = [t[:-held] for t in parts], [t[-held:] for t in parts]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         proxy = MLPProxy(probes.delta.shape[1], probes.logits.shape[1])
@@ -99,24 +100,38 @@ def mlp(
         label, against: (1,) classes, see ``log_odds``.
     """
     proxy = train_proxy(probes, stop=stop, seed=seed)
-    held = slice(len(probes.delta) - min(128, max(2, len(probes.delta) // 8)), None)
 
-    def score(delta: Tensor) -> Tensor:
-        logits = proxy(delta[None] if delta.ndim == 1 else delta)[0]
+    def score(logits: Tensor) -> Tensor:
         rows = len(logits)
         return log_odds(
             logits, label.expand(rows), None if against is None else against.expand(rows)
         )
 
-    home = torch.zeros(probes.delta.shape[1])
+    held = _held(len(probes.delta))
+    seen = probes.score[-held:].float()
     with torch.no_grad():
-        seen = probes.score[held].float()
-        left = seen - score(probes.delta[held].float())
+        left = seen - score(proxy(probes.delta[-held:].float())[0])
+    r2 = float(1 - left.square().mean() / seen.var(correction=0).clamp_min(1e-30))
+    return dataclasses.replace(read(proxy, score), r2=r2, queries=len(probes.delta))
+
+
+def read(proxy: MLPProxy, score: Callable[[Tensor], Tensor]) -> Fit:
+    """What a trained network says at no change about a score, logits (n, k) -> (n,)."""
+    home = torch.zeros(proxy.dims)
+
+    def at(delta: Tensor) -> Tensor:
+        return score(proxy(delta[None])[0])[0]
+
     return Fit(
-        gradient=torch.func.grad(lambda d: score(d)[0])(home),
-        hessian=hessian(lambda d: score(d)[0])(home),
-        distance=torch.func.grad(lambda d: proxy(d)[1])(home),
-        r2=float(1 - left.var() / seen.var().clamp_min(1e-30)),
+        gradient=grad(at)(home).detach(),
+        hessian=hessian(at)(home).detach(),
+        distance=grad(lambda delta: proxy(delta)[1])(home).detach(),
+        r2=float("nan"),
         agreement=float("nan"),
-        queries=len(probes.delta),
+        queries=0,
     )
+
+
+def _held(count: int) -> int:
+    """Probes kept from training: whole pairs, since an opposite tells much about a change."""
+    return min(128, max(2, count // 16 * 2))

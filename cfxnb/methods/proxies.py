@@ -63,7 +63,7 @@ class Fit:
         """Cosine with the gradient that endless queries would give, as the halves tell.
 
         Two halves with independent errors agree by c; then all of them agree with the truth by
-        sqrt(2 c / (1 + c)) (Spearman-Brown).
+        sqrt(2 c / (1 + c)) (Spearman-Brown). Below about 0.5 it is little more than chance.
         """
         c = max(self.agreement, 0.0)
         return float(np.sqrt(2 * c / (1 + c)))

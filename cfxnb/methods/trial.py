@@ -4,10 +4,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cfxnb.methods.explained import log_odds
-from cfxnb.methods.ledger import Ledger
+from cfxnb.methods.asking import FEWEST, Questions
 from cfxnb.methods.proxies import Fit
-from cfxnb.types import Classifier, LatentSpace
 
 LENGTHS = (0.25, 0.5, 0.75, 1.0)  # of the reach
 SHARE = 0.25  # of the queries, at most
@@ -15,63 +13,58 @@ SHARE = 0.25  # of the queries, at most
 
 def looks_of(directions: int) -> int:
     """Queries that a trial of as many directions asks about one image."""
-    return directions * 2 * len(LENGTHS)
+    return 1 + directions * 2 * len(LENGTHS)
 
 
 class Trial:
     """Both senses of each direction at four lengths, on each image."""
 
-    def __init__(
-        self,
-        space: LatentSpace,
-        classify: Classifier,
-        images: Tensor,
-        classes: tuple[Tensor, Tensor | None],
-        reach: float,
-    ) -> None:
-        self.space, self.classify, self.images = space, classify, images
-        self.classes, self.reach = classes, reach
+    def __init__(self, ask: Questions, images: Tensor, reach: float) -> None:
+        self.ask, self.images, self.reach = ask, images, reach
 
-    def plan(self, directions: int, left: int) -> int:
+    def plan(self, directions: int) -> int:
         """Queries to keep for the trial; where they don't do for all images, fewer are tried."""
-        each = looks_of(directions) + 1
-        fit = int(SHARE * left) // each
+        each = looks_of(directions)
+        fit = int(SHARE * (self.ask.ledger.budget - 1 - FEWEST)) // each
         self.images = self.images[:fit]
         return each * len(self.images)
 
-    def rank(self, vectors: Tensor, names: list[str], fit: Fit, ledger: Ledger) -> pd.DataFrame:
+    def rank(self, vectors: Tensor, names: list[str], fit: Fit) -> pd.DataFrame:
         """One row a direction, best first: flip rate, and mean length of the steps that flip."""
         senses = torch.tensor([s * x for x in LENGTHS for s in (1, -1)])
-        lengths = (senses.abs() * self.reach).tolist()
-        flips: dict[str, list[float]] = {name: [] for name in names}
-        for image in self.images:
-            code = self.space.encode(image[None].to(self.space.center.device))
-            home = ledger.ask(1, lambda code=code: self._score(code, code.z))
-            for name, vector in zip(names, vectors, strict=True):
-                moved = (
-                    code.z + self.reach * senses.to(vector).view(-1, *[1] * vector.ndim) * vector
-                )
-                found = ledger.ask(len(senses), lambda c=code, z=moved: self._score(c, z))
-                if home is None or found is None:
-                    continue
-                turned = ((found["score"] > 0) != (home["score"] > 0)).tolist()
-                flips[name].append(
-                    next((x for x, yes in zip(lengths, turned, strict=True) if yes), float("inf"))
-                )
+        lengths = (senses.abs() * self.reach).to(torch.float64)
+        place = self.reach * senses.to(vectors).view(-1, *[1] * (vectors.ndim - 1))
+        none = torch.zeros(1, *vectors.shape[1:]).to(vectors)
+        moves = torch.cat([none, *(place * vector for vector in vectors)])
+        # The shortest step that flips, (directions, images): infinite without any, NaN if lost.
+        steps = torch.zeros(len(names), len(self.images), dtype=torch.float64)
+        for number in range(len(self.images) if names else 0):
+            seen = self._seen(number, moves)
+            after = seen[1:].view(len(names), len(senses))
+            lost = after.isnan().any(1) | seen[0].isnan()
+            shortest = torch.where(after != seen[0], lengths, torch.inf).amin(1)
+            steps[:, number] = torch.where(lost, torch.nan, shortest)
         table = pd.DataFrame(index=pd.Index(names, name="direction"))
-        found = {name: torch.tensor(values) for name, values in flips.items()}
-        table["flip rate"] = [_mean(found[name].isfinite()) for name in names]
-        table["length"] = [_mean(found[name][found[name].isfinite()]) for name in names]
-        units = (vectors / self.space.spread).nan_to_num().flatten(1).cpu()
+        table["flip rate"] = [_mean(row[~row.isnan()].isfinite()) for row in steps]
+        table["length"] = [_mean(row[row.isfinite()]) for row in steps]
+        units = (vectors / self.ask.space.spread).nan_to_num().flatten(1).cpu()
         table["curvature"] = [(u @ fit.hessian @ u).item() for u in units]
         return table.sort_values(["flip rate", "length"], ascending=[False, True], kind="stable")
 
-    def _score(self, code, z: Tensor) -> dict[str, Tensor]:
-        rest = code.rest
-        whole = type(code)(z, None if rest is None else rest.expand(len(z), *rest.shape[1:]))
-        logits = self.classify(self.space.decode(whole))
-        label, against = (None if c is None else c.expand(len(z)) for c in self.classes)
-        return {"score": log_odds(logits, label, against).float()}
+    def _seen(self, number: int, moves: Tensor) -> Tensor:
+        """1 or 0 for each move of an image's code: whether the label is seen; NaN if lost."""
+        ask = self.ask
+        code = ask.encode(self.images[number : number + 1].to(ask.image.device))
+        found = []
+        for part, some in enumerate(moves.split(ask.knobs["batch"])):
+            # Directions rest on the probes that were asked about; other ones are another trial.
+            name = f"trial-{ask.asked:06}-{number:04}-{part:03}"
+            seen = torch.full((len(some),), torch.nan)
+            affords = ask.ledger.affords(name, len(some))
+            if affords and (answers := ask.render(name, code.z + some, code.rest)) is not None:
+                seen = torch.where(answers["score"].isnan(), torch.nan, answers["seen"].float())
+            found.append(seen)
+        return torch.cat(found)
 
 
 def _mean(values: Tensor) -> float:

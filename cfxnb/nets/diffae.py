@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cfxnb.nets.diffae_blocks import Attention, Block, Norm, ToldBlock
+from cfxnb.nets.diffae_blocks import Attention, Block, Norm, Sketch, ToldBlock
 from cfxnb.nets.latent_net import LatentNet
 from cfxnb.nets.waves import waves
 
@@ -84,6 +84,10 @@ class DiffAE(nn.Module):
         blocks: on each level down (one more up); ``encoder_mult``, ``encoder_blocks``: the
             encoder's.
         dropout: share of features dropped in training.
+        sketch: sides (h, w) of the map that a code is drawn on, coarser than the images; None for
+            the published network, which has none.
+        predicts: "noise", as published, or "velocity" (v of Salimans & Ho, 2022), of which noise
+            and image follow: where an image is nearly all noise, its noise tells nothing of it.
         latent: arguments of the ``LatentNet`` that draws new codes; None for no such net.
     """
 
@@ -99,11 +103,13 @@ class DiffAE(nn.Module):
         encoder_mult: Sequence[int] = (1, 2, 2),
         encoder_blocks: int = 2,
         dropout: float = 0.1,
+        sketch: Sequence[int] | None = None,
+        predicts: str = "noise",
         latent: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
-        self.channels, self.dims = channels, dims
-        self.sides = 2 ** (max(len(mult), len(encoder_mult)) - 1)  # must divide the images' sides
+        self.channels, self.dims, self.predicts = channels, dims, predicts
+        self.sides = 2 ** (len(mult) - 1)  # must divide the images' sides; the encoder rounds down
         down = descent(size, base, mult, blocks, attention)
         self.time_embed = Embedding(base, dims)
         self.input_blocks = nn.ModuleList(
@@ -138,6 +144,8 @@ class DiffAE(nn.Module):
 
         within = descent(size, base, encoder_mult, encoder_blocks, attention)
         self.encoder = Encoder(channels, base, dims, within, base * encoder_mult[-1])
+        if sketch is not None:
+            self.sketch = Sketch(dims, base, sketch)
         if latent is not None:
             self.latent_net = LatentNet(dims, **latent)
 
@@ -153,7 +161,7 @@ class DiffAE(nn.Module):
         return [p.told(time, z) for p in parts if isinstance(p, ToldBlock)]
 
     def forward(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
-        """The noise in noisy images, (b, c, h, w), at times t, (b,) or (1,), told codes z."""
+        """What is predicted of noisy images (b, c, h, w) at times t, (b,) or (1,), told codes z."""
         words = iter(self.told(t, z))
 
         def run(parts: nn.ModuleList, h: Tensor) -> Tensor:
@@ -164,6 +172,8 @@ class DiffAE(nn.Module):
         passed = []
         for parts in self.input_blocks:
             x = run(parts, x)
+            if not passed and hasattr(self, "sketch"):
+                x = x + self.sketch(z, x.shape[2:])
             passed.append(x)
         x = run(self.middle_block, x)
         for parts in self.output_blocks:

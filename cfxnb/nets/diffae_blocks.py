@@ -1,5 +1,7 @@
 """The blocks that a diffusion autoencoder is made of, in encoder and U-Net."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,3 +95,31 @@ class ToldBlock(Block):
         scale, shift = told
         h = self.out_layers[0](inner) * scale.to(inner.dtype) + shift.to(inner.dtype)
         return around + self.out_layers[1:](h)
+
+
+class Sketch(nn.Module):
+    """What a code says of every place: features (b, width, h, w) to add to the noisy image's.
+
+    Not published. A code that only scales whole channels must learn to paint by the borders'
+    help, which took the published networks a hundred million images.
+    """
+
+    def __init__(self, dims: int, width: int, sides: Sequence[int]) -> None:
+        super().__init__()
+        self.coarse = nn.Sequential(
+            nn.Linear(dims, 2 * width * sides[0] * sides[1]),
+            nn.Unflatten(1, (2 * width, *sides)),
+            Norm(2 * width),
+            nn.SiLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+        )
+        self.fine = nn.Sequential(
+            nn.SiLU(),
+            nn.Conv2d(2 * width, width, 3, padding=1),
+            Norm(width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+
+    def forward(self, z: Tensor, size: Sequence[int]) -> Tensor:
+        return self.fine(F.interpolate(self.coarse(z), size=tuple(size), mode="nearest"))

@@ -2,8 +2,10 @@
 
 from cfxnb.spaces.diffae import DiffusionAutoencoder
 from cfxnb.spaces.diffae_files import load_diffae
-from cfxnb.spaces.folding import Fold
+from cfxnb.spaces.folding import Fold, Latents
 from cfxnb.spaces.stylegan2 import StyleGAN2, load_stylegan2
 from cfxnb.spaces.vae import VAE
 
-__all__ = ["VAE", "DiffusionAutoencoder", "Fold", "StyleGAN2", "load_diffae", "load_stylegan2"]
+__all__ = [
+    "VAE", "DiffusionAutoencoder", "Fold", "Latents", "StyleGAN2", "load_diffae", "load_stylegan2",
+]  # fmt: skip

@@ -67,13 +67,14 @@ def torch_load(
     names = _look_through(file)
     inert = [(Inert, name) for name in sorted(names) if name.split(".")[0] in libraries]
     file.seek(0)
-    mapped = path is not None and file.read(len(LEGACY)) != LEGACY
+    old = file.read(len(LEGACY)) == LEGACY  # cannot be read in parts
     file.seek(0)
     try:
         # Training files hold their command line; a Namespace keeps values and does nothing.
         with torch.serialization.safe_globals([argparse.Namespace, *inert]):
-            source = path if mapped else file
-            return torch.load(source, weights_only=True, map_location="cpu", mmap=mapped)
+            if path is None or old:
+                return torch.load(file, weights_only=True, map_location="cpu")
+            return torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except Exception as error:  # many kinds, all of them for a damaged or hostile file
         name = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
         told = f"refused to import {name[1]}" if name else f"torch fails ({type(error).__name__})"

@@ -7,11 +7,12 @@ import argparse
 
 from cfxnb import paths
 from cfxnb.train.chest import RECIPES as CHEST
+from cfxnb.train.diffae_ship import RECIPES as DIFFAE
 from cfxnb.train.digits import RECIPES as DIGITS
 from cfxnb.train.sprites import RECIPES as SPRITES
 from cfxnb.train.sprites_space import RECIPES as SPRITES_SPACE
 
-RECIPES = {**DIGITS, **SPRITES, **SPRITES_SPACE, **CHEST}
+RECIPES = {**DIGITS, **SPRITES, **SPRITES_SPACE, **CHEST, **DIFFAE}
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """Recipes of the diffusion autoencoders, one of each world, and of what draws new codes."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,21 +13,20 @@ from cfxnb.spaces.folding import Fold
 from cfxnb.train.engine import autocast, fit
 
 BLUR = 0.2  # standard deviation of the noise on codes, in their own spreads
-HEAVIEST = 10.0  # weight of the noisiest images
 NETS = {
-    "digits": {"channels": 4, "size": 16, "base": 32, "mult": [1, 2], "dims": 64},
-    "sprites": {"channels": 48, "size": 14, "base": 64, "mult": [1, 2], "dims": 64},
-    "chest": {"channels": 16, "size": 16, "base": 32, "mult": [1, 2, 4], "dims": 64},
+    "digits": {"channels": 4, "size": 16, "base": 32, "mult": [1, 2], "sketch": [8, 8]},
+    "sprites": {"channels": 48, "size": 14, "base": 64, "mult": [1, 2], "sketch": [7, 4]},
+    "chest": {"channels": 16, "size": 16, "base": 32, "mult": [1, 2, 4], "sketch": [8, 8]},
 }
 FOLDS = {"digits": 2, "sprites": 4, "chest": 4}
-STEPS = {"digits": 6000, "sprites": 7000, "chest": 6000}
+STEPS = {"digits": 3500, "sprites": 4000, "chest": 2600}
 LATENT = {"hidden": 256, "layers": 6, "waves": 64}
 
 
 def config(world: str) -> dict:
     """Arguments of the world's network, without what draws codes."""
     net = NETS[world]
-    shared = {"blocks": 1, "encoder_blocks": 1, "dropout": 0.0}
+    shared = {"dims": 64, "predicts": "velocity", "blocks": 1, "encoder_blocks": 1, "dropout": 0.0}
     return {**net, "encoder_mult": net["mult"], **shared}
 
 
@@ -43,9 +41,12 @@ def autoencoder(
 ) -> DiffAE:
     """Trained on the noise in noisy images, of which the code is all it is told."""
     torch.manual_seed(seed)
+    fold = Fold(FOLDS[world])
+    net = DiffAE(**config(world))
+    whiten(net, fold.encode(as_unit(images[:512]) * 2 - 1))
     return fit(
-        DiffAE(**config(world)),
-        Denoising(Fold(FOLDS[world])),
+        net,
+        Denoising(fold),
         (images,),
         steps=steps,
         batch=64,
@@ -57,12 +58,26 @@ def autoencoder(
     )
 
 
-class Denoising:
-    """Squared error of the noise.
+def as_unit(images: Tensor) -> Tensor:
+    """Images in [0, 1], which may come as bytes."""
+    return images if images.is_floating_point() else images.float() / 255
 
-    Where little of an image is left, the noise is easy to tell and the image hard. Published, all
-    times count the same, and small networks then hardly listen to the code. Here an error counts
-    as much as what it does to the image and the noise together (v of Salimans & Ho, 2022).
+
+@torch.no_grad()
+def whiten(net: DiffAE, clean: Tensor) -> None:
+    """Let fresh codes have mean 0 and spread 1: a whisper is not listened to."""
+    codes = net.encoder(clean)
+    last = net.encoder.out[3]
+    last.weight /= codes.std(0).view(-1, 1, 1, 1)
+    last.bias.copy_((last.bias - codes.mean(0)) / codes.std(0))
+
+
+class Denoising:
+    """Squared error of the velocity.
+
+    Where little of an image is left, its noise is easy to tell and the image hard; small networks
+    that learn the noise, as published, hardly listen to the code. The velocity is the noise of
+    what is nearly an image, and the image of what is nearly noise.
 
     Codes are blurred before they are told: those of similar images must lie close together, and
     what lies between two codes must mean something, too.
@@ -73,10 +88,7 @@ class Denoising:
         self.alphas = linear_alphas().float()
 
     def __call__(self, model: DiffAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-        images = batch[0]
-        if not images.is_floating_point():
-            images = images.float() / 255
-        clean = self.fold.encode(images * 2 - 1)
+        clean = self.fold.encode(as_unit(batch[0]) * 2 - 1)
 
         def noise(shape: torch.Size) -> Tensor:
             return torch.randn(shape, generator=generator, device=clean.device)
@@ -89,8 +101,8 @@ class Denoising:
             codes = model.encoder(clean.contiguous(memory_format=torch.channels_last)).float()
             blurred = codes + BLUR * codes.detach().std(0) * noise(codes.shape)
             guess = model(noisy.contiguous(memory_format=torch.channels_last), t, blurred)
-        weight = (1 / left).clamp(max=HEAVIEST) / HEAVIEST
-        return (weight * (guess.float() - hidden).square()).mean()
+        velocity = left.sqrt() * hidden - (1 - left).sqrt() * clean
+        return (guess.float() - velocity).square().mean()
 
 
 def drawer(

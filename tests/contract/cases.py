@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
+import torch
 
 import cfxnb as cfx
 
@@ -52,6 +53,11 @@ def _latent(**own):
     return run
 
 
+def _follow(space, classifier, images, target, *, seed=None, **knobs):
+    direction = torch.tensor([1.0, -0.5, 0.7, 0.2])
+    return cfx.follow(space, classifier, images, direction, target, noise=seed, **knobs)
+
+
 METHODS = [
     Case("latent_attack", _latent(steps=20, restarts=0, confidence=0.9), 0.9, gradient=True),
     Case(
@@ -71,6 +77,7 @@ METHODS = [
     Case("pixel_attack", _pixel, 0.9, gradient=True, codes=False),
     Case("reconstruct", lambda s, f, x, t, **k: cfx.reconstruct(s, f, x, t, **k)),
     Case("random_change", _random_change, 0.0, row_bound=True),
+    Case("follow", _follow, 0.0),
 ]
 
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)

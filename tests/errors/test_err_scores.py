@@ -7,6 +7,7 @@ import pytest
 import test_err_arguments
 import test_err_attribution
 import test_err_contrastive
+import test_err_directions
 import test_err_lewis
 import torch
 from bits import edits, judge, scores
@@ -139,6 +140,7 @@ ELSEWHERE = dict.fromkeys(DRAWN, "takes what is computed") | {
     "Scores": "made by contrastive_scores",
     "Attribution": "made by integrated_gradients",
     "Counterfactuals": "made by methods",
+    "Directions": "made by find_directions",
     "Descriptors": "made by fit_descriptors",
     "FeatureAttribution": "made by describe_change",
     "ObservedScores": "made by observed_scores",
@@ -170,6 +172,7 @@ def test_every_public_function_is_in_a_table():
         TABLE,
         test_err_contrastive.TABLE,
         test_err_arguments.TABLE,
+        test_err_directions.TABLE,
         test_err_attribution.TABLE,
     )
     named = {f.__name__ for table in tables for f in table}

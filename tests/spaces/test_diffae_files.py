@@ -182,7 +182,6 @@ def test_sides(tmp_path, averaged):
     assert extra.size is None
     got = architecture(state, None, extra.latent)
     assert got == CONFIG | {"size": 256, "attention": [128]}
-    same(DiffAE(**got).state_dict().keys() and averaged, averaged)
     for size in (4, 6, 16, 20, 224):
         assert architecture(state, size)["attention"] == [size // 2]
         load_diffae(tmp_path / "x", device="cpu", size=size)
@@ -200,8 +199,6 @@ OFFICIAL = {
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_sizes(name):
     size, channels, base, mult, within, attention, millions, encoder = OFFICIAL[name]
-    if name == "chexpert224":
-        assert not {16} & {size // 2**level for level in range(len(within))}
     wanted = {
         "size": size, "channels": channels, "base": base, "mult": mult, "dims": 512,
         "attention": attention, "blocks": 2, "encoder_mult": within, "encoder_blocks": 2,
@@ -450,7 +447,7 @@ def test_tuples_that_crash_torch_are_refused(refused, name, kind):
     refused(content, "refused tuples within tuples")
 
 
-def test_archives_that_lie_are_refused(refused, averaged):
+def test_archives_that_lie_are_refused(refused):
     content = new_torch({"a": torch.zeros(1000)})
     buffer = io.BytesIO(content)
     with zipfile.ZipFile(buffer, "a") as archive:
@@ -463,9 +460,6 @@ def test_archives_that_lie_are_refused(refused, averaged):
         more = pickled.replace(b"M\xe8\x03", b"J" + claimed.to_bytes(4, "little"))
         assert more.count(claimed.to_bytes(4, "little")) == 2  # of the storage, and of the tensor
         refused(repacked(content, {"data.pkl": more}), "torch fails")
-    held = trained(prefixed(averaged, "ema_model."))
-    short = dict.fromkeys(("0", "1", "2"), b"")
-    refused(repacked(held, short))
 
 
 def test_too_large_a_file_is_refused(refused, tmp_path):

@@ -1,0 +1,222 @@
+"""What the chapters on directions promise, measured: ``python -m benchmarks.directions``.
+
+Shipped models, default knobs, seed 0, held-out images of both classes: digits 4 and 9, sprites
+by the honest classifier, chest X-rays. Exits 1 when a row falls short.
+"""
+
+import argparse
+import sys
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+import cfxnb as cfx
+from benchmarks.cases import CASES, Case
+from benchmarks.rendering import rendering
+from benchmarks.rows import Rows
+from cfxnb.methods.asking import Questions, rms
+from cfxnb.methods.explained import log_odds
+from cfxnb.methods.gcd import typical_distance
+from cfxnb.methods.ledger import Ledger
+from cfxnb.methods.mlp_proxy import mlp
+from cfxnb.methods.proxies import Probes, ridge
+from cfxnb.tensors import alive, norms
+
+CHECKED = [
+    "tests/reference/test_ref_diffae.py",
+    "tests/reference/test_ref_gcd_directions.py",
+    "tests/reference/test_ref_attribution.py",
+    "tests/closed_forms/test_closed_ledger.py",
+]
+BUDGETS = (64, 128, 256, 512, 1024, 2048)
+FEW = 100  # images for what is measured many times
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.directions", description=__doc__)
+    parser.add_argument("--count", type=int, default=500, help="held-out images of each world")
+    parser.add_argument("--worlds", nargs="*", default=list(CASES), choices=list(CASES))
+    chosen = parser.parse_args()
+    pd.set_option("display.width", 160)
+    rows = Rows()
+    for world in chosen.worlds:
+        case = CASES[world](chosen.count)
+        print(f"\n== {world}: {len(case.images)} images, source {case.label} against {case.other}")
+        quality(rows, case)
+        found = directions(rows, case)
+        curve(rows, case)
+        slope(rows, case, found)
+        attribution(rows, case, found)
+    rendering(rows, CASES["digits"](64))
+    failed = pytest.main(["-q", "--no-header", *CHECKED])
+    rows.add("reference tensors and resuming: exit code of the tests", failed, 0, most=True)
+    return rows.close()
+
+
+def quality(rows: Rows, case: Case) -> None:
+    card = cfx.weights.read_card(f"{case.world}/diffae")["quality"]
+    print(pd.Series(card).to_string())
+    name = "share of decisions that survive reconstruction"
+    rows.add(name, card[name], case.survive)
+
+
+def directions(rows: Rows, case: Case) -> cfx.Directions:
+    """From one image, black-box, without validation images; then on the data set."""
+    box = cfx.BlackBox(case.classifier)
+    found = cfx.find_directions(
+        case.space, box, case.source, case.label, against=case.against, queries=2048
+    )
+    print(found, "\n", found.table.round(3).to_string())
+    rows.add("queries", box.queries, 2048, most=True)
+    g = cfx.follow(case.space, case.classifier, case.images, found.g, case.target)
+    towards = case.target == case.label
+    flips = [share(g, towards), share(g, ~towards)]
+    rows.say("g: flipped towards the label", flips[0])
+    rows.say("g: flipped away from it", flips[1])
+    rows.add("g: flipped, the worse of both ways", min(flips), case.flips)
+    few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
+    images, target = case.images[few], case.target[few]
+    own = cfx.follow(case.space, case.classifier, images, found.g, target)
+    chance = [
+        share(cfx.follow(case.space, case.classifier, images, case.random(seed), target))
+        for seed in range(3)
+    ]
+    rows.say("random directions, same reach: flipped, mean of three", sum(chance) / 3)
+    ratio = share(own) / max(sum(chance) / 3, 1e-9)
+    rows.add("g against random: how many times as many flips", ratio, 4)
+    curved(rows, case, found, images, target)
+    return found
+
+
+def share(result: cfx.Counterfactuals, among: Tensor | None = None) -> float:
+    """Flipped among those that could flip: not yet the target, nor by reconstruction alone."""
+    able = torch.tensor([s in ("flipped", "exhausted") for s in result.status])
+    able = able if among is None else able & among
+    return (result.flipped & able).sum().item() / max(1, int(able.sum()))
+
+
+def curved(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target: Tensor) -> None:
+    flat = (found.h / case.space.spread).flatten(1)
+    kept: list[int] = []
+    results = []
+    for i, own in enumerate(flat):
+        if all(abs(torch.cosine_similarity(own, flat[k], dim=0)) < 0.3 for k in kept):
+            result = cfx.follow(case.space, case.classifier, images, found.h[i], target)
+            rows.say(f"h-direction {i + 1}: flipped", share(result))
+            if share(result) >= 0.4:
+                kept.append(i)
+                results.append(result)
+    rows.add("h-directions that flip 40 %, pairwise |cosine| below 0.3", len(kept), 3)
+    alone = [
+        cfx.follow(case.space, case.classifier, images, found.g, target, noise=seed)
+        for seed in range(3)
+    ]
+    several = diversity(case, results[:3]) if len(results) > 1 else float("nan")
+    once = diversity(case, alone)
+    rows.say("diversity of g with three random stochastic codes", once)
+    rows.add("diversity of h-directions, relative to that", several / once, 1.0)
+
+
+def diversity(case: Case, results: list[cfx.Counterfactuals]) -> float:
+    """Mean distance of an image's counterfactuals from each other, in the judge's features."""
+    with torch.no_grad():
+        features = [case.features(result.image) for result in results]
+    pairs = [(i, j) for i in range(len(results)) for j in range(i)]
+    far = []
+    for i, j in pairs:
+        both = results[i].flipped & results[j].flipped
+        far.append(norms(features[i] - features[j])[both])
+    return torch.cat(far).mean().item()
+
+
+def curve(rows: Rows, case: Case) -> None:
+    """Flip rate over queries: least squares against the paper's network, on the same answers."""
+    reach = typical_distance(case.space)
+    knobs = {"label": case.label, "against": case.against, "radius": reach}
+    knobs |= {"batch": 64, "seed": 0}
+    ledger = Ledger(2 + max(BUDGETS), None, {})
+    with torch.no_grad():
+        asked = Questions(case.space, case.classifier, rms, case.source, ledger, knobs)
+        probes: Probes = asked.probes(alive(case.space.spread), max(BUDGETS), None)
+    few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
+    rates: dict[str, list[float]] = {"ridge": [], "paper's network": []}
+    for budget in BUDGETS:
+        some = probes.first(budget)
+        fits = (ridge(some), mlp(some, *asked.classes, stop="paper"))
+        for name, fit in zip(rates, fits, strict=True):
+            step = case.space.spread * fit.gradient.view(case.space.spread.shape)
+            moved = cfx.follow(
+                case.space, case.classifier, case.images[few], step, case.target[few]
+            )
+            rates[name].append(share(moved))
+    print(pd.DataFrame(rates, index=pd.Index(BUDGETS, name="queries")).round(3).to_string())
+    goal = 0.9 * max(rates["ridge"][-1], rates["paper's network"][-1])
+    needed = {
+        name: next((b for b, v in zip(BUDGETS, values, strict=True) if v >= goal), float("inf"))
+        for name, values in rates.items()
+    }
+    for name, value in needed.items():
+        rows.say(f"queries to 90 % of the final flip rate: {name}", value)
+    ratio = needed["paper's network"] / needed["ridge"]
+    rows.add("queries: the paper's network against least squares, times", ratio, 4)
+
+
+def slope(rows: Rows, case: Case, found: cfx.Directions) -> None:
+    """White-box check: the ridge direction beside the gradient through the network."""
+    code = case.space.encode(case.source)
+    z = code.z.requires_grad_()
+    logits = case.classifier(case.space.decode(code.at(z)))
+    against = None if case.against is None else torch.tensor([case.against])
+    score = log_odds(logits, torch.tensor([case.label]), against)
+    true = torch.autograd.grad(score.sum(), z)[0][0] * case.space.spread
+    own = found.g / case.space.spread
+    rows.say(
+        "cosine of g with the gradient through the network, in spreads",
+        torch.cosine_similarity(own, true, dim=0).item(),
+    )
+
+
+def attribution(rows: Rows, case: Case, found: cfx.Directions) -> None:
+    few = case.images[:FEW]
+    predicted = cfx.predict(case.classifier, few).argmax(1)
+    rival = torch.where(predicted == case.label, case.other, case.label)
+    keep = (predicted == case.label) | (predicted == case.other)
+    heat = cfx.latent_integrated_gradients(
+        case.space, case.classifier, few[keep], found.g, predicted[keep], against=rival[keep]
+    )
+    able = torch.tensor([s in ("complete", "incomplete") for s in heat.status])
+    gap = heat.gap[able].abs()
+    rows.say("latent IG: share of images with a baseline within reach", able.float().mean().item())
+    rows.add("latent IG: completeness gap, median", gap.median().item(), 0.01, most=True)
+    rows.add("latent IG: completeness gap, worst", gap.max().item(), 0.05, most=True)
+    if case.world == "sprites":
+        inside(rows, case)
+
+
+def inside(rows: Rows, case: Case) -> None:
+    """Where the heat of the shortcut classifier lies: in the layer that it looks at?"""
+    shortcut = cfx.load("sprites/shortcut")
+    figures: Any = case.figures
+    source = figures.images[-1:]
+    found = cfx.find_directions(case.space, cfx.BlackBox(shortcut), source, 1, queries=2048)
+    images = figures.images[:FEW]
+    label = cfx.predict(shortcut, images).argmax(1)
+    mask = cfx.data.visible(figures.factors[:FEW], "top")
+    ours = cfx.latent_integrated_gradients(case.space, shortcut, images, found.g, label)
+    other = cfx.captum_attribution("gradient_x_input", shortcut, images, label)
+    shares = {
+        "latent IG": cfx.metrics.heat_inside(ours, mask),
+        "gradient x input": cfx.metrics.heat_inside(other, mask),
+    }
+    for name, table in shares.items():
+        rows.say(f"share of heat inside the top: {name}", table["inside"].mean())
+    rows.say("the top's share of the picture", shares["latent IG"]["area"].mean())
+    ahead = shares["latent IG"]["inside"].mean() - shares["gradient x input"]["inside"].mean()
+    rows.add("latent IG ahead of gradient x input by", ahead, 0.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

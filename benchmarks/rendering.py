@@ -1,0 +1,52 @@
+"""Seconds of rendering: the reference design run plainly, beside the space of this package."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarks.cases import Case
+from benchmarks.rows import Rows
+from cfxnb.spaces import ddim
+
+
+def rendering(rows: Rows, case: Case) -> None:
+    """Same weights, same codes, in turns; the first turn warms up."""
+    space, net = case.space, case.space.net
+    with torch.no_grad():
+        code = space.encode(case.images[:64])
+
+        def plain() -> Tensor:
+            """One loop of float32 in torch's usual layout, a time a sample, all rows at once."""
+            net.to(memory_format=torch.contiguous_format)
+
+            def predict(x: Tensor, t: int) -> Tensor:
+                found = net(x, torch.full((len(x),), t), code.z)
+                if net.predicts == "noise":
+                    return found
+                left = float(space.alphas[t])
+                return left**0.5 * found + (1 - left) ** 0.5 * x
+
+            x = ddim.render(predict, code.rest, space.alphas, space.times)
+            net.to(memory_format=torch.channels_last)
+            return ((space.codec.decode(x) + 1) / 2).clamp(0, 1)
+
+        slow, first = timed(plain)
+        quick, second = timed(lambda: space.decode(code))
+    same = (first - second).abs()
+    rows.say("rendering 64 digits plainly, seconds", slow)
+    rows.say("rendering them with the space, seconds", quick)
+    rows.add("difference of the images, mean", same.mean().item(), 1 / 255, most=True)
+    decided = [case.classifier(image).argmax(1) for image in (first, second)]
+    rows.add("share of equal decisions", (decided[0] == decided[1]).double().mean().item(), 0.99)
+    rows.add("rendering: times as fast at equal steps", slow / quick, 1.5)
+
+
+def timed(run: Callable[[], Tensor], turns: int = 4) -> tuple[float, Tensor]:
+    seconds = []
+    for _ in range(turns):
+        began = time.perf_counter()
+        out = run()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:]), out

@@ -1,0 +1,338 @@
+"""A budget that holds, and searches that go on where they were interrupted."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import LinearSpace, code_classifier
+
+import cfxnb as cfx
+from cfxnb.methods.ledger import Ledger, digest
+
+SPACE = LinearSpace(4)
+F = code_classifier(SPACE, torch.tensor([[1.0, -2.0, 0.5, 0.3]]))
+X = SPACE.sample(9, 3)
+KNOBS = {"queries": 300, "curved": 2, "batch": 20, "validation": X[1:3]}
+
+
+def search(f=F, **knobs):
+    return cfx.find_directions(SPACE, f, X[0], 1, **KNOBS | knobs)
+
+
+def same(a, b):
+    assert torch.equal(a.vectors, b.vectors)
+    assert a.names == b.names
+    assert a.table.equals(b.table)
+    assert torch.equal(a.fit.gradient, b.fit.gradient)
+    assert torch.equal(a.fit.hessian, b.fit.hessian)
+    assert (a.fit.r2, a.fit.agreement, a.queries) == (b.fit.r2, b.fit.agreement, b.queries)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    queries=st.integers(36, 700),
+    batch=st.integers(2, 90),
+    images=st.integers(0, 8),
+    curved=st.integers(0, 9),
+)
+def test_the_budget_is_a_hard_limit(queries, batch, images, curved):
+    box = cfx.BlackBox(F)
+    others = X[1 : 1 + images] if images else None
+    found = search(box, queries=queries, batch=batch, validation=others, curved=curved)
+    assert box.queries == found.queries <= queries
+    assert found.fit.queries >= 32
+    trial = box.queries - 1 - found.fit.queries
+    assert trial <= queries / 4
+    # What the trial needs is kept for it, and hardly anything is left over.
+    tried = trial // (1 + 8 * len(found)) if len(found) else 0
+    assert tried <= max(images, 1)
+    assert found.table["flip rate"].isna().all() == (trial == 0)
+    assert queries - box.queries <= 1 + 8 * tried * (2 + curved - len(found))
+
+
+def test_a_ledger_refuses_what_exceeds_the_budget():
+    ledger, asked = Ledger(5, None, {}), []
+
+    def ask(name, rows):
+        draw = lambda: asked.append(rows) or torch.zeros(rows)  # noqa: E731
+        return ledger.ask(name, rows, draw, lambda images: {"a": images})
+
+    assert ask("one", 3)["a"].shape == (3,)
+    assert ledger.affords("two", 2)
+    assert not ledger.affords("two", 2, keep=1)
+    with pytest.raises(RuntimeError, match="3 more queries, 2 left of 5"):
+        ask("two", 3)
+    assert (asked, ledger.spent, ledger.left) == ([3], 3, 2)
+
+
+def test_a_folder_changes_nothing_and_is_asked_once(tmp_path):
+    box = cfx.BlackBox(F)
+    first = search(box, folder=tmp_path / "a" / "b")
+    same(first, search())
+    spent = box.queries
+    same(search(box, folder=str(tmp_path / "a" / "b")), first)
+    assert box.queries == spent == first.queries
+    kept = json.loads((tmp_path / "a" / "b" / "search.json").read_text())
+    assert kept["queries"] == 300
+    assert kept["weights"]["classifier"]
+
+
+class Interrupting:
+    """Raises KeyboardInterrupt at its call number ``fatal``, without having answered."""
+
+    module = F.module
+
+    def __init__(self, fatal):
+        self.fatal, self.calls, self.rows = fatal, 0, 0
+
+    def __call__(self, images):
+        self.calls += 1
+        self.rows += len(images)
+        if self.calls == self.fatal:
+            raise KeyboardInterrupt
+        return F(images)
+
+
+@pytest.mark.parametrize("fatal", [2, 5, 9, 13, 15])
+def test_interrupted_while_asking(tmp_path, fatal):
+    """The answers under way are lost, nothing else, and nothing is asked again."""
+    broken, whole = Interrupting(fatal), search()
+    with pytest.raises(KeyboardInterrupt):
+        search(broken, folder=tmp_path)
+    box = cfx.BlackBox(F)
+    found = search(box, folder=tmp_path)
+    assert broken.rows + box.queries == found.queries <= 300
+    lost = found.made_by["lost"]
+    assert 0 < lost <= 20
+    trial = fatal > 13
+    assert found.fit.queries == whole.fit.queries - (0 if trial else lost)
+    if trial:
+        assert torch.equal(found.fit.gradient, whole.fit.gradient)
+    assert torch.nn.functional.cosine_similarity(found.g, whole.g, dim=0) > 0.999
+    assert found.table["flip rate"].notna().all()
+    same(search(Interrupting(1), folder=tmp_path), found)
+
+
+@pytest.mark.parametrize("stop", [1, 4, 11])
+def test_interrupted_between_questions_loses_nothing(tmp_path, stop):
+    def interrupt(step):
+        if step.number == stop:
+            raise KeyboardInterrupt
+
+    box = cfx.BlackBox(F)
+    with pytest.raises(KeyboardInterrupt):
+        search(box, folder=tmp_path, on_step=interrupt)
+    assert box.queries == 1 + 20 * stop
+    same(search(box, folder=tmp_path), search())
+    assert box.queries == search().queries
+
+
+def test_what_breaks_while_drawing_is_not_spent(tmp_path):
+    space = LinearSpace(4)
+    plain, calls = space.decode, []
+
+    def decode(code):
+        calls.append(len(code))
+        if len(calls) == 4:
+            raise MemoryError
+        return plain(code)
+
+    space.decode = decode
+    box = cfx.BlackBox(F)
+    with pytest.raises(MemoryError):
+        cfx.find_directions(space, box, X[0], 1, folder=tmp_path, **KNOBS)
+    assert box.queries == 41
+    same(search(box, folder=tmp_path), search())
+
+
+def stop_at(*numbers):
+    return lambda step: step.number in numbers
+
+
+@pytest.mark.parametrize(
+    "stops", [(2,), (2, 2), (2, 5), (5, 2), (3, 7, 11), (11, 12), (12, 11, 10)]
+)
+def test_stopped_by_on_step(tmp_path, stops):
+    """What is known is used; later the search goes on, within the same budget."""
+    box = cfx.BlackBox(F)
+    for stop in stops:
+        before = box.queries
+        found = search(box, folder=tmp_path, on_step=stop_at(stop))
+        # Where trials have spent what the probes would need, fewer are known.
+        assert found.fit.queries == 20 * stop or 300 - box.queries < 66 + 20
+        assert box.queries == found.queries <= 300
+        again = search(box, folder=tmp_path, on_step=stop_at(stop))
+        same(again, found)
+        assert box.queries == found.queries >= before
+        assert found.table["flip rate"].notna().all() or 300 - box.queries < 66
+    whole = search(box, folder=tmp_path)
+    assert box.queries == whole.queries <= 300
+    assert whole.fit.queries >= 20 * min(max(stops), 6)
+    assert whole.made_by["lost"] == 0
+
+
+def test_stopped_too_early_says_so(tmp_path):
+    with pytest.raises(ValueError, match=r"queries: expected at least 32 .*got 20"):
+        search(on_step=stop_at(1), folder=tmp_path)
+    same(search(folder=tmp_path), search())
+
+
+OTHERS = {
+    "image": lambda: cfx.find_directions(SPACE, F, X[5], 1, folder=FOLDER, **KNOBS),
+    "validation": lambda: search(folder=FOLDER, validation=X[1:4]),
+    "label": lambda: cfx.find_directions(SPACE, F, X[0], 0, folder=FOLDER, **KNOBS),
+    "against": lambda: search(folder=FOLDER, against=0),
+    "seed": lambda: search(folder=FOLDER, seed=1),
+    "queries": lambda: search(folder=FOLDER, queries=301),
+    "batch": lambda: search(folder=FOLDER, batch=21),
+    "radius": lambda: search(folder=FOLDER, radius=0.5),
+    "classifier": lambda: search(code_classifier(SPACE, torch.ones(1, 4)), folder=FOLDER),
+    "space": lambda: cfx.find_directions(
+        LinearSpace(4, seed=1), F, X[0], 1, folder=FOLDER, **KNOBS
+    ),
+    "distance": lambda: search(folder=FOLDER, distance=lambda a, b: (a - b).abs().mean((1, 2, 3))),
+}
+NAMED = {"image": "images", "validation": "images", "classifier": "weights", "space": "weights"}
+FOLDER = Path()
+
+
+def contents(folder):
+    return {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir()}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_the_folder_of_another_search_is_refused(tmp_path, monkeypatch, other):
+    search(folder=tmp_path)
+    monkeypatch.setitem(globals(), "FOLDER", tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=rf"folder: expected .*{NAMED.get(other, other)}"):
+        OTHERS[other]()
+    assert contents(tmp_path) == before
+    same(search(folder=tmp_path), search())
+
+
+def test_damaged_folders_are_refused(tmp_path):
+    search(folder=tmp_path)
+    answers = sorted(tmp_path.glob("probes-*.safetensors"))
+    good = answers[3].read_bytes()
+    for bad in (b"", good[:50], b"\0" * len(good), answers[-1].read_bytes()):
+        answers[3].write_bytes(bad)
+        with pytest.raises(ValueError, match=rf"folder: expected .*{answers[3].name}"):
+            search(folder=tmp_path)
+        assert answers[3].read_bytes() == bad
+    answers[3].write_bytes(good)
+    for bad in ("", "{", "[]", "3"):
+        (tmp_path / "search.json").write_text(bad)
+        with pytest.raises(ValueError, match=r"folder: .*search\.json, which is damaged"):
+            search(folder=tmp_path)
+
+
+def test_folders_that_are_none(tmp_path):
+    mine = tmp_path / "thesis.txt"
+    mine.write_text("mine")
+    with pytest.raises(ValueError, match=r"folder: .*with other files"):
+        search(folder=tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(ValueError, match=r"folder: expected a folder, got the file"):
+        search(folder=mine)
+    assert mine.read_text() == "mine"
+
+
+def test_the_first_answer_lost(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        search(Interrupting(1), folder=tmp_path)
+    with pytest.raises(ValueError, match=r"folder: .*first question.*empty folder"):
+        search(folder=tmp_path)
+
+
+def test_digest_tells_shapes_and_values():
+    a = torch.zeros(2, 3)
+    told = {digest(a), digest(a.T), digest(a, a), digest(a[:0]), digest(a + 1), digest(a, a[:0])}
+    assert len(told) == 6
+    assert digest(a) == digest(a.clone())
+
+
+# A process that kills itself. The log has one line an image: its hash, before it is answered.
+CHILD = """
+import hashlib, os, signal, sys
+sys.path[:0] = sys.argv[5:]
+import torch
+import test_closed_ledger as t
+from cfxnb.methods import ledger
+folder, log, fatal, place = sys.argv[1], open(sys.argv[2], "a"), int(sys.argv[3]), sys.argv[4]
+torch.manual_seed(0)
+asked = 0
+plain = ledger.save_file
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def classifier(images):
+    global asked
+    for image in images:
+        log.write(hashlib.sha256(image.numpy().tobytes()).hexdigest() + "\\n")
+        log.flush()
+        os.fsync(log.fileno())
+        asked += 1
+        if asked == fatal and place == "asking":
+            die()
+    return t.F(images)
+
+def save(answers, path):
+    plain(answers, path)
+    if asked >= fatal and place == "writing":
+        whole = open(path, "rb").read()
+        open(path, "wb").write(whole[: len(whole) // 2])
+        die()
+
+ledger.save_file = save
+found = t.search(classifier, folder=folder)
+print(found.queries, found.made_by["lost"])
+"""
+
+
+def process(folder, log, fatal, place):
+    here = Path(__file__).parent
+    places = [str(here), str(here.parent)]
+    arguments = [sys.executable, "-c", CHILD, str(folder), str(log), str(fatal), place, *places]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        arguments, capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [[(37, "asking")], [(119, "writing"), (80, "asking")], [(250, "asking")]],
+    ids=["probes", "writing", "trial"],
+)
+def test_killed_processes_ask_nothing_twice(tmp_path, kills):
+    folder, log = tmp_path / "search", tmp_path / "log"
+    for fatal, place in kills:
+        died = process(folder, log, fatal, place)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+    last = process(folder, log, 0, "nowhere")
+    assert last.returncode == 0, last.stderr
+    asked = log.read_text().split()
+    assert len(asked) == len(set(asked))
+    queries, lost = last.stdout.split()
+    assert len(asked) <= int(queries) <= 300
+    assert len(kills) <= int(lost) <= 20 * len(kills)
+    plain = []
+
+    def watching(images):
+        plain.extend(hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in images)
+        return F(images)
+
+    whole = search(watching)
+    assert len(plain) == len(set(plain)) == whole.queries
+    probes = 1 + whole.fit.queries
+    assert len(set(plain[:probes]) - set(asked)) <= int(lost)  # what was asked is what was planned

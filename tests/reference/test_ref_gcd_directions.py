@@ -1,0 +1,121 @@
+"""The paper's network and its directions against the official code, and against the right sign."""
+
+import pytest
+import torch
+from stored import stored
+
+from cfxnb.methods.candidates import WEIGHTS, candidates, strongest
+from cfxnb.methods.mlp_proxy import MLPProxy, counterfactual_loss, read
+
+NAMES = ("positive", "negative")
+
+
+def close(a, b, tolerance=1e-5):
+    torch.testing.assert_close(a.double(), b.double(), rtol=tolerance, atol=tolerance)
+
+
+def up_to_sign(a, b, tolerance=1e-4):
+    cosines = torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=-1).abs()
+    close(cosines, torch.ones_like(cosines), tolerance)
+
+
+@pytest.fixture(params=NAMES)
+def case(request):
+    """(tensors, facts, network, what it says at no change about the official logit)."""
+    t, facts = stored(f"gcd_directions_{request.param}")
+    net = MLPProxy(facts["latent_dim"], facts["logits"], tuple(facts["hidden"]))
+    net.load_state_dict({k: v for k, v in t.items() if k.startswith("proxy.")}, strict=True)
+    return t, facts, net, read(net, lambda logits: logits[:, facts["query_label"]])
+
+
+def test_network(case):
+    t, _, net, _ = case
+    logits, lpips = net(t["test_delta"])
+    close(logits, t["test_logits"])
+    close(lpips[:, None], t["test_lpips"])
+
+
+def test_training_loss_and_its_gradients(case):
+    t, _, net, _ = case
+    loss = net.loss(t["test_delta"], t["train_target_logits"], t["train_target_lpips"][:, 0])
+    close(loss, t["train_loss"])
+    loss.backward()
+    found = {n: p.grad for n, p in net.named_parameters()}
+    assert len(found) == sum(k.startswith("train_grad.") for k in t)
+    for name, gradient in found.items():
+        close(gradient, t[name.replace("proxy", "train_grad")])
+
+
+def test_counterfactual_loss(case):
+    t, facts, net, _ = case
+    for weights, expected in zip(facts["weight_pairs"], t["cf_loss"], strict=True):
+        label, sign = facts["query_label"], facts["sign_s"]
+        close(counterfactual_loss(net, t["test_delta"], label, sign, weights), expected)
+
+
+def test_gradients_and_curvature(case):
+    t, facts, _, fit = case
+    close(facts["sign_s"] * fit.gradient, t["loss_gradient_raw_float64"][0])
+    close(facts["sign_s"] * fit.hessian, t["hessian_float64"])
+    both = WEIGHTS[0] * facts["sign_s"] * fit.gradient + WEIGHTS[1] * fit.distance
+    close(both, t["loss_gradient_raw_float64"][1])
+    assert facts["weight_pairs"][0] == [1.0, 0.0]
+    assert list(WEIGHTS) == facts["weight_pairs"][1]
+
+
+def test_g_directions(case):
+    """The loss falls where the score of a source seen as the label falls: hence the sign s."""
+    t, facts, _, fit = case
+    found = candidates(fit, facts["sign_s"], 0, torch.ones(facts["latent_dim"], dtype=torch.bool))
+    close(facts["sign_s"] * found["g"], t["g_directions"][0])
+    # The second one is turned, where needed, so that it raises the score.
+    second = facts["sign_s"] * t["g_directions"][1]
+    close(found["g with distance"], second if second @ fit.gradient >= 0 else -second)
+    wrong = candidates(fit, -facts["sign_s"], 0, torch.ones(facts["latent_dim"]).bool())
+    assert (wrong["g with distance"].abs() - second.abs()).abs().max() > 1e-3
+
+
+def test_h_axes_are_the_official_ones(case):
+    t, facts, _, fit = case
+    axes = strongest(fit.hessian, facts["n_h"])
+    up_to_sign(axes, t["h_vectors_corrected"])
+    up_to_sign(axes, t["h_vectors_official_saved_file"])
+    values = torch.einsum("nd,de,ne->n", axes, fit.hessian.double(), axes)
+    close(facts["sign_s"] * values, t["h_eigenvalues_corrected"], 1e-4)
+
+
+def test_h_directions_have_the_sign_that_lowers_the_loss(case):
+    """Ours raise the score to first order; corrected ones have it in s * score."""
+    t, facts, _, fit = case
+    used = torch.ones(facts["latent_dim"], dtype=torch.bool)
+    found = candidates(fit, facts["sign_s"], facts["n_h"], used)
+    compared = 0
+    for number in range(facts["n_h"]):
+        name = f"h{number + 1}"
+        if name not in found or t["h_vectors_corrected_gradient_dot"][number] < 0.01:
+            continue
+        close(facts["sign_s"] * found[name], t["h_vectors_corrected"][number], 1e-4)
+        official = t["h_directions_official_line_search"][number]
+        agrees = bool(facts["sign_s"] * found[name].double() @ official.double() > 0)
+        assert agrees == facts["official_line_search_sign_agrees_with_corrected"][number]
+        compared += 1
+    assert compared >= 3
+
+
+def test_official_signs_are_arbitrary():
+    """Of ten line searches six go the wrong way: no rule about eigenvalues can be right."""
+    told = [stored(f"gcd_directions_{n}")[1] for n in NAMES]
+    agrees = [a for f in told for a in f["official_line_search_sign_agrees_with_corrected"]]
+    assert 0 < sum(agrees) < len(agrees)
+
+
+def test_coordinates_that_carry_nothing_stay_zero(case):
+    """A network's weights for an input that never varied are what they began with."""
+    _, facts, _, fit = case
+    used = torch.arange(facts["latent_dim"]) % 3 > 0
+    found = candidates(fit, 1.0, 4, used)
+    for direction in found.values():
+        assert not direction[~used].any()
+        close(direction.norm(), torch.tensor(1.0))
+    inner = strongest(fit.hessian[used][:, used], 1)[0]
+    up_to_sign(found["h1"][used], inner)
