@@ -45,6 +45,7 @@ from cfxnb.methods.pixel import pixel_attack
 from cfxnb.methods.scores import Scores
 from cfxnb.metrics import cout, report
 from cfxnb.plots import Picture, bars, code_map, curves, gallery, picture, show
+from cfxnb.plots_directions import flip_curves, walk_strip
 from cfxnb.plots_heat import heat_maps
 from cfxnb.plots_scores import edit_picture, edit_strip, leakage_map, score_bars
 from cfxnb.profiles import sizes
@@ -62,10 +63,11 @@ __all__ = [
     "ScoreBounds", "Scores", "Step", "ablate", "adjusted_effect", "attribute_directions",
     "available", "bars", "captum_attribution", "checks", "code_map", "contrastive_scores", "cout",
     "curves", "data", "describe_change", "doctor", "edit_picture", "edit_strip", "explore",
-    "find_directions", "fit_descriptors", "follow", "gallery", "heat_maps", "integrated_gradients",
-    "latent_attack", "latent_integrated_gradients", "latent_path", "leakage_map", "load", "metrics",
-    "observed_scores", "one_label", "permutation_null", "picture", "pixel_attack", "points_path",
-    "predict", "predict_then_run", "progress", "random_change", "reconstruct", "report",
-    "score_bars", "score_bounds", "show", "sizes", "spaces", "straight_path", "two_class", "types",
-    "walk_path", "weights", "wilson", "wrap",
+    "find_directions", "fit_descriptors", "flip_curves", "follow", "gallery", "heat_maps",
+    "integrated_gradients", "latent_attack", "latent_integrated_gradients", "latent_path",
+    "leakage_map", "load", "metrics", "observed_scores", "one_label", "permutation_null",
+    "picture", "pixel_attack", "points_path", "predict", "predict_then_run", "progress",
+    "random_change", "reconstruct", "report", "score_bars", "score_bounds", "show", "sizes",
+    "spaces", "straight_path", "two_class", "types", "walk_path", "walk_strip", "weights",
+    "wilson", "wrap",
 ]  # fmt: skip

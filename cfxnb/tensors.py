@@ -1,6 +1,7 @@
 """Small tensor tools that every method shares."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,6 +71,11 @@ def alive(spread: Tensor) -> Tensor:
     own tiny spread they would count like any other, though the decoder ignores them.
     """
     return spread > 0.02 * spread.max()
+
+
+def typical_distance(spread: Tensor) -> float:
+    """Between the codes of two images, in spreads: sqrt(2 d), d coordinates carrying anything."""
+    return math.sqrt(2 * int(alive(spread).sum()))
 
 
 def in_spreads(change: Tensor, spread: Tensor) -> Tensor:

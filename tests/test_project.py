@@ -145,7 +145,13 @@ def test_layers(path):
             assert not below(name, "cfxnb.metrics"), told
         if below(name, "cfxnb.plots"):
             lazily = module == "cfxnb.results" and inside
-            ends = ("cfxnb", "cfxnb.widgets", "cfxnb.plots_scores", "cfxnb.plots_heat")
+            ends = (
+                "cfxnb",
+                "cfxnb.widgets",
+                "cfxnb.plots_scores",
+                "cfxnb.plots_directions",
+                "cfxnb.plots_heat",
+            )
             assert lazily or module in ends or below(module, "cfxnb.checks"), told
         if below(name, "cfxnb.widgets"):
             assert module == "cfxnb" or below(module, "cfxnb.checks"), told

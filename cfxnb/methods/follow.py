@@ -1,6 +1,5 @@
 """One direction on a whole data set: the smallest step along it that flips each decision."""
 
-import math
 import time
 
 import torch
@@ -11,7 +10,7 @@ from cfxnb.methods.paths import heading
 from cfxnb.methods.search import log_odds
 from cfxnb.methods.tasks import Task, fingerprint, finish, is_predicted, rebuild, statuses, tasks
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import alive, in_spreads, noise_like, norms, per_sample, undisturbed
+from cfxnb.tensors import in_spreads, noise_like, norms, per_sample, typical_distance, undisturbed
 from cfxnb.types import Classifier, Code, LatentSpace, OnStep, Step
 
 
@@ -39,8 +38,9 @@ def follow(
         direction: like ``space.center``; neither sign nor length matter.
         target: class to reach, one for all or one a sample (b,). None: with two classes, the
             other one than that which is predicted.
-        reach: longest step, in spreads. By default sqrt(2 d), with d coordinates that carry
-            anything: the typical distance between the codes of two images.
+        reach: longest step, in spreads. By default sqrt(d / 2), with d coordinates that carry
+            anything: half the typical distance between the codes of two images. Farther on, a code
+            is nearer to some other image's, and most directions flip something.
         looks: evenly spaced renders along the reach, in each sense that is walked: first the one
             that raises the target's log odds more at the first look; the other if that fails.
         halvings: bisections of the stretch in which the decision flips, one render each.
@@ -63,7 +63,7 @@ def follow(
     images = validate.images(images)
     step = _upright(heading(space, direction, len(images)))
     if reach is None:
-        reach = math.sqrt(2 * int(alive(space.spread).sum()))
+        reach = typical_distance(space.spread) / 2
     knobs = {
         "reach": validate.number(reach, "reach", 0.0, open_low=True),
         "looks": validate.count(looks, "looks", 1),

@@ -6,7 +6,6 @@ default: least squares on pairs of opposite changes, which needs far fewer queri
 every direction are tried, and directions are ranked by what they measurably do.
 """
 
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from cfxnb.methods.mlp_proxy import mlp
 from cfxnb.methods.proxies import Fit, Probes, ridge
 from cfxnb.methods.tasks import fingerprint
 from cfxnb.methods.trial import Trial
-from cfxnb.tensors import alive, undisturbed
+from cfxnb.tensors import alive, typical_distance, undisturbed
 from cfxnb.types import Classifier, LatentSpace, OnStep
 
 PROXIES = ("ridge", "mlp", "mlp, paper")
@@ -63,9 +62,9 @@ def find_directions(
         queries: images that the classifier is asked about at most, in all: a hard limit.
         proxy: "ridge", least squares on opposite pairs; "mlp", the paper's network; "mlp, paper",
             with the paper's own stop rule, too.
-        radius: changes are drawn with lengths from 0 to this, in spreads; by default ``reach``. What
-            is to hold for a data set is asked about far and wide; the paper's radius is 1, in
-            units of the code.
+        radius: changes are drawn with lengths from 0 to this, in spreads; by default ``reach``:
+            what is to hold for a data set is asked about far and wide. The paper's is 1, in units
+            of the code.
         curved: h-directions to keep, the strongest curvatures of the proxy.
         validation: (m, c, h, w) images on which directions are ranked, with at most a quarter of
             the queries. None: the image alone.
@@ -166,4 +165,4 @@ def _one(image: Any) -> Tensor:
 def _reach(space: LatentSpace, reach: float | None) -> float:
     if reach is not None:
         return validate.number(reach, "reach", 0.0, open_low=True)
-    return math.sqrt(2 * int(alive(space.spread).sum()))
+    return typical_distance(space.spread)

@@ -20,7 +20,7 @@ from cfxnb.methods.attribution import check_rule, integrated_gradients
 from cfxnb.methods.explained import check_labels, log_odds
 from cfxnb.methods.paths import JoinedPath, Path, heading, straight_path, walk_path
 from cfxnb.methods.tasks import fingerprint, rebuild
-from cfxnb.tensors import alive, per_sample, undisturbed
+from cfxnb.tensors import per_sample, typical_distance, undisturbed
 from cfxnb.types import Classifier, Code, LatentSpace
 
 
@@ -78,7 +78,7 @@ def latent_integrated_gradients(
     if rule == "gauss":
         raise ValueError("rule: expected one for curved paths, such as 'line', got 'gauss'")
     if reach is None:
-        reach = math.sqrt(2 * int(alive(space.spread).sum()))
+        reach = typical_distance(space.spread)
     search: dict[str, Any] = {
         "reach": validate.number(reach, "reach", 0.0, open_low=True),
         "threshold": validate.number(threshold, "threshold", 1e-6, 1 - 1e-6),

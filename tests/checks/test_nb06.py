@@ -1,0 +1,463 @@
+"""Answers to the exercises of 06_diffusion_autoencoders."""
+
+import math
+
+import torch
+from mutants import Answers, assert_accepted, assert_rejected, right_answers, wrong_answers
+
+from cfxnb.checks import nb06
+from cfxnb.spaces import ddim
+
+
+def guessed(noisy, eps, left):
+    return ((noisy - (1 - left) ** 0.5 * eps) / left**0.5).clamp(-1, 1)
+
+
+def implied(noisy, image, left):
+    return (noisy - left**0.5 * image) / (1 - left) ** 0.5
+
+
+def mixed(image, noise, ahead):
+    return ahead**0.5 * image + (1 - ahead) ** 0.5 * noise
+
+
+def stepped(noisy, eps, left, ahead):
+    image = guessed(noisy, eps, left)
+    return mixed(image, implied(noisy, image, left), ahead)
+
+
+def by_the_package(noisy, eps, left, ahead):
+    alphas = torch.tensor([ahead, left], dtype=torch.float64)
+    return ddim.step(lambda *_: eps, noisy, alphas, 1, -1 if ahead == 1 else 0)
+
+
+def with_math(noisy, eps, left, ahead):
+    image = (noisy - eps * math.sqrt(1 - left)).div(math.sqrt(left)).clip(-1, 1)
+    ratio = math.sqrt((1 - ahead) / (1 - left))
+    return math.sqrt(ahead) * image + ratio * (noisy - math.sqrt(left) * image)
+
+
+def from_guess(guess):
+    """A step with another guess of the image."""
+
+    def answer(noisy, eps, left, ahead):
+        image = guess(noisy, eps, left)
+        return mixed(image, implied(noisy, image, left), ahead)
+
+    return answer
+
+
+def last_line(mix):
+    """A step with another last line, ``mix(image, noise, left, ahead)``."""
+
+    def answer(noisy, eps, left, ahead):
+        image = guessed(noisy, eps, left)
+        return mix(image, implied(noisy, image, left), left, ahead)
+
+    return answer
+
+
+def eps_as_predicted(noisy, eps, left, ahead):
+    return mixed(guessed(noisy, eps, left), eps, ahead)
+
+
+def fresh_noise(noisy, eps, left, ahead):
+    return mixed(guessed(noisy, eps, left), torch.randn_like(eps), ahead)
+
+
+def in_place(noisy, eps, left, ahead):
+    before = noisy.clone()
+    noisy -= (1 - left) ** 0.5 * eps
+    noisy /= left**0.5
+    noisy.clamp_(-1, 1)
+    return mixed(noisy, implied(before, noisy, left), ahead)
+
+
+def clamped_at_the_end(noisy, eps, left, ahead):
+    image = (noisy - (1 - left) ** 0.5 * eps) / left**0.5
+    return mixed(image, implied(noisy, image, left), ahead).clamp(-1, 1)
+
+
+def walk(pairs):
+    """Steps along ``pairs(times)``."""
+
+    def answer(predict, x, alphas, times):
+        for t, to in pairs(times):
+            x = ddim.step(predict, x, alphas, t, to)
+        return x
+
+    return answer
+
+
+def upwards(times):
+    return zip(times, [*times[1:], None], strict=True)
+
+
+def recursive(predict, x, alphas, times):
+    to = times[1] if len(times) > 1 else None
+    x = ddim.step(predict, x, alphas, times[0], to)
+    return recursive(predict, x, alphas, times[1:]) if len(times) > 1 else x
+
+
+def from_the_image_again(predict, x, alphas, times):
+    for t, to in upwards(times):
+        out = ddim.step(predict, x, alphas, t, to)
+    return out
+
+
+def all_steps(predict, x, alphas, times):
+    way = [x]
+    for t, to in upwards(times):
+        way.append(ddim.step(predict, way[-1], alphas, t, to))
+    return way
+
+
+def times_popped(predict, x, alphas, times):
+    while times:
+        t = times.pop(0)
+        x = ddim.step(predict, x, alphas, t, times[0] if times else None)
+    return x
+
+
+def never_asked(predict, x, alphas, times):
+    return walk(upwards)(lambda x, t: torch.zeros_like(x), x, alphas, times)
+
+
+def rendered(predict, x, alphas, times):
+    return ddim.render(predict, x, alphas, times)
+
+
+def shares(read, of_z, of_rest):
+    differ = of_z != of_rest
+    return tuple(float((read == y)[differ].double().mean()) for y in (of_z, of_rest))
+
+
+def in_a_loop(read, of_z, of_rest):
+    rows = [(r, a, b) for r, a, b in zip(read, of_z, of_rest, strict=True) if a != b]
+    if not rows:
+        return math.nan, math.nan
+    return sum(r == a for r, a, b in rows) / len(rows), sum(r == b for r, a, b in rows) / len(rows)
+
+
+def reported(change):
+    def answer(read, of_z, of_rest):
+        return change(*shares(read, of_z, of_rest))
+
+    return answer
+
+
+def no_mask(read, of_z, of_rest):
+    return float((read == of_z).double().mean()), float((read == of_rest).double().mean())
+
+
+def joined_masks(read, of_z, of_rest):
+    differ = of_z != of_rest
+    return no_mask_of((read == of_z) & differ, (read == of_rest) & differ)
+
+
+def no_mask_of(*hits):
+    return tuple(float(hit.double().mean()) for hit in hits)
+
+
+def counted(read, of_z, of_rest):
+    differ = of_z != of_rest
+    return int((read == of_z)[differ].sum()), int((read == of_rest)[differ].sum())
+
+
+def zero_of_nobody(read, of_z, of_rest):
+    found = shares(read, of_z, of_rest)
+    return tuple(0.0 if math.isnan(share) else share for share in found)
+
+
+def same_donors(read, of_z, of_rest):
+    same = of_z == of_rest
+    return no_mask_of((read == of_z)[same], (read == of_rest)[same])
+
+
+def neither_counted(read, of_z, of_rest):
+    differ = of_z != of_rest
+    return no_mask_of((read != of_z)[differ], (read != of_rest)[differ])
+
+
+def angles(a, b):
+    cosine = torch.cosine_similarity(a.flatten(1), b.flatten(1), dim=1)
+    return cosine.acos().view(-1, 1, 1, 1)
+
+
+def arc(angle, weight=torch.sin):
+    """The formula with another angle or another function for the sine."""
+
+    def answer(a, b, w):
+        t = angle(a, b)
+        return (weight((1 - w) * t) * a + weight(w * t) * b) / weight(t)
+
+    return answer
+
+
+def arc_in_a_loop(a, b, w):
+    rows = []
+    for x, y in zip(a, b, strict=True):
+        t = math.acos(float((x * y).sum() / x.norm() / y.norm()))
+        rows.append((math.sin((1 - w) * t) * x + math.sin(w * t) * y) / math.sin(t))
+    return torch.stack(rows)
+
+
+def of_the_batch(a, b):
+    return torch.cosine_similarity(a.flatten(), b.flatten(), dim=0).acos()
+
+
+def of_channels(a, b):
+    return torch.cosine_similarity(a, b, dim=1).acos()[:, None]
+
+
+def not_normalised(a, b):
+    return (a.flatten(1) * b.flatten(1)).sum(1).acos().view(-1, 1, 1, 1)
+
+
+def unshaped(a, b):
+    return torch.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).acos()
+
+
+def not_divided(a, b, w):
+    t = angles(a, b)
+    return ((1 - w) * t).sin() * a + (w * t).sin() * b
+
+
+def ends_normalised(a, b, w):
+    def unit(x):
+        return x / x.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+    return arc(angles)(unit(a), unit(b), w)
+
+
+def lerp_with_length(a, b, w):
+    """The straight mix, stretched: no arc, though often close to one."""
+
+    def length(x):
+        return x.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+    mix = torch.lerp(a, b, w)
+    return mix / length(mix) * torch.lerp(length(a), length(b), w)
+
+
+def fair(draw, direction, spread):
+    return draw / draw.norm() * (direction / spread).norm() * spread
+
+
+def scaled_afterwards(draw, direction, spread):
+    moved = draw * spread
+    return moved * (direction / spread).norm() / (moved / spread).norm()
+
+
+def in_double(draw, direction, spread):
+    return fair(draw.double(), direction.double(), spread.double())
+
+
+TABLE = {
+    "take_step": Answers(
+        right={"steps": stepped, "package": by_the_package, "math": with_math},
+        wrong={
+            "eps as predicted": (eps_as_predicted, "the noise doesn't fit the image any more"),
+            "not clamped": (
+                from_guess(lambda x, e, a: (x - (1 - a) ** 0.5 * e) / a**0.5),
+                "the guessed image leaves [-1, 1]",
+            ),
+            "clamped at the end": (clamped_at_the_end, "on the way to ahead = 0.64"),
+            "clamped to [0, 1]": (
+                from_guess(lambda x, e, a: ((x - (1 - a) ** 0.5 * e) / a**0.5).clamp(0, 1)),
+                "with ahead = 1 the guessed image must come out",
+            ),
+            "no roots in the guess": (
+                from_guess(lambda x, e, a: ((x - (1 - a) * e) / a).clamp(-1, 1)),
+                "with ahead = 1 the guessed image must come out",
+            ),
+            "not divided": (
+                from_guess(lambda x, e, a: (x - (1 - a) ** 0.5 * e).clamp(-1, 1)),
+                "with ahead = 1 the guessed image must come out",
+            ),
+            "noise added": (
+                from_guess(lambda x, e, a: ((x + (1 - a) ** 0.5 * e) / a**0.5).clamp(-1, 1)),
+                "with ahead = 1 the guessed image must come out",
+            ),
+            "no roots at the end": (
+                last_line(lambda i, n, left, ahead: ahead * i + (1 - ahead) * n),
+                "on the way to ahead = 0.64",
+            ),
+            "back to where it was": (
+                last_line(lambda i, n, left, ahead: mixed(i, n, left)),
+                "nothing happens",
+            ),
+            "always the image": (
+                last_line(lambda i, n, left, ahead: i),
+                "on the way to ahead = 0.64",
+            ),
+            "image and noise": (
+                last_line(lambda i, n, left, ahead: (i, n)),
+                "expected a tensor of shape (2, 3, 4, 4), got tuple",
+            ),
+            "fresh noise": (fresh_noise, "gives another result the second time"),
+            "in place": (in_place, "a tensor that was handed in has changed"),
+        },
+    ),
+    "find_noise": Answers(
+        right={
+            "loop": walk(upwards),
+            "package": lambda predict, x, alphas, times: ddim.invert(predict, x, alphas, times),
+            "recursion": recursive,
+        },
+        wrong={
+            "rendered": (rendered, "the times are walked down"),
+            "ends at the image": (
+                walk(lambda times: zip(times, [*times[1:], -1], strict=True)),
+                "what comes out is an image",
+            ),
+            "last step left out": (
+                walk(lambda times: zip(times, times[1:], strict=False)),
+                "the network was asked at times [0, 250, 500]",
+            ),
+            "first step left out": (
+                walk(lambda times: zip(times[1:], [*times[2:], None], strict=True)),
+                "the network was asked at times [250, 500, 750]",
+            ),
+            "asked at the time to go to": (
+                walk(lambda times: zip([*times[1:], times[-1]], [*times[1:], None], strict=True)),
+                "the network was asked at times [250, 500, 750, 750]",
+            ),
+            "stays at its time": (
+                walk(lambda times: zip(times, times, strict=True)),
+                "is another one than ddim.invert finds",
+            ),
+            "always to the end": (
+                walk(lambda times: ((t, None) for t in times)),
+                "is another one than ddim.invert finds",
+            ),
+            "from the image again": (
+                from_the_image_again,
+                "is another one than ddim.invert finds",
+            ),
+            "last to the end of time": (
+                walk(lambda times: zip(times, [*times[1:], 999], strict=True)),
+                "is another one than ddim.invert finds",
+            ),
+            "one step too many": (
+                walk(lambda times: [*upwards(times), (times[-1], -1)]),
+                "the network was asked at times [0, 250, 500, 750, 750]",
+            ),
+            "all steps": (all_steps, "expected a tensor of shape (2, 1, 4, 4), got list"),
+            "times popped": (times_popped, "the list of times has changed"),
+            "never asked": (never_asked, "the network is never asked"),
+        },
+    ),
+    "who_decides": Answers(
+        right={"masks": shares, "loop": in_a_loop, "list": reported(lambda a, b: [a, b])},
+        wrong={
+            "exchanged": (reported(lambda a, b: (b, a)), "the two shares are exchanged"),
+            "one share": (reported(lambda a, b: a), "expected two shares, got float"),
+            "percent": (reported(lambda a, b: (100 * a, 100 * b)), "a share is at most 1"),
+            "counted": (counted, "a share is at most 1, got 5 and 1"),
+            "no mask": (no_mask, "pairs with donors of the same class are counted"),
+            "joined masks": (joined_masks, "divided by the number of all"),
+            "donors of one class": (same_donors, "expected 0.714 and 0.143, got 1.000 and 1.000"),
+            "what it isn't": (neither_counted, "expected 0.714 and 0.143, got 0.286 and 0.857"),
+            "complement": (
+                reported(lambda a, b: (a, 1 - a)),
+                "expected 0.714 and 0.143, got 0.714 and 0.286",
+            ),
+            "zero of nobody": (zero_of_nobody, "without any pair of different classes"),
+        },
+    ),
+    "along_the_arc": Answers(
+        right={"formula": arc(angles), "loop": arc_in_a_loop, "basis": nb06.spherical},
+        wrong={
+            "straight": (torch.lerp, "this is the straight mix"),
+            "from b to a": (lambda a, b, w: arc(angles)(b, a, w), "walked from b to a"),
+            "not divided": (not_divided, "at w = 0 it isn't a"),
+            "ends normalised": (ends_normalised, "at w = 0 it isn't a"),
+            "cosines": (arc(angles, torch.cos), "at w = 0 it isn't a"),
+            "one angle for all": (arc(of_the_batch), "depends on the others of its batch"),
+            "angle of channels": (arc(of_channels), "another way between a and b than the arc"),
+            "not normalised": (arc(not_normalised), "there are NaN in it"),
+            "angle not spread": (arc(unshaped), "it raised RuntimeError"),
+            "degrees": (
+                arc(lambda a, b: angles(a, b) * 180 / math.pi),
+                "another way between a and b than the arc",
+            ),
+            "straight, stretched": (
+                lerp_with_length,
+                "another way between a and b than the arc",
+            ),
+        },
+    ),
+    "fair_random": Answers(
+        right={"formula": fair, "afterwards": scaled_afterwards, "double": in_double},
+        wrong={
+            "the direction": (lambda draw, direction, spread: direction, "the direction itself"),
+            "draw as it is": (lambda draw, direction, spread: draw, "favours coordinates"),
+            "length of codes": (
+                lambda draw, direction, spread: draw / draw.norm() * direction.norm(),
+                "favours coordinates with a small spread",
+            ),
+            "right length, wrong way": (
+                lambda draw, direction, spread: (
+                    draw * (direction / spread).norm() / (draw / spread).norm()
+                ),
+                "favours coordinates with a small spread",
+            ),
+            "not back in codes": (
+                lambda draw, direction, spread: draw / draw.norm() * (direction / spread).norm(),
+                "favours coordinates with a small spread",
+            ),
+            "divided by the spread": (
+                lambda draw, direction, spread: fair(draw, direction, spread) / spread**2,
+                "in units of the spread it isn't parallel to the draw",
+            ),
+            "spread twice": (
+                lambda draw, direction, spread: fair(draw, direction, spread) * spread,
+                "in units of the spread it isn't parallel to the draw",
+            ),
+            "not normalised": (
+                lambda draw, direction, spread: draw * (direction / spread).norm() * spread,
+                "expected length",
+            ),
+            "draw's own length": (
+                lambda draw, direction, spread: draw * spread,
+                "expected length",
+            ),
+            "length in units of codes": (
+                lambda draw, direction, spread: draw / draw.norm() * direction.norm() * spread,
+                "expected length",
+            ),
+            "same length in units of codes": (
+                lambda draw, direction, spread: (
+                    draw * spread / (draw * spread).norm() * direction.norm()
+                ),
+                "expected length",
+            ),
+            "other way": (
+                lambda draw, direction, spread: -fair(draw, direction, spread),
+                "it points the other way than the draw",
+            ),
+            "a length": (
+                lambda draw, direction, spread: (direction / spread).norm(),
+                "a tensor of shape (5,), got torch.Size([])",
+            ),
+        },
+    ),
+}
+
+
+@right_answers(nb06, TABLE)
+def test_right_answers_pass(check, answer):
+    assert_accepted(check(answer))
+
+
+@wrong_answers(nb06, TABLE)
+def test_typical_mistakes_are_named(check, answer, fragment):
+    assert_rejected(check(answer), fragment)
+
+
+def test_the_arc_of_the_package_has_equal_angles_and_keeps_lengths():
+    a, b = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0, 2.0], [3.0, 0.0]])
+    third = nb06.spherical(a, b, 1 / 3)
+    wanted = torch.tensor([[3**0.5, 1.0], [1.5, 1.5 * 3**0.5]])
+    assert torch.allclose(third, wanted, atol=1e-6)
