@@ -1,5 +1,6 @@
 """Answers to the exercises of 06_diffusion_autoencoders."""
 
+import itertools
 import math
 
 import torch
@@ -285,7 +286,7 @@ TABLE = {
             ),
             "back to where it was": (
                 last_line(lambda i, n, left, ahead: mixed(i, n, left)),
-                "nothing happens",
+                "with ahead = 1 the guessed image must come out",
             ),
             "always the image": (
                 last_line(lambda i, n, left, ahead: i),
@@ -306,13 +307,13 @@ TABLE = {
             "recursion": recursive,
         },
         wrong={
-            "rendered": (rendered, "the times are walked down"),
+            "rendered": (rendered, "the network was asked at times [750, 500, 250, 0]"),
             "ends at the image": (
                 walk(lambda times: zip(times, [*times[1:], -1], strict=True)),
                 "what comes out is an image",
             ),
             "last step left out": (
-                walk(lambda times: zip(times, times[1:], strict=False)),
+                walk(itertools.pairwise),
                 "the network was asked at times [0, 250, 500]",
             ),
             "first step left out": (
@@ -345,7 +346,7 @@ TABLE = {
             ),
             "all steps": (all_steps, "expected a tensor of shape (2, 1, 4, 4), got list"),
             "times popped": (times_popped, "the list of times has changed"),
-            "never asked": (never_asked, "the network is never asked"),
+            "never asked": (never_asked, "the network was asked at times []"),
         },
     ),
     "who_decides": Answers(
@@ -356,7 +357,7 @@ TABLE = {
             "percent": (reported(lambda a, b: (100 * a, 100 * b)), "a share is at most 1"),
             "counted": (counted, "a share is at most 1, got 5 and 1"),
             "no mask": (no_mask, "pairs with donors of the same class are counted"),
-            "joined masks": (joined_masks, "divided by the number of all"),
+            "joined masks": (joined_masks, "hits are divided by the number of all pairs"),
             "donors of one class": (same_donors, "expected 0.714 and 0.143, got 1.000 and 1.000"),
             "what it isn't": (neither_counted, "expected 0.714 and 0.143, got 0.286 and 0.857"),
             "complement": (
@@ -391,7 +392,10 @@ TABLE = {
     "fair_random": Answers(
         right={"formula": fair, "afterwards": scaled_afterwards, "double": in_double},
         wrong={
-            "the direction": (lambda draw, direction, spread: direction, "the direction itself"),
+            "the direction": (
+                lambda draw, direction, spread: direction,
+                "it isn't parallel to the draw",
+            ),
             "draw as it is": (lambda draw, direction, spread: draw, "favours coordinates"),
             "length of codes": (
                 lambda draw, direction, spread: draw / draw.norm() * direction.norm(),
@@ -435,7 +439,7 @@ TABLE = {
             ),
             "other way": (
                 lambda draw, direction, spread: -fair(draw, direction, spread),
-                "it points the other way than the draw",
+                "in units of the spread it isn't parallel to the draw",
             ),
             "a length": (
                 lambda draw, direction, spread: (direction / spread).norm(),
