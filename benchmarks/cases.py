@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import cfxnb as cfx
-from cfxnb.tensors import noise_like
+from cfxnb.tensors import noise_like, typical_distance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Case:
         label, other: the classes; ``against`` is what ``find_directions`` is told of ``other``.
         target: the other class than that which is predicted, one an image.
         features: the judge's.
+        reach: of the walks, in spreads.
         survive, flips: bounds.
         figures: the sprites with their factors.
     """
@@ -36,6 +37,7 @@ class Case:
     features: Callable[[Tensor], Tensor]
     survive: float
     flips: float
+    reach: float
     figures: Any = None
 
     def random(self, seed: int) -> Tensor:
@@ -45,9 +47,16 @@ class Case:
 
 
 def _case(
-    world: str, classifier: Any, images: Tensor, label: int, other: int, count: int, **more: Any
+    world: str,
+    classifier: Any,
+    images: Tensor,
+    label: int,
+    other: int,
+    count: int,
+    **more: Any,
 ) -> Case:
-    """The first image is the source; of the others as many of both classes as there are."""
+    """The first image seen as ``other`` is the source; of the rest as many of both classes."""
+    space = cfx.load(f"{world}/diffae")
     logits = cfx.predict(classifier, images)
     seen = logits.argmax(1)
     source = int((seen == other).nonzero()[0])
@@ -57,7 +66,8 @@ def _case(
     judge = cfx.load(f"{world}/judge")
     return Case(
         world=world,
-        space=cfx.load(f"{world}/diffae"),
+        space=space,
+        reach=typical_distance(space.spread) / 2,
         classifier=classifier,
         source=images[source : source + 1],
         images=images[chosen],
@@ -74,7 +84,8 @@ def digits(count: int) -> Case:
     test = cfx.data.digits("test")
     pair = (test.labels == 4) | (test.labels == 9)
     classifier = cfx.load("digits/classifier")
-    return _case("digits", classifier, test.images[pair], 9, 4, count, survive=0.98, flips=0.9)
+    more = {"survive": 0.98, "flips": 0.9}
+    return _case("digits", classifier, test.images[pair], 9, 4, count, **more)
 
 
 def sprites(count: int) -> Case:

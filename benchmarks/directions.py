@@ -70,17 +70,22 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     )
     print(found, "\n", found.table.round(3).to_string())
     rows.add("queries", box.queries, 2048, most=True)
-    g = cfx.follow(case.space, case.classifier, case.images, found.g, case.target)
+    g = cfx.follow(case.space, case.classifier, case.images, found.g, case.target, reach=case.reach)
     towards = case.target == case.label
     flips = [share(g, towards), share(g, ~towards)]
+    rows.say("reach of the walks, in spreads", case.reach)
     rows.say("g: flipped towards the label", flips[0])
     rows.say("g: flipped away from it", flips[1])
-    rows.add("g: flipped, the worse of both ways", min(flips), case.flips)
+    rows.add("g: flipped, images of both classes", share(g), case.flips)
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     images, target = case.images[few], case.target[few]
-    own = cfx.follow(case.space, case.classifier, images, found.g, target)
+    own = cfx.follow(case.space, case.classifier, images, found.g, target, reach=case.reach)
     chance = [
-        share(cfx.follow(case.space, case.classifier, images, case.random(seed), target))
+        share(
+            cfx.follow(
+                case.space, case.classifier, images, case.random(seed), target, reach=case.reach
+            )
+        )
         for seed in range(3)
     ]
     rows.say("random directions, same reach: flipped, mean of three", sum(chance) / 3)
@@ -98,7 +103,7 @@ def share(result: cfx.Counterfactuals, among: Tensor | None = None) -> float:
 
 
 def curved(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target: Tensor) -> None:
-    """Axes of curvature, walked twice as far as g; random directions as far beside them."""
+    """Axes of curvature, walked as far as other images are; random directions beside them."""
     far = typical_distance(case.space.spread)
     results = [
         cfx.follow(case.space, case.classifier, images, h, target, reach=far) for h in found.h
@@ -106,7 +111,7 @@ def curved(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target
     kept: list[int] = []
     flat = (found.h / case.space.spread).flatten(1)
     for i, result in enumerate(results):
-        rows.say(f"h-direction {i + 1}, twice the reach: flipped", share(result))
+        rows.say(f"h-direction {i + 1}, to the typical distance: flipped", share(result))
         apart = all(abs(torch.cosine_similarity(flat[i], flat[k], dim=0)) < 0.3 for k in kept)
         if apart and share(result) >= 0.4:
             kept.append(i)
@@ -114,10 +119,12 @@ def curved(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target
         share(cfx.follow(case.space, case.classifier, images, case.random(s), target, reach=far))
         for s in range(3)
     ]
-    rows.say("random directions, twice the reach: flipped, mean of three", sum(chance) / 3)
+    rows.say("random directions, to the typical distance: flipped, mean of three", sum(chance) / 3)
     rows.add("h-directions that flip 40 %, pairwise |cosine| below 0.3", len(kept), 3)
     alone = [
-        cfx.follow(case.space, case.classifier, images, found.g, target, noise=seed)
+        cfx.follow(
+            case.space, case.classifier, images, found.g, target, noise=seed, reach=case.reach
+        )
         for seed in range(3)
     ]
     several = diversity(case, [results[i] for i in kept[:3]]) if len(kept) > 1 else float("nan")
@@ -146,7 +153,7 @@ def curve(rows: Rows, case: Case) -> None:
     ledger = Ledger(2 + max(BUDGETS), None, {})
     with torch.no_grad():
         asked = Questions(case.space, case.classifier, rms, case.source, ledger, knobs)
-        probes: Probes = asked.probes(alive(case.space.spread), max(BUDGETS), None)
+        probes: Probes = asked.probes(alive(case.space.spread), 0, None)
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     rates: dict[str, list[float]] = {"ridge": [], "paper's network": []}
     for budget in BUDGETS:
@@ -155,7 +162,12 @@ def curve(rows: Rows, case: Case) -> None:
         for name, fit in zip(rates, fits, strict=True):
             step = case.space.spread * fit.gradient.view(case.space.spread.shape)
             moved = cfx.follow(
-                case.space, case.classifier, case.images[few], step, case.target[few]
+                case.space,
+                case.classifier,
+                case.images[few],
+                step,
+                case.target[few],
+                reach=case.reach,
             )
             rates[name].append(share(moved))
     print(pd.DataFrame(rates, index=pd.Index(BUDGETS, name="queries")).round(3).to_string())

@@ -32,8 +32,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        # reshape, not flatten: in channels_last the channels of a place lie side by side.
-        q, k, v = self.qkv(self.norm(x).reshape(*x.shape[:2], -1)).mT.chunk(3, dim=2)
+        q, k, v = self.qkv(self.norm(x).flatten(2)).mT.chunk(3, dim=2)
         seen = F.scaled_dot_product_attention(q, k, v)
         return x + self.proj_out(seen.mT).reshape(x.shape)
 

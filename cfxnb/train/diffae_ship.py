@@ -24,7 +24,7 @@ from cfxnb.train.engine import Recipe
 from cfxnb.train.sprites import as_bytes, figures, sprite_card, test_figures
 from cfxnb.types import Code
 
-SPACE = {"steps": 10, "invert": 10}
+COUNTS = {"digits": 10, "sprites": 10, "chest": 20}  # steps, there and back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,8 @@ def make(world: str, folder: Path, device: str) -> None:
 
 def ship(world: str, net: DiffAE, train: Tensor, folder: Path, device: str) -> None:
     """Fit what draws codes, measure both on held-out images, and write weights and card."""
-    space = DiffusionAutoencoder(net, *2 * [torch.zeros(net.dims)], codec=FOLDS[world], **SPACE)
+    knobs = {"codec": FOLDS[world], "steps": COUNTS[world], "invert": COUNTS[world]}
+    space = DiffusionAutoencoder(net, *2 * [torch.zeros(net.dims)], **knobs)
     sight = train if train.is_floating_point() else train[:10_000].float() / 255
     space.fit(sight.split(500))
     codes = torch.cat([space.semantic(part) for part in sight.split(500)])
@@ -88,7 +89,7 @@ def ship(world: str, net: DiffAE, train: Tensor, folder: Path, device: str) -> N
     )
     card |= {
         "adapter": "DiffusionAutoencoder",
-        "space": {"codec": FOLDS[world], **SPACE},
+        "space": knobs,
         "quality": measure(world, space),
     }
     weights.save(f"{world}/diffae", net, card, center=space.center, spread=space.spread)

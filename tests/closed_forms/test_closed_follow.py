@@ -48,9 +48,9 @@ def test_smallest_step(looks, halvings):
     assert {s for s, n in zip(found.status, near, strict=True) if not n} <= {EXHAUSTED}
 
 
-def test_default_reach_is_the_distance_between_two_codes():
+def test_default_reach_is_half_the_distance_between_two_codes():
     found = cfx.follow(SPACE, F, X, D)
-    assert found.made_by["reach"] == math.sqrt(8)
+    assert found.made_by["reach"] == math.sqrt(8) / 2
 
 
 @pytest.mark.parametrize("factor", [-1.0, 1e-3, -1e4])

@@ -38,7 +38,7 @@ def no_gradients():
 def case(name):
     """(space, tensors, facts) of one of the tiny networks."""
     if name not in CASES:
-        space = load_diffae(HERE / f"{name}_weights.safetensors", device="cpu")
+        space = load_diffae(HERE / f"{name}_weights.safetensors", device="cpu", precision="float32")
         CASES[name] = space, *stored(name)
     return CASES[name]
 
@@ -136,7 +136,9 @@ def test_inversion(name, count):
         near(ddim.step(predict(name), x, ddim.linear_alphas(), time, to), after, 1e-3)
     end = ddim.invert(predict(name), t["x"], ddim.linear_alphas(), times)
     near(end, t[f"invert{count}/x_T"], 1e-3)
-    again = DiffusionAutoencoder(space.net, space.center, space.spread, invert=count)
+    again = DiffusionAutoencoder(
+        space.net, space.center, space.spread, invert=count, precision="float32"
+    )
     code = again.encode((t["x"] + 1) / 2)
     near(code.z, t["z_sem"], 1e-5)
     near(code.rest, t[f"invert{count}/x_T"], 1e-3)
@@ -154,7 +156,9 @@ def test_rendering(name, count):
     for begin, key in ((start, "sample"), (t["noise"], "from_noise")):
         end = ddim.render(predict(name), begin, ddim.linear_alphas(), times)
         near(end, t[f"render{count}/{key}"], 3e-3)
-    again = DiffusionAutoencoder(space.net, space.center, space.spread, steps=count)
+    again = DiffusionAutoencoder(
+        space.net, space.center, space.spread, steps=count, precision="float32"
+    )
     image = again.decode(cfx.Code(t["z_sem"], start))
     near(image, t[f"render{count}/image01"].clamp(0, 1), 3e-3)
 
@@ -167,7 +171,9 @@ def test_edits(name):
     times = ddim.timesteps(int(t["edit/T"]))
     net = lambda x, time: space.net(x, torch.tensor([time]), moved)  # noqa: E731
     near(ddim.render(net, rest, ddim.linear_alphas(), times), t["edit/sample"], 3e-3)
-    again = DiffusionAutoencoder(space.net, space.center, space.spread, steps=len(times))
+    again = DiffusionAutoencoder(
+        space.net, space.center, space.spread, steps=len(times), precision="float32"
+    )
     wanted = ((t["edit/sample"] + 1) / 2).clamp(0, 1)
     near(again.decode(cfx.Code(moved, rest)), wanted, 3e-3)
     assert (wanted[0] - wanted[-1]).abs().max() > 0.1
@@ -175,7 +181,7 @@ def test_edits(name):
 
 def test_net_of_codes():
     t, facts = stored("diffae_gray32_latent")
-    space = load_diffae(HERE / "diffae_gray32_latent.ckpt", device="cpu")
+    space = load_diffae(HERE / "diffae_gray32_latent.ckpt", device="cpu", precision="float32")
     near(space.net.latent_net(t["z"], t["t"]), t["pred"], 1e-5)
     near((t["z"] - space.center) / space.spread, t["z_normalised"], 1e-5)
     near(t["z"] * space.spread + space.center, t["z_denormalised"], 1e-5)
