@@ -50,6 +50,7 @@ notebooks: setup
 benchmarks: setup
 	$(RUN) -m benchmarks.digits
 	$(RUN) -m benchmarks.sprites
+	$(RUN) -m benchmarks.directions
 
 weights: setup
 	$(RUN) -m cfxnb.train

@@ -155,10 +155,12 @@ def curve(rows: Rows, case: Case) -> None:
         asked = Questions(case.space, case.classifier, rms, case.source, ledger, knobs)
         probes: Probes = asked.probes(alive(case.space.spread), 0, None)
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
+    label = torch.tensor([case.label])
+    against = None if case.against is None else torch.tensor([case.against])
     rates: dict[str, list[float]] = {"ridge": [], "paper's network": []}
     for budget in BUDGETS:
         some = probes.first(budget)
-        fits = (ridge(some), mlp(some, *asked.classes, stop="paper"))
+        fits = (ridge(some), mlp(some, label, against, stop="paper"))
         for name, fit in zip(rates, fits, strict=True):
             step = case.space.spread * fit.gradient.view(case.space.spread.shape)
             moved = cfx.follow(

@@ -4,12 +4,12 @@ The names of the weights are those of the official checkpoints, so that these lo
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from cfxnb.nets.diffae_blocks import Attention, Block, Norm, Sketch, ToldBlock
+from cfxnb.nets.diffae_blocks import Attention, Block, Norm, Sketch, ToldBlock, zero
 from cfxnb.nets.latent_net import LatentNet
 from cfxnb.nets.waves import waves
 
@@ -108,7 +108,7 @@ class DiffAE(nn.Module):
         latent: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
-        self.channels, self.dims, self.predicts = channels, dims, predicts
+        self.channels, self.base, self.dims, self.predicts = channels, base, dims, predicts
         self.sides = 2 ** (len(mult) - 1)  # must divide the images' sides; the encoder rounds down
         down = descent(size, base, mult, blocks, attention)
         self.time_embed = Embedding(base, dims)
@@ -139,8 +139,7 @@ class DiffAE(nn.Module):
                 self.output_blocks.append(nn.ModuleList(parts))
                 width = outside
         self.out = nn.Sequential(Norm(base), nn.SiLU(), nn.Conv2d(base, channels, 3, padding=1))
-        nn.init.zeros_(self.out[2].weight)
-        nn.init.zeros_(self.out[2].bias)
+        zero(self.out[2])
 
         within = descent(size, base, encoder_mult, encoder_blocks, attention)
         self.encoder = Encoder(channels, base, dims, within, base * encoder_mult[-1])
@@ -157,19 +156,19 @@ class DiffAE(nn.Module):
             z: semantic codes, (b, dims).
         """
         time, groups = self.time_embed(t), (self.input_blocks, [self.middle_block])
-        parts = [p for g in (*groups, self.output_blocks) for block in g for p in block]
+        parts = [p for g in (*groups, self.output_blocks) for block in g for p in block]  # type: ignore
         return [p.told(time, z) for p in parts if isinstance(p, ToldBlock)]
 
     def forward(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """What is predicted of noisy images (b, c, h, w) at times t, (b,) or (1,), told codes z."""
         words = iter(self.told(t, z))
 
-        def run(parts: nn.ModuleList, h: Tensor) -> Tensor:
+        def run(parts: Any, h: Tensor) -> Tensor:
             for part in parts:
                 h = part(h, next(words)) if isinstance(part, ToldBlock) else part(h)
             return h
 
-        passed = []
+        passed: list[Tensor] = []
         for parts in self.input_blocks:
             x = run(parts, x)
             if not passed and hasattr(self, "sketch"):

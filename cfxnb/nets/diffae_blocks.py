@@ -7,6 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class Norm(nn.GroupNorm):
     """Group normalisation; on a processor torch's own is twenty times slower in channels_last."""
 
@@ -28,8 +33,7 @@ class Attention(nn.Module):
         self.norm = Norm(width)
         self.qkv = nn.Conv1d(width, 3 * width, 1)
         self.proj_out = nn.Conv1d(width, width, 1)
-        nn.init.zeros_(self.proj_out.weight)
-        nn.init.zeros_(self.proj_out.bias)
+        zero(self.proj_out)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x).flatten(2)).mT.chunk(3, dim=2)
@@ -76,8 +80,7 @@ class ToldBlock(Block):
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(told, 2 * outside))
         self.cond_emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(told, outside))
         last = nn.Conv2d(outside, outside, 3, padding=1)
-        nn.init.zeros_(last.weight)  # a fresh block changes nothing
-        nn.init.zeros_(last.bias)
+        zero(last)  # a fresh block changes nothing
         self.out_layers = nn.Sequential(Norm(outside), nn.SiLU(), nn.Dropout(dropout), last)
 
     def told(self, time: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:

@@ -191,7 +191,7 @@ class DiffusionAutoencoder(nn.Module):
 
     def _chunk(self, x: Tensor) -> int:
         """Rows worked on at once."""
-        width = self.net.input_blocks[0][0].out_channels
+        width = self.net.base
         each = 4 * LIVE * width * x.shape[2] * x.shape[3]
         return max(1, min(len(x), int(self.memory * 2**30 / each)))
 

@@ -35,9 +35,10 @@ class Latents(nn.Module):
         scale: what latents are multiplied by, so that their spread is about 1.
     """
 
-    def __init__(self, autoencoder: nn.Module, scale: float = 1.0) -> None:
+    def __init__(self, autoencoder: Any, scale: float = 1.0) -> None:
         super().__init__()
-        self.autoencoder, self.scale = autoencoder, scale
+        self.autoencoder: Any = autoencoder
+        self.scale = scale
 
     def encode(self, images: Tensor) -> Tensor:
         """(b, c, h, w) -> latents."""

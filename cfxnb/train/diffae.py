@@ -1,6 +1,7 @@
 """Recipes of the diffusion autoencoders, one of each world, and of what draws new codes."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -67,7 +68,7 @@ def as_unit(images: Tensor) -> Tensor:
 def whiten(net: DiffAE, clean: Tensor) -> None:
     """Let fresh codes have mean 0 and spread 1: a whisper is not listened to."""
     codes = net.encoder(clean)
-    last = net.encoder.out[3]
+    last: Any = net.encoder.out[3]
     last.weight /= codes.std(0).view(-1, 1, 1, 1)
     last.bias.copy_((last.bias - codes.mean(0)) / codes.std(0))
 

@@ -74,7 +74,7 @@ def make(world: str, folder: Path, device: str) -> None:
 
 def ship(world: str, net: DiffAE, train: Tensor, folder: Path, device: str) -> None:
     """Fit what draws codes, measure both on held-out images, and write weights and card."""
-    knobs = {"codec": FOLDS[world], "steps": COUNTS[world], "invert": COUNTS[world]}
+    knobs: dict[str, Any] = {"codec": FOLDS[world], "steps": COUNTS[world], "invert": COUNTS[world]}
     space = DiffusionAutoencoder(net, *2 * [torch.zeros(net.dims)], **knobs)
     sight = train if train.is_floating_point() else train[:10_000].float() / 255
     space.fit(sight.split(500))

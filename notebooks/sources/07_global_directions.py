@@ -238,7 +238,9 @@ cfx.curves(
 #
 # `cfx.find_directions` asks, fits, and proposes directions: **g** along the gradient, **h1, h2, …**
 # along the axes of the strongest curvature. Then it *tries* each on the source, both ways, and ranks
-# them. The budget is a hard limit on all of it.
+# them. The budget is a hard limit on all of it. Mind the difference: g is 64 unknown numbers, the
+# curvature 64 · 65 / 2 = 2,080. With so few answers h is little more than a guess, and slightly other
+# answers give another one.
 #
 # Two runs with other random changes: do they find the same direction? `confidence` answers from one
 # run alone, by comparing its halves.
@@ -254,7 +256,7 @@ by_hand = slope(D, odd, 10.0)
 own = found.g / space.spread  # in spreads again
 alike = float(torch.cosine_similarity(own, by_hand, dim=0))
 print("budget kept:", box.queries <= queries, "· the count is right:", found.queries == box.queries)
-print("both runs find about the same direction:", alike > 0.7)
+print("both runs find about the same direction:", alike > 0.5)
 
 # %% [markdown]
 # ## From one writer's digit to the world
@@ -275,7 +277,7 @@ compare = cfx.predict_then_run(
 draw = torch.Generator().manual_seed(seed + 2)
 chance = space.spread * torch.randn(len(others), 64, generator=draw)  # one an image
 directions = {"g": found.g, "h, best": found.h[0], "random": chance}
-quick = {"looks": 6, "halvings": 3}
+quick = {"looks": cfx.sizes(profile, ci=4, cpu=6, gpu=8), "halvings": 3}
 moved = {n: cfx.follow(space, f, others, d, target, **quick) for n, d in directions.items()}
 length = {n: norms(in_spreads(r.code.z - r.start.z, space.spread)) for n, r in moved.items()}
 share = float(moved["g"].flipped.double().mean())

@@ -41,7 +41,7 @@ seed: int = 0  # of the figures
 # the image. Purple speaks for "red", orange against it.
 
 # %%
-count = cfx.sizes(profile, ci=4, cpu=10, gpu=100)
+count = cfx.sizes(profile, ci=3, cpu=10, gpu=100)
 names = cfx.data.CONTRASTS["hair"]  # gray, red
 layers = {"shortcut": "top", "honest": "hair"}  # what each of them looks at
 nets = {name: cfx.load(f"sprites/{name}", device="cpu") for name in layers}
@@ -176,7 +176,7 @@ print("both are complete:", set(black.status) | set(gray.status) == {"complete"}
 
 # %%
 space = cfx.load("sprites/diffae", device="cpu")
-queries = cfx.sizes(profile, ci=200, cpu=320, gpu=2048)
+queries = cfx.sizes(profile, ci=120, cpu=320, gpu=2048)
 boxes = {name: cfx.BlackBox(net) for name, net in nets.items()}
 found = {
     name: cfx.find_directions(
@@ -583,8 +583,9 @@ print(
 digits, reader = (cfx.load(f"digits/{n}", device="cpu") for n in ("diffae", "classifier"))
 fours = cfx.data.digits("test").of(4)[: cfx.sizes(profile, ci=2, cpu=5, gpu=20)].images
 nine = cfx.find_directions(
-    digits, cfx.BlackBox(reader), fours[0], 9, against=4, queries=256, curved=0
-).g
+    digits, cfx.BlackBox(reader), fours[0], 9, against=4, curved=0,
+    queries=cfx.sizes(profile, ci=120, cpu=256, gpu=2048),
+).g  # fmt: skip
 why = cfx.latent_integrated_gradients(digits, reader, fours, nine, 4, against=9, most=65)
 display(cfx.heat_maps(why))
 places = torch.linspace(0, 1, 9).repeat(len(fours))
