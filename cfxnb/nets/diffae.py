@@ -155,8 +155,9 @@ class DiffAE(nn.Module):
             t: time on the scale 0 to 999, (b,), or (1,) if all have the same.
             z: semantic codes, (b, dims).
         """
-        time, groups = self.time_embed(t), (self.input_blocks, [self.middle_block])
-        parts = [p for g in (*groups, self.output_blocks) for block in g for p in block]  # type: ignore
+        time = self.time_embed(t)
+        blocks: Any = [*self.input_blocks, self.middle_block, *self.output_blocks]
+        parts = [part for block in blocks for part in block]
         return [p.told(time, z) for p in parts if isinstance(p, ToldBlock)]
 
     def forward(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
