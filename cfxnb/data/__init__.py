@@ -1,4 +1,4 @@
-"""The four worlds, one module each. Every loader returns an ImageSet."""
+"""The worlds, one module each. Every loader returns an ImageSet."""
 
 from cfxnb.data.causal import World, given
 from cfxnb.data.files import DamagedFile
