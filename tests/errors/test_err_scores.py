@@ -135,6 +135,8 @@ DRAWN = (
 )
 ELSEWHERE = dict.fromkeys(DRAWN, "takes what is computed") | {
     "predict_then_run": "test_widgets",
+    "flip_curves": "test_direction_pictures",
+    "walk_strip": "test_direction_pictures",
     "AttributeDirections": "made by attribute_directions; its edit is in the table above",
     "FactorReader": "test_closed_readers",
     "Scores": "made by contrastive_scores",

@@ -1,0 +1,59 @@
+"""Pictures of directions say in words what they show, and refuse what they can't."""
+
+import pytest
+import torch
+from worlds import LinearSpace
+
+import cfxnb as cfx
+
+SPACE = LinearSpace()
+IMAGES = SPACE.decode(cfx.Code(0.3 * torch.randn(6, 4, generator=torch.Generator().manual_seed(0))))
+
+
+def brightness(images):  # of a linear space
+    return cfx.two_class(500 * (images.mean((1, 2, 3)) - 0.5))
+
+
+def direction():
+    code = SPACE.encode(IMAGES)
+    z = code.z.clone().requires_grad_()
+    SPACE.decode(code.at(z)).mean().backward()
+    return z.grad.mean(0)
+
+
+def test_flip_curves_tell_the_shares():
+    result = cfx.follow(SPACE, brightness, IMAGES, direction(), reach=6.0)
+    assert result.flipped[result.eligible].any()
+    share = result.flipped[result.eligible].float().mean().item()
+    assert f"g {share:.0%}" in cfx.flip_curves(SPACE, {"g": result}).alt
+
+
+def test_walk_strip_tells_the_decisions():
+    picture = cfx.walk_strip(
+        SPACE, brightness, IMAGES[:1], direction(), [-5.0, 5.0], names=("dark", "bright")
+    )
+    assert "-5.0 spreads along: dark" in picture.alt
+    assert "+5.0 spreads along: bright" in picture.alt
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        ({"image": IMAGES}, ValueError, "image: expected a single one, got 6"),
+        ({"direction": torch.ones(3)}, ValueError, "direction: expected shape"),
+        ({"lengths": ["far"]}, TypeError, "lengths"),
+        ({"space": 3}, TypeError, "space"),
+    ],
+)
+def test_walk_strip_refuses(change, error, told):
+    right = {
+        "space": SPACE, "classifier": brightness, "image": IMAGES[:1],
+        "direction": direction(), "lengths": [1.0],
+    }  # fmt: skip
+    with pytest.raises(error, match=told):
+        cfx.walk_strip(**right | change)
+
+
+def test_flip_curves_refuse_what_is_no_result():
+    with pytest.raises(TypeError, match="results"):
+        cfx.flip_curves(SPACE, {"g": IMAGES})
