@@ -239,3 +239,16 @@ def frame_share(answer: Callable[[Tensor, int], tuple[float, float]]) -> None:
         hint = "everything less the inside is the frame; corners count once"
         _compare(got[0], right, known, "share of the change", hint)
         _compare(got[1], area, {}, "share of the area", hint)
+
+
+def parts(score: Tensor, home: float) -> tuple[Tensor, Tensor]:
+    """Odd and even part of the answers to pairs: later cells don't wait for the exercise."""
+    pairs = score.view(-1, 2)
+    return pairs.diff(dim=1)[:, 0] / -2, pairs.mean(1) - home
+
+
+def framed(change: Tensor, width: int) -> tuple[float, float]:
+    """Shares of a change and of the area in the frame: later cells don't wait for the exercise."""
+    within = change[width:-width, width:-width]
+    share = 1 - within.abs().sum() / change.abs().sum()
+    return share.item(), 1 - within.numel() / change.numel()

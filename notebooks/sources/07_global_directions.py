@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import display
+from sklearn.linear_model import Ridge
 
 import cfxnb as cfx
 from cfxnb.methods.asking import rms
@@ -204,7 +205,7 @@ def r_squared(seen: torch.Tensor, told: torch.Tensor) -> float:
 cfx.checks.nb07.r_squared(r_squared)
 
 # %%
-odd, even = odd_even(score, home)
+odd, even = cfx.checks.nb07.parts(score, home)
 near = delta[::2].norm(dim=1) < radius / 2
 sizes = pd.DataFrame(
     {
@@ -219,9 +220,8 @@ held = len(D) // 4  # the last quarter of the pairs is not learnt from
 sizes_tried = [n for n in (16, 32, 64, 96, 128, 192, 384) if n <= len(D) - held]
 lines = {}
 for name, penalty in (("next to no penalty", 1e-3), ("penalty 10", 10.0), ("penalty 300", 300.0)):
-    lines[name] = [
-        r_squared(odd[-held:], D[-held:] @ slope(D[:n], odd[:n], penalty)) for n in sizes_tried
-    ]
+    fits = [Ridge(penalty, fit_intercept=False).fit(D[:n], odd[:n]) for n in sizes_tried]
+    lines[name] = [fit.score(D[-held:], odd[-held:]) for fit in fits]
 cfx.curves(
     sizes_tried,
     {name: np.maximum(line, -1) for name, line in lines.items()},
@@ -252,7 +252,7 @@ display(found)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-by_hand = slope(D, odd, 10.0)
+by_hand = torch.from_numpy(Ridge(10.0, fit_intercept=False).fit(D, odd).coef_).to(D)
 own = found.g / space.spread  # in spreads again
 alike = float(torch.cosine_similarity(own, by_hand, dim=0))
 print("budget kept:", box.queries <= queries, "· the count is right:", found.queries == box.queries)
@@ -600,7 +600,7 @@ cfx.gallery(
 # %%
 rows = {}
 for name, change in where.items():
-    share, area = frame_share(change, 8)
+    share, area = cfx.checks.nb07.framed(change, 8)
     rows[name] = {"change in the frame": share, "its area": area, "mean change": change.mean()}
 with torch.no_grad():
     agrees = second(g.image).argmax(1) == g.target
