@@ -33,6 +33,8 @@ from cfxnb.methods.follow import follow
 from cfxnb.methods.gcd import find_directions
 from cfxnb.methods.intervals import wilson
 from cfxnb.methods.latent_attribution import latent_integrated_gradients
+from cfxnb.methods.ldce import PAPER as PAPER_DIFFUSION
+from cfxnb.methods.ldce import diffusion_counterfactual
 from cfxnb.methods.lewis import (
     ObservedScores,
     ScoreBounds,
@@ -58,16 +60,16 @@ from cfxnb.widgets import explore, predict_then_run, progress
 __version__ = "0.1.0"
 
 __all__ = [
-    "PAPER_ATTACK", "AttributeDirections", "Attribution", "BlackBox", "Code", "Counterfactuals",
-    "Descriptors", "Directions", "FactorReader", "FeatureAttribution", "ObservedScores", "Picture",
-    "ScoreBounds", "Scores", "Step", "ablate", "adjusted_effect", "attribute_directions",
-    "available", "bars", "captum_attribution", "checks", "code_map", "contrastive_scores", "cout",
-    "curves", "data", "describe_change", "doctor", "edit_picture", "edit_strip", "explore",
-    "find_directions", "fit_descriptors", "flip_curves", "follow", "gallery", "heat_maps",
-    "integrated_gradients", "latent_attack", "latent_integrated_gradients", "latent_path",
-    "leakage_map", "load", "metrics", "observed_scores", "one_label", "permutation_null",
-    "picture", "pixel_attack", "points_path", "predict", "predict_then_run", "progress",
-    "random_change", "reconstruct", "report", "score_bars", "score_bounds", "show", "sizes",
-    "spaces", "straight_path", "two_class", "types", "walk_path", "walk_strip", "weights",
-    "wilson", "wrap",
+    "PAPER_ATTACK", "PAPER_DIFFUSION", "AttributeDirections", "Attribution", "BlackBox", "Code",
+    "Counterfactuals", "Descriptors", "Directions", "FactorReader", "FeatureAttribution",
+    "ObservedScores", "Picture", "ScoreBounds", "Scores", "Step", "ablate", "adjusted_effect",
+    "attribute_directions", "available", "bars", "captum_attribution", "checks", "code_map",
+    "contrastive_scores", "cout", "curves", "data", "describe_change", "diffusion_counterfactual",
+    "doctor", "edit_picture", "edit_strip", "explore", "find_directions", "fit_descriptors",
+    "flip_curves", "follow", "gallery", "heat_maps", "integrated_gradients", "latent_attack",
+    "latent_integrated_gradients", "latent_path", "leakage_map", "load", "metrics",
+    "observed_scores", "one_label", "permutation_null", "picture", "pixel_attack", "points_path",
+    "predict", "predict_then_run", "progress", "random_change", "reconstruct", "report",
+    "score_bars", "score_bounds", "show", "sizes", "spaces", "straight_path", "two_class", "types",
+    "walk_path", "walk_strip", "weights", "wilson", "wrap",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from cfxnb import paths
+from cfxnb import paths, validate
 from cfxnb.data import files
 
 LEAST_MEMORY_GB = 2.0
@@ -82,10 +82,8 @@ def _widgets() -> tuple[str, str, str]:
 
 
 def _torch() -> tuple[str, str, str]:
-    from cfxnb.weights import best_device
-
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    work = f"threads: {threads}, cores: {cores}, device: {best_device()}"
+    work = f"threads: {threads}, cores: {cores}, device: {validate.device(None)}"
     found = f"torch {torch.__version__}, {work}"
     if threads > cores:
         return "torch", found, f"call torch.set_num_threads({cores}): more threads than cores crawl"

@@ -7,6 +7,7 @@ rests on colour alone. Every picture carries a text that says what is to be seen
 import base64
 import html
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,12 +90,13 @@ def _frame(axes: Any, title: str) -> None:
         axes.set_title(title, fontsize=9)
 
 
+def folded(title: str, width: int = 20) -> str:
+    """A title in lines of at most ``width`` letters, so that neighbours don't run into it."""
+    return "\n".join(textwrap.fill(line, width) for line in title.split("\n"))
+
+
 def gallery(
-    images: Tensor,
-    titles: Sequence[str] | None = None,
-    *,
-    columns: int = 10,
-    alt: str,
+    images: Tensor, titles: Sequence[str] | None = None, *, columns: int = 10, alt: str
 ) -> Picture:
     """Images (n, c, h, w) side by side, row by row."""
     count = len(images)
@@ -132,23 +134,24 @@ def show(
     if torch.equal(part.reconstruction, part.original):
         kinds.remove("reconstruction")
     wide = n <= 3
-    shape = (n, len(kinds)) if wide else (len(kinds), n)
-    fig, axes = figure(*shape, (1.4 * shape[1] + 0.4, 1.45 * shape[0] + 0.3))
+    # Rows are so high that an image may have four lines of words above it.
+    shape, height = ((n, len(kinds)), 1.8) if wide else ((len(kinds), n), 1.45)
+    fig, axes = figure(*shape, (1.4 * shape[1] + 0.4, height * shape[0] + 0.3))
     axes = axes if wide else axes.T
     seen, now = part.before.argmax(1).tolist(), part.after.argmax(1).tolist()
-    classes = part.before.shape[1]
+    sure = part.after.softmax(1).amax(1).tolist()
     read = None
     if judge is not None:
-        read = validate.same_classes(judge, part.image, classes, "judge").tolist()
+        read = validate.same_classes(judge, part.image, part.before.shape[1], "judge").tolist()
     for i in range(n):
         titles = dict.fromkeys(kinds, "")
         titles["original"] = f"seen as {name(seen[i])}"
         verdict = "" if read is None else f"\njudge: {name(read[i])}"
         failed = "" if part.status[i] == FLIPPED else f"{part.status[i].replace('_', ' ')}\n"
-        seen_now = f"seen as {name(now[i])} ({part.confidence[i]:.0%})"
+        seen_now = f"seen as {name(now[i])} ({sure[i]:.0%})"
         titles["counterfactual"] = f"{failed}{seen_now}{verdict}"
         for place, kind in zip(axes[i], kinds, strict=True):
-            title = f"{kind}\n{titles[kind]}".strip() if wide else titles[kind]
+            title = folded(f"{kind}\n{titles[kind]}".strip() if wide else titles[kind])
             if kind == "difference":
                 _draw_change(place, part.image[i] - part.reconstruction[i], title)
             else:

@@ -76,7 +76,9 @@ def walk_strip(
         shown = torch.cat([image, space.decode(type(code)(moved, rest)).to(image)])
         logits = validate.logits(classifier(shown), len(shown))
     best, sure = logits.argmax(1).tolist(), logits.softmax(1).amax(1).tolist()
-    told = [names[i] if names else str(i) for i in best]
+    classes = range(logits.shape[1])
+    known = classes if names is None else validate.names(names, "names", len(classes))
+    told = [str(known[i]) for i in best]
     titles = ["image", *[f"{x:+.1f}" for x in steps.tolist()]]
     fig, axes = figure(1, len(shown), (1.1 * len(shown), 1.9))
     for ax, one, title, decision, p in zip(axes[0], shown, titles, told, sure, strict=True):

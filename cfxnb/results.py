@@ -33,6 +33,8 @@ class Counterfactuals:
         start, code: codes of ``reconstruction`` and ``image``; None for methods without a space.
         cost: network evaluations spent on each sample, (n,) each: ``generator`` (forward and
             backward passes both count 1), ``classifier``.
+        trace: what a method tells of its way, one row a sample, (n, ...) each; its docstring says
+            what is in it.
         made_by: method, arguments, seed, weights, seconds.
     """
 
@@ -47,6 +49,7 @@ class Counterfactuals:
     code: Code | None = None
     cost: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
+    trace: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
     @property
     def flipped(self) -> Tensor:
@@ -79,6 +82,7 @@ class Counterfactuals:
             start=None if self.start is None else self.start[index],
             code=None if self.code is None else self.code[index],
             cost={k: v[index] for k, v in self.cost.items()},
+            trace={k: v[index] for k, v in self.trace.items()},
         )
 
     def to(self, device: torch.device | str) -> "Counterfactuals":
@@ -90,6 +94,7 @@ class Counterfactuals:
             start=None if self.start is None else self.start.to(device),
             code=None if self.code is None else self.code.to(device),
             cost={k: v.to(device) for k, v in self.cost.items()},
+            trace={k: v.to(device) for k, v in self.trace.items()},
         )
 
     @staticmethod
@@ -105,6 +110,7 @@ class Counterfactuals:
             code=_join_codes([p.code for p in parts]),
             cost={k: torch.cat([p.cost[k] for p in parts]) for k in first.cost},
             made_by=_join_records([p.made_by for p in parts]),
+            trace=_join_traces(parts),
         )
 
     def __add__(self, other: "Counterfactuals") -> "Counterfactuals":
@@ -128,6 +134,7 @@ class Counterfactuals:
         path = _with_ending(path)
         tensors = {n: getattr(self, n) for n in (*_IMAGES, *_LOGITS, "target")}
         tensors |= {f"cost.{k}": v for k, v in self.cost.items()}
+        tensors |= {f"trace.{k}": v for k, v in self.trace.items()}
         for name in ("start", "code"):
             if (code := getattr(self, name)) is not None:
                 tensors[f"{name}.z"] = code.z
@@ -160,6 +167,7 @@ class Counterfactuals:
                 code=Code(t["code.z"], t.get("code.rest")) if "code.z" in t else None,
                 cost={k[5:]: v for k, v in t.items() if k.startswith("cost.")},
                 made_by=json.loads(text["made_by"]),
+                trace={k[6:]: v for k, v in t.items() if k.startswith("trace.")},
             )
         except (KeyError, TypeError, SafetensorError, json.JSONDecodeError) as error:
             raise ValueError(
@@ -197,6 +205,29 @@ def _join_codes(codes: list[Code | None]) -> Code | None:
         return None
     rests = [c.rest for c in present if c.rest is not None]
     return Code(_join([c.z for c in present]), _join(rests) if len(rests) == len(present) else None)
+
+
+def _join_traces(parts: Sequence[Counterfactuals]) -> dict[str, Tensor]:
+    """What any part tells; a part in which nothing was searched tells nothing: NaN or False.
+
+    What has another number of steps in another part is left out.
+    """
+    joined = {}
+    for name in {name: None for part in parts for name in part.trace}:
+        told = [part.trace.get(name) for part in parts]
+        known = [t for t in told if t is not None]
+        if len({t.shape[1:] for t in known}) == 1:
+            joined[name] = torch.cat(
+                [
+                    _untold(known[0], len(p)) if t is None else t
+                    for p, t in zip(parts, told, strict=True)
+                ]
+            )
+    return joined
+
+
+def _untold(like: Tensor, rows: int) -> Tensor:
+    return like.new_full((rows, *like.shape[1:]), torch.nan if like.is_floating_point() else 0)
 
 
 def _join_records(records: list[dict[str, Any]]) -> dict[str, Any]:

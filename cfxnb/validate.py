@@ -102,6 +102,13 @@ def count(value: Any, name: str, low: int = 0) -> int:
     return int(value)
 
 
+def flag(value: Any, name: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, got {told(value)}")
+    return value
+
+
 def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
     """One of the ``allowed`` names."""
     known = list(allowed)
@@ -110,6 +117,21 @@ def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
     if value not in known:
         raise ValueError(f"{name}: expected one of {known}, got {value!r}")
     return value
+
+
+def device(value: Any, name: str = "device") -> torch.device:
+    """A device that torch has here; None for the best there is: CUDA, else MPS, else the CPU."""
+    if value is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=value).device
+    # A torch that was built without CUDA says so by an assertion.
+    except (RuntimeError, TypeError, AssertionError):
+        raise ValueError(
+            f"{name}: expected one that torch has here, such as 'cpu', got {told(value)}"
+        ) from None
 
 
 def names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
@@ -138,6 +160,18 @@ def space(value: Any, name: str = "space") -> Any:
         raise ValueError(
             f"{name}.spread: expected numbers >= 0, some of them positive, "
             f"got {value.spread.min().item():.4g} to {value.spread.max().item():.4g}"
+        )
+    return value
+
+
+def diffusion(value: Any, name: str = "space") -> Any:
+    """A space that also has alphas, eps, tell and conditions, such as ``Diffusion``."""
+    space(value, name)
+    missing = [a for a in ("alphas", "eps", "tell", "conditions") if not hasattr(value, a)]
+    if missing:
+        raise TypeError(
+            f"{name}: expected a Diffusion space, got {type(value).__name__} without "
+            f"{', '.join(missing)}"
         )
     return value
 

@@ -65,19 +65,13 @@ def available() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def best_device() -> torch.device:
-    """CUDA or MPS when there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 def load(name: str, device: str | torch.device | None = None) -> Any:
     """A shipped network, ready to use, on ``device`` (default: the best there is).
 
     Returns:
         By its card's kind: a space (``encode``, ``decode``), a classifier (images -> logits), a
-        ``FactorReader``, or the ``AttributeDirections`` of a space.
+        ``FactorReader``, the ``AttributeDirections`` of a space, or a module that gives features
+        (images -> maps by name).
 
     Raises:
         ValueError, TypeError: for an unknown name (the message lists the known ones), or a device
@@ -85,12 +79,12 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         DamagedFile: (a ValueError) if a file is missing, truncated or altered.
     """
     card = read_card(validate.choice(name, "name", names()))
-    where = best_device() if device is None else _device(device)
+    where = validate.device(device)
     net = _NETS[card["net"]](**card["config"])
     path = checked(card["file"])
     try:
         state = {k: v.float() for k, v in load_file(path).items()}
-        extra = {k: state.pop(k) for k in ("center", "spread") if k in state}
+        extra: dict[str, Any] = {k: state.pop(k) for k in ("center", "spread") if k in state}
         # Only the counters of batch normalisation, which play no role any more, are not stored.
         counters = {k: v for k, v in net.state_dict().items() if not v.is_floating_point()}
         net.load_state_dict(counters | state)
@@ -99,7 +93,11 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
     net.eval().requires_grad_(False).to(where)
     if card["kind"] == "space":
         adapter = getattr(spaces, card["adapter"])
+        if "autoencoder" in card:
+            extra["autoencoder"] = load(card["autoencoder"], where)
         return adapter(net, **extra, **card.get("space", {})).eval().requires_grad_(False).to(where)
+    if card["kind"] == "features":
+        return net
     if card["kind"] == "reader":
         return FactorReader(net, card["options"])
     if card["kind"] == "directions":
@@ -107,16 +105,6 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         place = {name: tensor.to(where) for name, tensor in extra.items()}
         return AttributeDirections(contrasts, net, **place, others=card["others"])
     return wrap(net, labels=card["labels"])
-
-
-def _device(value: Any) -> torch.device:
-    try:
-        return torch.empty(0, device=value).device
-    # A torch that was built without CUDA says so by an assertion.
-    except (RuntimeError, TypeError, AssertionError):
-        raise ValueError(
-            f"device: expected one that torch has here, such as 'cpu', got {value!r}"
-        ) from None
 
 
 def save(name: str, net: nn.Module, card: dict[str, Any], **extra: torch.Tensor) -> Path:

@@ -23,6 +23,11 @@ def test_digits():
     return cfx.data.digits("test")
 
 
+@pytest.fixture(scope="session")
+def test_faces():
+    return cfx.data.faces("test")
+
+
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     """No test may depend on the order in which tests run."""

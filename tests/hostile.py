@@ -2,9 +2,12 @@
 
 import contextlib
 import io
+import re
 import sys
+import time
 import zipfile
 
+import pytest
 import torch
 
 HEARD = []  # what the interpreter reports while somebody listens
@@ -23,6 +26,30 @@ def listening():
         yield HEARD
     finally:
         LISTENING[0] = False
+
+
+def refuser(load, path, most):
+    """Asserts that ``load`` refuses a file, with a message of at most so many letters.
+
+    The message has each of ``told``, it comes soon, and nothing ran: nothing was looked up to be
+    called, and there is no file ``mark``.
+    """
+
+    def check(content, *told):
+        if content is not None:
+            path.write_bytes(content)
+        began = time.perf_counter()
+        wanted = rf"^path: expected .*, got .*{re.escape(path.name)}: ."
+        with listening() as heard, pytest.raises(ValueError, match=wanted) as caught:
+            load(path, device="cpu")
+        message = str(caught.value)
+        assert len(message) < most
+        assert [part for part in told if part not in message] == [], message
+        assert not path.with_name("mark").exists()
+        assert not heard
+        assert time.perf_counter() - began < 5
+
+    return check
 
 
 class Evil:

@@ -1,6 +1,7 @@
 """The worlds, one module each. Every loader returns an ImageSet."""
 
 from cfxnb.data.causal import World, given
+from cfxnb.data.fairface import faces
 from cfxnb.data.files import DamagedFile
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import OPTIONS, render, visible
@@ -12,5 +13,5 @@ from cfxnb.data.xrays import chest
 
 __all__ = [
     "CONTRASTS", "OPTIONS", "PLANTED", "WORLDS", "DamagedFile", "ImageSet", "World", "chest",
-    "digits", "given", "intervene", "measure", "render", "sprites", "visible",
+    "digits", "faces", "given", "intervene", "measure", "render", "sprites", "visible",
 ]  # fmt: skip

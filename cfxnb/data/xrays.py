@@ -4,16 +4,11 @@ Source: D. Kermany, K. Zhang, M. Goldbaum, Mendeley Data, v2, doi 10.17632/rscbj
 et al., Cell 172, 2018); CC BY 4.0. Not for diagnosis; cautions in ``data/README.md``.
 """
 
-import zipfile
-from pathlib import Path
-
-import numpy as np
-import pandas as pd
 import torch
-from PIL import Image
 
 from cfxnb import validate
-from cfxnb.data.files import REMEDY, DamagedFile, checked
+from cfxnb.data.files import checked
+from cfxnb.data.folder import read_folder
 from cfxnb.data.imageset import ImageSet
 
 FILE = "chest/chest64.zip"
@@ -49,21 +44,3 @@ def chest(split: str = "test") -> ImageSet:
         factors=table[FACTORS],
         source=SOURCE,
     )
-
-
-def read_folder(path: Path, split: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """The table ``metadata.csv`` of one folder of a zip, and its pictures (n, h, w) in bytes."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            with archive.open(f"{split}/metadata.csv") as file:
-                table = pd.read_csv(file)
-            pictures = [_picture(archive, f"{split}/{name}") for name in table["file_name"]]
-        return table, np.stack(pictures)
-    # KeyError: no such entry or column; ValueError: no table, or pictures of several sizes.
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
-        raise DamagedFile(f"{path.name} is damaged: {error}. {REMEDY}") from None
-
-
-def _picture(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(name) as file, Image.open(file) as picture:
-        return np.asarray(picture.convert("L"))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.methods import search
 from cfxnb.methods.paths import Path
 from cfxnb.tensors import gradient, needs_gradient
 from cfxnb.types import Classifier
@@ -81,6 +82,4 @@ def log_odds(logits: Tensor, label: Tensor, against: Tensor | None) -> Tensor:
     """log p / (1 - p) of the label among all classes, or among the two."""
     if against is not None:
         return lead(logits, label, against)
-    own = label.to(logits.device)[:, None]
-    others = logits.scatter(1, own, -torch.inf).logsumexp(1)
-    return logits.gather(1, own)[:, 0] - others
+    return search.log_odds(logits, label.to(logits.device))

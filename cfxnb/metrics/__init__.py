@@ -21,10 +21,12 @@ from cfxnb.metrics.truth import (
     score_errors,
     true_scores,
 )
+from cfxnb.nets.squeezenet import perceptual_distance
 
 __all__ = [
     "KINDS", "LPIPS", "PasteCurves", "changed_factors", "correlation_difference", "cout",
     "cout_curve", "distinct_explanations", "fid", "flip_kinds", "flip_rate", "heat_inside",
-    "insertion_deletion", "kid", "l1", "l2", "mean_changed", "mmd2", "pointing_game",
-    "randomised_weights", "rank_agreement", "report", "score_errors", "sfid", "true_scores",
+    "insertion_deletion", "kid", "l1", "l2", "mean_changed", "mmd2",
+    "perceptual_distance", "pointing_game", "randomised_weights", "rank_agreement", "report",
+    "score_errors", "sfid", "true_scores",
 ]  # fmt: skip

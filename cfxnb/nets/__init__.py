@@ -1,23 +1,30 @@
 """Networks that no library carries. A card names one by its key in ``NETS``."""
 
-from cfxnb.nets.chest import ChestJudge, ChestNet
+from cfxnb.nets.conditional_unet import ConditionalUNet
 from cfxnb.nets.diffae import DiffAE
 from cfxnb.nets.digits import DigitNet, LeNet5
-from cfxnb.nets.sprites import SpriteJudge, SpriteNet
+from cfxnb.nets.face_nets import AgeGender, FaceExpression, SmileJudge
+from cfxnb.nets.plain import JudgeNet, PlainNet
+from cfxnb.nets.squeezenet import SqueezeNet
+from cfxnb.nets.tiny_autoencoder import TinyAutoencoder
 from cfxnb.nets.vae import ConvVAE
 
 NETS = {
     "DiffAE": DiffAE,
     "DigitNet": DigitNet,
     "LeNet5": LeNet5,
+    "ConditionalUNet": ConditionalUNet,
     "ConvVAE": ConvVAE,
-    "SpriteNet": SpriteNet,
-    "SpriteJudge": SpriteJudge,
-    "ChestNet": ChestNet,
-    "ChestJudge": ChestJudge,
+    "PlainNet": PlainNet,
+    "JudgeNet": JudgeNet,
+    "FaceExpression": FaceExpression,
+    "SmileJudge": SmileJudge,
+    "AgeGender": AgeGender,
+    "SqueezeNet": SqueezeNet,
+    "TinyAutoencoder": TinyAutoencoder,
 }
 
 __all__ = [
-    "NETS", "ChestJudge", "ChestNet", "ConvVAE", "DiffAE", "DigitNet", "LeNet5", "SpriteJudge",
-    "SpriteNet",
+    "NETS", "AgeGender", "ConditionalUNet", "ConvVAE", "DiffAE", "DigitNet", "FaceExpression",
+    "JudgeNet", "LeNet5", "PlainNet", "SmileJudge", "SqueezeNet", "TinyAutoencoder",
 ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from cfxnb import validate
 from cfxnb.nets.diffae import DiffAE
 from cfxnb.spaces import ddim
 from cfxnb.spaces.folding import Fold
+from cfxnb.spaces.precision import autocast, checked_precision
 from cfxnb.tensors import noise_like
 from cfxnb.types import Code
 
@@ -47,7 +47,6 @@ class DiffusionAutoencoder(nn.Module):
 
     center: Tensor
     spread: Tensor
-    alphas: Tensor
 
     def __init__(
         self,
@@ -71,14 +70,14 @@ class DiffusionAutoencoder(nn.Module):
                 raise ValueError(f"{name}: expected shape ({net.dims},), got {tuple(value.shape)}")
         self.register_buffer("center", center)
         self.register_buffer("spread", spread)
-        self.register_buffer("alphas", ddim.linear_alphas(), persistent=False)
+        self.alphas = ddim.linear_alphas()  # no buffer: not every device has float64
         self.codec = Fold(validate.count(codec, "codec", 1)) if isinstance(codec, int) else codec
         self.times = ddim.timesteps(validate.count(steps, "steps", 2))
         inverting = validate.count(invert, "invert")
         self.back = ddim.timesteps(inverting, name="invert") if inverting else []
         self.seed = validate.count(seed, "seed")
         self.memory = validate.number(memory, "memory", 0.0, open_low=True)
-        self.precision = validate.optional(_precision, precision, "precision")
+        self.precision = checked_precision(precision)
         self._net = torch.compile(net) if compiled else net
 
     def with_steps(self, steps: int, invert: int | None = None) -> "DiffusionAutoencoder":
@@ -96,19 +95,13 @@ class DiffusionAutoencoder(nn.Module):
     def eps(self, x: Tensor, t: int, z: Tensor) -> Tensor:
         """The noise in ``x`` (b, c, h, w) in the codec's units, at time 0 to 999, told ``z``."""
         time = torch.tensor([t], device=x.device)
-        with self._autocast():
+        with autocast(self.center.device, self.precision):
             x = x.contiguous(memory_format=torch.channels_last)
             found = self._net(x, time, z).float()
         if self.net.predicts == "noise":
             return found
         left = float(self.alphas[t])
         return left**0.5 * found + (1 - left) ** 0.5 * x
-
-    def _autocast(self) -> AbstractContextManager:
-        device = self.center.device.type
-        fast = device == "cuda" or (device == "cpu" and torch.cpu._is_amx_tile_supported())
-        low = self.precision == "bfloat16" or (self.precision is None and fast)
-        return torch.autocast(device, torch.bfloat16, enabled=low)
 
     def semantic(self, images: Tensor) -> Tensor:
         """The semantic codes alone, (b, dims): one pass of the encoder, no inversion."""
@@ -117,7 +110,7 @@ class DiffusionAutoencoder(nn.Module):
         return torch.cat(parts).to(images.device)
 
     def _look(self, clean: Tensor) -> Tensor:
-        with self._autocast():
+        with autocast(self.center.device, self.precision):
             clean = clean.contiguous(memory_format=torch.channels_last)
             return self.net.encoder(clean).float()
 
@@ -240,7 +233,3 @@ class DiffusionAutoencoder(nn.Module):
 def latent_alphas() -> Tensor:
     """How much of a code's variance is left at each time, float64 (1000,)."""
     return torch.full((ddim.TRAIN_STEPS,), 1 - LATENT_BETA, dtype=torch.float64).cumprod(0)
-
-
-def _precision(value: Any, name: str) -> str:
-    return validate.choice(value, name, ("float32", "bfloat16"))

@@ -112,10 +112,8 @@ def load_diffae(
         ValueError, TypeError: for a wrong argument, and for a file that is damaged, is no such
             checkpoint, or asks for anything to be executed; the message names ``path``.
     """
-    from cfxnb.weights import _device, best_device  # weights loads spaces, so not at the top
-
     validate.optional(_side, size, "size")
-    where = best_device() if device is None else _device(device)
+    where = validate.device(device)
     state, extra = read_checkpoint(path)
     if size is not None and extra.size not in (None, size):
         raise ValueError(f"size: expected {extra.size}, as this file has it, got {size}")

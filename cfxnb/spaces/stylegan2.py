@@ -190,16 +190,8 @@ def load_stylegan2(
         ValueError, TypeError: for a wrong argument, and for a file that is damaged, is no such
             checkpoint, or asks for anything to be executed; the message names ``path``.
     """
-    from cfxnb.weights import best_device  # weights loads spaces, so not at the top
-
     validate.choice(latent, "latent", LATENTS)
-    try:
-        where = best_device() if device is None else torch.empty(0, device=device).device
-    # A torch that was built without CUDA says so by an assertion.
-    except (RuntimeError, TypeError, AssertionError):
-        raise ValueError(
-            f"device: expected one that torch has here, such as 'cpu', got {device!r}"
-        ) from None
+    where = validate.device(device)
     state = read_checkpoint(path)
     with torch.random.fork_rng(devices=[]):
         net = Generator(**architecture(state))

@@ -9,10 +9,13 @@ from cfxnb import paths
 from cfxnb.train.chest import RECIPES as CHEST
 from cfxnb.train.diffae_ship import RECIPES as DIFFAE
 from cfxnb.train.digits import RECIPES as DIGITS
+from cfxnb.train.faces import RECIPES as FACES
+from cfxnb.train.ldm_ship import RECIPES as LDM
+from cfxnb.train.oracles import RECIPES as ORACLES
 from cfxnb.train.sprites import RECIPES as SPRITES
 from cfxnb.train.sprites_space import RECIPES as SPRITES_SPACE
 
-RECIPES = {**DIGITS, **SPRITES, **SPRITES_SPACE, **CHEST, **DIFFAE}
+RECIPES = {**DIGITS, **SPRITES, **SPRITES_SPACE, **CHEST, **ORACLES, **FACES, **DIFFAE, **LDM}
 
 
 def main() -> None:

@@ -17,11 +17,12 @@ from cfxnb import weights
 from cfxnb.classify import predict, wrap
 from cfxnb.data import chest
 from cfxnb.data.xrays import FILE, NAMES, SOURCE
-from cfxnb.nets import ChestJudge, ChestNet
+from cfxnb.nets import JudgeNet, PlainNet
 from cfxnb.train.cards import card_of
 from cfxnb.train.engine import Loss, Net, Recipe, autocast, fit
 from cfxnb.types import Classifier
 
+NET: dict[str, Any] = {"outputs": len(NAMES), "channels": 1, "size": (64, 64), "halvings": 4}
 EPSILON = 0.04  # largest change of a pixel under the judge's training attack
 CAUTION = (
     "Not for diagnosis. The test part is known to differ from the parts for training and "
@@ -122,29 +123,29 @@ def measured(classifier: Classifier) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def classifier(folder: Path | None, *, steps: int = 3000, device: str = "cpu") -> ChestNet:
+def classifier(folder: Path | None, *, steps: int = 3000, device: str = "cpu") -> PlainNet:
     """Two minutes on one core."""
     torch.manual_seed(0)
-    return trained(ChestNet(), classifier_loss, folder, steps=steps, device=device)
+    return trained(PlainNet(**NET), classifier_loss, folder, steps=steps, device=device)
 
 
-def judge(folder: Path | None, *, steps: int = 4000, device: str = "cpu") -> ChestJudge:
+def judge(folder: Path | None, *, steps: int = 4000, device: str = "cpu") -> JudgeNet:
     """Five minutes on one core."""
     torch.manual_seed(1)
-    net = ChestJudge()
+    net = JudgeNet(**NET)
     return trained(net, judge_loss, folder, steps=steps, lr=1e-3, seed=1, device=device)
 
 
 def make_classifier(folder: Path, device: str) -> None:
     net = classifier(folder, device=device).cpu()
-    card = _card("classifier", "ChestNet", {}, "the X-ray classifier that is explained")
+    card = _card("classifier", "PlainNet", NET, "the X-ray classifier that is explained")
     _save("classifier", net, card)
 
 
 def make_judge(folder: Path, device: str) -> None:
     net = judge(folder, device=device).cpu()
     summary = "judges X-rays, trained under attack; no method ever sees it"
-    _save("judge", net, _card("classifier", "ChestJudge", {}, summary, seed=1))
+    _save("judge", net, _card("classifier", "JudgeNet", NET, summary, seed=1))
 
 
 def _save(name: str, net: nn.Module, card: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from cfxnb.data.lpc import OPTIONS, SOURCE, as_indices
 from cfxnb.data.planted import CLASSES, CONTRASTS, PLANTED, Planted
 from cfxnb.data.sprites_world import sprites
 from cfxnb.metrics.truth import true_scores
-from cfxnb.nets import SpriteJudge, SpriteNet
+from cfxnb.nets import JudgeNet, PlainNet
 from cfxnb.readers import FactorReader
 from cfxnb.train.cards import card_of
 from cfxnb.train.engine import Loss, Net, Recipe, autocast, fit
@@ -27,6 +27,9 @@ from cfxnb.train.engine import Loss, Net, Recipe, autocast, fit
 FIGURES = 60_000
 sprite_card = partial(card_of, source=SOURCE, files="sprites/")
 SIZES = [len(options) for options in OPTIONS.values()]
+IMAGES: dict[str, Any] = {"channels": 3, "size": (56, 32), "halvings": 3}
+CLASSIFIER = {"outputs": len(CLASSES), **IMAGES, "width": 16}
+READER = {"outputs": sum(SIZES), **IMAGES}
 
 
 def noisy(images: Tensor, generator: Generator) -> Tensor:
@@ -37,14 +40,14 @@ def noisy(images: Tensor, generator: Generator) -> Tensor:
     return (images + level * noise).clamp(0, 1)
 
 
-def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> SpriteNet:
+def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> PlainNet:
     """Half a minute on two cores."""
     reason: Planted = PLANTED[name]
     train = sprites(reason.world, 8000, split="train", seed=5)
     labels = torch.tensor(reason.label(train.factors).to_numpy(bool)).long()
     torch.manual_seed(seed)
     return fit(
-        SpriteNet(len(CLASSES), width=16),
+        PlainNet(**CLASSIFIER),
         label_loss,
         (train.images, labels),
         steps=600,
@@ -140,7 +143,7 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
         }
         for outcome in (0, 1)
     }
-    told = sprite_card("classifier", "SpriteNet", {"outputs": 2, "width": 16}, f"says {CLASSES}")
+    told = sprite_card("classifier", "PlainNet", CLASSIFIER, f"says {CLASSES}")
     told |= {
         "summary": f"planted: reads {', '.join(reason.causes)}",
         "labels": list(CLASSES),
@@ -162,22 +165,21 @@ _TRUE = tuple(f"{s}{e}" for s in ("necessity", "sufficiency", "both") for e in (
 def make_reader(folder: Path, device: str) -> None:
     """The one that edits are trained with."""
     torch.manual_seed(2)
-    net = SpriteNet(sum(SIZES))
+    net = PlainNet(**READER)
     net = reader(net, reader_loss, folder, steps=2000, seed=2, device=device).cpu()
     _save_reader("reader", net, 2, "reads every factor; edits are trained with it")
 
 
 def make_judge(folder: Path, device: str) -> None:
     torch.manual_seed(1)
-    net = SpriteJudge(sum(SIZES))
+    net = JudgeNet(**READER)
     net = reader(net, judge_loss, folder, steps=6000, seed=1, device=device).cpu()
     _save_reader("judge", net, 1, "reads every factor; no method ever sees it")
 
 
 def _save_reader(name: str, net: nn.Module, seed: int, summary: str) -> None:
     right = read_right(FactorReader(net, OPTIONS), test_figures("independent"))
-    config = {"outputs": sum(SIZES)}
-    told = sprite_card("reader", type(net).__name__, config, summary, seed=seed)
+    told = sprite_card("reader", type(net).__name__, READER, summary, seed=seed)
     told |= {
         "options": {factor: list(options) for factor, options in OPTIONS.items()},
         "quality": {f"accuracy on held-out figures, {n}": v for n, v in right.items()},

@@ -546,8 +546,9 @@ def draw_edit(four: int, amount: float) -> cfx.Picture:
 cfx.explore(draw_edit, four=(0, len(fours) - 1), amount=(1.0, 3.0, 0.5))
 
 # %% [markdown]
-# The stochastic code stayed the same in all of them. Note that the share may *fall* again when one goes
-# too far: a direction is right near the images that it was measured on, and codes far out belong to none.
+# The stochastic code stayed the same in all of them. Note that the share may *fall* again when one
+# goes too far: a direction is right near the images that it was measured on, and codes far out belong
+# to none.
 #
 # ## New digits
 #
@@ -639,11 +640,11 @@ pd.DataFrame(table).T.round(4)
 #   far more training before they listen to the code.
 # - Few steps blur a little. The curve above says what more of them buy.
 # - Inverted noise is not Gaussian, and holds part of the image. An edit of the semantic code leaves
-#   that part alone: a large one works against it.
+#   that part as it was, and a large edit has to work against it.
 # - "Semantic" is a name. The code was trained to help with taking noise away, without a label. What
 #   it holds has to be measured, as above, for each space anew.
-# - How much is left to the stochastic code differs from world to world. X-rays with noise drawn at random
-#   come out grainy; with digits and figures it is easily overlooked.
+# - How much is left to the stochastic code differs from world to world. X-rays with noise drawn at
+#   random come out grainy; with digits and figures it is easily overlooked.
 # - The judge's confidence says that *something* was drawn, not that it looks real.
 #
 # ## Summary

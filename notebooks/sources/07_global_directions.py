@@ -85,7 +85,8 @@ def nine_not_four(logits: torch.Tensor) -> torch.Tensor:
 # `cfx.BlackBox(f)` lets no gradient through and counts. All changes are in **spreads**: 1 is the
 # standard deviation of a coordinate among real images. `changes` draws a direction from the unit
 # sphere and a length up to `radius`, and each change comes with its opposite: first δ, then −δ. (The
-# paper draws single changes no longer than 1; why pairs are better you'll see at once.)
+# paper draws single changes, no longer than 1 in the codes' own units; why pairs are better you'll see
+# at once.)
 
 # %%
 box = cfx.BlackBox(f)
@@ -352,8 +353,8 @@ cfx.checks.nb07.smallest_step(smallest_step)
 # ## The sign of an eigenvector means nothing
 #
 # If v is an eigenvector of the curvature, so is −v, and a library returns one of them. The published
-# code negates it where the eigenvalue is positive; but the eigenvalue is the same for v and −v, so it can't
-# tell them apart, as the first two lines show.
+# code negates it where the eigenvalue is positive; but the eigenvalue is the same for v and −v, so it
+# can't tell them apart, as the first two lines show.
 #
 # A slope at *one* image names a sense for that image. Does it hold for the others? `follow` tried
 # both. Of the flips along each direction, how many went the way that the source's slope says?
@@ -405,10 +406,10 @@ cfx.checks.nb07.orient(orient)
 # ## How many questions does it take?
 #
 # The paper's proxy is a network with three hidden layers, trained afresh on all answers for at most
-# 1,024 epochs; it stops before at the first one whose held-out loss exceeds the mean of the last five.
-# Least squares sees the same answers. For once we look inside the box: the true gradient through classifier and decoder at the source's
-# code. The cosine with it says which proxy needs fewer questions. Chance: in 64 dimensions two random
-# directions have a cosine of about 1/8 in size.
+# 1,024 epochs; it stops at the first one whose held-out loss exceeds the mean of the five before it.
+# Least squares sees the same answers. For once we look inside the box: the true gradient through
+# classifier and decoder at the source's code. The cosine with it says which proxy needs fewer
+# questions. Chance: in 64 dimensions two random directions have a cosine of about 1/8 in size.
 
 # %%
 z = code.z.clone().requires_grad_()
@@ -438,8 +439,8 @@ cfx.curves(
 
 # %% [markdown]
 # No cosine need reach 1. The answers come from changes up to a radius, and what they tell is a mean
-# slope over this ball, not the slope at its centre. For steps as long as those that flip, the mean slope may
-# even be the better guide.
+# slope over this ball, not the slope at its centre. For steps as long as those that flip, the mean
+# slope may even be the better guide.
 #
 # ## Diversity: another noise, or another direction?
 #
@@ -505,9 +506,9 @@ cfx.explore(walk, image=(0, len(others) - 1), direction=list(directions), step=(
 # %% [markdown]
 # ## Chest X-rays
 #
-# Now without an answer that we know beforehand: a net that tells normal X-rays of children from those with
-# pneumonia. **This is not for diagnosis**, neither the net nor anything found here. Its card warns of
-# more:
+# Now without an answer that we know beforehand: a net that tells normal X-rays of children from those
+# with pneumonia. **This is not for diagnosis**, neither the net nor anything found here. Its card
+# warns of more:
 
 # %%
 steps = cfx.sizes(profile, ci=10, cpu=20, gpu=20)
@@ -541,9 +542,9 @@ cfx.show(turned["g"][[0, each, each + 1]], names=net.labels, judge=second)
 # %% [markdown]
 # What does it change, and *where*? If a net reads markers, tubes or the black margin, a counterfactual
 # may tell: then much of the change lies outside the lungs. We have no outlines of lungs, so we ask
-# something coarser: which share of the change lies in the outer **frame** of the picture, against the share of
-# the area that the frame has? The baseline has to move as far: each X-ray by the length that g
-# needed, along its random direction.
+# something coarser: which share of the change lies in the outer **frame** of the picture, against the
+# share of the area that the frame has? The baseline has to move as far: each X-ray by the length that
+# g needed, along its random direction.
 #
 # ### Exercise 6 · The share of the frame
 #
@@ -633,9 +634,9 @@ pd.DataFrame(rows).T.astype(float).round(2)
 # most of them; its worth is the flip rate beside random directions of equal length, and what an
 # independent judge sees.
 #
-# **Questions to take along.** Why can't any number of opposite pairs tell a slope from a term of third
-# order? When would a network beat least squares? Which X-rays would you need to find out
-# whether the net reads exposure?
+# **Questions to take along.** Opposite pairs cancel curvature; what would it take to tell a slope from
+# a term of third order? When would a network beat least squares? Which X-rays would you need to find
+# out whether the net reads exposure?
 #
 # **References.** B. Sobieski, P. Biecek, *Global Counterfactual Directions*, ECCV 2024, arXiv
 # 2404.12488 · K. Preechakul et al., *Diffusion Autoencoders*, CVPR 2022 · digits: MNIST, Y. LeCun,

@@ -13,7 +13,8 @@ from PIL import Image
 import cfxnb as cfx
 from cfxnb import paths
 from cfxnb.data.files import manifest
-from cfxnb.data.xrays import FILE, read_folder
+from cfxnb.data.folder import read_folder
+from cfxnb.data.xrays import FILE
 
 COUNTS = {  # split -> normal, bacteria, virus, and stems of patients, as data/README.md says
     "train": (1207, 2277, 1211, 2567),

@@ -73,7 +73,7 @@ BENT = torch.einsum("n,nd,ne->de", torch.tensor([-3.0, 2.0, 1.0, 0.0, 0.0]), AXE
 @pytest.mark.parametrize("home", [-0.4, 0.4])
 def test_quadratic_score(home):
     found = cfx.find_directions(
-        SPACE, quadratic(SLOPE, BENT, home), AT, 1, queries=600, curved=3, radius=1.0
+        SPACE, quadratic(SLOPE, BENT, home), AT, 1, queries=600, curved=5, radius=1.0
     )
     torch.testing.assert_close(found.fit.gradient, SLOPE, rtol=0, atol=0.01)
     torch.testing.assert_close(found.fit.hessian, BENT, rtol=0, atol=0.03)
@@ -196,6 +196,31 @@ def test_best_direction_comes_first():
     rates = found.table["flip rate"]
     assert rates.is_monotonic_decreasing
     assert (rates["h1"], rates["g"]) == (1.0, 0.0)
+
+
+def test_axes_that_flip_are_kept():
+    """The source is not seen as the label: it flips along the one axis that bends upwards."""
+    bends = torch.tensor([-3.0, -2.5, 1.2, 0.0, 0.0])
+    f = quadratic(0.1 * AXES[4], torch.einsum("n,nd,ne->de", bends, AXES, AXES), -1.0)
+    found = cfx.find_directions(SPACE, f, AT, 1, queries=600, reach=4.0, curved=1)
+    assert found.names == ("h3", "g")
+    assert abs(cos(found[0] / SPREAD, AXES[2])) > 0.99
+    assert found.table.loc["h3"].tolist()[:2] == [1.0, 2.0]
+    # Seen as the label, it flips along both of those that bend downwards; strong ones sooner.
+    f = quadratic(0.1 * AXES[4], torch.einsum("n,nd,ne->de", bends, AXES, AXES), 7.0)
+    found = cfx.find_directions(SPACE, f, AT, 1, queries=600, reach=4.0, curved=2)
+    assert found.names == ("h1", "h2", "g")
+    assert found.table["flip rate"].tolist() == [1.0, 1.0, 0.0]
+
+
+def test_too_few_queries_for_a_trial_are_told():
+    """Seven directions, two senses, two lengths, and the image itself: 29, a quarter of 116."""
+    with pytest.warns(UserWarning, match="queries: a trial of 7 .* at least 149, got 148"):
+        found = cfx.find_directions(SPACE, quadratic(SLOPE, BENT), AT, 1, queries=148)
+    assert found.table["flip rate"].isna().all()
+    assert found.names[0] == "g"
+    found = cfx.find_directions(SPACE, quadratic(SLOPE, BENT), AT, 1, queries=149)
+    assert found.table["flip rate"].notna().all()
 
 
 def test_three_classes_against_one_or_all():

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
 from cfxnb.methods.ledger import Ledger, digest
+from cfxnb.methods.trial import Trial
 
 SPACE = LinearSpace(4)
 F = code_classifier(SPACE, torch.tensor([[1.0, -2.0, 0.5, 0.3]]))
@@ -44,18 +47,28 @@ def same(a, b):
     curved=st.integers(0, 9),
 )
 def test_the_budget_is_a_hard_limit(queries, batch, images, curved):
-    box = cfx.BlackBox(F)
+    box, plans, plain = cfx.BlackBox(F), [], Trial.plan
     others = X[1 : 1 + images] if images else None
-    found = search(box, queries=queries, batch=batch, validation=others, curved=curved)
+
+    def plan(self, *arguments):
+        plans.append(plain(self, *arguments))
+        return plans[0]
+
+    with mock.patch.object(Trial, "plan", plan), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = search(box, queries=queries, batch=batch, validation=others, curved=curved)
     assert box.queries == found.queries <= queries
     assert found.fit.queries >= 32
-    trial = box.queries - 1 - found.fit.queries
-    assert trial <= queries / 4
+    assert len(found.h) <= curved
+    [(axes, keep)] = plans
+    assert min(curved, 4) <= axes <= min(3 * curved, 4)  # the code has four coordinates
     # What the trial needs is kept for it, and hardly anything is left over.
-    tried = trial // (1 + 8 * len(found)) if len(found) else 0
-    assert tried <= max(images, 1)
-    assert found.table["flip rate"].isna().all() == (trial == 0)
-    assert queries - box.queries <= 1 + 8 * tried * (2 + curved - len(found))
+    trial = box.queries - 1 - found.fit.queries
+    assert trial <= keep <= queries / 4
+    assert keep <= max(images, 1) * (1 + 4 * (2 + axes))
+    assert queries - box.queries <= 1 + keep - trial
+    # Without a trial flip rates are not known, and that is told.
+    assert found.table["flip rate"].isna().all() == (trial == 0) == bool(told)
 
 
 def test_a_ledger_refuses_what_exceeds_the_budget():

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from cfxnb.methods import explained
 from cfxnb.methods.attack import Adam
 from cfxnb.methods.search import log_odds, reached, step_back
 
@@ -17,6 +18,16 @@ def test_log_odds_are_those_of_the_softmax(classes):
         exps = [math.exp(v) for v in logits[i].tolist()]
         p = exps[target[i]] / sum(exps)
         assert ours == pytest.approx(math.log(p / (1 - p)), abs=1e-9)
+
+
+@pytest.mark.parametrize("against", [None, torch.tensor([2, 2, 0])])
+def test_log_odds_among_all_classes_or_among_two(against):
+    logits = 3 * torch.randn(3, 4, dtype=torch.float64)
+    label = torch.tensor([0, 1, 3])
+    for i, ours in enumerate(explained.log_odds(logits, label, against).tolist()):
+        exps = [math.exp(v) for v in logits[i].tolist()]
+        rest = sum(exps) - exps[label[i]] if against is None else exps[against[i]]
+        assert ours == pytest.approx(math.log(exps[label[i]] / rest), abs=1e-9)
 
 
 def test_log_odds_do_not_saturate():

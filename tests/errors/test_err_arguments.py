@@ -168,6 +168,7 @@ TABLE = {
     ),
     cfx.data.digits: ({"split": "test"}, {"split": choice_values("train")}),
     cfx.data.chest: ({"split": "test"}, {"split": choice_values("train")}),
+    cfx.data.faces: ({"split": "test"}, {"split": choice_values("train")}),
     cfx.data.measure: (
         {"images": torch.zeros(2, 1, 8, 8)},
         {

@@ -28,7 +28,7 @@ WATCH = {"text": ("bar", "str"), "number": (3, "int")}
 
 TABLE = {
     cfx.find_directions: (
-        {"space": SPACE, "classifier": F, "image": X[:1], "label": 1, "queries": 60},
+        {"space": SPACE, "classifier": F, "image": X[:1], "label": 1, "queries": 140},
         {
             "space": space_values(),
             "classifier": classifier_values(1),

@@ -65,6 +65,15 @@ def test_velocity_is_noise_in_another_guise():
     torch.testing.assert_close(math.sqrt(left) * clean + math.sqrt(1 - left) * noise, x)
 
 
+def test_only_the_schedule_is_in_float64_and_it_stays_on_the_cpu():
+    """Not every device has float64, and what is rendered depends on the schedule's last digits."""
+    space = tiny()
+    assert {t.dtype for t in (*space.parameters(), *space.buffers())} == {torch.float32}
+    moved = space.to("meta", torch.bfloat16)
+    assert moved.center.device.type == "meta"
+    assert torch.equal(moved.alphas, ddim.linear_alphas())
+
+
 def test_folds_lose_nothing():
     torch.testing.assert_close(Fold(4).decode(Fold(4).encode(IMAGES)), IMAGES)
 

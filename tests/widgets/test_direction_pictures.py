@@ -43,6 +43,7 @@ def test_walk_strip_tells_the_decisions():
         ({"direction": torch.ones(3)}, ValueError, "direction: expected shape"),
         ({"lengths": ["far"]}, TypeError, "lengths"),
         ({"space": 3}, TypeError, "space"),
+        ({"names": ["dark"]}, ValueError, "names: expected 2 names, got 1"),
     ],
 )
 def test_walk_strip_refuses(change, error, told):

@@ -1,0 +1,115 @@
+"""What a classifier gets wrong: what would have to look different for it to be right?"""
+
+import dataclasses
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cfxnb import validate
+from cfxnb.classify import predict
+from cfxnb.methods.describe import FeatureAttribution, describe_change
+from cfxnb.methods.descriptors import Descriptors
+from cfxnb.methods.ldce import diffusion_counterfactual
+from cfxnb.results import Counterfactuals
+from cfxnb.types import Classifier
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ErrorExplanation:
+    """Misclassified images, and how each would have been classified right.
+
+    Attributes:
+        rows: positions of the misclassified images that were explained, int64 (n,).
+        counterfactuals: of those, towards their true classes.
+        table: one row a kind of error (true and predicted class): how many of how many images of
+            the true class, how many were explained, and the share of those that flipped.
+        maps: kind of error -> where images were changed: mean absolute change against the
+            reconstruction over what flipped, (h, w).
+        change: what changed, by ``describe_change``; None without descriptors or flips.
+    """
+
+    rows: Tensor
+    counterfactuals: Counterfactuals
+    table: pd.DataFrame
+    maps: dict[str, Tensor]
+    change: FeatureAttribution | None
+
+    def _repr_html_(self) -> str:
+        table = self.table.round(3).to_html()
+        return table + self.counterfactuals._repr_html_()
+
+
+def explain_errors(
+    space: Any,
+    classifier: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    descriptors: Descriptors | None = None,
+    most: int = 100,
+    seed: int = 0,
+    **knobs: Any,
+) -> ErrorExplanation:
+    """Counterfactuals of misclassified images towards their true class (arXiv 2310.06668).
+
+    The difference shows what this classifier missed, or took for what it is not, as far as the
+    diffusion model can draw it. It is a statement about the classifier, not about what is shown.
+
+    Args:
+        images, labels: (n, c, h, w) in [0, 1], and their true classes (n,).
+        descriptors: to name what changed, in the codes of ``space``.
+        most: images explained; if there are more errors, a random choice of them.
+        seed: of that choice, and of the noise.
+        knobs: of ``diffusion_counterfactual``.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, or if nothing is misclassified.
+    """
+    images = validate.images(images)
+    validate.white_box(classifier)
+    logits = predict(classifier, images)
+    labels = validate.labels(labels, len(images), logits.shape[1], "labels")
+    said = logits.argmax(1).cpu()
+    wrong = (said != labels).nonzero()[:, 0]
+    if not len(wrong):
+        raise ValueError("images: expected some that are misclassified, got none")
+    most, seed = validate.count(most, "most", 1), validate.count(seed, "seed")
+    draw = torch.Generator().manual_seed(seed)
+    rows = wrong[torch.randperm(len(wrong), generator=draw)[:most]].sort().values
+    found = diffusion_counterfactual(
+        space, classifier, images[rows], labels[rows], seed=seed, **knobs
+    )
+    names = getattr(classifier, "labels", None) or [str(c) for c in range(logits.shape[1])]
+    kinds = [f"{names[t]} seen as {names[s]}" for t, s in _pairs(labels, said)]
+    table, maps = _by_kind(kinds, labels, said, rows, found)
+    able = descriptors is not None and bool(found.flipped.any())
+    change = describe_change(found, descriptors) if able else None  # type: ignore[arg-type]
+    return ErrorExplanation(rows, found, table, maps, change)
+
+
+def _pairs(labels: Tensor, said: Tensor) -> list[tuple[int, int]]:
+    return list(zip(labels.tolist(), said.tolist(), strict=True))
+
+
+def _by_kind(
+    kinds: list[str], labels: Tensor, said: Tensor, rows: Tensor, found: Counterfactuals
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    every = pd.Series(kinds)[(labels != said).numpy()]
+    explained = pd.Series([kinds[i] for i in rows.tolist()])
+    change = (found.image - found.reconstruction).abs().mean(1)
+    table, maps = {}, {}
+    for kind, count in every.value_counts().items():
+        mine = torch.from_numpy((explained == kind).to_numpy())
+        true = int(labels[every.index[every == kind][0]])
+        flipped = mine & found.flipped
+        table[kind] = {
+            "images": int((labels == true).sum()),
+            "errors": int(count),
+            "explained": int(mine.sum()),
+            "flipped": flipped.sum().item() / max(1, int(mine.sum())),
+        }
+        if flipped.any():
+            maps[str(kind)] = change[flipped].mean(0)
+    return pd.DataFrame.from_dict(table, orient="index"), maps

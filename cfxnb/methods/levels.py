@@ -1,0 +1,131 @@
+"""Noise, denoise under guidance, and look: at as little noise as flips each sample."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfxnb.methods.best import Best
+from cfxnb.methods.composite import pasted
+from cfxnb.methods.consensus import chance_level
+from cfxnb.methods.denoising import Denoiser, denoise, noised, published, short
+from cfxnb.methods.guidance import Asked, Guided
+from cfxnb.methods.search import reached
+from cfxnb.methods.tasks import Task, is_predicted, rebuild, statuses
+from cfxnb.results import Counterfactuals
+from cfxnb.tensors import noise_like, per_sample
+from cfxnb.types import Classifier, OnStep, Step
+
+
+class Search:
+    """One chunk of images; each sample has noise levels of its own, and leaves when it is done."""
+
+    def __init__(
+        self, space: Any, classifier: Classifier, task: Task, entries: list[Any], knobs: dict
+    ) -> None:
+        self.space, self.classifier, self.task, self.knobs = space, classifier, task, knobs
+        self.start, self.reconstruction = rebuild(space, task.images)
+        shape, side = tuple(self.start.z.shape), knobs["patch"]
+        if len(shape) != 4 or shape[2] % side or shape[3] % side:
+            raise ValueError(f"patch: expected a divisor of the sides of codes {shape}, got {side}")
+        targets = task.target.tolist()
+        self.asked = Asked(
+            task.rows,
+            task.images,
+            self.start.z,
+            task.target,
+            space.tell([entries[t] for t in targets]),
+            space.tell([None] * len(targets)),
+        )
+        self.noise = noise_like(self.start.z, knobs["seed"], task.rows)
+        self.best = Best(self.start.z)
+        self.stopped = False
+
+    def run(self, on_step: OnStep | None) -> Counterfactuals:
+        task = self.task
+        rebuilt = self.classifier(self.reconstruction)
+        moot = is_predicted(task.before, task.target) | is_predicted(rebuilt, task.target)
+        count = len(moot)
+        low, high = torch.zeros(count), torch.full((count,), torch.inf)
+        level = torch.full((count,), self.knobs["strength"])
+        active = ~moot
+        for number in range(self.knobs["tries"]):
+            rows = active.nonzero()[:, 0]
+            if not len(rows) or self.stopped:
+                break
+            passed = self._try(rows, level[rows.cpu()], number, on_step)
+            done, here = passed.cpu(), rows.cpu()
+            high[here] = torch.where(done, level[here], high[here])
+            low[here] = torch.where(done, low[here], level[here])
+            level = torch.where(high.isinf(), (low + 1) / 2, (low + high) / 2)
+        return self._result(rebuilt)
+
+    def _try(self, rows: Tensor, level: Tensor, number: int, on_step: OnStep | None) -> Tensor:
+        """Noise and denoise; keep what flips, and what doesn't where nothing else did."""
+        knobs, asked = self.knobs, self.asked[rows]
+        times = short if knobs["spacing"] == "short" else published
+        schedule = times(self.space.alphas, level, knobs["steps"])
+        guided = Guided(self.space, self.classifier, asked, knobs)
+        z = noised(asked.code, self.noise[rows], schedule.start)
+        z = denoise(self._watched(guided, number, on_step), z, schedule, lambda: self.stopped)
+        logits = self.classifier(self.space.decode(self.start[rows].at(z)))
+        passed = reached(logits, asked.target, knobs["confidence"])
+        self.best.update(rows, z, passed, level, guided, len(schedule.times))
+        return passed
+
+    def _watched(self, guided: Guided, number: int, on_step: OnStep | None) -> Denoiser:
+        if on_step is None:
+            return guided
+        total = self.knobs["tries"] * self.knobs["steps"]
+        count = number * self.knobs["steps"]
+
+        def denoiser(z: Tensor, times: Tensor, left: Tensor) -> Tensor:
+            nonlocal count
+            eps = guided(z, times, left)
+            count += 1
+            p = guided.probability[-1] if guided.probability else torch.full((len(z),), torch.nan)
+            active = guided.active[-1] if guided.active else torch.ones(len(z), dtype=torch.bool)
+            step = Step(count, total, guided.asked.rows, z, p, active)
+            self.stopped |= bool(on_step(step))
+            return eps
+
+        return denoiser
+
+    def _result(self, rebuilt: Tensor) -> Counterfactuals:
+        best, task = self.best, self.task
+        code = self.start.at(best.z)
+        image, after = self._composited(self.space.decode(code))
+        unet = best.cost["unet"]
+        # Besides the search: the reconstruction and the final image, and the original's logits.
+        generator, asked = unet + best.cost["decoder"] + 2, best.cost["classifier"] + 3
+        asked = asked if self.knobs["composite"] is None else asked + 1
+        size = self.start.z.shape[1] * self.knobs["patch"] ** 2
+        degrees = 180.0 if self.knobs["guide"] == "classifier" else self.knobs["degrees"]
+        return Counterfactuals(
+            original=task.images,
+            image=image,
+            reconstruction=self.reconstruction,
+            before=task.before,
+            after=after,
+            target=task.target,
+            status=statuses(task, best.passed, lost=best.lost, reconstruction=rebuilt),
+            start=self.start,
+            code=code,
+            cost={"generator": generator, "unet": unet, "classifier": asked},
+            trace=best.trace(chance_level(size, degrees)),
+        )
+
+    def _composited(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The images and their logits, with untouched pixels put back where that still flips."""
+        after = self.classifier(image)
+        share, task = self.knobs["composite"], self.task
+        if share is None:
+            return image, after
+        pasting = pasted(task.images, self.reconstruction, image, share)
+        logits = self.classifier(pasting)
+        fits = reached(logits, task.target, self.knobs["confidence"])
+        fits |= ~self.best.passed  # nothing to lose
+        return (
+            torch.where(per_sample(fits, image), pasting, image),
+            torch.where(fits[:, None], logits, after),
+        )

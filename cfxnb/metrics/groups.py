@@ -1,0 +1,48 @@
+"""How right a classifier is, group by group."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from cfxnb import validate
+from cfxnb.classify import predict
+from cfxnb.methods.intervals import wilson
+from cfxnb.types import Classifier
+
+
+def accuracy_by_group(
+    classifier: Classifier, images: Tensor, labels: Tensor, groups: Any
+) -> pd.DataFrame:
+    """Accuracy in each group, worst first, with the whole in the last row.
+
+    A classifier that goes by a shortcut can be right nearly always, and nearly never in the group
+    where the shortcut leads astray: the worst group tells (Sagawa et al., ICLR 2020).
+
+    Args:
+        images, labels: (n, c, h, w) in [0, 1], and their true classes (n,).
+        groups: the group of each image, (n,): numbers or names.
+
+    Returns:
+        One row a group: ``n``, ``accuracy``, and its 95 % interval ``low`` to ``high`` (Wilson).
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
+    """
+    images = validate.images(images)
+    logits = predict(classifier, images)
+    labels = validate.labels(labels, len(images), logits.shape[1], "labels")
+    right = (logits.argmax(1).cpu() == labels).numpy()
+    listed = groups.tolist() if hasattr(groups, "tolist") else list(groups)
+    if len(listed) != len(images):
+        raise ValueError(f"groups: expected {len(images)} of them, got {len(listed)}")
+    names = np.array([str(group) for group in listed])
+    rows = {name: _row(right[names == name]) for name in sorted(set(names.tolist()))}
+    table = pd.DataFrame.from_dict(rows, orient="index").sort_values("accuracy", kind="stable")
+    return pd.concat([table, pd.DataFrame({"all": _row(right)}).T]).astype({"n": int})
+
+
+def _row(right: np.ndarray) -> dict[str, float]:
+    low, high = wilson(int(right.sum()), len(right))
+    return {"n": len(right), "accuracy": float(right.mean()), "low": low, "high": high}

@@ -1,0 +1,74 @@
+"""Two networks for small images: of classifiers and readers, and one of another kind of judges."""
+
+from torch import Tensor, nn
+
+
+class PlainNet(nn.Module):
+    """Images (b, channels, *size) in [0, 1] -> (b, outputs) logits.
+
+    Args:
+        outputs: logits.
+        channels, size: colours, and height and width, of the images.
+        halvings: how often the sides are halved before the last layer, 1 to 4.
+        width: feature maps of the first of three convolutions; each next one has twice as many.
+    """
+
+    def __init__(
+        self, *, outputs: int, channels: int, size: tuple[int, int], halvings: int, width: int = 32
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
+        inside = 4 * channels
+        for number, outside in enumerate((width, 2 * width, 4 * width), start=2):
+            layers += [nn.Conv2d(inside, outside, 3, padding=1), nn.BatchNorm2d(outside), nn.SiLU()]
+            if number <= halvings:
+                layers.append(nn.AvgPool2d(2))
+            inside = outside
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Dropout(0.2), nn.Linear(inside * _cells(size, halvings), outputs)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.body(images).flatten(1))
+
+
+class JudgeNet(nn.Module):
+    """Images (b, channels, *size) in [0, 1] -> (b, outputs) logits.
+
+    Strides for pooling, rectifiers, no normalisation, a hidden layer: what fools a ``PlainNet``
+    has no reason to fool this.
+
+    Args:
+        outputs, channels, size: as of a ``PlainNet``.
+        halvings: convolutions, each of which halves the sides, 2 or more.
+        width: feature maps of the first convolution; the others have twice as many.
+    """
+
+    def __init__(
+        self, *, outputs: int, channels: int, size: tuple[int, int], halvings: int, width: int = 32
+    ) -> None:
+        super().__init__()
+        layers = [
+            nn.Conv2d(channels, width, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 5, stride=2, padding=2),
+            nn.ReLU(),
+        ]
+        for _ in range(2, halvings):
+            layers += [nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Linear(2 * width * _cells(size, halvings), 256), nn.ReLU(), nn.Linear(256, outputs)
+        )
+
+    def features(self, images: Tensor) -> Tensor:
+        """The 256 features before the last layer, for distances between sets of images."""
+        return self.head[:2](self.body(images).flatten(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head[2](self.features(images))
+
+
+def _cells(size: tuple[int, int], halvings: int) -> int:
+    return (size[0] >> halvings) * (size[1] >> halvings)

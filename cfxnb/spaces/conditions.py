@@ -1,0 +1,196 @@
+"""What a diffusion model can be told, and how it is told."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cfxnb import validate
+
+
+class Conditions(Protocol):
+    """Turns what is asked for into what the network takes; None stands for nothing told."""
+
+    def tell(self, asked: Sequence[Any]) -> Tensor:
+        """One row for each of ``asked``."""
+
+    def ask(self, net: Any, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
+        """The net's prediction for noisy latents at times (b,)."""
+
+    def default(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
+        """What a classifier's classes are asked for by, if that can be known."""
+
+
+class Attributes:
+    """Options of attributes, each of which may be left open, for a ``ConditionalUNet``.
+
+    Asked for by ``{"smile": "smile", "gender": "male"}``, by the name of an option that only one
+    attribute has, or by the number of an option where there is one attribute.
+    """
+
+    def __init__(self, options: Mapping[str, Sequence[str]]) -> None:
+        self.options = {name: tuple(listed) for name, listed in options.items()}
+
+    def tell(self, asked: Sequence[Any]) -> Tensor:
+        """int64 (b, attributes); one more than the last option where nothing is told.
+
+        Raises:
+            ValueError, TypeError: for an unknown attribute or option, naming ``conditions``.
+        """
+        return torch.tensor([self._row(each) for each in asked], dtype=torch.int64)
+
+    def _row(self, each: Any) -> list[int]:
+        told = self._named(each)
+        for name, option in told.items():
+            validate.choice(name, "conditions", self.options)
+            validate.choice(option, f"conditions, {name}", self.options[name])
+        return [o.index(told[n]) if n in told else len(o) for n, o in self.options.items()]
+
+    def _named(self, each: Any) -> Mapping[str, str]:
+        if each is None:
+            return {}
+        if isinstance(each, Mapping):
+            return each
+        if isinstance(each, str):
+            having = [name for name, options in self.options.items() if each in options]
+            if len(having) != 1:
+                raise ValueError(
+                    f"conditions: expected attributes and options, such as "
+                    f"{{{next(iter(self.options))!r}: ...}}, got {each!r}, which "
+                    f"{' and '.join(having) or 'no attribute'} has"
+                )
+            return {having[0]: each}
+        if len(self.options) > 1:
+            raise TypeError(
+                f"conditions: expected a dict over {list(self.options)} or an option's name, "
+                f"got {validate.told(each)}"
+            )
+        ((name, options),) = self.options.items()
+        return {name: options[_number(each, len(options))]}
+
+    def ask(self, net: Any, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
+        return net(x, t, told)
+
+    def default(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
+        """The labels where they name options, the numbers where there is but one attribute."""
+        options = list(self.options.values())
+        having = [sum(label in listed for listed in options) for label in labels or ()]
+        if labels and set(having) == {1}:
+            return list(labels)
+        if len(options) == 1 and len(options[0]) == classes:
+            return list(range(classes))
+        raise _unknown(classes, f"attributes {self.options}")
+
+
+class Classes:
+    """Numbers of classes, for a net with an embedding of each; the last stands for none."""
+
+    def __init__(self, count: int) -> None:
+        self.count = validate.count(count, "count", 2)
+
+    def tell(self, asked: Sequence[Any]) -> Tensor:
+        """int64 (b,).
+
+        Raises:
+            ValueError, TypeError: for what is no class, naming ``conditions``.
+        """
+        none = self.count - 1
+        return torch.tensor([none if each is None else _number(each, none) for each in asked])
+
+    def ask(self, net: Any, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
+        return net(x, t, class_labels=told).sample
+
+    def default(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
+        if classes != self.count - 1:
+            raise _unknown(classes, f"{self.count - 1} classes")
+        return list(range(classes))
+
+
+class Vectors(Classes, nn.Module):
+    """As ``Classes``, for a net that looks at vectors: one learned for each class.
+
+    Args:
+        table: (classes + 1, dims), as in class-conditional latent diffusion (Rombach et al., 2022).
+    """
+
+    table: Tensor
+
+    def __init__(self, table: Tensor) -> None:
+        nn.Module.__init__(self)
+        if validate.instance(table, Tensor, "table", "a torch tensor").ndim != 2:
+            raise ValueError(f"table: expected shape (classes + 1, d), got {tuple(table.shape)}")
+        Classes.__init__(self, len(table))
+        self.register_buffer("table", table.detach().float())
+
+    def ask(self, net: Any, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
+        rows = self.table.to(x)[told][:, None]
+        return net(x, t, encoder_hidden_states=rows).sample
+
+
+class Prompts(nn.Module):
+    """Texts, for a net that looks at the vectors of their words; None is the empty text.
+
+    Args:
+        tokenizer, encoder: of transformers.
+        template: what stands around the name of a class; "{}" is its place.
+    """
+
+    def __init__(self, tokenizer: Any, encoder: Any, template: str = "a photo of a {}.") -> None:
+        super().__init__()
+        self.tokenizer, self.encoder = tokenizer, encoder
+        self.template = checked_template(template)
+
+    @torch.no_grad()
+    def tell(self, asked: Sequence[Any]) -> Tensor:
+        """Vectors of the words, (b, tokens, dims).
+
+        Raises:
+            TypeError: for anything but texts, naming ``conditions``.
+        """
+        texts = ["" if each is None else self._text(each) for each in asked]
+        distinct = list(dict.fromkeys(texts))  # a batch often has one text only
+        length = self.tokenizer.model_max_length
+        words = self.tokenizer(
+            distinct, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
+        device = next(self.encoder.parameters()).device
+        vectors = self.encoder(words.input_ids.to(device))[0]
+        return vectors[[distinct.index(text) for text in texts]]
+
+    def _text(self, each: Any) -> str:
+        if not isinstance(each, str):
+            raise TypeError(f"conditions: expected texts, got {validate.told(each)}")
+        return each
+
+    def ask(self, net: Any, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
+        return net(x, t, encoder_hidden_states=told.to(x)).sample
+
+    def default(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
+        if labels is None or len(labels) != classes:
+            raise _unknown(classes, "texts, and the classifier has no labels")
+        return [self.template.format(label) for label in labels]
+
+
+def checked_template(value: Any, name: str = "template") -> str:
+    """A text with a place for the name of a class."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a text with {{}}, got {validate.told(value)}")
+    rest = value.replace("{}", "", 1)
+    if len(rest) == len(value) or "{" in rest or "}" in rest:
+        raise ValueError(f"{name}: expected a text with {{}} once, got {value!r:.80}")
+    return value
+
+
+def _unknown(classes: int, known: str) -> ValueError:
+    return ValueError(
+        f"conditions: expected one for each of the classifier's {classes} classes, since they "
+        f"don't tell themselves; the model knows {known}"
+    )
+
+
+def _number(value: Any, count: int) -> int:
+    number = validate.count(value, "conditions")
+    if number >= count:
+        raise ValueError(f"conditions: expected classes from 0 to {count - 1}, got {number}")
+    return number

@@ -1,0 +1,72 @@
+"""Recipes of the conditional diffusion models of latents."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from cfxnb.data.fairface import AGE_GROUPS, GENDERS
+from cfxnb.data.fairface import NAMES as SMILES
+from cfxnb.data.lpc import OPTIONS
+from cfxnb.nets.conditional_unet import ConditionalUNet
+from cfxnb.spaces.ddim import TRAIN_STEPS, linear_alphas
+from cfxnb.train.engine import autocast, fit
+
+ATTRIBUTES: dict[str, Mapping[str, Sequence[str]]] = {
+    "digits": {"digit": [str(d) for d in range(10)]},
+    "sprites": OPTIONS,
+    "faces": {"smile": SMILES, "gender": GENDERS, "age_group": list(AGE_GROUPS)},
+}
+NETS: dict[str, dict[str, Any]] = {
+    "digits": {"widths": [64, 128], "attention": [False, True]},
+    "sprites": {"widths": [64, 128], "attention": [False, True]},
+    "faces": {"widths": [64, 128, 128], "attention": [False, True, True]},
+}
+STEPS = {"digits": 2000, "sprites": 2500, "faces": 3200}
+BATCH = 128
+OPEN = 0.3  # share of the attributes that are left open
+NONE = 0.15  # share of the images with none told
+
+
+def denoiser(
+    world: str,
+    latents: Tensor,
+    told: Tensor,
+    folder: Path | None,
+    *,
+    steps: int,
+    seed: int = 0,
+    device: str = "cpu",
+) -> ConditionalUNet:
+    """Trained to see the velocity of noisy latents, told some of the attributes.
+
+    Args:
+        latents: (n, c, h, w), of spread about 1.
+        told: number of each image's option of each attribute, int64 (n, attributes).
+    """
+    torch.manual_seed(seed)
+    net = ConditionalUNet(ATTRIBUTES[world], latents.shape[1], **NETS[world])
+    knobs = {"batch": BATCH, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
+    data = (latents, told)
+    return fit(net, velocity, data, steps=steps, folder=folder, **knobs)  # type: ignore[arg-type]
+
+
+def velocity(model: ConditionalUNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    """Squared error of the velocity (Salimans & Ho, 2022), with attributes left open at random."""
+    clean, told = batch[0].float(), left_open(model, batch[1], generator)
+    t = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator, device=clean.device)
+    left = linear_alphas().float().to(clean.device)[t].view(-1, 1, 1, 1)
+    noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+    with autocast(clean.device):
+        guess = model(left.sqrt() * clean + (1 - left).sqrt() * noise, t, told)
+    return (guess.float() - left.sqrt() * noise + (1 - left).sqrt() * clean).square().mean()
+
+
+def left_open(model: ConditionalUNet, told: Tensor, generator: Generator) -> Tensor:
+    """Each attribute left open sometimes, and sometimes all of them: guidance needs both."""
+    sizes = torch.tensor([len(o) for o in model.attributes.values()], device=told.device)
+    chance = torch.rand(told.shape, generator=generator, device=told.device) < OPEN
+    nothing = torch.rand(len(told), 1, generator=generator, device=told.device) < NONE
+    return torch.where(chance | nothing, sizes, told)
