@@ -17,6 +17,7 @@ class Case:
 
     Attributes:
         source: the one image that directions are found with; not among ``images``.
+        validation: six training images, as many of both classes, on which directions are ranked.
         label, other: the classes; ``against`` is what ``find_directions`` is told of ``other``.
         target: the other class than that which is predicted, one an image.
         features: the judge's.
@@ -29,6 +30,7 @@ class Case:
     space: Any
     classifier: Any
     source: Tensor
+    validation: Tensor
     images: Tensor
     target: Tensor
     label: int
@@ -50,12 +52,17 @@ def _case(
     world: str,
     classifier: Any,
     images: Tensor,
+    train: Tensor,
     label: int,
     other: int,
     count: int,
     **more: Any,
 ) -> Case:
-    """The first image seen as ``other`` is the source; of the rest as many of both classes."""
+    """The first image seen as ``other`` is the source; of the rest as many of both classes.
+
+    Args:
+        images, train: held-out ones, and some of those for training.
+    """
     space = cfx.load(f"{world}/diffae")
     logits = cfx.predict(classifier, images)
     seen = logits.argmax(1)
@@ -63,6 +70,8 @@ def _case(
     rows = torch.arange(len(images))
     halves = [rows[(seen == c) & (rows != source)][: count // 2] for c in (label, other)]
     chosen = torch.cat(halves).sort().values
+    said = cfx.predict(classifier, train).argmax(1)
+    few = torch.stack([(said == c).nonzero()[:3, 0] for c in (label, other)], 1).flatten()
     judge = cfx.load(f"{world}/judge")
     return Case(
         world=world,
@@ -70,6 +79,7 @@ def _case(
         reach=typical_distance(space.spread) / 2,
         classifier=classifier,
         source=images[source : source + 1],
+        validation=train[few],
         images=images[chosen],
         target=torch.where(seen[chosen] == label, other, label),
         label=label,
@@ -81,25 +91,31 @@ def _case(
 
 
 def digits(count: int) -> Case:
-    test = cfx.data.digits("test")
-    pair = (test.labels == 4) | (test.labels == 9)
+    test, train = cfx.data.digits("test"), cfx.data.digits("train")
+    pair, known = (((d.labels == 4) | (d.labels == 9)) for d in (test, train))
+    seen = train.images[known][:100]
     classifier = cfx.load("digits/classifier")
     more = {"survive": 0.98, "flips": 0.9}
-    return _case("digits", classifier, test.images[pair], 9, 4, count, **more)
+    return _case("digits", classifier, test.images[pair], seen, 9, 4, count, **more)
 
 
 def sprites(count: int) -> Case:
     test = cfx.data.sprites("pairs", 4 * count, split="test", seed=11)
+    train = cfx.data.sprites("pairs", 100, split="train", seed=11)
     classifier = cfx.load("sprites/honest")
     more = {"survive": 0.98, "flips": 0.9, "figures": test}
-    return _case("sprites", classifier, test.images, 1, 0, count, **more)
+    return _case("sprites", classifier, test.images, train.images, 1, 0, count, **more)
 
 
 def chest(count: int) -> Case:
-    test = cfx.data.chest("test")
-    order = torch.randperm(len(test.images), generator=torch.Generator().manual_seed(0))
+    test, train = (_shuffled(cfx.data.chest(split).images) for split in ("test", "train"))
     classifier = cfx.load("chest/classifier")
-    return _case("chest", classifier, test.images[order], 1, 0, count, survive=0.95, flips=0.8)
+    more = {"survive": 0.95, "flips": 0.8}
+    return _case("chest", classifier, test, train[:100], 1, 0, count, **more)
+
+
+def _shuffled(images: Tensor) -> Tensor:
+    return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
 
 
 CASES: dict[str, Callable[[int], Case]] = {"digits": digits, "sprites": sprites, "chest": chest}

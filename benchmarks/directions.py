@@ -15,6 +15,7 @@ from torch import Tensor
 
 import cfxnb as cfx
 from benchmarks.cases import CASES, Case
+from benchmarks.curvature import curved, share
 from benchmarks.rendering import rendering
 from benchmarks.rows import Rows
 from cfxnb.methods.asking import Questions, rms
@@ -23,7 +24,8 @@ from cfxnb.methods.follow import step_lengths
 from cfxnb.methods.ledger import Ledger
 from cfxnb.methods.mlp_proxy import mlp
 from cfxnb.methods.proxies import Probes, ridge
-from cfxnb.tensors import alive, norms, typical_distance
+from cfxnb.tensors import alive, typical_distance
+from cfxnb.train.diffae_ship import measure
 
 CHECKED = [
     "tests/reference/test_ref_diffae.py",
@@ -57,17 +59,23 @@ def main() -> int:
 
 
 def quality(rows: Rows, case: Case) -> None:
-    card = cfx.weights.read_card(f"{case.world}/diffae")["quality"]
-    print(pd.Series(card).to_string())
+    found = measure(case.world, case.space)
+    print(pd.Series(found).to_string())
     name = "share of decisions that survive reconstruction"
-    rows.add(name, card[name], case.survive)
+    rows.add(name, found[name], case.survive)
 
 
 def directions(rows: Rows, case: Case) -> cfx.Directions:
-    """From one image, black-box, without validation images; then on the data set."""
+    """From one image, black-box, ranked on six training images; then on the data set."""
     box = cfx.BlackBox(case.classifier)
     found = cfx.find_directions(
-        case.space, box, case.source, case.label, against=case.against, queries=2048
+        case.space,
+        box,
+        case.source,
+        case.label,
+        against=case.against,
+        queries=2048,
+        validation=case.validation,
     )
     print(found, "\n", found.table.round(3).to_string())
     rows.add("queries", box.queries, 2048, most=True)
@@ -83,75 +91,26 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     # Within a long enough reach any direction flips something: the same reach is what g needs.
     need = step_lengths(case.space, g)[g.flipped].quantile(0.95).item()
     rows.say("reach within which 95 % of g's flips lie, in spreads", need)
-    for name, reach in (("the whole reach", case.reach), ("the reach that g needs", need)):
-        own = share(cfx.follow(case.space, case.classifier, images, found.g, target, reach=reach))
-        chance = [
-            share(
-                cfx.follow(
-                    case.space, case.classifier, images, case.random(seed), target, reach=reach
-                )
-            )
-            for seed in range(3)
-        ]
-        rows.say(f"g, {name}: flipped", own)
-        rows.say(f"random directions, {name}: flipped, mean of three", sum(chance) / 3)
-        ratio = own / max(sum(chance) / 3, 1e-9)
-        if reach == need:
-            rows.add("g against random there: how many times as many flips", ratio, 4)
-        else:
-            rows.say("g against random there: how many times as many flips", ratio)
+    whole = against_random(rows, case, found.g, images, target, case.reach)
+    rows.say("g against random: how many times as many flips", whole)
+    needed = against_random(rows, case, found.g, images, target, need)
+    rows.add("g against random within the reach that g needs: times", needed, 4)
     curved(rows, case, found, images, target)
     return found
 
 
-def share(result: cfx.Counterfactuals, among: Tensor | None = None) -> float:
-    """Flipped among those that could flip: not yet the target, nor by reconstruction alone."""
-    able = torch.tensor([s in ("flipped", "exhausted") for s in result.status])
-    able = able if among is None else able & among
-    return (result.flipped & able).sum().item() / max(1, int(able.sum()))
+def against_random(
+    rows: Rows, case: Case, direction: Tensor, images: Tensor, target: Tensor, reach: float
+) -> float:
+    """How many times as many flips as along random directions, the mean of three."""
 
+    def flips(way: Tensor) -> float:
+        return share(cfx.follow(case.space, case.classifier, images, way, target, reach=reach))
 
-def curved(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target: Tensor) -> None:
-    """Axes of curvature, walked as far as other images are; random directions beside them."""
-    far = typical_distance(case.space.spread)
-    results = [
-        cfx.follow(case.space, case.classifier, images, h, target, reach=far) for h in found.h
-    ]
-    kept: list[int] = []
-    flat = (found.h / case.space.spread).flatten(1)
-    for i, result in enumerate(results):
-        rows.say(f"h-direction {i + 1}, to the typical distance: flipped", share(result))
-        apart = all(abs(torch.cosine_similarity(flat[i], flat[k], dim=0)) < 0.3 for k in kept)
-        if apart and share(result) >= 0.4:
-            kept.append(i)
-    chance = [
-        share(cfx.follow(case.space, case.classifier, images, case.random(s), target, reach=far))
-        for s in range(3)
-    ]
-    rows.say("random directions, to the typical distance: flipped, mean of three", sum(chance) / 3)
-    rows.add("h-directions that flip 40 %, pairwise |cosine| below 0.3", len(kept), 3)
-    alone = [
-        cfx.follow(
-            case.space, case.classifier, images, found.g, target, noise=seed, reach=case.reach
-        )
-        for seed in range(3)
-    ]
-    several = diversity(case, [results[i] for i in kept[:3]]) if len(kept) > 1 else float("nan")
-    once = diversity(case, alone)
-    rows.say("diversity of g with three random stochastic codes", once)
-    rows.add("diversity of h-directions, relative to that", several / once, 1.0)
-
-
-def diversity(case: Case, results: list[cfx.Counterfactuals]) -> float:
-    """Mean distance of an image's counterfactuals from each other, in the judge's features."""
-    with torch.no_grad():
-        features = [case.features(result.image) for result in results]
-    pairs = [(i, j) for i in range(len(results)) for j in range(i)]
-    far = []
-    for i, j in pairs:
-        both = results[i].flipped & results[j].flipped
-        far.append(norms(features[i] - features[j])[both])
-    return torch.cat(far).mean().item()
+    own, chance = flips(direction), sum(flips(case.random(seed)) for seed in range(3)) / 3
+    rows.say(f"g, within {reach:.2f} spreads: flipped", own)
+    rows.say(f"random directions, within {reach:.2f} spreads: flipped, mean of three", chance)
+    return own / max(chance, 1e-9)
 
 
 def curve(rows: Rows, case: Case) -> None:

@@ -4,7 +4,9 @@
 
 - what there is: ``available``, ``load``, ``data`` (digits, sprites, World), ``spaces``, ``doctor``
 - your own: ``wrap``, ``two_class``, ``one_label``, ``BlackBox``, ``FactorReader``, ``Code``
-- counterfactuals: ``latent_attack``; beside it ``pixel_attack``, ``random_change``, ``reconstruct``
+- counterfactuals: ``latent_attack``, ``diffusion_counterfactual``; beside them ``pixel_attack``,
+  ``random_change``, ``reconstruct``; which class to ask for: ``nearest_classes``
+- what a model gets wrong: ``explain_errors``, ``fine_tune``, ``group_weights``
 - without gradients: ``find_directions`` (``Directions``), ``follow``
 - what changed: ``fit_descriptors``, ``describe_change``, ``ablate``, ``permutation_null``
 - necessary, sufficient: ``attribute_directions``, ``contrastive_scores``; from a table
@@ -29,6 +31,7 @@ from cfxnb.methods.describe import FeatureAttribution, describe_change, permutat
 from cfxnb.methods.descriptors import Descriptors, fit_descriptors
 from cfxnb.methods.directions import attribute_directions
 from cfxnb.methods.edits import AttributeDirections
+from cfxnb.methods.errors import ErrorExplanation, explain_errors
 from cfxnb.methods.follow import follow
 from cfxnb.methods.gcd import find_directions
 from cfxnb.methods.intervals import wilson
@@ -44,7 +47,9 @@ from cfxnb.methods.lewis import (
 )
 from cfxnb.methods.paths import latent_path, points_path, straight_path, walk_path
 from cfxnb.methods.pixel import pixel_attack
+from cfxnb.methods.repair import fine_tune, group_weights
 from cfxnb.methods.scores import Scores
+from cfxnb.methods.targets import nearest_classes
 from cfxnb.metrics import cout, report
 from cfxnb.plots import Picture, bars, code_map, curves, gallery, picture, show
 from cfxnb.plots_directions import flip_curves, walk_strip
@@ -61,15 +66,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "PAPER_ATTACK", "PAPER_DIFFUSION", "AttributeDirections", "Attribution", "BlackBox", "Code",
-    "Counterfactuals", "Descriptors", "Directions", "FactorReader", "FeatureAttribution",
-    "ObservedScores", "Picture", "ScoreBounds", "Scores", "Step", "ablate", "adjusted_effect",
-    "attribute_directions", "available", "bars", "captum_attribution", "checks", "code_map",
-    "contrastive_scores", "cout", "curves", "data", "describe_change", "diffusion_counterfactual",
-    "doctor", "edit_picture", "edit_strip", "explore", "find_directions", "fit_descriptors",
-    "flip_curves", "follow", "gallery", "heat_maps", "integrated_gradients", "latent_attack",
+    "Counterfactuals", "Descriptors", "Directions", "ErrorExplanation", "FactorReader",
+    "FeatureAttribution", "ObservedScores", "Picture", "ScoreBounds", "Scores", "Step", "ablate",
+    "adjusted_effect", "attribute_directions", "available", "bars", "captum_attribution", "checks",
+    "code_map", "contrastive_scores", "cout", "curves", "data", "describe_change",
+    "diffusion_counterfactual", "doctor", "edit_picture", "edit_strip", "explain_errors",
+    "explore", "find_directions", "fine_tune", "fit_descriptors", "flip_curves", "follow",
+    "gallery", "group_weights", "heat_maps", "integrated_gradients", "latent_attack",
     "latent_integrated_gradients", "latent_path", "leakage_map", "load", "metrics",
-    "observed_scores", "one_label", "permutation_null", "picture", "pixel_attack", "points_path",
-    "predict", "predict_then_run", "progress", "random_change", "reconstruct", "report",
-    "score_bars", "score_bounds", "show", "sizes", "spaces", "straight_path", "two_class", "types",
-    "walk_path", "walk_strip", "weights", "wilson", "wrap",
+    "nearest_classes", "observed_scores", "one_label", "permutation_null", "picture",
+    "pixel_attack", "points_path", "predict", "predict_then_run", "progress", "random_change",
+    "reconstruct", "report", "score_bars", "score_bounds", "show", "sizes", "spaces",
+    "straight_path", "two_class", "types", "walk_path", "walk_strip", "weights", "wilson", "wrap",
 ]  # fmt: skip

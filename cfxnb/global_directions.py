@@ -15,7 +15,8 @@ class Directions:
     Attributes:
         vectors: (m, *code), each one spread long; adding one raises the label's log odds as far
             as the proxy tells.
-        names: one a direction: "g", "g with distance", "h1", "h2", ...
+        names: one a direction: "g", "g with distance", "h1", "h5", ...: the first and the fifth of
+            the axes by the strength of the proxy's curvature.
         table: one row a direction, best first: its measured ``flip rate`` and the mean ``length``
             of the steps that flipped, in spreads, on the validation images (the source image if
             there are none); the ``curvature`` of the score along it.

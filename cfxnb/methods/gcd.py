@@ -3,7 +3,8 @@
 Published: a fresh network on all answers so far, every round; directions from its gradient and
 its Hessian at the image's code, with the sign that an eigenvector happens to have. Here by
 default: least squares on pairs of opposite changes, which needs far fewer queries; both signs of
-every direction are tried, and directions are ranked by what they measurably do.
+every direction are tried, more axes of curvature than are kept, and what they measurably do tells
+which are kept, and in which order.
 """
 
 import time
@@ -65,9 +66,11 @@ def find_directions(
         radius: changes are drawn with lengths from 0 to this, in spreads; by default ``reach``:
             what is to hold for a data set is asked about far and wide. The paper's is 1, in units
             of the code.
-        curved: h-directions to keep, the strongest curvatures of the proxy.
+        curved: h-directions to keep. Three times as many axes of the proxy's strongest curvatures
+            are tried, as far as queries do, and those that flip most are kept.
         validation: (m, c, h, w) images on which directions are ranked, with at most a quarter of
-            the queries. None: the image alone.
+            the queries: the first ones, if these don't do for all. Best are a few that are seen
+            as the label, and as many that are not. None: the image alone.
         reach: longest step of a trial, in spreads. By default sqrt(2 d), with d coordinates that
             carry anything: the typical distance between the codes of two images.
         distance: (images, images) in [0, 1] -> (b,), such as LPIPS, for the second g-direction
@@ -85,6 +88,9 @@ def find_directions(
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it; a folder of another search.
+
+    Warns:
+        UserWarning: if queries don't do for a trial: flip rates are NaN then.
     """
     began = time.perf_counter()
     validate.space(space)
@@ -120,12 +126,15 @@ def find_directions(
     with undisturbed(space, classifier, distance), torch.no_grad():
         ask = Questions(space, classifier, distance, image, ledger, knobs)
         trial = Trial(ask, others if len(others) else image, reach)
-        probes = ask.probes(used, trial.plan(2 + curved), on_step)
+        axes, keep = trial.plan(curved, int(used.sum()))
+        probes = ask.probes(used, keep, on_step)
         fit = _fit(probes, knobs)
-        found = candidates(fit, ask.sign, curved, used.flatten().cpu())
+        found = candidates(fit, ask.sign, axes, used.flatten().cpu())
         steps = torch.stack([*found.values(), fit.gradient])[:-1]  # perhaps there is none
         vectors = space.spread * steps.to(space.spread).view(-1, *used.shape)
         table = trial.rank(vectors, list(found), fit)
+        bends = [name for name in table.index if name.startswith("h")]
+        table = table.drop(index=bends[curved:])
     order = [list(found).index(name) for name in table.index]
     record = {"method": "find_directions", **knobs, "weights": weights, "lost": ledger.lost}
     return Directions(

@@ -47,8 +47,8 @@ class Guided:
     norm.
 
     Args:
-        knobs: ``guide``, ``degrees``, ``patch``, ``pull``, ``stay``, ``near``, ``jacobian``,
-            ``ease``, ``confidence`` and ``seed`` of ``diffusion_counterfactual``.
+        knobs: ``guide``, ``degrees``, ``patch``, ``pull``, ``stay``, ``lead``, ``near``,
+            ``jacobian``, ``ease``, ``confidence`` and ``seed`` of ``diffusion_counterfactual``.
     """
 
     def __init__(self, space: Any, classifier: Classifier, asked: Asked, knobs: dict) -> None:
@@ -119,6 +119,7 @@ class Guided:
         filtered, keep = self._filtered(implicit, direction)
         pulled = rescaled(filtered, implicit) * self.knobs["pull"]
         pulled = pulled + rescaled(share * away, implicit) * self.knobs["stay"]
+        pulled = pulled + implicit * self.knobs["lead"]
         active = active & ~stuck
         self._stuck, self._moved = self._stuck | stuck, self._moved | active
         self._remember(keep, active)
@@ -126,8 +127,9 @@ class Guided:
 
     def _filtered(self, implicit: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         guide, patch = self.knobs["guide"], self.knobs["patch"]
-        degrees = 180.0 if guide == "classifier" else self.knobs["degrees"]
-        filtered, keep = consensus(implicit, direction, degrees, patch)
+        if guide == "classifier":  # everywhere, but for what is no direction
+            return consensus(direction, direction, 180.0, patch)
+        filtered, keep = consensus(implicit, direction, self.knobs["degrees"], patch)
         if guide == "random":
             # A mask of its own for each step.
             seed = self.knobs["seed"] + 7919 * (1 + len(self.masks))

@@ -24,6 +24,7 @@ PAPER: dict[str, Any] = {
     "tries": 1,
     "pull": 6.9,
     "stay": 0.9,
+    "lead": 0.0,
     "near": "image",
     "jacobian": True,
     "ease": False,
@@ -42,6 +43,7 @@ def diffusion_counterfactual(
     guide: str = "consensus",
     pull: float = 6.9,
     stay: float = 0.9,
+    lead: float = 0.0,
     strength: float = 0.5,
     steps: int = 10,
     tries: int = 4,
@@ -75,6 +77,8 @@ def diffusion_counterfactual(
             ``pull`` is its scale) or ``"none"`` (noise and denoise).
         pull: norm of the classifier's part, in norms of the implicit classifier's.
         stay: the same for the part that draws back to the original.
+        lead: what is added of the implicit classifier itself, as classifier-free guidance does; the
+            paper adds nothing.
         strength: share of the diffusion's times that is gone back at the first try, (0, 1).
         steps: of denoising in each try; with ``spacing="published"`` from the end of all times.
         tries: noise levels tried for each sample: lower ones after a success, higher ones after
@@ -112,6 +116,7 @@ def diffusion_counterfactual(
         "guide": validate.choice(guide, "guide", GUIDES),
         "pull": validate.number(pull, "pull", 0.0),
         "stay": validate.number(stay, "stay", 0.0),
+        "lead": validate.number(lead, "lead", 0.0),
         "strength": validate.number(strength, "strength", 0.0, 0.999, open_low=True),
         "steps": validate.count(steps, "steps", 1),
         "tries": validate.count(tries, "tries", 1),

@@ -1,4 +1,7 @@
-"""What directions do to a few images: the trial by which they are ranked."""
+"""What directions do to a few images: the trial by which they are ranked, and the best kept."""
+
+import math
+import warnings
 
 import pandas as pd
 import torch
@@ -7,8 +10,10 @@ from torch import Tensor
 from cfxnb.methods.asking import FEWEST, Questions
 from cfxnb.methods.proxies import Fit
 
-LENGTHS = (0.25, 0.5, 0.75, 1.0)  # of the reach
+LENGTHS = (0.5, 1.0)  # of the reach
 SHARE = 0.25  # of the queries, at most
+TRIED = 3  # axes of curvature for each that is kept: the strongest need not flip most
+SLOPES = 2  # g-directions, which are always tried
 
 
 def looks_of(directions: int) -> int:
@@ -17,17 +22,34 @@ def looks_of(directions: int) -> int:
 
 
 class Trial:
-    """Both senses of each direction at four lengths, on each image."""
+    """Both senses of each direction at two lengths, on each image."""
 
     def __init__(self, ask: Questions, images: Tensor, reach: float) -> None:
         self.ask, self.images, self.reach = ask, images, reach
 
-    def plan(self, directions: int) -> int:
-        """Queries to keep for the trial; where they don't do for all images, fewer are tried."""
-        each = looks_of(directions)
-        fit = int(SHARE * (self.ask.ledger.budget - 1 - FEWEST)) // each
-        self.images = self.images[:fit]
-        return each * len(self.images)
+    def plan(self, curved: int, dims: int) -> tuple[int, int]:
+        """Axes of curvature to try so that ``curved`` can be kept, and queries to keep for it.
+
+        Where queries don't do for all images, the first ones are tried; where not even for one,
+        fewer axes, and in the end none: then there is a warning.
+
+        Args:
+            dims: of the code: there are no more axes.
+        """
+        budget = self.ask.ledger.budget
+        share = int(SHARE * (budget - 1 - FEWEST))
+        afford = (share - looks_of(SLOPES)) // (2 * len(LENGTHS))
+        axes = min(max(min(TRIED * curved, afford), curved), dims)
+        each = looks_of(SLOPES + axes)
+        self.images = self.images[: share // each]
+        if not len(self.images):
+            least = 1 + FEWEST + math.ceil(each / SHARE)
+            warnings.warn(
+                f"queries: a trial of {SLOPES + axes} directions takes at least {least}, got "
+                f"{budget}: flip rates are unknown, and directions are in the proxy's order",
+                stacklevel=3,
+            )
+        return axes, each * len(self.images)
 
     def rank(self, vectors: Tensor, names: list[str], fit: Fit) -> pd.DataFrame:
         """One row a direction, best first: flip rate, and mean length of the steps that flip."""

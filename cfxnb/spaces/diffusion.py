@@ -112,7 +112,7 @@ class Diffusion(nn.Module):
         asked: Sequence[Any],
         *,
         scale: float = 2.0,
-        steps: int = 50,
+        steps: int = 25,
         seed: int = 0,
         shape: tuple[int, int] | None = None,
     ) -> Code:

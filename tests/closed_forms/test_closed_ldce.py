@@ -65,8 +65,9 @@ def test_consensus_moves_nothing_where_the_classes_are_the_same():
     close(kept.code.z[..., GAP:], free.code.z[..., GAP:], 1e-4)
     assert (cheated.code.z - free.code.z)[..., -1].abs().mean() > 0.5
     assert not kept.trace["masks"][..., GAP:].any()
-    assert kept.trace["masks"][..., :GAP].float().mean() > 0.9
-    assert cheated.trace["masks"].float().mean() > 0.6
+    assert kept.trace["masks"][:, 0, :, :GAP].all()
+    columns = [0, 1, 2, 5]  # that the classifier looks at
+    assert cheated.trace["masks"][..., columns].all()
     assert torch.equal(cheated.trace["chance"], torch.ones(4))
     close(kept.trace["chance"], torch.full((4,), chance_level(3, 45.0)))
 
@@ -119,8 +120,8 @@ def test_only_the_direction_of_the_slope_counts():
 def test_staying_keeps_near():
     world = gaussian_world(2, 6)
     far, near = (run(world, stay=stay, ease=False) for stay in (0.0, 3.0))
-    far, near = ((cf.code.z - cf.start.z).flatten(1).norm(dim=1).mean() for cf in (far, near))
-    assert near < 0.8 * far
+    far, near = ((cf.code.z - cf.start.z).flatten(1).norm(dim=1) for cf in (far, near))
+    assert (near < 0.98 * far).all()
 
 
 def test_one_step_by_hand():

@@ -1,0 +1,83 @@
+"""What axes of curvature do to a data set, beside random ones that had the same trial."""
+
+import torch
+from torch import Tensor
+
+import cfxnb as cfx
+from benchmarks.cases import Case
+from benchmarks.rows import Rows
+from cfxnb.methods.asking import Questions, rms
+from cfxnb.methods.ledger import Ledger
+from cfxnb.methods.trial import TRIED, Trial
+from cfxnb.tensors import noise_like, norms, typical_distance
+
+
+def curved(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target: Tensor) -> None:
+    """Axes of curvature, walked as far as other images are; random directions beside them."""
+    far = typical_distance(case.space.spread)
+
+    def walk(way: Tensor) -> cfx.Counterfactuals:
+        return cfx.follow(case.space, case.classifier, images, way, target, reach=far)
+
+    results = [walk(h) for h in found.h]
+    kept: list[int] = []
+    flat = (found.h / case.space.spread).flatten(1)
+    g = (found.g / case.space.spread).flatten()
+    names = [name for name in found.names if name.startswith("h")]
+    for i, result in enumerate(results):
+        with_g = torch.cosine_similarity(flat[i], g, dim=0).item()
+        name = f"{names[i]} (cosine with g {with_g:.2f}), to the typical distance: flipped"
+        rows.say(name, share(result))
+        apart = all(abs(torch.cosine_similarity(flat[i], flat[k], dim=0)) < 0.3 for k in kept)
+        if apart and share(result) >= 0.4:
+            kept.append(i)
+    chance = [share(walk(case.random(seed))) for seed in range(3)]
+    rows.say("random directions, to the typical distance: flipped, mean of three", sum(chance) / 3)
+    picked = [share(walk(way)) for way in picked_at_random(case, found, 3)]
+    rows.say("best three of as many random axes, by the same trial: mean", sum(picked) / 3)
+    rows.say("best three h-directions: mean", sum(share(r) for r in results[:3]) / 3)
+    rows.add("h-directions that flip 40 %, pairwise |cosine| below 0.3", len(kept), 3)
+    alone = [
+        cfx.follow(
+            case.space, case.classifier, images, found.g, target, noise=seed, reach=case.reach
+        )
+        for seed in range(3)
+    ]
+    several = diversity(case, [results[i] for i in kept[:3]]) if len(kept) > 1 else float("nan")
+    once = diversity(case, alone)
+    rows.say("diversity of g with three random stochastic codes", once)
+    rows.add("diversity of h-directions, relative to that", several / once, 1.0)
+
+
+def picked_at_random(case: Case, found: cfx.Directions, count: int) -> Tensor:
+    """What the trial alone can do: the best of random axes at right angles, tried like others."""
+    spread = case.space.spread
+    tried = min(TRIED * found.made_by["curved"], len(spread))
+    axes = torch.linalg.qr(noise_like(spread.expand(tried, -1), 2000).T).Q.T
+    names = [str(number) for number in range(tried)]
+    far = typical_distance(spread)
+    ledger = Ledger(2048, None, {})
+    knobs = {"label": case.label, "against": case.against, "radius": far, "batch": 64, "seed": 0}
+    with torch.no_grad():
+        ask = Questions(case.space, case.classifier, rms, case.source, ledger, knobs)
+        table = Trial(ask, case.validation, far).rank(spread * axes, names, found.fit)
+    return (spread * axes)[[int(name) for name in table.index[:count]]]
+
+
+def diversity(case: Case, results: list[cfx.Counterfactuals]) -> float:
+    """Mean distance of an image's counterfactuals from each other, in the judge's features."""
+    with torch.no_grad():
+        features = [case.features(result.image) for result in results]
+    pairs = [(i, j) for i in range(len(results)) for j in range(i)]
+    far = []
+    for i, j in pairs:
+        both = results[i].flipped & results[j].flipped
+        far.append(norms(features[i] - features[j])[both])
+    return torch.cat(far).mean().item()
+
+
+def share(result: cfx.Counterfactuals, among: Tensor | None = None) -> float:
+    """Flipped among those that could flip: not yet the target, nor by reconstruction alone."""
+    able = torch.tensor([s in ("flipped", "exhausted") for s in result.status])
+    able = able if among is None else able & among
+    return (result.flipped & able).sum().item() / max(1, int(able.sum()))

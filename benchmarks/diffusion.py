@@ -1,0 +1,128 @@
+"""What the chapters on diffusion promise, measured: ``python -m benchmarks.diffusion``.
+
+Shipped models, default knobs, seed 0, 300 held-out images of each world. Exits 1 when a row falls
+short.
+"""
+
+import argparse
+import sys
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import cfxnb as cfx
+from benchmarks.diffusion_cases import CASES, Case
+from benchmarks.repair import repair
+from benchmarks.rows import Rows
+
+CHECKED = ["tests/reference/test_ref_ldce.py", "tests/spaces/test_ldm_files.py"]
+GUIDES = {
+    "no consensus": "classifier",
+    "random mask": "random",
+    "classifier-free guidance only": "free",
+    "noise and denoise only": "none",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.diffusion", description=__doc__)
+    parser.add_argument("--count", type=int, default=300, help="held-out images of each world")
+    parser.add_argument("--few", type=int, default=16, help="of them, for the paper's settings")
+    parser.add_argument("--worlds", nargs="*", default=list(CASES), choices=list(CASES))
+    chosen = parser.parse_args()
+    pd.set_option("display.width", 200)
+    rows = Rows()
+    for world in chosen.worlds:
+        case = CASES[world](chosen.count)
+        print(f"\n== {world}: {len(case.images)} images")
+        compared(rows, case)
+        against_the_paper(rows, case, chosen.few)
+    if "sprites" in chosen.worlds:
+        repair(rows)
+    failed = pytest.main(["-q", "--no-header", *CHECKED])
+    rows.add("reference tensors, pipelines from disk: exit code of the tests", failed, 0, most=True)
+    return rows.close()
+
+
+def counterfactuals(case: Case, count: int | None = None, **knobs: Any) -> cfx.Counterfactuals:
+    return cfx.diffusion_counterfactual(
+        case.space,
+        case.classifier,
+        case.images[:count],
+        case.target[:count],
+        conditions=case.conditions,
+        **knobs,
+    )
+
+
+def table_of(case: Case, results: dict[str, cfx.Counterfactuals]) -> pd.DataFrame:
+    real, spread = case.images, case.space.spread
+    table = cfx.report(
+        results,
+        classifier=case.classifier,
+        judge=case.judge,
+        features=case.features,
+        real=real,
+        spread=spread,
+    )
+    table["passes"] = [all_passes(cf) for cf in results.values()]
+    if case.reader is not None:
+        kinds = {
+            name: cfx.metrics.flip_kinds(cf, case.reader, ["hair"], "hair")
+            for name, cf in results.items()
+        }
+        table["hair changed"] = [k["cause"].mean() for k in kinds.values()]
+        table["hair alone changed"] = [
+            (k["cause"] & ~k["bystander"]).mean() for k in kinds.values()
+        ]
+    print(table.astype(float).round(3).T.to_string(), "\n")
+    return table.astype(float)
+
+
+def all_passes(cf: cfx.Counterfactuals) -> float:
+    """Passes of every network, forward and backward, of failures too, for each flip."""
+    spent = cf.cost["generator"] + cf.cost["classifier"]
+    return spent.sum().item() / max(1, int(cf.flipped.sum()))
+
+
+def compared(rows: Rows, case: Case) -> None:
+    """Ours, its baselines by one switch, and the attacks in latents and in pixels."""
+    results = {"consensus": counterfactuals(case)}
+    results |= {name: counterfactuals(case, guide=guide) for name, guide in GUIDES.items()}
+    results["composited"] = counterfactuals(case, composite=0.1)
+    asked = (case.classifier, case.images, case.target)
+    results["latent attack"] = cfx.latent_attack(case.space.autoencoder, *asked)
+    results["pixel attack"] = cfx.pixel_attack(*asked)
+    table = table_of(case, results)
+    own, free = table.loc["consensus"], table.loc["no consensus"]
+    rows.add(f"{case.world}: flip rate", own["flip rate"], case.flips)
+    rows.say(f"{case.world}: flip rate without consensus", free["flip rate"])
+    if case.agrees is not None:
+        rows.add(f"{case.world}: judge agrees, of flips", own["judge agrees"], case.agrees)
+        rows.say(f"{case.world}: judge agrees, without consensus", free["judge agrees"])
+    if case.reader is not None:
+        rows.say(f"{case.world}: causal flips of flips, without consensus", free["hair changed"])
+        ahead = own["hair changed"] - free["hair changed"]
+        rows.say(f"{case.world}: causal flips of flips", own["hair changed"])
+        rows.add(f"{case.world}: causal flips, consensus ahead by more than", ahead, 1e-9)
+    trace = results["consensus"].trace
+    rows.say(f"{case.world}: share of positions kept", trace["kept"].nanmean().item())
+    rows.say(f"{case.world}: of random vectors", trace["chance"][0].item())
+
+
+def against_the_paper(rows: Rows, case: Case, few: int) -> None:
+    """The published settings, with 500 steps, on the same images and in the same run."""
+    paper = counterfactuals(case, few, **cfx.PAPER_DIFFUSION)
+    ours = counterfactuals(case, few)
+    table = table_of(case, {"ours": ours, "as published": paper})
+    own, theirs = table.loc["ours"], table.loc["as published"]
+    name = f"{case.world}, against the published settings"
+    rows.add(f"{name}: passes per success, times fewer", theirs["passes"] / own["passes"], 8)
+    rows.add(f"{name}: wall time per success, times", theirs["seconds"] / own["seconds"], 6)
+    rows.add(f"{name}: flip rate; bound: theirs", own["flip rate"], theirs["flip rate"])
+    rows.add(f"{name}: COUT; bound: theirs", own["COUT"], theirs["COUT"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

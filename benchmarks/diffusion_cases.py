@@ -1,0 +1,113 @@
+"""The questions of ``benchmarks.diffusion``: one in each world, asked about held-out images."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import cfxnb as cfx
+from cfxnb.data import ImageSet
+from cfxnb.methods.targets import nearest_classes
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A classifier in its world, and what is asked for of each held-out image.
+
+    Attributes:
+        space: a Diffusion space; its ``autoencoder`` is what the latent attack searches in.
+        target: the class asked for, one an image.
+        conditions: what the model is told for each class; None where the labels tell.
+        judge: a classifier with the same classes, which no method sees; None on sprites, where
+            ``reader`` tells what was changed.
+        features: for distances between sets, by name.
+        flips, agrees: bounds.
+    """
+
+    world: str
+    space: Any
+    classifier: Any
+    images: Tensor
+    target: Tensor
+    conditions: Sequence[Any] | None
+    judge: Any
+    features: dict[str, Callable[[Tensor], Tensor]]
+    flips: float
+    agrees: float | None
+    reader: Any = None
+
+
+def _batched(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The nets for faces need much memory."""
+
+    def each(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([features(part) for part in images.split(32)])
+
+    return each
+
+
+def digits(count: int) -> Case:
+    """Towards the digit that the classifier confuses most with what is shown."""
+    classifier, judge = cfx.load("digits/classifier"), cfx.load("digits/judge")
+    train, test = cfx.data.digits("train")[:5000], cfx.data.digits()[:count]
+    near = nearest_classes(classifier, train.images, train.labels)
+    return Case(
+        "digits",
+        cfx.load("digits/ldm"),
+        classifier,
+        test.images,
+        near[test.labels],
+        None,
+        judge,
+        {"LeNet-5": judge.module.features},
+        0.97,
+        0.75,
+    )
+
+
+def sprites(count: int) -> Case:
+    """Towards the other colour of hair, as the honest classifier sees it."""
+    classifier, reader = cfx.load("sprites/honest"), cfx.load("sprites/judge")
+    test = cfx.data.sprites("pairs", count, split="test")
+    return Case(
+        "sprites",
+        cfx.load("sprites/ldm"),
+        classifier,
+        test.images,
+        1 - cfx.predict(classifier, test.images).argmax(1),
+        [{"hair": "gray"}, {"hair": "red"}],
+        None,
+        {"judge": reader.module.features},
+        0.97,
+        None,
+        reader,
+    )
+
+
+def faces(count: int) -> Case:
+    """Towards a smile, or away from it; the judge is the expression net of others."""
+    classifier, test = cfx.load("faces/smile"), some_faces(count)
+    return Case(
+        "faces",
+        cfx.load("faces/ldm"),
+        classifier,
+        test.images,
+        1 - cfx.predict(classifier, test.images).argmax(1),
+        None,
+        cfx.load("faces/smile_judge"),
+        {"expression net": _batched(cfx.load("faces/expression").module.features)},
+        0.9,
+        0.75,
+    )
+
+
+def some_faces(count: int) -> ImageSet:
+    """Every so many, since neighbours in the file may belong together."""
+    test = cfx.data.faces()
+    return test[torch.arange(len(test))[:: max(1, len(test) // count)][:count]]
+
+
+CASES: dict[str, Callable[[int], Case]] = {"digits": digits, "sprites": sprites, "faces": faces}
