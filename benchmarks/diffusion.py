@@ -80,6 +80,10 @@ def table_of(case: Case, results: dict[str, cfx.Counterfactuals]) -> pd.DataFram
     return table.astype(float)
 
 
+def row(table: pd.DataFrame, name: str) -> dict[str, float]:
+    return {str(column): float(value) for column, value in table.loc[name].items()}
+
+
 def all_passes(cf: cfx.Counterfactuals) -> float:
     """Passes of every network, forward and backward, of failures too, for each flip."""
     spent = cf.cost["generator"] + cf.cost["classifier"]
@@ -95,7 +99,7 @@ def compared(rows: Rows, case: Case) -> None:
     results["latent attack"] = cfx.latent_attack(case.space.autoencoder, *asked)
     results["pixel attack"] = cfx.pixel_attack(*asked)
     table = table_of(case, results)
-    own, free = table.loc["consensus"], table.loc["no consensus"]
+    own, free = row(table, "consensus"), row(table, "no consensus")
     rows.add(f"{case.world}: flip rate", own["flip rate"], case.flips)
     rows.say(f"{case.world}: flip rate without consensus", free["flip rate"])
     if case.agrees is not None:
@@ -116,7 +120,7 @@ def against_the_paper(rows: Rows, case: Case, few: int) -> None:
     paper = counterfactuals(case, few, **cfx.PAPER_DIFFUSION)
     ours = counterfactuals(case, few)
     table = table_of(case, {"ours": ours, "as published": paper})
-    own, theirs = table.loc["ours"], table.loc["as published"]
+    own, theirs = row(table, "ours"), row(table, "as published")
     name = f"{case.world}, against the published settings"
     rows.add(f"{name}: passes per success, times fewer", theirs["passes"] / own["passes"], 8)
     rows.add(f"{name}: wall time per success, times", theirs["seconds"] / own["seconds"], 6)

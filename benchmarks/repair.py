@@ -33,9 +33,9 @@ def repair(rows: Rows) -> None:
             shortcut, train.images, labels, weights=cfx.group_weights(groups)
         ),
     }
-    table = pd.DataFrame({name: measured(net) for name, net in tuned.items()}).T
-    print(table.round(3).to_string(), "\n")
-    before, after = table.loc["before"], table.loc["on its counterfactuals"]
+    found = {name: measured(net) for name, net in tuned.items()}
+    print(pd.DataFrame(found).T.round(3).to_string(), "\n")
+    before, after = found["before"], found["on its counterfactuals"]
     rows.add("repair: worst group's accuracy, gained", after["worst"] - before["worst"], 0.15)
     rows.add(
         "repair: accuracy in the old world, lost", before["all"] - after["all"], 0.01, most=True

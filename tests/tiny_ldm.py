@@ -24,8 +24,12 @@ def settled(net, seed=0):
     """Weights that do not depend on anything else, none of them 0."""
     generator = Generator().manual_seed(seed)
     with torch.no_grad():
-        for p in net.parameters():
-            p.copy_(p + 0.05 * torch.randn(p.shape, generator=generator))
+        for name, p in net.named_parameters():
+            noise = torch.randn(p.shape, generator=generator)
+            if p.ndim > 1:
+                p.copy_(noise / p[0].numel() ** 0.5)
+            else:  # of norms, 1 or 0 by themselves
+                p.copy_(0.05 * noise + name.endswith("weight"))
     return net.eval()
 
 

@@ -4,7 +4,10 @@ A check says what property failed, the likely cause and where to look next; it d
 "Run All". With the environment variable ``CFXNB_STRICT=1`` a failed check raises instead.
 """
 
-from cfxnb.checks import nb00, nb01, nb02, nb03, nb04, nb05, nb06, nb07, nb08
+from cfxnb.checks import nb00, nb01, nb02, nb03, nb04, nb05, nb06, nb07, nb08, nb09, nb10
 from cfxnb.checks.core import Result
 
-__all__ = ["Result", "nb00", "nb01", "nb02", "nb03", "nb04", "nb05", "nb06", "nb07", "nb08"]
+__all__ = [
+    "Result", "nb00", "nb01", "nb02", "nb03", "nb04", "nb05", "nb06", "nb07", "nb08", "nb09",
+    "nb10",
+]  # fmt: skip

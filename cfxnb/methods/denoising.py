@@ -86,3 +86,16 @@ def denoise(
             return clean
         noisy = noised(clean, eps, ahead)
     return noisy
+
+
+def inverted(denoiser: Denoiser, clean: Tensor, schedule: Schedule) -> Tensor:
+    """The noisy codes that these clean ones come from: all steps of ``denoise``, the other way.
+
+    What is denoised from there without guidance ends near to where it began.
+    """
+    code, now = clean, schedule.ahead[-1]
+    for times, left in zip(schedule.times.flip(0), schedule.left.flip(0), strict=True):
+        eps = denoiser(code, times, now)
+        code = noised(cleaned(code, eps, now), eps, left)
+        now = left
+    return code

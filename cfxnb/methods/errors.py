@@ -1,6 +1,7 @@
 """What a classifier gets wrong: what would have to look different for it to be right?"""
 
 import dataclasses
+import math
 from typing import Any
 
 import pandas as pd
@@ -24,7 +25,8 @@ class ErrorExplanation:
         rows: positions of the misclassified images that were explained, int64 (n,).
         counterfactuals: of those, towards their true classes.
         table: one row a kind of error (true and predicted class): how many of how many images of
-            the true class, how many were explained, and the share of those that flipped.
+            the true class, how many were explained, and the share of those that flipped (NaN if
+            none were explained).
         maps: kind of error -> where images were changed: mean absolute change against the
             reconstruction over what flipped, (h, w).
         change: what changed, by ``describe_change``; None without descriptors or flips.
@@ -68,9 +70,11 @@ def explain_errors(
         ValueError, TypeError: for a wrong argument, or if nothing is misclassified.
     """
     images = validate.images(images)
+    validate.diffusion(space)
     validate.white_box(classifier)
+    validate.optional(_descriptors, descriptors, "descriptors")
     logits = predict(classifier, images)
-    labels = validate.labels(labels, len(images), logits.shape[1], "labels")
+    labels = validate.labels(labels, len(images), logits.shape[1], "labels").cpu()
     said = logits.argmax(1).cpu()
     wrong = (said != labels).nonzero()[:, 0]
     if not len(wrong):
@@ -89,6 +93,10 @@ def explain_errors(
     return ErrorExplanation(rows, found, table, maps, change)
 
 
+def _descriptors(value: Any, name: str) -> Any:
+    return validate.instance(value, Descriptors, name, "Descriptors of fit_descriptors")
+
+
 def _pairs(labels: Tensor, said: Tensor) -> list[tuple[int, int]]:
     return list(zip(labels.tolist(), said.tolist(), strict=True))
 
@@ -101,14 +109,14 @@ def _by_kind(
     change = (found.image - found.reconstruction).abs().mean(1)
     table, maps = {}, {}
     for kind, count in every.value_counts().items():
-        mine = torch.from_numpy((explained == kind).to_numpy())
+        mine = torch.tensor((explained == kind).tolist())
         true = int(labels[every.index[every == kind][0]])
         flipped = mine & found.flipped
         table[kind] = {
             "images": int((labels == true).sum()),
             "errors": int(count),
             "explained": int(mine.sum()),
-            "flipped": flipped.sum().item() / max(1, int(mine.sum())),
+            "flipped": flipped.sum().item() / int(mine.sum()) if mine.any() else math.nan,
         }
         if flipped.any():
             maps[str(kind)] = change[flipped].mean(0)

@@ -70,13 +70,17 @@ class Guided:
     def __call__(self, z: Tensor, times: Tensor, left: Tensor) -> Tensor:
         guide, everyone = self.knobs["guide"], torch.ones(len(z), dtype=torch.bool)
         if guide == "none":
-            self._spend(everyone, unet=1)
-            return self._eps(z, times, self.asked.nothing)
+            return self.unguided(z, times, left)
         if guide == "free":
             self._spend(everyone, unet=2)
             free = self._eps(z, times, self.asked.nothing)
             return free + self.knobs["pull"] * (self._eps(z, times, self.asked.told) - free)
         return self._towards(z, times, left)
+
+    def unguided(self, z: Tensor, times: Tensor, left: Tensor) -> Tensor:
+        """The denoiser told nothing, at the cost of one pass."""
+        self._spend(torch.ones(len(z), dtype=torch.bool), unet=1)
+        return self._eps(z, times, self.asked.nothing)
 
     @torch.no_grad()
     def _eps(self, z: Tensor, times: Tensor, told: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from cfxnb.methods.best import Best
 from cfxnb.methods.composite import pasted
 from cfxnb.methods.consensus import chance_level
-from cfxnb.methods.denoising import Denoiser, denoise, noised, published, short
+from cfxnb.methods.denoising import Denoiser, Schedule, denoise, inverted, noised, published, short
 from cfxnb.methods.guidance import Asked, Guided
 from cfxnb.methods.search import reached
 from cfxnb.methods.tasks import Task, is_predicted, rebuild, statuses
@@ -66,12 +66,18 @@ class Search:
         times = short if knobs["spacing"] == "short" else published
         schedule = times(self.space.alphas, level, knobs["steps"])
         guided = Guided(self.space, self.classifier, asked, knobs)
-        z = noised(asked.code, self.noise[rows], schedule.start)
+        z = self._noisy(rows, guided, schedule)
         z = denoise(self._watched(guided, number, on_step), z, schedule, lambda: self.stopped)
         logits = self.classifier(self.space.decode(self.start[rows].at(z)))
         passed = reached(logits, asked.target, knobs["confidence"])
         self.best.update(rows, z, passed, level, guided, len(schedule.times))
         return passed
+
+    def _noisy(self, rows: Tensor, guided: Guided, schedule: Schedule) -> Tensor:
+        """With noise that is drawn, or with the very noise that the code comes from."""
+        if self.knobs["noise"] == "drawn":
+            return noised(self.asked.code[rows], self.noise[rows], schedule.start)
+        return inverted(guided.unguided, self.asked.code[rows], schedule)
 
     def _watched(self, guided: Guided, number: int, on_step: OnStep | None) -> Denoiser:
         if on_step is None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from cfxnb import validate
+from cfxnb.classify import predict
 from cfxnb.tensors import hash_seed
 
 
@@ -44,9 +45,8 @@ def fine_tune(
             f"classifier: expected a torch module or a wrapped one, got {type(classifier).__name__}"
         )
     images = validate.images(images)
-    with torch.no_grad():
-        classes = validate.logits(tuned(images[:1]), 1).shape[1]
-    labels = validate.labels(labels, len(images), classes, "labels")
+    classes = predict(tuned, images[:1]).shape[1]
+    labels = validate.labels(labels, len(images), classes, "labels").cpu()
     each = _weights(weights, len(images))
     steps, size = validate.count(steps, "steps", 1), validate.count(batch, "batch", 1)
     peak = validate.number(lr, "lr", 0.0, open_low=True)
@@ -58,9 +58,10 @@ def fine_tune(
     with torch.enable_grad():
         for _ in range(steps):
             rows = torch.randint(len(images), (size,), generator=draw)
-            loss = F.cross_entropy(tuned(images[rows]), labels[rows], reduction="none")
+            logits = tuned(images[rows])
+            loss = F.cross_entropy(logits, labels[rows].to(logits.device), reduction="none")
             optimiser.zero_grad()
-            (loss * each[rows]).mean().backward()
+            (loss * each[rows].to(loss)).mean().backward()
             optimiser.step()
             schedule.step()
     module.train(trained).requires_grad_(False)
@@ -74,9 +75,10 @@ def group_weights(groups: Any) -> Tensor:
         groups: the group of each image, (n,): numbers or names.
 
     Raises:
-        ValueError: if there are none.
+        ValueError, TypeError: if there are none, or it is no sequence.
     """
-    names = [str(g) for g in (groups.tolist() if hasattr(groups, "tolist") else groups)]
+    listed = groups.tolist() if hasattr(groups, "tolist") else groups
+    names = validate.names(listed, "groups")
     if not names:
         raise ValueError("groups: expected the group of each image, got none")
     counts = {name: names.count(name) for name in set(names)}
@@ -86,7 +88,7 @@ def group_weights(groups: Any) -> Tensor:
 def _weights(value: Any, count: int) -> Tensor:
     if value is None:
         return torch.ones(count)
-    each = validate.instance(value, Tensor, "weights", "a torch tensor").float()
+    each = validate.instance(value, Tensor, "weights", "a torch tensor").cpu().float()
     if each.shape != (count,) or not each.isfinite().all() or each.min() < 0:
         raise ValueError(
             f"weights: expected {count} finite numbers >= 0, got shape {tuple(each.shape)}"

@@ -1,12 +1,14 @@
 """Which other class to ask for, where there are many."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.classify import predict
+from cfxnb.tensors import undisturbed
 from cfxnb.types import Classifier
 
 
@@ -45,13 +47,20 @@ def nearest_classes(
         near = _means(logits.softmax(1).double(), labels, classes)
     else:
         validate.function(features, "features")
-        with torch.no_grad():
-            seen = torch.cat([features(part) for part in images.split(batch)])
-        if seen.ndim != 2:
-            raise ValueError(f"features: expected shape (b, d), got {tuple(seen.shape)}")
-        middle = _means(seen.double(), labels, classes)
+        with torch.no_grad(), undisturbed(features):
+            seen = torch.cat([_rows(features(part), len(part)) for part in images.split(batch)])
+        middle = _means(seen.to(labels.device).double(), labels, classes)
         near = -torch.cdist(middle, middle)
     return near.fill_diagonal_(-torch.inf).argmax(1)
+
+
+def _rows(value: Any, count: int) -> Tensor:
+    seen = validate.instance(value, Tensor, "features", "a torch tensor")
+    if seen.ndim != 2 or len(seen) != count:
+        raise ValueError(f"features: expected shape ({count}, d), got {tuple(seen.shape)}")
+    if not seen.isfinite().all():
+        raise ValueError("features: expected finite numbers, got NaN or infinity")
+    return seen
 
 
 def _means(rows: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -32,12 +32,10 @@ def accuracy_by_group(
     """
     images = validate.images(images)
     logits = predict(classifier, images)
-    labels = validate.labels(labels, len(images), logits.shape[1], "labels")
+    labels = validate.labels(labels, len(images), logits.shape[1], "labels").cpu()
     right = (logits.argmax(1).cpu() == labels).numpy()
-    listed = groups.tolist() if hasattr(groups, "tolist") else list(groups)
-    if len(listed) != len(images):
-        raise ValueError(f"groups: expected {len(images)} of them, got {len(listed)}")
-    names = np.array([str(group) for group in listed])
+    listed = groups.tolist() if hasattr(groups, "tolist") else groups
+    names = np.array(validate.names(listed, "groups", len(images)))
     rows = {name: _row(right[names == name]) for name in sorted(set(names.tolist()))}
     table = pd.DataFrame.from_dict(rows, orient="index").sort_values("accuracy", kind="stable")
     return pd.concat([table, pd.DataFrame({"all": _row(right)}).T]).astype({"n": int})
@@ -45,4 +43,9 @@ def accuracy_by_group(
 
 def _row(right: np.ndarray) -> dict[str, float]:
     low, high = wilson(int(right.sum()), len(right))
-    return {"n": len(right), "accuracy": float(right.mean()), "low": low, "high": high}
+    return {
+        "n": len(right),
+        "accuracy": float(right.mean()),
+        "low": float(low),
+        "high": float(high),
+    }

@@ -48,7 +48,7 @@ class ConditionalUNet(nn.Module):
             class_embed_type="identity",
         )
         # torch's fused attention is slow to train on a processor; the result is the same.
-        for part in self.unet.modules():
+        for part in self.modules():
             if isinstance(part, Attention):
                 part.set_processor(AttnProcessor())
         sizes = [len(options) for options in self.attributes.values()]

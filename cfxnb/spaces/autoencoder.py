@@ -52,8 +52,9 @@ class Autoencoder(nn.Module):
         self.register_buffer("center", center)
         self.register_buffer("spread", spread)
         for number, name in ((shift, "shift"), (scale, "scale")):
-            each = torch.as_tensor(number, dtype=torch.float32).view(-1, 1, 1)
-            self.register_buffer(name, each.expand(len(center), 1, 1).clone(), persistent=False)
+            self.register_buffer(name, _each(number, name, len(center)), persistent=False)
+        if not self.scale.all():
+            raise ValueError(f"scale: expected numbers other than 0, got {scale}")
         self.precision = checked_precision(precision)
 
     @property
@@ -112,6 +113,15 @@ class Autoencoder(nn.Module):
         here = self.center.device  # wherever the images are
         self.center, self.spread = z.mean(0).to(here), z.std(0).to(here)
         return self
+
+
+def _each(value: Any, name: str, channels: int) -> Tensor:
+    """A number, or one a channel, as (channels, 1, 1)."""
+    numbers = list(value) if isinstance(value, list | tuple) else [value] * channels
+    if len(numbers) != channels:
+        raise ValueError(f"{name}: expected one number, or {channels}, got {len(numbers)}")
+    checked = [validate.number(number, name, -torch.inf) for number in numbers]
+    return torch.tensor(checked, dtype=torch.float32).view(-1, 1, 1)
 
 
 def halvings(net: Any) -> int:

@@ -109,11 +109,11 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Any:
         part: name of the subfolder.
         kinds: classes that it may be.
     """
-    kind = config_of(found, f"{part}/config.json").get("_class_name")
+    kind: Any = config_of(found, f"{part}/config.json").get("_class_name")
     if kind not in kinds:
         raise Unfit(f"{part} is a {kind!r:.60}, not {' or '.join(kinds)}")
     _sound(found, part, STEM)
-    knobs = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
+    knobs: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
     return pretrained(getattr(diffusers, kind), found, part, **knobs)
 
 

@@ -31,7 +31,6 @@ SCHEDULE = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
     "rescale_betas_zero_snr",
 )  # fmt: skip
-LEAST = 2.0**-24  # share of the variance left where a schedule leaves none, as diffusers has it
 OTHERS = ("addition_embed_type", "encoder_hid_dim_type", "class_embed_type", "num_class_embeds")
 
 
@@ -164,11 +163,13 @@ def _schedule(config: dict[str, Any]) -> tuple[Tensor, str]:
     if guess not in PREDICTIONS:
         raise Unfit(f"scheduler has prediction_type {guess!r:.40}, not {' or '.join(PREDICTIONS)}")
     try:
-        betas = diffusers.DDPMScheduler(**{k: config[k] for k in SCHEDULE if k in config}).betas
+        trained: Any = diffusers.DDPMScheduler(**{k: config[k] for k in SCHEDULE if k in config})
     except Exception as error:  # whatever a wrong number leads to
         raise Unfit(f"scheduler can't be built ({type(error).__name__}: {error})") from None
-    alphas = (1 - betas.double()).cumprod(0).clamp_min(LEAST)
-    if len(alphas) < 2 or not bool((alphas.diff() < 0).all() & (alphas < 1).all()):
+    alphas = (1 - trained.betas.double()).cumprod(0)
+    if len(alphas) > 1 and alphas[-1] == 0:  # of nothing but noise no clean code can be guessed
+        alphas[-1] = alphas[-2] / 2
+    if len(alphas) < 2 or not bool((alphas.diff() < 0).all() & (alphas[0] < 1)):
         raise Unfit("scheduler has betas that don't make variance fall from time to time")
     return alphas, PREDICTIONS[guess]
 
@@ -193,8 +194,11 @@ def _texts(found: Path, transformers: Any, template: str) -> Prompts:
     if kinds != ["CLIPTextModel"]:
         raise Unfit(f"text_encoder is a {kinds!r:.60}, not CLIPTextModel")
     encoder = pretrained(transformers.CLIPTextModel, found, "text_encoder", "model")
-    if not (found / "tokenizer").is_dir():
+    files = {file.name for file in (found / "tokenizer").glob("*")}
+    if not files:
         raise Unfit("no tokenizer in it")
+    if "tokenizer.json" not in files and not files >= {"vocab.json", "merges.txt"}:
+        raise Unfit("tokenizer has neither tokenizer.json nor vocab.json and merges.txt")
     try:
         tokenizer = transformers.CLIPTokenizer.from_pretrained(
             str(found / "tokenizer"), local_files_only=True
@@ -215,8 +219,8 @@ def _mismatch(told: Conditions, net: Any) -> str | None:
     dims = net.config.get("cross_attention_dim")
     wanted = set(dims) if isinstance(dims, list | tuple) else {dims}
     if isinstance(told, Vectors | Prompts):
-        table = isinstance(told, Vectors)
-        width = told.table.shape[1] if table else told.encoder.config.hidden_size
+        encoder: Any = getattr(told, "encoder", None)
+        width = told.table.shape[1] if isinstance(told, Vectors) else encoder.config.hidden_size
         if wanted != {width}:
             return f"expected vectors of {dims} numbers as unet looks at, got {width}"
     elif isinstance(told, Classes):

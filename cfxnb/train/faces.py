@@ -69,7 +69,7 @@ def measured(net: nn.Module) -> dict[str, float]:
     found = {"accuracy on 3,380 test faces": right.mean().item()}
     for name in ("gender", "age_group"):
         for group in sorted(test.factors[name].unique()):
-            rows = torch.from_numpy((test.factors[name] == group).to_numpy())
+            rows = torch.tensor((test.factors[name] == group).tolist())
             found[f"of those perceived as {group}"] = right[rows].mean().item()
     return {name: round(value, 4) for name, value in found.items()}
 

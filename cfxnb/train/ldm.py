@@ -24,7 +24,7 @@ NETS: dict[str, dict[str, Any]] = {
     "sprites": {"widths": [64, 128], "attention": [False, True]},
     "faces": {"widths": [64, 128, 128], "attention": [False, True, True]},
 }
-STEPS = {"digits": 2000, "sprites": 2500, "faces": 3200}
+STEPS = {"digits": 2000, "sprites": 1600, "faces": 2800}
 BATCH = 128
 OPEN = 0.3  # share of the attributes that are left open
 NONE = 0.15  # share of the images with none told

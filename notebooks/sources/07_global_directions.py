@@ -238,8 +238,9 @@ cfx.curves(
 # ## The same in one call
 #
 # `cfx.find_directions` asks, fits, and proposes directions: **g** along the gradient, **h1, h2, …**
-# along the axes of the strongest curvature. Then it *tries* each on the source, both ways, and ranks
-# them. The budget is a hard limit on all of it. Mind the difference: g is 64 unknown numbers, the
+# along axes of strong curvature. Then it *tries* each on the source, both ways, and ranks them: of
+# eighteen axes (of fewer, if the budget is small) it keeps the six that do most, whose names still
+# tell how strong their curvature was. The budget is a hard limit on all of it. Mind the difference: g is 64 unknown numbers, the
 # curvature 64 · 65 / 2 = 2,080. With so few answers h is little more than a guess, and slightly other
 # answers give another one.
 #

@@ -47,7 +47,7 @@ def test_chance_of_a_cone_and_of_the_rest(size):
 
 
 def naive(implicit, direction, degrees, patch):
-    b, c, h, w = implicit.shape
+    b, _, h, w = implicit.shape
     out = torch.zeros_like(direction)
     keep = torch.zeros(b, h // patch, w // patch, dtype=torch.bool)
     for i in range(b):

@@ -1,0 +1,741 @@
+# %% [markdown]
+# # 09 · Counterfactuals by diffusion: guidance, and when to listen to a classifier
+#
+# **About 75 minutes · two CPU cores are enough · nothing is downloaded**
+#
+# A conditional diffusion model can be told what to draw. Noise an image a little, denoise it, and
+# steer on the way: out comes the same image, changed. Who steers? A classifier alone finds changes
+# that only it can see. *Latent Diffusion Counterfactual Explanations* (Farid et al., 2023) ask the
+# model, too: it has its own idea of the target, and the classifier is listened to only where the two
+# **agree**. You write the parts, and then measure what agreement is worth.
+#
+# ## What you will be able to do
+#
+# - **write** classifier-free guidance and consensus guidance as wrappers around a denoiser
+# - **explain** why the slope of a classifier misleads in a space that can draw nearly anything
+# - **compare** how many positions agree with how many would by chance
+# - **compare** consensus with four baselines, with the help of an independent judge
+# - **find** the least noise that flips an image, and leave all other pixels exactly as they were
+# - **test** explanations where the truth is known, and talk about faces with care
+#
+# Needed before: `02_counterfactual_attacks`, `06_diffusion_autoencoders`.
+
+# %%
+import pandas as pd
+import torch
+from IPython.display import display
+from matplotlib.figure import Figure
+
+import cfxnb as cfx
+from cfxnb.methods.composite import edit_mask, pasted
+from cfxnb.methods.consensus import angles, chance_level, consensus, rescaled
+from cfxnb.methods.denoising import cleaned, denoise, noised, short
+from cfxnb.methods.search import log_odds
+from cfxnb.tensors import noise_like
+
+cfx.doctor()
+
+# %% tags=["parameters"]
+profile: str = "cpu"  # ci, cpu or gpu: how much is computed
+seed: int = 0  # of all noise that is drawn
+
+# %%
+count = cfx.sizes(profile, ci=6, cpu=12, gpu=200)  # images
+few = cfx.sizes(profile, ci=3, cpu=4, gpu=50)  # images where each costs more
+space = cfx.load("digits/ldm", device="cpu")
+classifier, judge = (cfx.load(f"digits/{n}", device="cpu") for n in ("classifier", "judge"))
+near = torch.tensor([6, 7, 7, 5, 9, 3, 0, 9, 3, 4])  # for each digit one that looks like it
+test = cfx.data.digits("test")
+images, target = test.images[:count], near[test.labels[:count]]
+
+
+def share(hits: torch.Tensor) -> float:
+    return hits.double().mean().item()
+
+
+def sees(f, pictures: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Share of pictures in which a classifier sees what is wanted."""
+    return share(cfx.predict(f, pictures).argmax(1) == wanted)
+
+
+print(f"a digit of {images[0].numel()} pixels has a code of {space.center.numel()} numbers:")
+print(f"{space.center.shape[0]} at each of {space.center[0].numel()} positions")
+
+# %% [markdown]
+# ## Told a class, or told nothing
+#
+# An autoencoder turns an image into a small field of vectors. On such fields, not on pixels, a network
+# was trained to see noise: `space.eps(z, t, told)` is the noise in noisy codes z at times t. `told`
+# comes from `space.tell([3, None])`: a class, or nothing. It was trained with both, so one network
+# knows digits in general and each kind of digit. The *difference* of its two answers is what being
+# told changes. **Classifier-free guidance** (Ho & Salimans, 2021) exaggerates that difference: at
+# scale 0 the answer is the one told nothing, at 1 the one told the class, and above 1 beyond it.
+# `space.sample` does this inside a sampler as in `06_diffusion_autoencoders`; after the exercise, each
+# column begins with the same noise, and is told its digit at three scales.
+#
+# ### Exercise 1 · Classifier-free guidance
+#
+# *Easy, 5 minutes.* Guidance is a function that takes a denoiser and returns another one. Return a
+# function of `z` and `t`.
+#
+# <details><summary>Hint 1</summary>Define a function inside the function, and return it without
+# calling it.</details>
+# <details><summary>Hint 2</summary>Inside, ask `eps` twice: once with `nothing`, once with
+# `told`.</details>
+# <details><summary>Hint 3</summary>Start at the answer to `nothing`, and add `scale` times the way
+# from there to the other one.</details>
+
+
+# %% tags=["exercise"]
+def told_louder(eps, told: torch.Tensor, nothing: torch.Tensor, scale: float):
+    """A denoiser (z, t) -> noise, made of eps(z, t, condition)."""
+    ### BEGIN SOLUTION
+
+    def denoiser(z, t):
+        free = eps(z, t, nothing)
+        return free + scale * (eps(z, t, told) - free)
+
+    return denoiser
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+cfx.checks.nb09.told_louder(told_louder)
+
+# %%
+wanted = torch.arange(10).repeat(cfx.sizes(profile, ci=1, cpu=2, gpu=20))
+scales, drawn = [0.0, 1.0, 3.0], {}
+for scale in scales:
+    codes = space.sample(wanted.tolist(), scale=scale, steps=25, seed=seed)
+    drawn[scale] = space.decode(codes)
+display(
+    pd.DataFrame(
+        {
+            f"scale {scale:.0f}": {
+                "judge reads the digit told": sees(judge, x, wanted),
+                "judge's confidence": cfx.predict(judge, x).softmax(1).amax(1).mean().item(),
+                "spread of a pixel over samples": x.std(0).mean().item(),
+            }
+            for scale, x in drawn.items()
+        }
+    ).T.round(2)
+)
+cfx.gallery(
+    torch.cat([x[:10] for x in drawn.values()]),
+    columns=10,
+    alt="Three rows of ten digits that never were, told 0 to 9 at scales 0, 1 and 3. In the first "
+    "row nothing is told, and any digit appears; in the others mostly the digit told.",
+)
+
+# %% [markdown]
+# ## Noise a little, denoise, tell another class
+#
+# A counterfactual starts at an image, not at noise. So noise its code only a part of the way; this
+# share of all times is the **strength**. Then denoise. First row: nothing told. Second row: the target
+# told. With little noise everything stays; with much, nothing of the image is left but the class.
+
+
+# %%
+def noise_and_denoise(z: torch.Tensor, strength: float, denoiser, steps: int = 10) -> torch.Tensor:
+    """Codes after ``strength`` of all times forth and back; denoiser(z, times, left) -> noise."""
+    schedule = short(space.alphas, torch.full((len(z),), strength), steps)
+    start = noised(z, noise_like(z, seed), schedule.start)
+    with torch.no_grad():
+        return denoise(denoiser, start, schedule)
+
+
+code = space.encode(images).z
+told, nothing = space.tell(target.tolist()), space.tell([None] * count)
+shown, rows = [0.1, 0.3, 0.5, 0.7, 0.9], []
+for condition in (nothing[:1], told[:1]):
+    plain = cfx.checks.nb09.louder(space.eps, condition, nothing[:1], 2.0)
+    ends = [noise_and_denoise(code[:1], s, plain) for s in shown]
+    rows.append(torch.cat([images[:1], space.decode(cfx.Code(torch.cat(ends)))]))
+reads = [cfx.predict(classifier, x).argmax(1).tolist() for x in rows]
+titles = ["original", *(f"strength {s:.0%}" for s in shown)]
+cfx.gallery(
+    torch.cat(rows),
+    [f"{t}\nread as {r}" for row in reads for t, r in zip(titles, row, strict=True)],
+    columns=len(titles),
+    alt=f"One digit after more and more noise and denoising. Nothing told: read as {reads[0][1:]}; "
+    f"told {int(target[0])}: read as {reads[1][1:]}.",
+)
+
+# %% [markdown]
+# Telling the target makes images of the target. But nobody asked the **classifier**: whichever network
+# we want to explain, the same images come out. They are no explanation of it, however good they look.
+#
+# ## The slope of a classifier alone
+#
+# So take the classifier's slope: which change of the code raises the target fastest? In
+# `02_counterfactual_attacks` this worked, in a space of few numbers where everything that can be drawn
+# is nearly a digit. Codes of diffusion models are larger: they have to hold every detail. The same
+# attack, in both spaces, judged by the same judge:
+
+# %%
+compare = cfx.predict_then_run(
+    "In which space will the judge see the target in fewer of the flipped images?",
+    ["in the small one", "in the large one", "no clear difference"],
+)
+
+# %%
+number = cfx.sizes(profile, ci=20, cpu=40, gpu=500)
+many, goal = test.images[:number], near[test.labels[:number]]
+spaces = {"small: VAE": cfx.load("digits/vae", device="cpu"), "large: diffusion": space}
+attacked = {n: cfx.latent_attack(s, classifier, many, goal) for n, s in spaces.items()}
+attacked["large: random change"] = cfx.random_change(
+    space, classifier, attacked["large: diffusion"]
+)
+attacked["pixels"] = cfx.pixel_attack(classifier, many, goal)
+table = cfx.report(attacked, judge=judge)[["flip rate", "judge agrees", "L2 change"]]
+sizes = [s.center.numel() for s in spaces.values()]
+table.insert(0, "numbers a code", [*sizes, sizes[1], many[0].numel()])
+small, large = (table.loc[name, "judge agrees"] for name in spaces)
+close = abs(small - large) < 0.1
+answer = "no clear difference" if close else f"in the {'small' if small < large else 'large'} one"
+print(compare(answer))
+display(table.round(2))
+cfx.gallery(
+    torch.cat([many[:8], *(attacked[n].image[:8] for n in (*spaces, "pixels"))]),
+    columns=8,
+    alt="Eight digits, and below them what flips the classifier: by the VAE, whole other digits; by "
+    "the large space and by pixels, the same digits with smudges.",
+)
+
+# %% [markdown]
+# The more a space can draw, the more of what a slope finds means nothing to anybody else. A diffusion
+# model's *autoencoder* can draw nearly anything. What knows digits is the *denoiser*: ask it.
+#
+# ## Two directions at each position
+#
+# At a noisy code there are two directions, each a field of small vectors, both as changes of the noise:
+#
+# - the **implicit classifier**: noise when told the target, minus noise when told nothing
+# - the **classifier's wish**: minus the slope of the target's log odds, taken at the guess of the
+#   clean image (to get there, noise has to *shrink* that way)
+#
+# **Consensus**: keep the wish at a position if it lies in a cone around the implicit classifier's
+# vector, within so many degrees; drop it elsewhere.
+#
+# ### Exercise 2 · The cone
+#
+# *Medium, 8 minutes.* `implicit` and `wish` are (b, c, h, w): the c channels of a position are one
+# vector. Return a mask of bools (b, h, w): is their angle at most `degrees` (0 to 180)? A vector of
+# zeros has no direction, and agrees with nothing.
+#
+# <details><summary>Hint 1</summary>The cosine of an angle is the product of two vectors, summed over
+# the channels, over both lengths.</details>
+# <details><summary>Hint 2</summary>Rounding takes a cosine beyond 1, where `acos` is NaN: clamp first.
+# And `acos` gives radians.</details>
+# <details><summary>Hint 3</summary>0 / 0 is NaN, and NaN is not smaller than anything: ask for
+# "at most", not for "not above". `torch.cosine_similarity` makes 0 of it, which is 90°.</details>
+
+
+# %% tags=["exercise"]
+def agree(implicit: torch.Tensor, wish: torch.Tensor, degrees: float) -> torch.Tensor:
+    """Where two fields of vectors lie within a cone, bool (b, h, w)."""
+    ### BEGIN SOLUTION
+    lengths = implicit.norm(dim=1) * wish.norm(dim=1)
+    cosine = (implicit * wish).sum(1) / lengths
+    return torch.rad2deg(cosine.clamp(-1, 1).acos()) <= degrees
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+cfx.checks.nb09.agree(agree)
+
+# %% [markdown]
+# How many agree? Vectors of a few numbers agree by chance rather often. The share of a sphere that a
+# cone cuts out is the **chance level**, and every share of kept positions should be seen beside it.
+
+
+# %%
+def two_directions(z, times, left, wanted):
+    """Noise if nothing is told, the guess of the clean code, and both directions as noise."""
+    told, nothing = space.tell(wanted.tolist()), space.tell([None] * len(z))
+    with torch.enable_grad():
+        point = z.detach().requires_grad_()
+        free = space.eps(point, times, nothing)
+        guess = cleaned(point, free, left)
+        odds = log_odds(classifier(space.decode(cfx.Code(guess), clamp=False)), wanted)
+        wish = -torch.autograd.grad(odds.sum(), point)[0]
+    free = free.detach()
+    return free, guess.detach(), space.eps(z, times, told).detach() - free, wish
+
+
+half = short(space.alphas, torch.full((count,), 0.5), 10)
+noisy = noised(code, noise_like(code, seed), half.start)
+free, guess, implicit, wish = two_directions(noisy, half.times[0], half.left[0], target)
+theta = angles(implicit, wish)  # degrees, (b, h, w)
+cones = [15, 30, 45, 60, 90, 120, 150]
+channels = code.shape[1]
+kept = {
+    "the classifier's wish": [share(theta <= d) for d in cones],
+    "a random field": [share(angles(implicit, noise_like(wish, seed + 1)) <= d) for d in cones],
+    "chance level": [chance_level(channels, d) for d in cones],
+}
+cfx.curves(
+    cones,
+    kept,
+    xlabel="half the opening of the cone, degrees",
+    ylabel="share of positions kept",
+    alt="Share of positions within the cone over its opening. At 45 degrees: "
+    + ", ".join(f"{name} {values[2]:.2f}" for name, values in kept.items()) + ".",
+)  # fmt: skip
+
+# %% [markdown]
+# ## A mask that concentrates
+#
+# Slopes have no natural length, so guidance needs a norm. The paper takes the implicit classifier's: of
+# each image's whole field, *after* the mask. Think about what that means before you go on: is a
+# classifier that is mostly masked a quiet one?
+#
+# ### Exercise 3 · Keep, and re-normalise
+#
+# *Medium, 7 minutes.* Set `wish` to zero where `keep` is False; then scale each image's whole field to
+# the norm of the same image in `like`. Where nothing is kept, the field stays zero (no NaN).
+#
+# <details><summary>Hint 1</summary>`keep` is (b, h, w), `wish` has channels: `keep[:, None]`.</details>
+# <details><summary>Hint 2</summary>One norm an image: `.flatten(1).norm(dim=1)`, and
+# `.view(-1, 1, 1, 1)` to multiply fields by it.</details>
+# <details><summary>Hint 3</summary>Divide by the norm of what is left, not of all of `wish`; a
+# `clamp_min` with a tiny number saves you from 0 / 0.</details>
+
+
+# %% tags=["exercise"]
+def concentrate(wish: torch.Tensor, keep: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """What is kept of each (b, c, h, w), with the norm of ``like``."""
+    ### BEGIN SOLUTION
+    field = torch.where(keep[:, None], wish, 0.0)
+    length = field.flatten(1).norm(dim=1).clamp_min(1e-22)
+    factor = like.flatten(1).norm(dim=1) / length
+    return field * factor.view(-1, 1, 1, 1)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+cfx.checks.nb09.concentrate(concentrate)
+
+# %%
+table = {}
+for degrees in (180, 90, 60, 45, 30):
+    left_over, keep = consensus(implicit, wish, degrees)
+    whole, part = rescaled(wish, implicit), rescaled(left_over, implicit)
+    some = keep.flatten(1).any(1)
+    table[degrees] = {
+        "positions kept": share(keep),
+        "norm of the whole field": (part[some].norm() / implicit[some].norm()).item(),
+        "a kept vector grows by": (wish[some].flatten(1).norm(dim=1)
+                                   / left_over[some].flatten(1).norm(dim=1)).mean().item(),
+        "cosine with the implicit classifier": torch.cosine_similarity(
+            part[some].flatten(1), implicit[some].flatten(1)
+        ).mean().item(),
+    }  # fmt: skip
+print(
+    f"without any cone, cosine: {torch.cosine_similarity(whole.flatten(1), implicit.flatten(1)).mean():.2f}"
+)
+pd.DataFrame(table).T.rename_axis("degrees").round(2)
+
+# %% [markdown]
+# The mask does **not** weaken the classifier. What it takes away at one place it adds at the others.
+# Draw it: in the middle each line is a position, its length that of the wish, its angle that to the
+# implicit classifier (a half circle, since an angle has no sign). Move the cone. At 180° all is kept.
+
+
+# %%
+def draw_cone(degrees: int, image: int) -> cfx.Picture:
+    keep, turn = theta[image] <= degrees, torch.deg2rad(theta[image]).flatten()
+    length = wish[image].norm(dim=0).flatten()
+    x, y = length * turn.cos() / length.max(), length * turn.sin() / length.max()
+    figure = Figure(figsize=(8.4, 2.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1, 2, 1])
+    wide = keep.float()[None, None]
+    wide = torch.nn.functional.interpolate(wide, images.shape[2:])[0, 0]
+    picture = space.decode(cfx.Code(guess[image : image + 1]))[0, 0]
+    left.imshow(images[image, 0], cmap="gray")
+    right.imshow(picture, cmap="gray")
+    right.imshow(torch.ones_like(wide), cmap="Wistia", vmin=0, vmax=1, alpha=0.6 * wide)
+    arc = torch.deg2rad(torch.linspace(0, degrees, 60))
+    middle.fill([0, *arc.cos().tolist()], [0, *arc.sin().tolist()], color="#E69F00", alpha=0.2)
+    for i, inside in enumerate(keep.flatten().tolist()):
+        colour, width = ("#0072B2", 1.6) if inside else ("#999999", 0.7)
+        middle.plot([0, x[i]], [0, y[i]], color=colour, lw=width)
+    middle.plot([0, 1.05], [0, 0], color="black", lw=1.2)
+    middle.set(xlim=(-1.05, 1.08), ylim=(-0.05, 1.05), aspect="equal", xticks=[], yticks=[])
+    middle.set_title("the model's direction points to the right", fontsize=9)
+    left.set_title("original", fontsize=9)
+    right.set_title("guess, kept places", fontsize=9)
+    for place in (left, right):
+        place.set(xticks=[], yticks=[])
+    by_chance = chance_level(channels, degrees)
+    figure.suptitle(f"{degrees}°: kept {share(keep):.0%}, by chance {by_chance:.0%}", fontsize=10)
+    return cfx.picture(
+        figure,
+        f"Image {image}, cone of {degrees} degrees: of {keep.numel()} positions {int(keep.sum())} "
+        f"are kept; {by_chance * keep.numel():.0f} would be by chance.",
+    )
+
+
+cfx.explore(draw_cone, degrees=(45, 180, 5), image=(0, count - 1))
+
+# %% [markdown]
+# ## Guidance is a wrapper
+#
+# Now the whole method: at each step the noise when nothing is told, plus `pull` times the masked wish,
+# plus `stay` times a way back to the original's code, each with the implicit classifier's norm. Note
+# what is *not* added: the implicit classifier itself. It only votes.
+
+
+# %%
+def guided(original, wanted, degrees=45.0, pull=6.9, stay=0.9):
+    """A denoiser (z, times, left) -> noise, guided where classifier and model agree."""
+
+    def denoiser(z, times, left):
+        free, guess, implicit, wish = two_directions(z, times, left, wanted)
+        wish, _ = consensus(implicit, wish, degrees)
+        back = guess - original
+        return free + pull * rescaled(wish, implicit) + stay * rescaled(back, implicit)
+
+    return denoiser
+
+
+mine = noise_and_denoise(code[:few], 0.5, guided(code[:few], target[:few]), steps=8)
+single = {"degrees": 45.0, "pull": 6.9, "stay": 0.9, "strength": 0.5, "steps": 8, "tries": 1}
+exact = {"lead": 0.0, "near": "code", "jacobian": True, "ease": False, "spacing": "short"}
+theirs = cfx.diffusion_counterfactual(
+    space, classifier, images[:few], target[:few], **single, **exact, seed=seed
+)
+cfx.show(theirs, judge=judge)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+distance = (mine - theirs.code.z)[theirs.eligible].abs().max().item()
+print("a few lines by hand give what the package gives:", distance < 1e-3)
+print(
+    f"chance level of vectors of {channels} numbers at 45 degrees: {chance_level(channels, 45):.1%}"
+)
+
+# %% [markdown]
+# ## The trace
+#
+# By default the package does more: it pauses guidance where the guess already shows the target, and
+# tries several strengths. Every result tells its way. Are kept positions more than chance, at each step?
+
+# %%
+results = {"consensus": cfx.diffusion_counterfactual(space, classifier, images, target, seed=seed)}
+trace = results["consensus"].trace
+steps = range(1, trace["kept"].shape[1] + 1)
+by_step = {
+    "positions kept": trace["kept"].nanmean(0).tolist(),
+    "chance level": trace["chance"].mean().expand(len(steps)).tolist(),
+    "p(target) of the guess": trace["probability"].nanmean(0).tolist(),
+}
+display(
+    cfx.curves(
+        steps, by_step, xlabel="step, from noise to image", ylabel="share, probability",
+        alt="Mean share of kept positions over the steps, beside the chance level, and the "
+        "probability of the target. First step: "
+        + ", ".join(f"{n} {v[0]:.2f}" for n, v in by_step.items()) + ".",
+    )
+)  # fmt: skip
+masks = trace["masks"][:2].float().flatten(0, 1)[:, None]
+cfx.gallery(
+    masks,
+    [f"step {s}" for s in steps] * len(trace["masks"][:2]),
+    columns=len(steps),
+    alt="Kept positions of two images, one row each, step by step, white: patches that change from "
+    "step to step; black where guidance paused.",
+)
+
+# %% [markdown]
+# ## Is it the consensus?
+#
+# Four baselines, on the same images with the same noise:
+#
+# - **classifier**: no cone at all (180°)
+# - **random**: at each step a random mask with as many positions as agree
+# - **told only**: classifier-free guidance towards the target; the classifier is never asked
+# - **none**: noise and denoise; what noise alone does
+#
+# The last column is what counts in the end: of all images, those that flip the classifier *and* in
+# which the judge sees the target.
+
+# %%
+ask = {"classifier": {"guide": "classifier"}, "random": {"guide": "random"},
+       "told only": {"guide": "free", "pull": 3.0}, "none": {"guide": "none"}}  # fmt: skip
+for name, knobs in ask.items():
+    results[name] = cfx.diffusion_counterfactual(
+        space, classifier, images, target, seed=seed, **knobs
+    )
+table = cfx.report(results, classifier=classifier, judge=judge)
+columns = ["flip rate", "judge agrees", "L2 change", "COUT", "evaluations"]
+table = table[columns].assign(
+    strength=[r.trace["strength"].nanmean().item() for r in results.values()]
+)
+for name, cf in results.items():
+    among = cf.eligible
+    both = cf.flipped & (cfx.predict(judge, cf.image).argmax(1) == cf.target)
+    ends = cfx.wilson(int(both.sum()), int(among.sum()))
+    table.loc[name, "both"] = share(both[among])
+    table.loc[name, "interval"] = "{:.2f} to {:.2f}".format(*ends)
+display(table.round(2))
+part = min(count, 10)
+cfx.gallery(
+    torch.cat([images[:part], *(cf.image[:part] for cf in results.values())]),
+    columns=part,
+    alt="Digits in the first row; below, one row each: consensus, the classifier alone, a random "
+    "mask, told only, and noise alone. The row of the classifier alone has more half-done digits.",
+)
+
+# %% [markdown]
+# Read the intervals first: with so few images, neighbours in this table can't be told apart. Then note
+# who wins what. *Told only* can look best of all by the judge, with larger changes, and it says
+# nothing about the classifier.
+#
+# ## As little noise as possible
+#
+# Less noise, smaller edit. But with too little the classifier can't be flipped. So the package looks
+# for the lowest strength, image by image.
+#
+# ### Exercise 4 · Bisection
+#
+# *Medium, 8 minutes.* `flips(strength)` tries once, and is expensive. Begin at `first`. After a success
+# go half of the way down to the highest strength that failed (0 if none did). After a failure go half
+# of the way up to the lowest that flipped (1 if none did). After `tries` calls return the lowest
+# strength that flipped, or infinity.
+#
+# <details><summary>Hint 1</summary>Remember two numbers: `low`, the highest failure so far, and `high`,
+# the lowest success so far.</details>
+# <details><summary>Hint 2</summary>`high` begins at `float("inf")`; for the middle, take 1 in its place
+# as long as it is.</details>
+# <details><summary>Hint 3</summary>In the loop: one call, one of the two numbers becomes the
+# strength just tried, then the new strength is their mean.</details>
+
+
+# %% tags=["exercise"]
+def least(flips, first: float, tries: int) -> float:
+    """The lowest strength that was seen to flip."""
+    ### BEGIN SOLUTION
+    low, high, strength = 0.0, float("inf"), first
+    for _ in range(tries):
+        if flips(strength):
+            high = strength
+        else:
+            low = strength
+        strength = (low + min(high, 1.0)) / 2
+    return high
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+cfx.checks.nb09.least(least)
+
+# %%
+grid = [0.1, 0.2, 0.3, 0.4, 0.5, 0.7]
+one = [
+    cfx.diffusion_counterfactual(
+        space, classifier, images[:2], target[:2], strength=s, tries=1, seed=seed
+    )
+    for s in grid
+]
+by_tries = {f"up to {tries} tries": cfx.diffusion_counterfactual(
+    space, classifier, images[:few], target[:few], tries=tries, seed=seed) for tries in (1, 2, 5)}  # fmt: skip
+table = cfx.report(by_tries, judge=judge)[["flip rate", "judge agrees", "L2 change", "evaluations"]]
+table["strength"] = [r.trace["strength"].nanmean().item() for r in by_tries.values()]
+display(table.round(2))
+cfx.gallery(
+    torch.cat([torch.cat([images[i : i + 1], *(r.image[i : i + 1] for r in one)]) for i in (0, 1)]),
+    [
+        title
+        for i in (0, 1)
+        for title in ("original", *(f"strength {s:.0%}\n{'flips' if r.flipped[i] else 'no flip'}"
+                                    for s, r in zip(grid, one, strict=True)))
+    ],
+    columns=len(grid) + 1,
+    alt="Two digits after consensus guidance at six strengths; flipped: "
+    + "; ".join(str([f"{s:.0%}" for s, r in zip(grid, one, strict=True) if r.flipped[i]])
+                for i in (0, 1)) + ".",
+)  # fmt: skip
+
+# %% [markdown]
+# ## Every other pixel exactly as it was
+#
+# An autoencoder changes every pixel a little, even without an edit. A reader can't tell that from the
+# edit. **Compositing** (as ACE does, Jeanneret et al., 2023) puts the original's pixels back wherever
+# the counterfactual differs little from the *reconstruction*. The share is of the largest change.
+
+# %%
+base = results["consensus"]
+rows, table = [base.original[:part], base.image[:part]], {}
+alone = {"reconstruction only": base.reconstruction, "as it was drawn": base.image}
+for threshold in (0.05, 0.15, 0.4):
+    alone[f"composite {threshold}"] = pasted(
+        base.original, base.reconstruction, base.image, threshold
+    )
+for name, pictures in alone.items():
+    same = (pictures == base.original).all(1)
+    now = cfx.predict(classifier, pictures).argmax(1) == base.target
+    table[name] = {"pixels exactly as they were": share(same), "still the target": share(now)}
+display(pd.DataFrame(table).T.round(2))
+mask = edit_mask(base.reconstruction, base.image, 0.15)
+cfx.gallery(
+    torch.cat([*rows, mask[:part].float(), alone["composite 0.15"][:part]]),
+    columns=part,
+    alt="Four rows: originals, counterfactuals as drawn, masks of the edits, and the edits on the "
+    "originals.",
+)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+outside = ~mask.expand_as(base.image)
+print(
+    "outside of the mask every pixel is exactly the original's:",
+    bool((alone["composite 0.15"] == base.original)[outside].all()),
+)
+rates = {name: share(cf.flipped) for name, cf in results.items()}
+print("consensus flips more than noise alone:", rates["consensus"] > rates["none"])
+first = by_step["positions kept"][0], by_step["chance level"][0]
+print("at the first step more agree than by chance:", first[0] > first[1])
+
+# %% [markdown]
+# `composite=0.15` does this inside the method, and keeps the whole image where the paste doesn't flip.
+#
+# ## Several answers, and what they cost
+#
+# Another seed is other noise, and another counterfactual. How different are the answers for one image?
+# Beside it: how far two real digits of the target lie apart. And the price, in network passes an image,
+# beside the **paper's own settings** (many small steps, one strength, no search), for an image or two.
+
+# %%
+seeds = [
+    cfx.diffusion_counterfactual(space, classifier, images[:3], target[:3], seed=seed + s)
+    for s in range(cfx.sizes(profile, ci=2, cpu=3, gpu=10))
+]
+stack = torch.stack([r.image for r in seeds])
+pairs = [(a, b) for a in range(len(seeds)) for b in range(a)]
+apart = torch.stack([(stack[a] - stack[b]).flatten(1).norm(dim=1) for a, b in pairs]).mean(0)
+real = [test.of(int(t)).images[:20].flatten(1) for t in target[:3]]
+others = [torch.cdist(x, x).sum().item() / (20 * 19) for x in real]
+print("L2 between answers:", [round(v, 1) for v in apart.tolist()])
+print("between real digits of the target:", [round(v, 1) for v in others])
+paid = cfx.sizes(profile, ci=1, cpu=1, gpu=50)
+both = {
+    "ours": base[:paid],
+    "paper": cfx.diffusion_counterfactual(
+        space, classifier, images[:paid], target[:paid], seed=seed, **cfx.PAPER_DIFFUSION
+    ),
+}
+prices = {n: {k: int(v.double().mean()) for k, v in r.cost.items()} for n, r in both.items()}
+quality = cfx.report(both, judge=judge)[["flip rate", "judge agrees", "L2 change"]]
+display(pd.DataFrame(prices).T.join(quality.round(2)))
+cfx.gallery(
+    torch.cat([torch.cat([images[i : i + 1], stack[:, i]]) for i in range(3)]),
+    columns=1 + len(seeds),
+    alt="Three digits, one a row: the original, and a counterfactual for each seed.",
+)
+
+# %% [markdown]
+# ## Figures: what did the flips change?
+#
+# With sprites the reason is known: `honest` reads the hair, `shortcut` says "gray" or "red" and reads
+# the *top*. The model has to be told something for each class, `conditions`: that is a guess of the
+# reason, made by you. Told the hair, what does consensus find for each? Told the top? The kinds are
+# those of `04_known_truth`; for `honest` the meaning is the reason, so "trivial" is the right answer.
+
+# %%
+figures = cfx.data.sprites("pairs", cfx.sizes(profile, ci=4, cpu=6, gpu=100), split="test", seed=3)
+drawing = cfx.load("sprites/ldm", device="cpu")
+reader = cfx.load("sprites/judge", device="cpu")
+pair = cfx.data.CONTRASTS
+conditions = {name: [{name: option} for option in pair[name]] for name in ("hair", "top")}
+runs = {
+    "honest, told hair": ("honest", "hair", "consensus"),
+    "honest, noise only": ("honest", "hair", "none"),
+    "shortcut, told hair": ("shortcut", "hair", "consensus"),
+    "shortcut, told top": ("shortcut", "top", "consensus"),
+}
+found, rows = {}, {}
+for name, (which, of, guide) in runs.items():
+    f = cfx.load(f"sprites/{which}", device="cpu")
+    other = 1 - cfx.predict(f, figures.images).argmax(1)
+    found[name] = cfx.diffusion_counterfactual(
+        drawing, f, figures.images, other, conditions=conditions[of], guide=guide, seed=seed
+    )
+    causes = {"honest": ["hair"], "shortcut": ["top"]}[which]
+    kinds = cfx.metrics.flip_kinds(found[name], reader, causes=causes, meaning="hair")
+    rows[name] = {"figures": len(figures), "flips": len(kinds)}
+    for factor in ("hair", "top"):
+        rows[name][f"{factor} changed"] = sum(factor in changed for changed in kinds["changed"])
+    rows[name] |= {kind: int((kinds["kind"] == kind).sum()) for kind in cfx.metrics.KINDS}
+display(pd.DataFrame(rows).T)
+cfx.gallery(
+    torch.cat([figures.images, *(cf.image for cf in found.values())]),
+    columns=len(figures),
+    alt="Figures in the first row; below, one row each: "
+    + "; ".join(f"{n}, {r['flips']} flips" for n, r in rows.items()) + ".",
+)  # fmt: skip
+
+# %% [markdown]
+# Numbers are counts of flips. A condition that names the wrong reason doesn't show the right one: the
+# cone keeps what agrees with *your* guess. Compare several conditions before you believe one.
+#
+# ## Faces: the paper's task
+#
+# The classifier says "smile" or "no smile" about small photographs of real people. Such labels are
+# **perceived**: here they are the opinion of another network, not what anybody felt. A result says
+# what *this classifier* reacts to; it says nothing about the person. One more reader, of perceived gender, watches
+# for bystanders: what else did the edit change?
+
+# %%
+people = cfx.data.faces("test")[: cfx.sizes(profile, ci=3, cpu=4, gpu=50)]
+faces, smile = (cfx.load(f"faces/{n}", device="cpu") for n in ("ldm", "smile"))
+watch = {n: cfx.load(f"faces/{n}", device="cpu") for n in ("smile_judge", "gender")}
+other = 1 - cfx.predict(smile, people.images).argmax(1)
+smiles = {
+    guide: cfx.diffusion_counterfactual(faces, smile, people.images, other, guide=guide, seed=seed)
+    for guide in ("consensus", "classifier")
+}
+table = cfx.report(smiles, judge=watch["smile_judge"])
+table = table[["flip rate", "judge agrees", "L2 floor", "L2 change", "evaluations"]]
+before = cfx.predict(watch["gender"], people.images).argmax(1)
+for name, cf in smiles.items():
+    after = cfx.predict(watch["gender"], cf.image).argmax(1)
+    table.loc[name, "perceived gender changed"] = share(after != before)
+after = cfx.predict(watch["gender"], smiles["consensus"].reconstruction).argmax(1)
+table.loc["reconstruction only", "perceived gender changed"] = share(after != before)
+display(table.round(2))
+cfx.show(smiles["consensus"], judge=watch["smile_judge"], names=people.names)
+
+# %% [markdown]
+# Look at the row of differences: is it the mouth alone? The autoencoder blurs, too (`L2 floor`); what
+# is already lost in the reconstruction is not the edit.
+#
+# ## Limits
+#
+# - What agrees need not be the classifier's reason. The cone keeps what fits the model's idea of the
+#   *condition*; a shortcut that has nothing to do with it may be dropped, as with the figures.
+# - The model's idea is learnt, too, with all the biases of its data. Consensus of two networks is no proof.
+# - The judge is one more network. And a handful of images has wide intervals: the table shows them.
+# - A strength that fails may succeed with other noise; bisection assumes that more noise flips more.
+# - Compositing cuts along a mask, and an edit that is faint everywhere is cut away.
+# - Ours departs from the paper, see `cfx.PAPER_DIFFUSION`: fewer steps, distance in codes, pauses,
+#   several strengths. Our networks are small, and so are the images.
+#
+# ## Summary
+#
+# Guidance is a wrapper around a denoiser. Told a class it draws the class; told by a classifier alone it
+# may draw what fools. Consensus listens where both point the same way, and gives these places the whole
+# voice. What it is worth has to be measured: against chance, against baselines, by a judge.
+#
+# **Questions to take along.** What would you tell the model for a classifier whose classes have no names?
+# Why is the chance level lower for longer vectors? What could a composite hide?
+#
+# **References.** K. Farid, S. Schrodi, M. Argus, T. Brox, *Latent diffusion counterfactual explanations*,
+# arXiv 2310.06668, 2023 · J. Ho, T. Salimans, *Classifier-free diffusion guidance*, 2021 · R. Rombach et
+# al., *High-resolution image synthesis with latent diffusion models*, CVPR 2022 · G. Jeanneret et al.,
+# *Adversarial counterfactual visual explanations* (ACE), CVPR 2023 · J. Song, C. Meng, S. Ermon,
+# *Denoising diffusion implicit models*, 2021 · S. Khorram, L. Fuxin, *Cycle-consistent counterfactuals by
+# latent transformations* (COUT), CVPR 2022. Digits: MNIST, Y. LeCun, C. Cortes, C. J. C. Burges, CC
+# BY-SA 3.0. Figures: sprites of the Liberated Pixel Cup, CC BY-SA 3.0 / GPL 3.0; artists in
+# `data/sprites/LPC-AUTHORS.txt` and `ATTRIBUTION.md`. Faces: FairFace, K. Kärkkäinen, J. Joo, WACV 2021,
+# CC BY 4.0, modified; labels are perceived.

@@ -1,0 +1,414 @@
+"""Answers to the exercises of 09_diffusion_counterfactuals."""
+
+import math
+
+import torch
+from mutants import Answers, assert_accepted, assert_rejected, right_answers, wrong_answers
+
+from cfxnb.checks import nb09
+from cfxnb.methods.consensus import consensus, masked, rescaled
+
+
+def mixed(eps, told, nothing, scale):
+    return lambda z, t: (1 - scale) * eps(z, t, nothing) + scale * eps(z, t, told)
+
+
+def in_one_batch(eps, told, nothing, scale):
+    def denoiser(z, t):
+        both = eps(torch.cat([z, z]), torch.cat([t, t]), torch.cat([nothing, told]))
+        free, loud = both.chunk(2)
+        return torch.lerp(free, loud, scale)
+
+    return denoiser
+
+
+def guidance(combine):
+    """A wrapper with another last line, ``combine(free, loud, scale)``."""
+
+    def answer(eps, told, nothing, scale):
+        return lambda z, t: combine(eps(z, t, nothing), eps(z, t, told), scale)
+
+    return answer
+
+
+def at_once(eps, told, nothing, scale):
+    z, t = torch.zeros(2, 3, 4, 4), torch.tensor([0, 0])
+    return eps(z, t, nothing) + scale * (eps(z, t, told) - eps(z, t, nothing))
+
+
+def asked_outside(eps, told, nothing, scale):
+    z, t = torch.zeros(2, 3, 4, 4), torch.tensor([0, 0])
+    free = eps(z, t, nothing)
+    return lambda z, t: free + scale * (eps(z, t, told) - free)
+
+
+def remembers(eps, told, nothing, scale):
+    kept = []
+
+    def denoiser(z, t):
+        if not kept:
+            kept.append(eps(z, t, nothing))
+        return kept[0] + scale * (eps(z, t, told) - kept[0])
+
+    return denoiser
+
+
+def no_return(eps, told, nothing, scale):
+    def denoiser(z, t):
+        eps(z, t, nothing) + scale * (eps(z, t, told) - eps(z, t, nothing))
+
+    return denoiser
+
+
+def cosines(a, b):
+    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+
+
+def turned(a, b):
+    return torch.rad2deg(cosines(a, b).clamp(-1, 1).acos())
+
+
+def by_cosine(a, b, degrees):
+    return cosines(a, b).clamp(-1, 1) >= math.cos(math.radians(degrees)) - 1e-7
+
+
+def in_loops(a, b, degrees):
+    keep = torch.zeros(a.shape[0], a.shape[2], a.shape[3], dtype=torch.bool)
+    for i, y, x in torch.ones_like(keep).nonzero().tolist():
+        u, v = a[i, :, y, x].double(), b[i, :, y, x].double()
+        if u.norm() > 0 and v.norm() > 0:
+            cosine = max(-1.0, min(1.0, float(u @ v / (u.norm() * v.norm()))))
+            keep[i, y, x] = math.degrees(math.acos(cosine)) <= degrees
+    return keep
+
+
+def not_clamped(a, b, degrees):
+    return torch.rad2deg(cosines(a, b).acos()) <= degrees
+
+
+def whole_images(a, b, degrees):
+    angle = torch.cosine_similarity(a.flatten(1), b.flatten(1)).acos().rad2deg()
+    return (angle <= degrees).view(-1, 1, 1).expand(-1, *a.shape[2:])
+
+
+def of_rows(a, b, degrees):
+    return torch.cosine_similarity(a, b, dim=3).clamp(-1, 1).acos().rad2deg() <= degrees
+
+
+def safe_lengths(a, b, degrees):
+    lengths = (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-12)
+    return torch.rad2deg(((a * b).sum(1) / lengths).clamp(-1, 1).acos()) <= degrees
+
+
+def packaged(wish, keep, like):
+    return rescaled(masked(wish, keep), like)
+
+
+def image_by_image(wish, keep, like):
+    out = torch.zeros_like(wish)
+    for i in range(len(wish)):
+        field = wish[i] * keep[i]
+        if keep[i].any():
+            out[i] = field / field.norm() * like[i].norm()
+    return out
+
+
+def multiplied(wish, keep, like):
+    field = wish * keep[:, None]
+    return field / norm(field).clamp_min(1e-30) * norm(like)
+
+
+def norm(x):
+    return x.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def normed_first(wish, keep, like):
+    return masked(wish * norm(like) / norm(wish), keep)
+
+
+def each_position(wish, keep, like):
+    field = masked(wish, keep)
+    lengths = field.norm(dim=1, keepdim=True).clamp_min(1e-22)
+    return rescaled(field / lengths, like)
+
+
+def in_place(wish, keep, like):
+    wish[~keep[:, None].expand_as(wish)] = 0
+    return rescaled(wish, like)
+
+
+def of_the_batch(wish, keep, like):
+    field = masked(wish, keep)
+    return field * like.norm() / field.norm().clamp_min(1e-22)
+
+
+def no_guard(wish, keep, like):
+    field = masked(wish, keep)
+    return field * norm(like) / norm(field)
+
+
+def bisection(flips, first, tries):
+    low, high, at = 0.0, math.inf, first
+    for _ in range(tries):
+        if flips(at):
+            high = at
+        else:
+            low = at
+        at = (low + 1) / 2 if math.isinf(high) else (low + high) / 2
+    return high
+
+
+def with_lists(flips, first, tries):
+    good, bad, at = [], [0.0], first
+    for _ in range(tries):
+        (good if flips(at) else bad).append(at)
+        at = (max(bad) + min([*good, 1.0])) / 2
+    return min(good, default=math.inf)
+
+
+def recursive(flips, first, tries, low=0.0, high=math.inf):
+    if not tries:
+        return high
+    low, high = (low, first) if flips(first) else (first, high)
+    return recursive(flips, (low + min(1.0, high)) / 2, tries - 1, low, high)
+
+
+def search(step, result=lambda low, high, last: high, begin=None):
+    """A loop with another rule ``step(low, high, at) -> next`` or another end."""
+
+    def answer(flips, first, tries):
+        low, high, at = 0.0, math.inf, first if begin is None else begin
+        for _ in range(tries):
+            last = at
+            if flips(at):
+                high = at
+            else:
+                low = at
+            at = step(low, high, at)
+        return result(low, high, last)
+
+    return answer
+
+
+def middle(low, high, at):
+    return (low + min(high, 1.0)) / 2
+
+
+def backwards(flips, first, tries):
+    return bisection(lambda s: not flips(s), first, tries)
+
+
+def asked_twice(flips, first, tries):
+    low, high, at = 0.0, math.inf, first
+    for _ in range(tries):
+        high = at if flips(at) else high
+        low = at if not flips(at) else low
+        at = middle(low, high, at)
+    return high
+
+
+def stops_at_a_flip(flips, first, tries):
+    at = first
+    for _ in range(tries):
+        if flips(at):
+            return at
+        at = (at + 1) / 2
+    return math.inf
+
+
+def high_is_one(flips, first, tries):
+    low, high, at = 0.0, 1.0, first
+    for _ in range(tries):
+        low, high = (low, at) if flips(at) else (at, high)
+        at = (low + high) / 2
+    return high
+
+
+TABLE = {
+    "told_louder": Answers(
+        right={"package": nb09.louder, "shares": mixed, "one batch": in_one_batch},
+        wrong={
+            "at once": (at_once, "expected a function, got Tensor"),
+            "asked outside": (asked_outside, "asked before anybody has given z and t"),
+            "exchanged": (
+                guidance(lambda free, loud, s: loud + s * (free - loud)),
+                "at scale 0 it isn't the noise when told nothing",
+            ),
+            "no start": (
+                guidance(lambda free, loud, s: s * (loud - free)),
+                "at scale 0 it isn't the noise when told nothing",
+            ),
+            "only the told": (
+                guidance(lambda free, loud, s: s * loud),
+                "at scale 0 it isn't the noise when told nothing",
+            ),
+            "scale off by one": (
+                guidance(lambda free, loud, s: loud + s * (loud - free)),
+                "at scale 0 it isn't the noise when told nothing",
+            ),
+            "difference reversed": (
+                guidance(lambda free, loud, s: free + s * (free - loud)),
+                "at scale 1 it isn't the noise when told the class",
+            ),
+            "sum": (
+                guidance(lambda free, loud, s: free + s * loud),
+                "at scale 1 it isn't the noise when told the class",
+            ),
+            "capped": (
+                guidance(lambda free, loud, s: free + min(s, 1.0) * (loud - free)),
+                "at scale 3 it isn't three times as far",
+            ),
+            "squared": (
+                guidance(lambda free, loud, s: free + s**2 * (loud - free)),
+                "at scale 3 it isn't three times as far",
+            ),
+            "remembers": (remembers, "for other z and t the answer is another one"),
+            "no return": (no_return, "it raised AttributeError"),
+        },
+    ),
+    "agree": Answers(
+        right={
+            "angles": lambda a, b, d: turned(a, b) <= d,
+            "cosines": by_cosine,
+            "loops": in_loops,
+            "package": lambda a, b, d: consensus(a, b, d)[1],
+        },
+        wrong={
+            "angles returned": (lambda a, b, d: turned(a, b), "expected bools, got torch.float32"),
+            "with channels": (
+                lambda a, b, d: (turned(a, b) <= d)[:, None],
+                "expected a tensor of shape (2, 3, 5), got torch.Size([2, 1, 3, 5])",
+            ),
+            "of rows": (of_rows, "expected a tensor of shape (2, 3, 5)"),
+            "radians": (
+                lambda a, b, d: torch.deg2rad(turned(a, b)) <= d,
+                "must keep the first",
+            ),
+            "cosine as angle": (lambda a, b, d: cosines(a, b) <= d, "must keep the first"),
+            "upside down": (lambda a, b, d: turned(a, b) >= d, "must keep the first"),
+            "whole images": (whole_images, "must keep the first"),
+            "no sign": (
+                lambda a, b, d: torch.rad2deg(cosines(a, b).abs().clamp(-1, 1).acos()) <= d,
+                "vectors that point the opposite way agree",
+            ),
+            "not clamped": (not_clamped, "parallel vectors don't agree within 1°"),
+            "smaller only": (
+                lambda a, b, d: turned(a, b) < d,
+                "parallel vectors don't agree within 1°, or opposite ones within 180°",
+            ),
+            "NaN kept": (lambda a, b, d: ~(turned(a, b) > d), "a vector of zeros agrees"),
+            "zero is 90 degrees": (safe_lengths, "a vector of zeros agrees within 180°"),
+            "torch's similarity": (
+                lambda a, b, d: torch.cosine_similarity(a, b).clamp(-1, 1).acos().rad2deg() <= d,
+                "a vector of zeros agrees within 180°",
+            ),
+            "longer vectors agree sooner": (
+                lambda a, b, d: turned(a, b) / (1 + 0.1 * (b.norm(dim=1) > 2)) <= d,
+                "other positions are kept",
+            ),
+            "no lengths": (
+                lambda a, b, d: (
+                    ((a * b).sum(1).clamp(-1, 1).acos().rad2deg() <= d)
+                    & (a.norm(dim=1) > 0)
+                    & (b.norm(dim=1) > 0)
+                ),
+                "parallel vectors don't agree within 1°",
+            ),
+        },
+    ),
+    "concentrate": Answers(
+        right={"package": packaged, "loop": image_by_image, "product": multiplied},
+        wrong={
+            "not masked": (
+                lambda wish, keep, like: rescaled(wish, like),
+                "something left where keep is False",
+            ),
+            "mask upside down": (
+                lambda wish, keep, like: rescaled(masked(wish, ~keep), like),
+                "something left where keep is False",
+            ),
+            "like returned": (
+                lambda wish, keep, like: masked(like, keep),
+                "doesn't point the way of wish",
+            ),
+            "sign lost": (
+                lambda wish, keep, like: rescaled(masked(wish.abs(), keep), like),
+                "doesn't point the way of wish",
+            ),
+            "all zero": (
+                lambda wish, keep, like: torch.zeros_like(wish),
+                "doesn't point the way of wish",
+            ),
+            "norm before the mask": (normed_first, "quieter than like"),
+            "of the batch": (of_the_batch, "depends on the others of its batch"),
+            "not scaled": (lambda wish, keep, like: masked(wish, keep), "expected norms"),
+            "length one": (
+                lambda wish, keep, like: rescaled(masked(wish, keep), torch.ones(len(wish), 1)),
+                "expected norms",
+            ),
+            "upside down": (
+                lambda wish, keep, like: masked(wish, keep) * norm(masked(wish, keep)) / norm(like),
+                "expected norms",
+            ),
+            "each position": (each_position, "vectors have changed their share"),
+            "in place": (in_place, "a tensor that was handed in has changed"),
+            "no guard": (no_guard, "where nothing is kept, the field isn't zero"),
+            "a norm": (
+                lambda wish, keep, like: norm(masked(wish, keep)),
+                "expected a tensor of shape (3, 4, 3, 5)",
+            ),
+        },
+    ),
+    "least": Answers(
+        right={"loop": bisection, "lists": with_lists, "recursion": recursive},
+        wrong={
+            "halves always": (search(lambda low, high, at: at / 2), "after a failure half"),
+            "up only": (search(lambda low, high, at: (at + 1) / 2), "after a success half"),
+            "forgets failures": (
+                search(lambda low, high, at: at / 2 if at == high else (at + 1) / 2),
+                "between the highest failure and the lowest success",
+            ),
+            "forgets successes": (
+                search(lambda low, high, at: (low + at) / 2 if at == high else (low + 1) / 2),
+                "between the highest failure and the lowest success",
+            ),
+            "up to 2": (
+                search(lambda low, high, at: (low + min(high, 2.0)) / 2),
+                "after a failure half of the way up",
+            ),
+            "backwards": (backwards, "after a success half of the way down"),
+            "begins at 0.5": (search(middle, begin=0.5), "it begins at first"),
+            "stops at a flip": (stops_at_a_flip, "after a success half of the way down"),
+            "asked twice": (asked_twice, "flips is called more than"),
+            "last strength": (
+                search(middle, lambda low, high, last: last),
+                "expected 0.5, got 0.25",
+            ),
+            "highest failure": (search(middle, lambda low, high, last: low), "expected 0.3125"),
+            "the next one": (
+                search(middle, lambda low, high, last: middle(low, high, last)),
+                "expected 0.3125, got 0.2812",
+            ),
+            "high begins at 1": (high_is_one, "where nothing flips, the answer isn't infinity"),
+            "nothing": (search(middle, lambda *_: None), "expected a number, got NoneType"),
+        },
+    ),
+}
+
+
+@right_answers(nb09, TABLE)
+def test_right_answers_pass(check, answer):
+    assert_accepted(check(answer))
+
+
+@wrong_answers(nb09, TABLE)
+def test_typical_mistakes_are_named(check, answer, fragment):
+    assert_rejected(check(answer), fragment)
+
+
+def test_guidance_asks_with_the_given_codes_and_times_and_ignores_what_else_comes():
+    eps = lambda z, t, c: z * c + t.view(-1, 1)  # noqa: E731 (a formula)
+    z, t = torch.tensor([[1.0], [2.0]]), torch.tensor([10, 20])
+    denoiser = nb09.louder(eps, torch.tensor(5.0), torch.tensor(2.0), 3.0)
+    # z (2 + 3 (5 - 2)) + t
+    assert torch.equal(denoiser(z, t, "left"), torch.tensor([[21.0], [42.0]]))

@@ -1,0 +1,104 @@
+"""What is promised of every method, of the one that needs a diffusion model as its space."""
+
+import pytest
+import torch
+from gaussians import gaussian_world
+from test_contract_trace import state, unusual
+from worlds import Faulty
+
+import cfxnb as cfx
+from cfxnb.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, RECONSTRUCTION_FLIPS, STATUSES
+
+KNOBS = [
+    {},
+    {"guide": "free", "steps": 4, "tries": 2},
+    {**cfx.PAPER_DIFFUSION, "steps": 10, "degrees": 30.0},
+    {"guide": "random", "steps": 3, "tries": 2, "near": "image"},
+]
+each_way = pytest.mark.parametrize("knobs", KNOBS, ids=["short", "free", "paper", "random"])
+
+
+def world(classes=3, count=7):
+    space, f, x, target = gaussian_world(classes, count)
+    target[-1] = f(x[-1:]).argmax(1)
+    return space, f, x, target
+
+
+def run(space, f, x, target, **knobs):
+    return cfx.diffusion_counterfactual(space, f, x, target, **knobs)
+
+
+@each_way
+def test_shapes_types_and_truth(knobs):
+    space, f, x, target = world()
+    result = run(space, f, x, target, **knobs)
+    assert len(result) == len(x)
+    for images in (result.original, result.image, result.reconstruction):
+        assert images.shape == x.shape
+        assert images.dtype == torch.float32
+        assert images.min() >= 0
+        assert images.max() <= 1
+        assert not images.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(result.before, f(x))
+        torch.testing.assert_close(result.after, f(result.image), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(result.image, space.decode(result.code))
+        torch.testing.assert_close(result.reconstruction, space.decode(result.start))
+    assert all(count.shape == (7,) for count in result.cost.values())
+    assert {"method", "seconds", "weights", "degrees", "guide"} <= set(result.made_by)
+    assert result.made_by["method"] == "diffusion_counterfactual"
+    assert all(len(values) == 7 for values in result.trace.values())
+
+
+@each_way
+def test_statuses_agree_with_the_logits(knobs):
+    space, f, x, target = world()
+    result = run(space, f, x, target, **knobs)
+    assert set(result.status) <= set(STATUSES)
+    assert result.status[-1] == ALREADY_TARGET
+    assert torch.equal(result.image[-1], result.reconstruction[-1])
+    rebuilt = f(result.reconstruction).argmax(1) == target
+    need = result.made_by["confidence"]
+    for i, status in enumerate(result.status[:-1]):
+        assert (status == RECONSTRUCTION_FLIPS) == bool(rebuilt[i])
+        reached = bool(result.after.argmax(1)[i] == target[i])
+        if status == FLIPPED:
+            assert reached
+            assert result.confidence[i] >= need - 1e-4
+        if status == EXHAUSTED:
+            assert result.confidence[i] < need + 1e-4
+    assert result.flipped.any()
+
+
+@each_way
+def test_leaves_no_trace(knobs):
+    space, f, x, target = world()
+    clean = run(space, f, x, target, **knobs)
+    kept = x.clone(), target.clone()
+    unusual(space, f)
+    before = state(space, f.module)
+    again = run(space, f, x, target, **knobs)
+    assert state(space, f.module) == before
+    assert torch.equal(again.image, clean.image)
+    again.image.add_(1)
+    assert torch.equal(x, kept[0])
+    assert torch.equal(target, kept[1])
+
+
+@pytest.mark.parametrize("fatal", [1, 2, 3, 5])
+def test_leaves_no_trace_after_an_exception(fatal):
+    space, f, x, target = world()
+    broken = cfx.wrap(Faulty(f.module, fatal))
+    unusual(space, broken)
+    before = state(space, broken.module)
+    with pytest.raises(OSError, match="the net is gone"):
+        run(space, broken, x, target)
+    assert state(space, broken.module) == before
+
+
+def test_one_target_for_all():
+    space, f, x, _ = world()
+    one = run(space, f, x, 1)
+    each = run(space, f, x, torch.ones(len(x), dtype=torch.int64))
+    assert torch.equal(one.image, each.image)
+    assert one.status == each.status
