@@ -9,7 +9,7 @@ from benchmarks.rows import Rows
 from cfxnb.methods.asking import Questions, rms
 from cfxnb.methods.ledger import Ledger
 from cfxnb.methods.trial import TRIED, Trial
-from cfxnb.tensors import noise_like, norms, typical_distance
+from cfxnb.tensors import noise_like, typical_distance
 
 
 def curved(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target: Tensor) -> None:
@@ -65,15 +65,8 @@ def picked_at_random(case: Case, found: cfx.Directions, count: int) -> Tensor:
 
 
 def diversity(case: Case, results: list[cfx.Counterfactuals]) -> float:
-    """Mean distance of an image's counterfactuals from each other, in the judge's features."""
-    with torch.no_grad():
-        features = [case.features(result.image) for result in results]
-    pairs = [(i, j) for i in range(len(results)) for j in range(i)]
-    far = []
-    for i, j in pairs:
-        both = results[i].flipped & results[j].flipped
-        far.append(norms(features[i] - features[j])[both])
-    return torch.cat(far).mean().item()
+    """Mean over the images, in the judge's features."""
+    return cfx.metrics.diversity(results, case.features).nanmean().item()
 
 
 def share(result: cfx.Counterfactuals, among: Tensor | None = None) -> float:

@@ -80,8 +80,8 @@ def table_of(case: Case, results: dict[str, cfx.Counterfactuals]) -> pd.DataFram
     return table.astype(float)
 
 
-def row(table: pd.DataFrame, name: str) -> dict[str, float]:
-    return {str(column): float(value) for column, value in table.loc[name].items()}
+def row(table: pd.DataFrame, name: str) -> Any:
+    return table.astype(float).to_dict("index")[name]
 
 
 def all_passes(cf: cfx.Counterfactuals) -> float:

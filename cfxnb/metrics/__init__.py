@@ -1,6 +1,7 @@
 """Measures: of pairs (one number an image), of sets, of attributes, and one table of all."""
 
 from cfxnb.metrics.attributes import correlation_difference, flip_rate, mean_changed
+from cfxnb.metrics.diversity import diversity
 from cfxnb.metrics.groups import accuracy_by_group
 from cfxnb.metrics.heat import (
     PasteCurves,
@@ -26,8 +27,8 @@ from cfxnb.nets.squeezenet import perceptual_distance
 
 __all__ = [
     "KINDS", "LPIPS", "PasteCurves", "accuracy_by_group", "changed_factors",
-    "correlation_difference", "cout", "cout_curve", "distinct_explanations", "fid", "flip_kinds",
-    "flip_rate", "heat_inside", "insertion_deletion", "kid", "l1", "l2", "mean_changed", "mmd2",
-    "perceptual_distance", "pointing_game", "randomised_weights", "rank_agreement", "report",
-    "score_errors", "sfid", "true_scores",
+    "correlation_difference", "cout", "cout_curve", "distinct_explanations", "diversity", "fid",
+    "flip_kinds", "flip_rate", "heat_inside", "insertion_deletion", "kid", "l1", "l2",
+    "mean_changed", "mmd2", "perceptual_distance", "pointing_game", "randomised_weights",
+    "rank_agreement", "report", "score_errors", "sfid", "true_scores",
 ]  # fmt: skip

@@ -123,3 +123,34 @@ def test_the_same_seed_gives_the_same_net(shortcut):
     other = cfx.fine_tune(shortcut, images, labels, steps=20, seed=1)
     assert torch.equal(first(images), again(images))
     assert not torch.equal(first(images), other(images))
+
+
+def result(images, flipped):
+    n = len(images)
+    logits = torch.zeros(n, 2)
+    status = tuple("flipped" if f else "exhausted" for f in flipped)
+    return cfx.Counterfactuals(images, images, images, logits, logits, torch.ones(n).long(), status)
+
+
+def test_diversity_is_the_mean_distance_of_what_flipped():
+    a = result(pictures([[0.0], [0.0], [0.0]]), [True, True, False])
+    b = result(pictures([[1.0], [1.0], [1.0]]), [True, True, True])
+    c = result(pictures([[0.5], [0.5], [0.5]]), [True, False, False])
+    found = cfx.metrics.diversity([a, b, c])
+    assert found[:2].tolist() == pytest.approx([(1 + 0.5 + 0.5) / 3, 1.0])
+    assert found[2].isnan()
+    twice = cfx.metrics.diversity([a, b, c], lambda x: 2 * x.flatten(1))
+    assert twice[0] == pytest.approx(2 * found[0].item())
+
+
+@pytest.mark.parametrize(
+    ("results", "error", "told"),
+    [
+        ("one", TypeError, "results: expected Counterfactuals, got str"),
+        ([], ValueError, r"got \[\]"),
+        ([1, 2], TypeError, "results: expected Counterfactuals, got int"),
+    ],
+)
+def test_wrong_results(results, error, told):
+    with pytest.raises(error, match=told):
+        cfx.metrics.diversity(results)
