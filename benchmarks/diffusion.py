@@ -9,7 +9,6 @@ import sys
 from typing import Any
 
 import pandas as pd
-import pytest
 
 import cfxnb as cfx
 from benchmarks.diffusion_cases import CASES, Case
@@ -40,8 +39,7 @@ def main() -> int:
         against_the_paper(rows, case, chosen.few)
     if "sprites" in chosen.worlds:
         repair(rows)
-    failed = pytest.main(["-q", "--no-header", *CHECKED])
-    rows.add("reference tensors, pipelines from disk: exit code of the tests", failed, 0, most=True)
+    rows.tests("reference tensors, pipelines from disk", CHECKED)
     return rows.close()
 
 

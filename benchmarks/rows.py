@@ -1,6 +1,9 @@
 """The rows of a benchmark: what was measured, what must be reached, and the verdict."""
 
 import math
+import subprocess
+import sys
+from collections.abc import Sequence
 
 
 class Rows:
@@ -17,6 +20,12 @@ class Rows:
 
     def say(self, name: str, value: float) -> None:
         print(f"{name:<68} {value:>10.4g}   reported", flush=True)
+
+    def tests(self, name: str, files: Sequence[str]) -> None:
+        """One row for tests that must pass; in a process of their own, as pytest wants it."""
+        command = [sys.executable, "-m", "pytest", "-q", "--no-header", *files]
+        code = subprocess.run(command, check=False).returncode
+        self.add(f"{name}: exit code of the tests", code, 0, most=True)
 
     def close(self) -> int:
         """The exit code."""

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diffusers import UNet2DModel
-from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor, nn
 
 
@@ -33,6 +31,10 @@ class ConditionalUNet(nn.Module):
         blocks: int = 1,
     ) -> None:
         super().__init__()
+        # Here, since importing it takes seconds that most uses of the package don't need.
+        from diffusers import UNet2DModel
+        from diffusers.models.attention_processor import Attention, AttnProcessor
+
         self.attributes = {name: tuple(options) for name, options in attributes.items()}
         down = ["AttnDownBlock2D" if a else "DownBlock2D" for a in attention]
         up = ["AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)]

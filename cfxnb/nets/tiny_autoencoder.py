@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
@@ -30,6 +29,8 @@ class TinyAutoencoder(nn.Module):
         up: Sequence[int] = (3, 2),
     ) -> None:
         super().__init__()
+        from diffusers import AutoencoderTiny  # here, since importing it takes seconds
+
         self.channels = channels
         self.side = 2 ** len(blocks)
         self.inner: Any = AutoencoderTiny(

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -114,6 +113,8 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Any:
         raise Unfit(f"{part} is a {kind!r:.60}, not {' or '.join(kinds)}")
     _sound(found, part, STEM)
     knobs: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
+    import diffusers  # here, since importing it takes seconds
+
     return pretrained(getattr(diffusers, kind), found, part, **knobs)
 
 

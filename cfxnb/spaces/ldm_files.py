@@ -13,7 +13,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from torch import Tensor, nn
 
@@ -157,13 +156,15 @@ def _schedule(config: dict[str, Any]) -> tuple[Tensor, str]:
 
     Samplers differ in how they go through the times, and agree on these.
     """
+    from diffusers import DDPMScheduler  # here, since importing it takes seconds
+
     kind, guess = config.get("_class_name"), config.get("prediction_type", "epsilon")
     if "beta_schedule" not in config:
         raise Unfit(f"scheduler is a {kind!r:.60} without beta_schedule")
     if guess not in PREDICTIONS:
         raise Unfit(f"scheduler has prediction_type {guess!r:.40}, not {' or '.join(PREDICTIONS)}")
     try:
-        trained: Any = diffusers.DDPMScheduler(**{k: config[k] for k in SCHEDULE if k in config})
+        trained: Any = DDPMScheduler(**{k: config[k] for k in SCHEDULE if k in config})
     except Exception as error:  # whatever a wrong number leads to
         raise Unfit(f"scheduler can't be built ({type(error).__name__}: {error})") from None
     alphas = (1 - trained.betas.double()).cumprod(0)
