@@ -54,6 +54,31 @@ def contrastive() -> None:
     print(strip.alt)
 
 
+def smiles() -> None:
+    """Every so many of the test faces, not chosen for what comes out."""
+    space, f = cfx.load("faces/ldm"), cfx.load("faces/smile")
+    judge = cfx.load("faces/smile_judge")
+    images = cfx.data.faces().images[100::400][: len(COLUMNS)]
+    target = 1 - cfx.predict(f, images).argmax(1)
+    ours = cfx.diffusion_counterfactual(space, f, images, target, composite=0.1)
+    rows = {
+        "original": images,
+        "consensus": ours.image,
+        "pixel attack": cfx.pixel_attack(f, images, target).image,
+    }
+    fig, axes = figure(len(rows), len(COLUMNS), (9.6, 4.6))
+    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
+        seen = cfx.predict(f, pictures).argmax(1).tolist()
+        read = cfx.predict(judge, pictures, 32).argmax(1).tolist()
+        for place, image, a, b in zip(line, pictures, seen, read, strict=True):
+            words = ("no", "smile")
+            draw(place, image, f"classifier: {words[a]}\njudge: {words[b]}")
+        line[0].set_ylabel(name, fontsize=11)
+    target_file = Path(__file__).with_name("smiles.png")
+    target_file.write_bytes(picture(fig, "Faces, counterfactuals, pixel attacks").png)
+
+
 if __name__ == "__main__":
     main()
     contrastive()
+    smiles()

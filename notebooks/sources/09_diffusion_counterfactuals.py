@@ -40,7 +40,7 @@ profile: str = "cpu"  # ci, cpu or gpu: how much is computed
 seed: int = 0  # of all noise that is drawn
 
 # %%
-count = cfx.sizes(profile, ci=6, cpu=10, gpu=200)  # images
+count = cfx.sizes(profile, ci=5, cpu=10, gpu=200)  # images
 few = cfx.sizes(profile, ci=3, cpu=4, gpu=50)  # images where each costs more
 space = cfx.load("digits/ldm", device="cpu")
 classifier, judge = (cfx.load(f"digits/{n}", device="cpu") for n in ("classifier", "judge"))
@@ -188,7 +188,7 @@ compare = cfx.predict_then_run(
 )
 
 # %%
-number = cfx.sizes(profile, ci=20, cpu=40, gpu=500)
+number = cfx.sizes(profile, ci=10, cpu=40, gpu=500)
 many, goal = test.images[:number], near[test.labels[:number]]
 spaces = {"small: VAE": cfx.load("digits/vae", device="cpu"), "large: diffusion": space}
 attacked = {n: cfx.latent_attack(s, classifier, many, goal, prior=0) for n, s in spaces.items()}
@@ -630,7 +630,7 @@ print("at the first step more agree than by chance:", first[0] > first[1])
 # Noise that is found is always the same. With *drawn* noise another seed is another counterfactual. How
 # different are the answers for one image? Beside it: how far two real digits of the target lie apart. And
 # the price, in network passes an image, beside the **paper's own settings** (many small steps, one
-# strength, no search) for an image or two.
+# strength, no search).
 
 # %%
 seeds = [
@@ -646,8 +646,8 @@ real = [test.of(int(t)).images[:20].flatten(1) for t in target[:3]]
 others = [torch.cdist(x, x).sum().item() / (20 * 19) for x in real]
 print("L2 between answers:", [round(v, 1) for v in apart.tolist()])
 print("between real digits of the target:", [round(v, 1) for v in others])
-paper = cfx.PAPER_DIFFUSION | {"steps": cfx.sizes(profile, ci=100, cpu=500, gpu=500)}
-paid = cfx.sizes(profile, ci=1, cpu=2, gpu=50)
+paper = cfx.PAPER_DIFFUSION | {"steps": cfx.sizes(profile, ci=50, cpu=500, gpu=500)}
+paid = cfx.sizes(profile, ci=1, cpu=1, gpu=50)
 both = {"ours": base[:paid], f"paper, {paper['strength']:.1%} of {paper['steps']} steps":
         cfx.diffusion_counterfactual(space, classifier, images[:paid], target[:paid], **paper)}  # fmt: skip
 prices = {n: {k: int(v.double().mean()) for k, v in r.cost.items()} for n, r in both.items()}
@@ -668,7 +668,7 @@ cfx.gallery(
 # of `04_known_truth`, of the flips (for `honest` the meaning *is* the reason, so "trivial" is right).
 
 # %%
-figures = cfx.data.sprites("pairs", cfx.sizes(profile, ci=4, cpu=8, gpu=100), split="test", seed=3)
+figures = cfx.data.sprites("pairs", cfx.sizes(profile, ci=3, cpu=8, gpu=100), split="test", seed=3)
 drawing = cfx.load("sprites/ldm", device="cpu")
 reader = cfx.load("sprites/judge", device="cpu")
 pair = cfx.data.CONTRASTS
@@ -688,7 +688,7 @@ for name, (which, of, knobs) in runs.items():
     found[name] = cfx.diffusion_counterfactual(
         drawing, f, figures.images, other, conditions=conditions[of], seed=seed, **knobs
     )
-    changed = cfx.metrics.truth.changed_factors(found[name], reader)
+    changed = cfx.metrics.changed_factors(found[name], reader)
     causes = {"honest": ["hair"], "shortcut": ["top"]}[which]
     kinds = cfx.metrics.flip_kinds(found[name], reader, causes=causes, meaning="hair")
     rows[name] = {"figures": len(figures), "flips": len(kinds)}

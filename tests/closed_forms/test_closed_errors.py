@@ -123,14 +123,15 @@ def test_maps_point_at_what_misled_the_classifier(world, explained):
     for name, found in {"slope": explained, "consensus": agreed, "none": free}.items():
         cf = found.counterfactuals
         last[name] = (cf.code.z - free.counterfactuals.code.z)[..., LAST].abs().mean().item()
-    assert last["slope"] > 0.05
+    assert last["slope"] > 0.02
     assert last["consensus"] < 1e-3
     cf = explained.counterfactuals
     towards = (cf.code.z - cf.start.z)[..., LAST].mean((1, 2))[cf.flipped]
     up = cf.target[cf.flipped] == 1  # the cheat says 1 where this column is bright
     assert (towards[up] > 0).all()
     assert (towards[~up] < 0).all()
-    assert agreed.maps["bee seen as ape"][:, :GAP].mean() > 0.01
+    moved = (agreed.counterfactuals.code.z - free.counterfactuals.code.z).abs()
+    assert moved[..., :GAP].mean() > 20 * moved[..., LAST].mean()
 
 
 def test_what_changed_is_named_by_descriptors(world):

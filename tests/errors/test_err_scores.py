@@ -7,8 +7,10 @@ import pytest
 import test_err_arguments
 import test_err_attribution
 import test_err_contrastive
+import test_err_diffusion
 import test_err_directions
 import test_err_lewis
+import test_err_repair
 import torch
 from bits import edits, judge, scores
 from wrong import NAN, choice_values, classifier_values, image_values, result_values, space_values
@@ -147,6 +149,7 @@ ELSEWHERE = dict.fromkeys(DRAWN, "takes what is computed") | {
     "FeatureAttribution": "made by describe_change",
     "ObservedScores": "made by observed_scores",
     "ScoreBounds": "made by score_bounds",
+    "ErrorExplanation": "made by explain_errors",
     "Code": "a plain record",
     "Step": "a plain record",
     "Picture": "made by picture",
@@ -176,6 +179,8 @@ def test_every_public_function_is_in_a_table():
         test_err_arguments.TABLE,
         test_err_directions.TABLE,
         test_err_attribution.TABLE,
+        test_err_diffusion.TABLE,
+        test_err_repair.TABLE,
     )
     named = {f.__name__ for table in tables for f in table}
     named |= {name for name in dir(test_err_lewis) if name in cfx.__all__}

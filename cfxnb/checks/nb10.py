@@ -1,0 +1,262 @@
+"""Checks of 10_model_errors."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Generator, Tensor
+
+from cfxnb.checks.core import exercise, expect
+
+_near = functools.partial(math.isclose, abs_tol=1e-6)  # also if one is in single precision
+
+
+def _two(got: Any, what: str) -> tuple[Any, Any]:
+    expect(
+        isinstance(got, tuple | list) and len(got) == 2,
+        f"expected {what}, got {type(got).__name__}",
+        cause="only one of the two is returned",
+        hint=f"return both: {what}",
+    )
+    return got[0], got[1]
+
+
+@exercise("The worst group")
+def worst(answer: Callable[[np.ndarray, np.ndarray, int], tuple[str, float]]) -> None:
+    # group: (right, of how many)
+    cells = {"a": (9, 12), "b": (2, 8), "c": (7, 10), "d": (0, 2), "e": (4, 30)}
+    order = np.random.default_rng(3).permutation(sum(n for _, n in cells.values()))
+    groups = np.repeat(list(cells), [n for _, n in cells.values()])[order]
+    right = np.concatenate([np.arange(n) < k for k, n in cells.values()])[order]
+    for least, name in ((1, "d"), (2, "d"), (3, "e"), (8, "e")):
+        told = f"with groups of at least {least}"
+        said, accuracy = _two(answer(right.copy(), groups.copy(), least), "a name and an accuracy")
+        expect(
+            str(said) in cells,
+            f"{told}: expected the name of a group, got {str(said)!r}",
+            cause="the two are exchanged, or a position is returned and not a name",
+            hint="keep names and accuracies together, in a dict or a Series",
+        )
+        true = {g: k / n for g, (k, n) in cells.items() if n >= least}
+        expect(
+            str(said) in true,
+            f"{told}: got {said}, which has only {cells[str(said)][1]}",
+            cause="small groups are not left out",
+            hint="count each group and skip those with fewer",
+        )
+        expect(
+            str(said) != max(true, key=lambda g: true[g]),
+            f"{told}: got {said}, the best group",
+            cause="the largest accuracy is taken, or errors are taken for accuracies",
+            hint="the lowest share of right answers",
+        )
+        expect(
+            str(said) == name,
+            f"{told}: expected {name}, got {said}",
+            cause="right answers or errors are counted and not averaged, or a group of exactly "
+            f"{least} is left out",
+            hint="accuracy is right[groups == name].mean(); at least means >=",
+        )
+        expect(
+            _near(float(accuracy), true[name]),
+            f"{told}: expected {true[name]:.3f} as accuracy of {name}, got {float(accuracy):.3f}",
+            cause="it is the share of errors, a percentage, or a share of all images",
+            hint="the average of right over the images of this group",
+        )
+
+
+def _changes() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What changed with a classifier, and what changes anyway: b most often, c most of all more."""
+    rows = {"a": ([1, 0, 0, 0], [4, 0, 0, 0]), "b": ([9, 0], [8, 0]), "c": ([6, 0], [2, 0])}
+    rows |= {"d": ([0, 0], [5, 0])}
+    found = {name: np.arange(10) < counts[0][0] for name, counts in rows.items()}
+    anyway = {name: np.arange(20) < 2 * counts[1][0] for name, counts in rows.items()}
+    return pd.DataFrame(found), pd.DataFrame(anyway)
+
+
+@exercise("Suspect what changes more than by chance")
+def suspect(answer: Callable[[pd.DataFrame, pd.DataFrame], tuple[str, float]]) -> None:
+    changed, baseline = _changes()
+    name, excess = _two(answer(changed.copy(), baseline.copy()), "a factor and its excess")
+    expect(
+        name in changed.columns,
+        f"expected the name of a factor, got {name!r}",
+        cause="the two are exchanged, or a position is returned and not a name",
+        hint="idxmax gives the name of the largest entry of a Series",
+    )
+    known = {
+        "b": ("it changes most, but nearly as often in the baseline", "the baseline isn't used"),
+        "d": (
+            "it changes more often in the baseline",
+            "the sign of the difference is lost, or it is the other way round",
+        ),
+        "a": ("it changes more often in the baseline", "the difference is the other way round"),
+    }
+    if name != "c":
+        told, cause = known[name]
+        expect(
+            False, f"got {name}: {told}", cause=cause, hint="share now minus share in the baseline"
+        )
+    expect(
+        not _near(float(excess), 0.6),
+        "got 0.600, which is how often it changes, with the baseline still in it",
+        cause="the share itself is returned",
+        hint="return the difference of the two shares",
+    )
+    expect(
+        _near(float(excess), 0.4),
+        f"expected an excess of 0.400, got {float(excess):.3f}",
+        cause="counts of different numbers of images are subtracted, or shares divided",
+        hint="changed.mean() - baseline.mean(): both are shares",
+    )
+
+
+def _training() -> dict[str, Tensor]:
+    g = Generator().manual_seed(5)
+    labels = torch.tensor([0, 1, 1, 0, 1, 0])
+    return {
+        "images": torch.rand(6, 3, 4, 4, generator=g),
+        "labels": labels,
+        "edited": torch.rand(6, 3, 4, 4, generator=g),
+        "flipped": torch.tensor([True, True, False, True, True, False]),
+        "cause_changed": torch.tensor([False, True, False, False, False, False]),
+    }
+
+
+@exercise("What to train on")
+def training_set(answer: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    given = _training()
+    got = answer(*(v.clone() for v in given.values()))
+    images, labels = _two(got, "images and their labels")
+    keep = given["flipped"] & ~given["cause_changed"]
+    number = 6 + int(keep.sum())
+    for value, name in ((images, "images"), (labels, "labels")):
+        expect(
+            isinstance(value, Tensor),
+            f"expected {name} as a tensor, got {type(value).__name__}",
+            cause="lists are joined, not tensors",
+            hint="torch.cat([...])",
+        )
+    expect(
+        len(images) == len(labels),
+        f"got {len(images)} images and {len(labels)} labels",
+        cause="rows are chosen for one of the two only",
+        hint="the same mask for both",
+    )
+    wrong = {
+        int(keep.sum()): ("the originals are missing", "only counterfactuals are returned"),
+        12: ("all counterfactuals are in it", "neither condition is used"),
+        6 + int(given["flipped"].sum()): (
+            "counterfactuals in which the cause changed are in it",
+            "their old label is wrong now: what it follows from was changed",
+        ),
+        6 + int((~given["cause_changed"]).sum()): (
+            "counterfactuals that did not flip are in it",
+            "they show the classifier nothing that it gets wrong",
+        ),
+    }
+    told, cause = wrong.get(len(images), ("other rows are kept", "the condition is another one"))
+    expect(
+        len(images) == number,
+        f"expected {number} images, got {len(images)}: {told}",
+        cause=cause,
+        hint="keep = flipped & ~cause_changed, and all originals",
+    )
+    right = torch.cat([given["images"], given["edited"][keep]])
+    sums, mine = right.flatten(1).sum(1), images.double().flatten(1).sum(1)
+    expect(
+        torch.allclose(mine.sort().values, sums.double().sort().values, atol=1e-4),
+        "the number is right, but these are other images",
+        cause="originals are taken in place of counterfactuals, or the mask is another one",
+        hint="edited[keep] after images",
+    )
+    by_image = dict(zip(sums.mul(1e3).round().tolist(),
+                        torch.cat([given["labels"], given["labels"][keep]]).tolist(),
+                        strict=True))  # fmt: skip
+    rows = mine.mul(1e3).round().tolist()
+    off = [by_image[r] != y for r, y in zip(rows, labels.tolist(), strict=True)]
+    expect(
+        not any(off),
+        f"{sum(off)} labels are not the old ones",
+        cause="counterfactuals get the class that the classifier now says: that would teach it "
+        "its shortcut once more",
+        hint="labels[keep]: the cause is as it was, so is the label",
+    )
+
+
+@exercise("Weights by group")
+def weights(answer: Callable[[list[str]], Tensor]) -> None:
+    groups = ["x", "y", "x", "x", "z", "x", "y", "x"]
+    got = answer(list(groups))
+    expect(
+        isinstance(got, Tensor | np.ndarray | list) and len(got) == len(groups),
+        f"expected {len(groups)} weights, one an image, got {getattr(got, 'shape', type(got))}",
+        cause="one weight a group is returned",
+        hint="one entry for each image, in their order",
+    )
+    each = torch.tensor(np.asarray(got, dtype=float))
+    names = np.array(groups)
+    totals = {g: float(each[torch.from_numpy(names == g)].sum()) for g in ("x", "y", "z")}
+    expect(
+        not _near(totals["x"] / 5, totals["z"]),
+        "every image counts alike: the largest group decides",
+        cause="the size of the groups isn't used",
+        hint="an image of a small group counts more",
+    )
+    expect(
+        totals["x"] / 5 < totals["z"],
+        "images of larger groups count more",
+        cause="multiplied by the size of the group, not divided",
+        hint="1 / the number of images in the group",
+    )
+    expect(
+        max(totals.values()) - min(totals.values()) < 1e-4,
+        "groups weigh " + ", ".join(f"{v:.3f}" for v in totals.values()) + ": not alike",
+        cause="weights fall otherwise than as 1 / size",
+        hint="the sum of the weights of each group must be the same",
+    )
+    expect(
+        abs(float(each.mean()) - 1) < 1e-4,
+        f"expected weights with mean 1, got mean {float(each.mean()):.3f}",
+        cause="the loss is scaled, and so is the step of the training",
+        hint="n / (number of groups * size of the group)",
+    )
+
+
+@exercise("Two kinds of errors")
+def rates(answer: Callable[[Tensor, Tensor], tuple[float, float]]) -> None:
+    labels = torch.tensor([1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0])
+    said = torch.tensor([1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0])
+    what = "missed and false"
+    missed, false = map(float, _two(answer(labels.clone(), said.clone()), what))
+    known = {
+        (2 / 15, 1 / 15): ("shares of all images", "divided by everybody"),
+        (2.0, 1.0): ("counts, not shares", "sums are returned"),
+        (3 / 5, 9 / 10): ("shares of right answers", "the comparison is the other way round"),
+        (2 / 11, 1 / 4): ("shares of what is called so", "divided by what the classifier says"),
+        (1 / 10, 2 / 5): ("the right two, exchanged", "false alarms come first"),
+    }
+    for (a, b), (told, cause) in known.items():
+        expect(
+            not (_near(missed, a) and _near(false, b)),
+            f"got {missed:.3f} and {false:.3f}: {told}",
+            cause=cause,
+            hint="missed: of those labelled 1, the share that is called 0; false: the reverse",
+        )
+    expect(
+        _near(missed, 2 / 5) and _near(false, 1 / 10),
+        f"expected 0.400 and 0.100, got {missed:.3f} and {false:.3f}",
+        cause="other images are counted, or divided by another number",
+        hint="(said[labels == 1] == 0) and (said[labels == 0] == 1), averaged",
+    )
+    missed, false = map(float, _two(answer(labels[labels == 1], said[labels == 1]), what))
+    expect(
+        _near(missed, 2 / 5) and math.isnan(false),
+        f"if nobody is labelled 0 expected 0.400 and NaN, got {missed:.3f} and {false:.3f}",
+        cause="an average over nobody is told as a share",
+        hint="the mean of an empty float tensor is NaN already: leave it so",
+    )
