@@ -88,19 +88,15 @@ def suspect(answer: Callable[[pd.DataFrame, pd.DataFrame], tuple[str, float]]) -
         cause="the two are exchanged, or a position is returned and not a name",
         hint="idxmax gives the name of the largest entry of a Series",
     )
+    more = "it changes more often in the baseline"
     known = {
         "b": ("it changes most, but nearly as often in the baseline", "the baseline isn't used"),
-        "d": (
-            "it changes more often in the baseline",
-            "the sign of the difference is lost, or it is the other way round",
-        ),
-        "a": ("it changes more often in the baseline", "the difference is the other way round"),
+        "d": (more, "the sign of the difference is lost, or it is the other way round"),
+        "a": (more, "the difference is of counts, or the other way round"),
     }
-    if name != "c":
-        told, cause = known[name]
-        expect(
-            False, f"got {name}: {told}", cause=cause, hint="share now minus share in the baseline"
-        )
+    told, cause = known.get(name, ("", ""))
+    hint = "the share now minus the share in the baseline"
+    expect(name == "c", f"got {name}: {told}", cause=cause, hint=hint)
     expect(
         not _near(float(excess), 0.6),
         "got 0.600, which is how often it changes, with the baseline still in it",
