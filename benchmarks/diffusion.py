@@ -107,6 +107,9 @@ def compared(rows: Rows, case: Case) -> None:
         rows.say(f"{case.world}: causal flips of flips, without consensus", free["hair changed"])
         ahead = own["hair changed"] - free["hair changed"]
         rows.say(f"{case.world}: causal flips of flips", own["hair changed"])
+        alone = "hair alone changed"
+        rows.say(f"{case.world}: nothing but the cause changed, without", free[alone])
+        rows.say(f"{case.world}: nothing but the cause changed", own[alone])
         rows.add(f"{case.world}: causal flips, consensus ahead by more than", ahead, 1e-9)
     trace = results["consensus"].trace
     rows.say(f"{case.world}: share of positions kept", trace["kept"].nanmean().item())

@@ -96,7 +96,8 @@ def diffusion_counterfactual(
         patch: side of the squares of positions that agree together or not at all.
         composite: change of the image, as a share of the largest one, up to which pixels are put
             back to exactly the original's, if the image still flips; None keeps what was drawn.
-        seed: of drawn noise, one draw a sample from (seed, row): another seed, another answer.
+        seed: of drawn noise, one draw a sample from (seed, row): another seed, another answer. It
+            has no say in inverted noise.
         batch: images worked on together; bounds the memory, never changes a result.
         on_step: called with a Step after each step; returning True ends the search there, with
             what has been found.

@@ -703,8 +703,8 @@ cfx.gallery(
 )  # fmt: skip
 
 # %% [markdown]
-# *Told only* recolours the hair, whoever is asked: a fine picture, and no explanation of `shortcut`, which
-# doesn't even notice. Consensus has the classifier's slope, and the slope lies on the top: see how often the top
+# *Told only* recolours the hair (unless it is right already), whoever is asked: fine pictures, and no
+# explanation of `shortcut`, which doesn't even notice. Consensus has the classifier's slope, and the slope lies on the top: see how often the top
 # changes, even where the model is told of hair. But the cone keeps what fits *your* guess, so a wrong one
 # costs: compare conditions before you believe one.
 #

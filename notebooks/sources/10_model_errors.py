@@ -570,14 +570,13 @@ for name, images in pictures.items():
     rows[name] = {"n": len(images), "mean": female / len(images), "low": low, "high": high}
 gendered = pd.DataFrame(rows).T
 display(gendered.round(2))
-cfx.bars(
+bars = cfx.bars(
     gendered[["mean", "low", "high"]],
     xlabel="share read as female by faces/gender",
     alt="Share read as female by the gender reader, with intervals: "
     + "; ".join(f"{n} {v:.2f}" for n, v in gendered["mean"].items()),
 )
-
-# %%
+display(bars)
 shown = torch.cat([images[:6] for name, images in pictures.items() if "samples" in name])
 cfx.gallery(
     shown,
