@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,11 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         (images -> maps by name).
 
     Raises:
-        ValueError, TypeError: for an unknown name (the message lists the known ones), or a device
+        ValueError, TypeError: for an unknown name (the message tells the nearest), or a device
             that is not there.
         DamagedFile: (a ValueError) if a file is missing, truncated or altered.
     """
-    card = read_card(validate.choice(name, "name", names()))
+    card = read_card(_known(name))
     where = validate.device(device)
     net = _NETS[card["net"]](**card["config"])
     path = checked(card["file"])
@@ -105,6 +106,17 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         place = {name: tensor.to(where) for name, tensor in extra.items()}
         return AttributeDirections(contrasts, net, **place, others=card["others"])
     return wrap(net, labels=card["labels"])
+
+
+def _known(name: Any) -> str:
+    listed = names()
+    wanted = "one that cfx.available() lists"
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected {wanted}, got {validate.told(name)}")
+    if name not in listed:
+        near = get_close_matches(name, listed, n=4, cutoff=0.0)
+        raise ValueError(f"name: expected {wanted}, such as {', '.join(near)}, got {name!r:.80}")
+    return name
 
 
 def save(name: str, net: nn.Module, card: dict[str, Any], **extra: torch.Tensor) -> Path:
