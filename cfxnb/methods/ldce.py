@@ -72,7 +72,8 @@ def diffusion_counterfactual(
         target: class to reach, one for all or one a sample (b,).
         conditions: what the model is told for each class of the classifier: for a model of
             attributes the name of an option or ``{"hair": "red"}``, for one of classes their
-            numbers, for one of texts prompts. By default the classifier's labels, where they tell.
+            numbers, for one of texts prompts. By default the classifier's labels, where they name
+            options; classes without labels are taken by number.
         degrees: half the opening of the cone in which two vectors agree, 0 to 180.
         guide: ``"consensus"``; or, to compare with: ``"classifier"`` (no consensus), ``"random"``
             (random positions, as many as agree), ``"free"`` (classifier-free guidance alone,
@@ -143,7 +144,7 @@ def diffusion_counterfactual(
             entries = entries_of(space, classifier, conditions, task.before.shape[1])
             parts.append(Search(space, classifier, task, entries, knobs).run(on_step))
     weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
-    told = None if conditions is None else list(map(str, conditions))
+    told = list(map(str, entries))
     made_by = {**knobs, "conditions": told, "weights": weights}
     return finish(parts, images.device, began, method="diffusion_counterfactual", **made_by)
 

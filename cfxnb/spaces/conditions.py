@@ -73,12 +73,12 @@ class Attributes:
         return net(x, t, told)
 
     def default(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
-        """The labels where they name options, the numbers where there is but one attribute."""
+        """The labels, which must name options; numbers if there are none, and one attribute."""
         options = list(self.options.values())
         having = [sum(label in listed for listed in options) for label in labels or ()]
         if labels and set(having) == {1}:
             return list(labels)
-        if len(options) == 1 and len(options[0]) == classes:
+        if not labels and len(options) == 1 and len(options[0]) == classes:
             return list(range(classes))
         raise _unknown(classes, f"attributes {self.options}")
 

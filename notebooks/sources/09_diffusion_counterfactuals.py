@@ -512,7 +512,8 @@ cfx.gallery(
 # ## As little noise as possible
 #
 # Less noise, smaller edit. But with too little the classifier can't be flipped. So the package looks
-# for the lowest strength, image by image.
+# for the lowest strength, image by image. *Flipped* means p(target) of at least 0.99 here, the
+# default `confidence`: a picture may be read as the target before, and still not count.
 #
 # ### Exercise 4 · Bisection
 #
@@ -705,8 +706,8 @@ cfx.gallery(
 # %% [markdown]
 # *Told only* recolours the hair (unless it is right already), whoever is asked: fine pictures, and no
 # explanation of `shortcut`, which doesn't even notice. Consensus has the classifier's slope, and the slope lies on the top: see how often the top
-# changes, even where the model is told of hair. But the cone keeps what fits *your* guess, so a wrong one
-# costs: compare conditions before you believe one.
+# changes, even where the model is told of hair. But the cone keeps what fits *your* guess: compare
+# conditions before you believe one.
 #
 # ## Faces: the paper's task
 #

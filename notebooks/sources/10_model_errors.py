@@ -281,7 +281,7 @@ cfx.bars(
 
 # %% [markdown]
 # Compare with the bar of the truth: nothing but the top has to change. What else moved, moved by
-# leakage, and what moved less than the truth was enough to flip: a counterfactual is the least that
+# leakage, or no more than noise alone moves it, and what moved less than the truth was enough to flip: a counterfactual is the least that
 # convinces the *classifier*, and that can be a shirt of a colour that no figure wears.
 #
 # Turn over single figures:
@@ -432,7 +432,7 @@ cfx.bars(
 # exceptions labelled by hand the shortcut goes as well, and cheaper than by any counterfactual: if you
 # can get them, do. Counterfactuals pay where there are none. Nobody had to list tops beforehand, though
 # somebody had to *suspect* them, and to say that hair is what counts. Look also at the old world: a
-# repair can cost accuracy where the shortcut was right.
+# repair could cost accuracy where the shortcut was right. Here its exceptions were errors before, too.
 #
 # ## Faces: who gets the wrong answer?
 #
