@@ -68,6 +68,7 @@ def diffusion_counterfactual(
 
     Args:
         space: a ``Diffusion`` space.
+        classifier: images of that space -> logits (b, k), with gradients.
         images: (b, c, h, w) in [0, 1].
         target: class to reach, one for all or one a sample (b,).
         conditions: what the model is told for each class of the classifier: for a model of

@@ -184,8 +184,8 @@ def checked_template(value: Any, name: str = "template") -> str:
 
 def _unknown(classes: int, known: str) -> ValueError:
     return ValueError(
-        f"conditions: expected one for each of the classifier's {classes} classes, since they "
-        f"don't tell themselves; the model knows {known}"
+        f"conditions: expected one for each of the classifier's {classes} classes, as a list in "
+        f"their order, since they don't tell themselves; the model knows {known}"
     )
 
 
