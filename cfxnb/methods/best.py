@@ -11,7 +11,7 @@ class Best:
 
     Attributes:
         z: codes, (b, ...).
-        passed, lost: reached the target; had no slope in any try, bool (b,).
+        passed, lost: reached the target; had no slope in the try that is kept, bool (b,).
         cost: network passes over all tries, (b,) each.
     """
 

@@ -68,12 +68,12 @@ class Guided:
         return self._stuck & ~self._moved
 
     def __call__(self, z: Tensor, times: Tensor, left: Tensor) -> Tensor:
-        guide, everyone = self.knobs["guide"], torch.ones(len(z), dtype=torch.bool)
+        guide = self.knobs["guide"]
         if guide == "none":
             return self.unguided(z, times, left)
         if guide == "free":
-            self._spend(everyone, unet=2)
-            free = self._eps(z, times, self.asked.nothing)
+            self._spend(torch.ones(len(z), dtype=torch.bool), unet=1)
+            free = self.unguided(z, times, left)
             return free + self.knobs["pull"] * (self._eps(z, times, self.asked.told) - free)
         return self._towards(z, times, left)
 

@@ -53,15 +53,11 @@ class World:
     mirrored: bool = False
 
 
-def _named(world: str, part: ImageSet) -> Tensor:
-    """The numbers of the options of each attribute, by its column."""
-    columns = [
-        [list(options).index(value) for value in part.factors[name]]
-        for name, options in ldm.ATTRIBUTES[world].items()
-        if name != "smile"
-    ]
-    known = torch.tensor(columns).T
-    return torch.cat([part.labels[:, None], known], 1) if world == "faces" else known
+def _perceived(part: ImageSet) -> Tensor:
+    """Smile, gender and age group of faces."""
+    columns = {n: o for n, o in ldm.ATTRIBUTES["faces"].items() if n != "smile"}
+    known = [[list(o).index(value) for value in part.factors[n]] for n, o in columns.items()]
+    return torch.cat([part.labels[:, None], torch.tensor(known).T], 1)
 
 
 def _judged(**judges: str) -> Callable[[Tensor], dict[str, Tensor]]:
@@ -105,7 +101,7 @@ WORLDS = {
     "faces": World(
         train=lambda: faces("train"),
         test=faces,
-        told=partial(_named, "faces"),
+        told=_perceived,
         explained="faces/smile",
         features="faces/features",
         read=_people,

@@ -144,7 +144,7 @@ def test_a_damaged_card_stops_only_its_own_network(home):
 def test_a_card_nobody_listed_is_no_network(home):
     (home / "weights" / "digits" / "mine.json").write_text("{}")
     assert "digits/mine" not in cfx.available().index
-    with pytest.raises(ValueError, match=r"name: expected one of .*'digits/vae'"):
+    with pytest.raises(ValueError, match=r"cfx\.available\(\) lists, such as .*digits/vae"):
         cfx.load("digits/mine", "cpu")
 
 
