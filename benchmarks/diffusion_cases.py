@@ -22,6 +22,7 @@ class Case:
         conditions: what the model is told for each class; None where the labels tell.
         judge: a classifier with the same classes, which no method sees; None on sprites, where
             ``reader`` tells what was changed.
+        cause: the factor that the classifier goes by, where the truth is known.
         features: for distances between sets, by name.
         flips, agrees: bounds.
     """
@@ -37,6 +38,7 @@ class Case:
     flips: float
     agrees: float | None
     reader: Any = None
+    cause: str | None = None
 
 
 def _batched(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -70,20 +72,31 @@ def digits(count: int) -> Case:
 
 def sprites(count: int) -> Case:
     """Towards the other colour of hair, as the honest classifier sees it."""
-    classifier, reader = cfx.load("sprites/honest"), cfx.load("sprites/judge")
+    return _figures("sprites", "honest", "hair", count)
+
+
+def shortcut(count: int) -> Case:
+    """The classifier that says "gray" or "red" and goes by the top."""
+    return _figures("shortcut", "shortcut", "top", count)
+
+
+def _figures(world: str, name: str, cause: str, count: int) -> Case:
+    """Towards the other class; the model is told of what the classifier goes by."""
+    classifier, reader = cfx.load(f"sprites/{name}"), cfx.load("sprites/judge")
     test = cfx.data.sprites("pairs", count, split="test")
     return Case(
-        "sprites",
+        world,
         cfx.load("sprites/ldm"),
         classifier,
         test.images,
         1 - cfx.predict(classifier, test.images).argmax(1),
-        [{"hair": "gray"}, {"hair": "red"}],
+        [{cause: option} for option in cfx.data.CONTRASTS[cause]],
         None,
         {"judge": reader.module.features},
         0.97,
         None,
         reader,
+        cause,
     )
 
 
@@ -110,4 +123,9 @@ def some_faces(count: int) -> ImageSet:
     return test[torch.arange(len(test))[:: max(1, len(test) // count)][:count]]
 
 
-CASES: dict[str, Callable[[int], Case]] = {"digits": digits, "sprites": sprites, "faces": faces}
+CASES: dict[str, Callable[[int], Case]] = {
+    "digits": digits,
+    "sprites": sprites,
+    "shortcut": shortcut,
+    "faces": faces,
+}

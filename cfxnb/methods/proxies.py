@@ -38,6 +38,17 @@ class Probes:
         tensors = {n: getattr(self, n)[:keep] for n in ("delta", "score", "logits", "distance")}
         return dataclasses.replace(self, **tensors)
 
+    def saturated(self, most: float) -> "Probes":
+        """The same answers, whose log odds count up to about ``most``: most tanh(score / most).
+
+        A decision turns at 0. Far on either side log odds grow without end, and a few such answers
+        would outweigh, in least squares, all those that tell where it turns.
+        """
+        # At home in the same precision as elsewhere: a constant answer must stay one.
+        home = most * (self.score.new_tensor(self.home) / most).tanh()
+        score = most * (self.score / most).tanh()
+        return dataclasses.replace(self, score=score, home=home.item())
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fit:

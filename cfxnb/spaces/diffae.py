@@ -38,7 +38,8 @@ class DiffusionAutoencoder(nn.Module):
         seed: of that draw.
         memory: limit in GiB for what is worked on at once; it never changes a result.
         precision: ``"float32"`` or ``"bfloat16"``, of the net. None: the latter where it is faster,
-            on CUDA and on processors with matrix units (AMX); images differ by about 0.001.
+            on CUDA and on processors with products of bfloat16 (AMX, AVX-512 BF16); images differ
+            by about 0.001.
         compiled: whether torch compiles the net: a minute or two at first, then faster on CUDA.
 
     Raises:

@@ -15,7 +15,12 @@ def checked_precision(value: Any, name: str = "precision") -> str | None:
 
 
 def autocast(device: torch.device, asked: str | None) -> AbstractContextManager:
-    """None takes bfloat16 where it is faster: on CUDA, and on processors with matrix units."""
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+    """None takes bfloat16 where it is faster: on CUDA, and on processors that multiply in it."""
+    fast = device.type == "cuda" or (device.type == "cpu" and _multiplies())
     low = asked == "bfloat16" or (asked is None and fast)
     return torch.autocast(device.type, torch.bfloat16, enabled=low)
+
+
+def _multiplies() -> bool:
+    """Whether this processor has products of bfloat16: AMX, or AVX-512 with BF16."""
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

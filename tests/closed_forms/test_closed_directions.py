@@ -1,5 +1,7 @@
 """Directions of black boxes whose gradients and curvatures are known."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,9 @@ def of_code(function):
 
 LINEAR = of_code(lambda z: z @ W)
 
+#: Of log odds as they are, whose slope and curvature are known.
+exactly = partial(cfx.find_directions, saturation=None)
+
 
 def cos(a: Tensor, b: Tensor) -> float:
     return torch.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0).item()
@@ -43,7 +48,7 @@ def cos(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("label", [0, 1])
 def test_linear_score(label):
     """In spreads the slope is weight * spread; as a change of the code, weight * spread^2."""
-    found = cfx.find_directions(SPACE, LINEAR, AT, label, queries=400)
+    found = exactly(SPACE, LINEAR, AT, label, queries=400)
     sign = 2 * label - 1
     torch.testing.assert_close(found.fit.gradient, sign * W * SPREAD, rtol=0, atol=2e-3)
     step = SPREAD * (W * SPREAD) / (W * SPREAD).norm()
@@ -72,9 +77,7 @@ BENT = torch.einsum("n,nd,ne->de", torch.tensor([-3.0, 2.0, 1.0, 0.0, 0.0]), AXE
 
 @pytest.mark.parametrize("home", [-0.4, 0.4])
 def test_quadratic_score(home):
-    found = cfx.find_directions(
-        SPACE, quadratic(SLOPE, BENT, home), AT, 1, queries=600, curved=5, radius=1.0
-    )
+    found = exactly(SPACE, quadratic(SLOPE, BENT, home), AT, 1, queries=600, curved=5, radius=1.0)
     torch.testing.assert_close(found.fit.gradient, SLOPE, rtol=0, atol=0.01)
     torch.testing.assert_close(found.fit.hessian, BENT, rtol=0, atol=0.03)
     assert found.fit.r2 > 0.999
@@ -144,6 +147,30 @@ def test_confidence_is_the_cosine_with_the_truth():
     assert abs(spread[3]) < 0.1
 
 
+def test_answers_saturate():
+    """Near 0 as they are, far away no more than ``most``, and every decision as it was."""
+    score = torch.tensor([-900.0, -3.0, -0.01, 0.01, 3.0, 900.0])
+    soft = Probes(0 * score[:, None], score, 0 * score[:, None], 0 * score, -900.0).saturated(3.0)
+    expected = [-3.0, -3 * np.tanh(1), -0.01, 0.01, 3 * np.tanh(1), 3.0]
+    np.testing.assert_allclose(soft.score, expected, rtol=1e-4)
+    assert soft.home == -3.0
+
+
+def test_how_sure_a_classifier_is_far_away_does_not_matter():
+    """The side of a plane decides, and how sure it is grows without end across it."""
+    slope, other = W * SPREAD / (W * SPREAD).norm(), torch.eye(5)[3]
+    home = SPACE.encode(AT).z
+
+    def sure(z):
+        u = (z - home) / SPREAD
+        return (u @ slope + 0.2).sign() * (2 * u @ other).exp()
+
+    found = cfx.find_directions(SPACE, of_code(sure), AT, 1, queries=600, radius=5.0)
+    raw = exactly(SPACE, of_code(sure), AT, 1, queries=600, radius=5.0)
+    assert cos(found.fit.gradient, slope) > 0.98
+    assert cos(raw.fit.gradient, slope) < 0.9
+
+
 def test_r2_counts_a_wrong_offset():
     """A score at home that is off by one is missed everywhere: variance alone wouldn't see it."""
     delta = normal(100, 5, seed=7)
@@ -162,7 +189,7 @@ def test_both_sides_of_the_decision(home):
     def away(images, originals):
         return (0.2 + 0.1 * SPACE.encode(images).z[:, 2]).sigmoid()
 
-    found = cfx.find_directions(SPACE, f, AT, 1, queries=500, distance=away)
+    found = exactly(SPACE, f, AT, 1, queries=500, distance=away)
     slope = torch.zeros(5)
     slope[2] = (
         0.1 * SPREAD[2] * torch.sigmoid(torch.tensor(0.18)) * torch.sigmoid(-torch.tensor(0.18))
@@ -202,13 +229,13 @@ def test_axes_that_flip_are_kept():
     """The source is not seen as the label: it flips along the one axis that bends upwards."""
     bends = torch.tensor([-3.0, -2.5, 1.2, 0.0, 0.0])
     f = quadratic(0.1 * AXES[4], torch.einsum("n,nd,ne->de", bends, AXES, AXES), -1.0)
-    found = cfx.find_directions(SPACE, f, AT, 1, queries=600, reach=4.0, curved=1)
+    found = exactly(SPACE, f, AT, 1, queries=600, reach=4.0, curved=1)
     assert found.names == ("h3", "g")
     assert abs(cos(found[0] / SPREAD, AXES[2])) > 0.99
     assert found.table.loc["h3"].tolist()[:2] == [1.0, 2.0]
     # Seen as the label, it flips along both of those that bend downwards; strong ones sooner.
     f = quadratic(0.1 * AXES[4], torch.einsum("n,nd,ne->de", bends, AXES, AXES), 7.0)
-    found = cfx.find_directions(SPACE, f, AT, 1, queries=600, reach=4.0, curved=2)
+    found = exactly(SPACE, f, AT, 1, queries=600, reach=4.0, curved=2)
     assert found.names == ("h1", "h2", "g")
     assert found.table["flip rate"].tolist() == [1.0, 1.0, 0.0]
 
@@ -226,10 +253,10 @@ def test_too_few_queries_for_a_trial_are_told():
 def test_three_classes_against_one_or_all():
     rows = normal(3, 5, seed=8)
     f = code_classifier(SPACE, rows)
-    one = cfx.find_directions(SPACE, f, AT, 2, against=0, queries=500)
+    one = exactly(SPACE, f, AT, 2, against=0, queries=500)
     torch.testing.assert_close(one.fit.gradient, (rows[2] - rows[0]) * SPREAD, rtol=0, atol=5e-3)
     assert (one.label, one.against) == (2, 0)
-    everyone = cfx.find_directions(SPACE, f, AT, 2, queries=900, radius=0.3)
+    everyone = exactly(SPACE, f, AT, 2, queries=900, radius=0.3)
     z = SPACE.encode(AT).z
     p = (z @ rows.T).softmax(1)[0]
     slope = rows[2] - (p[0] * rows[0] + p[1] * rows[1]) / (p[0] + p[1])
@@ -253,7 +280,7 @@ def test_one_label_of_several():
     many = code_classifier(SPACE, rows)
     for label in range(3):
         f = cfx.one_label(many, label)
-        found = cfx.find_directions(SPACE, f, AT, 1, queries=400)
+        found = exactly(SPACE, f, AT, 1, queries=400)
         torch.testing.assert_close(found.fit.gradient, rows[label] * SPREAD, rtol=0, atol=5e-3)
         logits = f(AT)
         torch.testing.assert_close(logits.softmax(1)[:, 1], many(AT)[:, label].sigmoid())
@@ -305,18 +332,18 @@ def test_a_classifier_that_says_nothing_has_no_directions():
 def test_answers_that_are_not_finite_are_data():
     """Where a box breaks down, pairs are left out; the slope is found from the others."""
     f = of_code(lambda z: torch.where(z[:, 2] > 1.0, torch.nan, z @ W))
-    found = cfx.find_directions(SPACE, f, AT, 1, queries=600)
+    found = exactly(SPACE, f, AT, 1, queries=600)
     assert 32 <= found.fit.queries < 500
     assert cos(found.fit.gradient, W * SPREAD) > 0.999
     with pytest.raises(ValueError, match="classifier: expected finite logits"):
-        cfx.find_directions(SPACE, of_code(lambda z: z[:, 0] * torch.nan), AT, 1)
+        exactly(SPACE, of_code(lambda z: z[:, 0] * torch.nan), AT, 1)
     home = SPACE.encode(AT).z
 
     def gone(z):
         return torch.where((z - home).norm(dim=1) > 1e-4, torch.nan, 1.0)
 
     with pytest.raises(ValueError, match=r"queries: expected at least 32 .*got 0"):
-        cfx.find_directions(SPACE, of_code(gone), AT, 1)
+        exactly(SPACE, of_code(gone), AT, 1)
 
 
 def test_many_coordinates_have_the_same_axes(monkeypatch):

@@ -40,6 +40,7 @@ TABLE = {
             "queries": count_values(0, -1, 35),
             "proxy": choice_values("ridge"),
             "radius": without(number_values(0.0, -1.0), "None"),
+            "saturation": without(number_values(0.0, -1.0), "None"),
             "curved": count_values(-1),
             "validation": without(image_values(), "None")
             | {"other size": (X[..., :2], "(3, 4, 2)")},

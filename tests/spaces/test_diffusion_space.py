@@ -268,6 +268,10 @@ def test_precision_is_what_is_asked_for():
     with autocast(cpu, "float32"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
     assert checked_precision(None) is None
+    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    with autocast(cpu, None):
+        expected = torch.bfloat16 if fast else torch.float32
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
     for wrong in ("half", "FLOAT32", 32, torch.float32):
         with pytest.raises((ValueError, TypeError), match="precision: expected one of"):
             checked_precision(wrong)
