@@ -17,6 +17,7 @@ class Case:
 
     Attributes:
         source: the one image that directions are found with; not among ``images``.
+        sources: four others, to see how much hangs on the one.
         validation: six training images, as many of both classes, on which directions are ranked.
         label, other: the classes; ``against`` is what ``find_directions`` is told of ``other``.
         target: the other class than that which is predicted, one an image.
@@ -30,6 +31,7 @@ class Case:
     space: Any
     classifier: Any
     source: Tensor
+    sources: Tensor
     validation: Tensor
     images: Tensor
     target: Tensor
@@ -58,7 +60,7 @@ def _case(
     count: int,
     **more: Any,
 ) -> Case:
-    """The first image seen as ``other`` is the source; of the rest as many of both classes.
+    """The first images seen as ``other`` are sources; of the rest as many of both classes.
 
     Args:
         images, train: held-out ones, and some of those for training.
@@ -66,9 +68,10 @@ def _case(
     space = cfx.load(f"{world}/diffae")
     logits = cfx.predict(classifier, images)
     seen = logits.argmax(1)
-    source = int((seen == other).nonzero()[0])
-    rows = torch.arange(len(images))
-    halves = [rows[(seen == c) & (rows != source)][: count // 2] for c in (label, other)]
+    first = (seen == other).nonzero()[:5, 0]
+    rest = torch.ones(len(images), dtype=torch.bool)
+    rest[first] = False
+    halves = [((seen == c) & rest).nonzero()[: count // 2, 0] for c in (label, other)]
     chosen = torch.cat(halves).sort().values
     said = cfx.predict(classifier, train).argmax(1)
     few = torch.stack([(said == c).nonzero()[:3, 0] for c in (label, other)], 1).flatten()
@@ -78,7 +81,8 @@ def _case(
         space=space,
         reach=typical_distance(space.spread) / 2,
         classifier=classifier,
-        source=images[source : source + 1],
+        source=images[first[:1]],
+        sources=images[first[1:]],
         validation=train[few],
         images=images[chosen],
         target=torch.where(seen[chosen] == label, other, label),

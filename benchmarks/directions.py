@@ -50,6 +50,8 @@ def main() -> int:
         print(f"\n== {world}: {len(case.images)} images, source {case.label} against {case.other}")
         quality(rows, case)
         found = directions(rows, case)
+        if world == "digits":  # the others turn with any source
+            sources(rows, case)
         curve(rows, case)
         slope(rows, case, found)
         attribution(rows, case, found)
@@ -97,6 +99,29 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     rows.add("g against random within the reach that g needs: times", needed, 4)
     curved(rows, case, found, images, target)
     return found
+
+
+def sources(rows: Rows, case: Case) -> None:
+    """How much hangs on the one image: directions from others, on a part of the data set."""
+    few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
+    images, target = case.images[few], case.target[few]
+    for name, most in {"": SATURATION, ", log odds not saturated": None}.items():
+        rates = []
+        for image in case.sources:
+            found = cfx.find_directions(
+                case.space,
+                cfx.BlackBox(case.classifier),
+                image,
+                case.label,
+                against=case.against,
+                queries=2048,
+                curved=0,
+                saturation=most,
+            )
+            moved = cfx.follow(case.space, case.classifier, images, found.g, target)
+            rates.append(share(moved))
+        rows.say(f"g from {len(rates)} other sources{name}: flipped, mean", sum(rates) / len(rates))
+        rows.say(f"g from {len(rates)} other sources{name}: flipped, least", min(rates))
 
 
 def against_random(

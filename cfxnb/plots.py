@@ -96,18 +96,38 @@ def folded(title: str, width: int = 20) -> str:
 
 
 def gallery(
-    images: Tensor, titles: Sequence[str] | None = None, *, columns: int = 10, alt: str
+    images: Tensor,
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int = 10,
+    rows: Sequence[str] | None = None,
+    alt: str,
 ) -> Picture:
-    """Images (n, c, h, w) side by side, row by row."""
+    """Images (n, c, h, w) side by side, row by row.
+
+    Args:
+        titles: above each image.
+        rows: names of the rows, at their left.
+
+    Raises:
+        ValueError: for another number of titles than of images, or of names than of rows.
+    """
     count = len(images)
     columns = max(1, min(columns, count))
-    rows = max(1, -(-count // columns))
+    lines = max(1, -(-count // columns))
+    for told, name, wanted in ((titles, "titles", count), (rows, "rows", lines)):
+        if told is not None and len(told) != wanted:
+            raise ValueError(f"{name}: expected {wanted}, got {len(told)}")
     side = 1.05 if columns > 3 else 1.9  # inches; a few images may be larger
-    fig, axes = figure(rows, columns, (side * columns, (side + (0.3 if titles else 0.05)) * rows))
+    margin = 0.0 if rows is None else 1.1
+    height = side + (0.3 if titles else 0.05)
+    fig, axes = figure(lines, columns, (side * columns + margin, height * lines))
     for place in axes.flat[count:]:
         place.axis("off")
     for i in range(count):
         draw(axes.flat[i], images[i], "" if titles is None else titles[i])
+    for line, name in zip(axes, rows or (), strict=False):
+        line[0].set_ylabel(folded(name, 16), fontsize=9, rotation=0, ha="right", va="center")
     return picture(fig, alt)
 
 
@@ -224,6 +244,7 @@ def bars(
     table: pd.DataFrame | pd.Series,
     *,
     null: pd.DataFrame | None = None,
+    sort: bool = True,
     xlabel: str = "mean change of the log odds",
     alt: str,
 ) -> Picture:
@@ -233,9 +254,11 @@ def bars(
         table: a Series, or a DataFrame with ``mean`` and perhaps ``low`` and ``high``.
         null: a DataFrame with ``low`` and ``high`` for the same rows: the range that chance
             explains, drawn as a gray band.
+        sort: whether by length; else the first row is on top.
     """
     frame = table.to_frame("mean") if isinstance(table, pd.Series) else table
-    frame = frame.reindex(frame["mean"].abs().sort_values().index)
+    order = frame["mean"].abs().sort_values().index if sort else frame.index[::-1]
+    frame = frame.reindex(order)
     fig, axes = figure(1, 1, (5.6, 0.34 * len(frame) + 0.9))
     place = axes[0, 0]
     y = np.arange(len(frame))

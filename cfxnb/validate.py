@@ -73,10 +73,9 @@ def labels(value: Any, rows: int, classes: int, name: str = "target") -> Tensor:
     if tensor.shape != (rows,):
         raise ValueError(f"{name}: expected shape ({rows},), got {tuple(tensor.shape)}")
     if rows and not (tensor.min().item() >= 0 and tensor.max().item() < classes):
-        raise ValueError(
-            f"{name}: expected classes from 0 to {classes - 1}, "
-            f"got {tensor.min().item()} to {tensor.max().item()}"
-        )
+        low, high = tensor.min().item(), tensor.max().item()
+        came = f"{low}" if low == high else f"{low} to {high}"
+        raise ValueError(f"{name}: expected classes from 0 to {classes - 1}, got {came}")
     return tensor.to(torch.int64)
 
 

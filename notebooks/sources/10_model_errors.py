@@ -172,10 +172,12 @@ for name, conditions in {"honest, told hair": HAIR, "honest, told top": TOP}.ite
 explained["told top"].table.round(2)
 
 # %%
-cfx.show(explained["told top"].counterfactuals, count=5, names=shortcut.labels)
+wanted = explained["told top"].counterfactuals.target
+both = torch.cat([(wanted == c).nonzero()[:3, 0] for c in (0, 1)])  # errors of either kind
+cfx.show(explained["told top"].counterfactuals[both], names=shortcut.labels)
 
 # %%
-cfx.show(explained["told hair"].counterfactuals, count=5, names=shortcut.labels)
+cfx.show(explained["told hair"].counterfactuals[both], names=shortcut.labels)
 
 # %% [markdown]
 # Look before you count. Then count: an independent reader says which factors differ from the
@@ -253,7 +255,7 @@ maps = torch.stack(list(shown.values())) if shown else torch.zeros(1, 56, 32)
 cfx.gallery(
     (maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-6)).unsqueeze(1),
     list(shown) or ["nothing flipped"],
-    columns=3,
+    columns=2,
     alt="Where errors were changed, bright is much, one map a way and kind of error: "
     + "; ".join(name.replace("\n", " ") for name in shown),
 )
@@ -274,6 +276,7 @@ listed = changes.T.stack()
 listed.index = [f"{way}: {name}" for way, name in listed.index]
 cfx.bars(
     listed,
+    sort=False,
     xlabel="mean change of the log odds towards “red”",
     alt="How much red hair, metal top and metal shoes changed in the codes on the way to “red”: "
     + "; ".join(f"{name} {value:+.1f}" for name, value in listed.items()),
@@ -581,6 +584,7 @@ shown = torch.cat([images[:6] for name, images in pictures.items() if "samples" 
 cfx.gallery(
     shown,
     columns=6,
+    rows=[name for name in pictures if "samples" in name],
     alt="Faces of nobody, made by the model: told smile, told no smile, told nothing, one row each.",
 )
 

@@ -3,6 +3,8 @@
 import itertools
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -114,3 +116,42 @@ def test_gaps_are_readable(titles):
     assert "f +0" in [text for text, _ in titles()]
     assert "f -0" not in [text for text, _ in titles()]
     assert collisions(titles()) == []
+
+
+def test_rows_have_names_and_titles_their_number():
+    drawn = []
+    plain = plots.figure
+
+    def watched(*args):
+        drawn.append(plain(*args)[0])
+        return drawn[-1], np.array(drawn[-1].axes).reshape(args[0], args[1])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "figure", watched)
+        cfx.gallery(IMAGES, columns=4, rows=["original", "counterfactual"], alt="two rows")
+    drawn[0].draw_without_rendering()
+    words = [axes.yaxis.label for axes in drawn[0].axes if axes.get_ylabel()]
+    assert [label.get_text() for label in words] == ["original", "counterfactual"]
+    first = drawn[0].axes[0].get_window_extent()
+    assert all(label.get_window_extent().x0 >= 0 for label in words)
+    assert all(label.get_window_extent().x1 <= first.x0 for label in words)
+    for wrong in ({"rows": ["one"]}, {"titles": ["a"] * 7}, {"titles": ["a"] * 9}):
+        with pytest.raises(ValueError, match=rf"{next(iter(wrong))}: expected"):
+            cfx.gallery(IMAGES, columns=4, alt="wrong", **wrong)
+
+
+def test_bars_keep_their_order_on_request():
+    """The first row on top, however long its bar."""
+    drawn = []
+    plain = plots.figure
+
+    def watched(*args):
+        drawn.append(plain(*args))
+        return drawn[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "figure", watched)
+        for sort in (True, False):
+            cfx.bars(pd.Series({"a": 1.0, "b": -3.0, "c": 2.0}), sort=sort, alt="three bars")
+    names = [[t.get_text() for t in axes[0, 0].get_yticklabels()] for _, axes in drawn]
+    assert names == [["a", "c", "b"], ["c", "b", "a"]]
