@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 import cfxnb as cfx
@@ -52,6 +53,7 @@ def main() -> int:
         found = directions(rows, case)
         if world == "digits":  # the others turn with any source
             sources(rows, case)
+            ceiling(rows, case)
         curve(rows, case)
         slope(rows, case, found)
         attribution(rows, case, found)
@@ -122,6 +124,24 @@ def sources(rows: Rows, case: Case) -> None:
             rates.append(share(moved))
         rows.say(f"g from {len(rates)} other sources{name}: flipped, mean", sum(rates) / len(rates))
         rows.say(f"g from {len(rates)} other sources{name}: flipped, least", min(rates))
+
+
+def ceiling(rows: Rows, case: Case) -> None:
+    """What one straight line can do: learnt from the codes of 1,000 images and their decisions."""
+    train = cfx.data.digits("train")
+    images = train.images[(train.labels == case.label) | (train.labels == case.other)][:1000]
+    seen = cfx.predict(case.classifier, images).argmax(1)
+    able = (seen == case.label) | (seen == case.other)
+    with torch.no_grad():
+        codes = torch.cat([case.space.semantic(part) for part in images[able].split(100)])
+    changes = (codes - case.space.center) / case.space.spread
+    line = LogisticRegression(C=0.01, max_iter=1000).fit(changes.numpy(), seen[able].numpy())
+    way = case.space.spread * torch.from_numpy(line.coef_[0]).float()
+    few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
+    moved = cfx.follow(
+        case.space, case.classifier, case.images[few], way, case.target[few], reach=case.reach
+    )
+    rows.say("a line learnt from 1,000 images' codes and decisions: flipped", share(moved))
 
 
 def against_random(

@@ -11,6 +11,7 @@ from cfxnb.methods.consensus import chance_level
 QUICK = {
     "steps": 6,
     "tries": 1,
+    "least": 0.0,
     "strength": 0.5,
     "composite": None,
     "jacobian": False,
@@ -201,6 +202,20 @@ def test_later_tries_lower_the_noise():
     level = float(often.trace["strength"][0])
     close(run(world, strength=level).image[0], often.image[0])
     assert not run(world, strength=level - 0.8 / 2**5 - 1e-3).flipped[0]
+
+
+def test_no_try_goes_below_the_least_noise():
+    """From 0.8 every try flips: 0.4 is tried, 0.2 is not; a first try may be lower."""
+    world = gaussian_world(2, 6)
+    free, bound = (run(world, strength=0.8, tries=4, least=least) for least in (0.0, 0.3))
+    assert (free.trace["strength"] == 0.1).all()
+    assert (bound.trace["strength"] == 0.4).all()
+    close(bound.image, run(world, strength=0.4).image)
+    assert torch.equal(bound.cost["unet"], run(world, strength=0.8, tries=2).cost["unet"])
+    low = run(world, strength=0.2, tries=4, least=0.3)
+    assert (low.trace["strength"] == 0.2).all()
+    up = run(world, strength=0.02, tries=5, least=0.3, pull=0.5, stay=0.0)  # 0.02 fails
+    assert (up.trace["strength"] >= 0.3).all()
 
 
 def test_a_failure_raises_the_noise():

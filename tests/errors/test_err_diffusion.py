@@ -66,6 +66,7 @@ TABLE = {
             "strength": number_values(0.0, 1.0, -0.1),
             "steps": count_values(0, -1),
             "tries": count_values(0, -1),
+            "least": number_values(-0.1, 1.0),
             "confidence": number_values(0.0, 1.0, -0.1),
             "spacing": choice_values("short"),
             "near": choice_values("code"),
