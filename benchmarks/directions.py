@@ -21,7 +21,6 @@ from benchmarks.rows import Rows
 from cfxnb.methods.asking import Questions, rms
 from cfxnb.methods.explained import log_odds
 from cfxnb.methods.follow import step_lengths
-from cfxnb.methods.gcd import FAR
 from cfxnb.methods.ledger import Ledger
 from cfxnb.methods.mlp_proxy import mlp
 from cfxnb.methods.proxies import Probes, ridge
@@ -35,7 +34,7 @@ CHECKED = [
     "tests/closed_forms/test_closed_ledger.py",
 ]
 BUDGETS = (64, 128, 256, 512, 1024, 2048)
-SATURATION = 3.0  # the default of ``find_directions``
+SATURATION = 5.0  # the default of ``find_directions``
 FEW = 100  # images for what is measured many times
 
 
@@ -160,8 +159,8 @@ def against_random(
 
 def curve(rows: Rows, case: Case) -> None:
     """Flip rate over queries: least squares against the paper's network, on the same answers."""
-    radius = FAR * typical_distance(case.space.spread)
-    knobs = {"label": case.label, "against": case.against, "radius": radius}
+    reach = typical_distance(case.space.spread)
+    knobs = {"label": case.label, "against": case.against, "radius": reach}
     knobs |= {"batch": 64, "seed": 0}
     ledger = Ledger(2 + max(BUDGETS), None, {})
     with torch.no_grad():

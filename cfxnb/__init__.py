@@ -51,7 +51,8 @@ from cfxnb.methods.repair import fine_tune, group_weights
 from cfxnb.methods.scores import Scores
 from cfxnb.methods.targets import nearest_classes
 from cfxnb.metrics import cout, report
-from cfxnb.plots import Picture, bars, code_map, curves, gallery, picture, show
+from cfxnb.plots import Picture, gallery, picture, show
+from cfxnb.plots_charts import bars, code_map, curves
 from cfxnb.plots_directions import flip_curves, walk_strip
 from cfxnb.plots_heat import heat_maps
 from cfxnb.plots_scores import edit_picture, edit_strip, leakage_map, score_bars

@@ -9,7 +9,8 @@ from torch import Tensor
 from cfxnb import validate
 from cfxnb.methods.follow import step_lengths
 from cfxnb.methods.paths import heading
-from cfxnb.plots import Picture, curves, draw, figure, picture
+from cfxnb.plots import Picture, draw, figure, picture
+from cfxnb.plots_charts import curves
 from cfxnb.results import Counterfactuals
 from cfxnb.tensors import undisturbed
 from cfxnb.types import Classifier, LatentSpace

@@ -2,12 +2,13 @@
 
 Published: a fresh network on all answers so far, every round; directions from its gradient and
 its Hessian at the image's code, with the sign that an eigenvector happens to have. Here by
-default: least squares on pairs of opposite changes, which needs far fewer queries, and on log odds
-that saturate, so that answers near the decision count most; both signs of every direction are
-tried, more axes of curvature than are kept, and what they measurably do tells which are kept, and
-in which order.
+default: least squares on pairs of opposite changes, which needs far fewer queries; its gradient
+rests on log odds that saturate, so that answers near the decision count most. Both signs of every
+direction are tried, more axes of curvature than are kept, and what they measurably do tells which
+are kept, and in which order.
 """
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ from cfxnb.tensors import alive, typical_distance, undisturbed
 from cfxnb.types import Classifier, LatentSpace, OnStep
 
 PROXIES = ("ridge", "mlp", "mlp, paper")
-FAR = 1.5  # radius of the probes, in lengths of the longest step of a trial
 
 
 def find_directions(
@@ -42,7 +42,7 @@ def find_directions(
     queries: int = 2048,
     proxy: str = "ridge",
     radius: float | None = None,
-    saturation: float | None = 3.0,
+    saturation: float | None = 5.0,
     curved: int = 6,
     validation: Tensor | None = None,
     reach: float | None = None,
@@ -66,11 +66,12 @@ def find_directions(
         queries: images that the classifier is asked about at most, in all: a hard limit.
         proxy: "ridge", least squares on opposite pairs; "mlp", the paper's network; "mlp, paper",
             with the paper's own stop rule, too.
-        radius: changes are drawn with lengths from 0 to this, in spreads; by default 1.5 times
-            ``reach``: what is to hold for a data set is asked about far and wide. The paper's is
-            1, in units of the code.
-        saturation: log odds count up to about this for "ridge", s tanh(odds / s): where a decision
-            turns matters, not how sure the classifier is far away. None takes them as they are.
+        radius: changes are drawn with lengths from 0 to this, in spreads; by default ``reach``:
+            what is to hold for a data set is asked about far and wide. The paper's is 1, in units
+            of the code.
+        saturation: for the slope of "ridge", log odds count up to about this, s tanh(odds / s):
+            where a decision turns matters, not how sure the classifier is far away. None takes
+            them as they are, as for the curvature.
         curved: h-directions to keep. Three times as many axes of the proxy's strongest curvatures
             are tried, as far as queries do, and those that flip most are kept.
         validation: (m, c, h, w) images on which directions are ranked, with at most a quarter of
@@ -109,7 +110,7 @@ def find_directions(
         )
     used = alive(space.spread)
     reach = _reach(space, reach)
-    radius = FAR * reach if radius is None else validate.number(radius, "radius", 0, open_low=True)
+    radius = reach if radius is None else validate.number(radius, "radius", 0, open_low=True)
     distance = validate.function(rms if distance is None else distance, "distance")
     knobs: dict[str, Any] = {
         "label": validate.count(label, "label"),
@@ -157,8 +158,12 @@ def find_directions(
 
 def _fit(probes: Probes, knobs: dict[str, Any]) -> Fit:
     if knobs["proxy"] == "ridge":
-        most = knobs["saturation"]
-        return ridge(probes if most is None else probes.saturated(most))
+        fit = ridge(probes)
+        if knobs["saturation"] is None:
+            return fit
+        near = ridge(probes.saturated(knobs["saturation"]))
+        # How the log odds bend is seen far out, where saturated ones are flat.
+        return dataclasses.replace(fit, gradient=near.gradient, agreement=near.agreement)
     stop = "paper" if knobs["proxy"] == "mlp, paper" else "sound"
     classes = check_labels(knobs["label"], knobs["against"], 1, probes.logits.shape[1])
     return mlp(probes, *classes, stop=stop, seed=knobs["seed"])

@@ -245,9 +245,9 @@ cfx.curves(
 # answers give another one.
 #
 # Two things differ from the fit by hand. What is to hold for a data set is asked about far and wide:
-# changes are up to three times as long as ours. And out there log odds grow without end; a few pictures of
-# which the box is *very* sure would outweigh all those that tell where the decision turns. So log odds
-# **saturate**: beyond 3, a probability of 95 %, they hardly count for more. What that is worth will be
+# changes are twice as long as ours. And out there log odds grow without end; a few pictures of which the
+# box is *very* sure would outweigh all those that tell where the decision turns. So for the slope log odds
+# **saturate**: beyond 5, a probability of 99 %, they hardly count for more. What that is worth will be
 # seen on other images, beside a run without it.
 #
 # Two runs with other random changes: do they find the same direction? `confidence` answers from one

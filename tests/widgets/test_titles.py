@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import cfxnb as cfx
-from cfxnb import plots, plots_heat
+from cfxnb import plots, plots_charts, plots_heat
 from cfxnb.heat import HEAT_STATUSES, Attribution
 from cfxnb.results import Counterfactuals
 from cfxnb.types import STATUSES
@@ -143,14 +143,14 @@ def test_rows_have_names_and_titles_their_number():
 def test_bars_keep_their_order_on_request():
     """The first row on top, however long its bar."""
     drawn = []
-    plain = plots.figure
+    plain = plots_charts.figure
 
     def watched(*args):
         drawn.append(plain(*args))
         return drawn[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "figure", watched)
+        patch.setattr(plots_charts, "figure", watched)
         for sort in (True, False):
             cfx.bars(pd.Series({"a": 1.0, "b": -3.0, "c": 2.0}), sort=sort, alt="three bars")
     names = [[t.get_text() for t in axes[0, 0].get_yticklabels()] for _, axes in drawn]
