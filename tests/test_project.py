@@ -143,14 +143,15 @@ def test_layers(path):
         if below(module, "cfxnb.spaces"):
             assert not below(name, "cfxnb.methods"), told
             assert not below(name, "cfxnb.metrics"), told
-        if below(name, "cfxnb.plots"):
-            lazily = module == "cfxnb.results" and inside
+        if name.startswith("cfxnb.plots"):
+            lazily = module in ("cfxnb.results", "cfxnb.heat") and inside
             ends = (
                 "cfxnb",
                 "cfxnb.widgets",
                 "cfxnb.plots_scores",
                 "cfxnb.plots_directions",
                 "cfxnb.plots_heat",
+                "cfxnb.plots_charts",
             )
             assert lazily or module in ends or below(module, "cfxnb.checks"), told
         if below(name, "cfxnb.widgets"):
