@@ -48,10 +48,9 @@ notebooks: setup
 	$(RUN) -m cfxnb.build notebooks
 
 benchmarks: setup
-	$(RUN) -m benchmarks.digits
-	$(RUN) -m benchmarks.sprites
-	$(RUN) -m benchmarks.directions
-	$(RUN) -m benchmarks.diffusion
+	@failed=0; for each in digits sprites directions diffusion; do \
+		$(RUN) -m benchmarks.$$each || failed=1; \
+	done; exit $$failed
 
 weights: setup
 	$(RUN) -m cfxnb.train

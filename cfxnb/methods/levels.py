@@ -58,7 +58,8 @@ class Search:
             high[here] = torch.where(done, level[here], high[here])
             low[here] = torch.where(done, low[here], level[here])
             level = torch.where(high.isinf(), (low + 1) / 2, (low + high) / 2)
-            active &= (level >= self.knobs["least"]).to(active.device)
+            low_enough = high.isfinite() & (level < self.knobs["least"])
+            active &= ~low_enough.to(active.device)
         return self._result(rebuilt)
 
     def _try(self, rows: Tensor, level: Tensor, number: int, on_step: OnStep | None) -> Tensor:

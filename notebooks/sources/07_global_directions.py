@@ -118,7 +118,9 @@ cfx.curves(
 
 # %% [markdown]
 # The two clouds cross like a pair of scissors: where δ raises the score, −δ lowers it. That is
-# slope. Where both lie on the same side of the line, it is not: that is curvature.
+# the **odd** part, a slope if it grows with δ. Where both lie on the same side of the line, it is not:
+# that is curvature. (Sorted as they are, pairs of any answers would cross; whether there is a slope in
+# it, the prediction of *other* pairs will tell.)
 #
 # ### Exercise 1 · Odd and even
 #
@@ -240,7 +242,9 @@ cfx.curves(
 # `cfx.find_directions` asks, fits, and proposes directions: **g** along the gradient, **h1, h2, …**
 # along axes of strong curvature. Then it *tries* each on the source, both ways, and ranks them: of
 # eighteen axes (of fewer, if the budget is small) it keeps the six that do most, whose names still
-# tell how strong their curvature was. The budget is a hard limit on all of it. Mind the difference: g is 64 unknown numbers, the
+# tell how strong their curvature was. ("g with distance" is the paper's second gradient, of a score that
+# also counts how far the picture moves.) The flip rate in the table is that of the source alone, at two
+# lengths; other images come below. The budget is a hard limit on all of it. Mind the difference: g is 64 unknown numbers, the
 # curvature 64 · 65 / 2 = 2,080. With so few answers h is little more than a guess, and slightly other
 # answers give another one.
 #
@@ -250,14 +254,14 @@ cfx.curves(
 # **saturate**: beyond 5, a probability of 99 %, they hardly count for more. What that is worth will be
 # seen on other images, beside a run without it.
 #
-# Two runs with other random changes: do they find the same direction? `confidence` answers from one
-# run alone, by comparing its halves.
+# Does the package find the direction that was found by hand, from other answers? `confidence` says how
+# alike two such runs are to be expected, from one run alone, by comparing its halves.
 
 # %%
 box = cfx.BlackBox(f)
 asked = {"label": 9, "against": 4, "queries": queries, "seed": seed + 1}
 found = cfx.find_directions(space, box, source, **asked)
-raw = cfx.find_directions(space, cfx.BlackBox(f), source, saturation=None, curved=0, **asked)
+raw = cfx.find_directions(space, cfx.BlackBox(f), source, saturation=None, **asked)
 display(found)
 
 # %%
@@ -266,7 +270,7 @@ by_hand = torch.from_numpy(Ridge(10.0, fit_intercept=False).fit(D, odd).coef_).t
 own = found.g / space.spread  # in spreads again
 alike = float(torch.cosine_similarity(own, by_hand, dim=0))
 print("budget kept:", box.queries <= queries, "· the count is right:", found.queries == box.queries)
-print("both runs find about the same direction:", alike > 0.5)
+print("by hand and by the package, about the same direction:", alike > 0.5)
 
 # %% [markdown]
 # ## From one writer's digit to the world
@@ -324,6 +328,10 @@ cfx.gallery(
 )
 
 # %% [markdown]
+# Compare the first two rows before you believe in saturation: with so few images, a difference of two or
+# three flips says nothing. This source lies near the border, where log odds are small; some others in
+# the README's table of directions lie deep within their class.
+#
 # Where the judge, another network, doesn't see the target in a flipped picture, one net is right and
 # the other wrong, or the picture is neither a 4 nor a 9: such flips may be **adversarial**. Mind that
 # every walk ends just across the border, where judges may well differ. That holds for all rows alike.

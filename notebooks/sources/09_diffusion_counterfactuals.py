@@ -114,7 +114,6 @@ display(
             f"scale {scale:.0f}": {
                 "judge reads the digit told": sees(judge, x, wanted),
                 "judge's confidence": cfx.predict(judge, x).softmax(1).amax(1).mean().item(),
-                "spread of a pixel over samples": x.std(0).mean().item(),
             }
             for scale, x in drawn.items()
         }
@@ -480,7 +479,8 @@ cfx.gallery(
 # - **none**: drawn noise and denoise, without any guidance
 #
 # **COUT** pastes the changed pixels into the original, the most changed first, and is high (at most 1) if
-# few of them already do it. The last column is what counts in the end: of all images, those that flip
+# few of them already do it; `evaluations` are passes of networks for each flip. L2 and COUT are means over
+# all images, flipped or not. The column `both` is what counts in the end: of all images, those that flip
 # the classifier *and* in which the judge sees the target.
 
 # %%
@@ -514,8 +514,7 @@ cfx.gallery(
 
 # %% [markdown]
 # Read the intervals first: with so few images, neighbours in this table can't be told apart. Then note
-# who wins what. *Told only* can look best of all by the judge, with larger changes, and it says
-# nothing about the classifier.
+# who wins what. *Told only* can look best of all by the judge, and it says nothing about the classifier.
 #
 # ## As little noise as possible
 #
@@ -733,7 +732,7 @@ cfx.gallery(
 # ## Faces: the paper's task
 #
 # The classifier says "smile" or "no smile" about small photographs of real people. Such labels are
-# **perceived**: here they are the opinion of another network, not what anybody felt. A result says
+# **perceived**: here they are the opinion of another network, which is the judge as well, not what anybody felt. A result says
 # what *this classifier* reacts to; it says nothing about the person. One more reader, of perceived gender, watches
 # for bystanders: what else did the edit change?
 
@@ -769,8 +768,8 @@ cfx.show(smiles["consensus"], judge=watch["smile_judge"], names=people.names)
 # - The judge is one more network. And a handful of images has wide intervals: the table shows them.
 # - A strength that fails may succeed with other noise; bisection assumes that more noise flips more.
 # - Compositing cuts along a mask, and an edit that is faint everywhere is cut away.
-# - Ours departs from the paper, see `cfx.PAPER_DIFFUSION`: fewer steps, found noise, distance in codes,
-#   pauses, several strengths. Our networks are small, and so are the images.
+# - Ours departs from the paper, see `cfx.PAPER_DIFFUSION`: fewer steps, found noise, a stronger pull, distance
+#   in codes, pauses, several strengths, and a flip counts from p = 0.99 on. Our networks are small, and so are the images.
 #
 # ## Summary
 #
