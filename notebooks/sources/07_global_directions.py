@@ -329,8 +329,8 @@ cfx.gallery(
 
 # %% [markdown]
 # Compare the first two rows before you believe in saturation: with so few images, a difference of two or
-# three flips says nothing. This source lies near the border, where log odds are small; some others in
-# the README's table of directions lie deep within their class.
+# three flips says nothing. With more images and four other sources (the README's section on directions)
+# it makes no difference, either.
 #
 # Where the judge, another network, doesn't see the target in a flipped picture, one net is right and
 # the other wrong, or the picture is neither a 4 nor a 9: such flips may be **adversarial**. Mind that
