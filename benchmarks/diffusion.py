@@ -110,9 +110,8 @@ def compared(rows: Rows, case: Case) -> None:
         rows.say(f"{case.world}: flips that change the cause, without consensus", free[of])
         rows.say(f"{case.world}: nothing but the cause changed", own[alone])
         rows.say(f"{case.world}: nothing but the cause changed, without consensus", free[alone])
-        if case.cause != "hair":  # or to change the class's own meaning would pass for a cause
-            ahead = own[of] - free[of]
-            rows.add(f"{case.world}: causal flips, consensus ahead by more than", ahead, 1e-9)
+        ahead = own[of] - free[of]
+        rows.add(f"{case.world}: causal flips, consensus ahead by more than", ahead, 1e-9)
     trace = results["consensus"].trace
     rows.say(f"{case.world}: share of positions kept", trace["kept"].nanmean().item())
     rows.say(f"{case.world}: of random vectors", trace["chance"][0].item())

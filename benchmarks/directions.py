@@ -5,6 +5,7 @@ by the honest classifier, chest X-rays. Exits 1 when a row falls short.
 """
 
 import argparse
+import inspect
 import sys
 from typing import Any
 
@@ -34,7 +35,7 @@ CHECKED = [
     "tests/closed_forms/test_closed_ledger.py",
 ]
 BUDGETS = (64, 128, 256, 512, 1024, 2048)
-SATURATION = 5.0  # the default of ``find_directions``
+SATURATION = inspect.signature(cfx.find_directions).parameters["saturation"].default
 FEW = 100  # images for what is measured many times
 
 

@@ -244,8 +244,8 @@ beyond = {
 pd.DataFrame(beyond).round(2).sort_values("told top", ascending=False)
 
 # %% [markdown]
-# Shares below zero are no riddle: drawn noise alone repaints hair or body in many figures, and the found
-# noise, with which the others begin, does not.
+# Shares below zero are no riddle: drawn noise repaints hair or body in many figures by itself, as the row
+# of noise alone says. The others begin with the noise that each figure comes from, and change less.
 #
 # Where was something changed? The maps show the mean absolute change of all flips of one kind of
 # error, each on its own scale. And what, in names: descriptors read the codes before and after.

@@ -156,6 +156,13 @@ def test_answers_saturate():
     assert soft.home == -3.0
 
 
+def test_curvature_does_not_saturate():
+    f = quadratic(SLOPE, BENT, -0.4)
+    found = cfx.find_directions(SPACE, f, AT, 1, queries=600, radius=1.0, saturation=0.5)
+    torch.testing.assert_close(found.fit.hessian, BENT, rtol=0, atol=0.03)
+    assert found.fit.gradient.norm() < 0.7 * SLOPE.norm()  # but the slope does
+
+
 def test_how_sure_a_classifier_is_far_away_does_not_matter():
     """The side of a plane decides, and how sure it is grows without end across it."""
     slope, other = W * SPREAD / (W * SPREAD).norm(), torch.eye(5)[3]

@@ -261,6 +261,16 @@ def test_templates_are_filled():
 # -- precision
 
 
+@pytest.mark.parametrize("amx", [True, False])
+@pytest.mark.parametrize("avx", [True, False])
+def test_precision_is_low_by_default_where_processors_multiply_in_it(monkeypatch, amx, avx):
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx)
+    with autocast(torch.device("cpu"), None):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if amx or avx else torch.float32)
+
+
 def test_precision_is_what_is_asked_for():
     cpu = torch.device("cpu")
     with autocast(cpu, "bfloat16"):
@@ -268,10 +278,6 @@ def test_precision_is_what_is_asked_for():
     with autocast(cpu, "float32"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
     assert checked_precision(None) is None
-    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    with autocast(cpu, None):
-        expected = torch.bfloat16 if fast else torch.float32
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
     for wrong in ("half", "FLOAT32", 32, torch.float32):
         with pytest.raises((ValueError, TypeError), match="precision: expected one of"):
             checked_precision(wrong)
