@@ -42,7 +42,15 @@ class Wrapped:
             x = x - self.mean.to(x)
         if self.std is not None:
             x = x / self.std.to(x)
-        out = self.module(x)
+        try:
+            out = self.module(x)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            got = tuple(images.shape)
+            raise ValueError(
+                f"images: expected such as {type(self.module).__name__} takes, got {got}: {error}"
+            ) from error
         out = getattr(out, "logits", out)  # transformers return an object with .logits
         if isinstance(out, Tensor) and (out.ndim == 1 or (out.ndim == 2 and out.shape[1] == 1)):
             out = two_class(out)
@@ -73,7 +81,8 @@ def wrap(
     Returns:
         A callable: float images (b, c, h, w) in [0, 1], on any device -> logits (b, k) on that
         device. Gradients pass through. Training mode is left as it is; the methods of this
-        package switch to evaluation mode while they run.
+        package switch to evaluation mode while they run. Images of a shape that the module can't
+        take are a ValueError.
     """
     return Wrapped(
         validate.instance(module, nn.Module, "module", "a torch.nn.Module"),

@@ -132,7 +132,9 @@ cfx.gallery(
 #
 # A counterfactual starts at an image, not at noise. So noise its code only a part of the way; this
 # share of all times is the **strength**. Then denoise. First row: nothing told. Second row: the target
-# told. With little noise everything stays; with much, nothing of the image is left but the class.
+# told, twice as loud (`cfx.checks.nb09.louder` is the exercise's solution, whatever became of yours).
+# With little noise everything stays; with much, nothing of the image is left but the class. (`left` is
+# the share of a code's variance that a time has left, the schedule's other name for how noisy it is.)
 
 
 # %%
@@ -418,6 +420,7 @@ mine = noise_and_denoise(
     begin, noise[:few], torch.full((few,), 0.5), guided(begin, target[:few]), steps=8
 )
 single = {"degrees": 45.0, "pull": 6.9, "stay": 0.9, "strength": 0.5, "steps": 8, "tries": 1}
+# Nothing but the equations above: noise drawn, no pauses; the first three are defaults, spelt out.
 exact = {"lead": 0.0, "near": "code", "jacobian": True, "ease": False, "noise": "drawn"}
 theirs = cfx.diffusion_counterfactual(
     space, classifier, images[:few], target[:few], **single, **exact, seed=seed

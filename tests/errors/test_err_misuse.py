@@ -26,6 +26,13 @@ def test_probabilities_in_the_place_of_logits_are_noticed(world):
         cfx.latent_attack(space, lambda images: f(images).softmax(1), x, 1, steps=2, restarts=0)
 
 
+def test_a_module_for_other_images_is_refused_by_name_and_shape():
+    f = cfx.wrap(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.LazyLinear(2)))
+    f.module(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"images: .* takes, got \(5, 1, 8, 8\): .*3 chan"):
+        cfx.predict(f, torch.zeros(5, 1, 8, 8))
+
+
 def test_a_judge_with_other_classes_is_refused(world):
     space, f, x = world
     result = cfx.latent_attack(space, f, x, 1)
