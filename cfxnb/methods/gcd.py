@@ -5,7 +5,7 @@ its Hessian at the image's code, with the sign that an eigenvector happens to ha
 default: least squares on pairs of opposite changes, which needs far fewer queries; its gradient
 rests on log odds that saturate, so that answers near the decision count most. Both signs of every
 direction are tried, more axes of curvature than are kept, and what they measurably do tells which
-are kept, and in which order.
+are kept, and in which order. What other images answer in that trial corrects the gradient, too.
 """
 
 import dataclasses
@@ -19,16 +19,18 @@ from torch import Tensor
 from cfxnb import validate
 from cfxnb.global_directions import Directions
 from cfxnb.methods.asking import FEWEST, Distance, Questions, rms
-from cfxnb.methods.candidates import candidates
+from cfxnb.methods.candidates import SAME, candidates
 from cfxnb.methods.explained import check_labels
 from cfxnb.methods.ledger import Ledger, digest
 from cfxnb.methods.mlp_proxy import mlp
-from cfxnb.methods.proxies import Fit, Probes, ridge
+from cfxnb.methods.proxies import Fit, Probes, corrected, ridge
 from cfxnb.methods.tasks import fingerprint
-from cfxnb.methods.trial import Trial
-from cfxnb.tensors import alive, typical_distance, undisturbed
+from cfxnb.methods.trial import LENGTHS, Trial
+from cfxnb.tensors import alive, typical_distance, undisturbed, unit
 from cfxnb.types import Classifier, LatentSpace, OnStep
 
+ALONE = "g of the image alone"
+SLOPES = 2  # g-directions without a correction, which are always tried
 PROXIES = ("ridge", "mlp", "mlp, paper")
 
 
@@ -76,7 +78,9 @@ def find_directions(
             are tried, as far as queries do, and those that flip most are kept.
         validation: (m, c, h, w) images on which directions are ranked, with at most a quarter of
             the queries: the first ones, if these don't do for all. Best are a few that are seen
-            as the label, and as many that are not. None: the image alone.
+            as the label, and as many that are not. With "ridge", their answers correct the
+            gradient as well: "g" is then the corrected one, beside "g of the image alone". None:
+            the image alone is tried, and nothing corrected.
         reach: longest step of a trial, in spreads. By default sqrt(2 d), with d coordinates that
             carry anything: the typical distance between the codes of two images.
         distance: (images, images) in [0, 1] -> (b,), such as LPIPS, for the second g-direction
@@ -133,13 +137,23 @@ def find_directions(
     with undisturbed(space, classifier, distance), torch.no_grad():
         ask = Questions(space, classifier, distance, image, ledger, knobs)
         trial = Trial(ask, others if len(others) else image, reach)
-        axes, keep = trial.plan(curved, int(used.sum()))
+        corrects = proxy == "ridge" and len(others) > 0
+        axes, keep = trial.plan(curved, int(used.sum()), SLOPES + corrects)
         probes = ask.probes(used, keep, on_step)
         fit = _fit(probes, knobs)
         found = candidates(fit, ask.sign, axes, used.flatten().cpu())
-        steps = torch.stack([*found.values(), fit.gradient])[:-1]  # perhaps there is none
-        vectors = space.spread * steps.to(space.spread).view(-1, *used.shape)
-        table = trial.rank(vectors, list(found), fit)
+        vectors = _shaped(found, space.spread)
+        seen, score = trial.look(
+            "trial", torch.cat([vectors[:0].sum(0)[None], trial.moves(vectors)])
+        )
+        home, seen = seen[:, 0], seen[:, 1:]
+        odd = trial.odd(score[:, 1:], saturation)
+        if corrects and (better := _corrected(found, odd, fit.gradient, reach)):
+            again = _shaped(better, space.spread)
+            seen = torch.cat([trial.look("corrected", trial.moves(again))[0], seen], 1)
+            vectors = torch.cat([again, vectors])
+            found = better | {ALONE if n == "g" else n: v for n, v in found.items()}
+        table = trial.rank(vectors, list(found), fit, home, seen)
         bends = [name for name in table.index if name.startswith("h")]
         table = table.drop(index=bends[curved:])
     order = [list(found).index(name) for name in table.index]
@@ -154,6 +168,28 @@ def find_directions(
         queries=ledger.spent,
         made_by={**record, "seconds": round(time.perf_counter() - began, 3)},
     )
+
+
+def _shaped(steps: dict[str, Tensor], spread: Tensor) -> Tensor:
+    """Steps (d,) in spreads as changes of a code, (n, *code)."""
+    flat = torch.stack([*steps.values(), spread.flatten().cpu()])[:-1]  # perhaps there is none
+    return spread * flat.to(spread).view(-1, *spread.shape)
+
+
+def _corrected(
+    found: dict[str, Tensor], odd: Tensor, gradient: Tensor, reach: float
+) -> dict[str, Tensor]:
+    """The corrected gradient's direction; none if it is the one that there is, or there is none.
+
+    Args:
+        odd: of the scores of each image at the nearer look along each direction, (images, n).
+    """
+    if "g" not in found:
+        return {}
+    changes = LENGTHS[0] * reach * torch.stack([*found.values()])
+    whole = changes.expand(len(odd), -1, -1).flatten(0, 1)
+    better = unit(corrected(gradient, whole, odd.flatten())[None])[0]
+    return {} if abs(better @ found["g"]) > SAME else {"g": better}
 
 
 def _fit(probes: Probes, knobs: dict[str, Any]) -> Fit:

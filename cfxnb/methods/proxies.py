@@ -39,14 +39,14 @@ class Probes:
         return dataclasses.replace(self, **tensors)
 
     def saturated(self, most: float) -> "Probes":
-        """The same answers, whose log odds count up to about ``most``: most tanh(score / most).
+        """The same answers, whose log odds count up to about ``most``.
 
         A decision turns at 0. Far on either side log odds grow without end, and a few such answers
         would outweigh, in least squares, all those that tell where it turns.
         """
         # At home in the same precision as elsewhere: a constant answer must stay one.
-        home = most * (self.score.new_tensor(self.home) / most).tanh()
-        score = most * (self.score / most).tanh()
+        home = saturated(self.score.new_tensor(self.home), most)
+        score = saturated(self.score, most)
         return dataclasses.replace(self, score=score, home=home.item())
 
 
@@ -108,6 +108,30 @@ def ridge(probes: Probes) -> Fit:
         agreement=_cosine(*halves),
         queries=len(probes.delta),
     )
+
+
+def saturated(score: Tensor, most: float) -> Tensor:
+    """most tanh(score / most): as it is near 0, and never beyond ``most``."""
+    return most * (score / most).tanh()
+
+
+def corrected(gradient: Tensor, changes: Tensor, odd: Tensor) -> Tensor:
+    """A gradient at one image's code, corrected by answers about other images.
+
+    Where the score bends, its slope is another one at another code. What other images answered to
+    the same changes tells; least squares, with a penalty on the correction alone, on what the
+    gradient doesn't explain.
+
+    Args:
+        gradient: (d,); changes: (n, d); odd: half the difference of the scores after a change and
+            after its opposite, (n,). What is not finite is left out.
+    """
+    known = odd.isfinite()
+    if not known.any():
+        return gradient
+    left = odd[known] - changes[known] @ gradient
+    more = _regress(changes[known].double().numpy(), left.double().numpy())
+    return gradient + torch.from_numpy(more).to(gradient)
 
 
 def _parts(values: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from cfxnb.methods.asking import FEWEST, Questions
-from cfxnb.methods.proxies import Fit
+from cfxnb.methods.proxies import Fit, saturated
+from cfxnb.types import Code
 
 LENGTHS = (0.5, 1.0)  # of the reach
 SHARE = 0.25  # of the queries, at most
 TRIED = 3  # axes of curvature for each that is kept: the strongest need not flip most
-SLOPES = 2  # g-directions, which are always tried
 
 
 def looks_of(directions: int) -> int:
@@ -22,12 +22,19 @@ def looks_of(directions: int) -> int:
 
 
 class Trial:
-    """Both senses of each direction at two lengths, on each image."""
+    """Both senses of each direction at two lengths, on each image.
+
+    Attributes:
+        senses: where a direction is looked at, signed, in reaches.
+    """
+
+    senses = torch.tensor([s * x for x in LENGTHS for s in (1, -1)])
 
     def __init__(self, ask: Questions, images: Tensor, reach: float) -> None:
         self.ask, self.images, self.reach = ask, images, reach
+        self._codes: list[Code] = []
 
-    def plan(self, curved: int, dims: int) -> tuple[int, int]:
+    def plan(self, curved: int, dims: int, slopes: int) -> tuple[int, int]:
         """Axes of curvature to try so that ``curved`` can be kept, and queries to keep for it.
 
         Where queries don't do for all images, the first ones are tried; where not even for one,
@@ -35,58 +42,87 @@ class Trial:
 
         Args:
             dims: of the code: there are no more axes.
+            slopes: g-directions, which are always tried.
         """
         budget = self.ask.ledger.budget
-        share = int(SHARE * (budget - 1 - FEWEST))
-        afford = (share - looks_of(SLOPES)) // (2 * len(LENGTHS))
+        share = min(int(SHARE * budget), budget - 1 - FEWEST)
+        afford = (share - looks_of(slopes)) // (2 * len(LENGTHS))
         axes = min(max(min(TRIED * curved, afford), curved), dims)
-        each = looks_of(SLOPES + axes)
+        each = looks_of(slopes + axes)
         self.images = self.images[: share // each]
         if not len(self.images):
-            least = 1 + FEWEST + math.ceil(each / SHARE)
+            least = max(1 + FEWEST + each, math.ceil(each / SHARE))
             warnings.warn(
-                f"queries: a trial of {SLOPES + axes} directions takes at least {least}, got "
+                f"queries: a trial of {slopes + axes} directions takes at least {least}, got "
                 f"{budget}: flip rates are unknown, and directions are in the proxy's order",
                 stacklevel=3,
             )
         return axes, each * len(self.images)
 
-    def rank(self, vectors: Tensor, names: list[str], fit: Fit) -> pd.DataFrame:
-        """One row a direction, best first: flip rate, and mean length of the steps that flip."""
-        senses = torch.tensor([s * x for x in LENGTHS for s in (1, -1)])
-        lengths = (senses.abs() * self.reach).to(torch.float64)
-        place = self.reach * senses.to(vectors).view(-1, *[1] * (vectors.ndim - 1))
-        none = torch.zeros(1, *vectors.shape[1:]).to(vectors)
-        moves = torch.cat([none, *(place * vector for vector in vectors)])
-        # The shortest step that flips, (directions, images): infinite without any, NaN if lost.
-        steps = torch.zeros(len(names), len(self.images), dtype=torch.float64)
-        for number in range(len(self.images) if names else 0):
-            seen = self._seen(number, moves)
-            after = seen[1:].view(len(names), len(senses))
-            lost = after.isnan().any(1) | seen[0].isnan()
-            shortest = torch.where(after != seen[0], lengths, torch.inf).amin(1)
-            steps[:, number] = torch.where(lost, torch.nan, shortest)
+    def moves(self, vectors: Tensor) -> Tensor:
+        """Steps along each of (n, *code), sense by sense, (4 n, *code)."""
+        place = self.reach * self.senses.to(vectors).view(-1, *[1] * (vectors.ndim - 1))
+        return torch.cat([vectors[:0], *(place * vector for vector in vectors)])
+
+    def look(self, name: str, moves: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether the label is seen after each move of each image's code, and its score.
+
+        Returns:
+            seen: 1 or 0, NaN if lost; score: log odds, NaN if lost; both (images, moves).
+        """
+        while len(self._codes) < len(self.images):
+            image = self.images[len(self._codes)][None]
+            self._codes.append(self.ask.encode(image.to(self.ask.image.device)))
+        found = [self._look(name, number, moves) for number in range(len(self.images))]
+        both = torch.stack(found) if found else torch.zeros(0, 2, len(moves))
+        return both[:, 0], both[:, 1]
+
+    def _look(self, name: str, number: int, moves: Tensor) -> Tensor:
+        ask, code = self.ask, self._codes[number]
+        found = []
+        for part, some in enumerate(moves.split(ask.knobs["batch"])):
+            # Directions rest on the probes that were asked about; other ones are another trial.
+            question = f"{name}-{ask.asked:06}-{number:04}-{part:03}"
+            told = torch.full((2, len(some)), torch.nan)
+            affords = ask.ledger.affords(question, len(some))
+            answers = ask.render(question, code.z + some, code.rest) if affords else None
+            if answers is not None:
+                told = torch.stack([answers["seen"].float(), answers["score"]])
+                told[:, answers["score"].isnan()] = torch.nan
+            found.append(told)
+        return torch.cat(found, 1) if found else torch.zeros(2, 0)
+
+    def odd(self, score: Tensor, most: float | None) -> Tensor:
+        """Half the difference of the scores in both senses, at the nearer look, (images, n).
+
+        Args:
+            score: after ``moves``, (images, 4 n); saturated at ``most``, if that isn't None.
+        """
+        score = score if most is None else saturated(score, most)
+        there, back = score.unflatten(1, (-1, len(self.senses)))[..., :2].unbind(2)
+        return (there - back) / 2
+
+    def rank(
+        self, vectors: Tensor, names: list[str], fit: Fit, home: Tensor, seen: Tensor
+    ) -> pd.DataFrame:
+        """One row a direction, best first: flip rate, and mean length of the steps that flip.
+
+        Args:
+            home: whether the label is seen without a move, (images,).
+            seen: whether it is after ``moves(vectors)``, (images, 4 n).
+        """
+        lengths = (self.senses.abs() * self.reach).to(torch.float64)
+        after = seen.view(len(seen), len(names), len(self.senses))
+        lost = after.isnan().any(2) | home.isnan()[:, None]
+        # The shortest step that flips: infinite without any, NaN if lost.
+        steps = torch.where(after != home[:, None, None], lengths, torch.inf).amin(2)
+        steps = torch.where(lost, torch.nan, steps).T
         table = pd.DataFrame(index=pd.Index(names, name="direction"))
         table["flip rate"] = [_mean(row[~row.isnan()].isfinite()) for row in steps]
         table["length"] = [_mean(row[row.isfinite()]) for row in steps]
         units = (vectors / self.ask.space.spread).nan_to_num().flatten(1).cpu()
         table["curvature"] = [(u @ fit.hessian @ u).item() for u in units]
         return table.sort_values(["flip rate", "length"], ascending=[False, True], kind="stable")
-
-    def _seen(self, number: int, moves: Tensor) -> Tensor:
-        """1 or 0 for each move of an image's code: whether the label is seen; NaN if lost."""
-        ask = self.ask
-        code = ask.encode(self.images[number : number + 1].to(ask.image.device))
-        found = []
-        for part, some in enumerate(moves.split(ask.knobs["batch"])):
-            # Directions rest on the probes that were asked about; other ones are another trial.
-            name = f"trial-{ask.asked:06}-{number:04}-{part:03}"
-            seen = torch.full((len(some),), torch.nan)
-            affords = ask.ledger.affords(name, len(some))
-            if affords and (answers := ask.render(name, code.z + some, code.rest)) is not None:
-                seen = torch.where(answers["score"].isnan(), torch.nan, answers["seen"].float())
-            found.append(seen)
-        return torch.cat(found)
 
 
 def _mean(values: Tensor) -> float:
