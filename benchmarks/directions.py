@@ -51,8 +51,8 @@ def main() -> int:
         print(f"\n== {world}: {len(case.images)} images, source {case.label} against {case.other}")
         quality(rows, case)
         found = directions(rows, case)
-        if world == "digits":  # the others turn with any source
-            sources(rows, case)
+        sources(rows, case)
+        if world == "digits":  # the others turn with any line
             ceiling(rows, case)
         curve(rows, case)
         slope(rows, case, found)
@@ -87,6 +87,10 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     towards = case.target == case.label
     flips = [share(g, towards), share(g, ~towards)]
     rows.say("reach of the walks, in spreads", case.reach)
+    alone = cfx.follow(
+        case.space, case.classifier, case.images, _alone(found), case.target, reach=case.reach
+    )
+    rows.say("g of the one image alone: flipped, images of both classes", share(alone))
     rows.say("g: flipped towards the label", flips[0])
     rows.say("g: flipped away from it", flips[1])
     rows.add("g: flipped, images of both classes", share(g), case.flips)
@@ -103,27 +107,38 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     return found
 
 
+def _alone(found: cfx.Directions) -> Tensor:
+    """The gradient before the trial's other images corrected it."""
+    name = "g of the image alone"
+    return found[name] if name in found.names else found.g
+
+
 def sources(rows: Rows, case: Case) -> None:
     """How much hangs on the one image: directions from others, on a part of the data set."""
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     images, target = case.images[few], case.target[few]
-    for name, most in {"": SATURATION, ", log odds not saturated": None}.items():
-        rates = []
-        for image in case.sources:
-            found = cfx.find_directions(
-                case.space,
-                cfx.BlackBox(case.classifier),
-                image,
-                case.label,
-                against=case.against,
-                queries=2048,
-                curved=0,
-                saturation=most,
-            )
-            moved = cfx.follow(case.space, case.classifier, images, found.g, target)
-            rates.append(share(moved))
-        rows.say(f"g from {len(rates)} other sources{name}: flipped, mean", sum(rates) / len(rates))
-        rows.say(f"g from {len(rates)} other sources{name}: flipped, least", min(rates))
+    rates: dict[str, list[float]] = {"g": [], "g of the one image alone": []}
+    for image in case.sources:
+        found = cfx.find_directions(
+            case.space,
+            cfx.BlackBox(case.classifier),
+            image,
+            case.label,
+            against=case.against,
+            queries=2048,
+            validation=case.validation,
+        )
+        for name, way in zip(rates, (found.g, _alone(found)), strict=True):
+            rates[name].append(share(cfx.follow(case.space, case.classifier, images, way, target)))
+    for name, values in rates.items():
+        rows.say(f"{name}, {len(values)} other sources: flipped, mean", sum(values) / len(values))
+        rows.say(f"{name}, {len(values)} other sources: flipped, least", min(values))
+    # What the six images of the trial tell without a search.
+    seen = cfx.predict(case.classifier, case.validation).argmax(1) == case.label
+    codes = case.space.encode(case.validation).z
+    apart = codes[seen].mean(0) - codes[~seen].mean(0)
+    moved = cfx.follow(case.space, case.classifier, images, apart, target)
+    rows.say("difference of the mean codes of the trial's images: flipped", share(moved))
 
 
 def ceiling(rows: Rows, case: Case) -> None:
@@ -205,9 +220,9 @@ def slope(rows: Rows, case: Case, found: cfx.Directions) -> None:
     against = None if case.against is None else torch.tensor([case.against])
     score = log_odds(logits, torch.tensor([case.label]), against)
     true = torch.autograd.grad(score.sum(), z)[0][0] * case.space.spread
-    own = found.g / case.space.spread
+    own = _alone(found) / case.space.spread
     rows.say(
-        "cosine of g with the gradient through the network, in spreads",
+        "cosine of the one image's g with the gradient through the network, in spreads",
         torch.cosine_similarity(own, true, dim=0).item(),
     )
 

@@ -79,8 +79,8 @@ def find_directions(
         validation: (m, c, h, w) images on which directions are ranked, with at most a quarter of
             the queries: the first ones, if these don't do for all. Best are a few that are seen
             as the label, and as many that are not. With "ridge", their answers correct the
-            gradient as well: "g" is then the corrected one, beside "g of the image alone". None:
-            the image alone is tried, and nothing corrected.
+            gradient as well: "g" is then the corrected one, beside "g of the image alone" if that
+            is another. None: the image alone is tried, and nothing corrected.
         reach: longest step of a trial, in spreads. By default sqrt(2 d), with d coordinates that
             carry anything: the typical distance between the codes of two images.
         distance: (images, images) in [0, 1] -> (b,), such as LPIPS, for the second g-direction
@@ -147,15 +147,18 @@ def find_directions(
             "trial", torch.cat([vectors[:0].sum(0)[None], trial.moves(vectors)])
         )
         home, seen = seen[:, 0], seen[:, 1:]
-        odd = trial.odd(score[:, 1:], saturation)
-        if corrects and (better := _corrected(found, odd, fit.gradient, reach)):
+        gone = []
+        if corrects and "g" in found:
+            odd = trial.odd(score[:, 1:], saturation)
+            better = {"g": _corrected(found, odd, fit.gradient, reach)}
             again = _shaped(better, space.spread)
             seen = torch.cat([trial.look("corrected", trial.moves(again))[0], seen], 1)
             vectors = torch.cat([again, vectors])
+            gone = [ALONE] if better["g"] @ found["g"] > SAME else []
             found = better | {ALONE if n == "g" else n: v for n, v in found.items()}
         table = trial.rank(vectors, list(found), fit, home, seen)
         bends = [name for name in table.index if name.startswith("h")]
-        table = table.drop(index=bends[curved:])
+        table = table.drop(index=[*gone, *bends[curved:]])
     order = [list(found).index(name) for name in table.index]
     record = {"method": "find_directions", **knobs, "weights": weights, "lost": ledger.lost}
     return Directions(
@@ -176,20 +179,15 @@ def _shaped(steps: dict[str, Tensor], spread: Tensor) -> Tensor:
     return spread * flat.to(spread).view(-1, *spread.shape)
 
 
-def _corrected(
-    found: dict[str, Tensor], odd: Tensor, gradient: Tensor, reach: float
-) -> dict[str, Tensor]:
-    """The corrected gradient's direction; none if it is the one that there is, or there is none.
+def _corrected(found: dict[str, Tensor], odd: Tensor, gradient: Tensor, reach: float) -> Tensor:
+    """The corrected gradient's direction, one spread long, (d,).
 
     Args:
         odd: of the scores of each image at the nearer look along each direction, (images, n).
     """
-    if "g" not in found:
-        return {}
     changes = LENGTHS[0] * reach * torch.stack([*found.values()])
     whole = changes.expand(len(odd), -1, -1).flatten(0, 1)
-    better = unit(corrected(gradient, whole, odd.flatten())[None])[0]
-    return {} if abs(better @ found["g"]) > SAME else {"g": better}
+    return unit(corrected(gradient, whole, odd.flatten())[None])[0]
 
 
 def _fit(probes: Probes, knobs: dict[str, Any]) -> Fit:
