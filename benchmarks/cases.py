@@ -18,7 +18,7 @@ class Case:
     Attributes:
         source: the one image that directions are found with; not among ``images``.
         sources: four others, to see how much hangs on the one.
-        validation: six training images, as many of both classes, on which directions are ranked.
+        validation: twelve training images, six of each class, on which directions are tried.
         label, other: the classes; ``against`` is what ``find_directions`` is told of ``other``.
         target: the other class than that which is predicted, one an image.
         features: the judge's.
@@ -74,7 +74,7 @@ def _case(
     halves = [((seen == c) & rest).nonzero()[: count // 2, 0] for c in (label, other)]
     chosen = torch.cat(halves).sort().values
     said = cfx.predict(classifier, train).argmax(1)
-    few = torch.stack([(said == c).nonzero()[:3, 0] for c in (label, other)], 1).flatten()
+    few = torch.stack([(said == c).nonzero()[:6, 0] for c in (label, other)], 1).flatten()
     judge = cfx.load(f"{world}/judge")
     return Case(
         world=world,

@@ -60,7 +60,7 @@ def picked_at_random(case: Case, found: cfx.Directions, count: int) -> Tensor:
     knobs = {"label": case.label, "against": case.against, "radius": far, "batch": 64, "seed": 0}
     with torch.no_grad():
         ask = Questions(case.space, case.classifier, rms, case.source, ledger, knobs)
-        trial = Trial(ask, case.validation, far)
+        trial = Trial(ask, case.validation, far, 1.0)
         moves = torch.cat([torch.zeros_like(spread)[None], trial.moves(spread * axes)])
         seen, _ = trial.look("trial", moves)
         table = trial.rank(spread * axes, names, found.fit, seen[:, 0], seen[:, 1:])

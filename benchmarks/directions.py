@@ -70,7 +70,7 @@ def quality(rows: Rows, case: Case) -> None:
 
 
 def directions(rows: Rows, case: Case) -> cfx.Directions:
-    """From one image, black-box, ranked on six training images; then on the data set."""
+    """From one image, black-box, tried on twelve training images; then on the data set."""
     box = cfx.BlackBox(case.classifier)
     found = cfx.find_directions(
         case.space,
@@ -133,7 +133,7 @@ def sources(rows: Rows, case: Case) -> None:
     for name, values in rates.items():
         rows.say(f"{name}, {len(values)} other sources: flipped, mean", sum(values) / len(values))
         rows.say(f"{name}, {len(values)} other sources: flipped, least", min(values))
-    # What the six images of the trial tell without a search.
+    # What the images of the trial tell without a search.
     seen = cfx.predict(case.classifier, case.validation).argmax(1) == case.label
     codes = case.space.encode(case.validation).z
     apart = codes[seen].mean(0) - codes[~seen].mean(0)

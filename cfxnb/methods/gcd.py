@@ -30,6 +30,7 @@ from cfxnb.tensors import alive, typical_distance, undisturbed, unit
 from cfxnb.types import Classifier, LatentSpace, OnStep
 
 ALONE = "g of the image alone"
+SHARE_ALONE, SHARE_OTHERS = 0.25, 0.5  # of the queries, for the trial at most
 SLOPES = 2  # g-directions without a correction, which are always tried
 PROXIES = ("ridge", "mlp", "mlp, paper")
 
@@ -76,11 +77,12 @@ def find_directions(
             them as they are, as for the curvature.
         curved: h-directions to keep. Three times as many axes of the proxy's strongest curvatures
             are tried, as far as queries do, and those that flip most are kept.
-        validation: (m, c, h, w) images on which directions are ranked, with at most a quarter of
-            the queries: the first ones, if these don't do for all. Best are a few that are seen
-            as the label, and as many that are not. With "ridge", their answers correct the
+        validation: (m, c, h, w) images on which directions are ranked, with at most half of the
+            queries: the first ones, if these don't do for all. Best are a few that are seen as
+            the label, and as many that are not, in turn. With "ridge", their answers correct the
             gradient as well: "g" is then the corrected one, beside "g of the image alone" if that
-            is another. None: the image alone is tried, and nothing corrected.
+            is another. None: the image alone is tried, with at most a quarter of the queries,
+            and nothing is corrected.
         reach: longest step of a trial, in spreads. By default sqrt(2 d), with d coordinates that
             carry anything: the typical distance between the codes of two images.
         distance: (images, images) in [0, 1] -> (b,), such as LPIPS, for the second g-direction
@@ -136,7 +138,8 @@ def find_directions(
     ledger = Ledger(knobs["queries"], validate.optional(_path, folder, "folder"), identity)
     with undisturbed(space, classifier, distance), torch.no_grad():
         ask = Questions(space, classifier, distance, image, ledger, knobs)
-        trial = Trial(ask, others if len(others) else image, reach)
+        share = SHARE_OTHERS if len(others) else SHARE_ALONE
+        trial = Trial(ask, others if len(others) else image, reach, share)
         corrects = proxy == "ridge" and len(others) > 0
         axes, keep = trial.plan(curved, int(used.sum()), SLOPES + corrects)
         probes = ask.probes(used, keep, on_step)

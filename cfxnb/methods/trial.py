@@ -12,7 +12,6 @@ from cfxnb.methods.proxies import Fit, saturated
 from cfxnb.types import Code
 
 LENGTHS = (0.5, 1.0)  # of the reach
-SHARE = 0.25  # of the queries, at most
 TRIED = 3  # axes of curvature for each that is kept: the strongest need not flip most
 
 
@@ -25,13 +24,14 @@ class Trial:
     """Both senses of each direction at two lengths, on each image.
 
     Attributes:
+        share: of all queries that it may spend.
         senses: where a direction is looked at, signed, in reaches.
     """
 
     senses = torch.tensor([s * x for x in LENGTHS for s in (1, -1)])
 
-    def __init__(self, ask: Questions, images: Tensor, reach: float) -> None:
-        self.ask, self.images, self.reach = ask, images, reach
+    def __init__(self, ask: Questions, images: Tensor, reach: float, share: float) -> None:
+        self.ask, self.images, self.reach, self.share = ask, images, reach, share
         self._codes: list[Code] = []
 
     def plan(self, curved: int, dims: int, slopes: int) -> tuple[int, int]:
@@ -45,13 +45,13 @@ class Trial:
             slopes: g-directions, which are always tried.
         """
         budget = self.ask.ledger.budget
-        share = min(int(SHARE * budget), budget - 1 - FEWEST)
+        share = min(int(self.share * budget), budget - 1 - FEWEST)
         afford = (share - looks_of(slopes)) // (2 * len(LENGTHS))
         axes = min(max(min(TRIED * curved, afford), curved), dims)
         each = looks_of(slopes + axes)
         self.images = self.images[: share // each]
         if not len(self.images):
-            least = max(1 + FEWEST + each, math.ceil(each / SHARE))
+            least = max(1 + FEWEST + each, math.ceil(each / self.share))
             warnings.warn(
                 f"queries: a trial of {slopes + axes} directions takes at least {least}, got "
                 f"{budget}: flip rates are unknown, and directions are in the proxy's order",

@@ -64,7 +64,7 @@ def test_the_budget_is_a_hard_limit(queries, batch, images, curved):
     assert min(curved, 4) <= axes <= min(3 * curved, 4)  # the code has four coordinates
     # What the trial needs is kept for it, and hardly anything is left over.
     trial = box.queries - 1 - found.fit.queries
-    assert trial <= keep <= queries / 4
+    assert trial <= keep <= queries / (2 if images else 4)
     assert keep <= max(images, 1) * (1 + 4 * (2 + (images > 0) + axes))
     assert queries - box.queries <= 1 + keep - trial
     # Without a trial flip rates are not known, and that is told.
