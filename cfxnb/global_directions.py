@@ -16,7 +16,8 @@ class Directions:
         vectors: (m, *code), each one spread long; adding one raises the label's log odds as far
             as the proxy tells.
         names: one a direction: "g", "g with distance", "h1", "h5", ...: the first and the fifth of
-            the axes by the strength of the proxy's curvature.
+            the axes by the strength of the proxy's curvature; with other images in the trial, "g"
+            is the gradient that they corrected, and "g of the image alone" what it was before.
         table: one row a direction, best first: its measured ``flip rate`` and the mean ``length``
             of the steps that flipped, in spreads, on the validation images (the source image if
             there are none); the ``curvature`` of the score along it.
@@ -37,7 +38,7 @@ class Directions:
 
     @property
     def g(self) -> Tensor:
-        """The gradient's direction, shaped like a code."""
+        """The gradient's direction, corrected if there was a correction, shaped like a code."""
         return self["g"]
 
     @property
