@@ -22,6 +22,7 @@ from benchmarks.rows import Rows
 from cfxnb.methods.asking import Questions, rms
 from cfxnb.methods.explained import log_odds
 from cfxnb.methods.follow import step_lengths
+from cfxnb.methods.gcd import ALONE
 from cfxnb.methods.ledger import Ledger
 from cfxnb.methods.mlp_proxy import mlp
 from cfxnb.methods.proxies import Probes, ridge
@@ -52,7 +53,7 @@ def main() -> int:
         quality(rows, case)
         found = directions(rows, case)
         sources(rows, case)
-        if world == "digits":  # the others turn with any line
+        if world == "digits":  # the other worlds turn all or nearly all with g
             ceiling(rows, case)
         curve(rows, case)
         slope(rows, case, found)
@@ -109,8 +110,7 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
 
 def _alone(found: cfx.Directions) -> Tensor:
     """The gradient before the trial's other images corrected it."""
-    name = "g of the image alone"
-    return found[name] if name in found.names else found.g
+    return found[ALONE] if ALONE in found.names else found.g
 
 
 def sources(rows: Rows, case: Case) -> None:

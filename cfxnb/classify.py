@@ -38,18 +38,18 @@ class Wrapped:
         x = images.to(self.device)
         if self.size is not None and x.shape[-2:] != self.size:
             x = F.interpolate(x, size=self.size, mode="bilinear", antialias=True)
-        if self.mean is not None:
-            x = x - self.mean.to(x)
-        if self.std is not None:
-            x = x / self.std.to(x)
         try:
+            if self.mean is not None:
+                x = x - self.mean.to(x)
+            if self.std is not None:
+                x = x / self.std.to(x)
             out = self.module(x)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            got = tuple(images.shape)
+            if type(error) is not RuntimeError:
+                raise  # out of memory, or a fault of the device: no matter of the images
+            name, got = type(self.module).__name__, f"{tuple(x.shape)}, {x.dtype}"
             raise ValueError(
-                f"images: expected such as {type(self.module).__name__} takes, got {got}: {error}"
+                f"images: expected such as {name} takes, got {got}: {error}"
             ) from error
         out = getattr(out, "logits", out)  # transformers return an object with .logits
         if isinstance(out, Tensor) and (out.ndim == 1 or (out.ndim == 2 and out.shape[1] == 1)):
@@ -81,8 +81,8 @@ def wrap(
     Returns:
         A callable: float images (b, c, h, w) in [0, 1], on any device -> logits (b, k) on that
         device. Gradients pass through. Training mode is left as it is; the methods of this
-        package switch to evaluation mode while they run. Images of a shape that the module can't
-        take are a ValueError.
+        package switch to evaluation mode while they run. Images that the module fails on, by their
+        shape mostly, are a ValueError with its reason.
     """
     return Wrapped(
         validate.instance(module, nn.Module, "module", "a torch.nn.Module"),

@@ -14,14 +14,15 @@ class Directions:
 
     Attributes:
         vectors: (m, *code), each one spread long; adding one raises the label's log odds as far
-            as the proxy tells.
+            as the proxy tells; for a corrected "g", as far as the trial tells.
         names: one a direction: "g", "g with distance", "h1", "h5", ...: the first and the fifth of
             the axes by the strength of the proxy's curvature; with other images in the trial, "g"
             is the gradient that they corrected, and "g of the image alone" what it was before.
         table: one row a direction, best first: its measured ``flip rate`` and the mean ``length``
             of the steps that flipped, in spreads, on the validation images (the source image if
             there are none); the ``curvature`` of the score along it.
-        fit: what the proxy says, with its ``r2``, ``agreement`` and ``confidence``.
+        fit: what the proxy says of the one image, with its ``r2``, ``agreement`` and
+            ``confidence``; no correction is in it.
         label, against: the class that adding a direction favours, and the other one, or None.
         queries: images that the classifier was asked about, in all.
         made_by: method, arguments, seed, weights, seconds.

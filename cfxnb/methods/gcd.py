@@ -20,10 +20,11 @@ from cfxnb import validate
 from cfxnb.global_directions import Directions
 from cfxnb.methods.asking import FEWEST, Distance, Questions, rms
 from cfxnb.methods.candidates import SAME, candidates
+from cfxnb.methods.correction import corrected
 from cfxnb.methods.explained import check_labels
 from cfxnb.methods.ledger import Ledger, digest
 from cfxnb.methods.mlp_proxy import mlp
-from cfxnb.methods.proxies import Fit, Probes, corrected, ridge
+from cfxnb.methods.proxies import Fit, Probes, ridge
 from cfxnb.methods.tasks import fingerprint
 from cfxnb.methods.trial import LENGTHS, Trial
 from cfxnb.tensors import alive, typical_distance, undisturbed, unit
@@ -81,8 +82,9 @@ def find_directions(
             queries: the first ones, if these don't do for all. Best are a few that are seen as
             the label, and as many that are not, in turn. With "ridge", their answers correct the
             gradient as well: "g" is then the corrected one, beside "g of the image alone" if that
-            is another. None: the image alone is tried, with at most a quarter of the queries,
-            and nothing is corrected.
+            is another one. The table says what both do in the trial; few images don't settle it.
+            None: the image alone is tried, with at most a quarter of the queries, and nothing is
+            corrected.
         reach: longest step of a trial, in spreads. By default sqrt(2 d), with d coordinates that
             carry anything: the typical distance between the codes of two images.
         distance: (images, images) in [0, 1] -> (b,), such as LPIPS, for the second g-direction
@@ -102,7 +104,7 @@ def find_directions(
         ValueError, TypeError: for a wrong argument, naming it; a folder of another search.
 
     Warns:
-        UserWarning: if queries don't do for a trial: flip rates are NaN then.
+        UserWarning: if queries don't do for a trial: flip rates are NaN then, and g is the image's.
     """
     began = time.perf_counter()
     validate.space(space)
@@ -146,24 +148,26 @@ def find_directions(
         fit = _fit(probes, knobs)
         found = candidates(fit, ask.sign, axes, used.flatten().cpu())
         vectors = _shaped(found, space.spread)
-        seen, score = trial.look(
-            "trial", torch.cat([vectors[:0].sum(0)[None], trial.moves(vectors)])
-        )
-        home, seen = seen[:, 0], seen[:, 1:]
-        gone = []
+        still = torch.zeros_like(space.spread)[None]  # no move: what is seen at home
+        seen, score = trial.look("trial", torch.cat([still, trial.moves(vectors)]))
+        home, seen, twice = seen[:, 0], seen[:, 1:], []
         if corrects and "g" in found:
-            odd = trial.odd(score[:, 1:], saturation)
-            better = {"g": _corrected(found, odd, fit.gradient, reach)}
-            again = _shaped(better, space.spread)
+            units = torch.stack(list(found.values()))
+            told = score[:, 1:].unflatten(1, (-1, len(trial.senses)))
+            near = LENGTHS[0] * reach
+            better = corrected(fit.gradient, units, score[:, 0], told, near, saturation)
+            better = unit(better[None])[0]
+            again = _shaped({"g": better}, space.spread)
             seen = torch.cat([trial.look("corrected", trial.moves(again))[0], seen], 1)
             vectors = torch.cat([again, vectors])
-            gone = [ALONE] if better["g"] @ found["g"] > SAME else []
-            found = better | {ALONE if n == "g" else n: v for n, v in found.items()}
-        table = trial.rank(vectors, list(found), fit, home, seen)
+            found = {"g": better} | {ALONE if n == "g" else n: v for n, v in found.items()}
+            twice = [n for n, v in found.items() if n != "g" and abs(v @ better) > SAME]
+        table = trial.rank(vectors, list(found), fit, home, seen).drop(index=twice)
         bends = [name for name in table.index if name.startswith("h")]
-        table = table.drop(index=[*gone, *bends[curved:]])
+        table = table.drop(index=bends[curved:])
     order = [list(found).index(name) for name in table.index]
     record = {"method": "find_directions", **knobs, "weights": weights, "lost": ledger.lost}
+    record["tried"] = len(trial.images)
     return Directions(
         vectors=vectors[order].to(image.device),
         names=tuple(table.index),
@@ -180,17 +184,6 @@ def _shaped(steps: dict[str, Tensor], spread: Tensor) -> Tensor:
     """Steps (d,) in spreads as changes of a code, (n, *code)."""
     flat = torch.stack([*steps.values(), spread.flatten().cpu()])[:-1]  # perhaps there is none
     return spread * flat.to(spread).view(-1, *spread.shape)
-
-
-def _corrected(found: dict[str, Tensor], odd: Tensor, gradient: Tensor, reach: float) -> Tensor:
-    """The corrected gradient's direction, one spread long, (d,).
-
-    Args:
-        odd: of the scores of each image at the nearer look along each direction, (images, n).
-    """
-    changes = LENGTHS[0] * reach * torch.stack([*found.values()])
-    whole = changes.expand(len(odd), -1, -1).flatten(0, 1)
-    return unit(corrected(gradient, whole, odd.flatten())[None])[0]
 
 
 def _fit(probes: Probes, knobs: dict[str, Any]) -> Fit:

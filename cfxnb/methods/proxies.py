@@ -91,19 +91,19 @@ def ridge(probes: Probes) -> Fit:
     odd, even = _parts(probes.score)
     even = even - probes.home
     held = np.arange(len(delta)) % 5 == 4
-    slope = _regress(delta, odd)
+    slope = least_squares(delta, odd)
     # Learnt without every fifth pair, and tried on those.
-    told = delta[held] @ _regress(delta[~held], odd[~held])
+    told = delta[held] @ least_squares(delta[~held], odd[~held])
     known, weight = _bend(delta[~held], even[~held])
     bent = 0.5 * (delta[held] @ known.T) ** 2 @ weight
     seen = np.concatenate([odd[held] + even[held], even[held] - odd[held]])
     left = seen - np.concatenate([told + bent, bent - told])
-    halves = [_regress(delta[k::2], odd[k::2]) for k in (0, 1)]
+    halves = [least_squares(delta[k::2], odd[k::2]) for k in (0, 1)]
     known, weight = _bend(delta, even)
     return Fit(
         gradient=torch.from_numpy(slope).float(),
         hessian=torch.from_numpy(known.T * weight @ known).float(),
-        distance=torch.from_numpy(_regress(delta, _parts(probes.distance)[0])).float(),
+        distance=torch.from_numpy(least_squares(delta, _parts(probes.distance)[0])).float(),
         r2=float(1 - (left**2).mean() / max(seen.var(), 1e-30)),
         agreement=_cosine(*halves),
         queries=len(probes.delta),
@@ -115,32 +115,13 @@ def saturated(score: Tensor, most: float) -> Tensor:
     return most * (score / most).tanh()
 
 
-def corrected(gradient: Tensor, changes: Tensor, odd: Tensor) -> Tensor:
-    """A gradient at one image's code, corrected by answers about other images.
-
-    Where the score bends, its slope is another one at another code. What other images answered to
-    the same changes tells; least squares, with a penalty on the correction alone, on what the
-    gradient doesn't explain.
-
-    Args:
-        gradient: (d,); changes: (n, d); odd: half the difference of the scores after a change and
-            after its opposite, (n,). What is not finite is left out.
-    """
-    known = odd.isfinite()
-    if not known.any():
-        return gradient
-    left = odd[known] - changes[known] @ gradient
-    more = _regress(changes[known].double().numpy(), left.double().numpy())
-    return gradient + torch.from_numpy(more).to(gradient)
-
-
 def _parts(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Odd and even part of what pairs of opposite changes gave."""
     there, back = values.double().numpy().reshape(-1, 2).T
     return (there - back) / 2, (there + back) / 2
 
 
-def _regress(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+def least_squares(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """Coefficients without an intercept: without a change there is none of the score."""
     if len(inputs) < 10:
         return Ridge(1.0, fit_intercept=False).fit(inputs, outputs).coef_

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.methods.asking import FEWEST, Questions
-from cfxnb.methods.proxies import Fit, saturated
+from cfxnb.methods.proxies import Fit
 from cfxnb.types import Code
 
 LENGTHS = (0.5, 1.0)  # of the reach
@@ -54,7 +54,7 @@ class Trial:
             least = max(1 + FEWEST + each, math.ceil(each / self.share))
             warnings.warn(
                 f"queries: a trial of {slopes + axes} directions takes at least {least}, got "
-                f"{budget}: flip rates are unknown, and directions are in the proxy's order",
+                f"{budget}: flip rates are unknown, and directions are as the proxy has them",
                 stacklevel=3,
             )
         return axes, each * len(self.images)
@@ -90,17 +90,7 @@ class Trial:
                 told = torch.stack([answers["seen"].float(), answers["score"]])
                 told[:, answers["score"].isnan()] = torch.nan
             found.append(told)
-        return torch.cat(found, 1) if found else torch.zeros(2, 0)
-
-    def odd(self, score: Tensor, most: float | None) -> Tensor:
-        """Half the difference of the scores in both senses, at the nearer look, (images, n).
-
-        Args:
-            score: after ``moves``, (images, 4 n); saturated at ``most``, if that isn't None.
-        """
-        score = score if most is None else saturated(score, most)
-        there, back = score.unflatten(1, (-1, len(self.senses)))[..., :2].unbind(2)
-        return (there - back) / 2
+        return torch.cat(found, 1)
 
     def rank(
         self, vectors: Tensor, names: list[str], fit: Fit, home: Tensor, seen: Tensor

@@ -10,7 +10,7 @@ from torch import Tensor
 from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
-from cfxnb.methods import asking, gcd, proxies
+from cfxnb.methods import asking, correction, gcd, proxies
 from cfxnb.methods.candidates import candidates, strongest
 from cfxnb.methods.proxies import Fit, Probes, ridge
 
@@ -236,9 +236,9 @@ OTHERS = torch.cat([source(*row) for row in normal(6, 5, seed=4).tolist()])
 
 
 def test_answers_of_the_trial_correct_the_gradient():
-    """Where the slope is SLOPE + BENT u, that of a data set is the one at its mean."""
+    """Where the slope is SLOPE + BENT u, that of several images is the one at their mean."""
     f = quadratic(SLOPE, BENT)
-    mean = ((SPACE.encode(OTHERS).z - SPACE.encode(AT).z) / SPREAD).mean(0)
+    mean = ((SPACE.encode(torch.cat([AT, OTHERS])).z - SPACE.encode(AT).z) / SPREAD).mean(0)
     wanted = SLOPE + BENT @ mean
     assert cos(SLOPE, wanted) < 0.8
     found = exactly(SPACE, f, AT, 1, queries=900, validation=OTHERS, radius=1.0)
@@ -255,17 +255,68 @@ def test_answers_of_the_trial_correct_the_gradient():
         assert "g of the image alone" not in other.names
 
 
-def test_correction_leaves_out_what_is_not_known():
-    changes, right = normal(20, 3, seed=5), torch.tensor([1.0, 0.0, -2.0])
-    odd = changes @ right
-    odd[::4] = torch.nan
-    better = proxies.corrected(torch.zeros(3), changes, odd)
-    torch.testing.assert_close(better, right, rtol=0, atol=0.01)
-    assert torch.equal(proxies.corrected(right, changes, odd * torch.nan), right)
-    # Where nothing was asked, the gradient stays.
-    flat = changes * torch.tensor([1.0, 0.0, 0.0])
-    better = proxies.corrected(torch.tensor([0.0, 5.0, 0.0]), flat, flat @ right)
-    torch.testing.assert_close(better, torch.tensor([1.0, 5.0, 0.0]), rtol=0, atol=0.01)
+@pytest.mark.parametrize("away", [0.5, 12.0, 18.0, 36.0])
+def test_images_far_from_the_decision_do_not_spoil_the_gradient(away):
+    """Scores that saturate along g, and not across it, must not turn the slope of a linear one."""
+    space = LinearSpace(64, (3, 8, 8), scale=0.02)
+    slope = 3 * normal(64, seed=7) / 8
+    unit = slope / slope.norm()
+    z = space.encode(space.sample(13, 8)).z
+    z = z - (z @ slope)[:, None] / slope.norm() * unit  # on the border
+    side = torch.tensor([1.0, -1.0] * 6)[:, None]
+    images = space.decode(cfx.Code(z[1:] + side * away / slope.norm() * unit))
+    f = code_classifier(space, slope[None])
+    found = cfx.find_directions(
+        space, f, space.decode(cfx.Code(z[:1])), 1, queries=2048, validation=images
+    )
+    assert cos(found.g, slope) > 0.99
+
+
+def test_lost_answers_of_others_are_left_out():
+    """A box that breaks down for some images: the others correct the gradient."""
+    seen = torch.cat([AT, OTHERS[:5]])
+    mean = ((SPACE.encode(seen).z - SPACE.encode(AT).z) / SPREAD).mean(0)
+    last = SPACE.encode(OTHERS[5:]).z
+
+    def breaking(images):
+        logits = quadratic(SLOPE, BENT)(images)
+        near = (SPACE.encode(images).z - last).norm(dim=1) < 1e-3
+        logits[near] = torch.nan  # without a move
+        return logits
+
+    found = exactly(SPACE, breaking, AT, 1, queries=900, validation=OTHERS, radius=1.0)
+    assert cos(found.g / SPREAD, SLOPE + BENT @ mean) > 0.9
+    assert found.table["flip rate"].notna().all()
+    assert found.made_by["tried"] == 6
+
+
+def test_no_direction_is_there_twice():
+    found = exactly(SPACE, quadratic(SLOPE, BENT), AT, 1, queries=900, validation=OTHERS)
+    units = found.vectors / SPREAD
+    same = (units @ units.T - torch.eye(len(units))).abs()
+    assert same.max() <= 0.99
+
+
+def scores(slopes, homes, units, step):
+    """Of images with one slope each, (images, n, 4)."""
+    along = (slopes @ units.T)[..., None] * step * torch.tensor([1.0, -1.0, 2.0, -2.0])
+    return homes[:, None, None] + along
+
+
+def test_correction_is_the_mean_of_all_slopes():
+    units = torch.nn.functional.normalize(normal(12, 4, seed=5), dim=1)
+    own, homes = 2 * units[0], 9 * normal(5, seed=7)
+    slopes = normal(4, seed=6) + 0.01 * normal(5, 4, seed=8)
+    told = scores(slopes, homes, units, 1.5)
+    wanted = torch.cat([own[None], slopes]).mean(0)
+    better = correction.corrected(own, units, homes, told, 1.5, None)
+    torch.testing.assert_close(better, wanted, rtol=0, atol=0.02)
+    # What is lost is left out: here all that one image said, and a few answers of others.
+    told[4], told[0, 3, 0], told[1, 7, 1] = torch.nan, torch.nan, torch.inf
+    wanted = torch.cat([own[None], slopes[:4]]).mean(0)
+    better = correction.corrected(own, units, homes, told, 1.5, None)
+    torch.testing.assert_close(better, wanted, rtol=0, atol=0.02)
+    assert torch.equal(correction.corrected(own, units, homes, told * torch.nan, 1.5, None), own)
 
 
 def test_axes_that_flip_are_kept():

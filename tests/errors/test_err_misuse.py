@@ -29,8 +29,19 @@ def test_probabilities_in_the_place_of_logits_are_noticed(world):
 def test_a_module_for_other_images_is_refused_by_name_and_shape():
     f = cfx.wrap(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.LazyLinear(2)))
     f.module(torch.zeros(1, 3, 8, 8))
-    with pytest.raises(ValueError, match=r"images: .* takes, got \(5, 1, 8, 8\): .*3 chan"):
+    with pytest.raises(
+        ValueError, match=r"images: .* takes, got \(5, 1, 8, 8\), torch.float32: .*3 chan"
+    ):
         cfx.predict(f, torch.zeros(5, 1, 8, 8))
+
+
+def test_other_faults_of_a_module_are_not_blamed_on_images():
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("no memory left")
+
+    with pytest.raises(torch.OutOfMemoryError, match="no memory left"):
+        cfx.wrap(Broken())(torch.zeros(5, 1, 8, 8))
 
 
 def test_a_judge_with_other_classes_is_refused(world):
