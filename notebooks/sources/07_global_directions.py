@@ -258,8 +258,8 @@ cfx.curves(
 # these, within the same budget. Their answers are worth more than a ranking: the trial walks each of
 # them along g and along the axes of curvature, and where the score bends, the slope differs from image
 # to image *along just these axes*. So what they answered **corrects** g. `corrected` below is given
-# three 4s and three 9s, and uses as many as half of the budget allows. Mind what that is: no longer
-# a direction found with a single image.
+# three 4s and three 9s, and uses as many as half of the budget allows (with `curved` few axes are
+# tried, so that more images are). Mind what that is: no longer a direction found with a single image.
 #
 # Does the package find the direction that was found by hand, from other answers? `confidence` says how
 # alike two such runs are to be expected, from one run alone, by comparing its halves.

@@ -133,8 +133,8 @@ cfx.gallery(
 # A counterfactual starts at an image, not at noise. So noise its code only a part of the way; this
 # share of all times is the **strength**. Then denoise. First row: nothing told. Second row: the target
 # told, twice as loud (`cfx.checks.nb09.louder` is the exercise's solution, whatever became of yours).
-# With little noise everything stays; with much, nothing of the image is left but the class. (`left` is
-# the share of a code's variance that a time has left, the schedule's other name for how noisy it is.)
+# With little noise everything stays; with much, nothing of the image is left but the class. (`left`,
+# here and below, is the share of the clean code's variance that is left at a time: how clean it still is.)
 
 
 # %%
