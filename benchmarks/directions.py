@@ -22,7 +22,6 @@ from benchmarks.rows import Rows
 from cfxnb.methods.asking import Questions, rms
 from cfxnb.methods.explained import log_odds
 from cfxnb.methods.follow import step_lengths
-from cfxnb.methods.gcd import ALONE
 from cfxnb.methods.ledger import Ledger
 from cfxnb.methods.mlp_proxy import mlp
 from cfxnb.methods.proxies import Probes, ridge
@@ -89,7 +88,7 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     flips = [share(g, towards), share(g, ~towards)]
     rows.say("reach of the walks, in spreads", case.reach)
     alone = cfx.follow(
-        case.space, case.classifier, case.images, _alone(found), case.target, reach=case.reach
+        case.space, case.classifier, case.images, _alone(case, found), case.target, reach=case.reach
     )
     rows.say("g of the one image alone: flipped, images of both classes", share(alone))
     rows.say("g: flipped towards the label", flips[0])
@@ -108,9 +107,9 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     return found
 
 
-def _alone(found: cfx.Directions) -> Tensor:
+def _alone(case: Case, found: cfx.Directions) -> Tensor:
     """The gradient before the trial's other images corrected it."""
-    return found[ALONE] if ALONE in found.names else found.g
+    return case.space.spread * found.fit.gradient.view(case.space.spread.shape)
 
 
 def sources(rows: Rows, case: Case) -> None:
@@ -128,7 +127,7 @@ def sources(rows: Rows, case: Case) -> None:
             queries=2048,
             validation=case.validation,
         )
-        for name, way in zip(rates, (found.g, _alone(found)), strict=True):
+        for name, way in zip(rates, (found.g, _alone(case, found)), strict=True):
             rates[name].append(share(cfx.follow(case.space, case.classifier, images, way, target)))
     for name, values in rates.items():
         rows.say(f"{name}, {len(values)} other sources: flipped, mean", sum(values) / len(values))
@@ -220,7 +219,7 @@ def slope(rows: Rows, case: Case, found: cfx.Directions) -> None:
     against = None if case.against is None else torch.tensor([case.against])
     score = log_odds(logits, torch.tensor([case.label]), against)
     true = torch.autograd.grad(score.sum(), z)[0][0] * case.space.spread
-    own = _alone(found) / case.space.spread
+    own = _alone(case, found) / case.space.spread
     rows.say(
         "cosine of the one image's g with the gradient through the network, in spreads",
         torch.cosine_similarity(own, true, dim=0).item(),
