@@ -11,7 +11,7 @@ from cfxnb.methods.asking import FEWEST, Questions
 from cfxnb.methods.proxies import Fit
 from cfxnb.types import Code
 
-LENGTHS = (0.5, 1.0)  # of the reach
+LENGTHS = (0.5, 1.0)  # of the reach; the correction counts on the second being twice the first
 TRIED = 3  # axes of curvature for each that is kept: the strongest need not flip most
 
 

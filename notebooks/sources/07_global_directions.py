@@ -357,8 +357,8 @@ cfx.gallery(
 
 # %% [markdown]
 # Compare the first two rows and the fourth, and mind how few images these are: a difference of two or
-# three flips says nothing. The README's section on directions has the same rows for 500 images and for
-# five sources.
+# three flips says nothing. The README's section on directions has more images, and other sources: there
+# the correction hardly helps with test digits, and much with training digits that the net is very sure of.
 #
 # Where the judge, another network, doesn't see the target in a flipped picture, one net is right and
 # the other wrong, or the picture is neither a 4 nor a 9: such flips may be **adversarial**. Mind that

@@ -291,7 +291,12 @@ def test_lost_answers_of_others_are_left_out():
 
 
 def test_no_direction_is_there_twice():
-    found = exactly(SPACE, quadratic(SLOPE, BENT), AT, 1, queries=900, validation=OTHERS)
+    """The score bends along one axis, far along which the others lie: it is their slope as well."""
+    f = quadratic(0.3 * AXES[0], torch.einsum("d,e->de", 3 * AXES[1], AXES[1]))
+    u = 3 * AXES[1] + 0.1 * normal(6, 5, seed=4)
+    others = SPACE.decode(cfx.Code(SPACE.encode(AT).z + SPREAD * u))
+    found = exactly(SPACE, f, AT, 1, queries=900, validation=others)
+    assert abs(cos(found.g / SPREAD, AXES[1])) > 0.99
     units = found.vectors / SPREAD
     same = (units @ units.T - torch.eye(len(units))).abs()
     assert same.max() <= 0.99
@@ -317,6 +322,18 @@ def test_correction_is_the_mean_of_all_slopes():
     better = correction.corrected(own, units, homes, told, 1.5, None)
     torch.testing.assert_close(better, wanted, rtol=0, atol=0.02)
     assert torch.equal(correction.corrected(own, units, homes, told * torch.nan, 1.5, None), own)
+
+
+def test_a_very_sure_image_has_no_more_say_in_a_correction():
+    """Beyond where scores saturate it doesn't count how far they go, along g and across it."""
+    units, homes = torch.eye(3)[:2], torch.zeros(2)
+    slopes = torch.tensor([[1000.0, 900.0, 0.0], [0.1, 0.0, 0.0]])
+    told = scores(slopes, homes, units, 2.0)
+    better = correction.corrected(torch.tensor([1.0, 0.0, 0.0]), units, homes, told, 2.0, 5.0)
+    along = (1 + 5 / 2 + 5 * np.tanh(0.2 / 5) / 2) / 3
+    assert better[0].item() == pytest.approx(along, rel=1e-4)
+    assert 0.6 < better[1] < (5 / 2 + 0) / 3  # with a penalty on so few answers
+    assert better[2] == 0
 
 
 def test_axes_that_flip_are_kept():
