@@ -44,10 +44,14 @@ class Case:
     reach: float
     figures: Any = None
 
+    @property
+    def spread(self) -> Tensor:
+        """That of the space, on the CPU, where images and directions are."""
+        return self.space.spread.cpu()
+
     def random(self, seed: int) -> Tensor:
         """A random direction, uniform in spreads."""
-        spread = self.space.spread.cpu()
-        return spread * noise_like(spread[None], 1000 + seed)[0]
+        return self.spread * noise_like(self.spread[None], 1000 + seed)[0]
 
 
 def _case(
@@ -75,7 +79,8 @@ def _case(
     chosen = torch.cat(halves).sort().values
     said = cfx.predict(classifier, train).argmax(1)
     few = torch.stack([(said == c).nonzero()[:6, 0] for c in (label, other)], 1).flatten()
-    judge = cfx.load(f"{world}/judge")
+    judge = cfx.load(f"{world}/judge").module
+    where = next(judge.parameters()).device
     return Case(
         world=world,
         space=space,
@@ -89,7 +94,7 @@ def _case(
         label=label,
         other=other,
         against=other if logits.shape[1] > 2 else None,
-        features=judge.module.features,
+        features=lambda x: judge.features(x.to(where)).cpu(),
         **more,
     )
 

@@ -21,8 +21,8 @@ def curved(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target
 
     results = [walk(h) for h in found.h]
     kept: list[int] = []
-    flat = (found.h / case.space.spread).flatten(1)
-    g = (found.g / case.space.spread).flatten()
+    flat = (found.h / case.spread).flatten(1)
+    g = (found.g / case.spread).flatten()
     names = [name for name in found.names if name.startswith("h")]
     for i, result in enumerate(results):
         with_g = torch.cosine_similarity(flat[i], g, dim=0).item()
@@ -64,7 +64,7 @@ def picked_at_random(case: Case, found: cfx.Directions, count: int) -> Tensor:
         moves = torch.cat([torch.zeros_like(spread)[None], trial.moves(spread * axes)])
         seen, _ = trial.look("trial", moves)
         table = trial.rank(spread * axes, names, found.fit, seen[:, 0], seen[:, 1:])
-    return (spread * axes)[[int(name) for name in table.index[:count]]]
+    return (spread * axes)[[int(name) for name in table.index[:count]]].cpu()
 
 
 def diversity(case: Case, results: list[cfx.Counterfactuals]) -> float:

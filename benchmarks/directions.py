@@ -22,6 +22,7 @@ from benchmarks.rows import Rows
 from cfxnb.methods.asking import Questions, rms
 from cfxnb.methods.explained import log_odds
 from cfxnb.methods.follow import step_lengths
+from cfxnb.methods.gcd import WIDE
 from cfxnb.methods.ledger import Ledger
 from cfxnb.methods.mlp_proxy import mlp
 from cfxnb.methods.proxies import Probes, ridge
@@ -94,6 +95,7 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     rows.say("g: flipped towards the label", flips[0])
     rows.say("g: flipped away from it", flips[1])
     rows.add("g: flipped, images of both classes", share(g), case.flips)
+    rows.say("the same, where need be with up to three other noises", stubborn(case, found.g, g))
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     images, target = case.images[few], case.target[few]
     # Within a long enough reach any direction flips something: the same reach is what g needs.
@@ -107,9 +109,29 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     return found
 
 
+def stubborn(case: Case, way: Tensor, g: cfx.Counterfactuals) -> float:
+    """Share flipped when what stays as it was is walked again, its noise exchanged."""
+    able = torch.tensor([s in ("flipped", "exhausted") for s in g.status])
+    left = (able & ~g.flipped).nonzero()[:, 0]
+    for seed in range(3):
+        if not len(left):
+            break
+        again = cfx.follow(
+            case.space,
+            case.classifier,
+            case.images[left],
+            way,
+            case.target[left],
+            reach=case.reach,
+            noise=seed,
+        )
+        left = left[~again.flipped]
+    return 1 - len(left) / max(1, int(able.sum()))
+
+
 def _alone(case: Case, found: cfx.Directions) -> Tensor:
     """The gradient before the trial's other images corrected it."""
-    return case.space.spread * found.fit.gradient.view(case.space.spread.shape)
+    return case.spread * found.fit.gradient.view(case.spread.shape)
 
 
 def sources(rows: Rows, case: Case) -> None:
@@ -148,9 +170,9 @@ def ceiling(rows: Rows, case: Case) -> None:
     able = (seen == case.label) | (seen == case.other)
     with torch.no_grad():
         codes = torch.cat([case.space.semantic(part) for part in images[able].split(100)])
-    changes = (codes - case.space.center) / case.space.spread
+    changes = (codes - case.space.center.cpu()) / case.spread
     line = LogisticRegression(C=0.01, max_iter=1000).fit(changes.numpy(), seen[able].numpy())
-    way = case.space.spread * torch.from_numpy(line.coef_[0]).float()
+    way = case.spread * torch.from_numpy(line.coef_[0]).float()
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     moved = cfx.follow(
         case.space, case.classifier, case.images[few], way, case.target[few], reach=case.reach
@@ -175,7 +197,7 @@ def against_random(
 def curve(rows: Rows, case: Case) -> None:
     """Flip rate over queries: least squares against the paper's network, on the same answers."""
     reach = typical_distance(case.space.spread)
-    knobs = {"label": case.label, "against": case.against, "radius": reach}
+    knobs = {"label": case.label, "against": case.against, "radius": WIDE * reach}
     knobs |= {"batch": 64, "seed": 0}
     ledger = Ledger(2 + max(BUDGETS), None, {})
     with torch.no_grad():
@@ -189,7 +211,7 @@ def curve(rows: Rows, case: Case) -> None:
         some = probes.first(budget)
         fits = (ridge(some.saturated(SATURATION)), mlp(some, label, against, stop="paper"))
         for name, fit in zip(rates, fits, strict=True):
-            step = case.space.spread * fit.gradient.view(case.space.spread.shape)
+            step = case.spread * fit.gradient.view(case.spread.shape)
             moved = cfx.follow(
                 case.space,
                 case.classifier,
@@ -218,8 +240,8 @@ def slope(rows: Rows, case: Case, found: cfx.Directions) -> None:
     logits = case.classifier(case.space.decode(code.at(z)))
     against = None if case.against is None else torch.tensor([case.against])
     score = log_odds(logits, torch.tensor([case.label]), against)
-    true = torch.autograd.grad(score.sum(), z)[0][0] * case.space.spread
-    own = _alone(case, found) / case.space.spread
+    true = torch.autograd.grad(score.sum(), z)[0][0] * case.spread
+    own = _alone(case, found) / case.spread
     rows.say(
         "cosine of the one image's g with the gradient through the network, in spreads",
         torch.cosine_similarity(own, true, dim=0).item(),

@@ -16,21 +16,22 @@ def rendering(rows: Rows, case: Case) -> None:
     space, net = case.space, case.space.net
     with torch.no_grad():
         code = space.encode(case.images[:64])
+        told, noise = code.z.to(space.spread), code.rest.to(space.spread)
 
         def plain() -> Tensor:
             """One loop of float32 in torch's usual layout, a time a sample, all rows at once."""
             net.to(memory_format=torch.contiguous_format)
 
             def predict(x: Tensor, t: int) -> Tensor:
-                found = net(x, torch.full((len(x),), t), code.z)
+                found = net(x, torch.full((len(x),), t, device=x.device), told)
                 if net.predicts == "noise":
                     return found
                 left = float(space.alphas[t])
                 return left**0.5 * found + (1 - left) ** 0.5 * x
 
-            x = ddim.render(predict, code.rest, space.alphas, space.times)
+            x = ddim.render(predict, noise, space.alphas, space.times)
             net.to(memory_format=torch.channels_last)
-            return ((space.codec.decode(x) + 1) / 2).clamp(0, 1)
+            return ((space.codec.decode(x) + 1) / 2).clamp(0, 1).cpu()
 
         slow, first = timed(plain)
         quick, second = timed(lambda: space.decode(code))

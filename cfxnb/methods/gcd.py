@@ -18,18 +18,19 @@ from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.global_directions import Directions
-from cfxnb.methods.asking import FEWEST, Distance, Questions, rms
+from cfxnb.methods.asking import Distance, Questions, rms
 from cfxnb.methods.candidates import SAME, candidates
 from cfxnb.methods.correction import corrected
 from cfxnb.methods.explained import check_labels
 from cfxnb.methods.ledger import Ledger, digest
 from cfxnb.methods.mlp_proxy import mlp
-from cfxnb.methods.proxies import Fit, Probes, ridge
+from cfxnb.methods.proxies import FEWEST, Fit, Probes, ridge
 from cfxnb.methods.tasks import fingerprint
 from cfxnb.methods.trial import LENGTHS, Trial
 from cfxnb.tensors import alive, typical_distance, undisturbed, unit
 from cfxnb.types import Classifier, LatentSpace, OnStep
 
+WIDE = 1.5  # radius of the changes, in reaches
 ALONE = "g of the image alone"
 SHARE_ALONE, SHARE_OTHERS = 0.25, 0.5  # of the queries, for the trial at most
 SLOPES = 2  # g-directions without a correction, which are always tried
@@ -70,8 +71,9 @@ def find_directions(
         queries: images that the classifier is asked about at most, in all: a hard limit.
         proxy: "ridge", least squares on opposite pairs; "mlp", the paper's network; "mlp, paper",
             with the paper's own stop rule, too.
-        radius: changes are drawn with lengths from 0 to this, in spreads; by default ``reach``:
-            what is to hold for a data set is asked about far and wide. The paper's is 1, in units
+        radius: changes are drawn with lengths from 0 to this, in spreads; by default 1.5 times
+            ``reach``: a slope that is to hold for a data set is asked about far and wide. The
+            curvature of "ridge" rests on those up to ``reach``. The paper's radius is 1, in units
             of the code.
         saturation: for the slope of "ridge", log odds count up to about this, s tanh(odds / s):
             where a decision turns matters, not how sure the classifier is far away. None takes
@@ -118,7 +120,7 @@ def find_directions(
         )
     used = alive(space.spread)
     reach = _reach(space, reach)
-    radius = reach if radius is None else validate.number(radius, "radius", 0, open_low=True)
+    radius = WIDE * reach if radius is None else validate.number(radius, "radius", 0, open_low=True)
     distance = validate.function(rms if distance is None else distance, "distance")
     knobs: dict[str, Any] = {
         "label": validate.count(label, "label"),
@@ -147,22 +149,17 @@ def find_directions(
         probes = ask.probes(used, keep, on_step)
         fit = _fit(probes, knobs)
         found = candidates(fit, ask.sign, axes, used.flatten().cpu())
-        vectors = _shaped(found, space.spread)
         still = torch.zeros_like(space.spread)[None]  # no move: what is seen at home
-        seen, score = trial.look("trial", torch.cat([still, trial.moves(vectors)]))
-        home, seen, twice = seen[:, 0], seen[:, 1:], []
+        moves = trial.moves(_shaped(found, space.spread))
+        seen, score = trial.look("trial", torch.cat([still, moves]))
+        home, seen = seen[:, 0], seen[:, 1:]
         if corrects and "g" in found:
-            units = torch.stack(list(found.values()))
-            told = score[:, 1:].unflatten(1, (-1, len(trial.senses)))
-            near = LENGTHS[0] * reach
-            better = corrected(fit.gradient, units, score[:, 0], told, near, saturation)
-            better = unit(better[None])[0]
-            again = _shaped({"g": better}, space.spread)
-            seen = torch.cat([trial.look("corrected", trial.moves(again))[0], seen], 1)
-            vectors = torch.cat([again, vectors])
-            found = {"g": better} | {ALONE if n == "g" else n: v for n, v in found.items()}
-            twice = [n for n, v in found.items() if n != "g" and abs(v @ better) > SAME]
-        table = trial.rank(vectors, list(found), fit, home, seen).drop(index=twice)
+            better = {"g": _corrected(fit, found, score, trial, saturation)}
+            again, _ = trial.look("corrected", trial.moves(_shaped(better, space.spread)))
+            seen = torch.cat([again, seen], 1)
+            found = better | {ALONE if name == "g" else name: u for name, u in found.items()}
+        vectors = _shaped(found, space.spread)
+        table = trial.rank(vectors, list(found), fit, home, seen).drop(index=_twins(found))
         bends = [name for name in table.index if name.startswith("h")]
         table = table.drop(index=bends[curved:])
     order = [list(found).index(name) for name in table.index]
@@ -180,6 +177,22 @@ def find_directions(
     )
 
 
+def _corrected(
+    fit: Fit, found: dict[str, Tensor], score: Tensor, trial: Trial, saturation: float | None
+) -> Tensor:
+    """The unit direction that the scores of a trial make of g, (d,), in spreads."""
+    home, told = score[:, 0], score[:, 1:].unflatten(1, (-1, len(trial.senses)))
+    units, near = torch.stack(list(found.values())), LENGTHS[0] * trial.reach
+    return unit(corrected(fit.gradient, units, home, told, near, saturation)[None])[0]
+
+
+def _twins(found: dict[str, Tensor]) -> list[str]:
+    """Names of the directions that a corrected g made needless."""
+    if "g" not in found:
+        return []
+    return [name for name, u in found.items() if name != "g" and abs(u @ found["g"]) > SAME]
+
+
 def _shaped(steps: dict[str, Tensor], spread: Tensor) -> Tensor:
     """Steps (d,) in spreads as changes of a code, (n, *code)."""
     flat = torch.stack([*steps.values(), spread.flatten().cpu()])[:-1]  # perhaps there is none
@@ -188,12 +201,12 @@ def _shaped(steps: dict[str, Tensor], spread: Tensor) -> Tensor:
 
 def _fit(probes: Probes, knobs: dict[str, Any]) -> Fit:
     if knobs["proxy"] == "ridge":
-        fit = ridge(probes)
-        if knobs["saturation"] is None:
-            return fit
-        near = ridge(probes.saturated(knobs["saturation"]))
-        # How the log odds bend is seen far out, where saturated ones are flat.
-        return dataclasses.replace(fit, gradient=near.gradient, agreement=near.agreement)
+        most = knobs["saturation"]
+        slope = ridge(probes if most is None else probes.saturated(most))
+        # Saturated log odds are flat far out, so that raw ones tell how they bend.
+        bends = ridge(probes.within(knobs["reach"]))
+        known = {n: getattr(slope, n) for n in ("gradient", "agreement", "queries")}
+        return dataclasses.replace(bends, **known)
     stop = "paper" if knobs["proxy"] == "mlp, paper" else "sound"
     classes = check_labels(knobs["label"], knobs["against"], 1, probes.logits.shape[1])
     return mlp(probes, *classes, stop=stop, seed=knobs["seed"])
