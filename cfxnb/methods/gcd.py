@@ -79,7 +79,7 @@ def find_directions(
             where a decision turns matters, not how sure the classifier is far away. None takes
             them as they are, as for the curvature.
         curved: h-directions to keep. Three times as many axes of the proxy's strongest curvatures
-            are tried, as far as queries do, and those that flip most are kept.
+            are tried, as far as queries do for all images, and those that flip most are kept.
         validation: (m, c, h, w) images on which directions are ranked, with at most half of the
             queries: the first ones, if these don't do for all. Best are a few that are seen as
             the label, and as many that are not, in turn. With "ridge", their answers correct the

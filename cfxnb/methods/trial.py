@@ -37,8 +37,8 @@ class Trial:
     def plan(self, curved: int, dims: int, slopes: int) -> tuple[int, int]:
         """Axes of curvature to try so that ``curved`` can be kept, and queries to keep for it.
 
-        Where queries don't do for all images, the first ones are tried; where not even for one,
-        fewer axes, and in the end none: then there is a warning.
+        Where queries don't do for all images, fewer axes are tried, but not fewer than can be kept;
+        then the first images only. If they don't do for one, there is no trial, and a warning.
 
         Args:
             dims: of the code: there are no more axes.
@@ -46,7 +46,7 @@ class Trial:
         """
         budget = self.ask.ledger.budget
         share = min(int(self.share * budget), budget - 1 - FEWEST)
-        afford = (share - looks_of(slopes)) // (2 * len(LENGTHS))
+        afford = (share // max(1, len(self.images)) - looks_of(slopes)) // (2 * len(LENGTHS))
         axes = min(max(min(TRIED * curved, afford), curved), dims)
         each = looks_of(slopes + axes)
         self.images = self.images[: share // each]

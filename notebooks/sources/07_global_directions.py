@@ -249,17 +249,19 @@ cfx.curves(
 # guess, and slightly other answers give another one.
 #
 # Two things differ from the fit by hand. What is to hold for a data set is asked about far and wide:
-# changes are twice as long as ours. And out there log odds grow without end; a few pictures of which the
-# box is *very* sure would outweigh all those that tell where the decision turns. So for the slope log odds
-# **saturate**: beyond 5, a probability of 99 %, they hardly count for more. (With 1,500 queries and ten
-# training digits as sources: 87 % of other digits flip along g, instead of 82 % with log odds as they are.)
+# changes are up to three times as long as ours (the curvature rests on the inner two thirds). And out
+# there log odds grow without end; a few pictures of which the box is *very* sure would outweigh all those
+# that tell where the decision turns. So for the slope log odds **saturate**: beyond 5, a probability of
+# 99 %, they hardly count for more. (With 1,500 queries, changes up to twice as long as ours, and ten
+# training digits as sources: 87 % of other digits flip along g, instead of 82 % with log odds as they
+# are.)
 #
 # One image's slope is one image's. Hand over a few others as `validation=`, and directions are tried on
 # these, within the same budget. Their answers are worth more than a ranking: the trial walks each of
 # them along g and along the axes of curvature, and where the score bends, the slope differs from image
 # to image *along just these axes*. So what they answered **corrects** g. `corrected` below is given
-# three 4s and three 9s, and uses as many as half of the budget allows (with `curved` few axes are
-# tried, so that more images are). Mind what that is: no longer a direction found with a single image.
+# three 4s and three 9s, and half of the budget may go to them: the more images, the fewer axes are tried.
+# Mind what that is: no longer a direction found with a single image.
 #
 # Does the package find the direction that was found by hand, from other answers? `confidence` says how
 # alike two such runs are to be expected, from one run alone, by comparing its halves.
@@ -272,14 +274,7 @@ train = cfx.data.digits("train")
 known = cfx.predict(f, train.images[:300]).argmax(1)
 few = [train.images[:300][known == digit][:3] for digit in (4, 9)]
 tried = torch.stack(few, 1).flatten(0, 1)  # 4, 9, 4, 9, 4, 9
-corrected = cfx.find_directions(
-    space,
-    cfx.BlackBox(f),
-    source,
-    validation=tried,
-    curved=cfx.sizes(profile, ci=1, cpu=2, gpu=6),
-    **asked,
-)
+corrected = cfx.find_directions(space, cfx.BlackBox(f), source, validation=tried, **asked)
 display(found, corrected)
 
 # %%

@@ -272,6 +272,21 @@ def test_images_far_from_the_decision_do_not_spoil_the_gradient(away):
     assert cos(found.g, slope) > 0.99
 
 
+def test_more_images_are_tried_on_fewer_axes():
+    """A trial asks 1 + 4 n about each image, n directions: three slopes and the axes."""
+    space = LinearSpace(16, (1, 4, 4), scale=0.1)
+    f = code_classifier(space, normal(1, 16))
+    images = space.decode(cfx.Code(normal(13, 16, seed=1)))
+    tried = {}
+    for many in (3, 8, 12):
+        found = cfx.find_directions(
+            space, f, images[:1], 1, queries=400, curved=2, validation=images[1 : many + 1]
+        )
+        tried[many] = found.made_by["tried"]
+    # 200 queries: 1 + 4 * (3 + 6) = 37 about 3, 1 + 4 * (3 + 3) = 25 about 8, 21 about 9 of 12.
+    assert tried == {3: 3, 8: 8, 12: 9}
+
+
 def test_lost_answers_of_others_are_left_out():
     """A box that breaks down for some images: the others correct the gradient."""
     seen = torch.cat([AT, OTHERS[:5]])
