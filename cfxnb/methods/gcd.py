@@ -31,7 +31,7 @@ from cfxnb.tensors import alive, typical_distance, undisturbed, unit
 from cfxnb.types import Classifier, LatentSpace, OnStep
 
 WIDE = 1.5  # radius of the changes, in reaches
-ALONE = "g of the image alone"
+ALONE, CORRECTED = "g of the image alone", "g corrected"
 SHARE_ALONE, SHARE_OTHERS = 0.25, 0.5  # of the queries, for the trial at most
 SLOPES = 2  # g-directions without a correction, which are always tried
 PROXIES = ("ridge", "mlp", "mlp, paper")
@@ -84,7 +84,7 @@ def find_directions(
             queries: the first ones, if these don't do for all. Best are a few that are seen as
             the label, and as many that are not, in turn. With "ridge", their answers correct the
             gradient as well: "g" is then the corrected one, beside "g of the image alone" if that
-            is another one. The table says what both do in the trial; few images don't settle it.
+            is another one; but if the latter flips more of them, it is "g", beside "g corrected".
             None: the image alone is tried, with at most a quarter of the queries, and nothing is
             corrected.
         reach: longest step of a trial, in spreads. By default sqrt(2 d), with d coordinates that
@@ -160,6 +160,10 @@ def find_directions(
             found = better | {ALONE if name == "g" else name: u for name, u in found.items()}
         vectors = _shaped(found, space.spread)
         table = trial.rank(vectors, list(found), fit, home, seen).drop(index=_twins(found))
+        if ALONE in table.index and table["flip rate"][ALONE] > table["flip rate"]["g"]:
+            swapped = {"g": CORRECTED, ALONE: "g"}
+            table = table.rename(index=swapped)
+            found = {swapped.get(name, name): u for name, u in found.items()}
         bends = [name for name in table.index if name.startswith("h")]
         table = table.drop(index=bends[curved:])
     order = [list(found).index(name) for name in table.index]

@@ -177,7 +177,7 @@ print("both are complete:", set(black.status) | set(gray.status) == {"complete"}
 
 # %%
 space = cfx.load("sprites/diffae", device="cpu")
-queries = cfx.sizes(profile, ci=120, cpu=320, gpu=2048)
+queries = cfx.sizes(profile, ci=120, cpu=512, gpu=2048)
 boxes = {name: cfx.BlackBox(net) for name, net in nets.items()}
 found = {
     name: cfx.find_directions(

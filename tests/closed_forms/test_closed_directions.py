@@ -272,6 +272,21 @@ def test_images_far_from_the_decision_do_not_spoil_the_gradient(away):
     assert cos(found.g, slope) > 0.99
 
 
+def test_a_correction_that_does_worse_in_the_trial_is_not_g(monkeypatch):
+    """Along what is not asked for, nothing flips; the image's own slope flips all."""
+    weight = torch.tensor([1.0, -2.0, 0.5, 0.0, 0.7])
+    nothing = torch.eye(5)[3]
+    monkeypatch.setattr(gcd, "corrected", lambda *_: nothing)
+    f = of_code(lambda z: z @ weight)
+    found = exactly(SPACE, f, AT, 1, queries=900, validation=OTHERS)
+    assert cos(found.g / SPREAD, weight * SPREAD) > 0.999
+    assert cos(found["g corrected"] / SPREAD, nothing) > 0.999
+    rates = found.table["flip rate"]
+    assert rates["g"] > rates["g corrected"] == 0
+    assert "g of the image alone" not in found.names
+    assert found.names[0] == "g"
+
+
 def test_more_images_are_tried_on_fewer_axes():
     """A trial asks 1 + 4 n about each image, n directions: three slopes and the axes."""
     space = LinearSpace(16, (1, 4, 4), scale=0.1)
