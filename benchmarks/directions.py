@@ -22,7 +22,6 @@ from benchmarks.rows import Rows
 from cfxnb.methods.asking import Questions, rms
 from cfxnb.methods.explained import log_odds
 from cfxnb.methods.follow import step_lengths
-from cfxnb.methods.gcd import WIDE
 from cfxnb.methods.ledger import Ledger
 from cfxnb.methods.mlp_proxy import mlp
 from cfxnb.methods.proxies import Probes, ridge
@@ -197,7 +196,7 @@ def against_random(
 def curve(rows: Rows, case: Case) -> None:
     """Flip rate over queries: least squares against the paper's network, on the same answers."""
     reach = typical_distance(case.space.spread)
-    knobs = {"label": case.label, "against": case.against, "radius": WIDE * reach}
+    knobs = {"label": case.label, "against": case.against, "radius": reach}
     knobs |= {"batch": 64, "seed": 0}
     ledger = Ledger(2 + max(BUDGETS), None, {})
     with torch.no_grad():

@@ -9,11 +9,12 @@ from torch import Tensor
 from cfxnb import validate
 from cfxnb.methods.explained import check_labels, log_odds
 from cfxnb.methods.ledger import Ledger
-from cfxnb.methods.proxies import FEWEST, Probes
+from cfxnb.methods.proxies import Probes
 from cfxnb.tensors import noise_like, unit
 from cfxnb.types import Classifier, Code, LatentSpace, OnStep, Step
 
 Distance = Callable[[Tensor, Tensor], Tensor]
+FEWEST = 32  # probes that a proxy is fitted to
 
 
 class Questions:

@@ -18,19 +18,18 @@ from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.global_directions import Directions
-from cfxnb.methods.asking import Distance, Questions, rms
+from cfxnb.methods.asking import FEWEST, Distance, Questions, rms
 from cfxnb.methods.candidates import SAME, candidates
 from cfxnb.methods.correction import corrected
 from cfxnb.methods.explained import check_labels
 from cfxnb.methods.ledger import Ledger, digest
 from cfxnb.methods.mlp_proxy import mlp
-from cfxnb.methods.proxies import FEWEST, Fit, Probes, ridge
+from cfxnb.methods.proxies import Fit, Probes, ridge
 from cfxnb.methods.tasks import fingerprint
 from cfxnb.methods.trial import LENGTHS, Trial
 from cfxnb.tensors import alive, typical_distance, undisturbed, unit
 from cfxnb.types import Classifier, LatentSpace, OnStep
 
-WIDE = 1.5  # radius of the changes, in reaches
 ALONE, CORRECTED = "g of the image alone", "g corrected"
 SHARE_ALONE, SHARE_OTHERS = 0.25, 0.5  # of the queries, for the trial at most
 SLOPES = 2  # g-directions without a correction, which are always tried
@@ -71,9 +70,8 @@ def find_directions(
         queries: images that the classifier is asked about at most, in all: a hard limit.
         proxy: "ridge", least squares on opposite pairs; "mlp", the paper's network; "mlp, paper",
             with the paper's own stop rule, too.
-        radius: changes are drawn with lengths from 0 to this, in spreads; by default 1.5 times
-            ``reach``: a slope that is to hold for a data set is asked about far and wide. The
-            curvature of "ridge" rests on those up to ``reach``. The paper's radius is 1, in units
+        radius: changes are drawn with lengths from 0 to this, in spreads; by default ``reach``:
+            what is to hold for a data set is asked about far and wide. The paper's is 1, in units
             of the code.
         saturation: for the slope of "ridge", log odds count up to about this, s tanh(odds / s):
             where a decision turns matters, not how sure the classifier is far away. None takes
@@ -120,7 +118,7 @@ def find_directions(
         )
     used = alive(space.spread)
     reach = _reach(space, reach)
-    radius = WIDE * reach if radius is None else validate.number(radius, "radius", 0, open_low=True)
+    radius = reach if radius is None else validate.number(radius, "radius", 0, open_low=True)
     distance = validate.function(rms if distance is None else distance, "distance")
     knobs: dict[str, Any] = {
         "label": validate.count(label, "label"),
@@ -205,12 +203,12 @@ def _shaped(steps: dict[str, Tensor], spread: Tensor) -> Tensor:
 
 def _fit(probes: Probes, knobs: dict[str, Any]) -> Fit:
     if knobs["proxy"] == "ridge":
-        most = knobs["saturation"]
-        slope = ridge(probes if most is None else probes.saturated(most))
-        # Saturated log odds are flat far out, so that raw ones tell how they bend.
-        bends = ridge(probes.within(knobs["reach"]))
-        known = {n: getattr(slope, n) for n in ("gradient", "agreement", "queries")}
-        return dataclasses.replace(bends, **known)
+        fit = ridge(probes)
+        if knobs["saturation"] is None:
+            return fit
+        near = ridge(probes.saturated(knobs["saturation"]))
+        # How the log odds bend is seen far out, where saturated ones are flat.
+        return dataclasses.replace(fit, gradient=near.gradient, agreement=near.agreement)
     stop = "paper" if knobs["proxy"] == "mlp, paper" else "sound"
     classes = check_labels(knobs["label"], knobs["against"], 1, probes.logits.shape[1])
     return mlp(probes, *classes, stop=stop, seed=knobs["seed"])

@@ -11,7 +11,6 @@ from sklearn.linear_model import Ridge, RidgeCV
 from torch import Tensor
 
 PENALTIES = np.logspace(-3, 5, 25)
-FEWEST = 32  # probes that a proxy is fitted to
 MOST_BENT = 4096  # pairs for the curvature: its cost grows with their cube
 
 
@@ -35,12 +34,9 @@ class Probes:
 
     def first(self, count: int) -> "Probes":
         """Those that the first ``count`` queries tell."""
-        return self._some(slice(count - count % 2))
-
-    def within(self, length: float) -> "Probes":
-        """Those whose changes are no longer; all, if these are too few for a fit."""
-        near = self.delta.norm(dim=1) <= length * (1 + 1e-6)
-        return self._some(near) if near.sum() >= FEWEST else self
+        keep = count - count % 2
+        tensors = {n: getattr(self, n)[:keep] for n in ("delta", "score", "logits", "distance")}
+        return dataclasses.replace(self, **tensors)
 
     def saturated(self, most: float) -> "Probes":
         """The same answers, whose log odds count up to about ``most``.
@@ -52,10 +48,6 @@ class Probes:
         home = saturated(self.score.new_tensor(self.home), most)
         score = saturated(self.score, most)
         return dataclasses.replace(self, score=score, home=home.item())
-
-    def _some(self, rows: Tensor | slice) -> "Probes":
-        tensors = {n: getattr(self, n)[rows] for n in ("delta", "score", "logits", "distance")}
-        return dataclasses.replace(self, **tensors)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cfxnb.methods.asking import Questions
-from cfxnb.methods.proxies import FEWEST, Fit
+from cfxnb.methods.asking import FEWEST, Questions
+from cfxnb.methods.proxies import Fit
 from cfxnb.types import Code
 
 LENGTHS = (0.5, 1.0)  # of the reach; the correction counts on the second being twice the first

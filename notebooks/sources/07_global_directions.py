@@ -249,12 +249,10 @@ cfx.curves(
 # guess, and slightly other answers give another one.
 #
 # Two things differ from the fit by hand. What is to hold for a data set is asked about far and wide:
-# changes are up to three times as long as ours (the curvature rests on the inner two thirds). And out
-# there log odds grow without end; a few pictures of which the box is *very* sure would outweigh all those
-# that tell where the decision turns. So for the slope log odds **saturate**: beyond 5, a probability of
-# 99 %, they hardly count for more. (With 1,500 queries, changes up to twice as long as ours, and ten
-# training digits as sources: 87 % of other digits flip along g, instead of 82 % with log odds as they
-# are.)
+# changes are twice as long as ours. And out there log odds grow without end; a few pictures of which the
+# box is *very* sure would outweigh all those that tell where the decision turns. So for the slope log odds
+# **saturate**: beyond 5, a probability of 99 %, they hardly count for more. (With 1,500 queries and ten
+# training digits as sources: 87 % of other digits flip along g, instead of 82 % with log odds as they are.)
 #
 # One image's slope is one image's. Hand over a few others as `validation=`, and directions are tried on
 # these, within the same budget. Their answers are worth more than a ranking: the trial walks each of
