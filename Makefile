@@ -18,7 +18,7 @@ help:
 	@echo "make course     execute every notebook; HTML, minutes and memory in build/course"
 	@echo "make notebooks  regenerate learner and solution notebooks from notebooks/sources"
 	@echo "make benchmarks measure what the README promises"
-	@echo "make weights    retrain what is shipped (about half a day on two cores)"
+	@echo "make weights    retrain what is shipped (about six hours on two cores)"
 	@echo "make clean      remove the environment and all outputs"
 
 setup: .venv/installed

@@ -20,9 +20,7 @@ NETS = {
     "chest": {"channels": 16, "size": 16, "base": 32, "mult": [1, 2, 4], "sketch": [8, 8]},
 }
 FOLDS = {"digits": 2, "sprites": 4, "chest": 4}
-STEPS = {"digits": 3500, "sprites": 5500, "chest": 2600}
-# The sprites' takes seven minutes on a GPU, and hours on two cores.
-BATCHES = {"digits": 64, "sprites": 256, "chest": 64}
+STEPS = {"digits": 3500, "sprites": 4000, "chest": 2600}
 LATENT = {"hidden": 256, "layers": 6, "waves": 64}
 
 
@@ -52,7 +50,7 @@ def autoencoder(
         Denoising(fold),
         (images,),
         steps=steps,
-        batch=BATCHES[world],
+        batch=64,
         lr=1e-3,
         folder=folder,
         ema=0.9995,
