@@ -94,7 +94,7 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     rows.say("g: flipped towards the label", flips[0])
     rows.say("g: flipped away from it", flips[1])
     rows.add("g: flipped, images of both classes", share(g), case.flips)
-    rows.say("the same, where need be with up to three other noises", stubborn(case, found.g, g))
+    rows.say("the same, where need be with up to three other noises", retried(case, found.g, g))
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     images, target = case.images[few], case.target[few]
     # Within a long enough reach any direction flips something: the same reach is what g needs.
@@ -108,7 +108,7 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     return found
 
 
-def stubborn(case: Case, way: Tensor, g: cfx.Counterfactuals) -> float:
+def retried(case: Case, way: Tensor, g: cfx.Counterfactuals) -> float:
     """Share flipped when what stays as it was is walked again, its noise exchanged."""
     able = torch.tensor([s in ("flipped", "exhausted") for s in g.status])
     left = (able & ~g.flipped).nonzero()[:, 0]

@@ -14,10 +14,11 @@ class Directions:
 
     Attributes:
         vectors: (m, *code), each one spread long; adding one raises the label's log odds as far
-            as the proxy tells; for a corrected "g", as far as the trial tells.
+            as the proxy tells; for a corrected g, as far as the trial tells.
         names: one a direction: "g", "g with distance", "h1", "h5", ...: the first and the fifth of
             the axes by the strength of the proxy's curvature; with other images in the trial, "g"
-            is the gradient that they corrected, and "g of the image alone" what it was before.
+            is the gradient that they corrected, and "g of the image alone" what it was before; or,
+            if that flips more of them, "g" is what it was before, and "g corrected" the other one.
         table: one row a direction, best first: its measured ``flip rate`` and the mean ``length``
             of the steps that flipped, in spreads, on the validation images (the source image if
             there are none); the ``curvature`` of the score along it.
@@ -39,7 +40,7 @@ class Directions:
 
     @property
     def g(self) -> Tensor:
-        """The gradient's direction, corrected if there was a correction, shaped like a code."""
+        """The gradient's direction, shaped like a code; corrected if that does no worse."""
         return self["g"]
 
     @property

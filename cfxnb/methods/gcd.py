@@ -5,7 +5,8 @@ its Hessian at the image's code, with the sign that an eigenvector happens to ha
 default: least squares on pairs of opposite changes, which needs far fewer queries; its gradient
 rests on log odds that saturate, so that answers near the decision count most. Both signs of every
 direction are tried, more axes of curvature than are kept, and what they measurably do tells which
-are kept, and in which order. What other images answer in that trial corrects the gradient, too.
+are kept, and in which order. What other images answer in that trial corrects the gradient, too,
+unless the correction does worse there.
 """
 
 import dataclasses
