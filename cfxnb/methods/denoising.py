@@ -30,9 +30,10 @@ class Schedule:
 
 def short(alphas: Tensor, strength: Tensor, steps: int) -> Schedule:
     """``steps`` equal strides from ``strength`` (b,) of all times down to the clean code."""
-    top = strength.cpu().double() * len(alphas)
-    strides = torch.arange(steps, 0, -1, dtype=torch.float64)[:, None] / steps
-    times = (top * strides).round().long().clamp(1, len(alphas)) - 1
+    top = exact(strength, len(alphas)) * len(alphas)
+    strides = torch.arange(steps, 0, -1, dtype=torch.float64)[:, None]
+    # Divided last, so that a place halfway between two times is exactly that.
+    times = (top * strides / steps).round().long().clamp(1, len(alphas)) - 1
     left = alphas[times]
     ahead = torch.cat([left[1:], torch.ones_like(left[:1])])
     return Schedule(times, left, ahead, left[0])
@@ -43,16 +44,47 @@ def published(alphas: Tensor, strength: Tensor, steps: int) -> Schedule:
 
     Noise is added for one stride more than the first step takes away, and the last step leads to
     the first time, not to the clean code.
+
+    Args:
+        strength: (b,), the same for all samples: int(strength * steps) steps are taken, computed
+            in double precision.
+
+    Raises:
+        ValueError: for more steps than times, strengths that differ, or a strength that takes no
+            step or begins beyond the last time.
     """
-    times = torch.arange(0, len(alphas), len(alphas) // steps) + 1
-    times = times[times < len(alphas)]
-    level = int(float(strength[0]) * steps)
+    total = len(alphas)
+    if not 1 <= steps <= total:
+        raise ValueError(f"steps: expected 1 to {total}, as many as there are times, got {steps}")
+    value = float(strength[0])
+    if not (strength == strength[0]).all():
+        raise ValueError(f"strength: expected the same for all samples, got {strength.tolist()}")
+    times = torch.arange(0, total, total // steps) + 1
+    times = times[times < total]  # the official code breaks off where the last one is no time
+    level = int(float(exact(strength[:1], steps)) * steps)
+    if not 1 <= level < len(times):
+        most = min(steps, len(times) - 1)
+        raise ValueError(
+            f"strength: expected one that takes 1 to {most} of {steps} steps, "
+            f"got {value:.7g}, which takes {level}"
+        )
     back = torch.arange(level - 1, -1, -1)
     before = torch.cat([torch.zeros(1, dtype=torch.int64), times])[back]
     grid = torch.stack([times[back], before]).unsqueeze(2).expand(-1, -1, len(strength))
     return Schedule(
         grid[0], alphas[grid[0]], alphas[grid[1]], alphas[times[level]].expand(len(strength))
     )
+
+
+def exact(share: Tensor, parts: int) -> Tensor:
+    """Shares (b,) in double precision, on the CPU: n / parts where float32 has rounded that.
+
+    The float32 number nearest to 0.382, times 500, is a little less than 191, and one step would
+    be lost. What was given in double precision stays as it is.
+    """
+    share = share.cpu()
+    whole = (share.double() * parts).round() / parts
+    return torch.where(whole.to(share.dtype) == share, whole, share.double())
 
 
 def noised(clean: Tensor, noise: Tensor, left: Tensor) -> Tensor:

@@ -46,8 +46,11 @@ class Search:
         rebuilt = self.classifier(self.reconstruction)
         moot = is_predicted(task.before, task.target) | is_predicted(rebuilt, task.target)
         count = len(moot)
-        low, high = torch.zeros(count), torch.full((count,), torch.inf)
-        level = torch.full((count,), self.knobs["strength"])
+        # In double precision: the number of steps depends on the last digit.
+        low, high, level = (
+            torch.full((count,), value, dtype=torch.float64)
+            for value in (0.0, torch.inf, self.knobs["strength"])
+        )
         active = ~moot
         for number in range(self.knobs["tries"]):
             rows = active.nonzero()[:, 0]
