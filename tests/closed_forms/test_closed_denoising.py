@@ -142,7 +142,7 @@ def test_float32_alone_would_lose_steps():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("steps", [1, 4, 6, 7, 25])
+@pytest.mark.parametrize("steps", [1, 4, 7, 10, 20])
 def test_short_strides_are_rounded_from_exact_places(steps, dtype):
     """Halfway between two times the even one is taken, as by hand with fractions."""
     thousandths = range(1, 1000)
