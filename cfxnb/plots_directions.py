@@ -7,13 +7,19 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.classify import finite_predict
+from cfxnb.core.border import CheckedSpace
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.methods.follow import step_lengths
 from cfxnb.methods.paths import heading
-from cfxnb.plots import Picture, draw, figure, picture
+from cfxnb.plots import CYCLE, Picture, draw, figure, picture
 from cfxnb.plots_charts import curves
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import undisturbed
 from cfxnb.types import Classifier, LatentSpace
+
+MOST = 10_000  # points of a curve
+FEW = 100  # images in a row
 
 
 def flip_curves(
@@ -23,13 +29,34 @@ def flip_curves(
 
     Args:
         results: name -> what ``cfx.follow`` returned, with the same reach.
+        points: lengths at which the share is drawn.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; among them results without codes,
+            or without an image that could flip.
     """
-    validate.space(space)
+    space = validate.space(space)
+    points = validate.count(points, "points", 2, MOST)
+    validate.instance(results, Mapping, "results", "a dict: name -> result")
+    if not results or len(results) > len(CYCLE):
+        raise ValueError(f"results: expected 1 to {len(CYCLE)} of them, got {len(results)}")
     lines, longest = {}, 0.0
     for name, result in results.items():
-        validate.instance(result, Counterfactuals, f"results[{name!r}]")
+        told = f"results[{validate.text(name, 'results')[:60]!r}]"
+        validate.result(result, told)
+        start, _ = validate.codes(result, told)
+        if start.z.shape[1:] != space.center.shape:
+            raise ValueError(
+                f"{told}: expected codes of this space, {tuple(space.center.shape)}, got those of "
+                f"another, {tuple(start.z.shape[1:])}"
+            )
+        if not result.eligible.any():
+            raise ValueError(f"{told}: expected an image that could flip, got none")
         lengths = step_lengths(space, result)[result.eligible]
-        longest = max(longest, float(result.made_by.get("reach", lengths.max())))
+        if not lengths.isfinite().all():
+            raise ValueError(f"{told}.code: expected finite codes, got NaN or infinity")
+        reach = result.made_by.get("reach", float(lengths.max()))
+        longest = max(longest, validate.number(reach, f"{told}.made_by['reach']", 0.0))
         lines[name] = torch.where(result.flipped[result.eligible], lengths, torch.inf)
     x = np.linspace(0, longest, points)
     shares = {n: [(v <= at + 1e-6).float().mean().item() for at in x] for n, v in lines.items()}
@@ -43,6 +70,7 @@ def flip_curves(
     )
 
 
+@standard_modes
 @torch.no_grad()
 def walk_strip(
     space: LatentSpace,
@@ -64,18 +92,23 @@ def walk_strip(
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
-    validate.space(space)
+    checked = CheckedSpace(space)
     image = validate.images(image, "image")
     if len(image) != 1:
         raise ValueError(f"image: expected a single one, got {len(image)}")
-    steps = torch.tensor([validate.number(x, "lengths", -float("inf")) for x in lengths])
-    with undisturbed(space, classifier):
-        code = space.encode(image)
-        step = heading(space, direction, 1).to(code.z)
+    steps = torch.from_numpy(validate.array(lengths, "lengths", 1)).float()
+    if not len(steps) or len(steps) > FEW or not steps.isfinite().all():
+        raise ValueError(
+            f"lengths: expected 1 to {FEW} numbers of ordinary size, got {validate.told(lengths)}"
+        )
+    with eval_frozen(space, classifier):
+        code = checked.encode(image)
+        step = heading(checked, direction, 1).to(code.z)
         rest = None if code.rest is None else code.rest.expand(len(steps), *code.rest.shape[1:])
         moved = code.z + steps.to(code.z).view(-1, *[1] * (code.z.ndim - 1)) * step
-        shown = torch.cat([image, space.decode(type(code)(moved, rest)).to(image)])
-        logits = validate.logits(classifier(shown), len(shown))
+        made = validate.images(checked.decode(type(code)(moved, rest)), "space.decode")
+        shown = torch.cat([image, made.to(image)])
+        logits = finite_predict(classifier, shown)
     best, sure = logits.argmax(1).tolist(), logits.softmax(1).amax(1).tolist()
     classes = range(logits.shape[1])
     known = classes if names is None else validate.names(names, "names", len(classes))

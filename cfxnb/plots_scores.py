@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.classify import finite_predict
+from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.methods.contrastive import attribute_values
 from cfxnb.methods.edits import AttributeDirections, checked_edits
-from cfxnb.methods.scores import Scores
+from cfxnb.methods.scores import Scores, checked_scores
 from cfxnb.metrics.truth import same_contrast
 from cfxnb.plots import BLUE, ORANGE, Picture, draw, figure, picture
-from cfxnb.tensors import undisturbed
 from cfxnb.types import Classifier, LatentSpace
 
 
@@ -23,10 +26,15 @@ def score_bars(scores: Scores, *, truth: Scores | None = None, title: str = "") 
     Args:
         truth: from ``cfxnb.metrics.true_scores``, drawn as black diamonds on the bars; taken for
             the contrast in which ``scores`` gives it, as by ``cfxnb.metrics.score_errors``.
+        title: of the picture, which may be empty.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
     """
-    validate.instance(scores, Scores, "scores", "Scores")
+    checked_scores(scores, "scores")
+    validate.text(title, "title")
     if truth is not None:
-        validate.instance(truth, Scores, "truth", "Scores")
+        checked_scores(truth, "truth")
         exact = [same_contrast(truth, name, scores.contrasts[name]) for name in scores.named]
     order = list(scores.named)
     fig, axes = figure(1, 1, (6.5, 0.55 * len(order) + 1.1))
@@ -59,12 +67,17 @@ def score_bars(scores: Scores, *, truth: Scores | None = None, title: str = "") 
 
 
 def leakage_map(scores: Mapping[str, Scores]) -> Picture:
-    """For each result by name: how often an edit (row) changed another factor (column), in %."""
+    """For each result by name: how often an edit (row) changed another factor (column), in %.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; among them scores without a judge.
+    """
     validate.instance(scores, Mapping, "scores", "a dict: name -> Scores")
     if not scores:
         raise ValueError("scores: expected at least one result, got none")
     for name, one in scores.items():
-        if validate.instance(one, Scores, f"scores[{name!r}]", "Scores").leakage.empty:
+        checked_scores(one, f"scores[{validate.text(name, 'scores')[:60]!r}]")
+        if one.leakage.empty:
             raise ValueError(f"scores[{name!r}]: expected scores with a judge, got some without")
     fig, axes = figure(1, len(scores), (4.6 * len(scores), 4.2))
     worst = []
@@ -83,6 +96,7 @@ def leakage_map(scores: Mapping[str, Scores]) -> Picture:
     return picture(fig, f"Leakage of edits into other factors: {'; '.join(worst)}.")
 
 
+@standard_modes
 @torch.no_grad()
 def edit_strip(
     space: LatentSpace,
@@ -99,18 +113,21 @@ def edit_strip(
         image: (1, c, h, w).
         factors: DataFrame of one row. An attribute with neither of its two values is left out.
         names: of the classes.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
     """
-    image = _single(space, classifier, directions, image)
+    space, classifier, image = _single(space, classifier, directions, image)
     values = attribute_values(factors, directions, len(image))
-    with undisturbed(space, classifier, directions):
+    with eval_frozen(space, classifier, directions):
         code = space.encode(image)
-        shown, titles = [image[0], space.decode(code)[0]], ["original", "reconstruction"]
+        shown, titles = [image[0], _drawn(space, code)[0]], ["original", "reconstruction"]
         for name, pair in directions.contrasts.items():
             if values[name][0] >= 0:
                 wanted = pair[1 - values[name][0]]
-                shown.append(space.decode(directions.edit(code, name, wanted))[0])
+                shown.append(_drawn(space, directions.edit(code, name, wanted))[0])
                 titles.append(f"{name}: {wanted}")
-        told = _decisions(validate.logits(classifier(torch.stack(shown)), len(shown)), names)
+        told = _decisions(finite_predict(classifier, torch.stack(shown)), names)
     fig, axes = figure(1, len(shown), (1.25 * len(shown), 2.6))
     for ax, one, title, decision in zip(axes[0], shown, titles, told, strict=True):
         draw(ax, one, title)
@@ -125,6 +142,7 @@ def edit_strip(
     )
 
 
+@standard_modes
 @torch.no_grad()
 def edit_picture(
     space: LatentSpace,
@@ -144,12 +162,17 @@ def edit_picture(
     Args:
         image: (1, c, h, w).
         name, value: of the edit; see ``AttributeDirections.edit``.
+        names: of the classes.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
     """
-    image = _single(space, classifier, directions, image)
-    with undisturbed(space, classifier, directions):
+    space, classifier, image = _single(space, classifier, directions, image)
+    with eval_frozen(space, classifier, directions):
         code = space.encode(image)
-        pair = torch.cat([space.decode(code), space.decode(directions.edit(code, name, value))])
-        chances = validate.logits(classifier(pair), 2).softmax(1)
+        edited = directions.edit(code, name, value)
+        pair = torch.cat([_drawn(space, code), _drawn(space, edited)])
+        chances = finite_predict(classifier, pair).softmax(1)
     told = _decisions(chances, names)
     if told[0] == told[1]:
         verdict = f"{name} = {value} leaves the decision as it is"
@@ -166,15 +189,19 @@ def edit_picture(
     return picture(fig, f"A figure before and after setting {name} to {value}: {verdict}.")
 
 
-def _single(space: Any, classifier: Any, directions: Any, image: Any) -> Tensor:
-    """The one image, with everything that works on it checked."""
-    validate.space(space)
-    validate.function(classifier, "classifier")
-    checked_edits(directions, space)
+def _single(space: Any, classifier: Any, directions: Any, image: Any) -> tuple[Any, Any, Tensor]:
+    """Space, classifier and the one image, checked as the edits that go with them are."""
+    checked = CheckedSpace(space)
+    checked_edits(directions, checked)
     image = validate.images(image, "image")
     if len(image) != 1:
         raise ValueError(f"image: expected one, (1, c, h, w), got {tuple(image.shape)}")
-    return image
+    return checked, CheckedClassifier(classifier), image
+
+
+def _drawn(space: Any, code: Any) -> Tensor:
+    """What codes look like, finite."""
+    return validate.images(space.decode(code), "space.decode")
 
 
 def _decisions(logits: Tensor, names: Any) -> list[str]:

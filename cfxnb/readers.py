@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from cfxnb import validate
 from cfxnb.classify import two_class
-from cfxnb.tensors import undisturbed
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
+from cfxnb.tensors import predicted
 
 
 class FactorReader:
@@ -36,7 +38,8 @@ class FactorReader:
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Logits of each factor, (b, its options), where the images are; gradients pass."""
         first = next(self.module.parameters(), images)
-        out = self.module(images.to(first.device))
+        # A copy: the network may change what it is given.
+        out = self.module(images.to(first.device, first.dtype).clone())
         out = getattr(out, "logits", out)  # transformers return an object with .logits
         out = validate.instance(out, Tensor, "module", "logits as a torch tensor").to(images.device)
         sizes = [len(values) for values in self.options.values()]
@@ -49,15 +52,23 @@ class FactorReader:
             f"{list(self.options)}, got {tuple(out.shape)}"
         )
 
+    @standard_modes
     def numbers(self, images: Tensor, batch: int = 512) -> Tensor:
         """The number of the likeliest option of each factor, (n, factors), in evaluation mode."""
         validate.count(batch, "batch", 1)
-        with undisturbed(self), torch.no_grad():
+        with eval_frozen(self), torch.no_grad():
             parts = [
-                torch.stack([logits.argmax(1) for logits in self(chunk).values()], 1)
+                torch.stack([predicted(logits) for logits in self(chunk).values()], 1)
                 for chunk in validate.images(images).split(batch)
             ]
-        return torch.cat(parts)
+        numbers = torch.cat(parts)
+        wrong = int((numbers < 0).any(1).sum())
+        if wrong:
+            raise ValueError(
+                f"module: expected finite logits, got NaN or infinity for {wrong} of "
+                f"{len(numbers)} images"
+            )
+        return numbers
 
     def read(self, images: Tensor, batch: int = 512) -> pd.DataFrame:
         """The likeliest option of each factor by name: one row an image, one column a factor."""

@@ -1,19 +1,18 @@
 """Counterfactuals: the frozen result that every method returns."""
 
 import dataclasses
-import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from cfxnb import results_file
 from cfxnb.tensors import positions
-from cfxnb.types import ALREADY_TARGET, FLIPPED, STATUSES, Code
+from cfxnb.types import ALREADY_TARGET, FLIPPED, NOT_FINITE, STATUSES, STOPPED, Code
 
 _IMAGES = ("original", "image", "reconstruction")
 _LOGITS = ("before", "after")
@@ -22,6 +21,9 @@ _LOGITS = ("before", "after")
 @dataclasses.dataclass(frozen=True, eq=False)
 class Counterfactuals:
     """Images, their counterfactuals, and how those were found; one row a sample.
+
+    Samples with the status "stopped" that were never begun keep the original as ``image``; their
+    logits and codes are NaN.
 
     Attributes:
         original, image, reconstruction: (n, c, h, w) in [0, 1]: the input, its counterfactual,
@@ -58,8 +60,12 @@ class Counterfactuals:
 
     @property
     def eligible(self) -> Tensor:
-        """True where there was something to flip: the original was not yet the target."""
-        return torch.tensor([s != ALREADY_TARGET for s in self.status])
+        """True where there was something to flip, and the search was finished, bool (n,).
+
+        Not counted: originals that are the target already, and the statuses "stopped" and
+        "not_finite".
+        """
+        return torch.tensor([s not in (ALREADY_TARGET, STOPPED, NOT_FINITE) for s in self.status])
 
     @property
     def confidence(self) -> Tensor:
@@ -126,70 +132,28 @@ class Counterfactuals:
 
         return html_strip(self)
 
-    def save(self, path: str | Path) -> Path:
-        """Write ``path``, with ``.safetensors`` added unless it ends so; returns where.
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write ``path``, with ``.safetensors`` added unless it ends so; return where.
 
-        The file can be read without running any code.
+        The file can be read without running any code. ``~`` stands for the home folder, and folders
+        on the way are created. If anything fails, a file that was there before is still whole.
+
+        Raises:
+            ValueError, TypeError: if the file can't be written (the message names ``path`` and the
+                cause), or if a field is not what a result has.
         """
-        path = _with_ending(path)
-        tensors = {n: getattr(self, n) for n in (*_IMAGES, *_LOGITS, "target")}
-        tensors |= {f"cost.{k}": v for k, v in self.cost.items()}
-        tensors |= {f"trace.{k}": v for k, v in self.trace.items()}
-        for name in ("start", "code"):
-            if (code := getattr(self, name)) is not None:
-                tensors[f"{name}.z"] = code.z
-                if code.rest is not None:
-                    tensors[f"{name}.rest"] = code.rest
-        text = {"status": json.dumps(self.status), "made_by": json.dumps(self.made_by)}
-        ready = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        save_file(_unshare(ready), partial, metadata=text)
-        partial.replace(path)
-        return path
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return results_file.write(fields, path)
 
     @staticmethod
-    def load(path: str | Path) -> "Counterfactuals":
+    def load(path: str | os.PathLike) -> "Counterfactuals":
         """Read what ``save`` wrote.
 
         Raises:
-            ValueError: if the file is damaged or is not such a result.
+            ValueError, TypeError: if there is no such file, or if it is damaged, was altered, or
+                holds anything else; the message names ``path`` and the field.
         """
-        path = _with_ending(path)
-        try:
-            with safe_open(path, "pt") as file:
-                text = file.metadata() or {}
-                t = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
-            return Counterfactuals(
-                **{n: t[n] for n in (*_IMAGES, *_LOGITS, "target")},
-                status=tuple(json.loads(text["status"])),
-                start=Code(t["start.z"], t.get("start.rest")) if "start.z" in t else None,
-                code=Code(t["code.z"], t.get("code.rest")) if "code.z" in t else None,
-                cost={k[5:]: v for k, v in t.items() if k.startswith("cost.")},
-                made_by=json.loads(text["made_by"]),
-                trace={k[6:]: v for k, v in t.items() if k.startswith("trace.")},
-            )
-        except (KeyError, TypeError, SafetensorError, json.JSONDecodeError) as error:
-            raise ValueError(
-                f"path: {path} does not hold saved counterfactuals ({error})"
-            ) from None
-
-
-def _with_ending(path: str | Path) -> Path:
-    """A dot in a name, as in ``cf_0.5``, begins no ending."""
-    path = Path(path)
-    ending = "" if path.suffix == ".safetensors" else ".safetensors"
-    return path.with_name(path.name + ending)
-
-
-def _unshare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Equal tensors may share memory (a reconstruction that is the original); files may not."""
-    seen: set[int] = set()
-    out = {}
-    for name, tensor in tensors.items():
-        out[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
-        seen.add(tensor.data_ptr())
-    return out
+        return Counterfactuals(**results_file.read(path))
 
 
 def _join(tensors: list[Tensor]) -> Tensor:

@@ -1,13 +1,11 @@
 """Small tensor tools that every method shares."""
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 
 def noise_like(code: Tensor, seed: int, rows: Tensor | None = None) -> Tensor:
@@ -18,7 +16,12 @@ def noise_like(code: Tensor, seed: int, rows: Tensor | None = None) -> Tensor:
     """
     positions = range(len(code)) if rows is None else rows.tolist()
     draws = [
-        torch.randn(code.shape[1:], generator=Generator().manual_seed(hash_seed(seed, row)))
+        torch.randn(
+            code.shape[1:],
+            generator=Generator("cpu").manual_seed(hash_seed(seed, row)),
+            dtype=torch.float32,
+            device="cpu",
+        )
         for row in positions
     ]
     return torch.stack(draws).to(code) if draws else torch.empty_like(code)
@@ -105,7 +108,7 @@ def needs_gradient(logits: Tensor) -> None:
     if not logits.requires_grad:
         raise TypeError(
             "classifier: expected one that passes gradients, got one that does not (a BlackBox, "
-            "a call under torch.no_grad, or numpy inside); use a black-box method instead"
+            "torch.no_grad, torch.inference_mode or numpy inside); use a black-box method instead"
         )
 
 
@@ -119,25 +122,9 @@ def finite_rows(x: Tensor) -> Tensor:
     return x.isfinite().flatten(1).all(1)
 
 
-@contextlib.contextmanager
-def undisturbed(*parts: Any) -> Iterator[None]:
-    """Evaluation mode and frozen parameters inside, everything as it was afterwards.
+def predicted(logits: Tensor) -> Tensor:
+    """The class with the largest logit, int64 (b,); -1 where a logit is not finite.
 
-    Each part may be a torch module or an object that holds one in ``.module``; anything else,
-    such as a plain function, is left alone. The old state comes back also after an exception.
+    Every decision of the package is taken here: argmax alone takes NaN for a class.
     """
-    modules = [p if isinstance(p, nn.Module) else getattr(p, "module", None) for p in parts]
-    found = {m for top in modules if isinstance(top, nn.Module) for m in top.modules()}
-    trained = {m: m.training for m in found}
-    required = {p: p.requires_grad for m in found for p in m.parameters(recurse=False)}
-    try:
-        for m in trained:
-            m.training = False
-        for p in required:
-            p.requires_grad_(False)
-        yield
-    finally:
-        for m, mode in trained.items():
-            m.training = mode
-        for p, flag in required.items():
-            p.requires_grad_(flag)
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)

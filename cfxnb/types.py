@@ -12,7 +12,11 @@ EXHAUSTED = "exhausted"  # the budget ran out first
 NO_GRADIENT = "no_gradient"  # the gradient vanished or was not finite
 ALREADY_TARGET = "already_target"  # the original is predicted as the target
 RECONSTRUCTION_FLIPS = "reconstruction_flips"  # the space alone changed the decision
-STATUSES = (FLIPPED, EXHAUSTED, NO_GRADIENT, ALREADY_TARGET, RECONSTRUCTION_FLIPS)
+STOPPED = "stopped"  # the call was stopped before this sample was finished
+NOT_FINITE = "not_finite"  # the logits of the original or its reconstruction are NaN or infinite
+STATUSES = (
+    FLIPPED, EXHAUSTED, NO_GRADIENT, ALREADY_TARGET, RECONSTRUCTION_FLIPS, STOPPED, NOT_FINITE,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,7 +72,7 @@ class Step:
 
     Attributes:
         number: 1, 2, ... ; of at most ``total`` looks: one before each step, one after the last.
-        rows: positions in the input of the samples being worked on, (b,).
+        rows: positions in the data set of the samples being worked on, (b,).
         code: their present codes (images for methods without a space), (b, ...).
         probability: present probability of their targets, (b,).
         active: False where a sample is finished and frozen, bool (b,).

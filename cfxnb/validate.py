@@ -1,13 +1,22 @@
 """Checks at the border: every message names the argument, what was expected, what came."""
 
+import contextlib
+import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable
+import types
+import typing
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from cfxnb import results_file
+from cfxnb.core.images import as_images
 from cfxnb.results import Counterfactuals
 from cfxnb.types import Code
 
@@ -36,38 +45,61 @@ def optional(check: Callable[[Any, str], T], value: Any, name: str) -> T | None:
 
 
 def images(value: Any, name: str = "images") -> Tensor:
-    """A float image batch (b, c, h, w) in [0, 1], b >= 1."""
-    instance(value, Tensor, name, "a torch tensor")
-    if value.ndim != 4 or 0 in value.shape:
-        raise ValueError(f"{name}: expected shape (b, c, h, w), got {tuple(value.shape)}")
-    if not value.is_floating_point():
-        raise TypeError(f"{name}: expected float32 in [0, 1], got {value.dtype}")
-    if not value.isfinite().all():
-        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
-    low, high = value.min().item(), value.max().item()
-    if low < -1e-4 or high > 1 + 1e-4:
-        raise ValueError(f"{name}: expected values in [0, 1], got {low:.4g} to {high:.4g}")
-    return value.detach().float().clamp(0, 1)
+    """An image batch, float32 (b, c, h, w) in [0, 1], b >= 1; see ``core.images``."""
+    return as_images(value, name)
 
 
-def logits(value: Any, rows: int, name: str = "classifier") -> Tensor:
-    """What a classifier must return for ``rows`` images: (rows, k) with k >= 2."""
+def logits(value: Any, rows: int, name: str = "classifier", classes: int | None = None) -> Tensor:
+    """What a classifier must return for ``rows`` images: float32 (rows, k), k >= 2.
+
+    Numbers that are not finite pass: whoever decides by them looks at ``tensors.predicted``.
+
+    Args:
+        classes: k, if it is known from an earlier call.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        value = torch.from_numpy(value.copy())
     instance(value, Tensor, name, "logits as a torch tensor")
     if value.ndim != 2 or value.shape[0] != rows or value.shape[1] < 2:
         raise ValueError(
             f"{name}: expected logits of shape ({rows}, k) with k >= 2, got {tuple(value.shape)}; "
             "cfx.wrap widens a single-logit head"
         )
-    return value
+    if classes is not None and value.shape[1] != classes:
+        raise ValueError(
+            f"{name}: expected logits of {classes} classes as before, got {value.shape[1]}"
+        )
+    if not value.is_floating_point():
+        raise TypeError(f"{name}: expected logits as floats, got {value.dtype}")
+    # A tensor made under torch.inference_mode could take no part in later computations.
+    return (value.clone() if value.is_inference() else value).float()
 
 
-def labels(value: Any, rows: int, classes: int, name: str = "target") -> Tensor:
-    """One class a sample, (rows,) int64 in [0, classes); a single int stands for all."""
-    if isinstance(value, bool) or not isinstance(value, int | Tensor):
-        raise TypeError(f"{name}: expected an int or an integer tensor, got {told(value)}")
-    tensor = torch.as_tensor(value)
-    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"{name}: expected integer classes, got {tensor.dtype}")
+def finite_logits(logits: Tensor, name: str = "classifier") -> Tensor:
+    """The same logits (b, k), if rates and means may be taken over all of them.
+
+    Raises:
+        ValueError: if one is not finite.
+    """
+    wrong = int((~logits.isfinite().all(1)).sum())
+    if wrong:
+        raise ValueError(
+            f"{name}: expected finite logits, got NaN or infinity for {wrong} of {len(logits)} "
+            "images"
+        )
+    return logits
+
+
+def labels(
+    value: Any, rows: int, classes: int, name: str = "target", names: Sequence[str] | None = None
+) -> Tensor:
+    """One class per image, int64 (rows,) in [0, classes); a single one stands for all.
+
+    Args:
+        value: whole numbers as an int, a list, an array, a tensor; or names of classes.
+        names: of the classes, if they are known.
+    """
+    tensor = _classes(value, name, names)
     if tensor.ndim == 0:
         tensor = tensor.expand(rows)
     if tensor.shape != (rows,):
@@ -76,7 +108,42 @@ def labels(value: Any, rows: int, classes: int, name: str = "target") -> Tensor:
         low, high = tensor.min().item(), tensor.max().item()
         came = f"{low}" if low == high else f"{low} to {high}"
         raise ValueError(f"{name}: expected classes from 0 to {classes - 1}, got {came}")
-    return tensor.to(torch.int64)
+    return tensor
+
+
+def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
+    wrong = TypeError(f"{name}: expected an int or an integer tensor, got {told(value)}")
+    if isinstance(value, Tensor):
+        if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+            raise TypeError(f"{name}: expected integer classes, got {value.dtype}")
+        if value.is_meta or value.layout != torch.strided or value.is_quantized:
+            raise wrong
+        return value.detach().to(torch.int64)
+    if isinstance(value, Mapping | set | frozenset) or value is None:
+        raise wrong
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
+        raise wrong from None
+    if array.dtype.kind == "O" and array.size and all(_whole(v) for v in array.flat):
+        array = np.array([min(int(v), 2**62) for v in array.flat], np.int64).reshape(array.shape)
+    if array.dtype.kind in "OU" and array.size and all(isinstance(v, str) for v in array.flat):
+        known = [str(n) for n in names or ()]
+        if unknown := [v for v in array.flat if v not in known]:
+            raise ValueError(
+                f"{name}: expected class numbers, or names out of {str(known)[:200]}, "
+                f"got {told(unknown[0])}"
+            )
+        if len(set(known)) < len(known):
+            raise ValueError(f"{name}: expected class numbers, as names occur twice in {known}")
+        array = np.array([known.index(v) for v in array.flat]).reshape(array.shape)
+    if array.dtype.kind not in "iu":
+        raise wrong
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def number(
@@ -85,20 +152,34 @@ def number(
     """A finite number in [low, high], or in (low, high] with ``open_low``."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {told(value)}")
-    value = float(value)
+    try:
+        value = float(value)
+    except OverflowError:
+        value = math.inf
     if not math.isfinite(value) or value > high or value < low or (open_low and value == low):
         left = "(" if open_low else "["
         raise ValueError(f"{name}: expected a number in {left}{low}, {high}], got {value!r}")
     return value
 
 
-def count(value: Any, name: str, low: int = 0) -> int:
-    """A whole number >= low."""
+LARGEST = 2**31 - 1  # of a count; what is larger than that is a slip, or would never end
+LARGEST_SEED = 2**63 - 1  # what torch's generators take
+
+
+def count(value: Any, name: str, low: int = 0, high: int = LARGEST) -> int:
+    """A whole number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected a whole number, got {told(value)}")
     if value < low:
-        raise ValueError(f"{name}: expected a whole number >= {low}, got {value}")
+        raise ValueError(f"{name}: expected a whole number >= {low}, got {told(value)}")
+    if value > high:
+        raise ValueError(f"{name}: expected a whole number <= {high}, got {told(value)}")
     return int(value)
+
+
+def seed(value: Any, name: str = "seed") -> int:
+    """A whole number that can seed a generator."""
+    return count(value, name, 0, LARGEST_SEED)
 
 
 def flag(value: Any, name: str) -> bool:
@@ -134,8 +215,13 @@ def device(value: Any, name: str = "device") -> torch.device:
 
 
 def names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
-    """A sequence of names, perhaps ``count`` of them; a text is not taken for its letters."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    """A sequence of names, perhaps ``count`` of them; a text is not taken for its letters.
+
+    A dict of a config is one as well: number -> name as in ``id2label``, or name -> number.
+    """
+    if isinstance(value, Mapping):
+        value = _by_number(value, name)
+    if isinstance(value, str | bytes | set | frozenset) or not isinstance(value, Iterable):
         raise TypeError(f"{name}: expected a sequence of names, got {told(value)}")
     listed = tuple(str(v) for v in value)
     if count is not None and len(listed) != count:
@@ -143,18 +229,47 @@ def names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
     return listed
 
 
+def _by_number(value: Mapping[Any, Any], name: str) -> list[Any]:
+    """The names of a dict in the order of their numbers, which are 0, 1, ..."""
+    if value and all(isinstance(v, str) for v in value.values()):
+        pairs = [(str(key), label) for key, label in value.items()]
+    else:
+        pairs = [(str(number), label) for label, number in value.items()]
+    if sorted(key for key, _ in pairs) != sorted(str(i) for i in range(len(pairs))) or not pairs:
+        raise ValueError(
+            f"{name}: expected a dict with each class number from 0 to {len(value) - 1} once, "
+            f"got {told(value)}"
+        )
+    return [label for _, label in sorted(pairs, key=lambda pair: int(pair[0]))]
+
+
 def space(value: Any, name: str = "space") -> Any:
     """Something with encode, decode, center and spread."""
     missing = [a for a in ("encode", "decode", "center", "spread") if not hasattr(value, a)]
-    if missing:
+    if missing or isinstance(value, type):
+        lacks = f" without {', '.join(missing)}" if missing else ", a class"
         raise TypeError(
             f"{name}: expected a space with encode, decode, center and spread, "
-            f"got {type(value).__name__} without {', '.join(missing)}"
+            f"got {'type ' if isinstance(value, type) else ''}"
+            f"{value.__name__ if isinstance(value, type) else type(value).__name__}{lacks}"
         )
+    for part in ("encode", "decode"):
+        function(getattr(value, part), f"{name}.{part}")
     for part in ("center", "spread"):
         tensor = instance(getattr(value, part), Tensor, f"{name}.{part}", "a torch tensor")
+        if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
+            raise TypeError(f"{name}.{part}: expected floats, got {tensor.dtype} {tensor.layout}")
+        if not tensor.ndim or not tensor.numel():
+            raise ValueError(
+                f"{name}.{part}: expected the shape of one code, got {tuple(tensor.shape)}"
+            )
         if not tensor.isfinite().all():
             raise ValueError(f"{name}.{part}: expected finite numbers, got NaN or infinity")
+    if value.center.shape != value.spread.shape:
+        raise ValueError(
+            f"{name}.spread: expected the shape of {name}.center, {tuple(value.center.shape)}, "
+            f"got {tuple(value.spread.shape)}"
+        )
     if (value.spread < 0).any() or not (value.spread > 0).any():
         raise ValueError(
             f"{name}.spread: expected numbers >= 0, some of them positive, "
@@ -181,7 +296,7 @@ def same_classes(judge: Any, images: Tensor, classes: int, name: str) -> Tensor:
     Raises:
         ValueError: if it has another number of them.
     """
-    read = logits(judge(images), len(images), name)
+    read = finite_logits(logits(judge(images), len(images), name), name)
     if read.shape[1] != classes:
         raise ValueError(
             f"{name}: expected the {classes} classes of the results, got {read.shape[1]}; "
@@ -220,3 +335,308 @@ def white_box(value: Any, name: str = "classifier") -> Any:
 
 def on_step(value: Any) -> Any:
     return optional(function, value, "on_step")
+
+
+@contextlib.contextmanager
+def part_of(name: str) -> Iterator[None]:
+    """Errors inside are told as those of a part of the argument ``name``."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name}.{error}") from error
+
+
+def result(value: Any, name: str) -> Counterfactuals:
+    """A result whose fields fit each other, with finite numbers wherever something was decided."""
+    cf: Counterfactuals = instance(value, Counterfactuals, name)
+    with part_of(name):
+        results_file.check({f.name: getattr(cf, f.name) for f in dataclasses.fields(cf)})
+    decided = torch.tensor([s in results_file.DECIDED for s in cf.status], dtype=torch.bool)
+    for part, code in (("start", cf.start), ("code", cf.code)):
+        if code is not None and not code.z[decided.to(code.z.device)].isfinite().all():
+            raise ValueError(f"{name}.{part}: expected finite codes, got NaN or infinity")
+    return cf
+
+
+def results(value: Any, name: str, least: int = 1) -> list[Counterfactuals]:
+    """A sequence of results of equal length."""
+    if isinstance(value, Counterfactuals) or not isinstance(value, list | tuple):
+        raise TypeError(f"{name}: expected a list of results, got {told(value)}")
+    listed = [result(each, f"{name}[{i}]") for i, each in enumerate(value)]
+    if len(listed) < least or len({len(each) for each in listed}) > 1:
+        lengths = [len(each) for each in listed[:20]]
+        raise ValueError(f"{name}: expected {least} or more of equal length, got {lengths}")
+    return listed
+
+
+def live_images(value: Any, name: str) -> Tensor:
+    """An image batch (b, c, h, w) in [0, 1], float32, through which gradients pass."""
+    checked = images(value, name)
+    if not (isinstance(value, Tensor) and value.requires_grad):
+        return checked
+    if value.shape != checked.shape:
+        raise ValueError(f"{name}: expected shape (b, c, h, w), got {tuple(value.shape)}")
+    return value.float()
+
+
+def array(value: Any, name: str, dims: int | None = None, *, gaps: bool = False) -> np.ndarray:
+    """Finite numbers as float64: of a tensor, an array, a table, or a list of numbers.
+
+    Args:
+        dims: how many dimensions they must have.
+        gaps: NaN and missing values may stand for numbers that are not there.
+    """
+    wrong = TypeError(f"{name}: expected numbers, got {told(value)}")
+    if isinstance(value, Tensor):
+        if value.is_meta or value.layout != torch.strided or value.dtype == torch.bool:
+            raise wrong
+        value = value.detach().cpu()
+        found = value.numpy() if value.is_complex() else value.double().numpy()
+    elif isinstance(value, pd.DataFrame | pd.Series):
+        columns = pd.DataFrame(value).convert_dtypes()
+        if not all(_numeric(kind) for kind in columns.dtypes):
+            raise wrong
+        found = columns.to_numpy(float, na_value=np.nan)
+        found = found[:, 0] if isinstance(value, pd.Series) else found
+    else:
+        try:
+            found = np.asarray(value)
+        except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
+            raise wrong from None
+    if found.dtype.kind not in "fiu":
+        raise wrong
+    found = found.astype(float)
+    if dims is not None and found.ndim != dims:
+        raise ValueError(f"{name}: expected {dims} dimensions, got shape {found.shape}")
+    if np.isinf(found).any() or (not gaps and np.isnan(found).any()):
+        came = "infinity" if gaps else "NaN or infinity"
+        raise ValueError(f"{name}: expected finite numbers, got {came}")
+    return found
+
+
+def _numeric(kind: Any) -> bool:
+    types = pd.api.types
+    return types.is_numeric_dtype(kind) and not (
+        types.is_bool_dtype(kind) or types.is_complex_dtype(kind)
+    )
+
+
+def decisions(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+    """Decisions as a tensor of bools, or of the numbers of classes."""
+    wrong = TypeError(f"{name}: expected bools or numbers of classes, got {told(value)}")
+    try:
+        found = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+    except (TypeError, ValueError, RuntimeError):  # texts, objects, lists of unequal lengths
+        raise wrong from None
+    if found.is_floating_point() or found.is_complex() or found.is_meta:
+        raise wrong
+    if found.layout != torch.strided or found.is_quantized:
+        raise wrong
+    if shape is not None and found.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {tuple(found.shape)}")
+    return found.detach()
+
+
+def groups(value: Any, name: str, rows: int | None = None) -> list[str]:
+    """The name of each image's group: of numbers or names, none of them missing."""
+    wrong = TypeError(f"{name}: expected the group of each image, got {told(value)}")
+    if isinstance(value, Tensor):
+        if value.is_meta or value.layout != torch.strided or value.is_complex():
+            raise wrong
+        value = value.detach().cpu().tolist()
+    if isinstance(value, np.ndarray | pd.Series | pd.Index):
+        value = value.tolist()
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise wrong
+    for row, each in enumerate(value):
+        if not isinstance(each, Hashable) or isinstance(each, complex):
+            raise TypeError(f"{name}: expected numbers or names, got {told(each)} in row {row}")
+        if pd.api.types.is_scalar(each) and pd.isna(each):
+            raise ValueError(
+                f"{name}: expected a group for each image, got a missing value in row {row}; "
+                "leave these images out, or name their group"
+            )
+    if rows is not None and len(value) != rows:
+        raise ValueError(f"{name}: expected {rows}, one per image, got {len(value)}")
+    return [str(each) for each in value]
+
+
+def code(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Code:
+    """A code with finite numbers, perhaps of a known shape."""
+    found: Code = instance(value, Code, name, "a cfx.Code")
+    code_like(found.z, f"{name}.z", shape)
+    if found.rest is not None:
+        rest = instance(found.rest, Tensor, f"{name}.rest", "a torch tensor or None")
+        if rest.is_meta or rest.is_complex() or not rest.ndim or len(rest) != len(found.z):
+            raise ValueError(
+                f"{name}.rest: expected {len(found.z)} rows of numbers, got {rest.dtype} of shape "
+                f"{tuple(rest.shape)}"
+            )
+        if not rest.isfinite().all():
+            raise ValueError(f"{name}.rest: expected finite numbers, got NaN or infinity")
+    return found
+
+
+def code_like(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+    """Finite floats (b, ...), b >= 1, such as codes and their changes.
+
+    Args:
+        shape: of one row, if it is known.
+    """
+    z: Tensor = instance(value, Tensor, name, "a torch tensor")
+    if not z.is_floating_point() or z.is_meta or z.layout != torch.strided:
+        raise TypeError(f"{name}: expected floats, got {z.dtype} {z.layout} on {z.device}")
+    if z.ndim < 2 or 0 in z.shape or (shape is not None and tuple(z.shape[1:]) != shape):
+        known = "..." if shape is None else ", ".join(map(str, shape))
+        raise ValueError(f"{name}: expected shape (b, {known}), got {tuple(z.shape)}")
+    if not z.isfinite().all():
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+    return z
+
+
+def place(center: Any, spread: Any) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of codes: floats of one shape, the latter not below 0."""
+    for value, name in ((center, "center"), (spread, "spread")):
+        tensor = instance(value, Tensor, name, "a torch tensor")
+        if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
+            raise TypeError(f"{name}: expected floats, got {tensor.dtype} on {tensor.device}")
+        if not tensor.ndim or not tensor.numel() or not tensor.isfinite().all():
+            raise ValueError(
+                f"{name}: expected finite numbers in the shape of one code, got "
+                f"{tuple(tensor.shape)}, or NaN or infinity"
+            )
+    if center.shape != spread.shape or spread.min() < 0 or spread.max() == 0:
+        raise ValueError(
+            f"spread: expected numbers >= 0, some of them positive, in the shape of center, "
+            f"{tuple(center.shape)}, got {tuple(spread.shape)}, {spread.min().item():.4g} to "
+            f"{spread.max().item():.4g}"
+        )
+    return center, spread
+
+
+def table(value: Any, name: str, rows: int | None = None) -> pd.DataFrame:
+    """A table in numpy's own types; nullable ones and categories become those, missing is NaN.
+
+    Args:
+        rows: how many there must be, if that is known.
+    """
+    frame: pd.DataFrame = instance(value, pd.DataFrame, name, "a pandas DataFrame")
+    if frame.columns.nlevels > 1 or not frame.columns.is_unique:
+        came = str(list(frame.columns))[:200]
+        raise ValueError(f"{name}: expected distinct column names, got {came}")
+    if rows is not None and len(frame) != rows:
+        raise ValueError(f"{name}: expected {rows} rows, one an image, got {len(frame)} rows")
+    if all(isinstance(kind, np.dtype) for kind in frame.dtypes):
+        return frame
+    return pd.DataFrame({column: _plain(frame[column]) for column in frame}, index=frame.index)
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, np.dtype):
+        return column
+    known = column.astype(object)
+    return known.where(column.notna(), np.nan).infer_objects()
+
+
+def mask(value: Any, name: str, rows: int) -> np.ndarray:
+    """One bool for each of ``rows``: of a list, an array, a tensor or a column without gaps."""
+    wrong = TypeError(f"{name}: expected {rows} bools, got {told(value)}")
+    if isinstance(value, Tensor):
+        if value.is_meta or value.layout != torch.strided:
+            raise wrong
+        value = value.detach().cpu().numpy()
+    if isinstance(value, pd.Series) and value.isna().any():
+        raise ValueError(
+            f"{name}: expected {rows} bools, got a missing value; say by .fillna(False) what it is"
+        )
+    if isinstance(value, pd.Series):
+        value = _plain(value.convert_dtypes())
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
+        raise wrong from None
+    if found.dtype != bool:
+        raise wrong
+    if found.shape != (rows,):
+        raise ValueError(f"{name}: expected {rows} bools, one a row, got shape {found.shape}")
+    return found
+
+
+def pair(value: Any, name: str) -> tuple[Any, Any]:
+    """Two different values, none of them missing; a text is not taken for its letters."""
+    came = f"{name}: expected two different values, (instead, value), got {told(value)}"
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(came)
+    for each in value:
+        scalar = isinstance(each, Hashable) and pd.api.types.is_scalar(each)
+        if not scalar or pd.isna(each):
+            raise ValueError(came)
+    if value[0] == value[1]:
+        raise ValueError(came)
+    return value[0], value[1]
+
+
+def fields(record: Any) -> None:
+    """Each field of a dataclass is of the type that its annotation names.
+
+    Raises:
+        TypeError: naming the field.
+    """
+    hints = _hints(type(record))
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if not _is(value, hints[field.name]):
+            kind = getattr(hints[field.name], "__name__", None) or str(hints[field.name])
+            raise TypeError(f"{field.name}: expected {kind}, got {told(value)}")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _is(value: Any, hint: Any) -> bool:
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_is(value, each) for each in inside)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        many = len(inside) == 2 and inside[1] is ...
+        kinds = inside[:1] * len(value) if many else inside
+        return len(kinds) == len(value) and all(map(_is, value, kinds))
+    if origin is not None:
+        return isinstance(value, origin)
+    if hint in (int, float):
+        kind = Integral if hint is int else Real
+        return isinstance(value, kind) and not isinstance(value, bool)
+    if hint is Tensor:
+        return isinstance(value, Tensor) and not value.is_meta and not value.is_complex()
+    return isinstance(value, type(None) if hint is None else hint)
+
+
+def text(value: Any, name: str) -> str:
+    """A text, which may be empty."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a text, got {told(value)}")
+    return value
+
+
+def texts(value: Any, name: str, count: int | None = None) -> list[str]:
+    """Words to be read in a picture, perhaps ``count`` of them; numbers are written out."""
+    wrong = TypeError(f"{name}: expected a sequence of texts, got {told(value)}")
+    if isinstance(value, str | bytes | Mapping | set) or not isinstance(value, Iterable):
+        raise wrong
+    try:
+        listed = list(value)
+    except TypeError:  # arrays and tensors without dimensions
+        raise wrong from None
+    for each in listed:
+        if not isinstance(each, str) and not (isinstance(each, Real) and math.isfinite(each)):
+            raise TypeError(f"{name}: expected texts, got {told(each)}")
+    if count is not None and len(listed) != count:
+        raise ValueError(f"{name}: expected {count}, got {len(listed)}")
+    return [str(each) for each in listed]

@@ -7,16 +7,20 @@ import torch
 from torch import Generator, Tensor
 
 from cfxnb import validate
+from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.methods.descriptors import Descriptors
 from cfxnb.methods.search import log_odds
 from cfxnb.methods.tasks import is_predicted
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import alive, in_spreads, undisturbed
+from cfxnb.tensors import alive, in_spreads
 from cfxnb.types import Classifier, LatentSpace
 
 CHANCE_DRAWS = 10
 
 
+@standard_modes
 def ablate(
     space: LatentSpace,
     classifier: Classifier,
@@ -52,11 +56,11 @@ def ablate(
         ValueError, TypeError: for a wrong argument, naming it; among them a result without codes.
     """
     validate.space(space)
-    validate.function(classifier, "classifier")
     start, code = validate.codes(counterfactuals, "counterfactuals")
     validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")
     _check_groups(groups, descriptors.names)
-    validate.count(seed, "seed")
+    validate.seed(seed)
+    space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     target = counterfactuals.target
     scale = space.spread.to(start.z)
     change = in_spreads(code.z - start.z, scale)
@@ -66,10 +70,10 @@ def ablate(
         codes = start.at(start.z + scale * part)
         chunks = torch.arange(len(codes)).split(256)
         images = [space.decode(codes[rows]) for rows in chunks]
-        logits = torch.cat([validate.logits(classifier(x), len(x)) for x in images])
+        logits = validate.finite_logits(torch.cat([classifier(x) for x in images]))
         return is_predicted(logits, target).double(), log_odds(logits, target)
 
-    with undisturbed(space, classifier), torch.no_grad():
+    with eval_frozen(space, classifier), torch.no_grad():
         floor = outcome(torch.zeros_like(change))[1]
         rows = []
         for name, basis in _components(descriptors, groups, seed):

@@ -6,25 +6,17 @@ that hurts: log odds do not saturate, the distance is part of the objective, eac
 by itself, and a bisection goes back to the smallest change that still passes.
 """
 
-import time
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cfxnb import validate
-from cfxnb.methods.search import search
-from cfxnb.methods.tasks import (
-    Task,
-    fingerprint,
-    finish,
-    is_predicted,
-    rebuild,
-    statuses,
-    tasks,
-)
+from cfxnb.core.modes import standard_modes
+from cfxnb.methods.search import search, still_reached
+from cfxnb.methods.tasks import Run, Task, confirmed, nothing_to_do, statuses
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import alive, in_spreads, noise_like, undisturbed
+from cfxnb.tensors import alive, in_spreads, noise_like
 from cfxnb.types import Classifier, Code, LatentSpace, OnStep
 
 #: The paper's own setting for changing one digit into another (official code, MNIST).
@@ -41,6 +33,7 @@ PAPER: dict[str, Any] = {
 }
 
 
+@standard_modes
 def latent_attack(
     space: LatentSpace,
     classifier: Classifier,
@@ -59,6 +52,7 @@ def latent_attack(
     jitter: float = 0.0,
     batch: int = 256,
     seed: int = 0,
+    first_row: int = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
     """Change each image's code until the classifier sees the target, then as little as needed.
@@ -83,7 +77,10 @@ def latent_attack(
         jitter: scale, in ``units``, of a random start around the code: a way to diverse answers.
         batch: samples worked on together; bounds the memory, never changes a result.
         seed: of jitter and restarts; noise is drawn per sample from (seed, row).
-        on_step: called with a Step after each look; returning True stops the search.
+        first_row: position of the first image in its data set: a data set that is worked on in
+            shards gets the answers of one call.
+        on_step: called with a Step after each look. Returning True ends the call: what has passed
+            is kept, the other samples get the status "stopped".
 
     Returns:
         Counterfactuals. ``reconstruction_flips``: the mere reconstruction is seen as the target.
@@ -91,10 +88,7 @@ def latent_attack(
     Raises:
         ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox.
     """
-    began = time.perf_counter()
-    validate.space(space)
     validate.white_box(classifier)
-    validate.on_step(on_step)
     knobs = {
         "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
         "steps": validate.count(steps, "steps", 1),
@@ -106,33 +100,30 @@ def latent_attack(
         "units": validate.choice(units, "units", ("spread", "code")),
         "halvings": validate.count(halvings, "halvings"),
         "jitter": validate.number(jitter, "jitter", 0.0),
-        "seed": validate.count(seed, "seed"),
+        "seed": validate.seed(seed),
     }
-    with undisturbed(space, classifier):
-        parts = [
-            _attack(space, classifier, task, knobs, on_step)
-            for task in tasks(classifier, images, target, batch, space.center.device)
-        ]
-    weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
-    return finish(parts, images.device, began, method="latent_attack", **knobs, weights=weights)
+    run = Run(
+        classifier, images, target, space=validate.space(space), batch=batch, first_row=first_row,
+        on_step=on_step,
+    )  # fmt: skip
+    parts = run.each(lambda task: _attack(run, task, knobs))
+    return run.finish(parts, method="latent_attack", **knobs)
 
 
-def _attack(
-    space: LatentSpace, classifier: Classifier, task: Task, knobs: dict, on_step: OnStep | None
-) -> Counterfactuals:
+def _attack(run: Run, task: Task, knobs: dict) -> Counterfactuals:
+    space, classifier = run.space, run.classifier
     with torch.no_grad():
-        start, reconstruction = rebuild(space, task.images)
-        rebuilt = classifier(reconstruction)
+        start, reconstruction, rebuilt = run.rebuild(task)
     moves = CodeMoves(space, start, task.rows, knobs)
-    moot = is_predicted(task.before, task.target) | is_predicted(rebuilt, task.target)
-    kept = ("confidence", "steps", "restarts", "halvings")
-    found = search(
-        classifier, task, moves, moot=moot, on_step=on_step, **{k: knobs[k] for k in kept}
-    )
+    skip = nothing_to_do(task, rebuilt)
+    kept = {k: knobs[k] for k in ("confidence", "steps", "restarts", "halvings")}
+    found = search(classifier, task, moves, run.stop, skip=skip, **kept)
     with torch.no_grad():
         code = start.at(start.z + moves.scale * found.change)
         image = space.decode(code)
         after = classifier(image)
+    need = still_reached(knobs["confidence"])
+    passed = confirmed(found.passed, found.logits, after, task.target, need)
     return Counterfactuals(
         original=task.images,
         image=image,
@@ -140,7 +131,9 @@ def _attack(
         before=task.before,
         after=after,
         target=task.target,
-        status=statuses(task, found.passed, lost=found.lost, reconstruction=rebuilt),
+        status=statuses(
+            task, passed, lost=found.lost, reconstruction=rebuilt, stopped=run.stop.now
+        ),
         start=start,
         code=code,
         # Besides the search: the reconstruction and the final image, and the original's logits.
@@ -151,7 +144,7 @@ def _attack(
 class CodeMoves:
     """Moves of a code: z = z0 + scale * change, by Adam."""
 
-    def __init__(self, space: LatentSpace, start: Code, rows: Tensor, knobs: dict) -> None:
+    def __init__(self, space: Any, start: Code, rows: Tensor, knobs: dict) -> None:
         self.space, self.start, self.rows, self.knobs = space, start, rows, knobs
         self.center, self.spread = space.center.to(start.z), space.spread.to(start.z)
         length = self.spread if knobs["units"] == "spread" else torch.ones_like(self.spread)

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.classify import as_classifier
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.heat import COMPLETE, INCOMPLETE, Attribution, relative_gap
 from cfxnb.methods.explained import Looks
 from cfxnb.methods.paths import Path
 from cfxnb.methods.tasks import fingerprint
-from cfxnb.tensors import per_sample, undisturbed
+from cfxnb.tensors import per_sample
 from cfxnb.types import NO_GRADIENT, Classifier
 
 WHITE_BOX = ("line", "gauss", "average")
@@ -26,6 +29,7 @@ BLACK_BOX = ("shares", "secant")
 RULES = (*WHITE_BOX, *BLACK_BOX)
 
 
+@standard_modes
 def integrated_gradients(
     classifier: Classifier,
     path: Path,
@@ -41,7 +45,7 @@ def integrated_gradients(
     """How much each pixel contributed to f(end) - f(baseline) along a path.
 
     f is logit[label], or logit[label] - logit[against]; of two classes, the other one is
-    ``against`` anyhow. With points x_0 ... x_m on the path and
+    ``against`` unless that is "none". With points x_0 ... x_m on the path and
     gradients G_i, all products elementwise:
 
     - "line": sum_i (G_i + G_{i+1}) / 2 * (x_{i+1} - x_i), the trapezoid rule for the line
@@ -58,7 +62,7 @@ def integrated_gradients(
         classifier: images -> logits (b, k); a BlackBox for "shares" and "secant" will do.
         path: from ``straight_path``, ``latent_path``, ``walk_path`` or ``points_path``.
         label: the class explained, one or (b,).
-        against: another class, one or (b,).
+        against: another class, one or (b,); "none" for the logit of the label alone.
         points: on the path at first (all, except for "line"); corners of the path are added.
         tolerance: of |gap|, see ``Attribution.gap``; > 0.
         most: points for each sample at most; up to ``points``, there is no halving.
@@ -84,7 +88,7 @@ def integrated_gradients(
         "most": validate.count(most, "most", 1),
     }
     batch = validate.count(batch, "batch", 1)
-    with undisturbed(classifier, getattr(path, "space", None)):
+    with eval_frozen(classifier, getattr(path, "space", None)):
         looks = Looks(classifier, label, against, len(path), batch, rule in WHITE_BOX)
         groups = torch.arange(len(path), device=path.device).split(max(1, batch // points))
         parts = [p for rows in groups for p in _group(looks, path, rows, knobs)]
@@ -97,7 +101,7 @@ def integrated_gradients(
 def check_rule(classifier: Any, rule: Any) -> None:
     """The rule is known, and the classifier can do what it needs."""
     validate.choice(rule, "rule", RULES)
-    validate.function(classifier, "classifier")
+    as_classifier(classifier)
     if rule in WHITE_BOX and isinstance(classifier, validate.BlackBoxed):
         raise TypeError(
             f"classifier: expected one that passes gradients for rule={rule!r}, got a BlackBox; "
@@ -154,12 +158,12 @@ def _halve(looks: Looks, path: Path, rows: Tensor, curves: list[list], knobs: di
 def _worst(curve: list[Tensor], tolerance: float, most: int) -> Tensor:
     """Midpoints of the pieces that are to be halved; none if the map is complete."""
     t, x, f, g = curve
-    pieces = (0.5 * (g[1:] + g[:-1]) * (x[1:] - x[:-1])).flatten(1).sum(1, dtype=torch.float64)
+    pieces = _trapezoids(g, x).flatten(1).sum(1, dtype=torch.float64)
     off = (pieces - f.diff()).abs()
     allowed = tolerance * (f[-1] - f[0]).abs()
     room = most - len(t)
     # More than the whole gap: pieces that miss in opposite directions don't make a good map.
-    if room <= 0 or not off.isfinite().all() or off.sum() <= allowed:
+    if room <= 0 or off.isnan().any() or off.sum() <= allowed:
         return t[:0]
     bad = (off > allowed / len(off)).nonzero()[:, 0]
     bad = bad[off[bad].argsort(descending=True)][:room]
@@ -174,7 +178,9 @@ def _finish(
     change = f[-1] - f[0]
     gap = relative_gap(full.sum(), change)
     # The change is exact, so that a vanishing gradient under it can't be the truth.
-    lost = knobs["rule"] in WHITE_BOX and (not g.isfinite().all() or (change != 0 and not g.any()))
+    lost = knobs["rule"] in WHITE_BOX and (
+        not full.isfinite().all() or bool(change != 0 and not g.any())
+    )
     status = COMPLETE if gap.abs() <= knobs["tolerance"] else INCOMPLETE
     label, against = looks.of(row)
     return Attribution(
@@ -198,7 +204,7 @@ def _map(rule: str, x: Tensor, f: Tensor, g: Tensor, share: Tensor) -> Tensor:
     """The map (c, h, w), float64; see ``integrated_gradients`` for the rules."""
     steps = x[1:] - x[:-1]
     if rule == "line":
-        return (0.5 * (g[1:] + g[:-1]) * steps).sum(0, dtype=torch.float64)
+        return _trapezoids(g, x).sum(0, dtype=torch.float64)
     if rule == "shares":
         size = steps.abs().double()
         whole = size.sum((1, 2, 3)).clamp_min(1e-300)
@@ -208,4 +214,17 @@ def _map(rule: str, x: Tensor, f: Tensor, g: Tensor, share: Tensor) -> Tensor:
         rise = per_sample(f.diff(), moved)
         slopes = torch.where(moved == 0, 0.0, rise / torch.where(moved == 0, 1.0, moved))
         return (x[-1] - x[0]).double() * slopes.mean(0)
-    return ((x[-1] - x[0]) * g * per_sample(share, x)).sum(0, dtype=torch.float64)
+    weighted = torch.where(per_sample(share, x) == 0, 0.0, g * per_sample(share, x))
+    return ((x[-1] - x[0]) * weighted).sum(0, dtype=torch.float64)
+
+
+def _trapezoids(g: Tensor, x: Tensor) -> Tensor:
+    """The integral over each piece of a curve, (m - 1, c, h, w), from the points x (m, c, h, w).
+
+    Where the slope at one end is infinite, as that of a square root at 0, the other end stands for
+    both: the integral is finite all the same, and halving the piece comes near to it.
+    """
+    first, last = g[:-1], g[1:]
+    start = torch.where(first.isfinite(), first, last)
+    end = torch.where(last.isfinite(), last, first)
+    return 0.5 * (start + end) * (x[1:] - x[:-1])

@@ -1,17 +1,26 @@
 """What every counterfactual is to be compared with: chance, and doing nothing."""
 
-import time
-
 import torch
 from torch import Tensor
 
 from cfxnb import validate
-from cfxnb.methods.tasks import fingerprint, finish, is_predicted, rebuild, statuses, tasks
+from cfxnb.core.modes import standard_modes
+from cfxnb.methods.tasks import Run, Task, is_predicted, statuses
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import alive, in_spreads, noise_like, norms, per_sample, undisturbed, unit
+from cfxnb.tensors import (
+    alive,
+    finite_rows,
+    in_spreads,
+    noise_like,
+    norms,
+    per_sample,
+    unit,
+)
 from cfxnb.types import Classifier, LatentSpace
 
 
+@standard_modes
+@torch.no_grad()
 def reconstruct(
     space: LatentSpace,
     classifier: Classifier,
@@ -19,39 +28,44 @@ def reconstruct(
     target: int | Tensor,
     *,
     batch: int = 256,
+    first_row: int = 0,
 ) -> Counterfactuals:
     """Encode and decode, change nothing: the floor of every distance.
 
     Nothing can be ``flipped`` here; ``reconstruction_flips`` counts the decisions that the
     space changes by itself.
+
+    Args:
+        images: (b, c, h, w) in [0, 1].
+        target: class to reach, one for all or one a sample (b,).
+        first_row: position of the first image in its data set; it changes nothing here.
     """
-    began = time.perf_counter()
-    validate.space(space)
-    parts = []
-    with undisturbed(space, classifier), torch.no_grad():
-        for task in tasks(classifier, images, target, batch, space.center.device):
-            start, image = rebuild(space, task.images)
-            after = classifier(image)
-            ones = torch.ones(len(image), dtype=torch.int64)
-            none = torch.zeros_like(task.target, dtype=torch.bool)
-            parts.append(
-                Counterfactuals(
-                    original=task.images,
-                    image=image,
-                    reconstruction=image,
-                    before=task.before,
-                    after=after,
-                    target=task.target,
-                    status=statuses(task, none, reconstruction=after),
-                    start=start,
-                    code=start,
-                    cost={"generator": ones, "classifier": 2 * ones},
-                )
-            )
-    weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
-    return finish(parts, images.device, began, method="reconstruct", weights=weights)
+    run = Run(
+        classifier, images, target, space=validate.space(space), batch=batch, first_row=first_row
+    )
+
+    def work(task: Task) -> Counterfactuals:
+        start, image, after = run.rebuild(task)
+        ones = torch.ones(len(image), dtype=torch.int64)
+        none = torch.zeros_like(task.target, dtype=torch.bool)
+        return Counterfactuals(
+            original=task.images,
+            image=image,
+            reconstruction=image,
+            before=task.before,
+            after=after,
+            target=task.target,
+            status=statuses(task, none, reconstruction=after),
+            start=start,
+            code=start,
+            cost={"generator": ones, "classifier": 2 * ones},
+        )
+
+    return run.finish(run.each(work), method="reconstruct")
 
 
+@standard_modes
+@torch.no_grad()
 def random_change(
     space: LatentSpace,
     classifier: Classifier,
@@ -59,6 +73,7 @@ def random_change(
     *,
     batch: int = 256,
     seed: int = 0,
+    first_row: int = 0,
 ) -> Counterfactuals:
     """Chance level: a random direction, as long as the change that ``like`` made to each image.
 
@@ -66,47 +81,54 @@ def random_change(
         like: a result with codes; its originals, targets and code distances (in units of
             ``space.spread``) are taken over.
         seed: of the directions, drawn per sample from (seed, row).
+        first_row: position of the first row of ``like`` in its data set: a data set that is worked
+            on in shards gets the answers of one call.
 
     Returns:
         Counterfactuals in which ``flipped`` means that the target became the prediction.
     """
-    began = time.perf_counter()
     validate.space(space)
-    device = space.center.device
-    begin, end = (code.to(device) for code in validate.codes(like, "like"))
-    home, reconstruction = like.original.device, like.reconstruction.to(device)
-    spread = space.spread.to(end.z)
+    begin, end = (code.to(space.center.device) for code in validate.codes(like, "like"))
+    run = Run(classifier, like.original, like.target, space=space, batch=batch, first_row=first_row)
+    spread = run.space.spread.to(end.z)
     if begin.z.shape[1:] != spread.shape:
         raise ValueError(
             f"like: expected codes of this space, {tuple(spread.shape)}, "
             f"got {tuple(begin.z.shape[1:])}"
         )
+    if not finite_rows(end.z).all():
+        raise ValueError(
+            "like: expected a result whose codes are known, got some that were never begun; leave "
+            "them out, for example by like[like.eligible]"
+        )
+    places = torch.arange(len(like), device=end.z.device) + run.first_row
     change = in_spreads(end.z - begin.z, spread)
-    heading = unit(noise_like(change, validate.count(seed, "seed")) * alive(spread))
+    heading = unit(noise_like(change, validate.seed(seed), places) * alive(spread))
     moved = begin.z + spread * heading * per_sample(norms(change), change)
-    parts = []
-    with undisturbed(space, classifier), torch.no_grad():
-        for task in tasks(classifier, like.original, like.target, batch, device):
-            start = begin[task.rows]
-            code = start.at(moved[task.rows])
-            image = space.decode(code)
-            after = classifier(image)
-            rebuilt = reconstruction[task.rows]
-            ones = torch.ones(len(image), dtype=torch.int64)
-            hit = is_predicted(after, task.target)
-            parts.append(
-                Counterfactuals(
-                    original=task.images,
-                    image=image,
-                    reconstruction=rebuilt,
-                    before=task.before,
-                    after=after,
-                    target=task.target,
-                    status=statuses(task, hit, reconstruction=classifier(rebuilt)),
-                    start=start,
-                    code=code,
-                    cost={"generator": ones, "classifier": 3 * ones},
-                )
-            )
-    weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
-    return finish(parts, home, began, method="random_change", seed=seed, weights=weights)
+
+    def work(task: Task) -> Counterfactuals:
+        here = task.rows - run.first_row
+        start = begin[here]
+        code = start.at(moved[here])
+        image = run.space.decode(code)
+        after = run.classifier(image)
+        rebuilt = like.reconstruction.to(image.device)[here]
+        ones = torch.ones(len(image), dtype=torch.int64)
+        return Counterfactuals(
+            original=task.images,
+            image=image,
+            reconstruction=rebuilt,
+            before=task.before,
+            after=after,
+            target=task.target,
+            status=statuses(
+                task,
+                is_predicted(after, task.target),
+                reconstruction=run.classifier(rebuilt),
+            ),
+            start=start,
+            code=code,
+            cost={"generator": ones, "classifier": 3 * ones},
+        )
+
+    return run.finish(run.each(work), method="random_change", seed=seed)

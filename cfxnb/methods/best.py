@@ -4,20 +4,23 @@ import torch
 from torch import Tensor
 
 from cfxnb.methods.guidance import Guided
+from cfxnb.tensors import finite_rows
 
 
 class Best:
     """For each sample the try at the lowest noise that flipped it, or else the last one.
 
     Attributes:
-        z: codes, (b, ...).
+        z: codes, (b, ...); where none was finite, those of the images.
+        logits: of what the codes show, (b, k), NaN before the first try.
         passed, lost: reached the target; had no slope in the try that is kept, bool (b,).
         cost: network passes over all tries, (b,) each.
     """
 
-    def __init__(self, z: Tensor) -> None:
+    def __init__(self, z: Tensor, logits: Tensor) -> None:
         count = len(z)
         self.z = z.clone()
+        self.logits = torch.full_like(logits, torch.nan)
         self.passed = torch.zeros(count, dtype=torch.bool, device=z.device)
         self.lost = torch.zeros_like(self.passed)
         self.strength = torch.full((count,), torch.nan)
@@ -31,6 +34,7 @@ class Best:
         self,
         rows: Tensor,
         z: Tensor,
+        logits: Tensor,
         passed: Tensor,
         strength: Tensor,
         guided: Guided,
@@ -48,9 +52,11 @@ class Best:
         self.cost["classifier"][here] += 1
         better = passed | ~self.passed[rows]
         chosen = rows[better]
-        self.z[chosen] = z[better]
+        known = finite_rows(z)
+        self.z[rows[better & known]] = z[better & known]
+        self.logits[rows[better & known]] = logits[better & known]
         self.passed[chosen] = passed[better]
-        self.lost[chosen] = guided.lost[better]
+        self.lost[chosen] = (guided.lost | ~known)[better]
         self.strength[chosen.cpu()] = strength[better.cpu()].float()
         for name, values in guided.steps(steps).items():
             if name not in self._steps:

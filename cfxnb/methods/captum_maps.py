@@ -7,16 +7,19 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.classify import as_classifier
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.heat import COMPLETE, INCOMPLETE, Attribution, relative_gap
 from cfxnb.methods.explained import Looks
 from cfxnb.methods.paths import straight_path
 from cfxnb.methods.tasks import fingerprint
-from cfxnb.tensors import undisturbed
 from cfxnb.types import NO_GRADIENT, Classifier
 
 CAPTUM_MAPS = ("gradient_x_input", "integrated_gradients", "occlusion")
 
 
+@standard_modes
 def captum_attribution(
     name: str,
     classifier: Classifier,
@@ -55,7 +58,7 @@ def captum_attribution(
     began = time.perf_counter()
     validate.choice(name, "name", CAPTUM_MAPS)
     if name == "occlusion":
-        validate.function(classifier, "classifier")
+        as_classifier(classifier)
     else:
         validate.white_box(classifier)
     path = straight_path(images, 0.0 if name == "gradient_x_input" else baseline)
@@ -71,7 +74,7 @@ def captum_attribution(
         raise ValueError(f"stride: expected at most the window, {window}, got {stride}")
     validate.number(tolerance, "tolerance", 0.0, open_low=True)
     validate.count(batch, "batch", 1)
-    with undisturbed(classifier):
+    with eval_frozen(classifier):
         looks = Looks(classifier, label, against, len(path), batch, slope=False)
         parts = [
             _part(name, looks, path, rows, knobs, tolerance)

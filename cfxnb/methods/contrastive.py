@@ -18,17 +18,21 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.methods.directions import attribute_directions
 from cfxnb.methods.edits import AttributeDirections, checked_edits, checked_factors
 from cfxnb.methods.scores import Scores, tally
-from cfxnb.methods.tasks import fingerprint, rebuild
+from cfxnb.methods.tasks import SpaceFit, fingerprint, rebuild
 from cfxnb.readers import FactorReader
-from cfxnb.tensors import undisturbed
+from cfxnb.tensors import predicted
 from cfxnb.types import Classifier, Code, LatentSpace
 
 ONLY = ("clean", "effective", "all")
 
 
+@standard_modes
 def contrastive_scores(
     space: LatentSpace,
     classifier: Classifier,
@@ -43,6 +47,7 @@ def contrastive_scores(
     only: str = "clean",
     confidence: float = 0.95,
     batch: int = 256,
+    first_row: int = 0,
 ) -> Scores:
     """For each attribute: was it necessary for the outcome, would it have been sufficient?
 
@@ -69,6 +74,7 @@ def contrastive_scores(
         only: which edits count, as the judge sees them: "clean" (took effect, and nothing else
             changed), "effective" (took effect), or "all". Without a judge all count.
         confidence: of the intervals, in (0, 1).
+        first_row: position of the first image in its data set, from which ``units["row"]`` counts.
 
     Returns:
         Scores. A score without a single image to ask is NaN, with n = 0. Images whose
@@ -80,7 +86,6 @@ def contrastive_scores(
     """
     began = time.perf_counter()
     validate.space(space)
-    validate.function(classifier, "classifier")
     images = validate.images(images)
     only = validate.choice(only, "only", ONLY)
     only = "all" if judge is None else only
@@ -101,8 +106,10 @@ def contrastive_scores(
             f"factors: expected some with the values of {directions.contrasts}, got none"
         )
     _check_judge(judge, directions)
+    first_row = validate.count(first_row, "first_row")
+    space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     parts, ask = [], _Units(space, classifier, directions, judge, outcome)
-    with undisturbed(space, classifier, directions, judge), torch.no_grad():
+    with eval_frozen(space, classifier, directions, judge), torch.no_grad():
         for start in range(0, len(images), batch):
             rows = np.arange(start, min(start + batch, len(images)))
             rows = rows[asked[rows]]
@@ -110,6 +117,8 @@ def contrastive_scores(
                 parts.append(ask.table(rows, images[torch.from_numpy(rows)], values))
     units = pd.concat([part for part in parts if len(part)])
     units = units.sort_values("row", kind="stable", ignore_index=True)
+    units["row"] += first_row
+    ask.fit.warn()
     units["used"] = units["agrees"] & (True if only == "all" else units[_COUNTS[only]])
     return Scores(
         outcome=outcome,
@@ -144,13 +153,15 @@ class _Units:
     ) -> None:
         self.space, self.classifier, self.directions = space, classifier, directions
         self.judge, self.outcome = judge, outcome
+        self.fit = SpaceFit(space)
 
     def table(self, rows: np.ndarray, images: Tensor, values: Mapping[str, Any]) -> pd.DataFrame:
         """One row an image and attribute: see ``Scores.units``."""
         work = images.to(self.space.center.device)
         code, rebuilt = rebuild(self.space, work)
-        seen = self._says_outcome(work)
-        before = self._says_outcome(rebuilt)
+        originals, rebuilds = self._logits(work), self._logits(rebuilt)
+        self.fit.see(work, rebuilt, originals, rebuilds)
+        seen, before = self._is_outcome(originals), self._is_outcome(rebuilds)
         read = None if self.judge is None else self.judge.numbers(rebuilt).cpu().numpy()
         parts = []
         for name, pair in self.directions.contrasts.items():
@@ -173,16 +184,20 @@ class _Units:
             parts.append(pd.DataFrame(told))
         return pd.concat(parts) if parts else pd.DataFrame()
 
-    def _says_outcome(self, images: Tensor) -> np.ndarray:
-        logits = validate.logits(self.classifier(images), len(images))
-        validate.labels(self.outcome, len(images), logits.shape[1], "outcome")
-        return (logits.argmax(1) == self.outcome).cpu().numpy()
+    def _logits(self, images: Tensor) -> Tensor:
+        """All finite: an image without a decision belongs to no rate."""
+        return validate.finite_logits(self.classifier(images))
+
+    def _is_outcome(self, logits: Tensor) -> np.ndarray:
+        names = self.classifier.labels
+        outcome = validate.labels(self.outcome, len(logits), logits.shape[1], "outcome", names)
+        return (predicted(logits) == outcome.to(logits.device)).cpu().numpy()
 
     def _edited(self, code: Code, name: str, wanted: list) -> tuple[np.ndarray, np.ndarray | None]:
         edited = self.directions.edit(code, name, wanted)
         image = validate.images(self.space.decode(edited), "space.decode")
         read = None if self.judge is None else self.judge.numbers(image).cpu().numpy()
-        return self._says_outcome(image), read
+        return self._is_outcome(self._logits(image)), read
 
     def _changes(
         self, before: np.ndarray, after: Any, name: str, wanted: list

@@ -10,7 +10,10 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from cfxnb import validate
-from cfxnb.tensors import in_spreads, undisturbed
+from cfxnb.core.border import CheckedSpace
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
+from cfxnb.tensors import in_spreads
 from cfxnb.types import LatentSpace
 
 LEAST_HELD_OUT = 20  # images held out on either side of the cut; fewer prove nothing
@@ -52,6 +55,7 @@ class Descriptors:
         return tuple(self.quality.index[self.quality["readable"]])
 
 
+@standard_modes
 def fit_descriptors(
     space: LatentSpace,
     images: Tensor,
@@ -91,7 +95,8 @@ def fit_descriptors(
     validate.number(penalty, "penalty", 0.0, open_low=True)
     validate.number(holdout, "holdout", 0.05, 0.95)
     validate.number(least_auc, "least_auc", 0.5, 1.0)
-    with undisturbed(space), torch.no_grad():
+    space = CheckedSpace(space)
+    with eval_frozen(space), torch.no_grad():
         z = torch.cat([space.encode(chunk).z for chunk in images.split(batch)])
     center, spread = space.center.to(z), space.spread.to(z)
     u = in_spreads(z - center, spread).flatten(1).double().cpu().numpy()

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.classify import predict
+from cfxnb.core.modes import standard_modes
 from cfxnb.methods.describe import FeatureAttribution, describe_change
 from cfxnb.methods.descriptors import Descriptors
 from cfxnb.methods.ldce import diffusion_counterfactual
 from cfxnb.results import Counterfactuals
+from cfxnb.tensors import predicted
 from cfxnb.types import Classifier
 
 
@@ -43,6 +45,7 @@ class ErrorExplanation:
         return table + self.counterfactuals._repr_html_()
 
 
+@standard_modes
 def explain_errors(
     space: Any,
     classifier: Classifier,
@@ -75,11 +78,11 @@ def explain_errors(
     validate.optional(_descriptors, descriptors, "descriptors")
     logits = predict(classifier, images)
     labels = validate.labels(labels, len(images), logits.shape[1], "labels").cpu()
-    said = logits.argmax(1).cpu()
+    said = predicted(logits).cpu()
     wrong = (said != labels).nonzero()[:, 0]
     if not len(wrong):
         raise ValueError("images: expected some that are misclassified, got none")
-    most, seed = validate.count(most, "most", 1), validate.count(seed, "seed")
+    most, seed = validate.count(most, "most", 1), validate.seed(seed)
     draw = torch.Generator().manual_seed(seed)
     rows = wrong[torch.randperm(len(wrong), generator=draw)[:most]].sort().values
     found = diffusion_counterfactual(

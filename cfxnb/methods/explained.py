@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.border import CheckedClassifier
 from cfxnb.methods import search
 from cfxnb.methods.paths import Path
 from cfxnb.tensors import gradient, needs_gradient
@@ -18,15 +19,16 @@ class Looks:
     def __init__(
         self, classifier: Classifier, label: Any, against: Any, count: int, batch: int, slope: bool
     ) -> None:
-        self.classifier, self.count, self.batch, self.slope = classifier, count, batch, slope
+        self.classifier = CheckedClassifier(classifier)
+        self.count, self.batch, self.slope = count, batch, slope
         self.asked = label, against
         self.classes: Any = None  # label and against, once the number of classes is known
 
     def number(self, logits: Tensor, rows: Tensor) -> Tensor:
         """f of each of the images, which belong to the samples ``rows``."""
-        logits = validate.logits(logits, len(rows))
         if self.classes is None:
-            self.classes = check_labels(*self.asked, self.count, logits.shape[1])
+            names = self.classifier.labels
+            self.classes = check_labels(*self.asked, self.count, logits.shape[1], names)
         return lead(logits, *self.of(rows))
 
     def of(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -55,16 +57,21 @@ class Looks:
         return tuple(torch.cat(part) for part in zip(*found, strict=True))  # type: ignore
 
 
-def check_labels(label: Any, against: Any, rows: int, classes: int) -> tuple[Tensor, Tensor | None]:
+def check_labels(
+    label: Any, against: Any, rows: int, classes: int, names: Any = None
+) -> tuple[Tensor, Tensor | None]:
     """Both classes of each sample, checked; they must differ.
 
     Of two classes only the difference decides: a widened single logit leaves that of class 0 at
-    0, whose map would be empty. So the other one is ``against`` by default.
+    0, whose map would be empty. So the other one is ``against`` by default. "none" asks about the
+    one logit alone.
     """
-    own = validate.labels(label, rows, classes, "label")
+    own = validate.labels(label, rows, classes, "label", names)
     if against is None:
         return own, 1 - own if classes == 2 else None
-    other = validate.labels(against, rows, classes, "against").to(own.device)
+    if isinstance(against, str) and against == "none" and "none" not in (names or ()):
+        return own, None
+    other = validate.labels(against, rows, classes, "against", names).to(own.device)
     if (own == other).any():
         raise ValueError(f"against: expected another class than label, got {own[own == other][0]}")
     return own, other

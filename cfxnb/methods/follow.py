@@ -1,19 +1,27 @@
 """One direction on a whole data set: the smallest step along it that flips each decision."""
 
-import time
-
 import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 from cfxnb.methods.paths import heading
 from cfxnb.methods.search import log_odds
-from cfxnb.methods.tasks import Task, fingerprint, finish, is_predicted, rebuild, statuses, tasks
+from cfxnb.methods.tasks import Run, Task, confirmed, is_predicted, nothing_to_do, statuses
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import in_spreads, noise_like, norms, per_sample, typical_distance, undisturbed
+from cfxnb.tensors import (
+    in_spreads,
+    noise_like,
+    norms,
+    per_sample,
+    predicted,
+    typical_distance,
+)
 from cfxnb.types import Classifier, Code, LatentSpace, OnStep, Step
 
 
+@standard_modes
+@torch.no_grad()
 def follow(
     space: LatentSpace,
     classifier: Classifier,
@@ -26,6 +34,7 @@ def follow(
     halvings: int = 4,
     noise: int | None = None,
     batch: int = 64,
+    first_row: int = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
     """Walk every code along one direction, both ways, to the first place that shows the target.
@@ -48,8 +57,10 @@ def follow(
             image's own: another seed, another answer, unless the space has no such code. None
             keeps its own.
         batch: images worked on together; bounds the memory, never changes a result.
-        on_step: called with a Step after each look; returning True ends the walk there: what
-            has flipped is still bisected.
+        first_row: position of the first image in its data set: a data set that is worked on in
+            shards gets the answers of one call.
+        on_step: called with a Step after each look. Returning True ends the call: what has flipped
+            is still bisected, the other samples get the status "stopped".
 
     Returns:
         Counterfactuals. What is not flipped ends at the far end of the second walk.
@@ -57,30 +68,26 @@ def follow(
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
-    began = time.perf_counter()
     validate.space(space)
-    validate.function(classifier, "classifier")
-    images = validate.images(images)
-    step = _upright(heading(space, direction, len(images)))
     if reach is None:
         reach = typical_distance(space.spread) / 2
     knobs = {
         "reach": validate.number(reach, "reach", 0.0, open_low=True),
         "looks": validate.count(looks, "looks", 1),
         "halvings": validate.count(halvings, "halvings"),
-        "noise": validate.optional(validate.count, noise, "noise"),
+        "noise": validate.optional(validate.seed, noise, "noise"),
     }
-    validate.on_step(on_step)
-    parts = []
-    with undisturbed(space, classifier), torch.no_grad():
-        chosen = 0 if target is None else target
-        for task in tasks(classifier, images, chosen, batch, space.center.device):
-            if target is None:
-                task.target = _other(task.before)
-            walk = Walk(space, classifier, task, step[task.rows], knobs)
-            parts.append(walk.run(on_step))
-    weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
-    return finish(parts, images.device, began, method="follow", **knobs, weights=weights)
+    run = Run(
+        classifier, images, target, space=space, batch=batch, first_row=first_row, on_step=on_step,
+        choose=_other if target is None else None,
+    )  # fmt: skip
+    step = _upright(heading(run.space, direction, len(run.images)))
+
+    def work(task: Task) -> Counterfactuals:
+        here = (task.rows - run.first_row).to(step.device)
+        return Walk(run, task, step[here], knobs).run()
+
+    return run.finish(run.each(work), method="follow", **knobs)
 
 
 def _upright(step: Tensor) -> Tensor:
@@ -93,101 +100,103 @@ def _upright(step: Tensor) -> Tensor:
 def _other(logits: Tensor) -> Tensor:
     if logits.shape[1] != 2:
         raise ValueError(f"target: expected a class out of {logits.shape[1]}, got None")
-    return 1 - logits.argmax(1)
+    return 1 - predicted(logits).clamp_min(0)  # not finite: any will do, the status tells
 
 
-def _rebuild(space: LatentSpace, task: Task, noise: int | None) -> tuple[Code, Tensor]:
-    """Codes, perhaps with a random rest, and what they look like."""
-    if noise is None:
-        return rebuild(space, task.images)
-    code = validate.instance(space.encode(task.images), Code, "space.encode", "a cfx.Code")
-    if code.rest is not None:
-        code = Code(code.z, noise_like(code.rest, noise, task.rows))
-    return code, validate.images(space.decode(code), "space.decode")
+def _with_random_rest(code: Code, noise: int, rows: Tensor) -> Code:
+    """The same codes with a random stochastic code, if the space has one."""
+    return code if code.rest is None else Code(code.z, noise_like(code.rest, noise, rows))
 
 
 class Walk:
     """One chunk of images; a sample that has arrived leaves, whatever its mates do."""
 
-    def __init__(
-        self, space: LatentSpace, classifier: Classifier, task: Task, step: Tensor, knobs: dict
-    ) -> None:
-        self.space, self.classifier, self.task = space, classifier, task
-        self.step, self.knobs = step, knobs
-        self.start, self.reconstruction = _rebuild(space, task, knobs["noise"])
+    def __init__(self, run: Run, task: Task, step: Tensor, knobs: dict) -> None:
+        self.whole, self.space, self.classifier, self.task = run, run.space, run.classifier, task
+        self.step, self.knobs, self.stop = step, knobs, run.stop
+        if knobs["noise"] is None:
+            self.start, self.reconstruction, self.rebuilt = run.rebuild(task)
+        else:
+            code = self.space.encode(task.images)
+            self.start = _with_random_rest(code, knobs["noise"], task.rows)
+            made = self.space.decode(self.start)
+            self.reconstruction = validate.images(made, "space.decode")
+            self.rebuilt = self.classifier(self.reconstruction)
         count = len(task.rows)
         self.place = torch.zeros(count, device=step.device)  # signed, in reaches
         self.passed = torch.zeros(count, dtype=torch.bool, device=step.device)
+        self.seen = torch.full_like(task.before, torch.nan)  # logits at the place
         self.renders = torch.ones(count, dtype=torch.int64, device=step.device)
-        self.stopped = False
 
     def code(self, rows: Tensor, place: Tensor) -> Code:
         z = self.start.z[rows]
         return self.start[rows].at(z + per_sample(self.knobs["reach"] * place, z) * self.step[rows])
 
-    def odds(self, rows: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-        """Log odds of the targets at signed places, and whether they are predicted."""
+    def look(self, rows: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits at signed places (n, k), and whether the targets are predicted, bool (n,)."""
         self.renders[rows] += 1
         logits = self.classifier(self.space.decode(self.code(rows, place)))
-        target = self.task.target[rows]
-        return log_odds(logits, target), is_predicted(logits, target)
+        return logits, is_predicted(logits, self.task.target[rows])
 
-    def run(self, on_step: OnStep | None) -> Counterfactuals:
-        rebuilt = self.classifier(self.reconstruction)
-        target = self.task.target
-        moot = is_predicted(self.task.before, target) | is_predicted(rebuilt, target)
-        rows = (~moot).nonzero()[:, 0]
+    def run(self) -> Counterfactuals:
+        task, target = self.task, self.task.target
+        rows = (~nothing_to_do(task, self.rebuilt)).nonzero()[:, 0]
         if len(rows):
-            self._both_ways(rows, on_step)
+            with self.stop.on_interrupt():
+                self._both_ways(rows)
+            with self.stop.on_interrupt():
+                self._bisect()
         everyone = torch.arange(len(target), device=rows.device)
         code = self.code(everyone, self.place)
         image = self.space.decode(code)
+        after = self.classifier(image)
+        passed = confirmed(self.passed, self.seen, after, target, is_predicted)
         return Counterfactuals(
-            original=self.task.images,
+            original=task.images,
             image=image,
             reconstruction=self.reconstruction,
-            before=self.task.before,
-            after=self.classifier(image),
+            before=task.before,
+            after=after,
             target=target,
-            status=statuses(self.task, self.passed, reconstruction=rebuilt),
+            status=statuses(task, passed, reconstruction=self.rebuilt, stopped=self.stop.now),
             start=self.start,
             code=code,
             cost={"generator": self.renders + 1, "classifier": self.renders + 2},
         )
 
-    def _both_ways(self, rows: Tensor, on_step: OnStep | None) -> None:
+    def _both_ways(self, rows: Tensor) -> None:
         first = torch.full((len(rows),), 1 / self.knobs["looks"], device=rows.device)
-        there, back = self.odds(rows, first), self.odds(rows, -first)
-        up = there[0] >= back[0]
-        better = [torch.where(up, a, b) for a, b in zip(there, back, strict=True)]
-        other = [torch.where(up, b, a) for a, b in zip(there, back, strict=True)]
+        there, back = self.look(rows, first), self.look(rows, -first)
+        target = self.task.target[rows]
+        up = log_odds(there[0], target) >= log_odds(back[0], target)
+        better = torch.where(up[:, None], there[0], back[0])
+        other = torch.where(up[:, None], back[0], there[0])
         sense = torch.where(up, 1.0, -1.0)
-        self._along(rows, sense, better, 0, on_step)
+        self._along(rows, sense, better, 0)
         left = ~self.passed[rows]
-        again = [seen[left] for seen in other]
-        self._along(rows[left], -sense[left], again, self.knobs["looks"], on_step)
-        self._bisect()
+        self._along(rows[left], -sense[left], other[left], self.knobs["looks"])
 
-    def _along(
-        self, rows: Tensor, sense: Tensor, first: list[Tensor], told: int, on_step: OnStep | None
-    ) -> None:
-        """Look by look outwards; what the first look has ``first`` shown is known.
+    def _along(self, rows: Tensor, sense: Tensor, first: Tensor, told: int) -> None:
+        """Look by look outwards; ``first`` are the logits of the first look, (n, k).
 
         Args:
             told: looks before these, for ``on_step``.
         """
         looks = self.knobs["looks"]
         for look in range(1, looks + 1):
-            if not len(rows) or self.stopped:
+            if not len(rows) or self.stop.now:
                 return
             place = sense * (look / looks)
-            odds, seen = first if look == 1 else self.odds(rows, place)
-            self.place[rows] = place
+            if look == 1:
+                logits, seen = first, is_predicted(first, self.task.target[rows])
+            else:
+                logits, seen = self.look(rows, place)
+            known = predicted(logits) >= 0  # where it is not, the sample stays where it was
+            self.place[rows[known]] = place[known]
+            self.seen[rows[known]] = logits[known]
             self.passed[rows] = seen
-            if on_step is not None:
-                z, p = self.code(rows, place).z, odds.sigmoid()
-                step = Step(told + look, 2 * looks, self.task.rows[rows], z, p, ~seen)
-                self.stopped = bool(on_step(step))
+            z, p = self.code(rows, place).z, log_odds(logits, self.task.target[rows]).sigmoid()
+            self.stop.tell(Step(told + look, 2 * looks, self.task.rows[rows], z, p, ~seen))
             rows, sense = rows[~seen], sense[~seen]
 
     def _bisect(self) -> None:
@@ -196,9 +205,10 @@ class Walk:
         near = far - far.sign() / self.knobs["looks"]
         for _ in range(self.knobs["halvings"] if len(rows) else 0):
             middle = (near + far) / 2
-            _, ok = self.odds(rows, middle)
+            logits, ok = self.look(rows, middle)
             near, far = torch.where(ok, near, middle), torch.where(ok, middle, far)
-        self.place[rows] = far
+            self.place[rows] = far
+            self.seen[rows[ok]] = logits[ok]
 
 
 def step_lengths(space: LatentSpace, result: Counterfactuals) -> Tensor:

@@ -15,15 +15,19 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.heat import ALREADY_BELOW, NO_BASELINE, Attribution
 from cfxnb.methods.attribution import check_rule, integrated_gradients
 from cfxnb.methods.explained import check_labels, log_odds
 from cfxnb.methods.paths import JoinedPath, Path, heading, straight_path, walk_path
-from cfxnb.methods.tasks import fingerprint, rebuild
-from cfxnb.tensors import per_sample, typical_distance, undisturbed
+from cfxnb.methods.tasks import SpaceFit, fingerprint, rebuild
+from cfxnb.tensors import per_sample, typical_distance
 from cfxnb.types import Classifier, Code, LatentSpace
 
 
+@standard_modes
 def latent_integrated_gradients(
     space: LatentSpace,
     classifier: Classifier,
@@ -88,15 +92,18 @@ def latent_integrated_gradients(
     validate.count(batch, "batch", 1)
     validate.instance(complete_to_image, bool, "complete_to_image", "True or False")
     rules: dict[str, Any] = {"rule": rule, "points": points, "tolerance": tolerance, "most": most}
+    space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     step = heading(space, direction, len(images))
-    parts = []
-    with undisturbed(space, classifier):
+    parts, fit = [], SpaceFit(space)
+    with eval_frozen(space, classifier):
         for rows in torch.arange(len(images)).split(batch):
             chunk = images[rows.to(images.device)].to(space.center.device)
             with torch.no_grad():
                 code, rebuilt = rebuild(space, chunk)
-                here = validate.logits(classifier(rebuilt), len(rows))
-                classes = check_labels(label, against, len(images), here.shape[1])
+                here = classifier(rebuilt)
+                fit.see(chunk, rebuilt, here, here)  # the images themselves are not classified
+                names = classifier.labels
+                classes = check_labels(label, against, len(images), here.shape[1], names)
                 own = classes[0][rows.to(classes[0].device)]
                 other = None if classes[1] is None else classes[1][rows.to(classes[1].device)]
                 walk = Walk(space, classifier, code, step[rows.to(step.device)], own, other, batch)
@@ -104,8 +111,12 @@ def latent_integrated_gradients(
             path: Path = walk_path(space, code, walk.step, found.length)
             if complete_to_image:
                 path = JoinedPath(path, straight_path(chunk, rebuilt))
-            part = integrated_gradients(classifier, path, own, against=other, batch=batch, **rules)
+            with_none = "none" if other is None else other
+            part = integrated_gradients(
+                classifier, path, own, against=with_none, batch=batch, **rules
+            )
             parts.append(_told(part, found, images.device))
+    fit.warn()
     record = {
         "method": "latent_integrated_gradients",
         **search,
@@ -154,9 +165,7 @@ class Walk:
         for some, far in zip(rows.split(self.batch), length.split(self.batch), strict=True):
             code, step = self.code[some], self.step[some]
             image = self.space.decode(code.at(code.z + per_sample(far.to(step), step) * step))
-            logits = validate.logits(
-                self.classifier(validate.images(image, "space.decode")), len(some)
-            )
+            logits = self.classifier(validate.images(image, "space.decode"))
             classes = (
                 None if c is None else c[some.to(c.device)] for c in (self.label, self.against)
             )

@@ -1,6 +1,5 @@
 """Latent Diffusion Counterfactual Explanations (Farid et al., arXiv 2310.06668)."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,11 +7,11 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 from cfxnb.methods.guidance import GUIDES
 from cfxnb.methods.levels import Search
-from cfxnb.methods.tasks import fingerprint, finish, tasks
+from cfxnb.methods.tasks import Run, Task
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import undisturbed
 from cfxnb.types import Classifier, OnStep
 
 #: What the paper's class-conditional runs on ImageNet do: 191 of 500 steps, slopes through the
@@ -33,6 +32,8 @@ PAPER: dict[str, Any] = {
 }
 
 
+@standard_modes
+@torch.no_grad()
 def diffusion_counterfactual(
     space: Any,
     classifier: Classifier,
@@ -59,6 +60,7 @@ def diffusion_counterfactual(
     composite: float | None = None,
     seed: int = 0,
     batch: int = 32,
+    first_row: int = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
     """Noise each image a little, and denoise it under the guidance of a classifier.
@@ -106,8 +108,10 @@ def diffusion_counterfactual(
         seed: of drawn noise, one draw a sample from (seed, row): another seed, another answer. It
             has no say in inverted noise.
         batch: images worked on together; bounds the memory, never changes a result.
-        on_step: called with a Step after each step; returning True ends the search there, with
-            what has been found.
+        first_row: position of the first image in its data set: a data set that is worked on in
+            shards gets the answers of one call.
+        on_step: called with a Step after each step. Returning True ends the call: what has flipped
+            is kept, the other samples get the status "stopped".
 
     Returns:
         Counterfactuals. ``trace`` holds, for the try that was kept: ``kept`` (b, steps), the
@@ -119,10 +123,8 @@ def diffusion_counterfactual(
     Raises:
         ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox.
     """
-    began = time.perf_counter()
     validate.diffusion(space)
     validate.white_box(classifier)
-    validate.on_step(on_step)
     knobs = {
         "degrees": validate.number(degrees, "degrees", 0.0, 180.0),
         "guide": validate.choice(guide, "guide", GUIDES),
@@ -141,19 +143,22 @@ def diffusion_counterfactual(
         "ease": validate.flag(ease, "ease"),
         "patch": validate.count(patch, "patch", 1),
         "composite": validate.optional(_share, composite, "composite"),
-        "seed": validate.count(seed, "seed"),
+        "seed": validate.seed(seed),
     }
     if knobs["spacing"] == "published":
         _fitting(knobs, len(space.alphas))
-    parts = []
-    with undisturbed(space, classifier), torch.no_grad():
-        for task in tasks(classifier, images, target, batch, space.center.device):
-            entries = entries_of(space, classifier, conditions, task.before.shape[1])
-            parts.append(Search(space, classifier, task, entries, knobs).run(on_step))
-    weights = {"space": fingerprint(space), "classifier": fingerprint(classifier)}
-    told = list(map(str, entries))
-    made_by = {**knobs, "conditions": told, "weights": weights}
-    return finish(parts, images.device, began, method="diffusion_counterfactual", **made_by)
+    run = Run(
+        classifier, images, target, space=space, batch=batch, first_row=first_row, on_step=on_step
+    )
+    entries: list[Any] = []
+
+    def work(task: Task) -> Counterfactuals:
+        entries[:] = entries_of(run.space, run.classifier, conditions, task.before.shape[1])
+        return Search(run, task, entries, knobs).run()
+
+    parts = run.each(work)
+    made_by = {**knobs, "conditions": list(map(str, entries))}
+    return run.finish(parts, method="diffusion_counterfactual", **made_by)
 
 
 def _fitting(knobs: dict[str, Any], total: int) -> None:

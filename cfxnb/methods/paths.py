@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.border import CheckedSpace
 from cfxnb.tensors import in_spreads, norms, per_sample
 from cfxnb.types import Code, LatentSpace
 
@@ -80,7 +81,8 @@ class LatentPath(Path):
 
     def __init__(self, space: LatentSpace, start: Code, end: Code) -> None:
         super().__init__(len(end), space.center.device)
-        self.space, self.start, self.end = space, start.to(self.device), end.to(self.device)
+        self.space = CheckedSpace(space)
+        self.start, self.end = start.to(self.device), end.to(self.device)
 
     def at(self, rows: Tensor, t: Tensor) -> Tensor:
         end, begin = self.end[rows], self.start.z[rows]

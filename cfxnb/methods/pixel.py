@@ -1,18 +1,18 @@
 """The adversarial baseline: the same question, asked without a generator."""
 
-import time
-
 import torch
 from torch import Tensor
 
 from cfxnb import validate
-from cfxnb.methods.search import search
-from cfxnb.methods.tasks import Task, fingerprint, finish, is_predicted, statuses, tasks
+from cfxnb.core.modes import standard_modes
+from cfxnb.methods.search import search, still_reached
+from cfxnb.methods.tasks import Run, Task, confirmed, nothing_to_do, statuses
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import norms, per_sample, undisturbed, unit
+from cfxnb.tensors import norms, per_sample, unit
 from cfxnb.types import Classifier, OnStep
 
 
+@standard_modes
 def pixel_attack(
     classifier: Classifier,
     images: Tensor,
@@ -25,6 +25,7 @@ def pixel_attack(
     halvings: int = 5,
     batch: int = 256,
     seed: int = 0,
+    first_row: int = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
     """Projected gradient descent on pixels (Madry et al., 2018, section 2.1), L2-bounded.
@@ -44,7 +45,9 @@ def pixel_attack(
         halvings: bisections of the step back; 0 keeps the end of the search.
         batch: samples worked on together; never changes a result.
         seed: recorded only: nothing here is random.
-        on_step: called with a Step after each look; returning True stops the search.
+        first_row: position of the first image in its data set, for ``on_step``.
+        on_step: called with a Step after each look. Returning True ends the call: what has passed
+            is kept, the other samples get the status "stopped".
 
     Returns:
         Counterfactuals without codes; ``reconstruction`` is the original.
@@ -52,40 +55,30 @@ def pixel_attack(
     Raises:
         ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox.
     """
-    began = time.perf_counter()
     validate.white_box(classifier)
-    validate.on_step(on_step)
     knobs = {
         "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
         "radius": validate.number(radius, "radius", 0.0, open_low=True),
         "steps": validate.count(steps, "steps", 1),
         "lr": validate.number(lr, "lr", 0.0, open_low=True),
         "halvings": validate.count(halvings, "halvings"),
-        "seed": validate.count(seed, "seed"),
+        "seed": validate.seed(seed),
     }
-    with undisturbed(classifier):
-        parts = [
-            _attack(classifier, task, knobs, on_step)
-            for task in tasks(
-                classifier, images, target, batch, getattr(classifier, "device", None)
-            )
-        ]
-    weights = {"classifier": fingerprint(classifier)}
-    return finish(parts, images.device, began, method="pixel_attack", **knobs, weights=weights)
+    run = Run(classifier, images, target, batch=batch, first_row=first_row, on_step=on_step)
+    parts = run.each(lambda task: _attack(run, task, knobs))
+    return run.finish(parts, method="pixel_attack", **knobs)
 
 
-def _attack(
-    classifier: Classifier, task: Task, knobs: dict, on_step: OnStep | None
-) -> Counterfactuals:
+def _attack(run: Run, task: Task, knobs: dict) -> Counterfactuals:
     moves = PixelMoves(task.images, knobs)
-    moot = is_predicted(task.before, task.target)
-    kept = ("confidence", "steps", "halvings")
-    found = search(
-        classifier, task, moves, moot=moot, on_step=on_step, **{k: knobs[k] for k in kept}
-    )
-    image = task.images + found.change
+    kept = {k: knobs[k] for k in ("confidence", "steps", "halvings")}
+    skip = nothing_to_do(task)
+    found = search(run.classifier, task, moves, run.stop, skip=skip, **kept)
+    image = (task.images + found.change).clamp(0, 1)
     with torch.no_grad():
-        after = classifier(image)
+        after = run.classifier(image)
+    need = still_reached(knobs["confidence"])
+    passed = confirmed(found.passed, found.logits, after, task.target, need)
     return Counterfactuals(
         original=task.images,
         image=image,
@@ -93,7 +86,7 @@ def _attack(
         before=task.before,
         after=after,
         target=task.target,
-        status=statuses(task, found.passed, lost=found.lost),
+        status=statuses(task, passed, lost=found.lost, stopped=run.stop.now),
         # Besides the search: the original's logits and those of the final image.
         cost={
             "generator": torch.zeros_like(found.evaluations),

@@ -8,10 +8,13 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from cfxnb import validate
-from cfxnb.classify import predict
+from cfxnb.classify import as_classifier, predict
+from cfxnb.core.modes import own_random_numbers, standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.tensors import hash_seed
 
 
+@standard_modes
 def fine_tune(
     classifier: Any,
     images: Tensor,
@@ -33,39 +36,86 @@ def fine_tune(
         images, labels: (n, c, h, w) in [0, 1] and (n,).
         weights: of each image in the loss, (n,), such as ``group_weights``; equal by default.
         steps: of AdamW; the rate falls from ``lr`` to 0 as a cosine.
-        seed: of the order of the images.
+        seed: of the order of the images, and of dropout.
+
+    Layers with frozen parameters (``requires_grad`` False) stay as they are, batch statistics
+    included. If every parameter is frozen, as in networks from ``cfx.load``, all are trained. Mode
+    and ``requires_grad`` of the copy are those of the original.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: for a wrong argument, naming it; for a loss that is not finite.
     """
-    tuned = copy.deepcopy(validate.white_box(classifier))
-    module = tuned if isinstance(tuned, nn.Module) else getattr(tuned, "module", None)
+    whole = as_classifier(validate.white_box(classifier))
+    images = validate.images(images)
+    classes = predict(whole, images[:1]).shape[1]
+    names = getattr(whole, "labels", None)
+    labels = validate.labels(labels, len(images), classes, "labels", names).cpu()
+    each = _weights(weights, len(images))
+    steps, size = validate.count(steps, "steps", 1), validate.count(batch, "batch", 1)
+    peak = validate.number(lr, "lr", 0.0, 1e6, open_low=True)
+    start = hash_seed(validate.seed(seed), 0)
+    tuned = _copied(classifier)
+    module = tuned if isinstance(tuned, nn.Module) else tuned.module
+    original = classifier if isinstance(classifier, nn.Module) else classifier.module
+    modes = [m.training for m in original.modules()]
+    flags = [p.requires_grad for p in original.parameters()]
+    if not flags:
+        raise ValueError("classifier: expected a network with parameters, got one without any")
+    for p, flag in zip(module.parameters(), flags, strict=True):
+        p.requires_grad_(flag or not any(flags))
+    _train_what_is_free(module)
+    answers = as_classifier(tuned)
+    draw = Generator("cpu").manual_seed(start)
+    with own_random_numbers(start):
+        trained = [p for p in module.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(trained, lr=peak, weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        for step in range(steps):
+            rows = torch.randint(len(images), (size,), generator=draw)
+            logits = answers(images[rows.to(images.device)])
+            loss = F.cross_entropy(logits, labels[rows].to(logits.device), reduction="none")
+            total = (loss * each[rows].to(loss)).mean()
+            if not total.isfinite():
+                raise ValueError(
+                    f"lr: expected a rate at which the loss stays finite, got {peak} and a loss "
+                    f"of {total.item()} in step {step + 1} of {steps}"
+                )
+            optimiser.zero_grad()
+            total.backward()
+            optimiser.step()
+            schedule.step()
+    for m, mode in zip(module.modules(), modes, strict=True):
+        m.training = mode
+    for p, flag in zip(module.parameters(), flags, strict=True):
+        p.requires_grad_(flag).grad = None
+    return tuned
+
+
+def _copied(classifier: Any) -> Any:
+    """A deep copy, which shares nothing with the original."""
+    module = classifier if isinstance(classifier, nn.Module) else None
+    module = module if module is not None else getattr(classifier, "module", None)
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"classifier: expected a torch module or a wrapped one, got {type(classifier).__name__}"
         )
-    images = validate.images(images)
-    classes = predict(tuned, images[:1]).shape[1]
-    labels = validate.labels(labels, len(images), classes, "labels").cpu()
-    each = _weights(weights, len(images))
-    steps, size = validate.count(steps, "steps", 1), validate.count(batch, "batch", 1)
-    peak = validate.number(lr, "lr", 0.0, open_low=True)
-    draw = Generator().manual_seed(hash_seed(validate.count(seed, "seed"), 0))
-    trained = module.training
-    module.train().requires_grad_(True)
-    optimiser = torch.optim.AdamW(module.parameters(), lr=peak, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    with torch.enable_grad():
-        for _ in range(steps):
-            rows = torch.randint(len(images), (size,), generator=draw)
-            logits = tuned(images[rows])
-            loss = F.cross_entropy(logits, labels[rows].to(logits.device), reduction="none")
-            optimiser.zero_grad()
-            (loss * each[rows].to(loss)).mean().backward()
-            optimiser.step()
-            schedule.step()
-    module.train(trained).requires_grad_(False)
-    return tuned
+    try:
+        with eval_frozen(classifier):  # tensors of the graph, as of weight norm, can't be copied
+            return copy.deepcopy(classifier)
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(
+            f"classifier: expected a network that can be copied, got {type(module).__name__}: "
+            f"{str(error)[:120]}"
+        ) from None
+
+
+def _train_what_is_free(module: nn.Module) -> None:
+    """Training mode, but for layers whose parameters are all frozen: their owner keeps them."""
+    module.train()
+    for layer in module.modules():
+        own = list(layer.parameters(recurse=False))
+        if own and not any(p.requires_grad for p in own):
+            layer.training = False
 
 
 def group_weights(groups: Any) -> Tensor:

@@ -7,9 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cfxnb.methods.tasks import Task, is_predicted
+from cfxnb.methods.tasks import Stop, Task, is_predicted
 from cfxnb.tensors import finite_rows, gradient, needs_gradient, norms, per_sample
-from cfxnb.types import Classifier, OnStep, Step
+from cfxnb.types import Classifier, Step
 
 
 class Moves(Protocol):
@@ -33,12 +33,16 @@ class Moves(Protocol):
 
 @dataclasses.dataclass
 class Found:
-    """Where a search ended, and what each sample would have cost alone; all (b, ...)."""
+    """Where a search ended, and what each sample would have cost alone; all (b, ...).
+
+    ``logits`` are those seen at ``change``, NaN where nothing was looked at.
+    """
 
     change: Tensor
     passed: Tensor
     lost: Tensor
     evaluations: Tensor
+    logits: Tensor
 
 
 def log_odds(logits: Tensor, target: Tensor) -> Tensor:
@@ -48,46 +52,81 @@ def log_odds(logits: Tensor, target: Tensor) -> Tensor:
     return chosen - others
 
 
-def reached(logits: Tensor, target: Tensor, confidence: float) -> Tensor:
+def reached(logits: Tensor, target: Tensor, confidence: float, slack: float = 0.0) -> Tensor:
     """Whether the target is predicted with at least ``confidence``, bool (b,).
 
     With three classes or more, a low confidence alone doesn't make the target the winner.
+
+    Args:
+        slack: log odds by which rounding may miss.
     """
-    need = torch.logit(torch.tensor(confidence, dtype=torch.float64)).to(logits)
+    need = torch.logit(torch.tensor(confidence, dtype=torch.float64)).to(logits) - slack
     return (log_odds(logits, target) >= need) & is_predicted(logits, target)
+
+
+def still_reached(confidence: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """``reached``, with room for the rounding of another batch size."""
+    return lambda logits, target: reached(logits, target, confidence, slack=1e-3)
 
 
 def search(
     classifier: Classifier,
     task: Task,
     moves: Moves,
+    stop: Stop,
     *,
-    moot: Tensor,
+    skip: Tensor,
     confidence: float,
     steps: int,
     restarts: int = 0,
     halvings: int = 0,
-    on_step: OnStep | None = None,
 ) -> Found:
     """Descend the price until the target is reached, then step back.
 
     A sample that is finished leaves the batch: nothing its mates do can move it any more.
 
     Args:
-        moot: samples with nothing to search for, bool (b,); they stay as they are.
+        stop: ends the search; what has passed by then is kept.
+        skip: samples with nothing to search for, bool (b,); they stay as they are.
         steps: in each of ``1 + restarts`` attempts; after the last step there is one more look.
     """
-    change = moves.begin(torch.arange(len(moot), device=moot.device), 0)
-    change[moot] = 0
+    change = moves.begin(torch.arange(len(skip), device=skip.device), 0)
+    change[skip] = 0
     found = Found(
         change,
-        passed=torch.zeros_like(moot),
-        lost=torch.zeros_like(moot),
-        evaluations=torch.zeros_like(moot, dtype=torch.int64),
+        passed=torch.zeros_like(skip),
+        lost=torch.zeros_like(skip),
+        evaluations=torch.zeros_like(skip, dtype=torch.int64),
+        logits=torch.full_like(task.before, torch.nan),
     )
-    number, stop = 0, False
+    fine = torch.zeros_like(change)  # the last change of each sample with finite logits
+    with stop.on_interrupt():
+        _descend(classifier, task, moves, stop, found, fine, skip, confidence, steps, restarts)
+    left = ~found.passed & ~skip
+    change[left] = fine[left]
+    with stop.on_interrupt():
+        _settle(classifier, task, moves, found, confidence, halvings)
+    return found
+
+
+def _descend(
+    classifier: Classifier,
+    task: Task,
+    moves: Moves,
+    stop: Stop,
+    found: Found,
+    fine: Tensor,
+    skip: Tensor,
+    confidence: float,
+    steps: int,
+    restarts: int,
+) -> None:
+    """All attempts; ``found`` and ``fine`` are kept up to date, so that it can end anywhere."""
+    change, number, total = found.change, 0, (steps + 1) * (1 + restarts)
     for attempt in range(1 + restarts):
-        active = ~(moot | found.passed)
+        if stop.now:
+            return
+        active = ~(skip | found.passed)
         found.lost[active] = False
         if attempt:
             rows = active.nonzero().squeeze(1)
@@ -97,35 +136,35 @@ def search(
             if not len(rows):
                 break
             point = change[rows].clone().requires_grad_()
-            logits = classifier(moves.draw(rows, point))
-            odds = log_odds(logits, task.target[rows])
+            with torch.enable_grad():
+                logits = classifier(moves.draw(rows, point))
+                odds = log_odds(logits, task.target[rows])
             found.evaluations[rows] += 1
-            done = reached(logits.detach(), task.target[rows], confidence)
+            seen = logits.detach()
+            known = finite_rows(seen)
+            fine[rows[known]] = change[rows[known]]
+            found.logits[rows[known]] = seen[known].to(found.logits)
+            done = reached(seen, task.target[rows], confidence)
             found.passed[rows[done]] = True
             active[rows[done]] = False
-            if stop:  # this round only looked at where the last step led
-                break
+            if stop.now:  # this round only looked at where the last step led
+                return
             moving = ~done & (look < steps)
             if moving.any():
                 needs_gradient(logits)
-                slope = gradient(moves.price(rows, point, odds), point)
+                with torch.enable_grad():
+                    slope = gradient(moves.price(rows, point, odds), point)
                 found.evaluations[rows[moving]] += 1
-                stuck = moving & (~finite_rows(slope) | (norms(slope) == 0))
+                stuck = moving & (~known | ~finite_rows(slope) | (norms(slope) == 0))
                 found.lost[rows[stuck]] = True
                 active[rows[stuck]] = False
                 moving &= ~stuck
                 change[rows[moving]] = moves.step(rows[moving], change[rows[moving]], slope[moving])
             number += 1
-            if on_step is not None:
-                code = moves.view(rows, point.detach())
-                goes_on = moving if attempt == restarts else ~done
-                p = odds.detach().sigmoid()
-                total = (steps + 1) * (1 + restarts)
-                stop = bool(on_step(Step(number, total, task.rows[rows], code, p, goes_on)))
-        if stop:
-            break
-    _settle(classifier, task, moves, found, confidence, halvings)
-    return found
+            code = moves.view(rows, point.detach())
+            goes_on = moving if attempt == restarts else ~done
+            p = odds.detach().sigmoid()
+            stop.tell(Step(number, total, task.rows[rows], code, p, goes_on))
 
 
 @torch.no_grad()
@@ -142,7 +181,10 @@ def _settle(
     def passes(share: Tensor, rows: Tensor) -> Tensor:
         found.evaluations[rows] += 1
         nearer = per_sample(share, found.change) * found.change[rows]
-        return reached(classifier(moves.draw(rows, nearer)), task.target[rows], confidence)
+        logits = classifier(moves.draw(rows, nearer))
+        ok = reached(logits, task.target[rows], confidence)
+        found.logits[rows[ok]] = logits[ok].to(found.logits)
+        return ok
 
     winners = found.passed.nonzero().squeeze(1)
     shares = step_back(passes, winners, halvings)

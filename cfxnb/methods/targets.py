@@ -1,17 +1,19 @@
 """Which other class to ask for, where there are many."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.classify import predict
-from cfxnb.tensors import undisturbed
+from cfxnb.core.border import CheckedFunction
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.types import Classifier
 
 
+@standard_modes
 def nearest_classes(
     classifier: Classifier,
     images: Tensor,
@@ -46,21 +48,12 @@ def nearest_classes(
     if features is None:
         near = _means(logits.softmax(1).double(), labels, classes)
     else:
-        validate.function(features, "features")
-        with torch.no_grad(), undisturbed(features):
-            seen = torch.cat([_rows(features(part), len(part)) for part in images.split(batch)])
+        read = CheckedFunction(features, "features", dims=2)
+        with torch.no_grad(), eval_frozen(read):
+            seen = torch.cat([read(part) for part in images.split(batch)])
         middle = _means(seen.to(labels.device).double(), labels, classes)
         near = -torch.cdist(middle, middle)
     return near.fill_diagonal_(-torch.inf).argmax(1)
-
-
-def _rows(value: Any, count: int) -> Tensor:
-    seen = validate.instance(value, Tensor, "features", "a torch tensor")
-    if seen.ndim != 2 or len(seen) != count:
-        raise ValueError(f"features: expected shape ({count}, d), got {tuple(seen.shape)}")
-    if not seen.isfinite().all():
-        raise ValueError("features: expected finite numbers, got NaN or infinity")
-    return seen
 
 
 def _means(rows: Tensor, labels: Tensor, classes: int) -> Tensor:

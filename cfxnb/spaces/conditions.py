@@ -84,10 +84,22 @@ class Attributes:
 
 
 class Classes:
-    """Numbers of classes, for a net with an embedding of each; the last stands for none."""
+    """Numbers of classes, for a net with an embedding for each.
 
-    def __init__(self, count: int) -> None:
-        self.count = validate.count(count, "count", 2)
+    Args:
+        count: how many embeddings the net has.
+        null: whether the last embedding stands for "no class". Only then can the net be asked
+            about no class, with which guidance compares.
+    """
+
+    def __init__(self, count: int, null: bool = True) -> None:
+        self.null = validate.flag(null, "null")
+        self.count = validate.count(count, "count", 1 + self.null)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are, without "no class"."""
+        return self.count - self.null
 
     def tell(self, asked: Sequence[Any]) -> Tensor:
         """int64 (b,).
@@ -95,15 +107,20 @@ class Classes:
         Raises:
             ValueError, TypeError: for what is no class, naming ``conditions``.
         """
-        none = self.count - 1
-        return torch.tensor([none if each is None else _number(each, none) for each in asked])
+        if not self.null and any(each is None for each in asked):
+            raise ValueError(
+                "conditions: expected a model with an embedding for no class, with which guidance "
+                f"compares, got one with {self.count} classes and null=False"
+            )
+        rows = [self.classes if each is None else _number(each, self.classes) for each in asked]
+        return torch.tensor(rows, dtype=torch.int64)
 
     def ask(self, net: Any, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
         return net(x, t, class_labels=told).sample
 
     def default(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
-        if classes != self.count - 1:
-            raise _unknown(classes, f"{self.count - 1} classes")
+        if classes != self.classes:
+            raise _unknown(classes, f"{self.classes} classes")
         return list(range(classes))
 
 
@@ -112,15 +129,16 @@ class Vectors(Classes, nn.Module):
 
     Args:
         table: (classes + 1, dims), as in class-conditional latent diffusion (Rombach et al., 2022).
+        null: whether the last row stands for "no class"; without it, (classes, dims).
     """
 
     table: Tensor
 
-    def __init__(self, table: Tensor) -> None:
+    def __init__(self, table: Tensor, null: bool = True) -> None:
         nn.Module.__init__(self)
         if validate.instance(table, Tensor, "table", "a torch tensor").ndim != 2:
             raise ValueError(f"table: expected shape (classes + 1, d), got {tuple(table.shape)}")
-        Classes.__init__(self, len(table))
+        Classes.__init__(self, len(table), null)
         self.register_buffer("table", table.detach().float())
 
     def ask(self, net: Any, x: Tensor, t: Tensor, told: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ class Diffusion(nn.Module):
             free = self.eps(x, t, nothing)
             return free if scale == 0 else free + scale * (self.eps(x, t, told) - free)
 
-        noise = noise_like(like, validate.count(seed, "seed"))
+        noise = noise_like(like, validate.seed(seed))
         return Code(ddim.render(predict, noise, self.alphas, times, None))
 
 

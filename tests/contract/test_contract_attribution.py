@@ -19,7 +19,7 @@ from cfxnb.plots_heat import heat_maps
 
 def seen_class(f, x):
     module = f.module
-    with torch.no_grad(), cfx.tensors.undisturbed(module):
+    with torch.no_grad(), cfx.core.modules.eval_frozen(module):
         return f(x).argmax(1)
 
 

@@ -65,6 +65,7 @@ TABLE = {
         {"space": SPACE, "classifier": F, "images": X, "target": 1},
         SEARCH
         | {
+            "first_row": count_values(-1),
             "space": space_values(),
             "restarts": count_values(-1),
             "loss": choice_values("margin"),
@@ -76,7 +77,7 @@ TABLE = {
     ),
     cfx.pixel_attack: (
         {"classifier": F, "images": X, "target": 1},
-        SEARCH | {"radius": number_values(0.0, -1.0)},
+        SEARCH | {"radius": number_values(0.0, -1.0), "first_row": count_values(-1)},
     ),
     cfx.reconstruct: (
         {"space": SPACE, "classifier": F, "images": X, "target": 1},
@@ -86,6 +87,7 @@ TABLE = {
             "images": image_values(),
             "target": label_values(),
             "batch": count_values(0, -1),
+            "first_row": count_values(-1),
         },
     ),
     cfx.random_change: (
@@ -94,6 +96,7 @@ TABLE = {
             "space": space_values(),
             "classifier": classifier_values(),
             "like": result_values() | {"no codes": (PIXEL, "without codes")},
+            "first_row": count_values(-1),
             "batch": count_values(0, -1),
             "seed": count_values(-1),
         },
@@ -111,10 +114,12 @@ TABLE = {
         {
             "module": {
                 "None": (None, "NoneType"),
-                "function": (mean_score, "function"),
                 "text": ("resnet", "str"),
                 "class": (LinearNet, "type"),
+                "number": (3.0, "float"),
             },
+            "channels": count_values(0, 2, -1),
+            "probabilities": {"number": (1, "int"), "None": (None, "NoneType")},
             "mean": {
                 "text": ("0.5", "'0.5'"),
                 "NaN": (NAN, "nan"),

@@ -87,6 +87,7 @@ TABLE = {
         {"space": SPACE, "classifier": F, "images": X, "factors": FACTORS, "directions": edits()},
         {
             "space": SPACES,
+            "first_row": count_values(-1),
             "classifier": classifier_values(8),
             "images": IMAGES,
             "factors": tables(

@@ -57,6 +57,7 @@ TABLE = {
             "images": image_values((2, 3, 4, 6)),
             "target": label_values(),
             "conditions": CONDITIONS,
+            "first_row": count_values(-1),
             "degrees": number_values(-1.0, 181.0),
             "guide": choice_values("consensus"),
             "pull": number_values(-0.1),
@@ -120,7 +121,7 @@ TABLE = {
             "seed": count_values(-1),
         },
     ),
-    Classes: ({"count": 2}, {"count": count_values(0, 1)}),
+    Classes: ({"count": 2}, {"count": count_values(0, 1), "null": {"number": (1, "int")}}),
 }
 LEFT = {"shift", "scale", "asked", "shape"}
 

@@ -64,6 +64,7 @@ TABLE = {
             "space": space_values(),
             "classifier": classifier_values(),
             "images": image_values(),
+            "first_row": count_values(-1),
             "direction": {
                 "None": (None, "NoneType"),
                 "list": ([1.0, 0.0, 0.0, 0.0], "list"),
