@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.kept import sketch
 from cfxnb.methods.explained import check_labels, log_odds
-from cfxnb.methods.ledger import Ledger
+from cfxnb.methods.ledger import Answers, Ledger, Question, stamp
 from cfxnb.methods.proxies import Probes
-from cfxnb.tensors import noise_like, unit
+from cfxnb.methods.recognise import recognise
+from cfxnb.tensors import in_spreads, noise_like, predicted, unit
 from cfxnb.types import Classifier, Code, LatentSpace, OnStep, Step
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -20,10 +22,17 @@ FEWEST = 32  # probes that a proxy is fitted to
 class Questions:
     """The black box, asked about pictures of changed codes; answers come from the ledger.
 
+    Args:
+        ledger: if it holds answers, a few of their questions are asked anew, beyond the budget:
+            another space, classifier or distance is refused.
+        others: more images whose codes are changed, (m, c, h, w).
+
     Attributes:
         home: score of the reconstruction.
         sign: the paper's s: 1 if the reconstruction is seen as the label, -1 if not.
         asked: batches of probes that were wanted so far, lost ones among them.
+        first: queries that the first question took: one more each time it was interrupted.
+        again: images that were asked about anew, to recognise the classifier.
         shape: of a code.
     """
 
@@ -35,18 +44,30 @@ class Questions:
         image: Tensor,
         ledger: Ledger,
         knobs: dict[str, Any],
+        others: Tensor | None = None,
     ) -> None:
         self.space, self.classifier, self.distance = space, classifier, distance
         self.ledger, self.knobs, self.asked = ledger, knobs, 0
+        self.classes: int | None = None
         self.shape = tuple(space.center.shape)
         self.image = image.to(space.center.device)
         self.code = self.encode(self.image)
-        first = self.render("home", self.code.z, self.code.rest)
-        if first is None:
-            raise ValueError(
-                "folder: expected the answer to the first question, which was lost when the "
-                "search was interrupted; begin with an empty folder"
-            )
+        pictures = [image.cpu()] if others is None else [image.cpu(), others.cpu()]
+        self.again = recognise(self, torch.cat(pictures))
+        for name, answers in ledger.answers.items():
+            if name.startswith("home"):  # the same to the last bit, on another processor, too
+                self.code = self.code.at(answers["base"].to(self.code.z))
+        first, self.first = None, 0
+        while first is None:  # nothing can be asked without it: if it was lost, it is asked again
+            self.first += 1
+            kind = "home" if self.first == 1 else f"home{self.first}"
+            question = self.question(kind, self.image, self.code, self.code.z)
+            if not ledger.affords(question):
+                raise ValueError(
+                    f"queries: expected more than {ledger.spent}, which were spent on a first "
+                    "question that was interrupted each time; begin with an empty folder"
+                )
+            first = self.render(question, self.code)
         self.home = float(first["score"][0])
         if not abs(self.home) < float("inf"):
             told = first["logits"].tolist()[0]
@@ -57,31 +78,57 @@ class Questions:
         """Code of one image."""
         return validate.instance(self.space.encode(image), Code, "space.encode", "a cfx.Code")
 
-    def render(self, name: str, z: Tensor, rest: Tensor | None) -> dict[str, Tensor] | None:
-        """What is answered about codes (n, ...) with one rest (1, ...) for all; None if lost.
+    def question(self, kind: str, image: Tensor, code: Code, z: Tensor) -> Question:
+        """About codes (n, ...) that an image's code was changed to; its rest stays."""
+        center, spread = self.space.center, self.space.spread
+        key = sketch(in_spreads(z.to(center) - center, spread))
+        if code.rest is not None:
+            key = torch.cat([key, sketch(code.rest).expand(len(z), -1)], 1)
+        return Question(kind, z, code.z, stamp(image), key)
+
+    def render(self, question: Question, code: Code) -> Answers | None:
+        """What is answered to a question; None if that is lost.
+
+        Args:
+            code: of its image, for the rest.
 
         Returns:
             On the CPU: logits (n, k), score (n,), distance (n,) from the image, and whether the
             label is what is seen, seen (n,).
         """
-        rows = len(z)
 
         def draw() -> Tensor:
-            whole = Code(z, None if rest is None else rest.expand(rows, *rest.shape[1:]))
-            images = self.space.decode(whole)
-            return validate.images(images, "space.decode") if name == "home" else images
+            images = self.draw(question.z, code.rest)
+            if question.kind.startswith("home"):
+                return validate.images(images, "space.decode")
+            return images
 
-        found = self.ledger.ask(name, rows, draw, self._answer)
-        if found is None:
-            return None
+        found = self.ledger.ask(question, draw, self.answer)
+        return None if found is None else self.read(found)
+
+    def draw(self, z: Tensor, rest: Tensor | None) -> Tensor:
+        """Images of codes (n, ...), with one rest (1, ...) for all or one for each."""
+        rest = None if rest is None else rest.expand(len(z), *rest.shape[1:])
+        return self.space.decode(Code(z, rest))
+
+    def read(self, found: Answers) -> Answers:
+        """What answers mean for the label; see ``render``."""
         logits, distance = (found[key].float().cpu() for key in ("logits", "distance"))
         label, against = self._classes(logits)
         score = log_odds(logits, label, against)
-        seen = logits.argmax(1) == label if self.knobs["against"] is None else score > 0
+        seen = predicted(logits) == label if self.knobs["against"] is None else score > 0
         return {"logits": logits, "score": score, "distance": distance, "seen": seen}
 
-    def _answer(self, images: Tensor) -> dict[str, Tensor]:
+    def answer(self, images: Tensor) -> Answers:
+        """What is told about images: logits, distance, and a few numbers to know the image by."""
+        view = torch.cat([sketch(images), images.flatten(1).mean(1, keepdim=True).cpu()], 1)
         logits = validate.logits(self.classifier(images), len(images))
+        if self.classes not in (None, logits.shape[1]):
+            raise ValueError(
+                f"classifier: expected logits of {self.classes} classes as before, "
+                f"got {logits.shape[1]}"
+            )
+        self.classes = logits.shape[1]
         self._classes(logits)
         far = self.distance(images, self.image.expand_as(images))
         validate.instance(far, Tensor, "distance", "a tensor with one number a pair of images")
@@ -89,7 +136,7 @@ class Questions:
             raise ValueError(
                 f"distance: expected {len(images)} numbers, one a pair, got {tuple(far.shape)}"
             )
-        return {"logits": logits, "distance": far.flatten()}
+        return {"logits": logits, "distance": far.flatten(), "view": view}
 
     def _classes(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
         """Label and against of each row, checked."""
@@ -101,15 +148,16 @@ class Questions:
         Args:
             used: coordinates that carry anything, bool, shaped like a code.
         """
-        pairs, each = (self.ledger.budget - 1 - keep) // 2, self.knobs["batch"] // 2
+        pairs = (self.ledger.budget - self.first - keep) // 2
+        each = self.knobs["batch"] // 2
         parts, known, total = [], 0, -(-pairs // each)
         for rows in torch.arange(pairs).split(each):
-            name = f"probes-{self.asked + 1:06}"
-            if not self.ledger.affords(name, 2 * len(rows), keep):
-                break  # an earlier search here has spent it on a trial of its own
             delta = self._changes(rows, used.flatten().cpu())
             z = self.code.z + self.space.spread * delta.to(self.code.z).view(-1, *self.shape)
-            found = self.render(name, z, self.code.rest)
+            question = self.question("probes", self.image, self.code, z)
+            if not self.ledger.affords(question, keep):
+                break  # an earlier search here has spent it on a trial of its own
+            found = self.render(question, self.code)
             self.asked += 1
             if found is None:
                 continue

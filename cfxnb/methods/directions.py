@@ -1,25 +1,31 @@
 """From a space and named factors to edits of single attributes."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from cfxnb import validate
+from cfxnb.core.border import CheckedSpace
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
+from cfxnb.disk import given_path
+from cfxnb.kept import digest
 from cfxnb.methods.edits import AttributeDirections, Contrasts, LinearSteps, fit_linear, two_values
 from cfxnb.methods.shift_predictor import train_predictor
 from cfxnb.methods.tasks import fingerprint
 from cfxnb.readers import FactorReader
-from cfxnb.tensors import in_spreads, undisturbed
+from cfxnb.tensors import in_spreads
 from cfxnb.types import Code, LatentSpace
 
 OTHERS = ("keep", "free")
 
 
+@standard_modes
 def attribute_directions(
     space: LatentSpace,
     images: Tensor,
@@ -63,25 +69,32 @@ def attribute_directions(
             1e-4).
         length: weight of the mean step length, in spreads (published: 0.05).
         jitter: noise on the codes in training, in spreads (published: 0.1).
-        folder: where checkpoints go, one folder in it for each question (space, reader, contrasts,
-            knobs); training that was stopped goes on there.
+        folder: where checkpoints go, one folder in it for each question (weights of space and
+            reader, images, factors, contrasts, all other arguments); training that was stopped
+            goes on there. It is refused if space or reader answer otherwise than when it began,
+            and while another process trains there.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
-    validate.space(space)
+    space = CheckedSpace(space)
     images = validate.images(images)
     validate.choice(others, "others", OTHERS)
     pairs = two_values(factors, contrasts, len(images))
-    validate.number(penalty, "penalty", 0.0, open_low=True)
-    for value, name in ((hidden, "hidden"), (steps, "steps"), (batch, "batch")):
-        validate.count(value, name, 1)
-    validate.number(lr, "lr", 0.0, open_low=True)
-    validate.number(length, "length", 0.0)
-    validate.number(jitter, "jitter", 0.0)
-    validate.count(seed, "seed")
+    penalty = validate.number(penalty, "penalty", 0.0, open_low=True)
+    validate.flag(warm, "warm")
+    knobs: dict[str, Any] = {
+        "hidden": validate.count(hidden, "hidden", 1),
+        "steps": validate.count(steps, "steps", 1),
+        "batch": validate.count(batch, "batch", 1),
+        "lr": validate.number(lr, "lr", 0.0, open_low=True),
+        "length": validate.number(length, "length", 0.0),
+        "jitter": validate.number(jitter, "jitter", 0.0),
+        "seed": validate.seed(seed),
+    }
     _check_reader(reader, pairs)
-    with undisturbed(space), torch.no_grad():
+    folder = None if folder is None else given_path(folder, "a path", "folder")
+    with eval_frozen(space), torch.no_grad():
         codes = [space.encode(chunk) for chunk in images.split(256)]
     validate.instance(codes[0], Code, "space.encode", "a cfx.Code")
     z = torch.cat([code.z for code in codes])
@@ -95,30 +108,25 @@ def attribute_directions(
     if reader is None:
         stepper = linear()
     else:
-        question = (fingerprint(space), fingerprint(reader), u.shape, pairs, others)
-        knobs = (warm, hidden, steps, batch, lr, length, jitter, seed)
+        asked: dict[str, Any] = {}
+        if folder is not None:
+            asked = {**knobs, "others": others, "warm": warm, "penalty": penalty}
+            asked["weights"] = {"space": fingerprint(space), "reader": fingerprint(reader)}
+            asked["contrasts"] = [[name, *map(_told, pair)] for name, pair in pairs.items()]
+            asked["options"] = [[n, *map(_told, each)] for n, each in reader.options.items()]
+            asked["images"] = digest(images)
+            asked["factors"] = [[str(n), digest(factors[n].tolist())] for n in factors.columns]
+            folder = folder / digest(asked)
+        start = linear() if warm else None
         stepper = train_predictor(
-            space,
-            u,
-            reader,
-            pairs,
-            others,
-            linear() if warm else None,
-            hidden=hidden,
-            steps=steps,
-            batch=batch,
-            lr=lr,
-            length=length,
-            jitter=jitter,
-            folder=None if folder is None else Path(folder) / _short_name((question, knobs)),
-            seed=seed,
+            space, u, reader, pairs, others, start, folder=folder, asked=asked, **knobs
         )
     return AttributeDirections(pairs, stepper, center, spread, others)
 
 
-def _short_name(asked: Any) -> str:
-    """Of the folder of one training: another question must not go on at its checkpoint."""
-    return hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
+def _told(value: Any) -> str:
+    """A value as text; a number of numpy's like one of Python's."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _check_reader(reader: Any, pairs: Contrasts) -> None:

@@ -18,17 +18,22 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
+from cfxnb.disk import given_path
 from cfxnb.global_directions import Directions
+from cfxnb.kept import digest
 from cfxnb.methods.asking import FEWEST, Distance, Questions, rms
 from cfxnb.methods.candidates import SAME, candidates
 from cfxnb.methods.correction import corrected
 from cfxnb.methods.explained import check_labels
-from cfxnb.methods.ledger import Ledger, digest
+from cfxnb.methods.ledger import Ledger
 from cfxnb.methods.mlp_proxy import mlp
 from cfxnb.methods.proxies import Fit, Probes, ridge
 from cfxnb.methods.tasks import fingerprint
 from cfxnb.methods.trial import LENGTHS, Trial
-from cfxnb.tensors import alive, typical_distance, undisturbed, unit
+from cfxnb.tensors import alive, typical_distance, unit
 from cfxnb.types import Classifier, LatentSpace, OnStep
 
 ALONE, CORRECTED = "g of the image alone", "g corrected"
@@ -37,6 +42,7 @@ SLOPES = 2  # g-directions without a correction, which are always tried
 PROXIES = ("ridge", "mlp", "mlp, paper")
 
 
+@standard_modes
 def find_directions(
     space: LatentSpace,
     classifier: Classifier,
@@ -94,6 +100,11 @@ def find_directions(
         folder: where answers are kept. A search that was interrupted goes on there, and asks
             nothing twice; what was under way when a process died is lost. All that was ever
             asked there counts: trials of searches that were stopped early leave fewer probes.
+            Another search, and a second one at the same time, are refused. Weights alone don't
+            tell who answered. So whenever a folder that holds answers is opened, also one of a
+            finished search, about a dozen of its questions are asked anew, beyond ``queries``,
+            and compared; about fifty, if the classifier gives decisions without degrees.
+            ``made_by["asked again"]`` tells how many.
         seed: of the changes.
         on_step: called with a Step after each batch of probes: codes, and probability of the
             label. Returning True ends the probing; what is known is used.
@@ -102,14 +113,14 @@ def find_directions(
         Directions, best first.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; a folder of another search.
+        ValueError, TypeError: for a wrong argument, naming it; a folder of another search, one
+            that is in use, or one with a file that is damaged or altered.
 
     Warns:
         UserWarning: if queries don't do for a trial: flip rates are NaN then, and g is the image's.
     """
     began = time.perf_counter()
-    validate.space(space)
-    validate.function(classifier, "classifier")
+    space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     image = _one(image)
     others = image[:0] if validation is None else validate.images(validation, "validation")
     if others.shape[1:] != image.shape[1:]:
@@ -132,15 +143,24 @@ def find_directions(
         "curved": validate.count(curved, "curved"),
         "reach": reach,
         "batch": validate.count(batch, "batch", 2),
-        "seed": validate.count(seed, "seed"),
+        "seed": validate.seed(seed),
     }
     validate.on_step(on_step)
     parts = {"space": space, "classifier": classifier, "distance": distance}
     weights = {name: fingerprint(part) for name, part in parts.items()}
-    identity = {**knobs, "weights": weights, "images": digest(image, others)}
-    ledger = Ledger(knobs["queries"], validate.optional(_path, folder, "folder"), identity)
-    with undisturbed(space, classifier, distance), torch.no_grad():
-        ask = Questions(space, classifier, distance, image, ledger, knobs)
+    ledger = Ledger(
+        knobs["queries"],
+        None if folder is None else given_path(folder, "a path", "folder"),
+        {
+            **knobs,
+            "weights": weights,
+            "image": digest(image),
+            "validation": digest(others),
+            "center and spread of the space": digest(space.center, space.spread),
+        },
+    )
+    with ledger, eval_frozen(space, classifier, distance), torch.no_grad():
+        ask = Questions(space, classifier, distance, image, ledger, knobs, others)
         share = SHARE_OTHERS if len(others) else SHARE_ALONE
         trial = Trial(ask, others if len(others) else image, reach, share)
         corrects = proxy == "ridge" and len(others) > 0
@@ -167,6 +187,7 @@ def find_directions(
         table = table.drop(index=bends[curved:])
     order = [list(found).index(name) for name in table.index]
     record = {"method": "find_directions", **knobs, "weights": weights, "lost": ledger.lost}
+    record["asked again"] = ask.again
     record["tried"] = len(trial.images)
     return Directions(
         vectors=vectors[order].to(image.device),
@@ -219,15 +240,10 @@ def _positive(value: Any, name: str) -> float:
     return validate.number(value, name, 0.0, open_low=True)
 
 
-def _path(value: Any, name: str) -> Path:
-    if not isinstance(value, str | Path):
-        raise TypeError(f"{name}: expected a path, got {validate.told(value)}")
-    return Path(value)
-
-
 def _one(image: Any) -> Tensor:
-    validate.instance(image, Tensor, "image", "a torch tensor")
-    image = validate.images(image[None] if image.ndim == 3 else image, "image")
+    if isinstance(image, Tensor) and image.ndim == 3:
+        image = image[None]
+    image = validate.images(image, "image")
     if len(image) > 1:
         raise ValueError(f"image: expected a single one, got {len(image)}; the others: validation")
     return image

@@ -1,64 +1,104 @@
 """A query budget that holds, and answers that survive a crash."""
 
-import hashlib
-import json
+import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
 from torch import Tensor
 
+from cfxnb.kept import Kept, differ, digest
+
 Answers = dict[str, Tensor]
+ASKED, ANSWERED = ".asked", ".safetensors"
+REMEDY = "delete it and run again: what it tells of is asked anew"
+SAME_QUESTION = 1e-4  # part of the spread of codes by which another processor may move them
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """Pictures of one image's changed code, about which a black box is asked.
+
+    Attributes:
+        kind: what they are for, such as "probes"; a word without a hyphen.
+        z: codes, (n, ...).
+        base: code of the image, (1, ...).
+        source: stamp of the image, (8,).
+        key: sketch of all that is rendered, (n, m). Another processor hardly changes it.
+    """
+
+    kind: str
+    z: Tensor
+    base: Tensor
+    source: Tensor
+    key: Tensor
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    @functools.cached_property
+    def name(self) -> str:
+        """What it is filed under: what is asked, not when it is asked."""
+        return f"{self.kind}-{digest(self.z, self.source)}-{len(self)}"
 
 
 class Ledger:
-    """Every question under its name: asked at most once, in this process or any before it.
+    """Every question is asked at most once, in this process or any before it.
 
     A question is written down before it is asked, its answers after. What was under way when a
     process died is spent, and its answers are lost. All that was ever asked here counts.
 
     Args:
         budget: images that may be asked about in all.
-        folder: where to keep the answers; None keeps none: then no name may come twice.
+        folder: where to keep the answers, locked until ``close``; None keeps none.
         identity: what the answers depend on. A folder of another search is refused.
 
     Attributes:
         spent: images asked about so far, by all processes.
         lost: images among those wanted here whose answers are lost.
+        answers: all that are known, without the codes, by the name of the question.
+
+    Raises:
+        ValueError: if the folder can't be used, or holds anything but whole answers of this search.
     """
 
     def __init__(self, budget: int, folder: Path | None, identity: dict[str, Any]) -> None:
-        self.budget, self.folder = budget, folder
-        self.spent = self.lost = 0
-        if folder is None:
-            return
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"folder: expected a folder, got the file {folder}")
-        file = folder / "search.json"
-        if file.is_file():
-            _same_search(identity, file)
-        elif folder.is_dir() and any(folder.iterdir()) and not _left_behind(folder):
-            raise ValueError(f"folder: expected an empty one, got {folder} with other files")
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(file, json.dumps(identity, indent=1, sort_keys=True))
-        self.spent = sum(_rows(asked) for asked in folder.glob("*.asked"))
+        self.budget, self.spent, self.lost = budget, 0, 0
+        self.answers: dict[str, Answers] = {}
+        self._asked: dict[str, Answers] = {}  # key and source of all that was ever asked
+        self.kept = None if folder is None else Kept(folder, "search.json", identity)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others use the folder."""
+        if self.kept is not None:
+            self.kept.close()
 
     @property
     def left(self) -> int:
         """Images that may still be asked about."""
         return self.budget - self.spent
 
-    def affords(self, name: str, rows: int, keep: int = 0) -> bool:
-        """Whether a question was asked before, or can be, with ``keep`` images left after it."""
-        return self._known(name, rows) or rows + keep <= self.left
+    def affords(self, question: Question, keep: int = 0) -> bool:
+        """Whether it was asked before, or can be, with ``keep`` images left after it."""
+        return self._known(question) is not None or len(question) + keep <= self.left
 
     def ask(
-        self, name: str, rows: int, draw: Callable[[], Tensor], answer: Callable[[Tensor], Answers]
+        self, question: Question, draw: Callable[[], Tensor], answer: Callable[[Tensor], Answers]
     ) -> Answers | None:
-        """The answers to a question about ``rows`` images; None if they were lost.
+        """The answers to a question, one row per image; None if they were lost.
 
         Args:
             draw: makes the images; only what is interrupted after that is lost.
@@ -67,84 +107,80 @@ class Ledger:
         Raises:
             RuntimeError: if the budget doesn't allow it: callers look at ``affords`` before.
         """
-        if not self.affords(name, rows):
-            raise RuntimeError(f"{rows} more queries, {self.left} left of {self.budget}")
-        if self.folder is None:
-            images = draw()
-            self.spent += rows
-            return answer(images)
-        asked = self._file(name, rows)
-        answered = asked.with_suffix(".safetensors")
-        if answered.is_file():
-            return _read(answered, rows)
-        if asked.is_file():
-            self.lost += rows
+        name = self._known(question)
+        if name in self.answers:
+            return self.answers[name]
+        if name is not None:
+            self.lost += len(question)
             return None
+        if len(question) > self.left:
+            raise RuntimeError(f"{len(question)} more queries, {self.left} left of {self.budget}")
         images = draw()
-        asked.touch(exist_ok=False)
-        self.spent += rows
-        answers = {key: value.detach().cpu().contiguous() for key, value in answer(images).items()}
-        partial = answered.with_suffix(".partial")
-        save_file(answers, partial)
-        partial.replace(answered)
+        self._write_down(question)
+        self.spent += len(question)
+        answers = {name: value.detach().cpu() for name, value in answer(images).items()}
+        self._file(question, answers)
         return answers
 
-    def _file(self, name: str, rows: int) -> Path:
-        """The number of images stands in the name: an empty file is written in one go."""
-        return (self.folder or Path()) / f"{name}-{rows}.asked"
+    def _write_down(self, question: Question) -> None:
+        """Before it is asked."""
+        told = {"key": question.key, "source": question.source}
+        if self.kept is not None:
+            self.kept.reserve(self._size(question))
+            self.kept.write(question.name + ASKED, told)
+        self._asked[question.name] = told
 
-    def _known(self, name: str, rows: int) -> bool:
-        return self.folder is not None and self._file(name, rows).is_file()
+    def _file(self, question: Question, answers: Answers) -> None:
+        """After it was answered."""
+        told = {**answers, **self._asked[question.name], "base": question.base}
+        if self.kept is not None:
+            self.kept.release()
+            self.kept.write(question.name + ANSWERED, {**told, "z": question.z})
+            self.kept.remove(question.name + ASKED)
+        self.answers[question.name] = told
+
+    def codes(self, name: str) -> Tensor:
+        """The codes that were rendered for answers that were kept, (n, ...)."""
+        assert self.kept is not None
+        codes: Tensor = self.kept.read(name + ANSWERED, REMEDY)["z"]
+        return codes
+
+    def _open(self) -> None:
+        if self.kept is None:
+            return
+        for file in self.kept.names(ANSWERED):
+            answers = self.kept.read(file, REMEDY)
+            del answers["z"]  # these may be large, and few are looked at
+            self.answers[file.removesuffix(ANSWERED)] = answers
+        for file in self.kept.names(ASKED):
+            name = file.removesuffix(ASKED)
+            if name in self.answers:  # the process died right after it had written them
+                self.kept.remove(file)
+            else:
+                self._asked[name] = self.kept.read(file, REMEDY)
+        self._asked |= self.answers
+        self.spent = sum(len(asked["key"]) for asked in self._asked.values())
+
+    def _known(self, question: Question) -> str | None:
+        """The name under which it was filed, perhaps on another processor."""
+        if question.name in self._asked:
+            return question.name
+        for name, asked in self._asked.items():
+            if (
+                name.startswith(question.kind + "-")
+                and torch.equal(asked["source"], question.source)
+                and not differ(question.key, asked["key"], tolerance=SAME_QUESTION)
+            ):
+                return name
+        return None
+
+    def _size(self, question: Question) -> int:
+        """Bytes that the answers may take, on the large side."""
+        widths = [sum(value[0].nbytes for value in each.values()) for each in self.answers.values()]
+        row = question.z[0].nbytes + 2 * max([4096, *widths])
+        return len(question) * row + question.base.nbytes + 2**16
 
 
-def digest(*tensors: Tensor) -> str:
-    """Short hash of tensors, to tell one search from another."""
-    whole = hashlib.sha256()
-    for tensor in tensors:
-        whole.update(str(tuple(tensor.shape)).encode())
-        whole.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return whole.hexdigest()[:16]
-
-
-def _rows(asked: Path) -> int:
-    count = asked.stem.rpartition("-")[2]
-    if not count.isdecimal():
-        raise ValueError(f"folder: expected files of this search alone, got {asked.name}")
-    return int(count)
-
-
-def _left_behind(folder: Path) -> bool:
-    """Whether a process died here while it wrote its first file."""
-    return [file.name for file in folder.iterdir()] == ["search.partial"]
-
-
-def _write(file: Path, text: str) -> None:
-    partial = file.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(file)
-
-
-def _read(file: Path, rows: int) -> Answers:
-    try:
-        answers = load_file(file)
-    except SafetensorError as error:
-        raise ValueError(
-            f"folder: expected whole files, got {file.name}, which is damaged ({error})"
-        ) from None
-    if any(value.ndim == 0 or len(value) != rows for value in answers.values()):
-        raise ValueError(f"folder: expected answers to {rows} images in {file.name}, got others")
-    return answers
-
-
-def _same_search(identity: dict[str, Any], file: Path) -> None:
-    expected = json.loads(json.dumps(identity))
-    try:
-        other = json.loads(file.read_text())
-        names = [n for n in {**expected, **other} if other.get(n) != expected.get(n)]
-    except (ValueError, TypeError, AttributeError):
-        names = ["search.json, which is damaged"]
-    if names:
-        raise ValueError(
-            f"folder: expected an empty one, or that of the same search, got {file.parent} with "
-            f"another {', '.join(names)}"
-        )
+def stamp(image: Tensor) -> Tensor:
+    """The digest of an image as numbers, which can be kept beside the answers, (8,)."""
+    return torch.tensor(list(bytes.fromhex(digest(image))), dtype=torch.uint8)

@@ -9,16 +9,21 @@ of the step as a penalty. There, a target of 0 means "don't care" and is left ou
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from cfxnb.core.modules import eval_frozen
+from cfxnb.kept import sketch
 from cfxnb.methods.edits import Contrasts, LinearSteps
 from cfxnb.readers import FactorReader
-from cfxnb.tensors import alive, hash_seed, undisturbed
+from cfxnb.tensors import alive, hash_seed, predicted
 from cfxnb.train.engine import fit
 from cfxnb.types import Code, LatentSpace
+
+PROBES = 8  # codes about which space and reader are asked, to recognise them
 
 
 class ShiftPredictor(nn.Module):
@@ -67,6 +72,7 @@ def train_predictor(
     length: float,
     jitter: float,
     folder: Path | None,
+    asked: dict[str, Any],
     seed: int,
 ) -> ShiftPredictor:
     """Train against the frozen generator and reader; see ``cfxnb.attribute_directions``.
@@ -75,6 +81,7 @@ def train_predictor(
         u: codes in units of the spread, (n, dims).
         length: weight of the mean length of a step.
         jitter: standard deviation of the noise added to each code.
+        asked: all that the training depends on, as JSON values, to recognise the folder by.
     """
     shape, work = space.center.shape, space.center.device
     scale = (space.spread * alive(space.spread)).flatten()
@@ -95,10 +102,22 @@ def train_predictor(
         wrong = _edit_loss(found, target, contrasts, reader) + length * step.norm(dim=1).mean()
         return wrong + (_keep_loss(found, now, target, contrasts) if others == "keep" else 0.0)
 
-    with undisturbed(space, reader), _own_random_numbers(seed):
+    def answers() -> dict[str, Tensor]:
+        """What space and reader answer about a few codes, and beside them."""
+        few = u[torch.linspace(0, len(u) - 1, min(PROBES, len(u))).round().long()]
+        few = torch.cat([few, -few])
+        drawn = space.decode(Code((center + scale * few).view(-1, *shape)))
+        told = torch.cat([*reader(drawn).values()], 1)
+        return {"space codes": sketch(u), "space": sketch(drawn), "reader": told.detach()}
+
+    with eval_frozen(space, reader), _own_random_numbers(seed):
         net = ShiftPredictor(u.shape[1], len(contrasts), hidden, start)
         with torch.no_grad():
-            heads = [torch.stack([h.argmax(1) for h in read(c).values()], 1) for c in u.split(256)]
+            heads = [torch.stack([predicted(h) for h in read(c).values()], 1) for c in u.split(256)]
+        if (wrong := int((torch.cat(heads) < 0).any(1).sum())) > 0:
+            raise ValueError(
+                f"reader: expected finite logits, got NaN or infinity for {wrong} of {len(u)} images"
+            )
         trained = fit(
             net,
             loss,
@@ -109,6 +128,8 @@ def train_predictor(
             folder=folder,
             seed=seed,
             device=work,
+            asked=asked,
+            answers=None if folder is None else answers(),
         )
     return trained
 

@@ -80,12 +80,10 @@ class Trial:
     def _look(self, name: str, number: int, moves: Tensor) -> Tensor:
         ask, code = self.ask, self._codes[number]
         found = []
-        for part, some in enumerate(moves.split(ask.knobs["batch"])):
-            # Directions rest on the probes that were asked about; other ones are another trial.
-            question = f"{name}-{ask.asked:06}-{number:04}-{part:03}"
+        for some in moves.split(ask.knobs["batch"]):
+            question = ask.question(name, self.images[number][None], code, code.z + some)
             told = torch.full((2, len(some)), torch.nan)
-            affords = ask.ledger.affords(question, len(some))
-            answers = ask.render(question, code.z + some, code.rest) if affords else None
+            answers = ask.render(question, code) if ask.ledger.affords(question) else None
             if answers is not None:
                 told = torch.stack([answers["seen"].float(), answers["score"]])
                 told[:, answers["score"].isnan()] = torch.nan
