@@ -87,4 +87,4 @@ def run_one(source: Path, target: Path, profile: str) -> None:
     finally:
         plain.unlink()
     page, _ = HTMLExporter().from_notebook_node(executed)
-    target.with_suffix(".html").write_text(page)
+    target.with_suffix(".html").write_text(page, encoding="utf-8")

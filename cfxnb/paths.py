@@ -3,13 +3,17 @@
 import os
 from pathlib import Path
 
+from cfxnb.disk import given_path
+
 
 def root() -> Path:
     """The project's folder: the one that holds ``data/`` and ``notebooks/``.
 
-    ``CFXNB_HOME`` overrides it, for an installation away from the clone.
+    ``CFXNB_HOME`` overrides it, for an installation away from the clone; ``~`` in it stands for the
+    home folder.
     """
-    return Path(os.environ.get("CFXNB_HOME") or Path(__file__).resolve().parents[1])
+    named = os.environ.get("CFXNB_HOME")
+    return given_path(named, name="CFXNB_HOME") if named else Path(__file__).resolve().parents[1]
 
 
 def data() -> Path:

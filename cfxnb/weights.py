@@ -8,19 +8,42 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from cfxnb import paths, spaces, validate
 from cfxnb.classify import wrap
-from cfxnb.data.files import REMEDY, DamagedFile, checked, manifest, record
+from cfxnb.core.modes import standard_modes
+from cfxnb.data.files import REMEDY, DamagedFile, checked, manifest, record, whole
+from cfxnb.disk import cause, read_json, writing
 from cfxnb.methods.edits import AttributeDirections
 from cfxnb.methods.shift_predictor import ShiftPredictor
 from cfxnb.nets import NETS
 from cfxnb.readers import FactorReader
+from cfxnb.spaces.configs import LARGEST, check_fit, numbers
+from cfxnb.spaces.restore import all_tensors, opened
 
 _NETS = {**NETS, "ShiftPredictor": ShiftPredictor}
+ADAPTERS = ("Autoencoder", "Diffusion", "DiffusionAutoencoder", "VAE")
+
+#: What every card has, and what the cards of each kind have besides.
+CARD = {
+    "kind": str,
+    "net": str,
+    "config": dict,
+    "file": str,
+    "summary": str,
+    "parameters": int,
+    "quality": dict,
+    "licence": str,
+}
+KINDS: dict[str, dict[str, type]] = {
+    "space": {"adapter": str},
+    "classifier": {"labels": list},
+    "features": {},
+    "reader": {"options": dict},
+    "directions": {"contrasts": dict, "others": str},
+}
 
 
 def names() -> list[str]:
@@ -39,7 +62,14 @@ def read_card(name: str) -> dict[str, Any]:
     Raises:
         DamagedFile: if it is missing, truncated or altered.
     """
-    return json.loads(checked(f"weights/{name}.json").read_text())
+    file = f"weights/{name}.json"
+    path = checked(file)
+    with whole(f"data/{file}"):
+        card = read_json(path)
+        for key, kind in {**CARD, **KINDS[card["kind"]]}.items():
+            if type(card[key]) is not kind:
+                raise ValueError(f"{key} {card[key]!r:.40} instead of a {kind.__name__}")
+        return card
 
 
 def cards() -> dict[str, dict[str, Any]]:
@@ -66,6 +96,7 @@ def available() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+@standard_modes
 def load(name: str, device: str | torch.device | None = None) -> Any:
     """A shipped network, ready to use, on ``device`` (default: the best there is).
 
@@ -81,31 +112,61 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
     """
     card = read_card(_known(name))
     where = validate.device(device)
-    net = _NETS[card["net"]](**card["config"])
     path = checked(card["file"])
     try:
-        state = {k: v.float() for k, v in load_file(path).items()}
-        extra: dict[str, Any] = {k: state.pop(k) for k in ("center", "spread") if k in state}
-        # Only the counters of batch normalisation, which play no role any more, are not stored.
-        counters = {k: v for k, v in net.state_dict().items() if not v.is_floating_point()}
-        net.load_state_dict(counters | state)
-    except (SafetensorError, KeyError, RuntimeError) as error:
-        raise DamagedFile(f"data/{card['file']} does not fit its card: {error}. {REMEDY}") from None
-    net.eval().requires_grad_(False).to(where)
-    if card["kind"] == "space":
-        adapter = getattr(spaces, card["adapter"])
+        net, extra = _network(card, path)
+        net.to(where)
+        if card["kind"] == "features":
+            return net
+        if card["kind"] == "reader":
+            return FactorReader(net, card["options"])
+        if card["kind"] == "directions":
+            contrasts = {name: tuple(pair) for name, pair in card["contrasts"].items()}
+            place = {name: tensor.to(where) for name, tensor in extra.items()}
+            return AttributeDirections(contrasts, net, **place, others=card["others"])
+        if card["kind"] == "classifier":
+            return wrap(net, labels=card["labels"])
         if "autoencoder" in card:
-            extra["autoencoder"] = load(card["autoencoder"], where)
+            extra["autoencoder"] = load(_autoencoder(card), where)
+        adapter = getattr(spaces, validate.choice(card["adapter"], "adapter", ADAPTERS))
         return adapter(net, **extra, **card.get("space", {})).eval().requires_grad_(False).to(where)
-    if card["kind"] == "features":
-        return net
-    if card["kind"] == "reader":
-        return FactorReader(net, card["options"])
-    if card["kind"] == "directions":
-        contrasts = {name: tuple(pair) for name, pair in card["contrasts"].items()}
-        place = {name: tensor.to(where) for name, tensor in extra.items()}
-        return AttributeDirections(contrasts, net, **place, others=card["others"])
-    return wrap(net, labels=card["labels"])
+    except DamagedFile:
+        raise
+    except Exception as error:  # a card can be wrong in many ways
+        told = f"{type(error).__name__}: {cause(error)}"
+        raise DamagedFile(f"data/{card['file']} does not fit its card ({told}). {REMEDY}") from None
+
+
+def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The frozen network of a card with its weights, and the tensors beside them.
+
+    Nothing is allocated before the network is known to fit the file.
+    """
+    made, config = _NETS[card["net"]], card["config"]
+    if too_large := [n for n in numbers(config) if not abs(n) <= LARGEST]:
+        raise ValueError(f"config with the number {too_large[0]!r:.40}")
+    with opened(path) as file:
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    check_fit(lambda: made(**config), shapes)
+    state = {key: value.float() for key, value in all_tensors(path).items()}
+    if broken := [key for key, value in state.items() if not value.isfinite().all()]:
+        raise ValueError(f"NaN or infinity in {broken[0]}")
+    extra: dict[str, Any] = {k: state.pop(k) for k in ("center", "spread") if k in state}
+    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
+        net = made(**config)
+    # Only the counters of batch normalisation, which play no role any more, are not stored.
+    counters = {k: v for k, v in net.state_dict().items() if not v.is_floating_point()}
+    net.load_state_dict(counters | state)
+    return net.eval().requires_grad_(False), extra
+
+
+def _autoencoder(card: dict[str, Any]) -> str:
+    """The name of the space that a card builds on, which itself builds on no other."""
+    name = _known(card["autoencoder"])
+    other = read_card(name)
+    if other.get("adapter") != "Autoencoder" or "autoencoder" in other:
+        raise ValueError(f"autoencoder {name!r} is none")
+    return name
 
 
 def _known(name: Any) -> str:
@@ -123,11 +184,11 @@ def save(name: str, net: nn.Module, card: dict[str, Any], **extra: torch.Tensor)
     """Write weights in half precision with their card, and list both in the manifest."""
     file = f"weights/{name}.safetensors"
     path = paths.data() / file
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {**net.state_dict(), **extra}
     # The counters of batch normalisation are whole numbers and play no role after training.
     kept = {k: v.half().contiguous() for k, v in state.items() if v.is_floating_point()}
-    save_file(kept, path)
+    with writing(path, name) as partial:
+        save_file(kept, partial)
     record(file, licence=card["licence"], source=[card["recipe"]], modification="trained")
     write_card(name, net, card, file=file)
     return path
@@ -136,9 +197,9 @@ def save(name: str, net: nn.Module, card: dict[str, Any], **extra: torch.Tensor)
 def write_card(name: str, net: nn.Module, card: dict[str, Any], *, file: str) -> None:
     """Write the card of ``name``, whose weights lie in ``file``, and list it in the manifest."""
     path = paths.weights() / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     full = {**card, "file": file, "parameters": sum(p.numel() for p in net.parameters())}
-    path.write_text(json.dumps(full, indent=1) + "\n")
+    with writing(path, name) as partial:
+        partial.write_text(json.dumps(full, indent=1) + "\n", encoding="utf-8")
     own = f"weights/{name}.json"
     record(own, licence=card["licence"], source=[card["recipe"]], modification="card")
 

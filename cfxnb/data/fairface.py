@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from cfxnb import validate
-from cfxnb.data.files import checked
+from cfxnb.data.files import checked, whole
 from cfxnb.data.folder import read_folder
 from cfxnb.data.imageset import ImageSet
 
@@ -53,17 +53,19 @@ def faces(split: str = "test") -> ImageSet:
     """
     validate.choice(split, "split", SPLITS)
     table, pictures = read_folder(
-        checked(FILE), "validation" if split == "test" else "train", "RGB"
+        checked(FILE), "validation" if split == "test" else "train", "RGB", ["smile_score", "male"]
     )
     if split != "test":
         rows = np.flatnonzero(~table["file_name"].isin(TWINS))
         rows = rows[-HELD_OUT:] if split == "validation" else rows[:-HELD_OUT]
         table, pictures = table.iloc[rows].reset_index(drop=True), pictures[rows]
+    with whole(f"data/{FILE}"):
+        factors = _factors(table)
     return ImageSet(
         images=torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().float() / 255,
         labels=torch.from_numpy((table["smile_score"].to_numpy() > 0.5).astype(np.int64)),
         names=NAMES,
-        factors=_factors(table),
+        factors=factors,
         source=SOURCE,
     )
 

@@ -8,11 +8,11 @@ import functools
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from cfxnb import validate
-from cfxnb.data.files import REMEDY, DamagedFile, checked
+from cfxnb.data.files import checked, whole
 
 SOURCE = (
     "sprites of the Liberated Pixel Cup, CC BY-SA 3.0 / GPL 3.0; "
@@ -21,6 +21,7 @@ SOURCE = (
 HEIGHT, WIDTH = 56, 32  # what all standing figures fill; both halve three times
 BACKGROUND = 0.7
 CELL = 64
+SIDE = 4096  # pixels of a sheet at most
 
 #: Options of each factor, in the order of the sheets; layers are drawn in this order.
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -64,13 +65,12 @@ def _layer(name: str) -> tuple[np.ndarray, np.ndarray]:
 def _sheet(name: str) -> np.ndarray:
     """The standing pose in each direction, (directions, h, w, 4) bytes."""
     path = checked(name)
-    try:
-        with Image.open(path) as sheet:
-            whole = np.asarray(sheet.convert("RGBA"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise DamagedFile(f"data/{name} is damaged: {error}. {REMEDY}") from None
+    with whole(f"data/{name}"), Image.open(path) as sheet:
+        if max(sheet.size) > SIDE or min(sheet.size) < (max(ROWS.values()) + 1) * CELL:
+            raise ValueError(f"a sheet of {sheet.size} pixels")
+        pixels = np.asarray(sheet.convert("RGBA"))
     top, left = CELL - HEIGHT, (CELL - WIDTH) // 2
-    cells = [whole[ROWS[d] * CELL : (ROWS[d] + 1) * CELL, :CELL] for d in OPTIONS["direction"]]
+    cells = [pixels[ROWS[d] * CELL : (ROWS[d] + 1) * CELL, :CELL] for d in OPTIONS["direction"]]
     return np.stack([cell[top:, left : left + WIDTH] for cell in cells])
 
 

@@ -4,6 +4,7 @@ Source: Y. LeCun, C. Cortes, C. J. C. Burges; CC BY-SA 3.0.
 """
 
 import gzip
+import math
 import struct
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cfxnb import validate
-from cfxnb.data.files import REMEDY, DamagedFile, checked
+from cfxnb.data.files import checked, whole
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.morphology import COLUMNS
 
 SPLITS = {"train": "train", "test": "t10k"}
 FACTORS = "digits/factors.safetensors"
 SOURCE = "MNIST, Y. LeCun, C. Cortes, C. J. C. Burges, CC BY-SA 3.0"
+LARGEST = 2**30  # bytes of an unpacked file; MNIST has 47 million
 PAD = 2  # 28 + 2 + 2 = 32, a size that halves five times
 
 
@@ -40,7 +42,9 @@ def digits(split: str = "test") -> ImageSet:
     """
     validate.choice(split, "split", SPLITS)
     labels = read_idx(checked(f"digits/{SPLITS[split]}-labels-idx1-ubyte.gz"))
-    factors = load_file(checked(FACTORS))[split].double().numpy()
+    path = checked(FACTORS)
+    with whole(f"data/{FACTORS}"):
+        factors = load_file(path)[split].double().numpy()
     return ImageSet(
         images=images_of(split),
         labels=torch.from_numpy(labels.astype(np.int64)),
@@ -58,13 +62,19 @@ def images_of(split: str) -> Tensor:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array in a gzipped IDX file of unsigned bytes (the format of MNIST)."""
-    try:
-        raw = gzip.decompress(path.read_bytes())
-        zeros, kind, dimensions = struct.unpack(">HBB", raw[:4])
-        shape = struct.unpack(f">{dimensions}I", raw[4 : 4 + 4 * dimensions])
+    """The array in a gzipped IDX file of unsigned bytes (the format of MNIST).
+
+    No more is unpacked than its header says, and at most 1 GiB.
+    """
+    with whole(path.name), gzip.open(path) as file:
+        zeros, kind, dimensions = struct.unpack(">HBB", file.read(4))
+        shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
         if zeros != 0 or kind != 8:
-            raise ValueError(f"header {raw[:4].hex()} is not that of unsigned bytes")
-        return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-    except (EOFError, OSError, ValueError, struct.error) as error:
-        raise DamagedFile(f"{path.name} is damaged: {error}. {REMEDY}") from None
+            raise ValueError("a header that is not that of unsigned bytes")
+        size = math.prod(shape)
+        if size > LARGEST:
+            raise ValueError(f"{size} bytes, more than {LARGEST}")
+        raw = file.read(size + 1)  # one more, to see whether it ends there
+        if len(raw) != size:
+            raise ValueError(f"not the {size} bytes that its header states")
+        return np.frombuffer(raw, np.uint8).reshape(shape)

@@ -7,7 +7,7 @@ et al., Cell 172, 2018); CC BY 4.0. Not for diagnosis; cautions in ``data/README
 import torch
 
 from cfxnb import validate
-from cfxnb.data.files import checked
+from cfxnb.data.files import checked, whole
 from cfxnb.data.folder import read_folder
 from cfxnb.data.imageset import ImageSet
 
@@ -36,11 +36,13 @@ def chest(split: str = "test") -> ImageSet:
         DamagedFile: (a ValueError) if the file is missing, truncated or altered.
     """
     validate.choice(split, "split", SPLITS)
-    table, pictures = read_folder(checked(FILE), split)
+    table, pictures = read_folder(checked(FILE), split, "L", ["label"])
+    with whole(f"data/{FILE}"):
+        factors = table[FACTORS]
     return ImageSet(
         images=torch.from_numpy(pictures).unsqueeze(1).float() / 255,
         labels=torch.tensor(table["label"].to_numpy(), dtype=torch.int64),
         names=NAMES,
-        factors=table[FACTORS],
+        factors=factors,
         source=SOURCE,
     )

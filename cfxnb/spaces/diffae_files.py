@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 from cfxnb.spaces.diffae import DiffusionAutoencoder
 from cfxnb.spaces.diffae_shapes import architecture, network
-from cfxnb.spaces.restore import LEGACY, checked, existing, torch_load
+from cfxnb.spaces.restore import LEGACY, all_tensors, checked, existing, plain_names, torch_load
 
 LARGEST = 8 * 2**30  # bytes of a file: weights twice and an optimiser's, 2.5 GB for 256 pixels
 WEIGHTS = 4 * 2**30  # bytes of what is taken from it; the largest known have 1 GB
@@ -71,7 +71,7 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], Extra]:
         with file.open("rb") as opened:
             begins = opened.read(16)
             if begins[6:9] == b"\0\0{":  # after a length, which may look like anything
-                found: Any = load_file(file)
+                found: Any = all_tensors(file)
             elif begins.startswith((b"PK\x03\x04", LEGACY)):
                 found = torch_load(opened, TRAINERS, file)
             else:
@@ -83,6 +83,7 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], Extra]:
         raise ValueError(f"path: expected {WANTED}, got {file.name}: {told}") from None
 
 
+@standard_modes
 def load_diffae(
     path: str | os.PathLike,
     *,
@@ -129,7 +130,7 @@ def load_diffae(
     if extra.source == "model":
         warnings.warn(
             f"path: {os.path.basename(path)} has no averaged weights; took the last ones",
-            stacklevel=2,
+            stacklevel=3,
         )
     space = DiffusionAutoencoder(net, center, spread, **knobs)
     return space.eval().requires_grad_(False).to(where)
@@ -145,7 +146,7 @@ def _sorted(found: Any) -> tuple[dict[str, Tensor], Extra]:
         found = found["state_dict"]
     if not isinstance(found, dict):
         raise ValueError(f"a {type(found).__name__} instead of a dict of tensors")
-    named = {str(key): value for key, value in found.items()}
+    named = plain_names({str(key): value for key, value in found.items()})
     source, chosen = _chosen(named)
     beside = {key: named[key] for key in BESIDE if named.get(key) is not None}
     tensors = _floats(chosen | beside)

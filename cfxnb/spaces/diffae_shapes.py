@@ -7,10 +7,10 @@ hold. Names and shapes tell all of it but for the number of heads of the attenti
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cfxnb.nets.diffae import DiffAE
+from cfxnb.spaces.configs import at_most
 
 SHOWN = 3  # names of a kind that a message gives
 Ends = tuple[int, bool]  # of a block: the width it ends with, and whether it attends
@@ -85,10 +85,10 @@ def network(
         ValueError: if tensors are missing, left over or of another shape; the message has the
             number and the first few of each kind.
     """
-    with torch.device("meta"):  # shapes without memory
+    given = {**state, **{f"latent_net.{key}": value for key, value in latent.items()}}
+    with at_most(len(given)):  # shapes without memory
         net = DiffAE(**config)
     wanted = net.state_dict()
-    given = {**state, **{f"latent_net.{key}": value for key, value in latent.items()}}
     both = wanted.keys() & given.keys()
     wrong = {
         f"{key} {tuple(given[key].shape)}, not {tuple(wanted[key].shape)}"

@@ -5,22 +5,26 @@ folder is looked at.
 """
 
 import contextlib
-import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cfxnb import validate
+from cfxnb.disk import NOTHING, cause, given_path, kind_of, read_json
+from cfxnb.spaces import hub
+from cfxnb.spaces.configs import check_fields, check_fit, declared, suspects
+from cfxnb.spaces.restore import all_tensors, opened, plain_name, plain_names
 
 STEM = "diffusion_pytorch_model"  # what diffusers calls files of weights
 NAMES = ("*.json", "*.txt", *(f"{s}{e}" for s in (STEM, "model") for e in (
     ".safetensors", "-*-of-*.safetensors")))  # fmt: skip
+WRONG = ("missing", "unexpected", "mismatched")
 REMEDY = "save it anew by save_pretrained(folder, safe_serialization=True)"
 
 
@@ -53,31 +57,28 @@ def folder(
     Raises:
         ValueError, TypeError: naming ``path`` or ``revision``.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path: expected {wanted}, got {type(path).__name__}")
+    place = given_path(path, wanted)
     validate.optional(_commit, revision, "revision")
-    name = os.fspath(path)
-    if Path(path).is_dir():
+    name, kind = os.fspath(path), kind_of(place)
+    if kind == "a folder":
         if revision is not None:
             raise ValueError(f"revision: expected None for a folder, got {revision!r}")
-        return Path(path)
-    if not isinstance(path, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
-        what = "a file" if Path(path).is_file() else "nothing there"
-        raise ValueError(f"path: expected {wanted}, got {name!r:.80}: {what}")
+        return place
+    remote_name = isinstance(path, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", path)
+    if kind not in NOTHING or not remote_name:
+        raise ValueError(f"path: expected {wanted}, got {name!r:.80}: {kind}")
     if revision is None:
         raise ValueError(
             f"revision: expected the 40 digits of a commit, since {path!r} is no folder here and "
             "what a name on the hub stands for can change, got None"
         )
     patterns = ["model_index.json", *(f"{part}/{each}" for part in parts for each in NAMES)]
-    if remote is None:
-        from huggingface_hub import snapshot_download as remote
     try:
-        return Path(remote(path, revision=revision, allow_patterns=patterns))
+        return hub.download(name, revision, patterns, remote)
     except Exception as error:  # many kinds: no connection, no such model, no permission
         raise ValueError(
             f"path: expected {wanted}, got {path!r} at {revision}, which is neither in the cache "
-            f"nor to be had from the hub ({type(error).__name__}); connect, or give a folder"
+            f"nor to be had from the hub ({cause(error)}); connect, or give a folder"
         ) from None
 
 
@@ -91,52 +92,104 @@ def _commit(value: Any, name: str) -> str:
 def config_of(found: Path, file: str) -> dict[str, Any]:
     """What a JSON file, such as ``unet/config.json``, says."""
     try:
-        config = json.loads((found / file).read_text())
+        config = read_json(found / file)
     except FileNotFoundError:
         raise Unfit(f"no {file} in it") from None
-    except (OSError, ValueError) as error:
-        raise Unfit(f"{file} is damaged ({str(error)[:80]})") from None
+    except ValueError as error:
+        raise Unfit(f"{file} is damaged ({cause(error, 80)})") from None
     if not isinstance(config, dict):
         raise Unfit(f"{file} is damaged (a {type(config).__name__})")
     return config
 
 
-def network(found: Path, part: str, kinds: Collection[str]) -> Any:
-    """A network of diffusers, in float32 on the CPU, with every weight from its file.
+def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]:
+    """What loads a network of diffusers, once its config is known to fit its files of weights.
 
     Args:
         part: name of the subfolder.
         kinds: classes that it may be.
+
+    Returns:
+        A function that returns the network, in float32 on the CPU, with every weight from its file.
     """
-    kind: Any = config_of(found, f"{part}/config.json").get("_class_name")
+    config = config_of(found, f"{part}/config.json")
+    kind: Any = config.get("_class_name")
     if kind not in kinds:
         raise Unfit(f"{part} is a {kind!r:.60}, not {' or '.join(kinds)}")
-    _sound(found, part, STEM)
-    knobs: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
+    if config.get("quantization_config") is not None:
+        raise Unfit(f"{part}/config.json has a quantization_config; save it in float16 or float32")
+    files = weight_files(found, part, STEM)
     import diffusers  # here, since importing it takes seconds
 
-    return pretrained(getattr(diffusers, kind), found, part, **knobs)
+    made = getattr(diffusers, kind)
+    fields = declared(made)
+    names = fitted(lambda: made.from_config(config), config, fields, files, part)
+    if all(plain_name(name) == name for name in names):
+        knobs: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
+        return lambda: pretrained(made, found, part, **knobs)
+    return lambda: _unwrapped(made, config, files, part)
 
 
-def pretrained(kind: Any, found: Path, part: str, stem: str | None = None, **knobs: Any) -> Any:
-    """What a class of diffusers or transformers makes of a subfolder, all of its weights found.
+def _unwrapped(made: Any, config: dict[str, Any], files: list[Path], part: str) -> nn.Module:
+    """A network from files in which wrappers, such as torch.compile, changed the names."""
+    with torch.random.fork_rng(devices=[]):
+        net = made.from_config(config)
+    held = {name: value for file in files for name, value in all_tensors(file).items()}
+    told = net.load_state_dict(plain_names(held), strict=False)
+    _complete({"missing": told.missing_keys, "unexpected": told.unexpected_keys}, part)
+    return whole(net, part).float()
+
+
+def fitted(
+    build: Callable[[], nn.Module],
+    config: dict[str, Any],
+    fields: dict[str, Any],
+    files: list[Path],
+    part: str,
+) -> list[str]:
+    """Check that a network can be built from its config, and that its weights are in the files.
 
     Args:
-        stem: beginning of the names of its files, which are then looked at first.
+        fields: the type of each field of the config.
+
+    Returns:
+        The names of the tensors in the files.
     """
-    if stem is not None:
-        _sound(found, part, stem)
+    file = f"{part}/config.json"
+    try:
+        check_fields(config, fields, file)
+    except ValueError as error:
+        raise Unfit(f"{part} can't be built: {error}") from None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for each in files:
+        with opened(each) as content:
+            shapes |= {k: tuple(content.get_slice(k).get_shape()) for k in content.keys()}  # noqa: SIM118
+    try:
+        check_fit(build, plain_names(shapes))
+    except Exception as error:  # many kinds, all of them for a config that the weights don't fit
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        told = f"{kind}{cause(error)}; it has {suspects(config, fields, error)}"
+        raise Unfit(f"{part} can't be built from {file} ({told})") from None
+    return list(shapes)
+
+
+def pretrained(kind: Any, found: Path, part: str, **knobs: Any) -> Any:
+    """What a class of diffusers or transformers makes of a subfolder, all of its weights found."""
     knobs |= {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     try:
-        net, told = kind.from_pretrained(str(found / part), **knobs)
+        with torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
+            net, told = kind.from_pretrained(str(found / part), **knobs)
     except Exception as error:  # many kinds, all of them for a config that the weights don't fit
-        reason = " ".join(str(error).split())[:160]
-        raise Unfit(f"{part} can't be built ({type(error).__name__}: {reason})") from None
-    for what in ("missing", "unexpected", "mismatched"):
-        names = [str(key) for key in told.get(f"{what}_keys", ()) if "position_ids" not in str(key)]
+        raise Unfit(f"{part} can't be built ({type(error).__name__}: {cause(error)})") from None
+    _complete({what: told.get(f"{what}_keys", ()) for what in WRONG}, part)
+    return whole(net, part).float()
+
+
+def _complete(keys: dict[str, Any], part: str) -> None:
+    for what, found in keys.items():
+        names = [str(key) for key in found if "position_ids" not in str(key)]
         if names:
             raise Unfit(f"{part} has {len(names)} {what} tensors, such as {min(names)[:80]}")
-    return whole(net, part).float()
 
 
 def whole(net: nn.Module, part: str) -> nn.Module:
@@ -147,31 +200,40 @@ def whole(net: nn.Module, part: str) -> nn.Module:
     return net
 
 
-def tensors(found: Path, part: str) -> dict[str, Tensor]:
-    """What is in the file of weights of a subfolder."""
-    (file,) = _sound(found, part, STEM)
-    with safe_open(file, "pt") as opened:
-        return {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118 (not a dict)
+def tensor(found: Path, part: str, name: str) -> Tensor | None:
+    """One tensor of a subfolder in float32, if its files have it and it holds floats."""
+    for file in weight_files(found, part, STEM):
+        with opened(file) as content:
+            for key in content.keys():  # noqa: SIM118 (not a dict)
+                if plain_name(key) == name:
+                    value = content.get_tensor(key)
+                    return value.float() if value.is_floating_point() else None
+    return None
 
 
-def _sound(found: Path, part: str, stem: str) -> list[Path]:
-    """The files of weights of a part, seen to be there and to open."""
+def weight_files(found: Path, part: str, stem: str) -> list[Path]:
+    """The files of weights of a part, seen to be there, to open, and to hold floats."""
     here, index = found / part, f"{stem}.safetensors.index.json"
     names = [f"{stem}.safetensors"]
-    if not (here / names[0]).is_file() and (here / index).is_file():
+    # Of a file and an index, diffusers takes the index, and transformers the file.
+    if kind_of(here / index) == "a file" and (stem == STEM or not (here / names[0]).is_file()):
         places = config_of(found, f"{part}/{index}").get("weight_map")
         names = sorted({str(n) for n in places.values()} if isinstance(places, dict) else [])
         if not names or any(Path(name).name != name for name in names):
             raise Unfit(f"{part}/{index} is damaged (no names of files)")
     for name in names:
-        if not (here / name).is_file():
+        if (kind := kind_of(here / name)) in NOTHING:
             others = sorted(f.name for f in here.glob("*") if f.suffix not in (".json", ".txt"))
             has = f"only {', '.join(others)[:120]}; {REMEDY}" if others else "nor anything like it"
             raise Unfit(f"no {part}/{name} in it, {has}")
         try:
-            with safe_open(here / name, "pt") as opened:
-                opened.keys()
-        except (SafetensorError, OSError) as error:
-            told = str(error)[:80]
-            raise Unfit(f"{part}/{name} is damaged ({told}); get it again") from None
+            if kind != "a file":
+                raise ValueError(kind)
+            with opened(here / name) as content:
+                for key in content.keys():  # noqa: SIM118 (not a dict)
+                    dtype = str(content.get_slice(key).get_dtype())
+                    if not dtype.startswith(("F", "BF")) and "position_ids" not in key:
+                        raise ValueError(f"{key[:60]} holds {dtype} instead of floats")
+        except (SafetensorError, ValueError, OSError) as error:
+            raise Unfit(f"{part}/{name} is damaged ({cause(error, 80)}); get it again") from None
     return [here / name for name in names]

@@ -14,32 +14,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 from cfxnb.spaces.autoencoder import Autoencoder
-from cfxnb.spaces.conditions import Classes, Conditions, Prompts, Vectors, checked_template
+from cfxnb.spaces.conditions import Conditions, checked_template
 from cfxnb.spaces.diffusion import Diffusion
-from cfxnb.spaces.folders import Unfit, config_of, folder, network, pretrained, tensors, told_of
+from cfxnb.spaces.folders import Unfit, config_of, folder, network, told_of
+from cfxnb.spaces.ldm_parts import classes, code_shape, mismatch, schedule, texts, try_out, units
 from cfxnb.spaces.precision import checked_precision
 
 WANTED = "a latent diffusion model in a folder of diffusers, or owner/name on the hub"
 AUTOENCODERS = ("AutoencoderKL", "VQModel", "AutoencoderTiny")
-PREDICTIONS = {"epsilon": "noise", "v_prediction": "velocity", "sample": "image"}
-SCHEDULE = (
-    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
-    "rescale_betas_zero_snr",
-)  # fmt: skip
 OTHERS = ("addition_embed_type", "encoder_hid_dim_type", "class_embed_type", "num_class_embeds")
 
 
+@standard_modes
 def load_ldm(
     path: str | os.PathLike,
     *,
     revision: str | None = None,
     device: str | torch.device | None = None,
     conditions: Conditions | None = None,
-    precision: str | None = None,
+    precision: str = "float32",
 ) -> Diffusion:
     """A latent diffusion model that is told classes, from a folder of diffusers, as a space.
 
@@ -54,7 +52,7 @@ def load_ldm(
             change. None for a folder.
         device: where it shall run; by default CUDA or MPS when there is one.
         conditions: what the net can be told, such as ``Vectors(table)``; by default what is found.
-        precision: ``"float32"`` or ``"bfloat16"``; None takes the latter where it is faster.
+        precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
 
     Raises:
         ValueError, TypeError: for a wrong argument, and for a model that is incomplete, damaged or
@@ -70,20 +68,26 @@ def load_ldm(
     found = folder(path, revision, WANTED, parts)
     with told_of(path, WANTED):
         config_of(found, "model_index.json")
-        net = network(found, "unet", ("UNet2DModel", "UNet2DConditionModel"))
-        told = _classes(found, net) if conditions is None else conditions
-        if wrong := _mismatch(told, net):
+        times = schedule(found)
+        unet = network(found, "unet", ("UNet2DModel", "UNet2DConditionModel"))
+        codec = network(found, _codec(found), AUTOENCODERS)
+        net = unet()
+        told = classes(found, net) if conditions is None else conditions
+        if wrong := mismatch(told, net):
             raise Unfit(wrong) if conditions is None else ValueError(f"conditions: {wrong}")
-        return _space(found, net, told, precision).to(where)
+        space = _space(net, codec(), _codec(found), told, times, precision)
+        try_out(space, conditions is not None)
+        return space.to(where)
 
 
+@standard_modes
 def load_stable_diffusion(
     path: str | os.PathLike,
     *,
     revision: str | None = None,
     device: str | torch.device | None = None,
     template: str = "a photo of a {}.",
-    precision: str | None = None,
+    precision: str = "float32",
 ) -> Diffusion:
     """Stable Diffusion 1 or 2, or a model like it, from a folder of diffusers, as a space.
 
@@ -112,120 +116,38 @@ def load_stable_diffusion(
     found = folder(path, revision, WANTED, parts)
     with told_of(path, WANTED):
         config_of(found, "model_index.json")
-        net = network(found, "unet", ("UNet2DConditionModel",))
+        times = schedule(found)
+        unet = network(found, "unet", ("UNet2DConditionModel",))
+        codec = network(found, _codec(found), AUTOENCODERS)
+        told = texts(found, transformers, template)
+        net = unet()
         if others := [name for name in OTHERS if net.config.get(name) is not None]:
             raise Unfit(f"unet has {others[0]}, unlike Stable Diffusion 1 and 2")
-        told = _texts(found, transformers, template)
-        if wrong := _mismatch(told, net):
+        if wrong := mismatch(told, net):
             raise Unfit(wrong)
-        return _space(found, net, told, precision).to(where)
+        space = _space(net, codec(), _codec(found), told, times, precision)
+        try_out(space, False)
+        return space.to(where)
 
 
-def _space(found: Path, net: Any, told: Conditions, precision: str | None) -> Diffusion:
+def _codec(found: Path) -> str:
+    """The name of the autoencoder's subfolder."""
+    return "vqvae" if (found / "vqvae").is_dir() else "vae"
+
+
+def _space(
+    net: Any, codec: Any, part: str, told: Conditions, times: tuple[Tensor, str], precision: str
+) -> Diffusion:
     """The parts put together, frozen."""
-    codec = network(found, "vqvae" if (found / "vqvae").is_dir() else "vae", AUTOENCODERS)
     channels = codec.config["latent_channels"]
     for name in ("in_channels", "out_channels"):
         if net.config[name] != channels:
             raise Unfit(f"unet has {net.config[name]} {name} for codes of {channels} channels")
-    size = net.config["sample_size"]
-    sides = (size, size) if isinstance(size, int) else tuple(size or ())
-    if len(sides) != 2:
-        raise Unfit(f"unet/config.json has sample_size {size!r:.40}; write the side of codes there")
-    shape = (channels, *sides)
-    shift, scale = _units(codec.config)
+    shape = code_shape(net.config["sample_size"], channels)
+    shift, scale = units(codec.config, channels, part)
     autoencoder = Autoencoder(
         codec, torch.zeros(shape), torch.ones(shape), shift=shift, scale=scale, precision=precision
     )
-    alphas, predicts = _schedule(config_of(found, "scheduler/scheduler_config.json"))
+    alphas, predicts = times
     space = Diffusion(net, autoencoder, conditions=told, alphas=alphas, predicts=predicts)
     return space.eval().requires_grad_(False)
-
-
-def _units(config: Any) -> tuple[Any, Any]:
-    """What is taken off latents, and what they are then multiplied by, as diffusers does it."""
-    scale, shift = config.get("scaling_factor") or 1.0, config.get("shift_factor") or 0.0
-    mean, std = config.get("latents_mean"), config.get("latents_std")
-    if mean is None or std is None:
-        return shift, scale
-    return mean, [scale / each for each in std]
-
-
-def _schedule(config: dict[str, Any]) -> tuple[Tensor, str]:
-    """Share of the variance left at each time of training, and what the net predicts.
-
-    Samplers differ in how they go through the times, and agree on these.
-    """
-    from diffusers import DDPMScheduler  # here, since importing it takes seconds
-
-    kind, guess = config.get("_class_name"), config.get("prediction_type", "epsilon")
-    if "beta_schedule" not in config:
-        raise Unfit(f"scheduler is a {kind!r:.60} without beta_schedule")
-    if guess not in PREDICTIONS:
-        raise Unfit(f"scheduler has prediction_type {guess!r:.40}, not {' or '.join(PREDICTIONS)}")
-    try:
-        trained: Any = DDPMScheduler(**{k: config[k] for k in SCHEDULE if k in config})
-    except Exception as error:  # whatever a wrong number leads to
-        raise Unfit(f"scheduler can't be built ({type(error).__name__}: {error})") from None
-    alphas = (1 - trained.betas.double()).cumprod(0)
-    if len(alphas) > 1 and alphas[-1] == 0:  # of nothing but noise no clean code can be guessed
-        alphas[-1] = alphas[-2] / 2
-    if len(alphas) < 2 or not bool((alphas.diff() < 0).all() & (alphas[0] < 1)):
-        raise Unfit("scheduler has betas that don't make variance fall from time to time")
-    return alphas, PREDICTIONS[guess]
-
-
-def _classes(found: Path, net: Any) -> Conditions:
-    """What a net that is told classes can be told."""
-    if "cross_attention_dim" not in net.config:
-        table = getattr(net, "class_embedding", None)
-        if not isinstance(table, nn.Embedding):
-            raise Unfit("unet can't be told classes: its config has no num_class_embeds")
-        return Classes(table.num_embeddings)
-    if not (found / "class_embedder").is_dir():
-        raise Unfit("no class_embedder in it, for classes; conditions=Vectors(table) gives one")
-    table = tensors(found, "class_embedder").get("embedding.weight")
-    if table is None or table.ndim != 2 or len(table) < 2 or not table.isfinite().all():
-        raise Unfit("class_embedder has no embedding.weight of shape (classes + 1, dims)")
-    return Vectors(table)
-
-
-def _texts(found: Path, transformers: Any, template: str) -> Prompts:
-    kinds = config_of(found, "text_encoder/config.json").get("architectures")
-    if kinds != ["CLIPTextModel"]:
-        raise Unfit(f"text_encoder is a {kinds!r:.60}, not CLIPTextModel")
-    encoder = pretrained(transformers.CLIPTextModel, found, "text_encoder", "model")
-    files = {file.name for file in (found / "tokenizer").glob("*")}
-    if not files:
-        raise Unfit("no tokenizer in it")
-    if "tokenizer.json" not in files and not files >= {"vocab.json", "merges.txt"}:
-        raise Unfit("tokenizer has neither tokenizer.json nor vocab.json and merges.txt")
-    try:
-        tokenizer = transformers.CLIPTokenizer.from_pretrained(
-            str(found / "tokenizer"), local_files_only=True
-        )
-        size = len(tokenizer)
-    except Exception as error:  # many kinds, for files that are missing or damaged
-        reason = " ".join(str(error).split())[:160]
-        raise Unfit(f"tokenizer can't be built ({type(error).__name__}: {reason})") from None
-    if size > encoder.config.vocab_size:
-        raise Unfit(f"tokenizer has {size} words, text_encoder {encoder.config.vocab_size}")
-    longest = encoder.config.max_position_embeddings
-    tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
-    return Prompts(tokenizer, encoder, template)
-
-
-def _mismatch(told: Conditions, net: Any) -> str | None:
-    """What is expected of conditions and came instead, where the net can't be told them."""
-    dims = net.config.get("cross_attention_dim")
-    wanted = set(dims) if isinstance(dims, list | tuple) else {dims}
-    if isinstance(told, Vectors | Prompts):
-        encoder: Any = getattr(told, "encoder", None)
-        width = told.table.shape[1] if isinstance(told, Vectors) else encoder.config.hidden_size
-        if wanted != {width}:
-            return f"expected vectors of {dims} numbers as unet looks at, got {width}"
-    elif isinstance(told, Classes):
-        count = getattr(getattr(net, "class_embedding", None), "num_embeddings", 0)
-        if dims is not None or count != told.count:
-            return f"expected what unet can be told, {count} classes, got {told.count}"
-    return None

@@ -5,18 +5,25 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
+from cfxnb.disk import cause, given_path, kind_of
 from cfxnb.spaces.unpickle import PARAMETER, STORAGE, TENSOR, Call, read_pickle
 
 LARGEST = 2 * 2**30  # bytes of a file, and of all its tensors; the largest known have 0.4 GiB
 PICKLED = 2**28  # bytes of a pickle in an archive, which has its tensors beside it
+HEADER = 2**24  # bytes of the header of safetensors; the largest known have 0.3 MiB
+WRAPPERS = ("module", "_orig_mod")  # what torch puts into names: DataParallel, and torch.compile
 LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # old torch files
+
+
+T = TypeVar("T")
 
 
 class Inert:
@@ -38,16 +45,55 @@ def existing(path: Any, wanted: str, largest: int = LARGEST) -> Path:
     Raises:
         ValueError, TypeError: if it is not; the message begins with ``path``.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path: expected the path of a file, got {type(path).__name__}")
-    file = Path(path)
-    if not file.is_file():
-        what = "a folder" if file.is_dir() else "nothing there"
-        raise ValueError(f"path: expected {wanted}, got {os.fspath(path)!r}: {what}")
-    if file.stat().st_size > largest:
-        size = f"{file.stat().st_size / 2**30:.1f} GiB"
-        raise ValueError(f"path: expected at most {largest // 2**30} GiB, got {file.name}: {size}")
+    file = given_path(path, "the path of a file")
+    if (kind := kind_of(file)) != "a file":
+        raise ValueError(f"path: expected {wanted}, got {os.fspath(path)!r}: {kind}")
+    try:
+        size = file.stat().st_size
+    except OSError as error:
+        raise ValueError(f"path: expected {wanted}, got {file.name}: {cause(error)}") from None
+    if size > largest:
+        told = f"{size / 2**30:.1f} GiB"
+        raise ValueError(f"path: expected at most {largest // 2**30} GiB, got {file.name}: {told}")
     return file
+
+
+def opened(file: Path) -> Any:
+    """Safetensors, opened to be read tensor by tensor, as a context.
+
+    Raises:
+        ValueError: if its header is too large: the whole header is read before anything else.
+    """
+    with file.open("rb") as raw:
+        length = int.from_bytes(raw.read(8), "little")
+    if length > HEADER:
+        raise ValueError(f"a header of more than {HEADER // 2**20} MiB")
+    return safe_open(file, "pt")
+
+
+def all_tensors(file: Path) -> dict[str, Tensor]:
+    """All tensors of a file of safetensors."""
+    with opened(file) as content:
+        return {k: content.get_tensor(k) for k in content.keys()}  # noqa: SIM118 (not a dict)
+
+
+def plain_name(name: str) -> str:
+    """The name of a tensor in the network itself, without what wrappers put into it."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def plain_names(found: Mapping[str, T]) -> dict[str, T]:
+    """The same under plain names.
+
+    Raises:
+        ValueError: if two names become one.
+    """
+    plain: dict[str, T] = {}
+    for name, value in found.items():
+        if (short := plain_name(name)) in plain:
+            raise ValueError(f"two tensors that are called {short[:80]} without their prefixes")
+        plain[short] = value
+    return plain
 
 
 def torch_load(
@@ -101,6 +147,9 @@ def _look_through(file: BinaryIO) -> set[str]:
                 raise ValueError("a compressed archive")
             if len({entry.filename.lower() for entry in entries}) < len(entries):
                 raise ValueError("an archive with two entries of one name")
+            size = file.seek(0, io.SEEK_END)
+            if sum(entry.file_size for entry in entries) > size:  # entries that share their bytes
+                raise ValueError("an archive whose entries are larger than the file")
             for entry in entries:
                 if entry.filename.lower().endswith(".pkl"):
                     if entry.file_size > PICKLED:

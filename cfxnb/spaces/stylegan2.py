@@ -1,16 +1,19 @@
 """StyleGAN2 as a space: codes in W, W+ or StyleSpace, and real images by projection."""
 
 import os
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.nets.stylegan2 import Generator
 from cfxnb.spaces.projection import Distance, Projection
 from cfxnb.spaces.stylegan2_files import architecture, read_checkpoint
-from cfxnb.tensors import noise_like, undisturbed
+from cfxnb.tensors import noise_like
 from cfxnb.types import Code, OnStep
 
 LATENTS = ("w", "w+", "s")
@@ -164,7 +167,7 @@ class StyleGAN2(nn.Module):
         validate.on_step(on_step)
         search = Projection(self._unclamped, self.spread, distance, weight)
         found = []
-        with undisturbed(self, distance), torch.enable_grad():
+        with eval_frozen(self, distance), torch.enable_grad():
             draws = self.sample(starts, seed).z
             codes = torch.cat([self.lift(self.net.mapping.w_avg[None]).z, draws])
             for rows in torch.arange(len(images), device=self.center.device).split(batch):
@@ -174,6 +177,7 @@ class StyleGAN2(nn.Module):
         return Code(torch.cat(found).to(images.device))
 
 
+@standard_modes
 def load_stylegan2(
     path: str | os.PathLike, *, latent: str = "w", device: str | torch.device | None = None
 ) -> StyleGAN2:
@@ -186,6 +190,11 @@ def load_stylegan2(
         latent: the space of the codes: ``"w"``, ``"w+"`` or ``"s"``.
         device: where it shall run; by default CUDA or MPS when there is one.
 
+    Warns:
+        UserWarning: if the file has no fixed noise images, as training files of rosinality's have
+            none. They are drawn from a seed then: the same ones each time, and others than those
+            with which the file's author drew images. They change fine detail only.
+
     Raises:
         ValueError, TypeError: for a wrong argument, and for a file that is damaged, is no such
             checkpoint, or asks for anything to be executed; the message names ``path``.
@@ -195,9 +204,25 @@ def load_stylegan2(
     state = read_checkpoint(path)
     with torch.random.fork_rng(devices=[]):
         net = Generator(**architecture(state))
-    averaged = "mapping.w_avg" in state
-    net.load_state_dict(state, strict=averaged)
+    averaged, drawn = "mapping.w_avg" in state, _noise_images(net, state)
+    if drawn:
+        warnings.warn(
+            f"path: {os.path.basename(path)} has no fixed noise images; drew {len(drawn)} from a "
+            "seed, always the same ones. Images can differ in fine detail from those elsewhere",
+            stacklevel=3,
+        )
+    net.load_state_dict(state | drawn, strict=averaged)
     space = StyleGAN2(net.eval().requires_grad_(False).to(where), latent)
     if not averaged:
         net.mapping.w_avg.copy_(space._draw(4096, seed=0).mean(0))
     return space.eval().requires_grad_(False)
+
+
+def _noise_images(net: Generator, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Noise images for layers that have none in ``state``, each from its own seed."""
+    names = [name for name in net.state_dict() if name.endswith(".noise_const")]
+    draws = {
+        name: noise_like(net.get_buffer(name)[None], seed=number)[0]
+        for number, name in enumerate(names)
+    }
+    return {name: draw for name, draw in draws.items() if name not in state}

@@ -14,15 +14,26 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cfxnb.nets.stylegan2 import Generator
-from cfxnb.spaces.restore import LARGEST, LEGACY, checked, existing, tensor, torch_load
+from cfxnb.spaces.configs import at_most
+from cfxnb.spaces.restore import (
+    LARGEST,
+    LEGACY,
+    all_tensors,
+    checked,
+    existing,
+    plain_name,
+    tensor,
+    torch_load,
+)
 from cfxnb.spaces.unpickle import MODULE, Call, read_pickle
 
 SIDES = [4 * 2**i for i in range(10)]
 MODULES = 1000  # in one generator; the largest known have about sixty
+WIDEST = 8192  # of z and w; the known ones have 512
+OPTIONAL = ("mapping.w_avg", ".noise_const")  # what can be found again, or drawn
 WANTED = "a StyleGAN2 generator in NVIDIA's .pkl, rosinality's .pt or .safetensors"
 
 #: What follows a layer's name in rosinality's files, and here.
@@ -46,7 +57,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
 
     Returns:
         float32 tensors on the CPU under the names and in the shapes of ``Generator``.
-        ``mapping.w_avg`` is missing where the file has none (rosinality's training files).
+        ``mapping.w_avg`` and all ``noise_const`` are missing where the file has none (training
+        files of rosinality's).
 
     Raises:
         ValueError, TypeError: if it is no such file, is damaged, holds another network, or asks
@@ -58,7 +70,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
             begins = opened.read(16)
             opened.seek(0)
             if begins[6:9] == b"\0\0{":  # after a length, which may look like anything
-                found: Iterable[tuple[str, Any]] = load_file(file).items()
+                found: Iterable[tuple[str, Any]] = all_tensors(file).items()
             elif begins.startswith((b"PK\x03\x04", LEGACY)):
                 found = _from_rosinality(torch_load(opened))
             elif begins.startswith(b"\x80"):
@@ -91,6 +103,8 @@ def architecture(state: dict[str, Tensor]) -> dict[str, Any]:
     except (KeyError, IndexError, ValueError):
         names = sorted({key.split(".")[0] for key in state})[:8]
         raise ValueError(f"another network, with parts {names}") from None
+    if max(z_dim, w_dim) > WIDEST:
+        raise ValueError(f"latent spaces of {z_dim} and {w_dim} numbers, more than {WIDEST}")
     sizes = {"z_dim": z_dim, "w_dim": w_dim, "mapping_layers": layers, "colours": colours}
     return {"channels": widths, **sizes}
 
@@ -98,7 +112,7 @@ def architecture(state: dict[str, Tensor]) -> dict[str, Any]:
 def _from_rosinality(read: Any) -> Iterable[tuple[str, Any]]:
     state = _part(read, "g_ema")
     for key, value in state.items():
-        yield _renamed(str(key)), value
+        yield _renamed(plain_name(str(key))), value
     if isinstance(read.get("latent_avg"), Tensor):
         yield "mapping.w_avg", read["latent_avg"]
 
@@ -175,9 +189,11 @@ def _named(found: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     total = 0
     line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-    for key, value in found:
+    for key, value in ((plain_name(key), value) for key, value in found):
         try:
-            value = checked(value).detach().float()
+            if not checked(value).is_floating_point():
+                raise ValueError(f"of type {value.dtype} instead of floats")
+            value = value.detach().float()
         except ValueError as error:
             raise ValueError(f"{key[:80]} is {error}") from None
         total += value.numel() * value.element_size()
@@ -188,6 +204,8 @@ def _named(found: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
         if key.startswith("mapping.embed."):
             raise ValueError("a class-conditional generator, which is not supported")
         if not key.endswith(".resample_filter"):
+            if key in state:
+                raise ValueError(f"two tensors that are called {key[:80]}")
             state[key] = value
         elif value.shape != (4, 4) or (value / value.sum() - line.outer(line)).abs().max() > 1e-4:
             raise ValueError(f"{key[:80]} is another filter than [1, 3, 3, 1]")
@@ -196,9 +214,12 @@ def _named(found: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
 
 def _fitted(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors in the generator's shapes: files differ in axes of length 1."""
-    with torch.device("meta"):  # shapes without memory
+    with at_most(len(state)):  # shapes without memory
         wanted = Generator(**architecture(state)).state_dict()
-    missing, unknown = set(wanted) - set(state) - {"mapping.w_avg"}, set(state) - set(wanted)
+    missing, unknown = set(wanted) - set(state), set(state) - set(wanted)
+    for end in OPTIONAL:  # all or none of them: a file with some of them is damaged
+        kept = {key for key in wanted if key.endswith(end)}
+        missing -= kept if kept <= missing else set()
     for told, names in (("lacks", missing), ("has unknown", unknown)):
         if names:
             shown = ", ".join(name[:60] for name in sorted(names)[:3])

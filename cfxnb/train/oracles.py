@@ -42,7 +42,7 @@ def restored(net: nn.Module, file: str) -> Any:
 
 def told(file: str) -> dict[str, Any]:
     """The card of the source."""
-    return json.loads(checked(f"oracles/{file}.json").read_text())
+    return json.loads(checked(f"oracles/{file}.json").read_text(encoding="utf-8"))
 
 
 def write(

@@ -1,0 +1,136 @@
+"""Paths, texts and JSON, read and written so that every error names the path and its cause."""
+
+import contextlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+DEPTH = 64  # how deep JSON may be nested; the deepest that is known has 6
+LARGEST_TEXT = 2**26  # bytes of a file of JSON
+NOTHING = ("nothing there", "a link to nothing")
+
+
+def given_path(value: Any, wanted: str = "a str or os.PathLike", name: str = "path") -> Path:
+    """Return a path as the caller gave it, with ``~`` replaced by the home folder.
+
+    Args:
+        wanted: what the message says was expected.
+
+    Raises:
+        ValueError, TypeError: if the value is no path, or an empty text.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}")
+    text = os.fspath(value)
+    if not isinstance(text, str):
+        raise TypeError(f"{name}: expected {wanted}, got a path of {type(text).__name__}")
+    if not text:
+        raise ValueError(f"{name}: expected {wanted}, got '': nothing there")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # a file may be called "~backup" although nobody has this name
+        return Path(text)
+
+
+def kind_of(path: Path) -> str:
+    """Return "a file", "a folder", or what else is at a path, in words for a message."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return "a file"
+        return "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+    except FileNotFoundError:
+        return NOTHING[path.is_symlink()]
+    except ValueError:  # a name with a null byte, which no file can have
+        return NOTHING[0]
+    except OSError as error:
+        return cause(error)
+
+
+def cause(error: BaseException, most: int = 160) -> str:
+    """Return why something failed, on one line, without the path that the message names anyway."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return " ".join(text.split())[:most] or type(error).__name__
+
+
+def parsed(raw: bytes | str, depth: int | None = DEPTH) -> Any:
+    """Return what JSON in UTF-8 says.
+
+    Args:
+        depth: how many lists and dicts may lie within each other; None for as many as Python reads.
+
+    Raises:
+        ValueError: if it is damaged, not UTF-8, or nested too deeply.
+    """
+    try:
+        value = json.loads(raw.decode("utf-8-sig") if isinstance(raw, bytes) else raw)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"text that is not UTF-8, at byte {error.start}") from None
+    level, below = [value], 0
+    while depth is not None and (level := [part for each in level for part in _parts(each)]):
+        below += 1
+        if below > depth:
+            raise ValueError(f"JSON that is nested deeper than {depth} times")
+    return value
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def read_json(path: Path) -> Any:
+    """Return what a file of JSON says.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ValueError: if it is not a file, can't be read, is too large, or is no such JSON.
+    """
+    if (kind := kind_of(path)) != "a file":
+        raise FileNotFoundError(path) if kind in NOTHING else ValueError(kind)
+    try:
+        if path.stat().st_size > LARGEST_TEXT:
+            raise ValueError(f"more than {LARGEST_TEXT // 2**20} MiB of JSON")
+        return parsed(path.read_bytes())
+    except OSError as error:
+        raise ValueError(cause(error)) from None
+
+
+@contextlib.contextmanager
+def writing(path: Path, name: str = "path") -> Iterator[Path]:
+    """Give a file beside ``path`` to write to, which takes its place once everything is written.
+
+    Folders on the way are created. If anything fails, what was at ``path`` is still there, and the
+    unfinished file is removed.
+
+    Raises:
+        ValueError: if it can't be written, naming ``path`` and the cause.
+    """
+    partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
+    try:
+        kind = kind_of(path)
+        if kind not in ("a file", *NOTHING):
+            raise OSError(kind)
+        if "\0" in path.name:
+            raise OSError("a name with a null byte")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())  # some file systems tell only now that they are full
+        partial.replace(path)
+    except (OSError, UnicodeError, SafetensorError) as error:
+        raise ValueError(
+            f"{name}: expected a file that can be written, got {str(path)!r}: {cause(error)}"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            partial.unlink(missing_ok=True)

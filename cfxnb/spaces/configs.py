@@ -1,0 +1,186 @@
+"""Configs of networks, checked before anything is built from them.
+
+A config is a few lines of text that decide how much memory a network takes. So its fields are
+checked first: their types as the network's class declares them, and the range of numbers. Then the
+network is built without memory, on torch's device "meta", and compared with the weights that the
+files really hold.
+"""
+
+import contextlib
+import inspect
+import math
+import re
+import threading
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as registry
+
+LARGEST = 10**6  # of a whole number, and of the entries of a list; known configs stay below 300,000
+PARTS = 8  # modules and parameters for each tensor of a file; known networks have at most 2.5
+MOST = 50_000  # modules and parameters of any network; known ones have at most 4,000
+SLACK = 2**20  # numbers that a network may have besides those in its file: fixed filters, positions
+SIGNED = ("freq_shift", "trained_betas")  # a schedule is looked at as a whole
+ZERO = ("padding", "_id", "transformer_layers_per_block")  # whole numbers that may be 0
+#: Numbers that no weights belong to, and that decide how large images inside of a network are.
+FIXED = {"upsampling_scaling_factor": (2, 2), "downsample_padding": (0, 1)}
+LEAST = 1e-12  # of numbers that something is divided by
+SHOWN = 60  # letters of a value in a message
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def declared(kind: Any) -> dict[str, Any]:
+    """Return the type of each argument of a class, as its signature has it."""
+    hints = typing.get_type_hints(kind.__init__)
+    arguments = inspect.signature(kind.__init__).parameters
+    return {
+        name: hints.get(name, type(argument.default))
+        for name, argument in arguments.items()
+        if name != "self" and argument.kind is not argument.VAR_KEYWORD
+    }
+
+
+def check_fields(config: Mapping[str, Any], fields: Mapping[str, Any], file: str) -> None:
+    """Check the types and numbers of a config; what is not in ``fields`` has no effect.
+
+    Args:
+        fields: the type of each field, such as ``int | tuple[int, ...] | None``.
+        file: what the message calls the config.
+
+    Raises:
+        ValueError: naming the file and the field.
+    """
+    for name, kind in fields.items():
+        if name not in config:
+            continue
+        value = config[name]
+        if not fits(value, kind):
+            wanted = kind.__name__ if isinstance(kind, type) and kind in PLAIN else str(kind)
+            raise ValueError(
+                f"{file} has {name} {value!r:.{SHOWN}}, not {wanted.replace('typing.', '')} with "
+                f"finite numbers of at most {LARGEST}"
+            )
+        low, high = _range(name, kind)
+        if any(not low <= each <= high for each in numbers(value)):
+            told = f"numbers from {low:g} to {high:g}"
+            raise ValueError(f"{file} has {name} {value!r:.{SHOWN}}, not {told}")
+
+
+PLAIN = (bool, int, float, str)
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Return whether a value of JSON is of a declared type."""
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, each) for each in typing.get_args(kind))
+    if kind is type(None):
+        return value is None
+    if kind is bool or kind is str:
+        return isinstance(value, kind)
+    if kind is int:
+        return type(value) is int and abs(value) <= LARGEST
+    if kind is float:
+        return type(value) in (int, float) and abs(value) <= LARGEST  # NaN is not
+    if origin in (tuple, list) or kind in (tuple, list):
+        inner = typing.get_args(kind)[:1] or (bool | int | float | str,)
+        listed = isinstance(value, list) and len(value) <= LARGEST
+        return listed and all(fits(each, inner[0]) for each in value)
+    return not inspect.isclass(kind)  # JSON holds no objects of classes, such as arrays
+
+
+def numbers(value: Any) -> list[float]:
+    """Return all numbers of a value of JSON."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for each in value for number in numbers(each)]
+    return [value] if type(value) in (int, float) else []
+
+
+def _range(name: str, kind: Any) -> tuple[float, float]:
+    """The least and the largest number that a field may hold, by its name and type."""
+    if name in FIXED:
+        return FIXED[name]
+    if name in SIGNED or name.endswith(("shift", "shift_factor", "mean")):
+        return -LARGEST, LARGEST
+    if name.endswith("_eps"):  # under a square root, and what is divided by
+        return LEAST, 1
+    if name.endswith(("_factor", "_std")):  # what is divided by
+        return LEAST, LARGEST
+    counts = "float" not in str(kind) and not name.endswith(ZERO)
+    return int(counts), LARGEST
+
+
+@contextlib.contextmanager
+def at_most(tensors: int) -> Iterator[None]:
+    """Build networks without memory, and stop when one needs more tensors than a file has.
+
+    Raises:
+        ValueError: if it is stopped.
+    """
+    here, made, most = threading.get_ident(), [0], min(PARTS * (tensors + PARTS), MOST)
+
+    def count(*_: Any) -> None:
+        if threading.get_ident() == here:
+            made[0] += 1
+            if made[0] > most:
+                raise ValueError(f"far more parts than the {tensors} tensors of the file")
+
+    handles = [
+        registry.register_module_module_registration_hook(count),
+        registry.register_module_parameter_registration_hook(count),
+    ]
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def check_fit(build: Callable[[], nn.Module], shapes: Shapes) -> None:
+    """Check that a network has no more numbers than its files, and none of another shape.
+
+    Args:
+        build: makes the network; it is called where tensors take no memory.
+        shapes: of the tensors in the files, by name.
+
+    Raises:
+        Exception: of any kind, if the network can't be built; ValueError if it doesn't fit.
+    """
+    with at_most(len(shapes)):
+        net = build()
+    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    for name, shape in wanted.items():
+        if shapes.get(name, shape) != shape:
+            raise ValueError(
+                f"{name[:80]} has shape {shapes[name]} in the file, {shape} by its config"
+            )
+    held = sum(math.prod(shape) for shape in shapes.values())
+    asked = sum(t.numel() for t in (*net.parameters(), *net.buffers()))
+    if asked > held + SLACK:
+        raise ValueError(f"its config asks for {asked} numbers, and the files hold {held}")
+
+
+def suspects(config: Mapping[str, Any], fields: Mapping[str, Any], error: Exception) -> str:
+    """Return the fields that most likely make a build fail, with their values, for a message.
+
+    Those whose texts the error quotes; else the three with the largest numbers.
+    """
+    given = [name for name in fields if name in config]
+    words = set(re.findall(r"[\w.-]+", str(error)))
+    quoted = [name for name in given if words & set(_texts(config[name]))]
+    by_size = sorted(given, key=lambda name: -max(numbers(config[name]), default=0))
+    return ", ".join(f"{name} {config[name]!r:.{SHOWN}}" for name in quoted[:3] or by_size[:3])
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [text for each in value for text in _texts(each)]
+    return [value] if isinstance(value, str) and value else []
