@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfxnb import validate
 from cfxnb.tensors import positions
 from cfxnb.types import NO_GRADIENT
 
@@ -18,6 +19,7 @@ ALREADY_BELOW = "already_below"  # the label was unlikely without any walk
 HEAT_STATUSES = (COMPLETE, INCOMPLETE, NO_GRADIENT, NO_BASELINE, ALREADY_BELOW)
 
 _TENSORS = ("image", "baseline", "full", "change", "gap", "points", "label")
+_OPTIONAL = ("against", "walked")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,7 +86,8 @@ class Attribution:
 
     def to(self, device: torch.device | str) -> "Attribution":
         """The same on another device."""
-        return self._each(lambda t: t.to(device))
+        place = validate.device(device)
+        return self._each(lambda t: t.to(place))
 
     def _each(self, work: Any) -> "Attribution":
         return dataclasses.replace(
@@ -98,15 +101,28 @@ class Attribution:
     @staticmethod
     def concatenate(parts: "Sequence[Attribution]") -> "Attribution":
         """One result out of several of the same kind, in their order; the first one's record."""
+        if isinstance(parts, Attribution) or not isinstance(parts, Sequence):
+            raise TypeError(f"parts: expected a list of attributions, got {validate.told(parts)}")
         if not parts:
             raise ValueError("parts: expected at least one result, got none")
+        for i, part in enumerate(parts):
+            checked_attribution(part, f"parts[{i}]")
+            if part.image.shape[1:] != parts[0].image.shape[1:]:
+                raise ValueError(
+                    f"parts[{i}].image: expected images of {tuple(parts[0].image.shape[1:])}, "
+                    f"got {tuple(part.image.shape[1:])}"
+                )
+            if set(part.cost) != set(parts[0].cost):
+                raise ValueError(
+                    f"parts[{i}].cost: expected {sorted(parts[0].cost)}, got {sorted(part.cost)}"
+                )
         first = parts[0]
 
         def joined(name: str) -> Any:
             values = [getattr(p, name) for p in parts]
             return None if any(v is None for v in values) else torch.cat(values)
 
-        tensors: dict[str, Any] = {n: joined(n) for n in (*_TENSORS, "against", "walked")}
+        tensors: dict[str, Any] = {n: joined(n) for n in (*_TENSORS, *_OPTIONAL)}
         return dataclasses.replace(
             first,
             **tensors,
@@ -123,6 +139,43 @@ class Attribution:
         from cfxnb.plots_heat import html_heat  # results show themselves; plots read results
 
         return html_heat(self)
+
+
+def checked_attribution(value: Any, name: str) -> Attribution:
+    """An attribution whose fields fit each other; images are finite, maps where there is one.
+
+    Raises:
+        ValueError, TypeError: naming the field.
+    """
+    a: Attribution = validate.instance(value, Attribution, name, "an Attribution")
+    rows = len(a.status) if isinstance(a.status, tuple) else -1
+    if rows < 0 or any(s not in HEAT_STATUSES for s in a.status):
+        came = validate.told(a.status)
+        raise ValueError(f"{name}.status: expected a tuple of {list(HEAT_STATUSES)}, got {came}")
+    for field in (*_TENSORS, *_OPTIONAL):
+        tensor = getattr(a, field)
+        if tensor is None and field in _OPTIONAL:
+            continue
+        validate.instance(tensor, Tensor, f"{name}.{field}", "a torch tensor")
+        if tensor.is_complex() or tensor.is_meta:
+            raise TypeError(f"{name}.{field}: expected numbers, got {tensor.dtype}")
+        images = field in ("image", "baseline", "full")
+        if len(tensor.shape) != (4 if images else 1) or len(tensor) != rows:
+            shape = f"({rows}, c, h, w)" if images else f"({rows},)"
+            raise ValueError(f"{name}.{field}: expected shape {shape}, got {tuple(tensor.shape)}")
+    told = torch.tensor([s != NO_GRADIENT for s in a.status], dtype=torch.bool)
+    for field in ("image", "baseline", "full"):
+        tensor = getattr(a, field)
+        if tensor.shape[2:] != a.image.shape[2:]:
+            raise ValueError(
+                f"{name}.{field}: expected images of {tuple(a.image.shape[2:])} pixels, "
+                f"got {tuple(tensor.shape[2:])}"
+            )
+        if not tensor.detach()[told.to(tensor.device)].isfinite().all():
+            raise ValueError(f"{name}.{field}: expected finite numbers, got NaN or infinity")
+    if rows and (a.label.is_floating_point() or a.label.min() < 0):
+        raise ValueError(f"{name}.label: expected the numbers of classes, got others")
+    return a
 
 
 def relative_gap(total: Tensor, change: Tensor) -> Tensor:

@@ -17,11 +17,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.border import CheckedClassifier
+from cfxnb.core.modules import eval_frozen
 from cfxnb.results import Counterfactuals
+from cfxnb.tensors import finite_rows
 from cfxnb.types import FLIPPED
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, "#56B4E9", "#F0E442", "#000000")
+
+
+MOST = 1000  # images in one picture
 
 
 class Picture:
@@ -33,8 +39,10 @@ class Picture:
     """
 
     def __init__(self, png: bytes, alt: str) -> None:
-        self.png = png
-        self.alt = alt
+        self.png = validate.instance(png, bytes, "png", "the bytes of a picture")
+        if not png:
+            raise ValueError("png: expected the bytes of a picture, got none")
+        self.alt = checked_alt(alt)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         # JupyterLab drops the alternative text of plain images, so it gets HTML beside it.
@@ -60,12 +68,17 @@ def picture(figure: Figure, alt: str) -> Picture:
         ValueError, TypeError: if there is no figure, or ``alt`` is no text or says nothing.
     """
     validate.instance(figure, Figure, "figure", "a matplotlib Figure")
-    validate.instance(alt, str, "alt", "a sentence")
-    if not alt.strip():
-        raise ValueError("alt: expected a sentence that says what is to be seen, got nothing")
+    checked_alt(alt)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight", facecolor="white")
     return Picture(buffer.getvalue(), alt)
+
+
+def checked_alt(alt: Any) -> str:
+    """A sentence for those who don't see the picture."""
+    if not validate.instance(alt, str, "alt", "a sentence").strip():
+        raise ValueError("alt: expected a sentence that says what is to be seen, got nothing")
+    return alt
 
 
 def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
@@ -105,18 +118,23 @@ def gallery(
     """Images (n, c, h, w) side by side, row by row.
 
     Args:
+        images: gray or coloured. Floats out of [0, 1], as of noise, are drawn as black or white.
         titles: above each image.
+        columns: at most.
         rows: names of the rows, at their left.
+        alt: what is to be seen, in words.
 
     Raises:
-        ValueError: for another number of titles than of images, or of names than of rows.
+        ValueError, TypeError: for a wrong argument, naming it; among them another number of titles
+            than of images, or of names than of rows, and images that are not finite.
     """
+    checked_alt(alt)
+    images = _drawable(images)
     count = len(images)
-    columns = max(1, min(columns, count))
+    columns = max(1, min(validate.count(columns, "columns", 1), count))
     lines = max(1, -(-count // columns))
-    for told, name, wanted in ((titles, "titles", count), (rows, "rows", lines)):
-        if told is not None and len(told) != wanted:
-            raise ValueError(f"{name}: expected {wanted}, got {len(told)}")
+    titles = None if titles is None else validate.texts(titles, "titles", count)
+    rows = None if rows is None else validate.texts(rows, "rows", lines)
     side = 1.05 if columns > 3 else 1.9  # inches; a few images may be larger
     margin = 0.0 if rows is None else 1.1
     height = side + (0.3 if titles else 0.05)
@@ -128,6 +146,22 @@ def gallery(
     for line, name in zip(axes, rows or (), strict=False):
         line[0].set_ylabel(folded(name, 16), fontsize=9, rotation=0, ha="right", va="center")
     return picture(fig, alt)
+
+
+def _drawable(value: Any) -> Tensor:
+    """Images that can be drawn: finite, gray or coloured; there may be none."""
+    plain = isinstance(value, Tensor) and value.ndim == 4 and value.layout == torch.strided
+    if plain and value.is_floating_point() and not value.is_meta and 0 not in value.shape[1:]:
+        if not value.isfinite().all():
+            raise ValueError("images: expected finite numbers, got NaN or infinity")
+        checked = value.detach().cpu().float()
+    else:
+        checked = validate.images(value)
+    if checked.shape[1] not in (1, 3):
+        raise ValueError(f"images: expected 1 or 3 channels, got shape {tuple(checked.shape)}")
+    if len(checked) > MOST:
+        raise ValueError(f"images: expected {MOST} at most in one picture, got {len(checked)}")
+    return checked
 
 
 def show(
@@ -145,10 +179,23 @@ def show(
         count: images at most.
         judge: an independent classifier whose reading is written above each counterfactual.
         names: of the classes.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; among them a result without images
+            to show, and a judge whose logits are not finite.
     """
-    part = cf[slice(0, count)]
+    whole = validate.result(cf, "cf")
+    part = whole[_shown(whole)]
+    part = part[slice(0, validate.count(count, "count", 1, MOST))]
+    if not len(part):
+        raise ValueError(f"cf: expected images to show, got {cf!r}")
     n = len(part)
-    name = str if names is None else (lambda c: str(names[c]))
+    classes = range(part.before.shape[1])
+    known = classes if names is None else validate.names(names, "names", len(classes))
+
+    def name(number: int) -> str:
+        return str(known[number])
+
     kinds = ["original", "reconstruction", "counterfactual", "difference"]
     if torch.equal(part.reconstruction, part.original):
         kinds.remove("reconstruction")
@@ -161,7 +208,9 @@ def show(
     sure = part.after.softmax(1).amax(1).tolist()
     read = None
     if judge is not None:
-        read = validate.same_classes(judge, part.image, part.before.shape[1], "judge").tolist()
+        checked = CheckedClassifier(judge, "judge")
+        with eval_frozen(judge), torch.no_grad():
+            read = validate.same_classes(checked, part.image, len(classes), "judge").tolist()
     for i in range(n):
         titles = dict.fromkeys(kinds, "")
         titles["original"] = f"seen as {name(seen[i])}"
@@ -186,6 +235,12 @@ def show(
     return picture(fig, f"Originals and counterfactuals, one {each} an image: {told}.{verdict}")
 
 
+def _shown(cf: Counterfactuals) -> Tensor:
+    """Rows with an image and a decision to be shown, bool (n,)."""
+    decided = ~(cf.after.isnan() | cf.after.isposinf()).any(1)
+    return (finite_rows(cf.image) & decided.to(cf.image.device)).cpu()
+
+
 def _draw_change(axes: Any, change: Tensor, title: str) -> None:
     """Purple got brighter, orange darker; channels are added up."""
     axes.imshow(change.sum(0).cpu().numpy(), cmap="PuOr", vmin=-1, vmax=1)
@@ -194,4 +249,6 @@ def _draw_change(axes: Any, change: Tensor, title: str) -> None:
 
 def html_strip(cf: Counterfactuals) -> str:
     """How a result shows itself: a sentence and the first few samples."""
-    return f"<p>{html.escape(repr(cf))}</p>" + (show(cf, count=6).html() if len(cf) else "")
+    return f"<p>{html.escape(repr(cf))}</p>" + (
+        show(cf, count=6).html() if _shown(cf).any() else ""
+    )

@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 
 from cfxnb import validate
-from cfxnb.heat import Attribution
-from cfxnb.plots import Picture, draw, figure, folded, picture
+from cfxnb.heat import Attribution, checked_attribution
+from cfxnb.plots import MOST, Picture, draw, figure, folded, picture
 
 
 def heat_maps(
@@ -21,9 +21,14 @@ def heat_maps(
     Args:
         count: samples at most.
         names: of the classes.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
     """
-    validate.instance(attribution, Attribution, "attribution", "an Attribution")
-    validate.count(count, "count", 1)
+    checked_attribution(attribution, "attribution")
+    if not len(attribution):
+        raise ValueError("attribution: expected at least one sample, got none")
+    count = validate.count(count, "count", 1, MOST)
     labels = attribution.label.tolist()
     known = range(max(labels, default=0) + 1) if names is None else validate.names(names, "names")
     if len(known) <= max(labels, default=0):

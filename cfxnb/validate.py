@@ -479,7 +479,7 @@ def code(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Code:
 
 
 def code_like(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
-    """Finite floats (b, ...), b >= 1, such as codes and their changes.
+    """Finite floats (b, ...), such as codes and their changes.
 
     Args:
         shape: of one row, if it is known.
@@ -487,7 +487,7 @@ def code_like(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Te
     z: Tensor = instance(value, Tensor, name, "a torch tensor")
     if not z.is_floating_point() or z.is_meta or z.layout != torch.strided:
         raise TypeError(f"{name}: expected floats, got {z.dtype} {z.layout} on {z.device}")
-    if z.ndim < 2 or 0 in z.shape or (shape is not None and tuple(z.shape[1:]) != shape):
+    if z.ndim < 2 or 0 in z.shape[1:] or (shape is not None and tuple(z.shape[1:]) != shape):
         known = "..." if shape is None else ", ".join(map(str, shape))
         raise ValueError(f"{name}: expected shape (b, {known}), got {tuple(z.shape)}")
     if not z.isfinite().all():

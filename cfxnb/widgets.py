@@ -14,6 +14,7 @@ from cfxnb import validate
 from cfxnb.plots import Picture
 from cfxnb.types import OnStep, Step
 
+MOST = 1000  # choices of a list
 Control = tuple[float, float] | tuple[float, float, float] | list | bool
 
 
@@ -34,6 +35,8 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
         ValueError: if a range has its low end above its high end.
     """
     validate.function(draw, "draw")
+    if isinstance(draw, type):
+        raise TypeError(f"draw: expected a function, got the class {draw.__name__}")
     boxes = {name: _control(name, spec) for name, spec in controls.items()}
 
     def current() -> Picture:
@@ -61,12 +64,13 @@ def _control(name: str, spec: Control) -> Any:
     common: dict[str, Any] = {"description": words, "style": {"description_width": "initial"}}
     if isinstance(spec, bool):
         return ipywidgets.Checkbox(value=spec, **common)
-    if isinstance(spec, list) and spec:
+    if isinstance(spec, list) and 0 < len(spec) <= MOST:
         return ipywidgets.Dropdown(options=spec, **common)
     if isinstance(spec, tuple) and len(spec) in (2, 3):
         return _slider(name, spec, common)
     raise TypeError(
-        f"{name}: expected (low, high), (low, high, step), a list or a bool, got {spec!r}"
+        f"{name}: expected (low, high), (low, high, step), a list or a bool, got "
+        f"{validate.told(spec)}"
     )
 
 
@@ -75,7 +79,9 @@ def _slider(name: str, spec: tuple[float, ...], common: dict[str, Any]) -> Any:
         validate.number(value, name, -math.inf)
     low, high, *step = spec
     if low > high or (step and step[0] <= 0):
-        raise ValueError(f"{name}: expected low <= high and a positive step, got {spec!r}")
+        raise ValueError(
+            f"{name}: expected low <= high and a positive step, got {validate.told(spec)}"
+        )
     common = common | {"layout": {"width": "28em"}, "continuous_update": False}
     if all(isinstance(v, int) for v in spec):
         return ipywidgets.IntSlider(low, min=low, max=high, step=step[0] if step else 1, **common)
@@ -91,13 +97,23 @@ def predict_then_run(question: str, choices: list[str]) -> Callable[[str], str]:
     Returns:
         A function: call it with the computed answer, one of ``choices``, in a later cell. It
         says whether the guess was right.
+
+    Raises:
+        ValueError, TypeError: for a question that is no text, or fewer than two different choices.
     """
+    if not validate.text(question, "question").strip():
+        raise ValueError("question: expected a question, got nothing")
+    choices = validate.texts(choices, "choices")
+    if len(set(choices)) < max(2, len(choices)) or len(choices) > MOST:
+        raise ValueError(
+            f"choices: expected 2 to {MOST} different answers, got {validate.told(choices)}"
+        )
     box = ipywidgets.RadioButtons(options=choices, value=None, layout={"width": "max-content"})
     display(ipywidgets.VBox([ipywidgets.Label(question), box]))
 
     def compare(answer: str) -> str:
-        if answer not in choices:
-            raise ValueError(f"answer: expected one of {choices}, got {answer!r}")
+        if not isinstance(answer, str) or answer not in choices:
+            raise ValueError(f"answer: expected one of {choices}, got {validate.told(answer)}")
         if box.value is None:
             return f"Computed: {answer}. (No guess was made above.)"
         verdict = "as you guessed" if box.value == answer else f"you guessed: {box.value}"

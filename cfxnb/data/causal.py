@@ -20,6 +20,7 @@ import pandas as pd
 
 from cfxnb import validate
 
+MOST = 10**8  # figures: what fits no memory is no count
 Spread = str | Sequence[str] | Mapping[str, float]
 
 
@@ -35,7 +36,13 @@ def given(parent: str, **cases: Spread) -> Given:
     """The factor follows ``cases[option]`` where ``parent`` has that option.
 
     Each case is an option, a list of equally likely options, or a dict of probabilities.
+
+    Raises:
+        ValueError, TypeError: for a wrong case, naming it, or without any.
     """
+    validate.text(parent, "parent")
+    if not cases:
+        raise ValueError("cases: expected at least one option of the parent, got none")
     return Given(parent, {option: _spread(case, option) for option, case in cases.items()})
 
 
@@ -44,10 +51,18 @@ def _spread(value: Any, name: str) -> dict[str, float]:
     if isinstance(value, str):
         return {value: 1.0}
     if isinstance(value, Mapping):
-        shares = {str(k): validate.number(v, name, 0.0, 1.0) for k, v in value.items()}
-    else:
-        listed = validate.names(value, name)
+        options = [validate.text(option, name) for option in value]
+        shares = {o: validate.number(value[o], name, 0.0, 1.0) for o in options}
+    elif isinstance(value, Sequence):
+        listed = [validate.text(option, name) for option in value]
+        if len(set(listed)) < len(listed):
+            raise ValueError(f"{name}: expected each option once, got {validate.told(value)}")
         shares = {option: 1 / len(listed) for option in listed}
+    else:
+        raise TypeError(
+            f"{name}: expected an option, a list of options or a dict of probabilities, "
+            f"got {validate.told(value)}"
+        )
     if not shares or abs(sum(shares.values()) - 1) > 1e-6:
         raise ValueError(
             f"{name}: expected probabilities that add up to 1, got {sum(shares.values()):.4g}"
@@ -114,9 +129,9 @@ class World:
                 in another world: their counterfactuals.
             do: factors that are set, whatever their causes say.
         """
-        validate.count(count, "count")
-        noise = self._noise(count, validate.count(seed, "seed"))
-        do = dict(do or {})
+        count = validate.count(count, "count", 0, MOST)
+        noise = self._noise(count, validate.seed(seed))
+        do = {} if do is None else validate.instance(do, Mapping, "do", "a dict: factor -> option")
         for name, option in do.items():
             validate.choice(option, f"do[{name!r}]", self.options(name))
         columns: dict[str, np.ndarray] = {}

@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from cfxnb import validate
+from cfxnb.core.images import SLACK
 from cfxnb.tensors import positions
 
 
@@ -30,12 +33,35 @@ class ImageSet:
     source: str = ""
 
     def __post_init__(self) -> None:
+        validate.instance(self.images, Tensor, "images", "a torch tensor")
+        if self.images.ndim != 4 or not self.images.is_floating_point():
+            raise ValueError(
+                f"images: expected floats of shape (n, c, h, w), got {self.images.dtype} of shape "
+                f"{tuple(self.images.shape)}"
+            )
+        validate.instance(self.labels, Tensor, "labels", "a torch tensor")
+        if self.labels.ndim != 1 or self.labels.dtype != torch.int64:
+            raise ValueError(
+                f"labels: expected int64 of shape (n,), got {self.labels.dtype} of shape "
+                f"{tuple(self.labels.shape)}"
+            )
+        if not isinstance(self.names, tuple) or not all(isinstance(n, str) for n in self.names):
+            raise TypeError(f"names: expected a tuple of texts, got {validate.told(self.names)}")
+        validate.instance(self.factors, pd.DataFrame, "factors", "a DataFrame")
+        validate.text(self.source, "source")
         sizes = {len(self.images), len(self.labels), len(self.factors)}
         if len(sizes) != 1:
             raise ValueError(
                 "images, labels and factors: expected equally many rows, got "
                 f"{len(self.images)}, {len(self.labels)} and {len(self.factors)}"
             )
+        if len(self) and not (self.labels.min() >= 0 and self.labels.max() < len(self.names)):
+            raise ValueError(
+                f"labels: expected classes from 0 to {len(self.names) - 1}, as there are "
+                f"{len(self.names)} names, got others"
+            )
+        if len(self) and not (self.images.min() >= -SLACK and self.images.max() <= 1 + SLACK):
+            raise ValueError("images: expected finite values in [0, 1], got others")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -52,12 +78,14 @@ class ImageSet:
 
     def of(self, *classes: int) -> "ImageSet":
         """The images whose label is one of ``classes``, in their old order."""
-        unknown = [c for c in classes if not 0 <= c < len(self.names)]
-        if unknown or not classes:
+        chosen = [int(c) for c in classes if isinstance(c, Integral) and not isinstance(c, bool)]
+        inside = all(0 <= c < len(self.names) for c in chosen)
+        if not classes or len(chosen) < len(classes) or not inside:
             raise ValueError(
-                f"classes: expected labels from 0 to {len(self.names) - 1}, got {list(classes)}"
+                f"classes: expected labels from 0 to {len(self.names) - 1}, got "
+                f"{validate.told(list(classes))}"
             )
-        return self[torch.isin(self.labels, torch.tensor(classes))]
+        return self[torch.isin(self.labels, torch.tensor(chosen))]
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))

@@ -37,7 +37,7 @@ def measure(images: Tensor) -> pd.DataFrame:
         brightness, or darker than 0.1 throughout, has no stroke: its row is NaN.
 
     Raises:
-        ValueError, TypeError: if they are anything else.
+        ValueError, TypeError: if they are anything else; the message names ``images``.
     """
     images = validate.images(images)
     if images.shape[1] != 1:

@@ -1,5 +1,7 @@
 """The world where the truth is known: figures sampled from a causal model, and their twins."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -44,6 +46,7 @@ WORLDS: dict[str, World] = {
     ),
 }
 SPLITS = ("all", "train", "test")
+MOST = 10**7  # figures: what fits no memory is no count
 
 
 def sprites(
@@ -81,7 +84,7 @@ def sprites(
             validate.choice(name, "world", OPTIONS)
     validate.choice(label, "label", OPTIONS)
     validate.choice(split, "split", SPLITS)
-    validate.count(count, "count")
+    count, seed = validate.count(count, "count", 0, MOST), validate.seed(seed)
     drawn = count
     while len(chosen := _of_split(_draw(world, drawn, seed), split)) < count:
         if drawn > 100 * count + 1000:
@@ -119,16 +122,28 @@ def intervene(figures: ImageSet, **changes: str) -> ImageSet:
     Returns:
         ImageSet of the same length; labels follow the factor that is the class.
     """
-    validate.instance(figures, ImageSet, "figures", "an ImageSet of sprites")
+    label = label_of(figures)
     if not changes:
         raise ValueError("changes: expected at least one, such as hair='red', got none")
     for name, option in changes.items():
         validate.choice(name, "changes", OPTIONS)
         validate.choice(option, name, OPTIONS[name])
-    label = next((n for n, o in OPTIONS.items() if o == figures.names), None)
-    if label is None:
-        raise ValueError(f"figures: expected a set made by sprites, got {figures!r}")
     return _as_set(figures.factors.assign(**changes), label)
+
+
+def label_of(figures: Any) -> str:
+    """The factor that is the class of an image set, if it is one of sprites.
+
+    Raises:
+        ValueError, TypeError: if it is none, naming ``figures``.
+    """
+    checked: ImageSet = validate.instance(figures, ImageSet, "figures", "an ImageSet of sprites")
+    label = next((n for n, o in OPTIONS.items() if o == checked.names), None)
+    if label is None:
+        raise ValueError(f"figures: expected a set made by sprites, got {checked!r}")
+    with validate.part_of("figures"):
+        as_indices(checked.factors)
+    return label
 
 
 def _as_set(factors: pd.DataFrame, label: str) -> ImageSet:

@@ -1,11 +1,12 @@
 """A table of observations, checked and counted: how often did what go with what?"""
 
 import dataclasses
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from cfxnb import validate
 
@@ -40,9 +41,7 @@ def read(
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
-    validate.instance(table, pd.DataFrame, "table", "a pandas DataFrame")
-    if not table.columns.is_unique:
-        raise ValueError(f"table: expected distinct column names, got {list(table.columns)}")
+    table = validate.table(table, "table")
     x, o = _column(table, cause, "cause"), _column(table, outcome, "outcome")
     if cause == outcome:
         raise ValueError(f"outcome: expected another column than the cause, got {outcome!r}")
@@ -96,7 +95,10 @@ def _column(table: pd.DataFrame, column: Any, name: str) -> pd.Series:
     """A column of discrete values without NaN."""
     series = table[validate.choice(column, name, table.columns)]
     if series.isna().any():
-        raise ValueError(f"{name}: expected a column without NaN, got NaN in {column!r}")
+        raise ValueError(
+            f"{name}: expected a column without missing values, got NaN in {column!r}; "
+            f"leave these rows out, by table.dropna(subset=[{column!r}])"
+        )
     try:
         series.nunique()
     except TypeError:
@@ -107,7 +109,7 @@ def _column(table: pd.DataFrame, column: Any, name: str) -> pd.Series:
 
 def _strata(table: pd.DataFrame, adjust: Any, taken: tuple[str, str]) -> np.ndarray:
     """The number of each row's combination of values of the columns adjusted for, (rows,)."""
-    names = list(dict.fromkeys(validate.names(adjust, "adjust")))
+    names = list(dict.fromkeys(validate.texts(adjust, "adjust")))
     for name in names:
         _column(table, name, "adjust")
         if name in taken:
@@ -132,23 +134,22 @@ def _context(table: pd.DataFrame, given: Any, taken: tuple[str, str]) -> np.ndar
         return rows
     if isinstance(given, pd.Series) and not given.index.equals(table.index):
         raise ValueError("given: expected a mask with the table's index, got another index")
-    mask = np.asarray(given)
-    if mask.dtype != bool:
+    many = isinstance(given, Sequence | np.ndarray | pd.Series | Tensor | bool)
+    if not many or isinstance(given, str):
         raise TypeError(
             f"given: expected a mask of booleans or a dict of column -> value, "
             f"got {validate.told(given)}"
         )
-    if mask.shape != rows.shape:
-        raise ValueError(f"given: expected a mask of shape {rows.shape}, got {mask.shape}")
-    return mask
+    return validate.mask(given, "given", len(table))
 
 
 def _occurs(value: Any, values: list[Any], name: str, column: str) -> None:
-    if not isinstance(value, Hashable):
+    if not isinstance(value, Hashable) or isinstance(value, Tensor) or value is pd.NA:
         raise TypeError(f"{name}: expected a value of {column!r}, got {validate.told(value)}")
     if value not in values:
         raise ValueError(
-            f"{name}: expected a value of {column!r}, out of {str(values)[:80]}, got {value!r}"
+            f"{name}: expected a value of {column!r}, out of {str(values)[:80]}, got "
+            f"{validate.told(value)}"
         )
 
 

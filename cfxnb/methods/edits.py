@@ -6,7 +6,7 @@ attributes to be held are projected out first. Learned: a network that proposes 
 code (Alipour et al., arXiv 2206.05257), see ``shift_predictor``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,17 @@ class AttributeDirections:
     def __init__(
         self, contrasts: Contrasts, stepper: nn.Module, center: Tensor, spread: Tensor, others: str
     ) -> None:
-        self.contrasts = contrasts
+        validate.instance(contrasts, Mapping, "contrasts", "a dict: factor -> (instead, value)")
+        if not contrasts:
+            raise ValueError("contrasts: expected at least one factor, got none")
+        self.contrasts = {
+            validate.text(name, "contrasts"): validate.pair(pair, f"contrasts[{name[:60]!r}]")
+            for name, pair in contrasts.items()
+        }
+        validate.instance(stepper, nn.Module, "stepper", "a torch.nn.Module")
+        self.center, self.spread = validate.place(center, spread)
         self.stepper = stepper.eval().requires_grad_(False)
-        self.center = center
-        self.spread = spread
-        self.others = others
+        self.others = validate.text(others, "others")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,12 +67,14 @@ class AttributeDirections:
         Raises:
             ValueError, TypeError: for an unknown name or value, or codes of another space.
         """
-        validate.instance(code, Code, "code", "a cfx.Code")
+        validate.code(code, "code")
         pair = self.contrasts[validate.choice(name, "name", self.contrasts)]
-        if isinstance(value, Tensor | np.ndarray | pd.Series | pd.Index):
+        if isinstance(value, np.ndarray | pd.Series | pd.Index) or (
+            isinstance(value, Tensor) and not value.is_meta and value.layout == torch.strided
+        ):
             value = value.tolist()
         values = list(value) if isinstance(value, list | tuple) else [value] * len(code)
-        if len(values) != len(code) or any(v not in pair for v in values):
+        if len(values) != len(code) or not all(_one_of(v, pair) for v in values):
             raise ValueError(
                 f"value: expected {pair[0]!r} or {pair[1]!r}, one or one for each of "
                 f"{len(code)} codes, got {validate.told(value)}"
@@ -84,16 +92,41 @@ class AttributeDirections:
 
     @torch.no_grad()
     def step(self, z: Tensor, target: Tensor) -> Tensor:
-        """Codes (b, ...) moved towards ``target`` (b, attributes) in {-1, 0, 1}."""
+        """Codes (b, ...) moved towards ``target`` (b, attributes) in {-1, 0, 1}.
+
+        Raises:
+            ValueError, TypeError: for a wrong argument, or a stepper whose steps are not finite.
+        """
+        validate.code_like(z, "z", tuple(self.center.shape))
+        validate.instance(target, Tensor, "target", "a torch tensor")
+        if target.is_meta or target.is_complex() or target.shape != (len(z), len(self.names)):
+            raise ValueError(
+                f"target: expected numbers of shape ({len(z)}, {len(self.names)}), got "
+                f"{target.dtype} of shape {tuple(target.shape)}"
+            )
+        if not ((target == -1) | (target == 0) | (target == 1)).all():
+            raise ValueError("target: expected -1, 0 and 1, got other numbers")
         work = self.center.device
         u = in_spreads(z.to(work) - self.center, self.spread).flatten(1)
-        change = self.stepper(u, target.to(u)).view_as(z)
+        step = validate.instance(self.stepper(u, target.to(u)), Tensor, "stepper", "steps")
+        if step.shape != u.shape or not step.isfinite().all():
+            raise ValueError(
+                f"stepper: expected finite steps of shape {tuple(u.shape)} from it, got others, of "
+                f"shape {tuple(step.shape)}"
+            )
+        change = step.view_as(z)
         moved = change * alive(self.spread) * self.spread
         return z + moved.to(z.device)
 
     def __repr__(self) -> str:
         kind = type(self.stepper).__name__
         return f"AttributeDirections({kind}, others={self.others!r}: {', '.join(self.names)})"
+
+
+def _one_of(value: Any, pair: tuple[Any, Any]) -> bool:
+    """Whether it is one of two values; what can't be compared is none of them."""
+    scalar = isinstance(value, Hashable) and pd.api.types.is_scalar(value)
+    return scalar and not pd.isna(value) and value in pair
 
 
 class LinearSteps(nn.Module):
@@ -128,6 +161,7 @@ def fit_linear(
     Raises:
         ValueError: if codes say nothing about a factor, or nothing apart from the other factors.
     """
+    factors = validate.table(factors, "factors")
     points = u.double().cpu().numpy()
     normals = np.stack(
         [_normal(points, factors[n], pair, penalty) for n, pair in contrasts.items()]
@@ -176,12 +210,13 @@ def checked_edits(value: Any, space: LatentSpace) -> AttributeDirections:
 
 def checked_factors(factors: Any, rows: int) -> pd.DataFrame:
     """A table with one row an image and no column twice."""
-    validate.instance(factors, pd.DataFrame, "factors", "a DataFrame, one row an image")
-    if len(factors) != rows:
-        raise ValueError(f"factors: expected {rows} rows, one an image, got {len(factors)}")
-    if not factors.columns.is_unique:
-        raise ValueError(f"factors: expected each column once, got {list(factors.columns)}")
-    return factors
+    table = validate.table(factors, "factors", rows)
+    if wrong := [name for name in table.columns if not isinstance(name, str)]:
+        raise TypeError(
+            f"factors: expected texts as names of columns, got {validate.told(wrong[0])}; "
+            "name them by factors.columns = map(str, factors.columns)"
+        )
+    return table
 
 
 def two_values(factors: pd.DataFrame, contrasts: Mapping[str, Any] | None, rows: int) -> Contrasts:
@@ -191,22 +226,22 @@ def two_values(factors: pd.DataFrame, contrasts: Mapping[str, Any] | None, rows:
         ValueError, TypeError: if factors are no DataFrame with that many rows, a column is
             missing, a value doesn't occur, or a column has more values than two and no contrast.
     """
-    checked_factors(factors, rows)
+    factors = checked_factors(factors, rows)
     if contrasts is None:
         contrasts = {name: _all_values(factors[name]) for name in factors.columns.tolist()}
     validate.instance(contrasts, Mapping, "contrasts", "a dict: factor -> (instead, value)")
     checked: Contrasts = {}
     for name, pair in contrasts.items():
         validate.choice(name, "contrasts", factors.columns)
-        values = tuple(pair) if isinstance(pair, tuple | list) else (pair,)
-        if len(values) != 2 or values[0] == values[1]:
-            raise ValueError(
-                f"contrasts[{name!r}]: expected two different values, (instead, value), got "
-                f"{validate.told(pair)}; name the two for a factor with more"
-            )
+        try:
+            values = validate.pair(pair, f"contrasts[{name!r}]")
+        except ValueError as error:
+            raise ValueError(f"{error}; name the two for a factor with more") from None
         for value in values:
             if not (factors[name] == value).any():
-                raise ValueError(f"contrasts[{name!r}]: expected values that occur, got {value!r}")
+                raise ValueError(
+                    f"contrasts[{name!r}]: expected values that occur, got {validate.told(value)}"
+                )
         checked[name] = values
     if not checked:
         raise ValueError("contrasts: expected at least one factor, got none")
@@ -220,7 +255,13 @@ def _all_values(column: pd.Series) -> tuple[Any, ...]:
             f"factors: expected a value in every row of {column.name!r}, got NaN; name its two "
             "values in contrasts, and rows without either are not asked"
         )
-    values = column.unique().tolist()
+    try:
+        values = column.unique().tolist()
+    except TypeError:
+        raise TypeError(
+            f"factors: expected texts, numbers or bools in {column.name!r}, got "
+            f"{validate.told(column.iloc[0])}"
+        ) from None
     try:
         return tuple(sorted(values))
     except TypeError:  # text beside numbers

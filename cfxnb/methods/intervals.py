@@ -8,6 +8,7 @@ from scipy.special import ndtri
 from cfxnb import validate
 
 Ends = np.float64 | np.ndarray
+LARGEST = 1e15  # of a count: up to there floats hold all whole numbers
 
 
 def wilson(successes: Any, n: Any, confidence: float = 0.95) -> tuple[Ends, Ends]:
@@ -27,9 +28,7 @@ def wilson(successes: Any, n: Any, confidence: float = 0.95) -> tuple[Ends, Ends
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
-    validate.number(confidence, "confidence", 0.0, 1.0, open_low=True)
-    if confidence == 1:
-        raise ValueError("confidence: expected a number in (0.0, 1.0), got 1.0")
+    confidence = checked_confidence(confidence)
     k, total = _counts(successes, "successes"), _counts(n, "n")
     try:
         k, total = np.broadcast_arrays(k, total)
@@ -53,15 +52,21 @@ def wilson(successes: Any, n: Any, confidence: float = 0.95) -> tuple[Ends, Ends
     return low[()], high[()]
 
 
+def checked_confidence(value: Any) -> float:
+    """Of a two-sided interval, in (0, 1): for less than 1e-15 below 1 it would be infinite."""
+    confidence = validate.number(value, "confidence", 0.0, 1.0, open_low=True)
+    if confidence > 1 - 1e-15:
+        raise ValueError(f"confidence: expected a number in (0.0, 1.0), got {confidence}")
+    return confidence
+
+
 def _counts(value: Any, name: str) -> np.ndarray:
     """Whole numbers >= 0, as floats."""
     try:
-        array = np.asarray(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected whole numbers, got {validate.told(value)}") from None
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name}: expected whole numbers, got {validate.told(value)}")
-    array = array.astype(float)
-    if not (np.isfinite(array) & (array >= 0) & (array == np.floor(array))).all():
+        array = validate.array(value, name)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: expected whole numbers >= 0, got {validate.told(value)}") from None
+    if not ((array >= 0) & (array == np.floor(array)) & (array <= LARGEST)).all():
         raise ValueError(f"{name}: expected whole numbers >= 0, got {validate.told(value)}")
     return array

@@ -40,6 +40,9 @@ class ScoreBounds:
     sufficiency: Interval
     both: Interval
 
+    def __post_init__(self) -> None:
+        validate.fields(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class ObservedScores:
@@ -62,6 +65,9 @@ class ObservedScores:
     n: dict[str, int]
     without_overlap: float
 
+    def __post_init__(self) -> None:
+        validate.fields(self)
+
 
 def observed_scores(
     table: pd.DataFrame,
@@ -82,7 +88,7 @@ def observed_scores(
     that an assumption fails (one inside shows nothing).
 
     Args:
-        table: one row a unit.
+        table: one row a unit; columns may have nullable types.
         cause: column of any discrete values.
         outcome: column of booleans, or of 0 and 1.
         adjust: columns of discrete values; each combination is a stratum.
@@ -99,6 +105,7 @@ def observed_scores(
         ValueError, TypeError: for a wrong argument, naming it; among them unknown columns, NaN in
             a column, an outcome that isn't binary, a value that doesn't occur.
     """
+    table = validate.table(table, "table")
     k = counts.read(table, cause, outcome, adjust, given)
     value, instead = counts.pair(table, cause, outcome, value, instead)
     (with_x, o_with_x), (with_other, o_with_other) = k.of(value), k.of(instead)
@@ -145,6 +152,7 @@ def score_bounds(
     Raises:
         ValueError, TypeError: as ``observed_scores``, and for probabilities outside [0, 1].
     """
+    table = validate.table(table, "table")
     k = counts.read(table, cause, outcome, (), given)
     value, instead = counts.pair(table, cause, outcome, value, instead)
     do_value = validate.number(do_value, "do_value", 0.0, 1.0)
@@ -172,6 +180,7 @@ def adjusted_effect(
     Raises:
         ValueError, TypeError: as ``observed_scores``.
     """
+    table = validate.table(table, "table")
     k = counts.read(table, cause, outcome, adjust, given)
     rates = _ratio(k.happened, k.seen)
     effect = {v: _average(rates[:, i], k.units) for i, v in enumerate(k.values)}

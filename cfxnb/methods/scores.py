@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cfxnb import validate
 from cfxnb.methods.edits import Contrasts
 from cfxnb.methods.intervals import wilson
 
@@ -88,6 +89,24 @@ class Scores:
             "when reconstructed.</p>"
         )
         return note + shown.to_html()
+
+
+_UNITS = ("row", "factor", "value", "before", "after", "used")
+
+
+def checked_scores(value: Any, name: str) -> Scores:
+    """Scores with the tables that go with them: at least one attribute, each once."""
+    scores: Scores = validate.instance(value, Scores, name, "Scores")
+    columns = ["value", "instead", *(f"{s}{end}" for s in SCORES for end in ("", " low", " high"))]
+    for field, wanted in (("table", columns), ("units", _UNITS), ("leakage", ())):
+        table = validate.instance(getattr(scores, field), pd.DataFrame, f"{name}.{field}")
+        if missing := [c for c in wanted if c not in table]:
+            raise ValueError(f"{name}.{field}: expected a column {missing[0]!r}, got none")
+    if scores.table.empty or not scores.table.index.is_unique:
+        raise ValueError(
+            f"{name}.table: expected each attribute in one row, got {len(scores.table)}"
+        )
+    return scores
 
 
 def tally(

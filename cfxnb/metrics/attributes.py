@@ -1,22 +1,46 @@
 """What an attribute oracle sees in counterfactuals: decisions before and after, bool (n, a)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from cfxnb import validate
+
 
 def flip_rate(before: Tensor, after: Tensor, correct: Tensor | None = None) -> float:
-    """Share of images whose decision changed, bool (n,) each; NaN of no images.
+    """Share of images whose decision changed; NaN of no images.
 
     Args:
-        correct: count only these, for example the correctly classified.
+        before, after: decisions, bools or numbers of classes, (n,) each.
+        correct: count only these, for example the correctly classified, bool (n,).
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
     """
-    changed = before != after
-    chosen = changed if correct is None else changed[correct]
-    return float(chosen.double().mean())
+    before = validate.decisions(before, "before")
+    if before.ndim != 1:
+        raise ValueError(f"before: expected shape (n,), got {tuple(before.shape)}")
+    changed = before != validate.decisions(after, "after", before.shape)
+    if correct is not None:
+        correct = validate.decisions(correct, "correct", before.shape)
+        if correct.dtype != torch.bool:
+            raise TypeError(f"correct: expected bools, got {correct.dtype}")
+        changed = changed[correct]
+    return float(changed.double().mean())
 
 
 def mean_changed(before: Tensor, after: Tensor) -> float:
-    """MNAC: mean number of the oracle's decisions that an edit changed (over flipped images)."""
+    """MNAC: mean number of the oracle's decisions that an edit changed; NaN of no images.
+
+    Args:
+        before, after: the oracle's decisions for the flipped images, bool (n, a).
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
+    """
+    before = _oracle(before, "before")
+    after = validate.decisions(after, "after", before.shape)
     return float((before != after).sum(1).double().mean())
 
 
@@ -33,10 +57,29 @@ def correlation_difference(
     Returns:
         Sum over attributes of the absolute difference of the two correlations with the query,
         and the correlations among the changes, (a,). An undefined correlation counts as 0.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
     """
+    before = _oracle(before, "before")
+    after = validate.decisions(after, "after", before.shape)
+    labels = _oracle(labels, "labels")
+    if labels.shape[1] != before.shape[1]:
+        raise ValueError(
+            f"labels: expected {before.shape[1]} attributes as in before, got {labels.shape[1]}"
+        )
+    if validate.count(query, "query") >= before.shape[1]:
+        raise ValueError(f"query: expected a column from 0 to {before.shape[1] - 1}, got {query}")
     change = after.double() - before.double()
     seen = _correlations(change, query)
     return float((seen - _correlations(labels.double(), query)).abs().sum()), seen
+
+
+def _oracle(value: Any, name: str) -> Tensor:
+    found = validate.decisions(value, name)
+    if found.ndim != 2:
+        raise ValueError(f"{name}: expected shape (n, attributes), got {tuple(found.shape)}")
+    return found
 
 
 def _correlations(x: Tensor, query: int) -> Tensor:

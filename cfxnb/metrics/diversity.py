@@ -7,10 +7,14 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.border import CheckedFunction
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.results import Counterfactuals
 from cfxnb.tensors import norms
 
 
+@standard_modes
 def diversity(
     results: Sequence[Counterfactuals], features: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
@@ -24,23 +28,29 @@ def diversity(
         float64 (n,): the mean over the pairs of results in which both flipped; NaN without any.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, fewer than two results, or unequal lengths.
+        ValueError, TypeError: for a wrong argument, fewer than two results, results of unequal
+            lengths, or features that are not finite.
     """
-    if isinstance(results, Counterfactuals) or not isinstance(results, Sequence):
-        raise TypeError(f"results: expected a sequence of results, got {validate.told(results)}")
-    for cf in results:
-        validate.instance(cf, Counterfactuals, "results")
-    validate.optional(validate.function, features, "features")
-    if len(results) < 2 or len({len(cf) for cf in results}) > 1:
+    results = validate.results(results, "results", 2)
+    if len({cf.image.shape for cf in results}) > 1:
         raise ValueError(
-            f"results: expected two or more of equal length, got {[len(cf) for cf in results]}"
+            f"results: expected images of one shape, got {[tuple(r.image.shape) for r in results]}"
         )
-    with torch.no_grad():
-        seen = [cf.image if features is None else features(cf.image) for cf in results]
+    seen = [cf.image for cf in results]
+    if features is not None:
+        function = CheckedFunction(features, "features")
+        with eval_frozen(features), torch.no_grad():
+            # What no network has looked at has no features: images of searches that failed.
+            seen = [function(x.nan_to_num()) if len(x) else x for x in seen]
+        if len({x.shape for x in seen}) > 1:
+            raise ValueError(
+                f"features: expected one shape for all images, got {[tuple(x.shape) for x in seen]}"
+            )
     total = torch.zeros(len(results[0]), dtype=torch.float64)
     pairs = torch.zeros_like(total)
     for i, j in combinations(range(len(results)), 2):
         both = (results[i].flipped & results[j].flipped).double()
-        total += both * norms((seen[i] - seen[j]).double().cpu())
+        apart = norms((seen[i].double() - seen[j].double()).cpu())
+        total += torch.where(both > 0, apart, 0.0)
         pairs += both
     return total / torch.where(pairs > 0, pairs, torch.nan)

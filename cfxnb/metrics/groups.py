@@ -31,11 +31,10 @@ def accuracy_by_group(
         ValueError, TypeError: for a wrong argument, naming it.
     """
     images = validate.images(images)
+    names = np.array(validate.groups(groups, "groups", len(images)))
     logits = predict(classifier, images)
     labels = validate.labels(labels, len(images), logits.shape[1], "labels").cpu()
     right = (logits.argmax(1).cpu() == labels).numpy()
-    listed = groups.tolist() if hasattr(groups, "tolist") else groups
-    names = np.array(validate.names(listed, "groups", len(images)))
     rows = {name: _row(right[names == name]) for name in sorted(set(names.tolist()))}
     table = pd.DataFrame.from_dict(rows, orient="index").sort_values("accuracy", kind="stable")
     return pd.concat([table, pd.DataFrame({"all": _row(right)}).T]).astype({"n": int})

@@ -12,10 +12,11 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 from cfxnb.heat import Attribution
 from cfxnb.metrics.pairs import paste_curve
-from cfxnb.tensors import noise_like, undisturbed
-from cfxnb.types import Classifier
+from cfxnb.tensors import finite_rows, noise_like
+from cfxnb.types import NO_GRADIENT, Classifier
 
 
 def heat_inside(heat: Attribution | Tensor, mask: Tensor) -> pd.DataFrame:
@@ -79,6 +80,7 @@ class PasteCurves:
         return f"PasteCurves({len(self.insertion)}: insertion {into:.3f}, deletion {away:.3f})"
 
 
+@standard_modes
 def insertion_deletion(
     classifier: Classifier,
     images: Tensor,
@@ -100,10 +102,9 @@ def insertion_deletion(
         batch: images classified at once.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: for a wrong argument, naming it; among them maps or logits that are
+            not finite.
     """
-    validate.function(classifier, "classifier")
-    validate.count(batch, "batch", 1)
     images = validate.images(images)
     baseline = validate.images(baseline, "baseline").to(images.device)
     if baseline.shape != images.shape:
@@ -118,11 +119,11 @@ def insertion_deletion(
             f"got {tuple(maps.shape)}"
         )
     curves = []
-    with undisturbed(classifier):
-        for start, end in ((baseline, images), (images, baseline)):
-            share, p = paste_curve(classifier, start, end, maps, chunks=chunks, batch=batch)
-            own = validate.labels(label, len(images), p.shape[2], "label").to(p.device)
-            curves.append(p[torch.arange(len(p), device=p.device), :, own])
+    names = getattr(classifier, "labels", None)
+    for start, end in ((baseline, images), (images, baseline)):
+        share, p = paste_curve(classifier, start, end, maps, chunks=chunks, batch=batch)
+        own = validate.labels(label, len(images), p.shape[2], "label", names).to(p.device)
+        curves.append(p[torch.arange(len(p), device=p.device), :, own])
     return PasteCurves(share, *curves)
 
 
@@ -160,11 +161,13 @@ def randomised_weights(
             f"{type(classifier).__name__}"
         )
     validate.function(explain, "explain")
-    validate.instance(cascade, bool, "cascade", "True or False")
-    validate.count(seed, "seed")
+    validate.flag(cascade, "cascade")
+    seed = validate.seed(seed)
     layers = [n for n, m in module.named_modules() if any(True for _ in m.parameters(False))]
     if not layers:
         raise ValueError("classifier: expected one with weights, got one without any")
+    if not all(weight.isfinite().all() for weight in module.parameters()):
+        raise ValueError("classifier: expected finite weights, got NaN or infinity")
     before = _maps(explain(classifier), "explain")
     twin = copy.deepcopy(module)
     other = twin if module is classifier else copy.copy(classifier)
@@ -193,7 +196,7 @@ def _forget(layer: nn.Module, seed: int, number: int) -> None:
 
 
 def _agreement(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """Mean rank correlation of maps, and of their absolute values."""
+    """Mean rank correlation of maps, and of their absolute values; NaN where one is constant."""
     return _rank_correlation(a, b), _rank_correlation(a.abs(), b.abs())
 
 
@@ -204,19 +207,40 @@ def _rank_correlation(a: Tensor, b: Tensor) -> float:
     return float(np.mean((x * y).sum(1) / np.where(lengths > 0, lengths, np.nan)))
 
 
-def _maps(value: Any, name: str = "heat") -> Tensor:
+def _maps(value: Any, name: str = "heat", gaps: bool = False) -> Tensor:
+    """Finite maps (n, h, w), float64.
+
+    Args:
+        gaps: let those pass that an attribution says it has no map for.
+    """
+    if isinstance(value, Attribution):
+        validate.instance(value.full, Tensor, f"{name}.full", "a torch tensor")
+        if value.full.ndim != 4:
+            raise ValueError(f"{name}.full: expected 4 dimensions, got {tuple(value.full.shape)}")
     heat = value.heat if isinstance(value, Attribution) else value
     validate.instance(heat, Tensor, name, "an Attribution or a tensor of maps")
     if heat.ndim != 3 or 0 in heat.shape:
         raise ValueError(f"{name}: expected maps of shape (n, h, w), got {tuple(heat.shape)}")
-    return heat.detach()
+    if not heat.is_floating_point() or heat.is_meta or heat.layout != torch.strided:
+        raise TypeError(f"{name}: expected floats, got {heat.dtype} {heat.layout} on {heat.device}")
+    heat = heat.detach().double()
+    broken = ~finite_rows(heat)
+    if gaps and isinstance(value, Attribution) and len(value.status) == len(heat):
+        broken &= torch.tensor([s != NO_GRADIENT for s in value.status], device=heat.device)
+    if broken.any():
+        raise ValueError(
+            f"{name}: expected finite maps, got NaN or infinity in {int(broken.sum())} of "
+            f"{len(heat)}; leave out what has no map"
+        )
+    return heat
 
 
 def _checked(heat: Any, mask: Any) -> tuple[Tensor, Tensor]:
     """Maps and regions as rows of pixels, (n, h * w)."""
-    maps = _maps(heat)
+    maps = _maps(heat, gaps=True)
     validate.instance(mask, Tensor, "mask", "a torch tensor")
-    if mask.dtype != torch.bool or mask.shape != maps.shape:
+    plain = not mask.is_meta and mask.layout == torch.strided
+    if mask.dtype != torch.bool or mask.shape != maps.shape or not plain:
         raise ValueError(
             f"mask: expected bool of shape {tuple(maps.shape)}, got {mask.dtype} of "
             f"shape {tuple(mask.shape)}"

@@ -8,6 +8,7 @@ weighted by learned non-negative numbers, averaged over positions, summed over l
 from collections import OrderedDict
 from collections.abc import Mapping
 from itertools import count
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,7 @@ def _squeeze() -> list[list[nn.Module]]:
     ]
 
 
+SMALLEST = {"alex": 31, "squeeze": 17}  # pixels; less is nothing after the last pooling
 NETS = {"alex": _alex, "squeeze": _squeeze}
 
 
@@ -84,6 +86,11 @@ class LPIPS(nn.Module):
         for i, layers in enumerate(slices, 1):
             part = nn.Sequential(OrderedDict((str(next(numbers)), layer) for layer in layers))
             self.net.add_module(f"slice{i}", part)
+        validate.instance(state, Mapping, "state", "a dict: name -> tensor")
+        for key, value in state.items():
+            validate.instance(value, Tensor, f"state[{str(key)[:60]!r}]", "a torch tensor")
+            if not value.isfinite().all():
+                raise ValueError(f"state[{key!r}]: expected finite numbers, got NaN or infinity")
         try:
             own = {k[4:]: v.float() for k, v in state.items() if k.startswith("net.")}
             self.net.load_state_dict(own)
@@ -91,12 +98,16 @@ class LPIPS(nn.Module):
             self.register_buffer("shift", state["scaling_layer.shift"].float())
             self.register_buffer("scale", state["scaling_layer.scale"].float())
         except (KeyError, RuntimeError) as error:
-            raise ValueError(f"state: expected the tensors of LPIPS ({net}), got {error}") from None
+            raise ValueError(
+                f"state: expected the tensors of LPIPS ({net}), got {str(error)[:200]}"
+            ) from None
         self.weights.extend(nn.Parameter(w.float().clone()) for w in lins)
+        self.smallest = SMALLEST[net]
         self.eval().requires_grad_(False)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Images (n, 3, h, w) in [0, 1] -> one feature map a layer, not yet normalised."""
+        images = self._checked(images, "images")
         x = (2 * images - 1 - self.shift) / self.scale
         maps = []
         for part in self.net.children():
@@ -104,10 +115,21 @@ class LPIPS(nn.Module):
             maps.append(x)
         return maps
 
+    def _checked(self, value: Any, name: str) -> Tensor:
+        """Images through which gradients pass, large enough for the layers."""
+        x = validate.live_images(value, name)
+        if x.shape[1] not in (1, 3) or min(x.shape[2:]) < self.smallest:
+            raise ValueError(
+                f"{name}: expected shape (n, 1 or 3, h, w) with h, w >= {self.smallest}, "
+                f"got {tuple(x.shape)}"
+            )
+        return x
+
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Images (n, 3, h, w) or (n, 1, h, w) in [0, 1] -> distances (n,), >= 0, 0 if equal."""
-        shapes = tuple(a.shape), tuple(b.shape)
-        if a.ndim != 4 or a.shape != b.shape or a.shape[1] not in (1, 3):
+        a, b = self._checked(a, "a"), self._checked(b, "b")
+        if a.shape != b.shape:
+            shapes = tuple(a.shape), tuple(b.shape)
             raise ValueError(f"a, b: expected equal shapes (n, 1 or 3, h, w), got {shapes}")
         total = a.new_zeros(len(a))
         for x, y, weight in zip(self.features(a), self.features(b), self.weights, strict=True):

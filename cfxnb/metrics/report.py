@@ -2,22 +2,27 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from cfxnb import validate
-from cfxnb.classify import predict
+from cfxnb.classify import finite_predict
+from cfxnb.core.border import CheckedClassifier, CheckedFunction
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.metrics.pairs import cout, l1, l2
 from cfxnb.metrics.sets import fid
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import in_spreads, norms, undisturbed
+from cfxnb.tensors import finite_rows, in_spreads, norms
 from cfxnb.types import Classifier
 
 Features = Callable[[Tensor], Tensor]
 
 
+@standard_modes
 def report(
     results: Mapping[str, Counterfactuals],
     *,
@@ -56,37 +61,66 @@ def report(
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
-    _check_results(results)
-    validate.optional(validate.function, classifier, "classifier")
-    validate.optional(validate.function, judge, "judge")
-    validate.optional(_check_features, features, "features")
-    validate.optional(validate.images, real, "real")
+    results = _check_results(results)
+    asked = {
+        name: None if other is None else CheckedClassifier(other, name)
+        for name, other in (("classifier", classifier), ("judge", judge))
+    }
+    functions = validate.optional(_check_features, features, "features") or {}
+    real = validate.optional(validate.images, real, "real")
     if spread is not None:
-        validate.instance(spread, Tensor, "spread", "a torch tensor")
-    with undisturbed(classifier, judge), torch.no_grad():
-        for name, other in (("classifier", classifier), ("judge", judge)):
+        _check_spread(spread, results)
+    with eval_frozen(classifier, judge, features), torch.no_grad():
+        for name, other in asked.items():
             for cf in results.values() if other is not None else ():
-                validate.same_classes(other, cf.image[:1], cf.before.shape[1], name)
+                if len(sound := cf.image[_sound(cf)][:1]):
+                    validate.same_classes(other, sound, cf.before.shape[1], name)
         rows = {
-            name: _row(cf, classifier, judge, features or {}, real, spread)
+            name: _row(cf, asked["classifier"], asked["judge"], functions, real, spread)
             for name, cf in results.items()
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _check_results(results: Mapping[str, Counterfactuals]) -> None:
+def _sound(cf: Counterfactuals) -> Tensor:
+    """Rows with images that can be looked at."""
+    return finite_rows(cf.image)
+
+
+def _check_results(results: Mapping[str, Counterfactuals]) -> dict[str, Counterfactuals]:
     what = "a non-empty dict of name -> Counterfactuals"
     validate.instance(results, Mapping, "results", what)
     if not results:
-        raise ValueError(f"results: expected {what}, got {results!r}")
+        raise ValueError(f"results: expected {what}, got an empty one")
+    checked = {}
     for name, value in results.items():
-        validate.instance(value, Counterfactuals, f"results[{name!r}]")
+        checked[name] = validate.result(value, f"results[{str(name)[:60]!r}]")
+        seconds = value.made_by.get("seconds", 0.0)
+        validate.number(seconds, f"results[{str(name)[:60]!r}].made_by['seconds']", 0.0)
+    return checked
 
 
-def _check_features(features: Mapping[str, Features], name: str) -> None:
+def _check_features(features: Any, name: str) -> dict[str, Features]:
     validate.instance(features, Mapping, name, "a dict of name -> function")
-    for key, value in features.items():
-        validate.function(value, f"{name}[{key!r}]")
+    return {
+        str(key): CheckedFunction(value, f"{name}[{str(key)[:60]!r}]", 2)
+        for key, value in features.items()
+    }
+
+
+def _check_spread(spread: Any, results: Mapping[str, Counterfactuals]) -> None:
+    """The unit of a distance: like one code of every result that has codes."""
+    validate.instance(spread, Tensor, "spread", "a torch tensor")
+    if not spread.is_floating_point() or spread.is_meta or spread.layout != torch.strided:
+        raise TypeError(f"spread: expected floats, got {spread.dtype} on {spread.device}")
+    if not spread.numel() or not spread.isfinite().all() or spread.min() < 0 or spread.max() == 0:
+        raise ValueError("spread: expected finite numbers >= 0, some of them positive, got others")
+    for cf in results.values():
+        if cf.code is not None and cf.code.z.shape[1:] != spread.shape:
+            raise ValueError(
+                f"spread: expected shape {tuple(cf.code.z.shape[1:])}, that of a code, "
+                f"got {tuple(spread.shape)}"
+            )
 
 
 def _row(
@@ -104,7 +138,9 @@ def _row(
         "flip rate": _ratio(len(wins), len(tried)),
     }
     if judge is not None:
-        agrees = predict(judge, wins.image).argmax(1) == wins.target if len(wins) else None
+        agrees = None
+        if len(wins):
+            agrees = finite_predict(judge, wins.image, name="judge").argmax(1) == wins.target
         row["judge agrees"] = _mean(agrees)
     row |= {
         "L1": _mean(l1(tried.image, tried.original)),
@@ -139,6 +175,10 @@ def _distance(function: Features, tried: Counterfactuals, real: Tensor) -> float
     )
     if min(len(ours), len(theirs)) < ours.shape[1]:
         return math.nan
+    if ours.shape[1] != theirs.shape[1]:
+        raise ValueError(
+            f"features: expected one number of features, got {ours.shape[1]} and {theirs.shape[1]}"
+        )
     return fid(ours, theirs)
 
 

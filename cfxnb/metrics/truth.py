@@ -14,17 +14,19 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import spearmanr
+from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.classify import predict
+from cfxnb.core.modules import eval_frozen
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import OPTIONS
-from cfxnb.data.sprites_world import intervene
+from cfxnb.data.sprites_world import intervene, label_of
 from cfxnb.methods.contrastive import rows_of
-from cfxnb.methods.scores import Scores, tally
+from cfxnb.methods.intervals import checked_confidence
+from cfxnb.methods.scores import Scores, checked_scores, tally
 from cfxnb.readers import FactorReader
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import undisturbed
 from cfxnb.types import Classifier
 
 KINDS = ("causal", "trivial", "non-causal", "adversarial")
@@ -46,14 +48,18 @@ def true_scores(
         contrasts: factor -> (instead, value).
         outcome, context, confidence: as for ``cfxnb.contrastive_scores``. The intervals cover the
             draw of the figures; nothing else is uncertain here.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; among them a classifier whose
+            logits are not finite.
     """
-    validate.instance(figures, ImageSet, "figures", "an ImageSet of sprites")
-    validate.function(classifier, "classifier")
+    label_of(figures)
     outcome = validate.count(outcome, "outcome")
+    confidence = checked_confidence(confidence)
     _check_contrasts(contrasts)
     positions = np.flatnonzero(rows_of(context, len(figures)))
     figures = figures[positions]
-    with undisturbed(classifier):
+    with eval_frozen(classifier):
         logits = predict(classifier, figures.images)
         validate.labels(outcome, len(figures), logits.shape[1], "outcome")
         before = (logits.argmax(1) == outcome).numpy()
@@ -85,8 +91,9 @@ def _check_contrasts(contrasts: Any) -> None:
         raise ValueError("contrasts: expected at least one factor, got none")
     for name, pair in contrasts.items():
         options = OPTIONS[validate.choice(name, "contrasts", OPTIONS)]
-        values = tuple(pair) if isinstance(pair, tuple | list) else (pair,)
-        if len(values) != 2 or values[0] == values[1] or not set(values) <= set(options):
+        values = list(pair) if isinstance(pair, tuple | list) else [pair]
+        known = all(isinstance(v, str) and v in options for v in values)
+        if len(values) != 2 or not known or values[0] == values[1]:
             raise ValueError(
                 f"contrasts[{name!r}]: expected two different options out of {options}, "
                 f"got {validate.told(pair)}"
@@ -105,8 +112,8 @@ def score_errors(scores: Scores, truth: Scores) -> pd.DataFrame:
     Raises:
         ValueError, TypeError: if these are no scores, or the truth lacks an attribute.
     """
-    validate.instance(scores, Scores, "scores", "Scores")
-    validate.instance(truth, Scores, "truth", "Scores")
+    checked_scores(scores, "scores")
+    checked_scores(truth, "truth")
     rows = {}
     for name, pair in scores.contrasts.items():
         own, real = scores.table.loc[name], same_contrast(truth, name, pair)
@@ -137,11 +144,29 @@ def changed_factors(counterfactuals: Counterfactuals, judge: FactorReader) -> pd
     Where the reconstruction alone changes a factor, it is the reconstruction that counts as
     "before": what the space can't draw was not changed by the search.
     """
-    cf = validate.instance(counterfactuals, Counterfactuals, "counterfactuals")
-    validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
-    with undisturbed(judge):
-        before, after = (judge.numbers(images) for images in (cf.reconstruction, cf.image))
+    cf = validate.result(counterfactuals, "counterfactuals")
+    before, after = (read_numbers(judge, cf, field) for field in ("reconstruction", "image"))
     return pd.DataFrame((before != after).cpu().numpy(), columns=list(judge.options))
+
+
+def _factors(causes: Any) -> list[str]:
+    """Names of factors, in any collection."""
+    return validate.texts(list(causes) if isinstance(causes, Mapping | set) else causes, "causes")
+
+
+def read_numbers(judge: Any, cf: Counterfactuals, field: str) -> Tensor:
+    """What a reader sees in the images of a result, (n, factors); nothing in a result of none."""
+    reader: FactorReader = validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
+    images = getattr(cf, field)
+    if not len(cf):
+        return torch.zeros(0, len(reader.options), dtype=torch.int64)
+    if not images.isfinite().all():
+        raise ValueError(
+            f"counterfactuals.{field}: expected finite images, got NaN or infinity; leave out the "
+            "rows with the status 'not_finite'"
+        )
+    with validate.part_of("judge"):
+        return reader.numbers(images)
 
 
 def flip_kinds(
@@ -169,7 +194,7 @@ def flip_kinds(
         ValueError, TypeError: for a factor that the judge doesn't read.
     """
     validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
-    causes = [validate.choice(c, "causes", judge.options) for c in validate.names(causes, "causes")]
+    causes = [validate.choice(c, "causes", judge.options) for c in _factors(causes)]
     validate.choice(meaning, "meaning", judge.options)
     changed = changed_factors(counterfactuals, judge)[counterfactuals.flipped.cpu().numpy()]
     others = [n for n in changed if n not in causes and n != meaning]
@@ -206,16 +231,13 @@ def distinct_explanations(
     validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
     counted = [
         validate.choice(name, "causes", judge.options)
-        for name in (judge.options if causes is None else validate.names(causes, "causes"))
+        for name in (judge.options if causes is None else _factors(causes))
     ]
-    if isinstance(results, Counterfactuals) or not isinstance(results, Sequence):
-        raise TypeError(f"results: expected a list of results, got {type(results).__name__}")
-    for result in results:
-        validate.instance(result, Counterfactuals, "results", "a list of Counterfactuals")
-    if not results or any(not torch.equal(r.original, results[0].original) for r in results):
+    results = validate.results(results, "results")
+    if any(not torch.equal(r.original, results[0].original) for r in results):
         raise ValueError(
-            "results: expected results of the same images, at least one, got "
-            f"{[len(r) for r in results]} images each"
+            "results: expected results of the same images, got some with other originals, of "
+            f"{[len(r) for r in results][:20]} images each"
         )
     found: list[set[tuple[str, ...]]] = [set() for _ in range(len(results[0]))]
     for result in results:
@@ -244,16 +266,21 @@ def rank_agreement(
     """
     validate.instance(importance, pd.Series, "importance", "a Series, one number a factor")
     validate.instance(truth, pd.Series, "truth", "a Series, one number a factor")
-    if missing := set(truth.index) - set(importance.index):
-        raise ValueError(f"importance: expected every factor of truth, got none for {missing}")
     for series, name in ((importance, "importance"), (truth, "truth")):
-        if not np.isfinite(series.to_numpy(float)).all():
-            got = validate.told(series.tolist())
-            raise ValueError(f"{name}: expected finite numbers, got {got}")
-    known = validate.names(causes, "causes")
-    size = importance[truth.index].abs()
-    flat = size.nunique() == 1 or truth.abs().nunique() == 1
+        if not len(series) or not series.index.is_unique:
+            raise ValueError(f"{name}: expected each factor once, got {list(series.index)[:20]}")
+    if missing := set(truth.index) - set(importance.index):
+        raise ValueError(
+            f"importance: expected every factor of truth, got none for {sorted(map(str, missing))}"
+        )
+    # Types that know missing values, and whole numbers, are numbers here.
+    size, real = (
+        pd.Series(validate.array(series, name), index=series.index)[truth.index].abs()
+        for series, name in ((importance, "importance"), (truth, "truth"))
+    )
+    known = _factors(causes)
+    flat = size.nunique() == 1 or real.nunique() == 1
     return {
-        "rank correlation": np.nan if flat else float(spearmanr(size, truth.abs()).statistic),
+        "rank correlation": np.nan if flat else float(spearmanr(size, real).statistic),
         "first": float(size.index[size == size.max()].isin(known).mean()),
     }

@@ -60,7 +60,7 @@ TABLE = {
         {**ONE, "factors": FACTORS[:1]},
         {
             "space": space_values(),
-            "classifier": without(classifier_values(4), "wrong rows")
+            "classifier": without(classifier_values(5), "wrong rows")
             | {"one row": (lambda x: torch.zeros(1, 2), "(1, 2)")},
             "directions": EDITS,
             "image": image_values((1, 1, 1, 3)) | {"two": (X[:2], "(2, 1, 1, 3)")},
@@ -117,8 +117,8 @@ TABLE = {
         {"importance": SCORES.both, "truth": SCORES.both, "causes": ["A"]},
         {
             "importance": result_values()
-            | {"missing": (SCORES.both[["A"]], "B"), "NaN": (SCORES.both * NAN, "nan")},
-            "truth": result_values() | {"NaN": (SCORES.both * NAN, "nan")},
+            | {"missing": (SCORES.both[["A"]], "B"), "NaN": (SCORES.both * NAN, "NaN")},
+            "truth": result_values() | {"NaN": (SCORES.both * NAN, "NaN")},
             "causes": {"text": ("A", "'A'"), "None": (None, "None")},
         },
     ),

@@ -185,6 +185,7 @@ def test_an_edit_tells_what_it_shows(drawn):
     np.testing.assert_allclose(difference.images[0].get_array()[0], [0.2, 0, 0], atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:classifier. its outputs look like probabilities")
 def test_an_edit_that_leaves_the_decision():
     assert "C = yes leaves the decision as it is" in one_edit(6, "C", "yes").alt
     assert "A = yes leaves the decision as it is" in one_edit(6, "A", "yes").alt
