@@ -1,5 +1,6 @@
 """Files of results: what is wrong with them is found when they are read, and named."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -242,13 +243,16 @@ def test_minus_infinity_is_a_probability_of_0(tmp_path):
 
 def test_every_altered_byte_is_seen(path):
     """Of the tensors and of the header: nothing comes back that was not saved."""
-    sound = path.read_bytes()
+    sound, unseen = path.read_bytes(), 0
     generator = torch.Generator().manual_seed(0)
     for at in torch.randint(len(sound), (150,), generator=generator).tolist():
         raw = bytearray(sound)
         raw[at] ^= 1 << at % 8
         path.write_bytes(raw)
-        refused(path)
+        with contextlib.suppress(ValueError):
+            same(cfx.Counterfactuals.load(path), result())
+            unseen += 1
+    assert unseen < 10  # what fills up the header means nothing
 
 
 def test_an_altered_number_is_told(path):
