@@ -1,11 +1,14 @@
 """Directions: what a search in a black box's answers has found."""
 
 import dataclasses
+from numbers import Integral
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
+
+from cfxnb import validate
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +41,14 @@ class Directions:
     queries: int
     made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        validate.fields(self)
+        if self.vectors.ndim < 2 or len(self.vectors) != len(self.names):
+            raise ValueError(
+                f"vectors: expected shape ({len(self.names)}, ...), one for each of names, got "
+                f"{tuple(self.vectors.shape)}"
+            )
+
     @property
     def g(self) -> Tensor:
         """The gradient's direction, shaped like a code; corrected if that does no worse."""
@@ -57,12 +68,18 @@ class Directions:
 
         Raises:
             KeyError: for a name that is not there.
+            IndexError: for a rank that is not there.
+            TypeError: for anything else.
         """
         if isinstance(key, str):
             if key not in self.names:
-                raise KeyError(f"expected one of {list(self.names)}, got {key!r}")
-            key = self.names.index(key)
-        return self.vectors[key]
+                raise KeyError(f"expected one of {list(self.names)}, got {key[:80]!r}")
+            return self.vectors[self.names.index(key)]
+        if isinstance(key, bool) or not isinstance(key, Integral):
+            raise TypeError(f"key: expected a name or a rank, got {validate.told(key)}")
+        if not -len(self) <= key < len(self):
+            raise IndexError(f"key: expected a rank from 0 to {len(self) - 1}, got {key}"[:200])
+        return self.vectors[int(key)]
 
     def __repr__(self) -> str:
         return (

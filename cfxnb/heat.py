@@ -57,6 +57,9 @@ class Attribution:
     cost: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        validate.fields(self)
+
     @property
     def heat(self) -> Tensor:
         """The map: the sum over the channels, signed, (n, h, w)."""
@@ -173,8 +176,15 @@ def checked_attribution(value: Any, name: str) -> Attribution:
             )
         if not tensor.detach()[told.to(tensor.device)].isfinite().all():
             raise ValueError(f"{name}.{field}: expected finite numbers, got NaN or infinity")
-    if rows and (a.label.is_floating_point() or a.label.min() < 0):
-        raise ValueError(f"{name}.label: expected the numbers of classes, got others")
+    for field in ("points", "label", "against"):
+        tensor = getattr(a, field)
+        if tensor is not None and (tensor.is_floating_point() or (rows and tensor.min() < 0)):
+            raise ValueError(f"{name}.{field}: expected whole numbers >= 0, got {tensor.dtype}")
+    if not a.change[told.to(a.change.device)].isfinite().all():
+        raise ValueError(f"{name}.change: expected finite numbers, got NaN or infinity")
+    for key, tensor in a.cost.items():
+        if not isinstance(tensor, Tensor) or tensor.shape != (rows,):
+            raise ValueError(f"{name}.cost[{key!r}]: expected shape ({rows},), got another")
     return a
 
 

@@ -191,7 +191,7 @@ def show(
         raise ValueError(f"cf: expected images to show, got {cf!r}")
     n = len(part)
     classes = range(part.before.shape[1])
-    known = classes if names is None else validate.names(names, "names", len(classes))
+    known = classes if names is None else validate.class_names(names, "names", len(classes))
 
     def name(number: int) -> str:
         return str(known[number])

@@ -10,6 +10,8 @@ from torch import Tensor
 from cfxnb import validate
 from cfxnb.plots import BLUE, CYCLE, RED, Picture, checked_alt, figure, picture
 
+MOST = 100  # classes in one map
+
 
 def curves(
     x: Sequence[float] | np.ndarray,
@@ -32,14 +34,14 @@ def curves(
         ValueError, TypeError: for a wrong argument, naming it.
     """
     checked_alt(alt)
-    x = validate.array(x, "x", 1)
+    x = validate.drawable(x, "x", 1)
     validate.instance(lines, Mapping, "lines", "a dict: name -> numbers")
     if not lines or len(lines) > len(CYCLE):
         raise ValueError(f"lines: expected 1 to {len(CYCLE)} of them, got {len(lines)}")
     drawn = {}
     for label, values in lines.items():
         name = f"lines[{validate.text(label, 'lines')[:60]!r}]"
-        drawn[label] = validate.array(values, name, 1, gaps=True)
+        drawn[label] = validate.drawable(values, name, 1, gaps=True)
         if len(drawn[label]) != len(x):
             raise ValueError(f"{name}: expected {len(x)} numbers as in x, got {len(drawn[label])}")
     words = None if ticks is None else validate.texts(ticks, "ticks", len(x))
@@ -69,12 +71,12 @@ def code_map(points: Tensor, labels: Tensor, names: Sequence[str], *, alt: str) 
         ValueError, TypeError: for a wrong argument, naming it.
     """
     checked_alt(alt)
-    xy = validate.array(points, "points", 2)
+    xy = validate.drawable(points, "points", 2)
     if xy.shape[1] != 2:
         raise ValueError(f"points: expected shape (n, 2), got {xy.shape}")
     listed = validate.texts(names, "names")
     wrong = [n for n in listed if not n.strip() or set(n) & set("$\\_^{}") or len(n) > 20]
-    if wrong or not listed:
+    if wrong or not 0 < len(listed) <= MOST:
         raise ValueError(f"names: expected a few letters for each class, got {listed[:20]}"[:200])
     classes = validate.labels(labels, len(xy), len(listed), "labels").cpu().numpy()
     fig, axes = figure(1, 1, (5.6, 4.6))
@@ -102,7 +104,7 @@ def _numbers(
     if missing := [column for column in must if column not in table]:
         raise ValueError(f"{name}: expected a column {missing[0]!r}, got {list(table)[:10]}")
     known = [*must, *(may if set(may) <= set(table) else ())]
-    columns = {c: validate.array(table[c], f"{name}[{c!r}]", 1, gaps=True) for c in known}
+    columns = {c: validate.drawable(table[c], f"{name}[{c!r}]", 1, gaps=True) for c in known}
     return pd.DataFrame(columns, index=table.index)
 
 

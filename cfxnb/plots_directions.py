@@ -111,7 +111,7 @@ def walk_strip(
         logits = finite_predict(classifier, shown)
     best, sure = logits.argmax(1).tolist(), logits.softmax(1).amax(1).tolist()
     classes = range(logits.shape[1])
-    known = classes if names is None else validate.names(names, "names", len(classes))
+    known = classes if names is None else validate.class_names(names, "names", len(classes))
     told = [str(known[i]) for i in best]
     titles = ["image", *[f"{x:+.1f}" for x in steps.tolist()]]
     fig, axes = figure(1, len(shown), (1.1 * len(shown), 1.9))

@@ -30,7 +30,9 @@ def heat_maps(
         raise ValueError("attribution: expected at least one sample, got none")
     count = validate.count(count, "count", 1, MOST)
     labels = attribution.label.tolist()
-    known = range(max(labels, default=0) + 1) if names is None else validate.names(names, "names")
+    known = (
+        range(max(labels, default=0) + 1) if names is None else validate.class_names(names, "names")
+    )
     if len(known) <= max(labels, default=0):
         raise ValueError(f"names: expected one for each class, got {list(known)}")
     part = attribution[slice(0, count)]

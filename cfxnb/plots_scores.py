@@ -207,5 +207,5 @@ def _drawn(space: Any, code: Any) -> Tensor:
 def _decisions(logits: Tensor, names: Any) -> list[str]:
     """The class of each row, by name."""
     classes = logits.shape[1]
-    known = range(classes) if names is None else validate.names(names, "names", classes)
+    known = range(classes) if names is None else validate.class_names(names, "names", classes)
     return [str(known[c]) for c in logits.argmax(1).tolist()]

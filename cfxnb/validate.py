@@ -171,7 +171,8 @@ def count(value: Any, name: str, low: int = 0, high: int = LARGEST) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected a whole number, got {told(value)}")
     if value < low:
-        raise ValueError(f"{name}: expected a whole number >= {low}, got {told(value)}")
+        came = value if value > -LARGEST else told(value)
+        raise ValueError(f"{name}: expected a whole number >= {low}, got {came}")
     if value > high:
         raise ValueError(f"{name}: expected a whole number <= {high}, got {told(value)}")
     return int(value)
@@ -415,6 +416,14 @@ def array(value: Any, name: str, dims: int | None = None, *, gaps: bool = False)
     return found
 
 
+def drawable(value: Any, name: str, dims: int | None = None, *, gaps: bool = False) -> np.ndarray:
+    """As ``array``, and not so large that axes overflow."""
+    found = array(value, name, dims, gaps=gaps)
+    if (np.abs(found) > 1e100).any():
+        raise ValueError(f"{name}: expected numbers that can be drawn, got some beyond 1e100")
+    return found
+
+
 def _numeric(kind: Any) -> bool:
     types = pd.api.types
     return types.is_numeric_dtype(kind) and not (
@@ -513,6 +522,14 @@ def place(center: Any, spread: Any) -> tuple[Tensor, Tensor]:
             f"{spread.max().item():.4g}"
         )
     return center, spread
+
+
+def class_names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
+    """Names of classes to be read in a picture: texts or numbers, or a dict such as id2label."""
+    listed = names(value, name) if isinstance(value, Mapping) else tuple(texts(value, name))
+    if count is not None and len(listed) != count:
+        raise ValueError(f"{name}: expected {count} names, got {len(listed)}")
+    return listed
 
 
 def table(value: Any, name: str, rows: int | None = None) -> pd.DataFrame:

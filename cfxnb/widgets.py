@@ -9,6 +9,7 @@ from typing import Any
 import ipywidgets
 from IPython.display import HTML, display
 from tqdm.auto import tqdm
+from traitlets import TraitError
 
 from cfxnb import validate
 from cfxnb.plots import Picture
@@ -65,7 +66,13 @@ def _control(name: str, spec: Control) -> Any:
     if isinstance(spec, bool):
         return ipywidgets.Checkbox(value=spec, **common)
     if isinstance(spec, list) and 0 < len(spec) <= MOST:
-        return ipywidgets.Dropdown(options=spec, **common)
+        try:
+            return ipywidgets.Dropdown(options=spec, **common)
+        except TraitError as error:
+            raise ValueError(
+                f"{name}: expected choices that can be told apart, got {validate.told(spec)}: "
+                f"{error}"[:300]
+            ) from None
     if isinstance(spec, tuple) and len(spec) in (2, 3):
         return _slider(name, spec, common)
     raise TypeError(

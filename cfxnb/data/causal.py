@@ -133,6 +133,7 @@ class World:
         noise = self._noise(count, validate.seed(seed))
         do = {} if do is None else validate.instance(do, Mapping, "do", "a dict: factor -> option")
         for name, option in do.items():
+            validate.choice(name, "do", self.factors)
             validate.choice(option, f"do[{name!r}]", self.options(name))
         columns: dict[str, np.ndarray] = {}
         for name, rule in self.factors.items():

@@ -34,13 +34,12 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         validate.instance(self.images, Tensor, "images", "a torch tensor")
-        if self.images.ndim != 4 or not self.images.is_floating_point():
-            raise ValueError(
-                f"images: expected floats of shape (n, c, h, w), got {self.images.dtype} of shape "
-                f"{tuple(self.images.shape)}"
-            )
+        if self.images.ndim != 4 or 0 in self.images.shape[1:]:
+            raise ValueError(f"images: expected shape (n, c, h, w), got {tuple(self.images.shape)}")
+        if not self.images.is_floating_point() or not _plain(self.images):
+            raise TypeError(f"images: expected floats, got {validate.told(self.images)}")
         validate.instance(self.labels, Tensor, "labels", "a torch tensor")
-        if self.labels.ndim != 1 or self.labels.dtype != torch.int64:
+        if self.labels.ndim != 1 or self.labels.dtype != torch.int64 or not _plain(self.labels):
             raise ValueError(
                 f"labels: expected int64 of shape (n,), got {self.labels.dtype} of shape "
                 f"{tuple(self.labels.shape)}"
@@ -90,3 +89,8 @@ class ImageSet:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
         return f"ImageSet({len(self)} images {shape}, {len(self.names)} classes; {self.source})"
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Neither sparse nor without values."""
+    return tensor.layout == torch.strided and not tensor.is_meta

@@ -9,7 +9,7 @@ import torch
 from cfxnb import validate
 from cfxnb.data.causal import World, given
 from cfxnb.data.imageset import ImageSet
-from cfxnb.data.lpc import OPTIONS, SOURCE, as_indices, render
+from cfxnb.data.lpc import HEIGHT, OPTIONS, SOURCE, WIDTH, as_indices, render
 
 EVERYTHING = {name: list(options) for name, options in OPTIONS.items()}
 _PAIRS = EVERYTHING | {
@@ -143,6 +143,10 @@ def label_of(figures: Any) -> str:
         raise ValueError(f"figures: expected a set made by sprites, got {checked!r}")
     with validate.part_of("figures"):
         as_indices(checked.factors)
+    if checked.images.shape[1:] != (3, HEIGHT, WIDTH):
+        raise ValueError(
+            f"figures: expected images (n, 3, {HEIGHT}, {WIDTH}), got {tuple(checked.images.shape)}"
+        )
     return label
 
 

@@ -21,6 +21,8 @@ from cfxnb.methods.descriptors import Descriptors
 from cfxnb.results import Counterfactuals
 from cfxnb.types import Classifier, Code, LatentSpace
 
+MOST_REPEATS = 10**6  # more would take days
+LARGEST = 1e100  # of a reading: squares of larger ones overflow
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -54,6 +56,9 @@ class FeatureAttribution:
     null: pd.DataFrame
     ablation: pd.DataFrame | None
     unreadable: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        validate.fields(self)
 
     def _repr_html_(self) -> str:
         joined = self.global_.join(self.null[["p"]]).rename(columns={"p": "p (pairing)"})
@@ -93,13 +98,14 @@ def describe_change(
         given = "space" if classifier is None else "classifier"
         raise ValueError(f"space, classifier: expected both or neither, got only {given}")
     dims, own = start.z.flatten(1).shape[1], descriptors.weights.shape[1]
-    if dims != own:
+    if dims != own or start.z.shape[1:] != descriptors.center.shape:
         raise ValueError(
             f"descriptors: expected those of the same space, for codes of {dims} numbers, "
             f"got those for {own}"
         )
-    validate.number(together, "together", 0.0, 1.0)
-    validate.count(repeats, "repeats", 1)
+    together = validate.number(together, "together", 0.0, 1.0)
+    repeats = validate.count(repeats, "repeats", 1, MOST_REPEATS)
+    seed = validate.seed(seed)
     names = descriptors.readable
     if not names:
         raise ValueError("descriptors: expected at least one that is readable, got none")
@@ -111,7 +117,7 @@ def describe_change(
     local = pd.DataFrame(after - before, index=rows, columns=list(names))
     flip = _flips(wins, rows)
     groups = correlated_groups(descriptors.correlation.loc[list(names), list(names)], together)
-    rng = np.random.default_rng(validate.count(seed, "seed"))
+    rng = np.random.default_rng(seed)
     ablation = None
     if space is not None and classifier is not None:
         ablation = ablate(space, classifier, wins, descriptors, groups, seed=seed)
@@ -175,22 +181,23 @@ def permutation_null(
             finite, and a score of another shape.
     """
     validate.function(score, "score")
-    validate.count(repeats, "repeats", 1)
+    repeats = validate.count(repeats, "repeats", 1, MOST_REPEATS)
     before, after = _readings(before, "before"), _readings(after, "after")
     if before.shape != after.shape:
         raise ValueError(
             f"before, after: expected equal shapes (n, d), got {before.shape} and {after.shape}"
         )
     d = before.shape[1]
-    index = None if names is None else list(validate.names(names, "names", d))
-    rng = np.random.default_rng(validate.count(seed, "seed"))
+    index = None if names is None else validate.texts(names, "names", d)
+    rng = np.random.default_rng(validate.seed(seed))
     if len(before) < 2:  # one pair can't be shuffled
         nothing = {c: np.full(d, np.nan) for c in ("score", "null", "low", "high", "p")}
         return pd.DataFrame(nothing, index=index)
-    observed = np.asarray(score(before, after))
-    if observed.shape != (d,):
-        raise ValueError(f"score: expected it to return shape ({d},), got {observed.shape}")
-    draws = np.stack([score(rng.permutation(before), after) for _ in range(repeats)])
+    # Copies: a score may change what it is given.
+    observed = _scored(score(before.copy(), after.copy()), d)
+    draws = np.stack(
+        [_scored(score(rng.permutation(before), after.copy()), d) for _ in range(repeats)]
+    )
     mean = draws.mean(0)
     # Rounding must not make a score that never changes under shuffling look extreme.
     slack = 1e-9 * (1 + np.abs(mean))
@@ -201,15 +208,20 @@ def permutation_null(
     return pd.DataFrame(columns, index=index)
 
 
+def _scored(value: Any, dims: int) -> np.ndarray:
+    """What a score returns: one finite number a column."""
+    found = validate.array(value, "score")
+    if found.shape != (dims,):
+        raise ValueError(f"score: expected it to return shape ({dims},), got {found.shape}")
+    return found
+
+
 def _readings(value: Any, name: str) -> np.ndarray:
-    try:
-        array = np.asarray(value, float)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected numbers (n, d), got {validate.told(value)}") from None
-    if array.ndim != 2:
+    array = validate.array(value, name)
+    if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name}: expected shape (n, d), got {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+    if (np.abs(array) > LARGEST).any():
+        raise ValueError(f"{name}: expected numbers up to {LARGEST:g}, got larger ones")
     return array
 
 
@@ -224,6 +236,7 @@ def correlated_groups(correlation: pd.DataFrame, together: float) -> tuple[tuple
 
 
 def _wins(cf: Counterfactuals) -> tuple[Counterfactuals, Code, Code]:
+    validate.result(cf, "counterfactuals")
     start, code = validate.codes(cf, "counterfactuals")
     rows = cf.flipped.nonzero().squeeze(1)
     wins = cf[rows]

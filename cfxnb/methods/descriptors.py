@@ -1,12 +1,14 @@
 """Descriptors: one regularised regression each, from codes to a named property."""
 
 import dataclasses
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from cfxnb import validate
@@ -16,6 +18,7 @@ from cfxnb.core.modules import eval_frozen
 from cfxnb.tensors import in_spreads
 from cfxnb.types import LatentSpace
 
+PENALTIES = (1e-12, 1e12)  # beyond these the regression has no numbers left
 LEAST_HELD_OUT = 20  # images held out on either side of the cut; fewer prove nothing
 
 
@@ -42,12 +45,44 @@ class Descriptors:
     quality: pd.DataFrame
     correlation: pd.DataFrame
 
+    def __post_init__(self) -> None:
+        validate.fields(self)
+        validate.place(self.center, self.spread)
+        count, dims = len(self.names), self.center.numel()
+        if not count or len(set(self.names)) < count:
+            raise ValueError(f"names: expected each property once, got {self.names[:20]}")
+        for name, shape in (("weights", (count, dims)), ("bias", (count,))):
+            tensor = getattr(self, name)
+            if tensor.shape != shape or not tensor.isfinite().all():
+                raise ValueError(
+                    f"{name}: expected finite numbers of shape {shape}, got others, of shape "
+                    f"{tuple(tensor.shape)}"
+                )
+        if list(self.quality.index) != list(self.names) or "readable" not in self.quality:
+            raise ValueError("quality: expected a row for each of names, and a column 'readable'")
+        if self.quality["readable"].dtype != bool:
+            raise TypeError("quality: expected bools in 'readable', got others")
+        if self.correlation.shape != (count, count):
+            raise ValueError(
+                f"correlation: expected shape {(count, count)}, got {self.correlation.shape}"
+            )
+
     def read(self, z: Tensor) -> Tensor:
-        """Log odds of each property, (n, d)."""
+        """Log odds of each property, (n, d).
+
+        Raises:
+            ValueError, TypeError: for anything but finite codes of this space, (n, ...).
+        """
+        validate.code_like(z, "z", tuple(self.center.shape))
         return self.scaled(z - self.center.to(z)) @ self.weights.to(z).T + self.bias.to(z)
 
     def scaled(self, change: Tensor) -> Tensor:
-        """A difference of codes in units of the spread, flattened to (n, dims)."""
+        """A difference of codes in units of the spread, flattened to (n, dims).
+
+        Raises:
+            ValueError, TypeError: for anything but finite changes of codes of this space, (n, ...).
+        """
+        validate.code_like(change, "change", tuple(self.center.shape))
         return in_spreads(change, self.spread).flatten(1)
 
     @property
@@ -77,9 +112,10 @@ def fit_descriptors(
     Args:
         space: whose codes are read.
         images: (n, c, h, w) in [0, 1].
-        factors: one row an image, by position (the index is ignored), numeric columns; rows with
-            NaN are left out for that column.
-        penalty: strength of the L2 penalty on the weights.
+        factors: one row an image, by position (the index is ignored), columns of numbers or
+            bools, perhaps of nullable types; rows with a missing value are left out for that
+            column.
+        penalty: strength of the L2 penalty on the weights, from 1e-12 to 1e12.
         holdout: share of images held out, in (0, 1).
         least_auc: in [0.5, 1].
         seed: of the split and of the interval's bootstrap.
@@ -91,16 +127,17 @@ def fit_descriptors(
     validate.space(space)
     images = validate.images(images)
     columns = _columns(factors, len(images))
-    validate.count(batch, "batch", 1)
-    validate.number(penalty, "penalty", 0.0, open_low=True)
-    validate.number(holdout, "holdout", 0.05, 0.95)
-    validate.number(least_auc, "least_auc", 0.5, 1.0)
+    batch = validate.count(batch, "batch", 1)
+    penalty = validate.number(penalty, "penalty", *PENALTIES)
+    holdout = validate.number(holdout, "holdout", 0.05, 0.95)
+    least_auc = validate.number(least_auc, "least_auc", 0.5, 1.0)
+    seed = validate.seed(seed)
     space = CheckedSpace(space)
     with eval_frozen(space), torch.no_grad():
         z = torch.cat([space.encode(chunk).z for chunk in images.split(batch)])
     center, spread = space.center.to(z), space.spread.to(z)
     u = in_spreads(z - center, spread).flatten(1).double().cpu().numpy()
-    rng = np.random.default_rng(validate.count(seed, "seed"))
+    rng = np.random.default_rng(seed)
     order = rng.permutation(len(u))
     kept_out = np.zeros(len(u), bool)
     kept_out[order[: round(holdout * len(u))]] = True
@@ -153,25 +190,39 @@ def _fit_one(
 
 def _columns(factors: pd.DataFrame, rows: int) -> dict[str, np.ndarray]:
     """The columns as numbers, each with at least two values."""
-    validate.instance(factors, pd.DataFrame, "factors", "a DataFrame")
-    if len(factors) != rows:
-        raise ValueError(f"factors: expected {rows} rows, one an image, got {len(factors)} rows")
+    factors = validate.table(factors, "factors", rows)
     if not len(factors.columns):
         raise ValueError("factors: expected at least one column, got no column")
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for name, column in factors.items():
-        try:
-            values = column.to_numpy(float, na_value=np.nan)
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"factors: expected numbers in column {name!r}, got {column.dtype}"
-            ) from None
+        if str(name) in columns:
+            raise ValueError(f"factors: expected each column once, got {str(name)!r} twice")
+        values = _as_floats(column, name)
         known = np.unique(values[np.isfinite(values)])
         if len(known) < 2:
             got = f"only {known[0]}" if len(known) else "none"
             raise ValueError(f"factors: expected two values or more in column {name!r}, got {got}")
         columns[str(name)] = values
     return columns
+
+
+def _as_floats(column: pd.Series, name: Any) -> np.ndarray:
+    """Numbers and bools as floats; NaN where a value is missing."""
+    present = column.dropna()
+    if len(present) and not all(isinstance(v, Real | bool | np.bool_) for v in present.head(1)):
+        raise TypeError(
+            f"factors: expected numbers in column {name!r}, got {column.dtype}, such as "
+            f"{validate.told(present.iloc[0])}"
+        )
+    try:
+        values = column.to_numpy(float, na_value=np.nan)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"factors: expected numbers in column {name!r}, got {column.dtype}"
+        ) from None
+    if np.isinf(values).any():
+        raise ValueError(f"factors: expected finite numbers in column {name!r}, got infinity")
+    return values
 
 
 def _cut(values: np.ndarray) -> float:
@@ -192,9 +243,16 @@ def _auc_interval(
     for _ in range(repeats):
         rows = rng.integers(0, len(truth), len(truth))
         if len(set(truth[rows])) == 2:
-            draws.append(roc_auc_score(truth[rows], score[rows]))
+            draws.append(_auc(truth[rows], score[rows]))
     low, high = np.quantile(draws, [0.025, 0.975]) if draws else (np.nan, np.nan)
-    return float(roc_auc_score(truth, score)), float(low), float(high)
+    return _auc(truth, score), float(low), float(high)
+
+
+def _auc(truth: np.ndarray, score: np.ndarray) -> float:
+    """Share of pairs in the right order, ties counting half (Mann & Whitney)."""
+    above, below = int(truth.sum()), int((~truth).sum())
+    ranks = rankdata(score)[truth].sum()
+    return float((ranks - above * (above + 1) / 2) / (above * below))
 
 
 def _calibration_error(truth: np.ndarray, score: np.ndarray, bins: int = 10) -> float:

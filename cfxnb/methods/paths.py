@@ -1,10 +1,13 @@
 """Curves of images, from a baseline at t = 0 to what is explained at t = 1."""
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.core.border import CheckedSpace
+from cfxnb.core.images import SLACK
 from cfxnb.tensors import in_spreads, norms, per_sample
 from cfxnb.types import Code, LatentSpace
 
@@ -125,7 +128,7 @@ def straight_path(images: Tensor, baseline: float | Tensor = 0.0) -> StraightPat
         ValueError, TypeError: for a wrong argument, naming it.
     """
     images = validate.images(images)
-    if isinstance(baseline, Tensor):
+    if not isinstance(baseline, Real):
         begin = validate.images(baseline, "baseline").to(images.device)
         if begin.shape != images.shape:
             raise ValueError(
@@ -147,10 +150,14 @@ def points_path(images: Tensor) -> PointsPath:
         ValueError, TypeError: for a wrong argument, naming it.
     """
     validate.instance(images, Tensor, "images", "a torch tensor")
+    if not images.is_floating_point() or images.layout != torch.strided:
+        raise TypeError(f"images: expected float32 in [0, 1], got {images.dtype} {images.layout}")
     if images.ndim != 5 or 0 in images.shape or images.shape[1] < 2:
         raise ValueError(
             f"images: expected shape (b, m, c, h, w) with m >= 2, got {tuple(images.shape)}"
         )
+    if not images.is_meta and images.max() > 1 + SLACK:  # floats of bytes would be scaled
+        raise ValueError(f"images: expected values in [0, 1], got up to {images.max().item():.4g}")
     return PointsPath(validate.images(images.flatten(0, 1)).view(images.shape))
 
 
@@ -166,7 +173,7 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
     """
     validate.space(space)
     for value, name in ((start, "start"), (end, "end")):
-        validate.instance(value, Code, name, "a cfx.Code")
+        validate.code(value, name)
         shape, wanted = tuple(value.z.shape), tuple(space.center.shape)
         if shape[1:] != wanted or not len(value):
             raise ValueError(
@@ -196,18 +203,20 @@ def walk_path(
         ValueError, TypeError: for a wrong argument, naming it.
     """
     validate.space(space)
-    validate.instance(code, Code, "code", "a cfx.Code")
+    validate.code(code, "code", tuple(space.center.shape))
     unit_step = heading(space, direction, len(code)).to(code.z)
-    if isinstance(lengths, Tensor):
-        if lengths.shape != (len(code),) or not lengths.isfinite().all():
+    if isinstance(lengths, Real) and not isinstance(lengths, bool):
+        value = validate.number(lengths, "lengths", -float("inf"))
+        length = torch.full((len(code),), value).to(code.z)
+    else:
+        length = torch.from_numpy(validate.array(lengths, "lengths")).to(code.z)
+        if length.shape != (len(code),):
             raise ValueError(
                 f"lengths: expected finite numbers of shape ({len(code)},), got "
                 f"{validate.told(lengths)}"
             )
-        length = lengths.to(code.z)
-    else:
-        value = validate.number(lengths, "lengths", -float("inf"))
-        length = torch.full((len(code),), value).to(code.z)
+    if not length.isfinite().all():
+        raise ValueError("lengths: expected numbers of ordinary size, got too large ones")
     return latent_path(space, code.at(code.z + per_sample(length, code.z) * unit_step), code)
 
 
@@ -218,6 +227,8 @@ def heading(space: LatentSpace, direction: Tensor, rows: int) -> Tensor:
         ValueError, TypeError: if it has another shape, or no finite length but 0.
     """
     validate.instance(direction, Tensor, "direction", "a torch tensor")
+    if not direction.is_floating_point() or direction.is_meta or direction.layout != torch.strided:
+        raise TypeError(f"direction: expected floats, got {direction.dtype} {direction.layout}")
     shape = tuple(space.center.shape)
     if tuple(direction.shape) not in (shape, (rows, *shape)):
         raise ValueError(

@@ -42,6 +42,9 @@ class Scores:
     agreement: float
     made_by: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        validate.fields(self)
+
     @property
     def necessity(self) -> pd.Series:
         return self.table["necessity"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cfxnb import validate
 from cfxnb.core.modes import standard_modes
-from cfxnb.heat import Attribution
+from cfxnb.heat import Attribution, checked_attribution
 from cfxnb.metrics.pairs import paste_curve
 from cfxnb.tensors import finite_rows, noise_like
 from cfxnb.types import NO_GRADIENT, Classifier
@@ -64,6 +64,9 @@ class PasteCurves:
     share: Tensor
     insertion: Tensor
     deletion: Tensor
+
+    def __post_init__(self) -> None:
+        validate.fields(self)
 
     @property
     def insertion_area(self) -> Tensor:
@@ -214,9 +217,7 @@ def _maps(value: Any, name: str = "heat", gaps: bool = False) -> Tensor:
         gaps: let those pass that an attribution says it has no map for.
     """
     if isinstance(value, Attribution):
-        validate.instance(value.full, Tensor, f"{name}.full", "a torch tensor")
-        if value.full.ndim != 4:
-            raise ValueError(f"{name}.full: expected 4 dimensions, got {tuple(value.full.shape)}")
+        checked_attribution(value, name)
     heat = value.heat if isinstance(value, Attribution) else value
     validate.instance(heat, Tensor, name, "an Attribution or a tensor of maps")
     if heat.ndim != 3 or 0 in heat.shape:
@@ -225,7 +226,7 @@ def _maps(value: Any, name: str = "heat", gaps: bool = False) -> Tensor:
         raise TypeError(f"{name}: expected floats, got {heat.dtype} {heat.layout} on {heat.device}")
     heat = heat.detach().double()
     broken = ~finite_rows(heat)
-    if gaps and isinstance(value, Attribution) and len(value.status) == len(heat):
+    if gaps and isinstance(value, Attribution):
         broken &= torch.tensor([s != NO_GRADIENT for s in value.status], device=heat.device)
     if broken.any():
         raise ValueError(

@@ -91,7 +91,7 @@ def _check_results(results: Mapping[str, Counterfactuals]) -> dict[str, Counterf
     what = "a non-empty dict of name -> Counterfactuals"
     validate.instance(results, Mapping, "results", what)
     if not results:
-        raise ValueError(f"results: expected {what}, got an empty one")
+        raise ValueError(f"results: expected {what}, got {results!r}")
     checked = {}
     for name, value in results.items():
         checked[name] = validate.result(value, f"results[{str(name)[:60]!r}]")

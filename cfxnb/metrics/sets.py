@@ -117,7 +117,7 @@ def _subsets(value: Any, first: int, second: int) -> tuple[Tensor, Tensor]:
                 f"subsets: expected int64 rows of {name} in shape (repeats, subset), subset >= 2, "
                 f"got {kind} of shape {tuple(rows.shape)}"
             )
-        if rows.is_meta or rows.min() < 0 or rows.max() >= length:
+        if rows.is_meta or rows.layout != torch.strided or rows.min() < 0 or rows.max() >= length:
             raise ValueError(f"subsets: expected rows of {name} from 0 to {length - 1}, got others")
         found.append(rows)
     if len(found[0]) != len(found[1]):

@@ -57,6 +57,8 @@ def true_scores(
     outcome = validate.count(outcome, "outcome")
     confidence = checked_confidence(confidence)
     _check_contrasts(contrasts)
+    if context is not None:
+        context = validate.mask(context, "context", len(figures))
     positions = np.flatnonzero(rows_of(context, len(figures)))
     figures = figures[positions]
     with eval_frozen(classifier):
@@ -196,7 +198,7 @@ def flip_kinds(
     validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
     causes = [validate.choice(c, "causes", judge.options) for c in _factors(causes)]
     validate.choice(meaning, "meaning", judge.options)
-    changed = changed_factors(counterfactuals, judge)[counterfactuals.flipped.cpu().numpy()]
+    changed = changed_factors(counterfactuals, judge)[counterfactuals.flipped.bool().cpu().numpy()]
     others = [n for n in changed if n not in causes and n != meaning]
     table = pd.DataFrame(
         {

@@ -117,7 +117,7 @@ TABLE = {
                 "empty": (X[:0, None], "(0, 1, 3, 4, 4)"),
                 "NaN": (torch.full((1, 2, 1, 2, 2), NAN), "NaN"),
                 "above 1": (torch.full((1, 2, 1, 2, 2), 2.0), "2"),
-                "whole": (torch.zeros(1, 2, 1, 2, 2, dtype=torch.int64), "int64"),
+                "whole": (torch.ones(1, 2, 1, 2, 2, dtype=torch.int64), "int64"),
             }
         },
     ),
@@ -136,7 +136,7 @@ TABLE = {
             "code": without(CODES, "of another space", "vector", "empty"),
             "direction": WAYS,
             "lengths": without(number_values(), "tensor")
-            | {"three": (torch.ones(3), "Tensor"), "one NaN": (torch.tensor([0, NAN]), "nan")},
+            | {"three": (torch.ones(3), "Tensor"), "one NaN": (torch.tensor([0, NAN]), "NaN")},
         },
     ),
     integrated_gradients: (

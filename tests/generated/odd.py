@@ -36,11 +36,15 @@ class Odd:
         kind: what it is, in words.
         make: makes it.
         wrong: True if no function can be right to take it.
+        own: True if it may fail by itself when it is called.
+        names: of further arguments that a message may name instead.
     """
 
     kind: str
     make: Callable[[], Any]
     wrong: bool = False
+    own: bool = False
+    names: frozenset[str] = frozenset()
 
 
 def given(value: Any) -> Callable[[], Any]:
@@ -59,8 +63,7 @@ ANYTHING = {
     "numpy NaT": np.datetime64("NaT"), "pd.NA": pd.NA, "pd.NaT": pd.NaT, "ellipsis": ...,
     "empty list": [], "empty dict": {}, "empty tuple": (), "empty set": set(), "list of NaN": [NAN],
     "list of None": [None], "ragged list": [[1], [1, 2]], "dict": {"a": 1}, "dict of NaN": {"up": NAN},
-    "range": range(3), "slice": slice(None), "object": object(), "lambda": lambda *a, **k: None,
-    "class": dict, "module": math, "exception": ValueError("x"), "long text": 1000 * "text ",
+    "range": range(3), "slice": slice(None), "object": object(), "class": dict, "module": math, "exception": ValueError("x"), "long text": 1000 * "text ",
     "long list": list(range(2000)), "list of texts": ["text", "text"],
 }  # fmt: skip
 
@@ -88,8 +91,12 @@ FRESH = {
     "empty table": pd.DataFrame,
     "series of NaN": lambda: pd.Series([NAN, NAN]),
     "table of missing values": lambda: pd.DataFrame({"up": [pd.NA, None]}),
-    "net": lambda: nn.Linear(2, 2),
 }
+IMAGES = frozenset({"images", "module"})  # what wrap calls the input of a net, and the net
+CALLED = [
+    Odd("net", lambda: nn.Linear(2, 2), own=True, names=IMAGES),
+    Odd("lambda", lambda: lambda *a, **k: None, own=True),
+]
 
 NEVER = {
     "NaN", "infinity", "minus infinity", "decimal NaN", "numpy NaN", "numpy NaT", "pd.NA", "pd.NaT",
@@ -106,6 +113,8 @@ def values(good: Any) -> Iterator[Odd]:
                   kind in NEVER)  # fmt: skip
     for kind, make in FRESH.items():
         yield Odd(kind, make, kind in NEVER)
+    for odd in CALLED:
+        yield odd
     yield from out_of(good)
 
 
@@ -309,7 +318,7 @@ def functions(good: Callable) -> Iterator[Odd]:
 
             return Answer(function) if module is not None else function
 
-        yield Odd(f"returns {kind}", make, wrong)
+        yield Odd(f"returns {kind}", make, wrong, names=IMAGES)
 
     def raises(*_: Any, **__: Any) -> Any:
         raise Own("of its own")
@@ -320,9 +329,11 @@ def functions(good: Callable) -> Iterator[Odd]:
             first.mul_(0.5)
         return out
 
-    yield Odd("raises", lambda: Answer(raises) if module is not None else raises)
-    yield Odd("takes nothing", lambda: Answer(_nothing) if module is not None else _nothing)
-    yield Odd("changes its input", lambda: Answer(spoils) if module is not None else spoils)
+    for kind, function in (
+        ("raises", raises), ("takes nothing", _nothing), ("changes its input", spoils),
+    ):  # fmt: skip
+        make = functools.partial(Answer, function) if module is not None else given(function)
+        yield Odd(kind, make, own=True, names=IMAGES)
     inner = module or getattr(good, "module", None)
     if isinstance(inner, nn.Module) and any(True for _ in inner.parameters()):
         yield Odd("NaN for weights", lambda: _broken(good), True)
@@ -384,7 +395,7 @@ def spaces(good: Any) -> Iterator[Odd]:
         yield Odd(f"a space with None for {name}", own(**{name: None}), True)
     for name in ("encode", "decode"):
         yield Odd(f"a space with a number for {name}", own(**{name: 1}), True)
-        yield Odd(f"a space whose {name} takes nothing", own(**{name: _nothing}))
+        yield Odd(f"a space whose {name} takes nothing", own(**{name: _nothing}), own=True)
         yield Odd(f"a space whose {name} raises", own(**{name: _raises}))
     yield Odd("a space that does nothing new", own())
     for name in ("center", "spread"):
