@@ -21,7 +21,7 @@ from cfxnb.methods.shift_predictor import ShiftPredictor
 from cfxnb.nets import NETS
 from cfxnb.readers import FactorReader
 from cfxnb.spaces.configs import LARGEST, check_fit, numbers
-from cfxnb.spaces.restore import all_tensors, opened
+from cfxnb.spaces.restore import all_shapes, all_tensors
 
 _NETS = {**NETS, "ShiftPredictor": ShiftPredictor}
 ADAPTERS = ("Autoencoder", "Diffusion", "DiffusionAutoencoder", "VAE")
@@ -129,7 +129,10 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         if "autoencoder" in card:
             extra["autoencoder"] = load(_autoencoder(card), where)
         adapter = getattr(spaces, validate.choice(card["adapter"], "adapter", ADAPTERS))
-        return adapter(net, **extra, **card.get("space", {})).eval().requires_grad_(False).to(where)
+        space = adapter(net, **extra, **card.get("space", {}))
+        if (error := card["quality"].get("mean squared error of reconstructions")) is not None:
+            space.reconstruction_error = float(error)
+        return space.eval().requires_grad_(False).to(where)
     except DamagedFile:
         raise
     except Exception as error:  # a card can be wrong in many ways
@@ -145,9 +148,7 @@ def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any
     made, config = _NETS[card["net"]], card["config"]
     if too_large := [n for n in numbers(config) if not abs(n) <= LARGEST]:
         raise ValueError(f"config with the number {too_large[0]!r:.40}")
-    with opened(path) as file:
-        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    check_fit(lambda: made(**config), shapes)
+    check_fit(lambda: made(**config), all_shapes(path))
     state = {key: value.float() for key, value in all_tensors(path).items()}
     if broken := [key for key, value in state.items() if not value.isfinite().all()]:
         raise ValueError(f"NaN or infinity in {broken[0]}")

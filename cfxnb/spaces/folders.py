@@ -19,7 +19,7 @@ from cfxnb import validate
 from cfxnb.disk import NOTHING, cause, given_path, kind_of, read_json
 from cfxnb.spaces import hub
 from cfxnb.spaces.configs import check_fields, check_fit, declared, suspects
-from cfxnb.spaces.restore import all_tensors, opened, plain_name, plain_names
+from cfxnb.spaces.restore import all_shapes, all_tensors, opened, plain_name, plain_names
 
 STEM = "diffusion_pytorch_model"  # what diffusers calls files of weights
 NAMES = ("*.json", "*.txt", *(f"{s}{e}" for s in (STEM, "model") for e in (
@@ -162,8 +162,7 @@ def fitted(
         raise Unfit(f"{part} can't be built: {error}") from None
     shapes: dict[str, tuple[int, ...]] = {}
     for each in files:
-        with opened(each) as content:
-            shapes |= {k: tuple(content.get_slice(k).get_shape()) for k in content.keys()}  # noqa: SIM118
+        shapes |= all_shapes(each)
     try:
         check_fit(build, plain_names(shapes))
     except Exception as error:  # many kinds, all of them for a config that the weights don't fit

@@ -77,6 +77,13 @@ def all_tensors(file: Path) -> dict[str, Tensor]:
         return {k: content.get_tensor(k) for k in content.keys()}  # noqa: SIM118 (not a dict)
 
 
+def all_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors of a file of safetensors, as its header has them."""
+    with opened(file) as content:
+        names = content.keys()
+        return {name: tuple(content.get_slice(name).get_shape()) for name in names}
+
+
 def plain_name(name: str) -> str:
     """The name of a tensor in the network itself, without what wrappers put into it."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
