@@ -56,6 +56,8 @@ def kind_of(path: Path) -> str:
 def cause(error: BaseException, most: int = 160) -> str:
     """Return why something failed, on one line, without the path that the message names anyway."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if isinstance(error, SafetensorError):
+        text = text.split(" at path ")[0]  # that of a file which is gone already
     return " ".join(text.split())[:most] or type(error).__name__
 
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cfxnb.core.modes import standard_modes
 from cfxnb.disk import cause, given_path, kind_of, parsed, writing
 from cfxnb.types import (
     ALREADY_TARGET,
@@ -40,11 +41,14 @@ SLACK = 1e-4  # how far rounding may take images out of [0, 1]
 def with_ending(path: Any) -> Path:
     """Return the path of the file; a dot in a name, as in ``cf_0.5``, begins no ending."""
     given = given_path(path)
+    if str(os.fspath(path)).endswith("/"):
+        raise ValueError(f"path: expected the name of a file, got the folder {os.fspath(path)!r}")
     if given.name in ("", ".", ".."):
         raise ValueError(f"path: expected the name of a file, got {os.fspath(path)!r}")
     return given if given.suffix == ENDING else given.with_name(given.name + ENDING)
 
 
+@standard_modes
 def write(fields: dict[str, Any], path: Any) -> Path:
     """Write the fields of a result; return where.
 
@@ -73,6 +77,7 @@ def write(fields: dict[str, Any], path: Any) -> Path:
     return place
 
 
+@standard_modes
 def read(path: Any) -> dict[str, Any]:
     """Return the fields of a result, all of them checked.
 

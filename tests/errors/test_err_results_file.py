@@ -352,7 +352,7 @@ def test_path_likes(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["save", "load"])
-@pytest.mark.parametrize("value", ["", ".", "..", "/", "a/.."])
+@pytest.mark.parametrize("value", ["", ".", "..", "/", "a/..", "a/", "/tmp/"])
 def test_paths_without_a_name(call, value):
     call = result().save if call == "save" else cfx.Counterfactuals.load
     with pytest.raises(ValueError, match=r"^path: expected "):
@@ -505,6 +505,21 @@ def test_tensors_that_share_memory(tmp_path):
     whole = torch.rand(ROWS + 1, 1, 5, 6)
     cf = result(original=whole[1:], image=whole[:-1], reconstruction=whole[1:])
     same(cfx.Counterfactuals.load(cf.save(tmp_path / "cf")), cf)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [torch.inference_mode, torch.no_grad, lambda: torch.device("meta")],
+    ids=["inference", "no gradient", "another device"],
+)
+def test_modes_of_torch_do_not_matter(path, tmp_path, mode):
+    with mode():
+        found = cfx.Counterfactuals.load(path)
+        found.save(tmp_path / "again")
+    same(found, result())
+    assert not found.image.is_inference()
+    assert found.image.device.type == "cpu"
+    same(cfx.Counterfactuals.load(tmp_path / "again"), result())
 
 
 def test_another_locale(tmp_path):
