@@ -107,6 +107,11 @@ def walk_strip(
         rest = None if code.rest is None else code.rest.expand(len(steps), *code.rest.shape[1:])
         moved = code.z + steps.to(code.z).view(-1, *[1] * (code.z.ndim - 1)) * step
         made = validate.images(checked.decode(type(code)(moved, rest)), "space.decode")
+        if made.shape[1:] != image.shape[1:]:
+            raise ValueError(
+                f"space.decode: expected images like the one given, {tuple(image.shape[1:])}, got "
+                f"{tuple(made.shape[1:])}"
+            )
         shown = torch.cat([image, made.to(image)])
         logits = finite_predict(classifier, shown)
     best, sure = logits.argmax(1).tolist(), logits.softmax(1).amax(1).tolist()

@@ -121,11 +121,11 @@ def edit_strip(
     values = attribute_values(factors, directions, len(image))
     with eval_frozen(space, classifier, directions):
         code = space.encode(image)
-        shown, titles = [image[0], _drawn(space, code)[0]], ["original", "reconstruction"]
+        shown, titles = [image[0], _drawn(space, code, image)[0]], ["original", "reconstruction"]
         for name, pair in directions.contrasts.items():
             if values[name][0] >= 0:
                 wanted = pair[1 - values[name][0]]
-                shown.append(_drawn(space, directions.edit(code, name, wanted))[0])
+                shown.append(_drawn(space, directions.edit(code, name, wanted), image)[0])
                 titles.append(f"{name}: {wanted}")
         told = _decisions(finite_predict(classifier, torch.stack(shown)), names)
     fig, axes = figure(1, len(shown), (1.25 * len(shown), 2.6))
@@ -171,7 +171,7 @@ def edit_picture(
     with eval_frozen(space, classifier, directions):
         code = space.encode(image)
         edited = directions.edit(code, name, value)
-        pair = torch.cat([_drawn(space, code), _drawn(space, edited)])
+        pair = torch.cat([_drawn(space, code, image), _drawn(space, edited, image)])
         chances = finite_predict(classifier, pair).softmax(1)
     told = _decisions(chances, names)
     if told[0] == told[1]:
@@ -199,9 +199,15 @@ def _single(space: Any, classifier: Any, directions: Any, image: Any) -> tuple[A
     return checked, CheckedClassifier(classifier), image
 
 
-def _drawn(space: Any, code: Any) -> Tensor:
-    """What codes look like, finite."""
-    return validate.images(space.decode(code), "space.decode")
+def _drawn(space: Any, code: Any, like: Tensor) -> Tensor:
+    """What codes look like: finite, and of the same size."""
+    made = validate.images(space.decode(code), "space.decode")
+    if made.shape[1:] != like.shape[1:]:
+        raise ValueError(
+            f"space.decode: expected images like the one given, {tuple(like.shape[1:])}, got "
+            f"{tuple(made.shape[1:])}"
+        )
+    return made
 
 
 def _decisions(logits: Tensor, names: Any) -> list[str]:

@@ -14,6 +14,9 @@ from cfxnb.core.modules import eval_frozen
 from cfxnb.tensors import predicted
 
 
+FAR_OUT = 1e6  # a value of a pixel of which no network can make a finite number
+
+
 class FactorReader:
     """Reads named factors, each with its own options.
 
@@ -33,15 +36,33 @@ class FactorReader:
         validate.instance(options, Mapping, "options", "a dict: factor -> its options")
         if not options:
             raise ValueError("options: expected at least one factor, got none")
-        self.options = {str(name): _several(values, name) for name, values in options.items()}
+        self.options = {
+            validate.text(name, "options"): _several(values, name[:60])
+            for name, values in options.items()
+        }
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """Logits of each factor, (b, its options), where the images are; gradients pass."""
+        """Logits of each factor, (b, its options), where the images are; gradients pass.
+
+        Raises:
+            ValueError, TypeError: for images of another shape than (b, c, h, w), or that are not
+                finite; if the module's output doesn't fit.
+        """
+        validate.instance(images, Tensor, "images", "a torch tensor")
+        if not images.is_floating_point() or images.is_meta or images.layout != torch.strided:
+            raise TypeError(f"images: expected floats, got {images.dtype} {images.layout}")
+        if images.ndim != 4 or 0 in images.shape[1:]:
+            raise ValueError(f"images: expected shape (b, c, h, w), got {tuple(images.shape)}")
+        if len(images) and not images.abs().max() < FAR_OUT:
+            raise ValueError("images: expected finite values in [0, 1], got others")
         first = next(self.module.parameters(), images)
         # A copy: the network may change what it is given.
         out = self.module(images.to(first.device, first.dtype).clone())
         out = getattr(out, "logits", out)  # transformers return an object with .logits
-        out = validate.instance(out, Tensor, "module", "logits as a torch tensor").to(images.device)
+        validate.instance(out, Tensor, "module", "logits as a torch tensor")
+        if not out.is_floating_point() or out.is_meta:
+            raise TypeError(f"module: expected logits as floats, got {out.dtype} on {out.device}")
+        out = out.to(images.device)
         sizes = [len(values) for values in self.options.values()]
         if out.shape == (len(images), sum(sizes)):
             return dict(zip(self.options, out.split(sizes, 1), strict=True))
@@ -55,7 +76,7 @@ class FactorReader:
     @standard_modes
     def numbers(self, images: Tensor, batch: int = 512) -> Tensor:
         """The number of the likeliest option of each factor, (n, factors), in evaluation mode."""
-        validate.count(batch, "batch", 1)
+        batch = validate.count(batch, "batch", 1)
         with eval_frozen(self), torch.no_grad():
             parts = [
                 torch.stack([predicted(logits) for logits in self(chunk).values()], 1)
@@ -90,8 +111,13 @@ def _several(values: Any, name: Any) -> tuple[Any, ...]:
             f"options[{name!r}]: expected a sequence of options, got {validate.told(values)}"
         )
     options = tuple(values)
+    if not all(map(validate.is_label, options)):
+        raise TypeError(
+            f"options[{name!r}]: expected texts, numbers or bools, none missing, got "
+            f"{validate.told(options)}"
+        )
     if len(set(options)) < 2 or len(set(options)) < len(options):
         raise ValueError(
-            f"options[{name!r}]: expected two different options or more, got {options}"
+            f"options[{name!r}]: expected two different options or more, got {options}"[:300]
         )
     return options

@@ -324,6 +324,13 @@ def function(value: Any, name: str) -> Any:
     return value
 
 
+def no_class(value: Any, name: str) -> Any:
+    """A function, and not a class that somebody forgot to make an object of."""
+    if isinstance(value, type):
+        raise TypeError(f"{name}: expected a function, got the class {value.__name__}")
+    return function(value, name)
+
+
 def white_box(value: Any, name: str = "classifier") -> Any:
     """A classifier that lets gradients through; what it returns is checked when it does."""
     if isinstance(value, BlackBoxed):
@@ -549,6 +556,18 @@ def table(value: Any, name: str, rows: int | None = None) -> pd.DataFrame:
     return pd.DataFrame({column: _plain(frame[column]) for column in frame}, index=frame.index)
 
 
+def discrete(column: pd.Series, name: str) -> pd.Series:
+    """A column whose values can be told apart: texts, numbers, bools; perhaps some are missing."""
+    if column.dtype == object:
+        for row, each in enumerate(column):
+            if not isinstance(each, Hashable):
+                raise TypeError(
+                    f"{name}: expected texts, numbers or bools in {column.name!r}, got "
+                    f"{told(each)} in row {row}"
+                )
+    return column
+
+
 def _plain(column: pd.Series) -> pd.Series:
     if isinstance(column.dtype, np.dtype):
         return column
@@ -580,15 +599,20 @@ def mask(value: Any, name: str, rows: int) -> np.ndarray:
     return found
 
 
+def is_label(value: Any) -> bool:
+    """Whether it can be told apart from others: a text, a bool, a finite number, a date."""
+    if not isinstance(value, Hashable) or not pd.api.types.is_scalar(value) or pd.isna(value):
+        return False
+    return not isinstance(value, complex | float | np.inexact) or bool(np.isfinite(value))
+
+
 def pair(value: Any, name: str) -> tuple[Any, Any]:
     """Two different values, none of them missing; a text is not taken for its letters."""
     came = f"{name}: expected two different values, (instead, value), got {told(value)}"
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise ValueError(came)
-    for each in value:
-        scalar = isinstance(each, Hashable) and pd.api.types.is_scalar(each)
-        if not scalar or pd.isna(each):
-            raise ValueError(came)
+    if not all(map(is_label, value)):
+        raise ValueError(came)
     if value[0] == value[1]:
         raise ValueError(came)
     return value[0], value[1]
@@ -631,7 +655,8 @@ def _is(value: Any, hint: Any) -> bool:
         kind = Integral if hint is int else Real
         return isinstance(value, kind) and not isinstance(value, bool)
     if hint is Tensor:
-        return isinstance(value, Tensor) and not value.is_meta and not value.is_complex()
+        plain = isinstance(value, Tensor) and value.layout == torch.strided
+        return plain and not value.is_meta and not value.is_complex()
     return isinstance(value, type(None) if hint is None else hint)
 
 

@@ -35,9 +35,7 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
         TypeError: if ``draw`` doesn't return a Picture, or a control is something else.
         ValueError: if a range has its low end above its high end.
     """
-    validate.function(draw, "draw")
-    if isinstance(draw, type):
-        raise TypeError(f"draw: expected a function, got the class {draw.__name__}")
+    validate.no_class(draw, "draw")
     boxes = {name: _control(name, spec) for name, spec in controls.items()}
 
     def current() -> Picture:

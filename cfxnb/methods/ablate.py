@@ -56,10 +56,13 @@ def ablate(
         ValueError, TypeError: for a wrong argument, naming it; among them a result without codes.
     """
     validate.space(space)
+    validate.result(counterfactuals, "counterfactuals")
     start, code = validate.codes(counterfactuals, "counterfactuals")
+    if not len(start):
+        raise ValueError("counterfactuals: expected at least one row, got none")
     validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")
     _check_groups(groups, descriptors.names)
-    validate.seed(seed)
+    seed = validate.seed(seed)
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     target = counterfactuals.target
     scale = space.spread.to(start.z)

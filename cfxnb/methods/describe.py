@@ -110,9 +110,10 @@ def describe_change(
     if not names:
         raise ValueError("descriptors: expected at least one that is readable, got none")
     columns = [descriptors.names.index(name) for name in names]
-    before, after = (
-        descriptors.read(c.z.cpu())[:, columns].double().numpy() for c in (start, code)
-    )
+    with validate.part_of("descriptors"):
+        before, after = (
+            descriptors.read(c.z.cpu())[:, columns].double().numpy() for c in (start, code)
+        )
     rows = counterfactuals.flipped.nonzero().squeeze(1).tolist()
     local = pd.DataFrame(after - before, index=rows, columns=list(names))
     flip = _flips(wins, rows)
@@ -180,7 +181,7 @@ def permutation_null(
         ValueError, TypeError: for a wrong argument, naming it; among them readings that are not
             finite, and a score of another shape.
     """
-    validate.function(score, "score")
+    validate.no_class(score, "score")
     repeats = validate.count(repeats, "repeats", 1, MOST_REPEATS)
     before, after = _readings(before, "before"), _readings(after, "after")
     if before.shape != after.shape:

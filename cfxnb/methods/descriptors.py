@@ -74,7 +74,10 @@ class Descriptors:
             ValueError, TypeError: for anything but finite codes of this space, (n, ...).
         """
         validate.code_like(z, "z", tuple(self.center.shape))
-        return self.scaled(z - self.center.to(z)) @ self.weights.to(z).T + self.bias.to(z)
+        odds = self.scaled(z - self.center.to(z)) @ self.weights.to(z).T + self.bias.to(z)
+        if not odds.isfinite().all():
+            raise ValueError("z: expected codes of ordinary size, got log odds that are infinite")
+        return odds
 
     def scaled(self, change: Tensor) -> Tensor:
         """A difference of codes in units of the spread, flattened to (n, dims).
@@ -150,7 +153,10 @@ def fit_descriptors(
         rows[name] = {**quality, "readable": enough and quality["low"] >= least_auc}
     w = np.stack([model.coef_[0] for model in models])
     names = list(rows)
-    correlation = np.atleast_2d(np.corrcoef(w @ u.T))
+    readings = w @ u.T
+    if not readings.std(1).all():
+        raise ValueError("images: expected codes that differ, got equal ones, or equal readings")
+    correlation = np.atleast_2d(np.corrcoef(readings))
     return Descriptors(
         names=tuple(names),
         weights=torch.tensor(w, dtype=torch.float32),

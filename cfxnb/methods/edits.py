@@ -6,7 +6,7 @@ attributes to be held are projected out first. Learned: a network that proposes 
 code (Alipour et al., arXiv 2206.05257), see ``shift_predictor``.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class AttributeDirections:
         validate.instance(stepper, nn.Module, "stepper", "a torch.nn.Module")
         self.center, self.spread = validate.place(center, spread)
         self.stepper = stepper.eval().requires_grad_(False)
-        self.others = validate.text(others, "others")
+        self.others = validate.choice(others, "others", ("keep", "free"))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,15 +99,15 @@ class AttributeDirections:
         """
         validate.code_like(z, "z", tuple(self.center.shape))
         validate.instance(target, Tensor, "target", "a torch tensor")
-        if target.is_meta or target.is_complex() or target.shape != (len(z), len(self.names)):
+        plain = target.layout == torch.strided and not target.is_meta and not target.is_complex()
+        if not plain or target.shape != (len(z), len(self.names)):
             raise ValueError(
                 f"target: expected numbers of shape ({len(z)}, {len(self.names)}), got "
                 f"{target.dtype} of shape {tuple(target.shape)}"
             )
         if not ((target == -1) | (target == 0) | (target == 1)).all():
             raise ValueError("target: expected -1, 0 and 1, got other numbers")
-        work = self.center.device
-        u = in_spreads(z.to(work) - self.center, self.spread).flatten(1)
+        u = in_spreads(z.to(self.center) - self.center, self.spread).flatten(1)
         step = validate.instance(self.stepper(u, target.to(u)), Tensor, "stepper", "steps")
         if step.shape != u.shape or not step.isfinite().all():
             raise ValueError(
@@ -116,7 +116,7 @@ class AttributeDirections:
             )
         change = step.view_as(z)
         moved = change * alive(self.spread) * self.spread
-        return z + moved.to(z.device)
+        return z + moved.to(z)
 
     def __repr__(self) -> str:
         kind = type(self.stepper).__name__
@@ -125,8 +125,7 @@ class AttributeDirections:
 
 def _one_of(value: Any, pair: tuple[Any, Any]) -> bool:
     """Whether it is one of two values; what can't be compared is none of them."""
-    scalar = isinstance(value, Hashable) and pd.api.types.is_scalar(value)
-    return scalar and not pd.isna(value) and value in pair
+    return validate.is_label(value) and value in pair
 
 
 class LinearSteps(nn.Module):
@@ -208,14 +207,17 @@ def checked_edits(value: Any, space: LatentSpace) -> AttributeDirections:
     return edits
 
 
-def checked_factors(factors: Any, rows: int) -> pd.DataFrame:
-    """A table with one row an image and no column twice."""
+def checked_factors(factors: Any, rows: int, names: Iterable[str] = ()) -> pd.DataFrame:
+    """A table with one row an image and no column twice; those of ``names`` hold plain values."""
     table = validate.table(factors, "factors", rows)
     if wrong := [name for name in table.columns if not isinstance(name, str)]:
         raise TypeError(
             f"factors: expected texts as names of columns, got {validate.told(wrong[0])}; "
             "name them by factors.columns = map(str, factors.columns)"
         )
+    for name in names:
+        if name in table:
+            validate.discrete(table[name], "factors")
     return table
 
 
@@ -237,6 +239,7 @@ def two_values(factors: pd.DataFrame, contrasts: Mapping[str, Any] | None, rows:
             values = validate.pair(pair, f"contrasts[{name!r}]")
         except ValueError as error:
             raise ValueError(f"{error}; name the two for a factor with more") from None
+        validate.discrete(factors[name], "factors")
         for value in values:
             if not (factors[name] == value).any():
                 raise ValueError(
@@ -255,13 +258,7 @@ def _all_values(column: pd.Series) -> tuple[Any, ...]:
             f"factors: expected a value in every row of {column.name!r}, got NaN; name its two "
             "values in contrasts, and rows without either are not asked"
         )
-    try:
-        values = column.unique().tolist()
-    except TypeError:
-        raise TypeError(
-            f"factors: expected texts, numbers or bools in {column.name!r}, got "
-            f"{validate.told(column.iloc[0])}"
-        ) from None
+    values = validate.discrete(column, "factors").unique().tolist()
     try:
         return tuple(sorted(values))
     except TypeError:  # text beside numbers

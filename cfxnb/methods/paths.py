@@ -11,6 +11,8 @@ from cfxnb.core.images import SLACK
 from cfxnb.tensors import in_spreads, norms, per_sample
 from cfxnb.types import Code, LatentSpace
 
+FARTHEST = 1e30  # spreads along a direction: more is no number in float32
+
 
 class Path:
     """A curve of images for each of ``len(path)`` samples.
@@ -204,9 +206,11 @@ def walk_path(
     """
     validate.space(space)
     validate.code(code, "code", tuple(space.center.shape))
+    if not len(code):
+        raise ValueError("code: expected at least one, got none")
     unit_step = heading(space, direction, len(code)).to(code.z)
     if isinstance(lengths, Real) and not isinstance(lengths, bool):
-        value = validate.number(lengths, "lengths", -float("inf"))
+        value = validate.number(lengths, "lengths", -FARTHEST, FARTHEST)
         length = torch.full((len(code),), value).to(code.z)
     else:
         length = torch.from_numpy(validate.array(lengths, "lengths")).to(code.z)

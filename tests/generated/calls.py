@@ -14,26 +14,30 @@ from surface import Callee
 
 #: Arguments in which any text is right.
 FREE_TEXT = {"alt", "parent", "question", "source", "template", "title", "xlabel", "ylabel"}
-#: Numbers that may be undefined, as the function's docstring says: (function, argument, kind of
-#: value) -> why. All are regular expressions.
+#: Where results may hold NaN, as the docstrings say: function -> place. Regular expressions.
 UNDEFINED = {
-    ("cfx.adjusted_effect", "table", ".*"): "a value that some stratum never shows",
-    ("cfx.observed_scores|cfx.score_bounds", "table", ".*"): "a score of nobody",
-    ("cfx.bars", "table", ".*a NaN in it|series of NaN"): "a row of NaN has no bar",
-    ("cfx.curves", "lines", ".*NaN.*"): "NaN leaves a gap",
-    ("cfx.data.measure", "images", ".*int64|.*zeros"): "no stroke, nothing to be measured",
-    ("cfx.metrics.flip_rate", "correct", ".*zeros"): "the rate of no images",
-    ("cfx.metrics.flip_rate|cfx.metrics.mean_changed", ".*", ".*no rows"): "of no images",
-    ("cfx.metrics.randomised_weights", "explain", "returns zeros"): "constant maps have no ranks",
-    ("cfx.metrics.rank_agreement", "truth", ".*one less"): "one factor alone has no ranks",
-    ("cfx.Attribution.concatenate", "parts", ".*gap"): "a gap may be unknown",
+    "cfx.adjusted_effect": "result",  # a value that some stratum never shows
+    "cfx.observed_scores|cfx.score_bounds": "result.*",  # a score of nobody
+    "cfx.contrastive_scores|cfx.metrics.true_scores": r"result.table.*",  # nobody asked, no judge
+    "cfx.data.measure": "result.*",  # no stroke, nothing to be measured
+    "cfx.diffusion_counterfactual": r"result.trace.*",  # where nothing was guided
+    "cfx.explain_errors": r"result.counterfactuals.trace.*|result.table\['flipped'\]",
+    "cfx.find_directions": r"result.table\['length'\]",  # of the steps that flipped, if any did
+    "cfx.metrics.(flip_rate|mean_changed)": "result",  # of no images
+    "cfx.metrics.heat_inside": "result.*",  # a map of zeros
+    "cfx.metrics.randomised_weights": "result.*",  # constant maps have no ranks
+    "cfx.metrics.rank_agreement": r"result\['rank correlation'\]",  # one factor has no ranks
+    "cfx.Attribution.concatenate": "result.gap",  # may be unknown
 }
 #: Taken though it looks wrong: (function, argument, kind of value) -> why that is right.
 RIGHT = {
     ("cfx.metrics.randomised_weights", "explain", "returns too (few|many) rows"):
         "how many images are explained is only known to who explains",
     ("cfx.metrics..*", "causes", "dict of NaN"): "names of factors are taken from any collection",
-    ("cfx.sizes", "ci", ".*"): "any value is passed through",
+    ("cfx.bars", "table", ".*a NaN in it|series of NaN"): "a row of NaN has no bar",
+    ("cfx.curves", "lines", ".*NaN.*"): "NaN leaves a gap",
+    (".*", "on_step", "returns None"): "it asks for nothing",
+    ("cfx.sizes", "ci|cpu|gpu", ".*"): "any value is passed through",
 }  # fmt: skip
 
 
@@ -124,6 +128,8 @@ def judged(callee: Callee, surface: list[Callee]) -> Iterator[tuple[str, odd.Odd
     this = None if callee.owner is None else owner(callee, surface)
     usual = verdict.not_finite(call(callee, arguments, this)())
     annotated = hints(callee)
+    places = [place for label, place in UNDEFINED.items() if re.fullmatch(label, callee.label)]
+    undefined = re.compile("|".join(places) or "(?!)")
     names, record = set(callee.parameters), dataclasses.is_dataclass(callee.makes)
     for name, parameter in callee.parameters.items():
         names |= set(arguments[name]) if parameter.kind is parameter.VAR_KEYWORD and name in arguments else set()
@@ -141,15 +147,14 @@ def judged(callee: Callee, surface: list[Callee]) -> Iterator[tuple[str, odd.Odd
                 continue
             if record:  # it holds what it is given, if that is of the right type
                 each = dataclasses.replace(each, wrong=False)
-            fit = verdict.fits(one, parameter, annotated.get(name, Any), value, name in FREE_TEXT)
+            fit = verdict.fits(one, parameter, annotated.get(name, Any), value, name in FREE_TEXT, record)
             run = call(callee, replaced(callee, arguments, name, value), this)
             found = verdict.judge(
-                run, each, parameter, names, fit, usual,
+                run, each, parameter, names, fit, usual, undefined,
                 finite=not record, errors=customary(callee),
             )  # fmt: skip
             if found.kind == verdict.ACCEPTED:
-                known = RIGHT if found.told.startswith("returned") else UNDEFINED
-                if listed({**RIGHT, **known}, callee.label, name, each.kind):
+                if listed(RIGHT, callee.label, name, each.kind):
                     found = verdict.Verdict(verdict.FINE)
             yield name, each, found
 

@@ -28,6 +28,21 @@ class Own(Exception):
     """What a function of the caller raises: passed on as it is."""
 
 
+#: How often a wrong function was called: nobody can know of one that wasn't.
+CALLS = [0]
+
+
+def told(function: Callable) -> Callable:
+    """The same function, counted."""
+
+    @functools.wraps(function)
+    def counted(*args: Any, **knobs: Any) -> Any:
+        CALLS[0] += 1
+        return function(*args, **knobs)
+
+    return counted
+
+
 @dataclasses.dataclass(frozen=True)
 class Odd:
     """One value.
@@ -37,6 +52,7 @@ class Odd:
         make: makes it.
         wrong: True if no function can be right to take it.
         own: True if it may fail by itself when it is called.
+        asleep: True if it is wrong only when one of its functions is called.
         names: of further arguments that a message may name instead.
     """
 
@@ -44,6 +60,7 @@ class Odd:
     make: Callable[[], Any]
     wrong: bool = False
     own: bool = False
+    asleep: bool = False
     names: frozenset[str] = frozenset()
 
 
@@ -158,6 +175,10 @@ def spoilt(good: Tensor, number: float) -> Tensor:
     return wrong
 
 
+#: At which the caller's own functions may fail by themselves.
+OTHER_SHAPES = ("a column less",)
+
+
 def tensors(good: Tensor) -> Iterator[Odd]:
     for kind, number in {"a NaN": NAN, "an infinity": INF, "a -infinity": -INF}.items():
         yield Odd(f"{kind} in it", lambda number=number: spoilt(good, number), True)
@@ -193,7 +214,7 @@ def tensors(good: Tensor) -> Iterator[Odd]:
     }
     for kind, make in makes.items():
         if good.ndim or kind in ("float64", "int64", "negative", "array", "list"):
-            yield Odd(f"good one: {kind}", make)
+            yield Odd(f"good one: {kind}", make, own=kind in OTHER_SHAPES, names=IMAGES)
 
 
 def tables(good: pd.DataFrame) -> Iterator[Odd]:
@@ -316,9 +337,9 @@ def functions(good: Callable) -> Iterator[Odd]:
                 out = good(*args, **knobs)
                 return change(out) if isinstance(out, Tensor) else change(torch.zeros(2, 2))
 
-            return Answer(function) if module is not None else function
+            return Answer(told(function)) if module is not None else told(function)
 
-        yield Odd(f"returns {kind}", make, wrong, names=IMAGES)
+        yield Odd(f"returns {kind}", make, wrong, asleep=True, names=IMAGES)
 
     def raises(*_: Any, **__: Any) -> Any:
         raise Own("of its own")
@@ -336,7 +357,7 @@ def functions(good: Callable) -> Iterator[Odd]:
         yield Odd(kind, make, own=True, names=IMAGES)
     inner = module or getattr(good, "module", None)
     if isinstance(inner, nn.Module) and any(True for _ in inner.parameters()):
-        yield Odd("NaN for weights", lambda: _broken(good), True)
+        yield Odd("NaN for weights", lambda: _broken(good), True, asleep=True)
 
 
 class Answer(nn.Module):
@@ -360,6 +381,7 @@ def _broken(good: Any) -> Any:
     with torch.no_grad():
         for weight in inner.parameters():
             weight.fill_(NAN)
+    inner.register_forward_hook(told(lambda *_: None))
     return wrong
 
 
@@ -372,6 +394,9 @@ def readers(good: cfx.FactorReader) -> Iterator[Odd]:
         )
     other = {f"other {name}": values for name, values in good.options.items()}
     yield Odd("a reader of others", lambda: cfx.FactorReader(good.module, other))
+
+
+SIZES = ("another size", "gray images")  # at which a classifier may fail by itself
 
 
 class Space:
@@ -422,13 +447,13 @@ def spaces(good: Any) -> Iterator[Odd]:
             "whole numbers": lambda t=tensor: t.long(),
         }.items():
             yield Odd(f"a space with {kind} for {name}",
-                      lambda w=other, n=name: Space(good, **{n: w()}))  # fmt: skip
+                      lambda w=other, n=name: Space(good, **{n: w()}), own=True)  # fmt: skip
     yield Odd("a space with 0 for spread", own(spread=torch.zeros_like(good.spread)), True)
     yield Odd("a space with -1 for spread", own(spread=-torch.ones_like(good.spread)), True)
     yield Odd("a space with 1e38 for spread", own(spread=torch.full_like(good.spread, 1e38)))
 
     def encoding(change: Callable[[Any], Any]) -> Callable[[], Space]:
-        return own(encode=lambda images: change(good.encode(images)))
+        return own(encode=told(lambda images: change(good.encode(images))))
 
     for kind, (change, wrong) in {
         "None": (lambda c: None, True),
@@ -446,11 +471,10 @@ def spaces(good: Any) -> Iterator[Odd]:
         "float64": (lambda c: c.at(c.z.double()), False),
         "complex numbers": (lambda c: c.at(c.z.to(torch.complex64)), True),
     }.items():
-        make = functools.partial(_guarded, encoding(change))
-        yield Odd(f"a space whose encode gives {kind}", make, wrong)
+        yield Odd(f"a space whose encode gives {kind}", encoding(change), wrong, asleep=True)
 
     def decoding(change: Callable[[Tensor], Any]) -> Callable[[], Space]:
-        return own(decode=lambda code, *a, **k: change(good.decode(code, *a, **k)))
+        return own(decode=told(lambda code, *a, **k: change(good.decode(code, *a, **k))))
 
     for kind, (change, wrong) in {
         "None": (lambda x: None, True),
@@ -474,11 +498,8 @@ def spaces(good: Any) -> Iterator[Odd]:
         "no gradient": (lambda x: x.detach(), False),
         "complex numbers": (lambda x: x.to(torch.complex64), True),
     }.items():
-        yield Odd(f"a space whose decode gives {kind}", decoding(change), wrong)
-
-
-def _guarded(make: Callable[[], Any]) -> Any:
-    return make()
+        yield Odd(f"a space whose decode gives {kind}", decoding(change), wrong, own=kind in SIZES,
+                  asleep=True, names=IMAGES)  # fmt: skip
 
 
 def _raises(*_: Any, **__: Any) -> Any:

@@ -19,12 +19,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from odd import Odd, Own
+from odd import CALLS, Odd, Own
 from torch import Tensor, nn
+
+from cfxnb.heat import Attribution
+from cfxnb.results import Counterfactuals
+from cfxnb.types import NO_GRADIENT, NOT_FINITE, STOPPED, LatentSpace
 
 LIMIT = 3.0  # seconds of the processor that a call may take
 LONGEST = 600  # letters of a message
 
+#: What a row with such a status holds need not be finite.
+UNFINISHED = (NOT_FINITE, NO_GRADIENT, STOPPED)
 FINE, UNCLEAR, ACCEPTED = "fine", "unclear", "accepted"
 
 
@@ -61,6 +67,7 @@ def judge(
     names: set[str],
     fit: bool | None,
     usual: set[str],
+    may_be_undefined: re.Pattern[str],
     finite: bool = True,
     errors: tuple[type[Exception], ...] = (),
 ) -> Verdict:
@@ -71,9 +78,11 @@ def judge(
             doesn't fit it.
         fit: whether the value is one for this argument, as far as its kind tells.
         usual: places of the result that aren't finite in a good call either.
+        may_be_undefined: further ones that the documentation names.
         finite: whether a result must be finite otherwise.
         errors: further kinds that are customary for this call.
     """
+    CALLS[0] = 0
     try:
         with warnings.catch_warnings(record=True) as heard, limited(LIMIT):
             warnings.simplefilter("always")
@@ -95,9 +104,14 @@ def judge(
         return Verdict(UNCLEAR, f"warned {stray[0].message} ({where}:{stray[0].lineno})")
     if loud:
         return Verdict(FINE)
+    if odd.asleep and not CALLS[0]:
+        return Verdict(FINE)
+    if isinstance(result, Counterfactuals) and NOT_FINITE in result.status:
+        return Verdict(FINE)  # it says so
     if odd.wrong or fit is False:
         return Verdict(ACCEPTED, f"returned {type(result).__name__}")
-    if finite and (found := not_finite(result) - usual):
+    found = not_finite(result) - usual
+    if finite and (found := {f for f in found if not may_be_undefined.fullmatch(f)}):
         return Verdict(ACCEPTED, f"not finite: {sorted(found)[:3]}")
     return Verdict(FINE)
 
@@ -136,12 +150,15 @@ def told_well(
     return Verdict(FINE)
 
 
-def fits(good: Any, parameter: inspect.Parameter, hint: Any, value: Any, free: bool) -> bool | None:
+def fits(
+    good: Any, parameter: inspect.Parameter, hint: Any, value: Any, free: bool, record: bool
+) -> bool | None:
     """Whether a value is of the kind of a good one; None where that can't be said.
 
     Args:
         hint: annotation of the argument.
         free: any text will do.
+        record: what is made just holds its arguments, NaN included.
     """
     kinds = set(_kinds(hint))
     if value is None:
@@ -165,7 +182,7 @@ def fits(good: Any, parameter: inspect.Parameter, hint: Any, value: Any, free: b
         if isinstance(value, bool | np.bool_) or _text(value):
             return False
         if isinstance(value, numbers.Real):
-            return math.isfinite(value)
+            return math.isfinite(value) or (None if record else False)
         return None if many else _number(value)
     if isinstance(good, str):
         if isinstance(value, Path) and any(k in (Path, type(Path())) for k in kinds):
@@ -183,7 +200,7 @@ def fits(good: Any, parameter: inspect.Parameter, hint: Any, value: Any, free: b
         return None if isinstance(value, Mapping) else (None if many else False)
     if isinstance(good, list | tuple):
         return None
-    if callable(good):
+    if callable(good) and not isinstance(good, LatentSpace):
         return None if callable(value) or many else False
     return None
 
@@ -223,6 +240,10 @@ def not_finite(result: Any) -> set[str]:
     return found
 
 
+def sound(result: Counterfactuals | Attribution) -> bool:
+    return not any(s in UNFINISHED for s in result.status)
+
+
 def _look(value: Any, place: str, found: set[str], seen: set[int], depth: int) -> None:
     if depth > 6 or id(value) in seen:
         return
@@ -254,6 +275,10 @@ def _look(value: Any, place: str, found: set[str], seen: set[int], depth: int) -
         seen.add(id(value))
         for name, one in value.state_dict().items():
             _look(one, f"{place}.{name}", found, seen, depth + 1)
+    elif isinstance(value, Counterfactuals | Attribution) and not sound(value):
+        seen.add(id(value))
+        rows = [i for i, s in enumerate(value.status) if s not in UNFINISHED]
+        _look(value[rows], place, found, seen, depth)
     elif type(value).__module__.startswith("cfxnb"):
         seen.add(id(value))
         for name, one in vars(value).items():
