@@ -13,7 +13,6 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.tensors import predicted
 
-
 FAR_OUT = 1e6  # a value of a pixel of which no network can make a finite number
 
 

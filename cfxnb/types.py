@@ -54,8 +54,11 @@ class LatentSpace(Protocol):
     coordinate: the unit in which methods measure how far a code has moved.
     """
 
-    center: Tensor
-    spread: Tensor
+    @property
+    def center(self) -> Tensor: ...
+
+    @property
+    def spread(self) -> Tensor: ...
 
     def encode(self, images: Tensor) -> Code: ...
 

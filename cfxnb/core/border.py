@@ -104,10 +104,12 @@ def warn_of_probabilities(values: Tensor, name: str) -> bool:
     values = values.detach()
     if not len(values) or not ((values >= 0) & (values <= 1)).all():
         return False
-    rows = values.sum(1)
-    adds_up = values.shape[1] > 1 and torch.allclose(rows, torch.ones_like(rows), atol=1e-3)
-    inside = ((values > 0) & (values < 1)).any()
-    to_both_ends = len(values) >= 8 and inside and values.min() < 0.1 and values.max() > 0.9
+    inside = bool(((values > 0) & (values < 1)).any())
+    total = values.sum(1)
+    adds_up = values.shape[1] > 1 and torch.allclose(total, torch.ones_like(total), atol=1e-3)
+    adds_up &= inside or len(values) >= 4  # one row of 0 and 1 may be anything
+    vary = inside and bool((values.amax(0) > values.amin(0)).all())
+    to_both_ends = len(values) >= 8 and vary and values.min() < 0.1 and values.max() > 0.9
     if not (adds_up or to_both_ends or made_by.startswith(("Sigmoid", "Softmax"))):
         return False
     warnings.warn(
@@ -134,13 +136,18 @@ def warn_of_randomness(first: Tensor, second: Tensor, name: str = "classifier") 
 class CheckedSpace(_Called):
     """A space whose every answer is float32, has as many rows as the input, and fits ``center``.
 
+    Args:
+        any_size: whether codes (b, c, h, w) may have other sides than ``center`` (c, ...), as those
+            of larger images have. Only for methods that don't compare codes with it.
+
     Its own tensors may have another floating dtype; they are converted on both ways.
     """
 
-    def __init__(self, space: Any, name: str = "space") -> None:
+    def __init__(self, space: Any, name: str = "space", any_size: bool = False) -> None:
         while isinstance(space, CheckedSpace):
             space = space.inner
         super().__init__(validate.space(space, name), name)
+        self.any_size = any_size
         self._dtype = space.center.dtype
 
     @property
@@ -158,7 +165,9 @@ class CheckedSpace(_Called):
         validate.instance(code, Code, where, "a cfx.Code")
         z = validate.instance(code.z, Tensor, f"{where}, z", "a torch tensor")
         shape = tuple(self.center.shape)
-        if len(z.shape) < 2 or len(z) != len(images) or not _fits(tuple(z.shape[1:]), shape):
+        fits = _fits(tuple(z.shape[1:]), shape)
+        fits |= self.any_size and z.ndim == 4 == len(shape) + 1 and z.shape[1] == shape[0]
+        if z.ndim < 2 or len(z) != len(images) or not fits:
             raise ValueError(
                 f"{where}: expected codes of shape ({len(images)}, "
                 f"{', '.join(map(str, shape))}) like {self.name}.center, got {tuple(z.shape)}"

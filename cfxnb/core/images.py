@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+DARK = 16  # whole numbers from 0 to less than this may be anything but bytes of an image
 SLACK = 1e-4  # how far rounding may take values out of [0, 1]
 COLOURS = (1, 3)
 MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # of PIL, and what they are read as
@@ -117,12 +118,12 @@ def _unit_range(x: Tensor, name: str) -> Tensor:
     low, high = x.min().item(), x.max().item()
     if whole and (low < 0 or high > 255):
         raise ValueError(f"{name}: expected whole numbers from 0 to 255, got {low} to {high}")
-    if whole and high == 1:
+    if whole and 0 < high < (2 if x.dtype == torch.uint8 else DARK):
         raise ValueError(
             f"{name}: expected values in [0, 1], got {x.dtype} from {low} to {high}, which may be "
-            "black and white or nearly black; pass floats"
+            "a mask or nearly black; pass floats"
         )
-    if whole or _bytes(x, low, high):
+    if whole or (low >= 0 and DARK <= high <= 255 and bool((x == x.round()).all())):
         return x.float() / 255
     if low < -SLACK or high > 1 + SLACK:
         hint = "; (x + 1) / 2 turns [-1, 1] into [0, 1]" if -1.001 <= low < 0 else ""
@@ -132,8 +133,3 @@ def _unit_range(x: Tensor, name: str) -> Tensor:
         )
     x = x.float().clamp(0, 1)
     return x.contiguous() if x.is_contiguous() else x.clone(memory_format=torch.contiguous_format)
-
-
-def _bytes(x: Tensor, low: float, high: float) -> bool:
-    """Whether floats are plainly bytes: whole numbers from 0 to more than 1."""
-    return low >= 0 and 1 < high <= 255 and bool((x == x.round()).all())

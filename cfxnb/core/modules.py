@@ -149,11 +149,11 @@ def eval_frozen(*parts: Any) -> Iterator[None]:
     finally:
         with _LOCK:
             for m in modules:
-                if (held := _left(_MODULES, m)) and m.training != held.was:
-                    m.training = held.was
+                if (last := _left(_MODULES, m)) and m.training != last.was:
+                    m.training = last.was
             for p in weights:
-                if held := _left(_PARAMETERS, p):
-                    p.requires_grad_(held.was)
+                if last := _left(_PARAMETERS, p):
+                    p.requires_grad_(last.was)
 
 
 def _left(table: dict[int, _Held], kept: Any) -> _Held | None:

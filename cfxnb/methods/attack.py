@@ -6,6 +6,7 @@ that hurts: log odds do not saturate, the distance is part of the objective, eac
 by itself, and a bisection goes back to the smallest change that still passes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def latent_attack(
     space: LatentSpace,
     classifier: Classifier,
     images: Tensor,
-    target: int | Tensor,
+    target: int | str | Sequence[int | str] | Tensor,
     *,
     confidence: float = 0.995,
     steps: int = 25,

@@ -33,9 +33,9 @@ RULES = (*WHITE_BOX, *BLACK_BOX)
 def integrated_gradients(
     classifier: Classifier,
     path: Path,
-    label: int | Tensor,
+    label: int | str | Tensor,
     *,
-    against: int | Tensor | None = None,
+    against: int | str | Tensor | None = None,
     rule: str = "line",
     points: int = 17,
     tolerance: float = 0.01,

@@ -1,5 +1,7 @@
 """What every counterfactual is to be compared with: chance, and doing nothing."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ def reconstruct(
     space: LatentSpace,
     classifier: Classifier,
     images: Tensor,
-    target: int | Tensor,
+    target: int | str | Sequence[int | str] | Tensor,
     *,
     batch: int = 256,
     first_row: int = 0,
@@ -41,8 +43,9 @@ def reconstruct(
         first_row: position of the first image in its data set; it changes nothing here.
     """
     run = Run(
-        classifier, images, target, space=validate.space(space), batch=batch, first_row=first_row
-    )
+        classifier, images, target, space=validate.space(space), batch=batch, first_row=first_row,
+        any_size=True,
+    )  # fmt: skip
 
     def work(task: Task) -> Counterfactuals:
         start, image, after = run.rebuild(task)

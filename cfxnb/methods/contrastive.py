@@ -145,8 +145,8 @@ class _Units:
 
     def __init__(
         self,
-        space: LatentSpace,
-        classifier: Classifier,
+        space: CheckedSpace,
+        classifier: CheckedClassifier,
         directions: AttributeDirections,
         judge: FactorReader | None,
         outcome: int,

@@ -38,7 +38,7 @@ def diffusion_counterfactual(
     space: Any,
     classifier: Classifier,
     images: Tensor,
-    target: int | Tensor,
+    target: int | str | Sequence[int | str] | Tensor,
     *,
     conditions: Sequence[Any] | None = None,
     degrees: float = 45.0,
@@ -148,8 +148,9 @@ def diffusion_counterfactual(
     if knobs["spacing"] == "published":
         _fitting(knobs, len(space.alphas))
     run = Run(
-        classifier, images, target, space=space, batch=batch, first_row=first_row, on_step=on_step
-    )
+        classifier, images, target, space=space, batch=batch, first_row=first_row, on_step=on_step,
+        any_size=True,
+    )  # fmt: skip
     entries: list[Any] = []
 
     def work(task: Task) -> Counterfactuals:

@@ -1,5 +1,7 @@
 """The adversarial baseline: the same question, asked without a generator."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ from cfxnb.types import Classifier, OnStep
 def pixel_attack(
     classifier: Classifier,
     images: Tensor,
-    target: int | Tensor,
+    target: int | str | Sequence[int | str] | Tensor,
     *,
     confidence: float = 0.995,
     radius: float = 6.0,

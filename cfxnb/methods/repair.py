@@ -45,7 +45,7 @@ def fine_tune(
     Raises:
         ValueError, TypeError: for a wrong argument, naming it; for a loss that is not finite.
     """
-    whole = as_classifier(validate.white_box(classifier))
+    whole = as_classifier(_with_module(validate.white_box(classifier)))
     images = validate.images(images)
     classes = predict(whole, images[:1]).shape[1]
     names = getattr(whole, "labels", None)
@@ -91,20 +91,24 @@ def fine_tune(
     return tuned
 
 
-def _copied(classifier: Any) -> Any:
-    """A deep copy, which shares nothing with the original."""
-    module = classifier if isinstance(classifier, nn.Module) else None
-    module = module if module is not None else getattr(classifier, "module", None)
+def _with_module(classifier: Any) -> Any:
+    """A torch module, or what holds one."""
+    module = classifier if isinstance(classifier, nn.Module) else getattr(classifier, "module", 0)
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"classifier: expected a torch module or a wrapped one, got {type(classifier).__name__}"
         )
+    return classifier
+
+
+def _copied(classifier: Any) -> Any:
+    """A deep copy, which shares nothing with the original."""
     try:
         with eval_frozen(classifier):  # tensors of the graph, as of weight norm, can't be copied
             return copy.deepcopy(classifier)
     except (RuntimeError, TypeError) as error:
         raise TypeError(
-            f"classifier: expected a network that can be copied, got {type(module).__name__}: "
+            f"classifier: expected a network that can be copied, got {type(classifier).__name__}: "
             f"{str(error)[:120]}"
         ) from None
 

@@ -72,6 +72,7 @@ class Run:
 
     Args:
         target: one class, or one per image.
+        any_size: see ``CheckedSpace``.
         choose: logits of the originals -> their targets (b,), in place of ``target``.
 
     Attributes:
@@ -91,9 +92,10 @@ class Run:
         first_row: int = 0,
         on_step: OnStep | None = None,
         choose: Callable[[Tensor], Tensor] | None = None,
+        any_size: bool = False,
     ) -> None:
         self.began = time.perf_counter()
-        self.space = None if space is None else CheckedSpace(space)
+        self.space: Any = None if space is None else CheckedSpace(space, any_size=any_size)
         self.classifier = CheckedClassifier(classifier)
         self.stop = Stop(on_step)
         self.images = validate.images(images)

@@ -65,6 +65,11 @@ class Diffusion(nn.Module):
     def spread(self) -> Tensor:
         return self.autoencoder.spread
 
+    @property
+    def reconstruction_error(self) -> float | None:
+        """Mean squared error of the autoencoder on test images, if it is known."""
+        return getattr(self.autoencoder, "reconstruction_error", None)
+
     def encode(self, images: Tensor) -> Code:
         """As the autoencoder's.
 

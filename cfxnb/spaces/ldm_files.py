@@ -37,14 +37,15 @@ def load_ldm(
     revision: str | None = None,
     device: str | torch.device | None = None,
     conditions: Conditions | None = None,
+    null_class: bool | None = None,
     precision: str = "float32",
 ) -> Diffusion:
     """A latent diffusion model that is told classes, from a folder of diffusers, as a space.
 
     Its net is a ``UNet2DModel`` with an embedding for each class, or a ``UNet2DConditionModel``
-    that looks at a vector for each class; in both the last one stands for none. Its autoencoder is
-    an ``AutoencoderKL``, ``VQModel`` or ``AutoencoderTiny``. The space has center 0 and spread 1
-    until ``space.autoencoder.fit(images)`` measures both.
+    that looks at a vector for each class. Its autoencoder is an ``AutoencoderKL``, ``VQModel`` or
+    ``AutoencoderTiny``. The space has center 0 and spread 1 until
+    ``space.autoencoder.fit(images)`` measures both.
 
     Args:
         path: a folder, or ``owner/name`` on the hub.
@@ -52,7 +53,12 @@ def load_ldm(
             change. None for a folder.
         device: where it shall run; by default CUDA or MPS when there is one.
         conditions: what the net can be told, such as ``Vectors(table)``; by default what is found.
+        null_class: whether the last embedding stands for "no class", with which guidance compares.
+            The files don't tell. None takes it to be so, with a warning.
         precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
+
+    Warns:
+        UserWarning: if nobody said what the last embedding stands for.
 
     Raises:
         ValueError, TypeError: for a wrong argument, and for a model that is incomplete, damaged or
@@ -60,6 +66,9 @@ def load_ldm(
     """
     checked_precision(precision)
     where = validate.device(device)
+    validate.optional(validate.flag, null_class, "null_class")
+    if conditions is not None and null_class is not None:
+        raise ValueError("null_class: expected None beside conditions, which tell it themselves")
     if conditions is not None and not all(hasattr(conditions, a) for a in ("tell", "ask")):
         raise TypeError(
             f"conditions: expected one such as Vectors, got {type(conditions).__name__}"
@@ -72,7 +81,7 @@ def load_ldm(
         unet = network(found, "unet", ("UNet2DModel", "UNet2DConditionModel"))
         codec = network(found, _codec(found), AUTOENCODERS)
         net = unet()
-        told = classes(found, net) if conditions is None else conditions
+        told = classes(found, net, null_class) if conditions is None else conditions
         if wrong := mismatch(told, net):
             raise Unfit(wrong) if conditions is None else ValueError(f"conditions: {wrong}")
         space = _space(net, codec(), _codec(found), told, times, precision)

@@ -5,6 +5,7 @@ field if it can't be used.
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,19 +123,34 @@ def schedule(found: Path) -> tuple[Tensor, str]:
     return alphas, PREDICTIONS[guess]
 
 
-def classes(found: Path, net: Any) -> Conditions:
-    """What a net that is told classes can be told."""
+def classes(found: Path, net: Any, null: bool | None) -> Conditions:
+    """What a net that is told classes can be told.
+
+    Args:
+        null: whether the last embedding stands for no class; None takes it so, with a warning.
+    """
     if "cross_attention_dim" not in net.config:
         table = getattr(net, "class_embedding", None)
         if not isinstance(table, nn.Embedding):
             raise Unfit("unet can't be told classes: its config has no num_class_embeds")
-        return Classes(table.num_embeddings)
+        _warn_of_the_last(table.num_embeddings, null)
+        return Classes(table.num_embeddings, null is not False)
     if not (found / "class_embedder").is_dir():
         raise Unfit("no class_embedder in it, for classes; conditions=Vectors(table) gives one")
     table = tensor(found, "class_embedder", "embedding.weight")
     if table is None or table.ndim != 2 or len(table) < 2 or not table.isfinite().all():
         raise Unfit("class_embedder has no embedding.weight of shape (classes + 1, dims)")
-    return Vectors(table)
+    _warn_of_the_last(len(table), null)
+    return Vectors(table, null is not False)
+
+
+def _warn_of_the_last(count: int, null: bool | None) -> None:
+    if null is None:
+        warnings.warn(
+            f"null_class: the last of {count} class embeddings was taken for 'no class'; pass "
+            "null_class=True if it is, and False if it is a class like the others",
+            stacklevel=4,
+        )
 
 
 def texts(found: Path, transformers: Any, template: str) -> Prompts:
@@ -212,7 +228,7 @@ def try_out(space: Any, given: bool) -> None:
         _finite(space.encode(images).z, z.shape)
     try:
         with _works("what unet is told"):
-            told = space.tell([None])
+            told = space.tell([None if getattr(space.conditions, "null", True) else 0])
             _finite(told.float())
         with _works("unet"):
             t = torch.tensor([len(space.alphas) - 1])

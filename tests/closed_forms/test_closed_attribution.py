@@ -231,11 +231,45 @@ def test_what_has_no_gradient_says_so():
 
 
 def test_gradients_that_are_not_finite_are_data():
-    def root(images):
-        return cfx.two_class(images.flatten(1).clamp_min(0).sqrt().sum(1))
+    def nowhere(images):
+        flat = images.flatten(1)
+        return cfx.two_class(flat.sum(1) + (0 * flat).sqrt().sum(1))  # 0 times infinity
 
-    found = integrated_gradients(root, straight_path(torch.rand(2, 1, 2, 2)), 1)
+    found = integrated_gradients(nowhere, straight_path(torch.rand(2, 1, 2, 2)), 1)
     assert found.status == (NO_GRADIENT,) * 2
+
+
+@pytest.mark.parametrize("at", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("points", [2, 17, 40])
+def test_an_infinite_slope_has_a_finite_integral(at, points):
+    """The slope of the root of |mean - at| is infinite on the way, or at an end of it."""
+
+    def root(images):
+        mean = images.mean((1, 2, 3))
+        return cfx.two_class(5 * (mean - at).sign() * (mean - at).abs().sqrt())
+
+    x = torch.ones(2, 1, 2, 2)
+    found = integrated_gradients(root, straight_path(x), 1, points=points)
+    change = 5 * ((1 - at) ** 0.5 + at**0.5)
+    assert set(found.status) == {"complete"}
+    torch.testing.assert_close(found.full, torch.full_like(x, change / 4), rtol=0.01, atol=0)
+    gauss = integrated_gradients(root, straight_path(x), 1, rule="gauss", points=16)
+    assert gauss.full.isfinite().all()
+
+
+def test_of_two_logits_one_alone_can_be_explained():
+    x = torch.rand(2, 1, 2, 2)
+
+    def two(images):
+        flat = images.flatten(1)
+        return torch.stack([flat[:, 0], 10 * flat[:, 1]], 1)
+
+    alone = integrated_gradients(two, straight_path(x), 0, against="none")
+    assert alone.against is None
+    torch.testing.assert_close(alone.full.flatten(1)[:, 0], x.flatten(1)[:, 0])
+    assert not alone.full.flatten(1)[:, 1:].any()
+    lead = integrated_gradients(two, straight_path(x), 0)
+    torch.testing.assert_close(lead.full.flatten(1)[:, 1], -10 * x.flatten(1)[:, 1])
 
 
 def test_negative_share():

@@ -217,6 +217,7 @@ def test_a_judge_of_more_factors_sees_leakage_into_those():
     assert found.table.loc["A", "clean"] == 1 / 2
 
 
+@pytest.mark.filterwarnings("ignore:space. it does not know these images")
 def test_a_lossy_space_asks_only_whose_decision_it_keeps():
     """B is lost and the class is B: rows with B=1 change their decision by reconstruction."""
     found = scores("B", space=BitSpace(lost=(1,)))

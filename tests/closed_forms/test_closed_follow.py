@@ -98,6 +98,7 @@ def test_one_direction_a_sample():
         torch.testing.assert_close(alone.code.z[0], found.code.z[i], rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:space. it does not know these images")
 def test_statuses():
     seen = F(X).argmax(1)
     found = cfx.follow(SPACE, F, X, D, 1, reach=1.0)
@@ -199,6 +200,7 @@ def test_directions_that_were_found_flip():
 WRONG = ["no bisection", "one sense", "code units", "keeps the near end"]
 
 
+@pytest.mark.filterwarnings("ignore:classifier. two calls on the same images")
 @pytest.mark.parametrize("wrong", WRONG)
 def test_planted_errors_are_caught(monkeypatch, wrong):
     if wrong == "no bisection":
@@ -207,9 +209,7 @@ def test_planted_errors_are_caught(monkeypatch, wrong):
         plain = module_of().Walk._along
         monkeypatch.setattr(
             module_of().Walk, "_along",
-            lambda self, rows, sense, first, told, on_step: plain(
-                self, rows, sense.abs(), first, told, on_step
-            ),
+            lambda self, rows, sense, first, told: plain(self, rows, sense.abs(), first, told),
         )  # fmt: skip
     if wrong == "code units":
         monkeypatch.setattr(

@@ -247,7 +247,7 @@ class Told:
 
 
 def test_best_is_the_lowest_that_flips_or_else_the_last():
-    best = Best(torch.zeros(3, 1))
+    best = Best(torch.zeros(3, 1), torch.zeros(3, 2))
     true, false = torch.tensor(True), torch.tensor(False)
 
     def tell(rows, value, passed, level):
@@ -256,6 +256,7 @@ def test_best_is_the_lowest_that_flips_or_else_the_last():
         best.update(
             rows,
             torch.full((n, 1), value),
+            torch.full((n, 2), value),
             torch.stack(passed),
             torch.full((n,), level),
             Told(n),

@@ -118,7 +118,7 @@ TABLE = {
                 "class": (LinearNet, "type"),
                 "number": (3.0, "float"),
             },
-            "channels": count_values(0, 2, -1),
+            "channels": {"none": (0, "0"), "two": (2, "2"), "text": ("3", "str")},
             "probabilities": {"number": (1, "int"), "None": (None, "NoneType")},
             "mean": {
                 "text": ("0.5", "'0.5'"),

@@ -18,6 +18,8 @@ from cfxnb.spaces import load_ldm, load_stable_diffusion
 from cfxnb.spaces.configs import at_most, check_fit, declared, fits
 from cfxnb.spaces.ldm_parts import TIMES
 
+pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
+
 UNET, VAE, VQ = "unet/config.json", "vae/config.json", "vqvae/config.json"
 TIMED, WORDS = "scheduler/scheduler_config.json", "text_encoder/config.json"
 TOKENS = "tokenizer/tokenizer_config.json"

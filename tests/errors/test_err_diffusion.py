@@ -25,6 +25,8 @@ from cfxnb.methods.composite import edit_mask
 from cfxnb.methods.consensus import chance_level
 from cfxnb.spaces import Attributes, Autoencoder, Classes, Diffusion, Vectors
 
+pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
+
 SPACE, F, X, TARGET = gaussian_world(2, 2)
 FLAGS = {"None": (None, "NoneType"), "number": (1, "1"), "text": ("yes", "'yes'")}
 CONDITIONS = {

@@ -105,8 +105,8 @@ def classifier_values(rows=2):
     return {
         "None": (None, "NoneType"),
         "text": ("digits/classifier", "str"),
-        "text": (constant("cat"), "str"),
-        "whole numbers": (constant(torch.zeros(rows, 2, dtype=torch.int64)), "int64"),
+        "gives a text": (constant("cat"), "str"),
+        "whole numbers": (lambda x: torch.zeros(len(x), 2, dtype=torch.int64), "int64"),
         "one logit": (constant(torch.zeros(rows, 1)), str((rows, 1))),
         "no classes": (constant(torch.zeros(rows)), str((rows,))),
         "wrong rows": (constant(torch.zeros(rows + 5, 2)), str((rows + 5, 2))),

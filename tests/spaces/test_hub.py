@@ -11,6 +11,8 @@ from huggingface_hub import constants
 
 from cfxnb.spaces import hub, load_ldm, load_stable_diffusion
 
+pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

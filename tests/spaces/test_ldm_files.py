@@ -32,6 +32,8 @@ from cfxnb.spaces import Classes, Vectors, load_ldm, load_stable_diffusion
 from cfxnb.spaces.folders import folder
 from cfxnb.spaces.ldm_files import WANTED
 
+pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
+
 HERE = {"device": "cpu", "precision": "float32"}
 IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 WIDE = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(2))

@@ -23,6 +23,8 @@ from cfxnb.spaces import load_diffae, load_ldm, load_stable_diffusion, load_styl
 from cfxnb.spaces.restore import plain_name, plain_names
 from cfxnb.spaces.stylegan2_files import read_checkpoint
 
+pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
+
 REFERENCE = Path(__file__).parents[1] / "reference"
 STEM = "diffusion_pytorch_model"
 

@@ -99,7 +99,7 @@ def test_own_interventions_change_nothing(figures):
 
 class Constant(nn.Module):
     def forward(self, pixels):
-        return pixels.new_tensor([0.0, 1.0]).expand(len(pixels), 2)
+        return pixels.new_tensor([0.0, 2.0]).expand(len(pixels), 2)
 
 
 @pytest.mark.parametrize("name", PLANTED)
