@@ -13,6 +13,7 @@ import io
 import json
 import os
 import uuid
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +25,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.nn import functional as F
 
-from cfxnb.disk import cause
+from cfxnb.disk import cause, given_path
 
 LOCK, PARTIAL, ROOM = "folder.lock", ".partial", "room.partial"
 FORMAT = 1  # of the files; raised when a later version could misread them
@@ -95,8 +96,7 @@ class Kept:
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Keep tensors under a name; with the suffix .pt also numbers, lists and dicts of them."""
-        seal = {"name": name, "folder": self.number, "digest": digest(content)}
-        self._replace(name, _packed(name, content, seal))
+        self._replace(name, _packed(content, {"name": name, "folder": self.number}))
 
     def read(self, name: str, remedy: str) -> dict[str, Any]:
         """What was kept under a name, on the CPU.
@@ -110,8 +110,8 @@ class Kept:
         with self._errors("read"):
             data = (self.folder / name).read_bytes()
         try:
-            content, seal = _unpacked(name, data)
-            fault = self._fault(name, seal, digest(content))
+            content, seal, found = _unpacked(name, data)
+            fault = self._fault(name, seal, found)
         except Exception:  # whatever a reader stumbles over in bytes that are none of ours
             fault = "is damaged"
         if fault:
@@ -132,7 +132,8 @@ class Kept:
 
     def release(self) -> None:
         """Give back what is reserved, right before it is needed."""
-        self.remove(ROOM)
+        with contextlib.suppress(OSError):  # then there may be room all the same
+            (self.folder / ROOM).unlink(missing_ok=True)
 
     def _fault(self, name: str, seal: Mapping[str, str], found: str) -> str:
         if seal["folder"] != self.number:
@@ -216,6 +217,17 @@ class Kept:
             raise ValueError(
                 f"folder: expected one that can be {what}, got {self.folder}: {cause(error)}"
             ) from error
+
+
+def given_folder(value: Any, name: str = "folder") -> Path:
+    """Return a path as the caller gave it, with ``~`` replaced by the home folder.
+
+    Raises:
+        ValueError, TypeError: if the value is no path, or an empty text.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}: expected a path, got {type(value).__name__} {value!r}"[:120])
+    return given_path(value, "a path", name)
 
 
 def digest(*parts: Any) -> str:
@@ -309,22 +321,29 @@ def _differences(expected: Mapping[str, Any], other: Any) -> list[str]:
     return names
 
 
-def _packed(name: str, content: dict[str, Any], seal: dict[str, str]) -> bytes:
-    if name.endswith(".pt"):
-        file = io.BytesIO()
-        torch.save({**content, "seal": seal}, file)
-        return file.getvalue()
-    # Copies: the format has no tensors that share memory.
-    own = {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, value in content.items()
-    }
-    return safetensors.torch.save(own, seal)
+def _packed(content: dict[str, Any], seal: dict[str, str]) -> bytes:
+    if not seal["name"].endswith(".pt"):
+        # Copies: the format has no tensors that share memory.
+        own = {
+            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in content.items()
+        }
+        return safetensors.torch.save(own, {**seal, "digest": digest(own)})
+    file = io.BytesIO()
+    torch.save(content, file)
+    data = file.getvalue()
+    # An archive may end with a comment, for which torch leaves no room.
+    told = json.dumps({**seal, "digest": hashlib.sha256(data).hexdigest()}).encode()
+    return data[:-2] + len(told).to_bytes(2, "little") + told
 
 
-def _unpacked(name: str, data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
-    if name.endswith(".pt"):
-        content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-        return content, content.pop("seal")
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return safetensors.torch.load(data), header["__metadata__"]
+def _unpacked(name: str, data: bytes) -> tuple[dict[str, Any], dict[str, str], str]:
+    """Content, seal, and the digest of what is there."""
+    if not name.endswith(".pt"):
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        content = safetensors.torch.load(data)
+        return content, header["__metadata__"], digest(content)
+    told = zipfile.ZipFile(io.BytesIO(data)).comment
+    found = hashlib.sha256(data[: -len(told) - 2] + b"\0\0").hexdigest()
+    content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    return content, json.loads(told), found

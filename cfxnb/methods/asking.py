@@ -78,13 +78,15 @@ class Questions:
         """Code of one image."""
         return validate.instance(self.space.encode(image), Code, "space.encode", "a cfx.Code")
 
-    def question(self, kind: str, image: Tensor, code: Code, z: Tensor) -> Question:
+    def question(
+        self, kind: str, image: Tensor, code: Code, z: Tensor, after: int | None = None
+    ) -> Question:
         """About codes (n, ...) that an image's code was changed to; its rest stays."""
         center, spread = self.space.center, self.space.spread
         key = sketch(in_spreads(z.to(center) - center, spread))
         if code.rest is not None:
             key = torch.cat([key, sketch(code.rest).expand(len(z), -1)], 1)
-        return Question(kind, z, code.z, stamp(image), key)
+        return Question(kind, z, code.z, stamp(image), key, self.asked if after is None else after)
 
     def render(self, question: Question, code: Code) -> Answers | None:
         """What is answered to a question; None if that is lost.
@@ -151,12 +153,14 @@ class Questions:
         pairs = (self.ledger.budget - self.first - keep) // 2
         each = self.knobs["batch"] // 2
         parts, known, total = [], 0, -(-pairs // each)
-        for rows in torch.arange(pairs).split(each):
+        for number, rows in enumerate(torch.arange(pairs).split(each), 1):
             delta = self._changes(rows, used.flatten().cpu())
             z = self.code.z + self.space.spread * delta.to(self.code.z).view(-1, *self.shape)
-            question = self.question("probes", self.image, self.code, z)
-            if not self.ledger.affords(question, keep):
-                break  # an earlier search here has spent it on a trial of its own
+            question = self.question("probes", self.image, self.code, z, number)
+            # If others rest on it, it was asked as well, and its file was deleted.
+            deleted = number <= self.ledger.reached
+            if not self.ledger.affords(question, 0 if deleted else keep):
+                continue  # an earlier search here has spent it on a trial of its own
             found = self.render(question, self.code)
             self.asked += 1
             if found is None:

@@ -13,8 +13,7 @@ from cfxnb import validate
 from cfxnb.core.border import CheckedSpace
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.disk import given_path
-from cfxnb.kept import digest
+from cfxnb.kept import digest, given_folder
 from cfxnb.methods.edits import AttributeDirections, Contrasts, LinearSteps, fit_linear, two_values
 from cfxnb.methods.shift_predictor import train_predictor
 from cfxnb.methods.tasks import fingerprint
@@ -93,7 +92,7 @@ def attribute_directions(
         "seed": validate.seed(seed),
     }
     _check_reader(reader, pairs)
-    folder = None if folder is None else given_path(folder, "a path", "folder")
+    folder = None if folder is None else given_folder(folder)
     with eval_frozen(space), torch.no_grad():
         codes = [space.encode(chunk) for chunk in images.split(256)]
     validate.instance(codes[0], Code, "space.encode", "a cfx.Code")

@@ -21,9 +21,8 @@ from cfxnb import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.disk import given_path
 from cfxnb.global_directions import Directions
-from cfxnb.kept import digest
+from cfxnb.kept import digest, given_folder
 from cfxnb.methods.asking import FEWEST, Distance, Questions, rms
 from cfxnb.methods.candidates import SAME, candidates
 from cfxnb.methods.correction import corrected
@@ -150,7 +149,7 @@ def find_directions(
     weights = {name: fingerprint(part) for name, part in parts.items()}
     ledger = Ledger(
         knobs["queries"],
-        None if folder is None else given_path(folder, "a path", "folder"),
+        None if folder is None else given_folder(folder),
         {
             **knobs,
             "weights": weights,

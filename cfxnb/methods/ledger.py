@@ -27,6 +27,7 @@ class Question:
         base: code of the image, (1, ...).
         source: stamp of the image, (8,).
         key: sketch of all that is rendered, (n, m). Another processor hardly changes it.
+        after: batches of probes that were asked before, or with it.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Question:
     base: Tensor
     source: Tensor
     key: Tensor
+    after: int = 0
 
     def __len__(self) -> int:
         return len(self.z)
@@ -59,15 +61,16 @@ class Ledger:
         spent: images asked about so far, by all processes.
         lost: images among those wanted here whose answers are lost.
         answers: all that are known, without the codes, by the name of the question.
+        reached: batches of probes that earlier searches asked, whether they are still on file.
 
     Raises:
         ValueError: if the folder can't be used, or holds anything but whole answers of this search.
     """
 
     def __init__(self, budget: int, folder: Path | None, identity: dict[str, Any]) -> None:
-        self.budget, self.spent, self.lost = budget, 0, 0
+        self.budget, self.spent, self.lost, self.reached = budget, 0, 0, 0
         self.answers: dict[str, Answers] = {}
-        self._asked: dict[str, Answers] = {}  # key and source of all that was ever asked
+        self._asked: dict[str, Answers] = {}  # what is known of all that was ever asked
         self.kept = None if folder is None else Kept(folder, "search.json", identity)
         try:
             self._open()
@@ -125,6 +128,7 @@ class Ledger:
     def _write_down(self, question: Question) -> None:
         """Before it is asked."""
         told = {"key": question.key, "source": question.source}
+        told["after"] = torch.tensor(question.after)
         if self.kept is not None:
             self.kept.reserve(self._size(question))
             self.kept.write(question.name + ASKED, told)
@@ -160,6 +164,7 @@ class Ledger:
                 self._asked[name] = self.kept.read(file, REMEDY)
         self._asked |= self.answers
         self.spent = sum(len(asked["key"]) for asked in self._asked.values())
+        self.reached = max((int(asked["after"]) for asked in self._asked.values()), default=0)
 
     def _known(self, question: Question) -> str | None:
         """The name under which it was filed, perhaps on another processor."""
@@ -176,7 +181,10 @@ class Ledger:
 
     def _size(self, question: Question) -> int:
         """Bytes that the answers may take, on the large side."""
-        widths = [sum(value[0].nbytes for value in each.values()) for each in self.answers.values()]
+        widths = [
+            sum(value.nbytes for value in each.values()) // len(each["key"])
+            for each in self.answers.values()
+        ]
         row = question.z[0].nbytes + 2 * max([4096, *widths])
         return len(question) * row + question.base.nbytes + 2**16
 

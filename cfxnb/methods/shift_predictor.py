@@ -114,9 +114,9 @@ def train_predictor(
         net = ShiftPredictor(u.shape[1], len(contrasts), hidden, start)
         with torch.no_grad():
             heads = [torch.stack([predicted(h) for h in read(c).values()], 1) for c in u.split(256)]
-        if (wrong := int((torch.cat(heads) < 0).any(1).sum())) > 0:
+        if wrong := int((torch.cat(heads) < 0).any(1).sum()):
             raise ValueError(
-                f"reader: expected finite logits, got NaN or infinity for {wrong} of {len(u)} images"
+                f"reader: expected finite logits, got NaN or infinity for {wrong} of {len(u)} codes"
             )
         trained = fit(
             net,

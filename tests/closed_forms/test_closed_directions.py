@@ -289,7 +289,7 @@ def test_a_correction_that_does_worse_in_the_trial_is_not_g(monkeypatch):
 
 def test_more_images_are_tried_on_fewer_axes():
     """A trial asks 1 + 4 n about each image, n directions: three slopes and the axes."""
-    space = LinearSpace(16, (1, 4, 4), scale=0.1)
+    space = LinearSpace(16, (1, 4, 4), scale=0.05)
     f = code_classifier(space, normal(1, 16))
     images = space.decode(cfx.Code(normal(13, 16, seed=1)))
     tried = {}
