@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.core.border import CheckedClassifier
+from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.results import Counterfactuals
 from cfxnb.tensors import finite_rows
@@ -164,6 +165,7 @@ def _drawable(value: Any) -> Tensor:
     return checked
 
 
+@standard_modes
 def show(
     cf: Counterfactuals,
     *,

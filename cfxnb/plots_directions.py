@@ -22,6 +22,7 @@ MOST = 10_000  # points of a curve
 FEW = 100  # images in a row
 
 
+@standard_modes
 def flip_curves(
     space: LatentSpace, results: Mapping[str, Counterfactuals], *, points: int = 25
 ) -> Picture:

@@ -5,10 +5,12 @@ import math
 from collections.abc import Sequence
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 from cfxnb.heat import Attribution, checked_attribution
 from cfxnb.plots import MOST, Picture, draw, figure, folded, picture
 
 
+@standard_modes
 def heat_maps(
     attribution: Attribution, *, count: int = 6, names: Sequence[str] | None = None
 ) -> Picture:

@@ -18,7 +18,7 @@ from cfxnb.core.modules import modules_of
 from cfxnb.tensors import finite_rows
 from cfxnb.types import Code
 
-RANDOM = 0.01  # difference of two probabilities of one image that no rounding makes
+RANDOM = 0.02  # difference of two probabilities of one image that no rounding makes
 REMEDY = "cfx.wrap(..., probabilities=True) takes their logarithm"
 
 

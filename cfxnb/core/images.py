@@ -124,7 +124,7 @@ def _unit_range(x: Tensor, name: str) -> Tensor:
             "a mask or nearly black; pass floats"
         )
     if whole or (low >= 0 and DARK <= high <= 255 and bool((x == x.round()).all())):
-        return x.float() / 255
+        return (x.float() / 255).contiguous()
     if low < -SLACK or high > 1 + SLACK:
         hint = "; (x + 1) / 2 turns [-1, 1] into [0, 1]" if -1.001 <= low < 0 else ""
         raise ValueError(

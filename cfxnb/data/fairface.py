@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 from cfxnb.data.files import checked, whole
 from cfxnb.data.folder import read_folder
 from cfxnb.data.imageset import ImageSet
@@ -30,6 +31,7 @@ TWINS = ("11711.jpg", "9828.jpg", "7873.jpg", "34501.jpg", "30213.jpg", "12016.j
 SOURCE = "FairFace, K. Kärkkäinen, J. Joo, CC BY 4.0, modified; labels are perceived, not facts"
 
 
+@standard_modes
 def faces(split: str = "test") -> ImageSet:
     """Faces with perceived labels, and whether a network sees a smile.
 

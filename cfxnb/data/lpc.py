@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 from cfxnb.data.files import checked, whole
 
 SOURCE = (
@@ -93,6 +94,7 @@ def as_indices(factors: pd.DataFrame) -> dict[str, np.ndarray]:
     return indices
 
 
+@standard_modes
 def render(factors: pd.DataFrame) -> Tensor:
     """Draw one figure a row.
 
@@ -112,6 +114,7 @@ def render(factors: pd.DataFrame) -> Tensor:
     return torch.from_numpy(canvas).permute(0, 3, 1, 2).contiguous()
 
 
+@standard_modes
 def visible(factors: pd.DataFrame, layer: str) -> Tensor:
     """Where a layer shows, at least through half-transparent pixels: bool (n, 56, 32)."""
     validate.choice(layer, "layer", LAYERS)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 from cfxnb.data.files import checked, whole
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.morphology import COLUMNS
@@ -26,6 +27,7 @@ LARGEST = 2**30  # bytes of an unpacked file; MNIST has 47 million
 PAD = 2  # 28 + 2 + 2 = 32, a size that halves five times
 
 
+@standard_modes
 def digits(split: str = "test") -> ImageSet:
     """All images of one split of MNIST, with seven measured factors each.
 

@@ -12,6 +12,7 @@ from skimage.morphology import skeletonize
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 
 ZOOM = 4  # the strokes are two or three pixels wide: measure them on a finer grid
 SMALLEST_LOOP = 1.0  # pixels^2; smaller holes are gaps in a rough stroke
@@ -26,6 +27,7 @@ COLUMNS = {
 }
 
 
+@standard_modes
 def measure(images: Tensor) -> pd.DataFrame:
     """Measure each digit.
 

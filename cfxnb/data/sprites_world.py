@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 from cfxnb.data.causal import World, given
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import HEIGHT, OPTIONS, SOURCE, WIDTH, as_indices, render
@@ -49,6 +50,7 @@ SPLITS = ("all", "train", "test")
 MOST = 10**7  # figures: what fits no memory is no count
 
 
+@standard_modes
 def sprites(
     world: str | World = "independent",
     count: int = 1000,
@@ -109,6 +111,7 @@ def _of_split(factors: pd.DataFrame, split: str) -> pd.DataFrame:
     return factors.iloc[np.flatnonzero(rows)]
 
 
+@standard_modes
 def intervene(figures: ImageSet, **changes: str) -> ImageSet:
     """The exact counterfactual of each figure: the named factors set, everything else equal.
 

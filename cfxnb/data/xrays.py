@@ -7,6 +7,7 @@ et al., Cell 172, 2018); CC BY 4.0. Not for diagnosis; cautions in ``data/README
 import torch
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 from cfxnb.data.files import checked, whole
 from cfxnb.data.folder import read_folder
 from cfxnb.data.imageset import ImageSet
@@ -18,6 +19,7 @@ FACTORS = ["kind", "patient"]
 SOURCE = "chest X-rays of children, D. Kermany, K. Zhang, M. Goldbaum, CC BY 4.0; not for diagnosis"
 
 
+@standard_modes
 def chest(split: str = "test") -> ImageSet:
     """All X-rays of one split.
 

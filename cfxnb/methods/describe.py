@@ -16,6 +16,7 @@ import pandas as pd
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 from cfxnb.methods.ablate import ablate, span
 from cfxnb.methods.descriptors import Descriptors
 from cfxnb.results import Counterfactuals
@@ -67,6 +68,7 @@ class FeatureAttribution:
         return told + joined.round(2).to_html()
 
 
+@standard_modes
 def describe_change(
     counterfactuals: Counterfactuals,
     descriptors: Descriptors,

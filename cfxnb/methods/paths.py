@@ -8,6 +8,7 @@ from torch import Tensor
 from cfxnb import validate
 from cfxnb.core.border import CheckedSpace
 from cfxnb.core.images import SLACK
+from cfxnb.core.modes import standard_modes
 from cfxnb.tensors import in_spreads, norms, per_sample
 from cfxnb.types import Code, LatentSpace
 
@@ -119,6 +120,7 @@ class JoinedPath(Path):
         return torch.where(t < 0.5, self.first.passes(t), self.second.passes(t))
 
 
+@standard_modes
 def straight_path(images: Tensor, baseline: float | Tensor = 0.0) -> StraightPath:
     """The straight line in pixels from a baseline to the images.
 
@@ -142,6 +144,7 @@ def straight_path(images: Tensor, baseline: float | Tensor = 0.0) -> StraightPat
     return StraightPath(images, begin)
 
 
+@standard_modes
 def points_path(images: Tensor) -> PointsPath:
     """The path through given images, straight between each and the next.
 
@@ -163,6 +166,7 @@ def points_path(images: Tensor) -> PointsPath:
     return PointsPath(validate.images(images.flatten(0, 1)).view(images.shape))
 
 
+@standard_modes
 def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
     """What a straight line between two codes looks like: decoded, a curve in pixels.
 
@@ -191,6 +195,7 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
     return LatentPath(space, start, end)
 
 
+@standard_modes
 def walk_path(
     space: LatentSpace, code: Code, direction: Tensor, lengths: float | Tensor
 ) -> LatentPath:

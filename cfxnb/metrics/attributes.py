@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 
 
+@standard_modes
 def flip_rate(before: Tensor, after: Tensor, correct: Tensor | None = None) -> float:
     """Share of images whose decision changed; NaN of no images.
 
@@ -30,6 +32,7 @@ def flip_rate(before: Tensor, after: Tensor, correct: Tensor | None = None) -> f
     return float(changed.double().mean())
 
 
+@standard_modes
 def mean_changed(before: Tensor, after: Tensor) -> float:
     """MNAC: mean number of the oracle's decisions that an edit changed; NaN of no images.
 
@@ -44,6 +47,7 @@ def mean_changed(before: Tensor, after: Tensor) -> float:
     return float((before != after).sum(1).double().mean())
 
 
+@standard_modes
 def correlation_difference(
     before: Tensor, after: Tensor, labels: Tensor, query: int
 ) -> tuple[float, Tensor]:

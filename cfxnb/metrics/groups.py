@@ -8,10 +8,12 @@ from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.classify import predict
+from cfxnb.core.modes import standard_modes
 from cfxnb.methods.intervals import wilson
 from cfxnb.types import Classifier
 
 
+@standard_modes
 def accuracy_by_group(
     classifier: Classifier, images: Tensor, labels: Tensor, groups: Any
 ) -> pd.DataFrame:

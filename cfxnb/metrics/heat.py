@@ -19,6 +19,7 @@ from cfxnb.tensors import finite_rows, noise_like
 from cfxnb.types import NO_GRADIENT, Classifier
 
 
+@standard_modes
 def heat_inside(heat: Attribution | Tensor, mask: Tensor) -> pd.DataFrame:
     """How much of a map lies in a region.
 
@@ -41,6 +42,7 @@ def heat_inside(heat: Attribution | Tensor, mask: Tensor) -> pd.DataFrame:
     return pd.DataFrame({name: value.cpu().numpy() for name, value in table.items()})
 
 
+@standard_modes
 def pointing_game(heat: Attribution | Tensor, mask: Tensor) -> Tensor:
     """Whether the hottest pixel lies in the region (Zhang et al., 2018), bool (n,).
 
@@ -130,6 +132,7 @@ def insertion_deletion(
     return PasteCurves(share, *curves)
 
 
+@standard_modes
 def randomised_weights(
     classifier: Any,
     explain: Callable[[Any], Attribution | Tensor],

@@ -41,6 +41,7 @@ def l2(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).flatten(1).norm(dim=1)
 
 
+@standard_modes
 def cout(
     classifier: Classifier,
     original: Tensor,

@@ -10,10 +10,12 @@ import torch
 from torch import Generator, Tensor
 
 from cfxnb import validate
+from cfxnb.core.modes import standard_modes
 
 MOST_REPEATS = 10**6  # more would take days
 
 
+@standard_modes
 def fid(a: Tensor, b: Tensor, *, few: bool = False) -> float:
     """Frechet distance of two Gaussians fitted to features (Heusel et al., 2017).
 
@@ -50,6 +52,7 @@ def _root(x: Tensor) -> Tensor:
     return torch.linalg.qr(centred, mode="r").R if tall else centred
 
 
+@standard_modes
 def mmd2(a: Tensor, b: Tensor) -> float:
     """Unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3."""
     a, b = _pair(a, b)
@@ -65,6 +68,7 @@ def mmd2(a: Tensor, b: Tensor) -> float:
     return _number(within_a + within_b - 2 * kernel(a, b).mean())
 
 
+@standard_modes
 def kid(
     a: Tensor,
     b: Tensor,
@@ -127,6 +131,7 @@ def _subsets(value: Any, first: int, second: int) -> tuple[Tensor, Tensor]:
     return found[0], found[1]
 
 
+@standard_modes
 def sfid(
     real: Tensor, counterfactual: Tensor, success: Tensor, *, seed: int = 0, few: bool = False
 ) -> float:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cfxnb import validate
 from cfxnb.classify import predict
+from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import OPTIONS
@@ -32,6 +33,7 @@ from cfxnb.types import Classifier
 KINDS = ("causal", "trivial", "non-causal", "adversarial")
 
 
+@standard_modes
 def true_scores(
     figures: ImageSet,
     classifier: Classifier,
@@ -140,6 +142,7 @@ def same_contrast(truth: Scores, name: str, pair: tuple[Any, Any]) -> dict[Any, 
     return tally(mine, {name: pair}, 0.95, orient=False).loc[name].to_dict()
 
 
+@standard_modes
 def changed_factors(counterfactuals: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
     """Which factors the judge reads otherwise than in the original: bool, one row an image.
 
@@ -171,6 +174,7 @@ def read_numbers(judge: Any, cf: Counterfactuals, field: str) -> Tensor:
         return reader.numbers(images)
 
 
+@standard_modes
 def flip_kinds(
     counterfactuals: Counterfactuals,
     judge: FactorReader,
@@ -213,6 +217,7 @@ def flip_kinds(
     return table
 
 
+@standard_modes
 def distinct_explanations(
     results: Sequence[Counterfactuals], judge: FactorReader, causes: Sequence[str] | None = None
 ) -> pd.Series:
@@ -252,6 +257,7 @@ def distinct_explanations(
     return pd.Series([len(sets) for sets in found])
 
 
+@standard_modes
 def rank_agreement(
     importance: pd.Series, truth: pd.Series, causes: Sequence[str]
 ) -> dict[str, float]:
