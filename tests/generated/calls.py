@@ -132,7 +132,8 @@ def judged(callee: Callee, surface: list[Callee]) -> Iterator[tuple[str, odd.Odd
     undefined = re.compile("|".join(places) or "(?!)")
     names, record = set(callee.parameters), dataclasses.is_dataclass(callee.makes)
     for name, parameter in callee.parameters.items():
-        names |= set(arguments[name]) if parameter.kind is parameter.VAR_KEYWORD and name in arguments else set()
+        if parameter.kind is parameter.VAR_KEYWORD and name in arguments:
+            names |= set(arguments[name])
     for name, parameter in callee.parameters.items():
         one = example(callee, name, arguments)
         whole = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
@@ -147,15 +148,16 @@ def judged(callee: Callee, surface: list[Callee]) -> Iterator[tuple[str, odd.Odd
                 continue
             if record:  # it holds what it is given, if that is of the right type
                 each = dataclasses.replace(each, wrong=False)
-            fit = verdict.fits(one, parameter, annotated.get(name, Any), value, name in FREE_TEXT, record)
+            hint, free = annotated.get(name, Any), name in FREE_TEXT
+            fit = verdict.fits(one, parameter, hint, value, free, record)
             run = call(callee, replaced(callee, arguments, name, value), this)
             found = verdict.judge(
                 run, each, parameter, names, fit, usual, undefined,
                 finite=not record, errors=customary(callee),
             )  # fmt: skip
-            if found.kind == verdict.ACCEPTED:
-                if listed(RIGHT, callee.label, name, each.kind):
-                    found = verdict.Verdict(verdict.FINE)
+            right = listed(RIGHT, callee.label, name, each.kind)
+            if found.kind == verdict.ACCEPTED and right:
+                found = verdict.Verdict(verdict.FINE)
             yield name, each, found
 
 

@@ -3,7 +3,6 @@
 A new argument needs a line here only if it is a must and its name is new.
 """
 
-import datetime
 import functools
 import os
 import tempfile
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from bits import NAMES, PAIR, images_of
 from gaussians import gaussian_world
 from matplotlib.figure import Figure
 from torch import Generator, nn
@@ -27,6 +25,7 @@ from cfxnb.types import Step
 #: The argument keeps its default.
 DEFAULT = object()
 ROWS = 12
+WORDS = ("no", "yes")
 
 
 @functools.cache
@@ -106,10 +105,7 @@ def edits():
 def reader():
     """Reads both attributes off the images."""
     weight = torch.eye(4)[:2] / space().scale @ space().basis
-    return cfx.FactorReader(LinearNet(weight), dict.fromkeys(("up", "side"), PAIR_OF_WORDS))
-
-
-PAIR_OF_WORDS = ("no", "yes")
+    return cfx.FactorReader(LinearNet(weight), dict.fromkeys(("up", "side"), WORDS))
 
 
 @functools.cache
@@ -132,11 +128,6 @@ def directions():
     return cfx.find_directions(
         space(), f, images()[:1], 0, queries=96, curved=1, validation=images()[1:4]
     )
-
-
-@functools.cache
-def bits():
-    return images_of(torch.tensor([[0, 0, 1], [1, 0, 1], [0, 1, 0]]))
 
 
 @functools.cache
@@ -375,7 +366,9 @@ def gray():
 def stylegan():
     import stylegans
 
-    return cfx.spaces.StyleGAN2(stylegans.generator(), draws=16, projection={"steps": 1, "starts": 2}).eval()
+    return cfx.spaces.StyleGAN2(
+        stylegans.generator(), draws=16, projection={"steps": 1, "starts": 2}
+    ).eval()
 
 
 @functools.cache
@@ -399,7 +392,7 @@ NAMES_OF = {
     "causes": const(["side"]), "cause": const("x"), "cf": counterfactuals,
     "choices": const(["yes", "no"]), "chunks": const(4), "classes": const(2),
     "classifier": classifier, "code": codes, "columns": const(4), "confidence": const(0.9),
-    "context": const([True] * ROWS), "contrasts": const({"up": PAIR_OF_WORDS}),
+    "context": const([True] * ROWS), "contrasts": const({"up": WORDS}),
     "controls": const({"length": (0.0, 1.0)}), "count": const(3),
     "counterfactual": other_features, "counterfactuals": counterfactuals, "curved": const(1),
     "descriptors": descriptors, "device": const("cpu"), "direction": direction,
@@ -413,7 +406,7 @@ NAMES_OF = {
     "like": counterfactuals, "lines": const({"a line": [0.0, 1.0, 0.5]}),
     "looks": const(3), "lr": const(0.1), "mask": region, "max": const(3),
     "meaning": const("up"), "module": lambda: classifier().module, "most": const(5),
-    "n": const([5, 4]), "name": const("up"), "names": const(PAIR_OF_WORDS),
+    "n": const([5, 4]), "name": const("up"), "names": const(WORDS),
     "net": const("alex"), "on_step": const(tried), "options": lambda: reader().options,
     "original": images, "outcome": const("y"), "parent": const("hair"), "path": saved,
     "points": const(5), "profile": const("ci"), "question": const("which one?"),
@@ -431,12 +424,8 @@ NAMES_OF = {
 }  # fmt: skip
 
 
-def sets():
-    return {"features": const({"means": means})}
-
-
-def numbers(rows=9):
-    return lambda: np.random.default_rng(rows).normal(size=(9, 2))
+def readings(seed: int) -> Callable[[], np.ndarray]:
+    return lambda: np.random.default_rng(seed).normal(size=(9, 2))
 
 
 def _diffusion_world():
@@ -444,10 +433,6 @@ def _diffusion_world():
         "space": lambda: gaussian()[0], "classifier": lambda: gaussian()[1],
         "images": lambda: gaussian()[2], "target": lambda: gaussian()[3], "tries": const(1),
     }  # fmt: skip
-
-
-def coloured(name="image"):
-    return {"a": images, "b": lambda: counterfactuals().image}
 
 
 #: What it means elsewhere: function -> argument -> value. DEFAULT leaves it out.
@@ -497,8 +482,12 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.leakage_map": {"scores": lambda: {"linear": scores()}},
     "cfx.load": {"name": const("digits/judge")},
     "cfx.weights.read_card": {"name": const("digits/judge")},
-    "cfx.gallery": {"rows": DEFAULT},
-    "cfx.metrics.LPIPS": {"state": lpips_state},
+    "cfx.gallery": {
+        "images": lambda: images()[:2], "titles": const(["one", "two"]), "rows": DEFAULT,
+    },
+    "cfx.heat_maps": {"count": const(1)},
+    "cfx.show": {"count": const(1)},
+    "cfx.metrics.LPIPS": {"state": lpips_state, "net": const("alex")},
     "cfx.metrics.LPIPS.features": {"images": colours},
     "cfx.metrics.LPIPS.forward": {"a": colours, "b": colours},
     "cfx.metrics.accuracy_by_group": {"groups": const(["a", "b", "c"] * (ROWS // 3))},
@@ -514,8 +503,8 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "correct": lambda: torch.tensor([True, False, True, True, True, True]),
     },
     "cfx.metrics.insertion_deletion": {"baseline": lambda: images().flip(0)},
-    "cfx.metrics.l1": coloured(),
-    "cfx.metrics.l2": coloured(),
+    "cfx.metrics.l1": {"a": images, "b": lambda: counterfactuals().image},
+    "cfx.metrics.l2": {"a": images, "b": lambda: counterfactuals().image},
     "cfx.metrics.kid": {
         "subsets": lambda: (torch.tensor([[0, 1, 2]]), torch.tensor([[3, 4, 5]])),
     },
@@ -535,13 +524,13 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     },
     "cfx.adjusted_effect": {"adjust": const(["z"]), "given": DEFAULT},
     "cfx.score_bounds": {"value": const("a"), "instead": const("b")},
-    "cfx.permutation_null": {"before": numbers(1), "after": numbers(2)},
+    "cfx.permutation_null": {"before": readings(1), "after": readings(2)},
     "cfx.points_path": {"images": lambda: images().view(2, 6, 3, 4, 4)},
     "cfx.methods.paths.PointsPath": {"images": lambda: images().view(2, 6, 3, 4, 4)},
     "cfx.methods.paths.StraightPath": {"baseline": lambda: images().flip(0)},
     "cfx.predict": {"batch": const(512)},
-    "cfx.report": sets() | {
-        "real": images, "spread": lambda: space().spread,
+    "cfx.report": {
+        "features": const({"means": means}), "real": images, "spread": lambda: space().spread,
     },
     "cfx.sizes": {"ci": const(1), "cpu": const(2), "gpu": const(3)},
     "cfx.walk_path": {"code": lambda: codes()[:2], "lengths": const(1.0)},
@@ -654,7 +643,3 @@ def pasted():
 def explained():
     space_, f, shown, target = gaussian()
     return cfx.explain_errors(space_, f, shown, target, steps=2, tries=1)
-
-
-WHEN = datetime.datetime(2024, 1, 1)
-assert NAMES

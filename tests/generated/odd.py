@@ -76,12 +76,13 @@ ANYTHING = {
     "infinity": INF, "minus infinity": -INF, "1e308": 1e308, "-1e308": -1e308, "1e-320": 1e-320,
     "10**30": 10**30, "-10**30": -(10**30), "complex": 1j, "decimal NaN": decimal.Decimal("NaN"),
     "fraction": fractions.Fraction(1, 3), "numpy NaN": np.float64(NAN), "numpy int": np.int64(1),
-    "numpy float": np.float32(0.5), "numpy bool": np.bool_(True), "datetime": datetime.datetime(2024, 1, 1),
-    "numpy NaT": np.datetime64("NaT"), "pd.NA": pd.NA, "pd.NaT": pd.NaT, "ellipsis": ...,
-    "empty list": [], "empty dict": {}, "empty tuple": (), "empty set": set(), "list of NaN": [NAN],
-    "list of None": [None], "ragged list": [[1], [1, 2]], "dict": {"a": 1}, "dict of NaN": {"up": NAN},
-    "range": range(3), "slice": slice(None), "object": object(), "class": dict, "module": math, "exception": ValueError("x"), "long text": 1000 * "text ",
-    "long list": list(range(2000)), "list of texts": ["text", "text"],
+    "numpy float": np.float32(0.5), "numpy bool": np.bool_(True),
+    "datetime": datetime.datetime(2024, 1, 1), "numpy NaT": np.datetime64("NaT"), "pd.NA": pd.NA,
+    "pd.NaT": pd.NaT, "ellipsis": ..., "empty list": [], "empty dict": {}, "empty tuple": (),
+    "empty set": set(), "list of NaN": [NAN], "list of None": [None], "ragged list": [[1], [1, 2]],
+    "dict": {"a": 1}, "dict of NaN": {"up": NAN}, "range": range(3), "slice": slice(None),
+    "object": object(), "class": dict, "module": math, "exception": ValueError("x"),
+    "long text": 1000 * "text ", "long list": list(range(2000)), "list of texts": ["text", "text"],
 }  # fmt: skip
 
 #: For any argument, with state of its own.
@@ -130,8 +131,7 @@ def values(good: Any) -> Iterator[Odd]:
                   kind in NEVER)  # fmt: skip
     for kind, make in FRESH.items():
         yield Odd(kind, make, kind in NEVER)
-    for odd in CALLED:
-        yield odd
+    yield from CALLED
     yield from out_of(good)
 
 
@@ -289,7 +289,9 @@ def series(good: pd.Series) -> Iterator[Odd]:
     }
     for kind, make in makes.items():
         yield Odd(f"good series: {kind}", make)
-    yield Odd("good series: a NaN in it", lambda: good.where([False] + [True] * (len(good) - 1)), True)
+    yield Odd(
+        "good series: a NaN in it", lambda: good.where([False] + [True] * (len(good) - 1)), True
+    )
     yield Odd("good series: infinite", lambda: good * INF, True)
 
 
@@ -530,7 +532,10 @@ def records(good: Any) -> Iterator[Odd]:
                 "all missing": lambda v=value: v.mask(np.ones(v.shape, bool)),
             }
         elif isinstance(value, tuple):
-            changes |= {"one less": lambda v=value: v[:-1], "numbers": lambda v=value: (1,) * len(v)}
+            changes |= {
+                "one less": lambda v=value: v[:-1],
+                "numbers": lambda v=value: (1,) * len(v),
+            }
         elif isinstance(value, dict):
             changes |= {"nothing": dict, "texts": lambda v=value: dict.fromkeys(v, "text")}
         elif isinstance(value, float | int):
@@ -538,7 +543,9 @@ def records(good: Any) -> Iterator[Odd]:
         for kind, change in changes.items():
             yield Odd(
                 f"good one with {kind} for {field.name}",
-                lambda change=change, name=field.name: dataclasses.replace(good, **{name: change()}),
+                lambda change=change, name=field.name: dataclasses.replace(
+                    good, **{name: change()}
+                ),
             )
     if hasattr(good, "__getitem__") and hasattr(good, "__len__"):
         yield Odd("good one: no rows", lambda: good[:0])

@@ -19,6 +19,8 @@ MODULES = {"cfx": cfx} | {
 }
 #: Parts of a protocol, called in inner loops with what the package itself has made.
 INNER = re.compile(r".*\.(ask|eps|noise)|.*Path\.(at|nodes|passes)")
+#: They write the weights that the project ships, and are called by its training alone.
+SHIPPING = re.compile(r"cfx\.weights\.(data_hash|save|write_card)")
 #: Called by Python itself, with arguments of the caller.
 SPECIAL = ("__add__", "__call__", "__getitem__", "__len__", "forward")
 
@@ -60,6 +62,8 @@ def everything() -> list[Callee]:
             label = f"{prefix}.{name}"
             if inspect.isclass(value):
                 classes.setdefault(value, label)
+            elif SHIPPING.fullmatch(label):
+                continue
             elif inspect.isroutine(value) and value not in found:
                 found[value] = Callee(label, value, None, _parameters(value))
     shown, waiting = set(classes), dict(classes)

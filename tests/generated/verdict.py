@@ -31,6 +31,9 @@ LONGEST = 600  # letters of a message
 
 #: What a row with such a status holds need not be finite.
 UNFINISHED = (NOT_FINITE, NO_GRADIENT, STOPPED)
+#: What may stand for a tensor, and for a table.
+ARRAYS = (Tensor, np.ndarray, list, tuple, range, pd.Series, pd.DataFrame)
+TABLES = (pd.DataFrame, pd.Series, Mapping, list, np.ndarray)
 FINE, UNCLEAR, ACCEPTED = "fine", "unclear", "accepted"
 
 
@@ -86,7 +89,10 @@ def judge(
     try:
         with warnings.catch_warnings(record=True) as heard, limited(LIMIT):
             warnings.simplefilter("always")
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            with (
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()),
+            ):
                 result = call()
     except Own:
         return Verdict(FINE)
@@ -162,7 +168,8 @@ def fits(
     """
     kinds = set(_kinds(hint))
     if value is None:
-        return parameter.default is None or kinds & {type(None), Any} != set() or None
+        unsaid = Any in kinds or hint is inspect.Parameter.empty
+        return parameter.default is None or type(None) in kinds or unsaid
     if Any in kinds or hint is inspect.Parameter.empty:
         kinds = set()
         if isinstance(good, bool | int | float | str) or good is None:
@@ -193,9 +200,9 @@ def fits(
     if isinstance(good, Tensor):
         if good.dtype == torch.int64 and isinstance(value, numbers.Integral):
             return False if isinstance(value, bool) else None  # one for all
-        return None if isinstance(value, Tensor | np.ndarray | list | tuple | range | pd.Series | pd.DataFrame) or len(kinds) > 1 else False
+        return None if isinstance(value, ARRAYS) or len(kinds) > 1 else False
     if isinstance(good, pd.DataFrame | pd.Series):
-        return None if isinstance(value, pd.DataFrame | pd.Series | Mapping | list | np.ndarray) else False
+        return None if isinstance(value, TABLES) else False
     if isinstance(good, Mapping):
         return None if isinstance(value, Mapping) else (None if many else False)
     if isinstance(good, list | tuple):
@@ -230,7 +237,12 @@ def _number(value: Any) -> bool:
     if isinstance(value, Tensor):
         real = value.ndim == 0 and not value.is_complex() and value.dtype != torch.bool
         return real and value.device.type != "meta" and bool(value.isfinite())
-    return isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf" and bool(np.isfinite(value))
+    return (
+        isinstance(value, np.ndarray)
+        and value.ndim == 0
+        and value.dtype.kind in "iuf"
+        and bool(np.isfinite(value))
+    )
 
 
 def not_finite(result: Any) -> set[str]:
@@ -248,8 +260,10 @@ def _look(value: Any, place: str, found: set[str], seen: set[int], depth: int) -
     if depth > 6 or id(value) in seen:
         return
     if isinstance(value, Tensor):
-        if value.device.type != "meta" and (value.is_floating_point() or value.is_complex()) and not value.detach().isfinite().all():
-            found.add(place)
+        if value.layout == torch.strided and value.device.type != "meta":
+            inexact = value.is_floating_point() or value.is_complex()
+            if inexact and not value.detach().isfinite().all():
+                found.add(place)
     elif isinstance(value, np.ndarray):
         if value.dtype.kind in "fc" and not np.isfinite(value).all():
             found.add(place)
