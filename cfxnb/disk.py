@@ -61,11 +61,11 @@ def cause(error: BaseException, most: int = 160) -> str:
     return " ".join(text.split())[:most] or type(error).__name__
 
 
-def parsed(raw: bytes | str, depth: int | None = DEPTH) -> Any:
+def parsed(raw: bytes | str, depth: int = DEPTH) -> Any:
     """Return what JSON in UTF-8 says.
 
     Args:
-        depth: how many lists and dicts may lie within each other; None for as many as Python reads.
+        depth: how many lists and dicts may lie within each other.
 
     Raises:
         ValueError: if it is damaged, not UTF-8, or nested too deeply.
@@ -77,7 +77,7 @@ def parsed(raw: bytes | str, depth: int | None = DEPTH) -> Any:
     except UnicodeDecodeError as error:
         raise ValueError(f"text that is not UTF-8, at byte {error.start}") from None
     level, below = [value], 0
-    while depth is not None and (level := [part for each in level for part in _parts(each)]):
+    while level := [part for each in level for part in _parts(each)]:
         below += 1
         if below > depth:
             raise ValueError(f"JSON that is nested deeper than {depth} times")

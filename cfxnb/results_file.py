@@ -35,6 +35,7 @@ TENSORS = (*IMAGES, *LOGITS, "target")
 CODES = ("start.z", "start.rest", "code.z", "code.rest")
 GROUPS = ("cost", "trace")
 DECIDED = (FLIPPED, ALREADY_TARGET, RECONSTRUCTION_FLIPS)
+DEEPEST = 400  # lists and dicts within each other in a record; Python reads some 900
 SLACK = 1e-4  # how far rounding may take images out of [0, 1]
 
 
@@ -222,7 +223,7 @@ def _fields(tensors: dict[str, Tensor], texts: dict[str, str]) -> dict[str, Any]
         }
     for name in ("status", "made_by"):
         try:
-            found[name] = parsed(texts[name], depth=None)
+            found[name] = parsed(texts[name], DEEPEST)
         except ValueError as error:
             raise ValueError(f"{name}: expected JSON, got {cause(error)}") from None
     if isinstance(found["status"], list):
@@ -234,7 +235,7 @@ def _json(value: Any, name: str) -> str:
     """JSON that can be read again."""
     try:
         text = json.dumps(value)
-        parsed(text, depth=None)
+        parsed(text, DEEPEST)
         return text
     except TypeError as error:
         raise TypeError(f"{name}: expected what JSON can hold, got others: {error}") from None

@@ -46,12 +46,13 @@ def digits(split: str = "test") -> ImageSet:
     labels = read_idx(checked(f"digits/{SPLITS[split]}-labels-idx1-ubyte.gz"))
     path = checked(FACTORS)
     with whole(f"data/{FACTORS}"):
-        factors = load_file(path)[split].double().numpy()
+        measured = load_file(path)[split].double().numpy()
+        factors = pd.DataFrame(measured, columns=list(COLUMNS))
     return ImageSet(
         images=images_of(split),
         labels=torch.from_numpy(labels.astype(np.int64)),
         names=tuple("0123456789"),
-        factors=pd.DataFrame(factors, columns=list(COLUMNS)),
+        factors=factors,
         source=SOURCE,
     )
 

@@ -404,7 +404,7 @@ def test_names_that_no_file_can_have(tmp_path, name):
     with pytest.raises(ValueError, match=r"^path: expected a file") as caught:
         result().save(tmp_path / name)
     assert not list(tmp_path.iterdir())
-    assert str(caught.value).isascii() or name == "\ud800"
+    assert "null byte" in str(caught.value) or "\0" not in name
     with pytest.raises(ValueError, match=r"^path: expected saved counterfactuals"):
         cfx.Counterfactuals.load(tmp_path / name)
 
@@ -490,8 +490,20 @@ def test_records_that_json_can_not_hold(tmp_path):
     with pytest.raises(ValueError, match=r"^made_by: expected what JSON can hold"):
         result(made_by=nested(5000)).save(tmp_path / "cf")
     assert not list(tmp_path.iterdir())
-    deep = result(made_by=nested(100))  # as adding up many results makes them
-    same(cfx.Counterfactuals.load(deep.save(tmp_path / "cf")), deep)
+
+
+def test_what_is_written_can_be_read(tmp_path):
+    """Adding up results makes deep records: what can't be read again is not written."""
+    refused = 0
+    for depth in range(100, 400, 10):
+        deep = result(made_by=nested(depth))
+        try:
+            place = deep.save(tmp_path / "cf")
+        except ValueError:
+            refused += 1
+        else:
+            assert cfx.Counterfactuals.load(place).made_by.keys() == {"parts"}
+    assert 0 < refused < 30
 
 
 def test_texts_in_any_language(tmp_path):
@@ -549,6 +561,6 @@ def test_json_that_is_deep_but_read_by_python():
     text = b"[" * 100 + b"]" * 100
     with pytest.raises(ValueError, match="nested deeper than 64"):
         disk.parsed(text)
-    assert disk.parsed(text, depth=None)
+    assert disk.parsed(text, depth=100)
     assert disk.parsed("\ufeff{}".encode()) == {}
     assert disk.parsed(b'{"a": 1, "a": 2}') == {"a": 2}
