@@ -204,7 +204,7 @@ class CheckedSpace(_Called):
             if len(known) and (known.min() < -SLACK or known.max() > 1 + SLACK):
                 raise ValueError(
                     f"{where}: expected values in [0, 1], got {known.min().item():.4g} to "
-                    f"{known.max().item():.4g}"
+                    f"{known.max().item():.4g}; clamp them there"
                 )
         return made
 

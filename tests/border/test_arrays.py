@@ -170,7 +170,7 @@ WRONG = {
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_targets_that_are_refused(kind):
-    with pytest.raises((ValueError, TypeError), match="^target: expected"):
+    with pytest.raises((ValueError, TypeError), match=r"^target: expected"):
         validate.labels(WRONG[kind], 3, 4, names=("cat", "dog", "cow", "hen"))
 
 

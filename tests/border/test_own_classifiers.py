@@ -90,12 +90,12 @@ def quantised():
 
 
 def traced():
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="jit"):
         return torch.jit.trace(net(), X)
 
 
 def frozen_script():
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="jit"):
         return torch.jit.freeze(torch.jit.script(net()))
 
 
@@ -112,6 +112,15 @@ class Thing:
         return self(x)
 
 
+class ToNumpy(nn.Module):
+    def forward(self, x):
+        return x.detach().numpy()
+
+
+def closed_over(f):
+    return lambda x: f(x)
+
+
 KINDS = {
     "module": net,
     "half": lambda: net().half(),
@@ -125,11 +134,11 @@ KINDS = {
     "traced": traced,
     "frozen script": frozen_script,
     "data parallel": lambda: nn.DataParallel(net()),
-    "function": lambda: lambda x, f=net(): f(x),
+    "function": lambda: closed_over(net()),
     "partial": lambda: functools.partial(lambda f, x: f(x), net()),
     "object": lambda: Thing(net()),
     "bound method": lambda: Thing(net()).ask,
-    "numpy inside": lambda: lambda x, f=net(): f(x).detach().numpy(),
+    "numpy inside": lambda: closed_over(nn.Sequential(net(), ToNumpy())),
 }
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -351,7 +360,8 @@ def test_sessions_of_onnx_runtime():
 
 def test_labels_come_from_configs_and_dicts():
     class Config:
-        id2label = {1: "dog", 0: "cat"}
+        def __init__(self):
+            self.id2label = {1: "dog", 0: "cat"}
 
     model = Unpacked(net())
     model.config = Config()
