@@ -39,7 +39,8 @@ test: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest $(PYTEST_OPTIONS)
+	@# One thread in each of several processes: more threads than cores slow each other down.
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist worksteal $(PYTEST_OPTIONS)
 
 course: setup
 	$(RUN) -m cfxnb.build course
