@@ -5,7 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from gaussians import gaussian_world
 
+import cfxnb as cfx
 from cfxnb.methods.denoising import denoise, exact, inverted, noised, published, short
 from cfxnb.spaces.ddim import linear_alphas
 
@@ -62,8 +64,7 @@ def test_samples_do_not_mix(clean):
 def official(alphas, strength, steps):
     """The official rules, one by one: times, share left before and after each step, and at first.
 
-    ``strength`` is a Python number. Where the official code looks up a time that doesn't exist,
-    it breaks off; here that is an IndexError, too.
+    ``strength`` is a Python number, which has double precision.
     """
     total = len(alphas)
     grid = [t + 1 for t in range(0, total, total // steps)]
@@ -171,3 +172,12 @@ def test_short_strides_are_rounded_from_exact_places(steps, dtype):
 def test_what_the_published_schedule_cannot_do(strength, steps, message):
     with pytest.raises(ValueError, match=message):
         published(falling(1000), torch.tensor(strength), steps)
+
+
+@pytest.mark.parametrize("strength", [0.382, 0.57, 0.1 * 5.7])
+def test_the_public_function_keeps_the_last_digit(strength):
+    """0.57 * 100 is a little less than 57 in double precision; 0.1 * 5.7 isn't the same number."""
+    world, seen = gaussian_world(2, 1), []
+    knobs = cfx.PAPER_DIFFUSION | {"steps": 100, "strength": strength}
+    cfx.diffusion_counterfactual(*world, **knobs, on_step=seen.append)
+    assert len(seen) == {0.382: 38, 0.57: 56}.get(strength, 57)

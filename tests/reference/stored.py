@@ -8,11 +8,28 @@ from safetensors.torch import load_file
 from torch import nn
 
 HERE = Path(__file__).parent
+COMPARED = set()  # "file/tensor" of all that tests have wanted so far
+
+
+class Tensors(dict):
+    """The tensors of one file: ``t["x"]`` reads what goes in, ``t.wanted("y")`` what comes out.
+
+    What is wanted is compared with what the package gives. The inventory counts on that: it finds
+    tensors that no test compares.
+    """
+
+    def __init__(self, name):
+        super().__init__(load_file(HERE / f"{name}.safetensors"))
+        self.name = name
+
+    def wanted(self, key):
+        COMPARED.add(f"{self.name}/{key}")
+        return self[key]
 
 
 def stored(name):
     """(tensors, facts) of one reference file."""
-    return load_file(HERE / f"{name}.safetensors"), json.loads((HERE / f"{name}.json").read_text())
+    return Tensors(name), json.loads((HERE / f"{name}.json").read_text())
 
 
 class SmallNet(nn.Module):

@@ -20,8 +20,17 @@ def test_decisions_are_those_of_the_wrapped_oracle():
             return self.net(x)
 
     f = cfx.wrap(Oracle(), mean=0.5, std=0.5)
-    assert torch.equal(f(T["image_uint8"] / 255) > 0, BEFORE)
-    assert torch.equal(f(T["counterfactual_uint8"] / 255) > 0, AFTER)
+    both = [f(T[f"{kind}_uint8"] / 255) for kind in ("image", "counterfactual")]
+    assert torch.equal(both[0] > 0, T.wanted("oracle_decision_original"))
+    assert torch.equal(both[1] > 0, T.wanted("oracle_decision_counterfactual"))
+    nearest = torch.cat(both).abs().min().item()
+    assert nearest == pytest.approx(FACTS["smallest_abs_oracle_logit"], abs=1e-5)
+    # The decision that was asked to change is one of them.
+    asked = [b[:, QUERY] > 0 for b in both]
+    assert torch.equal(asked[0], T.wanted("prediction_original"))
+    assert torch.equal(asked[1], T.wanted("prediction_counterfactual"))
+    assert torch.equal(asked[0] != asked[1], T.wanted("flipped"))
+    assert torch.equal(asked[0] == T["label"], T.wanted("correct"))
 
 
 def test_flip_rate():
@@ -35,7 +44,21 @@ def test_mean_changed():
     flipped = T["flipped"]
     ours = mean_changed(BEFORE[flipped], AFTER[flipped])
     assert ours == pytest.approx(FACTS["mnac_mean"], abs=1e-12)
-    assert ours == pytest.approx(T["mnac_per_flipped_image"].double().mean().item(), abs=1e-12)
+    each = [mean_changed(b[None], a[None]) for b, a in zip(BEFORE, AFTER, strict=True)]
+    alone = torch.tensor(each, dtype=torch.float64)[flipped]
+    assert torch.equal(alone, T.wanted("mnac_per_flipped_image").double())
+    spread = alone.std(correction=0).item()
+    assert spread == pytest.approx(FACTS["mnac_std_population"], abs=1e-12)
+
+
+def test_normalising_twice_is_what_the_official_number_comes_from():
+    """For CelebA-HQ; here the oracle sees what it was made for."""
+    seen = [((T[f"{kind}_uint8"] / 255 - 0.5) / 0.5) for kind in ("image", "counterfactual")]
+    oracle = SmallNet(T, "oracle")
+    twice = [oracle((x - 0.5) / 0.5)[T["flipped"]] > 0 for x in seen]
+    official = FACTS["mnac_mean_double_normalised_official_hq"]
+    assert mean_changed(*twice) == pytest.approx(official, abs=1e-12)
+    assert abs(official - FACTS["mnac_mean"]) > 1
 
 
 def test_correlation_difference():
@@ -43,7 +66,11 @@ def test_correlation_difference():
     flipped = T["flipped"]
     cd, seen = correlation_difference(BEFORE[flipped], AFTER[flipped], labels, QUERY)
     assert cd == pytest.approx(FACTS["cd"], abs=1e-9)
-    torch.testing.assert_close(seen, T["corr_counterfactual"], rtol=0, atol=1e-9)
+    torch.testing.assert_close(seen, T.wanted("corr_counterfactual"), rtol=0, atol=1e-9)
+    # What changes as labels occur together correlates as these do.
+    zero, wanted = correlation_difference(torch.zeros_like(labels), labels, labels, QUERY)
+    assert zero == 0
+    torch.testing.assert_close(wanted, T.wanted("corr_train"), rtol=0, atol=1e-9)
 
 
 def test_an_attribute_that_never_changes_correlates_with_nothing():

@@ -74,24 +74,24 @@ def test_architecture(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_codes(name):
     space, t, _ = case(name)
-    near(space.net.encoder(t["x"]), t["z_sem"], 1e-5)
+    near(space.net.encoder(t["x"]), t.wanted("z_sem"), 1e-5)
     near(space.semantic((t["x"] + 1) / 2), t["z_sem"], 1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_noise(name):
     space, t, _ = case(name)
-    for time, eps in zip(t["eps_t"].tolist(), t["eps"], strict=True):
+    for time, eps in zip(t["eps_t"].tolist(), t.wanted("eps"), strict=True):
         near(predict(name)(t["noise"], time), eps, 5e-5)
         near(space.eps(t["noise"], time, t["z_sem"]), eps, 5e-5)
-    near(space.net(t["noise"], t["eps_mixed_t"], t["z_sem"]), t["eps_mixed"], 5e-5)
+    near(space.net(t["noise"], t["eps_mixed_t"], t["z_sem"]), t.wanted("eps_mixed"), 5e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_activations(name):
     space, t, _ = case(name)
     net, seen, hooks = space.net, {}, []
-    wanted = {key.removeprefix("act/"): value for key, value in t.items() if key.startswith("act/")}
+    wanted = {key.removeprefix("act/"): t.wanted(key) for key in t if key.startswith("act/")}
     for key in wanted:
         module = net.get_submodule(key)
         if isinstance(module, nn.ModuleList):
@@ -112,7 +112,7 @@ def test_activations(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_schedule(name):
     _, t, facts = case(name)
-    near(ddim.linear_alphas(), t["alphas_cumprod"], 1e-15)
+    near(ddim.linear_alphas(), t.wanted("alphas_cumprod"), 1e-15)
     for count, times in facts["timestep_maps"].items():
         assert ddim.timesteps(int(count)) == times
 
@@ -122,20 +122,43 @@ def test_noisy_images_and_loss(name):
     space, t, _ = case(name)
     left = ddim.linear_alphas()[t["q_t"]].view(-1, 1, 1, 1)
     noisy = (left.sqrt() * t["x"] + (1 - left).sqrt() * t["noise"]).float()
-    near(noisy, t["q_x_t"], 1e-5)
+    near(noisy, t.wanted("q_x_t"), 1e-5)
     error = space.net(noisy, t["q_t"], t["z_sem"]) - t["noise"]
-    near(error.square().flatten(1).mean(1), t["q_loss"], 1e-5)
+    near(error.square().flatten(1).mean(1), t.wanted("q_loss"), 1e-5)
+
+
+def follow(name, begin, key, pairs, atol):
+    """All steps from ``begin`` on, as (time, next time): each against the stored ones.
+
+    Each is taken twice, from the stored step before it and from the own one. Without noise ahead
+    a step ends with the guess of the image.
+    """
+    _, t, _ = case(name)
+    own = stored_one = begin
+    alphas, clamped = ddim.linear_alphas(), []
+    every = zip(pairs, t.wanted(f"{key}/steps"), t.wanted(f"{key}/pred_x0"), strict=True)
+    for (time, to), after, guess in every:
+        eps = predict(name)(stored_one, time)
+        here = ddim.step(lambda *_, eps=eps: eps, stored_one, alphas, time, -1)
+        near(here, guess, atol)
+        clamped.append((here.abs() == 1).double().mean())
+        near(ddim.step(lambda *_, eps=eps: eps, stored_one, alphas, time, to), after, atol)
+        own = ddim.step(predict(name), own, alphas, time, to)
+        near(own, after, atol)
+        stored_one = after
+    return own, sum(clamped) / len(clamped)
 
 
 @pytest.mark.parametrize(("name", "count"), INVERSIONS)
 def test_inversion(name, count):
-    space, t, _ = case(name)
-    steps, times = t[f"invert{count}/steps"], ddim.timesteps(count)
-    before = torch.cat([t["x"][None], steps[:-1]])
-    for x, after, time, to in zip(before, steps, times, [*times[1:], None], strict=True):
-        near(ddim.step(predict(name), x, ddim.linear_alphas(), time, to), after, 1e-3)
+    space, t, facts = case(name)
+    times = ddim.timesteps(count)
+    pairs = list(zip(times, [*times[1:], None], strict=True))
+    own, clamped = follow(name, t["x"], f"invert{count}", pairs, 1e-3)
+    assert clamped == pytest.approx(facts["clamped_share_of_pred_x0"][f"invert{count}"], abs=1e-3)
     end = ddim.invert(predict(name), t["x"], ddim.linear_alphas(), times)
-    near(end, t[f"invert{count}/x_T"], 1e-3)
+    assert torch.equal(end, own)
+    near(end, t.wanted(f"invert{count}/x_T"), 1e-3)
     again = DiffusionAutoencoder(
         space.net, space.center, space.spread, invert=count, precision="float32"
     )
@@ -147,20 +170,19 @@ def test_inversion(name, count):
 @pytest.mark.parametrize(("name", "count"), RENDERS)
 def test_rendering(name, count):
     space, t, facts = case(name)
-    steps, times = t[f"render{count}/steps"], ddim.timesteps(count)
-    start = t[facts["render_starts_from"]]
-    before = torch.cat([start[None], steps[:-1]])
+    times, start = ddim.timesteps(count), t[facts["render_starts_from"]]
     pairs = list(zip(times, [-1, *times[:-1]], strict=True))[::-1]
-    for x, after, (time, to) in zip(before, steps, pairs, strict=True):
-        near(ddim.step(predict(name), x, ddim.linear_alphas(), time, to), after, 3e-3)
+    own, _ = follow(name, start, f"render{count}", pairs, 3e-3)
     for begin, key in ((start, "sample"), (t["noise"], "from_noise")):
         end = ddim.render(predict(name), begin, ddim.linear_alphas(), times)
-        near(end, t[f"render{count}/{key}"], 3e-3)
+        near(end, t.wanted(f"render{count}/{key}"), 3e-3)
+        assert torch.equal(end, own) == (key == "sample")
     again = DiffusionAutoencoder(
         space.net, space.center, space.spread, steps=count, precision="float32"
     )
-    image = again.decode(cfx.Code(t["z_sem"], start))
-    near(image, t[f"render{count}/image01"].clamp(0, 1), 3e-3)
+    image = t.wanted(f"render{count}/image01")
+    near((own + 1) / 2, image, 3e-3)
+    near(again.decode(cfx.Code(t["z_sem"], start)), image.clamp(0, 1), 3e-3)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -170,7 +192,7 @@ def test_edits(name):
     rest = t[facts["render_starts_from"]][:1].expand(len(moved), -1, -1, -1)
     times = ddim.timesteps(int(t["edit/T"]))
     net = lambda x, time: space.net(x, torch.tensor([time]), moved)  # noqa: E731
-    near(ddim.render(net, rest, ddim.linear_alphas(), times), t["edit/sample"], 3e-3)
+    near(ddim.render(net, rest, ddim.linear_alphas(), times), t.wanted("edit/sample"), 3e-3)
     again = DiffusionAutoencoder(
         space.net, space.center, space.spread, steps=len(times), precision="float32"
     )
@@ -182,9 +204,9 @@ def test_edits(name):
 def test_net_of_codes():
     t, facts = stored("diffae_gray32_latent")
     space = load_diffae(HERE / "diffae_gray32_latent.ckpt", device="cpu", precision="float32")
-    near(space.net.latent_net(t["z"], t["t"]), t["pred"], 1e-5)
-    near((t["z"] - space.center) / space.spread, t["z_normalised"], 1e-5)
-    near(t["z"] * space.spread + space.center, t["z_denormalised"], 1e-5)
+    near(space.net.latent_net(t["z"], t["t"]), t.wanted("pred"), 1e-5)
+    near((t["z"] - space.center) / space.spread, t.wanted("z_normalised"), 1e-5)
+    near(t["z"] * space.spread + space.center, t.wanted("z_denormalised"), 1e-5)
     official = facts["latent_config"]
     assert architecture(*read_parts("latent"))["latent"] == {
         "hidden": official["num_hid_channels"],
@@ -213,8 +235,8 @@ def test_checkpoints(kind):
     if kind == "latent":
         codes = load_file(HERE / "diffae_gray32_latent_weights.safetensors")
         t, _ = stored("diffae_gray32_latent")
-        assert torch.equal(extra.center, t["conds_mean"][0])
-        assert torch.equal(extra.spread, t["conds_std"][0])
+        assert torch.equal(extra.center, t.wanted("conds_mean")[0])
+        assert torch.equal(extra.spread, t.wanted("conds_std")[0])
     else:
         assert extra.center is None
         assert extra.spread is None

@@ -31,34 +31,36 @@ def case(request):
 def test_network(case):
     t, _, net, _ = case
     logits, lpips = net(t["test_delta"])
-    close(logits, t["test_logits"])
-    close(lpips[:, None], t["test_lpips"])
+    close(logits, t.wanted("test_logits"))
+    close(lpips[:, None], t.wanted("test_lpips"))
 
 
 def test_training_loss_and_its_gradients(case):
     t, _, net, _ = case
     loss = net.loss(t["test_delta"], t["train_target_logits"], t["train_target_lpips"][:, 0])
-    close(loss, t["train_loss"])
+    close(loss, t.wanted("train_loss"))
     loss.backward()
     found = {n: p.grad for n, p in net.named_parameters()}
     assert len(found) == sum(k.startswith("train_grad.") for k in t)
     for name, gradient in found.items():
-        close(gradient, t[name.replace("proxy", "train_grad")])
+        close(gradient, t.wanted(name.replace("proxy", "train_grad")))
 
 
 def test_counterfactual_loss(case):
     t, facts, net, _ = case
-    for weights, expected in zip(facts["weight_pairs"], t["cf_loss"], strict=True):
+    for weights, expected in zip(facts["weight_pairs"], t.wanted("cf_loss"), strict=True):
         label, sign = facts["query_label"], facts["sign_s"]
         close(counterfactual_loss(net, t["test_delta"], label, sign, weights), expected)
 
 
 def test_gradients_and_curvature(case):
     t, facts, _, fit = case
-    close(facts["sign_s"] * fit.gradient, t["loss_gradient_raw_float64"][0])
-    close(facts["sign_s"] * fit.hessian, t["hessian_float64"])
     both = WEIGHTS[0] * facts["sign_s"] * fit.gradient + WEIGHTS[1] * fit.distance
-    close(both, t["loss_gradient_raw_float64"][1])
+    slopes = torch.stack([facts["sign_s"] * fit.gradient, both])
+    close(slopes, t.wanted("loss_gradient_raw_float64"))
+    close(slopes.norm(dim=1), t.wanted("g_norms"))
+    close(facts["sign_s"] * fit.hessian, t.wanted("hessian"))
+    close(facts["sign_s"] * fit.hessian, t.wanted("hessian_float64"))
     assert facts["weight_pairs"][0] == [1.0, 0.0]
     assert list(WEIGHTS) == facts["weight_pairs"][1]
 
@@ -67,9 +69,9 @@ def test_g_directions(case):
     """The loss falls where the score of a source seen as the label falls: hence the sign s."""
     t, facts, _, fit = case
     found = candidates(fit, facts["sign_s"], 0, torch.ones(facts["latent_dim"], dtype=torch.bool))
-    close(facts["sign_s"] * found["g"], t["g_directions"][0])
+    close(facts["sign_s"] * found["g"], t.wanted("g_directions")[0])
     # The second one is turned, where needed, so that it raises the score.
-    second = facts["sign_s"] * t["g_directions"][1]
+    second = facts["sign_s"] * t.wanted("g_directions")[1]
     close(found["g with distance"], second if second @ fit.gradient >= 0 else -second)
     wrong = candidates(fit, -facts["sign_s"], 0, torch.ones(facts["latent_dim"]).bool())
     assert (wrong["g with distance"].abs() - second.abs()).abs().max() > 1e-3
@@ -78,10 +80,42 @@ def test_g_directions(case):
 def test_h_axes_are_the_official_ones(case):
     t, facts, _, fit = case
     axes = strongest(fit.hessian, facts["n_h"])
-    up_to_sign(axes, t["h_vectors_corrected"])
-    up_to_sign(axes, t["h_vectors_official_saved_file"])
-    values = torch.einsum("nd,de,ne->n", axes, fit.hessian.double(), axes)
-    close(facts["sign_s"] * values, t["h_eigenvalues_corrected"], 1e-4)
+    up_to_sign(axes, t.wanted("h_vectors_corrected"))
+    up_to_sign(axes, t.wanted("h_vectors_official_saved_file"))
+    up_to_sign(axes, t.wanted("h_directions_official_line_search"))
+    # How much they have of the gradient tells whether their sign means anything.
+    dots = (axes @ fit.gradient.double()).abs() / fit.gradient.double().norm()
+    close(dots, t.wanted("h_vectors_corrected_gradient_dot"), 1e-4)
+
+
+def test_curvatures_along_them_are_the_official_ones(case):
+    """Largest first; the official eigenvalues are complex, with nothing in the imaginary part."""
+    t, facts, _, fit = case
+    axes = strongest(fit.hessian, facts["n_h"])
+    values = facts["sign_s"] * torch.einsum("nd,de,ne->n", axes, fit.hessian.double(), axes)
+    close(values, t.wanted("h_eigenvalues_corrected"), 1e-5)
+    close(torch.stack([values, torch.zeros_like(values)], 1), t.wanted("h_eigenvalues_official"))
+    assert (values.abs().diff() < 0).all()
+    gap = -values.abs().diff().max().item()
+    assert gap == pytest.approx(facts["smallest_gap_between_consecutive_abs_eigenvalues"], abs=1e-5)
+
+
+def test_official_line_search(case):
+    """z - alpha d: each direction, g first, with the official sign, at each length."""
+    t, facts, _, fit = case
+    used = torch.ones(facts["latent_dim"], dtype=torch.bool)
+    gradients = candidates(fit, facts["sign_s"], 0, used)
+    ours = torch.stack([gradients["g"], gradients["g with distance"]]).double()
+    ours = torch.cat([ours, strongest(fit.hessian, facts["n_h"])])
+    official = torch.cat([t["g_directions"], t["h_directions_official_line_search"]]).double()
+    ours = (ours * official).sum(1, keepdim=True).sign() * ours
+    search = facts["line_search"]
+    alphas = torch.linspace(search["alpha_min"], search["alpha_max"], search["steps"])
+    close(alphas, t.wanted("line_search_alphas"), 1e-6)
+    steps = alphas.double()[None, :, None] * ours[:, None]
+    wanted = t.wanted("line_search_z").view(*steps.shape[:2], -1)
+    # As far as the axes themselves, which are known to 1e-4, times the longest step.
+    close(t["z_source"].double() - steps, wanted, 4e-4)
 
 
 def test_h_directions_have_the_sign_that_lowers_the_loss(case):
@@ -94,7 +128,7 @@ def test_h_directions_have_the_sign_that_lowers_the_loss(case):
         name = f"h{number + 1}"
         if name not in found or t["h_vectors_corrected_gradient_dot"][number] < 0.01:
             continue
-        close(facts["sign_s"] * found[name], t["h_vectors_corrected"][number], 1e-4)
+        close(facts["sign_s"] * found[name], t.wanted("h_vectors_corrected")[number], 1e-4)
         official = t["h_directions_official_line_search"][number]
         agrees = bool(facts["sign_s"] * found[name].double() @ official.double() > 0)
         assert agrees == facts["official_line_search_sign_agrees_with_corrected"][number]

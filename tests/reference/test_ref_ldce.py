@@ -3,13 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import DDIMScheduler
 from stored import stored
 
 import cfxnb as cfx
-from cfxnb.methods.consensus import consensus, rescaled
-from cfxnb.methods.denoising import denoise, noised, published
+from cfxnb.methods.consensus import angles, consensus, masked, rescaled
+from cfxnb.methods.denoising import cleaned, denoise, noised, published
 from cfxnb.methods.guidance import Asked, Guided
 from cfxnb.methods.ldce import PAPER
+from cfxnb.tensors import per_sample
 
 NAMES = ("c3", "c4")
 
@@ -18,8 +20,18 @@ def close(a, b, tolerance):
     torch.testing.assert_close(a.double(), b.double(), rtol=0, atol=tolerance)
 
 
+def near(a, b, atol=5e-5):
+    """Numbers of up to 75: a part of a million is allowed beside the tolerance for those near 1."""
+    torch.testing.assert_close(a, b, rtol=1e-6, atol=atol)
+
+
+def alike(a, b):
+    """Slopes may be tiny: all within 2 parts in 100,000 of the largest."""
+    close(a, b, 2e-5 * b.abs().max().item())
+
+
 class StoredSpace:
-    """The tiny networks that the official sampler was run with."""
+    """The tiny networks that the official sampler was run with; it remembers what they said."""
 
     def __init__(self, tensors, classes):
         self.net = {k[4:]: v for k, v in tensors.items() if k.startswith("net/")}
@@ -28,6 +40,7 @@ class StoredSpace:
         self.center = torch.zeros_like(self.z0[0])
         self.spread = torch.ones_like(self.z0[0])
         self.conditions = self
+        self.said = []
 
     def default(self, classes, labels):
         return list(range(classes))
@@ -46,14 +59,20 @@ class StoredSpace:
 
     def decode(self, code, clamp=True):
         wide = F.interpolate(code.z, scale_factor=2)
-        images = (self._conv("decoder.c2", F.silu(self._conv("decoder.c1", wide))) + 1) / 2
+        drawn = self._conv("decoder.c2", F.silu(self._conv("decoder.c1", wide)))
+        self.said.append(drawn.detach())
+        images = (drawn + 1) / 2
         return images.clamp(0, 1) if clamp else images
 
     def eps(self, z, t, condition):
         told = self._linear("eps.lc", self.net["eps.emb.weight"][condition])
         told = told + self._linear("eps.lt", t.view(-1, 1).float() / 1000)
         hidden = F.silu(self._conv("eps.c1", z) + told[:, :, None, None])
-        return self._conv("eps.c3", F.silu(self._conv("eps.c2", hidden)))
+        found = self._conv("eps.c3", F.silu(self._conv("eps.c2", hidden)))
+        self.said.append(found.detach())
+        if z.requires_grad:
+            self.point = z
+        return found
 
     def classify(self, images):
         hidden = F.silu(self._conv("classifier.c1", images, stride=2))
@@ -62,27 +81,50 @@ class StoredSpace:
 
 
 class Recorded(Guided):
-    """Keeps what happens inside, and goes on from the stored codes."""
+    """Compares each step from the stored codes with the stored one, and goes on from these."""
 
     def __call__(self, z, times, left):
         self.number = getattr(self, "number", -1) + 1
-        close(z, self.stored["step/z"][self.number], 1e-3)  # differences add up
-        self.times, self.left = times, left
-        eps = super().__call__(self.stored["step/z"][self.number], times, left)
-        # Up to 75: a part of a million is allowed beside the tolerance of numbers around 1.
-        torch.testing.assert_close(eps, self.stored["step/eps"][self.number], rtol=1e-6, atol=5e-5)
+        close(z, self.at("z"), 1e-3)  # one step from the stored code before
+        close(times, self.at("t").expand(len(z)), 0)
+        self.left = left
+        self.space.said = []
+        eps = super().__call__(self.at("z"), times, left)
+        near(eps, self.at("eps"))
+        free, decoded, told = self.space.said
+        close(free, self.at("eps_uncond"), 5e-5)
+        close(told, self.at("eps_cond"), 5e-5)
+        close(decoded, self.at("decoded"), 1e-4)
+        # The stored guess is made from the guided noise, and so is the next code.
+        clean = cleaned(self.at("z"), eps, left)
+        near(clean, self.at("pred_z0"), atol=1e-4)
+        near(noised(clean, eps, self.ahead[self.number]), self.at("z_prev"))
         return eps
 
+    def at(self, key):
+        return self.stored.wanted(f"step/{key}")[self.number]
+
     def _filtered(self, implicit, direction):
-        n = self.number
-        close(implicit, self.stored["step/implicit"][n], 5e-5)
-        like = self.stored["step/classifier_direction"][n]
-        # Log odds have the slope of log p, but longer: they do not saturate.
-        close(rescaled(direction, implicit), rescaled(like, implicit), 1e-4)
+        close(implicit, self.at("implicit"), 5e-5)
+        # Ours follows the log odds, whose slope is that of log p divided by 1 - p.
+        rest = per_sample(1 - self.probability[-1], direction)
+        share = per_sample((1 - self.left).sqrt().to(direction), direction)
+        alike(-rest * direction / share, self.at("grad_classifier"))
+        alike(rest * direction, self.at("classifier_direction"))
         filtered, keep = super()._filtered(implicit, direction)
-        assert torch.equal(keep, self.stored["step/keep"][n])
-        close(rescaled(filtered, implicit), self.stored["step/classifier_scaled"][n], 1e-4)
+        assert torch.equal(keep, self.at("keep"))
+        alike(rest * filtered, self.at("filtered"))
+        near(rescaled(filtered, implicit), self.at("classifier_scaled"))
         return filtered, keep
+
+    def _distance(self, images):
+        """Its slope, with the graph that the package has built."""
+        far = super()._distance(images)
+        away = torch.autograd.grad(far.sum(), self.space.point, retain_graph=True)[0]
+        alike(away, self.at("grad_distance"))
+        share = per_sample((1 - self.left).sqrt().to(away), away)
+        near(rescaled(share * away, self.at("implicit")), self.at("distance_scaled"))
+        return far
 
 
 @pytest.fixture(params=NAMES)
@@ -105,34 +147,71 @@ def knobs_of(facts):
     }
 
 
+def test_schedule(case):
+    """The whole grid, which the official code makes at once."""
+    t, facts, space = case
+    steps = facts["steps_total"]
+    most = published(space.alphas, torch.full((1,), (steps - 1) / steps), steps)
+    times = t.wanted("ddim_timesteps")
+    close(most.times[:, 0].flip(0), times[:-1], 0)
+    grid = torch.cat([most.left.flip(0)[:, 0], most.start])  # noise is added one stride farther
+    close(grid, t.wanted("ddim_alphas"), 1e-7)
+    assert space.alphas[times[-1]] == most.start[0]
+    before = torch.cat([most.ahead.flip(0)[:, 0], most.left[:1, 0]])
+    close(before, t.wanted("ddim_alphas_prev"), 1e-7)
+    beta = facts["beta_schedule"]
+    roots = torch.linspace(beta["start"] ** 0.5, beta["end"] ** 0.5, beta["steps"]).double()
+    # What diffusers, through which the package reads schedules, calls "scaled_linear".
+    scheduler = DDIMScheduler(
+        beta["steps"], beta["start"], beta["end"], beta_schedule="scaled_linear"
+    )
+    close(scheduler.alphas_cumprod, t.wanted("alphas_cumprod"), 1e-6)
+    close((1 - roots**2).cumprod(0), t["alphas_cumprod"], 1e-6)
+
+
 def test_every_step(case):
     t, facts, space = case
     schedule = published(space.alphas, torch.full((2,), facts["strength"]), facts["steps_total"])
-    assert schedule.times[:, 0].tolist() == t["step/t"].tolist()
-    close(schedule.left[:, 0], t["step/alpha_bar"], 1e-6)
-    close(schedule.ahead[:, 0], t["step/alpha_bar_prev"], 1e-6)
+    assert len(schedule.times) == facts["t_enc"]
+    assert schedule.times[:, 0].tolist() == t.wanted("step/t").tolist()
+    close(schedule.left[:, 0], t.wanted("step/alpha_bar"), 1e-6)
+    close(schedule.ahead[:, 0], t.wanted("step/alpha_bar_prev"), 1e-6)
     start = noised(t["z0"], t["noise"], schedule.start)
-    close(start, t["z_start"], 1e-6)
+    close(start, t.wanted("z_start"), 1e-6)
     told, nothing = space.tell(t["target"].tolist()), space.tell([None, None])
     asked = Asked(torch.arange(2), t["image"], t["z0"], t["target"], told, nothing)
     guided = Recorded(space, space.classify, asked, knobs_of(facts))
-    guided.stored = t
+    guided.stored, guided.ahead = t, schedule.ahead
     with torch.no_grad():
         found = denoise(guided, start, schedule)
-    close(found, t["z_final"], 1e-3)
-    close(guided.steps(len(schedule.times))["kept"].T, t["kept_share"], 1e-6)
+    assert guided.number + 1 == len(schedule.times)
+    close(found, t.wanted("z_final"), 1e-3)
+    kept = guided.steps(len(schedule.times))["kept"].T
+    close(kept, t.wanted("kept_share"), 1e-6)
+    close(kept.mean(1), torch.tensor(facts["kept_share_per_step"]), 1e-4)
+    assert int((kept == 0).sum()) == facts["sample_steps_with_empty_mask"]
 
 
 def test_whole_method(case, monkeypatch):
-    """Through the public function, with the stored noise: the final codes, images and p."""
+    """Through the public function, with the stored noise: all codes on the way, and the ends."""
     t, facts, space = case
     monkeypatch.setattr("cfxnb.methods.levels.noise_like", lambda *_: t["noise"])
-    knobs = knobs_of(facts)
-    cf = cfx.diffusion_counterfactual(space, space.classify, t["image"], t["target"], **knobs)
+    knobs, seen = knobs_of(facts), []
+    close(space.classify(t["image"]).softmax(1), t.wanted("prob_before"), 1e-5)
+    cf = cfx.diffusion_counterfactual(
+        space, space.classify, t["image"], t["target"], **knobs, on_step=seen.append
+    )
     moved = torch.tensor([s in ("flipped", "exhausted") for s in cf.status])
     assert moved.any()
-    close(cf.code.z[moved], t["z_final"][moved], 1e-3)
-    close(cf.image[moved], t["image_final"].clamp(0, 1)[moved], 1e-3)
+    rows = moved.nonzero()[:, 0]
+    for step, code in zip(seen, t.wanted("step/z"), strict=True):
+        assert step.rows.tolist() == rows.tolist()
+        close(step.code, code[rows], 1e-3)
+    close(cf.before.softmax(1), t["prob_before"], 1e-5)
+    close(cf.code.z[moved], t.wanted("z_final")[moved], 1e-3)
+    close(space.decode(cfx.Code(t["z_final"])), t.wanted("image_final"), 1e-5)
+    close(cf.image[moved], t["image_final"][moved], 1e-3)
+    close(space.classify(t["image_final"]).softmax(1), t.wanted("prob_final"), 1e-5)
     close(cf.after.softmax(1)[moved], t["prob_final"][moved], 1e-3)
     assert (cf.cost["unet"][moved] == facts["t_enc"] * (2 + 2)).all()
 
@@ -141,21 +220,36 @@ def test_masks_of_all_cones_and_patches():
     t, facts = stored("ldce_consensus")
     for case in facts["cases"]:
         key, at = case["key"], case["key"].rsplit("/", 1)[0]
-        both = t[f"{at}/implicit"] if f"{at}/implicit" in t else t[f"{at[:-3]}/p1/implicit"]
-        other = t[f"{at}/classifier"] if f"{at}/classifier" in t else t[f"{at[:-3]}/p1/classifier"]
-        filtered, keep = consensus(both, other, case["degrees"], case["patch"])
-        assert torch.equal(keep, t[f"{key}/keep"]), key
-        assert torch.equal(filtered, t[f"{key}/filtered"]), key
+        both = t[f"{at}/implicit"], t[f"{at}/classifier"]
+        filtered, keep = consensus(*both, case["degrees"], case["patch"])
+        assert torch.equal(keep, t.wanted(f"{key}/keep")), key
+        assert torch.equal(filtered, t.wanted(f"{key}/filtered")), key
+        assert keep.double().mean().item() == pytest.approx(case["kept_share"], abs=1e-12)
+        close(angles(*both, case["patch"]), t.wanted(f"{at}/angle_degrees"), 1e-5)
 
 
 def test_what_has_no_angle_disagrees():
-    t, _ = stored("ldce_consensus")
-    filtered, keep = consensus(t["degenerate/implicit"], t["degenerate/classifier"], 45.0)
-    assert torch.equal(keep, t["degenerate/corrected_keep"])
-    assert torch.equal(filtered, t["degenerate/corrected_filtered"])
-    assert not torch.equal(keep, t["degenerate/official_keep"])
+    """The official code keeps it; so it does vectors whose cosine is rounded beyond 1 or -1."""
+    t, facts = stored("ldce_consensus")
+    both = t["degenerate/implicit"], t["degenerate/classifier"]
+    filtered, keep = consensus(*both, facts["degenerate"]["degrees"])
+    assert torch.equal(keep, t.wanted("degenerate/corrected_keep"))
+    assert torch.equal(filtered, t.wanted("degenerate/corrected_filtered"))
+    angle, official = angles(*both)[0, 0], t.wanted("degenerate/official_keep")
+    for case in facts["degenerate"]["cases"]:
+        at = case["index"]
+        assert keep[0, 0, at] == case["corrected_keep"], case["name"]
+        assert official[0, 0, at] == case["official_keep"], case["name"]
+        odd = any(word in case["name"] for word in ("zero", "nan", "inf"))
+        assert bool(angle[at].isnan()) == odd, case["name"]
+        if "parallel" in case["name"]:
+            assert angle[at] == pytest.approx(180 if "anti" in case["name"] else 0, abs=1e-3)
+    theirs = masked(t["degenerate/classifier"], official)
+    torch.testing.assert_close(
+        theirs, t.wanted("degenerate/official_filtered"), rtol=0, atol=0, equal_nan=True
+    )
 
 
 def test_rescaling():
     t, _ = stored("ldce_consensus")
-    close(rescaled(t["renorm/grad"], t["renorm/reference"]), t["renorm/result"], 1e-6)
+    close(rescaled(t["renorm/grad"], t["renorm/reference"]), t.wanted("renorm/result"), 1e-6)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from stored import stored
 
 from cfxnb.metrics.lpips import LPIPS
@@ -23,8 +24,8 @@ def test_distances(case):
     net, state, t, a, b = case
     with torch.no_grad():
         ours = LPIPS(state, net)(a, b)
-    torch.testing.assert_close(ours, t["lpips"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(ours, t["lpips_from_01_inputs"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours, t.wanted("lpips"), rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours, t.wanted("lpips_from_01_inputs"), rtol=0, atol=1e-5)
     assert ours[2] == 0  # the third pair is identical
     assert ours[0] > 1e-2
 
@@ -33,8 +34,31 @@ def test_features(case):
     net, state, t, a, _ = case
     maps = LPIPS(state, net).features(a[:1])
     for i, ours in enumerate(maps):
-        torch.testing.assert_close(ours, t[f"feature_a/{i}"], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(ours, t.wanted(f"feature_a/{i}"), rtol=1e-4, atol=1e-5)
     assert f"feature_a/{len(maps)}" not in t
+
+
+@torch.no_grad()
+def test_parts(case):
+    """Layer by layer, without learned weights, and place by place."""
+    net, state, t, a, b = case
+    lins = [key for key in state if key.startswith("lin")]
+    per_layer = t.wanted("lpips_per_layer")
+    for i, wanted in enumerate(per_layer):
+        alone = {k: state[k] * (k == f"lin{i}.model.1.weight") for k in lins}
+        torch.testing.assert_close(LPIPS(state | alone, net)(a, b), wanted, rtol=0, atol=1e-5)
+    assert len(per_layer) == len(lins)
+    ones = {k: torch.ones_like(state[k]) for k in lins}
+    ours = LPIPS(state | ones, net)(a, b)
+    torch.testing.assert_close(ours, t.wanted("uncalibrated_sum"), rtol=1e-5, atol=1e-5)
+
+    model, total = LPIPS(state, net), 0
+    both = zip(model.features(a), model.features(b), model.weights, strict=True)
+    for x, y, weight in both:
+        x, y = (f / (f.norm(dim=1, keepdim=True) + 1e-10) for f in (x, y))
+        each = F.conv2d((x - y).square(), weight)
+        total = total + F.interpolate(each, a.shape[2:], mode="bilinear")
+    torch.testing.assert_close(total, t.wanted("lpips_spatial"), rtol=0, atol=1e-5)
 
 
 def test_symmetric_and_differentiable(case):

@@ -8,6 +8,7 @@ import pytest
 from stored import stored
 
 from cfxnb.methods.lewis import adjusted_effect, observed_scores, score_bounds
+from cfxnb.methods.scores import tally
 
 NAMES = ("monotone", "nonmonotone", "skipped_stratum")
 SCORES = {"necessity": "necessity", "sufficiency": "sufficiency", "both": "nesuf"}
@@ -57,12 +58,32 @@ def test_estimates_by_counting(name):
 
 
 @each_set
+def test_both_outcomes_of_each_unit(name):
+    """With these no assumption is needed: what an edit of an image gives, too."""
+    table = sample(name)
+    under = table[["O_if_x0", "O_if_x1"]].to_numpy()
+    rows, x = np.arange(len(table)), table["X"].to_numpy()
+    assert (under[rows, x] == table["O"]).all()
+    units = pd.DataFrame({"factor": "X", "value": x, "used": True})
+    units["before"], units["after"] = under[rows, x] == 1, under[rows, 1 - x] == 1
+    found = tally(units, {"X": (0, 1)}, 0.95).loc["X"]
+    assert (found["value"], found["instead"]) == (1, 0)
+    wanted = FACTS[name]["unit_level_on_sample"]
+    for ours, theirs in (SCORES | {"harm": "harm"}).items():
+        assert found[ours] == pytest.approx(wanted[theirs], abs=1e-12), ours
+
+
+@each_set
 def test_bounds_of_the_true_distribution(name):
     truth = FACTS[name]["analytic"]
     table = population(FACTS[name])
     do = {"do_value": truth["p_o_do_x"], "do_instead": truth["p_o_do_xp"]}
     bounds = score_bounds(table, "X", "O", **do)
     close(bounds, truth["bounds_from_true_distribution"], BOUNDS)
+    effect = adjusted_effect(table, "X", "O", ["C"])
+    assert (effect[1], effect[0]) == pytest.approx((truth["p_o_do_x"], truth["p_o_do_xp"]))
+    raw = adjusted_effect(table, "X", "O", [])
+    assert (raw[1], raw[0]) == pytest.approx((truth["p_o_given_x"], truth["p_o_given_xp"]))
     found = observed_scores(table, "X", "O", adjust=["C"])
     close(found.bounds, truth["bounds_from_true_distribution"], BOUNDS)
     close(found, truth["adjustment_formula_on_true_distribution"])
@@ -129,7 +150,9 @@ def test_lingam_without_adjustment(name):
 def test_a_stratum_where_nobody_has_the_outcome_is_not_skipped():
     """lingam leaves it out of the sum, and with it all necessity."""
     facts = FACTS["skipped_stratum"]
-    assert facts["lingam_lewis_adjusted"]["necessity"] == 0
+    theirs = facts["lingam_lewis_adjusted"]
+    assert theirs["necessity"] == 0
     found = observed_scores(sample("skipped_stratum"), "X", "O", adjust=["C"])
+    close(found, theirs, {"sufficiency": "sufficiency", "both": "nesuf"}, tolerance=0.02)
     assert found.necessity == pytest.approx(0.6445057111459921, abs=1e-9)
     assert found.necessity == pytest.approx(facts["analytic"]["necessity"], abs=0.03)
