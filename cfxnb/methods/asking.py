@@ -32,7 +32,7 @@ class Questions:
         sign: the paper's s: 1 if the reconstruction is seen as the label, -1 if not.
         asked: batches of probes that were wanted so far, lost ones among them.
         first: queries that the first question took: one more each time it was interrupted.
-        again: images that were asked about anew, to recognise the classifier.
+        compared: images that were asked about once more, to recognise the classifier.
         shape: of a code.
     """
 
@@ -53,10 +53,7 @@ class Questions:
         self.image = image.to(space.center.device)
         self.code = self.encode(self.image)
         pictures = [image.cpu()] if others is None else [image.cpu(), others.cpu()]
-        self.again = recognise(self, torch.cat(pictures))
-        for name, answers in ledger.answers.items():
-            if name.startswith("home"):  # the same to the last bit, on another processor, too
-                self.code = self.code.at(answers["base"].to(self.code.z))
+        self.compared = recognise(self, torch.cat(pictures))
         first, self.first = None, 0
         while first is None:  # nothing can be asked without it: if it was lost, it is asked again
             self.first += 1

@@ -103,7 +103,7 @@ def find_directions(
             tell who answered. So whenever a folder that holds answers is opened, also one of a
             finished search, about a dozen of its questions are asked anew, beyond ``queries``,
             and compared; about fifty, if the classifier gives decisions without degrees.
-            ``made_by["asked again"]`` tells how many.
+            ``made_by["compared"]`` tells how many.
         seed: of the changes.
         on_step: called with a Step after each batch of probes: codes, and probability of the
             label. Returning True ends the probing; what is known is used.
@@ -186,7 +186,7 @@ def find_directions(
         table = table.drop(index=bends[curved:])
     order = [list(found).index(name) for name in table.index]
     record = {"method": "find_directions", **knobs, "weights": weights, "lost": ledger.lost}
-    record["asked again"] = ask.again
+    record["compared"] = ask.compared
     record["tried"] = len(trial.images)
     return Directions(
         vectors=vectors[order].to(image.device),

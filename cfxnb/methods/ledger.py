@@ -71,6 +71,7 @@ class Ledger:
         self.budget, self.spent, self.lost, self.reached = budget, 0, 0, 0
         self.answers: dict[str, Answers] = {}
         self._asked: dict[str, Answers] = {}  # what is known of all that was ever asked
+        self._earlier: dict[str, Answers] = {}  # and by other processes
         self.kept = None if folder is None else Kept(folder, "search.json", identity)
         try:
             self._open()
@@ -163,6 +164,7 @@ class Ledger:
             else:
                 self._asked[name] = self.kept.read(file, REMEDY)
         self._asked |= self.answers
+        self._earlier = dict(self._asked)
         self.spent = sum(len(asked["key"]) for asked in self._asked.values())
         self.reached = max((int(asked["after"]) for asked in self._asked.values()), default=0)
 
@@ -170,7 +172,7 @@ class Ledger:
         """The name under which it was filed, perhaps on another processor."""
         if question.name in self._asked:
             return question.name
-        for name, asked in self._asked.items():
+        for name, asked in self._earlier.items():
             if (
                 name.startswith(question.kind + "-")
                 and torch.equal(asked["source"], question.source)

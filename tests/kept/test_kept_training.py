@@ -7,7 +7,7 @@ from torch import nn
 from worlds import LinearSpace
 
 import cfxnb as cfx
-from cfxnb.train import engine
+from cfxnb.train import chest, engine
 
 IMAGES = SPACE.sample(60, 1)
 FACTORS = read_by().read(IMAGES)
@@ -166,3 +166,12 @@ def test_global_random_numbers_are_as_before(tmp_path):
         fitted(folder, net(), squared(), DATA)
         after.append(torch.rand(3))
     assert torch.equal(*after)
+
+
+def test_another_recipe_is_refused(tmp_path):
+    net = chest.classifier(tmp_path, steps=1)
+    with pytest.raises(ValueError, match=r"folder: expected .* another .*loss"):
+        chest.judge(tmp_path, steps=1)
+    again = chest.classifier(tmp_path, steps=1)
+    for a, b in zip(net.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)

@@ -281,5 +281,5 @@ def test_rounding_is_no_other_question(tmp_path, classifier):
     first = ask(tmp_path, classifier=classifier)
     box = cfx.BlackBox(lambda x: classifier(x) * (1 + 1e-5))
     second = ask(tmp_path, classifier=box, space=Rounding())
-    assert box.queries == second.made_by["asked again"]
+    assert box.queries == second.made_by["compared"]
     assert same(first, second)
