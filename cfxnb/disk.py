@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 DEPTH = 64  # how deep JSON may be nested; the deepest that is known has 6
 LARGEST_TEXT = 2**26  # bytes of a file of JSON
+LONGEST = 240  # letters of a path in a message
 NOTHING = ("nothing there", "a link to nothing")
 
 
@@ -51,6 +52,12 @@ def kind_of(path: Path) -> str:
         return NOTHING[0]
     except OSError as error:
         return cause(error)
+
+
+def shown(path: Any) -> str:
+    """Return a path as a message quotes it; of one that is too long, the beginning and the end."""
+    text = repr(os.fspath(path))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
 
 
 def cause(error: BaseException, most: int = 160) -> str:
@@ -131,7 +138,7 @@ def writing(path: Path, name: str = "path") -> Iterator[Path]:
         partial.replace(path)
     except (OSError, UnicodeError, SafetensorError) as error:
         raise ValueError(
-            f"{name}: expected a file that can be written, got {str(path)!r}: {cause(error)}"
+            f"{name}: expected a file that can be written, got {shown(path)}: {cause(error)}"
         ) from None
     finally:
         with contextlib.suppress(OSError, ValueError):

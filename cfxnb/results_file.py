@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cfxnb.core.modes import standard_modes
-from cfxnb.disk import cause, given_path, kind_of, parsed, writing
+from cfxnb.disk import cause, given_path, kind_of, parsed, shown, writing
 from cfxnb.types import (
     ALREADY_TARGET,
     FLIPPED,
@@ -43,9 +43,9 @@ def with_ending(path: Any) -> Path:
     """Return the path of the file; a dot in a name, as in ``cf_0.5``, begins no ending."""
     given = given_path(path)
     if str(os.fspath(path)).endswith("/"):
-        raise ValueError(f"path: expected the name of a file, got the folder {os.fspath(path)!r}")
+        raise ValueError(f"path: expected the name of a file, got the folder {shown(path)}")
     if given.name in ("", ".", ".."):
-        raise ValueError(f"path: expected the name of a file, got {os.fspath(path)!r}")
+        raise ValueError(f"path: expected the name of a file, got {shown(path)}")
     return given if given.suffix == ENDING else given.with_name(given.name + ENDING)
 
 
@@ -59,7 +59,7 @@ def write(fields: dict[str, Any], path: Any) -> Path:
     place = with_ending(path)
     if place.name != given_path(path).name and kind_of(given_path(path)) == "a folder":
         raise ValueError(
-            f"path: expected a file, got the folder {os.fspath(path)!r}; give a name in it, or one "
+            f"path: expected a file, got the folder {shown(path)}; give a name in it, or one "
             f"that ends with {ENDING}"
         )
     check(fields)
@@ -100,7 +100,7 @@ def read(path: Any) -> dict[str, Any]:
         return fields
     except (ValueError, TypeError, SafetensorError, OSError, RuntimeError) as error:
         told = cause(error, 300)
-        raise ValueError(f"path: expected {WANTED}, got {str(place)!r}: {told}") from None
+        raise ValueError(f"path: expected {WANTED}, got {shown(place)}: {told}") from None
 
 
 def check(fields: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from cfxnb.disk import cause, given_path, kind_of
+from cfxnb.disk import cause, given_path, kind_of, shown
 from cfxnb.spaces.unpickle import PARAMETER, STORAGE, TENSOR, Call, read_pickle
 
 LARGEST = 2 * 2**30  # bytes of a file, and of all its tensors; the largest known have 0.4 GiB
@@ -47,7 +47,7 @@ def existing(path: Any, wanted: str, largest: int = LARGEST) -> Path:
     """
     file = given_path(path, "the path of a file")
     if (kind := kind_of(file)) != "a file":
-        raise ValueError(f"path: expected {wanted}, got {os.fspath(path)!r}: {kind}")
+        raise ValueError(f"path: expected {wanted}, got {shown(file)}: {kind}")
     try:
         size = file.stat().st_size
     except OSError as error:
