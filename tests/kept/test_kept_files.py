@@ -12,6 +12,7 @@ import torch
 from kept_scenes import F, edits, same, search, training
 
 import cfxnb as cfx
+from cfxnb.kept import Kept
 
 
 def cut(file, _):
@@ -217,6 +218,18 @@ def test_leftovers_of_a_process_that_died_are_removed(tmp_path):
     (tmp_path / "probes-1-20.asked.partial").touch()
     assert same(search(folder=tmp_path), first)
     assert not [*tmp_path.glob("*.partial")]
+
+
+def test_a_closed_folder_is_free(tmp_path):
+    with Kept(tmp_path, "record.json", {}) as first:
+        with pytest.raises(ValueError, match="in use by another process or thread"):
+            Kept(tmp_path, "record.json", {})
+        assert first.number
+    second = Kept(tmp_path, "record.json", {})
+    first.close()  # once more, which frees nothing
+    with pytest.raises(ValueError, match="in use by another process or thread"):
+        Kept(tmp_path, "record.json", {})
+    second.close()
 
 
 WRONG = {

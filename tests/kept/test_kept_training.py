@@ -16,12 +16,14 @@ FACTORS = read_by().read(IMAGES)
 class Drawing:
     """The space, drawing or encoding otherwise without other weights."""
 
-    def __init__(self, bright=0.0, offset=0.0):
+    def __init__(self, bright=0.0, offset=0.0, only=slice(None)):
         self.center, self.spread = SPACE.center, SPACE.spread
-        self.bright, self.offset = bright, offset
+        self.bright, self.offset, self.only = bright, offset, only
 
     def encode(self, images):
-        return cfx.Code(SPACE.encode(images).z + self.offset)
+        z = SPACE.encode(images).z
+        z[self.only] += self.offset
+        return cfx.Code(z)
 
     def decode(self, code):
         return SPACE.decode(code) + self.bright
@@ -66,12 +68,14 @@ ANOTHER = {
     "weights of the space": {"space": LinearSpace(4, seed=1)},
     "a space that draws otherwise": {"space": Drawing(bright=0.01)},
     "a space that encodes otherwise": {"space": Drawing(offset=0.05)},
+    "a space that encodes one image otherwise": {"space": Drawing(offset=0.05, only=31)},
 }
 #: What no argument tells apart, but the answers do.
 REFUSED = {
     "a reader's use of its weights": "reader",
     "a space that draws otherwise": "space",
     "a space that encodes otherwise": "space",
+    "a space that encodes one image otherwise": "space",
 }
 
 
