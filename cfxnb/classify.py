@@ -53,6 +53,7 @@ class Wrapped:
         return torch.device("cpu") if first is None else first.device
 
     def __call__(self, images: Tensor) -> Tensor:
+        images = validate.pixels(images)
         x = self._prepared(images)
         try:
             out = self.function(x)
@@ -67,6 +68,7 @@ class Wrapped:
 
     def _prepared(self, images: Tensor) -> Tensor:
         """A copy in the network's channels, size, normalisation, dtype and device."""
+        images = validate.pixels(images)
         first = _first_float(self.module)
         x = images.to(self.device).clone()  # the network may change what it is given
         if x.is_floating_point():
@@ -333,6 +335,7 @@ class OneLabel:
         return getattr(self.classifier, "device", None)
 
     def __call__(self, images: Tensor) -> Tensor:
+        images = validate.pixels(images)
         logits = validate.instance(self.classifier(images), Tensor, "classifier", "logits")
         if logits.ndim != 2 or logits.shape[1] <= self.label:
             raise ValueError(
@@ -380,6 +383,7 @@ class BlackBox(validate.BlackBoxed):
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
+        images = validate.pixels(images)
         self.queries += len(images)
         return self.classifier(images)
 

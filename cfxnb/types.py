@@ -31,6 +31,20 @@ class Code:
     z: Tensor
     rest: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        for value, name in ((self.z, "z"), (self.rest, "rest")):
+            if value is None and name == "rest":
+                continue
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name}: expected a torch tensor, got {type(value).__name__}")
+            if not value.is_floating_point() or value.layout != torch.strided:
+                raise TypeError(f"{name}: expected floats, got {value.dtype}, {value.layout}")
+            if not value.ndim or len(value) != len(self.z):
+                raise ValueError(
+                    f"{name}: expected one row per image, got shape {tuple(value.shape)} beside z "
+                    f"of shape {tuple(self.z.shape)}"
+                )
+
     def __len__(self) -> int:
         return len(self.z)
 

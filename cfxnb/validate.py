@@ -29,7 +29,11 @@ class BlackBoxed:
 
 def told(value: Any) -> str:
     """What came, for a message: its type and the beginning of what it shows."""
-    return f"{type(value).__name__} {value!r}"[:80]
+    try:
+        shown = repr(value)
+    except Exception:  # an object of one's own may fail to show itself, and so do huge numbers
+        shown = ""
+    return f"{type(value).__name__} {shown}"[:80].rstrip()
 
 
 def instance(value: Any, kind: type, name: str, what: str = "") -> Any:
@@ -47,6 +51,26 @@ def optional(check: Callable[[Any, str], T], value: Any, name: str) -> T | None:
 def images(value: Any, name: str = "images") -> Tensor:
     """An image batch, float32 (b, c, h, w) in [0, 1], b >= 1; see ``core.images``."""
     return as_images(value, name)
+
+
+def pixels(value: Any, name: str = "images") -> Tensor:
+    """Images for a network: a float batch (b, c, h, w) as it is, with its gradient.
+
+    Anything else is read as ``images`` reads it.
+    """
+    plain = isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4
+    if not plain or value.layout != torch.strided or value.is_meta or 0 in value.shape:
+        return as_images(value, name)
+    if not value.isfinite().all():
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+    return value
+
+
+def stops(value: Any) -> bool:
+    """What ``on_step`` returned: True to stop, False or None to go on."""
+    if value is None or isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise TypeError(f"on_step: expected True, False or None from it, got {told(value)}")
 
 
 def logits(value: Any, rows: int, name: str = "classifier", classes: int | None = None) -> Tensor:
@@ -69,8 +93,9 @@ def logits(value: Any, rows: int, name: str = "classifier", classes: int | None 
         raise ValueError(
             f"{name}: expected logits of {classes} classes as before, got {value.shape[1]}"
         )
-    if not value.is_floating_point():
-        raise TypeError(f"{name}: expected logits as floats, got {value.dtype}")
+    if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
+        kind = "the meta device" if value.is_meta else f"{value.dtype}, {value.layout}"
+        raise TypeError(f"{name}: expected logits as floats, got {kind}")
     # A tensor made under torch.inference_mode could take no part in later computations.
     return (value.clone() if value.is_inference() else value).float()
 
@@ -126,7 +151,8 @@ def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
     except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
         raise wrong from None
     if array.dtype.kind == "O" and array.size and all(_whole(v) for v in array.flat):
-        array = np.array([min(int(v), 2**62) for v in array.flat], np.int64).reshape(array.shape)
+        fitting = [max(-(2**62), min(int(v), 2**62)) for v in array.flat]
+        array = np.array(fitting, np.int64).reshape(array.shape)
     if array.dtype.kind in "OU" and array.size and all(isinstance(v, str) for v in array.flat):
         known = [str(n) for n in names or ()]
         if unknown := [v for v in array.flat if v not in known]:
@@ -146,17 +172,34 @@ def _whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+LARGEST_NUMBER = 1e30
+
+
 def number(
     value: Any, name: str, low: float, high: float = math.inf, *, open_low: bool = False
 ) -> float:
-    """A finite number in [low, high], or in (low, high] with ``open_low``."""
+    """A finite number in [low, high], or in (low, high] with ``open_low``.
+
+    Numbers that float32 could not work with are refused, too: those beyond ``LARGEST_NUMBER``, and
+    those that are as good as 0 where 0 is not allowed.
+    """
+    low, high = max(low, -LARGEST_NUMBER), min(high, LARGEST_NUMBER)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {told(value)}")
     try:
-        value = float(value)
+        # float32 numbers are read as they are written: 0.382 is not 0.38199999928.
+        short = isinstance(value, np.floating) and not isinstance(value, np.float64)
+        value = float(str(value)) if short else float(value)
     except OverflowError:
         value = math.inf
-    if not math.isfinite(value) or value > high or value < low or (open_low and value == low):
+    zero = open_low and low == 0 and value < 1 / LARGEST_NUMBER
+    if (
+        not math.isfinite(value)
+        or value > high
+        or value < low
+        or zero
+        or (open_low and value == low)
+    ):
         left = "(" if open_low else "["
         raise ValueError(f"{name}: expected a number in {left}{low}, {high}], got {value!r}")
     return value
@@ -196,7 +239,7 @@ def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected one of {known}, got {told(value)}")
     if value not in known:
-        raise ValueError(f"{name}: expected one of {known}, got {value!r}")
+        raise ValueError(f"{name}: expected one of {known}, got {value!r:.80}")
     return value
 
 
@@ -318,17 +361,10 @@ def codes(value: Any, name: str) -> tuple[Code, Code]:
 
 
 def function(value: Any, name: str) -> Any:
-    """Anything that can be called."""
-    if not callable(value):
+    """Anything that can be called, but no class that somebody forgot to make an object of."""
+    if not callable(value) or isinstance(value, type):
         raise TypeError(f"{name}: expected a callable, got {type(value).__name__}")
     return value
-
-
-def no_class(value: Any, name: str) -> Any:
-    """A function, and not a class that somebody forgot to make an object of."""
-    if isinstance(value, type):
-        raise TypeError(f"{name}: expected a function, got the class {value.__name__}")
-    return function(value, name)
 
 
 def white_box(value: Any, name: str = "classifier") -> Any:

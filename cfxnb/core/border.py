@@ -15,7 +15,7 @@ from torch import Tensor
 from cfxnb import validate
 from cfxnb.core.images import SLACK
 from cfxnb.core.modules import modules_of
-from cfxnb.tensors import finite_rows
+from cfxnb.tensors import finite_rows, per_sample
 from cfxnb.types import Code
 
 RANDOM = 0.02  # difference of two probabilities of one image that no rounding makes
@@ -185,10 +185,14 @@ class CheckedSpace(_Called):
 
         Where a code is far out an image may be NaN: such a row decides nothing.
         """
+        known = finite_rows(code.z.detach())
+        z = code.z
+        if not known.all():  # the space is never asked about these, and their images are NaN
+            z = torch.where(per_sample(known, z), z, self.center.to(z))
         rest = () if code.rest is None else (code.rest.to(self._dtype),)
         made = self._call(
             lambda z, *rest: self.inner.decode(Code(z, *rest), **options),
-            code.z.to(self._dtype),
+            z.to(self._dtype),
             *rest,
         )
         where = f"{self.name}.decode"
@@ -200,13 +204,13 @@ class CheckedSpace(_Called):
             )
         made = (made.clone() if made.is_inference() else made).float().to(code.z.device)
         if options.get("clamp", True):
-            known = made.detach()[finite_rows(made.detach())]
-            if len(known) and (known.min() < -SLACK or known.max() > 1 + SLACK):
+            shown = made.detach()[finite_rows(made.detach())]
+            if len(shown) and (shown.min() < -SLACK or shown.max() > 1 + SLACK):
                 raise ValueError(
-                    f"{where}: expected values in [0, 1], got {known.min().item():.4g} to "
-                    f"{known.max().item():.4g}; clamp them there"
+                    f"{where}: expected values in [0, 1], got {shown.min().item():.4g} to "
+                    f"{shown.max().item():.4g}; clamp them there"
                 )
-        return made
+        return made if known.all() else torch.where(per_sample(known, made), made, torch.nan)
 
     def eps(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
         """The noise in noisy codes (a diffusion space)."""

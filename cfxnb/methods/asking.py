@@ -171,7 +171,7 @@ class Questions:
             if on_step is not None:
                 p, active = found["score"].sigmoid(), torch.ones(len(z), dtype=torch.bool)
                 row = torch.zeros(len(z), dtype=torch.int64)
-                if on_step(Step(self.asked, total, row, z, p, active)):
+                if validate.stops(on_step(Step(self.asked, total, row, z, p, active))):
                     break
         if known < FEWEST:
             raise ValueError(

@@ -25,7 +25,7 @@ PAPER: dict[str, Any] = {
     "loss": "probability",
     "units": "code",
     "lr": 0.1,
-    "steps": 1000,
+    "steps": 5000,
     "confidence": 0.5,
     "proximity": 0.0,
     "prior": 0.0,

@@ -14,6 +14,7 @@ from cfxnb.heat import COMPLETE, INCOMPLETE, Attribution, relative_gap
 from cfxnb.methods.explained import Looks
 from cfxnb.methods.paths import straight_path
 from cfxnb.methods.tasks import fingerprint
+from cfxnb.tensors import needs_gradient
 from cfxnb.types import NO_GRADIENT, Classifier
 
 CAPTUM_MAPS = ("gradient_x_input", "integrated_gradients", "occlusion")
@@ -61,7 +62,9 @@ def captum_attribution(
         as_classifier(classifier)
     else:
         validate.white_box(classifier)
-    path = straight_path(images, 0.0 if name == "gradient_x_input" else baseline)
+    path = straight_path(images, baseline)
+    if name == "gradient_x_input":
+        path = straight_path(images, 0.0)
     knobs: dict[str, Any] = {
         "points": validate.count(points, "points", 1),
         "window": validate.count(window, "window", 1),
@@ -73,7 +76,7 @@ def captum_attribution(
     if stride > window:
         raise ValueError(f"stride: expected at most the window, {window}, got {stride}")
     validate.number(tolerance, "tolerance", 0.0, open_low=True)
-    validate.count(batch, "batch", 1)
+    batch = validate.count(batch, "batch", 1)
     with eval_frozen(classifier):
         looks = Looks(classifier, label, against, len(path), batch, slope=False)
         parts = [
@@ -95,7 +98,10 @@ def _part(
 
     def explained(x: Tensor, whose: Tensor) -> Tensor:
         asked.index_add_(0, whose - rows[0], torch.ones_like(whose))
-        return looks.number(looks.classifier(x), whose)
+        f = looks.number(looks.classifier(x), whose)
+        if name != "occlusion":
+            needs_gradient(f)
+        return f
 
     with torch.enable_grad():
         full = _captum(name, explained, image, baseline, rows, knobs, looks.batch).detach()

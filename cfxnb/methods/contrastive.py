@@ -91,7 +91,7 @@ def contrastive_scores(
     only = "all" if judge is None else only
     outcome = validate.count(outcome, "outcome")
     validate.number(confidence, "confidence", 1e-6, 1 - 1e-6)
-    validate.count(batch, "batch", 1)
+    batch = validate.count(batch, "batch", 1)
     if directions is None:
         directions = attribute_directions(space, images, factors, contrasts=contrasts)
     elif contrasts is not None:

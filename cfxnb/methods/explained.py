@@ -29,7 +29,7 @@ class Looks:
         if self.classes is None:
             names = self.classifier.labels
             self.classes = check_labels(*self.asked, self.count, logits.shape[1], names)
-        return lead(logits, *self.of(rows))
+        return lead(validate.finite_logits(logits), *self.of(rows))
 
     def of(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Label and against of the samples ``rows``, known after the first look."""

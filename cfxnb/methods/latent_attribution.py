@@ -89,7 +89,7 @@ def latent_integrated_gradients(
         "looks": validate.count(looks, "looks", 1),
         "halvings": validate.count(halvings, "halvings"),
     }
-    validate.count(batch, "batch", 1)
+    batch = validate.count(batch, "batch", 1)
     validate.instance(complete_to_image, bool, "complete_to_image", "True or False")
     rules: dict[str, Any] = {"rule": rule, "points": points, "tolerance": tolerance, "most": most}
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)

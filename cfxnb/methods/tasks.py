@@ -16,7 +16,7 @@ from cfxnb.core.border import CheckedClassifier, CheckedSpace, warn_of_randomnes
 from cfxnb.core.modules import eval_frozen, modules_of
 from cfxnb.methods.intervals import wilson
 from cfxnb.results import Counterfactuals
-from cfxnb.tensors import predicted
+from cfxnb.tensors import finite_rows, predicted
 from cfxnb.types import (
     ALREADY_TARGET,
     EXHAUSTED,
@@ -44,7 +44,7 @@ class Stop:
 
     def tell(self, step: Step) -> None:
         if self.on_step is not None:
-            self.now |= bool(self.on_step(step))
+            self.now |= validate.stops(self.on_step(step))
 
     @contextlib.contextmanager
     def on_interrupt(self) -> Iterator[None]:
@@ -170,6 +170,13 @@ class Run:
             raise ValueError(
                 "classifier: expected finite logits, got NaN or infinity for the original or the "
                 f"reconstruction of all {len(whole)} images"
+            )
+        known = torch.tensor([s != STOPPED for s in whole.status])
+        broken = int((~finite_rows(whole.image.cpu()) & known).sum())
+        if broken:
+            raise ValueError(
+                f"space.decode: expected finite images, got NaN or infinity for {broken} of "
+                f"{len(whole)}"
             )
         left = whole.status.count(STOPPED)
         if self.stop.interrupted:

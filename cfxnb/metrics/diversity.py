@@ -38,7 +38,7 @@ def diversity(
         )
     seen = [cf.image for cf in results]
     if features is not None:
-        validate.no_class(features, "features")
+        validate.function(features, "features")
         function = CheckedFunction(features, "features", 2)
         with eval_frozen(features), torch.no_grad():
             # What no network has looked at has no features: images of searches that failed.

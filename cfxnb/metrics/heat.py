@@ -166,7 +166,7 @@ def randomised_weights(
             f"classifier: expected a module or what cfx.wrap makes of one, got "
             f"{type(classifier).__name__}"
         )
-    validate.no_class(explain, "explain")
+    validate.function(explain, "explain")
     validate.flag(cascade, "cascade")
     seed = validate.seed(seed)
     layers = [n for n, m in module.named_modules() if any(True for _ in m.parameters(False))]

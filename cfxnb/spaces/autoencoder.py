@@ -65,6 +65,8 @@ class Autoencoder(nn.Module):
 
     def check(self, images: Tensor, side: int) -> None:
         """Refuse images of another number of colours, or with sides not divisible by ``side``."""
+        validate.instance(images, Tensor, "images", "a torch tensor")
+        validate.count(side, "side", 1)
         net = self.codec.autoencoder
         config = getattr(net, "config", {})
         colours = getattr(net, "channels", None) or config.get("in_channels")
@@ -81,6 +83,7 @@ class Autoencoder(nn.Module):
         Raises:
             ValueError: if the images have another number of channels or sides that don't fit.
         """
+        images = validate.pixels(images)
         self.check(images, self.side)
         with autocast(self.center.device, self.precision):
             latents = self.codec.encode(images.to(self.center.device) * 2 - 1)
@@ -95,7 +98,8 @@ class Autoencoder(nn.Module):
         Raises:
             ValueError: if the code has another number of channels.
         """
-        z = code.z.to(self.center.device)
+        z = validate.code(code, "code").z.to(self.center)
+        validate.flag(clamp, "clamp")
         if z.ndim != 4 or z.shape[1] != len(self.center):
             raise ValueError(
                 f"code: expected z of shape (b, {len(self.center)}, h, w), got {tuple(z.shape)}"

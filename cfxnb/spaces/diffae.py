@@ -109,7 +109,7 @@ class DiffusionAutoencoder(nn.Module):
         """The semantic codes alone, (b, dims): one pass of the encoder, no inversion."""
         clean = self.codec.encode(self._checked(images) * 2 - 1)
         parts = [self._look(part) for part in clean.split(self._chunk(clean))]
-        return torch.cat(parts).to(images.device)
+        return torch.cat(parts).to(validate.pixels(images).device)
 
     def _look(self, clean: Tensor) -> Tensor:
         with autocast(self.center.device, self.precision):
@@ -131,7 +131,7 @@ class DiffusionAutoencoder(nn.Module):
             if self.back:
                 noise.append(ddim.invert(self._told(z), part, self.alphas, self.back, self.limit))
         rest = torch.cat(noise) if noise else self.noise(clean.shape)
-        return Code(torch.cat(codes), rest).to(images.device)
+        return Code(torch.cat(codes), rest).to(validate.pixels(images).device)
 
     def noise(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
         """One draw of stochastic code for all rows, so that batch mates never matter."""
@@ -146,7 +146,8 @@ class DiffusionAutoencoder(nn.Module):
         Raises:
             ValueError: if the code has no noise, or another shape than those of this space.
         """
-        z, x = code.z.to(self.center.device), code.rest
+        validate.code(code, "code")
+        z, x = code.z.to(self.center), code.rest
         if z.shape[1:] != self.center.shape or x is None or len(x) != len(z):
             got = None if x is None else tuple(x.shape)
             raise ValueError(
@@ -174,6 +175,7 @@ class DiffusionAutoencoder(nn.Module):
         return 1.0 if isinstance(self.codec, Fold) else None
 
     def _checked(self, images: Tensor) -> Tensor:
+        images = validate.pixels(images)
         fold = self.codec.side if isinstance(self.codec, Fold) else 1
         colours, sides = self.net.channels // fold**2, self.net.sides * fold
         fits = images.ndim == 4 and not any(side % sides for side in images.shape[2:])

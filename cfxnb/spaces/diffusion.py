@@ -80,6 +80,7 @@ class Diffusion(nn.Module):
         # UNet2DConditionModel takes codes of any size, the other networks of diffusers don't.
         any_size = "cross_attention_dim" in getattr(net, "config", {})
         even = 1 if any_size else halvings(net)
+        images = validate.pixels(images)
         self.autoencoder.check(images, even * self.autoencoder.side)
         return self.autoencoder.encode(images)
 

@@ -70,8 +70,10 @@ class Projection:
             least = torch.where(better, seen, least)
             best = torch.where(per_sample(better, best), code, best)
             active = torch.full_like(better, number <= steps)
-            if on_step and on_step(Step(number, steps + 1, rows, code, (-seen).exp(), active)):
-                break
+            if on_step is not None:
+                step = Step(number, steps + 1, rows, code, (-seen).exp(), active)
+                if validate.stops(on_step(step)):
+                    break
             if number <= steps:
                 change.grad = torch.autograd.grad(loss.sum(), change)[0]
                 adam.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * (number - 1) / steps)) / 2

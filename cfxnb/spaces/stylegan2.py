@@ -99,6 +99,7 @@ class StyleGAN2(nn.Module):
         Raises:
             ValueError: if the code has another shape than those of this space.
         """
+        validate.code(code, "code")
         if code.z.shape[1:] != self.center.shape:
             raise ValueError(
                 f"code: expected z of shape (b, {', '.join(map(str, self.center.shape))}) in "
@@ -158,12 +159,12 @@ class StyleGAN2(nn.Module):
                 f"images: expected shape (b, {', '.join(map(str, shape))}) in this space, "
                 f"got {tuple(images.shape)}"
             )
-        validate.count(steps, "steps", 1)
+        steps = validate.count(steps, "steps", 1)
         validate.number(lr, "lr", 0.0, open_low=True)
         validate.count(starts, "starts")
         validate.optional(validate.function, distance, "distance")
         validate.number(weight, "weight", 0.0)
-        validate.count(batch, "batch", 1)
+        batch = validate.count(batch, "batch", 1)
         validate.on_step(on_step)
         search = Projection(self._unclamped, self.spread, distance, weight)
         found = []

@@ -26,7 +26,11 @@ class VAE(nn.Module):
 
     def __init__(self, net: Any, center: Tensor, spread: Tensor) -> None:
         super().__init__()
-        self.net = net
+        validate.instance(net, nn.Module, "net", "a torch.nn.Module")
+        if missing := [a for a in ("posterior", "decode") if not hasattr(net, a)]:
+            raise TypeError(f"net: expected posterior and decode, got one without {missing}")
+        self.net: Any = net
+        center, spread = validate.place(center, spread)
         self.register_buffer("center", center)
         self.register_buffer("spread", spread)
 
@@ -36,6 +40,7 @@ class VAE(nn.Module):
         Raises:
             ValueError: if the images have another shape than the net was made for.
         """
+        images = validate.pixels(images)
         sides = getattr(self.net, "size", images.shape[2:])
         shape = (getattr(self.net, "channels", images.shape[1]), *sides)
         if images.shape[1:] != shape:
@@ -47,13 +52,18 @@ class VAE(nn.Module):
         return Code(mean.to(images.device))
 
     def decode(self, code: Code) -> Tensor:
-        """Images in [0, 1], where the code is."""
-        return self.net.decode(code.z.to(self.center.device)).to(code.z.device)
+        """Images in [0, 1], where the code is.
+
+        Raises:
+            ValueError: if the code has another shape than those of this space.
+        """
+        validate.code(code, "code", tuple(self.center.shape))
+        return self.net.decode(code.z.to(self.center)).to(code.z.device)
 
     def sample(self, count: int, seed: int = 0) -> Code:
         """Codes drawn from the prior N(0, 1), one draw a sample from (seed, index)."""
         like = self.center.new_empty(validate.count(count, "count"), *self.center.shape)
-        return Code(noise_like(like, seed))
+        return Code(noise_like(like, validate.seed(seed)))
 
 
 @torch.no_grad()

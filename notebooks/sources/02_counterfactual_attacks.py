@@ -266,7 +266,7 @@ compare = cfx.predict_then_run(
 # %%
 mixed = test[: 2 * count]
 following = (mixed.labels + 1) % 10
-paper = {**cfx.PAPER_ATTACK, "steps": cfx.sizes(profile, ci=60, cpu=150, gpu=1000)}
+paper = {**cfx.PAPER_ATTACK, "steps": cfx.sizes(profile, ci=60, cpu=150, gpu=5000)}
 variants = {
     "ours": {},
     "no step back": {"halvings": 0},

@@ -55,7 +55,7 @@ WRONG = {
     "std is negative": ({"spread": -torch.ones(4)}, r"space\.spread: expected numbers >= 0"),
     "std is NaN": ({"spread": torch.full((4,), NAN)}, r"space\.spread: expected finite"),
     "codes are tensors": ({"encode": lambda c: c.z}, r"space\.encode: expected a cfx\.Code"),
-    "codes of numpy": ({"encode": lambda c: cfx.Code(c.z.numpy())}, r"space\.encode, z: exp"),
+    "codes of numpy": ({"encode": lambda c: cfx.Code(c.z.numpy())}, r"z: expected a torch tensor"),
     "too few codes": (
         {"encode": lambda c: c[:1]},
         r"space\.encode: expected codes of shape \(8, 4",
@@ -68,10 +68,10 @@ WRONG = {
         {"encode": lambda c: cfx.Code(with_one(NAN)(c.z))},
         r"space\.encode: expected finite numbers, got NaN or infinity for 1 of 8",
     ),
-    "whole codes": ({"encode": lambda c: cfx.Code(c.z.long())}, r"space\.encode: expected floats"),
+    "whole codes": ({"encode": lambda c: cfx.Code(c.z.long())}, r"z: expected floats"),
     "too little rest": (
         {"encode": lambda c: cfx.Code(c.z, c.z[:2])},
-        r"space\.encode: expected 8 rows of rest, got 2",
+        r"rest: expected one row per image, got shape \(2, 4\)",
     ),
     "nothing decoded": ({"decode": lambda x: None}, r"space\.decode: expected images"),
     "numpy decoded": ({"decode": lambda x: x.numpy()}, r"space\.decode: expected images"),

@@ -52,7 +52,8 @@ def test_codes_and_back(name):
         assert torch.equal(space.encode(IMAGES).z, code.z)
         torch.testing.assert_close(space.decode(code[1:2])[0], images[1], atol=1e-5, rtol=0)
         torch.testing.assert_close(space.encode(IMAGES[1:2]).z[0], code.z[1], atol=1e-5, rtol=0)
-    for wrong in (IMAGES[:, :1], IMAGES[..., :-1], IMAGES[0]):
+    assert torch.equal(space.encode(IMAGES[0]).z, space.encode(IMAGES[:1]).z)
+    for wrong in (IMAGES[:, :1], IMAGES[..., :-1]):
         with pytest.raises(ValueError, match=rf"images: expected.*divisible by {side}, got"):
             space.encode(wrong)
     with pytest.raises(ValueError, match="code: expected z of shape"):
