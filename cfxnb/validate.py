@@ -213,12 +213,13 @@ def count(value: Any, name: str, low: int = 0, high: int = LARGEST) -> int:
     """A whole number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected a whole number, got {told(value)}")
-    if value < low:
-        came = value if value > -LARGEST else told(value)
+    number = int(value)
+    if number < low:
+        came = number if number > -LARGEST else told(number)
         raise ValueError(f"{name}: expected a whole number >= {low}, got {came}")
-    if value > high:
-        raise ValueError(f"{name}: expected a whole number <= {high}, got {told(value)}")
-    return int(value)
+    if number > high:
+        raise ValueError(f"{name}: expected a whole number <= {high}, got {told(number)}")
+    return number
 
 
 def seed(value: Any, name: str = "seed") -> int:
@@ -504,7 +505,7 @@ def groups(value: Any, name: str, rows: int | None = None) -> list[str]:
     for row, each in enumerate(value):
         if not isinstance(each, Hashable) or isinstance(each, complex):
             raise TypeError(f"{name}: expected numbers or names, got {told(each)} in row {row}")
-        if pd.api.types.is_scalar(each) and pd.isna(each):
+        if missing(each):
             raise ValueError(
                 f"{name}: expected a group for each image, got a missing value in row {row}; "
                 "leave these images out, or name their group"
@@ -635,9 +636,14 @@ def mask(value: Any, name: str, rows: int) -> np.ndarray:
     return found
 
 
+def missing(value: Any) -> bool:
+    """Whether it is a value that pandas takes for a missing one."""
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
 def is_label(value: Any) -> bool:
     """Whether it can be told apart from others: a text, a bool, a finite number, a date."""
-    if not isinstance(value, Hashable) or not pd.api.types.is_scalar(value) or pd.isna(value):
+    if not isinstance(value, Hashable) or not pd.api.types.is_scalar(value) or missing(value):
         return False
     return not isinstance(value, complex | float | np.inexact) or bool(np.isfinite(value))
 
@@ -660,7 +666,8 @@ def fields(record: Any) -> None:
     Raises:
         TypeError: naming the field.
     """
-    hints = _hints(type(record))
+    whole: Any = type(record)
+    hints = _hints(whole)
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
         if not _is(value, hints[field.name]):

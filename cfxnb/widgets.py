@@ -35,7 +35,7 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
         TypeError: if ``draw`` doesn't return a Picture, or a control is something else.
         ValueError: if a range has its low end above its high end.
     """
-    validate.no_class(draw, "draw")
+    validate.function(draw, "draw")
     boxes = {name: _control(name, spec) for name, spec in controls.items()}
 
     def current() -> Picture:

@@ -183,7 +183,7 @@ def permutation_null(
         ValueError, TypeError: for a wrong argument, naming it; among them readings that are not
             finite, and a score of another shape.
     """
-    validate.no_class(score, "score")
+    validate.function(score, "score")
     repeats = validate.count(repeats, "repeats", 1, MOST_REPEATS)
     before, after = _readings(before, "before"), _readings(after, "after")
     if before.shape != after.shape:

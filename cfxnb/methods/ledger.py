@@ -146,7 +146,8 @@ class Ledger:
 
     def codes(self, name: str) -> Tensor:
         """The codes that were rendered for answers that were kept, (n, ...)."""
-        assert self.kept is not None
+        if self.kept is None:
+            raise RuntimeError("nothing is kept without a folder")
         codes: Tensor = self.kept.read(name + ANSWERED, REMEDY)["z"]
         return codes
 

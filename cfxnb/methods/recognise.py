@@ -66,13 +66,15 @@ def recognise(ask: "Questions", pictures: Tensor) -> int:
 
 def _start(ask: "Questions", answers: Answers, pictures: Tensor) -> Code:
     """The code of the image that answers are about; refused if the space encodes it otherwise."""
-    assert ask.ledger.kept is not None
+    kept = ask.ledger.kept
+    if kept is None:
+        raise RuntimeError("nothing is kept without a folder")
     [picture, *_] = [p[None] for p in pictures if torch.equal(stamp(p[None]), answers["source"])]
     code = ask.encode(picture.to(ask.image.device))
     base, spread = answers["base"].to(code.z), ask.space.spread
     gap = in_spreads(code.z - base, spread)[:, alive(spread)]
     if not gap.square().mean().sqrt() <= TOLERANCE:  # NaN is another one, too
-        raise refuse("space", ask.ledger.kept.folder)
+        raise refuse("space", kept.folder)
     return code
 
 

@@ -14,6 +14,11 @@ from surface import Callee
 
 #: Arguments in which any text is right.
 FREE_TEXT = {"alt", "parent", "question", "source", "template", "title", "xlabel", "ylabel"}
+#: Arguments that messages call by another name, too.
+ALIASES = {
+    "asked": {"conditions"},  # which is what the methods call it
+    "other": {"parts"},  # a sum joins parts
+}
 #: Where results may hold NaN, as the docstrings say: function -> place. Regular expressions.
 UNDEFINED = {
     "cfx.adjusted_effect": "result",  # a value that some stratum never shows
@@ -27,7 +32,12 @@ UNDEFINED = {
     "cfx.metrics.heat_inside": "result.*",  # a map of zeros
     "cfx.metrics.randomised_weights": "result.*",  # constant maps have no ranks
     "cfx.metrics.rank_agreement": r"result\['rank correlation'\]",  # one factor has no ranks
-    "cfx.Attribution.concatenate": "result.gap",  # may be unknown
+    # What is joined stays as it was.
+    "cfx.(Attribution|Counterfactuals).(concatenate|__add__)": "result.*",
+    # A network answers as it does; what decides by its answers looks whether they are finite.
+    "cfx.BlackBox.__call__|cfx.classify.*.__call__": "result",
+    "cfx.spaces.(Fold|Latents).*": "result",
+    "cfx.spaces.*.decode": "result",  # images of codes that are far out
 }
 #: Taken though it looks wrong: (function, argument, kind of value) -> why that is right.
 RIGHT = {
@@ -37,6 +47,13 @@ RIGHT = {
     ("cfx.bars", "table", ".*a NaN in it|series of NaN"): "a row of NaN has no bar",
     ("cfx.curves", "lines", ".*NaN.*"): "NaN leaves a gap",
     (".*", "on_step", "returns None"): "it asks for nothing",
+    ("cfx.find_directions", "distance", "returns an? (NaN|infinity)"): "such answers are left out",
+    ("cfx.BlackBox.__call__|cfx.classify.*.__call__", "images", ".*(NaN|infinity).*"):
+        "searches ask about images that are far out, and see that nothing was said",
+    ("cfx.Code.at", "z", ".*(NaN|infinity).*"): "a code holds what it is given",
+    ("cfx.spaces.(Fold|Latents).(en|de)code", ".*", ".*(NaN|infinity).*"):
+        "a part of a space, which checks",
+    ("cfx.spaces.*.decode", "code", ".*"): "searches look at codes that are far out",
     ("cfx.sizes", "ci|cpu|gpu", ".*"): "any value is passed through",
 }  # fmt: skip
 
@@ -141,6 +158,7 @@ def judged(callee: Callee, surface: list[Callee]) -> Iterator[tuple[str, odd.Odd
             if not one:
                 continue
             one = next(iter(one.values() if isinstance(one, dict) else one))
+        also = ALIASES.get(name, frozenset())
         for each in odd.values(one):
             try:
                 value = each.make()
@@ -152,7 +170,7 @@ def judged(callee: Callee, surface: list[Callee]) -> Iterator[tuple[str, odd.Odd
             fit = verdict.fits(one, parameter, hint, value, free, record)
             run = call(callee, replaced(callee, arguments, name, value), this)
             found = verdict.judge(
-                run, each, parameter, names, fit, usual, undefined,
+                run, each, parameter, names | also, fit, usual, undefined,
                 finite=not record, errors=customary(callee),
             )  # fmt: skip
             right = listed(RIGHT, callee.label, name, each.kind)

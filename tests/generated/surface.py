@@ -18,7 +18,7 @@ MODULES = {"cfx": cfx} | {
     f"cfx.{name}": getattr(cfx, name) for name in ("data", "metrics", "spaces", "types", "weights")
 }
 #: Parts of a protocol, called in inner loops with what the package itself has made.
-INNER = re.compile(r".*\.(ask|eps|noise)|.*Path\.(at|nodes|passes)")
+INNER = re.compile(r".*\.(ask|check|default|eps|noise)|.*Path\.(at|nodes|passes)")
 #: They write the weights that the project ships, and are called by its training alone.
 SHIPPING = re.compile(r"cfx\.weights\.(data_hash|save|write_card)")
 #: Called by Python itself, with arguments of the caller.
