@@ -28,8 +28,6 @@ def heat_maps(
         ValueError, TypeError: for a wrong argument, naming it.
     """
     checked_attribution(attribution, "attribution")
-    if not len(attribution):
-        raise ValueError("attribution: expected at least one sample, got none")
     count = validate.count(count, "count", 1, MOST)
     labels = attribution.label.tolist()
     known = (

@@ -493,15 +493,14 @@ def decisions(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Te
 
 def groups(value: Any, name: str, rows: int | None = None) -> list[str]:
     """The name of each image's group: of numbers or names, none of them missing."""
-    wrong = TypeError(f"{name}: expected the group of each image, got {told(value)}")
     if isinstance(value, Tensor):
         if value.is_meta or value.layout != torch.strided or value.is_complex():
-            raise wrong
-        value = value.detach().cpu().tolist()
-    if isinstance(value, np.ndarray | pd.Series | pd.Index):
+            raise TypeError(f"{name}: expected the group of each image, got {told(value)}")
+        value = value.detach().cpu()
+    if isinstance(value, Tensor | np.ndarray | pd.Series | pd.Index):
         value = value.tolist()
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise wrong
+        raise TypeError(f"{name}: expected the group of each image, got {told(value)}")
     for row, each in enumerate(value):
         if not isinstance(each, Hashable) or isinstance(each, complex):
             raise TypeError(f"{name}: expected numbers or names, got {told(each)} in row {row}")
@@ -629,10 +628,12 @@ def mask(value: Any, name: str, rows: int) -> np.ndarray:
         found = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
         raise wrong from None
-    if found.dtype != bool:
-        raise wrong
-    if found.shape != (rows,):
-        raise ValueError(f"{name}: expected {rows} bools, one a row, got shape {found.shape}")
+    if found.dtype != bool or found.shape != (rows,):
+        kind = ValueError if found.dtype == bool else TypeError
+        raise kind(
+            f"{name}: expected {rows} bools, one a row, got {type(value).__name__} of "
+            f"{found.dtype}, shape {found.shape}"
+        )
     return found
 
 
