@@ -1,5 +1,6 @@
 """Whether kept answers came from the same space, classifier and distance as there are now."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,7 @@ def recognise(ask: "Questions", pictures: Tensor) -> int:
     ledger, kept = ask.ledger, ask.ledger.answers
     if ledger.kept is None or not kept:
         return 0
+    folder = ledger.kept.folder
     names = ("logits", "distance", "view", "key")
     whole = {name: torch.cat([each[name] for each in kept.values()]) for name in names}
     whole |= ask.read(whole)
@@ -45,7 +47,8 @@ def recognise(ask: "Questions", pictures: Tensor) -> int:
     if not chosen:
         return 0
     starts = {
-        name: _start(ask, kept[name], pictures) for name in sorted({places[i][0] for i in chosen})
+        name: _start(ask, kept[name], pictures, folder)
+        for name in sorted({places[i][0] for i in chosen})
     }
     parts = []
     for some in torch.tensor(chosen).split(ask.knobs["batch"]):
@@ -60,21 +63,18 @@ def recognise(ask: "Questions", pictures: Tensor) -> int:
     for part, who in PARTS.items():
         before = whole[part].view(len(places), -1)
         if differ(anew[part].view(len(chosen), -1), before[chosen], before):
-            raise refuse(who, ledger.kept.folder)
+            raise refuse(who, folder)
     return len(chosen)
 
 
-def _start(ask: "Questions", answers: Answers, pictures: Tensor) -> Code:
+def _start(ask: "Questions", answers: Answers, pictures: Tensor, folder: Path) -> Code:
     """The code of the image that answers are about; refused if the space encodes it otherwise."""
-    kept = ask.ledger.kept
-    if kept is None:
-        raise RuntimeError("nothing is kept without a folder")
     [picture, *_] = [p[None] for p in pictures if torch.equal(stamp(p[None]), answers["source"])]
     code = ask.encode(picture.to(ask.image.device))
     base, spread = answers["base"].to(code.z), ask.space.spread
     gap = in_spreads(code.z - base, spread)[:, alive(spread)]
     if not gap.square().mean().sqrt() <= TOLERANCE:  # NaN is another one, too
-        raise refuse("space", kept.folder)
+        raise refuse("space", folder)
     return code
 
 
