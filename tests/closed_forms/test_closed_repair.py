@@ -146,9 +146,9 @@ def test_diversity_is_the_mean_distance_of_what_flipped():
 @pytest.mark.parametrize(
     ("results", "error", "told"),
     [
-        ("one", TypeError, "results: expected Counterfactuals, got str"),
+        ("one", TypeError, "results: expected a list of results, got str"),
         ([], ValueError, r"got \[\]"),
-        ([1, 2], TypeError, "results: expected Counterfactuals, got int"),
+        ([1, 2], TypeError, r"results\[0\]: expected Counterfactuals, got int"),
     ],
 )
 def test_wrong_results(results, error, told):

@@ -57,11 +57,11 @@ TABLE = {
     cfx.fine_tune: (
         {"classifier": F, "images": X, "labels": WRONG, "steps": 2},
         {
-            "classifier": without(classifier_values(1), "array", "one logit", "wrong rows")
-            | {"black box": (cfx.BlackBox(F), "BlackBox"), "function": (torch.sigmoid, "builtin")}
-            | {
-                "no classes": (nn.Flatten(0), "(72,)"),
-                "wrong rows": (nn.Flatten(0, 1), "(3, 4, 6)"),
+            "classifier": {
+                "None": (None, "NoneType"),
+                "text": ("digits/classifier", "str"),
+                "black box": (cfx.BlackBox(F), "BlackBox"),
+                "function": (torch.sigmoid, "builtin"),
             },
             "images": image_values(SHAPE),
             "labels": LABELS,
@@ -134,3 +134,12 @@ def test_nothing_wrong_is_told():
 def test_an_unknown_knob_is_named():
     with pytest.raises(TypeError, match="strengths"):
         cfx.explain_errors(SPACE, F, X, WRONG, strengths=0.5)
+
+
+@pytest.mark.parametrize(
+    ("module", "came"), [(nn.Flatten(0), "(72, 2)"), (nn.Flatten(0, 1), "(3, 4, 6)")]
+)
+def test_modules_that_give_no_logits(module, came):
+    with pytest.raises(ValueError, match="module: expected logits of shape") as caught:
+        cfx.fine_tune(module, X, WRONG, steps=2)
+    assert came in str(caught.value)
