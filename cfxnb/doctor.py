@@ -13,6 +13,7 @@ import torch
 
 from cfxnb import paths, validate
 from cfxnb.data import files
+from cfxnb.disk import kind_of
 
 LEAST_MEMORY_GB = 2.0
 SETUP = "run 'make lab' in the project's folder and open the notebook from there"
@@ -66,7 +67,7 @@ def _version(package: str) -> str | None:
 def _kernel() -> tuple[str, str, str]:
     found = f"Python {platform.python_version()}, cfxnb {_version('cfxnb') or 'not installed'}"
     own = paths.root() / ".venv"
-    if own.is_dir() and Path(sys.prefix).resolve() != own.resolve():
+    if kind_of(own) == "a folder" and Path(sys.prefix).resolve() != own.resolve():
         return "kernel", f"{found}, not from this project's .venv", SETUP
     return "kernel", found, ""
 
