@@ -53,6 +53,37 @@ class Counterfactuals:
     made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
     trace: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        from cfxnb import validate  # it knows this class
+
+        for name in (*_IMAGES, *_LOGITS, "target"):
+            value = validate.instance(getattr(self, name), Tensor, name, "a torch tensor")
+            dims = 4 if name in _IMAGES else 2 if name in _LOGITS else 1
+            floats = value.is_floating_point()
+            if value.ndim != dims or value.layout != torch.strided or floats != (dims > 1):
+                raise ValueError(
+                    f"{name}: expected {'floats' if dims > 1 else 'int64'} with {dims} axes, got "
+                    f"{value.dtype} of shape {tuple(value.shape)}"
+                )
+            if len(value) != len(self.original):
+                raise ValueError(f"{name}: expected {len(self.original)} rows, got {len(value)}")
+        if not isinstance(self.status, tuple) or len(self.status) != len(self.original):
+            raise ValueError(
+                f"status: expected one for each of {len(self.original)} rows, got "
+                f"{validate.told(self.status)}"
+            )
+        for name, code in (("start", self.start), ("code", self.code)):
+            if code is not None and len(validate.instance(code, Code, name)) != len(self.original):
+                raise ValueError(f"{name}: expected {len(self.original)} rows, got {len(code)}")
+        for name, kept in (("cost", self.cost), ("trace", self.trace)):
+            for key, value in validate.instance(kept, dict, name).items():
+                rows = len(validate.instance(value, Tensor, f"{name}[{key!r}]", "a tensor"))
+                if rows != len(self.original):
+                    raise ValueError(
+                        f"{name}[{key!r}]: expected {len(self.original)} rows, got {rows}"
+                    )
+        validate.instance(self.made_by, dict, "made_by")
+
     @property
     def flipped(self) -> Tensor:
         """True where the target was reached, bool (n,)."""
@@ -106,8 +137,14 @@ class Counterfactuals:
     @staticmethod
     def concatenate(parts: "Sequence[Counterfactuals]") -> "Counterfactuals":
         """One result out of several of the same kind, in their order."""
+        if isinstance(parts, Counterfactuals) or not isinstance(parts, Sequence):
+            raise TypeError(f"parts: expected a list of results, got {type(parts).__name__}")
         if not parts:
             raise ValueError("parts: expected at least one result, got none")
+        if wrong := [p for p in parts if not isinstance(p, Counterfactuals)]:
+            raise TypeError(f"parts: expected Counterfactuals, got {type(wrong[0]).__name__}")
+        if len({p.image.device for p in parts}) > 1:
+            raise ValueError("parts: expected results on one device; move them by .to(device)")
         first = parts[0]
         return Counterfactuals(
             **{n: _join([getattr(p, n) for p in parts]) for n in (*_IMAGES, *_LOGITS, "target")},
@@ -120,6 +157,8 @@ class Counterfactuals:
         )
 
     def __add__(self, other: "Counterfactuals") -> "Counterfactuals":
+        if not isinstance(other, Counterfactuals):
+            raise TypeError(f"other: expected Counterfactuals, got {type(other).__name__}")
         return self.concatenate([self, other])
 
     def __repr__(self) -> str:
@@ -195,10 +234,15 @@ def _untold(like: Tensor, rows: int) -> Tensor:
 
 
 def _join_records(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The common record with the seconds added up; ``parts`` where the records differ."""
-    stripped = [{k: v for k, v in r.items() if k != "seconds"} for r in records]
+    """The common record with the seconds added up; ``parts`` where the records differ.
+
+    Shards of one data set differ in their first rows alone: theirs is that of the first one.
+    """
+    own = ("seconds", "first_row")
+    stripped = [{k: v for k, v in r.items() if k not in own} for r in records]
     if any(r != stripped[0] for r in stripped):
         return {"method": " + ".join(str(r.get("method")) for r in records), "parts": records}
+    common = {k: v for k, v in records[0].items() if k != "seconds"}
     if "seconds" not in records[0]:
-        return stripped[0]
-    return {**stripped[0], "seconds": round(sum(r["seconds"] for r in records), 3)}
+        return common
+    return {**common, "seconds": round(sum(r["seconds"] for r in records), 3)}

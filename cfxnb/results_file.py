@@ -213,7 +213,10 @@ def _fields(tensors: dict[str, Tensor], texts: dict[str, str]) -> dict[str, Any]
     found: dict[str, Any] = {name: tensors[name] for name in TENSORS}
     for name in ("start", "code"):
         z, rest = tensors.get(f"{name}.z"), tensors.get(f"{name}.rest")
-        found[name] = None if z is None else Code(z, rest)
+        try:
+            found[name] = None if z is None else Code(z, rest)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}.{error}") from None
     for group in GROUPS:
         prefix = f"{group}."
         found[group] = {

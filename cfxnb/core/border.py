@@ -160,7 +160,14 @@ class CheckedSpace(_Called):
 
     def encode(self, images: Tensor) -> Code:
         """Codes of images; all numbers are finite."""
-        code = self._call(lambda x: self.inner.encode(x.to(self._dtype)), images)
+        try:
+            code = self._call(lambda x: self.inner.encode(x.to(self._dtype)), images)
+        except RuntimeError as error:
+            if type(error) is not RuntimeError:
+                raise  # out of memory, or a fault of the device: no matter of the images
+            raise ValueError(
+                f"images: expected such as {self.name} takes, got {tuple(images.shape)}: {error}"
+            ) from error
         where = f"{self.name}.encode"
         validate.instance(code, Code, where, "a cfx.Code")
         z = validate.instance(code.z, Tensor, f"{where}, z", "a torch tensor")

@@ -24,6 +24,19 @@ def test_shards(method, size):
         torch.testing.assert_close(torch.cat(pieces), a, atol=1e-4, rtol=1e-4)
 
 
+def test_shards_have_one_record():
+    whole = cfx.latent_attack(SPACE, F, X, TARGET, restarts=0)
+    parts = [
+        cfx.latent_attack(SPACE, F, X[i : i + 4], TARGET[i : i + 4], restarts=0, first_row=i)
+        for i in (0, 4)
+    ]
+    joined = cfx.Counterfactuals.concatenate(parts)
+    assert joined.status == whole.status
+    for record in (joined.made_by, whole.made_by):
+        record.pop("seconds")
+    assert joined.made_by == whole.made_by
+
+
 def test_a_shard_has_noise_of_its_own():
     first, second = (
         cfx.latent_attack(SPACE, F, X[:2], TARGET[:2], jitter=0.5, first_row=row) for row in (0, 2)
