@@ -89,6 +89,8 @@ class Attribution:
 
     def to(self, device: torch.device | str) -> "Attribution":
         """The same on another device."""
+        if device is None:
+            raise TypeError("device: expected one such as 'cpu', got None")
         place = validate.device(device)
         return self._each(lambda t: t.to(place))
 

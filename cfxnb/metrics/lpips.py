@@ -88,7 +88,10 @@ class LPIPS(nn.Module):
             self.net.add_module(f"slice{i}", part)
         validate.instance(state, Mapping, "state", "a dict: name -> tensor")
         for key, value in state.items():
-            validate.instance(value, Tensor, f"state[{str(key)[:60]!r}]", "a torch tensor")
+            told = f"state[{validate.text(key, 'state')[:60]!r}]"
+            validate.instance(value, Tensor, told, "a torch tensor")
+            if value.is_complex() or value.is_meta or value.layout != torch.strided:
+                raise TypeError(f"{told}: expected numbers, got {value.dtype} {value.layout}")
             if not value.isfinite().all():
                 raise ValueError(f"state[{key!r}]: expected finite numbers, got NaN or infinity")
         try:

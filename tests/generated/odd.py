@@ -475,7 +475,7 @@ def spaces(good: Any) -> Iterator[Odd]:
     }.items():
         yield Odd(
             f"a space whose encode gives {kind}", encoding(change), wrong,
-            own="a Code" in kind or "complex" in kind, asleep=True,
+            own="Code" in kind or "numbers" in kind, asleep=True,
         )  # fmt: skip
 
     def decoding(change: Callable[[Tensor], Any]) -> Callable[[], Space]:
@@ -573,7 +573,9 @@ def mappings(good: Mapping) -> Iterator[Odd]:
     yield Odd("list of pairs", given(list(good.items())))
     yield Odd("list of keys", given(list(good)))
     for odd in out_of(value):
-        yield Odd(f"{{..: {odd.kind}}}", lambda make=odd.make: {**good, key: make()}, odd.wrong)
+        yield dataclasses.replace(
+            odd, kind=f"{{..: {odd.kind}}}", make=lambda make=odd.make: {**good, key: make()}
+        )
 
 
 def sequences(good: list | tuple) -> Iterator[Odd]:
@@ -600,5 +602,8 @@ def sequences(good: list | tuple) -> Iterator[Odd]:
         yield Odd(f"good ones: {kind}", make)
     if good:
         for odd in out_of(good[0]):
-            yield Odd(f"[{odd.kind}, ...]", lambda make=odd.make: kind_of([make(), *good[1:]]),
-                      odd.wrong)  # fmt: skip
+            yield dataclasses.replace(
+                odd,
+                kind=f"[{odd.kind}, ...]",
+                make=lambda make=odd.make: kind_of([make(), *good[1:]]),
+            )
