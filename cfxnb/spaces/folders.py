@@ -176,8 +176,7 @@ def pretrained(kind: Any, found: Path, part: str, **knobs: Any) -> Any:
     """What a class of diffusers or transformers makes of a subfolder, all of its weights found."""
     knobs |= {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     try:
-        with torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
-            net, told = kind.from_pretrained(str(found / part), **knobs)
+        net, told = kind.from_pretrained(str(found / part), **knobs)
     except Exception as error:  # many kinds, all of them for a config that the weights don't fit
         raise Unfit(f"{part} can't be built ({type(error).__name__}: {cause(error)})") from None
     _complete({what: told.get(f"{what}_keys", ()) for what in WRONG}, part)

@@ -201,6 +201,7 @@ def test_wrong_numbers_are_refused(refused, place):
         ("vectors, kl", UNET, "cross_attention_dim", 10**6),
         ("labelled, vq", VQ, "num_vq_embeddings", 10**6),
         ("labelled, kl", UNET, "act_fn", "unheard-of"),
+        ("labelled, kl", VAE, "quantization_config", {"quant_method": "gguf"}),
     ],
 )
 def test_the_field_is_named(refused, kind, file, name, value):

@@ -112,7 +112,9 @@ def test_wrapped_parts_of_a_folder(tmp_path, kind, wrapper):
     wanted = load_ldm(place, device="cpu").state_dict()
     for file in place.rglob(f"{STEM}.safetensors"):
         save_file(renamed(load_file(file), wrapper), file)
+    before = torch.get_rng_state()
     found = load_ldm(place, device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
     assert {p.dtype for p in found.parameters()} == {torch.float32}
     found = found.state_dict()
     assert found.keys() == wanted.keys()
