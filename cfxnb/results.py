@@ -241,6 +241,7 @@ def _join_records(records: list[dict[str, Any]]) -> dict[str, Any]:
     own = ("seconds", "first_row")
     stripped = [{k: v for k, v in r.items() if k not in own} for r in records]
     if any(r != stripped[0] for r in stripped):
+        records = [part for r in records for part in r.get("parts", [r])]  # a sum of sums is flat
         return {"method": " + ".join(str(r.get("method")) for r in records), "parts": records}
     common = {k: v for k, v in records[0].items() if k != "seconds"}
     if "seconds" not in records[0]:

@@ -253,7 +253,7 @@ def device(value: Any, name: str = "device") -> torch.device:
     try:
         return torch.empty(0, device=value).device
     # A torch that was built without CUDA says so by an assertion.
-    except (RuntimeError, TypeError, AssertionError):
+    except (RuntimeError, TypeError, AssertionError, ValueError, OverflowError):
         raise ValueError(
             f"{name}: expected one that torch has here, such as 'cpu', got {told(value)}"
         ) from None
