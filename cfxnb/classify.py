@@ -182,7 +182,7 @@ def wrap(
         UserWarning: if outputs look like probabilities, unless ``probabilities=True``.
     """
     function, names, gives_probabilities = _adapted(module)
-    named = validate.optional(validate.names, labels, "labels")
+    named = validate.optional(validate.class_names, labels, "labels")
     return Wrapped(
         function,
         mean=validate.optional(_channels, mean, "mean"),
@@ -280,7 +280,8 @@ def _channels(value: Any, name: str) -> Tensor:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):  # text, or unequal lengths
         raise TypeError(wrong) from None
-    if tensor.dtype == torch.bool or tensor.is_complex() or tensor.is_meta:
+    plain = tensor.layout == torch.strided and not tensor.is_meta
+    if tensor.dtype == torch.bool or tensor.is_complex() or not plain:
         raise TypeError(wrong)
     tensor = tensor.detach().to(torch.float32).reshape(1, -1, 1, 1)
     if not tensor.numel() or not tensor.isfinite().all() or (name == "std" and tensor.min() <= 0):
@@ -306,6 +307,8 @@ def _colours(value: Any, name: str) -> int:
 def two_class(logit: Tensor) -> Tensor:
     """One logit (b,) or (b, 1) for "class 1" as two logits (b, 2) with the same probability.
 
+    What is not finite stays so: the method that asks tells which image it was.
+
     Raises:
         TypeError, ValueError: for anything else; two logits already are what is wanted.
     """
@@ -314,6 +317,8 @@ def two_class(logit: Tensor) -> Tensor:
         raise ValueError(f"logit: expected shape (b,) or (b, 1), got {tuple(logit.shape)}")
     if not logit.is_floating_point():
         raise TypeError(f"logit: expected floats, got {logit.dtype}")
+    if logit.is_meta or logit.layout != torch.strided:
+        raise TypeError(f"logit: expected numbers, got {logit.layout} on {logit.device}")
     positive = logit.reshape(-1)
     return torch.stack([torch.zeros_like(positive), positive], dim=1)
 

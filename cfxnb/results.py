@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cfxnb import results_file
 from cfxnb.tensors import positions
-from cfxnb.types import ALREADY_TARGET, FLIPPED, NOT_FINITE, STATUSES, STOPPED, Code
+from cfxnb.types import ALREADY_TARGET, FLIPPED, NOT_FINITE, STATUSES, STOPPED, Code, a_device
 
 _IMAGES = ("original", "image", "reconstruction")
 _LOGITS = ("before", "after")
@@ -77,10 +77,11 @@ class Counterfactuals:
                 raise ValueError(f"{name}: expected {len(self.original)} rows, got {len(code)}")
         for name, kept in (("cost", self.cost), ("trace", self.trace)):
             for key, value in validate.instance(kept, dict, name).items():
-                rows = len(validate.instance(value, Tensor, f"{name}[{key!r}]", "a tensor"))
-                if rows != len(self.original):
+                shape = validate.instance(value, Tensor, f"{name}[{key!r}]", "a tensor").shape
+                if shape[:1] != (len(self.original),):
                     raise ValueError(
-                        f"{name}[{key!r}]: expected {len(self.original)} rows, got {rows}"
+                        f"{name}[{key!r}]: expected {len(self.original)} rows, got shape "
+                        f"{tuple(shape)}"
                     )
         validate.instance(self.made_by, dict, "made_by")
 
@@ -124,6 +125,7 @@ class Counterfactuals:
 
     def to(self, device: torch.device | str) -> "Counterfactuals":
         """The same on another device."""
+        device = a_device(device)
         tensors = {n: getattr(self, n).to(device) for n in (*_IMAGES, *_LOGITS, "target")}
         return dataclasses.replace(
             self,
@@ -151,7 +153,11 @@ class Counterfactuals:
             status=sum((p.status for p in parts), ()),
             start=_join_codes([p.start for p in parts]),
             code=_join_codes([p.code for p in parts]),
-            cost={k: torch.cat([p.cost[k] for p in parts]) for k in first.cost},
+            cost={
+                k: torch.cat([p.cost[k] for p in parts])
+                for k in first.cost
+                if all(k in p.cost for p in parts)
+            },
             made_by=_join_records([p.made_by for p in parts]),
             trace=_join_traces(parts),
         )

@@ -44,7 +44,14 @@ def positions(rows: Any, length: int, whole: str) -> Tensor:
     """
     if isinstance(rows, slice):
         return torch.from_numpy(np.arange(length)[rows].copy())
-    chosen = np.atleast_1d(rows.cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows))
+    try:
+        plain = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
+    except (RuntimeError, TypeError, ValueError):  # sparse or meta tensors, lists in lists
+        raise IndexError(
+            f"rows of {whole}: expected a slice, a mask or whole numbers, got "
+            f"{type(rows).__name__} that can't be read as such"
+        ) from None
+    chosen = np.atleast_1d(plain)
     if not chosen.size:
         return torch.empty(0, dtype=torch.int64)  # an empty list has no type of its own
     if chosen.ndim > 1 or chosen.dtype.kind not in "biu":

@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from cfxnb.tensors import positions
+
 FLIPPED = "flipped"  # the target is predicted with the asked confidence
 EXHAUSTED = "exhausted"  # the budget ran out first
 NO_GRADIENT = "no_gradient"  # the gradient vanished or was not finite
@@ -17,6 +19,15 @@ NOT_FINITE = "not_finite"  # the logits of the original or its reconstruction ar
 STATUSES = (
     FLIPPED, EXHAUSTED, NO_GRADIENT, ALREADY_TARGET, RECONSTRUCTION_FLIPS, STOPPED, NOT_FINITE,
 )  # fmt: skip
+
+
+def a_device(value: Any) -> torch.device:
+    """A device that is named; None is no name."""
+    from cfxnb import validate  # it knows this module
+
+    if value is None or isinstance(value, Tensor | float):
+        raise TypeError(f"device: expected one such as 'cpu', got {type(value).__name__}")
+    return validate.device(value)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,10 +60,12 @@ class Code:
         return len(self.z)
 
     def __getitem__(self, rows: Any) -> "Code":
-        return Code(self.z[rows], None if self.rest is None else self.rest[rows])
+        index = positions(rows, len(self), f"a code with {len(self)} rows").to(self.z.device)
+        return Code(self.z[index], None if self.rest is None else self.rest[index])
 
     def to(self, device: torch.device | str) -> "Code":
         """The same on another device."""
+        device = a_device(device)
         return Code(self.z.to(device), None if self.rest is None else self.rest.to(device))
 
     def at(self, z: Tensor) -> "Code":
@@ -101,6 +114,11 @@ class Step:
     code: Tensor
     probability: Tensor
     active: Tensor
+
+    def __post_init__(self) -> None:
+        from cfxnb import validate  # it knows this module
+
+        validate.fields(self)
 
 
 OnStep = Callable[[Step], bool | None]

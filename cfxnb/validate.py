@@ -6,7 +6,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Sized
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -61,8 +61,45 @@ def pixels(value: Any, name: str = "images") -> Tensor:
     plain = isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4
     if not plain or value.layout != torch.strided or value.is_meta or 0 in value.shape:
         return as_images(value, name)
-    if not value.isfinite().all():
-        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+    if not value.isfinite().all() or value.abs().max() > 1e6:
+        raise ValueError(
+            f"{name}: expected finite numbers, about in [0, 1], got {value.min().item():.4g} to "
+            f"{value.max().item():.4g}"
+        )
+    return value.float()
+
+
+def listed(value: Any, name: str, what: str) -> list[Any]:
+    """A list of anything, one entry per image."""
+    if isinstance(value, str | bytes | Mapping | set | frozenset):
+        raise TypeError(f"{name}: expected a list of {what}, one per image, got {told(value)}")
+    try:
+        return list(value)
+    except TypeError:
+        raise TypeError(
+            f"{name}: expected a list of {what}, one per image, got {told(value)}"
+        ) from None
+
+
+def batches(value: Any, name: str = "images") -> Any:
+    """Something that gives batches of images, one after the other."""
+    wrong = TypeError(f"{name}: expected images, or an iterator of batches, got {told(value)}")
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise wrong
+    if isinstance(value, Sized) and (not getattr(value, "ndim", 1) or not len(value)):
+        raise wrong
+    return value
+
+
+def floats(value: Any, name: str) -> Tensor:
+    """A plain batch of maps (b, c, h, w) of floats, with its gradient."""
+    instance(value, Tensor, name, "a torch tensor")
+    plain = value.is_floating_point() and value.layout == torch.strided and not value.is_meta
+    if not plain or value.ndim != 4:
+        raise ValueError(
+            f"{name}: expected floats of shape (b, c, h, w), got {value.dtype} of shape "
+            f"{tuple(value.shape)}"
+        )
     return value
 
 

@@ -60,9 +60,10 @@ def read_card(name: str) -> dict[str, Any]:
     """The card of one network.
 
     Raises:
+        ValueError, TypeError: for an unknown name.
         DamagedFile: if it is missing, truncated or altered.
     """
-    file = f"weights/{name}.json"
+    file = f"weights/{_known(name)}.json"
     path = checked(file)
     with whole(f"data/{file}"):
         card = read_json(path)

@@ -241,8 +241,8 @@ def _fits(shape: tuple[int, ...], center: tuple[int, ...]) -> bool:
 
 def _finite(x: Tensor, where: str) -> Tensor:
     """float32, all numbers finite."""
-    if not x.is_floating_point():
-        raise TypeError(f"{where}: expected floats, got {x.dtype}")
+    if not x.is_floating_point() or x.is_meta or x.layout != torch.strided:
+        raise TypeError(f"{where}: expected floats, got {x.dtype}, {x.layout} on {x.device}")
     if not x.isfinite().all():
         count = int((~finite_rows(x.detach())).sum())
         raise ValueError(

@@ -86,7 +86,13 @@ def as_indices(factors: pd.DataFrame) -> dict[str, np.ndarray]:
     for name, options in OPTIONS.items():
         if name not in factors:
             raise ValueError(f"factors: expected a column {name!r}, got {list(factors.columns)}")
-        numbers = pd.Index(options).get_indexer(pd.Index(factors[name]))
+        try:
+            numbers = pd.Index(options).get_indexer(pd.Index(factors[name]))
+        except TypeError:  # lists and arrays in the column
+            raise TypeError(
+                f"factors: expected {name} out of {list(options)}, got {factors[name].dtype} with "
+                "values that are no names"
+            ) from None
         if (numbers < 0).any():
             got = factors[name].to_numpy()[numbers < 0][0]
             raise ValueError(f"factors: expected {name} out of {list(options)}, got {got!r}")

@@ -131,6 +131,8 @@ class Questions:
         self._classes(logits)
         far = self.distance(images, self.image.expand_as(images))
         validate.instance(far, Tensor, "distance", "a tensor with one number a pair of images")
+        if not far.is_floating_point() or far.is_meta or len(far.shape) > 4:
+            raise TypeError(f"distance: expected floats, got {far.dtype} of {tuple(far.shape)}")
         if far.numel() != len(images):
             raise ValueError(
                 f"distance: expected {len(images)} numbers, one a pair, got {tuple(far.shape)}"

@@ -92,6 +92,15 @@ def random_change(
     """
     validate.space(space)
     begin, end = (code.to(space.center.device) for code in validate.codes(like, "like"))
+    for name in ("original", "reconstruction"):
+        validate.images(getattr(like, name), f"like.{name}")
+    if like.target.is_floating_point() or like.target.is_complex():
+        raise TypeError(f"like.target: expected integer classes, got {like.target.dtype}")
+    if like.original.shape != like.reconstruction.shape:
+        raise ValueError(
+            "like: expected original and reconstruction of one shape, got "
+            f"{tuple(like.original.shape)} and {tuple(like.reconstruction.shape)}"
+        )
     run = Run(classifier, like.original, like.target, space=space, batch=batch, first_row=first_row)
     spread = run.space.spread.to(end.z)
     if begin.z.shape[1:] != spread.shape:

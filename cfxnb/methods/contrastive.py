@@ -162,7 +162,7 @@ class _Units:
         originals, rebuilds = self._logits(work), self._logits(rebuilt)
         self.fit.see(work, rebuilt, originals, rebuilds)
         seen, before = self._is_outcome(originals), self._is_outcome(rebuilds)
-        read = None if self.judge is None else self.judge.numbers(rebuilt).cpu().numpy()
+        read = None if self.judge is None else self._read(rebuilt)
         parts = []
         for name, pair in self.directions.contrasts.items():
             has = values[name][rows]
@@ -184,6 +184,13 @@ class _Units:
             parts.append(pd.DataFrame(told))
         return pd.concat(parts) if parts else pd.DataFrame()
 
+    def _read(self, images: Tensor) -> np.ndarray:
+        """What the judge reads, (n, factors)."""
+        try:
+            return self.judge.numbers(images).cpu().numpy()  # type: ignore[union-attr]
+        except ValueError as error:
+            raise ValueError(f"judge: expected one that reads these images: {error}") from None
+
     def _logits(self, images: Tensor) -> Tensor:
         """All finite: an image without a decision belongs to no rate."""
         return validate.finite_logits(self.classifier(images))
@@ -196,7 +203,7 @@ class _Units:
     def _edited(self, code: Code, name: str, wanted: list) -> tuple[np.ndarray, np.ndarray | None]:
         edited = self.directions.edit(code, name, wanted)
         image = validate.images(self.space.decode(edited), "space.decode")
-        read = None if self.judge is None else self.judge.numbers(image).cpu().numpy()
+        read = None if self.judge is None else self._read(image)
         return self._is_outcome(self._logits(image)), read
 
     def _changes(
@@ -231,21 +238,22 @@ def attribute_values(
     checked_factors(factors, rows)
     if missing := [n for n in directions.names if n not in factors]:
         raise ValueError(f"factors: expected columns {missing}, got {list(factors.columns)}")
-    return {
-        name: pd.Index(pair).get_indexer(pd.Index(factors[name]))
-        for name, pair in directions.contrasts.items()
-    }
+    try:
+        return {
+            name: pd.Index(pair).get_indexer(pd.Index(factors[name]))
+            for name, pair in directions.contrasts.items()
+        }
+    except TypeError:  # lists and arrays in a column
+        raise TypeError(
+            f"factors: expected the values of {directions.contrasts}, got lists in a column"
+        ) from None
 
 
 def rows_of(context: Any, rows: int) -> np.ndarray:
     """The context as a bool array, not without any image; everything by default."""
     if context is None:
         return np.ones(rows, bool)
-    mask = context.cpu().numpy() if isinstance(context, Tensor) else np.asarray(context)
-    if mask.dtype != bool or mask.shape != (rows,):
-        raise ValueError(
-            f"context: expected {rows} bools, one an image, got {mask.dtype} of shape {mask.shape}"
-        )
+    mask = validate.mask(context, "context", rows)
     if not mask.any():
         raise ValueError("context: expected at least one image, got none")
     return mask

@@ -40,6 +40,9 @@ class ErrorExplanation:
     maps: dict[str, Tensor]
     change: FeatureAttribution | None
 
+    def __post_init__(self) -> None:
+        validate.fields(self)
+
     def _repr_html_(self) -> str:
         table = self.table.round(3).to_html()
         return table + self.counterfactuals._repr_html_()

@@ -131,8 +131,7 @@ def group_weights(groups: Any) -> Tensor:
     Raises:
         ValueError, TypeError: if there are none, or it is no sequence.
     """
-    listed = groups.tolist() if hasattr(groups, "tolist") else groups
-    names = validate.names(listed, "groups")
+    names = validate.groups(groups, "groups")
     if not names:
         raise ValueError("groups: expected the group of each image, got none")
     counts = {name: names.count(name) for name in set(names)}
@@ -142,7 +141,10 @@ def group_weights(groups: Any) -> Tensor:
 def _weights(value: Any, count: int) -> Tensor:
     if value is None:
         return torch.ones(count)
-    each = validate.instance(value, Tensor, "weights", "a torch tensor").cpu().float()
+    validate.instance(value, Tensor, "weights", "a torch tensor")
+    if value.is_complex() or value.is_meta or value.layout != torch.strided:
+        raise TypeError(f"weights: expected floats, got {value.dtype}, {value.layout}")
+    each = value.detach().cpu().float()
     if each.shape != (count,) or not each.isfinite().all() or each.min() < 0:
         raise ValueError(
             f"weights: expected {count} finite numbers >= 0, got shape {tuple(each.shape)}"

@@ -115,13 +115,19 @@ def perceptual_distance(
         ValueError, TypeError: for images of unequal or other shapes, or unknown taps.
     """
     validate.instance(net, SqueezeNet, "net", "a SqueezeNet")
+    validate.floats(a, "a")
+    validate.floats(b, "b")
+    taps = validate.listed(taps, "taps", "layers")
     if _images(a, "a").shape != _images(b, "b").shape:
         raise ValueError(f"a, b: expected equal shapes, got {tuple(a.shape)}, {tuple(b.shape)}")
     apart = [
         (_unit(x) - _unit(y)).square().sum(1).mean((1, 2))
         for x, y in zip(net(a, taps).values(), net(b, taps).values(), strict=True)
     ]
-    return torch.stack(apart).mean(0).to(a.device)
+    far = torch.stack(apart).mean(0).to(a.device)
+    if not far.isfinite().all():
+        raise ValueError("net, a, b: expected finite images and features, got NaN or infinity")
+    return far
 
 
 def _unit(x: Tensor, eps: float = 1e-10) -> Tensor:

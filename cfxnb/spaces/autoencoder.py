@@ -45,10 +45,17 @@ class Autoencoder(nn.Module):
         precision: str = "float32",
     ) -> None:
         super().__init__()
-        self.codec = Latents(validate.instance(net, nn.Module, "net", "a torch.nn.Module"))
+        validate.instance(net, nn.Module, "net", "a torch.nn.Module")
+        if missing := [a for a in ("encode", "decode") if not hasattr(net, a)]:
+            raise TypeError(
+                f"net: expected encode and decode, got {type(net).__name__} without "
+                f"{', '.join(missing)}"
+            )
+        self.codec = Latents(net)
         for value, name in ((center, "center"), (spread, "spread")):
             if validate.instance(value, Tensor, name, "a torch tensor").ndim != 3:
                 raise ValueError(f"{name}: expected shape (c, h, w), got {tuple(value.shape)}")
+        center, spread = validate.place(center, spread)
         self.register_buffer("center", center)
         self.register_buffer("spread", spread)
         for number, name in ((shift, "shift"), (scale, "scale")):
@@ -112,7 +119,11 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def fit(self, images: Tensor | Iterator[Tensor]) -> "Autoencoder":
         """Measure ``center`` and ``spread`` on images of the world, and return the space."""
-        batches = images.split(256) if isinstance(images, Tensor) else images
+        batches = (
+            validate.pixels(images).split(256)
+            if isinstance(images, Tensor)
+            else validate.batches(images)
+        )
         z = torch.cat([self.encode(batch).z for batch in batches])
         here = self.center.device  # wherever the images are
         self.center, self.spread = z.mean(0).to(here), z.std(0).to(here)

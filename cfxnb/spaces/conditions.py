@@ -30,7 +30,10 @@ class Attributes:
     """
 
     def __init__(self, options: Mapping[str, Sequence[str]]) -> None:
-        self.options = {name: tuple(listed) for name, listed in options.items()}
+        validate.instance(options, Mapping, "options", "a dict: attribute -> its options")
+        self.options = {str(name): _texts(listed, name) for name, listed in options.items()}
+        if not self.options:
+            raise ValueError("options: expected at least one attribute, got none")
 
     def tell(self, asked: Sequence[Any]) -> Tensor:
         """int64 (b, attributes); one more than the last option where nothing is told.
@@ -38,7 +41,8 @@ class Attributes:
         Raises:
             ValueError, TypeError: for an unknown attribute or option, naming ``conditions``.
         """
-        return torch.tensor([self._row(each) for each in asked], dtype=torch.int64)
+        rows = [self._row(each) for each in validate.listed(asked, "asked", "conditions")]
+        return torch.tensor(rows, dtype=torch.int64)
 
     def _row(self, each: Any) -> list[int]:
         told = self._named(each)
@@ -107,6 +111,7 @@ class Classes:
         Raises:
             ValueError, TypeError: for what is no class, naming ``conditions``.
         """
+        asked = validate.listed(asked, "asked", "classes")
         if not self.null and any(each is None for each in asked):
             raise ValueError(
                 "conditions: expected a model with an embedding for no class, with which guidance "
@@ -138,6 +143,11 @@ class Vectors(Classes, nn.Module):
         nn.Module.__init__(self)
         if validate.instance(table, Tensor, "table", "a torch tensor").ndim != 2:
             raise ValueError(f"table: expected shape (classes + 1, d), got {tuple(table.shape)}")
+        plain = table.is_floating_point() and table.layout == torch.strided
+        if len(table) < 1 + bool(null):
+            raise ValueError(f"table: expected a row for each class, got {len(table)}")
+        if not plain or table.is_meta or not table.isfinite().all():
+            raise ValueError(f"table: expected finite floats, got {table.dtype}, or NaN in it")
         Classes.__init__(self, len(table), null)
         self.register_buffer("table", table.detach().float())
 
@@ -156,7 +166,8 @@ class Prompts(nn.Module):
 
     def __init__(self, tokenizer: Any, encoder: Any, template: str = "a photo of a {}.") -> None:
         super().__init__()
-        self.tokenizer, self.encoder = tokenizer, encoder
+        self.tokenizer: Any = validate.optional(validate.function, tokenizer, "tokenizer")
+        self.encoder: Any = validate.optional(_module, encoder, "encoder")
         self.template = checked_template(template)
 
     @torch.no_grad()
@@ -166,6 +177,9 @@ class Prompts(nn.Module):
         Raises:
             TypeError: for anything but texts, naming ``conditions``.
         """
+        asked = validate.listed(asked, "asked", "texts")
+        if not asked:
+            raise ValueError("asked: expected at least one text, got none")
         texts = ["" if each is None else self._text(each) for each in asked]
         distinct = list(dict.fromkeys(texts))  # a batch often has one text only
         length = self.tokenizer.model_max_length
@@ -205,6 +219,23 @@ def _unknown(classes: int, known: str) -> ValueError:
         f"conditions: expected one for each of the classifier's {classes} classes, as a list in "
         f"their order, since they don't tell themselves; the model knows {known}"
     )
+
+
+def _texts(value: Any, name: Any) -> tuple[str, ...]:
+    """The options of an attribute: different texts."""
+    options = validate.names(value, f"options[{name!r}]") if not isinstance(value, Mapping) else ()
+    plain = options and all(isinstance(each, str) for each in value)
+    if not plain or len(set(options)) < len(options):
+        raise ValueError(
+            f"options[{name!r}]: expected different texts, one for each option, got "
+            f"{validate.told(value)}"
+        )
+    return options
+
+
+def _module(value: Any, name: str) -> nn.Module:
+    found: nn.Module = validate.instance(value, nn.Module, name, "a torch.nn.Module")
+    return found
 
 
 def _number(value: Any, count: int) -> int:

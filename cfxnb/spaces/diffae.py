@@ -70,17 +70,23 @@ class DiffusionAutoencoder(nn.Module):
         for value, name in ((center, "center"), (spread, "spread")):
             if validate.instance(value, Tensor, name, "a torch tensor").shape != (net.dims,):
                 raise ValueError(f"{name}: expected shape ({net.dims},), got {tuple(value.shape)}")
+        center, spread = validate.place(center, spread)
         self.register_buffer("center", center)
         self.register_buffer("spread", spread)
         self.alphas = ddim.linear_alphas()  # no buffer: not every device has float64
         self.codec = Fold(validate.count(codec, "codec", 1)) if isinstance(codec, int) else codec
+        if not isinstance(self.codec, nn.Module) or not hasattr(self.codec, "decode"):
+            raise TypeError(
+                f"codec: expected a whole number, or a module with encode and decode, got "
+                f"{validate.told(codec)}"
+            )
         self.times = ddim.timesteps(validate.count(steps, "steps", 2))
         inverting = validate.count(invert, "invert")
         self.back = ddim.timesteps(inverting, name="invert") if inverting else []
         self.seed = validate.seed(seed)
         self.memory = validate.number(memory, "memory", 0.0, open_low=True)
         self.precision = checked_precision(precision)
-        self._net = torch.compile(net) if compiled else net
+        self._net = torch.compile(net) if validate.flag(compiled, "compiled") else net
 
     def with_steps(self, steps: int, invert: int | None = None) -> "DiffusionAutoencoder":
         """The same space, and the same weights in memory, with other numbers of steps.
@@ -155,6 +161,12 @@ class DiffusionAutoencoder(nn.Module):
                 f"as encode gives, got {tuple(z.shape)} and {got}"
             )
         x = x.to(z)
+        sides = self.net.sides
+        if x.ndim != 4 or x.shape[1] != self.net.channels or any(n % sides for n in x.shape[2:]):
+            raise ValueError(
+                f"code: expected rest of shape (b, {self.net.channels}, h, w), sides divisible by "
+                f"{sides}, got {tuple(x.shape)}"
+            )
         rows = self._chunk(x)
         pairs = zip(z.split(rows), x.split(rows), strict=True)
         images = torch.cat([self._render(*pair) for pair in pairs])
@@ -195,7 +207,7 @@ class DiffusionAutoencoder(nn.Module):
     @torch.no_grad()
     def fit(self, images: Tensor | Iterator[Tensor]) -> "DiffusionAutoencoder":
         """Measure ``center`` and ``spread`` on images of the world, and return the space."""
-        batches = [images] if isinstance(images, Tensor) else images
+        batches = [images] if isinstance(images, Tensor) else validate.batches(images)
         z = torch.cat([self.semantic(batch) for batch in batches])
         self.center.copy_(z.mean(0))
         self.spread.copy_(z.std(0))
@@ -222,6 +234,13 @@ class DiffusionAutoencoder(nn.Module):
         rows, seed = validate.count(count, "count"), validate.seed(seed)
         z = noise_like(self.center.new_empty(rows, *self.center.shape), 2 * seed)
         times = ddim.timesteps(validate.count(steps, "steps", 2))
+        sizes = validate.listed(shape, "shape", "three numbers")
+        if len(sizes) != 3:
+            raise ValueError(f"shape: expected (c, h, w), got {validate.told(shape)}")
+        shape = tuple(validate.count(size, "shape", 1, 10**5) for size in sizes)
+        fold = self.codec.side if isinstance(self.codec, Fold) else 1
+        if any(size % fold for size in shape[1:]):
+            raise ValueError(f"shape: expected sides divisible by {fold}, got {shape}")
         z = ddim.render(
             lambda x, t: draw(x, torch.tensor([t], device=x.device)),
             z,

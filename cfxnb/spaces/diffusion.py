@@ -51,10 +51,15 @@ class Diffusion(nn.Module):
             if options is None:
                 raise ValueError("conditions: expected what the net can be told, got None")
             conditions = Attributes(options)
+        if missing := [a for a in ("tell", "ask", "default") if not hasattr(conditions, a)]:
+            raise TypeError(
+                f"conditions: expected one such as Classes or Attributes, got "
+                f"{type(conditions).__name__} without {', '.join(missing)}"
+            )
         self.conditions = conditions
         given = ddim.linear_alphas() if alphas is None else alphas
         self.alphas = _falling(given)  # on the CPU: not every device has float64
-        guess = predicts or getattr(net, "predicts", "noise")
+        guess = getattr(net, "predicts", "noise") if predicts is None else predicts
         self.predicts = validate.choice(guess, "predicts", PREDICTIONS)
 
     @property
@@ -132,9 +137,17 @@ class Diffusion(nn.Module):
         Raises:
             ValueError, TypeError: for a wrong argument, naming it.
         """
-        scale = validate.number(scale, "scale", 0.0)
+        scale = validate.number(scale, "scale", 0.0, 1e6)
         times = ddim.timesteps(validate.count(steps, "steps", 2), len(self.alphas))
-        sides = tuple(self.center.shape[1:]) if shape is None else tuple(shape)
+        asked = validate.listed(asked, "asked", "conditions")
+        validate.seed(seed)
+        if shape is None:
+            sides = tuple(self.center.shape[1:])
+        else:
+            sizes = validate.listed(shape, "shape", "two numbers")
+            if len(sizes) != 2:
+                raise ValueError(f"shape: expected (h, w), got {validate.told(shape)}")
+            sides = tuple(validate.count(size, "shape", 1, 10**5) for size in sizes)
         like = self.center.new_empty(len(asked), len(self.center), *sides)
         told, nothing = self.tell(asked), self.tell([None] * len(asked))
 
@@ -148,7 +161,10 @@ class Diffusion(nn.Module):
 
 
 def _falling(value: Any) -> Tensor:
-    alphas = validate.instance(value, Tensor, "alphas", "a torch tensor").detach().cpu().double()
+    validate.instance(value, Tensor, "alphas", "a torch tensor")
+    if value.is_meta or value.is_complex() or value.layout != torch.strided:
+        raise TypeError(f"alphas: expected numbers, got {value.dtype}, {value.layout}")
+    alphas = value.detach().cpu().double()
     inside = alphas.ndim == 1 and len(alphas) > 1 and bool(((alphas > 0) & (alphas < 1)).all())
     if not inside or not bool((alphas.diff() < 0).all()):
         raise ValueError("alphas: expected numbers between 1 and 0, falling, got others")

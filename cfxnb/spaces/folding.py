@@ -5,6 +5,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cfxnb import validate
+
 
 class Fold(nn.Module):
     """The cheapest autoencoder, and exact: squares of ``side``^2 pixels become channels, and back.
@@ -15,14 +17,24 @@ class Fold(nn.Module):
 
     def __init__(self, side: int) -> None:
         super().__init__()
-        self.side = side
+        self.side = validate.count(side, "side", 1, 1024)
 
     def encode(self, images: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, c side^2, h / side, w / side)."""
+        validate.floats(images, "images")
+        if any(side % self.side for side in images.shape[2:]) or 0 in images.shape:
+            raise ValueError(
+                f"images: expected sides divisible by {self.side}, got {tuple(images.shape)}"
+            )
         return F.pixel_unshuffle(images, self.side)
 
     def decode(self, folded: Tensor) -> Tensor:
         """(b, c side^2, h, w) -> (b, c, h side, w side)."""
+        validate.floats(folded, "folded")
+        if folded.shape[1] % self.side**2 or 0 in folded.shape:
+            raise ValueError(
+                f"folded: expected channels divisible by {self.side**2}, got {tuple(folded.shape)}"
+            )
         return F.pixel_shuffle(folded, self.side)
 
 
@@ -37,17 +49,34 @@ class Latents(nn.Module):
 
     def __init__(self, autoencoder: Any, scale: float = 1.0) -> None:
         super().__init__()
-        self.autoencoder: Any = autoencoder
-        self.scale = scale
+        if missing := [a for a in ("encode", "decode") if not hasattr(autoencoder, a)]:
+            raise TypeError(
+                f"autoencoder: expected encode and decode, got {type(autoencoder).__name__} "
+                f"without {', '.join(missing)}"
+            )
+        self.autoencoder: Any = validate.instance(autoencoder, nn.Module, "autoencoder")
+        self.scale = validate.number(scale, "scale", 0.0, open_low=True)
 
     def encode(self, images: Tensor) -> Tensor:
         """(b, c, h, w) -> latents."""
-        out: Any = self.autoencoder.encode(images)
+        out: Any = self._pass("encode", validate.floats(images, "images"), "images")
         if hasattr(out, "latent_dist"):
             out = out.latent_dist.mode()
         return getattr(out, "latents", out) * self.scale
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents -> (b, c, h, w)."""
-        out: Any = self.autoencoder.decode(latents / self.scale)
+        scaled = validate.floats(latents, "latents") / self.scale
+        out: Any = self._pass("decode", scaled, "latents")
         return getattr(out, "sample", out)
+
+    def _pass(self, way: str, x: Tensor, name: str) -> Any:
+        """One pass of the autoencoder; what it can't take is named with its shape."""
+        try:
+            return getattr(self.autoencoder, way)(x.float())
+        except RuntimeError as error:
+            if type(error) is not RuntimeError:
+                raise  # out of memory, or a fault of the device
+            raise ValueError(
+                f"{name}: expected such as the autoencoder takes, got {tuple(x.shape)}: {error}"
+            ) from error

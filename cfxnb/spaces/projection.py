@@ -95,6 +95,8 @@ class Projection:
         if far.shape != loss.shape:
             expected, got = tuple(loss.shape), tuple(far.shape)
             raise ValueError(f"distance: expected shape {expected} from it, got {got}")
+        if not far.is_floating_point() or far.is_meta:
+            raise TypeError(f"distance: expected floats from it, got {far.dtype} on {far.device}")
         if not far.isfinite().all():
             raise ValueError("distance: expected finite numbers from it, got NaN or infinity")
         return loss + self.weight * far

@@ -1,5 +1,6 @@
 """StyleGAN2 as a space: codes in W, W+ or StyleSpace, and real images by projection."""
 
+import inspect
 import os
 import warnings
 from typing import Any
@@ -53,7 +54,14 @@ class StyleGAN2(nn.Module):
         super().__init__()
         self.net: Generator = validate.instance(net, Generator, "net", "a StyleGAN2 Generator")
         self.latent = validate.choice(latent, "latent", LATENTS)
-        self.projection = dict(validate.instance(projection or {}, dict, "projection"))
+        given = {} if projection is None else projection
+        self.projection = dict(validate.instance(given, dict, "projection"))
+        known = set(inspect.signature(self.project).parameters) - {"images"}
+        if unknown := [name for name in self.projection if name not in known]:
+            raise ValueError(
+                f"projection: expected arguments of project, {sorted(known)}, got "
+                f"{unknown[0]!r:.60}"
+            )
         with torch.no_grad():
             w = self._draw(validate.count(draws, "draws", 2), seed=0)
             codes = net.styles(net.spread_out(w)) if latent == "s" else w
@@ -73,6 +81,7 @@ class StyleGAN2(nn.Module):
 
     def lift(self, w: Tensor) -> Code:
         """W (b, w_dim) -> the code of the same image in this space."""
+        validate.code_like(w, "w", (self.net.mapping.w_avg.shape[-1],))
         if self.latent == "w":
             return Code(w)
         w_plus = self.net.spread_out(w)
