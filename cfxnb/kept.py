@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.nn import functional as F
 
-from cfxnb.disk import cause, given_path
+from cfxnb.disk import cause, given_path, shown
 
 LOCK, PARTIAL, ROOM = "folder.lock", ".partial", "room.partial"
 FORMAT = 1  # of the files; raised when a later version could misread them
@@ -215,7 +215,7 @@ class Kept:
             yield
         except OSError as error:
             raise ValueError(
-                f"folder: expected one that can be {what}, got {self.folder}: {cause(error)}"
+                f"folder: expected one that can be {what}, got {shown(self.folder)}: {cause(error)}"
             ) from error
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cfxnb import results_file
 from cfxnb.tensors import positions
-from cfxnb.types import ALREADY_TARGET, FLIPPED, NOT_FINITE, STATUSES, STOPPED, Code, a_device
+from cfxnb.types import ALREADY_TARGET, FLIPPED, NOT_FINITE, STATUSES, STOPPED, Code
 
 _IMAGES = ("original", "image", "reconstruction")
 _LOGITS = ("before", "after")
@@ -125,7 +125,9 @@ class Counterfactuals:
 
     def to(self, device: torch.device | str) -> "Counterfactuals":
         """The same on another device."""
-        device = a_device(device)
+        from cfxnb import validate  # it knows this class
+
+        device = validate.named_device(device)
         tensors = {n: getattr(self, n).to(device) for n in (*_IMAGES, *_LOGITS, "target")}
         return dataclasses.replace(
             self,

@@ -21,15 +21,6 @@ STATUSES = (
 )  # fmt: skip
 
 
-def a_device(value: Any) -> torch.device:
-    """A device that is named; None is no name."""
-    from cfxnb import validate  # it knows this module
-
-    if value is None or isinstance(value, Tensor | float):
-        raise TypeError(f"device: expected one such as 'cpu', got {type(value).__name__}")
-    return validate.device(value)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Code:
     """Where an image lies in a space.
@@ -65,7 +56,9 @@ class Code:
 
     def to(self, device: torch.device | str) -> "Code":
         """The same on another device."""
-        device = a_device(device)
+        from cfxnb import validate  # it knows this module
+
+        device = validate.named_device(device)
         return Code(self.z.to(device), None if self.rest is None else self.rest.to(device))
 
     def at(self, z: Tensor) -> "Code":

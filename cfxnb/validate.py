@@ -296,6 +296,13 @@ def device(value: Any, name: str = "device") -> torch.device:
         ) from None
 
 
+def named_device(value: Any, name: str = "device") -> torch.device:
+    """A device that is named: None is no name, as it is for ``device``."""
+    if value is None or isinstance(value, Tensor | float):
+        raise TypeError(f"{name}: expected one such as 'cpu', got {type(value).__name__}")
+    return device(value, name)
+
+
 def names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
     """A sequence of names, perhaps ``count`` of them; a text is not taken for its letters.
 

@@ -144,7 +144,7 @@ class Vectors(Classes, nn.Module):
         if validate.instance(table, Tensor, "table", "a torch tensor").ndim != 2:
             raise ValueError(f"table: expected shape (classes + 1, d), got {tuple(table.shape)}")
         plain = table.is_floating_point() and table.layout == torch.strided
-        if len(table) < 1 + bool(null):
+        if len(table) < 1 + validate.flag(null, "null"):
             raise ValueError(f"table: expected a row for each class, got {len(table)}")
         if not plain or table.is_meta or not table.isfinite().all():
             raise ValueError(f"table: expected finite floats, got {table.dtype}, or NaN in it")

@@ -154,7 +154,7 @@ class DiffusionAutoencoder(nn.Module):
         """
         validate.code(code, "code")
         z, x = code.z.to(self.center), code.rest
-        if z.shape[1:] != self.center.shape or x is None or len(x) != len(z):
+        if z.shape[1:] != self.center.shape or x is None or not len(z):
             got = None if x is None else tuple(x.shape)
             raise ValueError(
                 f"code: expected z of shape (b, {len(self.center)}) and rest with as many rows, "

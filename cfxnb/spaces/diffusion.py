@@ -140,6 +140,8 @@ class Diffusion(nn.Module):
         scale = validate.number(scale, "scale", 0.0, 1e6)
         times = ddim.timesteps(validate.count(steps, "steps", 2), len(self.alphas))
         asked = validate.listed(asked, "asked", "conditions")
+        if not asked:
+            raise ValueError("asked: expected at least one condition, got none")
         validate.seed(seed)
         if shape is None:
             sides = tuple(self.center.shape[1:])
