@@ -48,6 +48,7 @@ RIGHT = {
     ("cfx.curves", "lines", ".*NaN.*"): "NaN leaves a gap",
     (".*", "on_step", "returns None"): "it asks for nothing",
     ("cfx.find_directions", "distance", "returns an? (NaN|infinity)"): "such answers are left out",
+    ("cfx.find_directions", "distance", "returns a dimension more"): "(1, n) is one for each pair",
     ("cfx.Code.at", "z", ".*(NaN|infinity|meta).*"): "a code holds what it is given",
     ("cfx.spaces.(Fold|Latents).(en|de)code", ".*", ".*(NaN|infinity).*"):
         "parts of spaces, which searches look through far out",

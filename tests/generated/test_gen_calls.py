@@ -24,10 +24,7 @@ SURFACE = everything()
 #: Bytes of memory that a call may ask for beside what is there: more is a slip.
 ROOM = 4 * 2**30
 #: Calls whose error can't be clear: (function, argument, kind of value) -> why. At most one in 200.
-KNOWN: dict[tuple[str, str, str], str] = {
-    (r"cfx\.two_class", "logit", ".*(NaN|infinity).*"): "stays so: the method tells which image",
-    (r"cfx\.find_directions", "distance", "returns a dimension more"): "(n, 1) is one per pair",
-}
+KNOWN: dict[tuple[str, str, str], str] = {}
 
 
 @pytest.fixture(autouse=True)
