@@ -107,7 +107,8 @@ def warn_of_probabilities(values: Tensor, name: str) -> bool:
     inside = bool(((values > 0) & (values < 1)).any())
     total = values.sum(1)
     adds_up = values.shape[1] > 1 and torch.allclose(total, torch.ones_like(total), atol=1e-3)
-    adds_up &= inside or len(values) >= 4  # one row of 0 and 1 may be anything
+    # A few rows of 0 and 1, or the same ones again and again, may be anything.
+    adds_up &= inside or (len(values) >= 4 and bool((values.amax(0) > values.amin(0)).any()))
     vary = inside and bool((values.amax(0) > values.amin(0)).all())
     to_both_ends = len(values) >= 8 and vary and values.min() < 0.1 and values.max() > 0.9
     if not (adds_up or to_both_ends or made_by.startswith(("Sigmoid", "Softmax"))):

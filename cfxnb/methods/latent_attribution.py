@@ -111,10 +111,9 @@ def latent_integrated_gradients(
             path: Path = walk_path(space, code, walk.step, found.length)
             if complete_to_image:
                 path = JoinedPath(path, straight_path(chunk, rebuilt))
-            with_none = "none" if other is None else other
-            part = integrated_gradients(
-                classifier, path, own, against=with_none, batch=batch, **rules
-            )
+            # Of two classes None would mean the other one.
+            lone = "none" if other is None and here.shape[1] == 2 else other
+            part = integrated_gradients(classifier, path, own, against=lone, batch=batch, **rules)
             parts.append(_told(part, found, images.device))
     fit.warn()
     record = {

@@ -172,7 +172,8 @@ def test_every_format_gives_the_same_images(tmp_path, state, case):
     t, *_ = case
     (tmp_path / "nvidia").write_bytes(stylegans.dumps(state))
     save_file(state, tmp_path / "ours")
-    torch.save(torch.load(FILE), tmp_path / "old", _use_new_zipfile_serialization=False)
+    held = torch.load(FILE, weights_only=True)
+    torch.save(held, tmp_path / "old", _use_new_zipfile_serialization=False)
     for name in (FILE, *(tmp_path / n for n in ("nvidia", "ours", "old"))):
         space = load_stylegan2(name, device="cpu")
         image = space.net.render(space.net.styles(space.net.spread_out(t["w"])))
@@ -191,7 +192,7 @@ def test_safetensors_that_begin_like_a_pickle(tmp_path, state):
 
 def test_training_files(tmp_path, state):
     """Without an average of w, with optimisers, and with a command line that is an object."""
-    held = torch.load(FILE)
+    held = torch.load(FILE, weights_only=True)
     average = held.pop("latent_avg")
     optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))])
     held |= {"g": held["g_ema"], "d": {}, "g_optim": optimiser.state_dict()}
