@@ -38,7 +38,7 @@ def refuser(load, path, most):
     def check(content, *told):
         if content is not None:
             path.write_bytes(content)
-        began = time.perf_counter()
+        began = time.process_time()  # however busy the machine is
         wanted = rf"^path: expected .*, got .*{re.escape(path.name)}: ."
         with listening() as heard, pytest.raises(ValueError, match=wanted) as caught:
             load(path, device="cpu")
@@ -47,7 +47,7 @@ def refuser(load, path, most):
         assert [part for part in told if part not in message] == [], message
         assert not path.with_name("mark").exists()
         assert not heard
-        assert time.perf_counter() - began < 5
+        assert time.process_time() - began < 5
 
     return check
 

@@ -60,7 +60,7 @@ def refused(folders):
         place = folders(kind)
         sound = (place / file).read_bytes()
         (place / file).write_bytes(change(sound))
-        began, before = time.perf_counter(), memory()
+        began, before = time.process_time(), memory()
         try:
             with pytest.raises(ValueError, match=r"^path: expected a latent diffusion") as caught:
                 load(kind)(place, device="cpu")
@@ -71,7 +71,7 @@ def refused(folders):
         message = str(caught.value)
         assert [part for part in (file.split("/")[0], *told) if part not in message] == [], message
         assert len(message) < 800
-        assert time.perf_counter() - began < 10
+        assert time.process_time() - began < 10
         assert memory() - before < MOST
 
     return check

@@ -79,7 +79,7 @@ def test_what_does_not_answer(monkeypatch):
         monkeypatch.setattr(constants, "ENDPOINT", address)
         began = time.perf_counter()
         assert hub.unreachable(0.3).startswith(f"{address} can't be reached (")
-        assert time.perf_counter() - began < 2
+        assert time.perf_counter() - began < 10  # 0.3 on a machine that has nothing else to do
     for address, told in ((closed(), "refused"), ("nonsense", "unknown url"), ("http://", "")):
         monkeypatch.setattr(constants, "ENDPOINT", address)
         assert told in hub.unreachable()
@@ -91,10 +91,11 @@ def test_without_a_connection(monkeypatch, tmp_path, load):
     address = closed()
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    began = time.perf_counter()
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
     with pytest.raises(ValueError, match=rf"^path: expected .*'owner/model' at {COMMIT}") as caught:
         load("owner/model", revision=COMMIT, device="cpu")
-    assert time.perf_counter() - began < 5
+    assert sum(slept) < 2
     assert f"{address} can't be reached" in str(caught.value)
     assert "refused" in str(caught.value)
     assert constants.HF_HUB_OFFLINE is False
