@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import cfxnb as cfx
-from cfxnb.methods.edits import AttributeDirections, LinearSteps
+from cfxnb.contrastive.edits import AttributeDirections, LinearSteps
 
 NAMES = ("A", "B", "C")
 PAIR = ("no", "yes")

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb import validate
+from cfxnb.core import validate
 from cfxnb.core.images import SLACK
 from cfxnb.core.modules import modules_of
-from cfxnb.tensors import finite_rows, per_sample
-from cfxnb.types import Code
+from cfxnb.core.tensors import finite_rows, per_sample
+from cfxnb.core.types import Code
 
 RANDOM = 0.02  # difference of two probabilities of one image that no rounding makes
 REMEDY = "cfx.wrap(..., probabilities=True) takes their logarithm"
@@ -73,7 +73,7 @@ class CheckedClassifier(_Called):
     """
 
     def __init__(self, classifier: Any, name: str = "classifier") -> None:
-        from cfxnb.classify import as_classifier
+        from cfxnb.core.classifiers import as_classifier
 
         while isinstance(classifier, CheckedClassifier):
             classifier = classifier.inner

@@ -6,12 +6,12 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from cfxnb import validate
+from cfxnb.core import validate
 from cfxnb.core.border import CheckedFunction
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.results import Counterfactuals
-from cfxnb.tensors import norms
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import norms
 
 
 @standard_modes

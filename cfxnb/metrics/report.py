@@ -8,16 +8,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cfxnb import validate
-from cfxnb.classify import finite_predict
+from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedFunction
+from cfxnb.core.classifiers import finite_predict
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.metrics.pairs import cout, l1, l2
-from cfxnb.metrics.sets import fid
-from cfxnb.results import Counterfactuals
-from cfxnb.tensors import finite_rows, in_spreads, norms
-from cfxnb.types import Classifier
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import finite_rows, in_spreads, norms
+from cfxnb.core.types import Classifier
+from cfxnb.metrics.distributions import fid
+from cfxnb.metrics.pairwise import cout, l1, l2
 
 Features = Callable[[Tensor], Tensor]
 

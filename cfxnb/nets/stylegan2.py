@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfxnb import validate
+from cfxnb.core import validate
 
 NOISES = ("fixed", "zero")
 Noise = str | Sequence[Tensor]

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfxnb import validate
-from cfxnb.spaces.folding import Latents
+from cfxnb.core import validate
+from cfxnb.core.types import Code
+from cfxnb.spaces.codecs import Latents
 from cfxnb.spaces.precision import autocast, checked_precision
-from cfxnb.types import Code
 
 
 class Autoencoder(nn.Module):

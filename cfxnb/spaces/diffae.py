@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cfxnb import validate
+from cfxnb.core import validate
+from cfxnb.core.tensors import noise_like
+from cfxnb.core.types import Code
 from cfxnb.nets.diffae import DiffAE
 from cfxnb.spaces import ddim
-from cfxnb.spaces.folding import Fold
+from cfxnb.spaces.codecs import Fold
 from cfxnb.spaces.precision import autocast, checked_precision
-from cfxnb.tensors import noise_like
-from cfxnb.types import Code
 
 LATENT_BETA = 0.008  # of every step of the diffusion of codes (Preechakul et al., appendix)
 LIVE = 16  # feature maps of full size that are in memory at once, about

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfxnb import validate
+from cfxnb.core import validate
+from cfxnb.core.tensors import noise_like, per_sample
+from cfxnb.core.types import Code
 from cfxnb.spaces import ddim
 from cfxnb.spaces.autoencoder import Autoencoder, halvings
 from cfxnb.spaces.conditions import Attributes, Conditions
 from cfxnb.spaces.precision import autocast
-from cfxnb.tensors import noise_like, per_sample
-from cfxnb.types import Code
 
 PREDICTIONS = ("noise", "velocity", "image")
 

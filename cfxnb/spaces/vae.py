@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfxnb import validate
-from cfxnb.tensors import noise_like
-from cfxnb.types import Code
+from cfxnb.core import validate
+from cfxnb.core.tensors import noise_like
+from cfxnb.core.types import Code
 
 
 class VAE(nn.Module):

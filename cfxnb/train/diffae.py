@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from cfxnb.core.training import autocast, fit
 from cfxnb.nets import DiffAE
 from cfxnb.nets.latent_net import LatentNet
+from cfxnb.spaces.codecs import Fold
 from cfxnb.spaces.ddim import TRAIN_STEPS, linear_alphas
 from cfxnb.spaces.diffae import latent_alphas
-from cfxnb.spaces.folding import Fold
-from cfxnb.train.engine import autocast, fit
 
 BLUR = 0.2  # standard deviation of the noise on codes, in their own spreads
 NETS = {

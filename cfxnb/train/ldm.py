@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from cfxnb.core.training import autocast, fit
 from cfxnb.data.fairface import AGE_GROUPS, GENDERS
 from cfxnb.data.fairface import NAMES as SMILES
 from cfxnb.data.lpc import OPTIONS
 from cfxnb.nets.conditional_unet import ConditionalUNet
 from cfxnb.spaces.ddim import TRAIN_STEPS, linear_alphas
-from cfxnb.train.engine import autocast, fit
 
 ATTRIBUTES: dict[str, Mapping[str, Sequence[str]]] = {
     "digits": {"digit": [str(d) for d in range(10)]},

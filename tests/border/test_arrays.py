@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 import cfxnb as cfx
-from cfxnb import validate
+from cfxnb.core import validate
 
 GEN = np.random.default_rng(0)
 BYTES = GEN.integers(0, 256, (4, 3, 8, 6), dtype=np.uint8)

@@ -11,8 +11,8 @@ from torch import nn
 from worlds import LinearSpace
 
 import cfxnb as cfx
+from cfxnb.core.driver import fingerprint
 from cfxnb.core.modules import modules_of
-from cfxnb.methods.tasks import fingerprint
 
 SPACE = LinearSpace(shape=(1, 8, 8), scale=0.05)
 X = SPACE.sample(8, 5)

@@ -40,7 +40,8 @@ def numbers() -> dict[str, torch.Tensor]:
         if name == "directions":  # a tiny network hardly bends: its curvature is rounding error
             continue
         for place, value in enumerate(run(f, methods_here.X, methods_here.other(f))):
-            found[f"{name} {place}"] = torch.tensor(value) if not isinstance(value, torch.Tensor) else value
+            value = value if isinstance(value, torch.Tensor) else torch.tensor(value)
+            found[f"{name} {place}"] = value
     x = cfx.data.digits("test").images[:2]
     f, target = cfx.load("digits/classifier", device="cpu"), torch.tensor([3, 8])
     space = cfx.load("digits/diffae", device="cpu")

@@ -8,7 +8,7 @@ import torch
 from methods_here import DIRECTION, METHODS, SHARDED, SPACE, X, net, other
 
 import cfxnb as cfx
-from cfxnb.types import STOPPED
+from cfxnb.core.types import STOPPED
 
 F = net()
 TARGET = other(F)

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 import cfxnb as cfx
-from cfxnb import paths
+from cfxnb.core import locations as paths
 from cfxnb.data.files import manifest
-from cfxnb.data.folder import read_folder
+from cfxnb.data.image_folder import read_folder
 from cfxnb.data.xrays import FILE
 
 COUNTS = {  # split -> normal, bacteria, virus, and stems of patients, as data/README.md says

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import cfxnb as cfx
-from cfxnb.types import EXHAUSTED, FLIPPED
+from cfxnb.core.types import EXHAUSTED, FLIPPED
 
 
 @torch.no_grad()

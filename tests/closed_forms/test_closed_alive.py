@@ -5,7 +5,7 @@ import torch
 from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
-from cfxnb.tensors import in_spreads
+from cfxnb.core.tensors import in_spreads
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from worlds import LinearNet, TinyNet, vae_world
 
 import cfxnb as cfx
-from cfxnb.heat import COMPLETE, INCOMPLETE
-from cfxnb.methods import attribution
-from cfxnb.methods.attribution import RULES, integrated_gradients
-from cfxnb.methods.captum_maps import captum_attribution
-from cfxnb.methods.paths import latent_path, points_path, straight_path, walk_path
-from cfxnb.types import NO_GRADIENT
+from cfxnb.attribution import integrated_gradients as attribution
+from cfxnb.attribution.captum_attribution import captum_attribution
+from cfxnb.attribution.integrated_gradients import RULES, integrated_gradients
+from cfxnb.attribution.paths import latent_path, points_path, straight_path, walk_path
+from cfxnb.attribution.result import COMPLETE, INCOMPLETE
+from cfxnb.core.types import NO_GRADIENT
 
 
 class Bent(nn.Module):

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Generator
 
-from cfxnb.methods.composite import edit_mask, pasted
-from cfxnb.methods.consensus import angles, chance_level, consensus, masked, rescaled, shuffled
-from cfxnb.methods.denoising import cleaned, denoise, noised, published, short
+from cfxnb.core.ddim import cleaned, denoise, noised, published, short
+from cfxnb.core.tensors import noise_like
+from cfxnb.diffusion.composite import edit_mask, pasted
+from cfxnb.diffusion.consensus import angles, chance_level, consensus, masked, rescaled, shuffled
 from cfxnb.spaces import ddim
-from cfxnb.tensors import noise_like
 
 
 def draw(*shape, seed=0):

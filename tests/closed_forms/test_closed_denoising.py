@@ -8,7 +8,7 @@ import torch
 from gaussians import gaussian_world
 
 import cfxnb as cfx
-from cfxnb.methods.denoising import denoise, exact, inverted, noised, published, short
+from cfxnb.core.ddim import denoise, exact, inverted, noised, published, short
 from cfxnb.spaces.ddim import linear_alphas
 
 SPREAD = 2.0  # of the clean codes, which are normal around 0

@@ -8,7 +8,7 @@ from made import counterfactuals, descriptors
 from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
-from cfxnb.methods.describe import correlated_groups
+from cfxnb.attacks.describe_change import correlated_groups
 
 SPREAD = torch.tensor([1.0, 0.5, 2.0, 0.8])
 WEIGHTS = torch.tensor([[1.0, 2.0, 0.0, 0.0], [0.0, 1.0, -1.0, 0.0]])

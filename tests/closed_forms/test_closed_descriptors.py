@@ -100,7 +100,7 @@ def test_the_same_seed_gives_the_same(planted):
 
 def test_integer_columns_with_ties_are_split_nearest_to_half():
     """Few distinct values: the cut whose upper part is nearest to half of the images."""
-    from cfxnb.methods.descriptors import _cut
+    from cfxnb.attacks.descriptors import _cut
 
     values = np.array([0.0] * 45 + [1.0] * 40 + [2.0] * 15)
     assert (values > _cut(values)).mean() == pytest.approx(0.55)

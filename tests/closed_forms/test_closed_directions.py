@@ -10,9 +10,12 @@ from torch import Tensor
 from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
-from cfxnb.methods import asking, correction, gcd, proxies
-from cfxnb.methods.candidates import candidates, strongest
-from cfxnb.methods.proxies import Fit, Probes, ridge
+from cfxnb.directions import find_directions as gcd
+from cfxnb.directions import gradient_correction as correction
+from cfxnb.directions import probing as asking
+from cfxnb.directions import proxies
+from cfxnb.directions.candidates import candidates, strongest
+from cfxnb.directions.proxies import Fit, Probes, ridge
 
 SPREAD = torch.tensor([0.5, 1.0, 2.0, 1.5, 0.8])
 SPACE = LinearSpace(5, spread=SPREAD)

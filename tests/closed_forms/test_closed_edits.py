@@ -9,7 +9,7 @@ import torch
 from torch import Generator, nn
 
 import cfxnb as cfx
-from cfxnb.methods.edits import AttributeDirections, LinearSteps, fit_linear
+from cfxnb.contrastive.edits import AttributeDirections, LinearSteps, fit_linear
 
 
 class Stacked(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from worlds import LinearSpace, code_classifier, vae_world
 
 import cfxnb as cfx
-from cfxnb.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, RECONSTRUCTION_FLIPS
+from cfxnb.core.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, RECONSTRUCTION_FLIPS
 
 SPREAD = torch.tensor([0.5, 1.0, 2.0, 1.5])
 SPACE = LinearSpace(4, spread=SPREAD)

@@ -7,9 +7,9 @@ from torch import nn
 from worlds import LinearNet, vae_world
 
 import cfxnb as cfx
-from cfxnb.methods.attribution import integrated_gradients
-from cfxnb.methods.paths import straight_path
-from cfxnb.metrics.heat import (
+from cfxnb.attribution.integrated_gradients import integrated_gradients
+from cfxnb.attribution.paths import straight_path
+from cfxnb.metrics.attributions import (
     heat_inside,
     insertion_deletion,
     pointing_game,

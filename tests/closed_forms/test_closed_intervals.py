@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from cfxnb.methods.intervals import wilson
+from cfxnb.core.intervals import wilson
 
 Z = 1.959963984540054
 

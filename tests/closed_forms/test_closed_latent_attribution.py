@@ -7,8 +7,8 @@ import torch
 from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
-from cfxnb.heat import ALREADY_BELOW, COMPLETE, NO_BASELINE
-from cfxnb.methods.latent_attribution import latent_integrated_gradients
+from cfxnb.attribution.latent_integrated_gradients import latent_integrated_gradients
+from cfxnb.attribution.result import ALREADY_BELOW, COMPLETE, NO_BASELINE
 
 SPREAD = torch.tensor([1.0, 0.5, 2.0, 1.0])
 SPACE = LinearSpace(spread=SPREAD)

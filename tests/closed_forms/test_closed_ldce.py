@@ -5,8 +5,8 @@ import torch
 from gaussians import GAP, SHAPE, Bayes, GaussianSpace, gaussian_world
 
 import cfxnb as cfx
-from cfxnb.methods.best import Best
-from cfxnb.methods.consensus import chance_level
+from cfxnb.diffusion.best_attempt import Best
+from cfxnb.diffusion.consensus import chance_level
 
 QUICK = {
     "steps": 6,

@@ -7,7 +7,7 @@ from torch import nn
 from worlds import LinearSpace
 
 import cfxnb as cfx
-from cfxnb.train import engine
+from cfxnb.core import training as engine
 
 OPTIONS = {"a": ("n", "y"), "b": ("n", "y"), "c": ("x", "y", "z")}
 KNOBS = {"hidden": 32, "steps": 250, "lr": 5e-3}

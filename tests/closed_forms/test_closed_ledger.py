@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
-from cfxnb.kept import digest
-from cfxnb.methods.ledger import Ledger, Question
-from cfxnb.methods.trial import Trial
+from cfxnb.core.kept_work import digest
+from cfxnb.directions.query_log import Ledger, Question
+from cfxnb.directions.trial import Trial
 
 SPACE = LinearSpace(4)
 F = code_classifier(SPACE, torch.tensor([[1.0, -2.0, 0.5, 0.3]]))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from cfxnb.methods.lewis import adjusted_effect, observed_scores, score_bounds
+from cfxnb.contrastive.observed_scores import adjusted_effect, observed_scores, score_bounds
 
 NAN = (math.nan, math.nan)
 SCORES = ("necessity", "sufficiency", "both")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cfxnb import permutation_null
-from cfxnb.methods.describe import paired_t
+from cfxnb.attacks.describe_change import paired_t
 
 SEEDS = range(20)
 STALE = -1  # the row that the leftover index points to

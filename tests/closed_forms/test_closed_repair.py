@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import cfxnb as cfx
-from cfxnb.methods.intervals import wilson
+from cfxnb.core.intervals import wilson
 
 
 class Pixels(nn.Module):

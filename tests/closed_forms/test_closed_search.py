@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from cfxnb.methods import explained
-from cfxnb.methods.attack import Adam
-from cfxnb.methods.search import log_odds, reached, step_back
+from cfxnb.attacks.gradient_search import log_odds, reached, step_back
+from cfxnb.attacks.latent_attack import Adam
+from cfxnb.attribution import explained_output as explained
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])

@@ -2,8 +2,8 @@
 
 import torch
 
-from cfxnb.methods.pixel import project
-from cfxnb.tensors import finite_rows, noise_like, norms, per_sample, unit
+from cfxnb.attacks.pixel_attack import project
+from cfxnb.core.tensors import finite_rows, noise_like, norms, per_sample, unit
 
 
 def test_unit():

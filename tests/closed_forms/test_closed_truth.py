@@ -10,6 +10,7 @@ from bits import ALL, RULES, Pixels, images_of, scores
 from torch import nn
 
 import cfxnb as cfx
+from cfxnb.core.types import EXHAUSTED, FLIPPED
 from cfxnb.metrics import (
     KINDS,
     changed_factors,
@@ -18,7 +19,6 @@ from cfxnb.metrics import (
     rank_agreement,
     score_errors,
 )
-from cfxnb.types import EXHAUSTED, FLIPPED
 
 NAMES = ("hair", "top", "shoes", "eyes")
 

@@ -21,17 +21,17 @@ from wrong import (
 from wrong_scores import check_message, rows, without
 
 import cfxnb as cfx
-from cfxnb.methods.attribution import integrated_gradients
-from cfxnb.methods.captum_maps import captum_attribution
-from cfxnb.methods.latent_attribution import latent_integrated_gradients
-from cfxnb.methods.paths import latent_path, points_path, straight_path, walk_path
-from cfxnb.metrics.heat import (
+from cfxnb.attribution.captum_attribution import captum_attribution
+from cfxnb.attribution.integrated_gradients import integrated_gradients
+from cfxnb.attribution.latent_integrated_gradients import latent_integrated_gradients
+from cfxnb.attribution.paths import latent_path, points_path, straight_path, walk_path
+from cfxnb.metrics.attributions import (
     heat_inside,
     insertion_deletion,
     pointing_game,
     randomised_weights,
 )
-from cfxnb.plots_heat import heat_maps
+from cfxnb.plots.attribution import heat_maps
 
 SPACE = LinearSpace()
 F = code_classifier(SPACE, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), 8.0)

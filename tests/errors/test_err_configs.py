@@ -15,8 +15,8 @@ from tiny_ldm import KINDS, TEXT, looking, stable_diffusion, table, tiny, write
 from torch import nn
 
 from cfxnb.spaces import load_ldm, load_stable_diffusion
-from cfxnb.spaces.configs import at_most, check_fit, declared, fits
-from cfxnb.spaces.ldm_parts import TIMES
+from cfxnb.spaces.checkpoints.configs import at_most, check_fit, declared, fits
+from cfxnb.spaces.checkpoints.ldm_parts import TIMES
 
 pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
 

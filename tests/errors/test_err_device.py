@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cfxnb import validate
+from cfxnb.core import validate
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from wrong import (
 from wrong_scores import check_message, rows, without
 
 import cfxnb as cfx
-from cfxnb.methods.composite import edit_mask
-from cfxnb.methods.consensus import chance_level
+from cfxnb.diffusion.composite import edit_mask
+from cfxnb.diffusion.consensus import chance_level
 from cfxnb.spaces import Attributes, Autoencoder, Classes, Diffusion, Vectors
 
 pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")

@@ -18,9 +18,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import cfxnb as cfx
-from cfxnb import paths, weights
+from cfxnb import weights
+from cfxnb.core import locations as paths
 from cfxnb.data import files
-from cfxnb.data.folder import read_folder
+from cfxnb.data.image_folder import read_folder
 from cfxnb.data.mnist import read_idx
 
 IMAGES = "digits/t10k-images-idx3-ubyte.gz"

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from wrong import NAN, number_values
 
-from cfxnb.methods.intervals import wilson
-from cfxnb.methods.lewis import adjusted_effect, observed_scores, score_bounds
+from cfxnb.contrastive.observed_scores import adjusted_effect, observed_scores, score_bounds
+from cfxnb.core.intervals import wilson
 
 GOOD = pd.DataFrame({"C": [0, 0, 1, 1] * 2, "X": [0, 1] * 4, "Y": [0, 1, 2, 0] * 2})
 GOOD["O"] = [0, 1, 1, 1, 0, 0, 0, 1]

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import cfxnb as cfx
-from cfxnb import disk, results_file
-from cfxnb.types import FLIPPED, NOT_FINITE, STATUSES, STOPPED
+from cfxnb.core import disk, results_file
+from cfxnb.core.types import FLIPPED, NOT_FINITE, STATUSES, STOPPED
 
 ROWS, CLASSES = 4, 3
 TEXTS = {"status": json.dumps([FLIPPED] * ROWS), "made_by": '{"method": "made"}'}

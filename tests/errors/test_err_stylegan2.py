@@ -20,9 +20,9 @@ from torch import nn
 from wrong import count_values, image_values, number_values
 
 from cfxnb.spaces import StyleGAN2, load_stylegan2
-from cfxnb.spaces.restore import LEGACY
-from cfxnb.spaces.stylegan2_files import read_checkpoint
-from cfxnb.spaces.unpickle import ALLOWED, MOST, read_pickle
+from cfxnb.spaces.checkpoints.safe_loading import LEGACY
+from cfxnb.spaces.checkpoints.safe_pickle import ALLOWED, MOST, read_pickle
+from cfxnb.spaces.checkpoints.stylegan2_files import read_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import cfxnb as cfx
-from cfxnb import paths
+from cfxnb.core import locations as paths
 from cfxnb.data.fairface import AGE_GROUPS, FILE, TWINS
 
 COUNTS = {"train": (9994, 4467), "validation": (924, 441), "test": (3380, 1530)}  # all, smiling

@@ -19,8 +19,8 @@ from torch import Generator, nn
 from worlds import LinearNet, LinearSpace, code_classifier
 
 import cfxnb as cfx
+from cfxnb.core.types import Step
 from cfxnb.nets import ConvVAE, DiffAE, squeezenet
-from cfxnb.types import Step
 
 #: The argument keeps its default.
 DEFAULT = object()

@@ -22,9 +22,9 @@ import torch
 from odd import CALLS, Odd, Own
 from torch import Tensor, nn
 
-from cfxnb.heat import Attribution
-from cfxnb.results import Counterfactuals
-from cfxnb.types import NO_GRADIENT, NOT_FINITE, STOPPED, LatentSpace
+from cfxnb.attribution.result import Attribution
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.types import NO_GRADIENT, NOT_FINITE, STOPPED, LatentSpace
 
 LIMIT = 3.0  # seconds of the processor that a call may take
 LONGEST = 600  # letters of a message

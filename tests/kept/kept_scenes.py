@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
-from cfxnb.methods import asking
-from cfxnb.train import engine
+from cfxnb.core import training as engine
+from cfxnb.directions import probing as asking
 
 # A server that has imported everything and forks: a process begins in a moment. What torch imports
 # when it is first needed takes seconds, too.

@@ -12,7 +12,7 @@ import torch
 from kept_scenes import F, edits, same, search, training
 
 import cfxnb as cfx
-from cfxnb.kept import Kept
+from cfxnb.core.kept_work import Kept
 
 
 def cut(file, _):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cfxnb.kept import SUMS, TOLERANCE, differ, digest, sketch
+from cfxnb.core.kept_work import SUMS, TOLERANCE, differ, digest, sketch
 
 
 def normal(*shape, seed=0):

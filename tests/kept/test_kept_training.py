@@ -7,7 +7,8 @@ from torch import nn
 from worlds import LinearSpace
 
 import cfxnb as cfx
-from cfxnb.train import chest, engine
+from cfxnb.core import training as engine
+from cfxnb.train import chest
 
 IMAGES = SPACE.sample(60, 1)
 FACTORS = read_by().read(IMAGES)

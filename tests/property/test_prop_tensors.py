@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import images, quick
 
-from cfxnb.methods.pixel import project
-from cfxnb.tensors import noise_like, norms
+from cfxnb.attacks.pixel_attack import project
+from cfxnb.core.tensors import noise_like, norms
 
 radii = st.floats(0.05, 3.0)
 shifts = images().map(lambda x: 6 * x - 3)

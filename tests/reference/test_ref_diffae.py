@@ -14,8 +14,8 @@ from torch import nn
 
 import cfxnb as cfx
 from cfxnb.spaces import DiffusionAutoencoder, ddim, load_diffae
-from cfxnb.spaces.diffae_files import TRAINERS, architecture, read_checkpoint
-from cfxnb.spaces.restore import torch_load
+from cfxnb.spaces.checkpoints.diffae_files import TRAINERS, architecture, read_checkpoint
+from cfxnb.spaces.checkpoints.safe_loading import torch_load
 
 HERE = Path(__file__).parent
 NAMES = ("diffae_gray32", "diffae_rgb16")

@@ -7,11 +7,11 @@ from diffusers import DDIMScheduler
 from stored import stored
 
 import cfxnb as cfx
-from cfxnb.methods.consensus import angles, consensus, masked, rescaled
-from cfxnb.methods.denoising import cleaned, denoise, noised, published
-from cfxnb.methods.guidance import Asked, Guided
-from cfxnb.methods.ldce import PAPER
-from cfxnb.tensors import per_sample
+from cfxnb.core.ddim import cleaned, denoise, noised, published
+from cfxnb.core.tensors import per_sample
+from cfxnb.diffusion.consensus import angles, consensus, masked, rescaled
+from cfxnb.diffusion.diffusion_counterfactual import PAPER
+from cfxnb.diffusion.guidance import Asked, Guided
 
 NAMES = ("c3", "c4")
 

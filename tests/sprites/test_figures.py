@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import cfxnb as cfx
-from cfxnb import paths
+from cfxnb.core import locations as paths
 from cfxnb.data import lpc
 
 

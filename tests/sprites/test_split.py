@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 import cfxnb as cfx
-from cfxnb import paths
-from cfxnb.data import World, given, lpc, sprites_world
+from cfxnb.core import locations as paths
+from cfxnb.data import World, given, lpc
+from cfxnb.data import sprite_figures as sprites_world
 
 EVERY = pd.DataFrame(
     [*itertools.product(*lpc.OPTIONS.values())], columns=list(lpc.OPTIONS), dtype=object

@@ -22,7 +22,7 @@ from bits import (
 from torch import nn
 
 import cfxnb as cfx
-from cfxnb import plots_scores
+from cfxnb.plots import scores as plots_scores
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 import cfxnb as cfx
-from cfxnb import plots, plots_charts, plots_heat
-from cfxnb.heat import HEAT_STATUSES, Attribution
-from cfxnb.results import Counterfactuals
-from cfxnb.types import STATUSES
+from cfxnb.attribution.result import HEAT_STATUSES, Attribution
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.types import STATUSES
+from cfxnb.plots import attribution as plots_heat
+from cfxnb.plots import charts as plots_charts
+from cfxnb.plots import pictures as plots
 
 NAMES = ("no pneumonia", "pneumonia")
 IMAGES = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))

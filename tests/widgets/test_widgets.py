@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import cfxnb as cfx
-from cfxnb import widgets
+from cfxnb.course import widgets
 
 
 class Handle:
