@@ -19,7 +19,7 @@ from benchmarks.cases import CASES, Case
 from benchmarks.curvature import curved, share
 from benchmarks.rendering import rendering
 from benchmarks.rows import Rows
-from cfxnb.attribution.explained_output import log_odds
+from cfxnb.core.decisions import log_odds
 from cfxnb.core.tensors import alive, typical_distance
 from cfxnb.directions.follow_direction import step_lengths
 from cfxnb.directions.mlp_proxy import mlp

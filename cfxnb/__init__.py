@@ -42,8 +42,9 @@ from cfxnb.contrastive.observed_scores import (
 )
 from cfxnb.contrastive.scores import Scores
 from cfxnb.core import types
-from cfxnb.core.classifiers import BlackBox, one_label, predict, two_class, wrap
+from cfxnb.core.classifiers import BlackBox, one_label, two_class, wrap
 from cfxnb.core.intervals import wilson
+from cfxnb.core.prediction import predict
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Code, Step
 from cfxnb.course.doctor import doctor

@@ -7,10 +7,9 @@ import torch
 from torch import Generator, Tensor
 
 from cfxnb.attacks.descriptors import Descriptors
-from cfxnb.attacks.gradient_search import log_odds
-from cfxnb.core import validate
+from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
-from cfxnb.core.driver import is_predicted
+from cfxnb.core.decisions import is_predicted, log_odds
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
@@ -56,8 +55,8 @@ def ablate(
         ValueError, TypeError: for a wrong argument, naming it; among them a result without codes.
     """
     validate.space(space)
-    validate.result(counterfactuals, "counterfactuals")
-    start, code = validate.codes(counterfactuals, "counterfactuals")
+    validate_results.result(counterfactuals, "counterfactuals")
+    start, code = validate_results.codes(counterfactuals, "counterfactuals")
     if not len(start):
         raise ValueError("counterfactuals: expected at least one row, got none")
     validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")

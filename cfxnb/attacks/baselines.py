@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cfxnb.core import validate
-from cfxnb.core.driver import Run, Task, is_predicted, statuses
+from cfxnb.core import validate, validate_results
+from cfxnb.core.decisions import is_predicted
+from cfxnb.core.driver import Run, Task, statuses
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import alive, finite_rows, in_spreads, noise_like, norms, per_sample, unit
@@ -83,7 +84,7 @@ def random_change(
         Counterfactuals in which ``flipped`` means that the target became the prediction.
     """
     validate.space(space)
-    begin, end = (code.to(space.center.device) for code in validate.codes(like, "like"))
+    begin, end = (code.to(space.center.device) for code in validate_results.codes(like, "like"))
     for name in ("original", "reconstruction"):
         validate.images(getattr(like, name), f"like.{name}")
     if like.target.is_floating_point() or like.target.is_complex():

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cfxnb.attacks.ablate import ablate, span
 from cfxnb.attacks.descriptors import Descriptors
-from cfxnb.core import validate
+from cfxnb.core import validate, validate_results
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, Code, LatentSpace
@@ -239,8 +239,8 @@ def correlated_groups(correlation: pd.DataFrame, together: float) -> tuple[tuple
 
 
 def _wins(cf: Counterfactuals) -> tuple[Counterfactuals, Code, Code]:
-    validate.result(cf, "counterfactuals")
-    start, code = validate.codes(cf, "counterfactuals")
+    validate_results.result(cf, "counterfactuals")
+    start, code = validate_results.codes(cf, "counterfactuals")
     rows = cf.flipped.nonzero().squeeze(1)
     wins = cf[rows]
     if len(wins) == 0:

@@ -7,7 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cfxnb.core.driver import Stop, Task, is_predicted
+from cfxnb.core.decisions import log_odds, reached
+from cfxnb.core.driver import Stop, Task
 from cfxnb.core.tensors import finite_rows, gradient, needs_gradient, norms, per_sample
 from cfxnb.core.types import Classifier, Step
 
@@ -43,30 +44,6 @@ class Found:
     lost: Tensor
     evaluations: Tensor
     logits: Tensor
-
-
-def log_odds(logits: Tensor, target: Tensor) -> Tensor:
-    """log p(target) / (1 - p(target)), (b,): linear in the logits, so it cannot saturate."""
-    chosen = logits.gather(1, target[:, None]).squeeze(1)
-    others = logits.scatter(1, target[:, None], -torch.inf).logsumexp(1)
-    return chosen - others
-
-
-def reached(logits: Tensor, target: Tensor, confidence: float, slack: float = 0.0) -> Tensor:
-    """Whether the target is predicted with at least ``confidence``, bool (b,).
-
-    With three classes or more, a low confidence alone doesn't make the target the winner.
-
-    Args:
-        slack: log odds by which rounding may miss.
-    """
-    need = torch.logit(torch.tensor(confidence, dtype=torch.float64)).to(logits) - slack
-    return (log_odds(logits, target) >= need) & is_predicted(logits, target)
-
-
-def still_reached(confidence: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """``reached``, with room for the rounding of another batch size."""
-    return lambda logits, target: reached(logits, target, confidence, slack=1e-3)
 
 
 def search(

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedFunction
-from cfxnb.core.classifiers import predict
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.prediction import predict
 from cfxnb.core.types import Classifier
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cfxnb.attacks.gradient_search import search, still_reached
+from cfxnb.attacks.gradient_search import search
 from cfxnb.core import validate
+from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Run, Task, confirmed, nothing_to_do, statuses
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals

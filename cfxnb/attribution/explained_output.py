@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.attacks import gradient_search as search
 from cfxnb.attribution.paths import Path
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier
+from cfxnb.core.decisions import check_labels, lead
 from cfxnb.core.tensors import gradient, needs_gradient
 from cfxnb.core.types import Classifier
 
@@ -55,38 +55,3 @@ class Looks:
                     f = self.number(self.classifier(x), some)
             found.append((x, f.detach().double().to(x.device), g))
         return tuple(torch.cat(part) for part in zip(*found, strict=True))  # type: ignore
-
-
-def check_labels(
-    label: Any, against: Any, rows: int, classes: int, names: Any = None
-) -> tuple[Tensor, Tensor | None]:
-    """Both classes of each sample, checked; they must differ.
-
-    Of two classes only the difference decides: a widened single logit leaves that of class 0 at
-    0, whose map would be empty. So the other one is ``against`` by default. "none" asks about the
-    one logit alone.
-    """
-    own = validate.labels(label, rows, classes, "label", names)
-    if against is None:
-        return own, 1 - own if classes == 2 else None
-    if isinstance(against, str) and against == "none" and "none" not in (names or ()):
-        return own, None
-    other = validate.labels(against, rows, classes, "against", names).to(own.device)
-    if (own == other).any():
-        raise ValueError(f"against: expected another class than label, got {own[own == other][0]}")
-    return own, other
-
-
-def lead(logits: Tensor, label: Tensor, against: Tensor | None) -> Tensor:
-    """The explained number: logit[label], or its lead over logit[against], (b,)."""
-    own = logits.gather(1, label.to(logits.device)[:, None])[:, 0]
-    if against is None:
-        return own
-    return own - logits.gather(1, against.to(logits.device)[:, None])[:, 0]
-
-
-def log_odds(logits: Tensor, label: Tensor, against: Tensor | None) -> Tensor:
-    """log p / (1 - p) of the label among all classes, or among the two."""
-    if against is not None:
-        return lead(logits, label, against)
-    return search.log_odds(logits, label.to(logits.device))

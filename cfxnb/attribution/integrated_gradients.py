@@ -18,7 +18,7 @@ from cfxnb.attribution.paths import Path
 from cfxnb.attribution.result import COMPLETE, INCOMPLETE, Attribution, relative_gap
 from cfxnb.core import validate
 from cfxnb.core.classifiers import as_classifier
-from cfxnb.core.driver import fingerprint
+from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import per_sample

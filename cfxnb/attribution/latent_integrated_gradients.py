@@ -14,15 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.attribution.explained_output import check_labels, log_odds
 from cfxnb.attribution.integrated_gradients import check_rule, integrated_gradients
-from cfxnb.attribution.paths import JoinedPath, Path, heading, straight_path, walk_path
+from cfxnb.attribution.paths import JoinedPath, Path, straight_path, walk_path
 from cfxnb.attribution.result import ALREADY_BELOW, NO_BASELINE, Attribution
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
-from cfxnb.core.driver import SpaceFit, fingerprint, rebuild
+from cfxnb.core.decisions import check_labels, log_odds
+from cfxnb.core.directions import heading
+from cfxnb.core.driver import rebuild
+from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import per_sample, typical_distance
 from cfxnb.core.types import Classifier, Code, LatentSpace
 

@@ -5,11 +5,12 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from cfxnb.core import validate
+from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedSpace
+from cfxnb.core.directions import heading
 from cfxnb.core.images import SLACK
 from cfxnb.core.modes import standard_modes
-from cfxnb.core.tensors import in_spreads, norms, per_sample
+from cfxnb.core.tensors import per_sample
 from cfxnb.core.types import Code, LatentSpace
 
 FARTHEST = 1e30  # spreads along a direction: more is no number in float32
@@ -179,7 +180,7 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
     """
     validate.space(space)
     for value, name in ((start, "start"), (end, "end")):
-        validate.code(value, name)
+        validate_results.code(value, name)
         shape, wanted = tuple(value.z.shape), tuple(space.center.shape)
         if shape[1:] != wanted or not len(value):
             raise ValueError(
@@ -210,7 +211,7 @@ def walk_path(
         ValueError, TypeError: for a wrong argument, naming it.
     """
     validate.space(space)
-    validate.code(code, "code", tuple(space.center.shape))
+    validate_results.code(code, "code", tuple(space.center.shape))
     if not len(code):
         raise ValueError("code: expected at least one, got none")
     unit_step = heading(space, direction, len(code)).to(code.z)
@@ -227,28 +228,3 @@ def walk_path(
     if not length.isfinite().all():
         raise ValueError("lengths: expected numbers of ordinary size, got too large ones")
     return latent_path(space, code.at(code.z + per_sample(length, code.z) * unit_step), code)
-
-
-def heading(space: LatentSpace, direction: Tensor, rows: int) -> Tensor:
-    """A direction as codes (rows, ...) that are one spread long: |direction / spread| = 1.
-
-    Raises:
-        ValueError, TypeError: if it has another shape, or no finite length but 0.
-    """
-    validate.instance(direction, Tensor, "direction", "a torch tensor")
-    if not direction.is_floating_point() or direction.is_meta or direction.layout != torch.strided:
-        raise TypeError(f"direction: expected floats, got {direction.dtype} {direction.layout}")
-    shape = tuple(space.center.shape)
-    if tuple(direction.shape) not in (shape, (rows, *shape)):
-        raise ValueError(
-            f"direction: expected shape {shape}, or ({rows}, ...) with one a sample, "
-            f"got {tuple(direction.shape)}"
-        )
-    steps = direction.detach().to(space.center).expand(rows, *shape)
-    length = norms(in_spreads(steps, space.spread))
-    if not (length.isfinite() & (length > 0)).all():
-        raise ValueError(
-            f"direction: expected finite numbers, not all 0 where codes vary, "
-            f"got lengths of {length.min().item():.4g} to {length.max().item():.4g} spreads"
-        )
-    return steps / per_sample(length, steps)

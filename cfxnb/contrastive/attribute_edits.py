@@ -20,7 +20,7 @@ from cfxnb.contrastive.edits import (
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedSpace
-from cfxnb.core.driver import fingerprint
+from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.kept_work import digest, given_folder
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen

@@ -23,9 +23,11 @@ from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.contrastive.scores import Scores, tally
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
-from cfxnb.core.driver import SpaceFit, fingerprint, rebuild
+from cfxnb.core.driver import rebuild
+from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import predicted
 from cfxnb.core.types import Classifier, Code, LatentSpace
 

@@ -15,7 +15,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from cfxnb.core import validate
+from cfxnb.core import validate, validate_results
 from cfxnb.core.tensors import alive, in_spreads
 from cfxnb.core.types import Code, LatentSpace
 
@@ -67,7 +67,7 @@ class AttributeDirections:
         Raises:
             ValueError, TypeError: for an unknown name or value, or codes of another space.
         """
-        validate.code(code, "code")
+        validate_results.code(code, "code")
         pair = self.contrasts[validate.choice(name, "name", self.contrasts)]
         if isinstance(value, np.ndarray | pd.Series | pd.Index) or (
             isinstance(value, Tensor) and not value.is_meta and value.layout == torch.strided

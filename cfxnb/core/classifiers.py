@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfxnb.core import validate
-from cfxnb.core.border import CheckedClassifier, warn_of_probabilities
 from cfxnb.core.modes import standard_modes
-from cfxnb.core.modules import eval_frozen
 from cfxnb.core.types import Classifier
+from cfxnb.core.warn import warn_of_probabilities
 
 TINY = 1e-37  # a probability of 0 becomes the log of this, which is finite
 LUMA = (0.299, 0.587, 0.114)  # red, green and blue in gray (ITU-R BT.601)
@@ -398,26 +397,3 @@ class BlackBox(validate.BlackBoxed):
 
 def _module_of(inner: Any) -> Any:
     return inner if isinstance(inner, nn.Module) else getattr(inner, "module", None)
-
-
-@standard_modes
-@torch.no_grad()
-def predict(classifier: Classifier, images: Tensor, batch: int = 512) -> Tensor:
-    """Logits (n, k) for many images, a batch at a time, in evaluation mode.
-
-    Raises:
-        ValueError, TypeError: for a wrong argument, and for logits that are not finite.
-    """
-    return finite_predict(classifier, images, batch)
-
-
-def finite_predict(
-    classifier: Any, images: Any, batch: int = 512, name: str = "classifier"
-) -> Tensor:
-    """``predict``, with the name that messages call the classifier."""
-    checked = CheckedClassifier(classifier, name)
-    images = validate.images(images)
-    chunks = images.split(validate.count(batch, "batch", 1))
-    with eval_frozen(checked):
-        logits = torch.cat([checked(c) for c in chunks])
-    return validate.finite_logits(logits, name)

@@ -2,20 +2,21 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.core.border import CheckedClassifier, CheckedSpace, warn_of_randomness
-from cfxnb.core.intervals import wilson
-from cfxnb.core.modules import eval_frozen, modules_of
+from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.decisions import is_predicted
+from cfxnb.core.fingerprint import fingerprint
+from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import finite_rows, predicted
 from cfxnb.core.types import (
     ALREADY_TARGET,
@@ -29,10 +30,7 @@ from cfxnb.core.types import (
     OnStep,
     Step,
 )
-
-FEW = 0.8  # fraction of decisions below which reconstructions keep few of them
-FEWEST = 3  # images from which on that can be said
-FAR = 2.0  # times the space's own error from which on reconstructions are far from the images
+from cfxnb.core.warn import warn_of_randomness
 
 
 class Stop:
@@ -213,45 +211,6 @@ def _unknown(code: Code | None, count: int) -> Code | None:
     return Code(nan(code.z), None if code.rest is None else nan(code.rest))
 
 
-class SpaceFit:
-    """Whether a space knows the images: how many decisions survive, how near reconstructions are.
-
-    A space with an attribute ``reconstruction_error`` says what mean squared error it makes on
-    images like those that it was trained on.
-    """
-
-    def __init__(self, space: Any) -> None:
-        self.own = getattr(space, "reconstruction_error", None)
-        self.count = self.kept = 0
-        self.error = 0.0
-
-    def see(self, images: Tensor, rebuilt: Tensor, before: Tensor, after: Tensor) -> None:
-        """Count a chunk of images (b, c, h, w) and their logits (b, k) before and after."""
-        self.count += len(images)
-        self.kept += int((predicted(before) == predicted(after)).sum())
-        self.error += float((images - rebuilt).square().flatten(1).mean(1).sum())
-
-    def warn(self) -> None:
-        """Warn once if few decisions survive, or if the reconstructions are far away."""
-        if not self.count:
-            return
-        told = []
-        if self.count >= FEWEST and wilson(self.kept, self.count)[1] < FEW:
-            told.append(f"the classifier decides {self.kept} of {self.count} images as before")
-        mean = self.error / self.count
-        if self.own and mean > self.own * max(FAR, 1 + 9 / self.count**0.5):
-            told.append(
-                f"their mean squared error is {mean:.2g}, and {self.own:.2g} on the space's own "
-                "test images"
-            )
-        if told:
-            warnings.warn(
-                f"space: it does not know these images: after reconstruction {', and '.join(told)};"
-                " what is found says little about the images",
-                stacklevel=5,
-            )
-
-
 def rebuild(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor]:
     """Codes and reconstructions; these have the shape of the images, all finite."""
     start = space.encode(images)
@@ -262,11 +221,6 @@ def rebuild(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor]:
             f"got {tuple(made.shape)}"
         )
     return start, validate.images(made, "space.decode")
-
-
-def is_predicted(logits: Tensor, target: Tensor) -> Tensor:
-    """Whether the target has the largest logit, bool (b,); never where one is not finite."""
-    return predicted(logits) == target
 
 
 def nothing_to_do(task: Task, rebuilt: Tensor | None = None) -> Tensor:
@@ -328,52 +282,3 @@ def confirmed(
     both = seen.isfinite().all(1) & after.isfinite().all(1)
     warn_of_randomness(seen[both], after[both])
     return passed & need(after, target)
-
-
-def fingerprint(*parts: Any) -> str:
-    """Short hash of the weights that ``parts`` use; "" where no network is found.
-
-    It never fails: what holds no numbers is hashed by the way it is written.
-    """
-    modules = modules_of(*parts)
-    inner = {id(m) for top in modules for m in list(top.modules())[1:]}
-    tops = [m for m in modules if id(m) not in inner]
-    if not tops:
-        return ""
-    digest = hashlib.sha256()
-    for module in tops:
-        for name, value in _state(module):
-            digest.update(name.encode())
-            _feed(digest, value)
-    return digest.hexdigest()[:16]
-
-
-def _state(module: nn.Module) -> list[tuple[str, Any]]:
-    try:
-        return sorted(module.state_dict().items(), key=lambda item: item[0])
-    except Exception:  # a state of one's own may fail in any way
-        return [*module.named_parameters(), *module.named_buffers()]
-
-
-def _feed(digest: Any, value: Any) -> None:
-    """Add the bytes of a tensor, or of what is in a container."""
-    if isinstance(value, dict):
-        value = [part for key in sorted(value, key=str) for part in (str(key), value[key])]
-    if isinstance(value, list | tuple):
-        for part in value:
-            _feed(digest, part)
-        return
-    if not isinstance(value, Tensor):
-        told = value.hex() if isinstance(value, bytes) else repr(value)
-        digest.update(type(value).__name__.encode() if " at 0x" in told else told.encode())
-        return
-    digest.update(f"{tuple(value.shape)} {value.dtype}".encode())
-    if value.is_meta:
-        return
-    plain = value.detach()
-    if plain.is_quantized:
-        digest.update(repr(plain.qscheme()).encode())
-        plain = plain.dequantize()
-    plain = plain.to_dense() if plain.layout != torch.strided else plain
-    plain = plain.resolve_conj().resolve_neg().cpu().contiguous().flatten()
-    digest.update(plain.view(torch.uint8).numpy() if plain.numel() else b"")

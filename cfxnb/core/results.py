@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfxnb.core import results_file
+from cfxnb.core import results_file, validate
 from cfxnb.core.tensors import positions
 from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FINITE, STATUSES, STOPPED, Code
 
@@ -54,8 +54,6 @@ class Counterfactuals:
     trace: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        from cfxnb.core import validate  # it knows this class
-
         for name in (*_IMAGES, *_LOGITS, "target"):
             value = validate.instance(getattr(self, name), Tensor, name, "a torch tensor")
             dims = 4 if name in _IMAGES else 2 if name in _LOGITS else 1
@@ -125,8 +123,6 @@ class Counterfactuals:
 
     def to(self, device: torch.device | str) -> "Counterfactuals":
         """The same on another device."""
-        from cfxnb.core import validate  # it knows this class
-
         device = validate.named_device(device)
         tensors = {n: getattr(self, n).to(device) for n in (*_IMAGES, *_LOGITS, "target")}
         return dataclasses.replace(

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from cfxnb.core import validate
 from cfxnb.core.tensors import positions
 
 FLIPPED = "flipped"  # the target is predicted with the asked confidence
@@ -56,8 +57,6 @@ class Code:
 
     def to(self, device: torch.device | str) -> "Code":
         """The same on another device."""
-        from cfxnb.core import validate  # it knows this module
-
         device = validate.named_device(device)
         return Code(self.z.to(device), None if self.rest is None else self.rest.to(device))
 
@@ -109,8 +108,6 @@ class Step:
     active: Tensor
 
     def __post_init__(self) -> None:
-        from cfxnb.core import validate  # it knows this module
-
         validate.fields(self)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.attacks.gradient_search import log_odds, reached
 from cfxnb.core.ddim import cleaned
+from cfxnb.core.decisions import log_odds, reached
 from cfxnb.core.tensors import finite_rows, needs_gradient, noise_like, norms, per_sample
 from cfxnb.core.types import Classifier, Code
 from cfxnb.diffusion.consensus import consensus, masked, rescaled, shuffled

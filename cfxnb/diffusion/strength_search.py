@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.attacks.gradient_search import reached, still_reached
 from cfxnb.core.ddim import Denoiser, Schedule, denoise, inverted, noised, published, short
+from cfxnb.core.decisions import reached, still_reached
 from cfxnb.core.driver import Run, Task, confirmed, nothing_to_do, statuses
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import noise_like, per_sample

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.attribution.explained_output import check_labels
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
-from cfxnb.core.driver import fingerprint
+from cfxnb.core.decisions import check_labels
+from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.kept_work import digest, given_folder
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from cfxnb.attacks.gradient_search import log_odds
-from cfxnb.attribution.paths import heading
-from cfxnb.core import validate
-from cfxnb.core.driver import Run, Task, confirmed, is_predicted, nothing_to_do, statuses
+from cfxnb.core import validate, validate_results
+from cfxnb.core.decisions import is_predicted, log_odds
+from cfxnb.core.directions import heading
+from cfxnb.core.driver import Run, Task, confirmed, nothing_to_do, statuses
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import (
@@ -217,5 +217,5 @@ def step_lengths(space: LatentSpace, result: Counterfactuals) -> Tensor:
     Raises:
         TypeError: for a result without codes.
     """
-    start, code = validate.codes(result, "result")
+    start, code = validate_results.codes(result, "result")
     return norms(in_spreads(code.z - start.z, space.spread))

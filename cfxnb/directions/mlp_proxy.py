@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, hessian
 
-from cfxnb.attribution.explained_output import log_odds
+from cfxnb.core.decisions import log_odds
 from cfxnb.directions.proxies import Fit, Probes
 
 HIDDEN = (256, 128, 64)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.attribution.explained_output import check_labels, log_odds
 from cfxnb.core import validate
+from cfxnb.core.decisions import check_labels, log_odds
 from cfxnb.core.kept_work import sketch
 from cfxnb.core.tensors import in_spreads, noise_like, predicted, unit
 from cfxnb.core.types import Classifier, Code, LatentSpace, OnStep, Step

@@ -19,11 +19,11 @@ from torch import Tensor
 from cfxnb.contrastive.contrastive_scores import rows_of
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.contrastive.scores import Scores, checked_scores, tally
-from cfxnb.core import validate
-from cfxnb.core.classifiers import predict
+from cfxnb.core import validate, validate_results
 from cfxnb.core.intervals import checked_confidence
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.prediction import predict
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier
 from cfxnb.data.imageset import ImageSet
@@ -149,7 +149,7 @@ def changed_factors(counterfactuals: Counterfactuals, judge: FactorReader) -> pd
     Where the reconstruction alone changes a factor, it is the reconstruction that counts as
     "before": what the space can't draw was not changed by the search.
     """
-    cf = validate.result(counterfactuals, "counterfactuals")
+    cf = validate_results.result(counterfactuals, "counterfactuals")
     before, after = (read_numbers(judge, cf, field) for field in ("reconstruction", "image"))
     return pd.DataFrame((before != after).cpu().numpy(), columns=list(judge.options))
 
@@ -240,7 +240,7 @@ def distinct_explanations(
         validate.choice(name, "causes", judge.options)
         for name in (judge.options if causes is None else _factors(causes))
     ]
-    results = validate.results(results, "results")
+    results = validate_results.results(results, "results")
     if any(not torch.equal(r.original, results[0].original) for r in results):
         raise ValueError(
             "results: expected results of the same images, got some with other originals, of "

@@ -7,9 +7,9 @@ import pandas as pd
 from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.core.classifiers import predict
 from cfxnb.core.intervals import wilson
 from cfxnb.core.modes import standard_modes
+from cfxnb.core.prediction import predict
 from cfxnb.core.types import Classifier
 
 

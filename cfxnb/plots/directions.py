@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfxnb.attribution.paths import heading
-from cfxnb.core import validate
+from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedSpace
-from cfxnb.core.classifiers import finite_predict
+from cfxnb.core.directions import heading
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.prediction import finite_predict
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, LatentSpace
 from cfxnb.directions.follow_direction import step_lengths
@@ -44,8 +44,8 @@ def flip_curves(
     lines, longest = {}, 0.0
     for name, result in results.items():
         told = f"results[{validate.text(name, 'results')[:60]!r}]"
-        validate.result(result, told)
-        start, _ = validate.codes(result, told)
+        validate_results.result(result, told)
+        start, _ = validate_results.codes(result, told)
         if start.z.shape[1:] != space.center.shape:
             raise ValueError(
                 f"{told}: expected codes of this space, {tuple(space.center.shape)}, got those of "

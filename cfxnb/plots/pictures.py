@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cfxnb.core import validate
+from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
@@ -186,7 +186,7 @@ def show(
         ValueError, TypeError: for a wrong argument, naming it; among them a result without images
             to show, and a judge whose logits are not finite.
     """
-    whole = validate.result(cf, "cf")
+    whole = validate_results.result(cf, "cf")
     part = whole[_shown(whole)]
     part = part[slice(0, validate.count(count, "count", 1, MOST))]
     if not len(part):

@@ -12,9 +12,9 @@ from cfxnb.contrastive.edits import AttributeDirections, checked_edits
 from cfxnb.contrastive.scores import Scores, checked_scores
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
-from cfxnb.core.classifiers import finite_predict
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.prediction import finite_predict
 from cfxnb.core.types import Classifier, LatentSpace
 from cfxnb.metrics.ground_truth import same_contrast
 from cfxnb.plots.pictures import BLUE, ORANGE, Picture, draw, figure, picture

@@ -11,8 +11,8 @@ from torch import Tensor
 from cfxnb.attacks.describe_change import FeatureAttribution, describe_change
 from cfxnb.attacks.descriptors import Descriptors
 from cfxnb.core import validate
-from cfxnb.core.classifiers import predict
 from cfxnb.core.modes import standard_modes
+from cfxnb.core.prediction import predict
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import predicted
 from cfxnb.core.types import Classifier

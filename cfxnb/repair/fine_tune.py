@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from cfxnb.core import validate
-from cfxnb.core.classifiers import as_classifier, predict
+from cfxnb.core.classifiers import as_classifier
 from cfxnb.core.modes import own_random_numbers, standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.prediction import predict
 from cfxnb.core.tensors import hash_seed
 
 

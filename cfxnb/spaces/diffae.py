@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cfxnb.core import validate
+from cfxnb.core import validate, validate_results
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.types import Code
 from cfxnb.nets.diffae import DiffAE
@@ -152,7 +152,7 @@ class DiffusionAutoencoder(nn.Module):
         Raises:
             ValueError: if the code has no noise, or another shape than those of this space.
         """
-        validate.code(code, "code")
+        validate_results.code(code, "code")
         z, x = code.z.to(self.center), code.rest
         if z.shape[1:] != self.center.shape or x is None or not len(z):
             got = None if x is None else tuple(x.shape)

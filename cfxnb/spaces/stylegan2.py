@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfxnb.core import validate
+from cfxnb.core import validate, validate_results
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import noise_like
@@ -108,7 +108,7 @@ class StyleGAN2(nn.Module):
         Raises:
             ValueError: if the code has another shape than those of this space.
         """
-        validate.code(code, "code")
+        validate_results.code(code, "code")
         if code.z.shape[1:] != self.center.shape:
             raise ValueError(
                 f"code: expected z of shape (b, {', '.join(map(str, self.center.shape))}) in "

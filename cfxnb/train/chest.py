@@ -14,7 +14,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Generator, Tensor, nn
 
 from cfxnb import weights
-from cfxnb.core.classifiers import predict, wrap
+from cfxnb.core.classifiers import wrap
+from cfxnb.core.prediction import predict
 from cfxnb.core.training import Loss, Net, Recipe, autocast, fit
 from cfxnb.core.types import Classifier
 from cfxnb.data import chest

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfxnb import weights
-from cfxnb.core.classifiers import predict
+from cfxnb.core.prediction import predict
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.training import Recipe
 from cfxnb.core.types import Code

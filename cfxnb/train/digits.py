@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 
 from cfxnb import weights
 from cfxnb.core import locations as paths
-from cfxnb.core.classifiers import predict, wrap
+from cfxnb.core.classifiers import wrap
+from cfxnb.core.prediction import predict
 from cfxnb.core.training import autocast, fit
 from cfxnb.data import digits, measure
 from cfxnb.data.files import checked, record

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from cfxnb import weights
-from cfxnb.core.classifiers import predict, wrap
+from cfxnb.core.classifiers import wrap
+from cfxnb.core.prediction import predict
 from cfxnb.core.training import Recipe, autocast, fit
 from cfxnb.data import faces
 from cfxnb.data.fairface import FILE, NAMES, SOURCE

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfxnb import weights
-from cfxnb.core.classifiers import predict
+from cfxnb.core.prediction import predict
 from cfxnb.core.training import Recipe
 from cfxnb.data import ImageSet, digits, faces, sprites
 from cfxnb.data.fairface import FILE as FACES

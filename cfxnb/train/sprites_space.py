@@ -11,7 +11,7 @@ from cfxnb import weights
 from cfxnb.contrastive.attribute_edits import attribute_directions
 from cfxnb.contrastive.contrastive_scores import contrastive_scores
 from cfxnb.contrastive.edits import AttributeDirections
-from cfxnb.core.classifiers import predict
+from cfxnb.core.prediction import predict
 from cfxnb.core.training import Recipe, autocast, fit
 from cfxnb.data.lpc import HEIGHT, LAYERS, WIDTH, render, top_layers
 from cfxnb.data.sprite_classifiers import CONTRASTS, PLANTED

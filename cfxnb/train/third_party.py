@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cfxnb import weights
-from cfxnb.core.classifiers import predict, wrap
+from cfxnb.core.classifiers import wrap
+from cfxnb.core.prediction import predict
 from cfxnb.data import ImageSet, faces
 from cfxnb.data.fairface import AGE_GROUPS, FILE, SOURCE
 from cfxnb.data.files import checked

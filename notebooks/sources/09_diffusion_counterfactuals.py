@@ -27,8 +27,8 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 import cfxnb as cfx
-from cfxnb.attacks.gradient_search import log_odds
 from cfxnb.core.ddim import cleaned, denoise, noised, short
+from cfxnb.core.decisions import log_odds
 from cfxnb.core.tensors import noise_like
 from cfxnb.diffusion.composite import edit_mask, pasted
 from cfxnb.diffusion.consensus import angles, chance_level, consensus, rescaled

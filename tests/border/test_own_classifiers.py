@@ -11,7 +11,7 @@ from torch import nn
 from worlds import LinearSpace
 
 import cfxnb as cfx
-from cfxnb.core.driver import fingerprint
+from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modules import modules_of
 
 SPACE = LinearSpace(shape=(1, 8, 8), scale=0.05)

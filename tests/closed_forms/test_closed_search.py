@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from cfxnb.attacks.gradient_search import log_odds, reached, step_back
+from cfxnb.attacks.gradient_search import step_back
 from cfxnb.attacks.latent_attack import Adam
 from cfxnb.attribution import explained_output as explained
+from cfxnb.core.decisions import log_odds, reached
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
