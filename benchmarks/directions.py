@@ -32,7 +32,7 @@ CHECKED = [
     "tests/reference/test_ref_diffae.py",
     "tests/reference/test_ref_gcd_directions.py",
     "tests/reference/test_ref_attribution.py",
-    "tests/closed_forms/test_closed_ledger.py",
+    "tests/directions/test_query_log.py",
 ]
 BUDGETS = (64, 128, 256, 512, 1024, 2048)
 SATURATION = inspect.signature(cfx.find_directions).parameters["saturation"].default

@@ -37,7 +37,7 @@ class Attribution:
         points: on the path at the end, int64 (n,).
         label: the explained class, int64 (n,).
         against: the class it is compared with, int64 (n,), or None.
-        status: one of ``cfxnb.heat.HEAT_STATUSES`` a sample.
+        status: one of ``cfxnb.attribution.result.HEAT_STATUSES`` a sample.
         walked: where the baseline lies along the direction, signed, in spreads, (n,); None
             for methods without a direction.
         cost: images rendered (``generator``) and classified (``classifier``), int64 (n,) each.

@@ -3,7 +3,7 @@
 Work that takes hours is kept in a folder, so that a process that died can be followed by another.
 What is found there later must be an answer to the question that is asked now, whole and unaltered;
 everything else is refused, with the reason. A search keeps the answers of a black box
-(``methods.ledger``), a training its last checkpoint (``train.engine``).
+(``directions.query_log``), a training its last checkpoint (``core.training``).
 """
 
 import contextlib

@@ -31,7 +31,7 @@ class Counterfactuals:
             methods without a space).
         before, after: logits of ``original`` and of ``image``, (n, k).
         target: the class asked for, (n,).
-        status: one of ``cfxnb.types.STATUSES`` a sample.
+        status: one of ``cfxnb.core.types.STATUSES`` a sample.
         start, code: codes of ``reconstruction`` and ``image``; None for methods without a space.
         cost: network evaluations spent on each sample, (n,) each: ``generator`` (forward and
             backward passes both count 1), ``classifier``.

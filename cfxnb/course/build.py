@@ -6,9 +6,7 @@ executed solution notebook. The marks are nbgrader's, so that instructors may us
 ``### BEGIN SOLUTION`` and ``### END SOLUTION`` around lines, the tag ``solution-only`` on cells.
 """
 
-import argparse
 import copy
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,27 +136,3 @@ def build_notebooks(names: Sequence[str] = ()) -> None:
         began = time.perf_counter()
         write(execute(read_source(source)), folder / f"{source.stem}.ipynb")
         print(f"{source.stem}: {time.perf_counter() - began:.0f} s", flush=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cfxnb.build", description=__doc__)
-    parser.add_argument("what", choices=["notebooks", "learner", "course"])
-    parser.add_argument("names", nargs="*", help="numbers of notebooks, such as 02; all by default")
-    parser.add_argument("--profile", default="cpu", help="for 'course': ci, cpu or gpu")
-    chosen = parser.parse_args()
-    try:
-        sources(chosen.names)
-    except ValueError as error:
-        parser.error(str(error))
-    if chosen.what == "learner":
-        build_learner(chosen.names)
-    elif chosen.what == "notebooks":
-        build_notebooks(chosen.names)
-    else:
-        from cfxnb.course.run import run_course
-
-        sys.exit(run_course(sources(chosen.names), chosen.profile))
-
-
-if __name__ == "__main__":
-    main()

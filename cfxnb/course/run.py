@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 
 from cfxnb.core import locations as paths
+from cfxnb.course.build import QUIET, read_source, write
 
 SECONDS_PER_NOTEBOOK = 90.0
 PEAK_GB = 2.0
@@ -68,8 +69,6 @@ def run_one(source: Path, target: Path, profile: str) -> None:
     """Execute one solution notebook with its parameters and write it and its HTML page."""
     import papermill
     from nbconvert import HTMLExporter
-
-    from cfxnb.course.build import QUIET, read_source, write
 
     plain = target.with_suffix(".source.ipynb")
     write(read_source(source), plain)

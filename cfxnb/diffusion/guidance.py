@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.core.ddim import cleaned
+from cfxnb.core.ddim import predict_x0
 from cfxnb.core.decisions import log_odds, reached
 from cfxnb.core.tensors import finite_rows, needs_gradient, noise_like, norms, per_sample
 from cfxnb.core.types import Classifier, Code
@@ -91,7 +91,7 @@ class Guided:
         with torch.enable_grad():
             point = z.detach().requires_grad_(whole)
             free = self.space.eps(point, times, self.asked.nothing)
-            clean = cleaned(point, free, left)
+            clean = predict_x0(point, free, left)
             if not whole:  # the slope at the clean code stands for that at the noisy one
                 free, clean = free.detach(), clean.detach().requires_grad_()
                 point = clean

@@ -5,7 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.core.ddim import Denoiser, Schedule, denoise, inverted, noised, published, short
+from cfxnb.core.ddim import (
+    Denoiser,
+    Schedule,
+    add_noise,
+    ddim_invert,
+    denoise,
+    even_schedule,
+    paper_schedule,
+)
 from cfxnb.core.decisions import reached, still_reached
 from cfxnb.core.driver import Run, Task, confirmed, nothing_to_do, statuses
 from cfxnb.core.results import Counterfactuals
@@ -68,7 +76,7 @@ class Search:
     def _try(self, rows: Tensor, level: Tensor, number: int) -> Tensor:
         """Noise and denoise; keep what flips, and what doesn't where nothing else did."""
         knobs, asked = self.knobs, self.asked[rows]
-        times = short if knobs["spacing"] == "short" else published
+        times = even_schedule if knobs["spacing"] == "short" else paper_schedule
         schedule = times(self.space.alphas, level, knobs["steps"])
         guided = Guided(self.space, self.classifier, asked, knobs)
         z = self._noisy(rows, guided, schedule)
@@ -81,8 +89,8 @@ class Search:
     def _noisy(self, rows: Tensor, guided: Guided, schedule: Schedule) -> Tensor:
         """With noise that is drawn, or with the very noise that the code comes from."""
         if self.knobs["noise"] == "drawn":
-            return noised(self.asked.code[rows], self.noise[rows], schedule.start)
-        return inverted(guided.unguided, self.asked.code[rows], schedule)
+            return add_noise(self.asked.code[rows], self.noise[rows], schedule.start)
+        return ddim_invert(guided.unguided, self.asked.code[rows], schedule)
 
     def _watched(self, guided: Guided, number: int) -> Denoiser:
         total = self.knobs["tries"] * self.knobs["steps"]

@@ -1,7 +1,7 @@
 """Whether kept answers came from the same space, classifier and distance as there are now."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +13,13 @@ from cfxnb.core.tensors import alive, in_spreads
 from cfxnb.core.types import Code
 from cfxnb.directions.query_log import Answers, stamp
 
-if TYPE_CHECKING:
-    from cfxnb.directions.probing import Questions
-
 NEAR, SIZES = 4, 3  # answers asked for anew: nearest to the decision on each side; small to large
 NEAR_DECISIONS = 24  # as NEAR, where answers are decisions alone: each of these tells less
 MOST = 2000  # answers among which they are chosen
 PARTS = {"view": "space", "logits": "classifier", "score": "classifier", "distance": "distance"}
 
 
-def recognise(ask: "Questions", pictures: Tensor) -> int:
+def recognise(ask: Any, pictures: Tensor) -> int:
     """Ask a few of the kept questions anew, compare, and return about how many images.
 
     Weights don't tell who answered: a function has none, and a label, a normalisation or a
@@ -67,7 +64,7 @@ def recognise(ask: "Questions", pictures: Tensor) -> int:
     return len(chosen)
 
 
-def _start(ask: "Questions", answers: Answers, pictures: Tensor, folder: Path) -> Code:
+def _start(ask: Any, answers: Answers, pictures: Tensor, folder: Path) -> Code:
     """The code of the image that answers are about; refused if the space encodes it otherwise."""
     [picture, *_] = [p[None] for p in pictures if torch.equal(stamp(p[None]), answers["source"])]
     code = ask.encode(picture.to(ask.image.device))

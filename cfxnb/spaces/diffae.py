@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cfxnb.core import validate, validate_results
+from cfxnb.core import ddim, validate, validate_results
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.types import Code
 from cfxnb.nets.diffae import DiffAE
-from cfxnb.spaces import ddim
 from cfxnb.spaces.codecs import Fold
 from cfxnb.spaces.precision import autocast, checked_precision
 
@@ -73,7 +72,7 @@ class DiffusionAutoencoder(nn.Module):
         center, spread = validate.place(center, spread)
         self.register_buffer("center", center)
         self.register_buffer("spread", spread)
-        self.alphas = ddim.linear_alphas()  # no buffer: not every device has float64
+        self.alphas = ddim.linear_alphas_cumprod()  # no buffer: not every device has float64
         self.codec = Fold(validate.count(codec, "codec", 1)) if isinstance(codec, int) else codec
         if not isinstance(self.codec, nn.Module) or not hasattr(self.codec, "decode"):
             raise TypeError(

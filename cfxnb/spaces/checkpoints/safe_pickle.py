@@ -4,8 +4,8 @@ A pickle is a program for a small stack machine, and ``pickle.Unpickler`` runs i
 calls whatever the program names. The machine here shares only the instruction set. It can build
 numbers, texts, lists and dicts; where the program names a function or calls one, it puts down a
 note of that. Names that a checkpoint of StyleGAN2-ADA has no use for are refused as soon as they
-are read. ``cfxnb.spaces.restore`` makes tensors of the notes, and uses the machine to look through
-what torch is going to read.
+are read. ``safe_loading`` makes tensors of the notes, and uses the machine to look through what
+torch is going to read.
 
 Instructions: the documentation of ``pickletools``. Names: those that PyTorch and NVIDIA's
 ``torch_utils.persistence`` write. The source code that the latter stores is never looked at.

@@ -111,7 +111,9 @@ def test_a_handful_of_images_proves_nothing(world):
 def test_a_failure_is_written_over_the_picture(world, monkeypatch):
     space, f, x = world
     titles = []
-    monkeypatch.setattr("cfxnb.plots.draw", lambda axes, image, title="": titles.append(title))
+    monkeypatch.setattr(
+        "cfxnb.plots.pictures.draw", lambda axes, image, title="": titles.append(title)
+    )
     result = cfx.latent_attack(space, f, x, 1)
     failed = dataclasses.replace(result, status=("exhausted", "flipped"))
     cfx.show(failed)

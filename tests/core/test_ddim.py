@@ -8,15 +8,22 @@ import torch
 from gaussians import gaussian_world
 
 import cfxnb as cfx
-from cfxnb.core.ddim import denoise, exact, inverted, noised, published, short
-from cfxnb.spaces.ddim import linear_alphas
+from cfxnb.core.ddim import (
+    add_noise,
+    ddim_invert,
+    denoise,
+    even_schedule,
+    exact,
+    linear_alphas_cumprod,
+    paper_schedule,
+)
 
 SPREAD = 2.0  # of the clean codes, which are normal around 0
 
 
 def ideal(z, times, left):
     """The noise to be expected in a noisy code, where codes are N(0, SPREAD^2)."""
-    share = linear_alphas()[times].view(-1, 1).to(z)
+    share = linear_alphas_cumprod()[times].view(-1, 1).to(z)
     return z * (1 - share).sqrt() / (share * SPREAD**2 + 1 - share)
 
 
@@ -26,8 +33,8 @@ def clean():
 
 
 def round_trip(clean, steps, strength=(0.2, 0.5, 0.9)):
-    plan = short(linear_alphas(), torch.tensor(strength), steps)
-    noisy = inverted(ideal, clean, plan)
+    plan = even_schedule(linear_alphas_cumprod(), torch.tensor(strength), steps)
+    noisy = ddim_invert(ideal, clean, plan)
     return noisy, denoise(ideal, noisy, plan)
 
 
@@ -38,16 +45,17 @@ def test_the_way_back_ends_where_it_began(clean):
 
 
 def test_drawn_noise_ends_elsewhere(clean):
-    plan = short(linear_alphas(), torch.tensor([0.2, 0.5, 0.9]), 160)
+    plan = even_schedule(linear_alphas_cumprod(), torch.tensor([0.2, 0.5, 0.9]), 160)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)).double()
-    ends = denoise(ideal, noised(clean, noise, plan.start), plan)
+    ends = denoise(ideal, add_noise(clean, noise, plan.start), plan)
     assert (ends - clean).abs().amax(1).min() > 0.2
 
 
 def test_each_sample_goes_back_as_far_as_it_is_told(clean):
     """The flow of this world only scales: by the standard deviation of what is noisy."""
     noisy, _ = round_trip(clean, 500)
-    left = linear_alphas()[(torch.tensor([0.2, 0.5, 0.9]).double() * 1000).round().long() - 1]
+    times = (torch.tensor([0.2, 0.5, 0.9]).double() * 1000).round().long() - 1
+    left = linear_alphas_cumprod()[times]
     scale = (left * SPREAD**2 + 1 - left).sqrt() / SPREAD
     torch.testing.assert_close(noisy, clean * scale.view(-1, 1), rtol=0.02, atol=0.0)
 
@@ -90,13 +98,13 @@ def test_the_published_grid_for_all_numbers_of_steps(total):
             # With as many steps as times the grid ends one time before the end.
             if level < 1 or (steps == total and level == total - 1):
                 with pytest.raises(ValueError, match=r"strength: expected one that takes 1 to"):
-                    published(alphas, given, steps)
+                    paper_schedule(alphas, given, steps)
                 continue
             times, left, ahead, start = official(alphas.tolist(), strength, steps)
-            found = published(alphas, given, steps)
+            found = paper_schedule(alphas, given, steps)
             assert found.times.T.tolist() == [times] * 2
-            assert found.left.T.tolist() == [left] * 2
-            assert found.ahead.T.tolist() == [ahead] * 2
+            assert found.alpha_bar.T.tolist() == [left] * 2
+            assert found.alpha_bar_prev.T.tolist() == [ahead] * 2
             assert found.start.tolist() == [start] * 2
 
 
@@ -107,10 +115,10 @@ def test_the_published_grid_for_all_numbers_of_steps(total):
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_published_runs_take_their_steps(strength, steps, dtype):
-    found = published(falling(1000), torch.full((3,), strength, dtype=dtype), 500)
+    found = paper_schedule(falling(1000), torch.full((3,), strength, dtype=dtype), 500)
     assert found.times[:, 0].tolist() == list(range(2 * steps - 1, 0, -2))
     assert found.start.tolist() == [falling(1000)[2 * steps + 1].item()] * 3
-    assert found.ahead[-1].tolist() == [falling(1000)[0].item()] * 3
+    assert found.alpha_bar_prev[-1].tolist() == [falling(1000)[0].item()] * 3
 
 
 def test_float32_takes_as_many_steps_as_double_precision():
@@ -148,7 +156,7 @@ def test_short_strides_are_rounded_from_exact_places(steps, dtype):
     """Halfway between two times the even one is taken, as by hand with fractions."""
     thousandths = range(1, 1000)
     given = torch.tensor([k / 1000 for k in thousandths], dtype=torch.float64).to(dtype)
-    found = short(falling(1000), given, steps).times + 1
+    found = even_schedule(falling(1000), given, steps).times + 1
     wanted = [
         [max(1, round(Fraction(k * n, steps))) for k in thousandths] for n in range(steps, 0, -1)
     ]
@@ -171,7 +179,7 @@ def test_short_strides_are_rounded_from_exact_places(steps, dtype):
 )
 def test_what_the_published_schedule_cannot_do(strength, steps, message):
     with pytest.raises(ValueError, match=message):
-        published(falling(1000), torch.tensor(strength), steps)
+        paper_schedule(falling(1000), torch.tensor(strength), steps)
 
 
 @pytest.mark.parametrize("strength", [0.382, 0.57, 0.1 * 5.7])

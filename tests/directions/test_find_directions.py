@@ -494,7 +494,7 @@ def test_many_coordinates_have_the_same_axes(monkeypatch):
     """Above a size only the axes that are wanted are computed."""
     bend = torch.einsum("n,nd,ne->de", torch.tensor([-3.0, 2.0, 1.0, 0.4, 0.1]), AXES, AXES)
     few = strongest(bend, 3)
-    monkeypatch.setattr("cfxnb.methods.candidates.DENSE", 4)
+    monkeypatch.setattr("cfxnb.directions.candidates.DENSE", 4)
     many = strongest(bend, 3)
     torch.testing.assert_close((few * many).sum(1).abs(), torch.ones(3, dtype=torch.float64))
 
@@ -523,7 +523,7 @@ def test_planted_errors_are_caught(monkeypatch, wrong):
         monkeypatch.setattr(gcd, "candidates", unsigned)
     if wrong == "order":  # axes by signed curvature
         monkeypatch.setattr(
-            "cfxnb.methods.candidates.strongest",
+            "cfxnb.directions.candidates.strongest",
             lambda h, count: torch.linalg.eigh(h.double())[1].T.flip(0)[:count],
         )
     if wrong == "units":  # slopes taken for changes of the code, with no regard to its spread

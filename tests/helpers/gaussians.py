@@ -4,7 +4,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 import cfxnb as cfx
-from cfxnb.spaces import ddim
+from cfxnb.core import ddim
 
 SHAPE = (3, 4, 6)  # of codes, and of images: not square
 GAP = 3  # columns in which the classes differ
@@ -23,7 +23,7 @@ class GaussianSpace(nn.Module):
         self.register_buffer("means", means)
         self.register_buffer("center", torch.zeros(shape))
         self.register_buffer("spread", torch.ones(shape))
-        self.alphas = ddim.linear_alphas()
+        self.alphas = ddim.linear_alphas_cumprod()
         self.conditions = cfx.spaces.Classes(classes + 1)
         self.rows: list[int] = []  # how many samples each look at noisy codes was about
 

@@ -526,8 +526,8 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.score_bounds": {"value": const("a"), "instead": const("b")},
     "cfx.permutation_null": {"before": readings(1), "after": readings(2)},
     "cfx.points_path": {"images": lambda: images().view(2, 6, 3, 4, 4)},
-    "cfx.methods.paths.PointsPath": {"images": lambda: images().view(2, 6, 3, 4, 4)},
-    "cfx.methods.paths.StraightPath": {"baseline": lambda: images().flip(0)},
+    "cfx.attribution.paths.PointsPath": {"images": lambda: images().view(2, 6, 3, 4, 4)},
+    "cfx.attribution.paths.StraightPath": {"baseline": lambda: images().flip(0)},
     "cfx.predict": {"batch": const(512)},
     "cfx.report": {
         "features": const({"means": means}), "real": images, "spread": lambda: space().spread,

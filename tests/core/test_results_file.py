@@ -537,11 +537,12 @@ def test_modes_of_torch_do_not_matter(path, tmp_path, mode):
 def test_another_locale(tmp_path):
     """With a locale that has nothing but ASCII."""
     code = (
-        "import sys; sys.path[:0] = sys.argv[2:]; import test_err_results_file as t; import cfxnb;"
+        "import sys; sys.path[:0] = sys.argv[2:]; import test_results_file as t; import cfxnb;"
         "path = t.result(made_by={'method': chr(252)}).save(sys.argv[1]);"
         "assert cfxnb.Counterfactuals.load(path).made_by['method'] == chr(252)"
     )
-    paths = [str(Path(__file__).parent), str(Path(cfx.__file__).parents[1])]
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent / "helpers"), str(Path(cfx.__file__).parents[1])]
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "cf"), *paths],
         env={**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},

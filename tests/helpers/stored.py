@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "reference"
 COMPARED = set()  # "file/tensor" of all that tests have wanted so far
 
 

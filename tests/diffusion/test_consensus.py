@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Generator
 
-from cfxnb.core.ddim import cleaned, denoise, noised, published, short
+from cfxnb.core import ddim
+from cfxnb.core.ddim import add_noise, denoise, even_schedule, paper_schedule, predict_x0
 from cfxnb.core.tensors import noise_like
 from cfxnb.diffusion.composite import edit_mask, pasted
 from cfxnb.diffusion.consensus import angles, chance_level, consensus, masked, rescaled, shuffled
-from cfxnb.spaces import ddim
 
 
 def draw(*shape, seed=0):
@@ -151,47 +151,47 @@ def test_masked_takes_away_even_what_is_not_finite():
 
 def test_short_schedule_by_hand():
     alphas = torch.linspace(0.99, 0.01, 100).double()
-    found = short(alphas, torch.tensor([0.5, 0.2]), 5)
+    found = even_schedule(alphas, torch.tensor([0.5, 0.2]), 5)
     assert found.times.T.tolist() == [[49, 39, 29, 19, 9], [19, 15, 11, 7, 3]]
-    assert torch.equal(found.left, alphas[found.times])
-    assert torch.equal(found.ahead[:-1], found.left[1:])
-    assert (found.ahead[-1] == 1).all()
-    assert torch.equal(found.start, found.left[0])
+    assert torch.equal(found.alpha_bar, alphas[found.times])
+    assert torch.equal(found.alpha_bar_prev[:-1], found.alpha_bar[1:])
+    assert (found.alpha_bar_prev[-1] == 1).all()
+    assert torch.equal(found.start, found.alpha_bar[0])
 
 
 def test_more_steps_than_times_change_nothing():
     """Steps that stay at a time lead nowhere; there are never times below 0."""
     alphas = torch.linspace(0.99, 0.01, 10).double()
-    found = short(alphas, torch.tensor([0.3]), 30)
+    found = even_schedule(alphas, torch.tensor([0.3]), 30)
     assert found.times.min() == 0
     assert found.times[:, 0].unique().tolist() == [0, 1, 2]
     z = draw(1, 2, 2, 2).double()
     many = denoise(lambda x, t, left: 0.1 * x, z, found)
-    few = denoise(lambda x, t, left: 0.1 * x, z, short(alphas, torch.tensor([0.3]), 3))
+    few = denoise(lambda x, t, left: 0.1 * x, z, even_schedule(alphas, torch.tensor([0.3]), 3))
     torch.testing.assert_close(many, few)
 
 
 def test_published_schedule_by_hand():
     """Every 2nd of 20 times from 1 on; noise for level 4, and then from level 3 to the first."""
     alphas = torch.linspace(0.95, 0.05, 20).double()
-    found = published(alphas, torch.tensor([0.45, 0.45]), 10)
+    found = paper_schedule(alphas, torch.tensor([0.45, 0.45]), 10)
     assert found.times.T.tolist() == [[7, 5, 3, 1]] * 2
-    assert torch.equal(found.left[:, 0], alphas[[7, 5, 3, 1]])
-    assert torch.equal(found.ahead[:, 1], alphas[[5, 3, 1, 0]])
+    assert torch.equal(found.alpha_bar[:, 0], alphas[[7, 5, 3, 1]])
+    assert torch.equal(found.alpha_bar_prev[:, 1], alphas[[5, 3, 1, 0]])
     assert torch.equal(found.start, alphas[[9, 9]])
 
 
 def test_noise_goes_on_and_comes_off():
     clean, noise, left = draw(3, 2, 4, 4), draw(3, 2, 4, 4, seed=1), torch.tensor([0.9, 0.5, 0.1])
-    noisy = noised(clean, noise, left)
-    torch.testing.assert_close(cleaned(noisy, noise, left), clean, atol=1e-5, rtol=0)
-    many = noised(torch.zeros(1, 1, 300, 300), draw(1, 1, 300, 300), torch.tensor([0.3]))
+    noisy = add_noise(clean, noise, left)
+    torch.testing.assert_close(predict_x0(noisy, noise, left), clean, atol=1e-5, rtol=0)
+    many = add_noise(torch.zeros(1, 1, 300, 300), draw(1, 1, 300, 300), torch.tensor([0.3]))
     assert many.var().item() == pytest.approx(0.7, abs=0.02)
 
 
 def test_denoising_one_gaussian_is_its_line():
     """For N(0, s^2) the way of DDIM is known: z shrinks as the standard deviation does."""
-    alphas, s = ddim.linear_alphas(), 0.5
+    alphas, s = ddim.linear_alphas_cumprod(), 0.5
 
     def ideal(z, times, left):
         a = left.view(-1, 1)
@@ -199,15 +199,15 @@ def test_denoising_one_gaussian_is_its_line():
 
     z = draw(4, 3).double()
     strength = torch.tensor([0.2, 0.4, 0.6, 0.8])
-    schedule = short(alphas, strength, 500)
+    schedule = even_schedule(alphas, strength, 500)
     found = denoise(ideal, z, schedule)
     spread = (s**2 * schedule.start + 1 - schedule.start).sqrt()[:, None]
     torch.testing.assert_close(found, z * s / spread, rtol=0.01, atol=0)
 
 
 def test_a_stop_ends_with_the_guess_of_the_clean_code():
-    alphas, looks = ddim.linear_alphas(), []
-    schedule = short(alphas, torch.tensor([0.5]), 10)
+    alphas, looks = ddim.linear_alphas_cumprod(), []
+    schedule = even_schedule(alphas, torch.tensor([0.5]), 10)
 
     def denoiser(z, times, left):
         looks.append(z)
@@ -216,7 +216,7 @@ def test_a_stop_ends_with_the_guess_of_the_clean_code():
     z = draw(1, 2, 2, 2)
     found = denoise(denoiser, z, schedule, lambda: len(looks) == 3)
     assert len(looks) == 3
-    torch.testing.assert_close(found, cleaned(looks[-1], 0.3 * looks[-1], schedule.left[2]))
+    torch.testing.assert_close(found, predict_x0(looks[-1], 0.3 * looks[-1], schedule.alpha_bar[2]))
 
 
 def pictures(seed=0):

@@ -64,7 +64,7 @@ def test_the_surface_is_what_is_exported():
             assert f"cfx.{name}" in labels, name
     # Methods of what functions return are found by the annotations.
     for found in ("cfx.Attribution.concatenate", "cfx.spaces.VAE.encode", "cfx.metrics.fid",
-                  "cfx.classify.Wrapped.__call__", "cfx.data.World.sample"):  # fmt: skip
+                  "cfx.core.classifiers.Wrapped.__call__", "cfx.data.World.sample"):  # fmt: skip
         assert found in labels
 
 

@@ -60,7 +60,7 @@ class Rule(nn.Module):
         return self.rule(images.flatten(1) > 0.5).float() * 2 - 1
 
 
-def decide(rule) -> cfx.classify.Wrapped:
+def decide(rule) -> cfx.core.classifiers.Wrapped:
     return cfx.wrap(Rule(rule))
 
 

@@ -230,4 +230,4 @@ def test_planted_errors_are_caught(monkeypatch, wrong):
 def module_of():
     import sys
 
-    return sys.modules["cfxnb.methods.follow"]
+    return sys.modules["cfxnb.directions.follow_direction"]

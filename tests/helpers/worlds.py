@@ -76,12 +76,12 @@ class TinyNet(nn.Module):
 
 def code_classifier(
     space: LinearSpace, directions: Tensor, gain: float = 1.0
-) -> cfx.classify.Wrapped:
+) -> cfx.core.classifiers.Wrapped:
     """Logits ``gain * directions @ z``: linear in the code and blind to everything else."""
     return cfx.wrap(LinearNet(gain / space.scale * directions @ space.basis))
 
 
-def linear_world(classes: int) -> tuple[LinearSpace, cfx.classify.Wrapped, Tensor]:
+def linear_world(classes: int) -> tuple[LinearSpace, cfx.core.classifiers.Wrapped, Tensor]:
     """Space, classifier (``classes`` = 2: a widened single logit) and seven images."""
     space = LinearSpace()
     rows = 1 if classes == 2 else classes
@@ -91,7 +91,7 @@ def linear_world(classes: int) -> tuple[LinearSpace, cfx.classify.Wrapped, Tenso
     return space, code_classifier(space, directions, 2.0), space.sample(7, 5) + 0.002 * noise
 
 
-def vae_world(classes: int) -> tuple[cfx.spaces.VAE, cfx.classify.Wrapped, Tensor]:
+def vae_world(classes: int) -> tuple[cfx.spaces.VAE, cfx.core.classifiers.Wrapped, Tensor]:
     """A random convolutional VAE with a random convolutional classifier, and seven images."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -133,7 +133,7 @@ WORLDS = {
 }
 
 
-def other_class(classifier: cfx.classify.Wrapped, images: Tensor) -> Tensor:
+def other_class(classifier: cfx.core.classifiers.Wrapped, images: Tensor) -> Tensor:
     """A target for each image that is not its class, except that the last one's is."""
     with torch.no_grad():
         logits = classifier(images)

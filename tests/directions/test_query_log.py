@@ -332,9 +332,9 @@ CHILD = """
 import hashlib, os, signal, sys
 sys.path[:0] = sys.argv[5:]
 import torch
-import test_closed_ledger as t
-from cfxnb import kept
-from cfxnb.methods import asking
+import test_query_log as t
+from cfxnb.core import kept_work as kept
+from cfxnb.directions import probing as asking
 folder, log, fatal, place = sys.argv[1], open(sys.argv[2], "a"), int(sys.argv[3]), sys.argv[4]
 torch.manual_seed(0)
 asked = 0
@@ -376,7 +376,7 @@ print(found.queries, found.made_by["lost"])
 
 def process(folder, log, fatal, place):
     here = Path(__file__).parent
-    places = [str(here), str(here.parent)]
+    places = [str(here), str(here.parent / "helpers")]
     arguments = [sys.executable, "-c", CHILD, str(folder), str(log), str(fatal), place, *places]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -386,7 +386,7 @@ def process(folder, log, fatal, place):
 
 @pytest.mark.parametrize("kills", [[(119, "writing"), (140, "asking")]])
 def test_killed_processes_ask_nothing_twice(tmp_path, kills):
-    """Fresh interpreters, at two places that are easily wrong; ``tests/kept`` kills many more."""
+    """Fresh interpreters, at two places that are easily wrong; ``test_kept_kills`` has more."""
     folder, log = tmp_path / "search", tmp_path / "log"
     for fatal, place in kills:
         died = process(folder, log, fatal, place)
