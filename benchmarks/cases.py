@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import cfxnb as cfx
-from cfxnb.tensors import noise_like, typical_distance
+from cfxnb.core.tensors import noise_like, typical_distance
 
 
 @dataclasses.dataclass(frozen=True)

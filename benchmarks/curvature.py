@@ -6,10 +6,10 @@ from torch import Tensor
 import cfxnb as cfx
 from benchmarks.cases import Case
 from benchmarks.rows import Rows
-from cfxnb.methods.asking import Questions, rms
-from cfxnb.methods.ledger import Ledger
-from cfxnb.methods.trial import TRIED, Trial
-from cfxnb.tensors import noise_like, typical_distance
+from cfxnb.core.tensors import noise_like, typical_distance
+from cfxnb.directions.probing import Questions, rms
+from cfxnb.directions.query_log import Ledger
+from cfxnb.directions.trial import TRIED, Trial
 
 
 def curved(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target: Tensor) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 import cfxnb as cfx
+from cfxnb.attacks.nearest_classes import nearest_classes
 from cfxnb.data import ImageSet
-from cfxnb.methods.targets import nearest_classes
 
 
 @dataclasses.dataclass(frozen=True)

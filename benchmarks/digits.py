@@ -13,8 +13,8 @@ from torch import Tensor
 
 import cfxnb as cfx
 from benchmarks.rows import Rows
-from cfxnb.results import Counterfactuals
-from cfxnb.tensors import in_spreads, norms
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import in_spreads, norms
 from cfxnb.train.digits import measure_vae
 
 

@@ -19,20 +19,20 @@ from benchmarks.cases import CASES, Case
 from benchmarks.curvature import curved, share
 from benchmarks.rendering import rendering
 from benchmarks.rows import Rows
-from cfxnb.methods.asking import Questions, rms
-from cfxnb.methods.explained import log_odds
-from cfxnb.methods.follow import step_lengths
-from cfxnb.methods.ledger import Ledger
-from cfxnb.methods.mlp_proxy import mlp
-from cfxnb.methods.proxies import Probes, ridge
-from cfxnb.tensors import alive, typical_distance
-from cfxnb.train.diffae_ship import measure
+from cfxnb.core.decisions import log_odds
+from cfxnb.core.tensors import alive, typical_distance
+from cfxnb.directions.follow_direction import step_lengths
+from cfxnb.directions.mlp_proxy import mlp
+from cfxnb.directions.probing import Questions, rms
+from cfxnb.directions.proxies import Probes, ridge
+from cfxnb.directions.query_log import Ledger
+from cfxnb.train.diffae_recipes import measure
 
 CHECKED = [
     "tests/reference/test_ref_diffae.py",
     "tests/reference/test_ref_gcd_directions.py",
     "tests/reference/test_ref_attribution.py",
-    "tests/closed_forms/test_closed_ledger.py",
+    "tests/directions/test_query_log.py",
 ]
 BUDGETS = (64, 128, 256, 512, 1024, 2048)
 SATURATION = inspect.signature(cfx.find_directions).parameters["saturation"].default

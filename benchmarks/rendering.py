@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.cases import Case
 from benchmarks.rows import Rows
-from cfxnb.spaces import ddim
+from cfxnb.core import ddim
 
 
 def rendering(rows: Rows, case: Case) -> None:

@@ -23,7 +23,7 @@ from cfxnb.train.sprites_space import measure_vae
 CHECKED = [
     "tests/reference/test_ref_scores.py",
     "tests/reference/test_ref_stylegan2.py",
-    "tests/errors/test_err_stylegan2.py",
+    "tests/spaces/test_stylegan2_arguments.py",
 ]
 
 

@@ -15,53 +15,55 @@
 - how good it is: ``report``, ``cout``, ``metrics`` (distances, and scores against the truth)
 """
 
-from cfxnb import checks, data, metrics, spaces, types, weights
-from cfxnb.classify import BlackBox, one_label, predict, two_class, wrap
-from cfxnb.doctor import doctor
-from cfxnb.global_directions import Directions
-from cfxnb.heat import Attribution
-from cfxnb.methods.ablate import ablate
-from cfxnb.methods.attack import PAPER as PAPER_ATTACK
-from cfxnb.methods.attack import latent_attack
-from cfxnb.methods.attribution import integrated_gradients
-from cfxnb.methods.baselines import random_change, reconstruct
-from cfxnb.methods.captum_maps import captum_attribution
-from cfxnb.methods.contrastive import contrastive_scores
-from cfxnb.methods.describe import FeatureAttribution, describe_change, permutation_null
-from cfxnb.methods.descriptors import Descriptors, fit_descriptors
-from cfxnb.methods.directions import attribute_directions
-from cfxnb.methods.edits import AttributeDirections
-from cfxnb.methods.errors import ErrorExplanation, explain_errors
-from cfxnb.methods.follow import follow
-from cfxnb.methods.gcd import find_directions
-from cfxnb.methods.intervals import wilson
-from cfxnb.methods.latent_attribution import latent_integrated_gradients
-from cfxnb.methods.ldce import PAPER as PAPER_DIFFUSION
-from cfxnb.methods.ldce import diffusion_counterfactual
-from cfxnb.methods.lewis import (
+from cfxnb import checks, data, metrics, spaces, weights
+from cfxnb.attacks.ablate import ablate
+from cfxnb.attacks.baselines import random_change, reconstruct
+from cfxnb.attacks.describe_change import FeatureAttribution, describe_change, permutation_null
+from cfxnb.attacks.descriptors import Descriptors, fit_descriptors
+from cfxnb.attacks.latent_attack import PAPER as PAPER_ATTACK
+from cfxnb.attacks.latent_attack import latent_attack
+from cfxnb.attacks.nearest_classes import nearest_classes
+from cfxnb.attacks.pixel_attack import pixel_attack
+from cfxnb.attribution.captum_attribution import captum_attribution
+from cfxnb.attribution.integrated_gradients import integrated_gradients
+from cfxnb.attribution.latent_integrated_gradients import latent_integrated_gradients
+from cfxnb.attribution.paths import latent_path, points_path, straight_path, walk_path
+from cfxnb.attribution.result import Attribution
+from cfxnb.contrastive.attribute_edits import attribute_directions
+from cfxnb.contrastive.contrastive_scores import contrastive_scores
+from cfxnb.contrastive.edits import AttributeDirections
+from cfxnb.contrastive.factor_reader import FactorReader
+from cfxnb.contrastive.observed_scores import (
     ObservedScores,
     ScoreBounds,
     adjusted_effect,
     observed_scores,
     score_bounds,
 )
-from cfxnb.methods.paths import latent_path, points_path, straight_path, walk_path
-from cfxnb.methods.pixel import pixel_attack
-from cfxnb.methods.repair import fine_tune, group_weights
-from cfxnb.methods.scores import Scores
-from cfxnb.methods.targets import nearest_classes
+from cfxnb.contrastive.scores import Scores
+from cfxnb.core import types
+from cfxnb.core.classifiers import BlackBox, one_label, two_class, wrap
+from cfxnb.core.intervals import wilson
+from cfxnb.core.prediction import predict
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.types import Code, Step
+from cfxnb.course.doctor import doctor
+from cfxnb.course.profiles import sizes
+from cfxnb.course.widgets import explore, predict_then_run, progress
+from cfxnb.diffusion.diffusion_counterfactual import PAPER as PAPER_DIFFUSION
+from cfxnb.diffusion.diffusion_counterfactual import diffusion_counterfactual
+from cfxnb.directions.find_directions import find_directions
+from cfxnb.directions.follow_direction import follow
+from cfxnb.directions.result import Directions
 from cfxnb.metrics import cout, report
-from cfxnb.plots import Picture, gallery, picture, show
-from cfxnb.plots_charts import bars, code_map, curves
-from cfxnb.plots_directions import flip_curves, walk_strip
-from cfxnb.plots_heat import heat_maps
-from cfxnb.plots_scores import edit_picture, edit_strip, leakage_map, score_bars
-from cfxnb.profiles import sizes
-from cfxnb.readers import FactorReader
-from cfxnb.results import Counterfactuals
-from cfxnb.types import Code, Step
+from cfxnb.plots.attribution import heat_maps
+from cfxnb.plots.charts import bars, code_map, curves
+from cfxnb.plots.directions import flip_curves, walk_strip
+from cfxnb.plots.pictures import Picture, gallery, picture, show
+from cfxnb.plots.scores import edit_picture, edit_strip, leakage_map, score_bars
+from cfxnb.repair.explain_errors import ErrorExplanation, explain_errors
+from cfxnb.repair.fine_tune import fine_tune, group_weights
 from cfxnb.weights import available, load
-from cfxnb.widgets import explore, predict_then_run, progress
 
 __version__ = "0.1.0"
 

@@ -1,143 +1,10 @@
-"""Notebooks from their sources: ``python -m cfxnb.build notebooks | learner | course``.
-
-A source in ``notebooks/sources`` is a notebook with its solutions, as a Python file (jupytext's
-percent format). From it come the learner's notebook, where the solutions are cut out, and the
-executed solution notebook. The marks are nbgrader's, so that instructors may use it:
-``### BEGIN SOLUTION`` and ``### END SOLUTION`` around lines, the tag ``solution-only`` on cells.
-"""
+"""Notebooks from their sources: ``python -m cfxnb.build notebooks | learner | course``."""
 
 import argparse
-import copy
 import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from cfxnb import paths
-
-BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")
-WIDGET = "application/vnd.jupyter.widget-view+json"
-QUIET = ["--IPKernelApp.log_level=ERROR"]  # a kernel on this machine needs no encryption
-KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-
-
-def sources(names: Sequence[str] = ()) -> list[Path]:
-    """The sources of the notebooks with these numbers, such as "02"; of all by default.
-
-    Raises:
-        ValueError: for an unknown number.
-    """
-    every = sorted((paths.root() / "notebooks" / "sources").glob("[0-9]*.py"))
-    known = [path.stem[:2] for path in every]
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"names: expected some of {known}, got {unknown}")
-    return [path for path in every if not names or path.stem[:2] in names]
-
-
-def read_source(path: Path) -> Any:
-    """The solution notebook, not executed; the ids of its cells depend only on their place."""
-    import jupytext
-
-    book = jupytext.read(path)
-    for number, cell in enumerate(book.cells):
-        cell["id"] = f"{path.stem[:2]}-{number:03d}"
-    book.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
-    book.nbformat, book.nbformat_minor = 4, 5
-    return book
-
-
-def learner(book: Any) -> Any:
-    """The same notebook with stubs in place of solutions, and no outputs."""
-    book = copy.deepcopy(book)
-    book.cells = [c for c in book.cells if "solution-only" not in c.metadata.get("tags", [])]
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            cell.source = cut_solutions(cell.source)
-            cell.outputs, cell.execution_count = [], None
-    return book
-
-
-def cut_solutions(source: str) -> str:
-    """Replace each marked region by a stub at the indentation of its first mark.
-
-    Raises:
-        ValueError: if the marks don't pair.
-    """
-    lines: list[str] = []
-    inside = False
-    for line in source.split("\n"):
-        mark = line.strip()
-        if mark == BEGIN:
-            if inside:
-                raise ValueError(f"two '{BEGIN}' without '{END}' between them in:\n{source}")
-            inside = True
-            indent = line[: len(line) - len(line.lstrip())]
-            lines += [indent + text for text in STUB]
-        elif mark == END:
-            if not inside:
-                raise ValueError(f"'{END}' without '{BEGIN}' in:\n{source}")
-            inside = False
-        elif not inside:
-            lines.append(line)
-    if inside:
-        raise ValueError(f"'{BEGIN}' without '{END}' in:\n{source}")
-    return "\n".join(lines)
-
-
-def execute(book: Any, timeout: int = 300) -> Any:
-    """Run all cells in a fresh kernel; exceptions stop it.
-
-    Views of widgets are not kept: a page without a kernel can't show them, and the picture
-    beside them stays.
-    """
-    from nbclient import NotebookClient
-
-    client = NotebookClient(
-        book,
-        timeout=timeout,
-        kernel_name="python3",
-        store_widget_state=False,
-        extra_arguments=QUIET,
-        resources={"metadata": {"path": str(paths.root() / "notebooks")}},
-    )
-    client.execute()
-    for cell in book.cells:
-        cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
-            for output in cell.outputs:
-                _keep_one_picture(output)
-    return book
-
-
-def _keep_one_picture(output: Any) -> None:
-    """A Picture comes as HTML and as PNG; every page can show the PNG, so that is kept."""
-    data = output.get("data", {})
-    if "image/png" in data and data.get("text/html", "").startswith("<img "):
-        del data["text/html"]
-
-
-def write(book: Any, path: Path) -> None:
-    import nbformat
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(book, path)
-
-
-def build_learner(names: Sequence[str] = ()) -> None:
-    for source in sources(names):
-        write(learner(read_source(source)), paths.root() / "notebooks" / f"{source.stem}.ipynb")
-
-
-def build_notebooks(names: Sequence[str] = ()) -> None:
-    build_learner(names)
-    folder = paths.root() / "notebooks" / "solutions"
-    for source in sources(names):
-        began = time.perf_counter()
-        write(execute(read_source(source)), folder / f"{source.stem}.ipynb")
-        print(f"{source.stem}: {time.perf_counter() - began:.0f} s", flush=True)
+from cfxnb.course.build import build_learner, build_notebooks, sources
+from cfxnb.course.run import run_course
 
 
 def main() -> None:
@@ -155,8 +22,6 @@ def main() -> None:
     elif chosen.what == "notebooks":
         build_notebooks(chosen.names)
     else:
-        from cfxnb.course import run_course
-
         sys.exit(run_course(sources(chosen.names), chosen.profile))
 
 

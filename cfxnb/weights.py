@@ -11,17 +11,19 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cfxnb import paths, spaces, validate
-from cfxnb.classify import wrap
+from cfxnb import spaces
+from cfxnb.contrastive.edit_network import ShiftPredictor
+from cfxnb.contrastive.edits import AttributeDirections
+from cfxnb.contrastive.factor_reader import FactorReader
+from cfxnb.core import locations as paths
+from cfxnb.core import validate
+from cfxnb.core.classifiers import wrap
+from cfxnb.core.disk import cause, read_json, writing
 from cfxnb.core.modes import standard_modes
 from cfxnb.data.files import REMEDY, DamagedFile, checked, manifest, record, whole
-from cfxnb.disk import cause, read_json, writing
-from cfxnb.methods.edits import AttributeDirections
-from cfxnb.methods.shift_predictor import ShiftPredictor
 from cfxnb.nets import NETS
-from cfxnb.readers import FactorReader
-from cfxnb.spaces.configs import LARGEST, check_fit, numbers
-from cfxnb.spaces.restore import all_shapes, all_tensors
+from cfxnb.spaces.checkpoints.configs import LARGEST, check_fit, numbers
+from cfxnb.spaces.checkpoints.safe_loading import all_shapes, all_tensors
 
 _NETS = {**NETS, "ShiftPredictor": ShiftPredictor}
 ADAPTERS = ("Autoencoder", "Diffusion", "DiffusionAutoencoder", "VAE")

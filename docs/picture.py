@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 import cfxnb as cfx
-from cfxnb.plots import draw, figure, picture
+from cfxnb.plots.pictures import draw, figure, picture
 
 COLUMNS = (3, 2, 1, 18, 4, 8, 11, 0)  # test digits, chosen for variety
 

@@ -131,31 +131,63 @@ def test_no_assert(path):
     assert not lines
 
 
+#: What each room of the house may import, besides itself. Nothing of it goes upwards.
+MAY_IMPORT = {
+    "core": (),
+    "nets": ("core",),
+    "data": ("core",),
+    "spaces": ("core", "nets"),
+    "attacks": ("core",),
+    "attribution": ("core",),
+    "contrastive": ("core",),
+    "diffusion": ("core",),
+    "directions": ("core",),
+    "repair": ("core", "attacks", "diffusion"),  # explains errors by what others found
+    "metrics": ("core", "nets", "data", "attribution", "contrastive"),
+    "plots": ("core", "attribution", "contrastive", "directions", "metrics"),
+    "weights": ("core", "nets", "data", "spaces", "contrastive"),
+    "checks": ("core", "data", "diffusion", "weights"),
+    "course": ("core", "data", "plots"),
+    "build": ("course",),
+}
+#: Results show themselves: they load their pictures when somebody looks.
+SHOWN = {"core.results": "plots", "attribution.result": "plots"}
+
+
+def room(name):
+    """The room of a module: ``cfxnb.core.ddim`` -> ``core``; "" for the package itself."""
+    return [*name.split("."), ""][1]
+
+
 @each_source
 def test_layers(path):
+    """Each room imports only what lies below it; ``train`` may use everything, and nobody it."""
     module = module_of(path)
+    own = room(module)
+    if own in ("", "train"):
+        allowed = {*MAY_IMPORT, "train"} if own else set(MAY_IMPORT) - {"build"}
+    else:
+        allowed = {own, *MAY_IMPORT[own]}
     for name, line, inside in imports(path):
-        told = f"{module}, line {line}, imports {name}"
-        if below(module, "cfxnb.methods"):
-            assert not below(name, "cfxnb.spaces"), told
-            assert not below(name, "cfxnb.nets"), told
-            assert not below(name, "cfxnb.weights"), told
-        if below(module, "cfxnb.spaces"):
-            assert not below(name, "cfxnb.methods"), told
-            assert not below(name, "cfxnb.metrics"), told
-        if name.startswith("cfxnb.plots"):
-            lazily = module in ("cfxnb.results", "cfxnb.heat") and inside
-            ends = (
-                "cfxnb",
-                "cfxnb.widgets",
-                "cfxnb.plots_scores",
-                "cfxnb.plots_directions",
-                "cfxnb.plots_heat",
-                "cfxnb.plots_charts",
-            )
-            assert lazily or module in ends or below(module, "cfxnb.checks"), told
-        if below(name, "cfxnb.widgets"):
-            assert module == "cfxnb" or below(module, "cfxnb.checks"), told
+        if not below(name, "cfxnb") or not room(name):
+            continue
+        shown = inside and room(name) == SHOWN.get(module.removeprefix("cfxnb."))
+        assert shown or room(name) in allowed, f"{module}, line {line}, imports {name}"
+
+
+def test_no_circle_of_imports():
+    """Not even between modules of one room, nor by an import inside a function."""
+    modules = {module_of(path): path for path in SOURCES}
+    graph = {
+        module: {n for n, _, inside in imports(path) if n in modules and n != module}
+        for module, path in modules.items()
+        if module not in ("cfxnb", "cfxnb.core.results", "cfxnb.attribution.result")
+    }
+    left = dict(graph)
+    while free := [m for m, needs in left.items() if not needs & left.keys()]:
+        for module in free:
+            del left[module]
+    assert not left
 
 
 @each_source
@@ -175,10 +207,10 @@ def test_the_watch_over_imports_sees(tmp_path, monkeypatch):
     bad.write_text("assert True\n")
     with pytest.raises(AssertionError):
         test_no_assert(bad)
-    monkeypatch.setitem(globals(), "module_of", lambda path: "cfxnb.methods.bad")
-    for offence in ("from cfxnb import plots", "import cfxnb.spaces.vae", "from cfxnb import nets"):
-        bad.write_text(f"def f():\n    {offence}\n")
-        with pytest.raises(AssertionError, match=r"cfxnb\.methods\.bad"):
+    monkeypatch.setitem(globals(), "module_of", lambda path: "cfxnb.attacks.bad")
+    for offence in ("plots.charts", "spaces.vae", "train"):
+        bad.write_text(f"def f():\n    import cfxnb.{offence}\n")
+        with pytest.raises(AssertionError, match=r"cfxnb\.attacks\.bad"):
             test_layers(bad)
     assert len(SOURCES) > 30
 

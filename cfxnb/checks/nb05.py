@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from cfxnb.checks.core import exercise, expect
-from cfxnb.classify import predict
+from cfxnb.core.prediction import predict
 from cfxnb.data import CONTRASTS, intervene, sprites
 from cfxnb.weights import load
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from cfxnb.checks.core import exercise, expect
-from cfxnb.spaces import ddim
+from cfxnb.core import ddim
 
 
 def spherical(a: Tensor, b: Tensor, w: float) -> Tensor:
@@ -92,7 +92,7 @@ def take_step(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
 def find_noise(answer: Callable[[ddim.Predict, Tensor, Tensor, list[int]], Tensor]) -> None:
     g = Generator().manual_seed(7)
     images = torch.rand(2, 1, 4, 4, generator=g) * 1.6 - 0.8
-    alphas, times = ddim.linear_alphas(), [0, 250, 500, 750]
+    alphas, times = ddim.linear_alphas_cumprod(), [0, 250, 500, 750]
     asked: list[int] = []
 
     def predict(x: Tensor, t: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from cfxnb.checks.core import exercise, expect
-from cfxnb.methods.consensus import consensus, masked, rescaled
+from cfxnb.diffusion.consensus import consensus, masked, rescaled
 
 Eps = Callable[[Tensor, Tensor, Tensor], Tensor]
 

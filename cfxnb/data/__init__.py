@@ -7,8 +7,8 @@ from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import OPTIONS, render, visible
 from cfxnb.data.mnist import digits
 from cfxnb.data.morphology import measure
-from cfxnb.data.planted import CONTRASTS, PLANTED
-from cfxnb.data.sprites_world import WORLDS, intervene, sprites
+from cfxnb.data.sprite_classifiers import CONTRASTS, PLANTED
+from cfxnb.data.sprite_figures import WORLDS, intervene, sprites
 from cfxnb.data.xrays import chest
 
 __all__ = [

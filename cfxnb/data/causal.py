@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cfxnb import validate
+from cfxnb.core import validate
 
 MOST = 10**8  # figures: what fits no memory is no count
 Spread = str | Sequence[str] | Mapping[str, float]

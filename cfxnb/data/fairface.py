@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cfxnb import validate
+from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 from cfxnb.data.files import checked, whole
-from cfxnb.data.folder import read_folder
+from cfxnb.data.image_folder import read_folder
 from cfxnb.data.imageset import ImageSet
 
 FILE = "faces/faces64.zip"

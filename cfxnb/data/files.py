@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cfxnb import paths
-from cfxnb.disk import NOTHING, cause, kind_of, read_json, writing
+from cfxnb.core import locations as paths
+from cfxnb.core.disk import NOTHING, cause, kind_of, read_json, writing
 
 ENTRY = {"path": str, "bytes": int, "sha256": str}  # what each entry of the manifest has at least
 

@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cfxnb import validate
+from cfxnb.core import validate
 from cfxnb.core.images import SLACK
-from cfxnb.tensors import positions
+from cfxnb.core.tensors import positions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

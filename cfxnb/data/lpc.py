@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cfxnb import validate
+from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 from cfxnb.data.files import checked, whole
 

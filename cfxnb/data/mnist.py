@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cfxnb import validate
+from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 from cfxnb.data.files import checked, whole
 from cfxnb.data.imageset import ImageSet

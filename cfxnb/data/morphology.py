@@ -11,7 +11,7 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 from torch import Tensor
 
-from cfxnb import validate
+from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 
 ZOOM = 4  # the strokes are two or three pixels wide: measure them on a finer grid

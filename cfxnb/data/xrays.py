@@ -6,10 +6,10 @@ et al., Cell 172, 2018); CC BY 4.0. Not for diagnosis; cautions in ``data/README
 
 import torch
 
-from cfxnb import validate
+from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 from cfxnb.data.files import checked, whole
-from cfxnb.data.folder import read_folder
+from cfxnb.data.image_folder import read_folder
 from cfxnb.data.imageset import ImageSet
 
 FILE = "chest/chest64.zip"

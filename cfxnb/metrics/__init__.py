@@ -1,20 +1,16 @@
 """Measures: of pairs (one number an image), of sets, of attributes, and one table of all."""
 
 from cfxnb.metrics.attributes import correlation_difference, flip_rate, mean_changed
-from cfxnb.metrics.diversity import diversity
-from cfxnb.metrics.groups import accuracy_by_group
-from cfxnb.metrics.heat import (
+from cfxnb.metrics.attributions import (
     PasteCurves,
     heat_inside,
     insertion_deletion,
     pointing_game,
     randomised_weights,
 )
-from cfxnb.metrics.lpips import LPIPS
-from cfxnb.metrics.pairs import cout, cout_curve, l1, l2
-from cfxnb.metrics.report import report
-from cfxnb.metrics.sets import fid, kid, mmd2, sfid
-from cfxnb.metrics.truth import (
+from cfxnb.metrics.distributions import fid, kid, mmd2, sfid
+from cfxnb.metrics.diversity import diversity
+from cfxnb.metrics.ground_truth import (
     KINDS,
     changed_factors,
     distinct_explanations,
@@ -23,6 +19,10 @@ from cfxnb.metrics.truth import (
     score_errors,
     true_scores,
 )
+from cfxnb.metrics.groups import accuracy_by_group
+from cfxnb.metrics.lpips import LPIPS
+from cfxnb.metrics.pairwise import cout, cout_curve, l1, l2
+from cfxnb.metrics.report import report
 from cfxnb.nets.squeezenet import perceptual_distance
 
 __all__ = [

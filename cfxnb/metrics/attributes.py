@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb import validate
+from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 
 

@@ -6,12 +6,12 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from cfxnb import validate
+from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedFunction
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.results import Counterfactuals
-from cfxnb.tensors import norms
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import norms
 
 
 @standard_modes
@@ -31,7 +31,7 @@ def diversity(
         ValueError, TypeError: for a wrong argument, fewer than two results, results of unequal
             lengths, or features that are not finite.
     """
-    results = validate.results(results, "results", 2)
+    results = validate_results.results(results, "results", 2)
     if len({cf.image.shape for cf in results}) > 1:
         raise ValueError(
             f"results: expected images of one shape, got {[tuple(r.image.shape) for r in results]}"

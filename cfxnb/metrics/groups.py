@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from cfxnb import validate
-from cfxnb.classify import predict
+from cfxnb.core import validate
+from cfxnb.core.intervals import wilson
 from cfxnb.core.modes import standard_modes
-from cfxnb.methods.intervals import wilson
-from cfxnb.types import Classifier
+from cfxnb.core.prediction import predict
+from cfxnb.core.types import Classifier
 
 
 @standard_modes

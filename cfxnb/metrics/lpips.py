@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfxnb import validate
+from cfxnb.core import validate
 
 
 class Fire(nn.Module):

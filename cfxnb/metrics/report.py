@@ -8,16 +8,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cfxnb import validate
-from cfxnb.classify import finite_predict
+from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier, CheckedFunction
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.metrics.pairs import cout, l1, l2
-from cfxnb.metrics.sets import fid
-from cfxnb.results import Counterfactuals
-from cfxnb.tensors import finite_rows, in_spreads, norms
-from cfxnb.types import Classifier
+from cfxnb.core.prediction import finite_predict
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import finite_rows, in_spreads, norms
+from cfxnb.core.types import Classifier
+from cfxnb.metrics.distributions import fid
+from cfxnb.metrics.pairwise import cout, l1, l2
 
 Features = Callable[[Tensor], Tensor]
 
@@ -94,7 +94,7 @@ def _check_results(results: Mapping[str, Counterfactuals]) -> dict[str, Counterf
         raise ValueError(f"results: expected {what}, got {results!r}")
     checked = {}
     for name, value in results.items():
-        checked[name] = validate.result(value, f"results[{str(name)[:60]!r}]")
+        checked[name] = validate_results.result(value, f"results[{str(name)[:60]!r}]")
         seconds = value.made_by.get("seconds", 0.0)
         validate.number(seconds, f"results[{str(name)[:60]!r}].made_by['seconds']", 0.0)
     return checked

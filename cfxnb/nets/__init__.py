@@ -1,10 +1,10 @@
 """Networks that no library carries. A card names one by its key in ``NETS``."""
 
 from cfxnb.nets.conditional_unet import ConditionalUNet
+from cfxnb.nets.convnets import JudgeNet, PlainNet
 from cfxnb.nets.diffae import DiffAE
 from cfxnb.nets.digits import DigitNet, LeNet5
 from cfxnb.nets.face_nets import AgeGender, FaceExpression, SmileJudge
-from cfxnb.nets.plain import JudgeNet, PlainNet
 from cfxnb.nets.squeezenet import SqueezeNet
 from cfxnb.nets.tiny_autoencoder import TinyAutoencoder
 from cfxnb.nets.vae import ConvVAE

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cfxnb.nets.diffae_blocks import Attention, Block, Norm, Sketch, ToldBlock, zero
 from cfxnb.nets.latent_net import LatentNet
-from cfxnb.nets.waves import waves
+from cfxnb.nets.timestep_embedding import waves
 
 
 class Embedding(nn.Module):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfxnb import validate
+from cfxnb.core import validate
 
 SIZE = 112
 MEAN_RGB = (122.782, 117.001, 104.298)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cfxnb.nets.waves import waves
+from cfxnb.nets.timestep_embedding import waves
 
 
 class Layer(nn.Module):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfxnb import validate
+from cfxnb.core import validate
 
 # Name -> input channels, squeezed channels, channels of each of the two expansions.
 FIRES = {

@@ -2,7 +2,7 @@
 CVPR 2020, arXiv 1912.04958), skip architecture, in pure torch.
 
 z -> ``mapping`` -> w -> ``styles`` -> s -> ``synthesis`` -> image: every level can be entered. The
-names of the weights are those of the checkpoints that ``cfxnb.spaces.stylegan2_files`` reads.
+names of the weights are those of the checkpoints that ``spaces.checkpoints.stylegan2_files`` reads.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfxnb import validate
+from cfxnb.core import validate
 
 NOISES = ("fixed", "zero")
 Noise = str | Sequence[Tensor]

@@ -1,12 +1,12 @@
 """Spaces: one adapter a family of generators, each only encode and decode."""
 
 from cfxnb.spaces.autoencoder import Autoencoder
+from cfxnb.spaces.checkpoints.diffae_files import load_diffae
+from cfxnb.spaces.checkpoints.ldm_files import load_ldm, load_stable_diffusion
+from cfxnb.spaces.codecs import Fold, Latents
 from cfxnb.spaces.conditions import Attributes, Classes, Prompts, Vectors
 from cfxnb.spaces.diffae import DiffusionAutoencoder
-from cfxnb.spaces.diffae_files import load_diffae
 from cfxnb.spaces.diffusion import Diffusion
-from cfxnb.spaces.folding import Fold, Latents
-from cfxnb.spaces.ldm_files import load_ldm, load_stable_diffusion
 from cfxnb.spaces.stylegan2 import StyleGAN2, load_stylegan2
 from cfxnb.spaces.vae import VAE
 

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfxnb import validate
-from cfxnb.spaces.folding import Latents
+from cfxnb.core import validate, validate_results
+from cfxnb.core.types import Code
+from cfxnb.spaces.codecs import Latents
 from cfxnb.spaces.precision import autocast, checked_precision
-from cfxnb.types import Code
 
 
 class Autoencoder(nn.Module):
@@ -105,7 +105,7 @@ class Autoencoder(nn.Module):
         Raises:
             ValueError: if the code has another number of channels.
         """
-        z = validate.code(code, "code").z.to(self.center)
+        z = validate_results.code(code, "code").z.to(self.center)
         validate.flag(clamp, "clamp")
         if z.ndim != 4 or z.shape[1] != len(self.center):
             raise ValueError(

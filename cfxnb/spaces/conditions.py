@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from cfxnb import validate
+from cfxnb.core import validate
 
 
 class Conditions(Protocol):

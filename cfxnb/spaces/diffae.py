@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cfxnb import validate
+from cfxnb.core import ddim, validate, validate_results
+from cfxnb.core.tensors import noise_like
+from cfxnb.core.types import Code
 from cfxnb.nets.diffae import DiffAE
-from cfxnb.spaces import ddim
-from cfxnb.spaces.folding import Fold
+from cfxnb.spaces.codecs import Fold
 from cfxnb.spaces.precision import autocast, checked_precision
-from cfxnb.tensors import noise_like
-from cfxnb.types import Code
 
 LATENT_BETA = 0.008  # of every step of the diffusion of codes (Preechakul et al., appendix)
 LIVE = 16  # feature maps of full size that are in memory at once, about
@@ -73,7 +72,7 @@ class DiffusionAutoencoder(nn.Module):
         center, spread = validate.place(center, spread)
         self.register_buffer("center", center)
         self.register_buffer("spread", spread)
-        self.alphas = ddim.linear_alphas()  # no buffer: not every device has float64
+        self.alphas = ddim.linear_alphas_cumprod()  # no buffer: not every device has float64
         self.codec = Fold(validate.count(codec, "codec", 1)) if isinstance(codec, int) else codec
         if not isinstance(self.codec, nn.Module) or not hasattr(self.codec, "decode"):
             raise TypeError(
@@ -152,7 +151,7 @@ class DiffusionAutoencoder(nn.Module):
         Raises:
             ValueError: if the code has no noise, or another shape than those of this space.
         """
-        validate.code(code, "code")
+        validate_results.code(code, "code")
         z, x = code.z.to(self.center), code.rest
         if z.shape[1:] != self.center.shape or x is None or not len(z):
             got = None if x is None else tuple(x.shape)

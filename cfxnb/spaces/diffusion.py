@@ -6,13 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfxnb import validate
-from cfxnb.spaces import ddim
+from cfxnb.core import ddim, validate
+from cfxnb.core.tensors import noise_like, per_sample
+from cfxnb.core.types import Code
 from cfxnb.spaces.autoencoder import Autoencoder, halvings
 from cfxnb.spaces.conditions import Attributes, Conditions
 from cfxnb.spaces.precision import autocast
-from cfxnb.tensors import noise_like, per_sample
-from cfxnb.types import Code
 
 PREDICTIONS = ("noise", "velocity", "image")
 
@@ -57,7 +56,7 @@ class Diffusion(nn.Module):
                 f"{type(conditions).__name__} without {', '.join(missing)}"
             )
         self.conditions = conditions
-        given = ddim.linear_alphas() if alphas is None else alphas
+        given = ddim.linear_alphas_cumprod() if alphas is None else alphas
         self.alphas = _falling(given)  # on the CPU: not every device has float64
         guess = getattr(net, "predicts", "noise") if predicts is None else predicts
         self.predicts = validate.choice(guess, "predicts", PREDICTIONS)

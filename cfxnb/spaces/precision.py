@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from cfxnb import validate
+from cfxnb.core import validate
 
 
 def checked_precision(value: Any, name: str = "precision") -> str:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cfxnb import validate
-from cfxnb.tensors import per_sample
-from cfxnb.types import OnStep, Step
+from cfxnb.core import validate
+from cfxnb.core.tensors import per_sample
+from cfxnb.core.types import OnStep, Step
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Two image batches in [0, 1] -> (b,), such as LPIPS."""

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfxnb import validate
+from cfxnb.core import validate, validate_results
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.tensors import noise_like
+from cfxnb.core.types import Code, OnStep
 from cfxnb.nets.stylegan2 import Generator
+from cfxnb.spaces.checkpoints.stylegan2_files import architecture, read_checkpoint
 from cfxnb.spaces.projection import Distance, Projection
-from cfxnb.spaces.stylegan2_files import architecture, read_checkpoint
-from cfxnb.tensors import noise_like
-from cfxnb.types import Code, OnStep
 
 LATENTS = ("w", "w+", "s")
 
@@ -108,7 +108,7 @@ class StyleGAN2(nn.Module):
         Raises:
             ValueError: if the code has another shape than those of this space.
         """
-        validate.code(code, "code")
+        validate_results.code(code, "code")
         if code.z.shape[1:] != self.center.shape:
             raise ValueError(
                 f"code: expected z of shape (b, {', '.join(map(str, self.center.shape))}) in "

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfxnb import validate
-from cfxnb.tensors import noise_like
-from cfxnb.types import Code
+from cfxnb.core import validate, validate_results
+from cfxnb.core.tensors import noise_like
+from cfxnb.core.types import Code
 
 
 class VAE(nn.Module):
@@ -57,7 +57,7 @@ class VAE(nn.Module):
         Raises:
             ValueError: if the code has another shape than those of this space.
         """
-        validate.code(code, "code", tuple(self.center.shape))
+        validate_results.code(code, "code", tuple(self.center.shape))
         return self.net.decode(code.z.to(self.center)).to(code.z.device)
 
     def sample(self, count: int, seed: int = 0) -> Code:

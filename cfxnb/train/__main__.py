@@ -5,15 +5,15 @@ Without names everything is made, in order. A run that is stopped goes on where 
 
 import argparse
 
-from cfxnb import paths
+from cfxnb.core import locations as paths
 from cfxnb.train.chest import RECIPES as CHEST
-from cfxnb.train.diffae_ship import RECIPES as DIFFAE
+from cfxnb.train.diffae_recipes import RECIPES as DIFFAE
 from cfxnb.train.digits import RECIPES as DIGITS
 from cfxnb.train.faces import RECIPES as FACES
-from cfxnb.train.ldm_ship import RECIPES as LDM
-from cfxnb.train.oracles import RECIPES as ORACLES
+from cfxnb.train.ldm_recipes import RECIPES as LDM
 from cfxnb.train.sprites import RECIPES as SPRITES
 from cfxnb.train.sprites_space import RECIPES as SPRITES_SPACE
+from cfxnb.train.third_party import RECIPES as ORACLES
 
 RECIPES = {**DIGITS, **SPRITES, **SPRITES_SPACE, **CHEST, **ORACLES, **FACES, **DIFFAE, **LDM}
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from cfxnb.core.training import autocast, fit
 from cfxnb.nets.squeezenet import SqueezeNet, perceptual_distance
 from cfxnb.nets.tiny_autoencoder import TinyAutoencoder
 from cfxnb.train.diffae import as_unit
-from cfxnb.train.engine import autocast, fit
 
 NETS: dict[str, dict[str, Any]] = {
     "digits": {"channels": 1, "width": 32},

@@ -14,13 +14,14 @@ from sklearn.metrics import roc_auc_score
 from torch import Generator, Tensor, nn
 
 from cfxnb import weights
-from cfxnb.classify import predict, wrap
+from cfxnb.core.classifiers import wrap
+from cfxnb.core.prediction import predict
+from cfxnb.core.training import Loss, Net, Recipe, autocast, fit
+from cfxnb.core.types import Classifier
 from cfxnb.data import chest
 from cfxnb.data.xrays import FILE, NAMES, SOURCE
 from cfxnb.nets import JudgeNet, PlainNet
 from cfxnb.train.cards import card_of
-from cfxnb.train.engine import Loss, Net, Recipe, autocast, fit
-from cfxnb.types import Classifier
 
 NET: dict[str, Any] = {"outputs": len(NAMES), "channels": 1, "size": (64, 64), "halvings": 4}
 EPSILON = 0.04  # largest change of a pixel under the judge's training attack

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from cfxnb.core.ddim import TRAIN_STEPS, linear_alphas_cumprod
+from cfxnb.core.training import autocast, fit
 from cfxnb.nets import DiffAE
 from cfxnb.nets.latent_net import LatentNet
-from cfxnb.spaces.ddim import TRAIN_STEPS, linear_alphas
+from cfxnb.spaces.codecs import Fold
 from cfxnb.spaces.diffae import latent_alphas
-from cfxnb.spaces.folding import Fold
-from cfxnb.train.engine import autocast, fit
 
 BLUR = 0.2  # standard deviation of the noise on codes, in their own spreads
 NETS = {
@@ -86,7 +86,7 @@ class Denoising:
 
     def __init__(self, fold: Fold) -> None:
         self.fold = fold
-        self.alphas = linear_alphas().float()
+        self.alphas = linear_alphas_cumprod().float()
 
     def __call__(self, model: DiffAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
         clean = self.fold.encode(as_unit(batch[0]) * 2 - 1)

@@ -12,15 +12,17 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
 
-from cfxnb import paths, weights
-from cfxnb.classify import predict, wrap
+from cfxnb import weights
+from cfxnb.core import locations as paths
+from cfxnb.core.classifiers import wrap
+from cfxnb.core.prediction import predict
+from cfxnb.core.training import autocast, fit
 from cfxnb.data import digits, measure
 from cfxnb.data.files import checked, record
 from cfxnb.data.mnist import FACTORS, SOURCE, images_of
 from cfxnb.nets import ConvVAE, DigitNet, LeNet5
 from cfxnb.spaces.vae import VAE, fit_spread
 from cfxnb.train.cards import card_of
-from cfxnb.train.engine import autocast, fit
 
 BETA = 0.5  # weight of the KL term; 1 is the evidence lower bound itself, less gives crisper images
 

@@ -7,13 +7,14 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from cfxnb import weights
-from cfxnb.classify import predict, wrap
+from cfxnb.core.classifiers import wrap
+from cfxnb.core.prediction import predict
+from cfxnb.core.training import Recipe, autocast, fit
 from cfxnb.data import faces
 from cfxnb.data.fairface import FILE, NAMES, SOURCE
-from cfxnb.nets.plain import PlainNet
+from cfxnb.nets.convnets import PlainNet
 from cfxnb.train.cards import card_of
 from cfxnb.train.chest import varied
-from cfxnb.train.engine import Recipe, autocast, fit
 
 CONFIG = {"outputs": 2, "channels": 3, "size": [64, 64], "halvings": 4}
 CAUTION = (

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from cfxnb.core.ddim import TRAIN_STEPS, linear_alphas_cumprod
+from cfxnb.core.training import autocast, fit
 from cfxnb.data.fairface import AGE_GROUPS, GENDERS
 from cfxnb.data.fairface import NAMES as SMILES
 from cfxnb.data.lpc import OPTIONS
 from cfxnb.nets.conditional_unet import ConditionalUNet
-from cfxnb.spaces.ddim import TRAIN_STEPS, linear_alphas
-from cfxnb.train.engine import autocast, fit
 
 ATTRIBUTES: dict[str, Mapping[str, Sequence[str]]] = {
     "digits": {"digit": [str(d) for d in range(10)]},
@@ -57,7 +57,7 @@ def velocity(model: ConditionalUNet, batch: tuple[Tensor, ...], generator: Gener
     """Squared error of the velocity (Salimans & Ho, 2022), with attributes left open at random."""
     clean, told = batch[0].float(), left_open(model, batch[1], generator)
     t = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator, device=clean.device)
-    left = linear_alphas().float().to(clean.device)[t].view(-1, 1, 1, 1)
+    left = linear_alphas_cumprod().float().to(clean.device)[t].view(-1, 1, 1, 1)
     noise = torch.randn(clean.shape, generator=generator, device=clean.device)
     with autocast(clean.device):
         guess = model(left.sqrt() * clean + (1 - left).sqrt() * noise, t, told)

@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from cfxnb import weights
-from cfxnb.classify import wrap
+from cfxnb.contrastive.factor_reader import FactorReader
+from cfxnb.core.classifiers import wrap
+from cfxnb.core.training import Loss, Net, Recipe, autocast, fit
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import OPTIONS, SOURCE, as_indices
-from cfxnb.data.planted import CLASSES, CONTRASTS, PLANTED, Planted
-from cfxnb.data.sprites_world import sprites
-from cfxnb.metrics.truth import true_scores
+from cfxnb.data.sprite_classifiers import CLASSES, CONTRASTS, PLANTED, Planted
+from cfxnb.data.sprite_figures import sprites
+from cfxnb.metrics.ground_truth import true_scores
 from cfxnb.nets import JudgeNet, PlainNet
-from cfxnb.readers import FactorReader
 from cfxnb.train.cards import card_of
-from cfxnb.train.engine import Loss, Net, Recipe, autocast, fit
 
 FIGURES = 60_000
 sprite_card = partial(card_of, source=SOURCE, files="sprites/")

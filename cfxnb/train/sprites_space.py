@@ -8,16 +8,16 @@ import torch
 from torch import Generator, Tensor, nn
 
 from cfxnb import weights
-from cfxnb.classify import predict
+from cfxnb.contrastive.attribute_edits import attribute_directions
+from cfxnb.contrastive.contrastive_scores import contrastive_scores
+from cfxnb.contrastive.edits import AttributeDirections
+from cfxnb.core.prediction import predict
+from cfxnb.core.training import Recipe, autocast, fit
 from cfxnb.data.lpc import HEIGHT, LAYERS, WIDTH, render, top_layers
-from cfxnb.data.planted import CONTRASTS, PLANTED
-from cfxnb.data.sprites_world import sprites
-from cfxnb.methods.contrastive import contrastive_scores
-from cfxnb.methods.directions import attribute_directions
-from cfxnb.methods.edits import AttributeDirections
+from cfxnb.data.sprite_classifiers import CONTRASTS, PLANTED
+from cfxnb.data.sprite_figures import sprites
 from cfxnb.nets import ConvVAE
 from cfxnb.spaces.vae import VAE, fit_spread
-from cfxnb.train.engine import Recipe, autocast, fit
 from cfxnb.train.sprites import as_bytes, figures, read_right, share, sprite_card, test_figures
 
 EDIT_STEPS = 4000

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 import cfxnb as cfx
-from cfxnb.tensors import in_spreads
+from cfxnb.core.tensors import in_spreads
 
 cfx.doctor()
 

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 import cfxnb as cfx
-from cfxnb.tensors import in_spreads, norms
+from cfxnb.core.tensors import in_spreads, norms
 
 cfx.doctor()
 

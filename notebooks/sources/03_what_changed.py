@@ -24,7 +24,7 @@ import torch
 from IPython.display import display
 
 import cfxnb as cfx
-from cfxnb.tensors import alive
+from cfxnb.core.tensors import alive
 
 cfx.doctor()
 

@@ -26,8 +26,8 @@ import torch
 from IPython.display import display
 
 import cfxnb as cfx
-from cfxnb.spaces import ddim
-from cfxnb.tensors import noise_like
+from cfxnb.core import ddim
+from cfxnb.core.tensors import noise_like
 
 cfx.doctor()
 

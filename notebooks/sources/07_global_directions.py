@@ -32,10 +32,10 @@ from IPython.display import display
 from sklearn.linear_model import Ridge
 
 import cfxnb as cfx
-from cfxnb.methods.asking import rms
-from cfxnb.methods.mlp_proxy import mlp
-from cfxnb.methods.proxies import Probes, ridge
-from cfxnb.tensors import in_spreads, norms
+from cfxnb.core.tensors import in_spreads, norms
+from cfxnb.directions.mlp_proxy import mlp
+from cfxnb.directions.probing import rms
+from cfxnb.directions.proxies import Probes, ridge
 
 cfx.doctor()
 

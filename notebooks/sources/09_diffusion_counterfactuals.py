@@ -27,11 +27,11 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 import cfxnb as cfx
-from cfxnb.methods.composite import edit_mask, pasted
-from cfxnb.methods.consensus import angles, chance_level, consensus, rescaled
-from cfxnb.methods.denoising import cleaned, denoise, noised, short
-from cfxnb.methods.search import log_odds
-from cfxnb.tensors import noise_like
+from cfxnb.core.ddim import add_noise, denoise, even_schedule, predict_x0
+from cfxnb.core.decisions import log_odds
+from cfxnb.core.tensors import noise_like
+from cfxnb.diffusion.composite import edit_mask, pasted
+from cfxnb.diffusion.consensus import angles, chance_level, consensus, rescaled
 
 cfx.doctor()
 
@@ -140,9 +140,9 @@ cfx.gallery(
 # %%
 def noise_and_denoise(z, noise, strength: torch.Tensor, denoiser, steps: int = 10):
     """Codes (b, ...) after ``strength`` (b,) of all times; denoiser(z, times, left) -> noise."""
-    schedule = short(space.alphas, strength, steps)
+    schedule = even_schedule(space.alphas, strength, steps)
     with torch.no_grad():
-        return denoise(denoiser, noised(z, noise, schedule.start), schedule)
+        return denoise(denoiser, add_noise(z, noise, schedule.start), schedule)
 
 
 code = space.encode(images).z
@@ -270,16 +270,16 @@ def two_directions(z, times, left, wanted):
     with torch.enable_grad():
         point = z.detach().requires_grad_()
         free = space.eps(point, times, nothing)
-        guess = cleaned(point, free, left)
+        guess = predict_x0(point, free, left)
         odds = log_odds(classifier(space.decode(cfx.Code(guess), clamp=False)), wanted)
         wish = -torch.autograd.grad(odds.sum(), point)[0]
     free = free.detach()
     return free, guess.detach(), space.eps(z, times, told).detach() - free, wish
 
 
-half = short(space.alphas, torch.full((count,), 0.5), 10)
-noisy = noised(code, noise, half.start)
-free, guess, implicit, wish = two_directions(noisy, half.times[0], half.left[0], target)
+half = even_schedule(space.alphas, torch.full((count,), 0.5), 10)
+noisy = add_noise(code, noise, half.start)
+free, guess, implicit, wish = two_directions(noisy, half.times[0], half.alpha_bar[0], target)
 theta = angles(implicit, wish)  # degrees, (b, h, w)
 cones = [15, 30, 45, 60, 90, 120, 150]
 channels = code.shape[1]

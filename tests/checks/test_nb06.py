@@ -7,7 +7,7 @@ import torch
 from mutants import Answers, assert_accepted, assert_rejected, right_answers, wrong_answers
 
 from cfxnb.checks import nb06
-from cfxnb.spaces import ddim
+from cfxnb.core import ddim
 
 
 def guessed(noisy, eps, left):

@@ -6,7 +6,7 @@ import torch
 from mutants import Answers, assert_accepted, assert_rejected, right_answers, wrong_answers
 
 from cfxnb.checks import nb09
-from cfxnb.methods.consensus import consensus, masked, rescaled
+from cfxnb.diffusion.consensus import consensus, masked, rescaled
 
 
 def mixed(eps, told, nothing, scale):

@@ -9,12 +9,12 @@ from test_contract_trace import state, unusual
 from worlds import WORLDS, Faulty
 
 import cfxnb as cfx
-from cfxnb.heat import HEAT_STATUSES, Attribution
-from cfxnb.methods.attribution import integrated_gradients
-from cfxnb.methods.captum_maps import captum_attribution
-from cfxnb.methods.latent_attribution import latent_integrated_gradients
-from cfxnb.methods.paths import straight_path
-from cfxnb.plots_heat import heat_maps
+from cfxnb.attribution.captum_attribution import captum_attribution
+from cfxnb.attribution.integrated_gradients import integrated_gradients
+from cfxnb.attribution.latent_integrated_gradients import latent_integrated_gradients
+from cfxnb.attribution.paths import straight_path
+from cfxnb.attribution.result import HEAT_STATUSES, Attribution
+from cfxnb.plots.attribution import heat_maps
 
 
 def seen_class(f, x):

@@ -5,7 +5,7 @@ import torch
 from cases import METHODS, each_method, each_search
 from worlds import other_class
 
-from cfxnb.types import FLIPPED
+from cfxnb.core.types import FLIPPED
 
 
 def close(a, b):

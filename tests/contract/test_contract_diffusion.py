@@ -7,7 +7,7 @@ from test_contract_trace import state, unusual
 from worlds import Faulty
 
 import cfxnb as cfx
-from cfxnb.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, RECONSTRUCTION_FLIPS, STATUSES
+from cfxnb.core.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, RECONSTRUCTION_FLIPS, STATUSES
 
 KNOBS = [
     {},

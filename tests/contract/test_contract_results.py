@@ -4,7 +4,7 @@ import torch
 from cases import each_method, each_search
 from worlds import other_class
 
-from cfxnb.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, RECONSTRUCTION_FLIPS, STATUSES
+from cfxnb.core.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, RECONSTRUCTION_FLIPS, STATUSES
 
 
 @each_method

@@ -2,7 +2,7 @@ import nbformat
 import pytest
 from books import FOLDER, SOURCES
 
-from cfxnb import build
+from cfxnb.course import build
 
 
 @pytest.fixture(scope="session", params=sorted(SOURCES))

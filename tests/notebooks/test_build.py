@@ -2,7 +2,7 @@
 
 import pytest
 
-from cfxnb import build
+from cfxnb.course import build
 
 
 def test_a_region_becomes_a_stub_at_its_own_indentation():

@@ -8,7 +8,8 @@ from pathlib import Path
 import nbformat
 from books import FOLDER, SOURCES
 
-from cfxnb import build, course
+from cfxnb.course import build
+from cfxnb.course import run as course
 
 
 def test_solution_runs_with_parameters(name, tmp_path, monkeypatch):

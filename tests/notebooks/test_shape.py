@@ -2,7 +2,7 @@
 
 import re
 
-from cfxnb import build
+from cfxnb.course import build
 
 
 def code(book):

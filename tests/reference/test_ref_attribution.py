@@ -7,10 +7,10 @@ from stored import SmallNet, stored
 from torch import nn
 
 import cfxnb as cfx
-from cfxnb.heat import NO_BASELINE
-from cfxnb.methods.attribution import integrated_gradients
-from cfxnb.methods.latent_attribution import latent_integrated_gradients
-from cfxnb.methods.paths import points_path
+from cfxnb.attribution.integrated_gradients import integrated_gradients
+from cfxnb.attribution.latent_integrated_gradients import latent_integrated_gradients
+from cfxnb.attribution.paths import points_path
+from cfxnb.attribution.result import NO_BASELINE
 
 T, FACTS = stored("gcd_lig_rgb")
 M = FACTS["path_length"]

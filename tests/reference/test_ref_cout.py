@@ -6,7 +6,7 @@ from stored import SmallNet, stored
 
 import cfxnb as cfx
 from cfxnb.metrics import cout_curve
-from cfxnb.metrics.pairs import paste_curve
+from cfxnb.metrics.pairwise import paste_curve
 
 T, FACTS = stored("metrics_cout")
 

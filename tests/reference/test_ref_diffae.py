@@ -13,9 +13,10 @@ from stored import stored
 from torch import nn
 
 import cfxnb as cfx
-from cfxnb.spaces import DiffusionAutoencoder, ddim, load_diffae
-from cfxnb.spaces.diffae_files import TRAINERS, architecture, read_checkpoint
-from cfxnb.spaces.restore import torch_load
+from cfxnb.core import ddim
+from cfxnb.spaces import DiffusionAutoencoder, load_diffae
+from cfxnb.spaces.checkpoints.diffae_files import TRAINERS, architecture, read_checkpoint
+from cfxnb.spaces.checkpoints.safe_loading import torch_load
 
 HERE = Path(__file__).parent
 NAMES = ("diffae_gray32", "diffae_rgb16")
@@ -112,7 +113,7 @@ def test_activations(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_schedule(name):
     _, t, facts = case(name)
-    near(ddim.linear_alphas(), t.wanted("alphas_cumprod"), 1e-15)
+    near(ddim.linear_alphas_cumprod(), t.wanted("alphas_cumprod"), 1e-15)
     for count, times in facts["timestep_maps"].items():
         assert ddim.timesteps(int(count)) == times
 
@@ -120,7 +121,7 @@ def test_schedule(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_noisy_images_and_loss(name):
     space, t, _ = case(name)
-    left = ddim.linear_alphas()[t["q_t"]].view(-1, 1, 1, 1)
+    left = ddim.linear_alphas_cumprod()[t["q_t"]].view(-1, 1, 1, 1)
     noisy = (left.sqrt() * t["x"] + (1 - left).sqrt() * t["noise"]).float()
     near(noisy, t.wanted("q_x_t"), 1e-5)
     error = space.net(noisy, t["q_t"], t["z_sem"]) - t["noise"]
@@ -135,7 +136,7 @@ def follow(name, begin, key, pairs, atol):
     """
     _, t, _ = case(name)
     own = stored_one = begin
-    alphas, clamped = ddim.linear_alphas(), []
+    alphas, clamped = ddim.linear_alphas_cumprod(), []
     every = zip(pairs, t.wanted(f"{key}/steps"), t.wanted(f"{key}/pred_x0"), strict=True)
     for (time, to), after, guess in every:
         eps = predict(name)(stored_one, time)
@@ -156,7 +157,7 @@ def test_inversion(name, count):
     pairs = list(zip(times, [*times[1:], None], strict=True))
     own, clamped = follow(name, t["x"], f"invert{count}", pairs, 1e-3)
     assert clamped == pytest.approx(facts["clamped_share_of_pred_x0"][f"invert{count}"], abs=1e-3)
-    end = ddim.invert(predict(name), t["x"], ddim.linear_alphas(), times)
+    end = ddim.invert(predict(name), t["x"], ddim.linear_alphas_cumprod(), times)
     assert torch.equal(end, own)
     near(end, t.wanted(f"invert{count}/x_T"), 1e-3)
     again = DiffusionAutoencoder(
@@ -174,7 +175,7 @@ def test_rendering(name, count):
     pairs = list(zip(times, [-1, *times[:-1]], strict=True))[::-1]
     own, _ = follow(name, start, f"render{count}", pairs, 3e-3)
     for begin, key in ((start, "sample"), (t["noise"], "from_noise")):
-        end = ddim.render(predict(name), begin, ddim.linear_alphas(), times)
+        end = ddim.render(predict(name), begin, ddim.linear_alphas_cumprod(), times)
         near(end, t.wanted(f"render{count}/{key}"), 3e-3)
         assert torch.equal(end, own) == (key == "sample")
     again = DiffusionAutoencoder(
@@ -192,7 +193,7 @@ def test_edits(name):
     rest = t[facts["render_starts_from"]][:1].expand(len(moved), -1, -1, -1)
     times = ddim.timesteps(int(t["edit/T"]))
     net = lambda x, time: space.net(x, torch.tensor([time]), moved)  # noqa: E731
-    near(ddim.render(net, rest, ddim.linear_alphas(), times), t.wanted("edit/sample"), 3e-3)
+    near(ddim.render(net, rest, ddim.linear_alphas_cumprod(), times), t.wanted("edit/sample"), 3e-3)
     again = DiffusionAutoencoder(
         space.net, space.center, space.spread, steps=len(times), precision="float32"
     )

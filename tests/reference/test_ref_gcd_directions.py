@@ -4,8 +4,8 @@ import pytest
 import torch
 from stored import stored
 
-from cfxnb.methods.candidates import WEIGHTS, candidates, strongest
-from cfxnb.methods.mlp_proxy import MLPProxy, counterfactual_loss, read
+from cfxnb.directions.candidates import WEIGHTS, candidates, strongest
+from cfxnb.directions.mlp_proxy import MLPProxy, counterfactual_loss, read
 
 NAMES = ("positive", "negative")
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 import cfxnb as cfx
-from cfxnb import paths
+from cfxnb.core import locations as paths
 from cfxnb.nets import LeNet5
 
 

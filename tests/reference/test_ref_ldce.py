@@ -7,11 +7,11 @@ from diffusers import DDIMScheduler
 from stored import stored
 
 import cfxnb as cfx
-from cfxnb.methods.consensus import angles, consensus, masked, rescaled
-from cfxnb.methods.denoising import cleaned, denoise, noised, published
-from cfxnb.methods.guidance import Asked, Guided
-from cfxnb.methods.ldce import PAPER
-from cfxnb.tensors import per_sample
+from cfxnb.core.ddim import add_noise, denoise, paper_schedule, predict_x0
+from cfxnb.core.tensors import per_sample
+from cfxnb.diffusion.consensus import angles, consensus, masked, rescaled
+from cfxnb.diffusion.diffusion_counterfactual import PAPER
+from cfxnb.diffusion.guidance import Asked, Guided
 
 NAMES = ("c3", "c4")
 
@@ -96,9 +96,9 @@ class Recorded(Guided):
         close(told, self.at("eps_cond"), 5e-5)
         close(decoded, self.at("decoded"), 1e-4)
         # The stored guess is made from the guided noise, and so is the next code.
-        clean = cleaned(self.at("z"), eps, left)
+        clean = predict_x0(self.at("z"), eps, left)
         near(clean, self.at("pred_z0"), atol=1e-4)
-        near(noised(clean, eps, self.ahead[self.number]), self.at("z_prev"))
+        near(add_noise(clean, eps, self.ahead[self.number]), self.at("z_prev"))
         return eps
 
     def at(self, key):
@@ -151,13 +151,15 @@ def test_schedule(case):
     """The whole grid, which the official code makes at once."""
     t, facts, space = case
     steps = facts["steps_total"]
-    most = published(space.alphas, torch.full((1,), (steps - 1) / steps), steps)
+    most = paper_schedule(space.alphas, torch.full((1,), (steps - 1) / steps), steps)
     times = t.wanted("ddim_timesteps")
     close(most.times[:, 0].flip(0), times[:-1], 0)
-    grid = torch.cat([most.left.flip(0)[:, 0], most.start])  # noise is added one stride farther
+    grid = torch.cat(
+        [most.alpha_bar.flip(0)[:, 0], most.start]
+    )  # noise is added one stride farther
     close(grid, t.wanted("ddim_alphas"), 1e-7)
     assert space.alphas[times[-1]] == most.start[0]
-    before = torch.cat([most.ahead.flip(0)[:, 0], most.left[:1, 0]])
+    before = torch.cat([most.alpha_bar_prev.flip(0)[:, 0], most.alpha_bar[:1, 0]])
     close(before, t.wanted("ddim_alphas_prev"), 1e-7)
     beta = facts["beta_schedule"]
     roots = torch.linspace(beta["start"] ** 0.5, beta["end"] ** 0.5, beta["steps"]).double()
@@ -171,17 +173,19 @@ def test_schedule(case):
 
 def test_every_step(case):
     t, facts, space = case
-    schedule = published(space.alphas, torch.full((2,), facts["strength"]), facts["steps_total"])
+    schedule = paper_schedule(
+        space.alphas, torch.full((2,), facts["strength"]), facts["steps_total"]
+    )
     assert len(schedule.times) == facts["t_enc"]
     assert schedule.times[:, 0].tolist() == t.wanted("step/t").tolist()
-    close(schedule.left[:, 0], t.wanted("step/alpha_bar"), 1e-6)
-    close(schedule.ahead[:, 0], t.wanted("step/alpha_bar_prev"), 1e-6)
-    start = noised(t["z0"], t["noise"], schedule.start)
+    close(schedule.alpha_bar[:, 0], t.wanted("step/alpha_bar"), 1e-6)
+    close(schedule.alpha_bar_prev[:, 0], t.wanted("step/alpha_bar_prev"), 1e-6)
+    start = add_noise(t["z0"], t["noise"], schedule.start)
     close(start, t.wanted("z_start"), 1e-6)
     told, nothing = space.tell(t["target"].tolist()), space.tell([None, None])
     asked = Asked(torch.arange(2), t["image"], t["z0"], t["target"], told, nothing)
     guided = Recorded(space, space.classify, asked, knobs_of(facts))
-    guided.stored, guided.ahead = t, schedule.ahead
+    guided.stored, guided.ahead = t, schedule.alpha_bar_prev
     with torch.no_grad():
         found = denoise(guided, start, schedule)
     assert guided.number + 1 == len(schedule.times)
@@ -195,7 +199,7 @@ def test_every_step(case):
 def test_whole_method(case, monkeypatch):
     """Through the public function, with the stored noise: all codes on the way, and the ends."""
     t, facts, space = case
-    monkeypatch.setattr("cfxnb.methods.levels.noise_like", lambda *_: t["noise"])
+    monkeypatch.setattr("cfxnb.diffusion.strength_search.noise_like", lambda *_: t["noise"])
     knobs, seen = knobs_of(facts), []
     close(space.classify(t["image"]).softmax(1), t.wanted("prob_before"), 1e-5)
     cf = cfx.diffusion_counterfactual(

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import cfxnb as cfx
-from cfxnb import paths
+from cfxnb.core import locations as paths
 from cfxnb.nets import AgeGender, FaceExpression, SmileJudge, SqueezeNet
 from cfxnb.nets.face_nets import EXPRESSIONS, MEAN_RGB, Same, enlarged, pad_same
 from cfxnb.nets.squeezenet import LAYERS, SMALLEST

@@ -14,11 +14,11 @@ from torch import Generator, nn
 from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
-from cfxnb.methods import mlp_proxy
-from cfxnb.methods.candidates import WEIGHTS
-from cfxnb.methods.mlp_proxy import MLPProxy, train_proxy
-from cfxnb.methods.proxies import Probes
-from cfxnb.tensors import noise_like
+from cfxnb.core.tensors import noise_like
+from cfxnb.directions import mlp_proxy
+from cfxnb.directions.candidates import WEIGHTS
+from cfxnb.directions.mlp_proxy import MLPProxy, train_proxy
+from cfxnb.directions.proxies import Probes
 
 
 def close(a, b, tolerance):

@@ -5,7 +5,7 @@ import torch
 from stored import stored
 
 from cfxnb.metrics import fid, kid, mmd2
-from cfxnb.metrics.sets import sfid_of_split
+from cfxnb.metrics.distributions import sfid_of_split
 
 T, FACTS = stored("metrics_features")
 each = pytest.mark.parametrize("case", FACTS["cases"], ids=lambda c: c["key"])

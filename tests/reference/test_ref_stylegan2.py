@@ -12,7 +12,7 @@ from stored import stored
 import cfxnb as cfx
 from cfxnb.nets.stylegan2 import Generator
 from cfxnb.spaces import load_stylegan2
-from cfxnb.spaces.stylegan2_files import architecture, read_checkpoint
+from cfxnb.spaces.checkpoints.stylegan2_files import architecture, read_checkpoint
 
 FILE = Path(__file__).parent / "stylegan2_r32.pt"
 

@@ -5,6 +5,7 @@ this process, they run again in one of their own.
 """
 
 import json
+import os
 import subprocess
 import sys
 from fnmatch import fnmatchcase
@@ -110,7 +111,10 @@ def compared(tmp_path_factory):
     told = tmp_path_factory.mktemp("inventory") / "compared.json"
     options = ["-q", "-p", "no:cacheprovider", "-o", "addopts="]
     command = [sys.executable, "-c", COUNT, told, *options, *tests]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, check=False)
+    places = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=HERE, check=False, env=places
+    )
     # 1: some test has failed, which is told elsewhere.
     assert done.returncode in (0, 1), done.stdout[-3000:] + done.stderr[-3000:]
     return set(json.loads(told.read_text()))

@@ -16,8 +16,8 @@ from torch import nn
 
 from cfxnb.nets import DiffAE
 from cfxnb.spaces import load_diffae
-from cfxnb.spaces.diffae_files import LARGEST, architecture, read_checkpoint
-from cfxnb.spaces.restore import LEGACY
+from cfxnb.spaces.checkpoints.diffae_files import LARGEST, architecture, read_checkpoint
+from cfxnb.spaces.checkpoints.safe_loading import LEGACY
 
 CONFIG = {
     "size": 16,

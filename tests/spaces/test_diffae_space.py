@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 import cfxnb as cfx
+from cfxnb.core import ddim
 from cfxnb.nets import DiffAE
-from cfxnb.spaces import DiffusionAutoencoder, Fold, Latents, ddim
+from cfxnb.spaces import DiffusionAutoencoder, Fold, Latents
 
 TINY = {"size": 8, "channels": 4, "base": 8, "mult": (1, 2), "dims": 6, "encoder_mult": (1, 2)}
 
@@ -58,7 +59,7 @@ def test_velocity_is_noise_in_another_guise():
     space = tiny()
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     z = torch.randn(2, 6, generator=torch.Generator().manual_seed(4))
-    left = float(ddim.linear_alphas()[500])
+    left = float(ddim.linear_alphas_cumprod()[500])
     velocity = space.net(x, torch.tensor([500]), z)
     noise = space.eps(x, 500, z)
     clean = math.sqrt(left) * x - math.sqrt(1 - left) * velocity
@@ -71,7 +72,7 @@ def test_only_the_schedule_is_in_float64_and_it_stays_on_the_cpu():
     assert {t.dtype for t in (*space.parameters(), *space.buffers())} == {torch.float32}
     moved = space.to("meta", torch.bfloat16)
     assert moved.center.device.type == "meta"
-    assert torch.equal(moved.alphas, ddim.linear_alphas())
+    assert torch.equal(moved.alphas, ddim.linear_alphas_cumprod())
 
 
 def test_folds_lose_nothing():

@@ -6,8 +6,9 @@ from tiny_ldm import Judge, kl, labelled, settled, tiny, vq
 from torch import nn
 
 import cfxnb as cfx
+from cfxnb.core import ddim
 from cfxnb.nets import ConditionalUNet, TinyAutoencoder
-from cfxnb.spaces import Attributes, Autoencoder, Classes, Diffusion, Prompts, Vectors, ddim
+from cfxnb.spaces import Attributes, Autoencoder, Classes, Diffusion, Prompts, Vectors
 from cfxnb.spaces.precision import autocast, checked_precision
 
 OPTIONS = {"hair": ("red", "blue", "none"), "hat": ("none", "crown")}
@@ -129,7 +130,7 @@ def test_every_prediction_is_the_same_noise(times):
     generator = torch.Generator().manual_seed(5)
     clean, noise = (torch.randn(3, 4, 4, 6, generator=generator) for _ in range(2))
     t = torch.tensor(times)
-    left = ddim.linear_alphas()[t].float().view(-1, 1, 1, 1)
+    left = ddim.linear_alphas_cumprod()[t].float().view(-1, 1, 1, 1)
     noisy = left.sqrt() * clean + (1 - left).sqrt() * noise
     velocity = left.sqrt() * noise - (1 - left).sqrt() * clean
     for predicts, says in (("noise", noise), ("velocity", velocity), ("image", clean)):
@@ -175,7 +176,7 @@ def test_draws_of_a_gaussian_have_its_spread():
         attributes = OPTIONS
 
         def forward(self, x, t, told):
-            a = ddim.linear_alphas()[t].to(x).view(-1, 1, 1, 1)
+            a = ddim.linear_alphas_cumprod()[t].to(x).view(-1, 1, 1, 1)
             clean = 0.25 * a.sqrt() / (0.25 * a + 1 - a) * x
             return (x - a.sqrt() * clean) / (1 - a).sqrt()
 

@@ -9,7 +9,8 @@ import time
 import pytest
 from huggingface_hub import constants
 
-from cfxnb.spaces import hub, load_ldm, load_stable_diffusion
+from cfxnb.spaces import load_ldm, load_stable_diffusion
+from cfxnb.spaces.checkpoints import hub
 
 pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
 

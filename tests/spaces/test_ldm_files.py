@@ -29,8 +29,8 @@ from tiny_ldm import (
 
 import cfxnb as cfx
 from cfxnb.spaces import Classes, Vectors, load_ldm, load_stable_diffusion
-from cfxnb.spaces.folders import folder
-from cfxnb.spaces.ldm_files import WANTED
+from cfxnb.spaces.checkpoints.diffusers_files import folder
+from cfxnb.spaces.checkpoints.ldm_files import WANTED
 
 pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
 

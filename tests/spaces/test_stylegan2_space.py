@@ -7,9 +7,9 @@ from torch import nn
 from worlds import LinearNet
 
 import cfxnb as cfx
+from cfxnb.core.tensors import alive
+from cfxnb.core.types import LatentSpace
 from cfxnb.spaces import StyleGAN2
-from cfxnb.tensors import alive
-from cfxnb.types import LatentSpace
 
 LATENTS = ("w", "w+", "s")
 SHAPES = {"w": (12,), "w+": (6, 12), "s": (16 + 16 + 16 + 16 + 16 + 16 + 8 + 8,)}

@@ -20,8 +20,8 @@ from tiny_ldm import KINDS, stable_diffusion
 import cfxnb as cfx
 from cfxnb.nets import DiffAE
 from cfxnb.spaces import load_diffae, load_ldm, load_stable_diffusion, load_stylegan2
-from cfxnb.spaces.restore import plain_name, plain_names
-from cfxnb.spaces.stylegan2_files import read_checkpoint
+from cfxnb.spaces.checkpoints.safe_loading import plain_name, plain_names
+from cfxnb.spaces.checkpoints.stylegan2_files import read_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
 

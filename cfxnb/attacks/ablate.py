@@ -1,0 +1,134 @@
+"""The test of a description: does the classifier care about what was described?"""
+
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Generator, Tensor
+
+from cfxnb.attacks.descriptors import Descriptors
+from cfxnb.core import validate, validate_results
+from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.decisions import is_predicted, log_odds
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import alive, in_spreads
+from cfxnb.core.types import Classifier, LatentSpace
+
+CHANCE_DRAWS = 10
+
+
+@standard_modes
+def ablate(
+    space: LatentSpace,
+    classifier: Classifier,
+    counterfactuals: Counterfactuals,
+    descriptors: Descriptors,
+    groups: tuple[tuple[str, ...], ...],
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Remove a component of each change, or apply it alone, and ask the classifier.
+
+    The change of the code, in units of the spread, is split into its projection on the span of
+    a group's weights, and the rest.
+
+    Args:
+        counterfactuals: with codes; all rows are used.
+        groups: descriptors taken together, by name.
+        seed: of the random directions.
+
+    Returns:
+        One row a group, and for comparison ``all described``, ``the rest`` (what no descriptor
+        spans), and the chance levels ``a random direction`` and ``random, as many as described``,
+        each the mean of ten draws. Columns:
+
+        - ``share``: of the squared change that lies in the component,
+        - ``flips without``: share of images still seen as the target when it is removed (low:
+          the component was necessary), ``flips alone``: when only it is applied (high: it was
+          sufficient),
+        - ``log odds without``, ``log odds alone``: mean change of the target's log odds that
+          remains, from the reconstruction on.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; among them a result without codes.
+    """
+    validate.space(space)
+    validate_results.result(counterfactuals, "counterfactuals")
+    start, code = validate_results.codes(counterfactuals, "counterfactuals")
+    if not len(start):
+        raise ValueError("counterfactuals: expected at least one row, got none")
+    validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")
+    _check_groups(groups, descriptors.names)
+    seed = validate.seed(seed)
+    space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
+    target = counterfactuals.target
+    scale = space.spread.to(start.z)
+    change = in_spreads(code.z - start.z, scale)
+
+    def outcome(part: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether the target is seen, and its log odds, after only ``part`` of the change."""
+        codes = start.at(start.z + scale * part)
+        chunks = torch.arange(len(codes)).split(256)
+        images = [space.decode(codes[rows]) for rows in chunks]
+        logits = validate.finite_logits(torch.cat([classifier(x) for x in images]))
+        return is_predicted(logits, target).double(), log_odds(logits, target)
+
+    with eval_frozen(space, classifier), torch.no_grad():
+        floor = outcome(torch.zeros_like(change))[1]
+        rows = []
+        for name, basis in _components(descriptors, groups, seed):
+            inside = _project(change, basis.to(change))
+            part = change - inside if name == "the rest" else inside
+            without, without_odds = outcome(change - part)
+            alone, alone_odds = outcome(part)
+            row = {
+                "share": _share(part, change),
+                "flips without": float(without.mean()),
+                "flips alone": float(alone.mean()),
+                "log odds without": float((without_odds - floor).mean()),
+                "log odds alone": float((alone_odds - floor).mean()),
+            }
+            rows.append(pd.Series(row, name=name))
+    return pd.DataFrame(rows).groupby(level=0, sort=False).mean()  # the mean over chance's draws
+
+
+def _check_groups(groups: Any, names: tuple[str, ...]) -> None:
+    """A name alone is no group: its letters would be taken for names."""
+    listed = groups if isinstance(groups, list | tuple) else ()
+    good = [isinstance(g, list | tuple) and len(g) > 0 for g in listed]
+    if not good or not all(good) or any(n not in names for g in listed for n in g):
+        expected = f"at least one group of names, each a tuple out of {list(names)}"
+        raise ValueError(f"groups: expected {expected}, got {validate.told(groups)}")
+
+
+def _components(
+    descriptors: Descriptors, groups: tuple[tuple[str, ...], ...], seed: int
+) -> list[tuple[str, Tensor]]:
+    """Names and bases; the random ones come ``CHANCE_DRAWS`` times."""
+    index = {name: i for i, name in enumerate(descriptors.names)}
+    named = [(" + ".join(g), span(descriptors.weights[[index[n] for n in g]])) for g in groups]
+    everything = span(torch.cat([basis for _, basis in named]))
+    named += [("all described", everything), ("the rest", everything)]
+    generator = Generator().manual_seed(seed)
+    live = alive(descriptors.spread).flatten()
+    draws = [torch.randn(everything.shape, generator=generator) for _ in range(CHANCE_DRAWS)]
+    named += [("a random direction", span(draw[:1] * live)) for draw in draws]
+    return named + [("random, as many as described", span(draw * live)) for draw in draws]
+
+
+def span(vectors: Tensor) -> Tensor:
+    """Orthonormal rows that span the rows of ``vectors``."""
+    _, size, right = torch.linalg.svd(vectors, full_matrices=False)
+    return right[size > 1e-6 * size.max()]
+
+
+def _project(change: Tensor, basis: Tensor) -> Tensor:
+    flat = change.flatten(1)
+    return (flat @ basis.T @ basis).view_as(change)
+
+
+def _share(part: Tensor, change: Tensor) -> float:
+    squares = part.flatten(1).square().sum(1) / change.flatten(1).square().sum(1).clamp_min(1e-12)
+    return float(squares.mean())

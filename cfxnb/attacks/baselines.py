@@ -1,0 +1,139 @@
+"""What every counterfactual is to be compared with: chance, and doing nothing."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cfxnb.core import validate, validate_results
+from cfxnb.core.decisions import is_predicted
+from cfxnb.core.driver import Run, Task, statuses
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import alive, finite_rows, in_spreads, noise_like, norms, per_sample, unit
+from cfxnb.core.types import Classifier, LatentSpace
+
+
+@standard_modes
+@torch.no_grad()
+def reconstruct(
+    space: LatentSpace,
+    classifier: Classifier,
+    images: Tensor,
+    target: int | str | Sequence[int | str] | Tensor,
+    *,
+    batch: int = 256,
+    first_row: int = 0,
+) -> Counterfactuals:
+    """Encode and decode, change nothing: the floor of every distance.
+
+    Nothing can be ``flipped`` here; ``reconstruction_flips`` counts the decisions that the
+    space changes by itself.
+
+    Args:
+        images: (b, c, h, w) in [0, 1].
+        target: class to reach, one for all or one a sample (b,).
+        first_row: position of the first image in its data set; it changes nothing here.
+    """
+    run = Run(
+        classifier, images, target, space=validate.space(space), batch=batch, first_row=first_row,
+        any_size=True,
+    )  # fmt: skip
+
+    def work(task: Task) -> Counterfactuals:
+        start, image, after = run.rebuild(task)
+        ones = torch.ones(len(image), dtype=torch.int64)
+        none = torch.zeros_like(task.target, dtype=torch.bool)
+        return Counterfactuals(
+            original=task.images,
+            image=image,
+            reconstruction=image,
+            before=task.before,
+            after=after,
+            target=task.target,
+            status=statuses(task, none, reconstruction=after),
+            start=start,
+            code=start,
+            cost={"generator": ones, "classifier": 2 * ones},
+        )
+
+    return run.finish(run.each(work), method="reconstruct")
+
+
+@standard_modes
+@torch.no_grad()
+def random_change(
+    space: LatentSpace,
+    classifier: Classifier,
+    like: Counterfactuals,
+    *,
+    batch: int = 256,
+    seed: int = 0,
+    first_row: int = 0,
+) -> Counterfactuals:
+    """Chance level: a random direction, as long as the change that ``like`` made to each image.
+
+    Args:
+        like: a result with codes; its originals, targets and code distances (in units of
+            ``space.spread``) are taken over.
+        seed: of the directions, drawn per sample from (seed, row).
+        first_row: position of the first row of ``like`` in its data set: a data set that is worked
+            on in shards gets the answers of one call.
+
+    Returns:
+        Counterfactuals in which ``flipped`` means that the target became the prediction.
+    """
+    validate.space(space)
+    begin, end = (code.to(space.center.device) for code in validate_results.codes(like, "like"))
+    for name in ("original", "reconstruction"):
+        validate.images(getattr(like, name), f"like.{name}")
+    if like.target.is_floating_point() or like.target.is_complex():
+        raise TypeError(f"like.target: expected integer classes, got {like.target.dtype}")
+    if like.original.shape != like.reconstruction.shape:
+        raise ValueError(
+            "like: expected original and reconstruction of one shape, got "
+            f"{tuple(like.original.shape)} and {tuple(like.reconstruction.shape)}"
+        )
+    run = Run(classifier, like.original, like.target, space=space, batch=batch, first_row=first_row)
+    spread = run.space.spread.to(end.z)
+    if begin.z.shape[1:] != spread.shape:
+        raise ValueError(
+            f"like: expected codes of this space, {tuple(spread.shape)}, "
+            f"got {tuple(begin.z.shape[1:])}"
+        )
+    if not finite_rows(end.z).all():
+        raise ValueError(
+            "like: expected a result whose codes are known, got some that were never begun; leave "
+            "them out, for example by like[like.eligible]"
+        )
+    places = torch.arange(len(like), device=end.z.device) + run.first_row
+    change = in_spreads(end.z - begin.z, spread)
+    heading = unit(noise_like(change, validate.seed(seed), places) * alive(spread))
+    moved = begin.z + spread * heading * per_sample(norms(change), change)
+
+    def work(task: Task) -> Counterfactuals:
+        here = task.rows - run.first_row
+        start = begin[here]
+        code = start.at(moved[here])
+        image = run.space.decode(code)
+        after = run.classifier(image)
+        rebuilt = like.reconstruction.to(image.device)[here]
+        ones = torch.ones(len(image), dtype=torch.int64)
+        return Counterfactuals(
+            original=task.images,
+            image=image,
+            reconstruction=rebuilt,
+            before=task.before,
+            after=after,
+            target=task.target,
+            status=statuses(
+                task,
+                is_predicted(after, task.target),
+                reconstruction=run.classifier(rebuilt),
+            ),
+            start=start,
+            code=code,
+            cost={"generator": ones, "classifier": 3 * ones},
+        )
+
+    return run.finish(run.each(work), method="random_change", seed=seed)

@@ -1,0 +1,130 @@
+"""The adversarial baseline: the same question, asked without a generator."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cfxnb.attacks.gradient_search import search
+from cfxnb.core import validate
+from cfxnb.core.decisions import still_reached
+from cfxnb.core.driver import Run, Task, confirmed, nothing_to_do, statuses
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import norms, per_sample, unit
+from cfxnb.core.types import Classifier, OnStep
+
+
+@standard_modes
+def pixel_attack(
+    classifier: Classifier,
+    images: Tensor,
+    target: int | str | Sequence[int | str] | Tensor,
+    *,
+    confidence: float = 0.995,
+    radius: float = 6.0,
+    steps: int = 100,
+    lr: float = 0.2,
+    halvings: int = 5,
+    batch: int = 256,
+    seed: int = 0,
+    first_row: int = 0,
+    on_step: OnStep | None = None,
+) -> Counterfactuals:
+    """Projected gradient descent on pixels (Madry et al., 2018, section 2.1), L2-bounded.
+
+    Climbs the log odds of the target in steps of fixed length, inside the ball of ``radius``
+    around the image and inside [0, 1], then goes back to the smallest share of the change that
+    still passes. It shows what a classifier's gradient alone asks for.
+
+    Args:
+        classifier: images -> logits (b, k), differentiable.
+        images: (b, c, h, w) in [0, 1].
+        target: class to reach, one for all or one a sample (b,).
+        confidence: probability of the target at which a sample is done, in (0, 1).
+        radius: largest L2 length of the change, in pixel values summed over the image.
+        steps: gradient steps at most.
+        lr: L2 length of one step.
+        halvings: bisections of the step back; 0 keeps the end of the search.
+        batch: samples worked on together; never changes a result.
+        seed: recorded only: nothing here is random.
+        first_row: position of the first image in its data set, for ``on_step``.
+        on_step: called with a Step after each look. Returning True ends the call: what has passed
+            is kept, the other samples get the status "stopped".
+
+    Returns:
+        Counterfactuals without codes; ``reconstruction`` is the original.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox.
+    """
+    validate.white_box(classifier)
+    knobs = {
+        "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
+        "radius": validate.number(radius, "radius", 0.0, open_low=True),
+        "steps": validate.count(steps, "steps", 1),
+        "lr": validate.number(lr, "lr", 0.0, open_low=True),
+        "halvings": validate.count(halvings, "halvings"),
+        "seed": validate.seed(seed),
+    }
+    run = Run(classifier, images, target, batch=batch, first_row=first_row, on_step=on_step)
+    parts = run.each(lambda task: _attack(run, task, knobs))
+    return run.finish(parts, method="pixel_attack", **knobs)
+
+
+def _attack(run: Run, task: Task, knobs: dict) -> Counterfactuals:
+    moves = PixelMoves(task.images, knobs)
+    kept = {k: knobs[k] for k in ("confidence", "steps", "halvings")}
+    skip = nothing_to_do(task)
+    found = search(run.classifier, task, moves, run.stop, skip=skip, **kept)
+    image = (task.images + found.change).clamp(0, 1)
+    with torch.no_grad():
+        after = run.classifier(image)
+    need = still_reached(knobs["confidence"])
+    passed = confirmed(found.passed, found.logits, after, task.target, need)
+    return Counterfactuals(
+        original=task.images,
+        image=image,
+        reconstruction=task.images,
+        before=task.before,
+        after=after,
+        target=task.target,
+        status=statuses(task, passed, lost=found.lost, stopped=run.stop.now),
+        # Besides the search: the original's logits and those of the final image.
+        cost={
+            "generator": torch.zeros_like(found.evaluations),
+            "classifier": found.evaluations + 2,
+        },
+    )
+
+
+class PixelMoves:
+    """Moves of an image, inside a ball and inside [0, 1]; the change is one of pixels."""
+
+    def __init__(self, images: Tensor, knobs: dict) -> None:
+        self.images, self.lr, self.radius = images, knobs["lr"], knobs["radius"]
+
+    def begin(self, rows: Tensor, attempt: int) -> Tensor:
+        return torch.zeros_like(self.images[rows])
+
+    def draw(self, rows: Tensor, change: Tensor) -> Tensor:
+        return self.images[rows] + change
+
+    view = draw
+
+    def price(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
+        return -odds
+
+    def step(self, rows: Tensor, change: Tensor, slope: Tensor) -> Tensor:
+        moved = self.draw(rows, change) - self.lr * unit(slope)
+        return project(moved, self.images[rows], self.radius) - self.images[rows]
+
+
+def project(x: Tensor, center: Tensor, radius: float) -> Tensor:
+    """The nearest point within ``radius`` of ``center``, then clamped to [0, 1].
+
+    Clamping moves each pixel towards ``center``, which lies in [0, 1]: the result stays inside.
+    """
+    change = x - center
+    shrink = (radius / norms(change).clamp_min(1e-12)).clamp(max=1.0)
+    return (center + per_sample(shrink, x) * change).clamp(0, 1)

@@ -1,0 +1,150 @@
+"""From a space and named factors to edits of single attributes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from cfxnb.contrastive.edit_network import train_predictor
+from cfxnb.contrastive.edits import (
+    AttributeDirections,
+    Contrasts,
+    LinearSteps,
+    fit_linear,
+    two_values,
+)
+from cfxnb.contrastive.factor_reader import FactorReader
+from cfxnb.core import validate
+from cfxnb.core.border import CheckedSpace
+from cfxnb.core.fingerprint import fingerprint
+from cfxnb.core.kept_work import digest, given_folder
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
+from cfxnb.core.tensors import in_spreads
+from cfxnb.core.types import Code, LatentSpace
+
+OTHERS = ("keep", "free")
+
+
+@standard_modes
+def attribute_directions(
+    space: LatentSpace,
+    images: Tensor,
+    factors: pd.DataFrame,
+    *,
+    contrasts: Mapping[str, Any] | None = None,
+    reader: FactorReader | None = None,
+    others: str = "keep",
+    penalty: float = 1.0,
+    warm: bool = True,
+    hidden: int = 512,
+    steps: int = 2000,
+    batch: int = 64,
+    lr: float = 1e-3,
+    length: float = 0.05,
+    jitter: float = 0.1,
+    folder: str | Path | None = None,
+    seed: int = 0,
+) -> AttributeDirections:
+    """Learn to edit one attribute of a code at a time.
+
+    Without a reader the edits are linear: a logistic regression on codes for each attribute, made
+    orthogonal to the other attributes' (Shen et al., 2020, InterFaceGAN). With a reader they
+    depend on the code: a network is trained through the frozen generator until the reader finds
+    the edited attribute changed (Alipour et al., arXiv 2206.05257). The classifier that will be
+    explained plays no part in either.
+
+    Args:
+        space: whose codes are edited.
+        images: (n, c, h, w) in [0, 1]; the edits are learnt on their codes.
+        factors: one row an image, by position.
+        contrasts: factor -> (instead, value), the two values between which it is edited.
+            Default: the two values of each column, in sorted order.
+        reader: a frozen attribute reader that has these factors and values among its options.
+            Keep another one as the judge of the edits.
+        others: "keep" holds the attributes that are not edited; "free" doesn't care (as published).
+        penalty: of the regressions' weights.
+        warm: the network begins at the linear edits and learns what to add; False: it begins at
+            nothing (as published).
+        hidden, steps, batch, lr: of the network and its training (published: 1024, 100,000, 8,
+            1e-4).
+        length: weight of the mean step length, in spreads (published: 0.05).
+        jitter: noise on the codes in training, in spreads (published: 0.1).
+        folder: where checkpoints go, one folder in it for each question (weights of space and
+            reader, images, factors, contrasts, all other arguments); training that was stopped
+            goes on there. It is refused if space or reader answer otherwise than when it began,
+            and while another process trains there.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
+    """
+    space = CheckedSpace(space)
+    images = validate.images(images)
+    validate.choice(others, "others", OTHERS)
+    pairs = two_values(factors, contrasts, len(images))
+    penalty = validate.number(penalty, "penalty", 0.0, open_low=True)
+    validate.flag(warm, "warm")
+    knobs: dict[str, Any] = {
+        "hidden": validate.count(hidden, "hidden", 1),
+        "steps": validate.count(steps, "steps", 1),
+        "batch": validate.count(batch, "batch", 1),
+        "lr": validate.number(lr, "lr", 0.0, open_low=True),
+        "length": validate.number(length, "length", 0.0),
+        "jitter": validate.number(jitter, "jitter", 0.0),
+        "seed": validate.seed(seed),
+    }
+    _check_reader(reader, pairs)
+    folder = None if folder is None else given_folder(folder)
+    with eval_frozen(space), torch.no_grad():
+        codes = [space.encode(chunk) for chunk in images.split(256)]
+    validate.instance(codes[0], Code, "space.encode", "a cfx.Code")
+    z = torch.cat([code.z for code in codes])
+    center, spread = space.center.detach(), space.spread.detach()
+    u = in_spreads(z.to(center) - center, spread).flatten(1)
+
+    def linear() -> LinearSteps:
+        return fit_linear(u, factors, pairs, others, penalty).to(center.device)
+
+    stepper: nn.Module
+    if reader is None:
+        stepper = linear()
+    else:
+        asked: dict[str, Any] = {}
+        if folder is not None:
+            asked = {**knobs, "others": others, "warm": warm, "penalty": penalty}
+            asked["weights"] = {"space": fingerprint(space), "reader": fingerprint(reader)}
+            asked["contrasts"] = [[name, *map(_told, pair)] for name, pair in pairs.items()]
+            asked["options"] = [[n, *map(_told, each)] for n, each in reader.options.items()]
+            asked["images"] = digest(images)
+            asked["factors"] = [[str(n), digest(factors[n].tolist())] for n in factors.columns]
+            folder = folder / digest(asked)
+        start = linear() if warm else None
+        stepper = train_predictor(
+            space, u, reader, pairs, others, start, folder=folder, asked=asked, **knobs
+        )
+    return AttributeDirections(pairs, stepper, center, spread, others)
+
+
+def _told(value: Any) -> str:
+    """A value as text; a number of numpy's like one of Python's."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def _check_reader(reader: Any, pairs: Contrasts) -> None:
+    if validate.optional(_a_reader, reader, "reader") is None:
+        return
+    for name, pair in pairs.items():
+        known = reader.options.get(name, ())
+        if not set(pair) <= set(known):
+            raise ValueError(
+                f"reader: expected one that reads {name} as {pair[0]!r} or {pair[1]!r}, got one "
+                f"for {list(known) or list(reader.options)}"
+            )
+
+
+def _a_reader(value: Any, name: str) -> FactorReader:
+    return validate.instance(value, FactorReader, name, "a cfx.FactorReader")

@@ -1,0 +1,122 @@
+"""Factor readers: one network that reads every factor off an image."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from cfxnb.core import validate
+from cfxnb.core.classifiers import two_class
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
+from cfxnb.core.tensors import predicted
+
+FAR_OUT = 1e6  # a value of a pixel of which no network can make a finite number
+
+
+class FactorReader:
+    """Reads named factors, each with its own options.
+
+    Args:
+        module: images (b, c, h, w) in [0, 1] -> logits (b, n), the options of all factors one
+            after the other; or one logit a factor, for factors with two options (the usual
+            multi-attribute net), which is taken for the log odds of the second.
+        options: name of each factor -> its options, in the order of the logits.
+
+    Raises:
+        ValueError, TypeError: for a factor without at least two different options; later, at the
+            first call, if the module's output doesn't fit.
+    """
+
+    def __init__(self, module: nn.Module, options: Mapping[str, Sequence[Any]]) -> None:
+        self.module = validate.instance(module, nn.Module, "module", "a torch.nn.Module")
+        validate.instance(options, Mapping, "options", "a dict: factor -> its options")
+        if not options:
+            raise ValueError("options: expected at least one factor, got none")
+        self.options = {
+            validate.text(name, "options"): _several(values, name[:60])
+            for name, values in options.items()
+        }
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits of each factor, (b, its options), where the images are; gradients pass.
+
+        Raises:
+            ValueError, TypeError: for images of another shape than (b, c, h, w), or that are not
+                finite; if the module's output doesn't fit.
+        """
+        validate.instance(images, Tensor, "images", "a torch tensor")
+        if not images.is_floating_point() or images.is_meta or images.layout != torch.strided:
+            raise TypeError(f"images: expected floats, got {images.dtype} {images.layout}")
+        if images.ndim != 4 or 0 in images.shape[1:]:
+            raise ValueError(f"images: expected shape (b, c, h, w), got {tuple(images.shape)}")
+        if len(images) and not images.abs().max() < FAR_OUT:
+            raise ValueError("images: expected finite values in [0, 1], got others")
+        first = next(self.module.parameters(), images)
+        # A copy: the network may change what it is given.
+        out = self.module(images.to(first.device, first.dtype).clone())
+        out = getattr(out, "logits", out)  # transformers return an object with .logits
+        validate.instance(out, Tensor, "module", "logits as a torch tensor")
+        if not out.is_floating_point() or out.is_meta:
+            raise TypeError(f"module: expected logits as floats, got {out.dtype} on {out.device}")
+        out = out.to(images.device)
+        sizes = [len(values) for values in self.options.values()]
+        if out.shape == (len(images), sum(sizes)):
+            return dict(zip(self.options, out.split(sizes, 1), strict=True))
+        if out.shape == (len(images), len(sizes)) and set(sizes) == {2}:
+            return {n: two_class(out[:, i]) for i, n in enumerate(self.options)}
+        raise ValueError(
+            f"module: expected logits of shape ({len(images)}, {sum(sizes)}) for the options of "
+            f"{list(self.options)}, got {tuple(out.shape)}"
+        )
+
+    @standard_modes
+    def numbers(self, images: Tensor, batch: int = 512) -> Tensor:
+        """The number of the likeliest option of each factor, (n, factors), in evaluation mode."""
+        batch = validate.count(batch, "batch", 1)
+        with eval_frozen(self), torch.no_grad():
+            parts = [
+                torch.stack([predicted(logits) for logits in self(chunk).values()], 1)
+                for chunk in validate.images(images).split(batch)
+            ]
+        numbers = torch.cat(parts)
+        wrong = int((numbers < 0).any(1).sum())
+        if wrong:
+            raise ValueError(
+                f"module: expected finite logits, got NaN or infinity for {wrong} of "
+                f"{len(numbers)} images"
+            )
+        return numbers
+
+    def read(self, images: Tensor, batch: int = 512) -> pd.DataFrame:
+        """The likeliest option of each factor by name: one row an image, one column a factor."""
+        numbers = self.numbers(images, batch).cpu()
+        columns = {
+            name: [values[i] for i in numbers[:, j].tolist()]
+            for j, (name, values) in enumerate(self.options.items())
+        }
+        return pd.DataFrame(columns)
+
+    def __repr__(self) -> str:
+        return f"FactorReader({type(self.module).__name__}: {', '.join(self.options)})"
+
+
+def _several(values: Any, name: Any) -> tuple[Any, ...]:
+    """Two different options or more; a text is not taken for its letters."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(
+            f"options[{name!r}]: expected a sequence of options, got {validate.told(values)}"
+        )
+    options = tuple(values)
+    if not all(map(validate.is_label, options)):
+        raise TypeError(
+            f"options[{name!r}]: expected texts, numbers or bools, none missing, got "
+            f"{validate.told(options)}"
+        )
+    if len(set(options)) < 2 or len(set(options)) < len(options):
+        raise ValueError(
+            f"options[{name!r}]: expected two different options or more, got {options}"[:300]
+        )
+    return options

@@ -1,0 +1,284 @@
+"""The frame of every method: chunks of checked input on one side, a result on the other."""
+
+import contextlib
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfxnb.core import validate
+from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.decisions import is_predicted
+from cfxnb.core.fingerprint import fingerprint
+from cfxnb.core.modules import eval_frozen
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.space_fit import SpaceFit
+from cfxnb.core.tensors import finite_rows, predicted
+from cfxnb.core.types import (
+    ALREADY_TARGET,
+    EXHAUSTED,
+    FLIPPED,
+    NO_GRADIENT,
+    NOT_FINITE,
+    RECONSTRUCTION_FLIPS,
+    STOPPED,
+    Code,
+    OnStep,
+    Step,
+)
+from cfxnb.core.warn import warn_of_randomness
+
+
+class Stop:
+    """Whether the call is to end: ``on_step`` returned True, or the user pressed Ctrl-C."""
+
+    def __init__(self, on_step: OnStep | None) -> None:
+        self.on_step = validate.on_step(on_step)
+        self.now = self.interrupted = False
+
+    def tell(self, step: Step) -> None:
+        if self.on_step is not None:
+            self.now |= validate.stops(self.on_step(step))
+
+    @contextlib.contextmanager
+    def on_interrupt(self) -> Iterator[None]:
+        """Ctrl-C inside ends the call and keeps what is finished; a second one is not caught."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self.interrupted:
+                raise
+            self.now = self.interrupted = True
+
+
+@dataclasses.dataclass
+class Task:
+    """One chunk of samples being worked on; every tensor has one row a sample."""
+
+    rows: Tensor  # positions in the data set
+    images: Tensor
+    target: Tensor
+    before: Tensor  # logits of the originals
+
+
+class Run:
+    """One call of a method: its input in chunks, when it ends, and what the space loses.
+
+    Args:
+        target: one class, or one per image.
+        any_size: see ``CheckedSpace``.
+        choose: logits of the originals -> their targets (b,), in place of ``target``.
+
+    Attributes:
+        classifier, space: checked; methods call these.
+        images: checked, (n, c, h, w).
+        stop: tells whether the call is to end.
+    """
+
+    def __init__(
+        self,
+        classifier: Any,
+        images: Any,
+        target: Any,
+        *,
+        space: Any = None,
+        batch: int = 256,
+        first_row: int = 0,
+        on_step: OnStep | None = None,
+        choose: Callable[[Tensor], Tensor] | None = None,
+        any_size: bool = False,
+    ) -> None:
+        self.began = time.perf_counter()
+        self.space: Any = None if space is None else CheckedSpace(space, any_size=any_size)
+        self.classifier = CheckedClassifier(classifier)
+        self.stop = Stop(on_step)
+        self.images = validate.images(images)
+        self.batch = validate.count(batch, "batch", 1)
+        self.first_row = validate.count(first_row, "first_row")
+        self.target, self.choose = target, choose
+        where = self.space.center.device if self.space else getattr(classifier, "device", None)
+        self.device = where or self.images.device
+        self.fit = SpaceFit(self.space)
+
+    def each(self, work: Callable[[Task], Counterfactuals]) -> list[Counterfactuals]:
+        """What ``work`` makes of each chunk, in order, with networks frozen in evaluation mode."""
+        parts: list[Counterfactuals | None] = []
+        slices = torch.arange(len(self.images)).split(self.batch)
+        with eval_frozen(self.space, self.classifier):
+            for index in slices:
+                part = None
+                if not self.stop.now:
+                    with self.stop.on_interrupt():
+                        part = work(self._task(index))
+                parts.append(part)
+        done = [part for part in parts if part is not None]
+        if not done:
+            raise KeyboardInterrupt
+        return [
+            self._unfinished(index, done[0]) if part is None else part
+            for index, part in zip(slices, parts, strict=True)
+        ]
+
+    def _task(self, index: Tensor) -> Task:
+        chunk = self.images[index.to(self.images.device)].to(self.device)
+        with torch.no_grad():
+            before = self.classifier(chunk)
+        if self.choose is None:
+            target = self._targets(before.shape[1])[index].to(self.device)
+        else:
+            target = self.choose(before)
+        return Task((index + self.first_row).to(self.device), chunk, target, before)
+
+    def _targets(self, classes: int) -> Tensor:
+        names = self.classifier.labels
+        return validate.labels(self.target, len(self.images), classes, names=names).cpu()
+
+    def _unfinished(self, index: Tensor, like: Counterfactuals) -> Counterfactuals:
+        """Samples that were never begun: what would have been computed is NaN."""
+        images = self.images[index.to(self.images.device)]
+        count, classes = len(index), like.before.shape[1]
+        unknown = images.new_full((count, classes), torch.nan)
+        known = self.choose is None
+        target = self._targets(classes)[index] if known else torch.zeros_like(index)
+        return Counterfactuals(
+            original=images,
+            image=images,
+            reconstruction=images,
+            before=unknown,
+            after=unknown,
+            target=target.to(images.device),
+            status=(STOPPED,) * count,
+            start=_unknown(like.start, count),
+            code=_unknown(like.code, count),
+            cost={k: v.new_zeros(count) for k, v in like.cost.items()},
+        )
+
+    def finish(self, parts: list[Counterfactuals], **made_by: Any) -> Counterfactuals:
+        """Chunks joined in order, on the device of the images, with the record of the call.
+
+        Raises:
+            ValueError: if nothing at all is finite.
+        """
+        whole = Counterfactuals.concatenate([part.to(self.images.device) for part in parts])
+        if set(whole.status) == {NOT_FINITE}:
+            raise ValueError(
+                "classifier: expected finite logits, got NaN or infinity for the original or the "
+                f"reconstruction of all {len(whole)} images"
+            )
+        known = torch.tensor([s != STOPPED for s in whole.status])
+        broken = int((~finite_rows(whole.image.cpu()) & known).sum())
+        if broken:
+            raise ValueError(
+                f"space.decode: expected finite images, got NaN or infinity for {broken} of "
+                f"{len(whole)}"
+            )
+        left = whole.status.count(STOPPED)
+        if self.stop.interrupted:
+            warnings.warn(
+                f"interrupted: {len(whole) - left} of {len(whole)} images are finished, the others "
+                "have the status 'stopped'",
+                stacklevel=4,
+            )
+        self.fit.warn()
+        weights = {"classifier": fingerprint(self.classifier)}
+        if self.space is not None:
+            weights = {"space": fingerprint(self.space), **weights}
+        seconds = round(time.perf_counter() - self.began, 3)
+        record = {**made_by, "first_row": self.first_row, "weights": weights, "seconds": seconds}
+        return dataclasses.replace(whole, made_by=record)
+
+    def rebuild(self, task: Task) -> tuple[Code, Tensor, Tensor]:
+        """Codes, reconstructions, and the logits of these."""
+        if self.space is None:
+            raise RuntimeError("a method without a space reconstructs nothing")
+        start, image = rebuild(self.space, task.images)
+        logits = self.classifier(image)
+        self.fit.see(task.images, image, task.before, logits)
+        return start, image, logits
+
+
+def _unknown(code: Code | None, count: int) -> Code | None:
+    if code is None:
+        return None
+
+    def nan(like: Tensor) -> Tensor:
+        return like.new_full((count, *like.shape[1:]), torch.nan)
+
+    return Code(nan(code.z), None if code.rest is None else nan(code.rest))
+
+
+def rebuild(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor]:
+    """Codes and reconstructions; these have the shape of the images, all finite."""
+    start = space.encode(images)
+    made = space.decode(start)
+    if made.shape != images.shape:
+        raise ValueError(
+            f"space.decode: expected the shape of the images, {tuple(images.shape)}, "
+            f"got {tuple(made.shape)}"
+        )
+    return start, validate.images(made, "space.decode")
+
+
+def nothing_to_do(task: Task, rebuilt: Tensor | None = None) -> Tensor:
+    """Samples that need no search, bool (b,): the target already, or not finite."""
+    skip = is_predicted(task.before, task.target) | (predicted(task.before) < 0)
+    if rebuilt is not None:
+        skip |= is_predicted(rebuilt, task.target) | (predicted(rebuilt) < 0)
+    return skip
+
+
+def statuses(
+    task: Task,
+    passed: Tensor,
+    *,
+    lost: Tensor | None = None,
+    reconstruction: Tensor | None = None,
+    stopped: bool = False,
+) -> tuple[str, ...]:
+    """One status a sample; what makes the question needless comes before success and failure.
+
+    Args:
+        passed, lost: bool (b,): reached the target; had no gradient.
+        reconstruction: logits of the reconstructions.
+        stopped: whether the call ended before what did not pass was finished.
+    """
+    already = is_predicted(task.before, task.target)
+    none = torch.zeros_like(already)
+    broken = predicted(task.before) < 0
+    gone = none if reconstruction is None else is_predicted(reconstruction, task.target)
+    if reconstruction is not None:
+        broken = broken | (predicted(reconstruction) < 0)
+    lost = none if lost is None else lost
+    # Later lines overwrite earlier ones.
+    status = [STOPPED if stopped else EXHAUSTED] * len(already)
+    for found, name in (
+        (lost & (not stopped), NO_GRADIENT),
+        (passed, FLIPPED),
+        (gone, RECONSTRUCTION_FLIPS),
+        (already, ALREADY_TARGET),
+        (broken, NOT_FINITE),
+    ):
+        status = [name if yes else old for yes, old in zip(found.tolist(), status, strict=True)]
+    return tuple(status)
+
+
+def confirmed(
+    passed: Tensor, seen: Tensor, after: Tensor, target: Tensor, need: Callable[..., Tensor]
+) -> Tensor:
+    """What passed in the search and still passes at the last look, bool (b,).
+
+    The status of a sample then agrees with the logits that are stored. A warning tells that two
+    looks at one image differ.
+
+    Args:
+        seen: logits of the same images at an earlier look, (b, k); NaN where there was none.
+        after: logits of the last look, (b, k).
+        need: (logits, target) -> bool (b,), with room for rounding.
+    """
+    both = seen.isfinite().all(1) & after.isfinite().all(1)
+    warn_of_randomness(seen[both], after[both])
+    return passed & need(after, target)

@@ -1,0 +1,35 @@
+"""The logits of many images."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfxnb.core import validate
+from cfxnb.core.border import CheckedClassifier
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
+from cfxnb.core.types import Classifier
+
+
+@standard_modes
+@torch.no_grad()
+def predict(classifier: Classifier, images: Tensor, batch: int = 512) -> Tensor:
+    """Logits (n, k) for many images, a batch at a time, in evaluation mode.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, and for logits that are not finite.
+    """
+    return finite_predict(classifier, images, batch)
+
+
+def finite_predict(
+    classifier: Any, images: Any, batch: int = 512, name: str = "classifier"
+) -> Tensor:
+    """``predict``, with the name that messages call the classifier."""
+    checked = CheckedClassifier(classifier, name)
+    images = validate.images(images)
+    chunks = images.split(validate.count(batch, "batch", 1))
+    with eval_frozen(checked):
+        logits = torch.cat([checked(c) for c in chunks])
+    return validate.finite_logits(logits, name)

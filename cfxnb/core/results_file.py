@@ -1,0 +1,257 @@
+"""Files of results: what ``Counterfactuals.save`` writes, and all that ``load`` checks.
+
+A file is safetensors. Texts (statuses, and what made the result) are JSON in its header, together
+with a digest of everything, so that a file which was altered later is not taken for the result.
+"""
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cfxnb.core.disk import cause, given_path, kind_of, parsed, shown, writing
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.types import (
+    ALREADY_TARGET,
+    FLIPPED,
+    NOT_FINITE,
+    RECONSTRUCTION_FLIPS,
+    STATUSES,
+    Code,
+)
+
+ENDING = ".safetensors"
+WANTED = "saved counterfactuals"
+IMAGES = ("original", "image", "reconstruction")
+LOGITS = ("before", "after")
+TENSORS = (*IMAGES, *LOGITS, "target")
+CODES = ("start.z", "start.rest", "code.z", "code.rest")
+GROUPS = ("cost", "trace")
+DECIDED = (FLIPPED, ALREADY_TARGET, RECONSTRUCTION_FLIPS)
+DEEPEST = 400  # lists and dicts within each other in a record; Python reads some 900
+SLACK = 1e-4  # how far rounding may take images out of [0, 1]
+
+
+def with_ending(path: Any) -> Path:
+    """Return the path of the file; a dot in a name, as in ``cf_0.5``, begins no ending."""
+    given = given_path(path)
+    if str(os.fspath(path)).endswith("/"):
+        raise ValueError(f"path: expected the name of a file, got the folder {shown(path)}")
+    if given.name in ("", ".", ".."):
+        raise ValueError(f"path: expected the name of a file, got {shown(path)}")
+    return given if given.suffix == ENDING else given.with_name(given.name + ENDING)
+
+
+@standard_modes
+def write(fields: dict[str, Any], path: Any) -> Path:
+    """Write the fields of a result; return where.
+
+    Raises:
+        ValueError, TypeError: naming ``path``, or the field that is not what a result has.
+    """
+    place = with_ending(path)
+    if place.name != given_path(path).name and kind_of(given_path(path)) == "a folder":
+        raise ValueError(
+            f"path: expected a file, got the folder {shown(path)}; give a name in it, or one "
+            f"that ends with {ENDING}"
+        )
+    check(fields)
+    tensors = {name: fields[name] for name in TENSORS}
+    for group in GROUPS:
+        tensors |= {f"{group}.{name}": value for name, value in fields[group].items()}
+    for name in ("start", "code"):
+        if (code := fields[name]) is not None:
+            tensors[f"{name}.z"] = code.z
+            if code.rest is not None:
+                tensors[f"{name}.rest"] = code.rest
+    texts = {name: _json(fields[name], name) for name in ("status", "made_by")}
+    ready = _unshare({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+    with writing(place) as partial:
+        save_file(ready, partial, metadata={**texts, "sha256": digest(ready, texts)})
+    return place
+
+
+@standard_modes
+def read(path: Any) -> dict[str, Any]:
+    """Return the fields of a result, all of them checked.
+
+    Raises:
+        ValueError, TypeError: naming ``path``, and the field that is missing, damaged or altered.
+    """
+    place = with_ending(path)
+    try:
+        if (kind := kind_of(place)) != "a file":
+            raise ValueError(kind)
+        if not place.stat().st_size:
+            raise ValueError("an empty file")
+        tensors, texts = _opened(place)
+        fields = _fields(tensors, texts)
+        check(fields)
+        stated = texts.pop("sha256", None)  # results of earlier versions have none
+        if stated is not None and stated != digest(tensors, texts):
+            raise ValueError("it was altered after it was saved; restore it, or run it again")
+        return fields
+    except (ValueError, TypeError, SafetensorError, OSError, RuntimeError) as error:
+        told = cause(error, 300)
+        raise ValueError(f"path: expected {WANTED}, got {shown(place)}: {told}") from None
+
+
+def check(fields: dict[str, Any]) -> None:
+    """Check that fields fit each other as those of a result do.
+
+    Raises:
+        ValueError, TypeError: naming the field, what was expected and what came.
+    """
+    status = fields["status"]
+    _must(isinstance(status, tuple | list), "status", "a list", type(status).__name__)
+    unknown = [each for each in status if not (isinstance(each, str) and each in STATUSES)]
+    _must(not unknown, "status", f"some of {list(STATUSES)}", f"{unknown[:1]!r:.60}")
+    rows = len(status)
+    sound = torch.tensor([each != NOT_FINITE for each in status], dtype=torch.bool)
+    decided = torch.tensor([each in DECIDED for each in status], dtype=torch.bool)
+    for name in IMAGES:
+        _check_images(fields[name], name, rows, fields["original"], sound)
+    for name in LOGITS:
+        _check_logits(fields[name], name, rows, fields["before"], decided)
+    _check_target(fields["target"], rows, fields["before"].shape[1])
+    for name in ("start", "code"):
+        if (code := fields[name]) is not None:
+            _must(isinstance(code, Code), name, "a Code or None", type(code).__name__)
+            _check_rows(code.z, f"{name}.z", rows, floats=True)
+            if code.rest is not None:
+                _check_rows(code.rest, f"{name}.rest", rows)
+    for group in GROUPS:
+        _must(isinstance(fields[group], dict), group, "a dict", type(fields[group]).__name__)
+        for name, value in fields[group].items():
+            _must(isinstance(name, str), group, "texts as names", f"{name!r:.40}")
+            _check_rows(value, f"{group}.{name}", rows)
+    for name, value in fields["cost"].items():
+        _must(value.ndim == 1, f"cost.{name}", f"shape ({rows},)", tuple(value.shape))
+        # NaN is not at least 0 either.
+        right = value.dtype != torch.bool and not value.is_complex() and bool((value >= 0).all())
+        _must(right, f"cost.{name}", "numbers that are 0 or more", "others")
+    record = fields["made_by"]
+    _must(isinstance(record, dict), "made_by", "a dict", type(record).__name__)
+
+
+def digest(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
+    """Return one hash of everything in a file."""
+    whole = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        whole.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode("utf-8", "replace"))
+        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
+
+
+def _must(right: bool, name: str, wanted: str, came: Any) -> None:
+    if not right:
+        raise ValueError(f"{name}: expected {wanted}, got {came}")
+
+
+def _check_rows(value: Any, name: str, rows: int, floats: bool = False) -> None:
+    _must(isinstance(value, Tensor), name, "a tensor", type(value).__name__)
+    right = value.ndim > 0 and len(value) == rows
+    _must(right, name, f"{rows} rows, as many as statuses", f"shape {tuple(value.shape)}")
+    _must(value.is_floating_point() or not floats, name, "floats", value.dtype)
+
+
+def _check_images(value: Any, name: str, rows: int, like: Tensor, sound: Tensor) -> None:
+    _check_rows(value, name, rows, floats=True)
+    right = value.ndim == 4 and all(value.shape[1:]) and value.shape == like.shape
+    wanted = "shape (n, c, h, w)" if name == "original" else f"shape {tuple(like.shape)}"
+    _must(right, name, wanted, tuple(value.shape))
+    pixels = value.detach()[sound.to(value.device)]
+    if pixels.numel():
+        low, high = pixels.min().item(), pixels.max().item()
+        right = low >= -SLACK and high <= 1 + SLACK  # NaN makes both of them NaN
+        came = "NaN" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
+        _must(right, name, "values in [0, 1]", came)
+
+
+def _check_logits(value: Any, name: str, rows: int, like: Tensor, decided: Tensor) -> None:
+    _check_rows(value, name, rows, floats=True)
+    right = value.ndim == 2 and value.shape[1] > 1 and value.shape == like.shape
+    wanted = "(n, k) with k >= 2" if name == "before" else tuple(like.shape)
+    _must(right, name, f"shape {wanted}", tuple(value.shape))
+    # Minus infinity is a probability of 0; a decision that rests on another such number is none.
+    told = value.detach()[decided.to(value.device)]
+    broken = bool(told.isnan().any() or told.isposinf().any())
+    _must(not broken, name, f"numbers where the status is one of {DECIDED}", "NaN or infinity")
+
+
+def _check_target(value: Any, rows: int, classes: int) -> None:
+    _check_rows(value, "target", rows)
+    _must(value.ndim == 1, "target", f"shape ({rows},)", tuple(value.shape))
+    _must(value.dtype == torch.int64, "target", "int64", value.dtype)
+    right = not rows or bool(value.min() >= 0 and value.max() < classes)
+    came = f"{value.min().item()} to {value.max().item()}" if rows else "nothing"
+    _must(right, "target", f"classes from 0 to {classes - 1}", came)
+
+
+def _opened(place: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Everything in the file; names are checked before a single tensor is read."""
+    with safe_open(place, "pt") as file:
+        texts, names = file.metadata() or {}, set(file.keys())
+        known = {*TENSORS, *CODES} | {n for n in names if n.split(".")[0] in GROUPS and "." in n}
+        for name in (*TENSORS, *(f"{n}.z" for n in ("start", "code") if f"{n}.rest" in names)):
+            _must(name in names, name, "a tensor", "nothing of this name")
+        for name in ("status", "made_by"):
+            _must(name in texts, name, "JSON in the header", "nothing of this name")
+        _must(names <= known, f"{min(names - known, default='')!r:.60}", "nothing", "a tensor")
+        return {name: file.get_tensor(name) for name in names}, texts
+
+
+def _fields(tensors: dict[str, Tensor], texts: dict[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: tensors[name] for name in TENSORS}
+    for name in ("start", "code"):
+        z, rest = tensors.get(f"{name}.z"), tensors.get(f"{name}.rest")
+        try:
+            found[name] = None if z is None else Code(z, rest)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}.{error}") from None
+    for group in GROUPS:
+        prefix = f"{group}."
+        found[group] = {
+            name.removeprefix(prefix): value
+            for name, value in tensors.items()
+            if name.startswith(prefix)
+        }
+    for name in ("status", "made_by"):
+        try:
+            found[name] = parsed(texts[name], DEEPEST)
+        except ValueError as error:
+            raise ValueError(f"{name}: expected JSON, got {cause(error)}") from None
+    if isinstance(found["status"], list):
+        found["status"] = tuple(found["status"])
+    return found
+
+
+def _json(value: Any, name: str) -> str:
+    """JSON that can be read again."""
+    try:
+        text = json.dumps(value)
+        parsed(text, DEEPEST)
+        return text
+    except TypeError as error:
+        raise TypeError(f"{name}: expected what JSON can hold, got others: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: expected what JSON can hold, got others: {error}") from None
+
+
+def _unshare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors may share memory (a reconstruction that is the original); in files they may not."""
+    seen: set[int] = set()
+    out = {}
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        out[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return out

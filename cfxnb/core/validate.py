@@ -1,0 +1,719 @@
+"""Checks at the border: every message names the argument, what was expected, what came."""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Sized
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cfxnb.core.images import as_images
+
+T = TypeVar("T")
+
+
+class BlackBoxed:
+    """What ``cfxnb.BlackBox`` is, for checks below it."""
+
+
+def told(value: Any) -> str:
+    """What came, for a message: its type and the beginning of what it shows."""
+    try:
+        shown = repr(value)
+    except Exception:  # an object of one's own may fail to show itself, and so do huge numbers
+        shown = ""
+    return f"{type(value).__name__} {shown}"[:80].rstrip()
+
+
+def instance(value: Any, kind: type, name: str, what: str = "") -> Any:
+    """An object of ``kind``, which the message calls ``what``."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected {what or kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def optional(check: Callable[[Any, str], T], value: Any, name: str) -> T | None:
+    """None, or what ``check`` accepts."""
+    return None if value is None else check(value, name)
+
+
+def images(value: Any, name: str = "images") -> Tensor:
+    """An image batch, float32 (b, c, h, w) in [0, 1], b >= 1; see ``core.images``."""
+    return as_images(value, name)
+
+
+def pixels(value: Any, name: str = "images") -> Tensor:
+    """Images for a network: a float batch (b, c, h, w) as it is, with its gradient.
+
+    Anything else is read as ``images`` reads it.
+    """
+    plain = isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4
+    if not plain or value.layout != torch.strided or value.is_meta or 0 in value.shape:
+        return as_images(value, name)
+    if not value.isfinite().all() or value.abs().max() > 1e6:
+        raise ValueError(
+            f"{name}: expected finite numbers, about in [0, 1], got {value.min().item():.4g} to "
+            f"{value.max().item():.4g}"
+        )
+    return value.float()
+
+
+def listed(value: Any, name: str, what: str) -> list[Any]:
+    """A list of anything, one entry per image."""
+    if isinstance(value, str | bytes | Mapping | set | frozenset):
+        raise TypeError(f"{name}: expected a list of {what}, one per image, got {told(value)}")
+    try:
+        return list(value)
+    except TypeError:
+        raise TypeError(
+            f"{name}: expected a list of {what}, one per image, got {told(value)}"
+        ) from None
+
+
+def batches(value: Any, name: str = "images") -> Any:
+    """Something that gives batches of images, one after the other."""
+    wrong = TypeError(f"{name}: expected images, or an iterator of batches, got {told(value)}")
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise wrong
+    if isinstance(value, Sized) and (not getattr(value, "ndim", 1) or not len(value)):
+        raise wrong
+    return value
+
+
+def floats(value: Any, name: str) -> Tensor:
+    """A plain batch of maps (b, c, h, w) of floats, with its gradient."""
+    instance(value, Tensor, name, "a torch tensor")
+    plain = value.is_floating_point() and value.layout == torch.strided and not value.is_meta
+    if not plain or value.ndim != 4:
+        raise ValueError(
+            f"{name}: expected floats of shape (b, c, h, w), got {value.dtype} of shape "
+            f"{tuple(value.shape)}"
+        )
+    return value
+
+
+def stops(value: Any) -> bool:
+    """What ``on_step`` returned: True to stop, False or None to go on."""
+    if value is None or isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise TypeError(f"on_step: expected True, False or None from it, got {told(value)}")
+
+
+def logits(value: Any, rows: int, name: str = "classifier", classes: int | None = None) -> Tensor:
+    """What a classifier must return for ``rows`` images: float32 (rows, k), k >= 2.
+
+    Numbers that are not finite pass: whoever decides by them looks at ``tensors.predicted``.
+
+    Args:
+        classes: k, if it is known from an earlier call.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        value = torch.from_numpy(value.copy())
+    instance(value, Tensor, name, "logits as a torch tensor")
+    if value.ndim != 2 or value.shape[0] != rows or value.shape[1] < 2:
+        raise ValueError(
+            f"{name}: expected logits of shape ({rows}, k) with k >= 2, got {tuple(value.shape)}; "
+            "cfx.wrap widens a single-logit head"
+        )
+    if classes is not None and value.shape[1] != classes:
+        raise ValueError(
+            f"{name}: expected logits of {classes} classes as before, got {value.shape[1]}"
+        )
+    if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
+        kind = "the meta device" if value.is_meta else f"{value.dtype}, {value.layout}"
+        raise TypeError(f"{name}: expected logits as floats, got {kind}")
+    # A tensor made under torch.inference_mode could take no part in later computations.
+    return (value.clone() if value.is_inference() else value).float()
+
+
+def finite_logits(logits: Tensor, name: str = "classifier") -> Tensor:
+    """The same logits (b, k), if rates and means may be taken over all of them.
+
+    Raises:
+        ValueError: if one is not finite.
+    """
+    wrong = int((~logits.isfinite().all(1)).sum())
+    if wrong:
+        raise ValueError(
+            f"{name}: expected finite logits, got NaN or infinity for {wrong} of {len(logits)} "
+            "images"
+        )
+    return logits
+
+
+def labels(
+    value: Any, rows: int, classes: int, name: str = "target", names: Sequence[str] | None = None
+) -> Tensor:
+    """One class per image, int64 (rows,) in [0, classes); a single one stands for all.
+
+    Args:
+        value: whole numbers as an int, a list, an array, a tensor; or names of classes.
+        names: of the classes, if they are known.
+    """
+    tensor = _classes(value, name, names)
+    if tensor.ndim == 0:
+        tensor = tensor.expand(rows)
+    if tensor.shape != (rows,):
+        raise ValueError(f"{name}: expected shape ({rows},), got {tuple(tensor.shape)}")
+    if rows and not (tensor.min().item() >= 0 and tensor.max().item() < classes):
+        low, high = tensor.min().item(), tensor.max().item()
+        came = f"{low}" if low == high else f"{low} to {high}"
+        raise ValueError(f"{name}: expected classes from 0 to {classes - 1}, got {came}")
+    return tensor
+
+
+def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
+    wrong = TypeError(f"{name}: expected an int or an integer tensor, got {told(value)}")
+    if isinstance(value, Tensor):
+        if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+            raise TypeError(f"{name}: expected integer classes, got {value.dtype}")
+        if value.is_meta or value.layout != torch.strided or value.is_quantized:
+            raise wrong
+        return value.detach().to(torch.int64)
+    if isinstance(value, Mapping | set | frozenset) or value is None:
+        raise wrong
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
+        raise wrong from None
+    if array.dtype.kind == "O" and array.size and all(_whole(v) for v in array.flat):
+        fitting = [max(-(2**62), min(int(v), 2**62)) for v in array.flat]
+        array = np.array(fitting, np.int64).reshape(array.shape)
+    if array.dtype.kind in "OU" and array.size and all(isinstance(v, str) for v in array.flat):
+        known = [str(n) for n in names or ()]
+        if unknown := [v for v in array.flat if v not in known]:
+            raise ValueError(
+                f"{name}: expected class numbers, or names out of {str(known)[:200]}, "
+                f"got {told(unknown[0])}"
+            )
+        if len(set(known)) < len(known):
+            raise ValueError(f"{name}: expected class numbers, as names occur twice in {known}")
+        array = np.array([known.index(v) for v in array.flat]).reshape(array.shape)
+    if array.dtype.kind not in "iu":
+        raise wrong
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+LARGEST_NUMBER = 1e30
+
+
+def number(
+    value: Any, name: str, low: float, high: float = math.inf, *, open_low: bool = False
+) -> float:
+    """A finite number in [low, high], or in (low, high] with ``open_low``.
+
+    Numbers that float32 could not work with are refused, too: those beyond ``LARGEST_NUMBER``, and
+    those that are as good as 0 where 0 is not allowed.
+    """
+    low, high = max(low, -LARGEST_NUMBER), min(high, LARGEST_NUMBER)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, got {told(value)}")
+    try:
+        # float32 numbers are read as they are written: 0.382 is not 0.38199999928.
+        short = isinstance(value, np.floating) and not isinstance(value, np.float64)
+        value = float(str(value)) if short else float(value)
+    except OverflowError:
+        value = math.inf
+    zero = open_low and low == 0 and value < 1 / LARGEST_NUMBER
+    if (
+        not math.isfinite(value)
+        or value > high
+        or value < low
+        or zero
+        or (open_low and value == low)
+    ):
+        left = "(" if open_low else "["
+        raise ValueError(f"{name}: expected a number in {left}{low}, {high}], got {value!r}")
+    return value
+
+
+LARGEST = 2**31 - 1  # of a count; what is larger than that is a slip, or would never end
+LARGEST_SEED = 2**63 - 1  # what torch's generators take
+
+
+def count(value: Any, name: str, low: int = 0, high: int = LARGEST) -> int:
+    """A whole number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected a whole number, got {told(value)}")
+    number = int(value)
+    if number < low:
+        came = number if number > -LARGEST else told(number)
+        raise ValueError(f"{name}: expected a whole number >= {low}, got {came}")
+    if number > high:
+        raise ValueError(f"{name}: expected a whole number <= {high}, got {told(number)}")
+    return number
+
+
+def seed(value: Any, name: str = "seed") -> int:
+    """A whole number that can seed a generator."""
+    return count(value, name, 0, LARGEST_SEED)
+
+
+def flag(value: Any, name: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, got {told(value)}")
+    return value
+
+
+def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
+    """One of the ``allowed`` names."""
+    known = list(allowed)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {known}, got {told(value)}")
+    if value not in known:
+        raise ValueError(f"{name}: expected one of {known}, got {value!r:.80}")
+    return value
+
+
+def device(value: Any, name: str = "device") -> torch.device:
+    """A device that torch has here; None for the best there is: CUDA, else MPS, else the CPU."""
+    if value is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=value).device
+    # A torch that was built without CUDA says so by an assertion.
+    except (RuntimeError, TypeError, AssertionError, ValueError, OverflowError):
+        raise ValueError(
+            f"{name}: expected one that torch has here, such as 'cpu', got {told(value)}"
+        ) from None
+
+
+def named_device(value: Any, name: str = "device") -> torch.device:
+    """A device that is named: None is no name, as it is for ``device``."""
+    if value is None or isinstance(value, Tensor | float):
+        raise TypeError(f"{name}: expected one such as 'cpu', got {type(value).__name__}")
+    return device(value, name)
+
+
+def names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
+    """A sequence of names, perhaps ``count`` of them; a text is not taken for its letters.
+
+    A dict of a config is one as well: number -> name as in ``id2label``, or name -> number.
+    """
+    if isinstance(value, Mapping):
+        value = _by_number(value, name)
+    if isinstance(value, str | bytes | set | frozenset) or not isinstance(value, Iterable):
+        raise TypeError(f"{name}: expected a sequence of names, got {told(value)}")
+    listed = tuple(str(v) for v in value)
+    if count is not None and len(listed) != count:
+        raise ValueError(f"{name}: expected {count} names, got {len(listed)}")
+    return listed
+
+
+def _by_number(value: Mapping[Any, Any], name: str) -> list[Any]:
+    """The names of a dict in the order of their numbers, which are 0, 1, ..."""
+    if value and all(isinstance(v, str) for v in value.values()):
+        pairs = [(str(key), label) for key, label in value.items()]
+    else:
+        pairs = [(str(number), label) for label, number in value.items()]
+    if sorted(key for key, _ in pairs) != sorted(str(i) for i in range(len(pairs))) or not pairs:
+        raise ValueError(
+            f"{name}: expected a dict with each class number from 0 to {len(value) - 1} once, "
+            f"got {told(value)}"
+        )
+    return [label for _, label in sorted(pairs, key=lambda pair: int(pair[0]))]
+
+
+def space(value: Any, name: str = "space") -> Any:
+    """Something with encode, decode, center and spread."""
+    missing = [a for a in ("encode", "decode", "center", "spread") if not hasattr(value, a)]
+    if missing or isinstance(value, type):
+        lacks = f" without {', '.join(missing)}" if missing else ", a class"
+        raise TypeError(
+            f"{name}: expected a space with encode, decode, center and spread, "
+            f"got {'type ' if isinstance(value, type) else ''}"
+            f"{value.__name__ if isinstance(value, type) else type(value).__name__}{lacks}"
+        )
+    for part in ("encode", "decode"):
+        function(getattr(value, part), f"{name}.{part}")
+    for part in ("center", "spread"):
+        tensor = instance(getattr(value, part), Tensor, f"{name}.{part}", "a torch tensor")
+        if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
+            raise TypeError(f"{name}.{part}: expected floats, got {tensor.dtype} {tensor.layout}")
+        if not tensor.ndim or not tensor.numel():
+            raise ValueError(
+                f"{name}.{part}: expected the shape of one code, got {tuple(tensor.shape)}"
+            )
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name}.{part}: expected finite numbers, got NaN or infinity")
+    if value.center.shape != value.spread.shape:
+        raise ValueError(
+            f"{name}.spread: expected the shape of {name}.center, {tuple(value.center.shape)}, "
+            f"got {tuple(value.spread.shape)}"
+        )
+    if (value.spread < 0).any() or not (value.spread > 0).any():
+        raise ValueError(
+            f"{name}.spread: expected numbers >= 0, some of them positive, "
+            f"got {value.spread.min().item():.4g} to {value.spread.max().item():.4g}"
+        )
+    return value
+
+
+def diffusion(value: Any, name: str = "space") -> Any:
+    """A space that also has alphas, eps, tell and conditions, such as ``Diffusion``."""
+    space(value, name)
+    missing = [a for a in ("alphas", "eps", "tell", "conditions") if not hasattr(value, a)]
+    if missing:
+        raise TypeError(
+            f"{name}: expected a Diffusion space, got {type(value).__name__} without "
+            f"{', '.join(missing)}"
+        )
+    return value
+
+
+def same_classes(judge: Any, images: Tensor, classes: int, name: str) -> Tensor:
+    """What another classifier reads, (n,): of use only if it has the same classes.
+
+    Raises:
+        ValueError: if it has another number of them.
+    """
+    read = finite_logits(logits(judge(images), len(images), name), name)
+    if read.shape[1] != classes:
+        raise ValueError(
+            f"{name}: expected the {classes} classes of the results, got {read.shape[1]}; "
+            "wrap one that adds up the probabilities of what belongs together"
+        )
+    return read.argmax(1)
+
+
+def function(value: Any, name: str) -> Any:
+    """Anything that can be called, but no class that somebody forgot to make an object of."""
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{name}: expected a callable, got {type(value).__name__}")
+    return value
+
+
+def white_box(value: Any, name: str = "classifier") -> Any:
+    """A classifier that lets gradients through; what it returns is checked when it does."""
+    if isinstance(value, BlackBoxed):
+        raise TypeError(
+            f"{name}: expected one that passes gradients, got a BlackBox; "
+            "use a black-box method instead"
+        )
+    return function(value, name)
+
+
+def on_step(value: Any) -> Any:
+    return optional(function, value, "on_step")
+
+
+@contextlib.contextmanager
+def part_of(name: str) -> Iterator[None]:
+    """Errors inside are told as those of a part of the argument ``name``."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name}.{error}") from error
+
+
+def live_images(value: Any, name: str) -> Tensor:
+    """An image batch (b, c, h, w) in [0, 1], float32, through which gradients pass."""
+    checked = images(value, name)
+    if not (isinstance(value, Tensor) and value.requires_grad):
+        return checked
+    if value.shape != checked.shape:
+        raise ValueError(f"{name}: expected shape (b, c, h, w), got {tuple(value.shape)}")
+    return value.float()
+
+
+def array(value: Any, name: str, dims: int | None = None, *, gaps: bool = False) -> np.ndarray:
+    """Finite numbers as float64: of a tensor, an array, a table, or a list of numbers.
+
+    Args:
+        dims: how many dimensions they must have.
+        gaps: NaN and missing values may stand for numbers that are not there.
+    """
+    wrong = TypeError(f"{name}: expected numbers, got {told(value)}")
+    if isinstance(value, Tensor):
+        if value.is_meta or value.layout != torch.strided or value.dtype == torch.bool:
+            raise wrong
+        value = value.detach().cpu()
+        found = value.numpy() if value.is_complex() else value.double().numpy()
+    elif isinstance(value, pd.DataFrame | pd.Series):
+        columns = pd.DataFrame(value).convert_dtypes()
+        if not all(_numeric(kind) for kind in columns.dtypes):
+            raise wrong
+        found = columns.to_numpy(float, na_value=np.nan)
+        found = found[:, 0] if isinstance(value, pd.Series) else found
+    else:
+        try:
+            found = np.asarray(value)
+        except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
+            raise wrong from None
+    if found.dtype.kind not in "fiu":
+        raise wrong
+    found = found.astype(float)
+    if dims is not None and found.ndim != dims:
+        raise ValueError(f"{name}: expected {dims} dimensions, got shape {found.shape}")
+    if np.isinf(found).any() or (not gaps and np.isnan(found).any()):
+        came = "infinity" if gaps else "NaN or infinity"
+        raise ValueError(f"{name}: expected finite numbers, got {came}")
+    return found
+
+
+def drawable(value: Any, name: str, dims: int | None = None, *, gaps: bool = False) -> np.ndarray:
+    """As ``array``, and not so large that axes overflow."""
+    found = array(value, name, dims, gaps=gaps)
+    if (np.abs(found) > 1e100).any():
+        raise ValueError(f"{name}: expected numbers that can be drawn, got some beyond 1e100")
+    return found
+
+
+def _numeric(kind: Any) -> bool:
+    types = pd.api.types
+    return types.is_numeric_dtype(kind) and not (
+        types.is_bool_dtype(kind) or types.is_complex_dtype(kind)
+    )
+
+
+def decisions(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+    """Decisions as a tensor of bools, or of the numbers of classes."""
+    wrong = TypeError(f"{name}: expected bools or numbers of classes, got {told(value)}")
+    try:
+        found = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+    except (TypeError, ValueError, RuntimeError):  # texts, objects, lists of unequal lengths
+        raise wrong from None
+    if found.is_floating_point() or found.is_complex() or found.is_meta:
+        raise wrong
+    if found.layout != torch.strided or found.is_quantized:
+        raise wrong
+    if shape is not None and found.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {tuple(found.shape)}")
+    return found.detach()
+
+
+def groups(value: Any, name: str, rows: int | None = None) -> list[str]:
+    """The name of each image's group: of numbers or names, none of them missing."""
+    if isinstance(value, Tensor):
+        if value.is_meta or value.layout != torch.strided or value.is_complex():
+            raise TypeError(f"{name}: expected the group of each image, got {told(value)}")
+        value = value.detach().cpu()
+    if isinstance(value, Tensor | np.ndarray | pd.Series | pd.Index):
+        value = value.tolist()
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise TypeError(f"{name}: expected the group of each image, got {told(value)}")
+    for row, each in enumerate(value):
+        if not isinstance(each, Hashable) or isinstance(each, complex):
+            raise TypeError(f"{name}: expected numbers or names, got {told(each)} in row {row}")
+        if missing(each):
+            raise ValueError(
+                f"{name}: expected a group for each image, got a missing value in row {row}; "
+                "leave these images out, or name their group"
+            )
+    if rows is not None and len(value) != rows:
+        raise ValueError(f"{name}: expected {rows}, one per image, got {len(value)}")
+    return [str(each) for each in value]
+
+
+def code_like(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+    """Finite floats (b, ...), such as codes and their changes.
+
+    Args:
+        shape: of one row, if it is known.
+    """
+    z: Tensor = instance(value, Tensor, name, "a torch tensor")
+    if not z.is_floating_point() or z.is_meta or z.layout != torch.strided:
+        raise TypeError(f"{name}: expected floats, got {z.dtype} {z.layout} on {z.device}")
+    if z.ndim < 2 or 0 in z.shape[1:] or (shape is not None and tuple(z.shape[1:]) != shape):
+        known = "..." if shape is None else ", ".join(map(str, shape))
+        raise ValueError(f"{name}: expected shape (b, {known}), got {tuple(z.shape)}")
+    if not z.isfinite().all():
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+    return z
+
+
+def place(center: Any, spread: Any) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of codes: floats of one shape, the latter not below 0."""
+    for value, name in ((center, "center"), (spread, "spread")):
+        tensor = instance(value, Tensor, name, "a torch tensor")
+        if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
+            raise TypeError(f"{name}: expected floats, got {tensor.dtype} on {tensor.device}")
+        if not tensor.ndim or not tensor.numel() or not tensor.isfinite().all():
+            raise ValueError(
+                f"{name}: expected finite numbers in the shape of one code, got "
+                f"{tuple(tensor.shape)}, or NaN or infinity"
+            )
+    if center.shape != spread.shape or spread.min() < 0 or spread.max() == 0:
+        raise ValueError(
+            f"spread: expected numbers >= 0, some of them positive, in the shape of center, "
+            f"{tuple(center.shape)}, got {tuple(spread.shape)}, {spread.min().item():.4g} to "
+            f"{spread.max().item():.4g}"
+        )
+    return center, spread
+
+
+def class_names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
+    """Names of classes to be read in a picture: texts or numbers, or a dict such as id2label."""
+    listed = names(value, name) if isinstance(value, Mapping) else tuple(texts(value, name))
+    if count is not None and len(listed) != count:
+        raise ValueError(f"{name}: expected {count} names, got {len(listed)}")
+    return listed
+
+
+def table(value: Any, name: str, rows: int | None = None) -> pd.DataFrame:
+    """A table in numpy's own types; nullable ones and categories become those, missing is NaN.
+
+    Args:
+        rows: how many there must be, if that is known.
+    """
+    frame: pd.DataFrame = instance(value, pd.DataFrame, name, "a pandas DataFrame")
+    if frame.columns.nlevels > 1 or not frame.columns.is_unique:
+        came = str(list(frame.columns))[:200]
+        raise ValueError(f"{name}: expected distinct column names, got {came}")
+    if rows is not None and len(frame) != rows:
+        raise ValueError(f"{name}: expected {rows} rows, one an image, got {len(frame)} rows")
+    if all(isinstance(kind, np.dtype) for kind in frame.dtypes):
+        return frame
+    return pd.DataFrame({column: _plain(frame[column]) for column in frame}, index=frame.index)
+
+
+def discrete(column: pd.Series, name: str) -> pd.Series:
+    """A column whose values can be told apart: texts, numbers, bools; perhaps some are missing."""
+    if column.dtype == object:
+        for row, each in enumerate(column):
+            if not isinstance(each, Hashable):
+                raise TypeError(
+                    f"{name}: expected texts, numbers or bools in {column.name!r}, got "
+                    f"{told(each)} in row {row}"
+                )
+    return column
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, np.dtype):
+        return column
+    known = column.astype(object)
+    return known.where(column.notna(), np.nan).infer_objects()
+
+
+def mask(value: Any, name: str, rows: int) -> np.ndarray:
+    """One bool for each of ``rows``: of a list, an array, a tensor or a column without gaps."""
+    wrong = TypeError(f"{name}: expected {rows} bools, got {told(value)}")
+    if isinstance(value, Tensor):
+        if value.is_meta or value.layout != torch.strided:
+            raise wrong
+        value = value.detach().cpu().numpy()
+    if isinstance(value, pd.Series) and value.isna().any():
+        raise ValueError(
+            f"{name}: expected {rows} bools, got a missing value; say by .fillna(False) what it is"
+        )
+    if isinstance(value, pd.Series):
+        value = _plain(value.convert_dtypes())
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
+        raise wrong from None
+    if found.dtype != bool or found.shape != (rows,):
+        kind = ValueError if found.dtype == bool else TypeError
+        raise kind(
+            f"{name}: expected {rows} bools, one a row, got {type(value).__name__} of "
+            f"{found.dtype}, shape {found.shape}"
+        )
+    return found
+
+
+def missing(value: Any) -> bool:
+    """Whether it is a value that pandas takes for a missing one."""
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def is_label(value: Any) -> bool:
+    """Whether it can be told apart from others: a text, a bool, a finite number, a date."""
+    if not isinstance(value, Hashable) or not pd.api.types.is_scalar(value) or missing(value):
+        return False
+    return not isinstance(value, complex | float | np.inexact) or bool(np.isfinite(value))
+
+
+def pair(value: Any, name: str) -> tuple[Any, Any]:
+    """Two different values, none of them missing; a text is not taken for its letters."""
+    came = f"{name}: expected two different values, (instead, value), got {told(value)}"
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(came)
+    if not all(map(is_label, value)):
+        raise ValueError(came)
+    if value[0] == value[1]:
+        raise ValueError(came)
+    return value[0], value[1]
+
+
+def fields(record: Any) -> None:
+    """Each field of a dataclass is of the type that its annotation names.
+
+    Raises:
+        TypeError: naming the field.
+    """
+    whole: Any = type(record)
+    hints = _hints(whole)
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if not _is(value, hints[field.name]):
+            kind = getattr(hints[field.name], "__name__", None) or str(hints[field.name])
+            raise TypeError(f"{field.name}: expected {kind}, got {told(value)}")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _is(value: Any, hint: Any) -> bool:
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_is(value, each) for each in inside)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        many = len(inside) == 2 and inside[1] is ...
+        kinds = inside[:1] * len(value) if many else inside
+        return len(kinds) == len(value) and all(map(_is, value, kinds))
+    if origin is not None:
+        return isinstance(value, origin)
+    if hint in (int, float):
+        kind = Integral if hint is int else Real
+        return isinstance(value, kind) and not isinstance(value, bool)
+    if hint is Tensor:
+        plain = isinstance(value, Tensor) and value.layout == torch.strided
+        return plain and not value.is_meta and not value.is_complex()
+    return isinstance(value, type(None) if hint is None else hint)
+
+
+def text(value: Any, name: str) -> str:
+    """A text, which may be empty."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a text, got {told(value)}")
+    return value
+
+
+def texts(value: Any, name: str, count: int | None = None) -> list[str]:
+    """Words to be read in a picture, perhaps ``count`` of them; numbers are written out."""
+    wrong = TypeError(f"{name}: expected a sequence of texts, got {told(value)}")
+    if isinstance(value, str | bytes | Mapping | set) or not isinstance(value, Iterable):
+        raise wrong
+    try:
+        listed = list(value)
+    except TypeError:  # arrays and tensors without dimensions
+        raise wrong from None
+    for each in listed:
+        if not isinstance(each, str) and not (isinstance(each, Real) and math.isfinite(each)):
+            raise TypeError(f"{name}: expected texts, got {told(each)}")
+    if count is not None and len(listed) != count:
+        raise ValueError(f"{name}: expected {count}, got {len(listed)}")
+    return [str(each) for each in listed]

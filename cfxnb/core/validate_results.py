@@ -1,0 +1,62 @@
+"""Checks of codes and of results that callers hand in."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfxnb.core import results_file
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.types import Code
+from cfxnb.core.validate import code_like, instance, part_of, told
+
+
+def codes(value: Any, name: str) -> tuple[Code, Code]:
+    """Where a result's changes begin and where they end."""
+    cf: Counterfactuals = instance(value, Counterfactuals, name)
+    if cf.start is None or cf.code is None:
+        raise TypeError(
+            f"{name}: expected a result with codes, as latent_attack returns, got a result "
+            "without codes, such as that of pixel_attack"
+        )
+    return cf.start, cf.code
+
+
+def result(value: Any, name: str) -> Counterfactuals:
+    """A result whose fields fit each other, with finite numbers wherever something was decided."""
+    cf: Counterfactuals = instance(value, Counterfactuals, name)
+    with part_of(name):
+        results_file.check({f.name: getattr(cf, f.name) for f in dataclasses.fields(cf)})
+    decided = torch.tensor([s in results_file.DECIDED for s in cf.status], dtype=torch.bool)
+    for part, code in (("start", cf.start), ("code", cf.code)):
+        if code is not None and not code.z[decided.to(code.z.device)].isfinite().all():
+            raise ValueError(f"{name}.{part}: expected finite codes, got NaN or infinity")
+    return cf
+
+
+def results(value: Any, name: str, least: int = 1) -> list[Counterfactuals]:
+    """A sequence of results of equal length."""
+    if isinstance(value, Counterfactuals) or not isinstance(value, list | tuple):
+        raise TypeError(f"{name}: expected a list of results, got {told(value)}")
+    listed = [result(each, f"{name}[{i}]") for i, each in enumerate(value)]
+    if len(listed) < least or len({len(each) for each in listed}) > 1:
+        lengths = [len(each) for each in listed[:20]]
+        raise ValueError(f"{name}: expected {least} or more of equal length, got {lengths}")
+    return listed
+
+
+def code(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Code:
+    """A code with finite numbers, perhaps of a known shape."""
+    found: Code = instance(value, Code, name, "a cfx.Code")
+    code_like(found.z, f"{name}.z", shape)
+    if found.rest is not None:
+        rest = instance(found.rest, Tensor, f"{name}.rest", "a torch tensor or None")
+        if rest.is_meta or rest.is_complex() or not rest.ndim or len(rest) != len(found.z):
+            raise ValueError(
+                f"{name}.rest: expected {len(found.z)} rows of numbers, got {rest.dtype} of shape "
+                f"{tuple(rest.shape)}"
+            )
+        if not rest.isfinite().all():
+            raise ValueError(f"{name}.rest: expected finite numbers, got NaN or infinity")
+    return found

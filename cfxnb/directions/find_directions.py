@@ -1,0 +1,254 @@
+"""Global Counterfactual Directions: found black-box, from one image (arXiv 2404.12488).
+
+Published: a fresh network on all answers so far, every round; directions from its gradient and
+its Hessian at the image's code, with the sign that an eigenvector happens to have. Here by
+default: least squares on pairs of opposite changes, which needs far fewer queries; its gradient
+rests on log odds that saturate, so that answers near the decision count most. Both signs of every
+direction are tried, more axes of curvature than are kept, and what they measurably do tells which
+are kept, and in which order. What other images answer in that trial corrects the gradient, too,
+unless the correction does worse there.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfxnb.core import validate
+from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.decisions import check_labels
+from cfxnb.core.fingerprint import fingerprint
+from cfxnb.core.kept_work import digest, given_folder
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
+from cfxnb.core.tensors import alive, typical_distance, unit
+from cfxnb.core.types import Classifier, LatentSpace, OnStep
+from cfxnb.directions.candidates import SAME, candidates
+from cfxnb.directions.gradient_correction import corrected
+from cfxnb.directions.mlp_proxy import mlp
+from cfxnb.directions.probing import FEWEST, Distance, Questions, rms
+from cfxnb.directions.proxies import Fit, Probes, ridge
+from cfxnb.directions.query_log import Ledger
+from cfxnb.directions.result import Directions
+from cfxnb.directions.trial import LENGTHS, Trial
+
+ALONE, CORRECTED = "g of the image alone", "g corrected"
+SHARE_ALONE, SHARE_OTHERS = 0.25, 0.5  # of the queries, for the trial at most
+SLOPES = 2  # g-directions without a correction, which are always tried
+PROXIES = ("ridge", "mlp", "mlp, paper")
+
+
+@standard_modes
+def find_directions(
+    space: LatentSpace,
+    classifier: Classifier,
+    image: Tensor,
+    label: int,
+    *,
+    against: int | None = None,
+    queries: int = 2048,
+    proxy: str = "ridge",
+    radius: float | None = None,
+    saturation: float | None = 5.0,
+    curved: int = 6,
+    validation: Tensor | None = None,
+    reach: float | None = None,
+    distance: Distance | None = None,
+    batch: int = 64,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> Directions:
+    """Directions of the code that turn a decision, from answers about changes of one image.
+
+    The classifier is only asked, never differentiated. For one label of a multi-label net, ask
+    about ``cfx.one_label(net, number)``.
+
+    Args:
+        space: whose codes are changed; the image's stochastic code stays.
+        classifier: images -> logits (b, k), such as a BlackBox.
+        image: one image, (c, h, w) or (1, c, h, w), in [0, 1].
+        label, against: directions raise the log odds of the label against all other classes, or
+            against one.
+        queries: images that the classifier is asked about at most, in all: a hard limit.
+        proxy: "ridge", least squares on opposite pairs; "mlp", the paper's network; "mlp, paper",
+            with the paper's own stop rule, too.
+        radius: changes are drawn with lengths from 0 to this, in spreads; by default ``reach``:
+            what is to hold for a data set is asked about far and wide. The paper's is 1, in units
+            of the code.
+        saturation: for the slope of "ridge", log odds count up to about this, s tanh(odds / s):
+            where a decision turns matters, not how sure the classifier is far away. None takes
+            them as they are, as for the curvature.
+        curved: h-directions to keep. Three times as many axes of the proxy's strongest curvatures
+            are tried, as far as queries do for all images, and those that flip most are kept.
+        validation: (m, c, h, w) images on which directions are ranked, with at most half of the
+            queries: the first ones, if these don't do for all. Best are a few that are seen as
+            the label, and as many that are not, in turn. With "ridge", their answers correct the
+            gradient as well: "g" is then the corrected one, beside "g of the image alone" if that
+            is another one; but if the latter flips more of them, it is "g", beside "g corrected".
+            None: the image alone is tried, with at most a quarter of the queries, and nothing is
+            corrected.
+        reach: longest step of a trial, in spreads. By default sqrt(2 d), with d coordinates that
+            carry anything: the typical distance between the codes of two images.
+        distance: (images, images) in [0, 1] -> (b,), such as LPIPS, for the second g-direction
+            and the network; by default the root of the mean squared difference of pixels.
+        batch: images rendered and asked about at once.
+        folder: where answers are kept. A search that was interrupted goes on there, and asks
+            nothing twice; what was under way when a process died is lost. All that was ever
+            asked there counts: trials of searches that were stopped early leave fewer probes.
+            Another search, and a second one at the same time, are refused. Weights alone don't
+            tell who answered. So whenever a folder that holds answers is opened, also one of a
+            finished search, about a dozen of its questions are asked anew, beyond ``queries``,
+            and compared; about fifty, if the classifier gives decisions without degrees.
+            ``made_by["compared"]`` tells how many.
+        seed: of the changes.
+        on_step: called with a Step after each batch of probes: codes, and probability of the
+            label. Returning True ends the probing; what is known is used.
+
+    Returns:
+        Directions, best first.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; a folder of another search, one
+            that is in use, or one with a file that is damaged or altered.
+
+    Warns:
+        UserWarning: if queries don't do for a trial: flip rates are NaN then, and g is the image's.
+    """
+    began = time.perf_counter()
+    space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
+    image = _one(image)
+    others = image[:0] if validation is None else validate.images(validation, "validation")
+    if others.shape[1:] != image.shape[1:]:
+        raise ValueError(
+            f"validation: expected images of shape {tuple(image.shape[1:])}, like image, "
+            f"got {tuple(others.shape[1:])}"
+        )
+    used = alive(space.spread)
+    reach = _reach(space, reach)
+    radius = reach if radius is None else validate.number(radius, "radius", 0, open_low=True)
+    distance = validate.function(rms if distance is None else distance, "distance")
+    knobs: dict[str, Any] = {
+        "label": validate.count(label, "label"),
+        "against": validate.optional(validate.count, against, "against"),
+        "queries": validate.count(queries, "queries", FEWEST + 4),
+        "distance": getattr(distance, "__qualname__", type(distance).__name__),
+        "proxy": validate.choice(proxy, "proxy", PROXIES),
+        "radius": radius,
+        "saturation": validate.optional(_positive, saturation, "saturation"),
+        "curved": validate.count(curved, "curved"),
+        "reach": reach,
+        "batch": validate.count(batch, "batch", 2),
+        "seed": validate.seed(seed),
+    }
+    validate.on_step(on_step)
+    parts = {"space": space, "classifier": classifier, "distance": distance}
+    weights = {name: fingerprint(part) for name, part in parts.items()}
+    ledger = Ledger(
+        knobs["queries"],
+        None if folder is None else given_folder(folder),
+        {
+            **knobs,
+            "weights": weights,
+            "image": digest(image),
+            "validation": digest(others),
+            "center and spread of the space": digest(space.center, space.spread),
+        },
+    )
+    with ledger, eval_frozen(space, classifier, distance), torch.no_grad():
+        ask = Questions(space, classifier, distance, image, ledger, knobs, others)
+        share = SHARE_OTHERS if len(others) else SHARE_ALONE
+        trial = Trial(ask, others if len(others) else image, reach, share)
+        corrects = proxy == "ridge" and len(others) > 0
+        axes, keep = trial.plan(curved, int(used.sum()), SLOPES + corrects)
+        probes = ask.probes(used, keep, on_step)
+        fit = _fit(probes, knobs)
+        found = candidates(fit, ask.sign, axes, used.flatten().cpu())
+        still = torch.zeros_like(space.spread)[None]  # no move: what is seen at home
+        moves = trial.moves(_shaped(found, space.spread))
+        seen, score = trial.look("trial", torch.cat([still, moves]))
+        home, seen = seen[:, 0], seen[:, 1:]
+        if corrects and "g" in found:
+            better = {"g": _corrected(fit, found, score, trial, saturation)}
+            again, _ = trial.look("corrected", trial.moves(_shaped(better, space.spread)))
+            seen = torch.cat([again, seen], 1)
+            found = better | {ALONE if name == "g" else name: u for name, u in found.items()}
+        vectors = _shaped(found, space.spread)
+        table = trial.rank(vectors, list(found), fit, home, seen).drop(index=_twins(found))
+        if ALONE in table.index and table["flip rate"][ALONE] > table["flip rate"]["g"]:
+            swapped = {"g": CORRECTED, ALONE: "g"}
+            table = table.rename(index=swapped)
+            found = {swapped.get(name, name): u for name, u in found.items()}
+        bends = [name for name in table.index if name.startswith("h")]
+        table = table.drop(index=bends[curved:])
+    order = [list(found).index(name) for name in table.index]
+    record = {"method": "find_directions", **knobs, "weights": weights, "lost": ledger.lost}
+    record["compared"] = ask.compared
+    record["tried"] = len(trial.images)
+    return Directions(
+        vectors=vectors[order].to(image.device),
+        names=tuple(table.index),
+        table=table,
+        fit=fit,
+        label=knobs["label"],
+        against=knobs["against"],
+        queries=ledger.spent,
+        made_by={**record, "seconds": round(time.perf_counter() - began, 3)},
+    )
+
+
+def _corrected(
+    fit: Fit, found: dict[str, Tensor], score: Tensor, trial: Trial, saturation: float | None
+) -> Tensor:
+    """The unit direction that the scores of a trial make of g, (d,), in spreads."""
+    home, told = score[:, 0], score[:, 1:].unflatten(1, (-1, len(trial.senses)))
+    units, near = torch.stack(list(found.values())), LENGTHS[0] * trial.reach
+    return unit(corrected(fit.gradient, units, home, told, near, saturation)[None])[0]
+
+
+def _twins(found: dict[str, Tensor]) -> list[str]:
+    """Names of the directions that a corrected g made needless."""
+    if "g" not in found:
+        return []
+    return [name for name, u in found.items() if name != "g" and abs(u @ found["g"]) > SAME]
+
+
+def _shaped(steps: dict[str, Tensor], spread: Tensor) -> Tensor:
+    """Steps (d,) in spreads as changes of a code, (n, *code)."""
+    flat = torch.stack([*steps.values(), spread.flatten().cpu()])[:-1]  # perhaps there is none
+    return spread * flat.to(spread).view(-1, *spread.shape)
+
+
+def _fit(probes: Probes, knobs: dict[str, Any]) -> Fit:
+    if knobs["proxy"] == "ridge":
+        fit = ridge(probes)
+        if knobs["saturation"] is None:
+            return fit
+        near = ridge(probes.saturated(knobs["saturation"]))
+        # How the log odds bend is seen far out, where saturated ones are flat.
+        return dataclasses.replace(fit, gradient=near.gradient, agreement=near.agreement)
+    stop = "paper" if knobs["proxy"] == "mlp, paper" else "sound"
+    classes = check_labels(knobs["label"], knobs["against"], 1, probes.logits.shape[1])
+    return mlp(probes, *classes, stop=stop, seed=knobs["seed"])
+
+
+def _positive(value: Any, name: str) -> float:
+    return validate.number(value, name, 0.0, open_low=True)
+
+
+def _one(image: Any) -> Tensor:
+    if isinstance(image, Tensor) and image.ndim == 3:
+        image = image[None]
+    image = validate.images(image, "image")
+    if len(image) > 1:
+        raise ValueError(f"image: expected a single one, got {len(image)}; the others: validation")
+    return image
+
+
+def _reach(space: LatentSpace, reach: float | None) -> float:
+    if reach is not None:
+        return validate.number(reach, "reach", 0.0, open_low=True)
+    return typical_distance(space.spread)

@@ -1,0 +1,207 @@
+"""Distances between two sets of feature vectors.
+
+They take features, not images, so that they say nothing about where the features come from:
+name the features whenever you report one. "FID" without a word stands for Inception features.
+"""
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from cfxnb.core import validate
+from cfxnb.core.modes import standard_modes
+
+MOST_REPEATS = 10**6  # more would take days
+
+
+@standard_modes
+def fid(a: Tensor, b: Tensor, *, few: bool = False) -> float:
+    """Frechet distance of two Gaussians fitted to features (Heusel et al., 2017).
+
+    Args:
+        a, b: (n, d) and (m, d).
+        few: allow fewer than d samples, where the estimate is biased upwards most strongly.
+
+    Computed in float64; tr sqrt(S1 S2) as the nuclear norm of the product of the centred data,
+    which stays exact where the covariances are singular.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; among them too few rows.
+    """
+    a, b = _pair(a, b)
+    validate.flag(few, "few")
+    d = a.shape[1]
+    least = 2 if few else max(2, d)
+    for name, x in (("a", a), ("b", b)):
+        if len(x) < least:
+            raise ValueError(
+                f"{name}: expected at least {least} rows for {d} features, got {len(x)}"
+            )
+    left, right = _root(a), _root(b)
+    cross = torch.linalg.svdvals(left @ right.T).sum()
+    apart = (a.mean(0) - b.mean(0)).square().sum()
+    return _number(apart + left.square().sum() + right.square().sum() - 2 * cross)
+
+
+def _root(x: Tensor) -> Tensor:
+    """A matrix r with at most d rows and r.T @ r = cov(x), for x of shape (n, d)."""
+    centred = (x - x.mean(0)) / (len(x) - 1) ** 0.5
+    tall = len(centred) > centred.shape[1]
+    # Orthonormal columns on the left change neither lengths nor singular values of products.
+    return torch.linalg.qr(centred, mode="r").R if tall else centred
+
+
+@standard_modes
+def mmd2(a: Tensor, b: Tensor) -> float:
+    """Unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3."""
+    a, b = _pair(a, b)
+    n, m, d = len(a), len(b), a.shape[1]
+    if min(n, m) < 2:
+        raise ValueError(f"a, b: expected at least 2 rows each, got {n} and {m}")
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return (x @ y.T / d + 1) ** 3
+
+    within_a = (kernel(a, a).sum() - kernel(a, a).trace()) / (n * (n - 1))
+    within_b = (kernel(b, b).sum() - kernel(b, b).trace()) / (m * (m - 1))
+    return _number(within_a + within_b - 2 * kernel(a, b).mean())
+
+
+@standard_modes
+def kid(
+    a: Tensor,
+    b: Tensor,
+    *,
+    subset: int = 100,
+    repeats: int = 50,
+    seed: int = 0,
+    subsets: tuple[Tensor, Tensor] | None = None,
+) -> tuple[float, float]:
+    """Kernel inception distance (Binkowski et al., 2018): mean and spread of mmd2 over subsets.
+
+    Args:
+        subset: rows drawn from each set, each time.
+        repeats: how often.
+        subsets: fixed row indices (repeats, subset) for a and b, instead of drawing them.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it.
+    """
+    a, b = _pair(a, b)
+    repeats = validate.count(repeats, "repeats", 1, MOST_REPEATS)
+    seed, subset = validate.seed(seed), validate.count(subset, "subset", 2)
+    if subsets is not None:
+        subsets = _subsets(subsets, len(a), len(b))
+    else:
+        largest = min(len(a), len(b))
+        if subset > largest:
+            raise ValueError(f"subset: expected at most {largest} rows, got {subset}")
+        g = Generator().manual_seed(seed)
+        draws = [
+            torch.stack([torch.randperm(len(x), generator=g)[:subset] for _ in range(repeats)])
+            for x in (a, b)
+        ]
+        subsets = (draws[0], draws[1])
+    values = torch.tensor(
+        [mmd2(a[i], b[j]) for i, j in zip(*subsets, strict=True)], dtype=torch.float64
+    )
+    return float(values.mean()), float(values.std(correction=0))
+
+
+def _subsets(value: Any, first: int, second: int) -> tuple[Tensor, Tensor]:
+    """Rows of a and of b, int64 (repeats, subset) each, equally many repeats."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"subsets: expected two tensors of rows, got {validate.told(value)}")
+    found = []
+    for rows, length, name in zip(value, (first, second), ("a", "b"), strict=True):
+        kind = validate.instance(rows, Tensor, "subsets", "two tensors of rows").dtype
+        if rows.ndim != 2 or rows.shape[1] < 2 or not len(rows) or kind != torch.int64:
+            raise ValueError(
+                f"subsets: expected int64 rows of {name} in shape (repeats, subset), subset >= 2, "
+                f"got {kind} of shape {tuple(rows.shape)}"
+            )
+        if rows.is_meta or rows.layout != torch.strided or rows.min() < 0 or rows.max() >= length:
+            raise ValueError(f"subsets: expected rows of {name} from 0 to {length - 1}, got others")
+        found.append(rows)
+    if len(found[0]) != len(found[1]):
+        raise ValueError(
+            f"subsets: expected as many for b as for a, got {len(found[0])} and {len(found[1])}"
+        )
+    return found[0], found[1]
+
+
+@standard_modes
+def sfid(
+    real: Tensor, counterfactual: Tensor, success: Tensor, *, seed: int = 0, few: bool = False
+) -> float:
+    """Split FID (Jeanneret et al., 2023): a counterfactual is never compared with its original.
+
+    The rows are split at random; FID is taken between one half's originals and the other half's
+    successful counterfactuals, both ways, and averaged.
+
+    Args:
+        real, counterfactual: features row by row, (n, d) each.
+        success: bool (n,): which counterfactuals count.
+        seed: of the split.
+        few: see ``fid``.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; among them too few rows.
+    """
+    real = _features(real, "real")
+    counterfactual = _features(counterfactual, "counterfactual")
+    if counterfactual.shape != real.shape:
+        raise ValueError(
+            f"counterfactual: expected the shape of real, {tuple(real.shape)}, "
+            f"got {tuple(counterfactual.shape)}"
+        )
+    success = validate.decisions(success, "success", (len(real),))
+    if success.dtype != torch.bool:
+        raise TypeError(f"success: expected bools, got {success.dtype}")
+    order = torch.randperm(len(real), generator=Generator().manual_seed(validate.seed(seed)))
+    return sfid_of_split(real, counterfactual, success, order, few=few)
+
+
+def sfid_of_split(
+    real: Tensor, counterfactual: Tensor, success: Tensor, order: Tensor, *, few: bool = False
+) -> float:
+    """``sfid`` for a given order of the rows; with an odd number the middle one is left out."""
+    half = len(order) // 2
+    one, two = order[-half:], order[:half]
+    halves = [(real[x], counterfactual[y[success[y]]]) for x, y in ((one, two), (two, one))]
+    d = real.shape[1]
+    least = 2 if validate.flag(few, "few") else max(2, d)
+    for name, sizes in (("real", [len(r) for r, _ in halves]),
+                        ("success", [len(c) for _, c in halves])):  # fmt: skip
+        if min(sizes) < least:
+            raise ValueError(
+                f"{name}: expected at least {least} rows in each half for {d} features, "
+                f"got {min(sizes)}"
+            )
+    return 0.5 * sum(fid(r, c, few=few) for r, c in halves)
+
+
+def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = _features(a, "a"), _features(b, "b")
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"b: expected {a.shape[1]} features a row as in a, got {b.shape[1]}")
+    return a, b
+
+
+def _features(x: Tensor, name: str) -> Tensor:
+    if not isinstance(x, Tensor) or x.ndim != 2 or 0 in x.shape:
+        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name}: expected features of shape (n, d), got {got}")
+    if not x.is_floating_point() or x.is_meta or x.layout != torch.strided:
+        raise TypeError(f"{name}: expected floats, got {x.dtype} {x.layout} on {x.device}")
+    if not x.isfinite().all():
+        raise ValueError(f"{name}: expected finite features, got NaN or infinity")
+    return x.detach().double()
+
+
+def _number(value: Tensor) -> float:
+    """A distance, which overflows for features that no network gives."""
+    if not value.isfinite():
+        raise ValueError("a, b: expected features whose distance is finite, got too large ones")
+    return float(value)

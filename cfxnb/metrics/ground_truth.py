@@ -1,0 +1,294 @@
+"""Scored against the truth: explanations of sprites, where every reason is known.
+
+The kinds of flips follow the protocol of the BEx benchmark ("Evaluating Visual Counterfactual
+Explainers", 2023, github.com/dvd42/Bex): a counterfactual should point at a factor that the
+classifier uses (causal), and not only at the meaning of the class itself (trivial), at bystanders
+(non-causal), or at nothing that can be read (adversarial); and an explainer earns more by several
+distinct successful explanations of one image.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from cfxnb.contrastive.contrastive_scores import rows_of
+from cfxnb.contrastive.factor_reader import FactorReader
+from cfxnb.contrastive.scores import Scores, checked_scores, tally
+from cfxnb.core import validate, validate_results
+from cfxnb.core.intervals import checked_confidence
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
+from cfxnb.core.prediction import predict
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.types import Classifier
+from cfxnb.data.imageset import ImageSet
+from cfxnb.data.lpc import OPTIONS
+from cfxnb.data.sprite_figures import intervene, label_of
+
+KINDS = ("causal", "trivial", "non-causal", "adversarial")
+
+
+@standard_modes
+def true_scores(
+    figures: ImageSet,
+    classifier: Classifier,
+    contrasts: Mapping[str, tuple[str, str]],
+    outcome: int = 1,
+    *,
+    context: Any = None,
+    confidence: float = 0.95,
+) -> Scores:
+    """Necessity and sufficiency by re-rendering: each figure with one layer swapped.
+
+    Args:
+        figures: from ``cfxnb.data.sprites``.
+        contrasts: factor -> (instead, value).
+        outcome, context, confidence: as for ``cfxnb.contrastive_scores``. The intervals cover the
+            draw of the figures; nothing else is uncertain here.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, naming it; among them a classifier whose
+            logits are not finite.
+    """
+    label_of(figures)
+    outcome = validate.count(outcome, "outcome")
+    confidence = checked_confidence(confidence)
+    _check_contrasts(contrasts)
+    if context is not None:
+        context = validate.mask(context, "context", len(figures))
+    positions = np.flatnonzero(rows_of(context, len(figures)))
+    figures = figures[positions]
+    with eval_frozen(classifier):
+        logits = predict(classifier, figures.images)
+        validate.labels(outcome, len(figures), logits.shape[1], "outcome")
+        before = (logits.argmax(1) == outcome).numpy()
+        parts = []
+        for name, pair in contrasts.items():
+            under = {
+                value: (
+                    predict(classifier, intervene(figures, **{name: value}).images).argmax(1)
+                    == outcome
+                ).numpy()
+                for value in pair
+            }
+            column = figures.factors[name].to_numpy()
+            part = np.isin(column, pair)
+            after = np.where(column == pair[1], under[pair[0]], under[pair[1]])
+            rows = {
+                "row": positions, "factor": name, "value": column,
+                "before": before, "after": after, "agrees": True, "used": True,
+            }  # fmt: skip
+            parts.append(pd.DataFrame(rows)[part])
+    units = pd.concat(parts, ignore_index=True)
+    table = tally(units, dict(contrasts), confidence)
+    return Scores(outcome, table, units, pd.DataFrame(), 1.0, {"method": "true_scores"})
+
+
+def _check_contrasts(contrasts: Any) -> None:
+    validate.instance(contrasts, Mapping, "contrasts", "a dict: factor -> (instead, value)")
+    if not contrasts:
+        raise ValueError("contrasts: expected at least one factor, got none")
+    for name, pair in contrasts.items():
+        options = OPTIONS[validate.choice(name, "contrasts", OPTIONS)]
+        values = list(pair) if isinstance(pair, tuple | list) else [pair]
+        known = all(isinstance(v, str) and v in options for v in values)
+        if len(values) != 2 or not known or values[0] == values[1]:
+            raise ValueError(
+                f"contrasts[{name!r}]: expected two different options out of {options}, "
+                f"got {validate.told(pair)}"
+            )
+
+
+def score_errors(scores: Scores, truth: Scores) -> pd.DataFrame:
+    """How far scores are from the truth.
+
+    Returns:
+        One row a score ("necessity", "sufficiency", "both") and attribute, as two levels of the
+        index: ``score``, ``truth``, ``error`` (absolute), ``inside`` (the truth lies in the
+        score's interval). The truth is taken for the contrast in which ``scores`` gives it: same
+        value, same value instead. Rows where either is NaN are left out.
+
+    Raises:
+        ValueError, TypeError: if these are no scores, or the truth lacks an attribute.
+    """
+    checked_scores(scores, "scores")
+    checked_scores(truth, "truth")
+    rows = {}
+    for name, pair in scores.contrasts.items():
+        own, real = scores.table.loc[name], same_contrast(truth, name, pair)
+        for kind in ("necessity", "sufficiency", "both"):
+            if not (np.isnan(own[kind]) or np.isnan(real[kind])):
+                inside = own[f"{kind} low"] <= real[kind] <= own[f"{kind} high"]
+                rows[kind, name] = (own[kind], real[kind], abs(own[kind] - real[kind]), inside)
+    columns = ["score", "truth", "error", "inside"]
+    index = pd.MultiIndex.from_tuples(list(rows), names=("kind", "attribute"))
+    return pd.DataFrame(list(rows.values()), index=index, columns=columns)
+
+
+def same_contrast(truth: Scores, name: str, pair: tuple[Any, Any]) -> dict[Any, Any]:
+    """The row of ``truth`` for this attribute, counted anew if it favours the other value."""
+    if name not in truth.table.index:
+        raise ValueError(f"truth: expected the attribute {name!r}, got {truth!r}")
+    if truth.contrasts[name] == pair:
+        return truth.table.loc[name].to_dict()
+    if truth.contrasts[name] != pair[::-1]:
+        raise ValueError(f"truth: expected {name} between {pair}, got {truth!r}")
+    mine = truth.units[truth.units["factor"] == name]
+    return tally(mine, {name: pair}, 0.95, orient=False).loc[name].to_dict()
+
+
+@standard_modes
+def changed_factors(counterfactuals: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
+    """Which factors the judge reads otherwise than in the original: bool, one row an image.
+
+    Where the reconstruction alone changes a factor, it is the reconstruction that counts as
+    "before": what the space can't draw was not changed by the search.
+    """
+    cf = validate_results.result(counterfactuals, "counterfactuals")
+    before, after = (read_numbers(judge, cf, field) for field in ("reconstruction", "image"))
+    return pd.DataFrame((before != after).cpu().numpy(), columns=list(judge.options))
+
+
+def _factors(causes: Any) -> list[str]:
+    """Names of factors, in any collection."""
+    return validate.texts(list(causes) if isinstance(causes, Mapping | set) else causes, "causes")
+
+
+def read_numbers(judge: Any, cf: Counterfactuals, field: str) -> Tensor:
+    """What a reader sees in the images of a result, (n, factors); nothing in a result of none."""
+    reader: FactorReader = validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
+    images = getattr(cf, field)
+    if not len(cf):
+        return torch.zeros(0, len(reader.options), dtype=torch.int64)
+    if not images.isfinite().all():
+        raise ValueError(
+            f"counterfactuals.{field}: expected finite images, got NaN or infinity; leave out the "
+            "rows with the status 'not_finite'"
+        )
+    with validate.part_of("judge"):
+        return reader.numbers(images)
+
+
+@standard_modes
+def flip_kinds(
+    counterfactuals: Counterfactuals,
+    judge: FactorReader,
+    causes: Sequence[str],
+    meaning: str,
+) -> pd.DataFrame:
+    """What each flip changed: a cause, the class's own meaning, bystanders, or nothing readable.
+
+    Args:
+        counterfactuals: of any method; only its flipped rows are judged.
+        judge: an independent reader of factors.
+        causes: the factors that the classifier really uses.
+        meaning: the factor that the class is named after.
+
+    Returns:
+        One row a flip (its index is the row in the counterfactuals): bool ``cause`` (some cause
+        changed), ``meaning``, ``bystander`` (some other factor changed); ``changed`` (their
+        names), and ``kind``: "trivial" if the meaning changed, else "causal" if a cause did, else
+        "non-causal" if a bystander did, else "adversarial". A classifier that uses nothing but
+        the meaning has no causal flips other than trivial ones.
+
+    Raises:
+        ValueError, TypeError: for a factor that the judge doesn't read.
+    """
+    validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
+    causes = [validate.choice(c, "causes", judge.options) for c in _factors(causes)]
+    validate.choice(meaning, "meaning", judge.options)
+    changed = changed_factors(counterfactuals, judge)[counterfactuals.flipped.bool().cpu().numpy()]
+    others = [n for n in changed if n not in causes and n != meaning]
+    table = pd.DataFrame(
+        {
+            "cause": changed[causes].any(axis=1),
+            "meaning": changed[meaning],
+            "bystander": changed[others].any(axis=1),
+        }
+    )
+    asked = [table["meaning"], table["cause"], table["bystander"]]
+    table["kind"] = np.select(asked, ["trivial", "causal", "non-causal"], "adversarial")
+    table["changed"] = [tuple(changed.columns[row]) for row in changed.to_numpy()]
+    return table
+
+
+@standard_modes
+def distinct_explanations(
+    results: Sequence[Counterfactuals], judge: FactorReader, causes: Sequence[str] | None = None
+) -> pd.Series:
+    """How many different successful explanations each image has got.
+
+    Args:
+        results: of the same images, row by row, by several searches (seeds, or methods).
+        causes: the factors that the classifier really uses; what else changed makes no other
+            explanation. By default every factor counts.
+
+    Returns:
+        int, one an image: the number of different, non-empty sets of these factors whose change
+        flipped it.
+
+    Raises:
+        ValueError, TypeError: for results of different images, or a factor that isn't read.
+    """
+    validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
+    counted = [
+        validate.choice(name, "causes", judge.options)
+        for name in (judge.options if causes is None else _factors(causes))
+    ]
+    results = validate_results.results(results, "results")
+    if any(not torch.equal(r.original, results[0].original) for r in results):
+        raise ValueError(
+            "results: expected results of the same images, got some with other originals, of "
+            f"{[len(r) for r in results][:20]} images each"
+        )
+    found: list[set[tuple[str, ...]]] = [set() for _ in range(len(results[0]))]
+    for result in results:
+        changed = changed_factors(result, judge)[counted]
+        for i, (flipped, row) in enumerate(
+            zip(result.flipped.tolist(), changed.to_numpy(), strict=True)
+        ):
+            if flipped and row.any():
+                found[i].add(tuple(changed.columns[row]))
+    return pd.Series([len(sets) for sets in found])
+
+
+@standard_modes
+def rank_agreement(
+    importance: pd.Series, truth: pd.Series, causes: Sequence[str]
+) -> dict[str, float]:
+    """Does an attribution put the factors into the right order?
+
+    Args:
+        importance, truth: one number a factor; only the size counts, not the sign.
+        causes: the factors that the classifier really uses.
+
+    Returns:
+        ``rank correlation`` (Spearman, in [-1, 1]; NaN if either has the same size for all), and
+        ``first`` (1 if the factor named first is a cause, else 0; of several that are equally
+        first, the share that are causes).
+    """
+    validate.instance(importance, pd.Series, "importance", "a Series, one number a factor")
+    validate.instance(truth, pd.Series, "truth", "a Series, one number a factor")
+    for series, name in ((importance, "importance"), (truth, "truth")):
+        if not len(series) or not series.index.is_unique:
+            raise ValueError(f"{name}: expected each factor once, got {list(series.index)[:20]}")
+    if missing := set(truth.index) - set(importance.index):
+        raise ValueError(
+            f"importance: expected every factor of truth, got none for {sorted(map(str, missing))}"
+        )
+    # Types that know missing values, and whole numbers, are numbers here.
+    size, real = (
+        pd.Series(validate.array(series, name), index=series.index)[truth.index].abs()
+        for series, name in ((importance, "importance"), (truth, "truth"))
+    )
+    known = _factors(causes)
+    flat = size.nunique() == 1 or real.nunique() == 1
+    return {
+        "rank correlation": np.nan if flat else float(spearmanr(size, real).statistic),
+        "first": float(size.index[size == size.max()].isin(known).mean()),
+    }

@@ -1,0 +1,129 @@
+"""What a classifier gets wrong: what would have to look different for it to be right?"""
+
+import dataclasses
+import math
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cfxnb.attacks.describe_change import FeatureAttribution, describe_change
+from cfxnb.attacks.descriptors import Descriptors
+from cfxnb.core import validate
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.prediction import predict
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import predicted
+from cfxnb.core.types import Classifier
+from cfxnb.diffusion.diffusion_counterfactual import diffusion_counterfactual
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ErrorExplanation:
+    """Misclassified images, and how each would have been classified right.
+
+    Attributes:
+        rows: positions of the misclassified images that were explained, int64 (n,).
+        counterfactuals: of those, towards their true classes.
+        table: one row a kind of error (true and predicted class): how many of how many images of
+            the true class, how many were explained, and the share of those that flipped (NaN if
+            none were explained).
+        maps: kind of error -> where images were changed: mean absolute change against the
+            reconstruction over what flipped, (h, w).
+        change: what changed, by ``describe_change``; None without descriptors or flips.
+    """
+
+    rows: Tensor
+    counterfactuals: Counterfactuals
+    table: pd.DataFrame
+    maps: dict[str, Tensor]
+    change: FeatureAttribution | None
+
+    def __post_init__(self) -> None:
+        validate.fields(self)
+
+    def _repr_html_(self) -> str:
+        table = self.table.round(3).to_html()
+        return table + self.counterfactuals._repr_html_()
+
+
+@standard_modes
+def explain_errors(
+    space: Any,
+    classifier: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    descriptors: Descriptors | None = None,
+    most: int = 100,
+    seed: int = 0,
+    **knobs: Any,
+) -> ErrorExplanation:
+    """Counterfactuals of misclassified images towards their true class (arXiv 2310.06668).
+
+    The difference shows what this classifier missed, or took for what it is not, as far as the
+    diffusion model can draw it. It is a statement about the classifier, not about what is shown.
+
+    Args:
+        images, labels: (n, c, h, w) in [0, 1], and their true classes (n,).
+        descriptors: to name what changed, in the codes of ``space``.
+        most: images explained; if there are more errors, a random choice of them.
+        seed: of that choice, and of the noise.
+        knobs: of ``diffusion_counterfactual``.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument, or if nothing is misclassified.
+    """
+    images = validate.images(images)
+    validate.diffusion(space)
+    validate.white_box(classifier)
+    validate.optional(_descriptors, descriptors, "descriptors")
+    logits = predict(classifier, images)
+    labels = validate.labels(labels, len(images), logits.shape[1], "labels").cpu()
+    said = predicted(logits).cpu()
+    wrong = (said != labels).nonzero()[:, 0]
+    if not len(wrong):
+        raise ValueError("images: expected some that are misclassified, got none")
+    most, seed = validate.count(most, "most", 1), validate.seed(seed)
+    draw = torch.Generator().manual_seed(seed)
+    rows = wrong[torch.randperm(len(wrong), generator=draw)[:most]].sort().values
+    found = diffusion_counterfactual(
+        space, classifier, images[rows], labels[rows], seed=seed, **knobs
+    )
+    names = getattr(classifier, "labels", None) or [str(c) for c in range(logits.shape[1])]
+    kinds = [f"{names[t]} seen as {names[s]}" for t, s in _pairs(labels, said)]
+    table, maps = _by_kind(kinds, labels, said, rows, found)
+    able = descriptors is not None and bool(found.flipped.any())
+    change = describe_change(found, descriptors) if able else None  # type: ignore[arg-type]
+    return ErrorExplanation(rows, found, table, maps, change)
+
+
+def _descriptors(value: Any, name: str) -> Any:
+    return validate.instance(value, Descriptors, name, "Descriptors of fit_descriptors")
+
+
+def _pairs(labels: Tensor, said: Tensor) -> list[tuple[int, int]]:
+    return list(zip(labels.tolist(), said.tolist(), strict=True))
+
+
+def _by_kind(
+    kinds: list[str], labels: Tensor, said: Tensor, rows: Tensor, found: Counterfactuals
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    every = pd.Series(kinds)[(labels != said).numpy()]
+    explained = pd.Series([kinds[i] for i in rows.tolist()])
+    change = (found.image - found.reconstruction).abs().mean(1)
+    table, maps = {}, {}
+    for kind, count in every.value_counts().items():
+        mine = torch.tensor((explained == kind).tolist())
+        true = int(labels[every.index[every == kind][0]])
+        flipped = mine & found.flipped
+        table[kind] = {
+            "images": int((labels == true).sum()),
+            "errors": int(count),
+            "explained": int(mine.sum()),
+            "flipped": flipped.sum().item() / int(mine.sum()) if mine.any() else math.nan,
+        }
+        if flipped.any():
+            maps[str(kind)] = change[flipped].mean(0)
+    return pd.DataFrame.from_dict(table, orient="index"), maps

@@ -1,0 +1,183 @@
+"""Which diffusion autoencoder a checkpoint belongs to, read off its tensors' names and shapes.
+
+How an official network is laid out is a matter of its training code, which a checkpoint does not
+hold. Names and shapes tell all of it but for the number of heads of the attention: here, one.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from cfxnb.nets.diffae import DiffAE
+from cfxnb.spaces.checkpoints.configs import at_most
+
+SHOWN = 3  # names of a kind that a message gives
+Ends = tuple[int, bool]  # of a block: the width it ends with, and whether it attends
+
+
+def architecture(
+    state: Mapping[str, Tensor],
+    size: int | None = None,
+    latent: Mapping[str, Tensor] | None = None,
+) -> dict[str, Any]:
+    """Arguments of the ``DiffAE`` that weights belong to.
+
+    Args:
+        state: the weights, under the official names without a prefix; shapes are enough.
+        size: side of the images. It only says what the levels with attention are called, and is
+            some fitting number where it is not given.
+        latent: weights of the net that draws new codes, if there is one, as in ``LatentNet``.
+
+    Raises:
+        ValueError: if they belong to none, or to one that ``DiffAE`` cannot express.
+    """
+    try:
+        base, channels = state["input_blocks.0.0.weight"].shape[:2]
+        dims = state["time_embed.time_embed.2.weight"].shape[0]
+        levels, blocks = _climb(state)
+        within = [(base, False), *_ends(state, "encoder.")]
+        unet = _descent([(base, False), *_ends(state, "")], blocks)
+        if unet is None or len(unet) != levels:
+            raise KeyError("input_blocks")
+    except (KeyError, IndexError, ValueError, ZeroDivisionError):
+        parts = sorted({key.split(".")[0][:40] for key in state})[:8]
+        raise ValueError(f"another network, with parts {parts}") from None
+    encoder, encoder_blocks = _encoder(within, blocks)
+
+    deepest = max(len(unet), len(encoder))
+    halved, smallest = 2 ** (len(unet) - 1), 2 ** (deepest - 1)  # the encoder may halve odd sides
+    if size is None:
+        size = max(256, smallest)
+    if size % halved or size < smallest:
+        raise ValueError(
+            f"size: expected a multiple of {halved}, at least {smallest}, for a net of "
+            f"{len(unet)} levels with an encoder of {len(encoder)}, got {size}"
+        )
+    sides = [size // 2**level for level in range(deepest)]
+    for level, (mine, other) in enumerate(zip(unet, encoder, strict=False)):
+        if mine[1] != other[1]:
+            name = "encoder" if other[1] else "U-Net"
+            raise ValueError(f"a net in which only the {name} attends at side {sides[level]}")
+    attends = [
+        any(ends[1] for ends in (*unet[n : n + 1], *encoder[n : n + 1])) for n in range(deepest)
+    ]
+    return {
+        "size": size,
+        "channels": channels,
+        "base": base,
+        "mult": _factors(unet, base),
+        "dims": dims,
+        "attention": [side for side, attend in zip(sides, attends, strict=True) if attend],
+        "blocks": blocks,
+        "encoder_mult": _factors(encoder, base),
+        "encoder_blocks": encoder_blocks,
+        "latent": _latent(latent) if latent else None,
+    }
+
+
+def network(
+    state: Mapping[str, Tensor], config: dict[str, Any], latent: Mapping[str, Tensor]
+) -> DiffAE:
+    """The ``DiffAE`` of ``config`` with exactly these weights, which it takes over.
+
+    Raises:
+        ValueError: if tensors are missing, left over or of another shape; the message has the
+            number and the first few of each kind.
+    """
+    given = {**state, **{f"latent_net.{key}": value for key, value in latent.items()}}
+    with at_most(len(given)):  # shapes without memory
+        net = DiffAE(**config)
+    wanted = net.state_dict()
+    both = wanted.keys() & given.keys()
+    wrong = {
+        f"{key} {tuple(given[key].shape)}, not {tuple(wanted[key].shape)}"
+        for key in both
+        if given[key].shape != wanted[key].shape
+    }
+    kinds = {
+        "lacks": wanted.keys() - given.keys(),
+        "has unknown": given.keys() - wanted.keys(),
+        "has misshapen": wrong,
+    }
+    told = []
+    for kind, names in kinds.items():
+        if names:
+            shown = ", ".join(name[:80] for name in sorted(names)[:SHOWN])
+            told.append(f"{kind} {len(names)} (such as {shown})")
+    if told:
+        raise ValueError(f"of the tensors of a DiffAE it {'; it '.join(told)}")
+    net.load_state_dict(given, assign=True)
+    return net.eval().requires_grad_(False)
+
+
+def _ends(state: Mapping[str, Tensor], prefix: str) -> list[Ends]:
+    """The blocks on the way down, after the first convolution."""
+    ends: list[Ends] = []
+    while (block := f"{prefix}input_blocks.{len(ends) + 1}") + ".0.in_layers.2.weight" in state:
+        width = state[f"{block}.0.in_layers.2.weight"].shape[0]
+        ends.append((width, f"{block}.1.qkv.weight" in state))
+    return ends
+
+
+def _climb(state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Levels and blocks a level of the U-Net: on its way up, each level but the last enlarges.
+
+    On the way down a block that halves the sides looks like any other.
+    """
+    count = ups = 0
+    while f"output_blocks.{count}.0.in_layers.2.weight" in state:
+        ups += any(f"output_blocks.{count}.{n}.in_layers.2.weight" in state for n in (1, 2))
+        count += 1
+    levels = ups + 1
+    if count % levels:
+        raise ValueError("levels of different lengths")
+    return levels, count // levels - 1
+
+
+def _descent(stages: list[Ends], blocks: int) -> list[Ends] | None:
+    """What every level ends with, or None if levels of so many blocks aren't what this is.
+
+    A level begins with what halves the sides (the first: with a convolution), which keeps the
+    width and doesn't attend; its other blocks are all alike.
+    """
+    each, width, levels = blocks + 1, stages[0][0], []
+    for start in range(0, len(stages), each):
+        head, *rest = stages[start : start + each]
+        if head != (width, False) or len(rest) != blocks or len(set(rest)) != 1:
+            return None
+        width = rest[0][0]
+        levels.append(rest[0])
+    return levels
+
+
+def _encoder(stages: list[Ends], blocks: int) -> tuple[list[Ends], int]:
+    """Levels of the encoder, and blocks in each: as many as in the U-Net, if that fits."""
+    fits = {n: levels for n in range(1, len(stages)) if (levels := _descent(stages, n))}
+    if blocks in fits:
+        return fits[blocks], blocks
+    if len(fits) != 1:
+        told = f"blocks a level may be any of {list(fits)}" if fits else "levels are irregular"
+        raise ValueError(f"an encoder whose {told}")
+    ((number, levels),) = fits.items()
+    return levels, number
+
+
+def _factors(levels: list[Ends], base: int) -> list[int]:
+    if any(width % base for width, _ in levels):
+        widths = [width for width, _ in levels]
+        raise ValueError(f"levels of widths {widths}, which are not multiples of the first, {base}")
+    return [width // base for width, _ in levels]
+
+
+def _latent(state: Mapping[str, Tensor]) -> dict[str, int]:
+    layers = 0
+    while f"layers.{layers}.linear.weight" in state:
+        layers += 1
+    try:
+        hidden = state["layers.0.linear.weight"].shape[0]
+        waves = state["time_embed.0.weight"].shape[1]
+    except (KeyError, IndexError):
+        parts = sorted({key.split(".")[0][:40] for key in state})[:8]
+        raise ValueError(f"another latent_net, with parts {parts}") from None
+    return {"hidden": hidden, "layers": layers, "waves": waves}

@@ -1,0 +1,243 @@
+"""Parts of a model in a folder of diffusers: configs, and networks with their weights.
+
+Weights come from safetensors alone, and only classes that the caller names are built. No code in a
+folder is looked at.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from cfxnb.core import validate
+from cfxnb.core.disk import NOTHING, cause, given_path, kind_of, read_json
+from cfxnb.spaces.checkpoints import hub
+from cfxnb.spaces.checkpoints.configs import check_fields, check_fit, declared, suspects
+from cfxnb.spaces.checkpoints.safe_loading import (
+    all_shapes,
+    all_tensors,
+    opened,
+    plain_name,
+    plain_names,
+)
+
+STEM = "diffusion_pytorch_model"  # what diffusers calls files of weights
+NAMES = ("*.json", "*.txt", *(f"{s}{e}" for s in (STEM, "model") for e in (
+    ".safetensors", "-*-of-*.safetensors")))  # fmt: skip
+WRONG = ("missing", "unexpected", "mismatched")
+REMEDY = "save it anew by save_pretrained(folder, safe_serialization=True)"
+
+
+class Unfit(ValueError):
+    """What is wrong with a part; ``told_of`` adds the path that was given."""
+
+
+@contextlib.contextmanager
+def told_of(path: str | os.PathLike, wanted: str) -> Iterator[None]:
+    """What is unfit inside becomes a message about ``path``."""
+    try:
+        yield
+    except Unfit as error:
+        name = os.fspath(path)
+        raise ValueError(f"path: expected {wanted}, got {name!r:.80}: {error}") from None
+
+
+def folder(
+    path: Any, revision: str | None, wanted: str, parts: Collection[str], remote: Any = None
+) -> Path:
+    """The folder that is meant, downloaded if it is one on the hub.
+
+    Args:
+        path: a folder, or ``owner/name`` on the hub.
+        revision: the 40 digits of a commit, for the hub alone.
+        wanted: what messages call the model.
+        parts: subfolders to download.
+        remote: what downloads, as ``huggingface_hub.snapshot_download``, the default.
+
+    Raises:
+        ValueError, TypeError: naming ``path`` or ``revision``.
+    """
+    place = given_path(path, wanted)
+    validate.optional(_commit, revision, "revision")
+    name, kind = os.fspath(path), kind_of(place)
+    if kind == "a folder":
+        if revision is not None:
+            raise ValueError(f"revision: expected None for a folder, got {revision!r}")
+        return place
+    remote_name = isinstance(path, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", path)
+    if kind not in NOTHING or not remote_name:
+        raise ValueError(f"path: expected {wanted}, got {name!r:.80}: {kind}")
+    if revision is None:
+        raise ValueError(
+            f"revision: expected the 40 digits of a commit, since {path!r} is no folder here and "
+            "what a name on the hub stands for can change, got None"
+        )
+    patterns = ["model_index.json", *(f"{part}/{each}" for part in parts for each in NAMES)]
+    try:
+        return hub.download(name, revision, patterns, remote)
+    except Exception as error:  # many kinds: no connection, no such model, no permission
+        raise ValueError(
+            f"path: expected {wanted}, got {path!r} at {revision}, which is neither in the cache "
+            f"nor to be had from the hub ({cause(error)}); connect, or give a folder"
+        ) from None
+
+
+def _commit(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{40}", value):
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"{name}: expected the 40 digits of a commit, got {validate.told(value)}")
+    return value
+
+
+def config_of(found: Path, file: str) -> dict[str, Any]:
+    """What a JSON file, such as ``unet/config.json``, says."""
+    try:
+        config = read_json(found / file)
+    except FileNotFoundError:
+        raise Unfit(f"no {file} in it") from None
+    except ValueError as error:
+        raise Unfit(f"{file} is damaged ({cause(error, 80)})") from None
+    if not isinstance(config, dict):
+        raise Unfit(f"{file} is damaged (a {type(config).__name__})")
+    return config
+
+
+def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]:
+    """What loads a network of diffusers, once its config is known to fit its files of weights.
+
+    Args:
+        part: name of the subfolder.
+        kinds: classes that it may be.
+
+    Returns:
+        A function that returns the network, in float32 on the CPU, with every weight from its file.
+    """
+    config = config_of(found, f"{part}/config.json")
+    kind: Any = config.get("_class_name")
+    if kind not in kinds:
+        raise Unfit(f"{part} is a {kind!r:.60}, not {' or '.join(kinds)}")
+    if config.get("quantization_config") is not None:
+        raise Unfit(f"{part}/config.json has a quantization_config; save it in float16 or float32")
+    files = weight_files(found, part, STEM)
+    import diffusers  # here, since importing it takes seconds
+
+    made = getattr(diffusers, kind)
+    fields = declared(made)
+    names = fitted(lambda: made.from_config(config), config, fields, files, part)
+    if all(plain_name(name) == name for name in names):
+        knobs: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
+        return lambda: pretrained(made, found, part, **knobs)
+    return lambda: _unwrapped(made, config, files, part)
+
+
+def _unwrapped(made: Any, config: dict[str, Any], files: list[Path], part: str) -> nn.Module:
+    """A network from files in which wrappers, such as torch.compile, changed the names."""
+    with torch.random.fork_rng(devices=[]):
+        net = made.from_config(config)
+    held = {name: value for file in files for name, value in all_tensors(file).items()}
+    told = net.load_state_dict(plain_names(held), strict=False)
+    _complete({"missing": told.missing_keys, "unexpected": told.unexpected_keys}, part)
+    return whole(net, part).float()
+
+
+def fitted(
+    build: Callable[[], nn.Module],
+    config: dict[str, Any],
+    fields: dict[str, Any],
+    files: list[Path],
+    part: str,
+) -> list[str]:
+    """Check that a network can be built from its config, and that its weights are in the files.
+
+    Args:
+        fields: the type of each field of the config.
+
+    Returns:
+        The names of the tensors in the files.
+    """
+    file = f"{part}/config.json"
+    try:
+        check_fields(config, fields, file)
+    except ValueError as error:
+        raise Unfit(f"{part} can't be built: {error}") from None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for each in files:
+        shapes |= all_shapes(each)
+    try:
+        check_fit(build, plain_names(shapes))
+    except Exception as error:  # many kinds, all of them for a config that the weights don't fit
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        told = f"{kind}{cause(error)}; it has {suspects(config, fields, error)}"
+        raise Unfit(f"{part} can't be built from {file} ({told})") from None
+    return list(shapes)
+
+
+def pretrained(kind: Any, found: Path, part: str, **knobs: Any) -> Any:
+    """What a class of diffusers or transformers makes of a subfolder, all of its weights found."""
+    knobs |= {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    try:
+        net, told = kind.from_pretrained(str(found / part), **knobs)
+    except Exception as error:  # many kinds, all of them for a config that the weights don't fit
+        raise Unfit(f"{part} can't be built ({type(error).__name__}: {cause(error)})") from None
+    _complete({what: told.get(f"{what}_keys", ()) for what in WRONG}, part)
+    return whole(net, part).float()
+
+
+def _complete(keys: dict[str, Any], part: str) -> None:
+    for what, found in keys.items():
+        names = [str(key) for key in found if "position_ids" not in str(key)]
+        if names:
+            raise Unfit(f"{part} has {len(names)} {what} tensors, such as {min(names)[:80]}")
+
+
+def whole(net: nn.Module, part: str) -> nn.Module:
+    """The same, unless it has a number that is none."""
+    for name, value in net.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise Unfit(f"{part} has NaN or infinity in {name[:80]}")
+    return net
+
+
+def tensor(found: Path, part: str, name: str) -> Tensor | None:
+    """One tensor of a subfolder in float32, if its files have it and it holds floats."""
+    for file in weight_files(found, part, STEM):
+        with opened(file) as content:
+            for key in content.keys():  # noqa: SIM118 (not a dict)
+                if plain_name(key) == name:
+                    value = content.get_tensor(key)
+                    return value.float() if value.is_floating_point() else None
+    return None
+
+
+def weight_files(found: Path, part: str, stem: str) -> list[Path]:
+    """The files of weights of a part, seen to be there, to open, and to hold floats."""
+    here, index = found / part, f"{stem}.safetensors.index.json"
+    names = [f"{stem}.safetensors"]
+    # Of a file and an index, diffusers takes the index, and transformers the file.
+    if kind_of(here / index) == "a file" and (stem == STEM or not (here / names[0]).is_file()):
+        places = config_of(found, f"{part}/{index}").get("weight_map")
+        names = sorted({str(n) for n in places.values()} if isinstance(places, dict) else [])
+        if not names or any(Path(name).name != name for name in names):
+            raise Unfit(f"{part}/{index} is damaged (no names of files)")
+    for name in names:
+        if (kind := kind_of(here / name)) in NOTHING:
+            others = sorted(f.name for f in here.glob("*") if f.suffix not in (".json", ".txt"))
+            has = f"only {', '.join(others)[:120]}; {REMEDY}" if others else "nor anything like it"
+            raise Unfit(f"no {part}/{name} in it, {has}")
+        try:
+            if kind != "a file":
+                raise ValueError(kind)
+            with opened(here / name) as content:
+                for key in content.keys():  # noqa: SIM118 (not a dict)
+                    dtype = str(content.get_slice(key).get_dtype())
+                    if not dtype.startswith(("F", "BF")) and "position_ids" not in key:
+                        raise ValueError(f"{key[:60]} holds {dtype} instead of floats")
+        except (SafetensorError, ValueError, OSError) as error:
+            raise Unfit(f"{part}/{name} is damaged ({cause(error, 80)}); get it again") from None
+    return [here / name for name in names]

@@ -1,0 +1,261 @@
+"""Parts of a latent diffusion model beside its networks: schedule, scale, classes and texts.
+
+Each function reads one part of a folder of diffusers, and raises ``Unfit`` naming the file and the
+field if it can't be used.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cfxnb.core.disk import cause
+from cfxnb.core.types import Code
+from cfxnb.spaces.autoencoder import halvings
+from cfxnb.spaces.checkpoints.configs import check_fields
+from cfxnb.spaces.checkpoints.diffusers_files import (
+    Unfit,
+    config_of,
+    fitted,
+    pretrained,
+    tensor,
+    weight_files,
+)
+from cfxnb.spaces.conditions import Classes, Conditions, Prompts, Vectors
+
+PREDICTIONS = {"epsilon": "noise", "v_prediction": "velocity", "sample": "image"}
+SCHEDULER = "scheduler/scheduler_config.json"
+SCHEDULE = {
+    "num_train_timesteps": int,
+    "beta_start": float,
+    "beta_end": float,
+    "beta_schedule": str,
+    "trained_betas": list[float] | None,
+    "rescale_betas_zero_snr": bool,
+}
+TIMES = 100_000  # of training; the largest known number is 4,000
+POSITIONS = 2**22  # numbers of a code; the largest known have 2**16
+
+#: Fields of the config of a ``CLIPTextModel``. Others have no effect on what it computes.
+TEXT = {
+    "vocab_size": int,
+    "hidden_size": int,
+    "intermediate_size": int,
+    "projection_dim": int | None,
+    "num_hidden_layers": int,
+    "num_attention_heads": int,
+    "max_position_embeddings": int,
+    "hidden_act": str,
+    "layer_norm_eps": float,
+    "attention_dropout": float,
+    "initializer_range": float,
+    "initializer_factor": float,
+    "pad_token_id": int | None,
+    "bos_token_id": int | None,
+    "eos_token_id": int | list[int] | None,
+}
+
+
+def code_shape(size: Any, channels: int) -> tuple[int, int, int]:
+    """The shape of codes (c, h, w), from the ``sample_size`` of a U-Net."""
+    sides = (size, size) if isinstance(size, int) else tuple(size or ())
+    if len(sides) != 2 or min(sides) < 1:
+        raise Unfit(f"unet/config.json has sample_size {size!r:.40}; write the side of codes there")
+    if channels * sides[0] * sides[1] > POSITIONS:
+        raise Unfit(
+            f"unet/config.json has sample_size {size!r:.40}, more than {POSITIONS} numbers a code"
+        )
+    return channels, *sides
+
+
+def units(config: Any, channels: int, part: str) -> tuple[Any, Any]:
+    """What is taken off latents, and what they are then multiplied by, as diffusers does it."""
+    scale, shift = config.get("scaling_factor"), config.get("shift_factor")
+    scale, shift = 1.0 if scale is None else scale, shift or 0.0
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean is None and std is None:
+        return shift, scale
+    if mean is None or std is None or not len(mean) == len(std) == channels:
+        raise Unfit(
+            f"{part}/config.json has latents_mean {mean!r:.60} and latents_std {std!r:.60}, not "
+            f"{channels} numbers each, one for each channel of the latents"
+        )
+    return mean, [scale / each for each in std]
+
+
+def schedule(found: Path) -> tuple[Tensor, str]:
+    """Share of the variance left at each time of training, and what the net predicts.
+
+    Samplers differ in how they go through the times, and agree on these.
+    """
+    from diffusers import DDPMScheduler  # here, since importing it takes seconds
+
+    config = config_of(found, SCHEDULER)
+    kind, guess = config.get("_class_name"), config.get("prediction_type", "epsilon")
+    if "beta_schedule" not in config:
+        raise Unfit(f"scheduler is a {kind!r:.60} without beta_schedule")
+    if not isinstance(guess, str) or guess not in PREDICTIONS:
+        raise Unfit(f"scheduler has prediction_type {guess!r:.40}, not {' or '.join(PREDICTIONS)}")
+    try:
+        check_fields(config, SCHEDULE, SCHEDULER)
+    except ValueError as error:
+        raise Unfit(f"scheduler can't be built: {error}") from None
+    betas, times = config.get("trained_betas"), config.get("num_train_timesteps", 1000)
+    if not 2 <= times <= TIMES:
+        raise Unfit(f"{SCHEDULER} has num_train_timesteps {times}, not 2 to {TIMES}")
+    for name in ("beta_start", "beta_end"):
+        if not 0 < config.get(name, 0.1) < 1:
+            raise Unfit(f"{SCHEDULER} has {name} {config[name]!r:.40}, not between 0 and 1")
+    try:
+        trained: Any = DDPMScheduler(**{k: config[k] for k in SCHEDULE if k in config})
+    except Exception as error:  # whatever a wrong number leads to
+        told = f"{type(error).__name__}: {cause(error)}"
+        raise Unfit(
+            f"scheduler can't be built with beta_schedule {config['beta_schedule']!r:.40} ({told})"
+        ) from None
+    alphas = (1 - trained.betas.double()).cumprod(0)
+    if len(alphas) > 1 and alphas[-1] == 0:  # of nothing but noise no clean code can be guessed
+        alphas[-1] = alphas[-2] / 2
+    inside = bool(((alphas > 0) & (alphas < 1)).all())
+    if len(alphas) < 2 or not inside or not bool((alphas.diff() < 0).all()):
+        raise Unfit("scheduler has betas that don't make variance fall from time to time")
+    if betas is not None and len(betas) != config.get("num_train_timesteps", len(betas)):
+        raise Unfit(f"{SCHEDULER} has {len(betas)} trained_betas for num_train_timesteps {times}")
+    return alphas, PREDICTIONS[guess]
+
+
+def classes(found: Path, net: Any, null: bool | None) -> Conditions:
+    """What a net that is told classes can be told.
+
+    Args:
+        null: whether the last embedding stands for no class; None takes it so, with a warning.
+    """
+    if "cross_attention_dim" not in net.config:
+        table = getattr(net, "class_embedding", None)
+        if not isinstance(table, nn.Embedding):
+            raise Unfit("unet can't be told classes: its config has no num_class_embeds")
+        _warn_of_the_last(table.num_embeddings, null)
+        return Classes(table.num_embeddings, null is not False)
+    if not (found / "class_embedder").is_dir():
+        raise Unfit("no class_embedder in it, for classes; conditions=Vectors(table) gives one")
+    table = tensor(found, "class_embedder", "embedding.weight")
+    if table is None or table.ndim != 2 or len(table) < 2 or not table.isfinite().all():
+        raise Unfit("class_embedder has no embedding.weight of shape (classes + 1, dims)")
+    _warn_of_the_last(len(table), null)
+    return Vectors(table, null is not False)
+
+
+def _warn_of_the_last(count: int, null: bool | None) -> None:
+    if null is None:
+        warnings.warn(
+            f"null_class: the last of {count} class embeddings was taken for 'no class'; pass "
+            "null_class=True if it is, and False if it is a class like the others",
+            stacklevel=4,
+        )
+
+
+def texts(found: Path, transformers: Any, template: str) -> Prompts:
+    """A text encoder with its tokenizer."""
+    part = "text_encoder"
+    config = config_of(found, f"{part}/config.json")
+    kinds = config.get("architectures")
+    if kinds != ["CLIPTextModel"]:
+        raise Unfit(f"{part} is a {kinds!r:.60}, not CLIPTextModel")
+    files = weight_files(found, part, "model")
+    known = {name: config[name] for name in TEXT if name in config}
+
+    def build() -> nn.Module:
+        return transformers.CLIPTextModel(transformers.CLIPTextConfig(**known))
+
+    fitted(build, config, TEXT, files, part)
+    settings = transformers.CLIPTextConfig(**known)
+    encoder = pretrained(transformers.CLIPTextModel, found, part, config=settings)
+    tokenizer = _tokenizer(found, transformers)
+    words = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
+    if words > encoder.config.vocab_size:
+        raise Unfit(f"tokenizer has {words} words, {part} {encoder.config.vocab_size}")
+    longest, stated = encoder.config.max_position_embeddings, tokenizer.model_max_length
+    if type(stated) not in (int, float) or not stated >= 1:
+        told = f"{stated!r:.40}, not a number of words"
+        raise Unfit(f"tokenizer/tokenizer_config.json has model_max_length {told}")
+    tokenizer.model_max_length = int(min(stated, longest))
+    return Prompts(tokenizer, encoder, template)
+
+
+def _tokenizer(found: Path, transformers: Any) -> Any:
+    files = {file.name for file in (found / "tokenizer").glob("*")}
+    if not files:
+        raise Unfit("no tokenizer in it")
+    if "tokenizer.json" not in files and not files >= {"vocab.json", "merges.txt"}:
+        raise Unfit("tokenizer has neither tokenizer.json nor vocab.json and merges.txt")
+    for name in sorted(files):
+        if name.endswith(".json"):
+            config_of(found, f"tokenizer/{name}")
+    try:
+        return transformers.CLIPTokenizer.from_pretrained(
+            str(found / "tokenizer"), local_files_only=True
+        )
+    except Exception as error:  # many kinds, for files that are missing or damaged
+        raise Unfit(f"tokenizer can't be built ({type(error).__name__}: {cause(error)})") from None
+
+
+def mismatch(told: Conditions, net: Any) -> str | None:
+    """What is expected of conditions and came instead, where the net can't be told them."""
+    dims = net.config.get("cross_attention_dim")
+    wanted = set(dims) if isinstance(dims, list | tuple) else {dims}
+    if isinstance(told, Vectors | Prompts):
+        encoder: Any = getattr(told, "encoder", None)
+        width = told.table.shape[1] if isinstance(told, Vectors) else encoder.config.hidden_size
+        if wanted != {width}:
+            return f"expected vectors of {dims} numbers as unet looks at, got {width}"
+    elif isinstance(told, Classes):
+        count = getattr(getattr(net, "class_embedding", None), "num_embeddings", 0)
+        if dims is not None or count != told.count:
+            return f"expected what unet can be told, {count} classes, got {told.count}"
+    return None
+
+
+@torch.no_grad()
+def try_out(space: Any, given: bool) -> None:
+    """Run the networks once on a small code: what is wrong with a config shows now, and not later.
+
+    Args:
+        given: whether the conditions are the caller's.
+    """
+    side = halvings(space.net)
+    z = torch.zeros(1, len(space.center), side, side)
+    with _works("the autoencoder"):
+        images = _finite(space.decode(Code(z)))
+        _finite(space.encode(images).z, z.shape)
+    try:
+        with _works("what unet is told"):
+            told = space.tell([None if getattr(space.conditions, "null", True) else 0])
+            _finite(told.float())
+        with _works("unet"):
+            t = torch.tensor([len(space.alphas) - 1])
+            _finite(space.eps(z, t, told), z.shape)
+    except Unfit as error:
+        if given:
+            raise ValueError(f"conditions: expected what unet can be told, got: {error}") from None
+        raise
+
+
+@contextlib.contextmanager
+def _works(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever a wrong config leads to
+        told = f"{type(error).__name__}: {cause(error)}"
+        raise Unfit(f"{what} fails at a small code ({told}); see its config.json") from None
+
+
+def _finite(value: Tensor, shape: torch.Size | None = None) -> Tensor:
+    if shape is not None and value.shape != shape:
+        raise ValueError(f"shape {tuple(value.shape)} instead of {tuple(shape)}")
+    if not value.isfinite().all():
+        raise ValueError("NaN or infinity comes out")
+    return value

@@ -1,0 +1,201 @@
+"""Cards of the nets that others trained: expression, smile, gender and age, SqueezeNet features.
+
+Nothing is trained here. What is measured is that the weights mean on this project's faces what
+the cards of their source say (``data/oracles/*.json``, whose cautions are repeated).
+"""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cfxnb import weights
+from cfxnb.core.classifiers import wrap
+from cfxnb.core.prediction import predict
+from cfxnb.data import ImageSet, faces
+from cfxnb.data.fairface import AGE_GROUPS, FILE, SOURCE
+from cfxnb.data.files import checked
+from cfxnb.nets.face_nets import EXPRESSIONS, HAPPY, AgeGender, FaceExpression, SmileJudge
+from cfxnb.nets.squeezenet import TAPS, SqueezeNet, perceptual_distance
+from cfxnb.train.cards import card_of
+
+GENDERS = ("male", "female")
+SMILES = ("other", "smile")
+# The label of the data set comes from the same net, so that this is no measure of truth.
+OWN_OPINION = (
+    "the labels of the data set (smile_score) are this very net's opinion on larger pictures: "
+    "agreement with them says nothing on whether anybody smiles"
+)
+
+
+def restored(net: nn.Module, file: str) -> Any:
+    """``net`` with the weights of ``data/oracles/<file>.safetensors``."""
+    net.load_state_dict(load_file(checked(f"oracles/{file}.safetensors")))
+    return net.eval().requires_grad_(False)
+
+
+def told(file: str) -> dict[str, Any]:
+    """The card of the source."""
+    return json.loads(checked(f"oracles/{file}.json").read_text(encoding="utf-8"))
+
+
+def write(
+    name: str, net: nn.Module, file: str, kind: str, summary: str, data: str, **facts: Any
+) -> None:
+    """A card whose weights lie among the oracles."""
+    theirs = told(file)
+    card = card_of(
+        kind,
+        type(net).__name__,
+        {},
+        summary,
+        source=f"{data}; measured on {SOURCE}",
+        files=FILE,
+    )
+    card |= {
+        "recipe": f"none: {theirs['source']['repository']}",
+        "licence": theirs["licence"],
+        "caution": "; ".join([*theirs["cautions"], *facts.pop("cautions", [])]),
+    }
+    weights.write_card(name, net, card | facts, file=f"oracles/{file}.safetensors")
+
+
+@functools.cache
+def expressions() -> tuple[FaceExpression, ImageSet, Tensor]:
+    """The net, the test faces and what it says of them: 3,380 images, half a minute."""
+    net = restored(FaceExpression(), "face_expression")
+    test = faces("test")
+    return net, test, predict(wrap(net), test.images, batch=32)
+
+
+def make_expression(folder: Path, device: str) -> None:
+    net, test, logits = expressions()
+    counts = logits.argmax(1).bincount(minlength=len(EXPRESSIONS))
+    write(
+        "faces/expression",
+        net,
+        "face_expression",
+        "classifier",
+        "7 expressions, pretrained by others",
+        "pictures that its source did not publish",
+        labels=list(EXPRESSIONS),
+        quality=_smile_figures(test, logits.softmax(1)[:, HAPPY]),
+        answers={
+            f"on {len(test)} test faces": dict(zip(EXPRESSIONS, counts.tolist(), strict=True))
+        },
+        cautions=[OWN_OPINION],
+    )
+
+
+def make_smile(folder: Path, device: str) -> None:
+    _, test, logits = expressions()
+    write(
+        "faces/smile_judge",
+        restored(SmileJudge(), "face_expression"),
+        "face_expression",
+        "classifier",
+        "smile (happy) against the six other expressions, pretrained by others",
+        "pictures that its source did not publish",
+        labels=list(SMILES),
+        quality=_smile_figures(test, logits.softmax(1)[:, HAPPY]),
+        cautions=[OWN_OPINION],
+    )
+
+
+def _smile_figures(part: ImageSet, happy: Tensor) -> dict[str, Any]:
+    """Of p(happy), (n,). The first two are those of the source's card."""
+    score = torch.tensor(part.factors["smile_score"].to_numpy())
+    same = ((happy > 0.5) == (score > 0.5)).double().mean().item()
+    return {
+        "AUC of happy on 3,000 pictures of SMILEs with human labels, by the source's card": 0.906,
+        "accuracy there, by the source's card (majority 0.713)": 0.857,
+        f"share of {len(happy)} test faces on the same side of 0.5 as at 224x224": round(same, 4),
+        "correlation with what it says at 224x224": round(
+            np.corrcoef(happy.double().numpy(), score.numpy())[0, 1], 4
+        ),
+    }
+
+
+def make_gender(folder: Path, device: str) -> None:
+    net = restored(AgeGender(), "age_gender")
+    test = faces("test")
+    with torch.no_grad():
+        features = torch.cat([net.features(chunk) for chunk in test.images.split(32)])
+        logits, years = net.fc["gender"](features), net.fc["age"](features).squeeze(1)
+    male = (test.factors["gender"] == "male").to_numpy()
+    right = (logits.argmax(1).numpy() == 0) == male
+    table = test.factors.assign(right=right, years=years.double().numpy())
+    order = [age for ages in AGE_GROUPS.values() for age in ages]
+    groups = {
+        "gender: accuracy by race": table.groupby("race")["right"].mean(),
+        "gender: accuracy by age": table.groupby("age")["right"].mean()[order],
+        "mean age in years by age": table.groupby("age")["years"].mean()[order],
+    }
+    write(
+        "faces/gender",
+        net,
+        "age_gender",
+        "classifier",
+        "perceived gender, pretrained by others; its module's age() gives years",
+        "pictures that its source did not publish",
+        labels=list(GENDERS),
+        quality={
+            f"accuracy on {len(test)} test faces": round(right.mean(), 4),
+            "AUC there": round(roc_auc_score(male, (logits[:, 0] - logits[:, 1]).numpy()), 4),
+            "accuracy on the source's own pictures, as its authors state it": 0.95,
+            "mean error of ages there, as its authors state it, years": 4.54,
+        },
+        groups={name: values.round(4).to_dict() for name, values in groups.items()},
+    )
+
+
+def make_features(folder: Path, device: str) -> None:
+    net = restored(SqueezeNet(), "squeezenet11_imagenet_features")
+    images = faces("validation").images
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    changed = {
+        "another face": images.roll(1, 0),
+        "each pixel the mean of 3x3": blurred,
+        "mirrored": images.flip(3),
+        "noise of 0.02": (images + 0.02 * noise).clamp(0, 1),
+        "noise of 0.05": (images + 0.05 * noise).clamp(0, 1),
+    }
+    quality = {
+        "accuracy of a linear probe on CIFAR-10 at 112x112, fire9, by the source's card": 0.681,
+        **{
+            f"perceptual distance ({', '.join(TAPS)}) of a face, {what}": _far(net, images, other)
+            for what, other in changed.items()
+        },
+    }
+    write(
+        "faces/features",
+        net,
+        "squeezenet11_imagenet_features",
+        "features",
+        "SqueezeNet 1.1 without its classifier, for distances, pretrained by others",
+        "ImageNet",
+        quality=quality,
+        cautions=["its accuracy on ImageNet was not verified"],
+    )
+
+
+@torch.no_grad()
+def _far(net: SqueezeNet, a: Tensor, b: Tensor) -> float:
+    pairs = zip(a.split(128), b.split(128), strict=True)
+    return round(torch.cat([perceptual_distance(net, x, y) for x, y in pairs]).mean().item(), 4)
+
+
+RECIPES = {
+    "faces/expression": make_expression,
+    "faces/smile_judge": make_smile,
+    "faces/gender": make_gender,
+    "faces/features": make_features,
+}

@@ -1,0 +1,117 @@
+"""The parts of a search against naive versions of themselves."""
+
+import math
+
+import pytest
+import torch
+
+from cfxnb.attacks.gradient_search import step_back
+from cfxnb.attacks.latent_attack import Adam
+from cfxnb.core.decisions import log_odds, reached
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_log_odds_are_those_of_the_softmax(classes):
+    logits = 3 * torch.randn(20, classes, dtype=torch.float64)
+    target = torch.randint(classes, (20,))
+    for i, ours in enumerate(log_odds(logits, target).tolist()):
+        exps = [math.exp(v) for v in logits[i].tolist()]
+        p = exps[target[i]] / sum(exps)
+        assert ours == pytest.approx(math.log(p / (1 - p)), abs=1e-9)
+
+
+@pytest.mark.parametrize("against", [None, torch.tensor([2, 2, 0])])
+def test_log_odds_among_all_classes_or_among_two(against):
+    logits = 3 * torch.randn(3, 4, dtype=torch.float64)
+    label = torch.tensor([0, 1, 3])
+    for i, ours in enumerate(log_odds(logits, label, against).tolist()):
+        exps = [math.exp(v) for v in logits[i].tolist()]
+        rest = sum(exps) - exps[label[i]] if against is None else exps[against[i]]
+        assert ours == pytest.approx(math.log(exps[label[i]] / rest), abs=1e-9)
+
+
+def test_log_odds_do_not_saturate():
+    logits = torch.tensor([[0.0, 500.0], [500.0, 0.0]], requires_grad=True)
+    odds = log_odds(logits, torch.tensor([0, 0]))
+    assert odds.tolist() == [-500, 500]
+    odds.sum().backward()
+    assert logits.grad.tolist() == [[1, -1], [1, -1]]
+
+
+@pytest.mark.parametrize("p", [0.01, 0.5, 0.95, 0.999])
+def test_reached_is_at_least_that_probability_and_predicted(p):
+    """Both sides of the border at p, against the softmax; nothing counts that is not predicted."""
+    border = math.log(p / (1 - p))
+    odds = border + torch.tensor([-1e-3, -1e-9, 1e-9, 1e-3, 40.0], dtype=torch.float64)
+    logits = torch.stack([torch.zeros_like(odds), odds], dim=1)
+    expected = (logits.softmax(1)[:, 1] >= p) & (odds > 0)
+    assert torch.equal(reached(logits, torch.ones(5, dtype=torch.int64), p), expected)
+    assert expected[-1]
+
+
+def monotone(boundary):
+    def passes(share, rows):
+        return share >= boundary[rows]
+
+    return passes
+
+
+@pytest.mark.parametrize("halvings", [0, 1, 2, 5, 8])
+def test_step_back_finds_what_brute_force_finds(halvings):
+    """On a monotone test the answer is the smallest passing multiple of 2**-halvings."""
+    boundary = torch.tensor([0.001, 0.2, 0.37, 0.5, 0.75, 0.99, 1.0])
+    grid = torch.arange(1, 2**halvings + 1) / 2**halvings
+    brute = torch.stack([grid[grid >= b].min() for b in boundary])
+    ours = step_back(monotone(boundary), torch.arange(7), halvings)
+    torch.testing.assert_close(ours, brute)
+
+
+def test_step_back_asks_about_the_right_rows():
+    boundary = torch.tensor([0.9, 0.1, 0.6, 0.3])
+    rows = torch.tensor([3, 0])
+    ours = step_back(monotone(boundary), rows, 10)
+    assert (ours - boundary[rows]).abs().max() < 2**-10 + 1e-6
+
+
+def test_step_back_answers_only_what_it_saw_pass():
+    """Also where the test is not monotone at all."""
+    seen = []
+
+    def passes(share, rows):
+        ok = ((share * 7).floor() % 2) == 0
+        seen.extend(share[ok].tolist())
+        return ok
+
+    for answer in step_back(passes, torch.arange(3), 6).tolist():
+        assert answer == 1 or answer in seen
+
+
+def test_step_back_of_nobody():
+    assert step_back(monotone(torch.zeros(0)), torch.arange(0), 5).shape == (0,)
+
+
+def test_adam_is_torchs_when_all_rows_move():
+    ours = torch.randn(5, 3, 2, dtype=torch.float64)
+    theirs = ours.clone().requires_grad_()
+    own, reference = Adam(ours, 0.07), torch.optim.Adam([theirs], lr=0.07)
+    for _ in range(25):
+        slope = torch.randn(5, 3, 2, dtype=torch.float64)
+        ours -= own.step(torch.arange(5), slope)
+        theirs.grad = slope.clone()
+        reference.step()
+    torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_adam_on_some_rows_is_adam_on_each_row_alone():
+    """A row's moments and its bias correction count only its own steps."""
+    x = torch.randn(3, 4, dtype=torch.float64)
+    alone = [row.clone().requires_grad_() for row in x]
+    optimisers = [torch.optim.Adam([row], lr=0.1) for row in alone]
+    adam = Adam(x, 0.1)
+    for rows in ([0, 1, 2], [1], [0, 2], [2], [1, 2], [0]):
+        slope = torch.randn(len(rows), 4, dtype=torch.float64)
+        x[rows] -= adam.step(torch.tensor(rows), slope)
+        for row, g in zip(rows, slope, strict=True):
+            alone[row].grad = g.clone()
+            optimisers[row].step()
+    torch.testing.assert_close(x, torch.stack(alone).detach(), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,279 @@
+"""Wrong arguments of paths, attributions and measures of maps."""
+
+import inspect
+
+import pytest
+import torch
+from torch import nn
+from worlds import LinearSpace, code_classifier
+from wrong import (
+    INF,
+    NAN,
+    choice_values,
+    classifier_values,
+    count_values,
+    image_values,
+    label_values,
+    number_values,
+    result_values,
+    space_values,
+)
+from wrong_scores import check_message, rows, without
+
+import cfxnb as cfx
+from cfxnb.attribution.captum_attribution import captum_attribution
+from cfxnb.attribution.integrated_gradients import integrated_gradients
+from cfxnb.attribution.latent_integrated_gradients import latent_integrated_gradients
+from cfxnb.attribution.paths import latent_path, points_path, straight_path, walk_path
+from cfxnb.metrics.attributions import (
+    heat_inside,
+    insertion_deletion,
+    pointing_game,
+    randomised_weights,
+)
+from cfxnb.plots.attribution import heat_maps
+
+SPACE = LinearSpace()
+F = code_classifier(SPACE, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), 8.0)
+Z = cfx.Code(torch.tensor([[-1.0, 0, 0, 0], [-2.0, 1, 0, 0]]))
+RESTED = cfx.Code(Z.z, torch.zeros(2, 3))
+X = SPACE.decode(Z)
+AXIS = torch.tensor([1.0, 0.0, 0.0, 0.0])
+PATH = straight_path(X)
+MAPS = integrated_gradients(F, PATH, 1)
+MASK = torch.ones(2, 4, 4, dtype=torch.bool)
+
+CODES = {
+    "None": (None, "NoneType"),
+    "tensor": (Z.z, "Tensor"),
+    "of another space": (cfx.Code(torch.zeros(2, 5)), "(2, 5)"),
+    "vector": (cfx.Code(torch.zeros(4)), "(4,)"),
+    "empty": (cfx.Code(torch.zeros(0, 4)), "(0, 4)"),
+}
+WAYS = {
+    "None": (None, "NoneType"),
+    "list": ([1.0, 0.0, 0.0, 0.0], "list"),
+    "edits": ("top", "str"),
+    "short": (AXIS[:3], "(3,)"),
+    "row": (AXIS[None], "(1, 4)"),
+    "too many": (AXIS.expand(3, 4), "(3, 4)"),
+    "zero": (0 * AXIS, "0"),
+    "one zero": (torch.stack([AXIS, 0 * AXIS]), "0"),
+    "NaN": (NAN * AXIS, "nan"),
+    "infinite": (torch.tensor([INF, 0, 0, 0]), "inf"),
+}
+LABELS = {
+    "label": label_values(),
+    "against": without(label_values(), "None")
+    | {"the label": (1, "1"), "one equal": (torch.tensor([0, 1]), "1")},
+}
+ASKED = without(classifier_values(), "wrong rows") | {
+    "wrong rows": (lambda x: torch.zeros(len(x) + 1, 2), "2)"),
+    "one logit": (lambda x: torch.zeros(len(x), 1), "1)"),
+    "no classes": (lambda x: torch.zeros(len(x)), ",)"),
+}
+HIDDEN = ASKED | {
+    "black box": (cfx.BlackBox(F), "BlackBox"),
+    "cut off": (lambda x: F(x).detach(), "does not"),
+}
+RULES = choice_values("line") | {"captum's": ("riemann_middle", "'riemann_middle'")}
+SEARCH = {
+    "points": count_values(1, 0, -1),
+    "tolerance": number_values(0.0, -0.1),
+    "most": count_values(0, -1),
+    "batch": count_values(0, -1),
+}
+HEATS = {
+    "None": (None, "NoneType"),
+    "array": (MAPS.heat.numpy(), "ndarray"),
+    "channels": (MAPS.full, "(2, 3, 4, 4)"),
+    "one map": (MAPS.heat[0], "(4, 4)"),
+    "none": (MAPS.heat[:0], "(0, 4, 4)"),
+}
+MASKS = {
+    "None": (None, "NoneType"),
+    "array": (MASK.numpy(), "ndarray"),
+    "numbers": (MASK.float(), "float32"),
+    "one": (MASK[0], "(4, 4)"),
+    "small": (MASK[:, :2], "(2, 2, 4)"),
+}
+TABLE = {
+    straight_path: (
+        {"images": X},
+        {
+            "images": image_values(),
+            "baseline": without(number_values(-0.1, 1.1), "tensor")
+            | without(image_values(), "None", "array", "list", "text", "number")
+            | {"other size": (X[..., :2], "(2, 3, 4, 2)"), "one image": (X[:1], "(1, 3, 4, 4)")},
+        },
+    ),
+    points_path: (
+        {"images": torch.stack([X, X], 1)},
+        {
+            "images": {
+                "None": (None, "NoneType"),
+                "four dims": (X, "(2, 3, 4, 4)"),
+                "one point": (X[:, None], "(2, 1, 3, 4, 4)"),
+                "empty": (X[:0, None], "(0, 1, 3, 4, 4)"),
+                "NaN": (torch.full((1, 2, 1, 2, 2), NAN), "NaN"),
+                "above 1": (torch.full((1, 2, 1, 2, 2), 2.0), "2"),
+                "whole": (torch.ones(1, 2, 1, 2, 2, dtype=torch.int64), "int64"),
+            }
+        },
+    ),
+    latent_path: (
+        {"space": SPACE, "start": Z, "end": Z},
+        {
+            "space": space_values(),
+            "start": CODES | {"one": (Z[:1], "1"), "another rest": (RESTED, "another")},
+            "end": CODES,
+        },
+    ),
+    walk_path: (
+        {"space": SPACE, "code": Z, "direction": AXIS, "lengths": 1.0},
+        {
+            "space": space_values(),
+            "code": without(CODES, "of another space", "vector", "empty"),
+            "direction": WAYS,
+            "lengths": without(number_values(), "tensor")
+            | {"three": (torch.ones(3), "Tensor"), "one NaN": (torch.tensor([0, NAN]), "NaN")},
+        },
+    ),
+    integrated_gradients: (
+        {"classifier": F, "path": PATH, "label": 1},
+        {
+            "classifier": HIDDEN,
+            "path": {"None": (None, "NoneType"), "images": (X, "Tensor")},
+            **LABELS,
+            "rule": RULES,
+            **SEARCH,
+        },
+    ),
+    latent_integrated_gradients: (
+        {"space": SPACE, "classifier": F, "images": X, "direction": AXIS, "label": 1},
+        {
+            "space": space_values(),
+            "classifier": HIDDEN,
+            "images": image_values(),
+            "direction": WAYS,
+            **LABELS,
+            "reach": without(number_values(0.0, -1.0), "None"),
+            "threshold": number_values(0.0, 1.0, -0.5),
+            "looks": count_values(0, -1),
+            "halvings": count_values(-1),
+            "complete_to_image": {"None": (None, "NoneType"), "number": (1, "int")},
+            "rule": RULES | {"straight only": ("gauss", "'gauss'")},
+            **SEARCH,
+        },
+    ),
+    captum_attribution: (
+        {"name": "occlusion", "classifier": F, "images": X, "label": 1, "window": 2, "stride": 1},
+        {
+            "name": choice_values("occlusion") | {"unknown": ("saliency", "'saliency'")},
+            "classifier": ASKED,
+            "images": image_values(),
+            **LABELS,
+            "baseline": without(number_values(-0.1, 1.1), "tensor")
+            | {"other size": (X[..., :2], "(2, 3, 4, 2)")},
+            "points": count_values(0, -1),
+            "window": count_values(0, -1, 5),
+            "stride": count_values(0, -1, 3),
+            "tolerance": number_values(0.0, -0.1),
+            "batch": count_values(0, -1),
+        },
+    ),
+    heat_inside: ({"heat": MAPS, "mask": MASK}, {"heat": HEATS, "mask": MASKS}),
+    pointing_game: ({"heat": MAPS, "mask": MASK}, {"heat": HEATS, "mask": MASKS}),
+    insertion_deletion: (
+        {"classifier": F, "images": X, "baseline": X, "heat": MAPS, "label": 1},
+        {
+            "classifier": ASKED,
+            "images": image_values(),
+            "baseline": image_values() | {"other size": (X[..., :2], "(2, 3, 4, 2)")},
+            "heat": HEATS | {"other size": (MAPS.heat[..., :2], "(2, 4, 2)")},
+            "label": label_values(),
+            "chunks": count_values(0, -1),
+            "batch": count_values(0, -1),
+        },
+    ),
+    randomised_weights: (
+        {"classifier": F, "explain": lambda f: integrated_gradients(f, PATH, 1)},
+        {
+            "classifier": {
+                "None": (None, "NoneType"),
+                "function": (lambda x: F(x), "function"),
+                "black box": (cfx.BlackBox(F), "BlackBox"),
+                "no weights": (nn.Flatten(), "without"),
+            },
+            "explain": {
+                "None": (None, "NoneType"),
+                "maps": (MAPS, "Attribution"),
+                "images": (lambda f: X, "(2, 3, 4, 4)"),
+                "nothing": (lambda f: None, "NoneType"),
+                "changing": (lambda f: MAPS.heat[: 1 + (f is F)], "(1, 4, 4)"),
+            },
+            "cascade": {"None": (None, "NoneType"), "text": ("all", "str")},
+            "seed": count_values(-1),
+        },
+    ),
+    heat_maps: (
+        {"attribution": MAPS},
+        {
+            "attribution": result_values(),
+            "count": count_values(0, -1),
+            "names": {"text": ("ab", "str"), "number": (2, "int"), "too few": (["a"], "['a']")},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("function", "arguments", "argument", "told"), rows(TABLE))
+def test_wrong_argument(function, arguments, argument, told):
+    check_message(function, arguments, argument, told)
+
+
+@pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
+def test_right_arguments_are_accepted(function):
+    function(**TABLE[function][0])
+
+
+@pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
+def test_no_argument_is_left_out(function):
+    told = set(TABLE[function][0]) | set(TABLE[function][1])
+    assert set(inspect.signature(function).parameters) <= told
+
+
+@pytest.mark.parametrize("rule", ["line", "gauss", "average"])
+def test_a_black_box_is_told_which_rule_will_do(rule):
+    with pytest.raises(TypeError, match=rf"(?s)rule='{rule}'.*BlackBox.*rule='shares'"):
+        integrated_gradients(cfx.BlackBox(F), PATH, 1, rule=rule)
+    if rule != "gauss":
+        with pytest.raises(TypeError, match="rule='shares'"):
+            latent_integrated_gradients(SPACE, cfx.BlackBox(F), X, AXIS, 1, rule=rule)
+
+
+def test_captum_with_gradients_refuses_a_black_box():
+    for name in ("gradient_x_input", "integrated_gradients"):
+        with pytest.raises(TypeError, match=r"classifier: .*BlackBox"):
+            captum_attribution(name, cfx.BlackBox(F), X, 1)
+
+
+def test_gauss_on_a_curve_is_refused():
+    with pytest.raises(ValueError, match=r"rule: .*'gauss'"):
+        integrated_gradients(F, latent_path(SPACE, Z, Z), 1, rule="gauss")
+
+
+def test_missing_captum_is_told(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(ImportError, match="captum_attribution needs captum; install it"):
+        captum_attribution("gradient_x_input", F, X, 1)
+
+
+def test_rows_that_are_not_there():
+    for rows_asked in (2, -3, [0, 5], [True]):
+        with pytest.raises(IndexError, match="2 maps"):
+            MAPS[rows_asked]
+    with pytest.raises(ValueError, match="parts: expected at least one"):
+        type(MAPS).concatenate([])

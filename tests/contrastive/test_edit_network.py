@@ -1,0 +1,196 @@
+"""Learnt edits in a linear space with a linear reader, where good edits are known to exist."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from worlds import LinearSpace
+
+import cfxnb as cfx
+from cfxnb.core import training as engine
+
+OPTIONS = {"a": ("n", "y"), "b": ("n", "y"), "c": ("x", "y", "z")}
+KNOBS = {"hidden": 32, "steps": 250, "lr": 5e-3}
+SHORT = {"hidden": 8, "steps": 30}
+SPACE = LinearSpace()
+
+
+class Reading(nn.Module):
+    """Two oblique bits and one of three, linear in the code; dropout unless in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        mix = [[-1, -0.5, 0, 0], [1, 0.5, 0, 0], [-0.5, -1, 0, 0], [0.5, 1, 0, 0]]
+        mix += [[0, 0, 2, 0], [0, 0, -1, 1.5], [0, 0, -1, -1.5]]
+        self.mix = nn.Parameter(4 * torch.tensor(mix))
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, images):
+        return self.drop(SPACE.encode(images).z @ self.mix.T)
+
+
+def make_reader():
+    return cfx.FactorReader(Reading().eval(), OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def world():
+    reader, images = make_reader(), SPACE.sample(200, 1)
+    return images, reader.read(images)
+
+
+@pytest.fixture(scope="module")
+def learnt(world):
+    images, factors = world
+    contrasts = {"a": ("n", "y"), "b": ("n", "y")}
+    return {
+        others: cfx.attribute_directions(
+            SPACE,
+            images,
+            factors,
+            contrasts=contrasts,
+            reader=make_reader(),
+            others=others,
+            **KNOBS,
+        )
+        for others in ("keep", "free")
+    }
+
+
+def outcome(edits):
+    """Share of edits of new images that took effect, and that changed another factor."""
+    reader, code = make_reader(), SPACE.encode(SPACE.sample(300, 9))
+    before, took, leaked = reader.read(SPACE.decode(code)), [], []
+    for name in ("a", "b"):
+        wanted = np.where(before[name] == "y", "n", "y")
+        after = reader.read(SPACE.decode(edits.edit(code, name, wanted)))
+        took.append((after[name] == wanted).mean())
+        others = [n for n in OPTIONS if n != name]
+        leaked.append((after[others] != before[others]).any(axis=1).mean())
+    return min(took), max(leaked)
+
+
+def test_learnt_edits_take_effect_and_keep_what_they_are_asked_to(learnt):
+    for others, edits in learnt.items():
+        took, leaked = outcome(edits)
+        assert took > 0.95, others
+        assert (leaked < 0.15) if others == "keep" else (leaked > 0.5), leaked
+        assert edits.others == others
+
+
+def test_steps_depend_on_the_code_and_end_within_reach(learnt):
+    """Not one vector for all, and not as far as it goes: the length is penalised."""
+    code = SPACE.encode(SPACE.sample(100, 4))
+    step = learnt["keep"].edit(code, "a", "y").z - code.z
+    assert step.std(0).max() > 0.1
+    assert step.norm(dim=1).max() < 6
+
+
+def test_a_heavier_price_makes_shorter_steps(world):
+    images, factors = world
+    knobs = {"contrasts": {"a": ("n", "y")}, "reader": make_reader(), "warm": False, **KNOBS}
+    code, lengths = SPACE.encode(images), []
+    for price in (0.05, 3.0):
+        edits = cfx.attribute_directions(SPACE, images, factors, length=price, **knobs)
+        lengths.append((edits.edit(code, "a", "y").z - code.z).norm(dim=1).mean())
+    assert lengths[1] < 0.5 * lengths[0]
+
+
+def short(world, **knobs):
+    images, factors = world
+    knobs = {"contrasts": {"a": ("n", "y")}, "reader": make_reader(), **SHORT, **knobs}
+    return cfx.attribute_directions(SPACE, images, factors, **knobs)
+
+
+def weights(edits):
+    return torch.cat([p.flatten() for p in edits.stepper.parameters()])
+
+
+def test_the_seed_decides(world):
+    first = weights(short(world, seed=1))
+    torch.rand(3)
+    assert torch.equal(first, weights(short(world, seed=1)))
+    assert not torch.equal(first, weights(short(world, seed=2)))
+
+
+def test_training_leaves_no_trace(world):
+    space, reader = LinearSpace(), make_reader()
+    space.register_parameter("spare", nn.Parameter(torch.zeros(1)))
+    space.train()
+    reader.module.train()
+    before, random = reader.module.mix.detach().clone(), torch.get_rng_state()
+    images, factors = world
+    pair = {"b": ("n", "y")}
+    edits = cfx.attribute_directions(space, images, factors, contrasts=pair, reader=reader, **SHORT)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert space.training
+    assert reader.module.training
+    assert reader.module.drop.training
+    assert space.spare.requires_grad
+    assert reader.module.mix.requires_grad
+    assert reader.module.mix.grad is None
+    assert torch.equal(reader.module.mix, before)
+    assert not edits.stepper.training
+    assert not any(p.requires_grad for p in edits.stepper.parameters())
+    # Inside, the reader's dropout was off: in evaluation mode the same comes out.
+    assert torch.equal(weights(edits), weights(short(world, contrasts=pair)))
+
+
+class Gone(Exception):
+    pass
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(world, tmp_path, monkeypatch):
+    """Dropout included: a step's random numbers depend on the step, not on when the run began."""
+    whole = weights(short(world))
+    monkeypatch.setattr(engine, "SAVE_EVERY_SECONDS", -1.0)
+    fit, asked = SPACE.decode, []
+
+    def failing(code):
+        asked.append(len(code))
+        if len(asked) == 20:
+            raise Gone
+        return fit(code)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SPACE, "decode", failing, raising=True)
+        with pytest.raises(Gone):
+            short(world, folder=tmp_path)
+    (checkpoint,) = tmp_path.rglob("checkpoint.pt")
+    reached = torch.load(checkpoint, weights_only=True)["step"]
+    assert 10 < reached < 25
+    assert torch.equal(weights(short(world, folder=str(tmp_path))), whole)
+
+
+def test_another_question_in_the_same_folder_is_asked_anew(world, tmp_path):
+    """Not answered with the network that is already there."""
+    short(world, folder=tmp_path)
+    changes = ({"others": "free"}, {"contrasts": {"b": ("n", "y")}}, {"seed": 3}, {"warm": False})
+    for change in changes:
+        found = weights(short(world, folder=tmp_path, **change))
+        assert torch.equal(found, weights(short(world, **change))), change
+
+
+def test_a_network_begins_at_the_linear_edits_or_at_nothing(world):
+    """Untrained, its edits are the linear ones of the same images, or change nothing at all."""
+    images, factors = world
+    code = SPACE.encode(images)
+    for others in ("keep", "free"):
+        knobs = {"contrasts": dict.fromkeys("ab", ("n", "y")), "others": others}
+        linear = cfx.attribute_directions(SPACE, images, factors, **knobs)
+        wanted = linear.edit(code, "b", "y").z
+        for warm, expected in ((True, wanted), (False, code.z)):
+            edits = short(world, **knobs, warm=warm, steps=1, lr=1e-9)
+            torch.testing.assert_close(
+                edits.edit(code, "b", "y").z, expected, rtol=0, atol=1e-4, msg=f"{others}, {warm}"
+            )
+
+
+def test_options_in_any_order_and_any_two_of_three(world):
+    """The contrast is by name: which logits it means is the reader's business."""
+    edits = short(world, contrasts={"c": ("z", "x")}, steps=250, hidden=32, lr=5e-3)
+    code = SPACE.encode(world[0])
+    reader = make_reader()
+    for value in ("x", "z"):
+        read = reader.read(SPACE.decode(edits.edit(code, "c", value)))
+        assert (read["c"] == value).mean() > 0.95

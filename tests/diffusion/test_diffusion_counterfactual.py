@@ -1,0 +1,533 @@
+"""Counterfactuals by diffusion in a world whose ideal denoiser is known."""
+
+import pytest
+import torch
+from gaussians import GAP, SHAPE, Bayes, GaussianSpace, gaussian_world
+
+import cfxnb as cfx
+from cfxnb.diffusion.best_attempt import Best
+from cfxnb.diffusion.consensus import chance_level
+
+QUICK = {
+    "steps": 6,
+    "tries": 1,
+    "least": 0.0,
+    "strength": 0.5,
+    "composite": None,
+    "jacobian": False,
+    "confidence": 0.9,
+    "lead": 0.0,
+    "noise": "drawn",
+}
+
+
+def run(world, **knobs):
+    space, f, x, target = world
+    return cfx.diffusion_counterfactual(space, f, x, target, **QUICK | knobs)
+
+
+def close(a, b, atol=1e-5):
+    torch.testing.assert_close(a, b, rtol=0, atol=atol, equal_nan=True)
+
+
+# -- what each guide does
+
+
+def test_it_flips_and_changes_what_the_class_is_made_of():
+    world = gaussian_world(3, 6)
+    cf = run(world, tries=4)
+    assert cf.flipped.all()
+    assert (cf.confidence >= 0.9).all()
+    moved = (cf.code.z - cf.start.z).abs().mean((0, 1, 2))
+    assert moved[:GAP].min() > 1.5 * moved[GAP:].max()
+
+
+def test_nothing_told_is_noise_and_denoise():
+    """Of a Gaussian alone DDIM gives back a draw; its way is deterministic."""
+    world = gaussian_world()
+    cf = run(world, guide="none", pull=100.0, stay=100.0, degrees=1.0)
+    again = run(world, guide="none")
+    assert torch.equal(cf.image, again.image)
+    assert set(cf.trace) == {"strength", "chance"}
+
+
+def test_the_noise_that_an_image_comes_from_leads_back_to_it():
+    world = gaussian_world()
+    far, near = (run(world, guide="none", noise="inverted", steps=n) for n in (5, 80))
+    far, near = ((cf.code.z - cf.start.z).abs().mean() for cf in (far, near))
+    assert near < 0.2 * far
+    drawn = run(world, guide="none", steps=80)
+    assert near < 0.05 * (drawn.code.z - drawn.start.z).abs().mean()
+
+
+def test_free_is_the_sampler_told_the_target():
+    """With ``pull`` 1 what is told is all that counts, and with 0 it does not count."""
+    _, f, x, target = world = gaussian_world()
+    told = run(world, guide="free", pull=1.0)
+    plain = GaussianSpace.eps
+
+    class Told(GaussianSpace):
+        def eps(self, z, t, condition):
+            return plain(self, z, t, target[: len(z)])
+
+    close(told.image, run((Told(), f, x, target), guide="none").image)
+    close(run(world, guide="free", pull=0.0).image, run(world, guide="none").image)
+    assert run(world, guide="free", pull=3.0, strength=0.9).flipped.all()
+
+
+def test_a_lead_alone_is_free_guidance():
+    world = gaussian_world()
+    alone = run(world, pull=0.0, stay=0.0, lead=2.5, ease=False)
+    close(alone.image, run(world, guide="free", pull=2.5).image, 1e-4)
+
+
+def test_consensus_moves_nothing_where_the_classes_are_the_same():
+    """The cheat looks at a column that the model knows nothing of: only consensus sees through."""
+    world = gaussian_world(2, 4, cheat=3.0)
+    kept = run(world, stay=0.0, ease=False)
+    cheated = run(world, guide="classifier", stay=0.0, ease=False)
+    free = run(world, guide="none")
+    close(kept.code.z[..., GAP:], free.code.z[..., GAP:], 1e-4)
+    assert (cheated.code.z - free.code.z)[..., -1].abs().mean() > 0.1
+    assert not kept.trace["masks"][..., GAP:].any()
+    assert kept.trace["masks"][:, 0, :, :GAP].all()
+    columns = [0, 1, 2, 5]  # that the classifier looks at
+    assert cheated.trace["masks"][..., columns].all()
+    assert torch.equal(cheated.trace["chance"], torch.ones(4))
+    close(kept.trace["chance"], torch.full((4,), chance_level(3, 45.0)))
+
+
+def test_random_positions_are_as_many():
+    world = gaussian_world()
+    one = {"steps": 1, "ease": False}
+    agreed, random = run(world, **one), run(world, guide="random", **one)
+    assert torch.equal(agreed.trace["masks"].sum((2, 3)), random.trace["masks"].sum((2, 3)))
+    assert not torch.equal(agreed.trace["masks"], random.trace["masks"])
+    longer = run(world, guide="random", ease=False).trace["masks"]
+    assert not torch.equal(longer[:, 0], longer[:, 1])
+    other = run(world, guide="random", ease=False, seed=1).trace["masks"]
+    assert not torch.equal(longer, other)
+
+
+@pytest.mark.parametrize("near", ["code", "image"])
+@pytest.mark.parametrize("jacobian", [False, True])
+@pytest.mark.parametrize("guide", ["consensus", "classifier", "random", "free", "none"])
+def test_everything_stays_finite(guide, near, jacobian):
+    """Also for a classifier that is far too sure."""
+    space, f, x, target = gaussian_world()
+    sure = cfx.wrap(Loud(f.module))
+    cf = run((space, sure, x, target), guide=guide, near=near, jacobian=jacobian, pull=50.0)
+    for value in (cf.image, cf.code.z, cf.after):
+        assert value.isfinite().all()
+    assert cf.image.min() >= 0
+    assert cf.image.max() <= 1
+
+
+class Loud(torch.nn.Module):
+    def __init__(self, inner, factor=100.0):
+        super().__init__()
+        self.inner, self.factor = inner, factor
+
+    def forward(self, images):
+        return self.factor * self.inner(images)
+
+
+def test_only_the_direction_of_the_slope_counts():
+    space, f, x, target = gaussian_world()
+    quiet = cfx.wrap(Loud(f.module, 0.5))
+    loud = cfx.wrap(Loud(f.module, 2.0))
+    a, b = (run((space, g, x, target), ease=False) for g in (quiet, loud))
+    close(a.image, b.image, 1e-4)
+
+
+def test_staying_keeps_near():
+    world = gaussian_world(2, 6)
+    far, near = (run(world, stay=stay, ease=False) for stay in (0.0, 3.0))
+    far, near = ((cf.code.z - cf.start.z).flatten(1).norm(dim=1) for cf in (far, near))
+    assert (near < 0.98 * far).all()
+
+
+@pytest.mark.parametrize("jacobian", [False, True])
+def test_one_step_by_hand(jacobian):
+    """The whole of the guidance once more, with nothing of it taken from the package."""
+    space, f, x, target = world = gaussian_world()
+    seen = []
+    knobs = {"steps": 1, "ease": False, "pull": 2.0, "stay": 0.7, "degrees": 60.0, "lead": 0.3}
+    cf = run(world, jacobian=jacobian, on_step=lambda step: seen.append(step), **knobs)
+    (step,) = seen
+    t = torch.full((len(x),), 499)
+    a = space.alphas[499].float()
+    z = step.code.clone().requires_grad_()
+    told, free = space.eps(z, t, target), space.eps(z, t, torch.full_like(target, 2))
+    clean = (z - (1 - a).sqrt() * free) / a.sqrt()
+    logits = f(space.decode(cfx.Code(clean), clamp=False))
+    other = logits.gather(1, 1 - target[:, None]).sum()
+    odds = logits.gather(1, target[:, None]).sum() - other
+    (slope,) = torch.autograd.grad(odds, z if jacobian else clean)
+    s, k = (told - free).detach(), -(1 - a).sqrt() * slope
+    cosine = (s * k).sum(1) / (s.norm(dim=1) * k.norm(dim=1))
+    keep = (cosine >= 0.5)[:, None]
+    k = torch.where(keep, k, 0.0)
+    d = (clean - space.encode(x).z).detach()
+
+    def fit(v):
+        return (
+            v
+            / v.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+            * s.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        )
+
+    eps = free + 2.0 * fit(k) + 0.7 * fit(d) + 0.3 * s
+    close(cf.code.z, ((z - (1 - a).sqrt() * eps) / a.sqrt()).detach(), 1e-3)
+    assert torch.equal(cf.trace["masks"][:, 0], keep[:, 0])
+    close(cf.trace["kept"][:, 0], keep.float().mean((1, 2, 3)))
+    p = logits.softmax(1).gather(1, target[:, None])[:, 0]
+    close(cf.trace["probability"][:, 0], p.detach(), 1e-4)
+    close(step.probability, p.detach(), 1e-4)
+
+
+# -- noise levels
+
+
+def test_later_tries_lower_the_noise():
+    world = gaussian_world(2, 6)
+    once, often = run(world, strength=0.8), run(world, strength=0.8, tries=6)
+    assert once.flipped.all()
+    assert often.flipped.all()
+    assert (once.trace["strength"] == 0.8).all()
+    assert (often.trace["strength"] < 0.8).all()
+    change = [(cf.code.z - cf.start.z).flatten(1).norm(dim=1) for cf in (once, often)]
+    assert (change[1] < change[0]).all()
+    # What is kept is an exact run at that level.
+    level = float(often.trace["strength"][0])
+    close(run(world, strength=level).image[0], often.image[0])
+    assert not run(world, strength=level - 0.8 / 2**5 - 1e-3).flipped[0]
+
+
+def test_no_try_goes_below_the_least_noise():
+    """From 0.8 every try flips: 0.4 is tried, 0.2 is not; a first try may be lower."""
+    world = gaussian_world(2, 6)
+    free, bound = (run(world, strength=0.8, tries=4, least=least) for least in (0.0, 0.3))
+    assert (free.trace["strength"] == 0.1).all()
+    assert (bound.trace["strength"] == 0.4).all()
+    close(bound.image, run(world, strength=0.4).image)
+    assert torch.equal(bound.cost["unet"], run(world, strength=0.8, tries=2).cost["unet"])
+    low = run(world, strength=0.2, tries=4, least=0.3)
+    assert (low.trace["strength"] == 0.2).all()
+    # A failure is followed by more noise, whatever the bound.
+    up, same = (
+        run(world, strength=0.02, tries=2, least=least, pull=0.5, stay=0.0) for least in (0.9, 0.0)
+    )
+    assert (up.trace["strength"] == 0.51).all()
+    assert torch.equal(up.image, same.image)
+
+
+def test_a_failure_raises_the_noise():
+    world = gaussian_world(2, 4)
+    seen = run(world, strength=0.02, tries=5, pull=0.5, stay=0.0)
+    assert not run(world, strength=0.02, pull=0.5, stay=0.0).flipped.any()
+    assert seen.flipped.any()
+    assert (seen.trace["strength"][seen.flipped] > 0.02).all()
+    never = run(world, strength=0.5, tries=3, guide="none")
+    open_rows = [s == "exhausted" for s in never.status]
+    assert any(open_rows)
+    # Levels after failures go half of the way to 1, and the last try is what is kept.
+    close(never.trace["strength"][open_rows], torch.full((sum(open_rows),), 0.875))
+
+
+class Told:
+    """What Best is told of a try."""
+
+    def __init__(self, count):
+        self.cost = {p: torch.full((count,), 2) for p in ("unet", "decoder", "classifier")}
+        self.lost = torch.zeros(count, dtype=torch.bool)
+
+    def steps(self, total):
+        return {"kept": torch.full((len(self.lost), total), 0.5)}
+
+
+def test_best_is_the_lowest_that_flips_or_else_the_last():
+    best = Best(torch.zeros(3, 1), torch.zeros(3, 2))
+    true, false = torch.tensor(True), torch.tensor(False)
+
+    def tell(rows, value, passed, level):
+        rows = torch.tensor(rows)
+        n = len(rows)
+        best.update(
+            rows,
+            torch.full((n, 1), value),
+            torch.full((n, 2), value),
+            torch.stack(passed),
+            torch.full((n,), level),
+            Told(n),
+            4,
+        )
+
+    tell([0, 1], 1.0, [true, false], 0.5)
+    assert best.z[:, 0].tolist() == [1, 1, 0]
+    tell([0], 2.0, [false], 0.25)  # a failure after a success is forgotten
+    tell([1], 3.0, [false], 0.75)  # a failure after a failure is not
+    assert best.z[:, 0].tolist() == [1, 3, 0]
+    tell([0, 1], 4.0, [true, true], 0.375)
+    assert best.z[:, 0].tolist() == [4, 4, 0]
+    assert best.passed.tolist() == [True, True, False]
+    assert best.strength[:2].tolist() == [0.375, 0.375]
+    assert best.strength[2].isnan()
+    assert best.cost["unet"].tolist() == [6, 6, 0]
+    assert best.cost["decoder"].tolist() == [9, 9, 0]  # what came out was looked at, too
+    trace = best.trace(0.1)
+    assert trace["kept"].shape == (3, 4)
+    assert trace["kept"][2].isnan().all()
+
+
+def test_ease_pauses_where_the_guess_is_there():
+    world = gaussian_world(2, 4)
+    eased, driven = (run(world, ease=ease, strength=0.8) for ease in (True, False))
+    there = eased.trace["probability"] >= 0.9
+    assert there.any()
+    assert not there.all()
+    assert torch.equal(eased.trace["kept"].isnan(), there)
+    assert not eased.trace["masks"][there].any()
+    assert not driven.trace["kept"].isnan().any()
+    assert (eased.cost["unet"] < driven.cost["unet"]).all()
+    assert (eased.cost["unet"] == 2 * 6 - there.sum(1)).all()
+    change = [(cf.code.z - cf.start.z).flatten(1).norm(dim=1).mean() for cf in (eased, driven)]
+    assert change[0] < change[1]
+
+
+# -- what is promised of every method
+
+
+def test_statuses():
+    space, f, x, target = gaussian_world(2, 4)
+    target[0] = f(x[:1]).argmax(1)
+    cf = run((space, f, x, target))
+    assert cf.status == ("already_target", "flipped", "flipped", "flipped")
+    assert torch.equal(cf.image[0], cf.reconstruction[0])
+    assert cf.trace["strength"][0].isnan()
+    assert cf.cost["unet"][0] == 0
+
+    class Swapping(GaussianSpace):
+        def decode(self, code, clamp=True):
+            return super().decode(cfx.Code(code.z + self.means[1 - self.first] * 4))
+
+    other = Swapping()
+    other.first = int(f(x[1:2]).argmax(1))
+    assert run((other, f, x[1:2], target[1:2])).status == ("reconstruction_flips",)
+    weak = run((space, f, x, target), pull=0.0, strength=0.05)
+    assert weak.status == ("already_target", *["exhausted"] * 3)
+
+
+class Flat(torch.nn.Module):
+    def forward(self, images):
+        return torch.tensor([[2.0, 0.0]]) + 0 * images.flatten(1)[:, :2]
+
+
+class Nan(torch.nn.Module):
+    def forward(self, images):
+        total = images.sum((1, 2, 3))
+        logits = torch.stack([total, -total], 1)
+        return logits * torch.nan if images.requires_grad else logits
+
+
+@pytest.mark.parametrize("kind", [Flat, Nan])
+def test_without_a_slope(kind):
+    space, _, x, _ = gaussian_world()
+    cf = run((space, cfx.wrap(kind()), x, 1), tries=2)
+    assert set(cf.status) == {"no_gradient"}
+    assert cf.image.isfinite().all()
+    assert not cf.trace["masks"].any()
+
+
+def test_a_black_box_is_refused():
+    space, f, x, target = gaussian_world()
+    box = cfx.BlackBox(f)
+    with pytest.raises(TypeError, match=r"classifier.*BlackBox"):
+        run((space, box, x, target))
+    assert box.queries == 0
+    for ease in (True, False):
+        with pytest.raises(TypeError, match=r"classifier: expected.*gradients"):
+            run((space, torch.no_grad()(f.__call__), x, target), ease=ease, strength=0.9)
+
+
+@pytest.mark.parametrize("last", [1, 3, 8])
+def test_on_step_can_end_it(last):
+    world, told = gaussian_world(2, 4), []
+
+    def stop(step):
+        told.append(step)
+        return step.number == last
+
+    cf = run(world, tries=3, on_step=stop)
+    assert [s.number for s in told] == list(range(1, last + 1))
+    assert {s.total for s in told} == {18}
+    assert cf.trace["masks"].shape == (4, 6, *SHAPE[1:])
+    assert cf.image.isfinite().all()
+    whole = run(world, tries=3)
+    if last == 8:  # the first try was whole
+        assert cf.flipped.all()
+    else:
+        assert cf.trace["kept"][:, last:].isnan().all()
+        close(cf.trace["probability"][:, :last], run(world).trace["probability"][:, :last])
+    assert torch.equal(whole.image, run(world, tries=3, on_step=lambda step: None).image)
+
+
+@pytest.mark.parametrize("guide", ["consensus", "random", "free"])
+def test_batch_mates_never_matter(guide):
+    space, f, x, target = world = gaussian_world(3, 7)
+    knobs = {"tries": 3, "guide": guide, "strength": 0.4}
+    whole, halves = run(world, **knobs), run(world, batch=3, **knobs)
+    close(whole.image, halves.image, 1e-4)
+    assert whole.status == halves.status
+    for name in whole.trace:
+        close(whole.trace[name].float(), halves.trace[name].float(), 1e-4)
+    alone = run((space, f, x[:1], target[:1]), **knobs)
+    close(alone.image, whole.image[:1], 1e-4)
+    swapped = x.clone()
+    swapped[0] = x[1].flip(-1)
+    other = run((space, f, swapped, target), **knobs)
+    close(other.image[1:], whole.image[1:], 1e-4)
+    for name in whole.cost:
+        assert torch.equal(whole.cost[name], halves.cost[name])
+        assert torch.equal(whole.cost[name][:1], alone.cost[name])
+
+
+def test_seeds_decide():
+    world = gaussian_world()
+    assert torch.equal(run(world, seed=4).image, run(world, seed=4).image)
+    assert not torch.equal(run(world, seed=4).image, run(world, seed=5).image)
+
+
+@pytest.mark.parametrize("noise", ["drawn", "inverted"])
+@pytest.mark.parametrize("composite", [None, 0.2])
+@pytest.mark.parametrize("near", ["code", "image"])
+@pytest.mark.parametrize("jacobian", [False, True])
+def test_costs_are_what_was_spent(near, jacobian, composite, noise):
+    """One sample alone: looks are counted in the parts themselves."""
+    space, f, x, target = gaussian_world(2, 1)
+    net, decoded, slopes = f.module, [], []
+    plain, eps = space.decode, space.eps
+
+    def counting(z, t, condition):
+        out = eps(z, t, condition)
+        if out.requires_grad:
+            out.register_hook(slopes.append)
+        return out
+
+    def decode(code, clamp=True):
+        images = plain(code, clamp)
+        decoded.append("forward")
+        if images.requires_grad:
+            code.z.register_hook(lambda g: decoded.append("back"))
+        return images
+
+    space.decode, space.eps = decode, counting
+    net.rows = net.backward = 0
+    knobs = {"near": near, "jacobian": jacobian, "composite": composite, "tries": 3}
+    knobs["noise"] = noise
+    cf = run((space, f, x, target), **knobs)
+    assert cf.cost["classifier"].item() == net.rows + net.backward
+    assert cf.cost["unet"].item() == len(space.rows) + len(slopes)
+    assert bool(slopes) == jacobian
+    assert (cf.cost["generator"] - cf.cost["unet"]).item() == len(decoded)
+
+
+def test_saved_and_loaded_with_its_trace(tmp_path):
+    cf = run(gaussian_world())
+    assert {"kept", "masks", "probability", "strength", "chance"} == set(cf.trace)
+    assert cf.trace["masks"].dtype == torch.bool
+    assert cf.trace["masks"].shape == (5, 6, *SHAPE[1:])
+    assert cf.trace["kept"].shape == cf.trace["probability"].shape == (5, 6)
+    again = cfx.Counterfactuals.load(cf.save(tmp_path / "cf"))
+    for name, values in cf.trace.items():
+        torch.testing.assert_close(again.trace[name], values, equal_nan=True)
+    assert again.made_by["degrees"] == 45.0
+    assert torch.equal(cf[1:3].trace["masks"], cf.trace["masks"][1:3])
+
+
+def test_chunks_in_which_there_was_nothing_to_do():
+    space, f, x, target = gaussian_world(2, 4)
+    target[:2] = f(x[:2]).argmax(1)
+    cf = run((space, f, x, target), batch=2)
+    whole = run((space, f, x, target))
+    assert cf.status == whole.status
+    for name in ("kept", "masks", "probability", "strength", "chance"):
+        close(cf.trace[name].float(), whole.trace[name].float(), 1e-4)
+    assert cf.trace["kept"][:2].isnan().all()
+    assert not cf.trace["masks"][:2].any()
+    none = run((space, f, x[:2], target[:2]))
+    assert set(none.trace) == {"strength", "chance"}
+
+
+def test_patches_agree_together():
+    world = gaussian_world(2, 4)
+    cf = run(world, patch=2, ease=True, strength=0.9, tries=2)
+    assert cf.trace["masks"].shape == (4, 6, SHAPE[1] // 2, SHAPE[2] // 2)
+    close(cf.trace["chance"], torch.full((4,), chance_level(12, 45.0)))
+    with pytest.raises(ValueError, match="patch: expected a divisor"):
+        run(world, patch=4)
+
+
+def test_composites_keep_the_rest_bit_for_bit():
+    space, f, x, target = gaussian_world(2, 6)
+    x = x + 1e-7 * torch.rand(x.shape)
+    plain, pasted = run((space, f, x, target)), run((space, f, x, target), composite=0.5)
+    assert plain.flipped.all()
+    assert pasted.status == plain.status
+    same = (pasted.image == x).all(1)
+    assert same.any()
+    assert not same.all()
+    assert torch.equal(pasted.image[~same[:, None].expand_as(x)],
+                       plain.image[~same[:, None].expand_as(x)])  # fmt: skip
+    with torch.no_grad():
+        close(pasted.after, f(pasted.image), 1e-4)
+    assert (pasted.confidence >= 0.9 - 1e-4).all()
+    # Where nothing but the largest pixel would be left, it does not flip, and nothing is pasted.
+    strict = run((space, f, x, target), composite=1.0)
+    assert torch.equal(strict.image, plain.image)
+
+
+def test_paper_knobs():
+    world = gaussian_world()
+    knobs = {**cfx.PAPER_DIFFUSION, "steps": 20}
+    space, f, x, target = world
+    cf = cfx.diffusion_counterfactual(space, f, x, target, **knobs)
+    assert cf.flipped.all()
+    assert cf.trace["kept"].shape == (5, int(0.382 * 20))
+    assert (cf.cost["unet"] == 7 * 4).all()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"tries": 2}, "tries: expected 1 with"),
+        ({"steps": 1001}, "steps: expected at most 1000"),
+        ({"strength": 0.1, "steps": 5}, "strength: expected at least one of 5 steps"),
+    ],
+)
+def test_what_the_published_schedule_can_not_do(knobs, told):
+    with pytest.raises(ValueError, match=told):
+        run(gaussian_world(), spacing="published", **knobs)
+
+
+def test_labels_tell_the_conditions():
+    _, f, x, target = world = gaussian_world(2, 3)
+    given = run(world, conditions=[0, 1])
+    assert torch.equal(given.image, run(world).image)
+    crossed = run(world, conditions=[1, 0], guide="free", pull=1.0)
+    assert not torch.equal(crossed.image, run(world, guide="free", pull=1.0).image)
+    three = GaussianSpace(3)
+    with pytest.raises(ValueError, match="conditions: expected one for each of"):
+        run((three, f, x, target))
+    assert run((three, f, x, target), conditions=[0, 2]).image.isfinite().all()
+
+
+def test_nothing_is_left_behind():
+    space, f, x, target = gaussian_world()
+    f.module.train()
+    kept, state = x.clone(), torch.get_rng_state()
+    run((space, f, x, target))
+    assert f.module.training
+    assert all(p.requires_grad and p.grad is None for p in Bayes.parameters(f.module))
+    assert torch.equal(x, kept)
+    assert torch.equal(torch.get_rng_state(), state)

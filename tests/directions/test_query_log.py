@@ -1,0 +1,410 @@
+"""A budget that holds, and searches that go on where they were interrupted."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import LinearSpace, code_classifier
+
+import cfxnb as cfx
+from cfxnb.core.kept_work import digest
+from cfxnb.directions.query_log import Ledger, Question
+from cfxnb.directions.trial import Trial
+
+SPACE = LinearSpace(4)
+F = code_classifier(SPACE, torch.tensor([[1.0, -2.0, 0.5, 0.3]]))
+X = SPACE.sample(9, 3)
+KNOBS = {"queries": 300, "curved": 2, "batch": 20, "validation": X[1:3]}
+
+
+def search(f=F, **knobs):
+    return cfx.find_directions(SPACE, f, X[0], 1, **KNOBS | knobs)
+
+
+def again(found):
+    """Images that were asked about once more, to recognise the classifier."""
+    return found.made_by["compared"]
+
+
+def same(a, b):
+    assert torch.equal(a.vectors, b.vectors)
+    assert a.names == b.names
+    assert a.table.equals(b.table)
+    assert torch.equal(a.fit.gradient, b.fit.gradient)
+    assert torch.equal(a.fit.hessian, b.fit.hessian)
+    assert (a.fit.r2, a.fit.agreement, a.queries) == (b.fit.r2, b.fit.agreement, b.queries)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    queries=st.integers(36, 700),
+    batch=st.integers(2, 90),
+    images=st.integers(0, 8),
+    curved=st.integers(0, 9),
+)
+def test_the_budget_is_a_hard_limit(queries, batch, images, curved):
+    box, plans, plain = cfx.BlackBox(F), [], Trial.plan
+    others = X[1 : 1 + images] if images else None
+
+    def plan(self, *arguments):
+        plans.append(plain(self, *arguments))
+        return plans[0]
+
+    with mock.patch.object(Trial, "plan", plan), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = search(box, queries=queries, batch=batch, validation=others, curved=curved)
+    assert box.queries == found.queries <= queries
+    assert found.fit.queries >= 32
+    assert len(found.h) <= curved
+    [(axes, keep)] = plans
+    assert min(curved, 4) <= axes <= min(3 * curved, 4)  # the code has four coordinates
+    # What the trial needs is kept for it, and hardly anything is left over.
+    trial = box.queries - 1 - found.fit.queries
+    assert trial <= keep <= queries / (2 if images else 4)
+    assert keep <= max(images, 1) * (1 + 4 * (2 + (images > 0) + axes))
+    assert queries - box.queries <= 1 + keep - trial
+    # Without a trial flip rates are not known, and that is told.
+    assert found.table["flip rate"].isna().all() == (trial == 0) == bool(told)
+
+
+def test_a_ledger_refuses_what_exceeds_the_budget():
+    ledger, asked = Ledger(5, None, {}), []
+
+    def about(rows, place):
+        z = place + torch.arange(2.0 * rows).view(rows, 2)
+        return Question("probes", z, z[:1], torch.zeros(8), z)
+
+    def ask(question):
+        draw = lambda: asked.append(len(question)) or torch.zeros(len(question))  # noqa: E731
+        return ledger.ask(question, draw, lambda images: {"a": images})
+
+    assert ask(about(3, 0.0))["a"].shape == (3,)
+    assert ledger.affords(about(2, 5.0))
+    assert not ledger.affords(about(2, 5.0), keep=1)
+    with pytest.raises(RuntimeError, match="3 more queries, 2 left of 5"):
+        ask(about(3, 5.0))
+    assert ask(about(3, 0.0))["a"].shape == (3,)  # it is known, and asked nothing
+    assert (asked, ledger.spent, ledger.left) == ([3], 3, 2)
+
+
+def test_a_folder_changes_nothing_and_is_asked_once(tmp_path):
+    box = cfx.BlackBox(F)
+    first = search(box, folder=tmp_path / "a" / "b")
+    same(first, search())
+    spent = box.queries
+    second = search(box, folder=str(tmp_path / "a" / "b"))
+    same(second, first)
+    assert again(first) == 0 < again(second) <= 11
+    assert box.queries - again(second) == spent == first.queries
+    kept = json.loads((tmp_path / "a" / "b" / "search.json").read_text())["asked"]
+    assert kept["queries"] == 300
+    assert kept["weights"]["classifier"]
+
+
+class Interrupting:
+    """Raises KeyboardInterrupt at its call number ``fatal``, without having answered."""
+
+    module = F.module
+
+    def __init__(self, fatal, f=F):
+        self.fatal, self.f, self.calls, self.rows = fatal, f, 0, 0
+
+    def __call__(self, images):
+        self.calls += 1
+        self.rows += len(images)
+        if self.calls == self.fatal:
+            raise KeyboardInterrupt
+        return self.f(images)
+
+
+@pytest.mark.parametrize("fatal", [2, 5, 9, 13, 15])
+def test_interrupted_while_asking(tmp_path, fatal):
+    """The answers under way are lost, nothing else, and nothing is asked again."""
+    broken, whole = Interrupting(fatal), search()
+    with pytest.raises(KeyboardInterrupt):
+        search(broken, folder=tmp_path)
+    box = cfx.BlackBox(F)
+    found = search(box, folder=tmp_path)
+    assert broken.rows + box.queries - again(found) == found.queries <= 300
+    lost = found.made_by["lost"]
+    assert 0 < lost <= 20
+    trial = fatal > 13
+    assert found.fit.queries == whole.fit.queries - (0 if trial else lost)
+    if trial:
+        assert torch.equal(found.fit.gradient, whole.fit.gradient)
+    assert torch.nn.functional.cosine_similarity(found.g, whole.g, dim=0) > 0.999
+    assert found.table["flip rate"].notna().all()
+    same(search(Interrupting(2), folder=tmp_path), found)  # the one call recognises it
+
+
+@pytest.mark.parametrize("stop", [1, 4, 11])
+def test_interrupted_between_questions_loses_nothing(tmp_path, stop):
+    def interrupt(step):
+        if step.number == stop:
+            raise KeyboardInterrupt
+
+    box = cfx.BlackBox(F)
+    with pytest.raises(KeyboardInterrupt):
+        search(box, folder=tmp_path, on_step=interrupt)
+    assert box.queries == 1 + 20 * stop
+    found = search(box, folder=tmp_path)
+    same(found, search())
+    assert box.queries - again(found) == search().queries
+
+
+def test_what_breaks_while_drawing_is_not_spent(tmp_path):
+    space = LinearSpace(4)
+    plain, calls = space.decode, []
+
+    def decode(code):
+        calls.append(len(code))
+        if len(calls) == 4:
+            raise MemoryError
+        return plain(code)
+
+    space.decode = decode
+    box = cfx.BlackBox(F)
+    with pytest.raises(MemoryError):
+        cfx.find_directions(space, box, X[0], 1, folder=tmp_path, **KNOBS)
+    assert box.queries == 41
+    same(search(box, folder=tmp_path), search())
+
+
+def bent(images):
+    z = SPACE.encode(images).z
+    return cfx.two_class(z[:, 0] - 2 * z[:, 1] + z[:, 0] * z[:, 2])
+
+
+@pytest.mark.parametrize("back", range(4))
+def test_interrupted_in_the_trial_of_a_corrected_gradient(tmp_path, back):
+    """It rests on the answers of the trial before, and is asked about last, image by image."""
+    last = Interrupting(0, bent)
+    whole = search(last)
+    assert "g of the image alone" in whole.names
+    with pytest.raises(KeyboardInterrupt):
+        search(Interrupting(last.calls - back, bent), folder=tmp_path)
+    found = search(Interrupting(0, bent), folder=tmp_path)
+    assert 0 < found.made_by["lost"] <= 20
+    assert found.queries <= 300
+    assert torch.equal(found.fit.gradient, whole.fit.gradient)
+    if back < 2:  # of two images; what the direction rests on is known
+        assert torch.equal(found.g, whole.g)
+    assert found.table["flip rate"].notna().all()
+    same(search(Interrupting(2, bent), folder=tmp_path), found)
+
+
+def stop_at(*numbers):
+    return lambda step: step.number in numbers
+
+
+@pytest.mark.parametrize(
+    "stops", [(2,), (2, 2), (2, 5), (5, 2), (3, 7, 11), (11, 12), (12, 11, 10)]
+)
+def test_stopped_by_on_step(tmp_path, stops):
+    """What is known is used; later the search goes on, within the same budget."""
+    box = cfx.BlackBox(F)
+
+    def asked(**knobs):
+        """A search in the folder; what recognised the classifier doesn't count."""
+        found = search(box, folder=tmp_path, **knobs)
+        box.queries -= again(found)
+        return found
+
+    for stop in stops:
+        before = box.queries
+        found = asked(on_step=stop_at(stop))
+        # Where trials have spent what the probes would need, fewer are known.
+        assert found.fit.queries == 20 * stop or 300 - box.queries < 66 + 20
+        assert box.queries == found.queries <= 300
+        same(asked(on_step=stop_at(stop)), found)
+        assert box.queries == found.queries >= before
+        assert found.table["flip rate"].notna().all() or 300 - box.queries < 66
+    whole = asked()
+    assert box.queries == whole.queries <= 300
+    assert whole.fit.queries >= 20 * min(max(stops), 6)
+    assert whole.made_by["lost"] == 0
+
+
+def test_stopped_too_early_says_so(tmp_path):
+    with pytest.raises(ValueError, match=r"queries: expected at least 32 .*got 20"):
+        search(on_step=stop_at(1), folder=tmp_path)
+    same(search(folder=tmp_path), search())
+
+
+OTHERS = {
+    "image": lambda: cfx.find_directions(SPACE, F, X[5], 1, folder=FOLDER, **KNOBS),
+    "validation": lambda: search(folder=FOLDER, validation=X[1:4]),
+    "label": lambda: cfx.find_directions(SPACE, F, X[0], 0, folder=FOLDER, **KNOBS),
+    "against": lambda: search(folder=FOLDER, against=0),
+    "seed": lambda: search(folder=FOLDER, seed=1),
+    "queries": lambda: search(folder=FOLDER, queries=301),
+    "batch": lambda: search(folder=FOLDER, batch=21),
+    "radius": lambda: search(folder=FOLDER, radius=0.5),
+    "classifier": lambda: search(code_classifier(SPACE, torch.ones(1, 4)), folder=FOLDER),
+    "space": lambda: cfx.find_directions(
+        LinearSpace(4, seed=1), F, X[0], 1, folder=FOLDER, **KNOBS
+    ),
+    "distance": lambda: search(folder=FOLDER, distance=lambda a, b: (a - b).abs().mean((1, 2, 3))),
+}
+NAMED = {"classifier": r"classifier \(weights\)", "space": r"space \(weights\)"}
+FOLDER = Path()
+
+
+def contents(folder):
+    return {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir()}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_the_folder_of_another_search_is_refused(tmp_path, monkeypatch, other):
+    search(folder=tmp_path)
+    monkeypatch.setitem(globals(), "FOLDER", tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=rf"folder: expected .*{NAMED.get(other, other)}"):
+        OTHERS[other]()
+    assert contents(tmp_path) == before
+    same(search(folder=tmp_path), search())
+
+
+def test_damaged_folders_are_refused(tmp_path):
+    search(folder=tmp_path)
+    answers = sorted(tmp_path.glob("probes-*.safetensors"))
+    good = answers[3].read_bytes()
+    [one] = tmp_path.glob("home-*.safetensors")  # the answer to another number of images
+    for bad in (b"", good[:50], b"\0" * len(good), one.read_bytes()):
+        answers[3].write_bytes(bad)
+        with pytest.raises(ValueError, match=rf"folder: expected .*{answers[3].name}"):
+            search(folder=tmp_path)
+        assert answers[3].read_bytes() == bad
+    answers[3].write_bytes(good)
+    for bad in ("", "{", "[]", "3", "[" * 99999):
+        (tmp_path / "search.json").write_text(bad)
+        with pytest.raises(ValueError, match=r"folder: .*search\.json, which is damaged"):
+            search(folder=tmp_path)
+
+
+def test_folders_that_are_none(tmp_path):
+    mine = tmp_path / "thesis.txt"
+    mine.write_text("mine")
+    with pytest.raises(ValueError, match=r"folder: .*with other files"):
+        search(folder=tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(ValueError, match=r"folder: expected a folder, got the file"):
+        search(folder=mine)
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_interrupted_first_question_leaves_no_debris(tmp_path, times):
+    """It is asked again. Each time counts: the limit holds for what was asked, answered or not."""
+    for _ in range(times):
+        with pytest.raises(KeyboardInterrupt):
+            search(Interrupting(1), folder=tmp_path)
+    box = cfx.BlackBox(F)
+    found, whole = search(box, folder=tmp_path), search()
+    assert found.queries == times + box.queries <= 300
+    assert found.made_by["lost"] == times
+    assert torch.allclose(found.g, whole.g, atol=1e-3)
+    assert found.fit.queries == whole.fit.queries - 2 * (times // 2)  # one image was left over
+    second = search(folder=tmp_path)
+    same(second, found)
+    assert second.made_by["lost"] == times
+
+
+def test_digest_tells_shapes_and_values():
+    a = torch.zeros(2, 3)
+    told = {digest(a), digest(a.T), digest(a, a), digest(a[:0]), digest(a + 1), digest(a, a[:0])}
+    assert len(told) == 6
+    assert digest(a) == digest(a.clone())
+
+
+# A process that kills itself. The log has one line an image: its hash, before it is answered.
+CHILD = """
+import hashlib, os, signal, sys
+sys.path[:0] = sys.argv[5:]
+import torch
+import test_query_log as t
+from cfxnb.core import kept_work as kept
+from cfxnb.directions import probing as asking
+folder, log, fatal, place = sys.argv[1], open(sys.argv[2], "a"), int(sys.argv[3]), sys.argv[4]
+torch.manual_seed(0)
+asked = 0
+plain, known, recognising = kept.Kept._replace, asking.recognise, False
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def classifier(images):
+    global asked
+    for image in images[: 0 if recognising else None]:
+        log.write(hashlib.sha256(image.numpy().tobytes()).hexdigest() + "\\n")
+        log.flush()
+        os.fsync(log.fileno())
+        asked += 1
+        if asked == fatal and place == "asking":
+            die()
+    return t.F(images)
+
+def write(self, name, data):
+    if asked >= fatal and place == "writing" and name.endswith(".safetensors"):
+        (self.folder / (name + ".partial")).write_bytes(data[: len(data) // 2])
+        die()
+    plain(self, name, data)
+
+def recognise(*arguments):
+    global recognising
+    recognising = True
+    try:
+        return known(*arguments)
+    finally:
+        recognising = False
+
+kept.Kept._replace, asking.recognise = write, recognise
+found = t.search(classifier, folder=folder)
+print(found.queries, found.made_by["lost"])
+"""
+
+
+def process(folder, log, fatal, place):
+    here = Path(__file__).parent
+    places = [str(here), str(here.parent / "helpers")]
+    arguments = [sys.executable, "-c", CHILD, str(folder), str(log), str(fatal), place, *places]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        arguments, capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+
+
+@pytest.mark.parametrize("kills", [[(119, "writing"), (140, "asking")]])
+def test_killed_processes_ask_nothing_twice(tmp_path, kills):
+    """Fresh interpreters, at two places that are easily wrong; ``test_kept_kills`` has more."""
+    folder, log = tmp_path / "search", tmp_path / "log"
+    for fatal, place in kills:
+        died = process(folder, log, fatal, place)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+    last = process(folder, log, 0, "nowhere")
+    assert last.returncode == 0, last.stderr
+    asked = log.read_text().split()
+    assert len(asked) == len(set(asked))
+    queries, lost = map(int, last.stdout.split())
+    assert len(asked) <= queries <= 300
+    assert len(kills) <= lost <= 20 * len(kills)
+    plain = []
+
+    def watching(images):
+        plain.extend(hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in images)
+        return F(images)
+
+    whole = search(watching)
+    assert len(plain) == len(set(plain)) == whole.queries
+    probes = 1 + whole.fit.queries
+    assert len(set(plain[:probes]) - set(asked)) <= lost  # what was asked is what was planned

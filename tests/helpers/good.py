@@ -1,0 +1,645 @@
+"""A good value for each argument, by its name; and for a few functions, where a name means more.
+
+A new argument needs a line here only if it is a must and its name is new.
+"""
+
+import functools
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from gaussians import gaussian_world
+from matplotlib.figure import Figure
+from torch import Generator, nn
+from worlds import LinearNet, LinearSpace, code_classifier
+
+import cfxnb as cfx
+from cfxnb.core.types import Step
+from cfxnb.nets import ConvVAE, DiffAE, squeezenet
+
+#: The argument keeps its default.
+DEFAULT = object()
+ROWS = 12
+WORDS = ("no", "yes")
+
+
+@functools.cache
+def space():
+    return LinearSpace()
+
+
+@functools.cache
+def classifier():
+    return code_classifier(space(), torch.tensor([[1.0, 0.0, 0.0, 0.0]]), 4.0)
+
+
+@functools.cache
+def codes():
+    z = torch.randn(ROWS, 4, generator=Generator().manual_seed(0))
+    z[:, :2] = z[:, :2].sign() * (0.5 + z[:, :2].abs())
+    # Every combination of the two attributes is there, the rest is drawn.
+    z[:, 0] = z[:, 0].abs() * torch.tensor([1.0, -1.0] * (ROWS // 2))
+    z[:, 1] = z[:, 1].abs() * torch.tensor([1.0, 1.0, -1.0, -1.0] * (ROWS // 4))
+    return cfx.Code(z)
+
+
+@functools.cache
+def images():
+    return space().decode(codes())
+
+
+@functools.cache
+def labels():
+    return (codes().z[:, 0] > 0).long()
+
+
+@functools.cache
+def factors():
+    z = codes().z.numpy()
+    return pd.DataFrame({"up": np.where(z[:, 0] > 0, "yes", "no"),
+                         "side": np.where(z[:, 1] > 0, "yes", "no")})  # fmt: skip
+
+
+@functools.cache
+def many():
+    return space().sample(120)
+
+
+@functools.cache
+def many_factors():
+    z = space().encode(many()).z.numpy()
+    return pd.DataFrame({"up": z[:, 0], "side": (z[:, 1] > 0).astype(float)})
+
+
+@functools.cache
+def counterfactuals():
+    return cfx.latent_attack(space(), classifier(), images(), 1, steps=8, restarts=0)
+
+
+@functools.cache
+def followed():
+    return cfx.follow(space(), classifier(), images(), direction(), 1, looks=4, halvings=1)
+
+
+@functools.cache
+def direction():
+    return torch.tensor([1.0, 0.5, 0.0, 0.0])
+
+
+@functools.cache
+def descriptors():
+    return cfx.fit_descriptors(space(), many(), many_factors(), holdout=0.5)
+
+
+@functools.cache
+def edits():
+    return cfx.attribute_directions(space(), images(), factors())
+
+
+@functools.cache
+def reader():
+    """Reads both attributes off the images."""
+    weight = torch.eye(4)[:2] / space().scale @ space().basis
+    return cfx.FactorReader(LinearNet(weight), dict.fromkeys(("up", "side"), WORDS))
+
+
+@functools.cache
+def scores():
+    return cfx.contrastive_scores(
+        space(), classifier(), images(), factors(), directions=edits(), judge=reader()
+    )
+
+
+@functools.cache
+def attribution():
+    path = cfx.straight_path(images(), 0.5)
+    return cfx.integrated_gradients(classifier(), path, 1)
+
+
+@functools.cache
+def directions():
+    """What a search finds with few questions."""
+    f = cfx.BlackBox(classifier())
+    return cfx.find_directions(
+        space(), f, images()[:1], 0, queries=96, curved=1, validation=images()[1:4]
+    )
+
+
+@functools.cache
+def gaussian():
+    return gaussian_world(2, 3)
+
+
+@functools.cache
+def figures():
+    return cfx.data.sprites(count=5)
+
+
+@functools.cache
+def figure_classifier():
+    weight = torch.randn(2, 3 * 56 * 32, generator=Generator().manual_seed(0))
+    return cfx.wrap(LinearNet(0.1 * weight))
+
+
+@functools.cache
+def table():
+    draw = np.random.default_rng(0)
+    columns = {"x": ["a", "b"], "y": [0, 1], "z": ["u", "v"]}
+    made = pd.DataFrame({name: draw.choice(values, 60) for name, values in columns.items()})
+    return made.astype({"y": bool})
+
+
+@functools.cache
+def features():
+    return torch.randn(9, 3, generator=Generator().manual_seed(1))
+
+
+@functools.cache
+def other_features():
+    return torch.randn(10, 3, generator=Generator().manual_seed(2))
+
+
+@functools.cache
+def decisions():
+    return torch.rand(6, 3, generator=Generator().manual_seed(3)) > 0.5
+
+
+@functools.cache
+def other_decisions():
+    return torch.rand(6, 3, generator=Generator().manual_seed(4)) > 0.5
+
+
+def means(shown):
+    """Features of images."""
+    return shown.mean((2, 3))
+
+
+@functools.cache
+def colours():
+    """Images of which features of networks can be taken."""
+    return torch.rand(2, 3, 32, 32, generator=Generator().manual_seed(5))
+
+
+@functools.cache
+def squeeze():
+    torch.manual_seed(0)
+    return squeezenet.SqueezeNet().eval().requires_grad_(False)
+
+
+@functools.cache
+def lpips_state():
+    """The tensors of the net that LPIPS asks for, drawn at random."""
+    from cfxnb.metrics import lpips
+
+    torch.manual_seed(0)
+    state, number = {}, 0
+    for i, layers in enumerate(lpips.NETS["alex"](), 1):
+        for layer in layers:
+            state |= {f"net.slice{i}.{number}.{k}": v for k, v in layer.state_dict().items()}
+            number += 1
+        width = next(m for m in reversed(layers) if isinstance(m, nn.Conv2d)).out_channels
+        state[f"lin{i - 1}.model.1.weight"] = torch.rand(1, width, 1, 1)
+    state["scaling_layer.shift"] = torch.tensor([-0.03, -0.09, -0.19]).view(1, 3, 1, 1)
+    state["scaling_layer.scale"] = torch.tensor([0.46, 0.45, 0.45]).view(1, 3, 1, 1)
+    return state
+
+
+@functools.cache
+def lpips():
+    return cfx.metrics.LPIPS(lpips_state())
+
+
+def region():
+    return torch.arange(ROWS * 16).view(ROWS, 4, 4) % 3 == 0
+
+
+def mean_change(before, after):
+    return (after - before).mean(0)
+
+
+def plain_heat(f):
+    """What explains: the gradient of the second logit, (n, h, w)."""
+    x = images().clone().requires_grad_()
+    f(x)[:, 1].sum().backward()
+    return x.grad.sum(1)
+
+
+def tried(step):
+    """What is called at each step."""
+
+
+def draw_picture(**controls):
+    return picture()
+
+
+@functools.cache
+def picture():
+    return cfx.gallery(images()[:1], alt="an image")
+
+
+@functools.cache
+def figure():
+    made = Figure(figsize=(1, 1))
+    made.subplots().plot([0, 1])
+    return made
+
+
+def far(a, b):
+    """Distance of two batches of images."""
+    return (a - b).flatten(1).abs().mean(1)
+
+
+def step():
+    return Step(1, 2, torch.arange(3), torch.zeros(3, 4), torch.full((3,), 0.5),
+                torch.ones(3, dtype=torch.bool))  # fmt: skip
+
+
+@functools.cache
+def place() -> Path:
+    """A folder of this process: files to read, and room to write."""
+    return Path(tempfile.mkdtemp(prefix=f"generated-{os.getpid()}-"))
+
+
+@functools.cache
+def saved():
+    return counterfactuals().save(place() / "kept")
+
+
+@functools.cache
+def latent_diffusion():
+    import tiny_ldm
+
+    return tiny_ldm.write(place() / "ldm", tiny_ldm.labelled(4), tiny_ldm.tiny())
+
+
+@functools.cache
+def stable_diffusion():
+    import tiny_ldm
+
+    return tiny_ldm.stable_diffusion(place() / "sd")
+
+
+@functools.cache
+def diffae_file():
+    torch.manual_seed(0)
+    net = DiffAE(size=16, base=8, dims=8, blocks=1, encoder_blocks=1)
+    torch.save(net.state_dict(), place() / "diffae.pt")
+    return place() / "diffae.pt"
+
+
+@functools.cache
+def stylegan_file():
+    import stylegans
+
+    (place() / "net.pkl").write_bytes(stylegans.dumps(stylegans.generator().state_dict()))
+    return place() / "net.pkl"
+
+
+@functools.cache
+def vae():
+    torch.manual_seed(0)
+    net = ConvVAE(dims=4, size=8, widths=(4, 8)).eval().requires_grad_(False)
+    return cfx.spaces.VAE(net, torch.zeros(4), torch.ones(4)).eval()
+
+
+@functools.cache
+def vae_images():
+    return torch.rand(3, *vae_shape(), generator=Generator().manual_seed(0))
+
+
+def vae_shape():
+    net = vae().net
+    return (net.channels, *net.size)
+
+
+@functools.cache
+def autoencoder():
+    from tiny_ldm import settled
+
+    from cfxnb.nets import TinyAutoencoder
+
+    net = settled(TinyAutoencoder(3, 4, 8, (1, 1), (1, 1)))
+    return cfx.spaces.Autoencoder(net, torch.zeros(4, 4, 4), torch.ones(4, 4, 4))
+
+
+@functools.cache
+def attributes_unet():
+    from tiny_ldm import settled
+
+    from cfxnb.nets import ConditionalUNet
+
+    return settled(ConditionalUNet({"hair": ("red", "blue")}, 4, (16, 32)))
+
+
+@functools.cache
+def diffusion():
+    return cfx.spaces.Diffusion(attributes_unet(), autoencoder()).eval()
+
+
+@functools.cache
+def wide():
+    """Images of the diffusion model."""
+    return torch.rand(2, 3, 16, 16, generator=Generator().manual_seed(1))
+
+
+@functools.cache
+def diffae():
+    torch.manual_seed(0)
+    sizes = {"size": 8, "channels": 4, "base": 8, "mult": (1, 2), "dims": 6, "encoder_mult": (1, 2)}
+    net = DiffAE(**sizes, predicts="velocity", sketch=(4, 4), latent={"hidden": 8, "layers": 2})
+    net.eval().requires_grad_(False)
+    knobs = {"codec": 2, "steps": 2, "invert": 2, "precision": "float32"}
+    return cfx.spaces.DiffusionAutoencoder(net, torch.zeros(6), torch.ones(6), **knobs)
+
+
+@functools.cache
+def gray():
+    return torch.rand(2, 1, 16, 16, generator=Generator().manual_seed(1))
+
+
+@functools.cache
+def stylegan():
+    import stylegans
+
+    return cfx.spaces.StyleGAN2(
+        stylegans.generator(), draws=16, projection={"steps": 1, "starts": 2}
+    ).eval()
+
+
+@functools.cache
+def prompts():
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    folder = stable_diffusion()
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    return cfx.spaces.Prompts(tokenizer, CLIPTextModel.from_pretrained(folder / "text_encoder"))
+
+
+def const(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+#: What a name means in most functions.
+NAMES_OF = {
+    "a": features, "b": other_features, "alt": const("what is seen"),
+    "against": const(0), "asked": const(["red", None]), "attribution": attribution,
+    "baseline": const(0.5), "batch": const(8), "before": decisions, "after": other_decisions,
+    "causes": const(["side"]), "cause": const("x"), "cf": counterfactuals,
+    "choices": const(["yes", "no"]), "chunks": const(4), "classes": const(2),
+    "classifier": classifier, "code": codes, "columns": const(4), "confidence": const(0.9),
+    "context": const([True] * ROWS), "contrasts": const({"up": WORDS}),
+    "controls": const({"length": (0.0, 1.0)}), "count": const(3),
+    "counterfactual": other_features, "counterfactuals": counterfactuals, "curved": const(1),
+    "descriptors": descriptors, "device": const("cpu"), "direction": direction,
+    "directions": edits, "distance": const(far), "do_instead": const(0.4),
+    "do_value": const(0.6), "draw": const(draw_picture), "end": codes, "explain": const(plain_heat),
+    "factors": factors, "figure": figure, "figures": figures, "folder": lambda: place() / "folder",
+    "given": const({"z": "u"}), "groups": const((("up",), ("side",))), "halvings": const(1),
+    "heat": attribution, "hidden": const(8), "image": images, "images": images,
+    "importance": lambda: pd.Series({"up": 1.0, "side": 0.5}), "judge": classifier,
+    "label": const(1), "labels": labels, "layer": const("hair"), "lengths": const([-1.0, 1.0]),
+    "like": counterfactuals, "lines": const({"a line": [0.0, 1.0, 0.5]}),
+    "looks": const(3), "lr": const(0.1), "mask": region, "max": const(3),
+    "meaning": const("up"), "module": lambda: classifier().module, "most": const(5),
+    "n": const([5, 4]), "name": const("up"), "names": const(WORDS),
+    "net": const("alex"), "on_step": const(tried), "options": lambda: reader().options,
+    "original": images, "outcome": const("y"), "parent": const("hair"), "path": saved,
+    "points": const(5), "profile": const("ci"), "question": const("which one?"),
+    "queries": const(96), "reader": reader, "real": features, "reach": const(3.0),
+    "repeats": const(3), "restarts": const(0), "results": lambda: {"attack": counterfactuals()},
+    "rows": const([0, 1]), "score": const(mean_change), "scores": scores, "seed": const(0),
+    "side": const(2), "source": labels, "space": space, "split": const("test"), "start": codes,
+    "steps": const(2), "subset": const(4), "success": lambda: torch.ones(9, dtype=torch.bool),
+    "table": table, "target": const(1), "titles": const(["a title"] * ROWS),
+    "truth": scores, "validation": lambda: images()[1:4], "value": const("yes"),
+    "world": const("independent"), "x": const([0.0, 1.0, 2.0]), "xlabel": const("along"),
+    "ylabel": const("up"), "z": lambda: codes().z, "successes": const([2, 0]),
+    "query": const(0), "logit": lambda: codes().z[:, 0], "features": const(means),
+    "weights": lambda: torch.ones(ROWS),
+}  # fmt: skip
+
+
+def readings(seed: int) -> Callable[[], np.ndarray]:
+    return lambda: np.random.default_rng(seed).normal(size=(9, 2))
+
+
+def _diffusion_world():
+    return {
+        "space": lambda: gaussian()[0], "classifier": lambda: gaussian()[1],
+        "images": lambda: gaussian()[2], "target": lambda: gaussian()[3], "tries": const(1),
+    }  # fmt: skip
+
+
+#: What it means elsewhere: function -> argument -> value. DEFAULT leaves it out.
+ELSEWHERE: dict[str, dict[str, Any]] = {
+    "cfx.AttributeDirections.step": {"target": lambda: torch.ones(ROWS, 2)},
+    "cfx.Attribution.concatenate": {"parts": lambda: [attribution(), attribution()]},
+    "cfx.Counterfactuals.concatenate": {"parts": lambda: [counterfactuals(), counterfactuals()]},
+    "cfx.Counterfactuals.__add__": {"other": counterfactuals},
+    "cfx.Counterfactuals.save": {"path": lambda: place() / "written"},
+    "cfx.Code": {"z": lambda: codes().z, "rest": DEFAULT},
+    "cfx.Descriptors.scaled": {"change": lambda: codes().z},
+    "cfx.Directions.__getitem__": {"key": const("g")},
+    "cfx.Picture": {"png": lambda: picture().png},
+    "cfx.ablate": {"groups": const((("up",), ("side",)))},
+    "cfx.attribute_directions": {"reader": DEFAULT, "contrasts": DEFAULT, "folder": DEFAULT},
+    "cfx.bars": {"table": lambda: pd.Series({"up": 1.0, "side": -0.5}), "null": DEFAULT},
+    "cfx.AttributeDirections": {"contrasts": lambda: edits().contrasts},
+    "cfx.captum_attribution": {"name": const("gradient_x_input"), "points": const(3)},
+    "cfx.code_map": {"points": lambda: codes().z[:, :2]},
+    "cfx.contrastive_scores": {"outcome": const(1), "judge": reader, "contrasts": DEFAULT},
+    "cfx.cout": {"image": lambda: counterfactuals().image},
+    "cfx.metrics.cout_curve": {"image": lambda: counterfactuals().image},
+    "cfx.curves": {"ticks": DEFAULT},
+    "cfx.data.World": {"factors": const({"hair": ["red", "gray"]})},
+    "cfx.data.World.options": {"name": const("hair")},
+    "cfx.data.World.sample": {"do": const({"hair": "red"})},
+    "cfx.data.ImageSet.of": {"classes": const((0, 1))},
+    "cfx.data.given": {"cases": const({"red": "teal", "gray": ["white", "metal"]})},
+    "cfx.data.causal.Given": {"cases": const({"red": {"teal": 1.0}})},
+    "cfx.data.intervene": {"changes": const({"hair": "red"})},
+    "cfx.data.measure": {"images": lambda: torch.rand(2, 1, 8, 8)},
+    "cfx.data.render": {"factors": lambda: figures().factors},
+    "cfx.data.visible": {"factors": lambda: figures().factors},
+    "cfx.data.sprites": {"label": const("hair")},
+    "cfx.diffusion_counterfactual": _diffusion_world(),
+    "cfx.edit_picture": {"image": lambda: images()[:1]},
+    "cfx.edit_strip": {"image": lambda: images()[:1], "factors": lambda: factors()[:1]},
+    "cfx.explain_errors": _diffusion_world() | {
+        "labels": lambda: gaussian()[3], "descriptors": DEFAULT,
+        "knobs": const({"tries": 1, "steps": 2}),
+    },
+    "cfx.find_directions": {"image": lambda: images()[:1], "label": const(0)},
+    "cfx.fit_descriptors": {"images": many, "factors": many_factors, "batch": const(512)},
+    "cfx.flip_curves": {"results": lambda: {"one": followed()}},
+    "cfx.group_weights": {"groups": const(["a", "b", "b"])},
+    "cfx.integrated_gradients": {"path": lambda: cfx.straight_path(images(), 0.5)},
+    "cfx.leakage_map": {"scores": lambda: {"linear": scores()}},
+    "cfx.load": {"name": const("digits/judge")},
+    "cfx.weights.read_card": {"name": const("digits/judge")},
+    "cfx.gallery": {
+        "images": lambda: images()[:2], "titles": const(["one", "two"]), "rows": DEFAULT,
+    },
+    "cfx.heat_maps": {"count": const(1)},
+    "cfx.show": {"count": const(1)},
+    "cfx.metrics.LPIPS": {"state": lpips_state, "net": const("alex")},
+    "cfx.metrics.LPIPS.features": {"images": colours},
+    "cfx.metrics.LPIPS.forward": {"a": colours, "b": colours},
+    "cfx.metrics.accuracy_by_group": {"groups": const(["a", "b", "c"] * (ROWS // 3))},
+    "cfx.metrics.changed_factors": {"judge": reader},
+    "cfx.metrics.correlation_difference": {"labels": decisions},
+    "cfx.metrics.distinct_explanations": {
+        "results": lambda: [counterfactuals(), followed()], "judge": reader,
+    },
+    "cfx.metrics.diversity": {"results": lambda: [counterfactuals(), followed()]},
+    "cfx.metrics.flip_kinds": {"judge": reader},
+    "cfx.metrics.flip_rate": {
+        "before": lambda: decisions()[:, 0], "after": lambda: other_decisions()[:, 0],
+        "correct": lambda: torch.tensor([True, False, True, True, True, True]),
+    },
+    "cfx.metrics.insertion_deletion": {"baseline": lambda: images().flip(0)},
+    "cfx.metrics.l1": {"a": images, "b": lambda: counterfactuals().image},
+    "cfx.metrics.l2": {"a": images, "b": lambda: counterfactuals().image},
+    "cfx.metrics.kid": {
+        "subsets": lambda: (torch.tensor([[0, 1, 2]]), torch.tensor([[3, 4, 5]])),
+    },
+    "cfx.metrics.perceptual_distance": {"net": squeeze, "a": colours, "b": colours},
+    "cfx.metrics.rank_agreement": {
+        "truth": lambda: pd.Series({"up": 0.2, "side": 0.5}),
+    },
+    "cfx.metrics.sfid": {
+        "counterfactual": lambda: other_features()[:9], "few": const(True),
+    },
+    "cfx.metrics.true_scores": {
+        "classifier": figure_classifier, "contrasts": const({"hair": ("gray", "red")}),
+        "outcome": const(1), "context": const([True] * 5),
+    },
+    "cfx.observed_scores": {
+        "adjust": const(["z"]), "value": const("a"), "instead": const("b"), "given": DEFAULT,
+    },
+    "cfx.adjusted_effect": {"adjust": const(["z"]), "given": DEFAULT},
+    "cfx.score_bounds": {"value": const("a"), "instead": const("b")},
+    "cfx.permutation_null": {"before": readings(1), "after": readings(2)},
+    "cfx.points_path": {"images": lambda: images().view(2, 6, 3, 4, 4)},
+    "cfx.attribution.paths.PointsPath": {"images": lambda: images().view(2, 6, 3, 4, 4)},
+    "cfx.attribution.paths.StraightPath": {"baseline": lambda: images().flip(0)},
+    "cfx.predict": {"batch": const(512)},
+    "cfx.report": {
+        "features": const({"means": means}), "real": images, "spread": lambda: space().spread,
+    },
+    "cfx.sizes": {"ci": const(1), "cpu": const(2), "gpu": const(3)},
+    "cfx.walk_path": {"code": lambda: codes()[:2], "lengths": const(1.0)},
+    "cfx.walk_strip": {"image": lambda: images()[:1]},
+    "cfx.wrap": {
+        "mean": const([0.5, 0.5, 0.5]), "std": const([0.5, 0.5, 0.5]), "size": const(4),
+        "labels": const(["no", "yes"]),
+    },
+    "cfx.spaces.Attributes": {"options": const({"hair": ("red", "blue")})},
+    "cfx.spaces.Attributes.default": {"labels": const(["red", "blue"])},
+    "cfx.spaces.Classes.tell": {"asked": const([0, None])},
+    "cfx.spaces.Classes.default": {"labels": const(None)},
+    "cfx.spaces.Vectors": {"table": lambda: torch.randn(3, 4)},
+    "cfx.spaces.Vectors.tell": {"asked": const([0, None])},
+    "cfx.spaces.Vectors.default": {"labels": const(None)},
+    "cfx.spaces.Prompts": {
+        "tokenizer": lambda: prompts().tokenizer, "encoder": lambda: prompts().encoder,
+    },
+    "cfx.spaces.Prompts.tell": {"asked": const(["red", None])},
+    "cfx.spaces.Prompts.default": {"labels": const(["red", "blue"])},
+    "cfx.spaces.Autoencoder": {
+        "net": lambda: autoencoder().codec.autoencoder, "shift": const(0.0), "scale": const(1.0),
+    },
+    "cfx.spaces.Autoencoder.check": {"images": wide},
+    "cfx.spaces.Autoencoder.encode": {"images": wide},
+    "cfx.spaces.Autoencoder.decode": {"code": lambda: autoencoder().encode(wide())},
+    "cfx.spaces.Autoencoder.fit": {"images": wide},
+    "cfx.spaces.Diffusion": {
+        "net": attributes_unet, "autoencoder": autoencoder, "conditions": DEFAULT,
+        "alphas": DEFAULT,
+    },
+    "cfx.spaces.Diffusion.encode": {"images": wide},
+    "cfx.spaces.Diffusion.decode": {"code": lambda: autoencoder().encode(wide())},
+    "cfx.spaces.DiffusionAutoencoder": {"net": lambda: diffae().net, "codec": const(2)},
+    "cfx.spaces.DiffusionAutoencoder.encode": {"images": gray},
+    "cfx.spaces.DiffusionAutoencoder.semantic": {"images": gray},
+    "cfx.spaces.DiffusionAutoencoder.fit": {"images": gray},
+    "cfx.spaces.DiffusionAutoencoder.decode": {"code": lambda: diffae().encode(gray())},
+    "cfx.spaces.DiffusionAutoencoder.sample": {"shape": const((1, 16, 16))},
+    "cfx.spaces.Fold.encode": {"images": gray},
+    "cfx.spaces.Fold.decode": {"folded": lambda: torch.rand(2, 4, 8, 8)},
+    "cfx.spaces.Latents": {"autoencoder": lambda: autoencoder().codec.autoencoder},
+    "cfx.spaces.Latents.encode": {"images": wide},
+    "cfx.spaces.Latents.decode": {"latents": lambda: torch.rand(2, 4, 4, 4)},
+    "cfx.spaces.StyleGAN2": {"net": lambda: stylegan().net, "draws": const(8)},
+    "cfx.spaces.StyleGAN2.encode": {"images": lambda: stylegan().decode(stylegan().sample(2))},
+    "cfx.spaces.StyleGAN2.project": {
+        "images": lambda: stylegan().decode(stylegan().sample(2)), "starts": const(2),
+    },
+    "cfx.spaces.StyleGAN2.decode": {"code": lambda: stylegan().sample(2)},
+    "cfx.spaces.StyleGAN2.lift": {"w": lambda: stylegan().sample(2).z},
+    "cfx.spaces.VAE": {"net": lambda: vae().net},
+    "cfx.spaces.VAE.encode": {"images": vae_images},
+    "cfx.spaces.VAE.decode": {"code": lambda: vae().encode(vae_images())},
+    "cfx.spaces.load_diffae": {
+        "path": diffae_file, "size": const(16), "knobs": const({"steps": 2}),
+    },
+    "cfx.spaces.load_ldm": {"path": latent_diffusion, "conditions": DEFAULT},
+    "cfx.spaces.load_stable_diffusion": {"path": stable_diffusion},
+    "cfx.spaces.load_stylegan2": {"path": stylegan_file},
+}  # fmt: skip
+
+#: Objects whose methods are called, by the name of their class.
+OBJECTS: dict[str, Callable[[], Any]] = {
+    "AttributeDirections": edits,
+    "BlackBox": lambda: cfx.BlackBox(classifier()),
+    "Attribution": attribution,
+    "Autoencoder": autoencoder,
+    "Counterfactuals": counterfactuals,
+    "Descriptors": descriptors,
+    "Diagnosis": cfx.doctor,
+    "Diffusion": diffusion,
+    "DiffusionAutoencoder": diffae,
+    "Directions": directions,
+    "ErrorExplanation": lambda: explained(),
+    "FactorReader": reader,
+    "FeatureAttribution": lambda: described(),
+    "ImageSet": figures,
+    "LPIPS": lpips,
+    "LatentPath": lambda: cfx.latent_path(space(), codes(), codes()),
+    "OneLabel": lambda: cfx.one_label(classifier(), 1),
+    "ObservedScores": lambda: cfx.observed_scores(table(), "x", "y"),
+    "PasteCurves": lambda: pasted(),
+    "Picture": picture,
+    "PointsPath": lambda: cfx.points_path(images().view(2, 6, 3, 4, 4)),
+    "Prompts": prompts,
+    "ScoreBounds": lambda: cfx.observed_scores(table(), "x", "y").bounds,
+    "Scores": scores,
+    "Step": step,
+    "StraightPath": lambda: cfx.straight_path(images(), 0.5),
+    "StyleGAN2": stylegan,
+    "VAE": vae,
+    "Wrapped": classifier,
+}
+
+
+@functools.cache
+def described():
+    return cfx.describe_change(counterfactuals(), descriptors(), repeats=3)
+
+
+@functools.cache
+def pasted():
+    return cfx.metrics.insertion_deletion(
+        classifier(), images(), images().flip(0), attribution(), 1, chunks=4
+    )
+
+
+@functools.cache
+def explained():
+    space_, f, shown, target = gaussian()
+    return cfx.explain_errors(space_, f, shown, target, steps=2, tries=1)

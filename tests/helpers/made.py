@@ -1,0 +1,51 @@
+"""Counterfactuals and descriptors put together by hand, so that the truth about them is known."""
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+import cfxnb as cfx
+from cfxnb.core.types import EXHAUSTED, FLIPPED
+
+
+@torch.no_grad()
+def counterfactuals(space, f, start: Tensor, end: Tensor, target) -> cfx.Counterfactuals:
+    """From codes to codes; flipped wherever the classifier says so."""
+    a, b = cfx.Code(start), cfx.Code(end)
+    x, image = space.decode(a), space.decode(b)
+    before, after = f(x), f(image)
+    target = torch.as_tensor(target).expand(len(x))
+    hit = after.argmax(1) == target
+    return cfx.Counterfactuals(
+        original=x,
+        image=image,
+        reconstruction=x,
+        before=before,
+        after=after,
+        target=target,
+        status=tuple(FLIPPED if h else EXHAUSTED for h in hit.tolist()),
+        start=a,
+        code=b,
+        made_by={"method": "by hand"},
+    )
+
+
+def descriptors(
+    weights, *, spread=None, readable=None, correlation=None, bias=None
+) -> cfx.Descriptors:
+    """Named a, b, c, ...; with weights (d, dims) on codes in units of the spread."""
+    weights = torch.as_tensor(weights, dtype=torch.float32)
+    d, dims = weights.shape
+    names = tuple("abcdefgh"[:d])
+    readable = [True] * d if readable is None else readable
+    if correlation is None:
+        correlation = torch.eye(d).numpy()
+    return cfx.Descriptors(
+        names=names,
+        weights=weights,
+        bias=torch.zeros(d) if bias is None else torch.as_tensor(bias),
+        center=torch.zeros(dims),
+        spread=torch.ones(dims) if spread is None else spread,
+        quality=pd.DataFrame({"AUC": 0.9, "readable": readable}, index=list(names)),
+        correlation=pd.DataFrame(correlation, index=list(names), columns=list(names)),
+    )

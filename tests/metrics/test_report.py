@@ -1,0 +1,97 @@
+"""The table on a result put together by hand; what can't be said is NaN, never 0."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+import cfxnb as cfx
+from cfxnb.core.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, RECONSTRUCTION_FLIPS
+
+STATUS = (FLIPPED, FLIPPED, EXHAUSTED, ALREADY_TARGET, RECONSTRUCTION_FLIPS)
+
+
+def level(*values):
+    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).clone()
+
+
+@pytest.fixture
+def cf():
+    """Constant images of four pixels: each L1 is 4, each L2 is 2 times the change of level."""
+    n = len(STATUS)
+    return cfx.Counterfactuals(
+        original=level(0.1, 0.2, 0.0, 0.0, 0.0),
+        reconstruction=level(0.2, 0.2, 0.9, 0.9, 0.9),
+        image=level(0.6, 0.9, 0.9, 0.9, 0.9),
+        before=torch.tensor([[1.0, 0.0]]).expand(n, 2),
+        after=torch.tensor([[0.0, 1.0]]).expand(n, 2),
+        target=torch.ones(n, dtype=torch.int64),
+        status=STATUS,
+        start=cfx.Code(torch.zeros(n, 2)),
+        code=cfx.Code(torch.tensor([[3.0, 8.0], [0.0, 2.0], [0, 0], [9, 9], [0, 0]])),
+        cost={"generator": torch.tensor([10, 20, 30, 1, 1])},
+        made_by={"seconds": 3.0},
+    )
+
+
+def bright(images):
+    """A judge that reads class 1 above a level of 0.7."""
+    return torch.stack([torch.full((len(images),), 0.7), images.mean((1, 2, 3))], 1)
+
+
+def test_by_hand(cf):
+    row = cfx.report({"a": cf}, judge=bright, spread=torch.tensor([1.0, 2.0])).loc["a"]
+    assert row["images"] == 5
+    assert row["flip rate"] == pytest.approx(2 / 4)
+    assert row["judge agrees"] == pytest.approx(1 / 2)
+    # Distances: over the four images that were not the target yet, flipped or not.
+    assert row["L1"] == pytest.approx(4 * (0.5 + 0.7 + 0.9 + 0.9) / 4)
+    assert row["L2"] == pytest.approx(2 * (0.5 + 0.7 + 0.9 + 0.9) / 4)
+    assert row["L2 floor"] == pytest.approx(2 * (0.1 + 0.0 + 0.9 + 0.9) / 4)
+    assert row["L2 change"] == pytest.approx(2 * (0.4 + 0.7 + 0.0 + 0.0) / 4)
+    assert row["code distance"] == pytest.approx((5 + 1 + 0 + 0) / 4)
+    assert row["evaluations"] == pytest.approx(62 / 2)
+    assert row["seconds"] == pytest.approx(1.5)
+
+
+def test_cout_is_the_mean_over_the_same_images(cf):
+    rows = [0, 1, 2, 4]
+    own = cfx.cout(bright, cf.original[rows], cf.image[rows], cf.target[rows])
+    row = cfx.report({"a": cf}, classifier=bright).loc["a"]
+    assert row["COUT"] == pytest.approx(own.mean().item(), abs=1e-6)
+
+
+def test_of_failures_some_things_can_not_be_said(cf):
+    failed = dataclasses.replace(cf[2:3], made_by={})
+    row = cfx.report({"a": failed}, classifier=bright, judge=bright, spread=torch.ones(2)).loc["a"]
+    assert row["flip rate"] == 0
+    for name in ("judge agrees", "evaluations", "seconds"):
+        assert math.isnan(row[name]), name
+
+
+def test_of_moot_images_nothing_can_be_said(cf):
+    row = cfx.report({"a": cf[3:4]}, classifier=bright, judge=bright, spread=torch.ones(2)).loc["a"]
+    for name in ("flip rate", "judge agrees", "L1", "L2", "COUT", "code distance", "evaluations"):
+        assert math.isnan(row[name]), name
+
+
+def test_too_few_images_for_a_distance(cf):
+    def features(x):
+        return x.flatten(1)
+
+    few = cfx.report({"a": cf[:2]}, features={"pixels": features}).loc["a"]
+    assert math.isnan(few["FID (pixels features)"])
+    generator = torch.Generator().manual_seed(0)
+    many = dataclasses.replace(
+        (cf[:1] + cf[:1] + cf[:1]) + (cf[:1] + cf[:1] + cf[:1]),
+        image=torch.rand(6, 1, 2, 2, generator=generator),
+        original=torch.rand(6, 1, 2, 2, generator=generator),
+    )
+    told = cfx.report({"a": many}, features={"pixels": features}).loc["a"]
+    expected = cfx.metrics.fid(features(many.image), features(many.original))
+    assert told["FID (pixels features)"] == pytest.approx(expected)
+
+
+def test_one_row_a_method_in_their_order(cf):
+    assert list(cfx.report({"z": cf, "a": cf[:2]}).index) == ["z", "a"]
