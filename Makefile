@@ -50,7 +50,7 @@ notebooks: setup
 
 benchmarks: setup
 	@failed=0; for each in digits sprites directions diffusion; do \
-		$(RUN) -m benchmarks.$$each || failed=1; \
+		$(RUN) -m benchmarks.$$each --write || failed=1; \
 	done; exit $$failed
 
 weights: setup

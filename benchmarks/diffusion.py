@@ -4,7 +4,6 @@ Shipped models, default knobs, seed 0, 300 held-out images of each world. Exits 
 short.
 """
 
-import argparse
 import sys
 from typing import Any
 
@@ -13,7 +12,7 @@ import pandas as pd
 import cfxnb as cfx
 from benchmarks.diffusion_cases import CASES, Case
 from benchmarks.repair import repair
-from benchmarks.rows import Rows
+from benchmarks.rows import Rows, arguments
 
 CHECKED = ["tests/reference/test_ref_ldce.py", "tests/spaces/test_ldm_files.py"]
 GUIDES = {
@@ -25,19 +24,21 @@ GUIDES = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.diffusion", description=__doc__)
-    parser.add_argument("--count", type=int, default=300, help="held-out images of each world")
-    parser.add_argument("--few", type=int, default=16, help="of them, for the paper's settings")
-    parser.add_argument("--worlds", nargs="*", default=list(CASES), choices=list(CASES))
+    parser = arguments("diffusion", __doc__)
+    parser.add_argument("--images", type=int, default=300, help="held-out images of each data set")
+    parser.add_argument("--paper-images", type=int, default=16, help="for the paper's settings")
+    parser.add_argument("--datasets", nargs="*", default=list(CASES), choices=list(CASES))
     chosen = parser.parse_args()
     pd.set_option("display.width", 200)
-    rows = Rows()
-    for world in chosen.worlds:
-        case = CASES[world](chosen.count)
-        print(f"\n== {world}: {len(case.images)} images")
+    setting = f"{chosen.images} held-out images of each data set; shipped models, default options."
+    rows = Rows("diffusion", setting, chosen.write)
+    for world in chosen.datasets:
+        case = CASES[world](chosen.images)
+        rows.section(f"{world}: {len(case.images)} images")
         compared(rows, case)
-        against_the_paper(rows, case, chosen.few)
-    if "sprites" in chosen.worlds:
+        against_the_paper(rows, case, chosen.paper_images)
+    if "sprites" in chosen.datasets:
+        rows.section("a shortcut classifier, repaired")
         repair(rows)
     rows.tests("reference tensors, pipelines from disk", CHECKED)
     return rows.close()
@@ -54,7 +55,9 @@ def counterfactuals(case: Case, count: int | None = None, **knobs: Any) -> cfx.C
     )
 
 
-def table_of(case: Case, results: dict[str, cfx.Counterfactuals]) -> pd.DataFrame:
+def table_of(
+    rows: Rows, title: str, case: Case, results: dict[str, cfx.Counterfactuals]
+) -> pd.DataFrame:
     real, spread = case.images, case.space.spread
     table = cfx.report(
         results,
@@ -75,7 +78,7 @@ def table_of(case: Case, results: dict[str, cfx.Counterfactuals]) -> pd.DataFram
         table["cause alone changed"] = [
             k["changed"].map(lambda names: names == (case.cause,)).mean() for k in kinds.values()
         ]
-    print(table.astype(float).round(3).T.to_string(), "\n")
+    rows.table(title, table.astype(float).T)
     return table.astype(float)
 
 
@@ -97,7 +100,7 @@ def compared(rows: Rows, case: Case) -> None:
     asked = (case.classifier, case.images, case.target)
     results["latent attack"] = cfx.latent_attack(case.space.autoencoder, *asked)
     results["pixel attack"] = cfx.pixel_attack(*asked)
-    table = table_of(case, results)
+    table = table_of(rows, "One column a method", case, results)
     own, free = row(table, "consensus"), row(table, "no consensus")
     rows.add(f"{case.world}: flip rate", own["flip rate"], case.flips)
     rows.say(f"{case.world}: flip rate without consensus", free["flip rate"])
@@ -121,7 +124,8 @@ def against_the_paper(rows: Rows, case: Case, few: int) -> None:
     """The published settings, with 500 steps, on the same images and in the same run."""
     paper = counterfactuals(case, few, **cfx.PAPER_DIFFUSION)
     ours = counterfactuals(case, few)
-    table = table_of(case, {"ours": ours, "as published": paper})
+    both = {"ours": ours, "as published": paper}
+    table = table_of(rows, f"The first {few} images, and the published settings", case, both)
     own, theirs = row(table, "ours"), row(table, "as published")
     name = f"{case.world}, against the published settings"
     rows.add(f"{name}: passes per success, times fewer", theirs["passes"] / own["passes"], 8)

@@ -4,7 +4,6 @@ The first 1,000 test digits, target = label + 1 mod 10, shipped models, default 
 Exits 1 when a row falls short.
 """
 
-import argparse
 import sys
 from typing import Any
 
@@ -12,16 +11,17 @@ import torch
 from torch import Tensor
 
 import cfxnb as cfx
-from benchmarks.rows import Rows
+from benchmarks.rows import Rows, arguments
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import in_spreads, norms
 from cfxnb.train.digits import measure_vae
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.digits", description=__doc__)
-    parser.add_argument("--count", type=int, default=1000, help="number of test digits")
-    count = parser.parse_args().count
+    parser = arguments("digits", __doc__)
+    parser.add_argument("--images", type=int, default=1000, help="number of test digits")
+    chosen = parser.parse_args()
+    count = chosen.images
     space, explained = cfx.load("digits/vae"), cfx.load("digits/classifier")
     judge = cfx.load("digits/judge")
     everything = cfx.data.digits()
@@ -43,8 +43,11 @@ def main() -> int:
         real=test.images,
         spread=space.spread,
     )
-    print(table.round(3).T.to_string(), "\n")
-    rows = Rows()
+    setting = (
+        f"The first {count:,} test digits; target: label + 1; shipped models, default options."
+    )
+    rows = Rows("digits", setting, chosen.write)
+    rows.table("One column a method", table.T)
     ours = table.loc["latent attack"].astype(float).to_dict()
     adversarial = table.loc["pixel attack"].astype(float).to_dict()
     rows.add("latent attack: flip rate", ours["flip rate"], 0.995)
@@ -54,7 +57,7 @@ def main() -> int:
     spent = latent.cost["generator"].double().mean().item()
     rows.add("generator evaluations per counterfactual", spent, 40, most=True)
 
-    with_it, without = step_back_pays(space, explained, judge, latent)
+    with_it, without = step_back_pays(rows, space, explained, judge, latent)
     rows.add("code distance with the step back; bound: without", with_it, without, most=True)
     gap = alone_against_batch(space, explained, test.images[:64], target[:64])
     rows.add("code of an image, alone against in a batch of 64", gap, 1e-4, most=True)
@@ -71,7 +74,7 @@ def main() -> int:
 
 
 def step_back_pays(
-    space: Any, explained: Any, judge: Any, ours: Counterfactuals
+    rows: Rows, space: Any, explained: Any, judge: Any, ours: Counterfactuals
 ) -> tuple[float, float]:
     """Mean code distance with the step back, and without it at no lower judge agreement.
 
@@ -87,8 +90,8 @@ def step_back_pays(
         rivals.append((confidence, *judged(judge, space, cf)))
     good = [r for r in rivals if r[1] >= agreement] or rivals[-1:]
     confidence, theirs, length = min(good, key=lambda r: r[2])
-    print(f"step back: judge {agreement:.3f}, code distance {distance:.3f}")
-    print(f"without it, at confidence {confidence}: judge {theirs:.3f}, distance {length:.3f}")
+    rows.say("with the step back: judge agrees", agreement)
+    rows.say(f"without it, at confidence {confidence}: judge agrees", theirs)
     return distance, length
 
 

@@ -4,7 +4,6 @@ Shipped models, default knobs, seed 0, held-out images of both classes: digits 4
 by the honest classifier, chest X-rays. Exits 1 when a row falls short.
 """
 
-import argparse
 import inspect
 import sys
 from typing import Any
@@ -18,7 +17,7 @@ import cfxnb as cfx
 from benchmarks.cases import CASES, Case
 from benchmarks.curvature import curved, share
 from benchmarks.rendering import rendering
-from benchmarks.rows import Rows
+from benchmarks.rows import Rows, arguments
 from cfxnb.core.decisions import log_odds
 from cfxnb.core.tensors import alive, typical_distance
 from cfxnb.directions.follow_direction import step_lengths
@@ -40,15 +39,17 @@ FEW = 100  # images for what is measured many times
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.directions", description=__doc__)
-    parser.add_argument("--count", type=int, default=500, help="held-out images of each world")
-    parser.add_argument("--worlds", nargs="*", default=list(CASES), choices=list(CASES))
+    parser = arguments("directions", __doc__)
+    parser.add_argument("--images", type=int, default=500, help="held-out images of each data set")
+    parser.add_argument("--datasets", nargs="*", default=list(CASES), choices=list(CASES))
     chosen = parser.parse_args()
     pd.set_option("display.width", 160)
-    rows = Rows()
-    for world in chosen.worlds:
-        case = CASES[world](chosen.count)
-        print(f"\n== {world}: {len(case.images)} images, source {case.label} against {case.other}")
+    setting = f"{chosen.images} held-out images of both classes; shipped models, default options."
+    rows = Rows("directions", setting, chosen.write)
+    for world in chosen.datasets:
+        case = CASES[world](chosen.images)
+        title = f"{world}: {len(case.images)} images, source {case.label} against {case.other}"
+        rows.section(title)
         quality(rows, case)
         found = directions(rows, case)
         sources(rows, case)
@@ -57,6 +58,7 @@ def main() -> int:
         curve(rows, case)
         slope(rows, case, found)
         attribution(rows, case, found)
+    rows.section("rendering")
     rendering(rows, CASES["digits"](64))
     rows.tests("reference tensors and resuming", CHECKED)
     return rows.close()
@@ -64,7 +66,7 @@ def main() -> int:
 
 def quality(rows: Rows, case: Case) -> None:
     found = measure(case.world, case.space)
-    print(pd.Series(found).to_string())
+    rows.table("The space", pd.Series(found))
     name = "share of decisions that survive reconstruction"
     rows.add(name, found[name], case.survive)
 
@@ -81,7 +83,8 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
         queries=2048,
         validation=case.validation,
     )
-    print(found, "\n", found.table.round(3).to_string())
+    print(found)
+    rows.table("Directions, by their trial on the validation images", found.table)
     rows.add("queries", box.queries, 2048, most=True)
     g = cfx.follow(case.space, case.classifier, case.images, found.g, case.target, reach=case.reach)
     towards = case.target == case.label
@@ -220,7 +223,8 @@ def curve(rows: Rows, case: Case) -> None:
                 reach=case.reach,
             )
             rates[name].append(share(moved))
-    print(pd.DataFrame(rates, index=pd.Index(BUDGETS, name="queries")).round(3).to_string())
+    table = pd.DataFrame(rates, index=pd.Index(BUDGETS, name="queries"))
+    rows.table("Flip rate over queries about the one image", table)
     goal = 0.9 * max(rates["ridge"][-1], rates["paper's network"][-1])
     needed = {
         name: next((b for b, v in zip(BUDGETS, values, strict=True) if v >= goal), float("inf"))

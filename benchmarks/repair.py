@@ -42,7 +42,7 @@ def repaired(rows: Rows, name: str, train: ImageSet) -> None:
         ),
     }
     found = {how: measured(net) for how, net in tuned.items()}
-    print(pd.DataFrame(found).T.round(3).to_string(), "\n")
+    rows.table(f"Repair, {name}: accuracy", pd.DataFrame(found).T)
     before, after = found["before"], found["on its counterfactuals"]
     gained, lost = after["worst"] - before["worst"], before["all"] - after["all"]
     rows.add(f"repair, {name}: worst group's accuracy, gained", gained, 0.15)

@@ -4,7 +4,6 @@
 re-rendered. Exits 1 when a row falls short.
 """
 
-import argparse
 import sys
 import time
 from typing import Any
@@ -14,7 +13,7 @@ import pandas as pd
 import torch
 
 import cfxnb as cfx
-from benchmarks.rows import Rows
+from benchmarks.rows import Rows, arguments
 from cfxnb.data import CONTRASTS, PLANTED
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import LAYERS, OPTIONS
@@ -28,13 +27,15 @@ CHECKED = [
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sprites", description=__doc__)
-    parser.add_argument("--count", type=int, default=2000, help="number of held-out figures")
-    count = parser.parse_args().count
+    parser = arguments("sprites", __doc__)
+    parser.add_argument("--images", type=int, default=2000, help="number of held-out figures")
+    chosen = parser.parse_args()
+    count = chosen.images
     pd.set_option("display.width", 160)
     space, judge = cfx.load("sprites/vae"), cfx.load("sprites/judge")
     asked = cfx.data.sprites("pairs", count, split="test")
-    rows = Rows()
+    setting = f"{count:,} held-out figures of the world 'pairs'; the truth is rendered again."
+    rows = Rows("sprites", setting, chosen.write)
     world(rows)
     readers_and_space(rows, space, judge, asked)
     train = cfx.data.sprites("pairs", 6000, split="train", seed=21)
@@ -74,7 +75,7 @@ def readers_and_space(rows: Rows, space: Any, judge: Any, asked: ImageSet) -> No
         right = (reader.read(figures.images) == figures.factors[list(OPTIONS)]).mean()
         rows.add(f"{name}: worst factor on clean figures ({right.idxmin()})", right.min(), 0.99)
     quality = measure_vae(space)
-    print(pd.Series(quality).to_string(), "\n")
+    rows.table("The space", pd.Series(quality))
     survive = quality["share of factors (without eyes) read as they are after reconstruction"]
     rows.add("space: factors that survive reconstruction", survive, 0.97)
     rows.say(
@@ -116,8 +117,8 @@ def leakage(
         found = cfx.contrastive_scores(
             space, f, asked.images, asked.factors, 1, directions=directions, judge=judge
         )
-        print(f"\n{kind} edits, others={others!r}: edited (rows), changed as well (columns)")
-        print(found.leakage.round(3).to_string())
+        title = f"{kind} edits, others={others!r}: edited (rows), changed as well (columns)"
+        rows.table(title, found.leakage)
         done, worst = found.table["took effect"], float(np.nanmax(found.leakage))
         mean[others] = float(np.nanmean(found.leakage))
         rows.say(f"{kind} edits, {others}: took effect, worst ({done.idxmin()})", done.min())
@@ -147,7 +148,7 @@ def attacks(rows: Rows, space: Any, judge: Any, asked: ImageSet) -> None:
             **{kind: (kinds["kind"] == kind).mean() for kind in cfx.metrics.KINDS},
         }
         rows.say(f"{name} on shortcut: flips that change the top", kinds["cause"].mean())
-    print(pd.DataFrame(table).T.round(3).to_string(), "\n")
+    rows.table("Flips of the shortcut classifier, by kind", pd.DataFrame(table).T)
 
 
 if __name__ == "__main__":
