@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -225,9 +227,21 @@ def test_public_names_are_there_and_explained(name):
 
 
 def test_all_is_complete():
+    """Each name is exported for type checkers, too: ``as`` itself, as stubs have it."""
     assert len(set(cfx.__all__)) == len(cfx.__all__)
-    init = tree(ROOT / "cfxnb" / "__init__.py")
-    imported = {
-        a.asname or a.name for n in init.body if isinstance(n, ast.ImportFrom) for a in n.names
-    }
-    assert set(cfx.__all__) == imported
+    lines = tree(ROOT / "cfxnb" / "__init__.pyi").body
+    names = [a for n in lines if isinstance(n, ast.ImportFrom) for a in n.names]
+    assert set(cfx.__all__) == {a.name for a in names}
+    assert all(a.asname == a.name for a in names)
+
+
+def test_importing_takes_no_time():
+    """Nothing heavy is loaded before it is used, and never more than a call needs."""
+    code = "import sys; import cfxnb as cfx; {}; print(*sorted(sys.modules))"
+    for use, unloaded in (
+        ("pass", {"torch", "pandas", "matplotlib", "diffusers", "ipywidgets", "sklearn"}),
+        ("cfx.latent_attack", {"matplotlib", "diffusers", "ipywidgets", "cfxnb.checks"}),
+    ):
+        run = [sys.executable, "-c", code.format(use)]
+        loaded = set(subprocess.run(run, check=True, capture_output=True, text=True).stdout.split())
+        assert not loaded & unloaded

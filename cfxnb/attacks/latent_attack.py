@@ -1,8 +1,8 @@
 """Counterfactual Attacks: adversarial search in a generator's latent space.
 
 Goldwasser & Hooker, "Counterfactual Attacks", arXiv 2504.15479. The paper minimises the bare
-probability with Adam and keeps the last code (``PAPER`` below). The defaults here differ where
-that hurts: log odds do not saturate, the distance is part of the objective, each sample stops
+probability with Adam and keeps the last code (``PAPER_ATTACK`` below). The defaults here differ
+where that hurts: log odds do not saturate, the distance is part of the objective, each sample stops
 by itself, and a bisection goes back to the smallest change that still passes.
 """
 
@@ -22,7 +22,7 @@ from cfxnb.core.tensors import alive, in_spreads, noise_like
 from cfxnb.core.types import Classifier, Code, LatentSpace, OnStep
 
 #: The paper's own setting for changing one digit into another (official code, MNIST).
-PAPER: dict[str, Any] = {
+PAPER_ATTACK: dict[str, Any] = {
     "loss": "probability",
     "units": "code",
     "lr": 0.1,

@@ -16,7 +16,7 @@ from cfxnb.diffusion.strength_search import Search
 
 #: What the paper's class-conditional runs on ImageNet do: 191 of 500 steps, slopes through the
 #: denoiser, no stop, one strength.
-PAPER: dict[str, Any] = {
+PAPER_DIFFUSION: dict[str, Any] = {
     "steps": 500,
     "spacing": "published",
     "strength": 0.382,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import cfxnb as cfx
 from cfxnb.contrastive.edits import AttributeDirections, LinearSteps
+from cfxnb.core.classifiers import Wrapped
 
 NAMES = ("A", "B", "C")
 PAIR = ("no", "yes")
@@ -60,7 +61,7 @@ class Rule(nn.Module):
         return self.rule(images.flatten(1) > 0.5).float() * 2 - 1
 
 
-def decide(rule) -> cfx.core.classifiers.Wrapped:
+def decide(rule) -> Wrapped:
     return cfx.wrap(Rule(rule))
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 import cfxnb as cfx
+from cfxnb.core.classifiers import Wrapped
 from cfxnb.nets import ConvVAE
 
 
@@ -74,14 +75,12 @@ class TinyNet(nn.Module):
         return self.head(self.drop(self.conv(images).tanh().flatten(1)))
 
 
-def code_classifier(
-    space: LinearSpace, directions: Tensor, gain: float = 1.0
-) -> cfx.core.classifiers.Wrapped:
+def code_classifier(space: LinearSpace, directions: Tensor, gain: float = 1.0) -> Wrapped:
     """Logits ``gain * directions @ z``: linear in the code and blind to everything else."""
     return cfx.wrap(LinearNet(gain / space.scale * directions @ space.basis))
 
 
-def linear_world(classes: int) -> tuple[LinearSpace, cfx.core.classifiers.Wrapped, Tensor]:
+def linear_world(classes: int) -> tuple[LinearSpace, Wrapped, Tensor]:
     """Space, classifier (``classes`` = 2: a widened single logit) and seven images."""
     space = LinearSpace()
     rows = 1 if classes == 2 else classes
@@ -91,7 +90,7 @@ def linear_world(classes: int) -> tuple[LinearSpace, cfx.core.classifiers.Wrappe
     return space, code_classifier(space, directions, 2.0), space.sample(7, 5) + 0.002 * noise
 
 
-def vae_world(classes: int) -> tuple[cfx.spaces.VAE, cfx.core.classifiers.Wrapped, Tensor]:
+def vae_world(classes: int) -> tuple[cfx.spaces.VAE, Wrapped, Tensor]:
     """A random convolutional VAE with a random convolutional classifier, and seven images."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -133,7 +132,7 @@ WORLDS = {
 }
 
 
-def other_class(classifier: cfx.core.classifiers.Wrapped, images: Tensor) -> Tensor:
+def other_class(classifier: Wrapped, images: Tensor) -> Tensor:
     """A target for each image that is not its class, except that the last one's is."""
     with torch.no_grad():
         logits = classifier(images)

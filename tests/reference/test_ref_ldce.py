@@ -10,7 +10,7 @@ import cfxnb as cfx
 from cfxnb.core.ddim import add_noise, denoise, paper_schedule, predict_x0
 from cfxnb.core.tensors import per_sample
 from cfxnb.diffusion.consensus import angles, consensus, masked, rescaled
-from cfxnb.diffusion.diffusion_counterfactual import PAPER
+from cfxnb.diffusion.diffusion_counterfactual import PAPER_DIFFUSION
 from cfxnb.diffusion.guidance import Asked, Guided
 
 NAMES = ("c3", "c4")
@@ -135,7 +135,7 @@ def case(request):
 
 def knobs_of(facts):
     weight = facts["guidance_scale_w"]
-    return PAPER | {
+    return PAPER_DIFFUSION | {
         "guide": "consensus",
         "steps": facts["steps_total"],
         "strength": facts["strength"],
