@@ -25,10 +25,14 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.nn import functional as F
 
-from cfxnb.core.disk import cause, given_path, shown
+from cfxnb.core.disk import LARGEST_TEXT, cause, given_path, shown
 
-LOCK, PARTIAL, ROOM = "folder.lock", ".partial", "room.partial"
+LOCK = "folder.lock"
+PARTIAL = ".cfxnb.partial"  # no program of others gives files such names: these are deleted
+ROOM = f"room{PARTIAL}"
+SYSTEM = ("Thumbs.db", "desktop.ini")  # as .DS_Store: what systems put into any folder
 FORMAT = 1  # of the files; raised when a later version could misread them
+LARGEST_HEADER = 2**24  # bytes of what a file tells of its tensors; it is read before they are
 SUMS = 16  # numbers in a sketch
 TOLERANCE = 1e-3  # of the spread of answers; another processor changes less, another network more
 ROUNDING = 1e-5  # of their size: what float32 leaves of large answers that hardly differ
@@ -43,7 +47,7 @@ class Kept:
 
     Args:
         folder: made, if there is none. One in which something else was asked is refused, and so
-            is one with other files and without a record.
+            is one with other files and without a record. Hidden files don't count.
         record: name of the record's file.
         asked: everything that the work depends on, as JSON values.
 
@@ -108,7 +112,8 @@ class Kept:
             ValueError: if the file isn't what was written under this name in this folder.
         """
         with self._errors("read"):
-            data = (self.folder / name).read_bytes()
+            path = self.folder / name
+            data = path.read_bytes() if _as_large_as_stated(path) else b""
         try:
             content, seal, found = _unpacked(name, data)
             fault = self._fault(name, seal, found)
@@ -166,7 +171,9 @@ class Kept:
 
     def _check_foreign(self) -> None:
         names = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
-        others = sorted(n for n in names - {LOCK} if not n.endswith(PARTIAL))
+        own = {LOCK, *(name for name in names if name.endswith(PARTIAL))}
+        hidden = {name for name in names if name.startswith(".")}
+        others = sorted(names - own - hidden - set(SYSTEM))
         if others and self.record not in names:
             raise ValueError(
                 f"folder: expected an empty one, or one with {self.record}, got {self.folder} "
@@ -195,7 +202,8 @@ class Kept:
         return str(record["folder"])
 
     def _read_record(self) -> dict[str, Any]:
-        data = (self.folder / self.record).read_bytes()
+        path = self.folder / self.record
+        data = b"" if path.stat().st_size > LARGEST_TEXT else path.read_bytes()
         try:
             record: dict[str, Any] = json.loads(data.decode("utf-8"))
             whole = record.pop("digest") == digest(record) and record["format"] == FORMAT
@@ -335,6 +343,23 @@ def _packed(content: dict[str, Any], seal: dict[str, str]) -> bytes:
     # An archive may end with a comment, for which torch leaves no room.
     told = json.dumps({**seal, "digest": hashlib.sha256(data).hexdigest()}).encode()
     return data[:-2] + len(told).to_bytes(2, "little") + told
+
+
+def _as_large_as_stated(path: Path) -> bool:
+    """Whether a file has the size that its own header tells, which alone is read for that."""
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".pt":
+                # The archive tells its size from its end: before the first entry is nothing.
+                return min(entry.header_offset for entry in zipfile.ZipFile(file).infolist()) == 0
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= LARGEST_HEADER else {}
+            ends = [each["data_offsets"][1] for k, each in header.items() if k != "__metadata__"]
+            return 8 + length + max(ends, default=0) == path.stat().st_size
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return False
+    except (zipfile.BadZipFile, NotImplementedError):
+        return False
 
 
 def _unpacked(name: str, data: bytes) -> tuple[dict[str, Any], dict[str, str], str]:

@@ -12,7 +12,7 @@ import torch
 from kept_scenes import F, edits, same, search, training
 
 import cfxnb as cfx
-from cfxnb.core.kept_work import Kept
+from cfxnb.core.kept_work import PARTIAL, ROOM, Kept
 
 
 def cut(file, _):
@@ -212,12 +212,52 @@ def test_deleted_files_of_a_training(tmp_path):
 
 
 def test_leftovers_of_a_process_that_died_are_removed(tmp_path):
-    (tmp_path / "search.json.partial").write_text("{")
-    (tmp_path / "room.partial").write_bytes(bytes(9))
+    (tmp_path / f"search.json{PARTIAL}").write_text("{")
+    (tmp_path / ROOM).write_bytes(bytes(9))
     first = search(folder=tmp_path)
-    (tmp_path / "probes-1-20.asked.partial").touch()
+    (tmp_path / f"probes-1-20.asked{PARTIAL}").touch()
     assert same(search(folder=tmp_path), first)
-    assert not [*tmp_path.glob("*.partial")]
+    assert not [*tmp_path.glob(f"*{PARTIAL}")]
+
+
+@pytest.mark.parametrize("name", ["download.partial", "search.json.partial", "room.partial"])
+def test_unfinished_files_of_others_are_left_alone(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=rf"folder: expected an empty one, .*{name}"):
+        search(folder=tmp_path)
+    (tmp_path / name).rename(tmp_path.parent / name)
+    search(folder=tmp_path)
+    (tmp_path.parent / name).rename(tmp_path / name)
+    search(folder=tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [".DS_Store", ".gitkeep", "Thumbs.db", "desktop.ini"])
+def test_what_systems_put_into_folders_is_no_work_of_others(tmp_path, name):
+    (tmp_path / name).write_text("theirs")
+    search(folder=tmp_path)
+    assert (tmp_path / name).read_text() == "theirs"
+
+
+@pytest.mark.parametrize("name", ["probes", "search.json", "checkpoint.pt"])
+def test_a_file_that_grew_is_not_read(tmp_path, name, monkeypatch):
+    """Its size is compared with what it tells itself; two GB of nothing take no memory."""
+    work = training if name == "checkpoint.pt" else search
+    run = (
+        (lambda: training(tmp_path, 0.0)) if work is training else (lambda: search(folder=tmp_path))
+    )
+    run()
+    file = next(tmp_path.glob(f"{name}*"))
+    os.truncate(file, 2 * 2**30)
+    plain = Path.read_bytes
+
+    def read(self):
+        assert self.stat().st_size < 2**30, "read as a whole"
+        return plain(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    with pytest.raises(ValueError, match=rf"folder: expected .*{file.name}.* damaged"):
+        run()
 
 
 def test_a_closed_folder_is_free(tmp_path):

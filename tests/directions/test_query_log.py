@@ -356,7 +356,7 @@ def classifier(images):
 
 def write(self, name, data):
     if asked >= fatal and place == "writing" and name.endswith(".safetensors"):
-        (self.folder / (name + ".partial")).write_bytes(data[: len(data) // 2])
+        (self.folder / (name + kept.PARTIAL)).write_bytes(data[: len(data) // 2])
         die()
     plain(self, name, data)
 
