@@ -1,15 +1,18 @@
 """Networks in evaluation mode with frozen parameters, wherever they are hidden."""
 
 import contextlib
+import dis
 import functools
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parameter import is_lazy
 
 DEPTH = 8  # how far references are followed
 OBJECTS = 5000  # how many objects are looked at, networks not counted
@@ -31,7 +34,8 @@ def modules_of(*parts: Any) -> list[nn.Module]:
     """Find the networks that ``parts`` use, with all of their submodules, each once.
 
     A network may be the part itself or lie in an attribute, a list, a closure, a bound object, a
-    partial, a default, or in a global variable that a function names.
+    partial, a default, or in a global variable that a function names. Other places are not
+    searched. ``eval_frozen`` notices networks there when they are called.
     """
     found: dict[int, nn.Module] = {}
     seen: set[int] = set()
@@ -83,13 +87,14 @@ def _methods(kind: type) -> list[types.FunctionType]:
     return [
         value
         for each in kind.__mro__
-        if not _of_library(each.__module__)
+        if not of_library(each.__module__)
         for value in vars(each).values()
         if isinstance(value, types.FunctionType)
     ]
 
 
-def _of_library(module: str | None) -> bool:
+def of_library(module: str | None) -> bool:
+    """Whether a module belongs to one of ``LIBRARIES``."""
     return (module or "").split(".")[0] in LIBRARIES
 
 
@@ -99,16 +104,20 @@ def _of_function(function: types.FunctionType) -> list[Any]:
     for cell in function.__closure__ or ():
         with contextlib.suppress(ValueError):  # a cell that is still empty
             inside.append(cell.cell_contents)
-    if not _of_library(function.__module__):
+    if not of_library(function.__module__):
         names = _names(function.__code__)
         inside += [function.__globals__[n] for n in names if n in function.__globals__]
     return inside
 
 
-def _names(code: types.CodeType) -> list[str]:
-    """Global names in a function and in the functions inside it."""
+@functools.lru_cache(4096)
+def _names(code: types.CodeType) -> tuple[str, ...]:
+    """Names that a function and the functions inside it look up as globals, not as attributes."""
+    named = [
+        i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    ]
     inner = [name for c in code.co_consts if isinstance(c, types.CodeType) for name in _names(c)]
-    return [*code.co_names, *inner]
+    return tuple(dict.fromkeys([*named, *inner]))
 
 
 class _Held:
@@ -123,37 +132,53 @@ _MODULES: dict[int, _Held] = {}
 _PARAMETERS: dict[int, _Held] = {}
 
 
-@contextlib.contextmanager
-def eval_frozen(*parts: Any) -> Iterator[None]:
-    """Put the networks that ``parts`` use into evaluation mode and freeze their parameters.
+class _Hold:
+    """The networks of one ``eval_frozen``, in evaluation mode and frozen until it ends.
 
-    Afterwards everything is as it was before, also after an exception. Several threads may use the
-    same network: the last one to leave restores its state.
+    Attributes:
+        told: the warnings that were given meanwhile, so that none is given twice.
     """
-    modules = [m for m in modules_of(*parts) if hasattr(m, "training")]  # frozen scripts have none
-    parameters = {id(p): p for m in modules for p in m.parameters(recurse=False)}
-    # Parameters made under torch.inference_mode get no gradient, and can't be changed.
-    weights = [p for p in parameters.values() if not p.is_inference()]
-    with _LOCK:
-        for m in modules:
-            held = _MODULES.setdefault(id(m), _Held(m, m.training))
-            held.users += 1
-            if m.training:
-                m.training = False
-        for p in weights:
-            held = _PARAMETERS.setdefault(id(p), _Held(p, p.requires_grad))
-            held.users += 1
-            p.requires_grad_(False)
-    try:
-        yield
-    finally:
+
+    def __init__(self) -> None:
+        self.modules: dict[int, Any] = {}
+        self.weights: dict[int, Tensor] = {}
+        self.told: set[str] = set()
+
+    def take(self, modules: Iterable[Any]) -> None:
+        """Hold more modules. What is on the list is given back, whatever fails afterwards."""
         with _LOCK:
             for m in modules:
-                if (last := _left(_MODULES, m)) and m.training != last.was:
-                    m.training = last.was
-            for p in weights:
+                if id(m) in self.modules or not hasattr(m, "training"):
+                    continue  # frozen scripts have no mode
+                _MODULES.setdefault(id(m), _Held(m, m.training)).users += 1
+                self.modules[id(m)] = m
+                _set_mode(m, False)
+                for p in m.parameters(recurse=False):
+                    if id(p) not in self.weights and _can_be_frozen(p):
+                        _PARAMETERS.setdefault(id(p), _Held(p, p.requires_grad)).users += 1
+                        self.weights[id(p)] = p
+                        p.requires_grad_(False)
+
+    def give_back(self) -> None:
+        with _LOCK:
+            for m in self.modules.values():
+                if last := _left(_MODULES, m):
+                    _set_mode(m, last.was)
+            for p in self.weights.values():
                 if last := _left(_PARAMETERS, p):
                     p.requires_grad_(last.was)
+
+
+def _set_mode(module: Any, training: bool) -> None:
+    """Its own mode; a module that refuses keeps the one that it has."""
+    with contextlib.suppress(Exception):
+        if module.training != training:
+            module.training = training
+
+
+def _can_be_frozen(p: Tensor) -> bool:
+    """Not if it is a result of a computation, from torch.inference_mode, or not there yet."""
+    return not is_lazy(p) and p.is_leaf and not p.is_inference()
 
 
 def _left(table: dict[int, _Held], kept: Any) -> _Held | None:
@@ -161,3 +186,97 @@ def _left(table: dict[int, _Held], kept: Any) -> _Held | None:
     held = table[id(kept)]
     held.users -= 1
     return table.pop(id(kept)) if not held.users else None
+
+
+class _Thread(threading.local):
+    """What the present thread does: its holds, innermost last, and calls of a caller's code."""
+
+    def __init__(self) -> None:
+        self.holds: list[_Hold] = []
+        self.calls = 0
+
+
+_THREAD = _Thread()
+_hook: Any = None
+_hook_users = 0
+
+
+@contextlib.contextmanager
+def eval_frozen(*parts: Any) -> Iterator[None]:
+    """Put the networks that ``parts`` use into evaluation mode and freeze their parameters.
+
+    Networks that ``modules_of`` does not find are held from the moment in which they are called,
+    if this thread calls them ``within_call``. Afterwards everything is as it was before, also after
+    an exception. Several threads may use the same network: the last one to leave restores it.
+    """
+    hold = _Hold()
+    try:
+        found = modules_of(*parts)
+        hold.take(found)
+        _THREAD.holds.append(hold)
+        # torch warns of hooks where a compiled network is called. Its own networks are found.
+        with contextlib.nullcontext() if is_compiled(found) else _noticing():
+            yield
+    finally:
+        if hold in _THREAD.holds:
+            _THREAD.holds.remove(hold)
+        hold.give_back()
+
+
+@contextlib.contextmanager
+def within_call() -> Iterator[None]:
+    """Inside runs the code of a classifier, a space or a function that was handed over."""
+    _THREAD.calls += 1
+    try:
+        yield
+    finally:
+        _THREAD.calls -= 1
+
+
+def first_time(warning: str) -> bool:
+    """Whether a warning has not been given yet since the thread's outermost ``eval_frozen``."""
+    if not _THREAD.holds:
+        return True
+    told = _THREAD.holds[0].told
+    if warning in told:
+        return False
+    told.add(warning)
+    return True
+
+
+def is_compiled(modules: Iterable[Any]) -> bool:
+    """Whether torch has compiled one of them: another number of rows may compile it again."""
+    return any("_orig_mod" in getattr(m, "_modules", ()) for m in modules)
+
+
+def uninitialised(modules: Iterable[nn.Module]) -> bool:
+    """Whether a lazy network is there whose weights are to be made at its first call."""
+    return any(is_lazy(p) for m in modules for p in m.parameters(recurse=False))
+
+
+@contextlib.contextmanager
+def _noticing() -> Iterator[None]:
+    """torch calls ``_hold_too`` before each network; users are counted, as of a network."""
+    global _hook, _hook_users
+    with _LOCK:
+        if not _hook_users:
+            _hook = register_module_forward_pre_hook(_hold_too)
+        _hook_users += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _hook_users -= 1
+            if not _hook_users:
+                _hook.remove()
+
+
+def _hold_too(module: nn.Module, _: Any) -> None:
+    """Hold a network that a caller's code uses, if it was found nowhere.
+
+    One that is held and in training mode was put into it by that code, on purpose.
+    """
+    if torch.compiler.is_compiling() or not _THREAD.calls or not _THREAD.holds:
+        return
+    if getattr(module, "training", False) and id(module) not in _MODULES:
+        _THREAD.holds[-1].take(module.modules())
