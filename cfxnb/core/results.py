@@ -81,12 +81,12 @@ class Counterfactuals:
                         f"{name}[{key!r}]: expected {len(self.original)} rows, got shape "
                         f"{tuple(shape)}"
                     )
-        validate.instance(self.made_by, dict, "made_by")
+        results_file.check_record(self.made_by)
 
     @property
     def flipped(self) -> Tensor:
         """True where the target was reached, bool (n,)."""
-        return torch.tensor([s == FLIPPED for s in self.status])
+        return torch.tensor([s == FLIPPED for s in self.status], device="cpu")
 
     @property
     def eligible(self) -> Tensor:
@@ -95,7 +95,8 @@ class Counterfactuals:
         Not counted: originals that are the target already, and the statuses "stopped" and
         "not_finite".
         """
-        return torch.tensor([s not in (ALREADY_TARGET, STOPPED, NOT_FINITE) for s in self.status])
+        nothing = (ALREADY_TARGET, STOPPED, NOT_FINITE)
+        return torch.tensor([s not in nothing for s in self.status], device="cpu")
 
     @property
     def confidence(self) -> Tensor:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from cfxnb.core.types import (
     NOT_FINITE,
     RECONSTRUCTION_FLIPS,
     STATUSES,
+    STOPPED,
     Code,
 )
 
@@ -63,6 +65,7 @@ def write(fields: dict[str, Any], path: Any) -> Path:
             f"that ends with {ENDING}"
         )
     check(fields)
+    _check_decisions(fields)
     tensors = {name: fields[name] for name in TENSORS}
     for group in GROUPS:
         tensors |= {f"{group}.{name}": value for name, value in fields[group].items()}
@@ -72,7 +75,7 @@ def write(fields: dict[str, Any], path: Any) -> Path:
             if code.rest is not None:
                 tensors[f"{name}.rest"] = code.rest
     texts = {name: _json(fields[name], name) for name in ("status", "made_by")}
-    ready = _unshare({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+    ready = _unshare({k: _plain(v) for k, v in tensors.items()})
     with writing(place) as partial:
         save_file(ready, partial, metadata={**texts, "sha256": digest(ready, texts)})
     return place
@@ -91,9 +94,12 @@ def read(path: Any) -> dict[str, Any]:
             raise ValueError(kind)
         if not place.stat().st_size:
             raise ValueError("an empty file")
+        with place.open("rb"):  # safetensors takes a file that can't be read for none
+            pass
         tensors, texts = _opened(place)
         fields = _fields(tensors, texts)
         check(fields)
+        _check_decisions(fields)
         stated = texts.pop("sha256", None)  # results of earlier versions have none
         if stated is not None and stated != digest(tensors, texts):
             raise ValueError("it was altered after it was saved; restore it, or run it again")
@@ -137,8 +143,35 @@ def check(fields: dict[str, Any]) -> None:
         # NaN is not at least 0 either.
         right = value.dtype != torch.bool and not value.is_complex() and bool((value >= 0).all())
         _must(right, f"cost.{name}", "numbers that are 0 or more", "others")
-    record = fields["made_by"]
-    _must(isinstance(record, dict), "made_by", "a dict", type(record).__name__)
+    check_record(fields["made_by"])
+
+
+def check_record(value: Any, name: str = "made_by") -> None:
+    """Check the entries of a record that are worked with: results are added up, and so are these.
+
+    Raises:
+        ValueError, TypeError: naming the entry.
+    """
+    if not isinstance(value, dict):
+        raise TypeError(f"{name}: expected a dict, got {type(value).__name__}")
+    if "method" in value:
+        _must(
+            isinstance(value["method"], str),
+            f"{name}, method",
+            "a text",
+            repr(value["method"])[:40],
+        )
+    for entry in ("seconds", "first_row"):
+        if entry in value:
+            number = value[entry]
+            right = isinstance(number, Real) and not isinstance(number, bool)
+            right = right and 0 <= number < math.inf
+            _must(right, f"{name}, {entry}", "a number that is 0 or more", repr(number)[:40])
+    parts = value.get("parts", [])
+    _must(isinstance(parts, list), f"{name}, parts", "a list of records", type(parts).__name__)
+    for i, part in enumerate(parts):
+        _must(isinstance(part, dict), f"{name}, parts[{i}]", "a dict", type(part).__name__)
+        check_record({k: v for k, v in part.items() if k != "parts"}, f"{name}, parts[{i}]")
 
 
 def digest(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
@@ -158,6 +191,9 @@ def _must(right: bool, name: str, wanted: str, came: Any) -> None:
 
 def _check_rows(value: Any, name: str, rows: int, floats: bool = False) -> None:
     _must(isinstance(value, Tensor), name, "a tensor", type(value).__name__)
+    plain = value.layout == torch.strided and not value.is_meta and not value.is_quantized
+    kind = "the meta device" if value.is_meta else f"{value.dtype}, {value.layout}"
+    _must(plain, name, "a plain tensor with numbers", kind)
     right = value.ndim > 0 and len(value) == rows
     _must(right, name, f"{rows} rows, as many as statuses", f"shape {tuple(value.shape)}")
     _must(value.is_floating_point() or not floats, name, "floats", value.dtype)
@@ -194,6 +230,31 @@ def _check_target(value: Any, rows: int, classes: int) -> None:
     right = not rows or bool(value.min() >= 0 and value.max() < classes)
     came = f"{value.min().item()} to {value.max().item()}" if rows else "nothing"
     _must(right, "target", f"classes from 0 to {classes - 1}", came)
+
+
+def _check_decisions(fields: dict[str, Any]) -> None:
+    """Each status must say what the logits say; it would be counted in rates otherwise."""
+    status = fields["status"]
+    already = torch.tensor([each == ALREADY_TARGET for each in status], dtype=torch.bool)
+    flipped = torch.tensor([each == FLIPPED for each in status], dtype=torch.bool)
+    open_ = torch.tensor([each in (STOPPED, NOT_FINITE) for each in status], dtype=torch.bool)
+    was, now = (_lead(fields[name], fields["target"]) for name in LOGITS)
+    for wrong, wanted in (
+        (already & (was < 0), f"{ALREADY_TARGET!r} only where before predicts the target"),
+        (~already & ~open_ & (was > 0), f"{ALREADY_TARGET!r} where before predicts the target"),
+        (flipped & (now < 0), f"{FLIPPED!r} only where after predicts the target"),
+    ):
+        if wrong.any():
+            row = int(wrong.nonzero()[0])
+            _must(False, "status", wanted, f"{status[row]!r} in row {row}")
+
+
+def _lead(logits: Tensor, target: Tensor) -> Tensor:
+    """How far the target's logit is above all others, (n,) on the CPU; NaN decides nothing."""
+    own = torch.arange(logits.shape[1], device="cpu") == target.detach().cpu()[:, None]
+    plain = logits.detach().cpu().double()
+    others = plain.masked_fill(own, -torch.inf).amax(1)
+    return plain.masked_fill(~own, -torch.inf).amax(1) - others
 
 
 def _opened(place: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -244,6 +305,11 @@ def _json(value: Any, name: str) -> str:
         raise TypeError(f"{name}: expected what JSON can hold, got others: {error}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: expected what JSON can hold, got others: {error}") from None
+
+
+def _plain(value: Tensor) -> Tensor:
+    """Its numbers as they are: a conjugate is a view that is computed when it is read."""
+    return value.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 
 def _unshare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

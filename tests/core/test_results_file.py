@@ -3,19 +3,21 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import cfxnb as cfx
 from cfxnb.core import disk, results_file
-from cfxnb.core.types import FLIPPED, NOT_FINITE, STATUSES, STOPPED
+from cfxnb.core.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, NOT_FINITE, STATUSES, STOPPED
 
 ROWS, CLASSES = 4, 3
 TEXTS = {"status": json.dumps([FLIPPED] * ROWS), "made_by": '{"method": "made"}'}
@@ -23,14 +25,19 @@ TEXTS = {"status": json.dumps([FLIPPED] * ROWS), "made_by": '{"method": "made"}'
 
 def result(**changes):
     torch.manual_seed(0)
-    images, logits = torch.rand(ROWS, 1, 5, 6), torch.randn(ROWS, CLASSES)
+    images, target = torch.rand(ROWS, 1, 5, 6), torch.tensor([0, 1, 2, 0])
+    logits = torch.randn(ROWS, CLASSES)
+    rows = torch.arange(ROWS)
+    before, after = logits.clone(), logits.flip(0)
+    before[rows, target] = -9.0  # so that every status of "flipped" is true
+    after[rows, target] = 9.0
     fields = {
         "original": images,
         "image": images.flip(0),
         "reconstruction": images,
-        "before": logits,
-        "after": logits.flip(0),
-        "target": torch.tensor([0, 1, 2, 0]),
+        "before": before,
+        "after": after,
+        "target": target,
         "status": (FLIPPED,) * ROWS,
         "start": cfx.Code(torch.randn(ROWS, 7), torch.randn(ROWS, 2, 2)),
         "code": cfx.Code(torch.randn(ROWS, 7), torch.randn(ROWS, 2, 2)),
@@ -238,6 +245,94 @@ def test_minus_infinity_is_a_probability_of_0(tmp_path):
     same(cfx.Counterfactuals.load(cf.save(tmp_path / "cf")), cf)
 
 
+def contradicting():
+    """Statuses that the logits contradict, by what the message must say."""
+    cf, rows = result(), torch.arange(ROWS)
+    other = (cf.target + 1) % CLASSES
+    missed, won = cf.after.clone(), cf.before.clone()
+    missed[rows, other] = 20.0
+    won[rows, cf.target] = 20.0
+    return {
+        "flipped' only where after": {"after": missed},
+        "already_target' only where before": {"status": (ALREADY_TARGET,) * ROWS},
+        "already_target' where before": {"before": won},
+        "where before predicts the target, got 'exhausted' in row 3": {
+            "before": torch.cat([cf.before[:3], won[3:]]),
+            "status": (FLIPPED,) * 3 + (EXHAUSTED,),
+        },
+    }
+
+
+@pytest.mark.parametrize("told", contradicting())
+def test_statuses_that_the_logits_contradict(path, told):
+    """Neither written nor read: they would be counted in rates."""
+    changes = contradicting()[told]
+    with pytest.raises(ValueError, match=f"^status: expected .*{told}"):
+        result(**changes).save(path)
+    texts = {"status": json.dumps(changes["status"])} if "status" in changes else {}
+    logits = {name: value for name, value in changes.items() if name != "status"}
+    rewritten(path, lambda tensors: tensors.update(logits), **texts)
+    refused(path, "status: expected", told)
+
+
+def test_what_was_not_finished_is_not_contradicted(tmp_path):
+    won = contradicting()["already_target' where before"]["before"]
+    for status in (ALREADY_TARGET, STOPPED, NOT_FINITE):
+        cf = result(before=won, status=(status,) * ROWS)
+        same(cfx.Counterfactuals.load(cf.save(tmp_path / status)), cf)
+    tied = result(before=torch.zeros(ROWS, CLASSES), after=torch.zeros(ROWS, CLASSES))
+    same(cfx.Counterfactuals.load(tied.save(tmp_path / "tied")), tied)
+
+
+RECORDS = {
+    "seconds": ["x", None, [], -1, math.nan, math.inf, True],
+    "first_row": ["x", None, -1],
+    "method": [5, None, ["a"]],
+    "parts": [5, "ab", {"a": 1}, [1], [{"seconds": "x"}]],
+}
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"), [(entry, value) for entry in RECORDS for value in RECORDS[entry]], ids=repr
+)
+def test_records_that_can_not_be_added_up(path, entry, value):
+    rewritten(path, made_by=json.dumps({"method": "made", entry: value}))
+    refused(path, f"made_by, {entry}")
+    with pytest.raises(ValueError, match=f"^made_by, {entry}"):
+        result(made_by={entry: value})
+
+
+def test_sums_of_results_are_results():
+    a, b = (result(made_by={"method": name, "seconds": np.float32(1)}) for name in "ab")
+    whole = a + b + result(made_by={"method": "c", "seconds": 2, "first_row": 8})
+    assert [part["method"] for part in whole.made_by["parts"]] == ["a", "b", "c"]
+    assert (a + a).made_by["seconds"] == 2
+
+
+TRACES = {
+    "sparse": lambda: torch.ones(ROWS, 2).to_sparse(),
+    "compressed": lambda: torch.ones(ROWS, 2).to_sparse_csr(),
+    "without numbers": lambda: torch.ones(ROWS, 2, device="meta"),
+    "quantised": lambda: torch.quantize_per_tensor(torch.ones(ROWS, 2), 0.1, 0, torch.qint8),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor")
+@pytest.mark.parametrize("kind", TRACES)
+def test_traces_that_no_file_holds(tmp_path, kind):
+    with pytest.raises(ValueError, match=r"^trace\.steps: expected a plain tensor with numbers"):
+        result(trace={"steps": TRACES[kind]()}).save(tmp_path / "cf")
+
+
+def test_views_are_written_as_their_numbers(tmp_path):
+    whole = torch.randn(ROWS, 2, dtype=torch.complex64).conj()
+    cf = result(trace={"conjugate": whole, "negative": whole.imag})
+    assert whole.is_conj()
+    assert whole.imag.is_neg()
+    same(cfx.Counterfactuals.load(cf.save(tmp_path / "cf")), cf)
+
+
 # -- files that are damaged, altered or none
 
 
@@ -320,6 +415,9 @@ def test_permission_denied(path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(results_file, "safe_open", denied)
+    refused(path, ": Permission denied")
+    monkeypatch.undo()
+    monkeypatch.setattr(Path, "open", denied)
     refused(path, ": Permission denied")
     monkeypatch.undo()
     monkeypatch.setattr(Path, "stat", denied)
