@@ -12,8 +12,7 @@ from cfxnb.core.classifiers import two_class
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import predicted
-
-FAR_OUT = 1e6  # a value of a pixel of which no network can make a finite number
+from cfxnb.core.warn import ProbabilityWatch
 
 
 class FactorReader:
@@ -39,28 +38,23 @@ class FactorReader:
             validate.text(name, "options"): _several(values, name[:60])
             for name, values in options.items()
         }
+        self.watch = ProbabilityWatch("module", remedy="turn them into logits inside the module")
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Logits of each factor, (b, its options), where the images are; gradients pass.
 
         Raises:
-            ValueError, TypeError: for images of another shape than (b, c, h, w), or that are not
-                finite; if the module's output doesn't fit.
+            ValueError, TypeError: for images that ``cfx.predict`` refuses, too; if the module's
+                output doesn't fit.
+
+        Warns:
+            UserWarning: if the outputs look like probabilities.
         """
-        validate.instance(images, Tensor, "images", "a torch tensor")
-        if not images.is_floating_point() or images.is_meta or images.layout != torch.strided:
-            raise TypeError(f"images: expected floats, got {images.dtype} {images.layout}")
-        if images.ndim != 4 or 0 in images.shape[1:]:
-            raise ValueError(f"images: expected shape (b, c, h, w), got {tuple(images.shape)}")
-        if len(images) and not images.abs().max() < FAR_OUT:
-            raise ValueError("images: expected finite values in [0, 1], got others")
-        first = next(self.module.parameters(), images)
-        # A copy: the network may change what it is given.
-        out = self.module(images.to(first.device, first.dtype).clone())
-        out = getattr(out, "logits", out)  # transformers return an object with .logits
-        validate.instance(out, Tensor, "module", "logits as a torch tensor")
-        if not out.is_floating_point() or out.is_meta:
-            raise TypeError(f"module: expected logits as floats, got {out.dtype} on {out.device}")
+        empty = isinstance(images, Tensor) and images.ndim == 4 and not len(images)
+        images = images if empty else validate.pixels(images)
+        out = self._ask(images)
+        if out.ndim == 2:
+            self.watch.see(out, lambda: self._ask(images[:1].detach().clone().requires_grad_()))
         out = out.to(images.device)
         sizes = [len(values) for values in self.options.values()]
         if out.shape == (len(images), sum(sizes)):
@@ -72,10 +66,21 @@ class FactorReader:
             f"{list(self.options)}, got {tuple(out.shape)}"
         )
 
+    def _ask(self, images: Tensor) -> Tensor:
+        """What the module returns for its own copy of the images, which it may change."""
+        first = next(self.module.parameters(), images)
+        out = self.module(images.to(first.device, first.dtype).clone())
+        out = getattr(out, "logits", out)  # transformers return an object with .logits
+        validate.instance(out, Tensor, "module", "logits as a torch tensor")
+        if not out.is_floating_point() or out.is_meta:
+            raise TypeError(f"module: expected logits as floats, got {out.dtype} on {out.device}")
+        return out
+
     @standard_modes
     def numbers(self, images: Tensor, batch: int = 512) -> Tensor:
         """The number of the likeliest option of each factor, (n, factors), in evaluation mode."""
         batch = validate.count(batch, "batch", 1)
+        self.watch.begin()
         with eval_frozen(self), torch.no_grad():
             parts = [
                 torch.stack([predicted(logits) for logits in self(chunk).values()], 1)

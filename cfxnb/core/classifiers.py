@@ -1,6 +1,9 @@
 """Classifiers: whatever a person has, as a callable images -> logits (b, k), k >= 2."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import copy
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfxnb.core import validate
+from cfxnb.core.images import COLOURS, SLACK
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.types import Classifier
-from cfxnb.core.warn import warn_of_probabilities
+from cfxnb.core.warn import ProbabilityWatch
 
+COMPARED = 32  # images for which the scores of an estimator are compared with its decisions
+FLOAT_OUTPUTS = ("tensor(fl", "tensor(do")  # float16, float, double
 TINY = 1e-37  # a probability of 0 becomes the log of this, which is finite
+LARGEST_SIDE = 8192  # pixels; no network takes more
+LARGEST_STD = 2.0  # in units of [0, 1]; those of bytes are about 20 to 80
 LUMA = (0.299, 0.587, 0.114)  # red, green and blue in gray (ITU-R BT.601)
 
 
@@ -34,7 +42,9 @@ class Wrapped:
         self.function = function
         self.mean, self.std, self.size, self.channels = mean, std, size, channels
         self.labels, self.probabilities = labels, probabilities
-        self._warned = probabilities
+        told = isinstance(function, Estimator) or probabilities  # what they return is known
+        self.watch = ProbabilityWatch("module", needed=not told)
+        self.widened = False  # whether the last answer was a single logit
 
     @property
     def module(self) -> Any:
@@ -52,22 +62,25 @@ class Wrapped:
         return torch.device("cpu") if first is None else first.device
 
     def __call__(self, images: Tensor) -> Tensor:
-        images = validate.pixels(images)
-        x = self._prepared(images)
-        try:
-            out = self.function(x)
-        except RuntimeError as error:
-            if self.module is None or type(error) not in (RuntimeError, NotImplementedError):
-                raise  # out of memory, or a fault of the device: no matter of the images
-            name, got = type(self.module).__name__, f"{tuple(x.shape)}, {x.dtype}"
-            raise ValueError(
-                f"images: expected such as {name} takes, got {got}: {error}"
-            ) from error
-        return self._logits(out, len(images)).to(images.device)
+        return self.answer(validate.pixels(images))
+
+    def answer(self, images: Tensor) -> Tensor:
+        """The logits of images (b, c, h, w) that have been read already."""
+        out = self._ask(self._prepared(images))
+        return self._logits(out, images).to(images.device)
+
+    def _ask(self, x: Tensor) -> Any:
+        if self.module is None:  # what a function of the caller raises is told as it is
+            return self.function(x)
+        with told_of_images(self._name(), x):
+            return self.function(x)
+
+    def _name(self) -> str:
+        inner = getattr(self.function, "inner", self.function)
+        return getattr(inner, "__name__", type(inner).__name__)
 
     def _prepared(self, images: Tensor) -> Tensor:
         """A copy in the network's channels, size, normalisation, dtype and device."""
-        images = validate.pixels(images)
         first = _first_float(self.module)
         x = images.to(self.device).clone()  # the network may change what it is given
         if x.is_floating_point():
@@ -87,17 +100,13 @@ class Wrapped:
             x = x / self.std.to(x)
         return x if first is None else x.to(first.dtype)
 
-    def _logits(self, out: Any, rows: int) -> Tensor:
-        """float32 (rows, k) of what a module or a function returns."""
-        out = out.get("logits", out) if isinstance(out, Mapping) else out
-        out = getattr(out, "logits", out)  # transformers return an object with .logits
-        if isinstance(out, np.ndarray) and out.dtype.kind in "fiu":
-            out = torch.from_numpy(out.copy())
-        validate.instance(out, Tensor, "module", "logits as a torch tensor")
-        if not self._warned and out.ndim and len(out) == rows:
-            flat = out if out.ndim == 2 else out.reshape(rows, -1)
-            self._warned = warn_of_probabilities(flat, "module")
-        single = out.ndim == 1 or (out.ndim == 2 and out.shape[1] == 1)
+    def _logits(self, out: Any, images: Tensor) -> Tensor:
+        """float32 (b, k) of what a module or a function returns for ``images``."""
+        rows, out = len(images), _unpacked(out)
+        self.widened = single = out.ndim == 1 or (out.ndim == 2 and out.shape[1] == 1)
+        if not self.watch.done and out.ndim and len(out) == rows and out.is_floating_point():
+            flat = out.reshape(rows, -1)
+            self.watch.see(flat, lambda: self._with_gradient(images[:1]))
         if self.probabilities:
             out = _log(out, single)
         found = validate.logits(two_class(out) if single else out, rows, "module")
@@ -107,9 +116,37 @@ class Wrapped:
             )
         return found
 
+    def _with_gradient(self, image: Tensor) -> Tensor:
+        out = _unpacked(self._ask(self._prepared(image.detach().clone().requires_grad_())))
+        return out.reshape(1, -1)
+
     def __repr__(self) -> str:
-        name = getattr(self.function, "__name__", type(self.function).__name__)
-        return f"Wrapped({name}, labels={self.labels})"
+        return f"Wrapped({self._name()}, labels={self.labels})"
+
+
+@contextlib.contextmanager
+def told_of_images(name: str, x: Tensor | np.ndarray) -> Iterator[None]:
+    """What a network raises is mostly a matter of the images, and told as such."""
+    try:
+        yield
+    except (Warning, MemoryError):
+        raise
+    except Exception as error:
+        plain = type(error) in (RuntimeError, NotImplementedError)
+        if isinstance(error, RuntimeError) and not plain:
+            raise  # out of memory, or a fault of the device
+        raise ValueError(
+            f"images: expected such as {name} takes, got {tuple(x.shape)}, {x.dtype}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _unpacked(out: Any) -> Tensor:
+    """The tensor in what a network returns."""
+    out = out.get("logits", out) if isinstance(out, Mapping) else out
+    out = getattr(out, "logits", out)  # transformers return an object with .logits
+    out = validate.tensor_of(out, "module")
+    return validate.instance(out, Tensor, "module", "logits as a torch tensor")
 
 
 def _first_float(module: Any) -> Tensor | None:
@@ -167,7 +204,8 @@ def wrap(
         channels: number of channels that the module expects, 1 or 3: gray images are repeated,
             coloured ones become gray.
         labels: names of the classes, in order, or a dict such as ``config.id2label``. Default:
-            those of a transformers model or an estimator, if they have names.
+            those of a transformers model or an estimator, if they have names. An estimator whose
+            classes are numbers other than 0, 1, ... needs names.
         probabilities: True if the module returns probabilities. Their logarithm is taken.
 
     Returns:
@@ -180,8 +218,8 @@ def wrap(
     Warns:
         UserWarning: if outputs look like probabilities, unless ``probabilities=True``.
     """
-    function, names, gives_probabilities = _adapted(module)
     named = validate.optional(validate.class_names, labels, "labels")
+    function, names, gives_probabilities = _adapted(module, named is not None)
     return Wrapped(
         function,
         mean=validate.optional(_channels, mean, "mean"),
@@ -197,23 +235,47 @@ def as_classifier(value: Any, name: str = "classifier") -> Any:
     """What a method can call: a function as it is, anything else as ``wrap`` makes it."""
     if isinstance(value, nn.Module) or _is_estimator(value) or _is_session(value):
         return wrap(value)
+    _refuse_unfitted(value, name)
     return validate.function(value, name)
 
 
-def _adapted(module: Any) -> tuple[Any, tuple[str, ...] | None, bool]:
+def labels_of(classifier: Any) -> tuple[str, ...] | None:
+    """The names of the classes, if a classifier has an attribute ``labels`` that holds some."""
+    try:
+        return validate.optional(
+            validate.class_names, getattr(classifier, "labels", None), "labels"
+        )
+    except (ValueError, TypeError):  # something else has that name
+        return None
+
+
+def _adapted(module: Any, named: bool) -> tuple[Any, tuple[str, ...] | None, bool]:
     """A function of image tensors, the names of its classes, whether it gives probabilities."""
     if isinstance(module, nn.Module):
         return module, _labels_of_config(module), False
     if _is_estimator(module):
-        return Estimator(module), _texts(module.classes_), Estimator(module).gives_probabilities
+        made = Estimator(module, named)
+        return made, made.labels, made.gives_probabilities
     if _is_session(module):
         return Session(module), None, False
+    _refuse_unfitted(module, "module")
     if isinstance(module, type) or not callable(module):
         raise TypeError(
             "module: expected a torch module, an estimator, an ONNX session or a function, got "
             f"{validate.told(module)}"
         )
-    return module, getattr(module, "labels", None), False
+    return module, labels_of(module), False
+
+
+def _refuse_unfitted(value: Any, name: str) -> None:
+    """Refuse an estimator that is not fitted, or that gives no score for each class."""
+    if callable(value) or not (hasattr(value, "fit") and hasattr(value, "predict")):
+        return
+    raise TypeError(
+        f"{name}: expected a fitted classifier with predict_proba or decision_function, got "
+        f"{type(value).__name__}; call fit first, and use a classifier, no regressor (of "
+        "VotingClassifier one with voting='soft')"
+    )
 
 
 def _labels_of_config(module: nn.Module) -> tuple[str, ...] | None:
@@ -225,11 +287,6 @@ def _labels_of_config(module: nn.Module) -> tuple[str, ...] | None:
         return validate.names(names, "labels")
     except (ValueError, TypeError):  # a config that does not number its labels tells nothing
         return None
-
-
-def _texts(classes: Any) -> tuple[str, ...] | None:
-    named = np.asarray(classes)
-    return tuple(map(str, named.tolist())) if named.dtype.kind in "OU" else None
 
 
 def _is_estimator(value: Any) -> bool:
@@ -244,32 +301,181 @@ def _is_session(value: Any) -> bool:
 
 
 class Estimator:
-    """A fitted scikit-learn classifier as a function of image tensors."""
+    """A fitted scikit-learn classifier as a function of image tensors.
 
-    def __init__(self, estimator: Any) -> None:
-        self.estimator = estimator
+    Args:
+        named: whether the caller names its classes.
+        multi_label: whether its labels may hold all at once.
+    """
+
+    def __init__(self, estimator: Any, named: bool = False, multi_label: bool = False) -> None:
+        self.estimator = self.inner = estimator
+        self.multi_label = multi_label
         self.gives_probabilities = hasattr(estimator, "predict_proba")
+        self.classes = _classes_of(estimator)
+        self.labels: tuple[str, ...] | None = None
+        if self.classes.dtype.kind in "OUT":
+            self.labels = tuple(map(str, self.classes.tolist()))
+        elif not named and self.classes.tolist() != list(range(len(self.classes))):
+            listed = str([str(c) for c in self.classes.tolist()])[:200]
+            raise ValueError(
+                f"module: expected an estimator of the classes 0, 1, ..., got classes_ {listed}; "
+                f"numbers count from 0 here, so name them: cfx.wrap(estimator, labels={listed})"
+            )
+        self._compared = 0
 
     def __call__(self, images: Tensor) -> Tensor:
         rows = images.detach().cpu().flatten(1).numpy()
         ask = "predict_proba" if self.gives_probabilities else "decision_function"
-        return torch.from_numpy(np.asarray(getattr(self.estimator, ask)(rows), np.float64))
+        with told_of_images(type(self.estimator).__name__, images):
+            found = np.asarray(getattr(self.estimator, ask)(rows))
+        columns = (len(images), len(self.classes))
+        single = found.shape in ((len(images),), (len(images), 1)) and columns[1] == 2
+        if found.shape != columns and not single:
+            raise ValueError(
+                f"module: expected {ask} of shape {columns}, one column for each of classes_, got "
+                f"{found.shape}; for an SVC use decision_function_shape='ovr'"
+            )
+        if self._compared < COMPARED and hasattr(self.estimator, "predict"):
+            self._compare(rows[:COMPARED], found[:COMPARED])
+        return torch.from_numpy(found.astype(np.float64))
+
+    def _compare(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """Refuse scores that decide otherwise than the estimator itself does."""
+        self._compared += len(rows)
+        read = np.asarray(self.estimator.predict(rows))
+        if read.ndim != 1:
+            if not self.multi_label:
+                raise ValueError(
+                    "module: expected an estimator whose classes exclude each other, got one "
+                    "whose labels may hold all at once; ask about one: cfx.one_label(estimator, 0)"
+                )
+            return
+        flat = found.reshape(len(found), -1)
+        best = flat.argmax(1) if flat.shape[1] > 1 else (flat[:, 0] > 0).astype(int)
+        if flat.shape[1] == 1 and self.gives_probabilities:
+            best = (flat[:, 0] > 0.5).astype(int)
+        other = int((self.classes[best] != read).sum())
+        if not other:
+            return
+        told = f"its scores decide otherwise than predict for {other} of {len(rows)} images"
+        if self.gives_probabilities:  # so they do for an SVC with probability=True
+            warnings.warn(f"module: {told}; the probabilities are taken", stacklevel=5)
+        else:
+            raise ValueError(
+                f"module: expected decision_function with one column a class, but {told}; for an "
+                "SVC use decision_function_shape='ovr'"
+            )
+
+
+def _classes_of(estimator: Any) -> np.ndarray:
+    """The classes, each once, in the order of the columns.
+
+    Raises:
+        ValueError: unless there are two or more, of one output.
+    """
+    wrong = "module: expected an estimator with two classes or more, got {} as classes_ of {}"
+    kind, listed = type(estimator).__name__, estimator.classes_
+    several = isinstance(listed, list | tuple) and any(np.ndim(each) for each in listed)
+    if listed is None or several:
+        told = "those of several outputs" if several else "None"
+        raise ValueError(wrong.format(told, kind) + "; use one estimator for each output")
+    classes = np.asarray(listed)
+    if classes.ndim != 1 or len(classes) < 2:
+        raise ValueError(wrong.format(str(classes)[:80], kind))
+    if _is_one_against_one(estimator, len(classes)):
+        raise ValueError(
+            "module: expected decision_function with one column a class, got "
+            "decision_function_shape='ovo', which has one for each pair; set it to 'ovr'"
+        )
+    return classes
+
+
+def _is_one_against_one(estimator: Any, classes: int) -> bool:
+    """Whether an SVC gives a score for each pair of classes; it may lie in a pipeline."""
+    last = getattr(estimator, "best_estimator_", estimator)
+    last = last[-1] if hasattr(last, "steps") else last
+    pairs = getattr(last, "decision_function_shape", None) == "ovo" and classes > 2
+    return pairs and not hasattr(estimator, "predict_proba")
+
+
+NUMBERS = {"float16": np.float16, "float": np.float32, "double": np.float64, "uint8": np.uint8}
 
 
 class Session:
-    """An ONNX Runtime session with one image input as a function of image tensors."""
+    """An ONNX Runtime session with one image input as a function of image tensors.
+
+    The input tells type and shape. Channels last and a fixed number of rows are served, too.
+    """
 
     def __init__(self, session: Any) -> None:
         inputs = session.get_inputs()
         if len(inputs) != 1:
             names = [i.name for i in inputs]
             raise ValueError(f"module: expected a session with one input, got {names}")
-        self.session, self.input = session, inputs[0].name
-        self.half = "float16" in str(getattr(inputs[0], "type", ""))
+        self.session = self.inner = session
+        self.input, kind = inputs[0].name, str(getattr(inputs[0], "type", "tensor(float)"))
+        self.type = NUMBERS.get(kind.removeprefix("tensor(").removesuffix(")"))
+        if self.type is None:
+            raise TypeError(f"module: expected an input of floats or bytes, got {kind}")
+        sides = getattr(inputs[0], "shape", None) or [None] * 4
+        self.shape = [side if isinstance(side, int) and side > 0 else None for side in sides]
+        self.output = _output_of(session)
 
     def __call__(self, images: Tensor) -> Tensor:
-        rows = images.detach().cpu().numpy().astype(np.float16 if self.half else np.float32)
-        return torch.from_numpy(np.array(self.session.run(None, {self.input: rows})[0]))
+        if len(self.shape) != images.ndim:
+            raise ValueError(
+                f"module: expected a session that takes (b, c, h, w), got an input of shape "
+                f"{self.shape}"
+            )
+        x = images.detach().cpu().numpy()
+        if self.shape[1] not in COLOURS and self.shape[3] in COLOURS:
+            x = x.transpose(0, 2, 3, 1)
+        wrong = [want for want, got in zip(self.shape[1:], x.shape[1:], strict=True) if want != got]
+        if any(want is not None for want in wrong):
+            raise ValueError(
+                f"images: expected such as the session takes, {self.shape}, got {x.shape}; "
+                "cfx.wrap(..., size=, channels=) makes them fit"
+            )
+        if self.type is np.uint8:
+            if x.min() < -SLACK or x.max() > 1 + SLACK:
+                raise ValueError(
+                    "module: expected no normalisation before a session that takes bytes, got "
+                    f"{x.min():.4g} to {x.max():.4g} after it; leave out mean and std"
+                )
+            x = (x.clip(0, 1) * 255).round()
+        x = np.ascontiguousarray(x.astype(self.type))
+        rows = self.shape[0] or len(x)
+        parts = [self._ask(x[i : i + rows], rows) for i in range(0, len(x), rows)]
+        return torch.cat([validate.tensor_of(part, "module") for part in parts])
+
+    def _ask(self, x: np.ndarray, rows: int) -> np.ndarray:
+        """The answer for at most ``rows``; a fixed number of them is reached by repeating one."""
+        filled = np.concatenate([x, x[-1:].repeat(rows - len(x), 0)]) if len(x) < rows else x
+        with told_of_images("the session", x):
+            out = np.asarray(self.session.run([self.output], {self.input: filled})[0])
+        if out.dtype.kind not in "fiu" or len(out) != len(filled):
+            raise ValueError(
+                f"module: expected {len(filled)} rows of numbers from the session, got "
+                f"{out.dtype} of shape {out.shape}"
+            )
+        return out[: len(x)]
+
+
+def _output_of(session: Any) -> str:
+    """The name of the only output of floats, or of the one that is called logits."""
+    outputs = session.get_outputs()
+    floats = [
+        o.name for o in outputs if str(getattr(o, "type", "tensor(float)"))[:9] in FLOAT_OUTPUTS
+    ]
+    named = [name for name in floats if "logits" in name.lower()]
+    for found in (floats, named):
+        if len(found) == 1:
+            return found[0]
+    raise ValueError(
+        f"module: expected a session with one output of floats, or one that is called logits, got "
+        f"{[o.name for o in outputs]}; pass a function that picks one"
+    )
 
 
 def _channels(value: Any, name: str) -> Tensor:
@@ -285,16 +491,25 @@ def _channels(value: Any, name: str) -> Tensor:
     tensor = tensor.detach().to(torch.float32).reshape(1, -1, 1, 1)
     if not tensor.numel() or not tensor.isfinite().all() or (name == "std" and tensor.min() <= 0):
         raise ValueError(wrong)
+    low, high = (0.0, 1.0) if name == "mean" else (0.0, LARGEST_STD)
+    if tensor.min() < low or tensor.max() > high:
+        raise ValueError(
+            f"{name}: expected numbers in units of [0, 1], at most {high:g}, got "
+            f"{validate.told(value)}; divide those for bytes by 255"
+        )
     return tensor
 
 
 def _pair(value: Any, name: str) -> tuple[int, int]:
     pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in pair):
+    try:
+        height, width = (validate.count(v, name, 1, LARGEST_SIDE) for v in pair)
+    except (TypeError, ValueError):
         raise ValueError(
-            f"{name}: expected a positive int or two of them, got {validate.told(value)}"
-        )
-    return pair
+            f"{name}: expected a positive int or two of them, at most {LARGEST_SIDE}, got "
+            f"{validate.told(value)}"
+        ) from None
+    return height, width
 
 
 def _colours(value: Any, name: str) -> int:
@@ -327,7 +542,8 @@ class OneLabel:
 
     def __init__(self, classifier: Any, label: int) -> None:
         self.classifier, self.label = classifier, label
-        self._warned = False
+        self._watch = ProbabilityWatch("classifier")
+        self._checked = False
 
     @property
     def module(self) -> Any:
@@ -338,30 +554,74 @@ class OneLabel:
     def device(self) -> torch.device | None:
         return getattr(self.classifier, "device", None)
 
+    @property
+    def watch(self) -> ProbabilityWatch:
+        """What notices probabilities: that of the classifier inside, if it has one."""
+        return watch_of(self.classifier) or self._watch
+
     def __call__(self, images: Tensor) -> Tensor:
-        images = validate.pixels(images)
-        logits = validate.instance(self.classifier(images), Tensor, "classifier", "logits")
+        return self.answer(validate.pixels(images).clone())
+
+    def answer(self, images: Tensor) -> Tensor:
+        """The logits of images (b, c, h, w) that have been read already."""
+        return two_class(self._logit(answer_of(self.classifier)(images), images))
+
+    def _logit(self, logits: Any, images: Tensor) -> Tensor:
+        """That of the label, (b,)."""
+        logits = validate.tensor_of(logits, "classifier")
+        logits = validate.instance(logits, Tensor, "classifier", "logits")
         if logits.ndim != 2 or logits.shape[1] <= self.label:
             raise ValueError(
                 f"label: expected one of the logits (b, k), got {self.label} with "
                 f"{tuple(logits.shape)}"
             )
-        if not self._warned:
-            self._warned = warn_of_probabilities(logits, "classifier")
-        return two_class(logits[:, self.label])
+        logit = logits[:, self.label]
+        inner = innermost(self.classifier)
+        if getattr(inner, "widened", False):
+            raise ValueError(
+                "classifier: expected one logit for each label, got a single one; its two classes "
+                "are what is wanted, so leave out one_label"
+            )
+        if getattr(inner, "probabilities", False):  # their logarithms have come
+            certain = logit.clamp_max(-1e-7)
+            return certain - torch.log(-torch.expm1(certain))
+        if not self._checked:
+            self._checked = True
+            self._refuse_log_probabilities(logits.detach())
+        if self.watch is self._watch and not self._watch.done:
+            self._watch.see(logit[:, None], lambda: with_gradient(inner, images[:1]))
+        return logit
+
+    def _refuse_log_probabilities(self, logits: Tensor) -> None:
+        total = logits.float().logsumexp(1)
+        if len(total) and (total.abs() < 1e-4).all():
+            raise ValueError(
+                "classifier: expected one logit for each label's own sigmoid, got logarithms of "
+                "probabilities that add up to 1; pass their exp to "
+                "cfx.wrap(..., probabilities=True)"
+            )
 
 
-def one_label(classifier: Classifier, label: int) -> OneLabel:
+def one_label(classifier: Classifier, label: int | str) -> OneLabel:
     """A classifier with two classes out of a net whose labels may hold all at once.
 
     Args:
-        classifier: images -> logits (b, k), one for each label's own sigmoid.
-        label: which of them.
+        classifier: images -> logits (b, k), one for each label's own sigmoid. Of a classifier
+            that was wrapped with ``probabilities=True`` the probability of the label is taken.
+        label: which of them, a number or a name.
 
     Returns:
         Images -> logits (b, 2): class 1 has the label's probability. Gradients pass through.
     """
-    return OneLabel(as_classifier(classifier), validate.count(label, "label"))
+    inner = as_classifier(classifier)
+    function = getattr(inner, "function", None)
+    if isinstance(function, Estimator):  # of an estimator, too, all labels may hold at once
+        inner = copy.copy(inner)
+        inner.function = Estimator(function.estimator, named=True, multi_label=True)
+    if isinstance(label, str):
+        names = labels_of(inner) or ()
+        label = int(validate.labels(label, 1, max(len(names), 1), "label", names))
+    return OneLabel(inner, validate.count(label, "label"))
 
 
 class BlackBox(validate.BlackBoxed):
@@ -383,16 +643,47 @@ class BlackBox(validate.BlackBoxed):
     @property
     def labels(self) -> tuple[str, ...] | None:
         """Names of the classes, if the classifier has any."""
-        return getattr(self.classifier, "labels", None)
+        return labels_of(self.classifier)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.answer(validate.pixels(images).clone())
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        images = validate.pixels(images)
+    def answer(self, images: Tensor) -> Tensor:
+        """The logits of images (b, c, h, w) that have been read already."""
         self.queries += len(images)
-        return self.classifier(images)
+        return answer_of(self.classifier)(images)
 
     def __repr__(self) -> str:
         return f"BlackBox({self.classifier!r}, queries={self.queries})"
+
+
+def answer_of(classifier: Any) -> Callable[[Tensor], Any]:
+    """What is called with images that have been read already: those of this file read them once.
+
+    A class of the caller's own that is derived from one of these may do something else.
+    """
+    return classifier.answer if type(classifier) in (Wrapped, OneLabel, BlackBox) else classifier
+
+
+def innermost(classifier: Any) -> Any:
+    """What black boxes are around."""
+    while isinstance(classifier, BlackBox):
+        classifier = classifier.classifier
+    return classifier
+
+
+def watch_of(classifier: Any) -> ProbabilityWatch | None:
+    """What notices probabilities in a wrapped classifier; None for a function."""
+    inner = innermost(classifier)
+    return inner.watch if isinstance(inner, Wrapped | OneLabel) else None
+
+
+def with_gradient(classifier: Any, image: Tensor) -> Tensor:
+    """The logits of one image as they come, with a gradient even of what is in a black box."""
+    image = image.detach().clone().requires_grad_()
+    out = answer_of(innermost(classifier))(image)
+    return validate.instance(out, Tensor, "classifier").reshape(1, -1)
 
 
 def _module_of(inner: Any) -> Any:

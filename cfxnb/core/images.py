@@ -1,5 +1,6 @@
 """Images as people have them, turned into what the package works on."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,50 +9,66 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-DARK = 16  # whole numbers from 0 to less than this may be anything but bytes of an image
+BRIGHT = 127  # an image of whole numbers that reaches beyond this can only be one of bytes
 SLACK = 1e-4  # how far rounding may take values out of [0, 1]
 COLOURS = (1, 3)
+PLANES = (2, 4)  # gray or colour with transparency: numbers of channels that are not read
 MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # of PIL, and what they are read as
-REMEDY = "pass float values in [0, 1], shape (b, c, h, w)"
+DEEP = ("I", "F")  # modes of PIL (I;16 and others, too) with more than 8 bits a value
 
 
-def as_images(value: Any, name: str = "images") -> Tensor:
+def as_images(value: Any, name: str = "images", *, live: bool = False) -> Tensor:
     """Read a batch of images: float32 (b, c, h, w) in [0, 1], b >= 1, on the device of ``value``.
 
     Taken as well, since only one reading is possible: numpy arrays, PIL images, lists of images,
-    one image without the batch axis, channels last, bytes (0 to 255), and floats that are whole
-    numbers from 0 to 255. Anything else is refused.
+    one image without the batch axis, channels last, bytes (0 to 255), and other whole numbers from
+    0 to 255 if each image reaches beyond half of that. Anything else is refused. How an image is
+    read never depends on the other images.
+
+    Args:
+        live: gradients pass. Values that rounding took out of [0, 1] stay there.
 
     Raises:
         ValueError, TypeError: if the value is not an image batch, or can be read in two ways.
     """
     first = value[0] if isinstance(value, list | tuple) and value else value
-    x = _ordered(_tensor(value, name), name, torch_order=isinstance(first, Tensor))
+    x = _tensor(value, name)
+    x = _ordered(x, name, torch_order=isinstance(first, Tensor | Image.Image))
     if 0 in x.shape:
         raise ValueError(f"{name}: expected shape (b, c, h, w), got {tuple(x.shape)}, an empty one")
-    return _unit_range(x, name)
+    x = _unit_range(x, name, pictures=isinstance(first, Image.Image))
+    if live:
+        return x
+    x = x.detach().clamp(0, 1)
+    return x.contiguous() if x.is_contiguous() else x.clone(memory_format=torch.contiguous_format)
+
+
+def native(value: np.ndarray) -> np.ndarray:
+    """A copy of numbers that torch takes: no foreign byte order, no strides, at most 8 bytes."""
+    if value.dtype.kind == "f" and value.dtype.itemsize > 8:
+        value = value.astype(np.float64)
+    return value.astype(value.dtype.newbyteorder("="), order="C", copy=True)
 
 
 def _tensor(value: Any, name: str) -> Tensor:
-    """The numbers, in the order and the units in which they came."""
+    """The numbers, in the units in which they came; pictures with the channels first."""
     wrong = f"{name}: expected images as a torch tensor, a numpy array or PIL images, got "
     if isinstance(value, Tensor):
-        if value.layout != torch.strided or value.is_quantized:
-            raise TypeError(f"{name}: expected a plain tensor, got one with layout {value.layout}")
+        if value.layout != torch.strided or value.is_quantized or value.is_nested:
+            kind = "nested" if value.is_nested else f"{value.dtype} with layout {value.layout}"
+            raise TypeError(f"{name}: expected a plain tensor, got {kind}")
         if value.is_meta:
             raise ValueError(f"{name}: expected numbers, got a tensor on the meta device")
-        return value.detach()
+        return value
     if isinstance(value, Image.Image):
-        return torch.from_numpy(_picture(value, name))
+        picture = torch.from_numpy(_picture(value, name))
+        return picture[None] if picture.ndim == 2 else picture.permute(2, 0, 1)
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{wrong}a masked array; fill it first")
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "fiub":
             raise TypeError(f"{wrong}an array of {value.dtype}")
-        if value.dtype.kind == "f" and value.dtype.itemsize > 8:
-            value = value.astype(np.float64)
-        # A copy in native byte order: torch takes neither negative strides nor foreign bytes.
-        return torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C", copy=True))
+        return torch.from_numpy(native(value))
     if isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value):
         if not isinstance(value[0], Tensor | np.ndarray | Image.Image):
             raise TypeError(f"{wrong}a {type(value).__name__} of {type(value[0]).__name__}")
@@ -76,11 +93,22 @@ def _tensor(value: Any, name: str) -> Tensor:
 
 def _picture(value: Image.Image, name: str) -> np.ndarray:
     if value.mode not in MODES:
+        remedy = "convert them, for example by picture.convert('RGB')"
+        if value.mode.startswith(DEEP):  # PIL would clip these at 255
+            remedy = (
+                "pass np.asarray(picture) divided by its largest possible value, such as 65535 "
+                "for 16 bits"
+            )
+        raise ValueError(f"{name}: expected pictures in mode L or RGB, got {value.mode}; {remedy}")
+    try:
+        return np.array(value.convert(MODES[value.mode]))
+    except MemoryError:
+        raise
+    except Exception as error:  # a closed, cut or broken file may fail in any way
         raise ValueError(
-            f"{name}: expected pictures in mode L or RGB, got {value.mode}; "
-            "convert them, for example by picture.convert('RGB')"
-        )
-    return np.array(value.convert(MODES[value.mode]))
+            f"{name}: expected pictures that can be read, got {type(value).__name__} that fails "
+            f"with {type(error).__name__}: {error}"
+        ) from error
 
 
 def _ordered(x: Tensor, name: str, torch_order: bool) -> Tensor:
@@ -89,7 +117,9 @@ def _ordered(x: Tensor, name: str, torch_order: bool) -> Tensor:
         x = x[None]
     if x.ndim == 3:
         first, last = x.shape[0] in COLOURS, x.shape[2] in COLOURS
-        if first == last and not (first and torch_order):
+        # An array of three gray images looks like a colour image with the channels first.
+        three_gray = x.shape[0] == 3 and not torch_order
+        if three_gray or (first == last and not (first and torch_order)):
             raise ValueError(
                 f"{name}: expected shape (b, c, h, w), got {tuple(x.shape)}, which may be one "
                 "image or several gray ones; add the missing axis"
@@ -103,33 +133,55 @@ def _ordered(x: Tensor, name: str, torch_order: bool) -> Tensor:
             f"{name}: expected shape (b, c, h, w), got an array of shape {tuple(x.shape)}, whose "
             "channels may be the second axis or the last; pass a torch tensor (b, c, h, w)"
         )
+    if x.shape[3] in PLANES and (x.shape[1] > max(PLANES) and x.shape[2] > max(PLANES)):
+        raise ValueError(
+            f"{name}: expected shape (b, c, h, w), got {tuple(x.shape)}, whose last axis may be "
+            "the channels; leave out transparency, for example by images[..., :3], or put the "
+            "channels second"
+        )
     return x.permute(0, 3, 1, 2) if last and not first else x
 
 
-def _unit_range(x: Tensor, name: str) -> Tensor:
+def _unit_range(x: Tensor, name: str, pictures: bool) -> Tensor:
+    """float32 in [0, 1] up to ``SLACK``, of floats in that range or of bytes."""
     if x.dtype == torch.bool or x.is_complex():
         raise TypeError(f"{name}: expected float32 in [0, 1], got {x.dtype}")
-    whole = not x.is_floating_point()
-    if not whole and not x.isfinite().all():
-        count = int((~x.isfinite().flatten(1).all(1)).sum())
+    floats = x.is_floating_point()
+    if floats and x.element_size() == 1:
+        x = x.float()  # torch hardly calculates in float8, nor in whole numbers without a sign
+    if not floats and x.dtype != torch.uint8:
+        x = x.to(torch.int64)
+    numbers = x.detach()
+    low, high = numbers.min().item(), numbers.max().item()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        count = int((~numbers.isfinite().flatten(1).all(1)).sum())
         raise ValueError(
             f"{name}: expected finite numbers, got NaN or infinity in {count} of {len(x)} images"
         )
-    low, high = x.min().item(), x.max().item()
-    if whole and (low < 0 or high > 255):
+    if floats and low >= -SLACK and high <= 1 + SLACK:
+        return x.float()
+    if x.dtype == torch.uint8 and (pictures or high != 1):
+        return x.float() / 255
+    if not floats and (low < 0 or high > 255):
         raise ValueError(f"{name}: expected whole numbers from 0 to 255, got {low} to {high}")
-    if whole and 0 < high < (2 if x.dtype == torch.uint8 else DARK):
+    if low >= 0 and high <= 255 and _are_bytes(numbers):
+        return x.float() / 255
+    if not floats:
         raise ValueError(
-            f"{name}: expected values in [0, 1], got {x.dtype} from {low} to {high}, which may be "
-            "a mask or nearly black; pass floats"
+            f"{name}: expected values in [0, 1], got {x.dtype} from {low} to {high}, with images "
+            "that may be a mask or nearly black; pass floats, divided by the largest possible value"
         )
-    if whole or (low >= 0 and DARK <= high <= 255 and bool((x == x.round()).all())):
-        return (x.float() / 255).contiguous()
-    if low < -SLACK or high > 1 + SLACK:
-        hint = "; (x + 1) / 2 turns [-1, 1] into [0, 1]" if -1.001 <= low < 0 else ""
-        raise ValueError(
-            f"{name}: expected values in [0, 1], got {low:.4g} to {high:.4g}; undo any "
-            f"normalisation (cfx.wrap applies it before the network){hint}"
-        )
-    x = x.float().clamp(0, 1)
-    return x.contiguous() if x.is_contiguous() else x.clone(memory_format=torch.contiguous_format)
+    hint = "undo any normalisation (cfx.wrap applies it before the network)"
+    if low >= 0 and high <= 255:
+        hint = "divide by the largest possible value, 255 for bytes"
+    elif -1.001 <= low < 0 and high <= 1.001:
+        hint += "; (x + 1) / 2 turns [-1, 1] into [0, 1]"
+    raise ValueError(f"{name}: expected values in [0, 1], got {low:.4g} to {high:.4g}; {hint}")
+
+
+def _are_bytes(numbers: Tensor) -> bool:
+    """Whether each image holds whole numbers that can only be bytes: it is bright, or all black."""
+    if numbers.is_floating_point() and not (numbers == numbers.round()).all():
+        return False
+    top = numbers.flatten(1).amax(1)
+    return bool(((top > BRIGHT) | (top == 0)).all())

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cfxnb.core.images import as_images
+from cfxnb.core.images import as_images, native
 
 T = TypeVar("T")
 
@@ -51,19 +51,8 @@ def images(value: Any, name: str = "images") -> Tensor:
 
 
 def pixels(value: Any, name: str = "images") -> Tensor:
-    """Images for a network: a float batch (b, c, h, w) as it is, with its gradient.
-
-    Anything else is read as ``images`` reads it.
-    """
-    plain = isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 4
-    if not plain or value.layout != torch.strided or value.is_meta or 0 in value.shape:
-        return as_images(value, name)
-    if not value.isfinite().all() or value.abs().max() > 1e6:
-        raise ValueError(
-            f"{name}: expected finite numbers, about in [0, 1], got {value.min().item():.4g} to "
-            f"{value.max().item():.4g}"
-        )
-    return value.float()
+    """Images for a network, read as ``images`` reads them, with their gradient."""
+    return as_images(value, name, live=True)
 
 
 def listed(value: Any, name: str, what: str) -> list[Any]:
@@ -115,9 +104,7 @@ def logits(value: Any, rows: int, name: str = "classifier", classes: int | None 
     Args:
         classes: k, if it is known from an earlier call.
     """
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-        value = torch.from_numpy(value.copy())
-    instance(value, Tensor, name, "logits as a torch tensor")
+    value = instance(tensor_of(value, name), Tensor, name, "logits as a torch tensor")
     if value.ndim != 2 or value.shape[0] != rows or value.shape[1] < 2:
         raise ValueError(
             f"{name}: expected logits of shape ({rows}, k) with k >= 2, got {tuple(value.shape)}; "
@@ -132,6 +119,23 @@ def logits(value: Any, rows: int, name: str = "classifier", classes: int | None 
         raise TypeError(f"{name}: expected logits as floats, got {kind}")
     # A tensor made under torch.inference_mode could take no part in later computations.
     return (value.clone() if value.is_inference() else value).float()
+
+
+def tensor_of(value: Any, name: str) -> Any:
+    """A numpy array of numbers as a tensor; anything else as it is."""
+    if not isinstance(unmasked(value, name), np.ndarray) or value.dtype.kind not in "fiub":
+        return value
+    return torch.from_numpy(native(value))
+
+
+def unmasked(value: Any, name: str) -> Any:
+    """The same value, unless it is a masked array: numpy would forget its mask."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: expected plain numbers, got a masked array; use .filled() to say what is "
+            "masked, or leave it out"
+        )
+    return value
 
 
 def finite_logits(logits: Tensor, name: str = "classifier") -> Tensor:
@@ -155,7 +159,8 @@ def labels(
     """One class per image, int64 (rows,) in [0, classes); a single one stands for all.
 
     Args:
-        value: whole numbers as an int, a list, an array, a tensor; or names of classes.
+        value: whole numbers as an int, a list, an array, a tensor; or names of classes. Numbers
+            count the classes from 0.
         names: of the classes, if they are known.
     """
     tensor = _classes(value, name, names)
@@ -180,6 +185,7 @@ def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
         return value.detach().to(torch.int64)
     if isinstance(value, Mapping | set | frozenset) or value is None:
         raise wrong
+    value = unmasked(value, name)
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
@@ -187,8 +193,13 @@ def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
     if array.dtype.kind == "O" and array.size and all(_whole(v) for v in array.flat):
         fitting = [max(-(2**62), min(int(v), 2**62)) for v in array.flat]
         array = np.array(fitting, np.int64).reshape(array.shape)
+    known = [str(n) for n in names or ()]
     if array.dtype.kind in "OU" and array.size and all(isinstance(v, str) for v in array.flat):
-        known = [str(n) for n in names or ()]
+        if not known:
+            raise ValueError(
+                f"{name}: expected class numbers, or names of classes, which this classifier does "
+                f"not have, got {told(array.flat[0])}; cfx.wrap(..., labels=[...]) names them"
+            )
         if unknown := [v for v in array.flat if v not in known]:
             raise ValueError(
                 f"{name}: expected class numbers, or names out of {str(known)[:200]}, "
@@ -197,9 +208,26 @@ def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
         if len(set(known)) < len(known):
             raise ValueError(f"{name}: expected class numbers, as names occur twice in {known}")
         array = np.array([known.index(v) for v in array.flat]).reshape(array.shape)
+    elif array.dtype.kind in "iu":
+        _refuse_other_names(array, name, known)
     if array.dtype.kind not in "iu":
         raise wrong
     return torch.from_numpy(array.astype(np.int64))
+
+
+def _refuse_other_names(numbers: np.ndarray, name: str, known: list[str]) -> None:
+    """Refuse the number of a class if another class has this number as its name.
+
+    A tensor is never refused: it comes from ``argmax``, which counts from 0.
+    """
+    for number in np.unique(numbers).tolist():
+        at_home = 0 <= number < len(known) and known[number] == str(number)
+        if str(number) in known and not at_home:
+            raise ValueError(
+                f"{name}: expected a name of a class, as numbers count from 0 and the classes are "
+                f"called {str(known)[:200]}, got {number}; pass {str(number)!r} for the class of "
+                "that name, or a torch tensor of numbers"
+            )
 
 
 def _whole(value: Any) -> bool:
@@ -373,14 +401,32 @@ def diffusion(value: Any, name: str = "space") -> Any:
             f"{name}: expected a Diffusion space, got {type(value).__name__} without "
             f"{', '.join(missing)}"
         )
+    falling(value.alphas, f"{name}.alphas")
     return value
 
 
-def same_classes(judge: Any, images: Tensor, classes: int, name: str) -> Tensor:
+def falling(value: Any, name: str) -> Tensor:
+    """What is left of the variance at each time: float64 on the CPU, from near 1 to near 0."""
+    instance(value, Tensor, name, "a torch tensor")
+    if value.is_meta or value.is_complex() or value.layout != torch.strided:
+        raise TypeError(f"{name}: expected numbers, got {value.dtype}, {value.layout}")
+    alphas = value.detach().cpu().double()
+    inside = alphas.ndim == 1 and len(alphas) > 1 and bool(((alphas > 0) & (alphas < 1)).all())
+    if not inside or not bool((alphas.diff() < 0).all()):
+        raise ValueError(f"{name}: expected numbers between 1 and 0, falling, got others")
+    return alphas
+
+
+def same_classes(
+    judge: Any, images: Tensor, classes: int, name: str, names: Sequence[str] | None = None
+) -> Tensor:
     """What another classifier reads, (n,): of use only if it has the same classes.
 
+    Args:
+        names: of the classes, if they are known.
+
     Raises:
-        ValueError: if it has another number of them.
+        ValueError: if it has another number of them, or the same names in another order.
     """
     read = finite_logits(logits(judge(images), len(images), name), name)
     if read.shape[1] != classes:
@@ -388,7 +434,31 @@ def same_classes(judge: Any, images: Tensor, classes: int, name: str) -> Tensor:
             f"{name}: expected the {classes} classes of the results, got {read.shape[1]}; "
             "wrap one that adds up the probabilities of what belongs together"
         )
+    same_order(getattr(judge, "labels", None), names, name)
     return read.argmax(1)
+
+
+def same_order(found: Sequence[str] | None, names: Sequence[str] | None, name: str) -> None:
+    """Refuse a classifier that gives a name of these classes to another class.
+
+    Other names, such as those in another language, say nothing about the order.
+    """
+    ours, theirs = ([str(each) for each in named or ()] for named in (names, found))
+    moved = [n for n in ours if n in theirs and ours.index(n) != theirs.index(n)]
+    if moved:
+        raise ValueError(
+            f"{name}: expected the classes in the order {str(ours)[:200]}, got "
+            f"{str(theirs)[:200]}; wrap a function that puts its logits into that order"
+        )
+
+
+def recorded_names(made_by: Mapping[str, Any]) -> list[str] | None:
+    """The names of the classes in the record of a result, or in that of its first part."""
+    parts = made_by.get("parts")
+    if isinstance(parts, list) and parts and isinstance(parts[0], Mapping):
+        made_by = parts[0]
+    found = made_by.get("labels")
+    return [str(each) for each in found] if isinstance(found, list) else None
 
 
 def function(value: Any, name: str) -> Any:
@@ -400,10 +470,12 @@ def function(value: Any, name: str) -> Any:
 
 def white_box(value: Any, name: str = "classifier") -> Any:
     """A classifier that lets gradients through; what it returns is checked when it does."""
-    if isinstance(value, BlackBoxed):
+    foreign = not callable(value) and (hasattr(value, "predict") or hasattr(value, "get_outputs"))
+    if isinstance(value, BlackBoxed) or foreign:
+        what = type(value).__name__ if foreign else "a BlackBox"
         raise TypeError(
-            f"{name}: expected one that passes gradients, got a BlackBox; "
-            "use a black-box method instead"
+            f"{name}: expected one that passes gradients, got {what}; "
+            "use a black-box method instead, such as cfx.follow"
         )
     return function(value, name)
 
@@ -424,12 +496,9 @@ def part_of(name: str) -> Iterator[None]:
 
 def live_images(value: Any, name: str) -> Tensor:
     """An image batch (b, c, h, w) in [0, 1], float32, through which gradients pass."""
-    checked = images(value, name)
-    if not (isinstance(value, Tensor) and value.requires_grad):
-        return checked
-    if value.shape != checked.shape:
-        raise ValueError(f"{name}: expected shape (b, c, h, w), got {tuple(value.shape)}")
-    return value.float()
+    if isinstance(value, Tensor) and value.requires_grad:
+        return pixels(value, name)
+    return images(value, name)
 
 
 def array(value: Any, name: str, dims: int | None = None, *, gaps: bool = False) -> np.ndarray:
@@ -452,6 +521,7 @@ def array(value: Any, name: str, dims: int | None = None, *, gaps: bool = False)
         found = columns.to_numpy(float, na_value=np.nan)
         found = found[:, 0] if isinstance(value, pd.Series) else found
     else:
+        value = unmasked(value, name)
         try:
             found = np.asarray(value)
         except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
@@ -485,6 +555,7 @@ def _numeric(kind: Any) -> bool:
 def decisions(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
     """Decisions as a tensor of bools, or of the numbers of classes."""
     wrong = TypeError(f"{name}: expected bools or numbers of classes, got {told(value)}")
+    value = unmasked(value, name)
     try:
         found = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
     except (TypeError, ValueError, RuntimeError):  # texts, objects, lists of unequal lengths
@@ -504,7 +575,7 @@ def groups(value: Any, name: str, rows: int | None = None) -> list[str]:
         if value.is_meta or value.layout != torch.strided or value.is_complex():
             raise TypeError(f"{name}: expected the group of each image, got {told(value)}")
         value = value.detach().cpu()
-    if isinstance(value, Tensor | np.ndarray | pd.Series | pd.Index):
+    if isinstance(unmasked(value, name), Tensor | np.ndarray | pd.Series | pd.Index):
         value = value.tolist()
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise TypeError(f"{name}: expected the group of each image, got {told(value)}")
@@ -605,6 +676,7 @@ def _plain(column: pd.Series) -> pd.Series:
 def mask(value: Any, name: str, rows: int) -> np.ndarray:
     """One bool for each of ``rows``: of a list, an array, a tensor or a column without gaps."""
     wrong = TypeError(f"{name}: expected {rows} bools, got {told(value)}")
+    value = unmasked(value, name)
     if isinstance(value, Tensor):
         if value.is_meta or value.layout != torch.strided:
             raise wrong

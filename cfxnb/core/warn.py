@@ -1,49 +1,152 @@
 """Warnings about classifiers whose answers are probably not what the caller thinks."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-RANDOM = 0.02  # difference of two probabilities of one image that no rounding makes
+from cfxnb.core.modules import first_time
+
 REMEDY = "cfx.wrap(..., probabilities=True) takes their logarithm"
 
+ROUNDING = 1e-3  # how far rounding takes a probability out of [0, 1]
+ROUGH = 0.06  # how far the sum of probabilities with two decimals, or some smoothing, is from 1
+FEW = 4  # rows within [0, 1] that logits hardly ever fill, if nothing else is known of them
+MANY = 8  # rows that tell enough if no sigmoid was found at the end of a network
+ENOUGH = 64  # rows that are looked at
 
-def warn_of_probabilities(values: Tensor, name: str) -> bool:
-    """Warn if outputs (b, k) look like probabilities, and say so.
+#: Steps of torch that leave a probability one: they move, round or scale it.
+PASSIVE = (
+    "Add", "Alias", "AsStrided", "Cat", "Clamp", "Clone", "Copy", "Div", "Expand", "Index", "Mean",
+    "Mul", "Permute", "Rsub", "ReshapeAlias", "Round", "Select", "Slice", "Split", "Squeeze",
+    "Stack", "Sub", "Sum", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "View",
+)  # fmt: skip
+ENDS = ("Sigmoid", "Softmax", "Hardsigmoid")
+OPAQUE = ("Compiled", "DifferentiableGraph", "Cpp")  # steps that hide what they do
 
-    So they do if torch itself says that a sigmoid or softmax made them, if each row adds up to 1,
-    or if eight rows or more lie within [0, 1] and come near to both ends.
+
+class ProbabilityWatch:
+    """Warns once if outputs that should be logits look like probabilities.
+
+    Logits soon leave [0, 1], and then nothing is looked at any more. Outputs that stay there are
+    probabilities if a sigmoid or a softmax made them, or if their numbers say so.
+
+    Args:
+        name: what the message calls the classifier.
+        needed: False if it is known that there is nothing to warn of.
     """
-    made_by = values.grad_fn.name() if values.grad_fn is not None else ""
-    values = values.detach()
-    if not len(values) or not ((values >= 0) & (values <= 1)).all():
-        return False
-    inside = bool(((values > 0) & (values < 1)).any())
-    total = values.sum(1)
-    adds_up = values.shape[1] > 1 and torch.allclose(total, torch.ones_like(total), atol=1e-3)
-    # A few rows of 0 and 1, or the same ones again and again, may be anything.
-    adds_up &= inside or (len(values) >= 4 and bool((values.amax(0) > values.amin(0)).any()))
-    vary = inside and bool((values.amax(0) > values.amin(0)).all())
-    to_both_ends = len(values) >= 8 and vary and values.min() < 0.1 and values.max() > 0.9
-    if not (adds_up or to_both_ends or made_by.startswith(("Sigmoid", "Softmax"))):
-        return False
-    warnings.warn(
-        f"{name}: its outputs look like probabilities, and logits are expected; leave out the "
-        f"last softmax or sigmoid, or {REMEDY}",
-        stacklevel=4,
-    )
-    return True
+
+    def __init__(self, name: str, needed: bool = True, remedy: str = REMEDY) -> None:
+        self.name, self.needed, self.remedy = name, needed, remedy
+        self.begin()
+
+    def begin(self) -> None:
+        """Look again, and warn again: a new call of a method begins."""
+        self.done = not self.needed
+        self._rows: Tensor | None = None
+        self._end: bool | None = None
+
+    def see(self, values: Tensor, again: Callable[[], Tensor] | None = None) -> None:
+        """Look at outputs (b, k).
+
+        Args:
+            again: asks for outputs with a gradient, which tell by what they were made. It is
+                called at most once, and only for outputs that may be probabilities.
+        """
+        if self.done:
+            return
+        rows = _only_output(values.detach()[:ENOUGH]).float()
+        rows = rows[rows.isfinite().all(1)]
+        if not len(rows):
+            return
+        scaled = _unit(rows)
+        if scaled is None:
+            self.done = True
+            return
+        if self._rows is None or self._rows.shape[1] != scaled.shape[1]:
+            self._end = _made_by_sigmoid(values)
+            if self._end is None and again is not None:
+                self._end = _asked_again(again)
+        else:
+            scaled = torch.cat([self._rows.to(scaled), scaled])
+        self._rows = scaled
+        self.done = len(scaled) >= ENOUGH
+        if self._end or _look_like_probabilities(scaled, known=self._end is not None):
+            self.done = True
+            self._warn()
+
+    def _warn(self) -> None:
+        if first_time(f"{self.name} gives probabilities"):
+            warnings.warn(
+                f"{self.name}: its outputs look like probabilities, and logits are expected; leave "
+                f"out the last softmax or sigmoid, or {self.remedy}",
+                stacklevel=5,
+            )
 
 
-def warn_of_randomness(first: Tensor, second: Tensor, name: str = "classifier") -> None:
-    """Warn if the logits of two calls on the same images differ by more than rounding."""
-    if not len(first):
-        return
-    apart = (first.softmax(1) - second.to(first).softmax(1)).abs().nan_to_num().max().item()
-    if apart > RANDOM:
-        warnings.warn(
-            f"{name}: two calls on the same images gave probabilities that differ by "
-            f"{apart:.2g}; is a network in training mode, or something random, inside?",
-            stacklevel=4,
-        )
+def _only_output(values: Tensor) -> Tensor:
+    """Without a first column of zeros: so a single logit is widened to two."""
+    widened = values.shape[1] == 2 and not values[:, 0].any() and bool(values[:, 1].any())
+    return values[:, 1:] if widened else values
+
+
+def _unit(rows: Tensor) -> Tensor | None:
+    """Values within [0, 1], or percentages divided by 100; None if they are neither."""
+    low, high = rows.min().item(), rows.max().item()
+    if low < -ROUNDING or high > 100 * (1 + ROUGH):
+        return None
+    if high <= 1 + ROUNDING:
+        return rows
+    percent = rows.shape[1] > 1 and bool(((rows.sum(1) / 100 - 1).abs() < ROUNDING).all())
+    return rows / 100 if percent else None
+
+
+def _look_like_probabilities(rows: Tensor, known: bool) -> bool:
+    """Whether the numbers (b, k), all in [0, 1], say so.
+
+    Args:
+        known: it was seen that no sigmoid or softmax stands at the end.
+    """
+    inside = bool(((rows > 0) & (rows < 1)).any())
+    # The same row again and again may be anything.
+    vary = bool((rows.amax(0) > rows.amin(0)).any())
+    if rows.shape[1] > 1:
+        off = (rows.sum(1) - 1).abs().max().item()
+        if off < (ROUNDING if known else ROUGH) and (inside or (vary and len(rows) >= FEW)):
+            return True
+    if not (inside and vary):
+        return False
+    if not known:
+        return len(rows) >= FEW
+    return len(rows) >= MANY and rows.min().item() < 0.1 and rows.max().item() > 0.9
+
+
+def _asked_again(again: Callable[[], Tensor]) -> bool | None:
+    try:
+        with torch.enable_grad():
+            return _made_by_sigmoid(again())
+    except Exception:  # no gradient can be had of it, or not for one image alone
+        return None
+
+
+def _made_by_sigmoid(values: Tensor) -> bool | None:
+    """Whether torch says that a sigmoid or softmax made all of these; None if it can't tell."""
+    return None if values.grad_fn is None else _ends(values.grad_fn, 16)
+
+
+def _ends(step: Any, left: int) -> bool | None:
+    name = step.name().removeprefix("torch::autograd::")
+    if name.startswith(ENDS):
+        return True
+    if name.startswith(OPAQUE):
+        return None
+    if name.split("Backward")[0] not in PASSIVE or not left:
+        return False
+    inner = [each for each, _ in step.next_functions if each is not None]
+    inner = [each for each in inner if "AccumulateGrad" not in each.name()]  # a weight, a factor
+    found = [_ends(each, left - 1) for each in inner]
+    if False in found or not found:
+        return False
+    return None if None in found else True

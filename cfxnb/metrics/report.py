@@ -37,7 +37,8 @@ def report(
     Args:
         results: counterfactuals by the name of their method.
         classifier: adds ``COUT``.
-        judge: an independent classifier; adds ``judge agrees``.
+        judge: an independent classifier with the same classes in the same order; adds
+            ``judge agrees``.
         features: named feature functions, such as ``{"LeNet-5": net.features}``; adds a column
             ``FID (LeNet-5 features)`` each. NaN where there are fewer images than features.
         real: images for that distance (default: the originals).
@@ -73,8 +74,11 @@ def report(
     with eval_frozen(classifier, judge, features), torch.no_grad():
         for name, other in asked.items():
             for cf in results.values() if other is not None else ():
+                names: Any = validate.recorded_names(cf.made_by)
+                if names is None and asked["classifier"] is not None:
+                    names = asked["classifier"].labels
                 if len(sound := cf.image[_sound(cf)][:1]):
-                    validate.same_classes(other, sound, cf.before.shape[1], name)
+                    validate.same_classes(other, sound, cf.before.shape[1], name, names)
         rows = {
             name: _row(cf, asked["classifier"], asked["judge"], functions, real, spread)
             for name, cf in results.items()

@@ -212,7 +212,8 @@ def show(
     if judge is not None:
         checked = CheckedClassifier(judge, "judge")
         with eval_frozen(judge), torch.no_grad():
-            read = validate.same_classes(checked, part.image, len(classes), "judge").tolist()
+            own = validate.recorded_names(part.made_by)
+            read = validate.same_classes(checked, part.image, len(classes), "judge", own).tolist()
     for i in range(n):
         titles = dict.fromkeys(kinds, "")
         titles["original"] = f"seen as {name(seen[i])}"

@@ -9,6 +9,7 @@ from torch import nn
 
 import cfxnb as cfx
 from cfxnb.core import validate
+from cfxnb.core.border import CheckedClassifier
 
 GEN = np.random.default_rng(0)
 BYTES = GEN.integers(0, 256, (4, 3, 8, 6), dtype=np.uint8)
@@ -26,6 +27,8 @@ TAKEN = {
     "byte tensor": torch.from_numpy(BYTES),
     "0 to 255 as ints": BYTES.astype(np.int64),
     "0 to 255 as floats": BYTES.astype(np.float32),
+    "0 to 255 without a sign": BYTES.astype(np.uint16),
+    "tensor without a sign": torch.from_numpy(BYTES).to(torch.uint32),
     "channels last": RIGHT.numpy().transpose(0, 2, 3, 1),
     "channels last, tensor": RIGHT.permute(0, 2, 3, 1),
     "channels last, bytes": BYTES.transpose(0, 2, 3, 1),
@@ -60,7 +63,8 @@ ONE = {
     "colour": RIGHT[0],
     "colour, channels last": RIGHT[0].permute(1, 2, 0),
     "picture": PICTURES[0],
-    "bytes": BYTES[0],
+    "bytes, channels last": BYTES[0].transpose(1, 2, 0),
+    "byte tensor": torch.from_numpy(BYTES[0]),
 }
 GRAY = torch.from_numpy(BYTES[:, :1]).float() / 255
 ONE_GRAY = {
@@ -85,7 +89,16 @@ NAN_IMAGE[2, 0, 0, 0] = torch.nan
 REFUSED = {
     "gray batch or one image": (GRAY[:, 0], "missing axis"),
     "gray batch, numpy": (GRAY[:, 0].numpy(), "missing axis"),
+    "three gray ones or a colour": (RIGHT[0].numpy(), "missing axis"),
     "either axis": (np.zeros((2, 3, 5, 1)), "second axis or the last"),
+    "transparency last": (np.zeros((2, 8, 8, 4), np.uint8), "transparency"),
+    "transparency last, tensor": (torch.zeros(2, 8, 8, 4), "transparency"),
+    "gray and transparency last": (np.zeros((2, 8, 8, 2)), "last axis"),
+    "0 to 16 as floats": (torch.from_numpy(BYTES % 17).float(), "largest possible value"),
+    "0 to 16 as ints": ((BYTES % 17).astype(np.int64), "largest possible value"),
+    "0 to 100 as floats": (torch.from_numpy(BYTES % 101).float(), "largest possible value"),
+    "16 bits": (BYTES.astype(np.uint16) * 257, "0 to 255"),
+    "nested": (torch.nested.nested_tensor([RIGHT[0]], layout=torch.jagged), "nested"),
     "minus one to one": (2 * RIGHT - 1, r"\(x \+ 1\) / 2"),
     "standardised": ((RIGHT - 0.5) / 0.2, "undo any normalisation"),
     "0 to 255, not whole": (255 * RIGHT + 0.3 * (RIGHT < 0.5), "0, 1"),
@@ -101,7 +114,8 @@ REFUSED = {
     "sparse": (RIGHT.to_sparse(), "sparse"),
     "meta": (RIGHT.to("meta"), "meta"),
     "transparent": (Image.new("RGBA", (4, 4)), "RGBA"),
-    "sixteen bits": (Image.new("I;16", (4, 4)), "I;16"),
+    "sixteen bits": (Image.new("I;16", (4, 4)), "I;16.*65535"),
+    "picture of floats": (Image.new("F", (4, 4)), "F.*largest possible value"),
     "unequal sizes": ([Image.new("L", (4, 4)), Image.new("L", (5, 4))], "resize"),
     "negative": (np.full((1, 1, 2, 2), -3), "-3"),
     "path": ("cat.png", "str"),
@@ -114,6 +128,75 @@ def test_refused_with_the_remedy(kind):
     value, told = REFUSED[kind]
     with pytest.raises((ValueError, TypeError), match=rf"^images: expected.*{told}"):
         validate.images(value)
+
+
+def test_how_an_image_is_read_does_not_depend_on_its_batch_mates():
+    dark = torch.from_numpy(BYTES % 100).float()
+    dark[0] /= 99
+    mixed = [
+        torch.cat([dark[1:2], torch.from_numpy(BYTES).float()]),
+        torch.cat([dark[0:1], torch.from_numpy(BYTES).float()]),
+        torch.cat([(RIGHT[:1] > 0.5).float(), torch.from_numpy(BYTES).float()]),
+    ]
+    for images in mixed:
+        with pytest.raises(ValueError, match=r"images: expected values in .0, 1."):
+            validate.images(images)
+    black = torch.cat([torch.zeros(1, 3, 8, 6), torch.from_numpy(BYTES).float()])
+    torch.testing.assert_close(validate.images(black)[1:], RIGHT)
+
+
+def test_a_nearly_black_picture_is_a_picture():
+    assert validate.images(Image.new("L", (4, 4), 1)).max() == pytest.approx(1 / 255)
+
+
+def test_pictures_that_cannot_be_read_are_told_as_images(tmp_path):
+    PICTURES[0].resize((99, 99)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:300])
+    closed = Image.open(tmp_path / "whole.png")
+    closed.close()
+    with Image.open(tmp_path / "cut.png") as cut:
+        for picture in (closed, cut):
+            with pytest.raises(ValueError, match=r"^images: expected pictures that can be read"):
+                validate.images(picture)
+    with pytest.raises(ValueError, match=r"^images\[1\]: expected pictures that can be read"):
+        validate.images([PICTURES[0], closed])
+
+
+F = cfx.wrap(nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), mean=0.4, std=0.2)
+CALLED = {
+    "wrapped": F,
+    "black box": cfx.BlackBox(F),
+    "black box of a function": cfx.BlackBox(lambda x: F(x)),
+    "one label": cfx.one_label(F, 1),
+}
+
+
+@pytest.mark.parametrize("kind", CALLED)
+def test_a_call_reads_images_as_the_methods_do(kind):
+    f = CALLED[kind]
+    for given in (*TAKEN.values(), *ONE.values()):
+        torch.testing.assert_close(f(given).detach(), cfx.predict(f, given))
+    for given, told in REFUSED.values():
+        with pytest.raises((ValueError, TypeError), match=rf"^images: expected.*{told}"):
+            f(given)
+
+
+def test_gradients_pass_the_reading():
+    weight = F.module[1].weight / 0.2
+    for x in (RIGHT, RIGHT + 5e-5, RIGHT - 5e-5):
+        x = x.clone().requires_grad_()
+        F(x)[:, 1].sum().backward()
+        torch.testing.assert_close(x.grad.flatten(1), weight[1].expand(4, -1))
+    last = RIGHT.permute(0, 2, 3, 1).clone().requires_grad_()
+    F(last)[:, 1].sum().backward()
+    torch.testing.assert_close(last.grad.permute(0, 3, 1, 2).flatten(1), weight[1].expand(4, -1))
+
+
+def test_methods_may_ask_about_noisy_images_beyond_the_range():
+    """SmoothGrad and its kind leave [0, 1]; these images were read when the call began."""
+    noisy = RIGHT + 0.3
+    right = F.module((noisy - 0.4) / 0.2)
+    torch.testing.assert_close(CheckedClassifier(F)(noisy), right)
 
 
 TARGETS = {
@@ -165,6 +248,7 @@ WRONG = {
     "meta": torch.ones(3, dtype=torch.int64, device="meta"),
     "too large": [0, 1, 4],
     "negative": -1,
+    "masked": np.ma.masked_array([0, 1, 2], mask=[0, 1, 0]),
 }
 
 
@@ -180,3 +264,40 @@ def test_names_need_a_classifier_that_has_them():
     f = cfx.wrap(nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), labels=["cat", "dog"])
     by_name = cfx.pixel_attack(f, RIGHT, ["dog", "cat", "dog", "cat"])
     assert by_name.target.tolist() == [1, 0, 1, 0]
+
+
+def test_a_number_is_no_name_of_another_class():
+    def read(target, names=("1", "2", "3")):
+        return validate.labels(target, 3, 3, names=names).tolist()
+
+    assert read("2") == [1, 1, 1]
+    assert read(0) == [0, 0, 0]
+    assert read(torch.tensor([0, 1, 2])) == [0, 1, 2]  # tensors come from argmax
+    assert read([0, 1, 2], names=("0", "1", "2")) == [0, 1, 2]
+    for target in (2, 3, [0, 1, 2], np.array([1, 2, 3])):
+        with pytest.raises(ValueError, match=r"target: expected a name of a class.*count from 0"):
+            read(target)
+
+
+MASKED = np.ma.masked_array([1, 0, 1], mask=[0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda: validate.mask(MASKED.astype(bool), "value", 3),
+        lambda: validate.array(MASKED, "value"),
+        lambda: validate.decisions(MASKED, "value"),
+        lambda: validate.groups(MASKED, "value"),
+        lambda: validate.logits(np.ma.masked_array(np.eye(3), np.eye(3)), 3, "value"),
+    ],
+)
+def test_masks_of_arrays_are_not_forgotten(check):
+    with pytest.raises(TypeError, match="value: expected plain numbers, got a masked array"):
+        check()
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", np.longdouble, np.float16])
+def test_logits_in_any_format_of_numpy(kind):
+    right = np.array([[0.5, -1.0], [2.0, 3.0]])
+    assert validate.logits(right.astype(kind), 2).tolist() == right.tolist()

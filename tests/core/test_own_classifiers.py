@@ -384,11 +384,11 @@ def test_labels_come_from_configs_and_dicts():
 
 def test_channels_are_made_to_fit():
     seen = []
-    f = cfx.wrap(lambda x: seen.append(x) or x.flatten(1)[:, :2], channels=3)
+    f = cfx.wrap(lambda x: seen.append(x) or x.flatten(1)[:, :2] - 1, channels=3)
     f(X)
     assert seen[-1].shape == (8, 3, 8, 8)
     assert torch.equal(seen[-1][:, 2], X[:, 0])
-    gray = cfx.wrap(lambda x: seen.append(x) or x.flatten(1)[:, :2], channels=1)
+    gray = cfx.wrap(lambda x: seen.append(x) or x.flatten(1)[:, :2] - 1, channels=1)
     gray(torch.rand(2, 3, 8, 8))
     assert seen[-1].shape == (2, 1, 8, 8)
     with pytest.raises(ValueError, match="images: expected 3 channels"):
