@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedSpace
-from cfxnb.core.modes import standard_modes
+from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import in_spreads
 from cfxnb.core.types import LatentSpace
@@ -67,6 +67,7 @@ class Descriptors:
                 f"correlation: expected shape {(count, count)}, got {self.correlation.shape}"
             )
 
+    @standard_numbers
     def read(self, z: Tensor) -> Tensor:
         """Log odds of each property, (n, d).
 
@@ -79,6 +80,7 @@ class Descriptors:
             raise ValueError("z: expected codes of ordinary size, got log odds that are infinite")
         return odds
 
+    @standard_numbers
     def scaled(self, change: Tensor) -> Tensor:
         """A difference of codes in units of the spread, flattened to (n, dims).
 

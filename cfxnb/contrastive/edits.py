@@ -16,6 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from cfxnb.core import validate, validate_results
+from cfxnb.core.modes import standard_numbers
+from cfxnb.core.space_fit import same_scale
 from cfxnb.core.tensors import alive, in_spreads
 from cfxnb.core.types import Code, LatentSpace
 
@@ -56,6 +58,7 @@ class AttributeDirections:
     def module(self) -> nn.Module:
         return self.stepper
 
+    @standard_numbers
     def edit(self, code: Code, name: str, value: Any) -> Code:
         """The codes with one attribute set, where the codes are.
 
@@ -90,6 +93,7 @@ class AttributeDirections:
         )
         return code.at(self.step(code.z, sign))
 
+    @standard_numbers
     @torch.no_grad()
     def step(self, z: Tensor, target: Tensor) -> Tensor:
         """Codes (b, ...) moved towards ``target`` (b, attributes) in {-1, 0, 1}.
@@ -196,7 +200,7 @@ def _apart(normals: np.ndarray, own: int, name: str) -> np.ndarray:
 
 
 def checked_edits(value: Any, space: LatentSpace) -> AttributeDirections:
-    """Edits made for this space, as far as the shape of its codes tells."""
+    """Edits made for this space, as far as center and spread of its codes tell."""
     what = "edits from cfx.attribute_directions"
     edits: AttributeDirections = validate.instance(value, AttributeDirections, "directions", what)
     if edits.center.shape != space.center.shape:
@@ -204,6 +208,7 @@ def checked_edits(value: Any, space: LatentSpace) -> AttributeDirections:
             f"directions: expected edits of this space's codes {tuple(space.center.shape)}, got "
             f"those of another with codes {tuple(edits.center.shape)}"
         )
+    same_scale(edits.center, edits.spread, space, "directions", "edits of this space")
     return edits
 
 

@@ -1,10 +1,11 @@
 """The modes of torch under which every method runs, whatever modes its caller has set."""
 
 import contextlib
+import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -15,7 +16,7 @@ DEVICES = ("cpu", "cuda", "mps", "xpu")  # those that have an autocast of their 
 _LOCK = threading.RLock()
 _RANDOM = threading.RLock()
 _users = 0
-_default = torch.float32
+_before: "_Settings | None" = None
 
 
 def standard_modes(function: Callable[P, R]) -> Callable[P, R]:
@@ -23,12 +24,27 @@ def standard_modes(function: Callable[P, R]) -> Callable[P, R]:
 
     Inside, these modes of the caller are off: ``torch.inference_mode``, ``torch.no_grad``,
     ``torch.autocast``, ``torch.set_default_dtype`` and ``torch.set_default_device``. They would
-    change the numbers, or end the gradient. Afterwards they are as they were before.
+    change the numbers, or end the gradient. Products of float32 are exact: TF32 and bfloat16 are
+    off. Afterwards everything is as it was before.
+
+    The default dtype and the precision of products belong to the whole process. While a call runs,
+    other threads see float32, too.
     """
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         with standard():
+            return function(*args, **kwargs)
+
+    return run
+
+
+def standard_numbers(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for a method that a caller may use directly: whether it takes gradients is left."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with float32():
             return function(*args, **kwargs)
 
     return run
@@ -41,32 +57,90 @@ def standard() -> Iterator[None]:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(float32())
+        yield
+
+
+@contextlib.contextmanager
+def float32() -> Iterator[None]:
+    """The modes of ``standard_numbers``, for the body of a ``with`` statement."""
+    with contextlib.ExitStack() as stack:
         for device in DEVICES:
             if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
-        stack.enter_context(_float32())
+        stack.enter_context(_exact())
         yield
 
 
 @contextlib.contextmanager
-def _float32() -> Iterator[None]:
-    """The default dtype belongs to the whole process, so its users are counted, as of a network."""
-    global _users, _default
+def _exact() -> Iterator[None]:
+    """These settings belong to the whole process, so their users are counted, as of a network."""
+    global _users, _before
     with _LOCK:
         if not _users:
-            _default = torch.get_default_dtype()
+            _before = _Settings.now()
+            EXACT.apply(_before)
         _users += 1
-        if torch.get_default_dtype() is not torch.float32:
-            torch.set_default_dtype(torch.float32)
     try:
         yield
     finally:
         with _LOCK:
             _users -= 1
-            if not _users and torch.get_default_dtype() is not _default:
-                torch.set_default_dtype(_default)
+            if not _users and _before is not None:
+                _before.apply(_Settings.now())
+
+
+def _parts() -> tuple[Any, ...]:
+    """What multiplies numbers of float32: libraries of NVIDIA's for GPUs, and of Intel's."""
+    cudnn: Any = torch.backends.cudnn
+    onednn: Any = torch.backends.mkldnn
+    return (
+        cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul, onednn.matmul, onednn.conv, onednn.rnn,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    """Settings of the whole process that change numbers; None stands for "can't be told".
+
+    torch has two ways to set the precision of products. The old one (``cudnn``, ``products``) can't
+    be read when the new one says something else.
+    """
+
+    dtype: torch.dtype
+    cudnn: bool | None
+    products: str | None
+    precisions: tuple[str, ...]
+
+    @staticmethod
+    def now() -> "_Settings":
+        cudnn = products = None
+        with contextlib.suppress(RuntimeError):
+            cudnn = torch.backends.cudnn.allow_tf32
+        with contextlib.suppress(RuntimeError):
+            products = torch.get_float32_matmul_precision()
+        precisions = tuple(part.fp32_precision for part in _parts())
+        return _Settings(torch.get_default_dtype(), cudnn, products, precisions)
+
+    def apply(self, now: "_Settings") -> None:
+        """Set what is different ``now``: the old way first, as it also changes the new one."""
+        if self == now:
+            return
+        if self.dtype is not now.dtype:
+            torch.set_default_dtype(self.dtype)
+        if self.cudnn is not None and self.cudnn != now.cudnn:
+            torch.backends.cudnn.allow_tf32 = self.cudnn
+        if self.products is not None and self.products != now.products:
+            torch.set_float32_matmul_precision(self.products)
+        for part, wanted in zip(_parts(), self.precisions, strict=True):
+            exact = wanted == "ieee" and part.fp32_precision == "none"
+            if part.fp32_precision != wanted and not exact:
+                part.fp32_precision = wanted
+
+
+EXACT = _Settings(torch.float32, False, "highest", ("ieee",) * 6)
 
 
 @contextlib.contextmanager

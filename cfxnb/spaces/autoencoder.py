@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cfxnb.core import validate, validate_results
+from cfxnb.core.modes import standard_numbers
 from cfxnb.core.types import Code
 from cfxnb.spaces.codecs import Latents
 from cfxnb.spaces.precision import autocast, checked_precision
@@ -84,6 +85,7 @@ class Autoencoder(nn.Module):
                 f"divisible by {side}, got {tuple(images.shape)}"
             )
 
+    @standard_numbers
     def encode(self, images: Tensor) -> Code:
         """(b, c, h, w) in [0, 1] -> Code with z (b, c', h', w'), where the images are.
 
@@ -96,6 +98,7 @@ class Autoencoder(nn.Module):
             latents = self.codec.encode(images.to(self.center.device) * 2 - 1)
         return Code(((latents.float() - self.shift) * self.scale).to(images.device))
 
+    @standard_numbers
     def decode(self, code: Code, clamp: bool = True) -> Tensor:
         """Images in [0, 1], where the code is; differentiable in ``code.z``.
 
@@ -116,6 +119,7 @@ class Autoencoder(nn.Module):
         images = ((images.float() + 1) / 2).to(code.z.device)
         return images.clamp(0, 1) if clamp else images
 
+    @standard_numbers
     @torch.no_grad()
     def fit(self, images: Tensor | Iterator[Tensor]) -> "Autoencoder":
         """Measure ``center`` and ``spread`` on images of the world, and return the space."""

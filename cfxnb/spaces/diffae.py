@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cfxnb.core import ddim, validate, validate_results
+from cfxnb.core.modes import standard_numbers
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.types import Code
 from cfxnb.nets.diffae import DiffAE
@@ -110,6 +111,7 @@ class DiffusionAutoencoder(nn.Module):
         left = float(self.alphas[t])
         return left**0.5 * found + (1 - left) ** 0.5 * x
 
+    @standard_numbers
     def semantic(self, images: Tensor) -> Tensor:
         """The semantic codes alone, (b, dims): one pass of the encoder, no inversion."""
         clean = self.codec.encode(self._checked(images) * 2 - 1)
@@ -121,6 +123,7 @@ class DiffusionAutoencoder(nn.Module):
             clean = clean.contiguous(memory_format=torch.channels_last)
             return self.net.encoder(clean).float()
 
+    @standard_numbers
     @torch.no_grad()
     def encode(self, images: Tensor) -> Code:
         """(b, c, h, w) in [0, 1] -> Code with z (b, dims) and the noise, where the images are.
@@ -138,11 +141,13 @@ class DiffusionAutoencoder(nn.Module):
         rest = torch.cat(noise) if noise else self.noise(clean.shape)
         return Code(torch.cat(codes), rest).to(validate.pixels(images).device)
 
+    @standard_numbers
     def noise(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
         """One draw of stochastic code for all rows, so that batch mates never matter."""
         one = noise_like(self.center.new_empty(1, *shape[1:]), self.seed)
         return one.expand(shape).clone()
 
+    @standard_numbers
     def decode(self, code: Code) -> Tensor:
         """Images in [0, 1], where the code is; differentiable in ``code.z``.
 
@@ -203,6 +208,7 @@ class DiffusionAutoencoder(nn.Module):
         each = 4 * LIVE * width * x.shape[2] * x.shape[3]
         return max(1, min(len(x), int(self.memory * 2**30 / each)))
 
+    @standard_numbers
     @torch.no_grad()
     def fit(self, images: Tensor | Iterator[Tensor]) -> "DiffusionAutoencoder":
         """Measure ``center`` and ``spread`` on images of the world, and return the space."""
@@ -212,6 +218,7 @@ class DiffusionAutoencoder(nn.Module):
         self.spread.copy_(z.std(0))
         return self
 
+    @standard_numbers
     @torch.no_grad()
     def sample(
         self, count: int, seed: int = 0, *, shape: tuple[int, ...], steps: int = 100

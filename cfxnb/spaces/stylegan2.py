@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cfxnb.core import validate, validate_results
-from cfxnb.core.modes import standard_modes
+from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.types import Code, OnStep
@@ -79,6 +79,7 @@ class StyleGAN2(nn.Module):
             noise_like(self.net.mapping.w_avg.new_empty(count, self.net.z_dim), seed)
         )
 
+    @standard_numbers
     def lift(self, w: Tensor) -> Code:
         """W (b, w_dim) -> the code of the same image in this space."""
         validate.code_like(w, "w", (self.net.mapping.w_avg.shape[-1],))
@@ -87,6 +88,7 @@ class StyleGAN2(nn.Module):
         w_plus = self.net.spread_out(w)
         return Code(w_plus.clone() if self.latent == "w+" else self.net.styles(w_plus))
 
+    @standard_numbers
     def sample(self, count: int, seed: int = 0, truncation: float = 1.0) -> Code:
         """Codes of ``count`` generated images, one draw a sample from (seed, index).
 
@@ -102,6 +104,7 @@ class StyleGAN2(nn.Module):
         with torch.no_grad():
             return self.lift(self.net.truncate(self._draw(count, seed), psi))
 
+    @standard_numbers
     def decode(self, code: Code) -> Tensor:
         """Images (b, c, r, r) in [0, 1], where the code is; differentiable in ``code.z``.
 
@@ -125,6 +128,7 @@ class StyleGAN2(nn.Module):
         """(b, c, r, r) in [0, 1] -> their codes by ``project``, where the images are."""
         return self.project(images, **self.projection)
 
+    @standard_numbers
     def project(
         self,
         images: Tensor,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cfxnb.core import validate, validate_results
+from cfxnb.core.modes import standard_numbers
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.types import Code
 
@@ -34,6 +35,7 @@ class VAE(nn.Module):
         self.register_buffer("center", center)
         self.register_buffer("spread", spread)
 
+    @standard_numbers
     def encode(self, images: Tensor) -> Code:
         """(b, c, h, w) in [0, 1] -> Code with z of shape (b, dims), where the images are.
 
@@ -51,6 +53,7 @@ class VAE(nn.Module):
         mean, _ = self.net.posterior(images.to(self.center.device))
         return Code(mean.to(images.device))
 
+    @standard_numbers
     def decode(self, code: Code) -> Tensor:
         """Images in [0, 1], where the code is.
 
@@ -60,6 +63,7 @@ class VAE(nn.Module):
         validate_results.code(code, "code", tuple(self.center.shape))
         return self.net.decode(code.z.to(self.center)).to(code.z.device)
 
+    @standard_numbers
     def sample(self, count: int, seed: int = 0) -> Code:
         """Codes drawn from the prior N(0, 1), one draw a sample from (seed, index)."""
         like = self.center.new_empty(validate.count(count, "count"), *self.center.shape)
