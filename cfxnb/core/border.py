@@ -1,8 +1,9 @@
 """The border: classifiers, spaces and functions of a caller, as the methods call them.
 
 Whatever is handed over may change its input, return another shape, dtype or device, or numbers
-that are not finite. Here each call gets its own copy of the input, and what comes back is checked.
-So a method can rely on what it sees, and needs no checks of its own.
+that are not finite. It may answer at random, or reuse the memory of its last answer. Here each
+call gets its own copy of the input, and what comes back is copied and checked. So a method can
+rely on what it sees, and needs no checks of its own.
 """
 
 import warnings
@@ -13,41 +14,88 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.core.classifiers import as_classifier
+from cfxnb.core.classifiers import (
+    answer_of,
+    as_classifier,
+    labels_of,
+    watch_of,
+    with_gradient,
+)
 from cfxnb.core.images import SLACK
-from cfxnb.core.modules import modules_of
+from cfxnb.core.modules import is_compiled, modules_of, of_library, uninitialised, within_call
+from cfxnb.core.second_look import (
+    SecondLook,
+    codes_apart,
+    features_apart,
+    images_apart,
+    logits_apart,
+    noise_apart,
+)
 from cfxnb.core.tensors import finite_rows, per_sample
 from cfxnb.core.types import Code
-from cfxnb.core.warn import warn_of_probabilities
+from cfxnb.core.warn import ProbabilityWatch
 
 
 class _Called:
     """What every checked callable has: a name for messages, and its own copies of the input."""
 
     def __init__(self, inner: Any, name: str) -> None:
-        self.inner, self.name, self._noticed = inner, name, False
+        self.inner, self.name = inner, name
+        self._called = self._noticed = False
+        self._looks: dict[str, SecondLook] = {}
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("__") or attribute == "inner":
             raise AttributeError(attribute)
         return getattr(self.inner, attribute)
 
-    def _call(self, function: Callable[..., Any], *inputs: Tensor, **options: Any) -> Any:
-        """Call with copies, and notice when one of them was changed."""
-        copies = [x.clone() for x in inputs]
-        versions = [c._version for c in copies]
-        self._refuse_inference(inputs)
-        out = function(*copies, **options)
-        if not self._noticed and versions != [c._version for c in copies]:
+    def _look(self, part: str, apart: Callable[[Any, Any], float]) -> SecondLook:
+        """What notices random answers of one function of this object."""
+        if part not in self._looks:
+            self._looks[part] = SecondLook(self.name + part, apart, self._may_be_asked_again())
+        return self._looks[part]
+
+    def _may_be_asked_again(self) -> bool:
+        """Unless each query counts, or another number of rows means compiling for a minute."""
+        return not isinstance(self.inner, validate.BlackBoxed) and not is_compiled(self.modules)
+
+    def _call(self, function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+        """Call with copies of the tensors, and notice when one of them was changed."""
+        copies = [x.clone() if isinstance(x, Tensor) else x for x in inputs]
+        tensors = [c for c in copies if isinstance(c, Tensor)]
+        versions = [c._version for c in tensors]
+        self._refuse_inference(tensors)
+        if not self._called:
+            self._refuse_uninitialised()
+            self._called = True
+        try:
+            with within_call():
+                out = function(*copies, **options)
+        except Exception as error:
+            if any(p.is_meta for m in self.modules for p in m.parameters(recurse=False)):
+                raise ValueError(
+                    f"{self.name}: expected a network with weights, got one on the meta device, "
+                    f"which holds no numbers; load its weights on another device ({error})"
+                ) from error
+            raise
+        if not self._noticed and versions != [c._version for c in tensors]:
             self._noticed = True
             warnings.warn(
                 f"{self.name}: changes its input in place; it was given a copy, so that the "
                 "result is right, but your own images would be changed",
-                stacklevel=5,
+                stacklevel=6,
             )
         return out
 
-    def _refuse_inference(self, inputs: tuple[Tensor, ...]) -> None:
+    def _refuse_uninitialised(self) -> None:
+        """A lazy network makes its weights at random when it is called for the first time."""
+        if uninitialised(self.modules):
+            raise ValueError(
+                f"{self.name}: expected a network with weights, got one with lazy modules that "
+                "have none yet; call it once on a few images, train it or load its weights"
+            )
+
+    def _refuse_inference(self, inputs: list[Tensor]) -> None:
         """No gradient passes through weights that were made under torch.inference_mode."""
         if not torch.is_grad_enabled() or not any(x.requires_grad for x in inputs):
             return
@@ -76,19 +124,27 @@ class CheckedClassifier(_Called):
             classifier = classifier.inner
         super().__init__(as_classifier(classifier, name), name)
         self.classes: int | None = None
+        own = watch_of(self.inner)  # what was wrapped notices probabilities by itself
+        if own is not None:
+            own.begin()
+        self._watch = ProbabilityWatch(name, needed=own is None)
+        given = getattr(classifier, "device", None)
+        # Anything may be called so; only torch's own kind says where images should lie.
+        self.device = given if isinstance(given, torch.device) else None
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        return getattr(self.inner, "labels", None)
+        return labels_of(self.inner)
 
     def __call__(self, images: Tensor) -> Tensor:
-        out = self._call(self.inner, images)
-        first, known = self.classes is None, self.classes
-        found = validate.logits(out, len(images), self.name, known).to(images.device)
+        return self._look("", logits_apart)(self._ask, images)
+
+    def _ask(self, images: Tensor) -> Tensor:
+        out = self._call(answer_of(self.inner), images)
+        found = validate.logits(out, len(images), self.name, self.classes).to(images.device)
         self.classes = found.shape[1]
-        if first:
-            warn_of_probabilities(found, self.name)
-        return found
+        self._watch.see(found, lambda: with_gradient(self.inner, images[:1]))
+        return _own(found)
 
 
 class CheckedSpace(_Called):
@@ -108,16 +164,23 @@ class CheckedSpace(_Called):
         self.any_size = any_size
         self._dtype = space.center.dtype
 
+    def _may_be_asked_again(self) -> bool:
+        """Not a space of ours: it treats each row alone, and one row may take as long as many."""
+        return not of_library(type(self.inner).__module__) and super()._may_be_asked_again()
+
     @property
     def center(self) -> Tensor:
-        return self.inner.center.detach().float()
+        return _plain(self.inner.center.detach())
 
     @property
     def spread(self) -> Tensor:
-        return self.inner.spread.detach().float()
+        return _plain(self.inner.spread.detach())
 
     def encode(self, images: Tensor) -> Code:
         """Codes of images; all numbers are finite."""
+        return self._look(".encode", codes_apart(self.spread))(self._encode, images)
+
+    def _encode(self, images: Tensor) -> Code:
         try:
             code = self._call(lambda x: self.inner.encode(x.to(self._dtype)), images)
         except RuntimeError as error:
@@ -142,14 +205,21 @@ class CheckedSpace(_Called):
             validate.instance(rest, Tensor, f"{where}, rest", "a torch tensor or None")
             if len(rest) != len(images):
                 raise ValueError(f"{where}: expected {len(images)} rows of rest, got {len(rest)}")
-            rest = _finite(rest, f"{where}, rest").to(images.device)
-        return Code(_finite(z, where).to(images.device), rest)
+            rest = _own(_finite(rest, f"{where}, rest").to(images.device))
+        return Code(_own(_finite(z, where).to(images.device)), rest)
 
     def decode(self, code: Code, **options: Any) -> Tensor:
         """Images of codes, in [0, 1] unless ``clamp=False``.
 
         Where a code is far out an image may be NaN: such a row decides nothing.
         """
+
+        def ask(z: Tensor, rest: Tensor | None) -> Tensor:
+            return self._decode(Code(z, rest), **options)
+
+        return self._look(".decode", images_apart)(ask, code.z, code.rest)
+
+    def _decode(self, code: Code, **options: Any) -> Tensor:
         known = finite_rows(code.z.detach())
         z = code.z
         if not known.all():  # the space is never asked about these, and their images are NaN
@@ -162,12 +232,22 @@ class CheckedSpace(_Called):
         )
         where = f"{self.name}.decode"
         validate.instance(made, Tensor, where, "images as a torch tensor")
+        if made.is_meta or made.layout != torch.strided:
+            raise TypeError(
+                f"{where}: expected images as ordinary tensors, got {made.layout} on {made.device}"
+            )
         if made.ndim != 4 or len(made) != len(code.z) or not made.is_floating_point():
             raise ValueError(
                 f"{where}: expected floats of shape ({len(code.z)}, c, h, w), got "
                 f"{made.dtype} of shape {tuple(made.shape)}"
             )
-        made = (made.clone() if made.is_inference() else made).float().to(code.z.device)
+        if torch.is_grad_enabled() and code.z.requires_grad and not made.requires_grad:
+            raise TypeError(
+                f"{where}: expected images that pass gradients to the code, got some that do not "
+                "(torch.no_grad, detach, torch.inference_mode or numpy inside); use a black-box "
+                "method instead"
+            )
+        made = _own(_plain(made).to(code.z.device))
         if options.get("clamp", True):
             shown = made.detach()[finite_rows(made.detach())]
             if len(shown) and (shown.min() < -SLACK or shown.max() > 1 + SLACK):
@@ -177,16 +257,33 @@ class CheckedSpace(_Called):
                 )
         return made if known.all() else torch.where(per_sample(known, made), made, torch.nan)
 
+    def tell(self, asked: list[Any]) -> Tensor:
+        """What the network takes for what is asked for, one row each (a diffusion space)."""
+        told = self._call(self.inner.tell, asked)
+        validate.instance(told, Tensor, f"{self.name}.tell", "a torch tensor")
+        if not told.ndim or len(told) != len(asked):
+            raise ValueError(
+                f"{self.name}.tell: expected {len(asked)} rows, got shape {tuple(told.shape)}"
+            )
+        return told
+
     def eps(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
         """The noise in noisy codes (a diffusion space)."""
-        found = self._call(lambda x: self.inner.eps(x, times, condition), z)
-        validate.instance(found, Tensor, f"{self.name}.eps", "a torch tensor")
+        return self._look(".eps", noise_apart)(self._eps, z, times, condition)
+
+    def _eps(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
+        found = self._call(self.inner.eps, z, times, condition)
+        where = f"{self.name}.eps"
+        validate.instance(found, Tensor, where, "a torch tensor")
         if found.shape != z.shape:
             raise ValueError(
-                f"{self.name}.eps: expected shape {tuple(z.shape)} like the codes, "
-                f"got {tuple(found.shape)}"
+                f"{where}: expected shape {tuple(z.shape)} like the codes, got {tuple(found.shape)}"
             )
-        return found.float()
+        known = finite_rows(z.detach())  # where the code is NaN, the noise may be NaN
+        if not known.all():
+            found = torch.where(per_sample(known, found), found, 0.0)
+        found = _own(_finite(found, where).to(z.device))
+        return found if known.all() else torch.where(per_sample(known, found), found, torch.nan)
 
 
 def _fits(shape: tuple[int, ...], center: tuple[int, ...]) -> bool:
@@ -206,7 +303,17 @@ def _finite(x: Tensor, where: str) -> Tensor:
         raise ValueError(
             f"{where}: expected finite numbers, got NaN or infinity for {count} of {len(x)} images"
         )
+    return _plain(x)
+
+
+def _plain(x: Tensor) -> Tensor:
+    """float32, outside of torch.inference_mode."""
     return (x.clone() if x.is_inference() else x).float()
+
+
+def _own(x: Tensor) -> Tensor:
+    """A copy, as its maker may use the memory again; autograd itself guards what has a gradient."""
+    return x if x.requires_grad else x.clone()
 
 
 class CheckedFunction(_Called):
@@ -217,6 +324,9 @@ class CheckedFunction(_Called):
         self.dims = dims
 
     def __call__(self, *images: Tensor) -> Tensor:
+        return self._look("", features_apart)(self._ask, *images)
+
+    def _ask(self, *images: Tensor) -> Tensor:
         found = self._call(self.inner, *images)
         rows = len(images[0])
         validate.instance(found, Tensor, self.name, "a torch tensor from it")
@@ -227,4 +337,4 @@ class CheckedFunction(_Called):
                 f"{self.name}: expected shape {wanted} with n = {rows} from it, "
                 f"got {tuple(found.shape)}"
             )
-        return _finite(found, self.name).to(images[0].device)
+        return _own(_finite(found, self.name).to(images[0].device))
