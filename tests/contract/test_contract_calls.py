@@ -95,7 +95,11 @@ def test_black_box_counts_and_costs_agree(world, method):
 
 @each_method
 def test_costs_are_what_was_spent(world, method):
-    """Forward passes are counted in the net; a sample that goes on has a backward pass besides."""
+    """Forward passes are counted in the net; a sample that goes on has a backward pass besides.
+
+    Not in the bill: the first image is asked for once more, alone, and once again after some calls,
+    to notice random answers.
+    """
     if method.name == "random_change":
         pytest.skip("the search it is compared with asks the same net")
     space, f, x = world
@@ -112,9 +116,11 @@ def test_costs_are_what_was_spent(world, method):
     knobs = {"on_step": count}
     knobs = knobs if method.steps else {}
     result = method.run(space, counting, x, target, **knobs)
-    assert result.cost["classifier"].sum() == counting.module.rows + sum(backward)
+    asked = result.cost["classifier"].sum() - sum(backward)
+    assert counting.module.rows - asked in (1, 2)
     if method.codes:
-        assert result.cost["generator"].sum() == sum(decoded) + sum(backward)
+        rendered = result.cost["generator"].sum() - sum(backward)
+        assert sum(decoded) - rendered in (0, 1, 2)
     else:
         assert result.cost["generator"].sum() == 0
 
