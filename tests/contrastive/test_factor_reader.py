@@ -165,3 +165,34 @@ def test_reading_and_predicting_leave_a_module_in_training_as_it_is():
     assert torch.equal(*(cfx.predict(cfx.wrap(module), images) for _ in range(2)))
     assert module.training
     assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+
+
+class Sigmoids(nn.Module):
+    def forward(self, images):
+        return (images.flatten(1) - 0.5).sigmoid()
+
+
+class Softmaxes(nn.Module):
+    def forward(self, images):
+        rows = images.flatten(1)
+        return torch.cat([rows[:, :3].softmax(1), rows[:, 3:].softmax(1)], 1)
+
+
+def test_probabilities_are_noticed():
+    bits = dict.fromkeys("ABC", ("no", "yes"))
+    for reader, images in (
+        (cfx.FactorReader(Sigmoids(), bits), images_of(ALL)),
+        (cfx.FactorReader(Softmaxes(), OPTIONS), torch.rand(2, 1, 1, 5)),
+    ):
+        for _ in range(2):
+            with pytest.warns(UserWarning, match=r"module: its outputs look like probabilities"):
+                reader.read(images)
+    cfx.FactorReader(Shifted(), bits).read(images_of(ALL))  # logits pass in silence
+
+
+def test_a_call_reads_images_as_the_methods_do():
+    reader = cfx.FactorReader(Shifted(), dict.fromkeys("ABC", ("no", "yes")))
+    pixels = (255 * images_of(ALL)).to(torch.uint8)
+    torch.testing.assert_close(reader(pixels)["A"], reader(images_of(ALL))["A"])
+    with pytest.raises(ValueError, match="images: expected values in"):
+        reader(2 * images_of(ALL) - 1)

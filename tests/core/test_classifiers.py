@@ -1,5 +1,6 @@
 """What ``wrap`` promises, computed by hand."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -95,3 +96,56 @@ def test_predict_is_the_classifier_in_pieces():
 
 def test_labels_are_kept():
     assert cfx.wrap(Sum(), labels=["a", "b"]).labels == ("a", "b")
+
+
+def test_mean_std_and_size_are_in_the_units_of_images():
+    for wrong in ({"mean": 123.7}, {"std": 58.4}, {"mean": [0.5, 0.5, 130]}, {"mean": -0.5}):
+        with pytest.raises(ValueError, match=r"expected numbers in units of \[0, 1\].*by 255"):
+            cfx.wrap(Sum(), **wrong)
+    for wrong in (100000, 0, (3, -1), 2.0, True, "8"):
+        with pytest.raises(ValueError, match="size: expected a positive int or two"):
+            cfx.wrap(Sum(), size=wrong)
+    assert cfx.wrap(Sum(), size=np.int64(8)).size == (8, 8)
+    assert cfx.wrap(Sum(), size=(np.int32(3), 4)).size == (3, 4)
+    assert cfx.wrap(Sum(), std=1 / 255).std is not None  # for a network that takes bytes
+
+
+@pytest.mark.parametrize("labels", [{1: 2.5}, torch.ones(2), 3, Sum().forward, None, "cat", b"x"])
+def test_an_attribute_labels_that_names_no_classes_is_none(labels):
+    def f(images):
+        return images.flatten(1)[:, :2] - 1
+
+    f.labels = labels
+    x = torch.rand(2, 1, 2, 2)
+    assert cfx.BlackBox(f).labels is None
+    assert cfx.wrap(f).labels is None
+    assert cfx.pixel_attack(f, x, 1, steps=1).made_by.get("labels") is None
+    f.labels = ["cat", "dog"]
+    assert cfx.wrap(f).labels == cfx.BlackBox(f).labels == ("cat", "dog")
+
+
+@pytest.mark.parametrize("error", [IndexError, KeyError, AssertionError, TypeError, ValueError])
+def test_what_a_network_raises_is_told_of_the_images(error):
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise error("no such shape")
+
+    with pytest.raises(ValueError, match=r"^images: expected such as Broken takes.*no such shape"):
+        cfx.predict(Broken(), torch.rand(2, 1, 2, 2))
+
+    def broken(x):
+        raise error("my own")
+
+    with pytest.raises(error, match="my own"):
+        cfx.predict(cfx.wrap(broken), torch.rand(2, 1, 2, 2))
+
+
+def test_no_caller_s_image_is_handed_out():
+    def rude(x):
+        return x.mul_(0.5).flatten(1)[:, :2] - 1
+
+    x = torch.rand(2, 1, 2, 2)
+    before = x.clone()
+    for f in (cfx.BlackBox(rude), cfx.one_label(rude, 1), cfx.wrap(rude)):
+        f(x)
+        assert torch.equal(x, before)

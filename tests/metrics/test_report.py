@@ -95,3 +95,28 @@ def test_too_few_images_for_a_distance(cf):
 
 def test_one_row_a_method_in_their_order(cf):
     assert list(cfx.report({"z": cf, "a": cf[:2]}).index) == ["z", "a"]
+
+
+def test_a_judge_with_the_same_names_in_another_order_is_refused(cf):
+    named = cfx.wrap(bright, labels=["dark", "bright"])
+    turned = cfx.wrap(lambda x: bright(x).flip(1), labels=["bright", "dark"])
+    other = cfx.wrap(bright, labels=["dunkel", "hell"])
+    recorded = dataclasses.replace(cf, made_by={"labels": ["dark", "bright"]})
+    parts = dataclasses.replace(cf, made_by={"parts": [recorded.made_by, {}]})
+    for result, asked in ((recorded, {}), (parts, {}), (cf, {"classifier": named})):
+        for judge in (named, bright, other):
+            row = cfx.report({"a": result}, judge=judge, **asked).loc["a"]
+            assert row["judge agrees"] == pytest.approx(1 / 2)
+        with pytest.raises(ValueError, match=r"^judge: expected the classes in the order"):
+            cfx.report({"a": result}, judge=turned, **asked)
+    with pytest.raises(ValueError, match=r"^classifier: expected the classes in the order"):
+        cfx.report({"a": recorded}, classifier=turned)
+
+
+def test_results_record_the_names_of_the_classes(tmp_path):
+    named = cfx.wrap(bright, labels=["dark", "bright"])
+    made = cfx.pixel_attack(named, level(0.1, 0.2), "bright", steps=2)
+    again = cfx.Counterfactuals.load(made.save(tmp_path / "made"))
+    for result in (made, again, made + made):
+        assert result.made_by["labels"] == ["dark", "bright"]
+    assert "labels" not in cfx.pixel_attack(bright, level(0.1), 1, steps=2).made_by
