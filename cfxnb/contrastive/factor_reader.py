@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cfxnb.core import validate
 from cfxnb.core.classifiers import two_class
-from cfxnb.core.modes import standard_modes
+from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import predicted
 from cfxnb.core.warn import ProbabilityWatch
@@ -40,6 +40,7 @@ class FactorReader:
         }
         self.watch = ProbabilityWatch("module", remedy="turn them into logits inside the module")
 
+    @standard_numbers
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Logits of each factor, (b, its options), where the images are; gradients pass.
 

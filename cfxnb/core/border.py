@@ -77,6 +77,11 @@ class _Called:
                     f"{self.name}: expected a network with weights, got one on the meta device, "
                     f"which holds no numbers; load its weights on another device ({error})"
                 ) from error
+            if isinstance(error, RuntimeError) and "nference tensor" in str(error):
+                raise ValueError(
+                    f"{self.name}: expected tensors that let gradients pass, got some that were "
+                    "made under torch.inference_mode; create or load them outside of it"
+                ) from error
             raise
         if not self._noticed and versions != [c._version for c in tensors]:
             self._noticed = True

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cfxnb.core import validate
 from cfxnb.core.images import COLOURS, SLACK
-from cfxnb.core.modes import standard_modes
+from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.types import Classifier
 from cfxnb.core.warn import ProbabilityWatch
 
@@ -61,6 +61,7 @@ class Wrapped:
         first = _first_float(self.module)
         return torch.device("cpu") if first is None else first.device
 
+    @standard_numbers
     def __call__(self, images: Tensor) -> Tensor:
         return self.answer(validate.pixels(images))
 
@@ -559,6 +560,7 @@ class OneLabel:
         """What notices probabilities: that of the classifier inside, if it has one."""
         return watch_of(self.classifier) or self._watch
 
+    @standard_numbers
     def __call__(self, images: Tensor) -> Tensor:
         return self.answer(validate.pixels(images).clone())
 
@@ -645,6 +647,7 @@ class BlackBox(validate.BlackBoxed):
         """Names of the classes, if the classifier has any."""
         return labels_of(self.classifier)
 
+    @standard_numbers
     def __call__(self, images: Tensor) -> Tensor:
         return self.answer(validate.pixels(images).clone())
 

@@ -15,7 +15,7 @@ from cfxnb.core.tensors import in_spreads
 from cfxnb.core.types import Code
 
 #: Differences that no rounding makes. That of bfloat16 depends on the size of the batch.
-SAME_BATCH, OTHER_BATCH = 0.01, 0.05
+SAME_BATCH, OTHER_BATCH = 0.01, 0.02
 PROBABILITY = 0.02  # the same for probabilities of many images, whatever the batch
 LATER = 8  # the call after which the first image is looked at once more
 

@@ -53,7 +53,9 @@ def positions(rows: Any, length: int, whole: str) -> Tensor:
         ) from None
     chosen = np.atleast_1d(plain)
     if not chosen.size:
-        return torch.empty(0, dtype=torch.int64)  # an empty list has no type of its own
+        return torch.empty(
+            0, dtype=torch.int64, device="cpu"
+        )  # an empty list has no type of its own
     if chosen.ndim > 1 or chosen.dtype.kind not in "biu":
         raise IndexError(
             f"rows of {whole}: expected a slice, a mask or whole numbers in one dimension, "

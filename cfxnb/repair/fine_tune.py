@@ -123,6 +123,7 @@ def _train_what_is_free(module: nn.Module) -> None:
             layer.training = False
 
 
+@standard_modes
 def group_weights(groups: Any) -> Tensor:
     """Weights (n,) with mean 1 under which every group counts alike.
 

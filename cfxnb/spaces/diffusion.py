@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cfxnb.core import ddim, validate
+from cfxnb.core.modes import standard_numbers
 from cfxnb.core.tensors import noise_like, per_sample
 from cfxnb.core.types import Code
 from cfxnb.spaces.autoencoder import Autoencoder, halvings
@@ -57,7 +58,7 @@ class Diffusion(nn.Module):
             )
         self.conditions = conditions
         given = ddim.linear_alphas_cumprod() if alphas is None else alphas
-        self.alphas = _falling(given)  # on the CPU: not every device has float64
+        self.alphas = validate.falling(given, "alphas")  # on the CPU: not every device has float64
         guess = getattr(net, "predicts", "noise") if predicts is None else predicts
         self.predicts = validate.choice(guess, "predicts", PREDICTIONS)
 
@@ -92,10 +93,12 @@ class Diffusion(nn.Module):
         """As the autoencoder's."""
         return self.autoencoder.decode(code, clamp)
 
+    @standard_numbers
     def tell(self, asked: Sequence[Any]) -> Tensor:
         """What the net takes for ``asked``, one a sample; None for nothing told."""
         return self.conditions.tell(asked).to(self.center.device)
 
+    @standard_numbers
     def eps(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """The noise in noisy codes; differentiable in ``z``.
 
@@ -116,6 +119,7 @@ class Diffusion(nn.Module):
             return left.sqrt() * found + (1 - left).sqrt() * z
         return (z - left.sqrt() * found) / (1 - left).sqrt()
 
+    @standard_numbers
     @torch.no_grad()
     def sample(
         self,
@@ -159,14 +163,3 @@ class Diffusion(nn.Module):
 
         noise = noise_like(like, validate.seed(seed))
         return Code(ddim.render(predict, noise, self.alphas, times, None))
-
-
-def _falling(value: Any) -> Tensor:
-    validate.instance(value, Tensor, "alphas", "a torch tensor")
-    if value.is_meta or value.is_complex() or value.layout != torch.strided:
-        raise TypeError(f"alphas: expected numbers, got {value.dtype}, {value.layout}")
-    alphas = value.detach().cpu().double()
-    inside = alphas.ndim == 1 and len(alphas) > 1 and bool(((alphas > 0) & (alphas < 1)).all())
-    if not inside or not bool((alphas.diff() < 0).all()):
-        raise ValueError("alphas: expected numbers between 1 and 0, falling, got others")
-    return alphas
