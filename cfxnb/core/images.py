@@ -11,6 +11,7 @@ from torch import Tensor
 
 BRIGHT = 127  # an image of whole numbers that reaches beyond this can only be one of bytes
 SLACK = 1e-4  # how far rounding may take values out of [0, 1]
+OVERSHOOT = 0.25  # how far a generator that does not clamp may go out of [0, 1]
 COLOURS = (1, 3)
 PLANES = (2, 4)  # gray or colour with transparency: numbers of channels that are not read
 MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # of PIL, and what they are read as
@@ -26,7 +27,8 @@ def as_images(value: Any, name: str = "images", *, live: bool = False) -> Tensor
     read never depends on the other images.
 
     Args:
-        live: gradients pass. Values that rounding took out of [0, 1] stay there.
+        live: gradients pass. Values that rounding took out of [0, 1] stay there, and so do those of
+            a tensor that was computed with a gradient, up to ``OVERSHOOT``.
 
     Raises:
         ValueError, TypeError: if the value is not an image batch, or can be read in two ways.
@@ -36,7 +38,8 @@ def as_images(value: Any, name: str = "images", *, live: bool = False) -> Tensor
     x = _ordered(x, name, torch_order=isinstance(first, Tensor | Image.Image))
     if 0 in x.shape:
         raise ValueError(f"{name}: expected shape (b, c, h, w), got {tuple(x.shape)}, an empty one")
-    x = _unit_range(x, name, pictures=isinstance(first, Image.Image))
+    computed = live and isinstance(value, Tensor) and value.grad_fn is not None
+    x = _unit_range(x, name, isinstance(first, Image.Image), OVERSHOOT if computed else SLACK)
     if live:
         return x
     x = x.detach().clamp(0, 1)
@@ -142,8 +145,8 @@ def _ordered(x: Tensor, name: str, torch_order: bool) -> Tensor:
     return x.permute(0, 3, 1, 2) if last and not first else x
 
 
-def _unit_range(x: Tensor, name: str, pictures: bool) -> Tensor:
-    """float32 in [0, 1] up to ``SLACK``, of floats in that range or of bytes."""
+def _unit_range(x: Tensor, name: str, pictures: bool, slack: float) -> Tensor:
+    """float32 in [0, 1] up to ``slack``, of floats in that range or of bytes."""
     if x.dtype == torch.bool or x.is_complex():
         raise TypeError(f"{name}: expected float32 in [0, 1], got {x.dtype}")
     floats = x.is_floating_point()
@@ -158,7 +161,7 @@ def _unit_range(x: Tensor, name: str, pictures: bool) -> Tensor:
         raise ValueError(
             f"{name}: expected finite numbers, got NaN or infinity in {count} of {len(x)} images"
         )
-    if floats and low >= -SLACK and high <= 1 + SLACK:
+    if floats and low >= -slack and high <= 1 + slack:
         return x.float()
     if x.dtype == torch.uint8 and (pictures or high != 1):
         return x.float() / 255

@@ -192,6 +192,15 @@ def test_gradients_pass_the_reading():
     torch.testing.assert_close(last.grad.permute(0, 3, 1, 2).flatten(1), weight[1].expand(4, -1))
 
 
+def test_an_image_of_a_generator_that_does_not_clamp_is_taken_as_it_is():
+    code = RIGHT.clone().requires_grad_()
+    right = F.module((RIGHT * 1.4 - 0.2 - 0.4) / 0.2)
+    torch.testing.assert_close(F(code * 1.4 - 0.2), right)
+    for given in (RIGHT * 1.4 - 0.2, code * 2 - 1, code * 200.5):
+        with pytest.raises(ValueError, match=r"images: expected values in .0, 1."):
+            F(given)
+
+
 def test_methods_may_ask_about_noisy_images_beyond_the_range():
     """SmoothGrad and its kind leave [0, 1]; these images were read when the call began."""
     noisy = RIGHT + 0.3
