@@ -154,7 +154,9 @@ def diffusion_counterfactual(
     entries: list[Any] = []
 
     def work(task: Task) -> Counterfactuals:
-        entries[:] = entries_of(run.space, run.classifier, conditions, task.before.shape[1])
+        if not entries:  # the same for all chunks
+            classes = task.before.shape[1]
+            entries.extend(entries_of(run.space, run.classifier, conditions, classes))
         return Search(run, task, entries, knobs).run()
 
     parts = run.each(work)
@@ -182,6 +184,15 @@ def entries_of(
     space: Any, classifier: Any, conditions: Sequence[Any] | None, classes: int
 ) -> list[Any]:
     """What the model is told for each class."""
+    entries = _listed(space, classifier, conditions, classes)
+    if hasattr(space.conditions, "check"):
+        space.conditions.check(entries)
+    return entries
+
+
+def _listed(
+    space: Any, classifier: Any, conditions: Sequence[Any] | None, classes: int
+) -> list[Any]:
     if conditions is None:
         return space.conditions.default(classes, getattr(classifier, "labels", None))
     if isinstance(conditions, str) or not isinstance(conditions, Sequence):

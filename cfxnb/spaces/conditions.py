@@ -1,5 +1,6 @@
 """What a diffusion model can be told, and how it is told."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -189,6 +190,29 @@ class Prompts(nn.Module):
         device = next(self.encoder.parameters()).device
         vectors = self.encoder(words.input_ids.to(device))[0]
         return vectors[[distinct.index(text) for text in texts]]
+
+    def check(self, asked: Sequence[Any]) -> None:
+        """Warn if the encoder can't tell the texts of two classes apart, or doesn't see all words.
+
+        Args:
+            asked: what stands for each class.
+        """
+        texts = ["" if each is None else self._text(each) for each in asked]
+        whole = [list(words) for words in self.tokenizer(texts, verbose=False).input_ids]
+        length = self.tokenizer.model_max_length
+        seen = [words[: length - 1] for words in whole]  # the last one ends the text
+        told = []
+        if same := [(a, b) for b in range(len(seen)) for a in range(b) if seen[a] == seen[b]]:
+            first = " and ".join(f"{i} ({texts[i]!r:.60})" for i in same[0])
+            told.append(f"classes {first} are the same words to the model, which draws the same")
+        if cut := [text for text, words in zip(texts, whole, strict=True) if len(words) > length]:
+            told.append(f"the end of {cut[0]!r:.60} is cut, after {length} tokens with both ends")
+        if told:
+            warnings.warn(
+                f"conditions: {'; '.join(told)}; give shorter texts that differ, by conditions=, "
+                "labels or template",
+                stacklevel=4,
+            )
 
     def _text(self, each: Any) -> str:
         if not isinstance(each, str):

@@ -3,6 +3,7 @@
 import json
 import math
 
+import diffusers
 import pytest
 import torch
 from diffusers import (
@@ -31,6 +32,7 @@ import cfxnb as cfx
 from cfxnb.spaces import Classes, Vectors, load_ldm, load_stable_diffusion
 from cfxnb.spaces.checkpoints.diffusers_files import folder
 from cfxnb.spaces.checkpoints.ldm_files import WANTED
+from cfxnb.spaces.checkpoints.ldm_parts import SCHEDULERS, schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
 
@@ -205,6 +207,21 @@ def test_schedules(tmp_path, scheduler, predicts):
     assert (space.alphas.diff() < 0).all()
 
 
+def test_every_scheduler_has_the_betas_of_ddpm(tmp_path):
+    """What a config leaves out is as the scheduler of that name has it."""
+    place = write(tmp_path, labelled(4), tiny())
+    file = place / "scheduler" / "scheduler_config.json"
+    for name in SCHEDULERS:
+        made = getattr(diffusers, name)
+        file.write_text(json.dumps({"_class_name": name, "beta_schedule": "linear"}))
+        alphas, _ = schedule(place)
+        try:
+            own = made(beta_schedule="linear").alphas_cumprod.double()
+        except ImportError:  # of a library that is not here
+            continue
+        torch.testing.assert_close(alphas, own, rtol=1e-4, atol=1e-6)
+
+
 # -- Stable Diffusion
 
 
@@ -223,8 +240,35 @@ def test_texts_from_labels_or_given(texts, judge):
     assert cfx.diffusion_counterfactual(space, judge, WIDE, target, **paper).image.isfinite().all()
 
 
+SAME = [
+    ["red", "red", "blue"],
+    ["", "\n", "blue"],
+    ["so many words red", "so many words blue", "old"],  # 12 tokens end before they differ
+]
+
+
+@pytest.mark.parametrize("labels", SAME, ids=str)
+@pytest.mark.parametrize("given", [False, True])
+def test_texts_that_the_model_can_not_tell_apart(texts, labels, given, recwarn):
+    """Said once a call, whether they come from labels or from the caller."""
+    space = load_stable_diffusion(texts, template="{}", **HERE)
+    told = {"conditions": labels} if given else {}
+    judge = cfx.wrap(Judge(), labels=None if given else labels)
+    cfx.diffusion_counterfactual(space, judge, WIDE, 2, **told, batch=1, **QUICK)
+    (warned,) = [str(w.message) for w in recwarn if "conditions: classes 0" in str(w.message)]
+    assert ("is cut, after 12 tokens" in warned) == (labels is SAME[2])
+
+
+def test_texts_that_are_cut(texts, judge):
+    """The model doesn't see their end, which is said even where they begin differently."""
+    space = load_stable_diffusion(texts, template="{}", **HERE)
+    prompts = ["red", "blue", "old and something more"]
+    with pytest.warns(UserWarning, match="conditions: the end of 'old and something more' is cut"):
+        cfx.diffusion_counterfactual(space, judge, WIDE, 1, conditions=prompts, **QUICK)
+
+
 def test_one_text_alone_is_one_of_many(texts, judge):
-    space = load_stable_diffusion(texts, **HERE)
+    space = load_stable_diffusion(texts, template="{}", **HERE)
     target = others(judge, IMAGES)
     many = cfx.diffusion_counterfactual(space, judge, IMAGES, target, **QUICK)
     alone = cfx.diffusion_counterfactual(space, judge, IMAGES[:1], target[:1], **QUICK)
@@ -352,8 +396,16 @@ WRONG = {
     "sample size": (config(UNET, sample_size=None), "sample_size None; write"),
     "flow": (
         lambda f: FlowMatchEulerDiscreteScheduler().save_pretrained(f / "scheduler"),
-        "'FlowMatchEulerDiscreteScheduler' without beta_schedule",
+        "'FlowMatchEulerDiscreteScheduler', not DDPMScheduler",
     ),
+    "flow with betas": (
+        config(TIMES, _class_name="FlowMatchEulerDiscreteScheduler"),
+        "'FlowMatchEulerDiscreteScheduler', not DDPMScheduler",
+    ),
+    "flow in another's name": (config(TIMES, use_flow_sigmas=True), "has use_flow_sigmas"),
+    "video": (config(TIMES, _class_name="CogVideoXDDIMScheduler"), "a 'CogVideoXDDIMScheduler'"),
+    "none that is known": (config(TIMES, _class_name="FooScheduler"), "is a 'FooScheduler'"),
+    "no scheduler's name": (config(TIMES, _class_name=["DDIMScheduler"]), "scheduler is a "),
     "prediction": (config(TIMES, prediction_type="flow"), "prediction_type 'flow'"),
     "schedule": (config(TIMES, beta_schedule="cubic"), "scheduler can't be built"),
     "betas": (config(TIMES, trained_betas=[0.1, -0.1, 0.1]), "don't make variance fall"),

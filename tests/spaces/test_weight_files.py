@@ -121,6 +121,42 @@ def test_wrapped_parts_of_a_folder(tmp_path, kind, wrapper):
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
+@each_wrapper
+def test_wrapped_text_encoders(tmp_path, wrapper):
+    place = stable_diffusion(tmp_path)
+    wanted = load_stable_diffusion(place, device="cpu").tell(["red", "blue"])
+    file = place / "text_encoder" / "model.safetensors"
+    save_file(renamed(load_file(file), wrapper), file, {"format": "pt"})
+    found = load_stable_diffusion(place, device="cpu").tell(["red", "blue"])
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    state = load_file(file)
+    state.pop(max(state))
+    save_file(state, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"^path: .* text_encoder has 1 missing tensors"):
+        load_stable_diffusion(place, device="cpu")
+
+
+BOM = "\ufeff".encode()
+
+
+@pytest.mark.parametrize(
+    "file", ["unet/config.json", "vae/config.json", "text_encoder/config.json",
+             "tokenizer/tokenizer_config.json"]
+)  # fmt: skip
+def test_a_byte_order_mark_that_libraries_do_not_know(tmp_path, file):
+    place = stable_diffusion(tmp_path)
+    (place / file).write_bytes(BOM + (place / file).read_bytes())
+    with pytest.raises(ValueError, match=rf"^path: .*{file} is damaged \(a byte order mark"):
+        load_stable_diffusion(place, device="cpu")
+
+
+@pytest.mark.parametrize("file", ["model_index.json", "scheduler/scheduler_config.json"])
+def test_a_byte_order_mark_that_does_no_harm(tmp_path, file):
+    place = stable_diffusion(tmp_path)
+    (place / file).write_bytes(BOM + (place / file).read_bytes())
+    load_stable_diffusion(place, device="cpu")
+
+
 @pytest.mark.parametrize("change", ["missing", "unexpected"])
 def test_wrapped_parts_are_complete(tmp_path, change):
     place = KINDS["labelled, kl"](tmp_path)

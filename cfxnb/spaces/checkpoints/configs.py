@@ -45,6 +45,12 @@ def declared(kind: Any) -> dict[str, Any]:
     }
 
 
+def declared_defaults(kind: Any) -> dict[str, Any]:
+    """Return the default of each argument of a class that has one."""
+    arguments = inspect.signature(kind.__init__).parameters.values()
+    return {each.name: each.default for each in arguments if each.default is not each.empty}
+
+
 def check_fields(config: Mapping[str, Any], fields: Mapping[str, Any], file: str) -> None:
     """Check the types and numbers of a config; what is not in ``fields`` has no effect.
 

@@ -7,6 +7,7 @@ folder is looked at.
 import contextlib
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -95,10 +96,18 @@ def _commit(value: Any, name: str) -> str:
     return value
 
 
-def config_of(found: Path, file: str) -> dict[str, Any]:
-    """What a JSON file, such as ``unet/config.json``, says."""
+def config_of(found: Path, file: str, plain: bool = False) -> dict[str, Any]:
+    """What a JSON file, such as ``unet/config.json``, says.
+
+    Args:
+        plain: whether diffusers or transformers read the file, too. They don't know the mark that
+            some editors write at its beginning.
+    """
     try:
         config = read_json(found / file)
+        with (found / file).open("rb") as opened:
+            if plain and opened.read(len(BOM_UTF8)) == BOM_UTF8:
+                raise ValueError("a byte order mark at its beginning; save it as UTF-8 without it")
     except FileNotFoundError:
         raise Unfit(f"no {file} in it") from None
     except ValueError as error:
@@ -118,7 +127,7 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
     Returns:
         A function that returns the network, in float32 on the CPU, with every weight from its file.
     """
-    config = config_of(found, f"{part}/config.json")
+    config = config_of(found, f"{part}/config.json", plain=True)
     kind: Any = config.get("_class_name")
     if kind not in kinds:
         raise Unfit(f"{part} is a {kind!r:.60}, not {' or '.join(kinds)}")
@@ -136,12 +145,17 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
     return lambda: _unwrapped(made, config, files, part)
 
 
+def unwrapped(files: list[Path]) -> dict[str, Tensor]:
+    """All tensors of files under plain names."""
+    held = {name: value for file in files for name, value in all_tensors(file).items()}
+    return plain_names(held)
+
+
 def _unwrapped(made: Any, config: dict[str, Any], files: list[Path], part: str) -> nn.Module:
     """A network from files in which wrappers, such as torch.compile, changed the names."""
     with torch.random.fork_rng(devices=[]):
         net = made.from_config(config)
-    held = {name: value for file in files for name, value in all_tensors(file).items()}
-    told = net.load_state_dict(plain_names(held), strict=False)
+    told = net.load_state_dict(unwrapped(files), strict=False)
     _complete({"missing": told.missing_keys, "unexpected": told.unexpected_keys}, part)
     return whole(net, part).float()
 
@@ -178,11 +192,20 @@ def fitted(
     return list(shapes)
 
 
-def pretrained(kind: Any, found: Path, part: str, **knobs: Any) -> Any:
-    """What a class of diffusers or transformers makes of a subfolder, all of its weights found."""
+def pretrained(
+    kind: Any, found: Path, part: str, weights: dict[str, Tensor] | None = None, **knobs: Any
+) -> Any:
+    """What a class of diffusers or transformers makes of a subfolder, all of its weights found.
+
+    Args:
+        weights: taken instead of those in the subfolder, by a class of transformers.
+    """
     knobs |= {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    if weights is not None:
+        knobs["state_dict"] = weights
+    place = str(found / part) if weights is None else None
     try:
-        net, told = kind.from_pretrained(str(found / part), **knobs)
+        net, told = kind.from_pretrained(place, **knobs)
     except Exception as error:  # many kinds, all of them for a config that the weights don't fit
         raise Unfit(f"{part} can't be built ({type(error).__name__}: {cause(error)})") from None
     _complete({what: told.get(f"{what}_keys", ()) for what in WRONG}, part)

@@ -16,15 +16,17 @@ from torch import Tensor, nn
 from cfxnb.core.disk import cause
 from cfxnb.core.types import Code
 from cfxnb.spaces.autoencoder import halvings
-from cfxnb.spaces.checkpoints.configs import check_fields
+from cfxnb.spaces.checkpoints.configs import check_fields, declared_defaults
 from cfxnb.spaces.checkpoints.diffusers_files import (
     Unfit,
     config_of,
     fitted,
     pretrained,
     tensor,
+    unwrapped,
     weight_files,
 )
+from cfxnb.spaces.checkpoints.safe_loading import plain_name
 from cfxnb.spaces.conditions import Classes, Conditions, Prompts, Vectors
 
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "velocity", "sample": "image"}
@@ -37,6 +39,17 @@ SCHEDULE = {
     "trained_betas": list[float] | None,
     "rescale_betas_zero_snr": bool,
 }
+#: Samplers of a model that was trained as a DDPM: its betas are what they call so.
+SCHEDULERS = tuple(
+    f"{name}Scheduler"
+    for name in (
+        "DDPM", "DDPMParallel", "DDIM", "DDIMParallel", "DDIMInverse", "PNDM", "LMSDiscrete",
+        "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete",
+        "KDPM2AncestralDiscrete", "DPMSolverMultistep", "DPMSolverMultistepInverse",
+        "DPMSolverSinglestep", "DPMSolverSDE", "DEISMultistep", "UniPCMultistep", "SASolver", "LCM",
+        "TCD", "RePaint",
+    )
+)  # fmt: skip
 TIMES = 100_000  # of training; the largest known number is 4,000
 POSITIONS = 2**22  # numbers of a code; the largest known have 2**16
 
@@ -92,10 +105,15 @@ def schedule(found: Path) -> tuple[Tensor, str]:
 
     Samplers differ in how they go through the times, and agree on these.
     """
-    from diffusers import DDPMScheduler  # here, since importing it takes seconds
+    import diffusers  # here, since importing it takes seconds
 
     config = config_of(found, SCHEDULER)
     kind, guess = config.get("_class_name"), config.get("prediction_type", "epsilon")
+    if kind not in SCHEDULERS:
+        known = "DDPMScheduler or another one of a model that was trained as a DDPM"
+        raise Unfit(f"scheduler is a {kind!r:.60}, not {known}")
+    if config.get("use_flow_sigmas"):
+        raise Unfit(f"{SCHEDULER} has use_flow_sigmas: that of a flow, not of a DDPM")
     if "beta_schedule" not in config:
         raise Unfit(f"scheduler is a {kind!r:.60} without beta_schedule")
     if not isinstance(guess, str) or guess not in PREDICTIONS:
@@ -104,14 +122,17 @@ def schedule(found: Path) -> tuple[Tensor, str]:
         check_fields(config, SCHEDULE, SCHEDULER)
     except ValueError as error:
         raise Unfit(f"scheduler can't be built: {error}") from None
-    betas, times = config.get("trained_betas"), config.get("num_train_timesteps", 1000)
+    betas, stated = config.get("trained_betas"), config.get("num_train_timesteps")
+    own = declared_defaults(getattr(diffusers, kind))  # samplers differ in them
+    config = {name: own[name] for name in SCHEDULE if name in own} | config
+    times = config.get("num_train_timesteps", 1000)
     if not 2 <= times <= TIMES:
         raise Unfit(f"{SCHEDULER} has num_train_timesteps {times}, not 2 to {TIMES}")
     for name in ("beta_start", "beta_end"):
         if not 0 < config.get(name, 0.1) < 1:
             raise Unfit(f"{SCHEDULER} has {name} {config[name]!r:.40}, not between 0 and 1")
     try:
-        trained: Any = DDPMScheduler(**{k: config[k] for k in SCHEDULE if k in config})
+        trained: Any = diffusers.DDPMScheduler(**{k: config[k] for k in SCHEDULE if k in config})
     except Exception as error:  # whatever a wrong number leads to
         told = f"{type(error).__name__}: {cause(error)}"
         raise Unfit(
@@ -123,7 +144,7 @@ def schedule(found: Path) -> tuple[Tensor, str]:
     inside = bool(((alphas > 0) & (alphas < 1)).all())
     if len(alphas) < 2 or not inside or not bool((alphas.diff() < 0).all()):
         raise Unfit("scheduler has betas that don't make variance fall from time to time")
-    if betas is not None and len(betas) != config.get("num_train_timesteps", len(betas)):
+    if betas is not None and len(betas) != (len(betas) if stated is None else stated):
         raise Unfit(f"{SCHEDULER} has {len(betas)} trained_betas for num_train_timesteps {times}")
     return alphas, PREDICTIONS[guess]
 
@@ -161,7 +182,7 @@ def _warn_of_the_last(count: int, null: bool | None) -> None:
 def texts(found: Path, transformers: Any, template: str) -> Prompts:
     """A text encoder with its tokenizer."""
     part = "text_encoder"
-    config = config_of(found, f"{part}/config.json")
+    config = config_of(found, f"{part}/config.json", plain=True)
     kinds = config.get("architectures")
     if kinds != ["CLIPTextModel"]:
         raise Unfit(f"{part} is a {kinds!r:.60}, not CLIPTextModel")
@@ -171,9 +192,10 @@ def texts(found: Path, transformers: Any, template: str) -> Prompts:
     def build() -> nn.Module:
         return transformers.CLIPTextModel(transformers.CLIPTextConfig(**known))
 
-    fitted(build, config, TEXT, files, part)
+    names = fitted(build, config, TEXT, files, part)
     settings = transformers.CLIPTextConfig(**known)
-    encoder = pretrained(transformers.CLIPTextModel, found, part, config=settings)
+    weights = None if all(plain_name(name) == name for name in names) else unwrapped(files)
+    encoder = pretrained(transformers.CLIPTextModel, found, part, weights, config=settings)
     tokenizer = _tokenizer(found, transformers)
     words = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
     if words > encoder.config.vocab_size:
@@ -194,7 +216,7 @@ def _tokenizer(found: Path, transformers: Any) -> Any:
         raise Unfit("tokenizer has neither tokenizer.json nor vocab.json and merges.txt")
     for name in sorted(files):
         if name.endswith(".json"):
-            config_of(found, f"tokenizer/{name}")
+            config_of(found, f"tokenizer/{name}", plain=True)
     try:
         return transformers.CLIPTokenizer.from_pretrained(
             str(found / "tokenizer"), local_files_only=True
