@@ -14,7 +14,6 @@ REMEDY = "cfx.wrap(..., probabilities=True) takes their logarithm"
 ROUNDING = 1e-3  # how far rounding takes a probability out of [0, 1]
 ROUGH = 0.06  # how far the sum of probabilities with two decimals, or some smoothing, is from 1
 FEW = 4  # rows within [0, 1] that logits hardly ever fill, if nothing else is known of them
-MANY = 8  # rows that tell enough if no sigmoid was found at the end of a network
 ENOUGH = 64  # rows that are looked at
 
 #: Steps of torch that leave a probability one: they move, round or scale it.
@@ -23,8 +22,8 @@ PASSIVE = (
     "Mul", "Permute", "Rsub", "ReshapeAlias", "Round", "Select", "Slice", "Split", "Squeeze",
     "Stack", "Sub", "Sum", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "View",
 )  # fmt: skip
-ENDS = ("Sigmoid", "Softmax", "Hardsigmoid")
-OPAQUE = ("Compiled", "DifferentiableGraph", "Cpp")  # steps that hide what they do
+#: What a sigmoid or a softmax ends with, written out or not.
+ENDS = ("Sigmoid", "Softmax", "Hardsigmoid", "Tanh", "Exp", "Reciprocal")
 
 
 class ProbabilityWatch:
@@ -116,11 +115,7 @@ def _look_like_probabilities(rows: Tensor, known: bool) -> bool:
         off = (rows.sum(1) - 1).abs().max().item()
         if off < (ROUNDING if known else ROUGH) and (inside or (vary and len(rows) >= FEW)):
             return True
-    if not (inside and vary):
-        return False
-    if not known:
-        return len(rows) >= FEW
-    return len(rows) >= MANY and rows.min().item() < 0.1 and rows.max().item() > 0.9
+    return not known and inside and vary and len(rows) >= FEW
 
 
 def _asked_again(again: Callable[[], Tensor]) -> bool | None:
@@ -137,12 +132,12 @@ def _made_by_sigmoid(values: Tensor) -> bool | None:
 
 
 def _ends(step: Any, left: int) -> bool | None:
-    name = step.name().removeprefix("torch::autograd::")
-    if name.startswith(ENDS):
+    name, _, number = step.name().rpartition("Backward")
+    if name in ENDS:
         return True
-    if name.startswith(OPAQUE):
+    if not number.isdigit():  # no step of torch itself: it hides what it does
         return None
-    if name.split("Backward")[0] not in PASSIVE or not left:
+    if name not in PASSIVE or not left:
         return False
     inner = [each for each, _ in step.next_functions if each is not None]
     inner = [each for each in inner if "AccumulateGrad" not in each.name()]  # a weight, a factor

@@ -36,6 +36,18 @@ def hidden(function):
     return lambda x: torch.from_numpy(function(x).detach().numpy().copy())
 
 
+class Own(torch.autograd.Function):
+    """A sigmoid of which torch knows nothing."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sigmoid()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope
+
+
 def softmax(x):
     return THREE(x).softmax(1)
 
@@ -48,6 +60,9 @@ NOTICED = {
     "two_class of a sigmoid": lambda x: cfx.two_class(ONE(x).sigmoid()),
     "two_class without gradient": hidden(lambda x: cfx.two_class(ONE(x).sigmoid())),
     "both of a sigmoid": lambda x: torch.cat([1 - ONE(x).sigmoid(), ONE(x).sigmoid()], 1),
+    "written out": lambda x: cfx.two_class(1 / (1 + (-ONE(x)).exp())),
+    "softmax, written out": lambda x: THREE(x).exp() / THREE(x).exp().sum(1, keepdim=True),
+    "a step of one's own": lambda x: cfx.two_class(Own.apply(ONE(x))),
     "softmax module": nn.Sequential(THREE, nn.Softmax(1)),
     "softmax in half": lambda x: softmax(x).bfloat16(),
     "softmax without gradient": hidden(softmax),
@@ -94,6 +109,8 @@ LEFT = {
     "logits within [0, 1]": lambda x: 0.4 + 0.01 * THREE(x),
     "one logit within [0, 1]": cfx.wrap(lambda x: 0.4 + 0.01 * ONE(x)),
     "a gate": gate,
+    "pixels": lambda x: x.flatten(1)[:, :2] / 2,
+    "product of pixels": lambda x: cfx.two_class(x[:, 0, 0, 0] * x[:, 0, 1, 1]),
     "declared": cfx.wrap(nn.Sequential(THREE, nn.Softmax(1)), probabilities=True),
     "box of declared": cfx.BlackBox(cfx.wrap(nn.Sequential(ONE, nn.Sigmoid()), probabilities=True)),
     "one label of declared": cfx.one_label(
