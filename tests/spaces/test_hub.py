@@ -20,19 +20,23 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class Server(http.server.BaseHTTPRequestHandler):
     status = 200
 
+    front = None
+
     def do_HEAD(self):
-        self.send_response(self.status)
+        self.send_response(self.status if self.path != "/" else self.front or self.status)
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+    do_GET = do_HEAD
 
     def log_message(self, *_):
         pass
 
 
 @contextlib.contextmanager
-def serving(status):
-    """The address of a hub that answers every request with one status."""
-    handler = type("Handler", (Server,), {"status": status})
+def serving(status, front=None):
+    """The address of a hub that answers with one status, and perhaps another at its front page."""
+    handler = type("Handler", (Server,), {"status": status, "front": front})
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -79,7 +83,7 @@ def test_what_does_not_answer(monkeypatch):
     with silent() as address:
         monkeypatch.setattr(constants, "ENDPOINT", address)
         began = time.perf_counter()
-        assert hub.unreachable(0.3).startswith(f"{address} can't be reached (")
+        assert hub.unreachable(seconds=0.3).startswith(f"{address} can't be reached (")
         assert time.perf_counter() - began < 10  # 0.3 on a machine that has nothing else to do
     for address, told in ((closed(), "refused"), ("nonsense", "unknown url"), ("http://", "")):
         monkeypatch.setattr(constants, "ENDPOINT", address)
@@ -100,6 +104,27 @@ def test_without_a_connection(monkeypatch, tmp_path, load):
     assert f"{address} can't be reached" in str(caught.value)
     assert "refused" in str(caught.value)
     assert constants.HF_HUB_OFFLINE is False
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_hub_whose_front_page_alone_answers(monkeypatch, tmp_path, status):
+    with serving(status, front=200) as address:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+        slept = []
+        monkeypatch.setattr(time, "sleep", slept.append)
+        with pytest.raises(ValueError, match=f"^path: expected .*answers with the error {status}"):
+            load_ldm("owner/model", revision=COMMIT, device="cpu")
+    assert sum(slept) < 2
+
+
+def test_somebody_who_is_known_may_ask_more_often(monkeypatch):
+    with serving(429) as address:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        for token, reached in ((None, False), ("token", True)):
+            monkeypatch.setattr("huggingface_hub.get_token", lambda token=token: token)
+            assert (hub.unreachable() is None) == reached
 
 
 def test_the_cache_is_used_without_a_connection(monkeypatch, tmp_path):

@@ -1,7 +1,8 @@
 """Folders of models from the Hugging Face hub.
 
-The library of the hub tries five times, for half a minute, when there is no connection. Here one
-short request comes first: if it fails, only the cache on this machine is searched.
+The library of the hub tries five times, for half a minute, when there is no connection or when the
+hub fails. Here its first request comes first, once: if that fails, only the cache on this machine
+is searched.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from typing import Any
 
 from cfxnb.core.disk import cause
 
+TOO_MANY = 429  # the status of an answer to somebody who asks too often
 PATIENCE = 5.0  # seconds until a hub that doesn't answer counts as unreachable
 
 
@@ -38,7 +40,7 @@ def download(
         from huggingface_hub import snapshot_download
 
         remote = snapshot_download
-    problem = unreachable()
+    problem = unreachable(f"/api/models/{name}/revision/{revision}")
     with _cache_alone() if problem else contextlib.nullcontext():
         try:
             return Path(remote(name, revision=revision, allow_patterns=patterns))
@@ -47,10 +49,14 @@ def download(
             raise ConnectionError(told) from None
 
 
-def unreachable(seconds: float = PATIENCE) -> str | None:
+def unreachable(page: str = "", seconds: float = PATIENCE) -> str | None:
     """Return why the hub can't be reached, or None if it answers.
 
     None, too, if the library is told to stay offline: it then says so itself, without waiting.
+
+    Args:
+        page: what is asked for, after the address of the hub.
+        seconds: how long to wait.
     """
     from huggingface_hub import constants
 
@@ -58,7 +64,7 @@ def unreachable(seconds: float = PATIENCE) -> str | None:
         return None
     found: list[str | None] = []
     look = threading.Thread(
-        target=lambda: found.append(_problem(constants.ENDPOINT, seconds)), daemon=True
+        target=lambda: found.append(_problem(constants.ENDPOINT + page, seconds)), daemon=True
     )
     look.start()
     look.join(seconds)  # looking up a name has no time limit of its own
@@ -67,13 +73,16 @@ def unreachable(seconds: float = PATIENCE) -> str | None:
 
 
 def _problem(address: str, seconds: float) -> str | None:
+    from huggingface_hub import get_token
+
     try:
-        request = urllib.request.Request(address, method="HEAD")
-        with urllib.request.urlopen(request, timeout=seconds):
+        with urllib.request.urlopen(address, timeout=seconds):
             return None
     except urllib.error.HTTPError as error:  # an answer, though not the one that was asked for
         error.close()
-        return f"it answers with the error {error.code}" if error.code >= 500 else None
+        # Who is known to the hub may ask more often than this request, which tells no name.
+        busy = error.code == TOO_MANY and get_token() is None
+        return f"it answers with the error {error.code}" if busy or error.code >= 500 else None
     except urllib.error.URLError as error:
         # The library may trust certificates that Python doesn't.
         trusted = isinstance(error.reason, ssl.SSLCertVerificationError)
