@@ -244,6 +244,11 @@ def first_time(warning: str) -> bool:
     return True
 
 
+def told_something() -> bool:
+    """Whether such a warning was given in this thread's outermost ``eval_frozen``."""
+    return bool(_THREAD.holds and _THREAD.holds[0].told)
+
+
 def is_compiled(modules: Iterable[Any]) -> bool:
     """Whether torch has compiled one of them: another number of rows may compile it again."""
     return any("_orig_mod" in getattr(m, "_modules", ()) for m in modules)

@@ -1,4 +1,4 @@
-"""A second look at the first image: are answers random, or do they depend on its batch mates?"""
+"""A second look at one image: are answers random, or do they depend on its batch mates?"""
 
 import contextlib
 import random
@@ -10,22 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfxnb.core.modules import first_time
+from cfxnb.core.modules import first_time, told_something
 from cfxnb.core.tensors import in_spreads
 from cfxnb.core.types import Code
 
 #: Differences that no rounding makes. That of bfloat16 depends on the size of the batch.
 SAME_BATCH, OTHER_BATCH = 0.01, 0.02
 PROBABILITY = 0.02  # the same for probabilities of many images, whatever the batch
-LATER = 8  # the call after which the first image is looked at once more
+LATER = 8  # the call after which that image is looked at once more
 
 
 class SecondLook:
     """Calls a function, and warns once if its answers are random or depend on batch mates.
 
     The first call is watched: does it draw from the random numbers of torch, numpy or Python?
-    After the first call with several rows, the first row is asked for alone, and once more after
-    a few calls. A black box is asked again only if it drew random numbers, as queries are counted.
+    After the first call with several rows, one of them is asked for alone, and once more after a
+    few calls. It is the one that is farthest from 0: a black image tells little. A black box is
+    asked again only if it drew random numbers, as queries are counted.
 
     Args:
         name: whom a warning names.
@@ -35,51 +36,56 @@ class SecondLook:
 
     def __init__(self, name: str, apart: Callable[[Any, Any], float], again: bool = True) -> None:
         self.name, self.apart, self.again = name, apart, again
-        self.calls = 0
-        self.seen: tuple[tuple[Any, ...], Any] | None = None  # the first row, and its answer
+        self.calls, self.drew, self.looked = 0, False, False
+        self.seen: tuple[tuple[Any, ...], Any] | None = None  # one row, and its answer
 
     def __call__(self, ask: Callable[..., Any], *inputs: Any) -> Any:
         """``ask(*inputs)``; inputs have one row per image, or are passed on as they are."""
         self.calls += 1
         state = _random_state() if self.calls == 1 else None
         answer = ask(*inputs)
-        drew = state is not None and not _equal(state, _random_state())
-        if self.seen is None:
-            rows = len(inputs[0])
-            if rows and (drew or (self.again and rows > 1)):
+        self.drew |= state is not None and not _equal(state, _random_state())
+        if not self.looked:
+            wanted = self.drew or (self.again and len(inputs[0]) > 1)
+            if wanted and inputs[0].any():
+                self.looked = True
                 with torch.no_grad():
-                    self._compare(ask, inputs, answer, drew)
-        elif self.calls == LATER and self.again:
+                    self._compare(ask, inputs, answer)
+        elif self.seen is not None and self.calls == LATER and self.again:
             with torch.no_grad():
                 far = self.apart(self.seen[1], ask(*self.seen[0]))
             if far > SAME_BATCH:
                 _warn_of_randomness(self.name, far)
         return answer
 
-    def _compare(self, ask: Callable[..., Any], inputs: Any, answer: Any, drew: bool) -> None:
+    def _compare(self, ask: Callable[..., Any], inputs: Any, answer: Any) -> None:
         rows = len(inputs[0])
-        alone = tuple(_rows(x, rows, [0]) for x in inputs)
+        size = inputs[0].detach().flatten(1).float().norm(dim=1).nan_to_num()
+        place = int(size.argmax())
+        alone = tuple(_rows(x, rows, [place]) for x in inputs)
         try:
             other = ask(*alone)
         except (OSError, MemoryError):
             raise  # no matter of the number of rows
         except Exception:  # batch normalisation over the batch, or a network for one batch size
             with contextlib.suppress(Exception):
-                far = self.apart(answer, ask(*(_rows(x, rows, [0, 0]) for x in inputs)))
+                far = self.apart(
+                    answer[[place]], ask(*(_rows(x, rows, [place, place]) for x in inputs))
+                )
                 if far > OTHER_BATCH:
                     self._mates(far)
             return
         self.seen = alone, other
-        far = self.apart(answer, other)
-        if far <= (SAME_BATCH if drew else OTHER_BATCH):
+        far = self.apart(answer[[place]], other)
+        if far <= (SAME_BATCH if self.drew else OTHER_BATCH):
             return
-        if drew or self.apart(other, ask(*alone)) > SAME_BATCH:
+        if self.drew or self.apart(other, ask(*alone)) > SAME_BATCH:
             _warn_of_randomness(self.name, far)
         else:
             self._mates(far)
 
     def _mates(self, far: float) -> None:
-        if first_time(f"{self.name} depends on the batch"):
+        if first_time(f"{self.name} differs"):
             warnings.warn(
                 f"{self.name}: what it answers for an image depends on the other images of the "
                 f"batch (without them the answer differs by {far:.2g}), as with a normalisation "
@@ -89,8 +95,11 @@ class SecondLook:
 
 
 def warn_of_randomness(first: Tensor, second: Tensor, name: str = "classifier") -> None:
-    """Warn if the logits of two calls on the same images differ by more than rounding."""
-    if not len(first):
+    """Warn if the logits of two calls on the same images differ by more than rounding.
+
+    If something else was found to be random in this call, the difference may come from it.
+    """
+    if not len(first) or told_something():
         return
     far = (first.softmax(1) - second.to(first).softmax(1)).abs().nan_to_num().max().item()
     if far > PROBABILITY:
@@ -98,7 +107,7 @@ def warn_of_randomness(first: Tensor, second: Tensor, name: str = "classifier") 
 
 
 def _warn_of_randomness(name: str, far: float) -> None:
-    if first_time(f"{name} is random"):
+    if first_time(f"{name} differs"):
         warnings.warn(
             f"{name}: two calls on the same images gave answers that differ by {far:.2g}; is a "
             "network in training mode, or something random, inside?",
