@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import torch
-from methods_here import METHODS, SPACE, X, net, other
+from methods_here import BRIGHT, FACTORS, MANY, METHODS, SPACE, X, net, other
 from torch import nn
 
 import cfxnb as cfx
@@ -169,3 +169,78 @@ def test_the_state_comes_back_after_an_error():
         cfx.latent_attack(SPACE, f, X, TARGET, on_step=fails)
     assert f.training
     assert all(p.requires_grad for p in f.parameters())
+
+
+MEMBERS = {
+    "flipped": lambda: FOUND.flipped,
+    "eligible": lambda: FOUND.eligible,
+    "no rows": lambda: FOUND[[]].image,
+    "edit": lambda: EDITS.edit(CODES, "a", [1] * 8).z,
+    "read": lambda: READERS.read(CODES.z),
+    "wrapped": lambda: cfx.wrap(F, mean=0.1, std=0.2)(X),
+    "black box": lambda: cfx.BlackBox(F)(X),
+    "one label": lambda: cfx.one_label(F, 1)(X),
+    "vae": lambda: VAE.encode(VAE.decode(VAE.sample(2))).z,
+    "diffusion autoencoder": lambda: DIFFAE.decode(DIFFAE.encode(XRAYS)),
+    "group weights": lambda: cfx.group_weights(["a", "b", "a"]),
+}
+FOUND = cfx.pixel_attack(F, X, TARGET, steps=2)
+EDITS = cfx.attribute_directions(SPACE, X, FACTORS)
+READERS = cfx.fit_descriptors(SPACE, MANY, BRIGHT)
+CODES = SPACE.encode(X)
+VAE = cfx.load("digits/vae", device="cpu")
+DIFFAE = cfx.load("chest/diffae", device="cpu").with_steps(2)
+XRAYS = cfx.data.chest("test").images[:1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("member", MEMBERS)
+def test_members_give_the_same_numbers_in_every_mode(member, mode):
+    plain = MEMBERS[member]()
+    with MODES[mode]():
+        inside = MEMBERS[member]()
+    assert inside.dtype == plain.dtype
+    torch.testing.assert_close(inside.detach(), plain.detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_members_leave_whether_gradients_are_taken_to_their_caller():
+    code = VAE.sample(1)
+    code = code.at(code.z.clone().requires_grad_())
+    assert VAE.decode(code).requires_grad
+    with torch.no_grad():
+        assert not VAE.decode(code).requires_grad
+
+
+def set_all(value):
+    torch.backends.fp32_precision = value
+
+
+PRECISIONS = {
+    "as torch has it": (lambda: None, lambda: None),
+    "rounded products": (
+        lambda: torch.set_float32_matmul_precision("medium"),
+        lambda: torch.set_float32_matmul_precision("highest"),
+    ),
+    "the new way": (lambda: set_all("tf32"), lambda: set_all("none")),
+}
+
+
+@pytest.mark.parametrize("kind", PRECISIONS)
+def test_products_of_float32_are_exact_in_a_call_and_as_they_were_afterwards(kind):
+    begin, end = PRECISIONS[kind]
+    begin()
+    before, seen = modes._Settings.now(), []
+
+    def watch(step):
+        seen.append(modes._Settings.now())
+
+    try:
+        cfx.pixel_attack(F, X, TARGET, steps=1, on_step=watch)
+        assert modes._Settings.now() == before
+    finally:
+        end()
+    for inside in seen:
+        assert inside.cudnn is False
+        assert inside.products == "highest"
+        assert set(inside.precisions) <= {"ieee", "none"}
+    assert seen

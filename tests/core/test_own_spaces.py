@@ -229,3 +229,38 @@ def test_shipped_spaces_know_their_own_images_and_no_others():
     cfx.reconstruct(space, f, digits.images, 0)
     with pytest.warns(UserWarning, match="space: it does not know these images"):
         cfx.reconstruct(space, f, 1 - digits.images, 0)
+
+
+def in_inference_mode():
+    with torch.inference_mode():
+        return Own()
+
+
+def test_a_space_without_gradients_is_named_and_not_the_classifier():
+    cut = Own(decode=lambda x: x.detach())
+    for space in (cut, Own(decode=lambda x: torch.from_numpy(x.detach().numpy()))):
+        with pytest.raises(TypeError, match=r"space\.decode: expected images that pass gradients"):
+            cfx.latent_attack(space, F, X, TARGET)
+    assert len(cfx.follow(cut, F, X, DIRECTION, TARGET)) == 8
+
+
+@pytest.mark.parametrize("change", [lambda x: x.to("meta"), lambda x: x.to_sparse()])
+def test_images_without_ordinary_numbers_are_named(change):
+    with pytest.raises(TypeError, match=r"space\.decode: expected images as ordinary tensors"):
+        cfx.follow(Own(decode=change), F, X, DIRECTION, TARGET)
+
+
+def test_a_mean_from_inference_mode_is_taken():
+    found = cfx.follow(in_inference_mode(), F, X, DIRECTION, TARGET)
+    torch.testing.assert_close(found.image, cfx.follow(Own(), F, X, DIRECTION, TARGET).image)
+    assert len(cfx.latent_attack(in_inference_mode(), F, X, TARGET, steps=2)) == 8
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "gpu", lambda: "cpu", torch.device("cpu")])
+def test_an_attribute_called_device_may_be_anything(device):
+    def f(x):
+        return F(x)
+
+    f.device = device
+    found = cfx.pixel_attack(f, X, TARGET, steps=2)
+    torch.testing.assert_close(found.image, cfx.pixel_attack(F, X, TARGET, steps=2).image)
