@@ -38,7 +38,7 @@ class FactorReader:
             validate.text(name, "options"): _several(values, name[:60])
             for name, values in options.items()
         }
-        self.watch = ProbabilityWatch("module", remedy="turn them into logits inside the module")
+        self._watch = ProbabilityWatch("module", remedy="turn them into logits inside the module")
 
     @standard_numbers
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
@@ -55,7 +55,7 @@ class FactorReader:
         images = images if empty else validate.pixels(images)
         out = self._ask(images)
         if out.ndim == 2:
-            self.watch.see(out, lambda: self._ask(images[:1].detach().clone().requires_grad_()))
+            self._watch.see(out, lambda: self._ask(images[:1].detach().clone().requires_grad_()))
         out = out.to(images.device)
         sizes = [len(values) for values in self.options.values()]
         if out.shape == (len(images), sum(sizes)):
@@ -81,7 +81,7 @@ class FactorReader:
     def numbers(self, images: Tensor, batch: int = 512) -> Tensor:
         """The number of the likeliest option of each factor, (n, factors), in evaluation mode."""
         batch = validate.count(batch, "batch", 1)
-        self.watch.begin()
+        self._watch.begin()
         with eval_frozen(self), torch.no_grad():
             parts = [
                 torch.stack([predicted(logits) for logits in self(chunk).values()], 1)

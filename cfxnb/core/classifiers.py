@@ -43,7 +43,7 @@ class Wrapped:
         self.mean, self.std, self.size, self.channels = mean, std, size, channels
         self.labels, self.probabilities = labels, probabilities
         told = isinstance(function, Estimator) or probabilities  # what they return is known
-        self.watch = ProbabilityWatch("module", needed=not told)
+        self._watch = ProbabilityWatch("module", needed=not told)
         self.widened = False  # whether the last answer was a single logit
 
     @property
@@ -63,9 +63,9 @@ class Wrapped:
 
     @standard_numbers
     def __call__(self, images: Tensor) -> Tensor:
-        return self.answer(validate.pixels(images))
+        return self._answer(validate.pixels(images))
 
-    def answer(self, images: Tensor) -> Tensor:
+    def _answer(self, images: Tensor) -> Tensor:
         """The logits of images (b, c, h, w) that have been read already."""
         out = self._ask(self._prepared(images))
         return self._logits(out, images).to(images.device)
@@ -105,9 +105,9 @@ class Wrapped:
         """float32 (b, k) of what a module or a function returns for ``images``."""
         rows, out = len(images), _unpacked(out)
         self.widened = single = out.ndim == 1 or (out.ndim == 2 and out.shape[1] == 1)
-        if not self.watch.done and out.ndim and len(out) == rows and out.is_floating_point():
+        if not self._watch.done and out.ndim and len(out) == rows and out.is_floating_point():
             flat = out.reshape(rows, -1)
-            self.watch.see(flat, lambda: self._with_gradient(images[:1]))
+            self._watch.see(flat, lambda: self._with_gradient(images[:1]))
         if self.probabilities:
             out = _log(out, single)
         found = validate.logits(two_class(out) if single else out, rows, "module")
@@ -543,7 +543,9 @@ class OneLabel:
 
     def __init__(self, classifier: Any, label: int) -> None:
         self.classifier, self.label = classifier, label
-        self._watch = ProbabilityWatch("classifier")
+        inside = watch_of(classifier)  # what was wrapped notices probabilities by itself
+        self._own = inside is None
+        self._watch = ProbabilityWatch("classifier") if inside is None else inside
         self._checked = False
 
     @property
@@ -555,16 +557,11 @@ class OneLabel:
     def device(self) -> torch.device | None:
         return getattr(self.classifier, "device", None)
 
-    @property
-    def watch(self) -> ProbabilityWatch:
-        """What notices probabilities: that of the classifier inside, if it has one."""
-        return watch_of(self.classifier) or self._watch
-
     @standard_numbers
     def __call__(self, images: Tensor) -> Tensor:
-        return self.answer(validate.pixels(images).clone())
+        return self._answer(validate.pixels(images).clone())
 
-    def answer(self, images: Tensor) -> Tensor:
+    def _answer(self, images: Tensor) -> Tensor:
         """The logits of images (b, c, h, w) that have been read already."""
         return two_class(self._logit(answer_of(self.classifier)(images), images))
 
@@ -580,17 +577,19 @@ class OneLabel:
         logit = logits[:, self.label]
         inner = innermost(self.classifier)
         if getattr(inner, "widened", False):
-            raise ValueError(
-                "classifier: expected one logit for each label, got a single one; its two classes "
-                "are what is wanted, so leave out one_label"
-            )
+            if self.label == 0:
+                raise ValueError(
+                    "label: expected 1, as the classifier has a single logit, which is that of "
+                    "class 1, got 0"
+                )
+            return logit
         if getattr(inner, "probabilities", False):  # their logarithms have come
             certain = logit.clamp_max(-1e-7)
             return certain - torch.log(-torch.expm1(certain))
         if not self._checked:
             self._checked = True
             self._refuse_log_probabilities(logits.detach())
-        if self.watch is self._watch and not self._watch.done:
+        if self._own and not self._watch.done:
             self._watch.see(logit[:, None], lambda: with_gradient(inner, images[:1]))
         return logit
 
@@ -649,10 +648,10 @@ class BlackBox(validate.BlackBoxed):
 
     @standard_numbers
     def __call__(self, images: Tensor) -> Tensor:
-        return self.answer(validate.pixels(images).clone())
+        return self._answer(validate.pixels(images).clone())
 
     @torch.no_grad()
-    def answer(self, images: Tensor) -> Tensor:
+    def _answer(self, images: Tensor) -> Tensor:
         """The logits of images (b, c, h, w) that have been read already."""
         self.queries += len(images)
         return answer_of(self.classifier)(images)
@@ -666,7 +665,7 @@ def answer_of(classifier: Any) -> Callable[[Tensor], Any]:
 
     A class of the caller's own that is derived from one of these may do something else.
     """
-    return classifier.answer if type(classifier) in (Wrapped, OneLabel, BlackBox) else classifier
+    return classifier._answer if type(classifier) in (Wrapped, OneLabel, BlackBox) else classifier
 
 
 def innermost(classifier: Any) -> Any:
@@ -679,7 +678,7 @@ def innermost(classifier: Any) -> Any:
 def watch_of(classifier: Any) -> ProbabilityWatch | None:
     """What notices probabilities in a wrapped classifier; None for a function."""
     inner = innermost(classifier)
-    return inner.watch if isinstance(inner, Wrapped | OneLabel) else None
+    return inner._watch if isinstance(inner, Wrapped | OneLabel) else None
 
 
 def with_gradient(classifier: Any, image: Tensor) -> Tensor:

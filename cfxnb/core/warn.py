@@ -58,7 +58,7 @@ class ProbabilityWatch:
             return
         rows = _only_output(values.detach()[:ENOUGH]).float()
         rows = rows[rows.isfinite().all(1)]
-        if not len(rows):
+        if not rows.numel():
             return
         scaled = _unit(rows)
         if scaled is None:

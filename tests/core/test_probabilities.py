@@ -194,8 +194,9 @@ def test_one_label_refuses_what_has_no_logit_for_each_label():
             ValueError, match=r"classifier: expected one logit for each.*logarithms"
         ):
             cfx.predict(cfx.one_label(f, 1), X)
-    with pytest.raises(ValueError, match=r"classifier: expected one logit for each.*a single one"):
-        cfx.predict(cfx.one_label(ONE, 1), X)
+    assert torch.equal(cfx.one_label(ONE, 1)(X), cfx.wrap(ONE)(X))
+    with pytest.raises(ValueError, match=r"label: expected 1, as the classifier has a single"):
+        cfx.predict(cfx.one_label(ONE, 0), X)
 
 
 def test_one_label_takes_a_name():
