@@ -130,7 +130,7 @@ def told_of_images(name: str, x: Tensor | np.ndarray) -> Iterator[None]:
     """What a network raises is mostly a matter of the images, and told as such."""
     try:
         yield
-    except (Warning, MemoryError):
+    except (Warning, MemoryError, OSError):
         raise
     except Exception as error:
         plain = type(error) in (RuntimeError, NotImplementedError)
