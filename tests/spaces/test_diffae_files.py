@@ -466,3 +466,24 @@ def test_damaged_files(refused, averaged, tmp_path, kind):
 @pytest.mark.parametrize("content", [b"", b"hello, world", b"\x89PNG\r\n\x1a\n", b"\x80\x04}."])
 def test_files_of_another_kind(refused, content):
     refused(content, "a file that begins with" if content else "an empty file")
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("encoder.input_blocks.0.0.weight", "encoder"),
+        ("encoder.out.3.weight", "encoder"),
+        ("input_blocks.0.0.weight", "U-Net"),
+        ("out.2.weight", "U-Net"),
+        ("latent_net.layers.0.linear.weight", "latent_net"),
+    ],
+)
+def test_weights_that_are_too_large(tmp_path, averaged, name, part):
+    """All of them are finite, and what the net makes of an image is not."""
+    state = {key: 0.1 * value for key, value in averaged.items()}
+    torch.save(state, tmp_path / "x.pt")
+    load_diffae(tmp_path / "x.pt", device="cpu")
+    state = tied({**state, name: 1e38 * averaged[name].sign()})
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=f"^path: .* come out of its {part}: its w"):
+        load_diffae(tmp_path / "x.pt", device="cpu")

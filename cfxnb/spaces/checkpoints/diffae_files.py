@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
+from cfxnb.nets.diffae import DiffAE
 from cfxnb.spaces.checkpoints.diffae_config import architecture, network
 from cfxnb.spaces.checkpoints.safe_loading import (
     LEGACY,
@@ -33,6 +34,7 @@ from cfxnb.spaces.diffae import DiffusionAutoencoder
 
 LARGEST = 8 * 2**30  # bytes of a file: weights twice and an optimiser's, 2.5 GB for 256 pixels
 WEIGHTS = 4 * 2**30  # bytes of what is taken from it; the largest known have 1 GB
+FAR_OUT = 1e12  # codes and noise are about 1
 TRAINERS = ("pytorch_lightning", "lightning", "lightning_fabric")
 WANTED = "a diffusion autoencoder in Lightning's .ckpt, a state dict's .pt or .safetensors"
 BESIDE = ("x_T", "conds_mean", "conds_std")
@@ -129,6 +131,8 @@ def load_diffae(
         config = architecture(state, size or extra.size, extra.latent)
         net = network(state, config, extra.latent)
         center, spread = _place(extra, net.dims)
+        # Twice the smallest side: norms need more than one number.
+        _try_out(net, 2 ** max(len(config["mult"]), len(config["encoder_mult"])))
     except ValueError as error:
         if size is not None and str(error).startswith("size: "):
             raise
@@ -207,6 +211,23 @@ def _untied(latent: dict[str, Tensor]) -> dict[str, Tensor]:
         if not torch.equal(latent.setdefault(twin, latent[key]), latent[key]):
             raise ValueError(f"{LATENT}{key[:60]} and its second name {twin[:60]} differ")
     return latent
+
+
+@torch.no_grad()
+def _try_out(net: DiffAE, side: int) -> None:
+    """Run the net once on a small input: weights that are too large show now, and not later."""
+    x = torch.linspace(-1, 1, net.channels * side**2).view(1, net.channels, side, side)
+    first = torch.tensor([0])
+    z = net.encoder(x)
+    given = {"encoder": z, "U-Net": net(x, first, z)}
+    if hasattr(net, "latent_net"):
+        given["latent_net"] = net.latent_net(torch.ones_like(z), first)
+    for part, found in given.items():
+        if not found.abs().max() < FAR_OUT:
+            raise ValueError(
+                f"numbers that are not finite, or above {FAR_OUT:g}, come out of its {part}: its "
+                "weights are too large"
+            )
 
 
 def _place(extra: Extra, dims: int) -> tuple[Tensor, Tensor]:
