@@ -16,6 +16,7 @@ from cfxnb.core.decisions import is_predicted
 from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.second_look import warn_of_randomness
 from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import finite_rows, predicted
 from cfxnb.core.types import (
@@ -30,7 +31,6 @@ from cfxnb.core.types import (
     OnStep,
     Step,
 )
-from cfxnb.core.warn import warn_of_randomness
 
 
 class Stop:
@@ -100,7 +100,7 @@ class Run:
         self.batch = validate.count(batch, "batch", 1)
         self.first_row = validate.count(first_row, "first_row")
         self.target, self.choose = target, choose
-        where = self.space.center.device if self.space else getattr(classifier, "device", None)
+        where = self.space.center.device if self.space else self.classifier.device
         self.device = where or self.images.device
         self.fit = SpaceFit(self.space)
 
