@@ -20,12 +20,23 @@ from cfxnb.core import validate
 from cfxnb.core.classifiers import wrap
 from cfxnb.core.disk import cause, read_json, writing
 from cfxnb.core.modes import standard_modes
+from cfxnb.core.types import Code
 from cfxnb.data.files import REMEDY, DamagedFile, checked, manifest, record, whole
 from cfxnb.nets import NETS
-from cfxnb.spaces.checkpoints.configs import LARGEST, check_fit, numbers
+from cfxnb.spaces.checkpoints.configs import (
+    LARGEST,
+    check_fields,
+    check_fit,
+    declared,
+    named_numbers,
+    suspects,
+)
 from cfxnb.spaces.checkpoints.safe_loading import all_shapes, all_tensors
 
 _NETS = {**NETS, "ShiftPredictor": ShiftPredictor}
+ERROR = "mean squared error of reconstructions"  # in "quality"; methods compare with it
+LARGEST_NUMBER = 1e15  # in a card
+ALONE = ("Autoencoder", "VAE")  # spaces whose codes have no part beside ``center``
 ADAPTERS = ("Autoencoder", "Diffusion", "DiffusionAutoencoder", "VAE")
 
 #: What every card has, and what the cards of each kind have besides.
@@ -72,6 +83,12 @@ def read_card(name: str) -> dict[str, Any]:
         for key, kind in {**CARD, **KINDS[card["kind"]]}.items():
             if type(card[key]) is not kind:
                 raise ValueError(f"{key} {card[key]!r:.40} instead of a {kind.__name__}")
+        for field, number in named_numbers(card, ""):
+            if not abs(number) <= LARGEST_NUMBER:
+                raise ValueError(f"{field} {number!r:.40} instead of a finite number")
+        error = card["quality"].get(ERROR, 1.0)
+        if type(error) not in (int, float) or error <= 0:
+            raise ValueError(f"quality, {ERROR} {error!r:.40} instead of a number above 0")
         return card
 
 
@@ -117,6 +134,7 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
     where = validate.device(device)
     path = checked(card["file"])
     try:
+        _check_outputs(card)
         net, extra = _network(card, path)
         net.to(where)
         if card["kind"] == "features":
@@ -126,21 +144,39 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         if card["kind"] == "directions":
             contrasts = {name: tuple(pair) for name, pair in card["contrasts"].items()}
             place = {name: tensor.to(where) for name, tensor in extra.items()}
-            return AttributeDirections(contrasts, net, **place, others=card["others"])
+            edits = AttributeDirections(contrasts, net, **place, others=card["others"])
+            edits.step(edits.center[None], torch.zeros(1, len(contrasts)))  # do they fit?
+            return edits
         if card["kind"] == "classifier":
             return wrap(net, labels=card["labels"])
         if "autoencoder" in card:
             extra["autoencoder"] = load(_autoencoder(card), where)
         adapter = getattr(spaces, validate.choice(card["adapter"], "adapter", ADAPTERS))
         space = adapter(net, **extra, **card.get("space", {}))
-        if (error := card["quality"].get("mean squared error of reconstructions")) is not None:
+        if (error := card["quality"].get(ERROR)) is not None:
             space.reconstruction_error = float(error)
-        return space.eval().requires_grad_(False).to(where)
+        space = space.eval().requires_grad_(False).to(where)
+        if card["adapter"] in ALONE and not space.decode(Code(space.center[None])).isfinite().all():
+            raise ValueError("NaN or infinity in the image at the center")
+        return space
     except DamagedFile:
         raise
     except Exception as error:  # a card can be wrong in many ways
         told = f"{type(error).__name__}: {cause(error)}"
         raise DamagedFile(f"data/{card['file']} does not fit its card ({told}). {REMEDY}") from None
+
+
+def _check_outputs(card: dict[str, Any]) -> None:
+    """Names of classes or options are as many as the outputs that the config states, if it does."""
+    outputs = card["config"].get("outputs")
+    if card["kind"] == "classifier":
+        count = len(card["labels"])
+        if count < 2 or outputs not in (None, count):
+            raise ValueError(f"{count} labels for {outputs or 'two or more'} outputs")
+    if card["kind"] == "reader":
+        sizes = [len(options) for options in card["options"].values()]
+        if outputs not in (None, sum(sizes), len(sizes) if set(sizes) == {2} else None):
+            raise ValueError(f"{sum(sizes)} options for {outputs} outputs")
 
 
 def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -149,10 +185,20 @@ def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any
     Nothing is allocated before the network is known to fit the file.
     """
     made, config = _NETS[card["net"]], card["config"]
-    if too_large := [n for n in numbers(config) if not abs(n) <= LARGEST]:
-        raise ValueError(f"config with the number {too_large[0]!r:.40}")
-    check_fit(lambda: made(**config), all_shapes(path))
-    state = {key: value.float() for key, value in all_tensors(path).items()}
+    check_fields(config, declared(made), "config")
+    for field, number in named_numbers(config, "config"):
+        if not abs(number) <= LARGEST:
+            raise ValueError(f"{field} {number!r:.40}, above {LARGEST}")
+    try:
+        check_fit(lambda: made(**config), all_shapes(path))
+    except Exception as error:  # many kinds, for a config that the weights don't fit
+        told = suspects(config, config, error)
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise ValueError(f"{kind}{cause(error)}; its config has {told or 'nothing'}") from None
+    held = all_tensors(path)
+    if other := [key for key, value in held.items() if not value.is_floating_point()]:
+        raise ValueError(f"{other[0]} holds {held[other[0]].dtype} instead of floats")
+    state = {key: value.float() for key, value in held.items()}
     if broken := [key for key, value in state.items() if not value.isfinite().all()]:
         raise ValueError(f"NaN or infinity in {broken[0]}")
     extra: dict[str, Any] = {k: state.pop(k) for k in ("center", "spread") if k in state}

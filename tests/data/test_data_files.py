@@ -264,8 +264,8 @@ def card(home, name):
         (VAE, {"config": {"dims": 10**6}}, "has shape"),
         (VAE, {"config": {"dims": HUGE}}, "1000000"),
         (VAE, {"config": {"dims": math.nan}}, "nan"),
-        (VAE, {"config": {"dims": -20}}, "negative"),
-        (VAE, {"config": {"dims": "20"}}, "str"),
+        (VAE, {"config": {"dims": -20}}, "config has dims -20, not numbers from 1"),
+        (VAE, {"config": {"dims": "20"}}, "config has dims '20', not int"),
         (VAE, {"config": {"dims": 20, "depth": 10**5}}, ""),
         (VAE, {"config": {"dims": 20, "size": [10**6, 10**6]}}, "has shape"),
         (VAE, {"config": {"dims": 21}}, "has shape"),
@@ -283,6 +283,56 @@ def card(home, name):
 def test_cards_that_do_not_fit_their_weights(home, name, changes, told):
     listed(home, name, card(home, name) | changes)
     refused(name, told)
+
+
+QUALITY, READER, EDITS = (
+    "mean squared error of reconstructions",
+    "sprites/reader",
+    "sprites/edits-keep",
+)
+WRONG = {
+    "an error that is none": (VAE, {"quality": {QUALITY: math.nan}}, f"quality, {QUALITY} nan"),
+    "an endless error": (VAE, {"quality": {QUALITY: math.inf}}, f"quality, {QUALITY} inf"),
+    "a negative error": (VAE, {"quality": {QUALITY: -1.0}}, f"quality, {QUALITY} -1.0"),
+    "an error in words": (VAE, {"quality": {QUALITY: "0.1"}}, f"quality, {QUALITY} '0.1'"),
+    "an error that is a truth": (VAE, {"quality": {QUALITY: True}}, f"quality, {QUALITY} True"),
+    "another number": (VAE, {"more": {"deep": [1, math.nan]}}, "more, deep[1] nan"),
+    "many parameters": (VAE, {"parameters": HUGE}, "parameters 1000000"),
+    "a field that is too large": (VAE, {"config": {"dims": 10**9}}, "dims 1000000000"),
+    "a field that fits no weight": (VAE, {"config": {"dims": 20, "depth": 4}}, "depth 4"),
+    "a list in a config": (
+        LDM,
+        {"config": {"attributes": {"digit": ["0"] * 10}, "widths": [64, 10**9]}},
+        "widths [64, 1000000000]",
+    ),
+    "no labels": (CLASSIFIER, {"labels": []}, "0 labels for two or more outputs"),
+    "too few options": (READER, {"options": {"hair": ["red", "gray"]}}, "2 options for 42 outputs"),
+    "too few contrasts": (EDITS, {"contrasts": {"hair": ["red", "gray"]}}, ""),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_a_card_says_wrongly_is_named(home, kind):
+    name, changes, told = WRONG[kind]
+    listed(home, name, card(home, name) | changes)
+    refused(name, told)
+
+
+OTHERS = {
+    "a short center": lambda s: {**s, "center": s["center"][:7], "spread": s["spread"][:7]},
+    "no spread": lambda s: {k: v for k, v in s.items() if k != "spread"},
+    "whole numbers": lambda s: {k: v.int() for k, v in s.items()},
+    "truths": lambda s: {k: v > 0 for k, v in s.items()},
+    "complex numbers": lambda s: {k: v.to(torch.complex64) for k, v in s.items()},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_weights_of_another_kind(home, kind):
+    file = "weights/digits/vae.safetensors"
+    save_file(OTHERS[kind](load_file(home / file)), home / file)
+    files.record(file)
+    refused(VAE, "")
 
 
 @pytest.mark.parametrize(

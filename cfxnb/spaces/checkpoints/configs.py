@@ -109,6 +109,18 @@ def numbers(value: Any) -> list[float]:
     return [value] if type(value) in (int, float) else []
 
 
+def named_numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    """Each number of a value of JSON with the field that it stands in, such as ``size[1]``."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from named_numbers(each, f"{name}, {key}" if name else str(key))
+    elif isinstance(value, list):
+        for i, each in enumerate(value):
+            yield from named_numbers(each, f"{name}[{i}]")
+    elif type(value) in (int, float):
+        yield name, value
+
+
 def _range(name: str, kind: Any) -> tuple[float, float]:
     """The least and the largest number that a field may hold, by its name and type."""
     if name in FIXED:
