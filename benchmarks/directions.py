@@ -204,7 +204,7 @@ def curve(rows: Rows, case: Case) -> None:
     ledger = Ledger(2 + max(BUDGETS), None, {})
     with torch.no_grad():
         asked = Questions(case.space, case.classifier, rms, case.source, ledger, knobs)
-        probes: Probes = asked.probes(alive(case.space.spread), 0, None)
+        probes: Probes = asked.probes(alive(case.space.spread), 0)
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     label = torch.tensor([case.label])
     against = None if case.against is None else torch.tensor([case.against])

@@ -13,6 +13,7 @@ from cfxnb.core.decisions import is_predicted, log_odds
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.space_fit import check_codes, same_scale
 from cfxnb.core.tensors import alive, in_spreads
 from cfxnb.core.types import Classifier, LatentSpace
 
@@ -62,7 +63,10 @@ def ablate(
     validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")
     _check_groups(groups, descriptors.names)
     seed = validate.seed(seed)
+    validate_results.begun(counterfactuals, "counterfactuals")
+    same_scale(descriptors.center, descriptors.spread, space, "descriptors", "those of this space")
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
+    check_codes(space, start, counterfactuals.reconstruction, "counterfactuals")
     target = counterfactuals.target
     scale = space.spread.to(start.z)
     change = in_spreads(code.z - start.z, scale)

@@ -10,7 +10,8 @@ from cfxnb.core.decisions import is_predicted
 from cfxnb.core.driver import Run, Task, statuses
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.tensors import alive, finite_rows, in_spreads, noise_like, norms, per_sample, unit
+from cfxnb.core.space_fit import check_codes
+from cfxnb.core.tensors import alive, in_spreads, noise_like, norms, per_sample, unit
 from cfxnb.core.types import Classifier, LatentSpace
 
 
@@ -101,23 +102,23 @@ def random_change(
             f"like: expected codes of this space, {tuple(spread.shape)}, "
             f"got {tuple(begin.z.shape[1:])}"
         )
-    if not finite_rows(end.z).all():
-        raise ValueError(
-            "like: expected a result whose codes are known, got some that were never begun; leave "
-            "them out, for example by like[like.eligible]"
-        )
-    places = torch.arange(len(like), device=end.z.device) + run.first_row
+    validate_results.begun(like, "like")
+    check_codes(run.space, begin, like.reconstruction, "like")
+    places = run.places.to(end.z.device)
     change = in_spreads(end.z - begin.z, spread)
     heading = unit(noise_like(change, validate.seed(seed), places) * alive(spread))
     moved = begin.z + spread * heading * per_sample(norms(change), change)
 
     def work(task: Task) -> Counterfactuals:
-        here = task.rows - run.first_row
+        here = task.index.to(end.z.device)
         start = begin[here]
         code = start.at(moved[here])
         image = run.space.decode(code)
         after = run.classifier(image)
         rebuilt = like.reconstruction.to(image.device)[here]
+        before = run.classifier(rebuilt)
+        run.fit.see(task.images, rebuilt)
+        run.fit.decided(task.before, before)
         ones = torch.ones(len(image), dtype=torch.int64)
         return Counterfactuals(
             original=task.images,
@@ -126,11 +127,7 @@ def random_change(
             before=task.before,
             after=after,
             target=task.target,
-            status=statuses(
-                task,
-                is_predicted(after, task.target),
-                reconstruction=run.classifier(rebuilt),
-            ),
+            status=statuses(task, is_predicted(after, task.target), reconstruction=before),
             start=start,
             code=code,
             cost={"generator": ones, "classifier": 3 * ones},

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.attacks.gradient_search import search
+from cfxnb.attacks.gradient_search import Found, search
 from cfxnb.core import validate
 from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Run, Task, confirmed, nothing_to_do, statuses
@@ -113,17 +113,32 @@ def latent_attack(
 
 
 def _attack(run: Run, task: Task, knobs: dict) -> Counterfactuals:
-    space, classifier = run.space, run.classifier
     with torch.no_grad():
         start, reconstruction, rebuilt = run.rebuild(task)
-    moves = CodeMoves(space, start, task.rows, knobs)
+    moves = CodeMoves(run.space, start, task.rows, knobs)
     skip = nothing_to_do(task, rebuilt)
     kept = {k: knobs[k] for k in ("confidence", "steps", "restarts", "halvings")}
-    found = search(classifier, task, moves, run.stop, skip=skip, **kept)
+    found = search(run.classifier, task, moves, run.stop, skip=skip, **kept)
+    stopped = run.stop.now
+    made = start, reconstruction, rebuilt
+    return run.stop.finish(lambda: _result(run, task, made, found, moves.scale, knobs, stopped))
+
+
+def _result(
+    run: Run,
+    task: Task,
+    made: tuple[Code, Tensor, Tensor],
+    found: Found,
+    scale: Tensor,
+    knobs: dict,
+    stopped: bool,
+) -> Counterfactuals:
+    """The last look; ``made``: codes, reconstructions and their logits."""
+    start, reconstruction, rebuilt = made
     with torch.no_grad():
-        code = start.at(start.z + moves.scale * found.change)
-        image = space.decode(code)
-        after = classifier(image)
+        code = start.at(start.z + scale * found.change)
+        image = run.space.decode(code)
+        after = run.classifier(image)
     need = still_reached(knobs["confidence"])
     passed = confirmed(found.passed, found.logits, after, task.target, need)
     return Counterfactuals(
@@ -133,9 +148,7 @@ def _attack(run: Run, task: Task, knobs: dict) -> Counterfactuals:
         before=task.before,
         after=after,
         target=task.target,
-        status=statuses(
-            task, passed, lost=found.lost, reconstruction=rebuilt, stopped=run.stop.now
-        ),
+        status=statuses(task, passed, lost=found.lost, reconstruction=rebuilt, stopped=stopped),
         start=start,
         code=code,
         # Besides the search: the reconstruction and the final image, and the original's logits.

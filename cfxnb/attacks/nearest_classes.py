@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.core.border import CheckedFunction
+from cfxnb.core.border import CheckedClassifier, CheckedFunction
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.prediction import predict
@@ -41,7 +41,8 @@ def nearest_classes(
     images = validate.images(images)
     logits = predict(classifier, images, batch)
     classes = logits.shape[1]
-    labels = validate.labels(labels, len(images), classes, "labels").to(logits.device)
+    names = CheckedClassifier(classifier).labels
+    labels = validate.labels(labels, len(images), classes, "labels", names).to(logits.device)
     missing = sorted(set(range(classes)) - set(labels.tolist()))
     if missing:
         raise ValueError(f"labels: expected images of every class, got none of {missing}")

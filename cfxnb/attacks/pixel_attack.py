@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cfxnb.attacks.gradient_search import search
+from cfxnb.attacks.gradient_search import Found, search
 from cfxnb.core import validate
 from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Run, Task, confirmed, nothing_to_do, statuses
@@ -77,6 +77,11 @@ def _attack(run: Run, task: Task, knobs: dict) -> Counterfactuals:
     kept = {k: knobs[k] for k in ("confidence", "steps", "halvings")}
     skip = nothing_to_do(task)
     found = search(run.classifier, task, moves, run.stop, skip=skip, **kept)
+    stopped = run.stop.now
+    return run.stop.finish(lambda: _result(run, task, found, knobs, stopped))
+
+
+def _result(run: Run, task: Task, found: Found, knobs: dict, stopped: bool) -> Counterfactuals:
     image = (task.images + found.change).clamp(0, 1)
     with torch.no_grad():
         after = run.classifier(image)
@@ -89,7 +94,7 @@ def _attack(run: Run, task: Task, knobs: dict) -> Counterfactuals:
         before=task.before,
         after=after,
         target=task.target,
-        status=statuses(task, passed, lost=found.lost, stopped=run.stop.now),
+        status=statuses(task, passed, lost=found.lost, stopped=stopped),
         # Besides the search: the original's logits and those of the final image.
         cost={
             "generator": torch.zeros_like(found.evaluations),

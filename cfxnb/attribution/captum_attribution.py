@@ -7,10 +7,18 @@ import torch
 from torch import Tensor
 
 from cfxnb.attribution.explained_output import Looks
+from cfxnb.attribution.integrated_gradients import recorded
 from cfxnb.attribution.paths import straight_path
-from cfxnb.attribution.result import COMPLETE, INCOMPLETE, Attribution, relative_gap
+from cfxnb.attribution.result import (
+    COMPLETE,
+    INCOMPLETE,
+    Attribution,
+    relative_gap,
+    unfinished,
+)
 from cfxnb.core import validate
 from cfxnb.core.classifiers import as_classifier
+from cfxnb.core.driver import Stop
 from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
@@ -49,7 +57,8 @@ def captum_attribution(
         batch: images classified at once, roughly; bounds the memory, never changes a result.
 
     Returns:
-        Attribution, where the images are.
+        Attribution, where the images are. Ctrl-C ends the call: what is finished is kept, the
+        other samples get the status "stopped".
 
     Raises:
         ImportError: without captum.
@@ -77,16 +86,17 @@ def captum_attribution(
         raise ValueError(f"stride: expected at most the window, {window}, got {stride}")
     validate.number(tolerance, "tolerance", 0.0, open_low=True)
     batch = validate.count(batch, "batch", 1)
+    stop, chunks = Stop(None), torch.arange(len(path), device=path.device).split(batch)
     with eval_frozen(classifier):
         looks = Looks(classifier, label, against, len(path), batch, slope=False)
-        parts = [
-            _part(name, looks, path, rows, knobs, tolerance)
-            for rows in torch.arange(len(path), device=path.device).split(batch)
-        ]
+        found = stop.each(chunks, lambda rows: _part(name, looks, path, rows, knobs, tolerance))
+    like = next(part for _, part in found if part is not None)
+    parts = [
+        unfinished(path.images[rows], *looks.of(rows), like) if part is None else part
+        for rows, part in found
+    ]
     whole = Attribution.concatenate(parts)
-    record = {"method": name, **knobs, "weights": fingerprint(classifier)}
-    whole.made_by.update(record, seconds=round(time.perf_counter() - began, 3))
-    return whole
+    return recorded(whole, stop, began, lambda: fingerprint(classifier), method=name, **knobs)
 
 
 def _part(

@@ -6,7 +6,9 @@ take the curve for a straight line, so that the map doesn't add up to what it ex
 "average" and "secant", for study). The rules "line" and "shares" follow the actual curve.
 """
 
+import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,21 @@ from torch import Tensor
 
 from cfxnb.attribution.explained_output import Looks
 from cfxnb.attribution.paths import Path
-from cfxnb.attribution.result import COMPLETE, INCOMPLETE, Attribution, relative_gap
+from cfxnb.attribution.result import (
+    COMPLETE,
+    INCOMPLETE,
+    Attribution,
+    relative_gap,
+    unfinished,
+)
 from cfxnb.core import validate
 from cfxnb.core.classifiers import as_classifier
+from cfxnb.core.driver import Stop
 from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import per_sample
-from cfxnb.core.types import NO_GRADIENT, Classifier
+from cfxnb.core.types import NO_GRADIENT, STOPPED, Classifier
 
 WHITE_BOX = ("line", "gauss", "average")
 BLACK_BOX = ("shares", "secant")
@@ -70,7 +79,8 @@ def integrated_gradients(
 
     Returns:
         Attribution, where the path is. Status "incomplete" where |gap| > tolerance;
-        "no_gradient" where f changed and all gradients vanished, or one was not finite.
+        "no_gradient" where f changed and all gradients vanished, or one was not finite. Ctrl-C
+        ends the call: what is finished is kept, the other samples get the status "stopped".
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox with a
@@ -81,21 +91,59 @@ def integrated_gradients(
     check_rule(classifier, rule)
     if rule == "gauss" and not path.straight:
         raise ValueError("rule: expected another one than 'gauss' on a curved path, such as 'line'")
-    knobs = {
+    knobs = rule_knobs(rule, points, tolerance, most)
+    batch = validate.count(batch, "batch", 1)
+    stop = Stop(None)
+    with eval_frozen(classifier, getattr(path, "space", None)):
+        whole = integrate(classifier, path, label, against, knobs, batch, stop)
+    return recorded(
+        whole,
+        stop,
+        began,
+        lambda: fingerprint(classifier),
+        method="integrated_gradients",
+        **knobs,
+    )
+
+
+def recorded(
+    whole: Attribution, stop: Stop, began: float, weights: Callable[[], Any], **record: Any
+) -> Attribution:
+    """The same with the record of the call; a warning if it was interrupted."""
+    done = sum(status != STOPPED for status in whole.status)
+    stop.warn(done, len(whole), "the others have the status 'stopped'")
+    seconds = round(time.perf_counter() - began, 3)
+    record |= {"weights": stop.finish(weights), "seconds": seconds}
+    return dataclasses.replace(whole, made_by=record)
+
+
+def rule_knobs(rule: str, points: Any, tolerance: Any, most: Any) -> dict[str, Any]:
+    """The checked arguments of a rule."""
+    return {
         "rule": rule,
         "points": validate.count(points, "points", 1 if rule == "gauss" else 2),
         "tolerance": validate.number(tolerance, "tolerance", 0.0, open_low=True),
         "most": validate.count(most, "most", 1),
     }
-    batch = validate.count(batch, "batch", 1)
-    with eval_frozen(classifier, getattr(path, "space", None)):
-        looks = Looks(classifier, label, against, len(path), batch, rule in WHITE_BOX)
-        groups = torch.arange(len(path), device=path.device).split(max(1, batch // points))
-        parts = [p for rows in groups for p in _group(looks, path, rows, knobs)]
-    whole = Attribution.concatenate(parts)
-    record = {"method": "integrated_gradients", **knobs, "weights": fingerprint(classifier)}
-    whole.made_by.update(record, seconds=round(time.perf_counter() - began, 3))
-    return whole
+
+
+def integrate(
+    classifier: Any, path: Path, label: Any, against: Any, knobs: dict, batch: int, stop: Stop
+) -> Attribution:
+    """Maps of all samples of a path; those that a stop left out have the status "stopped"."""
+    looks = Looks(classifier, label, against, len(path), batch, knobs["rule"] in WHITE_BOX)
+    groups = torch.arange(len(path), device=path.device).split(max(1, batch // knobs["points"]))
+    found = stop.each(
+        groups, lambda rows: Attribution.concatenate(_group(looks, path, rows, knobs))
+    )
+    like = next(part for _, part in found if part is not None)
+    parts = []
+    for rows, part in found:
+        if part is None:  # an image that was not rendered is not known
+            image = torch.full_like(like.image[:1], torch.nan).repeat(len(rows), 1, 1, 1)
+            part = unfinished(image, *looks.of(rows), like)
+        parts.append(part)
+    return Attribution.concatenate(parts)
 
 
 def check_rule(classifier: Any, rule: Any) -> None:

@@ -14,20 +14,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.attribution.integrated_gradients import check_rule, integrated_gradients
+from cfxnb.attribution.integrated_gradients import (
+    check_rule,
+    integrate,
+    recorded,
+    rule_knobs,
+)
 from cfxnb.attribution.paths import JoinedPath, Path, straight_path, walk_path
-from cfxnb.attribution.result import ALREADY_BELOW, NO_BASELINE, Attribution
+from cfxnb.attribution.result import ALREADY_BELOW, NO_BASELINE, NO_MAP, Attribution, unfinished
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import check_labels, log_odds
 from cfxnb.core.directions import heading
-from cfxnb.core.driver import rebuild
+from cfxnb.core.driver import Stop, rebuild
 from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import per_sample, typical_distance
 from cfxnb.core.types import Classifier, Code, LatentSpace
+
+LOOKED_AT = 8  # images of which the classifier is asked whether reconstruction keeps its decision
 
 
 @standard_modes
@@ -74,6 +81,8 @@ def latent_integrated_gradients(
         Attribution, where the images are. Status "no_baseline": the probability stays above
         the threshold in both senses; the lowest place of the walk is the baseline.
         "already_below": the reconstruction is below it, and there is no walk to explain.
+        "no_gradient": see ``integrated_gradients``. Ctrl-C ends the call: what is finished is kept,
+        the other samples get the status "stopped".
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
@@ -94,40 +103,62 @@ def latent_integrated_gradients(
     }
     batch = validate.count(batch, "batch", 1)
     validate.instance(complete_to_image, bool, "complete_to_image", "True or False")
-    rules: dict[str, Any] = {"rule": rule, "points": points, "tolerance": tolerance, "most": most}
+    rules = rule_knobs(rule, points, tolerance, most)
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     step = heading(space, direction, len(images))
-    parts, fit = [], SpaceFit(space)
+    fit, stop = SpaceFit(space), Stop(None)
+    home, device = images.device, space.center.device
+
+    def classes(rows: Tensor, count: int | None) -> tuple[Tensor, Tensor | None]:
+        """Label and against of some samples, out of ``count`` classes."""
+        own, other = check_labels(label, against, len(images), count or 2, classifier.labels)
+        here = rows.to(own.device)
+        return own[here].to(home), None if other is None else other[here].to(home)
+
+    def explained(rows: Tensor) -> Attribution:
+        chunk = images[rows.to(home)].to(device)
+        with torch.no_grad():
+            code, rebuilt = rebuild(space, chunk)
+            here = classifier(rebuilt)
+            fit.see(chunk, rebuilt)
+            few = slice(0, 0 if fit.asked else LOOKED_AT)
+            if len(chunk[few]):
+                fit.decided(classifier(chunk[few]), here[few])
+            own, other = classes(rows, here.shape[1])
+            walk = Walk(space, classifier, code, step[rows.to(step.device)], own, other, batch)
+            walked = walk.search(log_odds(here, own, other), **search)
+        path: Path = walk_path(space, code, walk.step, walked.length)
+        if complete_to_image:
+            path = JoinedPath(path, straight_path(chunk, rebuilt))
+        # Of two classes None would mean the other one.
+        lone = "none" if other is None and here.shape[1] == 2 else other
+        part = integrate(classifier, path, own, lone, rules, batch, stop)
+        part.cost["classifier"][few] += 1
+        end = chunk if complete_to_image else rebuilt
+        known = dataclasses.replace(part, image=torch.where(part.image.isnan(), end, part.image))
+        return _told(known, walked, home)
+
     with eval_frozen(space, classifier):
-        for rows in torch.arange(len(images)).split(batch):
-            chunk = images[rows.to(images.device)].to(space.center.device)
-            with torch.no_grad():
-                code, rebuilt = rebuild(space, chunk)
-                here = classifier(rebuilt)
-                fit.see(chunk, rebuilt, here, here)  # the images themselves are not classified
-                names = classifier.labels
-                classes = check_labels(label, against, len(images), here.shape[1], names)
-                own = classes[0][rows.to(classes[0].device)]
-                other = None if classes[1] is None else classes[1][rows.to(classes[1].device)]
-                walk = Walk(space, classifier, code, step[rows.to(step.device)], own, other, batch)
-                found = walk.search(log_odds(here, own, other), **search)
-            path: Path = walk_path(space, code, walk.step, found.length)
-            if complete_to_image:
-                path = JoinedPath(path, straight_path(chunk, rebuilt))
-            # Of two classes None would mean the other one.
-            lone = "none" if other is None and here.shape[1] == 2 else other
-            part = integrated_gradients(classifier, path, own, against=lone, batch=batch, **rules)
-            parts.append(_told(part, found, images.device))
+        chunks = torch.arange(len(images)).split(batch)
+        found = stop.each(chunks, explained)
+    like = next(part for _, part in found if part is not None)
+    parts = []
+    for rows, part in found:
+        if part is None:
+            own, other = classes(rows, classifier.classes)
+            part = unfinished(images[rows.to(home)], own, other, like)
+        parts.append(part)
     fit.warn()
-    record = {
-        "method": "latent_integrated_gradients",
+    return recorded(
+        Attribution.concatenate(parts),
+        stop,
+        began,
+        lambda: {"space": fingerprint(space), "classifier": fingerprint(classifier)},
+        method="latent_integrated_gradients",
         **search,
         **rules,
-        "complete_to_image": complete_to_image,
-        "weights": {"space": fingerprint(space), "classifier": fingerprint(classifier)},
-        "seconds": round(time.perf_counter() - began, 3),
-    }
-    return dataclasses.replace(Attribution.concatenate(parts), made_by=record)
+        complete_to_image=complete_to_image,
+    )
 
 
 @dataclasses.dataclass
@@ -211,7 +242,7 @@ class Walk:
 def _told(part: Attribution, found: Found, home: torch.device) -> Attribution:
     """The result with what the search cost and how it ended."""
     status = [
-        ALREADY_BELOW if below else NO_BASELINE if missing else told
+        told if told in NO_MAP else ALREADY_BELOW if below else NO_BASELINE if missing else told
         for told, below, missing in zip(
             part.status, found.below.tolist(), found.missing.tolist(), strict=True
         )

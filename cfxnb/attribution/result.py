@@ -10,13 +10,14 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.tensors import positions
-from cfxnb.core.types import NO_GRADIENT
+from cfxnb.core.types import NO_GRADIENT, STOPPED
 
 COMPLETE = "complete"  # the map adds up to the change, within the tolerance
 INCOMPLETE = "incomplete"  # it doesn't
 NO_BASELINE = "no_baseline"  # the label stayed likely all along the walk
 ALREADY_BELOW = "already_below"  # the label was unlikely without any walk
-HEAT_STATUSES = (COMPLETE, INCOMPLETE, NO_GRADIENT, NO_BASELINE, ALREADY_BELOW)
+HEAT_STATUSES = (COMPLETE, INCOMPLETE, NO_GRADIENT, NO_BASELINE, ALREADY_BELOW, STOPPED)
+NO_MAP = (NO_GRADIENT, STOPPED)  # of these a map need not be finite
 
 _TENSORS = ("image", "baseline", "full", "change", "gap", "points", "label")
 _OPTIONAL = ("against", "walked")
@@ -37,7 +38,8 @@ class Attribution:
         points: on the path at the end, int64 (n,).
         label: the explained class, int64 (n,).
         against: the class it is compared with, int64 (n,), or None.
-        status: one of ``cfxnb.attribution.result.HEAT_STATUSES`` a sample.
+        status: one of ``cfxnb.attribution.result.HEAT_STATUSES`` a sample. "stopped": Ctrl-C was
+            pressed before this sample was finished, and what was not computed is NaN.
         walked: where the baseline lies along the direction, signed, in spreads, (n,); None
             for methods without a direction.
         cost: images rendered (``generator``) and classified (``classifier``), int64 (n,) each.
@@ -168,7 +170,7 @@ def checked_attribution(value: Any, name: str) -> Attribution:
         if len(tensor.shape) != (4 if images else 1) or len(tensor) != rows:
             shape = f"({rows}, c, h, w)" if images else f"({rows},)"
             raise ValueError(f"{name}.{field}: expected shape {shape}, got {tuple(tensor.shape)}")
-    told = torch.tensor([s != NO_GRADIENT for s in a.status], dtype=torch.bool)
+    told = torch.tensor([s not in NO_MAP for s in a.status], dtype=torch.bool)
     for field in ("image", "baseline", "full"):
         tensor = getattr(a, field)
         if tensor.shape[2:] != a.image.shape[2:]:
@@ -188,6 +190,31 @@ def checked_attribution(value: Any, name: str) -> Attribution:
         if not isinstance(tensor, Tensor) or tensor.shape != (rows,):
             raise ValueError(f"{name}.cost[{key!r}]: expected shape ({rows},), got another")
     return a
+
+
+def unfinished(
+    image: Tensor, label: Tensor, against: Tensor | None, like: Attribution
+) -> Attribution:
+    """Samples that a stop left out: what would have been computed is NaN.
+
+    Args:
+        like: a finished part of the same call.
+    """
+    count = len(image)
+    nothing, none = image.new_full((count,), torch.nan), torch.zeros_like(label)
+    return Attribution(
+        image=image,
+        baseline=torch.full_like(image, torch.nan),
+        full=torch.full_like(image, torch.nan),
+        change=nothing,
+        gap=nothing,
+        points=none,
+        label=label,
+        against=against,
+        status=(STOPPED,) * count,
+        walked=None if like.walked is None else nothing,
+        cost=dict.fromkeys(like.cost, none),
+    )
 
 
 def relative_gap(total: Tensor, change: Tensor) -> Tensor:

@@ -24,10 +24,12 @@ from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.kept_work import digest, given_folder
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import in_spreads
 from cfxnb.core.types import Code, LatentSpace
 
 OTHERS = ("keep", "free")
+LOOKED_AT = 32  # images that are decoded to see whether the space knows them
 
 
 @standard_modes
@@ -102,6 +104,7 @@ def attribute_directions(
     with eval_frozen(space), torch.no_grad():
         codes = [space.encode(chunk) for chunk in images.split(256)]
     validate.instance(codes[0], Code, "space.encode", "a cfx.Code")
+    _check_fit(space, images, codes[0])
     z = torch.cat([code.z for code in codes])
     center, spread = space.center.detach(), space.spread.detach()
     u = in_spreads(z.to(center) - center, spread).flatten(1)
@@ -127,6 +130,16 @@ def attribute_directions(
             space, u, reader, pairs, others, start, folder=folder, asked=asked, **knobs
         )
     return AttributeDirections(pairs, stepper, center, spread, others)
+
+
+def _check_fit(space: CheckedSpace, images: Tensor, code: Code) -> None:
+    """Warn if the space doesn't know the images, as far as the first ones tell."""
+    few, fit = slice(0, LOOKED_AT), SpaceFit(space)
+    with eval_frozen(space), torch.no_grad():
+        made = space.decode(code[few])
+    if made.shape == images[few].shape:
+        fit.see(images[few].to(made.device), made)
+    fit.warn()
 
 
 def _told(value: Any) -> str:

@@ -23,7 +23,8 @@ from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.contrastive.scores import Scores, tally
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
-from cfxnb.core.driver import rebuild
+from cfxnb.core.decisions import class_number
+from cfxnb.core.driver import Stop, rebuild
 from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
@@ -40,7 +41,7 @@ def contrastive_scores(
     classifier: Classifier,
     images: Tensor,
     factors: pd.DataFrame,
-    outcome: int = 1,
+    outcome: int | str = 1,
     *,
     contrasts: Mapping[str, Any] | None = None,
     directions: AttributeDirections | None = None,
@@ -65,7 +66,7 @@ def contrastive_scores(
     Args:
         images: (n, c, h, w) in [0, 1].
         factors: one row an image, by position: what each attribute really is.
-        outcome: the class whose reasons are asked for.
+        outcome: the class whose reasons are asked for: its number, or its name.
         contrasts: factor -> (instead, value), for factors with more than two values; see
             ``attribute_directions``. Edits that are given have their own.
         directions: edits from ``attribute_directions``; by default linear ones are fitted on
@@ -81,7 +82,8 @@ def contrastive_scores(
     Returns:
         Scores. A score without a single image to ask is NaN, with n = 0. Images whose
         reconstruction is classified otherwise than the original are not asked; ``agreement``
-        tells how many are left.
+        tells how many are left. Ctrl-C ends the call: the scores are then about the images that
+        are finished, and a warning tells how many these are.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
@@ -91,7 +93,6 @@ def contrastive_scores(
     images = validate.images(images)
     only = validate.choice(only, "only", ONLY)
     only = "all" if judge is None else only
-    outcome = validate.count(outcome, "outcome")
     validate.number(confidence, "confidence", 1e-6, 1 - 1e-6)
     batch = validate.count(batch, "batch", 1)
     if directions is None:
@@ -102,7 +103,7 @@ def contrastive_scores(
         )
     checked_edits(directions, space)
     values = attribute_values(factors, directions, len(images))
-    asked = rows_of(context, len(images))
+    asked = rows_of(context, len(images), factors)
     if not any((has[asked] >= 0).any() for has in values.values()):
         raise ValueError(
             f"factors: expected some with the values of {directions.contrasts}, got none"
@@ -110,14 +111,20 @@ def contrastive_scores(
     _check_judge(judge, directions)
     first_row = validate.count(first_row, "first_row")
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
-    parts, ask = [], _Units(space, classifier, directions, judge, outcome)
+    outcome = class_number(outcome, "outcome", classifier.labels)
+    ask, stop = _Units(space, classifier, directions, judge, outcome), Stop(None)
+    every = np.flatnonzero(asked)
+    chunks = [every[every // batch == number] for number in np.unique(every // batch)]
     with eval_frozen(space, classifier, directions, judge), torch.no_grad():
-        for start in range(0, len(images), batch):
-            rows = np.arange(start, min(start + batch, len(images)))
-            rows = rows[asked[rows]]
-            if len(rows):
-                parts.append(ask.table(rows, images[torch.from_numpy(rows)], values))
-    units = pd.concat([part for part in parts if len(part)])
+        parts = stop.each(
+            chunks, lambda rows: ask.table(rows, images[torch.from_numpy(rows)], values)
+        )
+    done = [part for _, part in parts if part is not None]
+    if not any(map(len, done)):
+        raise KeyboardInterrupt  # what was finished has none of the values asked about
+    units = pd.concat([part for part in done if len(part)])
+    finished = sum(len(rows) for rows, part in parts if part is not None)
+    stop.warn(finished, len(every), "and the scores are about these alone")
     units = units.sort_values("row", kind="stable", ignore_index=True)
     units["row"] += first_row
     ask.fit.warn()
@@ -162,7 +169,8 @@ class _Units:
         work = images.to(self.space.center.device)
         code, rebuilt = rebuild(self.space, work)
         originals, rebuilds = self._logits(work), self._logits(rebuilt)
-        self.fit.see(work, rebuilt, originals, rebuilds)
+        self.fit.see(work, rebuilt)
+        self.fit.decided(originals, rebuilds)
         seen, before = self._is_outcome(originals), self._is_outcome(rebuilds)
         read = None if self.judge is None else self._read(rebuilt)
         parts = []
@@ -251,10 +259,20 @@ def attribute_values(
         ) from None
 
 
-def rows_of(context: Any, rows: int) -> np.ndarray:
-    """The context as a bool array, not without any image; everything by default."""
+def rows_of(context: Any, rows: int, table: pd.DataFrame | None = None) -> np.ndarray:
+    """The context as a bool array, not without any image; everything by default.
+
+    Args:
+        table: of the factors; a Series must have its index.
+    """
     if context is None:
         return np.ones(rows, bool)
+    series = isinstance(context, pd.Series) and len(context) == rows
+    if series and table is not None and not context.index.equals(table.index):
+        raise ValueError(
+            "context: expected a mask with the index of factors, got another index; rows are taken "
+            "by position with context.to_numpy()"
+        )
     mask = validate.mask(context, "context", rows)
     if not mask.any():
         raise ValueError("context: expected at least one image, got none")

@@ -1,6 +1,6 @@
 """What logits decide: the predicted class, log odds, and whether a target is reached."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,16 @@ def reached(logits: Tensor, target: Tensor, confidence: float, slack: float = 0.
 def still_reached(confidence: float) -> Callable[[Tensor, Tensor], Tensor]:
     """``reached``, with room for the rounding of another batch size."""
     return lambda logits, target: reached(logits, target, confidence, slack=1e-3)
+
+
+def class_number(value: Any, name: str, names: Sequence[str] | None) -> int:
+    """The number of one class, given by its number or by its name.
+
+    Whether the classifier has as many classes is known once it has answered.
+    """
+    if isinstance(value, str):
+        return int(validate.labels(value, 1, len(names or ()), name, names)[0])
+    return validate.count(value, name)
 
 
 def check_labels(

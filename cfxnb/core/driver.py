@@ -4,8 +4,8 @@ import contextlib
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,9 @@ from cfxnb.core.types import (
     Step,
 )
 
+Chunk = TypeVar("Chunk")
+Part = TypeVar("Part")
+
 
 class Stop:
     """Whether the call is to end: ``on_step`` returned True, or the user pressed Ctrl-C."""
@@ -41,8 +44,11 @@ class Stop:
         self.now = self.interrupted = False
 
     def tell(self, step: Step) -> None:
+        """Call ``on_step`` with copies: what it does to them changes no result."""
         if self.on_step is not None:
-            self.now |= validate.stops(self.on_step(step))
+            parts = ("rows", "code", "probability", "active")
+            copies = {name: getattr(step, name).detach().clone() for name in parts}
+            self.now |= validate.stops(self.on_step(dataclasses.replace(step, **copies)))
 
     @contextlib.contextmanager
     def on_interrupt(self) -> Iterator[None]:
@@ -54,11 +60,48 @@ class Stop:
                 raise
             self.now = self.interrupted = True
 
+    def finish(self, work: Callable[[], Part]) -> Part:
+        """What ``work`` returns: a last step that keeps what was found.
+
+        Ctrl-C inside ends the call only after the work was done once more; a second one is not
+        caught.
+        """
+        with self.on_interrupt():
+            return work()
+        return work()
+
+    def each(
+        self, chunks: Iterable[Chunk], work: Callable[[Chunk], Part]
+    ) -> list[tuple[Chunk, Part | None]]:
+        """What ``work`` makes of each chunk, in order; None for those that a stop left out.
+
+        Raises:
+            KeyboardInterrupt: if Ctrl-C was pressed before any chunk was finished.
+        """
+        parts: list[tuple[Chunk, Part | None]] = []
+        for chunk in chunks:
+            part = None
+            if not self.now:
+                with self.on_interrupt():
+                    part = work(chunk)
+            parts.append((chunk, part))
+        if all(part is None for _, part in parts):
+            raise KeyboardInterrupt
+        return parts
+
+    def warn(self, done: int, count: int, rest: str) -> None:
+        """Warn after Ctrl-C; ``rest`` says what the unfinished images mean for the result."""
+        if self.interrupted:
+            warnings.warn(
+                f"interrupted: {done} of {count} images are finished, {rest}", stacklevel=5
+            )
+
 
 @dataclasses.dataclass
 class Task:
     """One chunk of samples being worked on; every tensor has one row a sample."""
 
+    index: Tensor  # positions in this call
     rows: Tensor  # positions in the data set
     images: Tensor
     target: Tensor
@@ -70,12 +113,14 @@ class Run:
 
     Args:
         target: one class, or one per image.
+        first_row: position of the first image in the data set, or that of each image.
         any_size: see ``CheckedSpace``.
         choose: logits of the originals -> their targets (b,), in place of ``target``.
 
     Attributes:
         classifier, space: checked; methods call these.
         images: checked, (n, c, h, w).
+        places: their positions in the data set, (n,).
         stop: tells whether the call is to end.
     """
 
@@ -87,7 +132,7 @@ class Run:
         *,
         space: Any = None,
         batch: int = 256,
-        first_row: int = 0,
+        first_row: int | Tensor = 0,
         on_step: OnStep | None = None,
         choose: Callable[[Tensor], Tensor] | None = None,
         any_size: bool = False,
@@ -98,7 +143,7 @@ class Run:
         self.stop = Stop(on_step)
         self.images = validate.images(images)
         self.batch = validate.count(batch, "batch", 1)
-        self.first_row = validate.count(first_row, "first_row")
+        self.places = _places(first_row, len(self.images))
         self.target, self.choose = target, choose
         where = self.space.center.device if self.space else self.classifier.device
         self.device = where or self.images.device
@@ -106,22 +151,11 @@ class Run:
 
     def each(self, work: Callable[[Task], Counterfactuals]) -> list[Counterfactuals]:
         """What ``work`` makes of each chunk, in order, with networks frozen in evaluation mode."""
-        parts: list[Counterfactuals | None] = []
         slices = torch.arange(len(self.images)).split(self.batch)
         with eval_frozen(self.space, self.classifier):
-            for index in slices:
-                part = None
-                if not self.stop.now:
-                    with self.stop.on_interrupt():
-                        part = work(self._task(index))
-                parts.append(part)
-        done = [part for part in parts if part is not None]
-        if not done:
-            raise KeyboardInterrupt
-        return [
-            self._unfinished(index, done[0]) if part is None else part
-            for index, part in zip(slices, parts, strict=True)
-        ]
+            parts = self.stop.each(slices, lambda index: work(self._task(index)))
+        like = next(part for _, part in parts if part is not None)
+        return [self._unfinished(index, like) if part is None else part for index, part in parts]
 
     def _task(self, index: Tensor) -> Task:
         chunk = self.images[index.to(self.images.device)].to(self.device)
@@ -131,7 +165,8 @@ class Run:
             target = self._targets(before.shape[1])[index].to(self.device)
         else:
             target = self.choose(before)
-        return Task((index + self.first_row).to(self.device), chunk, target, before)
+        here, rows = index.to(self.device), self.places[index].to(self.device)
+        return Task(here, rows, chunk, target, before)
 
     def _targets(self, classes: int) -> Tensor:
         names = self.classifier.labels
@@ -177,19 +212,25 @@ class Run:
                 f"{len(whole)}"
             )
         left = whole.status.count(STOPPED)
-        if self.stop.interrupted:
-            warnings.warn(
-                f"interrupted: {len(whole) - left} of {len(whole)} images are finished, the others "
-                "have the status 'stopped'",
-                stacklevel=4,
-            )
+        self.stop.warn(len(whole) - left, len(whole), "the others have the status 'stopped'")
         self.fit.warn()
-        weights = {"classifier": fingerprint(self.classifier)}
-        if self.space is not None:
-            weights = {"space": fingerprint(self.space), **weights}
+        weights = self.stop.finish(self._weights)
         seconds = round(time.perf_counter() - self.began, 3)
-        record = {**made_by, "first_row": self.first_row, "weights": weights, "seconds": seconds}
+        record = {**made_by, **self._rows(), "weights": weights, "seconds": seconds}
+        if self.classifier.labels is not None:
+            record["labels"] = list(self.classifier.labels)
         return dataclasses.replace(whole, made_by=record)
+
+    def _weights(self) -> dict[str, str]:
+        parts = {"space": self.space, "classifier": self.classifier}
+        return {name: fingerprint(part) for name, part in parts.items() if part is not None}
+
+    def _rows(self) -> dict[str, Any]:
+        """Where the images lie in their data set, for the record."""
+        first = int(self.places[0])
+        if torch.equal(self.places, torch.arange(len(self.places)) + first):
+            return {"first_row": first}
+        return {"first_row": first, "rows": self.places.tolist()}
 
     def rebuild(self, task: Task) -> tuple[Code, Tensor, Tensor]:
         """Codes, reconstructions, and the logits of these."""
@@ -197,8 +238,16 @@ class Run:
             raise RuntimeError("a method without a space reconstructs nothing")
         start, image = rebuild(self.space, task.images)
         logits = self.classifier(image)
-        self.fit.see(task.images, image, task.before, logits)
+        self.fit.see(task.images, image)
+        self.fit.decided(task.before, logits)
         return start, image, logits
+
+
+def _places(first_row: Any, count: int) -> Tensor:
+    """Positions of the images in their data set, int64 (count,)."""
+    if not isinstance(first_row, Tensor) or not first_row.ndim:
+        return torch.arange(count) + validate.count(first_row, "first_row")
+    return validate.labels(first_row, count, validate.LARGEST, "first_row").cpu()
 
 
 def _unknown(code: Code | None, count: int) -> Code | None:

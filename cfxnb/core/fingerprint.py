@@ -12,7 +12,9 @@ from cfxnb.core.modules import modules_of
 def fingerprint(*parts: Any) -> str:
     """Short hash of the weights that ``parts`` use; "" where no network is found.
 
-    It never fails: what holds no numbers is hashed by the way it is written.
+    It never fails: what holds no numbers is hashed by the way it is written. A network in a wrapper
+    (compiled, data-parallel) or in another floating dtype has the same hash: names and dtypes don't
+    count. Nor do buffers of a single number: networks count their calls in these.
     """
     modules = modules_of(*parts)
     inner = {id(m) for top in modules for m in list(top.modules())[1:]}
@@ -21,10 +23,15 @@ def fingerprint(*parts: Any) -> str:
         return ""
     digest = hashlib.sha256()
     for module in tops:
+        counters = {n for n, b in module.named_buffers() if b.numel() < 2 and not _lazy(b)}
         for name, value in _state(module):
-            digest.update(name.encode())
-            _feed(digest, value)
+            if name not in counters:
+                _feed(digest, value)
     return digest.hexdigest()[:16]
+
+
+def _lazy(buffer: Tensor) -> bool:
+    return nn.parameter.is_lazy(buffer)
 
 
 def _state(module: nn.Module) -> list[tuple[str, Any]]:
@@ -46,6 +53,7 @@ def _feed(digest: Any, value: Any) -> None:
         told = value.hex() if isinstance(value, bytes) else repr(value)
         digest.update(type(value).__name__.encode() if " at 0x" in told else told.encode())
         return
+    value = value.float() if value.is_floating_point() and not value.is_meta else value
     digest.update(f"{tuple(value.shape)} {value.dtype}".encode())
     if value.is_meta:
         return

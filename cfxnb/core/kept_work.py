@@ -50,13 +50,19 @@ class Kept:
             is one with other files and without a record. Hidden files don't count.
         record: name of the record's file.
         asked: everything that the work depends on, as JSON values.
+        noted: what is written down beside it, and may differ, as JSON values.
+
+    Attributes:
+        noted: what was written down when the folder was begun.
 
     Raises:
         ValueError: if the folder can't be used, naming it and the reason: others use it, it is
             that of another question, it can't be read or written, its record is damaged.
     """
 
-    def __init__(self, folder: Path, record: str, asked: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, record: str, asked: Mapping[str, Any], noted: Any = None
+    ) -> None:
         self.folder, self.record = folder, record
         with self._errors("opened"):
             if "\0" in str(folder):
@@ -70,7 +76,7 @@ class Kept:
             with self._errors("opened"):
                 self._check_foreign()
                 self._clean()
-                self.number = self._begin(asked)
+                self.number, self.noted = self._begin(asked, noted)
         except BaseException:
             self._lock.release()
             raise
@@ -185,8 +191,8 @@ class Kept:
         for left in self.folder.glob("*" + PARTIAL):
             left.unlink(missing_ok=True)
 
-    def _begin(self, asked: Mapping[str, Any]) -> str:
-        """The number of this folder: a new one, or that of the record if the same was asked."""
+    def _begin(self, asked: Mapping[str, Any], noted: Any) -> tuple[str, Any]:
+        """The number of this folder, and what was noted: of the record if the same was asked."""
         expected = json.loads(json.dumps(asked))
         if self.record in os.listdir(self.folder):
             record = self._read_record()
@@ -195,11 +201,12 @@ class Kept:
                     f"folder: expected an empty one, or that of the same question, got one with "
                     f"another {', '.join(names)}: {self.folder}; name another folder"
                 )
-            return str(record["folder"])
+            return str(record["folder"]), record.get("noted")
         record = {"asked": expected, "folder": uuid.uuid4().hex, "format": FORMAT}
+        record["noted"] = json.loads(json.dumps(noted))
         record["digest"] = digest(record)
         self._replace(self.record, json.dumps(record, indent=1, sort_keys=True).encode("utf-8"))
-        return str(record["folder"])
+        return str(record["folder"]), record["noted"]
 
     def _read_record(self) -> dict[str, Any]:
         path = self.folder / self.record

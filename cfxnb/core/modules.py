@@ -223,6 +223,22 @@ def eval_frozen(*parts: Any) -> Iterator[None]:
         hold.give_back()
 
 
+def own_state(module: nn.Module) -> tuple[list[bool], list[bool]]:
+    """Modes of a network's modules and flags of its parameters, as their owner set them.
+
+    Another call, of this thread or another one, may hold the network frozen just now.
+    """
+    with _LOCK:
+        modes = [_was(_MODULES, m, getattr(m, "training", False)) for m in module.modules()]
+        flags = [_was(_PARAMETERS, p, p.requires_grad) for p in module.parameters()]
+    return modes, flags
+
+
+def _was(table: dict[int, _Held], part: Any, now: bool) -> bool:
+    held = table.get(id(part))
+    return now if held is None else held.was
+
+
 @contextlib.contextmanager
 def within_call() -> Iterator[None]:
     """Inside runs the code of a classifier, a space or a function that was handed over."""

@@ -17,6 +17,8 @@ from cfxnb.core.types import Classifier
 def predict(classifier: Classifier, images: Tensor, batch: int = 512) -> Tensor:
     """Logits (n, k) for many images, a batch at a time, in evaluation mode.
 
+    Ctrl-C passes, and nothing is kept: logits have no status that could tell which are missing.
+
     Raises:
         ValueError, TypeError: for a wrong argument, and for logits that are not finite.
     """

@@ -3,13 +3,17 @@
 import warnings
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cfxnb.core.intervals import wilson
+from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import predicted
+from cfxnb.core.types import Code
 
 FEW = 0.8  # fraction of decisions below which reconstructions keep few of them
 FEWEST = 3  # images from which on that can be said
+ROUNDING = 0.01  # of the spread, by which one space's center and spread may differ
 FAR = 2.0  # times the space's own error from which on reconstructions are far from the images
 
 
@@ -22,24 +26,26 @@ class SpaceFit:
 
     def __init__(self, space: Any) -> None:
         self.own = getattr(space, "reconstruction_error", None)
-        self.count = self.kept = 0
+        self.count = self.asked = self.kept = 0
         self.error = 0.0
 
-    def see(self, images: Tensor, rebuilt: Tensor, before: Tensor, after: Tensor) -> None:
-        """Count a chunk of images (b, c, h, w) and their logits (b, k) before and after."""
+    def see(self, images: Tensor, rebuilt: Tensor) -> None:
+        """Count the distance of images (b, c, h, w) from their reconstructions."""
         self.count += len(images)
-        self.kept += int((predicted(before) == predicted(after)).sum())
         self.error += float((images - rebuilt).square().flatten(1).mean(1).sum())
+
+    def decided(self, before: Tensor, after: Tensor) -> None:
+        """Count the decisions that reconstruction keeps, from logits (b, k)."""
+        self.asked += len(before)
+        self.kept += int((predicted(before) == predicted(after)).sum())
 
     def warn(self) -> None:
         """Warn once if few decisions survive, or if the reconstructions are far away."""
-        if not self.count:
-            return
         told = []
-        if self.count >= FEWEST and wilson(self.kept, self.count)[1] < FEW:
-            told.append(f"the classifier decides {self.kept} of {self.count} images as before")
-        mean = self.error / self.count
-        if self.own and mean > self.own * max(FAR, 1 + 9 / self.count**0.5):
+        if self.asked >= FEWEST and wilson(self.kept, self.asked)[1] < FEW:
+            told.append(f"the classifier decides {self.kept} of {self.asked} images as before")
+        mean = self.error / max(1, self.count)
+        if self.count and self.own and mean > self.own * max(FAR, 1 + 9 / self.count**0.5):
             told.append(
                 f"their mean squared error is {mean:.2g}, and {self.own:.2g} on the space's own "
                 "test images"
@@ -50,3 +56,39 @@ class SpaceFit:
                 " what is found says little about the images",
                 stacklevel=5,
             )
+
+
+CHECKED = 4  # rows of a result that are decoded once more
+SAME = 0.02  # root of the mean squared difference of pixels that no rounding makes
+
+
+def same_scale(center: Tensor, spread: Tensor, space: Any, name: str, what: str) -> None:
+    """Refuse what was made in another space: its codes have another center or spread."""
+    own, unit = space.center.detach().float(), space.spread.detach().float()
+    if center.shape == own.shape:
+        center, spread = center.detach().to(own), spread.detach().to(own)
+        room = ROUNDING * unit.abs() + ROUNDING * unit.abs().mean()
+        if ((center - own).abs() <= room).all() and ((spread - unit).abs() <= room).all():
+            return
+    raise ValueError(
+        f"{name}: expected {what}, got those of another space, whose codes have another center or "
+        f"spread; make {name} with the space that you pass"
+    )
+
+
+@torch.no_grad()
+def check_codes(space: Any, start: Code, reconstruction: Tensor, name: str) -> None:
+    """Refuse a result of another space: its first codes don't decode to its reconstructions.
+
+    Args:
+        space: checked.
+    """
+    with eval_frozen(space):
+        made = space.decode(start[slice(0, CHECKED)].to(space.center.device))
+    wanted = reconstruction[:CHECKED].to(made)
+    fits = made.shape == wanted.shape
+    if not fits or not ((made - wanted).square().flatten(1).mean(1).sqrt() <= SAME).all():
+        raise ValueError(
+            f"{name}: expected a result of this space, got one of another: its codes decode to "
+            f"other images than {name}.reconstruction; pass the space that made {name}"
+        )

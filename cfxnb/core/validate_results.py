@@ -8,7 +8,8 @@ from torch import Tensor
 
 from cfxnb.core import results_file
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.types import Code
+from cfxnb.core.tensors import finite_rows
+from cfxnb.core.types import STOPPED, Code
 from cfxnb.core.validate import code_like, instance, part_of, told
 
 
@@ -35,6 +36,19 @@ def result(value: Any, name: str) -> Counterfactuals:
     return cf
 
 
+def begun(cf: Counterfactuals, name: str) -> None:
+    """Refuse a result with rows that a stop left out: nothing is known of them."""
+    left = torch.tensor([s == STOPPED for s in cf.status], dtype=torch.bool)
+    left &= ~cf.after.detach().isfinite().all(1).cpu()
+    if cf.code is not None:
+        left |= ~finite_rows(cf.code.z.detach()).cpu()
+    if left.any():
+        raise ValueError(
+            f"{name}: expected a result that was finished, got {int(left.sum())} of {len(cf)} "
+            f"rows that were never begun; leave them out, for example by {name}[{name}.eligible]"
+        )
+
+
 def results(value: Any, name: str, least: int = 1) -> list[Counterfactuals]:
     """A sequence of results of equal length."""
     if isinstance(value, Counterfactuals) or not isinstance(value, list | tuple):
@@ -44,6 +58,18 @@ def results(value: Any, name: str, least: int = 1) -> list[Counterfactuals]:
         lengths = [len(each) for each in listed[:20]]
         raise ValueError(f"{name}: expected {least} or more of equal length, got {lengths}")
     return listed
+
+
+def same_images(results: list[Counterfactuals], name: str) -> None:
+    """Refuse results that are not about the same images, row by row."""
+    first = results[0].original.detach().cpu()
+    for i, each in enumerate(results[1:], 1):
+        other = each.original.detach().cpu()
+        if other.shape != first.shape or not torch.equal(other, first):
+            raise ValueError(
+                f"{name}: expected results of the same images, row by row, got other originals in "
+                f"{name}[{i}]"
+            )
 
 
 def code(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Code:

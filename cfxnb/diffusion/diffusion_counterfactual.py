@@ -60,7 +60,7 @@ def diffusion_counterfactual(
     composite: float | None = None,
     seed: int = 0,
     batch: int = 32,
-    first_row: int = 0,
+    first_row: int | Tensor = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
     """Noise each image a little, and denoise it under the guidance of a classifier.
@@ -109,7 +109,8 @@ def diffusion_counterfactual(
             has no say in inverted noise.
         batch: images worked on together; bounds the memory, never changes a result.
         first_row: position of the first image in its data set: a data set that is worked on in
-            shards gets the answers of one call.
+            shards gets the answers of one call. For a choice of a data set's images, the position
+            of each, (b,).
         on_step: called with a Step after each step. Returning True ends the call: what has flipped
             is kept, the other samples get the status "stopped".
 

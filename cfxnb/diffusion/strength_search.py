@@ -51,7 +51,8 @@ class Search:
     def run(self) -> Counterfactuals:
         with self.stop.on_interrupt():
             self._search()
-        return self._result(self.rebuilt)
+        stopped = self.stop.now
+        return self.stop.finish(lambda: self._result(stopped))
 
     def _search(self) -> None:
         active = ~nothing_to_do(self.task, self.rebuilt)
@@ -108,7 +109,7 @@ class Search:
 
         return denoiser
 
-    def _result(self, rebuilt: Tensor) -> Counterfactuals:
+    def _result(self, stopped: bool) -> Counterfactuals:
         best, task = self.best, self.task
         code = self.start.at(best.z)
         image, after, drawn = self._composited(self.space.decode(code))
@@ -128,7 +129,7 @@ class Search:
             after=after,
             target=task.target,
             status=statuses(
-                task, passed, lost=best.lost, reconstruction=rebuilt, stopped=self.stop.now
+                task, passed, lost=best.lost, reconstruction=self.rebuilt, stopped=stopped
             ),
             start=self.start,
             code=code,

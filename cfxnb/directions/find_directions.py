@@ -11,6 +11,7 @@ unless the correction does worse there.
 
 import dataclasses
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.core.border import CheckedClassifier, CheckedSpace
-from cfxnb.core.decisions import check_labels
+from cfxnb.core.border import CheckedClassifier, CheckedFunction, CheckedSpace
+from cfxnb.core.decisions import check_labels, class_number
+from cfxnb.core.driver import Stop
 from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.kept_work import digest, given_folder
 from cfxnb.core.modes import standard_modes
@@ -46,9 +48,9 @@ def find_directions(
     space: LatentSpace,
     classifier: Classifier,
     image: Tensor,
-    label: int,
+    label: int | str,
     *,
-    against: int | None = None,
+    against: int | str | None = None,
     queries: int = 2048,
     proxy: str = "ridge",
     radius: float | None = None,
@@ -72,7 +74,7 @@ def find_directions(
         classifier: images -> logits (b, k), such as a BlackBox.
         image: one image, (c, h, w) or (1, c, h, w), in [0, 1].
         label, against: directions raise the log odds of the label against all other classes, or
-            against one.
+            against one. Numbers, or names of classes.
         queries: images that the classifier is asked about at most, in all: a hard limit.
         proxy: "ridge", least squares on opposite pairs; "mlp", the paper's network; "mlp, paper",
             with the paper's own stop rule, too.
@@ -102,11 +104,13 @@ def find_directions(
             Another search, and a second one at the same time, are refused. Weights alone don't
             tell who answered. So whenever a folder that holds answers is opened, also one of a
             finished search, about a dozen of its questions are asked anew, beyond ``queries``,
-            and compared; about fifty, if the classifier gives decisions without degrees.
+            and compared; about fifty, if the classifier gives decisions without degrees, or if
+            weights or the name of the distance are not those that the folder was begun with.
             ``made_by["compared"]`` tells how many.
         seed: of the changes.
         on_step: called with a Step after each batch of probes: codes, and probability of the
-            label. Returning True ends the probing; what is known is used.
+            label. Returning True ends the probing; what is known is used. So it is after Ctrl-C
+            without a folder; with one Ctrl-C passes, and the search goes on there later.
 
     Returns:
         Directions, best first.
@@ -130,12 +134,12 @@ def find_directions(
     used = alive(space.spread)
     reach = _reach(space, reach)
     radius = reach if radius is None else validate.number(radius, "radius", 0, open_low=True)
-    distance = validate.function(rms if distance is None else distance, "distance")
+    distance = CheckedFunction(rms if distance is None else distance, "distance")
+    names = classifier.labels
     knobs: dict[str, Any] = {
-        "label": validate.count(label, "label"),
-        "against": validate.optional(validate.count, against, "against"),
+        "label": class_number(label, "label", names),
+        "against": None if against is None else class_number(against, "against", names),
         "queries": validate.count(queries, "queries", FEWEST + 4),
-        "distance": getattr(distance, "__qualname__", type(distance).__name__),
         "proxy": validate.choice(proxy, "proxy", PROXIES),
         "radius": radius,
         "saturation": validate.optional(_positive, saturation, "saturation"),
@@ -144,27 +148,28 @@ def find_directions(
         "batch": validate.count(batch, "batch", 2),
         "seed": validate.seed(seed),
     }
-    validate.on_step(on_step)
+    stop = Stop(on_step)
     parts = {"space": space, "classifier": classifier, "distance": distance}
+    told = getattr(distance.inner, "__qualname__", type(distance.inner).__name__)
     weights = {name: fingerprint(part) for name, part in parts.items()}
     ledger = Ledger(
         knobs["queries"],
         None if folder is None else given_folder(folder),
         {
             **knobs,
-            "weights": weights,
             "image": digest(image),
             "validation": digest(others),
             "center and spread of the space": digest(space.center, space.spread),
         },
+        {**weights, "name of the distance": told},
     )
     with ledger, eval_frozen(space, classifier, distance), torch.no_grad():
-        ask = Questions(space, classifier, distance, image, ledger, knobs, others)
+        ask = Questions(space, classifier, distance, image, ledger, knobs, others, stop)
         share = SHARE_OTHERS if len(others) else SHARE_ALONE
         trial = Trial(ask, others if len(others) else image, reach, share)
         corrects = proxy == "ridge" and len(others) > 0
         axes, keep = trial.plan(curved, int(used.sum()), SLOPES + corrects)
-        probes = ask.probes(used, keep, on_step)
+        probes = ask.probes(used, keep)
         fit = _fit(probes, knobs)
         found = candidates(fit, ask.sign, axes, used.flatten().cpu())
         still = torch.zeros_like(space.spread)[None]  # no move: what is seen at home
@@ -184,8 +189,21 @@ def find_directions(
             found = {swapped.get(name, name): u for name, u in found.items()}
         bends = [name for name in table.index if name.startswith("h")]
         table = table.drop(index=bends[curved:])
+    ask.fit.warn()
+    if stop.interrupted:
+        warnings.warn(
+            f"interrupted: {ledger.spent} of at most {queries} queries were asked; the directions "
+            "rest on these, and flip rates that are not known are NaN",
+            stacklevel=3,
+        )
     order = [list(found).index(name) for name in table.index]
-    record = {"method": "find_directions", **knobs, "weights": weights, "lost": ledger.lost}
+    record = {
+        "method": "find_directions",
+        **knobs,
+        "distance": told,
+        "weights": weights,
+        "lost": ledger.lost,
+    }
     record["compared"] = ask.compared
     record["tried"] = len(trial.images)
     return Directions(

@@ -84,7 +84,7 @@ def follow(
     step = _upright(heading(run.space, direction, len(run.images)))
 
     def work(task: Task) -> Counterfactuals:
-        here = (task.rows - run.first_row).to(step.device)
+        here = task.index.to(step.device)
         return Walk(run, task, step[here], knobs).run()
 
     return run.finish(run.each(work), method="follow", **knobs)
@@ -122,6 +122,8 @@ class Walk:
             made = self.space.decode(self.start)
             self.reconstruction = validate.images(made, "space.decode")
             self.rebuilt = self.classifier(self.reconstruction)
+            # The pixels are those of another stochastic code, so that only decisions tell.
+            run.fit.decided(task.before, self.rebuilt)
         count = len(task.rows)
         self.place = torch.zeros(count, device=step.device)  # signed, in reaches
         self.passed = torch.zeros(count, dtype=torch.bool, device=step.device)
@@ -139,14 +141,19 @@ class Walk:
         return logits, is_predicted(logits, self.task.target[rows])
 
     def run(self) -> Counterfactuals:
-        task, target = self.task, self.task.target
+        task = self.task
         rows = (~nothing_to_do(task, self.rebuilt)).nonzero()[:, 0]
         if len(rows):
             with self.stop.on_interrupt():
                 self._both_ways(rows)
             with self.stop.on_interrupt():
                 self._bisect()
-        everyone = torch.arange(len(target), device=rows.device)
+        stopped = self.stop.now
+        return self.stop.finish(lambda: self._result(stopped))
+
+    def _result(self, stopped: bool) -> Counterfactuals:
+        task, target = self.task, self.task.target
+        everyone = torch.arange(len(target), device=target.device)
         code = self.code(everyone, self.place)
         image = self.space.decode(code)
         after = self.classifier(image)
@@ -158,7 +165,7 @@ class Walk:
             before=task.before,
             after=after,
             target=target,
-            status=statuses(task, passed, reconstruction=self.rebuilt, stopped=self.stop.now),
+            status=statuses(task, passed, reconstruction=self.rebuilt, stopped=stopped),
             start=self.start,
             code=code,
             cost={"generator": self.renders + 1, "classifier": self.renders + 2},

@@ -1,5 +1,6 @@
 """A black box, asked about pictures of one image's changed code."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,11 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.decisions import check_labels, log_odds
+from cfxnb.core.driver import Stop
 from cfxnb.core.kept_work import sketch
-from cfxnb.core.tensors import in_spreads, noise_like, predicted, unit
-from cfxnb.core.types import Classifier, Code, LatentSpace, OnStep, Step
+from cfxnb.core.space_fit import SpaceFit
+from cfxnb.core.tensors import finite_rows, in_spreads, noise_like, predicted, unit
+from cfxnb.core.types import Classifier, Code, LatentSpace, Step
 from cfxnb.directions.proxies import Probes
 from cfxnb.directions.query_log import Answers, Ledger, Question, stamp
 from cfxnb.directions.recognition import recognise
@@ -26,6 +29,7 @@ class Questions:
         ledger: if it holds answers, a few of their questions are asked anew, beyond the budget:
             another space, classifier or distance is refused.
         others: more images whose codes are changed, (m, c, h, w).
+        stop: its ``on_step`` is told of each batch of probes.
 
     Attributes:
         home: score of the reconstruction.
@@ -34,6 +38,7 @@ class Questions:
         first: queries that the first question took: one more each time it was interrupted.
         compared: images that were asked about once more, to recognise the classifier.
         shape: of a code.
+        fit: whether the space knows the images.
     """
 
     def __init__(
@@ -45,9 +50,11 @@ class Questions:
         ledger: Ledger,
         knobs: dict[str, Any],
         others: Tensor | None = None,
+        stop: Stop | None = None,
     ) -> None:
         self.space, self.classifier, self.distance = space, classifier, distance
         self.ledger, self.knobs, self.asked = ledger, knobs, 0
+        self.stop, self.fit = stop or Stop(None), SpaceFit(space)
         self.classes: int | None = None
         self.shape = tuple(space.center.shape)
         self.image = image.to(space.center.device)
@@ -73,7 +80,11 @@ class Questions:
 
     def encode(self, image: Tensor) -> Code:
         """Code of one image."""
-        return validate.instance(self.space.encode(image), Code, "space.encode", "a cfx.Code")
+        code: Code = self.space.encode(image)
+        made = self.space.decode(code)
+        if made.shape == image.shape:
+            self.fit.see(image, made)
+        return code
 
     def question(
         self, kind: str, image: Tensor, code: Code, z: Tensor, after: int | None = None
@@ -129,21 +140,30 @@ class Questions:
             )
         self.classes = logits.shape[1]
         self._classes(logits)
-        far = self.distance(images, self.image.expand_as(images))
-        validate.instance(far, Tensor, "distance", "a tensor with one number a pair of images")
-        if not far.is_floating_point() or far.is_meta or len(far.shape) > 4:
-            raise TypeError(f"distance: expected floats, got {far.dtype} of {tuple(far.shape)}")
-        if far.numel() != len(images):
-            raise ValueError(
-                f"distance: expected {len(images)} numbers, one a pair, got {tuple(far.shape)}"
-            )
-        return {"logits": logits, "distance": far.flatten(), "view": view}
+        return {"logits": logits, "distance": self._distance(images), "view": view}
+
+    def _distance(self, images: Tensor) -> Tensor:
+        """Distances from the image, (n,); NaN where the space gave no image."""
+        known = finite_rows(images)
+        far = images.new_full((len(images),), torch.nan)
+        if known.any():
+            told = self.distance(images[known], self.image.expand_as(images[known]))
+            if told.numel() != len(told):
+                raise ValueError(
+                    f"distance: expected {len(told)} numbers, one a pair, got {tuple(told.shape)}"
+                )
+            far[known] = told.flatten().to(far)
+        return far
 
     def _classes(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
         """Label and against of each row, checked."""
         return check_labels(self.knobs["label"], self.knobs["against"], *logits.shape)
 
-    def probes(self, used: Tensor, keep: int, on_step: OnStep | None) -> Probes:
+    def may_end(self) -> contextlib.AbstractContextManager[None]:
+        """Ctrl-C inside ends the search with what is known, unless a folder keeps it."""
+        return self.stop.on_interrupt() if self.ledger.kept is None else contextlib.nullcontext()
+
+    def probes(self, used: Tensor, keep: int) -> Probes:
         """Pairs of opposite changes, as many as the budget has, but for ``keep`` images.
 
         Args:
@@ -152,6 +172,7 @@ class Questions:
         pairs = (self.ledger.budget - self.first - keep) // 2
         each = self.knobs["batch"] // 2
         parts, known, total = [], 0, -(-pairs // each)
+        broken: dict[str, int] = {}  # answers that are not finite, by who gave them
         for number, rows in enumerate(torch.arange(pairs).split(each), 1):
             delta = self._changes(rows, used.flatten().cpu())
             z = self.code.z + self.space.spread * delta.to(self.code.z).view(-1, *self.shape)
@@ -160,22 +181,38 @@ class Questions:
             deleted = number <= self.ledger.reached
             if not self.ledger.affords(question, 0 if deleted else keep):
                 continue  # an earlier search here has spent it on a trial of its own
-            found = self.render(question, self.code)
+            found = None
+            with self.may_end():
+                found = self.render(question, self.code)
             self.asked += 1
+            if self.stop.interrupted:
+                break
             if found is None:
                 continue
             fine = found["score"].isfinite() & found["distance"].isfinite()
             fine &= found["logits"].isfinite().all(1)
+            for part, who in (("logits", "classifier"), ("distance", "space.decode")):
+                missing = int((~finite_rows(found[part].view(len(z), -1))).sum())
+                broken[who] = broken.get(who, 0) + missing
             both = fine.view(-1, 2).all(1).repeat_interleave(2)
             parts.append({"delta": delta[both]})
             parts[-1] |= {n: found[n][both] for n in ("score", "logits", "distance")}
             known += int(both.sum())
-            if on_step is not None:
-                p, active = found["score"].sigmoid(), torch.ones(len(z), dtype=torch.bool)
-                row = torch.zeros(len(z), dtype=torch.int64)
-                if validate.stops(on_step(Step(self.asked, total, row, z, p, active))):
-                    break
+            p, active = found["score"].sigmoid(), torch.ones(len(z), dtype=torch.bool)
+            row = torch.zeros(len(z), dtype=torch.int64)
+            with self.may_end():
+                self.stop.tell(Step(self.asked, total, row, z, p, active))
+            if self.stop.now:
+                break
         if known < FEWEST:
+            if self.stop.interrupted:
+                raise KeyboardInterrupt
+            for who, count in broken.items():
+                if known + count >= FEWEST:
+                    raise ValueError(
+                        f"{who}: expected finite numbers for at least {FEWEST} probes, got NaN or "
+                        f"infinity for {count} of {known + count}"
+                    )
             raise ValueError(
                 f"queries: expected at least {FEWEST} answered probes, got {known}; those that "
                 "were stopped, lost or not finite don't count"

@@ -56,23 +56,32 @@ class Ledger:
         budget: images that may be asked about in all.
         folder: where to keep the answers, locked until ``close``; None keeps none.
         identity: what the answers depend on. A folder of another search is refused.
+        weights: hashes of the weights that answer. They are written down, and may differ.
 
     Attributes:
         spent: images asked about so far, by all processes.
         lost: images among those wanted here whose answers are lost.
         answers: all that are known, without the codes, by the name of the question.
         reached: batches of probes that earlier searches asked, whether they are still on file.
+        same_weights: whether the folder was begun with these weights.
 
     Raises:
         ValueError: if the folder can't be used, or holds anything but whole answers of this search.
     """
 
-    def __init__(self, budget: int, folder: Path | None, identity: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        budget: int,
+        folder: Path | None,
+        identity: dict[str, Any],
+        weights: dict[str, Any] | None = None,
+    ) -> None:
         self.budget, self.spent, self.lost, self.reached = budget, 0, 0, 0
         self.answers: dict[str, Answers] = {}
         self._asked: dict[str, Answers] = {}  # what is known of all that was ever asked
         self._earlier: dict[str, Answers] = {}  # and by other processes
-        self.kept = None if folder is None else Kept(folder, "search.json", identity)
+        self.kept = None if folder is None else Kept(folder, "search.json", identity, weights)
+        self.same_weights = self.kept is None or self.kept.noted == weights
         try:
             self._open()
         except BaseException:

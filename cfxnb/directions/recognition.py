@@ -15,6 +15,7 @@ from cfxnb.directions.query_log import Answers, stamp
 
 NEAR, SIZES = 4, 3  # answers asked for anew: nearest to the decision on each side; small to large
 NEAR_DECISIONS = 24  # as NEAR, where answers are decisions alone: each of these tells less
+NEAR_OTHERS, SIZES_OTHERS = 16, 18  # where the weights are others: the answers must tell alone
 MOST = 2000  # answers among which they are chosen
 PARTS = {"view": "space", "logits": "classifier", "score": "classifier", "distance": "distance"}
 
@@ -23,7 +24,8 @@ def recognise(ask: Any, pictures: Tensor) -> int:
     """Ask a few of the kept questions anew, compare, and return about how many images.
 
     Weights don't tell who answered: a function has none, and a label, a normalisation or a
-    threshold may be another one. Who gives the same answers is taken for the same.
+    threshold may be another one. Who gives the same answers is taken for the same, also if the
+    weights differ, as those of the same network in another format do; more is asked then.
 
     Args:
         pictures: the images whose codes were changed, (m, c, h, w).
@@ -40,7 +42,7 @@ def recognise(ask: Any, pictures: Tensor) -> int:
     whole |= ask.read(whole)
     ask.classes = whole["logits"].shape[1]
     places = [(name, row) for name, each in kept.items() for row in range(len(each["key"]))]
-    chosen = telling(whole)
+    chosen = telling(whole, ledger.same_weights)
     if not chosen:
         return 0
     starts = {
@@ -75,7 +77,7 @@ def _start(ask: Any, answers: Answers, pictures: Tensor, folder: Path) -> Code:
     return code
 
 
-def telling(answers: Answers) -> list[int]:
+def telling(answers: Answers, same_weights: bool = True) -> list[int]:
     """Choose the rows of answers that another classifier would hardly give as well.
 
     Those are the least expected ones: on each side of the decision, the answers that lie farthest
@@ -84,6 +86,7 @@ def telling(answers: Answers) -> list[int]:
 
     Args:
         answers: with logits (n, k), score (n,), seen (n,), distance (n,), view (n, l), key (n, m).
+        same_weights: False: about fifty rows, not a dozen.
     """
     score, distance = answers["score"].double(), answers["distance"].double()
     numbers = (score[:, None], distance[:, None], answers["logits"], answers["view"])
@@ -92,13 +95,14 @@ def telling(answers: Answers) -> list[int]:
     if not len(rows):
         return []
     graded = len(np.unique(score.numpy()[rows].round(4))) > len(rows) / 2
-    near = NEAR if graded else NEAR_DECISIONS
+    near, sizes = (NEAR, SIZES) if same_weights else (NEAR_OTHERS, SIZES_OTHERS)
+    near = near if graded else NEAR_DECISIONS
     seen = answers["seen"].numpy()[rows]
     features = torch.cat([answers["view"], answers["key"]], 1).double().numpy()[rows]
     order = np.argsort(_expected(features, np.tanh(score.numpy()[rows])), kind="stable")
     chosen = [*order[seen[order]][:near], *order[~seen[order]][::-1][:near]]
     left = [i for i in np.argsort(distance.numpy()[rows], kind="stable") if i not in chosen]
-    places = np.linspace(0, len(left) - 1, min(SIZES, len(left))).round().astype(int)
+    places = np.linspace(0, len(left) - 1, min(sizes, len(left))).round().astype(int)
     return [int(rows[i]) for i in [*chosen, *(left[place] for place in places)]]
 
 

@@ -83,7 +83,10 @@ class Trial:
         for some in moves.split(ask.knobs["batch"]):
             question = ask.question(name, self.images[number][None], code, code.z + some)
             told = torch.full((2, len(some)), torch.nan)
-            answers = ask.render(question, code) if ask.ledger.affords(question) else None
+            answers = None
+            if ask.ledger.affords(question) and not ask.stop.interrupted:
+                with ask.may_end():
+                    answers = ask.render(question, code)
             if answers is not None:
                 told = torch.stack([answers["seen"].float(), answers["score"]])
                 told[:, answers["score"].isnan()] = torch.nan

@@ -11,11 +11,12 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from cfxnb.attribution.result import Attribution, checked_attribution
+from cfxnb.attribution.result import NO_MAP, Attribution, checked_attribution
 from cfxnb.core import validate
+from cfxnb.core.copies import copied
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.tensors import finite_rows, noise_like
-from cfxnb.core.types import NO_GRADIENT, Classifier
+from cfxnb.core.types import Classifier
 from cfxnb.metrics.pairwise import paste_curve
 
 
@@ -169,13 +170,17 @@ def randomised_weights(
     validate.function(explain, "explain")
     validate.flag(cascade, "cascade")
     seed = validate.seed(seed)
-    layers = [n for n, m in module.named_modules() if any(True for _ in m.parameters(False))]
+    layers = [
+        n
+        for n, m in module.named_modules()
+        if any(p.is_floating_point() for p in m.parameters(False))
+    ]
     if not layers:
         raise ValueError("classifier: expected one with weights, got one without any")
     if not all(weight.isfinite().all() for weight in module.parameters()):
         raise ValueError("classifier: expected finite weights, got NaN or infinity")
     before = _maps(explain(classifier), "explain")
-    twin = copy.deepcopy(module)
+    twin = copied(module)
     other = twin if module is classifier else copy.copy(classifier)
     if other is not twin:
         other.module = twin
@@ -196,6 +201,8 @@ def randomised_weights(
 @torch.no_grad()
 def _forget(layer: nn.Module, seed: int, number: int) -> None:
     for i, weight in enumerate(layer.parameters(False)):
+        if not weight.is_floating_point():
+            continue
         spread = weight.std(correction=0) if weight.numel() > 1 else weight.abs().mean()
         noise = noise_like(weight[None], seed, torch.tensor([1000 * number + i]))[0]
         weight.copy_(weight.mean() + spread * noise)
@@ -230,7 +237,7 @@ def _maps(value: Any, name: str = "heat", gaps: bool = False) -> Tensor:
     heat = heat.detach().double()
     broken = ~finite_rows(heat)
     if gaps and isinstance(value, Attribution):
-        broken &= torch.tensor([s != NO_GRADIENT for s in value.status], device=heat.device)
+        broken &= torch.tensor([s not in NO_MAP for s in value.status], device=heat.device)
     if broken.any():
         raise ValueError(
             f"{name}: expected finite maps, got NaN or infinity in {int(broken.sum())} of "

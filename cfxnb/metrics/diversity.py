@@ -28,14 +28,15 @@ def diversity(
         float64 (n,): the mean over the pairs of results in which both flipped; NaN without any.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, fewer than two results, results of unequal
-            lengths, or features that are not finite.
+        ValueError, TypeError: for a wrong argument, fewer than two results, results of other
+            images, or features that are not finite.
     """
     results = validate_results.results(results, "results", 2)
     if len({cf.image.shape for cf in results}) > 1:
         raise ValueError(
             f"results: expected images of one shape, got {[tuple(r.image.shape) for r in results]}"
         )
+    validate_results.same_images(results, "results")
     seen = [cf.image for cf in results]
     if features is not None:
         validate.function(features, "features")

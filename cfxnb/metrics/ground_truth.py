@@ -20,6 +20,8 @@ from cfxnb.contrastive.contrastive_scores import rows_of
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.contrastive.scores import Scores, checked_scores, tally
 from cfxnb.core import validate, validate_results
+from cfxnb.core.border import CheckedClassifier
+from cfxnb.core.decisions import class_number
 from cfxnb.core.intervals import checked_confidence
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
@@ -38,7 +40,7 @@ def true_scores(
     figures: ImageSet,
     classifier: Classifier,
     contrasts: Mapping[str, tuple[str, str]],
-    outcome: int = 1,
+    outcome: int | str = 1,
     *,
     context: Any = None,
     confidence: float = 0.95,
@@ -56,12 +58,10 @@ def true_scores(
             logits are not finite.
     """
     label_of(figures)
-    outcome = validate.count(outcome, "outcome")
+    outcome = class_number(outcome, "outcome", CheckedClassifier(classifier).labels)
     confidence = checked_confidence(confidence)
     _check_contrasts(contrasts)
-    if context is not None:
-        context = validate.mask(context, "context", len(figures))
-    positions = np.flatnonzero(rows_of(context, len(figures)))
+    positions = np.flatnonzero(rows_of(context, len(figures), figures.factors))
     figures = figures[positions]
     with eval_frozen(classifier):
         logits = predict(classifier, figures.images)
@@ -148,10 +148,26 @@ def changed_factors(counterfactuals: Counterfactuals, judge: FactorReader) -> pd
 
     Where the reconstruction alone changes a factor, it is the reconstruction that counts as
     "before": what the space can't draw was not changed by the search.
+
+    Raises:
+        ValueError, TypeError: for a wrong argument; among them rows that were never begun, of
+            which nothing is known.
     """
     cf = validate_results.result(counterfactuals, "counterfactuals")
+    validate_results.begun(cf, "counterfactuals")
+    return _changed(cf, judge)
+
+
+def _changed(cf: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
     before, after = (read_numbers(judge, cf, field) for field in ("reconstruction", "image"))
     return pd.DataFrame((before != after).cpu().numpy(), columns=list(judge.options))
+
+
+def _changed_in_flips(counterfactuals: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
+    """``changed_factors`` of what flipped, by the positions of the images."""
+    cf = validate_results.result(counterfactuals, "counterfactuals")
+    rows = cf.flipped.bool().cpu().nonzero()[:, 0]
+    return _changed(cf[rows], judge).set_axis(rows.numpy(), axis=0)
 
 
 def _factors(causes: Any) -> list[str]:
@@ -202,7 +218,7 @@ def flip_kinds(
     validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
     causes = [validate.choice(c, "causes", judge.options) for c in _factors(causes)]
     validate.choice(meaning, "meaning", judge.options)
-    changed = changed_factors(counterfactuals, judge)[counterfactuals.flipped.bool().cpu().numpy()]
+    changed = _changed_in_flips(counterfactuals, judge)
     others = [n for n in changed if n not in causes and n != meaning]
     table = pd.DataFrame(
         {
@@ -241,18 +257,12 @@ def distinct_explanations(
         for name in (judge.options if causes is None else _factors(causes))
     ]
     results = validate_results.results(results, "results")
-    if any(not torch.equal(r.original, results[0].original) for r in results):
-        raise ValueError(
-            "results: expected results of the same images, got some with other originals, of "
-            f"{[len(r) for r in results][:20]} images each"
-        )
+    validate_results.same_images(results, "results")
     found: list[set[tuple[str, ...]]] = [set() for _ in range(len(results[0]))]
     for result in results:
-        changed = changed_factors(result, judge)[counted]
-        for i, (flipped, row) in enumerate(
-            zip(result.flipped.tolist(), changed.to_numpy(), strict=True)
-        ):
-            if flipped and row.any():
+        changed = _changed_in_flips(result, judge)[counted]
+        for i, row in zip(changed.index, changed.to_numpy(), strict=True):
+            if row.any():
                 found[i].add(tuple(changed.columns[row]))
     return pd.Series([len(sets) for sets in found])
 

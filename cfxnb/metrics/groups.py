@@ -7,6 +7,7 @@ import pandas as pd
 from torch import Tensor
 
 from cfxnb.core import validate
+from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.intervals import wilson
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.prediction import predict
@@ -23,7 +24,7 @@ def accuracy_by_group(
     where the shortcut leads astray: the worst group tells (Sagawa et al., ICLR 2020).
 
     Args:
-        images, labels: (n, c, h, w) in [0, 1], and their true classes (n,).
+        images, labels: (n, c, h, w) in [0, 1], and their true classes (n,), by number or name.
         groups: the group of each image, (n,): numbers or names.
 
     Returns:
@@ -35,7 +36,8 @@ def accuracy_by_group(
     images = validate.images(images)
     names = np.array(validate.groups(groups, "groups", len(images)))
     logits = predict(classifier, images)
-    labels = validate.labels(labels, len(images), logits.shape[1], "labels").cpu()
+    known = CheckedClassifier(classifier).labels
+    labels = validate.labels(labels, len(images), logits.shape[1], "labels", known).cpu()
     right = (logits.argmax(1).cpu() == labels).numpy()
     rows = {name: _row(right[names == name]) for name in sorted(set(names.tolist()))}
     table = pd.DataFrame.from_dict(rows, orient="index").sort_values("accuracy", kind="stable")

@@ -11,11 +11,12 @@ from torch import Tensor
 from cfxnb.attacks.describe_change import FeatureAttribution, describe_change
 from cfxnb.attacks.descriptors import Descriptors
 from cfxnb.core import validate
+from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.prediction import predict
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import predicted
-from cfxnb.core.types import Classifier
+from cfxnb.core.types import STOPPED, Classifier
 from cfxnb.diffusion.diffusion_counterfactual import diffusion_counterfactual
 
 
@@ -24,11 +25,12 @@ class ErrorExplanation:
     """Misclassified images, and how each would have been classified right.
 
     Attributes:
-        rows: positions of the misclassified images that were explained, int64 (n,).
+        rows: positions of the misclassified images in the data set, int64 (n,): those that were
+            chosen to be explained.
         counterfactuals: of those, towards their true classes.
         table: one row a kind of error (true and predicted class): how many of how many images of
             the true class, how many were explained, and the share of those that flipped (NaN if
-            none were explained).
+            none were explained). What a stop left unfinished was not explained.
         maps: kind of error -> where images were changed: mean absolute change against the
             reconstruction over what flipped, (h, w).
         change: what changed, by ``describe_change``; None without descriptors or flips.
@@ -58,6 +60,7 @@ def explain_errors(
     descriptors: Descriptors | None = None,
     most: int = 100,
     seed: int = 0,
+    first_row: int = 0,
     **knobs: Any,
 ) -> ErrorExplanation:
     """Counterfactuals of misclassified images towards their true class (arXiv 2310.06668).
@@ -66,10 +69,12 @@ def explain_errors(
     diffusion model can draw it. It is a statement about the classifier, not about what is shown.
 
     Args:
-        images, labels: (n, c, h, w) in [0, 1], and their true classes (n,).
+        images, labels: (n, c, h, w) in [0, 1], and their true classes (n,), by number or name.
         descriptors: to name what changed, in the codes of ``space``.
         most: images explained; if there are more errors, a random choice of them.
         seed: of that choice, and of the noise.
+        first_row: position of the first image in its data set: noise belongs to an image's place
+            there. ``most`` counts, and chooses, in each call.
         knobs: of ``diffusion_counterfactual``.
 
     Raises:
@@ -80,7 +85,9 @@ def explain_errors(
     validate.white_box(classifier)
     validate.optional(_descriptors, descriptors, "descriptors")
     logits = predict(classifier, images)
-    labels = validate.labels(labels, len(images), logits.shape[1], "labels").cpu()
+    known = CheckedClassifier(classifier).labels
+    labels = validate.labels(labels, len(images), logits.shape[1], "labels", known).cpu()
+    first_row = validate.count(first_row, "first_row")
     said = predicted(logits).cpu()
     wrong = (said != labels).nonzero()[:, 0]
     if not len(wrong):
@@ -89,14 +96,20 @@ def explain_errors(
     draw = torch.Generator().manual_seed(seed)
     rows = wrong[torch.randperm(len(wrong), generator=draw)[:most]].sort().values
     found = diffusion_counterfactual(
-        space, classifier, images[rows], labels[rows], seed=seed, **knobs
+        space,
+        classifier,
+        images[rows],
+        labels[rows],
+        seed=seed,
+        first_row=rows + first_row,
+        **knobs,
     )
-    names = getattr(classifier, "labels", None) or [str(c) for c in range(logits.shape[1])]
+    names = known or [str(c) for c in range(logits.shape[1])]
     kinds = [f"{names[t]} seen as {names[s]}" for t, s in _pairs(labels, said)]
     table, maps = _by_kind(kinds, labels, said, rows, found)
     able = descriptors is not None and bool(found.flipped.any())
     change = describe_change(found, descriptors) if able else None  # type: ignore[arg-type]
-    return ErrorExplanation(rows, found, table, maps, change)
+    return ErrorExplanation(rows + first_row, found, table, maps, change)
 
 
 def _descriptors(value: Any, name: str) -> Any:
@@ -114,8 +127,9 @@ def _by_kind(
     explained = pd.Series([kinds[i] for i in rows.tolist()])
     change = (found.image - found.reconstruction).abs().mean(1)
     table, maps = {}, {}
+    finished = torch.tensor([status != STOPPED for status in found.status])
     for kind, count in every.value_counts().items():
-        mine = torch.tensor((explained == kind).tolist())
+        mine = torch.tensor((explained == kind).tolist()) & finished
         true = int(labels[every.index[every == kind][0]])
         flipped = mine & found.flipped
         table[kind] = {

@@ -1,6 +1,7 @@
 """Repair: train a classifier a little further, on counterfactuals or otherwise."""
 
-import copy
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ from torch import Generator, Tensor, nn
 
 from cfxnb.core import validate
 from cfxnb.core.classifiers import as_classifier
+from cfxnb.core.copies import copied
 from cfxnb.core.modes import own_random_numbers, standard_modes
-from cfxnb.core.modules import eval_frozen
+from cfxnb.core.modules import own_state
 from cfxnb.core.prediction import predict
 from cfxnb.core.tensors import hash_seed
 
@@ -40,11 +42,13 @@ def fine_tune(
         seed: of the order of the images, and of dropout.
 
     Layers with frozen parameters (``requires_grad`` False) stay as they are, batch statistics
-    included. If every parameter is frozen, as in networks from ``cfx.load``, all are trained. Mode
+    included. Networks in float16 or bfloat16 are trained in float32 and are then what they were. If
+    every parameter is frozen, as in networks from ``cfx.load``, all are trained. Mode
     and ``requires_grad`` of the copy are those of the original.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; for a loss that is not finite.
+        ValueError, TypeError: for a wrong argument, naming it; for a loss that is not finite, and
+            for a network that can't be copied or trained.
     """
     whole = as_classifier(_with_module(validate.white_box(classifier)))
     images = validate.images(images)
@@ -55,20 +59,29 @@ def fine_tune(
     steps, size = validate.count(steps, "steps", 1), validate.count(batch, "batch", 1)
     peak = validate.number(lr, "lr", 0.0, 1e6, open_low=True)
     start = hash_seed(validate.seed(seed), 0)
-    tuned = _copied(classifier)
-    module = tuned if isinstance(tuned, nn.Module) else tuned.module
     original = classifier if isinstance(classifier, nn.Module) else classifier.module
-    modes = [m.training for m in original.modules()]
-    flags = [p.requires_grad for p in original.parameters()]
-    if not flags:
-        raise ValueError("classifier: expected a network with parameters, got one without any")
-    for p, flag in zip(module.parameters(), flags, strict=True):
-        p.requires_grad_(flag or not any(flags))
+    modes, flags = own_state(original)
+    tuned = copied(classifier)
+    module = tuned if isinstance(tuned, nn.Module) else tuned.module
+    parameters = list(module.parameters())
+    everything = not any(flags)
+    free = [
+        p.is_floating_point() and (flag or everything)
+        for p, flag in zip(parameters, flags, strict=True)
+    ]
+    if not any(free):
+        raise ValueError(
+            "classifier: expected a network with parameters of floats, got one without any"
+        )
+    dtypes = _in_float32(module)
+    for p, yes in zip(parameters, free, strict=True):
+        if p.is_floating_point():
+            p.requires_grad_(yes)
     _train_what_is_free(module)
     answers = as_classifier(tuned)
     draw = Generator("cpu").manual_seed(start)
-    with own_random_numbers(start):
-        trained = [p for p in module.parameters() if p.requires_grad]
+    with own_random_numbers(start), _failures_named():
+        trained = [p for p, yes in zip(parameters, free, strict=True) if yes]
         optimiser = torch.optim.AdamW(trained, lr=peak, weight_decay=1e-4)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for step in range(steps):
@@ -77,7 +90,7 @@ def fine_tune(
             loss = F.cross_entropy(logits, labels[rows].to(logits.device), reduction="none")
             total = (loss * each[rows].to(loss)).mean()
             if not total.isfinite():
-                raise ValueError(
+                raise _Refused(
                     f"lr: expected a rate at which the loss stays finite, got {peak} and a loss "
                     f"of {total.item()} in step {step + 1} of {steps}"
                 )
@@ -86,10 +99,44 @@ def fine_tune(
             optimiser.step()
             schedule.step()
     for m, mode in zip(module.modules(), modes, strict=True):
-        m.training = mode
-    for p, flag in zip(module.parameters(), flags, strict=True):
-        p.requires_grad_(flag).grad = None
+        if hasattr(m, "training"):
+            m.training = mode
+    for tensor, dtype in dtypes:
+        tensor.data = tensor.data.to(dtype)
+    for p, flag in zip(parameters, flags, strict=True):
+        p.grad = None
+        if p.is_floating_point():
+            p.requires_grad_(flag)
     return tuned
+
+
+class _Refused(ValueError):
+    """An error that says already what is wrong."""
+
+
+@contextlib.contextmanager
+def _failures_named() -> Iterator[None]:
+    """Say whose fault it is if a network can't be trained: no gradient, batches too small, ..."""
+    try:
+        yield
+    except _Refused:
+        raise
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ValueError(
+            "classifier: expected a network that can be trained with these images and this batch "
+            f"size, got an error: {str(error)[:200]}"
+        ) from error
+
+
+def _in_float32(module: nn.Module) -> list[tuple[Tensor, torch.dtype]]:
+    """Let short floats be float32, in which small steps are not lost; what they were before."""
+    short = (torch.float16, torch.bfloat16)
+    found = [(x, x.dtype) for x in (*module.parameters(), *module.buffers()) if x.dtype in short]
+    for tensor, _ in found:
+        tensor.data = tensor.data.float()
+    return found
 
 
 def _with_module(classifier: Any) -> Any:
@@ -102,22 +149,12 @@ def _with_module(classifier: Any) -> Any:
     return classifier
 
 
-def _copied(classifier: Any) -> Any:
-    """A deep copy, which shares nothing with the original."""
-    try:
-        with eval_frozen(classifier):  # tensors of the graph, as of weight norm, can't be copied
-            return copy.deepcopy(classifier)
-    except (RuntimeError, TypeError) as error:
-        raise TypeError(
-            f"classifier: expected a network that can be copied, got {type(classifier).__name__}: "
-            f"{str(error)[:120]}"
-        ) from None
-
-
 def _train_what_is_free(module: nn.Module) -> None:
     """Training mode, but for layers whose parameters are all frozen: their owner keeps them."""
-    module.train()
     for layer in module.modules():
+        if not hasattr(layer, "training"):
+            continue  # a script that was frozen is in evaluation mode for good
+        layer.training = True
         own = list(layer.parameters(recurse=False))
         if own and not any(p.requires_grad for p in own):
             layer.training = False

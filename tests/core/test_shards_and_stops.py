@@ -128,3 +128,62 @@ def test_a_stopped_result_is_saved_and_read(tmp_path):
     assert table["flip rate"].isna().all() or 0 <= table["flip rate"].iloc[0] <= 1
     with pytest.raises(ValueError, match=r"like: expected .*never begun"):
         cfx.random_change(SPACE, F, found)
+
+
+class Pressing:
+    """A classifier during whose call ``at`` Ctrl-C is pressed."""
+
+    def __init__(self, at=0):
+        self.at, self.calls = at, 0
+
+    def __call__(self, images):
+        self.calls += 1
+        if self.calls == self.at:
+            raise KeyboardInterrupt
+        return F(images)
+
+
+@pytest.mark.parametrize("method", RUNS)
+@pytest.mark.filterwarnings("ignore:interrupted")
+def test_ctrl_c_in_the_last_look_keeps_everything(method):
+    calls = {
+        "latent_attack": lambda f: cfx.latent_attack(SPACE, f, X, TARGET, confidence=0.9),
+        "pixel_attack": lambda f: cfx.pixel_attack(f, X, TARGET, confidence=0.9, lr=0.05),
+        "follow": lambda f: cfx.follow(SPACE, f, X, DIRECTION, TARGET),
+    }[method]
+    whole = Pressing()
+    expected = calls(whole)
+    found = calls(Pressing(whole.calls))
+    assert found.status == expected.status
+    torch.testing.assert_close(found.image, expected.image)
+
+
+@pytest.mark.filterwarnings("ignore:interrupted")
+def test_attributions_keep_what_is_finished():
+    runs = {
+        "pixels": lambda f: cfx.integrated_gradients(f, cfx.straight_path(X), TARGET, batch=17),
+        "code": lambda f: cfx.latent_integrated_gradients(
+            SPACE, f, X, DIRECTION, TARGET, rule="shares", batch=2
+        ),
+        "captum": lambda f: cfx.captum_attribution("gradient_x_input", f, X, TARGET, batch=2),
+    }
+    for run in runs.values():
+        counted = Pressing()
+        whole = run(counted)
+        found = run(Pressing(counted.calls * 3 // 4))
+        done = [i for i, status in enumerate(found.status) if status != STOPPED]
+        assert 0 < len(done) < len(X)
+        assert [found.status[i] for i in done] == [whole.status[i] for i in done]
+        torch.testing.assert_close(found.full[done], whole.full[done])
+        assert found[slice(len(done), 8)].full.isnan().all()
+        assert torch.equal(found.label, whole.label)
+
+
+def test_a_callback_that_changes_what_it_is_shown_changes_nothing():
+    def spoil(step):
+        for part in (step.code, step.probability, step.rows, step.active):
+            part.zero_()
+
+    plain, spoilt = (RUNS["latent_attack"](on_step=on) for on in (None, spoil))
+    assert torch.equal(plain.image, spoilt.image)
+    assert plain.status == spoilt.status

@@ -106,9 +106,9 @@ def test_a_folder_changes_nothing_and_is_asked_once(tmp_path):
     same(second, first)
     assert again(first) == 0 < again(second) <= 11
     assert box.queries - again(second) == spent == first.queries
-    kept = json.loads((tmp_path / "a" / "b" / "search.json").read_text())["asked"]
-    assert kept["queries"] == 300
-    assert kept["weights"]["classifier"]
+    kept = json.loads((tmp_path / "a" / "b" / "search.json").read_text())
+    assert kept["asked"]["queries"] == 300
+    assert kept["noted"]["classifier"]
 
 
 class Interrupting:

@@ -1,5 +1,7 @@
 """Targets, groups, repair and errors: small truths worked out by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -129,7 +131,8 @@ def result(images, flipped):
     n = len(images)
     logits = torch.zeros(n, 2)
     status = tuple("flipped" if f else "exhausted" for f in flipped)
-    return cfx.Counterfactuals(images, images, images, logits, logits, torch.ones(n).long(), status)
+    own = torch.zeros_like(images)
+    return cfx.Counterfactuals(own, images, own, logits, logits, torch.ones(n).long(), status)
 
 
 def test_diversity_is_the_mean_distance_of_what_flipped():
@@ -141,6 +144,13 @@ def test_diversity_is_the_mean_distance_of_what_flipped():
     assert found[2].isnan()
     twice = cfx.metrics.diversity([a, b, c], lambda x: 2 * x.flatten(1))
     assert twice[0] == pytest.approx(2 * found[0].item())
+
+
+def test_diversity_is_that_of_the_same_images():
+    a = result(pictures([[0.0], [0.2]]), [True, True])
+    other = dataclasses.replace(a, original=a.original + 0.1, reconstruction=a.original + 0.1)
+    with pytest.raises(ValueError, match=r"same images, row by row, got other .*results\[1\]"):
+        cfx.metrics.diversity([a, other])
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ TABLE = {
             },
             "most": count_values(0, -1),
             "seed": count_values(-1),
+            "first_row": count_values(-1),
             "guide": {"unknown": ("me", "'me'")},
             "conditions": {"too few": ([0], "got 1"), "text": ("red", "str")},
         },
