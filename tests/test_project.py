@@ -151,6 +151,7 @@ MAY_IMPORT = {
     "checks": ("core", "data", "diffusion", "weights"),
     "course": ("core", "data", "plots"),
     "build": ("course",),
+    "methods": ("core",),  # old places, for one version
 }
 #: Results show themselves: they load their pictures when somebody looks.
 SHOWN = {"core.results": "plots", "attribution.result": "plots"}
