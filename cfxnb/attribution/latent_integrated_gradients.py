@@ -34,7 +34,6 @@ from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import per_sample, typical_distance
 from cfxnb.core.types import Classifier, Code, LatentSpace
 
-LOOKED_AT = 8  # images of which the classifier is asked whether reconstruction keeps its decision
 
 
 @standard_modes
@@ -121,9 +120,7 @@ def latent_integrated_gradients(
             code, rebuilt = rebuild(space, chunk)
             here = classifier(rebuilt)
             fit.see(chunk, rebuilt)
-            few = slice(0, 0 if fit.asked else LOOKED_AT)
-            if len(chunk[few]):
-                fit.decided(classifier(chunk[few]), here[few])
+            fit.decided(classifier(chunk), here)
             own, other = classes(rows, here.shape[1])
             walk = Walk(space, classifier, code, step[rows.to(step.device)], own, other, batch)
             walked = walk.search(log_odds(here, own, other), **search)
@@ -133,7 +130,7 @@ def latent_integrated_gradients(
         # Of two classes None would mean the other one.
         lone = "none" if other is None and here.shape[1] == 2 else other
         part = integrate(classifier, path, own, lone, rules, batch, stop)
-        part.cost["classifier"][few] += 1
+        part.cost["classifier"] += 1  # the originals
         end = chunk if complete_to_image else rebuilt
         known = dataclasses.replace(part, image=torch.where(part.image.isnan(), end, part.image))
         return _told(known, walked, home)

@@ -158,7 +158,8 @@ def test_noise_takes_the_place_of_the_rest():
     decoded, plain = [], space.decode
     space.decode = lambda code: decoded.append(len(code)) or plain(code)
     again = cfx.follow(space, f, X, D, noise=1)
-    assert sum(decoded) == again.cost["generator"].sum()
+    # The second look, at one image once or twice, is no cost.
+    assert 0 <= sum(decoded) - again.cost["generator"].sum() <= 2
 
 
 def test_steps_tell_the_truth():
