@@ -1,6 +1,7 @@
 """One table, one row a method."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -101,7 +102,23 @@ def _check_results(results: Mapping[str, Counterfactuals]) -> dict[str, Counterf
         checked[name] = validate_results.result(value, f"results[{str(name)[:60]!r}]")
         seconds = value.made_by.get("seconds", 0.0)
         validate.number(seconds, f"results[{str(name)[:60]!r}].made_by['seconds']", 0.0)
+    _warn_of_other_images(checked)
     return checked
+
+
+def _warn_of_other_images(results: Mapping[str, Counterfactuals]) -> None:
+    """Rows of the table can be compared only if they are about the same images."""
+    (first, one), *others = results.items()
+    for name, cf in others:
+        if len(cf) != len(one):
+            continue  # a part of the images, such as those that flipped
+        same = cf.original.shape == one.original.shape
+        if not same or not torch.allclose(cf.original.to(one.original), one.original, atol=1e-4):
+            warnings.warn(
+                f"results: {str(name)[:60]!r} is about other images than {str(first)[:60]!r}, or has "
+                "them in another order; their rows can't be compared image by image",
+                stacklevel=4,
+            )
 
 
 def _check_features(features: Any, name: str) -> dict[str, Features]:

@@ -120,3 +120,12 @@ def test_results_record_the_names_of_the_classes(tmp_path):
     for result in (made, again, made + made):
         assert result.made_by["labels"] == ["dark", "bright"]
     assert "labels" not in cfx.pixel_attack(bright, level(0.1), 1, steps=2).made_by
+
+
+def test_other_images_and_another_order_are_told(cf):
+    cfx.report({"a": cf, "same": cf, "part": cf[:2]})
+    turned = cf[[1, 0, 2, 3, 4]]
+    other = dataclasses.replace(cf, original=level(0.5, 0.2, 0.0, 0.0, 0.0))
+    for wrong in (turned, other):
+        with pytest.warns(UserWarning, match="'b' is about other images than 'a'"):
+            cfx.report({"a": cf, "b": wrong})
