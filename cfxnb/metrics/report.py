@@ -115,8 +115,8 @@ def _warn_of_other_images(results: Mapping[str, Counterfactuals]) -> None:
         same = cf.original.shape == one.original.shape
         if not same or not torch.allclose(cf.original.to(one.original), one.original, atol=1e-4):
             warnings.warn(
-                f"results: {str(name)[:60]!r} is about other images than {str(first)[:60]!r}, or has "
-                "them in another order; their rows can't be compared image by image",
+                f"results: {str(name)[:60]!r} is about other images than {str(first)[:60]!r}, or "
+                "has them in another order; their rows can't be compared image by image",
                 stacklevel=4,
             )
 
