@@ -350,7 +350,7 @@ cfx.gallery(
 
 # %% [markdown]
 # Compare the first two rows and the fourth, and mind how few images these are: a difference of two or
-# three flips says nothing. The README's section on directions has more images, and other sources: there
+# three flips says nothing. The page of results (docs/results.md) has more images, and other sources: there
 # the correction hardly helps with test digits, and much with training digits that the net is very sure of.
 #
 # Where the judge, another network, doesn't see the target in a flipped picture, one net is right and
