@@ -35,7 +35,6 @@ from cfxnb.core.tensors import per_sample, typical_distance
 from cfxnb.core.types import Classifier, Code, LatentSpace
 
 
-
 @standard_modes
 def latent_integrated_gradients(
     space: LatentSpace,
