@@ -20,6 +20,7 @@ from cfxnb.contrastive.edits import (
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedSpace
+from cfxnb.core.driver import rebuild
 from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.kept_work import digest, given_folder
 from cfxnb.core.modes import standard_modes
@@ -104,7 +105,7 @@ def attribute_directions(
     with eval_frozen(space), torch.no_grad():
         codes = [space.encode(chunk) for chunk in images.split(256)]
     validate.instance(codes[0], Code, "space.encode", "a cfx.Code")
-    _check_fit(space, images, codes[0])
+    _check_fit(space, images)
     z = torch.cat([code.z for code in codes])
     center, spread = space.center.detach(), space.spread.detach()
     u = in_spreads(z.to(center) - center, spread).flatten(1)
@@ -132,13 +133,16 @@ def attribute_directions(
     return AttributeDirections(pairs, stepper, center, spread, others)
 
 
-def _check_fit(space: CheckedSpace, images: Tensor, code: Code) -> None:
-    """Warn if the space doesn't know the images, as far as the first ones tell."""
-    few, fit = slice(0, LOOKED_AT), SpaceFit(space)
+def _check_fit(space: CheckedSpace, images: Tensor) -> None:
+    """Warn if the space doesn't know the images, as far as the first ones tell.
+
+    Raises:
+        ValueError: if it doesn't decode to images of that shape, with finite numbers.
+    """
+    few, fit = images[:LOOKED_AT], SpaceFit(space)
     with eval_frozen(space), torch.no_grad():
-        made = space.decode(code[few])
-    if made.shape == images[few].shape:
-        fit.see(images[few].to(made.device), made)
+        _, made = rebuild(space, few)
+    fit.see(few.to(made.device), made)
     fit.warn()
 
 

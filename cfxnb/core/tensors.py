@@ -127,8 +127,8 @@ def gradient(values: Tensor, point: Tensor) -> Tensor:
 
 
 def finite_rows(x: Tensor) -> Tensor:
-    """Which samples hold only finite numbers, (b, ...) -> bool (b,)."""
-    return x.isfinite().flatten(1).all(1)
+    """Which samples hold only finite numbers, (b, ...) or (b,) -> bool (b,)."""
+    return x.isfinite()[..., None].flatten(1).all(1)
 
 
 def predicted(logits: Tensor) -> Tensor:

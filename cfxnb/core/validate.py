@@ -198,12 +198,12 @@ def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
         if not known:
             raise ValueError(
                 f"{name}: expected class numbers, or names of classes, which this classifier does "
-                f"not have, got {told(array.flat[0])}; cfx.wrap(..., labels=[...]) names them"
+                f"not have, got {told(str(array.flat[0]))}; cfx.wrap(..., labels=[...]) names them"
             )
         if unknown := [v for v in array.flat if v not in known]:
             raise ValueError(
                 f"{name}: expected class numbers, or names out of {str(known)[:200]}, "
-                f"got {told(unknown[0])}"
+                f"got {told(str(unknown[0]))}"
             )
         if len(set(known)) < len(known):
             raise ValueError(f"{name}: expected class numbers, as names occur twice in {known}")
