@@ -99,7 +99,7 @@ TABLE = {
                 "bare": (CF, "Counterfactuals"),
                 "tensors": ([X], "Tensor"),
                 "lengths": ([CF, CF[:3]], "[8, 3]"),
-                "other images": ([CF, CF[list(range(7, -1, -1))]], "[8, 8]"),
+                "other images": ([CF, CF[list(range(7, -1, -1))]], "results[1]"),
             },
             "judge": result_values(),
             "causes": {"text": ("A", "'A'"), "unknown": (["D"], "'D'")},
