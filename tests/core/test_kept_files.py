@@ -92,7 +92,7 @@ def folders(tmp_path_factory):
 
     def dying(images):
         calls.append(len(images))
-        if len(calls) == 5:
+        if sum(count > 1 for count in calls) == 3:  # single images are looked at twice
             raise KeyboardInterrupt
         return F(images)
 
