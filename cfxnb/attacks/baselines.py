@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate, validate_results
-from cfxnb.core.decisions import is_predicted
-from cfxnb.core.driver import Run, Task, statuses
+from cfxnb.core.driver import Begun, Edit, Run, Task
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.space_fit import check_codes
 from cfxnb.core.tensors import alive, in_spreads, noise_like, norms, per_sample, unit
-from cfxnb.core.types import Classifier, LatentSpace
+from cfxnb.core.types import Classifier, Code, LatentSpace
 
 
 @standard_modes
@@ -40,25 +39,7 @@ def reconstruct(
         classifier, images, target, space=validate.space(space), batch=batch, first_row=first_row,
         any_size=True,
     )  # fmt: skip
-
-    def work(task: Task) -> Counterfactuals:
-        start, image, after = run.rebuild(task)
-        ones = torch.ones(len(image), dtype=torch.int64)
-        none = torch.zeros_like(task.target, dtype=torch.bool)
-        return Counterfactuals(
-            original=task.images,
-            image=image,
-            reconstruction=image,
-            before=task.before,
-            after=after,
-            target=task.target,
-            status=statuses(task, none, reconstruction=after),
-            start=start,
-            code=start,
-            cost={"generator": ones, "classifier": 2 * ones},
-        )
-
-    return run.finish(run.each(work), method="reconstruct")
+    return run.counterfactuals(lambda task: Edit(), method="reconstruct")
 
 
 @standard_modes
@@ -95,7 +76,10 @@ def random_change(
             "like: expected original and reconstruction of one shape, got "
             f"{tuple(like.original.shape)} and {tuple(like.reconstruction.shape)}"
         )
-    run = Run(classifier, like.original, like.target, space=space, batch=batch, first_row=first_row)
+    run = Run(
+        classifier, like.original, like.target, space=space, batch=batch, first_row=first_row,
+        encode=lambda task: known(task),
+    )  # fmt: skip
     spread = run.space.spread.to(end.z)
     if begin.z.shape[1:] != spread.shape:
         raise ValueError(
@@ -109,28 +93,13 @@ def random_change(
     heading = unit(noise_like(change, validate.seed(seed), places) * alive(spread))
     moved = begin.z + spread * heading * per_sample(norms(change), change)
 
-    def work(task: Task) -> Counterfactuals:
+    def known(task: Task) -> tuple[Code, Tensor, int]:
         here = task.index.to(end.z.device)
-        start = begin[here]
-        code = start.at(moved[here])
-        image = run.space.decode(code)
-        after = run.classifier(image)
-        rebuilt = like.reconstruction.to(image.device)[here]
-        before = run.classifier(rebuilt)
+        rebuilt = like.reconstruction.to(task.images.device)[here]
         run.fit.see(task.images, rebuilt)
-        run.fit.decided(task.before, before)
-        ones = torch.ones(len(image), dtype=torch.int64)
-        return Counterfactuals(
-            original=task.images,
-            image=image,
-            reconstruction=rebuilt,
-            before=task.before,
-            after=after,
-            target=task.target,
-            status=statuses(task, is_predicted(after, task.target), reconstruction=before),
-            start=start,
-            code=code,
-            cost={"generator": ones, "classifier": 3 * ones},
-        )
+        return begin[here], rebuilt, 0
 
-    return run.finish(run.each(work), method="random_change", seed=seed)
+    def edit(task: Begun) -> Edit:
+        return Edit(code=task.start.at(moved[task.index.to(end.z.device)]))
+
+    return run.counterfactuals(edit, method="random_change", seed=seed)

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from cfxnb.core.decisions import log_odds, reached
-from cfxnb.core.driver import Stop, Task
+from cfxnb.core.driver import Edit, Stop, Task
 from cfxnb.core.tensors import finite_rows, gradient, needs_gradient, norms, per_sample
 from cfxnb.core.types import Classifier, Step
 
@@ -44,6 +44,16 @@ class Found:
     lost: Tensor
     evaluations: Tensor
     logits: Tensor
+
+    def edit(self, **made: Any) -> Edit:
+        """The end of the search as an Edit, with the codes or images that were made of it."""
+        return Edit(
+            passed=self.passed,
+            lost=self.lost,
+            seen=self.logits,
+            classifier=self.evaluations,
+            **made,
+        )
 
 
 def search(

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.attacks.gradient_search import Found, search
+from cfxnb.attacks.gradient_search import search
 from cfxnb.core import validate
 from cfxnb.core.decisions import still_reached
-from cfxnb.core.driver import Run, Task, confirmed, nothing_to_do, statuses
+from cfxnb.core.driver import Begun, Edit, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import alive, in_spreads, noise_like
@@ -91,7 +91,7 @@ def latent_attack(
         ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox.
     """
     validate.white_box(classifier)
-    knobs = {
+    knobs: dict[str, Any] = {
         "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
         "steps": validate.count(steps, "steps", 1),
         "restarts": validate.count(restarts, "restarts"),
@@ -108,52 +108,16 @@ def latent_attack(
         classifier, images, target, space=validate.space(space), batch=batch, first_row=first_row,
         on_step=on_step,
     )  # fmt: skip
-    parts = run.each(lambda task: _attack(run, task, knobs))
-    return run.finish(parts, method="latent_attack", **knobs)
 
+    def edit(task: Begun) -> Edit:
+        moves = CodeMoves(run.space, task.start, task.rows, knobs)
+        kept = {k: knobs[k] for k in ("confidence", "steps", "restarts", "halvings")}
+        found = search(run.classifier, task, moves, run.stop, skip=task.skip, **kept)
+        code = task.start.at(task.start.z + moves.scale * found.change)
+        return found.edit(code=code, generator=found.evaluations)
 
-def _attack(run: Run, task: Task, knobs: dict) -> Counterfactuals:
-    with torch.no_grad():
-        start, reconstruction, rebuilt = run.rebuild(task)
-    moves = CodeMoves(run.space, start, task.rows, knobs)
-    skip = nothing_to_do(task, rebuilt)
-    kept = {k: knobs[k] for k in ("confidence", "steps", "restarts", "halvings")}
-    found = search(run.classifier, task, moves, run.stop, skip=skip, **kept)
-    stopped = run.stop.now
-    made = start, reconstruction, rebuilt
-    return run.stop.finish(lambda: _result(run, task, made, found, moves.scale, knobs, stopped))
-
-
-def _result(
-    run: Run,
-    task: Task,
-    made: tuple[Code, Tensor, Tensor],
-    found: Found,
-    scale: Tensor,
-    knobs: dict,
-    stopped: bool,
-) -> Counterfactuals:
-    """The last look; ``made``: codes, reconstructions and their logits."""
-    start, reconstruction, rebuilt = made
-    with torch.no_grad():
-        code = start.at(start.z + scale * found.change)
-        image = run.space.decode(code)
-        after = run.classifier(image)
     need = still_reached(knobs["confidence"])
-    passed = confirmed(found.passed, found.logits, after, task.target, need)
-    return Counterfactuals(
-        original=task.images,
-        image=image,
-        reconstruction=reconstruction,
-        before=task.before,
-        after=after,
-        target=task.target,
-        status=statuses(task, passed, lost=found.lost, reconstruction=rebuilt, stopped=stopped),
-        start=start,
-        code=code,
-        # Besides the search: the reconstruction and the final image, and the original's logits.
-        cost={"generator": found.evaluations + 2, "classifier": found.evaluations + 3},
-    )
+    return run.counterfactuals(edit, need, method="latent_attack", **knobs)
 
 
 class CodeMoves:

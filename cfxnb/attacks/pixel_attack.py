@@ -1,14 +1,15 @@
 """The adversarial baseline: the same question, asked without a generator."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cfxnb.attacks.gradient_search import Found, search
+from cfxnb.attacks.gradient_search import search
 from cfxnb.core import validate
 from cfxnb.core.decisions import still_reached
-from cfxnb.core.driver import Run, Task, confirmed, nothing_to_do, statuses
+from cfxnb.core.driver import Begun, Edit, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import norms, per_sample, unit
@@ -59,7 +60,7 @@ def pixel_attack(
         ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox.
     """
     validate.white_box(classifier)
-    knobs = {
+    knobs: dict[str, Any] = {
         "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
         "radius": validate.number(radius, "radius", 0.0, open_low=True),
         "steps": validate.count(steps, "steps", 1),
@@ -68,39 +69,16 @@ def pixel_attack(
         "seed": validate.seed(seed),
     }
     run = Run(classifier, images, target, batch=batch, first_row=first_row, on_step=on_step)
-    parts = run.each(lambda task: _attack(run, task, knobs))
-    return run.finish(parts, method="pixel_attack", **knobs)
 
+    def edit(task: Begun) -> Edit:
+        moves = PixelMoves(task.images, knobs)
+        kept = {k: knobs[k] for k in ("confidence", "steps", "halvings")}
+        found = search(run.classifier, task, moves, run.stop, skip=task.skip, **kept)
+        image = (task.images + found.change).clamp(0, 1)
+        return found.edit(image=image)
 
-def _attack(run: Run, task: Task, knobs: dict) -> Counterfactuals:
-    moves = PixelMoves(task.images, knobs)
-    kept = {k: knobs[k] for k in ("confidence", "steps", "halvings")}
-    skip = nothing_to_do(task)
-    found = search(run.classifier, task, moves, run.stop, skip=skip, **kept)
-    stopped = run.stop.now
-    return run.stop.finish(lambda: _result(run, task, found, knobs, stopped))
-
-
-def _result(run: Run, task: Task, found: Found, knobs: dict, stopped: bool) -> Counterfactuals:
-    image = (task.images + found.change).clamp(0, 1)
-    with torch.no_grad():
-        after = run.classifier(image)
     need = still_reached(knobs["confidence"])
-    passed = confirmed(found.passed, found.logits, after, task.target, need)
-    return Counterfactuals(
-        original=task.images,
-        image=image,
-        reconstruction=task.images,
-        before=task.before,
-        after=after,
-        target=task.target,
-        status=statuses(task, passed, lost=found.lost, stopped=stopped),
-        # Besides the search: the original's logits and those of the final image.
-        cost={
-            "generator": torch.zeros_like(found.evaluations),
-            "classifier": found.evaluations + 2,
-        },
-    )
+    return run.counterfactuals(edit, need, method="pixel_attack", **knobs)
 
 
 class PixelMoves:

@@ -108,6 +108,39 @@ class Task:
     before: Tensor  # logits of the originals
 
 
+@dataclasses.dataclass
+class Begun(Task):
+    """A chunk whose codes and reconstructions are known, and who of it needs no search."""
+
+    start: Any  # codes; None without a space
+    reconstruction: Tensor  # the originals without a space
+    rebuilt: Tensor  # logits of the reconstructions
+    skip: Tensor  # bool: the target already, or not finite
+
+
+@dataclasses.dataclass
+class Edit:
+    """What a method makes of a chunk: edited codes, or edited images, and what it spent.
+
+    Attributes:
+        code: edited codes, which the driver decodes.
+        image: edited images, for methods without codes. With neither nothing is changed.
+        passed: what reached the target in the search, bool (b,). None: the last evaluation of the
+            classifier alone decides.
+        lost: samples without a gradient, bool (b,).
+        seen: logits of the edited images in the search, (b, k), NaN where there were none.
+        generator, classifier: evaluations of the networks by the method itself, (b,).
+    """
+
+    code: Code | None = None
+    image: Tensor | None = None
+    passed: Tensor | None = None
+    lost: Tensor | None = None
+    seen: Tensor | None = None
+    generator: Tensor | int = 0
+    classifier: Tensor | int = 0
+
+
 class Run:
     """One call of a method: its input in chunks, when it ends, and what the space loses.
 
@@ -116,6 +149,8 @@ class Run:
         first_row: position of the first image in the data set, or that of each image.
         any_size: see ``CheckedSpace``.
         choose: logits of the originals -> their targets (b,), in place of ``target``.
+        encode: task -> codes, reconstructions, and how often the generator ran for each; in place
+            of the space's own codes.
 
     Attributes:
         classifier, space: checked; methods call these.
@@ -135,6 +170,7 @@ class Run:
         first_row: int | Tensor = 0,
         on_step: OnStep | None = None,
         choose: Callable[[Tensor], Tensor] | None = None,
+        encode: Callable[[Task], tuple[Code, Tensor, int]] | None = None,
         any_size: bool = False,
     ) -> None:
         self.began = time.perf_counter()
@@ -144,7 +180,7 @@ class Run:
         self.images = validate.images(images)
         self.batch = validate.count(batch, "batch", 1)
         self.places = _places(first_row, len(self.images))
-        self.target, self.choose = target, choose
+        self.target, self.choose, self.encode = target, choose, encode
         where = self.space.center.device if self.space else self.classifier.device
         self.device = where or self.images.device
         self.fit = SpaceFit(self.space)
@@ -156,6 +192,86 @@ class Run:
             parts = self.stop.each(slices, lambda index: work(self._task(index)))
         like = next(part for _, part in parts if part is not None)
         return [self._unfinished(index, like) if part is None else part for index, part in parts]
+
+    def counterfactuals(
+        self,
+        edit: Callable[[Begun], Edit],
+        need: Callable[[Tensor, Tensor], Tensor] = is_predicted,
+        **made_by: Any,
+    ) -> Counterfactuals:
+        """The whole call: ``edit`` is asked for each chunk, and everything else is done here.
+
+        Args:
+            need: (logits, target) -> bool (b,): whether an edited image has reached the target.
+            made_by: the record of the call: name and options of the method.
+        """
+
+        def work(task: Task) -> Counterfactuals:
+            with torch.no_grad():
+                begun, renders = self._begin(task)
+            found = edit(begun)
+            stopped = self.stop.now
+            return self.stop.finish(lambda: self._last_look(begun, found, need, renders, stopped))
+
+        return self.finish(self.each(work), **made_by)
+
+    def _begin(self, task: Task) -> tuple[Begun, int]:
+        """Codes and reconstructions of a chunk, and how often the generator ran for each."""
+        known = vars(task)
+        if self.space is None:
+            skip = nothing_to_do(task)
+            return Begun(**known, start=None, reconstruction=task.images, rebuilt=task.before,
+                         skip=skip), 0  # fmt: skip
+        if self.encode is None:
+            (start, image), renders = rebuild(self.space, task.images), 1
+            self.fit.see(task.images, image)
+        else:
+            start, image, renders = self.encode(task)
+        logits = self.classifier(image)
+        self.fit.decided(task.before, logits)
+        skip = nothing_to_do(task, logits)
+        return Begun(**known, start=start, reconstruction=image, rebuilt=logits, skip=skip), renders
+
+    @torch.no_grad()
+    def _last_look(
+        self,
+        task: Begun,
+        found: Edit,
+        need: Callable[[Tensor, Tensor], Tensor],
+        renders: int,
+        stopped: bool,
+    ) -> Counterfactuals:
+        """Decode and classify what the method made, so that status and logits agree."""
+        with_space = task.start is not None
+        code, image = found.code, found.image
+        changed = code is not None or image is not None
+        if code is not None:
+            image = self.space.decode(code)
+        elif image is None:
+            code, image = task.start, task.reconstruction
+        after = self.classifier(image) if changed else task.rebuilt
+        passed = torch.ones_like(task.skip) if found.passed is None else found.passed
+        seen = torch.full_like(after, torch.nan) if found.seen is None else found.seen
+        passed = confirmed(passed, seen, after, task.target, need) & changed
+        none = torch.zeros_like(task.target)
+        spent = {
+            "generator": none + found.generator + renders + int(found.code is not None),
+            # The originals, their reconstructions, and the edited images.
+            "classifier": none + found.classifier + 1 + int(with_space) + int(changed),
+        }
+        rebuilt = task.rebuilt if with_space else None
+        return Counterfactuals(
+            original=task.images,
+            image=image,
+            reconstruction=task.reconstruction,
+            before=task.before,
+            after=after,
+            target=task.target,
+            status=statuses(task, passed, lost=found.lost, reconstruction=rebuilt, stopped=stopped),
+            start=task.start,
+            code=code,
+            cost=spent,
+        )
 
     def _task(self, index: Tensor) -> Task:
         chunk = self.images[index.to(self.images.device)].to(self.device)

@@ -1,12 +1,14 @@
 """One direction on a whole data set: the smallest step along it that flips each decision."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from cfxnb.core import validate, validate_results
 from cfxnb.core.decisions import is_predicted, log_odds
 from cfxnb.core.directions import heading
-from cfxnb.core.driver import Run, Task, confirmed, nothing_to_do, statuses
+from cfxnb.core.driver import Begun, Edit, Run, Task
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import (
@@ -71,7 +73,7 @@ def follow(
     validate.space(space)
     if reach is None:
         reach = typical_distance(space.spread) / 2
-    knobs = {
+    knobs: dict[str, Any] = {
         "reach": validate.number(reach, "reach", 0.0, open_low=True),
         "looks": validate.count(looks, "looks", 1),
         "halvings": validate.count(halvings, "halvings"),
@@ -80,14 +82,14 @@ def follow(
     run = Run(
         classifier, images, target, space=space, batch=batch, first_row=first_row, on_step=on_step,
         choose=_other if target is None else None,
+        encode=None if noise is None else lambda task: _with_random_rest(run, task, knobs["noise"]),
     )  # fmt: skip
     step = _upright(heading(run.space, direction, len(run.images)))
 
-    def work(task: Task) -> Counterfactuals:
-        here = task.index.to(step.device)
-        return Walk(run, task, step[here], knobs).run()
+    def edit(task: Begun) -> Edit:
+        return Walk(run, task, step[task.index.to(step.device)], knobs).run()
 
-    return run.finish(run.each(work), method="follow", **knobs)
+    return run.counterfactuals(edit, method="follow", **knobs)
 
 
 def _upright(step: Tensor) -> Tensor:
@@ -103,32 +105,28 @@ def _other(logits: Tensor) -> Tensor:
     return 1 - predicted(logits).clamp_min(0)  # not finite: any will do, the status tells
 
 
-def _with_random_rest(code: Code, noise: int, rows: Tensor) -> Code:
-    """The same codes with a random stochastic code, if the space has one."""
-    return code if code.rest is None else Code(code.z, noise_like(code.rest, noise, rows))
+def _with_random_rest(run: Run, task: Task, noise: int) -> tuple[Code, Tensor, int]:
+    """Codes whose stochastic part is random, if the space has one, and their reconstructions.
+
+    The pixels are those of another stochastic code, so ``run.fit`` does not compare them.
+    """
+    code = run.space.encode(task.images)
+    if code.rest is not None:
+        code = Code(code.z, noise_like(code.rest, noise, task.rows))
+    return code, validate.images(run.space.decode(code), "space.decode"), 1
 
 
 class Walk:
     """One chunk of images; a sample that has arrived leaves, whatever its mates do."""
 
-    def __init__(self, run: Run, task: Task, step: Tensor, knobs: dict) -> None:
-        self.whole, self.space, self.classifier, self.task = run, run.space, run.classifier, task
-        self.step, self.knobs, self.stop = step, knobs, run.stop
-        if knobs["noise"] is None:
-            self.start, self.reconstruction, self.rebuilt = run.rebuild(task)
-        else:
-            code = self.space.encode(task.images)
-            self.start = _with_random_rest(code, knobs["noise"], task.rows)
-            made = self.space.decode(self.start)
-            self.reconstruction = validate.images(made, "space.decode")
-            self.rebuilt = self.classifier(self.reconstruction)
-            # The pixels are those of another stochastic code, so that only decisions tell.
-            run.fit.decided(task.before, self.rebuilt)
+    def __init__(self, run: Run, task: Begun, step: Tensor, knobs: dict) -> None:
+        self.space, self.classifier, self.task = run.space, run.classifier, task
+        self.start, self.step, self.knobs, self.stop = task.start, step, knobs, run.stop
         count = len(task.rows)
         self.place = torch.zeros(count, device=step.device)  # signed, in reaches
         self.passed = torch.zeros(count, dtype=torch.bool, device=step.device)
         self.seen = torch.full_like(task.before, torch.nan)  # logits at the place
-        self.renders = torch.ones(count, dtype=torch.int64, device=step.device)
+        self.renders = torch.zeros(count, dtype=torch.int64, device=step.device)
 
     def code(self, rows: Tensor, place: Tensor) -> Code:
         z = self.start.z[rows]
@@ -140,35 +138,20 @@ class Walk:
         logits = self.classifier(self.space.decode(self.code(rows, place)))
         return logits, is_predicted(logits, self.task.target[rows])
 
-    def run(self) -> Counterfactuals:
-        task = self.task
-        rows = (~nothing_to_do(task, self.rebuilt)).nonzero()[:, 0]
+    def run(self) -> Edit:
+        rows = (~self.task.skip).nonzero()[:, 0]
         if len(rows):
             with self.stop.on_interrupt():
                 self._both_ways(rows)
             with self.stop.on_interrupt():
                 self._bisect()
-        stopped = self.stop.now
-        return self.stop.finish(lambda: self._result(stopped))
-
-    def _result(self, stopped: bool) -> Counterfactuals:
-        task, target = self.task, self.task.target
-        everyone = torch.arange(len(target), device=target.device)
-        code = self.code(everyone, self.place)
-        image = self.space.decode(code)
-        after = self.classifier(image)
-        passed = confirmed(self.passed, self.seen, after, target, is_predicted)
-        return Counterfactuals(
-            original=task.images,
-            image=image,
-            reconstruction=self.reconstruction,
-            before=task.before,
-            after=after,
-            target=target,
-            status=statuses(task, passed, reconstruction=self.rebuilt, stopped=stopped),
-            start=self.start,
-            code=code,
-            cost={"generator": self.renders + 1, "classifier": self.renders + 2},
+        everyone = torch.arange(len(self.place), device=self.place.device)
+        return Edit(
+            code=self.code(everyone, self.place),
+            passed=self.passed,
+            seen=self.seen,
+            generator=self.renders,
+            classifier=self.renders,
         )
 
     def _both_ways(self, rows: Tensor) -> None:
