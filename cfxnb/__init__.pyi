@@ -19,6 +19,7 @@ from .attacks.descriptors import fit_descriptors as fit_descriptors
 from .attacks.latent_attack import PAPER_ATTACK as PAPER_ATTACK
 from .attacks.latent_attack import latent_attack as latent_attack
 from .attacks.nearest_classes import nearest_classes as nearest_classes
+from .attacks.nearest_neighbour import nearest_neighbour as nearest_neighbour
 from .attacks.pixel_attack import pixel_attack as pixel_attack
 from .attribution.captum_attribution import captum_attribution as captum_attribution
 from .attribution.integrated_gradients import integrated_gradients as integrated_gradients

@@ -5,5 +5,6 @@ the loop that it shares with ``pixel_attack``, the adversarial baseline without 
 ``baselines`` has the two comparisons that every table needs: a random change and a mere
 reconstruction. ``descriptors`` fits linear models from codes to named properties.
 ``describe_change`` uses them to say what changed, and ``ablate`` tests whether the classifier
-cares. ``nearest_classes`` proposes a target class for each image.
+cares. ``nearest_neighbour`` finds the nearest real image of the target class.
+``nearest_classes`` proposes a target class for each image.
 """

@@ -18,7 +18,7 @@ from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.second_look import warn_of_randomness
 from cfxnb.core.space_fit import SpaceFit
-from cfxnb.core.tensors import finite_rows, predicted
+from cfxnb.core.tensors import finite_rows, per_sample, predicted
 from cfxnb.core.types import (
     ALREADY_TARGET,
     EXHAUSTED,
@@ -247,7 +247,9 @@ class Run:
         changed = code is not None or image is not None
         if code is not None:
             image = self.space.decode(code)
-        elif image is None:
+        elif image is not None:
+            image = torch.where(per_sample(task.skip, image), task.reconstruction, image)
+        else:
             code, image = task.start, task.reconstruction
         after = self.classifier(image) if changed else task.rebuilt
         passed = torch.ones_like(task.skip) if found.passed is None else found.passed

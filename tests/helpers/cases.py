@@ -1,6 +1,7 @@
-"""Every method, once. A new method is one line here."""
+"""Every method, once. A new method is found by its signature, and needs no line here."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 
 import pytest
@@ -19,6 +20,7 @@ class Case:
         row_bound: draws noise by row, so that a sample's place in the input matters.
         steps: takes ``steps`` and ``on_step``.
         looks: in one attempt: one before each step, one after the last.
+        seeded: takes a seed.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Case:
     row_bound: bool = False
     codes: bool = True
     looks: int = 21
+    seeded: bool = True
 
     @property
     def steps(self) -> bool:
@@ -75,10 +78,53 @@ METHODS = [
         gradient=True,
     ),
     Case("pixel_attack", _pixel, 0.9, gradient=True, codes=False),
-    Case("reconstruct", lambda s, f, x, t, **k: cfx.reconstruct(s, f, x, t, **k)),
+    Case("reconstruct", lambda s, f, x, t, **k: cfx.reconstruct(s, f, x, t, **k), seeded=False),
     Case("random_change", _random_change, 0.0, row_bound=True),
     Case("follow", _follow, 0.0),
 ]
+
+
+def _pool(shape):
+    """Images to choose from; they never depend on the batch."""
+    return torch.rand(40, *shape, generator=torch.Generator().manual_seed(3))
+
+
+def _found() -> list[Case]:
+    """Further public functions (..., classifier, images, target, ...) -> Counterfactuals.
+
+    They are called with their defaults.
+    """
+    known = {case.name for case in METHODS} | {"diffusion_counterfactual"}  # has its own tests
+    cases = []
+    for name in cfx.__all__:
+        function = getattr(cfx, name)
+        if name in known or not inspect.isfunction(function):
+            continue
+        signature = inspect.signature(function)
+        needs = set(signature.parameters)
+        if signature.return_annotation is not cfx.Counterfactuals:
+            continue
+        if not {"classifier", "images", "target"} <= needs:
+            continue
+        space = ["space"] if "space" in needs else []
+        own = {"pool": _pool} if "pool" in needs else {}
+        cases.append(
+            Case(
+                name, _called(function, space, own), 0.0, codes=bool(space), seeded="seed" in needs
+            )
+        )
+    return cases
+
+
+def _called(function, space, own):
+    def run(space_, classifier, images, target, **knobs):
+        made = {name: make(images.shape[1:]) for name, make in own.items()}
+        return function(*([space_] if space else []), classifier, images, target, **made | knobs)
+
+    return run
+
+
+METHODS += _found()
 
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 each_search = pytest.mark.parametrize(

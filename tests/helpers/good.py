@@ -409,7 +409,7 @@ NAMES_OF = {
     "n": const([5, 4]), "name": const("up"), "names": const(WORDS),
     "net": const("alex"), "on_step": const(tried), "options": lambda: reader().options,
     "original": images, "outcome": const("y"), "parent": const("hair"), "path": saved,
-    "points": const(5), "profile": const("ci"), "question": const("which one?"),
+    "pool": images, "points": const(5), "profile": const("ci"), "question": const("which one?"),
     "queries": const(96), "reader": reader, "real": features, "reach": const(3.0),
     "repeats": const(3), "restarts": const(0), "results": lambda: {"attack": counterfactuals()},
     "rows": const([0, 1]), "score": const(mean_change), "scores": scores, "seed": const(0),
