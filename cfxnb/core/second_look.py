@@ -37,7 +37,8 @@ class SecondLook:
     def __init__(self, name: str, apart: Callable[[Any, Any], float], again: bool = True) -> None:
         self.name, self.apart, self.again = name, apart, again
         self.calls, self.drew, self.looked = 0, False, False
-        self.seen: tuple[tuple[Any, ...], Any] | None = None  # one row, and its answer
+        # One call with one row: what was called, its inputs, and the answer.
+        self.seen: tuple[Callable[..., Any], tuple[Any, ...], Any] | None = None
 
     def __call__(self, ask: Callable[..., Any], *inputs: Any) -> Any:
         """``ask(*inputs)``; inputs have one row per image, or are passed on as they are."""
@@ -53,7 +54,8 @@ class SecondLook:
                     self._compare(ask, inputs, answer)
         elif self.seen is not None and self.calls == LATER and self.again:
             with torch.no_grad():
-                far = self.apart(self.seen[1], ask(*self.seen[0]))
+                same_ask, row, before = self.seen  # with the options of that call
+                far = self.apart(before, same_ask(*row))
             if far > SAME_BATCH:
                 _warn_of_randomness(self.name, far)
         return answer
@@ -75,7 +77,7 @@ class SecondLook:
                 if far > OTHER_BATCH:
                     self._mates(far)
             return
-        self.seen = alone, other
+        self.seen = ask, alone, other
         far = self.apart(answer[[place]], other)
         if far <= (SAME_BATCH if self.drew else OTHER_BATCH):
             return
