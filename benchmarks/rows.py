@@ -83,7 +83,7 @@ class Rows:
         self._close_list()
         if self.write:
             began, ended = f"<!-- {self.name} -->", f"<!-- end of {self.name} -->"
-            machine = f"{platform.machine()}, torch {torch.__version__.split('+')[0]}"
+            machine = f"{_commit()}{platform.machine()}, torch {torch.__version__.split('+')[0]}"
             head = (
                 f"## {self.name.capitalize()}\n\n{self.setting} Measured by "
                 f"`python -m benchmarks.{self.name} --write`, in one run, on "
@@ -107,6 +107,13 @@ class Rows:
             head = ["measured", "value", "must be", ""]
             self.parts.append(_markdown([head, *self.lines]))
         self.lines = []
+
+
+def _commit() -> str:
+    """The commit that was measured, for the page; nothing outside of a clone."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+    return f"commit {done.stdout.strip()}, " if done.returncode == 0 else ""
 
 
 def _figure(value: object) -> str:

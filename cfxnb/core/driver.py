@@ -99,7 +99,7 @@ class Stop:
 
 @dataclasses.dataclass
 class Task:
-    """One chunk of samples being worked on; every tensor has one row a sample."""
+    """One chunk of samples being worked on; every tensor has one row per sample."""
 
     index: Tensor  # positions in this call
     rows: Tensor  # positions in the data set
@@ -220,15 +220,14 @@ class Run:
         known = vars(task)
         if self.space is None:
             skip = nothing_to_do(task)
-            return Begun(**known, start=None, reconstruction=task.images, rebuilt=task.before,
-                         skip=skip), 0  # fmt: skip
+            own = {"reconstruction": task.images, "rebuilt": task.before}
+            return Begun(**known, **own, start=None, skip=skip), 0
         if self.encode is None:
-            (start, image), renders = rebuild(self.space, task.images), 1
-            self.fit.see(task.images, image)
+            (start, image, logits), renders = self.rebuild(task), 1
         else:
             start, image, renders = self.encode(task)
-        logits = self.classifier(image)
-        self.fit.decided(task.before, logits)
+            logits = self.classifier(image)
+            self.fit.decided(task.before, logits)
         skip = nothing_to_do(task, logits)
         return Begun(**known, start=start, reconstruction=image, rebuilt=logits, skip=skip), renders
 

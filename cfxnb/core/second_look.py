@@ -179,11 +179,12 @@ def _random_state() -> tuple[Any, ...]:
 
 
 def _equal(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
-    return all(
-        torch.equal(x, y)
-        if isinstance(x, Tensor) and isinstance(y, Tensor)
-        else bool(np.array_equal(x, y))
-        if isinstance(x, np.ndarray)
-        else x == y
-        for x, y in zip(a, b, strict=True)
-    )
+    return all(_same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _same(x: Any, y: Any) -> bool:
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        return torch.equal(x, y)
+    if isinstance(x, np.ndarray):
+        return bool(np.array_equal(x, y))
+    return bool(x == y)

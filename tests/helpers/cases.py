@@ -101,25 +101,22 @@ def _found() -> list[Case]:
         if name in known or not inspect.isfunction(function):
             continue
         signature = inspect.signature(function)
-        needs = set(signature.parameters)
+        takes = set(signature.parameters)
         if signature.return_annotation is not cfx.Counterfactuals:
             continue
-        if not {"classifier", "images", "target"} <= needs:
-            continue
-        space = ["space"] if "space" in needs else []
-        own = {"pool": _pool} if "pool" in needs else {}
-        cases.append(
-            Case(
-                name, _called(function, space, own), 0.0, codes=bool(space), seeded="seed" in needs
-            )
-        )
+        if {"classifier", "images", "target"} <= takes:
+            run = _called(function, takes)
+            cases.append(Case(name, run, 0.0, codes="space" in takes, seeded="seed" in takes))
     return cases
 
 
-def _called(function, space, own):
-    def run(space_, classifier, images, target, **knobs):
-        made = {name: make(images.shape[1:]) for name, make in own.items()}
-        return function(*([space_] if space else []), classifier, images, target, **made | knobs)
+def _called(function, takes):
+    """The function with those of the usual arguments that it takes."""
+
+    def run(space, classifier, images, target, **knobs):
+        usual = {"space": space, "pool": _pool(images.shape[1:])}
+        chosen = {name: value for name, value in usual.items() if name in takes}
+        return function(classifier=classifier, images=images, target=target, **chosen | knobs)
 
     return run
 
