@@ -74,6 +74,6 @@ def diversity(case: Case, results: list[cfx.Counterfactuals]) -> float:
 
 def share(result: cfx.Counterfactuals, among: Tensor | None = None) -> float:
     """Flipped among those that could flip: not yet the target, nor by reconstruction alone."""
-    able = torch.tensor([s in ("flipped", "exhausted") for s in result.status])
+    able = torch.tensor([s in ("flipped", "not_found") for s in result.status])
     able = able if among is None else able & among
     return (result.flipped & able).sum().item() / max(1, int(able.sum()))

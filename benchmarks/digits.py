@@ -97,10 +97,10 @@ def step_back_pays(
 
 def judged(judge: Any, space: Any, cf: Counterfactuals) -> tuple[float, float]:
     wins = cf[cf.flipped.nonzero().squeeze(1)]
-    if wins.code is None or wins.start is None:
+    if wins.code_after is None or wins.code_before is None:
         raise TypeError("cf: expected codes")
     agrees = cfx.predict(judge, wins.image).argmax(1) == wins.target
-    length = norms(in_spreads(wins.code.z - wins.start.z, space.spread))
+    length = norms(in_spreads(wins.code_after.z - wins.code_before.z, space.spread))
     return agrees.double().mean().item(), length.mean().item()
 
 
@@ -112,9 +112,9 @@ def alone_against_batch(space: Any, explained: Any, images: Tensor, target: Tens
     # needs one, and the bound would tell if one did.
     for row in range(len(images)):
         one = cfx.latent_attack(space, explained, images[row : row + 1], target[row : row + 1])
-        if one.code is None or together.code is None:
+        if one.code_after is None or together.code_after is None:
             raise TypeError("expected codes")
-        gaps.append((one.code.z - together.code.z[row]).abs().max())
+        gaps.append((one.code_after.z - together.code_after.z[row]).abs().max())
     return torch.stack(gaps).max().item()
 
 

@@ -113,7 +113,7 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
 
 def retried(case: Case, way: Tensor, g: cfx.Counterfactuals) -> float:
     """Share flipped when what stays as it was is walked again, its noise exchanged."""
-    able = torch.tensor([s in ("flipped", "exhausted") for s in g.status])
+    able = torch.tensor([s in ("flipped", "not_found") for s in g.status])
     left = (able & ~g.flipped).nonzero()[:, 0]
     for seed in range(3):
         if not len(left):
@@ -240,7 +240,7 @@ def slope(rows: Rows, case: Case, found: cfx.Directions) -> None:
     """White-box check: the ridge direction beside the gradient through the network."""
     code = case.space.encode(case.source)
     z = code.z.requires_grad_()
-    logits = case.classifier(case.space.decode(code.at(z)))
+    logits = case.classifier(case.space.decode(code.with_z(z)))
     against = None if case.against is None else torch.tensor([case.against])
     score = log_odds(logits, torch.tensor([case.label]), against)
     true = torch.autograd.grad(score.sum(), z)[0][0] * case.spread

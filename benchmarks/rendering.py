@@ -16,7 +16,7 @@ def rendering(rows: Rows, case: Case) -> None:
     space, net = case.space, case.space.net
     with torch.no_grad():
         code = space.encode(case.images[:64])
-        told, noise = code.z.to(space.spread), code.rest.to(space.spread)
+        told, noise = code.z.to(space.spread), code.aux.to(space.spread)
 
         def plain() -> Tensor:
             """One loop of float32 in torch's usual layout, a time a sample, all rows at once."""

@@ -73,7 +73,7 @@ def ablate(
 
     def outcome(part: Tensor) -> tuple[Tensor, Tensor]:
         """Whether the target is seen, and its log odds, after only ``part`` of the change."""
-        codes = start.at(start.z + scale * part)
+        codes = start.with_z(start.z + scale * part)
         chunks = torch.arange(len(codes)).split(256)
         images = [space.decode(codes[rows]) for rows in chunks]
         logits = validate.finite_logits(torch.cat([classifier(x) for x in images]))

@@ -27,7 +27,7 @@ def reconstruct(
 ) -> Counterfactuals:
     """Encode and decode, change nothing: the floor of every distance.
 
-    Nothing can be ``flipped`` here; ``reconstruction_flips`` counts the decisions that the
+    Nothing can be ``flipped`` here; ``reconstruction_is_target`` counts the decisions that the
     space changes by itself.
 
     Args:
@@ -100,6 +100,6 @@ def random_change(
         return begin[here], rebuilt, 0
 
     def edit(task: Begun) -> Edit:
-        return Edit(code=task.start.at(moved[task.index.to(end.z.device)]))
+        return Edit(code=task.code_before.with_z(moved[task.index.to(end.z.device)]))
 
     return run.counterfactuals(edit, method="random_change", seed=seed)

@@ -249,7 +249,7 @@ def _wins(cf: Counterfactuals) -> tuple[Counterfactuals, Code, Code]:
 
 
 def _flips(wins: Counterfactuals, rows: list[int]) -> pd.Series:
-    pairs = zip(wins.before.argmax(1).tolist(), wins.target.tolist(), strict=True)
+    pairs = zip(wins.logits_before.argmax(1).tolist(), wins.target.tolist(), strict=True)
     return pd.Series([f"{a} to {b}" for a, b in pairs], index=rows)
 
 

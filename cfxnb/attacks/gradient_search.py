@@ -84,7 +84,7 @@ def search(
         passed=torch.zeros_like(skip),
         lost=torch.zeros_like(skip),
         evaluations=torch.zeros_like(skip, dtype=torch.int64),
-        logits=torch.full_like(task.before, torch.nan),
+        logits=torch.full_like(task.logits_before, torch.nan),
     )
     fine = torch.zeros_like(change)  # the last change of each sample with finite logits
     with stop.on_interrupt():

@@ -85,7 +85,7 @@ def latent_attack(
             is kept, the other samples get the status "stopped".
 
     Returns:
-        Counterfactuals. ``reconstruction_flips``: the mere reconstruction is seen as the target.
+        Counterfactuals. ``reconstruction_is_target``: the mere reconstruction is seen as the target.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox.
@@ -110,10 +110,10 @@ def latent_attack(
     )  # fmt: skip
 
     def edit(task: Begun) -> Edit:
-        moves = CodeMoves(run.space, task.start, task.rows, knobs)
+        moves = CodeMoves(run.space, task.code_before, task.rows, knobs)
         kept = {k: knobs[k] for k in ("confidence", "steps", "restarts", "halvings")}
         found = search(run.classifier, task, moves, run.stop, skip=task.skip, **kept)
-        code = task.start.at(task.start.z + moves.scale * found.change)
+        code = task.code_before.with_z(task.code_before.z + moves.scale * found.change)
         return found.edit(code=code, generator=found.evaluations)
 
     need = still_reached(knobs["confidence"])
@@ -141,7 +141,7 @@ class CodeMoves:
         return self.start.z[rows] + self.scale * change
 
     def draw(self, rows: Tensor, change: Tensor) -> Tensor:
-        return self.space.decode(self.start[rows].at(self.view(rows, change)))
+        return self.space.decode(self.start[rows].with_z(self.view(rows, change)))
 
     def price(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
         away = in_spreads(self.view(rows, change) - self.center, self.spread)

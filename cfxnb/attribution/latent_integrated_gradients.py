@@ -193,7 +193,7 @@ class Walk:
         found = []
         for some, far in zip(rows.split(self.batch), length.split(self.batch), strict=True):
             code, step = self.code[some], self.step[some]
-            image = self.space.decode(code.at(code.z + per_sample(far.to(step), step) * step))
+            image = self.space.decode(code.with_z(code.z + per_sample(far.to(step), step) * step))
             logits = self.classifier(validate.images(image, "space.decode"))
             classes = (
                 None if c is None else c[some.to(c.device)] for c in (self.label, self.against)

@@ -93,7 +93,7 @@ class LatentPath(Path):
 
     def at(self, rows: Tensor, t: Tensor) -> Tensor:
         end, begin = self.end[rows], self.start.z[rows]
-        code = end.at(torch.lerp(begin, end.z, per_sample(t.to(begin), begin)))
+        code = end.with_z(torch.lerp(begin, end.z, per_sample(t.to(begin), begin)))
         return validate.images(self.space.decode(code), "space.decode")
 
 
@@ -108,9 +108,9 @@ class JoinedPath(Path):
         early = t < 0.5
         parts = []
         if early.any():
-            parts.append(self.first.at(rows[early], 2 * t[early]))
+            parts.append(self.first.with_z(rows[early], 2 * t[early]))
         if not early.all():
-            parts.append(self.second.at(rows[~early], 2 * t[~early] - 1))
+            parts.append(self.second.with_z(rows[~early], 2 * t[~early] - 1))
         order = torch.cat([early.nonzero()[:, 0], (~early).nonzero()[:, 0]])
         return torch.cat(parts)[order.argsort()]
 
@@ -173,7 +173,7 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
 
     Args:
         start: codes of the baselines, (b, ...).
-        end: codes of what is explained, with the same ``rest``, which stays as it is.
+        end: codes of what is explained, with the same ``aux``, which stays as it is.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
@@ -188,9 +188,9 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
             )
     if len(start) != len(end):
         raise ValueError(f"start: expected as many codes as end, {len(end)}, got {len(start)}")
-    both = start.rest is not None and end.rest is not None
-    if (start.rest is None) != (end.rest is None) or (
-        both and not torch.equal(start.rest, end.rest)  # type: ignore[arg-type]
+    both = start.aux is not None and end.aux is not None
+    if (start.aux is None) != (end.aux is None) or (
+        both and not torch.equal(start.aux, end.aux)  # type: ignore[arg-type]
     ):
         raise ValueError("start: expected the same rest as end has, got another; use end.at(z)")
     return LatentPath(space, start, end)
@@ -227,4 +227,4 @@ def walk_path(
             )
     if not length.isfinite().all():
         raise ValueError("lengths: expected numbers of ordinary size, got too large ones")
-    return latent_path(space, code.at(code.z + per_sample(length, code.z) * unit_step), code)
+    return latent_path(space, code.with_z(code.z + per_sample(length, code.z) * unit_step), code)

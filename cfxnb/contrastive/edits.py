@@ -91,7 +91,7 @@ class AttributeDirections:
         sign[:, self.names.index(name)] = torch.tensor(
             [1.0 if v == pair[1] else -1.0 for v in values]
         )
-        return code.at(self.step(code.z, sign))
+        return code.with_z(self.step(code.z, sign))
 
     @standard_numbers
     @torch.no_grad()

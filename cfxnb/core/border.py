@@ -205,7 +205,7 @@ class CheckedSpace(_Called):
                 f"{where}: expected codes of shape ({len(images)}, "
                 f"{', '.join(map(str, shape))}) like {self.name}.center, got {tuple(z.shape)}"
             )
-        rest = code.rest
+        rest = code.aux
         if rest is not None:
             validate.instance(rest, Tensor, f"{where}, rest", "a torch tensor or None")
             if len(rest) != len(images):
@@ -222,14 +222,14 @@ class CheckedSpace(_Called):
         def ask(z: Tensor, rest: Tensor | None) -> Tensor:
             return self._decode(Code(z, rest), **options)
 
-        return self._look(".decode", images_apart)(ask, code.z, code.rest)
+        return self._look(".decode", images_apart)(ask, code.z, code.aux)
 
     def _decode(self, code: Code, **options: Any) -> Tensor:
         known = finite_rows(code.z.detach())
         z = code.z
         if not known.all():  # the space is never asked about these, and their images are NaN
             z = torch.where(per_sample(known, z), z, self.center.to(z))
-        rest = () if code.rest is None else (code.rest.to(self._dtype),)
+        rest = () if code.aux is None else (code.aux.to(self._dtype),)
         made = self._call(
             lambda z, *rest: self.inner.decode(Code(z, *rest), **options),
             z.to(self._dtype),

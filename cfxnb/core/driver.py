@@ -21,11 +21,11 @@ from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import finite_rows, per_sample, predicted
 from cfxnb.core.types import (
     ALREADY_TARGET,
-    EXHAUSTED,
+    NOT_FOUND,
     FLIPPED,
     NO_GRADIENT,
     NOT_FINITE,
-    RECONSTRUCTION_FLIPS,
+    RECONSTRUCTION_IS_TARGET,
     STOPPED,
     Code,
     OnStep,
@@ -105,14 +105,14 @@ class Task:
     rows: Tensor  # positions in the data set
     images: Tensor
     target: Tensor
-    before: Tensor  # logits of the originals
+    logits_before: Tensor  # logits of the originals
 
 
 @dataclasses.dataclass
 class Begun(Task):
     """A chunk whose codes and reconstructions are known, and who of it needs no search."""
 
-    start: Any  # codes; None without a space
+    code_before: Any  # codes; None without a space
     reconstruction: Tensor  # the originals without a space
     rebuilt: Tensor  # logits of the reconstructions
     skip: Tensor  # bool: the target already, or not finite
@@ -220,16 +220,16 @@ class Run:
         known = vars(task)
         if self.space is None:
             skip = nothing_to_do(task)
-            own = {"reconstruction": task.images, "rebuilt": task.before}
-            return Begun(**known, **own, start=None, skip=skip), 0
+            own = {"reconstruction": task.images, "rebuilt": task.logits_before}
+            return Begun(**known, **own, code_before=None, skip=skip), 0
         if self.encode is None:
             (start, image, logits), renders = self.rebuild(task), 1
         else:
             start, image, renders = self.encode(task)
             logits = self.classifier(image)
-            self.fit.decided(task.before, logits)
+            self.fit.decided(task.logits_before, logits)
         skip = nothing_to_do(task, logits)
-        return Begun(**known, start=start, reconstruction=image, rebuilt=logits, skip=skip), renders
+        return Begun(**known, code_before=start, reconstruction=image, rebuilt=logits, skip=skip), renders
 
     @torch.no_grad()
     def _last_look(
@@ -241,7 +241,7 @@ class Run:
         stopped: bool,
     ) -> Counterfactuals:
         """Decode and classify what the method made, so that status and logits agree."""
-        with_space = task.start is not None
+        with_space = task.code_before is not None
         code, image = found.code, found.image
         changed = code is not None or image is not None
         if code is not None:
@@ -249,7 +249,7 @@ class Run:
         elif image is not None:
             image = torch.where(per_sample(task.skip, image), task.reconstruction, image)
         else:
-            code, image = task.start, task.reconstruction
+            code, image = task.code_before, task.reconstruction
         after = self.classifier(image) if changed else task.rebuilt
         passed = torch.ones_like(task.skip) if found.passed is None else found.passed
         seen = torch.full_like(after, torch.nan) if found.seen is None else found.seen
@@ -265,12 +265,12 @@ class Run:
             original=task.images,
             image=image,
             reconstruction=task.reconstruction,
-            before=task.before,
-            after=after,
+            logits_before=task.logits_before,
+            logits_after=after,
             target=task.target,
             status=statuses(task, passed, lost=found.lost, reconstruction=rebuilt, stopped=stopped),
-            start=task.start,
-            code=code,
+            code_before=task.code_before,
+            code_after=code,
             cost=spent,
         )
 
@@ -292,7 +292,7 @@ class Run:
     def _unfinished(self, index: Tensor, like: Counterfactuals) -> Counterfactuals:
         """Samples that were never begun: what would have been computed is NaN."""
         images = self.images[index.to(self.images.device)]
-        count, classes = len(index), like.before.shape[1]
+        count, classes = len(index), like.logits_before.shape[1]
         unknown = images.new_full((count, classes), torch.nan)
         known = self.choose is None
         target = self._targets(classes)[index] if known else torch.zeros_like(index)
@@ -300,12 +300,12 @@ class Run:
             original=images,
             image=images,
             reconstruction=images,
-            before=unknown,
-            after=unknown,
+            logits_before=unknown,
+            logits_after=unknown,
             target=target.to(images.device),
             status=(STOPPED,) * count,
-            start=_unknown(like.start, count),
-            code=_unknown(like.code, count),
+            code_before=_unknown(like.code_before, count),
+            code_after=_unknown(like.code_after, count),
             cost={k: v.new_zeros(count) for k, v in like.cost.items()},
         )
 
@@ -356,7 +356,7 @@ class Run:
         start, image = rebuild(self.space, task.images)
         logits = self.classifier(image)
         self.fit.see(task.images, image)
-        self.fit.decided(task.before, logits)
+        self.fit.decided(task.logits_before, logits)
         return start, image, logits
 
 
@@ -374,7 +374,7 @@ def _unknown(code: Code | None, count: int) -> Code | None:
     def nan(like: Tensor) -> Tensor:
         return like.new_full((count, *like.shape[1:]), torch.nan)
 
-    return Code(nan(code.z), None if code.rest is None else nan(code.rest))
+    return Code(nan(code.z), None if code.aux is None else nan(code.aux))
 
 
 def rebuild(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor]:
@@ -391,7 +391,7 @@ def rebuild(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor]:
 
 def nothing_to_do(task: Task, rebuilt: Tensor | None = None) -> Tensor:
     """Samples that need no search, bool (b,): the target already, or not finite."""
-    skip = is_predicted(task.before, task.target) | (predicted(task.before) < 0)
+    skip = is_predicted(task.logits_before, task.target) | (predicted(task.logits_before) < 0)
     if rebuilt is not None:
         skip |= is_predicted(rebuilt, task.target) | (predicted(rebuilt) < 0)
     return skip
@@ -412,19 +412,19 @@ def statuses(
         reconstruction: logits of the reconstructions.
         stopped: whether the call ended before what did not pass was finished.
     """
-    already = is_predicted(task.before, task.target)
+    already = is_predicted(task.logits_before, task.target)
     none = torch.zeros_like(already)
-    broken = predicted(task.before) < 0
+    broken = predicted(task.logits_before) < 0
     gone = none if reconstruction is None else is_predicted(reconstruction, task.target)
     if reconstruction is not None:
         broken = broken | (predicted(reconstruction) < 0)
     lost = none if lost is None else lost
     # Later lines overwrite earlier ones.
-    status = [STOPPED if stopped else EXHAUSTED] * len(already)
+    status = [STOPPED if stopped else NOT_FOUND] * len(already)
     for found, name in (
         (lost & (not stopped), NO_GRADIENT),
         (passed, FLIPPED),
-        (gone, RECONSTRUCTION_FLIPS),
+        (gone, RECONSTRUCTION_IS_TARGET),
         (already, ALREADY_TARGET),
         (broken, NOT_FINITE),
     ):

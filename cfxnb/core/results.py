@@ -15,7 +15,7 @@ from cfxnb.core.tensors import positions
 from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FINITE, STATUSES, STOPPED, Code
 
 _IMAGES = ("original", "image", "reconstruction")
-_LOGITS = ("before", "after")
+_LOGITS = ("logits_before", "logits_after")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,10 +29,10 @@ class Counterfactuals:
         original, image, reconstruction: (n, c, h, w) in [0, 1]: the input, its counterfactual,
             and what the space makes of the input without any change (the input itself for
             methods without a space).
-        before, after: logits of ``original`` and of ``image``, (n, k).
+        logits_before, logits_after: logits of ``original`` and of ``image``, (n, k).
         target: the class asked for, (n,).
         status: one of ``cfxnb.core.types.STATUSES`` a sample.
-        start, code: codes of ``reconstruction`` and ``image``; None for methods without a space.
+        code_before, code_after: codes of ``reconstruction`` and ``image``; None for methods without a space.
         cost: network evaluations spent on each sample, (n,) each: ``generator`` (forward and
             backward passes both count 1), ``classifier``.
         trace: what a method tells of its way, one row a sample, (n, ...) each; its docstring says
@@ -43,12 +43,12 @@ class Counterfactuals:
     original: Tensor
     image: Tensor
     reconstruction: Tensor
-    before: Tensor
-    after: Tensor
+    logits_before: Tensor
+    logits_after: Tensor
     target: Tensor
     status: tuple[str, ...]
-    start: Code | None = None
-    code: Code | None = None
+    code_before: Code | None = None
+    code_after: Code | None = None
     cost: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
     trace: dict[str, Tensor] = dataclasses.field(default_factory=dict)
@@ -70,7 +70,7 @@ class Counterfactuals:
                 f"status: expected one for each of {len(self.original)} rows, got "
                 f"{validate.told(self.status)}"
             )
-        for name, code in (("start", self.start), ("code", self.code)):
+        for name, code in (("code_before", self.code_before), ("code_after", self.code_after)):
             if code is not None and len(validate.instance(code, Code, name)) != len(self.original):
                 raise ValueError(f"{name}: expected {len(self.original)} rows, got {len(code)}")
         for name, kept in (("cost", self.cost), ("trace", self.trace)):
@@ -101,7 +101,7 @@ class Counterfactuals:
     @property
     def confidence(self) -> Tensor:
         """Probability of the target after the change, (n,)."""
-        return self.after.softmax(1).gather(1, self.target[:, None].to(self.after.device))[:, 0]
+        return self.logits_after.softmax(1).gather(1, self.target[:, None].to(self.logits_after.device))[:, 0]
 
     def __len__(self) -> int:
         return len(self.original)
@@ -116,8 +116,8 @@ class Counterfactuals:
             self,
             **tensors,
             status=tuple(self.status[i] for i in index.tolist()),
-            start=None if self.start is None else self.start[index],
-            code=None if self.code is None else self.code[index],
+            code_before=None if self.code_before is None else self.code_before[index],
+            code_after=None if self.code_after is None else self.code_after[index],
             cost={k: v[index] for k, v in self.cost.items()},
             trace={k: v[index] for k, v in self.trace.items()},
         )
@@ -129,8 +129,8 @@ class Counterfactuals:
         return dataclasses.replace(
             self,
             **tensors,
-            start=None if self.start is None else self.start.to(device),
-            code=None if self.code is None else self.code.to(device),
+            code_before=None if self.code_before is None else self.code_before.to(device),
+            code_after=None if self.code_after is None else self.code_after.to(device),
             cost={k: v.to(device) for k, v in self.cost.items()},
             trace={k: v.to(device) for k, v in self.trace.items()},
         )
@@ -150,8 +150,8 @@ class Counterfactuals:
         return Counterfactuals(
             **{n: _join([getattr(p, n) for p in parts]) for n in (*_IMAGES, *_LOGITS, "target")},
             status=sum((p.status for p in parts), ()),
-            start=_join_codes([p.start for p in parts]),
-            code=_join_codes([p.code for p in parts]),
+            code_before=_join_codes([p.code_before for p in parts]),
+            code_after=_join_codes([p.code_after for p in parts]),
             cost={
                 k: torch.cat([p.cost[k] for p in parts])
                 for k in first.cost
@@ -211,7 +211,7 @@ def _join_codes(codes: list[Code | None]) -> Code | None:
     present = [c for c in codes if c is not None]
     if len(present) < len(codes):
         return None
-    rests = [c.rest for c in present if c.rest is not None]
+    rests = [c.aux for c in present if c.aux is not None]
     return Code(_join([c.z for c in present]), _join(rests) if len(rests) == len(present) else None)
 
 

@@ -23,7 +23,8 @@ from cfxnb.core.types import (
     ALREADY_TARGET,
     FLIPPED,
     NOT_FINITE,
-    RECONSTRUCTION_FLIPS,
+    NOT_FOUND,
+    RECONSTRUCTION_IS_TARGET,
     STATUSES,
     STOPPED,
     Code,
@@ -32,11 +33,21 @@ from cfxnb.core.types import (
 ENDING = ".safetensors"
 WANTED = "saved counterfactuals"
 IMAGES = ("original", "image", "reconstruction")
-LOGITS = ("before", "after")
+LOGITS = ("logits_before", "logits_after")
 TENSORS = (*IMAGES, *LOGITS, "target")
-CODES = ("start.z", "start.rest", "code.z", "code.rest")
+CODES = tuple(f"{name}.{part}" for name in ("code_before", "code_after") for part in ("z", "aux"))
+# Files of version 0.1 have other names; they are read for one version more.
+OLDER_TENSORS = {"before": "logits_before", "after": "logits_after"} | {
+    f"{old}.{part}": f"{new}.{now}"
+    for old, new in (("start", "code_before"), ("code", "code_after"))
+    for part, now in (("z", "z"), ("rest", "aux"))
+}
+OLDER_STATUSES = {
+    "exhausted": NOT_FOUND,
+    "reconstruction_flips": RECONSTRUCTION_IS_TARGET,
+}
 GROUPS = ("cost", "trace")
-DECIDED = (FLIPPED, ALREADY_TARGET, RECONSTRUCTION_FLIPS)
+DECIDED = (FLIPPED, ALREADY_TARGET, RECONSTRUCTION_IS_TARGET)
 DEEPEST = 400  # lists and dicts within each other in a record; Python reads some 900
 SLACK = 1e-4  # how far rounding may take images out of [0, 1]
 
@@ -69,11 +80,11 @@ def write(fields: dict[str, Any], path: Any) -> Path:
     tensors = {name: fields[name] for name in TENSORS}
     for group in GROUPS:
         tensors |= {f"{group}.{name}": value for name, value in fields[group].items()}
-    for name in ("start", "code"):
+    for name in ("code_before", "code_after"):
         if (code := fields[name]) is not None:
             tensors[f"{name}.z"] = code.z
-            if code.rest is not None:
-                tensors[f"{name}.rest"] = code.rest
+            if code.aux is not None:
+                tensors[f"{name}.aux"] = code.aux
     texts = {name: _json(fields[name], name) for name in ("status", "made_by")}
     ready = _unshare({k: _plain(v) for k, v in tensors.items()})
     with writing(place) as partial:
@@ -97,7 +108,7 @@ def read(path: Any) -> dict[str, Any]:
         with place.open("rb"):  # safetensors takes a file that can't be read for none
             pass
         tensors, texts = _opened(place)
-        fields = _fields(tensors, texts)
+        fields = _fields(*_renamed(tensors, texts))
         check(fields)
         _check_decisions(fields)
         stated = texts.pop("sha256", None)  # results of earlier versions have none
@@ -125,14 +136,14 @@ def check(fields: dict[str, Any]) -> None:
     for name in IMAGES:
         _check_images(fields[name], name, rows, fields["original"], sound)
     for name in LOGITS:
-        _check_logits(fields[name], name, rows, fields["before"], decided)
-    _check_target(fields["target"], rows, fields["before"].shape[1])
-    for name in ("start", "code"):
+        _check_logits(fields[name], name, rows, fields["logits_before"], decided)
+    _check_target(fields["target"], rows, fields["logits_before"].shape[1])
+    for name in ("code_before", "code_after"):
         if (code := fields[name]) is not None:
             _must(isinstance(code, Code), name, "a Code or None", type(code).__name__)
             _check_rows(code.z, f"{name}.z", rows, floats=True)
-            if code.rest is not None:
-                _check_rows(code.rest, f"{name}.rest", rows)
+            if code.aux is not None:
+                _check_rows(code.aux, f"{name}.aux", rows)
     for group in GROUPS:
         _must(isinstance(fields[group], dict), group, "a dict", type(fields[group]).__name__)
         for name, value in fields[group].items():
@@ -215,7 +226,7 @@ def _check_images(value: Any, name: str, rows: int, like: Tensor, sound: Tensor)
 def _check_logits(value: Any, name: str, rows: int, like: Tensor, decided: Tensor) -> None:
     _check_rows(value, name, rows, floats=True)
     right = value.ndim == 2 and value.shape[1] > 1 and value.shape == like.shape
-    wanted = "(n, k) with k >= 2" if name == "before" else tuple(like.shape)
+    wanted = "(n, k) with k >= 2" if name == "logits_before" else tuple(like.shape)
     _must(right, name, f"shape {wanted}", tuple(value.shape))
     # Minus infinity is a probability of 0; a decision that rests on another such number is none.
     told = value.detach()[decided.to(value.device)]
@@ -240,9 +251,9 @@ def _check_decisions(fields: dict[str, Any]) -> None:
     open_ = torch.tensor([each in (STOPPED, NOT_FINITE) for each in status], dtype=torch.bool)
     was, now = (_lead(fields[name], fields["target"]) for name in LOGITS)
     for wrong, wanted in (
-        (already & (was < 0), f"{ALREADY_TARGET!r} only where before predicts the target"),
-        (~already & ~open_ & (was > 0), f"{ALREADY_TARGET!r} where before predicts the target"),
-        (flipped & (now < 0), f"{FLIPPED!r} only where after predicts the target"),
+        (already & (was < 0), f"{ALREADY_TARGET!r} only where logits_before predicts the target"),
+        (~already & ~open_ & (was > 0), f"{ALREADY_TARGET!r} where logits_before predicts the target"),
+        (flipped & (now < 0), f"{FLIPPED!r} only where logits_after predicts the target"),
     ):
         if wrong.any():
             row = int(wrong.nonzero()[0])
@@ -261,19 +272,31 @@ def _opened(place: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Everything in the file; names are checked before a single tensor is read."""
     with safe_open(place, "pt") as file:
         texts, names = file.metadata() or {}, set(file.keys())
-        known = {*TENSORS, *CODES} | {n for n in names if n.split(".")[0] in GROUPS and "." in n}
-        for name in (*TENSORS, *(f"{n}.z" for n in ("start", "code") if f"{n}.rest" in names)):
-            _must(name in names, name, "a tensor", "nothing of this name")
+        today = {OLDER_TENSORS.get(name, name) for name in names}
+        known = {*TENSORS, *CODES} | {n for n in today if n.split(".")[0] in GROUPS and "." in n}
+        with_aux = [n for n in ("code_before", "code_after") if f"{n}.aux" in today]
+        for name in (*TENSORS, *(f"{n}.z" for n in with_aux)):
+            _must(name in today, name, "a tensor", "nothing of this name")
         for name in ("status", "made_by"):
             _must(name in texts, name, "JSON in the header", "nothing of this name")
-        _must(names <= known, f"{min(names - known, default='')!r:.60}", "nothing", "a tensor")
+        _must(today <= known, f"{min(today - known, default='')!r:.60}", "nothing", "a tensor")
+        _must(len(today) == len(names), "tensors", "each once", "one under two names")
         return {name: file.get_tensor(name) for name in names}, texts
+
+
+def _renamed(tensors: dict[str, Tensor], texts: dict[str, str]) -> tuple[dict, dict]:
+    """Return tensors and texts of an older file under the names of today."""
+    status = texts["status"]
+    for old, new in OLDER_STATUSES.items():
+        status = status.replace(f'"{old}"', f'"{new}"')
+    tensors = {OLDER_TENSORS.get(name, name): value for name, value in tensors.items()}
+    return tensors, texts | {"status": status}
 
 
 def _fields(tensors: dict[str, Tensor], texts: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {name: tensors[name] for name in TENSORS}
-    for name in ("start", "code"):
-        z, rest = tensors.get(f"{name}.z"), tensors.get(f"{name}.rest")
+    for name in ("code_before", "code_after"):
+        z, rest = tensors.get(f"{name}.z"), tensors.get(f"{name}.aux")
         try:
             found[name] = None if z is None else Code(z, rest)
         except (TypeError, ValueError) as error:

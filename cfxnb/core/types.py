@@ -11,14 +11,14 @@ from cfxnb.core import validate
 from cfxnb.core.tensors import positions
 
 FLIPPED = "flipped"  # the target is predicted with the asked confidence
-EXHAUSTED = "exhausted"  # the budget ran out first
+NOT_FOUND = "not_found"  # the budget ran out first
 NO_GRADIENT = "no_gradient"  # the gradient vanished or was not finite
 ALREADY_TARGET = "already_target"  # the original is predicted as the target
-RECONSTRUCTION_FLIPS = "reconstruction_flips"  # the space alone changed the decision
+RECONSTRUCTION_IS_TARGET = "reconstruction_is_target"  # the space alone changed the decision
 STOPPED = "stopped"  # the call was stopped before this sample was finished
 NOT_FINITE = "not_finite"  # the logits of the original or its reconstruction are NaN or infinite
 STATUSES = (
-    FLIPPED, EXHAUSTED, NO_GRADIENT, ALREADY_TARGET, RECONSTRUCTION_FLIPS, STOPPED, NOT_FINITE,
+    FLIPPED, NOT_FOUND, NO_GRADIENT, ALREADY_TARGET, RECONSTRUCTION_IS_TARGET, STOPPED, NOT_FINITE,
 )  # fmt: skip
 
 
@@ -28,15 +28,15 @@ class Code:
 
     Attributes:
         z: what methods edit, shape (b, ...).
-        rest: what they leave alone, row by row (a stochastic code, noise maps), or None.
+        aux: what they leave alone, row by row (a stochastic code, noise maps), or None.
     """
 
     z: Tensor
-    rest: Tensor | None = None
+    aux: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for value, name in ((self.z, "z"), (self.rest, "rest")):
-            if value is None and name == "rest":
+        for value, name in ((self.z, "z"), (self.aux, "aux")):
+            if value is None and name == "aux":
                 continue
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name}: expected a torch tensor, got {type(value).__name__}")
@@ -53,16 +53,16 @@ class Code:
 
     def __getitem__(self, rows: Any) -> "Code":
         index = positions(rows, len(self), f"a code with {len(self)} rows").to(self.z.device)
-        return Code(self.z[index], None if self.rest is None else self.rest[index])
+        return Code(self.z[index], None if self.aux is None else self.aux[index])
 
     def to(self, device: torch.device | str) -> "Code":
         """The same on another device."""
         device = validate.named_device(device)
-        return Code(self.z.to(device), None if self.rest is None else self.rest.to(device))
+        return Code(self.z.to(device), None if self.aux is None else self.aux.to(device))
 
-    def at(self, z: Tensor) -> "Code":
+    def with_z(self, z: Tensor) -> "Code":
         """The same rest with another ``z``."""
-        return Code(z, self.rest)
+        return Code(z, self.aux)
 
 
 @runtime_checkable

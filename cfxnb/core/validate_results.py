@@ -16,12 +16,12 @@ from cfxnb.core.validate import code_like, instance, part_of, told
 def codes(value: Any, name: str) -> tuple[Code, Code]:
     """Where a result's changes begin and where they end."""
     cf: Counterfactuals = instance(value, Counterfactuals, name)
-    if cf.start is None or cf.code is None:
+    if cf.code_before is None or cf.code_after is None:
         raise TypeError(
             f"{name}: expected a result with codes, as latent_attack returns, got a result "
             "without codes, such as that of pixel_attack"
         )
-    return cf.start, cf.code
+    return cf.code_before, cf.code_after
 
 
 def result(value: Any, name: str) -> Counterfactuals:
@@ -30,7 +30,7 @@ def result(value: Any, name: str) -> Counterfactuals:
     with part_of(name):
         results_file.check({f.name: getattr(cf, f.name) for f in dataclasses.fields(cf)})
     decided = torch.tensor([s in results_file.DECIDED for s in cf.status], dtype=torch.bool)
-    for part, code in (("start", cf.start), ("code", cf.code)):
+    for part, code in (("code_before", cf.code_before), ("code", cf.code_after)):
         if code is not None and not code.z[decided.to(code.z.device)].isfinite().all():
             raise ValueError(f"{name}.{part}: expected finite codes, got NaN or infinity")
     return cf
@@ -39,9 +39,9 @@ def result(value: Any, name: str) -> Counterfactuals:
 def begun(cf: Counterfactuals, name: str) -> None:
     """Refuse a result with rows that a stop left out: nothing is known of them."""
     left = torch.tensor([s == STOPPED for s in cf.status], dtype=torch.bool)
-    left &= ~cf.after.detach().isfinite().all(1).cpu()
-    if cf.code is not None:
-        left |= ~finite_rows(cf.code.z.detach()).cpu()
+    left &= ~cf.logits_after.detach().isfinite().all(1).cpu()
+    if cf.code_after is not None:
+        left |= ~finite_rows(cf.code_after.z.detach()).cpu()
     if left.any():
         raise ValueError(
             f"{name}: expected a result that was finished, got {int(left.sum())} of {len(cf)} "
@@ -76,13 +76,13 @@ def code(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Code:
     """A code with finite numbers, perhaps of a known shape."""
     found: Code = instance(value, Code, name, "a cfx.Code")
     code_like(found.z, f"{name}.z", shape)
-    if found.rest is not None:
-        rest = instance(found.rest, Tensor, f"{name}.rest", "a torch tensor or None")
+    if found.aux is not None:
+        rest = instance(found.aux, Tensor, f"{name}.rest", "a torch tensor or None")
         if rest.is_meta or rest.is_complex() or not rest.ndim or len(rest) != len(found.z):
             raise ValueError(
-                f"{name}.rest: expected {len(found.z)} rows of numbers, got {rest.dtype} of shape "
+                f"{name}.aux: expected {len(found.z)} rows of numbers, got {rest.dtype} of shape "
                 f"{tuple(rest.shape)}"
             )
         if not rest.isfinite().all():
-            raise ValueError(f"{name}.rest: expected finite numbers, got NaN or infinity")
+            raise ValueError(f"{name}.aux: expected finite numbers, got NaN or infinity")
     return found

@@ -156,7 +156,7 @@ def diffusion_counterfactual(
 
     def work(task: Task) -> Counterfactuals:
         if not entries:  # the same for all chunks
-            classes = task.before.shape[1]
+            classes = task.logits_before.shape[1]
             entries.extend(entries_of(run.space, run.classifier, conditions, classes))
         return Search(run, task, entries, knobs).run()
 

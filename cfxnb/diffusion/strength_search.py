@@ -46,7 +46,7 @@ class Search:
             space.tell([None] * len(targets)),
         )
         self.noise = noise_like(self.start.z, knobs["seed"], task.rows)
-        self.best = Best(self.start.z, task.before)
+        self.best = Best(self.start.z, task.logits_before)
 
     def run(self) -> Counterfactuals:
         with self.stop.on_interrupt():
@@ -82,7 +82,7 @@ class Search:
         guided = Guided(self.space, self.classifier, asked, knobs)
         z = self._noisy(rows, guided, schedule)
         z = denoise(self._watched(guided, number), z, schedule, lambda: self.stop.now)
-        logits = self.classifier(self.space.decode(self.start[rows].at(z)))
+        logits = self.classifier(self.space.decode(self.start[rows].with_z(z)))
         passed = reached(logits, asked.target, knobs["confidence"])
         self.best.update(rows, z, logits, passed, level, guided, len(schedule.times))
         return passed
@@ -111,7 +111,7 @@ class Search:
 
     def _result(self, stopped: bool) -> Counterfactuals:
         best, task = self.best, self.task
-        code = self.start.at(best.z)
+        code = self.start.with_z(best.z)
         image, after, drawn = self._composited(self.space.decode(code))
         unet = best.cost["unet"]
         # Besides the search: the reconstruction and the final image, and the original's logits.
@@ -125,14 +125,14 @@ class Search:
             original=task.images,
             image=image,
             reconstruction=self.reconstruction,
-            before=task.before,
-            after=after,
+            logits_before=task.logits_before,
+            logits_after=after,
             target=task.target,
             status=statuses(
                 task, passed, lost=best.lost, reconstruction=self.rebuilt, stopped=stopped
             ),
-            start=self.start,
-            code=code,
+            code_before=self.start,
+            code_after=code,
             cost={"generator": generator, "unet": unet, "classifier": asked},
             trace=best.trace(chance_level(size, degrees)),
         )

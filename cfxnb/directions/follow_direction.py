@@ -111,8 +111,8 @@ def _with_random_rest(run: Run, task: Task, noise: int) -> tuple[Code, Tensor, i
     The pixels are those of another stochastic code, so ``run.fit`` does not compare them.
     """
     code = run.space.encode(task.images)
-    if code.rest is not None:
-        code = Code(code.z, noise_like(code.rest, noise, task.rows))
+    if code.aux is not None:
+        code = Code(code.z, noise_like(code.aux, noise, task.rows))
     return code, validate.images(run.space.decode(code), "space.decode"), 1
 
 
@@ -121,16 +121,16 @@ class Walk:
 
     def __init__(self, run: Run, task: Begun, step: Tensor, knobs: dict) -> None:
         self.space, self.classifier, self.task = run.space, run.classifier, task
-        self.start, self.step, self.knobs, self.stop = task.start, step, knobs, run.stop
+        self.start, self.step, self.knobs, self.stop = task.code_before, step, knobs, run.stop
         count = len(task.rows)
         self.place = torch.zeros(count, device=step.device)  # signed, in reaches
         self.passed = torch.zeros(count, dtype=torch.bool, device=step.device)
-        self.seen = torch.full_like(task.before, torch.nan)  # logits at the place
+        self.seen = torch.full_like(task.logits_before, torch.nan)  # logits at the place
         self.renders = torch.zeros(count, dtype=torch.int64, device=step.device)
 
     def code(self, rows: Tensor, place: Tensor) -> Code:
         z = self.start.z[rows]
-        return self.start[rows].at(z + per_sample(self.knobs["reach"] * place, z) * self.step[rows])
+        return self.start[rows].with_z(z + per_sample(self.knobs["reach"] * place, z) * self.step[rows])
 
     def look(self, rows: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         """Logits at signed places (n, k), and whether the targets are predicted, bool (n,)."""

@@ -92,8 +92,8 @@ class Questions:
         """About codes (n, ...) that an image's code was changed to; its rest stays."""
         center, spread = self.space.center, self.space.spread
         key = sketch(in_spreads(z.to(center) - center, spread))
-        if code.rest is not None:
-            key = torch.cat([key, sketch(code.rest).expand(len(z), -1)], 1)
+        if code.aux is not None:
+            key = torch.cat([key, sketch(code.aux).expand(len(z), -1)], 1)
         return Question(kind, z, code.z, stamp(image), key, self.asked if after is None else after)
 
     def render(self, question: Question, code: Code) -> Answers | None:
@@ -108,7 +108,7 @@ class Questions:
         """
 
         def draw() -> Tensor:
-            images = self.draw(question.z, code.rest)
+            images = self.draw(question.z, code.aux)
             if question.kind.startswith("home"):
                 return validate.images(images, "space.decode")
             return images
@@ -116,10 +116,10 @@ class Questions:
         found = self.ledger.ask(question, draw, self.answer)
         return None if found is None else self.read(found)
 
-    def draw(self, z: Tensor, rest: Tensor | None) -> Tensor:
+    def draw(self, z: Tensor, aux: Tensor | None) -> Tensor:
         """Images of codes (n, ...), with one rest (1, ...) for all or one for each."""
-        rest = None if rest is None else rest.expand(len(z), *rest.shape[1:])
-        return self.space.decode(Code(z, rest))
+        aux = None if aux is None else aux.expand(len(z), *aux.shape[1:])
+        return self.space.decode(Code(z, aux))
 
     def read(self, found: Answers) -> Answers:
         """What answers mean for the label; see ``render``."""

@@ -53,8 +53,8 @@ def recognise(ask: Any, pictures: Tensor) -> int:
     for some in torch.tensor(chosen).split(ask.knobs["batch"]):
         here = [places[i] for i in some.tolist()]
         z = torch.stack([ledger.codes(name)[row] for name, row in here])
-        rests = [r for r in (starts[name].rest for name, _ in here) if r is not None]
-        images = ask.draw(z.to(ask.code.z), torch.cat(rests) if rests else None)
+        auxs = [r for r in (starts[name].aux for name, _ in here) if r is not None]
+        images = ask.draw(z.to(ask.code.z), torch.cat(auxs) if auxs else None)
         found = ask.answer(images)
         parts.append({part: value.cpu() for part, value in found.items()})
     anew = {part: torch.cat([each[part] for each in parts]) for part in parts[0]}

@@ -79,7 +79,7 @@ def report(
                 if names is None and asked["classifier"] is not None:
                     names = asked["classifier"].labels
                 if len(sound := cf.image[_sound(cf)][:1]):
-                    validate.same_classes(other, sound, cf.before.shape[1], name, names)
+                    validate.same_classes(other, sound, cf.logits_before.shape[1], name, names)
         rows = {
             name: _row(cf, asked["classifier"], asked["judge"], functions, real, spread)
             for name, cf in results.items()
@@ -137,7 +137,7 @@ def _check_spread(spread: Any, results: Mapping[str, Counterfactuals]) -> None:
     if not spread.numel() or not spread.isfinite().all() or spread.min() < 0 or spread.max() == 0:
         raise ValueError("spread: expected finite numbers >= 0, some of them positive, got others")
     for cf in results.values():
-        if cf.code is not None and cf.code.z.shape[1:] != spread.shape:
+        if cf.code_after is not None and cf.code_after.z.shape[1:] != spread.shape:
             raise ValueError(
                 f"spread: expected shape {tuple(cf.code.z.shape[1:])}, that of a code, "
                 f"got {tuple(spread.shape)}"
@@ -171,8 +171,8 @@ def _row(
     }
     if spread is not None:
         row["code distance"] = math.nan
-        if tried.code is not None and tried.start is not None:
-            row["code distance"] = _mean(norms(in_spreads(tried.code.z - tried.start.z, spread)))
+        if tried.code_after is not None and tried.code_before is not None:
+            row["code distance"] = _mean(norms(in_spreads(tried.code_after.z - tried.code_before.z, spread)))
     if classifier is not None:
         ready = len(tried) > 0
         row["COUT"] = _mean(

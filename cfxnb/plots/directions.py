@@ -105,9 +105,9 @@ def walk_strip(
     with eval_frozen(space, classifier):
         code = checked.encode(image)
         step = heading(checked, direction, 1).to(code.z)
-        rest = None if code.rest is None else code.rest.expand(len(steps), *code.rest.shape[1:])
+        aux = None if code.aux is None else code.aux.expand(len(steps), *code.aux.shape[1:])
         moved = code.z + steps.to(code.z).view(-1, *[1] * (code.z.ndim - 1)) * step
-        made = validate.images(checked.decode(type(code)(moved, rest)), "space.decode")
+        made = validate.images(checked.decode(type(code)(moved, aux)), "space.decode")
         if made.shape[1:] != image.shape[1:]:
             raise ValueError(
                 f"space.decode: expected images like the one given, {tuple(image.shape[1:])}, got "

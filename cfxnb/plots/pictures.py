@@ -192,7 +192,7 @@ def show(
     if not len(part):
         raise ValueError(f"cf: expected images to show, got {cf!r}")
     n = len(part)
-    classes = range(part.before.shape[1])
+    classes = range(part.logits_before.shape[1])
     known = classes if names is None else validate.class_names(names, "names", len(classes))
 
     def name(number: int) -> str:
@@ -206,8 +206,8 @@ def show(
     shape, height = ((n, len(kinds)), 1.8) if wide else ((len(kinds), n), 1.45)
     fig, axes = figure(*shape, (1.4 * shape[1] + 0.4, height * shape[0] + 0.3))
     axes = axes if wide else axes.T
-    seen, now = part.before.argmax(1).tolist(), part.after.argmax(1).tolist()
-    sure = part.after.softmax(1).amax(1).tolist()
+    seen, now = part.logits_before.argmax(1).tolist(), part.logits_after.argmax(1).tolist()
+    sure = part.logits_after.softmax(1).amax(1).tolist()
     read = None
     if judge is not None:
         checked = CheckedClassifier(judge, "judge")
@@ -240,7 +240,7 @@ def show(
 
 def _shown(cf: Counterfactuals) -> Tensor:
     """Rows with an image and a decision to be shown, bool (n,)."""
-    decided = ~(cf.after.isnan() | cf.after.isposinf()).any(1)
+    decided = ~(cf.logits_after.isnan() | cf.logits_after.isposinf()).any(1)
     return (finite_rows(cf.image) & decided.to(cf.image.device)).cpu()
 
 

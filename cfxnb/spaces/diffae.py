@@ -23,7 +23,7 @@ LIVE = 16  # feature maps of full size that are in memory at once, about
 class DiffusionAutoencoder(nn.Module):
     """Preechakul et al., "Diffusion Autoencoders" (CVPR 2022), with any number of steps.
 
-    The code of an image is ``z``, (b, dims), from the encoder, and ``rest``, the noise x_T that
+    The code of an image is ``z``, (b, dims), from the encoder, and ``aux``, the noise x_T that
     the image comes from when told ``z``. Methods edit ``z`` alone. Everything is deterministic.
 
     Args:
@@ -34,7 +34,7 @@ class DiffusionAutoencoder(nn.Module):
             ``decode``, such as ``Latents`` of an autoencoder; a whole number is the side of a
             ``Fold``, 1 for the pixels themselves.
         steps: of rendering. Few are quick, and blur a little.
-        invert: how many steps find ``rest``; 0 takes one draw of noise for all images instead.
+        invert: how many steps find ``aux``; 0 takes one draw of noise for all images instead.
         seed: of that draw.
         memory: limit in GiB for what is worked on at once; it never changes a result.
         precision: ``"float32"``, or ``"bfloat16"`` for the net. The latter is faster on CUDA and on
@@ -138,8 +138,8 @@ class DiffusionAutoencoder(nn.Module):
             codes.append(z)
             if self.back:
                 noise.append(ddim.invert(self._told(z), part, self.alphas, self.back, self.limit))
-        rest = torch.cat(noise) if noise else self.noise(clean.shape)
-        return Code(torch.cat(codes), rest).to(validate.pixels(images).device)
+        aux = torch.cat(noise) if noise else self.noise(clean.shape)
+        return Code(torch.cat(codes), aux).to(validate.pixels(images).device)
 
     @standard_numbers
     def noise(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
@@ -157,7 +157,7 @@ class DiffusionAutoencoder(nn.Module):
             ValueError: if the code has no noise, or another shape than those of this space.
         """
         validate_results.code(code, "code")
-        z, x = code.z.to(self.center), code.rest
+        z, x = code.z.to(self.center), code.aux
         if z.shape[1:] != self.center.shape or x is None or not len(z):
             got = None if x is None else tuple(x.shape)
             raise ValueError(
@@ -255,8 +255,8 @@ class DiffusionAutoencoder(nn.Module):
             None,
         )
         clean = self.codec.encode(self.center.new_zeros(1, *shape))
-        rest = noise_like(self.center.new_empty(rows, *clean.shape[1:]), 2 * seed + 1)
-        return Code(self.center + self.spread * z, rest)
+        aux = noise_like(self.center.new_empty(rows, *clean.shape[1:]), 2 * seed + 1)
+        return Code(self.center + self.spread * z, aux)
 
 
 def latent_alphas() -> Tensor:

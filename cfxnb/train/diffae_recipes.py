@@ -100,7 +100,7 @@ def measure(world: str, space: DiffusionAutoencoder) -> dict[str, float]:
     """Quality on held-out images, as the card states it."""
     images = WORLDS[world].test()
     code = space.encode(images)
-    noise = noise_like(code.rest, seed=5)  # type: ignore[arg-type]
+    noise = noise_like(code.aux, seed=5)  # type: ignore[arg-type]
     rebuilt, fresh = space.decode(code), space.decode(Code(code.z, noise))
     drawn = space.decode(space.sample(len(images), shape=tuple(images.shape[1:])))
     judge = weights.load(f"{world}/judge", "cpu")

@@ -448,7 +448,7 @@ cfx.gallery(
 # - A space **confuses** things: coordinates mix properties, and properties that go together in the
 #   data go together in the code.
 # - A space **makes up** things: for an image that it doesn't know it draws one that it knows. If
-#   that alone changes a decision, the methods say so (status `reconstruction_flips`).
+#   that alone changes a decision, the methods say so (status `reconstruction_is_target`).
 #
 # ## Summary
 #

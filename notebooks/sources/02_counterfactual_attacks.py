@@ -68,7 +68,7 @@ cfx.gallery(
 # %%
 far = int(classifier(latent.reconstruction).softmax(1)[:, target].argmin())
 weights = torch.linspace(0, 1, 21)
-line = torch.stack([torch.lerp(latent.start.z[far], latent.code.z[far], w) for w in weights])
+line = torch.stack([torch.lerp(latent.code_before.z[far], latent.code_after.z[far], w) for w in weights])
 with torch.no_grad():
     logits = classifier(space.decode(cfx.Code(line)))
 p = logits.softmax(1)[:, target]
@@ -316,7 +316,7 @@ for level in levels:
         wins = cf[cf.flipped]
         read = cfx.predict(judge, wins.image).argmax(1)
         agreement[name].append((read == target).double().mean().item())
-        change = in_spreads(wins.code.z - wins.start.z, space.spread)
+        change = in_spreads(wins.code_after.z - wins.code_before.z, space.spread)
         distance[name].append(norms(change).mean().item())
 cfx.curves(
     range(len(levels)),
@@ -360,7 +360,7 @@ def collect(step: cfx.Step) -> None:
 
 
 one = cfx.latent_attack(space, classifier, batch.images[:1], target, on_step=collect)
-film.append(one.code.z[0])  # the last picture is the end of the step back
+film.append(one.code_after.z[0])  # the last picture is the end of the step back
 frames = space.decode(cfx.Code(torch.stack(film)))
 film_p = classifier(frames).softmax(1)[:, target]
 
@@ -396,7 +396,7 @@ answers = [
     cfx.latent_attack(space, classifier, batch.images[:1], target, jitter=1.0, seed=seed)
     for seed in seeds
 ]
-codes = torch.cat([in_spreads(a.code.z - a.start.z, space.spread) for a in answers])
+codes = torch.cat([in_spreads(a.code_after.z - a.code_before.z, space.spread) for a in answers])
 apart = torch.pdist(codes).mean().item()
 lengths = norms(codes)
 cfx.gallery(
@@ -429,9 +429,9 @@ pd.DataFrame(
 ).fillna(0).astype(int)
 
 # %% [markdown]
-# - `exhausted`: the budget ran out. More steps may help, or there is no such image in the space.
+# - `not_found`: the budget ran out. More steps may help, or there is no such image in the space.
 # - `already_target`: nothing to explain.
-# - `reconstruction_flips`: the space's redrawing alone changed the decision, so that no change of
+# - `reconstruction_is_target`: the space's redrawing alone changed the decision, so that no change of
 #   the code explains it.
 # - `no_gradient`: the classifier is flat there (a saturated sigmoid). Log odds are the
 #   remedy: they are never flat where the logits aren't.

@@ -312,8 +312,8 @@ cfx.checks.nb03.global_score(global_score)
 # %%
 names = list(descriptors.readable)
 columns = [descriptors.names.index(n) for n in names]
-before = torch.sigmoid(descriptors.read(wins.start.z)[:, columns]).numpy()
-after = torch.sigmoid(descriptors.read(wins.code.z)[:, columns]).numpy()
+before = torch.sigmoid(descriptors.read(wins.code_before.z)[:, columns]).numpy()
+after = torch.sigmoid(descriptors.read(wins.code_after.z)[:, columns]).numpy()
 sign = np.where(wins.target.numpy() == two, 1.0, -1.0)[:, None]
 raised = slice(0, int((sign > 0).sum() + (sign < 0).sum() // 4))  # not balanced, as in the paper
 

@@ -170,7 +170,7 @@ def sampler(z: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
     return way
 
 
-way = sampler(code.z[:3], code.rest[:3])
+way = sampler(code.z[:3], code.aux[:3])
 rebuilt = space.decode(code)
 mine = ((space.codec.decode(way[-1]) + 1) / 2).clamp(0, 1)
 picked = way[::2] if len(way) % 2 else way
@@ -235,7 +235,7 @@ def alike(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 table = {}
-for name, x in {"found": code.rest, "drawn at random": noise_like(code.rest, seed + 1)}.items():
+for name, x in {"found": code.aux, "drawn at random": noise_like(code.aux, seed + 1)}.items():
     table[name] = {
         "mean": x.mean().item(),
         "spread": x.std().item(),
@@ -243,11 +243,11 @@ for name, x in {"found": code.rest, "drawn at random": noise_like(code.rest, see
         "alike: noise and image": alike(x, clean),
     }
 black = clean < -0.999
-for name, x in {"found, black": code.rest[black], "found, not black": code.rest[~black]}.items():
+for name, x in {"found, black": code.aux[black], "found, not black": code.aux[~black]}.items():
     table[name] = {"mean": x.mean().item(), "spread": x.std().item()}
 display(pd.DataFrame(table).T.round(3))
 cfx.gallery(
-    torch.cat([images[:6], ((space.codec.decode(code.rest[:6]) + 2) / 4).clamp(0, 1)]),
+    torch.cat([images[:6], ((space.codec.decode(code.aux[:6]) + 2) / 4).clamp(0, 1)]),
     columns=6,
     alt="Six digits above, and below the noise that each was found to come from: gray fields in "
     "which the digit is still to be seen.",
@@ -269,13 +269,13 @@ some, rows = images[:few], {}
 for steps in tried:
     other = space.with_steps(steps)
     found = other.encode(some)
-    drawn = cfx.Code(found.z, noise_like(found.rest, seed + 1))
+    drawn = cfx.Code(found.z, noise_like(found.aux, seed + 1))
     for name, c in {"found": found, "drawn": drawn}.items():
         made = other.decode(c)
         rows.setdefault(f"error, {name}", []).append(error(made, some))
         same = (seen(classifier, made) == seen(classifier, some)).double().mean().item()
         rows.setdefault(f"decision kept, {name}", []).append(same)
-    rows.setdefault("spread of what was found", []).append(found.rest.std().item())
+    rows.setdefault("spread of what was found", []).append(found.aux.std().item())
 curve = pd.DataFrame(rows, index=pd.Index(tried, name="steps"))
 curve.insert(0, "passes", [2 * s for s in tried])
 display(curve.round(4))
@@ -308,7 +308,7 @@ compare = cfx.predict_then_run(
 # %%
 apart = (labels != labels.roll(1, 0)).nonzero()[:, 0]  # donors of different classes only
 before = (apart - 1) % count
-crossed = space.decode(cfx.Code(code.z[apart], code.rest[before]))
+crossed = space.decode(cfx.Code(code.z[apart], code.aux[before]))
 donors = {"the semantic code": apart, "the stochastic code": before}
 table, by_judge = {}, {}
 for name, rows_of in donors.items():
@@ -378,7 +378,7 @@ cfx.checks.nb06.who_decides(who_decides)
 # %%
 again = cfx.sizes(profile, ci=6, cpu=10, gpu=50)
 kinds = images[:3]
-drawn = torch.cat([noise_like(code.rest[:again], seed + 10 + i) for i in range(3)])
+drawn = torch.cat([noise_like(code.aux[:again], seed + 10 + i) for i in range(3)])
 variants = space.decode(cfx.Code(code.z[:3].repeat_interleave(again, 0), drawn))
 variants = variants.view(3, again, 1, 32, 32)
 spread = variants.std(1)
@@ -443,15 +443,15 @@ ways = {
     )
 }
 for name, mix in {"codes, arc": cfx.checks.nb06.spherical, "codes, straight": torch.lerp}.items():
-    rest = torch.cat([mix(one.rest, two.rest, w) for w in weights])
+    rest = torch.cat([mix(one.aux, two.aux, w) for w in weights])
     drawn = space.decode(cfx.Code(torch.cat(mix_z), rest))
     ways[name] = drawn.view(len(weights), len(pairs), *drawn.shape[1:])
 sure = {
     name: [cfx.predict(judge, x).softmax(1).amax(1).mean().item() for x in drawn]
     for name, drawn in ways.items()
 }
-quiet = (one.rest + two.rest).flatten(1).norm(dim=1) / 2
-quiet = quiet / (one.rest.flatten(1).norm(dim=1) + two.rest.flatten(1).norm(dim=1)) * 2
+quiet = (one.aux + two.aux).flatten(1).norm(dim=1) / 2
+quiet = quiet / (one.aux.flatten(1).norm(dim=1) + two.aux.flatten(1).norm(dim=1)) * 2
 print(f"length of the straight mix of noise, halfway: {quiet.mean():.2f} of that of the ends")
 strips = cfx.gallery(
     torch.cat([drawn[:, 0] for drawn in ways.values()]),
@@ -513,7 +513,7 @@ fours = space.encode(test.of(4).images[: cfx.sizes(profile, ci=6, cpu=16, gpu=20
 amounts = [0.0, 0.5, 1.0, 1.5, 2.0]
 edited, shares = {}, {}
 for name, way_z in {"class means": direction, "random": by_chance}.items():
-    edited[name] = torch.stack([space.decode(fours.at(fours.z + a * way_z)) for a in amounts])
+    edited[name] = torch.stack([space.decode(fours.with_z(fours.z + a * way_z)) for a in amounts])
     for who, f in {"classifier": classifier, "judge": judge}.items():
         shares[f"{name}, {who}"] = [(seen(f, x) == 9).double().mean().item() for x in edited[name]]
 print(f"length of both: {(direction / space.spread).norm():.1f} spreads")
@@ -531,7 +531,7 @@ cfx.curves(
 def draw_edit(four: int, amount: float) -> cfx.Picture:
     row = fours[four : four + 1]
     codes = torch.cat([row.z, row.z + amount * direction, row.z + amount * by_chance])
-    drawn = space.decode(cfx.Code(codes, row.rest.expand(3, -1, -1, -1)))
+    drawn = space.decode(cfx.Code(codes, row.aux.expand(3, -1, -1, -1)))
     read = seen(judge, drawn).tolist()
     words = ["reconstruction", "class means", "random"]
     return cfx.gallery(
@@ -566,7 +566,7 @@ fresh = space.sample(number, seed, shape=(1, 32, 32))
 plain = space.center + space.spread * noise_like(fresh.z, seed + 3)
 new = {
     "diffusion, codes by latent DDIM": space.decode(fresh),
-    "diffusion, codes of Gaussians": space.decode(fresh.at(plain)),
+    "diffusion, codes of Gaussians": space.decode(fresh.with_z(plain)),
     "VAE, prior": vae.decode(vae.sample(number, seed)),
     "real digits": test.images[2000 : 2000 + number],
 }
@@ -605,8 +605,8 @@ table = {}
 for world, real in worlds.items():
     other = cfx.load(f"{world}/diffae", device="cpu")
     found = other.encode(real)
-    drawn = cfx.Code(found.z, noise_like(found.rest, seed + 5))
-    crossed = cfx.Code(found.z, found.rest.roll(1, 0))
+    drawn = cfx.Code(found.z, noise_like(found.aux, seed + 5))
+    crossed = cfx.Code(found.z, found.aux.roll(1, 0))
     made = [other.decode(c) for c in (found, drawn, crossed)]
     names = ("both parts", "noise drawn", "noise of the neighbour")
     table[world] = {n: error(v, real) for n, v in zip(names, made, strict=True)}

@@ -19,8 +19,8 @@
 # - **judge** what a direction changes in chest X-rays, and what this doesn't say
 #
 # The space is a **diffusion autoencoder**: an encoder gives a code of 64 numbers, `z`; a diffusion
-# model draws the picture, told `z`, out of noise that belongs to the image, `rest`. Methods change `z`
-# and leave `rest` alone. One picture costs ten passes of the network, so we count pictures.
+# model draws the picture, told `z`, out of noise that belongs to the image, `aux`. Methods change `z`
+# and leave `aux` alone. One picture costs ten passes of the network, so we count pictures.
 #
 # Needed before: `01_latent_spaces`, `02_counterfactual_attacks`.
 
@@ -70,7 +70,7 @@ def changes(pairs: int, radius: float) -> torch.Tensor:
 @torch.no_grad()
 def render(delta: torch.Tensor) -> torch.Tensor:
     """What becomes of the source."""
-    rest = code.rest.expand(len(delta), -1, -1, -1)
+    rest = code.aux.expand(len(delta), -1, -1, -1)
     return space.decode(cfx.Code(code.z + space.spread * delta, rest))
 
 
@@ -314,7 +314,7 @@ directions = {
 }
 quick = {"looks": cfx.sizes(profile, ci=4, cpu=6, gpu=8), "halvings": 3}
 moved = {n: cfx.follow(space, f, others, d, target, **quick) for n, d in directions.items()}
-length = {n: norms(in_spreads(r.code.z - r.start.z, space.spread)) for n, r in moved.items()}
+length = {n: norms(in_spreads(r.code_after.z - r.code_before.z, space.spread)) for n, r in moved.items()}
 share = float(moved["g"].flipped.double().mean())
 answer = ["fewer than 25", "25 to 50", "50 to 75", "more than 75"][min(3, int(share * 4))]
 print(compare(answer), f"In numbers: {share:.0%} of {len(others)}.")
@@ -342,9 +342,9 @@ g = moved["g"]
 cfx.gallery(
     torch.cat([g.original[:10], g.image[:10], g.original[count:][:10], g.image[count:][:10]]),
     [""] * 10
-    + [f"→ {int(c)}" for c in g.after[:10].argmax(1)]
+    + [f"→ {int(c)}" for c in g.logits_after[:10].argmax(1)]
     + [""] * 10
-    + [f"→ {int(c)}" for c in g.after[count:][:10].argmax(1)],
+    + [f"→ {int(c)}" for c in g.logits_after[count:][:10].argmax(1)],
     alt="Ten fours with what they become along g below them, and ten nines with theirs.",
 )
 
@@ -407,7 +407,7 @@ for axis in (v, -v):
     print(f"eigenvalue {bend:.2f}, H v = λ v up to {miss:.0e}; slope along it {rise:+.2f}")
 rows = {}
 for name, r in moved.items():
-    step = in_spreads(r.code.z - r.start.z, space.spread)
+    step = in_spreads(r.code_after.z - r.code_before.z, space.spread)
     along = (step * directions[name] / space.spread).sum(1)
     wanted = torch.where(target == 9, 1.0, -1.0)
     as_told = (along.sign() == wanted)[r.flipped]
@@ -451,7 +451,7 @@ cfx.checks.nb07.orient(orient)
 
 # %%
 z = code.z.clone().requires_grad_()
-inside = nine_not_four(f(space.decode(cfx.Code(z, code.rest)))).sum()
+inside = nine_not_four(f(space.decode(cfx.Code(z, code.aux)))).sum()
 true = torch.autograd.grad(inside, z)[0][0] * space.spread  # white-box, to compare only
 probes = Probes(delta, score, logits, rms(pictures, source.expand_as(pictures)), home)
 nine, four = torch.tensor([9]), torch.tensor([4])
@@ -518,7 +518,7 @@ walks = [*noises, *several]
 names = ["g, noise 0", "g, noise 1", "g, noise 2", "g", "h, best", "h, next"]
 cfx.gallery(
     torch.cat([r.image[:1] for r in walks]),
-    [f"{n}\n→ {int(r.after[0].argmax())}" for n, r in zip(names, walks, strict=True)],
+    [f"{n}\n→ {int(r.logits_after[0].argmax())}" for n, r in zip(names, walks, strict=True)],
     alt="Six counterfactuals of one four: along g with three noises, along g, and along two h.",
 )
 
@@ -613,10 +613,10 @@ cfx.checks.nb07.frame_share(frame_share)
 # %%
 g = turned["g"]
 done = g.flipped
-far = norms(in_spreads(g.code.z - g.start.z, lungs.spread))
+far = norms(in_spreads(g.code_after.z - g.code_before.z, lungs.spread))
 unit = torch.nn.functional.normalize(aside / lungs.spread, dim=1) * lungs.spread
 with torch.no_grad():
-    by_chance = lungs.decode(g.start.at(g.start.z + far[:, None] * unit))
+    by_chance = lungs.decode(g.code_before.with_z(g.code_before.z + far[:, None] * unit))
 where = {
     "g": (g.image - g.reconstruction)[done].abs().mean((0, 1)),
     "random, as far": (by_chance - g.reconstruction)[done].abs().mean((0, 1)),

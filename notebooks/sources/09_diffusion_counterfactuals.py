@@ -278,7 +278,7 @@ def two_directions(z, times, left, wanted):
 
 
 half = even_schedule(space.alphas, torch.full((count,), 0.5), 10)
-noisy = add_noise(code, noise, half.start)
+noisy = add_noise(code, noise, half.code_before)
 free, guess, implicit, wish = two_directions(noisy, half.times[0], half.alpha_bar[0], target)
 theta = angles(implicit, wish)  # degrees, (b, h, w)
 cones = [15, 30, 45, 60, 90, 120, 150]
@@ -430,7 +430,7 @@ cfx.show(theirs, judge=judge)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-distance = (mine - theirs.code.z)[theirs.eligible].abs().max().item()
+distance = (mine - theirs.code_after.z)[theirs.eligible].abs().max().item()
 print("a few lines by hand give what the package gives:", distance < 1e-3)
 print(
     f"chance level of vectors of {channels} numbers at 45 degrees: {chance_level(channels, 45):.1%}"
@@ -572,7 +572,7 @@ table = cfx.report(found, judge=judge)[["flip rate", "judge agrees", "L2 change"
 table["mean strength"] = [r.trace["strength"].nanmean().item() for r in found.values()]
 display(table.round(2))
 told = ["no flip", "flips"]
-sure = [r.after.softmax(1).gather(1, r.target[:, None])[:, 0] for r in ones]
+sure = [r.logits_after.softmax(1).gather(1, r.target[:, None])[:, 0] for r in ones]
 cfx.gallery(
     torch.cat(
         [torch.cat([images[i : i + 1], *(r.image[i : i + 1] for r in ones)]) for i in (0, 1)]

@@ -267,8 +267,8 @@ cfx.gallery(
 # %%
 swapped = ["white" if top == "metal" else "metal" for top in errors.factors["top"]]
 parts = [cfx.data.intervene(errors[[i]], top=top).images for i, top in enumerate(swapped)]
-before = descriptors.read(results["told top"].start.z)
-after = {way: descriptors.read(results[way].code.z) for way in ways}
+before = descriptors.read(results["told top"].code_before.z)
+after = {way: descriptors.read(results[way].code_after.z) for way in ways}
 after["truth: other top"] = descriptors.read(space.encode(torch.cat(parts)).z)
 towards = torch.where(red[explained["told top"].rows] == 1, 1.0, -1.0)[:, None]
 changes = pd.DataFrame(

@@ -44,7 +44,7 @@ def test_large_and_irrelevant_is_told_from_small_and_decisive(case):
     space, f, cf = case
     d = descriptors(torch.cat([CARES, IGNORED]), spread=SPREAD)
     share = cfx.ablate(space, f, cf, d, (("a",), ("b",)))["share"]
-    u = (cf.code.z - cf.start.z) / SPREAD
+    u = (cf.code_after.z - cf.code_before.z) / SPREAD
     along = (u @ IGNORED.T).square() / IGNORED.square().sum() / u.square().sum(1, keepdim=True)
     assert share["b"] == pytest.approx(along.mean().item(), abs=1e-4)
     assert share["a"] + share["b"] == pytest.approx(1, abs=1e-4)  # they are orthogonal

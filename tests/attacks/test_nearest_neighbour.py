@@ -39,7 +39,7 @@ def test_a_class_that_no_real_image_has(f):
     found = cfx.nearest_neighbour(f, X, missing, pool=only)
     there = cfx.predict(f, X).argmax(1) == missing
     assert [s == "already_target" for s in found.status] == there.tolist()
-    assert {s for s, yes in zip(found.status, there, strict=True) if not yes} == {"exhausted"}
+    assert {s for s, yes in zip(found.status, there, strict=True) if not yes} == {"not_found"}
     assert torch.equal(found.image, X)
 
 

@@ -187,7 +187,7 @@ class Rest(LinearSpace):
         return cfx.Code(z, images - super().decode(cfx.Code(z)))
 
     def decode(self, code):
-        return super().decode(code) + code.rest
+        return super().decode(code) + code.aux
 
 
 def test_the_rest_stays_as_it_is():

@@ -44,8 +44,8 @@ def in_a_loop(has, before, after):
 
 def by_filter(has, before, after):
     rows = pd.DataFrame({"has": has, "before": before, "after": after})
-    rows = rows[~rows.has & ~rows.before]
-    return rows.after.mean(), len(rows)
+    rows = rows[~rows.has & ~rows.logits_before]
+    return rows.logits_after.mean(), len(rows)
 
 
 def in_single_precision(has, before, after):

@@ -11,9 +11,9 @@ from cfxnb.core.types import FLIPPED
 def close(a, b):
     assert a.status == b.status
     torch.testing.assert_close(a.image, b.image, rtol=0, atol=1e-4)
-    torch.testing.assert_close(a.after, b.after, rtol=1e-3, atol=1e-3)
-    if a.code is not None:
-        torch.testing.assert_close(a.code.z, b.code.z, rtol=0, atol=1e-4)
+    torch.testing.assert_close(a.logits_after, b.logits_after, rtol=1e-3, atol=1e-3)
+    if a.code_after is not None:
+        torch.testing.assert_close(a.code_after.z, b.code_after.z, rtol=0, atol=1e-4)
     for name in a.cost:
         assert torch.equal(a.cost[name], b.cost[name])
 
@@ -104,6 +104,6 @@ def test_a_winner_ends_where_it_was_seen_to_pass(world, method):
                 last[row] = code.clone()
 
     result = method.run(space, f, x, target, halvings=0, on_step=watch)
-    ends = result.code.z if method.codes else result.image
+    ends = result.code_after.z if method.codes else result.image
     for row in result.flipped.nonzero()[:, 0].tolist():
         torch.testing.assert_close(ends[row], last[row], rtol=0, atol=1e-5)

@@ -165,7 +165,7 @@ def test_a_low_confidence_still_means_predicted(method):
     space, f, x = linear_world(3)
     result = method.run(space, f, x, other_class(f, x), confidence=0.2)
     assert result.flipped.any()
-    assert torch.equal(result.after[result.flipped].argmax(1), result.target[result.flipped])
+    assert torch.equal(result.logits_after[result.flipped].argmax(1), result.target[result.flipped])
 
 
 @each_search
@@ -174,6 +174,6 @@ def test_the_last_step_counts(method):
     space, f, x = linear_world(2)
     target = other_class(f, x)
     result = method.run(space, f, x, target, steps=1, lr=2.0, confidence=0.6)
-    reached = (result.after.argmax(1) == target) & (result.confidence > 0.6)
+    reached = (result.logits_after.argmax(1) == target) & (result.confidence > 0.6)
     assert reached[:-1].any()
     assert torch.equal(result.flipped[:-1], reached[:-1])

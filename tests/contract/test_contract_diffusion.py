@@ -7,7 +7,7 @@ from test_contract_trace import state, unusual
 from worlds import Faulty
 
 import cfxnb as cfx
-from cfxnb.core.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, RECONSTRUCTION_FLIPS, STATUSES
+from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, RECONSTRUCTION_IS_TARGET, STATUSES
 
 KNOBS = [
     {},
@@ -40,10 +40,10 @@ def test_shapes_types_and_truth(knobs):
         assert images.max() <= 1
         assert not images.requires_grad
     with torch.no_grad():
-        torch.testing.assert_close(result.before, f(x))
-        torch.testing.assert_close(result.after, f(result.image), rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(result.image, space.decode(result.code))
-        torch.testing.assert_close(result.reconstruction, space.decode(result.start))
+        torch.testing.assert_close(result.logits_before, f(x))
+        torch.testing.assert_close(result.logits_after, f(result.image), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(result.image, space.decode(result.code_after))
+        torch.testing.assert_close(result.reconstruction, space.decode(result.code_before))
     assert all(count.shape == (7,) for count in result.cost.values())
     assert {"method", "seconds", "weights", "degrees", "guide"} <= set(result.made_by)
     assert result.made_by["method"] == "diffusion_counterfactual"
@@ -60,12 +60,12 @@ def test_statuses_agree_with_the_logits(knobs):
     rebuilt = f(result.reconstruction).argmax(1) == target
     need = result.made_by["confidence"]
     for i, status in enumerate(result.status[:-1]):
-        assert (status == RECONSTRUCTION_FLIPS) == bool(rebuilt[i])
-        reached = bool(result.after.argmax(1)[i] == target[i])
+        assert (status == RECONSTRUCTION_IS_TARGET) == bool(rebuilt[i])
+        reached = bool(result.logits_after.argmax(1)[i] == target[i])
         if status == FLIPPED:
             assert reached
             assert result.confidence[i] >= need - 1e-4
-        if status == EXHAUSTED:
+        if status == NOT_FOUND:
             assert result.confidence[i] < need + 1e-4
     assert result.flipped.any()
 

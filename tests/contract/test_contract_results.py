@@ -4,7 +4,7 @@ import torch
 from cases import each_method, each_search
 from worlds import other_class
 
-from cfxnb.core.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, RECONSTRUCTION_FLIPS, STATUSES
+from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, RECONSTRUCTION_IS_TARGET, STATUSES
 
 
 @each_method
@@ -20,7 +20,7 @@ def test_shapes_types_and_range(world, method):
         assert images.min() >= 0, name
         assert images.max() <= 1, name
         assert not images.requires_grad, name
-    for logits in (result.before, result.after):
+    for logits in (result.logits_before, result.logits_after):
         assert logits.shape == (n, k)
         assert not logits.requires_grad
     assert result.target.shape == (n,)
@@ -37,14 +37,14 @@ def test_fields_are_what_they_say(world, method):
     space, f, x = world
     result = method.run(space, f, x, other_class(f, x))
     with torch.no_grad():
-        torch.testing.assert_close(result.before, f(result.original))
-        torch.testing.assert_close(result.after, f(result.image), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(result.logits_before, f(result.original))
+        torch.testing.assert_close(result.logits_after, f(result.image), rtol=1e-4, atol=1e-4)
         if method.codes:
-            torch.testing.assert_close(result.image, space.decode(result.code))
-            torch.testing.assert_close(result.reconstruction, space.decode(result.start))
-            torch.testing.assert_close(result.start.z, space.encode(x).z)
+            torch.testing.assert_close(result.image, space.decode(result.code_after))
+            torch.testing.assert_close(result.reconstruction, space.decode(result.code_before))
+            torch.testing.assert_close(result.code_before.z, space.encode(x).z)
     torch.testing.assert_close(result.original, x)
-    assert method.codes == (result.code is not None)
+    assert method.codes == (result.code_after is not None)
 
 
 @each_method
@@ -52,16 +52,16 @@ def test_flipped_agrees_with_the_logits(world, method):
     space, f, x = world
     target = other_class(f, x)
     result = method.run(space, f, x, target)
-    reached = result.after.argmax(1) == target
-    before = result.before.argmax(1) == target
+    reached = result.logits_after.argmax(1) == target
+    before = result.logits_before.argmax(1) == target
     rebuilt = f(result.reconstruction).argmax(1) == target
     for i, status in enumerate(result.status):
         assert (status == ALREADY_TARGET) == bool(before[i])
-        assert (status == RECONSTRUCTION_FLIPS) == bool(rebuilt[i] and not before[i])
+        assert (status == RECONSTRUCTION_IS_TARGET) == bool(rebuilt[i] and not before[i])
         if status == FLIPPED:
             assert reached[i]
             assert result.confidence[i] >= (method.confidence or 0) - 1e-4
-        if status == EXHAUSTED and method.confidence:
+        if status == NOT_FOUND and method.confidence:
             assert result.confidence[i] < method.confidence + 1e-4
     assert result.flipped.tolist() == [s == FLIPPED for s in result.status]
     assert result.eligible.tolist() == [s != ALREADY_TARGET for s in result.status]
@@ -72,7 +72,7 @@ def test_searches_do_flip(world, method):
     """Without this the tests above could pass on a method that never does anything."""
     space, f, x = world
     result = method.run(space, f, x, other_class(f, x))
-    open_rows = [s in (FLIPPED, EXHAUSTED) for s in result.status]
+    open_rows = [s in (FLIPPED, NOT_FOUND) for s in result.status]
     assert sum(open_rows) >= 3
     assert result.flipped.sum() >= 0.5 * sum(open_rows)
 
@@ -81,7 +81,7 @@ def test_searches_do_flip(world, method):
 def test_moot_samples_stay_where_they_are(world, method):
     space, f, x = world
     result = method.run(space, f, x, other_class(f, x))
-    moot = [s in (ALREADY_TARGET, RECONSTRUCTION_FLIPS) for s in result.status]
+    moot = [s in (ALREADY_TARGET, RECONSTRUCTION_IS_TARGET) for s in result.status]
     assert any(moot)
     if method.name != "random_change":  # its length is taken over, and is 0 for these anyway
         assert torch.equal(result.image[moot], result.reconstruction[moot])

@@ -115,9 +115,9 @@ def test_a_failure_is_written_over_the_picture(world, monkeypatch):
         "cfxnb.plots.pictures.draw", lambda axes, image, title="": titles.append(title)
     )
     result = cfx.latent_attack(space, f, x, 1)
-    failed = dataclasses.replace(result, status=("exhausted", "flipped"))
+    failed = dataclasses.replace(result, status=("not_found", "flipped"))
     cfx.show(failed)
-    assert ["exhausted" in t for t in titles if "seen as 1" in t] == [True, False]
+    assert ["not_found" in t for t in titles if "seen as 1" in t] == [True, False]
 
 
 def test_saving_makes_the_folder(world, tmp_path):

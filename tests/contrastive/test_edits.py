@@ -150,7 +150,7 @@ def test_codes_may_have_any_shape_and_a_rest():
     code = deep.encode(images)
     edited = b.edit(code, "b", "no")
     assert edited.z.shape == (200, 3, 2, 2)
-    assert edited.rest is code.rest
+    assert edited.aux is code.aux
     torch.testing.assert_close(edited.z.flatten(1), a.edit(flat.encode(images), "b", "no").z)
 
 

@@ -31,10 +31,10 @@ def test_searches_do_not_move_them(half_dead, units):
     f = code_classifier(half_dead, torch.tensor([[1.0, 0.5, 0.5, 0.5]]), 8.0)
     result = cfx.latent_attack(half_dead, f, half_dead.decode(cfx.Code(z)), 1, units=units)
     assert result.flipped.all()
-    moved = result.code.z - result.start.z
+    moved = result.code_after.z - result.code_before.z
     assert torch.equal(moved[:, 2:], torch.zeros(2, 2))
     chance = cfx.random_change(half_dead, f, result)
-    aside = chance.code.z - chance.start.z
+    aside = chance.code_after.z - chance.code_before.z
     assert torch.equal(aside[:, 2:], torch.zeros(2, 2))
     torch.testing.assert_close(
         in_spreads(aside, half_dead.spread).norm(dim=1),

@@ -283,7 +283,7 @@ def test_rounding_is_no_other_question(tmp_path, classifier):
     class Rounding(Plain):
         def encode(self, images):
             code = super().encode(images)
-            return code.at(code.z * (1 + 1e-6))
+            return code.with_z(code.z * (1 + 1e-6))
 
         def decode(self, code):
             return super().decode(code) * (1 + 3e-7)

@@ -205,7 +205,7 @@ def test_members_give_the_same_numbers_in_every_mode(member, mode):
 
 def test_members_leave_whether_gradients_are_taken_to_their_caller():
     code = VAE.sample(1)
-    code = code.at(code.z.clone().requires_grad_())
+    code = code.with_z(code.z.clone().requires_grad_())
     assert VAE.decode(code).requires_grad
     with torch.no_grad():
         assert not VAE.decode(code).requires_grad

@@ -154,7 +154,7 @@ def test_every_kind_is_predicted_explained_and_left_alone(kind):
     found = cfx.follow(SPACE, f, images, torch.tensor([1.0, 2.0, -1.0, 0.5]))
     assert torch.equal(images, X)
     assert torch.equal(found.original, X)
-    torch.testing.assert_close(found.before, logits, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(found.logits_before, logits, rtol=1e-4, atol=1e-3)
     assert fingerprint(f) == before
     if kind != "in place":
         near = {"half": 0.1, "bfloat16": 1.0, "quantised": 1.0}.get(kind, 1e-4)
@@ -211,8 +211,8 @@ def test_dropout_hidden_in_a_function_is_switched_off_and_on_again():
         cfx.BlackBox(lambda x: hidden(x)).classifier,
     ):
         first, second = (cfx.latent_attack(SPACE, f, X, TARGET, **ATTACK) for _ in range(2))
-        assert torch.equal(first.after, second.after)
-        assert torch.equal(first.after[first.flipped].argmax(1), TARGET[first.flipped])
+        assert torch.equal(first.logits_after, second.logits_after)
+        assert torch.equal(first.logits_after[first.flipped].argmax(1), TARGET[first.flipped])
         assert hidden.training
         assert all(m.training for m in hidden.modules())
         assert all(p.requires_grad for p in hidden.parameters())
@@ -248,7 +248,7 @@ def test_randomness_that_cannot_be_switched_off_is_told():
 
     with pytest.warns(UserWarning, match="two calls on the same images"):
         found = cfx.latent_attack(SPACE, noisy, X, TARGET, confidence=0.6)
-    seen = found.after[found.flipped].argmax(1)
+    seen = found.logits_after[found.flipped].argmax(1)
     assert torch.equal(seen, found.target[found.flipped])
 
 

@@ -71,7 +71,7 @@ WRONG = {
     "whole codes": ({"encode": lambda c: cfx.Code(c.z.long())}, r"z: expected floats"),
     "too little rest": (
         {"encode": lambda c: cfx.Code(c.z, c.z[:2])},
-        r"rest: expected one row per image, got shape \(2, 4\)",
+        r"aux: expected one row per image, got shape \(2, 4\)",
     ),
     "nothing decoded": ({"decode": lambda x: None}, r"space\.decode: expected images"),
     "numpy decoded": ({"decode": lambda x: x.numpy()}, r"space\.decode: expected images"),
@@ -142,7 +142,7 @@ def test_a_space_in_another_dtype(dtype):
 
     free = {"restarts": 0, "prior": 0.0, "proximity": 0.0, "steps": 100, "confidence": 0.9}
     found = cfx.latent_attack(Typed(), F, X, TARGET, **free)
-    assert found.image.dtype == found.code.z.dtype == torch.float32
+    assert found.image.dtype == found.code_after.z.dtype == torch.float32
     assert found.flipped.any()
 
 
@@ -160,7 +160,7 @@ def test_a_space_that_changes_what_it_is_given():
         found = cfx.latent_attack(Rude(), F, x, TARGET, restarts=0)
     assert torch.equal(x, X)
     assert torch.equal(found.original, X)
-    torch.testing.assert_close(found.start.z, SPACE.encode(X.clamp(0.1, 0.9)).z)
+    torch.testing.assert_close(found.code_before.z, SPACE.encode(X.clamp(0.1, 0.9)).z)
 
 
 def test_dropout_in_a_space_without_a_module():

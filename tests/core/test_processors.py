@@ -46,13 +46,13 @@ def numbers() -> dict[str, torch.Tensor]:
     f, target = cfx.load("digits/classifier", device="cpu"), torch.tensor([3, 8])
     space = cfx.load("digits/diffae", device="cpu")
     code = space.encode(x)
-    found |= {"codes": code.z, "noise": code.rest, "images": space.decode(code).detach()}
+    found |= {"codes": code.z, "noise": code.aux, "images": space.decode(code).detach()}
     space = cfx.load("digits/vae", device="cpu")
     ways = cfx.find_directions(space, f, x[0], 7, queries=600, curved=2, reach=6.0)
     found["directions"] = ways.vectors
     ldm = cfx.load("digits/ldm", device="cpu")
     moved = cfx.diffusion_counterfactual(ldm, f, x, target, steps=8, tries=1)
-    found |= {"diffusion": moved.image, "logits": moved.after}
+    found |= {"diffusion": moved.image, "logits": moved.logits_after}
     return {name: value.double().contiguous() for name, value in found.items()}
 
 

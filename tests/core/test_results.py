@@ -10,7 +10,7 @@ from worlds import linear_world, other_class
 
 import cfxnb as cfx
 
-TENSORS = ("original", "image", "reconstruction", "before", "after", "target")
+TENSORS = ("original", "image", "reconstruction", "logits_before", "logits_after", "target")
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,13 @@ def same(a, b):
     assert a.status == b.status
     assert a.cost.keys() == b.cost.keys()
     assert all(torch.equal(a.cost[k], b.cost[k]) for k in a.cost)
-    for name in ("start", "code"):
+    for name in ("code_before", "code_after"):
         p, q = getattr(a, name), getattr(b, name)
         assert (p is None) == (q is None)
         if p is not None:
             assert torch.equal(p.z, q.z)
-            assert (p.rest is None) == (q.rest is None)
-            assert p.rest is None or torch.equal(p.rest, q.rest)
+            assert (p.aux is None) == (q.aux is None)
+            assert p.aux is None or torch.equal(p.aux, q.aux)
 
 
 ROWS = {
@@ -72,9 +72,9 @@ def test_rows(cf, name):
     assert torch.equal(part.flipped, cf.flipped[expected])
     for k in cf.cost:
         assert torch.equal(part.cost[k], cf.cost[k][expected])
-    if cf.code is not None:
-        assert torch.equal(part.code.z, cf.code.z[expected])
-        assert torch.equal(part.start.z, cf.start.z[expected])
+    if cf.code_after is not None:
+        assert torch.equal(part.code_after.z, cf.code_after.z[expected])
+        assert torch.equal(part.code_before.z, cf.code_before.z[expected])
     assert part.made_by == cf.made_by
 
 
@@ -96,7 +96,7 @@ def test_to_another_device_goes_everything(cf):
     same(cf.to("cpu"), cf)
     moved = cf.to("meta")
     tensors = [getattr(moved, name) for name in TENSORS] + list(moved.cost.values())
-    tensors += [] if cf.code is None else [moved.start.z, moved.code.z]
+    tensors += [] if cf.code_after is None else [moved.code_before.z, moved.code_after.z]
     assert {t.device.type for t in tensors} == {"meta"}
     assert moved.status == cf.status
 
@@ -122,7 +122,7 @@ def test_what_made_the_parts_is_kept(results):
     joined = a + b
     assert joined.made_by["method"] == "latent_attack + pixel_attack"
     assert joined.made_by["parts"] == [a.made_by, b.made_by]
-    assert joined.code is None  # a half of the codes would be worse than none
+    assert joined.code_after is None  # a half of the codes would be worse than none
     assert len(joined) == 14
 
 
@@ -153,8 +153,8 @@ def test_file_round_trip(cf, tmp_path, rows):
 def test_file_round_trip_with_a_rest(results, tmp_path):
     cf = results["with codes"]
     rest = torch.randn(7, 1, 2, 2)
-    start = dataclasses.replace(cf.start, rest=rest)
-    cf = dataclasses.replace(cf, start=start, code=start.at(cf.code.z))
+    code_before = dataclasses.replace(cf.code_before, aux=rest)
+    cf = dataclasses.replace(cf, code_before=code_before, code_after=code_before.with_z(cf.code_after.z))
     same(cfx.Counterfactuals.load(cf.save(tmp_path / "cf")), cf)
 
 
@@ -243,9 +243,9 @@ def test_records_are_json(cf):
 
 def test_weights_are_told_apart(cf):
     space, f, x = linear_world(3)
-    before = cfx.reconstruct(space, f, x, 1).made_by["weights"]
+    logits_before = cfx.reconstruct(space, f, x, 1).made_by["weights"]
     with torch.no_grad():
         f.module.bias[0] += 1e-3
-    after = cfx.reconstruct(space, f, x, 1).made_by["weights"]
-    assert before["space"] == after["space"]
-    assert before["classifier"] != after["classifier"]
+    logits_after = cfx.reconstruct(space, f, x, 1).made_by["weights"]
+    assert logits_before["space"] == logits_after["space"]
+    assert logits_before["classifier"] != logits_after["classifier"]

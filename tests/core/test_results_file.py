@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import cfxnb as cfx
 from cfxnb.core import disk, results_file
-from cfxnb.core.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, NOT_FINITE, STATUSES, STOPPED
+from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, NOT_FINITE, STATUSES, STOPPED
 
 ROWS, CLASSES = 4, 3
 TEXTS = {"status": json.dumps([FLIPPED] * ROWS), "made_by": '{"method": "made"}'}
@@ -28,19 +28,19 @@ def result(**changes):
     images, target = torch.rand(ROWS, 1, 5, 6), torch.tensor([0, 1, 2, 0])
     logits = torch.randn(ROWS, CLASSES)
     rows = torch.arange(ROWS)
-    before, after = logits.clone(), logits.flip(0)
-    before[rows, target] = -9.0  # so that every status of "flipped" is true
-    after[rows, target] = 9.0
+    logits_before, logits_after = logits.clone(), logits.flip(0)
+    logits_before[rows, target] = -9.0  # so that every status of "flipped" is true
+    logits_after[rows, target] = 9.0
     fields = {
         "original": images,
         "image": images.flip(0),
         "reconstruction": images,
-        "before": before,
-        "after": after,
+        "logits_before": logits_before,
+        "logits_after": logits_after,
         "target": target,
         "status": (FLIPPED,) * ROWS,
-        "start": cfx.Code(torch.randn(ROWS, 7), torch.randn(ROWS, 2, 2)),
-        "code": cfx.Code(torch.randn(ROWS, 7), torch.randn(ROWS, 2, 2)),
+        "code_before": cfx.Code(torch.randn(ROWS, 7), torch.randn(ROWS, 2, 2)),
+        "code_after": cfx.Code(torch.randn(ROWS, 7), torch.randn(ROWS, 2, 2)),
         "cost": {"generator": torch.arange(ROWS)},
         "made_by": {"method": "made", "seed": 0},
         "trace": {"steps": torch.full((ROWS, 2), torch.nan)},
@@ -53,7 +53,7 @@ def same(a, b):
         p, q = getattr(a, field.name), getattr(b, field.name)
         pairs = {"": (p, q)} if not isinstance(p, dict) else {k: (p[k], q[k]) for k in p}
         if isinstance(p, cfx.Code):
-            pairs = {"z": (p.z, q.z), "rest": (p.rest, q.rest)}
+            pairs = {"z": (p.z, q.z), "aux": (p.aux, q.aux)}
         for x, y in pairs.values():
             if isinstance(x, torch.Tensor):
                 torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
@@ -136,7 +136,7 @@ CHANGES = {
     },
     **{
         f"{name} {kind}": (put(name, change), name)
-        for name in ("before", "after")
+        for name in ("logits_before", "logits_after")
         for kind, change in {
             "with NaN": one(torch.nan),
             "with infinity": one(torch.inf),
@@ -146,7 +146,7 @@ CHANGES = {
             "with a row less": lambda t: t[1:],
         }.items()
     },
-    "after of other classes": (put("after", lambda t: torch.cat([t, t], 1)), "after"),
+    "after of other classes": (put("logits_after", lambda t: torch.cat([t, t], 1)), "logits_after"),
     "target of floats": (put("target", lambda t: t.float()), "target"),
     "target of bools": (put("target", lambda t: t > 0), "target"),
     "target of short numbers": (put("target", lambda t: t.to(torch.int16)), "target"),
@@ -154,10 +154,10 @@ CHANGES = {
     "target negative": (put("target", lambda t: t - 1), "target"),
     "target with an axis": (put("target", lambda t: t[:, None]), "target"),
     "target with a row less": (put("target", lambda t: t[1:]), "target"),
-    "start with a row less": (put("start.z", lambda t: t[1:]), "start.rest"),
-    "code whole": (put("code.z", lambda t: t.long()), "code.z"),
-    "code's rest with a row more": (put("code.rest", lambda t: torch.cat([t, t])), "code.rest"),
-    "code a number": (put("code.z", lambda t: torch.tensor(1.0)), "code.z"),
+    "start with a row less": (put("code_before.z", lambda t: t[1:]), "code_before.aux"),
+    "code whole": (put("code_after.z", lambda t: t.long()), "code_after.z"),
+    "code's rest with a row more": (put("code_after.aux", lambda t: torch.cat([t, t])), "code.rest"),
+    "code a number": (put("code_after.z", lambda t: torch.tensor(1.0)), "code_after.z"),
     "cost with a row less": (put("cost.generator", lambda t: t[1:]), "cost.generator"),
     "cost negative": (put("cost.generator", lambda t: t - 1), "cost.generator"),
     "cost of NaN": (put("cost.generator", lambda t: t * torch.nan), "cost.generator"),
@@ -165,10 +165,10 @@ CHANGES = {
     "cost of bools": (put("cost.generator", lambda t: t > 0), "cost.generator"),
     "trace with a row more": (put("trace.steps", lambda t: torch.cat([t, t])), "trace.steps"),
     "another tensor": (put("more", lambda t: torch.zeros(ROWS)), "more"),
-    "rest without a code": (lambda tensors: tensors.pop("code.z"), "code.z"),
+    "rest without a code": (lambda tensors: tensors.pop("code_after.z"), "code_after.z"),
     **{
         f"no {name}": (lambda tensors, name=name: tensors.pop(name), name)
-        for name in (*IMAGES, "before", "after", "target")
+        for name in (*IMAGES, "logits_before", "logits_after", "target")
     },
 }
 
@@ -222,11 +222,11 @@ def test_texts_that_do_not_fit(path, name, kind):
 @pytest.mark.parametrize("status", STATUSES)
 def test_numbers_that_a_status_allows(tmp_path, status):
     """What was never finished, or broke down, may hold NaN; a decision may not."""
-    broken = one(torch.nan)(result().before)
-    cf = result(before=broken, status=(status, *(FLIPPED,) * (ROWS - 1)))
-    undecided = status in (NOT_FINITE, STOPPED, "exhausted", "no_gradient")
+    broken = one(torch.nan)(result().logits_before)
+    cf = result(logits_before=broken, status=(status, *(FLIPPED,) * (ROWS - 1)))
+    undecided = status in (NOT_FINITE, STOPPED, "not_found", "no_gradient")
     if not undecided:
-        with pytest.raises(ValueError, match="before: expected numbers where the status is"):
+        with pytest.raises(ValueError, match="logits_before: expected numbers where the status is"):
             cf.save(tmp_path / "cf")
         return
     same(cfx.Counterfactuals.load(cf.save(tmp_path / "cf")), cf)
@@ -241,7 +241,7 @@ def test_images_may_be_broken_where_the_status_says_so(tmp_path):
 
 
 def test_minus_infinity_is_a_probability_of_0(tmp_path):
-    cf = result(before=one(-torch.inf)(result().before))
+    cf = result(logits_before=one(-torch.inf)(result().logits_before))
     same(cfx.Counterfactuals.load(cf.save(tmp_path / "cf")), cf)
 
 
@@ -249,16 +249,16 @@ def contradicting():
     """Statuses that the logits contradict, by what the message must say."""
     cf, rows = result(), torch.arange(ROWS)
     other = (cf.target + 1) % CLASSES
-    missed, won = cf.after.clone(), cf.before.clone()
+    missed, won = cf.logits_after.clone(), cf.logits_before.clone()
     missed[rows, other] = 20.0
     won[rows, cf.target] = 20.0
     return {
-        "flipped' only where after": {"after": missed},
-        "already_target' only where before": {"status": (ALREADY_TARGET,) * ROWS},
-        "already_target' where before": {"before": won},
-        "where before predicts the target, got 'exhausted' in row 3": {
-            "before": torch.cat([cf.before[:3], won[3:]]),
-            "status": (FLIPPED,) * 3 + (EXHAUSTED,),
+        "flipped' only where logits_after": {"logits_after": missed},
+        "already_target' only where logits_before": {"status": (ALREADY_TARGET,) * ROWS},
+        "already_target' where logits_before": {"logits_before": won},
+        "where logits_before predicts the target, got 'not_found' in row 3": {
+            "logits_before": torch.cat([cf.logits_before[:3], won[3:]]),
+            "status": (FLIPPED,) * 3 + (NOT_FOUND,),
         },
     }
 
@@ -276,12 +276,19 @@ def test_statuses_that_the_logits_contradict(path, told):
 
 
 def test_what_was_not_finished_is_not_contradicted(tmp_path):
-    won = contradicting()["already_target' where before"]["before"]
+    won = contradicting()["already_target' where logits_before"]["logits_before"]
     for status in (ALREADY_TARGET, STOPPED, NOT_FINITE):
-        cf = result(before=won, status=(status,) * ROWS)
+        cf = result(logits_before=won, status=(status,) * ROWS)
         same(cfx.Counterfactuals.load(cf.save(tmp_path / status)), cf)
-    tied = result(before=torch.zeros(ROWS, CLASSES), after=torch.zeros(ROWS, CLASSES))
+    tied = result(logits_before=torch.zeros(ROWS, CLASSES), logits_after=torch.zeros(ROWS, CLASSES))
     same(cfx.Counterfactuals.load(tied.save(tmp_path / "tied")), tied)
+
+
+def test_a_file_of_the_first_version_is_read():
+    """Its tensors and statuses have older names, and its digest is of those."""
+    cf = cfx.Counterfactuals.load(Path(__file__).parents[1] / "reference/results_of_0_1.safetensors")
+    assert cf.status == (NOT_FOUND, "reconstruction_is_target", FLIPPED, FLIPPED)
+    same(cf, result(status=cf.status))
 
 
 RECORDS = {
@@ -557,10 +564,10 @@ def test_whatever_fails_leaves_the_old_file(tmp_path, monkeypatch, step, error):
 WRONG = {
     "image": (torch.zeros(ROWS, 1, 5, 7), "shape"),
     "original": (None, "a torch tensor"),
-    "after": (torch.zeros(ROWS, CLASSES + 1), "shape"),
+    "logits_after": (torch.zeros(ROWS, CLASSES + 1), "shape"),
     "target": (torch.zeros(ROWS), "int64"),
     "status": (("won",) * ROWS, "some of"),
-    "start": (torch.zeros(ROWS, 7), "Code"),
+    "code_before": (torch.zeros(ROWS, 7), "Code"),
     "cost": ({"generator": torch.zeros(ROWS - 1)}, "rows"),
     "trace": ({3: torch.zeros(ROWS)}, "texts as names"),
     "made_by": ([], "dict"),

@@ -268,7 +268,7 @@ def test_memory_that_is_used_again_changes_nothing():
         found, right = call(Reuses()), call(Own())
         for name in ("image", "reconstruction", "before", "after"):
             torch.testing.assert_close(getattr(found, name), getattr(right, name))
-        torch.testing.assert_close(found.start.z, right.start.z)
+        torch.testing.assert_close(found.code_before.z, right.code_before.z)
     codes = pd.DataFrame({"a": (SPACE.encode(X).z[:, 0] > 0).int().numpy()})
     found, right = (cfx.attribute_directions(s, X, codes).stepper for s in (Reuses(), Own()))
     torch.testing.assert_close(found.normals, right.normals)

@@ -95,14 +95,14 @@ def test_a_stop_ends_the_whole_call_and_keeps_what_is_finished(method, way):
     assert found.status[6:] == (STOPPED, STOPPED)
     assert torch.equal(found.original, X)
     assert torch.equal(found.image[6:], X[6:])
-    assert found.after[6:].isnan().all()
+    assert found.logits_after[6:].isnan().all()
     assert not found.flipped[6:].any()
     assert not found.eligible[6:].any()
     assert torch.equal(found.target, TARGET)
     for status in found.status[4:6]:
         assert status in (STOPPED, "flipped", "already_target")
-    if found.code is not None:
-        assert found.code.z[6:].isnan().all()
+    if found.code_after is not None:
+        assert found.code_after.z[6:].isnan().all()
 
 
 def test_ctrl_c_is_told():

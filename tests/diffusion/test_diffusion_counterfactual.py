@@ -38,7 +38,7 @@ def test_it_flips_and_changes_what_the_class_is_made_of():
     cf = run(world, tries=4)
     assert cf.flipped.all()
     assert (cf.confidence >= 0.9).all()
-    moved = (cf.code.z - cf.start.z).abs().mean((0, 1, 2))
+    moved = (cf.code_after.z - cf.code_before.z).abs().mean((0, 1, 2))
     assert moved[:GAP].min() > 1.5 * moved[GAP:].max()
 
 
@@ -54,10 +54,10 @@ def test_nothing_told_is_noise_and_denoise():
 def test_the_noise_that_an_image_comes_from_leads_back_to_it():
     world = gaussian_world()
     far, near = (run(world, guide="none", noise="inverted", steps=n) for n in (5, 80))
-    far, near = ((cf.code.z - cf.start.z).abs().mean() for cf in (far, near))
+    far, near = ((cf.code_after.z - cf.code_before.z).abs().mean() for cf in (far, near))
     assert near < 0.2 * far
     drawn = run(world, guide="none", steps=80)
-    assert near < 0.05 * (drawn.code.z - drawn.start.z).abs().mean()
+    assert near < 0.05 * (drawn.code_after.z - drawn.code_before.z).abs().mean()
 
 
 def test_free_is_the_sampler_told_the_target():
@@ -89,8 +89,8 @@ def test_consensus_moves_nothing_where_the_classes_are_the_same():
     kept = run(world, stay=0.0, ease=False)
     cheated = run(world, guide="classifier", stay=0.0, ease=False)
     free = run(world, guide="none")
-    close(kept.code.z[..., GAP:], free.code.z[..., GAP:], 1e-4)
-    assert (cheated.code.z - free.code.z)[..., -1].abs().mean() > 0.1
+    close(kept.code_after.z[..., GAP:], free.code_after.z[..., GAP:], 1e-4)
+    assert (cheated.code_after.z - free.code_after.z)[..., -1].abs().mean() > 0.1
     assert not kept.trace["masks"][..., GAP:].any()
     assert kept.trace["masks"][:, 0, :, :GAP].all()
     columns = [0, 1, 2, 5]  # that the classifier looks at
@@ -119,7 +119,7 @@ def test_everything_stays_finite(guide, near, jacobian):
     space, f, x, target = gaussian_world()
     sure = cfx.wrap(Loud(f.module))
     cf = run((space, sure, x, target), guide=guide, near=near, jacobian=jacobian, pull=50.0)
-    for value in (cf.image, cf.code.z, cf.after):
+    for value in (cf.image, cf.code_after.z, cf.logits_after):
         assert value.isfinite().all()
     assert cf.image.min() >= 0
     assert cf.image.max() <= 1
@@ -145,7 +145,7 @@ def test_only_the_direction_of_the_slope_counts():
 def test_staying_keeps_near():
     world = gaussian_world(2, 6)
     far, near = (run(world, stay=stay, ease=False) for stay in (0.0, 3.0))
-    far, near = ((cf.code.z - cf.start.z).flatten(1).norm(dim=1) for cf in (far, near))
+    far, near = ((cf.code_after.z - cf.code_before.z).flatten(1).norm(dim=1) for cf in (far, near))
     assert (near < 0.98 * far).all()
 
 
@@ -180,7 +180,7 @@ def test_one_step_by_hand(jacobian):
         )
 
     eps = free + 2.0 * fit(k) + 0.7 * fit(d) + 0.3 * s
-    close(cf.code.z, ((z - (1 - a).sqrt() * eps) / a.sqrt()).detach(), 1e-3)
+    close(cf.code_after.z, ((z - (1 - a).sqrt() * eps) / a.sqrt()).detach(), 1e-3)
     assert torch.equal(cf.trace["masks"][:, 0], keep[:, 0])
     close(cf.trace["kept"][:, 0], keep.float().mean((1, 2, 3)))
     p = logits.softmax(1).gather(1, target[:, None])[:, 0]
@@ -198,7 +198,7 @@ def test_later_tries_lower_the_noise():
     assert often.flipped.all()
     assert (once.trace["strength"] == 0.8).all()
     assert (often.trace["strength"] < 0.8).all()
-    change = [(cf.code.z - cf.start.z).flatten(1).norm(dim=1) for cf in (once, often)]
+    change = [(cf.code_after.z - cf.code_before.z).flatten(1).norm(dim=1) for cf in (once, often)]
     assert (change[1] < change[0]).all()
     # What is kept is an exact run at that level.
     level = float(often.trace["strength"][0])
@@ -231,7 +231,7 @@ def test_a_failure_raises_the_noise():
     assert seen.flipped.any()
     assert (seen.trace["strength"][seen.flipped] > 0.02).all()
     never = run(world, strength=0.5, tries=3, guide="none")
-    open_rows = [s == "exhausted" for s in never.status]
+    open_rows = [s == "not_found" for s in never.status]
     assert any(open_rows)
     # Levels after failures go half of the way to 1, and the last try is what is kept.
     close(never.trace["strength"][open_rows], torch.full((sum(open_rows),), 0.875))
@@ -293,7 +293,7 @@ def test_ease_pauses_where_the_guess_is_there():
     assert not driven.trace["kept"].isnan().any()
     assert (eased.cost["unet"] < driven.cost["unet"]).all()
     assert (eased.cost["unet"] == 2 * 6 - there.sum(1)).all()
-    change = [(cf.code.z - cf.start.z).flatten(1).norm(dim=1).mean() for cf in (eased, driven)]
+    change = [(cf.code_after.z - cf.code_before.z).flatten(1).norm(dim=1).mean() for cf in (eased, driven)]
     assert change[0] < change[1]
 
 
@@ -315,9 +315,9 @@ def test_statuses():
 
     other = Swapping()
     other.first = int(f(x[1:2]).argmax(1))
-    assert run((other, f, x[1:2], target[1:2])).status == ("reconstruction_flips",)
+    assert run((other, f, x[1:2], target[1:2])).status == ("reconstruction_is_target",)
     weak = run((space, f, x, target), pull=0.0, strength=0.05)
-    assert weak.status == ("already_target", *["exhausted"] * 3)
+    assert weak.status == ("already_target", *["not_found"] * 3)
 
 
 class Flat(torch.nn.Module):
@@ -482,7 +482,7 @@ def test_composites_keep_the_rest_bit_for_bit():
     assert torch.equal(pasted.image[~same[:, None].expand_as(x)],
                        plain.image[~same[:, None].expand_as(x)])  # fmt: skip
     with torch.no_grad():
-        close(pasted.after, f(pasted.image), 1e-4)
+        close(pasted.logits_after, f(pasted.image), 1e-4)
     assert (pasted.confidence >= 0.9 - 1e-4).all()
     # Where nothing but the largest pixel would be left, it does not flip, and nothing is pasted.
     strict = run((space, f, x, target), composite=1.0)

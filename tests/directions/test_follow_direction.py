@@ -7,7 +7,7 @@ import torch
 from worlds import LinearSpace, code_classifier, vae_world
 
 import cfxnb as cfx
-from cfxnb.core.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, RECONSTRUCTION_FLIPS
+from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, RECONSTRUCTION_IS_TARGET
 
 SPREAD = torch.tensor([0.5, 1.0, 2.0, 1.5])
 SPACE = LinearSpace(4, spread=SPREAD)
@@ -26,7 +26,7 @@ def exact(images=X, direction=D):
 def walked(found, direction=D):
     """Signed spreads that were gone; nothing else has changed."""
     step = direction / (direction / SPREAD).norm()
-    change = found.code.z - found.start.z
+    change = found.code_after.z - found.code_before.z
     length = (change / SPREAD) @ (step / SPREAD)
     torch.testing.assert_close(change, length[:, None] * step, rtol=0, atol=1e-5)
     return length
@@ -45,7 +45,7 @@ def test_smallest_step(looks, halvings):
     assert (over[near] <= reach / looks / 2**halvings + 1e-4).all()
     assert torch.equal(gone[near].sign(), truth[near].sign())
     torch.testing.assert_close(gone[~near].abs(), torch.full_like(gone[~near], reach))
-    assert {s for s, n in zip(found.status, near, strict=True) if not n} <= {EXHAUSTED}
+    assert {s for s, n in zip(found.status, near, strict=True) if not n} <= {NOT_FOUND}
 
 
 def test_default_reach_is_half_the_distance_between_two_codes():
@@ -57,7 +57,7 @@ def test_default_reach_is_half_the_distance_between_two_codes():
 def test_neither_sign_nor_length_matter(factor):
     a, b = cfx.follow(SPACE, F, X, D), cfx.follow(SPACE, F, X, factor * D)
     assert a.status == b.status
-    torch.testing.assert_close(a.code.z, b.code.z, rtol=0, atol=1e-4)
+    torch.testing.assert_close(a.code_after.z, b.code_after.z, rtol=0, atol=1e-4)
 
 
 def test_sign_does_not_matter_where_both_senses_look_alike():
@@ -70,7 +70,7 @@ def test_sign_does_not_matter_where_both_senses_look_alike():
     axis = torch.tensor([1.0, 0.0, 0.0, 0.0])
     a, b = (cfx.follow(SPACE, strip, x, s * axis, 1, reach=4.0) for s in (1, -1))
     assert a.flipped.all()
-    assert torch.equal(a.code.z, b.code.z)
+    assert torch.equal(a.code_after.z, b.code_after.z)
 
 
 def test_the_other_sense_is_walked_where_the_better_one_fails():
@@ -84,7 +84,7 @@ def test_the_other_sense_is_walked_where_the_better_one_fails():
     axis = torch.tensor([0.0, 1.0, 0.0, 0.0])
     found = cfx.follow(SPACE, score, x, axis, reach=4.0, looks=4, halvings=12)
     assert found.status == (FLIPPED,)
-    torch.testing.assert_close(found.code.z[0, 1], torch.tensor(-2.5), rtol=0, atol=2e-3)
+    torch.testing.assert_close(found.code_after.z[0, 1], torch.tensor(-2.5), rtol=0, atol=2e-3)
     # Reconstruction, both first looks, three more ahead, two behind, halvings, final image.
     assert found.cost["generator"].tolist() == [1 + 2 + 3 + 2 + 12 + 1]
     assert found.cost["classifier"].tolist() == [found.cost["generator"][0] + 1]
@@ -95,7 +95,7 @@ def test_one_direction_a_sample():
     found = cfx.follow(SPACE, F, X, each)
     for i in (0, 7, 29):
         alone = cfx.follow(SPACE, F, X[i : i + 1], each[i])
-        torch.testing.assert_close(alone.code.z[0], found.code.z[i], rtol=0, atol=1e-5)
+        torch.testing.assert_close(alone.code_after.z[0], found.code_after.z[i], rtol=0, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:space. it does not know these images")
@@ -103,13 +103,13 @@ def test_statuses():
     seen = F(X).argmax(1)
     found = cfx.follow(SPACE, F, X, D, 1, reach=1.0)
     assert all((s == ALREADY_TARGET) == (c == 1) for s, c in zip(found.status, seen, strict=True))
-    assert {ALREADY_TARGET, FLIPPED, EXHAUSTED} == set(found.status)
+    assert {ALREADY_TARGET, FLIPPED, NOT_FOUND} == set(found.status)
     blind = LinearSpace(4)
     far = torch.tensor([5.0, -5.0, 5.0, 5.0])
     blind.encode = lambda images: cfx.Code(far.repeat(len(images), 1))
     found = cfx.follow(blind, F, X[seen == 0], D, 1)
-    assert set(found.status) == {RECONSTRUCTION_FLIPS}
-    assert torch.equal(found.code.z, found.start.z)
+    assert set(found.status) == {RECONSTRUCTION_IS_TARGET}
+    assert torch.equal(found.code_after.z, found.code_before.z)
     assert found.cost["generator"].unique().tolist() == [2]
 
 
@@ -133,7 +133,7 @@ class Restless(LinearSpace):
         return cfx.Code(inside.z, rest)
 
     def decode(self, code):
-        return super().decode(cfx.Code(code.z)) + 0.01 * code.rest.view(-1, *self.shape)
+        return super().decode(cfx.Code(code.z)) + 0.01 * code.aux.view(-1, *self.shape)
 
 
 def test_noise_takes_the_place_of_the_rest():
@@ -142,14 +142,14 @@ def test_noise_takes_the_place_of_the_rest():
     own = cfx.follow(space, f, X, D)
     runs = [cfx.follow(space, f, X, D, noise=seed) for seed in (0, 0, 1)]
     assert torch.equal(runs[0].image, runs[1].image)
-    rests = [own.start.rest, runs[0].start.rest, runs[2].start.rest]
+    rests = [own.code_before.aux, runs[0].code_before.aux, runs[2].code_before.aux]
     assert (rests[0] - rests[1]).abs().max() > 0.1
     assert (rests[1] - rests[2]).abs().max() > 0.1
     assert not torch.equal(runs[0].image, runs[2].image)
     for run in runs:
-        assert torch.equal(run.code.rest, run.start.rest)
-        torch.testing.assert_close(run.reconstruction, space.decode(run.start))
-        assert abs(run.start.rest.std() - 1) < 0.1
+        assert torch.equal(run.code_after.aux, run.code_before.aux)
+        torch.testing.assert_close(run.reconstruction, space.decode(run.code_before))
+        assert abs(run.code_before.aux.std() - 1) < 0.1
     # Noise is bound to the row, whatever the batch; every image asked about is counted.
     f.queries = 0
     small = cfx.follow(space, f, X, D, noise=1, batch=4)
@@ -186,16 +186,16 @@ def test_on_step_stops(number):
     assert told == list(range(1, number + 1))
     truth = exact().abs()
     assert torch.equal(found.flipped, truth < min(number, 4) / 4)
-    assert torch.equal(found.flipped, found.after.argmax(1) == found.target)
+    assert torch.equal(found.flipped, found.logits_after.argmax(1) == found.target)
 
 
 def test_directions_that_were_found_flip():
     space, f, x = vae_world(2)
     found = cfx.find_directions(space, f, x[0], 1, queries=500)
     walk = cfx.follow(space, f, x, found.g)
-    rest = walk[[s in (FLIPPED, EXHAUSTED) for s in walk.status]]
+    rest = walk[[s in (FLIPPED, NOT_FOUND) for s in walk.status]]
     assert rest.flipped.any()
-    assert torch.equal(rest.flipped, rest.after.argmax(1) == rest.target)
+    assert torch.equal(rest.flipped, rest.logits_after.argmax(1) == rest.target)
 
 
 WRONG = ["no bisection", "one sense", "code units", "keeps the near end"]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import cfxnb as cfx
-from cfxnb.core.types import EXHAUSTED, FLIPPED
+from cfxnb.core.types import NOT_FOUND, FLIPPED
 
 
 @torch.no_grad()
@@ -20,12 +20,12 @@ def counterfactuals(space, f, start: Tensor, end: Tensor, target) -> cfx.Counter
         original=x,
         image=image,
         reconstruction=x,
-        before=before,
-        after=after,
+        logits_before=before,
+        logits_after=after,
         target=target,
-        status=tuple(FLIPPED if h else EXHAUSTED for h in hit.tolist()),
-        start=a,
-        code=b,
+        status=tuple(FLIPPED if h else NOT_FOUND for h in hit.tolist()),
+        code_before=a,
+        code_after=b,
         made_by={"method": "by hand"},
     )
 

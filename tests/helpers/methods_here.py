@@ -37,28 +37,28 @@ QUICK = {"restarts": 1, "steps": 6, "jitter": 0.3, "confidence": 0.9}
 
 def _latent_attack(f, x, t, **more):
     found = cfx.latent_attack(SPACE, f, x, t, **QUICK, **more)
-    return found.image, found.after
+    return found.image, found.logits_after
 
 
 def _pixel_attack(f, x, t, **more):
     found = cfx.pixel_attack(f, x, t, steps=8, **more)
-    return found.image, found.after
+    return found.image, found.logits_after
 
 
 def _reconstruct(f, x, t, **more):
     found = cfx.reconstruct(SPACE, f, x, t, **more)
-    return found.image, found.after
+    return found.image, found.logits_after
 
 
 def _follow(f, x, t, **more):
     found = cfx.follow(SPACE, f, x, DIRECTION, t, **more)
-    return found.image, found.after
+    return found.image, found.logits_after
 
 
 def _random_change(f, x, t, **more):
     like = cfx.latent_attack(SPACE, f, x, t, steps=4, restarts=0)
     found = cfx.random_change(SPACE, f, like, **more)
-    return found.image, found.after
+    return found.image, found.logits_after
 
 
 def _integrated(f, x, t):

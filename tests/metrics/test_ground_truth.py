@@ -10,7 +10,7 @@ from bits import ALL, RULES, Pixels, images_of, scores
 from torch import nn
 
 import cfxnb as cfx
-from cfxnb.core.types import EXHAUSTED, FLIPPED
+from cfxnb.core.types import NOT_FOUND, FLIPPED
 from cfxnb.metrics import (
     KINDS,
     changed_factors,
@@ -36,10 +36,10 @@ def result(*rows, flipped=None):
         original=original,
         image=image,
         reconstruction=reconstruction,
-        before=torch.zeros(len(rows), 2),
-        after=torch.zeros(len(rows), 2),
+        logits_before=torch.zeros(len(rows), 2),
+        logits_after=torch.zeros(len(rows), 2),
         target=torch.ones(len(rows), dtype=torch.int64),
-        status=tuple(FLIPPED if f else EXHAUSTED for f in flipped),
+        status=tuple(FLIPPED if f else NOT_FOUND for f in flipped),
     )
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import cfxnb as cfx
-from cfxnb.core.types import ALREADY_TARGET, EXHAUSTED, FLIPPED, RECONSTRUCTION_FLIPS
+from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, RECONSTRUCTION_IS_TARGET
 
-STATUS = (FLIPPED, FLIPPED, EXHAUSTED, ALREADY_TARGET, RECONSTRUCTION_FLIPS)
+STATUS = (FLIPPED, FLIPPED, NOT_FOUND, ALREADY_TARGET, RECONSTRUCTION_IS_TARGET)
 
 
 def level(*values):
@@ -24,12 +24,12 @@ def cf():
         original=level(0.1, 0.2, 0.0, 0.0, 0.0),
         reconstruction=level(0.2, 0.2, 0.9, 0.9, 0.9),
         image=level(0.6, 0.9, 0.9, 0.9, 0.9),
-        before=torch.tensor([[1.0, 0.0]]).expand(n, 2),
-        after=torch.tensor([[0.0, 1.0]]).expand(n, 2),
+        logits_before=torch.tensor([[1.0, 0.0]]).expand(n, 2),
+        logits_after=torch.tensor([[0.0, 1.0]]).expand(n, 2),
         target=torch.ones(n, dtype=torch.int64),
         status=STATUS,
-        start=cfx.Code(torch.zeros(n, 2)),
-        code=cfx.Code(torch.tensor([[3.0, 8.0], [0.0, 2.0], [0, 0], [9, 9], [0, 0]])),
+        code_before=cfx.Code(torch.zeros(n, 2)),
+        code_after=cfx.Code(torch.tensor([[3.0, 8.0], [0.0, 2.0], [0, 0], [9, 9], [0, 0]])),
         cost={"generator": torch.tensor([10, 20, 30, 1, 1])},
         made_by={"seconds": 3.0},
     )

@@ -17,7 +17,7 @@ def brightness(images):  # of a linear space
 def direction():
     code = SPACE.encode(IMAGES)
     z = code.z.clone().requires_grad_()
-    SPACE.decode(code.at(z)).mean().backward()
+    SPACE.decode(code.with_z(z)).mean().backward()
     return z.grad.mean(0)
 
 

@@ -64,8 +64,8 @@ def test_decisions_do_not_collide(titles, count, judge, rebuilt):
         original=IMAGES,
         image=1 - IMAGES,
         reconstruction=0.9 * IMAGES if rebuilt else IMAGES,
-        before=logits,
-        after=-logits,
+        logits_before=logits,
+        logits_after=-logits,
         target=(-logits).argmax(1),
         status=cycled(STATUSES[::-1]),
     )
@@ -80,10 +80,10 @@ def test_what_is_seen_is_told_with_its_own_probability(titles):
         original=IMAGES[:1],
         image=IMAGES[:1],
         reconstruction=IMAGES[:1],
-        before=torch.tensor([[0.0, 4.0]]),
-        after=torch.tensor([[0.0, 2.0]]),  # 0.88 for class 1
+        logits_before=torch.tensor([[0.0, 4.0]]),
+        logits_after=torch.tensor([[0.0, 2.0]]),  # 0.88 for class 1
         target=torch.tensor([0]),
-        status=("exhausted",),
+        status=("not_found",),
     )
     cfx.show(cf)
     assert "counterfactual\nexhausted\nseen as 1 (88%)" in [text for text, _ in titles()]

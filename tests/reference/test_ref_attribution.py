@@ -148,7 +148,7 @@ class Table(nn.Module):
 
     def decode(self, code):
         # Walks are stored in one sense only; in the other one nothing changes.
-        return torch.cat([code.z.clamp_min(0) / 3, code.rest], 1)[:, None, None]
+        return torch.cat([code.z.clamp_min(0) / 3, code.aux], 1)[:, None, None]
 
 
 def test_baseline_is_the_first_below_the_threshold():

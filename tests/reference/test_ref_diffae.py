@@ -165,7 +165,7 @@ def test_inversion(name, count):
     )
     code = again.encode((t["x"] + 1) / 2)
     near(code.z, t["z_sem"], 1e-5)
-    near(code.rest, t[f"invert{count}/x_T"], 1e-3)
+    near(code.aux, t[f"invert{count}/x_T"], 1e-3)
 
 
 @pytest.mark.parametrize(("name", "count"), RENDERS)

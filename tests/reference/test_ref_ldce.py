@@ -210,18 +210,18 @@ def test_whole_method(case, monkeypatch):
     cf = cfx.diffusion_counterfactual(
         space, space.classify, t["image"], t["target"], **knobs, on_step=seen.append
     )
-    moved = torch.tensor([s in ("flipped", "exhausted") for s in cf.status])
+    moved = torch.tensor([s in ("flipped", "not_found") for s in cf.status])
     assert moved.any()
     rows = moved.nonzero()[:, 0]
     for step, code in zip(seen, t.wanted("step/z"), strict=True):
         assert step.rows.tolist() == rows.tolist()
         close(step.code, code[rows], 1e-3)
-    close(cf.before.softmax(1), t["prob_before"], 1e-5)
-    close(cf.code.z[moved], t.wanted("z_final")[moved], 1e-3)
+    close(cf.logits_before.softmax(1), t["prob_before"], 1e-5)
+    close(cf.code_after.z[moved], t.wanted("z_final")[moved], 1e-3)
     close(space.decode(cfx.Code(t["z_final"])), t.wanted("image_final"), 1e-5)
     close(cf.image[moved], t["image_final"][moved], 1e-3)
     close(space.classify(t["image_final"]).softmax(1), t.wanted("prob_final"), 1e-5)
-    close(cf.after.softmax(1)[moved], t["prob_final"][moved], 1e-3)
+    close(cf.logits_after.softmax(1)[moved], t["prob_final"][moved], 1e-3)
     assert (cf.cost["unet"][moved] == facts["t_enc"] * (2 + 2)).all()
 
 

@@ -45,7 +45,7 @@ def published_run():
         seed=3,
         on_step=seen.append,
     )
-    assert {*cf.status} <= {"flipped", "exhausted"}
+    assert {*cf.status} <= {"flipped", "not_found"}
     return space, t["image"], target, cf, seen
 
 
@@ -65,7 +65,7 @@ def test_published_guidance_at_every_step(published_run):
     """w = 3, lambda 2.3 and 0.3, 45 degrees; from the code before each step to that after it."""
     space, images, target, cf, seen = published_run
     null = torch.full_like(target, space.classes)
-    codes = [step.code for step in seen] + [cf.code.z]
+    codes = [step.code for step in seen] + [cf.code_after.z]
     for number, (before, after) in enumerate(pairwise(codes)):
         time = 381 - 2 * number
         left, ahead = space.alphas[time].float(), space.alphas[max(time - 2, 0)].float()
@@ -116,7 +116,7 @@ def test_published_attack():
             (-p).backward()
             adam.step()
             number += 1
-        close(cf.code.z[row], z[0].detach(), 1e-4)
+        close(cf.code_after.z[row], z[0].detach(), 1e-4)
         # Each step looks once and takes a slope; besides them the last look, and three at the ends.
         assert cf.cost["classifier"][row] == 2 * number + 1 + 3
         steps.append(number)

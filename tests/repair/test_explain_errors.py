@@ -122,11 +122,11 @@ def test_maps_point_at_what_misled_the_classifier(world, explained):
     last = {}
     for name, found in {"slope": explained, "consensus": agreed, "none": free}.items():
         cf = found.counterfactuals
-        last[name] = (cf.code.z - free.counterfactuals.code.z)[..., LAST].abs().mean().item()
+        last[name] = (cf.code_after.z - free.counterfactuals.code.z)[..., LAST].abs().mean().item()
     assert last["slope"] > 0.02
     assert last["consensus"] < 1e-3
     cf = explained.counterfactuals
-    towards = (cf.code.z - cf.start.z)[..., LAST].mean((1, 2))[cf.flipped]
+    towards = (cf.code_after.z - cf.code_before.z)[..., LAST].mean((1, 2))[cf.flipped]
     up = cf.target[cf.flipped] == 1  # the cheat says 1 where this column is bright
     assert (towards[up] > 0).all()
     assert (towards[~up] < 0).all()

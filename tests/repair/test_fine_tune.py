@@ -130,7 +130,7 @@ def test_the_same_seed_gives_the_same_net(shortcut):
 def result(images, flipped):
     n = len(images)
     logits = torch.zeros(n, 2)
-    status = tuple("flipped" if f else "exhausted" for f in flipped)
+    status = tuple("flipped" if f else "not_found" for f in flipped)
     own = torch.zeros_like(images)
     return cfx.Counterfactuals(own, images, own, logits, logits, torch.ones(n).long(), status)
 

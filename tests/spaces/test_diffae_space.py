@@ -34,11 +34,11 @@ def test_batch_mates_and_memory_never_matter(invert):
     code = space.encode(IMAGES)
     whole = space.decode(code)
     narrow = tiny(invert=invert, memory=1e-6)
-    assert narrow._chunk(code.rest) == 1
+    assert narrow._chunk(code.aux) == 1
     torch.testing.assert_close(narrow.decode(narrow.encode(IMAGES)), whole, atol=1e-4, rtol=0)
     for i in range(5):
         alone = space.encode(IMAGES[i : i + 1])
-        torch.testing.assert_close(alone.rest[0], code.rest[i], atol=1e-4, rtol=0)
+        torch.testing.assert_close(alone.aux[0], code.aux[i], atol=1e-4, rtol=0)
         torch.testing.assert_close(space.decode(alone)[0], whole[i], atol=1e-4, rtol=0)
 
 
@@ -47,10 +47,10 @@ def test_gradient_is_that_of_differences():
     code = space.encode(IMAGES[:1])
     z = code.z.clone().requires_grad_()
     pixels = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(2))
-    (space.decode(code.at(z)) * pixels).sum().backward()
+    (space.decode(code.with_z(z)) * pixels).sum().backward()
     for i in range(3):
         step = 1e-2 * torch.eye(6)[i]
-        there, back = ((space.decode(code.at(code.z + s)) * pixels).sum() for s in (step, -step))
+        there, back = ((space.decode(code.with_z(code.z + s)) * pixels).sum() for s in (step, -step))
         assert z.grad[0, i].item() == pytest.approx((there - back).item() / 2e-2, abs=2e-2, rel=0.1)
     assert z.grad.abs().max() > 1e-3
 
@@ -104,7 +104,7 @@ def test_samples_are_drawn_by_seed_and_row():
     space = tiny(latent={"hidden": 8, "layers": 3, "waves": 4})
     one, more = (space.sample(n, seed=1, shape=(1, 16, 16)) for n in (2, 3))
     torch.testing.assert_close(one.z, more.z[:2])
-    torch.testing.assert_close(one.rest, more.rest[:2])
+    torch.testing.assert_close(one.aux, more.aux[:2])
     assert not torch.equal(one.z, space.sample(2, seed=2, shape=(1, 16, 16)).z)
     with pytest.raises(ValueError, match="latent_net"):
         tiny().sample(2, shape=(1, 16, 16))
@@ -155,5 +155,5 @@ def test_shipped_spaces_rebuild_their_images(world):
     error = (space.decode(code) - images).square().mean()
     told = cfx.weights.read_card(f"{world}/diffae")["quality"]
     assert error < 2.5 * told["mean squared error of reconstructions"]
-    swapped = space.decode(code.at(code.z.roll(1, 0)))
+    swapped = space.decode(code.with_z(code.z.roll(1, 0)))
     assert (swapped - images).square().mean() > 5 * error

@@ -45,7 +45,7 @@ def test_codes_and_back(name):
     with torch.no_grad():
         code = space.encode(IMAGES)
         assert code.z.shape == (3, len(space.center), 16 // side, 24 // side)
-        assert code.rest is None
+        assert code.aux is None
         images = space.decode(code)
         assert images.shape == IMAGES.shape
         assert images.min() >= 0

@@ -85,7 +85,7 @@ def test_from_images_to_counterfactuals(folders, judge, kind):
         assert cf.image.shape == images.shape
         assert cf.image.isfinite().all()
         shape = (len(images), len(space.center), *(n // 2 for n in images.shape[2:]))
-        assert cf.code.z.shape == shape
+        assert cf.code_after.z.shape == shape
         assert cf.trace["masks"].shape == (len(images), 2, *shape[2:])
         assert cf.made_by["weights"]["space"]
 

@@ -238,6 +238,6 @@ def test_attacks_work_in_every_latent_space(spaces, images):
         assert cf.flipped.any()
         assert "no_gradient" not in cf.status
         if latent == "s":
-            moved = (cf.code.z - cf.start.z)[cf.flipped]
+            moved = (cf.code_after.z - cf.code_before.z)[cf.flipped]
             assert (moved[:, space.net.in_rgb] == 0).all()
             assert (moved[:, ~space.net.in_rgb] != 0).any()
