@@ -17,8 +17,8 @@ from benchmarks.rows import Rows, arguments
 CHECKED = ["tests/reference/test_ref_ldce.py", "tests/spaces/test_ldm_files.py"]
 GUIDES = {
     "no consensus": "classifier",
-    "random mask": "random",
-    "classifier-free guidance only": "free",
+    "random mask": "random_mask",
+    "classifier-free guidance only": "classifier_free",
     "noise and denoise only": "none",
 }
 
@@ -95,8 +95,8 @@ def all_passes(cf: cfx.Counterfactuals) -> float:
 def compared(rows: Rows, case: Case) -> None:
     """Ours, its baselines by one switch, and the attacks in latents and in pixels."""
     results = {"consensus": counterfactuals(case)}
-    results |= {name: counterfactuals(case, guide=guide) for name, guide in GUIDES.items()}
-    results["composited"] = counterfactuals(case, composite=0.1)
+    results |= {name: counterfactuals(case, guidance=guidance) for name, guidance in GUIDES.items()}
+    results["composited"] = counterfactuals(case, composite_threshold=0.1)
     asked = (case.classifier, case.images, case.target)
     results["latent attack"] = cfx.latent_attack(case.space.autoencoder, *asked)
     results["pixel attack"] = cfx.pixel_attack(*asked)
@@ -116,8 +116,8 @@ def compared(rows: Rows, case: Case) -> None:
         ahead = own[of] - free[of]
         rows.add(f"{case.world}: causal flips, consensus ahead by more than", ahead, 1e-9)
     trace = results["consensus"].trace
-    rows.say(f"{case.world}: share of positions kept", trace["kept"].nanmean().item())
-    rows.say(f"{case.world}: of random vectors", trace["chance"][0].item())
+    rows.say(f"{case.world}: share of positions kept", trace["kept_fraction"].nanmean().item())
+    rows.say(f"{case.world}: of random vectors", trace["chance_fraction"][0].item())
 
 
 def against_the_paper(rows: Rows, case: Case, few: int) -> None:

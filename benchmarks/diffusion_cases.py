@@ -55,13 +55,13 @@ def digits(count: int) -> Case:
     """Towards the digit that the classifier confuses most with what is shown."""
     classifier, judge = cfx.load("digits/classifier"), cfx.load("digits/judge")
     train, test = cfx.data.digits("train")[:5000], cfx.data.digits()[:count]
-    near = nearest_classes(classifier, train.images, train.labels)
+    distance_space = nearest_classes(classifier, train.images, train.labels)
     return Case(
         "digits",
         cfx.load("digits/ldm"),
         classifier,
         test.images,
-        near[test.labels],
+        distance_space[test.labels],
         None,
         judge,
         {"LeNet-5": judge.module.features},

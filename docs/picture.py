@@ -60,7 +60,7 @@ def smiles() -> None:
     judge = cfx.load("faces/smile_judge")
     images = cfx.data.faces().images[100::400][: len(COLUMNS)]
     target = 1 - cfx.predict(f, images).argmax(1)
-    ours = cfx.diffusion_counterfactual(space, f, images, target, composite=0.1)
+    ours = cfx.diffusion_counterfactual(space, f, images, target, composite_threshold=0.1)
     rows = {
         "original": images,
         "consensus": ours.image,

@@ -205,20 +205,20 @@ def concentrate(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
 
 @exercise("Bisection")
 def least(answer: Callable[[Callable[[float], bool], float, int], float]) -> None:
-    def run(edge: float, first: float, tries: int) -> tuple[list[float], float]:
+    def run(edge: float, first: float, max_attempts: int) -> tuple[list[float], float]:
         asked: list[float] = []
 
         def flips(strength: float) -> bool:
             expect(
-                len(asked) < tries,
-                f"flips is called more than {tries} times",
+                len(asked) < max_attempts,
+                f"flips is called more than {max_attempts} times",
                 cause="it is asked twice about one strength, or once more at the end",
                 hint="one call in each round of the loop: it is the expensive part",
             )
             asked.append(float(strength))
             return strength >= edge
 
-        found = answer(flips, first, tries)
+        found = answer(flips, first, max_attempts)
         expect(
             isinstance(found, int | float),
             f"expected a number, got {type(found).__name__}",
@@ -244,8 +244,8 @@ def least(answer: Callable[[Callable[[float], bool], float, int], float]) -> Non
             cause="a success or a failure is forgotten, exchanged, or ends with its own round",
             hint="low is the highest failure, high the lowest success, the next is their mean",
         )
-    for edge, tries, right in ((0.3, 4, 0.3125), (0.3, 2, 0.5), (0.0, 3, 0.125), (0.8, 3, 0.875)):
-        asked, found = run(edge, 0.5, tries)
+    for edge, max_attempts, right in ((0.3, 4, 0.3125), (0.3, 2, 0.5), (0.0, 3, 0.125), (0.8, 3, 0.875)):
+        asked, found = run(edge, 0.5, max_attempts)
         expect(
             math.isclose(found, right),
             f"after {told(asked)}, flips from {edge} on: expected {right}, got {found:.4g}",

@@ -70,5 +70,5 @@ class Best:
         return {
             **self._steps,
             "strength": self.strength,
-            "chance": torch.full_like(self.strength, chance),
+            "chance_fraction": torch.full_like(self.strength, chance),
         }

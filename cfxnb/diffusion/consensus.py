@@ -10,7 +10,7 @@ from cfxnb.core.tensors import norms, per_sample
 
 
 def consensus(
-    implicit: Tensor, direction: Tensor, degrees: float, patch: int = 1
+    implicit: Tensor, direction: Tensor, cone_angle: float, patch_size: int = 1
 ) -> tuple[Tensor, Tensor]:
     """``direction`` where it lies within a cone around ``implicit``, and 0 elsewhere.
 
@@ -20,18 +20,18 @@ def consensus(
 
     Args:
         implicit, direction: (b, c, h, w).
-        degrees: half the opening of the cone, 0 to 180.
-        patch: side of the squares of positions that are one vector together.
+        cone_angle: half the opening of the cone, 0 to 180.
+        patch_size: side of the squares of positions that are one vector together.
 
     Returns:
         What is left of ``direction``, (b, c, h, w), and where it is, bool (b, h/patch, w/patch).
 
     Raises:
-        ValueError, TypeError: for tensors of unequal shapes, sides that ``patch`` doesn't divide,
+        ValueError, TypeError: for tensors of unequal shapes, sides that ``patch_size`` doesn't divide,
             or numbers out of range.
     """
-    side = validate.count(patch, "patch", 1)
-    most = validate.number(degrees, "degrees", 0.0, 180.0)
+    side = validate.count(patch_size, "patch_size", 1)
+    most = validate.number(cone_angle, "cone_angle", 0.0, 180.0)
     for value, name in ((implicit, "implicit"), (direction, "direction")):
         shape = validate.instance(value, Tensor, name, "a torch tensor").shape
         if len(shape) != 4 or shape != implicit.shape or shape[2] % side or shape[3] % side:
@@ -43,9 +43,9 @@ def consensus(
     return masked(direction, keep), keep
 
 
-def angles(a: Tensor, b: Tensor, patch: int = 1) -> Tensor:
+def angles(a: Tensor, b: Tensor, patch_size: int = 1) -> Tensor:
     """Degrees between two fields of vectors, float64 (b, h/patch, w/patch); NaN for no angle."""
-    first, second = (_directions(pixel_unshuffle(x, patch)) for x in (a, b))
+    first, second = (_directions(pixel_unshuffle(x, patch_size)) for x in (a, b))
     return torch.rad2deg((first * second).sum(1).clamp(-1, 1).arccos())
 
 
@@ -68,8 +68,8 @@ def rescaled(x: Tensor, like: Tensor) -> Tensor:
     return x * per_sample(norms(like) / norms(x).clamp_min(1e-22), x)
 
 
-def chance_level(size: int, degrees: float) -> float:
-    """Share of independent random vectors of ``size`` numbers that agree within ``degrees``.
+def chance_level(size: int, cone_angle: float) -> float:
+    """Share of independent random vectors of ``size`` numbers that agree within ``cone_angle``.
 
     The share of a sphere that a cone cuts out: 14.6 % for 3 numbers and 45 degrees, 9.1 % for 4.
 
@@ -77,11 +77,11 @@ def chance_level(size: int, degrees: float) -> float:
         ValueError, TypeError: for a size below 1, or degrees out of 0 to 180.
     """
     size = validate.count(size, "size", 1)
-    angle = torch.deg2rad(torch.tensor(validate.number(degrees, "degrees", 0.0, 180.0)).double())
+    angle = torch.deg2rad(torch.tensor(validate.number(cone_angle, "cone_angle", 0.0, 180.0)).double())
     if size == 1:  # two directions only
-        return 1.0 if degrees == 180 else 0.5
+        return 1.0 if cone_angle == 180 else 0.5
     part = 0.5 * float(betainc((size - 1) / 2, 0.5, angle.sin().item() ** 2))
-    return part if degrees <= 90 else 1 - part
+    return part if cone_angle <= 90 else 1 - part
 
 
 def shuffled(keep: Tensor, noise: Tensor) -> Tensor:

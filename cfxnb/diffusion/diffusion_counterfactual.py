@@ -18,16 +18,16 @@ from cfxnb.diffusion.strength_search import Search
 #: denoiser, no stop, one strength.
 PAPER_DIFFUSION: dict[str, Any] = {
     "steps": 500,
-    "spacing": "published",
+    "timestep_spacing": "paper",
     "strength": 0.382,
-    "tries": 1,
-    "noise": "drawn",
-    "pull": 6.9,
-    "stay": 0.9,
-    "lead": 0.0,
-    "near": "image",
-    "jacobian": True,
-    "ease": False,
+    "max_attempts": 1,
+    "noise": "random",
+    "classifier_scale": 6.9,
+    "distance_scale": 0.9,
+    "guidance_scale": 0.0,
+    "distance_space": "image",
+    "backprop_diffusion": True,
+    "pause_when_reached": False,
     "confidence": 0.5,
 }
 
@@ -41,23 +41,23 @@ def diffusion_counterfactual(
     target: int | str | Sequence[int | str] | Tensor,
     *,
     conditions: Sequence[Any] | None = None,
-    degrees: float = 45.0,
-    guide: str = "consensus",
-    pull: float = 10.0,
-    stay: float = 0.9,
-    lead: float = 0.0,
+    cone_angle: float = 45.0,
+    guidance: str = "consensus",
+    classifier_scale: float = 10.0,
+    distance_scale: float = 0.9,
+    guidance_scale: float | None = None,
     strength: float = 0.6,
     steps: int = 6,
-    tries: int = 3,
-    least: float = 0.3,
-    noise: str = "inverted",
+    max_attempts: int = 3,
+    min_strength: float = 0.3,
+    noise: str = "ddim_inversion",
     confidence: float = 0.99,
-    spacing: str = "short",
-    near: str = "code",
-    jacobian: bool = True,
-    ease: bool = True,
-    patch: int = 1,
-    composite: float | None = None,
+    timestep_spacing: str = "even",
+    distance_space: str = "code",
+    backprop_diffusion: bool = True,
+    pause_when_reached: bool = True,
+    patch_size: int = 1,
+    composite_threshold: float | None = None,
     seed: int = 0,
     batch: int = 32,
     first_row: int | Tensor = 0,
@@ -78,32 +78,32 @@ def diffusion_counterfactual(
             attributes the name of an option or ``{"hair": "red"}``, for one of classes their
             numbers, for one of texts prompts. By default the classifier's labels, where they name
             options; classes without labels are taken by number.
-        degrees: half the opening of the cone in which two vectors agree, 0 to 180.
-        guide: ``"consensus"``; or, to compare with: ``"classifier"`` (no consensus), ``"random"``
-            (random positions, as many as agree), ``"free"`` (classifier-free guidance alone,
-            ``pull`` is its scale) or ``"none"`` (noise and denoise).
-        pull: norm of the classifier's part, in norms of the implicit classifier's.
-        stay: the same for the part that draws back to the original.
-        lead: what is added of the implicit classifier itself, as classifier-free guidance does; the
+        cone_angle: half the opening of the cone in which two vectors agree, 0 to 180.
+        guidance: ``"consensus"``; or, to compare with: ``"classifier"`` (no consensus), ``"random_mask"``
+            (random positions, as many as agree), ``"classifier_free"`` (classifier-free guidance alone,
+            ``classifier_scale`` is its scale) or ``"none"`` (noise and denoise).
+        classifier_scale: norm of the classifier's part, in norms of the implicit classifier's.
+        distance_scale: the same for the part that draws back to the original.
+        guidance_scale: what is added of the implicit classifier itself, as classifier-free guidance does; the
             paper adds nothing.
         strength: share of the diffusion's times that is gone back at the first try, (0, 1).
-        steps: of denoising in each try; with ``spacing="published"`` from the end of all times.
-        tries: noise levels tried for each sample: lower ones after a success, higher ones after
+        steps: of denoising in each try; with ``timestep_spacing="paper"`` from the end of all times.
+        max_attempts: noise levels tried for each sample: lower ones after a success, higher ones after
             a failure; the lowest that flips is kept.
-        least: strength below which nothing is tried after a success. So little noise leaves the
+        min_strength: strength below which nothing is tried after a success. So little noise leaves the
             diffusion model no say, and small edits flip that mean nothing to others: of 150
             training sprites of ``sprites/shortcut`` 98 % flip by the planted cause with this
             bound, 83 % with four tries and no bound.
         noise: ``"inverted"``, the very noise that an image comes from when nothing is told (Song et
             al., 2021), so that nothing changes without guidance; or ``"drawn"``, as published.
         confidence: probability of the target from which on a sample counts as flipped.
-        spacing: ``"short"``, or ``"published"`` as in the official code, with one try.
-        near: where the distance to the original is taken: ``"code"``, or ``"image"`` (L1).
-        jacobian: whether slopes go through the denoiser; without, they are taken at its guess of
+        timestep_spacing: ``"even"``, or ``"paper"`` as in the official code, with one try.
+        distance_space: where the distance to the original is taken: ``"code"``, or ``"image"`` (L1).
+        backprop_diffusion: whether slopes go through the denoiser; without, they are taken at its guess of
             the clean code, which saves one pass a step.
-        ease: whether guidance pauses where the guess already shows the target.
-        patch: side of the squares of positions that agree together or not at all.
-        composite: change of the image, as a share of the largest one, up to which pixels are put
+        pause_when_reached: whether guidance pauses where the guess already shows the target.
+        patch_size: side of the squares of positions that agree together or not at all.
+        composite_threshold: change of the image, as a share of the largest one, up to which pixels are put
             back to exactly the original's, if the image still flips; None keeps what was drawn.
         seed: of drawn noise, one draw a sample from (seed, row): another seed, another answer. It
             has no say in inverted noise.
@@ -126,27 +126,29 @@ def diffusion_counterfactual(
     """
     validate.diffusion(space)
     validate.white_box(classifier)
+    if guidance_scale is None:
+        guidance_scale = 10.0 if guidance == "classifier_free" else 0.0
     knobs = {
-        "degrees": validate.number(degrees, "degrees", 0.0, 180.0),
-        "guide": validate.choice(guide, "guide", GUIDES),
-        "pull": validate.number(pull, "pull", 0.0),
-        "stay": validate.number(stay, "stay", 0.0),
-        "lead": validate.number(lead, "lead", 0.0),
+        "cone_angle": validate.number(cone_angle, "cone_angle", 0.0, 180.0),
+        "guidance": validate.choice(guidance, "guidance", GUIDES),
+        "classifier_scale": validate.number(classifier_scale, "classifier_scale", 0.0),
+        "distance_scale": validate.number(distance_scale, "distance_scale", 0.0),
+        "guidance_scale": validate.number(guidance_scale, "guidance_scale", 0.0),
         "strength": validate.number(strength, "strength", 0.0, 0.999, open_low=True),
         "steps": validate.count(steps, "steps", 1),
-        "tries": validate.count(tries, "tries", 1),
-        "least": validate.number(least, "least", 0.0, 0.999),
-        "noise": validate.choice(noise, "noise", ("inverted", "drawn")),
+        "max_attempts": validate.count(max_attempts, "max_attempts", 1),
+        "min_strength": validate.number(min_strength, "min_strength", 0.0, 0.999),
+        "noise": validate.choice(noise, "noise", ("ddim_inversion", "random")),
         "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
-        "spacing": validate.choice(spacing, "spacing", ("short", "published")),
-        "near": validate.choice(near, "near", ("code", "image")),
-        "jacobian": validate.flag(jacobian, "jacobian"),
-        "ease": validate.flag(ease, "ease"),
-        "patch": validate.count(patch, "patch", 1),
-        "composite": validate.optional(_share, composite, "composite"),
+        "timestep_spacing": validate.choice(timestep_spacing, "timestep_spacing", ("even", "paper")),
+        "distance_space": validate.choice(distance_space, "distance_space", ("code", "image")),
+        "backprop_diffusion": validate.flag(backprop_diffusion, "backprop_diffusion"),
+        "pause_when_reached": validate.flag(pause_when_reached, "pause_when_reached"),
+        "patch_size": validate.count(patch_size, "patch_size", 1),
+        "composite_threshold": validate.optional(_share, composite_threshold, "composite_threshold"),
         "seed": validate.seed(seed),
     }
-    if knobs["spacing"] == "published":
+    if knobs["timestep_spacing"] == "paper":
         _fitting(knobs, len(space.alphas))
     run = Run(
         classifier, images, target, space=space, batch=batch, first_row=first_row, on_step=on_step,
@@ -167,8 +169,8 @@ def diffusion_counterfactual(
 
 def _fitting(knobs: dict[str, Any], total: int) -> None:
     """What the official schedule can do: all samples walk the same steps."""
-    if knobs["tries"] > 1:
-        raise ValueError(f"tries: expected 1 with spacing='published', got {knobs['tries']}")
+    if knobs["max_attempts"] > 1:
+        raise ValueError(f"max_attempts: expected 1 with timestep_spacing='paper', got {knobs['max_attempts']}")
     if knobs["steps"] > total:
         raise ValueError(f"steps: expected at most {total} as in training, got {knobs['steps']}")
     if int(knobs["strength"] * knobs["steps"]) < 1:

@@ -12,7 +12,7 @@ from cfxnb.core.tensors import finite_rows, needs_gradient, noise_like, norms, p
 from cfxnb.core.types import Classifier, Code
 from cfxnb.diffusion.consensus import consensus, masked, rescaled, shuffled
 
-GUIDES = ("consensus", "classifier", "random", "free", "none")
+GUIDES = ("consensus", "classifier", "random_mask", "classifier_free", "none")
 
 
 @dataclasses.dataclass(eq=False)
@@ -47,8 +47,8 @@ class Guided:
     norm.
 
     Args:
-        knobs: ``guide``, ``degrees``, ``patch``, ``pull``, ``stay``, ``lead``, ``near``,
-            ``jacobian``, ``ease``, ``confidence`` and ``seed`` of ``diffusion_counterfactual``.
+        knobs: ``guidance``, ``cone_angle``, ``patch_size``, ``classifier_scale``, ``distance_scale``, ``guidance_scale``, ``distance_space``,
+            ``backprop_diffusion``, ``pause_when_reached``, ``confidence`` and ``seed`` of ``diffusion_counterfactual``.
     """
 
     def __init__(self, space: Any, classifier: Classifier, asked: Asked, knobs: dict) -> None:
@@ -68,13 +68,13 @@ class Guided:
         return self._stuck & ~self._moved
 
     def __call__(self, z: Tensor, times: Tensor, left: Tensor) -> Tensor:
-        guide = self.knobs["guide"]
-        if guide == "none":
+        guidance = self.knobs["guidance"]
+        if guidance == "none":
             return self.unguided(z, times, left)
-        if guide == "free":
+        if guidance == "classifier_free":
             self._spend(torch.ones(len(z), dtype=torch.bool), unet=1)
             free = self.unguided(z, times, left)
-            return free + self.knobs["pull"] * (self._eps(z, times, self.asked.told) - free)
+            return free + self.knobs["guidance_scale"] * (self._eps(z, times, self.asked.told) - free)
         return self._towards(z, times, left)
 
     def unguided(self, z: Tensor, times: Tensor, left: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class Guided:
         return self.space.eps(z, times, told)
 
     def _towards(self, z: Tensor, times: Tensor, left: Tensor) -> Tensor:
-        whole = self.knobs["jacobian"]
+        whole = self.knobs["backprop_diffusion"]
         with torch.enable_grad():
             point = z.detach().requires_grad_(whole)
             free = self.space.eps(point, times, self.asked.nothing)
@@ -101,40 +101,40 @@ class Guided:
             odds = log_odds(logits, self.asked.target)
             far = self._distance(images)
         there = reached(logits.detach(), self.asked.target, self.knobs["confidence"])
-        active = ~(there & self.knobs["ease"])
+        active = ~(there & self.knobs["pause_when_reached"])
         self.probability.append(odds.detach().sigmoid())
         self.active.append(active)
         free = free.detach()
         self._spend(active | ~active, unet=1, decoder=1, classifier=1)
         if not active.any():
-            side = self.knobs["patch"]
+            side = self.knobs["patch_size"]
             nowhere = torch.zeros_like(z[:, 0, ::side, ::side], dtype=torch.bool, device="cpu")
             self._remember(nowhere, active)
             return free
         told = self._eps(z, times, self.asked.told)
-        near = self.knobs["near"] == "image"
-        slope = _slope(odds, point, keep=near)
-        away = _slope(far, point) if near else self._homesick(clean)
-        back = 1 + near
+        in_pixels = self.knobs["distance_space"] == "image"
+        slope = _slope(odds, point, keep=in_pixels)
+        away = _slope(far, point) if in_pixels else self._homesick(clean)
+        back = 1 + in_pixels
         self._spend(active, unet=1 + whole * back, decoder=back, classifier=1)
         share = per_sample((1 - left.to(z)).sqrt(), z)
         implicit, direction = told - free, -share * slope
         stuck = active & (~finite_rows(slope) | (norms(slope) == 0))
         filtered, keep = self._filtered(implicit, direction)
-        pulled = rescaled(filtered, implicit) * self.knobs["pull"]
-        pulled = pulled + rescaled(share * away, implicit) * self.knobs["stay"]
-        pulled = pulled + implicit * self.knobs["lead"]
+        pulled = rescaled(filtered, implicit) * self.knobs["classifier_scale"]
+        pulled = pulled + rescaled(share * away, implicit) * self.knobs["distance_scale"]
+        pulled = pulled + implicit * self.knobs["guidance_scale"]
         active = active & ~stuck
         self._stuck, self._moved = self._stuck | stuck, self._moved | active
         self._remember(keep, active)
         return free + torch.where(per_sample(active, z), pulled, 0.0)
 
     def _filtered(self, implicit: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        guide, patch = self.knobs["guide"], self.knobs["patch"]
-        if guide == "classifier":  # everywhere, but for what is no direction
-            return consensus(direction, direction, 180.0, patch)
-        filtered, keep = consensus(implicit, direction, self.knobs["degrees"], patch)
-        if guide == "random":
+        guidance, patch_size = self.knobs["guidance"], self.knobs["patch_size"]
+        if guidance == "classifier":  # everywhere, but for what is no direction
+            return consensus(direction, direction, 180.0, patch_size)
+        filtered, keep = consensus(implicit, direction, self.knobs["cone_angle"], patch_size)
+        if guidance == "random_mask":
             # A mask of its own for each step.
             seed = self.knobs["seed"] + 7919 * (1 + len(self.masks))
             keep = shuffled(keep, noise_like(keep.float(), seed, self.asked.rows))
@@ -156,7 +156,7 @@ class Guided:
         """
         if not self.kept:
             return {}
-        parts = {"kept": self.kept, "masks": self.masks, "probability": self.probability}
+        parts = {"kept_fraction": self.kept, "masks": self.masks, "probability": self.probability}
         return {name: _filled(torch.stack(all_, 1).cpu(), total) for name, all_ in parts.items()}
 
     def _remember(self, keep: Tensor, active: Tensor) -> None:

@@ -33,9 +33,9 @@ class Search:
         self.task, self.knobs = task, knobs
         self.start, self.reconstruction, self.rebuilt = run.rebuild(task)
         space: Any = self.space
-        shape, side = tuple(self.start.z.shape), knobs["patch"]
+        shape, side = tuple(self.start.z.shape), knobs["patch_size"]
         if len(shape) != 4 or shape[2] % side or shape[3] % side:
-            raise ValueError(f"patch: expected a divisor of the sides of codes {shape}, got {side}")
+            raise ValueError(f"patch_size: expected a divisor of the sides of codes {shape}, got {side}")
         targets = task.target.tolist()
         self.asked = Asked(
             task.rows,
@@ -62,7 +62,7 @@ class Search:
             torch.full((count,), value, dtype=torch.float64)
             for value in (0.0, torch.inf, self.knobs["strength"])
         )
-        for number in range(self.knobs["tries"]):
+        for number in range(self.knobs["max_attempts"]):
             rows = active.nonzero()[:, 0]
             if not len(rows) or self.stop.now:
                 break
@@ -71,13 +71,13 @@ class Search:
             high[here] = torch.where(done, level[here], high[here])
             low[here] = torch.where(done, low[here], level[here])
             level = torch.where(high.isinf(), (low + 1) / 2, (low + high) / 2)
-            low_enough = high.isfinite() & (level < self.knobs["least"])
+            low_enough = high.isfinite() & (level < self.knobs["min_strength"])
             active &= ~low_enough.to(active.device)
 
     def _try(self, rows: Tensor, level: Tensor, number: int) -> Tensor:
         """Noise and denoise; keep what flips, and what doesn't where nothing else did."""
         knobs, asked = self.knobs, self.asked[rows]
-        times = even_schedule if knobs["spacing"] == "short" else paper_schedule
+        times = even_schedule if knobs["timestep_spacing"] == "even" else paper_schedule
         schedule = times(self.space.alphas, level, knobs["steps"])
         guided = Guided(self.space, self.classifier, asked, knobs)
         z = self._noisy(rows, guided, schedule)
@@ -89,12 +89,12 @@ class Search:
 
     def _noisy(self, rows: Tensor, guided: Guided, schedule: Schedule) -> Tensor:
         """With noise that is drawn, or with the very noise that the code comes from."""
-        if self.knobs["noise"] == "drawn":
+        if self.knobs["noise"] == "random":
             return add_noise(self.asked.code[rows], self.noise[rows], schedule.start)
         return ddim_invert(guided.unguided, self.asked.code[rows], schedule)
 
     def _watched(self, guided: Guided, number: int) -> Denoiser:
-        total = self.knobs["tries"] * self.knobs["steps"]
+        total = self.knobs["max_attempts"] * self.knobs["steps"]
         count = number * self.knobs["steps"]
 
         def denoiser(z: Tensor, times: Tensor, left: Tensor) -> Tensor:
@@ -116,11 +116,11 @@ class Search:
         unet = best.cost["unet"]
         # Besides the search: the reconstruction and the final image, and the original's logits.
         generator, asked = unet + best.cost["decoder"] + 2, best.cost["classifier"] + 3
-        asked = asked if self.knobs["composite"] is None else asked + 1
-        size = self.start.z.shape[1] * self.knobs["patch"] ** 2
+        asked = asked if self.knobs["composite_threshold"] is None else asked + 1
+        size = self.start.z.shape[1] * self.knobs["patch_size"] ** 2
         need = still_reached(self.knobs["confidence"])
         passed = confirmed(best.passed, best.logits, drawn, task.target, need)
-        degrees = 180.0 if self.knobs["guide"] == "classifier" else self.knobs["degrees"]
+        cone_angle = 180.0 if self.knobs["guidance"] == "classifier" else self.knobs["cone_angle"]
         return Counterfactuals(
             original=task.images,
             image=image,
@@ -134,7 +134,7 @@ class Search:
             code_before=self.start,
             code_after=code,
             cost={"generator": generator, "unet": unet, "classifier": asked},
-            trace=best.trace(chance_level(size, degrees)),
+            trace=best.trace(chance_level(size, cone_angle)),
         )
 
     def _composited(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -143,7 +143,7 @@ class Search:
         Third come the logits of the images as they were drawn.
         """
         after = self.classifier(image)
-        share, task = self.knobs["composite"], self.task
+        share, task = self.knobs["composite_threshold"], self.task
         if share is None:
             return image, after, after
         pasting = pasted(task.images, self.reconstruction, image, share)

@@ -44,9 +44,9 @@ count = cfx.sizes(profile, ci=5, cpu=10, gpu=200)  # images
 few = cfx.sizes(profile, ci=3, cpu=4, gpu=50)  # images where each costs more
 space = cfx.load("digits/ldm", device="cpu")
 classifier, judge = (cfx.load(f"digits/{n}", device="cpu") for n in ("classifier", "judge"))
-near = torch.tensor([6, 7, 7, 5, 9, 3, 0, 9, 3, 4])  # for each digit one that looks like it
+distance_space = torch.tensor([6, 7, 7, 5, 9, 3, 0, 9, 3, 4])  # for each digit one that looks like it
 test = cfx.data.digits("test")
-images, target = test.images[:count], near[test.labels[:count]]
+images, target = test.images[:count], distance_space[test.labels[:count]]
 
 
 def share(hits: torch.Tensor) -> float:
@@ -191,7 +191,7 @@ compare = cfx.predict_then_run(
 
 # %%
 number = cfx.sizes(profile, ci=10, cpu=40, gpu=500)
-many, goal = test.images[:number], near[test.labels[:number]]
+many, goal = test.images[:number], distance_space[test.labels[:number]]
 spaces = {"small: VAE": cfx.load("digits/vae", device="cpu"), "large: diffusion": space}
 attacked = {n: cfx.latent_attack(s, classifier, many, goal, prior=0) for n, s in spaces.items()}
 attacked["large: near real codes"] = cfx.latent_attack(space, classifier, many, goal)
@@ -234,7 +234,7 @@ cfx.gallery(
 # ### Exercise 2 · The cone
 #
 # *Medium, 8 minutes.* `implicit` and `wish` are (b, c, h, w): the c channels of a position are one
-# vector. Return a mask of bools (b, h, w): is their angle at most `degrees` (0 to 180)? A vector of
+# vector. Return a mask of bools (b, h, w): is their angle at most `cone_angle` (0 to 180)? A vector of
 # zeros has no direction, and agrees with nothing.
 #
 # <details><summary>Hint 1</summary>The cosine of an angle is the product of two vectors, summed over
@@ -246,12 +246,12 @@ cfx.gallery(
 
 
 # %% tags=["exercise"]
-def agree(implicit: torch.Tensor, wish: torch.Tensor, degrees: float) -> torch.Tensor:
+def agree(implicit: torch.Tensor, wish: torch.Tensor, cone_angle: float) -> torch.Tensor:
     """Where two fields of vectors lie within a cone, bool (b, h, w)."""
     ### BEGIN SOLUTION
     lengths = implicit.norm(dim=1) * wish.norm(dim=1)
     cosine = (implicit * wish).sum(1) / lengths
-    return torch.rad2deg(cosine.clamp(-1, 1).acos()) <= degrees
+    return torch.rad2deg(cosine.clamp(-1, 1).acos()) <= cone_angle
     ### END SOLUTION
 
 
@@ -332,11 +332,11 @@ cfx.checks.nb09.concentrate(concentrate)
 
 # %%
 table = {}
-for degrees in (180, 90, 60, 45, 30):
-    left_over, keep = consensus(implicit, wish, degrees)
+for cone_angle in (180, 90, 60, 45, 30):
+    left_over, keep = consensus(implicit, wish, cone_angle)
     whole, part = rescaled(wish, implicit), rescaled(left_over, implicit)
     some = keep.flatten(1).any(1)
-    table[degrees] = {
+    table[cone_angle] = {
         "positions kept": share(keep),
         "norm of the whole field": (part[some].norm() / implicit[some].norm()).item(),
         "a kept vector grows by": (wish[some].flatten(1).norm(dim=1)
@@ -348,7 +348,7 @@ for degrees in (180, 90, 60, 45, 30):
 print(
     f"without any cone, cosine: {torch.cosine_similarity(whole.flatten(1), implicit.flatten(1)).mean():.2f}"
 )
-pd.DataFrame(table).T.rename_axis("degrees").round(2)
+pd.DataFrame(table).T.rename_axis("cone_angle").round(2)
 
 # %% [markdown]
 # The mask does **not** weaken the classifier. What it takes away at one place it adds at the others.
@@ -357,8 +357,8 @@ pd.DataFrame(table).T.rename_axis("degrees").round(2)
 
 
 # %%
-def draw_cone(degrees: int, image: int) -> cfx.Picture:
-    keep, turn = theta[image] <= degrees, torch.deg2rad(theta[image]).flatten()
+def draw_cone(cone_angle: int, image: int) -> cfx.Picture:
+    keep, turn = theta[image] <= cone_angle, torch.deg2rad(theta[image]).flatten()
     length = wish[image].norm(dim=0).flatten()
     x, y = length * turn.cos() / length.max(), length * turn.sin() / length.max()
     figure = Figure(figsize=(8.4, 2.6), layout="constrained")
@@ -369,7 +369,7 @@ def draw_cone(degrees: int, image: int) -> cfx.Picture:
     left.imshow(images[image, 0], cmap="gray")
     right.imshow(picture, cmap="gray")
     right.imshow(torch.ones_like(wide), cmap="Wistia", vmin=0, vmax=1, alpha=0.6 * wide)
-    arc = torch.deg2rad(torch.linspace(0, degrees, 60))
+    arc = torch.deg2rad(torch.linspace(0, cone_angle, 60))
     middle.fill([0, *arc.cos().tolist()], [0, *arc.sin().tolist()], color="#E69F00", alpha=0.2)
     for i, inside in enumerate(keep.flatten().tolist()):
         colour, width = ("#0072B2", 1.6) if inside else ("#999999", 0.7)
@@ -381,35 +381,35 @@ def draw_cone(degrees: int, image: int) -> cfx.Picture:
     right.set_title("guess, kept places", fontsize=9)
     for place in (left, right):
         place.set(xticks=[], yticks=[])
-    by_chance = chance_level(channels, degrees)
-    figure.suptitle(f"{degrees}°: kept {share(keep):.0%}, by chance {by_chance:.0%}", fontsize=10)
+    by_chance = chance_level(channels, cone_angle)
+    figure.suptitle(f"{cone_angle}°: kept {share(keep):.0%}, by chance {by_chance:.0%}", fontsize=10)
     return cfx.picture(
         figure,
-        f"Image {image}, cone of {degrees} degrees: of {keep.numel()} positions {int(keep.sum())} "
+        f"Image {image}, cone of {cone_angle} degrees: of {keep.numel()} positions {int(keep.sum())} "
         f"are kept; {by_chance * keep.numel():.0f} would be by chance.",
     )
 
 
-cfx.explore(draw_cone, degrees=(30, 180, 15), image=(0, count - 1))
+cfx.explore(draw_cone, cone_angle=(30, 180, 15), image=(0, count - 1))
 
 # %% [markdown]
 # ## Guidance is a wrapper
 #
-# Now the whole method: at each step the noise when nothing is told, plus `pull` times the masked wish,
-# plus `stay` times a way back to the original's code, each with the implicit classifier's norm. (6.9
+# Now the whole method: at each step the noise when nothing is told, plus `classifier_scale` times the masked wish,
+# plus `distance_scale` times a way back to the original's code, each with the implicit classifier's norm. (6.9
 # and 0.9 are the paper's numbers for its runs on ImageNet: a scale of 3, times 2.3 and 0.3.) Note
 # what is *not* added: the implicit classifier itself. It only votes.
 
 
 # %%
-def guided(original, wanted, degrees=45.0, pull=6.9, stay=0.9):
+def guided(original, wanted, cone_angle=45.0, classifier_scale=6.9, distance_scale=0.9):
     """A denoiser (z, times, left) -> noise, guided where classifier and model agree."""
 
     def denoiser(z, times, left):
         free, guess, implicit, wish = two_directions(z, times, left, wanted)
-        wish, _ = consensus(implicit, wish, degrees)
+        wish, _ = consensus(implicit, wish, cone_angle)
         back = guess - original
-        return free + pull * rescaled(wish, implicit) + stay * rescaled(back, implicit)
+        return free + classifier_scale * rescaled(wish, implicit) + distance_scale * rescaled(back, implicit)
 
     return denoiser
 
@@ -419,9 +419,9 @@ begin = space.encode(images[:few]).z
 mine = noise_and_denoise(
     begin, noise[:few], torch.full((few,), 0.5), guided(begin, target[:few]), steps=8
 )
-single = {"degrees": 45.0, "pull": 6.9, "stay": 0.9, "strength": 0.5, "steps": 8, "tries": 1}
+single = {"cone_angle": 45.0, "classifier_scale": 6.9, "distance_scale": 0.9, "strength": 0.5, "steps": 8, "max_attempts": 1}
 # Nothing but the equations above: noise drawn, no pauses; the first three are defaults, spelt out.
-exact = {"lead": 0.0, "near": "code", "jacobian": True, "ease": False, "noise": "drawn"}
+exact = {"guidance_scale": 0.0, "distance_space": "code", "backprop_diffusion": True, "pause_when_reached": False, "noise": "random"}
 theirs = cfx.diffusion_counterfactual(
     space, classifier, images[:few], target[:few], **single, **exact, seed=seed
 )
@@ -447,10 +447,10 @@ print(
 # %%
 results = {"consensus": cfx.diffusion_counterfactual(space, classifier, images, target, seed=seed)}
 trace = results["consensus"].trace
-steps = range(1, trace["kept"].shape[1] + 1)
+steps = range(1, trace["kept_fraction"].shape[1] + 1)
 by_step = {
-    "positions kept": trace["kept"].nanmean(0).tolist(),
-    "chance level": trace["chance"].mean().expand(len(steps)).tolist(),
+    "positions kept": trace["kept_fraction"].nanmean(0).tolist(),
+    "chance level": trace["chance_fraction"].mean().expand(len(steps)).tolist(),
     "p(target) of the guess": trace["probability"].nanmean(0).tolist(),
 }
 display(
@@ -487,9 +487,9 @@ cfx.gallery(
 # the classifier *and* in which the judge sees the target.
 
 # %%
-ask = {"consensus, drawn": {"noise": "drawn"}, "classifier": {"guide": "classifier"},
-       "random": {"guide": "random"}, "told only": {"guide": "free", "pull": 3.0},
-       "none": {"guide": "none", "noise": "drawn"}}  # fmt: skip
+ask = {"consensus, drawn": {"noise": "random"}, "classifier": {"guidance": "classifier"},
+       "random_mask": {"guidance": "random_mask"}, "told only": {"guidance": "classifier_free", "guidance_scale": 3.0},
+       "none": {"guidance": "none", "noise": "random"}}  # fmt: skip
 for name, knobs in ask.items():
     results[name] = cfx.diffusion_counterfactual(
         space, classifier, images, target, seed=seed, **knobs
@@ -529,7 +529,7 @@ cfx.gallery(
 #
 # *Medium, 8 minutes.* `flips(strength)` tries once, and is expensive. Begin at `first`. After a success
 # go half of the way down to the highest strength that failed (0 if none did). After a failure go half
-# of the way up to the lowest that flipped (1 if none did). After `tries` calls return the lowest
+# of the way up to the lowest that flipped (1 if none did). After `max_attempts` calls return the lowest
 # strength that flipped, or infinity.
 #
 # <details><summary>Hint 1</summary>Remember two numbers: `low`, the highest failure so far, and `high`,
@@ -541,11 +541,11 @@ cfx.gallery(
 
 
 # %% tags=["exercise"]
-def least(flips, first: float, tries: int) -> float:
+def min_strength(flips, first: float, max_attempts: int) -> float:
     """The lowest strength that was seen to flip."""
     ### BEGIN SOLUTION
     low, high, strength = 0.0, float("inf"), first
-    for _ in range(tries):
+    for _ in range(max_attempts):
         if flips(strength):
             high = strength
         else:
@@ -556,13 +556,13 @@ def least(flips, first: float, tries: int) -> float:
 
 
 # %% tags=["check"]
-cfx.checks.nb09.least(least)
+cfx.checks.nb09.min_strength(min_strength)
 
 # %%
 grid = [0.2, 0.4, 0.6, 0.8, 0.95]
 ones = [
     cfx.diffusion_counterfactual(
-        space, classifier, images[:few], target[:few], strength=s, tries=1, seed=seed
+        space, classifier, images[:few], target[:few], strength=s, max_attempts=1, seed=seed
     )
     for s in grid
 ]
@@ -596,7 +596,7 @@ cfx.gallery(
 )
 
 # %% [markdown]
-# How low should one go? The package stops at 0.3 (`least`). The smallest edit isn't the best
+# How low should one go? The package stops at 0.3 (`min_strength`). The smallest edit isn't the best
 # explanation: with next to no noise the model has no say any more, and what is left is an attack. The
 # figures below will show it, where the truth is known.
 #
@@ -643,7 +643,7 @@ first = by_step["positions kept"][0], by_step["chance level"][0]
 print("at the first step more agree than by chance:", first[0] > first[1])
 
 # %% [markdown]
-# `composite=0.15` does this inside the method, and keeps the whole image where the paste doesn't flip.
+# `composite_threshold=0.15` does this inside the method, and keeps the whole image where the paste doesn't flip.
 #
 # ## Several answers, and what they cost
 #
@@ -655,7 +655,7 @@ print("at the first step more agree than by chance:", first[0] > first[1])
 # %%
 seeds = [
     cfx.diffusion_counterfactual(
-        space, classifier, images[:3], target[:3], noise="drawn", seed=seed + s
+        space, classifier, images[:3], target[:3], noise="random", seed=seed + s
     )
     for s in range(cfx.sizes(profile, ci=2, cpu=3, gpu=10))
 ]
@@ -692,14 +692,14 @@ drawing = cfx.load("sprites/ldm", device="cpu")
 reader = cfx.load("sprites/judge", device="cpu")
 pair = cfx.data.CONTRASTS
 conditions = {name: [{name: option} for option in pair[name]] for name in ("hair", "top")}
-free = {"guide": "free", "pull": 3.0}
+free = {"guidance": "classifier_free", "guidance_scale": 3.0}
 runs = {
     "honest: consensus, told hair": ("honest", "hair", {}),
     "honest: told only, hair": ("honest", "hair", free),
     "shortcut: told only, hair": ("shortcut", "hair", free),
     "shortcut: consensus, told hair": ("shortcut", "hair", {}),
     "shortcut: consensus, told top": ("shortcut", "top", {}),
-    "the same, least noise": ("shortcut", "top", {"least": 0.0, "tries": 6}),
+    "the same, least noise": ("shortcut", "top", {"min_strength": 0.0, "max_attempts": 6}),
 }
 found, rows = {}, {}
 for name, (which, of, knobs) in runs.items():
@@ -745,8 +745,8 @@ faces, smile = (cfx.load(f"faces/{n}", device="cpu") for n in ("ldm", "smile"))
 watch = {n: cfx.load(f"faces/{n}", device="cpu") for n in ("smile_judge", "gender")}
 other = 1 - cfx.predict(smile, people.images).argmax(1)
 smiles = {
-    guide: cfx.diffusion_counterfactual(faces, smile, people.images, other, guide=guide, seed=seed)
-    for guide in ("consensus", "classifier")
+    guidance: cfx.diffusion_counterfactual(faces, smile, people.images, other, guidance=guidance, seed=seed)
+    for guidance in ("consensus", "classifier")
 }
 table = cfx.report(smiles, judge=watch["smile_judge"])
 table = table[["flip rate", "judge agrees", "L2 floor", "L2 change", "evaluations"]]

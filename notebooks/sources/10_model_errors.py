@@ -93,7 +93,7 @@ cfx.bars(
 # ### Exercise 1 · The worst group
 #
 # *Easy, 5 minutes.* From `right` (bool, one a figure) and `groups` (names), return the name of the
-# group with the lowest accuracy and that accuracy, among groups with at least `least` figures.
+# group with the lowest accuracy and that accuracy, among groups with at least `min_strength` figures.
 #
 # <details><summary>Hint 1</summary>One accuracy a group: the mean of `right` where the name is
 # this one.</details>
@@ -104,11 +104,11 @@ cfx.bars(
 
 
 # %% tags=["exercise"]
-def worst(right: np.ndarray, groups: np.ndarray, least: int) -> tuple[str, float]:
+def worst(right: np.ndarray, groups: np.ndarray, min_strength: int) -> tuple[str, float]:
     """The group of at least this size with the lowest accuracy, and its accuracy."""
     ### BEGIN SOLUTION
     names, sizes = np.unique(groups, return_counts=True)
-    large = {n: float(right[groups == n].mean()) for n in names[sizes >= least]}
+    large = {n: float(right[groups == n].mean()) for n in names[sizes >= min_strength]}
     lowest = min(large, key=large.get)
     return lowest, large[lowest]
     ### END SOLUTION
@@ -141,12 +141,12 @@ print("the honest classifier, its worst group, in more than 9 of 10:", fine["acc
 # %%
 HAIR = [{"hair": "gray"}, {"hair": "red"}]
 TOP = [{"top": "white"}, {"top": "metal"}]
-once = {"noise": "drawn", "strength": 0.3, "tries": 1}
+once = {"noise": "random", "strength": 0.3, "max_attempts": 1}
 ways = {
     "told hair": {"conditions": HAIR},
     "told top": {"conditions": TOP},
-    "no consensus": {"conditions": HAIR, "guide": "classifier"},
-    "noise alone": {"conditions": HAIR, "guide": "none", **once},
+    "no consensus": {"conditions": HAIR, "guidance": "classifier"},
+    "noise alone": {"conditions": HAIR, "guidance": "none", **once},
 }
 train, train_red, train_groups = drawn(planted.world, 600, split="train")
 wide, _, _ = drawn("pairs", cfx.sizes(profile, ci=300, cpu=500, gpu=2000), split="train")
@@ -196,8 +196,8 @@ for way, cf in results.items():
         "top changed": changed["top"].mean(),
         "something else": changed.drop(columns=["hair", "top"]).any(axis=1).mean(),
         "flips with nothing to read": (kinds["kind"] == "adversarial").mean(),
-        "kept, of positions": cf.trace["kept"].nanmean().item() if "kept" in cf.trace else np.nan,
-        "chance": cf.trace["chance"].nanmean().item(),
+        "kept, of positions": cf.trace["kept_fraction"].nanmean().item() if "kept_fraction" in cf.trace else np.nan,
+        "chance_fraction": cf.trace["chance_fraction"].nanmean().item(),
     }
 told = pd.DataFrame(rows).T
 told.round(2)
@@ -529,8 +529,8 @@ readers = {
 number = cfx.sizes(profile, ci=2, cpu=5, gpu=60)
 guides = {
     "consensus": {},
-    "no consensus": {"guide": "classifier"},
-    "noise alone": {"guide": "none", **once},
+    "no consensus": {"guidance": "classifier"},
+    "noise alone": {"guidance": "none", **once},
 }
 mistaken = faces[(called != faces.labels).nonzero()[:number, 0].numpy()]
 looked = {

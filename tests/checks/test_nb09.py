@@ -147,9 +147,9 @@ def no_guard(wish, keep, like):
     return field * norm(like) / norm(field)
 
 
-def bisection(flips, first, tries):
+def bisection(flips, first, max_attempts):
     low, high, at = 0.0, math.inf, first
-    for _ in range(tries):
+    for _ in range(max_attempts):
         if flips(at):
             high = at
         else:
@@ -158,27 +158,27 @@ def bisection(flips, first, tries):
     return high
 
 
-def with_lists(flips, first, tries):
+def with_lists(flips, first, max_attempts):
     good, bad, at = [], [0.0], first
-    for _ in range(tries):
+    for _ in range(max_attempts):
         (good if flips(at) else bad).append(at)
         at = (max(bad) + min([*good, 1.0])) / 2
     return min(good, default=math.inf)
 
 
-def recursive(flips, first, tries, low=0.0, high=math.inf):
-    if not tries:
+def recursive(flips, first, max_attempts, low=0.0, high=math.inf):
+    if not max_attempts:
         return high
     low, high = (low, first) if flips(first) else (first, high)
-    return recursive(flips, (low + min(1.0, high)) / 2, tries - 1, low, high)
+    return recursive(flips, (low + min(1.0, high)) / 2, max_attempts - 1, low, high)
 
 
 def search(step, result=lambda low, high, last: high, begin=None):
     """A loop with another rule ``step(low, high, at) -> next`` or another end."""
 
-    def answer(flips, first, tries):
+    def answer(flips, first, max_attempts):
         low, high, at = 0.0, math.inf, first if begin is None else begin
-        for _ in range(tries):
+        for _ in range(max_attempts):
             last = at
             if flips(at):
                 high = at
@@ -194,31 +194,31 @@ def middle(low, high, at):
     return (low + min(high, 1.0)) / 2
 
 
-def backwards(flips, first, tries):
-    return bisection(lambda s: not flips(s), first, tries)
+def backwards(flips, first, max_attempts):
+    return bisection(lambda s: not flips(s), first, max_attempts)
 
 
-def asked_twice(flips, first, tries):
+def asked_twice(flips, first, max_attempts):
     low, high, at = 0.0, math.inf, first
-    for _ in range(tries):
+    for _ in range(max_attempts):
         high = at if flips(at) else high
         low = at if not flips(at) else low
         at = middle(low, high, at)
     return high
 
 
-def stops_at_a_flip(flips, first, tries):
+def stops_at_a_flip(flips, first, max_attempts):
     at = first
-    for _ in range(tries):
+    for _ in range(max_attempts):
         if flips(at):
             return at
         at = (at + 1) / 2
     return math.inf
 
 
-def high_is_one(flips, first, tries):
+def high_is_one(flips, first, max_attempts):
     low, high, at = 0.0, 1.0, first
-    for _ in range(tries):
+    for _ in range(max_attempts):
         low, high = (low, at) if flips(at) else (at, high)
         at = (low + high) / 2
     return high

@@ -11,11 +11,11 @@ from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, RECONSTRUCTION_
 
 KNOBS = [
     {},
-    {"guide": "free", "steps": 4, "tries": 2},
-    {**cfx.PAPER_DIFFUSION, "steps": 10, "degrees": 30.0},
-    {"guide": "random", "steps": 3, "tries": 2, "near": "image"},
+    {"guidance": "classifier_free", "steps": 4, "max_attempts": 2},
+    {**cfx.PAPER_DIFFUSION, "steps": 10, "cone_angle": 30.0},
+    {"guidance": "random_mask", "steps": 3, "max_attempts": 2, "distance_space": "image"},
 ]
-each_way = pytest.mark.parametrize("knobs", KNOBS, ids=["short", "free", "paper", "random"])
+each_way = pytest.mark.parametrize("knobs", KNOBS, ids=["short", "classifier_free", "paper", "random_mask"])
 
 
 def world(classes=3, count=7):
@@ -45,7 +45,7 @@ def test_shapes_types_and_truth(knobs):
         torch.testing.assert_close(result.image, space.decode(result.code_after))
         torch.testing.assert_close(result.reconstruction, space.decode(result.code_before))
     assert all(count.shape == (7,) for count in result.cost.values())
-    assert {"method", "seconds", "weights", "degrees", "guide"} <= set(result.made_by)
+    assert {"method", "seconds", "weights", "cone_angle", "guidance"} <= set(result.made_by)
     assert result.made_by["method"] == "diffusion_counterfactual"
     assert all(len(values) == 7 for values in result.trace.values())
 

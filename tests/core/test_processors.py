@@ -51,7 +51,7 @@ def numbers() -> dict[str, torch.Tensor]:
     ways = cfx.find_directions(space, f, x[0], 7, queries=600, curved=2, reach=6.0)
     found["directions"] = ways.vectors
     ldm = cfx.load("digits/ldm", device="cpu")
-    moved = cfx.diffusion_counterfactual(ldm, f, x, target, steps=8, tries=1)
+    moved = cfx.diffusion_counterfactual(ldm, f, x, target, steps=8, max_attempts=1)
     found |= {"diffusion": moved.image, "logits": moved.logits_after}
     return {name: value.double().contiguous() for name, value in found.items()}
 

@@ -156,7 +156,7 @@ CHANGES = {
     "target with a row less": (put("target", lambda t: t[1:]), "target"),
     "start with a row less": (put("code_before.z", lambda t: t[1:]), "code_before.aux"),
     "code whole": (put("code_after.z", lambda t: t.long()), "code_after.z"),
-    "code's rest with a row more": (put("code_after.aux", lambda t: torch.cat([t, t])), "code.rest"),
+    "code's rest with a row more": (put("code_after.aux", lambda t: torch.cat([t, t])), "code_after.aux"),
     "code a number": (put("code_after.z", lambda t: torch.tensor(1.0)), "code_after.z"),
     "cost with a row less": (put("cost.generator", lambda t: t[1:]), "cost.generator"),
     "cost negative": (put("cost.generator", lambda t: t - 1), "cost.generator"),

@@ -278,7 +278,7 @@ SPACE_D, F_D, X_D, TARGET_D = gaussian_world()
 
 
 def diffuse(space):
-    return cfx.diffusion_counterfactual(space, F_D, X_D, TARGET_D, noise="drawn", steps=3)
+    return cfx.diffusion_counterfactual(space, F_D, X_D, TARGET_D, noise="random", steps=3)
 
 
 def changed(**parts):

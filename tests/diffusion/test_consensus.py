@@ -20,60 +20,60 @@ def draw(*shape, seed=0):
 DEGREES = (0.0, 20.0, 45.0, 90.0, 130.0, 180.0)
 
 
-@pytest.mark.parametrize("degrees", DEGREES)
-def test_chance_in_two_and_three_dimensions(degrees):
+@pytest.mark.parametrize("cone_angle", DEGREES)
+def test_chance_in_two_and_three_dimensions(cone_angle):
     """An arc is proportional to its angle; a cap is proportional to its height (Archimedes)."""
-    assert chance_level(2, degrees) == pytest.approx(degrees / 180, abs=1e-12)
-    height = (1 - math.cos(math.radians(degrees))) / 2
-    assert chance_level(3, degrees) == pytest.approx(height, abs=1e-12)
+    assert chance_level(2, cone_angle) == pytest.approx(cone_angle / 180, abs=1e-12)
+    height = (1 - math.cos(math.radians(cone_angle))) / 2
+    assert chance_level(3, cone_angle) == pytest.approx(height, abs=1e-12)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 12, 64])
-@pytest.mark.parametrize("degrees", [45.0, 80.0, 110.0])
-def test_chance_against_drawing(size, degrees):
+@pytest.mark.parametrize("cone_angle", [45.0, 80.0, 110.0])
+def test_chance_against_drawing(size, cone_angle):
     a, b = draw(1, size, 100, 400, seed=1), draw(1, size, 100, 400, seed=2)
-    _, keep = consensus(a, b, degrees)
-    p = chance_level(size, degrees)
+    _, keep = consensus(a, b, cone_angle)
+    p = chance_level(size, cone_angle)
     assert keep.float().mean().item() == pytest.approx(p, abs=5 * math.sqrt(p * (1 - p) / 4e4))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_chance_of_a_cone_and_of_the_rest(size):
     """At most d from b, or less than 180 - d from -b: one of the two holds of every vector."""
-    for degrees in (10.0, 45.0, 89.0):
-        both = chance_level(size, degrees) + chance_level(size, 180 - degrees)
+    for cone_angle in (10.0, 45.0, 89.0):
+        both = chance_level(size, cone_angle) + chance_level(size, 180 - cone_angle)
         assert both == pytest.approx(1.0)
     assert chance_level(size, 180.0) == 1.0
 
 
-def naive(implicit, direction, degrees, patch):
+def naive(implicit, direction, cone_angle, patch_size):
     b, _, h, w = implicit.shape
     out = torch.zeros_like(direction)
-    keep = torch.zeros(b, h // patch, w // patch, dtype=torch.bool)
+    keep = torch.zeros(b, h // patch_size, w // patch_size, dtype=torch.bool)
     for i in range(b):
-        for y in range(0, h, patch):
-            for x in range(0, w, patch):
-                at = (i, slice(None), slice(y, y + patch), slice(x, x + patch))
+        for y in range(0, h, patch_size):
+            for x in range(0, w, patch_size):
+                at = (i, slice(None), slice(y, y + patch_size), slice(x, x + patch_size))
                 u, v = (t[at].flatten().double().tolist() for t in (implicit, direction))
                 lengths = [math.sqrt(sum(n * n for n in side)) for side in (u, v)]
                 if not all(0 < length < math.inf for length in lengths):
                     continue
                 cosine = sum(m * n for m, n in zip(u, v, strict=True)) / math.prod(lengths)
-                if math.degrees(math.acos(max(-1, min(1, cosine)))) <= degrees:
-                    keep[i, y // patch, x // patch] = True
+                if math.degrees(math.acos(max(-1, min(1, cosine)))) <= cone_angle:
+                    keep[i, y // patch_size, x // patch_size] = True
                     out[at] = direction[at]
     return out, keep
 
 
-@pytest.mark.parametrize("patch", [1, 2])
-@pytest.mark.parametrize("degrees", [30.0, 75.0, 180.0])
-def test_consensus_is_the_loop(patch, degrees):
+@pytest.mark.parametrize("patch_size", [1, 2])
+@pytest.mark.parametrize("cone_angle", [30.0, 75.0, 180.0])
+def test_consensus_is_the_loop(patch_size, cone_angle):
     a, b = draw(2, 3, 4, 6), draw(2, 3, 4, 6, seed=1)
     b = a + 0.7 * b
     a[0, :, :2, :2], b[1, :, 2:, 4:] = 0, 0
     b[0, 0, 2, 2] = torch.inf
-    found, keep = consensus(a, b, degrees, patch)
-    expected, where = naive(a, b, degrees, patch)
+    found, keep = consensus(a, b, cone_angle, patch_size)
+    expected, where = naive(a, b, cone_angle, patch_size)
     assert torch.equal(keep, where)
     assert torch.equal(found, expected)
     assert found.isfinite().all()
@@ -105,8 +105,8 @@ def test_the_same_and_the_opposite():
         ((draw(1, 3, 4, 4), draw(1, 3, 4, 5), 45.0), "direction: expected"),
         ((draw(3, 4, 4), draw(3, 4, 4), 45.0), "implicit: expected"),
         ((draw(1, 3, 4, 5), draw(1, 3, 4, 5), 45.0, 2), "divisible by 2"),
-        ((draw(1, 3, 4, 4), draw(1, 3, 4, 4), 181.0), "degrees: expected"),
-        ((draw(1, 3, 4, 4), draw(1, 3, 4, 4), 45.0, 0), "patch: expected"),
+        ((draw(1, 3, 4, 4), draw(1, 3, 4, 4), 181.0), "cone_angle: expected"),
+        ((draw(1, 3, 4, 4), draw(1, 3, 4, 4), 45.0, 0), "patch_size: expected"),
         ((draw(1, 3, 4, 4).numpy(), draw(1, 3, 4, 4), 45.0), "implicit: expected"),
     ],
 )

@@ -38,7 +38,7 @@ CONDITIONS = {
     "unknown": ([5, 6], "got"),
     "names": (["red", "blue"], "str"),
 }
-QUICK = {"steps": 2, "tries": 1}
+QUICK = {"steps": 2, "max_attempts": 1}
 NET, CODEC = settled(labelled(4)), settled(tiny())
 PLACE = {"center": torch.zeros(4, 8, 8), "spread": torch.ones(4, 8, 8)}
 CODER = Autoencoder(CODEC, **PLACE)
@@ -60,23 +60,23 @@ TABLE = {
             "target": label_values(),
             "conditions": CONDITIONS,
             "first_row": count_values(-1),
-            "degrees": number_values(-1.0, 181.0),
-            "guide": choice_values("consensus"),
-            "pull": number_values(-0.1),
-            "stay": number_values(-0.1),
-            "noise": choice_values("drawn"),
-            "lead": number_values(-0.1),
+            "cone_angle": number_values(-1.0, 181.0),
+            "guidance": choice_values("consensus"),
+            "classifier_scale": number_values(-0.1),
+            "distance_scale": number_values(-0.1),
+            "noise": choice_values("random"),
+            "guidance_scale": without(number_values(-0.1), "None"),
             "strength": number_values(0.0, 1.0, -0.1),
             "steps": count_values(0, -1),
-            "tries": count_values(0, -1),
-            "least": number_values(-0.1, 1.0),
+            "max_attempts": count_values(0, -1),
+            "min_strength": number_values(-0.1, 1.0),
             "confidence": number_values(0.0, 1.0, -0.1),
-            "spacing": choice_values("short"),
-            "near": choice_values("code"),
-            "jacobian": FLAGS,
-            "ease": FLAGS,
-            "patch": count_values(0, -1) | {"no divisor": (4, "got 4")},
-            "composite": without(number_values(-0.1, 1.1), "None"),
+            "timestep_spacing": choice_values("even"),
+            "distance_space": choice_values("code"),
+            "backprop_diffusion": FLAGS,
+            "pause_when_reached": FLAGS,
+            "patch_size": count_values(0, -1) | {"no divisor": (4, "got 4")},
+            "composite_threshold": without(number_values(-0.1, 1.1), "None"),
             "seed": count_values(-1),
             "batch": count_values(0, -1),
             "on_step": {"text": ("bar", "str"), "number": (3, "int")},
@@ -91,8 +91,8 @@ TABLE = {
         },
     ),
     chance_level: (
-        {"size": 3, "degrees": 45.0},
-        {"size": count_values(0, -1), "degrees": number_values(-1.0, 181.0)},
+        {"size": 3, "cone_angle": 45.0},
+        {"size": count_values(0, -1), "cone_angle": number_values(-1.0, 181.0)},
     ),
     Autoencoder: (
         {"net": CODEC, **PLACE},
@@ -173,7 +173,7 @@ SHARED = {
     "path": PATHS,
     "revision": {
         "main": ("main", "'main'"),
-        "short": ("0123456", "'0123456'"),
+        "even": ("0123456", "'0123456'"),
         "number": (3, "3"),
         "of a folder": ("0" * 40, "0" * 40),
     },

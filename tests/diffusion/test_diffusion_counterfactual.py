@@ -10,14 +10,13 @@ from cfxnb.diffusion.consensus import chance_level
 
 QUICK = {
     "steps": 6,
-    "tries": 1,
-    "least": 0.0,
+    "max_attempts": 1,
+    "min_strength": 0.0,
     "strength": 0.5,
-    "composite": None,
-    "jacobian": False,
+    "composite_threshold": None,
+    "backprop_diffusion": False,
     "confidence": 0.9,
-    "lead": 0.0,
-    "noise": "drawn",
+    "noise": "random",
 }
 
 
@@ -35,7 +34,7 @@ def close(a, b, atol=1e-5):
 
 def test_it_flips_and_changes_what_the_class_is_made_of():
     world = gaussian_world(3, 6)
-    cf = run(world, tries=4)
+    cf = run(world, max_attempts=4)
     assert cf.flipped.all()
     assert (cf.confidence >= 0.9).all()
     moved = (cf.code_after.z - cf.code_before.z).abs().mean((0, 1, 2))
@@ -45,80 +44,80 @@ def test_it_flips_and_changes_what_the_class_is_made_of():
 def test_nothing_told_is_noise_and_denoise():
     """Of a Gaussian alone DDIM gives back a draw; its way is deterministic."""
     world = gaussian_world()
-    cf = run(world, guide="none", pull=100.0, stay=100.0, degrees=1.0)
-    again = run(world, guide="none")
+    cf = run(world, guidance="none", classifier_scale=100.0, distance_scale=100.0, cone_angle=1.0)
+    again = run(world, guidance="none")
     assert torch.equal(cf.image, again.image)
-    assert set(cf.trace) == {"strength", "chance"}
+    assert set(cf.trace) == {"strength", "chance_fraction"}
 
 
 def test_the_noise_that_an_image_comes_from_leads_back_to_it():
     world = gaussian_world()
-    far, near = (run(world, guide="none", noise="inverted", steps=n) for n in (5, 80))
-    far, near = ((cf.code_after.z - cf.code_before.z).abs().mean() for cf in (far, near))
-    assert near < 0.2 * far
-    drawn = run(world, guide="none", steps=80)
-    assert near < 0.05 * (drawn.code_after.z - drawn.code_before.z).abs().mean()
+    far, distance_space = (run(world, guidance="none", noise="ddim_inversion", steps=n) for n in (5, 80))
+    far, distance_space = ((cf.code_after.z - cf.code_before.z).abs().mean() for cf in (far, distance_space))
+    assert distance_space < 0.2 * far
+    drawn = run(world, guidance="none", steps=80)
+    assert distance_space < 0.05 * (drawn.code_after.z - drawn.code_before.z).abs().mean()
 
 
 def test_free_is_the_sampler_told_the_target():
-    """With ``pull`` 1 what is told is all that counts, and with 0 it does not count."""
+    """With ``classifier_scale`` 1 what is told is all that counts, and with 0 it does not count."""
     space, f, x, target = gaussian_world()
     x, target = x[target == 1], target[target == 1]  # one target: the model sees no row numbers
     world = space, f, x, target
-    told = run(world, guide="free", pull=1.0)
+    told = run(world, guidance="classifier_free", guidance_scale=1.0)
     plain = GaussianSpace.eps
 
     class Told(GaussianSpace):
         def eps(self, z, t, condition):
             return plain(self, z, t, torch.ones_like(condition))
 
-    close(told.image, run((Told(), f, x, target), guide="none").image)
-    close(run(world, guide="free", pull=0.0).image, run(world, guide="none").image)
-    assert run(world, guide="free", pull=3.0, strength=0.9).flipped.all()
+    close(told.image, run((Told(), f, x, target), guidance="none").image)
+    close(run(world, guidance="classifier_free", guidance_scale=0.0).image, run(world, guidance="none").image)
+    assert run(world, guidance="classifier_free", guidance_scale=3.0, strength=0.9).flipped.all()
 
 
 def test_a_lead_alone_is_free_guidance():
     world = gaussian_world()
-    alone = run(world, pull=0.0, stay=0.0, lead=2.5, ease=False)
-    close(alone.image, run(world, guide="free", pull=2.5).image, 1e-4)
+    alone = run(world, classifier_scale=0.0, distance_scale=0.0, guidance_scale=2.5, pause_when_reached=False)
+    close(alone.image, run(world, guidance="classifier_free", guidance_scale=2.5).image, 1e-4)
 
 
 def test_consensus_moves_nothing_where_the_classes_are_the_same():
     """The cheat looks at a column that the model knows nothing of: only consensus sees through."""
     world = gaussian_world(2, 4, cheat=3.0)
-    kept = run(world, stay=0.0, ease=False)
-    cheated = run(world, guide="classifier", stay=0.0, ease=False)
-    free = run(world, guide="none")
+    kept = run(world, distance_scale=0.0, pause_when_reached=False)
+    cheated = run(world, guidance="classifier", distance_scale=0.0, pause_when_reached=False)
+    free = run(world, guidance="none")
     close(kept.code_after.z[..., GAP:], free.code_after.z[..., GAP:], 1e-4)
     assert (cheated.code_after.z - free.code_after.z)[..., -1].abs().mean() > 0.1
     assert not kept.trace["masks"][..., GAP:].any()
     assert kept.trace["masks"][:, 0, :, :GAP].all()
     columns = [0, 1, 2, 5]  # that the classifier looks at
     assert cheated.trace["masks"][..., columns].all()
-    assert torch.equal(cheated.trace["chance"], torch.ones(4))
-    close(kept.trace["chance"], torch.full((4,), chance_level(3, 45.0)))
+    assert torch.equal(cheated.trace["chance_fraction"], torch.ones(4))
+    close(kept.trace["chance_fraction"], torch.full((4,), chance_level(3, 45.0)))
 
 
 def test_random_positions_are_as_many():
     world = gaussian_world()
-    one = {"steps": 1, "ease": False}
-    agreed, random = run(world, **one), run(world, guide="random", **one)
+    one = {"steps": 1, "pause_when_reached": False}
+    agreed, random = run(world, **one), run(world, guidance="random_mask", **one)
     assert torch.equal(agreed.trace["masks"].sum((2, 3)), random.trace["masks"].sum((2, 3)))
     assert not torch.equal(agreed.trace["masks"], random.trace["masks"])
-    longer = run(world, guide="random", ease=False).trace["masks"]
+    longer = run(world, guidance="random_mask", pause_when_reached=False).trace["masks"]
     assert not torch.equal(longer[:, 0], longer[:, 1])
-    other = run(world, guide="random", ease=False, seed=1).trace["masks"]
+    other = run(world, guidance="random_mask", pause_when_reached=False, seed=1).trace["masks"]
     assert not torch.equal(longer, other)
 
 
-@pytest.mark.parametrize("near", ["code", "image"])
-@pytest.mark.parametrize("jacobian", [False, True])
-@pytest.mark.parametrize("guide", ["consensus", "classifier", "random", "free", "none"])
-def test_everything_stays_finite(guide, near, jacobian):
+@pytest.mark.parametrize("distance_space", ["code", "image"])
+@pytest.mark.parametrize("backprop_diffusion", [False, True])
+@pytest.mark.parametrize("guidance", ["consensus", "classifier", "random_mask", "classifier_free", "none"])
+def test_everything_stays_finite(guidance, distance_space, backprop_diffusion):
     """Also for a classifier that is far too sure."""
     space, f, x, target = gaussian_world()
     sure = cfx.wrap(Loud(f.module))
-    cf = run((space, sure, x, target), guide=guide, near=near, jacobian=jacobian, pull=50.0)
+    cf = run((space, sure, x, target), guidance=guidance, distance_space=distance_space, backprop_diffusion=backprop_diffusion, classifier_scale=50.0)
     for value in (cf.image, cf.code_after.z, cf.logits_after):
         assert value.isfinite().all()
     assert cf.image.min() >= 0
@@ -138,24 +137,24 @@ def test_only_the_direction_of_the_slope_counts():
     space, f, x, target = gaussian_world()
     quiet = cfx.wrap(Loud(f.module, 0.5))
     loud = cfx.wrap(Loud(f.module, 2.0))
-    a, b = (run((space, g, x, target), ease=False) for g in (quiet, loud))
+    a, b = (run((space, g, x, target), pause_when_reached=False) for g in (quiet, loud))
     close(a.image, b.image, 1e-4)
 
 
 def test_staying_keeps_near():
     world = gaussian_world(2, 6)
-    far, near = (run(world, stay=stay, ease=False) for stay in (0.0, 3.0))
-    far, near = ((cf.code_after.z - cf.code_before.z).flatten(1).norm(dim=1) for cf in (far, near))
-    assert (near < 0.98 * far).all()
+    far, distance_space = (run(world, distance_scale=distance_scale, pause_when_reached=False) for distance_scale in (0.0, 3.0))
+    far, distance_space = ((cf.code_after.z - cf.code_before.z).flatten(1).norm(dim=1) for cf in (far, distance_space))
+    assert (distance_space < 0.98 * far).all()
 
 
-@pytest.mark.parametrize("jacobian", [False, True])
-def test_one_step_by_hand(jacobian):
+@pytest.mark.parametrize("backprop_diffusion", [False, True])
+def test_one_step_by_hand(backprop_diffusion):
     """The whole of the guidance once more, with nothing of it taken from the package."""
     space, f, x, target = world = gaussian_world()
     seen = []
-    knobs = {"steps": 1, "ease": False, "pull": 2.0, "stay": 0.7, "degrees": 60.0, "lead": 0.3}
-    cf = run(world, jacobian=jacobian, on_step=lambda step: seen.append(step), **knobs)
+    knobs = {"steps": 1, "pause_when_reached": False, "classifier_scale": 2.0, "distance_scale": 0.7, "cone_angle": 60.0, "guidance_scale": 0.3}
+    cf = run(world, backprop_diffusion=backprop_diffusion, on_step=lambda step: seen.append(step), **knobs)
     (step,) = seen
     t = torch.full((len(x),), 499)
     a = space.alphas[499].float()
@@ -165,7 +164,7 @@ def test_one_step_by_hand(jacobian):
     logits = f(space.decode(cfx.Code(clean), clamp=False))
     other = logits.gather(1, 1 - target[:, None]).sum()
     odds = logits.gather(1, target[:, None]).sum() - other
-    (slope,) = torch.autograd.grad(odds, z if jacobian else clean)
+    (slope,) = torch.autograd.grad(odds, z if backprop_diffusion else clean)
     s, k = (told - free).detach(), -(1 - a).sqrt() * slope
     cosine = (s * k).sum(1) / (s.norm(dim=1) * k.norm(dim=1))
     keep = (cosine >= 0.5)[:, None]
@@ -182,7 +181,7 @@ def test_one_step_by_hand(jacobian):
     eps = free + 2.0 * fit(k) + 0.7 * fit(d) + 0.3 * s
     close(cf.code_after.z, ((z - (1 - a).sqrt() * eps) / a.sqrt()).detach(), 1e-3)
     assert torch.equal(cf.trace["masks"][:, 0], keep[:, 0])
-    close(cf.trace["kept"][:, 0], keep.float().mean((1, 2, 3)))
+    close(cf.trace["kept_fraction"][:, 0], keep.float().mean((1, 2, 3)))
     p = logits.softmax(1).gather(1, target[:, None])[:, 0]
     close(cf.trace["probability"][:, 0], p.detach(), 1e-4)
     close(step.probability, p.detach(), 1e-4)
@@ -193,7 +192,7 @@ def test_one_step_by_hand(jacobian):
 
 def test_later_tries_lower_the_noise():
     world = gaussian_world(2, 6)
-    once, often = run(world, strength=0.8), run(world, strength=0.8, tries=6)
+    once, often = run(world, strength=0.8), run(world, strength=0.8, max_attempts=6)
     assert once.flipped.all()
     assert often.flipped.all()
     assert (once.trace["strength"] == 0.8).all()
@@ -209,16 +208,16 @@ def test_later_tries_lower_the_noise():
 def test_no_try_goes_below_the_least_noise():
     """From 0.8 every try flips: 0.4 is tried, 0.2 is not; a first try may be lower."""
     world = gaussian_world(2, 6)
-    free, bound = (run(world, strength=0.8, tries=4, least=least) for least in (0.0, 0.3))
+    free, bound = (run(world, strength=0.8, max_attempts=4, min_strength=min_strength) for min_strength in (0.0, 0.3))
     assert (free.trace["strength"] == 0.1).all()
     assert (bound.trace["strength"] == 0.4).all()
     close(bound.image, run(world, strength=0.4).image)
-    assert torch.equal(bound.cost["unet"], run(world, strength=0.8, tries=2).cost["unet"])
-    low = run(world, strength=0.2, tries=4, least=0.3)
+    assert torch.equal(bound.cost["unet"], run(world, strength=0.8, max_attempts=2).cost["unet"])
+    low = run(world, strength=0.2, max_attempts=4, min_strength=0.3)
     assert (low.trace["strength"] == 0.2).all()
     # A failure is followed by more noise, whatever the bound.
     up, same = (
-        run(world, strength=0.02, tries=2, least=least, pull=0.5, stay=0.0) for least in (0.9, 0.0)
+        run(world, strength=0.02, max_attempts=2, min_strength=min_strength, classifier_scale=0.5, distance_scale=0.0) for min_strength in (0.9, 0.0)
     )
     assert (up.trace["strength"] == 0.51).all()
     assert torch.equal(up.image, same.image)
@@ -226,11 +225,11 @@ def test_no_try_goes_below_the_least_noise():
 
 def test_a_failure_raises_the_noise():
     world = gaussian_world(2, 4)
-    seen = run(world, strength=0.02, tries=5, pull=0.5, stay=0.0)
-    assert not run(world, strength=0.02, pull=0.5, stay=0.0).flipped.any()
+    seen = run(world, strength=0.02, max_attempts=5, classifier_scale=0.5, distance_scale=0.0)
+    assert not run(world, strength=0.02, classifier_scale=0.5, distance_scale=0.0).flipped.any()
     assert seen.flipped.any()
     assert (seen.trace["strength"][seen.flipped] > 0.02).all()
-    never = run(world, strength=0.5, tries=3, guide="none")
+    never = run(world, strength=0.5, max_attempts=3, guidance="none")
     open_rows = [s == "not_found" for s in never.status]
     assert any(open_rows)
     # Levels after failures go half of the way to 1, and the last try is what is kept.
@@ -245,7 +244,7 @@ class Told:
         self.lost = torch.zeros(count, dtype=torch.bool)
 
     def steps(self, total):
-        return {"kept": torch.full((len(self.lost), total), 0.5)}
+        return {"kept_fraction": torch.full((len(self.lost), total), 0.5)}
 
 
 def test_best_is_the_lowest_that_flips_or_else_the_last():
@@ -278,19 +277,19 @@ def test_best_is_the_lowest_that_flips_or_else_the_last():
     assert best.cost["unet"].tolist() == [6, 6, 0]
     assert best.cost["decoder"].tolist() == [9, 9, 0]  # what came out was looked at, too
     trace = best.trace(0.1)
-    assert trace["kept"].shape == (3, 4)
-    assert trace["kept"][2].isnan().all()
+    assert trace["kept_fraction"].shape == (3, 4)
+    assert trace["kept_fraction"][2].isnan().all()
 
 
 def test_ease_pauses_where_the_guess_is_there():
     world = gaussian_world(2, 4)
-    eased, driven = (run(world, ease=ease, strength=0.8) for ease in (True, False))
+    eased, driven = (run(world, pause_when_reached=pause_when_reached, strength=0.8) for pause_when_reached in (True, False))
     there = eased.trace["probability"] >= 0.9
     assert there.any()
     assert not there.all()
-    assert torch.equal(eased.trace["kept"].isnan(), there)
+    assert torch.equal(eased.trace["kept_fraction"].isnan(), there)
     assert not eased.trace["masks"][there].any()
-    assert not driven.trace["kept"].isnan().any()
+    assert not driven.trace["kept_fraction"].isnan().any()
     assert (eased.cost["unet"] < driven.cost["unet"]).all()
     assert (eased.cost["unet"] == 2 * 6 - there.sum(1)).all()
     change = [(cf.code_after.z - cf.code_before.z).flatten(1).norm(dim=1).mean() for cf in (eased, driven)]
@@ -316,7 +315,7 @@ def test_statuses():
     other = Swapping()
     other.first = int(f(x[1:2]).argmax(1))
     assert run((other, f, x[1:2], target[1:2])).status == ("reconstruction_is_target",)
-    weak = run((space, f, x, target), pull=0.0, strength=0.05)
+    weak = run((space, f, x, target), classifier_scale=0.0, strength=0.05)
     assert weak.status == ("already_target", *["not_found"] * 3)
 
 
@@ -335,7 +334,7 @@ class Nan(torch.nn.Module):
 @pytest.mark.parametrize("kind", [Flat, Nan])
 def test_without_a_slope(kind):
     space, _, x, _ = gaussian_world()
-    cf = run((space, cfx.wrap(kind()), x, 1), tries=2)
+    cf = run((space, cfx.wrap(kind()), x, 1), max_attempts=2)
     assert set(cf.status) == {"no_gradient"}
     assert cf.image.isfinite().all()
     assert not cf.trace["masks"].any()
@@ -347,9 +346,9 @@ def test_a_black_box_is_refused():
     with pytest.raises(TypeError, match=r"classifier.*BlackBox"):
         run((space, box, x, target))
     assert box.queries == 0
-    for ease in (True, False):
+    for pause_when_reached in (True, False):
         with pytest.raises(TypeError, match=r"classifier: expected.*gradients"):
-            run((space, torch.no_grad()(f.__call__), x, target), ease=ease, strength=0.9)
+            run((space, torch.no_grad()(f.__call__), x, target), pause_when_reached=pause_when_reached, strength=0.9)
 
 
 @pytest.mark.parametrize("last", [1, 3, 8])
@@ -360,24 +359,24 @@ def test_on_step_can_end_it(last):
         told.append(step)
         return step.number == last
 
-    cf = run(world, tries=3, on_step=stop)
+    cf = run(world, max_attempts=3, on_step=stop)
     assert [s.number for s in told] == list(range(1, last + 1))
     assert {s.total for s in told} == {18}
     assert cf.trace["masks"].shape == (4, 6, *SHAPE[1:])
     assert cf.image.isfinite().all()
-    whole = run(world, tries=3)
+    whole = run(world, max_attempts=3)
     if last == 8:  # the first try was whole
         assert cf.flipped.all()
     else:
-        assert cf.trace["kept"][:, last:].isnan().all()
+        assert cf.trace["kept_fraction"][:, last:].isnan().all()
         close(cf.trace["probability"][:, :last], run(world).trace["probability"][:, :last])
-    assert torch.equal(whole.image, run(world, tries=3, on_step=lambda step: None).image)
+    assert torch.equal(whole.image, run(world, max_attempts=3, on_step=lambda step: None).image)
 
 
-@pytest.mark.parametrize("guide", ["consensus", "random", "free"])
-def test_batch_mates_never_matter(guide):
+@pytest.mark.parametrize("guidance", ["consensus", "random_mask", "classifier_free"])
+def test_batch_mates_never_matter(guidance):
     space, f, x, target = world = gaussian_world(3, 7)
-    knobs = {"tries": 3, "guide": guide, "strength": 0.4}
+    knobs = {"max_attempts": 3, "guidance": guidance, "strength": 0.4}
     whole, halves = run(world, **knobs), run(world, batch=3, **knobs)
     close(whole.image, halves.image, 1e-4)
     assert whole.status == halves.status
@@ -400,11 +399,11 @@ def test_seeds_decide():
     assert not torch.equal(run(world, seed=4).image, run(world, seed=5).image)
 
 
-@pytest.mark.parametrize("noise", ["drawn", "inverted"])
-@pytest.mark.parametrize("composite", [None, 0.2])
-@pytest.mark.parametrize("near", ["code", "image"])
-@pytest.mark.parametrize("jacobian", [False, True])
-def test_costs_are_what_was_spent(near, jacobian, composite, noise):
+@pytest.mark.parametrize("noise", ["random", "ddim_inversion"])
+@pytest.mark.parametrize("composite_threshold", [None, 0.2])
+@pytest.mark.parametrize("distance_space", ["code", "image"])
+@pytest.mark.parametrize("backprop_diffusion", [False, True])
+def test_costs_are_what_was_spent(distance_space, backprop_diffusion, composite_threshold, noise):
     """One sample alone: looks are counted in the parts themselves."""
     space, f, x, target = gaussian_world(2, 1)
     net, decoded, slopes = f.module, [], []
@@ -425,25 +424,25 @@ def test_costs_are_what_was_spent(near, jacobian, composite, noise):
 
     space.decode, space.eps = decode, counting
     net.rows = net.backward = 0
-    knobs = {"near": near, "jacobian": jacobian, "composite": composite, "tries": 3}
+    knobs = {"distance_space": distance_space, "backprop_diffusion": backprop_diffusion, "composite_threshold": composite_threshold, "max_attempts": 3}
     knobs["noise"] = noise
     cf = run((space, f, x, target), **knobs)
     assert cf.cost["classifier"].item() == net.rows + net.backward
     assert cf.cost["unet"].item() == len(space.rows) + len(slopes)
-    assert bool(slopes) == jacobian
+    assert bool(slopes) == backprop_diffusion
     assert (cf.cost["generator"] - cf.cost["unet"]).item() == len(decoded)
 
 
 def test_saved_and_loaded_with_its_trace(tmp_path):
     cf = run(gaussian_world())
-    assert {"kept", "masks", "probability", "strength", "chance"} == set(cf.trace)
+    assert {"kept_fraction", "masks", "probability", "strength", "chance_fraction"} == set(cf.trace)
     assert cf.trace["masks"].dtype == torch.bool
     assert cf.trace["masks"].shape == (5, 6, *SHAPE[1:])
-    assert cf.trace["kept"].shape == cf.trace["probability"].shape == (5, 6)
+    assert cf.trace["kept_fraction"].shape == cf.trace["probability"].shape == (5, 6)
     again = cfx.Counterfactuals.load(cf.save(tmp_path / "cf"))
     for name, values in cf.trace.items():
         torch.testing.assert_close(again.trace[name], values, equal_nan=True)
-    assert again.made_by["degrees"] == 45.0
+    assert again.made_by["cone_angle"] == 45.0
     assert torch.equal(cf[1:3].trace["masks"], cf.trace["masks"][1:3])
 
 
@@ -453,27 +452,27 @@ def test_chunks_in_which_there_was_nothing_to_do():
     cf = run((space, f, x, target), batch=2)
     whole = run((space, f, x, target))
     assert cf.status == whole.status
-    for name in ("kept", "masks", "probability", "strength", "chance"):
+    for name in ("kept_fraction", "masks", "probability", "strength", "chance_fraction"):
         close(cf.trace[name].float(), whole.trace[name].float(), 1e-4)
-    assert cf.trace["kept"][:2].isnan().all()
+    assert cf.trace["kept_fraction"][:2].isnan().all()
     assert not cf.trace["masks"][:2].any()
     none = run((space, f, x[:2], target[:2]))
-    assert set(none.trace) == {"strength", "chance"}
+    assert set(none.trace) == {"strength", "chance_fraction"}
 
 
 def test_patches_agree_together():
     world = gaussian_world(2, 4)
-    cf = run(world, patch=2, ease=True, strength=0.9, tries=2)
+    cf = run(world, patch_size=2, pause_when_reached=True, strength=0.9, max_attempts=2)
     assert cf.trace["masks"].shape == (4, 6, SHAPE[1] // 2, SHAPE[2] // 2)
-    close(cf.trace["chance"], torch.full((4,), chance_level(12, 45.0)))
-    with pytest.raises(ValueError, match="patch: expected a divisor"):
-        run(world, patch=4)
+    close(cf.trace["chance_fraction"], torch.full((4,), chance_level(12, 45.0)))
+    with pytest.raises(ValueError, match="patch_size: expected a divisor"):
+        run(world, patch_size=4)
 
 
 def test_composites_keep_the_rest_bit_for_bit():
     space, f, x, target = gaussian_world(2, 6)
     x = x + 1e-7 * torch.rand(x.shape)
-    plain, pasted = run((space, f, x, target)), run((space, f, x, target), composite=0.5)
+    plain, pasted = run((space, f, x, target)), run((space, f, x, target), composite_threshold=0.5)
     assert plain.flipped.all()
     assert pasted.status == plain.status
     same = (pasted.image == x).all(1)
@@ -485,7 +484,7 @@ def test_composites_keep_the_rest_bit_for_bit():
         close(pasted.logits_after, f(pasted.image), 1e-4)
     assert (pasted.confidence >= 0.9 - 1e-4).all()
     # Where nothing but the largest pixel would be left, it does not flip, and nothing is pasted.
-    strict = run((space, f, x, target), composite=1.0)
+    strict = run((space, f, x, target), composite_threshold=1.0)
     assert torch.equal(strict.image, plain.image)
 
 
@@ -495,29 +494,29 @@ def test_paper_knobs():
     space, f, x, target = world
     cf = cfx.diffusion_counterfactual(space, f, x, target, **knobs)
     assert cf.flipped.all()
-    assert cf.trace["kept"].shape == (5, int(0.382 * 20))
+    assert cf.trace["kept_fraction"].shape == (5, int(0.382 * 20))
     assert (cf.cost["unet"] == 7 * 4).all()
 
 
 @pytest.mark.parametrize(
     ("knobs", "told"),
     [
-        ({"tries": 2}, "tries: expected 1 with"),
+        ({"max_attempts": 2}, "max_attempts: expected 1 with"),
         ({"steps": 1001}, "steps: expected at most 1000"),
         ({"strength": 0.1, "steps": 5}, "strength: expected at least one of 5 steps"),
     ],
 )
 def test_what_the_published_schedule_can_not_do(knobs, told):
     with pytest.raises(ValueError, match=told):
-        run(gaussian_world(), spacing="published", **knobs)
+        run(gaussian_world(), timestep_spacing="paper", **knobs)
 
 
 def test_labels_tell_the_conditions():
     _, f, x, target = world = gaussian_world(2, 3)
     given = run(world, conditions=[0, 1])
     assert torch.equal(given.image, run(world).image)
-    crossed = run(world, conditions=[1, 0], guide="free", pull=1.0)
-    assert not torch.equal(crossed.image, run(world, guide="free", pull=1.0).image)
+    crossed = run(world, conditions=[1, 0], guidance="classifier_free", guidance_scale=1.0)
+    assert not torch.equal(crossed.image, run(world, guidance="classifier_free", guidance_scale=1.0).image)
     three = GaussianSpace(3)
     with pytest.raises(ValueError, match="conditions: expected one for each of"):
         run((three, f, x, target))

@@ -431,7 +431,7 @@ def readings(seed: int) -> Callable[[], np.ndarray]:
 def _diffusion_world():
     return {
         "space": lambda: gaussian()[0], "classifier": lambda: gaussian()[1],
-        "images": lambda: gaussian()[2], "target": lambda: gaussian()[3], "tries": const(1),
+        "images": lambda: gaussian()[2], "target": lambda: gaussian()[3], "max_attempts": const(1),
     }  # fmt: skip
 
 
@@ -472,7 +472,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.edit_strip": {"image": lambda: images()[:1], "factors": lambda: factors()[:1]},
     "cfx.explain_errors": _diffusion_world() | {
         "labels": lambda: gaussian()[3], "descriptors": DEFAULT,
-        "knobs": const({"tries": 1, "steps": 2}),
+        "knobs": const({"max_attempts": 1, "steps": 2}),
     },
     "cfx.find_directions": {"image": lambda: images()[:1], "label": const(0)},
     "cfx.fit_descriptors": {"images": many, "factors": many_factors, "batch": const(512)},
@@ -642,4 +642,4 @@ def pasted():
 @functools.cache
 def explained():
     space_, f, shown, target = gaussian()
-    return cfx.explain_errors(space_, f, shown, target, steps=2, tries=1)
+    return cfx.explain_errors(space_, f, shown, target, steps=2, max_attempts=1)

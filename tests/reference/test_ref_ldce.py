@@ -141,13 +141,13 @@ def case(request):
 def knobs_of(facts):
     weight = facts["guidance_scale_w"]
     return PAPER_DIFFUSION | {
-        "guide": "consensus",
+        "guidance": "consensus",
         "steps": facts["steps_total"],
         "strength": facts["strength"],
-        "degrees": facts["degrees"],
-        "pull": weight * facts["classifier_lambda"],
-        "stay": weight * facts["distance_lambda"],
-        "patch": 1,
+        "cone_angle": facts["degrees"],
+        "classifier_scale": weight * facts["classifier_lambda"],
+        "distance_scale": weight * facts["distance_lambda"],
+        "patch_size": 1,
         "seed": 0,
     }
 
@@ -195,7 +195,7 @@ def test_every_step(case):
         found = denoise(guided, start, schedule)
     assert guided.number + 1 == len(schedule.times)
     close(found, t.wanted("z_final"), 1e-3)
-    kept = guided.steps(len(schedule.times))["kept"].T
+    kept = guided.steps(len(schedule.times))["kept_fraction"].T
     close(kept, t.wanted("kept_share"), 1e-6)
     close(kept.mean(1), torch.tensor(facts["kept_share_per_step"]), 1e-4)
     assert int((kept == 0).sum()) == facts["sample_steps_with_empty_mask"]

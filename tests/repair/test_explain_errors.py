@@ -9,8 +9,8 @@ from gaussians import GAP, SHAPE, Bayes, GaussianSpace
 
 import cfxnb as cfx
 
-QUICK = {"steps": 6, "tries": 1}
-DRIVEN = {"stay": 0.0, "ease": False}  # ease would let noise do what it can
+QUICK = {"steps": 6, "max_attempts": 1}
+DRIVEN = {"distance_scale": 0.0, "pause_when_reached": False}  # ease would let noise do what it can
 LAST = SHAPE[2] - 1  # the column that a cheat looks at; no class shows there
 
 
@@ -29,7 +29,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def explained(world):
-    return cfx.explain_errors(*world, guide="classifier", **DRIVEN, **QUICK)
+    return cfx.explain_errors(*world, guidance="classifier", **DRIVEN, **QUICK)
 
 
 def wrong_of(world):
@@ -43,7 +43,7 @@ def test_errors_are_run_towards_their_true_class(world, explained):
     assert 5 < len(wrong) < 35
     assert explained.rows.tolist() == wrong
     by_hand = cfx.diffusion_counterfactual(
-        space, f, images[wrong], labels[wrong], guide="classifier", seed=0, **DRIVEN, **QUICK
+        space, f, images[wrong], labels[wrong], guidance="classifier", seed=0, **DRIVEN, **QUICK
     )
     assert torch.equal(explained.counterfactuals.image, by_hand.image)
     assert torch.equal(explained.counterfactuals.original, images[wrong])
@@ -86,7 +86,7 @@ def test_the_table_counts_kinds_of_errors(most):
 
 def test_some_errors_are_a_random_choice_of_all(world):
     choices = [
-        cfx.explain_errors(*world, most=3, seed=seed, steps=2, tries=1).rows.tolist()
+        cfx.explain_errors(*world, most=3, seed=seed, steps=2, max_attempts=1).rows.tolist()
         for seed in range(4)
     ]
     wrong = wrong_of(world)
@@ -100,7 +100,7 @@ def test_some_errors_are_a_random_choice_of_all(world):
 
 def test_maps_are_the_mean_change_of_what_flipped():
     world = cheated(2, 40)
-    found = cfx.explain_errors(*world, strength=0.2, steps=3, tries=1)
+    found = cfx.explain_errors(*world, strength=0.2, steps=3, max_attempts=1)
     flipped, cf = found.counterfactuals.flipped, found.counterfactuals
     assert flipped.any()
     assert not flipped.all()
@@ -118,11 +118,11 @@ def test_maps_are_the_mean_change_of_what_flipped():
 def test_maps_point_at_what_misled_the_classifier(world, explained):
     """Left to itself, the slope goes where the cheat looks; consensus can't see that column."""
     agreed = cfx.explain_errors(*world, **DRIVEN, **QUICK)
-    free = cfx.explain_errors(*world, guide="none", **QUICK)
+    free = cfx.explain_errors(*world, guidance="none", **QUICK)
     last = {}
     for name, found in {"slope": explained, "consensus": agreed, "none": free}.items():
         cf = found.counterfactuals
-        last[name] = (cf.code_after.z - free.counterfactuals.code.z)[..., LAST].abs().mean().item()
+        last[name] = (cf.code_after.z - free.counterfactuals.code_after.z)[..., LAST].abs().mean().item()
     assert last["slope"] > 0.02
     assert last["consensus"] < 1e-3
     cf = explained.counterfactuals
@@ -130,7 +130,7 @@ def test_maps_point_at_what_misled_the_classifier(world, explained):
     up = cf.target[cf.flipped] == 1  # the cheat says 1 where this column is bright
     assert (towards[up] > 0).all()
     assert (towards[~up] < 0).all()
-    moved = (agreed.counterfactuals.code.z - free.counterfactuals.code.z).abs()
+    moved = (agreed.counterfactuals.code_after.z - free.counterfactuals.code.z).abs()
     assert moved[..., :GAP].mean() > 20 * moved[..., LAST].mean()
 
 
@@ -141,7 +141,7 @@ def test_what_changed_is_named_by_descriptors(world):
     quiet = many[..., LAST - 1].mean((1, 2))  # neither the class nor the cheat is there
     factors = pd.DataFrame({"last column": last.numpy(), "beside it": quiet.numpy()})
     found = cfx.explain_errors(
-        *world, guide="classifier",
+        *world, guidance="classifier",
         descriptors=cfx.fit_descriptors(space, many, factors), **DRIVEN, **QUICK,
     )  # fmt: skip
     change = found.change
@@ -157,7 +157,7 @@ def test_nothing_is_named_where_nothing_flips(world):
     factors = pd.DataFrame({"class": (torch.arange(200) % 2).numpy()})
     fitted = cfx.fit_descriptors(space, space.sample(torch.arange(200) % 2, seed=7), factors)
     found = cfx.explain_errors(
-        *world, descriptors=fitted, pull=0.0, strength=0.01, steps=1, tries=1
+        *world, descriptors=fitted, classifier_scale=0.0, strength=0.01, steps=1, max_attempts=1
     )
     assert not found.counterfactuals.flipped.any()
     assert found.change is None
@@ -167,5 +167,5 @@ def test_nothing_is_named_where_nothing_flips(world):
 
 def test_classes_without_names_are_numbered(world):
     space, f, images, labels = world
-    found = cfx.explain_errors(space, cfx.wrap(f.module), images, labels, steps=2, tries=1)
+    found = cfx.explain_errors(space, cfx.wrap(f.module), images, labels, steps=2, max_attempts=1)
     assert set(found.table.index) == {"0 seen as 1", "1 seen as 0"}

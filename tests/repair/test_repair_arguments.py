@@ -33,7 +33,7 @@ GROUPS = {
     "text": ("abcd", "'abcd'"),
     "array of one": (np.array(3), "int"),
 }
-QUICK = {"steps": 2, "tries": 1}
+QUICK = {"steps": 2, "max_attempts": 1}
 
 
 TABLE = {
@@ -51,7 +51,7 @@ TABLE = {
             "most": count_values(0, -1),
             "seed": count_values(-1),
             "first_row": count_values(-1),
-            "guide": {"unknown": ("me", "'me'")},
+            "guidance": {"unknown": ("me", "'me'")},
             "conditions": {"too few": ([0], "got 1"), "text": ("red", "str")},
         },
     ),

@@ -187,7 +187,7 @@ def test_draws_of_a_gaussian_have_its_spread():
 
 def test_a_space_of_ones_own_nets_finds_counterfactuals():
     space, judge = model(), cfx.wrap(Judge(3), labels=("red", "blue", "crown"))
-    cf = cfx.diffusion_counterfactual(space, judge, IMAGES, 1, steps=2, tries=1)
+    cf = cfx.diffusion_counterfactual(space, judge, IMAGES, 1, steps=2, max_attempts=1)
     assert cf.image.isfinite().all()
     with pytest.raises(ValueError, match=r"images: expected.*divisible by 8"):
         space.encode(IMAGES[..., :12])  # the autoencoder's 4, halved once more by the net

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
 HERE = {"device": "cpu", "precision": "float32"}
 IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 WIDE = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(2))
-QUICK = {"steps": 2, "tries": 1, "strength": 0.3}
+QUICK = {"steps": 2, "max_attempts": 1, "strength": 0.3}
 STEM = "diffusion_pytorch_model"
 
 
@@ -107,7 +107,7 @@ def test_as_published(folders, judge, kind):
     knobs = {**cfx.PAPER_DIFFUSION, "steps": 10}
     target = others(judge, WIDE)
     cf = cfx.diffusion_counterfactual(space, judge, WIDE, target, **knobs)
-    assert cf.trace["kept"].shape == (2, 3)
+    assert cf.trace["kept_fraction"].shape == (2, 3)
     assert (cf.cost["unet"] == 3 * 4).all()
     assert not torch.equal(cf.image, cf.reconstruction)
 
