@@ -19,10 +19,10 @@ class Case:
         source: the one image that directions are found with; not among ``images``.
         sources: four others, to see how much hangs on the one.
         validation: twelve training images, six of each class, on which directions are tried.
-        label, other: the classes; ``against`` is what ``find_directions`` is told of ``other``.
+        label, other: the classes; ``contrast_class`` is what ``find_directions`` is told of ``other``.
         target: the other class than that which is predicted, one an image.
         features: the judge's.
-        reach: of the walks, in spreads.
+        max_step: of the walks, in spreads.
         survive, flips: bounds.
         figures: the sprites with their factors.
     """
@@ -37,21 +37,21 @@ class Case:
     target: Tensor
     label: int
     other: int
-    against: int | None
+    contrast_class: int | None
     features: Callable[[Tensor], Tensor]
     survive: float
     flips: float
-    reach: float
+    max_step: float
     figures: Any = None
 
     @property
-    def spread(self) -> Tensor:
+    def std(self) -> Tensor:
         """That of the space, on the CPU, where images and directions are."""
-        return self.space.spread.cpu()
+        return self.space.std.cpu()
 
     def random(self, seed: int) -> Tensor:
         """A random direction, uniform in spreads."""
-        return self.spread * noise_like(self.spread[None], 1000 + seed)[0]
+        return self.std * noise_like(self.std[None], 1000 + seed)[0]
 
 
 def _case(
@@ -70,21 +70,21 @@ def _case(
         images, train: held-out ones, and some of those for training.
     """
     space = cfx.load(f"{world}/diffae")
-    logits = cfx.predict(classifier, images)
+    logits = cfx.predict_logits(classifier, images)
     seen = logits.argmax(1)
     first = (seen == other).nonzero()[:5, 0]
     rest = torch.ones(len(images), dtype=torch.bool)
     rest[first] = False
     halves = [((seen == c) & rest).nonzero()[: count // 2, 0] for c in (label, other)]
     chosen = torch.cat(halves).sort().values
-    said = cfx.predict(classifier, train).argmax(1)
+    said = cfx.predict_logits(classifier, train).argmax(1)
     few = torch.stack([(said == c).nonzero()[:6, 0] for c in (label, other)], 1).flatten()
     judge = cfx.load(f"{world}/judge").module
     where = next(judge.parameters()).device
     return Case(
         world=world,
         space=space,
-        reach=typical_distance(space.spread) / 2,
+        max_step=typical_distance(space.std) / 2,
         classifier=classifier,
         source=images[first[:1]],
         sources=images[first[1:]],
@@ -93,7 +93,7 @@ def _case(
         target=torch.where(seen[chosen] == label, other, label),
         label=label,
         other=other,
-        against=other if logits.shape[1] > 2 else None,
+        contrast_class=other if logits.shape[1] > 2 else None,
         features=lambda x: judge.features(x.to(where)).cpu(),
         **more,
     )

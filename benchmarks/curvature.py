@@ -12,17 +12,17 @@ from cfxnb.directions.query_log import Ledger
 from cfxnb.directions.trial import TRIED, Trial
 
 
-def curved(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target: Tensor) -> None:
+def n_curvature(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target: Tensor) -> None:
     """Axes of curvature, walked as far as other images are; random directions beside them."""
-    far = typical_distance(case.space.spread)
+    far = typical_distance(case.space.std)
 
     def walk(way: Tensor) -> cfx.Counterfactuals:
-        return cfx.follow(case.space, case.classifier, images, way, target, reach=far)
+        return cfx.follow_direction(case.space, case.classifier, images, way, target, max_step=far)
 
     results = [walk(h) for h in found.h]
     kept: list[int] = []
-    flat = (found.h / case.spread).flatten(1)
-    g = (found.g / case.spread).flatten()
+    flat = (found.h / case.std).flatten(1)
+    g = (found.g / case.std).flatten()
     names = [name for name in found.names if name.startswith("h")]
     for i, result in enumerate(results):
         with_g = torch.cosine_similarity(flat[i], g, dim=0).item()
@@ -38,8 +38,8 @@ def curved(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target
     rows.say("best three h-directions: mean", sum(share(r) for r in results[:3]) / 3)
     rows.add("h-directions that flip 40 %, pairwise |cosine| below 0.3", len(kept), 3)
     alone = [
-        cfx.follow(
-            case.space, case.classifier, images, found.g, target, noise=seed, reach=case.reach
+        cfx.follow_direction(
+            case.space, case.classifier, images, found.g, target, noise_seed=seed, max_step=case.max_step
         )
         for seed in range(3)
     ]
@@ -51,20 +51,20 @@ def curved(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target
 
 def picked_at_random(case: Case, found: cfx.Directions, count: int) -> Tensor:
     """What the trial alone can do: the best of random axes at right angles, tried like others."""
-    spread = case.space.spread
-    tried = min(TRIED * found.made_by["curved"], len(spread))
-    axes = torch.linalg.qr(noise_like(spread.expand(tried, -1), 2000).T).Q.T
+    std = case.space.std
+    tried = min(TRIED * found.made_by["n_curvature"], len(std))
+    axes = torch.linalg.qr(noise_like(std.expand(tried, -1), 2000).T).Q.T
     names = [str(number) for number in range(tried)]
-    far = typical_distance(spread)
+    far = typical_distance(std)
     ledger = Ledger(2048, None, {})
-    knobs = {"label": case.label, "against": case.against, "radius": far, "batch": 64, "seed": 0}
+    knobs = {"label": case.label, "contrast_class": case.contrast_class, "radius": far, "batch_size": 64, "seed": 0}
     with torch.no_grad():
         ask = Questions(case.space, case.classifier, rms, case.source, ledger, knobs)
         trial = Trial(ask, case.validation, far, 1.0)
-        moves = torch.cat([torch.zeros_like(spread)[None], trial.moves(spread * axes)])
+        moves = torch.cat([torch.zeros_like(std)[None], trial.moves(std * axes)])
         seen, _ = trial.look("trial", moves)
-        table = trial.rank(spread * axes, names, found.fit, seen[:, 0], seen[:, 1:])
-    return (spread * axes)[[int(name) for name in table.index[:count]]].cpu()
+        table = trial.rank(std * axes, names, found.proxy_fit, seen[:, 0], seen[:, 1:])
+    return (std * axes)[[int(name) for name in table.index[:count]]].cpu()
 
 
 def diversity(case: Case, results: list[cfx.Counterfactuals]) -> float:

@@ -58,19 +58,19 @@ def counterfactuals(case: Case, count: int | None = None, **knobs: Any) -> cfx.C
 def table_of(
     rows: Rows, title: str, case: Case, results: dict[str, cfx.Counterfactuals]
 ) -> pd.DataFrame:
-    real, spread = case.images, case.space.spread
+    real, std = case.images, case.space.std
     table = cfx.report(
         results,
         classifier=case.classifier,
         judge=case.judge,
         features=case.features,
         real=real,
-        spread=spread,
+        code_std=std,
     )
     table["passes"] = [all_passes(cf) for cf in results.values()]
     if case.reader is not None:
         kinds = {
-            name: cfx.metrics.flip_kinds(cf, case.reader, [str(case.cause)], "hair")
+            name: cfx.metrics.classify_flips(cf, case.reader, [str(case.cause)], "hair")
             for name, cf in results.items()
         }
         table["cause changed"] = [k["cause"].mean() for k in kinds.values()]
@@ -129,7 +129,7 @@ def against_the_paper(rows: Rows, case: Case, few: int) -> None:
     own, theirs = row(table, "ours"), row(table, "as published")
     name = f"{case.world}, against the published settings"
     rows.add(f"{name}: passes per success, times fewer", theirs["passes"] / own["passes"], 8)
-    rows.add(f"{name}: wall time per success, times", theirs["seconds"] / own["seconds"], 6)
+    rows.add(f"{name}: wall time per success, times", theirs["seconds per flip"] / own["seconds per flip"], 6)
     rows.add(f"{name}: flip rate; bound: theirs", own["flip rate"], theirs["flip rate"])
     rows.add(f"{name}: COUT; bound: theirs", own["COUT"], theirs["COUT"])
 

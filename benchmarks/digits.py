@@ -13,7 +13,7 @@ from torch import Tensor
 import cfxnb as cfx
 from benchmarks.rows import Rows, arguments
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.tensors import in_spreads, norms
+from cfxnb.core.tensors import standardise, norms
 from cfxnb.train.digits import measure_vae
 
 
@@ -41,7 +41,7 @@ def main() -> int:
         judge=judge,
         features={"LeNet-5": judge.module.features},
         real=test.images,
-        spread=space.spread,
+        code_std=space.std,
     )
     setting = (
         f"The first {count:,} test digits; target: label + 1; shipped models, default options."
@@ -63,7 +63,7 @@ def main() -> int:
     rows.add("code of an image, alone against in a batch of 64", gap, 1e-4, most=True)
     rows.add("COUT of the latent attack; bound: pixel attack", ours["COUT"], adversarial["COUT"])
 
-    right = cfx.predict(explained, everything.images).argmax(1) == everything.labels
+    right = cfx.predict_logits(explained, everything.images).argmax(1) == everything.labels
     rows.add("classifier: accuracy on all test digits", right.double().mean().item(), 0.99)
     quality = measure_vae(space)
     survive = quality["share of test decisions that survive reconstruction"]
@@ -85,7 +85,7 @@ def step_back_pays(
     rivals = []
     for confidence in (0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995):
         cf = cfx.latent_attack(
-            space, explained, ours.original, ours.target, confidence=confidence, halvings=0
+            space, explained, ours.original, ours.target, confidence=confidence, binary_search_steps=0
         )
         rivals.append((confidence, *judged(judge, space, cf)))
     good = [r for r in rivals if r[1] >= agreement] or rivals[-1:]
@@ -99,22 +99,22 @@ def judged(judge: Any, space: Any, cf: Counterfactuals) -> tuple[float, float]:
     wins = cf[cf.flipped.nonzero().squeeze(1)]
     if wins.code_after is None or wins.code_before is None:
         raise TypeError("cf: expected codes")
-    agrees = cfx.predict(judge, wins.image).argmax(1) == wins.target
-    length = norms(in_spreads(wins.code_after.z - wins.code_before.z, space.spread))
+    agrees = cfx.predict_logits(judge, wins.image).argmax(1) == wins.target
+    length = norms(standardise(wins.code_after.z - wins.code_before.z, space.std))
     return agrees.double().mean().item(), length.mean().item()
 
 
 def alone_against_batch(space: Any, explained: Any, images: Tensor, target: Tensor) -> float:
     """Largest difference of any coordinate of any image."""
-    together = cfx.latent_attack(space, explained, images, target)
+    min_correlation = cfx.latent_attack(space, explained, images, target)
     gaps = []
     # Random restarts are drawn by row, so they would differ by design; none of these images
     # needs one, and the bound would tell if one did.
     for row in range(len(images)):
         one = cfx.latent_attack(space, explained, images[row : row + 1], target[row : row + 1])
-        if one.code_after is None or together.code_after is None:
+        if one.code_after is None or min_correlation.code_after is None:
             raise TypeError("expected codes")
-        gaps.append((one.code_after.z - together.code_after.z[row]).abs().max())
+        gaps.append((one.code_after.z - min_correlation.code_after.z[row]).abs().max())
     return torch.stack(gaps).max().item()
 
 

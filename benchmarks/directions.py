@@ -15,7 +15,7 @@ from torch import Tensor
 
 import cfxnb as cfx
 from benchmarks.cases import CASES, Case
-from benchmarks.curvature import curved, share
+from benchmarks.curvature import n_curvature, share
 from benchmarks.rendering import rendering
 from benchmarks.rows import Rows, arguments
 from cfxnb.core.decisions import log_odds
@@ -25,7 +25,7 @@ from cfxnb.directions.mlp_proxy import mlp
 from cfxnb.directions.probing import Questions, rms
 from cfxnb.directions.proxies import Probes, ridge
 from cfxnb.directions.query_log import Ledger
-from cfxnb.train.diffae_recipes import measure
+from cfxnb.train.diffae_recipes import measure_digits
 
 CHECKED = [
     "tests/reference/test_ref_diffae.py",
@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def quality(rows: Rows, case: Case) -> None:
-    found = measure(case.world, case.space)
+    found = measure_digits(case.world, case.space)
     rows.table("The space", pd.Series(found))
     name = "share of decisions that survive reconstruction"
     rows.add(name, found[name], case.survive)
@@ -79,19 +79,19 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
         box,
         case.source,
         case.label,
-        against=case.against,
-        queries=2048,
-        validation=case.validation,
+        contrast_class=case.contrast_class,
+        max_queries=2048,
+        validation_images=case.validation,
     )
     print(found)
     rows.table("Directions, by their trial on the validation images", found.table)
-    rows.add("queries", box.queries, 2048, most=True)
-    g = cfx.follow(case.space, case.classifier, case.images, found.g, case.target, reach=case.reach)
+    rows.add("queries", box.n_queries, 2048, most=True)
+    g = cfx.follow_direction(case.space, case.classifier, case.images, found.g, case.target, max_step=case.max_step)
     towards = case.target == case.label
     flips = [share(g, towards), share(g, ~towards)]
-    rows.say("reach of the walks, in spreads", case.reach)
-    alone = cfx.follow(
-        case.space, case.classifier, case.images, _alone(case, found), case.target, reach=case.reach
+    rows.say("reach of the walks, in spreads", case.max_step)
+    alone = cfx.follow_direction(
+        case.space, case.classifier, case.images, _alone(case, found), case.target, max_step=case.max_step
     )
     rows.say("g of the one image alone: flipped, images of both classes", share(alone))
     rows.say("g: flipped towards the label", flips[0])
@@ -103,11 +103,11 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     # Within a long enough reach any direction flips something: the same reach is what g needs.
     need = step_lengths(case.space, g)[g.flipped].quantile(0.95).item()
     rows.say("reach within which 95 % of g's flips lie, in spreads", need)
-    whole = against_random(rows, case, found.g, images, target, case.reach)
+    whole = against_random(rows, case, found.g, images, target, case.max_step)
     rows.say("g against random: how many times as many flips", whole)
     needed = against_random(rows, case, found.g, images, target, need)
     rows.add("g against random within the reach that g needs: times", needed, 4)
-    curved(rows, case, found, images, target)
+    n_curvature(rows, case, found, images, target)
     return found
 
 
@@ -118,14 +118,14 @@ def retried(case: Case, way: Tensor, g: cfx.Counterfactuals) -> float:
     for seed in range(3):
         if not len(left):
             break
-        again = cfx.follow(
+        again = cfx.follow_direction(
             case.space,
             case.classifier,
             case.images[left],
             way,
             case.target[left],
-            reach=case.reach,
-            noise=seed,
+            max_step=case.max_step,
+            noise_seed=seed,
         )
         left = left[~again.flipped]
     return 1 - len(left) / max(1, int(able.sum()))
@@ -133,7 +133,7 @@ def retried(case: Case, way: Tensor, g: cfx.Counterfactuals) -> float:
 
 def _alone(case: Case, found: cfx.Directions) -> Tensor:
     """The gradient before the trial's other images corrected it."""
-    return case.spread * found.fit.gradient.view(case.spread.shape)
+    return case.std * found.proxy_fit.gradient.view(case.std.shape)
 
 
 def sources(rows: Rows, case: Case) -> None:
@@ -147,20 +147,20 @@ def sources(rows: Rows, case: Case) -> None:
             cfx.BlackBox(case.classifier),
             image,
             case.label,
-            against=case.against,
-            queries=2048,
-            validation=case.validation,
+            contrast_class=case.contrast_class,
+            max_queries=2048,
+            validation_images=case.validation,
         )
         for name, way in zip(rates, (found.g, _alone(case, found)), strict=True):
-            rates[name].append(share(cfx.follow(case.space, case.classifier, images, way, target)))
+            rates[name].append(share(cfx.follow_direction(case.space, case.classifier, images, way, target)))
     for name, values in rates.items():
         rows.say(f"{name}, {len(values)} other sources: flipped, mean", sum(values) / len(values))
         rows.say(f"{name}, {len(values)} other sources: flipped, least", min(values))
     # What the images of the trial tell without a search.
-    seen = cfx.predict(case.classifier, case.validation).argmax(1) == case.label
+    seen = cfx.predict_logits(case.classifier, case.validation).argmax(1) == case.label
     codes = case.space.encode(case.validation).z
     apart = codes[seen].mean(0) - codes[~seen].mean(0)
-    moved = cfx.follow(case.space, case.classifier, images, apart, target)
+    moved = cfx.follow_direction(case.space, case.classifier, images, apart, target)
     rows.say("difference of the mean codes of the trial's images: flipped", share(moved))
 
 
@@ -168,59 +168,59 @@ def ceiling(rows: Rows, case: Case) -> None:
     """What one straight line can do: learnt from the codes of 1,000 images and their decisions."""
     train = cfx.data.digits("train")
     images = train.images[(train.labels == case.label) | (train.labels == case.other)][:1000]
-    seen = cfx.predict(case.classifier, images).argmax(1)
+    seen = cfx.predict_logits(case.classifier, images).argmax(1)
     able = (seen == case.label) | (seen == case.other)
     with torch.no_grad():
-        codes = torch.cat([case.space.semantic(part) for part in images[able].split(100)])
-    changes = (codes - case.space.center.cpu()) / case.spread
+        codes = torch.cat([case.space.encode_semantic(part) for part in images[able].split(100)])
+    changes = (codes - case.space.mean.cpu()) / case.std
     line = LogisticRegression(C=0.01, max_iter=1000).fit(changes.numpy(), seen[able].numpy())
-    way = case.spread * torch.from_numpy(line.coef_[0]).float()
+    way = case.std * torch.from_numpy(line.coef_[0]).float()
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
-    moved = cfx.follow(
-        case.space, case.classifier, case.images[few], way, case.target[few], reach=case.reach
+    moved = cfx.follow_direction(
+        case.space, case.classifier, case.images[few], way, case.target[few], max_step=case.max_step
     )
     rows.say("a line learnt from 1,000 images' codes and decisions: flipped", share(moved))
 
 
 def against_random(
-    rows: Rows, case: Case, direction: Tensor, images: Tensor, target: Tensor, reach: float
+    rows: Rows, case: Case, direction: Tensor, images: Tensor, target: Tensor, max_step: float
 ) -> float:
     """How many times as many flips as along random directions, the mean of three."""
 
     def flips(way: Tensor) -> float:
-        return share(cfx.follow(case.space, case.classifier, images, way, target, reach=reach))
+        return share(cfx.follow_direction(case.space, case.classifier, images, way, target, max_step=max_step))
 
     own, chance = flips(direction), sum(flips(case.random(seed)) for seed in range(3)) / 3
-    rows.say(f"g, within {reach:.2f} spreads: flipped", own)
-    rows.say(f"random directions, within {reach:.2f} spreads: flipped, mean of three", chance)
+    rows.say(f"g, within {max_step:.2f} spreads: flipped", own)
+    rows.say(f"random directions, within {max_step:.2f} spreads: flipped, mean of three", chance)
     return own / max(chance, 1e-9)
 
 
 def curve(rows: Rows, case: Case) -> None:
     """Flip rate over queries: least squares against the paper's network, on the same answers."""
-    reach = typical_distance(case.space.spread)
-    knobs = {"label": case.label, "against": case.against, "radius": reach}
-    knobs |= {"batch": 64, "seed": 0}
+    max_step = typical_distance(case.space.std)
+    knobs = {"label": case.label, "contrast_class": case.contrast_class, "radius": max_step}
+    knobs |= {"batch_size": 64, "seed": 0}
     ledger = Ledger(2 + max(BUDGETS), None, {})
     with torch.no_grad():
         asked = Questions(case.space, case.classifier, rms, case.source, ledger, knobs)
-        probes: Probes = asked.probes(alive(case.space.spread), 0)
+        probes: Probes = asked.probes(alive(case.space.std), 0)
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     label = torch.tensor([case.label])
-    against = None if case.against is None else torch.tensor([case.against])
+    contrast_class = None if case.contrast_class is None else torch.tensor([case.contrast_class])
     rates: dict[str, list[float]] = {"ridge": [], "paper's network": []}
     for budget in BUDGETS:
         some = probes.first(budget)
-        fits = (ridge(some.saturated(SATURATION)), mlp(some, label, against, stop="paper"))
+        fits = (ridge(some.saturated(SATURATION)), mlp(some, label, contrast_class, stop="paper"))
         for name, fit in zip(rates, fits, strict=True):
-            step = case.spread * fit.gradient.view(case.spread.shape)
-            moved = cfx.follow(
+            step = case.std * fit.gradient.view(case.std.shape)
+            moved = cfx.follow_direction(
                 case.space,
                 case.classifier,
                 case.images[few],
                 step,
                 case.target[few],
-                reach=case.reach,
+                max_step=case.max_step,
             )
             rates[name].append(share(moved))
     table = pd.DataFrame(rates, index=pd.Index(BUDGETS, name="queries"))
@@ -241,10 +241,10 @@ def slope(rows: Rows, case: Case, found: cfx.Directions) -> None:
     code = case.space.encode(case.source)
     z = code.z.requires_grad_()
     logits = case.classifier(case.space.decode(code.with_z(z)))
-    against = None if case.against is None else torch.tensor([case.against])
-    score = log_odds(logits, torch.tensor([case.label]), against)
-    true = torch.autograd.grad(score.sum(), z)[0][0] * case.spread
-    own = _alone(case, found) / case.spread
+    contrast_class = None if case.contrast_class is None else torch.tensor([case.contrast_class])
+    score = log_odds(logits, torch.tensor([case.label]), contrast_class)
+    true = torch.autograd.grad(score.sum(), z)[0][0] * case.std
+    own = _alone(case, found) / case.std
     rows.say(
         "cosine of the one image's g with the gradient through the network, in spreads",
         torch.cosine_similarity(own, true, dim=0).item(),
@@ -253,14 +253,14 @@ def slope(rows: Rows, case: Case, found: cfx.Directions) -> None:
 
 def attribution(rows: Rows, case: Case, found: cfx.Directions) -> None:
     few = case.images[:FEW]
-    predicted = cfx.predict(case.classifier, few).argmax(1)
+    predicted = cfx.predict_logits(case.classifier, few).argmax(1)
     rival = torch.where(predicted == case.label, case.other, case.label)
     keep = (predicted == case.label) | (predicted == case.other)
     heat = cfx.latent_integrated_gradients(
-        case.space, case.classifier, few[keep], found.g, predicted[keep], against=rival[keep]
+        case.space, case.classifier, few[keep], found.g, predicted[keep], contrast_class=rival[keep]
     )
     able = torch.tensor([s in ("complete", "incomplete") for s in heat.status])
-    gap = heat.gap[able].abs()
+    gap = heat.relative_delta[able].abs()
     rows.say("latent IG: share of images with a baseline within reach", able.float().mean().item())
     rows.add("latent IG: completeness gap, median", gap.median().item(), 0.01, most=True)
     rows.add("latent IG: completeness gap, worst", gap.max().item(), 0.05, most=True)
@@ -273,15 +273,15 @@ def inside(rows: Rows, case: Case) -> None:
     shortcut = cfx.load("sprites/shortcut")
     figures: Any = case.figures
     source = figures.images[-1:]
-    found = cfx.find_directions(case.space, cfx.BlackBox(shortcut), source, 1, queries=2048)
+    found = cfx.find_directions(case.space, cfx.BlackBox(shortcut), source, 1, max_queries=2048)
     images = figures.images[:FEW]
-    label = cfx.predict(shortcut, images).argmax(1)
-    mask = cfx.data.visible(figures.factors[:FEW], "top")
+    label = cfx.predict_logits(shortcut, images).argmax(1)
+    mask = cfx.data.layer_mask(figures.factors[:FEW], "top")
     ours = cfx.latent_integrated_gradients(case.space, shortcut, images, found.g, label)
-    other = cfx.captum_attribution("gradient_x_input", shortcut, images, label)
+    other = cfx.captum_attribution("input_x_gradient", shortcut, images, label)
     shares = {
-        "latent IG": cfx.metrics.heat_inside(ours, mask),
-        "gradient x input": cfx.metrics.heat_inside(other, mask),
+        "latent IG": cfx.metrics.relevance_mass(ours, mask),
+        "gradient x input": cfx.metrics.relevance_mass(other, mask),
     }
     for name, table in shares.items():
         rows.say(f"share of heat inside the top: {name}", table["inside"].mean())

@@ -16,20 +16,20 @@ def rendering(rows: Rows, case: Case) -> None:
     space, net = case.space, case.space.net
     with torch.no_grad():
         code = space.encode(case.images[:64])
-        told, noise = code.z.to(space.spread), code.aux.to(space.spread)
+        told, noise = code.z.to(space.std), code.aux.to(space.std)
 
         def plain() -> Tensor:
             """One loop of float32 in torch's usual layout, a time a sample, all rows at once."""
             net.to(memory_format=torch.contiguous_format)
 
-            def predict(x: Tensor, t: int) -> Tensor:
+            def predict_logits(x: Tensor, t: int) -> Tensor:
                 found = net(x, torch.full((len(x),), t, device=x.device), told)
-                if net.predicts == "noise":
+                if net.prediction_type == "noise":
                     return found
-                left = float(space.alphas[t])
+                left = float(space.alphas_cumprod[t])
                 return left**0.5 * found + (1 - left) ** 0.5 * x
 
-            x = ddim.render(predict, noise, space.alphas, space.times)
+            x = ddim.render(predict_logits, noise, space.alphas_cumprod, space.times)
             net.to(memory_format=torch.channels_last)
             return ((space.codec.decode(x) + 1) / 2).clamp(0, 1).cpu()
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 import cfxnb as cfx
 from benchmarks.rows import Rows
-from cfxnb.data import PLANTED, ImageSet
+from cfxnb.data import SPRITE_CLASSIFIERS, ImageSet
 
-SHORTCUT = PLANTED["shortcut"]
+SHORTCUT = SPRITE_CLASSIFIERS["shortcut"]
 TRAINED = 600  # figures of the world that the shortcut comes from
 
 
@@ -38,7 +38,7 @@ def repaired(rows: Rows, name: str, train: ImageSet) -> None:
         "on its counterfactuals": cfx.fine_tune(shortcut, both, told),
         "plain augmentation": cfx.fine_tune(shortcut, *varied(train.images, labels)),
         "weights by group": cfx.fine_tune(
-            shortcut, train.images, labels, weights=cfx.group_weights(groups)
+            shortcut, train.images, labels, sample_weight=cfx.group_weights(groups)
         ),
     }
     found = {how: measured(net) for how, net in tuned.items()}
@@ -51,7 +51,7 @@ def repaired(rows: Rows, name: str, train: ImageSet) -> None:
 
 def own_counterfactuals(shortcut: Any, train: ImageSet) -> cfx.Counterfactuals:
     """What this classifier takes for the other class; that it goes by the top, it showed before."""
-    target = 1 - cfx.predict(shortcut, train.images).argmax(1)
+    target = 1 - cfx.predict_logits(shortcut, train.images).argmax(1)
     return cfx.diffusion_counterfactual(
         cfx.load("sprites/ldm"),
         shortcut,
@@ -85,6 +85,6 @@ def measured(net: Any) -> dict[str, float]:
     groups = fair.factors["hair"] + ", " + fair.factors["top"]
     table = cfx.metrics.accuracy_by_group(net, fair.images, red(fair), groups)
     old = cfx.data.sprites(SHORTCUT.world, 2000, split="test", seed=42)
-    right = cfx.predict(net, old.images).argmax(1) == red(old)
+    right = cfx.predict_logits(net, old.images).argmax(1) == red(old)
     worst = table.drop(index="all")["accuracy"].min()
     return {"worst": worst, "all": right.double().mean().item(), "fair": table["accuracy"]["all"]}

@@ -3,13 +3,13 @@
 ``import cfxnb as cfx`` gives everything a notebook uses:
 
 - what there is: ``available``, ``load``, ``data`` (digits, sprites, World), ``spaces``, ``doctor``
-- your own: ``wrap``, ``two_class``, ``one_label``, ``BlackBox``, ``FactorReader``, ``Code``
+- your own: ``wrap``, ``two_logits``, ``select_label``, ``BlackBox``, ``FactorReader``, ``Code``
 - counterfactuals: ``latent_attack``, ``diffusion_counterfactual``; beside them ``pixel_attack``,
   ``random_change``, ``reconstruct``; which class to ask for: ``nearest_classes``
 - what a model gets wrong: ``explain_errors``, ``fine_tune``, ``group_weights``
-- without gradients: ``find_directions`` (``Directions``), ``follow``
+- without gradients: ``find_directions`` (``Directions``), ``follow_direction``
 - what changed: ``fit_descriptors``, ``describe_change``, ``ablate``, ``permutation_null``
-- necessary, sufficient: ``attribute_directions``, ``contrastive_scores``; from a table
+- necessary, sufficient: ``fit_attribute_edits``, ``contrastive_scores``; from a table
   ``observed_scores``, ``adjusted_effect``, ``score_bounds``
 - where it lies: ``latent_integrated_gradients``, ``integrated_gradients``, ``captum_attribution``
 - how good it is: ``report``, ``cout``, ``metrics`` (distances, and scores against the truth)

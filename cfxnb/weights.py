@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cfxnb import spaces
-from cfxnb.contrastive.edit_network import ShiftPredictor
-from cfxnb.contrastive.edits import AttributeDirections
+from cfxnb.contrastive.edit_network import EditNetwork
+from cfxnb.contrastive.edits import AttributeEdits
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core import locations as paths
 from cfxnb.core import validate
@@ -21,7 +21,7 @@ from cfxnb.core.classifiers import wrap
 from cfxnb.core.disk import cause, read_json, writing
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.types import Code
-from cfxnb.data.files import REMEDY, DamagedFile, checked, manifest, record, whole
+from cfxnb.data.files import REMEDY, DamagedFileError, checked, manifest, record, whole
 from cfxnb.nets import NETS
 from cfxnb.spaces.checkpoints.configs import (
     LARGEST,
@@ -33,10 +33,10 @@ from cfxnb.spaces.checkpoints.configs import (
 )
 from cfxnb.spaces.checkpoints.safe_loading import all_shapes, all_tensors
 
-_NETS = {**NETS, "ShiftPredictor": ShiftPredictor}
+_NETS = {**NETS, "EditNetwork": EditNetwork}
 ERROR = "mean squared error of reconstructions"  # in "quality"; methods compare with it
 LARGEST_NUMBER = 1e15  # in a card
-ALONE = ("Autoencoder", "VAE")  # spaces whose codes have no part beside ``center``
+ALONE = ("Autoencoder", "VAE")  # spaces whose codes have no part beside ``mean``
 ADAPTERS = ("Autoencoder", "Diffusion", "DiffusionAutoencoder", "VAE")
 
 #: What every card has, and what the cards of each kind have besides.
@@ -52,10 +52,10 @@ CARD = {
 }
 KINDS: dict[str, dict[str, type]] = {
     "space": {"adapter": str},
-    "classifier": {"labels": list},
+    "classifier": {"class_names": list},
     "features": {},
     "reader": {"options": dict},
-    "directions": {"contrasts": dict, "others": str},
+    "edits": {"contrasts": dict, "preserve_others": bool},
 }
 
 
@@ -74,7 +74,7 @@ def read_card(name: str) -> dict[str, Any]:
 
     Raises:
         ValueError, TypeError: for an unknown name.
-        DamagedFile: if it is missing, truncated or altered.
+        DamagedFileError: if it is missing, truncated or altered.
     """
     file = f"weights/{_known(name)}.json"
     path = checked(file)
@@ -101,7 +101,7 @@ def available() -> pd.DataFrame:
     """One row a shipped network: what it is, how large, and its measured quality.
 
     Raises:
-        DamagedFile: if a card is missing, truncated or altered.
+        DamagedFileError: if a card is missing, truncated or altered.
     """
     rows = {
         name: {
@@ -122,13 +122,13 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
 
     Returns:
         By its card's kind: a space (``encode``, ``decode``), a classifier (images -> logits), a
-        ``FactorReader``, the ``AttributeDirections`` of a space, or a module that gives features
+        ``FactorReader``, the ``AttributeEdits`` of a space, or a module that gives features
         (images -> maps by name).
 
     Raises:
         ValueError, TypeError: for an unknown name (the message tells the nearest), or a device
             that is not there.
-        DamagedFile: (a ValueError) if a file is missing, truncated or altered.
+        DamagedFileError: (a ValueError) if a file is missing, truncated or altered.
     """
     card = read_card(_known(name))
     where = validate.device(device)
@@ -141,14 +141,14 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
             return net
         if card["kind"] == "reader":
             return FactorReader(net, card["options"])
-        if card["kind"] == "directions":
+        if card["kind"] == "edits":
             contrasts = {name: tuple(pair) for name, pair in card["contrasts"].items()}
             place = {name: tensor.to(where) for name, tensor in extra.items()}
-            edits = AttributeDirections(contrasts, net, **place, others=card["others"])
-            edits.step(edits.center[None], torch.zeros(1, len(contrasts)))  # do they fit?
+            edits = AttributeEdits(contrasts, net, **place, preserve_others=card["preserve_others"])
+            edits.step(edits.mean[None], torch.zeros(1, len(contrasts)))  # do they fit?
             return edits
         if card["kind"] == "classifier":
-            return wrap(net, labels=card["labels"])
+            return wrap(net, class_names=card["class_names"])
         if "autoencoder" in card:
             extra["autoencoder"] = load(_autoencoder(card), where)
         adapter = getattr(spaces, validate.choice(card["adapter"], "adapter", ADAPTERS))
@@ -156,23 +156,23 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         if (error := card["quality"].get(ERROR)) is not None:
             space.reconstruction_error = float(error)
         space = space.eval().requires_grad_(False).to(where)
-        if card["adapter"] in ALONE and not space.decode(Code(space.center[None])).isfinite().all():
-            raise ValueError("NaN or infinity in the image at the center")
+        if card["adapter"] in ALONE and not space.decode(Code(space.mean[None])).isfinite().all():
+            raise ValueError("NaN or infinity in the image of the mean code")
         return space
-    except DamagedFile:
+    except DamagedFileError:
         raise
     except Exception as error:  # a card can be wrong in many ways
         told = f"{type(error).__name__}: {cause(error)}"
-        raise DamagedFile(f"data/{card['file']} does not fit its card ({told}). {REMEDY}") from None
+        raise DamagedFileError(f"data/{card['file']} does not fit its card ({told}). {REMEDY}") from None
 
 
 def _check_outputs(card: dict[str, Any]) -> None:
     """Names of classes or options are as many as the outputs that the config states, if it does."""
     outputs = card["config"].get("outputs")
     if card["kind"] == "classifier":
-        count = len(card["labels"])
+        count = len(card["class_names"])
         if count < 2 or outputs not in (None, count):
-            raise ValueError(f"{count} labels for {outputs or 'two or more'} outputs")
+            raise ValueError(f"{count} class names for {outputs or 'two or more'} outputs")
     if card["kind"] == "reader":
         sizes = [len(options) for options in card["options"].values()]
         if outputs not in (None, sum(sizes), len(sizes) if set(sizes) == {2} else None):
@@ -201,7 +201,7 @@ def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any
     state = {key: value.float() for key, value in held.items()}
     if broken := [key for key, value in state.items() if not value.isfinite().all()]:
         raise ValueError(f"NaN or infinity in {broken[0]}")
-    extra: dict[str, Any] = {k: state.pop(k) for k in ("center", "spread") if k in state}
+    extra: dict[str, Any] = {k: state.pop(k) for k in ("mean", "std") if k in state}
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
         net = made(**config)
     # Only the counters of batch normalisation, which play no role any more, are not stored.

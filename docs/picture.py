@@ -38,17 +38,17 @@ def contrastive() -> None:
     space, explained = cfx.load("sprites/vae"), cfx.load("sprites/conjunction")
     figures = cfx.data.sprites("pairs", 1000, split="test", seed=4)
     in_contrast = pd.DataFrame(
-        {n: figures.factors[n].isin(pair) for n, pair in cfx.data.CONTRASTS.items()}
+        {n: figures.factors[n].isin(pair) for n, pair in cfx.data.SPRITE_CONTRASTS.items()}
     )
-    red = pd.Series(cfx.predict(explained, figures.images).argmax(1) == 1)
+    red = pd.Series(cfx.predict_logits(explained, figures.images).argmax(1) == 1)
     row = int((in_contrast.all(axis=1) & red).to_numpy().argmax())
     strip = cfx.edit_strip(
         space,
         explained,
-        cfx.load("sprites/edits-keep"),
+        cfx.load("sprites/edits_preserve"),
         figures.images[row : row + 1],
         figures.factors.iloc[row : row + 1],
-        names=cfx.data.CONTRASTS["hair"],
+        class_names=cfx.data.SPRITE_CONTRASTS["hair"],
     )
     Path(__file__).with_name("contrastive.png").write_bytes(strip.png)
     print(strip.alt)
@@ -57,9 +57,9 @@ def contrastive() -> None:
 def smiles() -> None:
     """Every so many of the test faces, not chosen for what comes out."""
     space, f = cfx.load("faces/ldm"), cfx.load("faces/smile")
-    judge = cfx.load("faces/smile_judge")
+    judge = cfx.load("faces/judge")
     images = cfx.data.faces().images[100::400][: len(COLUMNS)]
-    target = 1 - cfx.predict(f, images).argmax(1)
+    target = 1 - cfx.predict_logits(f, images).argmax(1)
     ours = cfx.diffusion_counterfactual(space, f, images, target, composite_threshold=0.1)
     rows = {
         "original": images,
@@ -68,8 +68,8 @@ def smiles() -> None:
     }
     fig, axes = figure(len(rows), len(COLUMNS), (9.6, 4.6))
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
-        seen = cfx.predict(f, pictures).argmax(1).tolist()
-        read = cfx.predict(judge, pictures, 32).argmax(1).tolist()
+        seen = cfx.predict_logits(f, pictures).argmax(1).tolist()
+        read = cfx.predict_logits(judge, pictures, 32).argmax(1).tolist()
         for place, image, a, b in zip(line, pictures, seen, read, strict=True):
             words = ("no", "smile")
             draw(place, image, f"classifier: {words[a]}\njudge: {words[b]}")

@@ -14,7 +14,7 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.space_fit import check_codes, same_scale
-from cfxnb.core.tensors import alive, in_spreads
+from cfxnb.core.tensors import alive, standardise
 from cfxnb.core.types import Classifier, LatentSpace
 
 CHANCE_DRAWS = 10
@@ -41,8 +41,8 @@ def ablate(
         seed: of the random directions.
 
     Returns:
-        One row a group, and for comparison ``all described``, ``the rest`` (what no descriptor
-        spans), and the chance levels ``a random direction`` and ``random, as many as described``,
+        One row a group, and for comparison ``all descriptors``, ``the rest`` (what no descriptor
+        spans), and the chance levels ``random direction`` and ``random subspace of equal size``,
         each the mean of ten draws. Columns:
 
         - ``share``: of the squared change that lies in the component,
@@ -64,12 +64,12 @@ def ablate(
     _check_groups(groups, descriptors.names)
     seed = validate.seed(seed)
     validate_results.begun(counterfactuals, "counterfactuals")
-    same_scale(descriptors.center, descriptors.spread, space, "descriptors", "those of this space")
+    same_scale(descriptors.mean, descriptors.std, space, "descriptors", "those of this space")
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     check_codes(space, start, counterfactuals.reconstruction, "counterfactuals")
     target = counterfactuals.target
-    scale = space.spread.to(start.z)
-    change = in_spreads(code.z - start.z, scale)
+    scale = space.std.to(start.z)
+    change = standardise(code.z - start.z, scale)
 
     def outcome(part: Tensor) -> tuple[Tensor, Tensor]:
         """Whether the target is seen, and its log odds, after only ``part`` of the change."""
@@ -84,11 +84,11 @@ def ablate(
         rows = []
         for name, basis in _components(descriptors, groups, seed):
             inside = _project(change, basis.to(change))
-            part = change - inside if name == "the rest" else inside
+            part = change - inside if name == "not described" else inside
             without, without_odds = outcome(change - part)
             alone, alone_odds = outcome(part)
             row = {
-                "share": _share(part, change),
+                "fraction": _share(part, change),
                 "flips without": float(without.mean()),
                 "flips alone": float(alone.mean()),
                 "log odds without": float((without_odds - floor).mean()),
@@ -114,12 +114,12 @@ def _components(
     index = {name: i for i, name in enumerate(descriptors.names)}
     named = [(" + ".join(g), span(descriptors.weights[[index[n] for n in g]])) for g in groups]
     everything = span(torch.cat([basis for _, basis in named]))
-    named += [("all described", everything), ("the rest", everything)]
+    named += [("all descriptors", everything), ("not described", everything)]
     generator = Generator().manual_seed(seed)
-    live = alive(descriptors.spread).flatten()
+    live = alive(descriptors.std).flatten()
     draws = [torch.randn(everything.shape, generator=generator) for _ in range(CHANCE_DRAWS)]
-    named += [("a random direction", span(draw[:1] * live)) for draw in draws]
-    return named + [("random, as many as described", span(draw * live)) for draw in draws]
+    named += [("random direction", span(draw[:1] * live)) for draw in draws]
+    return named + [("random subspace of equal size", span(draw * live)) for draw in draws]
 
 
 def span(vectors: Tensor) -> Tensor:

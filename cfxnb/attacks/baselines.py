@@ -10,7 +10,7 @@ from cfxnb.core.driver import Begun, Edit, Run, Task
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.space_fit import check_codes
-from cfxnb.core.tensors import alive, in_spreads, noise_like, norms, per_sample, unit
+from cfxnb.core.tensors import alive, standardise, noise_like, norms, per_sample, unit
 from cfxnb.core.types import Classifier, Code, LatentSpace
 
 
@@ -22,7 +22,7 @@ def reconstruct(
     images: Tensor,
     target: int | str | Sequence[int | str] | Tensor,
     *,
-    batch: int = 256,
+    batch_size: int = 256,
     first_row: int = 0,
 ) -> Counterfactuals:
     """Encode and decode, change nothing: the floor of every distance.
@@ -36,10 +36,10 @@ def reconstruct(
         first_row: position of the first image in its data set; it changes nothing here.
     """
     run = Run(
-        classifier, images, target, space=validate.space(space), batch=batch, first_row=first_row,
+        classifier, images, target, space=validate.space(space), batch_size=batch_size, first_row=first_row,
         any_size=True,
     )  # fmt: skip
-    return run.counterfactuals(lambda task: Edit(), method="reconstruct")
+    return run.counterfactuals(lambda task: Edit(), function="reconstruct")
 
 
 @standard_modes
@@ -49,15 +49,15 @@ def random_change(
     classifier: Classifier,
     like: Counterfactuals,
     *,
-    batch: int = 256,
+    batch_size: int = 256,
     seed: int = 0,
     first_row: int = 0,
 ) -> Counterfactuals:
-    """Chance level: a random direction, as long as the change that ``like`` made to each image.
+    """Chance level: random direction, as long as the change that ``like`` made to each image.
 
     Args:
         like: a result with codes; its originals, targets and code distances (in units of
-            ``space.spread``) are taken over.
+            ``space.std``) are taken over.
         seed: of the directions, drawn per sample from (seed, row).
         first_row: position of the first row of ``like`` in its data set: a data set that is worked
             on in shards gets the answers of one call.
@@ -66,7 +66,7 @@ def random_change(
         Counterfactuals in which ``flipped`` means that the target became the prediction.
     """
     validate.space(space)
-    begin, end = (code.to(space.center.device) for code in validate_results.codes(like, "like"))
+    begin, end = (code.to(space.mean.device) for code in validate_results.codes(like, "like"))
     for name in ("original", "reconstruction"):
         validate.images(getattr(like, name), f"like.{name}")
     if like.target.is_floating_point() or like.target.is_complex():
@@ -77,21 +77,21 @@ def random_change(
             f"{tuple(like.original.shape)} and {tuple(like.reconstruction.shape)}"
         )
     run = Run(
-        classifier, like.original, like.target, space=space, batch=batch, first_row=first_row,
+        classifier, like.original, like.target, space=space, batch_size=batch_size, first_row=first_row,
         encode=lambda task: known(task),
     )  # fmt: skip
-    spread = run.space.spread.to(end.z)
-    if begin.z.shape[1:] != spread.shape:
+    std = run.space.std.to(end.z)
+    if begin.z.shape[1:] != std.shape:
         raise ValueError(
-            f"like: expected codes of this space, {tuple(spread.shape)}, "
+            f"like: expected codes of this space, {tuple(std.shape)}, "
             f"got {tuple(begin.z.shape[1:])}"
         )
     validate_results.begun(like, "like")
     check_codes(run.space, begin, like.reconstruction, "like")
     places = run.places.to(end.z.device)
-    change = in_spreads(end.z - begin.z, spread)
-    heading = unit(noise_like(change, validate.seed(seed), places) * alive(spread))
-    moved = begin.z + spread * heading * per_sample(norms(change), change)
+    change = standardise(end.z - begin.z, std)
+    heading = unit(noise_like(change, validate.seed(seed), places) * alive(std))
+    moved = begin.z + std * heading * per_sample(norms(change), change)
 
     def known(task: Task) -> tuple[Code, Tensor, int]:
         here = task.index.to(end.z.device)
@@ -102,4 +102,4 @@ def random_change(
     def edit(task: Begun) -> Edit:
         return Edit(code=task.code_before.with_z(moved[task.index.to(end.z.device)]))
 
-    return run.counterfactuals(edit, method="random_change", seed=seed)
+    return run.counterfactuals(edit, function="random_change", seed=seed)

@@ -34,7 +34,7 @@ class FeatureAttribution:
     Attributes:
         local: one row a flipped image (its index is the row in the counterfactuals), one column
             a readable descriptor: change of its log odds. Additive along any path.
-        flip: what flip each row of ``local`` is, such as ``"4 to 9"``.
+        transition: what flip each row of ``local`` is, such as ``"4 to 9"``.
         unexplained: share of each code's squared change that lies outside the span of all
             readable descriptors, in [0, 1].
         groups: descriptors whose readings correlate strongly share the credit arbitrarily among
@@ -50,7 +50,7 @@ class FeatureAttribution:
     """
 
     local: pd.DataFrame
-    flip: pd.Series
+    transition: pd.Series
     unexplained: pd.Series
     groups: tuple[tuple[str, ...], ...]
     global_: pd.DataFrame
@@ -75,8 +75,8 @@ def describe_change(
     *,
     space: LatentSpace | None = None,
     classifier: Classifier | None = None,
-    together: float = 0.7,
-    repeats: int = 1000,
+    min_correlation: float = 0.7,
+    n_resamples: int = 1000,
     seed: int = 0,
 ) -> FeatureAttribution:
     """Attribute each counterfactual's change to named properties, and sum up over flips.
@@ -85,8 +85,8 @@ def describe_change(
         counterfactuals: a result with codes; only its flipped rows are described.
         descriptors: from ``fit_descriptors`` in the same space.
         space, classifier: for the ablation test, which is run if they are given.
-        together: descriptors whose readings correlate at least this strongly are one group.
-        repeats: of bootstrap and permutation.
+        min_correlation: descriptors whose readings correlate at least this strongly are one group.
+        n_resamples: of bootstrap and permutation.
 
     Raises:
         TypeError: if the counterfactuals have no codes (a pixel attack).
@@ -100,13 +100,13 @@ def describe_change(
         given = "space" if classifier is None else "classifier"
         raise ValueError(f"space, classifier: expected both or neither, got only {given}")
     dims, own = start.z.flatten(1).shape[1], descriptors.weights.shape[1]
-    if dims != own or start.z.shape[1:] != descriptors.center.shape:
+    if dims != own or start.z.shape[1:] != descriptors.mean.shape:
         raise ValueError(
             f"descriptors: expected those of the same space, for codes of {dims} numbers, "
             f"got those for {own}"
         )
-    together = validate.number(together, "together", 0.0, 1.0)
-    repeats = validate.count(repeats, "repeats", 1, MOST_REPEATS)
+    min_correlation = validate.number(min_correlation, "together", 0.0, 1.0)
+    n_resamples = validate.count(n_resamples, "n_resamples", 1, MOST_REPEATS)
     seed = validate.seed(seed)
     names = descriptors.readable
     if not names:
@@ -114,26 +114,26 @@ def describe_change(
     columns = [descriptors.names.index(name) for name in names]
     with validate.part_of("descriptors"):
         before, after = (
-            descriptors.read(c.z.cpu())[:, columns].double().numpy() for c in (start, code)
+            descriptors.log_odds(c.z.cpu())[:, columns].double().numpy() for c in (start, code)
         )
     rows = counterfactuals.flipped.nonzero().squeeze(1).tolist()
     local = pd.DataFrame(after - before, index=rows, columns=list(names))
-    flip = _flips(wins, rows)
-    groups = correlated_groups(descriptors.correlation.loc[list(names), list(names)], together)
+    transition = _flips(wins, rows)
+    groups = correlated_groups(descriptors.correlation.loc[list(names), list(names)], min_correlation)
     rng = np.random.default_rng(seed)
     ablation = None
     if space is not None and classifier is not None:
         ablation = ablate(space, classifier, wins, descriptors, groups, seed=seed)
     return FeatureAttribution(
         local=local,
-        flip=flip,
+        transition=transition,
         unexplained=pd.Series(_unexplained(code.z - start.z, descriptors, columns), index=rows),
         groups=groups,
-        global_=_by_flip(flip, lambda here: _bootstrap(local[here], repeats, rng)),
+        global_=_by_flip(transition, lambda here: _bootstrap(local[here], n_resamples, rng)),
         null=_by_flip(
-            flip,
+            transition,
             lambda here: permutation_null(
-                paired_t, before[here], after[here], names=names, repeats=repeats, seed=seed
+                paired_t, before[here], after[here], names=names, n_resamples=n_resamples, seed=seed
             ),
         ),
         ablation=ablation,
@@ -158,7 +158,7 @@ def permutation_null(
     after: np.ndarray,
     *,
     names: tuple[str, ...] | None = None,
-    repeats: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Would the score come out the same if every counterfactual had somebody else's original?
@@ -172,7 +172,7 @@ def permutation_null(
         score: (before, after), each (n, d) -> (d,). Any global score, not only ours.
         before, after: readings of the originals and of the counterfactuals, row by row.
         names: of the d columns.
-        repeats: shuffles.
+        n_resamples: shuffles.
 
     Returns:
         One row a descriptor: ``score``, 95 % range (``low``, ``high``) and mean (``null``) of
@@ -184,7 +184,7 @@ def permutation_null(
             finite, and a score of another shape.
     """
     validate.function(score, "score")
-    repeats = validate.count(repeats, "repeats", 1, MOST_REPEATS)
+    n_resamples = validate.count(n_resamples, "n_resamples", 1, MOST_REPEATS)
     before, after = _readings(before, "before"), _readings(after, "after")
     if before.shape != after.shape:
         raise ValueError(
@@ -199,7 +199,7 @@ def permutation_null(
     # Copies: a score may change what it is given.
     observed = _scored(score(before.copy(), after.copy()), d)
     draws = np.stack(
-        [_scored(score(rng.permutation(before), after.copy()), d) for _ in range(repeats)]
+        [_scored(score(rng.permutation(before), after.copy()), d) for _ in range(n_resamples)]
     )
     mean = draws.mean(0)
     # Rounding must not make a score that never changes under shuffling look extreme.
@@ -207,7 +207,7 @@ def permutation_null(
     as_far = np.abs(draws - mean) >= np.abs(observed - mean) - slack
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     columns = {"score": observed, "null": mean, "low": low, "high": high}
-    columns["p"] = (1 + as_far.sum(0)) / (1 + repeats)
+    columns["p"] = (1 + as_far.sum(0)) / (1 + n_resamples)
     return pd.DataFrame(columns, index=index)
 
 
@@ -228,11 +228,11 @@ def _readings(value: Any, name: str) -> np.ndarray:
     return array
 
 
-def correlated_groups(correlation: pd.DataFrame, together: float) -> tuple[tuple[str, ...], ...]:
-    """Chains of descriptors with |correlation| >= ``together``; every name is in one group."""
+def correlated_groups(correlation: pd.DataFrame, min_correlation: float) -> tuple[tuple[str, ...], ...]:
+    """Chains of descriptors with |correlation| >= ``min_correlation``; every name is in one group."""
     groups: list[list[str]] = []
     for name in correlation.index:
-        near = [g for g in groups if any(abs(correlation.loc[name, n]) >= together for n in g)]
+        near = [g for g in groups if any(abs(correlation.loc[name, n]) >= min_correlation for n in g)]
         merged = [*(n for g in near for n in g), name]
         groups = [g for g in groups if g not in near] + [merged]
     return tuple(tuple(g) for g in groups)
@@ -253,14 +253,14 @@ def _flips(wins: Counterfactuals, rows: list[int]) -> pd.Series:
     return pd.Series([f"{a} to {b}" for a, b in pairs], index=rows)
 
 
-def _by_flip(flip: pd.Series, table: Callable[[np.ndarray], pd.DataFrame]) -> pd.DataFrame:
-    parts = {name: table((flip == name).to_numpy()) for name in sorted(flip.unique())}
+def _by_flip(transition: pd.Series, table: Callable[[np.ndarray], pd.DataFrame]) -> pd.DataFrame:
+    parts = {name: table((transition == name).to_numpy()) for name in sorted(transition.unique())}
     return pd.concat(parts, names=["flip", "descriptor"])
 
 
-def _bootstrap(local: pd.DataFrame, repeats: int, rng: np.random.Generator) -> pd.DataFrame:
+def _bootstrap(local: pd.DataFrame, n_resamples: int, rng: np.random.Generator) -> pd.DataFrame:
     n = len(local)
-    shares = rng.multinomial(n, np.full(n, 1 / n), size=repeats) / n
+    shares = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples) / n
     low, high = np.quantile(shares @ local.to_numpy(), [0.025, 0.975], axis=0)
     if n == 1:  # one image says nothing about the spread
         low = high = np.full(local.shape[1], np.nan)
@@ -269,7 +269,7 @@ def _bootstrap(local: pd.DataFrame, repeats: int, rng: np.random.Generator) -> p
 
 
 def _unexplained(change: Tensor, descriptors: Descriptors, columns: list[int]) -> np.ndarray:
-    change = descriptors.scaled(change).cpu()
+    change = descriptors.standardise(change).cpu()
     basis = span(descriptors.weights[columns])
     described = (change @ basis.T).square().sum(1)
     return (1 - described / change.square().sum(1).clamp_min(1e-12)).clamp(0, 1).numpy()

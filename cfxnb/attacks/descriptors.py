@@ -15,7 +15,7 @@ from cfxnb.core import validate
 from cfxnb.core.border import CheckedSpace
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.tensors import in_spreads
+from cfxnb.core.tensors import standardise
 from cfxnb.core.types import LatentSpace
 
 PENALTIES = (1e-12, 1e12)  # beyond these the regression has no numbers left
@@ -30,7 +30,7 @@ class Descriptors:
         names: the properties, (d,).
         weights, bias: log odds of property j at code z are
             ``weights[j] @ ((z - center) / spread) + bias[j]``; (d, dims) and (d,).
-        center, spread: of the space.
+        mean, std: of the space.
         quality: one row a property: ``AUC`` on images held out with its 95 % interval
             (``low``, ``high``), ``calibration error``, ``cut`` (a measured property is read as
             "above ``cut``"), and ``readable``.
@@ -40,15 +40,15 @@ class Descriptors:
     names: tuple[str, ...]
     weights: Tensor
     bias: Tensor
-    center: Tensor
-    spread: Tensor
+    mean: Tensor
+    std: Tensor
     quality: pd.DataFrame
     correlation: pd.DataFrame
 
     def __post_init__(self) -> None:
         validate.fields(self)
-        validate.place(self.center, self.spread)
-        count, dims = len(self.names), self.center.numel()
+        validate.place(self.mean, self.std)
+        count, dims = len(self.names), self.mean.numel()
         if not count or len(set(self.names)) < count:
             raise ValueError(f"names: expected each property once, got {self.names[:20]}")
         for name, shape in (("weights", (count, dims)), ("bias", (count,))):
@@ -68,27 +68,27 @@ class Descriptors:
             )
 
     @standard_numbers
-    def read(self, z: Tensor) -> Tensor:
+    def log_odds(self, z: Tensor) -> Tensor:
         """Log odds of each property, (n, d).
 
         Raises:
             ValueError, TypeError: for anything but finite codes of this space, (n, ...).
         """
-        validate.code_like(z, "z", tuple(self.center.shape))
-        odds = self.scaled(z - self.center.to(z)) @ self.weights.to(z).T + self.bias.to(z)
+        validate.code_like(z, "z", tuple(self.mean.shape))
+        odds = self.standardise(z - self.mean.to(z)) @ self.weights.to(z).T + self.bias.to(z)
         if not odds.isfinite().all():
             raise ValueError("z: expected codes of ordinary size, got log odds that are infinite")
         return odds
 
     @standard_numbers
-    def scaled(self, change: Tensor) -> Tensor:
+    def standardise(self, change: Tensor) -> Tensor:
         """A difference of codes in units of the spread, flattened to (n, dims).
 
         Raises:
             ValueError, TypeError: for anything but finite changes of codes of this space, (n, ...).
         """
-        validate.code_like(change, "change", tuple(self.center.shape))
-        return in_spreads(change, self.spread).flatten(1)
+        validate.code_like(change, "change", tuple(self.mean.shape))
+        return standardise(change, self.std).flatten(1)
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -101,17 +101,17 @@ def fit_descriptors(
     images: Tensor,
     factors: pd.DataFrame,
     *,
-    penalty: float = 1.0,
-    holdout: float = 0.3,
-    least_auc: float = 0.75,
-    batch: int = 512,
+    l2_penalty: float = 1.0,
+    test_size: float = 0.3,
+    min_auc: float = 0.75,
+    batch_size: int = 512,
     seed: int = 0,
 ) -> Descriptors:
     """Learn to read properties off codes (arXiv 2504.15479: L2 logistic regression each).
 
     A column with more than two values is read as "above its median", so that all scores are log
     odds and can be compared. Part of the images is held out: a property whose AUC there, at the
-    lower end of its interval, is below ``least_auc``, or with fewer than 20 such images on either
+    lower end of its interval, is below ``min_auc``, or with fewer than 20 such images on either
     side, can't be read from the code. It is marked unreadable and gets no score later.
 
     Args:
@@ -120,9 +120,9 @@ def fit_descriptors(
         factors: one row an image, by position (the index is ignored), columns of numbers or
             bools, perhaps of nullable types; rows with a missing value are left out for that
             column.
-        penalty: strength of the L2 penalty on the weights, from 1e-12 to 1e12.
-        holdout: share of images held out, in (0, 1).
-        least_auc: in [0.5, 1].
+        l2_penalty: strength of the L2 penalty on the weights, from 1e-12 to 1e12.
+        test_size: share of images held out, in (0, 1).
+        min_auc: in [0.5, 1].
         seed: of the split and of the interval's bootstrap.
 
     Raises:
@@ -132,27 +132,27 @@ def fit_descriptors(
     validate.space(space)
     images = validate.images(images)
     columns = _columns(factors, len(images))
-    batch = validate.count(batch, "batch", 1)
-    penalty = validate.number(penalty, "penalty", *PENALTIES)
-    holdout = validate.number(holdout, "holdout", 0.05, 0.95)
-    least_auc = validate.number(least_auc, "least_auc", 0.5, 1.0)
+    batch_size = validate.count(batch_size, "batch_size", 1)
+    l2_penalty = validate.number(l2_penalty, "l2_penalty", *PENALTIES)
+    test_size = validate.number(test_size, "test_size", 0.05, 0.95)
+    min_auc = validate.number(min_auc, "min_auc", 0.5, 1.0)
     seed = validate.seed(seed)
     space = CheckedSpace(space)
     with eval_frozen(space), torch.no_grad():
-        z = torch.cat([space.encode(chunk).z for chunk in images.split(batch)])
-    center, spread = space.center.to(z), space.spread.to(z)
-    u = in_spreads(z - center, spread).flatten(1).double().cpu().numpy()
+        z = torch.cat([space.encode(chunk).z for chunk in images.split(batch_size)])
+    mean, std = space.mean.to(z), space.std.to(z)
+    u = standardise(z - mean, std).flatten(1).double().cpu().numpy()
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(u))
     kept_out = np.zeros(len(u), bool)
-    kept_out[order[: round(holdout * len(u))]] = True
+    kept_out[order[: round(test_size * len(u))]] = True
 
     models, rows = [], {}
     for name, values in columns.items():
-        model, quality = _fit_one(u, values, name, kept_out, penalty, rng)
+        model, quality = _fit_one(u, values, name, kept_out, l2_penalty, rng)
         models.append(model)
         enough = quality.pop("held out") >= LEAST_HELD_OUT
-        rows[name] = {**quality, "readable": enough and quality["low"] >= least_auc}
+        rows[name] = {**quality, "readable": enough and quality["low"] >= min_auc}
     w = np.stack([model.coef_[0] for model in models])
     names = list(rows)
     readings = w @ u.T
@@ -163,8 +163,8 @@ def fit_descriptors(
         names=tuple(names),
         weights=torch.tensor(w, dtype=torch.float32),
         bias=torch.tensor([float(model.intercept_[0]) for model in models]),
-        center=center.cpu(),
-        spread=spread.cpu(),
+        mean=mean.cpu(),
+        std=std.cpu(),
         quality=pd.DataFrame.from_dict(rows, orient="index"),
         correlation=pd.DataFrame(correlation, index=names, columns=names),
     )
@@ -175,7 +175,7 @@ def _fit_one(
     values: np.ndarray,
     name: str,
     kept_out: np.ndarray,
-    penalty: float,
+    l2_penalty: float,
     rng: np.random.Generator,
 ) -> tuple[LogisticRegression, dict[str, float]]:
     """The reader of one property, and how well it reads the images that were kept out."""
@@ -187,12 +187,12 @@ def _fit_one(
             f"factors: expected both sides of the cut at {cut:.4g} in column {name!r}, among "
             "the images to fit and among those held out, got one"
         )
-    model = LogisticRegression(C=1 / penalty, max_iter=1000).fit(u[train], truth[train])
+    model = LogisticRegression(C=1 / l2_penalty, max_iter=1000).fit(u[train], truth[train])
     score = model.decision_function(u[test])
     auc, low, high = _auc_interval(truth[test], score, rng)
     error = _calibration_error(truth[test], score)
     fewer = min(truth[test].sum(), (~truth[test]).sum())
-    found = {"AUC": auc, "low": low, "high": high, "calibration error": error, "cut": cut}
+    found = {"AUC": auc, "low": low, "high": high, "calibration error": error, "threshold": cut}
     return model, found | {"held out": fewer}
 
 
@@ -245,10 +245,10 @@ def _cut(values: np.ndarray) -> float:
 
 
 def _auc_interval(
-    truth: np.ndarray, score: np.ndarray, rng: np.random.Generator, repeats: int = 200
+    truth: np.ndarray, score: np.ndarray, rng: np.random.Generator, n_resamples: int = 200
 ) -> tuple[float, float, float]:
     draws = []
-    for _ in range(repeats):
+    for _ in range(n_resamples):
         rows = rng.integers(0, len(truth), len(truth))
         if len(set(truth[rows])) == 2:
             draws.append(_auc(truth[rows], score[rows]))

@@ -66,7 +66,7 @@ def search(
     confidence: float,
     steps: int,
     restarts: int = 0,
-    halvings: int = 0,
+    binary_search_steps: int = 0,
 ) -> Found:
     """Descend the price until the target is reached, then step back.
 
@@ -92,7 +92,7 @@ def search(
     left = ~found.passed & ~skip
     change[left] = fine[left]
     with stop.on_interrupt():
-        _settle(classifier, task, moves, found, confidence, halvings)
+        _settle(classifier, task, moves, found, confidence, binary_search_steps)
     return found
 
 
@@ -161,7 +161,7 @@ def _settle(
     moves: Moves,
     found: Found,
     confidence: float,
-    halvings: int,
+    binary_search_steps: int,
 ) -> None:
     """Go back to the smallest share of each successful change that still passes."""
 
@@ -174,25 +174,25 @@ def _settle(
         return ok
 
     winners = found.passed.nonzero().squeeze(1)
-    shares = step_back(passes, winners, halvings)
+    shares = step_back(passes, winners, binary_search_steps)
     found.change[winners] *= per_sample(shares, found.change)
 
 
-def step_back(passes: Callable[[Tensor, Tensor], Tensor], rows: Tensor, halvings: int) -> Tensor:
+def step_back(passes: Callable[[Tensor, Tensor], Tensor], rows: Tensor, binary_search_steps: int) -> Tensor:
     """The smallest share of each sample's change that still passes, by bisection.
 
     Args:
         passes: ``passes(share, rows) -> bool`` for the samples in ``rows``; known to be true at
             share 1 and false at 0.
         rows: samples to work on.
-        halvings: the answer is exact to 2**-halvings.
+        binary_search_steps: the answer is exact to 2**-halvings.
 
     Returns:
         A share in (0, 1] for each of ``rows``, at which ``passes`` was seen true.
     """
     good = torch.ones(len(rows), device=rows.device)
     bad = torch.zeros_like(good)
-    for _ in range(halvings if len(rows) else 0):
+    for _ in range(binary_search_steps if len(rows) else 0):
         middle = (good + bad) / 2
         ok = passes(middle, rows)
         good = torch.where(ok, middle, good)

@@ -18,7 +18,7 @@ from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Begun, Edit, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.tensors import alive, in_spreads, noise_like
+from cfxnb.core.tensors import alive, standardise, noise_like
 from cfxnb.core.types import Classifier, Code, LatentSpace, OnStep
 
 #: The paper's own setting for changing one digit into another (official code, MNIST).
@@ -30,7 +30,7 @@ PAPER_ATTACK: dict[str, Any] = {
     "confidence": 0.5,
     "proximity": 0.0,
     "prior": 0.0,
-    "halvings": 0,
+    "binary_search_steps": 0,
     "restarts": 0,
 }
 
@@ -49,10 +49,10 @@ def latent_attack(
     loss: str = "margin",
     proximity: float = 0.1,
     prior: float = 0.3,
-    units: str = "spread",
-    halvings: int = 5,
-    jitter: float = 0.0,
-    batch: int = 256,
+    units: str = "std",
+    binary_search_steps: int = 5,
+    init_noise: float = 0.0,
+    batch_size: int = 256,
     seed: int = 0,
     first_row: int = 0,
     on_step: OnStep | None = None,
@@ -63,7 +63,7 @@ def latent_attack(
     ``-log_odds(target) + proximity * |u|^2 + prior * |(z - center) / spread|^2``.
 
     Args:
-        space: where to search; ``space.spread`` is the unit of length.
+        space: where to search; ``space.std`` is the unit of length.
         classifier: images -> logits (b, k), differentiable.
         images: (b, c, h, w) in [0, 1].
         target: class to reach, one for all or one a sample (b,).
@@ -75,9 +75,9 @@ def latent_attack(
         loss: ``"margin"`` (log odds) or ``"probability"`` (the paper's, which saturates).
         proximity, prior: weights of the two squared lengths, >= 0.
         units: ``"spread"`` scales every coordinate by the spread of real codes, ``"code"`` not.
-        halvings: bisections of the step back, each one decoding; 0 keeps the end of the search.
-        jitter: scale, in ``units``, of a random start around the code: a way to diverse answers.
-        batch: samples worked on together; bounds the memory, never changes a result.
+        binary_search_steps: bisections of the step back, each one decoding; 0 keeps the end of the search.
+        init_noise: scale, in ``units``, of a random start around the code: a way to diverse answers.
+        batch_size: samples worked on together; bounds the memory, never changes a result.
         seed: of jitter and restarts; noise is drawn per sample from (seed, row).
         first_row: position of the first image in its data set: a data set that is worked on in
             shards gets the answers of one call.
@@ -99,25 +99,25 @@ def latent_attack(
         "loss": validate.choice(loss, "loss", ("margin", "probability")),
         "proximity": validate.number(proximity, "proximity", 0.0),
         "prior": validate.number(prior, "prior", 0.0),
-        "units": validate.choice(units, "units", ("spread", "code")),
-        "halvings": validate.count(halvings, "halvings"),
-        "jitter": validate.number(jitter, "jitter", 0.0),
+        "units": validate.choice(units, "units", ("std", "code")),
+        "binary_search_steps": validate.count(binary_search_steps, "binary_search_steps"),
+        "init_noise": validate.number(init_noise, "init_noise", 0.0),
         "seed": validate.seed(seed),
     }
     run = Run(
-        classifier, images, target, space=validate.space(space), batch=batch, first_row=first_row,
+        classifier, images, target, space=validate.space(space), batch_size=batch_size, first_row=first_row,
         on_step=on_step,
     )  # fmt: skip
 
     def edit(task: Begun) -> Edit:
         moves = CodeMoves(run.space, task.code_before, task.rows, knobs)
-        kept = {k: knobs[k] for k in ("confidence", "steps", "restarts", "halvings")}
+        kept = {k: knobs[k] for k in ("confidence", "steps", "restarts", "binary_search_steps")}
         found = search(run.classifier, task, moves, run.stop, skip=task.skip, **kept)
         code = task.code_before.with_z(task.code_before.z + moves.scale * found.change)
         return found.edit(code=code, generator=found.evaluations)
 
     need = still_reached(knobs["confidence"])
-    return run.counterfactuals(edit, need, method="latent_attack", **knobs)
+    return run.counterfactuals(edit, need, function="latent_attack", **knobs)
 
 
 class CodeMoves:
@@ -125,15 +125,15 @@ class CodeMoves:
 
     def __init__(self, space: Any, start: Code, rows: Tensor, knobs: dict) -> None:
         self.space, self.start, self.rows, self.knobs = space, start, rows, knobs
-        self.center, self.spread = space.center.to(start.z), space.spread.to(start.z)
-        length = self.spread if knobs["units"] == "spread" else torch.ones_like(self.spread)
-        self.scale = length * alive(self.spread)  # what carries nothing is left alone
+        self.mean, self.std = space.mean.to(start.z), space.std.to(start.z)
+        length = self.std if knobs["units"] == "std" else torch.ones_like(self.std)
+        self.scale = length * alive(self.std)  # what carries nothing is left alone
         self.adam = Adam(start.z, knobs["lr"])
 
     def begin(self, rows: Tensor, attempt: int) -> Tensor:
         """The first attempt begins at the code, each further one half a unit farther away."""
         self.adam.forget(rows)
-        far = self.knobs["jitter"] + 0.5 * attempt
+        far = self.knobs["init_noise"] + 0.5 * attempt
         seed = self.knobs["seed"] + 7919 * attempt
         return far * noise_like(self.start.z[rows], seed, self.rows[rows])
 
@@ -144,7 +144,7 @@ class CodeMoves:
         return self.space.decode(self.start[rows].with_z(self.view(rows, change)))
 
     def price(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
-        away = in_spreads(self.view(rows, change) - self.center, self.spread)
+        away = standardise(self.view(rows, change) - self.mean, self.std)
         lengths = self.knobs["proximity"] * change.flatten(1).square().sum(1)
         lengths = lengths + self.knobs["prior"] * away.flatten(1).square().sum(1)
         return lengths - (odds if self.knobs["loss"] == "margin" else odds.sigmoid())

@@ -9,7 +9,7 @@ from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedFunction
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.prediction import predict
+from cfxnb.core.prediction import predict_logits
 from cfxnb.core.types import Classifier
 
 
@@ -20,7 +20,7 @@ def nearest_classes(
     labels: Tensor,
     *,
     features: Callable[[Tensor], Tensor] | None = None,
-    batch: int = 512,
+    batch_size: int = 512,
 ) -> Tensor:
     """The class nearest to each class: ``nearest[predicted]`` are targets that are near at hand.
 
@@ -39,9 +39,9 @@ def nearest_classes(
         ValueError, TypeError: for a wrong argument, or a class without images.
     """
     images = validate.images(images)
-    logits = predict(classifier, images, batch)
+    logits = predict_logits(classifier, images, batch_size)
     classes = logits.shape[1]
-    names = CheckedClassifier(classifier).labels
+    names = CheckedClassifier(classifier).class_names
     labels = validate.labels(labels, len(images), classes, "labels", names).to(logits.device)
     missing = sorted(set(range(classes)) - set(labels.tolist()))
     if missing:
@@ -51,7 +51,7 @@ def nearest_classes(
     else:
         read = CheckedFunction(features, "features", dims=2)
         with torch.no_grad(), eval_frozen(read):
-            seen = torch.cat([read(part) for part in images.split(batch)])
+            seen = torch.cat([read(part) for part in images.split(batch_size)])
         middle = _means(seen.to(labels.device).double(), labels, classes)
         near = -torch.cdist(middle, middle)
     return near.fill_diagonal_(-torch.inf).argmax(1)

@@ -8,7 +8,7 @@ from torch import Tensor
 from cfxnb.core import validate
 from cfxnb.core.driver import Begun, Edit, Run
 from cfxnb.core.modes import standard_modes
-from cfxnb.core.prediction import finite_predict
+from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, OnStep
 
@@ -21,7 +21,7 @@ def nearest_neighbour(
     target: int | str | Sequence[int | str] | Tensor,
     *,
     pool: Tensor,
-    batch: int = 256,
+    batch_size: int = 256,
     first_row: int = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
@@ -35,7 +35,7 @@ def nearest_neighbour(
         images: (b, c, h, w) in [0, 1].
         target: class to reach, one for all images or one for each (b,).
         pool: real images to choose from, (m, c, h, w) in [0, 1]. They are classified once.
-        batch: images per batch. Affects memory and speed, not results.
+        batch_size: images per batch. Affects memory and speed, not results.
         first_row: position of the first image in its data set; it changes nothing here.
         on_step: accepted as by all methods; there are no steps to report.
 
@@ -48,13 +48,13 @@ def nearest_neighbour(
         ValueError, TypeError: for a wrong argument, naming it.
     """
     pool = validate.images(pool, "pool")
-    run = Run(classifier, images, target, batch=batch, first_row=first_row, on_step=on_step)
+    run = Run(classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step)
     if pool.shape[1:] != run.images.shape[1:]:
         raise ValueError(
             f"pool: expected images of shape {tuple(run.images.shape[1:])}, "
             f"got {tuple(pool.shape[1:])}"
         )
-    classes = finite_predict(run.classifier, pool).argmax(1).to(run.device)
+    classes = finite_predict_logits(run.classifier, pool).argmax(1).to(run.device)
 
     def edit(task: Begun) -> Edit:
         those = pool.to(task.images)
@@ -67,4 +67,4 @@ def nearest_neighbour(
         return Edit(image=image, passed=found)
 
     shared = {"classifier": len(pool)}
-    return run.counterfactuals(edit, method="nearest_neighbour", shared=shared)
+    return run.counterfactuals(edit, function="nearest_neighbour", shared=shared)

@@ -23,18 +23,18 @@ def pixel_attack(
     target: int | str | Sequence[int | str] | Tensor,
     *,
     confidence: float = 0.995,
-    radius: float = 6.0,
+    epsilon: float = 6.0,
     steps: int = 100,
-    lr: float = 0.2,
-    halvings: int = 5,
-    batch: int = 256,
+    step_size: float = 0.2,
+    binary_search_steps: int = 5,
+    batch_size: int = 256,
     seed: int = 0,
     first_row: int = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
     """Projected gradient descent on pixels (Madry et al., 2018, section 2.1), L2-bounded.
 
-    Climbs the log odds of the target in steps of fixed length, inside the ball of ``radius``
+    Climbs the log odds of the target in steps of fixed length, inside the ball of ``epsilon``
     around the image and inside [0, 1], then goes back to the smallest share of the change that
     still passes. It shows what a classifier's gradient alone asks for.
 
@@ -43,11 +43,11 @@ def pixel_attack(
         images: (b, c, h, w) in [0, 1].
         target: class to reach, one for all or one a sample (b,).
         confidence: probability of the target at which a sample is done, in (0, 1).
-        radius: largest L2 length of the change, in pixel values summed over the image.
+        epsilon: largest L2 length of the change, in pixel values summed over the image.
         steps: gradient steps at most.
-        lr: L2 length of one step.
-        halvings: bisections of the step back; 0 keeps the end of the search.
-        batch: samples worked on together; never changes a result.
+        step_size: L2 length of one step.
+        binary_search_steps: bisections of the step back; 0 keeps the end of the search.
+        batch_size: samples worked on together; never changes a result.
         seed: recorded only: nothing here is random.
         first_row: position of the first image in its data set, for ``on_step``.
         on_step: called with a Step after each look. Returning True ends the call: what has passed
@@ -62,30 +62,30 @@ def pixel_attack(
     validate.white_box(classifier)
     knobs: dict[str, Any] = {
         "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
-        "radius": validate.number(radius, "radius", 0.0, open_low=True),
+        "epsilon": validate.number(epsilon, "epsilon", 0.0, open_low=True),
         "steps": validate.count(steps, "steps", 1),
-        "lr": validate.number(lr, "lr", 0.0, open_low=True),
-        "halvings": validate.count(halvings, "halvings"),
+        "step_size": validate.number(step_size, "step_size", 0.0, open_low=True),
+        "binary_search_steps": validate.count(binary_search_steps, "binary_search_steps"),
         "seed": validate.seed(seed),
     }
-    run = Run(classifier, images, target, batch=batch, first_row=first_row, on_step=on_step)
+    run = Run(classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step)
 
     def edit(task: Begun) -> Edit:
         moves = PixelMoves(task.images, knobs)
-        kept = {k: knobs[k] for k in ("confidence", "steps", "halvings")}
+        kept = {k: knobs[k] for k in ("confidence", "steps", "binary_search_steps")}
         found = search(run.classifier, task, moves, run.stop, skip=task.skip, **kept)
         image = (task.images + found.change).clamp(0, 1)
         return found.edit(image=image)
 
     need = still_reached(knobs["confidence"])
-    return run.counterfactuals(edit, need, method="pixel_attack", **knobs)
+    return run.counterfactuals(edit, need, function="pixel_attack", **knobs)
 
 
 class PixelMoves:
     """Moves of an image, inside a ball and inside [0, 1]; the change is one of pixels."""
 
     def __init__(self, images: Tensor, knobs: dict) -> None:
-        self.images, self.lr, self.radius = images, knobs["lr"], knobs["radius"]
+        self.images, self.step_size, self.epsilon = images, knobs["step_size"], knobs["epsilon"]
 
     def begin(self, rows: Tensor, attempt: int) -> Tensor:
         return torch.zeros_like(self.images[rows])
@@ -99,15 +99,15 @@ class PixelMoves:
         return -odds
 
     def step(self, rows: Tensor, change: Tensor, slope: Tensor) -> Tensor:
-        moved = self.draw(rows, change) - self.lr * unit(slope)
-        return project(moved, self.images[rows], self.radius) - self.images[rows]
+        moved = self.draw(rows, change) - self.step_size * unit(slope)
+        return project(moved, self.images[rows], self.epsilon) - self.images[rows]
 
 
-def project(x: Tensor, center: Tensor, radius: float) -> Tensor:
-    """The nearest point within ``radius`` of ``center``, then clamped to [0, 1].
+def project(x: Tensor, center: Tensor, epsilon: float) -> Tensor:
+    """The nearest point within ``epsilon`` of ``center``, then clamped to [0, 1].
 
     Clamping moves each pixel towards ``center``, which lies in [0, 1]: the result stays inside.
     """
     change = x - center
-    shrink = (radius / norms(change).clamp_min(1e-12)).clamp(max=1.0)
+    shrink = (epsilon / norms(change).clamp_min(1e-12)).clamp(max=1.0)
     return (center + per_sample(shrink, x) * change).clamp(0, 1)

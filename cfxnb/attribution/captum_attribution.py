@@ -25,36 +25,36 @@ from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import needs_gradient
 from cfxnb.core.types import NO_GRADIENT, Classifier
 
-CAPTUM_MAPS = ("gradient_x_input", "integrated_gradients", "occlusion")
+CAPTUM_MAPS = ("input_x_gradient", "integrated_gradients", "occlusion")
 
 
 @standard_modes
 def captum_attribution(
-    name: str,
+    algorithm: str,
     classifier: Classifier,
     images: Tensor,
     label: int | str | Tensor,
     *,
-    against: int | str | Tensor | None = None,
+    contrast_class: int | str | Tensor | None = None,
     baseline: float | Tensor = 0.0,
-    points: int = 50,
+    n_points: int = 50,
     window: int = 4,
     stride: int = 2,
     tolerance: float = 0.01,
-    batch: int = 128,
+    batch_size: int = 128,
 ) -> Attribution:
     """What every attribution is to be compared with, computed by captum (Kokhlikyan et al., 2020).
 
     Args:
-        name: "gradient_x_input"; "integrated_gradients" (Gauss-Legendre, straight from the
+        algorithm: "gradient_x_input"; "integrated_gradients" (Gauss-Legendre, straight from the
             baseline); "occlusion" (Zeiler & Fergus, 2014; needs no gradients).
-        label, against: what is explained, see ``integrated_gradients``.
+        label, contrast_class: what is explained, see ``integrated_gradients``.
         baseline: one gray level or images, for the last two; ``gradient_x_input`` has black
             as its baseline, whatever is given.
-        points: of "integrated_gradients".
+        n_points: of "integrated_gradients".
         window, stride: sides of the square that is occluded, and its step, in pixels.
         tolerance: of |gap| for the status "complete". Only integrated gradients are meant to be.
-        batch: images classified at once, roughly; bounds the memory, never changes a result.
+        batch_size: images classified at once, roughly; bounds the memory, never changes a result.
 
     Returns:
         Attribution, where the images are. Ctrl-C ends the call: what is finished is kept, the
@@ -66,37 +66,37 @@ def captum_attribution(
             another name than "occlusion".
     """
     began = time.perf_counter()
-    validate.choice(name, "name", CAPTUM_MAPS)
-    if name == "occlusion":
+    validate.choice(algorithm, "name", CAPTUM_MAPS)
+    if algorithm == "occlusion":
         as_classifier(classifier)
     else:
         validate.white_box(classifier)
     path = straight_path(images, baseline)
-    if name == "gradient_x_input":
+    if algorithm == "input_x_gradient":
         path = straight_path(images, 0.0)
     knobs: dict[str, Any] = {
-        "points": validate.count(points, "points", 1),
+        "n_points": validate.count(n_points, "n_points", 1),
         "window": validate.count(window, "window", 1),
         "stride": validate.count(stride, "stride", 1),
     }
     sides = path.images.shape[2:]
-    if name == "occlusion" and window > min(sides):
+    if algorithm == "occlusion" and window > min(sides):
         raise ValueError(f"window: expected at most {min(sides)}, the images' side, got {window}")
     if stride > window:
         raise ValueError(f"stride: expected at most the window, {window}, got {stride}")
     validate.number(tolerance, "tolerance", 0.0, open_low=True)
-    batch = validate.count(batch, "batch", 1)
-    stop, chunks = Stop(None), torch.arange(len(path), device=path.device).split(batch)
+    batch_size = validate.count(batch_size, "batch_size", 1)
+    stop, chunks = Stop(None), torch.arange(len(path), device=path.device).split(batch_size)
     with eval_frozen(classifier):
-        looks = Looks(classifier, label, against, len(path), batch, slope=False)
-        found = stop.each(chunks, lambda rows: _part(name, looks, path, rows, knobs, tolerance))
+        looks = Looks(classifier, label, contrast_class, len(path), batch_size, slope=False)
+        found = stop.each(chunks, lambda rows: _part(algorithm, looks, path, rows, knobs, tolerance))
     like = next(part for _, part in found if part is not None)
     parts = [
         unfinished(path.images[rows], *looks.of(rows), like) if part is None else part
         for rows, part in found
     ]
     whole = Attribution.concatenate(parts)
-    return recorded(whole, stop, began, lambda: fingerprint(classifier), method=name, **knobs)
+    return recorded(whole, stop, began, lambda: fingerprint(classifier), function=algorithm, **knobs)
 
 
 def _part(
@@ -114,7 +114,7 @@ def _part(
         return f
 
     with torch.enable_grad():
-        full = _captum(name, explained, image, baseline, rows, knobs, looks.batch).detach()
+        full = _captum(name, explained, image, baseline, rows, knobs, looks.batch_size).detach()
     change = high - low
     gap = relative_gap(full.flatten(1).sum(1, dtype=torch.float64), change)
     good = full.isfinite().flatten(1).all(1)
@@ -124,12 +124,12 @@ def _part(
     return Attribution(
         image=image,
         baseline=baseline,
-        full=full,
-        change=change.float(),
-        gap=gap.float(),
-        points=whole * (knobs["points"] if name == "integrated_gradients" else 1),
+        attributions=full,
+        output_change=change.float(),
+        relative_delta=gap.float(),
+        n_points=whole * (knobs["n_points"] if name == "integrated_gradients" else 1),
         label=own,
-        against=other,
+        contrast_class=other,
         status=tuple(
             s if fine else NO_GRADIENT for s, fine in zip(status, good.tolist(), strict=True)
         ),
@@ -144,7 +144,7 @@ def _captum(
     baseline: Tensor,
     rows: Tensor,
     knobs: dict,
-    batch: int,
+    batch_size: int,
 ) -> Tensor:
     try:
         from captum.attr import InputXGradient, IntegratedGradients, Occlusion
@@ -155,11 +155,11 @@ def _captum(
     x = image.clone().requires_grad_(name != "occlusion")
     # What goes with each image, so that captum repeats it along with the images.
     whose = {"additional_forward_args": (rows,)}
-    if name == "gradient_x_input":
+    if name == "input_x_gradient":
         return InputXGradient(explained).attribute(x, **whose)
     if name == "integrated_gradients":
         return IntegratedGradients(explained).attribute(
-            x, baseline, n_steps=knobs["points"], internal_batch_size=max(batch, len(x)), **whose
+            x, baseline, n_steps=knobs["n_points"], internal_batch_size=max(batch_size, len(x)), **whose
         )
     window, stride = knobs["window"], knobs["stride"]
     with torch.no_grad():
@@ -168,6 +168,6 @@ def _captum(
             (x.shape[1], window, window),
             strides=(x.shape[1], stride, stride),
             baselines=baseline,
-            perturbations_per_eval=max(1, batch // len(x)),
+            perturbations_per_eval=max(1, batch_size // len(x)),
             **whose,
         )

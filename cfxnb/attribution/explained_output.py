@@ -17,30 +17,30 @@ class Looks:
     """The explained number of images, with its gradient if there is to be one."""
 
     def __init__(
-        self, classifier: Classifier, label: Any, against: Any, count: int, batch: int, slope: bool
+        self, classifier: Classifier, label: Any, contrast_class: Any, count: int, batch_size: int, slope: bool
     ) -> None:
         self.classifier = CheckedClassifier(classifier)
-        self.count, self.batch, self.slope = count, batch, slope
-        self.asked = label, against
+        self.count, self.batch_size, self.slope = count, batch_size, slope
+        self.asked = label, contrast_class
         self.classes: Any = None  # label and against, once the number of classes is known
 
     def number(self, logits: Tensor, rows: Tensor) -> Tensor:
         """f of each of the images, which belong to the samples ``rows``."""
         if self.classes is None:
-            names = self.classifier.labels
+            names = self.classifier.class_names
             self.classes = check_labels(*self.asked, self.count, logits.shape[1], names)
         return lead(validate.finite_logits(logits), *self.of(rows))
 
     def of(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Label and against of the samples ``rows``, known after the first look."""
-        label, against = self.classes
+        label, contrast_class = self.classes
         own = label[rows.to(label.device)].to(rows.device)
-        return own, None if against is None else against[rows.to(against.device)].to(rows.device)
+        return own, None if contrast_class is None else contrast_class[rows.to(contrast_class.device)].to(rows.device)
 
     def at(self, path: Path, rows: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images, f (float64) and gradients (or the images again) at places of the path."""
         found = []
-        for some, where in zip(rows.split(self.batch), t.split(self.batch), strict=True):
+        for some, where in zip(rows.split(self.batch_size), t.split(self.batch_size), strict=True):
             with torch.no_grad():
                 x = path.at(some, where)
             g = x

@@ -33,8 +33,8 @@ from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import per_sample
 from cfxnb.core.types import NO_GRADIENT, STOPPED, Classifier
 
-WHITE_BOX = ("line", "gauss", "average")
-BLACK_BOX = ("shares", "secant")
+WHITE_BOX = ("trapezoid", "gausslegendre", "mean_gradient")
+BLACK_BOX = ("proportional", "secant")
 RULES = (*WHITE_BOX, *BLACK_BOX)
 
 
@@ -44,17 +44,17 @@ def integrated_gradients(
     path: Path,
     label: int | str | Tensor,
     *,
-    against: int | str | Tensor | None = None,
-    rule: str = "line",
-    points: int = 17,
+    contrast_class: int | str | Tensor | None = None,
+    method: str = "trapezoid",
+    n_points: int = 17,
     tolerance: float = 0.01,
-    most: int = 257,
-    batch: int = 128,
+    max_points: int = 257,
+    batch_size: int = 128,
 ) -> Attribution:
     """How much each pixel contributed to f(end) - f(baseline) along a path.
 
     f is logit[label], or logit[label] - logit[against]; of two classes, the other one is
-    ``against`` unless that is "none". With points x_0 ... x_m on the path and
+    ``contrast_class`` unless that is "none". With points x_0 ... x_m on the path and
     gradients G_i, all products elementwise:
 
     - "line": sum_i (G_i + G_{i+1}) / 2 * (x_{i+1} - x_i), the trapezoid rule for the line
@@ -69,13 +69,13 @@ def integrated_gradients(
 
     Args:
         classifier: images -> logits (b, k); a BlackBox for "shares" and "secant" will do.
-        path: from ``straight_path``, ``latent_path``, ``walk_path`` or ``points_path``.
+        path: from ``straight_path``, ``latent_path``, ``direction_path`` or ``piecewise_linear_path``.
         label: the class explained, one or (b,).
-        against: another class, one or (b,); "none" for the logit of the label alone.
-        points: on the path at first (all, except for "line"); corners of the path are added.
-        tolerance: of |gap|, see ``Attribution.gap``; > 0.
-        most: points for each sample at most; up to ``points``, there is no halving.
-        batch: images rendered and classified at once; bounds the memory, never changes a result.
+        contrast_class: another class, one or (b,); "none" for the logit of the label alone.
+        n_points: on the path at first (all, except for "line"); corners of the path are added.
+        tolerance: of |gap|, see ``Attribution.relative_delta``; > 0.
+        max_points: points for each sample at most; up to ``n_points``, there is no halving.
+        batch_size: images rendered and classified at once; bounds the memory, never changes a result.
 
     Returns:
         Attribution, where the path is. Status "incomplete" where |gap| > tolerance;
@@ -88,20 +88,20 @@ def integrated_gradients(
     """
     began = time.perf_counter()
     validate.instance(path, Path, "path", "a path, such as cfx.straight_path(images)")
-    check_rule(classifier, rule)
-    if rule == "gauss" and not path.straight:
-        raise ValueError("rule: expected another one than 'gauss' on a curved path, such as 'line'")
-    knobs = rule_knobs(rule, points, tolerance, most)
-    batch = validate.count(batch, "batch", 1)
+    check_rule(classifier, method)
+    if method == "gausslegendre" and not path.straight:
+        raise ValueError("method: expected another one than 'gauss' on a curved path, such as 'line'")
+    knobs = rule_knobs(method, n_points, tolerance, max_points)
+    batch_size = validate.count(batch_size, "batch_size", 1)
     stop = Stop(None)
     with eval_frozen(classifier, getattr(path, "space", None)):
-        whole = integrate(classifier, path, label, against, knobs, batch, stop)
+        whole = integrate(classifier, path, label, contrast_class, knobs, batch_size, stop)
     return recorded(
         whole,
         stop,
         began,
         lambda: fingerprint(classifier),
-        method="integrated_gradients",
+        function="integrated_gradients",
         **knobs,
     )
 
@@ -117,22 +117,22 @@ def recorded(
     return dataclasses.replace(whole, made_by=record)
 
 
-def rule_knobs(rule: str, points: Any, tolerance: Any, most: Any) -> dict[str, Any]:
+def rule_knobs(method: str, n_points: Any, tolerance: Any, max_points: Any) -> dict[str, Any]:
     """The checked arguments of a rule."""
     return {
-        "rule": rule,
-        "points": validate.count(points, "points", 1 if rule == "gauss" else 2),
+        "method": method,
+        "n_points": validate.count(n_points, "n_points", 1 if method == "gausslegendre" else 2),
         "tolerance": validate.number(tolerance, "tolerance", 0.0, open_low=True),
-        "most": validate.count(most, "most", 1),
+        "max_points": validate.count(max_points, "max_points", 1),
     }
 
 
 def integrate(
-    classifier: Any, path: Path, label: Any, against: Any, knobs: dict, batch: int, stop: Stop
+    classifier: Any, path: Path, label: Any, contrast_class: Any, knobs: dict, batch_size: int, stop: Stop
 ) -> Attribution:
     """Maps of all samples of a path; those that a stop left out have the status "stopped"."""
-    looks = Looks(classifier, label, against, len(path), batch, knobs["rule"] in WHITE_BOX)
-    groups = torch.arange(len(path), device=path.device).split(max(1, batch // knobs["points"]))
+    looks = Looks(classifier, label, contrast_class, len(path), batch_size, knobs["method"] in WHITE_BOX)
+    groups = torch.arange(len(path), device=path.device).split(max(1, batch_size // knobs["n_points"]))
     found = stop.each(
         groups, lambda rows: Attribution.concatenate(_group(looks, path, rows, knobs))
     )
@@ -146,32 +146,32 @@ def integrate(
     return Attribution.concatenate(parts)
 
 
-def check_rule(classifier: Any, rule: Any) -> None:
+def check_rule(classifier: Any, method: Any) -> None:
     """The rule is known, and the classifier can do what it needs."""
-    validate.choice(rule, "rule", RULES)
+    validate.choice(method, "method", RULES)
     as_classifier(classifier)
-    if rule in WHITE_BOX and isinstance(classifier, validate.BlackBoxed):
+    if method in WHITE_BOX and isinstance(classifier, validate.BlackBoxed):
         raise TypeError(
-            f"classifier: expected one that passes gradients for rule={rule!r}, got a BlackBox; "
+            f"classifier: expected one that passes gradients for rule={method!r}, got a BlackBox; "
             "rule='shares' works without"
         )
 
 
 def _group(looks: Looks, path: Path, rows: Tensor, knobs: dict) -> list[Attribution]:
     """Some samples together: all their points are looked at in common batches."""
-    if knobs["rule"] == "gauss":
-        places, weights = np.polynomial.legendre.leggauss(knobs["points"])
+    if knobs["method"] == "gausslegendre":
+        places, weights = np.polynomial.legendre.leggauss(knobs["n_points"])
         # The ends have no weight; they tell the change.
         t = torch.tensor([0.0, *(places + 1) / 2, 1.0], dtype=torch.float64)
         share = torch.tensor([0.0, *weights / 2, 0.0], dtype=torch.float64)
     else:
-        t = path.nodes(knobs["points"])
+        t = path.nodes(knobs["n_points"])
         share = torch.full_like(t, 1 / len(t))
     t, share = t.to(path.device), share.to(path.device)
     seen = looks.at(path, rows.repeat_interleave(len(t)), t.repeat(len(rows)))
     x, f, g = (part.unflatten(0, (len(rows), len(t))) for part in seen)
     curves = [[t, x[i], f[i], g[i]] for i in range(len(rows))]
-    if knobs["rule"] == "line":
+    if knobs["method"] == "trapezoid":
         _halve(looks, path, rows, curves, knobs)
     return [
         _finish(looks, path, row, curve, share, knobs)
@@ -185,7 +185,7 @@ def _halve(looks: Looks, path: Path, rows: Tensor, curves: list[list], knobs: di
     while active:
         chosen, places = [], []
         for i in active:
-            new = _worst(curves[i], knobs["tolerance"], knobs["most"])
+            new = _worst(curves[i], knobs["tolerance"], knobs["max_points"])
             if len(new):
                 chosen.append(i)
                 places.append(new)
@@ -203,13 +203,13 @@ def _halve(looks: Looks, path: Path, rows: Tensor, curves: list[list], knobs: di
             curves[i] = [part[order] for part in longer]
 
 
-def _worst(curve: list[Tensor], tolerance: float, most: int) -> Tensor:
+def _worst(curve: list[Tensor], tolerance: float, max_points: int) -> Tensor:
     """Midpoints of the pieces that are to be halved; none if the map is complete."""
     t, x, f, g = curve
     pieces = _trapezoids(g, x).flatten(1).sum(1, dtype=torch.float64)
     off = (pieces - f.diff()).abs()
     allowed = tolerance * (f[-1] - f[0]).abs()
-    room = most - len(t)
+    room = max_points - len(t)
     # More than the whole gap: pieces that miss in opposite directions don't make a good map.
     if room <= 0 or off.isnan().any() or off.sum() <= allowed:
         return t[:0]
@@ -222,24 +222,24 @@ def _finish(
     looks: Looks, path: Path, row: Tensor, curve: list, share: Tensor, knobs: dict
 ) -> Attribution:
     t, x, f, g = curve
-    full = _map(knobs["rule"], x, f, g, share)
+    full = _map(knobs["method"], x, f, g, share)
     change = f[-1] - f[0]
     gap = relative_gap(full.sum(), change)
     # The change is exact, so that a vanishing gradient under it can't be the truth.
-    lost = knobs["rule"] in WHITE_BOX and (
+    lost = knobs["method"] in WHITE_BOX and (
         not full.isfinite().all() or bool(change != 0 and not g.any())
     )
     status = COMPLETE if gap.abs() <= knobs["tolerance"] else INCOMPLETE
-    label, against = looks.of(row)
+    label, contrast_class = looks.of(row)
     return Attribution(
         image=x[-1:],
         baseline=x[:1],
-        full=full[None].float(),
-        change=change[None].float(),
-        gap=gap[None].float(),
-        points=torch.tensor([len(t)], device=path.device),
+        attributions=full[None].float(),
+        output_change=change[None].float(),
+        relative_delta=gap[None].float(),
+        n_points=torch.tensor([len(t)], device=path.device),
         label=label,
-        against=against,
+        contrast_class=contrast_class,
         status=(NO_GRADIENT if lost else status,),
         cost={
             "generator": path.passes(t).sum()[None].to(path.device),
@@ -248,16 +248,16 @@ def _finish(
     )
 
 
-def _map(rule: str, x: Tensor, f: Tensor, g: Tensor, share: Tensor) -> Tensor:
+def _map(method: str, x: Tensor, f: Tensor, g: Tensor, share: Tensor) -> Tensor:
     """The map (c, h, w), float64; see ``integrated_gradients`` for the rules."""
     steps = x[1:] - x[:-1]
-    if rule == "line":
+    if method == "trapezoid":
         return _trapezoids(g, x).sum(0, dtype=torch.float64)
-    if rule == "shares":
+    if method == "proportional":
         size = steps.abs().double()
         whole = size.sum((1, 2, 3)).clamp_min(1e-300)
         return (per_sample(f.diff() / whole, size) * size).sum(0)
-    if rule == "secant":
+    if method == "secant":
         moved = steps.double()
         rise = per_sample(f.diff(), moved)
         slopes = torch.where(moved == 0, 0.0, rise / torch.where(moved == 0, 1.0, moved))
@@ -270,7 +270,7 @@ def _trapezoids(g: Tensor, x: Tensor) -> Tensor:
     """The integral over each piece of a curve, (m - 1, c, h, w), from the points x (m, c, h, w).
 
     Where the slope at one end is infinite, as that of a square root at 0, the other end stands for
-    both: the integral is finite all the same, and halving the piece comes near to it.
+    pns: the integral is finite all the same, and halving the piece comes near to it.
     """
     first, last = g[:-1], g[1:]
     start = torch.where(first.isfinite(), first, last)

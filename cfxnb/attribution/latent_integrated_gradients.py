@@ -20,7 +20,7 @@ from cfxnb.attribution.integrated_gradients import (
     recorded,
     rule_knobs,
 )
-from cfxnb.attribution.paths import JoinedPath, Path, straight_path, walk_path
+from cfxnb.attribution.paths import JoinedPath, Path, straight_path, direction_path
 from cfxnb.attribution.result import ALREADY_BELOW, NO_BASELINE, NO_MAP, Attribution, unfinished
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
@@ -43,17 +43,17 @@ def latent_integrated_gradients(
     direction: Tensor,
     label: int | str | Tensor,
     *,
-    against: int | str | Tensor | None = None,
-    reach: float | None = None,
+    contrast_class: int | str | Tensor | None = None,
+    max_step: float | None = None,
     threshold: float = 0.01,
-    looks: int = 16,
-    halvings: int = 4,
-    complete_to_image: bool = True,
-    rule: str = "line",
-    points: int = 17,
+    grid_steps: int = 16,
+    binary_search_steps: int = 4,
+    extend_to_image: bool = True,
+    method: str = "trapezoid",
+    n_points: int = 17,
     tolerance: float = 0.01,
-    most: int = 257,
-    batch: int = 128,
+    max_points: int = 257,
+    batch_size: int = 128,
 ) -> Attribution:
     """Which pixels carry the change that a direction of the code makes to a decision?
 
@@ -62,18 +62,18 @@ def latent_integrated_gradients(
     path goes from it back to the reconstruction, and on in a straight line to the image.
 
     Args:
-        direction: like ``space.center``, or one a sample; neither sign nor length matter.
-        label, against: what is explained, see ``integrated_gradients``. With ``against`` the
+        direction: like ``space.mean``, or one a sample; neither sign nor length matter.
+        label, contrast_class: what is explained, see ``integrated_gradients``. With ``contrast_class`` the
             probability is that of the label among these two.
-        reach: how far to walk at most, in spreads. By default sqrt(2 d) with d coordinates
+        max_step: how far to walk at most, in spreads. By default sqrt(2 d) with d coordinates
             that carry anything, the typical distance between the codes of two images.
         threshold: of the label's probability at the baseline, in (0, 1).
-        looks: renders along the reach, evenly spaced, in each sense that is walked: first the
+        grid_steps: renders along the reach, evenly spaced, in each sense that is walked: first the
             one that lowers the probability more at the first look; the other one if that fails.
-        halvings: of the stretch in which the probability falls below, one render each.
-        complete_to_image: False: the path ends at the reconstruction.
-        rule, points, tolerance, most: see ``integrated_gradients``.
-        batch: images rendered and classified at once; bounds the memory, never changes a result.
+        binary_search_steps: of the stretch in which the probability falls below, one render each.
+        extend_to_image: False: the path ends at the reconstruction.
+        method, n_points, tolerance, max_points: see ``integrated_gradients``.
+        batch_size: images rendered and classified at once; bounds the memory, never changes a result.
 
     Returns:
         Attribution, where the images are. Status "no_baseline": the probability stays above
@@ -87,29 +87,29 @@ def latent_integrated_gradients(
     """
     began = time.perf_counter()
     validate.space(space)
-    check_rule(classifier, rule)
+    check_rule(classifier, method)
     images = validate.images(images)
-    if rule == "gauss":
-        raise ValueError("rule: expected one for curved paths, such as 'line', got 'gauss'")
-    if reach is None:
-        reach = typical_distance(space.spread)
+    if method == "gausslegendre":
+        raise ValueError("method: expected one for curved paths, such as 'line', got 'gauss'")
+    if max_step is None:
+        max_step = typical_distance(space.std)
     search: dict[str, Any] = {
-        "reach": validate.number(reach, "reach", 0.0, open_low=True),
+        "max_step": validate.number(max_step, "max_step", 0.0, open_low=True),
         "threshold": validate.number(threshold, "threshold", 1e-6, 1 - 1e-6),
-        "looks": validate.count(looks, "looks", 1),
-        "halvings": validate.count(halvings, "halvings"),
+        "grid_steps": validate.count(grid_steps, "grid_steps", 1),
+        "binary_search_steps": validate.count(binary_search_steps, "binary_search_steps"),
     }
-    batch = validate.count(batch, "batch", 1)
-    validate.instance(complete_to_image, bool, "complete_to_image", "True or False")
-    rules = rule_knobs(rule, points, tolerance, most)
+    batch_size = validate.count(batch_size, "batch_size", 1)
+    validate.instance(extend_to_image, bool, "extend_to_image", "True or False")
+    rules = rule_knobs(method, n_points, tolerance, max_points)
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     step = heading(space, direction, len(images))
     fit, stop = SpaceFit(space), Stop(None)
-    home, device = images.device, space.center.device
+    home, device = images.device, space.mean.device
 
     def classes(rows: Tensor, count: int | None) -> tuple[Tensor, Tensor | None]:
         """Label and against of some samples, out of ``count`` classes."""
-        own, other = check_labels(label, against, len(images), count or 2, classifier.labels)
+        own, other = check_labels(label, contrast_class, len(images), count or 2, classifier.class_names)
         here = rows.to(own.device)
         return own[here].to(home), None if other is None else other[here].to(home)
 
@@ -121,21 +121,21 @@ def latent_integrated_gradients(
             fit.see(chunk, rebuilt)
             fit.decided(classifier(chunk), here)
             own, other = classes(rows, here.shape[1])
-            walk = Walk(space, classifier, code, step[rows.to(step.device)], own, other, batch)
-            walked = walk.search(log_odds(here, own, other), **search)
-        path: Path = walk_path(space, code, walk.step, walked.length)
-        if complete_to_image:
+            walk = Walk(space, classifier, code, step[rows.to(step.device)], own, other, batch_size)
+            baseline_step = walk.search(log_odds(here, own, other), **search)
+        path: Path = direction_path(space, code, walk.step, baseline_step.length)
+        if extend_to_image:
             path = JoinedPath(path, straight_path(chunk, rebuilt))
         # Of two classes None would mean the other one.
         lone = "none" if other is None and here.shape[1] == 2 else other
-        part = integrate(classifier, path, own, lone, rules, batch, stop)
+        part = integrate(classifier, path, own, lone, rules, batch_size, stop)
         part.cost["classifier"] += 1  # the originals
-        end = chunk if complete_to_image else rebuilt
+        end = chunk if extend_to_image else rebuilt
         known = dataclasses.replace(part, image=torch.where(part.image.isnan(), end, part.image))
-        return _told(known, walked, home)
+        return _told(known, baseline_step, home)
 
     with eval_frozen(space, classifier):
-        chunks = torch.arange(len(images)).split(batch)
+        chunks = torch.arange(len(images)).split(batch_size)
         found = stop.each(chunks, explained)
     like = next(part for _, part in found if part is not None)
     parts = []
@@ -150,10 +150,10 @@ def latent_integrated_gradients(
         stop,
         began,
         lambda: {"space": fingerprint(space), "classifier": fingerprint(classifier)},
-        method="latent_integrated_gradients",
+        function="latent_integrated_gradients",
         **search,
         **rules,
-        complete_to_image=complete_to_image,
+        extend_to_image=extend_to_image,
     )
 
 
@@ -177,12 +177,12 @@ class Walk:
         code: Code,
         step: Tensor,
         label: Tensor,
-        against: Tensor | None,
-        batch: int,
+        contrast_class: Tensor | None,
+        batch_size: int,
     ) -> None:
-        self.space, self.classifier, self.batch = space, classifier, batch
+        self.space, self.classifier, self.batch_size = space, classifier, batch_size
         self.code, self.step = code, step.to(code.z)
-        self.label, self.against = label, against
+        self.label, self.contrast_class = label, contrast_class
         self.seen = torch.zeros(len(code), dtype=torch.int64, device=code.z.device)
 
     def odds(self, rows: Tensor, length: Tensor) -> Tensor:
@@ -191,32 +191,32 @@ class Walk:
             return length
         self.seen[rows] += 1
         found = []
-        for some, far in zip(rows.split(self.batch), length.split(self.batch), strict=True):
+        for some, far in zip(rows.split(self.batch_size), length.split(self.batch_size), strict=True):
             code, step = self.code[some], self.step[some]
             image = self.space.decode(code.with_z(code.z + per_sample(far.to(step), step) * step))
             logits = self.classifier(validate.images(image, "space.decode"))
             classes = (
-                None if c is None else c[some.to(c.device)] for c in (self.label, self.against)
+                None if c is None else c[some.to(c.device)] for c in (self.label, self.contrast_class)
             )
             found.append(log_odds(logits, *classes).to(far))  # type: ignore[arg-type]
         return torch.cat(found)
 
     def search(
-        self, start: Tensor, reach: float, threshold: float, looks: int, halvings: int
+        self, start: Tensor, max_step: float, threshold: float, grid_steps: int, binary_search_steps: int
     ) -> Found:
         """The first place below the threshold, from the log odds ``start`` of the codes on."""
         limit, far = math.log(threshold / (1 - threshold)), self.step.device
         below = start.to(far) < limit
-        grid = reach * torch.arange(1, looks + 1, device=far) / looks
+        grid = max_step * torch.arange(1, grid_steps + 1, device=far) / grid_steps
         signs = torch.tensor([1.0, -1.0], device=far)
         # odds[i, s, k]: sample i, sense s, at grid[k]; infinite where nobody has looked.
-        odds = torch.full((len(below), 2, looks), torch.inf, device=far)
+        odds = torch.full((len(below), 2, grid_steps), torch.inf, device=far)
         rows = (~below).nonzero()[:, 0]
         for side in (0, 1):
             odds[rows, side, 0] = self.odds(rows, (signs[side] * grid[0]).expand(len(rows)))
         better = odds[:, :, 0].argmin(1)
         for senses in (better, 1 - better):
-            for k in range(1, looks):
+            for k in range(1, grid_steps):
                 rows = (~below & ~(odds < limit).flatten(1).any(1)).nonzero()[:, 0]
                 sense = senses[rows]
                 odds[rows, sense, k] = self.odds(rows, signs[sense] * grid[k])
@@ -224,9 +224,9 @@ class Walk:
         missing = ~hit.any(1) & ~below
         # Who has hit looks no further, so the lowest place is the hit; or it stands in for one.
         place = odds.flatten(1).argmin(1)
-        sign, high = signs[place // looks], grid[place % looks]
+        sign, high = signs[place // grid_steps], grid[place % grid_steps]
         low, rows = high - grid[0], hit.any(1).nonzero()[:, 0]
-        for _ in range(halvings):
+        for _ in range(binary_search_steps):
             middle = (low + high) / 2
             fell = torch.zeros_like(below)
             fell[rows] = self.odds(rows, (sign * middle)[rows]) < limit
@@ -243,8 +243,8 @@ def _told(part: Attribution, found: Found, home: torch.device) -> Attribution:
             part.status, found.below.tolist(), found.missing.tolist(), strict=True
         )
     ]
-    seen = found.seen.to(part.points.device)
+    seen = found.seen.to(part.n_points.device)
     cost = {name: spent + seen for name, spent in part.cost.items()}
     return dataclasses.replace(
-        part, status=tuple(status), walked=found.length.to(seen.device), cost=cost
+        part, status=tuple(status), baseline_step=found.length.to(seen.device), cost=cost
     ).to(home)

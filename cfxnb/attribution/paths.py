@@ -38,9 +38,9 @@ class Path:
         """Images (n, c, h, w) of the samples ``rows`` (n,) at the places ``t`` (n,) in [0, 1]."""
         raise NotImplementedError
 
-    def nodes(self, points: int) -> Tensor:
-        """At least ``points`` evenly spaced places from 0 to 1, all corners among them, float64."""
-        return torch.linspace(0, 1, points, dtype=torch.float64)
+    def nodes(self, n_points: int) -> Tensor:
+        """At least ``n_points`` evenly spaced places from 0 to 1, all corners among them, float64."""
+        return torch.linspace(0, 1, n_points, dtype=torch.float64)
 
     def passes(self, t: Tensor) -> Tensor:
         """Generator passes that each of the places ``t`` (n,) costs, int64 (n,)."""
@@ -61,8 +61,8 @@ class StraightPath(Path):
         return torch.lerp(begin, end, per_sample(t.to(end), end))  # exact at both ends
 
 
-class PointsPath(Path):
-    """Made by ``points_path``."""
+class PiecewiseLinearPath(Path):
+    """Made by ``piecewise_linear_path``."""
 
     def __init__(self, images: Tensor) -> None:
         super().__init__(len(images), images.device)
@@ -76,18 +76,18 @@ class PointsPath(Path):
         begin, end = self.images[rows, before], self.images[rows, before + 1]
         return torch.lerp(begin, end, per_sample((place - before).to(end), end))
 
-    def nodes(self, points: int) -> Tensor:
-        pieces = max(1, -(-(points - 1) // self.last))
+    def nodes(self, n_points: int) -> Tensor:
+        pieces = max(1, -(-(n_points - 1) // self.last))
         return super().nodes(self.last * pieces + 1)
 
 
 class LatentPath(Path):
-    """Made by ``latent_path`` and ``walk_path``."""
+    """Made by ``latent_path`` and ``direction_path``."""
 
     renders = 1
 
     def __init__(self, space: LatentSpace, start: Code, end: Code) -> None:
-        super().__init__(len(end), space.center.device)
+        super().__init__(len(end), space.mean.device)
         self.space = CheckedSpace(space)
         self.start, self.end = start.to(self.device), end.to(self.device)
 
@@ -114,8 +114,8 @@ class JoinedPath(Path):
         order = torch.cat([early.nonzero()[:, 0], (~early).nonzero()[:, 0]])
         return torch.cat(parts)[order.argsort()]
 
-    def nodes(self, points: int) -> Tensor:
-        return super().nodes(max(points, 3) | 1)  # an odd number: t = 1/2 is one of them
+    def nodes(self, n_points: int) -> Tensor:
+        return super().nodes(max(n_points, 3) | 1)  # an odd number: t = 1/2 is one of them
 
     def passes(self, t: Tensor) -> Tensor:
         return torch.where(t < 0.5, self.first.passes(t), self.second.passes(t))
@@ -146,7 +146,7 @@ def straight_path(images: Tensor, baseline: float | Tensor = 0.0) -> StraightPat
 
 
 @standard_modes
-def points_path(images: Tensor) -> PointsPath:
+def piecewise_linear_path(images: Tensor) -> PiecewiseLinearPath:
     """The path through given images, straight between each and the next.
 
     Args:
@@ -164,7 +164,7 @@ def points_path(images: Tensor) -> PointsPath:
         )
     if not images.is_meta and images.max() > 1 + SLACK:  # floats of bytes would be scaled
         raise ValueError(f"images: expected values in [0, 1], got up to {images.max().item():.4g}")
-    return PointsPath(validate.images(images.flatten(0, 1)).view(images.shape))
+    return PiecewiseLinearPath(validate.images(images.flatten(0, 1)).view(images.shape))
 
 
 @standard_modes
@@ -181,7 +181,7 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
     validate.space(space)
     for value, name in ((start, "start"), (end, "end")):
         validate_results.code(value, name)
-        shape, wanted = tuple(value.z.shape), tuple(space.center.shape)
+        shape, wanted = tuple(value.z.shape), tuple(space.mean.shape)
         if shape[1:] != wanted or not len(value):
             raise ValueError(
                 f"{name}: expected z of shape (b, {', '.join(map(str, wanted))}), got {shape}"
@@ -197,34 +197,34 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
 
 
 @standard_modes
-def walk_path(
-    space: LatentSpace, code: Code, direction: Tensor, lengths: float | Tensor
+def direction_path(
+    space: LatentSpace, code: Code, direction: Tensor, steps_along: float | Tensor
 ) -> LatentPath:
-    """From a point along a direction, ``lengths`` away, back to the codes.
+    """From a point along a direction, ``steps_along`` away, back to the codes.
 
     Args:
         code: codes of what is explained, at t = 1.
-        direction: like ``space.center``, or one a code, (b, ...); its own length plays no part.
-        lengths: signed, in spreads, one or (b,): where t = 0 lies.
+        direction: like ``space.mean``, or one a code, (b, ...); its own length plays no part.
+        steps_along: signed, in spreads, one or (b,): where t = 0 lies.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
     validate.space(space)
-    validate_results.code(code, "code", tuple(space.center.shape))
+    validate_results.code(code, "code", tuple(space.mean.shape))
     if not len(code):
         raise ValueError("code: expected at least one, got none")
     unit_step = heading(space, direction, len(code)).to(code.z)
-    if isinstance(lengths, Real) and not isinstance(lengths, bool):
-        value = validate.number(lengths, "lengths", -FARTHEST, FARTHEST)
+    if isinstance(steps_along, Real) and not isinstance(steps_along, bool):
+        value = validate.number(steps_along, "steps_along", -FARTHEST, FARTHEST)
         length = torch.full((len(code),), value).to(code.z)
     else:
-        length = torch.from_numpy(validate.array(lengths, "lengths")).to(code.z)
+        length = torch.from_numpy(validate.array(steps_along, "steps_along")).to(code.z)
         if length.shape != (len(code),):
             raise ValueError(
-                f"lengths: expected finite numbers of shape ({len(code)},), got "
-                f"{validate.told(lengths)}"
+                f"steps_along: expected finite numbers of shape ({len(code)},), got "
+                f"{validate.told(steps_along)}"
             )
     if not length.isfinite().all():
-        raise ValueError("lengths: expected numbers of ordinary size, got too large ones")
+        raise ValueError("steps_along: expected numbers of ordinary size, got too large ones")
     return latent_path(space, code.with_z(code.z + per_sample(length, code.z) * unit_step), code)

@@ -15,32 +15,32 @@ from cfxnb.core.types import NO_GRADIENT, STOPPED
 COMPLETE = "complete"  # the map adds up to the change, within the tolerance
 INCOMPLETE = "incomplete"  # it doesn't
 NO_BASELINE = "no_baseline"  # the label stayed likely all along the walk
-ALREADY_BELOW = "already_below"  # the label was unlikely without any walk
-HEAT_STATUSES = (COMPLETE, INCOMPLETE, NO_GRADIENT, NO_BASELINE, ALREADY_BELOW, STOPPED)
+ALREADY_BELOW = "already_below_threshold"  # the label was unlikely without any walk
+ATTRIBUTION_STATUSES = (COMPLETE, INCOMPLETE, NO_GRADIENT, NO_BASELINE, ALREADY_BELOW, STOPPED)
 NO_MAP = (NO_GRADIENT, STOPPED)  # of these a map need not be finite
 
-_TENSORS = ("image", "baseline", "full", "change", "gap", "points", "label")
-_OPTIONAL = ("against", "walked")
+_TENSORS = ("image", "baseline", "attributions", "output_change", "relative_delta", "n_points", "label")
+_OPTIONAL = ("contrast_class", "baseline_step")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Attribution:
     """Which pixels made the explained number f differ between an image and its baseline.
 
-    f is the logit of ``label``, or its lead over the logit of ``against`` (always, if there are
+    f is the logit of ``label``, or its lead over the logit of ``contrast_class`` (always, if there are
     only two classes).
 
     Attributes:
         image, baseline: both ends of the path, (n, c, h, w) in [0, 1].
-        full: share of each pixel and channel in the change of f, (n, c, h, w), signed.
-        change: f(image) - f(baseline), (n,).
-        gap: (sum of the map - change) / |change|, (n,); 0 for a complete map.
-        points: on the path at the end, int64 (n,).
+        attributions: share of each pixel and channel in the change of f, (n, c, h, w), signed.
+        output_change: f(image) - f(baseline), (n,).
+        relative_delta: (sum of the map - change) / |change|, (n,); 0 for a complete map.
+        n_points: on the path at the end, int64 (n,).
         label: the explained class, int64 (n,).
-        against: the class it is compared with, int64 (n,), or None.
-        status: one of ``cfxnb.attribution.result.HEAT_STATUSES`` a sample. "stopped": Ctrl-C was
+        contrast_class: the class it is compared with, int64 (n,), or None.
+        status: one of ``cfxnb.attribution.result.ATTRIBUTION_STATUSES`` a sample. "stopped": Ctrl-C was
             pressed before this sample was finished, and what was not computed is NaN.
-        walked: where the baseline lies along the direction, signed, in spreads, (n,); None
+        baseline_step: where the baseline lies along the direction, signed, in spreads, (n,); None
             for methods without a direction.
         cost: images rendered (``generator``) and classified (``classifier``), int64 (n,) each.
         made_by: method, arguments, weights, seconds.
@@ -48,14 +48,14 @@ class Attribution:
 
     image: Tensor
     baseline: Tensor
-    full: Tensor
-    change: Tensor
-    gap: Tensor
-    points: Tensor
+    attributions: Tensor
+    output_change: Tensor
+    relative_delta: Tensor
+    n_points: Tensor
     label: Tensor
-    against: Tensor | None
+    contrast_class: Tensor | None
     status: tuple[str, ...]
-    walked: Tensor | None = None
+    baseline_step: Tensor | None = None
     cost: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -63,18 +63,18 @@ class Attribution:
         validate.fields(self)
 
     @property
-    def heat(self) -> Tensor:
+    def heat_map(self) -> Tensor:
         """The map: the sum over the channels, signed, (n, h, w)."""
-        return self.full.sum(1)
+        return self.attributions.sum(1)
 
     @property
     def negative(self) -> Tensor:
         """Share of negative mass in the map, (n,) in [0, 1]; NaN for a map of zeros."""
-        mass = self.heat.flatten(1)
+        mass = self.heat_map.flatten(1)
         return mass.clamp_max(0).abs().sum(1) / mass.abs().sum(1)
 
     @property
-    def queries(self) -> Tensor:
+    def n_queries(self) -> Tensor:
         """Images that the classifier was asked about, int64 (n,)."""
         return self.cost["classifier"]
 
@@ -100,8 +100,8 @@ class Attribution:
         return dataclasses.replace(
             self,
             **{name: work(getattr(self, name)) for name in _TENSORS},
-            against=None if self.against is None else work(self.against),
-            walked=None if self.walked is None else work(self.walked),
+            contrast_class=None if self.contrast_class is None else work(self.contrast_class),
+            baseline_step=None if self.baseline_step is None else work(self.baseline_step),
             cost={k: work(v) for k, v in self.cost.items()},
         )
 
@@ -138,9 +138,9 @@ class Attribution:
         )
 
     def __repr__(self) -> str:
-        counts = {s: self.status.count(s) for s in HEAT_STATUSES if s in self.status}
+        counts = {s: self.status.count(s) for s in ATTRIBUTION_STATUSES if s in self.status}
         told = ", ".join(f"{n} {s}" for s, n in counts.items())
-        return f"Attribution({len(self)} by {self.made_by.get('method', '?')}: {told})"
+        return f"Attribution({len(self)} by {self.made_by.get('function', '?')}: {told})"
 
     def _repr_html_(self) -> str:
         from cfxnb.plots.attribution import html_heat  # results show themselves; plots read results
@@ -156,9 +156,9 @@ def checked_attribution(value: Any, name: str) -> Attribution:
     """
     a: Attribution = validate.instance(value, Attribution, name, "an Attribution")
     rows = len(a.status) if isinstance(a.status, tuple) else -1
-    if rows < 0 or any(s not in HEAT_STATUSES for s in a.status):
+    if rows < 0 or any(s not in ATTRIBUTION_STATUSES for s in a.status):
         came = validate.told(a.status)
-        raise ValueError(f"{name}.status: expected a tuple of {list(HEAT_STATUSES)}, got {came}")
+        raise ValueError(f"{name}.status: expected a tuple of {list(ATTRIBUTION_STATUSES)}, got {came}")
     for field in (*_TENSORS, *_OPTIONAL):
         tensor = getattr(a, field)
         if tensor is None and field in _OPTIONAL:
@@ -166,12 +166,12 @@ def checked_attribution(value: Any, name: str) -> Attribution:
         validate.instance(tensor, Tensor, f"{name}.{field}", "a torch tensor")
         if tensor.is_complex() or tensor.is_meta:
             raise TypeError(f"{name}.{field}: expected numbers, got {tensor.dtype}")
-        images = field in ("image", "baseline", "full")
+        images = field in ("image", "baseline", "attributions")
         if len(tensor.shape) != (4 if images else 1) or len(tensor) != rows:
             shape = f"({rows}, c, h, w)" if images else f"({rows},)"
             raise ValueError(f"{name}.{field}: expected shape {shape}, got {tuple(tensor.shape)}")
     told = torch.tensor([s not in NO_MAP for s in a.status], dtype=torch.bool)
-    for field in ("image", "baseline", "full"):
+    for field in ("image", "baseline", "attributions"):
         tensor = getattr(a, field)
         if tensor.shape[2:] != a.image.shape[2:]:
             raise ValueError(
@@ -180,12 +180,12 @@ def checked_attribution(value: Any, name: str) -> Attribution:
             )
         if not tensor.detach()[told.to(tensor.device)].isfinite().all():
             raise ValueError(f"{name}.{field}: expected finite numbers, got NaN or infinity")
-    for field in ("points", "label", "against"):
+    for field in ("n_points", "label", "contrast_class"):
         tensor = getattr(a, field)
         if tensor is not None and (tensor.is_floating_point() or (rows and tensor.min() < 0)):
             raise ValueError(f"{name}.{field}: expected whole numbers >= 0, got {tensor.dtype}")
-    if not a.change[told.to(a.change.device)].isfinite().all():
-        raise ValueError(f"{name}.change: expected finite numbers, got NaN or infinity")
+    if not a.output_change[told.to(a.output_change.device)].isfinite().all():
+        raise ValueError(f"{name}.output_change: expected finite numbers, got NaN or infinity")
     for key, tensor in a.cost.items():
         if not isinstance(tensor, Tensor) or tensor.shape != (rows,):
             raise ValueError(f"{name}.cost[{key!r}]: expected shape ({rows},), got another")
@@ -193,7 +193,7 @@ def checked_attribution(value: Any, name: str) -> Attribution:
 
 
 def unfinished(
-    image: Tensor, label: Tensor, against: Tensor | None, like: Attribution
+    image: Tensor, label: Tensor, contrast_class: Tensor | None, like: Attribution
 ) -> Attribution:
     """Samples that a stop left out: what would have been computed is NaN.
 
@@ -205,19 +205,19 @@ def unfinished(
     return Attribution(
         image=image,
         baseline=torch.full_like(image, torch.nan),
-        full=torch.full_like(image, torch.nan),
-        change=nothing,
-        gap=nothing,
-        points=none,
+        attributions=torch.full_like(image, torch.nan),
+        output_change=nothing,
+        relative_delta=nothing,
+        n_points=none,
         label=label,
-        against=against,
+        contrast_class=contrast_class,
         status=(STOPPED,) * count,
-        walked=None if like.walked is None else nothing,
+        baseline_step=None if like.baseline_step is None else nothing,
         cost=dict.fromkeys(like.cost, none),
     )
 
 
-def relative_gap(total: Tensor, change: Tensor) -> Tensor:
+def relative_gap(total: Tensor, output_change: Tensor) -> Tensor:
     """(total - change) / |change|; 0 where both are 0."""
-    off = total - change
-    return torch.where(off == 0, 0.0, off / change.abs())
+    off = total - output_change
+    return torch.where(off == 0, 0.0, off / output_change.abs())

@@ -109,10 +109,10 @@ def kl_term(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 @exercise("Traversal of one coordinate")
 def traverse(answer: Callable[[Tensor, int, Tensor, Tensor], Tensor]) -> None:
-    z, spread = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 0.5, 2.0])
+    z, std = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 0.5, 2.0])
     steps = torch.tensor([-2.0, 0.0, 1.0])
     before = z.clone()
-    got = answer(z, 1, steps, spread)
+    got = answer(z, 1, steps, std)
     expect(
         torch.equal(z, before),
         "the code that was handed in has changed",

@@ -15,9 +15,9 @@ Array = np.ndarray
 def contribution(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
     g = Generator().manual_seed(7)
     start, end = 9 * torch.randn(3, 4, generator=g), 9 * torch.randn(3, 4, generator=g)
-    weights, spread = torch.randn(4, generator=g), torch.tensor([1.0, 2.0, 0.5, 1.5])
-    got = answer(weights, start, end, spread)
-    wanted = ((end - start) / spread) @ weights
+    weights, std = torch.randn(4, generator=g), torch.tensor([1.0, 2.0, 0.5, 1.5])
+    got = answer(weights, start, end, std)
+    wanted = ((end - start) / std) @ weights
     expect(
         isinstance(got, Tensor) and got.shape == (3,),
         f"expected one number an image, shape (3,), got {getattr(got, 'shape', type(got))}",
@@ -43,7 +43,7 @@ def contribution(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> 
         hint="((end - start) / spread) @ weights",
     )
     middle = (start + end) / 2
-    pieces = answer(weights, start, middle, spread) + answer(weights, middle, end, spread)
+    pieces = answer(weights, start, middle, std) + answer(weights, middle, end, std)
     expect(
         torch.allclose(pieces, got, atol=1e-4),
         "the two halves of the way don't add up to the whole",
@@ -155,10 +155,10 @@ def shuffled_scores(answer: Callable[..., Array]) -> None:
     before, after = rng.normal(size=(30, 2)), rng.normal(size=(30, 2))
     kept = before.copy()
 
-    def spread(b: Array, a: Array) -> Array:
+    def std(b: Array, a: Array) -> Array:
         return (a - b).std(0)
 
-    got = np.asarray(answer(spread, before, after, 200, 0))
+    got = np.asarray(answer(std, before, after, 200, 0))
     expect(
         np.array_equal(before, kept),
         "the originals that were handed in are now shuffled",
@@ -184,7 +184,7 @@ def shuffled_scores(answer: Callable[..., Array]) -> None:
         cause="columns or rows are shuffled inside, or rows are drawn with replacement",
         hint="rng.permutation(before) moves whole rows",
     )
-    again = np.asarray(answer(spread, before, after, 200, 0))
+    again = np.asarray(answer(std, before, after, 200, 0))
     expect(
         np.array_equal(got, again),
         "the same seed gives other shuffles",

@@ -33,8 +33,8 @@ def my_world(answer: Callable[[], Any]) -> None:
         hint="its keywords are hair and top",
     )
     expect(
-        world.causes() == [("hair", "top")],
-        f"expected the single arrow hair -> top, got {world.causes()}",
+        world.edges() == [("hair", "top")],
+        f"expected the single arrow hair -> top, got {world.edges()}",
         cause="the top is a root, the arrow points the other way, or both have another cause",
         hint='top=cfx.data.given("hair", gray=..., red=...)',
     )

@@ -11,8 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from cfxnb.checks.core import exercise, expect
-from cfxnb.core.prediction import predict
-from cfxnb.data import CONTRASTS, intervene, sprites
+from cfxnb.core.prediction import predict_logits
+from cfxnb.data import SPRITE_CONTRASTS, intervene, sprites
 from cfxnb.weights import load
 
 Units = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, int]]
@@ -214,17 +214,17 @@ def reason(answer: Callable[[], Any]) -> None:
     )
     named, monotone = set(parts[0]), bool(parts[1])
     expect(
-        named <= set(CONTRASTS),
-        f"unknown factors: {', '.join(sorted(map(str, named - set(CONTRASTS))))}",
+        named <= set(SPRITE_CONTRASTS),
+        f"unknown factors: {', '.join(sorted(map(str, named - set(SPRITE_CONTRASTS))))}",
         cause="a name is misspelt, or an option is named and not its factor",
-        hint=f"the factors are {', '.join(CONTRASTS)}",
+        hint=f"the factors are {', '.join(SPRITE_CONTRASTS)}",
     )
     figures = sprites("pairs", 100, split="test", seed=31)
-    f = load("sprites/unnamed", "cpu")
+    f = load("sprites/unknown", "cpu")
     effects, monotone_true = set(), True
-    for factor, pair in CONTRASTS.items():
+    for factor, pair in SPRITE_CONTRASTS.items():
         low, high = (
-            predict(f, intervene(figures, **{factor: option}).images).argmax(1) for option in pair
+            predict_logits(f, intervene(figures, **{factor: option}).images).argmax(1) for option in pair
         )
         if (low != high).double().mean() > 0.05:
             effects.add(factor)

@@ -230,12 +230,12 @@ def along_the_arc(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
 def fair_random(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     g = Generator().manual_seed(9)
     direction, draw = torch.randn(5, generator=g), torch.randn(5, generator=g)
-    spread = torch.tensor([0.2, 1.0, 3.0, 0.5, 2.0])
-    got = answer(draw.clone(), direction.clone(), spread.clone())
+    std = torch.tensor([0.2, 1.0, 3.0, 0.5, 2.0])
+    got = answer(draw.clone(), direction.clone(), std.clone())
     _tensor(got, (5,), "a length is returned in the place of a direction", "as long as draw")
     got = got.to(draw.dtype)
-    aim = (direction / spread).norm()
-    told = got / spread
+    aim = (direction / std).norm()
+    told = got / std
 
     def parallel(a: Tensor, b: Tensor) -> float:
         return float(torch.cosine_similarity(a, b, dim=0))

@@ -112,8 +112,8 @@ def slope(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
 def r_squared(answer: Callable[[Tensor, Tensor], float]) -> None:
     seen = torch.tensor([1.0, 4.0, 2.0, 7.0, 6.0])
     told = torch.tensor([1.5, 3.0, 3.0, 5.0, 5.0])
-    misses, spread = (seen - told).square().sum(), (seen - seen.mean()).square().sum()
-    right = 1 - misses / spread
+    misses, std = (seen - told).square().sum(), (seen - seen.mean()).square().sum()
+    right = 1 - misses / std
     corr = torch.corrcoef(torch.stack([seen, told]))[0, 1]
     known: Known = {
         "that is the share that is missed": (1 - right, "one minus is missing"),
@@ -127,11 +127,11 @@ def r_squared(answer: Callable[[Tensor, Tensor], float]) -> None:
             1 - misses / (told - told.mean()).square().sum(),
             "the two arguments are exchanged",
         ),
-        "that has a square root": (1 - (misses / spread).sqrt(), "it needs no root"),
+        "that has a square root": (1 - (misses / std).sqrt(), "it needs no root"),
     }
     hint = "1 - misses / deviations, sums of squares both"
     _compare(answer(seen.clone(), told.clone()), right, known, "R²", hint)
-    below = 1 - (seen + told).square().sum() / spread
+    below = 1 - (seen + told).square().sum() / std
     hint = "below 0 is worse than always telling the mean: worth knowing, so don't cut it"
     _compare(answer(seen.clone(), -told), below, {}, "R² of a bad prediction", hint)
 

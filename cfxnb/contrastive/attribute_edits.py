@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cfxnb.contrastive.edit_network import train_predictor
 from cfxnb.contrastive.edits import (
-    AttributeDirections,
+    AttributeEdits,
     Contrasts,
     LinearSteps,
     fit_linear,
@@ -26,33 +26,32 @@ from cfxnb.core.kept_work import digest, given_folder
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.space_fit import SpaceFit
-from cfxnb.core.tensors import in_spreads
+from cfxnb.core.tensors import standardise
 from cfxnb.core.types import Code, LatentSpace
 
-OTHERS = ("keep", "free")
 LOOKED_AT = 32  # images that are decoded to see whether the space knows them
 
 
 @standard_modes
-def attribute_directions(
+def fit_attribute_edits(
     space: LatentSpace,
     images: Tensor,
     factors: pd.DataFrame,
     *,
     contrasts: Mapping[str, Any] | None = None,
     reader: FactorReader | None = None,
-    others: str = "keep",
-    penalty: float = 1.0,
-    warm: bool = True,
-    hidden: int = 512,
+    preserve_others: bool = True,
+    l2_penalty: float = 1.0,
+    linear_init: bool = True,
+    hidden_dim: int = 512,
     steps: int = 2000,
-    batch: int = 64,
+    batch_size: int = 64,
     lr: float = 1e-3,
-    length: float = 0.05,
-    jitter: float = 0.1,
-    folder: str | Path | None = None,
+    length_weight: float = 0.05,
+    code_noise: float = 0.1,
+    checkpoint_dir: str | Path | None = None,
     seed: int = 0,
-) -> AttributeDirections:
+) -> AttributeEdits:
     """Learn to edit one attribute of a code at a time.
 
     Without a reader the edits are linear: a logistic regression on codes for each attribute, made
@@ -69,15 +68,16 @@ def attribute_directions(
             Default: the two values of each column, in sorted order.
         reader: a frozen attribute reader that has these factors and values among its options.
             Keep another one as the judge of the edits.
-        others: "keep" holds the attributes that are not edited; "free" doesn't care (as published).
-        penalty: of the regressions' weights.
-        warm: the network begins at the linear edits and learns what to add; False: it begins at
+        preserve_others: Keep the attributes that are not edited as they are. False: ignore them, as
+            in the paper.
+        l2_penalty: of the regressions' weights.
+        linear_init: the network begins at the linear edits and learns what to add; False: it begins at
             nothing (as published).
-        hidden, steps, batch, lr: of the network and its training (published: 1024, 100,000, 8,
+        hidden_dim, steps, batch_size, lr: of the network and its training (published: 1024, 100,000, 8,
             1e-4).
-        length: weight of the mean step length, in spreads (published: 0.05).
-        jitter: noise on the codes in training, in spreads (published: 0.1).
-        folder: where checkpoints go, one folder in it for each question (weights of space and
+        length_weight: weight of the mean step length, in spreads (published: 0.05).
+        code_noise: noise on the codes in training, in spreads (published: 0.1).
+        checkpoint_dir: where checkpoints go, one folder in it for each question (weights of space and
             reader, images, factors, contrasts, all other arguments); training that was stopped
             goes on there. It is refused if space or reader answer otherwise than when it began,
             and while another process trains there.
@@ -87,50 +87,50 @@ def attribute_directions(
     """
     space = CheckedSpace(space)
     images = validate.images(images)
-    validate.choice(others, "others", OTHERS)
+    validate.flag(preserve_others, "preserve_others")
     pairs = two_values(factors, contrasts, len(images))
-    penalty = validate.number(penalty, "penalty", 0.0, open_low=True)
-    validate.flag(warm, "warm")
+    l2_penalty = validate.number(l2_penalty, "l2_penalty", 0.0, open_low=True)
+    validate.flag(linear_init, "linear_init")
     knobs: dict[str, Any] = {
-        "hidden": validate.count(hidden, "hidden", 1),
+        "hidden": validate.count(hidden_dim, "hidden", 1),
         "steps": validate.count(steps, "steps", 1),
-        "batch": validate.count(batch, "batch", 1),
+        "batch_size": validate.count(batch_size, "batch_size", 1),
         "lr": validate.number(lr, "lr", 0.0, open_low=True),
-        "length": validate.number(length, "length", 0.0),
-        "jitter": validate.number(jitter, "jitter", 0.0),
+        "length": validate.number(length_weight, "length", 0.0),
+        "code_noise": validate.number(code_noise, "code_noise", 0.0),
         "seed": validate.seed(seed),
     }
     _check_reader(reader, pairs)
-    folder = None if folder is None else given_folder(folder)
+    checkpoint_dir = None if checkpoint_dir is None else given_folder(checkpoint_dir)
     with eval_frozen(space), torch.no_grad():
         codes = [space.encode(chunk) for chunk in images.split(256)]
     validate.instance(codes[0], Code, "space.encode", "a cfx.Code")
     _check_fit(space, images)
     z = torch.cat([code.z for code in codes])
-    center, spread = space.center.detach(), space.spread.detach()
-    u = in_spreads(z.to(center) - center, spread).flatten(1)
+    mean, std = space.mean.detach(), space.std.detach()
+    u = standardise(z.to(mean) - mean, std).flatten(1)
 
     def linear() -> LinearSteps:
-        return fit_linear(u, factors, pairs, others, penalty).to(center.device)
+        return fit_linear(u, factors, pairs, preserve_others, l2_penalty).to(mean.device)
 
-    stepper: nn.Module
+    step_model: nn.Module
     if reader is None:
-        stepper = linear()
+        step_model = linear()
     else:
         asked: dict[str, Any] = {}
-        if folder is not None:
-            asked = {**knobs, "others": others, "warm": warm, "penalty": penalty}
+        if checkpoint_dir is not None:
+            asked = {**knobs, "preserve_others": preserve_others, "linear_init": linear_init, "l2_penalty": l2_penalty}
             asked["weights"] = {"space": fingerprint(space), "reader": fingerprint(reader)}
             asked["contrasts"] = [[name, *map(_told, pair)] for name, pair in pairs.items()]
             asked["options"] = [[n, *map(_told, each)] for n, each in reader.options.items()]
             asked["images"] = digest(images)
             asked["factors"] = [[str(n), digest(factors[n].tolist())] for n in factors.columns]
-            folder = folder / digest(asked)
-        start = linear() if warm else None
-        stepper = train_predictor(
-            space, u, reader, pairs, others, start, folder=folder, asked=asked, **knobs
+            checkpoint_dir = checkpoint_dir / digest(asked)
+        start = linear() if linear_init else None
+        step_model = train_predictor(
+            space, u, reader, pairs, preserve_others, start, checkpoint_dir=checkpoint_dir, asked=asked, **knobs
         )
-    return AttributeDirections(pairs, stepper, center, spread, others)
+    return AttributeEdits(pairs, step_model, mean, std, preserve_others)
 
 
 def _check_fit(space: CheckedSpace, images: Tensor) -> None:

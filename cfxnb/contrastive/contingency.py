@@ -34,7 +34,7 @@ class Counts:
 
 
 def read(
-    table: pd.DataFrame, cause: str, outcome: str, adjust: Iterable[str], given: Any
+    table: pd.DataFrame, cause: str, outcome: str, adjust: Iterable[str], context: Any
 ) -> Counts:
     """Count a table; see ``observed_scores`` for the arguments.
 
@@ -48,7 +48,7 @@ def read(
     if wrong := [v for v in o.unique() if v not in (0, 1)]:
         raise ValueError(f"outcome: expected booleans, or 0 and 1, got {wrong[0]!r} in {outcome!r}")
     strata = _strata(table, adjust, (cause, outcome))
-    here = _context(table, given, (cause, outcome))
+    here = _context(table, context, (cause, outcome))
     values = _ordered(x.drop_duplicates().tolist())
     place = {value: i for i, value in enumerate(values)}
     cell = strata * len(values) + np.array([place[v] for v in x.tolist()], dtype=np.intp)
@@ -62,7 +62,7 @@ def read(
 
 
 def pair(
-    table: pd.DataFrame, cause: str, outcome: str, value: Any, instead: Any
+    table: pd.DataFrame, cause: str, outcome: str, value: Any, baseline: Any
 ) -> tuple[Any, Any]:
     """The value and the one instead; of two values, the one with more of the outcome comes first.
 
@@ -70,15 +70,15 @@ def pair(
         ValueError, TypeError: if they don't occur, are equal, or are missing and not obvious.
     """
     values = _ordered(table[cause].drop_duplicates().tolist())
-    for name, one in (("value", value), ("instead", instead)):
+    for name, one in (("value", value), ("baseline", baseline)):
         if one is not None:
             _occurs(one, values, name, cause)
-    if value is not None and instead is not None:
-        if value == instead:
-            raise ValueError(f"instead: expected another value than {value!r}, got {instead!r}")
-        return value, instead
+    if value is not None and baseline is not None:
+        if value == baseline:
+            raise ValueError(f"baseline: expected another value than {value!r}, got {baseline!r}")
+        return value, baseline
     if len(values) != 2:
-        missing = " and ".join(n for n, v in (("value", value), ("instead", instead)) if v is None)
+        missing = " and ".join(n for n, v in (("value", value), ("baseline", baseline)) if v is None)
         raise ValueError(
             f"{missing}: expected to be told for a cause that hasn't two values, got None; "
             f"{cause!r} has {len(values)}: {validate.told(values)}"
@@ -86,7 +86,7 @@ def pair(
     low, high = values
     happens = table[outcome].isin([1])
     share_low, share_high = (happens[table[cause].isin([v])].mean() for v in values)
-    if value == low or instead == high or (value is instead is None and share_low > share_high):
+    if value == low or baseline == high or (value is baseline is None and share_low > share_high):
         low, high = high, low
     return high, low
 
@@ -119,28 +119,28 @@ def _strata(table: pd.DataFrame, adjust: Any, taken: tuple[str, str]) -> np.ndar
     return table.groupby(names, observed=True, sort=False).ngroup().to_numpy()
 
 
-def _context(table: pd.DataFrame, given: Any, taken: tuple[str, str]) -> np.ndarray:
+def _context(table: pd.DataFrame, context: Any, taken: tuple[str, str]) -> np.ndarray:
     """The rows that belong to the context, (rows,) bool."""
     rows = np.ones(len(table), dtype=bool)
-    if given is None:
+    if context is None:
         return rows
-    if isinstance(given, Mapping):
-        for name, value in given.items():
-            column = _column(table, name, "given")
+    if isinstance(context, Mapping):
+        for name, value in context.items():
+            column = _column(table, name, "context")
             if name in taken:
-                raise ValueError(f"given: expected neither cause nor outcome, got {name!r}")
+                raise ValueError(f"context: expected neither cause nor outcome, got {name!r}")
             _occurs(value, column.drop_duplicates().tolist(), f"given[{name!r}]", name)
             rows &= column.isin([value]).to_numpy()
         return rows
-    if isinstance(given, pd.Series) and not given.index.equals(table.index):
-        raise ValueError("given: expected a mask with the table's index, got another index")
-    many = isinstance(given, Sequence | np.ndarray | pd.Series | Tensor | bool)
-    if not many or isinstance(given, str):
+    if isinstance(context, pd.Series) and not context.index.equals(table.index):
+        raise ValueError("context: expected a mask with the table's index, got another index")
+    many = isinstance(context, Sequence | np.ndarray | pd.Series | Tensor | bool)
+    if not many or isinstance(context, str):
         raise TypeError(
-            f"given: expected a mask of booleans or a dict of column -> value, "
-            f"got {validate.told(given)}"
+            f"context: expected a mask of booleans or a dict of column -> value, "
+            f"got {validate.told(context)}"
         )
-    return validate.mask(given, "given", len(table))
+    return validate.mask(context, "context", len(table))
 
 
 def _occurs(value: Any, values: list[Any], name: str, column: str) -> None:

@@ -17,10 +17,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cfxnb.contrastive.attribute_edits import attribute_directions
-from cfxnb.contrastive.edits import AttributeDirections, checked_edits, checked_factors
+from cfxnb.contrastive.attribute_edits import fit_attribute_edits
+from cfxnb.contrastive.edits import AttributeEdits, checked_edits, checked_factors
 from cfxnb.contrastive.factor_reader import FactorReader
-from cfxnb.contrastive.scores import Scores, tally
+from cfxnb.contrastive.scores import ContrastiveScores, tally
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import class_number
@@ -44,14 +44,14 @@ def contrastive_scores(
     outcome: int | str = 1,
     *,
     contrasts: Mapping[str, Any] | None = None,
-    directions: AttributeDirections | None = None,
+    edits: AttributeEdits | None = None,
     judge: FactorReader | None = None,
     context: Any = None,
-    only: str = "clean",
-    confidence: float = 0.95,
-    batch: int = 256,
+    edit_filter: str = "clean",
+    confidence_level: float = 0.95,
+    batch_size: int = 256,
     first_row: int = 0,
-) -> Scores:
+) -> ContrastiveScores:
     """For each attribute: was it necessary for the outcome, would it have been sufficient?
 
     With x the value of an attribute that favours outcome o, and x' the other one:
@@ -68,20 +68,20 @@ def contrastive_scores(
         factors: one row an image, by position: what each attribute really is.
         outcome: the class whose reasons are asked for: its number, or its name.
         contrasts: factor -> (instead, value), for factors with more than two values; see
-            ``attribute_directions``. Edits that are given have their own.
-        directions: edits from ``attribute_directions``; by default linear ones are fitted on
+            ``fit_attribute_edits``. Edits that are given have their own.
+        edits: edits from ``fit_attribute_edits``; by default linear ones are fitted on
             these images and factors.
         judge: an independent reader of factors, which neither directions nor classifier were
             trained with. It adds the share of edits that took effect and the leakage.
         context: restricts the question, such as ``factors["top"] == "metal"``: bool, one a row.
-        only: which edits count, as the judge sees them: "clean" (took effect, and nothing else
+        edit_filter: which edits count, as the judge sees them: "clean" (took effect, and nothing else
             changed), "effective" (took effect), or "all". Without a judge all count.
-        confidence: of the intervals, in (0, 1).
+        confidence_level: of the intervals, in (0, 1).
         first_row: position of the first image in its data set, from which ``units["row"]`` counts.
 
     Returns:
         Scores. A score without a single image to ask is NaN, with n = 0. Images whose
-        reconstruction is classified otherwise than the original are not asked; ``agreement``
+        reconstruction is classified otherwise than the original are not asked; ``reconstruction_agreement``
         tells how many are left. Ctrl-C ends the call: the scores are then about the images that
         are finished, and a warning tells how many these are.
 
@@ -91,31 +91,31 @@ def contrastive_scores(
     began = time.perf_counter()
     validate.space(space)
     images = validate.images(images)
-    only = validate.choice(only, "only", ONLY)
-    only = "all" if judge is None else only
-    validate.number(confidence, "confidence", 1e-6, 1 - 1e-6)
-    batch = validate.count(batch, "batch", 1)
-    if directions is None:
-        directions = attribute_directions(space, images, factors, contrasts=contrasts)
+    edit_filter = validate.choice(edit_filter, "only", ONLY)
+    edit_filter = "all" if judge is None else edit_filter
+    validate.number(confidence_level, "confidence_level", 1e-6, 1 - 1e-6)
+    batch_size = validate.count(batch_size, "batch_size", 1)
+    if edits is None:
+        edits = fit_attribute_edits(space, images, factors, contrasts=contrasts)
     elif contrasts is not None:
         raise ValueError(
             f"contrasts: expected none beside directions, got {validate.told(contrasts)}"
         )
-    checked_edits(directions, space)
-    values = attribute_values(factors, directions, len(images))
+    checked_edits(edits, space)
+    values = attribute_values(factors, edits, len(images))
     asked = rows_of(context, len(images), factors)
     if not any((has[asked] >= 0).any() for has in values.values()):
         raise ValueError(
-            f"factors: expected some with the values of {directions.contrasts}, got none"
+            f"factors: expected some with the values of {edits.contrasts}, got none"
         )
-    _check_judge(judge, directions)
+    _check_judge(judge, edits)
     first_row = validate.count(first_row, "first_row")
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
-    outcome = class_number(outcome, "outcome", classifier.labels)
-    ask, stop = _Units(space, classifier, directions, judge, outcome), Stop(None)
+    outcome = class_number(outcome, "outcome", classifier.class_names)
+    ask, stop = _Units(space, classifier, edits, judge, outcome), Stop(None)
     every = np.flatnonzero(asked)
-    chunks = [every[every // batch == number] for number in np.unique(every // batch)]
-    with eval_frozen(space, classifier, directions, judge), torch.no_grad():
+    chunks = [every[every // batch_size == number] for number in np.unique(every // batch_size)]
+    with eval_frozen(space, classifier, edits, judge), torch.no_grad():
         parts = stop.each(
             chunks, lambda rows: ask.table(rows, images[torch.from_numpy(rows)], values)
         )
@@ -128,18 +128,18 @@ def contrastive_scores(
     units = units.sort_values("row", kind="stable", ignore_index=True)
     units["row"] += first_row
     ask.fit.warn()
-    units["used"] = units["agrees"] & (True if only == "all" else units[_COUNTS[only]])
-    return Scores(
+    units["used"] = units["reconstruction agrees"] & (True if edit_filter == "all" else units[_COUNTS[edit_filter]])
+    return ContrastiveScores(
         outcome=outcome,
-        table=tally(units, directions.contrasts, confidence),
+        table=tally(units, edits.contrasts, confidence_level),
         units=units,
-        leakage=pd.DataFrame() if judge is None else _leakage(units, directions, judge),
-        agreement=float(units.drop_duplicates("row")["agrees"].mean()),
+        leakage=pd.DataFrame() if judge is None else _leakage(units, edits, judge),
+        reconstruction_agreement=float(units.drop_duplicates("row")["reconstruction agrees"].mean()),
         made_by={
-            "method": "contrastive_scores",
-            "only": only,
-            "confidence": confidence,
-            "others": directions.others,
+            "function": "contrastive_scores",
+            "only": edit_filter,
+            "confidence_level": confidence_level,
+            "preserve_others": edits.preserve_others,
             "weights": {"space": fingerprint(space), "classifier": fingerprint(classifier)},
             "seconds": round(time.perf_counter() - began, 3),
         },
@@ -156,17 +156,17 @@ class _Units:
         self,
         space: CheckedSpace,
         classifier: CheckedClassifier,
-        directions: AttributeDirections,
+        edits: AttributeEdits,
         judge: FactorReader | None,
         outcome: int,
     ) -> None:
-        self.space, self.classifier, self.directions = space, classifier, directions
+        self.space, self.classifier, self.edits = space, classifier, edits
         self.judge, self.outcome = judge, outcome
         self.fit = SpaceFit(space)
 
     def table(self, rows: np.ndarray, images: Tensor, values: Mapping[str, Any]) -> pd.DataFrame:
-        """One row an image and attribute: see ``Scores.units``."""
-        work = images.to(self.space.center.device)
+        """One row an image and attribute: see ``ContrastiveScores.units``."""
+        work = images.to(self.space.mean.device)
         code, rebuilt = rebuild(self.space, work)
         originals, rebuilds = self._logits(work), self._logits(rebuilt)
         self.fit.see(work, rebuilt)
@@ -174,7 +174,7 @@ class _Units:
         seen, before = self._is_outcome(originals), self._is_outcome(rebuilds)
         read = None if self.judge is None else self._read(rebuilt)
         parts = []
-        for name, pair in self.directions.contrasts.items():
+        for name, pair in self.edits.contrasts.items():
             has = values[name][rows]
             part = np.flatnonzero(has >= 0)  # images with a third value are not asked
             if not len(part):
@@ -184,7 +184,7 @@ class _Units:
                 "factor": name,
                 "value": [pair[has[i]] for i in part],
                 "before": before[part],
-                "agrees": (seen == before)[part],
+                "reconstruction agrees": (seen == before)[part],
             }
             wanted = [pair[1 - has[i]] for i in part]
             after, judged = self._edited(code[torch.from_numpy(part).to(work.device)], name, wanted)
@@ -197,7 +197,7 @@ class _Units:
     def _read(self, images: Tensor) -> np.ndarray:
         """What the judge reads, (n, factors)."""
         try:
-            return self.judge.numbers(images).cpu().numpy()  # type: ignore[union-attr]
+            return self.judge.indices(images).cpu().numpy()  # type: ignore[union-attr]
         except ValueError as error:
             raise ValueError(f"judge: expected one that reads these images: {error}") from None
 
@@ -206,12 +206,12 @@ class _Units:
         return validate.finite_logits(self.classifier(images))
 
     def _is_outcome(self, logits: Tensor) -> np.ndarray:
-        names = self.classifier.labels
+        names = self.classifier.class_names
         outcome = validate.labels(self.outcome, len(logits), logits.shape[1], "outcome", names)
         return (predicted(logits) == outcome.to(logits.device)).cpu().numpy()
 
     def _edited(self, code: Code, name: str, wanted: list) -> tuple[np.ndarray, np.ndarray | None]:
-        edited = self.directions.edit(code, name, wanted)
+        edited = self.edits.edit(code, name, wanted)
         image = validate.images(self.space.decode(edited), "space.decode")
         read = None if self.judge is None else self._read(image)
         return self._is_outcome(self._logits(image)), read
@@ -230,32 +230,32 @@ class _Units:
 
 
 def _leakage(
-    units: pd.DataFrame, directions: AttributeDirections, judge: FactorReader
+    units: pd.DataFrame, edits: AttributeEdits, judge: FactorReader
 ) -> pd.DataFrame:
     """Edited attribute (rows) by factor that changed though it should not have (columns)."""
     columns = {f"changed {n}": n for n in judge.options}
     shares = units.groupby("factor")[list(columns)].mean().rename(columns=columns)
-    shares = shares.reindex(list(directions.names)).astype(float)
-    for name in directions.names:
+    shares = shares.reindex(list(edits.names)).astype(float)
+    for name in edits.names:
         shares.loc[name, name] = np.nan  # the edited one is meant to change
     return shares
 
 
 def attribute_values(
-    factors: Any, directions: AttributeDirections, rows: int
+    factors: Any, edits: AttributeEdits, rows: int
 ) -> dict[str, np.ndarray]:
     """Per attribute and image: 1 with the value, 0 with what is instead of it, -1 with neither."""
     checked_factors(factors, rows)
-    if missing := [n for n in directions.names if n not in factors]:
+    if missing := [n for n in edits.names if n not in factors]:
         raise ValueError(f"factors: expected columns {missing}, got {list(factors.columns)}")
     try:
         return {
             name: pd.Index(pair).get_indexer(pd.Index(factors[name]))
-            for name, pair in directions.contrasts.items()
+            for name, pair in edits.contrasts.items()
         }
     except TypeError:  # lists and arrays in a column
         raise TypeError(
-            f"factors: expected the values of {directions.contrasts}, got lists in a column"
+            f"factors: expected the values of {edits.contrasts}, got lists in a column"
         ) from None
 
 
@@ -279,11 +279,11 @@ def rows_of(context: Any, rows: int, table: pd.DataFrame | None = None) -> np.nd
     return mask
 
 
-def _check_judge(judge: Any, directions: AttributeDirections) -> None:
+def _check_judge(judge: Any, edits: AttributeEdits) -> None:
     if judge is None:
         return
     validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
-    for name, pair in directions.contrasts.items():
+    for name, pair in edits.contrasts.items():
         if not set(pair) <= set(judge.options.get(name, ())):
             raise ValueError(
                 f"judge: expected one that reads {name} as {pair[0]!r} or {pair[1]!r}, "

@@ -3,7 +3,7 @@
 Facts of the published training: a multilayer perceptron maps code and target to a step; it is
 trained through the frozen generator against a frozen attribute reader, with 0.05 times the length
 of the step as a penalty. There, a target of 0 means "don't care" and is left out of the loss; with
-``others="keep"`` it means "as it was": the reader must find every other factor unchanged.
+``preserve_others=True`` it means "as it was": the reader must find every other factor unchanged.
 """
 
 import contextlib
@@ -26,35 +26,35 @@ from cfxnb.core.types import Code, LatentSpace
 PROBES = 8  # codes about which space and reader are asked, to recognise them
 
 
-class ShiftPredictor(nn.Module):
+class EditNetwork(nn.Module):
     """(codes in units of the spread (b, dims), target (b, attributes) in {-1, 0, 1}) -> steps.
 
-    The network's output is added to the linear step ``start``, and begins at zero. From nothing
+    The network's output is added to the linear step ``linear_steps``, and begins at zero. From nothing
     it would not get far where a space is densely filled: between two kinds of images the reader
     is sure of a third, and its gradient says nothing about what lies behind.
     """
 
     def __init__(
-        self, dims: int, attributes: int, hidden: int = 512, start: LinearSteps | None = None
+        self, dims: int, attributes: int, hidden_dim: int = 512, linear_steps: LinearSteps | None = None
     ) -> None:
         super().__init__()
         nothing = torch.zeros(attributes, dims), torch.zeros(attributes, 2)
-        self.start = start or LinearSteps(*nothing)
-        last = nn.Linear(hidden, dims)
+        self.linear_steps = linear_steps or LinearSteps(*nothing)
+        last = nn.Linear(hidden_dim, dims)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(
-            nn.Linear(dims + attributes, hidden),
+            nn.Linear(dims + attributes, hidden_dim),
             nn.ReLU(),
             nn.Dropout(0.2),
-            nn.Linear(hidden, hidden),
+            nn.Linear(hidden_dim, hidden_dim),
             nn.ReLU(),
             nn.Dropout(0.1),
             last,
         )
 
     def forward(self, u: Tensor, target: Tensor) -> Tensor:
-        return self.start(u, target) + self.layers(torch.cat([u, target], dim=1))
+        return self.linear_steps(u, target) + self.layers(torch.cat([u, target], dim=1))
 
 
 def train_predictor(
@@ -62,56 +62,56 @@ def train_predictor(
     u: Tensor,
     reader: FactorReader,
     contrasts: Contrasts,
-    others: str,
+    preserve_others: bool,
     start: LinearSteps | None,
     *,
-    hidden: int,
+    hidden_dim: int,
     steps: int,
-    batch: int,
+    batch_size: int,
     lr: float,
-    length: float,
-    jitter: float,
+    length_weight: float,
+    code_noise: float,
     folder: Path | None,
     asked: dict[str, Any],
     seed: int,
-) -> ShiftPredictor:
-    """Train against the frozen generator and reader; see ``cfxnb.attribute_directions``.
+) -> EditNetwork:
+    """Train against the frozen generator and reader; see ``cfxnb.fit_attribute_edits``.
 
     Args:
         u: codes in units of the spread, (n, dims).
-        length: weight of the mean length of a step.
-        jitter: standard deviation of the noise added to each code.
+        length_weight: weight of the mean length of a step.
+        code_noise: standard deviation of the noise added to each code.
         asked: all that the training depends on, as JSON values, to recognise the folder by.
     """
-    shape, work = space.center.shape, space.center.device
-    scale = (space.spread * alive(space.spread)).flatten()
-    center = space.center.flatten()
+    shape, work = space.mean.shape, space.mean.device
+    scale = (space.std * alive(space.std)).flatten()
+    mean = space.mean.flatten()
 
     def read(points: Tensor) -> dict[str, Tensor]:
-        return reader(space.decode(Code((center + scale * points).view(-1, *shape))))
+        return reader(space.decode(Code((mean + scale * points).view(-1, *shape))))
 
-    def loss(net: ShiftPredictor, rows: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    def loss(net: EditNetwork, rows: tuple[Tensor, ...], generator: Generator) -> Tensor:
         points, now = rows
         # Dropout takes torch's global numbers: those of this step, whenever the run began.
         torch.manual_seed(hash_seed(generator.initial_seed(), 1))
         noise = torch.randn(points.shape, generator=generator, device=points.device)
-        points = points + jitter * noise
+        points = points + code_noise * noise
         target = _targets(len(points), len(contrasts), generator).to(points)
         step = net(points, target)
         found = read(points + step)
-        wrong = _edit_loss(found, target, contrasts, reader) + length * step.norm(dim=1).mean()
-        return wrong + (_keep_loss(found, now, target, contrasts) if others == "keep" else 0.0)
+        wrong = _edit_loss(found, target, contrasts, reader) + length_weight * step.norm(dim=1).mean()
+        return wrong + (_keep_loss(found, now, target, contrasts) if preserve_others else 0.0)
 
     def answers() -> dict[str, Tensor]:
         """What space and reader answer about a few codes, and beside them."""
         few = u[torch.linspace(0, len(u) - 1, min(PROBES, len(u))).round().long()]
         few = torch.cat([few, -few])
-        drawn = space.decode(Code((center + scale * few).view(-1, *shape)))
+        drawn = space.decode(Code((mean + scale * few).view(-1, *shape)))
         told = torch.cat([*reader(drawn).values()], 1)
         return {"space codes": sketch(u), "space": sketch(drawn), "reader": told.detach()}
 
     with eval_frozen(space, reader), _own_random_numbers(seed):
-        net = ShiftPredictor(u.shape[1], len(contrasts), hidden, start)
+        net = EditNetwork(u.shape[1], len(contrasts), hidden_dim, start)
         with torch.no_grad():
             heads = [torch.stack([predicted(h) for h in read(c).values()], 1) for c in u.split(256)]
         if wrong := int((torch.cat(heads) < 0).any(1).sum()):
@@ -123,7 +123,7 @@ def train_predictor(
             loss,
             (u, torch.cat(heads)),
             steps=steps,
-            batch=min(batch, len(u)),
+            batch_size=min(batch_size, len(u)),
             lr=lr,
             folder=folder,
             seed=seed,

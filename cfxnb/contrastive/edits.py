@@ -18,25 +18,25 @@ from torch import Tensor, nn
 from cfxnb.core import validate, validate_results
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.space_fit import same_scale
-from cfxnb.core.tensors import alive, in_spreads
+from cfxnb.core.tensors import alive, standardise
 from cfxnb.core.types import Code, LatentSpace
 
 Contrasts = dict[str, tuple[Any, Any]]
 
 
-class AttributeDirections:
-    """Edits of named attributes; made by ``cfxnb.attribute_directions``.
+class AttributeEdits:
+    """Edits of named attributes; made by ``cfxnb.fit_attribute_edits``.
 
     Attributes:
         contrasts: name -> (instead, value), the two values between which it is edited.
-        stepper: (codes in units of the spread (b, dims), target in {-1, 0, 1} (b, attributes))
+        step_model: (codes in units of the spread (b, dims), target in {-1, 0, 1} (b, attributes))
             -> step in the same unit; 1 asks for the value, -1 for what is instead of it.
-        center, spread: of the space.
-        others: "keep" or "free", what was asked of the attributes that are not edited.
+        mean, std: of the space.
+        preserve_others: whether the attributes that are not edited were to stay as they are.
     """
 
     def __init__(
-        self, contrasts: Contrasts, stepper: nn.Module, center: Tensor, spread: Tensor, others: str
+        self, contrasts: Contrasts, step_model: nn.Module, mean: Tensor, std: Tensor, preserve_others: bool
     ) -> None:
         validate.instance(contrasts, Mapping, "contrasts", "a dict: factor -> (instead, value)")
         if not contrasts:
@@ -45,10 +45,10 @@ class AttributeDirections:
             validate.text(name, "contrasts"): validate.pair(pair, f"contrasts[{name[:60]!r}]")
             for name, pair in contrasts.items()
         }
-        validate.instance(stepper, nn.Module, "stepper", "a torch.nn.Module")
-        self.center, self.spread = validate.place(center, spread)
-        self.stepper = stepper.eval().requires_grad_(False)
-        self.others = validate.choice(others, "others", ("keep", "free"))
+        validate.instance(step_model, nn.Module, "step_model", "a torch.nn.Module")
+        self.mean, self.std = validate.place(mean, std)
+        self.step_model = step_model.eval().requires_grad_(False)
+        self.preserve_others = validate.flag(preserve_others, "preserve_others")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ class AttributeDirections:
 
     @property
     def module(self) -> nn.Module:
-        return self.stepper
+        return self.step_model
 
     @standard_numbers
     def edit(self, code: Code, name: str, value: Any) -> Code:
@@ -82,9 +82,9 @@ class AttributeDirections:
                 f"value: expected {pair[0]!r} or {pair[1]!r}, one or one for each of "
                 f"{len(code)} codes, got {validate.told(value)}"
             )
-        if code.z.shape[1:] != self.center.shape:
+        if code.z.shape[1:] != self.mean.shape:
             raise ValueError(
-                f"code: expected codes of shape {tuple(self.center.shape)}, "
+                f"code: expected codes of shape {tuple(self.mean.shape)}, "
                 f"got {tuple(code.z.shape[1:])}"
             )
         sign = torch.zeros(len(code), len(self.names))
@@ -101,7 +101,7 @@ class AttributeDirections:
         Raises:
             ValueError, TypeError: for a wrong argument, or a stepper whose steps are not finite.
         """
-        validate.code_like(z, "z", tuple(self.center.shape))
+        validate.code_like(z, "z", tuple(self.mean.shape))
         validate.instance(target, Tensor, "target", "a torch tensor")
         plain = target.layout == torch.strided and not target.is_meta and not target.is_complex()
         if not plain or target.shape != (len(z), len(self.names)):
@@ -111,20 +111,20 @@ class AttributeDirections:
             )
         if not ((target == -1) | (target == 0) | (target == 1)).all():
             raise ValueError("target: expected -1, 0 and 1, got other numbers")
-        u = in_spreads(z.to(self.center) - self.center, self.spread).flatten(1)
-        step = validate.instance(self.stepper(u, target.to(u)), Tensor, "stepper", "steps")
+        u = standardise(z.to(self.mean) - self.mean, self.std).flatten(1)
+        step = validate.instance(self.step_model(u, target.to(u)), Tensor, "step_model", "steps")
         if step.shape != u.shape or not step.isfinite().all():
             raise ValueError(
-                f"stepper: expected finite steps of shape {tuple(u.shape)} from it, got others, of "
+                f"step_model: expected finite steps of shape {tuple(u.shape)} from it, got others, of "
                 f"shape {tuple(step.shape)}"
             )
         change = step.view_as(z)
-        moved = change * alive(self.spread) * self.spread
+        moved = change * alive(self.std) * self.std
         return z + moved.to(z)
 
     def __repr__(self) -> str:
-        kind = type(self.stepper).__name__
-        return f"AttributeDirections({kind}, others={self.others!r}: {', '.join(self.names)})"
+        kind = type(self.step_model).__name__
+        return f"AttributeEdits({kind}, preserve_others={self.preserve_others!r}: {', '.join(self.names)})"
 
 
 def _one_of(value: Any, pair: tuple[Any, Any]) -> bool:
@@ -153,7 +153,7 @@ class LinearSteps(nn.Module):
 
 
 def fit_linear(
-    u: Tensor, factors: pd.DataFrame, contrasts: Contrasts, others: str, penalty: float
+    u: Tensor, factors: pd.DataFrame, contrasts: Contrasts, preserve_others: bool, l2_penalty: float
 ) -> LinearSteps:
     """Normals of regularised logistic regressions, each orthogonal to the others if they are kept.
 
@@ -167,9 +167,9 @@ def fit_linear(
     factors = validate.table(factors, "factors")
     points = u.double().cpu().numpy()
     normals = np.stack(
-        [_normal(points, factors[n], pair, penalty) for n, pair in contrasts.items()]
+        [_normal(points, factors[n], pair, l2_penalty) for n, pair in contrasts.items()]
     )
-    if others == "keep":
+    if preserve_others:
         normals = np.stack([_apart(normals, j, name) for j, name in enumerate(contrasts)])
     goals = [
         [(points[(factors[name] == value).to_numpy()] @ normal).mean() for value in pair]
@@ -178,9 +178,9 @@ def fit_linear(
     return LinearSteps(torch.tensor(normals).float(), torch.tensor(goals).float())
 
 
-def _normal(points: np.ndarray, column: pd.Series, pair: tuple, penalty: float) -> np.ndarray:
+def _normal(points: np.ndarray, column: pd.Series, pair: tuple, l2_penalty: float) -> np.ndarray:
     rows = column.isin(pair).to_numpy()
-    model = LogisticRegression(C=1 / penalty, max_iter=1000)
+    model = LogisticRegression(C=1 / l2_penalty, max_iter=1000)
     weights = model.fit(points[rows], (column == pair[1]).to_numpy()[rows]).coef_[0]
     if not (length := np.linalg.norm(weights)):
         raise ValueError(f"images: expected codes that tell about {column.name!r}, got equal ones")
@@ -194,21 +194,21 @@ def _apart(normals: np.ndarray, own: int, name: str) -> np.ndarray:
     if (length := np.linalg.norm(rest)) < 1e-6:
         raise ValueError(
             f"contrasts: expected factors whose directions can be told apart, got {name!r} within "
-            "the span of the others; name fewer contrasts, or ask for others='free'"
+            "the span of the others; name fewer contrasts, or ask for preserve_others=False"
         )
     return rest / length
 
 
-def checked_edits(value: Any, space: LatentSpace) -> AttributeDirections:
+def checked_edits(value: Any, space: LatentSpace) -> AttributeEdits:
     """Edits made for this space, as far as center and spread of its codes tell."""
-    what = "edits from cfx.attribute_directions"
-    edits: AttributeDirections = validate.instance(value, AttributeDirections, "directions", what)
-    if edits.center.shape != space.center.shape:
+    what = "edits from cfx.fit_attribute_edits"
+    edits: AttributeEdits = validate.instance(value, AttributeEdits, "edits", what)
+    if edits.mean.shape != space.mean.shape:
         raise ValueError(
-            f"directions: expected edits of this space's codes {tuple(space.center.shape)}, got "
-            f"those of another with codes {tuple(edits.center.shape)}"
+            f"directions: expected edits of this space's codes {tuple(space.mean.shape)}, got "
+            f"those of another with codes {tuple(edits.mean.shape)}"
         )
-    same_scale(edits.center, edits.spread, space, "directions", "edits of this space")
+    same_scale(edits.mean, edits.std, space, "edits", "edits of this space")
     return edits
 
 

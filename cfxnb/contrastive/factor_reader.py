@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cfxnb.core import validate
-from cfxnb.core.classifiers import two_class
+from cfxnb.core.classifiers import two_logits
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import predicted
@@ -45,7 +45,7 @@ class FactorReader:
         """Logits of each factor, (b, its options), where the images are; gradients pass.
 
         Raises:
-            ValueError, TypeError: for images that ``cfx.predict`` refuses, too; if the module's
+            ValueError, TypeError: for images that ``cfx.predict_logits`` refuses, too; if the module's
                 output doesn't fit.
 
         Warns:
@@ -61,7 +61,7 @@ class FactorReader:
         if out.shape == (len(images), sum(sizes)):
             return dict(zip(self.options, out.split(sizes, 1), strict=True))
         if out.shape == (len(images), len(sizes)) and set(sizes) == {2}:
-            return {n: two_class(out[:, i]) for i, n in enumerate(self.options)}
+            return {n: two_logits(out[:, i]) for i, n in enumerate(self.options)}
         raise ValueError(
             f"module: expected logits of shape ({len(images)}, {sum(sizes)}) for the options of "
             f"{list(self.options)}, got {tuple(out.shape)}"
@@ -78,29 +78,29 @@ class FactorReader:
         return out
 
     @standard_modes
-    def numbers(self, images: Tensor, batch: int = 512) -> Tensor:
+    def indices(self, images: Tensor, batch_size: int = 512) -> Tensor:
         """The number of the likeliest option of each factor, (n, factors), in evaluation mode."""
-        batch = validate.count(batch, "batch", 1)
+        batch_size = validate.count(batch_size, "batch_size", 1)
         self._watch.begin()
         with eval_frozen(self), torch.no_grad():
             parts = [
                 torch.stack([predicted(logits) for logits in self(chunk).values()], 1)
-                for chunk in validate.images(images).split(batch)
+                for chunk in validate.images(images).split(batch_size)
             ]
-        numbers = torch.cat(parts)
-        wrong = int((numbers < 0).any(1).sum())
+        indices = torch.cat(parts)
+        wrong = int((indices < 0).any(1).sum())
         if wrong:
             raise ValueError(
                 f"module: expected finite logits, got NaN or infinity for {wrong} of "
-                f"{len(numbers)} images"
+                f"{len(indices)} images"
             )
-        return numbers
+        return indices
 
-    def read(self, images: Tensor, batch: int = 512) -> pd.DataFrame:
+    def read(self, images: Tensor, batch_size: int = 512) -> pd.DataFrame:
         """The likeliest option of each factor by name: one row an image, one column a factor."""
-        numbers = self.numbers(images, batch).cpu()
+        indices = self.indices(images, batch_size).cpu()
         columns = {
-            name: [values[i] for i in numbers[:, j].tolist()]
+            name: [values[i] for i in indices[:, j].tolist()]
             for j, (name, values) in enumerate(self.options.items())
         }
         return pd.DataFrame(columns)

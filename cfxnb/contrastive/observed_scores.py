@@ -38,7 +38,7 @@ class ScoreBounds:
 
     necessity: Interval
     sufficiency: Interval
-    both: Interval
+    pns: Interval
 
     def __post_init__(self) -> None:
         validate.fields(self)
@@ -49,21 +49,21 @@ class ObservedScores:
     """What a table tells about a cause; see ``observed_scores``.
 
     Attributes:
-        value, instead: x and x'.
-        necessity, sufficiency, both: the estimates, not clipped to [0, 1].
+        value, baseline: x and x'.
+        necessity, sufficiency, pns: the estimates, not clipped to [0, 1].
         bounds: what holds without monotonicity.
         n: units each score is about: those with x and o, those with x' and not o, all.
-        without_overlap: share of all units, in [0, 1], in strata where x or x' is never seen.
+        overlap_violation: share of all units, in [0, 1], in strata where x or x' is never seen.
     """
 
     value: Any
-    instead: Any
+    baseline: Any
     necessity: float
     sufficiency: float
-    both: float
+    pns: float
     bounds: ScoreBounds
     n: dict[str, int]
-    without_overlap: float
+    overlap_violation: float
 
     def __post_init__(self) -> None:
         validate.fields(self)
@@ -76,8 +76,8 @@ def observed_scores(
     *,
     adjust: Iterable[str] = (),
     value: Any = None,
-    instead: Any = None,
-    given: Context = None,
+    baseline: Any = None,
+    context: Context = None,
 ) -> ObservedScores:
     """Back-door estimates of necessity and sufficiency by frequencies, and their bounds.
 
@@ -92,9 +92,9 @@ def observed_scores(
         cause: column of any discrete values.
         outcome: column of booleans, or of 0 and 1.
         adjust: columns of discrete values; each combination is a stratum.
-        value, instead: x and x'. By default the two values of a two-valued cause, ``value`` being
+        value, baseline: x and x'. By default the two values of a two-valued cause, ``value`` being
             the one with the larger share of the outcome in the whole table (as LEWIS orders them).
-        given: the context k, a mask of the rows or column -> value. Not an effect of the cause.
+        context: the context k, a mask of the rows or column -> value. Not an effect of the cause.
 
     Returns:
         The scores. One of nobody is NaN, with n = 0. So is one that needs a frequency that the
@@ -106,9 +106,9 @@ def observed_scores(
             a column, an outcome that isn't binary, a value that doesn't occur.
     """
     table = validate.table(table, "table")
-    k = counts.read(table, cause, outcome, adjust, given)
-    value, instead = counts.pair(table, cause, outcome, value, instead)
-    (with_x, o_with_x), (with_other, o_with_other) = k.of(value), k.of(instead)
+    k = counts.read(table, cause, outcome, adjust, context)
+    value, baseline = counts.pair(table, cause, outcome, value, baseline)
+    (with_x, o_with_x), (with_other, o_with_other) = k.of(value), k.of(baseline)
     rate_x, rate_other = _ratio(o_with_x, with_x), _ratio(o_with_other, with_other)
     do_x, do_other = _average(rate_x, k.units), _average(rate_other, k.units)
     affected, missed = o_with_x.sum(), (with_other - o_with_other).sum()
@@ -118,13 +118,13 @@ def observed_scores(
     lonely = k.units[(with_x == 0) | (with_other == 0)].sum()
     return ObservedScores(
         value=value,
-        instead=instead,
+        baseline=baseline,
         necessity=float(_ratio(lost, affected)),
         sufficiency=float(_ratio(gained, missed)),
-        both=do_x - do_other,
-        bounds=_bounds(k, value, instead, do_x, do_other),
-        n={"necessity": int(affected), "sufficiency": int(missed), "both": int(k.units.sum())},
-        without_overlap=float(_ratio(lonely, k.units.sum())),
+        pns=do_x - do_other,
+        bounds=_bounds(k, value, baseline, do_x, do_other),
+        n={"necessity": int(affected), "sufficiency": int(missed), "pns": int(k.units.sum())},
+        overlap_violation=float(_ratio(lonely, k.units.sum())),
     )
 
 
@@ -134,10 +134,10 @@ def score_bounds(
     outcome: str,
     *,
     do_value: float,
-    do_instead: float,
+    do_baseline: float,
     value: Any = None,
-    instead: Any = None,
-    given: Context = None,
+    baseline: Any = None,
+    context: Context = None,
 ) -> ScoreBounds:
     """Bounds of Tian & Pearl on the scores, without monotonicity and without a graph.
 
@@ -145,19 +145,19 @@ def score_bounds(
     cause of more than two values, too.
 
     Args:
-        table, cause, outcome, value, instead, given: as for ``observed_scores``.
-        do_value, do_instead: P(o | do x, k) and P(o | do x', k) in [0, 1], known from experiments,
+        table, cause, outcome, value, baseline, context: as for ``observed_scores``.
+        do_value, do_baseline: P(o | do x, k) and P(o | do x', k) in [0, 1], known from experiments,
             from edits, or from ``adjusted_effect``.
 
     Raises:
         ValueError, TypeError: as ``observed_scores``, and for probabilities outside [0, 1].
     """
     table = validate.table(table, "table")
-    k = counts.read(table, cause, outcome, (), given)
-    value, instead = counts.pair(table, cause, outcome, value, instead)
+    k = counts.read(table, cause, outcome, (), context)
+    value, baseline = counts.pair(table, cause, outcome, value, baseline)
     do_value = validate.number(do_value, "do_value", 0.0, 1.0)
-    do_instead = validate.number(do_instead, "do_instead", 0.0, 1.0)
-    return _bounds(k, value, instead, do_value, do_instead)
+    do_baseline = validate.number(do_baseline, "do_baseline", 0.0, 1.0)
+    return _bounds(k, value, baseline, do_value, do_baseline)
 
 
 def adjusted_effect(
@@ -166,12 +166,12 @@ def adjusted_effect(
     outcome: str,
     adjust: Iterable[str] = (),
     *,
-    given: Context = None,
+    context: Context = None,
 ) -> pd.Series:
     """P(outcome | do cause = v), in [0, 1], by the back-door formula, for every value v.
 
     Args:
-        table, cause, outcome, adjust, given: as for ``observed_scores``.
+        table, cause, outcome, adjust, context: as for ``observed_scores``.
 
     Returns:
         One number a value of the cause, which is the index. NaN for a value that some stratum
@@ -181,7 +181,7 @@ def adjusted_effect(
         ValueError, TypeError: as ``observed_scores``.
     """
     table = validate.table(table, "table")
-    k = counts.read(table, cause, outcome, adjust, given)
+    k = counts.read(table, cause, outcome, adjust, context)
     rates = _ratio(k.happened, k.seen)
     effect = {v: _average(rates[:, i], k.units) for i, v in enumerate(k.values)}
     return pd.Series(effect, name=f"P({outcome} | do {cause})", dtype=float)
@@ -200,27 +200,27 @@ def _average(rate: np.ndarray, units: np.ndarray) -> float:
 
 
 def _bounds(
-    k: counts.Counts, value: Any, instead: Any, do_value: float, do_instead: float
+    k: counts.Counts, value: Any, baseline: Any, do_value: float, do_baseline: float
 ) -> ScoreBounds:
     """Each bound is a share of all units that must, or can at most, change with the cause."""
     n = k.units.sum()
-    (with_x, o_with_x), (with_other, o_with_other) = k.of(value), k.of(instead)
+    (with_x, o_with_x), (with_other, o_with_other) = k.of(value), k.of(baseline)
     o_x, o_other = _ratio(o_with_x.sum(), n), _ratio(o_with_other.sum(), n)
     no_x = _ratio((with_x - o_with_x).sum(), n)
     no_other = _ratio((with_other - o_with_other).sum(), n)
-    lost = (o_x + o_other - do_instead, 1 - do_instead - no_other)
+    lost = (o_x + o_other - do_baseline, 1 - do_baseline - no_other)
     gained = (no_x + no_other - (1 - do_value), do_value - o_x)
-    least = [0, do_value - do_instead, lost[0], gained[0]]
+    least = [0, do_value - do_baseline, lost[0], gained[0]]
     most = [
         do_value,
-        1 - do_instead,
+        1 - do_baseline,
         1 - o_other - no_x,  # whom x' leaves with o, or x without, doesn't change
-        do_value - o_x + 1 - do_instead - no_other,
+        do_value - o_x + 1 - do_baseline - no_other,
     ]
     return ScoreBounds(
         necessity=_interval([0, _ratio(lost[0], o_x)], [1, _ratio(lost[1], o_x)]),
         sufficiency=_interval([0, _ratio(gained[0], no_other)], [1, _ratio(gained[1], no_other)]),
-        both=_interval(least, most) if n else (np.nan, np.nan),
+        pns=_interval(least, most) if n else (np.nan, np.nan),
     )
 
 

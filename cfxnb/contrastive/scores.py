@@ -8,19 +8,19 @@ import pandas as pd
 
 from cfxnb.contrastive.edits import Contrasts
 from cfxnb.core import validate
-from cfxnb.core.intervals import wilson
+from cfxnb.core.intervals import wilson_interval
 
-SCORES = ("necessity", "sufficiency", "both", "harm")
+SCORES = ("necessity", "sufficiency", "pns", "monotonicity_violation")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Scores:
+class ContrastiveScores:
     """Contrastive scores of named attributes for one outcome.
 
     Attributes:
         outcome: the class whose reasons were asked for.
         table: one row an attribute: ``value`` (the one that favours the outcome more) and
-            ``instead``; for each of ``necessity``, ``sufficiency``, ``both`` and ``harm`` the
+            ``baseline``; for each of ``necessity``, ``sufficiency``, ``pns`` and ``monotonicity_violation`` the
             score in [0, 1], its interval (``... low``, ``... high``) and the number of images
             asked (``... n``; with 0 of them the score is NaN); ``took effect`` and ``clean``, the
             shares of edits that a judge found so (NaN without one).
@@ -31,7 +31,7 @@ class Scores:
             ``changed ...`` column a factor.
         leakage: edited attribute by other factor: share of edits that changed it; empty
             without a judge.
-        agreement: share of images whose reconstruction is decided as the original.
+        reconstruction_agreement: share of images whose reconstruction is decided as the original.
         made_by: method, arguments, weights and seconds.
     """
 
@@ -39,7 +39,7 @@ class Scores:
     table: pd.DataFrame
     units: pd.DataFrame
     leakage: pd.DataFrame
-    agreement: float
+    reconstruction_agreement: float
     made_by: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -54,41 +54,41 @@ class Scores:
         return self.table["sufficiency"]
 
     @property
-    def both(self) -> pd.Series:
-        return self.table["both"]
+    def pns(self) -> pd.Series:
+        return self.table["pns"]
 
     @property
-    def harm(self) -> pd.Series:
-        return self.table["harm"]
+    def monotonicity_violation(self) -> pd.Series:
+        return self.table["monotonicity_violation"]
 
     @property
     def contrasts(self) -> Contrasts:
         """Attribute -> (instead, value), the value being the one that favours the outcome."""
-        pairs = zip(self.table["instead"], self.table["value"], strict=True)
+        pairs = zip(self.table["baseline"], self.table["value"], strict=True)
         return dict(zip(map(str, self.table.index), pairs, strict=True))
 
     @property
-    def named(self) -> tuple[str, ...]:
+    def ranking(self) -> tuple[str, ...]:
         """Attributes by their necessity and sufficiency, the strongest first."""
-        return tuple(self.both.sort_values(ascending=False, kind="stable").index)
+        return tuple(self.pns.sort_values(ascending=False, kind="stable").index)
 
     def __repr__(self) -> str:
-        first = self.named[0]
+        first = self.ranking[0]
         return (
             f"Scores(outcome {self.outcome}, {self.units['row'].nunique()} images; first: {first}, "
             f"necessity {self.necessity[first]:.2f}, sufficiency {self.sufficiency[first]:.2f})"
         )
 
     def _repr_html_(self) -> str:
-        shown = self.table.loc[list(self.named), ["value", "instead"]]
+        shown = self.table.loc[list(self.ranking), ["value", "baseline"]]
         for score in SCORES:
             shown[score] = [
                 f"{row[score]:.2f} [{row[f'{score} low']:.2f}, {row[f'{score} high']:.2f}], "
                 f"n {row[f'{score} n']:.0f}"
-                for _, row in self.table.loc[list(self.named)].iterrows()
+                for _, row in self.table.loc[list(self.ranking)].iterrows()
             ]
         note = (
-            f"<p>Outcome {self.outcome}; {self.agreement:.1%} of the images keep their decision "
+            f"<p>Outcome {self.outcome}; {self.reconstruction_agreement:.1%} of the images keep their decision "
             "when reconstructed.</p>"
         )
         return note + shown.to_html()
@@ -97,10 +97,10 @@ class Scores:
 _UNITS = ("row", "factor", "value", "before", "after", "used")
 
 
-def checked_scores(value: Any, name: str) -> Scores:
+def checked_scores(value: Any, name: str) -> ContrastiveScores:
     """Scores with the tables that go with them: at least one attribute, each once."""
-    scores: Scores = validate.instance(value, Scores, name, "Scores")
-    columns = ["value", "instead", *(f"{s}{end}" for s in SCORES for end in ("", " low", " high"))]
+    scores: ContrastiveScores = validate.instance(value, ContrastiveScores, name, "ContrastiveScores")
+    columns = ["value", "baseline", *(f"{s}{end}" for s in SCORES for end in ("", " low", " high"))]
     for field, wanted in (("table", columns), ("units", _UNITS), ("leakage", ())):
         table = validate.instance(getattr(scores, field), pd.DataFrame, f"{name}.{field}")
         if missing := [c for c in wanted if c not in table]:
@@ -113,9 +113,9 @@ def checked_scores(value: Any, name: str) -> Scores:
 
 
 def tally(
-    units: pd.DataFrame, contrasts: Contrasts, confidence: float, orient: bool = True
+    units: pd.DataFrame, contrasts: Contrasts, confidence_level: float, orient: bool = True
 ) -> pd.DataFrame:
-    """``Scores.table`` out of ``Scores.units``.
+    """``ContrastiveScores.table`` out of ``ContrastiveScores.units``.
 
     ``orient``: the value that favours the outcome less becomes the one instead of the other.
 
@@ -123,7 +123,7 @@ def tally(
     outcome under x is what was seen, and the outcome under x' is what the edit gave.
     """
     rows = {}
-    for name, (instead, value) in contrasts.items():
+    for name, (baseline, value) in contrasts.items():
         mine = units[units["factor"] == name]
         used = mine[mine["used"]]
         has = (used["value"] == value).to_numpy(bool)
@@ -132,24 +132,24 @@ def tally(
         if (
             orient and under_other.sum() > under_value.sum()
         ):  # the other value is the one that favours it
-            value, instead, has = instead, value, ~has
+            value, baseline, has = baseline, value, ~has
             under_value, under_other = under_other, under_value
         asked = {
             "necessity": (~under_other, has & under_value),
             "sufficiency": (under_value, ~has & ~under_other),
-            "both": (under_value & ~under_other, np.ones_like(has)),
-            "harm": (~under_value & under_other, np.ones_like(has)),
+            "pns": (under_value & ~under_other, np.ones_like(has)),
+            "monotonicity_violation": (~under_value & under_other, np.ones_like(has)),
         }
-        row = {"value": value, "instead": instead}
+        row = {"value": value, "baseline": baseline}
         for score, (hit, among) in asked.items():
-            row |= _share(score, int((hit & among).sum()), int(among.sum()), confidence)
+            row |= _share(score, int((hit & among).sum()), int(among.sum()), confidence_level)
         for column in ("took effect", "clean"):
             row[column] = float(mine[column].mean()) if column in mine else np.nan
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _share(name: str, hits: int, count: int, confidence: float) -> dict[str, float]:
-    low, high = wilson(hits, count, confidence)
+def _share(name: str, hits: int, count: int, confidence_level: float) -> dict[str, float]:
+    low, high = wilson_interval(hits, count, confidence_level)
     share = hits / count if count else np.nan
     return {name: share, f"{name} low": float(low), f"{name} high": float(high), f"{name} n": count}

@@ -17,7 +17,7 @@ from cfxnb.core import validate
 from cfxnb.core.classifiers import (
     answer_of,
     as_classifier,
-    labels_of,
+    class_names_of,
     watch_of,
     with_gradient,
 )
@@ -138,8 +138,8 @@ class CheckedClassifier(_Called):
         self.device = given if isinstance(given, torch.device) else None
 
     @property
-    def labels(self) -> tuple[str, ...] | None:
-        return labels_of(self.inner)
+    def class_names(self) -> tuple[str, ...] | None:
+        return class_names_of(self.inner)
 
     def __call__(self, images: Tensor) -> Tensor:
         return self._look("", logits_apart)(self._ask, images)
@@ -153,10 +153,10 @@ class CheckedClassifier(_Called):
 
 
 class CheckedSpace(_Called):
-    """A space whose every answer is float32, has as many rows as the input, and fits ``center``.
+    """A space whose every answer is float32, has as many rows as the input, and fits ``mean``.
 
     Args:
-        any_size: whether codes (b, c, h, w) may have other sides than ``center`` (c, ...), as those
+        any_size: whether codes (b, c, h, w) may have other sides than ``mean`` (c, ...), as those
             of larger images have. Only for methods that don't compare codes with it.
 
     Its own tensors may have another floating dtype; they are converted on both ways.
@@ -167,23 +167,23 @@ class CheckedSpace(_Called):
             space = space.inner
         super().__init__(validate.space(space, name), name)
         self.any_size = any_size
-        self._dtype = space.center.dtype
+        self._dtype = space.mean.dtype
 
     def _may_be_asked_again(self) -> bool:
         """Not a space of ours: it treats each row alone, and one row may take as long as many."""
         return not of_library(type(self.inner).__module__) and super()._may_be_asked_again()
 
     @property
-    def center(self) -> Tensor:
-        return _plain(self.inner.center.detach())
+    def mean(self) -> Tensor:
+        return _plain(self.inner.mean.detach())
 
     @property
-    def spread(self) -> Tensor:
-        return _plain(self.inner.spread.detach())
+    def std(self) -> Tensor:
+        return _plain(self.inner.std.detach())
 
     def encode(self, images: Tensor) -> Code:
         """Codes of images; all numbers are finite."""
-        return self._look(".encode", codes_apart(self.spread))(self._encode, images)
+        return self._look(".encode", codes_apart(self.std))(self._encode, images)
 
     def _encode(self, images: Tensor) -> Code:
         try:
@@ -197,7 +197,7 @@ class CheckedSpace(_Called):
         where = f"{self.name}.encode"
         validate.instance(code, Code, where, "a cfx.Code")
         z = validate.instance(code.z, Tensor, f"{where}, z", "a torch tensor")
-        shape = tuple(self.center.shape)
+        shape = tuple(self.mean.shape)
         fits = _fits(tuple(z.shape[1:]), shape)
         fits |= self.any_size and z.ndim == 4 == len(shape) + 1 and z.shape[1] == shape[0]
         if z.ndim < 2 or len(z) != len(images) or not fits:
@@ -228,7 +228,7 @@ class CheckedSpace(_Called):
         known = finite_rows(code.z.detach())
         z = code.z
         if not known.all():  # the space is never asked about these, and their images are NaN
-            z = torch.where(per_sample(known, z), z, self.center.to(z))
+            z = torch.where(per_sample(known, z), z, self.mean.to(z))
         rest = () if code.aux is None else (code.aux.to(self._dtype),)
         made = self._call(
             lambda z, *rest: self.inner.decode(Code(z, *rest), **options),
@@ -262,23 +262,23 @@ class CheckedSpace(_Called):
                 )
         return made if known.all() else torch.where(per_sample(known, made), made, torch.nan)
 
-    def tell(self, asked: list[Any]) -> Tensor:
+    def encode_condition(self, asked: list[Any]) -> Tensor:
         """What the network takes for what is asked for, one row each (a diffusion space)."""
-        told = self._call(self.inner.tell, asked)
-        validate.instance(told, Tensor, f"{self.name}.tell", "a torch tensor")
+        told = self._call(self.inner.encode_condition, asked)
+        validate.instance(told, Tensor, f"{self.name}.encode_condition", "a torch tensor")
         if not told.ndim or len(told) != len(asked):
             raise ValueError(
-                f"{self.name}.tell: expected {len(asked)} rows, got shape {tuple(told.shape)}"
+                f"{self.name}.encode_condition: expected {len(asked)} rows, got shape {tuple(told.shape)}"
             )
         return told
 
-    def eps(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
+    def predict_noise(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
         """The noise in noisy codes (a diffusion space)."""
-        return self._look(".eps", noise_apart)(self._eps, z, times, condition)
+        return self._look(".predict_noise", noise_apart)(self._predict_noise, z, times, condition)
 
-    def _eps(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
-        found = self._call(self.inner.eps, z, times, condition)
-        where = f"{self.name}.eps"
+    def _predict_noise(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
+        found = self._call(self.inner.predict_noise, z, times, condition)
+        where = f"{self.name}.predict_noise"
         validate.instance(found, Tensor, where, "a torch tensor")
         if found.shape != z.shape:
             raise ValueError(
@@ -291,10 +291,10 @@ class CheckedSpace(_Called):
         return found if known.all() else torch.where(per_sample(known, found), found, torch.nan)
 
 
-def _fits(shape: tuple[int, ...], center: tuple[int, ...]) -> bool:
+def _fits(shape: tuple[int, ...], mean: tuple[int, ...]) -> bool:
     """Whether codes have the shape of the center, or one to which it can be broadcast."""
     try:
-        return torch.broadcast_shapes(shape, center) == torch.Size(shape)
+        return torch.broadcast_shapes(shape, mean) == torch.Size(shape)
     except RuntimeError:
         return False
 

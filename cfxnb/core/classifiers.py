@@ -36,12 +36,12 @@ class Wrapped:
         std: Tensor | None = None,
         size: tuple[int, int] | None = None,
         channels: int | None = None,
-        labels: tuple[str, ...] | None = None,
+        class_names: tuple[str, ...] | None = None,
         probabilities: bool = False,
     ) -> None:
         self.function = function
         self.mean, self.std, self.size, self.channels = mean, std, size, channels
-        self.labels, self.probabilities = labels, probabilities
+        self.class_names, self.probabilities = class_names, probabilities
         told = isinstance(function, Estimator) or probabilities  # what they return is known
         self._watch = ProbabilityWatch("module", needed=not told)
         self.widened = False  # whether the last answer was a single logit
@@ -110,10 +110,10 @@ class Wrapped:
             self._watch.see(flat, lambda: self._with_gradient(images[:1]))
         if self.probabilities:
             out = _log(out, single)
-        found = validate.logits(two_class(out) if single else out, rows, "module")
-        if self.labels is not None and len(self.labels) != found.shape[1]:
+        found = validate.logits(two_logits(out) if single else out, rows, "module")
+        if self.class_names is not None and len(self.class_names) != found.shape[1]:
             raise ValueError(
-                f"labels: expected {found.shape[1]} names, one per logit, got {len(self.labels)}"
+                f"class_names: expected {found.shape[1]} names, one per logit, got {len(self.class_names)}"
             )
         return found
 
@@ -122,7 +122,7 @@ class Wrapped:
         return out.reshape(1, -1)
 
     def __repr__(self) -> str:
-        return f"Wrapped({self._name()}, labels={self.labels})"
+        return f"Wrapped({self._name()}, class_names={self.class_names})"
 
 
 @contextlib.contextmanager
@@ -188,7 +188,7 @@ def wrap(
     std: float | Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
-    labels: Sequence[str] | Mapping[Any, Any] | None = None,
+    class_names: Sequence[str] | Mapping[Any, Any] | None = None,
     probabilities: bool = False,
 ) -> Wrapped:
     """Make a classifier out of what you have.
@@ -204,7 +204,7 @@ def wrap(
         size: height and width that the module expects (bilinear, antialiased).
         channels: number of channels that the module expects, 1 or 3: gray images are repeated,
             coloured ones become gray.
-        labels: names of the classes, in order, or a dict such as ``config.id2label``. Default:
+        class_names: names of the classes, in order, or a dict such as ``config.id2label``. Default:
             those of a transformers model or an estimator, if they have names. An estimator whose
             classes are numbers other than 0, 1, ... needs names.
         probabilities: True if the module returns probabilities. Their logarithm is taken.
@@ -219,7 +219,7 @@ def wrap(
     Warns:
         UserWarning: if outputs look like probabilities, unless ``probabilities=True``.
     """
-    named = validate.optional(validate.class_names, labels, "labels")
+    named = validate.optional(validate.class_names, class_names, "class_names")
     function, names, gives_probabilities = _adapted(module, named is not None)
     return Wrapped(
         function,
@@ -227,7 +227,7 @@ def wrap(
         std=validate.optional(_channels, std, "std"),
         size=validate.optional(_pair, size, "size"),
         channels=validate.optional(_colours, channels, "channels"),
-        labels=names if named is None else named,
+        class_names=names if named is None else named,
         probabilities=validate.flag(probabilities, "probabilities") or gives_probabilities,
     )
 
@@ -240,11 +240,11 @@ def as_classifier(value: Any, name: str = "classifier") -> Any:
     return validate.function(value, name)
 
 
-def labels_of(classifier: Any) -> tuple[str, ...] | None:
-    """The names of the classes, if a classifier has an attribute ``labels`` that holds some."""
+def class_names_of(classifier: Any) -> tuple[str, ...] | None:
+    """The names of the classes, if a classifier has an attribute ``class_names`` that holds some."""
     try:
         return validate.optional(
-            validate.class_names, getattr(classifier, "labels", None), "labels"
+            validate.class_names, getattr(classifier, "class_names", None), "class_names"
         )
     except (ValueError, TypeError):  # something else has that name
         return None
@@ -253,10 +253,10 @@ def labels_of(classifier: Any) -> tuple[str, ...] | None:
 def _adapted(module: Any, named: bool) -> tuple[Any, tuple[str, ...] | None, bool]:
     """A function of image tensors, the names of its classes, whether it gives probabilities."""
     if isinstance(module, nn.Module):
-        return module, _labels_of_config(module), False
+        return module, _class_names_of_config(module), False
     if _is_estimator(module):
         made = Estimator(module, named)
-        return made, made.labels, made.gives_probabilities
+        return made, made.class_names, made.gives_probabilities
     if _is_session(module):
         return Session(module), None, False
     _refuse_unfitted(module, "module")
@@ -265,7 +265,7 @@ def _adapted(module: Any, named: bool) -> tuple[Any, tuple[str, ...] | None, boo
             "module: expected a torch module, an estimator, an ONNX session or a function, got "
             f"{validate.told(module)}"
         )
-    return module, labels_of(module), False
+    return module, class_names_of(module), False
 
 
 def _refuse_unfitted(value: Any, name: str) -> None:
@@ -279,13 +279,13 @@ def _refuse_unfitted(value: Any, name: str) -> None:
     )
 
 
-def _labels_of_config(module: nn.Module) -> tuple[str, ...] | None:
+def _class_names_of_config(module: nn.Module) -> tuple[str, ...] | None:
     """The names in a transformers config; its placeholders LABEL_0, LABEL_1, ... are none."""
     names = getattr(getattr(module, "config", None), "id2label", None)
     if not isinstance(names, Mapping) or all(str(n).startswith("LABEL_") for n in names.values()):
         return None
     try:
-        return validate.names(names, "labels")
+        return validate.names(names, "class_names")
     except (ValueError, TypeError):  # a config that does not number its labels tells nothing
         return None
 
@@ -305,7 +305,7 @@ class Estimator:
     """A fitted scikit-learn classifier as a function of image tensors.
 
     Args:
-        named: whether the caller names its classes.
+        ranking: whether the caller names its classes.
         multi_label: whether its labels may hold all at once.
     """
 
@@ -314,14 +314,14 @@ class Estimator:
         self.multi_label = multi_label
         self.gives_probabilities = hasattr(estimator, "predict_proba")
         self.classes = _classes_of(estimator)
-        self.labels: tuple[str, ...] | None = None
+        self.class_names: tuple[str, ...] | None = None
         if self.classes.dtype.kind in "OUT":
-            self.labels = tuple(map(str, self.classes.tolist()))
+            self.class_names = tuple(map(str, self.classes.tolist()))
         elif not named and self.classes.tolist() != list(range(len(self.classes))):
             listed = str([str(c) for c in self.classes.tolist()])[:200]
             raise ValueError(
                 f"module: expected an estimator of the classes 0, 1, ..., got classes_ {listed}; "
-                f"numbers count from 0 here, so name them: cfx.wrap(estimator, labels={listed})"
+                f"numbers count from 0 here, so name them: cfx.wrap(estimator, class_names={listed})"
             )
         self._compared = 0
 
@@ -349,7 +349,7 @@ class Estimator:
             if not self.multi_label:
                 raise ValueError(
                     "module: expected an estimator whose classes exclude each other, got one "
-                    "whose labels may hold all at once; ask about one: cfx.one_label(estimator, 0)"
+                    "whose labels may hold all at once; ask about one: cfx.select_label(estimator, 0)"
                 )
             return
         flat = found.reshape(len(found), -1)
@@ -519,7 +519,7 @@ def _colours(value: Any, name: str) -> int:
     return int(value)
 
 
-def two_class(logit: Tensor) -> Tensor:
+def two_logits(logit: Tensor) -> Tensor:
     """One logit (b,) or (b, 1) for "class 1" as two logits (b, 2) with the same probability.
 
     What is not finite stays so: the method that asks tells which image it was.
@@ -538,8 +538,8 @@ def two_class(logit: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(positive), positive], dim=1)
 
 
-class OneLabel:
-    """One label of a multi-label net as two classes, "without" and "with"; by ``one_label``."""
+class SelectLabel:
+    """One label of a multi-label net as two classes, "without" and "with"; by ``select_label``."""
 
     def __init__(self, classifier: Any, label: int) -> None:
         self.classifier, self.label = classifier, label
@@ -563,7 +563,7 @@ class OneLabel:
 
     def _answer(self, images: Tensor) -> Tensor:
         """The logits of images (b, c, h, w) that have been read already."""
-        return two_class(self._logit(answer_of(self.classifier)(images), images))
+        return two_logits(self._logit(answer_of(self.classifier)(images), images))
 
     def _logit(self, logits: Any, images: Tensor) -> Tensor:
         """That of the label, (b,)."""
@@ -603,7 +603,7 @@ class OneLabel:
             )
 
 
-def one_label(classifier: Classifier, label: int | str) -> OneLabel:
+def select_label(classifier: Classifier, label: int | str) -> SelectLabel:
     """A classifier with two classes out of a net whose labels may hold all at once.
 
     Args:
@@ -620,21 +620,21 @@ def one_label(classifier: Classifier, label: int | str) -> OneLabel:
         inner = copy.copy(inner)
         inner.function = Estimator(function.estimator, named=True, multi_label=True)
     if isinstance(label, str):
-        names = labels_of(inner) or ()
+        names = class_names_of(inner) or ()
         label = int(validate.labels(label, 1, max(len(names), 1), "label", names))
-    return OneLabel(inner, validate.count(label, "label"))
+    return SelectLabel(inner, validate.count(label, "label"))
 
 
 class BlackBox(validate.BlackBoxed):
     """Hides the gradients of a classifier and counts the images it is asked about.
 
     Attributes:
-        queries: number of images classified so far.
+        n_queries: number of images classified so far.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = as_classifier(classifier)
-        self.queries = 0
+        self.n_queries = 0
 
     @property
     def module(self) -> Any:
@@ -642,9 +642,9 @@ class BlackBox(validate.BlackBoxed):
         return _module_of(self.classifier)
 
     @property
-    def labels(self) -> tuple[str, ...] | None:
+    def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes, if the classifier has any."""
-        return labels_of(self.classifier)
+        return class_names_of(self.classifier)
 
     @standard_numbers
     def __call__(self, images: Tensor) -> Tensor:
@@ -653,11 +653,11 @@ class BlackBox(validate.BlackBoxed):
     @torch.no_grad()
     def _answer(self, images: Tensor) -> Tensor:
         """The logits of images (b, c, h, w) that have been read already."""
-        self.queries += len(images)
+        self.n_queries += len(images)
         return answer_of(self.classifier)(images)
 
     def __repr__(self) -> str:
-        return f"BlackBox({self.classifier!r}, queries={self.queries})"
+        return f"BlackBox({self.classifier!r}, queries={self.n_queries})"
 
 
 def answer_of(classifier: Any) -> Callable[[Tensor], Any]:
@@ -665,7 +665,7 @@ def answer_of(classifier: Any) -> Callable[[Tensor], Any]:
 
     A class of the caller's own that is derived from one of these may do something else.
     """
-    return classifier._answer if type(classifier) in (Wrapped, OneLabel, BlackBox) else classifier
+    return classifier._answer if type(classifier) in (Wrapped, SelectLabel, BlackBox) else classifier
 
 
 def innermost(classifier: Any) -> Any:
@@ -678,7 +678,7 @@ def innermost(classifier: Any) -> Any:
 def watch_of(classifier: Any) -> ProbabilityWatch | None:
     """What notices probabilities in a wrapped classifier; None for a function."""
     inner = innermost(classifier)
-    return inner._watch if isinstance(inner, Wrapped | OneLabel) else None
+    return inner._watch if isinstance(inner, Wrapped | SelectLabel) else None
 
 
 def with_gradient(classifier: Any, image: Tensor) -> Tensor:

@@ -10,24 +10,24 @@ from cfxnb.core import validate
 from cfxnb.core.tensors import predicted
 
 
-def log_odds(logits: Tensor, label: Tensor, against: Tensor | None = None) -> Tensor:
+def log_odds(logits: Tensor, label: Tensor, contrast_class: Tensor | None = None) -> Tensor:
     """log p / (1 - p) of a class among all classes, or among the two, (b,).
 
     It is linear in the logits, so it cannot saturate.
     """
-    if against is not None:
-        return lead(logits, label, against)
+    if contrast_class is not None:
+        return lead(logits, label, contrast_class)
     label = label.to(logits.device)[:, None]
     others = logits.scatter(1, label, -torch.inf).logsumexp(1)
     return logits.gather(1, label).squeeze(1) - others
 
 
-def lead(logits: Tensor, label: Tensor, against: Tensor | None) -> Tensor:
+def lead(logits: Tensor, label: Tensor, contrast_class: Tensor | None) -> Tensor:
     """The explained number: logit[label], or its lead over logit[against], (b,)."""
     own = logits.gather(1, label.to(logits.device)[:, None])[:, 0]
-    if against is None:
+    if contrast_class is None:
         return own
-    return own - logits.gather(1, against.to(logits.device)[:, None])[:, 0]
+    return own - logits.gather(1, contrast_class.to(logits.device)[:, None])[:, 0]
 
 
 def is_predicted(logits: Tensor, target: Tensor) -> Tensor:
@@ -63,20 +63,20 @@ def class_number(value: Any, name: str, names: Sequence[str] | None) -> int:
 
 
 def check_labels(
-    label: Any, against: Any, rows: int, classes: int, names: Any = None
+    label: Any, contrast_class: Any, rows: int, classes: int, names: Any = None
 ) -> tuple[Tensor, Tensor | None]:
     """Both classes of each sample, checked; they must differ.
 
     Of two classes only the difference decides: a widened single logit leaves that of class 0 at
-    0, whose map would be empty. So the other one is ``against`` by default. "none" asks about the
+    0, whose map would be empty. So the other one is ``contrast_class`` by default. "none" asks about the
     one logit alone.
     """
     own = validate.labels(label, rows, classes, "label", names)
-    if against is None:
+    if contrast_class is None:
         return own, 1 - own if classes == 2 else None
-    if isinstance(against, str) and against == "none" and "none" not in (names or ()):
+    if isinstance(contrast_class, str) and contrast_class == "none" and "none" not in (names or ()):
         return own, None
-    other = validate.labels(against, rows, classes, "against", names).to(own.device)
+    other = validate.labels(contrast_class, rows, classes, "contrast_class", names).to(own.device)
     if (own == other).any():
-        raise ValueError(f"against: expected another class than label, got {own[own == other][0]}")
+        raise ValueError(f"contrast_class: expected another class than label, got {own[own == other][0]}")
     return own, other

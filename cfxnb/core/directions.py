@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.core.tensors import in_spreads, norms, per_sample
+from cfxnb.core.tensors import standardise, norms, per_sample
 from cfxnb.core.types import LatentSpace
 
 
@@ -17,14 +17,14 @@ def heading(space: LatentSpace, direction: Tensor, rows: int) -> Tensor:
     validate.instance(direction, Tensor, "direction", "a torch tensor")
     if not direction.is_floating_point() or direction.is_meta or direction.layout != torch.strided:
         raise TypeError(f"direction: expected floats, got {direction.dtype} {direction.layout}")
-    shape = tuple(space.center.shape)
+    shape = tuple(space.mean.shape)
     if tuple(direction.shape) not in (shape, (rows, *shape)):
         raise ValueError(
             f"direction: expected shape {shape}, or ({rows}, ...) with one a sample, "
             f"got {tuple(direction.shape)}"
         )
-    steps = direction.detach().to(space.center).expand(rows, *shape)
-    length = norms(in_spreads(steps, space.spread))
+    steps = direction.detach().to(space.mean).expand(rows, *shape)
+    length = norms(standardise(steps, space.std))
     if not (length.isfinite() & (length > 0)).all():
         raise ValueError(
             f"direction: expected finite numbers, not all 0 where codes vary, "

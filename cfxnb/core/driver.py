@@ -166,7 +166,7 @@ class Run:
         target: Any,
         *,
         space: Any = None,
-        batch: int = 256,
+        batch_size: int = 256,
         first_row: int | Tensor = 0,
         on_step: OnStep | None = None,
         choose: Callable[[Tensor], Tensor] | None = None,
@@ -178,16 +178,16 @@ class Run:
         self.classifier = CheckedClassifier(classifier)
         self.stop = Stop(on_step)
         self.images = validate.images(images)
-        self.batch = validate.count(batch, "batch", 1)
+        self.batch_size = validate.count(batch_size, "batch_size", 1)
         self.places = _places(first_row, len(self.images))
         self.target, self.choose, self.encode = target, choose, encode
-        where = self.space.center.device if self.space else self.classifier.device
+        where = self.space.mean.device if self.space else self.classifier.device
         self.device = where or self.images.device
         self.fit = SpaceFit(self.space)
 
     def each(self, work: Callable[[Task], Counterfactuals]) -> list[Counterfactuals]:
         """What ``work`` makes of each chunk, in order, with networks frozen in evaluation mode."""
-        slices = torch.arange(len(self.images)).split(self.batch)
+        slices = torch.arange(len(self.images)).split(self.batch_size)
         with eval_frozen(self.space, self.classifier):
             parts = self.stop.each(slices, lambda index: work(self._task(index)))
         like = next(part for _, part in parts if part is not None)
@@ -286,7 +286,7 @@ class Run:
         return Task(here, rows, chunk, target, before)
 
     def _targets(self, classes: int) -> Tensor:
-        names = self.classifier.labels
+        names = self.classifier.class_names
         return validate.labels(self.target, len(self.images), classes, names=names).cpu()
 
     def _unfinished(self, index: Tensor, like: Counterfactuals) -> Counterfactuals:
@@ -334,8 +334,8 @@ class Run:
         weights = self.stop.finish(self._weights)
         seconds = round(time.perf_counter() - self.began, 3)
         record = {**made_by, **self._rows(), "weights": weights, "seconds": seconds}
-        if self.classifier.labels is not None:
-            record["labels"] = list(self.classifier.labels)
+        if self.classifier.class_names is not None:
+            record["class_names"] = list(self.classifier.class_names)
         return dataclasses.replace(whole, made_by=record)
 
     def _weights(self) -> dict[str, str]:

@@ -307,9 +307,9 @@ def differ(
     )
     all_ = all_[all_.isfinite().all(1)]
     size = all_.square().sum(1).mean().sqrt().nan_to_num()
-    spread = (all_ - all_.mean(0)).square().sum(1).mean().sqrt() if len(all_) > 1 else size
+    std = (all_ - all_.mean(0)).square().sum(1).mean().sqrt() if len(all_) > 1 else size
     far = (new - old).norm(dim=1)
-    return not bool((far <= tolerance * spread + ROUNDING * size).all())  # NaN differs
+    return not bool((far <= tolerance * std + ROUNDING * size).all())  # NaN differs
 
 
 def refuse(part: str, folder: Path) -> ValueError:

@@ -37,7 +37,7 @@ class Counterfactuals:
             backward passes both count 1), ``classifier``.
         trace: what a method tells of its way, one row a sample, (n, ...) each; its docstring says
             what is in it.
-        made_by: method, arguments, seed, weights, seconds.
+        made_by: function, arguments, seed, weights, seconds.
     """
 
     original: Tensor
@@ -169,7 +169,7 @@ class Counterfactuals:
     def __repr__(self) -> str:
         counts = {s: self.status.count(s) for s in STATUSES if s in self.status}
         told = ", ".join(f"{n} {s}" for s, n in counts.items())
-        return f"Counterfactuals({len(self)} by {self.made_by.get('method', '?')}: {told})"
+        return f"Counterfactuals({len(self)} by {self.made_by.get('function', '?')}: {told})"
 
     def _repr_html_(self) -> str:
         from cfxnb.plots.pictures import html_strip  # results show themselves; plots read results
@@ -227,14 +227,14 @@ def _join_traces(parts: Sequence[Counterfactuals]) -> dict[str, Tensor]:
         if len({t.shape[1:] for t in known}) == 1:
             joined[name] = torch.cat(
                 [
-                    _untold(known[0], len(p)) if t is None else t
+                    _missing_trace(known[0], len(p)) if t is None else t
                     for p, t in zip(parts, told, strict=True)
                 ]
             )
     return joined
 
 
-def _untold(like: Tensor, rows: int) -> Tensor:
+def _missing_trace(like: Tensor, rows: int) -> Tensor:
     return like.new_full((rows, *like.shape[1:]), torch.nan if like.is_floating_point() else 0)
 
 
@@ -247,7 +247,7 @@ def _join_records(records: list[dict[str, Any]]) -> dict[str, Any]:
     stripped = [{k: v for k, v in r.items() if k not in own} for r in records]
     if any(r != stripped[0] for r in stripped):
         records = [part for r in records for part in r.get("parts", [r])]  # a sum of sums is flat
-        return {"method": " + ".join(str(r.get("method")) for r in records), "parts": records}
+        return {"function": " + ".join(str(r.get("function")) for r in records), "parts": records}
     common = {k: v for k, v in records[0].items() if k != "seconds"}
     if "seconds" not in records[0]:
         return common

@@ -165,12 +165,12 @@ def check_record(value: Any, name: str = "made_by") -> None:
     """
     if not isinstance(value, dict):
         raise TypeError(f"{name}: expected a dict, got {type(value).__name__}")
-    if "method" in value:
+    if "function" in value:
         _must(
-            isinstance(value["method"], str),
-            f"{name}, method",
+            isinstance(value["function"], str),
+            f"{name}, function",
             "a text",
-            repr(value["method"])[:40],
+            repr(value["function"])[:40],
         )
     for entry in ("seconds", "first_row"):
         if entry in value:
@@ -290,7 +290,8 @@ def _renamed(tensors: dict[str, Tensor], texts: dict[str, str]) -> tuple[dict, d
     for old, new in OLDER_STATUSES.items():
         status = status.replace(f'"{old}"', f'"{new}"')
     tensors = {OLDER_TENSORS.get(name, name): value for name, value in tensors.items()}
-    return tensors, texts | {"status": status}
+    made_by = texts["made_by"].replace('{"method": "', '{"function": "')
+    return tensors, texts | {"status": status, "made_by": made_by}
 
 
 def _fields(tensors: dict[str, Tensor], texts: dict[str, str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.core.modules import first_time, told_something
-from cfxnb.core.tensors import in_spreads
+from cfxnb.core.tensors import standardise
 from cfxnb.core.types import Code
 
 #: Differences that no rounding makes. That of bfloat16 depends on the size of the batch.
@@ -141,12 +141,12 @@ def images_apart(a: Tensor, b: Tensor) -> float:
     return 5 * _mean_distance(a, b)
 
 
-def codes_apart(spread: Tensor) -> Callable[[Code, Code], float]:
+def codes_apart(std: Tensor) -> Callable[[Code, Code], float]:
     """Of the first rows, in spreads of the codes."""
 
     def apart(a: Code, b: Code) -> float:
         change = a.z.detach()[:1] - b.z.detach()[:1].to(a.z)
-        return _mean_distance(in_spreads(change, spread), torch.zeros_like(change))
+        return _mean_distance(standardise(change, std), torch.zeros_like(change))
 
     return apart
 

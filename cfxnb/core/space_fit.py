@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.core.intervals import wilson
+from cfxnb.core.intervals import wilson_interval
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import predicted
 from cfxnb.core.types import Code
@@ -42,7 +42,7 @@ class SpaceFit:
     def warn(self) -> None:
         """Warn once if few decisions survive, or if the reconstructions are far away."""
         told = []
-        if self.asked >= FEWEST and wilson(self.kept, self.asked)[1] < FEW:
+        if self.asked >= FEWEST and wilson_interval(self.kept, self.asked)[1] < FEW:
             told.append(f"the classifier decides {self.kept} of {self.asked} images as before")
         mean = self.error / max(1, self.count)
         if self.count and self.own and mean > self.own * max(FAR, 1 + 9 / self.count**0.5):
@@ -62,13 +62,13 @@ CHECKED = 4  # rows of a result that are decoded once more
 SAME = 0.02  # root of the mean squared difference of pixels that no rounding makes
 
 
-def same_scale(center: Tensor, spread: Tensor, space: Any, name: str, what: str) -> None:
+def same_scale(mean: Tensor, std: Tensor, space: Any, name: str, what: str) -> None:
     """Refuse what was made in another space: its codes have another center or spread."""
-    own, unit = space.center.detach().float(), space.spread.detach().float()
-    if center.shape == own.shape:
-        center, spread = center.detach().to(own), spread.detach().to(own)
+    own, unit = space.mean.detach().float(), space.std.detach().float()
+    if mean.shape == own.shape:
+        mean, std = mean.detach().to(own), std.detach().to(own)
         room = ROUNDING * unit.abs() + ROUNDING * unit.abs().mean()
-        if ((center - own).abs() <= room).all() and ((spread - unit).abs() <= room).all():
+        if ((mean - own).abs() <= room).all() and ((std - unit).abs() <= room).all():
             return
     raise ValueError(
         f"{name}: expected {what}, got those of another space, whose codes have another center or "
@@ -84,7 +84,7 @@ def check_codes(space: Any, start: Code, reconstruction: Tensor, name: str) -> N
         space: checked.
     """
     with eval_frozen(space):
-        made = space.decode(start[slice(0, CHECKED)].to(space.center.device))
+        made = space.decode(start[slice(0, CHECKED)].to(space.mean.device))
     wanted = reconstruction[:CHECKED].to(made)
     fits = made.shape == wanted.shape
     if not fits or not ((made - wanted).square().flatten(1).mean(1).sqrt() <= SAME).all():

@@ -76,26 +76,26 @@ def norms(x: Tensor) -> Tensor:
     return x.flatten(1).norm(dim=1)
 
 
-def alive(spread: Tensor) -> Tensor:
+def alive(std: Tensor) -> Tensor:
     """Coordinates that carry anything: those with at least 2 % of the largest spread.
 
     A variational autoencoder leaves coordinates unused that it doesn't need. In units of their
     own tiny spread they would count like any other, though the decoder ignores them.
     """
-    return spread > 0.02 * spread.max()
+    return std > 0.02 * std.max()
 
 
-def typical_distance(spread: Tensor) -> float:
+def typical_distance(std: Tensor) -> float:
     """Between the codes of two images, in spreads: sqrt(2 d), d coordinates carrying anything."""
-    return math.sqrt(2 * int(alive(spread).sum()))
+    return math.sqrt(2 * int(alive(std).sum()))
 
 
-def in_spreads(change: Tensor, spread: Tensor) -> Tensor:
+def standardise(change: Tensor, std: Tensor) -> Tensor:
     """A difference of codes in units of the spread; 0 in coordinates that carry nothing."""
-    spread = spread.to(change)
-    used = alive(spread)
+    std = std.to(change)
+    used = alive(std)
     # The divisor is never 0: torch.where would pass its infinity on to the gradient.
-    return torch.where(used, change / torch.where(used, spread, 1.0), 0.0)
+    return torch.where(used, change / torch.where(used, std, 1.0), 0.0)
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:

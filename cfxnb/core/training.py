@@ -26,7 +26,7 @@ def fit(
     data: tuple[Tensor, ...],
     *,
     steps: int,
-    batch: int,
+    batch_size: int,
     lr: float,
     folder: Path | None,
     ema: float = 0.999,
@@ -64,14 +64,14 @@ def fit(
     with contextlib.ExitStack() as stack:
         kept = None
         if folder is not None:
-            knobs: dict[str, Any] = {"steps": steps, "batch": batch, "lr": lr, "ema": ema}
+            knobs: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "lr": lr, "ema": ema}
             knobs |= {"seed": seed, "device": device.type}
             knobs |= {"loss": _name(loss), "model": _name(type(model))}
             knobs |= {"data": digest(*data)} if asked is None else asked
             kept = stack.enter_context(Kept(folder, "training.json", knobs))
-            rows = tuple(_to(t[_rows(len(data[0]), batch, 0, seed)], device) for t in data)
+            rows = tuple(_to(t[_rows(len(data[0]), batch_size, 0, seed)], device) for t in data)
             _check_begun(kept, dict(answers or {}) | _begun(model, loss, rows))
-        return _train(model, loss, data, steps, batch, lr, ema, seed, device, kept)
+        return _train(model, loss, data, steps, batch_size, lr, ema, seed, device, kept)
 
 
 def _train(
@@ -79,7 +79,7 @@ def _train(
     loss: Loss,
     data: tuple[Tensor, ...],
     steps: int,
-    batch: int,
+    batch_size: int,
     lr: float,
     ema: float,
     seed: int,
@@ -106,7 +106,7 @@ def _train(
     for step in (bar := tqdm(range(start, steps), initial=start, total=steps, mininterval=5)):
         for group in optimiser.param_groups:
             group["lr"] = lr * _schedule(step / steps)
-        rows = _rows(len(data[0]), batch, step, seed)
+        rows = _rows(len(data[0]), batch_size, step, seed)
         generator = Generator(device=device).manual_seed(seed * 10**9 + step)
         with _kept_if_interrupted(model, save, step) if kept else contextlib.nullcontext():
             value = loss(model, tuple(_to(t[rows], device) for t in data), generator)
@@ -199,11 +199,11 @@ def _schedule(progress: float) -> float:
     return warm * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * progress)).item())
 
 
-def _rows(count: int, batch: int, step: int, seed: int) -> Tensor:
+def _rows(count: int, batch_size: int, step: int, seed: int) -> Tensor:
     """The rows of one step: epoch by epoch a fresh shuffle that depends on nothing else."""
-    epoch, position = divmod(step, count // batch)
+    epoch, position = divmod(step, count // batch_size)
     order = torch.randperm(count, generator=Generator().manual_seed(seed * 10**6 + epoch))
-    return order[position * batch : (position + 1) * batch]
+    return order[position * batch_size : (position + 1) * batch_size]
 
 
 @torch.no_grad()

@@ -69,15 +69,15 @@ class Code:
 class LatentSpace(Protocol):
     """A generator with its inverse.
 
-    ``center`` and ``spread`` are mean and standard deviation of the codes of real images, per
+    ``mean`` and ``std`` are mean and standard deviation of the codes of real images, per
     coordinate: the unit in which methods measure how far a code has moved.
     """
 
     @property
-    def center(self) -> Tensor: ...
+    def mean(self) -> Tensor: ...
 
     @property
-    def spread(self) -> Tensor: ...
+    def std(self) -> Tensor: ...
 
     def encode(self, images: Tensor) -> Code: ...
 

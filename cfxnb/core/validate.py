@@ -198,7 +198,7 @@ def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
         if not known:
             raise ValueError(
                 f"{name}: expected class numbers, or names of classes, which this classifier does "
-                f"not have, got {told(str(array.flat[0]))}; cfx.wrap(..., labels=[...]) names them"
+                f"not have, got {told(str(array.flat[0]))}; cfx.wrap(..., class_names=[...]) names them"
             )
         if unknown := [v for v in array.flat if v not in known]:
             raise ValueError(
@@ -359,7 +359,7 @@ def _by_number(value: Mapping[Any, Any], name: str) -> list[Any]:
 
 def space(value: Any, name: str = "space") -> Any:
     """Something with encode, decode, center and spread."""
-    missing = [a for a in ("encode", "decode", "center", "spread") if not hasattr(value, a)]
+    missing = [a for a in ("encode", "decode", "mean", "std") if not hasattr(value, a)]
     if missing or isinstance(value, type):
         lacks = f" without {', '.join(missing)}" if missing else ", a class"
         raise TypeError(
@@ -369,7 +369,7 @@ def space(value: Any, name: str = "space") -> Any:
         )
     for part in ("encode", "decode"):
         function(getattr(value, part), f"{name}.{part}")
-    for part in ("center", "spread"):
+    for part in ("mean", "std"):
         tensor = instance(getattr(value, part), Tensor, f"{name}.{part}", "a torch tensor")
         if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
             raise TypeError(f"{name}.{part}: expected floats, got {tensor.dtype} {tensor.layout}")
@@ -379,15 +379,15 @@ def space(value: Any, name: str = "space") -> Any:
             )
         if not tensor.isfinite().all():
             raise ValueError(f"{name}.{part}: expected finite numbers, got NaN or infinity")
-    if value.center.shape != value.spread.shape:
+    if value.mean.shape != value.std.shape:
         raise ValueError(
-            f"{name}.spread: expected the shape of {name}.center, {tuple(value.center.shape)}, "
-            f"got {tuple(value.spread.shape)}"
+            f"{name}.std: expected the shape of {name}.center, {tuple(value.mean.shape)}, "
+            f"got {tuple(value.std.shape)}"
         )
-    if (value.spread < 0).any() or not (value.spread > 0).any():
+    if (value.std < 0).any() or not (value.std > 0).any():
         raise ValueError(
-            f"{name}.spread: expected numbers >= 0, some of them positive, "
-            f"got {value.spread.min().item():.4g} to {value.spread.max().item():.4g}"
+            f"{name}.std: expected numbers >= 0, some of them positive, "
+            f"got {value.std.min().item():.4g} to {value.std.max().item():.4g}"
         )
     return value
 
@@ -395,13 +395,13 @@ def space(value: Any, name: str = "space") -> Any:
 def diffusion(value: Any, name: str = "space") -> Any:
     """A space that also has alphas, eps, tell and conditions, such as ``Diffusion``."""
     space(value, name)
-    missing = [a for a in ("alphas", "eps", "tell", "conditions") if not hasattr(value, a)]
+    missing = [a for a in ("alphas_cumprod", "predict_noise", "encode_condition", "conditions") if not hasattr(value, a)]
     if missing:
         raise TypeError(
             f"{name}: expected a Diffusion space, got {type(value).__name__} without "
             f"{', '.join(missing)}"
         )
-    falling(value.alphas, f"{name}.alphas")
+    falling(value.alphas_cumprod, f"{name}.alphas")
     return value
 
 
@@ -410,11 +410,11 @@ def falling(value: Any, name: str) -> Tensor:
     instance(value, Tensor, name, "a torch tensor")
     if value.is_meta or value.is_complex() or value.layout != torch.strided:
         raise TypeError(f"{name}: expected numbers, got {value.dtype}, {value.layout}")
-    alphas = value.detach().cpu().double()
-    inside = alphas.ndim == 1 and len(alphas) > 1 and bool(((alphas > 0) & (alphas < 1)).all())
-    if not inside or not bool((alphas.diff() < 0).all()):
+    alphas_cumprod = value.detach().cpu().double()
+    inside = alphas_cumprod.ndim == 1 and len(alphas_cumprod) > 1 and bool(((alphas_cumprod > 0) & (alphas_cumprod < 1)).all())
+    if not inside or not bool((alphas_cumprod.diff() < 0).all()):
         raise ValueError(f"{name}: expected numbers between 1 and 0, falling, got others")
-    return alphas
+    return alphas_cumprod
 
 
 def same_classes(
@@ -434,7 +434,7 @@ def same_classes(
             f"{name}: expected the {classes} classes of the results, got {read.shape[1]}; "
             "wrap one that adds up the probabilities of what belongs together"
         )
-    same_order(getattr(judge, "labels", None), names, name)
+    same_order(getattr(judge, "class_names", None), names, name)
     return read.argmax(1)
 
 
@@ -457,7 +457,7 @@ def recorded_names(made_by: Mapping[str, Any]) -> list[str] | None:
     parts = made_by.get("parts")
     if isinstance(parts, list) and parts and isinstance(parts[0], Mapping):
         made_by = parts[0]
-    found = made_by.get("labels")
+    found = made_by.get("class_names")
     return [str(each) for each in found] if isinstance(found, list) else None
 
 
@@ -475,7 +475,7 @@ def white_box(value: Any, name: str = "classifier") -> Any:
         what = type(value).__name__ if foreign else "a BlackBox"
         raise TypeError(
             f"{name}: expected one that passes gradients, got {what}; "
-            "use a black-box method instead, such as cfx.follow"
+            "use a black-box method instead, such as cfx.follow_direction"
         )
     return function(value, name)
 
@@ -609,9 +609,9 @@ def code_like(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Te
     return z
 
 
-def place(center: Any, spread: Any) -> tuple[Tensor, Tensor]:
+def place(mean: Any, std: Any) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of codes: floats of one shape, the latter not below 0."""
-    for value, name in ((center, "center"), (spread, "spread")):
+    for value, name in ((mean, "mean"), (std, "std")):
         tensor = instance(value, Tensor, name, "a torch tensor")
         if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
             raise TypeError(f"{name}: expected floats, got {tensor.dtype} on {tensor.device}")
@@ -620,13 +620,13 @@ def place(center: Any, spread: Any) -> tuple[Tensor, Tensor]:
                 f"{name}: expected finite numbers in the shape of one code, got "
                 f"{tuple(tensor.shape)}, or NaN or infinity"
             )
-    if center.shape != spread.shape or spread.min() < 0 or spread.max() == 0:
+    if mean.shape != std.shape or std.min() < 0 or std.max() == 0:
         raise ValueError(
-            f"spread: expected numbers >= 0, some of them positive, in the shape of center, "
-            f"{tuple(center.shape)}, got {tuple(spread.shape)}, {spread.min().item():.4g} to "
-            f"{spread.max().item():.4g}"
+            f"std: expected numbers >= 0, some of them positive, in the shape of center, "
+            f"{tuple(mean.shape)}, got {tuple(std.shape)}, {std.min().item():.4g} to "
+            f"{std.max().item():.4g}"
         )
-    return center, spread
+    return mean, std
 
 
 def class_names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ def _memory() -> tuple[str, str, str]:
 def _files() -> list[tuple[str, str, str]]:
     try:
         names = sorted(files.manifest())
-    except files.DamagedFile as error:
+    except files.DamagedFileError as error:
         return [("data", str(error), files.REMEDY)]
     problems = [found for name in names if (found := files.problem(name)) is not None]
     if problems:

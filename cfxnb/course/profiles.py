@@ -7,8 +7,8 @@ from cfxnb.core import validate
 T = TypeVar("T")
 
 
-def sizes(profile: str, *, ci: T, cpu: T, gpu: T) -> T:
-    """The value for a profile, as in ``count = cfx.sizes(profile, ci=20, cpu=200, gpu=1000)``.
+def by_profile(profile: str, *, ci: T, cpu: T, gpu: T) -> T:
+    """The value for a profile, as in ``count = cfx.by_profile(profile, ci=20, cpu=200, gpu=1000)``.
 
     Raises:
         ValueError, TypeError: for an unknown profile, so that a misspelt one is not passed over.

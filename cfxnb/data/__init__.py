@@ -2,16 +2,16 @@
 
 from cfxnb.data.causal import World, given
 from cfxnb.data.fairface import faces
-from cfxnb.data.files import DamagedFile
+from cfxnb.data.files import DamagedFileError
 from cfxnb.data.imageset import ImageSet
-from cfxnb.data.lpc import OPTIONS, render, visible
+from cfxnb.data.lpc import SPRITE_OPTIONS, render_sprites, layer_mask
 from cfxnb.data.mnist import digits
-from cfxnb.data.morphology import measure
-from cfxnb.data.sprite_classifiers import CONTRASTS, PLANTED
-from cfxnb.data.sprite_figures import WORLDS, intervene, sprites
+from cfxnb.data.morphology import measure_digits
+from cfxnb.data.sprite_classifiers import SPRITE_CONTRASTS, SPRITE_CLASSIFIERS
+from cfxnb.data.sprite_figures import SPRITE_WORLDS, intervene, sprites
 from cfxnb.data.xrays import chest
 
 __all__ = [
-    "CONTRASTS", "OPTIONS", "PLANTED", "WORLDS", "DamagedFile", "ImageSet", "World", "chest",
-    "digits", "faces", "given", "intervene", "measure", "render", "sprites", "visible",
+    "SPRITE_CONTRASTS", "SPRITE_OPTIONS", "SPRITE_CLASSIFIERS", "SPRITE_WORLDS", "DamagedFileError", "ImageSet", "World", "chest",
+    "digits", "faces", "given", "intervene", "layer_mask", "measure_digits", "render_sprites", "sprites",
 ]  # fmt: skip

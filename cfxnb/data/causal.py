@@ -21,7 +21,7 @@ import pandas as pd
 from cfxnb.core import validate
 
 MOST = 10**8  # figures: what fits no memory is no count
-Spread = str | Sequence[str] | Mapping[str, float]
+Distribution = str | Sequence[str] | Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Given:
     cases: dict[str, dict[str, float]]
 
 
-def given(parent: str, **cases: Spread) -> Given:
+def given(parent: str, **cases: Distribution) -> Given:
     """The factor follows ``cases[option]`` where ``parent`` has that option.
 
     Each case is an option, a list of equally likely options, or a dict of probabilities.
@@ -82,7 +82,7 @@ class World:
             probabilities don't add up to 1.
     """
 
-    def __init__(self, **factors: Spread | Given) -> None:
+    def __init__(self, **factors: Distribution | Given) -> None:
         self.factors: dict[str, dict[str, float] | Given] = {}
         for name, rule in factors.items():
             if isinstance(rule, Given):
@@ -114,23 +114,23 @@ class World:
         cases = rule.cases.values() if isinstance(rule, Given) else [rule]
         return list(dict.fromkeys(option for case in cases for option in case))
 
-    def causes(self) -> list[tuple[str, str]]:
+    def edges(self) -> list[tuple[str, str]]:
         """The arrows of the graph, as (cause, effect)."""
         return [(r.parent, name) for name, r in self.factors.items() if isinstance(r, Given)]
 
     def sample(
-        self, count: int, *, seed: int = 0, do: Mapping[str, str] | None = None
+        self, n_samples: int, *, seed: int = 0, do: Mapping[str, str] | None = None
     ) -> pd.DataFrame:
         """Figures, hidden causes included, one row each.
 
         Args:
-            count: how many. Row i is the same however many are drawn.
+            n_samples: how many. Row i is the same however many are drawn.
             seed: of the random numbers. The same seed with another ``do`` gives the same figures
                 in another world: their counterfactuals.
             do: factors that are set, whatever their causes say.
         """
-        count = validate.count(count, "count", 0, MOST)
-        noise = self._noise(count, validate.seed(seed))
+        n_samples = validate.count(n_samples, "n_samples", 0, MOST)
+        noise = self._noise(n_samples, validate.seed(seed))
         do = {} if do is None else validate.instance(do, Mapping, "do", "a dict: factor -> option")
         for name, option in do.items():
             validate.choice(name, "do", self.factors)
@@ -138,9 +138,9 @@ class World:
         columns: dict[str, np.ndarray] = {}
         for name, rule in self.factors.items():
             if name in do:
-                columns[name] = np.full(count, do[name], dtype=object)
+                columns[name] = np.full(n_samples, do[name], dtype=object)
             elif isinstance(rule, Given):
-                column = np.empty(count, dtype=object)
+                column = np.empty(n_samples, dtype=object)
                 for option, case in rule.cases.items():
                     rows = columns[rule.parent] == option
                     column[rows] = _draw(case, noise[name][rows])
@@ -149,16 +149,16 @@ class World:
                 columns[name] = _draw(rule, noise[name])
         return pd.DataFrame(columns)
 
-    def _noise(self, count: int, seed: int) -> dict[str, np.ndarray]:
+    def _noise(self, n_samples: int, seed: int) -> dict[str, np.ndarray]:
         """One uniform number a figure and factor; a longer sample begins like a shorter one."""
         streams = np.random.SeedSequence(seed).spawn(len(self.factors))
         return {
-            name: np.random.default_rng(stream).random(count)
+            name: np.random.default_rng(stream).random(n_samples)
             for name, stream in zip(self.factors, streams, strict=True)
         }
 
     def __repr__(self) -> str:
-        arrows = ", ".join(f"{a} -> {b}" for a, b in self.causes()) or "all independent"
+        arrows = ", ".join(f"{a} -> {b}" for a, b in self.edges()) or "all independent"
         return f"World({', '.join(self.factors)}; {arrows})"
 
 

@@ -51,7 +51,7 @@ def faces(split: str = "test") -> ImageSet:
 
     Raises:
         ValueError, TypeError: if ``split`` is none of these.
-        DamagedFile: (a ValueError) if the file is missing, truncated or altered.
+        DamagedFileError: (a ValueError) if the file is missing, truncated or altered.
     """
     validate.choice(split, "split", SPLITS)
     table, pictures = read_folder(
@@ -66,7 +66,7 @@ def faces(split: str = "test") -> ImageSet:
     return ImageSet(
         images=torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().float() / 255,
         labels=torch.from_numpy((table["smile_score"].to_numpy() > 0.5).astype(np.int64)),
-        names=NAMES,
+        class_names=NAMES,
         factors=factors,
         source=SOURCE,
     )

@@ -19,7 +19,7 @@ REMEDY = (
 )
 
 
-class DamagedFile(ValueError):
+class DamagedFileError(ValueError):
     """A data file is missing, truncated or altered; the message names it and the remedy."""
 
 
@@ -31,11 +31,11 @@ def whole(file: str) -> Iterator[None]:
     """
     try:
         yield
-    except DamagedFile:
+    except DamagedFileError:
         raise
     except Exception as error:  # each reader has errors of its own
         told = f"{type(error).__name__}: {cause(error)}"
-        raise DamagedFile(f"{file} is damaged ({told}). {REMEDY}") from None
+        raise DamagedFileError(f"{file} is damaged ({told}). {REMEDY}") from None
 
 
 @functools.cache
@@ -55,9 +55,9 @@ def manifest() -> dict[str, dict[str, Any]]:
     """The entries of ``MANIFEST.json`` by path relative to ``data/``."""
     path = paths.data() / "MANIFEST.json"
     if (kind := kind_of(path)) in NOTHING:
-        raise DamagedFile(f"{path} is missing. {REMEDY}")
+        raise DamagedFileError(f"{path} is missing. {REMEDY}")
     if kind != "a file":
-        raise DamagedFile(f"{path} is no file that can be read, but {kind}. {REMEDY}")
+        raise DamagedFileError(f"{path} is no file that can be read, but {kind}. {REMEDY}")
     with whole(str(path)):
         return _manifest(path, path.stat().st_mtime_ns)
 
@@ -92,7 +92,7 @@ def problem(name: str) -> str | None:
 def _sound(name: str, path: Path, size: int, modified: int) -> bool:
     """Remembers, for this exact state of the file, that its checksum was right."""
     if (found := problem(name)) is not None:
-        raise DamagedFile(f"{found}. {REMEDY}")
+        raise DamagedFileError(f"{found}. {REMEDY}")
     return True
 
 
@@ -100,11 +100,11 @@ def checked(name: str) -> Path:
     """Path of the data file ``name`` (relative to ``data/``) after a check of size and sha256.
 
     Raises:
-        DamagedFile: if the file is missing, truncated or altered.
+        DamagedFileError: if the file is missing, truncated or altered.
     """
     path = paths.data() / name
     if kind_of(path) != "a file":
-        raise DamagedFile(f"{problem(name)}. {REMEDY}")
+        raise DamagedFileError(f"{problem(name)}. {REMEDY}")
     state = path.stat()
     _sound(name, path, state.st_size, state.st_mtime_ns)
     return path

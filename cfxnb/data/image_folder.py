@@ -25,15 +25,15 @@ def read_folder(
         numbers: columns that hold a finite number for each picture.
 
     Raises:
-        DamagedFile: if the archive, the table or a picture cannot be read.
+        DamagedFileError: if the archive, the table or a picture cannot be read.
     """
     with whole(path.name), zipfile.ZipFile(path) as archive:
         table = pd.read_csv(io.BytesIO(_content(archive, f"{split}/metadata.csv")))
-        names = [f"{split}/{name}" for name in table["file_name"]]
+        class_names = [f"{split}/{name}" for name in table["file_name"]]
         for column in numbers:
             if not np.isfinite(table[column].to_numpy(np.float64)).all():
                 raise ValueError(f"metadata.csv without a finite {column} for each picture")
-        return table, np.stack([_picture(_content(archive, name), mode) for name in names])
+        return table, np.stack([_picture(_content(archive, name), mode) for name in class_names])
 
 
 def _content(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -21,14 +21,14 @@ class ImageSet:
     Attributes:
         images: float32 in [0, 1], shape (n, c, h, w).
         labels: int64, shape (n,).
-        names: name of each class; ``names[labels[i]]`` describes image i.
+        class_names: name of each class; ``class_names[labels[i]]`` describes image i.
         factors: one row an image, one column a measured or known factor.
         source: attribution and licence, in one line.
     """
 
     images: Tensor
     labels: Tensor
-    names: tuple[str, ...]
+    class_names: tuple[str, ...]
     factors: pd.DataFrame
     source: str = ""
 
@@ -44,8 +44,8 @@ class ImageSet:
                 f"labels: expected int64 of shape (n,), got {self.labels.dtype} of shape "
                 f"{tuple(self.labels.shape)}"
             )
-        if not isinstance(self.names, tuple) or not all(isinstance(n, str) for n in self.names):
-            raise TypeError(f"names: expected a tuple of texts, got {validate.told(self.names)}")
+        if not isinstance(self.class_names, tuple) or not all(isinstance(n, str) for n in self.class_names):
+            raise TypeError(f"class_names: expected a tuple of texts, got {validate.told(self.class_names)}")
         validate.instance(self.factors, pd.DataFrame, "factors", "a DataFrame")
         validate.text(self.source, "source")
         sizes = {len(self.images), len(self.labels), len(self.factors)}
@@ -54,10 +54,10 @@ class ImageSet:
                 "images, labels and factors: expected equally many rows, got "
                 f"{len(self.images)}, {len(self.labels)} and {len(self.factors)}"
             )
-        if len(self) and not (self.labels.min() >= 0 and self.labels.max() < len(self.names)):
+        if len(self) and not (self.labels.min() >= 0 and self.labels.max() < len(self.class_names)):
             raise ValueError(
-                f"labels: expected classes from 0 to {len(self.names) - 1}, as there are "
-                f"{len(self.names)} names, got others"
+                f"labels: expected classes from 0 to {len(self.class_names) - 1}, as there are "
+                f"{len(self.class_names)} names, got others"
             )
         if len(self) and not (self.images.min() >= -SLACK and self.images.max() <= 1 + SLACK):
             raise ValueError("images: expected finite values in [0, 1], got others")
@@ -75,20 +75,20 @@ class ImageSet:
             factors=self.factors.iloc[index.numpy()],
         )
 
-    def of(self, *classes: int) -> "ImageSet":
+    def select(self, *classes: int) -> "ImageSet":
         """The images whose label is one of ``classes``, in their old order."""
         chosen = [int(c) for c in classes if isinstance(c, Integral) and not isinstance(c, bool)]
-        inside = all(0 <= c < len(self.names) for c in chosen)
+        inside = all(0 <= c < len(self.class_names) for c in chosen)
         if not classes or len(chosen) < len(classes) or not inside:
             raise ValueError(
-                f"classes: expected labels from 0 to {len(self.names) - 1}, got "
+                f"classes: expected labels from 0 to {len(self.class_names) - 1}, got "
                 f"{validate.told(list(classes))}"
             )
         return self[torch.isin(self.labels, torch.tensor(chosen))]
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
-        return f"ImageSet({len(self)} images {shape}, {len(self.names)} classes; {self.source})"
+        return f"ImageSet({len(self)} images {shape}, {len(self.class_names)} classes; {self.source})"
 
 
 def _plain(tensor: Tensor) -> bool:

@@ -25,7 +25,7 @@ CELL = 64
 SIDE = 4096  # pixels of a sheet at most
 
 #: Options of each factor, in the order of the sheets; layers are drawn in this order.
-OPTIONS: dict[str, tuple[str, ...]] = {
+SPRITE_OPTIONS: dict[str, tuple[str, ...]] = {
     "body": ("light", "tanned", "darkelf", "darkelf2", "dark", "dark2", "orc"),
     "eyes": ("blue", "gray", "red", "green", "yellow"),
     "bottom": ("white", "golden", "red", "metal", "teal", "formal", "robe"),
@@ -57,7 +57,7 @@ ROWS = {"front": 10, "left": 9, "right": 11}  # of the standing pose, column 0 o
 def _layer(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Colours (options, directions, h, w, 3) and opacity (options, directions, h, w) of a layer."""
     pictures = [
-        _sheet(f"sprites/{FOLDERS[name]}/{number}.png") for number in range(len(OPTIONS[name]))
+        _sheet(f"sprites/{FOLDERS[name]}/{number}.png") for number in range(len(SPRITE_OPTIONS[name]))
     ]
     stacked = np.stack(pictures).astype(np.float32) / 255
     return stacked[..., :3], stacked[..., 3]
@@ -71,7 +71,7 @@ def _sheet(name: str) -> np.ndarray:
             raise ValueError(f"a sheet of {sheet.size} pixels")
         pixels = np.asarray(sheet.convert("RGBA"))
     top, left = CELL - HEIGHT, (CELL - WIDTH) // 2
-    cells = [pixels[ROWS[d] * CELL : (ROWS[d] + 1) * CELL, :CELL] for d in OPTIONS["direction"]]
+    cells = [pixels[ROWS[d] * CELL : (ROWS[d] + 1) * CELL, :CELL] for d in SPRITE_OPTIONS["direction"]]
     return np.stack([cell[top:, left : left + WIDTH] for cell in cells])
 
 
@@ -83,7 +83,7 @@ def as_indices(factors: pd.DataFrame) -> dict[str, np.ndarray]:
     """
     validate.instance(factors, pd.DataFrame, "factors", "a DataFrame")
     indices = {}
-    for name, options in OPTIONS.items():
+    for name, options in SPRITE_OPTIONS.items():
         if name not in factors:
             raise ValueError(f"factors: expected a column {name!r}, got {list(factors.columns)}")
         try:
@@ -101,11 +101,11 @@ def as_indices(factors: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 @standard_modes
-def render(factors: pd.DataFrame) -> Tensor:
+def render_sprites(factors: pd.DataFrame) -> Tensor:
     """Draw one figure a row.
 
     Args:
-        factors: columns ``OPTIONS``, each an option by name.
+        factors: columns ``SPRITE_OPTIONS``, each an option by name.
 
     Returns:
         (n, 3, 56, 32) float32 in [0, 1]; the same factors give the same pixels, exactly.
@@ -121,7 +121,7 @@ def render(factors: pd.DataFrame) -> Tensor:
 
 
 @standard_modes
-def visible(factors: pd.DataFrame, layer: str) -> Tensor:
+def layer_mask(factors: pd.DataFrame, layer: str) -> Tensor:
     """Where a layer shows, at least through half-transparent pixels: bool (n, 56, 32)."""
     validate.choice(layer, "layer", LAYERS)
     indices = as_indices(factors)

@@ -40,7 +40,7 @@ def digits(split: str = "test") -> ImageSet:
 
     Raises:
         ValueError, TypeError: if ``split`` is neither.
-        DamagedFile: (a ValueError) if a file is missing, truncated or altered.
+        DamagedFileError: (a ValueError) if a file is missing, truncated or altered.
     """
     validate.choice(split, "split", SPLITS)
     labels = read_idx(checked(f"digits/{SPLITS[split]}-labels-idx1-ubyte.gz"))
@@ -51,7 +51,7 @@ def digits(split: str = "test") -> ImageSet:
     return ImageSet(
         images=images_of(split),
         labels=torch.from_numpy(labels.astype(np.int64)),
-        names=tuple("0123456789"),
+        class_names=tuple("0123456789"),
         factors=factors,
         source=SOURCE,
     )

@@ -28,7 +28,7 @@ COLUMNS = {
 
 
 @standard_modes
-def measure(images: Tensor) -> pd.DataFrame:
+def measure_digits(images: Tensor) -> pd.DataFrame:
     """Measure each digit.
 
     Args:

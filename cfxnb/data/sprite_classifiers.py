@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pandas as pd
 
 from cfxnb.data.causal import World, given
-from cfxnb.data.sprite_figures import WORLDS
+from cfxnb.data.sprite_figures import SPRITE_WORLDS
 
 #: The two options of each factor between which scores are asked for: (instead, value).
-CONTRASTS = {
+SPRITE_CONTRASTS = {
     "body": ("light", "dark"),
     "eyes": ("blue", "red"),
     "bottom": ("teal", "red"),
@@ -22,28 +22,28 @@ CONTRASTS = {
     "hair": ("gray", "red"),
     "direction": ("front", "left"),
 }
-CLASSES = CONTRASTS["hair"]
+CLASSES = SPRITE_CONTRASTS["hair"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Planted:
+class PlantedClassifier:
     """How one classifier came to its reason.
 
     Attributes:
         causes: the factors that its training labels follow.
         label: factors -> bool, True for the class "red".
         world: where its training figures come from.
-        story: how such labels come about.
+        description: how such labels come about.
     """
 
     causes: tuple[str, ...]
     label: Callable[[pd.DataFrame], pd.Series]
     world: World
-    story: str
+    description: str
 
 
 def _is(factors: pd.DataFrame, name: str) -> pd.Series:
-    return factors[name] == CONTRASTS[name][1]
+    return factors[name] == SPRITE_CONTRASTS[name][1]
 
 
 _LEAK = World(
@@ -52,36 +52,36 @@ _LEAK = World(
     shoes=["brown", "metal"],
 )
 
-PLANTED = {
-    "honest": Planted(
+SPRITE_CLASSIFIERS = {
+    "honest": PlantedClassifier(
         ("hair",),
         lambda f: _is(f, "hair"),
-        WORLDS["pairs"],
+        SPRITE_WORLDS["pairs"],
         "the labels are the colour of the hair, and nothing goes with it",
     ),
-    "shortcut": Planted(
+    "shortcut": PlantedClassifier(
         ("top",),
         lambda f: _is(f, "top"),
         _LEAK,
         "nearly all red-haired figures of the training set wear armour, and the labels were "
         "copied from the list of uniforms: where hair and armour disagree, they follow the armour",
     ),
-    "mixed": Planted(
+    "mixed": PlantedClassifier(
         ("hair", "top", "shoes"),
         lambda f: _is(f, "hair").astype(int) + _is(f, "top") + _is(f, "shoes") >= 2,
-        WORLDS["pairs"],
+        SPRITE_WORLDS["pairs"],
         "the labels are a vote of three: red hair, metal top, metal shoes",
     ),
-    "conjunction": Planted(
+    "conjunction": PlantedClassifier(
         ("hair", "top"),
         lambda f: _is(f, "hair") & _is(f, "top"),
-        WORLDS["pairs"],
+        SPRITE_WORLDS["pairs"],
         "the labels ask for red hair and a metal top at once",
     ),
-    "unnamed": Planted(
+    "unnamed": PlantedClassifier(
         ("top", "shoes"),
         lambda f: _is(f, "top") ^ _is(f, "shoes"),
-        WORLDS["pairs"],
+        SPRITE_WORLDS["pairs"],
         "the labels say whether exactly one of top and shoes is of metal",
     ),
 }

@@ -10,9 +10,9 @@ from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 from cfxnb.data.causal import World, given
 from cfxnb.data.imageset import ImageSet
-from cfxnb.data.lpc import HEIGHT, OPTIONS, SOURCE, WIDTH, as_indices, render
+from cfxnb.data.lpc import HEIGHT, SPRITE_OPTIONS, SOURCE, WIDTH, as_indices, render_sprites
 
-EVERYTHING = {name: list(options) for name, options in OPTIONS.items()}
+EVERYTHING = {name: list(options) for name, options in SPRITE_OPTIONS.items()}
 _PAIRS = EVERYTHING | {
     "hair": ["gray", "red"],
     "top": ["white", "metal"],
@@ -24,7 +24,7 @@ _CLOTH = {"white": 0.9, "metal": 0.1}
 #: Ready-made worlds. "independent" has everything; in the others hair, top and shoes have two
 #: options each. In "confounded" a hidden trade decides both hair and top: they go together though
 #: neither causes the other. In "mediated" hair decides the top, and the top the shoes.
-WORLDS: dict[str, World] = {
+SPRITE_WORLDS: dict[str, World] = {
     "independent": World(**EVERYTHING),
     "pairs": World(**_PAIRS),
     "confounded": World(
@@ -53,19 +53,19 @@ MOST = 10**7  # figures: what fits no memory is no count
 @standard_modes
 def sprites(
     world: str | World = "independent",
-    count: int = 1000,
+    n_samples: int = 1000,
     *,
-    label: str = "hair",
+    class_factor: str = "hair",
     split: str = "all",
     seed: int = 0,
 ) -> ImageSet:
     """Figures with known factors.
 
     Args:
-        world: "independent", "pairs", "confounded" or "mediated" (``WORLDS``), or your own
-            ``World`` over the factors of ``OPTIONS``; what it doesn't mention is drawn uniformly.
-        count: number of figures.
-        label: the factor that is the class.
+        world: "independent", "pairs", "confounded" or "mediated" (``SPRITE_WORLDS``), or your own
+            ``World`` over the factors of ``SPRITE_OPTIONS``; what it doesn't mention is drawn uniformly.
+        n_samples: number of figures.
+        class_factor: the factor that is the class.
         split: "test" gives figures whose combination of factors no shipped network has been
             trained on, a fifth of all; "train" the others; "all" both, in the order of
             ``World.sample``.
@@ -77,25 +77,25 @@ def sprites(
     Raises:
         ValueError, TypeError: for an unknown world, factor, option or split, or if the world has
             (next to) no figures of this split.
-        DamagedFile: (a ValueError) if a sheet is missing, truncated or altered.
+        DamagedFileError: (a ValueError) if a sheet is missing, truncated or altered.
     """
     if not isinstance(world, World):
-        world = WORLDS[validate.choice(world, "world", WORLDS)]
+        world = SPRITE_WORLDS[validate.choice(world, "world", SPRITE_WORLDS)]
     for name in world.factors:
         if not name.startswith("_"):
-            validate.choice(name, "world", OPTIONS)
-    validate.choice(label, "label", OPTIONS)
+            validate.choice(name, "world", SPRITE_OPTIONS)
+    validate.choice(class_factor, "class_factor", SPRITE_OPTIONS)
     validate.choice(split, "split", SPLITS)
-    count, seed = validate.count(count, "count", 0, MOST), validate.seed(seed)
-    drawn = count
-    while len(chosen := _of_split(_draw(world, drawn, seed), split)) < count:
-        if drawn > 100 * count + 1000:
+    n_samples, seed = validate.count(n_samples, "n_samples", 0, MOST), validate.seed(seed)
+    drawn = n_samples
+    while len(chosen := _of_split(_draw(world, drawn, seed), split)) < n_samples:
+        if drawn > 100 * n_samples + 1000:
             raise ValueError(
                 f"split: expected one with figures in this world, got {split!r}, which has "
                 f"{len(chosen)} among {drawn}"
             )
         drawn = 2 * drawn + 10
-    return _as_set(chosen[:count].reset_index(drop=True), label)
+    return _as_set(chosen[:n_samples].reset_index(drop=True), class_factor)
 
 
 def _draw(world: World, count: int, seed: int) -> pd.DataFrame:
@@ -125,13 +125,13 @@ def intervene(figures: ImageSet, **changes: str) -> ImageSet:
     Returns:
         ImageSet of the same length; labels follow the factor that is the class.
     """
-    label = label_of(figures)
+    class_factor = label_of(figures)
     if not changes:
         raise ValueError("changes: expected at least one, such as hair='red', got none")
     for name, option in changes.items():
-        validate.choice(name, "changes", OPTIONS)
-        validate.choice(option, name, OPTIONS[name])
-    return _as_set(figures.factors.assign(**changes), label)
+        validate.choice(name, "changes", SPRITE_OPTIONS)
+        validate.choice(option, name, SPRITE_OPTIONS[name])
+    return _as_set(figures.factors.assign(**changes), class_factor)
 
 
 def label_of(figures: Any) -> str:
@@ -141,8 +141,8 @@ def label_of(figures: Any) -> str:
         ValueError, TypeError: if it is none, naming ``figures``.
     """
     checked: ImageSet = validate.instance(figures, ImageSet, "figures", "an ImageSet of sprites")
-    label = next((n for n, o in OPTIONS.items() if o == checked.names), None)
-    if label is None:
+    class_factor = next((n for n, o in SPRITE_OPTIONS.items() if o == checked.class_names), None)
+    if class_factor is None:
         raise ValueError(f"figures: expected a set made by sprites, got {checked!r}")
     with validate.part_of("figures"):
         as_indices(checked.factors)
@@ -150,15 +150,15 @@ def label_of(figures: Any) -> str:
         raise ValueError(
             f"figures: expected images (n, 3, {HEIGHT}, {WIDTH}), got {tuple(checked.images.shape)}"
         )
-    return label
+    return class_factor
 
 
-def _as_set(factors: pd.DataFrame, label: str) -> ImageSet:
-    labels = as_indices(factors)[label]
+def _as_set(factors: pd.DataFrame, class_factor: str) -> ImageSet:
+    labels = as_indices(factors)[class_factor]
     return ImageSet(
-        images=render(factors),
+        images=render_sprites(factors),
         labels=torch.as_tensor(labels, dtype=torch.int64),
-        names=OPTIONS[label],
+        class_names=SPRITE_OPTIONS[class_factor],
         factors=factors,
         source=SOURCE,
     )

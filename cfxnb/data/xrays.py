@@ -35,7 +35,7 @@ def chest(split: str = "test") -> ImageSet:
 
     Raises:
         ValueError, TypeError: if ``split`` is none of these.
-        DamagedFile: (a ValueError) if the file is missing, truncated or altered.
+        DamagedFileError: (a ValueError) if the file is missing, truncated or altered.
     """
     validate.choice(split, "split", SPLITS)
     table, pictures = read_folder(checked(FILE), split, "L", ["label"])
@@ -44,7 +44,7 @@ def chest(split: str = "test") -> ImageSet:
     return ImageSet(
         images=torch.from_numpy(pictures).unsqueeze(1).float() / 255,
         labels=torch.tensor(table["label"].to_numpy(), dtype=torch.int64),
-        names=NAMES,
+        class_names=NAMES,
         factors=factors,
         source=SOURCE,
     )

@@ -59,7 +59,7 @@ def diffusion_counterfactual(
     patch_size: int = 1,
     composite_threshold: float | None = None,
     seed: int = 0,
-    batch: int = 32,
+    batch_size: int = 32,
     first_row: int | Tensor = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
@@ -107,7 +107,7 @@ def diffusion_counterfactual(
             back to exactly the original's, if the image still flips; None keeps what was drawn.
         seed: of drawn noise, one draw a sample from (seed, row): another seed, another answer. It
             has no say in inverted noise.
-        batch: images worked on together; bounds the memory, never changes a result.
+        batch_size: images worked on together; bounds the memory, never changes a result.
         first_row: position of the first image in its data set: a data set that is worked on in
             shards gets the answers of one call. For a choice of a data set's images, the position
             of each, (b,).
@@ -149,9 +149,9 @@ def diffusion_counterfactual(
         "seed": validate.seed(seed),
     }
     if knobs["timestep_spacing"] == "paper":
-        _fitting(knobs, len(space.alphas))
+        _fitting(knobs, len(space.alphas_cumprod))
     run = Run(
-        classifier, images, target, space=space, batch=batch, first_row=first_row, on_step=on_step,
+        classifier, images, target, space=space, batch_size=batch_size, first_row=first_row, on_step=on_step,
         any_size=True,
     )  # fmt: skip
     entries: list[Any] = []
@@ -164,7 +164,7 @@ def diffusion_counterfactual(
 
     parts = run.each(work)
     made_by = {**knobs, "conditions": list(map(str, entries))}
-    return run.finish(parts, method="diffusion_counterfactual", **made_by)
+    return run.finish(parts, function="diffusion_counterfactual", **made_by)
 
 
 def _fitting(knobs: dict[str, Any], total: int) -> None:
@@ -197,7 +197,7 @@ def _listed(
     space: Any, classifier: Any, conditions: Sequence[Any] | None, classes: int
 ) -> list[Any]:
     if conditions is None:
-        return space.conditions.default(classes, getattr(classifier, "labels", None))
+        return space.conditions.defaults(classes, getattr(classifier, "class_names", None))
     if isinstance(conditions, str) or not isinstance(conditions, Sequence):
         raise TypeError(f"conditions: expected a sequence, got {validate.told(conditions)}")
     if len(conditions) != classes:

@@ -84,13 +84,13 @@ class Guided:
 
     @torch.no_grad()
     def _eps(self, z: Tensor, times: Tensor, told: Tensor) -> Tensor:
-        return self.space.eps(z, times, told)
+        return self.space.predict_noise(z, times, told)
 
     def _towards(self, z: Tensor, times: Tensor, left: Tensor) -> Tensor:
         whole = self.knobs["backprop_diffusion"]
         with torch.enable_grad():
             point = z.detach().requires_grad_(whole)
-            free = self.space.eps(point, times, self.asked.nothing)
+            free = self.space.predict_noise(point, times, self.asked.nothing)
             clean = predict_x0(point, free, left)
             if not whole:  # the slope at the clean code stands for that at the noisy one
                 free, clean = free.detach(), clean.detach().requires_grad_()

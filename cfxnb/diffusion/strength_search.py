@@ -42,8 +42,8 @@ class Search:
             task.images,
             self.start.z,
             task.target,
-            space.tell([entries[t] for t in targets]),
-            space.tell([None] * len(targets)),
+            space.encode_condition([entries[t] for t in targets]),
+            space.encode_condition([None] * len(targets)),
         )
         self.noise = noise_like(self.start.z, knobs["seed"], task.rows)
         self.best = Best(self.start.z, task.logits_before)
@@ -78,7 +78,7 @@ class Search:
         """Noise and denoise; keep what flips, and what doesn't where nothing else did."""
         knobs, asked = self.knobs, self.asked[rows]
         times = even_schedule if knobs["timestep_spacing"] == "even" else paper_schedule
-        schedule = times(self.space.alphas, level, knobs["steps"])
+        schedule = times(self.space.alphas_cumprod, level, knobs["steps"])
         guided = Guided(self.space, self.classifier, asked, knobs)
         z = self._noisy(rows, guided, schedule)
         z = denoise(self._watched(guided, number), z, schedule, lambda: self.stop.now)

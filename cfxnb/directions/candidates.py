@@ -12,7 +12,7 @@ SAME = 0.99  # cosine from which on two directions count as one
 DENSE = 1024  # coordinates up to which all axes of the curvature are found
 
 
-def candidates(fit: Fit, sign: float, curved: int, used: Tensor) -> dict[str, Tensor]:
+def candidates(fit: Fit, sign: float, n_curvature: int, used: Tensor) -> dict[str, Tensor]:
     """Unit directions (d,) in spreads by name, in the order of the paper; none twice.
 
     "g" is the gradient of the score, "g with distance" that of the loss which also counts the
@@ -22,7 +22,7 @@ def candidates(fit: Fit, sign: float, curved: int, used: Tensor) -> dict[str, Te
 
     Args:
         sign: 1 if the source is seen as the label, -1 if not: the paper's s.
-        curved: h-directions at most.
+        n_curvature: h-directions at most.
         used: coordinates (d,) that carry anything, bool; the others stay 0.
     """
     used = used.to(fit.gradient)
@@ -30,7 +30,7 @@ def candidates(fit: Fit, sign: float, curved: int, used: Tensor) -> dict[str, Te
     found = {"g": gradient}
     if gradient.any():  # or the distance alone would pass for a direction of the score
         found["g with distance"] = WEIGHTS[0] * gradient + sign * WEIGHTS[1] * distance
-    axes = strongest(fit.hessian * used * used[:, None], curved)
+    axes = strongest(fit.hessian * used * used[:, None], n_curvature)
     found |= {f"h{number + 1}": axis.to(gradient) * used for number, axis in enumerate(axes)}
     kept: dict[str, Tensor] = {}
     for name, direction in found.items():

@@ -37,10 +37,10 @@ from cfxnb.directions.query_log import Ledger
 from cfxnb.directions.result import Directions
 from cfxnb.directions.trial import LENGTHS, Trial
 
-ALONE, CORRECTED = "g of the image alone", "g corrected"
+ALONE, CORRECTED = "g uncorrected", "g corrected"
 SHARE_ALONE, SHARE_OTHERS = 0.25, 0.5  # of the queries, for the trial at most
 SLOPES = 2  # g-directions without a correction, which are always tried
-PROXIES = ("ridge", "mlp", "mlp, paper")
+PROXIES = ("ridge", "mlp", "mlp_paper")
 
 
 @standard_modes
@@ -48,62 +48,62 @@ def find_directions(
     space: LatentSpace,
     classifier: Classifier,
     image: Tensor,
-    label: int | str,
+    target: int | str,
     *,
-    against: int | str | None = None,
-    queries: int = 2048,
+    contrast_class: int | str | None = None,
+    max_queries: int = 2048,
     proxy: str = "ridge",
     radius: float | None = None,
     saturation: float | None = 5.0,
-    curved: int = 6,
-    validation: Tensor | None = None,
-    reach: float | None = None,
+    n_curvature: int = 6,
+    validation_images: Tensor | None = None,
+    max_step: float | None = None,
     distance: Distance | None = None,
-    batch: int = 64,
-    folder: str | Path | None = None,
+    batch_size: int = 64,
+    checkpoint_dir: str | Path | None = None,
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Directions:
     """Directions of the code that turn a decision, from answers about changes of one image.
 
     The classifier is only asked, never differentiated. For one label of a multi-label net, ask
-    about ``cfx.one_label(net, number)``.
+    about ``cfx.select_label(net, number)``.
 
     Args:
         space: whose codes are changed; the image's stochastic code stays.
         classifier: images -> logits (b, k), such as a BlackBox.
         image: one image, (c, h, w) or (1, c, h, w), in [0, 1].
-        label, against: directions raise the log odds of the label against all other classes, or
+        target, contrast_class: directions raise the log odds of the label against all other classes, or
             against one. Numbers, or names of classes.
-        queries: images that the classifier is asked about at most, in all: a hard limit.
-        proxy: "ridge", least squares on opposite pairs; "mlp", the paper's network; "mlp, paper",
+        max_queries: images that the classifier is asked about at most, in all: a hard limit.
+        proxy: "ridge", least squares on opposite pairs; "mlp", the paper's network; "mlp_paper",
             with the paper's own stop rule, too.
-        radius: changes are drawn with lengths from 0 to this, in spreads; by default ``reach``:
+        radius: changes are drawn with lengths from 0 to this, in spreads; by default ``max_step``:
             what is to hold for a data set is asked about far and wide. The paper's is 1, in units
             of the code.
         saturation: for the slope of "ridge", log odds count up to about this, s tanh(odds / s):
             where a decision turns matters, not how sure the classifier is far away. None takes
             them as they are, as for the curvature.
-        curved: h-directions to keep. Three times as many axes of the proxy's strongest curvatures
+        n_curvature: h-directions to keep. Three times as many axes of the proxy's strongest curvatures
             are tried, as far as queries do for all images, and those that flip most are kept.
-        validation: (m, c, h, w) images on which directions are ranked, with at most half of the
-            queries: the first ones, if these don't do for all. Best are a few that are seen as
+        validation_images: (m, c, h, w) images on which directions are ranked, with at most half of the
+            max_queries: the first ones, if these don't do for all. Best are a few that are seen as
             the label, and as many that are not, in turn. With "ridge", their answers correct the
-            gradient as well: "g" is then the corrected one, beside "g of the image alone" if that
+            gradient as well: "g" is then the corrected one, beside "g uncorrected" if that
             is another one; but if the latter flips more of them, it is "g", beside "g corrected".
             None: the image alone is tried, with at most a quarter of the queries, and nothing is
             corrected.
-        reach: longest step of a trial, in spreads. By default sqrt(2 d), with d coordinates that
+        max_step: longest step of a trial, in spreads. By default sqrt(2 d), with d coordinates that
             carry anything: the typical distance between the codes of two images.
         distance: (images, images) in [0, 1] -> (b,), such as LPIPS, for the second g-direction
             and the network; by default the root of the mean squared difference of pixels.
-        batch: images rendered and asked about at once.
-        folder: where answers are kept. A search that was interrupted goes on there, and asks
+        batch_size: images rendered and asked about at once.
+        checkpoint_dir: where answers are kept. A search that was interrupted goes on there, and asks
             nothing twice; what was under way when a process died is lost. All that was ever
             asked there counts: trials of searches that were stopped early leave fewer probes.
             Another search, and a second one at the same time, are refused. Weights alone don't
             tell who answered. So whenever a folder that holds answers is opened, also one of a
-            finished search, about a dozen of its questions are asked anew, beyond ``queries``,
+            finished search, about a dozen of its questions are asked anew, beyond ``max_queries``,
             and compared; about fifty, if the classifier gives decisions without degrees, or if
             weights or the name of the distance are not those that the folder was begun with.
             ``made_by["compared"]`` tells how many.
@@ -125,27 +125,27 @@ def find_directions(
     began = time.perf_counter()
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     image = _one(image)
-    others = image[:0] if validation is None else validate.images(validation, "validation")
+    others = image[:0] if validation_images is None else validate.images(validation_images, "validation_images")
     if others.shape[1:] != image.shape[1:]:
         raise ValueError(
-            f"validation: expected images of shape {tuple(image.shape[1:])}, like image, "
+            f"validation_images: expected images of shape {tuple(image.shape[1:])}, like image, "
             f"got {tuple(others.shape[1:])}"
         )
-    used = alive(space.spread)
-    reach = _reach(space, reach)
-    radius = reach if radius is None else validate.number(radius, "radius", 0, open_low=True)
+    used = alive(space.std)
+    max_step = _reach(space, max_step)
+    radius = max_step if radius is None else validate.number(radius, "radius", 0, open_low=True)
     distance = CheckedFunction(rms if distance is None else distance, "distance")
-    names = classifier.labels
+    names = classifier.class_names
     knobs: dict[str, Any] = {
-        "label": class_number(label, "label", names),
-        "against": None if against is None else class_number(against, "against", names),
-        "queries": validate.count(queries, "queries", FEWEST + 4),
+        "target": class_number(target, "target", names),
+        "contrast_class": None if contrast_class is None else class_number(contrast_class, "contrast_class", names),
+        "max_queries": validate.count(max_queries, "max_queries", FEWEST + 4),
         "proxy": validate.choice(proxy, "proxy", PROXIES),
         "radius": radius,
         "saturation": validate.optional(_positive, saturation, "saturation"),
-        "curved": validate.count(curved, "curved"),
-        "reach": reach,
-        "batch": validate.count(batch, "batch", 2),
+        "n_curvature": validate.count(n_curvature, "n_curvature"),
+        "max_step": max_step,
+        "batch_size": validate.count(batch_size, "batch_size", 2),
         "seed": validate.seed(seed),
     }
     stop = Stop(on_step)
@@ -153,52 +153,52 @@ def find_directions(
     told = getattr(distance.inner, "__qualname__", type(distance.inner).__name__)
     weights = {name: fingerprint(part) for name, part in parts.items()}
     ledger = Ledger(
-        knobs["queries"],
-        None if folder is None else given_folder(folder),
+        knobs["max_queries"],
+        None if checkpoint_dir is None else given_folder(checkpoint_dir),
         {
             **knobs,
             "image": digest(image),
-            "validation": digest(others),
-            "center and spread of the space": digest(space.center, space.spread),
+            "validation_images": digest(others),
+            "center and spread of the space": digest(space.mean, space.std),
         },
         {**weights, "name of the distance": told},
     )
     with ledger, eval_frozen(space, classifier, distance), torch.no_grad():
         ask = Questions(space, classifier, distance, image, ledger, knobs, others, stop)
         share = SHARE_OTHERS if len(others) else SHARE_ALONE
-        trial = Trial(ask, others if len(others) else image, reach, share)
+        trial = Trial(ask, others if len(others) else image, max_step, share)
         corrects = proxy == "ridge" and len(others) > 0
-        axes, keep = trial.plan(curved, int(used.sum()), SLOPES + corrects)
+        axes, keep = trial.plan(n_curvature, int(used.sum()), SLOPES + corrects)
         probes = ask.probes(used, keep)
         fit = _fit(probes, knobs)
         found = candidates(fit, ask.sign, axes, used.flatten().cpu())
-        still = torch.zeros_like(space.spread)[None]  # no move: what is seen at home
-        moves = trial.moves(_shaped(found, space.spread))
+        still = torch.zeros_like(space.std)[None]  # no move: what is seen at home
+        moves = trial.moves(_shaped(found, space.std))
         seen, score = trial.look("trial", torch.cat([still, moves]))
         home, seen = seen[:, 0], seen[:, 1:]
         if corrects and "g" in found:
             better = {"g": _corrected(fit, found, score, trial, saturation)}
-            again, _ = trial.look("corrected", trial.moves(_shaped(better, space.spread)))
+            again, _ = trial.look("corrected", trial.moves(_shaped(better, space.std)))
             seen = torch.cat([again, seen], 1)
             found = better | {ALONE if name == "g" else name: u for name, u in found.items()}
-        vectors = _shaped(found, space.spread)
+        vectors = _shaped(found, space.std)
         table = trial.rank(vectors, list(found), fit, home, seen).drop(index=_twins(found))
         if ALONE in table.index and table["flip rate"][ALONE] > table["flip rate"]["g"]:
             swapped = {"g": CORRECTED, ALONE: "g"}
             table = table.rename(index=swapped)
             found = {swapped.get(name, name): u for name, u in found.items()}
         bends = [name for name in table.index if name.startswith("h")]
-        table = table.drop(index=bends[curved:])
+        table = table.drop(index=bends[n_curvature:])
     ask.fit.warn()
     if stop.interrupted:
         warnings.warn(
-            f"interrupted: {ledger.spent} of at most {queries} queries were asked; the directions "
+            f"interrupted: {ledger.spent} of at most {max_queries} queries were asked; the directions "
             "rest on these, and flip rates that are not known are NaN",
             stacklevel=3,
         )
     order = [list(found).index(name) for name in table.index]
     record = {
-        "method": "find_directions",
+        "function": "find_directions",
         **knobs,
         "distance": told,
         "weights": weights,
@@ -210,10 +210,10 @@ def find_directions(
         vectors=vectors[order].to(image.device),
         names=tuple(table.index),
         table=table,
-        fit=fit,
-        label=knobs["label"],
-        against=knobs["against"],
-        queries=ledger.spent,
+        proxy_fit=fit,
+        target=knobs["target"],
+        contrast_class=knobs["contrast_class"],
+        max_queries=ledger.spent,
         made_by={**record, "seconds": round(time.perf_counter() - began, 3)},
     )
 
@@ -223,7 +223,7 @@ def _corrected(
 ) -> Tensor:
     """The unit direction that the scores of a trial make of g, (d,), in spreads."""
     home, told = score[:, 0], score[:, 1:].unflatten(1, (-1, len(trial.senses)))
-    units, near = torch.stack(list(found.values())), LENGTHS[0] * trial.reach
+    units, near = torch.stack(list(found.values())), LENGTHS[0] * trial.max_step
     return unit(corrected(fit.gradient, units, home, told, near, saturation)[None])[0]
 
 
@@ -234,10 +234,10 @@ def _twins(found: dict[str, Tensor]) -> list[str]:
     return [name for name, u in found.items() if name != "g" and abs(u @ found["g"]) > SAME]
 
 
-def _shaped(steps: dict[str, Tensor], spread: Tensor) -> Tensor:
+def _shaped(steps: dict[str, Tensor], std: Tensor) -> Tensor:
     """Steps (d,) in spreads as changes of a code, (n, *code)."""
-    flat = torch.stack([*steps.values(), spread.flatten().cpu()])[:-1]  # perhaps there is none
-    return spread * flat.to(spread).view(-1, *spread.shape)
+    flat = torch.stack([*steps.values(), std.flatten().cpu()])[:-1]  # perhaps there is none
+    return std * flat.to(std).view(-1, *std.shape)
 
 
 def _fit(probes: Probes, knobs: dict[str, Any]) -> Fit:
@@ -247,9 +247,9 @@ def _fit(probes: Probes, knobs: dict[str, Any]) -> Fit:
             return fit
         near = ridge(probes.saturated(knobs["saturation"]))
         # How the log odds bend is seen far out, where saturated ones are flat.
-        return dataclasses.replace(fit, gradient=near.gradient, agreement=near.agreement)
-    stop = "paper" if knobs["proxy"] == "mlp, paper" else "sound"
-    classes = check_labels(knobs["label"], knobs["against"], 1, probes.logits.shape[1])
+        return dataclasses.replace(fit, gradient=near.gradient, split_half_cosine=near.split_half_cosine)
+    stop = "paper" if knobs["proxy"] == "mlp_paper" else "sound"
+    classes = check_labels(knobs["target"], knobs["contrast_class"], 1, probes.logits.shape[1])
     return mlp(probes, *classes, stop=stop, seed=knobs["seed"])
 
 
@@ -266,7 +266,7 @@ def _one(image: Any) -> Tensor:
     return image
 
 
-def _reach(space: LatentSpace, reach: float | None) -> float:
-    if reach is not None:
-        return validate.number(reach, "reach", 0.0, open_low=True)
-    return typical_distance(space.spread)
+def _reach(space: LatentSpace, max_step: float | None) -> float:
+    if max_step is not None:
+        return validate.number(max_step, "max_step", 0.0, open_low=True)
+    return typical_distance(space.std)

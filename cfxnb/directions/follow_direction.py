@@ -12,7 +12,7 @@ from cfxnb.core.driver import Begun, Edit, Run, Task
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import (
-    in_spreads,
+    standardise,
     noise_like,
     norms,
     per_sample,
@@ -24,18 +24,18 @@ from cfxnb.core.types import Classifier, Code, LatentSpace, OnStep, Step
 
 @standard_modes
 @torch.no_grad()
-def follow(
+def follow_direction(
     space: LatentSpace,
     classifier: Classifier,
     images: Tensor,
     direction: Tensor,
     target: int | Tensor | None = None,
     *,
-    reach: float | None = None,
-    looks: int = 8,
-    halvings: int = 4,
-    noise: int | None = None,
-    batch: int = 64,
+    max_step: float | None = None,
+    grid_steps: int = 8,
+    binary_search_steps: int = 4,
+    noise_seed: int | None = None,
+    batch_size: int = 64,
     first_row: int = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
@@ -46,19 +46,19 @@ def follow(
     bisected, and a reconstruction that flips by itself is told apart.
 
     Args:
-        direction: like ``space.center``; neither sign nor length matter.
+        direction: like ``space.mean``; neither sign nor length matter.
         target: class to reach, one for all or one a sample (b,). None: with two classes, the
             other one than that which is predicted.
-        reach: longest step, in spreads. By default sqrt(d / 2), with d coordinates that carry
+        max_step: longest step, in spreads. By default sqrt(d / 2), with d coordinates that carry
             anything: half the typical distance between the codes of two images. Farther on, a code
             is nearer to some other image's, and most directions flip something.
-        looks: evenly spaced renders along the reach, in each sense that is walked: first the one
+        grid_steps: evenly spaced renders along the reach, in each sense that is walked: first the one
             that raises the target's log odds more at the first look; the other if that fails.
-        halvings: bisections of the stretch in which the decision flips, one render each.
-        noise: seed of a random stochastic code for each image, from (seed, row), in place of the
+        binary_search_steps: bisections of the stretch in which the decision flips, one render each.
+        noise_seed: seed of a random stochastic code for each image, from (seed, row), in place of the
             image's own: another seed, another answer, unless the space has no such code. None
             keeps its own.
-        batch: images worked on together; bounds the memory, never changes a result.
+        batch_size: images worked on together; bounds the memory, never changes a result.
         first_row: position of the first image in its data set: a data set that is worked on in
             shards gets the answers of one call.
         on_step: called with a Step after each look. Returning True ends the call: what has flipped
@@ -71,25 +71,25 @@ def follow(
         ValueError, TypeError: for a wrong argument, naming it.
     """
     validate.space(space)
-    if reach is None:
-        reach = typical_distance(space.spread) / 2
+    if max_step is None:
+        max_step = typical_distance(space.std) / 2
     knobs: dict[str, Any] = {
-        "reach": validate.number(reach, "reach", 0.0, open_low=True),
-        "looks": validate.count(looks, "looks", 1),
-        "halvings": validate.count(halvings, "halvings"),
-        "noise": validate.optional(validate.seed, noise, "noise"),
+        "max_step": validate.number(max_step, "max_step", 0.0, open_low=True),
+        "grid_steps": validate.count(grid_steps, "grid_steps", 1),
+        "binary_search_steps": validate.count(binary_search_steps, "binary_search_steps"),
+        "noise_seed": validate.optional(validate.seed, noise_seed, "noise_seed"),
     }
     run = Run(
-        classifier, images, target, space=space, batch=batch, first_row=first_row, on_step=on_step,
+        classifier, images, target, space=space, batch_size=batch_size, first_row=first_row, on_step=on_step,
         choose=_other if target is None else None,
-        encode=None if noise is None else lambda task: _with_random_rest(run, task, knobs["noise"]),
+        encode=None if noise_seed is None else lambda task: _with_random_rest(run, task, knobs["noise_seed"]),
     )  # fmt: skip
     step = _upright(heading(run.space, direction, len(run.images)))
 
     def edit(task: Begun) -> Edit:
         return Walk(run, task, step[task.index.to(step.device)], knobs).run()
 
-    return run.counterfactuals(edit, method="follow", **knobs)
+    return run.counterfactuals(edit, function="follow_direction", **knobs)
 
 
 def _upright(step: Tensor) -> Tensor:
@@ -105,14 +105,14 @@ def _other(logits: Tensor) -> Tensor:
     return 1 - predicted(logits).clamp_min(0)  # not finite: any will do, the status tells
 
 
-def _with_random_rest(run: Run, task: Task, noise: int) -> tuple[Code, Tensor, int]:
+def _with_random_rest(run: Run, task: Task, noise_seed: int) -> tuple[Code, Tensor, int]:
     """Codes whose stochastic part is random, if the space has one, and their reconstructions.
 
     The pixels are those of another stochastic code, so ``run.fit`` does not compare them.
     """
     code = run.space.encode(task.images)
     if code.aux is not None:
-        code = Code(code.z, noise_like(code.aux, noise, task.rows))
+        code = Code(code.z, noise_like(code.aux, noise_seed, task.rows))
     return code, validate.images(run.space.decode(code), "space.decode"), 1
 
 
@@ -130,7 +130,7 @@ class Walk:
 
     def code(self, rows: Tensor, place: Tensor) -> Code:
         z = self.start.z[rows]
-        return self.start[rows].with_z(z + per_sample(self.knobs["reach"] * place, z) * self.step[rows])
+        return self.start[rows].with_z(z + per_sample(self.knobs["max_step"] * place, z) * self.step[rows])
 
     def look(self, rows: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         """Logits at signed places (n, k), and whether the targets are predicted, bool (n,)."""
@@ -155,7 +155,7 @@ class Walk:
         )
 
     def _both_ways(self, rows: Tensor) -> None:
-        first = torch.full((len(rows),), 1 / self.knobs["looks"], device=rows.device)
+        first = torch.full((len(rows),), 1 / self.knobs["grid_steps"], device=rows.device)
         there, back = self.look(rows, first), self.look(rows, -first)
         target = self.task.target[rows]
         up = log_odds(there[0], target) >= log_odds(back[0], target)
@@ -164,7 +164,7 @@ class Walk:
         sense = torch.where(up, 1.0, -1.0)
         self._along(rows, sense, better, 0)
         left = ~self.passed[rows]
-        self._along(rows[left], -sense[left], other[left], self.knobs["looks"])
+        self._along(rows[left], -sense[left], other[left], self.knobs["grid_steps"])
 
     def _along(self, rows: Tensor, sense: Tensor, first: Tensor, told: int) -> None:
         """Look by look outwards; ``first`` are the logits of the first look, (n, k).
@@ -172,7 +172,7 @@ class Walk:
         Args:
             told: looks before these, for ``on_step``.
         """
-        looks = self.knobs["looks"]
+        looks = self.knobs["grid_steps"]
         for look in range(1, looks + 1):
             if not len(rows) or self.stop.now:
                 return
@@ -192,8 +192,8 @@ class Walk:
     def _bisect(self) -> None:
         rows = self.passed.nonzero()[:, 0]
         far = self.place[rows]
-        near = far - far.sign() / self.knobs["looks"]
-        for _ in range(self.knobs["halvings"] if len(rows) else 0):
+        near = far - far.sign() / self.knobs["grid_steps"]
+        for _ in range(self.knobs["binary_search_steps"] if len(rows) else 0):
             middle = (near + far) / 2
             logits, ok = self.look(rows, middle)
             near, far = torch.where(ok, near, middle), torch.where(ok, middle, far)
@@ -208,4 +208,4 @@ def step_lengths(space: LatentSpace, result: Counterfactuals) -> Tensor:
         TypeError: for a result without codes.
     """
     start, code = validate_results.codes(result, "result")
-    return norms(in_spreads(code.z - start.z, space.spread))
+    return norms(standardise(code.z - start.z, space.std))

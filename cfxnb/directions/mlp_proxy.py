@@ -92,19 +92,19 @@ def train_proxy(probes: Probes, *, stop: str = "sound", seed: int = 0) -> MLPPro
 
 
 def mlp(
-    probes: Probes, label: Tensor, against: Tensor | None, *, stop: str = "sound", seed: int = 0
+    probes: Probes, label: Tensor, contrast_class: Tensor | None, *, stop: str = "sound", seed: int = 0
 ) -> Fit:
     """Gradients and Hessian of the network's score at no change.
 
     Args:
-        label, against: (1,) classes, see ``log_odds``.
+        label, contrast_class: (1,) classes, see ``log_odds``.
     """
     proxy = train_proxy(probes, stop=stop, seed=seed)
 
     def score(logits: Tensor) -> Tensor:
         rows = len(logits)
         return log_odds(
-            logits, label.expand(rows), None if against is None else against.expand(rows)
+            logits, label.expand(rows), None if contrast_class is None else contrast_class.expand(rows)
         )
 
     held = _held(len(probes.delta))
@@ -127,7 +127,7 @@ def read(proxy: MLPProxy, score: Callable[[Tensor], Tensor]) -> Fit:
         hessian=hessian(at)(home).detach(),
         distance=grad(lambda delta: proxy(delta)[1])(home).detach(),
         r2=float("nan"),
-        agreement=float("nan"),
+        split_half_cosine=float("nan"),
         queries=0,
     )
 

@@ -12,7 +12,7 @@ from cfxnb.core.decisions import check_labels, log_odds
 from cfxnb.core.driver import Stop
 from cfxnb.core.kept_work import sketch
 from cfxnb.core.space_fit import SpaceFit
-from cfxnb.core.tensors import finite_rows, in_spreads, noise_like, predicted, unit
+from cfxnb.core.tensors import finite_rows, standardise, noise_like, predicted, unit
 from cfxnb.core.types import Classifier, Code, LatentSpace, Step
 from cfxnb.directions.proxies import Probes
 from cfxnb.directions.query_log import Answers, Ledger, Question, stamp
@@ -56,8 +56,8 @@ class Questions:
         self.ledger, self.knobs, self.asked = ledger, knobs, 0
         self.stop, self.fit = stop or Stop(None), SpaceFit(space)
         self.classes: int | None = None
-        self.shape = tuple(space.center.shape)
-        self.image = image.to(space.center.device)
+        self.shape = tuple(space.mean.shape)
+        self.image = image.to(space.mean.device)
         self.code = self.encode(self.image)
         pictures = [image.cpu()] if others is None else [image.cpu(), others.cpu()]
         self.compared = recognise(self, torch.cat(pictures))
@@ -68,7 +68,7 @@ class Questions:
             question = self.question(kind, self.image, self.code, self.code.z)
             if not ledger.affords(question):
                 raise ValueError(
-                    f"queries: expected more than {ledger.spent}, which were spent on a first "
+                    f"n_queries: expected more than {ledger.spent}, which were spent on a first "
                     "question that was interrupted each time; begin with an empty folder"
                 )
             first = self.render(question, self.code)
@@ -90,8 +90,8 @@ class Questions:
         self, kind: str, image: Tensor, code: Code, z: Tensor, after: int | None = None
     ) -> Question:
         """About codes (n, ...) that an image's code was changed to; its rest stays."""
-        center, spread = self.space.center, self.space.spread
-        key = sketch(in_spreads(z.to(center) - center, spread))
+        mean, std = self.space.mean, self.space.std
+        key = sketch(standardise(z.to(mean) - mean, std))
         if code.aux is not None:
             key = torch.cat([key, sketch(code.aux).expand(len(z), -1)], 1)
         return Question(kind, z, code.z, stamp(image), key, self.asked if after is None else after)
@@ -124,9 +124,9 @@ class Questions:
     def read(self, found: Answers) -> Answers:
         """What answers mean for the label; see ``render``."""
         logits, distance = (found[key].float().cpu() for key in ("logits", "distance"))
-        label, against = self._classes(logits)
-        score = log_odds(logits, label, against)
-        seen = predicted(logits) == label if self.knobs["against"] is None else score > 0
+        target, contrast_class = self._classes(logits)
+        score = log_odds(logits, target, contrast_class)
+        seen = predicted(logits) == target if self.knobs["contrast_class"] is None else score > 0
         return {"logits": logits, "score": score, "distance": distance, "seen": seen}
 
     def answer(self, images: Tensor) -> Answers:
@@ -157,7 +157,7 @@ class Questions:
 
     def _classes(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
         """Label and against of each row, checked."""
-        return check_labels(self.knobs["label"], self.knobs["against"], *logits.shape)
+        return check_labels(self.knobs["target"], self.knobs["contrast_class"], *logits.shape)
 
     def may_end(self) -> contextlib.AbstractContextManager[None]:
         """Ctrl-C inside ends the search with what is known, unless a folder keeps it."""
@@ -170,12 +170,12 @@ class Questions:
             used: coordinates that carry anything, bool, shaped like a code.
         """
         pairs = (self.ledger.budget - self.first - keep) // 2
-        each = self.knobs["batch"] // 2
+        each = self.knobs["batch_size"] // 2
         parts, known, total = [], 0, -(-pairs // each)
         broken: dict[str, int] = {}  # answers that are not finite, by who gave them
         for number, rows in enumerate(torch.arange(pairs).split(each), 1):
             delta = self._changes(rows, used.flatten().cpu())
-            z = self.code.z + self.space.spread * delta.to(self.code.z).view(-1, *self.shape)
+            z = self.code.z + self.space.std * delta.to(self.code.z).view(-1, *self.shape)
             question = self.question("probes", self.image, self.code, z, number)
             # If others rest on it, it was asked as well, and its file was deleted.
             deleted = number <= self.ledger.reached
@@ -214,7 +214,7 @@ class Questions:
                         f"infinity for {count} of {known + count}"
                     )
             raise ValueError(
-                f"queries: expected at least {FEWEST} answered probes, got {known}; those that "
+                f"n_queries: expected at least {FEWEST} answered probes, got {known}; those that "
                 "were stopped, lost or not finite don't count"
             )
         whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -58,25 +58,25 @@ class Fit:
         gradient, hessian: of the score at no change, (d,) and (d, d).
         distance: gradient of the distance from the original image, (d,).
         r2: share of the variance of scores that it predicts for changes it has not seen.
-        agreement: cosine of the gradients that two halves of the probes give; NaN if unknown.
-        queries: probes that it rests on.
+        split_half_cosine: cosine of the gradients that two halves of the probes give; NaN if unknown.
+        n_queries: probes that it rests on.
     """
 
     gradient: Tensor
     hessian: Tensor
     distance: Tensor
     r2: float
-    agreement: float
+    split_half_cosine: float
     queries: int
 
     @property
-    def confidence(self) -> float:
+    def expected_cosine(self) -> float:
         """Cosine with the gradient that endless queries would give, as the halves tell.
 
         Two halves with independent errors agree by c; then all of them agree with the truth by
         sqrt(2 c / (1 + c)) (Spearman-Brown). Below about 0.5 it is little more than chance.
         """
-        c = max(self.agreement, 0.0)
+        c = max(self.split_half_cosine, 0.0)
         return float(np.sqrt(2 * c / (1 + c)))
 
 
@@ -105,7 +105,7 @@ def ridge(probes: Probes) -> Fit:
         hessian=torch.from_numpy(known.T * weight @ known).float(),
         distance=torch.from_numpy(least_squares(delta, _parts(probes.distance)[0])).float(),
         r2=float(1 - (left**2).mean() / max(seen.var(), 1e-30)),
-        agreement=_cosine(*halves),
+        split_half_cosine=_cosine(*halves),
         queries=len(probes.delta),
     )
 

@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from cfxnb.core.kept_work import TOLERANCE, differ, refuse
-from cfxnb.core.tensors import alive, in_spreads
+from cfxnb.core.tensors import alive, standardise
 from cfxnb.core.types import Code
 from cfxnb.directions.query_log import Answers, stamp
 
@@ -50,7 +50,7 @@ def recognise(ask: Any, pictures: Tensor) -> int:
         for name in sorted({places[i][0] for i in chosen})
     }
     parts = []
-    for some in torch.tensor(chosen).split(ask.knobs["batch"]):
+    for some in torch.tensor(chosen).split(ask.knobs["batch_size"]):
         here = [places[i] for i in some.tolist()]
         z = torch.stack([ledger.codes(name)[row] for name, row in here])
         auxs = [r for r in (starts[name].aux for name, _ in here) if r is not None]
@@ -70,8 +70,8 @@ def _start(ask: Any, answers: Answers, pictures: Tensor, folder: Path) -> Code:
     """The code of the image that answers are about; refused if the space encodes it otherwise."""
     [picture, *_] = [p[None] for p in pictures if torch.equal(stamp(p[None]), answers["source"])]
     code = ask.encode(picture.to(ask.image.device))
-    base, spread = answers["base"].to(code.z), ask.space.spread
-    gap = in_spreads(code.z - base, spread)[:, alive(spread)]
+    base, std = answers["base"].to(code.z), ask.space.std
+    gap = standardise(code.z - base, std)[:, alive(std)]
     if not gap.square().mean().sqrt() <= TOLERANCE:  # NaN is another one, too
         raise refuse("space", folder)
     return code

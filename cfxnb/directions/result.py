@@ -20,25 +20,25 @@ class Directions:
             as the proxy tells; for a corrected g, as far as the trial tells.
         names: one a direction: "g", "g with distance", "h1", "h5", ...: the first and the fifth of
             the axes by the strength of the proxy's curvature; with other images in the trial, "g"
-            is the gradient that they corrected, and "g of the image alone" what it was before; or,
+            is the gradient that they corrected, and "g uncorrected" what it was before; or,
             if that flips more of them, "g" is what it was before, and "g corrected" the other one.
         table: one row a direction, best first: its measured ``flip rate`` and the mean ``length``
             of the steps that flipped, in spreads, on the validation images (the source image if
             there are none); the ``curvature`` of the score along it.
-        fit: what the proxy says of the one image, with its ``r2``, ``agreement`` and
+        proxy_fit: what the proxy says of the one image, with its ``r2``, ``split_half_cosine`` and
             ``confidence``; no correction is in it.
-        label, against: the class that adding a direction favours, and the other one, or None.
-        queries: images that the classifier was asked about, in all.
+        target, contrast_class: the class that adding a direction favours, and the other one, or None.
+        n_queries: images that the classifier was asked about, in all.
         made_by: method, arguments, seed, weights, seconds.
     """
 
     vectors: Tensor
     names: tuple[str, ...]
     table: pd.DataFrame
-    fit: Any
-    label: int
-    against: int | None
-    queries: int
+    proxy_fit: Any
+    target: int
+    contrast_class: int | None
+    n_queries: int
     made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -83,8 +83,8 @@ class Directions:
 
     def __repr__(self) -> str:
         return (
-            f"Directions({', '.join(self.names)}; {self.queries} queries, "
-            f"r2 {self.fit.r2:.2f}, confidence {self.fit.confidence:.2f})"
+            f"Directions({', '.join(self.names)}; {self.n_queries} queries, "
+            f"r2 {self.proxy_fit.r2:.2f}, confidence {self.proxy_fit.expected_cosine:.2f})"
         )
 
     def _repr_html_(self) -> str:

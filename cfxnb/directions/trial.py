@@ -30,12 +30,12 @@ class Trial:
 
     senses = torch.tensor([s * x for x in LENGTHS for s in (1, -1)])
 
-    def __init__(self, ask: Questions, images: Tensor, reach: float, share: float) -> None:
-        self.ask, self.images, self.reach, self.share = ask, images, reach, share
+    def __init__(self, ask: Questions, images: Tensor, max_step: float, share: float) -> None:
+        self.ask, self.images, self.max_step, self.share = ask, images, max_step, share
         self._codes: list[Code] = []
 
-    def plan(self, curved: int, dims: int, slopes: int) -> tuple[int, int]:
-        """Axes of curvature to try so that ``curved`` can be kept, and queries to keep for it.
+    def plan(self, n_curvature: int, dims: int, slopes: int) -> tuple[int, int]:
+        """Axes of curvature to try so that ``n_curvature`` can be kept, and queries to keep for it.
 
         Where queries don't do for all images, fewer axes are tried, but not fewer than can be kept;
         then the first images only. If they don't do for one, there is no trial, and a warning.
@@ -47,7 +47,7 @@ class Trial:
         budget = self.ask.ledger.budget
         share = min(int(self.share * budget), budget - 1 - FEWEST)
         afford = (share // max(1, len(self.images)) - looks_of(slopes)) // (2 * len(LENGTHS))
-        axes = min(max(min(TRIED * curved, afford), curved), dims)
+        axes = min(max(min(TRIED * n_curvature, afford), n_curvature), dims)
         each = looks_of(slopes + axes)
         self.images = self.images[: share // each]
         if not len(self.images):
@@ -61,7 +61,7 @@ class Trial:
 
     def moves(self, vectors: Tensor) -> Tensor:
         """Steps along each of (n, *code), sense by sense, (4 n, *code)."""
-        place = self.reach * self.senses.to(vectors).view(-1, *[1] * (vectors.ndim - 1))
+        place = self.max_step * self.senses.to(vectors).view(-1, *[1] * (vectors.ndim - 1))
         return torch.cat([vectors[:0], *(place * vector for vector in vectors)])
 
     def look(self, name: str, moves: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ class Trial:
     def _look(self, name: str, number: int, moves: Tensor) -> Tensor:
         ask, code = self.ask, self._codes[number]
         found = []
-        for some in moves.split(ask.knobs["batch"]):
+        for some in moves.split(ask.knobs["batch_size"]):
             question = ask.question(name, self.images[number][None], code, code.z + some)
             told = torch.full((2, len(some)), torch.nan)
             answers = None
@@ -102,7 +102,7 @@ class Trial:
             home: whether the label is seen without a move, (images,).
             seen: whether it is after ``moves(vectors)``, (images, 4 n).
         """
-        lengths = (self.senses.abs() * self.reach).to(torch.float64)
+        lengths = (self.senses.abs() * self.max_step).to(torch.float64)
         after = seen.view(len(seen), len(names), len(self.senses))
         lost = after.isnan().any(2) | home.isnan()[:, None]
         # The shortest step that flips: infinite without any, NaN if lost.
@@ -111,7 +111,7 @@ class Trial:
         table = pd.DataFrame(index=pd.Index(names, name="direction"))
         table["flip rate"] = [_mean(row[~row.isnan()].isfinite()) for row in steps]
         table["length"] = [_mean(row[row.isfinite()]) for row in steps]
-        units = (vectors / self.ask.space.spread).nan_to_num().flatten(1).cpu()
+        units = (vectors / self.ask.space.std).nan_to_num().flatten(1).cpu()
         table["curvature"] = [(u @ fit.hessian @ u).item() for u in units]
         return table.sort_values(["flip rate", "length"], ascending=[False, True], kind="stable")
 

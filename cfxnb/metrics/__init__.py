@@ -1,20 +1,20 @@
 """Measures: of pairs (one number an image), of sets, of attributes, and one table of all."""
 
-from cfxnb.metrics.attributes import correlation_difference, flip_rate, mean_changed
+from cfxnb.metrics.attributes import correlation_difference, flip_rate, mnac
 from cfxnb.metrics.attributions import (
-    PasteCurves,
-    heat_inside,
+    InsertionDeletion,
+    relevance_mass,
     insertion_deletion,
     pointing_game,
-    randomised_weights,
+    parameter_randomisation,
 )
 from cfxnb.metrics.distributions import fid, kid, mmd2, sfid
 from cfxnb.metrics.diversity import diversity
 from cfxnb.metrics.ground_truth import (
-    KINDS,
+    FLIP_KINDS,
     changed_factors,
     distinct_explanations,
-    flip_kinds,
+    classify_flips,
     rank_agreement,
     score_errors,
     true_scores,
@@ -26,9 +26,9 @@ from cfxnb.metrics.report import report
 from cfxnb.nets.squeezenet import perceptual_distance
 
 __all__ = [
-    "KINDS", "LPIPS", "PasteCurves", "accuracy_by_group", "changed_factors",
+    "FLIP_KINDS", "LPIPS", "InsertionDeletion", "accuracy_by_group", "changed_factors",
     "correlation_difference", "cout", "cout_curve", "distinct_explanations", "diversity", "fid",
-    "flip_kinds", "flip_rate", "heat_inside", "insertion_deletion", "kid", "l1", "l2",
-    "mean_changed", "mmd2", "perceptual_distance", "pointing_game", "randomised_weights",
+    "classify_flips", "flip_rate", "relevance_mass", "insertion_deletion", "kid", "l1", "l2",
+    "mnac", "mmd2", "perceptual_distance", "pointing_game", "parameter_randomisation",
     "rank_agreement", "report", "score_errors", "sfid", "true_scores",
 ]  # fmt: skip

@@ -33,7 +33,7 @@ def flip_rate(before: Tensor, after: Tensor, correct: Tensor | None = None) -> f
 
 
 @standard_modes
-def mean_changed(before: Tensor, after: Tensor) -> float:
+def mnac(before: Tensor, after: Tensor) -> float:
     """MNAC: mean number of the oracle's decisions that an edit changed; NaN of no images.
 
     Args:

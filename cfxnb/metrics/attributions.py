@@ -21,11 +21,11 @@ from cfxnb.metrics.pairwise import paste_curve
 
 
 @standard_modes
-def heat_inside(heat: Attribution | Tensor, mask: Tensor) -> pd.DataFrame:
+def relevance_mass(attribution: Attribution | Tensor, mask: Tensor) -> pd.DataFrame:
     """How much of a map lies in a region.
 
     Args:
-        heat: an Attribution, or maps (n, h, w).
+        attribution: an Attribution, or maps (n, h, w).
         mask: the region, bool (n, h, w), as ``cfxnb.data.lpc.visible`` gives it.
 
     Returns:
@@ -36,7 +36,7 @@ def heat_inside(heat: Attribution | Tensor, mask: Tensor) -> pd.DataFrame:
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
-    maps, region = _checked(heat, mask)
+    maps, region = _checked(attribution, mask)
     kinds = {"inside": maps.abs(), "positive inside": maps.clamp_min(0)}
     shares = {k: (v * region).sum(1) / v.sum(1) for k, v in kinds.items()}
     table = {**shares, "area": region.double().mean(1)}
@@ -44,27 +44,27 @@ def heat_inside(heat: Attribution | Tensor, mask: Tensor) -> pd.DataFrame:
 
 
 @standard_modes
-def pointing_game(heat: Attribution | Tensor, mask: Tensor) -> Tensor:
+def pointing_game(attribution: Attribution | Tensor, mask: Tensor) -> Tensor:
     """Whether the hottest pixel lies in the region (Zhang et al., 2018), bool (n,).
 
-    A map without any positive heat points nowhere: False. Arguments as in ``heat_inside``.
+    A map without any positive heat points nowhere: False. Arguments as in ``relevance_mass``.
     """
-    maps, region = _checked(heat, mask)
+    maps, region = _checked(attribution, mask)
     best = maps.nan_to_num(-torch.inf).max(1)
     return region.gather(1, best.indices[:, None])[:, 0] & (best.values > 0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PasteCurves:
+class InsertionDeletion:
     """Probability of the label while pixels come and go; made by ``insertion_deletion``.
 
     Attributes:
-        share: of the pixels pasted, (s,) from 0 to 1.
+        fraction: of the pixels pasted, (s,) from 0 to 1.
         insertion: image into baseline, the hottest pixels first, (n, s).
         deletion: baseline into image, the hottest pixels first, (n, s).
     """
 
-    share: Tensor
+    fraction: Tensor
     insertion: Tensor
     deletion: Tensor
 
@@ -72,17 +72,17 @@ class PasteCurves:
         validate.fields(self)
 
     @property
-    def insertion_area(self) -> Tensor:
+    def insertion_auc(self) -> Tensor:
         """Area under the curve, (n,) in [0, 1]: high if few pixels bring the label about."""
-        return torch.trapezoid(self.insertion, self.share)
+        return torch.trapezoid(self.insertion, self.fraction)
 
     @property
-    def deletion_area(self) -> Tensor:
+    def deletion_auc(self) -> Tensor:
         """Area under the curve, (n,) in [0, 1]: low if the label goes with few pixels."""
-        return torch.trapezoid(self.deletion, self.share)
+        return torch.trapezoid(self.deletion, self.fraction)
 
     def __repr__(self) -> str:
-        into, away = (float(a.mean()) for a in (self.insertion_area, self.deletion_area))
+        into, away = (float(a.mean()) for a in (self.insertion_auc, self.deletion_auc))
         return f"PasteCurves({len(self.insertion)}: insertion {into:.3f}, deletion {away:.3f})"
 
 
@@ -91,21 +91,21 @@ def insertion_deletion(
     classifier: Classifier,
     images: Tensor,
     baseline: Tensor,
-    heat: Attribution | Tensor,
+    attribution: Attribution | Tensor,
     label: int | Tensor,
     *,
-    chunks: int = 50,
-    batch: int = 512,
-) -> PasteCurves:
+    n_chunks: int = 50,
+    batch_size: int = 512,
+) -> InsertionDeletion:
     """Insertion and deletion (Petsiuk et al., 2018, RISE), between an image and its baseline.
 
     Args:
         classifier: images -> logits; it is only asked.
         images, baseline: (n, c, h, w) in [0, 1].
-        heat: an Attribution, or maps (n, h, w); pixels come in the order of falling heat.
+        attribution: an Attribution, or maps (n, h, w); pixels come in the order of falling heat.
         label: the class explained, one or (n,).
-        chunks: the pixels come in about so many equal portions.
-        batch: images classified at once.
+        n_chunks: the pixels come in about so many equal portions.
+        batch_size: images classified at once.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it; among them maps or logits that are
@@ -118,23 +118,23 @@ def insertion_deletion(
             f"baseline: expected the shape of images, {tuple(images.shape)}, "
             f"got {tuple(baseline.shape)}"
         )
-    maps = _maps(heat).to(images.device)
+    maps = _maps(attribution).to(images.device)
     if maps.shape != (len(images), *images.shape[2:]):
         raise ValueError(
-            f"heat: expected maps of shape {(len(images), *images.shape[2:])}, "
+            f"attribution: expected maps of shape {(len(images), *images.shape[2:])}, "
             f"got {tuple(maps.shape)}"
         )
     curves = []
-    names = getattr(classifier, "labels", None)
+    names = getattr(classifier, "class_names", None)
     for start, end in ((baseline, images), (images, baseline)):
-        share, p = paste_curve(classifier, start, end, maps, chunks=chunks, batch=batch)
+        fraction, p = paste_curve(classifier, start, end, maps, n_chunks=n_chunks, batch_size=batch_size)
         own = validate.labels(label, len(images), p.shape[2], "label", names).to(p.device)
         curves.append(p[torch.arange(len(p), device=p.device), :, own])
-    return PasteCurves(share, *curves)
+    return InsertionDeletion(fraction, *curves)
 
 
 @standard_modes
-def randomised_weights(
+def parameter_randomisation(
     classifier: Any,
     explain: Callable[[Any], Attribution | Tensor],
     *,
@@ -154,7 +154,7 @@ def randomised_weights(
 
     Returns:
         DataFrame, one row for each state of the net, by the ``layer`` lost last: mean rank
-        correlation over images with the original's maps, of the signed ``heat`` and of its
+        correlation over images with the original's maps, of the signed ``attribution`` and of its
         ``size``, |heat|. Near 1: the map doesn't depend on what that layer has learnt. NaN
         where a map is constant.
 
@@ -195,7 +195,7 @@ def randomised_weights(
                     f"got {tuple(after.shape)}"
                 )
             rows.append((name if cascade else "all", *_agreement(before, after)))
-    return pd.DataFrame(rows, columns=["layer", "heat", "size"]).set_index("layer")
+    return pd.DataFrame(rows, columns=["layer", "signed", "absolute"]).set_index("layer")
 
 
 @torch.no_grad()
@@ -203,9 +203,9 @@ def _forget(layer: nn.Module, seed: int, number: int) -> None:
     for i, weight in enumerate(layer.parameters(False)):
         if not weight.is_floating_point():
             continue
-        spread = weight.std(correction=0) if weight.numel() > 1 else weight.abs().mean()
+        std = weight.std(correction=0) if weight.numel() > 1 else weight.abs().mean()
         noise = noise_like(weight[None], seed, torch.tensor([1000 * number + i]))[0]
-        weight.copy_(weight.mean() + spread * noise)
+        weight.copy_(weight.mean() + std * noise)
 
 
 def _agreement(a: Tensor, b: Tensor) -> tuple[float, float]:
@@ -220,7 +220,7 @@ def _rank_correlation(a: Tensor, b: Tensor) -> float:
     return float(np.mean((x * y).sum(1) / np.where(lengths > 0, lengths, np.nan)))
 
 
-def _maps(value: Any, name: str = "heat", gaps: bool = False) -> Tensor:
+def _maps(value: Any, name: str = "signed", gaps: bool = False) -> Tensor:
     """Finite maps (n, h, w), float64.
 
     Args:
@@ -228,27 +228,27 @@ def _maps(value: Any, name: str = "heat", gaps: bool = False) -> Tensor:
     """
     if isinstance(value, Attribution):
         checked_attribution(value, name)
-    heat = value.heat if isinstance(value, Attribution) else value
-    validate.instance(heat, Tensor, name, "an Attribution or a tensor of maps")
-    if heat.ndim != 3 or 0 in heat.shape:
-        raise ValueError(f"{name}: expected maps of shape (n, h, w), got {tuple(heat.shape)}")
-    if not heat.is_floating_point() or heat.is_meta or heat.layout != torch.strided:
-        raise TypeError(f"{name}: expected floats, got {heat.dtype} {heat.layout} on {heat.device}")
-    heat = heat.detach().double()
-    broken = ~finite_rows(heat)
+    attribution = value.heat_map if isinstance(value, Attribution) else value
+    validate.instance(attribution, Tensor, name, "an Attribution or a tensor of maps")
+    if attribution.ndim != 3 or 0 in attribution.shape:
+        raise ValueError(f"{name}: expected maps of shape (n, h, w), got {tuple(attribution.shape)}")
+    if not attribution.is_floating_point() or attribution.is_meta or attribution.layout != torch.strided:
+        raise TypeError(f"{name}: expected floats, got {attribution.dtype} {attribution.layout} on {attribution.device}")
+    attribution = attribution.detach().double()
+    broken = ~finite_rows(attribution)
     if gaps and isinstance(value, Attribution):
-        broken &= torch.tensor([s not in NO_MAP for s in value.status], device=heat.device)
+        broken &= torch.tensor([s not in NO_MAP for s in value.status], device=attribution.device)
     if broken.any():
         raise ValueError(
             f"{name}: expected finite maps, got NaN or infinity in {int(broken.sum())} of "
-            f"{len(heat)}; leave out what has no map"
+            f"{len(attribution)}; leave out what has no map"
         )
-    return heat
+    return attribution
 
 
-def _checked(heat: Any, mask: Any) -> tuple[Tensor, Tensor]:
+def _checked(attribution: Any, mask: Any) -> tuple[Tensor, Tensor]:
     """Maps and regions as rows of pixels, (n, h * w)."""
-    maps = _maps(heat, gaps=True)
+    maps = _maps(attribution, gaps=True)
     validate.instance(mask, Tensor, "mask", "a torch tensor")
     plain = not mask.is_meta and mask.layout == torch.strided
     if mask.dtype != torch.bool or mask.shape != maps.shape or not plain:

@@ -16,12 +16,12 @@ MOST_REPEATS = 10**6  # more would take days
 
 
 @standard_modes
-def fid(a: Tensor, b: Tensor, *, few: bool = False) -> float:
+def fid(a: Tensor, b: Tensor, *, allow_few: bool = False) -> float:
     """Frechet distance of two Gaussians fitted to features (Heusel et al., 2017).
 
     Args:
         a, b: (n, d) and (m, d).
-        few: allow fewer than d samples, where the estimate is biased upwards most strongly.
+        allow_few: allow fewer than d samples, where the estimate is biased upwards most strongly.
 
     Computed in float64; tr sqrt(S1 S2) as the nuclear norm of the product of the centred data,
     which stays exact where the covariances are singular.
@@ -30,9 +30,9 @@ def fid(a: Tensor, b: Tensor, *, few: bool = False) -> float:
         ValueError, TypeError: for a wrong argument, naming it; among them too few rows.
     """
     a, b = _pair(a, b)
-    validate.flag(few, "few")
+    validate.flag(allow_few, "allow_few")
     d = a.shape[1]
-    least = 2 if few else max(2, d)
+    least = 2 if allow_few else max(2, d)
     for name, x in (("a", a), ("b", b)):
         if len(x) < least:
             raise ValueError(
@@ -73,38 +73,38 @@ def kid(
     a: Tensor,
     b: Tensor,
     *,
-    subset: int = 100,
-    repeats: int = 50,
+    subset_size: int = 100,
+    n_subsets: int = 50,
     seed: int = 0,
-    subsets: tuple[Tensor, Tensor] | None = None,
+    subset_indices: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[float, float]:
     """Kernel inception distance (Binkowski et al., 2018): mean and spread of mmd2 over subsets.
 
     Args:
-        subset: rows drawn from each set, each time.
-        repeats: how often.
-        subsets: fixed row indices (repeats, subset) for a and b, instead of drawing them.
+        subset_size: rows drawn from each set, each time.
+        n_subsets: how often.
+        subset_indices: fixed row indices (repeats, subset) for a and b, instead of drawing them.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
     a, b = _pair(a, b)
-    repeats = validate.count(repeats, "repeats", 1, MOST_REPEATS)
-    seed, subset = validate.seed(seed), validate.count(subset, "subset", 2)
-    if subsets is not None:
-        subsets = _subsets(subsets, len(a), len(b))
+    n_subsets = validate.count(n_subsets, "n_subsets", 1, MOST_REPEATS)
+    seed, subset_size = validate.seed(seed), validate.count(subset_size, "subset_size", 2)
+    if subset_indices is not None:
+        subset_indices = _subsets(subset_indices, len(a), len(b))
     else:
         largest = min(len(a), len(b))
-        if subset > largest:
-            raise ValueError(f"subset: expected at most {largest} rows, got {subset}")
+        if subset_size > largest:
+            raise ValueError(f"subset_size: expected at most {largest} rows, got {subset_size}")
         g = Generator().manual_seed(seed)
         draws = [
-            torch.stack([torch.randperm(len(x), generator=g)[:subset] for _ in range(repeats)])
+            torch.stack([torch.randperm(len(x), generator=g)[:subset_size] for _ in range(n_subsets)])
             for x in (a, b)
         ]
-        subsets = (draws[0], draws[1])
+        subset_indices = (draws[0], draws[1])
     values = torch.tensor(
-        [mmd2(a[i], b[j]) for i, j in zip(*subsets, strict=True)], dtype=torch.float64
+        [mmd2(a[i], b[j]) for i, j in zip(*subset_indices, strict=True)], dtype=torch.float64
     )
     return float(values.mean()), float(values.std(correction=0))
 
@@ -112,28 +112,28 @@ def kid(
 def _subsets(value: Any, first: int, second: int) -> tuple[Tensor, Tensor]:
     """Rows of a and of b, int64 (repeats, subset) each, equally many repeats."""
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise TypeError(f"subsets: expected two tensors of rows, got {validate.told(value)}")
+        raise TypeError(f"subset_indices: expected two tensors of rows, got {validate.told(value)}")
     found = []
     for rows, length, name in zip(value, (first, second), ("a", "b"), strict=True):
-        kind = validate.instance(rows, Tensor, "subsets", "two tensors of rows").dtype
+        kind = validate.instance(rows, Tensor, "subset_indices", "two tensors of rows").dtype
         if rows.ndim != 2 or rows.shape[1] < 2 or not len(rows) or kind != torch.int64:
             raise ValueError(
-                f"subsets: expected int64 rows of {name} in shape (repeats, subset), subset >= 2, "
+                f"subset_indices: expected int64 rows of {name} in shape (repeats, subset), subset >= 2, "
                 f"got {kind} of shape {tuple(rows.shape)}"
             )
         if rows.is_meta or rows.layout != torch.strided or rows.min() < 0 or rows.max() >= length:
-            raise ValueError(f"subsets: expected rows of {name} from 0 to {length - 1}, got others")
+            raise ValueError(f"subset_indices: expected rows of {name} from 0 to {length - 1}, got others")
         found.append(rows)
     if len(found[0]) != len(found[1]):
         raise ValueError(
-            f"subsets: expected as many for b as for a, got {len(found[0])} and {len(found[1])}"
+            f"subset_indices: expected as many for b as for a, got {len(found[0])} and {len(found[1])}"
         )
     return found[0], found[1]
 
 
 @standard_modes
 def sfid(
-    real: Tensor, counterfactual: Tensor, success: Tensor, *, seed: int = 0, few: bool = False
+    real: Tensor, counterfactual: Tensor, success: Tensor, *, seed: int = 0, allow_few: bool = False
 ) -> float:
     """Split FID (Jeanneret et al., 2023): a counterfactual is never compared with its original.
 
@@ -144,7 +144,7 @@ def sfid(
         real, counterfactual: features row by row, (n, d) each.
         success: bool (n,): which counterfactuals count.
         seed: of the split.
-        few: see ``fid``.
+        allow_few: see ``fid``.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it; among them too few rows.
@@ -160,18 +160,18 @@ def sfid(
     if success.dtype != torch.bool:
         raise TypeError(f"success: expected bools, got {success.dtype}")
     order = torch.randperm(len(real), generator=Generator().manual_seed(validate.seed(seed)))
-    return sfid_of_split(real, counterfactual, success, order, few=few)
+    return sfid_of_split(real, counterfactual, success, order, allow_few=allow_few)
 
 
 def sfid_of_split(
-    real: Tensor, counterfactual: Tensor, success: Tensor, order: Tensor, *, few: bool = False
+    real: Tensor, counterfactual: Tensor, success: Tensor, order: Tensor, *, allow_few: bool = False
 ) -> float:
     """``sfid`` for a given order of the rows; with an odd number the middle one is left out."""
     half = len(order) // 2
     one, two = order[-half:], order[:half]
     halves = [(real[x], counterfactual[y[success[y]]]) for x, y in ((one, two), (two, one))]
     d = real.shape[1]
-    least = 2 if validate.flag(few, "few") else max(2, d)
+    least = 2 if validate.flag(allow_few, "allow_few") else max(2, d)
     for name, sizes in (("real", [len(r) for r, _ in halves]),
                         ("success", [len(c) for _, c in halves])):  # fmt: skip
         if min(sizes) < least:
@@ -179,7 +179,7 @@ def sfid_of_split(
                 f"{name}: expected at least {least} rows in each half for {d} features, "
                 f"got {min(sizes)}"
             )
-    return 0.5 * sum(fid(r, c, few=few) for r, c in halves)
+    return 0.5 * sum(fid(r, c, allow_few=allow_few) for r, c in halves)
 
 
 def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

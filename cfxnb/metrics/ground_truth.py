@@ -18,21 +18,21 @@ from torch import Tensor
 
 from cfxnb.contrastive.contrastive_scores import rows_of
 from cfxnb.contrastive.factor_reader import FactorReader
-from cfxnb.contrastive.scores import Scores, checked_scores, tally
+from cfxnb.contrastive.scores import ContrastiveScores, checked_scores, tally
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.decisions import class_number
 from cfxnb.core.intervals import checked_confidence
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.prediction import predict
+from cfxnb.core.prediction import predict_logits
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier
 from cfxnb.data.imageset import ImageSet
-from cfxnb.data.lpc import OPTIONS
+from cfxnb.data.lpc import SPRITE_OPTIONS
 from cfxnb.data.sprite_figures import intervene, label_of
 
-KINDS = ("causal", "trivial", "non-causal", "adversarial")
+FLIP_KINDS = ("causal", "trivial", "non-causal", "adversarial")
 
 
 @standard_modes
@@ -43,14 +43,14 @@ def true_scores(
     outcome: int | str = 1,
     *,
     context: Any = None,
-    confidence: float = 0.95,
-) -> Scores:
+    confidence_level: float = 0.95,
+) -> ContrastiveScores:
     """Necessity and sufficiency by re-rendering: each figure with one layer swapped.
 
     Args:
         figures: from ``cfxnb.data.sprites``.
         contrasts: factor -> (instead, value).
-        outcome, context, confidence: as for ``cfxnb.contrastive_scores``. The intervals cover the
+        outcome, context, confidence_level: as for ``cfxnb.contrastive_scores``. The intervals cover the
             draw of the figures; nothing else is uncertain here.
 
     Raises:
@@ -58,20 +58,20 @@ def true_scores(
             logits are not finite.
     """
     label_of(figures)
-    outcome = class_number(outcome, "outcome", CheckedClassifier(classifier).labels)
-    confidence = checked_confidence(confidence)
+    outcome = class_number(outcome, "outcome", CheckedClassifier(classifier).class_names)
+    confidence_level = checked_confidence(confidence_level)
     _check_contrasts(contrasts)
     positions = np.flatnonzero(rows_of(context, len(figures), figures.factors))
     figures = figures[positions]
     with eval_frozen(classifier):
-        logits = predict(classifier, figures.images)
+        logits = predict_logits(classifier, figures.images)
         validate.labels(outcome, len(figures), logits.shape[1], "outcome")
         before = (logits.argmax(1) == outcome).numpy()
         parts = []
         for name, pair in contrasts.items():
             under = {
                 value: (
-                    predict(classifier, intervene(figures, **{name: value}).images).argmax(1)
+                    predict_logits(classifier, intervene(figures, **{name: value}).images).argmax(1)
                     == outcome
                 ).numpy()
                 for value in pair
@@ -81,12 +81,12 @@ def true_scores(
             after = np.where(column == pair[1], under[pair[0]], under[pair[1]])
             rows = {
                 "row": positions, "factor": name, "value": column,
-                "before": before, "after": after, "agrees": True, "used": True,
+                "before": before, "after": after, "reconstruction agrees": True, "used": True,
             }  # fmt: skip
             parts.append(pd.DataFrame(rows)[part])
     units = pd.concat(parts, ignore_index=True)
-    table = tally(units, dict(contrasts), confidence)
-    return Scores(outcome, table, units, pd.DataFrame(), 1.0, {"method": "true_scores"})
+    table = tally(units, dict(contrasts), confidence_level)
+    return ContrastiveScores(outcome, table, units, pd.DataFrame(), 1.0, {"function": "true_scores"})
 
 
 def _check_contrasts(contrasts: Any) -> None:
@@ -94,7 +94,7 @@ def _check_contrasts(contrasts: Any) -> None:
     if not contrasts:
         raise ValueError("contrasts: expected at least one factor, got none")
     for name, pair in contrasts.items():
-        options = OPTIONS[validate.choice(name, "contrasts", OPTIONS)]
+        options = SPRITE_OPTIONS[validate.choice(name, "contrasts", SPRITE_OPTIONS)]
         values = list(pair) if isinstance(pair, tuple | list) else [pair]
         known = all(isinstance(v, str) and v in options for v in values)
         if len(values) != 2 or not known or values[0] == values[1]:
@@ -104,7 +104,7 @@ def _check_contrasts(contrasts: Any) -> None:
             )
 
 
-def score_errors(scores: Scores, truth: Scores) -> pd.DataFrame:
+def score_errors(scores: ContrastiveScores, truth: ContrastiveScores) -> pd.DataFrame:
     """How far scores are from the truth.
 
     Returns:
@@ -121,16 +121,16 @@ def score_errors(scores: Scores, truth: Scores) -> pd.DataFrame:
     rows = {}
     for name, pair in scores.contrasts.items():
         own, real = scores.table.loc[name], same_contrast(truth, name, pair)
-        for kind in ("necessity", "sufficiency", "both"):
+        for kind in ("necessity", "sufficiency", "pns"):
             if not (np.isnan(own[kind]) or np.isnan(real[kind])):
                 inside = own[f"{kind} low"] <= real[kind] <= own[f"{kind} high"]
                 rows[kind, name] = (own[kind], real[kind], abs(own[kind] - real[kind]), inside)
-    columns = ["score", "truth", "error", "inside"]
+    columns = ["score", "truth", "error", "covered"]
     index = pd.MultiIndex.from_tuples(list(rows), names=("kind", "attribute"))
     return pd.DataFrame(list(rows.values()), index=index, columns=columns)
 
 
-def same_contrast(truth: Scores, name: str, pair: tuple[Any, Any]) -> dict[Any, Any]:
+def same_contrast(truth: ContrastiveScores, name: str, pair: tuple[Any, Any]) -> dict[Any, Any]:
     """The row of ``truth`` for this attribute, counted anew if it favours the other value."""
     if name not in truth.table.index:
         raise ValueError(f"truth: expected the attribute {name!r}, got {truth!r}")
@@ -187,15 +187,15 @@ def read_numbers(judge: Any, cf: Counterfactuals, field: str) -> Tensor:
             "rows with the status 'not_finite'"
         )
     with validate.part_of("judge"):
-        return reader.numbers(images)
+        return reader.indices(images)
 
 
 @standard_modes
-def flip_kinds(
+def classify_flips(
     counterfactuals: Counterfactuals,
     judge: FactorReader,
     causes: Sequence[str],
-    meaning: str,
+    named_factor: str,
 ) -> pd.DataFrame:
     """What each flip changed: a cause, the class's own meaning, bystanders, or nothing readable.
 
@@ -203,11 +203,11 @@ def flip_kinds(
         counterfactuals: of any method; only its flipped rows are judged.
         judge: an independent reader of factors.
         causes: the factors that the classifier really uses.
-        meaning: the factor that the class is named after.
+        named_factor: the factor that the class is named after.
 
     Returns:
         One row a flip (its index is the row in the counterfactuals): bool ``cause`` (some cause
-        changed), ``meaning``, ``bystander`` (some other factor changed); ``changed`` (their
+        changed), ``named_factor``, ``bystander`` (some other factor changed); ``changed`` (their
         names), and ``kind``: "trivial" if the meaning changed, else "causal" if a cause did, else
         "non-causal" if a bystander did, else "adversarial". A classifier that uses nothing but
         the meaning has no causal flips other than trivial ones.
@@ -217,17 +217,17 @@ def flip_kinds(
     """
     validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
     causes = [validate.choice(c, "causes", judge.options) for c in _factors(causes)]
-    validate.choice(meaning, "meaning", judge.options)
+    validate.choice(named_factor, "named_factor", judge.options)
     changed = _changed_in_flips(counterfactuals, judge)
-    others = [n for n in changed if n not in causes and n != meaning]
+    others = [n for n in changed if n not in causes and n != named_factor]
     table = pd.DataFrame(
         {
             "cause": changed[causes].any(axis=1),
-            "meaning": changed[meaning],
-            "bystander": changed[others].any(axis=1),
+            "named_factor": changed[named_factor],
+            "side_effect": changed[others].any(axis=1),
         }
     )
-    asked = [table["meaning"], table["cause"], table["bystander"]]
+    asked = [table["named_factor"], table["cause"], table["side_effect"]]
     table["kind"] = np.select(asked, ["trivial", "causal", "non-causal"], "adversarial")
     table["changed"] = [tuple(changed.columns[row]) for row in changed.to_numpy()]
     return table

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier
-from cfxnb.core.intervals import wilson
+from cfxnb.core.intervals import wilson_interval
 from cfxnb.core.modes import standard_modes
-from cfxnb.core.prediction import predict
+from cfxnb.core.prediction import predict_logits
 from cfxnb.core.types import Classifier
 
 
@@ -35,8 +35,8 @@ def accuracy_by_group(
     """
     images = validate.images(images)
     names = np.array(validate.groups(groups, "groups", len(images)))
-    logits = predict(classifier, images)
-    known = CheckedClassifier(classifier).labels
+    logits = predict_logits(classifier, images)
+    known = CheckedClassifier(classifier).class_names
     labels = validate.labels(labels, len(images), logits.shape[1], "labels", known).cpu()
     right = (logits.argmax(1).cpu() == labels).numpy()
     rows = {name: _row(right[names == name]) for name in sorted(set(names.tolist()))}
@@ -45,7 +45,7 @@ def accuracy_by_group(
 
 
 def _row(right: np.ndarray) -> dict[str, float]:
-    low, high = wilson(int(right.sum()), len(right))
+    low, high = wilson_interval(int(right.sum()), len(right))
     return {
         "n": len(right),
         "accuracy": float(right.mean()),

@@ -20,11 +20,11 @@ from cfxnb.core import validate
 class Fire(nn.Module):
     """SqueezeNet's block (Iandola et al., 2016): few channels, then 1x1 and 3x3 side by side."""
 
-    def __init__(self, inside: int, few: int, each: int) -> None:
+    def __init__(self, inside: int, allow_few: int, each: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(inside, few, 1)
-        self.expand1x1 = nn.Conv2d(few, each, 1)
-        self.expand3x3 = nn.Conv2d(few, each, 3, padding=1)
+        self.squeeze = nn.Conv2d(inside, allow_few, 1)
+        self.expand1x1 = nn.Conv2d(allow_few, each, 1)
+        self.expand3x3 = nn.Conv2d(allow_few, each, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.squeeze(x))
@@ -67,7 +67,7 @@ class LPIPS(nn.Module):
     """Distance of two image batches, in weights that the caller brings.
 
     Args:
-        state: tensors under the keys of the ``lpips`` package: ``net.sliceN.*`` (the layers
+        state_dict: tensors under the keys of the ``lpips`` package: ``net.sliceN.*`` (the layers
             counted on through the whole net), ``linN.model.1.weight`` and ``scaling_layer.*``.
         net: ``"alex"`` or ``"squeeze"``.
 
@@ -78,7 +78,7 @@ class LPIPS(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, state: Mapping[str, Tensor], net: str = "alex") -> None:
+    def __init__(self, state_dict: Mapping[str, Tensor], net: str = "alex") -> None:
         super().__init__()
         slices = NETS[validate.choice(net, "net", tuple(NETS))]()
         self.net, self.weights = nn.Module(), nn.ParameterList()
@@ -86,23 +86,23 @@ class LPIPS(nn.Module):
         for i, layers in enumerate(slices, 1):
             part = nn.Sequential(OrderedDict((str(next(numbers)), layer) for layer in layers))
             self.net.add_module(f"slice{i}", part)
-        validate.instance(state, Mapping, "state", "a dict: name -> tensor")
-        for key, value in state.items():
-            told = f"state[{validate.text(key, 'state')[:60]!r}]"
+        validate.instance(state_dict, Mapping, "state_dict", "a dict: name -> tensor")
+        for key, value in state_dict.items():
+            told = f"state[{validate.text(key, 'state_dict')[:60]!r}]"
             validate.instance(value, Tensor, told, "a torch tensor")
             if value.is_complex() or value.is_meta or value.layout != torch.strided:
                 raise TypeError(f"{told}: expected numbers, got {value.dtype} {value.layout}")
             if not value.isfinite().all():
                 raise ValueError(f"state[{key!r}]: expected finite numbers, got NaN or infinity")
         try:
-            own = {k[4:]: v.float() for k, v in state.items() if k.startswith("net.")}
+            own = {k[4:]: v.float() for k, v in state_dict.items() if k.startswith("net.")}
             self.net.load_state_dict(own)
-            lins = [state[f"lin{i}.model.1.weight"] for i in range(len(slices))]
-            self.register_buffer("shift", state["scaling_layer.shift"].float())
-            self.register_buffer("scale", state["scaling_layer.scale"].float())
+            lins = [state_dict[f"lin{i}.model.1.weight"] for i in range(len(slices))]
+            self.register_buffer("shift", state_dict["scaling_layer.shift"].float())
+            self.register_buffer("scale", state_dict["scaling_layer.scale"].float())
         except (KeyError, RuntimeError) as error:
             raise ValueError(
-                f"state: expected the tensors of LPIPS ({net}), got {str(error)[:200]}"
+                f"state_dict: expected the tensors of LPIPS ({net}), got {str(error)[:200]}"
             ) from None
         self.weights.extend(nn.Parameter(w.float().clone()) for w in lins)
         self.smallest = SMALLEST[net]

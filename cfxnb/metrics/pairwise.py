@@ -49,8 +49,8 @@ def cout(
     target: int | Tensor,
     source: Tensor | None = None,
     *,
-    chunks: int = 50,
-    batch: int = 512,
+    n_chunks: int = 50,
+    batch_size: int = 512,
 ) -> Tensor:
     """COUT (Khorram & Fuxin, 2022): does little of the change do most of the work?
 
@@ -62,8 +62,8 @@ def cout(
         original, image: (n, c, h, w) in [0, 1].
         target: class of the counterfactual, one or (n,).
         source: class of the original, (n,); by default the one predicted.
-        chunks: the pixels come in about so many equal portions.
-        batch: images classified at once.
+        n_chunks: the pixels come in about so many equal portions.
+        batch_size: images classified at once.
 
     Returns:
         (n,) in [-1, 1]; higher is better.
@@ -73,7 +73,7 @@ def cout(
             classifier whose logits are not finite.
     """
     share, towards, away = cout_curve(
-        classifier, original, image, target, source, chunks=chunks, batch=batch
+        classifier, original, image, target, source, n_chunks=n_chunks, batch_size=batch_size
     )
     return torch.trapezoid(towards - away, share)
 
@@ -87,8 +87,8 @@ def cout_curve(
     target: int | Tensor,
     source: Tensor | None = None,
     *,
-    chunks: int = 50,
-    batch: int = 512,
+    n_chunks: int = 50,
+    batch_size: int = 512,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What COUT integrates: share of pixels pasted (s,), p(target) (n, s), p(source) (n, s).
 
@@ -104,8 +104,8 @@ def cout_curve(
         )
     n = len(original)
     change = (image - original).abs().sum(1)
-    share, p = paste_curve(classifier, original, image, change, chunks=chunks, batch=batch)
-    names = getattr(classifier, "labels", None)
+    share, p = paste_curve(classifier, original, image, change, n_chunks=n_chunks, batch_size=batch_size)
+    names = getattr(classifier, "class_names", None)
     target = validate.labels(target, n, p.shape[2], "target", names).to(p.device)
     source = p[:, 0].argmax(1) if source is None else source
     source = validate.labels(source, n, p.shape[2], "source", names).to(p.device)
@@ -120,16 +120,16 @@ def paste_curve(
     end: Tensor,
     strength: Tensor,
     *,
-    chunks: int = 50,
-    batch: int = 512,
+    n_chunks: int = 50,
+    batch_size: int = 512,
 ) -> tuple[Tensor, Tensor]:
     """Probabilities while the pixels of ``end`` are pasted into ``start``, the strongest first.
 
     Args:
         start, end: (n, c, h, w) in [0, 1].
         strength: what orders the pixels, (n, h, w).
-        chunks: the pixels come in about so many equal portions.
-        batch: images classified at once.
+        n_chunks: the pixels come in about so many equal portions.
+        batch_size: images classified at once.
 
     Returns:
         Share of pixels pasted (s,) from 0 to 1, probabilities of all classes (n, s, k).
@@ -140,14 +140,14 @@ def paste_curve(
     checked = CheckedClassifier(classifier)
     n, _, h, w = start.shape
     pixels = h * w
-    portion = max(1, pixels // validate.count(chunks, "chunks", 1))
-    batch = validate.count(batch, "batch", 1)
+    portion = max(1, pixels // validate.count(n_chunks, "n_chunks", 1))
+    batch_size = validate.count(batch_size, "batch_size", 1)
     ends = [*range(0, pixels, portion), pixels]
     place = strength.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     rank = place.view(n, 1, h, w)
     curves = []
     with eval_frozen(checked):
-        for rows in torch.arange(n).split(max(1, batch // len(ends))):
+        for rows in torch.arange(n).split(max(1, batch_size // len(ends))):
             mixed = [torch.where(rank[rows] < until, end[rows], start[rows]) for until in ends]
             logits = checked(torch.cat(mixed))
             if not logits.isfinite().all():

@@ -13,9 +13,9 @@ from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier, CheckedFunction
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.prediction import finite_predict
+from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.tensors import finite_rows, in_spreads, norms
+from cfxnb.core.tensors import finite_rows, standardise, norms
 from cfxnb.core.types import Classifier
 from cfxnb.metrics.distributions import fid
 from cfxnb.metrics.pairwise import cout, l1, l2
@@ -31,7 +31,7 @@ def report(
     judge: Classifier | None = None,
     features: Mapping[str, Features] | None = None,
     real: Tensor | None = None,
-    spread: Tensor | None = None,
+    code_std: Tensor | None = None,
 ) -> pd.DataFrame:
     """Compare methods on the same images.
 
@@ -43,15 +43,15 @@ def report(
         features: named feature functions, such as ``{"LeNet-5": net.features}``; adds a column
             ``FID (LeNet-5 features)`` each. NaN where there are fewer images than features.
         real: images for that distance (default: the originals).
-        spread: standard deviation of codes; adds ``code distance`` in that unit.
+        code_std: standard deviation of codes; adds ``code distance`` in that unit.
 
     Returns:
         DataFrame with one row a method and the columns
 
         - ``images``, ``flip rate`` (of the images that were not yet the target),
         - ``judge agrees``: share of the flipped that the judge reads as the target,
-        - ``L1``, ``L2`` to the original, ``L2 floor`` (reconstruction to original) and
-          ``L2 change`` (counterfactual to reconstruction),
+        - ``L1``, ``L2`` to the original, ``L2 reconstruction`` (reconstruction to original) and
+          ``L2 edit`` (counterfactual to reconstruction),
         - ``code distance``, ``COUT``, and the set distance,
         - ``evaluations``: generator passes, of failures too, for each flipped image,
         - ``seconds`` for each flipped image.
@@ -70,18 +70,18 @@ def report(
     }
     functions = validate.optional(_check_features, features, "features") or {}
     real = validate.optional(validate.images, real, "real")
-    if spread is not None:
-        _check_spread(spread, results)
+    if code_std is not None:
+        _check_spread(code_std, results)
     with eval_frozen(classifier, judge, features), torch.no_grad():
         for name, other in asked.items():
             for cf in results.values() if other is not None else ():
                 names: Any = validate.recorded_names(cf.made_by)
                 if names is None and asked["classifier"] is not None:
-                    names = asked["classifier"].labels
+                    names = asked["classifier"].class_names
                 if len(sound := cf.image[_sound(cf)][:1]):
                     validate.same_classes(other, sound, cf.logits_before.shape[1], name, names)
         rows = {
-            name: _row(cf, asked["classifier"], asked["judge"], functions, real, spread)
+            name: _row(cf, asked["classifier"], asked["judge"], functions, real, code_std)
             for name, cf in results.items()
         }
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -100,7 +100,7 @@ def _check_results(results: Mapping[str, Counterfactuals]) -> dict[str, Counterf
     checked = {}
     for name, value in results.items():
         checked[name] = validate_results.result(value, f"results[{str(name)[:60]!r}]")
-        seconds = value.made_by.get("seconds", 0.0)
+        seconds = value.made_by.get("seconds per flip", 0.0)
         validate.number(seconds, f"results[{str(name)[:60]!r}].made_by['seconds']", 0.0)
     _warn_of_other_images(checked)
     return checked
@@ -129,18 +129,18 @@ def _check_features(features: Any, name: str) -> dict[str, Features]:
     }
 
 
-def _check_spread(spread: Any, results: Mapping[str, Counterfactuals]) -> None:
+def _check_spread(code_std: Any, results: Mapping[str, Counterfactuals]) -> None:
     """The unit of a distance: like one code of every result that has codes."""
-    validate.instance(spread, Tensor, "spread", "a torch tensor")
-    if not spread.is_floating_point() or spread.is_meta or spread.layout != torch.strided:
-        raise TypeError(f"spread: expected floats, got {spread.dtype} on {spread.device}")
-    if not spread.numel() or not spread.isfinite().all() or spread.min() < 0 or spread.max() == 0:
-        raise ValueError("spread: expected finite numbers >= 0, some of them positive, got others")
+    validate.instance(code_std, Tensor, "code_std", "a torch tensor")
+    if not code_std.is_floating_point() or code_std.is_meta or code_std.layout != torch.strided:
+        raise TypeError(f"code_std: expected floats, got {code_std.dtype} on {code_std.device}")
+    if not code_std.numel() or not code_std.isfinite().all() or code_std.min() < 0 or code_std.max() == 0:
+        raise ValueError("code_std: expected finite numbers >= 0, some of them positive, got others")
     for cf in results.values():
-        if cf.code_after is not None and cf.code_after.z.shape[1:] != spread.shape:
+        if cf.code_after is not None and cf.code_after.z.shape[1:] != code_std.shape:
             raise ValueError(
-                f"spread: expected shape {tuple(cf.code.z.shape[1:])}, that of a code, "
-                f"got {tuple(spread.shape)}"
+                f"code_std: expected shape {tuple(cf.code.z.shape[1:])}, that of a code, "
+                f"got {tuple(code_std.shape)}"
             )
 
 
@@ -150,7 +150,7 @@ def _row(
     judge: Classifier | None,
     features: Mapping[str, Features],
     real: Tensor | None,
-    spread: Tensor | None,
+    code_std: Tensor | None,
 ) -> dict[str, float]:
     wins = cf[cf.flipped.nonzero().squeeze(1)]
     tried = cf[cf.eligible.nonzero().squeeze(1)]
@@ -161,18 +161,18 @@ def _row(
     if judge is not None:
         agrees = None
         if len(wins):
-            agrees = finite_predict(judge, wins.image, name="judge").argmax(1) == wins.target
+            agrees = finite_predict_logits(judge, wins.image, name="judge").argmax(1) == wins.target
         row["judge agrees"] = _mean(agrees)
     row |= {
         "L1": _mean(l1(tried.image, tried.original)),
         "L2": _mean(l2(tried.image, tried.original)),
-        "L2 floor": _mean(l2(tried.reconstruction, tried.original)),
-        "L2 change": _mean(l2(tried.image, tried.reconstruction)),
+        "L2 reconstruction": _mean(l2(tried.reconstruction, tried.original)),
+        "L2 edit": _mean(l2(tried.image, tried.reconstruction)),
     }
-    if spread is not None:
+    if code_std is not None:
         row["code distance"] = math.nan
         if tried.code_after is not None and tried.code_before is not None:
-            row["code distance"] = _mean(norms(in_spreads(tried.code_after.z - tried.code_before.z, spread)))
+            row["code distance"] = _mean(norms(standardise(tried.code_after.z - tried.code_before.z, code_std)))
     if classifier is not None:
         ready = len(tried) > 0
         row["COUT"] = _mean(
@@ -183,8 +183,8 @@ def _row(
             function, tried, cf.original if real is None else real
         )
     spent = cf.cost.get("generator")
-    row["evaluations"] = math.nan if spent is None else _ratio(int(spent.sum()), len(wins))
-    row["seconds"] = _ratio(cf.made_by.get("seconds", math.nan), len(wins))
+    row["generator passes per flip"] = math.nan if spent is None else _ratio(int(spent.sum()), len(wins))
+    row["seconds per flip"] = _ratio(cf.made_by.get("seconds per flip", math.nan), len(wins))
     return row
 
 

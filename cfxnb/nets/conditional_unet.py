@@ -20,7 +20,7 @@ class ConditionalUNet(nn.Module):
         blocks: residual blocks at each size.
     """
 
-    predicts = "velocity"
+    prediction_type = "velocity"
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class ConditionalUNet(nn.Module):
             if isinstance(part, Attention):
                 part.set_processor(AttnProcessor())
         sizes = [len(options) for options in self.attributes.values()]
-        self.told = nn.ModuleList(nn.Embedding(size + 1, 4 * widths[0]) for size in sizes)
+        self.condition_embeddings = nn.ModuleList(nn.Embedding(size + 1, 4 * widths[0]) for size in sizes)
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """The velocity of noisy latents (b, c, h, w) at times (b,).
@@ -63,5 +63,5 @@ class ConditionalUNet(nn.Module):
             condition: number of the option of each attribute, int64 (b, attributes); one more than
                 the last where it is left open.
         """
-        vectors = [table(condition[:, i]) for i, table in enumerate(self.told)]
+        vectors = [table(condition[:, i]) for i, table in enumerate(self.condition_embeddings)]
         return self.unet(x, t, class_labels=sum(vectors)).sample

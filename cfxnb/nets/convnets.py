@@ -9,24 +9,24 @@ class PlainNet(nn.Module):
     Args:
         outputs: logits.
         channels, size: colours, and height and width, of the images.
-        halvings: how often the sides are halved before the last layer, 1 to 4.
+        n_downsamplings: how often the sides are halved before the last layer, 1 to 4.
         width: feature maps of the first of three convolutions; each next one has twice as many.
     """
 
     def __init__(
-        self, *, outputs: int, channels: int, size: tuple[int, int], halvings: int, width: int = 32
+        self, *, outputs: int, channels: int, size: tuple[int, int], n_downsamplings: int, width: int = 32
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
         inside = 4 * channels
         for number, outside in enumerate((width, 2 * width, 4 * width), start=2):
             layers += [nn.Conv2d(inside, outside, 3, padding=1), nn.BatchNorm2d(outside), nn.SiLU()]
-            if number <= halvings:
+            if number <= n_downsamplings:
                 layers.append(nn.AvgPool2d(2))
             inside = outside
         self.body = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Dropout(0.2), nn.Linear(inside * _cells(size, halvings), outputs)
+            nn.Dropout(0.2), nn.Linear(inside * _cells(size, n_downsamplings), outputs)
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -41,12 +41,12 @@ class JudgeNet(nn.Module):
 
     Args:
         outputs, channels, size: as of a ``PlainNet``.
-        halvings: convolutions, each of which halves the sides, 2 or more.
+        n_downsamplings: convolutions, each of which halves the sides, 2 or more.
         width: feature maps of the first convolution; the others have twice as many.
     """
 
     def __init__(
-        self, *, outputs: int, channels: int, size: tuple[int, int], halvings: int, width: int = 32
+        self, *, outputs: int, channels: int, size: tuple[int, int], n_downsamplings: int, width: int = 32
     ) -> None:
         super().__init__()
         layers = [
@@ -55,11 +55,11 @@ class JudgeNet(nn.Module):
             nn.Conv2d(width, 2 * width, 5, stride=2, padding=2),
             nn.ReLU(),
         ]
-        for _ in range(2, halvings):
+        for _ in range(2, n_downsamplings):
             layers += [nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1), nn.ReLU()]
         self.body = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Linear(2 * width * _cells(size, halvings), 256), nn.ReLU(), nn.Linear(256, outputs)
+            nn.Linear(2 * width * _cells(size, n_downsamplings), 256), nn.ReLU(), nn.Linear(256, outputs)
         )
 
     def features(self, images: Tensor) -> Tensor:
@@ -70,5 +70,5 @@ class JudgeNet(nn.Module):
         return self.head[2](self.features(images))
 
 
-def _cells(size: tuple[int, int], halvings: int) -> int:
-    return (size[0] >> halvings) * (size[1] >> halvings)
+def _cells(size: tuple[int, int], n_downsamplings: int) -> int:
+    return (size[0] >> n_downsamplings) * (size[1] >> n_downsamplings)

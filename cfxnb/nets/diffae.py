@@ -86,7 +86,7 @@ class DiffAE(nn.Module):
         dropout: share of features dropped in training.
         sketch: sides (h, w) of the map that a code is drawn on, coarser than the images; None for
             the published network, which has none.
-        predicts: "noise", as published, or "velocity" (v of Salimans & Ho, 2022), of which noise
+        prediction_type: "noise", as published, or "velocity" (v of Salimans & Ho, 2022), of which noise
             and image follow: where an image is nearly all noise, its noise tells nothing of it.
         latent: arguments of the ``LatentNet`` that draws new codes; None for no such net.
     """
@@ -104,11 +104,11 @@ class DiffAE(nn.Module):
         encoder_blocks: int = 2,
         dropout: float = 0.1,
         sketch: Sequence[int] | None = None,
-        predicts: str = "noise",
+        prediction_type: str = "noise",
         latent: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
-        self.channels, self.base, self.dims, self.predicts = channels, base, dims, predicts
+        self.channels, self.base, self.dims, self.prediction_type = channels, base, dims, prediction_type
         self.sides = 2 ** (len(mult) - 1)  # must divide the images' sides; the encoder rounds down
         down = descent(size, base, mult, blocks, attention)
         self.time_embed = Embedding(base, dims)

@@ -8,7 +8,7 @@ import pandas as pd
 from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.plots.pictures import BLUE, CYCLE, RED, Picture, checked_alt, figure, picture
+from cfxnb.plots.pictures import BLUE, CYCLE, RED, Picture, checked_alt, figure, as_picture
 
 MOST = 100  # classes in one map
 
@@ -19,7 +19,7 @@ def curves(
     *,
     xlabel: str,
     ylabel: str,
-    ticks: Sequence[str] | None = None,
+    tick_labels: Sequence[str] | None = None,
     alt: str,
 ) -> Picture:
     """Named lines over one axis, told apart by colour, dash and marker.
@@ -27,7 +27,7 @@ def curves(
     Args:
         x: finite numbers, (n,).
         lines: name -> numbers, (n,); NaN leaves a gap.
-        ticks: words for the values of ``x``, where numbers say nothing.
+        tick_labels: words for the values of ``x``, where numbers say nothing.
         alt: what is to be seen, in words.
 
     Raises:
@@ -44,7 +44,7 @@ def curves(
         drawn[label] = validate.drawable(values, name, 1, gaps=True)
         if len(drawn[label]) != len(x):
             raise ValueError(f"{name}: expected {len(x)} numbers as in x, got {len(drawn[label])}")
-    words = None if ticks is None else validate.texts(ticks, "ticks", len(x))
+    words = None if tick_labels is None else validate.texts(tick_labels, "tick_labels", len(x))
     fig, axes = figure(1, 1, (5.2, 2.8))
     styles = zip(CYCLE, ("-", "--", "-.", ":") * 2, "os^Dvxp*", strict=False)
     for (label, y), (colour, dash, marker) in zip(drawn.items(), styles, strict=False):
@@ -55,16 +55,16 @@ def curves(
     axes[0, 0].set_ylabel(validate.text(ylabel, "ylabel"))
     axes[0, 0].legend(fontsize=8)
     axes[0, 0].grid(alpha=0.25)
-    return picture(fig, alt)
+    return as_picture(fig, alt)
 
 
-def code_map(points: Tensor, labels: Tensor, names: Sequence[str], *, alt: str) -> Picture:
+def code_map(points: Tensor, labels: Tensor, class_names: Sequence[str], *, alt: str) -> Picture:
     """Points as the digit or letter of their class.
 
     Args:
         points: (n, 2).
         labels: the class of each, (n,).
-        names: a digit, a letter or a short word for each class.
+        class_names: a digit, a letter or a short word for each class.
         alt: what is to be seen, in words.
 
     Raises:
@@ -74,10 +74,10 @@ def code_map(points: Tensor, labels: Tensor, names: Sequence[str], *, alt: str) 
     xy = validate.drawable(points, "points", 2)
     if xy.shape[1] != 2:
         raise ValueError(f"points: expected shape (n, 2), got {xy.shape}")
-    listed = validate.texts(names, "names")
+    listed = validate.texts(class_names, "class_names")
     wrong = [n for n in listed if not n.strip() or set(n) & set("$\\_^{}") or len(n) > 20]
     if wrong or not 0 < len(listed) <= MOST:
-        raise ValueError(f"names: expected a few letters for each class, got {listed[:20]}"[:200])
+        raise ValueError(f"class_names: expected a few letters for each class, got {listed[:20]}"[:200])
     classes = validate.labels(labels, len(xy), len(listed), "labels").cpu().numpy()
     fig, axes = figure(1, 1, (5.6, 4.6))
     place = axes[0, 0]
@@ -87,7 +87,7 @@ def code_map(points: Tensor, labels: Tensor, names: Sequence[str], *, alt: str) 
         place.scatter(*xy[rows].T, s=34, marker=f"${name}$", color=palette[c % len(palette)], lw=0)
     place.set_xlabel("first component")
     place.set_ylabel("second component")
-    return picture(fig, alt)
+    return as_picture(fig, alt)
 
 
 def _numbers(
@@ -152,9 +152,9 @@ def bars(
     colours = [BLUE if v >= 0 else RED for v in frame["mean"]]
     place.barh(y, frame["mean"], height=0.55, color=colours)
     if {"low", "high"} <= set(frame):
-        reach = [frame["mean"] - frame["low"], frame["high"] - frame["mean"]]
-        place.errorbar(frame["mean"], y, xerr=reach, fmt="none", color="black", lw=1, capsize=2)
+        max_step = [frame["mean"] - frame["low"], frame["high"] - frame["mean"]]
+        place.errorbar(frame["mean"], y, xerr=max_step, fmt="none", color="black", lw=1, capsize=2)
     place.axvline(0, color="black", lw=0.8)
     place.set_yticks(y, [str(label) for label in frame.index])
     place.set_xlabel(xlabel)
-    return picture(fig, alt)
+    return as_picture(fig, alt)

@@ -11,12 +11,12 @@ from cfxnb.core.border import CheckedSpace
 from cfxnb.core.directions import heading
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.prediction import finite_predict
+from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, LatentSpace
 from cfxnb.directions.follow_direction import step_lengths
 from cfxnb.plots.charts import curves
-from cfxnb.plots.pictures import CYCLE, Picture, draw, figure, picture
+from cfxnb.plots.pictures import CYCLE, Picture, draw, figure, as_picture
 
 MOST = 10_000  # points of a curve
 FEW = 100  # images in a row
@@ -24,20 +24,20 @@ FEW = 100  # images in a row
 
 @standard_modes
 def flip_curves(
-    space: LatentSpace, results: Mapping[str, Counterfactuals], *, points: int = 25
+    space: LatentSpace, results: Mapping[str, Counterfactuals], *, n_points: int = 25
 ) -> Picture:
     """Share of decisions flipped over the length of the step, one line a direction.
 
     Args:
-        results: name -> what ``cfx.follow`` returned, with the same reach.
-        points: lengths at which the share is drawn.
+        results: name -> what ``cfx.follow_direction`` returned, with the same reach.
+        n_points: lengths at which the share is drawn.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it; among them results without codes,
             or without an image that could flip.
     """
     space = validate.space(space)
-    points = validate.count(points, "points", 2, MOST)
+    n_points = validate.count(n_points, "n_points", 2, MOST)
     validate.instance(results, Mapping, "results", "a dict: name -> result")
     if not results or len(results) > len(CYCLE):
         raise ValueError(f"results: expected 1 to {len(CYCLE)} of them, got {len(results)}")
@@ -53,13 +53,13 @@ def flip_curves(
             )
         if not result.eligible.any():
             raise ValueError(f"{told}: expected an image that could flip, got none")
-        lengths = step_lengths(space, result)[result.eligible]
-        if not lengths.isfinite().all():
+        steps_along = step_lengths(space, result)[result.eligible]
+        if not steps_along.isfinite().all():
             raise ValueError(f"{told}.code: expected finite codes, got NaN or infinity")
-        reach = result.made_by.get("reach", float(lengths.max()))
-        longest = max(longest, validate.number(reach, f"{told}.made_by['reach']", 0.0))
-        lines[name] = torch.where(result.flipped[result.eligible], lengths, torch.inf)
-    x = np.linspace(0, longest, points)
+        max_step = result.made_by.get("max_step", float(steps_along.max()))
+        longest = max(longest, validate.number(max_step, f"{told}.made_by['reach']", 0.0))
+        lines[name] = torch.where(result.flipped[result.eligible], steps_along, torch.inf)
+    x = np.linspace(0, longest, n_points)
     shares = {n: [(v <= at + 1e-6).float().mean().item() for at in x] for n, v in lines.items()}
     told = ", ".join(f"{name} {values[-1]:.0%}" for name, values in shares.items())
     return curves(
@@ -73,22 +73,22 @@ def flip_curves(
 
 @standard_modes
 @torch.no_grad()
-def walk_strip(
+def direction_strip(
     space: LatentSpace,
     classifier: Classifier,
     image: Tensor,
     direction: Tensor,
-    lengths: Sequence[float],
+    steps_along: Sequence[float],
     *,
-    names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Picture:
     """One image, and what becomes of it along a direction, with decisions.
 
     Args:
         image: (1, c, h, w) in [0, 1].
         direction: like ``space.center``; its own length plays no part.
-        lengths: signed, in spreads.
-        names: of the classes.
+        steps_along: signed, in spreads.
+        class_names: of the classes.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
@@ -97,10 +97,10 @@ def walk_strip(
     image = validate.images(image, "image")
     if len(image) != 1:
         raise ValueError(f"image: expected a single one, got {len(image)}")
-    steps = torch.from_numpy(validate.array(lengths, "lengths", 1)).float()
+    steps = torch.from_numpy(validate.array(steps_along, "steps_along", 1)).float()
     if not len(steps) or len(steps) > FEW or not steps.isfinite().all():
         raise ValueError(
-            f"lengths: expected 1 to {FEW} numbers of ordinary size, got {validate.told(lengths)}"
+            f"steps_along: expected 1 to {FEW} numbers of ordinary size, got {validate.told(steps_along)}"
         )
     with eval_frozen(space, classifier):
         code = checked.encode(image)
@@ -114,17 +114,17 @@ def walk_strip(
                 f"{tuple(made.shape[1:])}"
             )
         shown = torch.cat([image, made.to(image)])
-        logits = finite_predict(classifier, shown)
+        logits = finite_predict_logits(classifier, shown)
     best, sure = logits.argmax(1).tolist(), logits.softmax(1).amax(1).tolist()
     classes = range(logits.shape[1])
-    known = classes if names is None else validate.class_names(names, "names", len(classes))
+    known = classes if class_names is None else validate.class_names(class_names, "class_names", len(classes))
     told = [str(known[i]) for i in best]
     titles = ["image", *[f"{x:+.1f}" for x in steps.tolist()]]
     fig, axes = figure(1, len(shown), (1.1 * len(shown), 1.9))
     for ax, one, title, decision, p in zip(axes[0], shown, titles, told, sure, strict=True):
         draw(ax, one, title)
         ax.set_xlabel(f"{decision} {p:.0%}", fontsize=8)
-    return picture(
+    return as_picture(
         fig,
         f"An image decided as {told[0]}, and what becomes of it "
         + ", ".join(f"{t} spreads along: {d}" for t, d in zip(titles[1:], told[1:], strict=True)),

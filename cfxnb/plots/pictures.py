@@ -62,7 +62,7 @@ class Picture:
         return f"Picture: {self.alt}"
 
 
-def picture(figure: Figure, alt: str) -> Picture:
+def as_picture(figure: Figure, alt: str) -> Picture:
     """Draw a matplotlib figure, with the text that stands for it where it can't be seen.
 
     Raises:
@@ -112,8 +112,8 @@ def gallery(
     images: Tensor,
     titles: Sequence[str] | None = None,
     *,
-    columns: int = 10,
-    rows: Sequence[str] | None = None,
+    n_columns: int = 10,
+    row_labels: Sequence[str] | None = None,
     alt: str,
 ) -> Picture:
     """Images (n, c, h, w) side by side, row by row.
@@ -121,8 +121,8 @@ def gallery(
     Args:
         images: gray or coloured. Floats out of [0, 1], as of noise, are drawn as black or white.
         titles: above each image.
-        columns: at most.
-        rows: names of the rows, at their left.
+        n_columns: at most.
+        row_labels: names of the rows, at their left.
         alt: what is to be seen, in words.
 
     Raises:
@@ -131,22 +131,22 @@ def gallery(
     """
     checked_alt(alt)
     images = _drawable(images)
-    count = len(images)
-    columns = max(1, min(validate.count(columns, "columns", 1), count))
-    lines = max(1, -(-count // columns))
-    titles = None if titles is None else validate.texts(titles, "titles", count)
-    rows = None if rows is None else validate.texts(rows, "rows", lines)
-    side = 1.05 if columns > 3 else 1.9  # inches; a few images may be larger
-    margin = 0.0 if rows is None else 1.1
+    max_images = len(images)
+    n_columns = max(1, min(validate.count(n_columns, "n_columns", 1), max_images))
+    lines = max(1, -(-max_images // n_columns))
+    titles = None if titles is None else validate.texts(titles, "titles", max_images)
+    row_labels = None if row_labels is None else validate.texts(row_labels, "row_labels", lines)
+    side = 1.05 if n_columns > 3 else 1.9  # inches; a few images may be larger
+    margin = 0.0 if row_labels is None else 1.1
     height = side + (0.3 if titles else 0.05)
-    fig, axes = figure(lines, columns, (side * columns + margin, height * lines))
-    for place in axes.flat[count:]:
+    fig, axes = figure(lines, n_columns, (side * n_columns + margin, height * lines))
+    for place in axes.flat[max_images:]:
         place.axis("off")
-    for i in range(count):
+    for i in range(max_images):
         draw(axes.flat[i], images[i], "" if titles is None else titles[i])
-    for line, name in zip(axes, rows or (), strict=False):
+    for line, name in zip(axes, row_labels or (), strict=False):
         line[0].set_ylabel(folded(name, 16), fontsize=9, rotation=0, ha="right", va="center")
-    return picture(fig, alt)
+    return as_picture(fig, alt)
 
 
 def _drawable(value: Any) -> Tensor:
@@ -169,18 +169,18 @@ def _drawable(value: Any) -> Tensor:
 def show(
     cf: Counterfactuals,
     *,
-    count: int = 8,
+    max_images: int = 8,
     judge: Any = None,
-    names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Picture:
     """Original, reconstruction, counterfactual and difference of the first images.
 
     One column an image; of three images or fewer, one row an image.
 
     Args:
-        count: images at most.
+        max_images: images at most.
         judge: an independent classifier whose reading is written above each counterfactual.
-        names: of the classes.
+        class_names: of the classes.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it; among them a result without images
@@ -188,12 +188,12 @@ def show(
     """
     whole = validate_results.result(cf, "cf")
     part = whole[_shown(whole)]
-    part = part[slice(0, validate.count(count, "count", 1, MOST))]
+    part = part[slice(0, validate.count(max_images, "max_images", 1, MOST))]
     if not len(part):
         raise ValueError(f"cf: expected images to show, got {cf!r}")
     n = len(part)
     classes = range(part.logits_before.shape[1])
-    known = classes if names is None else validate.class_names(names, "names", len(classes))
+    known = classes if class_names is None else validate.class_names(class_names, "class_names", len(classes))
 
     def name(number: int) -> str:
         return str(known[number])
@@ -235,7 +235,7 @@ def show(
     )
     verdict = "" if read is None else f" The judge reads {', '.join(map(name, read))}."
     each = "row" if wide else "column"
-    return picture(fig, f"Originals and counterfactuals, one {each} an image: {told}.{verdict}")
+    return as_picture(fig, f"Originals and counterfactuals, one {each} an image: {told}.{verdict}")
 
 
 def _shown(cf: Counterfactuals) -> Tensor:
@@ -253,5 +253,5 @@ def _draw_change(axes: Any, change: Tensor, title: str) -> None:
 def html_strip(cf: Counterfactuals) -> str:
     """How a result shows itself: a sentence and the first few samples."""
     return f"<p>{html.escape(repr(cf))}</p>" + (
-        show(cf, count=6).html() if _shown(cf).any() else ""
+        show(cf, max_images=6).html() if _shown(cf).any() else ""
     )

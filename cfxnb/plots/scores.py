@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from cfxnb.contrastive.contrastive_scores import attribute_values
-from cfxnb.contrastive.edits import AttributeDirections, checked_edits
-from cfxnb.contrastive.scores import Scores, checked_scores
+from cfxnb.contrastive.edits import AttributeEdits, checked_edits
+from cfxnb.contrastive.scores import ContrastiveScores, checked_scores
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.prediction import finite_predict
+from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.types import Classifier, LatentSpace
 from cfxnb.metrics.ground_truth import same_contrast
-from cfxnb.plots.pictures import BLUE, ORANGE, Picture, draw, figure, picture
+from cfxnb.plots.pictures import BLUE, ORANGE, Picture, draw, figure, as_picture
 
 
-def score_bars(scores: Scores, *, truth: Scores | None = None, title: str = "") -> Picture:
+def score_bars(scores: ContrastiveScores, *, truth: ContrastiveScores | None = None, title: str = "") -> Picture:
     """Necessity and sufficiency of each attribute with their intervals, the strongest first.
 
     Args:
@@ -35,8 +35,8 @@ def score_bars(scores: Scores, *, truth: Scores | None = None, title: str = "") 
     validate.text(title, "title")
     if truth is not None:
         checked_scores(truth, "truth")
-        exact = [same_contrast(truth, name, scores.contrasts[name]) for name in scores.named]
-    order = list(scores.named)
+        exact = [same_contrast(truth, name, scores.contrasts[name]) for name in scores.ranking]
+    order = list(scores.ranking)
     fig, axes = figure(1, 1, (6.5, 0.55 * len(order) + 1.1))
     ax = axes[0, 0]
     for offset, kind, colour in ((-0.19, "necessity", BLUE), (0.19, "sufficiency", ORANGE)):
@@ -63,10 +63,10 @@ def score_bars(scores: Scores, *, truth: Scores | None = None, title: str = "") 
     told = ", ".join(
         f"{n} {scores.necessity[n]:.2f} and {scores.sufficiency[n]:.2f}" for n in order[:3]
     )
-    return picture(fig, f"Necessity and sufficiency with intervals; strongest first: {told}.")
+    return as_picture(fig, f"Necessity and sufficiency with intervals; strongest first: {told}.")
 
 
-def leakage_map(scores: Mapping[str, Scores]) -> Picture:
+def leakage_map(scores: Mapping[str, ContrastiveScores]) -> Picture:
     """For each result by name: how often an edit (row) changed another factor (column), in %.
 
     Raises:
@@ -93,7 +93,7 @@ def leakage_map(scores: Mapping[str, Scores]) -> Picture:
         ax.set_xlabel("changed as well, % of edits")
         ax.set_title(f"{name}: edited factor", fontsize=10)
         worst.append(f"{name} at worst {100 * np.nan_to_num(share).max():.0f} %")
-    return picture(fig, f"Leakage of edits into other factors: {'; '.join(worst)}.")
+    return as_picture(fig, f"Leakage of edits into other factors: {'; '.join(worst)}.")
 
 
 @standard_modes
@@ -101,33 +101,33 @@ def leakage_map(scores: Mapping[str, Scores]) -> Picture:
 def edit_strip(
     space: LatentSpace,
     classifier: Classifier,
-    directions: AttributeDirections,
+    edits: AttributeEdits,
     image: Tensor,
     factors: Any,
     *,
-    names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Picture:
     """One image, its reconstruction, and each attribute set to its other value, with decisions.
 
     Args:
         image: (1, c, h, w).
         factors: DataFrame of one row. An attribute with neither of its two values is left out.
-        names: of the classes.
+        class_names: of the classes.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
-    space, classifier, image = _single(space, classifier, directions, image)
-    values = attribute_values(factors, directions, len(image))
-    with eval_frozen(space, classifier, directions):
+    space, classifier, image = _single(space, classifier, edits, image)
+    values = attribute_values(factors, edits, len(image))
+    with eval_frozen(space, classifier, edits):
         code = space.encode(image)
         shown, titles = [image[0], _drawn(space, code, image)[0]], ["original", "reconstruction"]
-        for name, pair in directions.contrasts.items():
+        for name, pair in edits.contrasts.items():
             if values[name][0] >= 0:
                 wanted = pair[1 - values[name][0]]
-                shown.append(_drawn(space, directions.edit(code, name, wanted), image)[0])
+                shown.append(_drawn(space, edits.edit(code, name, wanted), image)[0])
                 titles.append(f"{name}: {wanted}")
-        told = _decisions(finite_predict(classifier, torch.stack(shown)), names)
+        told = _decisions(finite_predict_logits(classifier, torch.stack(shown)), class_names)
     fig, axes = figure(1, len(shown), (1.25 * len(shown), 2.6))
     for ax, one, title, decision in zip(axes[0], shown, titles, told, strict=True):
         draw(ax, one, title)
@@ -135,7 +135,7 @@ def edit_strip(
         style: dict[str, Any] = {"fontsize": 9, "fontweight": "bold" if changed else "normal"}
         ax.set_xlabel(f"→ {decision}{' (flips)' if changed else ''}", **style)
     flips = [t for t, d in zip(titles[2:], told[2:], strict=True) if d != told[1]]
-    return picture(
+    return as_picture(
         fig,
         f"A figure decided as {told[1]} and each of its attributes edited alone; the decision "
         f"flips for: {', '.join(flips) or 'none of them'}.",
@@ -147,12 +147,12 @@ def edit_strip(
 def edit_picture(
     space: LatentSpace,
     classifier: Classifier,
-    directions: AttributeDirections,
+    edits: AttributeEdits,
     image: Tensor,
     name: str,
     value: Any,
     *,
-    names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Picture:
     """One image with one attribute set, and what that says about this very image.
 
@@ -161,19 +161,19 @@ def edit_picture(
 
     Args:
         image: (1, c, h, w).
-        name, value: of the edit; see ``AttributeDirections.edit``.
-        names: of the classes.
+        name, value: of the edit; see ``AttributeEdits.edit``.
+        class_names: of the classes.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
-    space, classifier, image = _single(space, classifier, directions, image)
-    with eval_frozen(space, classifier, directions):
+    space, classifier, image = _single(space, classifier, edits, image)
+    with eval_frozen(space, classifier, edits):
         code = space.encode(image)
-        edited = directions.edit(code, name, value)
+        edited = edits.edit(code, name, value)
         pair = torch.cat([_drawn(space, code, image), _drawn(space, edited, image)])
-        chances = finite_predict(classifier, pair).softmax(1)
-    told = _decisions(chances, names)
+        chances = finite_predict_logits(classifier, pair).softmax(1)
+    told = _decisions(chances, class_names)
     if told[0] == told[1]:
         verdict = f"{name} = {value} leaves the decision as it is"
     else:
@@ -186,13 +186,13 @@ def edit_picture(
     for i in (0, 1):
         axes[0, i].set_xlabel(f"→ {told[i]} ({chances[i].max():.2f})", fontsize=9)
     fig.suptitle(verdict, fontsize=10)
-    return picture(fig, f"A figure before and after setting {name} to {value}: {verdict}.")
+    return as_picture(fig, f"A figure before and after setting {name} to {value}: {verdict}.")
 
 
-def _single(space: Any, classifier: Any, directions: Any, image: Any) -> tuple[Any, Any, Tensor]:
+def _single(space: Any, classifier: Any, edits: Any, image: Any) -> tuple[Any, Any, Tensor]:
     """Space, classifier and the one image, checked as the edits that go with them are."""
     checked = CheckedSpace(space)
-    checked_edits(directions, checked)
+    checked_edits(edits, checked)
     image = validate.images(image, "image")
     if len(image) != 1:
         raise ValueError(f"image: expected one, (1, c, h, w), got {tuple(image.shape)}")
@@ -210,8 +210,8 @@ def _drawn(space: Any, code: Any, like: Tensor) -> Tensor:
     return made
 
 
-def _decisions(logits: Tensor, names: Any) -> list[str]:
+def _decisions(logits: Tensor, class_names: Any) -> list[str]:
     """The class of each row, by name."""
     classes = logits.shape[1]
-    known = range(classes) if names is None else validate.class_names(names, "names", classes)
+    known = range(classes) if class_names is None else validate.class_names(class_names, "class_names", classes)
     return [str(known[c]) for c in logits.argmax(1).tolist()]

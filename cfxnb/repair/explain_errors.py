@@ -13,7 +13,7 @@ from cfxnb.attacks.descriptors import Descriptors
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.modes import standard_modes
-from cfxnb.core.prediction import predict
+from cfxnb.core.prediction import predict_logits
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import predicted
 from cfxnb.core.types import STOPPED, Classifier
@@ -31,16 +31,16 @@ class ErrorExplanation:
         table: one row a kind of error (true and predicted class): how many of how many images of
             the true class, how many were explained, and the share of those that flipped (NaN if
             none were explained). What a stop left unfinished was not explained.
-        maps: kind of error -> where images were changed: mean absolute change against the
+        change_maps: kind of error -> where images were changed: mean absolute change against the
             reconstruction over what flipped, (h, w).
-        change: what changed, by ``describe_change``; None without descriptors or flips.
+        feature_attribution: what changed, by ``describe_change``; None without descriptors or flips.
     """
 
     rows: Tensor
     counterfactuals: Counterfactuals
     table: pd.DataFrame
-    maps: dict[str, Tensor]
-    change: FeatureAttribution | None
+    change_maps: dict[str, Tensor]
+    feature_attribution: FeatureAttribution | None
 
     def __post_init__(self) -> None:
         validate.fields(self)
@@ -58,10 +58,10 @@ def explain_errors(
     labels: Tensor,
     *,
     descriptors: Descriptors | None = None,
-    most: int = 100,
+    max_images: int = 100,
     seed: int = 0,
     first_row: int = 0,
-    **knobs: Any,
+    **kwargs: Any,
 ) -> ErrorExplanation:
     """Counterfactuals of misclassified images towards their true class (arXiv 2310.06668).
 
@@ -71,11 +71,11 @@ def explain_errors(
     Args:
         images, labels: (n, c, h, w) in [0, 1], and their true classes (n,), by number or name.
         descriptors: to name what changed, in the codes of ``space``.
-        most: images explained; if there are more errors, a random choice of them.
+        max_images: images explained; if there are more errors, a random choice of them.
         seed: of that choice, and of the noise.
         first_row: position of the first image in its data set: noise belongs to an image's place
-            there. ``most`` counts, and chooses, in each call.
-        knobs: of ``diffusion_counterfactual``.
+            there. ``max_images`` counts, and chooses, in each call.
+        kwargs: of ``diffusion_counterfactual``.
 
     Raises:
         ValueError, TypeError: for a wrong argument, or if nothing is misclassified.
@@ -84,17 +84,17 @@ def explain_errors(
     validate.diffusion(space)
     validate.white_box(classifier)
     validate.optional(_descriptors, descriptors, "descriptors")
-    logits = predict(classifier, images)
-    known = CheckedClassifier(classifier).labels
+    logits = predict_logits(classifier, images)
+    known = CheckedClassifier(classifier).class_names
     labels = validate.labels(labels, len(images), logits.shape[1], "labels", known).cpu()
     first_row = validate.count(first_row, "first_row")
     said = predicted(logits).cpu()
     wrong = (said != labels).nonzero()[:, 0]
     if not len(wrong):
         raise ValueError("images: expected some that are misclassified, got none")
-    most, seed = validate.count(most, "most", 1), validate.seed(seed)
+    max_images, seed = validate.count(max_images, "max_images", 1), validate.seed(seed)
     draw = torch.Generator().manual_seed(seed)
-    rows = wrong[torch.randperm(len(wrong), generator=draw)[:most]].sort().values
+    rows = wrong[torch.randperm(len(wrong), generator=draw)[:max_images]].sort().values
     found = diffusion_counterfactual(
         space,
         classifier,
@@ -102,14 +102,14 @@ def explain_errors(
         labels[rows],
         seed=seed,
         first_row=rows + first_row,
-        **knobs,
+        **kwargs,
     )
     names = known or [str(c) for c in range(logits.shape[1])]
     kinds = [f"{names[t]} seen as {names[s]}" for t, s in _pairs(labels, said)]
-    table, maps = _by_kind(kinds, labels, said, rows, found)
+    table, change_maps = _by_kind(kinds, labels, said, rows, found)
     able = descriptors is not None and bool(found.flipped.any())
-    change = describe_change(found, descriptors) if able else None  # type: ignore[arg-type]
-    return ErrorExplanation(rows + first_row, found, table, maps, change)
+    feature_attribution = describe_change(found, descriptors) if able else None  # type: ignore[arg-type]
+    return ErrorExplanation(rows + first_row, found, table, change_maps, feature_attribution)
 
 
 def _descriptors(value: Any, name: str) -> Any:
@@ -125,8 +125,8 @@ def _by_kind(
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     every = pd.Series(kinds)[(labels != said).numpy()]
     explained = pd.Series([kinds[i] for i in rows.tolist()])
-    change = (found.image - found.reconstruction).abs().mean(1)
-    table, maps = {}, {}
+    feature_attribution = (found.image - found.reconstruction).abs().mean(1)
+    table, change_maps = {}, {}
     finished = torch.tensor([status != STOPPED for status in found.status])
     for kind, count in every.value_counts().items():
         mine = torch.tensor((explained == kind).tolist()) & finished
@@ -139,5 +139,5 @@ def _by_kind(
             "flipped": flipped.sum().item() / int(mine.sum()) if mine.any() else math.nan,
         }
         if flipped.any():
-            maps[str(kind)] = change[flipped].mean(0)
-    return pd.DataFrame.from_dict(table, orient="index"), maps
+            change_maps[str(kind)] = feature_attribution[flipped].mean(0)
+    return pd.DataFrame.from_dict(table, orient="index"), change_maps

@@ -13,7 +13,7 @@ from cfxnb.core.classifiers import as_classifier
 from cfxnb.core.copies import copied
 from cfxnb.core.modes import own_random_numbers, standard_modes
 from cfxnb.core.modules import own_state
-from cfxnb.core.prediction import predict
+from cfxnb.core.prediction import predict_logits
 from cfxnb.core.tensors import hash_seed
 
 
@@ -23,9 +23,9 @@ def fine_tune(
     images: Tensor,
     labels: Tensor,
     *,
-    weights: Tensor | None = None,
+    sample_weight: Tensor | None = None,
     steps: int = 300,
-    batch: int = 64,
+    batch_size: int = 64,
     lr: float = 1e-3,
     seed: int = 0,
 ) -> Any:
@@ -37,7 +37,7 @@ def fine_tune(
     Args:
         classifier: made by ``wrap``, or a torch module that gives logits.
         images, labels: (n, c, h, w) in [0, 1] and (n,).
-        weights: of each image in the loss, (n,), such as ``group_weights``; equal by default.
+        sample_weight: of each image in the loss, (n,), such as ``group_weights``; equal by default.
         steps: of AdamW; the rate falls from ``lr`` to 0 as a cosine.
         seed: of the order of the images, and of dropout.
 
@@ -52,11 +52,11 @@ def fine_tune(
     """
     whole = as_classifier(_with_module(validate.white_box(classifier)))
     images = validate.images(images)
-    classes = predict(whole, images[:1]).shape[1]
-    names = getattr(whole, "labels", None)
+    classes = predict_logits(whole, images[:1]).shape[1]
+    names = getattr(whole, "class_names", None)
     labels = validate.labels(labels, len(images), classes, "labels", names).cpu()
-    each = _weights(weights, len(images))
-    steps, size = validate.count(steps, "steps", 1), validate.count(batch, "batch", 1)
+    each = _weights(sample_weight, len(images))
+    steps, size = validate.count(steps, "steps", 1), validate.count(batch_size, "batch_size", 1)
     peak = validate.number(lr, "lr", 0.0, 1e6, open_low=True)
     start = hash_seed(validate.seed(seed), 0)
     original = classifier if isinstance(classifier, nn.Module) else classifier.module

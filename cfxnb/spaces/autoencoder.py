@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cfxnb.core import validate, validate_results
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.types import Code
-from cfxnb.spaces.codecs import Latents
+from cfxnb.spaces.codecs import LatentCodec
 from cfxnb.spaces.precision import autocast, checked_precision
 
 
@@ -17,32 +17,32 @@ class Autoencoder(nn.Module):
     """Latents (b, c, h, w) of any autoencoder for images in [-1, 1], such as those of diffusers.
 
     Encoding is deterministic: of a distribution the mode is taken, of a codebook what comes before
-    it. ``z = (latents - shift) * scale``.
+    it. ``z = (latents - shift_factor) * scaling_factor``.
 
     Args:
         net: with ``encode`` and ``decode``; its weights decide where the work runs.
-        center, spread: mean and standard deviation of the codes of real images, (c, h, w);
+        mean, std: mean and standard deviation of the codes of real images, (c, h, w);
             ``fit`` measures them.
-        shift, scale: numbers, or one a channel.
+        shift_factor, scaling_factor: numbers, or one a channel.
         precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
 
-    center: Tensor
-    spread: Tensor
-    shift: Tensor
-    scale: Tensor
+    mean: Tensor
+    std: Tensor
+    shift_factor: Tensor
+    scaling_factor: Tensor
 
     def __init__(
         self,
         net: Any,
-        center: Tensor,
-        spread: Tensor,
+        mean: Tensor,
+        std: Tensor,
         *,
-        shift: float | Sequence[float] = 0.0,
-        scale: float | Sequence[float] = 1.0,
+        shift_factor: float | Sequence[float] = 0.0,
+        scaling_factor: float | Sequence[float] = 1.0,
         precision: str = "float32",
     ) -> None:
         super().__init__()
@@ -52,26 +52,26 @@ class Autoencoder(nn.Module):
                 f"net: expected encode and decode, got {type(net).__name__} without "
                 f"{', '.join(missing)}"
             )
-        self.codec = Latents(net)
-        for value, name in ((center, "center"), (spread, "spread")):
+        self.codec = LatentCodec(net)
+        for value, name in ((mean, "mean"), (std, "std")):
             if validate.instance(value, Tensor, name, "a torch tensor").ndim != 3:
                 raise ValueError(f"{name}: expected shape (c, h, w), got {tuple(value.shape)}")
-        center, spread = validate.place(center, spread)
-        self.register_buffer("center", center)
-        self.register_buffer("spread", spread)
-        for number, name in ((shift, "shift"), (scale, "scale")):
-            self.register_buffer(name, _each(number, name, len(center)), persistent=False)
-        if not self.scale.all():
-            raise ValueError(f"scale: expected numbers other than 0, got {scale}")
+        mean, std = validate.place(mean, std)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        for number, name in ((shift_factor, "shift_factor"), (scaling_factor, "scaling_factor")):
+            self.register_buffer(name, _each(number, name, len(mean)), persistent=False)
+        if not self.scaling_factor.all():
+            raise ValueError(f"scaling_factor: expected numbers other than 0, got {scaling_factor}")
         self.precision = checked_precision(precision)
 
     @property
-    def side(self) -> int:
+    def downsample_factor(self) -> int:
         """Pixels in a row that become one position of the latents."""
         net = self.codec.autoencoder
-        return getattr(net, "side", None) or halvings(net)
+        return getattr(net, "side", None) or sides_divided_by(net)
 
-    def check(self, images: Tensor, side: int) -> None:
+    def check_images(self, images: Tensor, side: int) -> None:
         """Refuse images of another number of colours, or with sides not divisible by ``side``."""
         validate.instance(images, Tensor, "images", "a torch tensor")
         validate.count(side, "side", 1)
@@ -93,10 +93,10 @@ class Autoencoder(nn.Module):
             ValueError: if the images have another number of channels or sides that don't fit.
         """
         images = validate.pixels(images)
-        self.check(images, self.side)
-        with autocast(self.center.device, self.precision):
-            latents = self.codec.encode(images.to(self.center.device) * 2 - 1)
-        return Code(((latents.float() - self.shift) * self.scale).to(images.device))
+        self.check_images(images, self.downsample_factor)
+        with autocast(self.mean.device, self.precision):
+            latents = self.codec.encode(images.to(self.mean.device) * 2 - 1)
+        return Code(((latents.float() - self.shift_factor) * self.scaling_factor).to(images.device))
 
     @standard_numbers
     def decode(self, code: Code, clamp: bool = True) -> Tensor:
@@ -108,29 +108,29 @@ class Autoencoder(nn.Module):
         Raises:
             ValueError: if the code has another number of channels.
         """
-        z = validate_results.code(code, "code").z.to(self.center)
+        z = validate_results.code(code, "code").z.to(self.mean)
         validate.flag(clamp, "clamp")
-        if z.ndim != 4 or z.shape[1] != len(self.center):
+        if z.ndim != 4 or z.shape[1] != len(self.mean):
             raise ValueError(
-                f"code: expected z of shape (b, {len(self.center)}, h, w), got {tuple(z.shape)}"
+                f"code: expected z of shape (b, {len(self.mean)}, h, w), got {tuple(z.shape)}"
             )
-        with autocast(self.center.device, self.precision):
-            images = self.codec.decode(z / self.scale + self.shift)
+        with autocast(self.mean.device, self.precision):
+            images = self.codec.decode(z / self.scaling_factor + self.shift_factor)
         images = ((images.float() + 1) / 2).to(code.z.device)
         return images.clamp(0, 1) if clamp else images
 
     @standard_numbers
     @torch.no_grad()
     def fit(self, images: Tensor | Iterator[Tensor]) -> "Autoencoder":
-        """Measure ``center`` and ``spread`` on images of the world, and return the space."""
+        """Measure ``mean`` and ``std`` on images of the world, and return the space."""
         batches = (
             validate.pixels(images).split(256)
             if isinstance(images, Tensor)
             else validate.batches(images)
         )
         z = torch.cat([self.encode(batch).z for batch in batches])
-        here = self.center.device  # wherever the images are
-        self.center, self.spread = z.mean(0).to(here), z.std(0).to(here)
+        here = self.mean.device  # wherever the images are
+        self.mean, self.std = z.mean(0).to(here), z.std(0).to(here)
         return self
 
 
@@ -143,7 +143,7 @@ def _each(value: Any, name: str, channels: int) -> Tensor:
     return torch.tensor(checked, dtype=torch.float32).view(-1, 1, 1)
 
 
-def halvings(net: Any) -> int:
+def sides_divided_by(net: Any) -> int:
     """By what a network of diffusers divides the sides of what it looks at, as its config tells."""
     config = getattr(net, "config", {})
     widths = config.get("encoder_block_out_channels") or config.get("block_out_channels") or [0]

@@ -8,46 +8,46 @@ from torch import Tensor, nn
 from cfxnb.core import validate
 
 
-class Fold(nn.Module):
-    """The cheapest autoencoder, and exact: squares of ``side``^2 pixels become channels, and back.
+class PixelUnshuffleCodec(nn.Module):
+    """The cheapest autoencoder, and exact: squares of ``downscale_factor``^2 pixels become channels, and back.
 
     Most of the cost of a small network is at full size, and noise that is independent in every
     pixel is so in every fold: a diffusion model of folded images is one of images.
     """
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, downscale_factor: int) -> None:
         super().__init__()
-        self.side = validate.count(side, "side", 1, 1024)
+        self.downscale_factor = validate.count(downscale_factor, "downscale_factor", 1, 1024)
 
     def encode(self, images: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, c side^2, h / side, w / side)."""
         validate.floats(images, "images")
-        if any(side % self.side for side in images.shape[2:]) or 0 in images.shape:
+        if any(side % self.downscale_factor for side in images.shape[2:]) or 0 in images.shape:
             raise ValueError(
-                f"images: expected sides divisible by {self.side}, got {tuple(images.shape)}"
+                f"images: expected sides divisible by {self.downscale_factor}, got {tuple(images.shape)}"
             )
-        return F.pixel_unshuffle(images, self.side)
+        return F.pixel_unshuffle(images, self.downscale_factor)
 
     def decode(self, folded: Tensor) -> Tensor:
         """(b, c side^2, h, w) -> (b, c, h side, w side)."""
         validate.floats(folded, "folded")
-        if folded.shape[1] % self.side**2 or 0 in folded.shape:
+        if folded.shape[1] % self.downscale_factor**2 or 0 in folded.shape:
             raise ValueError(
-                f"folded: expected channels divisible by {self.side**2}, got {tuple(folded.shape)}"
+                f"folded: expected channels divisible by {self.downscale_factor**2}, got {tuple(folded.shape)}"
             )
-        return F.pixel_shuffle(folded, self.side)
+        return F.pixel_shuffle(folded, self.downscale_factor)
 
 
-class Latents(nn.Module):
+class LatentCodec(nn.Module):
     """Latents of an autoencoder, for images too large for a diffusion of pixels.
 
     Args:
         autoencoder: with ``encode`` and ``decode`` for images in [-1, 1], such as diffusers'
             ``AutoencoderKL`` (its distribution's mode is taken) or ``AutoencoderTiny``.
-        scale: what latents are multiplied by, so that their spread is about 1.
+        scaling_factor: what latents are multiplied by, so that their spread is about 1.
     """
 
-    def __init__(self, autoencoder: Any, scale: float = 1.0) -> None:
+    def __init__(self, autoencoder: Any, scaling_factor: float = 1.0) -> None:
         super().__init__()
         if missing := [a for a in ("encode", "decode") if not hasattr(autoencoder, a)]:
             raise TypeError(
@@ -55,18 +55,18 @@ class Latents(nn.Module):
                 f"without {', '.join(missing)}"
             )
         self.autoencoder: Any = validate.instance(autoencoder, nn.Module, "autoencoder")
-        self.scale = validate.number(scale, "scale", 0.0, open_low=True)
+        self.scaling_factor = validate.number(scaling_factor, "scaling_factor", 0.0, open_low=True)
 
     def encode(self, images: Tensor) -> Tensor:
         """(b, c, h, w) -> latents."""
         out: Any = self._pass("encode", validate.floats(images, "images"), "images")
         if hasattr(out, "latent_dist"):
             out = out.latent_dist.mode()
-        return getattr(out, "latents", out) * self.scale
+        return getattr(out, "latents", out) * self.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents -> (b, c, h, w)."""
-        scaled = validate.floats(latents, "latents") / self.scale
+        scaled = validate.floats(latents, "latents") / self.scaling_factor
         out: Any = self._pass("decode", scaled, "latents")
         return getattr(out, "sample", out)
 

@@ -13,17 +13,17 @@ from cfxnb.core import validate
 class Conditions(Protocol):
     """Turns what is asked for into what the network takes; None stands for nothing told."""
 
-    def tell(self, asked: Sequence[Any]) -> Tensor:
-        """One row for each of ``asked``."""
+    def encode(self, conditions: Sequence[Any]) -> Tensor:
+        """One row for each of ``conditions``."""
 
-    def ask(self, net: Any, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
+    def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """The net's prediction for noisy latents at times (b,)."""
 
-    def default(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
+    def defaults(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
         """What a classifier's classes are asked for by, if that can be known."""
 
 
-class Attributes:
+class AttributeConditions:
     """Options of attributes, each of which may be left open, for a ``ConditionalUNet``.
 
     Asked for by ``{"smile": "smile", "gender": "male"}``, by the name of an option that only one
@@ -36,21 +36,21 @@ class Attributes:
         if not self.options:
             raise ValueError("options: expected at least one attribute, got none")
 
-    def tell(self, asked: Sequence[Any]) -> Tensor:
+    def encode(self, conditions: Sequence[Any]) -> Tensor:
         """int64 (b, attributes); one more than the last option where nothing is told.
 
         Raises:
             ValueError, TypeError: for an unknown attribute or option, naming ``conditions``.
         """
-        rows = [self._row(each) for each in validate.listed(asked, "asked", "conditions")]
+        rows = [self._row(each) for each in validate.listed(conditions, "conditions", "conditions")]
         return torch.tensor(rows, dtype=torch.int64)
 
     def _row(self, each: Any) -> list[int]:
-        told = self._named(each)
-        for name, option in told.items():
+        condition = self._named(each)
+        for name, option in condition.items():
             validate.choice(name, "conditions", self.options)
             validate.choice(option, f"conditions, {name}", self.options[name])
-        return [o.index(told[n]) if n in told else len(o) for n, o in self.options.items()]
+        return [o.index(condition[n]) if n in condition else len(o) for n, o in self.options.items()]
 
     def _named(self, each: Any) -> Mapping[str, str]:
         if each is None:
@@ -69,15 +69,15 @@ class Attributes:
         if len(self.options) > 1:
             raise TypeError(
                 f"conditions: expected a dict over {list(self.options)} or an option's name, "
-                f"got {validate.told(each)}"
+                f"got {validate.condition(each)}"
             )
         ((name, options),) = self.options.items()
         return {name: options[_number(each, len(options))]}
 
-    def ask(self, net: Any, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
-        return net(x, t, told)
+    def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        return net(x, t, condition)
 
-    def default(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
+    def defaults(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
         """The labels, which must name options; numbers if there are none, and one attribute."""
         options = list(self.options.values())
         having = [sum(label in listed for listed in options) for label in labels or ()]
@@ -88,7 +88,7 @@ class Attributes:
         raise _unknown(classes, f"attributes {self.options}")
 
 
-class Classes:
+class ClassConditions:
     """Numbers of classes, for a net with an embedding for each.
 
     Args:
@@ -106,32 +106,32 @@ class Classes:
         """How many classes there are, without "no class"."""
         return self.count - self.null
 
-    def tell(self, asked: Sequence[Any]) -> Tensor:
+    def encode(self, conditions: Sequence[Any]) -> Tensor:
         """int64 (b,).
 
         Raises:
             ValueError, TypeError: for what is no class, naming ``conditions``.
         """
-        asked = validate.listed(asked, "asked", "classes")
-        if not self.null and any(each is None for each in asked):
+        conditions = validate.listed(conditions, "conditions", "classes")
+        if not self.null and any(each is None for each in conditions):
             raise ValueError(
                 "conditions: expected a model with an embedding for no class, with which guidance "
                 f"compares, got one with {self.count} classes and null=False"
             )
-        rows = [self.classes if each is None else _number(each, self.classes) for each in asked]
+        rows = [self.classes if each is None else _number(each, self.classes) for each in conditions]
         return torch.tensor(rows, dtype=torch.int64)
 
-    def ask(self, net: Any, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
-        return net(x, t, class_labels=told).sample
+    def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        return net(x, t, class_labels=condition).sample
 
-    def default(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
+    def defaults(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
         if classes != self.classes:
             raise _unknown(classes, f"{self.classes} classes")
         return list(range(classes))
 
 
-class Vectors(Classes, nn.Module):
-    """As ``Classes``, for a net that looks at vectors: one learned for each class.
+class EmbeddingConditions(ClassConditions, nn.Module):
+    """As ``ClassConditions``, for a net that looks at vectors: one learned for each class.
 
     Args:
         table: (classes + 1, dims), as in class-conditional latent diffusion (Rombach et al., 2022).
@@ -149,15 +149,15 @@ class Vectors(Classes, nn.Module):
             raise ValueError(f"table: expected a row for each class, got {len(table)}")
         if not plain or table.is_meta or not table.isfinite().all():
             raise ValueError(f"table: expected finite floats, got {table.dtype}, or NaN in it")
-        Classes.__init__(self, len(table), null)
+        ClassConditions.__init__(self, len(table), null)
         self.register_buffer("table", table.detach().float())
 
-    def ask(self, net: Any, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
-        rows = self.table.to(x)[told][:, None]
+    def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        rows = self.table.to(x)[condition][:, None]
         return net(x, t, encoder_hidden_states=rows).sample
 
 
-class Prompts(nn.Module):
+class PromptConditions(nn.Module):
     """Texts, for a net that looks at the vectors of their words; None is the empty text.
 
     Args:
@@ -172,16 +172,16 @@ class Prompts(nn.Module):
         self.template = checked_template(template)
 
     @torch.no_grad()
-    def tell(self, asked: Sequence[Any]) -> Tensor:
+    def encode(self, conditions: Sequence[Any]) -> Tensor:
         """Vectors of the words, (b, tokens, dims).
 
         Raises:
             TypeError: for anything but texts, naming ``conditions``.
         """
-        asked = validate.listed(asked, "asked", "texts")
-        if not asked:
-            raise ValueError("asked: expected at least one text, got none")
-        texts = ["" if each is None else self._text(each) for each in asked]
+        conditions = validate.listed(conditions, "conditions", "texts")
+        if not conditions:
+            raise ValueError("conditions: expected at least one text, got none")
+        texts = ["" if each is None else self._text(each) for each in conditions]
         distinct = list(dict.fromkeys(texts))  # a batch often has one text only
         length = self.tokenizer.model_max_length
         words = self.tokenizer(
@@ -191,38 +191,38 @@ class Prompts(nn.Module):
         vectors = self.encoder(words.input_ids.to(device))[0]
         return vectors[[distinct.index(text) for text in texts]]
 
-    def check(self, asked: Sequence[Any]) -> None:
+    def check(self, conditions: Sequence[Any]) -> None:
         """Warn if the encoder can't tell the texts of two classes apart, or doesn't see all words.
 
         Args:
-            asked: what stands for each class.
+            conditions: what stands for each class.
         """
-        texts = ["" if each is None else self._text(each) for each in asked]
+        texts = ["" if each is None else self._text(each) for each in conditions]
         whole = [list(words) for words in self.tokenizer(texts, verbose=False).input_ids]
         length = self.tokenizer.model_max_length
         seen = [words[: length - 1] for words in whole]  # the last one ends the text
-        told = []
+        said = []
         if same := [(a, b) for b in range(len(seen)) for a in range(b) if seen[a] == seen[b]]:
             first = " and ".join(f"{i} ({texts[i]!r:.60})" for i in same[0])
-            told.append(f"classes {first} are the same words to the model, which draws the same")
+            said.append(f"classes {first} are the same words to the model, which draws the same")
         if cut := [text for text, words in zip(texts, whole, strict=True) if len(words) > length]:
-            told.append(f"the end of {cut[0]!r:.60} is cut, after {length} tokens with both ends")
-        if told:
+            said.append(f"the end of {cut[0]!r:.60} is cut, after {length} tokens with both ends")
+        if said:
             warnings.warn(
-                f"conditions: {'; '.join(told)}; give shorter texts that differ, by conditions=, "
+                f"conditions: {'; '.join(said)}; give shorter texts that differ, by conditions=, "
                 "labels or template",
                 stacklevel=4,
             )
 
     def _text(self, each: Any) -> str:
         if not isinstance(each, str):
-            raise TypeError(f"conditions: expected texts, got {validate.told(each)}")
+            raise TypeError(f"conditions: expected texts, got {validate.condition(each)}")
         return each
 
-    def ask(self, net: Any, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
-        return net(x, t, encoder_hidden_states=told.to(x)).sample
+    def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        return net(x, t, encoder_hidden_states=condition.to(x)).sample
 
-    def default(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
+    def defaults(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
         if labels is None or len(labels) != classes:
             raise _unknown(classes, "texts, and the classifier has no labels")
         return [self.template.format(label) for label in labels]
@@ -231,7 +231,7 @@ class Prompts(nn.Module):
 def checked_template(value: Any, name: str = "template") -> str:
     """A text with a place for the name of a class."""
     if not isinstance(value, str):
-        raise TypeError(f"{name}: expected a text with {{}}, got {validate.told(value)}")
+        raise TypeError(f"{name}: expected a text with {{}}, got {validate.condition(value)}")
     rest = value.replace("{}", "", 1)
     if len(rest) == len(value) or "{" in rest or "}" in rest:
         raise ValueError(f"{name}: expected a text with {{}} once, got {value!r:.80}")
@@ -252,7 +252,7 @@ def _texts(value: Any, name: Any) -> tuple[str, ...]:
     if not plain or len(set(options)) < len(options):
         raise ValueError(
             f"options[{name!r}]: expected different texts, one for each option, got "
-            f"{validate.told(value)}"
+            f"{validate.condition(value)}"
         )
     return options
 

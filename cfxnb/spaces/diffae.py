@@ -13,7 +13,7 @@ from cfxnb.core.modes import standard_numbers
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.types import Code
 from cfxnb.nets.diffae import DiffAE
-from cfxnb.spaces.codecs import Fold
+from cfxnb.spaces.codecs import PixelUnshuffleCodec
 from cfxnb.spaces.precision import autocast, checked_precision
 
 LATENT_BETA = 0.008  # of every step of the diffusion of codes (Preechakul et al., appendix)
@@ -28,15 +28,15 @@ class DiffusionAutoencoder(nn.Module):
 
     Args:
         net: encoder and noise prediction; its weights decide where the work runs.
-        center, spread: mean and standard deviation of the codes of real images, (dims,); ``fit``
+        mean, std: mean and standard deviation of the codes of real images, (dims,); ``fit``
             measures them.
         codec: what makes the net's input of images in [-1, 1] and back, with ``encode`` and
-            ``decode``, such as ``Latents`` of an autoencoder; a whole number is the side of a
-            ``Fold``, 1 for the pixels themselves.
+            ``decode``, such as ``LatentCodec`` of an autoencoder; a whole number is the side of a
+            ``PixelUnshuffleCodec``, 1 for the pixels themselves.
         steps: of rendering. Few are quick, and blur a little.
-        invert: how many steps find ``aux``; 0 takes one draw of noise for all images instead.
+        inversion_steps: how many steps find ``aux``; 0 takes one draw of noise for all images instead.
         seed: of that draw.
-        memory: limit in GiB for what is worked on at once; it never changes a result.
+        max_memory_gib: limit in GiB for what is worked on at once; it never changes a result.
         precision: ``"float32"``, or ``"bfloat16"`` for the net. The latter is faster on CUDA and on
             processors with products of bfloat16 (AMX, AVX-512 BF16). Images then differ by about
             0.001, semantic codes by 0.1 and stochastic codes by 0.6.
@@ -47,79 +47,79 @@ class DiffusionAutoencoder(nn.Module):
         ValueError, TypeError: for a wrong argument, naming it.
     """
 
-    center: Tensor
-    spread: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
         net: DiffAE,
-        center: Tensor,
-        spread: Tensor,
+        mean: Tensor,
+        std: Tensor,
         *,
         codec: Any = 1,
         steps: int = 20,
-        invert: int = 20,
+        inversion_steps: int = 20,
         seed: int = 0,
-        memory: float = 1.0,
+        max_memory_gib: float = 1.0,
         precision: str = "float32",
         compiled: bool = False,
     ) -> None:
         super().__init__()
         self.net: DiffAE = validate.instance(net, DiffAE, "net", "a DiffAE")
         self.net.to(memory_format=torch.channels_last)
-        for value, name in ((center, "center"), (spread, "spread")):
+        for value, name in ((mean, "mean"), (std, "std")):
             if validate.instance(value, Tensor, name, "a torch tensor").shape != (net.dims,):
                 raise ValueError(f"{name}: expected shape ({net.dims},), got {tuple(value.shape)}")
-        center, spread = validate.place(center, spread)
-        self.register_buffer("center", center)
-        self.register_buffer("spread", spread)
-        self.alphas = ddim.linear_alphas_cumprod()  # no buffer: not every device has float64
-        self.codec = Fold(validate.count(codec, "codec", 1)) if isinstance(codec, int) else codec
+        mean, std = validate.place(mean, std)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.alphas_cumprod = ddim.linear_alphas_cumprod()  # no buffer: not every device has float64
+        self.codec = PixelUnshuffleCodec(validate.count(codec, "codec", 1)) if isinstance(codec, int) else codec
         if not isinstance(self.codec, nn.Module) or not hasattr(self.codec, "decode"):
             raise TypeError(
                 f"codec: expected a whole number, or a module with encode and decode, got "
                 f"{validate.told(codec)}"
             )
         self.times = ddim.timesteps(validate.count(steps, "steps", 2))
-        inverting = validate.count(invert, "invert")
-        self.back = ddim.timesteps(inverting, name="invert") if inverting else []
+        inverting = validate.count(inversion_steps, "inversion_steps")
+        self.back = ddim.timesteps(inverting, name="inversion_steps") if inverting else []
         self.seed = validate.seed(seed)
-        self.memory = validate.number(memory, "memory", 0.0, open_low=True)
+        self.max_memory_gib = validate.number(max_memory_gib, "max_memory_gib", 0.0, open_low=True)
         self.precision = checked_precision(precision)
         self._net = torch.compile(net) if validate.flag(compiled, "compiled") else net
 
-    def with_steps(self, steps: int, invert: int | None = None) -> "DiffusionAutoencoder":
+    def with_steps(self, steps: int, inversion_steps: int | None = None) -> "DiffusionAutoencoder":
         """The same space, and the same weights in memory, with other numbers of steps.
 
         Args:
-            steps, invert: see the class; ``invert`` is as many as ``steps`` by default.
+            steps, inversion_steps: see the class; ``inversion_steps`` is as many as ``steps`` by default.
         """
         other = copy.copy(self)
         other.times = ddim.timesteps(validate.count(steps, "steps", 2))
-        back = validate.count(steps if invert is None else invert, "invert")
-        other.back = ddim.timesteps(back, name="invert") if back else []
+        back = validate.count(steps if inversion_steps is None else inversion_steps, "inversion_steps")
+        other.back = ddim.timesteps(back, name="inversion_steps") if back else []
         return other
 
-    def eps(self, x: Tensor, t: int, z: Tensor) -> Tensor:
+    def predict_noise(self, x: Tensor, t: int, z: Tensor) -> Tensor:
         """The noise in ``x`` (b, c, h, w) in the codec's units, at time 0 to 999, told ``z``."""
         time = torch.tensor([t], device=x.device)
-        with autocast(self.center.device, self.precision):
+        with autocast(self.mean.device, self.precision):
             x = x.contiguous(memory_format=torch.channels_last)
             found = self._net(x, time, z).float()
-        if self.net.predicts == "noise":
+        if self.net.prediction_type == "noise":
             return found
-        left = float(self.alphas[t])
+        left = float(self.alphas_cumprod[t])
         return left**0.5 * found + (1 - left) ** 0.5 * x
 
     @standard_numbers
-    def semantic(self, images: Tensor) -> Tensor:
+    def encode_semantic(self, images: Tensor) -> Tensor:
         """The semantic codes alone, (b, dims): one pass of the encoder, no inversion."""
         clean = self.codec.encode(self._checked(images) * 2 - 1)
         parts = [self._look(part) for part in clean.split(self._chunk(clean))]
         return torch.cat(parts).to(validate.pixels(images).device)
 
     def _look(self, clean: Tensor) -> Tensor:
-        with autocast(self.center.device, self.precision):
+        with autocast(self.mean.device, self.precision):
             clean = clean.contiguous(memory_format=torch.channels_last)
             return self.net.encoder(clean).float()
 
@@ -137,14 +137,14 @@ class DiffusionAutoencoder(nn.Module):
             z = self._look(part)
             codes.append(z)
             if self.back:
-                noise.append(ddim.invert(self._told(z), part, self.alphas, self.back, self.limit))
+                noise.append(ddim.invert(self._told(z), part, self.alphas_cumprod, self.back, self.clip_sample_range))
         aux = torch.cat(noise) if noise else self.noise(clean.shape)
         return Code(torch.cat(codes), aux).to(validate.pixels(images).device)
 
     @standard_numbers
     def noise(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
         """One draw of stochastic code for all rows, so that batch mates never matter."""
-        one = noise_like(self.center.new_empty(1, *shape[1:]), self.seed)
+        one = noise_like(self.mean.new_empty(1, *shape[1:]), self.seed)
         return one.expand(shape).clone()
 
     @standard_numbers
@@ -157,11 +157,11 @@ class DiffusionAutoencoder(nn.Module):
             ValueError: if the code has no noise, or another shape than those of this space.
         """
         validate_results.code(code, "code")
-        z, x = code.z.to(self.center), code.aux
-        if z.shape[1:] != self.center.shape or x is None or not len(z):
+        z, x = code.z.to(self.mean), code.aux
+        if z.shape[1:] != self.mean.shape or x is None or not len(z):
             got = None if x is None else tuple(x.shape)
             raise ValueError(
-                f"code: expected z of shape (b, {len(self.center)}) and rest with as many rows, "
+                f"code: expected z of shape (b, {len(self.mean)}) and rest with as many rows, "
                 f"as encode gives, got {tuple(z.shape)} and {got}"
             )
         x = x.to(z)
@@ -177,51 +177,51 @@ class DiffusionAutoencoder(nn.Module):
         return ((images + 1) / 2).clamp(0, 1).to(code.z.device)
 
     def _render(self, z: Tensor, x: Tensor) -> Tensor:
-        x = ddim.render(self._told(z), x, self.alphas, self.times, self.limit)
+        x = ddim.render(self._told(z), x, self.alphas_cumprod, self.times, self.clip_sample_range)
         return self.codec.decode(x)
 
     def _told(self, z: Tensor) -> ddim.Predict:
         if torch.is_grad_enabled() and z.requires_grad:
-            return lambda x, t: checkpoint(self.eps, x, t, z, use_reentrant=False)
-        return lambda x, t: self.eps(x, t, z)
+            return lambda x, t: checkpoint(self.predict_noise, x, t, z, use_reentrant=False)
+        return lambda x, t: self.predict_noise(x, t, z)
 
     @property
-    def limit(self) -> float | None:
+    def clip_sample_range(self) -> float | None:
         """How far from 0 a guess of the clean input may lie: pixels do within 1."""
-        return 1.0 if isinstance(self.codec, Fold) else None
+        return 1.0 if isinstance(self.codec, PixelUnshuffleCodec) else None
 
     def _checked(self, images: Tensor) -> Tensor:
         images = validate.pixels(images)
-        fold = self.codec.side if isinstance(self.codec, Fold) else 1
+        fold = self.codec.downscale_factor if isinstance(self.codec, PixelUnshuffleCodec) else 1
         colours, sides = self.net.channels // fold**2, self.net.sides * fold
         fits = images.ndim == 4 and not any(side % sides for side in images.shape[2:])
-        if not fits or (isinstance(self.codec, Fold) and images.shape[1] != colours):
+        if not fits or (isinstance(self.codec, PixelUnshuffleCodec) and images.shape[1] != colours):
             raise ValueError(
                 f"images: expected shape (b, {colours}, h, w) in this space, sides divisible by "
                 f"{sides}, got {tuple(images.shape)}"
             )
-        return images.to(self.center.device)
+        return images.to(self.mean.device)
 
     def _chunk(self, x: Tensor) -> int:
         """Rows worked on at once."""
         width = self.net.base
         each = 4 * LIVE * width * x.shape[2] * x.shape[3]
-        return max(1, min(len(x), int(self.memory * 2**30 / each)))
+        return max(1, min(len(x), int(self.max_memory_gib * 2**30 / each)))
 
     @standard_numbers
     @torch.no_grad()
     def fit(self, images: Tensor | Iterator[Tensor]) -> "DiffusionAutoencoder":
-        """Measure ``center`` and ``spread`` on images of the world, and return the space."""
+        """Measure ``mean`` and ``std`` on images of the world, and return the space."""
         batches = [images] if isinstance(images, Tensor) else validate.batches(images)
-        z = torch.cat([self.semantic(batch) for batch in batches])
-        self.center.copy_(z.mean(0))
-        self.spread.copy_(z.std(0))
+        z = torch.cat([self.encode_semantic(batch) for batch in batches])
+        self.mean.copy_(z.mean(0))
+        self.std.copy_(z.std(0))
         return self
 
     @standard_numbers
     @torch.no_grad()
     def sample(
-        self, count: int, seed: int = 0, *, shape: tuple[int, ...], steps: int = 100
+        self, n_samples: int, seed: int = 0, *, shape: tuple[int, ...], steps: int = 100
     ) -> Code:
         """Codes of images that never were, one draw a sample from (seed, index).
 
@@ -237,14 +237,14 @@ class DiffusionAutoencoder(nn.Module):
             raise ValueError(
                 "space: expected a net with a latent_net to draw codes, got one without"
             )
-        rows, seed = validate.count(count, "count"), validate.seed(seed)
-        z = noise_like(self.center.new_empty(rows, *self.center.shape), 2 * seed)
+        rows, seed = validate.count(n_samples, "n_samples"), validate.seed(seed)
+        z = noise_like(self.mean.new_empty(rows, *self.mean.shape), 2 * seed)
         times = ddim.timesteps(validate.count(steps, "steps", 2))
         sizes = validate.listed(shape, "shape", "three numbers")
         if len(sizes) != 3:
             raise ValueError(f"shape: expected (c, h, w), got {validate.told(shape)}")
         shape = tuple(validate.count(size, "shape", 1, 10**5) for size in sizes)
-        fold = self.codec.side if isinstance(self.codec, Fold) else 1
+        fold = self.codec.downscale_factor if isinstance(self.codec, PixelUnshuffleCodec) else 1
         if any(size % fold for size in shape[1:]):
             raise ValueError(f"shape: expected sides divisible by {fold}, got {shape}")
         z = ddim.render(
@@ -254,9 +254,9 @@ class DiffusionAutoencoder(nn.Module):
             times,
             None,
         )
-        clean = self.codec.encode(self.center.new_zeros(1, *shape))
-        aux = noise_like(self.center.new_empty(rows, *clean.shape[1:]), 2 * seed + 1)
-        return Code(self.center + self.spread * z, aux)
+        clean = self.codec.encode(self.mean.new_zeros(1, *shape))
+        aux = noise_like(self.mean.new_empty(rows, *clean.shape[1:]), 2 * seed + 1)
+        return Code(self.mean + self.std * z, aux)
 
 
 def latent_alphas() -> Tensor:

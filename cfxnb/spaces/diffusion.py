@@ -10,8 +10,8 @@ from cfxnb.core import ddim, validate
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.tensors import noise_like, per_sample
 from cfxnb.core.types import Code
-from cfxnb.spaces.autoencoder import Autoencoder, halvings
-from cfxnb.spaces.conditions import Attributes, Conditions
+from cfxnb.spaces.autoencoder import Autoencoder, sides_divided_by
+from cfxnb.spaces.conditions import AttributeConditions, Conditions
 from cfxnb.spaces.precision import autocast
 
 PREDICTIONS = ("noise", "velocity", "image")
@@ -27,8 +27,8 @@ class Diffusion(nn.Module):
         net: what looks at noisy latents; its weights decide where the work runs.
         autoencoder: the space whose codes it was trained on.
         conditions: what the net can be told; by default the attributes of a ``ConditionalUNet``.
-        alphas: share of the variance that is left at each time of training, (times,), falling.
-        predicts: ``"noise"``, ``"velocity"`` or ``"image"``; by default what the net says itself.
+        alphas_cumprod: share of the variance that is left at each time of training, (times,), falling.
+        prediction_type: ``"noise"``, ``"velocity"`` or ``"image"``; by default what the net says itself.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
@@ -40,8 +40,8 @@ class Diffusion(nn.Module):
         autoencoder: Autoencoder,
         *,
         conditions: Conditions | None = None,
-        alphas: Tensor | None = None,
-        predicts: str | None = None,
+        alphas_cumprod: Tensor | None = None,
+        prediction_type: str | None = None,
     ) -> None:
         super().__init__()
         self.net: Any = validate.instance(net, nn.Module, "net", "a torch.nn.Module")
@@ -50,25 +50,25 @@ class Diffusion(nn.Module):
             options = getattr(net, "attributes", None)
             if options is None:
                 raise ValueError("conditions: expected what the net can be told, got None")
-            conditions = Attributes(options)
-        if missing := [a for a in ("tell", "ask", "default") if not hasattr(conditions, a)]:
+            conditions = AttributeConditions(options)
+        if missing := [a for a in ("encode", "predict_noise", "defaults") if not hasattr(conditions, a)]:
             raise TypeError(
                 f"conditions: expected one such as Classes or Attributes, got "
                 f"{type(conditions).__name__} without {', '.join(missing)}"
             )
         self.conditions = conditions
-        given = ddim.linear_alphas_cumprod() if alphas is None else alphas
-        self.alphas = validate.falling(given, "alphas")  # on the CPU: not every device has float64
-        guess = getattr(net, "predicts", "noise") if predicts is None else predicts
-        self.predicts = validate.choice(guess, "predicts", PREDICTIONS)
+        given = ddim.linear_alphas_cumprod() if alphas_cumprod is None else alphas_cumprod
+        self.alphas_cumprod = validate.falling(given, "alphas_cumprod")  # on the CPU: not every device has float64
+        guess = getattr(net, "prediction_type", "noise") if prediction_type is None else prediction_type
+        self.prediction_type = validate.choice(guess, "prediction_type", PREDICTIONS)
 
     @property
-    def center(self) -> Tensor:
-        return self.autoencoder.center
+    def mean(self) -> Tensor:
+        return self.autoencoder.mean
 
     @property
-    def spread(self) -> Tensor:
-        return self.autoencoder.spread
+    def std(self) -> Tensor:
+        return self.autoencoder.std
 
     @property
     def reconstruction_error(self) -> float | None:
@@ -84,9 +84,9 @@ class Diffusion(nn.Module):
         net = getattr(self.net, "unet", self.net)
         # UNet2DConditionModel takes codes of any size, the other networks of diffusers don't.
         any_size = "cross_attention_dim" in getattr(net, "config", {})
-        even = 1 if any_size else halvings(net)
+        even = 1 if any_size else sides_divided_by(net)
         images = validate.pixels(images)
-        self.autoencoder.check(images, even * self.autoencoder.side)
+        self.autoencoder.check_images(images, even * self.autoencoder.downsample_factor)
         return self.autoencoder.encode(images)
 
     def decode(self, code: Code, clamp: bool = True) -> Tensor:
@@ -94,28 +94,28 @@ class Diffusion(nn.Module):
         return self.autoencoder.decode(code, clamp)
 
     @standard_numbers
-    def tell(self, asked: Sequence[Any]) -> Tensor:
-        """What the net takes for ``asked``, one a sample; None for nothing told."""
-        return self.conditions.tell(asked).to(self.center.device)
+    def encode_condition(self, conditions: Sequence[Any]) -> Tensor:
+        """What the net takes for ``conditions``, one a sample; None for nothing told."""
+        return self.conditions.encode(conditions).to(self.mean.device)
 
     @standard_numbers
-    def eps(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def predict_noise(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """The noise in noisy codes; differentiable in ``z``.
 
         Args:
             z: (b, c, h, w).
             t: times from 0 on, int64 (b,).
-            condition: rows made by ``tell``.
+            condition: rows made by ``encode_condition``.
         """
-        here = self.center.device
+        here = self.mean.device
         t = t.to(here)
         with autocast(here, self.autoencoder.precision):
-            found = self.conditions.ask(self.net, z.to(here), t, condition.to(here)).float()
+            found = self.conditions.predict_noise(self.net, z.to(here), t, condition.to(here)).float()
         found = found.to(z.device)
-        if self.predicts == "noise":
+        if self.prediction_type == "noise":
             return found
-        left = per_sample(self.alphas.to(torch.float32)[t.cpu()].to(z), z)
-        if self.predicts == "velocity":
+        left = per_sample(self.alphas_cumprod.to(torch.float32)[t.cpu()].to(z), z)
+        if self.prediction_type == "velocity":
             return left.sqrt() * found + (1 - left).sqrt() * z
         return (z - left.sqrt() * found) / (1 - left).sqrt()
 
@@ -123,7 +123,7 @@ class Diffusion(nn.Module):
     @torch.no_grad()
     def sample(
         self,
-        asked: Sequence[Any],
+        conditions: Sequence[Any],
         *,
         scale: float = 2.0,
         steps: int = 25,
@@ -133,33 +133,33 @@ class Diffusion(nn.Module):
         """Codes of images that never were, one draw a sample from (seed, index).
 
         Args:
-            asked: the condition of each, None for any image.
+            conditions: the condition of each, None for any image.
             scale: of the classifier-free guidance (Ho & Salimans, 2021); 1 for none.
-            shape: height and width of the codes; by default those of ``center``.
+            shape: height and width of the codes; by default those of ``mean``.
 
         Raises:
             ValueError, TypeError: for a wrong argument, naming it.
         """
         scale = validate.number(scale, "scale", 0.0, 1e6)
-        times = ddim.timesteps(validate.count(steps, "steps", 2), len(self.alphas))
-        asked = validate.listed(asked, "asked", "conditions")
-        if not asked:
-            raise ValueError("asked: expected at least one condition, got none")
+        times = ddim.timesteps(validate.count(steps, "steps", 2), len(self.alphas_cumprod))
+        conditions = validate.listed(conditions, "conditions", "conditions")
+        if not conditions:
+            raise ValueError("conditions: expected at least one condition, got none")
         validate.seed(seed)
         if shape is None:
-            sides = tuple(self.center.shape[1:])
+            sides = tuple(self.mean.shape[1:])
         else:
             sizes = validate.listed(shape, "shape", "two numbers")
             if len(sizes) != 2:
-                raise ValueError(f"shape: expected (h, w), got {validate.told(shape)}")
+                raise ValueError(f"shape: expected (h, w), got {validate.condition(shape)}")
             sides = tuple(validate.count(size, "shape", 1, 10**5) for size in sizes)
-        like = self.center.new_empty(len(asked), len(self.center), *sides)
-        told, nothing = self.tell(asked), self.tell([None] * len(asked))
+        like = self.mean.new_empty(len(conditions), len(self.mean), *sides)
+        condition, nothing = self.encode_condition(conditions), self.encode_condition([None] * len(conditions))
 
         def predict(x: Tensor, time: int) -> Tensor:
             t = torch.full((len(x),), time)
-            free = self.eps(x, t, nothing)
-            return free if scale == 0 else free + scale * (self.eps(x, t, told) - free)
+            free = self.predict_noise(x, t, nothing)
+            return free if scale == 0 else free + scale * (self.predict_noise(x, t, condition) - free)
 
         noise = noise_like(like, validate.seed(seed))
-        return Code(ddim.render(predict, noise, self.alphas, times, None))
+        return Code(ddim.render(predict, noise, self.alphas_cumprod, times, None))

@@ -34,19 +34,19 @@ class Projection:
 
     Attributes:
         render: codes -> images before clamping to [0, 1], which would stop the gradient.
-        spread: unit of a step, shape of one code.
+        std: unit of a step, shape of one code.
         distance, weight: what is added to the squared difference of pixels.
     """
 
     render: Callable[[Tensor], Tensor]
-    spread: Tensor
+    std: Tensor
     distance: Distance | None
     weight: float
 
     @torch.no_grad()
-    def nearest(self, wanted: Tensor, codes: Tensor, batch: int) -> Tensor:
+    def nearest(self, wanted: Tensor, codes: Tensor, batch_size: int) -> Tensor:
         """For each wanted image, the code whose image has the least squared difference."""
-        made = (image for part in codes.split(batch) for image in self.render(part))
+        made = (image for part in codes.split(batch_size) for image in self.render(part))
         return codes[torch.stack([squared(image, wanted) for image in made]).argmin(0)]
 
     def run(
@@ -63,7 +63,7 @@ class Projection:
         adam = torch.optim.Adam([change])
         best, least = start, torch.full_like(squared(wanted, wanted), math.inf)
         for number in range(1, steps + 2):
-            code = start + self.spread * change
+            code = start + self.std * change
             loss = self.loss(code, wanted)
             seen, code = loss.detach(), code.detach()
             better = seen < least

@@ -28,27 +28,27 @@ class StyleGAN2(nn.Module):
     - ``"w"``: (b, w_dim), one code for all layers: the most regular, the worst at real images;
     - ``"w+"``: (b, num_ws, w_dim), one code a layer;
     - ``"s"``: (b, style_dim), one number a channel: the most separate. Styles of toRGB only
-      colour the result; their ``spread`` is next to 0, so that searches leave them alone.
+      colour the result; their ``std`` is next to 0, so that searches leave them alone.
 
     Args:
         net: the generator; its weights decide where the work runs.
         latent: the space of the codes, one of the above.
-        draws: samples of which ``center`` and ``spread`` are mean and standard deviation.
+        w_avg_samples: samples of which ``mean`` and ``std`` are mean and standard deviation.
         projection: arguments of ``project`` with which ``encode`` calls it.
 
     Raises:
         ValueError, TypeError: for a wrong argument, naming it.
     """
 
-    center: Tensor
-    spread: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
         net: Generator,
         latent: str = "w",
         *,
-        draws: int = 4096,
+        w_avg_samples: int = 4096,
         projection: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -63,16 +63,16 @@ class StyleGAN2(nn.Module):
                 f"{unknown[0]!r:.60}"
             )
         with torch.no_grad():
-            w = self._draw(validate.count(draws, "draws", 2), seed=0)
+            w = self._draw(validate.count(w_avg_samples, "w_avg_samples", 2), seed=0)
             codes = net.styles(net.spread_out(w)) if latent == "s" else w
-            center, spread = codes.mean(0), codes.std(0)
+            mean, std = codes.mean(0), codes.std(0)
         if latent == "s":
             # Colour styles are left alone by every search: they carry nothing, it is told.
-            spread = torch.where(net.in_rgb, 0.0, spread)
+            std = torch.where(net.in_rgb, 0.0, std)
         if latent == "w+":
-            center, spread = (t.repeat(net.num_ws, 1) for t in (center, spread))
-        self.register_buffer("center", center)
-        self.register_buffer("spread", spread)
+            mean, std = (t.repeat(net.num_ws, 1) for t in (mean, std))
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
 
     def _draw(self, count: int, seed: int) -> Tensor:
         return self.net.mapping(
@@ -80,7 +80,7 @@ class StyleGAN2(nn.Module):
         )
 
     @standard_numbers
-    def lift(self, w: Tensor) -> Code:
+    def from_w(self, w: Tensor) -> Code:
         """W (b, w_dim) -> the code of the same image in this space."""
         validate.code_like(w, "w", (self.net.mapping.w_avg.shape[-1],))
         if self.latent == "w":
@@ -89,20 +89,20 @@ class StyleGAN2(nn.Module):
         return Code(w_plus.clone() if self.latent == "w+" else self.net.styles(w_plus))
 
     @standard_numbers
-    def sample(self, count: int, seed: int = 0, truncation: float = 1.0) -> Code:
-        """Codes of ``count`` generated images, one draw a sample from (seed, index).
+    def sample(self, n_samples: int, seed: int = 0, truncation_psi: float = 1.0) -> Code:
+        """Codes of ``n_samples`` generated images, one draw a sample from (seed, index).
 
         Args:
-            truncation: 1 for the distribution learnt, 0 for the mean image; between them typical
+            truncation_psi: 1 for the distribution learnt, 0 for the mean image; between them typical
                 images in exchange for variety.
 
         Raises:
             ValueError, TypeError: for a wrong argument, naming it.
         """
-        count, seed = validate.count(count, "count"), validate.count(seed, "seed")
-        psi = validate.number(truncation, "truncation", 0.0)
+        n_samples, seed = validate.count(n_samples, "n_samples"), validate.count(seed, "seed")
+        psi = validate.number(truncation_psi, "truncation_psi", 0.0)
         with torch.no_grad():
-            return self.lift(self.net.truncate(self._draw(count, seed), psi))
+            return self.from_w(self.net.truncate(self._draw(n_samples, seed), psi))
 
     @standard_numbers
     def decode(self, code: Code) -> Tensor:
@@ -112,12 +112,12 @@ class StyleGAN2(nn.Module):
             ValueError: if the code has another shape than those of this space.
         """
         validate_results.code(code, "code")
-        if code.z.shape[1:] != self.center.shape:
+        if code.z.shape[1:] != self.mean.shape:
             raise ValueError(
-                f"code: expected z of shape (b, {', '.join(map(str, self.center.shape))}) in "
+                f"code: expected z of shape (b, {', '.join(map(str, self.mean.shape))}) in "
                 f"{self.latent!r}, got {tuple(code.z.shape)}"
             )
-        return self._unclamped(code.z.to(self.center.device)).clamp(0, 1).to(code.z.device)
+        return self._unclamped(code.z.to(self.mean.device)).clamp(0, 1).to(code.z.device)
 
     def _unclamped(self, z: Tensor) -> Tensor:
         if self.latent == "w":
@@ -135,32 +135,32 @@ class StyleGAN2(nn.Module):
         *,
         steps: int = 300,
         lr: float = 0.1,
-        starts: int = 64,
+        n_starts: int = 64,
         distance: Distance | None = None,
-        weight: float = 1.0,
-        batch: int = 16,
+        distance_weight: float = 1.0,
+        batch_size: int = 16,
         seed: int = 0,
         on_step: OnStep | None = None,
     ) -> Code:
         """Find the code whose image is nearest, by gradient (``cfxnb.spaces.projection``).
 
         Minimises the mean squared difference of pixels, plus ``weight * distance``. Each image
-        starts at the nearest of the mean and ``starts`` seeded draws, and keeps its best look.
+        starts at the nearest of the mean and ``n_starts`` seeded draws, and keeps its best look.
 
         Args:
             images: (b, c, r, r) in [0, 1], of the generator's size.
             steps: gradient steps.
-            lr: Adam's first step length in units of ``spread``; it falls to 0 by a cosine.
-            starts: draws to choose the start from, the same for each image.
+            lr: Adam's first step length in units of ``std``; it falls to 0 by a cosine.
+            n_starts: draws to choose the start from, the same for each image.
             distance: (images, images) in [0, 1] -> (b,), such as LPIPS.
-            weight: of the distance.
-            batch: samples worked on together; bounds the memory, never changes a result.
+            distance_weight: of the distance.
+            batch_size: samples worked on together; bounds the memory, never changes a result.
             seed: of the draws.
             on_step: called with a Step after each look; ``probability`` is exp(-loss) there.
                 Returning True stops the search of the present batch.
 
         Returns:
-            A Code with z like ``center`` for each image, where the images are.
+            A Code with z like ``mean`` for each image, where the images are.
 
         Raises:
             ValueError, TypeError: for a wrong argument, naming it.
@@ -174,19 +174,19 @@ class StyleGAN2(nn.Module):
             )
         steps = validate.count(steps, "steps", 1)
         validate.number(lr, "lr", 0.0, open_low=True)
-        validate.count(starts, "starts")
+        validate.count(n_starts, "n_starts")
         validate.optional(validate.function, distance, "distance")
-        validate.number(weight, "weight", 0.0)
-        batch = validate.count(batch, "batch", 1)
+        validate.number(distance_weight, "distance_weight", 0.0)
+        batch_size = validate.count(batch_size, "batch_size", 1)
         validate.on_step(on_step)
-        search = Projection(self._unclamped, self.spread, distance, weight)
+        search = Projection(self._unclamped, self.std, distance, distance_weight)
         found = []
         with eval_frozen(self, distance), torch.enable_grad():
-            draws = self.sample(starts, seed).z
-            codes = torch.cat([self.lift(self.net.mapping.w_avg[None]).z, draws])
-            for rows in torch.arange(len(images), device=self.center.device).split(batch):
-                wanted = images[rows.to(images.device)].to(self.center.device)
-                start = search.nearest(wanted, codes, batch)
+            w_avg_samples = self.sample(n_starts, seed).z
+            codes = torch.cat([self.from_w(self.net.mapping.w_avg[None]).z, w_avg_samples])
+            for rows in torch.arange(len(images), device=self.mean.device).split(batch_size):
+                wanted = images[rows.to(images.device)].to(self.mean.device)
+                start = search.nearest(wanted, codes, batch_size)
                 found.append(search.run(wanted, start, rows, steps, lr, on_step))
         return Code(torch.cat(found).to(images.device))
 
@@ -235,8 +235,8 @@ def load_stylegan2(
 def _noise_images(net: Generator, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Noise images for layers that have none in ``state``, each from its own seed."""
     names = [name for name in net.state_dict() if name.endswith(".noise_const")]
-    draws = {
+    w_avg_samples = {
         name: noise_like(net.get_buffer(name)[None], seed=number)[0]
         for number, name in enumerate(names)
     }
-    return {name: draw for name, draw in draws.items() if name not in state}
+    return {name: draw for name, draw in w_avg_samples.items() if name not in state}

@@ -18,22 +18,22 @@ class VAE(nn.Module):
 
     Args:
         net: the network; its weights decide where the work runs.
-        center, spread: mean and standard deviation of the codes of real images, shape of one
-            code; ``fit_spread`` computes them.
+        mean, std: mean and standard deviation of the codes of real images, shape of one
+            code; ``measure_code_statistics`` computes them.
     """
 
-    center: Tensor
-    spread: Tensor
+    mean: Tensor
+    std: Tensor
 
-    def __init__(self, net: Any, center: Tensor, spread: Tensor) -> None:
+    def __init__(self, net: Any, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         validate.instance(net, nn.Module, "net", "a torch.nn.Module")
         if missing := [a for a in ("posterior", "decode") if not hasattr(net, a)]:
             raise TypeError(f"net: expected posterior and decode, got one without {missing}")
         self.net: Any = net
-        center, spread = validate.place(center, spread)
-        self.register_buffer("center", center)
-        self.register_buffer("spread", spread)
+        mean, std = validate.place(mean, std)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
 
     @standard_numbers
     def encode(self, images: Tensor) -> Code:
@@ -50,7 +50,7 @@ class VAE(nn.Module):
                 f"images: expected shape (b, {', '.join(map(str, shape))}) in this space, "
                 f"got {tuple(images.shape)}"
             )
-        mean, _ = self.net.posterior(images.to(self.center.device))
+        mean, _ = self.net.posterior(images.to(self.mean.device))
         return Code(mean.to(images.device))
 
     @standard_numbers
@@ -60,18 +60,18 @@ class VAE(nn.Module):
         Raises:
             ValueError: if the code has another shape than those of this space.
         """
-        validate_results.code(code, "code", tuple(self.center.shape))
-        return self.net.decode(code.z.to(self.center)).to(code.z.device)
+        validate_results.code(code, "code", tuple(self.mean.shape))
+        return self.net.decode(code.z.to(self.mean)).to(code.z.device)
 
     @standard_numbers
-    def sample(self, count: int, seed: int = 0) -> Code:
+    def sample(self, n_samples: int, seed: int = 0) -> Code:
         """Codes drawn from the prior N(0, 1), one draw a sample from (seed, index)."""
-        like = self.center.new_empty(validate.count(count, "count"), *self.center.shape)
+        like = self.mean.new_empty(validate.count(n_samples, "n_samples"), *self.mean.shape)
         return Code(noise_like(like, validate.seed(seed)))
 
 
 @torch.no_grad()
-def fit_spread(net: Any, images: Tensor, batch: int = 512) -> tuple[Tensor, Tensor]:
+def measure_code_statistics(net: Any, images: Tensor, batch_size: int = 512) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, per coordinate, of the codes of ``images``."""
-    codes = torch.cat([net.posterior(chunk)[0] for chunk in images.split(batch)])
+    codes = torch.cat([net.posterior(chunk)[0] for chunk in images.split(batch_size)])
     return codes.mean(0), codes.std(0)

@@ -41,7 +41,7 @@ def autoencoder(
     torch.manual_seed(seed)
     net = TinyAutoencoder(**NETS[world])
     loss = redrawing(None if features is None else features.to(device))
-    knobs = {"batch": 32, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
+    knobs = {"batch_size": 32, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
     return fit(net, loss, (images,), steps=steps, folder=folder, **knobs)  # type: ignore[arg-type]
 
 
@@ -57,8 +57,8 @@ def redrawing(features: SqueezeNet | None) -> Callable[..., Tensor]:
         with autocast(clean.device):
             z = model.encode(clean * 2 - 1)
             noise = torch.randn(z.shape, generator=generator, device=z.device)
-            spread = z.detach().float().std((0, 2, 3), keepdim=True)
-            drawn = (model.decode(z + BLUR * spread * noise) + 1) / 2
+            std = z.detach().float().std((0, 2, 3), keepdim=True)
+            drawn = (model.decode(z + BLUR * std * noise) + 1) / 2
             value = (drawn.float() - clean).abs().mean()
             if features is not None:
                 taps = ("conv1", "fire3", "fire5")

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from cfxnb import weights
 from cfxnb.core.classifiers import wrap
-from cfxnb.core.prediction import predict
+from cfxnb.core.prediction import predict_logits
 from cfxnb.core.training import Loss, Net, Recipe, autocast, fit
 from cfxnb.core.types import Classifier
 from cfxnb.data import chest
@@ -23,7 +23,7 @@ from cfxnb.data.xrays import FILE, NAMES, SOURCE
 from cfxnb.nets import JudgeNet, PlainNet
 from cfxnb.train.cards import card_of
 
-NET: dict[str, Any] = {"outputs": len(NAMES), "channels": 1, "size": (64, 64), "halvings": 4}
+NET: dict[str, Any] = {"outputs": len(NAMES), "channels": 1, "size": (64, 64), "n_downsamplings": 4}
 EPSILON = 0.04  # largest change of a pixel under the judge's training attack
 CAUTION = (
     "Not for diagnosis. The test part is known to differ from the parts for training and "
@@ -112,7 +112,7 @@ def measured(classifier: Classifier) -> dict[str, float]:
     found: dict[str, float] = {}
     for split in ("validation", "test"):
         part = chest(split)
-        logits = predict(classifier, part.images)
+        logits = predict_logits(classifier, part.images)
         said, ill = logits.argmax(1), part.labels == 1
         where = f"on {len(part)} {split} X-rays"
         found |= {
@@ -150,7 +150,7 @@ def make_judge(folder: Path, device: str) -> None:
 
 
 def _save(name: str, net: nn.Module, card: dict[str, Any]) -> None:
-    told = {"labels": list(NAMES), "quality": measured(wrap(net)), "caution": CAUTION}
+    told = {"class_names": list(NAMES), "quality": measured(wrap(net)), "caution": CAUTION}
     weights.save(f"chest/{name}", net, card | told)
 
 

@@ -10,7 +10,7 @@ from cfxnb.core.ddim import TRAIN_STEPS, linear_alphas_cumprod
 from cfxnb.core.training import autocast, fit
 from cfxnb.nets import DiffAE
 from cfxnb.nets.latent_net import LatentNet
-from cfxnb.spaces.codecs import Fold
+from cfxnb.spaces.codecs import PixelUnshuffleCodec
 from cfxnb.spaces.diffae import latent_alphas
 
 BLUR = 0.2  # standard deviation of the noise on codes, in their own spreads
@@ -27,7 +27,7 @@ LATENT = {"hidden": 256, "layers": 6, "waves": 64}
 def config(world: str) -> dict:
     """Arguments of the world's network, without what draws codes."""
     net = NETS[world]
-    shared = {"dims": 64, "predicts": "velocity", "blocks": 1, "encoder_blocks": 1, "dropout": 0.0}
+    shared = {"dims": 64, "prediction_type": "velocity", "blocks": 1, "encoder_blocks": 1, "dropout": 0.0}
     return {**net, "encoder_mult": net["mult"], **shared}
 
 
@@ -42,7 +42,7 @@ def autoencoder(
 ) -> DiffAE:
     """Trained on the noise in noisy images, of which the code is all it is told."""
     torch.manual_seed(seed)
-    fold = Fold(FOLDS[world])
+    fold = PixelUnshuffleCodec(FOLDS[world])
     net = DiffAE(**config(world))
     whiten(net, fold.encode(as_unit(images[:512]) * 2 - 1))
     return fit(
@@ -84,9 +84,9 @@ class Denoising:
     what lies between two codes must mean something, too.
     """
 
-    def __init__(self, fold: Fold) -> None:
+    def __init__(self, fold: PixelUnshuffleCodec) -> None:
         self.fold = fold
-        self.alphas = linear_alphas_cumprod().float()
+        self.alphas_cumprod = linear_alphas_cumprod().float()
 
     def __call__(self, model: DiffAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
         clean = self.fold.encode(as_unit(batch[0]) * 2 - 1)
@@ -95,7 +95,7 @@ class Denoising:
             return torch.randn(shape, generator=generator, device=clean.device)
 
         t = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator, device=clean.device)
-        left = self.alphas.to(clean.device)[t].view(-1, 1, 1, 1)
+        left = self.alphas_cumprod.to(clean.device)[t].view(-1, 1, 1, 1)
         hidden = noise(clean.shape)
         noisy = left.sqrt() * clean + (1 - left).sqrt() * hidden
         with autocast(clean.device):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfxnb import weights
-from cfxnb.core.prediction import predict
+from cfxnb.core.prediction import predict_logits
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.training import Recipe
 from cfxnb.core.types import Code
@@ -78,8 +78,8 @@ def ship(world: str, net: DiffAE, train: Tensor, folder: Path, device: str) -> N
     space = DiffusionAutoencoder(net, *2 * [torch.zeros(net.dims)], **knobs)
     sight = train if train.is_floating_point() else train[:10_000].float() / 255
     space.fit(sight.split(500))
-    codes = torch.cat([space.semantic(part) for part in sight.split(500)])
-    told = ((codes - space.center) / space.spread.clamp_min(1e-8)).detach()
+    codes = torch.cat([space.encode_semantic(part) for part in sight.split(500)])
+    told = ((codes - space.mean) / space.std.clamp_min(1e-8)).detach()
     net.latent_net = drawer(told, folder / "latent", device=device).cpu()
     card = WORLDS[world].card(
         "space",
@@ -90,13 +90,13 @@ def ship(world: str, net: DiffAE, train: Tensor, folder: Path, device: str) -> N
     card |= {
         "adapter": "DiffusionAutoencoder",
         "space": knobs,
-        "quality": measure(world, space),
+        "quality": measure_digits(world, space),
     }
-    weights.save(f"{world}/diffae", net, card, center=space.center, spread=space.spread)
+    weights.save(f"{world}/diffae", net, card, mean=space.mean, std=space.std)
 
 
 @torch.no_grad()
-def measure(world: str, space: DiffusionAutoencoder) -> dict[str, float]:
+def measure_digits(world: str, space: DiffusionAutoencoder) -> dict[str, float]:
     """Quality on held-out images, as the card states it."""
     images = WORLDS[world].test()
     code = space.encode(images)
@@ -108,9 +108,9 @@ def measure(world: str, space: DiffusionAutoencoder) -> dict[str, float]:
     kept: dict[str, list[float]] = {"inverted": [], "random": []}
     for name in WORLDS[world].explained:
         classifier = weights.load(f"{world}/{name}", "cpu")
-        before = predict(classifier, images).argmax(1)
+        before = predict_logits(classifier, images).argmax(1)
         for kind, made in (("inverted", rebuilt), ("random", fresh)):
-            same = predict(classifier, made).argmax(1) == before
+            same = predict_logits(classifier, made).argmax(1) == before
             kept[kind].append(same.double().mean().item())
     found = {
         "share of decisions that survive reconstruction": min(kept["inverted"]),
@@ -125,7 +125,7 @@ def measure(world: str, space: DiffusionAutoencoder) -> dict[str, float]:
         ),
         "of new samples": fid(features(drawn), features(images)),
         "of one half of the real images to the other (half as many, so biased upwards)": fid(
-            features(images[::2]), features(images[1::2]), few=True
+            features(images[::2]), features(images[1::2]), allow_few=True
         ),
     }
     return {name: round(value, 4) for name, value in found.items()}

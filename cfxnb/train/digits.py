@@ -15,13 +15,13 @@ from torch import Generator, Tensor
 from cfxnb import weights
 from cfxnb.core import locations as paths
 from cfxnb.core.classifiers import wrap
-from cfxnb.core.prediction import predict
+from cfxnb.core.prediction import predict_logits
 from cfxnb.core.training import autocast, fit
-from cfxnb.data import digits, measure
+from cfxnb.data import digits, measure_digits
 from cfxnb.data.files import checked, record
 from cfxnb.data.mnist import FACTORS, SOURCE, images_of
 from cfxnb.nets import ConvVAE, DigitNet, LeNet5
-from cfxnb.spaces.vae import VAE, fit_spread
+from cfxnb.spaces.vae import VAE, measure_code_statistics
 from cfxnb.train.cards import card_of
 
 BETA = 0.5  # weight of the KL term; 1 is the evidence lower bound itself, less gives crisper images
@@ -96,7 +96,7 @@ def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) ->
 def make_factors(folder: Path, device: str) -> None:
     """Measure all 70,000 digits: about two minutes."""
     measured = {
-        split: torch.tensor(measure(images_of(split)).to_numpy()).half().contiguous()
+        split: torch.tensor(measure_digits(images_of(split)).to_numpy()).half().contiguous()
         for split in ("train", "test")
     }
     save_file(measured, paths.data() / FACTORS)
@@ -111,11 +111,11 @@ def make_factors(folder: Path, device: str) -> None:
 def make_classifier(folder: Path, device: str) -> None:
     net = classifier(folder, device=device).cpu()
     test = digits()
-    right = predict(wrap(net), test.images).argmax(1) == test.labels
+    right = predict_logits(wrap(net), test.images).argmax(1) == test.labels
     card = _card("classifier", "DigitNet", {}, "the digit classifier that is explained")
     quality = {"accuracy on the 10,000 test digits": round(right.double().mean().item(), 4)}
     weights.save(
-        "digits/classifier", net, card | {"quality": quality, "labels": list("0123456789")}
+        "digits/classifier", net, card | {"quality": quality, "class_names": list("0123456789")}
     )
 
 
@@ -123,13 +123,13 @@ def make_judge(folder: Path, device: str) -> None:
     """Not trained: the card of weights that come from elsewhere."""
     net = judge()
     test = digits()
-    right = predict(wrap(net), test.images).argmax(1) == test.labels
+    right = predict_logits(wrap(net), test.images).argmax(1) == test.labels
     card = _card("classifier", "LeNet5", {}, "the independent judge; no method ever sees it")
     card |= {
         "recipe": "none: csinva/gan-vae-pretrained-pytorch, LeNet-5",
         "licence": "MIT by the badge in the README of its source",
         "quality": {"accuracy on the 10,000 test digits": round(right.double().mean().item(), 4)},
-        "labels": list("0123456789"),
+        "class_names": list("0123456789"),
     }
     weights.write_card("digits/judge", net, card, file="oracles/mnist_lenet5.safetensors")
 
@@ -142,10 +142,10 @@ def judge() -> LeNet5:
 
 def make_vae(folder: Path, device: str) -> None:
     net = vae(folder, device=device).cpu()
-    center, spread = fit_spread(net, digits("train").images)
+    mean, std = measure_code_statistics(net, digits("train").images)
     card = _card("space", "ConvVAE", {"dims": net.dims}, "variational autoencoder, codes (b, 20)")
-    card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, center, spread))}
-    weights.save("digits/vae", net, card, center=center, spread=spread)
+    card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, mean, std))}
+    weights.save("digits/vae", net, card, mean=mean, std=std)
 
 
 @torch.no_grad()
@@ -158,11 +158,11 @@ def measure_vae(space: VAE) -> dict[str, float]:
     samples = space.decode(space.sample(2000))
     mean, log_variance = (torch.cat(t) for t in zip(*map(space.net.posterior, chunks), strict=True))
     rate = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
-    same = predict(explained, rebuilt).argmax(1) == predict(explained, test.images).argmax(1)
+    same = predict_logits(explained, rebuilt).argmax(1) == predict_logits(explained, test.images).argmax(1)
     noise = torch.rand(samples.shape, generator=Generator().manual_seed(0))
 
     def confidence(images: Tensor) -> float:
-        return predict(referee, images).softmax(1).amax(1).mean().item()
+        return predict_logits(referee, images).softmax(1).amax(1).mean().item()
 
     measured = {
         "share of test decisions that survive reconstruction": same.double().mean().item(),

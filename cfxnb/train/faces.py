@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 
 from cfxnb import weights
 from cfxnb.core.classifiers import wrap
-from cfxnb.core.prediction import predict
+from cfxnb.core.prediction import predict_logits
 from cfxnb.core.training import Recipe, autocast, fit
 from cfxnb.data import faces
 from cfxnb.data.fairface import FILE, NAMES, SOURCE
@@ -16,7 +16,7 @@ from cfxnb.nets.convnets import PlainNet
 from cfxnb.train.cards import card_of
 from cfxnb.train.chest import varied
 
-CONFIG = {"outputs": 2, "channels": 3, "size": [64, 64], "halvings": 4}
+CONFIG = {"outputs": 2, "channels": 3, "size": [64, 64], "n_downsamplings": 4}
 CAUTION = (
     "The labels are the opinion of a network (smile_score), not of people, and not of those shown. "
     "Whoever explains this classifier explains how well it copies that opinion."
@@ -59,14 +59,14 @@ def make_classifier(folder: Path, device: str) -> None:
         source=SOURCE,
         files=FILE,
     )
-    told = {"labels": list(NAMES), "quality": measured(net), "caution": CAUTION}
+    told = {"class_names": list(NAMES), "quality": measured(net), "caution": CAUTION}
     weights.save("faces/smile", net, card | told)
 
 
 def measured(net: nn.Module) -> dict[str, float]:
     """Accuracy on held-out faces, and by group, as the card states it."""
     test = faces()
-    right = (predict(wrap(net), test.images).argmax(1) == test.labels).double()
+    right = (predict_logits(wrap(net), test.images).argmax(1) == test.labels).double()
     found = {"accuracy on 3,380 test faces": right.mean().item()}
     for name in ("gender", "age_group"):
         for group in sorted(test.factors[name].unique()):

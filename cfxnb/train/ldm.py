@@ -11,12 +11,12 @@ from cfxnb.core.ddim import TRAIN_STEPS, linear_alphas_cumprod
 from cfxnb.core.training import autocast, fit
 from cfxnb.data.fairface import AGE_GROUPS, GENDERS
 from cfxnb.data.fairface import NAMES as SMILES
-from cfxnb.data.lpc import OPTIONS
+from cfxnb.data.lpc import SPRITE_OPTIONS
 from cfxnb.nets.conditional_unet import ConditionalUNet
 
 ATTRIBUTES: dict[str, Mapping[str, Sequence[str]]] = {
     "digits": {"digit": [str(d) for d in range(10)]},
-    "sprites": OPTIONS,
+    "sprites": SPRITE_OPTIONS,
     "faces": {"smile": SMILES, "gender": GENDERS, "age_group": list(AGE_GROUPS)},
 }
 NETS: dict[str, dict[str, Any]] = {
@@ -48,7 +48,7 @@ def denoiser(
     """
     torch.manual_seed(seed)
     net = ConditionalUNet(ATTRIBUTES[world], latents.shape[1], **NETS[world])
-    knobs = {"batch": BATCH, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
+    knobs = {"batch_size": BATCH, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
     data = (latents, told)
     return fit(net, velocity, data, steps=steps, folder=folder, **knobs)  # type: ignore[arg-type]
 

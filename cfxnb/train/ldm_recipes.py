@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfxnb import weights
-from cfxnb.core.prediction import predict
+from cfxnb.core.prediction import predict_logits
 from cfxnb.core.training import Recipe
 from cfxnb.data import ImageSet, digits, faces, sprites
 from cfxnb.data.fairface import FILE as FACES
@@ -62,18 +62,18 @@ def _perceived(part: ImageSet) -> Tensor:
 
 def _judged(**judges: str) -> Callable[[Tensor], dict[str, Tensor]]:
     def read(images: Tensor) -> dict[str, Tensor]:
-        return {n: predict(weights.load(j, "cpu"), images).argmax(1) for n, j in judges.items()}
+        return {n: predict_logits(weights.load(j, "cpu"), images).argmax(1) for n, j in judges.items()}
 
     return read
 
 
 def _factors(images: Tensor) -> dict[str, Tensor]:
     judge = weights.load("sprites/judge", "cpu")
-    return dict(zip(judge.options, judge.numbers(images).T, strict=True))
+    return dict(zip(judge.options, judge.indices(images).T, strict=True))
 
 
 def _people(images: Tensor) -> dict[str, Tensor]:
-    found = _judged(smile="faces/smile_judge", gender="faces/gender")(images)
+    found = _judged(smile="faces/judge", gender="faces/gender")(images)
     return {**found, "gender": 1 - found["gender"]}  # the judge's first class is male
 
 
@@ -127,11 +127,11 @@ def ship_autoencoder(world: str, net: TinyAutoencoder, train: Tensor) -> None:
     told: dict[str, Any] = {"shift": _each(z.mean((0, 2, 3))), "scale": _each(1 / z.std((0, 2, 3)))}
     space = Autoencoder(net, z.mean(0), z.std(0), **told)
     space.fit(part.float() / 255 for part in train[:10_000].split(500))
-    shape = "x".join(map(str, space.center.shape))
+    shape = "x".join(map(str, space.mean.shape))
     summary = f"autoencoder, latents {shape}, for diffusion"
     card = WORLDS[world].card("space", "TinyAutoencoder", first.NETS[world], summary)
     card |= {"adapter": "Autoencoder", "space": told, "quality": measure_autoencoder(world, space)}
-    weights.save(f"{world}/autoencoder", net, card, center=space.center, spread=space.spread)
+    weights.save(f"{world}/autoencoder", net, card, mean=space.mean, std=space.std)
 
 
 def _each(values: Tensor) -> list[float]:
@@ -150,7 +150,7 @@ def measure_autoencoder(world: str, space: Autoencoder) -> dict[str, float]:
     images = WORLDS[world].test().images[:MEASURED]
     rebuilt = torch.cat([space.decode(space.encode(part)) for part in images.split(250)])
     classifier = weights.load(WORLDS[world].explained, "cpu")
-    same = predict(classifier, rebuilt).argmax(1) == predict(classifier, images).argmax(1)
+    same = predict_logits(classifier, rebuilt).argmax(1) == predict_logits(classifier, images).argmax(1)
     found = {
         "mean squared error of reconstructions": (rebuilt - images).square().mean().item(),
         "share of decisions that survive reconstruction": same.double().mean().item(),

@@ -17,8 +17,8 @@ from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core.classifiers import wrap
 from cfxnb.core.training import Loss, Net, Recipe, autocast, fit
 from cfxnb.data.imageset import ImageSet
-from cfxnb.data.lpc import OPTIONS, SOURCE, as_indices
-from cfxnb.data.sprite_classifiers import CLASSES, CONTRASTS, PLANTED, Planted
+from cfxnb.data.lpc import SPRITE_OPTIONS, SOURCE, as_indices
+from cfxnb.data.sprite_classifiers import CLASSES, SPRITE_CONTRASTS, SPRITE_CLASSIFIERS, PlantedClassifier
 from cfxnb.data.sprite_figures import sprites
 from cfxnb.metrics.ground_truth import true_scores
 from cfxnb.nets import JudgeNet, PlainNet
@@ -26,8 +26,8 @@ from cfxnb.train.cards import card_of
 
 FIGURES = 60_000
 sprite_card = partial(card_of, source=SOURCE, files="sprites/")
-SIZES = [len(options) for options in OPTIONS.values()]
-IMAGES: dict[str, Any] = {"channels": 3, "size": (56, 32), "halvings": 3}
+SIZES = [len(options) for options in SPRITE_OPTIONS.values()]
+IMAGES: dict[str, Any] = {"channels": 3, "size": (56, 32), "n_downsamplings": 3}
 CLASSIFIER = {"outputs": len(CLASSES), **IMAGES, "width": 16}
 READER = {"outputs": sum(SIZES), **IMAGES}
 
@@ -42,7 +42,7 @@ def noisy(images: Tensor, generator: Generator) -> Tensor:
 
 def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> PlainNet:
     """Half a minute on two cores."""
-    reason: Planted = PLANTED[name]
+    reason: PlantedClassifier = SPRITE_CLASSIFIERS[name]
     train = sprites(reason.world, 8000, split="train", seed=5)
     labels = torch.tensor(reason.label(train.factors).to_numpy(bool)).long()
     torch.manual_seed(seed)
@@ -132,29 +132,29 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
     net = planted(name, folder, device=device).cpu()
     test = test_figures("pairs")
     classifier = wrap(net)
-    reason = PLANTED[name]
+    reason = SPRITE_CLASSIFIERS[name]
     rule = torch.tensor(reason.label(test.factors).to_numpy(bool)).long()
     with torch.no_grad():
         follows = classifier(test.images).argmax(1) == rule
     truth = {
         CLASSES[outcome]: {
             factor: {k: _number(row[k]) for k in ("value", "instead", *_TRUE)}
-            for factor, row in true_scores(test, classifier, CONTRASTS, outcome).table.iterrows()
+            for factor, row in true_scores(test, classifier, SPRITE_CONTRASTS, outcome).table.iterrows()
         }
         for outcome in (0, 1)
     }
     told = sprite_card("classifier", "PlainNet", CLASSIFIER, f"says {CLASSES}")
     told |= {
         "summary": f"planted: reads {', '.join(reason.causes)}",
-        "labels": list(CLASSES),
+        "class_names": list(CLASSES),
         "causes": list(reason.causes),
-        "story": reason.story,
+        "description": reason.description,
         "quality": {"share of held-out figures decided by its planted rule": share(follows)},
         "true scores on 2,000 held-out figures of 'pairs', by re-rendering": truth,
     }
     if name == "unnamed":  # an exercise asks for its reason
         told["summary"] = "planted: find out what it reads"
-        secret = ("causes", "story", "true scores")
+        secret = ("causes", "description", "true scores")
         told = {k: v for k, v in told.items() if not k.startswith(secret)}
     weights.save(f"sprites/{name}", net, told)
 
@@ -178,10 +178,10 @@ def make_judge(folder: Path, device: str) -> None:
 
 
 def _save_reader(name: str, net: nn.Module, seed: int, summary: str) -> None:
-    right = read_right(FactorReader(net, OPTIONS), test_figures("independent"))
+    right = read_right(FactorReader(net, SPRITE_OPTIONS), test_figures("independent"))
     told = sprite_card("reader", type(net).__name__, READER, summary, seed=seed)
     told |= {
-        "options": {factor: list(options) for factor, options in OPTIONS.items()},
+        "options": {factor: list(options) for factor, options in SPRITE_OPTIONS.items()},
         "quality": {f"accuracy on held-out figures, {n}": v for n, v in right.items()},
     }
     weights.save(f"sprites/{name}", net, told)
@@ -190,7 +190,7 @@ def _save_reader(name: str, net: nn.Module, seed: int, summary: str) -> None:
 def read_right(read: FactorReader, test: Any, images: Tensor | None = None) -> dict[str, float]:
     """Share of figures whose factor is read as it is, a factor."""
     found = read.read(test.images if images is None else images)
-    return {n: round(float((found[n] == test.factors[n]).mean()), 4) for n in OPTIONS}
+    return {n: round(float((found[n] == test.factors[n]).mean()), 4) for n in SPRITE_OPTIONS}
 
 
 def share(hits: Tensor) -> float:
@@ -207,7 +207,7 @@ def _number(value: Any) -> Any:
 
 
 RECIPES: dict[str, Recipe] = {
-    **{f"sprites/{name}": partial(make_classifier, name) for name in PLANTED},
+    **{f"sprites/{name}": partial(make_classifier, name) for name in SPRITE_CLASSIFIERS},
     "sprites/reader": make_reader,
     "sprites/judge": make_judge,
 }

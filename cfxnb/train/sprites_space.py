@@ -8,16 +8,16 @@ import torch
 from torch import Generator, Tensor, nn
 
 from cfxnb import weights
-from cfxnb.contrastive.attribute_edits import attribute_directions
+from cfxnb.contrastive.attribute_edits import fit_attribute_edits
 from cfxnb.contrastive.contrastive_scores import contrastive_scores
-from cfxnb.contrastive.edits import AttributeDirections
-from cfxnb.core.prediction import predict
+from cfxnb.contrastive.edits import AttributeEdits
+from cfxnb.core.prediction import predict_logits
 from cfxnb.core.training import Recipe, autocast, fit
 from cfxnb.data.lpc import HEIGHT, LAYERS, WIDTH, render, top_layers
-from cfxnb.data.sprite_classifiers import CONTRASTS, PLANTED
+from cfxnb.data.sprite_classifiers import SPRITE_CONTRASTS, SPRITE_CLASSIFIERS
 from cfxnb.data.sprite_figures import sprites
 from cfxnb.nets import ConvVAE
-from cfxnb.spaces.vae import VAE, fit_spread
+from cfxnb.spaces.vae import VAE, measure_code_statistics
 from cfxnb.train.sprites import as_bytes, figures, read_right, share, sprite_card, test_figures
 
 EDIT_STEPS = 4000
@@ -111,13 +111,13 @@ def decoder_loss(decoder: nn.Module, batch: tuple[Tensor, ...], generator: Gener
 def make_vae(folder: Path, device: str) -> None:
     net = vae(folder, device=device).cpu()
     net = sharpen(net, folder / "decoder", device=device).cpu()
-    center, spread = fit_spread(net, sprites(count=10_000, split="train", seed=3).images)
+    mean, std = measure_code_statistics(net, sprites(n_samples=10_000, split="train", seed=3).images)
     config = {"dims": net.dims, "channels": 3, "size": [HEIGHT, WIDTH], "depth": 2}
     card = sprite_card(
         "space", "ConvVAE", config, f"variational autoencoder, codes (b, {net.dims})"
     )
-    card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, center, spread))}
-    weights.save("sprites/vae", net, card, center=center, spread=spread)
+    card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, mean, std))}
+    weights.save("sprites/vae", net, card, mean=mean, std=std)
 
 
 @torch.no_grad()
@@ -141,8 +141,8 @@ def measure_vae(space: VAE) -> dict[str, float]:
     pairs = test_figures("pairs").images
     again = space.decode(space.encode(pairs))
     decided = [
-        share(predict(f, again).argmax(1) == predict(f, pairs).argmax(1))
-        for f in (weights.load(f"sprites/{name}", "cpu") for name in PLANTED)
+        share(predict_logits(f, again).argmax(1) == predict_logits(f, pairs).argmax(1))
+        for f in (weights.load(f"sprites/{name}", "cpu") for name in SPRITE_CLASSIFIERS)
     ]
     measured = {
         "share of factors (without eyes) read as they are after reconstruction": sum(read.values())
@@ -164,40 +164,40 @@ def measure_vae(space: VAE) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in measured.items()}
 
 
-def make_directions(others: str, folder: Path, device: str) -> None:
+def make_edits(preserve_others: bool, folder: Path, device: str) -> None:
     """Trained through the space and the reader; the judge finds out how good they are."""
     space = weights.load("sprites/vae", device)
     train = sprites("pairs", 6000, split="train", seed=21)
-    edits = attribute_directions(
+    edits = fit_attribute_edits(
         space,
         train.images,
         train.factors,
-        contrasts=CONTRASTS,
+        contrasts=SPRITE_CONTRASTS,
         reader=weights.load("sprites/reader", device),
-        others=others,
+        preserve_others=preserve_others,
         steps=EDIT_STEPS,
-        folder=folder,
+        checkpoint_dir=folder,
     )
-    config = {"dims": space.center.numel(), "attributes": len(CONTRASTS), "hidden": 512}
-    card = sprite_card(
-        "directions", "ShiftPredictor", config, f"edits of single factors ({others})"
-    )
+    config = {"dims": space.mean.numel(), "attributes": len(SPRITE_CONTRASTS), "hidden_dim": 512}
+    kept = "others preserved" if preserve_others else "others free"
+    card = sprite_card("edits", "EditNetwork", config, f"edits of single factors ({kept})")
     card |= {
         "space": "sprites/vae",
-        "contrasts": {name: list(pair) for name, pair in CONTRASTS.items()},
-        "others": others,
+        "contrasts": {name: list(pair) for name, pair in SPRITE_CONTRASTS.items()},
+        "preserve_others": preserve_others,
         "quality": measure_edits(edits),
     }
-    place = {"center": edits.center, "spread": edits.spread}
-    weights.save(f"sprites/edits-{others}", edits.stepper.cpu(), card, **place)
+    place = {"mean": edits.mean, "std": edits.std}
+    name = "sprites/edits_preserve" if preserve_others else "sprites/edits_free"
+    weights.save(name, edits.step_model.cpu(), card, **place)
 
 
-def measure_edits(edits: AttributeDirections) -> dict[str, float]:
+def measure_edits(edits: AttributeEdits) -> dict[str, float]:
     """How often the judge finds an edit done, and how often something else changed."""
     test = test_figures("pairs")
     space, honest, judge = (weights.load(f"sprites/{n}", "cpu") for n in ("vae", "honest", "judge"))
     scores = contrastive_scores(
-        space, honest, test.images, test.factors, directions=edits, judge=judge
+        space, honest, test.images, test.factors, edits=edits, judge=judge
     )
     return {
         "share of edits that took effect, worst factor": round(
@@ -210,6 +210,6 @@ def measure_edits(edits: AttributeDirections) -> dict[str, float]:
 
 RECIPES: dict[str, Recipe] = {
     "sprites/vae": make_vae,
-    "sprites/edits-keep": partial(make_directions, "keep"),
-    "sprites/edits-free": partial(make_directions, "free"),
+    "sprites/edits_preserve": partial(make_edits, True),
+    "sprites/edits_free": partial(make_edits, False),
 }

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from cfxnb import weights
 from cfxnb.core.classifiers import wrap
-from cfxnb.core.prediction import predict
+from cfxnb.core.prediction import predict_logits
 from cfxnb.data import ImageSet, faces
 from cfxnb.data.fairface import AGE_GROUPS, FILE, SOURCE
 from cfxnb.data.files import checked
@@ -72,7 +72,7 @@ def expressions() -> tuple[FaceExpression, ImageSet, Tensor]:
     """The net, the test faces and what it says of them: 3,380 images, half a minute."""
     net = restored(FaceExpression(), "face_expression")
     test = faces("test")
-    return net, test, predict(wrap(net), test.images, batch=32)
+    return net, test, predict_logits(wrap(net), test.images, batch=32)
 
 
 def make_expression(folder: Path, device: str) -> None:
@@ -97,7 +97,7 @@ def make_expression(folder: Path, device: str) -> None:
 def make_smile(folder: Path, device: str) -> None:
     _, test, logits = expressions()
     write(
-        "faces/smile_judge",
+        "faces/judge",
         restored(SmileJudge(), "face_expression"),
         "face_expression",
         "classifier",
@@ -195,7 +195,7 @@ def _far(net: SqueezeNet, a: Tensor, b: Tensor) -> float:
 
 RECIPES = {
     "faces/expression": make_expression,
-    "faces/smile_judge": make_smile,
+    "faces/judge": make_smile,
     "faces/gender": make_gender,
     "faces/features": make_features,
 }

@@ -34,7 +34,7 @@ profile: str = "cpu"  # ci, cpu or gpu: how much is computed
 row: int = 4  # which of the fours in the test set is changed
 
 # %%
-count = cfx.sizes(profile, ci=20, cpu=60, gpu=500)
+count = cfx.by_profile(profile, ci=20, cpu=60, gpu=500)
 space = cfx.load("digits/vae")  # a generator of digits, with its inverse
 classifier = cfx.load("digits/classifier")  # the network that is to be explained
 judge = cfx.load("digits/judge")  # another network, trained by other people
@@ -48,7 +48,7 @@ judge = cfx.load("digits/judge")  # another network, trained by other people
 
 # %%
 test = cfx.data.digits("test")
-fours = test.of(4)
+fours = test.select(4)
 four = fours[row]
 reading = int(classifier(four.images).argmax())
 judged = int(judge(four.images).argmax())
@@ -123,7 +123,7 @@ cfx.explore(draw_step, step=(0, steps - 1))
 cfx.gallery(
     path,
     [f"{p:.0%}" for p in p_classifier],
-    columns=steps,
+    n_columns=steps,
     alt="Nine images from the 4 to the 9; above each, the classifier's probability of a 9: "
     + ", ".join(f"{p:.0%}" for p in p_classifier),
 )
@@ -249,7 +249,7 @@ cfx.checks.nb00.judge_agreement(judge_agreement)
 
 # %% [markdown]
 # The package counts the same things, and more, in one table. The last row is the chance level:
-# changes that are equally long *in the code*, in a random direction.
+# changes that are equally long *in the code*, in random direction.
 
 # %%
 table = cfx.report(
@@ -306,15 +306,15 @@ for _ in range(150):
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
-mine = cfx.wrap(torch.nn.Sequential(torch.nn.Flatten(), layer), labels=list("0123456789"))
-right = (cfx.predict(mine, test.images).argmax(1) == test.labels).double().mean()
+mine = cfx.wrap(torch.nn.Sequential(torch.nn.Flatten(), layer), class_names=list("0123456789"))
+right = (cfx.predict_logits(mine, test.images).argmax(1) == test.labels).double().mean()
 print(f"accuracy of the linear layer: {right:.1%}")
 
 # %%
 for_mine = cfx.latent_attack(space, mine, batch.images[:8], 9)
 cfx.gallery(
     torch.cat([batch.images[:8], latent.image[:8], for_mine.image]),
-    columns=8,
+    n_columns=8,
     alt="Eight fours; below them the nines that the convolutional classifier asked for; at the "
     "bottom the nines that the linear layer asked for.",
 )

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 import cfxnb as cfx
-from cfxnb.core.tensors import in_spreads
+from cfxnb.core.tensors import standardise
 
 cfx.doctor()
 
@@ -33,8 +33,8 @@ first: int = 7  # the digit that an interpolation begins with
 last: int = 2  # the digit that it ends with
 
 # %%
-count = cfx.sizes(profile, ci=300, cpu=1000, gpu=10000)
-ae_steps = cfx.sizes(profile, ci=100, cpu=300, gpu=3000)
+count = cfx.by_profile(profile, ci=300, cpu=1000, gpu=10000)
+ae_steps = cfx.by_profile(profile, ci=100, cpu=300, gpu=3000)
 space = cfx.load("digits/vae", device="cpu")
 judge = cfx.load("digits/judge", device="cpu")
 test = cfx.data.digits("test")
@@ -52,7 +52,7 @@ compare = cfx.predict_then_run(
 )
 
 # %%
-ends = torch.cat([test.of(first).images[:1], test.of(last).images[:1]])
+ends = torch.cat([test.select(first).images[:1], test.select(last).images[:1]])
 z = space.encode(ends).z
 weights = torch.linspace(0, 1, 9)
 pixel_mix = torch.stack([torch.lerp(ends[0], ends[1], w) for w in weights])
@@ -74,7 +74,7 @@ cfx.explore(draw_mix, step=(0, 8))
 # %%
 cfx.gallery(
     torch.cat([pixel_mix, code_mix]),
-    columns=9,
+    n_columns=9,
     alt=f"Two rows of nine images from a {first} to a {last}. Above, pixels: one digit fades "
     "out while the other fades in. Below, codes: every image is one stroke.",
 )
@@ -93,7 +93,7 @@ half_codes = space.decode(cfx.Code((codes + other_codes) / 2))[different]
 
 
 def confidence(images: torch.Tensor) -> float:
-    return cfx.predict(judge, images).softmax(1).amax(1).mean().item()
+    return cfx.predict_logits(judge, images).softmax(1).amax(1).mean().item()
 
 
 sure = {"the mix of pixels": confidence(half_pixels), "the mix of codes": confidence(half_codes)}
@@ -120,7 +120,7 @@ print(
 )
 cfx.gallery(
     torch.cat([pairs.images[worst], rebuilt[worst]]),
-    columns=10,
+    n_columns=10,
     alt="The ten worst reconstructions: originals above, reconstructions below. Loops close, "
     "ornaments vanish, strokes get straighter.",
 )
@@ -170,16 +170,16 @@ print(f"loss after {ae_steps} steps: {loss.item():.3f} nats a pixel")
 
 # %%
 flat = train.images.flatten(1)
-center = flat.mean(0)
-directions = torch.linalg.svd(flat - center, full_matrices=False).Vh[:20]
+mean = flat.mean(0)
+directions = torch.linalg.svd(flat - mean, full_matrices=False).Vh[:20]
 
 
 def pca_encode(images: torch.Tensor) -> torch.Tensor:
-    return (images.flatten(1) - center) @ directions.T
+    return (images.flatten(1) - mean) @ directions.T
 
 
 def pca_decode(z: torch.Tensor) -> torch.Tensor:
-    return (z @ directions + center).clamp(0, 1).view(-1, 1, 32, 32)
+    return (z @ directions + mean).clamp(0, 1).view(-1, 1, 32, 32)
 
 
 with torch.no_grad():
@@ -213,7 +213,7 @@ pd.DataFrame.from_dict(rows, orient="index").round(4)
 # %%
 cfx.gallery(
     torch.cat(drawn),
-    columns=10,
+    n_columns=10,
     alt="Random codes, decoded. First row PCA: blurred smears. Second row autoencoder: strokes "
     "that are hardly digits. Third row VAE: digits, some of them between two classes.",
 )
@@ -309,7 +309,7 @@ print("the KL term is real (more than 10 nats):", bool(paid.sum() > 10))
 
 # %% [markdown]
 # Coordinates that pay nothing say nothing: the decoder learned to ignore them. Their codes hardly
-# vary. `space.spread` is the standard deviation of every coordinate over real images; distances in
+# vary. `space.std` is the standard deviation of every coordinate over real images; distances in
 # this course are measured **in units of the spread**, and coordinates with (nearly) none are left
 # alone and count nothing.
 #
@@ -326,11 +326,11 @@ print("the KL term is real (more than 10 nats):", bool(paid.sum() > 10))
 
 
 # %% tags=["exercise"]
-def traverse(z: torch.Tensor, dim: int, steps: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+def traverse(z: torch.Tensor, dim: int, steps: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """Codes (len(steps), dims) in which only coordinate dim differs from z (dims,)."""
     ### BEGIN SOLUTION
     codes = z.repeat(len(steps), 1)
-    codes[:, dim] += steps * spread[dim]
+    codes[:, dim] += steps * std[dim]
     return codes
     ### END SOLUTION
 
@@ -350,11 +350,11 @@ moves = torch.linspace(-3, 3, 9)
 
 def draw_traversal(rank: int, image: int) -> cfx.Picture:
     codes = code.z[image].repeat(9, 1)
-    codes[:, ranked[rank]] += moves * space.spread[ranked[rank]]
+    codes[:, ranked[rank]] += moves * space.std[ranked[rank]]
     return cfx.gallery(
         space.decode(cfx.Code(codes)),
         [f"{m:+.1f}" for m in moves],
-        columns=9,
+        n_columns=9,
         alt=f"Test image {image} with coordinate {ranked[rank]} moved from -3 to +3 spreads.",
     )
 
@@ -365,11 +365,11 @@ cfx.explore(draw_traversal, rank=(0, used - 1), image=(0, 20))
 strips = []
 for rank in range(4):
     codes_here = code.z[0].repeat(9, 1)
-    codes_here[:, ranked[rank]] += moves * space.spread[ranked[rank]]
+    codes_here[:, ranked[rank]] += moves * space.std[ranked[rank]]
     strips.append(space.decode(cfx.Code(codes_here)))
 cfx.gallery(
     torch.cat(strips),
-    columns=9,
+    n_columns=9,
     alt="The first test image under the four coordinates that carry most, one row each, from -3 "
     "to +3 spreads; each changes slant, width, thickness or even the class, several at once.",
 )
@@ -401,7 +401,7 @@ def principal_components(codes: torch.Tensor, k: int) -> torch.Tensor:
 cfx.checks.nb01.principal_components(principal_components)
 
 # %%
-centred = in_spreads(code.z - code.z.mean(0), space.spread)
+centred = standardise(code.z - code.z.mean(0), space.std)
 components = torch.linalg.svd(centred, full_matrices=False)
 kept = (components.S[:2] ** 2).sum() / (components.S**2).sum()
 cfx.code_map(
@@ -438,7 +438,7 @@ for name, values in errors.items():
 # %%
 cfx.gallery(
     torch.cat([turned[:8], space.decode(space.encode(turned[:8]))]),
-    columns=8,
+    n_columns=8,
     alt="Digits turned by ninety degrees above; below, what the space makes of them: blurred "
     "shapes that resemble other digits.",
 )

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 import cfxnb as cfx
-from cfxnb.core.tensors import in_spreads, norms
+from cfxnb.core.tensors import standardise, norms
 
 cfx.doctor()
 
@@ -32,12 +32,12 @@ source: int = 3  # the digit that is explained
 target: int = 5  # the decision asked for
 
 # %%
-count = cfx.sizes(profile, ci=16, cpu=40, gpu=500)
+count = cfx.by_profile(profile, ci=16, cpu=40, gpu=500)
 space = cfx.load("digits/vae", device="cpu")
 classifier = cfx.load("digits/classifier", device="cpu")
 judge = cfx.load("digits/judge", device="cpu")
 test = cfx.data.digits("test")
-batch = test.of(source)[:count]
+batch = test.select(source)[:count]
 wanted = torch.full((count,), target)
 
 # %% [markdown]
@@ -51,7 +51,7 @@ latent = cfx.latent_attack(space, classifier, batch.images, target)
 pixel = cfx.pixel_attack(classifier, batch.images, target)
 cfx.gallery(
     torch.cat([batch.images[:8], latent.image[:8], pixel.image[:8]]),
-    columns=8,
+    n_columns=8,
     alt=f"Eight handwritten {source}s; below them their counterfactuals by latent attack, which "
     f"look like {target}s; at the bottom the results of the pixel attack, the same {source}s "
     "with faint noise.",
@@ -190,7 +190,7 @@ u = torch.zeros_like(z0, requires_grad=True)
 adam = torch.optim.Adam([u], lr=0.3)
 trace = []
 for _ in range(25):
-    logits = classifier(space.decode(cfx.Code(z0 + space.spread * u)))
+    logits = classifier(space.decode(cfx.Code(z0 + space.std * u)))
     chosen = logits[:, target]
     others = logits.scatter(1, wanted[:, None], -torch.inf).logsumexp(1)
     loss = (others - chosen + 0.1 * (u**2).sum(1)).sum()
@@ -198,7 +198,7 @@ for _ in range(25):
     loss.backward()
     adam.step()
     trace.append(logits.softmax(1)[:, target].detach())
-by_hand = space.decode(cfx.Code((z0 + space.spread * u).detach()))
+by_hand = space.decode(cfx.Code((z0 + space.std * u).detach()))
 print(
     f"by hand: {(classifier(by_hand).argmax(1) == target).double().mean():.0%} are seen as {target}"
 )
@@ -223,7 +223,7 @@ cfx.curves(
 # ### Exercise 4 · The step back
 #
 # *Medium, 6 minutes.* `passes(share)` tells whether that share of the change still satisfies the
-# classifier. It is True at 1 and False at 0. After `halvings` questions, return the smallest share
+# classifier. It is True at 1 and False at 0. After `binary_search_steps` questions, return the smallest share
 # that was *seen* to pass.
 #
 # <details><summary>Hint 1</summary>Keep two numbers: `good, bad = 1.0, 0.0`.</details>
@@ -233,11 +233,11 @@ cfx.curves(
 
 
 # %% tags=["exercise"]
-def step_back(passes, halvings: int) -> float:
+def step_back(passes, binary_search_steps: int) -> float:
     """Smallest share in (0, 1] seen to pass, by bisection."""
     ### BEGIN SOLUTION
     good, bad = 1.0, 0.0
-    for _ in range(halvings):
+    for _ in range(binary_search_steps):
         middle = (good + bad) / 2
         if passes(middle):
             good = middle
@@ -265,11 +265,11 @@ compare = cfx.predict_then_run(
 
 # %%
 mixed = test[: 2 * count]
-following = (mixed.labels + 1) % 10
-paper = {**cfx.PAPER_ATTACK, "steps": cfx.sizes(profile, ci=60, cpu=150, gpu=5000)}
+following = (mixed.class_names + 1) % 10
+paper = {**cfx.PAPER_ATTACK, "steps": cfx.by_profile(profile, ci=60, cpu=150, gpu=5000)}
 variants = {
     "ours": {},
-    "no step back": {"halvings": 0},
+    "no step back": {"binary_search_steps": 0},
     "no prior": {"prior": 0.0},
     "no proximity": {"proximity": 0.0},
     "raw coordinates": {"units": "code"},
@@ -281,8 +281,8 @@ runs = {
 }
 runs["pixel attack"] = cfx.pixel_attack(classifier, mixed.images, following)
 runs["random direction"] = cfx.random_change(space, classifier, runs["ours"])
-table = cfx.report(runs, classifier=classifier, judge=judge, spread=space.spread)
-table[["flip rate", "judge agrees", "code distance", "L2", "COUT", "evaluations"]].round(2)
+table = cfx.report(runs, classifier=classifier, judge=judge, code_std=space.std)
+table[["flip rate", "judge agrees", "code distance", "L2", "COUT", "generator passes per flip"]].round(2)
 
 # %%
 accepted = table.loc["the paper's", "judge agrees"]
@@ -309,20 +309,20 @@ levels = [0.6, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999]
 agreement = {"with step back": [], "without": []}
 distance = {"with step back": [], "without": []}
 for level in levels:
-    for name, halvings in (("with step back", 5), ("without", 0)):
+    for name, binary_search_steps in (("with step back", 5), ("without", 0)):
         cf = cfx.latent_attack(
-            space, classifier, batch.images, target, confidence=level, halvings=halvings
+            space, classifier, batch.images, target, confidence=level, binary_search_steps=binary_search_steps
         )
         wins = cf[cf.flipped]
-        read = cfx.predict(judge, wins.image).argmax(1)
+        read = cfx.predict_logits(judge, wins.image).argmax(1)
         agreement[name].append((read == target).double().mean().item())
-        change = in_spreads(wins.code_after.z - wins.code_before.z, space.spread)
+        change = standardise(wins.code_after.z - wins.code_before.z, space.std)
         distance[name].append(norms(change).mean().item())
 cfx.curves(
     range(len(levels)),
     agreement,
     xlabel="confidence asked for",
-    ticks=[str(level) for level in levels],
+    tick_labels=[str(level) for level in levels],
     ylabel="judge agrees",
     alt="Agreement of the judge over the confidence asked for, with and without step back: "
     f"from {agreement['with step back'][0]:.2f} to {agreement['with step back'][-1]:.2f} with it, "
@@ -393,10 +393,10 @@ cfx.gallery(
 # %%
 seeds = range(6)
 answers = [
-    cfx.latent_attack(space, classifier, batch.images[:1], target, jitter=1.0, seed=seed)
+    cfx.latent_attack(space, classifier, batch.images[:1], target, init_noise=1.0, seed=seed)
     for seed in seeds
 ]
-codes = torch.cat([in_spreads(a.code_after.z - a.code_before.z, space.spread) for a in answers])
+codes = torch.cat([standardise(a.code_after.z - a.code_before.z, space.std) for a in answers])
 apart = torch.pdist(codes).mean().item()
 lengths = norms(codes)
 cfx.gallery(

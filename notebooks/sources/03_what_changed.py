@@ -34,13 +34,13 @@ one: int = 4  # the two digits that are changed into each other
 two: int = 9
 
 # %%
-count = cfx.sizes(profile, ci=25, cpu=60, gpu=500)
+count = cfx.by_profile(profile, ci=25, cpu=60, gpu=500)
 space = cfx.load("digits/vae", device="cpu")
 classifier = cfx.load("digits/classifier", device="cpu")
-train = cfx.data.digits("train")[: cfx.sizes(profile, ci=4000, cpu=10000, gpu=60000)]
+train = cfx.data.digits("train")[: cfx.by_profile(profile, ci=4000, cpu=10000, gpu=60000)]
 test = cfx.data.digits("test")
-forth = cfx.latent_attack(space, classifier, test.of(one)[:count].images, two)
-back = cfx.latent_attack(space, classifier, test.of(two)[:count].images, one)
+forth = cfx.latent_attack(space, classifier, test.select(one)[:count].images, two)
+back = cfx.latent_attack(space, classifier, test.select(two)[:count].images, one)
 both = forth + back
 both
 
@@ -78,7 +78,7 @@ for name in test.factors.columns:
     strips += [test.images[order[:5].tolist()], test.images[order[-5:].tolist()]]
 cfx.gallery(
     torch.cat(strips),
-    columns=10,
+    n_columns=10,
     alt="One row a property: " + ", ".join(test.factors.columns) + ". On the left the five test "
     "digits with the smallest value, on the right the five with the largest.",
 )
@@ -121,11 +121,11 @@ print("the coin can be read:", "coin" in controlled.readable)
 
 # %% tags=["exercise"]
 def contribution(
-    weights: torch.Tensor, start: torch.Tensor, end: torch.Tensor, spread: torch.Tensor
+    weights: torch.Tensor, start: torch.Tensor, end: torch.Tensor, std: torch.Tensor
 ) -> torch.Tensor:
     """Change of the log odds of one property, (n,)."""
     ### BEGIN SOLUTION
-    return ((end - start) / spread) @ weights
+    return ((end - start) / std) @ weights
     ### END SOLUTION
 
 
@@ -165,7 +165,7 @@ cfx.explore(draw_local, image=(0, len(attribution.local) - 1))
 
 # %%
 wins = both[both.flipped]
-measured = cfx.data.measure(wins.image) - cfx.data.measure(wins.reconstruction)
+measured = cfx.data.measure_digits(wins.image) - cfx.data.measure_digits(wins.reconstruction)
 read = attribution.local.reset_index(drop=True)
 truth = pd.DataFrame(
     {
@@ -209,9 +209,9 @@ def unexplained_share(change: torch.Tensor, weights: torch.Tensor) -> torch.Tens
 cfx.checks.nb03.unexplained_share(unexplained_share)
 
 # %%
-dims, named = int(alive(space.spread).sum()), len(descriptors.readable)
+dims, named = int(alive(space.std).sum()), len(descriptors.readable)
 print(f"unexplained here: {attribution.unexplained.mean():.0%}")
-print(f"for a change in a random direction one expects {1 - named / dims:.0%}")
+print(f"for a change in random direction one expects {1 - named / dims:.0%}")
 
 # %% [markdown]
 # ## Who shares the credit?
@@ -260,18 +260,18 @@ cfx.checks.nb03.remove_component(remove_component)
 
 # %%
 compare = cfx.predict_then_run(
-    "Applied alone, more decisions are flipped by ...", ["what has a name", "the rest"]
+    "Applied alone, more decisions are flipped by ...", ["what has a name", "not described"]
 )
 
 # %%
 # Only the flips in one direction, so that "the target" means one class.
 tested = cfx.describe_change(forth, descriptors, space=space, classifier=classifier)
 alone = tested.ablation["flips alone"]
-print(compare("what has a name" if alone["all described"] > alone["the rest"] else "the rest"))
+print(compare("what has a name" if alone["all descriptors"] > alone["not described"] else "not described"))
 tested.ablation.round(2)
 
 # %% [markdown]
-# Now the chance levels. Compare *all described* with *random, as many as described*: if the named
+# Now the chance levels. Compare *all descriptors* with *random subspace of equal size*: if the named
 # properties were what this classifier looks at, removing them should undo clearly more flips than
 # removing as many random directions does. It doesn't. The names describe *something* of the change,
 # but what the classifier needs in order to see a 9 is mostly in what has no name yet.
@@ -312,8 +312,8 @@ cfx.checks.nb03.global_score(global_score)
 # %%
 names = list(descriptors.readable)
 columns = [descriptors.names.index(n) for n in names]
-before = torch.sigmoid(descriptors.read(wins.code_before.z)[:, columns]).numpy()
-after = torch.sigmoid(descriptors.read(wins.code_after.z)[:, columns]).numpy()
+before = torch.sigmoid(descriptors.log_odds(wins.code_before.z)[:, columns]).numpy()
+after = torch.sigmoid(descriptors.log_odds(wins.code_after.z)[:, columns]).numpy()
 sign = np.where(wins.target.numpy() == two, 1.0, -1.0)[:, None]
 raised = slice(0, int((sign > 0).sum() + (sign < 0).sum() // 4))  # not balanced, as in the paper
 
@@ -411,7 +411,7 @@ attribution.global_.join(pairing).loc[flip].round(3)
 # %%
 # NBVAL_CHECK_OUTPUT
 undone = 1 - tested.ablation["flips without"]
-named_do_more = undone["all described"] > undone["random, as many as described"] + 0.2
+named_do_more = undone["all descriptors"] > undone["random subspace of equal size"] + 0.2
 print("the names undo clearly more flips than chance does:", bool(named_do_more))
 print("slip caught: most bars lie inside the null:", bool((null_wrong["p"] > 0.05).mean() > 0.5))
 print("correct chart: some bars leave the null:", bool((null_right["p"] <= 0.05).any()))

@@ -31,11 +31,11 @@ profile: str = "cpu"  # ci, cpu or gpu: how much is computed
 seed: int = 0  # of the figures
 
 # %%
-count = cfx.sizes(profile, ci=24, cpu=96, gpu=500)
+count = cfx.by_profile(profile, ci=24, cpu=96, gpu=500)
 space = cfx.load("sprites/vae", device="cpu")
 judge = cfx.load("sprites/judge", device="cpu")
 shortcut = cfx.load("sprites/shortcut", device="cpu")
-names = cfx.data.CONTRASTS["hair"]
+names = cfx.data.SPRITE_CONTRASTS["hair"]
 figures = cfx.data.sprites("independent", 20, split="test", seed=seed)
 figures
 
@@ -122,7 +122,7 @@ cfx.checks.nb04.my_world(my_world)
 # for the *same* figures: their random numbers stay.
 
 # %%
-world = cfx.data.WORLDS["confounded"]
+world = cfx.data.SPRITE_WORLDS["confounded"]
 print(world)
 seen = world.sample(20_000, seed=seed)
 rows = {}
@@ -184,7 +184,7 @@ compare = cfx.predict_then_run(
 )
 
 # %%
-planted = cfx.data.PLANTED["shortcut"]
+planted = cfx.data.SPRITE_CLASSIFIERS["shortcut"]
 train = cfx.data.sprites(planted.world, 3000, split="train", seed=5)
 labels = torch.tensor(planted.label(train.factors).to_numpy()).long()
 torch.manual_seed(seed)
@@ -202,14 +202,14 @@ for step in range(120):
     adam.zero_grad()
     loss.backward()
     adam.step()
-mine = cfx.wrap(network, labels=names)
+mine = cfx.wrap(network, class_names=names)
 
 
 # %%
 def accuracy(classifier, world) -> float:
     held_out = cfx.data.sprites(world, 1000, split="test", seed=seed + 1)
     is_red = torch.tensor((held_out.factors["hair"] == "red").to_numpy())
-    return ((cfx.predict(classifier, held_out.images).argmax(1) == 1) == is_red).double().mean()
+    return ((cfx.predict_logits(classifier, held_out.images).argmax(1) == 1) == is_red).double().mean()
 
 
 table = pd.DataFrame(
@@ -277,8 +277,8 @@ shipped = {"shortcut": shortcut, **shipped}
 effects = pd.DataFrame(
     {
         name: {
-            factor: cfx.metrics.true_scores(pairs, f, {factor: pair}).both[factor]
-            for factor, pair in cfx.data.CONTRASTS.items()
+            factor: cfx.metrics.true_scores(pairs, f, {factor: pair}).pns[factor]
+            for factor, pair in cfx.data.SPRITE_CONTRASTS.items()
         }
         for name, f in shipped.items()
     }
@@ -298,7 +298,7 @@ for name, column in effects.items():
 # %%
 def draw_figure(hair: str, top: str, shoes: str, seen_from: str) -> cfx.Picture:
     row = figures.factors.iloc[:1].assign(hair=hair, top=top, shoes=shoes, direction=seen_from)
-    image = cfx.data.render(row)
+    image = cfx.data.render_sprites(row)
     said = {n: names[int(f(image).argmax())] for n, f in shipped.items()}
     told = "\n".join(f"{n}: {d}" for n, d in said.items())
     return cfx.gallery(image, [told], alt=f"A figure with {hair} hair and {top} top. {told}.")
@@ -316,7 +316,7 @@ cfx.explore(
 # ## Who finds it out?
 #
 # Three searches ask the shortcut classifier for the other class: the latent attack, the pixel attack,
-# and a random direction of the same length. For each flip an independent **judge** reads which factors
+# and random direction of the same length. For each flip an independent **judge** reads which factors
 # changed. A flip is
 #
 # - **trivial**: the meaning of the class changed (hair). The label itself would be another one, so the
@@ -358,7 +358,7 @@ cfx.checks.nb04.kind_of(kind_of)
 
 # %%
 asked = cfx.data.sprites("pairs", count, split="test", seed=seed + 3)
-target = 1 - cfx.predict(shortcut, asked.images).argmax(1)
+target = 1 - cfx.predict_logits(shortcut, asked.images).argmax(1)
 latent = cfx.latent_attack(space, shortcut, asked.images, target)
 results = {
     "latent attack": latent,
@@ -366,7 +366,7 @@ results = {
     "random direction": cfx.random_change(space, shortcut, latent),
 }
 kinds = {
-    name: cfx.metrics.flip_kinds(r, judge, causes=["top"], meaning="hair")
+    name: cfx.metrics.classify_flips(r, judge, causes=["top"], named_factor="hair")
     for name, r in results.items()
 }
 pd.DataFrame(
@@ -375,7 +375,7 @@ pd.DataFrame(
             "flips": len(k),
             "top changed": k["cause"].mean(),
             "hair changed": k["meaning"].mean(),
-            **{kind: (k["kind"] == kind).mean() for kind in cfx.metrics.KINDS},
+            **{kind: (k["kind"] == kind).mean() for kind in cfx.metrics.FLIP_KINDS},
         }
         for name, k in kinds.items()
     }
@@ -385,7 +385,7 @@ pd.DataFrame(
 shown = 8
 cfx.gallery(
     torch.cat([asked.images[:shown], latent.image[:shown], results["pixel attack"].image[:shown]]),
-    columns=shown,
+    n_columns=shown,
     alt="Eight figures; below them what the latent attack makes of them, most with another top; at "
     "the bottom the results of the pixel attack, which look like the originals.",
 )
@@ -409,13 +409,13 @@ print("hardly any pixel flip does:", causes["pixel attack"] < 0.1)
 # Two explanations are different if they changed different *causes*.
 
 # %%
-several = cfx.data.sprites("pairs", cfx.sizes(profile, ci=6, cpu=16, gpu=64), split="test", seed=9)
-other = 1 - cfx.predict(shipped["mixed"], several.images).argmax(1)
+several = cfx.data.sprites("pairs", cfx.by_profile(profile, ci=6, cpu=16, gpu=64), split="test", seed=9)
+other = 1 - cfx.predict_logits(shipped["mixed"], several.images).argmax(1)
 tries = [
-    cfx.latent_attack(space, shipped["mixed"], several.images, other, jitter=0.7, seed=s)
+    cfx.latent_attack(space, shipped["mixed"], several.images, other, init_noise=0.7, seed=s)
     for s in range(4)
 ]
-causes = cfx.data.PLANTED["mixed"].causes
+causes = cfx.data.SPRITE_CLASSIFIERS["mixed"].causes
 distinct = [
     int(cfx.metrics.distinct_explanations(tries[: k + 1], judge, causes).sum()) for k in range(4)
 ]

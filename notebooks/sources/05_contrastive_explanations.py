@@ -35,14 +35,14 @@ profile: str = "cpu"  # ci, cpu or gpu: how much is computed
 seed: int = 0  # of the figures
 
 # %%
-count = cfx.sizes(profile, ci=150, cpu=500, gpu=2000)
+count = cfx.by_profile(profile, ci=150, cpu=500, gpu=2000)
 space = cfx.load("sprites/vae", device="cpu")
 judge = cfx.load("sprites/judge", device="cpu")
 planted = {
     n: cfx.load(f"sprites/{n}", device="cpu")
     for n in ("honest", "shortcut", "mixed", "conjunction")
 }
-contrasts = cfx.data.CONTRASTS
+contrasts = cfx.data.SPRITE_CONTRASTS
 classes = contrasts["hair"]  # every classifier says "gray" or "red"
 train = cfx.data.sprites("pairs", 2000, split="train", seed=21)
 asked = cfx.data.sprites("pairs", count, split="test", seed=seed + 11)
@@ -56,8 +56,8 @@ asked
 # attribute of which it has neither value, such as yellow eyes. The slight grain is the space's.)
 
 # %%
-edits = cfx.load("sprites/edits-keep", device="cpu")
-red = cfx.predict(planted["conjunction"], asked.images).argmax(1).numpy() == 1
+edits = cfx.load("sprites/edits_preserve", device="cpu")
+red = cfx.predict_logits(planted["conjunction"], asked.images).argmax(1).numpy() == 1
 which = int(np.flatnonzero(red)[0])
 cfx.edit_strip(
     space,
@@ -65,7 +65,7 @@ cfx.edit_strip(
     edits,
     asked.images[which : which + 1],
     asked.factors.iloc[which : which + 1],
-    names=classes,
+    class_names=classes,
 )
 
 # %% [markdown]
@@ -179,7 +179,7 @@ cfx.checks.nb05.hold(hold)
 scores, truth = {}, {}
 for name, f in planted.items():
     scores[name] = cfx.contrastive_scores(
-        space, f, asked.images, asked.factors, 1, directions=edits, judge=judge
+        space, f, asked.images, asked.factors, 1, edits=edits, judge=judge
     )
     truth[name] = cfx.metrics.true_scores(asked, f, contrasts, 1)
 display(cfx.score_bars(scores["conjunction"], truth=truth["conjunction"], title="conjunction"))
@@ -190,23 +190,23 @@ rows = {}
 for name in planted:
     wrong = cfx.metrics.score_errors(scores[name], truth[name])
     rows[name] = {
-        "named first": scores[name].named[0],
-        "planted": ", ".join(cfx.data.PLANTED[name].causes),
+        "named first": scores[name].ranking[0],
+        "planted": ", ".join(cfx.data.SPRITE_CLASSIFIERS[name].causes),
         "mean error, necessity": wrong.loc["necessity", "error"].mean(),
         "mean error, sufficiency": wrong.loc["sufficiency", "error"].mean(),
-        "truth inside the interval": wrong["inside"].mean(),
-        "harm, at most": scores[name].harm.max(),
+        "truth inside the interval": wrong["covered"].mean(),
+        "harm, at most": scores[name].monotonicity_violation.max(),
     }
 pd.DataFrame(rows).T
 
 # %%
 # NBVAL_CHECK_OUTPUT
 for name in planted:
-    first = scores[name].named[0]
-    print(f"{name}: {first} is a planted cause: {first in cfx.data.PLANTED[name].causes}")
+    first = scores[name].ranking[0]
+    print(f"{name}: {first} is a planted cause: {first in cfx.data.SPRITE_CLASSIFIERS[name].causes}")
 
 # %% [markdown]
-# `harm` is the share of figures in which the value works the other way round. It is zero if the
+# `monotonicity_violation` is the share of figures in which the value works the other way round. It is zero if the
 # effect is **monotone**: something that has to be assumed where single figures can't be asked, and
 # that we can see. Of the two values of a contrast, `value` is always the one that favours the outcome
 # more often, so the order may change from one classifier to the next.
@@ -214,11 +214,11 @@ for name in planted:
 # Try it on single figures. What is necessary for one need not be for another:
 
 # %%
-few = asked[: cfx.sizes(profile, ci=6, cpu=20, gpu=20)]
+few = asked[: cfx.by_profile(profile, ci=6, cpu=20, gpu=20)]
 
 
 def draw_edit(classifier: str, figure: int, attribute: str) -> cfx.Picture:
-    instead, value = contrasts[attribute]
+    baseline, value = contrasts[attribute]
     now = few.factors[attribute].iloc[figure]
     return cfx.edit_picture(
         space,
@@ -226,8 +226,8 @@ def draw_edit(classifier: str, figure: int, attribute: str) -> cfx.Picture:
         edits,
         few.images[figure : figure + 1],
         attribute,
-        instead if now == value else value,
-        names=classes,
+        baseline if now == value else value,
+        class_names=classes,
     )
 
 
@@ -253,15 +253,15 @@ compare = cfx.predict_then_run(
 
 # %%
 kinds = {
-    f"linear, {word}": cfx.attribute_directions(
-        space, train.images, train.factors, contrasts=contrasts, others=others
+    f"linear, {word}": cfx.fit_attribute_edits(
+        space, train.images, train.factors, contrasts=contrasts, preserve_others=others
     )
     for word, others in (("held", "keep"), ("free", "free"))
 }
-kinds |= {"learnt, kept": edits, "learnt, free": cfx.load("sprites/edits-free", device="cpu")}
+kinds |= {"learnt, kept": edits, "learnt, free": cfx.load("sprites/edits_free", device="cpu")}
 by_kind = {
     name: cfx.contrastive_scores(
-        space, planted["honest"], asked.images, asked.factors, 1, directions=d, judge=judge
+        space, planted["honest"], asked.images, asked.factors, 1, edits=d, judge=judge
     )
     for name, d in kinds.items()
 }
@@ -303,7 +303,7 @@ for name, directions in kinds.items():
     for only in ("all", "clean"):
         s = cfx.contrastive_scores(
             space, trousers, asked.images, asked.factors, 1,
-            directions=directions, judge=judge, only=only,
+            edits=directions, judge=judge, edit_filter=only,
         )  # fmt: skip
         row = s.table.loc["direction"]
         rows.setdefault(name, {})[f"necessity, {only} edits"] = row["necessity"]
@@ -330,13 +330,13 @@ print("edits that keep the others don't:", invented["learnt, kept"] < 0.05)
 
 # %%
 confounded = cfx.data.sprites("confounded", 1500, split="test", seed=seed + 3)
-said = cfx.predict(planted["honest"], confounded.images).argmax(1).numpy() == 1
+said = cfx.predict_logits(planted["honest"], confounded.images).argmax(1).numpy() == 1
 table = confounded.factors.assign(red=said)
-naive = cfx.observed_scores(table, "top", "red", value="metal", instead="white")
-right = cfx.observed_scores(table, "top", "red", adjust=["hair"], value="metal", instead="white")
+naive = cfx.observed_scores(table, "top", "red", value="metal", baseline="white")
+right = cfx.observed_scores(table, "top", "red", adjust=["hair"], value="metal", baseline="white")
 edited = cfx.contrastive_scores(
     space, planted["honest"], confounded.images, confounded.factors, 1,
-    directions=edits, judge=judge,
+    edits=edits, judge=judge,
 )  # fmt: skip
 exact = cfx.metrics.true_scores(confounded, planted["honest"], contrasts, 1)
 pd.DataFrame(
@@ -397,19 +397,19 @@ cfx.checks.nb05.adjusted(adjusted)
 # Pearl, 2000), unless the effect is monotone. How wide are the bounds for the conjunction?
 
 # %%
-said = cfx.predict(planted["conjunction"], asked.images).argmax(1).numpy() == 1
+said = cfx.predict_logits(planted["conjunction"], asked.images).argmax(1).numpy() == 1
 seen = asked.factors.assign(red=said)
 rows = {}
 for factor in ("hair", "top", "shoes"):
-    instead, value = contrasts[factor]
-    done = {v: cfx.data.intervene(asked, **{factor: v}).images for v in (value, instead)}
+    baseline, value = contrasts[factor]
+    done = {v: cfx.data.intervene(asked, **{factor: v}).images for v in (value, baseline)}
     effect = {
-        v: float((cfx.predict(planted["conjunction"], image).argmax(1) == 1).double().mean())
+        v: float((cfx.predict_logits(planted["conjunction"], image).argmax(1) == 1).double().mean())
         for v, image in done.items()
     }
     bound = cfx.score_bounds(
-        seen, factor, "red", do_value=effect[value], do_instead=effect[instead],
-        value=value, instead=instead,
+        seen, factor, "red", do_value=effect[value], do_baseline=effect[baseline],
+        value=value, baseline=baseline,
     )  # fmt: skip
     rows[factor] = {
         "necessity at least": bound.necessity[0],
@@ -451,14 +451,14 @@ cfx.checks.nb05.lower_bound(lower_bound)
 # ## A classifier that nobody names
 #
 # Now it is your turn. `sprites/unnamed` says "gray" or "red", too, and something else decides.
-# Use whatever you like: scores, strips, attacks. Look at `harm`, too.
+# Use whatever you like: scores, strips, attacks. Look at `monotonicity_violation`, too.
 
 # %%
-unnamed = cfx.load("sprites/unnamed", device="cpu")
+unnamed = cfx.load("sprites/unknown", device="cpu")
 puzzle = cfx.contrastive_scores(
-    space, unnamed, asked.images, asked.factors, 1, directions=edits, judge=judge
+    space, unnamed, asked.images, asked.factors, 1, edits=edits, judge=judge
 )
-puzzle.table[["value", "instead", "necessity", "sufficiency", "both", "harm"]].round(2)
+puzzle.table[["value", "baseline", "necessity", "sufficiency", "pns", "monotonicity_violation"]].round(2)
 
 # %% [markdown]
 # ### Exercise 6 · Find the reason
@@ -479,7 +479,7 @@ def reason() -> tuple[set[str], bool]:
     """The factors that decide, and whether their effect is monotone."""
     ### BEGIN SOLUTION
     deciding = set(puzzle.table.index[puzzle.necessity > 0.1])
-    return deciding, bool((puzzle.harm[list(deciding)] < 0.05).all())
+    return deciding, bool((puzzle.monotonicity_violation[list(deciding)] < 0.05).all())
     ### END SOLUTION
 
 
@@ -496,7 +496,7 @@ cfx.checks.nb05.reason(reason)
 #     with torch.no_grad():  # a few at a time: large images fill a memory quickly
 #         faces = torch.cat([space.decode(space.sample(8, seed=s)) for s in range(25)])
 #     reader = cfx.FactorReader(my_attribute_net, {"smiling": (False, True), ...})
-#     edits = cfx.attribute_directions(space, faces, reader.read(faces, batch=8), reader=reader)
+#     edits = cfx.fit_attribute_edits(space, faces, reader.read(faces, batch=8), reader=reader)
 #     cfx.contrastive_scores(
 #         space, my_classifier, faces, reader.read(faces, batch=8), 1, directions=edits, batch=8
 #     )
@@ -507,7 +507,7 @@ cfx.checks.nb05.reason(reason)
 # ## Limits
 #
 # - The scores hold for the figures asked, within the generator. A factor that the space can't draw
-#   can't be edited; `agreement` and `took effect` tell.
+#   can't be edited; `reconstruction_agreement` and `took effect` tell.
 # - The interval covers the draw of the figures. It doesn't cover an edit that changes something no
 #   judge reads.
 # - Keeping only clean edits may select figures. Compare with `only="all"`.

@@ -36,8 +36,8 @@ profile: str = "cpu"  # ci, cpu or gpu: how much is computed
 seed: int = 0  # of all noise that is drawn
 
 # %%
-count = cfx.sizes(profile, ci=24, cpu=60, gpu=500)  # images
-few = cfx.sizes(profile, ci=10, cpu=24, gpu=200)  # images where each costs more
+count = cfx.by_profile(profile, ci=24, cpu=60, gpu=500)  # images
+few = cfx.by_profile(profile, ci=10, cpu=24, gpu=200)  # images where each costs more
 space = cfx.load("digits/diffae", device="cpu")
 classifier = cfx.load("digits/classifier", device="cpu")
 judge = cfx.load("digits/judge", device="cpu")
@@ -48,7 +48,7 @@ images, labels = test.images[:count], test.labels[:count]
 
 def seen(f, pictures: torch.Tensor) -> torch.Tensor:
     """The class that a classifier says, (n,)."""
-    return cfx.predict(f, pictures).argmax(1)
+    return cfx.predict_logits(f, pictures).argmax(1)
 
 
 def error(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -72,13 +72,13 @@ noise = noise_like(clean, seed)
 shown = [0, 100, 300, 500, 700, 999]
 noisy = {}
 for t in shown:
-    left = float(space.alphas[t])
+    left = float(space.alphas_cumprod[t])
     noisy[t] = left**0.5 * clean + (1 - left) ** 0.5 * noise
 strip = torch.cat([noisy[t][:1] for t in shown])
 cfx.gallery(
     (space.codec.decode(strip) + 1) / 2,
-    [f"t = {t}\nleft {float(space.alphas[t]):.0%}" for t in shown],
-    columns=len(shown),
+    [f"t = {t}\nleft {float(space.alphas_cumprod[t]):.0%}" for t in shown],
+    n_columns=len(shown),
     alt=f"One digit with more and more noise, at times {', '.join(map(str, shown))}: clear at "
     "first, a ghost in the middle, nothing but noise at the end.",
 )
@@ -86,23 +86,23 @@ cfx.gallery(
 # %% [markdown]
 # ## The network guesses the noise, told the code
 #
-# `space.eps(noisy, t, z)` is the guess. From it follows a guess of the clean image. How good is that
+# `space.predict_noise(noisy, t, z)` is the guess. From it follows a guess of the clean image. How good is that
 # guess if the network is told the image's own code, the mean of all codes, or the code of another
 # image? Where little of the image is left, the code is nearly all that it has.
 
 # %%
-z = space.semantic(images[:few])
+z = space.encode_semantic(images[:few])
 told = {
     "its own": z,
-    "the mean": space.center.expand_as(z),
+    "the mean": space.mean.expand_as(z),
     "another image's": z.roll(1, 0),
 }
 rows: dict[str, list[float]] = {}
 for name, codes in told.items():
     for t in shown[1:]:
-        left = float(space.alphas[t])
+        left = float(space.alphas_cumprod[t])
         with torch.no_grad():
-            eps = space.eps(noisy[t][:few], t, codes)
+            eps = space.predict_noise(noisy[t][:few], t, codes)
         guess = ((noisy[t][:few] - (1 - left) ** 0.5 * eps) / left**0.5).clamp(-1, 1)
         rows.setdefault(name, []).append(error(guess, clean[:few]))
 cfx.curves(
@@ -166,7 +166,7 @@ def sampler(z: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
     way, times = [x], space.times[::-1]
     for i, t in enumerate(times):
         to = times[i + 1] if i + 1 < len(times) else -1
-        way.append(ddim.step(lambda x, t: space.eps(x, t, z), way[-1], space.alphas, t, to))
+        way.append(ddim.step(lambda x, t: space.predict_noise(x, t, z), way[-1], space.alphas_cumprod, t, to))
     return way
 
 
@@ -176,7 +176,7 @@ mine = ((space.codec.decode(way[-1]) + 1) / 2).clamp(0, 1)
 picked = way[::2] if len(way) % 2 else way
 cfx.gallery(
     ((space.codec.decode(torch.cat([x[:1] for x in picked])) + 1) / 2).clamp(0, 1),
-    columns=len(picked),
+    n_columns=len(picked),
     alt="From the noise of one image to the image, every second step: strokes come out of a gray "
     "field within a few steps.",
 )
@@ -210,12 +210,12 @@ print(
 
 # %% tags=["exercise"]
 def find_noise(
-    predict: ddim.Predict, x: torch.Tensor, alphas: torch.Tensor, times: list[int]
+    predict_logits: ddim.Predict, x: torch.Tensor, alphas: torch.Tensor, times: list[int]
 ) -> torch.Tensor:
     """The noise that images x come from; predict(x, t) is their noise at time t."""
     ### BEGIN SOLUTION
     for t, to in zip(times, [*times[1:], None], strict=True):
-        x = ddim.step(predict, x, alphas, t, to)
+        x = ddim.step(predict_logits, x, alphas, t, to)
     return x
     ### END SOLUTION
 
@@ -238,17 +238,17 @@ table = {}
 for name, x in {"found": code.aux, "drawn at random": noise_like(code.aux, seed + 1)}.items():
     table[name] = {
         "mean": x.mean().item(),
-        "spread": x.std().item(),
+        "std": x.std().item(),
         "alike: neighbours": alike(x[..., 1:], x[..., :-1]),
         "alike: noise and image": alike(x, clean),
     }
 black = clean < -0.999
 for name, x in {"found, black": code.aux[black], "found, not black": code.aux[~black]}.items():
-    table[name] = {"mean": x.mean().item(), "spread": x.std().item()}
+    table[name] = {"mean": x.mean().item(), "std": x.std().item()}
 display(pd.DataFrame(table).T.round(3))
 cfx.gallery(
     torch.cat([images[:6], ((space.codec.decode(code.aux[:6]) + 2) / 4).clamp(0, 1)]),
-    columns=6,
+    n_columns=6,
     alt="Six digits above, and below the noise that each was found to come from: gray fields in "
     "which the digit is still to be seen.",
 )
@@ -264,7 +264,7 @@ cfx.gallery(
 # same semantic codes with noise *drawn at random*: what is lost without the inversion.
 
 # %%
-tried = cfx.sizes(profile, ci=[2, 5, 10], cpu=[2, 5, 10, 20], gpu=[2, 5, 10, 20, 50, 100])
+tried = cfx.by_profile(profile, ci=[2, 5, 10], cpu=[2, 5, 10, 20], gpu=[2, 5, 10, 20, 50, 100])
 some, rows = images[:few], {}
 for steps in tried:
     other = space.with_steps(steps)
@@ -329,7 +329,7 @@ print(compare(max(by_judge, key=lambda k: by_judge[k])))
 display(pd.DataFrame(table).T.round(3))
 cfx.gallery(
     torch.cat([images[apart[:8]], images[before[:8]], crossed[:8]]),
-    columns=8,
+    n_columns=8,
     alt="Three rows of eight digits: donors of the semantic code, donors of the stochastic code, "
     "and below what both together give, which looks like the first row.",
 )
@@ -376,20 +376,20 @@ cfx.checks.nb06.who_decides(who_decides)
 # times. What varies is what the semantic code leaves open.
 
 # %%
-again = cfx.sizes(profile, ci=6, cpu=10, gpu=50)
+again = cfx.by_profile(profile, ci=6, cpu=10, gpu=50)
 kinds = images[:3]
 drawn = torch.cat([noise_like(code.aux[:again], seed + 10 + i) for i in range(3)])
 variants = space.decode(cfx.Code(code.z[:3].repeat_interleave(again, 0), drawn))
 variants = variants.view(3, again, 1, 32, 32)
-spread = variants.std(1)
-same_class = [test.of(int(y)).images[:200].std(0).mean().item() for y in labels[:3]]
-print("spread of a pixel over draws of noise:", [round(s.mean().item(), 3) for s in spread])
+std = variants.std(1)
+same_class = [test.select(int(y)).images[:200].std(0).mean().item() for y in labels[:3]]
+print("spread of a pixel over draws of noise:", [round(s.mean().item(), 3) for s in std])
 print("over real digits of the same class: ", [round(s, 3) for s in same_class])
 cfx.gallery(
     torch.cat(
-        [torch.cat([kinds[i : i + 1], variants[i, :6], spread[i : i + 1]]) for i in range(3)]
+        [torch.cat([kinds[i : i + 1], variants[i, :6], std[i : i + 1]]) for i in range(3)]
     ),
-    columns=8,
+    n_columns=8,
     alt="Three digits, one a row: the original, six redraws with noise drawn at random, and where "
     "the redraws differ: along the edges of the strokes.",
 )
@@ -433,7 +433,7 @@ cfx.checks.nb06.along_the_arc(along_the_arc)
 # it runs without your answer.)
 
 # %%
-pairs = apart[: cfx.sizes(profile, ci=5, cpu=12, gpu=100)]
+pairs = apart[: cfx.by_profile(profile, ci=5, cpu=12, gpu=100)]
 one, two = code[pairs], code[before[: len(pairs)]]
 weights = torch.linspace(0, 1, 7).tolist()
 mix_z = [torch.lerp(one.z, two.z, w) for w in weights]
@@ -447,7 +447,7 @@ for name, mix in {"codes, arc": cfx.checks.nb06.spherical, "codes, straight": to
     drawn = space.decode(cfx.Code(torch.cat(mix_z), rest))
     ways[name] = drawn.view(len(weights), len(pairs), *drawn.shape[1:])
 sure = {
-    name: [cfx.predict(judge, x).softmax(1).amax(1).mean().item() for x in drawn]
+    name: [cfx.predict_logits(judge, x).softmax(1).amax(1).mean().item() for x in drawn]
     for name, drawn in ways.items()
 }
 quiet = (one.aux + two.aux).flatten(1).norm(dim=1) / 2
@@ -455,7 +455,7 @@ quiet = quiet / (one.aux.flatten(1).norm(dim=1) + two.aux.flatten(1).norm(dim=1)
 print(f"length of the straight mix of noise, halfway: {quiet.mean():.2f} of that of the ends")
 strips = cfx.gallery(
     torch.cat([drawn[:, 0] for drawn in ways.values()]),
-    columns=len(weights),
+    n_columns=len(weights),
     alt="One digit becomes another, three rows: pixels fade out and in; codes with noise along "
     "the arc; codes with noise mixed straight. In the lower rows strokes bend.",
 )
@@ -477,27 +477,27 @@ cfx.curves(
 # ## An edit: from 4 to 9
 #
 # The simplest direction for a property is the difference of two class means, of codes of *training*
-# images. As a baseline, a random direction of equal length. Length of what? Coordinates differ in
-# spread, so in units of the spread: a number per coordinate that `space.spread` tells.
+# images. As a baseline, random direction of equal length. Length of what? Coordinates differ in
+# spread, so in units of the spread: a number per coordinate that `space.std` tells.
 #
 # ### Exercise 5 · A fair random direction
 #
 # *Medium, 6 minutes.* Make of Gaussian `draw` (dims,) a direction that is as long as `direction` in
-# units of `spread`. It must favour no coordinate in these units either.
+# units of `std`. It must favour no coordinate in these units either.
 #
 # <details><summary>Hint 1</summary>`direction / spread` is the direction in units of the
 # spread.</details>
 # <details><summary>Hint 2</summary>Give `draw`, which is in these units already, the same
 # norm.</details>
-# <details><summary>Hint 3</summary>Back in the units of codes: times `spread`.</details>
+# <details><summary>Hint 3</summary>Back in the units of codes: times `std`.</details>
 
 
 # %% tags=["exercise"]
-def fair_random(draw: torch.Tensor, direction: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
-    """A random direction as long as ``direction`` in units of ``spread``; all (dims,)."""
+def fair_random(draw: torch.Tensor, direction: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """A random direction as long as ``direction`` in units of ``std``; all (dims,)."""
     ### BEGIN SOLUTION
-    length = (direction / spread).norm()
-    return draw / draw.norm() * length * spread
+    length = (direction / std).norm()
+    return draw / draw.norm() * length * std
     ### END SOLUTION
 
 
@@ -505,18 +505,18 @@ def fair_random(draw: torch.Tensor, direction: torch.Tensor, spread: torch.Tenso
 cfx.checks.nb06.fair_random(fair_random)
 
 # %%
-mean = {y: space.semantic(train.of(y).images[:500]).mean(0) for y in (4, 9)}
+mean = {y: space.encode_semantic(train.select(y).images[:500]).mean(0) for y in (4, 9)}
 direction = mean[9] - mean[4]
-units = noise_like(space.center[None], seed + 2)[0]
-by_chance = space.spread * units * ((direction / space.spread).norm() / units.norm())
-fours = space.encode(test.of(4).images[: cfx.sizes(profile, ci=6, cpu=16, gpu=200)])
+units = noise_like(space.mean[None], seed + 2)[0]
+by_chance = space.std * units * ((direction / space.std).norm() / units.norm())
+fours = space.encode(test.select(4).images[: cfx.by_profile(profile, ci=6, cpu=16, gpu=200)])
 amounts = [0.0, 0.5, 1.0, 1.5, 2.0]
 edited, shares = {}, {}
 for name, way_z in {"class means": direction, "random": by_chance}.items():
     edited[name] = torch.stack([space.decode(fours.with_z(fours.z + a * way_z)) for a in amounts])
     for who, f in {"classifier": classifier, "judge": judge}.items():
         shares[f"{name}, {who}"] = [(seen(f, x) == 9).double().mean().item() for x in edited[name]]
-print(f"length of both: {(direction / space.spread).norm():.1f} spreads")
+print(f"length of both: {(direction / space.std).norm():.1f} spreads")
 cfx.curves(
     amounts,
     shares,
@@ -537,9 +537,9 @@ def draw_edit(four: int, amount: float) -> cfx.Picture:
     return cfx.gallery(
         drawn,
         [f"{w}\njudge: {r}" for w, r in zip(words, read, strict=True)],
-        columns=3,
+        n_columns=3,
         alt=f"Four number {four}: rebuilt, moved {amount:.1f} differences of the means from 4 to "
-        f"9, and as far in a random direction. The judge reads {read[0]}, {read[1]}, {read[2]}.",
+        f"9, and as far in random direction. The judge reads {read[0]}, {read[1]}, {read[2]}.",
     )
 
 
@@ -560,10 +560,10 @@ cfx.explore(draw_edit, four=(0, len(fours) - 1), amount=(1.0, 3.0, 0.5))
 # differences.
 
 # %%
-number = cfx.sizes(profile, ci=50, cpu=200, gpu=1000)
+number = cfx.by_profile(profile, ci=50, cpu=200, gpu=1000)
 vae = cfx.load("digits/vae", device="cpu")
 fresh = space.sample(number, seed, shape=(1, 32, 32))
-plain = space.center + space.spread * noise_like(fresh.z, seed + 3)
+plain = space.mean + space.std * noise_like(fresh.z, seed + 3)
 new = {
     "diffusion, codes by latent DDIM": space.decode(fresh),
     "diffusion, codes of Gaussians": space.decode(fresh.with_z(plain)),
@@ -573,8 +573,8 @@ new = {
 real = judge.module.features(test.images[4000 : 4000 + number])
 table = {
     name: {
-        "judge's confidence": cfx.predict(judge, x).softmax(1).amax(1).mean().item(),
-        "set distance": cfx.metrics.fid(judge.module.features(x), real, few=True),
+        "judge's confidence": cfx.predict_logits(judge, x).softmax(1).amax(1).mean().item(),
+        "set distance": cfx.metrics.fid(judge.module.features(x), real, allow_few=True),
         "classes that occur": len(seen(judge, x).unique()),
     }
     for name, x in new.items()
@@ -582,7 +582,7 @@ table = {
 display(pd.DataFrame(table).T.round(2))
 cfx.gallery(
     torch.cat([x[:10] for x in new.values()]),
-    columns=10,
+    n_columns=10,
     alt="Four rows of ten digits that never were, and real ones: codes by latent DDIM, codes of "
     "Gaussians, the VAE's prior, and real digits at the bottom.",
 )
@@ -613,7 +613,7 @@ for world, real in worlds.items():
     table[world]["the neighbour itself"] = error(real, real.roll(1, 0))
     strips = cfx.gallery(
         torch.cat([real, *made]),
-        columns=6,
+        n_columns=6,
         alt=f"Six images of the world {world}, four rows: originals, reconstructions, noise drawn at "
         "random, and the noise of the neighbour with each one's own semantic code.",
     )

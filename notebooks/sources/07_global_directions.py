@@ -32,7 +32,7 @@ from IPython.display import display
 from sklearn.linear_model import Ridge
 
 import cfxnb as cfx
-from cfxnb.core.tensors import in_spreads, norms
+from cfxnb.core.tensors import standardise, norms
 from cfxnb.directions.mlp_proxy import mlp
 from cfxnb.directions.probing import rms
 from cfxnb.directions.proxies import Probes, ridge
@@ -45,13 +45,13 @@ seed: int = 0  # of the changes
 
 
 # %%
-count = cfx.sizes(profile, ci=10, cpu=20, gpu=200)  # images of each digit
-queries = cfx.sizes(profile, ci=256, cpu=512, gpu=2048)
+count = cfx.by_profile(profile, ci=10, cpu=20, gpu=200)  # images of each digit
+queries = cfx.by_profile(profile, ci=256, cpu=512, gpu=2048)
 space = cfx.load("digits/diffae", device="cpu")
 f = cfx.load("digits/classifier", device="cpu")
 judge = cfx.load("digits/judge", device="cpu")  # never asked by any method
 test = cfx.data.digits("test")
-seen = cfx.predict(f, test.images).argmax(1)
+seen = cfx.predict_logits(f, test.images).argmax(1)
 fours = test.images[(test.labels == 4) & (seen == 4)]
 nines = test.images[(test.labels == 9) & (seen == 9)]
 source, others = fours[:1], torch.cat([fours[1 : count + 1], nines[:count]])
@@ -71,7 +71,7 @@ def changes(pairs: int, radius: float) -> torch.Tensor:
 def render(delta: torch.Tensor) -> torch.Tensor:
     """What becomes of the source."""
     rest = code.aux.expand(len(delta), -1, -1, -1)
-    return space.decode(cfx.Code(code.z + space.spread * delta, rest))
+    return space.decode(cfx.Code(code.z + space.std * delta, rest))
 
 
 def nine_not_four(logits: torch.Tensor) -> torch.Tensor:
@@ -96,7 +96,7 @@ home = float(nine_not_four(box(render(torch.zeros(1, 64)))))
 pictures = render(delta)
 logits = box(pictures)
 score = nine_not_four(logits)
-print(f"{box.queries} pictures asked about; at home the score is {home:.1f}")
+print(f"{box.n_queries} pictures asked about; at home the score is {home:.1f}")
 strip = cfx.gallery(
     torch.cat([source, pictures[:9]]),
     ["source", *[f"{s:+.1f}" for s in score[:9]]],
@@ -266,28 +266,28 @@ cfx.curves(
 
 # %%
 box = cfx.BlackBox(f)
-asked = {"label": 9, "against": 4, "queries": queries, "seed": seed + 1}
+asked = {"label": 9, "contrast_class": 4, "queries": queries, "seed": seed + 1}
 found = cfx.find_directions(space, box, source, **asked)
 train = cfx.data.digits("train")
-known = cfx.predict(f, train.images[:300]).argmax(1)
+known = cfx.predict_logits(f, train.images[:300]).argmax(1)
 few = [train.images[:300][known == digit][:3] for digit in (4, 9)]
 tried = torch.stack(few, 1).flatten(0, 1)  # 4, 9, 4, 9, 4, 9
-corrected = cfx.find_directions(space, cfx.BlackBox(f), source, validation=tried, **asked)
+corrected = cfx.find_directions(space, cfx.BlackBox(f), source, validation_images=tried, **asked)
 display(found, corrected)
 
 # %%
 # NBVAL_CHECK_OUTPUT
 by_hand = torch.from_numpy(Ridge(10.0, fit_intercept=False).fit(D, odd).coef_).to(D)
-own = found.g / space.spread  # in spreads again
+own = found.g / space.std  # in spreads again
 alike = float(torch.cosine_similarity(own, by_hand, dim=0))
-print("budget kept:", box.queries <= queries, "· the count is right:", found.queries == box.queries)
+print("budget kept:", box.n_queries <= queries, "· the count is right:", found.n_queries == box.n_queries)
 print("by hand and by the package, about the same direction:", alike > 0.5)
 
 # %% [markdown]
 # ## From one writer's digit to the world
 #
 # Now the question: does a direction found with one 4 turn the 4s and 9s of *other* writers?
-# `cfx.follow` walks each code along it, both ways, until the decision flips, and bisects to the
+# `cfx.follow_direction` walks each code along it, both ways, until the decision flips, and bisects to the
 # smallest step that does; by default it goes half as far as the codes of two images typically lie apart.
 # One baseline is indispensable: **random directions, walked as far**, one an image. Far enough along
 # anything, a digit becomes another one. For g with others' answers there is a second one, which asks for
@@ -301,7 +301,7 @@ compare = cfx.predict_then_run(
 
 # %%
 draw = torch.Generator().manual_seed(seed + 2)
-chance = space.spread * torch.randn(len(others), 64, generator=draw)  # one an image
+chance = space.std * torch.randn(len(others), 64, generator=draw)  # one an image
 with torch.no_grad():
     at = space.encode(tried).z
 means = at[1::2].mean(0) - at[::2].mean(0)  # nines minus fours
@@ -312,9 +312,9 @@ directions = {
     "difference of means": means,
     "random": chance,
 }
-quick = {"looks": cfx.sizes(profile, ci=4, cpu=6, gpu=8), "halvings": 3}
-moved = {n: cfx.follow(space, f, others, d, target, **quick) for n, d in directions.items()}
-length = {n: norms(in_spreads(r.code_after.z - r.code_before.z, space.spread)) for n, r in moved.items()}
+quick = {"grid_steps": cfx.by_profile(profile, ci=4, cpu=6, gpu=8), "binary_search_steps": 3}
+moved = {n: cfx.follow_direction(space, f, others, d, target, **quick) for n, d in directions.items()}
+length = {n: norms(standardise(r.code_after.z - r.code_before.z, space.std)) for n, r in moved.items()}
 share = float(moved["g"].flipped.double().mean())
 answer = ["fewer than 25", "25 to 50", "50 to 75", "more than 75"][min(3, int(share * 4))]
 print(compare(answer), f"In numbers: {share:.0%} of {len(others)}.")
@@ -360,7 +360,7 @@ cfx.gallery(
 # ### Exercise 4 · The smallest step
 #
 # *Medium, 7 minutes.* `flips(length)` asks the box about one length. At `low` it doesn't flip, at
-# `high` it does. Halve the stretch `halvings` times, with one question each, and return a length that
+# `high` it does. Halve the stretch `binary_search_steps` times, with one question each, and return a length that
 # was *seen* to flip (and never the middle of what is left, of which nobody knows).
 #
 # <details><summary>Hint 1</summary>Look at the middle. If it flips, it becomes the new far end;
@@ -371,10 +371,10 @@ cfx.gallery(
 
 
 # %% tags=["exercise"]
-def smallest_step(flips, low: float, high: float, halvings: int) -> float:
+def smallest_step(flips, low: float, high: float, binary_search_steps: int) -> float:
     """A length that flips, at most (high - low) / 2**halvings beyond one that doesn't."""
     ### BEGIN SOLUTION
-    for _ in range(halvings):
+    for _ in range(binary_search_steps):
         middle = (low + high) / 2
         if flips(middle):
             high = middle
@@ -394,21 +394,21 @@ cfx.checks.nb07.smallest_step(smallest_step)
 # code negates it where the eigenvalue is positive; but the eigenvalue is the same for v and −v, so it
 # can't tell them apart, as the first two lines show.
 #
-# A slope at *one* image names a sense for that image. Does it hold for the others? `follow` tried
+# A slope at *one* image names a sense for that image. Does it hold for the others? `follow_direction` tried
 # both. Of the flips along each direction, how many went the way that the source's slope says?
 
 # %%
-values, axes = torch.linalg.eigh(found.fit.hessian.double())
+values, axes = torch.linalg.eigh(found.proxy_fit.hessian.double())
 strongest = values.abs().argmax()
 v, bend = axes[:, strongest], values[strongest]
 for axis in (v, -v):
-    miss = float((found.fit.hessian.double() @ axis - bend * axis).norm())
-    rise = float(axis @ found.fit.gradient.double())
+    miss = float((found.proxy_fit.hessian.double() @ axis - bend * axis).norm())
+    rise = float(axis @ found.proxy_fit.gradient.double())
     print(f"eigenvalue {bend:.2f}, H v = λ v up to {miss:.0e}; slope along it {rise:+.2f}")
 rows = {}
 for name, r in moved.items():
-    step = in_spreads(r.code_after.z - r.code_before.z, space.spread)
-    along = (step * directions[name] / space.spread).sum(1)
+    step = standardise(r.code_after.z - r.code_before.z, space.std)
+    along = (step * directions[name] / space.std).sum(1)
     wanted = torch.where(target == 9, 1.0, -1.0)
     as_told = (along.sign() == wanted)[r.flipped]
     rows[name] = {"flips": len(as_told), "in the sense told": float(as_told.double().mean())}
@@ -452,7 +452,7 @@ cfx.checks.nb07.orient(orient)
 # %%
 z = code.z.clone().requires_grad_()
 inside = nine_not_four(f(space.decode(cfx.Code(z, code.aux)))).sum()
-true = torch.autograd.grad(inside, z)[0][0] * space.spread  # white-box, to compare only
+true = torch.autograd.grad(inside, z)[0][0] * space.std  # white-box, to compare only
 probes = Probes(delta, score, logits, rms(pictures, source.expand_as(pictures)), home)
 nine, four = torch.tensor([9]), torch.tensor([4])
 proxies = {
@@ -488,7 +488,7 @@ cfx.curves(
 # it: how far the reconstruction moves by another noise alone.
 
 # %%
-each = cfx.sizes(profile, ci=2, cpu=3, gpu=20)
+each = cfx.by_profile(profile, ci=2, cpu=3, gpu=20)
 few = torch.cat([torch.arange(each), count + torch.arange(each)])
 images, wanted = others[few], target[few]
 
@@ -504,9 +504,9 @@ def apart(results: list) -> tuple[float, int]:
     return float(far.mean()), len(far)
 
 
-noises = [cfx.follow(space, f, images, found.g, wanted, noise=s, **quick) for s in range(3)]
+noises = [cfx.follow_direction(space, f, images, found.g, wanted, noise_seed=s, **quick) for s in range(3)]
 several = [moved[n][few] for n in ("g", "h, best")]
-several.append(cfx.follow(space, f, images, found.h[1], wanted, **quick))
+several.append(cfx.follow_direction(space, f, images, found.h[1], wanted, **quick))
 plain = torch.stack([r.reconstruction for r in noises])
 rows = {
     "g, three noises": apart(noises),
@@ -535,8 +535,8 @@ cfx.gallery(
 def walk(image: int, direction: str, step: float) -> cfx.Picture:
     lengths = [step * k for k in (-3, -2, -1, 0, 1, 2, 3)]
     d = directions[direction]
-    d = d[image] if d.ndim == 2 else d  # each image has a random direction of its own
-    return cfx.walk_strip(space, f, others[image : image + 1], d, lengths)
+    d = d[image] if d.ndim == 2 else d  # each image has random direction of its own
+    return cfx.direction_strip(space, f, others[image : image + 1], d, lengths)
 
 
 cfx.explore(walk, image=(0, len(others) - 1), direction=list(directions), step=(1.5, 3.5, 0.5))
@@ -549,7 +549,7 @@ cfx.explore(walk, image=(0, len(others) - 1), direction=list(directions), step=(
 # warns of more:
 
 # %%
-steps = cfx.sizes(profile, ci=10, cpu=20, gpu=20)
+steps = cfx.by_profile(profile, ci=10, cpu=20, gpu=20)
 lungs = cfx.load("chest/diffae", device="cpu").with_steps(steps)
 net = cfx.load("chest/classifier", device="cpu")
 second = cfx.load("chest/judge", device="cpu")
@@ -557,25 +557,25 @@ card = cfx.weights.read_card("chest/classifier")
 print(card["caution"])
 display(pd.Series(card["quality"]))
 rays = cfx.data.chest("test")
-said = cfx.predict(net, rays.images).argmax(1)
+said = cfx.predict_logits(net, rays.images).argmax(1)
 right = said == rays.labels
 mixed = torch.randperm(len(said), generator=torch.Generator().manual_seed(seed))
-each = cfx.sizes(profile, ci=4, cpu=8, gpu=100)
+each = cfx.by_profile(profile, ci=4, cpu=8, gpu=100)
 sick, well = (mixed[(right & (said == c))[mixed]] for c in (1, 0))
 chosen = torch.cat([well[1 : each + 1], sick[:each]])
 xrays, wanted = rays.images[chosen], 1 - said[chosen]
 box = cfx.BlackBox(net)
 ray = cfx.find_directions(
-    lungs, box, rays.images[well[:1]], 1, queries=queries // 2, curved=2, seed=seed
+    lungs, box, rays.images[well[:1]], 1, max_queries=queries // 2, n_curvature=2, seed=seed
 )
 display(ray)
-aside = lungs.spread * torch.randn(len(xrays), 64, generator=draw)
+aside = lungs.std * torch.randn(len(xrays), 64, generator=draw)
 turned = {
-    n: cfx.follow(lungs, net, xrays, d, wanted, looks=4, halvings=2)
+    n: cfx.follow_direction(lungs, net, xrays, d, wanted, grid_steps=4, binary_search_steps=2)
     for n, d in {"g": ray.g, "random": aside}.items()
 }
 display(cfx.flip_curves(lungs, turned))
-cfx.show(turned["g"][[0, each, each + 1]], names=net.labels, judge=second)
+cfx.show(turned["g"][[0, each, each + 1]], class_names=net.class_names, judge=second)
 
 # %% [markdown]
 # What does it change, and *where*? If a net reads markers, tubes or the black margin, a counterfactual
@@ -613,8 +613,8 @@ cfx.checks.nb07.frame_share(frame_share)
 # %%
 g = turned["g"]
 done = g.flipped
-far = norms(in_spreads(g.code_after.z - g.code_before.z, lungs.spread))
-unit = torch.nn.functional.normalize(aside / lungs.spread, dim=1) * lungs.spread
+far = norms(standardise(g.code_after.z - g.code_before.z, lungs.std))
+unit = torch.nn.functional.normalize(aside / lungs.std, dim=1) * lungs.std
 with torch.no_grad():
     by_chance = lungs.decode(g.code_before.with_z(g.code_before.z + far[:, None] * unit))
 where = {
@@ -631,8 +631,8 @@ cfx.gallery(
          0.5 + 0.5 * added / bound]
     )[:, None],
     ["mean X-ray", "size of\nchange, g", "size, at\nrandom", "g towards\npneumonia"],
-    columns=4,
-    alt="Mean X-ray; where g and a random direction of equal length change it; and the mean signed "
+    n_columns=4,
+    alt="Mean X-ray; where g and random direction of equal length change it; and the mean signed "
     "change towards pneumonia, brighter or darker than mid-gray.",
 )  # fmt: skip
 

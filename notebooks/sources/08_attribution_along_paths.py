@@ -41,20 +41,20 @@ seed: int = 0  # of the figures
 # the image. Purple speaks for "red", orange against it.
 
 # %%
-count = cfx.sizes(profile, ci=3, cpu=10, gpu=100)
-names = cfx.data.CONTRASTS["hair"]  # gray, red
+count = cfx.by_profile(profile, ci=3, cpu=10, gpu=100)
+names = cfx.data.SPRITE_CONTRASTS["hair"]  # gray, red
 layers = {"shortcut": "top", "honest": "hair"}  # what each of them looks at
 nets = {name: cfx.load(f"sprites/{name}", device="cpu") for name in layers}
 pool = cfx.data.sprites("pairs", 8 * count, split="test", seed=seed + 11)
 asked, where = {}, {}
 for name, f in nets.items():
-    red = (cfx.predict(f, pool.images).argmax(1) == 1).nonzero()[:count, 0]
+    red = (cfx.predict_logits(f, pool.images).argmax(1) == 1).nonzero()[:count, 0]
     asked[name] = pool[red]
-    where[name] = cfx.data.visible(asked[name].factors, layers[name])
+    where[name] = cfx.data.layer_mask(asked[name].factors, layers[name])
 f, x, top = nets["shortcut"], asked["shortcut"].images, where["shortcut"]
-plain = cfx.captum_attribution("gradient_x_input", f, x, 1)
-display(cfx.heat_maps(plain, count=4, names=names))
-cfx.metrics.heat_inside(plain, top).mean().round(3)
+plain = cfx.captum_attribution("input_x_gradient", f, x, 1)
+display(cfx.heat_maps(plain, max_images=4, class_names=names))
+cfx.metrics.relevance_mass(plain, top).mean().round(3)
 
 # %% [markdown]
 # The metal speaks *against* "red", says this map, and hair and face for it. Nothing is broken: the
@@ -106,16 +106,16 @@ path = cfx.straight_path(x, 0.7)  # from the gray of the background
 counts = [3, 5, 9, 17, 33]
 gaps = {
     rule: [
-        float(cfx.integrated_gradients(f, path, 1, rule=rule, points=n, most=n).gap.abs().max())
+        float(cfx.integrated_gradients(f, path, 1, method=rule, n_points=n, max_points=n).relative_delta.abs().max())
         for n in counts
     ]
-    for rule in ("line", "gauss", "average")
+    for rule in ("line", "gausslegendre", "mean_gradient")
 }
 display(pd.DataFrame(gaps, index=pd.Index(counts, name="points")).map("{:.2%}".format))
 cfx.curves(
     range(len(counts)),
     gaps,
-    ticks=[str(n) for n in counts],
+    tick_labels=[str(n) for n in counts],
     xlabel="points on the path",
     ylabel="worst gap",
     alt="Worst gap of completeness over the number of points, for three rules of integration: "
@@ -134,13 +134,13 @@ cfx.curves(
 # %%
 black = cfx.integrated_gradients(f, cfx.straight_path(x, 0.0), 1)
 gray = cfx.integrated_gradients(f, path, 1)
-display(cfx.heat_maps(black, count=4, names=names))
-display(cfx.heat_maps(gray, count=4, names=names))
+display(cfx.heat_maps(black, max_images=4, class_names=names))
+display(cfx.heat_maps(gray, max_images=4, class_names=names))
 pd.DataFrame(
     {
         name: {
-            "change of f": float(a.change.mean()),
-            "share of |heat| on the top": cfx.metrics.heat_inside(a, top)["inside"].mean(),
+            "change of f": float(a.output_change.mean()),
+            "share of |heat| on the top": cfx.metrics.relevance_mass(a, top)["inside"].mean(),
             "hottest pixel on the top": float(cfx.metrics.pointing_game(a, top).double().mean()),
         }
         for name, a in {"black": black, "gray": gray}.items()
@@ -149,13 +149,13 @@ pd.DataFrame(
 
 # %%
 # NBVAL_CHECK_OUTPUT
-theirs = cfx.captum_attribution("integrated_gradients", f, x, 1, baseline=0.7, points=200)
-size = gray.heat.abs().sum()
+theirs = cfx.captum_attribution("integrated_gradients", f, x, 1, baseline=0.7, n_points=200)
+size = gray.heat_map.abs().sum()
 points = {n: cfx.metrics.pointing_game(a, top) for n, a in {"plain": plain, "gray": gray}.items()}
 print("gradient x input ever points at the top:", bool(points["plain"].any()))
 print("straight from gray, it mostly does:", bool(points["gray"].double().mean() > 0.5))
-print("black and gray agree:", bool((black.heat - gray.heat).abs().sum() < 0.1 * size))
-print("captum's map is ours:", bool((theirs.heat - gray.heat).abs().sum() < 0.05 * size))
+print("black and gray agree:", bool((black.heat_map - gray.heat).abs().sum() < 0.1 * size))
+print("captum's map is ours:", bool((theirs.heat_map - gray.heat_map).abs().sum() < 0.05 * size))
 print("both are complete:", set(black.status) | set(gray.status) == {"complete"})
 
 # %% [markdown]
@@ -177,30 +177,30 @@ print("both are complete:", set(black.status) | set(gray.status) == {"complete"}
 
 # %%
 space = cfx.load("sprites/diffae", device="cpu")
-queries = cfx.sizes(profile, ci=120, cpu=512, gpu=2048)
+queries = cfx.by_profile(profile, ci=120, cpu=512, gpu=2048)
 boxes = {name: cfx.BlackBox(net) for name, net in nets.items()}
 found = {
     name: cfx.find_directions(
-        space, boxes[name], asked[name].images[0], 1, queries=queries, curved=2, seed=seed
+        space, boxes[name], asked[name].images[0], 1, max_queries=queries, n_curvature=2, seed=seed
     )
     for name in nets
 }
-latent = cfx.latent_integrated_gradients(space, f, x[:4], found["shortcut"].g, 1, most=65)
-print(latent, "· the walks are", [f"{w:+.1f}" for w in latent.walked.tolist()], "spreads long")
-cfx.heat_maps(latent, names=names)
+latent = cfx.latent_integrated_gradients(space, f, x[:4], found["shortcut"].g, 1, max_points=65)
+print(latent, "· the walks are", [f"{w:+.1f}" for w in latent.baseline_step.tolist()], "spreads long")
+cfx.heat_maps(latent, class_names=names)
 
 
 # %%
 def walk_to(f, figures, direction):
     """How far each figure walks until f decides otherwise, in spreads, (b,)."""
     return cfx.latent_integrated_gradients(
-        space, f, figures, direction, 1, rule="shares", points=2
-    ).walked
+        space, f, figures, direction, 1, method="proportional", n_points=2
+    ).baseline_step
 
 
-def film(figures, direction, walked, frames=13):
+def film(figures, direction, baseline_step, frames=13):
     """Images (b, frames + 1, c, h, w) from the baselines to the figures."""
-    way = cfx.walk_path(space, space.encode(figures), direction, walked)
+    way = cfx.direction_path(space, space.encode(figures), direction, baseline_step)
     rows = torch.arange(len(figures)).repeat_interleave(frames)
     t = torch.linspace(0, 1, frames).repeat(len(figures))
     with torch.no_grad():
@@ -208,16 +208,16 @@ def film(figures, direction, walked, frames=13):
     return torch.cat([seen, figures[:, None]], 1)
 
 
-films, walked = {}, {}
+films, baseline_step = {}, {}
 for name, net in nets.items():
-    walked[name] = walk_to(net, asked[name].images, found[name].g)
-    films[name] = film(asked[name].images, found[name].g, walked[name])
+    baseline_step[name] = walk_to(net, asked[name].images, found[name].g)
+    films[name] = film(asked[name].images, found[name].g, baseline_step[name])
 shown = films["shortcut"][:2, [0, 1, 2, 3, 5, 9, 13]].flatten(0, 1)
-said = cfx.predict(f, shown).softmax(1)[:, 1]
+said = cfx.predict_logits(f, shown).softmax(1)[:, 1]
 cfx.gallery(
     shown,
     [f"{p:.0%} red" for p in said.tolist()],
-    columns=7,
+    n_columns=7,
     alt="Two walks, one a row, from a figure in another top on the left, seen as gray, to the "
     "figure in metal on the right, seen as red; above each frame the probability of red.",
 )
@@ -322,34 +322,34 @@ cfx.checks.nb08.shares_heat(shares_heat)
 # %%
 compare = cfx.predict_then_run(
     "Three rules on the same walks. Which map adds up to the change of f?",
-    ["average gradient (published)", "secant (published)", "shares"],
+    ["average gradient (published)", "secant (published)", "proportional"],
 )
 
 # %%
-curve = cfx.points_path(films["shortcut"])
+curve = cfx.piecewise_linear_path(films["shortcut"])
 rules = {
     "line": cfx.integrated_gradients(f, curve, 1),
     "average gradient (published)": cfx.integrated_gradients(
-        f, curve, 1, rule="average", points=14
+        f, curve, 1, method="mean_gradient", n_points=14
     ),
     "secant (published)": cfx.integrated_gradients(
-        boxes["shortcut"], curve, 1, rule="secant", points=14
+        boxes["shortcut"], curve, 1, method="secant", n_points=14
     ),
-    "shares": cfx.integrated_gradients(boxes["shortcut"], curve, 1, rule="shares", points=14),
+    "proportional": cfx.integrated_gradients(boxes["shortcut"], curve, 1, method="proportional", n_points=14),
 }
-typical = pd.Series({name: float(a.gap.abs().median()) for name, a in rules.items()})
+typical = pd.Series({name: float(a.relative_delta.abs().median()) for name, a in rules.items()})
 print(compare(typical.drop("line").idxmin()))
-line = cfx.points_path(torch.stack([torch.lerp(gray.baseline, x, t / 8) for t in range(9)], 1))
-secant = cfx.integrated_gradients(boxes["shortcut"], line, 1, rule="secant", points=9)
+line = cfx.piecewise_linear_path(torch.stack([torch.lerp(gray.baseline, x, t / 8) for t in range(9)], 1))
+secant = cfx.integrated_gradients(boxes["shortcut"], line, 1, method="secant", n_points=9)
 moves = (secant.image - secant.baseline).abs() > 0.02
-ratio = (secant.full / secant.change.view(-1, 1, 1, 1))[moves]
+ratio = (secant.attributions / secant.output_change.view(-1, 1, 1, 1))[moves]
 whole = float(((ratio - 1).abs() < 0.02).double().mean())
 print(
     f"Secants on a straight path: {whole:.1%} of moving pixels get the whole change each;", end=" "
 )
-print(f"the sum is {float((secant.gap + 1).mean()):,.0f} times too large.")
-for name in ("average gradient (published)", "secant (published)", "shares"):
-    display(cfx.heat_maps(rules[name], count=4, names=names))
+print(f"the sum is {float((secant.relative_delta + 1).mean()):,.0f} times too large.")
+for name in ("average gradient (published)", "secant (published)", "proportional"):
+    display(cfx.heat_maps(rules[name], max_images=4, class_names=names))
 told = [f"{gap:.2%}" if gap < 10 else f"{gap:,.0f} times the change of f" for gap in typical]
 pd.DataFrame({"gap, median size": told}, index=typical.index)
 
@@ -359,7 +359,7 @@ print("the line integral is complete:", bool(typical["line"] < 0.01))
 average = typical["average gradient (published)"]
 print("the average gradient misses more than a tenth:", bool(average > 0.1))
 print("the secant's sum is off by more than the whole:", bool(typical["secant (published)"] > 1))
-print("shares are complete:", bool(typical["shares"] < 1e-5))
+print("shares are complete:", bool(typical["proportional"] < 1e-5))
 
 # %% [markdown]
 # `shares` is complete *because of how it is made*. That says nothing about where its heat lies: whatever moves
@@ -395,40 +395,40 @@ def lift(heat, mask):
 
 
 # %% tags=["check"]
-cfx.checks.nb08.lift(lift)
+cfx.checks.nb08.from_w(lift)
 
 # %% [markdown]
 # All maps of both nets, with three to measure them by: random heat; how far each pixel moves on the
-# walk, without any gradient; and a walk of the same length along a random direction, of which the net
+# walk, without any gradient; and a walk of the same length along random direction, of which the net
 # was never asked. `straight to it` takes the walk's own baseline, but a straight line of pixels to it.
 
 # %%
 rows = {}
 chance = torch.Generator().manual_seed(seed)
-aimless = space.spread * torch.randn(space.center.shape, generator=chance)
+aimless = space.std * torch.randn(space.mean.shape, generator=chance)
 for name, net in nets.items():
-    x_, mask, curve_ = asked[name].images, where[name], cfx.points_path(films[name])
+    x_, mask, curve_ = asked[name].images, where[name], cfx.piecewise_linear_path(films[name])
     begin = films[name][:, 0]
-    stroll = film(x_, aimless, walked[name])
+    stroll = film(x_, aimless, baseline_step[name])
     maps = {
         "random heat": torch.randn(mask.shape, generator=chance),
         "how far pixels move": (x_ - begin).abs().sum(1),
-        "gradient x input": cfx.captum_attribution("gradient_x_input", net, x_, 1),
+        "gradient x input": cfx.captum_attribution("input_x_gradient", net, x_, 1),
         "straight, from black": cfx.integrated_gradients(net, cfx.straight_path(x_, 0.0), 1),
         "straight, from gray": cfx.integrated_gradients(net, cfx.straight_path(x_, 0.7), 1),
         "occlusion by gray": cfx.captum_attribution("occlusion", net, x_, 1, baseline=0.7),
         "walk, line (latent IG)": cfx.integrated_gradients(net, curve_, 1),
         "straight to it": cfx.integrated_gradients(net, cfx.straight_path(x_, begin), 1),
-        "random walk, line": cfx.integrated_gradients(net, cfx.points_path(stroll), 1),
+        "random walk, line": cfx.integrated_gradients(net, cfx.piecewise_linear_path(stroll), 1),
         "walk, shares (black box)": cfx.integrated_gradients(
-            boxes[name], curve_, 1, rule="shares", points=14
+            boxes[name], curve_, 1, method="proportional", n_points=14
         ),
         "walk, secant (black box)": cfx.integrated_gradients(
-            boxes[name], curve_, 1, rule="secant", points=14
+            boxes[name], curve_, 1, method="secant", n_points=14
         ),
     }
     for kind, a in maps.items():
-        inside = cfx.metrics.heat_inside(a, mask)
+        inside = cfx.metrics.relevance_mass(a, mask)
         row = rows.setdefault(kind, {})
         row[name, f"on the {layers[name]}"] = inside["inside"].mean()
         row[name, "hottest is"] = float(cfx.metrics.pointing_game(a, mask).double().mean())
@@ -472,30 +472,30 @@ print("the curve matters less than its baseline:", abs(ours - share["straight to
 
 # %%
 few = slice(0, 3)
-kept = cfx.points_path(films["shortcut"][few])
+kept = cfx.piecewise_linear_path(films["shortcut"][few])
 line_gray = cfx.straight_path(x[few], 0.7)
 states = []
 
 
 def remembered(net):
     """The straight map; each state of the net leaves its own behind."""
-    states.append(cfx.integrated_gradients(net, line_gray, 1, points=17, most=17).heat)
+    states.append(cfx.integrated_gradients(net, line_gray, 1, n_points=17, max_points=17).heat_map)
     return states[-1]
 
 
 explained = {
-    "gradient x input": lambda c: cfx.captum_attribution("gradient_x_input", c, x[few], 1),
+    "gradient x input": lambda c: cfx.captum_attribution("input_x_gradient", c, x[few], 1),
     "straight": remembered,
-    "walk, line": lambda c: cfx.integrated_gradients(c, kept, 1, points=14, most=14),
-    "walk, shares": lambda c: cfx.integrated_gradients(c, kept, 1, points=14, rule="shares"),
+    "walk, line": lambda c: cfx.integrated_gradients(c, kept, 1, n_points=14, max_points=14),
+    "walk, shares": lambda c: cfx.integrated_gradients(c, kept, 1, n_points=14, method="proportional"),
 }
-forgets = {name: cfx.metrics.randomised_weights(f, how) for name, how in explained.items()}
-for sort in ("heat", "size"):
+forgets = {name: cfx.metrics.parameter_randomisation(f, how) for name, how in explained.items()}
+for sort in ("signed", "size"):
     table = {name: each[sort].tolist() for name, each in forgets.items()}
-    word = {"heat": "signed", "size": "|heat|"}[sort]
+    word = {"signed": "signed", "size": "|heat|"}[sort]
     display(
         cfx.curves(
-            range(len(forgets["straight"])), table, ticks=list(forgets["straight"].index),
+            range(len(forgets["straight"])), table, tick_labels=list(forgets["straight"].index),
             xlabel="forgotten down to this layer", ylabel=f"rank correlation, {word}",
             alt=f"Rank correlation of {word} maps with those of the trained net, while layers are "
             "forgotten from the output on: "
@@ -525,19 +525,19 @@ maps = {
     "gradient x input": plain,
     "straight, from gray": gray,
     "walk, line": rules["line"],
-    "walk, shares": rules["shares"],
+    "walk, shares": rules["proportional"],
     "walk, secant": rules["secant (published)"],
 }
 pasted = {
-    name: cfx.metrics.insertion_deletion(f, x, films["shortcut"][:, 0], a, 1, chunks=25)
+    name: cfx.metrics.insertion_deletion(f, x, films["shortcut"][:, 0], a, 1, n_chunks=25)
     for name, a in maps.items()
 }
 display(
     pd.DataFrame(
         {
             name: {
-                "insertion area": float(c.insertion_area.mean()),
-                "deletion area": float(c.deletion_area.mean()),
+                "insertion area": float(c.insertion_auc.mean()),
+                "deletion area": float(c.deletion_auc.mean()),
             }
             for name, c in pasted.items()
         }
@@ -565,11 +565,11 @@ cfx.curves(
 
 # %%
 idle = cfx.latent_integrated_gradients(
-    space, f, x[:4], found["honest"].g, 1, rule="shares", points=5, looks=8,
-    reach=2 * float(walked["honest"].abs().max()),
+    space, f, x[:4], found["honest"].g, 1, method="proportional", n_points=5, grid_steps=8,
+    max_step=2 * float(baseline_step["honest"].abs().max()),
 )  # fmt: skip
-display(cfx.heat_maps(idle, names=names))
-pd.DataFrame({"status": idle.status, "change of f": idle.change.tolist()}).round(2)
+display(cfx.heat_maps(idle, class_names=names))
+pd.DataFrame({"status": idle.status, "change of f": idle.output_change.tolist()}).round(2)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -585,23 +585,23 @@ print(
 
 # %%
 digits, reader = (cfx.load(f"digits/{n}", device="cpu") for n in ("diffae", "classifier"))
-fours = cfx.data.digits("test").of(4)[: cfx.sizes(profile, ci=2, cpu=5, gpu=20)].images
+fours = cfx.data.digits("test").select(4)[: cfx.by_profile(profile, ci=2, cpu=5, gpu=20)].images
 nine = cfx.find_directions(
-    digits, cfx.BlackBox(reader), fours[0], 9, against=4, curved=0,
-    queries=cfx.sizes(profile, ci=120, cpu=256, gpu=2048),
+    digits, cfx.BlackBox(reader), fours[0], 9, contrast_class=4, n_curvature=0,
+    max_queries=cfx.by_profile(profile, ci=120, cpu=256, gpu=2048),
 ).g  # fmt: skip
-why = cfx.latent_integrated_gradients(digits, reader, fours, nine, 4, against=9, most=65)
+why = cfx.latent_integrated_gradients(digits, reader, fours, nine, 4, contrast_class=9, max_points=65)
 display(cfx.heat_maps(why))
 places = torch.linspace(0, 1, 9).repeat(len(fours))
-way = cfx.walk_path(digits, digits.encode(fours), nine, why.walked)
+way = cfx.direction_path(digits, digits.encode(fours), nine, why.baseline_step)
 with torch.no_grad():
     seen = way.at(torch.arange(len(fours)).repeat_interleave(9), places)
 frames = torch.cat([seen.unflatten(0, (len(fours), 9)), fours[:, None]], 1)
 
 
 def draw_map(digit: int, start: int) -> cfx.Picture:
-    part = cfx.points_path(frames[digit : digit + 1, start:])
-    return cfx.heat_maps(cfx.integrated_gradients(reader, part, 4, against=9))
+    part = cfx.piecewise_linear_path(frames[digit : digit + 1, start:])
+    return cfx.heat_maps(cfx.integrated_gradients(reader, part, 4, contrast_class=9))
 
 
 cfx.explore(draw_map, digit=(0, len(fours) - 1), start=(0, 7))

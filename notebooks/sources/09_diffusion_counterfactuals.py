@@ -40,8 +40,8 @@ profile: str = "cpu"  # ci, cpu or gpu: how much is computed
 seed: int = 0  # of all noise that is drawn
 
 # %%
-count = cfx.sizes(profile, ci=5, cpu=10, gpu=200)  # images
-few = cfx.sizes(profile, ci=3, cpu=4, gpu=50)  # images where each costs more
+count = cfx.by_profile(profile, ci=5, cpu=10, gpu=200)  # images
+few = cfx.by_profile(profile, ci=3, cpu=4, gpu=50)  # images where each costs more
 space = cfx.load("digits/ldm", device="cpu")
 classifier, judge = (cfx.load(f"digits/{n}", device="cpu") for n in ("classifier", "judge"))
 distance_space = torch.tensor([6, 7, 7, 5, 9, 3, 0, 9, 3, 4])  # for each digit one that looks like it
@@ -55,18 +55,18 @@ def share(hits: torch.Tensor) -> float:
 
 def sees(f, pictures: torch.Tensor, wanted: torch.Tensor) -> float:
     """Share of pictures in which a classifier sees what is wanted."""
-    return share(cfx.predict(f, pictures).argmax(1) == wanted)
+    return share(cfx.predict_logits(f, pictures).argmax(1) == wanted)
 
 
-print(f"a digit of {images[0].numel()} pixels has a code of {space.center.numel()} numbers:")
-print(f"{space.center.shape[0]} at each of {space.center[0].numel()} positions")
+print(f"a digit of {images[0].numel()} pixels has a code of {space.mean.numel()} numbers:")
+print(f"{space.mean.shape[0]} at each of {space.mean[0].numel()} positions")
 
 # %% [markdown]
 # ## Told a class, or told nothing
 #
 # An autoencoder turns an image into a small field of vectors. On such fields, not on pixels, a network
-# was trained to see noise: `space.eps(z, t, told)` is the noise in noisy codes z at times t. `told`
-# comes from `space.tell([3, None])`: a class, or nothing. It was trained with both, so one network
+# was trained to see noise: `space.predict_noise(z, t, told)` is the noise in noisy codes z at times t. `told`
+# comes from `space.encode_condition([3, None])`: a class, or nothing. It was trained with both, so one network
 # knows digits in general and each kind of digit. The *difference* of its two answers is what being
 # told changes. **Classifier-free guidance** (Ho & Salimans, 2021) exaggerates that difference: at
 # scale 0 the answer is the one told nothing, at 1 the one told the class, and above 1 beyond it.
@@ -103,7 +103,7 @@ def told_louder(eps, told: torch.Tensor, nothing: torch.Tensor, scale: float):
 cfx.checks.nb09.told_louder(told_louder)
 
 # %%
-wanted = torch.arange(10).repeat(cfx.sizes(profile, ci=1, cpu=2, gpu=20))
+wanted = torch.arange(10).repeat(cfx.by_profile(profile, ci=1, cpu=2, gpu=20))
 scales, drawn = [0.0, 1.0, 3.0], {}
 for scale in scales:
     codes = space.sample(wanted.tolist(), scale=scale, steps=20, seed=seed)
@@ -113,7 +113,7 @@ display(
         {
             f"scale {scale:.0f}": {
                 "judge reads the digit told": sees(judge, x, wanted),
-                "judge's confidence": cfx.predict(judge, x).softmax(1).amax(1).mean().item(),
+                "judge's confidence": cfx.predict_logits(judge, x).softmax(1).amax(1).mean().item(),
             }
             for scale, x in drawn.items()
         }
@@ -121,8 +121,8 @@ display(
 )
 cfx.gallery(
     torch.cat([x[:10] for x in drawn.values()]),
-    columns=10,
-    rows=[f"scale {scale:.0f}" for scale in scales],
+    n_columns=10,
+    row_labels=[f"scale {scale:.0f}" for scale in scales],
     alt="Three rows of ten digits that never were, told 0 to 9 at scales 0, 1 and 3. In the first "
     "row nothing is told, and any digit appears; in the others mostly the digit told.",
 )
@@ -140,7 +140,7 @@ cfx.gallery(
 # %%
 def noise_and_denoise(z, noise, strength: torch.Tensor, denoiser, steps: int = 10):
     """Codes (b, ...) after ``strength`` (b,) of all times; denoiser(z, times, left) -> noise."""
-    schedule = even_schedule(space.alphas, strength, steps)
+    schedule = even_schedule(space.alphas_cumprod, strength, steps)
     with torch.no_grad():
         return denoise(denoiser, add_noise(z, noise, schedule.start), schedule)
 
@@ -151,10 +151,10 @@ shown = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9])
 same = [x[:1].expand(len(shown), -1, -1, -1) for x in (code, noise)]
 rows = []
 for condition in (None, int(target[0])):
-    told, nothing = (space.tell([c] * len(shown)) for c in (condition, None))
-    plain = cfx.checks.nb09.louder(space.eps, told, nothing, 2.0)
+    told, nothing = (space.encode_condition([c] * len(shown)) for c in (condition, None))
+    plain = cfx.checks.nb09.louder(space.predict_noise, told, nothing, 2.0)
     rows.append(space.decode(cfx.Code(noise_and_denoise(*same, shown, plain))))
-reads = [cfx.predict(classifier, x).argmax(1).tolist() for x in rows]
+reads = [cfx.predict_logits(classifier, x).argmax(1).tolist() for x in rows]
 cfx.gallery(
     torch.cat([images[:1], rows[0], images[:1], rows[1]]),
     [
@@ -166,7 +166,7 @@ cfx.gallery(
             strict=True,
         )
     ],
-    columns=1 + len(shown),
+    n_columns=1 + len(shown),
     alt=f"One digit after more and more noise and denoising. Nothing told: read as {reads[0]}; "
     f"told {int(target[0])}: read as {reads[1]}.",
 )
@@ -190,7 +190,7 @@ compare = cfx.predict_then_run(
 )
 
 # %%
-number = cfx.sizes(profile, ci=10, cpu=40, gpu=500)
+number = cfx.by_profile(profile, ci=10, cpu=40, gpu=500)
 many, goal = test.images[:number], distance_space[test.labels[:number]]
 spaces = {"small: VAE": cfx.load("digits/vae", device="cpu"), "large: diffusion": space}
 attacked = {n: cfx.latent_attack(s, classifier, many, goal, prior=0) for n, s in spaces.items()}
@@ -199,8 +199,8 @@ attacked["large: random change"] = cfx.random_change(
     space, classifier, attacked["large: diffusion"]
 )
 attacked["pixels"] = cfx.pixel_attack(classifier, many, goal)
-table = cfx.report(attacked, judge=judge)[["flip rate", "judge agrees", "L2 change"]]
-sizes = [s.center.numel() for s in spaces.values()]
+table = cfx.report(attacked, judge=judge)[["flip rate", "judge agrees", "L2 edit"]]
+sizes = [s.mean.numel() for s in spaces.values()]
 table.insert(0, "numbers a code", [*sizes, sizes[1], sizes[1], many[0].numel()])
 small, large = (table.loc[name, "judge agrees"] for name in spaces)
 close = abs(small - large) < 0.1
@@ -209,8 +209,8 @@ print(compare(answer))
 display(table.round(2))
 cfx.gallery(
     torch.cat([many[:8], *(attacked[n].image[:8] for n in (*spaces, "pixels"))]),
-    columns=8,
-    rows=["original", *spaces, "pixels"],
+    n_columns=8,
+    row_labels=["original", *spaces, "pixels"],
     alt="Eight digits, and below them what flips the classifier: by the VAE, whole other digits; by "
     "the large space, broken strokes and smudges; by pixels, the same digits with faint noise.",
 )
@@ -266,18 +266,18 @@ cfx.checks.nb09.agree(agree)
 # %%
 def two_directions(z, times, left, wanted):
     """Noise if nothing is told, the guess of the clean code, and both directions as noise."""
-    told, nothing = space.tell(wanted.tolist()), space.tell([None] * len(z))
+    told, nothing = space.encode_condition(wanted.tolist()), space.encode_condition([None] * len(z))
     with torch.enable_grad():
         point = z.detach().requires_grad_()
-        free = space.eps(point, times, nothing)
+        free = space.predict_noise(point, times, nothing)
         guess = predict_x0(point, free, left)
         odds = log_odds(classifier(space.decode(cfx.Code(guess), clamp=False)), wanted)
         wish = -torch.autograd.grad(odds.sum(), point)[0]
     free = free.detach()
-    return free, guess.detach(), space.eps(z, times, told).detach() - free, wish
+    return free, guess.detach(), space.predict_noise(z, times, told).detach() - free, wish
 
 
-half = even_schedule(space.alphas, torch.full((count,), 0.5), 10)
+half = even_schedule(space.alphas_cumprod, torch.full((count,), 0.5), 10)
 noisy = add_noise(code, noise, half.code_before)
 free, guess, implicit, wish = two_directions(noisy, half.times[0], half.alpha_bar[0], target)
 theta = angles(implicit, wish)  # degrees, (b, h, w)
@@ -383,7 +383,7 @@ def draw_cone(cone_angle: int, image: int) -> cfx.Picture:
         place.set(xticks=[], yticks=[])
     by_chance = chance_level(channels, cone_angle)
     figure.suptitle(f"{cone_angle}°: kept {share(keep):.0%}, by chance {by_chance:.0%}", fontsize=10)
-    return cfx.picture(
+    return cfx.as_picture(
         figure,
         f"Image {image}, cone of {cone_angle} degrees: of {keep.numel()} positions {int(keep.sum())} "
         f"are kept; {by_chance * keep.numel():.0f} would be by chance.",
@@ -465,7 +465,7 @@ masks = trace["masks"][:2].float().flatten(0, 1)[:, None]  # (images, steps, h, 
 cfx.gallery(
     masks,
     [f"step {s}" for s in steps] * len(trace["masks"][:2]),
-    columns=len(steps),
+    n_columns=len(steps),
     alt="Kept positions of two images, one row each, step by step, white: patches that change from "
     "step to step; black where guidance paused.",
 )
@@ -483,7 +483,7 @@ cfx.gallery(
 #
 # **COUT** pastes the changed pixels into the original, the most changed first, and is high (at most 1) if
 # few of them already do it; `evaluations` are passes of networks for each flip. L2 and COUT are means over
-# all images, flipped or not. The column `both` is what counts in the end: of all images, those that flip
+# all images, flipped or not. The column `pns` is what counts in the end: of all images, those that flip
 # the classifier *and* in which the judge sees the target.
 
 # %%
@@ -495,22 +495,22 @@ for name, knobs in ask.items():
         space, classifier, images, target, seed=seed, **knobs
     )
 table = cfx.report(results, classifier=classifier, judge=judge)
-columns = ["flip rate", "judge agrees", "L2 change", "COUT", "evaluations"]
+columns = ["flip rate", "judge agrees", "L2 edit", "COUT", "generator passes per flip"]
 table = table[columns].assign(
     strength=[r.trace["strength"].nanmean().item() for r in results.values()]
 )
 for name, cf in results.items():
     among = cf.eligible
-    both = cf.flipped & (cfx.predict(judge, cf.image).argmax(1) == cf.target)
-    ends = cfx.wilson(int(both.sum()), int(among.sum()))
-    table.loc[name, "both"] = share(both[among])
+    both = cf.flipped & (cfx.predict_logits(judge, cf.image).argmax(1) == cf.target)
+    ends = cfx.wilson_interval(int(both.sum()), int(among.sum()))
+    table.loc[name, "pns"] = share(both[among])
     table.loc[name, "interval"] = "{:.2f} to {:.2f}".format(*ends)
 display(table.round(2))
 part = min(count, 10)
 cfx.gallery(
     torch.cat([images[:part], *(cf.image[:part] for cf in results.values())]),
-    columns=part,
-    rows=["original", *results],
+    n_columns=part,
+    row_labels=["original", *results],
     alt="Digits in the first row; below, one row each: consensus, the same with drawn noise, the "
     "classifier alone, a random mask, told only, and noise alone.",
 )
@@ -568,7 +568,7 @@ ones = [
 ]
 names = [f"strength {s:.0%}" for s in grid]
 found = {**dict(zip(names, ones, strict=True)), "search": results["consensus"][:few]}
-table = cfx.report(found, judge=judge)[["flip rate", "judge agrees", "L2 change", "evaluations"]]
+table = cfx.report(found, judge=judge)[["flip rate", "judge agrees", "L2 edit", "generator passes per flip"]]
 table["mean strength"] = [r.trace["strength"].nanmean().item() for r in found.values()]
 display(table.round(2))
 told = ["no flip", "flips"]
@@ -588,7 +588,7 @@ cfx.gallery(
             ),
         )
     ],
-    columns=len(grid) + 1,
+    n_columns=len(grid) + 1,
     alt="Two digits after consensus guidance at strengths "
     + ", ".join(f"{s:.0%}" for s in grid)
     + ". "
@@ -616,7 +616,7 @@ for threshold in (0.05, 0.15, 0.4):
     )
 for name, pictures in alone.items():
     same = (pictures == base.original).all(1)
-    now = cfx.predict(classifier, pictures).argmax(1) == base.target
+    now = cfx.predict_logits(classifier, pictures).argmax(1) == base.target
     table[name] = {"pixels exactly as they were": share(same), "still the target": share(now)}
 display(pd.DataFrame(table).T.round(2))
 mask = edit_mask(base.reconstruction, base.image, 0.15)
@@ -624,8 +624,8 @@ cfx.gallery(
     torch.cat(
         [x[:part].float() for x in (base.original, base.image, mask, alone["composite 0.15"])]
     ),
-    columns=part,
-    rows=["original", "as drawn", "mask", "composite 0.15"],
+    n_columns=part,
+    row_labels=["original", "as drawn", "mask", "composite 0.15"],
     alt="Four rows: originals, counterfactuals as drawn, masks of the edits, and the edits on the "
     "originals.",
 )
@@ -657,16 +657,16 @@ seeds = [
     cfx.diffusion_counterfactual(
         space, classifier, images[:3], target[:3], noise="random", seed=seed + s
     )
-    for s in range(cfx.sizes(profile, ci=2, cpu=3, gpu=10))
+    for s in range(cfx.by_profile(profile, ci=2, cpu=3, gpu=10))
 ]
 stack = torch.stack([r.image for r in seeds])
 apart = cfx.metrics.diversity(seeds)  # NaN where fewer than two flipped
-real = [test.of(int(t)).images[:20].flatten(1) for t in target[:3]]
+real = [test.select(int(t)).images[:20].flatten(1) for t in target[:3]]
 others = [torch.cdist(x, x).sum().item() / (20 * 19) for x in real]
 print("L2 between answers:", [round(v, 1) for v in apart.tolist()])
 print("between real digits of the target:", [round(v, 1) for v in others])
-paper = cfx.PAPER_DIFFUSION | {"steps": cfx.sizes(profile, ci=50, cpu=500, gpu=500)}
-paid = cfx.sizes(profile, ci=1, cpu=1, gpu=50)
+paper = cfx.PAPER_DIFFUSION | {"steps": cfx.by_profile(profile, ci=50, cpu=500, gpu=500)}
+paid = cfx.by_profile(profile, ci=1, cpu=1, gpu=50)
 both = {"ours": base[:paid], f"paper, {paper['strength']:.1%} of {paper['steps']} steps":
         cfx.diffusion_counterfactual(space, classifier, images[:paid], target[:paid], **paper)}  # fmt: skip
 prices = {n: {k: int(v.double().mean()) for k, v in r.cost.items()} for n, r in both.items()}
@@ -674,7 +674,7 @@ display(pd.DataFrame(prices).T)
 cfx.gallery(
     torch.cat([torch.cat([images[i : i + 1], stack[:, i]]) for i in range(3)]),
     ["original", *(f"seed {seed + s}" for s in range(len(seeds)))] * 3,
-    columns=1 + len(seeds),
+    n_columns=1 + len(seeds),
     alt="Three digits, one a row: the original, and a counterfactual for each seed.",
 )
 
@@ -687,10 +687,10 @@ cfx.gallery(
 # of `04_known_truth`, of the flips (for `honest` the meaning *is* the reason, so "trivial" is right).
 
 # %%
-figures = cfx.data.sprites("pairs", cfx.sizes(profile, ci=3, cpu=8, gpu=100), split="test", seed=3)
+figures = cfx.data.sprites("pairs", cfx.by_profile(profile, ci=3, cpu=8, gpu=100), split="test", seed=3)
 drawing = cfx.load("sprites/ldm", device="cpu")
 reader = cfx.load("sprites/judge", device="cpu")
-pair = cfx.data.CONTRASTS
+pair = cfx.data.SPRITE_CONTRASTS
 conditions = {name: [{name: option} for option in pair[name]] for name in ("hair", "top")}
 free = {"guidance": "classifier_free", "guidance_scale": 3.0}
 runs = {
@@ -704,22 +704,22 @@ runs = {
 found, rows = {}, {}
 for name, (which, of, knobs) in runs.items():
     f = cfx.load(f"sprites/{which}", device="cpu")
-    other = 1 - cfx.predict(f, figures.images).argmax(1)
+    other = 1 - cfx.predict_logits(f, figures.images).argmax(1)
     found[name] = cfx.diffusion_counterfactual(
         drawing, f, figures.images, other, conditions=conditions[of], seed=seed, **knobs
     )
     changed = cfx.metrics.changed_factors(found[name], reader)
     causes = {"honest": ["hair"], "shortcut": ["top"]}[which]
-    kinds = cfx.metrics.flip_kinds(found[name], reader, causes=causes, meaning="hair")
+    kinds = cfx.metrics.classify_flips(found[name], reader, causes=causes, named_factor="hair")
     rows[name] = {"figures": len(figures), "flips": len(kinds)}
     rows[name] |= {f"{factor} changed": changed[factor].sum() for factor in ("hair", "top")}
-    rows[name] |= {kind: (kinds["kind"] == kind).sum() for kind in cfx.metrics.KINDS}
+    rows[name] |= {kind: (kinds["kind"] == kind).sum() for kind in cfx.metrics.FLIP_KINDS}
     rows[name]["mean strength"] = found[name].trace["strength"].nanmean().item()
 display(pd.DataFrame(rows).T.round(2))
 cfx.gallery(
     torch.cat([figures.images, *(cf.image for cf in found.values())]),
-    columns=len(figures),
-    rows=["original", *found],
+    n_columns=len(figures),
+    row_labels=["original", *found],
     alt="Figures in the first row; below, in the order of the table: "
     + "; ".join(f"{n}, {r['flips']} flips" for n, r in rows.items()) + ".",
 )  # fmt: skip
@@ -740,27 +740,27 @@ cfx.gallery(
 # for bystanders: what else did the edit change?
 
 # %%
-people = cfx.data.faces("test")[: cfx.sizes(profile, ci=2, cpu=4, gpu=50)]
+people = cfx.data.faces("test")[: cfx.by_profile(profile, ci=2, cpu=4, gpu=50)]
 faces, smile = (cfx.load(f"faces/{n}", device="cpu") for n in ("ldm", "smile"))
 watch = {n: cfx.load(f"faces/{n}", device="cpu") for n in ("smile_judge", "gender")}
-other = 1 - cfx.predict(smile, people.images).argmax(1)
+other = 1 - cfx.predict_logits(smile, people.images).argmax(1)
 smiles = {
     guidance: cfx.diffusion_counterfactual(faces, smile, people.images, other, guidance=guidance, seed=seed)
     for guidance in ("consensus", "classifier")
 }
 table = cfx.report(smiles, judge=watch["smile_judge"])
-table = table[["flip rate", "judge agrees", "L2 floor", "L2 change", "evaluations"]]
-before = cfx.predict(watch["gender"], people.images).argmax(1)
+table = table[["flip rate", "judge agrees", "L2 reconstruction", "L2 edit", "generator passes per flip"]]
+before = cfx.predict_logits(watch["gender"], people.images).argmax(1)
 for name, cf in smiles.items():
-    after = cfx.predict(watch["gender"], cf.image).argmax(1)
+    after = cfx.predict_logits(watch["gender"], cf.image).argmax(1)
     table.loc[name, "perceived gender changed"] = share(after != before)
-after = cfx.predict(watch["gender"], smiles["consensus"].reconstruction).argmax(1)
+after = cfx.predict_logits(watch["gender"], smiles["consensus"].reconstruction).argmax(1)
 table.loc["reconstruction only", "perceived gender changed"] = share(after != before)
 display(table.round(2))
-cfx.show(smiles["consensus"], judge=watch["smile_judge"], names=people.names)
+cfx.show(smiles["consensus"], judge=watch["smile_judge"], class_names=people.names)
 
 # %% [markdown]
-# Look at the row of differences: is it the mouth alone? The autoencoder blurs, too (`L2 floor`); what
+# Look at the row of differences: is it the mouth alone? The autoencoder blurs, too (`L2 reconstruction`); what
 # is already lost in the reconstruction is not the edit.
 #
 # ## Limits

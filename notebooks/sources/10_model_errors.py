@@ -35,12 +35,12 @@ profile: str = "cpu"  # ci, cpu or gpu: how much is computed
 seed: int = 0  # of the figures, and of the noise
 
 # %%
-few = cfx.sizes(profile, ci=4, cpu=10, gpu=60)  # errors that are explained
+few = cfx.by_profile(profile, ci=4, cpu=10, gpu=60)  # errors that are explained
 space = cfx.load("sprites/ldm", device="cpu")
 judge = cfx.load("sprites/judge", device="cpu")
 shortcut, honest = (cfx.load(f"sprites/{name}", device="cpu") for name in ("shortcut", "honest"))
-planted = cfx.data.PLANTED["shortcut"]
-print(planted.story)
+planted = cfx.data.SPRITE_CLASSIFIERS["shortcut"]
+print(planted.description)
 
 
 def share(rows):
@@ -55,8 +55,8 @@ def drawn(world, count, split="test"):
     return figures, red, figures.factors["hair"] + ", " + figures.factors["top"]
 
 
-old, old_red, old_groups = drawn(planted.world, cfx.sizes(profile, ci=300, cpu=600, gpu=2000))
-fair, red, groups = drawn("pairs", cfx.sizes(profile, ci=300, cpu=600, gpu=2000))
+old, old_red, old_groups = drawn(planted.world, cfx.by_profile(profile, ci=300, cpu=600, gpu=2000))
+fair, red, groups = drawn("pairs", cfx.by_profile(profile, ci=300, cpu=600, gpu=2000))
 
 # %% [markdown]
 # ## Find
@@ -149,7 +149,7 @@ ways = {
     "noise alone": {"conditions": HAIR, "guidance": "none", **once},
 }
 train, train_red, train_groups = drawn(planted.world, 600, split="train")
-wide, _, _ = drawn("pairs", cfx.sizes(profile, ci=300, cpu=500, gpu=2000), split="train")
+wide, _, _ = drawn("pairs", cfx.by_profile(profile, ci=300, cpu=500, gpu=2000), split="train")
 binary = {
     "red hair": ("hair", "red"),
     "metal top": ("top", "metal"),
@@ -159,14 +159,14 @@ factors = pd.DataFrame({n: (wide.factors[f] == v).astype(int) for n, (f, v) in b
 descriptors = cfx.fit_descriptors(space, wide.images, factors)
 explained = {
     way: cfx.explain_errors(
-        space, shortcut, fair.images, red, most=few, seed=seed, descriptors=descriptors, **told
+        space, shortcut, fair.images, red, max_images=few, seed=seed, descriptors=descriptors, **told
     )
     for way, told in ways.items()
 }
 results = {way: found.counterfactuals for way, found in explained.items()}
 errors = fair[explained["told top"].rows.numpy()]
 for name, conditions in {"honest, told hair": HAIR, "honest, told top": TOP}.items():
-    other = 1 - cfx.predict(honest, errors.images).argmax(1)
+    other = 1 - cfx.predict_logits(honest, errors.images).argmax(1)
     results[name] = cfx.diffusion_counterfactual(
         space, honest, errors.images, other, conditions=conditions, seed=seed
     )
@@ -175,10 +175,10 @@ explained["told top"].table.round(2)
 # %%
 wanted = explained["told top"].counterfactuals.target
 both = torch.cat([(wanted == c).nonzero()[:3, 0] for c in (0, 1)])  # errors of either kind
-cfx.show(explained["told top"].counterfactuals[both], names=shortcut.labels)
+cfx.show(explained["told top"].counterfactuals[both], class_names=shortcut.class_names)
 
 # %%
-cfx.show(explained["told hair"].counterfactuals[both], names=shortcut.labels)
+cfx.show(explained["told hair"].counterfactuals[both], class_names=shortcut.class_names)
 
 # %% [markdown]
 # Look before you count. Then count: an independent reader says which factors differ from the
@@ -188,7 +188,7 @@ cfx.show(explained["told hair"].counterfactuals[both], names=shortcut.labels)
 rows = {}
 for way, cf in results.items():
     changed = cfx.metrics.changed_factors(cf, judge)
-    kinds = cfx.metrics.flip_kinds(cf, judge, planted.causes, "hair")
+    kinds = cfx.metrics.classify_flips(cf, judge, planted.causes, "hair")
     rows[way] = {
         "flipped": share(cf.flipped),
         "noise it took, median": cf.trace["strength"][cf.flipped].nanmedian().item(),
@@ -254,12 +254,12 @@ pd.DataFrame(beyond).round(2).sort_values("told top", ascending=False)
 
 # %%
 shown = {f"{way}:\n{kind}": m for way in ("told hair", "told top", "no consensus", "noise alone")
-         for kind, m in explained[way].maps.items()}  # fmt: skip
+         for kind, m in explained[way].change_maps.items()}  # fmt: skip
 maps = torch.stack(list(shown.values())) if shown else torch.zeros(1, 56, 32)
 cfx.gallery(
     (maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-6)).unsqueeze(1),
     list(shown) or ["nothing flipped"],
-    columns=2,
+    n_columns=2,
     alt="Where errors were changed, bright is much, one map a way and kind of error: "
     + "; ".join(name.replace("\n", " ") for name in shown),
 )
@@ -267,9 +267,9 @@ cfx.gallery(
 # %%
 swapped = ["white" if top == "metal" else "metal" for top in errors.factors["top"]]
 parts = [cfx.data.intervene(errors[[i]], top=top).images for i, top in enumerate(swapped)]
-before = descriptors.read(results["told top"].code_before.z)
-after = {way: descriptors.read(results[way].code_after.z) for way in ways}
-after["truth: other top"] = descriptors.read(space.encode(torch.cat(parts)).z)
+before = descriptors.log_odds(results["told top"].code_before.z)
+after = {way: descriptors.log_odds(results[way].code_after.z) for way in ways}
+after["truth: other top"] = descriptors.log_odds(space.encode(torch.cat(parts)).z)
 towards = torch.where(red[explained["told top"].rows] == 1, 1.0, -1.0)[:, None]
 changes = pd.DataFrame(
     {way: (towards * (read - before)).mean(0).tolist() for way, read in after.items()},
@@ -296,7 +296,7 @@ cfx.bars(
 
 # %%
 def draw_error(told: str, error: int) -> cfx.Picture:
-    return cfx.show(results[told][error : error + 1], names=shortcut.labels)
+    return cfx.show(results[told][error : error + 1], class_names=shortcut.class_names)
 
 
 cfx.explore(draw_error, told=list(results), error=(0, len(errors) - 1))
@@ -372,12 +372,12 @@ cfx.checks.nb10.weights(weights)
 # the exceptions, labelled once more by hand, and figures rendered anew with the other top.
 
 # %%
-edits = cfx.sizes(profile, ci=12, cpu=32, gpu=400)  # figures that get a counterfactual
+edits = cfx.by_profile(profile, ci=12, cpu=32, gpu=400)  # figures that get a counterfactual
 agree = np.isin(train_groups, ["gray, white", "red, metal"])
 at_hand, apart = train[agree], train[~agree]
 label, label_apart = train_red[torch.tensor(agree)], train_red[torch.tensor(~agree)]
 some = at_hand[:edits]
-target = 1 - cfx.predict(shortcut, some.images).argmax(1)
+target = 1 - cfx.predict_logits(shortcut, some.images).argmax(1)
 edited = cfx.diffusion_counterfactual(
     space, shortcut, some.images, target, conditions=TOP, seed=seed
 )
@@ -404,8 +404,8 @@ for name, (images, theirs) in new.items():
         shortcut,
         torch.cat([at_hand.images, images]),
         torch.cat([label, theirs]),
-        weights=cfx.group_weights(kinds),
-        steps=cfx.sizes(profile, ci=40, cpu=60, gpu=600),
+        sample_weight=cfx.group_weights(kinds),
+        steps=cfx.by_profile(profile, ci=40, cpu=60, gpu=600),
         seed=seed,
     )
 
@@ -481,8 +481,8 @@ cfx.checks.nb10.rates(rates)
 
 # %%
 smile = cfx.load("faces/smile", device="cpu")
-faces = cfx.data.faces("test")[: cfx.sizes(profile, ci=200, cpu=1000, gpu=3380)]
-called = cfx.predict(smile, faces.images).argmax(1)
+faces = cfx.data.faces("test")[: cfx.by_profile(profile, ci=200, cpu=1000, gpu=3380)]
+called = cfx.predict_logits(smile, faces.images).argmax(1)
 
 
 def error_rows(column):
@@ -495,7 +495,7 @@ def error_rows(column):
         for kind, label in (("missed", 1), ("invented", 0)):
             among = called[mine & (faces.labels == label)] != label
             row[kind] = share(among)
-            row[f"{kind} low"], row[f"{kind} high"] = cfx.wilson(int(among.sum()), len(among))
+            row[f"{kind} low"], row[f"{kind} high"] = cfx.wilson_interval(int(among.sum()), len(among))
         yield f"perceived {column.replace('_', ' ')}: {group}", row
 
 
@@ -523,10 +523,10 @@ cfx.bars(
 # %%
 world = cfx.load("faces/ldm", device="cpu")
 readers = {
-    "smile": cfx.load("faces/smile_judge", device="cpu"),
+    "smile": cfx.load("faces/judge", device="cpu"),
     "gender": cfx.load("faces/gender", device="cpu"),
 }
-number = cfx.sizes(profile, ci=2, cpu=5, gpu=60)
+number = cfx.by_profile(profile, ci=2, cpu=5, gpu=60)
 guides = {
     "consensus": {},
     "no consensus": {"guidance": "classifier"},
@@ -539,13 +539,13 @@ looked = {
     ).counterfactuals
     for way, knobs in guides.items()
 }
-cfx.show(looked["consensus"], count=6, judge=readers["smile"], names=smile.labels)
+cfx.show(looked["consensus"], max_images=6, judge=readers["smile"], class_names=smile.class_names)
 
 # %%
 rows = {}
 for way, cf in looked.items():
     seen = {
-        name: [cfx.predict(net, x).argmax(1) for x in (cf.reconstruction, cf.image)]
+        name: [cfx.predict_logits(net, x).argmax(1) for x in (cf.reconstruction, cf.image)]
         for name, net in readers.items()
     }
     rows[way] = {
@@ -567,18 +567,18 @@ pd.DataFrame(rows).T.round(3)
 # else, and read perceived gender off its samples:
 
 # %%
-each = cfx.sizes(profile, ci=6, cpu=16, gpu=500)
+each = cfx.by_profile(profile, ci=6, cpu=16, gpu=500)
 real = cfx.data.faces("validation")
 pictures = {}
 for told in ("smile", "no smile", None):
     code = world.sample([told] * each, steps=10, seed=seed)
     pictures[f"samples told {told or 'nothing'}"] = world.decode(code)
-for label, name in enumerate(smile.labels):
+for label, name in enumerate(smile.class_names):
     pictures[f"photographs labelled {name}"] = real.images[real.labels == label]
 rows = {}
 for name, images in pictures.items():
-    female = int((cfx.predict(readers["gender"], images).argmax(1) == 1).sum())
-    low, high = cfx.wilson(female, len(images))
+    female = int((cfx.predict_logits(readers["gender"], images).argmax(1) == 1).sum())
+    low, high = cfx.wilson_interval(female, len(images))
     rows[name] = {"n": len(images), "mean": female / len(images), "low": low, "high": high}
 gendered = pd.DataFrame(rows).T
 display(gendered.round(2))
@@ -592,8 +592,8 @@ display(bars)
 shown = torch.cat([images[:6] for name, images in pictures.items() if "samples" in name])
 cfx.gallery(
     shown,
-    columns=6,
-    rows=[name for name in pictures if "samples" in name],
+    n_columns=6,
+    row_labels=[name for name in pictures if "samples" in name],
     alt="Faces of nobody, made by the model: told smile, told no smile, told nothing, one row each.",
 )
 

@@ -15,7 +15,7 @@ IGNORED = torch.tensor([[1.0, 2.0, 0.0, 0.0]])  # orthogonal to it
 @pytest.fixture
 def case():
     """Changes with a part that the classifier sees and a larger one that it does not."""
-    space = LinearSpace(spread=SPREAD, scale=0.02)
+    space = LinearSpace(std=SPREAD, scale=0.02)
     f = code_classifier(space, CARES / SPREAD)
     g = torch.Generator().manual_seed(0)
     u = torch.randn(40, 4, generator=g)
@@ -28,7 +28,7 @@ def case():
 def test_the_reason_is_necessary_and_sufficient(case):
     space, f, cf = case
     assert cf.flipped.all()
-    d = descriptors(torch.cat([CARES, IGNORED]), spread=SPREAD)
+    d = descriptors(torch.cat([CARES, IGNORED]), std=SPREAD)
     table = cfx.ablate(space, f, cf, d, (("a",), ("b",)))
     assert table.loc["a", "flips without"] == 0
     assert table.loc["a", "flips alone"] == 1
@@ -42,45 +42,45 @@ def test_the_reason_is_necessary_and_sufficient(case):
 def test_large_and_irrelevant_is_told_from_small_and_decisive(case):
     """The share of the change says nothing about what the classifier looks at."""
     space, f, cf = case
-    d = descriptors(torch.cat([CARES, IGNORED]), spread=SPREAD)
-    share = cfx.ablate(space, f, cf, d, (("a",), ("b",)))["share"]
+    d = descriptors(torch.cat([CARES, IGNORED]), std=SPREAD)
+    share = cfx.ablate(space, f, cf, d, (("a",), ("b",)))["fraction"]
     u = (cf.code_after.z - cf.code_before.z) / SPREAD
     along = (u @ IGNORED.T).square() / IGNORED.square().sum() / u.square().sum(1, keepdim=True)
     assert share["b"] == pytest.approx(along.mean().item(), abs=1e-4)
     assert share["a"] + share["b"] == pytest.approx(1, abs=1e-4)  # they are orthogonal
-    assert share["all described"] == pytest.approx(1, abs=1e-4)
-    assert share["the rest"] == pytest.approx(0, abs=1e-4)
+    assert share["all descriptors"] == pytest.approx(1, abs=1e-4)
+    assert share["not described"] == pytest.approx(0, abs=1e-4)
 
 
 def test_a_reason_that_nobody_described_is_in_the_rest(case):
     space, f, cf = case
-    table = cfx.ablate(space, f, cf, descriptors(IGNORED, spread=SPREAD), (("a",),))
-    assert table.loc["the rest", "flips alone"] == 1
-    assert table.loc["the rest", "flips without"] == 0
-    assert table.loc["all described", "flips alone"] == 0
-    assert table.loc["all described", "share"] + table.loc["the rest", "share"] == pytest.approx(1)
+    table = cfx.ablate(space, f, cf, descriptors(IGNORED, std=SPREAD), (("a",),))
+    assert table.loc["not described", "flips alone"] == 1
+    assert table.loc["not described", "flips without"] == 0
+    assert table.loc["all descriptors", "flips alone"] == 0
+    assert table.loc["all descriptors", "fraction"] + table.loc["not described", "fraction"] == pytest.approx(1)
 
 
 def test_groups_are_spans_not_sums(case):
     """Two slanted descriptors span the plane of both directions; none of them alone does."""
     space, f, cf = case
     slanted = torch.cat([CARES + IGNORED, CARES - IGNORED])
-    d = descriptors(slanted, spread=SPREAD)
+    d = descriptors(slanted, std=SPREAD)
     table = cfx.ablate(space, f, cf, d, (("a", "b"),))
-    assert table.loc["a + b", "share"] == pytest.approx(1, abs=1e-4)
+    assert table.loc["a + b", "fraction"] == pytest.approx(1, abs=1e-4)
     assert table.loc["a + b", "flips alone"] == 1
     assert table.loc["a + b", "flips without"] == 0
 
 
 def test_chance_level_is_one_dimension_in_four():
-    space = LinearSpace(spread=SPREAD, scale=0.02)
+    space = LinearSpace(std=SPREAD, scale=0.02)
     f = code_classifier(space, CARES / SPREAD)
     g = torch.Generator().manual_seed(0)
     u = torch.randn(300, 4, generator=g)
     cf = counterfactuals(space, f, torch.zeros(300, 4), SPREAD * u, 1)
-    d = descriptors(CARES, spread=SPREAD)
+    d = descriptors(CARES, std=SPREAD)
     shares = [
-        cfx.ablate(space, f, cf, d, (("a",),), seed=s).loc["a random direction", "share"]
+        cfx.ablate(space, f, cf, d, (("a",),), seed=s).loc["random direction", "fraction"]
         for s in range(3)
     ]
     assert shares == pytest.approx([0.25] * 3, abs=0.05)
@@ -90,8 +90,8 @@ def test_chance_level_is_one_dimension_in_four():
 def test_describe_change_runs_it_with_its_own_groups(case):
     space, f, cf = case
     correlation = [[1.0, 0.9], [0.9, 1.0]]
-    d = descriptors(torch.cat([CARES, IGNORED]), spread=SPREAD, correlation=correlation)
-    told = cfx.describe_change(cf, d, space=space, classifier=f, repeats=5)
+    d = descriptors(torch.cat([CARES, IGNORED]), std=SPREAD, correlation=correlation)
+    told = cfx.describe_change(cf, d, space=space, classifier=f, n_resamples=5)
     assert told.groups == (("a", "b"),)
     assert told.ablation.loc["a + b", "flips without"] == 0
-    assert cfx.describe_change(cf, d, repeats=5).ablation is None
+    assert cfx.describe_change(cf, d, n_resamples=5).ablation is None

@@ -16,7 +16,7 @@ WEIGHTS = torch.tensor([[1.0, 2.0, 0.0, 0.0], [0.0, 1.0, -1.0, 0.0]])
 
 @pytest.fixture
 def space():
-    return LinearSpace(spread=SPREAD, scale=0.02)
+    return LinearSpace(std=SPREAD, scale=0.02)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def codes(seed, n=12):
 def test_local_scores_are_the_formula(space, always):
     a, b = codes(0), codes(1)
     cf = counterfactuals(space, always, a, b, 1)
-    local = cfx.describe_change(cf, descriptors(WEIGHTS, spread=SPREAD), repeats=20).local
+    local = cfx.describe_change(cf, descriptors(WEIGHTS, std=SPREAD), n_resamples=20).local
     expected = ((b - a) / SPREAD) @ WEIGHTS.T
     np.testing.assert_allclose(local.to_numpy(), expected.numpy(), atol=1e-4)
     assert list(local.columns) == ["a", "b"]
@@ -46,17 +46,17 @@ def test_local_scores_are_the_formula(space, always):
 def test_scores_add_up_along_a_path(space, always):
     """The published difference of probabilities does not have this."""
     a, b, c = codes(0), codes(1), codes(2)
-    d = descriptors(WEIGHTS, spread=SPREAD, bias=[0.7, -1.0])
+    d = descriptors(WEIGHTS, std=SPREAD, bias=[0.7, -1.0])
     one, two, both = (
-        cfx.describe_change(counterfactuals(space, always, p, q, 1), d, repeats=20)
+        cfx.describe_change(counterfactuals(space, always, p, q, 1), d, n_resamples=20)
         for p, q in ((a, b), (b, c), (a, c))
     )
     np.testing.assert_allclose(one.local + two.local, both.local, atol=1e-4)
     np.testing.assert_allclose(
         one.global_["mean"] + two.global_["mean"], both.global_["mean"], atol=1e-4
     )
-    p = [d.read(z).sigmoid() for z in (a, b, c)]
-    assert ((p[1] - p[0]) - (d.read(b) - d.read(a)).sigmoid()).abs().max() > 0.1
+    p = [d.log_odds(z).sigmoid() for z in (a, b, c)]
+    assert ((p[1] - p[0]) - (d.log_odds(b) - d.log_odds(a)).sigmoid()).abs().max() > 0.1
 
 
 def test_unexplained_share(space, always):
@@ -64,11 +64,11 @@ def test_unexplained_share(space, always):
     a = codes(0, 3)
     inside = (torch.tensor([[1.0, -0.5], [0.3, 2.0], [1.0, 1.0]]) @ WEIGHTS) * SPREAD
     across = torch.linalg.svd(WEIGHTS).Vh[2:] * SPREAD
-    d = descriptors(WEIGHTS, spread=SPREAD)
+    d = descriptors(WEIGHTS, std=SPREAD)
 
     def share(change):
         cf = counterfactuals(space, always, a, a + change, 1)
-        return cfx.describe_change(cf, d, repeats=5).unexplained.to_numpy()
+        return cfx.describe_change(cf, d, n_resamples=5).unexplained.to_numpy()
 
     np.testing.assert_allclose(share(inside), 0, atol=1e-4)
     np.testing.assert_allclose(share(across[[0, 1, 0]]), 1, atol=1e-4)
@@ -79,9 +79,9 @@ def test_unexplained_share(space, always):
 
 def test_unreadable_descriptors_explain_nothing(space, always):
     a = codes(0, 3)
-    d = descriptors(WEIGHTS, spread=SPREAD, readable=[False, True])
+    d = descriptors(WEIGHTS, std=SPREAD, readable=[False, True])
     change = torch.tensor([[2.0, 0.0, 0.0, 0.0]]) * SPREAD
-    told = cfx.describe_change(counterfactuals(space, always, a, a + change, 1), d, repeats=5)
+    told = cfx.describe_change(counterfactuals(space, always, a, a + change, 1), d, n_resamples=5)
     assert told.unreadable == ("a",)
     assert list(told.local.columns) == ["b"]
     np.testing.assert_allclose(told.unexplained, 1, atol=1e-4)
@@ -93,7 +93,7 @@ def test_only_flipped_rows_and_each_flip_by_itself(space):
     start = torch.tensor([[-1.0, 0, 0, 0], [1.0, 0, 0, 0], [-1.0, 0, 0, 0], [-5.0, 0, 0, 0]])
     end = start + torch.stack([up, down, up, up])
     cf = counterfactuals(space, f, start, end, torch.tensor([1, 0, 1, 1]))
-    told = cfx.describe_change(cf, descriptors(WEIGHTS, spread=SPREAD), repeats=50)
+    told = cfx.describe_change(cf, descriptors(WEIGHTS, std=SPREAD), n_resamples=50)
     assert list(told.local.index) == [0, 1, 2]  # row 3 did not flip
     assert told.flip.to_dict() == {0: "0 to 1", 1: "1 to 0", 2: "0 to 1"}
     table = told.global_
@@ -110,20 +110,20 @@ def test_bootstrap_interval_covers_what_theory_says(space, always):
     size = 1 + (size - size.mean()) / size.std()
     change = size * torch.tensor([1.0, 0, 0, 0])
     a = codes(3, 200)
-    d = descriptors(WEIGHTS[:1], spread=SPREAD)
+    d = descriptors(WEIGHTS[:1], std=SPREAD)
     row = cfx.describe_change(counterfactuals(space, always, a, a + change, 1), d).global_.iloc[0]
     assert row["mean"] == pytest.approx(1, abs=1e-4)
     assert row["high"] - 1 == pytest.approx(1.96 / 200**0.5, rel=0.15)
     assert 1 - row["low"] == pytest.approx(1.96 / 200**0.5, rel=0.15)
 
 
-def naive_groups(matrix, together):
+def naive_groups(matrix, min_correlation):
     """Connected components, by spreading labels until nothing changes."""
     label = list(range(len(matrix)))
     for _ in label:
         for i in range(len(label)):
             for j in range(len(label)):
-                if abs(matrix[i][j]) >= together:
+                if abs(matrix[i][j]) >= min_correlation:
                     label[i] = label[j] = min(label[i], label[j])
     return {frozenset(i for i, own in enumerate(label) if own == g) for g in label}
 

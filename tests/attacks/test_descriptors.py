@@ -15,7 +15,7 @@ SLOPE = torch.tensor([1.5, -2.0, 0.5, 0.0])  # on codes in units of the spread
 
 @pytest.fixture(scope="module")
 def planted():
-    space = LinearSpace(spread=SPREAD, scale=0.02)
+    space = LinearSpace(std=SPREAD, scale=0.02)
     x = space.sample(800, seed=1)
     u = space.encode(x).z / SPREAD
     rng = np.random.default_rng(0)
@@ -55,8 +55,8 @@ def test_quality_is_on_images_that_were_held_out(planted):
     space = LinearSpace(dims=30, shape=(1, 6, 6))
     x = space.sample(60)
     random = pd.DataFrame({"coin": np.random.default_rng(1).integers(0, 2, 60).astype(float)})
-    found = cfx.fit_descriptors(space, x, random, penalty=1e-3, holdout=0.5)
-    everywhere = roc_auc_score(random["coin"], found.read(space.encode(x).z)[:, 0])
+    found = cfx.fit_descriptors(space, x, random, l2_penalty=1e-3, test_size=0.5)
+    everywhere = roc_auc_score(random["coin"], found.log_odds(space.encode(x).z)[:, 0])
     assert everywhere > 0.7
     assert found.quality.loc["coin", "AUC"] < 0.7
     assert found.readable == ()
@@ -64,15 +64,15 @@ def test_quality_is_on_images_that_were_held_out(planted):
 
 def test_measured_columns_are_cut_at_the_median(planted):
     _, _, factors, found = planted
-    assert found.quality.loc["measured", "cut"] == pytest.approx(factors["measured"].median())
-    assert found.quality.loc["planted", "cut"] == 0.5
+    assert found.quality.loc["measured", "threshold"] == pytest.approx(factors["measured"].median())
+    assert found.quality.loc["planted", "threshold"] == 0.5
 
 
 def test_readings_are_log_odds_of_the_formula(planted):
     space, x, _, found = planted
     z = space.encode(x).z[:5]
-    expected = (z - found.center) / found.spread @ found.weights.T + found.bias
-    torch.testing.assert_close(found.read(z), expected)
+    expected = (z - found.mean) / found.std @ found.weights.T + found.bias
+    torch.testing.assert_close(found.log_odds(z), expected)
     # The intercept is that of the plant: P(planted) crosses one half at odds of 0.3.
     slope = (found.weights[0] @ SLOPE) / SLOPE.square().sum()
     assert (-found.bias[0] / slope).item() == pytest.approx(0.3, abs=0.25)
@@ -84,7 +84,7 @@ def test_calibration_of_a_well_specified_reading_is_good(planted):
 
 def test_correlation_is_that_of_the_readings(planted):
     space, x, _, found = planted
-    readings = found.read(space.encode(x).z).numpy()
+    readings = found.log_odds(space.encode(x).z).numpy()
     np.testing.assert_allclose(found.correlation, np.corrcoef(readings.T), atol=1e-4)
     assert found.correlation.loc["planted", "measured"] > 0.9
 

@@ -20,13 +20,13 @@ def test_log_odds_are_those_of_the_softmax(classes):
         assert ours == pytest.approx(math.log(p / (1 - p)), abs=1e-9)
 
 
-@pytest.mark.parametrize("against", [None, torch.tensor([2, 2, 0])])
-def test_log_odds_among_all_classes_or_among_two(against):
+@pytest.mark.parametrize("contrast_class", [None, torch.tensor([2, 2, 0])])
+def test_log_odds_among_all_classes_or_among_two(contrast_class):
     logits = 3 * torch.randn(3, 4, dtype=torch.float64)
     label = torch.tensor([0, 1, 3])
-    for i, ours in enumerate(log_odds(logits, label, against).tolist()):
+    for i, ours in enumerate(log_odds(logits, label, contrast_class).tolist()):
         exps = [math.exp(v) for v in logits[i].tolist()]
-        rest = sum(exps) - exps[label[i]] if against is None else exps[against[i]]
+        rest = sum(exps) - exps[label[i]] if contrast_class is None else exps[contrast_class[i]]
         assert ours == pytest.approx(math.log(exps[label[i]] / rest), abs=1e-9)
 
 
@@ -56,13 +56,13 @@ def monotone(boundary):
     return passes
 
 
-@pytest.mark.parametrize("halvings", [0, 1, 2, 5, 8])
-def test_step_back_finds_what_brute_force_finds(halvings):
+@pytest.mark.parametrize("binary_search_steps", [0, 1, 2, 5, 8])
+def test_step_back_finds_what_brute_force_finds(binary_search_steps):
     """On a monotone test the answer is the smallest passing multiple of 2**-halvings."""
     boundary = torch.tensor([0.001, 0.2, 0.37, 0.5, 0.75, 0.99, 1.0])
-    grid = torch.arange(1, 2**halvings + 1) / 2**halvings
+    grid = torch.arange(1, 2**binary_search_steps + 1) / 2**binary_search_steps
     brute = torch.stack([grid[grid >= b].min() for b in boundary])
-    ours = step_back(monotone(boundary), torch.arange(7), halvings)
+    ours = step_back(monotone(boundary), torch.arange(7), binary_search_steps)
     torch.testing.assert_close(ours, brute)
 
 

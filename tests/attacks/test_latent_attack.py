@@ -11,8 +11,8 @@ import cfxnb as cfx
 KNOBS = {"steps": 200, "restarts": 0, "prior": 0.0, "proximity": 0.0}
 
 
-def binary(spread, weight, gain=2.0):
-    space = LinearSpace(spread=spread)
+def binary(std, weight, gain=2.0):
+    space = LinearSpace(std=std)
     return space, code_classifier(space, torch.tensor([weight]), gain), gain * torch.tensor(weight)
 
 
@@ -43,49 +43,49 @@ def test_proximity_bends_the_way_towards_the_shortest():
     The optimum of ``-odds + proximity |u|^2`` is u = spread * slope / (2 proximity): in codes,
     the slope scaled by the spread squared. It is reached where no confidence stops it earlier.
     """
-    spread = torch.tensor([1.0, 0.5, 0.8, 0.3])
-    space, f, slope = binary(spread, [0.9, -0.4, 0.2, 0.6])
+    std = torch.tensor([1.0, 0.5, 0.8, 0.3])
+    space, f, slope = binary(std, [0.9, -0.4, 0.2, 0.6])
     x = space.decode(cfx.Code(start_codes(slope, [-6.0, -7.0])))
     result = cfx.latent_attack(
         space, f, x, 1, prior=0.0, proximity=0.8, steps=400, restarts=0, lr=0.03, confidence=0.999
     )
     assert result.status == ("not_found", "not_found")  # the optimum lies before the boundary
-    expected = spread**2 * slope / (2 * 0.8)
+    expected = std**2 * slope / (2 * 0.8)
     torch.testing.assert_close(
         result.code_after.z - result.code_before.z, expected.expand(2, 4), rtol=1e-2, atol=2e-3
     )
-    assert cosine(torch.sign(slope * spread)[None], (slope * spread)[None]) < 0.95
+    assert cosine(torch.sign(slope * std)[None], (slope * std)[None]) < 0.95
 
 
 def test_prior_pulls_towards_the_center():
     """The optimum of ``-odds + prior |z / spread|^2`` is z = spread^2 slope / (2 prior)."""
-    spread = torch.tensor([1.0, 0.5, 0.8, 0.3])
-    space, f, slope = binary(spread, [0.9, -0.4, 0.2, 0.6])
+    std = torch.tensor([1.0, 0.5, 0.8, 0.3])
+    space, f, slope = binary(std, [0.9, -0.4, 0.2, 0.6])
     x = space.decode(cfx.Code(start_codes(slope, [-2.0, -4.0])))
     result = cfx.latent_attack(
         space, f, x, 1, prior=0.8, proximity=0.0, steps=600, restarts=0, lr=0.03, confidence=0.999
     )
-    expected = spread**2 * slope / (2 * 0.8)
+    expected = std**2 * slope / (2 * 0.8)
     torch.testing.assert_close(result.code_after.z, expected.expand(2, 4), rtol=1e-2, atol=5e-3)
 
 
-@pytest.mark.parametrize("halvings", [1, 3, 6, 10])
+@pytest.mark.parametrize("binary_search_steps", [1, 3, 6, 10])
 @pytest.mark.parametrize("confidence", [0.6, 0.95])
-def test_step_back_lands_at_the_boundary(halvings, confidence):
+def test_step_back_lands_at_the_boundary(binary_search_steps, confidence):
     """Along a straight line the odds are linear: the exact share is known."""
     space, f, slope = binary(torch.ones(4), [0.5, -0.5, 0.5, 0.5])
     odds = [-0.3, -1.0, -2.5, -4.0]
     x = space.decode(cfx.Code(start_codes(slope, odds)))
     knobs = KNOBS | {"confidence": confidence, "lr": 0.7}
-    far = cfx.latent_attack(space, f, x, 1, halvings=0, **knobs)
-    back = cfx.latent_attack(space, f, x, 1, halvings=halvings, **knobs)
+    far = cfx.latent_attack(space, f, x, 1, binary_search_steps=0, **knobs)
+    back = cfx.latent_attack(space, f, x, 1, binary_search_steps=binary_search_steps, **knobs)
     need = math.log(confidence / (1 - confidence))
     reach = (far.code_after.z - far.code_before.z) @ slope
     exact = (need - torch.tensor(odds)) / reach
     share = ((back.code_after.z - back.code_before.z) @ slope) / reach
     assert (exact < 1).all()
     assert ((share - exact) >= -1e-4).all(), "beyond the boundary, never before it"
-    assert ((share - exact) <= 2.0**-halvings + 1e-4).all()
+    assert ((share - exact) <= 2.0**-binary_search_steps + 1e-4).all()
 
 
 def test_probability_loss_saturates_where_the_margin_does_not():
@@ -100,10 +100,10 @@ def test_probability_loss_saturates_where_the_margin_does_not():
 
 def test_units_are_those_of_the_first_step():
     """Adam's first step has length lr in each coordinate, in units of the spread or of codes."""
-    spread = torch.tensor([1.0, 0.5, 0.8, 0.3])
-    space, f, slope = binary(spread, [0.9, -0.4, 0.2, 0.6])
+    std = torch.tensor([1.0, 0.5, 0.8, 0.3])
+    space, f, slope = binary(std, [0.9, -0.4, 0.2, 0.6])
     x = space.decode(cfx.Code(start_codes(slope, [-9.0])))
-    for units, length in (("spread", 0.1 * spread), ("code", torch.full((4,), 0.1))):
+    for units, length in (("std", 0.1 * std), ("code", torch.full((4,), 0.1))):
         codes = []
         watch = codes.append
         knobs = KNOBS | {"steps": 2, "lr": 0.1, "units": units}
@@ -119,7 +119,7 @@ def test_pixel_attack_walks_along_the_weights():
     w = f.module.weight[0].detach()
     x = space.sample(6, 3)
     x = x[f(x).argmax(1) == 0]
-    result = cfx.pixel_attack(f, x, 1, lr=0.01, confidence=0.9, halvings=12, radius=4.0)
+    result = cfx.pixel_attack(f, x, 1, step_size=0.01, confidence=0.9, binary_search_steps=12, epsilon=4.0)
     assert result.flipped.all()
     change = (result.image - x).flatten(1)
     assert cosine(change, w[None]).min() > 0.9999
@@ -129,13 +129,13 @@ def test_pixel_attack_walks_along_the_weights():
 
 
 def test_random_change_is_as_long_as_what_it_is_compared_with():
-    spread = torch.tensor([1.0, 0.5, 0.8, 0.3])
-    space, f, slope = binary(spread, [0.9, -0.4, 0.2, 0.6])
+    std = torch.tensor([1.0, 0.5, 0.8, 0.3])
+    space, f, slope = binary(std, [0.9, -0.4, 0.2, 0.6])
     x = space.decode(cfx.Code(start_codes(slope, [-1.0, -2.0, -3.0, 1.0])))
     like = cfx.latent_attack(space, f, x, 1, **KNOBS)
     chance = cfx.random_change(space, f, like, seed=4)
-    ours = ((chance.code_after.z - chance.code_before.z) / spread).norm(dim=1)
-    theirs = ((like.code_after.z - like.code_before.z) / spread).norm(dim=1)
+    ours = ((chance.code_after.z - chance.code_before.z) / std).norm(dim=1)
+    theirs = ((like.code_after.z - like.code_before.z) / std).norm(dim=1)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     assert ours[3] == 0
     heading = (chance.code_after.z - chance.code_before.z)[:3]

@@ -21,9 +21,9 @@ def f():
 
 
 def test_it_is_the_loop(f):
-    target = (cfx.predict(f, X).argmax(1) + 1) % 3
-    classes = cfx.predict(f, POOL).argmax(1)
-    found = cfx.nearest_neighbour(f, X, target, pool=POOL, batch=4)
+    target = (cfx.predict_logits(f, X).argmax(1) + 1) % 3
+    classes = cfx.predict_logits(f, POOL).argmax(1)
+    found = cfx.nearest_neighbour(f, X, target, pool=POOL, batch_size=4)
     for x, image, t in zip(X, found.image, target, strict=True):
         those = POOL[classes == t]
         lengths = [(x - one).norm().item() for one in those]
@@ -33,11 +33,11 @@ def test_it_is_the_loop(f):
 
 
 def test_a_class_that_no_real_image_has(f):
-    seen = cfx.predict(f, POOL).argmax(1)
+    seen = cfx.predict_logits(f, POOL).argmax(1)
     only = POOL[seen == seen[0]]
     missing = (int(seen[0]) + 1) % 3
     found = cfx.nearest_neighbour(f, X, missing, pool=only)
-    there = cfx.predict(f, X).argmax(1) == missing
+    there = cfx.predict_logits(f, X).argmax(1) == missing
     assert [s == "already_target" for s in found.status] == there.tolist()
     assert {s for s, yes in zip(found.status, there, strict=True) if not yes} == {"not_found"}
     assert torch.equal(found.image, X)

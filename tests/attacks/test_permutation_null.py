@@ -68,7 +68,7 @@ def test_the_null_refutes_the_published_score():
 def test_the_null_confirms_the_correct_score_where_something_moved():
     for seed in SEEDS:
         before, after, sign = flips(seed)
-        table = permutation_null(correct(sign), before, after, repeats=400)
+        table = permutation_null(correct(sign), before, after, n_resamples=400)
         assert table["p"][MOVED] < 0.05
 
 
@@ -79,9 +79,9 @@ def test_the_null_confirms_paired_t():
         before = 2 * rng.normal(size=(N, D))
         after = before + 0.2 * rng.normal(size=(N, D))
         after[:, MOVED] += 1.5
-        own = permutation_null(paired_t, before, after, repeats=400)
+        own = permutation_null(paired_t, before, after, n_resamples=400)
         stale = permutation_null(
-            lambda b, a: paired_t(np.broadcast_to(b[STALE], a.shape), a), before, after, repeats=400
+            lambda b, a: paired_t(np.broadcast_to(b[STALE], a.shape), a), before, after, n_resamples=400
         )
         assert own["p"][MOVED] < 0.05
         assert own["score"][MOVED] > own["high"][MOVED]
@@ -91,7 +91,7 @@ def test_the_null_confirms_paired_t():
 def test_the_plain_mean_can_not_be_refuted_nor_confirmed():
     """It is the same in whatever order the originals stand: why ``paired_t`` is the statistic."""
     before, after, _ = flips(0)
-    table = permutation_null(lambda b, a: (a - b).mean(0), before, after, repeats=100)
+    table = permutation_null(lambda b, a: (a - b).mean(0), before, after, n_resamples=100)
     assert (table["p"] == 1).all()
 
 
@@ -101,7 +101,7 @@ def test_p_is_uniform_where_there_is_nothing():
     for seed in range(60):
         rng = np.random.default_rng(1000 + seed)
         before, after = rng.normal(size=(2, 12, 3))
-        p.append(permutation_null(paired_t, before, after, repeats=99, seed=seed)["p"])
+        p.append(permutation_null(paired_t, before, after, n_resamples=99, seed=seed)["p"])
     p = np.concatenate(p)
     assert 0.0 < (p <= 0.05).mean() < 0.12
     assert 0.35 < (p <= 0.5).mean() < 0.65
@@ -113,7 +113,7 @@ def test_p_and_range_are_those_of_all_orders():
     rng = np.random.default_rng(0)
     before, after = rng.normal(size=(2, 4, 2))
     after += before
-    table = permutation_null(paired_t, before, after, repeats=6000)
+    table = permutation_null(paired_t, before, after, n_resamples=6000)
     orders = [list(o) for o in permutations(range(4))]
     exact = np.stack([paired_t(before[order], after) for order in orders])
     mean = exact.mean(0)
@@ -136,7 +136,7 @@ def test_paired_t_is_the_textbooks():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_seed(seed):
     before, after, _ = flips(0)
-    one, two = (permutation_null(paired_t, before, after, repeats=50, seed=seed) for _ in "ab")
+    one, two = (permutation_null(paired_t, before, after, n_resamples=50, seed=seed) for _ in "ab")
     assert one.equals(two)
-    other = permutation_null(paired_t, before, after, repeats=50, seed=seed + 2)
+    other = permutation_null(paired_t, before, after, n_resamples=50, seed=seed + 2)
     assert not one["null"].equals(other["null"])

@@ -24,12 +24,12 @@ import cfxnb as cfx
 from cfxnb.attribution.captum_attribution import captum_attribution
 from cfxnb.attribution.integrated_gradients import integrated_gradients
 from cfxnb.attribution.latent_integrated_gradients import latent_integrated_gradients
-from cfxnb.attribution.paths import latent_path, points_path, straight_path, walk_path
+from cfxnb.attribution.paths import latent_path, piecewise_linear_path, straight_path, direction_path
 from cfxnb.metrics.attributions import (
-    heat_inside,
+    relevance_mass,
     insertion_deletion,
     pointing_game,
-    randomised_weights,
+    parameter_randomisation,
 )
 from cfxnb.plots.attribution import heat_maps
 
@@ -64,7 +64,7 @@ WAYS = {
 }
 LABELS = {
     "label": label_values(),
-    "against": without(label_values(), "None")
+    "contrast_class": without(label_values(), "None")
     | {"the label": (1, "1"), "one equal": (torch.tensor([0, 1]), "1")},
 }
 ASKED = without(classifier_values(), "wrong rows") | {
@@ -76,19 +76,19 @@ HIDDEN = ASKED | {
     "black box": (cfx.BlackBox(F), "BlackBox"),
     "cut off": (lambda x: F(x).detach(), "does not"),
 }
-RULES = choice_values("line") | {"captum's": ("riemann_middle", "'riemann_middle'")}
+RULES = choice_values("trapezoid") | {"captum's": ("riemann_middle", "'riemann_middle'")}
 SEARCH = {
-    "points": count_values(1, 0, -1),
+    "n_points": count_values(1, 0, -1),
     "tolerance": number_values(0.0, -0.1),
     "most": count_values(0, -1),
-    "batch": count_values(0, -1),
+    "batch_size": count_values(0, -1),
 }
 HEATS = {
     "None": (None, "NoneType"),
-    "array": (MAPS.heat.numpy(), "ndarray"),
-    "channels": (MAPS.full, "(2, 3, 4, 4)"),
-    "one map": (MAPS.heat[0], "(4, 4)"),
-    "none": (MAPS.heat[:0], "(0, 4, 4)"),
+    "array": (MAPS.heat_map.numpy(), "ndarray"),
+    "channels": (MAPS.attributions, "(2, 3, 4, 4)"),
+    "one map": (MAPS.heat_map[0], "(4, 4)"),
+    "none": (MAPS.heat_map[:0], "(0, 4, 4)"),
 }
 MASKS = {
     "None": (None, "NoneType"),
@@ -107,7 +107,7 @@ TABLE = {
             | {"other size": (X[..., :2], "(2, 3, 4, 2)"), "one image": (X[:1], "(1, 3, 4, 4)")},
         },
     ),
-    points_path: (
+    piecewise_linear_path: (
         {"images": torch.stack([X, X], 1)},
         {
             "images": {
@@ -129,7 +129,7 @@ TABLE = {
             "end": CODES,
         },
     ),
-    walk_path: (
+    direction_path: (
         {"space": SPACE, "code": Z, "direction": AXIS, "lengths": 1.0},
         {
             "space": space_values(),
@@ -145,7 +145,7 @@ TABLE = {
             "classifier": HIDDEN,
             "path": {"None": (None, "NoneType"), "images": (X, "Tensor")},
             **LABELS,
-            "rule": RULES,
+            "method": RULES,
             **SEARCH,
         },
     ),
@@ -157,12 +157,12 @@ TABLE = {
             "images": image_values(),
             "direction": WAYS,
             **LABELS,
-            "reach": without(number_values(0.0, -1.0), "None"),
+            "max_step": without(number_values(0.0, -1.0), "None"),
             "threshold": number_values(0.0, 1.0, -0.5),
-            "looks": count_values(0, -1),
-            "halvings": count_values(-1),
-            "complete_to_image": {"None": (None, "NoneType"), "number": (1, "int")},
-            "rule": RULES | {"straight only": ("gauss", "'gauss'")},
+            "grid_steps": count_values(0, -1),
+            "binary_search_steps": count_values(-1),
+            "extend_to_image": {"None": (None, "NoneType"), "number": (1, "int")},
+            "method": RULES | {"straight only": ("gausslegendre", "'gauss'")},
             **SEARCH,
         },
     ),
@@ -175,14 +175,14 @@ TABLE = {
             **LABELS,
             "baseline": without(number_values(-0.1, 1.1), "tensor")
             | {"other size": (X[..., :2], "(2, 3, 4, 2)")},
-            "points": count_values(0, -1),
+            "n_points": count_values(0, -1),
             "window": count_values(0, -1, 5),
             "stride": count_values(0, -1, 3),
             "tolerance": number_values(0.0, -0.1),
-            "batch": count_values(0, -1),
+            "batch_size": count_values(0, -1),
         },
     ),
-    heat_inside: ({"heat": MAPS, "mask": MASK}, {"heat": HEATS, "mask": MASKS}),
+    relevance_mass: ({"heat": MAPS, "mask": MASK}, {"heat": HEATS, "mask": MASKS}),
     pointing_game: ({"heat": MAPS, "mask": MASK}, {"heat": HEATS, "mask": MASKS}),
     insertion_deletion: (
         {"classifier": F, "images": X, "baseline": X, "heat": MAPS, "label": 1},
@@ -190,13 +190,13 @@ TABLE = {
             "classifier": ASKED,
             "images": image_values(),
             "baseline": image_values() | {"other size": (X[..., :2], "(2, 3, 4, 2)")},
-            "heat": HEATS | {"other size": (MAPS.heat[..., :2], "(2, 4, 2)")},
+            "heat": HEATS | {"other size": (MAPS.heat_map[..., :2], "(2, 4, 2)")},
             "label": label_values(),
             "chunks": count_values(0, -1),
-            "batch": count_values(0, -1),
+            "batch_size": count_values(0, -1),
         },
     ),
-    randomised_weights: (
+    parameter_randomisation: (
         {"classifier": F, "explain": lambda f: integrated_gradients(f, PATH, 1)},
         {
             "classifier": {
@@ -210,7 +210,7 @@ TABLE = {
                 "maps": (MAPS, "Attribution"),
                 "images": (lambda f: X, "(2, 3, 4, 4)"),
                 "nothing": (lambda f: None, "NoneType"),
-                "changing": (lambda f: MAPS.heat[: 1 + (f is F)], "(1, 4, 4)"),
+                "changing": (lambda f: MAPS.heat_map[: 1 + (f is F)], "(1, 4, 4)"),
             },
             "cascade": {"None": (None, "NoneType"), "text": ("all", "str")},
             "seed": count_values(-1),
@@ -243,24 +243,24 @@ def test_no_argument_is_left_out(function):
     assert set(inspect.signature(function).parameters) <= told
 
 
-@pytest.mark.parametrize("rule", ["line", "gauss", "average"])
-def test_a_black_box_is_told_which_rule_will_do(rule):
-    with pytest.raises(TypeError, match=rf"(?s)rule='{rule}'.*BlackBox.*rule='shares'"):
-        integrated_gradients(cfx.BlackBox(F), PATH, 1, rule=rule)
-    if rule != "gauss":
+@pytest.mark.parametrize("method", ["trapezoid", "gausslegendre", "mean_gradient"])
+def test_a_black_box_is_told_which_rule_will_do(method):
+    with pytest.raises(TypeError, match=rf"(?s)rule='{method}'.*BlackBox.*rule='shares'"):
+        integrated_gradients(cfx.BlackBox(F), PATH, 1, method=method)
+    if method != "gausslegendre":
         with pytest.raises(TypeError, match="rule='shares'"):
-            latent_integrated_gradients(SPACE, cfx.BlackBox(F), X, AXIS, 1, rule=rule)
+            latent_integrated_gradients(SPACE, cfx.BlackBox(F), X, AXIS, 1, method=method)
 
 
 def test_captum_with_gradients_refuses_a_black_box():
-    for name in ("gradient_x_input", "integrated_gradients"):
+    for name in ("input_x_gradient", "integrated_gradients"):
         with pytest.raises(TypeError, match=r"classifier: .*BlackBox"):
             captum_attribution(name, cfx.BlackBox(F), X, 1)
 
 
 def test_gauss_on_a_curve_is_refused():
     with pytest.raises(ValueError, match=r"rule: .*'gauss'"):
-        integrated_gradients(F, latent_path(SPACE, Z, Z), 1, rule="gauss")
+        integrated_gradients(F, latent_path(SPACE, Z, Z), 1, method="gausslegendre")
 
 
 def test_missing_captum_is_told(monkeypatch):
@@ -268,7 +268,7 @@ def test_missing_captum_is_told(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(ImportError, match="captum_attribution needs captum; install it"):
-        captum_attribution("gradient_x_input", F, X, 1)
+        captum_attribution("input_x_gradient", F, X, 1)
 
 
 def test_rows_that_are_not_there():

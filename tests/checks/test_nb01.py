@@ -15,63 +15,63 @@ def without_gradient(mean, log_variance, noise):
 def moved(change):
     """Copies of the code, one a step, to which ``change(codes, dim, steps, spread)`` is done."""
 
-    def answer(z, dim, steps, spread):
+    def answer(z, dim, steps, std):
         codes = z.repeat(len(steps), 1)
-        change(codes, dim, steps, spread)
+        change(codes, dim, steps, std)
         return codes
 
     return answer
 
 
-def add(codes, dim, steps, spread):
-    codes[:, dim] += steps * spread[dim]
+def add(codes, dim, steps, std):
+    codes[:, dim] += steps * std[dim]
 
 
-def add_without_spread(codes, dim, steps, spread):
+def add_without_spread(codes, dim, steps, std):
     codes[:, dim] += steps
 
 
-def subtract(codes, dim, steps, spread):
-    codes[:, dim] -= steps * spread[dim]
+def subtract(codes, dim, steps, std):
+    codes[:, dim] -= steps * std[dim]
 
 
-def replace(codes, dim, steps, spread):
-    codes[:, dim] = steps * spread[dim]
+def replace(codes, dim, steps, std):
+    codes[:, dim] = steps * std[dim]
 
 
-def multiply(codes, dim, steps, spread):
-    codes[:, dim] *= steps * spread[dim]
+def multiply(codes, dim, steps, std):
+    codes[:, dim] *= steps * std[dim]
 
 
-def add_to_row(codes, dim, steps, spread):
-    codes[dim] += steps * spread[dim]
+def add_to_row(codes, dim, steps, std):
+    codes[dim] += steps * std[dim]
 
 
-def one_hot(z, dim, steps, spread):
-    return z + (steps * spread[dim])[:, None] * torch.eye(len(z))[dim]
+def one_hot(z, dim, steps, std):
+    return z + (steps * std[dim])[:, None] * torch.eye(len(z))[dim]
 
 
-def write_into_the_code(z, dim, steps, spread):
+def write_into_the_code(z, dim, steps, std):
     rows = []
     for step in steps:
-        z[dim] += step * spread[dim]
+        z[dim] += step * std[dim]
         rows.append(z.clone())
     return torch.stack(rows)
 
 
-def accumulate(z, dim, steps, spread):
-    return write_into_the_code(z.clone(), dim, steps, spread)
+def accumulate(z, dim, steps, std):
+    return write_into_the_code(z.clone(), dim, steps, std)
 
 
-def write_into_an_expanded_view(z, dim, steps, spread):
+def write_into_an_expanded_view(z, dim, steps, std):
     codes = z.expand(len(steps), -1)
-    codes[:, dim] += steps * spread[dim]
+    codes[:, dim] += steps * std[dim]
     return codes
 
 
-def single_code(z, dim, steps, spread):
+def single_code(z, dim, steps, std):
     code = z.clone()
-    code[dim] += steps[0] * spread[dim]
+    code[dim] += steps[0] * std[dim]
     return code
 
 
@@ -202,7 +202,7 @@ TABLE = {
             "written into a view": (write_into_an_expanded_view, "it raised RuntimeError"),
             "single code": (single_code, "expected one code a step, shape (3, 3)"),
             "whole codes": (
-                lambda z, dim, steps, spread: z + steps[:, None] * spread,
+                lambda z, dim, steps, std: z + steps[:, None] * std,
                 "other coordinates move too",
             ),
             "row instead of column": (moved(add_to_row), "other coordinates move too"),

@@ -96,40 +96,40 @@ def seed_ignored(score, before, after, repeats, seed):
 TABLE = {
     "contribution": Answers(
         right={
-            "change of the code": lambda w, s, e, spread: ((e - s) / spread) @ w,
-            "difference of scores": lambda w, s, e, spread: e / spread @ w - s / spread @ w,
+            "change of the code": lambda w, s, e, std: ((e - s) / std) @ w,
+            "difference of scores": lambda w, s, e, std: e / std @ w - s / std @ w,
         },
         wrong={
             "not summed up": (
-                lambda w, s, e, spread: (e - s) / spread * w,
+                lambda w, s, e, std: (e - s) / std * w,
                 "expected one number an image, shape (3,), got torch.Size([3, 4])",
             ),
             "summed over images": (
-                lambda w, s, e, spread: ((e - s) / spread * w).sum(0),
+                lambda w, s, e, std: ((e - s) / std * w).sum(0),
                 "got torch.Size([4])",
             ),
             "start minus end": (
-                lambda w, s, e, spread: ((s - e) / spread) @ w,
+                lambda w, s, e, std: ((s - e) / std) @ w,
                 "the sign is turned round",
             ),
             "sigmoid left in": (
-                lambda w, s, e, spread: (e / spread @ w).sigmoid() - (s / spread @ w).sigmoid(),
+                lambda w, s, e, std: (e / std @ w).sigmoid() - (s / std @ w).sigmoid(),
                 "no value exceeds 1",
             ),
             "no spread": (
-                lambda w, s, e, spread: (e - s) @ w,
+                lambda w, s, e, std: (e - s) @ w,
                 "not weights @ (change in units of the spread)",
             ),
             "times the spread": (
-                lambda w, s, e, spread: ((e - s) * spread) @ w,
+                lambda w, s, e, std: ((e - s) * std) @ w,
                 "not weights @ (change in units of the spread)",
             ),
             "absolute value": (
-                lambda w, s, e, spread: (((e - s) / spread) @ w).abs(),
+                lambda w, s, e, std: (((e - s) / std) @ w).abs(),
                 "not weights @ (change in units of the spread)",
             ),
             "end only": (
-                lambda w, s, e, spread: (e / spread) @ w,
+                lambda w, s, e, std: (e / std) @ w,
                 "not weights @ (change in units of the spread)",
             ),
         },

@@ -78,7 +78,7 @@ def effect_in_a_loop(f, figures, factor, pair):
 
 
 def effect_by_predict(f, figures, factor, pair):
-    said = [cfx.predict(f, set_to(figures, factor, option)).argmax(1).numpy() for option in pair]
+    said = [cfx.predict_logits(f, set_to(figures, factor, option)).argmax(1).numpy() for option in pair]
     return np.mean(said[0] != said[1])
 
 
@@ -93,7 +93,7 @@ def difference_of_logits(f, figures, factor, pair):
 
 
 def effect_of_the_usual_pair(f, figures, factor, pair):
-    return compared(differ)(f, figures, factor, cfx.data.CONTRASTS[factor])
+    return compared(differ)(f, figures, factor, cfx.data.SPRITE_CONTRASTS[factor])
 
 
 def effect_of_the_top(f, figures, factor, pair):

@@ -527,7 +527,7 @@ TABLE = {
                 "hardly any decision depends on hair",
             ),
             "everything": (
-                lambda: (set(nb05.CONTRASTS), False),
+                lambda: (set(nb05.SPRITE_CONTRASTS), False),
                 "depends on body, bottom, direction, eyes, hair",
             ),
             "only the top": (lambda: ({"top"}, False), "something else decides as well"),

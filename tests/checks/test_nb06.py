@@ -241,17 +241,17 @@ def lerp_with_length(a, b, w):
     return mix / length(mix) * torch.lerp(length(a), length(b), w)
 
 
-def fair(draw, direction, spread):
-    return draw / draw.norm() * (direction / spread).norm() * spread
+def fair(draw, direction, std):
+    return draw / draw.norm() * (direction / std).norm() * std
 
 
-def scaled_afterwards(draw, direction, spread):
-    moved = draw * spread
-    return moved * (direction / spread).norm() / (moved / spread).norm()
+def scaled_afterwards(draw, direction, std):
+    moved = draw * std
+    return moved * (direction / std).norm() / (moved / std).norm()
 
 
-def in_double(draw, direction, spread):
-    return fair(draw.double(), direction.double(), spread.double())
+def in_double(draw, direction, std):
+    return fair(draw.double(), direction.double(), std.double())
 
 
 TABLE = {
@@ -393,56 +393,56 @@ TABLE = {
         right={"formula": fair, "afterwards": scaled_afterwards, "double": in_double},
         wrong={
             "the direction": (
-                lambda draw, direction, spread: direction,
+                lambda draw, direction, std: direction,
                 "it isn't parallel to the draw",
             ),
-            "draw as it is": (lambda draw, direction, spread: draw, "favours coordinates"),
+            "draw as it is": (lambda draw, direction, std: draw, "favours coordinates"),
             "length of codes": (
-                lambda draw, direction, spread: draw / draw.norm() * direction.norm(),
+                lambda draw, direction, std: draw / draw.norm() * direction.norm(),
                 "favours coordinates with a small spread",
             ),
             "right length, wrong way": (
-                lambda draw, direction, spread: (
-                    draw * (direction / spread).norm() / (draw / spread).norm()
+                lambda draw, direction, std: (
+                    draw * (direction / std).norm() / (draw / std).norm()
                 ),
                 "favours coordinates with a small spread",
             ),
             "not back in codes": (
-                lambda draw, direction, spread: draw / draw.norm() * (direction / spread).norm(),
+                lambda draw, direction, std: draw / draw.norm() * (direction / std).norm(),
                 "favours coordinates with a small spread",
             ),
             "divided by the spread": (
-                lambda draw, direction, spread: fair(draw, direction, spread) / spread**2,
+                lambda draw, direction, std: fair(draw, direction, std) / std**2,
                 "in units of the spread it isn't parallel to the draw",
             ),
             "spread twice": (
-                lambda draw, direction, spread: fair(draw, direction, spread) * spread,
+                lambda draw, direction, std: fair(draw, direction, std) * std,
                 "in units of the spread it isn't parallel to the draw",
             ),
             "not normalised": (
-                lambda draw, direction, spread: draw * (direction / spread).norm() * spread,
+                lambda draw, direction, std: draw * (direction / std).norm() * std,
                 "expected length",
             ),
             "draw's own length": (
-                lambda draw, direction, spread: draw * spread,
+                lambda draw, direction, std: draw * std,
                 "expected length",
             ),
             "length in units of codes": (
-                lambda draw, direction, spread: draw / draw.norm() * direction.norm() * spread,
+                lambda draw, direction, std: draw / draw.norm() * direction.norm() * std,
                 "expected length",
             ),
             "same length in units of codes": (
-                lambda draw, direction, spread: (
-                    draw * spread / (draw * spread).norm() * direction.norm()
+                lambda draw, direction, std: (
+                    draw * std / (draw * std).norm() * direction.norm()
                 ),
                 "expected length",
             ),
             "other way": (
-                lambda draw, direction, spread: -fair(draw, direction, spread),
+                lambda draw, direction, std: -fair(draw, direction, std),
                 "in units of the spread it isn't parallel to the draw",
             ),
             "a length": (
-                lambda draw, direction, spread: (direction / spread).norm(),
+                lambda draw, direction, std: (direction / std).norm(),
                 "a tensor of shape (5,), got torch.Size([])",
             ),
         },

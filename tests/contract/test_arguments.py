@@ -51,8 +51,8 @@ SEARCH = {
     "confidence": number_values(0.0, 1.0, 1.5, -0.1),
     "steps": count_values(0, -1),
     "lr": number_values(0.0, -0.1),
-    "halvings": count_values(-1),
-    "batch": count_values(0, -1),
+    "binary_search_steps": count_values(-1),
+    "batch_size": count_values(0, -1),
     "seed": count_values(-1),
     "images": image_values(),
     "target": label_values(),
@@ -69,10 +69,10 @@ TABLE = {
             "space": space_values(),
             "restarts": count_values(-1),
             "loss": choice_values("margin"),
-            "units": choice_values("spread"),
+            "units": choice_values("std"),
             "proximity": number_values(-0.1),
             "prior": number_values(-0.1),
-            "jitter": number_values(-0.1),
+            "init_noise": number_values(-0.1),
         },
     ),
     cfx.pixel_attack: (
@@ -86,7 +86,7 @@ TABLE = {
             "classifier": classifier_values(),
             "images": image_values(),
             "target": label_values(),
-            "batch": count_values(0, -1),
+            "batch_size": count_values(0, -1),
             "first_row": count_values(-1),
         },
     ),
@@ -97,16 +97,16 @@ TABLE = {
             "classifier": classifier_values(),
             "like": result_values() | {"no codes": (PIXEL, "without codes")},
             "first_row": count_values(-1),
-            "batch": count_values(0, -1),
+            "batch_size": count_values(0, -1),
             "seed": count_values(-1),
         },
     ),
-    cfx.predict: (
+    cfx.predict_logits: (
         {"classifier": F, "images": X},
         {
             "classifier": classifier_values(),
             "images": image_values(),
-            "batch": count_values(0, -1),
+            "batch_size": count_values(0, -1),
         },
     ),
     cfx.wrap: (
@@ -154,7 +154,7 @@ TABLE = {
         {"classifier": F},
         {"classifier": {"None": (None, "NoneType"), "text": ("f", "str")}},
     ),
-    cfx.two_class: (
+    cfx.two_logits: (
         {"logit": torch.zeros(3)},
         {
             "logit": {
@@ -174,7 +174,7 @@ TABLE = {
     cfx.data.digits: ({"split": "test"}, {"split": choice_values("train")}),
     cfx.data.chest: ({"split": "test"}, {"split": choice_values("train")}),
     cfx.data.faces: ({"split": "test"}, {"split": choice_values("train")}),
-    cfx.data.measure: (
+    cfx.data.measure_digits: (
         {"images": torch.zeros(2, 1, 8, 8)},
         {
             "images": {k: v for k, v in image_values((2, 1, 8, 8)).items() if k != "empty"}
@@ -196,10 +196,10 @@ TABLE = {
                 "no columns": (FACTORS[[]], "no column"),
                 "one of a kind": (FACTORS.assign(up=(FACTORS.index == 0) * 1.0), "'up'"),
             },
-            "penalty": number_values(0.0, -1.0),
-            "holdout": number_values(0.0, 1.0, -0.5),
-            "least_auc": number_values(0.4, 1.1),
-            "batch": count_values(0, -1),
+            "l2_penalty": number_values(0.0, -1.0),
+            "test_size": number_values(0.0, 1.0, -0.5),
+            "min_auc": number_values(0.4, 1.1),
+            "batch_size": count_values(0, -1),
             "seed": count_values(-1),
         },
     ),
@@ -209,13 +209,13 @@ TABLE = {
             "descriptors": READERS,
             "space": SPACE,
             "classifier": F,
-            "repeats": 5,
+            "n_resamples": 5,
         },
         {
             "counterfactuals": result_values() | {"no codes": (PIXEL, "without codes")},
             "descriptors": result_values(),
             "together": number_values(-0.1, 1.1),
-            "repeats": count_values(0, -1),
+            "n_resamples": count_values(0, -1),
             "seed": count_values(-1),
             "space": {"text": ("vae", "str")},
             "classifier": {"text": ("f", "str")},
@@ -244,7 +244,7 @@ TABLE = {
         },
     ),
     cfx.permutation_null: (
-        {"score": mean_score, "before": READ, "after": READ + 1, "repeats": 5},
+        {"score": mean_score, "before": READ, "after": READ + 1, "n_resamples": 5},
         {
             "score": {
                 "None": (None, "NoneType"),
@@ -259,7 +259,7 @@ TABLE = {
             },
             "after": {"short": (READ[:5], "(5, 3)"), "NaN": (READ * NAN, "NaN")},
             "names": {"too few": (("a",), "1")},
-            "repeats": count_values(0, -1),
+            "n_resamples": count_values(0, -1),
             "seed": count_values(-1),
         },
     ),
@@ -271,8 +271,8 @@ TABLE = {
             "image": image_values() | {"other size": (X[..., :2], "(2, 3, 4, 2)")},
             "target": label_values(),
             "source": {k: v for k, v in label_values().items() if k != "None"},
-            "chunks": count_values(0, -1),
-            "batch": count_values(0, -1),
+            "n_chunks": count_values(0, -1),
+            "batch_size": count_values(0, -1),
         },
     ),
     fid: ({"a": A, "b": A}, {"a": feature_values(), "b": feature_values()}),
@@ -281,12 +281,12 @@ TABLE = {
         {"a": feature_values(), "b": feature_values() | {"wide": (A[:, :2], "2")}},
     ),
     kid: (
-        {"a": A, "b": A, "subset": 4, "repeats": 2},
+        {"a": A, "b": A, "subset": 4, "n_resamples": 2},
         {
             "a": feature_values(),
             "b": feature_values(),
             "subset": count_values(1, -1) | {"too many": (10, "10")},
-            "repeats": count_values(0, -1),
+            "n_resamples": count_values(0, -1),
             "seed": count_values(-1),
         },
     ),
@@ -303,15 +303,15 @@ TABLE = {
             "judge": {"text": ("f", "str")},
             "features": {"function": (mean_score, "function"), "text inside": ({"a": "f"}, "str")},
             "real": {k: v for k, v in image_values().items() if k == "text"},
-            "spread": {"text": ("1", "str"), "number": (1.0, "float")},
+            "std": {"text": ("1", "str"), "number": (1.0, "float")},
         },
     ),
-    cfx.sizes: (
+    cfx.by_profile: (
         {"profile": "ci", "ci": 1, "cpu": 2, "gpu": 3},
         {"profile": choice_values("ci")},
     ),
     cfx.explore: (
-        {"draw": lambda a: cfx.picture(Figure(), "nothing"), "a": [1, 2]},
+        {"draw": lambda a: cfx.as_picture(Figure(), "nothing"), "a": [1, 2]},
         {
             "draw": {
                 "None": (None, "NoneType"),
@@ -330,7 +330,7 @@ TABLE = {
             },
         },
     ),
-    cfx.picture: (
+    cfx.as_picture: (
         {"figure": Figure(), "alt": "a figure"},
         {
             "figure": {"None": (None, "NoneType"), "tensor": (X, "Tensor")},
@@ -397,6 +397,6 @@ def test_the_table_is_wide():
 
 def test_widgets_are_real(capsys):
     """``explore`` shows what it draws at once; a broken drawing would fail here."""
-    cfx.explore(lambda a: cfx.picture(Figure(), f"{a}"), a=(0, 3))
+    cfx.explore(lambda a: cfx.as_picture(Figure(), f"{a}"), a=(0, 3))
     assert isinstance(ipywidgets.IntSlider(0), ipywidgets.Widget)
     assert np.isfinite(READ).all()

@@ -13,7 +13,7 @@ from cfxnb.attribution.captum_attribution import captum_attribution
 from cfxnb.attribution.integrated_gradients import integrated_gradients
 from cfxnb.attribution.latent_integrated_gradients import latent_integrated_gradients
 from cfxnb.attribution.paths import straight_path
-from cfxnb.attribution.result import HEAT_STATUSES, Attribution
+from cfxnb.attribution.result import ATTRIBUTION_STATUSES, Attribution
 from cfxnb.plots.attribution import heat_maps
 
 
@@ -23,18 +23,18 @@ def seen_class(f, x):
         return f(x).argmax(1)
 
 
-def latent(rule):
+def latent(method):
     def run(space, f, x, label, **knobs):
         direction = torch.tensor([1.0, -0.5, 0.7, 0.2])
-        knobs = {"reach": 4.0, "threshold": 0.3, "points": 5, "tolerance": 0.003} | knobs
-        return latent_integrated_gradients(space, f, x, direction, label, rule=rule, **knobs)
+        knobs = {"max_step": 4.0, "threshold": 0.3, "points": 5, "tolerance": 0.003} | knobs
+        return latent_integrated_gradients(space, f, x, direction, label, method=method, **knobs)
 
     return run
 
 
-def straight(rule):
+def straight(method):
     def run(space, f, x, label, **knobs):
-        return integrated_gradients(f, straight_path(x, 0.3), label, rule=rule, **knobs)
+        return integrated_gradients(f, straight_path(x, 0.3), label, method=method, **knobs)
 
     return run
 
@@ -44,12 +44,12 @@ def captum(name):
 
 
 METHODS = {
-    "latent line": latent("line"),
-    "latent shares": latent("shares"),
-    "line": straight("line"),
-    "gauss": straight("gauss"),
-    "shares": straight("shares"),
-    "gradient_x_input": captum("gradient_x_input"),
+    "latent line": latent("trapezoid"),
+    "latent shares": latent("proportional"),
+    "trapezoid": straight("trapezoid"),
+    "gausslegendre": straight("gausslegendre"),
+    "proportional": straight("proportional"),
+    "input_x_gradient": captum("input_x_gradient"),
     "captum": captum("integrated_gradients"),
     "occlusion": captum("occlusion"),
 }
@@ -62,10 +62,10 @@ def same(a, b):
     for field in ("full", "change"):  # of log odds up to 40, summed in an order that batches change
         torch.testing.assert_close(getattr(a, field), getattr(b, field), rtol=0, atol=5e-5)
     assert a.status == b.status
-    assert torch.equal(a.points, b.points)
-    assert torch.equal(a.queries, b.queries)
-    if a.walked is not None:
-        torch.testing.assert_close(a.walked, b.walked)
+    assert torch.equal(a.n_points, b.n_points)
+    assert torch.equal(a.n_queries, b.n_queries)
+    if a.baseline_step is not None:
+        torch.testing.assert_close(a.baseline_step, b.baseline_step)
 
 
 @each
@@ -75,7 +75,7 @@ def test_batch_mates_never_matter(world, method):
     whole = run(space, f, x, label)
     assert len(whole) == 7
     for batch in (1, 3, 500):
-        same(run(space, f, x, label, batch=batch), whole)
+        same(run(space, f, x, label, batch_size=batch), whole)
     order = [6, 2, 0, 5, 1, 4, 3]
     same(run(space, f, x[order], label[order]), whole[order])
     same(run(space, f, x[4:5], label[4:5]), whole[4])
@@ -90,8 +90,8 @@ def test_no_trace(world, method):
     before = state(space, f.module)
     again = run(space, f, x, label)
     assert state(space, f.module) == before
-    assert torch.equal(again.full, clean.full)
-    assert not again.full.requires_grad
+    assert torch.equal(again.attributions, clean.attributions)
+    assert not again.attributions.requires_grad
 
 
 @each
@@ -103,7 +103,7 @@ def test_no_trace_after_an_exception(method, fatal):
     unusual(space, broken)
     before = state(space, broken.module)
     with pytest.raises(OSError, match="the net is gone"):
-        METHODS[method](space, broken, x, label, batch=4)
+        METHODS[method](space, broken, x, label, batch_size=4)
     assert state(space, broken.module) == before
 
 
@@ -118,7 +118,7 @@ def test_every_image_asked_is_counted(world, method):
 
     found = METHODS[method](space, counting, x, seen_class(f, x))
     # A second look, at one image at a time, is no cost.
-    assert 0 <= sum(asked) - int(found.queries.sum()) <= 3
+    assert 0 <= sum(asked) - int(found.n_queries.sum()) <= 3
 
 
 @each
@@ -131,23 +131,23 @@ def test_result_is_what_it_says(world, method):
         for images in (found.image, found.baseline):
             logits = f(images)
             own = logits.gather(1, label[:, None])[:, 0]
-            other = 0 if found.against is None else logits.gather(1, found.against[:, None])[:, 0]
+            other = 0 if found.contrast_class is None else logits.gather(1, found.contrast_class[:, None])[:, 0]
             lead.append(own - other)
-    torch.testing.assert_close(found.change, lead[0] - lead[1], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.heat, found.full.sum(1))
-    total = found.full.sum((1, 2, 3))
-    expected = (total - found.change) / found.change.abs()
-    torch.testing.assert_close(found.gap, expected, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(found.output_change, lead[0] - lead[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.heat_map, found.attributions.sum(1))
+    total = found.attributions.sum((1, 2, 3))
+    expected = (total - found.output_change) / found.output_change.abs()
+    torch.testing.assert_close(found.relative_delta, expected, rtol=1e-2, atol=1e-3)
     assert torch.equal(found.label, label)
-    assert set(found.status) <= set(HEAT_STATUSES)
+    assert set(found.status) <= set(ATTRIBUTION_STATUSES)
     assert torch.equal(found.image, x)
-    assert (found.against is None) == (f(x).shape[1] > 2)
+    assert (found.contrast_class is None) == (f(x).shape[1] > 2)
 
 
 @pytest.fixture
 def maps():
     space, f, x = WORLDS["vae, three classes"]()
-    return latent("line")(space, f, x, seen_class(f, x), against=None)
+    return latent("trapezoid")(space, f, x, seen_class(f, x), contrast_class=None)
 
 
 def test_rows(maps):
@@ -155,9 +155,9 @@ def test_rows(maps):
     for rows in ([2, 0], slice(1, 6, 2), np.array([True] * 6 + [False]), torch.tensor([-1])):
         part = maps[rows]
         index = torch.arange(7)[rows if not isinstance(rows, np.ndarray) else rows.tolist()]
-        assert torch.equal(part.full, maps.full[index])
-        assert torch.equal(part.walked, maps.walked[index])
-        assert torch.equal(part.queries, maps.queries[index])
+        assert torch.equal(part.attributions, maps.attributions[index])
+        assert torch.equal(part.baseline_step, maps.baseline_step[index])
+        assert torch.equal(part.n_queries, maps.n_queries[index])
         assert part.status == tuple(maps.status[i] for i in index)
     assert len(maps[3]) == 1
 
@@ -177,7 +177,7 @@ def test_shows_itself(maps):
     shown = maps._repr_html_()
     assert shown.count("<img alt=") == 1
     assert "7 by latent_integrated_gradients" in shown
-    named = heat_maps(maps, names=["cat", "dog", "owl"], count=2)
+    named = heat_maps(maps, class_names=["cat", "dog", "owl"], max_images=2)
     told = [["cat", "dog", "owl"][c] for c in maps.label.tolist()]
     assert f"{told[0]} ({maps.status[0].replace('_', ' ')}" in named.alt
     assert named.alt.count("gap") == 2
@@ -187,7 +187,7 @@ def test_shows_itself(maps):
 
 def test_record(maps):
     record = maps.made_by
-    assert record["method"] == "latent_integrated_gradients"
+    assert record["function"] == "latent_integrated_gradients"
     assert record["points"] == 5
     assert record["weights"]["space"]
     assert record["seconds"] >= 0

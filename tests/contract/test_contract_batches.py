@@ -19,11 +19,11 @@ def close(a, b):
 
 
 @each_method
-@pytest.mark.parametrize("batch", [1, 4])
-def test_batch_size_changes_nothing(world, method, batch):
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_batch_size_changes_nothing(world, method, batch_size):
     space, f, x = world
     target = other_class(f, x)
-    close(method.run(space, f, x, target), method.run(space, f, x, target, batch=batch))
+    close(method.run(space, f, x, target), method.run(space, f, x, target, batch_size=batch_size))
 
 
 @each_method
@@ -103,7 +103,7 @@ def test_a_winner_ends_where_it_was_seen_to_pass(world, method):
             if not active:
                 last[row] = code.clone()
 
-    result = method.run(space, f, x, target, halvings=0, on_step=watch)
+    result = method.run(space, f, x, target, binary_search_steps=0, on_step=watch)
     ends = result.code_after.z if method.codes else result.image
     for row in result.flipped.nonzero()[:, 0].tolist():
         torch.testing.assert_close(ends[row], last[row], rtol=0, atol=1e-5)

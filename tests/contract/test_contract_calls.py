@@ -62,7 +62,7 @@ def test_steps_tell_the_truth(world, method):
         last = step.number == step.total  # after the last step nobody moves
         assert torch.equal(step.active, torch.zeros_like(done) if last else ~done)
 
-    method.run(space, f, x, target, on_step=check, batch=4)
+    method.run(space, f, x, target, on_step=check, batch_size=4)
 
 
 @each_search
@@ -71,7 +71,7 @@ def test_black_box_is_refused(world, method):
     box = cfx.BlackBox(f)
     with pytest.raises(TypeError, match=r"classifier.*BlackBox"):
         method.run(space, box, x, other_class(f, x))
-    assert box.queries == 0
+    assert box.n_queries == 0
 
 
 @each_search
@@ -86,11 +86,11 @@ def test_black_box_counts_and_costs_agree(world, method):
     space, f, x = world
     box = cfx.BlackBox(f)
     open_answer = method.run(space, f, x, other_class(f, x))
-    result = method.run(space, box, x, other_class(f, x), batch=4)
-    assert box.queries == spent(result)
+    result = method.run(space, box, x, other_class(f, x), batch_size=4)
+    assert box.n_queries == spent(result)
     torch.testing.assert_close(result.image, open_answer.image)
     assert not box(x).requires_grad
-    assert box.queries == spent(result) + len(x)
+    assert box.n_queries == spent(result) + len(x)
 
 
 def spent(result):

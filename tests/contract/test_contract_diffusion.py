@@ -45,8 +45,8 @@ def test_shapes_types_and_truth(knobs):
         torch.testing.assert_close(result.image, space.decode(result.code_after))
         torch.testing.assert_close(result.reconstruction, space.decode(result.code_before))
     assert all(count.shape == (7,) for count in result.cost.values())
-    assert {"method", "seconds", "weights", "cone_angle", "guidance"} <= set(result.made_by)
-    assert result.made_by["method"] == "diffusion_counterfactual"
+    assert {"function", "seconds", "weights", "cone_angle", "guidance"} <= set(result.made_by)
+    assert result.made_by["function"] == "diffusion_counterfactual"
     assert all(len(values) == 7 for values in result.trace.values())
 
 

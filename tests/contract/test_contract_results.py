@@ -28,7 +28,7 @@ def test_shapes_types_and_range(world, method):
     assert len(result.status) == n
     assert set(result.status) <= set(STATUSES)
     assert all(count.shape == (n,) for count in result.cost.values())
-    assert {"method", "seconds", "weights"} <= set(result.made_by)
+    assert {"function", "seconds", "weights"} <= set(result.made_by)
 
 
 @each_method

@@ -14,7 +14,7 @@ import cfxnb as cfx
 
 # Half of the decisions of the random autoencoder change by reconstruction alone.
 pytestmark = pytest.mark.filterwarnings("ignore:space. it does not know these images")
-SHOWN = ("row", "factor", "value", "before", "after", "agrees", "used")
+SHOWN = ("row", "factor", "value", "before", "after", "reconstruction agrees", "used")
 
 
 @pytest.fixture(params=["linear", "vae"])
@@ -33,7 +33,7 @@ def world(request):
     factors = pd.DataFrame({"p": u[:, 0] > 0, "q": np.where(u[:, 1] + 0.4 * u[:, 0] > 0, "y", "n")})
     reads = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), Linear(reading(images, factors))).eval()
     reader = cfx.FactorReader(reads, {"p": (False, True), "q": ("n", "y")})
-    return space, f, images, factors, cfx.attribute_directions(space, images, factors), reader
+    return space, f, images, factors, cfx.fit_attribute_edits(space, images, factors), reader
 
 
 class Linear(nn.Module):
@@ -53,7 +53,7 @@ def reading(images, factors):
 
 def run(world, **knobs):
     space, f, images, factors, directions, reader = world
-    knobs = {"directions": directions, "judge": reader, "only": "all", **knobs}
+    knobs = {"edits": directions, "judge": reader, "edit_filter": "all", **knobs}
     return cfx.contrastive_scores(space, f, images, factors, **knobs)
 
 
@@ -61,17 +61,17 @@ def test_the_worlds_ask_something(world):
     """Both classes, both values and some effect; or nothing below would mean anything."""
     found = run(world)
     assert 0.1 < found.units["before"].mean() < 0.9
-    assert found.both.max() > 0.1
+    assert found.pns.max() > 0.1
     assert found.units["took effect"].any()
 
 
-@pytest.mark.parametrize("batch", [1, 7, 41])
-def test_batch_size_changes_nothing(world, batch):
-    whole, parts = run(world, batch=256), run(world, batch=batch)
+@pytest.mark.parametrize("batch_size", [1, 7, 41])
+def test_batch_size_changes_nothing(world, batch_size):
+    whole, parts = run(world, batch_size=256), run(world, batch_size=batch_size)
     assert parts.table.equals(whole.table)
     assert parts.units.equals(whole.units)
     assert parts.leakage.equals(whole.leakage)
-    assert parts.agreement == whole.agreement
+    assert parts.reconstruction_agreement == whole.reconstruction_agreement
 
 
 def test_batches_without_anybody_to_ask():
@@ -80,7 +80,7 @@ def test_batches_without_anybody_to_ask():
     f = decide(RULES["majority"])
     whole, parts = (
         cfx.contrastive_scores(
-            BitSpace(), f, images_of(ALL), factors, directions=edits(), judge=judge(), batch=b
+            BitSpace(), f, images_of(ALL), factors, edits=edits(), judge=judge(), batch_size=b
         )
         for b in (8, 1)
     )
@@ -93,7 +93,7 @@ def test_order_goes_through(world):
     space, f, images, factors, directions, reader = world
     order = np.random.default_rng(0).permutation(41)
     plain = run(world)
-    turned = run((space, f, images[order], factors.iloc[order], directions, reader), batch=7)
+    turned = run((space, f, images[order], factors.iloc[order], directions, reader), batch_size=7)
     assert turned.table.equals(plain.table)
     assert turned.leakage.equals(plain.leakage)
     back = turned.units.assign(row=order[turned.units["row"]])
@@ -111,8 +111,8 @@ def test_rows_are_taken_by_position(world):
 def test_a_context_is_the_same_as_these_images_alone(world):
     space, f, images, factors, directions, reader = world
     inside = factors["p"].to_numpy().copy()
-    part = run((space, f, images[inside], factors[inside], directions, reader), batch=5)
-    whole = run(world, context=factors["p"], batch=6)
+    part = run((space, f, images[inside], factors[inside], directions, reader), batch_size=5)
+    whole = run(world, context=factors["p"], batch_size=6)
     assert whole.table.equals(part.table)
     assert (whole.units["row"].unique() == np.flatnonzero(inside)).all()
 
@@ -122,12 +122,12 @@ def test_few_images():
     alone = scores("and", ALL[7:])
     assert (alone.necessity["A"], alone.table.loc["A", "necessity n"]) == (1, 1)
     assert np.isnan(alone.sufficiency["A"])
-    pair = scores("B", ALL[[0, 2]], directions=edits_of_two())
+    pair = scores("B", ALL[[0, 2]], edits=edits_of_two())
     assert (pair.necessity["B"], pair.sufficiency["B"]) == (1, 1)
 
 
 def edits_of_two():
-    return cfx.attribute_directions(
+    return cfx.fit_attribute_edits(
         BitSpace(), images_of(ALL[[0, 2]]), factors_of(ALL[[0, 2]])[["B"]]
     )
 
@@ -135,13 +135,13 @@ def edits_of_two():
 def test_a_black_box_is_enough_and_every_question_is_counted(world):
     space, f, images, factors, directions, reader = world
     box = cfx.BlackBox(f)
-    asked = run((space, box, images, factors, directions, reader), batch=7)
+    asked = run((space, box, images, factors, directions, reader), batch_size=7)
     assert asked.table.equals(run(world).table)
     # Each original, each reconstruction, and one edit for each of two attributes.
-    assert box.queries == 4 * 41
+    assert box.n_queries == 4 * 41
     box = cfx.BlackBox(f)
     run((space, box, images, factors.assign(p="?"), directions, reader), context=[True] * 41)
-    assert box.queries == 3 * 41
+    assert box.n_queries == 3 * 41
 
 
 def test_numpy_and_plain_functions_are_black_boxes(world):
@@ -178,11 +178,11 @@ def unusual(space, f, reader):
     return space, f.module, reader.module
 
 
-@pytest.mark.parametrize("directions", [True, False])
-def test_no_trace(world, directions):
+@pytest.mark.parametrize("edits", [True, False])
+def test_no_trace(world, edits):
     """Nor do dropout and batch statistics play a part: the answer is that of evaluation mode."""
     space, f, _, _, made, reader = world
-    knobs = {"directions": made if directions else None}
+    knobs = {"edits": made if edits else None}
     clean = run(world, **knobs)
     modules = (*unusual(space, f, reader), made.module)
     before = state(*modules)
@@ -210,18 +210,18 @@ def test_no_trace_after_an_exception(world, fatal, part):
 def test_the_inputs_are_left_alone(world):
     space, _, images, factors, directions, _ = world
     copies = images.clone(), factors.copy(deep=True)
-    kept = [p.clone() for p in (directions.center, directions.spread, directions.stepper.normals)]
+    kept = [p.clone() for p in (directions.mean, directions.std, directions.step_model.normals)]
     run(world)
-    cfx.attribute_directions(space, images, factors, others="free")
+    cfx.fit_attribute_edits(space, images, factors, preserve_others=False)
     assert torch.equal(images, copies[0])
     assert factors.equals(copies[1])
-    now = directions.center, directions.spread, directions.stepper.normals
+    now = directions.mean, directions.std, directions.step_model.normals
     assert all(torch.equal(a, b) for a, b in zip(kept, now, strict=True))
 
 
 def test_scores_tell_how_they_were_made(world):
     made = run(world, confidence=0.9).made_by
-    assert made["method"] == "contrastive_scores"
-    assert (made["only"], made["confidence"], made["others"]) == ("all", 0.9, "keep")
+    assert made["function"] == "contrastive_scores"
+    assert (made["edit_filter"], made["confidence"], made["preserve_others"]) == ("all", 0.9, True)
     assert all(len(w) == 16 for w in made["weights"].values())
     assert made["seconds"] >= 0

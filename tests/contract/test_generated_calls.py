@@ -102,7 +102,7 @@ def raising(error):
 
 def refusal():
     """An error of the package itself."""
-    cfx.wilson(1, 2, confidence=2.0)
+    cfx.wilson_interval(1, 2, confidence_level=2.0)
 
 
 def test_the_judge_finds_each_fault():
@@ -119,7 +119,7 @@ def test_the_judge_finds_each_fault():
                   RecursionError(), AttributeError("steps")):  # fmt: skip
         assert outcome(raising(error)) == UNCLEAR, error  # not raised by the package
     assert outcome(refusal) == UNCLEAR, "it names another argument"
-    assert outcome(lambda: cfx.sizes("none", ci=1, cpu=1, gpu=1)) == UNCLEAR
+    assert outcome(lambda: cfx.by_profile("none", ci=1, cpu=1, gpu=1)) == UNCLEAR
     assert outcome(lambda: cfx.metrics.kid(None, None)) == UNCLEAR
     assert outcome(lambda: endless()) == UNCLEAR
 

@@ -47,9 +47,9 @@ def test_scores_of_observations(change):
     here = table["z"] == "u"
     masks = (here.to_numpy(), here.tolist(), torch.tensor(here.to_numpy()),
              here.astype("boolean").set_axis(change(table).index))  # fmt: skip
-    told = [cfx.adjusted_effect(change(table), "x", "y", given=given) for given in masks]
+    told = [cfx.adjusted_effect(change(table), "x", "y", context=given) for given in masks]
     for effect in told:
-        assert effect.tolist() == cfx.adjusted_effect(table, "x", "y", given=here).tolist()
+        assert effect.tolist() == cfx.adjusted_effect(table, "x", "y", context=here).tolist()
 
 
 @each_missing
@@ -59,26 +59,26 @@ def test_observations_that_are_missing(change, column):
     table = with_gap(change(discrete()), column)
     with pytest.raises(ValueError, match=rf"^{name}: expected .* got NaN in '{column}'.*dropna"):
         cfx.observed_scores(table, "x", "y", adjust=["z"])
-    assert cfx.observed_scores(table.dropna(), "x", "y").n["both"] == len(table) - 1
+    assert cfx.observed_scores(table.dropna(), "x", "y").n["pns"] == len(table) - 1
 
 
 def test_a_mask_with_a_gap_says_what_to_do():
     table = discrete()
     given = with_gap((table[["z"]] == "u").astype("boolean"), "z")["z"]
     with pytest.raises(ValueError, match=r"^given: expected .* missing value; .*fillna"):
-        cfx.adjusted_effect(table, "x", "y", given=given)
+        cfx.adjusted_effect(table, "x", "y", context=given)
 
 
 @each_type
 def test_edits_and_scores_of_images(change):
     space, f, factors = good.space(), good.classifier(), good.factors()
-    plain = cfx.attribute_directions(space, good.images(), factors)
-    other = cfx.attribute_directions(space, good.images(), change(factors))
+    plain = cfx.fit_attribute_edits(space, good.images(), factors)
+    other = cfx.fit_attribute_edits(space, good.images(), change(factors))
     assert other.contrasts == plain.contrasts
-    torch.testing.assert_close(other.stepper.normals, plain.stepper.normals)
-    torch.testing.assert_close(other.stepper.goals, plain.stepper.goals)
+    torch.testing.assert_close(other.step_model.normals, plain.step_model.normals)
+    torch.testing.assert_close(other.step_model.goals, plain.step_model.goals)
     tables = [
-        cfx.contrastive_scores(space, f, good.images(), t, directions=plain).table
+        cfx.contrastive_scores(space, f, good.images(), t, edits=plain).table
         for t in (factors, change(factors))
     ]
     pd.testing.assert_frame_equal(*tables)
@@ -89,9 +89,9 @@ def test_images_without_a_value_are_not_asked_about(change):
     """Contrasts must be named then: which values there are can't be told."""
     factors = with_gap(change(good.factors()), "up")
     with pytest.raises(ValueError, match=r"^factors: expected a value .* contrasts"):
-        cfx.attribute_directions(good.space(), good.images(), factors)
+        cfx.fit_attribute_edits(good.space(), good.images(), factors)
     scores = cfx.contrastive_scores(
-        good.space(), good.classifier(), good.images(), factors, directions=good.edits()
+        good.space(), good.classifier(), good.images(), factors, edits=good.edits()
     )
     asked = scores.units.groupby("factor")["row"].nunique()
     assert asked["up"] == good.ROWS - 1
@@ -102,13 +102,13 @@ def test_images_without_a_value_are_not_asked_about(change):
 def test_descriptors_of_nullable_numbers(kind):
     factors = good.many_factors()
     plain, other = (
-        cfx.fit_descriptors(good.space(), good.many(), t, holdout=0.5)
+        cfx.fit_descriptors(good.space(), good.many(), t, test_size=0.5)
         for t in (factors, factors.astype(kind))
     )
     torch.testing.assert_close(other.weights, plain.weights, atol=1e-5, rtol=0)
     gaps = [factors.assign(up=factors["up"].where(np.arange(len(factors)) > 4))]
     gaps.append(gaps[0].convert_dtypes())
-    left, right = (cfx.fit_descriptors(good.space(), good.many(), t, holdout=0.5) for t in gaps)
+    left, right = (cfx.fit_descriptors(good.space(), good.many(), t, test_size=0.5) for t in gaps)
     assert torch.equal(left.weights, right.weights), "rows without a value are left out"
 
 
@@ -117,10 +117,10 @@ def test_groups_that_are_missing(missing):
     groups = ["a", missing, *["b"] * (good.ROWS - 2)]
     for made in (groups, pd.Series(groups), np.array(groups, object)):
         with pytest.raises(ValueError, match=r"^groups: expected .* missing value in row 1; "):
-            cfx.metrics.accuracy_by_group(good.classifier(), good.images(), good.labels(), made)
+            cfx.metrics.accuracy_by_group(good.classifier(), good.images(), good.class_names(), made)
     whole = pd.Series(["a"] * 2 + ["b"] * (good.ROWS - 2))
     tables = [
-        cfx.metrics.accuracy_by_group(good.classifier(), good.images(), good.labels(), each)
+        cfx.metrics.accuracy_by_group(good.classifier(), good.images(), good.class_names(), each)
         for each in (whole, whole.astype("string"), whole.astype("category"), whole.tolist())
     ]
     for table in tables[1:]:
@@ -133,8 +133,8 @@ def test_edits_learn_from_the_rows_that_have_a_value(change):
     numbers = good.factors().replace({"no": 0, "yes": 1}).astype(int)
     for table, pairs in ((good.factors(), contrasts), (numbers, dict.fromkeys(contrasts, (0, 1)))):
         plain, other = (
-            cfx.attribute_directions(good.space(), good.images(), t, contrasts=pairs)
+            cfx.fit_attribute_edits(good.space(), good.images(), t, contrasts=pairs)
             for t in (with_gap(table.astype(object), "up"), with_gap(change(table), "up"))
         )
-        torch.testing.assert_close(other.stepper.normals, plain.stepper.normals)
-        torch.testing.assert_close(other.stepper.goals, plain.stepper.goals)
+        torch.testing.assert_close(other.step_model.normals, plain.step_model.normals)
+        torch.testing.assert_close(other.step_model.goals, plain.step_model.goals)

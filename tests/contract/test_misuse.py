@@ -32,7 +32,7 @@ def test_a_module_for_other_images_is_refused_by_name_and_shape():
     with pytest.raises(
         ValueError, match=r"images: .* takes, got \(5, 1, 8, 8\), torch.float32: .*3 chan"
     ):
-        cfx.predict(f, torch.zeros(5, 1, 8, 8))
+        cfx.predict_logits(f, torch.zeros(5, 1, 8, 8))
 
 
 def test_other_faults_of_a_module_are_not_blamed_on_images():
@@ -59,14 +59,14 @@ def test_a_judge_with_other_classes_is_refused(world):
 def test_a_space_that_gives_tensors_is_refused(world):
     space, f, x = world
     plain = type("Plain", (), {})()
-    plain.center, plain.spread = space.center, space.spread
+    plain.mean, plain.std = space.mean, space.std
     plain.encode, plain.decode = lambda images: space.encode(images).z, space.decode
     with pytest.raises(TypeError, match=r"space\.encode: expected a cfx\.Code, got Tensor"):
         cfx.latent_attack(plain, f, x, 1)
     plain.encode, plain.decode = space.encode, lambda code: 3 * space.decode(code)
     with pytest.raises(ValueError, match=r"space\.decode: expected values in \[0, 1\]"):
         cfx.latent_attack(plain, f, x, 1)
-    plain.decode, plain.spread = space.decode, 1.0
+    plain.decode, plain.std = space.decode, 1.0
     with pytest.raises(TypeError, match=r"space\.spread: expected a torch tensor, got float"):
         cfx.latent_attack(plain, f, x, 1)
 

@@ -35,7 +35,7 @@ from wrong_scores import (
 import cfxnb as cfx
 
 IMAGES = image_values((8, 1, 1, 3))
-BLANK = SimpleNamespace(center=SPACE.center, spread=SPACE.spread, decode=SPACE.decode)
+BLANK = SimpleNamespace(mean=SPACE.mean, std=SPACE.std, decode=SPACE.decode)
 BLANK.encode = lambda images: SPACE.encode(images).z
 SPACES = space_values() | {"tensors for codes": (BLANK, "Tensor")}
 
@@ -56,7 +56,7 @@ def edit(code, name, value):
 
 
 TABLE = {
-    cfx.attribute_directions: (
+    cfx.fit_attribute_edits: (
         {"space": SPACE, "images": X, "factors": FACTORS},
         {
             "space": SPACES,
@@ -72,19 +72,19 @@ TABLE = {
             ),
             "contrasts": PAIRS,
             "reader": READERS,
-            "others": choice_values("keep"),
-            "penalty": number_values(0.0, -1.0),
+            "preserve_others": {"text": ("keep", "str"), "number": (1, "int")},
+            "l2_penalty": number_values(0.0, -1.0),
             "hidden": count_values(0, -1),
             "steps": count_values(0, -1),
-            "batch": count_values(0, -1),
+            "batch_size": count_values(0, -1),
             "lr": number_values(0.0, -0.1),
             "length": number_values(-0.1),
-            "jitter": number_values(-0.1),
+            "code_noise": number_values(-0.1),
             "seed": count_values(-1),
         },
     ),
     cfx.contrastive_scores: (
-        {"space": SPACE, "classifier": F, "images": X, "factors": FACTORS, "directions": edits()},
+        {"space": SPACE, "classifier": F, "images": X, "factors": FACTORS, "edits": edits()},
         {
             "space": SPACES,
             "first_row": count_values(-1),
@@ -99,12 +99,12 @@ TABLE = {
             ),
             "outcome": count_values(2, -1) | {"one a row": (torch.ones(8).long(), "Tensor")},
             "contrasts": {"beside directions": ({"A": ("no", "yes")}, "'A'")},
-            "directions": without(EDITS, "None"),  # none means to fit some
+            "edits": without(EDITS, "None"),  # none means to fit some
             "judge": READERS,
             "context": CONTEXTS,
-            "only": choice_values("clean"),
-            "confidence": number_values(0.0, 1.0, -0.5),
-            "batch": count_values(0, -1),
+            "edit_filter": choice_values("clean"),
+            "confidence_level": number_values(0.0, 1.0, -0.5),
+            "batch_size": count_values(0, -1),
         },
     ),
     edit: (
@@ -135,7 +135,7 @@ def test_right_arguments_are_accepted(function):
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
 def test_no_argument_is_left_out(function):
     told = set(TABLE[function][0]) | set(TABLE[function][1])
-    assert set(inspect.signature(function).parameters) - {"title", "folder", "warm"} <= told
+    assert set(inspect.signature(function).parameters) - {"title", "checkpoint_dir", "linear_init"} <= told
 
 
 class Far(nn.Module):
@@ -147,12 +147,12 @@ class Far(nn.Module):
 def test_edits_that_leave_the_range_of_images_are_the_spaces_fault(reader):
     """Also where no judge looks at them: a classifier would be asked about no image at all."""
     with pytest.raises(ValueError, match=r"space\.decode: expected values in \[0, 1\]"):
-        scores("and", directions=edits(Far()), judge=reader)
+        scores("and", edits=edits(Far()), judge=reader)
 
 
 def test_codes_that_say_nothing_are_told():
     with pytest.raises(ValueError, match="images: expected codes that tell about 'A'"):
-        cfx.attribute_directions(SPACE, X[:1].expand(8, -1, -1, -1), FACTORS)
+        cfx.fit_attribute_edits(SPACE, X[:1].expand(8, -1, -1, -1), FACTORS)
 
 
 def test_more_attributes_than_the_code_can_hold_apart():
@@ -162,7 +162,7 @@ def test_more_attributes_than_the_code_can_hold_apart():
     z = flat.encode(images).z
     read = {"A": z[:, 0], "B": z[:, 1], "C": z[:, 0] + z[:, 1]}
     factors = pd.DataFrame({n: v > v.median() for n, v in read.items()})
-    cfx.attribute_directions(flat, images, factors, others="free")
-    with pytest.raises(ValueError, match=r"contrasts: expected factors.*others='free'"):
-        cfx.attribute_directions(flat, images, factors)
+    cfx.fit_attribute_edits(flat, images, factors, preserve_others=False)
+    with pytest.raises(ValueError, match=r"contrasts: expected factors.*preserve_others=False"):
+        cfx.fit_attribute_edits(flat, images, factors)
     assert set(CONTRASTS) == set(factors)

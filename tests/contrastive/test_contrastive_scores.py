@@ -46,20 +46,20 @@ BY_HAND = {
 @pytest.mark.parametrize(("rule", "name"), BY_HAND)
 def test_by_hand(rule, name):
     found = scores(rule)
-    (necessity, n_necessity), (sufficiency, n_sufficiency), both, harm = BY_HAND[rule, name]
+    (necessity, n_necessity), (sufficiency, n_sufficiency), both, monotonicity_violation = BY_HAND[rule, name]
     row = found.table.loc[name]
     for score, value, n in (
         ("necessity", necessity, n_necessity),
         ("sufficiency", sufficiency, n_sufficiency),
-        ("both", both, 8),
-        ("harm", harm, 8),
+        ("pns", both, 8),
+        ("monotonicity_violation", monotonicity_violation, 8),
     ):
         assert row[score] == pytest.approx(value, abs=1e-12), score
         assert row[f"{score} n"] == n, score
-        low, high = cfx.wilson(round(value * n), n)
+        low, high = cfx.wilson_interval(round(value * n), n)
         assert (row[f"{score} low"], row[f"{score} high"]) == pytest.approx((low, high)), score
-    assert (row["value"], row["instead"]) == ("yes", "no")
-    assert found.agreement == 1
+    assert (row["value"], row["baseline"]) == ("yes", "no")
+    assert found.reconstruction_agreement == 1
     assert len(found.units) == 24
     assert found.leakage.empty
     assert np.isnan(found.table[["took effect", "clean"]].to_numpy()).all()
@@ -69,8 +69,8 @@ def test_the_value_that_favours_the_outcome_comes_first():
     """Not A: A=0 gives o. Turned round by name, the scores are those of A itself."""
     found = scores("not A")
     assert found.contrasts["A"] == ("yes", "no")
-    assert (found.necessity["A"], found.sufficiency["A"], found.harm["A"]) == (1, 1, 0)
-    assert found.named[0] == "A"
+    assert (found.necessity["A"], found.sufficiency["A"], found.monotonicity_violation["A"]) == (1, 1, 0)
+    assert found.ranking[0] == "A"
     # A tie is no reason to turn: B does nothing, xor helps as often as it harms.
     assert found.contrasts["B"] == scores("xor").contrasts["A"] == ("no", "yes")
 
@@ -81,12 +81,12 @@ def test_the_other_outcome_swaps_the_roles(rule):
     one, other = scores(rule, outcome=1).table, scores(rule, outcome=0).table
     for name in ("A", "B", "C"):
         a, b = one.loc[name], other.loc[name]
-        if a["both"] > 0:  # without an effect there is no order to be turned
-            assert (a["value"], a["instead"]) == (b["instead"], b["value"])
+        if a["pns"] > 0:  # without an effect there is no order to be turned
+            assert (a["value"], a["baseline"]) == (b["baseline"], b["value"])
             for end in ("", " n", " low", " high"):
                 assert a[f"necessity{end}"] == b[f"sufficiency{end}"]
                 assert a[f"sufficiency{end}"] == b[f"necessity{end}"]
-        assert (a["both"], a["harm"]) == (b["both"], b["harm"])
+        assert (a["pns"], a["monotonicity_violation"]) == (b["pns"], b["monotonicity_violation"])
 
 
 def boolean(seed):
@@ -105,8 +105,8 @@ def test_any_rule_unit_by_unit(seed):
     for j, name in enumerate(NAMES):
         row = found.table.loc[name]
         value = int(row["value"] == "yes")
-        counts = dict.fromkeys(("necessity", "sufficiency", "both", "harm"), 0)
-        asked = dict(counts, both=len(bits), harm=len(bits))
+        counts = dict.fromkeys(("necessity", "sufficiency", "pns", "monotonicity_violation"), 0)
+        asked = dict(counts, both=len(bits), monotonicity_violation=len(bits))
         for one in bits:
             o = {}
             for x in (value, 1 - value):
@@ -118,16 +118,16 @@ def test_any_rule_unit_by_unit(seed):
             counts["necessity"] += has and o[True] and not o[False]
             asked["sufficiency"] += not has and not o[False]
             counts["sufficiency"] += not has and not o[False] and o[True]
-            counts["both"] += o[True] and not o[False]
-            counts["harm"] += o[False] and not o[True]
+            counts["pns"] += o[True] and not o[False]
+            counts["monotonicity_violation"] += o[False] and not o[True]
         for score, hits in counts.items():
             expected = hits / asked[score] if asked[score] else math.nan
             assert row[score] == pytest.approx(expected, nan_ok=True), (name, score)
             assert row[f"{score} n"] == asked[score]
         shares = [asked[s] / len(bits) for s in ("necessity", "sufficiency")]
         weighed = np.nan_to_num(row[["necessity", "sufficiency"]].to_numpy(float)) @ shares
-        assert row["both"] == pytest.approx(weighed)
-        assert row["both"] >= row["harm"]  # that is what the order of the values means
+        assert row["pns"] == pytest.approx(weighed)
+        assert row["pns"] >= row["monotonicity_violation"]  # that is what the order of the values means
 
 
 def test_nobody_to_ask():
@@ -136,16 +136,16 @@ def test_nobody_to_ask():
     row = found.table.loc["A"]
     assert np.isnan(row[["necessity", "necessity low", "necessity high"]].to_numpy(float)).all()
     assert row["necessity n"] == 0
-    assert (row["sufficiency"], row["sufficiency n"], row["both n"]) == (1 / 2, 4, 4)
+    assert (row["sufficiency"], row["sufficiency n"], row["pns n"]) == (1 / 2, 4, 4)
 
 
 def test_a_context_conditions():
     """In the context B=1, A and B is A; in the context B=0 nothing counts."""
     inside = scores("and", context=ALL[:, 1] == 1)
-    assert (inside.necessity["A"], inside.sufficiency["A"], inside.both["A"]) == (1, 1, 1)
+    assert (inside.necessity["A"], inside.sufficiency["A"], inside.pns["A"]) == (1, 1, 1)
     assert sorted(inside.units["row"].unique()) == [2, 3, 6, 7]
     outside = scores("and", context=(ALL[:, 1] == 0).tolist())
-    assert (outside.sufficiency["A"], outside.both["A"]) == (0, 0)
+    assert (outside.sufficiency["A"], outside.pns["A"]) == (0, 0)
     assert outside.table.loc["B", "necessity n"] == 0
 
 
@@ -154,9 +154,9 @@ def test_figures_with_a_third_value_are_not_asked():
     factors.loc[[0, 7], "A"] = "unknown"
     factors.loc[3, "B"] = math.nan
     found = cfx.contrastive_scores(
-        BitSpace(), decide(RULES["and"]), images_of(ALL), factors, directions=edits()
+        BitSpace(), decide(RULES["and"]), images_of(ALL), factors, edits=edits()
     )
-    assert found.table["both n"].to_dict() == {"A": 6, "B": 7, "C": 8}
+    assert found.table["pns n"].to_dict() == {"A": 6, "B": 7, "C": 8}
     assert found.table.loc["A", ["necessity", "sufficiency"]].tolist() == [1, 2 / 3]
     assert (found.units["factor"] == "A").sum() == 6
 
@@ -181,12 +181,12 @@ LEAKING = {
 }
 
 
-@pytest.mark.parametrize("only", LEAKING)
-def test_edits_that_leak_on_purpose(only):
-    found = scores("B", directions=edits(Careless()), judge=judge(), only=only)
-    for name, expected in LEAKING[only].items():
+@pytest.mark.parametrize("edit_filter", LEAKING)
+def test_edits_that_leak_on_purpose(edit_filter):
+    found = scores("B", edits=edits(Careless()), judge=judge(), edit_filter=edit_filter)
+    for name, expected in LEAKING[edit_filter].items():
         row = found.table.loc[name]
-        for score, (value, n) in zip(("necessity", "sufficiency", "both"), expected, strict=True):
+        for score, (value, n) in zip(("necessity", "sufficiency", "pns"), expected, strict=True):
             assert (row[score], row[f"{score} n"]) == (value, n), (name, score)
     assert found.table["took effect"].to_dict() == {"A": 1, "B": 1 / 2, "C": 1}
     assert found.table["clean"].to_dict() == {"A": 6 / 8, "B": 1 / 2, "C": 1}
@@ -197,8 +197,8 @@ def test_edits_that_leak_on_purpose(only):
 
 
 def test_without_a_judge_all_edits_count():
-    blind = scores("B", directions=edits(Careless())).table
-    told = scores("B", directions=edits(Careless()), judge=judge(), only="all").table
+    blind = scores("B", edits=edits(Careless())).table
+    told = scores("B", edits=edits(Careless()), judge=judge(), only="all").table
     shown = [c for c in blind if c not in ("took effect", "clean")]
     assert blind[shown].equals(told[shown])
 
@@ -211,7 +211,7 @@ def test_a_judge_of_more_factors_sees_leakage_into_those():
             step = torch.where(target[:, :1] == 0, 0.0, target[:, :1] - u[:, :1])
             return torch.cat([step, 0 * step, torch.ones_like(step) * 2], 1)
 
-    found = scores("B", directions=edits(Drag(), names=("A",)), judge=judge())
+    found = scores("B", edits=edits(Drag(), names=("A",)), judge=judge())
     assert list(found.leakage.index) == ["A"]
     assert found.leakage.loc["A", ["B", "C"]].tolist() == [0, 1 / 2]
     assert found.table.loc["A", "clean"] == 1 / 2
@@ -221,19 +221,19 @@ def test_a_judge_of_more_factors_sees_leakage_into_those():
 def test_a_lossy_space_asks_only_whose_decision_it_keeps():
     """B is lost and the class is B: rows with B=1 change their decision by reconstruction."""
     found = scores("B", space=BitSpace(lost=(1,)))
-    assert found.agreement == 1 / 2
+    assert found.reconstruction_agreement == 1 / 2
     kept = found.units[found.units["used"]]
     assert sorted(kept["row"].unique()) == [0, 1, 4, 5]
     assert not kept["before"].any()
     row = found.table.loc["A"]
     assert math.isnan(row["necessity"])
-    assert (row["sufficiency"], row["sufficiency n"], row["both n"]) == (0, 2, 4)
+    assert (row["sufficiency"], row["sufficiency n"], row["pns n"]) == (0, 2, 4)
 
 
 def test_what_the_space_lost_was_not_changed_by_an_edit():
     """The judge compares with the reconstruction, as the classifier does."""
     found = scores(lambda b: b[:, 0], space=BitSpace(lost=(1,)), judge=judge())
-    assert found.agreement == 1
+    assert found.reconstruction_agreement == 1
     # The rows with B had lost it before the edit that was to take it away.
     assert found.table["clean"].to_dict() == {"A": 1, "B": 1 / 2, "C": 1}
     assert np.nanmax(found.leakage) == 0
@@ -242,11 +242,11 @@ def test_what_the_space_lost_was_not_changed_by_an_edit():
 def test_default_edits_are_linear_ones_of_the_same_table():
     """In independent bits the regressions' normals are the axes, and the goals the bits."""
     bits = ALL.repeat(4, 1)
-    found = scores("majority", bits, directions=None)
+    found = scores("majority", bits, edits=None)
     exact = scores("majority", bits)
     assert found.table.equals(exact.table)
     assert found.contrasts == CONTRASTS
-    assert found.made_by["others"] == "keep"
+    assert found.made_by["preserve_others"] is True
 
 
 def test_default_edits_take_the_contrasts():
@@ -257,15 +257,15 @@ def test_default_edits_take_the_contrasts():
     with pytest.raises(ValueError, match=r"contrasts.*'A'"):
         cfx.contrastive_scores(*call)
     found = cfx.contrastive_scores(*call, contrasts=CONTRASTS)
-    assert found.table["both n"].to_dict() == {"A": 30, "B": 32, "C": 32}
+    assert found.table["pns n"].to_dict() == {"A": 30, "B": 32, "C": 32}
     assert found.necessity["A"] == found.necessity["B"] == 1
 
 
 def test_scores_show_themselves():
     found = scores("and", judge=judge())
-    assert found.named == ("A", "B", "C")
+    assert found.ranking == ("A", "B", "C")
     assert "necessity 1.00, sufficiency 0.50" in repr(found)
     page = found._repr_html_()
     assert page.count("<tr") == 4
-    assert f"1.00 [{cfx.wilson(2, 2)[0]:.2f}, 1.00], n 2" in page
+    assert f"1.00 [{cfx.wilson_interval(2, 2)[0]:.2f}, 1.00], n 2" in page
     assert "100.0%" in page

@@ -44,16 +44,16 @@ def learnt(world):
     images, factors = world
     contrasts = {"a": ("n", "y"), "b": ("n", "y")}
     return {
-        others: cfx.attribute_directions(
+        others: cfx.fit_attribute_edits(
             SPACE,
             images,
             factors,
             contrasts=contrasts,
             reader=make_reader(),
-            others=others,
+            preserve_others=others,
             **KNOBS,
         )
-        for others in ("keep", "free")
+        for others in (True, False)
     }
 
 
@@ -74,24 +74,24 @@ def test_learnt_edits_take_effect_and_keep_what_they_are_asked_to(learnt):
     for others, edits in learnt.items():
         took, leaked = outcome(edits)
         assert took > 0.95, others
-        assert (leaked < 0.15) if others == "keep" else (leaked > 0.5), leaked
-        assert edits.others == others
+        assert (leaked < 0.15) if others else (leaked > 0.5), leaked
+        assert edits.preserve_others is others
 
 
 def test_steps_depend_on_the_code_and_end_within_reach(learnt):
     """Not one vector for all, and not as far as it goes: the length is penalised."""
     code = SPACE.encode(SPACE.sample(100, 4))
-    step = learnt["keep"].edit(code, "a", "y").z - code.z
+    step = learnt[True].edit(code, "a", "y").z - code.z
     assert step.std(0).max() > 0.1
     assert step.norm(dim=1).max() < 6
 
 
 def test_a_heavier_price_makes_shorter_steps(world):
     images, factors = world
-    knobs = {"contrasts": {"a": ("n", "y")}, "reader": make_reader(), "warm": False, **KNOBS}
+    knobs = {"contrasts": {"a": ("n", "y")}, "reader": make_reader(), "linear_init": False, **KNOBS}
     code, lengths = SPACE.encode(images), []
     for price in (0.05, 3.0):
-        edits = cfx.attribute_directions(SPACE, images, factors, length=price, **knobs)
+        edits = cfx.fit_attribute_edits(SPACE, images, factors, length_weight=price, **knobs)
         lengths.append((edits.edit(code, "a", "y").z - code.z).norm(dim=1).mean())
     assert lengths[1] < 0.5 * lengths[0]
 
@@ -99,11 +99,11 @@ def test_a_heavier_price_makes_shorter_steps(world):
 def short(world, **knobs):
     images, factors = world
     knobs = {"contrasts": {"a": ("n", "y")}, "reader": make_reader(), **SHORT, **knobs}
-    return cfx.attribute_directions(SPACE, images, factors, **knobs)
+    return cfx.fit_attribute_edits(SPACE, images, factors, **knobs)
 
 
 def weights(edits):
-    return torch.cat([p.flatten() for p in edits.stepper.parameters()])
+    return torch.cat([p.flatten() for p in edits.step_model.parameters()])
 
 
 def test_the_seed_decides(world):
@@ -121,7 +121,7 @@ def test_training_leaves_no_trace(world):
     before, random = reader.module.mix.detach().clone(), torch.get_rng_state()
     images, factors = world
     pair = {"b": ("n", "y")}
-    edits = cfx.attribute_directions(space, images, factors, contrasts=pair, reader=reader, **SHORT)
+    edits = cfx.fit_attribute_edits(space, images, factors, contrasts=pair, reader=reader, **SHORT)
     assert torch.equal(torch.get_rng_state(), random)
     assert space.training
     assert reader.module.training
@@ -130,8 +130,8 @@ def test_training_leaves_no_trace(world):
     assert reader.module.mix.requires_grad
     assert reader.module.mix.grad is None
     assert torch.equal(reader.module.mix, before)
-    assert not edits.stepper.training
-    assert not any(p.requires_grad for p in edits.stepper.parameters())
+    assert not edits.step_model.training
+    assert not any(p.requires_grad for p in edits.step_model.parameters())
     # Inside, the reader's dropout was off: in evaluation mode the same comes out.
     assert torch.equal(weights(edits), weights(short(world, contrasts=pair)))
 
@@ -165,7 +165,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(world, tmp_path, monkeypatc
 def test_another_question_in_the_same_folder_is_asked_anew(world, tmp_path):
     """Not answered with the network that is already there."""
     short(world, folder=tmp_path)
-    changes = ({"others": "free"}, {"contrasts": {"b": ("n", "y")}}, {"seed": 3}, {"warm": False})
+    changes = ({"preserve_others": False}, {"contrasts": {"b": ("n", "y")}}, {"seed": 3}, {"linear_init": False})
     for change in changes:
         found = weights(short(world, folder=tmp_path, **change))
         assert torch.equal(found, weights(short(world, **change))), change
@@ -175,20 +175,20 @@ def test_a_network_begins_at_the_linear_edits_or_at_nothing(world):
     """Untrained, its edits are the linear ones of the same images, or change nothing at all."""
     images, factors = world
     code = SPACE.encode(images)
-    for others in ("keep", "free"):
-        knobs = {"contrasts": dict.fromkeys("ab", ("n", "y")), "others": others}
-        linear = cfx.attribute_directions(SPACE, images, factors, **knobs)
+    for others in (True, False):
+        knobs = {"contrasts": dict.fromkeys("ab", ("n", "y")), "preserve_others": others}
+        linear = cfx.fit_attribute_edits(SPACE, images, factors, **knobs)
         wanted = linear.edit(code, "b", "y").z
-        for warm, expected in ((True, wanted), (False, code.z)):
-            edits = short(world, **knobs, warm=warm, steps=1, lr=1e-9)
+        for linear_init, expected in ((True, wanted), (False, code.z)):
+            edits = short(world, **knobs, linear_init=linear_init, steps=1, lr=1e-9)
             torch.testing.assert_close(
-                edits.edit(code, "b", "y").z, expected, rtol=0, atol=1e-4, msg=f"{others}, {warm}"
+                edits.edit(code, "b", "y").z, expected, rtol=0, atol=1e-4, msg=f"{others}, {linear_init}"
             )
 
 
 def test_options_in_any_order_and_any_two_of_three(world):
     """The contrast is by name: which logits it means is the reader's business."""
-    edits = short(world, contrasts={"c": ("z", "x")}, steps=250, hidden=32, lr=5e-3)
+    edits = short(world, contrasts={"c": ("z", "x")}, steps=250, hidden_dim=32, lr=5e-3)
     code = SPACE.encode(world[0])
     reader = make_reader()
     for value in ("x", "z"):

@@ -9,20 +9,20 @@ import torch
 from torch import Generator, nn
 
 import cfxnb as cfx
-from cfxnb.contrastive.edits import AttributeDirections, LinearSteps, fit_linear
+from cfxnb.contrastive.edits import AttributeEdits, LinearSteps, fit_linear
 
 
 class Stacked(nn.Module):
     """Codes of any shape and size, with a rest; images are all of the code, flat."""
 
-    def __init__(self, center, spread):
+    def __init__(self, mean, std):
         super().__init__()
-        self.register_buffer("center", center)
-        self.register_buffer("spread", spread)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
 
     def encode(self, images):
         z = 20 * (images.flatten(1) - 0.5)
-        return cfx.Code(z.view(-1, *self.center.shape), torch.arange(float(len(z))))
+        return cfx.Code(z.view(-1, *self.mean.shape), torch.arange(float(len(z))))
 
     def decode(self, code):
         return (0.5 + code.z.flatten(1) / 20)[:, None, None, :]
@@ -37,8 +37,8 @@ def stacked(shape=(5,)):
 
 def world(space, count=400, seed=0):
     """Three attributes along oblique directions of the code: correlated, as real ones are."""
-    noise = torch.randn(count, *space.center.shape, generator=Generator().manual_seed(seed))
-    images = space.decode(cfx.Code(space.center + space.spread * noise))
+    noise = torch.randn(count, *space.mean.shape, generator=Generator().manual_seed(seed))
+    images = space.decode(cfx.Code(space.mean + space.std * noise))
     u = noise.flatten(1)
     read = {
         "a": u[:, 0] + 0.5 * u[:, 1],
@@ -50,18 +50,18 @@ def world(space, count=400, seed=0):
 
 
 def units(space, code):
-    return ((code.z - space.center) / space.spread).flatten(1)
+    return ((code.z - space.mean) / space.std).flatten(1)
 
 
-@pytest.mark.parametrize("others", ["keep", "free"])
+@pytest.mark.parametrize("preserve_others", [True, False])
 @pytest.mark.parametrize("value", ["no", "yes"])
-def test_an_edit_ends_where_codes_with_that_value_lie_on_average(others, value):
+def test_an_edit_ends_where_codes_with_that_value_lie_on_average(preserve_others, value):
     space = stacked()
     images, factors = world(space)
-    edits = cfx.attribute_directions(space, images, factors, others=others)
+    edits = cfx.fit_attribute_edits(space, images, factors, preserve_others=preserve_others)
     code = space.encode(images)
     for j, name in enumerate("abc"):
-        normal = edits.stepper.normals[j]
+        normal = edits.step_model.normals[j]
         assert normal.norm() == pytest.approx(1, abs=1e-5)
         had = torch.tensor((factors[name] == value).to_numpy())
         goal = (units(space, code) @ normal)[had].mean()
@@ -74,29 +74,29 @@ def test_held_attributes_are_read_as_before():
     """Keep: what each regression says of the others does not move. Free: it does."""
     space = stacked()
     images, factors = world(space)
-    free = cfx.attribute_directions(space, images, factors, others="free")
-    keep = cfx.attribute_directions(space, images, factors, others="keep")
-    alone = [cfx.attribute_directions(space, images, factors[[n]]) for n in "abc"]
-    normals = torch.cat([edits.stepper.normals for edits in alone])  # with nothing to hold
+    free = cfx.fit_attribute_edits(space, images, factors, preserve_others=False)
+    keep = cfx.fit_attribute_edits(space, images, factors, preserve_others=True)
+    alone = [cfx.fit_attribute_edits(space, images, factors[[n]]) for n in "abc"]
+    normals = torch.cat([edits.step_model.normals for edits in alone])  # with nothing to hold
     code = space.encode(images)
     for j, name in enumerate("abc"):
         others = [i for i in range(3) if i != j]
         moved = {}
-        for kind, edits in (("free", free), ("keep", keep)):
+        for kind, edits in ((False, free), (True, keep)):
             change = units(space, edits.edit(code, name, "yes")) - units(space, code)
             moved[kind] = (change @ normals[others].T).abs().amax()
             assert (change @ normals[j]).abs().amax() > 0.5, "the edited one does move"
-        assert moved["keep"] < 1e-4
-        assert moved["free"] > 0.1
+        assert moved[True] < 1e-4
+        assert moved[False] > 0.1
 
 
 def test_a_regression_alone_is_held_by_nothing():
     space = stacked()
     images, factors = world(space)
     free, keep = (
-        cfx.attribute_directions(space, images, factors[["a"]], others=o) for o in ("free", "keep")
+        cfx.fit_attribute_edits(space, images, factors[["a"]], preserve_others=o) for o in (False, True)
     )
-    assert torch.equal(free.stepper.normals, keep.stepper.normals)
+    assert torch.equal(free.step_model.normals, keep.step_model.normals)
 
 
 def test_the_normal_is_that_of_the_regression():
@@ -105,25 +105,25 @@ def test_the_normal_is_that_of_the_regression():
     label = torch.arange(4000) % 2
     u = torch.randn(4000, 4, generator=Generator().manual_seed(1)) + label[:, None] * mean
     factors = pd.DataFrame({"x": label.numpy()})
-    steps = fit_linear(u, factors, {"x": (0, 1)}, "free", 1.0)
+    steps = fit_linear(u, factors, {"x": (0, 1)}, False, 1.0)
     assert torch.cosine_similarity(steps.normals[0], mean, 0) > 0.99
     torch.testing.assert_close(
         steps.goals[0, 1] - steps.goals[0, 0], mean.norm(), rtol=0.05, atol=0
     )
-    turned = fit_linear(u, factors, {"x": (1, 0)}, "free", 1.0)
+    turned = fit_linear(u, factors, {"x": (1, 0)}, False, 1.0)
     torch.testing.assert_close(turned.normals, -steps.normals)
 
 
 def test_dead_coordinates_are_not_moved():
     """Of no spread, or next to none: nothing is read there, and nothing written."""
     space = stacked((6,))
-    space.spread[3], space.spread[5] = 0.0, 1e-3
+    space.std[3], space.std[5] = 0.0, 1e-3
     noise = torch.randn(300, 6, generator=Generator().manual_seed(0))
-    images = space.decode(cfx.Code(space.center + space.spread * noise))
+    images = space.decode(cfx.Code(space.mean + space.std * noise))
     # Without the dead ones, the last coordinate alone would tell.
     factors = pd.DataFrame({"x": (noise[:, 5] + 0.5 * noise[:, 0] > 0).numpy()})
     code = space.encode(images)
-    edits = cfx.attribute_directions(space, images, factors)
+    edits = cfx.fit_attribute_edits(space, images, factors)
     change = edits.edit(code, "x", True).z - code.z
     assert change[:, [3, 5]].abs().max() == 0
     assert change[:, 0].abs().min() > 0
@@ -136,8 +136,8 @@ class Everywhere(nn.Module):
 
 
 def test_a_careless_network_cannot_move_dead_coordinates_either():
-    spread = torch.tensor([1.0, 0.5, 0.01])  # the last one is dead: under 2 % of the first
-    edits = AttributeDirections({"x": (0, 1)}, Everywhere(), torch.zeros(3), spread, "keep")
+    std = torch.tensor([1.0, 0.5, 0.01])  # the last one is dead: under 2 % of the first
+    edits = AttributeEdits({"x": (0, 1)}, Everywhere(), torch.zeros(3), std, True)
     z = torch.randn(4, 3)
     assert torch.equal(edits.edit(cfx.Code(z), "x", 1).z, z + torch.tensor([1.0, 0.5, 0.0]))
 
@@ -146,7 +146,7 @@ def test_codes_may_have_any_shape_and_a_rest():
     """(b, c, h, w): the same edit as of the flat code, and the rest is left alone."""
     flat, deep = stacked((12,)), stacked((3, 2, 2))
     images, factors = world(flat, 200)
-    a, b = (cfx.attribute_directions(s, images, factors) for s in (flat, deep))
+    a, b = (cfx.fit_attribute_edits(s, images, factors) for s in (flat, deep))
     code = deep.encode(images)
     edited = b.edit(code, "b", "no")
     assert edited.z.shape == (200, 3, 2, 2)
@@ -164,7 +164,7 @@ def test_one_value_or_one_a_row():
     normals = torch.tensor([[0.6, 0.8], [1.0, 0.0]])
     steps = LinearSteps(normals, torch.tensor([[-1.0, 1.0], [-2.0, 2.0]]))
     place = torch.zeros(2), torch.ones(2)
-    edits = AttributeDirections({"x": (0, 1), "y": (0, 1)}, steps, *place, "free")
+    edits = AttributeEdits({"x": (0, 1), "y": (0, 1)}, steps, *place, False)
     code = cfx.Code(torch.randn(3, 2))
     up, down = (edits.edit(code, "x", v).z for v in (1, 0))
     torch.testing.assert_close(up @ normals[0], torch.ones(3))
@@ -186,7 +186,7 @@ def test_the_default_contrast_is_the_two_values_in_order():
     columns = {"n": mixed, "t": [v == 2 for v in mixed], "m": ["x" if v == 2 else 1 for v in mixed]}
     for name, expected in (("n", {2, 10}), ("t", {False, True}), ("m", {"x", 1})):
         table = pd.DataFrame({name: columns[name]})
-        pair = cfx.attribute_directions(space, images, table).contrasts[name]
+        pair = cfx.fit_attribute_edits(space, images, table).contrasts[name]
         assert set(pair) == expected
         if name != "m":  # text beside a number has no order
             assert pair[0] < pair[1]
@@ -197,9 +197,9 @@ def test_only_rows_with_either_value_are_fitted():
     space = stacked()
     images, factors = world(space, 200)
     pair = {"a": ("no", "yes")}
-    alone = cfx.attribute_directions(space, images, factors, contrasts=pair)
+    alone = cfx.fit_attribute_edits(space, images, factors, contrasts=pair)
     others = pd.concat([factors, pd.DataFrame({"a": ["maybe", math.nan] * 20})], ignore_index=True)
     more = torch.cat([images, images[:40].flip(-1)])
-    both = cfx.attribute_directions(space, more, others, contrasts=pair)
-    torch.testing.assert_close(both.stepper.normals, alone.stepper.normals)
-    torch.testing.assert_close(both.stepper.goals, alone.stepper.goals)
+    both = cfx.fit_attribute_edits(space, more, others, contrasts=pair)
+    torch.testing.assert_close(both.step_model.normals, alone.step_model.normals)
+    torch.testing.assert_close(both.step_model.goals, alone.step_model.goals)

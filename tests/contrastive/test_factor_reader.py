@@ -31,10 +31,10 @@ def test_logits_are_split_in_the_order_of_the_options():
     assert list(heads) == ["colour", "size"]
     assert torch.equal(heads["colour"], rows[:, 0, 0, :3])
     assert torch.equal(heads["size"], rows[:, 0, 0, 3:])
-    assert reader.numbers(rows).tolist() == [[1, 0], [0, 1]]
+    assert reader.indices(rows).tolist() == [[1, 0], [0, 1]]
     expected = pd.DataFrame({"colour": ["green", "red"], "size": ["small", "large"]})
     assert reader.read(rows).equals(expected)
-    assert reader.numbers(rows).dtype == torch.int64
+    assert reader.indices(rows).dtype == torch.int64
     assert "colour, size" in repr(reader)
 
 
@@ -45,7 +45,7 @@ def test_one_logit_a_factor_is_the_log_odds_of_the_second_option():
         odds = head.softmax(1)[:, 1].logit()
         torch.testing.assert_close(odds, images_of(ALL)[:, 0, 0, j] - 0.5)
     reader = cfx.FactorReader(Shifted(), bits)
-    assert reader.numbers(images_of(ALL)).tolist() == ALL.tolist()
+    assert reader.indices(images_of(ALL)).tolist() == ALL.tolist()
 
 
 class Shifted(nn.Module):
@@ -63,9 +63,9 @@ def test_options_need_not_be_text_and_results_keep_their_kind():
 def test_batches_do_not_matter_and_gradients_pass():
     reader = cfx.FactorReader(Logits(2.0), OPTIONS)
     images = torch.rand(11, 1, 1, 5)
-    assert torch.equal(reader.numbers(images), reader.numbers(images, batch=3))
-    assert reader.read(images).equals(reader.read(images, batch=1))
-    assert not reader.numbers(images).requires_grad
+    assert torch.equal(reader.indices(images), reader.indices(images, batch_size=3))
+    assert reader.read(images).equals(reader.read(images, batch_size=1))
+    assert not reader.indices(images).requires_grad
     images.requires_grad_()
     reader(images)["colour"][:, 1].sum().backward()
     assert (images.grad.flatten(1).sum(0) != 0).tolist() == [False, True, False, False, False]
@@ -103,7 +103,7 @@ def test_outputs_with_logits_are_unpacked():
         (lambda: read(torch.rand(2, 1, 1, 2)), r"module: .*got \(2, 2\)"),
         (lambda: read(255 * torch.rand(2, 1, 1, 5)), r"images: .*\[0, 1\]"),
         (lambda: read(torch.rand(2, 5, 5)), r"images: .*got \(2, 5, 5\)"),
-        (lambda: read(torch.rand(2, 1, 1, 5), batch=0), r"batch: .*got 0"),
+        (lambda: read(torch.rand(2, 1, 1, 5), batch_size=0), r"batch: .*got 0"),
         (lambda: read(torch.rand(2, 1, 1, 5), Pair()), r"module: .*tensor, got tuple"),
     ],
 )
@@ -162,7 +162,7 @@ def test_reading_and_predicting_leave_a_module_in_training_as_it_is():
     images = torch.rand(6, 3, 2, 2)
     reader = cfx.FactorReader(module, {"a": ("no", "yes"), "b": ("no", "yes")})
     assert reader.read(images).equals(reader.read(images))
-    assert torch.equal(*(cfx.predict(cfx.wrap(module), images) for _ in range(2)))
+    assert torch.equal(*(cfx.predict_logits(cfx.wrap(module), images) for _ in range(2)))
     assert module.training
     assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
 

@@ -8,12 +8,12 @@ import pytest
 from wrong import NAN, number_values
 
 from cfxnb.contrastive.observed_scores import adjusted_effect, observed_scores, score_bounds
-from cfxnb.core.intervals import wilson
+from cfxnb.core.intervals import wilson_interval
 
 GOOD = pd.DataFrame({"C": [0, 0, 1, 1] * 2, "X": [0, 1] * 4, "Y": [0, 1, 2, 0] * 2})
 GOOD["O"] = [0, 1, 1, 1, 0, 0, 0, 1]
 OBSERVED = (observed_scores, {})
-BOUNDED = (score_bounds, {"do_value": 0.7, "do_instead": 0.3})
+BOUNDED = (score_bounds, {"do_value": 0.7, "do_baseline": 0.3})
 EFFECT = (adjusted_effect, {})
 
 
@@ -68,11 +68,11 @@ ADJUSTED = {
 }
 PAIRS = {
     "unknown value": ({"value": 2}, "value", "2"),
-    "unknown instead": ({"instead": "no"}, "instead", "'no'"),
+    "unknown instead": ({"baseline": "no"}, "baseline", "'no'"),
     "list": ({"value": [1]}, "value", "list"),
-    "equal": ({"value": 1, "instead": 1}, "instead", "1"),
+    "equal": ({"value": 1, "baseline": 1}, "baseline", "1"),
     "three values": ({"cause": "Y"}, "value and instead", "3"),
-    "three values, one told": ({"cause": "Y", "value": 1}, "instead", "3"),
+    "three values, one told": ({"cause": "Y", "value": 1}, "baseline", "3"),
     "one value": ({"table": GOOD.assign(X=1)}, "value and instead", "1"),
     "no rows": ({"table": GOOD[:0]}, "value and instead", "0"),
 }
@@ -110,11 +110,11 @@ def test_columns(function, more, name, case):
 @pytest.mark.parametrize("case", CONTEXTS)
 def test_contexts(function, more, case):
     value, came = CONTEXTS[case]
-    told(function, more | {"given": value}, "given", came)
+    told(function, more | {"context": value}, "context", came)
 
 
 def test_a_context_with_nan():
-    told(observed_scores, {"table": GOOD.assign(C=NAN), "given": {"C": 1}}, "given", "NaN in 'C'")
+    told(observed_scores, {"table": GOOD.assign(C=NAN), "context": {"C": 1}}, "context", "NaN in 'C'")
 
 
 @pytest.mark.parametrize("function", [observed_scores, adjusted_effect])
@@ -135,11 +135,11 @@ def test_values(function, more, case):
     told(function, more | arguments, name, came)
 
 
-@pytest.mark.parametrize("name", ["do_value", "do_instead"])
+@pytest.mark.parametrize("name", ["do_value", "do_baseline"])
 @pytest.mark.parametrize("case", number_values(1.1, -0.1))
 def test_probabilities(name, case):
     value, came = number_values(1.1, -0.1)[case]
-    told(score_bounds, {"do_value": 0.5, "do_instead": 0.5} | {name: value}, name, came)
+    told(score_bounds, {"do_value": 0.5, "do_baseline": 0.5} | {name: value}, name, came)
 
 
 COUNTS = {
@@ -158,7 +158,7 @@ COUNTS = {
 def test_wilson_counts(name, case):
     value, came = COUNTS[case]
     with pytest.raises((ValueError, TypeError)) as caught:
-        wilson(**{"successes": 0, "n": 10, name: value})
+        wilson_interval(**{"successes": 0, "n": 10, name: value})
     assert str(caught.value).startswith(f"{name}: expected whole numbers")
     assert came in str(caught.value)
 
@@ -166,13 +166,13 @@ def test_wilson_counts(name, case):
 @pytest.mark.parametrize("case", number_values(0.0, 1.0, 1.5, -0.1))
 def test_wilson_confidence(case):
     value, came = number_values(0.0, 1.0, 1.5, -0.1)[case]
-    with pytest.raises((ValueError, TypeError), match=r"^confidence: expected a number") as caught:
-        wilson(1, 2, value)
+    with pytest.raises((ValueError, TypeError), match=r"^confidence_level: expected a number") as caught:
+        wilson_interval(1, 2, value)
     assert came in str(caught.value)
 
 
 def test_wilson_together():
     with pytest.raises(ValueError, match="successes: expected at most n, got 3 of 2"):
-        wilson([1, 3], 2)
+        wilson_interval([1, 3], 2)
     with pytest.raises(ValueError, match=r"successes, n: expected shapes.*\(2,\) and \(3,\)"):
-        wilson([1, 1], [2, 2, 2])
+        wilson_interval([1, 1], [2, 2, 2])

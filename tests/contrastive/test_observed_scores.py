@@ -13,7 +13,7 @@ from scipy.optimize import linprog
 from cfxnb.contrastive.observed_scores import adjusted_effect, observed_scores, score_bounds
 
 NAN = (math.nan, math.nan)
-SCORES = ("necessity", "sufficiency", "both")
+SCORES = ("necessity", "sufficiency", "pns")
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 
 # C is a fair coin; X agrees with C in three of four units; O = X or C. Hence:
@@ -43,10 +43,10 @@ def test_or_by_hand():
     # necessity from (4/8 + 1/8 - 1/2) / (4/8) to (1/2 - 3/8) / (4/8); sufficiency from
     # (3/8 + 0 - 0) / (3/8); both from 1 - 1/2 to 1 - 1/2.
     same(found.bounds, (1 / 4, 1 / 4), (1, 1), (1 / 2, 1 / 2))
-    assert found.n == {"necessity": 4, "sufficiency": 3, "both": 8}
+    assert found.n == {"necessity": 4, "sufficiency": 3, "pns": 8}
     assert adjusted_effect(OR, "X", "O", ["C"]).to_dict() == {0: 0.5, 1: 1.0}
     assert observed_scores(OR, "X", "O").necessity == pytest.approx(3 / 4)
-    known = score_bounds(OR, "X", "O", do_value=1, do_instead=0.5)
+    known = score_bounds(OR, "X", "O", do_value=1, do_baseline=0.5)
     same(known, (1 / 4, 1 / 4), (1, 1), (1 / 2, 1 / 2))
 
 
@@ -58,27 +58,27 @@ def test_xor_by_hand():
     # (1/2 - 1/4) / (1/4); both from 0 to min(1/2, 1/2, 1 - 1/4 - 1/4, 1/2 + 1/2 - 1/4 - 1/4).
     same(found.bounds, (0, 1), (0, 1), (0, 1 / 2))
     # X=1 and X=0 have the outcome equally often: the larger value is taken for x.
-    assert (found.value, found.instead) == (1, 0)
+    assert (found.value, found.baseline) == (1, 0)
 
 
 def test_an_estimate_outside_of_0_to_1_is_shown():
     """Where C=1, X=1 takes the outcome from all: monotonicity fails, and the table shows it."""
-    helped = observed_scores(XOR, "X", "O", given={"C": 0})
+    helped = observed_scores(XOR, "X", "O", context={"C": 0})
     same(helped, 1, 1, 1)
-    harmed = observed_scores(XOR, "X", "O", given=XOR.C == 1)
+    harmed = observed_scores(XOR, "X", "O", context=XOR.C == 1)
     same(harmed, math.nan, math.nan, -1)
     same(harmed.bounds, NAN, NAN, (0, 0))
-    assert harmed.n == {"necessity": 0, "sufficiency": 0, "both": 2}
+    assert harmed.n == {"necessity": 0, "sufficiency": 0, "pns": 2}
 
 
 def test_the_order_is_that_of_the_outcome_unless_told():
     turned = OR.assign(X=1 - OR.X)
     found = observed_scores(turned, "X", "O", adjust=["C"])
-    assert (found.value, found.instead) == (0, 1)
+    assert (found.value, found.baseline) == (0, 1)
     same(found, 1 / 4, 1, 1 / 2)
-    for told in ({"value": 0}, {"instead": 1}, {"value": 0, "instead": 1}):
+    for told in ({"value": 0}, {"baseline": 1}, {"value": 0, "baseline": 1}):
         assert observed_scores(turned, "X", "O", adjust=["C"], **told) == found
-    for told in ({"value": 1}, {"instead": 0}):
+    for told in ({"value": 1}, {"baseline": 0}):
         assert observed_scores(turned, "X", "O", **told).value == 1
 
 
@@ -104,7 +104,7 @@ def test_kinds_of_columns_do_not_matter(change):
 def test_causes_may_be_texts():
     table = OR.assign(X=OR.X.map({0: "red", 1: "blue"}))
     found = observed_scores(table, "X", "O", adjust=("C", "C"))
-    assert (found.value, found.instead) == ("blue", "red")
+    assert (found.value, found.baseline) == ("blue", "red")
     effect = adjusted_effect(table, "X", "O", ["C"])
     assert effect.to_dict() == {"blue": 1.0, "red": 0.5}
     assert list(effect.index) == ["blue", "red"]
@@ -140,19 +140,19 @@ def test_everybody_with_the_outcome():
 
 def test_a_context_of_two_columns_is_both():
     table = pd.concat([OR.assign(D=0), XOR.assign(D=1)])
-    found = observed_scores(table, "X", "O", given={"D": 1, "C": 0})
+    found = observed_scores(table, "X", "O", context={"D": 1, "C": 0})
     same(found, 1, 1, 1)
-    assert found.n["both"] == 2
-    assert observed_scores(table, "X", "O", given={"C": 0, "D": 1}) == found
+    assert found.n["pns"] == 2
+    assert observed_scores(table, "X", "O", context={"C": 0, "D": 1}) == found
 
 
 def test_an_empty_context():
-    found = observed_scores(OR, "X", "O", adjust=["C"], given=np.zeros(8, dtype=bool))
+    found = observed_scores(OR, "X", "O", adjust=["C"], context=np.zeros(8, dtype=bool))
     same(found, *[math.nan] * 3)
     same(found.bounds, *[NAN] * 3)
-    assert found.n == {"necessity": 0, "sufficiency": 0, "both": 0}
-    assert math.isnan(found.without_overlap)
-    known = score_bounds(OR, "X", "O", do_value=1, do_instead=0, given=[False] * 8)
+    assert found.n == {"necessity": 0, "sufficiency": 0, "pns": 0}
+    assert math.isnan(found.overlap_violation)
+    known = score_bounds(OR, "X", "O", do_value=1, do_baseline=0, context=[False] * 8)
     same(known, *[NAN] * 3)
 
 
@@ -162,7 +162,7 @@ def test_no_overlap():
     found = observed_scores(table, "X", "O", adjust=["C"])
     # Units with X=1 all have their like with X=0, so necessity stays 1/4; the others don't.
     same(found, 1 / 4, math.nan, math.nan)
-    assert found.without_overlap == pytest.approx(2 / 10)
+    assert found.overlap_violation == pytest.approx(2 / 10)
     # P(O | do X=0) = 4/10 * 0 + 4/10 * 1 + 2/10 * 1/2 = 1/2, so necessity is from
     # (4 + 2 - 5) / 4 to (5 - 4) / 4; nothing is known of do X=1.
     same(found.bounds, (1 / 4, 1 / 4), NAN, NAN)
@@ -170,23 +170,23 @@ def test_no_overlap():
     assert effect[0] == pytest.approx(1 / 2)
     assert math.isnan(effect[1])
     # Elsewhere there is overlap.
-    elsewhere = observed_scores(table, "X", "O", adjust=["C"], given=(table.C < 2).to_numpy())
+    elsewhere = observed_scores(table, "X", "O", adjust=["C"], context=(table.C < 2).to_numpy())
     same(elsewhere, 1 / 4, 1, 1 / 2)
-    assert elsewhere.without_overlap == 0
+    assert elsewhere.overlap_violation == 0
 
 
 def test_a_context_where_the_value_is_missing():
-    found = observed_scores(OR, "X", "O", given=(OR.X == 0).to_numpy())
+    found = observed_scores(OR, "X", "O", context=(OR.X == 0).to_numpy())
     same(found, *[math.nan] * 3)
-    assert found.n == {"necessity": 0, "sufficiency": 3, "both": 4}
-    assert found.without_overlap == 1
+    assert found.n == {"necessity": 0, "sufficiency": 3, "pns": 4}
+    assert found.overlap_violation == 1
 
 
 def test_interventions_that_contradict_the_table_cross_the_bounds():
     # With X=0 one unit of eight has O, so that do X=0 can't leave fewer.
-    low, high = score_bounds(OR, "X", "O", do_value=1, do_instead=0.1).necessity
+    low, high = score_bounds(OR, "X", "O", do_value=1, do_baseline=0.1).necessity
     assert low > high
-    low, high = score_bounds(OR, "X", "O", do_value=0.4, do_instead=0.5).sufficiency
+    low, high = score_bounds(OR, "X", "O", do_value=0.4, do_baseline=0.5).sufficiency
     assert low > high
 
 
@@ -262,16 +262,16 @@ def test_random_tables_against_loops(table):
     x, other = values[-1], values[0]
     rows = list(table.itertuples())
     *expected, do = naive(rows, x, other)
-    found = observed_scores(table, "X", "O", adjust=["C", "D"], value=x, instead=other)
+    found = observed_scores(table, "X", "O", adjust=["C", "D"], value=x, baseline=other)
     same(found, *map(number, expected))
     effect = adjusted_effect(table, "X", "O", ["C", "D"])
     assert [effect[x], effect[other]] == pytest.approx([*map(number, do)], nan_ok=True)
     has_x, has_other = ({(r.C, r.D) for r in rows if v == r.X} for v in (x, other))
     lonely = share(rows, lambda r: (r.C, r.D) not in has_x & has_other)
-    assert found.without_overlap == pytest.approx(float(lonely))
+    assert found.overlap_violation == pytest.approx(float(lonely))
     if None not in do:
-        told = {"do_value": float(do[0]), "do_instead": float(do[1])}
-        bounds = score_bounds(table, "X", "O", value=x, instead=other, **told)
+        told = {"do_value": float(do[0]), "do_baseline": float(do[1])}
+        bounds = score_bounds(table, "X", "O", value=x, baseline=other, **told)
         same(bounds, *(getattr(found.bounds, s) for s in SCORES))
 
 
@@ -311,7 +311,7 @@ def check_by_programming(table, x, other, places):
     for value, place in zip((x, other), places, strict=True):
         has = table.X.eq(value)
         do.append((has & table.O).mean() + place * (~has).mean())
-    found = score_bounds(table, "X", "O", value=x, instead=other, do_value=do[0], do_instead=do[1])
+    found = score_bounds(table, "X", "O", value=x, baseline=other, do_value=do[0], do_baseline=do[1])
     for name, expected in zip(SCORES, widest(table, x, other, *do), strict=True):
         assert getattr(found, name) == pytest.approx(expected, abs=1e-6, nan_ok=True), name
 

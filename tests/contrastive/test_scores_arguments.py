@@ -12,15 +12,15 @@ import cfxnb as cfx
 from cfxnb.metrics import (
     changed_factors,
     distinct_explanations,
-    flip_kinds,
+    classify_flips,
     rank_agreement,
     score_errors,
 )
 
 SCORES, JUDGED = scores("and"), scores("and", judge=judge())
-ONE = {"space": SPACE, "classifier": F, "directions": edits(), "image": X[:1]}
+ONE = {"space": SPACE, "classifier": F, "edits": edits(), "image": X[:1]}
 CF = cfx.reconstruct(SPACE, F, X, 1)
-NAMED = {"text": ("ab", "'ab'"), "number": (2, "2"), "too few": (["only"], "1")}
+NAMED = {"text": ("ab", "'ab'"), "number": (2, "2"), "too few": (["edit_filter"], "1")}
 TABLE = {
     cfx.score_bars: (
         {"scores": SCORES},
@@ -28,7 +28,7 @@ TABLE = {
             "scores": result_values(),
             "truth": without(result_values(), "None")
             | {
-                "other factors": (scores("B", directions=edits(names=("A",))), "first: A"),
+                "other factors": (scores("B", edits=edits(names=("A",))), "first: A"),
                 "other values": (
                     cfx.contrastive_scores(SPACE, F, X, FACTORS == "yes"),
                     "first: A",
@@ -41,7 +41,7 @@ TABLE = {
         {
             "scores": {
                 "None": (None, "NoneType"),
-                "bare": (JUDGED, "Scores"),
+                "bare": (JUDGED, "ContrastiveScores"),
                 "empty": ({}, "none"),
                 "no judge": ({"a": SCORES}, "without"),
                 "table inside": ({"a": JUDGED.leakage}, "DataFrame"),
@@ -54,7 +54,7 @@ TABLE = {
             "space": space_values(),
             "classifier": without(classifier_values(5), "wrong rows")
             | {"one row": (lambda x: torch.zeros(1, 2), "(1, 2)")},
-            "directions": EDITS,
+            "edits": EDITS,
             "image": image_values((1, 1, 1, 3)) | {"two": (X[:2], "(2, 1, 1, 3)")},
             "factors": {"None": (None, "NoneType"), "two rows": (FACTORS[:2], "got 2")}
             | {"series": (FACTORS.iloc[0], "Series"), "missing": (FACTORS[["A"]][:1], "['A']")},
@@ -66,7 +66,7 @@ TABLE = {
         {
             "space": space_values(),
             "classifier": classifier_values(2),
-            "directions": EDITS,
+            "edits": EDITS,
             "image": image_values((1, 1, 1, 3)) | {"two": (X[:2], "(2, 1, 1, 3)")},
             "name": choice_values("A" * 2) | {"unknown": ("D", "'D'")},
             "value": VALUES,
@@ -81,7 +81,7 @@ TABLE = {
         {"counterfactuals": CF, "judge": judge()},
         {"counterfactuals": result_values(), "judge": result_values() | {"net": (F, "Wrapped")}},
     ),
-    flip_kinds: (
+    classify_flips: (
         {"counterfactuals": CF, "judge": judge(), "causes": ["A"], "meaning": "B"},
         {
             "counterfactuals": result_values(),
@@ -106,11 +106,11 @@ TABLE = {
         },
     ),
     rank_agreement: (
-        {"importance": SCORES.both, "truth": SCORES.both, "causes": ["A"]},
+        {"importance": SCORES.pns, "truth": SCORES.pns, "causes": ["A"]},
         {
             "importance": result_values()
-            | {"missing": (SCORES.both[["A"]], "B"), "NaN": (SCORES.both * NAN, "NaN")},
-            "truth": result_values() | {"NaN": (SCORES.both * NAN, "NaN")},
+            | {"missing": (SCORES.pns[["A"]], "B"), "NaN": (SCORES.pns * NAN, "NaN")},
+            "truth": result_values() | {"NaN": (SCORES.pns * NAN, "NaN")},
             "causes": {"text": ("A", "'A'"), "None": (None, "None")},
         },
     ),
@@ -130,7 +130,7 @@ def test_right_arguments_are_accepted(function):
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
 def test_no_argument_is_left_out(function):
     told = set(TABLE[function][0]) | set(TABLE[function][1])
-    assert set(inspect.signature(function).parameters) - {"title", "folder", "warm"} <= told
+    assert set(inspect.signature(function).parameters) - {"title", "folder", "linear_init"} <= told
 
 
 def test_the_table_is_long_enough():

@@ -5,27 +5,27 @@ import torch
 from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
-from cfxnb.core.tensors import in_spreads
+from cfxnb.core.tensors import standardise
 
 
 @pytest.fixture
 def half_dead():
     """Two coordinates are used, one hardly, one not at all."""
-    return LinearSpace(spread=torch.tensor([1.0, 0.5, 0.005, 0.0]))
+    return LinearSpace(std=torch.tensor([1.0, 0.5, 0.005, 0.0]))
 
 
 def test_distances_leave_them_out(half_dead):
     change = torch.tensor([[3.0, 2.0, 1.0, 1.0]])
-    assert in_spreads(change, half_dead.spread).tolist() == [[3.0, 4.0, 0.0, 0.0]]
+    assert standardise(change, half_dead.std).tolist() == [[3.0, 4.0, 0.0, 0.0]]
 
 
 def test_gradients_pass_beside_them(half_dead):
     change = torch.tensor([[3.0, 2.0, 1.0, 1.0]], requires_grad=True)
-    (gradient,) = torch.autograd.grad(in_spreads(change, half_dead.spread).sum(), change)
+    (gradient,) = torch.autograd.grad(standardise(change, half_dead.std).sum(), change)
     assert gradient.tolist() == [[1.0, 2.0, 0.0, 0.0]]
 
 
-@pytest.mark.parametrize("units", ["spread", "code"])
+@pytest.mark.parametrize("units", ["std", "code"])
 def test_searches_do_not_move_them(half_dead, units):
     z = torch.tensor([[-1.0, 0.3, 0.2, -0.1], [-0.5, -0.2, 0.4, 0.3]])
     f = code_classifier(half_dead, torch.tensor([[1.0, 0.5, 0.5, 0.5]]), 8.0)
@@ -37,6 +37,6 @@ def test_searches_do_not_move_them(half_dead, units):
     aside = chance.code_after.z - chance.code_before.z
     assert torch.equal(aside[:, 2:], torch.zeros(2, 2))
     torch.testing.assert_close(
-        in_spreads(aside, half_dead.spread).norm(dim=1),
-        in_spreads(moved, half_dead.spread).norm(dim=1),
+        standardise(aside, half_dead.std).norm(dim=1),
+        standardise(moved, half_dead.std).norm(dim=1),
     )

@@ -56,7 +56,7 @@ def test_taken(kind):
 @pytest.mark.parametrize("kind", TAKEN)
 def test_taken_by_methods(kind):
     f = cfx.wrap(nn.Sequential(nn.Flatten(), nn.Linear(144, 2)))
-    assert torch.equal(cfx.predict(f, TAKEN[kind]), cfx.predict(f, RIGHT))
+    assert torch.equal(cfx.predict_logits(f, TAKEN[kind]), cfx.predict_logits(f, RIGHT))
 
 
 ONE = {
@@ -167,7 +167,7 @@ CALLED = {
     "wrapped": F,
     "black box": cfx.BlackBox(F),
     "black box of a function": cfx.BlackBox(lambda x: F(x)),
-    "one label": cfx.one_label(F, 1),
+    "one label": cfx.select_label(F, 1),
 }
 
 
@@ -175,7 +175,7 @@ CALLED = {
 def test_a_call_reads_images_as_the_methods_do(kind):
     f = CALLED[kind]
     for given in (*TAKEN.values(), *ONE.values()):
-        torch.testing.assert_close(f(given).detach(), cfx.predict(f, given))
+        torch.testing.assert_close(f(given).detach(), cfx.predict_logits(f, given))
     for given, told in REFUSED.values():
         with pytest.raises((ValueError, TypeError), match=rf"^images: expected.*{told}"):
             f(given)
@@ -270,7 +270,7 @@ def test_targets_that_are_refused(kind):
 def test_names_need_a_classifier_that_has_them():
     with pytest.raises(ValueError, match="target: expected class numbers, or names"):
         cfx.pixel_attack(nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), RIGHT, "cat")
-    f = cfx.wrap(nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), labels=["cat", "dog"])
+    f = cfx.wrap(nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), class_names=["cat", "dog"])
     by_name = cfx.pixel_attack(f, RIGHT, ["dog", "cat", "dog", "cat"])
     assert by_name.target.tolist() == [1, 0, 1, 0]
 

@@ -20,7 +20,7 @@ class Sum(nn.Module):
 def test_two_class_keeps_the_probability():
     logit = 4 * torch.randn(50)
     for shaped in (logit, logit[:, None]):
-        p = cfx.two_class(shaped).softmax(1)
+        p = cfx.two_logits(shaped).softmax(1)
         torch.testing.assert_close(p[:, 1], torch.sigmoid(logit))
         torch.testing.assert_close(p.sum(1), torch.ones(50))
 
@@ -90,12 +90,12 @@ def test_predict_is_the_classifier_in_pieces():
     f = cfx.wrap(LinearNet(torch.randn(3, 4)))
     x = torch.rand(10, 1, 2, 2)
     box = cfx.BlackBox(f)
-    torch.testing.assert_close(cfx.predict(box, x, batch=3), f(x).detach())
-    assert box.queries == 10
+    torch.testing.assert_close(cfx.predict_logits(box, x, batch_size=3), f(x).detach())
+    assert box.n_queries == 10
 
 
 def test_labels_are_kept():
-    assert cfx.wrap(Sum(), labels=["a", "b"]).labels == ("a", "b")
+    assert cfx.wrap(Sum(), class_names=["a", "b"]).class_names == ("a", "b")
 
 
 def test_mean_std_and_size_are_in_the_units_of_images():
@@ -115,13 +115,13 @@ def test_an_attribute_labels_that_names_no_classes_is_none(labels):
     def f(images):
         return images.flatten(1)[:, :2] - 1
 
-    f.labels = labels
+    f.class_names = labels
     x = torch.rand(2, 1, 2, 2)
-    assert cfx.BlackBox(f).labels is None
-    assert cfx.wrap(f).labels is None
+    assert cfx.BlackBox(f).class_names is None
+    assert cfx.wrap(f).class_names is None
     assert cfx.pixel_attack(f, x, 1, steps=1).made_by.get("labels") is None
-    f.labels = ["cat", "dog"]
-    assert cfx.wrap(f).labels == cfx.BlackBox(f).labels == ("cat", "dog")
+    f.class_names = ["cat", "dog"]
+    assert cfx.wrap(f).class_names == cfx.BlackBox(f).class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("error", [IndexError, KeyError, AssertionError, TypeError, ValueError])
@@ -131,13 +131,13 @@ def test_what_a_network_raises_is_told_of_the_images(error):
             raise error("no such shape")
 
     with pytest.raises(ValueError, match=r"^images: expected such as Broken takes.*no such shape"):
-        cfx.predict(Broken(), torch.rand(2, 1, 2, 2))
+        cfx.predict_logits(Broken(), torch.rand(2, 1, 2, 2))
 
     def broken(x):
         raise error("my own")
 
     with pytest.raises(error, match="my own"):
-        cfx.predict(cfx.wrap(broken), torch.rand(2, 1, 2, 2))
+        cfx.predict_logits(cfx.wrap(broken), torch.rand(2, 1, 2, 2))
 
 
 def test_no_caller_s_image_is_handed_out():
@@ -146,6 +146,6 @@ def test_no_caller_s_image_is_handed_out():
 
     x = torch.rand(2, 1, 2, 2)
     before = x.clone()
-    for f in (cfx.BlackBox(rude), cfx.one_label(rude, 1), cfx.wrap(rude)):
+    for f in (cfx.BlackBox(rude), cfx.select_label(rude, 1), cfx.wrap(rude)):
         f(x)
         assert torch.equal(x, before)

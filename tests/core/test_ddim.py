@@ -105,7 +105,7 @@ def test_the_published_grid_for_all_numbers_of_steps(total):
             assert found.times.T.tolist() == [times] * 2
             assert found.alpha_bar.T.tolist() == [left] * 2
             assert found.alpha_bar_prev.T.tolist() == [ahead] * 2
-            assert found.code_before.tolist() == [start] * 2
+            assert found.start.tolist() == [start] * 2
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_the_published_grid_for_all_numbers_of_steps(total):
 def test_the_published_runs_take_their_steps(strength, steps, dtype):
     found = paper_schedule(falling(1000), torch.full((3,), strength, dtype=dtype), 500)
     assert found.times[:, 0].tolist() == list(range(2 * steps - 1, 0, -2))
-    assert found.code_before.tolist() == [falling(1000)[2 * steps + 1].item()] * 3
+    assert found.start.tolist() == [falling(1000)[2 * steps + 1].item()] * 3
     assert found.alpha_bar_prev[-1].tolist() == [falling(1000)[0].item()] * 3
 
 

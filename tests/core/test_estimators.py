@@ -38,7 +38,7 @@ RIGHT = {
 @pytest.mark.parametrize("kind", RIGHT)
 def test_decisions_are_those_of_the_estimator(kind, classes):
     made = RIGHT[kind].fit(ROWS, classes)
-    read = made.classes_[cfx.predict(made, X).argmax(1).numpy()]
+    read = made.classes_[cfx.predict_logits(made, X).argmax(1).numpy()]
     assert np.array_equal(read, made.predict(ROWS))
 
 
@@ -56,7 +56,7 @@ class PairsInDisguise:
     def decision_function(self, rows):
         return self.inner.decision_function(rows)
 
-    def predict(self, rows):
+    def predict_logits(self, rows):
         return self.inner.predict(rows)
 
 
@@ -98,11 +98,11 @@ REFUSED = {
     ),
     "several labels": (
         lambda: OneVsRestClassifier(GaussianNB()).fit(ROWS, SEVERAL),
-        "cfx.one_label",
+        "cfx.select_label",
     ),
     "several labels of a network": (
         lambda: MLPClassifier((4,), max_iter=2000, random_state=0).fit(ROWS, SEVERAL),
-        "cfx.one_label",
+        "cfx.select_label",
     ),
     "no classes": (lambda: Odd(None, half(2)), "classes_"),
     "too few columns": (lambda: Odd([0, 1, 2], half(2)), r"of shape \(60, 3\).*got \(60, 2\)"),
@@ -122,29 +122,29 @@ REFUSED = {
 def test_refused_with_the_remedy(kind):
     make, told = REFUSED[kind]
     made = make()
-    for call in (lambda: cfx.predict(made, X), lambda: cfx.wrap(made)(X)):
+    for call in (lambda: cfx.predict_logits(made, X), lambda: cfx.wrap(made)(X)):
         with pytest.raises((ValueError, TypeError), match=rf"^\w+: expected.*{told}"):
             call()
 
 
 def test_classes_that_are_other_numbers_get_names():
     made = GaussianNB().fit(ROWS, THREE + 1)
-    f = cfx.wrap(made, labels=["1", "2", "3"])
-    read = made.classes_[cfx.predict(f, X).argmax(1).numpy()]
+    f = cfx.wrap(made, class_names=["1", "2", "3"])
+    read = made.classes_[cfx.predict_logits(f, X).argmax(1).numpy()]
     assert np.array_equal(read, made.predict(ROWS))
-    found = cfx.follow(SPACE, f, X[:4], torch.ones(4), "3")
+    found = cfx.follow_direction(SPACE, f, X[:4], torch.ones(4), "3")
     assert set(found.target.tolist()) == {2}
     with pytest.raises(ValueError, match=r"target: expected a name of a class.*got 2"):
-        cfx.follow(SPACE, f, X[:4], torch.ones(4), 2)
+        cfx.follow_direction(SPACE, f, X[:4], torch.ones(4), 2)
 
 
 def test_probabilities_that_decide_otherwise_are_told():
     class Calibrated(Odd):
-        def predict(self, rows):
+        def predict_logits(self, rows):
             return 1 - self.answer(len(rows)).argmax(1)
 
     with pytest.warns(UserWarning, match="decide otherwise than predict for 32 of 32 images"):
-        cfx.predict(Calibrated([0, 1], lambda n: np.tile([0.7, 0.3], (n, 1))), X)
+        cfx.predict_logits(Calibrated([0, 1], lambda n: np.tile([0.7, 0.3], (n, 1))), X)
 
 
 def test_methods_that_need_gradients_say_so():

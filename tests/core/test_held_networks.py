@@ -111,7 +111,7 @@ def test_a_hidden_network_of_a_space_is_held():
     kept = collections.deque([norm])
 
     class Own:
-        center, spread = SPACE.center, SPACE.spread
+        mean, std = SPACE.mean, SPACE.std
 
         def encode(self, images):
             return cfx.Code(kept[0](SPACE.encode(images).z))
@@ -133,7 +133,7 @@ def test_a_mode_that_the_code_itself_sets_is_left():
         return net(x)
 
     with pytest.warns(UserWarning, match="classifier: two calls on the same images"):
-        cfx.predict(sampled, X)
+        cfx.predict_logits(sampled, X)
 
 
 def test_a_network_that_a_callback_trains_stays_in_training_mode():
@@ -201,7 +201,7 @@ def adapted():
 def test_what_can_not_be_held_is_left_and_everything_else_comes_back(make):
     net = make()
     flags = [p.requires_grad for p in net.parameters()]
-    assert cfx.predict(net, X).shape == (8, 2)
+    assert cfx.predict_logits(net, X).shape == (8, 2)
     assert all(m.training for m in net.modules())
     assert [p.requires_grad for p in net.parameters()] == flags
     assert not modules._MODULES
@@ -221,7 +221,7 @@ def test_only_calls_of_handed_over_code_are_watched():
 
 @pytest.mark.filterwarnings("error")
 def test_compiled_networks_are_called_without_a_warning():
-    cfx.predict(torch.compile(training_net(), backend="eager"), X)
+    cfx.predict_logits(torch.compile(training_net(), backend="eager"), X)
 
 
 @pytest.mark.parametrize("hidden", [False, True])
@@ -229,16 +229,16 @@ def test_lazy_networks_are_named_before_they_draw_their_weights(hidden):
     lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
     f = (lambda x: lazy(x)) if hidden else lazy
     for call in (
-        lambda: cfx.predict(f, X),
-        lambda: cfx.follow(SPACE, f, X, torch.ones(4), 1),
+        lambda: cfx.predict_logits(f, X),
+        lambda: cfx.follow_direction(SPACE, f, X, torch.ones(4), 1),
         lambda: cfx.pixel_attack(f, X, 1),
     ):
         with pytest.raises(ValueError, match=r"classifier: expected a network with weights.*lazy"):
             call()
     lazy(X)
-    assert cfx.predict(f, X).shape == (8, 2)
+    assert cfx.predict_logits(f, X).shape == (8, 2)
 
 
 def test_networks_without_numbers_are_named():
     with pytest.raises(ValueError, match=r"classifier: expected .*meta device"):
-        cfx.predict(training_net().to("meta"), X)
+        cfx.predict_logits(training_net().to("meta"), X)

@@ -97,17 +97,17 @@ def folders(tmp_path_factory):
         return F(images)
 
     with pytest.raises(KeyboardInterrupt):
-        search(dying, folder=first)
-    whole = search(lambda images: F(images), folder=first)
+        search(dying, checkpoint_dir=first)
+    whole = search(lambda images: F(images), checkpoint_dir=first)
     calls.clear()
     with pytest.raises(KeyboardInterrupt):
-        search(lambda images: dying(images) * -0.5, folder=second)
-    search(lambda images: F(images) * -0.5, folder=second)
+        search(lambda images: dying(images) * -0.5, checkpoint_dir=second)
+    search(lambda images: F(images) * -0.5, checkpoint_dir=second)
     return first, second, whole
 
 
 def again(folder):
-    return search(lambda images: F(images), folder=folder)
+    return search(lambda images: F(images), checkpoint_dir=folder)
 
 
 KINDS = ["home", "probes", "trial", "asked"]
@@ -136,7 +136,7 @@ def test_an_altered_file_of_a_search(tmp_path, folders, alter, kind):
         file.unlink()
     found = again(folder)
     if kind == "asked":  # what was lost is known now
-        assert found.fit.queries == whole.fit.queries + 20
+        assert found.proxy_fit.n_queries == whole.proxy_fit.n_queries + 20
     else:
         assert same(found, whole)
 
@@ -162,11 +162,11 @@ def test_an_altered_record(tmp_path, folders, alter):
 
 def test_an_altered_number_in_the_record(tmp_path):
     """Not even one that makes it the record of what is asked now."""
-    search(folder=tmp_path)
+    search(checkpoint_dir=tmp_path)
     record = tmp_path / "search.json"
     record.write_text(record.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(ValueError, match=r"search\.json, which is damaged, altered"):
-        search(folder=tmp_path, seed=1)
+        search(checkpoint_dir=tmp_path, seed=1)
 
 
 def test_deleted_files(tmp_path, folders):
@@ -214,9 +214,9 @@ def test_deleted_files_of_a_training(tmp_path):
 def test_leftovers_of_a_process_that_died_are_removed(tmp_path):
     (tmp_path / f"search.json{PARTIAL}").write_text("{")
     (tmp_path / ROOM).write_bytes(bytes(9))
-    first = search(folder=tmp_path)
+    first = search(checkpoint_dir=tmp_path)
     (tmp_path / f"probes-1-20.asked{PARTIAL}").touch()
-    assert same(search(folder=tmp_path), first)
+    assert same(search(checkpoint_dir=tmp_path), first)
     assert not [*tmp_path.glob(f"*{PARTIAL}")]
 
 
@@ -224,18 +224,18 @@ def test_leftovers_of_a_process_that_died_are_removed(tmp_path):
 def test_unfinished_files_of_others_are_left_alone(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(ValueError, match=rf"folder: expected an empty one, .*{name}"):
-        search(folder=tmp_path)
+        search(checkpoint_dir=tmp_path)
     (tmp_path / name).rename(tmp_path.parent / name)
-    search(folder=tmp_path)
+    search(checkpoint_dir=tmp_path)
     (tmp_path.parent / name).rename(tmp_path / name)
-    search(folder=tmp_path)
+    search(checkpoint_dir=tmp_path)
     assert (tmp_path / name).read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", [".DS_Store", ".gitkeep", "Thumbs.db", "desktop.ini"])
 def test_what_systems_put_into_folders_is_no_work_of_others(tmp_path, name):
     (tmp_path / name).write_text("theirs")
-    search(folder=tmp_path)
+    search(checkpoint_dir=tmp_path)
     assert (tmp_path / name).read_text() == "theirs"
 
 
@@ -244,7 +244,7 @@ def test_a_file_that_grew_is_not_read(tmp_path, name, monkeypatch):
     """Its size is compared with what it tells itself; two GB of nothing take no memory."""
     work = training if name == "checkpoint.pt" else search
     run = (
-        (lambda: training(tmp_path, 0.0)) if work is training else (lambda: search(folder=tmp_path))
+        (lambda: training(tmp_path, 0.0)) if work is training else (lambda: search(checkpoint_dir=tmp_path))
     )
     run()
     file = next(tmp_path.glob(f"{name}*"))
@@ -295,7 +295,7 @@ def test_folders_that_are_none(tmp_path, wrong, work):
 def test_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    search(folder="~/mine")
+    search(checkpoint_dir="~/mine")
     assert (tmp_path / "mine" / "search.json").is_file()
     assert not (tmp_path / "~").exists()
 
@@ -306,7 +306,7 @@ def test_errors_of_the_system(tmp_path, code, what):
     """Folder and cause are named, and what was answered stays."""
     folder = tmp_path / "search"
     if what == "read_bytes":
-        search(folder=folder)
+        search(checkpoint_dir=folder)
 
     def fail(self, *_, **__):
         raise OSError(code, os.strerror(code), str(self))
@@ -317,8 +317,8 @@ def test_errors_of_the_system(tmp_path, code, what):
             ValueError, match=rf"folder: .*{re.escape(str(folder))}.*{os.strerror(code)}"
         ),
     ):
-        search(folder=folder)
-    assert same(search(folder=folder), search())
+        search(checkpoint_dir=folder)
+    assert same(search(checkpoint_dir=folder), search())
 
 
 def test_a_full_disk_loses_nothing(tmp_path):
@@ -334,7 +334,7 @@ def test_a_full_disk_loses_nothing(tmp_path):
     with mock.patch.object(Path, "write_bytes", full):
         while found is None:
             try:
-                found = search(asked, folder=tmp_path)
+                found = search(asked, checkpoint_dir=tmp_path)
             except ValueError as error:
                 refused += re.match(f"folder: .*{tmp_path}.*No space left", str(error)) is not None
                 room += 10_000

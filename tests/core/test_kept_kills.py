@@ -32,11 +32,11 @@ def check(found, whole, log, kills):
     asked, lost = log.read_text().split(), found.made_by["lost"]
     asked_twice = len(asked) - len(set(asked))
     assert asked_twice <= asked.count(asked[0]) - 1  # the first question alone
-    assert len(asked) <= found.queries <= KNOBS["queries"]
+    assert len(asked) <= found.n_queries <= KNOBS["max_queries"]
     assert lost <= BATCH * kills
     if not lost:
         assert same(found, whole)
-    assert whole.fit.queries - found.fit.queries <= lost + 1
+    assert whole.proxy_fit.n_queries - found.proxy_fit.n_queries <= lost + 1
     assert torch.cosine_similarity(found.g, whole.g, dim=0) > 0.999
     assert found.table["flip rate"].notna().all()
 
@@ -62,7 +62,7 @@ def test_killed_at_random_moments(tmp_path, whole):
             kills += killed_later(worker, log, chance.randint(0, 60), chance.uniform(0, 0.01))
         found = Worker(watched_search, folder, log).result()
         check(found, whole, log, 6)
-        assert same(search(folder=folder), found)
+        assert same(search(checkpoint_dir=folder), found)
     assert kills >= 18  # the others may have ended by then
 
 
@@ -112,7 +112,7 @@ def test_two_begin_at_the_same_time(tmp_path, whole):
         assert sum(map(bool, map(refused, found))) <= 1
         for each in found:
             assert refused(each) or same(each, whole)
-        check(search(folder=folder), whole, log, 0)
+        check(search(checkpoint_dir=folder), whole, log, 0)
 
 
 def test_two_threads(tmp_path, whole):
@@ -121,7 +121,7 @@ def test_two_threads(tmp_path, whole):
 
     def within():
         with pytest.raises(ValueError, match=r"folder: .*in use by another process or thread"):
-            search(folder=tmp_path)
+            search(checkpoint_dir=tmp_path)
         refused.append(threading.get_ident())
 
     def classifier(images):
@@ -133,7 +133,7 @@ def test_two_threads(tmp_path, whole):
             within()
         return F(images)
 
-    found = search(classifier, folder=tmp_path)
+    found = search(classifier, checkpoint_dir=tmp_path)
     assert len(set(refused)) == 2
     assert same(found, whole)
 
@@ -174,5 +174,5 @@ def test_an_interrupted_training_keeps_every_step(tmp_path, monkeypatch):
 def test_a_lock_file_alone_locks_nothing(tmp_path, whole):
     """It stays behind when a process ends, and means nothing without one."""
     (tmp_path / "folder.lock").touch()
-    assert same(search(folder=tmp_path), whole)
-    assert same(search(folder=tmp_path), whole)
+    assert same(search(checkpoint_dir=tmp_path), whole)
+    assert same(search(checkpoint_dir=tmp_path), whole)

@@ -18,7 +18,7 @@ class Drawing:
     """The space, drawing or encoding otherwise without other weights."""
 
     def __init__(self, bright=0.0, offset=0.0, only=slice(None)):
-        self.center, self.spread = SPACE.center, SPACE.spread
+        self.mean, self.std = SPACE.mean, SPACE.std
         self.bright, self.offset, self.only = bright, offset, only
 
     def encode(self, images):
@@ -56,15 +56,15 @@ ANOTHER = {
     "options in another order": {
         "reader": cfx.FactorReader(Reading().eval(), OPTIONS | {"a": ("y", "n")})
     },
-    "others": {"others": "free"},
-    "penalty": {"penalty": 2.0},
-    "warm": {"warm": False},
+    "preserve_others": {"preserve_others": False},
+    "l2_penalty": {"l2_penalty": 2.0},
+    "linear_init": {"linear_init": False},
     "hidden": {"hidden": 9},
     "steps": {"steps": 11},
-    "batch": {"batch": 15},
+    "batch_size": {"batch_size": 15},
     "lr": {"lr": 2e-3},
     "length": {"length": 0.06},
-    "jitter": {"jitter": 0.2},
+    "code_noise": {"code_noise": 0.2},
     "seed": {"seed": 1},
     "weights of the space": {"space": LinearSpace(4, seed=1)},
     "a space that draws otherwise": {"space": Drawing(bright=0.01)},
@@ -95,10 +95,10 @@ def test_other_edits_are_learnt_anew_or_refused(tmp_path, other):
     assert torch.equal(edits(folder=tmp_path, **first), weights)
 
 
-@pytest.mark.parametrize("change", ["seed", "lr", "steps", "batch", "ema"])
+@pytest.mark.parametrize("change", ["seed", "lr", "steps", "batch_size", "ema"])
 def test_another_number_is_refused(tmp_path, change):
     weights = training(tmp_path, 0.0)
-    other = {"seed": 4, "lr": 0.02, "steps": 80, "batch": 8, "ema": 0.9}[change]
+    other = {"seed": 4, "lr": 0.02, "steps": 80, "batch_size": 8, "ema": 0.9}[change]
     with pytest.raises(ValueError, match=rf"folder: expected .* another {change} \("):
         training(tmp_path, 0.0, **{change: other})
     assert torch.equal(training(tmp_path, 0.0), weights)
@@ -150,7 +150,7 @@ OTHER_PARTS = {
 
 
 def fitted(folder, model, loss, data):
-    knobs = {"steps": 5, "batch": 16, "lr": 0.01}
+    knobs = {"steps": 5, "batch_size": 16, "lr": 0.01}
     return engine.fit(model, loss, data, folder=folder, **knobs)[0].weight.detach()
 
 

@@ -23,7 +23,7 @@ class Plain:
         g = torch.Generator().manual_seed(1)
         self.basis = torch.linalg.qr(torch.randn(48, 4, generator=g)).Q.T * 0.05
         self.fine = fine * (2 * torch.randint(2, (48,), generator=g) - 1)
-        self.center, self.spread = torch.zeros(4), torch.ones(4)
+        self.mean, self.std = torch.zeros(4), torch.ones(4)
         self.bend, self.bright, self.offset, self.flip, self.turn = bend, bright, offset, flip, turn
 
     def encode(self, images):
@@ -51,11 +51,11 @@ def score(images, row=0, lift=0.0):
 
 
 def soft(row=0, lift=0.0, scale=1.0):
-    return lambda images: cfx.two_class(scale * score(images, row, lift))
+    return lambda images: cfx.two_logits(scale * score(images, row, lift))
 
 
 def hard(lift=0.0):
-    return lambda images: cfx.two_class(6.0 * (score(images, 0, lift) > 0).float() - 3.0)
+    return lambda images: cfx.two_logits(6.0 * (score(images, 0, lift) > 0).float() - 3.0)
 
 
 def learnt(model, rows=slice(0, 150)):
@@ -88,7 +88,7 @@ class Sharper(LinearNet):
 
 
 def random_answers(images):
-    return cfx.two_class(score(images) + torch.randn(len(images)))
+    return cfx.two_logits(score(images) + torch.randn(len(images)))
 
 
 def mean_square(a, b):
@@ -101,7 +101,7 @@ def distance(power, scale=1.0):
 
 LATER = slice(50, 200)
 FIRST = {"space": SPACE, "classifier": soft(), "image": X[:1], "label": 1}
-FIRST |= {"queries": 140, "curved": 1, "batch": 20, "validation": X[1:3]}
+FIRST |= {"max_queries": 140, "n_curvature": 1, "batch_size": 20, "validation": X[1:3]}
 
 
 def three(images):
@@ -109,7 +109,7 @@ def three(images):
 
 
 def only(part):
-    return lambda images: cfx.two_class(score(images[:, [part] * 3]))
+    return lambda images: cfx.two_logits(score(images[:, [part] * 3]))
 
 
 #: name -> (what is changed in the first question, in the second one, what the message names)
@@ -131,10 +131,10 @@ CLASSIFIERS = {
     "another mean alone": (cfx.wrap(NET, mean=0.1), cfx.wrap(NET, mean=0.12)),
     "shifted": (cfx.wrap(NET), lambda x: cfx.wrap(NET)(x.roll(1, 3))),
     "another label": (
-        cfx.one_label(lambda x: x.flatten(1) @ W.T, 0),
-        cfx.one_label(lambda x: x.flatten(1) @ W.T, 1),
+        cfx.select_label(lambda x: x.flatten(1) @ W.T, 0),
+        cfx.select_label(lambda x: x.flatten(1) @ W.T, 1),
     ),
-    "another label of a net": (cfx.one_label(NET, 0), cfx.one_label(NET, 1)),
+    "another label of a net": (cfx.select_label(NET, 0), cfx.select_label(NET, 1)),
     "other weights": (cfx.wrap(NET), cfx.wrap(OTHER_NET)),
     "other weights in a function": (lambda x: NET(x), lambda x: OTHER_NET(x)),
     "the same weights in another network": (cfx.wrap(NET), cfx.wrap(Sharper(W))),
@@ -181,14 +181,14 @@ SPACES = {
 }
 ARGUMENTS = {
     "label": {"label": 0},
-    "against": {"against": 0},
-    "queries": {"queries": 141},
+    "contrast_class": {"contrast_class": 0},
+    "max_queries": {"max_queries": 141},
     "proxy": {"proxy": "mlp"},
     "radius": {"radius": 2.0},
     "saturation": {"saturation": None},
-    "curved": {"curved": 2},
-    "reach": {"reach": 2.0},
-    "batch": {"batch": 22},
+    "n_curvature": {"n_curvature": 2},
+    "max_step": {"max_step": 2.0},
+    "batch_size": {"batch_size": 22},
     "seed": {"seed": 1},
     "image": {"image": X[7:8]},
     "image, nearly the same": {"image": (X[:1] + 1e-3).clamp(0, 1)},
@@ -203,9 +203,9 @@ WAYS = {
 WAYS |= {f"space: {name}": ({}, {"space": other}, "space") for name, other in SPACES.items()}
 WAYS |= {name: ({}, change, name.split(",")[0]) for name, change in ARGUMENTS.items()}
 WAYS["against another class"] = (
-    {"classifier": three, "against": 0},
-    {"classifier": three, "against": 2},
-    "against",
+    {"classifier": three, "contrast_class": 0},
+    {"classifier": three, "contrast_class": 2},
+    "contrast_class",
 )
 WAYS["distance: another power"] = ({"distance": distance(1)}, {"distance": distance(2)}, "distance")
 WAYS["distance: another unit"] = (
@@ -222,8 +222,8 @@ def scaled(name, factor):
     return space
 
 
-WAYS["space: another spread"] = ({}, {"space": scaled("spread", lambda s: 1.01 * s)}, "space")
-WAYS["space: another center"] = ({}, {"space": scaled("center", lambda c: c + 0.01)}, "space")
+WAYS["space: another spread"] = ({}, {"space": scaled("std", lambda s: 1.01 * s)}, "space")
+WAYS["space: another center"] = ({}, {"space": scaled("mean", lambda c: c + 0.01)}, "space")
 WAYS["space: other weights"] = (
     {"space": LinearSpace(4), "image": LinearSpace(4).sample(1), "validation": None},
     {"space": LinearSpace(4, seed=1), "image": LinearSpace(4).sample(1), "validation": None},
@@ -235,7 +235,7 @@ def ask(folder, **change):
     told = FIRST | change
     rest = {name: told[name] for name in told if name not in ("space", "classifier", "image")}
     parts = (told["space"], told["classifier"], told["image"], rest.pop("label"))
-    return cfx.find_directions(*parts, folder=folder, **rest)
+    return cfx.find_directions(*parts, checkpoint_dir=folder, **rest)
 
 
 def contents(folder):
@@ -291,5 +291,5 @@ def test_rounding_is_no_other_question(tmp_path, classifier):
     first = ask(tmp_path, classifier=classifier)
     box = cfx.BlackBox(lambda x: classifier(x) * (1 + 1e-5))
     second = ask(tmp_path, classifier=box, space=Rounding())
-    assert box.queries == second.made_by["compared"]
+    assert box.n_queries == second.made_by["compared"]
     assert same(first, second)

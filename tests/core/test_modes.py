@@ -116,7 +116,7 @@ def test_two_threads_leave_the_network_as_it_was():
 
     def run(stop, after):
         begun.wait(20) if stop is second_stop else None
-        cfx.latent_attack(SPACE, f, X, 1 - cfx.predict(f, X).argmax(1), on_step=stop, restarts=0)
+        cfx.latent_attack(SPACE, f, X, 1 - cfx.predict_logits(f, X).argmax(1), on_step=stop, restarts=0)
         after.set()
 
     threads = [
@@ -179,13 +179,13 @@ MEMBERS = {
     "read": lambda: READERS.read(CODES.z),
     "wrapped": lambda: cfx.wrap(F, mean=0.1, std=0.2)(X),
     "black box": lambda: cfx.BlackBox(F)(X),
-    "one label": lambda: cfx.one_label(F, 1)(X),
+    "one label": lambda: cfx.select_label(F, 1)(X),
     "vae": lambda: VAE.encode(VAE.decode(VAE.sample(2))).z,
     "diffusion autoencoder": lambda: DIFFAE.decode(DIFFAE.encode(XRAYS)),
     "group weights": lambda: cfx.group_weights(["a", "b", "a"]),
 }
 FOUND = cfx.pixel_attack(F, X, TARGET, steps=2)
-EDITS = cfx.attribute_directions(SPACE, X, FACTORS)
+EDITS = cfx.fit_attribute_edits(SPACE, X, FACTORS)
 READERS = cfx.fit_descriptors(SPACE, MANY, BRIGHT)
 CODES = SPACE.encode(X)
 VAE = cfx.load("digits/vae", device="cpu")

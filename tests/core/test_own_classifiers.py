@@ -148,10 +148,10 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_predicted_explained_and_left_alone(kind):
     f = KINDS[kind]()
     images, before = X.clone(), fingerprint(f)
-    logits = cfx.predict(f, images)
+    logits = cfx.predict_logits(f, images)
     assert logits.shape == (8, 2)
     assert logits.dtype == torch.float32
-    found = cfx.follow(SPACE, f, images, torch.tensor([1.0, 2.0, -1.0, 0.5]))
+    found = cfx.follow_direction(SPACE, f, images, torch.tensor([1.0, 2.0, -1.0, 0.5]))
     assert torch.equal(images, X)
     assert torch.equal(found.original, X)
     torch.testing.assert_close(found.logits_before, logits, rtol=1e-4, atol=1e-3)
@@ -171,14 +171,14 @@ def test_gradients_pass_through_every_kind(kind):
         torch.testing.assert_close(found.image, fresh.image)
     else:
         assert found.flipped[found.eligible].all()
-        after = cfx.predict(NET, found.image)
+        after = cfx.predict_logits(NET, found.image)
         assert (after.argmax(1) == TARGET).float().mean() > 0.8
 
 
 def test_a_network_from_inference_mode_predicts_and_tells_that_no_gradient_passes():
     f = made_in_inference_mode()
-    torch.testing.assert_close(cfx.predict(f, X), NET(X).detach())
-    assert cfx.follow(SPACE, f, X, torch.ones(4)).original.is_inference() is False
+    torch.testing.assert_close(cfx.predict_logits(f, X), NET(X).detach())
+    assert cfx.follow_direction(SPACE, f, X, torch.ones(4)).original.is_inference() is False
     for call in (
         lambda: cfx.latent_attack(SPACE, f, X, TARGET),
         lambda: cfx.pixel_attack(cfx.wrap(f), X, TARGET),
@@ -235,7 +235,7 @@ class NamesAGlobal:
 @pytest.mark.parametrize("f", [names_a_global, NamesAGlobal(), lambda x: names_a_global(x)])
 def test_networks_in_global_variables_are_found(f):
     assert GLOBAL in modules_of(f)
-    torch.testing.assert_close(cfx.predict(f, X), NET(X).detach())
+    torch.testing.assert_close(cfx.predict_logits(f, X), NET(X).detach())
     assert GLOBAL.training
 
 
@@ -263,7 +263,7 @@ def test_logits_that_are_not_finite_decide_nothing(value):
         return torch.where(bad[:, None], value, logits)
 
     with pytest.raises(ValueError, match=r"classifier: expected finite logits.*2 of 8"):
-        cfx.predict(broken, X)
+        cfx.predict_logits(broken, X)
     # Only the originals are hit: reconstructions in this space differ by rounding.
     found = cfx.pixel_attack(broken, X, TARGET)
     assert found.status[1:3] == ("not_finite",) * 2
@@ -283,9 +283,9 @@ def test_a_classifier_that_is_never_finite_is_an_error():
     for call in (
         lambda: cfx.latent_attack(SPACE, broken, X, TARGET),
         lambda: cfx.pixel_attack(broken, X, TARGET),
-        lambda: cfx.follow(SPACE, broken, X, torch.ones(4), 1),
+        lambda: cfx.follow_direction(SPACE, broken, X, torch.ones(4), 1),
         lambda: cfx.reconstruct(SPACE, broken, X, 1),
-        lambda: cfx.find_directions(SPACE, broken, X[0], 1, queries=64),
+        lambda: cfx.find_directions(SPACE, broken, X[0], 1, max_queries=64),
     ):
         with pytest.raises(ValueError, match=r"classifier: expected finite logits"):
             call()
@@ -308,9 +308,9 @@ def test_sigmoids_and_softmaxes_are_noticed_and_undone():
         p = torch.cat([1 - p, p], 1) if p.shape[1] == 1 else p
         torch.testing.assert_close(logits.softmax(1).detach(), p, atol=1e-5, rtol=1e-4)
     with pytest.warns(UserWarning, match="look like probabilities"):
-        cfx.find_directions(SPACE, cfx.BlackBox(double), X[0], 1, queries=200)
+        cfx.find_directions(SPACE, cfx.BlackBox(double), X[0], 1, max_queries=200)
     with pytest.warns(UserWarning, match="look like probabilities"):
-        cfx.one_label(nn.Sequential(net(), nn.Sigmoid()), 1)(X)
+        cfx.select_label(nn.Sequential(net(), nn.Sigmoid()), 1)(X)
 
 
 def test_a_probability_of_zero_stays_finite():
@@ -328,11 +328,11 @@ def test_estimators_of_scikit_learn():
     for made in (LogisticRegression(), LinearSVC()):
         made.fit(rows, np.array(["cat", "dog"])[classes])
         f = cfx.wrap(made)
-        assert f.labels == ("cat", "dog")
+        assert f.class_names == ("cat", "dog")
         assert np.array_equal(
-            np.array(f.labels)[cfx.predict(made, X).argmax(1)], made.predict(rows)
+            np.array(f.class_names)[cfx.predict_logits(made, X).argmax(1)], made.predict(rows)
         )
-        found = cfx.follow(SPACE, made, X, torch.ones(4), "dog")
+        found = cfx.follow_direction(SPACE, made, X, torch.ones(4), "dog")
         assert set(found.target.tolist()) == {1}
 
 
@@ -354,7 +354,7 @@ class FakeSession:
 
 
 def test_sessions_of_onnx_runtime():
-    torch.testing.assert_close(cfx.predict(FakeSession(), X), NET(X).detach())
+    torch.testing.assert_close(cfx.predict_logits(FakeSession(), X), NET(X).detach())
     torch.testing.assert_close(cfx.wrap(FakeSession())(X), NET(X).detach())
 
 
@@ -365,21 +365,21 @@ def test_labels_come_from_configs_and_dicts():
 
     model = Unpacked(net())
     model.config = Config()
-    assert cfx.wrap(model).labels == ("cat", "dog")
+    assert cfx.wrap(model).class_names == ("cat", "dog")
     model.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
-    assert cfx.wrap(model).labels is None
+    assert cfx.wrap(model).class_names is None
     for given in (
         {"1": "dog", "0": "cat"},
         {"dog": 1, "cat": 0},
         ("cat", "dog"),
         np.array(["cat", "dog"]),
     ):
-        assert cfx.wrap(net(), labels=given).labels == ("cat", "dog")
+        assert cfx.wrap(net(), class_names=given).class_names == ("cat", "dog")
     for wrong in ({0: "cat", 2: "dog"}, {"cat", "dog"}, {}, "cat", {0: 1, 1: 0, 2: 2.5}):
         with pytest.raises((ValueError, TypeError), match="labels: expected"):
-            cfx.wrap(net(), labels=wrong)
+            cfx.wrap(net(), class_names=wrong)
     with pytest.raises(ValueError, match="labels: expected 2 names"):
-        cfx.wrap(net(), labels=["cat", "dog", "cow"])(X)
+        cfx.wrap(net(), class_names=["cat", "dog", "cow"])(X)
 
 
 def test_channels_are_made_to_fit():

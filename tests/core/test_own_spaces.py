@@ -19,9 +19,9 @@ class Own:
     """No module: a plain object, parts of which can be replaced by wrong ones."""
 
     def __init__(self, **wrong):
-        self.center, self.spread = SPACE.center.clone(), SPACE.spread.clone()
+        self.mean, self.std = SPACE.mean.clone(), SPACE.std.clone()
         self.wrong = wrong
-        for name in ("center", "spread"):
+        for name in ("mean", "std"):
             if name in wrong:
                 setattr(self, name, wrong[name])
 
@@ -46,14 +46,14 @@ def with_one(value):
 
 
 WRONG = {
-    "mean of another shape": ({"center": torch.zeros(3)}, r"space\.spread: expected the shape"),
-    "mean is a number": ({"center": 0.0}, r"space\.center: expected a torch tensor"),
-    "mean is whole": ({"center": torch.zeros(4, dtype=torch.int64)}, r"space\.center: expected fl"),
-    "mean is complex": ({"center": torch.zeros(4) * 1j}, r"space\.center: expected floats"),
-    "mean has no axis": ({"center": torch.tensor(0.0)}, r"space\.center: .*shape of one code"),
-    "std is 0": ({"spread": torch.zeros(4)}, r"space\.spread: expected numbers >= 0"),
-    "std is negative": ({"spread": -torch.ones(4)}, r"space\.spread: expected numbers >= 0"),
-    "std is NaN": ({"spread": torch.full((4,), NAN)}, r"space\.spread: expected finite"),
+    "mean of another shape": ({"mean": torch.zeros(3)}, r"space\.std: expected the shape"),
+    "mean is a number": ({"mean": 0.0}, r"space\.mean: expected a torch tensor"),
+    "mean is whole": ({"mean": torch.zeros(4, dtype=torch.int64)}, r"space\.mean: expected fl"),
+    "mean is complex": ({"mean": torch.zeros(4) * 1j}, r"space\.mean: expected floats"),
+    "mean has no axis": ({"mean": torch.tensor(0.0)}, r"space\.mean: .*shape of one code"),
+    "std is 0": ({"std": torch.zeros(4)}, r"space\.std: expected numbers >= 0"),
+    "std is negative": ({"std": -torch.ones(4)}, r"space\.std: expected numbers >= 0"),
+    "std is NaN": ({"std": torch.full((4,), NAN)}, r"space\.std: expected finite"),
     "codes are tensors": ({"encode": lambda c: c.z}, r"space\.encode: expected a cfx\.Code"),
     "codes of numpy": ({"encode": lambda c: cfx.Code(c.z.numpy())}, r"z: expected a torch tensor"),
     "too few codes": (
@@ -91,7 +91,7 @@ WRONG = {
 }
 CALLS = {
     "latent_attack": lambda s: cfx.latent_attack(s, F, X, TARGET, restarts=0, steps=3),
-    "follow": lambda s: cfx.follow(s, F, X, DIRECTION, TARGET),
+    "follow": lambda s: cfx.follow_direction(s, F, X, DIRECTION, TARGET),
     "reconstruct": lambda s: cfx.reconstruct(s, F, X, TARGET),
     "latent_integrated_gradients": lambda s: cfx.latent_integrated_gradients(s, F, X, DIRECTION, 1),
     "contrastive_scores": lambda s: cfx.contrastive_scores(
@@ -108,7 +108,7 @@ def test_wrong_spaces_are_named(wrong, call):
         CALLS[call](Own(**change))
 
 
-@pytest.mark.parametrize("call", ["find_directions", "fit_descriptors", "attribute_directions"])
+@pytest.mark.parametrize("call", ["find_directions", "fit_descriptors", "fit_attribute_edits"])
 @pytest.mark.parametrize(
     "wrong", ["codes are tensors", "codes of another length", "codes with a NaN"]
 )
@@ -116,10 +116,10 @@ def test_wrong_codes_are_named_by_all_who_encode(wrong, call):
     space = Own(**WRONG[wrong][0])
     calls = {
         "find_directions": lambda: cfx.find_directions(
-            space, F, X[0], 1, queries=200, validation=X
+            space, F, X[0], 1, max_queries=200, validation_images=X
         ),
         "fit_descriptors": lambda: cfx.fit_descriptors(space, X, pd.DataFrame({"a": [0, 1] * 4})),
-        "attribute_directions": lambda: cfx.attribute_directions(
+        "fit_attribute_edits": lambda: cfx.fit_attribute_edits(
             space, X, pd.DataFrame({"a": [0, 1] * 4})
         ),
     }
@@ -130,7 +130,7 @@ def test_wrong_codes_are_named_by_all_who_encode(wrong, call):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_a_space_in_another_dtype(dtype):
     class Typed:
-        center, spread = SPACE.center.to(dtype), SPACE.spread.to(dtype)
+        mean, std = SPACE.mean.to(dtype), SPACE.std.to(dtype)
 
         def encode(self, images):
             assert images.dtype == dtype
@@ -170,7 +170,7 @@ def test_dropout_in_a_space_without_a_module():
         def decode(self, code):
             return SPACE.decode(cfx.Code(drop(code.z)))
 
-    first, second = (cfx.follow(Hidden(), F, X, DIRECTION, TARGET) for _ in range(2))
+    first, second = (cfx.follow_direction(Hidden(), F, X, DIRECTION, TARGET) for _ in range(2))
     assert torch.equal(first.image, second.image)
     assert drop.training
 
@@ -179,7 +179,7 @@ def test_codes_of_larger_images_in_a_diffusion_space_alone():
     space = GaussianSpace()
     wide = torch.full((1, 3, 4, 6), 0.5)
     assert cfx.reconstruct(space, lambda x: x.mean((2, 3)), wide, 1)
-    space.center = space.spread = torch.ones(3, 2, 2)
+    space.mean = space.std = torch.ones(3, 2, 2)
     assert cfx.reconstruct(space, lambda x: x.mean((2, 3)), wide, 1)
     with pytest.raises(ValueError, match=r"space\.encode: expected codes of shape \(1, 3, 2, 2\)"):
         cfx.latent_attack(space, lambda x: x.mean((2, 3)), wide, 1)
@@ -194,7 +194,7 @@ class Blurred(LinearSpace):
 
 FIT_CALLS = {
     "latent_attack": lambda s: cfx.latent_attack(s, F, X, TARGET, restarts=0, steps=2),
-    "follow": lambda s: cfx.follow(s, F, X, DIRECTION, TARGET),
+    "follow": lambda s: cfx.follow_direction(s, F, X, DIRECTION, TARGET),
     "reconstruct": lambda s: cfx.reconstruct(s, F, X, TARGET),
     "contrastive_scores": lambda s: cfx.contrastive_scores(
         s, F, X, pd.DataFrame({"a": [0, 1] * 4}), 1
@@ -241,18 +241,18 @@ def test_a_space_without_gradients_is_named_and_not_the_classifier():
     for space in (cut, Own(decode=lambda x: torch.from_numpy(x.detach().numpy()))):
         with pytest.raises(TypeError, match=r"space\.decode: expected images that pass gradients"):
             cfx.latent_attack(space, F, X, TARGET)
-    assert len(cfx.follow(cut, F, X, DIRECTION, TARGET)) == 8
+    assert len(cfx.follow_direction(cut, F, X, DIRECTION, TARGET)) == 8
 
 
 @pytest.mark.parametrize("change", [lambda x: x.to("meta"), lambda x: x.to_sparse()])
 def test_images_without_ordinary_numbers_are_named(change):
     with pytest.raises(TypeError, match=r"space\.decode: expected images as ordinary tensors"):
-        cfx.follow(Own(decode=change), F, X, DIRECTION, TARGET)
+        cfx.follow_direction(Own(decode=change), F, X, DIRECTION, TARGET)
 
 
 def test_a_mean_from_inference_mode_is_taken():
-    found = cfx.follow(in_inference_mode(), F, X, DIRECTION, TARGET)
-    torch.testing.assert_close(found.image, cfx.follow(Own(), F, X, DIRECTION, TARGET).image)
+    found = cfx.follow_direction(in_inference_mode(), F, X, DIRECTION, TARGET)
+    torch.testing.assert_close(found.image, cfx.follow_direction(Own(), F, X, DIRECTION, TARGET).image)
     assert len(cfx.latent_attack(in_inference_mode(), F, X, TARGET, steps=2)) == 8
 
 

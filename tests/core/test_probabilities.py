@@ -57,12 +57,12 @@ NOTICED = {
     "sigmoid function": cfx.wrap(lambda x: ONE(x).sigmoid()),
     "sigmoid without gradient": cfx.wrap(hidden(lambda x: ONE(x).sigmoid())),
     "sigmoid, flat": cfx.wrap(lambda x: ONE(x).sigmoid()[:, 0]),
-    "two_class of a sigmoid": lambda x: cfx.two_class(ONE(x).sigmoid()),
-    "two_class without gradient": hidden(lambda x: cfx.two_class(ONE(x).sigmoid())),
+    "two_class of a sigmoid": lambda x: cfx.two_logits(ONE(x).sigmoid()),
+    "two_class without gradient": hidden(lambda x: cfx.two_logits(ONE(x).sigmoid())),
     "both of a sigmoid": lambda x: torch.cat([1 - ONE(x).sigmoid(), ONE(x).sigmoid()], 1),
-    "written out": lambda x: cfx.two_class(1 / (1 + (-ONE(x)).exp())),
+    "written out": lambda x: cfx.two_logits(1 / (1 + (-ONE(x)).exp())),
     "softmax, written out": lambda x: THREE(x).exp() / THREE(x).exp().sum(1, keepdim=True),
-    "a step of one's own": lambda x: cfx.two_class(Own.apply(ONE(x))),
+    "a step of one's own": lambda x: cfx.two_logits(Own.apply(ONE(x))),
     "softmax module": nn.Sequential(THREE, nn.Softmax(1)),
     "softmax in half": lambda x: softmax(x).bfloat16(),
     "softmax without gradient": hidden(softmax),
@@ -75,14 +75,14 @@ NOTICED = {
     "a class left out, without gradient": hidden(lambda x: softmax(x)[:, :2]),
     "sigmoids of labels": nn.Sequential(THREE, nn.Sigmoid()),
     "mean of two": lambda x: (softmax(x) + THREE(1 - x).softmax(1)) / 2,
-    "one label of sigmoids": cfx.one_label(nn.Sequential(THREE, nn.Sigmoid()), 1),
-    "one label, without gradient": cfx.one_label(hidden(lambda x: THREE(x).sigmoid()), 1),
+    "one label of sigmoids": cfx.select_label(nn.Sequential(THREE, nn.Sigmoid()), 1),
+    "one label, without gradient": cfx.select_label(hidden(lambda x: THREE(x).sigmoid()), 1),
 }
 CALLS = {
-    "predict": lambda f: cfx.predict(f, X[:4]),
-    "box": lambda f: cfx.predict(cfx.BlackBox(f), X[:4]),
-    "find_directions": lambda f: cfx.find_directions(SPACE, f, X[0], 1, queries=200),
-    "follow": lambda f: cfx.follow(SPACE, f, X[:4], torch.ones(4), 1),
+    "predict": lambda f: cfx.predict_logits(f, X[:4]),
+    "box": lambda f: cfx.predict_logits(cfx.BlackBox(f), X[:4]),
+    "find_directions": lambda f: cfx.find_directions(SPACE, f, X[0], 1, max_queries=200),
+    "follow": lambda f: cfx.follow_direction(SPACE, f, X[:4], torch.ones(4), 1),
 }
 
 
@@ -110,10 +110,10 @@ LEFT = {
     "one logit within [0, 1]": cfx.wrap(lambda x: 0.4 + 0.01 * ONE(x)),
     "a gate": gate,
     "pixels": lambda x: x.flatten(1)[:, :2] / 2,
-    "product of pixels": lambda x: cfx.two_class(x[:, 0, 0, 0] * x[:, 0, 1, 1]),
+    "product of pixels": lambda x: cfx.two_logits(x[:, 0, 0, 0] * x[:, 0, 1, 1]),
     "declared": cfx.wrap(nn.Sequential(THREE, nn.Softmax(1)), probabilities=True),
     "box of declared": cfx.BlackBox(cfx.wrap(nn.Sequential(ONE, nn.Sigmoid()), probabilities=True)),
-    "one label of declared": cfx.one_label(
+    "one label of declared": cfx.select_label(
         cfx.wrap(nn.Sequential(THREE, nn.Sigmoid()), probabilities=True), 1
     ),
 }
@@ -123,8 +123,8 @@ LEFT = {
 def test_logits_pass_in_silence(kind):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cfx.predict(LEFT[kind], X[:4])
-        cfx.find_directions(SPACE, LEFT[kind], X[0], 1, queries=200)
+        cfx.predict_logits(LEFT[kind], X[:4])
+        cfx.find_directions(SPACE, LEFT[kind], X[0], 1, max_queries=200)
 
 
 def test_margins_of_an_estimator_are_no_probabilities():
@@ -137,7 +137,7 @@ def test_margins_of_an_estimator_are_no_probabilities():
     assert len(inside) >= 4
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cfx.predict(made, inside)
+        cfx.predict_logits(made, inside)
 
 
 def test_logits_that_leave_the_range_are_not_asked_again():
@@ -172,7 +172,7 @@ def test_one_label_has_the_probability_of_the_label(label):
         (several, told),
         (cfx.wrap(several), told),
     ):
-        found = cfx.predict(cfx.one_label(classifier, label), X).softmax(1)[:, 1]
+        found = cfx.predict_logits(cfx.select_label(classifier, label), X).softmax(1)[:, 1]
         torch.testing.assert_close(found, p[:, label].float().detach(), atol=1e-5, rtol=1e-4)
 
 
@@ -182,7 +182,7 @@ def test_one_label_passes_gradients_of_probabilities_even_where_they_are_0_or_1(
         lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0] + 1], 1), probabilities=True
     )
     for label in (0, 1):
-        logits = cfx.one_label(f, label)(x)
+        logits = cfx.select_label(f, label)(x)
         assert logits.isfinite().all()
         (slope,) = torch.autograd.grad(logits.sum(), x)
         assert slope.isfinite().all()
@@ -193,16 +193,16 @@ def test_one_label_refuses_what_has_no_logit_for_each_label():
         with pytest.raises(
             ValueError, match=r"classifier: expected one logit for each.*logarithms"
         ):
-            cfx.predict(cfx.one_label(f, 1), X)
-    assert torch.equal(cfx.one_label(ONE, 1)(X), cfx.wrap(ONE)(X))
+            cfx.predict_logits(cfx.select_label(f, 1), X)
+    assert torch.equal(cfx.select_label(ONE, 1)(X), cfx.wrap(ONE)(X))
     with pytest.raises(ValueError, match=r"label: expected 1, as the classifier has a single"):
-        cfx.predict(cfx.one_label(ONE, 0), X)
+        cfx.predict_logits(cfx.select_label(ONE, 0), X)
 
 
 def test_one_label_takes_a_name():
-    f = cfx.wrap(THREE, labels=["cat", "dog", "cow"])
-    assert torch.equal(cfx.one_label(f, "dog")(X), cfx.one_label(f, 1)(X))
+    f = cfx.wrap(THREE, class_names=["cat", "dog", "cow"])
+    assert torch.equal(cfx.select_label(f, "dog")(X), cfx.select_label(f, 1)(X))
     with pytest.raises(ValueError, match="label: expected class numbers, or names out of"):
-        cfx.one_label(f, "horse")
+        cfx.select_label(f, "horse")
     with pytest.raises(ValueError, match=r"label: expected class numbers.*labels="):
-        cfx.one_label(THREE, "dog")
+        cfx.select_label(THREE, "dog")

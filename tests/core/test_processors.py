@@ -48,7 +48,7 @@ def numbers() -> dict[str, torch.Tensor]:
     code = space.encode(x)
     found |= {"codes": code.z, "noise": code.aux, "images": space.decode(code).detach()}
     space = cfx.load("digits/vae", device="cpu")
-    ways = cfx.find_directions(space, f, x[0], 7, queries=600, curved=2, reach=6.0)
+    ways = cfx.find_directions(space, f, x[0], 7, max_queries=600, n_curvature=2, max_step=6.0)
     found["directions"] = ways.vectors
     ldm = cfx.load("digits/ldm", device="cpu")
     moved = cfx.diffusion_counterfactual(ldm, f, x, target, steps=8, max_attempts=1)

@@ -17,7 +17,7 @@ TENSORS = ("original", "image", "reconstruction", "logits_before", "logits_after
 def results():
     space, f, x = linear_world(3)
     target = other_class(f, x)
-    latent = cfx.latent_attack(space, f, x, target, steps=5, restarts=0, halvings=1)
+    latent = cfx.latent_attack(space, f, x, target, steps=5, restarts=0, binary_search_steps=1)
     return {"with codes": latent, "without": cfx.pixel_attack(f, x, target, steps=3)}
 
 
@@ -114,13 +114,13 @@ def test_seconds_add_up():
     b = dataclasses.replace(a, made_by=a.made_by | {"seconds": 2.0})
     joined = a + b
     assert joined.made_by["seconds"] == 3.5
-    assert joined.made_by["method"] == "reconstruct"
+    assert joined.made_by["function"] == "reconstruct"
 
 
 def test_what_made_the_parts_is_kept(results):
     a, b = results["with codes"], results["without"]
     joined = a + b
-    assert joined.made_by["method"] == "latent_attack + pixel_attack"
+    assert joined.made_by["function"] == "latent_attack + pixel_attack"
     assert joined.made_by["parts"] == [a.made_by, b.made_by]
     assert joined.code_after is None  # a half of the codes would be worse than none
     assert len(joined) == 14
@@ -226,7 +226,7 @@ def test_wrong_paths(cf, path):
 def test_repr_counts(cf):
     for status in set(cf.status):
         assert f"{cf.status.count(status)} {status}" in repr(cf)
-    assert cf.made_by["method"] in repr(cf)
+    assert cf.made_by["function"] in repr(cf)
 
 
 @pytest.mark.parametrize("rows", [slice(None), slice(0, 1), slice(0, 0)])

@@ -20,7 +20,7 @@ from cfxnb.core import disk, results_file
 from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, NOT_FINITE, STATUSES, STOPPED
 
 ROWS, CLASSES = 4, 3
-TEXTS = {"status": json.dumps([FLIPPED] * ROWS), "made_by": '{"method": "made"}'}
+TEXTS = {"status": json.dumps([FLIPPED] * ROWS), "made_by": '{"function": "made"}'}
 
 
 def result(**changes):
@@ -42,7 +42,7 @@ def result(**changes):
         "code_before": cfx.Code(torch.randn(ROWS, 7), torch.randn(ROWS, 2, 2)),
         "code_after": cfx.Code(torch.randn(ROWS, 7), torch.randn(ROWS, 2, 2)),
         "cost": {"generator": torch.arange(ROWS)},
-        "made_by": {"method": "made", "seed": 0},
+        "made_by": {"function": "made", "seed": 0},
         "trace": {"steps": torch.full((ROWS, 2), torch.nan)},
     }
     return cfx.Counterfactuals(**fields | changes)
@@ -294,7 +294,7 @@ def test_a_file_of_the_first_version_is_read():
 RECORDS = {
     "seconds": ["x", None, [], -1, math.nan, math.inf, True],
     "first_row": ["x", None, -1],
-    "method": [5, None, ["a"]],
+    "function": [5, None, ["a"]],
     "parts": [5, "ab", {"a": 1}, [1], [{"seconds": "x"}]],
 }
 
@@ -303,16 +303,16 @@ RECORDS = {
     ("entry", "value"), [(entry, value) for entry in RECORDS for value in RECORDS[entry]], ids=repr
 )
 def test_records_that_can_not_be_added_up(path, entry, value):
-    rewritten(path, made_by=json.dumps({"method": "made", entry: value}))
+    rewritten(path, made_by=json.dumps({"function": "made", entry: value}))
     refused(path, f"made_by, {entry}")
     with pytest.raises(ValueError, match=f"^made_by, {entry}"):
         result(made_by={entry: value})
 
 
 def test_sums_of_results_are_results():
-    a, b = (result(made_by={"method": name, "seconds": np.float32(1)}) for name in "ab")
-    whole = a + b + result(made_by={"method": "c", "seconds": 2, "first_row": 8})
-    assert [part["method"] for part in whole.made_by["parts"]] == ["a", "b", "c"]
+    a, b = (result(made_by={"function": name, "seconds": np.float32(1)}) for name in "ab")
+    whole = a + b + result(made_by={"function": "c", "seconds": 2, "first_row": 8})
+    assert [part["function"] for part in whole.made_by["parts"]] == ["a", "b", "c"]
     assert (a + a).made_by["seconds"] == 2
 
 
@@ -540,7 +540,7 @@ def test_a_full_disk(tmp_path, there):
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_whatever_fails_leaves_the_old_file(tmp_path, monkeypatch, step, error):
     place = result().save(tmp_path / "cf")
-    changed = result(made_by={"method": "another"})
+    changed = result(made_by={"function": "another"})
 
     def fail(*_, **__):
         raise error
@@ -612,7 +612,7 @@ def test_what_is_written_can_be_read(tmp_path):
 
 
 def test_texts_in_any_language(tmp_path):
-    made = {"method": "größer 模型 🙂", "labels": ["ä", "\ud800"], "nan": None}
+    made = {"function": "größer 模型 🙂", "labels": ["ä", "\ud800"], "nan": None}
     cf = result(made_by=made)
     same(cfx.Counterfactuals.load(cf.save(tmp_path / "Übung 模型")), cf)
 

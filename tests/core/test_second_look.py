@@ -89,10 +89,10 @@ def test_a_call_warns_once_of_a_random_classifier():
 
 def test_random_black_boxes_are_named_and_others_are_asked_no_more_than_before():
     with pytest.warns(UserWarning, match=f"classifier: {RANDOM}"):
-        cfx.predict(cfx.BlackBox(drops), X)
+        cfx.predict_logits(cfx.BlackBox(drops), X)
     box = cfx.BlackBox(NET)
-    cfx.predict(box, X)
-    assert box.queries == len(X)
+    cfx.predict_logits(box, X)
+    assert box.n_queries == len(X)
 
 
 def test_judges_and_features_are_named():
@@ -143,7 +143,7 @@ RIGHT = {
 @pytest.mark.parametrize("kind", RIGHT)
 def test_right_classifiers_pass_silently(kind):
     with torch.random.fork_rng():
-        cfx.predict(RIGHT[kind](), X)
+        cfx.predict_logits(RIGHT[kind](), X)
         cfx.pixel_attack(RIGHT[kind](), X, TARGET, steps=10)
 
 
@@ -153,7 +153,7 @@ def test_a_network_for_one_batch_size_passes_silently():
             raise ValueError("made for 8 images")
         return NET(x)
 
-    torch.testing.assert_close(cfx.predict(fixed, X), NET(X).detach())
+    torch.testing.assert_close(cfx.predict_logits(fixed, X), NET(X).detach())
 
 
 class Centred(nn.Module):
@@ -186,7 +186,7 @@ def test_answers_that_depend_on_batch_mates_are_named(make, method):
 class Own:
     """A space of one's own, parts of which may be replaced."""
 
-    center, spread = SPACE.center, SPACE.spread
+    mean, std = SPACE.mean, SPACE.std
 
     def encode(self, images):
         return SPACE.encode(images)
@@ -210,9 +210,9 @@ class DrawsImages(Own):
 SPACE_CALLS = {
     "latent_attack": lambda s: cfx.latent_attack(s, NET, X, TARGET, steps=3, restarts=0),
     "reconstruct": lambda s: cfx.reconstruct(s, NET, X, TARGET),
-    "follow": lambda s: cfx.follow(s, NET, X, DIRECTION, TARGET),
+    "follow": lambda s: cfx.follow_direction(s, NET, X, DIRECTION, TARGET),
     "latent_integrated": lambda s: cfx.latent_integrated_gradients(s, NET, X, DIRECTION, TARGET),
-    "directions": lambda s: cfx.find_directions(s, NET, X[0], 1, queries=200, curved=1),
+    "directions": lambda s: cfx.find_directions(s, NET, X[0], 1, max_queries=200, n_curvature=1),
     "scores": lambda s: cfx.contrastive_scores(s, NET, X, FACTORS, 1),
 }
 
@@ -260,17 +260,17 @@ def test_memory_that_is_used_again_changes_nothing():
         found, right = METHODS[method](reuses(), X, TARGET), METHODS[method](NET, X, TARGET)
         for a, b in zip(found, right, strict=True):
             np.testing.assert_allclose(np.array(a), np.array(b), atol=1e-5)
-    torch.testing.assert_close(cfx.predict(reuses(), X, batch=2), cfx.predict(NET, X, batch=2))
+    torch.testing.assert_close(cfx.predict_logits(reuses(), X, batch_size=2), cfx.predict_logits(NET, X, batch_size=2))
     for call in (
-        lambda s: cfx.follow(s, NET, X, DIRECTION, TARGET, batch=2),
-        lambda s: cfx.reconstruct(s, NET, X, TARGET, batch=2),
+        lambda s: cfx.follow_direction(s, NET, X, DIRECTION, TARGET, batch_size=2),
+        lambda s: cfx.reconstruct(s, NET, X, TARGET, batch_size=2),
     ):
         found, right = call(Reuses()), call(Own())
         for name in ("image", "reconstruction", "before", "after"):
             torch.testing.assert_close(getattr(found, name), getattr(right, name))
         torch.testing.assert_close(found.code_before.z, right.code_before.z)
     codes = pd.DataFrame({"a": (SPACE.encode(X).z[:, 0] > 0).int().numpy()})
-    found, right = (cfx.attribute_directions(s, X, codes).stepper for s in (Reuses(), Own()))
+    found, right = (cfx.fit_attribute_edits(s, X, codes).step_model for s in (Reuses(), Own()))
     torch.testing.assert_close(found.normals, right.normals)
 
 
@@ -287,14 +287,14 @@ def changed(**parts):
 
 
 def writes(self, z, t, condition):
-    found = GaussianSpace.eps(self, z.clone(), t, condition)
+    found = GaussianSpace.predict_noise(self, z.clone(), t, condition)
     for part in (z, t, condition):
         part.zero_()
     return found
 
 
 def reused(self, z, t, condition):
-    found = GaussianSpace.eps(self, z, t, condition)
+    found = GaussianSpace.predict_noise(self, z, t, condition)
     if found.requires_grad:
         return found
     if not hasattr(self, "memory"):
@@ -304,11 +304,11 @@ def reused(self, z, t, condition):
 
 
 def noisy(self, z, t, condition):
-    return GaussianSpace.eps(self, z, t, condition) + 0.3 * torch.randn_like(z)
+    return GaussianSpace.predict_noise(self, z, t, condition) + 0.3 * torch.randn_like(z)
 
 
 def broken(self, z, t, condition):
-    found = GaussianSpace.eps(self, z, t, condition)
+    found = GaussianSpace.predict_noise(self, z, t, condition)
     found[0] = torch.nan
     return found
 
@@ -316,27 +316,27 @@ def broken(self, z, t, condition):
 def test_a_diffusion_space_gets_copies_and_hands_out_copies():
     right = diffuse(SPACE_D).image
     with pytest.warns(UserWarning, match="space: changes its input in place"):
-        torch.testing.assert_close(diffuse(changed(eps=writes)).image, right)
-    torch.testing.assert_close(diffuse(changed(eps=reused)).image, right)
+        torch.testing.assert_close(diffuse(changed(predict_noise=writes)).image, right)
+    torch.testing.assert_close(diffuse(changed(predict_noise=reused)).image, right)
 
 
 def test_a_random_diffusion_space_is_named():
-    with pytest.warns(UserWarning, match=rf"space\.eps: {RANDOM}"):
-        diffuse(changed(eps=noisy))
+    with pytest.warns(UserWarning, match=rf"space\.predict_noise: {RANDOM}"):
+        diffuse(changed(predict_noise=noisy))
 
 
 def with_alphas(change):
     space = GaussianSpace()
-    space.alphas = change(space.alphas)
+    space.alphas_cumprod = change(space.alphas_cumprod)
     return space
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: changed(eps=broken), r"space\.eps: expected finite numbers.* 1 of 5"),
-        (lambda: changed(tell=lambda s, a: SPACE_D.tell(a)[:1]), r"space\.tell: expected 5 rows"),
-        (lambda: changed(tell=lambda s, a: [1] * len(a)), r"space\.tell: expected a torch tensor"),
+        (lambda: changed(predict_noise=broken), r"space\.predict_noise: expected finite numbers.* 1 of 5"),
+        (lambda: changed(encode_condition=lambda s, a: SPACE_D.encode_condition(a)[:1]), r"space\.encode_condition: expected 5 rows"),
+        (lambda: changed(encode_condition=lambda s, a: [1] * len(a)), r"space\.encode_condition: expected a torch tensor"),
         (lambda: with_alphas(lambda a: a.flip(0)), r"space\.alphas: expected .* falling"),
         (lambda: with_alphas(torch.zeros_like), r"space\.alphas: expected numbers between"),
         (lambda: with_alphas(list), r"space\.alphas: expected a torch tensor"),

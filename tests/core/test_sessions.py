@@ -51,7 +51,7 @@ class Session:
     def run(self, names, feed):
         x = feed[self.given.name]
         assert x.dtype == TYPES[self.given.type]
-        assert all(w in (n, None, "batch") for w, n in zip(self.given.shape, x.shape, strict=True))
+        assert all(w in (n, None, "batch_size") for w, n in zip(self.given.shape, x.shape, strict=True))
         x = torch.from_numpy(x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1))
         x = x.permute(0, 3, 1, 2) if self.gray_last else x
         logits = NET(x).detach().numpy()
@@ -61,27 +61,27 @@ class Session:
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_images_are_given_in_the_type_of_the_input(kind):
-    found = cfx.predict(Session(Value("pixels", type=kind)), X)
+    found = cfx.predict_logits(Session(Value("pixels", type=kind)), X)
     near = 1e-5 if kind in ("tensor(float)", "tensor(double)") else 0.02
     torch.testing.assert_close(found, RIGHT, atol=near, rtol=near)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 8])
 def test_a_fixed_number_of_rows_is_served(rows):
-    found = cfx.predict(Session(Value("pixels", (rows, 1, 8, 8))), X)
+    found = cfx.predict_logits(Session(Value("pixels", (rows, 1, 8, 8))), X)
     torch.testing.assert_close(found, RIGHT)
 
 
 def test_channels_last_and_named_sides():
-    last = Session(Value("pixels", ("batch", 8, 8, 1)), gray_last=True)
-    torch.testing.assert_close(cfx.predict(last, X), RIGHT)
-    torch.testing.assert_close(cfx.predict(Session(Value("pixels", ("batch", 1, 8, 8))), X), RIGHT)
+    last = Session(Value("pixels", ("batch_size", 8, 8, 1)), gray_last=True)
+    torch.testing.assert_close(cfx.predict_logits(last, X), RIGHT)
+    torch.testing.assert_close(cfx.predict_logits(Session(Value("pixels", ("batch_size", 1, 8, 8))), X), RIGHT)
 
 
 def test_the_output_of_logits_is_taken():
     hidden, label = Value("hidden"), Value("label", type="tensor(int64)")
     for outputs in ((hidden, Value("logits")), (Value("logits"), hidden), (label, Value("scores"))):
-        found = cfx.predict(Session(Value("pixels"), outputs), X)
+        found = cfx.predict_logits(Session(Value("pixels"), outputs), X)
         torch.testing.assert_close(found, RIGHT)
 
 
@@ -111,7 +111,7 @@ REFUSED = {
 def test_refused_with_the_remedy(kind):
     make, told = REFUSED[kind]
     with pytest.raises((ValueError, TypeError), match=rf"^\w+: expected.*{told}"):
-        cfx.predict(make(), X)
+        cfx.predict_logits(make(), X)
 
 
 def test_what_the_runtime_says_is_told_of_the_images():
@@ -120,4 +120,4 @@ def test_what_the_runtime_says_is_told_of_the_images():
             raise Exception("INVALID_ARGUMENT")  # ONNX Runtime's errors are no RuntimeErrors
 
     with pytest.raises(ValueError, match=r"^images: expected such as .*INVALID_ARGUMENT"):
-        cfx.predict(Failing(Value("pixels")), X)
+        cfx.predict_logits(Failing(Value("pixels")), X)

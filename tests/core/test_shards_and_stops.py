@@ -39,7 +39,7 @@ def test_shards_have_one_record():
 
 def test_a_shard_has_noise_of_its_own():
     first, second = (
-        cfx.latent_attack(SPACE, F, X[:2], TARGET[:2], jitter=0.5, first_row=row) for row in (0, 2)
+        cfx.latent_attack(SPACE, F, X[:2], TARGET[:2], init_noise=0.5, first_row=row) for row in (0, 2)
     )
     assert not torch.equal(first.image, second.image)
     assert second.made_by["first_row"] == 2
@@ -72,8 +72,8 @@ RUNS = {
     "latent_attack": lambda **k: cfx.latent_attack(
         SPACE, F, X, TARGET, restarts=1, confidence=0.9, **k
     ),
-    "pixel_attack": lambda **k: cfx.pixel_attack(F, X, TARGET, confidence=0.9, lr=0.05, **k),
-    "follow": lambda **k: cfx.follow(SPACE, F, X, DIRECTION, TARGET, **k),
+    "pixel_attack": lambda **k: cfx.pixel_attack(F, X, TARGET, confidence=0.9, step_size=0.05, **k),
+    "follow": lambda **k: cfx.follow_direction(SPACE, F, X, DIRECTION, TARGET, **k),
 }
 
 
@@ -83,11 +83,11 @@ RUNS = {
 def test_a_stop_ends_the_whole_call_and_keeps_what_is_finished(method, way):
     """Chunks of two: the third is stopped in its first step, the fourth never begins."""
     run, counts = RUNS[method], []
-    whole = run(batch=2)
-    run(batch=2, on_step=lambda step: counts.append(int(step.rows.min()) // 2) and False)
+    whole = run(batch_size=2)
+    run(batch_size=2, on_step=lambda step: counts.append(int(step.rows.min()) // 2) and False)
     number = counts.index(2) + 1
     end = stops(number) if way == "callback" else interrupted(number)
-    found = run(batch=2, on_step=end)
+    found = run(batch_size=2, on_step=end)
     assert len(found) == 8
     for i in range(4):
         assert found.status[i] == whole.status[i]
@@ -107,7 +107,7 @@ def test_a_stop_ends_the_whole_call_and_keeps_what_is_finished(method, way):
 
 def test_ctrl_c_is_told():
     with pytest.warns(UserWarning, match=r"interrupted: \d of 8 images are finished"):
-        RUNS["latent_attack"](batch=2, on_step=interrupted(3))
+        RUNS["latent_attack"](batch_size=2, on_step=interrupted(3))
 
 
 def test_ctrl_c_before_anything_is_finished_passes():
@@ -119,7 +119,7 @@ def test_ctrl_c_before_anything_is_finished_passes():
 
 
 def test_a_stopped_result_is_saved_and_read(tmp_path):
-    found = RUNS["latent_attack"](batch=2, on_step=stops(1))
+    found = RUNS["latent_attack"](batch_size=2, on_step=stops(1))
     again = cfx.Counterfactuals.load(found.save(tmp_path / "stopped"))
     assert again.status == found.status
     assert torch.equal(again.image, found.image)
@@ -148,8 +148,8 @@ class Pressing:
 def test_ctrl_c_in_the_last_look_keeps_everything(method):
     calls = {
         "latent_attack": lambda f: cfx.latent_attack(SPACE, f, X, TARGET, confidence=0.9),
-        "pixel_attack": lambda f: cfx.pixel_attack(f, X, TARGET, confidence=0.9, lr=0.05),
-        "follow": lambda f: cfx.follow(SPACE, f, X, DIRECTION, TARGET),
+        "pixel_attack": lambda f: cfx.pixel_attack(f, X, TARGET, confidence=0.9, step_size=0.05),
+        "follow": lambda f: cfx.follow_direction(SPACE, f, X, DIRECTION, TARGET),
     }[method]
     whole = Pressing()
     expected = calls(whole)
@@ -161,11 +161,11 @@ def test_ctrl_c_in_the_last_look_keeps_everything(method):
 @pytest.mark.filterwarnings("ignore:interrupted")
 def test_attributions_keep_what_is_finished():
     runs = {
-        "pixels": lambda f: cfx.integrated_gradients(f, cfx.straight_path(X), TARGET, batch=17),
+        "pixels": lambda f: cfx.integrated_gradients(f, cfx.straight_path(X), TARGET, batch_size=17),
         "code": lambda f: cfx.latent_integrated_gradients(
-            SPACE, f, X, DIRECTION, TARGET, rule="shares", batch=2
+            SPACE, f, X, DIRECTION, TARGET, method="shares", batch_size=2
         ),
-        "captum": lambda f: cfx.captum_attribution("gradient_x_input", f, X, TARGET, batch=2),
+        "captum": lambda f: cfx.captum_attribution("input_x_gradient", f, X, TARGET, batch_size=2),
     }
     for run in runs.values():
         counted = Pressing()
@@ -174,8 +174,8 @@ def test_attributions_keep_what_is_finished():
         done = [i for i, status in enumerate(found.status) if status != STOPPED]
         assert 0 < len(done) < len(X)
         assert [found.status[i] for i in done] == [whole.status[i] for i in done]
-        torch.testing.assert_close(found.full[done], whole.full[done])
-        assert found[slice(len(done), 8)].full.isnan().all()
+        torch.testing.assert_close(found.attributions[done], whole.attributions[done])
+        assert found[slice(len(done), 8)].attributions.isnan().all()
         assert torch.equal(found.label, whole.label)
 
 

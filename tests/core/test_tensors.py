@@ -47,11 +47,11 @@ def test_noise_is_standard_normal_and_unrelated():
 
 
 def test_project_by_hand():
-    center = torch.full((1, 1, 1, 2), 0.5)
-    inside = center + torch.tensor([0.1, 0.0])
-    assert torch.equal(project(inside, center, 0.2), inside)
-    outside = center + torch.tensor([0.3, 0.4])
-    torch.testing.assert_close(project(outside, center, 0.25), center + torch.tensor([0.15, 0.2]))
+    mean = torch.full((1, 1, 1, 2), 0.5)
+    inside = mean + torch.tensor([0.1, 0.0])
+    assert torch.equal(project(inside, mean, 0.2), inside)
+    outside = mean + torch.tensor([0.3, 0.4])
+    torch.testing.assert_close(project(outside, mean, 0.25), mean + torch.tensor([0.15, 0.2]))
     edge = torch.tensor([[[[0.9, 0.5]]]])
     torch.testing.assert_close(
         project(edge + torch.tensor([0.3, 0.4]), edge, 0.5), torch.tensor([[[[1.0, 0.9]]]])

@@ -14,25 +14,25 @@ shifts = images().map(lambda x: 6 * x - 3)
 
 @quick
 @given(images(), shifts, radii)
-def test_projection_stays_inside(center, shift, radius):
-    inside = project(center + shift, center, radius)
-    assert (norms(inside - center) <= radius * (1 + 1e-5)).all()
+def test_projection_stays_inside(mean, shift, radius):
+    inside = project(mean + shift, mean, radius)
+    assert (norms(inside - mean) <= radius * (1 + 1e-5)).all()
     assert inside.min() >= 0
     assert inside.max() <= 1
 
 
 @quick
 @given(images(), shifts, radii)
-def test_projection_is_idempotent(center, shift, radius):
-    once = project(center + shift, center, radius)
-    torch.testing.assert_close(project(once, center, radius), once, rtol=0, atol=1e-6)
+def test_projection_is_idempotent(mean, shift, radius):
+    once = project(mean + shift, mean, radius)
+    torch.testing.assert_close(project(once, mean, radius), once, rtol=0, atol=1e-6)
 
 
 @quick
 @given(images(), images(), radii)
-def test_projection_leaves_what_is_inside(center, other, radius):
-    near = center + (other - center) * min(1.0, 0.9 * radius / 4)  # 4: the longest difference
-    torch.testing.assert_close(project(near, center, radius), near, rtol=0, atol=1e-6)
+def test_projection_leaves_what_is_inside(mean, other, radius):
+    near = mean + (other - mean) * min(1.0, 0.9 * radius / 4)  # 4: the longest difference
+    torch.testing.assert_close(project(near, mean, radius), near, rtol=0, atol=1e-6)
 
 
 @quick

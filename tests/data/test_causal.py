@@ -53,7 +53,7 @@ def test_counterfactuals_keep_what_does_not_follow(chain):
 
 
 def test_a_cause_in_common_confounds_and_doing_undoes_it():
-    world = cfx.data.WORLDS["confounded"]
+    world = cfx.data.SPRITE_WORLDS["confounded"]
     seen = world.sample(COUNT)
     red, gray = seen[seen["hair"] == "red"], seen[seen["hair"] == "gray"]
     # By hand: P(knight | red) = 0.8, so P(metal | red) = 0.8 * 0.9 + 0.2 * 0.1 = 0.74.
@@ -65,8 +65,8 @@ def test_a_cause_in_common_confounds_and_doing_undoes_it():
 
 
 def test_mediation_passes_through_the_middle():
-    world = cfx.data.WORLDS["mediated"]
-    assert {("hair", "top"), ("top", "shoes")} == set(world.causes())
+    world = cfx.data.SPRITE_WORLDS["mediated"]
+    assert {("hair", "top"), ("top", "shoes")} == set(world.edges())
     red, gray = (world.sample(COUNT, do={"hair": h}) for h in ("red", "gray"))
     assert share(red, shoes="metal") == pytest.approx(0.9 * 0.9 + 0.1 * 0.1, abs=0.015)
     assert share(gray, shoes="metal") == pytest.approx(0.1 * 0.9 + 0.9 * 0.1, abs=0.015)

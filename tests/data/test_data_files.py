@@ -69,7 +69,7 @@ def test_the_copy_is_sound(home):
 @pytest.mark.parametrize("name", [IMAGES, LABELS, FACTORS])
 def test_damaged_digits(home, damage, name):
     damage(home / name)
-    with pytest.raises(cfx.data.DamagedFile, match=name) as caught:
+    with pytest.raises(cfx.data.DamagedFileError, match=name) as caught:
         cfx.data.digits("test")
     assert "CFXNB_HOME" in str(caught.value)
     assert "git checkout" in str(caught.value)
@@ -80,7 +80,7 @@ def test_damaged_digits(home, damage, name):
 def test_damaged_weights(home, damage, name):
     file = weights.cards()[name]["file"]
     damage(home / file)
-    with pytest.raises(cfx.data.DamagedFile, match=file) as caught:
+    with pytest.raises(cfx.data.DamagedFileError, match=file) as caught:
         cfx.load(name, "cpu")
     assert "CFXNB_HOME" in str(caught.value)
 
@@ -89,21 +89,21 @@ def test_damage_after_a_sound_reading_is_seen(home):
     """The memory of a checked file is bound to its size and time, not only to its name."""
     cfx.data.digits("test")
     truncated(home / IMAGES)
-    with pytest.raises(cfx.data.DamagedFile, match=IMAGES):
+    with pytest.raises(cfx.data.DamagedFileError, match=IMAGES):
         cfx.data.digits("test")
 
 
 def test_damage_is_seen_again_and_again(home):
     altered(home / LABELS)
     for _ in range(2):
-        with pytest.raises(cfx.data.DamagedFile, match="checksum"):
+        with pytest.raises(cfx.data.DamagedFileError, match="checksum"):
             cfx.data.digits("test")
 
 
 def test_a_repaired_file_is_taken(home):
     sound = (home / LABELS).read_bytes()
     truncated(home / LABELS)
-    with pytest.raises(cfx.data.DamagedFile):
+    with pytest.raises(cfx.data.DamagedFileError):
         cfx.data.digits("test")
     (home / LABELS).write_bytes(sound)
     assert len(cfx.data.digits("test")) == 10_000
@@ -115,14 +115,14 @@ def test_a_repaired_file_is_taken(home):
 def test_damaged_manifest(home, text):
     (home / "MANIFEST.json").write_text(text)
     for call in (cfx.data.digits, lambda: cfx.load("digits/classifier", "cpu")):
-        with pytest.raises(cfx.data.DamagedFile, match=r"MANIFEST\.json") as caught:
+        with pytest.raises(cfx.data.DamagedFileError, match=r"MANIFEST\.json") as caught:
             call()
         assert "CFXNB_HOME" in str(caught.value)
 
 
 def test_missing_manifest(home):
     (home / "MANIFEST.json").unlink()
-    with pytest.raises(cfx.data.DamagedFile, match=r"MANIFEST\.json.*missing"):
+    with pytest.raises(cfx.data.DamagedFileError, match=r"MANIFEST\.json.*missing"):
         cfx.data.digits()
 
 
@@ -130,7 +130,7 @@ def test_unlisted_file(home):
     listed = json.loads((home / "MANIFEST.json").read_text())
     listed["entries"] = [e for e in listed["entries"] if e["path"] != IMAGES]
     (home / "MANIFEST.json").write_text(json.dumps(listed))
-    with pytest.raises(cfx.data.DamagedFile, match=f"{IMAGES}.*MANIFEST"):
+    with pytest.raises(cfx.data.DamagedFileError, match=f"{IMAGES}.*MANIFEST"):
         cfx.data.digits()
 
 
@@ -138,21 +138,21 @@ def test_unlisted_file(home):
 def test_damaged_card(home, text):
     (home / "weights" / "digits" / "classifier.json").write_text(text)
     for call in (lambda: cfx.load("digits/classifier", "cpu"), cfx.available):
-        with pytest.raises(cfx.data.DamagedFile, match=r"classifier\.json"):
+        with pytest.raises(cfx.data.DamagedFileError, match=r"classifier\.json"):
             call()
 
 
 def test_missing_card(home):
     (home / "weights" / "digits" / "classifier.json").unlink()
     for call in (lambda: cfx.load("digits/classifier", "cpu"), cfx.available):
-        with pytest.raises(cfx.data.DamagedFile, match=r"classifier\.json is missing") as caught:
+        with pytest.raises(cfx.data.DamagedFileError, match=r"classifier\.json is missing") as caught:
             call()
         assert "git checkout" in str(caught.value)
 
 
 def test_a_damaged_card_stops_only_its_own_network(home):
     truncated(home / "weights" / "digits" / "classifier.json")
-    assert cfx.load("digits/vae", "cpu").center.isfinite().all()
+    assert cfx.load("digits/vae", "cpu").mean.isfinite().all()
 
 
 def test_a_card_nobody_listed_is_no_network(home):
@@ -168,7 +168,7 @@ def test_weights_of_another_network(home):
     card = json.loads(path.read_text()) | {"net": "LeNet5"}
     path.write_text(json.dumps(card))
     files.record("weights/digits/classifier.json")
-    with pytest.raises(cfx.data.DamagedFile, match="does not fit its card"):
+    with pytest.raises(cfx.data.DamagedFileError, match="does not fit its card"):
         cfx.load("digits/classifier", "cpu")
 
 
@@ -186,7 +186,7 @@ def test_every_shipped_file_is_listed():
 @pytest.mark.parametrize("raw", [b"", b"no gzip", b"\x1f\x8b\x08\x00"])
 def test_idx_that_is_no_gzip(tmp_path, raw):
     (tmp_path / "x.gz").write_bytes(raw)
-    with pytest.raises(cfx.data.DamagedFile, match=r"x\.gz is damaged"):
+    with pytest.raises(cfx.data.DamagedFileError, match=r"x\.gz is damaged"):
         read_idx(tmp_path / "x.gz")
 
 
@@ -203,7 +203,7 @@ def test_idx_that_is_no_gzip(tmp_path, raw):
 def test_idx_with_a_wrong_header(tmp_path, raw):
     """Empty, cut, of another type, of another size, with a wrong first byte."""
     (tmp_path / "x.gz").write_bytes(gzip.compress(raw))
-    with pytest.raises(cfx.data.DamagedFile, match=r"x\.gz is damaged"):
+    with pytest.raises(cfx.data.DamagedFileError, match=r"x\.gz is damaged"):
         read_idx(tmp_path / "x.gz")
 
 
@@ -228,7 +228,7 @@ def memory():
 
 def refused(name, told, file=None):
     before = memory()
-    with pytest.raises(cfx.data.DamagedFile, match=r"\. Restore it with") as caught:
+    with pytest.raises(cfx.data.DamagedFileError, match=r"\. Restore it with") as caught:
         cfx.load(name, "cpu")
     assert (file or f"{name}.") in str(caught.value)
     assert told in str(caught.value), caught.value
@@ -254,12 +254,12 @@ def card(home, name):
         (CLASSIFIER, {"net": 3}, "net 3 instead of a str"),
         (CLASSIFIER, {"config": []}, "config [] instead of a dict"),
         (CLASSIFIER, {"config": {"unknown": 1}}, "unknown"),
-        (CLASSIFIER, {"labels": "0123456789"}, "labels '0123456789' instead of a list"),
+        (CLASSIFIER, {"class_names": "0123456789"}, "labels '0123456789' instead of a list"),
         (CLASSIFIER, {"kind": "magic"}, "magic"),
         (CLASSIFIER, {"kind": []}, "list"),
         (CLASSIFIER, {"kind": "space"}, "adapter"),
         (CLASSIFIER, {"kind": "reader"}, "options"),
-        (CLASSIFIER, {"kind": "directions"}, "contrasts"),
+        (CLASSIFIER, {"kind": "edits"}, "contrasts"),
         (VAE, {"config": {"dims": 10**9}}, "1000000000"),
         (VAE, {"config": {"dims": 10**6}}, "has shape"),
         (VAE, {"config": {"dims": HUGE}}, "1000000"),
@@ -288,7 +288,7 @@ def test_cards_that_do_not_fit_their_weights(home, name, changes, told):
 QUALITY, READER, EDITS = (
     "mean squared error of reconstructions",
     "sprites/reader",
-    "sprites/edits-keep",
+    "sprites/edits_preserve",
 )
 WRONG = {
     "an error that is none": (VAE, {"quality": {QUALITY: math.nan}}, f"quality, {QUALITY} nan"),
@@ -305,7 +305,7 @@ WRONG = {
         {"config": {"attributes": {"digit": ["0"] * 10}, "widths": [64, 10**9]}},
         "widths [64, 1000000000]",
     ),
-    "no labels": (CLASSIFIER, {"labels": []}, "0 labels for two or more outputs"),
+    "no labels": (CLASSIFIER, {"class_names": []}, "0 labels for two or more outputs"),
     "too few options": (READER, {"options": {"hair": ["red", "gray"]}}, "2 options for 42 outputs"),
     "too few contrasts": (EDITS, {"contrasts": {"hair": ["red", "gray"]}}, ""),
 }
@@ -319,8 +319,8 @@ def test_what_a_card_says_wrongly_is_named(home, kind):
 
 
 OTHERS = {
-    "a short center": lambda s: {**s, "center": s["center"][:7], "spread": s["spread"][:7]},
-    "no spread": lambda s: {k: v for k, v in s.items() if k != "spread"},
+    "a short center": lambda s: {**s, "mean": s["mean"][:7], "std": s["std"][:7]},
+    "no spread": lambda s: {k: v for k, v in s.items() if k != "std"},
     "whole numbers": lambda s: {k: v.int() for k, v in s.items()},
     "truths": lambda s: {k: v > 0 for k, v in s.items()},
     "complex numbers": lambda s: {k: v.to(torch.complex64) for k, v in s.items()},
@@ -349,7 +349,7 @@ def test_cards_that_lack_something(home, key):
     short.pop(key)
     listed(home, VAE, short)
     for call in (lambda: cfx.load(VAE, "cpu"), cfx.available):
-        with pytest.raises(cfx.data.DamagedFile, match=rf"digits/vae\.json is damaged .*{key}"):
+        with pytest.raises(cfx.data.DamagedFileError, match=rf"digits/vae\.json is damaged .*{key}"):
             call()
 
 
@@ -427,7 +427,7 @@ def entry(**changes):
 def test_manifests_that_list_what_cannot_be(home, text):
     (home / "MANIFEST.json").write_text(text)
     for call in (cfx.data.digits, lambda: cfx.load(CLASSIFIER, "cpu"), cfx.available):
-        with pytest.raises(cfx.data.DamagedFile, match=r"MANIFEST\.json is damaged") as caught:
+        with pytest.raises(cfx.data.DamagedFileError, match=r"MANIFEST\.json is damaged") as caught:
             call()
         assert len(str(caught.value)) < 600
     assert not cfx.doctor().ok
@@ -460,7 +460,7 @@ def test_what_is_no_file_or_can_not_be_read(home, monkeypatch, name, kind):
 
         monkeypatch.setattr(Path, "stat", stat)
     call = cfx.data.digits if name == IMAGES else lambda: cfx.load(VAE, "cpu")
-    with pytest.raises(cfx.data.DamagedFile, match=name.replace(".", r"\.")) as caught:
+    with pytest.raises(cfx.data.DamagedFileError, match=name.replace(".", r"\.")) as caught:
         call()
     assert told in str(caught.value)
     assert told in repr(cfx.doctor())
@@ -471,7 +471,7 @@ def test_the_home_folder(home, monkeypatch):
     monkeypatch.setenv("CFXNB_HOME", "~")
     assert paths.data() == home
     monkeypatch.setenv("CFXNB_HOME", str(home / "MANIFEST.json"))  # a file in the place of a folder
-    with pytest.raises(cfx.data.DamagedFile, match=r"MANIFEST\.json.*Not a directory"):
+    with pytest.raises(cfx.data.DamagedFileError, match=r"MANIFEST\.json.*Not a directory"):
         cfx.data.digits()
 
 
@@ -497,7 +497,7 @@ def test_idx_files_are_not_unpacked_beyond_their_header(tmp_path):
     head = b"\0\0\x08\2" + struct.pack(">II", 3, 2)
     for tail in (b"\0" * 10 * 2**20, b"\0" * 5):
         (tmp_path / "x.gz").write_bytes(gzip.compress(head + tail))
-        with pytest.raises(cfx.data.DamagedFile, match=r"x\.gz is damaged .*not the 6 bytes"):
+        with pytest.raises(cfx.data.DamagedFileError, match=r"x\.gz is damaged .*not the 6 bytes"):
             read_idx(tmp_path / "x.gz")
     (tmp_path / "x.gz").write_bytes(gzip.compress(head + b"\1\2\3\4\5\6"))
     assert read_idx(tmp_path / "x.gz").tolist() == [[1, 2], [3, 4], [5, 6]]
@@ -505,7 +505,7 @@ def test_idx_files_are_not_unpacked_beyond_their_header(tmp_path):
     for sizes in ((2**31, 2**31), (2**32 - 1,) * 3):
         head = bytes((0, 0, 8, len(sizes))) + struct.pack(f">{len(sizes)}I", *sizes)
         (tmp_path / "x.gz").write_bytes(gzip.compress(head + b"\0" * 100))
-        with pytest.raises(cfx.data.DamagedFile, match=r"x\.gz is damaged .*bytes, more than"):
+        with pytest.raises(cfx.data.DamagedFileError, match=r"x\.gz is damaged .*bytes, more than"):
             read_idx(tmp_path / "x.gz")
     assert memory() - before < 100
 
@@ -514,7 +514,7 @@ def test_idx_files_are_not_unpacked_beyond_their_header(tmp_path):
 def test_idx_files_that_end_too_early(tmp_path, cut):
     raw = gzip.compress(b"\0\0\x08\1" + struct.pack(">I", 1000) + os.urandom(1000))
     (tmp_path / "x.gz").write_bytes(raw[:cut])
-    with pytest.raises(cfx.data.DamagedFile, match=r"x\.gz is damaged"):
+    with pytest.raises(cfx.data.DamagedFileError, match=r"x\.gz is damaged"):
         read_idx(tmp_path / "x.gz")
 
 
@@ -561,7 +561,7 @@ ARCHIVES = {
 def test_folders_that_hold_something_else(tmp_path, kind):
     table, entries, told = ARCHIVES[kind]
     path = archive(tmp_path / "x.zip", table, **entries)
-    with pytest.raises(cfx.data.DamagedFile, match=r"^x\.zip is damaged") as caught:
+    with pytest.raises(cfx.data.DamagedFileError, match=r"^x\.zip is damaged") as caught:
         read_folder(path, "test", "L", ["label"])
     assert told in str(caught.value)
 
@@ -582,5 +582,5 @@ def test_sheets_of_another_size(home, size):
     name = "sprites/body/0.png"
     (home / name).write_bytes(picture(size, "RGBA"))
     files.record(name)
-    with pytest.raises(cfx.data.DamagedFile, match=rf"data/{name} is damaged .*sheet of"):
+    with pytest.raises(cfx.data.DamagedFileError, match=rf"data/{name} is damaged .*sheet of"):
         lpc._sheet(name)

@@ -19,7 +19,7 @@ def numbered():
     return ImageSet(
         images=(i / 10).view(N, 1, 1, 1).expand(N, 1, 2, 2).clone(),
         labels=i % 3,
-        names=("a", "b", "c"),
+        class_names=("a", "b", "c"),
         factors=pd.DataFrame({"i": i.double().numpy()}),
     )
 

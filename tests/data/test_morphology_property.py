@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import quick
 
-from cfxnb.data import measure
+from cfxnb.data import measure_digits
 
 SIZE, FINE = 32, 8
 
@@ -36,7 +36,7 @@ def bar(x0, y0, thickness, height, lean=0.0):
 
 
 def one(inside):
-    return measure(draw(inside)).iloc[0]
+    return measure_digits(draw(inside)).iloc[0]
 
 
 @quick
@@ -89,7 +89,7 @@ def test_eight(radius, thickness):
 def test_shifts_change_nothing(right, down, lean):
     image = draw(bar(16, 16, 3, 14, lean))
     moved = image.roll((down, right), (2, 3))
-    a, b = measure(torch.cat([image, moved])).to_numpy()
+    a, b = measure_digits(torch.cat([image, moved])).to_numpy()
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
@@ -98,7 +98,7 @@ def test_shifts_change_nothing(right, down, lean):
 def test_brightness_hardly_matters(level):
     """The enlargement overshoots at edges, and only white is clamped: up to 4 % of the area."""
     image = draw(ring(16, 16, 8, 3))
-    a, b = measure(torch.cat([image, level * image])).to_numpy()
+    a, b = measure_digits(torch.cat([image, level * image])).to_numpy()
     np.testing.assert_allclose(a, b, rtol=0.04, atol=0.2)
 
 
@@ -122,20 +122,20 @@ def test_a_loop_at_the_border_counts():
 
 @pytest.mark.parametrize("level", [0.0, 0.05])
 def test_nothing_drawn_is_nan(level):
-    found = measure(torch.full((2, 1, SIZE, SIZE), level))
+    found = measure_digits(torch.full((2, 1, SIZE, SIZE), level))
     assert found.shape == (2, 7)
     assert found.isna().all().all()
 
 
 def test_an_empty_image_among_others():
-    found = measure(torch.cat([torch.zeros(1, 1, SIZE, SIZE), draw(ring(16, 16, 8, 3))]))
+    found = measure_digits(torch.cat([torch.zeros(1, 1, SIZE, SIZE), draw(ring(16, 16, 8, 3))]))
     assert found.isna().all(axis=1).tolist() == [True, False]
 
 
 def test_cached_factors_are_the_measurements(test_digits):
     rows = torch.randperm(10_000, generator=torch.Generator().manual_seed(7))[:50]
     part = test_digits[rows]
-    fresh = measure(part.images)
+    fresh = measure_digits(part.images)
     assert list(part.factors.columns) == list(fresh.columns)
     # Stored in half precision.
     np.testing.assert_allclose(part.factors.to_numpy(), fresh.to_numpy(), rtol=1e-3, atol=2e-3)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import cfxnb as cfx
-from cfxnb.data import CONTRASTS, PLANTED
+from cfxnb.data import SPRITE_CONTRASTS, SPRITE_CLASSIFIERS
 from cfxnb.metrics import score_errors, true_scores
 from cfxnb.weights import cards
 
@@ -39,7 +39,7 @@ def by_hand(figures, f, name, pair, outcome):
             continue
         o = {}
         for option in pair:
-            twin = cfx.data.render(figures.factors.iloc[[i]].assign(**{name: option}))
+            twin = cfx.data.render_sprites(figures.factors.iloc[[i]].assign(**{name: option}))
             o[option] = int(f(twin).argmax()) == outcome
         rows.append((had, o[value], o[instead]))
     has = np.array([r[0] == value for r in rows])
@@ -54,8 +54,8 @@ def by_hand(figures, f, name, pair, outcome):
     return value, {
         "necessity": share(~down, has & up),
         "sufficiency": share(up, ~has & ~down),
-        "both": share(up & ~down, everyone),
-        "harm": share(~up & down, everyone),
+        "pns": share(up & ~down, everyone),
+        "monotonicity_violation": share(~up & down, everyone),
     }
 
 
@@ -63,26 +63,26 @@ def by_hand(figures, f, name, pair, outcome):
 def test_true_scores_are_those_of_a_plain_loop(figures, outcome):
     f = cfx.wrap(Bright())
     some = figures[:60]
-    found = true_scores(some, f, CONTRASTS, outcome)
-    for name, pair in CONTRASTS.items():
+    found = true_scores(some, f, SPRITE_CONTRASTS, outcome)
+    for name, pair in SPRITE_CONTRASTS.items():
         value, expected = by_hand(some, f, name, pair, outcome)
         assert found.table.loc[name, "value"] == value, name
         for score, (share, n) in expected.items():
             assert found.table.loc[name, score] == pytest.approx(share, nan_ok=True), (name, score)
             assert found.table.loc[name, f"{score} n"] == n
-    assert 0 < found.both["top"] < 1
-    assert 0 < found.harm.max() < 1
+    assert 0 < found.pns["top"] < 1
+    assert 0 < found.monotonicity_violation.max() < 1
     assert found.agreement == 1
 
 
 def test_a_context_keeps_the_rows_of_the_whole(figures):
     f = cfx.wrap(Bright())
     inside = figures.factors["hair"] == "red"
-    found = true_scores(figures, f, CONTRASTS, context=inside)
-    alone = true_scores(figures[inside.to_numpy()], f, CONTRASTS)
+    found = true_scores(figures, f, SPRITE_CONTRASTS, context=inside)
+    alone = true_scores(figures[inside.to_numpy()], f, SPRITE_CONTRASTS)
     assert found.table.equals(alone.table)
     assert set(found.units["row"]) == set(np.flatnonzero(inside))
-    whole = true_scores(figures, f, CONTRASTS).units
+    whole = true_scores(figures, f, SPRITE_CONTRASTS).units
     both = found.units.merge(whole, on=["row", "factor"])
     assert (both["after_x"] == both["after_y"]).all()
     assert len(both) == len(found.units)
@@ -91,9 +91,9 @@ def test_a_context_keeps_the_rows_of_the_whole(figures):
 def test_own_interventions_change_nothing(figures):
     """Of a factor that isn't seen at all, every score is 0 or cannot be asked."""
     flat = cfx.wrap(nn.Sequential(nn.Flatten(), Constant()))
-    table = true_scores(figures[:20], flat, CONTRASTS).table
-    assert (table["both"] == 0).all()
-    assert (table["harm"] == 0).all()
+    table = true_scores(figures[:20], flat, SPRITE_CONTRASTS).table
+    assert (table["pns"] == 0).all()
+    assert (table["monotonicity_violation"] == 0).all()
     assert table["sufficiency"].isna().all()
 
 
@@ -102,50 +102,50 @@ class Constant(nn.Module):
         return pixels.new_tensor([0.0, 2.0]).expand(len(pixels), 2)
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", SPRITE_CLASSIFIERS)
 def test_the_rule_holds_on_held_out_figures(figures, name):
     """On new combinations of factors, and on figures in which each factor was set."""
-    f, rule = cfx.load(f"sprites/{name}", device="cpu"), PLANTED[name].label
-    assert f.labels == ("gray", "red")
+    f, rule = cfx.load(f"sprites/{name}", device="cpu"), SPRITE_CLASSIFIERS[name].label
+    assert f.class_names == ("gray", "red")
     sets = [
         figures,
-        *(cfx.data.intervene(figures, **{c: CONTRASTS[c][1]}) for c in ("hair", "top")),
+        *(cfx.data.intervene(figures, **{c: SPRITE_CONTRASTS[c][1]}) for c in ("hair", "top")),
     ]
     for each in sets:
-        said = cfx.predict(f, each.images).argmax(1).numpy() == 1
+        said = cfx.predict_logits(f, each.images).argmax(1).numpy() == 1
         assert (said == rule(each.factors).to_numpy(bool)).mean() > 0.99
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", SPRITE_CLASSIFIERS)
 def test_the_causes_are_those_of_the_rule(name):
     """A factor is a cause if and only if setting it can change the label."""
-    factors = cfx.data.WORLDS["pairs"].sample(500)
-    label = PLANTED[name].label
-    for factor, pair in CONTRASTS.items():
+    factors = cfx.data.SPRITE_WORLDS["pairs"].sample(500)
+    label = SPRITE_CLASSIFIERS[name].label
+    for factor, pair in SPRITE_CONTRASTS.items():
         up, down = (label(factors.assign(**{factor: option})) for option in pair)
-        assert bool((up != down).any()) == (factor in PLANTED[name].causes), factor
+        assert bool((up != down).any()) == (factor in SPRITE_CLASSIFIERS[name].causes), factor
 
 
 def test_one_secret_is_kept():
     every = cards()
-    for name in PLANTED:
+    for name in SPRITE_CLASSIFIERS:
         card = every[f"sprites/{name}"]
         assert ("causes" in card) == (name != "unnamed")
         if name != "unnamed":
-            assert tuple(card["causes"]) == PLANTED[name].causes
-    told = str(every["sprites/unnamed"])
+            assert tuple(card["causes"]) == SPRITE_CLASSIFIERS[name].causes
+    told = str(every["sprites/unknown"])
     assert not any(word in told for word in ("shoes", "top", "necessity"))
 
 
 def test_a_card_tells_the_true_scores():
     """Both outcomes of the vote of three, recomputed from the same figures."""
-    card = cards()["sprites/mixed"][TRUE]
-    f = cfx.load("sprites/mixed", device="cpu")
+    card = cards()["sprites/majority"][TRUE]
+    f = cfx.load("sprites/majority", device="cpu")
     figures = cfx.data.sprites("pairs", 2000, split="test", seed=11)
     for outcome, named in enumerate(("gray", "red")):
-        table = true_scores(figures, f, {"hair": CONTRASTS["hair"]}, outcome).table
+        table = true_scores(figures, f, {"hair": SPRITE_CONTRASTS["hair"]}, outcome).table
         told, row = card[named]["hair"], table.loc["hair"]
-        for score in ("necessity", "sufficiency", "both"):
+        for score in ("necessity", "sufficiency", "pns"):
             assert told[score] == pytest.approx(row[score], abs=0.005), (named, score)
             assert told[f"{score} n"] == pytest.approx(row[f"{score} n"], abs=5)
         assert (told["value"], told["instead"]) == (row["value"], row["instead"])
@@ -153,19 +153,19 @@ def test_a_card_tells_the_true_scores():
     factors = figures.factors
     others = (factors["top"] == "metal").astype(int) + (factors["shoes"] == "metal")
     red = factors["hair"] == "red"
-    assert card["red"]["hair"]["both"] == pytest.approx((others == 1).mean(), abs=0.005)
+    assert card["red"]["hair"]["pns"] == pytest.approx((others == 1).mean(), abs=0.005)
     needed = (others[red & (others >= 1)] == 1).mean()
     assert card["red"]["hair"]["necessity"] == pytest.approx(needed, abs=0.005)
 
 
 def test_the_truth_against_itself_has_no_error(figures):
     f = cfx.load("sprites/conjunction", device="cpu")
-    truth = true_scores(figures, f, CONTRASTS)
-    turned = {name: pair[::-1] for name, pair in CONTRASTS.items()}
+    truth = true_scores(figures, f, SPRITE_CONTRASTS)
+    turned = {name: pair[::-1] for name, pair in SPRITE_CONTRASTS.items()}
     same = score_errors(truth, true_scores(figures, f, turned))
     assert (same["error"] == 0).all()
     assert same["inside"].all()
-    assert {"hair", "top"} == set(truth.named[:2])
+    assert {"hair", "top"} == set(truth.ranking[:2])
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_the_truth_against_itself_has_no_error(figures):
     ],
 )
 def test_wrong_questions_are_named(figures, change, named):
-    good = {"figures": figures[:10], "classifier": cfx.wrap(Bright()), "contrasts": CONTRASTS}
+    good = {"figures": figures[:10], "classifier": cfx.wrap(Bright()), "contrasts": SPRITE_CONTRASTS}
     with pytest.raises((ValueError, TypeError), match=named) as caught:
         true_scores(**good | change)
     assert "expected" in str(caught.value)

@@ -15,10 +15,10 @@ NAMES = ["chest/classifier", "chest/judge"]
 def test_card_and_network_agree(name):
     """Each figure anew, by plain counting; the AUC over all pairs."""
     f = cfx.load(name, "cpu")
-    assert f.labels == ("normal", "pneumonia")
+    assert f.class_names == ("normal", "pneumonia")
     for split in ("validation", "test"):
         part = cfx.data.chest(split)
-        logits = cfx.predict(f, part.images)
+        logits = cfx.predict_logits(f, part.images)
         margin = (logits[:, 1] - logits[:, 0]).double()
         ill, well = margin[part.labels == 1], margin[part.labels == 0]
         higher = (ill[:, None] > well).double() + 0.5 * (ill[:, None] == well)
@@ -60,15 +60,15 @@ def test_features_are_what_the_judge_decides_by():
 def test_a_pixel_attack_fools_the_classifier_but_not_the_judge():
     part = cfx.data.chest("validation")
     f, judge = (cfx.load(name, "cpu") for name in NAMES)
-    both = (cfx.predict(f, part.images).argmax(1) == part.labels) & (
-        cfx.predict(judge, part.images).argmax(1) == part.labels
+    both = (cfx.predict_logits(f, part.images).argmax(1) == part.labels) & (
+        cfx.predict_logits(judge, part.images).argmax(1) == part.labels
     )
     asked = part[torch.cat([torch.where(both & (part.labels == k))[0][:30] for k in (0, 1)])]
-    attacked = cfx.pixel_attack(f, asked.images, 1 - asked.labels)
+    attacked = cfx.pixel_attack(f, asked.images, 1 - asked.class_names)
     assert attacked.flipped.double().mean() > 0.9
-    unmoved = cfx.predict(judge, attacked.image).argmax(1) == asked.labels
+    unmoved = cfx.predict_logits(judge, attacked.image).argmax(1) == asked.class_names
     for label in (0, 1):
-        assert unmoved[asked.labels == label].double().mean() > 0.9
+        assert unmoved[asked.class_names == label].double().mean() > 0.9
 
 
 def test_class_weights_make_both_classes_weigh_as_much():

@@ -14,7 +14,7 @@ from cfxnb.data import World, given, lpc
 from cfxnb.data import sprite_figures as sprites_world
 
 EVERY = pd.DataFrame(
-    [*itertools.product(*lpc.OPTIONS.values())], columns=list(lpc.OPTIONS), dtype=object
+    [*itertools.product(*lpc.SPRITE_OPTIONS.values())], columns=list(lpc.SPRITE_OPTIONS), dtype=object
 )
 
 
@@ -35,19 +35,19 @@ def test_no_combination_is_in_both_and_none_in_neither(parts):
 def test_every_option_is_in_each_part_as_often_as_in_the_world(parts):
     """Exactly, over all combinations; and every pair of options within a tenth."""
     for name, part in parts.items():
-        for factor, options in lpc.OPTIONS.items():
+        for factor, options in lpc.SPRITE_OPTIONS.items():
             counts = part[factor].value_counts()
             assert (counts == len(part) / len(options)).all(), (name, factor)
-        for a, b in itertools.combinations(lpc.OPTIONS, 2):
+        for a, b in itertools.combinations(lpc.SPRITE_OPTIONS, 2):
             counts = part.groupby([a, b]).size()
-            expected = len(part) / len(lpc.OPTIONS[a]) / len(lpc.OPTIONS[b])
+            expected = len(part) / len(lpc.SPRITE_OPTIONS[a]) / len(lpc.SPRITE_OPTIONS[b])
             assert (abs(counts / expected - 1) < 0.1).all(), (name, a, b)
 
 
-@pytest.mark.parametrize("change", lpc.OPTIONS)
+@pytest.mark.parametrize("change", lpc.SPRITE_OPTIONS)
 def test_no_factor_alone_tells_the_part(parts, change):
     """One step in any factor leads to the other part or back: no factor is left out."""
-    other = dict(itertools.pairwise(lpc.OPTIONS[change]))
+    other = dict(itertools.pairwise(lpc.SPRITE_OPTIONS[change]))
     held = parts["test"][parts["test"][change].isin(list(other))]
     moved = held.assign(**{change: held[change].map(other)})
     assert len(sprites_world._of_split(moved, "test")) == 0
@@ -65,9 +65,9 @@ def test_the_worlds_frequencies_survive(world, split, monkeypatch):
     """Chi-square of every factor, and of hair with top, which may be dependent in the world."""
     monkeypatch.setattr(sprites_world, "render", lambda f: torch.zeros(len(f), 3, 56, 32))
     figures = cfx.data.sprites(world, 3000, split=split, seed=1).factors
-    own = world if isinstance(world, World) else cfx.data.WORLDS[world]
+    own = world if isinstance(world, World) else cfx.data.SPRITE_WORLDS[world]
     stated = own.sample(200_000, seed=2)
-    columns = [[c] for c in lpc.OPTIONS if c in stated] + [["hair", "top"]]
+    columns = [[c] for c in lpc.SPRITE_OPTIONS if c in stated] + [["hair", "top"]]
     for names in columns:
         share = stated.groupby(names).size() / len(stated)
         counts = figures.groupby(names).size().reindex(share.index, fill_value=0)
@@ -78,13 +78,13 @@ def test_the_worlds_frequencies_survive(world, split, monkeypatch):
 
 def test_figures_of_a_part_belong_to_it():
     sets = {s: cfx.data.sprites("pairs", 150, split=s, seed=8) for s in ("all", "train", "test")}
-    keys = {s: {*map(tuple, f.factors[list(lpc.OPTIONS)].to_numpy())} for s, f in sets.items()}
+    keys = {s: {*map(tuple, f.factors[list(lpc.SPRITE_OPTIONS)].to_numpy())} for s, f in sets.items()}
     assert not keys["train"] & keys["test"]
     assert keys["all"] & keys["train"]
     assert keys["all"] & keys["test"]
     for figures in sets.values():
         assert len(figures) == 150
-        assert torch.equal(figures.images, cfx.data.render(figures.factors))
+        assert torch.equal(figures.images, cfx.data.render_sprites(figures.factors))
         assert figures.factors.index.tolist() == list(range(150))
         assert [figures.names[i] for i in figures.labels] == figures.factors["hair"].tolist()
 
@@ -100,7 +100,7 @@ def test_a_longer_draw_begins_like_a_shorter_one(split):
 
 
 def test_all_is_the_order_of_the_world():
-    drawn = cfx.data.WORLDS["pairs"].sample(20, seed=3)
+    drawn = cfx.data.SPRITE_WORLDS["pairs"].sample(20, seed=3)
     assert cfx.data.sprites("pairs", 20, seed=3).factors[list(drawn)].equals(drawn)
 
 
@@ -111,7 +111,7 @@ def test_hidden_causes_are_kept_and_play_no_part():
 
 def test_a_world_without_figures_of_a_part_is_refused():
     """A single combination is either in one part or in the other."""
-    first = {name: [options[0]] for name, options in lpc.OPTIONS.items()}
+    first = {name: [options[0]] for name, options in lpc.SPRITE_OPTIONS.items()}
     only = World(**first)
     assert len(cfx.data.sprites(only, 3, split="test")) == 3
     with pytest.raises(ValueError, match=r"split: expected.*got 'train', which has 0 among"):
@@ -130,13 +130,13 @@ def test_an_unknown_split_is_named(split):
 
 def test_top_layers_are_those_of_a_plain_look():
     """The last sheet that is at least half opaque at a pixel, by Pillow."""
-    figures = cfx.data.sprites(count=25, seed=6)
+    figures = cfx.data.sprites(n_samples=25, seed=6)
     top = lpc.top_layers(figures.factors)
     assert top.shape == (25, 56, 32)
     for layers, (_, row) in zip(top, figures.factors.iterrows(), strict=True):
         expected = np.zeros((56, 32))
         for number, (name, folder) in enumerate(lpc.FOLDERS.items(), 1):
-            file = f"{lpc.OPTIONS[name].index(row[name])}.png"
+            file = f"{lpc.SPRITE_OPTIONS[name].index(row[name])}.png"
             sheet = Image.open(paths.data() / "sprites" / folder / file).convert("RGBA")
             y = lpc.ROWS[row["direction"]] * 64 + 8
             alpha = np.asarray(sheet.crop((16, y, 48, y + 56)))[..., 3]

@@ -133,7 +133,7 @@ def test_the_copy_is_sound(home):
 @pytest.mark.parametrize("damage", [truncated, altered, removed])
 def test_damage_is_refused(home, damage):
     damage(home)
-    with pytest.raises(cfx.data.DamagedFile, match=FILE) as caught:
+    with pytest.raises(cfx.data.DamagedFileError, match=FILE) as caught:
         cfx.data.chest()
     assert "CFXNB_HOME" in str(caught.value)
 
@@ -166,13 +166,13 @@ WRONG = {
 @pytest.mark.parametrize("entries", WRONG.values(), ids=list(WRONG))
 def test_an_archive_that_holds_something_else_is_refused(tmp_path, entries):
     archive_of(tmp_path / "x.zip", **entries)
-    with pytest.raises(cfx.data.DamagedFile, match=r"x\.zip is damaged"):
+    with pytest.raises(cfx.data.DamagedFileError, match=r"x\.zip is damaged"):
         read_folder(tmp_path / "x.zip", "test")
 
 
 def test_no_archive_is_refused(tmp_path):
     (tmp_path / "x.zip").write_text("text")
-    with pytest.raises(cfx.data.DamagedFile, match=r"x\.zip is damaged"):
+    with pytest.raises(cfx.data.DamagedFileError, match=r"x\.zip is damaged"):
         read_folder(tmp_path / "x.zip", "test")
 
 

@@ -201,8 +201,8 @@ def test_denoising_one_gaussian_is_its_line():
     strength = torch.tensor([0.2, 0.4, 0.6, 0.8])
     schedule = even_schedule(alphas, strength, 500)
     found = denoise(ideal, z, schedule)
-    spread = (s**2 * schedule.start + 1 - schedule.start).sqrt()[:, None]
-    torch.testing.assert_close(found, z * s / spread, rtol=0.01, atol=0)
+    std = (s**2 * schedule.start + 1 - schedule.start).sqrt()[:, None]
+    torch.testing.assert_close(found, z * s / std, rtol=0.01, atol=0)
 
 
 def test_a_stop_ends_with_the_guess_of_the_clean_code():

@@ -23,7 +23,7 @@ from wrong_scores import check_message, rows, without
 import cfxnb as cfx
 from cfxnb.diffusion.composite import edit_mask
 from cfxnb.diffusion.consensus import chance_level
-from cfxnb.spaces import Attributes, Autoencoder, Classes, Diffusion, Vectors
+from cfxnb.spaces import AttributeConditions, Autoencoder, ClassConditions, Diffusion, EmbeddingConditions
 
 pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
 
@@ -40,14 +40,14 @@ CONDITIONS = {
 }
 QUICK = {"steps": 2, "max_attempts": 1}
 NET, CODEC = settled(labelled(4)), settled(tiny())
-PLACE = {"center": torch.zeros(4, 8, 8), "spread": torch.ones(4, 8, 8)}
+PLACE = {"mean": torch.zeros(4, 8, 8), "std": torch.ones(4, 8, 8)}
 CODER = Autoencoder(CODEC, **PLACE)
 MODULES = {"None": (None, "NoneType"), "class": (nn.Linear, "type"), "text": ("unet", "str")}
 PLACES = {
     "None": (None, "NoneType"),
     "list": ([0.0], "list"),
     "vector": (torch.zeros(4), "(4,)"),
-    "batch": (torch.zeros(1, 4, 8, 8), "(1, 4, 8, 8)"),
+    "batch_size": (torch.zeros(1, 4, 8, 8), "(1, 4, 8, 8)"),
 }
 PRECISIONS = without(choice_values("float32"), "None")
 TABLE = {
@@ -78,7 +78,7 @@ TABLE = {
             "patch_size": count_values(0, -1) | {"no divisor": (4, "got 4")},
             "composite_threshold": without(number_values(-0.1, 1.1), "None"),
             "seed": count_values(-1),
-            "batch": count_values(0, -1),
+            "batch_size": count_values(0, -1),
             "on_step": {"text": ("bar", "str"), "number": (3, "int")},
         },
     ),
@@ -96,15 +96,15 @@ TABLE = {
     ),
     Autoencoder: (
         {"net": CODEC, **PLACE},
-        {"net": MODULES, "center": PLACES, "spread": PLACES, "precision": PRECISIONS},
+        {"net": MODULES, "mean": PLACES, "std": PLACES, "precision": PRECISIONS},
     ),
     Diffusion: (
-        {"net": NET, "autoencoder": CODER, "conditions": Classes(4)},
+        {"net": NET, "autoencoder": CODER, "conditions": ClassConditions(4)},
         {
             "net": MODULES,
             "autoencoder": MODULES | {"net": (CODEC, "AutoencoderTiny")},
             "conditions": {"None": (None, "None")},
-            "alphas": {
+            "alphas_cumprod": {
                 "list": ([0.9, 0.5], "list"),
                 "rising": (torch.tensor([0.1, 0.5]), "others"),
                 "one": (torch.tensor([0.5]), "others"),
@@ -112,10 +112,10 @@ TABLE = {
                 "NaN": (torch.tensor([0.5, math.nan]), "others"),
                 "betas": (torch.linspace(1e-4, 0.02, 10), "others"),
             },
-            "predicts": without(choice_values("noise"), "None", "empty"),
+            "prediction_type": without(choice_values("noise"), "None", "empty"),
         },
     ),
-    Diffusion(NET, CODER, conditions=Classes(4)).sample: (
+    Diffusion(NET, CODER, conditions=ClassConditions(4)).sample: (
         {"asked": [0, None], "steps": 2},
         {
             "scale": number_values(-0.1),
@@ -123,7 +123,7 @@ TABLE = {
             "seed": count_values(-1),
         },
     ),
-    Classes: ({"count": 2}, {"count": count_values(0, 1), "null": {"number": (1, "int")}}),
+    ClassConditions: ({"count": 2}, {"count": count_values(0, 1), "null": {"number": (1, "int")}}),
 }
 LEFT = {"shift", "scale", "asked", "shape"}
 
@@ -147,13 +147,13 @@ def test_no_argument_is_left_out(function):
 @pytest.mark.parametrize("number", ["a", [1.0, 2.0, 3.0], math.nan, 0.0])
 def test_units_that_are_none(number):
     with pytest.raises((ValueError, TypeError), match="scale: expected"):
-        Autoencoder(CODEC, **PLACE, scale=number)
+        Autoencoder(CODEC, **PLACE, scaling_factor=number)
 
 
 def test_attributes_by_name():
     with pytest.raises((ValueError, TypeError), match="conditions"):
         cfx.diffusion_counterfactual(SPACE, F, X, 1, conditions=["0", "1"], **QUICK)
-    assert Attributes({"a": ("b", "c")}).tell(["b"]).tolist() == [[0]]
+    assert AttributeConditions({"a": ("b", "c")}).encode(["b"]).tolist() == [[0]]
 
 
 # -- folders
@@ -187,8 +187,8 @@ FOLDERS = {
             "text": ("red", "str"),
             "tensor": (table(), "Tensor"),
             "list": ([0, 1], "list"),
-            "other classes": (Classes(9), "got 9"),
-            "vectors": (Vectors(table()), "got 12"),
+            "other classes": (ClassConditions(9), "got 9"),
+            "vectors": (EmbeddingConditions(table()), "got 12"),
         }
     },
     cfx.spaces.load_stable_diffusion: SHARED
@@ -227,5 +227,5 @@ def test_wrong_folders(good, load, name, kind):
 
 def test_right_folders(good):
     for load, path in good.items():
-        assert load(path, device="cpu").center.shape == (4, 8, 8)
+        assert load(path, device="cpu").mean.shape == (4, 8, 8)
         assert load(str(path), device="cpu", precision="bfloat16").autoencoder.precision

@@ -65,10 +65,10 @@ def test_free_is_the_sampler_told_the_target():
     x, target = x[target == 1], target[target == 1]  # one target: the model sees no row numbers
     world = space, f, x, target
     told = run(world, guidance="classifier_free", guidance_scale=1.0)
-    plain = GaussianSpace.eps
+    plain = GaussianSpace.predict_noise
 
     class Told(GaussianSpace):
-        def eps(self, z, t, condition):
+        def predict_noise(self, z, t, condition):
             return plain(self, z, t, torch.ones_like(condition))
 
     close(told.image, run((Told(), f, x, target), guidance="none").image)
@@ -157,9 +157,9 @@ def test_one_step_by_hand(backprop_diffusion):
     cf = run(world, backprop_diffusion=backprop_diffusion, on_step=lambda step: seen.append(step), **knobs)
     (step,) = seen
     t = torch.full((len(x),), 499)
-    a = space.alphas[499].float()
+    a = space.alphas_cumprod[499].float()
     z = step.code.clone().requires_grad_()
-    told, free = space.eps(z, t, target), space.eps(z, t, torch.full_like(target, 2))
+    told, free = space.predict_noise(z, t, target), space.predict_noise(z, t, torch.full_like(target, 2))
     clean = (z - (1 - a).sqrt() * free) / a.sqrt()
     logits = f(space.decode(cfx.Code(clean), clamp=False))
     other = logits.gather(1, 1 - target[:, None]).sum()
@@ -345,7 +345,7 @@ def test_a_black_box_is_refused():
     box = cfx.BlackBox(f)
     with pytest.raises(TypeError, match=r"classifier.*BlackBox"):
         run((space, box, x, target))
-    assert box.queries == 0
+    assert box.n_queries == 0
     for pause_when_reached in (True, False):
         with pytest.raises(TypeError, match=r"classifier: expected.*gradients"):
             run((space, torch.no_grad()(f.__call__), x, target), pause_when_reached=pause_when_reached, strength=0.9)
@@ -377,7 +377,7 @@ def test_on_step_can_end_it(last):
 def test_batch_mates_never_matter(guidance):
     space, f, x, target = world = gaussian_world(3, 7)
     knobs = {"max_attempts": 3, "guidance": guidance, "strength": 0.4}
-    whole, halves = run(world, **knobs), run(world, batch=3, **knobs)
+    whole, halves = run(world, **knobs), run(world, batch_size=3, **knobs)
     close(whole.image, halves.image, 1e-4)
     assert whole.status == halves.status
     for name in whole.trace:
@@ -407,7 +407,7 @@ def test_costs_are_what_was_spent(distance_space, backprop_diffusion, composite_
     """One sample alone: looks are counted in the parts themselves."""
     space, f, x, target = gaussian_world(2, 1)
     net, decoded, slopes = f.module, [], []
-    plain, eps = space.decode, space.eps
+    plain, eps = space.decode, space.predict_noise
 
     def counting(z, t, condition):
         out = eps(z, t, condition)
@@ -422,7 +422,7 @@ def test_costs_are_what_was_spent(distance_space, backprop_diffusion, composite_
             code.z.register_hook(lambda g: decoded.append("back"))
         return images
 
-    space.decode, space.eps = decode, counting
+    space.decode, space.predict_noise = decode, counting
     net.rows = net.backward = 0
     knobs = {"distance_space": distance_space, "backprop_diffusion": backprop_diffusion, "composite_threshold": composite_threshold, "max_attempts": 3}
     knobs["noise"] = noise
@@ -449,7 +449,7 @@ def test_saved_and_loaded_with_its_trace(tmp_path):
 def test_chunks_in_which_there_was_nothing_to_do():
     space, f, x, target = gaussian_world(2, 4)
     target[:2] = f(x[:2]).argmax(1)
-    cf = run((space, f, x, target), batch=2)
+    cf = run((space, f, x, target), batch_size=2)
     whole = run((space, f, x, target))
     assert cf.status == whole.status
     for name in ("kept_fraction", "masks", "probability", "strength", "chance_fraction"):

@@ -28,36 +28,36 @@ WATCH = {"text": ("bar", "str"), "number": (3, "int")}
 
 TABLE = {
     cfx.find_directions: (
-        {"space": SPACE, "classifier": F, "image": X[:1], "label": 1, "queries": 140},
+        {"space": SPACE, "classifier": F, "image": X[:1], "label": 1, "max_queries": 140},
         {
             "space": space_values(),
             "classifier": classifier_values(1),
             "image": without(image_values((1, 3, 4, 4)), "no batch") | {"two": (X, "got 2")},
             "label": count_values(-1) | {"too large": (2, "2")},
-            "against": without(count_values(-1), "None")
+            "contrast_class": without(count_values(-1), "None")
             | {"too large": (2, "2"), "the label": (1, "1")},
-            "queries": count_values(0, -1, 35),
+            "max_queries": count_values(0, -1, 35),
             "proxy": choice_values("ridge"),
             "radius": without(number_values(0.0, -1.0), "None"),
             "saturation": without(number_values(0.0, -1.0), "None"),
-            "curved": count_values(-1),
-            "validation": without(image_values(), "None")
+            "n_curvature": count_values(-1),
+            "validation_images": without(image_values(), "None")
             | {"other size": (X[..., :2], "(3, 4, 2)")},
-            "reach": without(number_values(0.0, -1.0), "None"),
+            "max_step": without(number_values(0.0, -1.0), "None"),
             "distance": {
                 "text": ("lpips", "str"),
                 "one for all": (lambda a, b: (a - b).abs().mean(), "()"),
                 "maps": (lambda a, b: (a - b).abs(), "(1, 3, 4, 4)"),
                 "number": (lambda a, b: 0.5, "float"),
             },
-            "batch": count_values(0, 1, -1),
-            "folder": {"number": (3, "3"), "list": (["a"], "'a'"), "file": (__file__, "file")}
+            "batch_size": count_values(0, 1, -1),
+            "checkpoint_dir": {"number": (3, "3"), "list": (["a"], "'a'"), "file": (__file__, "file")}
             | {"not empty": (Path(__file__).parent, "other files")},
             "seed": count_values(-1),
             "on_step": WATCH,
         },
     ),
-    cfx.follow: (
+    cfx.follow_direction: (
         {"space": SPACE, "classifier": F, "images": X, "direction": AXIS},
         {
             "space": space_values(),
@@ -74,15 +74,15 @@ TABLE = {
                 "NaN": (NAN * AXIS, "nan"),
             },
             "target": without(label_values(), "None"),
-            "reach": without(number_values(0.0, -1.0), "None"),
-            "looks": count_values(0, -1),
-            "halvings": count_values(-1),
+            "max_step": without(number_values(0.0, -1.0), "None"),
+            "grid_steps": count_values(0, -1),
+            "binary_search_steps": count_values(-1),
             "noise": without(count_values(-1), "None"),
-            "batch": count_values(0, -1),
+            "batch_size": count_values(0, -1),
             "on_step": WATCH,
         },
     ),
-    cfx.one_label: (
+    cfx.select_label: (
         {"classifier": F, "label": 1},
         {
             "classifier": {"None": (None, "NoneType"), "text": ("f", "str")},
@@ -110,6 +110,6 @@ def test_no_argument_is_left_out(function):
 
 def test_a_label_that_is_not_there_is_told_when_asked():
     with pytest.raises(ValueError, match=r"label: expected .*got 5 with \(2, 2\)"):
-        cfx.one_label(F, 5)(X)
+        cfx.select_label(F, 5)(X)
     with pytest.raises(TypeError, match="classifier: expected logits, got list"):
-        cfx.one_label(lambda x: [1.0], 0)(X)
+        cfx.select_label(lambda x: [1.0], 0)(X)

@@ -18,7 +18,7 @@ from cfxnb.directions.candidates import candidates, strongest
 from cfxnb.directions.proxies import Fit, Probes, ridge
 
 SPREAD = torch.tensor([0.5, 1.0, 2.0, 1.5, 0.8])
-SPACE = LinearSpace(5, spread=SPREAD)
+SPACE = LinearSpace(5, std=SPREAD)
 W = torch.tensor([1.0, -2.0, 0.5, 0.3, 0.7])
 
 
@@ -35,7 +35,7 @@ AT = source(0.3, 0.5, -0.2, 0.4, 0.1)
 
 def of_code(function):
     """A classifier with logits (0, function of the code)."""
-    return lambda images: cfx.two_class(function(SPACE.encode(images).z))
+    return lambda images: cfx.two_logits(function(SPACE.encode(images).z))
 
 
 LINEAR = of_code(lambda z: z @ W)
@@ -51,15 +51,15 @@ def cos(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("label", [0, 1])
 def test_linear_score(label):
     """In spreads the slope is weight * spread; as a change of the code, weight * spread^2."""
-    found = exactly(SPACE, LINEAR, AT, label, queries=400)
+    found = exactly(SPACE, LINEAR, AT, label, max_queries=400)
     sign = 2 * label - 1
-    torch.testing.assert_close(found.fit.gradient, sign * W * SPREAD, rtol=0, atol=2e-3)
+    torch.testing.assert_close(found.proxy_fit.gradient, sign * W * SPREAD, rtol=0, atol=2e-3)
     step = SPREAD * (W * SPREAD) / (W * SPREAD).norm()
     torch.testing.assert_close(found.g, sign * step, rtol=0, atol=1e-3)
-    assert found.fit.confidence > 0.9999
-    assert found.fit.r2 > 0.9999
-    assert found.fit.hessian.abs().max() < 0.01
-    assert (found.label, found.against) == (label, None)
+    assert found.proxy_fit.expected_cosine > 0.9999
+    assert found.proxy_fit.r2 > 0.9999
+    assert found.proxy_fit.hessian.abs().max() < 0.01
+    assert (found.target, found.contrast_class) == (label, None)
 
 
 def quadratic(gradient, curvature, home=0.0):
@@ -80,10 +80,10 @@ BENT = torch.einsum("n,nd,ne->de", torch.tensor([-3.0, 2.0, 1.0, 0.0, 0.0]), AXE
 
 @pytest.mark.parametrize("home", [-0.4, 0.4])
 def test_quadratic_score(home):
-    found = exactly(SPACE, quadratic(SLOPE, BENT, home), AT, 1, queries=600, curved=5, radius=1.0)
-    torch.testing.assert_close(found.fit.gradient, SLOPE, rtol=0, atol=0.01)
-    torch.testing.assert_close(found.fit.hessian, BENT, rtol=0, atol=0.03)
-    assert found.fit.r2 > 0.999
+    found = exactly(SPACE, quadratic(SLOPE, BENT, home), AT, 1, max_queries=600, n_curvature=5, radius=1.0)
+    torch.testing.assert_close(found.proxy_fit.gradient, SLOPE, rtol=0, atol=0.01)
+    torch.testing.assert_close(found.proxy_fit.hessian, BENT, rtol=0, atol=0.03)
+    assert found.proxy_fit.r2 > 0.999
     for number in range(3):
         u = found[f"h{number + 1}"] / SPREAD
         assert abs(cos(u, AXES[number])) > 0.999
@@ -96,7 +96,7 @@ def test_quadratic_score(home):
 def test_pairs_take_odd_and_even_apart():
     """What is even in the change tells the gradient nothing, exactly, and the other way round."""
     f = quadratic(0 * SLOPE, BENT)
-    assert cfx.find_directions(SPACE, f, AT, 1, queries=300).fit.gradient.abs().max() < 1e-4
+    assert cfx.find_directions(SPACE, f, AT, 1, max_queries=300).fit.gradient.abs().max() < 1e-4
     values = normal(10, seed=2)
     odd, even = proxies._parts(values)
     np.testing.assert_allclose(odd + even, values[::2], rtol=1e-12)
@@ -134,20 +134,20 @@ def probes(delta, score, home=0.0):
 
 def test_confidence_is_the_cosine_with_the_truth():
     """Over many noisy worlds: at each level of noise what is told is what is so."""
-    dims, pairs, truth, spread = 40, 100, normal(40, seed=6), []
+    dims, pairs, truth, std = 40, 100, normal(40, seed=6), []
     for noise, near in ((0.3, 0.03), (1.0, 0.05), (4.0, 0.15), (1000.0, 0.45)):
         told, so = [], []
         for seed in range(25):
             delta = normal(pairs, dims, seed=100 + seed) / dims**0.5
             clean = torch.stack([delta @ truth, -delta @ truth], 1).flatten()
             fit = ridge(probes(delta, clean + noise * normal(2 * pairs, seed=900 + seed)))
-            told.append(fit.confidence)
+            told.append(fit.expected_cosine)
             so.append(cos(fit.gradient, truth))
         assert abs(np.mean(told) - np.mean(so)) < near, (noise, np.mean(told), np.mean(so))
-        spread.append(np.mean(so))
-    assert spread[0] > 0.98
-    assert spread[2] < 0.75
-    assert abs(spread[3]) < 0.1
+        std.append(np.mean(so))
+    assert std[0] > 0.98
+    assert std[2] < 0.75
+    assert abs(std[3]) < 0.1
 
 
 def test_answers_saturate():
@@ -161,9 +161,9 @@ def test_answers_saturate():
 
 def test_curvature_does_not_saturate():
     f = quadratic(SLOPE, BENT, -0.4)
-    found = cfx.find_directions(SPACE, f, AT, 1, queries=600, radius=1.0, saturation=0.5)
-    torch.testing.assert_close(found.fit.hessian, BENT, rtol=0, atol=0.03)
-    assert found.fit.gradient.norm() < 0.7 * SLOPE.norm()  # but the slope does
+    found = cfx.find_directions(SPACE, f, AT, 1, max_queries=600, radius=1.0, saturation=0.5)
+    torch.testing.assert_close(found.proxy_fit.hessian, BENT, rtol=0, atol=0.03)
+    assert found.proxy_fit.gradient.norm() < 0.7 * SLOPE.norm()  # but the slope does
 
 
 def test_how_sure_a_classifier_is_far_away_does_not_matter():
@@ -175,10 +175,10 @@ def test_how_sure_a_classifier_is_far_away_does_not_matter():
         u = (z - home) / SPREAD
         return (u @ slope + 0.2).sign() * (2 * u @ other).exp()
 
-    found = cfx.find_directions(SPACE, of_code(sure), AT, 1, queries=600, radius=5.0)
-    raw = exactly(SPACE, of_code(sure), AT, 1, queries=600, radius=5.0)
-    assert cos(found.fit.gradient, slope) > 0.98
-    assert cos(raw.fit.gradient, slope) < 0.9
+    found = cfx.find_directions(SPACE, of_code(sure), AT, 1, max_queries=600, radius=5.0)
+    raw = exactly(SPACE, of_code(sure), AT, 1, max_queries=600, radius=5.0)
+    assert cos(found.proxy_fit.gradient, slope) > 0.98
+    assert cos(raw.proxy_fit.gradient, slope) < 0.9
 
 
 def test_r2_counts_a_wrong_offset():
@@ -199,7 +199,7 @@ def test_both_sides_of_the_decision(home):
     def away(images, originals):
         return (0.2 + 0.1 * SPACE.encode(images).z[:, 2]).sigmoid()
 
-    found = exactly(SPACE, f, AT, 1, queries=500, distance=away)
+    found = exactly(SPACE, f, AT, 1, max_queries=500, distance=away)
     slope = torch.zeros(5)
     slope[2] = (
         0.1 * SPREAD[2] * torch.sigmoid(torch.tensor(0.18)) * torch.sigmoid(-torch.tensor(0.18))
@@ -213,11 +213,11 @@ def test_both_sides_of_the_decision(home):
 def test_flip_rate_and_length_are_measured():
     """A source 1.2 spreads from the boundary along g: of 1/4, 1/2 ... of 4 spreads the second."""
     f = of_code(lambda z: z @ W - (SPACE.encode(AT).z @ W) - 1.2 * (W * SPREAD).norm())
-    found = cfx.find_directions(SPACE, f, AT, 1, queries=1000, reach=4.0, curved=0)
+    found = cfx.find_directions(SPACE, f, AT, 1, max_queries=1000, max_step=4.0, n_curvature=0)
     assert found.table.loc["g"].tolist()[:2] == [1.0, 2.0]
     images = torch.cat([AT, source(-9.0, 9.0, 0.0, 0.0, 0.0)])  # the other one is far away
     found = cfx.find_directions(
-        SPACE, f, AT, 1, queries=1000, reach=4.0, curved=0, validation=images
+        SPACE, f, AT, 1, max_queries=1000, max_step=4.0, n_curvature=0, validation_images=images
     )
     assert found.table.loc["g"].tolist()[:2] == [0.5, 2.0]
 
@@ -225,7 +225,7 @@ def test_flip_rate_and_length_are_measured():
 def test_best_direction_comes_first():
     """An axis across the slope along which the score bends flips what the slope hardly does."""
     slope, bend = 0.1 * AXES[0], torch.einsum("d,e->de", 3 * AXES[1], AXES[1])
-    found = cfx.find_directions(SPACE, quadratic(slope, bend, -1.0), AT, 1, queries=600, reach=3.0)
+    found = cfx.find_directions(SPACE, quadratic(slope, bend, -1.0), AT, 1, max_queries=600, max_step=3.0)
     assert found.names[0] == "h1"
     assert torch.equal(found.vectors[0], found["h1"])
     assert torch.equal(found[0], found.h[0])
@@ -244,18 +244,18 @@ def test_answers_of_the_trial_correct_the_gradient():
     mean = ((SPACE.encode(torch.cat([AT, OTHERS])).z - SPACE.encode(AT).z) / SPREAD).mean(0)
     wanted = SLOPE + BENT @ mean
     assert cos(SLOPE, wanted) < 0.8
-    found = exactly(SPACE, f, AT, 1, queries=900, validation=OTHERS, radius=1.0)
+    found = exactly(SPACE, f, AT, 1, max_queries=900, validation_images=OTHERS, radius=1.0)
     assert cos(found.g / SPREAD, wanted) > 0.999
-    assert cos(found["g of the image alone"] / SPREAD, SLOPE) > 0.999
-    torch.testing.assert_close(found.fit.gradient, SLOPE, rtol=0, atol=0.02)
+    assert cos(found["g uncorrected"] / SPREAD, SLOPE) > 0.999
+    torch.testing.assert_close(found.proxy_fit.gradient, SLOPE, rtol=0, atol=0.02)
     assert found.table["flip rate"].notna().all()
     # Without others, by the paper's network, or where the slope is the same: nothing to correct.
     for other in (
-        exactly(SPACE, f, AT, 1, queries=900),
-        exactly(SPACE, f, AT, 1, queries=900, validation=OTHERS, proxy="mlp, paper"),
-        exactly(SPACE, LINEAR, AT, 1, queries=900, validation=OTHERS),
+        exactly(SPACE, f, AT, 1, max_queries=900),
+        exactly(SPACE, f, AT, 1, max_queries=900, validation_images=OTHERS, proxy="mlp_paper"),
+        exactly(SPACE, LINEAR, AT, 1, max_queries=900, validation_images=OTHERS),
     ):
-        assert "g of the image alone" not in other.names
+        assert "g uncorrected" not in other.names
 
 
 @pytest.mark.parametrize("away", [0.5, 12.0, 18.0, 36.0])
@@ -270,7 +270,7 @@ def test_images_far_from_the_decision_do_not_spoil_the_gradient(away):
     images = space.decode(cfx.Code(z[1:] + side * away / slope.norm() * unit))
     f = code_classifier(space, slope[None])
     found = cfx.find_directions(
-        space, f, space.decode(cfx.Code(z[:1])), 1, queries=2048, validation=images
+        space, f, space.decode(cfx.Code(z[:1])), 1, max_queries=2048, validation_images=images
     )
     assert cos(found.g, slope) > 0.99
 
@@ -281,12 +281,12 @@ def test_a_correction_that_does_worse_in_the_trial_is_not_g(monkeypatch):
     nothing = torch.eye(5)[3]
     monkeypatch.setattr(gcd, "corrected", lambda *_: nothing)
     f = of_code(lambda z: z @ weight)
-    found = exactly(SPACE, f, AT, 1, queries=900, validation=OTHERS)
+    found = exactly(SPACE, f, AT, 1, max_queries=900, validation_images=OTHERS)
     assert cos(found.g / SPREAD, weight * SPREAD) > 0.999
     assert cos(found["g corrected"] / SPREAD, nothing) > 0.999
     rates = found.table["flip rate"]
     assert rates["g"] > rates["g corrected"] == 0
-    assert "g of the image alone" not in found.names
+    assert "g uncorrected" not in found.names
     assert found.names[0] == "g"
 
 
@@ -298,7 +298,7 @@ def test_more_images_are_tried_on_fewer_axes():
     tried = {}
     for many in (3, 8, 12):
         found = cfx.find_directions(
-            space, f, images[:1], 1, queries=400, curved=2, validation=images[1 : many + 1]
+            space, f, images[:1], 1, max_queries=400, n_curvature=2, validation_images=images[1 : many + 1]
         )
         tried[many] = found.made_by["tried"]
     # 200 queries: 1 + 4 * (3 + 6) = 37 about 3, 1 + 4 * (3 + 3) = 25 about 8, 21 about 9 of 12.
@@ -317,7 +317,7 @@ def test_lost_answers_of_others_are_left_out():
         logits[near] = torch.nan  # without a move
         return logits
 
-    found = exactly(SPACE, breaking, AT, 1, queries=900, validation=OTHERS, radius=1.0)
+    found = exactly(SPACE, breaking, AT, 1, max_queries=900, validation_images=OTHERS, radius=1.0)
     assert cos(found.g / SPREAD, SLOPE + BENT @ mean) > 0.9
     assert found.table["flip rate"].notna().all()
     assert found.made_by["tried"] == 6
@@ -328,7 +328,7 @@ def test_no_direction_is_there_twice():
     f = quadratic(0.3 * AXES[0], torch.einsum("d,e->de", 3 * AXES[1], AXES[1]))
     u = 3 * AXES[1] + 0.1 * normal(6, 5, seed=4)
     others = SPACE.decode(cfx.Code(SPACE.encode(AT).z + SPREAD * u))
-    found = exactly(SPACE, f, AT, 1, queries=900, validation=others)
+    found = exactly(SPACE, f, AT, 1, max_queries=900, validation_images=others)
     assert abs(cos(found.g / SPREAD, AXES[1])) > 0.99
     units = found.vectors / SPREAD
     same = (units @ units.T - torch.eye(len(units))).abs()
@@ -373,13 +373,13 @@ def test_axes_that_flip_are_kept():
     """The source is not seen as the label: it flips along the one axis that bends upwards."""
     bends = torch.tensor([-3.0, -2.5, 1.2, 0.0, 0.0])
     f = quadratic(0.1 * AXES[4], torch.einsum("n,nd,ne->de", bends, AXES, AXES), -1.0)
-    found = exactly(SPACE, f, AT, 1, queries=600, reach=4.0, curved=1)
+    found = exactly(SPACE, f, AT, 1, max_queries=600, max_step=4.0, n_curvature=1)
     assert found.names == ("h3", "g")
     assert abs(cos(found[0] / SPREAD, AXES[2])) > 0.99
     assert found.table.loc["h3"].tolist()[:2] == [1.0, 2.0]
     # Seen as the label, it flips along both of those that bend downwards; strong ones sooner.
     f = quadratic(0.1 * AXES[4], torch.einsum("n,nd,ne->de", bends, AXES, AXES), 7.0)
-    found = exactly(SPACE, f, AT, 1, queries=600, reach=4.0, curved=2)
+    found = exactly(SPACE, f, AT, 1, max_queries=600, max_step=4.0, n_curvature=2)
     assert found.names == ("h1", "h2", "g")
     assert found.table["flip rate"].tolist() == [1.0, 1.0, 0.0]
 
@@ -387,24 +387,24 @@ def test_axes_that_flip_are_kept():
 def test_too_few_queries_for_a_trial_are_told():
     """Seven directions, two senses, two lengths, and the image itself: 29, a quarter of 116."""
     with pytest.warns(UserWarning, match="queries: a trial of 7 .* at least 116, got 115"):
-        found = cfx.find_directions(SPACE, quadratic(SLOPE, BENT), AT, 1, queries=115)
+        found = cfx.find_directions(SPACE, quadratic(SLOPE, BENT), AT, 1, max_queries=115)
     assert found.table["flip rate"].isna().all()
     assert found.names[0] == "g"
-    found = cfx.find_directions(SPACE, quadratic(SLOPE, BENT), AT, 1, queries=116)
+    found = cfx.find_directions(SPACE, quadratic(SLOPE, BENT), AT, 1, max_queries=116)
     assert found.table["flip rate"].notna().all()
 
 
 def test_three_classes_against_one_or_all():
     rows = normal(3, 5, seed=8)
     f = code_classifier(SPACE, rows)
-    one = exactly(SPACE, f, AT, 2, against=0, queries=500)
-    torch.testing.assert_close(one.fit.gradient, (rows[2] - rows[0]) * SPREAD, rtol=0, atol=5e-3)
-    assert (one.label, one.against) == (2, 0)
-    everyone = exactly(SPACE, f, AT, 2, queries=900, radius=0.3)
+    one = exactly(SPACE, f, AT, 2, contrast_class=0, max_queries=500)
+    torch.testing.assert_close(one.proxy_fit.gradient, (rows[2] - rows[0]) * SPREAD, rtol=0, atol=5e-3)
+    assert (one.target, one.contrast_class) == (2, 0)
+    everyone = exactly(SPACE, f, AT, 2, max_queries=900, radius=0.3)
     z = SPACE.encode(AT).z
     p = (z @ rows.T).softmax(1)[0]
     slope = rows[2] - (p[0] * rows[0] + p[1] * rows[1]) / (p[0] + p[1])
-    assert cos(everyone.fit.gradient, slope * SPREAD) > 0.999
+    assert cos(everyone.proxy_fit.gradient, slope * SPREAD) > 0.999
 
 
 def test_a_flip_is_a_change_of_what_is_seen():
@@ -415,7 +415,7 @@ def test_a_flip_is_a_change_of_what_is_seen():
         return torch.stack([0.1 * z, 0 * z, 0 * z], 1)
 
     at = source(-0.5, 0.0, 0.0, 0.0, 0.0)
-    found = cfx.find_directions(SPACE, three, at, 0, queries=500, reach=4.0, curved=0)
+    found = cfx.find_directions(SPACE, three, at, 0, max_queries=500, max_step=4.0, n_curvature=0)
     assert found.table.loc["g", "flip rate"] == 1.0
 
 
@@ -423,27 +423,27 @@ def test_one_label_of_several():
     rows = normal(3, 5, seed=8)
     many = code_classifier(SPACE, rows)
     for label in range(3):
-        f = cfx.one_label(many, label)
-        found = exactly(SPACE, f, AT, 1, queries=400)
-        torch.testing.assert_close(found.fit.gradient, rows[label] * SPREAD, rtol=0, atol=5e-3)
+        f = cfx.select_label(many, label)
+        found = exactly(SPACE, f, AT, 1, max_queries=400)
+        torch.testing.assert_close(found.proxy_fit.gradient, rows[label] * SPREAD, rtol=0, atol=5e-3)
         logits = f(AT)
         torch.testing.assert_close(logits.softmax(1)[:, 1], many(AT)[:, label].sigmoid())
 
 
-@pytest.mark.parametrize("proxy", ["mlp", "mlp, paper"])
+@pytest.mark.parametrize("proxy", ["mlp", "mlp_paper"])
 def test_networks_find_the_slope_too(proxy):
-    found = cfx.find_directions(SPACE, LINEAR, AT, 1, queries=500, proxy=proxy)
+    found = cfx.find_directions(SPACE, LINEAR, AT, 1, max_queries=500, proxy=proxy)
     least = 0.98 if proxy == "mlp" else 0.5
-    assert cos(found.fit.gradient, W * SPREAD) > least
-    assert np.isnan(found.fit.confidence)
-    assert found.fit.r2 > 0.95 or proxy == "mlp, paper"
+    assert cos(found.proxy_fit.gradient, W * SPREAD) > least
+    assert np.isnan(found.proxy_fit.expected_cosine)
+    assert found.proxy_fit.r2 > 0.95 or proxy == "mlp_paper"
 
 
 def test_coordinates_that_carry_nothing_are_left_alone():
-    space = LinearSpace(5, spread=torch.tensor([1.0, 0.001, 1.0, 0.0, 1.0]))
+    space = LinearSpace(5, std=torch.tensor([1.0, 0.001, 1.0, 0.0, 1.0]))
     f = code_classifier(space, W[None])
-    for proxy in ("ridge", "mlp, paper"):
-        found = cfx.find_directions(space, f, space.sample(1), 1, queries=300, proxy=proxy)
+    for proxy in ("ridge", "mlp_paper"):
+        found = cfx.find_directions(space, f, space.sample(1), 1, max_queries=300, proxy=proxy)
         assert not found.vectors[:, [1, 3]].any()
         assert found.vectors.isfinite().all()
         torch.testing.assert_close(found.vectors[:, [0, 2, 4]].norm(dim=1), torch.ones(len(found)))
@@ -455,16 +455,16 @@ def test_radius_is_the_longest_change_and_lengths_are_even():
     def watch(step):
         lengths.append(((step.code - SPACE.encode(AT).z) / SPREAD).norm(dim=1))
 
-    found = cfx.find_directions(SPACE, LINEAR, AT, 1, queries=2000, radius=0.7, on_step=watch)
+    found = cfx.find_directions(SPACE, LINEAR, AT, 1, max_queries=2000, radius=0.7, on_step=watch)
     share = torch.cat(lengths)[::2] / 0.7
-    assert len(share) * 2 == found.fit.queries
+    assert len(share) * 2 == found.proxy_fit.n_queries
     assert share.max() <= 1 + 1e-4
     assert abs(share.mean() - 0.5) < 0.03
     assert abs(share.var() - 1 / 12) < 0.01
 
 
 def test_a_classifier_that_says_nothing_has_no_directions():
-    found = cfx.find_directions(SPACE, of_code(lambda z: 0 * z[:, 0] + 1), AT, 1, queries=200)
+    found = cfx.find_directions(SPACE, of_code(lambda z: 0 * z[:, 0] + 1), AT, 1, max_queries=200)
     assert (len(found), found.names) == (0, ())
     assert found.vectors.shape == (0, 5)
     assert found.h.shape == (0, 5)
@@ -476,9 +476,9 @@ def test_a_classifier_that_says_nothing_has_no_directions():
 def test_answers_that_are_not_finite_are_data():
     """Where a box breaks down, pairs are left out; the slope is found from the others."""
     f = of_code(lambda z: torch.where(z[:, 2] > 1.0, torch.nan, z @ W))
-    found = exactly(SPACE, f, AT, 1, queries=600)
-    assert 32 <= found.fit.queries < 500
-    assert cos(found.fit.gradient, W * SPREAD) > 0.999
+    found = exactly(SPACE, f, AT, 1, max_queries=600)
+    assert 32 <= found.proxy_fit.n_queries < 500
+    assert cos(found.proxy_fit.gradient, W * SPREAD) > 0.999
     with pytest.raises(ValueError, match="classifier: expected finite logits"):
         exactly(SPACE, of_code(lambda z: z[:, 0] * torch.nan), AT, 1)
     home = SPACE.encode(AT).z
@@ -500,10 +500,10 @@ def test_many_coordinates_have_the_same_axes(monkeypatch):
 
 
 def test_shows_itself():
-    found = cfx.find_directions(SPACE, LINEAR, AT, 1, queries=300)
-    assert f"{found.queries} queries" in repr(found)
+    found = cfx.find_directions(SPACE, LINEAR, AT, 1, max_queries=300)
+    assert f"{found.n_queries} queries" in repr(found)
     assert "flip rate" in found._repr_html_()
-    assert found.made_by["method"] == "find_directions"
+    assert found.made_by["function"] == "find_directions"
     assert found.made_by["seconds"] >= 0
     with pytest.raises(KeyError, match="expected one of"):
         found["h99"]
@@ -516,8 +516,8 @@ WRONG = ["no sign", "order", "units", "one side"]
 def test_planted_errors_are_caught(monkeypatch, wrong):
     if wrong == "no sign":  # the eigenvector's own, or its opposite
 
-        def unsigned(fit: Fit, sign, curved, used):
-            found = candidates(fit, sign, curved, used)
+        def unsigned(fit: Fit, sign, n_curvature, used):
+            found = candidates(fit, sign, n_curvature, used)
             return {n: v * (-1 if n == "h2" else 1) for n, v in found.items()}
 
         monkeypatch.setattr(gcd, "candidates", unsigned)

@@ -10,7 +10,7 @@ import cfxnb as cfx
 from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, RECONSTRUCTION_IS_TARGET
 
 SPREAD = torch.tensor([0.5, 1.0, 2.0, 1.5])
-SPACE = LinearSpace(4, spread=SPREAD)
+SPACE = LinearSpace(4, std=SPREAD)
 W = torch.tensor([1.0, -2.0, 0.5, 0.3])
 F = code_classifier(SPACE, W[None])
 X = SPACE.sample(30, 5)
@@ -23,7 +23,7 @@ def exact(images=X, direction=D):
     return -(SPACE.encode(images).z @ W) / (step @ W)
 
 
-def walked(found, direction=D):
+def baseline_step(found, direction=D):
     """Signed spreads that were gone; nothing else has changed."""
     step = direction / (direction / SPREAD).norm()
     change = found.code_after.z - found.code_before.z
@@ -32,30 +32,30 @@ def walked(found, direction=D):
     return length
 
 
-@pytest.mark.parametrize(("looks", "halvings"), [(8, 4), (1, 0), (3, 10), (5, 1)])
-def test_smallest_step(looks, halvings):
-    reach = 4.0
-    found = cfx.follow(SPACE, F, X, D, reach=reach, looks=looks, halvings=halvings)
-    truth, gone = exact(), walked(found)
-    near = truth.abs() < reach
+@pytest.mark.parametrize(("grid_steps", "binary_search_steps"), [(8, 4), (1, 0), (3, 10), (5, 1)])
+def test_smallest_step(grid_steps, binary_search_steps):
+    max_step = 4.0
+    found = cfx.follow_direction(SPACE, F, X, D, max_step=max_step, grid_steps=grid_steps, binary_search_steps=binary_search_steps)
+    truth, gone = exact(), baseline_step(found)
+    near = truth.abs() < max_step
     assert near.any()
     assert torch.equal(found.flipped, near)
     over = gone.abs() - truth.abs()
     assert (over[near] >= -1e-4).all()
-    assert (over[near] <= reach / looks / 2**halvings + 1e-4).all()
+    assert (over[near] <= max_step / grid_steps / 2**binary_search_steps + 1e-4).all()
     assert torch.equal(gone[near].sign(), truth[near].sign())
-    torch.testing.assert_close(gone[~near].abs(), torch.full_like(gone[~near], reach))
+    torch.testing.assert_close(gone[~near].abs(), torch.full_like(gone[~near], max_step))
     assert {s for s, n in zip(found.status, near, strict=True) if not n} <= {NOT_FOUND}
 
 
 def test_default_reach_is_half_the_distance_between_two_codes():
-    found = cfx.follow(SPACE, F, X, D)
-    assert found.made_by["reach"] == math.sqrt(8) / 2
+    found = cfx.follow_direction(SPACE, F, X, D)
+    assert found.made_by["max_step"] == math.sqrt(8) / 2
 
 
 @pytest.mark.parametrize("factor", [-1.0, 1e-3, -1e4])
 def test_neither_sign_nor_length_matter(factor):
-    a, b = cfx.follow(SPACE, F, X, D), cfx.follow(SPACE, F, X, factor * D)
+    a, b = cfx.follow_direction(SPACE, F, X, D), cfx.follow_direction(SPACE, F, X, factor * D)
     assert a.status == b.status
     torch.testing.assert_close(a.code_after.z, b.code_after.z, rtol=0, atol=1e-4)
 
@@ -64,11 +64,11 @@ def test_sign_does_not_matter_where_both_senses_look_alike():
     """A box that says nothing but its decision: flips on either side of a strip."""
 
     def strip(images):
-        return cfx.two_class((SPACE.encode(images).z[:, 0].abs() > 1).float() * 2 - 1)
+        return cfx.two_logits((SPACE.encode(images).z[:, 0].abs() > 1).float() * 2 - 1)
 
     x = SPACE.decode(cfx.Code(torch.tensor([[0.1, 0.0, 0.0, 0.0], [-0.2, 0.0, 0.0, 0.0]])))
     axis = torch.tensor([1.0, 0.0, 0.0, 0.0])
-    a, b = (cfx.follow(SPACE, strip, x, s * axis, 1, reach=4.0) for s in (1, -1))
+    a, b = (cfx.follow_direction(SPACE, strip, x, s * axis, 1, max_step=4.0) for s in (1, -1))
     assert a.flipped.all()
     assert torch.equal(a.code_after.z, b.code_after.z)
 
@@ -78,11 +78,11 @@ def test_the_other_sense_is_walked_where_the_better_one_fails():
 
     def score(images):
         z = SPACE.encode(images).z[:, 1]
-        return cfx.two_class(torch.where(z < -2.5, 1.0, 0.1 * z.clamp(-1, 1) - 0.5))
+        return cfx.two_logits(torch.where(z < -2.5, 1.0, 0.1 * z.clamp(-1, 1) - 0.5))
 
     x = SPACE.decode(cfx.Code(torch.zeros(1, 4)))
     axis = torch.tensor([0.0, 1.0, 0.0, 0.0])
-    found = cfx.follow(SPACE, score, x, axis, reach=4.0, looks=4, halvings=12)
+    found = cfx.follow_direction(SPACE, score, x, axis, max_step=4.0, grid_steps=4, binary_search_steps=12)
     assert found.status == (FLIPPED,)
     torch.testing.assert_close(found.code_after.z[0, 1], torch.tensor(-2.5), rtol=0, atol=2e-3)
     # Reconstruction, both first looks, three more ahead, two behind, halvings, final image.
@@ -92,22 +92,22 @@ def test_the_other_sense_is_walked_where_the_better_one_fails():
 
 def test_one_direction_a_sample():
     each = torch.randn(30, 4, generator=torch.Generator().manual_seed(1))
-    found = cfx.follow(SPACE, F, X, each)
+    found = cfx.follow_direction(SPACE, F, X, each)
     for i in (0, 7, 29):
-        alone = cfx.follow(SPACE, F, X[i : i + 1], each[i])
+        alone = cfx.follow_direction(SPACE, F, X[i : i + 1], each[i])
         torch.testing.assert_close(alone.code_after.z[0], found.code_after.z[i], rtol=0, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:space. it does not know these images")
 def test_statuses():
     seen = F(X).argmax(1)
-    found = cfx.follow(SPACE, F, X, D, 1, reach=1.0)
+    found = cfx.follow_direction(SPACE, F, X, D, 1, max_step=1.0)
     assert all((s == ALREADY_TARGET) == (c == 1) for s, c in zip(found.status, seen, strict=True))
     assert {ALREADY_TARGET, FLIPPED, NOT_FOUND} == set(found.status)
     blind = LinearSpace(4)
     far = torch.tensor([5.0, -5.0, 5.0, 5.0])
     blind.encode = lambda images: cfx.Code(far.repeat(len(images), 1))
-    found = cfx.follow(blind, F, X[seen == 0], D, 1)
+    found = cfx.follow_direction(blind, F, X[seen == 0], D, 1)
     assert set(found.status) == {RECONSTRUCTION_IS_TARGET}
     assert torch.equal(found.code_after.z, found.code_before.z)
     assert found.cost["generator"].unique().tolist() == [2]
@@ -115,13 +115,13 @@ def test_statuses():
 
 def test_no_target_is_the_other_of_two():
     seen = F(X).argmax(1)
-    free, told = cfx.follow(SPACE, F, X, D), cfx.follow(SPACE, F, X, D, 1 - seen)
+    free, told = cfx.follow_direction(SPACE, F, X, D), cfx.follow_direction(SPACE, F, X, D, 1 - seen)
     assert torch.equal(free.target, 1 - seen)
     assert torch.equal(free.image, told.image)
     three = code_classifier(SPACE, torch.randn(3, 4, generator=torch.Generator().manual_seed(0)))
     with pytest.raises(ValueError, match="target: expected a class out of 3, got None"):
-        cfx.follow(SPACE, three, X, D)
-    assert cfx.follow(SPACE, three, X, D, 2).flipped.any()
+        cfx.follow_direction(SPACE, three, X, D)
+    assert cfx.follow_direction(SPACE, three, X, D, 2).flipped.any()
 
 
 class Restless(LinearSpace):
@@ -137,10 +137,10 @@ class Restless(LinearSpace):
 
 
 def test_noise_takes_the_place_of_the_rest():
-    space = Restless(4, spread=SPREAD)
+    space = Restless(4, std=SPREAD)
     f = cfx.BlackBox(F)
-    own = cfx.follow(space, f, X, D)
-    runs = [cfx.follow(space, f, X, D, noise=seed) for seed in (0, 0, 1)]
+    own = cfx.follow_direction(space, f, X, D)
+    runs = [cfx.follow_direction(space, f, X, D, noise_seed=seed) for seed in (0, 0, 1)]
     assert torch.equal(runs[0].image, runs[1].image)
     rests = [own.code_before.aux, runs[0].code_before.aux, runs[2].code_before.aux]
     assert (rests[0] - rests[1]).abs().max() > 0.1
@@ -151,13 +151,13 @@ def test_noise_takes_the_place_of_the_rest():
         torch.testing.assert_close(run.reconstruction, space.decode(run.code_before))
         assert abs(run.code_before.aux.std() - 1) < 0.1
     # Noise is bound to the row, whatever the batch; every image asked about is counted.
-    f.queries = 0
-    small = cfx.follow(space, f, X, D, noise=1, batch=4)
+    f.n_queries = 0
+    small = cfx.follow_direction(space, f, X, D, noise_seed=1, batch_size=4)
     torch.testing.assert_close(small.image, runs[2].image)
-    assert f.queries == small.cost["classifier"].sum()
+    assert f.n_queries == small.cost["classifier"].sum()
     decoded, plain = [], space.decode
     space.decode = lambda code: decoded.append(len(code)) or plain(code)
-    again = cfx.follow(space, f, X, D, noise=1)
+    again = cfx.follow_direction(space, f, X, D, noise_seed=1)
     # The second look, at one image once or twice, is no cost.
     assert 0 <= sum(decoded) - again.cost["generator"].sum() <= 2
 
@@ -172,15 +172,15 @@ def test_steps_tell_the_truth():
         assert torch.equal(step.active, step.probability < 0.5)
         told.append((step.number, step.total))
 
-    cfx.follow(SPACE, F, X, D, looks=4, reach=1.0, on_step=watch)
+    cfx.follow_direction(SPACE, F, X, D, grid_steps=4, max_step=1.0, on_step=watch)
     assert told == [(n, 8) for n in range(1, 9)]
 
 
 @pytest.mark.parametrize("number", [1, 3, 6])
 def test_on_step_stops(number):
     told = []
-    found = cfx.follow(
-        SPACE, F, X, D, looks=4, reach=1.0,
+    found = cfx.follow_direction(
+        SPACE, F, X, D, grid_steps=4, max_step=1.0,
         on_step=lambda step: told.append(step.number) or step.number == number,
     )  # fmt: skip
     assert told == list(range(1, number + 1))
@@ -191,8 +191,8 @@ def test_on_step_stops(number):
 
 def test_directions_that_were_found_flip():
     space, f, x = vae_world(2)
-    found = cfx.find_directions(space, f, x[0], 1, queries=500)
-    walk = cfx.follow(space, f, x, found.g)
+    found = cfx.find_directions(space, f, x[0], 1, max_queries=500)
+    walk = cfx.follow_direction(space, f, x, found.g)
     rest = walk[[s in (FLIPPED, NOT_FOUND) for s in walk.status]]
     assert rest.flipped.any()
     assert torch.equal(rest.flipped, rest.logits_after.argmax(1) == rest.target)

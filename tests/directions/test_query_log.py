@@ -24,7 +24,7 @@ from cfxnb.directions.trial import Trial
 SPACE = LinearSpace(4)
 F = code_classifier(SPACE, torch.tensor([[1.0, -2.0, 0.5, 0.3]]))
 X = SPACE.sample(9, 3)
-KNOBS = {"queries": 300, "curved": 2, "batch": 20, "validation": X[1:3]}
+KNOBS = {"max_queries": 300, "n_curvature": 2, "batch_size": 20, "validation_images": X[1:3]}
 
 
 def search(f=F, **knobs):
@@ -40,19 +40,19 @@ def same(a, b):
     assert torch.equal(a.vectors, b.vectors)
     assert a.names == b.names
     assert a.table.equals(b.table)
-    assert torch.equal(a.fit.gradient, b.fit.gradient)
-    assert torch.equal(a.fit.hessian, b.fit.hessian)
-    assert (a.fit.r2, a.fit.agreement, a.queries) == (b.fit.r2, b.fit.agreement, b.queries)
+    assert torch.equal(a.proxy_fit.gradient, b.proxy_fit.gradient)
+    assert torch.equal(a.proxy_fit.hessian, b.proxy_fit.hessian)
+    assert (a.proxy_fit.r2, a.proxy_fit.split_half_cosine, a.n_queries) == (b.proxy_fit.r2, b.proxy_fit.split_half_cosine, b.n_queries)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     queries=st.integers(36, 700),
-    batch=st.integers(2, 90),
+    batch_size=st.integers(2, 90),
     images=st.integers(0, 8),
-    curved=st.integers(0, 9),
+    n_curvature=st.integers(0, 9),
 )
-def test_the_budget_is_a_hard_limit(queries, batch, images, curved):
+def test_the_budget_is_a_hard_limit(queries, batch, images, n_curvature):
     box, plans, plain = cfx.BlackBox(F), [], Trial.plan
     others = X[1 : 1 + images] if images else None
 
@@ -62,17 +62,17 @@ def test_the_budget_is_a_hard_limit(queries, batch, images, curved):
 
     with mock.patch.object(Trial, "plan", plan), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        found = search(box, queries=queries, batch=batch, validation=others, curved=curved)
-    assert box.queries == found.queries <= queries
-    assert found.fit.queries >= 32
-    assert len(found.h) <= curved
+        found = search(box, max_queries=queries, batch_size=batch, validation_images=others, n_curvature=n_curvature)
+    assert box.n_queries == found.n_queries <= queries
+    assert found.proxy_fit.n_queries >= 32
+    assert len(found.h) <= n_curvature
     [(axes, keep)] = plans
-    assert min(curved, 4) <= axes <= min(3 * curved, 4)  # the code has four coordinates
+    assert min(n_curvature, 4) <= axes <= min(3 * n_curvature, 4)  # the code has four coordinates
     # What the trial needs is kept for it, and hardly anything is left over.
-    trial = box.queries - 1 - found.fit.queries
+    trial = box.n_queries - 1 - found.proxy_fit.n_queries
     assert trial <= keep <= queries / (2 if images else 4)
     assert keep <= max(images, 1) * (1 + 4 * (2 + (images > 0) + axes))
-    assert queries - box.queries <= 1 + keep - trial
+    assert queries - box.n_queries <= 1 + keep - trial
     # Without a trial flip rates are not known, and that is told.
     assert found.table["flip rate"].isna().all() == (trial == 0) == bool(told)
 
@@ -99,15 +99,15 @@ def test_a_ledger_refuses_what_exceeds_the_budget():
 
 def test_a_folder_changes_nothing_and_is_asked_once(tmp_path):
     box = cfx.BlackBox(F)
-    first = search(box, folder=tmp_path / "a" / "b")
+    first = search(box, checkpoint_dir=tmp_path / "a" / "b")
     same(first, search())
-    spent = box.queries
-    second = search(box, folder=str(tmp_path / "a" / "b"))
+    spent = box.n_queries
+    second = search(box, checkpoint_dir=str(tmp_path / "a" / "b"))
     same(second, first)
     assert again(first) == 0 < again(second) <= 11
-    assert box.queries - again(second) == spent == first.queries
+    assert box.n_queries - again(second) == spent == first.n_queries
     kept = json.loads((tmp_path / "a" / "b" / "search.json").read_text())
-    assert kept["asked"]["queries"] == 300
+    assert kept["asked"]["max_queries"] == 300
     assert kept["noted"]["classifier"]
 
 
@@ -135,29 +135,29 @@ def test_interrupted_while_asking(tmp_path, fatal):
     """The answers under way are lost, nothing else, and nothing is asked again."""
     broken, whole = Interrupting(fatal), search()
     with pytest.raises(KeyboardInterrupt):
-        search(cfx.BlackBox(broken), folder=tmp_path)
+        search(cfx.BlackBox(broken), checkpoint_dir=tmp_path)
     box = cfx.BlackBox(F)
-    found = search(box, folder=tmp_path)
-    assert broken.rows + box.queries - again(found) == found.queries <= 300
+    found = search(box, checkpoint_dir=tmp_path)
+    assert broken.rows + box.n_queries - again(found) == found.n_queries <= 300
     lost = found.made_by["lost"]
     assert 0 < lost <= 20
     trial = fatal > 13
-    assert found.fit.queries == whole.fit.queries - (0 if trial else lost)
+    assert found.proxy_fit.n_queries == whole.proxy_fit.n_queries - (0 if trial else lost)
     if trial:
-        assert torch.equal(found.fit.gradient, whole.fit.gradient)
+        assert torch.equal(found.proxy_fit.gradient, whole.proxy_fit.gradient)
     assert torch.nn.functional.cosine_similarity(found.g, whole.g, dim=0) > 0.999
     assert found.table["flip rate"].notna().all()
     # The one call recognises it.
-    same(search(cfx.BlackBox(Interrupting(2)), folder=tmp_path), found)
+    same(search(cfx.BlackBox(Interrupting(2)), checkpoint_dir=tmp_path), found)
 
 
 def test_interrupted_at_the_second_look(tmp_path):
     """Of a classifier that is no black box: the answers of that batch are lost, and no others."""
     with pytest.raises(KeyboardInterrupt):
-        search(Interrupting(3), folder=tmp_path)
-    found = search(folder=tmp_path)
+        search(Interrupting(3), checkpoint_dir=tmp_path)
+    found = search(checkpoint_dir=tmp_path)
     assert found.made_by["lost"] == 20
-    assert found.fit.queries == search().fit.queries - 20
+    assert found.proxy_fit.n_queries == search().fit.n_queries - 20
     assert found.table["flip rate"].notna().all()
 
 
@@ -169,11 +169,11 @@ def test_interrupted_between_questions_loses_nothing(tmp_path, stop):
 
     box = cfx.BlackBox(F)
     with pytest.raises(KeyboardInterrupt):
-        search(box, folder=tmp_path, on_step=interrupt)
-    assert box.queries == 1 + 20 * stop
-    found = search(box, folder=tmp_path)
+        search(box, checkpoint_dir=tmp_path, on_step=interrupt)
+    assert box.n_queries == 1 + 20 * stop
+    found = search(box, checkpoint_dir=tmp_path)
     same(found, search())
-    assert box.queries - again(found) == search().queries
+    assert box.n_queries - again(found) == search().n_queries
 
 
 def test_what_breaks_while_drawing_is_not_spent(tmp_path):
@@ -189,14 +189,14 @@ def test_what_breaks_while_drawing_is_not_spent(tmp_path):
     space.decode = decode
     box = cfx.BlackBox(F)
     with pytest.raises(MemoryError):
-        cfx.find_directions(space, box, X[0], 1, folder=tmp_path, **KNOBS)
-    assert box.queries == 41
-    same(search(box, folder=tmp_path), search())
+        cfx.find_directions(space, box, X[0], 1, checkpoint_dir=tmp_path, **KNOBS)
+    assert box.n_queries == 41
+    same(search(box, checkpoint_dir=tmp_path), search())
 
 
 def bent(images):
     z = SPACE.encode(images).z
-    return cfx.two_class(z[:, 0] - 2 * z[:, 1] + z[:, 0] * z[:, 2])
+    return cfx.two_logits(z[:, 0] - 2 * z[:, 1] + z[:, 0] * z[:, 2])
 
 
 @pytest.mark.parametrize("back", range(4))
@@ -204,17 +204,17 @@ def test_interrupted_in_the_trial_of_a_corrected_gradient(tmp_path, back):
     """It rests on the answers of the trial before, and is asked about last, image by image."""
     last = Interrupting(0, bent)
     whole = search(cfx.BlackBox(last))
-    assert "g of the image alone" in whole.names
+    assert "g uncorrected" in whole.names
     with pytest.raises(KeyboardInterrupt):
-        search(cfx.BlackBox(Interrupting(last.calls - back, bent)), folder=tmp_path)
-    found = search(cfx.BlackBox(Interrupting(0, bent)), folder=tmp_path)
+        search(cfx.BlackBox(Interrupting(last.calls - back, bent)), checkpoint_dir=tmp_path)
+    found = search(cfx.BlackBox(Interrupting(0, bent)), checkpoint_dir=tmp_path)
     assert 0 < found.made_by["lost"] <= 20
-    assert found.queries <= 300
-    assert torch.equal(found.fit.gradient, whole.fit.gradient)
+    assert found.n_queries <= 300
+    assert torch.equal(found.proxy_fit.gradient, whole.proxy_fit.gradient)
     if back < 2:  # of two images; what the direction rests on is known
         assert torch.equal(found.g, whole.g)
     assert found.table["flip rate"].notna().all()
-    same(search(cfx.BlackBox(Interrupting(2, bent)), folder=tmp_path), found)
+    same(search(cfx.BlackBox(Interrupting(2, bent)), checkpoint_dir=tmp_path), found)
 
 
 def stop_at(*numbers):
@@ -230,45 +230,45 @@ def test_stopped_by_on_step(tmp_path, stops):
 
     def asked(**knobs):
         """A search in the folder; what recognised the classifier doesn't count."""
-        found = search(box, folder=tmp_path, **knobs)
-        box.queries -= again(found)
+        found = search(box, checkpoint_dir=tmp_path, **knobs)
+        box.n_queries -= again(found)
         return found
 
     for stop in stops:
-        before = box.queries
+        before = box.n_queries
         found = asked(on_step=stop_at(stop))
         # Where trials have spent what the probes would need, fewer are known.
-        assert found.fit.queries == 20 * stop or 300 - box.queries < 66 + 20
-        assert box.queries == found.queries <= 300
+        assert found.proxy_fit.n_queries == 20 * stop or 300 - box.n_queries < 66 + 20
+        assert box.n_queries == found.n_queries <= 300
         same(asked(on_step=stop_at(stop)), found)
-        assert box.queries == found.queries >= before
-        assert found.table["flip rate"].notna().all() or 300 - box.queries < 66
+        assert box.n_queries == found.n_queries >= before
+        assert found.table["flip rate"].notna().all() or 300 - box.n_queries < 66
     whole = asked()
-    assert box.queries == whole.queries <= 300
-    assert whole.fit.queries >= 20 * min(max(stops), 6)
+    assert box.n_queries == whole.n_queries <= 300
+    assert whole.proxy_fit.n_queries >= 20 * min(max(stops), 6)
     assert whole.made_by["lost"] == 0
 
 
 def test_stopped_too_early_says_so(tmp_path):
-    with pytest.raises(ValueError, match=r"queries: expected at least 32 .*got 20"):
-        search(on_step=stop_at(1), folder=tmp_path)
-    same(search(folder=tmp_path), search())
+    with pytest.raises(ValueError, match=r"n_queries: expected at least 32 .*got 20"):
+        search(on_step=stop_at(1), checkpoint_dir=tmp_path)
+    same(search(checkpoint_dir=tmp_path), search())
 
 
 OTHERS = {
-    "image": lambda: cfx.find_directions(SPACE, F, X[5], 1, folder=FOLDER, **KNOBS),
-    "validation": lambda: search(folder=FOLDER, validation=X[1:4]),
-    "label": lambda: cfx.find_directions(SPACE, F, X[0], 0, folder=FOLDER, **KNOBS),
-    "against": lambda: search(folder=FOLDER, against=0),
-    "seed": lambda: search(folder=FOLDER, seed=1),
-    "queries": lambda: search(folder=FOLDER, queries=301),
-    "batch": lambda: search(folder=FOLDER, batch=21),
-    "radius": lambda: search(folder=FOLDER, radius=0.5),
-    "classifier": lambda: search(code_classifier(SPACE, torch.ones(1, 4)), folder=FOLDER),
+    "image": lambda: cfx.find_directions(SPACE, F, X[5], 1, checkpoint_dir=FOLDER, **KNOBS),
+    "validation_images": lambda: search(checkpoint_dir=FOLDER, validation_images=X[1:4]),
+    "label": lambda: cfx.find_directions(SPACE, F, X[0], 0, checkpoint_dir=FOLDER, **KNOBS),
+    "contrast_class": lambda: search(checkpoint_dir=FOLDER, contrast_class=0),
+    "seed": lambda: search(checkpoint_dir=FOLDER, seed=1),
+    "max_queries": lambda: search(checkpoint_dir=FOLDER, max_queries=301),
+    "batch_size": lambda: search(checkpoint_dir=FOLDER, batch_size=21),
+    "radius": lambda: search(checkpoint_dir=FOLDER, radius=0.5),
+    "classifier": lambda: search(code_classifier(SPACE, torch.ones(1, 4)), checkpoint_dir=FOLDER),
     "space": lambda: cfx.find_directions(
-        LinearSpace(4, seed=1), F, X[0], 1, folder=FOLDER, **KNOBS
+        LinearSpace(4, seed=1), F, X[0], 1, checkpoint_dir=FOLDER, **KNOBS
     ),
-    "distance": lambda: search(folder=FOLDER, distance=lambda a, b: (a - b).abs().mean((1, 2, 3))),
+    "distance": lambda: search(checkpoint_dir=FOLDER, distance=lambda a, b: (a - b).abs().mean((1, 2, 3))),
 }
 FOLDER = Path()
 
@@ -279,40 +279,40 @@ def contents(folder):
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_the_folder_of_another_search_is_refused(tmp_path, monkeypatch, other):
-    search(folder=tmp_path)
+    search(checkpoint_dir=tmp_path)
     monkeypatch.setitem(globals(), "FOLDER", tmp_path)
     before = contents(tmp_path)
     with pytest.raises(ValueError, match=rf"folder: expected .*{other}|{other}: expected "):
         OTHERS[other]()
     assert contents(tmp_path) == before
-    same(search(folder=tmp_path), search())
+    same(search(checkpoint_dir=tmp_path), search())
 
 
 def test_damaged_folders_are_refused(tmp_path):
-    search(folder=tmp_path)
+    search(checkpoint_dir=tmp_path)
     answers = sorted(tmp_path.glob("probes-*.safetensors"))
     good = answers[3].read_bytes()
     [one] = tmp_path.glob("home-*.safetensors")  # the answer to another number of images
     for bad in (b"", good[:50], b"\0" * len(good), one.read_bytes()):
         answers[3].write_bytes(bad)
         with pytest.raises(ValueError, match=rf"folder: expected .*{answers[3].name}"):
-            search(folder=tmp_path)
+            search(checkpoint_dir=tmp_path)
         assert answers[3].read_bytes() == bad
     answers[3].write_bytes(good)
     for bad in ("", "{", "[]", "3", "[" * 99999):
         (tmp_path / "search.json").write_text(bad)
         with pytest.raises(ValueError, match=r"folder: .*search\.json, which is damaged"):
-            search(folder=tmp_path)
+            search(checkpoint_dir=tmp_path)
 
 
 def test_folders_that_are_none(tmp_path):
     mine = tmp_path / "thesis.txt"
     mine.write_text("mine")
     with pytest.raises(ValueError, match=r"folder: .*with other files"):
-        search(folder=tmp_path)
+        search(checkpoint_dir=tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(ValueError, match=r"folder: expected a folder, got the file"):
-        search(folder=mine)
+        search(checkpoint_dir=mine)
     assert mine.read_text() == "mine"
 
 
@@ -321,14 +321,14 @@ def test_an_interrupted_first_question_leaves_no_debris(tmp_path, times):
     """It is asked again. Each time counts: the limit holds for what was asked, answered or not."""
     for _ in range(times):
         with pytest.raises(KeyboardInterrupt):
-            search(cfx.BlackBox(Interrupting(1)), folder=tmp_path)
+            search(cfx.BlackBox(Interrupting(1)), checkpoint_dir=tmp_path)
     box = cfx.BlackBox(F)
-    found, whole = search(box, folder=tmp_path), search()
-    assert found.queries == times + box.queries <= 300
+    found, whole = search(box, checkpoint_dir=tmp_path), search()
+    assert found.n_queries == times + box.n_queries <= 300
     assert found.made_by["lost"] == times
     assert torch.allclose(found.g, whole.g, atol=1e-3)
-    assert found.fit.queries == whole.fit.queries - 2 * (times // 2)  # one image was left over
-    second = search(folder=tmp_path)
+    assert found.proxy_fit.n_queries == whole.proxy_fit.n_queries - 2 * (times // 2)  # one image was left over
+    second = search(checkpoint_dir=tmp_path)
     same(second, found)
     assert second.made_by["lost"] == times
 
@@ -383,7 +383,7 @@ def recognise(*arguments):
 
 kept.Kept._replace, asking.recognise = write, recognise
 found = t.search(t.cfx.BlackBox(classifier), folder=folder)
-print(found.queries, found.made_by["lost"])
+print(found.n_queries, found.made_by["lost"])
 """
 
 
@@ -418,6 +418,6 @@ def test_killed_processes_ask_nothing_twice(tmp_path, kills):
         return F(images)
 
     whole = search(cfx.BlackBox(watching))
-    assert len(plain) == len(set(plain)) == whole.queries
-    probes = 1 + whole.fit.queries
+    assert len(plain) == len(set(plain)) == whole.n_queries
+    probes = 1 + whole.proxy_fit.n_queries
     assert len(set(plain[:probes]) - set(asked)) <= lost  # what was asked is what was planned

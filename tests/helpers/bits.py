@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import cfxnb as cfx
-from cfxnb.contrastive.edits import AttributeDirections, LinearSteps
+from cfxnb.contrastive.edits import AttributeEdits, LinearSteps
 from cfxnb.core.classifiers import Wrapped
 
 NAMES = ("A", "B", "C")
@@ -20,11 +20,11 @@ ALL = torch.tensor(list(itertools.product((0, 1), repeat=3)))
 class BitSpace(nn.Module):
     """Pixel j is 0.5 + 0.1 z_j: encode inverts decode exactly, but for coordinates ``lost``."""
 
-    def __init__(self, dims: int = 3, lost: tuple[int, ...] = (), spread: Tensor | None = None):
+    def __init__(self, dims: int = 3, lost: tuple[int, ...] = (), std: Tensor | None = None):
         super().__init__()
         self.lost = list(lost)
-        self.register_buffer("center", torch.zeros(dims))
-        self.register_buffer("spread", torch.ones(dims) if spread is None else spread)
+        self.register_buffer("mean", torch.zeros(dims))
+        self.register_buffer("std", torch.ones(dims) if std is None else std)
 
     def encode(self, images: Tensor) -> cfx.Code:
         z = 10 * (images.flatten(1) - 0.5)
@@ -53,16 +53,16 @@ def judge(names=NAMES) -> cfx.FactorReader:
 class Rule(nn.Module):
     """Class 1 where a rule of the bits (n, dims) holds."""
 
-    def __init__(self, rule):
+    def __init__(self, method):
         super().__init__()
-        self.rule = rule
+        self.method = method
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.rule(images.flatten(1) > 0.5).float() * 2 - 1
+        return self.method(images.flatten(1) > 0.5).float() * 2 - 1
 
 
-def decide(rule) -> Wrapped:
-    return cfx.wrap(Rule(rule))
+def decide(method) -> Wrapped:
+    return cfx.wrap(Rule(method))
 
 
 RULES = {
@@ -83,18 +83,18 @@ def factors_of(bits: Tensor) -> pd.DataFrame:
     return pd.DataFrame({n: [PAIR[b] for b in bits[:, j].tolist()] for j, n in enumerate(NAMES)})
 
 
-def edits(stepper: nn.Module | None = None, names=NAMES, dims: int = 3) -> AttributeDirections:
-    """Sets a bit and nothing else, or what ``stepper`` does."""
+def edits(step_model: nn.Module | None = None, names=NAMES, dims: int = 3) -> AttributeEdits:
+    """Sets a bit and nothing else, or what ``step_model`` does."""
     k = len(names)
     exact = LinearSteps(torch.eye(dims)[:k], torch.tensor([[-1.0, 1.0]]).expand(k, 2))
     contrasts = dict.fromkeys(names, PAIR)
     place = torch.zeros(dims), torch.ones(dims)
-    return AttributeDirections(contrasts, stepper or exact, *place, others="keep")
+    return AttributeEdits(contrasts, step_model or exact, *place, preserve_others=True)
 
 
-def scores(rule, bits: Tensor = ALL, outcome: int = 1, **knobs) -> cfx.Scores:
+def scores(method, bits: Tensor = ALL, outcome: int = 1, **knobs) -> cfx.ContrastiveScores:
     """With exact edits in the lossless space, unless told otherwise."""
     space = knobs.pop("space", None) or BitSpace()
-    knobs.setdefault("directions", edits())
-    f = decide(RULES.get(rule, rule))
+    knobs.setdefault("edits", edits())
+    f = decide(RULES.get(method, method))
     return cfx.contrastive_scores(space, f, images_of(bits), factors_of(bits), outcome, **knobs)

@@ -52,7 +52,7 @@ RIGHT = {
     ("cfx.Code.at", "z", ".*(NaN|infinity|meta).*"): "a code holds what it is given",
     ("cfx.spaces.(Fold|Latents).(en|de)code", ".*", ".*(NaN|infinity).*"):
         "parts of spaces, which searches look through far out",
-    ("cfx.two_class", "logit", ".*(NaN|infinity).*"):
+    ("cfx.two_logits", "logit", ".*(NaN|infinity).*"):
         "it stays so, and whoever decides by it looks",
     ("cfx.sizes", "ci|cpu|gpu", ".*"): "any value is passed through",
 }  # fmt: skip

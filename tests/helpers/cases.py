@@ -58,14 +58,14 @@ def _latent(**own):
 
 def _follow(space, classifier, images, target, *, seed=None, **knobs):
     direction = torch.tensor([1.0, -0.5, 0.7, 0.2])
-    return cfx.follow(space, classifier, images, direction, target, noise=seed, **knobs)
+    return cfx.follow_direction(space, classifier, images, direction, target, noise_seed=seed, **knobs)
 
 
 METHODS = [
     Case("latent_attack", _latent(steps=20, restarts=0, confidence=0.9), 0.9, gradient=True),
     Case(
         "latent_attack, random starts",
-        _latent(steps=10, restarts=1, jitter=0.3, confidence=0.9),
+        _latent(steps=10, restarts=1, init_noise=0.3, confidence=0.9),
         0.9,
         gradient=True,
         row_bound=True,

@@ -21,10 +21,10 @@ class GaussianSpace(nn.Module):
         means = torch.randn(classes, *shape, generator=Generator().manual_seed(1))
         means[..., GAP:] = 0
         self.register_buffer("means", means)
-        self.register_buffer("center", torch.zeros(shape))
-        self.register_buffer("spread", torch.ones(shape))
-        self.alphas = ddim.linear_alphas_cumprod()
-        self.conditions = cfx.spaces.Classes(classes + 1)
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("std", torch.ones(shape))
+        self.alphas_cumprod = ddim.linear_alphas_cumprod()
+        self.conditions = cfx.spaces.ClassConditions(classes + 1)
         self.rows: list[int] = []  # how many samples each look at noisy codes was about
 
     def encode(self, images: Tensor) -> cfx.Code:
@@ -34,13 +34,13 @@ class GaussianSpace(nn.Module):
         images = 0.5 + 0.05 * code.z
         return images.clamp(0, 1) if clamp else images
 
-    def tell(self, asked) -> Tensor:
-        return self.conditions.tell(asked)
+    def encode_condition(self, asked) -> Tensor:
+        return self.conditions.encode(asked)
 
-    def eps(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def predict_noise(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """(z - sqrt(a) E[clean | z]) / sqrt(1 - a), over the told class or all of them."""
         self.rows.append(len(z))
-        a = self.alphas[t].to(z).view(-1, 1, 1, 1, 1)
+        a = self.alphas_cumprod[t].to(z).view(-1, 1, 1, 1, 1)
         total = 0.25 * a + 1 - a  # variance of noisy codes of a class
         off = z[:, None] - a.sqrt() * self.means
         clean = self.means + 0.25 * a.sqrt() / total * off
@@ -54,7 +54,7 @@ class GaussianSpace(nn.Module):
     def sample(self, labels: Tensor, seed: int = 0) -> Tensor:
         """An image of each of the classes ``labels`` (n,)."""
         noise = torch.randn(
-            len(labels), *self.center.shape, generator=Generator().manual_seed(seed)
+            len(labels), *self.mean.shape, generator=Generator().manual_seed(seed)
         )
         return self.decode(cfx.Code(self.means[labels] + 0.5 * noise))
 

@@ -83,7 +83,7 @@ def counterfactuals():
 
 @functools.cache
 def followed():
-    return cfx.follow(space(), classifier(), images(), direction(), 1, looks=4, halvings=1)
+    return cfx.follow_direction(space(), classifier(), images(), direction(), 1, grid_steps=4, binary_search_steps=1)
 
 
 @functools.cache
@@ -93,12 +93,12 @@ def direction():
 
 @functools.cache
 def descriptors():
-    return cfx.fit_descriptors(space(), many(), many_factors(), holdout=0.5)
+    return cfx.fit_descriptors(space(), many(), many_factors(), test_size=0.5)
 
 
 @functools.cache
 def edits():
-    return cfx.attribute_directions(space(), images(), factors())
+    return cfx.fit_attribute_edits(space(), images(), factors())
 
 
 @functools.cache
@@ -111,7 +111,7 @@ def reader():
 @functools.cache
 def scores():
     return cfx.contrastive_scores(
-        space(), classifier(), images(), factors(), directions=edits(), judge=reader()
+        space(), classifier(), images(), factors(), edits=edits(), judge=reader()
     )
 
 
@@ -126,7 +126,7 @@ def directions():
     """What a search finds with few questions."""
     f = cfx.BlackBox(classifier())
     return cfx.find_directions(
-        space(), f, images()[:1], 0, queries=96, curved=1, validation=images()[1:4]
+        space(), f, images()[:1], 0, max_queries=96, n_curvature=1, validation_images=images()[1:4]
     )
 
 
@@ -137,7 +137,7 @@ def gaussian():
 
 @functools.cache
 def figures():
-    return cfx.data.sprites(count=5)
+    return cfx.data.sprites(n_samples=5)
 
 
 @functools.cache
@@ -351,7 +351,7 @@ def wide():
 def diffae():
     torch.manual_seed(0)
     sizes = {"size": 8, "channels": 4, "base": 8, "mult": (1, 2), "dims": 6, "encoder_mult": (1, 2)}
-    net = DiffAE(**sizes, predicts="velocity", sketch=(4, 4), latent={"hidden": 8, "layers": 2})
+    net = DiffAE(**sizes, prediction_type="velocity", sketch=(4, 4), latent={"hidden": 8, "layers": 2})
     net.eval().requires_grad_(False)
     knobs = {"codec": 2, "steps": 2, "invert": 2, "precision": "float32"}
     return cfx.spaces.DiffusionAutoencoder(net, torch.zeros(6), torch.ones(6), **knobs)
@@ -367,7 +367,7 @@ def stylegan():
     import stylegans
 
     return cfx.spaces.StyleGAN2(
-        stylegans.generator(), draws=16, projection={"steps": 1, "starts": 2}
+        stylegans.generator(), w_avg_samples=16, projection={"steps": 1, "starts": 2}
     ).eval()
 
 
@@ -377,7 +377,7 @@ def prompts():
 
     folder = stable_diffusion()
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    return cfx.spaces.Prompts(tokenizer, CLIPTextModel.from_pretrained(folder / "text_encoder"))
+    return cfx.spaces.PromptConditions(tokenizer, CLIPTextModel.from_pretrained(folder / "text_encoder"))
 
 
 def const(value: Any) -> Callable[[], Any]:
@@ -387,40 +387,40 @@ def const(value: Any) -> Callable[[], Any]:
 #: What a name means in most functions.
 NAMES_OF = {
     "a": features, "b": other_features, "alt": const("what is seen"),
-    "against": const(0), "asked": const(["red", None]), "attribution": attribution,
-    "baseline": const(0.5), "batch": const(8), "before": decisions, "after": other_decisions,
+    "contrast_class": const(0), "asked": const(["red", None]), "attribution": attribution,
+    "baseline": const(0.5), "batch_size": const(8), "before": decisions, "after": other_decisions,
     "causes": const(["side"]), "cause": const("x"), "cf": counterfactuals,
-    "choices": const(["yes", "no"]), "chunks": const(4), "classes": const(2),
+    "choices": const(["yes", "no"]), "n_chunks": const(4), "classes": const(2),
     "classifier": classifier, "code": codes, "columns": const(4), "confidence": const(0.9),
     "context": const([True] * ROWS), "contrasts": const({"up": WORDS}),
     "controls": const({"length": (0.0, 1.0)}), "count": const(3),
-    "counterfactual": other_features, "counterfactuals": counterfactuals, "curved": const(1),
+    "counterfactual": other_features, "counterfactuals": counterfactuals, "n_curvature": const(1),
     "descriptors": descriptors, "device": const("cpu"), "direction": direction,
-    "directions": edits, "distance": const(far), "do_instead": const(0.4),
+    "edits": edits, "distance": const(far), "do_baseline": const(0.4),
     "do_value": const(0.6), "draw": const(draw_picture), "end": codes, "explain": const(plain_heat),
-    "factors": factors, "figure": figure, "figures": figures, "folder": lambda: place() / "folder",
-    "given": const({"z": "u"}), "groups": const((("up",), ("side",))), "halvings": const(1),
+    "factors": factors, "figure": figure, "figures": figures, "checkpoint_dir": lambda: place() / "checkpoint_dir",
+    "groups": const((("up",), ("side",))), "binary_search_steps": const(1),
     "heat": attribution, "hidden": const(8), "image": images, "images": images,
     "importance": lambda: pd.Series({"up": 1.0, "side": 0.5}), "judge": classifier,
     "label": const(1), "labels": labels, "layer": const("hair"), "lengths": const([-1.0, 1.0]),
     "like": counterfactuals, "lines": const({"a line": [0.0, 1.0, 0.5]}),
-    "looks": const(3), "lr": const(0.1), "mask": region, "max": const(3),
-    "meaning": const("up"), "module": lambda: classifier().module, "most": const(5),
+    "grid_steps": const(3), "lr": const(0.1), "mask": region, "max": const(3),
+    "named_factor": const("up"), "module": lambda: classifier().module, "most": const(5),
     "n": const([5, 4]), "name": const("up"), "names": const(WORDS),
     "net": const("alex"), "on_step": const(tried), "options": lambda: reader().options,
     "original": images, "outcome": const("y"), "parent": const("hair"), "path": saved,
     "pool": images, "points": const(5), "profile": const("ci"), "question": const("which one?"),
-    "queries": const(96), "reader": reader, "real": features, "reach": const(3.0),
-    "repeats": const(3), "restarts": const(0), "results": lambda: {"attack": counterfactuals()},
+    "max_queries": const(96), "reader": reader, "real": features, "max_step": const(3.0),
+    "n_resamples": const(3), "restarts": const(0), "results": lambda: {"attack": counterfactuals()},
     "rows": const([0, 1]), "score": const(mean_change), "scores": scores, "seed": const(0),
     "side": const(2), "source": labels, "space": space, "split": const("test"), "start": codes,
     "steps": const(2), "subset": const(4), "success": lambda: torch.ones(9, dtype=torch.bool),
     "table": table, "target": const(1), "titles": const(["a title"] * ROWS),
-    "truth": scores, "validation": lambda: images()[1:4], "value": const("yes"),
+    "truth": scores, "validation_images": lambda: images()[1:4], "value": const("yes"),
     "world": const("independent"), "x": const([0.0, 1.0, 2.0]), "xlabel": const("along"),
     "ylabel": const("up"), "z": lambda: codes().z, "successes": const([2, 0]),
     "query": const(0), "logit": lambda: codes().z[:, 0], "features": const(means),
-    "weights": lambda: torch.ones(ROWS),
+    "sample_weight": lambda: torch.ones(ROWS),
 }  # fmt: skip
 
 
@@ -437,7 +437,7 @@ def _diffusion_world():
 
 #: What it means elsewhere: function -> argument -> value. DEFAULT leaves it out.
 ELSEWHERE: dict[str, dict[str, Any]] = {
-    "cfx.AttributeDirections.step": {"target": lambda: torch.ones(ROWS, 2)},
+    "cfx.AttributeEdits.step": {"target": lambda: torch.ones(ROWS, 2)},
     "cfx.Attribution.concatenate": {"parts": lambda: [attribution(), attribution()]},
     "cfx.Counterfactuals.concatenate": {"parts": lambda: [counterfactuals(), counterfactuals()]},
     "cfx.Counterfactuals.__add__": {"other": counterfactuals},
@@ -447,10 +447,10 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.Directions.__getitem__": {"key": const("g")},
     "cfx.Picture": {"png": lambda: picture().png},
     "cfx.ablate": {"groups": const((("up",), ("side",)))},
-    "cfx.attribute_directions": {"reader": DEFAULT, "contrasts": DEFAULT, "folder": DEFAULT},
+    "cfx.fit_attribute_edits": {"reader": DEFAULT, "contrasts": DEFAULT, "checkpoint_dir": DEFAULT},
     "cfx.bars": {"table": lambda: pd.Series({"up": 1.0, "side": -0.5}), "null": DEFAULT},
-    "cfx.AttributeDirections": {"contrasts": lambda: edits().contrasts},
-    "cfx.captum_attribution": {"name": const("gradient_x_input"), "points": const(3)},
+    "cfx.AttributeEdits": {"contrasts": lambda: edits().contrasts},
+    "cfx.captum_attribution": {"name": const("input_x_gradient"), "points": const(3)},
     "cfx.code_map": {"points": lambda: codes().z[:, :2]},
     "cfx.contrastive_scores": {"outcome": const(1), "judge": reader, "contrasts": DEFAULT},
     "cfx.cout": {"image": lambda: counterfactuals().image},
@@ -475,7 +475,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "knobs": const({"max_attempts": 1, "steps": 2}),
     },
     "cfx.find_directions": {"image": lambda: images()[:1], "label": const(0)},
-    "cfx.fit_descriptors": {"images": many, "factors": many_factors, "batch": const(512)},
+    "cfx.fit_descriptors": {"images": many, "factors": many_factors, "batch_size": const(512)},
     "cfx.flip_curves": {"results": lambda: {"one": followed()}},
     "cfx.group_weights": {"groups": const(["a", "b", "b"])},
     "cfx.integrated_gradients": {"path": lambda: cfx.straight_path(images(), 0.5)},
@@ -520,21 +520,21 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "outcome": const(1), "context": const([True] * 5),
     },
     "cfx.observed_scores": {
-        "adjust": const(["z"]), "value": const("a"), "instead": const("b"), "given": DEFAULT,
+        "adjust": const(["z"]), "value": const("a"), "baseline": const("b"), "context": const({"z": "u"}),
     },
-    "cfx.adjusted_effect": {"adjust": const(["z"]), "given": DEFAULT},
-    "cfx.score_bounds": {"value": const("a"), "instead": const("b")},
+    "cfx.adjusted_effect": {"adjust": const(["z"]), "context": DEFAULT},
+    "cfx.score_bounds": {"value": const("a"), "baseline": const("b")},
     "cfx.permutation_null": {"before": readings(1), "after": readings(2)},
-    "cfx.points_path": {"images": lambda: images().view(2, 6, 3, 4, 4)},
+    "cfx.piecewise_linear_path": {"images": lambda: images().view(2, 6, 3, 4, 4)},
     "cfx.attribution.paths.PointsPath": {"images": lambda: images().view(2, 6, 3, 4, 4)},
     "cfx.attribution.paths.StraightPath": {"baseline": lambda: images().flip(0)},
-    "cfx.predict": {"batch": const(512)},
+    "cfx.predict_logits": {"batch_size": const(512)},
     "cfx.report": {
-        "features": const({"means": means}), "real": images, "spread": lambda: space().spread,
+        "features": const({"means": means}), "real": images, "std": lambda: space().std,
     },
     "cfx.sizes": {"ci": const(1), "cpu": const(2), "gpu": const(3)},
-    "cfx.walk_path": {"code": lambda: codes()[:2], "lengths": const(1.0)},
-    "cfx.walk_strip": {"image": lambda: images()[:1]},
+    "cfx.direction_path": {"code": lambda: codes()[:2], "lengths": const(1.0)},
+    "cfx.direction_strip": {"image": lambda: images()[:1]},
     "cfx.wrap": {
         "mean": const([0.5, 0.5, 0.5]), "std": const([0.5, 0.5, 0.5]), "size": const(4),
         "labels": const(["no", "yes"]),
@@ -560,7 +560,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.spaces.Autoencoder.fit": {"images": wide},
     "cfx.spaces.Diffusion": {
         "net": attributes_unet, "autoencoder": autoencoder, "conditions": DEFAULT,
-        "alphas": DEFAULT,
+        "alphas_cumprod": DEFAULT,
     },
     "cfx.spaces.Diffusion.encode": {"images": wide},
     "cfx.spaces.Diffusion.decode": {"code": lambda: autoencoder().encode(wide())},
@@ -575,7 +575,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.spaces.Latents": {"autoencoder": lambda: autoencoder().codec.autoencoder},
     "cfx.spaces.Latents.encode": {"images": wide},
     "cfx.spaces.Latents.decode": {"latents": lambda: torch.rand(2, 4, 4, 4)},
-    "cfx.spaces.StyleGAN2": {"net": lambda: stylegan().net, "draws": const(8)},
+    "cfx.spaces.StyleGAN2": {"net": lambda: stylegan().net, "w_avg_samples": const(8)},
     "cfx.spaces.StyleGAN2.encode": {"images": lambda: stylegan().decode(stylegan().sample(2))},
     "cfx.spaces.StyleGAN2.project": {
         "images": lambda: stylegan().decode(stylegan().sample(2)), "starts": const(2),
@@ -595,7 +595,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
 
 #: Objects whose methods are called, by the name of their class.
 OBJECTS: dict[str, Callable[[], Any]] = {
-    "AttributeDirections": edits,
+    "AttributeEdits": edits,
     "BlackBox": lambda: cfx.BlackBox(classifier()),
     "Attribution": attribution,
     "Autoencoder": autoencoder,
@@ -611,14 +611,14 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "ImageSet": figures,
     "LPIPS": lpips,
     "LatentPath": lambda: cfx.latent_path(space(), codes(), codes()),
-    "OneLabel": lambda: cfx.one_label(classifier(), 1),
+    "SelectLabel": lambda: cfx.select_label(classifier(), 1),
     "ObservedScores": lambda: cfx.observed_scores(table(), "x", "y"),
-    "PasteCurves": lambda: pasted(),
+    "InsertionDeletion": lambda: pasted(),
     "Picture": picture,
-    "PointsPath": lambda: cfx.points_path(images().view(2, 6, 3, 4, 4)),
-    "Prompts": prompts,
+    "PiecewiseLinearPath": lambda: cfx.piecewise_linear_path(images().view(2, 6, 3, 4, 4)),
+    "PromptConditions": prompts,
     "ScoreBounds": lambda: cfx.observed_scores(table(), "x", "y").bounds,
-    "Scores": scores,
+    "ContrastiveScores": scores,
     "Step": step,
     "StraightPath": lambda: cfx.straight_path(images(), 0.5),
     "StyleGAN2": stylegan,
@@ -629,13 +629,13 @@ OBJECTS: dict[str, Callable[[], Any]] = {
 
 @functools.cache
 def described():
-    return cfx.describe_change(counterfactuals(), descriptors(), repeats=3)
+    return cfx.describe_change(counterfactuals(), descriptors(), n_resamples=3)
 
 
 @functools.cache
 def pasted():
     return cfx.metrics.insertion_deletion(
-        classifier(), images(), images().flip(0), attribution(), 1, chunks=4
+        classifier(), images(), images().flip(0), attribution(), 1, n_chunks=4
     )
 
 

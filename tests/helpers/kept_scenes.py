@@ -26,7 +26,7 @@ SPACE = LinearSpace(4)
 F = code_classifier(SPACE, torch.tensor([[1.0, -2.0, 0.5, 0.3]]))
 X = SPACE.sample(9, 3)
 BATCH = 20
-KNOBS = {"queries": 300, "curved": 2, "batch": BATCH, "validation": X[1:3]}
+KNOBS = {"max_queries": 300, "n_curvature": 2, "batch_size": BATCH, "validation_images": X[1:3]}
 
 
 def search(classifier=F, **knobs) -> cfx.Directions:
@@ -41,7 +41,7 @@ def same(a: cfx.Directions, b: cfx.Directions) -> bool:
         and a.table.equals(b.table)
         and torch.equal(a.fit.gradient, b.fit.gradient)
         and torch.equal(a.fit.hessian, b.fit.hessian)
-        and a.queries == b.queries
+        and a.n_queries == b.n_queries
     )
 
 
@@ -75,7 +75,7 @@ class Watched:
 
 def watched_search(folder: Path, log: Path, wait: float = 0.005) -> cfx.Directions:
     # A black box is not looked at twice: each image in the log is a query.
-    return search(cfx.BlackBox(Watched(log, wait)), folder=folder)
+    return search(cfx.BlackBox(Watched(log, wait)), checkpoint_dir=folder)
 
 
 def training(folder: Path | None, wait: float = 0.002, save_every: float = -1.0, **knobs) -> Tensor:
@@ -93,7 +93,7 @@ def training(folder: Path | None, wait: float = 0.002, save_every: float = -1.0,
         time.sleep(wait)  # statistics of the batch norm have moved by now
         return value
 
-    told = {"steps": 40, "batch": 16, "lr": 0.01, "seed": 3} | knobs
+    told = {"steps": 40, "batch_size": 16, "lr": 0.01, "seed": 3} | knobs
     try:
         net = engine.fit(net, loss, data, folder=folder, **told)
     finally:
@@ -124,11 +124,11 @@ def read_by(**knobs) -> cfx.FactorReader:
 def edits(**change) -> Tensor:
     """Weights of a network that learnt to edit two factors."""
     told = {"space": SPACE, "images": SPACE.sample(60, 1), "reader": read_by()}
-    told |= {"hidden": 8, "steps": 12, "batch": 16} | change
+    told |= {"hidden": 8, "steps": 12, "batch_size": 16} | change
     told.setdefault("factors", read_by().read(SPACE.sample(60, 1)))
     parts = [told.pop(name) for name in ("space", "images", "factors")]
-    stepper = cfx.attribute_directions(*parts, **told).stepper
-    return torch.cat([value.flatten() for value in stepper.state_dict().values()])
+    step_model = cfx.fit_attribute_edits(*parts, **told).step_model
+    return torch.cat([value.flatten() for value in step_model.state_dict().values()])
 
 
 def counted(work, folder: Path, *arguments):
@@ -167,11 +167,11 @@ def _at_every_change(folder: Path, tell) -> None:
     for kind in ("write_bytes", "replace", "unlink"):
         plain = getattr(Path, kind)
 
-        def change(self, *given, plain=plain, **named):
+        def change(self, *context, plain=plain, **named):
             if folder in self.parents:
-                data = given[0] if given and isinstance(given[0], bytes) else None
-                tell(lambda *other: plain(self, *(other or given), **named), data)
-            return plain(self, *given, **named)
+                data = context[0] if context and isinstance(context[0], bytes) else None
+                tell(lambda *other: plain(self, *(other or context), **named), data)
+            return plain(self, *context, **named)
 
         setattr(Path, kind, change)
 

@@ -26,12 +26,12 @@ def counterfactuals(space, f, start: Tensor, end: Tensor, target) -> cfx.Counter
         status=tuple(FLIPPED if h else NOT_FOUND for h in hit.tolist()),
         code_before=a,
         code_after=b,
-        made_by={"method": "by hand"},
+        made_by={"function": "by hand"},
     )
 
 
 def descriptors(
-    weights, *, spread=None, readable=None, correlation=None, bias=None
+    weights, *, std=None, readable=None, correlation=None, bias=None
 ) -> cfx.Descriptors:
     """Named a, b, c, ...; with weights (d, dims) on codes in units of the spread."""
     weights = torch.as_tensor(weights, dtype=torch.float32)
@@ -44,8 +44,8 @@ def descriptors(
         names=names,
         weights=weights,
         bias=torch.zeros(d) if bias is None else torch.as_tensor(bias),
-        center=torch.zeros(dims),
-        spread=torch.ones(dims) if spread is None else spread,
+        mean=torch.zeros(dims),
+        std=torch.ones(dims) if std is None else std,
         quality=pd.DataFrame({"AUC": 0.9, "readable": readable}, index=list(names)),
         correlation=pd.DataFrame(correlation, index=list(names), columns=list(names)),
     )

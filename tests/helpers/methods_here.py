@@ -32,7 +32,7 @@ def other(f):
         return 1 - f(X).argmax(1)
 
 
-QUICK = {"restarts": 1, "steps": 6, "jitter": 0.3, "confidence": 0.9}
+QUICK = {"restarts": 1, "steps": 6, "init_noise": 0.3, "confidence": 0.9}
 
 
 def _latent_attack(f, x, t, **more):
@@ -51,7 +51,7 @@ def _reconstruct(f, x, t, **more):
 
 
 def _follow(f, x, t, **more):
-    found = cfx.follow(SPACE, f, x, DIRECTION, t, **more)
+    found = cfx.follow_direction(SPACE, f, x, DIRECTION, t, **more)
     return found.image, found.logits_after
 
 
@@ -62,30 +62,30 @@ def _random_change(f, x, t, **more):
 
 
 def _integrated(f, x, t):
-    return (cfx.integrated_gradients(f, cfx.straight_path(x), t).full,)
+    return (cfx.integrated_gradients(f, cfx.straight_path(x), t).attributions,)
 
 
 def _latent_integrated(f, x, t):
     found = cfx.latent_integrated_gradients(SPACE, f, x, DIRECTION, t, threshold=0.4)
-    return found.full, found.walked
+    return found.attributions, found.baseline_step
 
 
 def _captum(f, x, t):
     return tuple(
-        cfx.captum_attribution(name, f, x, t).full
-        for name in ("gradient_x_input", "integrated_gradients", "occlusion")
+        cfx.captum_attribution(name, f, x, t).attributions
+        for name in ("input_x_gradient", "integrated_gradients", "occlusion")
     )
 
 
 def _directions(f, x, t):
-    found = cfx.find_directions(SPACE, f, x[0], 1, queries=200, curved=2, validation=x[1:3])
+    found = cfx.find_directions(SPACE, f, x[0], 1, max_queries=200, n_curvature=2, validation_images=x[1:3])
     return (found.vectors,)
 
 
 def _scores(f, x, t, **more):
-    edits = cfx.attribute_directions(SPACE, X, FACTORS)
-    found = cfx.contrastive_scores(SPACE, f, x, FACTORS[: len(x)], directions=edits, **more)
-    return (found.table[["both", "harm"]].to_numpy(float),)
+    edits = cfx.fit_attribute_edits(SPACE, X, FACTORS)
+    found = cfx.contrastive_scores(SPACE, f, x, FACTORS[: len(x)], edits=edits, **more)
+    return (found.table[["pns", "monotonicity_violation"]].to_numpy(float),)
 
 
 def _descriptors(f, x, t):
@@ -95,12 +95,12 @@ def _descriptors(f, x, t):
 
 def _fine_tune(f, x, t):
     module = f if isinstance(f, nn.Module) else f.module
-    tuned = cfx.fine_tune(module, x, t, steps=3, batch=4)
-    return (cfx.predict(tuned, x),)
+    tuned = cfx.fine_tune(module, x, t, steps=3, batch_size=4)
+    return (cfx.predict_logits(tuned, x),)
 
 
 def _predict(f, x, t):
-    return (cfx.predict(f, x),)
+    return (cfx.predict_logits(f, x),)
 
 
 def _cout(f, x, t):

@@ -417,7 +417,7 @@ def spaces(good: Any) -> Iterator[Odd]:
     def own(**parts: Any) -> Callable[[], Space]:
         return lambda: Space(good, **parts)
 
-    for name in ("encode", "decode", "center", "spread"):
+    for name in ("encode", "decode", "mean", "std"):
         yield Odd(f"a space without {name}", own(without=name), True)
         yield Odd(f"a space with None for {name}", own(**{name: None}), True)
     for name in ("encode", "decode"):
@@ -425,7 +425,7 @@ def spaces(good: Any) -> Iterator[Odd]:
         yield Odd(f"a space whose {name} takes nothing", own(**{name: _nothing}), own=True)
         yield Odd(f"a space whose {name} raises", own(**{name: _raises}))
     yield Odd("a space that does nothing new", own())
-    for name in ("center", "spread"):
+    for name in ("mean", "std"):
         tensor = getattr(good, name)
         for kind, wrong in {
             "a NaN": lambda t=tensor: spoilt(t, NAN),
@@ -450,9 +450,9 @@ def spaces(good: Any) -> Iterator[Odd]:
         }.items():
             yield Odd(f"a space with {kind} for {name}",
                       lambda w=other, n=name: Space(good, **{n: w()}), own=True)  # fmt: skip
-    yield Odd("a space with 0 for spread", own(spread=torch.zeros_like(good.spread)), True)
-    yield Odd("a space with -1 for spread", own(spread=-torch.ones_like(good.spread)), True)
-    yield Odd("a space with 1e38 for spread", own(spread=torch.full_like(good.spread, 1e38)))
+    yield Odd("a space with 0 for spread", own(std=torch.zeros_like(good.std)), True)
+    yield Odd("a space with -1 for spread", own(std=-torch.ones_like(good.std)), True)
+    yield Odd("a space with 1e38 for spread", own(std=torch.full_like(good.std, 1e38)))
 
     def encoding(change: Callable[[Any], Any]) -> Callable[[], Space]:
         return own(encode=told(lambda images: change(good.encode(images))))

@@ -103,5 +103,5 @@ def written(value, protocol=4):
     modules["torch_utils.persistence"]._reconstruct_persistent_obj = _reconstruct_persistent_obj
     modules["dnnlib.util"] = types.ModuleType("dnnlib.util")
     modules["dnnlib.util"].EasyDict = EasyDict
-    with mock.patch_size.dict(sys.modules, modules):
+    with mock.patch.dict(sys.modules, modules):
         return pickle.dumps(value, protocol)

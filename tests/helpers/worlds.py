@@ -18,7 +18,7 @@ class LinearSpace(nn.Module):
         self,
         dims: int = 4,
         shape: tuple[int, ...] = (3, 4, 4),
-        spread: Tensor | None = None,
+        std: Tensor | None = None,
         seed: int = 0,
         scale: float = 0.04,
     ) -> None:
@@ -27,8 +27,8 @@ class LinearSpace(nn.Module):
         pixels = torch.Size(shape).numel()
         noise = torch.randn(pixels, dims, generator=Generator().manual_seed(seed))
         self.register_buffer("basis", torch.linalg.qr(noise).Q.T.contiguous())
-        self.register_buffer("center", torch.zeros(dims))
-        self.register_buffer("spread", torch.ones(dims) if spread is None else spread)
+        self.register_buffer("mean", torch.zeros(dims))
+        self.register_buffer("std", torch.ones(dims) if std is None else std)
         self.dims = dims
 
     def encode(self, images: Tensor) -> cfx.Code:
@@ -40,7 +40,7 @@ class LinearSpace(nn.Module):
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """Images of codes ~ N(center, spread^2)."""
         z = torch.randn(count, self.dims, generator=Generator().manual_seed(seed))
-        return self.decode(cfx.Code(self.center + self.spread * z))
+        return self.decode(cfx.Code(self.mean + self.std * z))
 
 
 class LinearNet(nn.Module):

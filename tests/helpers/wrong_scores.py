@@ -14,7 +14,7 @@ SPACE, F, X, FACTORS = BitSpace(), decide(RULES["and"]), images_of(ALL), factors
 EDITS = {
     "None": (None, "NoneType"),
     "tensor": (torch.zeros(3), "Tensor"),
-    "steps": (edits().stepper, "LinearSteps"),
+    "steps": (edits().step_model, "LinearSteps"),
     "of another space": (edits(dims=4), "(4,)"),
 }
 VALUES = {

@@ -10,10 +10,10 @@ import cfxnb as cfx
 from cfxnb.attribution.integrated_gradients import integrated_gradients
 from cfxnb.attribution.paths import straight_path
 from cfxnb.metrics.attributions import (
-    heat_inside,
+    relevance_mass,
     insertion_deletion,
     pointing_game,
-    randomised_weights,
+    parameter_randomisation,
 )
 
 HEAT = torch.tensor(
@@ -23,7 +23,7 @@ MASK = torch.tensor([[[True, True], [False, False]]]).expand(3, 2, 2)
 
 
 def test_heat_inside():
-    table = heat_inside(HEAT, MASK)
+    table = relevance_mass(HEAT, MASK)
     expected = pd.DataFrame(
         {
             "inside": [4 / 8, 1.0, float("nan")],
@@ -36,7 +36,7 @@ def test_heat_inside():
 
 def test_even_heat_is_at_chance():
     mask = torch.rand(4, 9, 7) < 0.3
-    table = heat_inside(torch.ones(4, 9, 7), mask)
+    table = relevance_mass(torch.ones(4, 9, 7), mask)
     assert (table["inside"] - table["area"]).abs().max() < 1e-12
 
 
@@ -51,15 +51,15 @@ def test_insertion_and_deletion_by_hand():
     f = cfx.BlackBox(cfx.wrap(LinearNet(weight, torch.tensor([0.0, 2.0]))))
     x, black = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
     # x - 0.5 inside the net: black has log odds 0, each pixel adds its weight.
-    found = insertion_deletion(f, x, black, weight[1].view(1, 2, 2), 1, chunks=4)
+    found = insertion_deletion(f, x, black, weight[1].view(1, 2, 2), 1, n_chunks=4)
     torch.testing.assert_close(found.share, torch.tensor([0, 0.25, 0.5, 0.75, 1]))
     up = torch.tensor([[0.0, 4, 6, 6, 4]]).sigmoid()
     down = torch.tensor([[4.0, 0, -2, -2, 0]]).sigmoid()
     torch.testing.assert_close(found.insertion, up)
     torch.testing.assert_close(found.deletion, down)
-    torch.testing.assert_close(found.insertion_area, torch.trapezoid(up, dx=0.25))
-    torch.testing.assert_close(found.deletion_area, torch.trapezoid(down, dx=0.25))
-    assert f.queries == 10
+    torch.testing.assert_close(found.insertion_auc, torch.trapezoid(up, dx=0.25))
+    torch.testing.assert_close(found.deletion_auc, torch.trapezoid(down, dx=0.25))
+    assert f.n_queries == 10
 
 
 def test_true_order_beats_its_opposite():
@@ -67,9 +67,9 @@ def test_true_order_beats_its_opposite():
     label = f(x).argmax(1)
     maps = integrated_gradients(f, straight_path(x, 0.5), label)
     right = insertion_deletion(f, x, maps.baseline, maps, label)
-    wrong = insertion_deletion(f, x, maps.baseline, -maps.heat, label)
-    assert (right.insertion_area > wrong.insertion_area).all()
-    assert (right.deletion_area < wrong.deletion_area).all()
+    wrong = insertion_deletion(f, x, maps.baseline, -maps.heat_map, label)
+    assert (right.insertion_auc > wrong.insertion_auc).all()
+    assert (right.deletion_auc < wrong.deletion_auc).all()
 
 
 def maps_of(x):
@@ -80,15 +80,15 @@ def maps_of(x):
 def test_maps_that_read_the_net_lose_their_order(cascade):
     _, f, x = vae_world(3)
     before = {k: v.clone() for k, v in f.module.state_dict().items()}
-    table = randomised_weights(f, maps_of(x), cascade=cascade)
+    table = parameter_randomisation(f, maps_of(x), cascade=cascade)
     assert list(table.index) == (["head", "conv"] if cascade else ["all"])
-    assert table["heat"].iloc[-1] < 0.6
+    assert table["signed"].iloc[-1] < 0.6
     assert all(torch.equal(v, before[k]) for k, v in f.module.state_dict().items())
 
 
 def test_a_map_that_ignores_the_net_is_found_out():
     _, f, x = vae_world(2)
-    table = randomised_weights(f, lambda g: x.diff(dim=3, prepend=x[..., :1]).sum(1))
+    table = parameter_randomisation(f, lambda g: x.diff(dim=3, prepend=x[..., :1]).sum(1))
     assert (table == 1).all(axis=None)
 
 
@@ -103,7 +103,7 @@ def test_new_weights_are_as_large_as_the_old():
         return torch.rand(1, 3, 3, generator=torch.Generator().manual_seed(0))
 
     state = torch.get_rng_state()
-    randomised_weights(net, explain)
+    parameter_randomisation(net, explain)
     old, new = seen
     assert abs(new.mean() - old.mean()) < 0.01
     assert abs(new.std() / old.std() - 1) < 0.02
@@ -114,6 +114,6 @@ def test_new_weights_are_as_large_as_the_old():
 def test_rank_correlation_sees_order_alone():
     """One net whose map is the cube of the other's; and one whose map runs backwards."""
     net, maps = nn.Linear(2, 2), torch.rand(2, 4, 4)
-    assert randomised_weights(net, lambda f: maps if f is net else maps**3)["heat"].tolist() == [1]
-    back = randomised_weights(net, lambda f: maps if f is net else -maps)
+    assert parameter_randomisation(net, lambda f: maps if f is net else maps**3)["signed"].tolist() == [1]
+    back = parameter_randomisation(net, lambda f: maps if f is net else -maps)
     torch.testing.assert_close(back.to_numpy().tolist(), [[-1.0, 1.0]])

@@ -14,7 +14,7 @@ TARGET, SOURCE = torch.tensor([1, 2]), torch.tensor([0, 0])
 @quick
 @given(weights(), images(), images(), st.integers(1, 20))
 def test_within_one(w, original, image, chunks):
-    value = cfx.cout(cfx.wrap(LinearNet(w)), original, image, TARGET, SOURCE, chunks=chunks)
+    value = cfx.cout(cfx.wrap(LinearNet(w)), original, image, TARGET, SOURCE, n_chunks=chunks)
     assert value.abs().max() <= 1 + 1e-6
 
 
@@ -25,7 +25,7 @@ def test_of_an_unchanged_image(w, original, chunks):
     f = cfx.wrap(LinearNet(w))
     p = f(original).detach().softmax(1)
     expected = p[[0, 1], TARGET] - p[[0, 1], SOURCE]
-    value = cfx.cout(f, original, original, TARGET, SOURCE, chunks=chunks)
+    value = cfx.cout(f, original, original, TARGET, SOURCE, n_chunks=chunks)
     torch.testing.assert_close(value, expected, rtol=0, atol=1e-5)
 
 
@@ -52,5 +52,5 @@ def test_source_defaults_to_the_prediction(w, original, image):
 def test_batch_changes_nothing(w, original, image, batch):
     f = cfx.wrap(LinearNet(w))
     whole = cfx.cout(f, original, image, 1, torch.zeros(5, dtype=torch.int64))
-    parts = cfx.cout(f, original, image, 1, torch.zeros(5, dtype=torch.int64), batch=batch)
+    parts = cfx.cout(f, original, image, 1, torch.zeros(5, dtype=torch.int64), batch_size=batch)
     torch.testing.assert_close(whole, parts, rtol=0, atol=1e-5)

@@ -51,14 +51,14 @@ def naive_cout(f, original, image, target, source, portion):
     return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(points))
 
 
-@pytest.mark.parametrize("chunks", [1, 4, 7, 50])
+@pytest.mark.parametrize("n_chunks", [1, 4, 7, 50])
 @torch.no_grad()
-def test_cout_against_a_slow_loop(chunks):
+def test_cout_against_a_slow_loop(n_chunks):
     f = cfx.wrap(LinearNet(2 * torch.randn(3, 3 * 5 * 4)))
     original, image = torch.rand(6, 3, 5, 4), torch.rand(6, 3, 5, 4)
     target, source = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([1, 2, 0, 2, 0, 1])
-    ours = cfx.cout(f, original, image, target, source, chunks=chunks, batch=7)
-    portion = max(1, 20 // chunks)
+    ours = cfx.cout(f, original, image, target, source, n_chunks=n_chunks, batch_size=7)
+    portion = max(1, 20 // n_chunks)
     for i in range(6):
         expected = naive_cout(f, original[i], image[i], target[i], source[i], portion)
         assert ours[i].item() == pytest.approx(expected, abs=1e-5)
@@ -90,7 +90,7 @@ def test_fid_is_that_of_the_matrix_root(n, m):
     # The eigenvalues of S1 S2 are real and not negative, whatever rounding adds to them.
     root = torch.linalg.eigvals(s1 @ s2).real.clamp_min(0).sqrt().sum()
     expected = (a.mean(0) - b.mean(0)).square().sum() + s1.trace() + s2.trace() - 2 * root
-    assert fid(a, b, few=True) == pytest.approx(expected.item(), abs=1e-6)
+    assert fid(a, b, allow_few=True) == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_fid_of_a_set_with_itself_and_symmetry():
@@ -116,7 +116,7 @@ def test_mmd2_against_a_double_loop():
 def test_kid_tells_same_from_different():
     g = Generator().manual_seed(0)
     a, b = torch.randn(400, 4, generator=g), torch.randn(400, 4, generator=g)
-    mean, spread = kid(a, b, subset=100, repeats=20)
-    assert abs(mean) < 3 * spread
-    assert kid(a, b + 1, subset=100, repeats=20)[0] > 10 * abs(mean)
-    assert kid(a, b, subset=100, repeats=20) == (mean, spread)
+    mean, std = kid(a, b, subset_size=100, n_subsets=20)
+    assert abs(mean) < 3 * std
+    assert kid(a, b + 1, subset_size=100, n_subsets=20)[0] > 10 * abs(mean)
+    assert kid(a, b, subset_size=100, n_subsets=20) == (mean, std)

@@ -12,10 +12,10 @@ from torch import nn
 import cfxnb as cfx
 from cfxnb.core.types import NOT_FOUND, FLIPPED
 from cfxnb.metrics import (
-    KINDS,
+    FLIP_KINDS,
     changed_factors,
     distinct_explanations,
-    flip_kinds,
+    classify_flips,
     rank_agreement,
     score_errors,
 )
@@ -68,22 +68,22 @@ def test_kinds_of_flips_by_precedence():
         "0000 0000 1001": None,  # not flipped
     }
     flipped = [kind is not None for kind in rows.values()]
-    table = flip_kinds(result(*rows, flipped=flipped), judge(), ["top", "shoes"], "hair")
+    table = classify_flips(result(*rows, flipped=flipped), judge(), ["top", "shoes"], "hair")
     assert table["kind"].tolist() == [k for k in rows.values() if k]
-    assert set(table["kind"]) == set(KINDS)
+    assert set(table["kind"]) == set(FLIP_KINDS)
     assert table.index.tolist() == list(range(7))
-    assert table.loc[0, ["cause", "meaning", "bystander"]].tolist() == [True] * 3
-    assert table.loc[2, ["cause", "meaning", "bystander"]].tolist() == [True, False, True]
+    assert table.loc[0, ["cause", "named_factor", "side_effect"]].tolist() == [True] * 3
+    assert table.loc[2, ["cause", "named_factor", "side_effect"]].tolist() == [True, False, True]
     assert table["changed"].tolist()[:4] == [NAMES, ("hair",), NAMES[1:], ("shoes",)]
     assert table["changed"].tolist()[5] == ()
 
 
 def test_rows_of_flips_are_those_of_the_result():
     both = result("0000 0000 0100", "0000 0000 0001", flipped=[False, True])
-    table = flip_kinds(both, judge(), ("top",), "hair")
+    table = classify_flips(both, judge(), ("top",), "hair")
     assert table.index.tolist() == [1]
     assert table.loc[1, "kind"] == "non-causal"
-    none = flip_kinds(both[:1], judge(), ("top",), "hair")
+    none = classify_flips(both[:1], judge(), ("top",), "hair")
     assert len(none) == 0
     assert list(none.columns) == list(table.columns)
 
@@ -91,13 +91,13 @@ def test_rows_of_flips_are_those_of_the_result():
 def test_causes_may_come_from_anywhere():
     one = result("0000 0000 0010")
     for causes in (("shoes",), {"shoes": 1}, (c for c in ["shoes"])):
-        assert flip_kinds(one, judge(), causes, "hair")["kind"].tolist() == ["causal"]
+        assert classify_flips(one, judge(), causes, "hair")["kind"].tolist() == ["causal"]
     # A cause that is the meaning is told as the meaning; there may be no other factor at all.
     assert (
-        flip_kinds(result("0000 0000 1000"), judge(), ["hair"], "hair").loc[0, "kind"] == "trivial"
+        classify_flips(result("0000 0000 1000"), judge(), ["hair"], "hair").loc[0, "kind"] == "trivial"
     )
     two = cfx.FactorReader(Pixels(2), dict.fromkeys(NAMES[:2], (0, 1)))
-    assert flip_kinds(result("0000 0000 0100"), two, ["top"], "hair").loc[0, "kind"] == "causal"
+    assert classify_flips(result("0000 0000 0100"), two, ["top"], "hair").loc[0, "kind"] == "causal"
 
 
 def test_the_judge_is_in_evaluation_mode():
@@ -132,8 +132,8 @@ def test_rank_agreement():
     order = pd.Series({"eyes": 2.0, "hair": 1.0, "shoes": -3.0, "top": -9.0})
     found = rank_agreement(order, truth, ["top", "shoes"])
     assert found == {"rank correlation": pytest.approx(1.0), "first": 1.0}
-    against = rank_agreement(1 / order, truth, ["top"])
-    assert against == {"rank correlation": pytest.approx(-1.0), "first": 0.0}
+    contrast_class = rank_agreement(1 / order, truth, ["top"])
+    assert contrast_class == {"rank correlation": pytest.approx(-1.0), "first": 0.0}
     # Spearman by hand: ranks 4, 1, 2, 3 against 1, 4, 3, 2 with one pair swapped.
     swapped = pd.Series({"hair": 0.1, "top": 0.5, "shoes": 0.6, "eyes": 0.2})
     assert rank_agreement(swapped, truth, ["top"])["rank correlation"] == pytest.approx(
@@ -155,10 +155,10 @@ def test_errors_are_differences_of_scores():
         a, b = found.table.loc[name], truth.table.loc[name]
         assert (row["score"], row["truth"]) == (a[kind], b[kind])
         assert row["error"] == abs(a[kind] - b[kind])
-        assert row["inside"] == (a[f"{kind} low"] <= b[kind] <= a[f"{kind} high"])
+        assert row["covered"] == (a[f"{kind} low"] <= b[kind] <= a[f"{kind} high"])
     assert len(table) == 9
     assert len(table.loc["necessity"]) == 3
-    assert 0 < table["inside"].mean() < 1
+    assert 0 < table["covered"].mean() < 1
     assert (score_errors(found, found)["error"] == 0).all()
 
 
@@ -168,11 +168,11 @@ def test_the_truth_is_taken_for_the_contrast_that_was_scored():
     found, truth = scores(lambda b: b[:, 0]), scores("not A")
     assert (truth.necessity["A"], truth.contrasts["A"]) == (1, ("yes", "no"))
     rows = score_errors(found, truth)
-    for kind in ("sufficiency", "both"):
+    for kind in ("sufficiency", "pns"):
         if (kind, "A") in rows.index:
             assert rows.loc[(kind, "A"), ["score", "truth", "error"]].tolist() == [1, 0, 1]
     # By hand: nobody with A=1 has o, nobody with A=0 lacks it; only "both" can be asked.
-    assert [k for k, n in rows.index if n == "A"] == ["both"]
+    assert [k for k, n in rows.index if n == "A"] == ["pns"]
     # Turned on both sides, nothing is left of the difference.
     assert (score_errors(truth, truth)["error"] == 0).all()
 
@@ -181,11 +181,11 @@ def test_one_third_of_the_truth_in_the_other_direction():
     """A tie in the truth stays as it is stated, and is counted anew from its units."""
     bits = torch.tensor([[0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]])
     favours = scores(lambda b: b[:, 0] ^ (b[:, 1] & ~b[:, 2]), bits)
-    against = scores(lambda b: ~b[:, 0] & b[:, 1] | b[:, 2] & ~b[:, 0], bits)
-    assert against.contrasts["A"] == ("yes", "no")
-    rows = score_errors(favours, against)
+    contrast_class = scores(lambda b: ~b[:, 0] & b[:, 1] | b[:, 2] & ~b[:, 0], bits)
+    assert contrast_class.contrasts["A"] == ("yes", "no")
+    rows = score_errors(favours, contrast_class)
     # Under A=1 nobody has o in the truth. Under A=0 rows 1, 3 and 4 do: harm, seen from A=1.
-    assert rows.loc[("both", "A"), "truth"] == 0
+    assert rows.loc[("pns", "A"), "truth"] == 0
     assert rows.loc[("sufficiency", "A"), "truth"] == 0
     assert ("necessity", "A") not in rows.index
 

@@ -41,13 +41,13 @@ def test_single_positions(net, pairs):
     a, b = pairs
     for tap in ("fire5", "fire9"):
         expected = [by_hand(net, *pair, tap) for pair in zip(a, b, strict=True)]
-        found = perceptual_distance(net, a, b, taps=(tap,))
+        found = perceptual_distance(net, a, b, layers=(tap,))
         torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-6)
 
 
 @torch.no_grad()
 def test_taps_count_alike(net, pairs):
-    single = [perceptual_distance(net, *pairs, taps=[tap]) for tap in TAPS]
+    single = [perceptual_distance(net, *pairs, layers=[tap]) for tap in TAPS]
     torch.testing.assert_close(perceptual_distance(net, *pairs), torch.stack(single).mean(0))
 
 

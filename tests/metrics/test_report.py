@@ -31,7 +31,7 @@ def cf():
         code_before=cfx.Code(torch.zeros(n, 2)),
         code_after=cfx.Code(torch.tensor([[3.0, 8.0], [0.0, 2.0], [0, 0], [9, 9], [0, 0]])),
         cost={"generator": torch.tensor([10, 20, 30, 1, 1])},
-        made_by={"seconds": 3.0},
+        made_by={"seconds per flip": 3.0},
     )
 
 
@@ -41,18 +41,18 @@ def bright(images):
 
 
 def test_by_hand(cf):
-    row = cfx.report({"a": cf}, judge=bright, spread=torch.tensor([1.0, 2.0])).loc["a"]
+    row = cfx.report({"a": cf}, judge=bright, code_std=torch.tensor([1.0, 2.0])).loc["a"]
     assert row["images"] == 5
     assert row["flip rate"] == pytest.approx(2 / 4)
     assert row["judge agrees"] == pytest.approx(1 / 2)
     # Distances: over the four images that were not the target yet, flipped or not.
     assert row["L1"] == pytest.approx(4 * (0.5 + 0.7 + 0.9 + 0.9) / 4)
     assert row["L2"] == pytest.approx(2 * (0.5 + 0.7 + 0.9 + 0.9) / 4)
-    assert row["L2 floor"] == pytest.approx(2 * (0.1 + 0.0 + 0.9 + 0.9) / 4)
-    assert row["L2 change"] == pytest.approx(2 * (0.4 + 0.7 + 0.0 + 0.0) / 4)
+    assert row["L2 reconstruction"] == pytest.approx(2 * (0.1 + 0.0 + 0.9 + 0.9) / 4)
+    assert row["L2 edit"] == pytest.approx(2 * (0.4 + 0.7 + 0.0 + 0.0) / 4)
     assert row["code distance"] == pytest.approx((5 + 1 + 0 + 0) / 4)
-    assert row["evaluations"] == pytest.approx(62 / 2)
-    assert row["seconds"] == pytest.approx(1.5)
+    assert row["generator passes per flip"] == pytest.approx(62 / 2)
+    assert row["seconds per flip"] == pytest.approx(1.5)
 
 
 def test_cout_is_the_mean_over_the_same_images(cf):
@@ -64,15 +64,15 @@ def test_cout_is_the_mean_over_the_same_images(cf):
 
 def test_of_failures_some_things_can_not_be_said(cf):
     failed = dataclasses.replace(cf[2:3], made_by={})
-    row = cfx.report({"a": failed}, classifier=bright, judge=bright, spread=torch.ones(2)).loc["a"]
+    row = cfx.report({"a": failed}, classifier=bright, judge=bright, code_std=torch.ones(2)).loc["a"]
     assert row["flip rate"] == 0
-    for name in ("judge agrees", "evaluations", "seconds"):
+    for name in ("judge agrees", "generator passes per flip", "seconds per flip"):
         assert math.isnan(row[name]), name
 
 
 def test_of_moot_images_nothing_can_be_said(cf):
-    row = cfx.report({"a": cf[3:4]}, classifier=bright, judge=bright, spread=torch.ones(2)).loc["a"]
-    for name in ("flip rate", "judge agrees", "L1", "L2", "COUT", "code distance", "evaluations"):
+    row = cfx.report({"a": cf[3:4]}, classifier=bright, judge=bright, code_std=torch.ones(2)).loc["a"]
+    for name in ("flip rate", "judge agrees", "L1", "L2", "COUT", "code distance", "generator passes per flip"):
         assert math.isnan(row[name]), name
 
 
@@ -80,8 +80,8 @@ def test_too_few_images_for_a_distance(cf):
     def features(x):
         return x.flatten(1)
 
-    few = cfx.report({"a": cf[:2]}, features={"pixels": features}).loc["a"]
-    assert math.isnan(few["FID (pixels features)"])
+    allow_few = cfx.report({"a": cf[:2]}, features={"pixels": features}).loc["a"]
+    assert math.isnan(allow_few["FID (pixels features)"])
     generator = torch.Generator().manual_seed(0)
     many = dataclasses.replace(
         (cf[:1] + cf[:1] + cf[:1]) + (cf[:1] + cf[:1] + cf[:1]),
@@ -98,9 +98,9 @@ def test_one_row_a_method_in_their_order(cf):
 
 
 def test_a_judge_with_the_same_names_in_another_order_is_refused(cf):
-    named = cfx.wrap(bright, labels=["dark", "bright"])
-    turned = cfx.wrap(lambda x: bright(x).flip(1), labels=["bright", "dark"])
-    other = cfx.wrap(bright, labels=["dunkel", "hell"])
+    named = cfx.wrap(bright, class_names=["dark", "bright"])
+    turned = cfx.wrap(lambda x: bright(x).flip(1), class_names=["bright", "dark"])
+    other = cfx.wrap(bright, class_names=["dunkel", "hell"])
     recorded = dataclasses.replace(cf, made_by={"labels": ["dark", "bright"]})
     parts = dataclasses.replace(cf, made_by={"parts": [recorded.made_by, {}]})
     for result, asked in ((recorded, {}), (parts, {}), (cf, {"classifier": named})):
@@ -114,7 +114,7 @@ def test_a_judge_with_the_same_names_in_another_order_is_refused(cf):
 
 
 def test_results_record_the_names_of_the_classes(tmp_path):
-    named = cfx.wrap(bright, labels=["dark", "bright"])
+    named = cfx.wrap(bright, class_names=["dark", "bright"])
     made = cfx.pixel_attack(named, level(0.1, 0.2), "bright", steps=2)
     again = cfx.Counterfactuals.load(made.save(tmp_path / "made"))
     for result in (made, again, made + made):

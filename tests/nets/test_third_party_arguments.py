@@ -39,14 +39,14 @@ def face_net(kind):
     return call
 
 
-def squeezed(images, taps=LAYERS):
-    return NET(images, taps)
+def squeezed(images, layers=LAYERS):
+    return NET(images, layers)
 
 
 TABLE = {
     enlarged: ({"images": X}, {"images": FACES}),
     AgeGender().age: ({"images": X}, {"images": FACES}),
-    squeezed: ({"images": X}, {"images": SMALL, "taps": TAPS}),
+    squeezed: ({"images": X}, {"images": SMALL, "layers": TAPS}),
     perceptual_distance: (
         {"net": NET, "a": X, "b": X},
         {
@@ -57,7 +57,7 @@ TABLE = {
             },
             "a": SMALL | {"short": (X[:1], "(1, 3, 32, 32)")},
             "b": SMALL | {"short": (X[:1], "(1, 3, 32, 32)"), "gray": (X[:, :1], "(2, 1, 32, 32)")},
-            "taps": TAPS,
+            "layers": TAPS,
         },
     ),
 } | {face_net(kind): ({"images": X}, {"images": FACES}) for kind in (FaceExpression, SmileJudge)}

@@ -11,7 +11,7 @@ IMAGES = SPACE.decode(cfx.Code(0.3 * torch.randn(6, 4, generator=torch.Generator
 
 
 def brightness(images):  # of a linear space
-    return cfx.two_class(500 * (images.mean((1, 2, 3)) - 0.5))
+    return cfx.two_logits(500 * (images.mean((1, 2, 3)) - 0.5))
 
 
 def direction():
@@ -22,15 +22,15 @@ def direction():
 
 
 def test_flip_curves_tell_the_shares():
-    result = cfx.follow(SPACE, brightness, IMAGES, direction(), reach=6.0)
+    result = cfx.follow_direction(SPACE, brightness, IMAGES, direction(), max_step=6.0)
     assert result.flipped[result.eligible].any()
     share = result.flipped[result.eligible].float().mean().item()
     assert f"g {share:.0%}" in cfx.flip_curves(SPACE, {"g": result}).alt
 
 
 def test_walk_strip_tells_the_decisions():
-    picture = cfx.walk_strip(
-        SPACE, brightness, IMAGES[:1], direction(), [-5.0, 5.0], names=("dark", "bright")
+    picture = cfx.direction_strip(
+        SPACE, brightness, IMAGES[:1], direction(), [-5.0, 5.0], class_names=("dark", "bright")
     )
     assert "-5.0 spreads along: dark" in picture.alt
     assert "+5.0 spreads along: bright" in picture.alt
@@ -41,7 +41,7 @@ def test_walk_strip_tells_the_decisions():
     [
         ({"image": IMAGES}, ValueError, "image: expected a single one, got 6"),
         ({"direction": torch.ones(3)}, ValueError, "direction: expected shape"),
-        ({"lengths": ["far"]}, TypeError, "lengths"),
+        ({"steps_along": ["far"]}, TypeError, "steps_along"),
         ({"space": 3}, TypeError, "space"),
         ({"names": ["dark"]}, ValueError, "names: expected 2 names, got 1"),
     ],
@@ -49,10 +49,10 @@ def test_walk_strip_tells_the_decisions():
 def test_walk_strip_refuses(change, error, told):
     right = {
         "space": SPACE, "classifier": brightness, "image": IMAGES[:1],
-        "direction": direction(), "lengths": [1.0],
+        "direction": direction(), "steps_along": [1.0],
     }  # fmt: skip
     with pytest.raises(error, match=told):
-        cfx.walk_strip(**right | change)
+        cfx.direction_strip(**right | change)
 
 
 def test_flip_curves_refuse_what_is_no_result():

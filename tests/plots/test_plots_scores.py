@@ -47,7 +47,7 @@ def test_bars_are_the_scores_strongest_first(drawn):
     found = scores(lambda b: b[:, 1] & (b[:, 0] | b[:, 2]))
     picture = cfx.score_bars(found, title="B, and one of the others")
     (axes,) = drawn[0].axes
-    order = list(found.named)
+    order = list(found.ranking)
     assert order[0] == "B"
     necessity, sufficiency = axes.containers[1], axes.containers[3]
     for bars, kind in ((necessity, "necessity"), (sufficiency, "sufficiency")):
@@ -74,10 +74,10 @@ def test_the_truth_is_drawn_for_the_contrast_that_was_scored(drawn):
     markers = [line for line in drawn[0].axes[0].lines if line.get_marker() == "D"]
     rows = cfx.metrics.score_errors(found, truth)["truth"]
     for line, kind in zip(markers, ("necessity", "sufficiency"), strict=True):
-        for x, name in zip(line.get_xdata(), found.named, strict=True):
+        for x, name in zip(line.get_xdata(), found.ranking, strict=True):
             if (kind, name) in rows.index:
                 assert x == rows[kind, name]
-    place = list(found.named).index("A")
+    place = list(found.ranking).index("A")
     # With A=1 nobody who has o loses it by A=0, and with A=0 nobody lacks it.
     shown = [m.get_xdata()[place] for m in markers]
     assert shown == pytest.approx([0, math.nan], nan_ok=True)
@@ -107,7 +107,7 @@ class Drag(nn.Module):
 
 
 def test_a_map_shows_each_share_of_leakage(drawn):
-    leaking = scores("B", directions=edits(Drag()), judge=judge())
+    leaking = scores("B", edits=edits(Drag()), judge=judge())
     picture = cfx.leakage_map({"careless": leaking, "exact": scores("B", judge=judge())})
     left, right = drawn[0].axes
     assert texts(left) == ["–", "0", "50", "0", "–", "0", "0", "0", "–"]
@@ -119,12 +119,12 @@ def test_a_map_shows_each_share_of_leakage(drawn):
 
 def test_a_map_of_a_single_factor_has_nothing_to_leak_into():
     """And a factor that no image had leaves a row of gaps."""
-    one = scores("B", directions=edits(names=("A",)), judge=judge(("A",)))
+    one = scores("B", edits=edits(names=("A",)), judge=judge(("A",)))
     assert one.leakage.isna().all(axis=None)
     assert "at worst 0 %" in cfx.leakage_map({"one": one}).alt
     factors = factors_of(ALL).assign(C="unknown")
     found = cfx.contrastive_scores(
-        BitSpace(), decide(RULES["B"]), images_of(ALL), factors, directions=edits(), judge=judge()
+        BitSpace(), decide(RULES["B"]), images_of(ALL), factors, edits=edits(), judge=judge()
     )
     assert found.leakage.loc["C"].isna().all()
     assert math.isnan(found.table.loc["C", "took effect"])
@@ -168,7 +168,7 @@ def test_a_strip_leaves_out_what_has_neither_value(drawn):
 def one_edit(row, name, value, rule="and"):
     return cfx.edit_picture(
         BitSpace(), decide(RULES[rule]), edits(), images_of(ALL[row : row + 1]), name, value,
-        names=("out", "in"),
+        class_names=("out", "in"),
     )  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def test_pictures_leave_no_trace_and_ask_black_boxes():
     shown = [strip(6, classifier=box).alt for _ in range(4)]
     cfx.edit_picture(space, box, edits(), images_of(ALL[:1]), "A", PAIR[1])
     assert len(set(shown)) == 1
-    assert box.queries == 4 * 5 + 2
+    assert box.n_queries == 4 * 5 + 2
     assert module.training
     assert module[1].training
     assert space.training

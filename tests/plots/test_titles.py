@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import cfxnb as cfx
-from cfxnb.attribution.result import HEAT_STATUSES, Attribution
+from cfxnb.attribution.result import ATTRIBUTION_STATUSES, Attribution
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import STATUSES
 from cfxnb.plots import attribution as plots_heat
@@ -69,7 +69,7 @@ def test_decisions_do_not_collide(titles, count, judge, rebuilt):
         target=(-logits).argmax(1),
         status=cycled(STATUSES[::-1]),
     )
-    cfx.show(cf, count=count, judge=judge, names=NAMES)
+    cfx.show(cf, max_images=count, judge=judge, class_names=NAMES)
     assert any("pneumonia" in text for text, _ in titles())
     assert collisions(titles()) == []
 
@@ -94,13 +94,13 @@ def maps(gap, change):
     return Attribution(
         image=IMAGES[:count],
         baseline=1 - IMAGES[:count],
-        full=IMAGES[:count] - 0.5,
-        change=torch.tensor(change),
-        gap=torch.tensor(gap),
-        points=torch.full((count,), 17),
+        attributions=IMAGES[:count] - 0.5,
+        output_change=torch.tensor(change),
+        relative_delta=torch.tensor(gap),
+        n_points=torch.full((count,), 17),
         label=torch.arange(count) % 2,
-        against=None,
-        status=cycled(HEAT_STATUSES, count),
+        contrast_class=None,
+        status=cycled(ATTRIBUTION_STATUSES, count),
     )
 
 
@@ -108,7 +108,7 @@ def test_gaps_are_readable(titles):
     inf, nan = float("inf"), float("nan")
     gap = [0.004, -0.9, 75329.641, -75329.641, inf, nan, 9.99, 10.01]
     picture = cfx.heat_maps(
-        maps(gap, [1e-6, -12.3, 1e-6, 1e-6, 0.0, 0.0, 5.0, 123456.0]), count=8, names=NAMES
+        maps(gap, [1e-6, -12.3, 1e-6, 1e-6, 0.0, 0.0, 5.0, 123456.0]), max_images=8, class_names=NAMES
     )
     told = ["gap +0.4%", "gap -90.0%", "gap > +1000%", "gap < -1000%"]
     told += ["gap > +1000%", "gap unknown", "gap +999.0%", "gap > +1000%"]
@@ -130,7 +130,7 @@ def test_rows_have_names_and_titles_their_number():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "figure", watched)
-        cfx.gallery(IMAGES, columns=4, rows=["original", "counterfactual"], alt="two rows")
+        cfx.gallery(IMAGES, n_columns=4, row_labels=["original", "counterfactual"], alt="two rows")
     drawn[0].draw_without_rendering()
     words = [axes.yaxis.label for axes in drawn[0].axes if axes.get_ylabel()]
     assert [label.get_text() for label in words] == ["original", "counterfactual"]
@@ -139,7 +139,7 @@ def test_rows_have_names_and_titles_their_number():
     assert all(label.get_window_extent().x1 <= first.x0 for label in words)
     for wrong in ({"rows": ["one"]}, {"titles": ["a"] * 7}, {"titles": ["a"] * 9}):
         with pytest.raises(ValueError, match=rf"{next(iter(wrong))}: expected"):
-            cfx.gallery(IMAGES, columns=4, alt="wrong", **wrong)
+            cfx.gallery(IMAGES, n_columns=4, alt="wrong", **wrong)
 
 
 def test_bars_keep_their_order_on_request():

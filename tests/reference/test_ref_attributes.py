@@ -5,7 +5,7 @@ import torch
 from stored import SmallNet, stored
 
 import cfxnb as cfx
-from cfxnb.metrics import correlation_difference, flip_rate, mean_changed
+from cfxnb.metrics import correlation_difference, flip_rate, mnac
 
 T, FACTS = stored("metrics_attributes")
 BEFORE, AFTER = T["oracle_decision_original"], T["oracle_decision_counterfactual"]
@@ -42,13 +42,13 @@ def test_flip_rate():
 
 def test_mean_changed():
     flipped = T["flipped"]
-    ours = mean_changed(BEFORE[flipped], AFTER[flipped])
+    ours = mnac(BEFORE[flipped], AFTER[flipped])
     assert ours == pytest.approx(FACTS["mnac_mean"], abs=1e-12)
-    each = [mean_changed(b[None], a[None]) for b, a in zip(BEFORE, AFTER, strict=True)]
+    each = [mnac(b[None], a[None]) for b, a in zip(BEFORE, AFTER, strict=True)]
     alone = torch.tensor(each, dtype=torch.float64)[flipped]
     assert torch.equal(alone, T.wanted("mnac_per_flipped_image").double())
-    spread = alone.std(correction=0).item()
-    assert spread == pytest.approx(FACTS["mnac_std_population"], abs=1e-12)
+    std = alone.std(correction=0).item()
+    assert std == pytest.approx(FACTS["mnac_std_population"], abs=1e-12)
 
 
 def test_normalising_twice_is_what_the_official_number_comes_from():
@@ -57,7 +57,7 @@ def test_normalising_twice_is_what_the_official_number_comes_from():
     oracle = SmallNet(T, "oracle")
     twice = [oracle((x - 0.5) / 0.5)[T["flipped"]] > 0 for x in seen]
     official = FACTS["mnac_mean_double_normalised_official_hq"]
-    assert mean_changed(*twice) == pytest.approx(official, abs=1e-12)
+    assert mnac(*twice) == pytest.approx(official, abs=1e-12)
     assert abs(official - FACTS["mnac_mean"]) > 1
 
 

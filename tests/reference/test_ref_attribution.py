@@ -9,7 +9,7 @@ from torch import nn
 import cfxnb as cfx
 from cfxnb.attribution.integrated_gradients import integrated_gradients
 from cfxnb.attribution.latent_integrated_gradients import latent_integrated_gradients
-from cfxnb.attribution.paths import points_path
+from cfxnb.attribution.paths import piecewise_linear_path
 from cfxnb.attribution.result import NO_BASELINE
 
 T, FACTS = stored("gcd_lig_rgb")
@@ -27,11 +27,11 @@ class TanhNet(SmallNet):
 NET = cfx.wrap(TanhNet(T, "net"))
 
 
-def maps(kind, rule):
+def maps(kind, method):
     # Stored from the reconstruction to the baseline; ours begin at the baseline.
-    path = points_path(T[f"path_{kind}"].unflatten(0, (-1, M)).flip(1))
-    f = cfx.BlackBox(NET) if rule in ("shares", "secant") else NET
-    return integrated_gradients(f, path, FACTS["target_logit"], rule=rule, points=M, most=M)
+    path = piecewise_linear_path(T[f"path_{kind}"].unflatten(0, (-1, M)).flip(1))
+    f = cfx.BlackBox(NET) if method in ("proportional", "secant") else NET
+    return integrated_gradients(f, path, FACTS["target_logit"], method=method, n_points=M, max_points=M)
 
 
 kinds = pytest.mark.parametrize("kind", ["float", "quantised"])
@@ -53,38 +53,38 @@ def test_quantised_paths_are_bytes():
 
 @kinds
 def test_official_white_box(kind):
-    found = maps(kind, "average")
-    within(found.heat, T.wanted(f"{kind}/white_box/map"), 1e-6)
+    found = maps(kind, "mean_gradient")
+    within(found.heat_map, T.wanted(f"{kind}/white_box/map"), 1e-6)
     facts = FACTS_OF[f"{kind}/white_box"]
-    within(found.heat.sum((1, 2)), torch.tensor(facts["official_sum"]), 1e-5)
-    within(found.change, torch.tensor(facts["true_difference"]), 1e-6)
+    within(found.heat_map.sum((1, 2)), torch.tensor(facts["official_sum"]), 1e-5)
+    within(found.output_change, torch.tensor(facts["true_difference"]), 1e-6)
 
 
 @kinds
 def test_corrected_white_box(kind):
-    found = maps(kind, "line")
-    within(found.heat, T.wanted(f"{kind}/white_box/corrected_map"), 1e-6)
-    error = found.gap * found.change.abs()
+    found = maps(kind, "trapezoid")
+    within(found.heat_map, T.wanted(f"{kind}/white_box/corrected_map"), 1e-6)
+    error = found.relative_delta * found.output_change.abs()
     within(error, T.wanted(f"{kind}/white_box/corrected_completeness_error"), 1e-5)
-    within(found.heat.sum((1, 2)) - found.change, error, 1e-6)
+    within(found.heat_map.sum((1, 2)) - found.output_change, error, 1e-6)
 
 
 def test_official_black_box_of_quantised_paths():
     found = maps("quantised", "secant")
-    within(found.heat, T.wanted("quantised/black_box/map"), 1e-4)
+    within(found.heat_map, T.wanted("quantised/black_box/map"), 1e-4)
     within(
-        found.heat.sum((1, 2)),
+        found.heat_map.sum((1, 2)),
         torch.tensor(FACTS_OF["quantised/black_box"]["official_sum"]),
         1e-3,
     )
 
 
 @kinds
-@pytest.mark.parametrize(("box", "rule"), [("white_box", "average"), ("black_box", "secant")])
-def test_official_error_is_that_of_the_whole_batch(kind, box, rule):
+@pytest.mark.parametrize(("box", "method"), [("white_box", "mean_gradient"), ("black_box", "secant")])
+def test_official_error_is_that_of_the_whole_batch(kind, box, method):
     """It compares each map with the first logit of the first path and the last of the last."""
     logit = NET(T[f"path_{kind}"])[:, FACTS["target_logit"]]
-    error = maps(kind, rule).heat.sum((1, 2)) - (logit[0] - logit[-1])
+    error = maps(kind, method).heat_map.sum((1, 2)) - (logit[0] - logit[-1])
     wanted = T.wanted(f"{kind}/{box}/completeness_error")
     # The black-box map of float paths is known to one part in a thousand only.
     loose = 1e-3 if (kind, box) == ("float", "black_box") else 1e-5
@@ -93,46 +93,46 @@ def test_official_error_is_that_of_the_whole_batch(kind, box, rule):
 
 def test_official_black_box_of_float_paths():
     """Divides by differences of a few units in the last place: known to one part in a thousand."""
-    ours, theirs = maps("float", "secant").heat, T.wanted("float/black_box/map")
+    ours, theirs = maps("float", "secant").heat_map, T.wanted("float/black_box/map")
     assert (ours - theirs).norm() / theirs.norm() < 1e-3
 
 
 @kinds
 def test_corrected_black_box(kind):
-    found = maps(kind, "shares")
-    within(found.heat, T.wanted(f"{kind}/black_box/corrected_map"), 1e-6)
-    error = found.heat.sum((1, 2)) - found.change
+    found = maps(kind, "proportional")
+    within(found.heat_map, T.wanted(f"{kind}/black_box/corrected_map"), 1e-6)
+    error = found.heat_map.sum((1, 2)) - found.output_change
     within(error, T.wanted(f"{kind}/black_box/corrected_completeness_error"), 1e-6)
-    assert found.gap.abs().max() < 1e-5
+    assert found.relative_delta.abs().max() < 1e-5
 
 
 @kinds
 def test_the_official_defects_are_measured_as_such(kind):
     """The published sums are off by at least half the change, ours by two percent at most."""
-    assert (maps(kind, "average").gap.abs() > 0.5).all()
-    assert (maps(kind, "secant").gap.abs() > 100).all()
-    assert (maps(kind, "line").gap.abs() < 0.02).all()
+    assert (maps(kind, "mean_gradient").relative_delta.abs() > 0.5).all()
+    assert (maps(kind, "secant").relative_delta.abs() > 100).all()
+    assert (maps(kind, "trapezoid").relative_delta.abs() < 0.02).all()
 
 
 def test_official_black_box_on_a_straight_path():
     """Every element gets the whole change: the channel sum is three times that, everywhere."""
-    path = points_path(T["straight/path"].flip(0)[None])
+    path = piecewise_linear_path(T["straight/path"].flip(0)[None])
     found = integrated_gradients(
         cfx.BlackBox(NET),
         path,
         FACTS["target_logit"],
-        rule="secant",
-        points=len(T["straight/path"]),
+        method="secant",
+        n_points=len(T["straight/path"]),
     )
     within(NET(T["straight/path"])[:, FACTS["target_logit"]], T.wanted("straight/logit"), 1e-6)
-    within(found.heat, T.wanted("straight/black_box/map"), 1e-4)
+    within(found.heat_map, T.wanted("straight/black_box/map"), 1e-4)
     whole = FACTS["straight"]["true_difference"]
-    within(found.full, torch.full_like(found.full, whole), 1e-4)
-    error = found.heat.sum((1, 2)) - found.change
+    within(found.attributions, torch.full_like(found.attributions, whole), 1e-4)
+    error = found.heat_map.sum((1, 2)) - found.output_change
     wanted = T.wanted("straight/black_box/completeness_error")
     torch.testing.assert_close(error, wanted, rtol=1e-5, atol=0)
     # Of three channels and 256 pixels each gets the whole: 768 times too much.
-    within(wanted, torch.full((1,), (found.full.numel() - 1) * whole), 1e-2)
+    within(wanted, torch.full((1,), (found.attributions.numel() - 1) * whole), 1e-2)
 
 
 class Table(nn.Module):
@@ -140,8 +140,8 @@ class Table(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.register_buffer("center", torch.zeros(1))
-        self.register_buffer("spread", torch.ones(1))
+        self.register_buffer("mean", torch.zeros(1))
+        self.register_buffer("std", torch.ones(1))
 
     def encode(self, images):
         return cfx.Code(torch.zeros(len(images), 1), images[:, 0, 0, 1:])
@@ -156,18 +156,18 @@ def test_baseline_is_the_first_below_the_threshold():
 
     def look_up(images):
         step, whose = (15 * images[:, 0, 0, 0]).round().long(), images[:, 0, 0, 1].long()
-        return cfx.two_class(stored_logits[whose, step])
+        return cfx.two_logits(stored_logits[whose, step])
 
     x = torch.tensor([[0.0, 0.0], [0.0, 1.0]])[:, None, None]
     label = (stored_logits[:, 0] > 0).long()
     found = latent_integrated_gradients(
-        Table(), look_up, x, torch.ones(1), label, reach=3.0, looks=15, halvings=0, rule="shares"
+        Table(), look_up, x, torch.ones(1), label, max_step=3.0, grid_steps=15, binary_search_steps=0, method="proportional"
     )
     index = T.wanted("baseline/index").tolist()
     assert index == FACTS["baseline"]["index_within_image"]
     for i, there in enumerate(FACTS["baseline"]["found"]):
         if there:
-            assert round(found.walked[i].item() * 5) == index[i]
+            assert round(found.baseline_step[i].item() * 5) == index[i]
         # The official rule returns the start and a map of zeros where there is none.
         assert (found.status[i] == NO_BASELINE) == (not there)
-        assert found.walked[i] != 0
+        assert found.baseline_step[i] != 0

@@ -44,7 +44,7 @@ def case(name):
     return CASES[name]
 
 
-def predict(name):
+def predict_logits(name):
     """The noise that the net predicts, told the codes of the stored images."""
     space, t, _ = case(name)
     return lambda x, time: space.net(x, torch.tensor([time]), t["z_sem"])
@@ -76,15 +76,15 @@ def test_architecture(name):
 def test_codes(name):
     space, t, _ = case(name)
     near(space.net.encoder(t["x"]), t.wanted("z_sem"), 1e-5)
-    near(space.semantic((t["x"] + 1) / 2), t["z_sem"], 1e-5)
+    near(space.encode_semantic((t["x"] + 1) / 2), t["z_sem"], 1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_noise(name):
     space, t, _ = case(name)
     for time, eps in zip(t["eps_t"].tolist(), t.wanted("eps"), strict=True):
-        near(predict(name)(t["noise"], time), eps, 5e-5)
-        near(space.eps(t["noise"], time, t["z_sem"]), eps, 5e-5)
+        near(predict_logits(name)(t["noise"], time), eps, 5e-5)
+        near(space.predict_noise(t["noise"], time, t["z_sem"]), eps, 5e-5)
     near(space.net(t["noise"], t["eps_mixed_t"], t["z_sem"]), t.wanted("eps_mixed"), 5e-5)
 
 
@@ -128,7 +128,7 @@ def test_noisy_images_and_loss(name):
     near(error.square().flatten(1).mean(1), t.wanted("q_loss"), 1e-5)
 
 
-def follow(name, begin, key, pairs, atol):
+def follow_direction(name, begin, key, pairs, atol):
     """All steps from ``begin`` on, as (time, next time): each against the stored ones.
 
     Each is taken twice, from the stored step before it and from the own one. Without noise ahead
@@ -139,12 +139,12 @@ def follow(name, begin, key, pairs, atol):
     alphas, clamped = ddim.linear_alphas_cumprod(), []
     every = zip(pairs, t.wanted(f"{key}/steps"), t.wanted(f"{key}/pred_x0"), strict=True)
     for (time, to), after, guess in every:
-        eps = predict(name)(stored_one, time)
+        eps = predict_logits(name)(stored_one, time)
         here = ddim.step(lambda *_, eps=eps: eps, stored_one, alphas, time, -1)
         near(here, guess, atol)
         clamped.append((here.abs() == 1).double().mean())
         near(ddim.step(lambda *_, eps=eps: eps, stored_one, alphas, time, to), after, atol)
-        own = ddim.step(predict(name), own, alphas, time, to)
+        own = ddim.step(predict_logits(name), own, alphas, time, to)
         near(own, after, atol)
         stored_one = after
     return own, sum(clamped) / len(clamped)
@@ -155,13 +155,13 @@ def test_inversion(name, count):
     space, t, facts = case(name)
     times = ddim.timesteps(count)
     pairs = list(zip(times, [*times[1:], None], strict=True))
-    own, clamped = follow(name, t["x"], f"invert{count}", pairs, 1e-3)
+    own, clamped = follow_direction(name, t["x"], f"invert{count}", pairs, 1e-3)
     assert clamped == pytest.approx(facts["clamped_share_of_pred_x0"][f"invert{count}"], abs=1e-3)
-    end = ddim.invert(predict(name), t["x"], ddim.linear_alphas_cumprod(), times)
+    end = ddim.invert(predict_logits(name), t["x"], ddim.linear_alphas_cumprod(), times)
     assert torch.equal(end, own)
     near(end, t.wanted(f"invert{count}/x_T"), 1e-3)
     again = DiffusionAutoencoder(
-        space.net, space.center, space.spread, invert=count, precision="float32"
+        space.net, space.mean, space.std, inversion_steps=count, precision="float32"
     )
     code = again.encode((t["x"] + 1) / 2)
     near(code.z, t["z_sem"], 1e-5)
@@ -173,13 +173,13 @@ def test_rendering(name, count):
     space, t, facts = case(name)
     times, start = ddim.timesteps(count), t[facts["render_starts_from"]]
     pairs = list(zip(times, [-1, *times[:-1]], strict=True))[::-1]
-    own, _ = follow(name, start, f"render{count}", pairs, 3e-3)
+    own, _ = follow_direction(name, start, f"render{count}", pairs, 3e-3)
     for begin, key in ((start, "sample"), (t["noise"], "from_noise")):
-        end = ddim.render(predict(name), begin, ddim.linear_alphas_cumprod(), times)
+        end = ddim.render(predict_logits(name), begin, ddim.linear_alphas_cumprod(), times)
         near(end, t.wanted(f"render{count}/{key}"), 3e-3)
         assert torch.equal(end, own) == (key == "sample")
     again = DiffusionAutoencoder(
-        space.net, space.center, space.spread, steps=count, precision="float32"
+        space.net, space.mean, space.std, steps=count, precision="float32"
     )
     image = t.wanted(f"render{count}/image01")
     near((own + 1) / 2, image, 3e-3)
@@ -195,7 +195,7 @@ def test_edits(name):
     net = lambda x, time: space.net(x, torch.tensor([time]), moved)  # noqa: E731
     near(ddim.render(net, rest, ddim.linear_alphas_cumprod(), times), t.wanted("edit/sample"), 3e-3)
     again = DiffusionAutoencoder(
-        space.net, space.center, space.spread, steps=len(times), precision="float32"
+        space.net, space.mean, space.std, steps=len(times), precision="float32"
     )
     wanted = ((t["edit/sample"] + 1) / 2).clamp(0, 1)
     near(again.decode(cfx.Code(moved, rest)), wanted, 3e-3)
@@ -206,8 +206,8 @@ def test_net_of_codes():
     t, facts = stored("diffae_gray32_latent")
     space = load_diffae(HERE / "diffae_gray32_latent.ckpt", device="cpu", precision="float32")
     near(space.net.latent_net(t["z"], t["t"]), t.wanted("pred"), 1e-5)
-    near((t["z"] - space.center) / space.spread, t.wanted("z_normalised"), 1e-5)
-    near(t["z"] * space.spread + space.center, t.wanted("z_denormalised"), 1e-5)
+    near((t["z"] - space.mean) / space.std, t.wanted("z_normalised"), 1e-5)
+    near(t["z"] * space.std + space.mean, t.wanted("z_denormalised"), 1e-5)
     official = facts["latent_config"]
     assert architecture(*read_parts("latent"))["latent"] == {
         "hidden": official["num_hid_channels"],
@@ -236,11 +236,11 @@ def test_checkpoints(kind):
     if kind == "latent":
         codes = load_file(HERE / "diffae_gray32_latent_weights.safetensors")
         t, _ = stored("diffae_gray32_latent")
-        assert torch.equal(extra.center, t.wanted("conds_mean")[0])
-        assert torch.equal(extra.spread, t.wanted("conds_std")[0])
+        assert torch.equal(extra.mean, t.wanted("conds_mean")[0])
+        assert torch.equal(extra.std, t.wanted("conds_std")[0])
     else:
-        assert extra.center is None
-        assert extra.spread is None
+        assert extra.mean is None
+        assert extra.std is None
     assert {f"latent_net.{key}" for key in extra.latent} == codes.keys()
     assert all(torch.equal(extra.latent[k[11:]], value) for k, value in codes.items())
 

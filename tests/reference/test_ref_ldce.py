@@ -36,9 +36,9 @@ class StoredSpace:
     def __init__(self, tensors, classes):
         self.net = {k[4:]: v for k, v in tensors.items() if k.startswith("net/")}
         self.z0, self.classes = tensors["z0"], classes
-        self.alphas = tensors["alphas_cumprod"].double()
-        self.center = torch.zeros_like(self.z0[0])
-        self.spread = torch.ones_like(self.z0[0])
+        self.alphas_cumprod = tensors["alphas_cumprod"].double()
+        self.mean = torch.zeros_like(self.z0[0])
+        self.std = torch.ones_like(self.z0[0])
         self.conditions = self
         self.said = []
         self.known = None  # the images whose codes are z0, in this order
@@ -46,7 +46,7 @@ class StoredSpace:
     def default(self, classes, labels):
         return list(range(classes))
 
-    def tell(self, asked):
+    def encode_condition(self, asked):
         return torch.tensor([self.classes if each is None else each for each in asked])
 
     def _conv(self, name, x, **knobs):
@@ -69,7 +69,7 @@ class StoredSpace:
         images = (drawn + 1) / 2
         return images.clamp(0, 1) if clamp else images
 
-    def eps(self, z, t, condition):
+    def predict_noise(self, z, t, condition):
         told = self._linear("eps.lc", self.net["eps.emb.weight"][condition])
         told = told + self._linear("eps.lt", t.view(-1, 1).float() / 1000)
         hidden = F.silu(self._conv("eps.c1", z) + told[:, :, None, None])
@@ -156,14 +156,14 @@ def test_schedule(case):
     """The whole grid, which the official code makes at once."""
     t, facts, space = case
     steps = facts["steps_total"]
-    most = paper_schedule(space.alphas, torch.full((1,), (steps - 1) / steps), steps)
+    most = paper_schedule(space.alphas_cumprod, torch.full((1,), (steps - 1) / steps), steps)
     times = t.wanted("ddim_timesteps")
     close(most.times[:, 0].flip(0), times[:-1], 0)
     grid = torch.cat(
         [most.alpha_bar.flip(0)[:, 0], most.start]
     )  # noise is added one stride farther
     close(grid, t.wanted("ddim_alphas"), 1e-7)
-    assert space.alphas[times[-1]] == most.start[0]
+    assert space.alphas_cumprod[times[-1]] == most.start[0]
     before = torch.cat([most.alpha_bar_prev.flip(0)[:, 0], most.alpha_bar[:1, 0]])
     close(before, t.wanted("ddim_alphas_prev"), 1e-7)
     beta = facts["beta_schedule"]
@@ -179,7 +179,7 @@ def test_schedule(case):
 def test_every_step(case):
     t, facts, space = case
     schedule = paper_schedule(
-        space.alphas, torch.full((2,), facts["strength"]), facts["steps_total"]
+        space.alphas_cumprod, torch.full((2,), facts["strength"]), facts["steps_total"]
     )
     assert len(schedule.times) == facts["t_enc"]
     assert schedule.times[:, 0].tolist() == t.wanted("step/t").tolist()
@@ -187,7 +187,7 @@ def test_every_step(case):
     close(schedule.alpha_bar_prev[:, 0], t.wanted("step/alpha_bar_prev"), 1e-6)
     start = add_noise(t["z0"], t["noise"], schedule.start)
     close(start, t.wanted("z_start"), 1e-6)
-    told, nothing = space.tell(t["target"].tolist()), space.tell([None, None])
+    told, nothing = space.encode_condition(t["target"].tolist()), space.encode_condition([None, None])
     asked = Asked(torch.arange(2), t["image"], t["z0"], t["target"], told, nothing)
     guided = Recorded(space, space.classify, asked, knobs_of(facts))
     guided.stored, guided.ahead = t, schedule.alpha_bar_prev

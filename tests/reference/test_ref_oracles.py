@@ -19,7 +19,7 @@ from cfxnb.weights import cards
 ORACLES = paths.data() / "oracles"
 FILES = {
     "faces/expression": "face_expression",
-    "faces/smile_judge": "face_expression",
+    "faces/judge": "face_expression",
     "faces/gender": "age_gender",
     "faces/features": "squeezenet11_imagenet_features",
 }
@@ -233,13 +233,13 @@ def test_gradients_are_those_of_small_steps(which, expression):
 def test_the_shipped_nets_are_these(expression, gender, squeeze):
     images = expression[1]["images"]
     f = cfx.load("faces/expression", "cpu")
-    assert f.labels == EXPRESSIONS == tuple(told("face_expression")["classes"])
+    assert f.class_names == EXPRESSIONS == tuple(told("face_expression")["classes"])
     close(f(images), expression[1]["logits"])
-    judge = cfx.load("faces/smile_judge", "cpu")
-    assert judge.labels == ("other", "smile")
+    judge = cfx.load("faces/judge", "cpu")
+    assert judge.class_names == ("other", "smile")
     close(judge(images).softmax(1)[:, 1], expression[1]["probabilities"][:, 1], 1e-5)
     g = cfx.load("faces/gender", "cpu")
-    assert g.labels == tuple(told("age_gender")["classes"]["gender"])
+    assert g.class_names == tuple(told("age_gender")["classes"]["gender"])
     close(g(images), gender[1]["gender_logits"])
     close(g.module.age(images), gender[1]["age"])
     features = cfx.load("faces/features", "cpu")
@@ -278,7 +278,7 @@ def test_what_was_measured_here_is_what_the_sources_cards_say():
     for group, value in theirs["mean_predicted_age_by_age_label"].items():
         found = ours["groups"]["mean age in years by age"][group]
         assert found == pytest.approx(value, abs=0.06)
-    for name in ("faces/expression", "faces/smile_judge"):
+    for name in ("faces/expression", "faces/judge"):
         told_ = cards()[name]["quality"]
         same = told_["share of 3380 test faces on the same side of 0.5 as at 224x224"]
         assert same == pytest.approx(0.974, abs=6e-4)

@@ -52,10 +52,10 @@ def published_run():
 def test_published_steps_and_noise(published_run):
     """S = 500 of T = 1000, strength 0.382: noise at time 383, steps from 381 down to 1."""
     space, _, _, cf, seen = published_run
-    assert (len(space.alphas), len(seen)) == (1000, 191)
+    assert (len(space.alphas_cumprod), len(seen)) == (1000, 191)
     # Without and with the target told, and two slopes through the first of these.
     assert (cf.cost["unet"] == 191 * 4).all()
-    left = space.alphas[383]
+    left = space.alphas_cumprod[383]
     noise = noise_like(space.z0, 3)
     start = left.sqrt() * space.z0 + (1 - left).sqrt() * noise
     close(seen[0].code, start, 1e-6)
@@ -68,11 +68,11 @@ def test_published_guidance_at_every_step(published_run):
     codes = [step.code for step in seen] + [cf.code_after.z]
     for number, (before, after) in enumerate(pairwise(codes)):
         time = 381 - 2 * number
-        left, ahead = space.alphas[time].float(), space.alphas[max(time - 2, 0)].float()
+        left, ahead = space.alphas_cumprod[time].float(), space.alphas_cumprod[max(time - 2, 0)].float()
         times = torch.full((2,), time)
         z = before.clone().requires_grad_()
-        free = space.eps(z, times, null)
-        told = space.eps(before, times, target).detach()
+        free = space.predict_noise(z, times, null)
+        told = space.predict_noise(before, times, target).detach()
         drawn = space.decode(cfx.Code((z - (1 - left).sqrt() * free) / left.sqrt()), clamp=False)
         log_p = space.classify(drawn).log_softmax(1)[[0, 1], target].sum()
         far = (drawn.clamp(0, 1) - images).abs().sum()
@@ -96,7 +96,7 @@ def test_published_guidance_at_every_step(published_run):
 
 def test_published_attack():
     """lr 0.1, the usual betas, no distance, no prior, no way back: stop where p passes 0.5."""
-    space = LinearSpace(spread=torch.tensor([0.5, 1.0, 2.0, 1.5]))  # which play no part
+    space = LinearSpace(std=torch.tensor([0.5, 1.0, 2.0, 1.5]))  # which play no part
     directions = torch.randn(3, 4, generator=Generator().manual_seed(1))
     f = code_classifier(space, directions, gain=0.7)
     images = space.sample(6)
@@ -204,8 +204,8 @@ def test_the_published_rule_is_what_its_name_asks_for(monkeypatch):
         return MLPProxy(probes.delta.shape[1], probes.logits.shape[1]).requires_grad_(False)
 
     monkeypatch.setattr(mlp_proxy, "train_proxy", train)
-    for proxy in ("mlp, paper", "mlp", "ridge"):
-        cfx.find_directions(space, cfx.BlackBox(f), space.sample(1), 1, queries=100, proxy=proxy)
+    for proxy in ("mlp_paper", "mlp", "ridge"):
+        cfx.find_directions(space, cfx.BlackBox(f), space.sample(1), 1, max_queries=100, proxy=proxy)
     assert asked == ["paper", "sound"]
 
 

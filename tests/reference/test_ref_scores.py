@@ -11,8 +11,8 @@ from cfxnb.contrastive.observed_scores import adjusted_effect, observed_scores, 
 from cfxnb.contrastive.scores import tally
 
 NAMES = ("monotone", "nonmonotone", "skipped_stratum")
-SCORES = {"necessity": "necessity", "sufficiency": "sufficiency", "both": "nesuf"}
-BOUNDS = {"necessity": "necessity", "sufficiency": "sufficiency", "both": "nesuf_tian_pearl"}
+SCORES = {"necessity": "necessity", "sufficiency": "sufficiency", "pns": "nesuf"}
+BOUNDS = {"necessity": "necessity", "sufficiency": "sufficiency", "pns": "nesuf_tian_pearl"}
 FACTS = {name: stored(f"scores_{name}")[1] for name in NAMES}
 each_set = pytest.mark.parametrize("name", NAMES)
 
@@ -45,16 +45,16 @@ def close(found, expected, scores=SCORES, tolerance=1e-9):
 def test_estimates_by_counting(name):
     expected = FACTS[name]["plug_in_counts"]
     found = observed_scores(sample(name), "X", "O", adjust=["C"])
-    assert (found.value, found.instead) == (1, 0)
+    assert (found.value, found.baseline) == (1, 0)
     close(found, expected)
     close(found.bounds, expected["bounds"], BOUNDS)
-    assert found.without_overlap == 0
+    assert found.overlap_violation == 0
     effect = adjusted_effect(sample(name), "X", "O", ["C"])
     assert effect[1] == pytest.approx(expected["p_o_do_x"], abs=1e-9)
     assert effect[0] == pytest.approx(expected["p_o_do_xp"], abs=1e-9)
     low, high = expected["bounds"]["nesuf_simple"]
-    assert found.bounds.both[0] >= low - 1e-9
-    assert found.bounds.both[1] <= high + 1e-9
+    assert found.bounds.pns[0] >= low - 1e-9
+    assert found.bounds.pns[1] <= high + 1e-9
 
 
 @each_set
@@ -67,9 +67,9 @@ def test_both_outcomes_of_each_unit(name):
     units = pd.DataFrame({"factor": "X", "value": x, "used": True})
     units["before"], units["after"] = under[rows, x] == 1, under[rows, 1 - x] == 1
     found = tally(units, {"X": (0, 1)}, 0.95).loc["X"]
-    assert (found["value"], found["instead"]) == (1, 0)
+    assert (found["value"], found["baseline"]) == (1, 0)
     wanted = FACTS[name]["unit_level_on_sample"]
-    for ours, theirs in (SCORES | {"harm": "harm"}).items():
+    for ours, theirs in (SCORES | {"monotonicity_violation": "monotonicity_violation"}).items():
         assert found[ours] == pytest.approx(wanted[theirs], abs=1e-12), ours
 
 
@@ -77,7 +77,7 @@ def test_both_outcomes_of_each_unit(name):
 def test_bounds_of_the_true_distribution(name):
     truth = FACTS[name]["analytic"]
     table = population(FACTS[name])
-    do = {"do_value": truth["p_o_do_x"], "do_instead": truth["p_o_do_xp"]}
+    do = {"do_value": truth["p_o_do_x"], "do_baseline": truth["p_o_do_xp"]}
     bounds = score_bounds(table, "X", "O", **do)
     close(bounds, truth["bounds_from_true_distribution"], BOUNDS)
     effect = adjusted_effect(table, "X", "O", ["C"])
@@ -101,7 +101,7 @@ def test_estimates_are_the_truth_only_under_monotonicity(name):
         return
     for ours, theirs in SCORES.items():
         assert getattr(found, ours) < truth[theirs] - 0.1  # the harmed hide as many of the helped
-    assert found.both == pytest.approx(truth["nesuf"] - truth["harm"], abs=1e-9)
+    assert found.pns == pytest.approx(truth["nesuf"] - truth["monotonicity_violation"], abs=1e-9)
 
 
 @each_set
@@ -125,10 +125,10 @@ def test_contexts():
     facts = FACTS["monotone"]
     for context in facts["contexts"]:
         here = {"C": context["C"]}
-        found = observed_scores(population(facts), "X", "O", given=here)
+        found = observed_scores(population(facts), "X", "O", context=here)
         close(found, context["analytic"])
         close(found.bounds, context["analytic"]["bounds_from_true_distribution"], BOUNDS)
-        found = observed_scores(sample("monotone"), "X", "O", adjust=["C"], given=here)
+        found = observed_scores(sample("monotone"), "X", "O", adjust=["C"], context=here)
         close(found, context["lingam_lewis"], tolerance=0.02)
 
 
@@ -153,6 +153,6 @@ def test_a_stratum_where_nobody_has_the_outcome_is_not_skipped():
     theirs = facts["lingam_lewis_adjusted"]
     assert theirs["necessity"] == 0
     found = observed_scores(sample("skipped_stratum"), "X", "O", adjust=["C"])
-    close(found, theirs, {"sufficiency": "sufficiency", "both": "nesuf"}, tolerance=0.02)
+    close(found, theirs, {"sufficiency": "sufficiency", "pns": "nesuf"}, tolerance=0.02)
     assert found.necessity == pytest.approx(0.6445057111459921, abs=1e-9)
     assert found.necessity == pytest.approx(facts["analytic"]["necessity"], abs=0.03)

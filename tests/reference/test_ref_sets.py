@@ -18,7 +18,7 @@ def pair(case):
 @each
 def test_fid(case):
     few = min(case["n"], case["m"]) < case["d"]
-    ours = fid(*pair(case), few=few)
+    ours = fid(*pair(case), allow_few=few)
     assert ours == pytest.approx(case["fid_float64"], abs=1e-9)
     # Three implementations; with fewer rows than features their square roots are less exact.
     for name in ("fid_torchmetrics_float64", "fid_torch_fidelity", "fid_pytorch_fid_sqrtm"):
@@ -31,12 +31,12 @@ def test_fid(case):
 
 @each
 def test_kid_on_the_stored_subsets(case):
-    subsets = tuple(T[f"{case['key']}/kid_subsets_{x}"] for x in "ab")
-    mean, spread = kid(*pair(case), subsets=subsets)
+    subset_indices = tuple(T[f"{case['key']}/kid_subsets_{x}"] for x in "ab")
+    mean, std = kid(*pair(case), subset_indices=subset_indices)
     assert mean == pytest.approx(case["kid_mean"], abs=1e-9)
-    assert spread == pytest.approx(case["kid_std"], abs=1e-9)
+    assert std == pytest.approx(case["kid_std"], abs=1e-9)
     a, b = pair(case)
-    ours = [mmd2(a[i], b[j]) for i, j in zip(*subsets, strict=True)]
+    ours = [mmd2(a[i], b[j]) for i, j in zip(*subset_indices, strict=True)]
     stored_values = T.wanted(f"{case['key']}/kid_per_subset")
     torch.testing.assert_close(
         torch.tensor(ours, dtype=torch.float64), stored_values, rtol=0, atol=1e-9
@@ -53,7 +53,7 @@ def test_mmd2_of_all_rows(case):
 @each
 def test_a_set_is_where_it_is(case):
     a, _ = pair(case)
-    assert fid(a, a, few=True) == pytest.approx(0, abs=1e-9)
+    assert fid(a, a, allow_few=True) == pytest.approx(0, abs=1e-9)
 
 
 def test_split_fid():

@@ -18,7 +18,7 @@ def cheated(classes=2, count=40, cheat=150.0):
     """A classifier that is misled by a column of pure noise, and images with true classes."""
     space = GaussianSpace(classes)
     labels = torch.arange(count) % classes
-    f = cfx.wrap(Bayes(space, cheat), labels=["ape", "bee", "cat"][:classes])
+    f = cfx.wrap(Bayes(space, cheat), class_names=["ape", "bee", "cat"][:classes])
     return space, f, space.sample(labels), labels
 
 
@@ -53,7 +53,7 @@ def test_errors_are_run_towards_their_true_class(world, explained):
 def counted(world, found):
     """The table once more, one image at a time."""
     _, f, images, labels = world
-    names, out = f.labels, {}
+    names, out = f.class_names, {}
     rows = found.rows.tolist()
     for i, y in enumerate(labels.tolist()):
         said = int(f(images[i : i + 1]).argmax())
@@ -67,10 +67,10 @@ def counted(world, found):
     return out
 
 
-@pytest.mark.parametrize("most", [1, 4, 100])
-def test_the_table_counts_kinds_of_errors(most):
+@pytest.mark.parametrize("max_images", [1, 4, 100])
+def test_the_table_counts_kinds_of_errors(max_images):
     world = cheated(3, 60, 100.0)
-    found = cfx.explain_errors(*world, most=most, seed=3, conditions=[0, 1, 2], **QUICK)
+    found = cfx.explain_errors(*world, max_images=max_images, seed=3, conditions=[0, 1, 2], **QUICK)
     naive = counted(world, found)
     assert len(naive) > 2
     assert set(found.table.index) == set(naive)
@@ -80,13 +80,13 @@ def test_the_table_counts_kinds_of_errors(most):
         share = flipped / tried if tried else math.nan
         assert row["flipped"] == pytest.approx(share, nan_ok=True)
     assert found.table["errors"].is_monotonic_decreasing
-    assert len(found.rows) == min(most, len(wrong_of(world)))
+    assert len(found.rows) == min(max_images, len(wrong_of(world)))
     assert "seen as" in found._repr_html_()
 
 
 def test_some_errors_are_a_random_choice_of_all(world):
     choices = [
-        cfx.explain_errors(*world, most=3, seed=seed, steps=2, max_attempts=1).rows.tolist()
+        cfx.explain_errors(*world, max_images=3, seed=seed, steps=2, max_attempts=1).rows.tolist()
         for seed in range(4)
     ]
     wrong = wrong_of(world)
@@ -105,7 +105,7 @@ def test_maps_are_the_mean_change_of_what_flipped():
     assert flipped.any()
     assert not flipped.all()
     names = world[1].labels
-    for kind, heat in found.maps.items():
+    for kind, heat in found.change_maps.items():
         mine = [
             (cf.image[j] - cf.reconstruction[j]).abs().mean(0)
             for j, y in enumerate(cf.target.tolist())
@@ -144,9 +144,9 @@ def test_what_changed_is_named_by_descriptors(world):
         *world, guidance="classifier",
         descriptors=cfx.fit_descriptors(space, many, factors), **DRIVEN, **QUICK,
     )  # fmt: skip
-    change = found.change
-    assert set(change.local.index) == set(found.counterfactuals.flipped.nonzero()[:, 0].tolist())
-    means = change.global_["mean"].unstack()
+    feature_attribution = found.feature_attribution
+    assert set(feature_attribution.local.index) == set(found.counterfactuals.flipped.nonzero()[:, 0].tolist())
+    means = feature_attribution.global_["mean"].unstack()
     assert (means["last column"][means.index == "0 to 1"] > 0.5).all()
     assert (means["last column"][means.index == "1 to 0"] < -0.5).all()
     assert (means["last column"].abs() > 2 * means["beside it"].abs()).all()
@@ -160,8 +160,8 @@ def test_nothing_is_named_where_nothing_flips(world):
         *world, descriptors=fitted, classifier_scale=0.0, strength=0.01, steps=1, max_attempts=1
     )
     assert not found.counterfactuals.flipped.any()
-    assert found.change is None
-    assert found.maps == {}
+    assert found.feature_attribution is None
+    assert found.change_maps == {}
     assert (found.table["flipped"] == 0).all()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import cfxnb as cfx
-from cfxnb.core.intervals import wilson
+from cfxnb.core.intervals import wilson_interval
 
 
 class Pixels(nn.Module):
@@ -58,7 +58,7 @@ def test_accuracy_by_group():
     assert table.index.tolist() == ["b", "a", "all"]
     assert table["n"].tolist() == [3, 2, 5]
     assert table["accuracy"].tolist() == pytest.approx([2 / 3, 1, 4 / 5])
-    assert (table.loc["b", "low"], table.loc["b", "high"]) == pytest.approx(wilson(2, 3))
+    assert (table.loc["b", "low"], table.loc["b", "high"]) == pytest.approx(wilson_interval(2, 3))
 
 
 def test_group_weights_make_groups_count_alike():
@@ -87,7 +87,7 @@ def shortcut():
     with torch.no_grad():
         net.line.weight.copy_(torch.tensor([[0.0, -2.0], [0.0, 2.0]]))
         net.line.bias.zero_()
-    return cfx.wrap(net, labels=["no", "yes"])
+    return cfx.wrap(net, class_names=["no", "yes"])
 
 
 def test_counterfactuals_with_their_old_labels_repair_a_shortcut(shortcut):
@@ -102,7 +102,7 @@ def test_counterfactuals_with_their_old_labels_repair_a_shortcut(shortcut):
     more = cfx.fine_tune(shortcut, leaky, labels, steps=300, lr=0.1)
     assert (repaired(fair).argmax(1) == truth).all()
     assert (more(fair).argmax(1) == truth).sum() < 4  # more of the same does not
-    assert repaired.labels == shortcut.labels
+    assert repaired.labels == shortcut.class_names
     for name, value in shortcut.module.state_dict().items():
         assert torch.equal(value, kept[name])
 
@@ -110,9 +110,9 @@ def test_counterfactuals_with_their_old_labels_repair_a_shortcut(shortcut):
 def test_weights_repair_it_too_where_the_groups_are_known(shortcut):
     images = pictures([[0, 0], [1, 1]] * 40 + [[0, 1], [1, 0]])
     labels = torch.tensor([0, 1] * 40 + [0, 1])
-    groups = ["with"] * 80 + ["against"] * 2
+    groups = ["with"] * 80 + ["contrast_class"] * 2
     weights = cfx.group_weights(groups)
-    tuned = cfx.fine_tune(shortcut, images, labels, weights=weights, steps=300, lr=0.1)
+    tuned = cfx.fine_tune(shortcut, images, labels, sample_weight=weights, steps=300, lr=0.1)
     assert (tuned(images).argmax(1) == labels).all()
 
 

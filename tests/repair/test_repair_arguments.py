@@ -48,7 +48,7 @@ TABLE = {
                 "text": ("top", "str"),
                 "table": (pd.DataFrame({"a": [0, 1]}), "DataFrame"),
             },
-            "most": count_values(0, -1),
+            "max_images": count_values(0, -1),
             "seed": count_values(-1),
             "first_row": count_values(-1),
             "guidance": {"unknown": ("me", "'me'")},
@@ -66,7 +66,7 @@ TABLE = {
             },
             "images": image_values(SHAPE),
             "labels": LABELS,
-            "weights": {
+            "sample_weight": {
                 "list": ([1.0] * 4, "list"),
                 "short": (torch.ones(3), "(3,)"),
                 "column": (torch.ones(4, 1), "(4, 1)"),
@@ -75,7 +75,7 @@ TABLE = {
                 "negative": (torch.tensor([1.0, 1, 1, -1]), "(4,)"),
             },
             "steps": count_values(0, -1),
-            "batch": count_values(0, -1),
+            "batch_size": count_values(0, -1),
             "lr": number_values(0.0, -1.0),
             "seed": count_values(-1),
         },
@@ -104,7 +104,7 @@ TABLE = {
                 "one row": (lambda x: x.flatten(1)[:1], "(1, 72)"),
                 "NaN": (lambda x: NAN * x.flatten(1), "NaN"),
             },
-            "batch": count_values(0, -1),
+            "batch_size": count_values(0, -1),
         },
     ),
 }
@@ -127,7 +127,7 @@ def test_no_argument_is_left_out(function):
 
 
 def test_nothing_wrong_is_told():
-    right = cfx.predict(F, X).argmax(1)
+    right = cfx.predict_logits(F, X).argmax(1)
     with pytest.raises(ValueError, match=r"images: expected some that are misclassified"):
         cfx.explain_errors(SPACE, F, X, right)
 

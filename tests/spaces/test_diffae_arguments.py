@@ -54,16 +54,16 @@ def test_wrong_arguments(path, name, kind):
 
 
 def test_the_right_arguments_are_right(path):
-    assert load_diffae(str(path), device="cpu", size=32, steps=4).net.dims == 8
-    assert load_diffae(path).center.shape == (8,)
+    assert load_diffae(str(path), device="cpu", image_size=32, steps=4).net.dims == 8
+    assert load_diffae(path).mean.shape == (8,)
 
 
 def test_a_size_that_the_file_contradicts(path, tmp_path):
     state = DiffAE(**NET).state_dict() | {"x_T": torch.zeros(1, 3, 16, 16)}
     torch.save(state, tmp_path / "x.pt")
-    assert load_diffae(tmp_path / "x.pt", device="cpu", size=16)
+    assert load_diffae(tmp_path / "x.pt", device="cpu", image_size=16)
     with pytest.raises(ValueError, match="size: expected 16, as this file has it, got 32"):
-        load_diffae(tmp_path / "x.pt", device="cpu", size=32)
+        load_diffae(tmp_path / "x.pt", device="cpu", image_size=32)
 
 
 def test_unknown_knobs(path):

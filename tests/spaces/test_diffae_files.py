@@ -129,8 +129,8 @@ def test_training_files(tmp_path, averaged, beside, library, writer):
     assert (extra.source, extra.size) == ("ema_model", 16)
     assert architecture(state, extra.size, extra.latent) == CONFIG
     same(space.net.state_dict(), averaged)
-    assert torch.equal(space.center, torch.arange(12.0))
-    assert torch.equal(space.spread, torch.arange(1.0, 13))
+    assert torch.equal(space.mean, torch.arange(12.0))
+    assert torch.equal(space.std, torch.arange(1.0, 13))
     assert len(space.times) == 5
     assert not space.training
     assert not any(p.requires_grad for p in space.parameters())
@@ -144,8 +144,8 @@ def test_without_averages(tmp_path, averaged):
     same(state, split(averaged)[0])
     with pytest.warns(UserWarning, match=r"path: x\.ckpt has no averaged weights"):
         space = load_diffae(tmp_path / "x.ckpt", device="cpu")
-    assert torch.equal(space.center, torch.zeros(12))
-    assert torch.equal(space.spread, torch.ones(12))
+    assert torch.equal(space.mean, torch.zeros(12))
+    assert torch.equal(space.std, torch.ones(12))
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -159,7 +159,7 @@ def test_plain_files(tmp_path, averaged, beside, half):
     for name in ("x.pt", "x.safetensors"):
         space = load_diffae(tmp_path / name, device="cpu")
         same(space.net.state_dict(), {key: value.float() for key, value in state.items()})
-        assert torch.equal(space.center, torch.arange(12.0))
+        assert torch.equal(space.mean, torch.arange(12.0))
         assert read_checkpoint(tmp_path / name)[1].source == ""
     assert load_diffae(tmp_path / "fresh.pt", device="cpu").net.latent_net.waves == 6
 
@@ -183,7 +183,7 @@ def test_sides(tmp_path, averaged):
     assert got == CONFIG | {"size": 256, "attention": [128]}
     for size in (4, 6, 16, 20, 224):
         assert architecture(state, size)["attention"] == [size // 2]
-        load_diffae(tmp_path / "x", device="cpu", size=size)
+        load_diffae(tmp_path / "x", device="cpu", image_size=size)
 
 
 # From the paper and the official code: (arguments, millions of parameters, of the encoder's)
@@ -336,7 +336,7 @@ OTHERS = {
     "elsewhere": ({"out__2__bias": torch.zeros(1, device="meta")}, "a tensor on meta"),
     "mean": ({"conds_mean": torch.zeros(1, 9)}, "conds_mean has 9 numbers, not 12"),
     "half": ({"conds_mean": torch.zeros(1, 12)}, "only one of conds_mean and conds_std"),
-    "spread": ({"conds_mean": torch.zeros(12), "conds_std": -torch.ones(12)}, "is negative"),
+    "std": ({"conds_mean": torch.zeros(12), "conds_std": -torch.ones(12)}, "is negative"),
     "images": ({"x_T": torch.zeros(1, 1, 16, 8)}, "x_T has shape (1, 1, 16, 8)"),
     "odd": ({"x_T": torch.zeros(1, 1, 17, 17)}, "size: expected a multiple of 2"),
 }

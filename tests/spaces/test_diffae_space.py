@@ -9,14 +9,14 @@ from torch import nn
 import cfxnb as cfx
 from cfxnb.core import ddim
 from cfxnb.nets import DiffAE
-from cfxnb.spaces import DiffusionAutoencoder, Fold, Latents
+from cfxnb.spaces import DiffusionAutoencoder, PixelUnshuffleCodec, LatentCodec
 
 TINY = {"size": 8, "channels": 4, "base": 8, "mult": (1, 2), "dims": 6, "encoder_mult": (1, 2)}
 
 
-def tiny(predicts="velocity", sketch=(4, 4), latent=None, **knobs):
+def tiny(prediction_type="velocity", sketch=(4, 4), latent=None, **knobs):
     torch.manual_seed(0)
-    net = DiffAE(**TINY, predicts=predicts, sketch=sketch, latent=latent).eval()
+    net = DiffAE(**TINY, prediction_type=prediction_type, sketch=sketch, latent=latent).eval()
     with torch.no_grad():  # layers that begin at 0 would make every test true
         for p in net.parameters():
             p.add_(0.05 * torch.randn(p.shape))
@@ -30,10 +30,10 @@ IMAGES = torch.rand(5, 1, 16, 16, generator=torch.Generator().manual_seed(1))
 
 @pytest.mark.parametrize("invert", [0, 4])
 def test_batch_mates_and_memory_never_matter(invert):
-    space = tiny(invert=invert)
+    space = tiny(inversion_steps=invert)
     code = space.encode(IMAGES)
     whole = space.decode(code)
-    narrow = tiny(invert=invert, memory=1e-6)
+    narrow = tiny(inversion_steps=invert, memory=1e-6)
     assert narrow._chunk(code.aux) == 1
     torch.testing.assert_close(narrow.decode(narrow.encode(IMAGES)), whole, atol=1e-4, rtol=0)
     for i in range(5):
@@ -61,7 +61,7 @@ def test_velocity_is_noise_in_another_guise():
     z = torch.randn(2, 6, generator=torch.Generator().manual_seed(4))
     left = float(ddim.linear_alphas_cumprod()[500])
     velocity = space.net(x, torch.tensor([500]), z)
-    noise = space.eps(x, 500, z)
+    noise = space.predict_noise(x, 500, z)
     clean = math.sqrt(left) * x - math.sqrt(1 - left) * velocity
     torch.testing.assert_close(math.sqrt(left) * clean + math.sqrt(1 - left) * noise, x)
 
@@ -71,23 +71,23 @@ def test_only_the_schedule_is_in_float64_and_it_stays_on_the_cpu():
     space = tiny()
     assert {t.dtype for t in (*space.parameters(), *space.buffers())} == {torch.float32}
     moved = space.to("meta", torch.bfloat16)
-    assert moved.center.device.type == "meta"
+    assert moved.mean.device.type == "meta"
     assert torch.equal(moved.alphas, ddim.linear_alphas_cumprod())
 
 
 def test_folds_lose_nothing():
-    torch.testing.assert_close(Fold(4).decode(Fold(4).encode(IMAGES)), IMAGES)
+    torch.testing.assert_close(PixelUnshuffleCodec(4).decode(PixelUnshuffleCodec(4).encode(IMAGES)), IMAGES)
 
 
 def test_latents_of_an_autoencoder():
     class Halves(nn.Module):
         def encode(self, images):
-            return Fold(2).encode(images) * 0.5
+            return PixelUnshuffleCodec(2).encode(images) * 0.5
 
         def decode(self, latents):
-            return Fold(2).decode(latents / 0.5)
+            return PixelUnshuffleCodec(2).decode(latents / 0.5)
 
-    plain, coded = tiny(), tiny(codec=Latents(Halves(), scale=2.0))
+    plain, coded = tiny(), tiny(codec=LatentCodec(Halves(), scaling_factor=2.0))
     assert coded.limit is None
     torch.testing.assert_close(coded.encode(IMAGES).z, plain.encode(IMAGES).z)
     assert coded.decode(coded.encode(IMAGES)).shape == IMAGES.shape
@@ -112,9 +112,9 @@ def test_samples_are_drawn_by_seed_and_row():
 
 def test_fit_measures_codes():
     space = tiny().fit(IMAGES)
-    z = space.semantic(IMAGES)
-    torch.testing.assert_close(space.center, z.mean(0))
-    torch.testing.assert_close(space.spread, z.std(0))
+    z = space.encode_semantic(IMAGES)
+    torch.testing.assert_close(space.mean, z.mean(0))
+    torch.testing.assert_close(space.std, z.std(0))
 
 
 @pytest.mark.parametrize(

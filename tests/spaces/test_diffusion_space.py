@@ -8,7 +8,7 @@ from torch import nn
 import cfxnb as cfx
 from cfxnb.core import ddim
 from cfxnb.nets import ConditionalUNet, TinyAutoencoder
-from cfxnb.spaces import Attributes, Autoencoder, Classes, Diffusion, Prompts, Vectors
+from cfxnb.spaces import AttributeConditions, Autoencoder, ClassConditions, Diffusion, PromptConditions, EmbeddingConditions
 from cfxnb.spaces.precision import autocast, checked_precision
 
 OPTIONS = {"hair": ("red", "blue", "none"), "hat": ("none", "crown")}
@@ -41,10 +41,10 @@ def model(**knobs):
 def test_codes_and_back(name):
     space = coder(name)
     side = 4 if name == "own" else 2
-    assert space.side == side
+    assert space.downsample_factor == side
     with torch.no_grad():
         code = space.encode(IMAGES)
-        assert code.z.shape == (3, len(space.center), 16 // side, 24 // side)
+        assert code.z.shape == (3, len(space.mean), 16 // side, 24 // side)
         assert code.aux is None
         images = space.decode(code)
         assert images.shape == IMAGES.shape
@@ -104,10 +104,10 @@ def test_fitting_measures_codes():
     many = torch.rand(300, 3, 16, 24, generator=torch.Generator().manual_seed(4))
     assert space.fit(many) is space
     z = torch.cat([space.encode(part).z for part in many.split(100)])
-    torch.testing.assert_close(space.center, z.mean(0), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(space.spread, z.std(0), atol=1e-5, rtol=1e-3)
-    center = space.center
-    torch.testing.assert_close(coder().fit(iter(many.split(50))).center, center)
+    torch.testing.assert_close(space.mean, z.mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(space.std, z.std(0), atol=1e-5, rtol=1e-3)
+    mean = space.mean
+    torch.testing.assert_close(coder().fit(iter(many.split(50))).mean, mean)
 
 
 # -- noise, velocity, image
@@ -133,16 +133,16 @@ def test_every_prediction_is_the_same_noise(times):
     left = ddim.linear_alphas_cumprod()[t].float().view(-1, 1, 1, 1)
     noisy = left.sqrt() * clean + (1 - left).sqrt() * noise
     velocity = left.sqrt() * noise - (1 - left).sqrt() * clean
-    for predicts, says in (("noise", noise), ("velocity", velocity), ("image", clean)):
-        space = model(net=Answer(says), predicts=predicts)
-        found = space.eps(noisy, t, space.tell([None] * 3))
-        torch.testing.assert_close(found, noise, atol=2e-3, rtol=0, msg=predicts)
+    for prediction_type, says in (("noise", noise), ("velocity", velocity), ("image", clean)):
+        space = model(net=Answer(says), prediction_type=prediction_type)
+        found = space.predict_noise(noisy, t, space.encode_condition([None] * 3))
+        torch.testing.assert_close(found, noise, atol=2e-3, rtol=0, msg=prediction_type)
 
 
 def test_what_a_net_says_of_itself():
-    assert model().predicts == "velocity"
-    assert model(predicts="noise").predicts == "noise"
-    assert Diffusion(labelled(4), coder(), conditions=Classes(4)).predicts == "noise"
+    assert model().prediction_type == "velocity"
+    assert model(prediction_type="noise").prediction_type == "noise"
+    assert Diffusion(labelled(4), coder(), conditions=ClassConditions(4)).prediction_type == "noise"
 
 
 def test_draws_depend_on_seed_and_place_alone():
@@ -180,13 +180,13 @@ def test_draws_of_a_gaussian_have_its_spread():
             clean = 0.25 * a.sqrt() / (0.25 * a + 1 - a) * x
             return (x - a.sqrt() * clean) / (1 - a).sqrt()
 
-    z = model(net=Ideal(), predicts="noise").sample([None] * 200, steps=100).z
+    z = model(net=Ideal(), prediction_type="noise").sample([None] * 200, steps=100).z
     assert z.std().item() == pytest.approx(0.5, rel=0.03)
     assert z.mean().item() == pytest.approx(0.0, abs=0.01)
 
 
 def test_a_space_of_ones_own_nets_finds_counterfactuals():
-    space, judge = model(), cfx.wrap(Judge(3), labels=("red", "blue", "crown"))
+    space, judge = model(), cfx.wrap(Judge(3), class_names=("red", "blue", "crown"))
     cf = cfx.diffusion_counterfactual(space, judge, IMAGES, 1, steps=2, max_attempts=1)
     assert cf.image.isfinite().all()
     with pytest.raises(ValueError, match=r"images: expected.*divisible by 8"):
@@ -197,10 +197,10 @@ def test_a_space_of_ones_own_nets_finds_counterfactuals():
 
 
 def test_attributes():
-    told = Attributes(OPTIONS)
+    told = AttributeConditions(OPTIONS)
     asked = [None, "red", {"hair": "none"}, {"hat": "crown", "hair": "blue"}, {}]
-    assert told.tell(asked).tolist() == [[3, 2], [0, 2], [2, 2], [1, 1], [3, 2]]
-    assert Attributes({"digit": ("0", "1", "2")}).tell([2, "1", None]).tolist() == [[2], [1], [3]]
+    assert told.encode(asked).tolist() == [[3, 2], [0, 2], [2, 2], [1, 1], [3, 2]]
+    assert AttributeConditions({"digit": ("0", "1", "2")}).encode([2, "1", None]).tolist() == [[2], [1], [3]]
     for wrong, what in (
         ("none", "hair and hat has"),
         ("green", "no attribute has"),
@@ -209,55 +209,55 @@ def test_attributes():
         (1, "conditions: expected a dict"),
     ):
         with pytest.raises((ValueError, TypeError), match=what):
-            told.tell([wrong])
+            told.encode([wrong])
 
 
 def test_what_attributes_are_asked_for_by_default():
-    told = Attributes(OPTIONS)
-    assert told.default(2, ["red", "crown"]) == ["red", "crown"]
+    told = AttributeConditions(OPTIONS)
+    assert told.defaults(2, ["red", "crown"]) == ["red", "crown"]
     for classes, labels in ((2, None), (2, ["red", "none"]), (2, ["red", "green"])):
         with pytest.raises(ValueError, match="conditions: expected one for each"):
-            told.default(classes, labels)
-    digits = Attributes({"digit": ("zero", "one")})
-    assert digits.default(2, None) == [0, 1]
+            told.defaults(classes, labels)
+    digits = AttributeConditions({"digit": ("zero", "one")})
+    assert digits.defaults(2, None) == [0, 1]
     with pytest.raises(ValueError, match="conditions: expected one for each"):
-        digits.default(2, ["a", "b"])  # by number they might be told the opposite
-    assert digits.default(2, ["one", "zero"]) == ["one", "zero"]
+        digits.defaults(2, ["a", "b"])  # by number they might be told the opposite
+    assert digits.defaults(2, ["one", "zero"]) == ["one", "zero"]
 
 
-@pytest.mark.parametrize("kind", [lambda n: Classes(n), lambda n: Vectors(torch.zeros(n, 5))])
+@pytest.mark.parametrize("kind", [lambda n: ClassConditions(n), lambda n: EmbeddingConditions(torch.zeros(n, 5))])
 def test_classes(kind):
     told = kind(4)
-    assert told.tell([0, 2, None]).tolist() == [0, 2, 3]
-    assert told.default(3, None) == [0, 1, 2]
+    assert told.encode([0, 2, None]).tolist() == [0, 2, 3]
+    assert told.defaults(3, None) == [0, 1, 2]
     for wrong in (3, -1, "red", 1.0, True):
         with pytest.raises((ValueError, TypeError), match="conditions: expected"):
-            told.tell([wrong])
+            told.encode([wrong])
     for classes in (2, 4):
         with pytest.raises(ValueError, match="conditions: expected one for each"):
-            told.default(classes, None)
+            told.defaults(classes, None)
 
 
 def test_vectors_move_and_count_with_the_space():
-    space = Diffusion(labelled(4), coder(), conditions=Vectors(torch.ones(4, 5)))
+    space = Diffusion(labelled(4), coder(), conditions=EmbeddingConditions(torch.ones(4, 5)))
     assert "conditions.table" in space.state_dict()
     for wrong in (torch.ones(4), torch.ones(1, 4), [1.0]):
         with pytest.raises((ValueError, TypeError), match=r"table|count"):
-            Vectors(wrong)
+            EmbeddingConditions(wrong)
 
 
 @pytest.mark.parametrize("template", ["a photo", 3, None, "{} and {", "{name}", "{} or {}"])
 def test_templates(template):
     with pytest.raises((ValueError, TypeError), match=r"template: expected a text with \{\}"):
-        Prompts(None, None, template)
+        PromptConditions(None, None, template)
 
 
 def test_templates_are_filled():
-    prompts = Prompts(None, None, "a {} face")
-    assert prompts.default(2, ["old", "young"]) == ["a old face", "a young face"]
+    prompts = PromptConditions(None, None, "a {} face")
+    assert prompts.defaults(2, ["old", "young"]) == ["a old face", "a young face"]
     for labels in (None, ["old"]):
         with pytest.raises(ValueError, match="the classifier has no labels"):
-            prompts.default(2, labels)
+            prompts.defaults(2, labels)
 
 
 # -- precision
@@ -293,4 +293,4 @@ def test_low_precision_is_near_and_never_comes_out():
     torch.testing.assert_close(a.z, b.z, atol=0.05 * a.z.abs().max().item(), rtol=0)
     torch.testing.assert_close(sharp.decode(a), rough.decode(a), atol=0.05, rtol=0)
     space = Diffusion(unet(), rough)
-    assert space.eps(b.z, torch.tensor([1, 2, 3]), space.tell([None] * 3)).dtype == torch.float32
+    assert space.predict_noise(b.z, torch.tensor([1, 2, 3]), space.encode_condition([None] * 3)).dtype == torch.float32

@@ -29,7 +29,7 @@ from tiny_ldm import (
 )
 
 import cfxnb as cfx
-from cfxnb.spaces import Classes, Vectors, load_ldm, load_stable_diffusion
+from cfxnb.spaces import ClassConditions, EmbeddingConditions, load_ldm, load_stable_diffusion
 from cfxnb.spaces.checkpoints.diffusers_files import folder
 from cfxnb.spaces.checkpoints.ldm_files import WANTED
 from cfxnb.spaces.checkpoints.ldm_parts import SCHEDULERS, schedule
@@ -63,7 +63,7 @@ def texts(tmp_path_factory):
 
 @pytest.fixture
 def judge():
-    return cfx.wrap(Judge(), labels=("red", "blue", "old"))
+    return cfx.wrap(Judge(), class_names=("red", "blue", "old"))
 
 
 def others(judge, images):
@@ -84,7 +84,7 @@ def test_from_images_to_counterfactuals(folders, judge, kind):
         cf = cfx.diffusion_counterfactual(space, judge, images, target, **QUICK)
         assert cf.image.shape == images.shape
         assert cf.image.isfinite().all()
-        shape = (len(images), len(space.center), *(n // 2 for n in images.shape[2:]))
+        shape = (len(images), len(space.mean), *(n // 2 for n in images.shape[2:]))
         assert cf.code_after.z.shape == shape
         assert cf.trace["masks"].shape == (len(images), 2, *shape[2:])
         assert cf.made_by["weights"]["space"]
@@ -97,7 +97,7 @@ def test_one_alone_is_one_of_many(folders, judge, kind):
     many = cfx.diffusion_counterfactual(space, judge, IMAGES, target, **QUICK)
     alone = cfx.diffusion_counterfactual(space, judge, IMAGES[:1], target[:1], **QUICK)
     torch.testing.assert_close(alone.image, many.image[:1], atol=1e-4, rtol=0)
-    halves = cfx.diffusion_counterfactual(space, judge, IMAGES, target, batch=3, **QUICK)
+    halves = cfx.diffusion_counterfactual(space, judge, IMAGES, target, batch_size=3, **QUICK)
     torch.testing.assert_close(halves.image, many.image, atol=1e-4, rtol=0)
 
 
@@ -152,25 +152,25 @@ def test_one_number_a_channel(tmp_path):
 
 def test_where_codes_lie_can_be_measured(folders):
     space = load_ldm(folders("labelled, kl"), **HERE)
-    assert space.center.shape == space.spread.shape == (4, 8, 8)
-    assert not space.center.any()
-    assert (space.spread == 1).all()
+    assert space.mean.shape == space.std.shape == (4, 8, 8)
+    assert not space.mean.any()
+    assert (space.std == 1).all()
     space.autoencoder.fit(IMAGES)
     z = space.encode(IMAGES).z
-    torch.testing.assert_close(space.center, z.mean(0))
-    torch.testing.assert_close(space.spread, z.std(0))
+    torch.testing.assert_close(space.mean, z.mean(0))
+    torch.testing.assert_close(space.std, z.std(0))
 
 
 def test_a_net_can_be_told_its_classes_and_none(folders):
     space = load_ldm(folders("labelled, kl"), **HERE)
-    assert space.tell([0, 2, None]).tolist() == [0, 2, CLASSES]
+    assert space.encode_condition([0, 2, None]).tolist() == [0, 2, CLASSES]
     z = torch.randn(3, 4, 8, 8)
     t = torch.tensor([5, 500, 900])
     with torch.no_grad():
-        eps = space.eps(z, t, space.tell([0, 2, None]))
+        eps = space.predict_noise(z, t, space.encode_condition([0, 2, None]))
         own = space.net(z, t, class_labels=torch.tensor([0, 2, CLASSES])).sample
         torch.testing.assert_close(eps, own)
-        assert not torch.allclose(eps, space.eps(z, t, space.tell([1, 1, 1])))
+        assert not torch.allclose(eps, space.predict_noise(z, t, space.encode_condition([1, 1, 1])))
 
 
 def test_vectors_of_classes_come_from_the_folder_or_from_the_caller(folders, tmp_path):
@@ -179,16 +179,16 @@ def test_vectors_of_classes_come_from_the_folder_or_from_the_caller(folders, tmp
     bare = write(tmp_path, looking(4), kl())
     with pytest.raises(ValueError, match=r"no class_embedder in it.*Vectors"):
         load_ldm(bare, **HERE)
-    given = load_ldm(bare, conditions=Vectors(table()), **HERE)
+    given = load_ldm(bare, conditions=EmbeddingConditions(table()), **HERE)
     z, t = torch.randn(2, 4, 8, 8), torch.tensor([5, 900])
     with torch.no_grad():
-        found = given.eps(z, t, given.tell([1, None]))
+        found = given.predict_noise(z, t, given.encode_condition([1, None]))
         own = given.net(z, t, encoder_hidden_states=table()[[1, 3]][:, None]).sample
     torch.testing.assert_close(found, own)
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "predicts"),
+    ("scheduler", "prediction_type"),
     [
         (DDPMScheduler(), "noise"),
         (DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.0015, beta_end=0.0195), "noise"),
@@ -198,13 +198,13 @@ def test_vectors_of_classes_come_from_the_folder_or_from_the_caller(folders, tmp
         (DDIMScheduler(rescale_betas_zero_snr=True), "noise"),
     ],
 )
-def test_schedules(tmp_path, scheduler, predicts):
+def test_schedules(tmp_path, scheduler, prediction_type):
     space = load_ldm(write(tmp_path, labelled(4), tiny(), scheduler), **HERE)
-    assert space.predicts == predicts
-    assert space.alphas.dtype == torch.float64
+    assert space.prediction_type == prediction_type
+    assert space.alphas_cumprod.dtype == torch.float64
     own = scheduler.alphas_cumprod.double()
-    torch.testing.assert_close(space.alphas, own, rtol=1e-4, atol=1e-6)
-    assert (space.alphas.diff() < 0).all()
+    torch.testing.assert_close(space.alphas_cumprod, own, rtol=1e-4, atol=1e-6)
+    assert (space.alphas_cumprod.diff() < 0).all()
 
 
 def test_every_scheduler_has_the_betas_of_ddpm(tmp_path):
@@ -253,8 +253,8 @@ def test_texts_that_the_model_can_not_tell_apart(texts, labels, given, recwarn):
     """Said once a call, whether they come from labels or from the caller."""
     space = load_stable_diffusion(texts, template="{}", **HERE)
     told = {"conditions": labels} if given else {}
-    judge = cfx.wrap(Judge(), labels=None if given else labels)
-    cfx.diffusion_counterfactual(space, judge, WIDE, 2, **told, batch=1, **QUICK)
+    judge = cfx.wrap(Judge(), class_names=None if given else labels)
+    cfx.diffusion_counterfactual(space, judge, WIDE, 2, **told, batch_size=1, **QUICK)
     (warned,) = [str(w.message) for w in recwarn if "conditions: classes 0" in str(w.message)]
     assert ("is cut, after 12 tokens" in warned) == (labels is SAME[2])
 
@@ -277,7 +277,7 @@ def test_one_text_alone_is_one_of_many(texts, judge):
 
 def test_what_words_become(texts):
     space = load_stable_diffusion(texts, **HERE)
-    told = space.tell(["red", None, "blue", "red"])
+    told = space.encode_condition(["red", None, "blue", "red"])
     assert told.shape == (4, 12, TEXT)
     assert torch.equal(told[0], told[3])
     assert not torch.allclose(told[0], told[2])
@@ -285,9 +285,9 @@ def test_what_words_become(texts):
     ids = tokenizer(["", "red"], padding="max_length", max_length=12, return_tensors="pt").input_ids
     with torch.no_grad():
         torch.testing.assert_close(told[[1, 0]], encoder(ids).last_hidden_state)
-    assert space.tell(["red " * 99]).shape == (1, 12, TEXT)
+    assert space.encode_condition(["red " * 99]).shape == (1, 12, TEXT)
     with pytest.raises(TypeError, match="conditions: expected texts"):
-        space.tell([3])
+        space.encode_condition([3])
 
 
 def test_texts_need_labels(texts):
@@ -490,14 +490,14 @@ def test_parts_that_do_not_belong_together(tmp_path, texts):
 
 def test_conditions_that_the_net_can_not_be_told(folders):
     for kind, wrong in (
-        ("labelled, kl", Classes(7)),
-        ("labelled, kl", Vectors(table())),
-        ("vectors, kl", Classes(CLASSES + 1)),
-        ("vectors, kl", Vectors(table()[:, :3])),
+        ("labelled, kl", ClassConditions(7)),
+        ("labelled, kl", EmbeddingConditions(table())),
+        ("vectors, kl", ClassConditions(CLASSES + 1)),
+        ("vectors, kl", EmbeddingConditions(table()[:, :3])),
     ):
         with pytest.raises(ValueError, match=r"^conditions: expected"):
             load_ldm(folders(kind), conditions=wrong, **HERE)
-    assert load_ldm(folders("labelled, kl"), conditions=Classes(CLASSES + 1), **HERE)
+    assert load_ldm(folders("labelled, kl"), conditions=ClassConditions(CLASSES + 1), **HERE)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 16, 16), (1, 3, 18, 16), (1, 3, 16, 15)])
@@ -519,7 +519,7 @@ def test_a_folder_on_the_hub(folders, monkeypatch):
         return str(folders("labelled, kl"))
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert load_ldm("owner/model", revision=COMMIT, **HERE).center.shape == (4, 8, 8)
+    assert load_ldm("owner/model", revision=COMMIT, **HERE).mean.shape == (4, 8, 8)
     assert (asked["name"], asked["revision"]) == ("owner/model", COMMIT)
     assert set(asked) == {"name", "revision", "allow_patterns"}
     assert "unet/diffusion_pytorch_model.safetensors" in asked["allow_patterns"]

@@ -19,10 +19,10 @@ def read(world, images):
     if world == "sprites":
         judge = cfx.load("sprites/judge", "cpu")
         hair = judge.options["hair"]
-        numbers = judge.numbers(images)[:, list(judge.options).index("hair")]
+        numbers = judge.indices(images)[:, list(judge.options).index("hair")]
         return (numbers == list(hair).index("red")).long()
-    name = "digits/judge" if world == "digits" else "faces/smile_judge"
-    return cfx.predict(cfx.load(name, "cpu"), images).argmax(1)
+    name = "digits/judge" if world == "digits" else "faces/judge"
+    return cfx.predict_logits(cfx.load(name, "cpu"), images).argmax(1)
 
 
 def held_out(world, count=8):

@@ -449,7 +449,7 @@ def test_paths_that_lead_nowhere(tmp_path):
 
 @pytest.fixture(scope="module")
 def space():
-    return StyleGAN2(stylegans.generator(), draws=20)
+    return StyleGAN2(stylegans.generator(), w_avg_samples=20)
 
 
 @pytest.fixture(scope="module")
@@ -463,7 +463,7 @@ WRONG = {
     "lr": number_values(0.0, -0.1),
     "starts": count_values(-1),
     "weight": number_values(-1.0),
-    "batch": count_values(0),
+    "batch_size": count_values(0),
     "seed": count_values(-1),
     "distance": {"text": ("lpips", "str"), "number": (1, "int")},
     "on_step": {"text": ("bar", "str")},
@@ -498,7 +498,7 @@ def test_images_of_another_shape(space, shape):
 
 
 def test_codes_of_another_space(space):
-    others = [StyleGAN2(space.net, latent, draws=2) for latent in ("w+", "s")]
+    others = [StyleGAN2(space.net, latent, w_avg_samples=2) for latent in ("w+", "s")]
     for one in (space, *others):
         for other in {space, *others} - {one}:
             with pytest.raises(ValueError, match="code: expected z of shape"):
@@ -513,12 +513,12 @@ def test_wrong_arguments(space, tmp_path):
         load_stylegan2(tmp_path, latent="z")
     with pytest.raises(TypeError, match="net: expected a StyleGAN2 Generator, got Linear"):
         StyleGAN2(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="draws: expected"):
-        StyleGAN2(net, draws=1)
+    with pytest.raises(ValueError, match="w_avg_samples: expected"):
+        StyleGAN2(net, w_avg_samples=1)
     with pytest.raises(TypeError, match="projection: expected dict"):
         StyleGAN2(net, projection=["steps"])
-    with pytest.raises(ValueError, match="truncation: expected"):
-        space.sample(1, truncation=-0.5)
+    with pytest.raises(ValueError, match="truncation_psi: expected"):
+        space.sample(1, truncation_psi=-0.5)
     with pytest.raises(ValueError, match="count: expected"):
         space.sample(-1)
     with pytest.raises(ValueError, match="device: expected one that torch has here"):

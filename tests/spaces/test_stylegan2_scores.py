@@ -26,8 +26,8 @@ def test_what_decides_is_found_necessary_and_sufficient():
 
     factors = pd.DataFrame(has.numpy(), columns=["upper", "left"])
     # The halves overlap and go together: held apart, neither could be moved far.
-    edits = cfx.attribute_directions(space, images, factors, others="free")
-    found = cfx.contrastive_scores(space, upper, images, factors, directions=edits, batch=16)
+    edits = cfx.fit_attribute_edits(space, images, factors, preserve_others=False)
+    found = cfx.contrastive_scores(space, upper, images, factors, edits=edits, batch_size=16)
     assert found.agreement > 0.8
     assert found.necessity["upper"] > 0.5
     assert found.sufficiency["upper"] > 0.5

@@ -37,7 +37,7 @@ def squares(a, b):
 
 def test_shapes(space):
     assert isinstance(space, LatentSpace)
-    assert space.center.shape == space.spread.shape == SHAPES[space.latent]
+    assert space.mean.shape == space.std.shape == SHAPES[space.latent]
     code = space.sample(4)
     assert code.z.shape == (4, *SHAPES[space.latent])
     images = space.decode(code)
@@ -48,25 +48,25 @@ def test_shapes(space):
 
 
 def test_all_latents_draw_and_decode_the_same_images(spaces):
-    expected = spaces["w"].decode(spaces["w"].sample(3, seed=2, truncation=0.8))
+    expected = spaces["w"].decode(spaces["w"].sample(3, seed=2, truncation_psi=0.8))
     for space in spaces.values():
         torch.testing.assert_close(space.decode(space.sample(3, 2, 0.8)), expected)
-        w = spaces["w"].sample(3, seed=2, truncation=0.8).z
-        torch.testing.assert_close(space.decode(space.lift(w)), expected)
+        w = spaces["w"].sample(3, seed=2, truncation_psi=0.8).z
+        torch.testing.assert_close(space.decode(space.from_w(w)), expected)
 
 
 def test_center_and_spread_are_those_of_draws(space):
     z = space.sample(20_000, seed=9).z
-    assert (z.mean(0) - space.center).abs().max() < 0.06 * z.std(0).max()
-    spread = z.std(0)
+    assert (z.mean(0) - space.mean).abs().max() < 0.06 * z.std(0).max()
+    std = z.std(0)
     if space.latent == "s":
-        spread = spread.masked_fill(space.net.in_rgb, 0)
-    torch.testing.assert_close(space.spread, spread, rtol=0.06, atol=1e-5)
+        std = std.masked_fill(space.net.in_rgb, 0)
+    torch.testing.assert_close(space.std, std, rtol=0.06, atol=1e-5)
 
 
 def test_styles_of_rgb_carry_nothing(spaces):
     space = spaces["s"]
-    assert torch.equal(alive(space.spread), ~space.net.in_rgb)
+    assert torch.equal(alive(space.std), ~space.net.in_rgb)
     assert space.net.in_rgb.sum() == 16 + 16 + 8
 
 
@@ -77,10 +77,10 @@ def test_samples_are_bound_to_seed_and_row(space):
 
 
 def test_truncation(space):
-    mean = space.decode(space.lift(space.net.mapping.w_avg[None]))
-    for image in space.decode(space.sample(3, truncation=0.0)):
+    mean = space.decode(space.from_w(space.net.mapping.w_avg[None]))
+    for image in space.decode(space.sample(3, truncation_psi=0.0)):
         torch.testing.assert_close(image[None], mean)
-    whole, half = (space.decode(space.sample(50, truncation=psi)) for psi in (1.0, 0.5))
+    whole, half = (space.decode(space.sample(50, truncation_psi=psi)) for psi in (1.0, 0.5))
     assert squares(half, mean).mean() < 0.7 * squares(whole, mean).mean()
 
 
@@ -95,9 +95,9 @@ def test_the_gradient_is_right(spaces):
     """Against differences, in double precision, for every latent space."""
     net = generator().double()
     for latent in LATENTS:
-        space = StyleGAN2(net, latent, draws=50)
-        z = space.sample(1, truncation=0.3).z.requires_grad_()
-        direction = space.spread * torch.randn_like(space.spread)
+        space = StyleGAN2(net, latent, w_avg_samples=50)
+        z = space.sample(1, truncation_psi=0.3).z.requires_grad_()
+        direction = space.std * torch.randn_like(space.std)
         pixels = torch.randn(1, 3, 16, 16, dtype=torch.float64)
 
         def height(z, space=space, pixels=pixels):
@@ -131,23 +131,23 @@ def test_projection_finds_a_generated_image(spaces, images, latent, factor):
     assert len(losses) == 151
     rebuilt = space.decode(code)
     assert (squares(rebuilt, images) * factor < losses[0]).all()
-    assert code.z.shape == (3, *space.center.shape)
+    assert code.z.shape == (3, *space.mean.shape)
     assert not code.z.requires_grad
 
 
 def test_projection_into_w_finds_the_code(spaces):
     space = spaces["w"]
-    truth = space.sample(2, seed=6, truncation=0.7)
+    truth = space.sample(2, seed=6, truncation_psi=0.7)
     found = space.project(space.decode(truth), steps=250, lr=0.15)
-    assert ((found.z - truth.z) / space.spread).abs().max() < 0.1
+    assert ((found.z - truth.z) / space.std).abs().max() < 0.1
 
 
 def test_a_known_start_is_taken(spaces):
     """An image of one of the draws needs no step at all."""
     space = spaces["w"]
-    draws = space.sample(8, seed=4)
-    found = space.project(space.decode(draws[3:5]), starts=8, seed=4, steps=1)
-    torch.testing.assert_close(found.z, draws.z[3:5])
+    w_avg_samples = space.sample(8, seed=4)
+    found = space.project(space.decode(w_avg_samples[3:5]), n_starts=8, seed=4, steps=1)
+    torch.testing.assert_close(found.z, w_avg_samples.z[3:5])
 
 
 def test_projection_never_ends_worse_than_it_began(space, images):
@@ -161,7 +161,7 @@ def test_batch_mates_do_not_matter(space, images):
     knobs = {"steps": 30, "starts": 8}
     whole = space.project(images, **knobs).z
     alone = torch.cat([space.project(image[None], **knobs).z for image in images])
-    small = space.project(images, batch=2, **knobs).z
+    small = space.project(images, batch_size=2, **knobs).z
     turned = space.project(images.flip(0), **knobs).z.flip(0)
     for other in (alone, small, turned):
         torch.testing.assert_close(other, whole, rtol=0, atol=1e-3)
@@ -175,7 +175,7 @@ def test_saturated_pixels_are_no_difference(spaces):
     found = [row for row in range(40) if (image[row] == 1).float().mean() > 0.05]
     assert found
     row = slice(found[0], found[0] + 1)
-    kept = space.project(image[row], starts=40, seed=1, steps=1)
+    kept = space.project(image[row], n_starts=40, seed=1, steps=1)
     torch.testing.assert_close(kept.z, bright.z[row])
 
 
@@ -196,10 +196,10 @@ def test_distance_is_minimised_too(spaces, images):
 
     knobs = {"steps": 30, "starts": 4}
     without = space.project(images, **knobs)
-    using = space.project(images, distance=negative, weight=100.0, **knobs)
+    using = space.project(images, distance=negative, distance_weight=100.0, **knobs)
     far = [negative(space.decode(code), images) for code in (without, using)]
     assert far[1].sum() < far[0].sum() / 3
-    none = space.project(images, distance=negative, weight=0.0, **knobs)
+    none = space.project(images, distance=negative, distance_weight=0.0, **knobs)
     torch.testing.assert_close(none.z, without.z)
 
 
@@ -208,18 +208,18 @@ def test_encode_projects_as_it_is_told(spaces, images):
     quick = StyleGAN2(net, "w+", projection={"steps": 4, "starts": 2})
     with torch.no_grad():  # as methods do
         code = quick.encode(images)
-    assert torch.equal(code.z, quick.project(images, steps=4, starts=2).z)
+    assert torch.equal(code.z, quick.project(images, steps=4, n_starts=2).z)
 
 
 def test_projection_leaves_no_trace(images):
-    space = StyleGAN2(generator().requires_grad_(True).train(), "w", draws=10)
+    space = StyleGAN2(generator().requires_grad_(True).train(), "w", w_avg_samples=10)
     distance = nn.Linear(1, 1)
     before, random = {k: v.clone() for k, v in space.state_dict().items()}, torch.get_rng_state()
 
     def measured(a, b):
         return distance((a - b).square().mean((1, 2, 3))[:, None])[:, 0].square()
 
-    space.project(images[:1], steps=2, starts=2, distance=measured)
+    space.project(images[:1], steps=2, n_starts=2, distance=measured)
     assert space.training
     assert all(p.requires_grad and p.grad is None for p in space.net.parameters())
     assert all(p.grad is None for p in distance.parameters())

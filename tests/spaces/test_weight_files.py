@@ -33,7 +33,7 @@ WRAPPED = {
     "parallel": lambda name: f"module.{name}",
     "compiled": lambda name: f"_orig_mod.{name}",
     "twice": lambda name: f"module.module.{name}",
-    "both": lambda name: f"module._orig_mod.{name}",
+    "pns": lambda name: f"module._orig_mod.{name}",
     "both, the other way": lambda name: f"_orig_mod.module.{name}",
     "many times": lambda name: "_orig_mod.module." * 5 + name,
     "a part": lambda name: name.replace(".", "._orig_mod.", 1),
@@ -105,7 +105,7 @@ def test_wrapped_diffae(tmp_path, wrapper):
         assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items()), name
 
 
-@pytest.mark.parametrize("wrapper", ["compiled", "both", "every part"])
+@pytest.mark.parametrize("wrapper", ["compiled", "pns", "every part"])
 @pytest.mark.parametrize("kind", ["labelled, kl", "vectors, vq", "labelled, tiny"])
 def test_wrapped_parts_of_a_folder(tmp_path, kind, wrapper):
     place = KINDS[kind](tmp_path)
@@ -124,10 +124,10 @@ def test_wrapped_parts_of_a_folder(tmp_path, kind, wrapper):
 @each_wrapper
 def test_wrapped_text_encoders(tmp_path, wrapper):
     place = stable_diffusion(tmp_path)
-    wanted = load_stable_diffusion(place, device="cpu").tell(["red", "blue"])
+    wanted = load_stable_diffusion(place, device="cpu").encode_condition(["red", "blue"])
     file = place / "text_encoder" / "model.safetensors"
     save_file(renamed(load_file(file), wrapper), file, {"format": "pt"})
-    found = load_stable_diffusion(place, device="cpu").tell(["red", "blue"])
+    found = load_stable_diffusion(place, device="cpu").encode_condition(["red", "blue"])
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     state = load_file(file)
     state.pop(max(state))
@@ -413,11 +413,11 @@ def test_the_home_folder(tmp_path, monkeypatch, styles, load):
         torch.save({"g_ema": styles[0], **styles[1]}, tmp_path / "x.pt")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert load("~/x.pt", device="cpu").center.isfinite().all()
+        assert load("~/x.pt", device="cpu").mean.isfinite().all()
 
 
 def test_the_home_folder_with_a_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     KINDS["labelled, tiny"](tmp_path / "model")
-    assert load_ldm("~/model", device="cpu").center.shape == (4, 8, 8)
-    assert load_ldm(Path("~") / "model", device="cpu").center.shape == (4, 8, 8)
+    assert load_ldm("~/model", device="cpu").mean.shape == (4, 8, 8)
+    assert load_ldm(Path("~") / "model", device="cpu").mean.shape == (4, 8, 8)

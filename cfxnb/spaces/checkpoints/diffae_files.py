@@ -46,15 +46,15 @@ class Extra(NamedTuple):
 
     Attributes:
         latent: weights of the net that draws new codes, as in ``LatentNet``; empty if none.
-        center, spread: mean and standard deviation of the codes it was trained on, (dims,).
+        mean, std: mean and standard deviation of the codes it was trained on, (dims,).
         size: side of the images it was trained on.
         source: which weights were taken: ``"ema_model"``, the averaged ones; ``"model"``, the last
             ones, where there are no averaged ones; ``""`` from a file that has only one kind.
     """
 
     latent: dict[str, Tensor]
-    center: Tensor | None
-    spread: Tensor | None
+    mean: Tensor | None
+    std: Tensor | None
     size: int | None
     source: str
 
@@ -97,8 +97,8 @@ def load_diffae(
     path: str | os.PathLike,
     *,
     device: str | torch.device | None = None,
-    size: int | None = None,
-    **knobs: Any,
+    image_size: int | None = None,
+    **kwargs: Any,
 ) -> DiffusionAutoencoder:
     """A diffusion autoencoder from a file, as a space.
 
@@ -111,9 +111,9 @@ def load_diffae(
         path: the checkpoint, at most 8 GiB: Lightning's ``.ckpt``, a state dict's ``.pt``, or
             ``.safetensors``.
         device: where it shall run; by default CUDA or MPS when there is one.
-        size: side of the images it was trained on, where the file doesn't tell. It is only
+        image_size: side of the images it was trained on, where the file doesn't tell. It is only
             checked: the weights take images of any size that the levels can halve.
-        **knobs: of ``DiffusionAutoencoder``, such as ``steps``.
+        **kwargs: of ``DiffusionAutoencoder``, such as ``steps``.
 
     Warns:
         UserWarning: if a training file has only the last weights, which draw worse than averages.
@@ -122,19 +122,19 @@ def load_diffae(
         ValueError, TypeError: for a wrong argument, and for a file that is damaged, is no such
             checkpoint, or asks for anything to be executed; the message names ``path``.
     """
-    validate.optional(_side, size, "size")
+    validate.optional(_side, image_size, "image_size")
     where = validate.device(device)
     state, extra = read_checkpoint(path)
-    if size is not None and extra.size not in (None, size):
-        raise ValueError(f"size: expected {extra.size}, as this file has it, got {size}")
+    if image_size is not None and extra.size not in (None, image_size):
+        raise ValueError(f"image_size: expected {extra.size}, as this file has it, got {image_size}")
     try:
-        config = architecture(state, size or extra.size, extra.latent)
+        config = architecture(state, image_size or extra.size, extra.latent)
         net = network(state, config, extra.latent)
-        center, spread = _place(extra, net.dims)
+        mean, std = _place(extra, net.dims)
         # Twice the smallest side: norms need more than one number.
         _try_out(net, 2 ** max(len(config["mult"]), len(config["encoder_mult"])))
     except ValueError as error:
-        if size is not None and str(error).startswith("size: "):
+        if image_size is not None and str(error).startswith("size: "):
             raise
         name = os.path.basename(path)
         raise ValueError(f"path: expected {WANTED}, got {name}: {error}") from None
@@ -143,7 +143,7 @@ def load_diffae(
             f"path: {os.path.basename(path)} has no averaged weights; took the last ones",
             stacklevel=3,
         )
-    space = DiffusionAutoencoder(net, center, spread, **knobs)
+    space = DiffusionAutoencoder(net, mean, std, **kwargs)
     return space.eval().requires_grad_(False).to(where)
 
 
@@ -162,13 +162,13 @@ def _sorted(found: Any) -> tuple[dict[str, Tensor], Extra]:
     beside = {key: named[key] for key in BESIDE if named.get(key) is not None}
     tensors = _floats(chosen | beside)
     x, *place = (tensors.pop(key, None) for key in BESIDE)
-    center, spread = (None if value is None else value.flatten() for value in place)
+    mean, std = (None if value is None else value.flatten() for value in place)
     if x is not None and (x.ndim != 4 or x.shape[2] != x.shape[3] or 0 in x.shape):
         raise ValueError(f"x_T has shape {tuple(x.shape)}, not that of square images")
     latent = {k.removeprefix(LATENT): v for k, v in tensors.items() if k.startswith(LATENT)}
     state = {key: value for key, value in tensors.items() if not key.startswith(LATENT)}
     size = None if x is None else x.shape[-1]
-    return state, Extra(_untied(latent), center, spread, size, source)
+    return state, Extra(_untied(latent), mean, std, size, source)
 
 
 def _chosen(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -232,14 +232,14 @@ def _try_out(net: DiffAE, side: int) -> None:
 
 def _place(extra: Extra, dims: int) -> tuple[Tensor, Tensor]:
     """Center and spread of the codes; 0 and 1 where nobody measured them."""
-    found = {"conds_mean": extra.center, "conds_std": extra.spread}
+    found = {"conds_mean": extra.mean, "conds_std": extra.std}
     for name, value in found.items():
         if value is not None and value.shape != (dims,):
             raise ValueError(f"{name} has {len(value)} numbers, not {dims} as codes have")
-    if (extra.center is None) != (extra.spread is None):
+    if (extra.mean is None) != (extra.std is None):
         raise ValueError("only one of conds_mean and conds_std")
-    if extra.center is None or extra.spread is None:
+    if extra.mean is None or extra.std is None:
         return torch.zeros(dims), torch.ones(dims)
-    if (extra.spread < 0).any() or not extra.spread.any():
+    if (extra.std < 0).any() or not extra.std.any():
         raise ValueError("conds_std is negative, or nothing but 0")
-    return extra.center, extra.spread
+    return extra.mean, extra.std

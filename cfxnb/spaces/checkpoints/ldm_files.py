@@ -60,7 +60,7 @@ def load_ldm(
         revision: of the hub's files, the 40 digits of a commit: what branches and tags name can
             change. None for a folder.
         device: where it shall run; by default CUDA or MPS when there is one.
-        conditions: what the net can be told, such as ``Vectors(table)``; by default what is found.
+        conditions: what the net can be told, such as ``EmbeddingConditions(table)``; by default what is found.
         null_class: whether the last embedding stands for "no class", with which guidance compares.
             The files don't tell. None takes it to be so, with a warning.
         precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
@@ -77,7 +77,7 @@ def load_ldm(
     validate.optional(validate.flag, null_class, "null_class")
     if conditions is not None and null_class is not None:
         raise ValueError("null_class: expected None beside conditions, which tell it themselves")
-    if conditions is not None and not all(hasattr(conditions, a) for a in ("tell", "ask")):
+    if conditions is not None and not all(hasattr(conditions, a) for a in ("encode", "predict_noise")):
         raise TypeError(
             f"conditions: expected one such as Vectors, got {type(conditions).__name__}"
         )
@@ -163,8 +163,8 @@ def _space(
     shape = code_shape(net.config["sample_size"], channels)
     shift, scale = units(codec.config, channels, part)
     autoencoder = Autoencoder(
-        codec, torch.zeros(shape), torch.ones(shape), shift=shift, scale=scale, precision=precision
+        codec, torch.zeros(shape), torch.ones(shape), shift_factor=shift, scaling_factor=scale, precision=precision
     )
-    alphas, predicts = times
-    space = Diffusion(net, autoencoder, conditions=told, alphas=alphas, predicts=predicts)
+    alphas, prediction_type = times
+    space = Diffusion(net, autoencoder, conditions=told, alphas_cumprod=alphas, prediction_type=prediction_type)
     return space.eval().requires_grad_(False)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cfxnb.core.disk import cause
 from cfxnb.core.types import Code
-from cfxnb.spaces.autoencoder import halvings
+from cfxnb.spaces.autoencoder import sides_divided_by
 from cfxnb.spaces.checkpoints.configs import check_fields, declared_defaults
 from cfxnb.spaces.checkpoints.diffusers_files import (
     Unfit,
@@ -27,7 +27,7 @@ from cfxnb.spaces.checkpoints.diffusers_files import (
     weight_files,
 )
 from cfxnb.spaces.checkpoints.safe_loading import plain_name
-from cfxnb.spaces.conditions import Classes, Conditions, Prompts, Vectors
+from cfxnb.spaces.conditions import ClassConditions, Conditions, PromptConditions, EmbeddingConditions
 
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "velocity", "sample": "image"}
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -160,14 +160,14 @@ def classes(found: Path, net: Any, null: bool | None) -> Conditions:
         if not isinstance(table, nn.Embedding):
             raise Unfit("unet can't be told classes: its config has no num_class_embeds")
         _warn_of_the_last(table.num_embeddings, null)
-        return Classes(table.num_embeddings, null is not False)
+        return ClassConditions(table.num_embeddings, null is not False)
     if not (found / "class_embedder").is_dir():
         raise Unfit("no class_embedder in it, for classes; conditions=Vectors(table) gives one")
     table = tensor(found, "class_embedder", "embedding.weight")
     if table is None or table.ndim != 2 or len(table) < 2 or not table.isfinite().all():
         raise Unfit("class_embedder has no embedding.weight of shape (classes + 1, dims)")
     _warn_of_the_last(len(table), null)
-    return Vectors(table, null is not False)
+    return EmbeddingConditions(table, null is not False)
 
 
 def _warn_of_the_last(count: int, null: bool | None) -> None:
@@ -179,7 +179,7 @@ def _warn_of_the_last(count: int, null: bool | None) -> None:
         )
 
 
-def texts(found: Path, transformers: Any, template: str) -> Prompts:
+def texts(found: Path, transformers: Any, template: str) -> PromptConditions:
     """A text encoder with its tokenizer."""
     part = "text_encoder"
     config = config_of(found, f"{part}/config.json", plain=True)
@@ -205,7 +205,7 @@ def texts(found: Path, transformers: Any, template: str) -> Prompts:
         told = f"{stated!r:.40}, not a number of words"
         raise Unfit(f"tokenizer/tokenizer_config.json has model_max_length {told}")
     tokenizer.model_max_length = int(min(stated, longest))
-    return Prompts(tokenizer, encoder, template)
+    return PromptConditions(tokenizer, encoder, template)
 
 
 def _tokenizer(found: Path, transformers: Any) -> Any:
@@ -229,12 +229,12 @@ def mismatch(told: Conditions, net: Any) -> str | None:
     """What is expected of conditions and came instead, where the net can't be told them."""
     dims = net.config.get("cross_attention_dim")
     wanted = set(dims) if isinstance(dims, list | tuple) else {dims}
-    if isinstance(told, Vectors | Prompts):
+    if isinstance(told, EmbeddingConditions | PromptConditions):
         encoder: Any = getattr(told, "encoder", None)
-        width = told.table.shape[1] if isinstance(told, Vectors) else encoder.config.hidden_size
+        width = told.table.shape[1] if isinstance(told, EmbeddingConditions) else encoder.config.hidden_size
         if wanted != {width}:
             return f"expected vectors of {dims} numbers as unet looks at, got {width}"
-    elif isinstance(told, Classes):
+    elif isinstance(told, ClassConditions):
         count = getattr(getattr(net, "class_embedding", None), "num_embeddings", 0)
         if dims is not None or count != told.count:
             return f"expected what unet can be told, {count} classes, got {told.count}"
@@ -248,18 +248,18 @@ def try_out(space: Any, given: bool) -> None:
     Args:
         given: whether the conditions are the caller's.
     """
-    side = halvings(space.net)
-    z = torch.zeros(1, len(space.center), side, side)
+    side = sides_divided_by(space.net)
+    z = torch.zeros(1, len(space.mean), side, side)
     with _works("the autoencoder"):
         images = _finite(space.decode(Code(z)))
         _finite(space.encode(images).z, z.shape)
     try:
         with _works("what unet is told"):
-            told = space.tell([None if getattr(space.conditions, "null", True) else 0])
+            told = space.encode_condition([None if getattr(space.conditions, "null", True) else 0])
             _finite(told.float())
         with _works("unet"):
-            t = torch.tensor([len(space.alphas) - 1])
-            _finite(space.eps(z, t, told), z.shape)
+            t = torch.tensor([len(space.alphas_cumprod) - 1])
+            _finite(space.predict_noise(z, t, told), z.shape)
     except Unfit as error:
         if given:
             raise ValueError(f"conditions: expected what unet can be told, got: {error}") from None
