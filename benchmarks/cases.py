@@ -88,7 +88,7 @@ def _case(
         classifier=classifier,
         source=images[first[:1]],
         sources=images[first[1:]],
-        validation=train[few],
+        validation_images=train[few],
         images=images[chosen],
         target=torch.where(seen[chosen] == label, other, label),
         label=label,

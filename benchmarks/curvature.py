@@ -12,7 +12,9 @@ from cfxnb.directions.query_log import Ledger
 from cfxnb.directions.trial import TRIED, Trial
 
 
-def n_curvature(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target: Tensor) -> None:
+def n_curvature(
+    rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target: Tensor
+) -> None:
     """Axes of curvature, walked as far as other images are; random directions beside them."""
     far = typical_distance(case.space.std)
 
@@ -39,7 +41,13 @@ def n_curvature(rows: Rows, case: Case, found: cfx.Directions, images: Tensor, t
     rows.add("h-directions that flip 40 %, pairwise |cosine| below 0.3", len(kept), 3)
     alone = [
         cfx.follow_direction(
-            case.space, case.classifier, images, found.g, target, noise_seed=seed, max_step=case.max_step
+            case.space,
+            case.classifier,
+            images,
+            found.g,
+            target,
+            noise_seed=seed,
+            max_step=case.max_step,
         )
         for seed in range(3)
     ]
@@ -57,7 +65,13 @@ def picked_at_random(case: Case, found: cfx.Directions, count: int) -> Tensor:
     names = [str(number) for number in range(tried)]
     far = typical_distance(std)
     ledger = Ledger(2048, None, {})
-    knobs = {"label": case.label, "contrast_class": case.contrast_class, "radius": far, "batch_size": 64, "seed": 0}
+    knobs = {
+        "label": case.label,
+        "contrast_class": case.contrast_class,
+        "radius": far,
+        "batch_size": 64,
+        "seed": 0,
+    }
     with torch.no_grad():
         ask = Questions(case.space, case.classifier, rms, case.source, ledger, knobs)
         trial = Trial(ask, case.validation, far, 1.0)

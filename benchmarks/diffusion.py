@@ -129,7 +129,11 @@ def against_the_paper(rows: Rows, case: Case, few: int) -> None:
     own, theirs = row(table, "ours"), row(table, "as published")
     name = f"{case.world}, against the published settings"
     rows.add(f"{name}: passes per success, times fewer", theirs["passes"] / own["passes"], 8)
-    rows.add(f"{name}: wall time per success, times", theirs["seconds per flip"] / own["seconds per flip"], 6)
+    rows.add(
+        f"{name}: wall time per success, times",
+        theirs["seconds per flip"] / own["seconds per flip"],
+        6,
+    )
     rows.add(f"{name}: flip rate; bound: theirs", own["flip rate"], theirs["flip rate"])
     rows.add(f"{name}: COUT; bound: theirs", own["COUT"], theirs["COUT"])
 

@@ -13,7 +13,7 @@ from torch import Tensor
 import cfxnb as cfx
 from benchmarks.rows import Rows, arguments
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.tensors import standardise, norms
+from cfxnb.core.tensors import norms, standardise
 from cfxnb.train.digits import measure_vae
 
 
@@ -85,7 +85,12 @@ def step_back_pays(
     rivals = []
     for confidence in (0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995):
         cf = cfx.latent_attack(
-            space, explained, ours.original, ours.target, confidence=confidence, binary_search_steps=0
+            space,
+            explained,
+            ours.original,
+            ours.target,
+            confidence=confidence,
+            binary_search_steps=0,
         )
         rivals.append((confidence, *judged(judge, space, cf)))
     good = [r for r in rivals if r[1] >= agreement] or rivals[-1:]

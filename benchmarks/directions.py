@@ -86,12 +86,19 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     print(found)
     rows.table("Directions, by their trial on the validation images", found.table)
     rows.add("queries", box.n_queries, 2048, most=True)
-    g = cfx.follow_direction(case.space, case.classifier, case.images, found.g, case.target, max_step=case.max_step)
+    g = cfx.follow_direction(
+        case.space, case.classifier, case.images, found.g, case.target, max_step=case.max_step
+    )
     towards = case.target == case.label
     flips = [share(g, towards), share(g, ~towards)]
     rows.say("reach of the walks, in spreads", case.max_step)
     alone = cfx.follow_direction(
-        case.space, case.classifier, case.images, _alone(case, found), case.target, max_step=case.max_step
+        case.space,
+        case.classifier,
+        case.images,
+        _alone(case, found),
+        case.target,
+        max_step=case.max_step,
     )
     rows.say("g of the one image alone: flipped, images of both classes", share(alone))
     rows.say("g: flipped towards the label", flips[0])
@@ -152,7 +159,9 @@ def sources(rows: Rows, case: Case) -> None:
             validation_images=case.validation,
         )
         for name, way in zip(rates, (found.g, _alone(case, found)), strict=True):
-            rates[name].append(share(cfx.follow_direction(case.space, case.classifier, images, way, target)))
+            rates[name].append(
+                share(cfx.follow_direction(case.space, case.classifier, images, way, target))
+            )
     for name, values in rates.items():
         rows.say(f"{name}, {len(values)} other sources: flipped, mean", sum(values) / len(values))
         rows.say(f"{name}, {len(values)} other sources: flipped, least", min(values))
@@ -188,7 +197,11 @@ def against_random(
     """How many times as many flips as along random directions, the mean of three."""
 
     def flips(way: Tensor) -> float:
-        return share(cfx.follow_direction(case.space, case.classifier, images, way, target, max_step=max_step))
+        return share(
+            cfx.follow_direction(
+                case.space, case.classifier, images, way, target, max_step=max_step
+            )
+        )
 
     own, chance = flips(direction), sum(flips(case.random(seed)) for seed in range(3)) / 3
     rows.say(f"g, within {max_step:.2f} spreads: flipped", own)

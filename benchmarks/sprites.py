@@ -14,7 +14,7 @@ import torch
 
 import cfxnb as cfx
 from benchmarks.rows import Rows, arguments
-from cfxnb.data import SPRITE_CONTRASTS, SPRITE_CLASSIFIERS
+from cfxnb.data import SPRITE_CLASSIFIERS, SPRITE_CONTRASTS
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import LAYERS, SPRITE_OPTIONS
 from cfxnb.train.sprites_space import measure_vae
@@ -45,7 +45,10 @@ def main() -> int:
         )
         for others in (True, False)
     }
-    learnt = {others: cfx.load("sprites/edits_" + ("preserve" if others else "free")) for others in (True, False)}
+    learnt = {
+        others: cfx.load("sprites/edits_" + ("preserve" if others else "free"))
+        for others in (True, False)
+    }
     scores_against_truth(rows, space, judge, asked, edits[True], "linear")
     scores_against_truth(rows, space, judge, asked, learnt[True], "learnt")
     leakage(rows, space, judge, asked, edits, "linear")
@@ -97,7 +100,9 @@ def scores_against_truth(
         found = cfx.contrastive_scores(
             space, f, asked.images, asked.factors, 1, edits=edits, judge=judge
         )
-        wrong = cfx.metrics.score_errors(found, cfx.metrics.true_scores(asked, f, SPRITE_CONTRASTS, 1))
+        wrong = cfx.metrics.score_errors(
+            found, cfx.metrics.true_scores(asked, f, SPRITE_CONTRASTS, 1)
+        )
         first = set(found.ranking[: len(reason.causes)])
         told = f"{kind} edits, {name}"
         rows.add(f"{told}: planted causes named first", float(first == set(reason.causes)), 1)

@@ -26,10 +26,10 @@ from .attribution.integrated_gradients import integrated_gradients as integrated
 from .attribution.latent_integrated_gradients import (
     latent_integrated_gradients as latent_integrated_gradients,
 )
+from .attribution.paths import direction_path as direction_path
 from .attribution.paths import latent_path as latent_path
 from .attribution.paths import piecewise_linear_path as piecewise_linear_path
 from .attribution.paths import straight_path as straight_path
-from .attribution.paths import direction_path as direction_path
 from .attribution.result import Attribution as Attribution
 from .contrastive.attribute_edits import fit_attribute_edits as fit_attribute_edits
 from .contrastive.contrastive_scores import contrastive_scores as contrastive_scores
@@ -67,11 +67,11 @@ from .plots.attribution import heat_maps as heat_maps
 from .plots.charts import bars as bars
 from .plots.charts import code_map as code_map
 from .plots.charts import curves as curves
-from .plots.directions import flip_curves as flip_curves
 from .plots.directions import direction_strip as direction_strip
+from .plots.directions import flip_curves as flip_curves
 from .plots.pictures import Picture as Picture
-from .plots.pictures import gallery as gallery
 from .plots.pictures import as_picture as as_picture
+from .plots.pictures import gallery as gallery
 from .plots.pictures import show as show
 from .plots.scores import edit_picture as edit_picture
 from .plots.scores import edit_strip as edit_strip

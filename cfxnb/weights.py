@@ -163,7 +163,9 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         raise
     except Exception as error:  # a card can be wrong in many ways
         told = f"{type(error).__name__}: {cause(error)}"
-        raise DamagedFileError(f"data/{card['file']} does not fit its card ({told}). {REMEDY}") from None
+        raise DamagedFileError(
+            f"data/{card['file']} does not fit its card ({told}). {REMEDY}"
+        ) from None
 
 
 def _check_outputs(card: dict[str, Any]) -> None:

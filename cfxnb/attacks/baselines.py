@@ -10,7 +10,7 @@ from cfxnb.core.driver import Begun, Edit, Run, Task
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.space_fit import check_codes
-from cfxnb.core.tensors import alive, standardise, noise_like, norms, per_sample, unit
+from cfxnb.core.tensors import alive, noise_like, norms, per_sample, standardise, unit
 from cfxnb.core.types import Classifier, Code, LatentSpace
 
 

@@ -119,7 +119,9 @@ def describe_change(
     rows = counterfactuals.flipped.nonzero().squeeze(1).tolist()
     local = pd.DataFrame(after - before, index=rows, columns=list(names))
     transition = _flips(wins, rows)
-    groups = correlated_groups(descriptors.correlation.loc[list(names), list(names)], min_correlation)
+    groups = correlated_groups(
+        descriptors.correlation.loc[list(names), list(names)], min_correlation
+    )
     rng = np.random.default_rng(seed)
     ablation = None
     if space is not None and classifier is not None:
@@ -228,11 +230,15 @@ def _readings(value: Any, name: str) -> np.ndarray:
     return array
 
 
-def correlated_groups(correlation: pd.DataFrame, min_correlation: float) -> tuple[tuple[str, ...], ...]:
+def correlated_groups(
+    correlation: pd.DataFrame, min_correlation: float
+) -> tuple[tuple[str, ...], ...]:
     """Chains of descriptors with |correlation| >= ``min_correlation``; every name is in one group."""
     groups: list[list[str]] = []
     for name in correlation.index:
-        near = [g for g in groups if any(abs(correlation.loc[name, n]) >= min_correlation for n in g)]
+        near = [
+            g for g in groups if any(abs(correlation.loc[name, n]) >= min_correlation for n in g)
+        ]
         merged = [*(n for g in near for n in g), name]
         groups = [g for g in groups if g not in near] + [merged]
     return tuple(tuple(g) for g in groups)

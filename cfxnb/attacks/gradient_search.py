@@ -178,7 +178,9 @@ def _settle(
     found.change[winners] *= per_sample(shares, found.change)
 
 
-def step_back(passes: Callable[[Tensor, Tensor], Tensor], rows: Tensor, binary_search_steps: int) -> Tensor:
+def step_back(
+    passes: Callable[[Tensor, Tensor], Tensor], rows: Tensor, binary_search_steps: int
+) -> Tensor:
     """The smallest share of each sample's change that still passes, by bisection.
 
     Args:

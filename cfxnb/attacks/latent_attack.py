@@ -18,7 +18,7 @@ from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Begun, Edit, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.tensors import alive, standardise, noise_like
+from cfxnb.core.tensors import alive, noise_like, standardise
 from cfxnb.core.types import Classifier, Code, LatentSpace, OnStep
 
 #: The paper's own setting for changing one digit into another (official code, MNIST).

@@ -48,7 +48,9 @@ def nearest_neighbour(
         ValueError, TypeError: for a wrong argument, naming it.
     """
     pool = validate.images(pool, "pool")
-    run = Run(classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step)
+    run = Run(
+        classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step
+    )
     if pool.shape[1:] != run.images.shape[1:]:
         raise ValueError(
             f"pool: expected images of shape {tuple(run.images.shape[1:])}, "

@@ -68,7 +68,9 @@ def pixel_attack(
         "binary_search_steps": validate.count(binary_search_steps, "binary_search_steps"),
         "seed": validate.seed(seed),
     }
-    run = Run(classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step)
+    run = Run(
+        classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step
+    )
 
     def edit(task: Begun) -> Edit:
         moves = PixelMoves(task.images, knobs)

@@ -89,14 +89,18 @@ def captum_attribution(
     stop, chunks = Stop(None), torch.arange(len(path), device=path.device).split(batch_size)
     with eval_frozen(classifier):
         looks = Looks(classifier, label, contrast_class, len(path), batch_size, slope=False)
-        found = stop.each(chunks, lambda rows: _part(algorithm, looks, path, rows, knobs, tolerance))
+        found = stop.each(
+            chunks, lambda rows: _part(algorithm, looks, path, rows, knobs, tolerance)
+        )
     like = next(part for _, part in found if part is not None)
     parts = [
         unfinished(path.images[rows], *looks.of(rows), like) if part is None else part
         for rows, part in found
     ]
     whole = Attribution.concatenate(parts)
-    return recorded(whole, stop, began, lambda: fingerprint(classifier), function=algorithm, **knobs)
+    return recorded(
+        whole, stop, began, lambda: fingerprint(classifier), function=algorithm, **knobs
+    )
 
 
 def _part(
@@ -159,7 +163,11 @@ def _captum(
         return InputXGradient(explained).attribute(x, **whose)
     if name == "integrated_gradients":
         return IntegratedGradients(explained).attribute(
-            x, baseline, n_steps=knobs["n_points"], internal_batch_size=max(batch_size, len(x)), **whose
+            x,
+            baseline,
+            n_steps=knobs["n_points"],
+            internal_batch_size=max(batch_size, len(x)),
+            **whose,
         )
     window, stride = knobs["window"], knobs["stride"]
     with torch.no_grad():

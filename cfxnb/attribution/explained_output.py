@@ -17,7 +17,13 @@ class Looks:
     """The explained number of images, with its gradient if there is to be one."""
 
     def __init__(
-        self, classifier: Classifier, label: Any, contrast_class: Any, count: int, batch_size: int, slope: bool
+        self,
+        classifier: Classifier,
+        label: Any,
+        contrast_class: Any,
+        count: int,
+        batch_size: int,
+        slope: bool,
     ) -> None:
         self.classifier = CheckedClassifier(classifier)
         self.count, self.batch_size, self.slope = count, batch_size, slope
@@ -35,7 +41,9 @@ class Looks:
         """Label and against of the samples ``rows``, known after the first look."""
         label, contrast_class = self.classes
         own = label[rows.to(label.device)].to(rows.device)
-        return own, None if contrast_class is None else contrast_class[rows.to(contrast_class.device)].to(rows.device)
+        return own, None if contrast_class is None else contrast_class[
+            rows.to(contrast_class.device)
+        ].to(rows.device)
 
     def at(self, path: Path, rows: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images, f (float64) and gradients (or the images again) at places of the path."""

@@ -90,7 +90,9 @@ def integrated_gradients(
     validate.instance(path, Path, "path", "a path, such as cfx.straight_path(images)")
     check_rule(classifier, method)
     if method == "gausslegendre" and not path.straight:
-        raise ValueError("method: expected another one than 'gauss' on a curved path, such as 'line'")
+        raise ValueError(
+            "method: expected another one than 'gauss' on a curved path, such as 'line'"
+        )
     knobs = rule_knobs(method, n_points, tolerance, max_points)
     batch_size = validate.count(batch_size, "batch_size", 1)
     stop = Stop(None)
@@ -128,11 +130,21 @@ def rule_knobs(method: str, n_points: Any, tolerance: Any, max_points: Any) -> d
 
 
 def integrate(
-    classifier: Any, path: Path, label: Any, contrast_class: Any, knobs: dict, batch_size: int, stop: Stop
+    classifier: Any,
+    path: Path,
+    label: Any,
+    contrast_class: Any,
+    knobs: dict,
+    batch_size: int,
+    stop: Stop,
 ) -> Attribution:
     """Maps of all samples of a path; those that a stop left out have the status "stopped"."""
-    looks = Looks(classifier, label, contrast_class, len(path), batch_size, knobs["method"] in WHITE_BOX)
-    groups = torch.arange(len(path), device=path.device).split(max(1, batch_size // knobs["n_points"]))
+    looks = Looks(
+        classifier, label, contrast_class, len(path), batch_size, knobs["method"] in WHITE_BOX
+    )
+    groups = torch.arange(len(path), device=path.device).split(
+        max(1, batch_size // knobs["n_points"])
+    )
     found = stop.each(
         groups, lambda rows: Attribution.concatenate(_group(looks, path, rows, knobs))
     )

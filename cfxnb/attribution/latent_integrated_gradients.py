@@ -20,7 +20,7 @@ from cfxnb.attribution.integrated_gradients import (
     recorded,
     rule_knobs,
 )
-from cfxnb.attribution.paths import JoinedPath, Path, straight_path, direction_path
+from cfxnb.attribution.paths import JoinedPath, Path, direction_path, straight_path
 from cfxnb.attribution.result import ALREADY_BELOW, NO_BASELINE, NO_MAP, Attribution, unfinished
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
@@ -109,7 +109,9 @@ def latent_integrated_gradients(
 
     def classes(rows: Tensor, count: int | None) -> tuple[Tensor, Tensor | None]:
         """Label and against of some samples, out of ``count`` classes."""
-        own, other = check_labels(label, contrast_class, len(images), count or 2, classifier.class_names)
+        own, other = check_labels(
+            label, contrast_class, len(images), count or 2, classifier.class_names
+        )
         here = rows.to(own.device)
         return own[here].to(home), None if other is None else other[here].to(home)
 
@@ -191,18 +193,26 @@ class Walk:
             return length
         self.seen[rows] += 1
         found = []
-        for some, far in zip(rows.split(self.batch_size), length.split(self.batch_size), strict=True):
+        for some, far in zip(
+            rows.split(self.batch_size), length.split(self.batch_size), strict=True
+        ):
             code, step = self.code[some], self.step[some]
             image = self.space.decode(code.with_z(code.z + per_sample(far.to(step), step) * step))
             logits = self.classifier(validate.images(image, "space.decode"))
             classes = (
-                None if c is None else c[some.to(c.device)] for c in (self.label, self.contrast_class)
+                None if c is None else c[some.to(c.device)]
+                for c in (self.label, self.contrast_class)
             )
             found.append(log_odds(logits, *classes).to(far))  # type: ignore[arg-type]
         return torch.cat(found)
 
     def search(
-        self, start: Tensor, max_step: float, threshold: float, grid_steps: int, binary_search_steps: int
+        self,
+        start: Tensor,
+        max_step: float,
+        threshold: float,
+        grid_steps: int,
+        binary_search_steps: int,
     ) -> Found:
         """The first place below the threshold, from the log odds ``start`` of the codes on."""
         limit, far = math.log(threshold / (1 - threshold)), self.step.device

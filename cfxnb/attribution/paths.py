@@ -108,9 +108,9 @@ class JoinedPath(Path):
         early = t < 0.5
         parts = []
         if early.any():
-            parts.append(self.first.with_z(rows[early], 2 * t[early]))
+            parts.append(self.first.at(rows[early], 2 * t[early]))
         if not early.all():
-            parts.append(self.second.with_z(rows[~early], 2 * t[~early] - 1))
+            parts.append(self.second.at(rows[~early], 2 * t[~early] - 1))
         order = torch.cat([early.nonzero()[:, 0], (~early).nonzero()[:, 0]])
         return torch.cat(parts)[order.argsort()]
 

@@ -19,7 +19,15 @@ ALREADY_BELOW = "already_below_threshold"  # the label was unlikely without any 
 ATTRIBUTION_STATUSES = (COMPLETE, INCOMPLETE, NO_GRADIENT, NO_BASELINE, ALREADY_BELOW, STOPPED)
 NO_MAP = (NO_GRADIENT, STOPPED)  # of these a map need not be finite
 
-_TENSORS = ("image", "baseline", "attributions", "output_change", "relative_delta", "n_points", "label")
+_TENSORS = (
+    "image",
+    "baseline",
+    "attributions",
+    "output_change",
+    "relative_delta",
+    "n_points",
+    "label",
+)
 _OPTIONAL = ("contrast_class", "baseline_step")
 
 
@@ -68,7 +76,7 @@ class Attribution:
         return self.attributions.sum(1)
 
     @property
-    def negative(self) -> Tensor:
+    def negative_fraction(self) -> Tensor:
         """Share of negative mass in the map, (n,) in [0, 1]; NaN for a map of zeros."""
         mass = self.heat_map.flatten(1)
         return mass.clamp_max(0).abs().sum(1) / mass.abs().sum(1)
@@ -158,7 +166,9 @@ def checked_attribution(value: Any, name: str) -> Attribution:
     rows = len(a.status) if isinstance(a.status, tuple) else -1
     if rows < 0 or any(s not in ATTRIBUTION_STATUSES for s in a.status):
         came = validate.told(a.status)
-        raise ValueError(f"{name}.status: expected a tuple of {list(ATTRIBUTION_STATUSES)}, got {came}")
+        raise ValueError(
+            f"{name}.status: expected a tuple of {list(ATTRIBUTION_STATUSES)}, got {came}"
+        )
     for field in (*_TENSORS, *_OPTIONAL):
         tensor = getattr(a, field)
         if tensor is None and field in _OPTIONAL:

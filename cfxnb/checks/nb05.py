@@ -224,7 +224,8 @@ def reason(answer: Callable[[], Any]) -> None:
     effects, monotone_true = set(), True
     for factor, pair in SPRITE_CONTRASTS.items():
         low, high = (
-            predict_logits(f, intervene(figures, **{factor: option}).images).argmax(1) for option in pair
+            predict_logits(f, intervene(figures, **{factor: option}).images).argmax(1)
+            for option in pair
         )
         if (low != high).double().mean() > 0.05:
             effects.add(factor)

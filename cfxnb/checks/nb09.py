@@ -244,7 +244,12 @@ def least(answer: Callable[[Callable[[float], bool], float, int], float]) -> Non
             cause="a success or a failure is forgotten, exchanged, or ends with its own round",
             hint="low is the highest failure, high the lowest success, the next is their mean",
         )
-    for edge, max_attempts, right in ((0.3, 4, 0.3125), (0.3, 2, 0.5), (0.0, 3, 0.125), (0.8, 3, 0.875)):
+    for edge, max_attempts, right in (
+        (0.3, 4, 0.3125),
+        (0.3, 2, 0.5),
+        (0.0, 3, 0.125),
+        (0.8, 3, 0.875),
+    ):
         asked, found = run(edge, 0.5, max_attempts)
         expect(
             math.isclose(found, right),

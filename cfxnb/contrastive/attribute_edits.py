@@ -119,7 +119,12 @@ def fit_attribute_edits(
     else:
         asked: dict[str, Any] = {}
         if checkpoint_dir is not None:
-            asked = {**knobs, "preserve_others": preserve_others, "linear_init": linear_init, "l2_penalty": l2_penalty}
+            asked = {
+                **knobs,
+                "preserve_others": preserve_others,
+                "linear_init": linear_init,
+                "l2_penalty": l2_penalty,
+            }
             asked["weights"] = {"space": fingerprint(space), "reader": fingerprint(reader)}
             asked["contrasts"] = [[name, *map(_told, pair)] for name, pair in pairs.items()]
             asked["options"] = [[n, *map(_told, each)] for n, each in reader.options.items()]
@@ -128,7 +133,15 @@ def fit_attribute_edits(
             checkpoint_dir = checkpoint_dir / digest(asked)
         start = linear() if linear_init else None
         step_model = train_predictor(
-            space, u, reader, pairs, preserve_others, start, checkpoint_dir=checkpoint_dir, asked=asked, **knobs
+            space,
+            u,
+            reader,
+            pairs,
+            preserve_others,
+            start,
+            checkpoint_dir=checkpoint_dir,
+            asked=asked,
+            **knobs,
         )
     return AttributeEdits(pairs, step_model, mean, std, preserve_others)
 

@@ -78,7 +78,9 @@ def pair(
             raise ValueError(f"baseline: expected another value than {value!r}, got {baseline!r}")
         return value, baseline
     if len(values) != 2:
-        missing = " and ".join(n for n, v in (("value", value), ("baseline", baseline)) if v is None)
+        missing = " and ".join(
+            n for n, v in (("value", value), ("baseline", baseline)) if v is None
+        )
         raise ValueError(
             f"{missing}: expected to be told for a cause that hasn't two values, got None; "
             f"{cause!r} has {len(values)}: {validate.told(values)}"

@@ -105,9 +105,7 @@ def contrastive_scores(
     values = attribute_values(factors, edits, len(images))
     asked = rows_of(context, len(images), factors)
     if not any((has[asked] >= 0).any() for has in values.values()):
-        raise ValueError(
-            f"factors: expected some with the values of {edits.contrasts}, got none"
-        )
+        raise ValueError(f"factors: expected some with the values of {edits.contrasts}, got none")
     _check_judge(judge, edits)
     first_row = validate.count(first_row, "first_row")
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
@@ -128,13 +126,17 @@ def contrastive_scores(
     units = units.sort_values("row", kind="stable", ignore_index=True)
     units["row"] += first_row
     ask.fit.warn()
-    units["used"] = units["reconstruction agrees"] & (True if edit_filter == "all" else units[_COUNTS[edit_filter]])
+    units["used"] = units["reconstruction agrees"] & (
+        True if edit_filter == "all" else units[_COUNTS[edit_filter]]
+    )
     return ContrastiveScores(
         outcome=outcome,
         table=tally(units, edits.contrasts, confidence_level),
         units=units,
         leakage=pd.DataFrame() if judge is None else _leakage(units, edits, judge),
-        reconstruction_agreement=float(units.drop_duplicates("row")["reconstruction agrees"].mean()),
+        reconstruction_agreement=float(
+            units.drop_duplicates("row")["reconstruction agrees"].mean()
+        ),
         made_by={
             "function": "contrastive_scores",
             "only": edit_filter,
@@ -229,9 +231,7 @@ class _Units:
         return {"took effect": took, "clean": took & ~changed.any(1), **told}
 
 
-def _leakage(
-    units: pd.DataFrame, edits: AttributeEdits, judge: FactorReader
-) -> pd.DataFrame:
+def _leakage(units: pd.DataFrame, edits: AttributeEdits, judge: FactorReader) -> pd.DataFrame:
     """Edited attribute (rows) by factor that changed though it should not have (columns)."""
     columns = {f"changed {n}": n for n in judge.options}
     shares = units.groupby("factor")[list(columns)].mean().rename(columns=columns)
@@ -241,9 +241,7 @@ def _leakage(
     return shares
 
 
-def attribute_values(
-    factors: Any, edits: AttributeEdits, rows: int
-) -> dict[str, np.ndarray]:
+def attribute_values(factors: Any, edits: AttributeEdits, rows: int) -> dict[str, np.ndarray]:
     """Per attribute and image: 1 with the value, 0 with what is instead of it, -1 with neither."""
     checked_factors(factors, rows)
     if missing := [n for n in edits.names if n not in factors]:

@@ -35,7 +35,11 @@ class EditNetwork(nn.Module):
     """
 
     def __init__(
-        self, dims: int, attributes: int, hidden_dim: int = 512, linear_steps: LinearSteps | None = None
+        self,
+        dims: int,
+        attributes: int,
+        hidden_dim: int = 512,
+        linear_steps: LinearSteps | None = None,
     ) -> None:
         super().__init__()
         nothing = torch.zeros(attributes, dims), torch.zeros(attributes, 2)
@@ -99,7 +103,9 @@ def train_predictor(
         target = _targets(len(points), len(contrasts), generator).to(points)
         step = net(points, target)
         found = read(points + step)
-        wrong = _edit_loss(found, target, contrasts, reader) + length_weight * step.norm(dim=1).mean()
+        wrong = (
+            _edit_loss(found, target, contrasts, reader) + length_weight * step.norm(dim=1).mean()
+        )
         return wrong + (_keep_loss(found, now, target, contrasts) if preserve_others else 0.0)
 
     def answers() -> dict[str, Tensor]:

@@ -36,7 +36,12 @@ class AttributeEdits:
     """
 
     def __init__(
-        self, contrasts: Contrasts, step_model: nn.Module, mean: Tensor, std: Tensor, preserve_others: bool
+        self,
+        contrasts: Contrasts,
+        step_model: nn.Module,
+        mean: Tensor,
+        std: Tensor,
+        preserve_others: bool,
     ) -> None:
         validate.instance(contrasts, Mapping, "contrasts", "a dict: factor -> (instead, value)")
         if not contrasts:

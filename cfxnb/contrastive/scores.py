@@ -99,7 +99,9 @@ _UNITS = ("row", "factor", "value", "before", "after", "used")
 
 def checked_scores(value: Any, name: str) -> ContrastiveScores:
     """Scores with the tables that go with them: at least one attribute, each once."""
-    scores: ContrastiveScores = validate.instance(value, ContrastiveScores, name, "ContrastiveScores")
+    scores: ContrastiveScores = validate.instance(
+        value, ContrastiveScores, name, "ContrastiveScores"
+    )
     columns = ["value", "baseline", *(f"{s}{end}" for s in SCORES for end in ("", " low", " high"))]
     for field, wanted in (("table", columns), ("units", _UNITS), ("leakage", ())):
         table = validate.instance(getattr(scores, field), pd.DataFrame, f"{name}.{field}")

@@ -665,7 +665,9 @@ def answer_of(classifier: Any) -> Callable[[Tensor], Any]:
 
     A class of the caller's own that is derived from one of these may do something else.
     """
-    return classifier._answer if type(classifier) in (Wrapped, SelectLabel, BlackBox) else classifier
+    return (
+        classifier._answer if type(classifier) in (Wrapped, SelectLabel, BlackBox) else classifier
+    )
 
 
 def innermost(classifier: Any) -> Any:

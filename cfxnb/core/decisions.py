@@ -78,5 +78,7 @@ def check_labels(
         return own, None
     other = validate.labels(contrast_class, rows, classes, "contrast_class", names).to(own.device)
     if (own == other).any():
-        raise ValueError(f"contrast_class: expected another class than label, got {own[own == other][0]}")
+        raise ValueError(
+            f"contrast_class: expected another class than label, got {own[own == other][0]}"
+        )
     return own, other

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.core.tensors import standardise, norms, per_sample
+from cfxnb.core.tensors import norms, per_sample, standardise
 from cfxnb.core.types import LatentSpace
 
 

@@ -21,10 +21,10 @@ from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import finite_rows, per_sample, predicted
 from cfxnb.core.types import (
     ALREADY_TARGET,
-    NOT_FOUND,
     FLIPPED,
     NO_GRADIENT,
     NOT_FINITE,
+    NOT_FOUND,
     RECONSTRUCTION_IS_TARGET,
     STOPPED,
     Code,
@@ -229,7 +229,9 @@ class Run:
             logits = self.classifier(image)
             self.fit.decided(task.logits_before, logits)
         skip = nothing_to_do(task, logits)
-        return Begun(**known, code_before=start, reconstruction=image, rebuilt=logits, skip=skip), renders
+        return Begun(
+            **known, code_before=start, reconstruction=image, rebuilt=logits, skip=skip
+        ), renders
 
     @torch.no_grad()
     def _last_look(

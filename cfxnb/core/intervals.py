@@ -56,7 +56,9 @@ def checked_confidence(value: Any) -> float:
     """Of a two-sided interval, in (0, 1): for less than 1e-15 below 1 it would be infinite."""
     confidence_level = validate.number(value, "confidence_level", 0.0, 1.0, open_low=True)
     if confidence_level > 1 - 1e-15:
-        raise ValueError(f"confidence_level: expected a number in (0.0, 1.0), got {confidence_level}")
+        raise ValueError(
+            f"confidence_level: expected a number in (0.0, 1.0), got {confidence_level}"
+        )
     return confidence_level
 
 

@@ -101,7 +101,9 @@ class Counterfactuals:
     @property
     def confidence(self) -> Tensor:
         """Probability of the target after the change, (n,)."""
-        return self.logits_after.softmax(1).gather(1, self.target[:, None].to(self.logits_after.device))[:, 0]
+        return self.logits_after.softmax(1).gather(
+            1, self.target[:, None].to(self.logits_after.device)
+        )[:, 0]
 
     def __len__(self) -> int:
         return len(self.original)

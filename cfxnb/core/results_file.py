@@ -252,7 +252,10 @@ def _check_decisions(fields: dict[str, Any]) -> None:
     was, now = (_lead(fields[name], fields["target"]) for name in LOGITS)
     for wrong, wanted in (
         (already & (was < 0), f"{ALREADY_TARGET!r} only where logits_before predicts the target"),
-        (~already & ~open_ & (was > 0), f"{ALREADY_TARGET!r} where logits_before predicts the target"),
+        (
+            ~already & ~open_ & (was > 0),
+            f"{ALREADY_TARGET!r} where logits_before predicts the target",
+        ),
         (flipped & (now < 0), f"{FLIPPED!r} only where logits_after predicts the target"),
     ):
         if wrong.any():

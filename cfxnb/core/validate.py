@@ -395,7 +395,11 @@ def space(value: Any, name: str = "space") -> Any:
 def diffusion(value: Any, name: str = "space") -> Any:
     """A space that also has alphas, eps, tell and conditions, such as ``Diffusion``."""
     space(value, name)
-    missing = [a for a in ("alphas_cumprod", "predict_noise", "encode_condition", "conditions") if not hasattr(value, a)]
+    missing = [
+        a
+        for a in ("alphas_cumprod", "predict_noise", "encode_condition", "conditions")
+        if not hasattr(value, a)
+    ]
     if missing:
         raise TypeError(
             f"{name}: expected a Diffusion space, got {type(value).__name__} without "
@@ -411,7 +415,11 @@ def falling(value: Any, name: str) -> Tensor:
     if value.is_meta or value.is_complex() or value.layout != torch.strided:
         raise TypeError(f"{name}: expected numbers, got {value.dtype}, {value.layout}")
     alphas_cumprod = value.detach().cpu().double()
-    inside = alphas_cumprod.ndim == 1 and len(alphas_cumprod) > 1 and bool(((alphas_cumprod > 0) & (alphas_cumprod < 1)).all())
+    inside = (
+        alphas_cumprod.ndim == 1
+        and len(alphas_cumprod) > 1
+        and bool(((alphas_cumprod > 0) & (alphas_cumprod < 1)).all())
+    )
     if not inside or not bool((alphas_cumprod.diff() < 0).all()):
         raise ValueError(f"{name}: expected numbers between 1 and 0, falling, got others")
     return alphas_cumprod

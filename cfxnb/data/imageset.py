@@ -44,8 +44,12 @@ class ImageSet:
                 f"labels: expected int64 of shape (n,), got {self.labels.dtype} of shape "
                 f"{tuple(self.labels.shape)}"
             )
-        if not isinstance(self.class_names, tuple) or not all(isinstance(n, str) for n in self.class_names):
-            raise TypeError(f"class_names: expected a tuple of texts, got {validate.told(self.class_names)}")
+        if not isinstance(self.class_names, tuple) or not all(
+            isinstance(n, str) for n in self.class_names
+        ):
+            raise TypeError(
+                f"class_names: expected a tuple of texts, got {validate.told(self.class_names)}"
+            )
         validate.instance(self.factors, pd.DataFrame, "factors", "a DataFrame")
         validate.text(self.source, "source")
         sizes = {len(self.images), len(self.labels), len(self.factors)}
@@ -88,7 +92,9 @@ class ImageSet:
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
-        return f"ImageSet({len(self)} images {shape}, {len(self.class_names)} classes; {self.source})"
+        return (
+            f"ImageSet({len(self)} images {shape}, {len(self.class_names)} classes; {self.source})"
+        )
 
 
 def _plain(tensor: Tensor) -> bool:

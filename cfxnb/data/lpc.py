@@ -57,7 +57,8 @@ ROWS = {"front": 10, "left": 9, "right": 11}  # of the standing pose, column 0 o
 def _layer(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Colours (options, directions, h, w, 3) and opacity (options, directions, h, w) of a layer."""
     pictures = [
-        _sheet(f"sprites/{FOLDERS[name]}/{number}.png") for number in range(len(SPRITE_OPTIONS[name]))
+        _sheet(f"sprites/{FOLDERS[name]}/{number}.png")
+        for number in range(len(SPRITE_OPTIONS[name]))
     ]
     stacked = np.stack(pictures).astype(np.float32) / 255
     return stacked[..., :3], stacked[..., 3]
@@ -71,7 +72,9 @@ def _sheet(name: str) -> np.ndarray:
             raise ValueError(f"a sheet of {sheet.size} pixels")
         pixels = np.asarray(sheet.convert("RGBA"))
     top, left = CELL - HEIGHT, (CELL - WIDTH) // 2
-    cells = [pixels[ROWS[d] * CELL : (ROWS[d] + 1) * CELL, :CELL] for d in SPRITE_OPTIONS["direction"]]
+    cells = [
+        pixels[ROWS[d] * CELL : (ROWS[d] + 1) * CELL, :CELL] for d in SPRITE_OPTIONS["direction"]
+    ]
     return np.stack([cell[top:, left : left + WIDTH] for cell in cells])
 
 

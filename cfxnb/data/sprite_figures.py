@@ -10,7 +10,7 @@ from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 from cfxnb.data.causal import World, given
 from cfxnb.data.imageset import ImageSet
-from cfxnb.data.lpc import HEIGHT, SPRITE_OPTIONS, SOURCE, WIDTH, as_indices, render_sprites
+from cfxnb.data.lpc import HEIGHT, SOURCE, SPRITE_OPTIONS, WIDTH, as_indices, render_sprites
 
 EVERYTHING = {name: list(options) for name, options in SPRITE_OPTIONS.items()}
 _PAIRS = EVERYTHING | {

@@ -77,7 +77,9 @@ def chance_level(size: int, cone_angle: float) -> float:
         ValueError, TypeError: for a size below 1, or degrees out of 0 to 180.
     """
     size = validate.count(size, "size", 1)
-    angle = torch.deg2rad(torch.tensor(validate.number(cone_angle, "cone_angle", 0.0, 180.0)).double())
+    angle = torch.deg2rad(
+        torch.tensor(validate.number(cone_angle, "cone_angle", 0.0, 180.0)).double()
+    )
     if size == 1:  # two directions only
         return 1.0 if cone_angle == 180 else 0.5
     part = 0.5 * float(betainc((size - 1) / 2, 0.5, angle.sin().item() ** 2))

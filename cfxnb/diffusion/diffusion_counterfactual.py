@@ -140,12 +140,16 @@ def diffusion_counterfactual(
         "min_strength": validate.number(min_strength, "min_strength", 0.0, 0.999),
         "noise": validate.choice(noise, "noise", ("ddim_inversion", "random")),
         "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
-        "timestep_spacing": validate.choice(timestep_spacing, "timestep_spacing", ("even", "paper")),
+        "timestep_spacing": validate.choice(
+            timestep_spacing, "timestep_spacing", ("even", "paper")
+        ),
         "distance_space": validate.choice(distance_space, "distance_space", ("code", "image")),
         "backprop_diffusion": validate.flag(backprop_diffusion, "backprop_diffusion"),
         "pause_when_reached": validate.flag(pause_when_reached, "pause_when_reached"),
         "patch_size": validate.count(patch_size, "patch_size", 1),
-        "composite_threshold": validate.optional(_share, composite_threshold, "composite_threshold"),
+        "composite_threshold": validate.optional(
+            _share, composite_threshold, "composite_threshold"
+        ),
         "seed": validate.seed(seed),
     }
     if knobs["timestep_spacing"] == "paper":
@@ -170,7 +174,9 @@ def diffusion_counterfactual(
 def _fitting(knobs: dict[str, Any], total: int) -> None:
     """What the official schedule can do: all samples walk the same steps."""
     if knobs["max_attempts"] > 1:
-        raise ValueError(f"max_attempts: expected 1 with timestep_spacing='paper', got {knobs['max_attempts']}")
+        raise ValueError(
+            f"max_attempts: expected 1 with timestep_spacing='paper', got {knobs['max_attempts']}"
+        )
     if knobs["steps"] > total:
         raise ValueError(f"steps: expected at most {total} as in training, got {knobs['steps']}")
     if int(knobs["strength"] * knobs["steps"]) < 1:

@@ -74,7 +74,9 @@ class Guided:
         if guidance == "classifier_free":
             self._spend(torch.ones(len(z), dtype=torch.bool), unet=1)
             free = self.unguided(z, times, left)
-            return free + self.knobs["guidance_scale"] * (self._eps(z, times, self.asked.told) - free)
+            return free + self.knobs["guidance_scale"] * (
+                self._eps(z, times, self.asked.told) - free
+            )
         return self._towards(z, times, left)
 
     def unguided(self, z: Tensor, times: Tensor, left: Tensor) -> Tensor:

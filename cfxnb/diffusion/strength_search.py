@@ -35,7 +35,9 @@ class Search:
         space: Any = self.space
         shape, side = tuple(self.start.z.shape), knobs["patch_size"]
         if len(shape) != 4 or shape[2] % side or shape[3] % side:
-            raise ValueError(f"patch_size: expected a divisor of the sides of codes {shape}, got {side}")
+            raise ValueError(
+                f"patch_size: expected a divisor of the sides of codes {shape}, got {side}"
+            )
         targets = task.target.tolist()
         self.asked = Asked(
             task.rows,

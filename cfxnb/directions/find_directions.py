@@ -125,7 +125,11 @@ def find_directions(
     began = time.perf_counter()
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     image = _one(image)
-    others = image[:0] if validation_images is None else validate.images(validation_images, "validation_images")
+    others = (
+        image[:0]
+        if validation_images is None
+        else validate.images(validation_images, "validation_images")
+    )
     if others.shape[1:] != image.shape[1:]:
         raise ValueError(
             f"validation_images: expected images of shape {tuple(image.shape[1:])}, like image, "
@@ -138,7 +142,9 @@ def find_directions(
     names = classifier.class_names
     knobs: dict[str, Any] = {
         "target": class_number(target, "target", names),
-        "contrast_class": None if contrast_class is None else class_number(contrast_class, "contrast_class", names),
+        "contrast_class": None
+        if contrast_class is None
+        else class_number(contrast_class, "contrast_class", names),
         "max_queries": validate.count(max_queries, "max_queries", FEWEST + 4),
         "proxy": validate.choice(proxy, "proxy", PROXIES),
         "radius": radius,
@@ -213,7 +219,7 @@ def find_directions(
         proxy_fit=fit,
         target=knobs["target"],
         contrast_class=knobs["contrast_class"],
-        max_queries=ledger.spent,
+        n_queries=ledger.spent,
         made_by={**record, "seconds": round(time.perf_counter() - began, 3)},
     )
 
@@ -247,7 +253,9 @@ def _fit(probes: Probes, knobs: dict[str, Any]) -> Fit:
             return fit
         near = ridge(probes.saturated(knobs["saturation"]))
         # How the log odds bend is seen far out, where saturated ones are flat.
-        return dataclasses.replace(fit, gradient=near.gradient, split_half_cosine=near.split_half_cosine)
+        return dataclasses.replace(
+            fit, gradient=near.gradient, split_half_cosine=near.split_half_cosine
+        )
     stop = "paper" if knobs["proxy"] == "mlp_paper" else "sound"
     classes = check_labels(knobs["target"], knobs["contrast_class"], 1, probes.logits.shape[1])
     return mlp(probes, *classes, stop=stop, seed=knobs["seed"])

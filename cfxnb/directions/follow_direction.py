@@ -12,11 +12,11 @@ from cfxnb.core.driver import Begun, Edit, Run, Task
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import (
-    standardise,
     noise_like,
     norms,
     per_sample,
     predicted,
+    standardise,
     typical_distance,
 )
 from cfxnb.core.types import Classifier, Code, LatentSpace, OnStep, Step
@@ -130,7 +130,9 @@ class Walk:
 
     def code(self, rows: Tensor, place: Tensor) -> Code:
         z = self.start.z[rows]
-        return self.start[rows].with_z(z + per_sample(self.knobs["max_step"] * place, z) * self.step[rows])
+        return self.start[rows].with_z(
+            z + per_sample(self.knobs["max_step"] * place, z) * self.step[rows]
+        )
 
     def look(self, rows: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         """Logits at signed places (n, k), and whether the targets are predicted, bool (n,)."""

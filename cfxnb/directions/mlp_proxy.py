@@ -92,7 +92,12 @@ def train_proxy(probes: Probes, *, stop: str = "sound", seed: int = 0) -> MLPPro
 
 
 def mlp(
-    probes: Probes, label: Tensor, contrast_class: Tensor | None, *, stop: str = "sound", seed: int = 0
+    probes: Probes,
+    label: Tensor,
+    contrast_class: Tensor | None,
+    *,
+    stop: str = "sound",
+    seed: int = 0,
 ) -> Fit:
     """Gradients and Hessian of the network's score at no change.
 
@@ -104,7 +109,9 @@ def mlp(
     def score(logits: Tensor) -> Tensor:
         rows = len(logits)
         return log_odds(
-            logits, label.expand(rows), None if contrast_class is None else contrast_class.expand(rows)
+            logits,
+            label.expand(rows),
+            None if contrast_class is None else contrast_class.expand(rows),
         )
 
     held = _held(len(probes.delta))

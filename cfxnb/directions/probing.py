@@ -12,7 +12,7 @@ from cfxnb.core.decisions import check_labels, log_odds
 from cfxnb.core.driver import Stop
 from cfxnb.core.kept_work import sketch
 from cfxnb.core.space_fit import SpaceFit
-from cfxnb.core.tensors import finite_rows, standardise, noise_like, predicted, unit
+from cfxnb.core.tensors import finite_rows, noise_like, predicted, standardise, unit
 from cfxnb.core.types import Classifier, Code, LatentSpace, Step
 from cfxnb.directions.proxies import Probes
 from cfxnb.directions.query_log import Answers, Ledger, Question, stamp

@@ -3,18 +3,18 @@
 from cfxnb.metrics.attributes import correlation_difference, flip_rate, mnac
 from cfxnb.metrics.attributions import (
     InsertionDeletion,
-    relevance_mass,
     insertion_deletion,
-    pointing_game,
     parameter_randomisation,
+    pointing_game,
+    relevance_mass,
 )
 from cfxnb.metrics.distributions import fid, kid, mmd2, sfid
 from cfxnb.metrics.diversity import diversity
 from cfxnb.metrics.ground_truth import (
     FLIP_KINDS,
     changed_factors,
-    distinct_explanations,
     classify_flips,
+    distinct_explanations,
     rank_agreement,
     score_errors,
     true_scores,
@@ -26,9 +26,32 @@ from cfxnb.metrics.report import report
 from cfxnb.nets.squeezenet import perceptual_distance
 
 __all__ = [
-    "FLIP_KINDS", "LPIPS", "InsertionDeletion", "accuracy_by_group", "changed_factors",
-    "correlation_difference", "cout", "cout_curve", "distinct_explanations", "diversity", "fid",
-    "classify_flips", "flip_rate", "relevance_mass", "insertion_deletion", "kid", "l1", "l2",
-    "mnac", "mmd2", "perceptual_distance", "pointing_game", "parameter_randomisation",
-    "rank_agreement", "report", "score_errors", "sfid", "true_scores",
+    "FLIP_KINDS",
+    "LPIPS",
+    "InsertionDeletion",
+    "accuracy_by_group",
+    "changed_factors",
+    "classify_flips",
+    "correlation_difference",
+    "cout",
+    "cout_curve",
+    "distinct_explanations",
+    "diversity",
+    "fid",
+    "flip_rate",
+    "insertion_deletion",
+    "kid",
+    "l1",
+    "l2",
+    "mmd2",
+    "mnac",
+    "parameter_randomisation",
+    "perceptual_distance",
+    "pointing_game",
+    "rank_agreement",
+    "relevance_mass",
+    "report",
+    "score_errors",
+    "sfid",
+    "true_scores",
 ]  # fmt: skip

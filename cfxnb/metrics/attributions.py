@@ -127,7 +127,9 @@ def insertion_deletion(
     curves = []
     names = getattr(classifier, "class_names", None)
     for start, end in ((baseline, images), (images, baseline)):
-        fraction, p = paste_curve(classifier, start, end, maps, n_chunks=n_chunks, batch_size=batch_size)
+        fraction, p = paste_curve(
+            classifier, start, end, maps, n_chunks=n_chunks, batch_size=batch_size
+        )
         own = validate.labels(label, len(images), p.shape[2], "label", names).to(p.device)
         curves.append(p[torch.arange(len(p), device=p.device), :, own])
     return InsertionDeletion(fraction, *curves)
@@ -231,9 +233,17 @@ def _maps(value: Any, name: str = "signed", gaps: bool = False) -> Tensor:
     attribution = value.heat_map if isinstance(value, Attribution) else value
     validate.instance(attribution, Tensor, name, "an Attribution or a tensor of maps")
     if attribution.ndim != 3 or 0 in attribution.shape:
-        raise ValueError(f"{name}: expected maps of shape (n, h, w), got {tuple(attribution.shape)}")
-    if not attribution.is_floating_point() or attribution.is_meta or attribution.layout != torch.strided:
-        raise TypeError(f"{name}: expected floats, got {attribution.dtype} {attribution.layout} on {attribution.device}")
+        raise ValueError(
+            f"{name}: expected maps of shape (n, h, w), got {tuple(attribution.shape)}"
+        )
+    if (
+        not attribution.is_floating_point()
+        or attribution.is_meta
+        or attribution.layout != torch.strided
+    ):
+        raise TypeError(
+            f"{name}: expected floats, got {attribution.dtype} {attribution.layout} on {attribution.device}"
+        )
     attribution = attribution.detach().double()
     broken = ~finite_rows(attribution)
     if gaps and isinstance(value, Attribution):

@@ -99,7 +99,9 @@ def kid(
             raise ValueError(f"subset_size: expected at most {largest} rows, got {subset_size}")
         g = Generator().manual_seed(seed)
         draws = [
-            torch.stack([torch.randperm(len(x), generator=g)[:subset_size] for _ in range(n_subsets)])
+            torch.stack(
+                [torch.randperm(len(x), generator=g)[:subset_size] for _ in range(n_subsets)]
+            )
             for x in (a, b)
         ]
         subset_indices = (draws[0], draws[1])
@@ -122,7 +124,9 @@ def _subsets(value: Any, first: int, second: int) -> tuple[Tensor, Tensor]:
                 f"got {kind} of shape {tuple(rows.shape)}"
             )
         if rows.is_meta or rows.layout != torch.strided or rows.min() < 0 or rows.max() >= length:
-            raise ValueError(f"subset_indices: expected rows of {name} from 0 to {length - 1}, got others")
+            raise ValueError(
+                f"subset_indices: expected rows of {name} from 0 to {length - 1}, got others"
+            )
         found.append(rows)
     if len(found[0]) != len(found[1]):
         raise ValueError(

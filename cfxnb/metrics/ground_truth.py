@@ -86,7 +86,9 @@ def true_scores(
             parts.append(pd.DataFrame(rows)[part])
     units = pd.concat(parts, ignore_index=True)
     table = tally(units, dict(contrasts), confidence_level)
-    return ContrastiveScores(outcome, table, units, pd.DataFrame(), 1.0, {"function": "true_scores"})
+    return ContrastiveScores(
+        outcome, table, units, pd.DataFrame(), 1.0, {"function": "true_scores"}
+    )
 
 
 def _check_contrasts(contrasts: Any) -> None:

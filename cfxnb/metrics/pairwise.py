@@ -104,7 +104,9 @@ def cout_curve(
         )
     n = len(original)
     change = (image - original).abs().sum(1)
-    share, p = paste_curve(classifier, original, image, change, n_chunks=n_chunks, batch_size=batch_size)
+    share, p = paste_curve(
+        classifier, original, image, change, n_chunks=n_chunks, batch_size=batch_size
+    )
     names = getattr(classifier, "class_names", None)
     target = validate.labels(target, n, p.shape[2], "target", names).to(p.device)
     source = p[:, 0].argmax(1) if source is None else source

@@ -15,7 +15,7 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.tensors import finite_rows, standardise, norms
+from cfxnb.core.tensors import finite_rows, norms, standardise
 from cfxnb.core.types import Classifier
 from cfxnb.metrics.distributions import fid
 from cfxnb.metrics.pairwise import cout, l1, l2
@@ -134,8 +134,15 @@ def _check_spread(code_std: Any, results: Mapping[str, Counterfactuals]) -> None
     validate.instance(code_std, Tensor, "code_std", "a torch tensor")
     if not code_std.is_floating_point() or code_std.is_meta or code_std.layout != torch.strided:
         raise TypeError(f"code_std: expected floats, got {code_std.dtype} on {code_std.device}")
-    if not code_std.numel() or not code_std.isfinite().all() or code_std.min() < 0 or code_std.max() == 0:
-        raise ValueError("code_std: expected finite numbers >= 0, some of them positive, got others")
+    if (
+        not code_std.numel()
+        or not code_std.isfinite().all()
+        or code_std.min() < 0
+        or code_std.max() == 0
+    ):
+        raise ValueError(
+            "code_std: expected finite numbers >= 0, some of them positive, got others"
+        )
     for cf in results.values():
         if cf.code_after is not None and cf.code_after.z.shape[1:] != code_std.shape:
             raise ValueError(
@@ -172,7 +179,9 @@ def _row(
     if code_std is not None:
         row["code distance"] = math.nan
         if tried.code_after is not None and tried.code_before is not None:
-            row["code distance"] = _mean(norms(standardise(tried.code_after.z - tried.code_before.z, code_std)))
+            row["code distance"] = _mean(
+                norms(standardise(tried.code_after.z - tried.code_before.z, code_std))
+            )
     if classifier is not None:
         ready = len(tried) > 0
         row["COUT"] = _mean(
@@ -183,7 +192,9 @@ def _row(
             function, tried, cf.original if real is None else real
         )
     spent = cf.cost.get("generator")
-    row["generator passes per flip"] = math.nan if spent is None else _ratio(int(spent.sum()), len(wins))
+    row["generator passes per flip"] = (
+        math.nan if spent is None else _ratio(int(spent.sum()), len(wins))
+    )
     row["seconds per flip"] = _ratio(cf.made_by.get("seconds per flip", math.nan), len(wins))
     return row
 

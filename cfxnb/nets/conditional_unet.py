@@ -54,7 +54,9 @@ class ConditionalUNet(nn.Module):
             if isinstance(part, Attention):
                 part.set_processor(AttnProcessor())
         sizes = [len(options) for options in self.attributes.values()]
-        self.condition_embeddings = nn.ModuleList(nn.Embedding(size + 1, 4 * widths[0]) for size in sizes)
+        self.condition_embeddings = nn.ModuleList(
+            nn.Embedding(size + 1, 4 * widths[0]) for size in sizes
+        )
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """The velocity of noisy latents (b, c, h, w) at times (b,).

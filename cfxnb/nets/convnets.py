@@ -14,7 +14,13 @@ class PlainNet(nn.Module):
     """
 
     def __init__(
-        self, *, outputs: int, channels: int, size: tuple[int, int], n_downsamplings: int, width: int = 32
+        self,
+        *,
+        outputs: int,
+        channels: int,
+        size: tuple[int, int],
+        n_downsamplings: int,
+        width: int = 32,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
@@ -46,7 +52,13 @@ class JudgeNet(nn.Module):
     """
 
     def __init__(
-        self, *, outputs: int, channels: int, size: tuple[int, int], n_downsamplings: int, width: int = 32
+        self,
+        *,
+        outputs: int,
+        channels: int,
+        size: tuple[int, int],
+        n_downsamplings: int,
+        width: int = 32,
     ) -> None:
         super().__init__()
         layers = [
@@ -59,7 +71,9 @@ class JudgeNet(nn.Module):
             layers += [nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1), nn.ReLU()]
         self.body = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Linear(2 * width * _cells(size, n_downsamplings), 256), nn.ReLU(), nn.Linear(256, outputs)
+            nn.Linear(2 * width * _cells(size, n_downsamplings), 256),
+            nn.ReLU(),
+            nn.Linear(256, outputs),
         )
 
     def features(self, images: Tensor) -> Tensor:

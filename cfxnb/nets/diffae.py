@@ -108,7 +108,12 @@ class DiffAE(nn.Module):
         latent: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
-        self.channels, self.base, self.dims, self.prediction_type = channels, base, dims, prediction_type
+        self.channels, self.base, self.dims, self.prediction_type = (
+            channels,
+            base,
+            dims,
+            prediction_type,
+        )
         self.sides = 2 ** (len(mult) - 1)  # must divide the images' sides; the encoder rounds down
         down = descent(size, base, mult, blocks, attention)
         self.time_embed = Embedding(base, dims)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cfxnb.attribution.result import Attribution, checked_attribution
 from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
-from cfxnb.plots.pictures import MOST, Picture, draw, figure, folded, as_picture
+from cfxnb.plots.pictures import MOST, Picture, as_picture, draw, figure, folded
 
 
 @standard_modes
@@ -31,7 +31,9 @@ def heat_maps(
     max_images = validate.count(max_images, "max_images", 1, MOST)
     labels = attribution.label.tolist()
     known = (
-        range(max(labels, default=0) + 1) if class_names is None else validate.class_names(class_names, "class_names")
+        range(max(labels, default=0) + 1)
+        if class_names is None
+        else validate.class_names(class_names, "class_names")
     )
     if len(known) <= max(labels, default=0):
         raise ValueError(f"class_names: expected one for each class, got {list(known)}")
@@ -52,7 +54,9 @@ def heat_maps(
         told.append(f"{name} ({status}, {gap})")
     for place, kind in zip(axes[:, 0], ("image", "baseline", "heat"), strict=True):
         place.set_ylabel(kind, fontsize=9)
-    return as_picture(fig, f"Images, baselines and heat maps, one column an image: {'; '.join(told)}.")
+    return as_picture(
+        fig, f"Images, baselines and heat maps, one column an image: {'; '.join(told)}."
+    )
 
 
 def _gap(gap: float) -> str:

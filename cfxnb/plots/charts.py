@@ -8,7 +8,7 @@ import pandas as pd
 from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.plots.pictures import BLUE, CYCLE, RED, Picture, checked_alt, figure, as_picture
+from cfxnb.plots.pictures import BLUE, CYCLE, RED, Picture, as_picture, checked_alt, figure
 
 MOST = 100  # classes in one map
 
@@ -77,7 +77,9 @@ def code_map(points: Tensor, labels: Tensor, class_names: Sequence[str], *, alt:
     listed = validate.texts(class_names, "class_names")
     wrong = [n for n in listed if not n.strip() or set(n) & set("$\\_^{}") or len(n) > 20]
     if wrong or not 0 < len(listed) <= MOST:
-        raise ValueError(f"class_names: expected a few letters for each class, got {listed[:20]}"[:200])
+        raise ValueError(
+            f"class_names: expected a few letters for each class, got {listed[:20]}"[:200]
+        )
     classes = validate.labels(labels, len(xy), len(listed), "labels").cpu().numpy()
     fig, axes = figure(1, 1, (5.6, 4.6))
     place = axes[0, 0]

@@ -16,7 +16,7 @@ from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, LatentSpace
 from cfxnb.directions.follow_direction import step_lengths
 from cfxnb.plots.charts import curves
-from cfxnb.plots.pictures import CYCLE, Picture, draw, figure, as_picture
+from cfxnb.plots.pictures import CYCLE, Picture, as_picture, draw, figure
 
 MOST = 10_000  # points of a curve
 FEW = 100  # images in a row
@@ -117,7 +117,11 @@ def direction_strip(
         logits = finite_predict_logits(classifier, shown)
     best, sure = logits.argmax(1).tolist(), logits.softmax(1).amax(1).tolist()
     classes = range(logits.shape[1])
-    known = classes if class_names is None else validate.class_names(class_names, "class_names", len(classes))
+    known = (
+        classes
+        if class_names is None
+        else validate.class_names(class_names, "class_names", len(classes))
+    )
     told = [str(known[i]) for i in best]
     titles = ["image", *[f"{x:+.1f}" for x in steps.tolist()]]
     fig, axes = figure(1, len(shown), (1.1 * len(shown), 1.9))

@@ -193,7 +193,11 @@ def show(
         raise ValueError(f"cf: expected images to show, got {cf!r}")
     n = len(part)
     classes = range(part.logits_before.shape[1])
-    known = classes if class_names is None else validate.class_names(class_names, "class_names", len(classes))
+    known = (
+        classes
+        if class_names is None
+        else validate.class_names(class_names, "class_names", len(classes))
+    )
 
     def name(number: int) -> str:
         return str(known[number])

@@ -17,10 +17,12 @@ from cfxnb.core.modules import eval_frozen
 from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.types import Classifier, LatentSpace
 from cfxnb.metrics.ground_truth import same_contrast
-from cfxnb.plots.pictures import BLUE, ORANGE, Picture, draw, figure, as_picture
+from cfxnb.plots.pictures import BLUE, ORANGE, Picture, as_picture, draw, figure
 
 
-def score_bars(scores: ContrastiveScores, *, truth: ContrastiveScores | None = None, title: str = "") -> Picture:
+def score_bars(
+    scores: ContrastiveScores, *, truth: ContrastiveScores | None = None, title: str = ""
+) -> Picture:
     """Necessity and sufficiency of each attribute with their intervals, the strongest first.
 
     Args:
@@ -213,5 +215,9 @@ def _drawn(space: Any, code: Any, like: Tensor) -> Tensor:
 def _decisions(logits: Tensor, class_names: Any) -> list[str]:
     """The class of each row, by name."""
     classes = logits.shape[1]
-    known = range(classes) if class_names is None else validate.class_names(class_names, "class_names", classes)
+    known = (
+        range(classes)
+        if class_names is None
+        else validate.class_names(class_names, "class_names", classes)
+    )
     return [str(known[c]) for c in logits.argmax(1).tolist()]

@@ -50,7 +50,9 @@ class AttributeConditions:
         for name, option in condition.items():
             validate.choice(name, "conditions", self.options)
             validate.choice(option, f"conditions, {name}", self.options[name])
-        return [o.index(condition[n]) if n in condition else len(o) for n, o in self.options.items()]
+        return [
+            o.index(condition[n]) if n in condition else len(o) for n, o in self.options.items()
+        ]
 
     def _named(self, each: Any) -> Mapping[str, str]:
         if each is None:
@@ -69,7 +71,7 @@ class AttributeConditions:
         if len(self.options) > 1:
             raise TypeError(
                 f"conditions: expected a dict over {list(self.options)} or an option's name, "
-                f"got {validate.condition(each)}"
+                f"got {validate.told(each)}"
             )
         ((name, options),) = self.options.items()
         return {name: options[_number(each, len(options))]}
@@ -118,7 +120,9 @@ class ClassConditions:
                 "conditions: expected a model with an embedding for no class, with which guidance "
                 f"compares, got one with {self.count} classes and null=False"
             )
-        rows = [self.classes if each is None else _number(each, self.classes) for each in conditions]
+        rows = [
+            self.classes if each is None else _number(each, self.classes) for each in conditions
+        ]
         return torch.tensor(rows, dtype=torch.int64)
 
     def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
@@ -216,7 +220,7 @@ class PromptConditions(nn.Module):
 
     def _text(self, each: Any) -> str:
         if not isinstance(each, str):
-            raise TypeError(f"conditions: expected texts, got {validate.condition(each)}")
+            raise TypeError(f"conditions: expected texts, got {validate.told(each)}")
         return each
 
     def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
@@ -231,7 +235,7 @@ class PromptConditions(nn.Module):
 def checked_template(value: Any, name: str = "template") -> str:
     """A text with a place for the name of a class."""
     if not isinstance(value, str):
-        raise TypeError(f"{name}: expected a text with {{}}, got {validate.condition(value)}")
+        raise TypeError(f"{name}: expected a text with {{}}, got {validate.told(value)}")
     rest = value.replace("{}", "", 1)
     if len(rest) == len(value) or "{" in rest or "}" in rest:
         raise ValueError(f"{name}: expected a text with {{}} once, got {value!r:.80}")
@@ -252,7 +256,7 @@ def _texts(value: Any, name: Any) -> tuple[str, ...]:
     if not plain or len(set(options)) < len(options):
         raise ValueError(
             f"options[{name!r}]: expected different texts, one for each option, got "
-            f"{validate.condition(value)}"
+            f"{validate.told(value)}"
         )
     return options
 

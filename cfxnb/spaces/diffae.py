@@ -73,8 +73,14 @@ class DiffusionAutoencoder(nn.Module):
         mean, std = validate.place(mean, std)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.alphas_cumprod = ddim.linear_alphas_cumprod()  # no buffer: not every device has float64
-        self.codec = PixelUnshuffleCodec(validate.count(codec, "codec", 1)) if isinstance(codec, int) else codec
+        self.alphas_cumprod = (
+            ddim.linear_alphas_cumprod()
+        )  # no buffer: not every device has float64
+        self.codec = (
+            PixelUnshuffleCodec(validate.count(codec, "codec", 1))
+            if isinstance(codec, int)
+            else codec
+        )
         if not isinstance(self.codec, nn.Module) or not hasattr(self.codec, "decode"):
             raise TypeError(
                 f"codec: expected a whole number, or a module with encode and decode, got "
@@ -96,7 +102,9 @@ class DiffusionAutoencoder(nn.Module):
         """
         other = copy.copy(self)
         other.times = ddim.timesteps(validate.count(steps, "steps", 2))
-        back = validate.count(steps if inversion_steps is None else inversion_steps, "inversion_steps")
+        back = validate.count(
+            steps if inversion_steps is None else inversion_steps, "inversion_steps"
+        )
         other.back = ddim.timesteps(back, name="inversion_steps") if back else []
         return other
 
@@ -137,7 +145,11 @@ class DiffusionAutoencoder(nn.Module):
             z = self._look(part)
             codes.append(z)
             if self.back:
-                noise.append(ddim.invert(self._told(z), part, self.alphas_cumprod, self.back, self.clip_sample_range))
+                noise.append(
+                    ddim.invert(
+                        self._told(z), part, self.alphas_cumprod, self.back, self.clip_sample_range
+                    )
+                )
         aux = torch.cat(noise) if noise else self.noise(clean.shape)
         return Code(torch.cat(codes), aux).to(validate.pixels(images).device)
 

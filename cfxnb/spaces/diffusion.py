@@ -51,15 +51,21 @@ class Diffusion(nn.Module):
             if options is None:
                 raise ValueError("conditions: expected what the net can be told, got None")
             conditions = AttributeConditions(options)
-        if missing := [a for a in ("encode", "predict_noise", "defaults") if not hasattr(conditions, a)]:
+        if missing := [
+            a for a in ("encode", "predict_noise", "defaults") if not hasattr(conditions, a)
+        ]:
             raise TypeError(
                 f"conditions: expected one such as Classes or Attributes, got "
                 f"{type(conditions).__name__} without {', '.join(missing)}"
             )
         self.conditions = conditions
         given = ddim.linear_alphas_cumprod() if alphas_cumprod is None else alphas_cumprod
-        self.alphas_cumprod = validate.falling(given, "alphas_cumprod")  # on the CPU: not every device has float64
-        guess = getattr(net, "prediction_type", "noise") if prediction_type is None else prediction_type
+        self.alphas_cumprod = validate.falling(
+            given, "alphas_cumprod"
+        )  # on the CPU: not every device has float64
+        guess = (
+            getattr(net, "prediction_type", "noise") if prediction_type is None else prediction_type
+        )
         self.prediction_type = validate.choice(guess, "prediction_type", PREDICTIONS)
 
     @property
@@ -110,7 +116,9 @@ class Diffusion(nn.Module):
         here = self.mean.device
         t = t.to(here)
         with autocast(here, self.autoencoder.precision):
-            found = self.conditions.predict_noise(self.net, z.to(here), t, condition.to(here)).float()
+            found = self.conditions.predict_noise(
+                self.net, z.to(here), t, condition.to(here)
+            ).float()
         found = found.to(z.device)
         if self.prediction_type == "noise":
             return found
@@ -154,12 +162,17 @@ class Diffusion(nn.Module):
                 raise ValueError(f"shape: expected (h, w), got {validate.condition(shape)}")
             sides = tuple(validate.count(size, "shape", 1, 10**5) for size in sizes)
         like = self.mean.new_empty(len(conditions), len(self.mean), *sides)
-        condition, nothing = self.encode_condition(conditions), self.encode_condition([None] * len(conditions))
+        condition, nothing = (
+            self.encode_condition(conditions),
+            self.encode_condition([None] * len(conditions)),
+        )
 
         def predict(x: Tensor, time: int) -> Tensor:
             t = torch.full((len(x),), time)
             free = self.predict_noise(x, t, nothing)
-            return free if scale == 0 else free + scale * (self.predict_noise(x, t, condition) - free)
+            return (
+                free if scale == 0 else free + scale * (self.predict_noise(x, t, condition) - free)
+            )
 
         noise = noise_like(like, validate.seed(seed))
         return Code(ddim.render(predict, noise, self.alphas_cumprod, times, None))

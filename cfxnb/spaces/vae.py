@@ -71,7 +71,9 @@ class VAE(nn.Module):
 
 
 @torch.no_grad()
-def measure_code_statistics(net: Any, images: Tensor, batch_size: int = 512) -> tuple[Tensor, Tensor]:
+def measure_code_statistics(
+    net: Any, images: Tensor, batch_size: int = 512
+) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, per coordinate, of the codes of ``images``."""
     codes = torch.cat([net.posterior(chunk)[0] for chunk in images.split(batch_size)])
     return codes.mean(0), codes.std(0)

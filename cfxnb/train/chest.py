@@ -48,7 +48,7 @@ def trained(
         loss,
         (train.images, train.labels),
         steps=steps,
-        batch=64,
+        batch_size=64,
         lr=lr,
         folder=folder,
         seed=seed,

@@ -27,7 +27,13 @@ LATENT = {"hidden": 256, "layers": 6, "waves": 64}
 def config(world: str) -> dict:
     """Arguments of the world's network, without what draws codes."""
     net = NETS[world]
-    shared = {"dims": 64, "prediction_type": "velocity", "blocks": 1, "encoder_blocks": 1, "dropout": 0.0}
+    shared = {
+        "dims": 64,
+        "prediction_type": "velocity",
+        "blocks": 1,
+        "encoder_blocks": 1,
+        "dropout": 0.0,
+    }
     return {**net, "encoder_mult": net["mult"], **shared}
 
 
@@ -50,7 +56,7 @@ def autoencoder(
         Denoising(fold),
         (images,),
         steps=steps,
-        batch=64,
+        batch_size=64,
         lr=1e-3,
         folder=folder,
         ema=0.9995,
@@ -113,7 +119,14 @@ def drawer(
     torch.manual_seed(0)
     net = LatentNet(codes.shape[1], **LATENT)
     return fit(
-        net, latent_loss, (codes,), steps=steps, batch=256, lr=1e-3, folder=folder, device=device
+        net,
+        latent_loss,
+        (codes,),
+        steps=steps,
+        batch_size=256,
+        lr=1e-3,
+        folder=folder,
+        device=device,
     )
 
 

@@ -36,7 +36,7 @@ def classifier(folder: Path, *, steps: int = 3000, seed: int = 0, device: str = 
         classifier_loss,
         (train.images, train.labels),
         steps=steps,
-        batch=128,
+        batch_size=128,
         lr=2e-3,
         folder=folder,
         seed=seed,
@@ -73,7 +73,7 @@ def vae(
         vae_loss,
         (train.images,),
         steps=steps,
-        batch=128,
+        batch_size=128,
         lr=2e-3,
         folder=folder,
         seed=seed,
@@ -158,7 +158,9 @@ def measure_vae(space: VAE) -> dict[str, float]:
     samples = space.decode(space.sample(2000))
     mean, log_variance = (torch.cat(t) for t in zip(*map(space.net.posterior, chunks), strict=True))
     rate = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
-    same = predict_logits(explained, rebuilt).argmax(1) == predict_logits(explained, test.images).argmax(1)
+    same = predict_logits(explained, rebuilt).argmax(1) == predict_logits(
+        explained, test.images
+    ).argmax(1)
     noise = torch.rand(samples.shape, generator=Generator().manual_seed(0))
 
     def confidence(images: Tensor) -> float:

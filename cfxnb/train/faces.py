@@ -42,7 +42,7 @@ def classifier(folder: Path | None, *, steps: int = 3000, device: str = "cpu") -
         mistaken,
         (train.images, train.labels),
         steps=steps,
-        batch=64,
+        batch_size=64,
         lr=2e-3,
         folder=folder,
         device=device,

@@ -62,7 +62,9 @@ def _perceived(part: ImageSet) -> Tensor:
 
 def _judged(**judges: str) -> Callable[[Tensor], dict[str, Tensor]]:
     def read(images: Tensor) -> dict[str, Tensor]:
-        return {n: predict_logits(weights.load(j, "cpu"), images).argmax(1) for n, j in judges.items()}
+        return {
+            n: predict_logits(weights.load(j, "cpu"), images).argmax(1) for n, j in judges.items()
+        }
 
     return read
 
@@ -150,7 +152,9 @@ def measure_autoencoder(world: str, space: Autoencoder) -> dict[str, float]:
     images = WORLDS[world].test().images[:MEASURED]
     rebuilt = torch.cat([space.decode(space.encode(part)) for part in images.split(250)])
     classifier = weights.load(WORLDS[world].explained, "cpu")
-    same = predict_logits(classifier, rebuilt).argmax(1) == predict_logits(classifier, images).argmax(1)
+    same = predict_logits(classifier, rebuilt).argmax(1) == predict_logits(
+        classifier, images
+    ).argmax(1)
     found = {
         "mean squared error of reconstructions": (rebuilt - images).square().mean().item(),
         "share of decisions that survive reconstruction": same.double().mean().item(),

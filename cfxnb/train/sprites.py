@@ -17,8 +17,13 @@ from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core.classifiers import wrap
 from cfxnb.core.training import Loss, Net, Recipe, autocast, fit
 from cfxnb.data.imageset import ImageSet
-from cfxnb.data.lpc import SPRITE_OPTIONS, SOURCE, as_indices
-from cfxnb.data.sprite_classifiers import CLASSES, SPRITE_CONTRASTS, SPRITE_CLASSIFIERS, PlantedClassifier
+from cfxnb.data.lpc import SOURCE, SPRITE_OPTIONS, as_indices
+from cfxnb.data.sprite_classifiers import (
+    CLASSES,
+    SPRITE_CLASSIFIERS,
+    SPRITE_CONTRASTS,
+    PlantedClassifier,
+)
 from cfxnb.data.sprite_figures import sprites
 from cfxnb.metrics.ground_truth import true_scores
 from cfxnb.nets import JudgeNet, PlainNet
@@ -51,7 +56,7 @@ def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> P
         label_loss,
         (train.images, labels),
         steps=600,
-        batch=128,
+        batch_size=128,
         lr=2e-3,
         folder=folder,
         seed=seed,
@@ -90,7 +95,7 @@ def reader(
         loss,
         (as_bytes(train.images), numbers),
         steps=steps,
-        batch=128,
+        batch_size=128,
         lr=2e-3,
         folder=folder,
         seed=seed,
@@ -139,7 +144,9 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
     truth = {
         CLASSES[outcome]: {
             factor: {k: _number(row[k]) for k in ("value", "instead", *_TRUE)}
-            for factor, row in true_scores(test, classifier, SPRITE_CONTRASTS, outcome).table.iterrows()
+            for factor, row in true_scores(
+                test, classifier, SPRITE_CONTRASTS, outcome
+            ).table.iterrows()
         }
         for outcome in (0, 1)
     }

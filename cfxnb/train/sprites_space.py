@@ -14,7 +14,7 @@ from cfxnb.contrastive.edits import AttributeEdits
 from cfxnb.core.prediction import predict_logits
 from cfxnb.core.training import Recipe, autocast, fit
 from cfxnb.data.lpc import HEIGHT, LAYERS, WIDTH, render, top_layers
-from cfxnb.data.sprite_classifiers import SPRITE_CONTRASTS, SPRITE_CLASSIFIERS
+from cfxnb.data.sprite_classifiers import SPRITE_CLASSIFIERS, SPRITE_CONTRASTS
 from cfxnb.data.sprite_figures import sprites
 from cfxnb.nets import ConvVAE
 from cfxnb.spaces.vae import VAE, measure_code_statistics
@@ -35,7 +35,7 @@ def vae(
         vae_loss,
         (as_bytes(train.images), top_layers(train.factors)),
         steps=steps,
-        batch=128,
+        batch_size=128,
         lr=2e-3,
         folder=folder,
         seed=seed,
@@ -90,7 +90,7 @@ def sharpen(net: ConvVAE, folder: Path, *, steps: int = 3000, device: str = "cpu
         decoder_loss,
         (as_bytes(train.images), top_layers(train.factors), mean, log_variance),
         steps=steps,
-        batch=128,
+        batch_size=128,
         lr=1e-3,
         folder=folder,
         device=device,
@@ -111,7 +111,9 @@ def decoder_loss(decoder: nn.Module, batch: tuple[Tensor, ...], generator: Gener
 def make_vae(folder: Path, device: str) -> None:
     net = vae(folder, device=device).cpu()
     net = sharpen(net, folder / "decoder", device=device).cpu()
-    mean, std = measure_code_statistics(net, sprites(n_samples=10_000, split="train", seed=3).images)
+    mean, std = measure_code_statistics(
+        net, sprites(n_samples=10_000, split="train", seed=3).images
+    )
     config = {"dims": net.dims, "channels": 3, "size": [HEIGHT, WIDTH], "depth": 2}
     card = sprite_card(
         "space", "ConvVAE", config, f"variational autoencoder, codes (b, {net.dims})"
@@ -196,9 +198,7 @@ def measure_edits(edits: AttributeEdits) -> dict[str, float]:
     """How often the judge finds an edit done, and how often something else changed."""
     test = test_figures("pairs")
     space, honest, judge = (weights.load(f"sprites/{n}", "cpu") for n in ("vae", "honest", "judge"))
-    scores = contrastive_scores(
-        space, honest, test.images, test.factors, edits=edits, judge=judge
-    )
+    scores = contrastive_scores(space, honest, test.images, test.factors, edits=edits, judge=judge)
     return {
         "share of edits that took effect, worst factor": round(
             scores.table["took effect"].min(), 4

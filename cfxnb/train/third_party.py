@@ -72,7 +72,7 @@ def expressions() -> tuple[FaceExpression, ImageSet, Tensor]:
     """The net, the test faces and what it says of them: 3,380 images, half a minute."""
     net = restored(FaceExpression(), "face_expression")
     test = faces("test")
-    return net, test, predict_logits(wrap(net), test.images, batch=32)
+    return net, test, predict_logits(wrap(net), test.images, batch_size=32)
 
 
 def make_expression(folder: Path, device: str) -> None:

@@ -102,7 +102,9 @@ print("change of brightness:", {p: round(float(v), 1) for p, v in zip(places, th
 # %%
 steps = 9
 weights = torch.linspace(0, 1, steps).unsqueeze(1)
-codes = counterfactual.code_before.z + weights * (counterfactual.code_after.z - counterfactual.code_before.z)
+codes = counterfactual.code_before.z + weights * (
+    counterfactual.code_after.z - counterfactual.code_before.z
+)
 path = space.decode(cfx.Code(codes))
 p_classifier = classifier(path).softmax(1)[:, 9]
 p_judge = judge(path).softmax(1)[:, 9]

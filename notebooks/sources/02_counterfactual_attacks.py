@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 import cfxnb as cfx
-from cfxnb.core.tensors import standardise, norms
+from cfxnb.core.tensors import norms, standardise
 
 cfx.doctor()
 
@@ -68,7 +68,9 @@ cfx.gallery(
 # %%
 far = int(classifier(latent.reconstruction).softmax(1)[:, target].argmin())
 weights = torch.linspace(0, 1, 21)
-line = torch.stack([torch.lerp(latent.code_before.z[far], latent.code_after.z[far], w) for w in weights])
+line = torch.stack(
+    [torch.lerp(latent.code_before.z[far], latent.code_after.z[far], w) for w in weights]
+)
 with torch.no_grad():
     logits = classifier(space.decode(cfx.Code(line)))
 p = logits.softmax(1)[:, target]
@@ -282,7 +284,9 @@ runs = {
 runs["pixel attack"] = cfx.pixel_attack(classifier, mixed.images, following)
 runs["random direction"] = cfx.random_change(space, classifier, runs["ours"])
 table = cfx.report(runs, classifier=classifier, judge=judge, code_std=space.std)
-table[["flip rate", "judge agrees", "code distance", "L2", "COUT", "generator passes per flip"]].round(2)
+table[
+    ["flip rate", "judge agrees", "code distance", "L2", "COUT", "generator passes per flip"]
+].round(2)
 
 # %%
 accepted = table.loc["the paper's", "judge agrees"]
@@ -311,7 +315,12 @@ distance = {"with step back": [], "without": []}
 for level in levels:
     for name, binary_search_steps in (("with step back", 5), ("without", 0)):
         cf = cfx.latent_attack(
-            space, classifier, batch.images, target, confidence=level, binary_search_steps=binary_search_steps
+            space,
+            classifier,
+            batch.images,
+            target,
+            confidence=level,
+            binary_search_steps=binary_search_steps,
         )
         wins = cf[cf.flipped]
         read = cfx.predict_logits(judge, wins.image).argmax(1)

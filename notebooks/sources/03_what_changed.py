@@ -267,7 +267,11 @@ compare = cfx.predict_then_run(
 # Only the flips in one direction, so that "the target" means one class.
 tested = cfx.describe_change(forth, descriptors, space=space, classifier=classifier)
 alone = tested.ablation["flips alone"]
-print(compare("what has a name" if alone["all descriptors"] > alone["not described"] else "not described"))
+print(
+    compare(
+        "what has a name" if alone["all descriptors"] > alone["not described"] else "not described"
+    )
+)
 tested.ablation.round(2)
 
 # %% [markdown]

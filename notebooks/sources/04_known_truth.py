@@ -209,7 +209,9 @@ mine = cfx.wrap(network, class_names=names)
 def accuracy(classifier, world) -> float:
     held_out = cfx.data.sprites(world, 1000, split="test", seed=seed + 1)
     is_red = torch.tensor((held_out.factors["hair"] == "red").to_numpy())
-    return ((cfx.predict_logits(classifier, held_out.images).argmax(1) == 1) == is_red).double().mean()
+    return (
+        ((cfx.predict_logits(classifier, held_out.images).argmax(1) == 1) == is_red).double().mean()
+    )
 
 
 table = pd.DataFrame(
@@ -409,7 +411,9 @@ print("hardly any pixel flip does:", causes["pixel attack"] < 0.1)
 # Two explanations are different if they changed different *causes*.
 
 # %%
-several = cfx.data.sprites("pairs", cfx.by_profile(profile, ci=6, cpu=16, gpu=64), split="test", seed=9)
+several = cfx.data.sprites(
+    "pairs", cfx.by_profile(profile, ci=6, cpu=16, gpu=64), split="test", seed=9
+)
 other = 1 - cfx.predict_logits(shipped["mixed"], several.images).argmax(1)
 tries = [
     cfx.latent_attack(space, shipped["mixed"], several.images, other, init_noise=0.7, seed=s)

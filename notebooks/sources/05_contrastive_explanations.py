@@ -203,7 +203,9 @@ pd.DataFrame(rows).T
 # NBVAL_CHECK_OUTPUT
 for name in planted:
     first = scores[name].ranking[0]
-    print(f"{name}: {first} is a planted cause: {first in cfx.data.SPRITE_CLASSIFIERS[name].causes}")
+    print(
+        f"{name}: {first} is a planted cause: {first in cfx.data.SPRITE_CLASSIFIERS[name].causes}"
+    )
 
 # %% [markdown]
 # `monotonicity_violation` is the share of figures in which the value works the other way round. It is zero if the
@@ -458,7 +460,9 @@ unnamed = cfx.load("sprites/unknown", device="cpu")
 puzzle = cfx.contrastive_scores(
     space, unnamed, asked.images, asked.factors, 1, edits=edits, judge=judge
 )
-puzzle.table[["value", "baseline", "necessity", "sufficiency", "pns", "monotonicity_violation"]].round(2)
+puzzle.table[
+    ["value", "baseline", "necessity", "sufficiency", "pns", "monotonicity_violation"]
+].round(2)
 
 # %% [markdown]
 # ### Exercise 6 · Find the reason

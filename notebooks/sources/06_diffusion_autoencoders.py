@@ -166,7 +166,11 @@ def sampler(z: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
     way, times = [x], space.times[::-1]
     for i, t in enumerate(times):
         to = times[i + 1] if i + 1 < len(times) else -1
-        way.append(ddim.step(lambda x, t: space.predict_noise(x, t, z), way[-1], space.alphas_cumprod, t, to))
+        way.append(
+            ddim.step(
+                lambda x, t: space.predict_noise(x, t, z), way[-1], space.alphas_cumprod, t, to
+            )
+        )
     return way
 
 
@@ -386,9 +390,7 @@ same_class = [test.select(int(y)).images[:200].std(0).mean().item() for y in lab
 print("spread of a pixel over draws of noise:", [round(s.mean().item(), 3) for s in std])
 print("over real digits of the same class: ", [round(s, 3) for s in same_class])
 cfx.gallery(
-    torch.cat(
-        [torch.cat([kinds[i : i + 1], variants[i, :6], std[i : i + 1]]) for i in range(3)]
-    ),
+    torch.cat([torch.cat([kinds[i : i + 1], variants[i, :6], std[i : i + 1]]) for i in range(3)]),
     n_columns=8,
     alt="Three digits, one a row: the original, six redraws with noise drawn at random, and where "
     "the redraws differ: along the edges of the strokes.",

@@ -32,7 +32,7 @@ from IPython.display import display
 from sklearn.linear_model import Ridge
 
 import cfxnb as cfx
-from cfxnb.core.tensors import standardise, norms
+from cfxnb.core.tensors import norms, standardise
 from cfxnb.directions.mlp_proxy import mlp
 from cfxnb.directions.probing import rms
 from cfxnb.directions.proxies import Probes, ridge
@@ -280,7 +280,12 @@ display(found, corrected)
 by_hand = torch.from_numpy(Ridge(10.0, fit_intercept=False).fit(D, odd).coef_).to(D)
 own = found.g / space.std  # in spreads again
 alike = float(torch.cosine_similarity(own, by_hand, dim=0))
-print("budget kept:", box.n_queries <= queries, "· the count is right:", found.n_queries == box.n_queries)
+print(
+    "budget kept:",
+    box.n_queries <= queries,
+    "· the count is right:",
+    found.n_queries == box.n_queries,
+)
 print("by hand and by the package, about the same direction:", alike > 0.5)
 
 # %% [markdown]
@@ -313,8 +318,12 @@ directions = {
     "random": chance,
 }
 quick = {"grid_steps": cfx.by_profile(profile, ci=4, cpu=6, gpu=8), "binary_search_steps": 3}
-moved = {n: cfx.follow_direction(space, f, others, d, target, **quick) for n, d in directions.items()}
-length = {n: norms(standardise(r.code_after.z - r.code_before.z, space.std)) for n, r in moved.items()}
+moved = {
+    n: cfx.follow_direction(space, f, others, d, target, **quick) for n, d in directions.items()
+}
+length = {
+    n: norms(standardise(r.code_after.z - r.code_before.z, space.std)) for n, r in moved.items()
+}
 share = float(moved["g"].flipped.double().mean())
 answer = ["fewer than 25", "25 to 50", "50 to 75", "more than 75"][min(3, int(share * 4))]
 print(compare(answer), f"In numbers: {share:.0%} of {len(others)}.")
@@ -504,7 +513,9 @@ def apart(results: list) -> tuple[float, int]:
     return float(far.mean()), len(far)
 
 
-noises = [cfx.follow_direction(space, f, images, found.g, wanted, noise_seed=s, **quick) for s in range(3)]
+noises = [
+    cfx.follow_direction(space, f, images, found.g, wanted, noise_seed=s, **quick) for s in range(3)
+]
 several = [moved[n][few] for n in ("g", "h, best")]
 several.append(cfx.follow_direction(space, f, images, found.h[1], wanted, **quick))
 plain = torch.stack([r.reconstruction for r in noises])

@@ -106,7 +106,11 @@ path = cfx.straight_path(x, 0.7)  # from the gray of the background
 counts = [3, 5, 9, 17, 33]
 gaps = {
     rule: [
-        float(cfx.integrated_gradients(f, path, 1, method=rule, n_points=n, max_points=n).relative_delta.abs().max())
+        float(
+            cfx.integrated_gradients(f, path, 1, method=rule, n_points=n, max_points=n)
+            .relative_delta.abs()
+            .max()
+        )
         for n in counts
     ]
     for rule in ("line", "gausslegendre", "mean_gradient")
@@ -186,7 +190,9 @@ found = {
     for name in nets
 }
 latent = cfx.latent_integrated_gradients(space, f, x[:4], found["shortcut"].g, 1, max_points=65)
-print(latent, "· the walks are", [f"{w:+.1f}" for w in latent.baseline_step.tolist()], "spreads long")
+print(
+    latent, "· the walks are", [f"{w:+.1f}" for w in latent.baseline_step.tolist()], "spreads long"
+)
 cfx.heat_maps(latent, class_names=names)
 
 
@@ -335,11 +341,15 @@ rules = {
     "secant (published)": cfx.integrated_gradients(
         boxes["shortcut"], curve, 1, method="secant", n_points=14
     ),
-    "proportional": cfx.integrated_gradients(boxes["shortcut"], curve, 1, method="proportional", n_points=14),
+    "proportional": cfx.integrated_gradients(
+        boxes["shortcut"], curve, 1, method="proportional", n_points=14
+    ),
 }
 typical = pd.Series({name: float(a.relative_delta.abs().median()) for name, a in rules.items()})
 print(compare(typical.drop("line").idxmin()))
-line = cfx.piecewise_linear_path(torch.stack([torch.lerp(gray.baseline, x, t / 8) for t in range(9)], 1))
+line = cfx.piecewise_linear_path(
+    torch.stack([torch.lerp(gray.baseline, x, t / 8) for t in range(9)], 1)
+)
 secant = cfx.integrated_gradients(boxes["shortcut"], line, 1, method="secant", n_points=9)
 moves = (secant.image - secant.baseline).abs() > 0.02
 ratio = (secant.attributions / secant.output_change.view(-1, 1, 1, 1))[moves]
@@ -487,7 +497,9 @@ explained = {
     "gradient x input": lambda c: cfx.captum_attribution("input_x_gradient", c, x[few], 1),
     "straight": remembered,
     "walk, line": lambda c: cfx.integrated_gradients(c, kept, 1, n_points=14, max_points=14),
-    "walk, shares": lambda c: cfx.integrated_gradients(c, kept, 1, n_points=14, method="proportional"),
+    "walk, shares": lambda c: cfx.integrated_gradients(
+        c, kept, 1, n_points=14, method="proportional"
+    ),
 }
 forgets = {name: cfx.metrics.parameter_randomisation(f, how) for name, how in explained.items()}
 for sort in ("signed", "size"):
@@ -590,7 +602,9 @@ nine = cfx.find_directions(
     digits, cfx.BlackBox(reader), fours[0], 9, contrast_class=4, n_curvature=0,
     max_queries=cfx.by_profile(profile, ci=120, cpu=256, gpu=2048),
 ).g  # fmt: skip
-why = cfx.latent_integrated_gradients(digits, reader, fours, nine, 4, contrast_class=9, max_points=65)
+why = cfx.latent_integrated_gradients(
+    digits, reader, fours, nine, 4, contrast_class=9, max_points=65
+)
 display(cfx.heat_maps(why))
 places = torch.linspace(0, 1, 9).repeat(len(fours))
 way = cfx.direction_path(digits, digits.encode(fours), nine, why.baseline_step)

@@ -44,7 +44,9 @@ count = cfx.by_profile(profile, ci=5, cpu=10, gpu=200)  # images
 few = cfx.by_profile(profile, ci=3, cpu=4, gpu=50)  # images where each costs more
 space = cfx.load("digits/ldm", device="cpu")
 classifier, judge = (cfx.load(f"digits/{n}", device="cpu") for n in ("classifier", "judge"))
-distance_space = torch.tensor([6, 7, 7, 5, 9, 3, 0, 9, 3, 4])  # for each digit one that looks like it
+distance_space = torch.tensor(
+    [6, 7, 7, 5, 9, 3, 0, 9, 3, 4]
+)  # for each digit one that looks like it
 test = cfx.data.digits("test")
 images, target = test.images[:count], distance_space[test.labels[:count]]
 
@@ -382,7 +384,9 @@ def draw_cone(cone_angle: int, image: int) -> cfx.Picture:
     for place in (left, right):
         place.set(xticks=[], yticks=[])
     by_chance = chance_level(channels, cone_angle)
-    figure.suptitle(f"{cone_angle}°: kept {share(keep):.0%}, by chance {by_chance:.0%}", fontsize=10)
+    figure.suptitle(
+        f"{cone_angle}°: kept {share(keep):.0%}, by chance {by_chance:.0%}", fontsize=10
+    )
     return cfx.as_picture(
         figure,
         f"Image {image}, cone of {cone_angle} degrees: of {keep.numel()} positions {int(keep.sum())} "
@@ -409,7 +413,11 @@ def guided(original, wanted, cone_angle=45.0, classifier_scale=6.9, distance_sca
         free, guess, implicit, wish = two_directions(z, times, left, wanted)
         wish, _ = consensus(implicit, wish, cone_angle)
         back = guess - original
-        return free + classifier_scale * rescaled(wish, implicit) + distance_scale * rescaled(back, implicit)
+        return (
+            free
+            + classifier_scale * rescaled(wish, implicit)
+            + distance_scale * rescaled(back, implicit)
+        )
 
     return denoiser
 
@@ -419,9 +427,22 @@ begin = space.encode(images[:few]).z
 mine = noise_and_denoise(
     begin, noise[:few], torch.full((few,), 0.5), guided(begin, target[:few]), steps=8
 )
-single = {"cone_angle": 45.0, "classifier_scale": 6.9, "distance_scale": 0.9, "strength": 0.5, "steps": 8, "max_attempts": 1}
+single = {
+    "cone_angle": 45.0,
+    "classifier_scale": 6.9,
+    "distance_scale": 0.9,
+    "strength": 0.5,
+    "steps": 8,
+    "max_attempts": 1,
+}
 # Nothing but the equations above: noise drawn, no pauses; the first three are defaults, spelt out.
-exact = {"guidance_scale": 0.0, "distance_space": "code", "backprop_diffusion": True, "pause_when_reached": False, "noise": "random"}
+exact = {
+    "guidance_scale": 0.0,
+    "distance_space": "code",
+    "backprop_diffusion": True,
+    "pause_when_reached": False,
+    "noise": "random",
+}
 theirs = cfx.diffusion_counterfactual(
     space, classifier, images[:few], target[:few], **single, **exact, seed=seed
 )
@@ -568,7 +589,9 @@ ones = [
 ]
 names = [f"strength {s:.0%}" for s in grid]
 found = {**dict(zip(names, ones, strict=True)), "search": results["consensus"][:few]}
-table = cfx.report(found, judge=judge)[["flip rate", "judge agrees", "L2 edit", "generator passes per flip"]]
+table = cfx.report(found, judge=judge)[
+    ["flip rate", "judge agrees", "L2 edit", "generator passes per flip"]
+]
 table["mean strength"] = [r.trace["strength"].nanmean().item() for r in found.values()]
 display(table.round(2))
 told = ["no flip", "flips"]
@@ -687,7 +710,9 @@ cfx.gallery(
 # of `04_known_truth`, of the flips (for `honest` the meaning *is* the reason, so "trivial" is right).
 
 # %%
-figures = cfx.data.sprites("pairs", cfx.by_profile(profile, ci=3, cpu=8, gpu=100), split="test", seed=3)
+figures = cfx.data.sprites(
+    "pairs", cfx.by_profile(profile, ci=3, cpu=8, gpu=100), split="test", seed=3
+)
 drawing = cfx.load("sprites/ldm", device="cpu")
 reader = cfx.load("sprites/judge", device="cpu")
 pair = cfx.data.SPRITE_CONTRASTS
@@ -745,11 +770,15 @@ faces, smile = (cfx.load(f"faces/{n}", device="cpu") for n in ("ldm", "smile"))
 watch = {n: cfx.load(f"faces/{n}", device="cpu") for n in ("smile_judge", "gender")}
 other = 1 - cfx.predict_logits(smile, people.images).argmax(1)
 smiles = {
-    guidance: cfx.diffusion_counterfactual(faces, smile, people.images, other, guidance=guidance, seed=seed)
+    guidance: cfx.diffusion_counterfactual(
+        faces, smile, people.images, other, guidance=guidance, seed=seed
+    )
     for guidance in ("consensus", "classifier")
 }
 table = cfx.report(smiles, judge=watch["smile_judge"])
-table = table[["flip rate", "judge agrees", "L2 reconstruction", "L2 edit", "generator passes per flip"]]
+table = table[
+    ["flip rate", "judge agrees", "L2 reconstruction", "L2 edit", "generator passes per flip"]
+]
 before = cfx.predict_logits(watch["gender"], people.images).argmax(1)
 for name, cf in smiles.items():
     after = cfx.predict_logits(watch["gender"], cf.image).argmax(1)

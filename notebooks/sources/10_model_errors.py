@@ -159,7 +159,14 @@ factors = pd.DataFrame({n: (wide.factors[f] == v).astype(int) for n, (f, v) in b
 descriptors = cfx.fit_descriptors(space, wide.images, factors)
 explained = {
     way: cfx.explain_errors(
-        space, shortcut, fair.images, red, max_images=few, seed=seed, descriptors=descriptors, **told
+        space,
+        shortcut,
+        fair.images,
+        red,
+        max_images=few,
+        seed=seed,
+        descriptors=descriptors,
+        **told,
     )
     for way, told in ways.items()
 }
@@ -196,7 +203,9 @@ for way, cf in results.items():
         "top changed": changed["top"].mean(),
         "something else": changed.drop(columns=["hair", "top"]).any(axis=1).mean(),
         "flips with nothing to read": (kinds["kind"] == "adversarial").mean(),
-        "kept, of positions": cf.trace["kept_fraction"].nanmean().item() if "kept_fraction" in cf.trace else np.nan,
+        "kept, of positions": cf.trace["kept_fraction"].nanmean().item()
+        if "kept_fraction" in cf.trace
+        else np.nan,
         "chance_fraction": cf.trace["chance_fraction"].nanmean().item(),
     }
 told = pd.DataFrame(rows).T
@@ -495,7 +504,9 @@ def error_rows(column):
         for kind, label in (("missed", 1), ("invented", 0)):
             among = called[mine & (faces.labels == label)] != label
             row[kind] = share(among)
-            row[f"{kind} low"], row[f"{kind} high"] = cfx.wilson_interval(int(among.sum()), len(among))
+            row[f"{kind} low"], row[f"{kind} high"] = cfx.wilson_interval(
+                int(among.sum()), len(among)
+            )
         yield f"perceived {column.replace('_', ' ')}: {group}", row
 
 

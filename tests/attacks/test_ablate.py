@@ -58,7 +58,9 @@ def test_a_reason_that_nobody_described_is_in_the_rest(case):
     assert table.loc["not described", "flips alone"] == 1
     assert table.loc["not described", "flips without"] == 0
     assert table.loc["all descriptors", "flips alone"] == 0
-    assert table.loc["all descriptors", "fraction"] + table.loc["not described", "fraction"] == pytest.approx(1)
+    assert table.loc["all descriptors", "fraction"] + table.loc[
+        "not described", "fraction"
+    ] == pytest.approx(1)
 
 
 def test_groups_are_spans_not_sums(case):

@@ -119,7 +119,9 @@ def test_pixel_attack_walks_along_the_weights():
     w = f.module.weight[0].detach()
     x = space.sample(6, 3)
     x = x[f(x).argmax(1) == 0]
-    result = cfx.pixel_attack(f, x, 1, step_size=0.01, confidence=0.9, binary_search_steps=12, epsilon=4.0)
+    result = cfx.pixel_attack(
+        f, x, 1, step_size=0.01, confidence=0.9, binary_search_steps=12, epsilon=4.0
+    )
     assert result.flipped.all()
     change = (result.image - x).flatten(1)
     assert cosine(change, w[None]).min() > 0.9999

@@ -81,7 +81,10 @@ def test_the_null_confirms_paired_t():
         after[:, MOVED] += 1.5
         own = permutation_null(paired_t, before, after, n_resamples=400)
         stale = permutation_null(
-            lambda b, a: paired_t(np.broadcast_to(b[STALE], a.shape), a), before, after, n_resamples=400
+            lambda b, a: paired_t(np.broadcast_to(b[STALE], a.shape), a),
+            before,
+            after,
+            n_resamples=400,
         )
         assert own["p"][MOVED] < 0.05
         assert own["score"][MOVED] > own["high"][MOVED]

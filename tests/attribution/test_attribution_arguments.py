@@ -24,12 +24,17 @@ import cfxnb as cfx
 from cfxnb.attribution.captum_attribution import captum_attribution
 from cfxnb.attribution.integrated_gradients import integrated_gradients
 from cfxnb.attribution.latent_integrated_gradients import latent_integrated_gradients
-from cfxnb.attribution.paths import latent_path, piecewise_linear_path, straight_path, direction_path
+from cfxnb.attribution.paths import (
+    direction_path,
+    latent_path,
+    piecewise_linear_path,
+    straight_path,
+)
 from cfxnb.metrics.attributions import (
-    relevance_mass,
     insertion_deletion,
-    pointing_game,
     parameter_randomisation,
+    pointing_game,
+    relevance_mass,
 )
 from cfxnb.plots.attribution import heat_maps
 
@@ -130,12 +135,12 @@ TABLE = {
         },
     ),
     direction_path: (
-        {"space": SPACE, "code": Z, "direction": AXIS, "lengths": 1.0},
+        {"space": SPACE, "code": Z, "direction": AXIS, "steps_along": 1.0},
         {
             "space": space_values(),
             "code": without(CODES, "of another space", "vector", "empty"),
             "direction": WAYS,
-            "lengths": without(number_values(), "tensor")
+            "steps_along": without(number_values(), "tensor")
             | {"three": (torch.ones(3), "Tensor"), "one NaN": (torch.tensor([0, NAN]), "NaN")},
         },
     ),
@@ -167,9 +172,16 @@ TABLE = {
         },
     ),
     captum_attribution: (
-        {"name": "occlusion", "classifier": F, "images": X, "label": 1, "window": 2, "stride": 1},
         {
-            "name": choice_values("occlusion") | {"unknown": ("saliency", "'saliency'")},
+            "algorithm": "occlusion",
+            "classifier": F,
+            "images": X,
+            "label": 1,
+            "window": 2,
+            "stride": 1,
+        },
+        {
+            "algorithm": choice_values("occlusion") | {"unknown": ("saliency", "'saliency'")},
             "classifier": ASKED,
             "images": image_values(),
             **LABELS,
@@ -182,17 +194,17 @@ TABLE = {
             "batch_size": count_values(0, -1),
         },
     ),
-    relevance_mass: ({"heat": MAPS, "mask": MASK}, {"heat": HEATS, "mask": MASKS}),
-    pointing_game: ({"heat": MAPS, "mask": MASK}, {"heat": HEATS, "mask": MASKS}),
+    relevance_mass: ({"attribution": MAPS, "mask": MASK}, {"attribution": HEATS, "mask": MASKS}),
+    pointing_game: ({"attribution": MAPS, "mask": MASK}, {"attribution": HEATS, "mask": MASKS}),
     insertion_deletion: (
-        {"classifier": F, "images": X, "baseline": X, "heat": MAPS, "label": 1},
+        {"classifier": F, "images": X, "baseline": X, "attribution": MAPS, "label": 1},
         {
             "classifier": ASKED,
             "images": image_values(),
             "baseline": image_values() | {"other size": (X[..., :2], "(2, 3, 4, 2)")},
-            "heat": HEATS | {"other size": (MAPS.heat_map[..., :2], "(2, 4, 2)")},
+            "attribution": HEATS | {"other size": (MAPS.heat_map[..., :2], "(2, 4, 2)")},
             "label": label_values(),
-            "chunks": count_values(0, -1),
+            "n_chunks": count_values(0, -1),
             "batch_size": count_values(0, -1),
         },
     ),
@@ -220,8 +232,12 @@ TABLE = {
         {"attribution": MAPS},
         {
             "attribution": result_values(),
-            "count": count_values(0, -1),
-            "names": {"text": ("ab", "str"), "number": (2, "int"), "too few": (["a"], "['a']")},
+            "max_images": count_values(0, -1),
+            "class_names": {
+                "text": ("ab", "str"),
+                "number": (2, "int"),
+                "too few": (["a"], "['a']"),
+            },
         },
     ),
 }

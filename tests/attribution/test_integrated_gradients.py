@@ -11,7 +11,12 @@ import cfxnb as cfx
 from cfxnb.attribution import integrated_gradients as attribution
 from cfxnb.attribution.captum_attribution import captum_attribution
 from cfxnb.attribution.integrated_gradients import RULES, integrated_gradients
-from cfxnb.attribution.paths import latent_path, piecewise_linear_path, straight_path, direction_path
+from cfxnb.attribution.paths import (
+    direction_path,
+    latent_path,
+    piecewise_linear_path,
+    straight_path,
+)
 from cfxnb.attribution.result import COMPLETE, INCOMPLETE
 from cfxnb.core.types import NO_GRADIENT
 
@@ -55,7 +60,7 @@ def close(a, b, tolerance=1e-5):
 def test_product_along_a_straight_line():
     """Both factors share alike; the trapezoid rule is exact for a gradient linear in t."""
     for points in (2, 5, 17):
-        close(heat(LINE, points=points), [0.5, 0.5], 1e-6)
+        close(heat(LINE, n_points=points), [0.5, 0.5], 1e-6)
     close(heat(LINE, "gausslegendre", 3), [0.5, 0.5], 1e-6)
 
 
@@ -117,7 +122,11 @@ def test_linear_classifier_along_a_detour():
     weight = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
     corners = torch.rand(4, 6, 3, 2, 2)
     found = integrated_gradients(cfx.wrap(LinearNet(weight)), piecewise_linear_path(corners), 0)
-    close(found.attributions, (weight[0].view(3, 2, 2) * (corners[:, -1] - corners[:, 0])).double(), 1e-6)
+    close(
+        found.attributions,
+        (weight[0].view(3, 2, 2) * (corners[:, -1] - corners[:, 0])).double(),
+        1e-6,
+    )
 
 
 def test_of_two_classes_only_the_difference_counts():
@@ -166,7 +175,7 @@ def test_corners_are_points_of_the_path():
     """Through a corner (1, 0): all of the product's rise comes from the second pixel."""
     corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]).view(1, 3, 1, 1, 2)
     for points in (2, 4, 17):
-        close(heat(piecewise_linear_path(corners), points=points), [0.0, 1.0], 1e-6)
+        close(heat(piecewise_linear_path(corners), n_points=points), [0.0, 1.0], 1e-6)
 
 
 def test_walk_is_measured_in_spreads():
@@ -184,10 +193,21 @@ def test_equal_to_captum(classes, contrast_class):
     _, f, x = vae_world(classes)
     baseline = x.flip(0)
     ours = integrated_gradients(
-        f, straight_path(x, baseline), 1, contrast_class=contrast_class, method="gausslegendre", n_points=20
+        f,
+        straight_path(x, baseline),
+        1,
+        contrast_class=contrast_class,
+        method="gausslegendre",
+        n_points=20,
     )
     theirs = captum_attribution(
-        "integrated_gradients", f, x, 1, contrast_class=contrast_class, baseline=baseline, n_points=20
+        "integrated_gradients",
+        f,
+        x,
+        1,
+        contrast_class=contrast_class,
+        baseline=baseline,
+        n_points=20,
     )
     torch.testing.assert_close(ours.attributions, theirs.attributions, rtol=0, atol=1e-6)
     assert (ours.attributions - theirs.attributions.roll(1, 0)).abs().max() > 1e-3
@@ -252,7 +272,9 @@ def test_an_infinite_slope_has_a_finite_integral(at, n_points):
     found = integrated_gradients(root, straight_path(x), 1, n_points=n_points)
     change = 5 * ((1 - at) ** 0.5 + at**0.5)
     assert set(found.status) == {"complete"}
-    torch.testing.assert_close(found.attributions, torch.full_like(x, change / 4), rtol=0.01, atol=0)
+    torch.testing.assert_close(
+        found.attributions, torch.full_like(x, change / 4), rtol=0.01, atol=0
+    )
     gauss = integrated_gradients(root, straight_path(x), 1, method="gausslegendre", n_points=16)
     assert gauss.attributions.isfinite().all()
 

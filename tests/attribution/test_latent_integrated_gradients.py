@@ -84,7 +84,7 @@ def test_probability_is_that_among_all_classes():
 def test_the_corner_of_a_joined_path_is_among_its_points():
     """Else the map would cut it, and see nothing of what the space leaves out."""
     for points in (2, 4, 6):
-        found = run([1.0, 0.4, 0.0, 0.0], points=points, most=1)
+        found = run([1.0, 0.4, 0.0, 0.0], n_points=points, most=1)
         assert found.n_points.tolist() == [points + 1] * 3
 
 

@@ -78,7 +78,9 @@ def effect_in_a_loop(f, figures, factor, pair):
 
 
 def effect_by_predict(f, figures, factor, pair):
-    said = [cfx.predict_logits(f, set_to(figures, factor, option)).argmax(1).numpy() for option in pair]
+    said = [
+        cfx.predict_logits(f, set_to(figures, factor, option)).argmax(1).numpy() for option in pair
+    ]
     return np.mean(said[0] != said[1])
 
 

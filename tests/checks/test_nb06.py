@@ -402,9 +402,7 @@ TABLE = {
                 "favours coordinates with a small spread",
             ),
             "right length, wrong way": (
-                lambda draw, direction, std: (
-                    draw * (direction / std).norm() / (draw / std).norm()
-                ),
+                lambda draw, direction, std: draw * (direction / std).norm() / (draw / std).norm(),
                 "favours coordinates with a small spread",
             ),
             "not back in codes": (
@@ -432,9 +430,7 @@ TABLE = {
                 "expected length",
             ),
             "same length in units of codes": (
-                lambda draw, direction, std: (
-                    draw * std / (draw * std).norm() * direction.norm()
-                ),
+                lambda draw, direction, std: draw * std / (draw * std).norm() * direction.norm(),
                 "expected length",
             ),
             "other way": (

@@ -77,7 +77,7 @@ TABLE = {
     ),
     cfx.pixel_attack: (
         {"classifier": F, "images": X, "target": 1},
-        SEARCH | {"radius": number_values(0.0, -1.0), "first_row": count_values(-1)},
+        SEARCH | {"epsilon": number_values(0.0, -1.0), "first_row": count_values(-1)},
     ),
     cfx.reconstruct: (
         {"space": SPACE, "classifier": F, "images": X, "target": 1},
@@ -147,7 +147,7 @@ TABLE = {
                 "bool": (True, "True"),
                 "floats": ((4.5, 4.5), "4.5"),
             },
-            "labels": {"number": (3, "3"), "text": ("ab", "'ab'")},
+            "class_names": {"number": (3, "3"), "text": ("ab", "'ab'")},
         },
     ),
     cfx.BlackBox: (
@@ -214,7 +214,7 @@ TABLE = {
         {
             "counterfactuals": result_values() | {"no codes": (PIXEL, "without codes")},
             "descriptors": result_values(),
-            "together": number_values(-0.1, 1.1),
+            "min_correlation": number_values(-0.1, 1.1),
             "n_resamples": count_values(0, -1),
             "seed": count_values(-1),
             "space": {"text": ("vae", "str")},
@@ -281,11 +281,11 @@ TABLE = {
         {"a": feature_values(), "b": feature_values() | {"wide": (A[:, :2], "2")}},
     ),
     kid: (
-        {"a": A, "b": A, "subset": 4, "n_resamples": 2},
+        {"a": A, "b": A, "subset_size": 4, "n_resamples": 2},
         {
             "a": feature_values(),
             "b": feature_values(),
-            "subset": count_values(1, -1) | {"too many": (10, "10")},
+            "subset_size": count_values(1, -1) | {"too many": (10, "10")},
             "n_resamples": count_values(0, -1),
             "seed": count_values(-1),
         },
@@ -345,7 +345,7 @@ TABLE = {
         {
             "images": X,
             "labels": torch.tensor([0, 1]),
-            "names": ("a", "b"),
+            "class_names": ("a", "b"),
             "factors": pd.DataFrame({"f": [0.0, 1.0]}),
         },
         {

@@ -131,7 +131,11 @@ def test_result_is_what_it_says(world, method):
         for images in (found.image, found.baseline):
             logits = f(images)
             own = logits.gather(1, label[:, None])[:, 0]
-            other = 0 if found.contrast_class is None else logits.gather(1, found.contrast_class[:, None])[:, 0]
+            other = (
+                0
+                if found.contrast_class is None
+                else logits.gather(1, found.contrast_class[:, None])[:, 0]
+            )
             lead.append(own - other)
     torch.testing.assert_close(found.output_change, lead[0] - lead[1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.heat_map, found.attributions.sum(1))

@@ -173,7 +173,7 @@ def test_the_last_step_counts(method):
     """One long step from the start passes the boundary: that is a flip, not exhaustion."""
     space, f, x = linear_world(2)
     target = other_class(f, x)
-    result = method.run(space, f, x, target, steps=1, lr=2.0, confidence=0.6)
+    result = method.run(space, f, x, target, steps=1, step_size=2.0, confidence=0.6)
     reached = (result.logits_after.argmax(1) == target) & (result.confidence > 0.6)
     assert reached[:-1].any()
     assert torch.equal(result.flipped[:-1], reached[:-1])

@@ -7,7 +7,7 @@ from test_contract_trace import state, unusual
 from worlds import Faulty
 
 import cfxnb as cfx
-from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, RECONSTRUCTION_IS_TARGET, STATUSES
+from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FOUND, RECONSTRUCTION_IS_TARGET, STATUSES
 
 KNOBS = [
     {},
@@ -15,7 +15,9 @@ KNOBS = [
     {**cfx.PAPER_DIFFUSION, "steps": 10, "cone_angle": 30.0},
     {"guidance": "random_mask", "steps": 3, "max_attempts": 2, "distance_space": "image"},
 ]
-each_way = pytest.mark.parametrize("knobs", KNOBS, ids=["short", "classifier_free", "paper", "random_mask"])
+each_way = pytest.mark.parametrize(
+    "knobs", KNOBS, ids=["short", "classifier_free", "paper", "random_mask"]
+)
 
 
 def world(classes=3, count=7):

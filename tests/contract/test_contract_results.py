@@ -4,7 +4,7 @@ import torch
 from cases import each_method, each_search
 from worlds import other_class
 
-from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, RECONSTRUCTION_IS_TARGET, STATUSES
+from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FOUND, RECONSTRUCTION_IS_TARGET, STATUSES
 
 
 @each_method

@@ -74,11 +74,11 @@ TABLE = {
             "reader": READERS,
             "preserve_others": {"text": ("keep", "str"), "number": (1, "int")},
             "l2_penalty": number_values(0.0, -1.0),
-            "hidden": count_values(0, -1),
+            "hidden_dim": count_values(0, -1),
             "steps": count_values(0, -1),
             "batch_size": count_values(0, -1),
             "lr": number_values(0.0, -0.1),
-            "length": number_values(-0.1),
+            "length_weight": number_values(-0.1),
             "code_noise": number_values(-0.1),
             "seed": count_values(-1),
         },
@@ -135,7 +135,10 @@ def test_right_arguments_are_accepted(function):
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
 def test_no_argument_is_left_out(function):
     told = set(TABLE[function][0]) | set(TABLE[function][1])
-    assert set(inspect.signature(function).parameters) - {"title", "checkpoint_dir", "linear_init"} <= told
+    assert (
+        set(inspect.signature(function).parameters) - {"title", "checkpoint_dir", "linear_init"}
+        <= told
+    )
 
 
 class Far(nn.Module):

@@ -46,7 +46,9 @@ BY_HAND = {
 @pytest.mark.parametrize(("rule", "name"), BY_HAND)
 def test_by_hand(rule, name):
     found = scores(rule)
-    (necessity, n_necessity), (sufficiency, n_sufficiency), both, monotonicity_violation = BY_HAND[rule, name]
+    (necessity, n_necessity), (sufficiency, n_sufficiency), both, monotonicity_violation = BY_HAND[
+        rule, name
+    ]
     row = found.table.loc[name]
     for score, value, n in (
         ("necessity", necessity, n_necessity),
@@ -69,7 +71,11 @@ def test_the_value_that_favours_the_outcome_comes_first():
     """Not A: A=0 gives o. Turned round by name, the scores are those of A itself."""
     found = scores("not A")
     assert found.contrasts["A"] == ("yes", "no")
-    assert (found.necessity["A"], found.sufficiency["A"], found.monotonicity_violation["A"]) == (1, 1, 0)
+    assert (found.necessity["A"], found.sufficiency["A"], found.monotonicity_violation["A"]) == (
+        1,
+        1,
+        0,
+    )
     assert found.ranking[0] == "A"
     # A tie is no reason to turn: B does nothing, xor helps as often as it harms.
     assert found.contrasts["B"] == scores("xor").contrasts["A"] == ("no", "yes")
@@ -127,7 +133,9 @@ def test_any_rule_unit_by_unit(seed):
         shares = [asked[s] / len(bits) for s in ("necessity", "sufficiency")]
         weighed = np.nan_to_num(row[["necessity", "sufficiency"]].to_numpy(float)) @ shares
         assert row["pns"] == pytest.approx(weighed)
-        assert row["pns"] >= row["monotonicity_violation"]  # that is what the order of the values means
+        assert (
+            row["pns"] >= row["monotonicity_violation"]
+        )  # that is what the order of the values means
 
 
 def test_nobody_to_ask():

@@ -165,7 +165,12 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(world, tmp_path, monkeypatc
 def test_another_question_in_the_same_folder_is_asked_anew(world, tmp_path):
     """Not answered with the network that is already there."""
     short(world, folder=tmp_path)
-    changes = ({"preserve_others": False}, {"contrasts": {"b": ("n", "y")}}, {"seed": 3}, {"linear_init": False})
+    changes = (
+        {"preserve_others": False},
+        {"contrasts": {"b": ("n", "y")}},
+        {"seed": 3},
+        {"linear_init": False},
+    )
     for change in changes:
         found = weights(short(world, folder=tmp_path, **change))
         assert torch.equal(found, weights(short(world, **change))), change
@@ -182,7 +187,11 @@ def test_a_network_begins_at_the_linear_edits_or_at_nothing(world):
         for linear_init, expected in ((True, wanted), (False, code.z)):
             edits = short(world, **knobs, linear_init=linear_init, steps=1, lr=1e-9)
             torch.testing.assert_close(
-                edits.edit(code, "b", "y").z, expected, rtol=0, atol=1e-4, msg=f"{others}, {linear_init}"
+                edits.edit(code, "b", "y").z,
+                expected,
+                rtol=0,
+                atol=1e-4,
+                msg=f"{others}, {linear_init}",
             )
 
 

@@ -94,7 +94,8 @@ def test_a_regression_alone_is_held_by_nothing():
     space = stacked()
     images, factors = world(space)
     free, keep = (
-        cfx.fit_attribute_edits(space, images, factors[["a"]], preserve_others=o) for o in (False, True)
+        cfx.fit_attribute_edits(space, images, factors[["a"]], preserve_others=o)
+        for o in (False, True)
     )
     assert torch.equal(free.step_model.normals, keep.step_model.normals)
 

@@ -114,7 +114,9 @@ def test_contexts(function, more, case):
 
 
 def test_a_context_with_nan():
-    told(observed_scores, {"table": GOOD.assign(C=NAN), "context": {"C": 1}}, "context", "NaN in 'C'")
+    told(
+        observed_scores, {"table": GOOD.assign(C=NAN), "context": {"C": 1}}, "context", "NaN in 'C'"
+    )
 
 
 @pytest.mark.parametrize("function", [observed_scores, adjusted_effect])
@@ -166,7 +168,9 @@ def test_wilson_counts(name, case):
 @pytest.mark.parametrize("case", number_values(0.0, 1.0, 1.5, -0.1))
 def test_wilson_confidence(case):
     value, came = number_values(0.0, 1.0, 1.5, -0.1)[case]
-    with pytest.raises((ValueError, TypeError), match=r"^confidence_level: expected a number") as caught:
+    with pytest.raises(
+        (ValueError, TypeError), match=r"^confidence_level: expected a number"
+    ) as caught:
         wilson_interval(1, 2, value)
     assert came in str(caught.value)
 

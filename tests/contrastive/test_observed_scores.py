@@ -311,7 +311,9 @@ def check_by_programming(table, x, other, places):
     for value, place in zip((x, other), places, strict=True):
         has = table.X.eq(value)
         do.append((has & table.O).mean() + place * (~has).mean())
-    found = score_bounds(table, "X", "O", value=x, baseline=other, do_value=do[0], do_baseline=do[1])
+    found = score_bounds(
+        table, "X", "O", value=x, baseline=other, do_value=do[0], do_baseline=do[1]
+    )
     for name, expected in zip(SCORES, widest(table, x, other, *do), strict=True):
         assert getattr(found, name) == pytest.approx(expected, abs=1e-6, nan_ok=True), name
 

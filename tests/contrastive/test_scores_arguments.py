@@ -11,8 +11,8 @@ from wrong_scores import EDITS, FACTORS, SPACE, VALUES, F, X, check_message, row
 import cfxnb as cfx
 from cfxnb.metrics import (
     changed_factors,
-    distinct_explanations,
     classify_flips,
+    distinct_explanations,
     rank_agreement,
     score_errors,
 )
@@ -58,7 +58,7 @@ TABLE = {
             "image": image_values((1, 1, 1, 3)) | {"two": (X[:2], "(2, 1, 1, 3)")},
             "factors": {"None": (None, "NoneType"), "two rows": (FACTORS[:2], "got 2")}
             | {"series": (FACTORS.iloc[0], "Series"), "missing": (FACTORS[["A"]][:1], "['A']")},
-            "names": NAMED,
+            "class_names": NAMED,
         },
     ),
     cfx.edit_picture: (
@@ -70,7 +70,7 @@ TABLE = {
             "image": image_values((1, 1, 1, 3)) | {"two": (X[:2], "(2, 1, 1, 3)")},
             "name": choice_values("A" * 2) | {"unknown": ("D", "'D'")},
             "value": VALUES,
-            "names": NAMED,
+            "class_names": NAMED,
         },
     ),
     score_errors: (
@@ -82,12 +82,12 @@ TABLE = {
         {"counterfactuals": result_values(), "judge": result_values() | {"net": (F, "Wrapped")}},
     ),
     classify_flips: (
-        {"counterfactuals": CF, "judge": judge(), "causes": ["A"], "meaning": "B"},
+        {"counterfactuals": CF, "judge": judge(), "causes": ["A"], "named_factor": "B"},
         {
             "counterfactuals": result_values(),
             "judge": result_values() | {"net": (F, "Wrapped")},
             "causes": {"text": ("A", "'A'"), "unknown": (["D"], "'D'"), "None": (None, "None")},
-            "meaning": choice_values("B" * 2) | {"unknown": ("D", "'D'")},
+            "named_factor": choice_values("B" * 2) | {"unknown": ("D", "'D'")},
         },
     ),
     distinct_explanations: (

@@ -34,7 +34,7 @@ def test_against_scipy(confidence_level):
     low, high = wilson_interval(k, n, confidence_level)
     assert low.shape == high.shape == (5, 5)
     for i, j in np.ndindex(5, 5):
-        ci = binomtest(int(k[i, j]), int(n[i, 0])).proportion_ci(confidence_level, method="wilson_interval")
+        ci = binomtest(int(k[i, j]), int(n[i, 0])).proportion_ci(confidence_level, method="wilson")
         assert (low[i, j], high[i, j]) == pytest.approx((ci.low, ci.high), abs=1e-12)
 
 

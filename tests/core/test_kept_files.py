@@ -244,7 +244,9 @@ def test_a_file_that_grew_is_not_read(tmp_path, name, monkeypatch):
     """Its size is compared with what it tells itself; two GB of nothing take no memory."""
     work = training if name == "checkpoint.pt" else search
     run = (
-        (lambda: training(tmp_path, 0.0)) if work is training else (lambda: search(checkpoint_dir=tmp_path))
+        (lambda: training(tmp_path, 0.0))
+        if work is training
+        else (lambda: search(checkpoint_dir=tmp_path))
     )
     run()
     file = next(tmp_path.glob(f"{name}*"))

@@ -116,7 +116,9 @@ def test_two_threads_leave_the_network_as_it_was():
 
     def run(stop, after):
         begun.wait(20) if stop is second_stop else None
-        cfx.latent_attack(SPACE, f, X, 1 - cfx.predict_logits(f, X).argmax(1), on_step=stop, restarts=0)
+        cfx.latent_attack(
+            SPACE, f, X, 1 - cfx.predict_logits(f, X).argmax(1), on_step=stop, restarts=0
+        )
         after.set()
 
     threads = [

@@ -252,7 +252,9 @@ def test_images_without_ordinary_numbers_are_named(change):
 
 def test_a_mean_from_inference_mode_is_taken():
     found = cfx.follow_direction(in_inference_mode(), F, X, DIRECTION, TARGET)
-    torch.testing.assert_close(found.image, cfx.follow_direction(Own(), F, X, DIRECTION, TARGET).image)
+    torch.testing.assert_close(
+        found.image, cfx.follow_direction(Own(), F, X, DIRECTION, TARGET).image
+    )
     assert len(cfx.latent_attack(in_inference_mode(), F, X, TARGET, steps=2)) == 8
 
 

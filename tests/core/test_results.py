@@ -154,7 +154,9 @@ def test_file_round_trip_with_a_rest(results, tmp_path):
     cf = results["with codes"]
     rest = torch.randn(7, 1, 2, 2)
     code_before = dataclasses.replace(cf.code_before, aux=rest)
-    cf = dataclasses.replace(cf, code_before=code_before, code_after=code_before.with_z(cf.code_after.z))
+    cf = dataclasses.replace(
+        cf, code_before=code_before, code_after=code_before.with_z(cf.code_after.z)
+    )
     same(cfx.Counterfactuals.load(cf.save(tmp_path / "cf")), cf)
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import cfxnb as cfx
 from cfxnb.core import disk, results_file
-from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, NOT_FINITE, STATUSES, STOPPED
+from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FINITE, NOT_FOUND, STATUSES, STOPPED
 
 ROWS, CLASSES = 4, 3
 TEXTS = {"status": json.dumps([FLIPPED] * ROWS), "made_by": '{"function": "made"}'}
@@ -156,7 +156,10 @@ CHANGES = {
     "target with a row less": (put("target", lambda t: t[1:]), "target"),
     "start with a row less": (put("code_before.z", lambda t: t[1:]), "code_before.aux"),
     "code whole": (put("code_after.z", lambda t: t.long()), "code_after.z"),
-    "code's rest with a row more": (put("code_after.aux", lambda t: torch.cat([t, t])), "code_after.aux"),
+    "code's rest with a row more": (
+        put("code_after.aux", lambda t: torch.cat([t, t])),
+        "code_after.aux",
+    ),
     "code a number": (put("code_after.z", lambda t: torch.tensor(1.0)), "code_after.z"),
     "cost with a row less": (put("cost.generator", lambda t: t[1:]), "cost.generator"),
     "cost negative": (put("cost.generator", lambda t: t - 1), "cost.generator"),
@@ -286,7 +289,9 @@ def test_what_was_not_finished_is_not_contradicted(tmp_path):
 
 def test_a_file_of_the_first_version_is_read():
     """Its tensors and statuses have older names, and its digest is of those."""
-    cf = cfx.Counterfactuals.load(Path(__file__).parents[1] / "reference/results_of_0_1.safetensors")
+    cf = cfx.Counterfactuals.load(
+        Path(__file__).parents[1] / "reference/results_of_0_1.safetensors"
+    )
     assert cf.status == (NOT_FOUND, "reconstruction_is_target", FLIPPED, FLIPPED)
     same(cf, result(status=cf.status))
 

@@ -260,7 +260,9 @@ def test_memory_that_is_used_again_changes_nothing():
         found, right = METHODS[method](reuses(), X, TARGET), METHODS[method](NET, X, TARGET)
         for a, b in zip(found, right, strict=True):
             np.testing.assert_allclose(np.array(a), np.array(b), atol=1e-5)
-    torch.testing.assert_close(cfx.predict_logits(reuses(), X, batch_size=2), cfx.predict_logits(NET, X, batch_size=2))
+    torch.testing.assert_close(
+        cfx.predict_logits(reuses(), X, batch_size=2), cfx.predict_logits(NET, X, batch_size=2)
+    )
     for call in (
         lambda s: cfx.follow_direction(s, NET, X, DIRECTION, TARGET, batch_size=2),
         lambda s: cfx.reconstruct(s, NET, X, TARGET, batch_size=2),
@@ -334,9 +336,18 @@ def with_alphas(change):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: changed(predict_noise=broken), r"space\.predict_noise: expected finite numbers.* 1 of 5"),
-        (lambda: changed(encode_condition=lambda s, a: SPACE_D.encode_condition(a)[:1]), r"space\.encode_condition: expected 5 rows"),
-        (lambda: changed(encode_condition=lambda s, a: [1] * len(a)), r"space\.encode_condition: expected a torch tensor"),
+        (
+            lambda: changed(predict_noise=broken),
+            r"space\.predict_noise: expected finite numbers.* 1 of 5",
+        ),
+        (
+            lambda: changed(encode_condition=lambda s, a: SPACE_D.encode_condition(a)[:1]),
+            r"space\.encode_condition: expected 5 rows",
+        ),
+        (
+            lambda: changed(encode_condition=lambda s, a: [1] * len(a)),
+            r"space\.encode_condition: expected a torch tensor",
+        ),
         (lambda: with_alphas(lambda a: a.flip(0)), r"space\.alphas: expected .* falling"),
         (lambda: with_alphas(torch.zeros_like), r"space\.alphas: expected numbers between"),
         (lambda: with_alphas(list), r"space\.alphas: expected a torch tensor"),

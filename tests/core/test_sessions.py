@@ -51,7 +51,9 @@ class Session:
     def run(self, names, feed):
         x = feed[self.given.name]
         assert x.dtype == TYPES[self.given.type]
-        assert all(w in (n, None, "batch_size") for w, n in zip(self.given.shape, x.shape, strict=True))
+        assert all(
+            w in (n, None, "batch_size") for w, n in zip(self.given.shape, x.shape, strict=True)
+        )
         x = torch.from_numpy(x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1))
         x = x.permute(0, 3, 1, 2) if self.gray_last else x
         logits = NET(x).detach().numpy()
@@ -75,7 +77,9 @@ def test_a_fixed_number_of_rows_is_served(rows):
 def test_channels_last_and_named_sides():
     last = Session(Value("pixels", ("batch_size", 8, 8, 1)), gray_last=True)
     torch.testing.assert_close(cfx.predict_logits(last, X), RIGHT)
-    torch.testing.assert_close(cfx.predict_logits(Session(Value("pixels", ("batch_size", 1, 8, 8))), X), RIGHT)
+    torch.testing.assert_close(
+        cfx.predict_logits(Session(Value("pixels", ("batch_size", 1, 8, 8))), X), RIGHT
+    )
 
 
 def test_the_output_of_logits_is_taken():

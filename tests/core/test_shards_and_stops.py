@@ -39,7 +39,8 @@ def test_shards_have_one_record():
 
 def test_a_shard_has_noise_of_its_own():
     first, second = (
-        cfx.latent_attack(SPACE, F, X[:2], TARGET[:2], init_noise=0.5, first_row=row) for row in (0, 2)
+        cfx.latent_attack(SPACE, F, X[:2], TARGET[:2], init_noise=0.5, first_row=row)
+        for row in (0, 2)
     )
     assert not torch.equal(first.image, second.image)
     assert second.made_by["first_row"] == 2
@@ -161,7 +162,9 @@ def test_ctrl_c_in_the_last_look_keeps_everything(method):
 @pytest.mark.filterwarnings("ignore:interrupted")
 def test_attributions_keep_what_is_finished():
     runs = {
-        "pixels": lambda f: cfx.integrated_gradients(f, cfx.straight_path(X), TARGET, batch_size=17),
+        "pixels": lambda f: cfx.integrated_gradients(
+            f, cfx.straight_path(X), TARGET, batch_size=17
+        ),
         "code": lambda f: cfx.latent_integrated_gradients(
             SPACE, f, X, DIRECTION, TARGET, method="shares", batch_size=2
         ),

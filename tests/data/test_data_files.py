@@ -145,7 +145,9 @@ def test_damaged_card(home, text):
 def test_missing_card(home):
     (home / "weights" / "digits" / "classifier.json").unlink()
     for call in (lambda: cfx.load("digits/classifier", "cpu"), cfx.available):
-        with pytest.raises(cfx.data.DamagedFileError, match=r"classifier\.json is missing") as caught:
+        with pytest.raises(
+            cfx.data.DamagedFileError, match=r"classifier\.json is missing"
+        ) as caught:
             call()
         assert "git checkout" in str(caught.value)
 
@@ -349,7 +351,9 @@ def test_cards_that_lack_something(home, key):
     short.pop(key)
     listed(home, VAE, short)
     for call in (lambda: cfx.load(VAE, "cpu"), cfx.available):
-        with pytest.raises(cfx.data.DamagedFileError, match=rf"digits/vae\.json is damaged .*{key}"):
+        with pytest.raises(
+            cfx.data.DamagedFileError, match=rf"digits/vae\.json is damaged .*{key}"
+        ):
             call()
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import cfxnb as cfx
-from cfxnb.data import SPRITE_CONTRASTS, SPRITE_CLASSIFIERS
+from cfxnb.data import SPRITE_CLASSIFIERS, SPRITE_CONTRASTS
 from cfxnb.metrics import score_errors, true_scores
 from cfxnb.weights import cards
 
@@ -191,7 +191,11 @@ def test_the_truth_against_itself_has_no_error(figures):
     ],
 )
 def test_wrong_questions_are_named(figures, change, named):
-    good = {"figures": figures[:10], "classifier": cfx.wrap(Bright()), "contrasts": SPRITE_CONTRASTS}
+    good = {
+        "figures": figures[:10],
+        "classifier": cfx.wrap(Bright()),
+        "contrasts": SPRITE_CONTRASTS,
+    }
     with pytest.raises((ValueError, TypeError), match=named) as caught:
         true_scores(**good | change)
     assert "expected" in str(caught.value)

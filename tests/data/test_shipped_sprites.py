@@ -47,9 +47,7 @@ def test_samples_of_the_prior_are_figures(space, judge):
 def test_scores_by_shipped_edits_are_the_truth(space, judge, asked, name):
     f = cfx.load(f"sprites/{name}", "cpu")
     edits = cfx.load("sprites/edits_preserve", "cpu")
-    found = cfx.contrastive_scores(
-        space, f, asked.images, asked.factors, edits=edits, judge=judge
-    )
+    found = cfx.contrastive_scores(space, f, asked.images, asked.factors, edits=edits, judge=judge)
     causes = cfx.data.SPRITE_CLASSIFIERS[name].causes
     assert set(found.ranking[: len(causes)]) == set(causes)
     wrong = cfx.metrics.score_errors(found, cfx.metrics.true_scores(asked, f, PAIRS))

@@ -14,7 +14,9 @@ from cfxnb.data import World, given, lpc
 from cfxnb.data import sprite_figures as sprites_world
 
 EVERY = pd.DataFrame(
-    [*itertools.product(*lpc.SPRITE_OPTIONS.values())], columns=list(lpc.SPRITE_OPTIONS), dtype=object
+    [*itertools.product(*lpc.SPRITE_OPTIONS.values())],
+    columns=list(lpc.SPRITE_OPTIONS),
+    dtype=object,
 )
 
 
@@ -78,7 +80,9 @@ def test_the_worlds_frequencies_survive(world, split, monkeypatch):
 
 def test_figures_of_a_part_belong_to_it():
     sets = {s: cfx.data.sprites("pairs", 150, split=s, seed=8) for s in ("all", "train", "test")}
-    keys = {s: {*map(tuple, f.factors[list(lpc.SPRITE_OPTIONS)].to_numpy())} for s, f in sets.items()}
+    keys = {
+        s: {*map(tuple, f.factors[list(lpc.SPRITE_OPTIONS)].to_numpy())} for s, f in sets.items()
+    }
     assert not keys["train"] & keys["test"]
     assert keys["all"] & keys["train"]
     assert keys["all"] & keys["test"]

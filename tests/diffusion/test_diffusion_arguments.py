@@ -23,7 +23,13 @@ from wrong_scores import check_message, rows, without
 import cfxnb as cfx
 from cfxnb.diffusion.composite import edit_mask
 from cfxnb.diffusion.consensus import chance_level
-from cfxnb.spaces import AttributeConditions, Autoencoder, ClassConditions, Diffusion, EmbeddingConditions
+from cfxnb.spaces import (
+    AttributeConditions,
+    Autoencoder,
+    ClassConditions,
+    Diffusion,
+    EmbeddingConditions,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
 
@@ -116,7 +122,7 @@ TABLE = {
         },
     ),
     Diffusion(NET, CODER, conditions=ClassConditions(4)).sample: (
-        {"asked": [0, None], "steps": 2},
+        {"conditions": [0, None], "steps": 2},
         {
             "scale": number_values(-0.1),
             "steps": count_values(0, 1) | {"no stride": (999, "999")},

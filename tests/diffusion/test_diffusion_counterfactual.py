@@ -52,8 +52,12 @@ def test_nothing_told_is_noise_and_denoise():
 
 def test_the_noise_that_an_image_comes_from_leads_back_to_it():
     world = gaussian_world()
-    far, distance_space = (run(world, guidance="none", noise="ddim_inversion", steps=n) for n in (5, 80))
-    far, distance_space = ((cf.code_after.z - cf.code_before.z).abs().mean() for cf in (far, distance_space))
+    far, distance_space = (
+        run(world, guidance="none", noise="ddim_inversion", steps=n) for n in (5, 80)
+    )
+    far, distance_space = (
+        (cf.code_after.z - cf.code_before.z).abs().mean() for cf in (far, distance_space)
+    )
     assert distance_space < 0.2 * far
     drawn = run(world, guidance="none", steps=80)
     assert distance_space < 0.05 * (drawn.code_after.z - drawn.code_before.z).abs().mean()
@@ -72,13 +76,22 @@ def test_free_is_the_sampler_told_the_target():
             return plain(self, z, t, torch.ones_like(condition))
 
     close(told.image, run((Told(), f, x, target), guidance="none").image)
-    close(run(world, guidance="classifier_free", guidance_scale=0.0).image, run(world, guidance="none").image)
+    close(
+        run(world, guidance="classifier_free", guidance_scale=0.0).image,
+        run(world, guidance="none").image,
+    )
     assert run(world, guidance="classifier_free", guidance_scale=3.0, strength=0.9).flipped.all()
 
 
 def test_a_lead_alone_is_free_guidance():
     world = gaussian_world()
-    alone = run(world, classifier_scale=0.0, distance_scale=0.0, guidance_scale=2.5, pause_when_reached=False)
+    alone = run(
+        world,
+        classifier_scale=0.0,
+        distance_scale=0.0,
+        guidance_scale=2.5,
+        pause_when_reached=False,
+    )
     close(alone.image, run(world, guidance="classifier_free", guidance_scale=2.5).image, 1e-4)
 
 
@@ -112,12 +125,20 @@ def test_random_positions_are_as_many():
 
 @pytest.mark.parametrize("distance_space", ["code", "image"])
 @pytest.mark.parametrize("backprop_diffusion", [False, True])
-@pytest.mark.parametrize("guidance", ["consensus", "classifier", "random_mask", "classifier_free", "none"])
+@pytest.mark.parametrize(
+    "guidance", ["consensus", "classifier", "random_mask", "classifier_free", "none"]
+)
 def test_everything_stays_finite(guidance, distance_space, backprop_diffusion):
     """Also for a classifier that is far too sure."""
     space, f, x, target = gaussian_world()
     sure = cfx.wrap(Loud(f.module))
-    cf = run((space, sure, x, target), guidance=guidance, distance_space=distance_space, backprop_diffusion=backprop_diffusion, classifier_scale=50.0)
+    cf = run(
+        (space, sure, x, target),
+        guidance=guidance,
+        distance_space=distance_space,
+        backprop_diffusion=backprop_diffusion,
+        classifier_scale=50.0,
+    )
     for value in (cf.image, cf.code_after.z, cf.logits_after):
         assert value.isfinite().all()
     assert cf.image.min() >= 0
@@ -143,8 +164,13 @@ def test_only_the_direction_of_the_slope_counts():
 
 def test_staying_keeps_near():
     world = gaussian_world(2, 6)
-    far, distance_space = (run(world, distance_scale=distance_scale, pause_when_reached=False) for distance_scale in (0.0, 3.0))
-    far, distance_space = ((cf.code_after.z - cf.code_before.z).flatten(1).norm(dim=1) for cf in (far, distance_space))
+    far, distance_space = (
+        run(world, distance_scale=distance_scale, pause_when_reached=False)
+        for distance_scale in (0.0, 3.0)
+    )
+    far, distance_space = (
+        (cf.code_after.z - cf.code_before.z).flatten(1).norm(dim=1) for cf in (far, distance_space)
+    )
     assert (distance_space < 0.98 * far).all()
 
 
@@ -153,13 +179,28 @@ def test_one_step_by_hand(backprop_diffusion):
     """The whole of the guidance once more, with nothing of it taken from the package."""
     space, f, x, target = world = gaussian_world()
     seen = []
-    knobs = {"steps": 1, "pause_when_reached": False, "classifier_scale": 2.0, "distance_scale": 0.7, "cone_angle": 60.0, "guidance_scale": 0.3}
-    cf = run(world, backprop_diffusion=backprop_diffusion, on_step=lambda step: seen.append(step), **knobs)
+    knobs = {
+        "steps": 1,
+        "pause_when_reached": False,
+        "classifier_scale": 2.0,
+        "distance_scale": 0.7,
+        "cone_angle": 60.0,
+        "guidance_scale": 0.3,
+    }
+    cf = run(
+        world,
+        backprop_diffusion=backprop_diffusion,
+        on_step=lambda step: seen.append(step),
+        **knobs,
+    )
     (step,) = seen
     t = torch.full((len(x),), 499)
     a = space.alphas_cumprod[499].float()
     z = step.code.clone().requires_grad_()
-    told, free = space.predict_noise(z, t, target), space.predict_noise(z, t, torch.full_like(target, 2))
+    told, free = (
+        space.predict_noise(z, t, target),
+        space.predict_noise(z, t, torch.full_like(target, 2)),
+    )
     clean = (z - (1 - a).sqrt() * free) / a.sqrt()
     logits = f(space.decode(cfx.Code(clean), clamp=False))
     other = logits.gather(1, 1 - target[:, None]).sum()
@@ -208,7 +249,10 @@ def test_later_tries_lower_the_noise():
 def test_no_try_goes_below_the_least_noise():
     """From 0.8 every try flips: 0.4 is tried, 0.2 is not; a first try may be lower."""
     world = gaussian_world(2, 6)
-    free, bound = (run(world, strength=0.8, max_attempts=4, min_strength=min_strength) for min_strength in (0.0, 0.3))
+    free, bound = (
+        run(world, strength=0.8, max_attempts=4, min_strength=min_strength)
+        for min_strength in (0.0, 0.3)
+    )
     assert (free.trace["strength"] == 0.1).all()
     assert (bound.trace["strength"] == 0.4).all()
     close(bound.image, run(world, strength=0.4).image)
@@ -217,7 +261,15 @@ def test_no_try_goes_below_the_least_noise():
     assert (low.trace["strength"] == 0.2).all()
     # A failure is followed by more noise, whatever the bound.
     up, same = (
-        run(world, strength=0.02, max_attempts=2, min_strength=min_strength, classifier_scale=0.5, distance_scale=0.0) for min_strength in (0.9, 0.0)
+        run(
+            world,
+            strength=0.02,
+            max_attempts=2,
+            min_strength=min_strength,
+            classifier_scale=0.5,
+            distance_scale=0.0,
+        )
+        for min_strength in (0.9, 0.0)
     )
     assert (up.trace["strength"] == 0.51).all()
     assert torch.equal(up.image, same.image)
@@ -283,7 +335,10 @@ def test_best_is_the_lowest_that_flips_or_else_the_last():
 
 def test_ease_pauses_where_the_guess_is_there():
     world = gaussian_world(2, 4)
-    eased, driven = (run(world, pause_when_reached=pause_when_reached, strength=0.8) for pause_when_reached in (True, False))
+    eased, driven = (
+        run(world, pause_when_reached=pause_when_reached, strength=0.8)
+        for pause_when_reached in (True, False)
+    )
     there = eased.trace["probability"] >= 0.9
     assert there.any()
     assert not there.all()
@@ -292,7 +347,9 @@ def test_ease_pauses_where_the_guess_is_there():
     assert not driven.trace["kept_fraction"].isnan().any()
     assert (eased.cost["unet"] < driven.cost["unet"]).all()
     assert (eased.cost["unet"] == 2 * 6 - there.sum(1)).all()
-    change = [(cf.code_after.z - cf.code_before.z).flatten(1).norm(dim=1).mean() for cf in (eased, driven)]
+    change = [
+        (cf.code_after.z - cf.code_before.z).flatten(1).norm(dim=1).mean() for cf in (eased, driven)
+    ]
     assert change[0] < change[1]
 
 
@@ -348,7 +405,11 @@ def test_a_black_box_is_refused():
     assert box.n_queries == 0
     for pause_when_reached in (True, False):
         with pytest.raises(TypeError, match=r"classifier: expected.*gradients"):
-            run((space, torch.no_grad()(f.__call__), x, target), pause_when_reached=pause_when_reached, strength=0.9)
+            run(
+                (space, torch.no_grad()(f.__call__), x, target),
+                pause_when_reached=pause_when_reached,
+                strength=0.9,
+            )
 
 
 @pytest.mark.parametrize("last", [1, 3, 8])
@@ -424,7 +485,12 @@ def test_costs_are_what_was_spent(distance_space, backprop_diffusion, composite_
 
     space.decode, space.predict_noise = decode, counting
     net.rows = net.backward = 0
-    knobs = {"distance_space": distance_space, "backprop_diffusion": backprop_diffusion, "composite_threshold": composite_threshold, "max_attempts": 3}
+    knobs = {
+        "distance_space": distance_space,
+        "backprop_diffusion": backprop_diffusion,
+        "composite_threshold": composite_threshold,
+        "max_attempts": 3,
+    }
     knobs["noise"] = noise
     cf = run((space, f, x, target), **knobs)
     assert cf.cost["classifier"].item() == net.rows + net.backward
@@ -516,7 +582,9 @@ def test_labels_tell_the_conditions():
     given = run(world, conditions=[0, 1])
     assert torch.equal(given.image, run(world).image)
     crossed = run(world, conditions=[1, 0], guidance="classifier_free", guidance_scale=1.0)
-    assert not torch.equal(crossed.image, run(world, guidance="classifier_free", guidance_scale=1.0).image)
+    assert not torch.equal(
+        crossed.image, run(world, guidance="classifier_free", guidance_scale=1.0).image
+    )
     three = GaussianSpace(3)
     with pytest.raises(ValueError, match="conditions: expected one for each of"):
         run((three, f, x, target))

@@ -28,12 +28,12 @@ WATCH = {"text": ("bar", "str"), "number": (3, "int")}
 
 TABLE = {
     cfx.find_directions: (
-        {"space": SPACE, "classifier": F, "image": X[:1], "label": 1, "max_queries": 140},
+        {"space": SPACE, "classifier": F, "image": X[:1], "target": 1, "max_queries": 140},
         {
             "space": space_values(),
             "classifier": classifier_values(1),
             "image": without(image_values((1, 3, 4, 4)), "no batch") | {"two": (X, "got 2")},
-            "label": count_values(-1) | {"too large": (2, "2")},
+            "target": count_values(-1) | {"too large": (2, "2")},
             "contrast_class": without(count_values(-1), "None")
             | {"too large": (2, "2"), "the label": (1, "1")},
             "max_queries": count_values(0, -1, 35),
@@ -51,7 +51,11 @@ TABLE = {
                 "number": (lambda a, b: 0.5, "float"),
             },
             "batch_size": count_values(0, 1, -1),
-            "checkpoint_dir": {"number": (3, "3"), "list": (["a"], "'a'"), "file": (__file__, "file")}
+            "checkpoint_dir": {
+                "number": (3, "3"),
+                "list": (["a"], "'a'"),
+                "file": (__file__, "file"),
+            }
             | {"not empty": (Path(__file__).parent, "other files")},
             "seed": count_values(-1),
             "on_step": WATCH,
@@ -77,7 +81,7 @@ TABLE = {
             "max_step": without(number_values(0.0, -1.0), "None"),
             "grid_steps": count_values(0, -1),
             "binary_search_steps": count_values(-1),
-            "noise": without(count_values(-1), "None"),
+            "noise_seed": without(count_values(-1), "None"),
             "batch_size": count_values(0, -1),
             "on_step": WATCH,
         },

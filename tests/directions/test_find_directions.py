@@ -80,7 +80,9 @@ BENT = torch.einsum("n,nd,ne->de", torch.tensor([-3.0, 2.0, 1.0, 0.0, 0.0]), AXE
 
 @pytest.mark.parametrize("home", [-0.4, 0.4])
 def test_quadratic_score(home):
-    found = exactly(SPACE, quadratic(SLOPE, BENT, home), AT, 1, max_queries=600, n_curvature=5, radius=1.0)
+    found = exactly(
+        SPACE, quadratic(SLOPE, BENT, home), AT, 1, max_queries=600, n_curvature=5, radius=1.0
+    )
     torch.testing.assert_close(found.proxy_fit.gradient, SLOPE, rtol=0, atol=0.01)
     torch.testing.assert_close(found.proxy_fit.hessian, BENT, rtol=0, atol=0.03)
     assert found.proxy_fit.r2 > 0.999
@@ -225,7 +227,9 @@ def test_flip_rate_and_length_are_measured():
 def test_best_direction_comes_first():
     """An axis across the slope along which the score bends flips what the slope hardly does."""
     slope, bend = 0.1 * AXES[0], torch.einsum("d,e->de", 3 * AXES[1], AXES[1])
-    found = cfx.find_directions(SPACE, quadratic(slope, bend, -1.0), AT, 1, max_queries=600, max_step=3.0)
+    found = cfx.find_directions(
+        SPACE, quadratic(slope, bend, -1.0), AT, 1, max_queries=600, max_step=3.0
+    )
     assert found.names[0] == "h1"
     assert torch.equal(found.vectors[0], found["h1"])
     assert torch.equal(found[0], found.h[0])
@@ -298,7 +302,13 @@ def test_more_images_are_tried_on_fewer_axes():
     tried = {}
     for many in (3, 8, 12):
         found = cfx.find_directions(
-            space, f, images[:1], 1, max_queries=400, n_curvature=2, validation_images=images[1 : many + 1]
+            space,
+            f,
+            images[:1],
+            1,
+            max_queries=400,
+            n_curvature=2,
+            validation_images=images[1 : many + 1],
         )
         tried[many] = found.made_by["tried"]
     # 200 queries: 1 + 4 * (3 + 6) = 37 about 3, 1 + 4 * (3 + 3) = 25 about 8, 21 about 9 of 12.
@@ -398,7 +408,9 @@ def test_three_classes_against_one_or_all():
     rows = normal(3, 5, seed=8)
     f = code_classifier(SPACE, rows)
     one = exactly(SPACE, f, AT, 2, contrast_class=0, max_queries=500)
-    torch.testing.assert_close(one.proxy_fit.gradient, (rows[2] - rows[0]) * SPREAD, rtol=0, atol=5e-3)
+    torch.testing.assert_close(
+        one.proxy_fit.gradient, (rows[2] - rows[0]) * SPREAD, rtol=0, atol=5e-3
+    )
     assert (one.target, one.contrast_class) == (2, 0)
     everyone = exactly(SPACE, f, AT, 2, max_queries=900, radius=0.3)
     z = SPACE.encode(AT).z
@@ -425,7 +437,9 @@ def test_one_label_of_several():
     for label in range(3):
         f = cfx.select_label(many, label)
         found = exactly(SPACE, f, AT, 1, max_queries=400)
-        torch.testing.assert_close(found.proxy_fit.gradient, rows[label] * SPREAD, rtol=0, atol=5e-3)
+        torch.testing.assert_close(
+            found.proxy_fit.gradient, rows[label] * SPREAD, rtol=0, atol=5e-3
+        )
         logits = f(AT)
         torch.testing.assert_close(logits.softmax(1)[:, 1], many(AT)[:, label].sigmoid())
 

@@ -7,7 +7,7 @@ import torch
 from worlds import LinearSpace, code_classifier, vae_world
 
 import cfxnb as cfx
-from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, RECONSTRUCTION_IS_TARGET
+from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FOUND, RECONSTRUCTION_IS_TARGET
 
 SPREAD = torch.tensor([0.5, 1.0, 2.0, 1.5])
 SPACE = LinearSpace(4, std=SPREAD)
@@ -35,7 +35,15 @@ def baseline_step(found, direction=D):
 @pytest.mark.parametrize(("grid_steps", "binary_search_steps"), [(8, 4), (1, 0), (3, 10), (5, 1)])
 def test_smallest_step(grid_steps, binary_search_steps):
     max_step = 4.0
-    found = cfx.follow_direction(SPACE, F, X, D, max_step=max_step, grid_steps=grid_steps, binary_search_steps=binary_search_steps)
+    found = cfx.follow_direction(
+        SPACE,
+        F,
+        X,
+        D,
+        max_step=max_step,
+        grid_steps=grid_steps,
+        binary_search_steps=binary_search_steps,
+    )
     truth, gone = exact(), baseline_step(found)
     near = truth.abs() < max_step
     assert near.any()
@@ -82,7 +90,9 @@ def test_the_other_sense_is_walked_where_the_better_one_fails():
 
     x = SPACE.decode(cfx.Code(torch.zeros(1, 4)))
     axis = torch.tensor([0.0, 1.0, 0.0, 0.0])
-    found = cfx.follow_direction(SPACE, score, x, axis, max_step=4.0, grid_steps=4, binary_search_steps=12)
+    found = cfx.follow_direction(
+        SPACE, score, x, axis, max_step=4.0, grid_steps=4, binary_search_steps=12
+    )
     assert found.status == (FLIPPED,)
     torch.testing.assert_close(found.code_after.z[0, 1], torch.tensor(-2.5), rtol=0, atol=2e-3)
     # Reconstruction, both first looks, three more ahead, two behind, halvings, final image.
@@ -115,7 +125,10 @@ def test_statuses():
 
 def test_no_target_is_the_other_of_two():
     seen = F(X).argmax(1)
-    free, told = cfx.follow_direction(SPACE, F, X, D), cfx.follow_direction(SPACE, F, X, D, 1 - seen)
+    free, told = (
+        cfx.follow_direction(SPACE, F, X, D),
+        cfx.follow_direction(SPACE, F, X, D, 1 - seen),
+    )
     assert torch.equal(free.target, 1 - seen)
     assert torch.equal(free.image, told.image)
     three = code_classifier(SPACE, torch.randn(3, 4, generator=torch.Generator().manual_seed(0)))

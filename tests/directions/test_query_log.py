@@ -42,7 +42,11 @@ def same(a, b):
     assert a.table.equals(b.table)
     assert torch.equal(a.proxy_fit.gradient, b.proxy_fit.gradient)
     assert torch.equal(a.proxy_fit.hessian, b.proxy_fit.hessian)
-    assert (a.proxy_fit.r2, a.proxy_fit.split_half_cosine, a.n_queries) == (b.proxy_fit.r2, b.proxy_fit.split_half_cosine, b.n_queries)
+    assert (a.proxy_fit.r2, a.proxy_fit.split_half_cosine, a.n_queries) == (
+        b.proxy_fit.r2,
+        b.proxy_fit.split_half_cosine,
+        b.n_queries,
+    )
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -62,7 +66,13 @@ def test_the_budget_is_a_hard_limit(queries, batch, images, n_curvature):
 
     with mock.patch.object(Trial, "plan", plan), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        found = search(box, max_queries=queries, batch_size=batch, validation_images=others, n_curvature=n_curvature)
+        found = search(
+            box,
+            max_queries=queries,
+            batch_size=batch,
+            validation_images=others,
+            n_curvature=n_curvature,
+        )
     assert box.n_queries == found.n_queries <= queries
     assert found.proxy_fit.n_queries >= 32
     assert len(found.h) <= n_curvature
@@ -268,7 +278,9 @@ OTHERS = {
     "space": lambda: cfx.find_directions(
         LinearSpace(4, seed=1), F, X[0], 1, checkpoint_dir=FOLDER, **KNOBS
     ),
-    "distance": lambda: search(checkpoint_dir=FOLDER, distance=lambda a, b: (a - b).abs().mean((1, 2, 3))),
+    "distance": lambda: search(
+        checkpoint_dir=FOLDER, distance=lambda a, b: (a - b).abs().mean((1, 2, 3))
+    ),
 }
 FOLDER = Path()
 
@@ -327,7 +339,9 @@ def test_an_interrupted_first_question_leaves_no_debris(tmp_path, times):
     assert found.n_queries == times + box.n_queries <= 300
     assert found.made_by["lost"] == times
     assert torch.allclose(found.g, whole.g, atol=1e-3)
-    assert found.proxy_fit.n_queries == whole.proxy_fit.n_queries - 2 * (times // 2)  # one image was left over
+    assert found.proxy_fit.n_queries == whole.proxy_fit.n_queries - 2 * (
+        times // 2
+    )  # one image was left over
     second = search(checkpoint_dir=tmp_path)
     same(second, found)
     assert second.made_by["lost"] == times

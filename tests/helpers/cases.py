@@ -45,7 +45,7 @@ def _random_change(space, classifier, images, target, **knobs):
 
 def _pixel(space, classifier, images, target, **knobs):
     return cfx.pixel_attack(
-        classifier, images, target, **{"steps": 20, "lr": 0.1, "confidence": 0.9} | knobs
+        classifier, images, target, **{"steps": 20, "step_size": 0.1, "confidence": 0.9} | knobs
     )
 
 
@@ -58,7 +58,9 @@ def _latent(**own):
 
 def _follow(space, classifier, images, target, *, seed=None, **knobs):
     direction = torch.tensor([1.0, -0.5, 0.7, 0.2])
-    return cfx.follow_direction(space, classifier, images, direction, target, noise_seed=seed, **knobs)
+    return cfx.follow_direction(
+        space, classifier, images, direction, target, noise_seed=seed, **knobs
+    )
 
 
 METHODS = [

@@ -53,9 +53,7 @@ class GaussianSpace(nn.Module):
 
     def sample(self, labels: Tensor, seed: int = 0) -> Tensor:
         """An image of each of the classes ``labels`` (n,)."""
-        noise = torch.randn(
-            len(labels), *self.mean.shape, generator=Generator().manual_seed(seed)
-        )
+        noise = torch.randn(len(labels), *self.mean.shape, generator=Generator().manual_seed(seed))
         return self.decode(cfx.Code(self.means[labels] + 0.5 * noise))
 
 

@@ -83,7 +83,9 @@ def counterfactuals():
 
 @functools.cache
 def followed():
-    return cfx.follow_direction(space(), classifier(), images(), direction(), 1, grid_steps=4, binary_search_steps=1)
+    return cfx.follow_direction(
+        space(), classifier(), images(), direction(), 1, grid_steps=4, binary_search_steps=1
+    )
 
 
 @functools.cache
@@ -351,7 +353,9 @@ def wide():
 def diffae():
     torch.manual_seed(0)
     sizes = {"size": 8, "channels": 4, "base": 8, "mult": (1, 2), "dims": 6, "encoder_mult": (1, 2)}
-    net = DiffAE(**sizes, prediction_type="velocity", sketch=(4, 4), latent={"hidden": 8, "layers": 2})
+    net = DiffAE(
+        **sizes, prediction_type="velocity", sketch=(4, 4), latent={"hidden": 8, "layers": 2}
+    )
     net.eval().requires_grad_(False)
     knobs = {"codec": 2, "steps": 2, "invert": 2, "precision": "float32"}
     return cfx.spaces.DiffusionAutoencoder(net, torch.zeros(6), torch.ones(6), **knobs)
@@ -377,7 +381,9 @@ def prompts():
 
     folder = stable_diffusion()
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    return cfx.spaces.PromptConditions(tokenizer, CLIPTextModel.from_pretrained(folder / "text_encoder"))
+    return cfx.spaces.PromptConditions(
+        tokenizer, CLIPTextModel.from_pretrained(folder / "text_encoder")
+    )
 
 
 def const(value: Any) -> Callable[[], Any]:
@@ -442,7 +448,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.Counterfactuals.concatenate": {"parts": lambda: [counterfactuals(), counterfactuals()]},
     "cfx.Counterfactuals.__add__": {"other": counterfactuals},
     "cfx.Counterfactuals.save": {"path": lambda: place() / "written"},
-    "cfx.Code": {"z": lambda: codes().z, "rest": DEFAULT},
+    "cfx.Code": {"z": lambda: codes().z, "aux": DEFAULT},
     "cfx.Descriptors.scaled": {"change": lambda: codes().z},
     "cfx.Directions.__getitem__": {"key": const("g")},
     "cfx.Picture": {"png": lambda: picture().png},
@@ -450,12 +456,12 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.fit_attribute_edits": {"reader": DEFAULT, "contrasts": DEFAULT, "checkpoint_dir": DEFAULT},
     "cfx.bars": {"table": lambda: pd.Series({"up": 1.0, "side": -0.5}), "null": DEFAULT},
     "cfx.AttributeEdits": {"contrasts": lambda: edits().contrasts},
-    "cfx.captum_attribution": {"name": const("input_x_gradient"), "points": const(3)},
+    "cfx.captum_attribution": {"algorithm": const("input_x_gradient"), "n_points": const(3)},
     "cfx.code_map": {"points": lambda: codes().z[:, :2]},
     "cfx.contrastive_scores": {"outcome": const(1), "judge": reader, "contrasts": DEFAULT},
     "cfx.cout": {"image": lambda: counterfactuals().image},
     "cfx.metrics.cout_curve": {"image": lambda: counterfactuals().image},
-    "cfx.curves": {"ticks": DEFAULT},
+    "cfx.curves": {"tick_labels": DEFAULT},
     "cfx.data.World": {"factors": const({"hair": ["red", "gray"]})},
     "cfx.data.World.options": {"name": const("hair")},
     "cfx.data.World.sample": {"do": const({"hair": "red"})},
@@ -466,7 +472,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.data.measure": {"images": lambda: torch.rand(2, 1, 8, 8)},
     "cfx.data.render": {"factors": lambda: figures().factors},
     "cfx.data.visible": {"factors": lambda: figures().factors},
-    "cfx.data.sprites": {"label": const("hair")},
+    "cfx.data.sprites": {"class_factor": const("hair")},
     "cfx.diffusion_counterfactual": _diffusion_world(),
     "cfx.edit_picture": {"image": lambda: images()[:1]},
     "cfx.edit_strip": {"image": lambda: images()[:1], "factors": lambda: factors()[:1]},
@@ -474,7 +480,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "labels": lambda: gaussian()[3], "descriptors": DEFAULT,
         "knobs": const({"max_attempts": 1, "steps": 2}),
     },
-    "cfx.find_directions": {"image": lambda: images()[:1], "label": const(0)},
+    "cfx.find_directions": {"image": lambda: images()[:1], "target": const(0)},
     "cfx.fit_descriptors": {"images": many, "factors": many_factors, "batch_size": const(512)},
     "cfx.flip_curves": {"results": lambda: {"one": followed()}},
     "cfx.group_weights": {"groups": const(["a", "b", "b"])},
@@ -483,11 +489,11 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.load": {"name": const("digits/judge")},
     "cfx.weights.read_card": {"name": const("digits/judge")},
     "cfx.gallery": {
-        "images": lambda: images()[:2], "titles": const(["one", "two"]), "rows": DEFAULT,
+        "images": lambda: images()[:2], "titles": const(["one", "two"]), "row_labels": DEFAULT,
     },
-    "cfx.heat_maps": {"count": const(1)},
-    "cfx.show": {"count": const(1)},
-    "cfx.metrics.LPIPS": {"state": lpips_state, "net": const("alex")},
+    "cfx.heat_maps": {"max_images": const(1)},
+    "cfx.show": {"max_images": const(1)},
+    "cfx.metrics.LPIPS": {"state_dict": lpips_state, "net": const("alex")},
     "cfx.metrics.LPIPS.features": {"images": colours},
     "cfx.metrics.LPIPS.forward": {"a": colours, "b": colours},
     "cfx.metrics.accuracy_by_group": {"groups": const(["a", "b", "c"] * (ROWS // 3))},
@@ -506,14 +512,14 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.metrics.l1": {"a": images, "b": lambda: counterfactuals().image},
     "cfx.metrics.l2": {"a": images, "b": lambda: counterfactuals().image},
     "cfx.metrics.kid": {
-        "subsets": lambda: (torch.tensor([[0, 1, 2]]), torch.tensor([[3, 4, 5]])),
+        "subset_indices": lambda: (torch.tensor([[0, 1, 2]]), torch.tensor([[3, 4, 5]])),
     },
     "cfx.metrics.perceptual_distance": {"net": squeeze, "a": colours, "b": colours},
     "cfx.metrics.rank_agreement": {
         "truth": lambda: pd.Series({"up": 0.2, "side": 0.5}),
     },
     "cfx.metrics.sfid": {
-        "counterfactual": lambda: other_features()[:9], "few": const(True),
+        "counterfactual": lambda: other_features()[:9], "allow_few": const(True),
     },
     "cfx.metrics.true_scores": {
         "classifier": figure_classifier, "contrasts": const({"hair": ("gray", "red")}),
@@ -533,11 +539,11 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "features": const({"means": means}), "real": images, "std": lambda: space().std,
     },
     "cfx.sizes": {"ci": const(1), "cpu": const(2), "gpu": const(3)},
-    "cfx.direction_path": {"code": lambda: codes()[:2], "lengths": const(1.0)},
+    "cfx.direction_path": {"code": lambda: codes()[:2], "steps_along": const(1.0)},
     "cfx.direction_strip": {"image": lambda: images()[:1]},
     "cfx.wrap": {
         "mean": const([0.5, 0.5, 0.5]), "std": const([0.5, 0.5, 0.5]), "size": const(4),
-        "labels": const(["no", "yes"]),
+        "class_names": const(["no", "yes"]),
     },
     "cfx.spaces.Attributes": {"options": const({"hair": ("red", "blue")})},
     "cfx.spaces.Attributes.default": {"labels": const(["red", "blue"])},
@@ -552,7 +558,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.spaces.Prompts.tell": {"asked": const(["red", None])},
     "cfx.spaces.Prompts.default": {"labels": const(["red", "blue"])},
     "cfx.spaces.Autoencoder": {
-        "net": lambda: autoencoder().codec.autoencoder, "shift": const(0.0), "scale": const(1.0),
+        "net": lambda: autoencoder().codec.autoencoder, "shift_factor": const(0.0), "scaling_factor": const(1.0),
     },
     "cfx.spaces.Autoencoder.check": {"images": wide},
     "cfx.spaces.Autoencoder.encode": {"images": wide},
@@ -578,7 +584,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.spaces.StyleGAN2": {"net": lambda: stylegan().net, "w_avg_samples": const(8)},
     "cfx.spaces.StyleGAN2.encode": {"images": lambda: stylegan().decode(stylegan().sample(2))},
     "cfx.spaces.StyleGAN2.project": {
-        "images": lambda: stylegan().decode(stylegan().sample(2)), "starts": const(2),
+        "images": lambda: stylegan().decode(stylegan().sample(2)), "n_starts": const(2),
     },
     "cfx.spaces.StyleGAN2.decode": {"code": lambda: stylegan().sample(2)},
     "cfx.spaces.StyleGAN2.lift": {"w": lambda: stylegan().sample(2).z},

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import cfxnb as cfx
-from cfxnb.core.types import NOT_FOUND, FLIPPED
+from cfxnb.core.types import FLIPPED, NOT_FOUND
 
 
 @torch.no_grad()

@@ -78,7 +78,9 @@ def _captum(f, x, t):
 
 
 def _directions(f, x, t):
-    found = cfx.find_directions(SPACE, f, x[0], 1, max_queries=200, n_curvature=2, validation_images=x[1:3])
+    found = cfx.find_directions(
+        SPACE, f, x[0], 1, max_queries=200, n_curvature=2, validation_images=x[1:3]
+    )
     return (found.vectors,)
 
 

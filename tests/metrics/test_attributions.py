@@ -10,10 +10,10 @@ import cfxnb as cfx
 from cfxnb.attribution.integrated_gradients import integrated_gradients
 from cfxnb.attribution.paths import straight_path
 from cfxnb.metrics.attributions import (
-    relevance_mass,
     insertion_deletion,
-    pointing_game,
     parameter_randomisation,
+    pointing_game,
+    relevance_mass,
 )
 
 HEAT = torch.tensor(
@@ -114,6 +114,8 @@ def test_new_weights_are_as_large_as_the_old():
 def test_rank_correlation_sees_order_alone():
     """One net whose map is the cube of the other's; and one whose map runs backwards."""
     net, maps = nn.Linear(2, 2), torch.rand(2, 4, 4)
-    assert parameter_randomisation(net, lambda f: maps if f is net else maps**3)["signed"].tolist() == [1]
+    assert parameter_randomisation(net, lambda f: maps if f is net else maps**3)[
+        "signed"
+    ].tolist() == [1]
     back = parameter_randomisation(net, lambda f: maps if f is net else -maps)
     torch.testing.assert_close(back.to_numpy().tolist(), [[-1.0, 1.0]])

@@ -10,12 +10,12 @@ from bits import ALL, RULES, Pixels, images_of, scores
 from torch import nn
 
 import cfxnb as cfx
-from cfxnb.core.types import NOT_FOUND, FLIPPED
+from cfxnb.core.types import FLIPPED, NOT_FOUND
 from cfxnb.metrics import (
     FLIP_KINDS,
     changed_factors,
-    distinct_explanations,
     classify_flips,
+    distinct_explanations,
     rank_agreement,
     score_errors,
 )
@@ -94,7 +94,8 @@ def test_causes_may_come_from_anywhere():
         assert classify_flips(one, judge(), causes, "hair")["kind"].tolist() == ["causal"]
     # A cause that is the meaning is told as the meaning; there may be no other factor at all.
     assert (
-        classify_flips(result("0000 0000 1000"), judge(), ["hair"], "hair").loc[0, "kind"] == "trivial"
+        classify_flips(result("0000 0000 1000"), judge(), ["hair"], "hair").loc[0, "kind"]
+        == "trivial"
     )
     two = cfx.FactorReader(Pixels(2), dict.fromkeys(NAMES[:2], (0, 1)))
     assert classify_flips(result("0000 0000 0100"), two, ["top"], "hair").loc[0, "kind"] == "causal"

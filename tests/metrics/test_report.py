@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import cfxnb as cfx
-from cfxnb.core.types import ALREADY_TARGET, NOT_FOUND, FLIPPED, RECONSTRUCTION_IS_TARGET
+from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FOUND, RECONSTRUCTION_IS_TARGET
 
 STATUS = (FLIPPED, FLIPPED, NOT_FOUND, ALREADY_TARGET, RECONSTRUCTION_IS_TARGET)
 
@@ -64,15 +64,27 @@ def test_cout_is_the_mean_over_the_same_images(cf):
 
 def test_of_failures_some_things_can_not_be_said(cf):
     failed = dataclasses.replace(cf[2:3], made_by={})
-    row = cfx.report({"a": failed}, classifier=bright, judge=bright, code_std=torch.ones(2)).loc["a"]
+    row = cfx.report({"a": failed}, classifier=bright, judge=bright, code_std=torch.ones(2)).loc[
+        "a"
+    ]
     assert row["flip rate"] == 0
     for name in ("judge agrees", "generator passes per flip", "seconds per flip"):
         assert math.isnan(row[name]), name
 
 
 def test_of_moot_images_nothing_can_be_said(cf):
-    row = cfx.report({"a": cf[3:4]}, classifier=bright, judge=bright, code_std=torch.ones(2)).loc["a"]
-    for name in ("flip rate", "judge agrees", "L1", "L2", "COUT", "code distance", "generator passes per flip"):
+    row = cfx.report({"a": cf[3:4]}, classifier=bright, judge=bright, code_std=torch.ones(2)).loc[
+        "a"
+    ]
+    for name in (
+        "flip rate",
+        "judge agrees",
+        "L1",
+        "L2",
+        "COUT",
+        "code distance",
+        "generator passes per flip",
+    ):
         assert math.isnan(row[name]), name
 
 

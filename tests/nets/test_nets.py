@@ -13,9 +13,14 @@ from cfxnb.nets import JudgeNet, PlainNet
     [(3, (56, 32), 3), (1, (64, 64), 4), (3, (64, 64), 4), (2, (16, 24), 2)],
 )
 def test_the_last_map_is_as_often_halved_as_asked(kind, channels, size, n_downsamplings):
-    net = kind(outputs=5, channels=channels, size=size, n_downsamplings=n_downsamplings, width=4).eval()
+    net = kind(
+        outputs=5, channels=channels, size=size, n_downsamplings=n_downsamplings, width=4
+    ).eval()
     images = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0))
-    assert net.body(images).shape[2:] == (size[0] // 2**n_downsamplings, size[1] // 2**n_downsamplings)
+    assert net.body(images).shape[2:] == (
+        size[0] // 2**n_downsamplings,
+        size[1] // 2**n_downsamplings,
+    )
     assert net(images).shape == (2, 5)
     with pytest.raises(RuntimeError):
         net(torch.rand(2, channels, 2 * size[0], size[1]))

@@ -108,7 +108,9 @@ def test_gaps_are_readable(titles):
     inf, nan = float("inf"), float("nan")
     gap = [0.004, -0.9, 75329.641, -75329.641, inf, nan, 9.99, 10.01]
     picture = cfx.heat_maps(
-        maps(gap, [1e-6, -12.3, 1e-6, 1e-6, 0.0, 0.0, 5.0, 123456.0]), max_images=8, class_names=NAMES
+        maps(gap, [1e-6, -12.3, 1e-6, 1e-6, 0.0, 0.0, 5.0, 123456.0]),
+        max_images=8,
+        class_names=NAMES,
     )
     told = ["gap +0.4%", "gap -90.0%", "gap > +1000%", "gap < -1000%"]
     told += ["gap > +1000%", "gap unknown", "gap +999.0%", "gap > +1000%"]

@@ -31,7 +31,9 @@ def maps(kind, method):
     # Stored from the reconstruction to the baseline; ours begin at the baseline.
     path = piecewise_linear_path(T[f"path_{kind}"].unflatten(0, (-1, M)).flip(1))
     f = cfx.BlackBox(NET) if method in ("proportional", "secant") else NET
-    return integrated_gradients(f, path, FACTS["target_logit"], method=method, n_points=M, max_points=M)
+    return integrated_gradients(
+        f, path, FACTS["target_logit"], method=method, n_points=M, max_points=M
+    )
 
 
 kinds = pytest.mark.parametrize("kind", ["float", "quantised"])
@@ -80,7 +82,9 @@ def test_official_black_box_of_quantised_paths():
 
 
 @kinds
-@pytest.mark.parametrize(("box", "method"), [("white_box", "mean_gradient"), ("black_box", "secant")])
+@pytest.mark.parametrize(
+    ("box", "method"), [("white_box", "mean_gradient"), ("black_box", "secant")]
+)
 def test_official_error_is_that_of_the_whole_batch(kind, box, method):
     """It compares each map with the first logit of the first path and the last of the last."""
     logit = NET(T[f"path_{kind}"])[:, FACTS["target_logit"]]
@@ -161,7 +165,15 @@ def test_baseline_is_the_first_below_the_threshold():
     x = torch.tensor([[0.0, 0.0], [0.0, 1.0]])[:, None, None]
     label = (stored_logits[:, 0] > 0).long()
     found = latent_integrated_gradients(
-        Table(), look_up, x, torch.ones(1), label, max_step=3.0, grid_steps=15, binary_search_steps=0, method="proportional"
+        Table(),
+        look_up,
+        x,
+        torch.ones(1),
+        label,
+        max_step=3.0,
+        grid_steps=15,
+        binary_search_steps=0,
+        method="proportional",
     )
     index = T.wanted("baseline/index").tolist()
     assert index == FACTS["baseline"]["index_within_image"]

@@ -178,9 +178,7 @@ def test_rendering(name, count):
         end = ddim.render(predict_logits(name), begin, ddim.linear_alphas_cumprod(), times)
         near(end, t.wanted(f"render{count}/{key}"), 3e-3)
         assert torch.equal(end, own) == (key == "sample")
-    again = DiffusionAutoencoder(
-        space.net, space.mean, space.std, steps=count, precision="float32"
-    )
+    again = DiffusionAutoencoder(space.net, space.mean, space.std, steps=count, precision="float32")
     image = t.wanted(f"render{count}/image01")
     near((own + 1) / 2, image, 3e-3)
     near(again.decode(cfx.Code(t["z_sem"], start)), image.clamp(0, 1), 3e-3)

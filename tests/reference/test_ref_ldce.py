@@ -187,7 +187,10 @@ def test_every_step(case):
     close(schedule.alpha_bar_prev[:, 0], t.wanted("step/alpha_bar_prev"), 1e-6)
     start = add_noise(t["z0"], t["noise"], schedule.start)
     close(start, t.wanted("z_start"), 1e-6)
-    told, nothing = space.encode_condition(t["target"].tolist()), space.encode_condition([None, None])
+    told, nothing = (
+        space.encode_condition(t["target"].tolist()),
+        space.encode_condition([None, None]),
+    )
     asked = Asked(torch.arange(2), t["image"], t["z0"], t["target"], told, nothing)
     guided = Recorded(space, space.classify, asked, knobs_of(facts))
     guided.stored, guided.ahead = t, schedule.alpha_bar_prev

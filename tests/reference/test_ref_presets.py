@@ -68,7 +68,10 @@ def test_published_guidance_at_every_step(published_run):
     codes = [step.code for step in seen] + [cf.code_after.z]
     for number, (before, after) in enumerate(pairwise(codes)):
         time = 381 - 2 * number
-        left, ahead = space.alphas_cumprod[time].float(), space.alphas_cumprod[max(time - 2, 0)].float()
+        left, ahead = (
+            space.alphas_cumprod[time].float(),
+            space.alphas_cumprod[max(time - 2, 0)].float(),
+        )
         times = torch.full((2,), time)
         z = before.clone().requires_grad_()
         free = space.predict_noise(z, times, null)
@@ -205,7 +208,9 @@ def test_the_published_rule_is_what_its_name_asks_for(monkeypatch):
 
     monkeypatch.setattr(mlp_proxy, "train_proxy", train)
     for proxy in ("mlp_paper", "mlp", "ridge"):
-        cfx.find_directions(space, cfx.BlackBox(f), space.sample(1), 1, max_queries=100, proxy=proxy)
+        cfx.find_directions(
+            space, cfx.BlackBox(f), space.sample(1), 1, max_queries=100, proxy=proxy
+        )
     assert asked == ["paper", "sound"]
 
 

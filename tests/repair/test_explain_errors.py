@@ -122,7 +122,9 @@ def test_maps_point_at_what_misled_the_classifier(world, explained):
     last = {}
     for name, found in {"slope": explained, "consensus": agreed, "none": free}.items():
         cf = found.counterfactuals
-        last[name] = (cf.code_after.z - free.counterfactuals.code_after.z)[..., LAST].abs().mean().item()
+        last[name] = (
+            (cf.code_after.z - free.counterfactuals.code_after.z)[..., LAST].abs().mean().item()
+        )
     assert last["slope"] > 0.02
     assert last["consensus"] < 1e-3
     cf = explained.counterfactuals
@@ -145,7 +147,9 @@ def test_what_changed_is_named_by_descriptors(world):
         descriptors=cfx.fit_descriptors(space, many, factors), **DRIVEN, **QUICK,
     )  # fmt: skip
     feature_attribution = found.feature_attribution
-    assert set(feature_attribution.local.index) == set(found.counterfactuals.flipped.nonzero()[:, 0].tolist())
+    assert set(feature_attribution.local.index) == set(
+        found.counterfactuals.flipped.nonzero()[:, 0].tolist()
+    )
     means = feature_attribution.global_["mean"].unstack()
     assert (means["last column"][means.index == "0 to 1"] > 0.5).all()
     assert (means["last column"][means.index == "1 to 0"] < -0.5).all()

@@ -21,7 +21,7 @@ WRONG = {
         "null": ("no\0file", "nothing there"),
         "folder": (".", "a folder"),
     },
-    "size": count_values(0, -1) | {"too small": (2, "2"), "odd": (33, "33")},
+    "image_size": count_values(0, -1) | {"too small": (2, "2"), "odd": (33, "33")},
     "device": {"unknown": ("toaster", "toaster"), "number": ([1], "[1]")},
     "steps": count_values(0, 1) | {"no stride": (999, "999")},
     "invert": count_values(-1),
@@ -42,7 +42,7 @@ def path(tmp_path_factory):
         (name, kind)
         for name, kinds in WRONG.items()
         for kind in kinds
-        if (name, kind) != ("size", "None")
+        if (name, kind) != ("image_size", "None")
     ],
 )
 def test_wrong_arguments(path, name, kind):

@@ -9,7 +9,7 @@ from torch import nn
 import cfxnb as cfx
 from cfxnb.core import ddim
 from cfxnb.nets import DiffAE
-from cfxnb.spaces import DiffusionAutoencoder, PixelUnshuffleCodec, LatentCodec
+from cfxnb.spaces import DiffusionAutoencoder, LatentCodec, PixelUnshuffleCodec
 
 TINY = {"size": 8, "channels": 4, "base": 8, "mult": (1, 2), "dims": 6, "encoder_mult": (1, 2)}
 
@@ -50,7 +50,9 @@ def test_gradient_is_that_of_differences():
     (space.decode(code.with_z(z)) * pixels).sum().backward()
     for i in range(3):
         step = 1e-2 * torch.eye(6)[i]
-        there, back = ((space.decode(code.with_z(code.z + s)) * pixels).sum() for s in (step, -step))
+        there, back = (
+            (space.decode(code.with_z(code.z + s)) * pixels).sum() for s in (step, -step)
+        )
         assert z.grad[0, i].item() == pytest.approx((there - back).item() / 2e-2, abs=2e-2, rel=0.1)
     assert z.grad.abs().max() > 1e-3
 
@@ -76,7 +78,9 @@ def test_only_the_schedule_is_in_float64_and_it_stays_on_the_cpu():
 
 
 def test_folds_lose_nothing():
-    torch.testing.assert_close(PixelUnshuffleCodec(4).decode(PixelUnshuffleCodec(4).encode(IMAGES)), IMAGES)
+    torch.testing.assert_close(
+        PixelUnshuffleCodec(4).decode(PixelUnshuffleCodec(4).encode(IMAGES)), IMAGES
+    )
 
 
 def test_latents_of_an_autoencoder():

@@ -8,7 +8,14 @@ from torch import nn
 import cfxnb as cfx
 from cfxnb.core import ddim
 from cfxnb.nets import ConditionalUNet, TinyAutoencoder
-from cfxnb.spaces import AttributeConditions, Autoencoder, ClassConditions, Diffusion, PromptConditions, EmbeddingConditions
+from cfxnb.spaces import (
+    AttributeConditions,
+    Autoencoder,
+    ClassConditions,
+    Diffusion,
+    EmbeddingConditions,
+    PromptConditions,
+)
 from cfxnb.spaces.precision import autocast, checked_precision
 
 OPTIONS = {"hair": ("red", "blue", "none"), "hat": ("none", "crown")}
@@ -200,7 +207,11 @@ def test_attributes():
     told = AttributeConditions(OPTIONS)
     asked = [None, "red", {"hair": "none"}, {"hat": "crown", "hair": "blue"}, {}]
     assert told.encode(asked).tolist() == [[3, 2], [0, 2], [2, 2], [1, 1], [3, 2]]
-    assert AttributeConditions({"digit": ("0", "1", "2")}).encode([2, "1", None]).tolist() == [[2], [1], [3]]
+    assert AttributeConditions({"digit": ("0", "1", "2")}).encode([2, "1", None]).tolist() == [
+        [2],
+        [1],
+        [3],
+    ]
     for wrong, what in (
         ("none", "hair and hat has"),
         ("green", "no attribute has"),
@@ -225,7 +236,9 @@ def test_what_attributes_are_asked_for_by_default():
     assert digits.defaults(2, ["one", "zero"]) == ["one", "zero"]
 
 
-@pytest.mark.parametrize("kind", [lambda n: ClassConditions(n), lambda n: EmbeddingConditions(torch.zeros(n, 5))])
+@pytest.mark.parametrize(
+    "kind", [lambda n: ClassConditions(n), lambda n: EmbeddingConditions(torch.zeros(n, 5))]
+)
 def test_classes(kind):
     told = kind(4)
     assert told.encode([0, 2, None]).tolist() == [0, 2, 3]
@@ -293,4 +306,7 @@ def test_low_precision_is_near_and_never_comes_out():
     torch.testing.assert_close(a.z, b.z, atol=0.05 * a.z.abs().max().item(), rtol=0)
     torch.testing.assert_close(sharp.decode(a), rough.decode(a), atol=0.05, rtol=0)
     space = Diffusion(unet(), rough)
-    assert space.predict_noise(b.z, torch.tensor([1, 2, 3]), space.encode_condition([None] * 3)).dtype == torch.float32
+    assert (
+        space.predict_noise(b.z, torch.tensor([1, 2, 3]), space.encode_condition([None] * 3)).dtype
+        == torch.float32
+    )

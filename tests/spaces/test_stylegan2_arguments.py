@@ -461,8 +461,8 @@ WRONG = {
     "images": image_values((2, 3, 16, 16)),
     "steps": count_values(0, -1),
     "lr": number_values(0.0, -0.1),
-    "starts": count_values(-1),
-    "weight": number_values(-1.0),
+    "n_starts": count_values(-1),
+    "distance_weight": number_values(-1.0),
     "batch_size": count_values(0),
     "seed": count_values(-1),
     "distance": {"text": ("lpips", "str"), "number": (1, "int")},
@@ -476,7 +476,7 @@ WRONG = {
 def test_wrong_arguments_of_project(space, images, name, kind):
     value, told = WRONG[name][kind]
     with pytest.raises((ValueError, TypeError)) as caught:
-        space.project(**{"images": images, "steps": 1, "starts": 1} | {name: value})
+        space.project(**{"images": images, "steps": 1, "n_starts": 1} | {name: value})
     assert str(caught.value).startswith(f"{name}: expected ")
     assert told in str(caught.value)
 

@@ -126,7 +126,9 @@ def load_diffae(
     where = validate.device(device)
     state, extra = read_checkpoint(path)
     if image_size is not None and extra.size not in (None, image_size):
-        raise ValueError(f"image_size: expected {extra.size}, as this file has it, got {image_size}")
+        raise ValueError(
+            f"image_size: expected {extra.size}, as this file has it, got {image_size}"
+        )
     try:
         config = architecture(state, image_size or extra.size, extra.latent)
         net = network(state, config, extra.latent)

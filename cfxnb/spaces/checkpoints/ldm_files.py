@@ -77,7 +77,9 @@ def load_ldm(
     validate.optional(validate.flag, null_class, "null_class")
     if conditions is not None and null_class is not None:
         raise ValueError("null_class: expected None beside conditions, which tell it themselves")
-    if conditions is not None and not all(hasattr(conditions, a) for a in ("encode", "predict_noise")):
+    if conditions is not None and not all(
+        hasattr(conditions, a) for a in ("encode", "predict_noise")
+    ):
         raise TypeError(
             f"conditions: expected one such as Vectors, got {type(conditions).__name__}"
         )
@@ -163,8 +165,15 @@ def _space(
     shape = code_shape(net.config["sample_size"], channels)
     shift, scale = units(codec.config, channels, part)
     autoencoder = Autoencoder(
-        codec, torch.zeros(shape), torch.ones(shape), shift_factor=shift, scaling_factor=scale, precision=precision
+        codec,
+        torch.zeros(shape),
+        torch.ones(shape),
+        shift_factor=shift,
+        scaling_factor=scale,
+        precision=precision,
     )
     alphas, prediction_type = times
-    space = Diffusion(net, autoencoder, conditions=told, alphas_cumprod=alphas, prediction_type=prediction_type)
+    space = Diffusion(
+        net, autoencoder, conditions=told, alphas_cumprod=alphas, prediction_type=prediction_type
+    )
     return space.eval().requires_grad_(False)

@@ -27,7 +27,12 @@ from cfxnb.spaces.checkpoints.diffusers_files import (
     weight_files,
 )
 from cfxnb.spaces.checkpoints.safe_loading import plain_name
-from cfxnb.spaces.conditions import ClassConditions, Conditions, PromptConditions, EmbeddingConditions
+from cfxnb.spaces.conditions import (
+    ClassConditions,
+    Conditions,
+    EmbeddingConditions,
+    PromptConditions,
+)
 
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "velocity", "sample": "image"}
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -231,7 +236,11 @@ def mismatch(told: Conditions, net: Any) -> str | None:
     wanted = set(dims) if isinstance(dims, list | tuple) else {dims}
     if isinstance(told, EmbeddingConditions | PromptConditions):
         encoder: Any = getattr(told, "encoder", None)
-        width = told.table.shape[1] if isinstance(told, EmbeddingConditions) else encoder.config.hidden_size
+        width = (
+            told.table.shape[1]
+            if isinstance(told, EmbeddingConditions)
+            else encoder.config.hidden_size
+        )
         if wanted != {width}:
             return f"expected vectors of {dims} numbers as unet looks at, got {width}"
     elif isinstance(told, ClassConditions):
