@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 import cfxnb as cfx
-from cfxnb.plots.pictures import draw, figure, picture
+from cfxnb.plots.pictures import as_picture, draw, figure
 
 COLUMNS = (3, 2, 1, 18, 4, 8, 11, 0)  # test digits, chosen for variety
 
@@ -30,7 +30,7 @@ def main() -> None:
                 draw(place, image, f"classifier {a}\njudge {b}")
             line[0].set_ylabel(name, fontsize=11)
     target_file = Path(__file__).with_name("picture.png")
-    target_file.write_bytes(picture(fig, "Originals, counterfactuals, pixel attacks").png)
+    target_file.write_bytes(as_picture(fig, "Originals, counterfactuals, pixel attacks").png)
 
 
 def contrastive() -> None:
@@ -75,7 +75,7 @@ def smiles() -> None:
             draw(place, image, f"classifier: {words[a]}\njudge: {words[b]}")
         line[0].set_ylabel(name, fontsize=11)
     target_file = Path(__file__).with_name("smiles.png")
-    target_file.write_bytes(picture(fig, "Faces, counterfactuals, pixel attacks").png)
+    target_file.write_bytes(as_picture(fig, "Faces, counterfactuals, pixel attacks").png)
 
 
 if __name__ == "__main__":
