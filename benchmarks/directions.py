@@ -19,7 +19,7 @@ from benchmarks.curvature import n_curvature, share
 from benchmarks.rendering import rendering
 from benchmarks.rows import Rows, arguments
 from cfxnb.core.decisions import log_odds
-from cfxnb.core.tensors import alive, typical_distance
+from cfxnb.core.tensors import active_dims, typical_distance
 from cfxnb.directions.follow_direction import step_lengths
 from cfxnb.directions.mlp_proxy import mlp
 from cfxnb.directions.probing import Questions, rms
@@ -217,7 +217,7 @@ def curve(rows: Rows, case: Case) -> None:
     ledger = Ledger(2 + max(BUDGETS), None, {})
     with torch.no_grad():
         asked = Questions(case.space, case.classifier, rms, case.source, ledger, knobs)
-        probes: Probes = asked.probes(alive(case.space.std), 0)
+        probes: Probes = asked.probes(active_dims(case.space.std), 0)
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     label = torch.tensor([case.label])
     contrast_class = None if case.contrast_class is None else torch.tensor([case.contrast_class])

@@ -225,7 +225,7 @@ def _known(name: Any) -> str:
     listed = names()
     wanted = "one that cfx.available() lists"
     if not isinstance(name, str):
-        raise TypeError(f"name: expected {wanted}, got {validate.told(name)}")
+        raise TypeError(f"name: expected {wanted}, got {validate.describe(name)}")
     if name not in listed:
         near = get_close_matches(name, listed, n=4, cutoff=0.0)
         raise ValueError(f"name: expected {wanted}, such as {', '.join(near)}, got {name!r:.80}")

@@ -14,7 +14,7 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.space_fit import check_codes, same_scale
-from cfxnb.core.tensors import alive, standardise
+from cfxnb.core.tensors import active_dims, standardise
 from cfxnb.core.types import Classifier, LatentSpace
 
 CHANCE_DRAWS = 10
@@ -104,7 +104,7 @@ def _check_groups(groups: Any, names: tuple[str, ...]) -> None:
     good = [isinstance(g, list | tuple) and len(g) > 0 for g in listed]
     if not good or not all(good) or any(n not in names for g in listed for n in g):
         expected = f"at least one group of names, each a tuple out of {list(names)}"
-        raise ValueError(f"groups: expected {expected}, got {validate.told(groups)}")
+        raise ValueError(f"groups: expected {expected}, got {validate.describe(groups)}")
 
 
 def _components(
@@ -116,7 +116,7 @@ def _components(
     everything = span(torch.cat([basis for _, basis in named]))
     named += [("all descriptors", everything), ("not described", everything)]
     generator = Generator().manual_seed(seed)
-    live = alive(descriptors.std).flatten()
+    live = active_dims(descriptors.std).flatten()
     draws = [torch.randn(everything.shape, generator=generator) for _ in range(CHANCE_DRAWS)]
     named += [("random direction", span(draw[:1] * live)) for draw in draws]
     return named + [("random subspace of equal size", span(draw * live)) for draw in draws]

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate, validate_results
-from cfxnb.core.driver import Begun, Edit, Run, Task
+from cfxnb.core.driver import Batch, Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.space_fit import check_codes
-from cfxnb.core.tensors import alive, noise_like, norms, per_sample, standardise, unit
+from cfxnb.core.tensors import active_dims, noise_like, norms, per_sample, standardise, unit
 from cfxnb.core.types import Classifier, Code, LatentSpace
 
 
@@ -90,16 +90,16 @@ def random_change(
     check_codes(run.space, begin, like.reconstruction, "like")
     places = run.places.to(end.z.device)
     change = standardise(end.z - begin.z, std)
-    heading = unit(noise_like(change, validate.seed(seed), places) * alive(std))
+    heading = unit(noise_like(change, validate.seed(seed), places) * active_dims(std))
     moved = begin.z + std * heading * per_sample(norms(change), change)
 
-    def known(task: Task) -> tuple[Code, Tensor, int]:
+    def known(task: Batch) -> tuple[Code, Tensor, int]:
         here = task.index.to(end.z.device)
         rebuilt = like.reconstruction.to(task.images.device)[here]
         run.fit.see(task.images, rebuilt)
         return begin[here], rebuilt, 0
 
-    def edit(task: Begun) -> Edit:
+    def edit(task: EncodedBatch) -> Edit:
         return Edit(code=task.code_before.with_z(moved[task.index.to(end.z.device)]))
 
     return run.counterfactuals(edit, function="random_change", seed=seed)

@@ -220,7 +220,7 @@ def _as_floats(column: pd.Series, name: Any) -> np.ndarray:
     if len(present) and not all(isinstance(v, Real | bool | np.bool_) for v in present.head(1)):
         raise TypeError(
             f"factors: expected numbers in column {name!r}, got {column.dtype}, such as "
-            f"{validate.told(present.iloc[0])}"
+            f"{validate.describe(present.iloc[0])}"
         )
     try:
         values = column.to_numpy(float, na_value=np.nan)

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from cfxnb.core.decisions import log_odds, reached
-from cfxnb.core.driver import Edit, Stop, Task
+from cfxnb.core.decisions import is_reached, log_odds
+from cfxnb.core.driver import Batch, Edit, Stop
 from cfxnb.core.tensors import finite_rows, gradient, needs_gradient, norms, per_sample
 from cfxnb.core.types import Classifier, Step
 
@@ -40,16 +40,16 @@ class Found:
     """
 
     change: Tensor
-    passed: Tensor
-    lost: Tensor
+    reached: Tensor
+    no_gradient: Tensor
     evaluations: Tensor
     logits: Tensor
 
     def edit(self, **made: Any) -> Edit:
         """The end of the search as an Edit, with the codes or images that were made of it."""
         return Edit(
-            passed=self.passed,
-            lost=self.lost,
+            reached=self.reached,
+            no_gradient=self.no_gradient,
             seen=self.logits,
             classifier=self.evaluations,
             **made,
@@ -58,7 +58,7 @@ class Found:
 
 def search(
     classifier: Classifier,
-    task: Task,
+    task: Batch,
     moves: Moves,
     stop: Stop,
     *,
@@ -81,15 +81,15 @@ def search(
     change[skip] = 0
     found = Found(
         change,
-        passed=torch.zeros_like(skip),
-        lost=torch.zeros_like(skip),
+        reached=torch.zeros_like(skip),
+        no_gradient=torch.zeros_like(skip),
         evaluations=torch.zeros_like(skip, dtype=torch.int64),
         logits=torch.full_like(task.logits_before, torch.nan),
     )
     fine = torch.zeros_like(change)  # the last change of each sample with finite logits
     with stop.on_interrupt():
         _descend(classifier, task, moves, stop, found, fine, skip, confidence, steps, restarts)
-    left = ~found.passed & ~skip
+    left = ~found.reached & ~skip
     change[left] = fine[left]
     with stop.on_interrupt():
         _settle(classifier, task, moves, found, confidence, binary_search_steps)
@@ -98,7 +98,7 @@ def search(
 
 def _descend(
     classifier: Classifier,
-    task: Task,
+    task: Batch,
     moves: Moves,
     stop: Stop,
     found: Found,
@@ -113,8 +113,8 @@ def _descend(
     for attempt in range(1 + restarts):
         if stop.now:
             return
-        active = ~(skip | found.passed)
-        found.lost[active] = False
+        active = ~(skip | found.reached)
+        found.no_gradient[active] = False
         if attempt:
             rows = active.nonzero().squeeze(1)
             change[rows] = moves.begin(rows, attempt)
@@ -131,8 +131,8 @@ def _descend(
             known = finite_rows(seen)
             fine[rows[known]] = change[rows[known]]
             found.logits[rows[known]] = seen[known].to(found.logits)
-            done = reached(seen, task.target[rows], confidence)
-            found.passed[rows[done]] = True
+            done = is_reached(seen, task.target[rows], confidence)
+            found.reached[rows[done]] = True
             active[rows[done]] = False
             if stop.now:  # this round only looked at where the last step led
                 return
@@ -143,7 +143,7 @@ def _descend(
                     slope = gradient(moves.price(rows, point, odds), point)
                 found.evaluations[rows[moving]] += 1
                 stuck = moving & (~known | ~finite_rows(slope) | (norms(slope) == 0))
-                found.lost[rows[stuck]] = True
+                found.no_gradient[rows[stuck]] = True
                 active[rows[stuck]] = False
                 moving &= ~stuck
                 change[rows[moving]] = moves.step(rows[moving], change[rows[moving]], slope[moving])
@@ -157,7 +157,7 @@ def _descend(
 @torch.no_grad()
 def _settle(
     classifier: Classifier,
-    task: Task,
+    task: Batch,
     moves: Moves,
     found: Found,
     confidence: float,
@@ -169,11 +169,11 @@ def _settle(
         found.evaluations[rows] += 1
         nearer = per_sample(share, found.change) * found.change[rows]
         logits = classifier(moves.draw(rows, nearer))
-        ok = reached(logits, task.target[rows], confidence)
+        ok = is_reached(logits, task.target[rows], confidence)
         found.logits[rows[ok]] = logits[ok].to(found.logits)
         return ok
 
-    winners = found.passed.nonzero().squeeze(1)
+    winners = found.reached.nonzero().squeeze(1)
     shares = step_back(passes, winners, binary_search_steps)
     found.change[winners] *= per_sample(shares, found.change)
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from cfxnb.attacks.gradient_search import search
 from cfxnb.core import validate
 from cfxnb.core.decisions import still_reached
-from cfxnb.core.driver import Begun, Edit, Run
+from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.tensors import alive, noise_like, standardise
+from cfxnb.core.tensors import active_dims, noise_like, standardise
 from cfxnb.core.types import Classifier, Code, LatentSpace, OnStep
 
 #: The paper's own setting for changing one digit into another (official code, MNIST).
@@ -109,7 +109,7 @@ def latent_attack(
         on_step=on_step,
     )  # fmt: skip
 
-    def edit(task: Begun) -> Edit:
+    def edit(task: EncodedBatch) -> Edit:
         moves = CodeMoves(run.space, task.code_before, task.rows, knobs)
         kept = {k: knobs[k] for k in ("confidence", "steps", "restarts", "binary_search_steps")}
         found = search(run.classifier, task, moves, run.stop, skip=task.skip, **kept)
@@ -127,7 +127,7 @@ class CodeMoves:
         self.space, self.start, self.rows, self.knobs = space, start, rows, knobs
         self.mean, self.std = space.mean.to(start.z), space.std.to(start.z)
         length = self.std if knobs["units"] == "std" else torch.ones_like(self.std)
-        self.scale = length * alive(self.std)  # what carries nothing is left alone
+        self.scale = length * active_dims(self.std)  # what carries nothing is left alone
         self.adam = Adam(start.z, knobs["lr"])
 
     def begin(self, rows: Tensor, attempt: int) -> Tensor:

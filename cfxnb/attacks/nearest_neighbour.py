@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.core.driver import Begun, Edit, Run
+from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.results import Counterfactuals
@@ -58,7 +58,7 @@ def nearest_neighbour(
         )
     classes = finite_predict_logits(run.classifier, pool).argmax(1).to(run.device)
 
-    def edit(task: Begun) -> Edit:
+    def edit(task: EncodedBatch) -> Edit:
         those = pool.to(task.images)
         # The quicker mode of cdist rounds, by how many images there are.
         exact = "donot_use_mm_for_euclid_dist"
@@ -66,7 +66,7 @@ def nearest_neighbour(
         distance[classes != task.target[:, None]] = torch.inf
         found = distance.isfinite().any(1)
         image = torch.where(found.view(-1, 1, 1, 1), those[distance.argmin(1)], task.images)
-        return Edit(image=image, passed=found)
+        return Edit(image=image, reached=found)
 
     shared = {"classifier": len(pool)}
     return run.counterfactuals(edit, function="nearest_neighbour", shared=shared)

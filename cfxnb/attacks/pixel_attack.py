@@ -9,7 +9,7 @@ from torch import Tensor
 from cfxnb.attacks.gradient_search import search
 from cfxnb.core import validate
 from cfxnb.core.decisions import still_reached
-from cfxnb.core.driver import Begun, Edit, Run
+from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import norms, per_sample, unit
@@ -72,7 +72,7 @@ def pixel_attack(
         classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step
     )
 
-    def edit(task: Begun) -> Edit:
+    def edit(task: EncodedBatch) -> Edit:
         moves = PixelMoves(task.images, knobs)
         kept = {k: knobs[k] for k in ("confidence", "steps", "binary_search_steps")}
         found = search(run.classifier, task, moves, run.stop, skip=task.skip, **kept)

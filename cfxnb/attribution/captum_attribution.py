@@ -19,11 +19,11 @@ from cfxnb.attribution.result import (
 from cfxnb.core import validate
 from cfxnb.core.classifiers import as_classifier
 from cfxnb.core.driver import Stop
-from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import needs_gradient
 from cfxnb.core.types import NO_GRADIENT, Classifier
+from cfxnb.core.weights_hash import weights_hash
 
 CAPTUM_MAPS = ("input_x_gradient", "integrated_gradients", "occlusion")
 
@@ -99,7 +99,7 @@ def captum_attribution(
     ]
     whole = Attribution.concatenate(parts)
     return recorded(
-        whole, stop, began, lambda: fingerprint(classifier), function=algorithm, **knobs
+        whole, stop, began, lambda: weights_hash(classifier), function=algorithm, **knobs
     )
 
 

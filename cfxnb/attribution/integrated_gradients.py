@@ -27,11 +27,11 @@ from cfxnb.attribution.result import (
 from cfxnb.core import validate
 from cfxnb.core.classifiers import as_classifier
 from cfxnb.core.driver import Stop
-from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import per_sample
 from cfxnb.core.types import NO_GRADIENT, STOPPED, Classifier
+from cfxnb.core.weights_hash import weights_hash
 
 WHITE_BOX = ("trapezoid", "gausslegendre", "mean_gradient")
 BLACK_BOX = ("proportional", "secant")
@@ -102,7 +102,7 @@ def integrated_gradients(
         whole,
         stop,
         began,
-        lambda: fingerprint(classifier),
+        lambda: weights_hash(classifier),
         function="integrated_gradients",
         **knobs,
     )

@@ -26,13 +26,13 @@ from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import check_labels, log_odds
 from cfxnb.core.directions import heading
-from cfxnb.core.driver import Stop, rebuild
-from cfxnb.core.fingerprint import fingerprint
+from cfxnb.core.driver import Stop, reconstruct_batch
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import per_sample, typical_distance
 from cfxnb.core.types import Classifier, Code, LatentSpace
+from cfxnb.core.weights_hash import weights_hash
 
 
 @standard_modes
@@ -118,7 +118,7 @@ def latent_integrated_gradients(
     def explained(rows: Tensor) -> Attribution:
         chunk = images[rows.to(home)].to(device)
         with torch.no_grad():
-            code, rebuilt = rebuild(space, chunk)
+            code, rebuilt = reconstruct_batch(space, chunk)
             here = classifier(rebuilt)
             fit.see(chunk, rebuilt)
             fit.decided(classifier(chunk), here)
@@ -151,7 +151,7 @@ def latent_integrated_gradients(
         Attribution.concatenate(parts),
         stop,
         began,
-        lambda: {"space": fingerprint(space), "classifier": fingerprint(classifier)},
+        lambda: {"space": weights_hash(space), "classifier": weights_hash(classifier)},
         function="latent_integrated_gradients",
         **search,
         **rules,

@@ -223,7 +223,7 @@ def direction_path(
         if length.shape != (len(code),):
             raise ValueError(
                 f"steps_along: expected finite numbers of shape ({len(code)},), got "
-                f"{validate.told(steps_along)}"
+                f"{validate.describe(steps_along)}"
             )
     if not length.isfinite().all():
         raise ValueError("steps_along: expected numbers of ordinary size, got too large ones")

@@ -117,7 +117,7 @@ class Attribution:
     def concatenate(parts: "Sequence[Attribution]") -> "Attribution":
         """One result out of several of the same kind, in their order; the first one's record."""
         if isinstance(parts, Attribution) or not isinstance(parts, Sequence):
-            raise TypeError(f"parts: expected a list of attributions, got {validate.told(parts)}")
+            raise TypeError(f"parts: expected a list of attributions, got {validate.describe(parts)}")
         if not parts:
             raise ValueError("parts: expected at least one result, got none")
         for i, part in enumerate(parts):
@@ -165,7 +165,7 @@ def checked_attribution(value: Any, name: str) -> Attribution:
     a: Attribution = validate.instance(value, Attribution, name, "an Attribution")
     rows = len(a.status) if isinstance(a.status, tuple) else -1
     if rows < 0 or any(s not in ATTRIBUTION_STATUSES for s in a.status):
-        came = validate.told(a.status)
+        came = validate.describe(a.status)
         raise ValueError(
             f"{name}.status: expected a tuple of {list(ATTRIBUTION_STATUSES)}, got {came}"
         )

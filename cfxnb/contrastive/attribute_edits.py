@@ -20,14 +20,14 @@ from cfxnb.contrastive.edits import (
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedSpace
-from cfxnb.core.driver import rebuild
-from cfxnb.core.fingerprint import fingerprint
+from cfxnb.core.driver import reconstruct_batch
 from cfxnb.core.kept_work import digest, given_folder
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import standardise
 from cfxnb.core.types import Code, LatentSpace
+from cfxnb.core.weights_hash import weights_hash
 
 LOOKED_AT = 32  # images that are decoded to see whether the space knows them
 
@@ -125,7 +125,7 @@ def fit_attribute_edits(
                 "linear_init": linear_init,
                 "l2_penalty": l2_penalty,
             }
-            asked["weights"] = {"space": fingerprint(space), "reader": fingerprint(reader)}
+            asked["weights"] = {"space": weights_hash(space), "reader": weights_hash(reader)}
             asked["contrasts"] = [[name, *map(_told, pair)] for name, pair in pairs.items()]
             asked["options"] = [[n, *map(_told, each)] for n, each in reader.options.items()]
             asked["images"] = digest(images)
@@ -154,7 +154,7 @@ def _check_fit(space: CheckedSpace, images: Tensor) -> None:
     """
     few, fit = images[:LOOKED_AT], SpaceFit(space)
     with eval_frozen(space), torch.no_grad():
-        _, made = rebuild(space, few)
+        _, made = reconstruct_batch(space, few)
     fit.see(few.to(made.device), made)
     fit.warn()
 

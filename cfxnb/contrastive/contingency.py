@@ -83,7 +83,7 @@ def pair(
         )
         raise ValueError(
             f"{missing}: expected to be told for a cause that hasn't two values, got None; "
-            f"{cause!r} has {len(values)}: {validate.told(values)}"
+            f"{cause!r} has {len(values)}: {validate.describe(values)}"
         )
     low, high = values
     happens = table[outcome].isin([1])
@@ -140,18 +140,18 @@ def _context(table: pd.DataFrame, context: Any, taken: tuple[str, str]) -> np.nd
     if not many or isinstance(context, str):
         raise TypeError(
             f"context: expected a mask of booleans or a dict of column -> value, "
-            f"got {validate.told(context)}"
+            f"got {validate.describe(context)}"
         )
     return validate.mask(context, "context", len(table))
 
 
 def _occurs(value: Any, values: list[Any], name: str, column: str) -> None:
     if not isinstance(value, Hashable) or isinstance(value, Tensor) or value is pd.NA:
-        raise TypeError(f"{name}: expected a value of {column!r}, got {validate.told(value)}")
+        raise TypeError(f"{name}: expected a value of {column!r}, got {validate.describe(value)}")
     if value not in values:
         raise ValueError(
             f"{name}: expected a value of {column!r}, out of {str(values)[:80]}, got "
-            f"{validate.told(value)}"
+            f"{validate.describe(value)}"
         )
 
 

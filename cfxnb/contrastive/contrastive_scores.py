@@ -24,13 +24,13 @@ from cfxnb.contrastive.scores import ContrastiveScores, tally
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import class_number
-from cfxnb.core.driver import Stop, rebuild
-from cfxnb.core.fingerprint import fingerprint
+from cfxnb.core.driver import Stop, reconstruct_batch
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import predicted
 from cfxnb.core.types import Classifier, Code, LatentSpace
+from cfxnb.core.weights_hash import weights_hash
 
 ONLY = ("clean", "effective", "all")
 
@@ -99,7 +99,7 @@ def contrastive_scores(
         edits = fit_attribute_edits(space, images, factors, contrasts=contrasts)
     elif contrasts is not None:
         raise ValueError(
-            f"contrasts: expected none beside directions, got {validate.told(contrasts)}"
+            f"contrasts: expected none beside directions, got {validate.describe(contrasts)}"
         )
     checked_edits(edits, space)
     values = attribute_values(factors, edits, len(images))
@@ -142,7 +142,7 @@ def contrastive_scores(
             "only": edit_filter,
             "confidence_level": confidence_level,
             "preserve_others": edits.preserve_others,
-            "weights": {"space": fingerprint(space), "classifier": fingerprint(classifier)},
+            "weights": {"space": weights_hash(space), "classifier": weights_hash(classifier)},
             "seconds": round(time.perf_counter() - began, 3),
         },
     )
@@ -169,7 +169,7 @@ class _Units:
     def table(self, rows: np.ndarray, images: Tensor, values: Mapping[str, Any]) -> pd.DataFrame:
         """One row an image and attribute: see ``ContrastiveScores.units``."""
         work = images.to(self.space.mean.device)
-        code, rebuilt = rebuild(self.space, work)
+        code, rebuilt = reconstruct_batch(self.space, work)
         originals, rebuilds = self._logits(work), self._logits(rebuilt)
         self.fit.see(work, rebuilt)
         self.fit.decided(originals, rebuilds)

@@ -19,7 +19,7 @@ from cfxnb.contrastive.edits import Contrasts, LinearSteps
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core.kept_work import sketch
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.tensors import alive, hash_seed, predicted
+from cfxnb.core.tensors import active_dims, hash_seed, predicted
 from cfxnb.core.training import fit
 from cfxnb.core.types import Code, LatentSpace
 
@@ -88,7 +88,7 @@ def train_predictor(
         asked: all that the training depends on, as JSON values, to recognise the folder by.
     """
     shape, work = space.mean.shape, space.mean.device
-    scale = (space.std * alive(space.std)).flatten()
+    scale = (space.std * active_dims(space.std)).flatten()
     mean = space.mean.flatten()
 
     def read(points: Tensor) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cfxnb.core import validate, validate_results
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.space_fit import same_scale
-from cfxnb.core.tensors import alive, standardise
+from cfxnb.core.tensors import active_dims, standardise
 from cfxnb.core.types import Code, LatentSpace
 
 Contrasts = dict[str, tuple[Any, Any]]
@@ -85,7 +85,7 @@ class AttributeEdits:
         if len(values) != len(code) or not all(_one_of(v, pair) for v in values):
             raise ValueError(
                 f"value: expected {pair[0]!r} or {pair[1]!r}, one or one for each of "
-                f"{len(code)} codes, got {validate.told(value)}"
+                f"{len(code)} codes, got {validate.describe(value)}"
             )
         if code.z.shape[1:] != self.mean.shape:
             raise ValueError(
@@ -124,7 +124,7 @@ class AttributeEdits:
                 f"shape {tuple(step.shape)}"
             )
         change = step.view_as(z)
-        moved = change * alive(self.std) * self.std
+        moved = change * active_dims(self.std) * self.std
         return z + moved.to(z)
 
     def __repr__(self) -> str:
@@ -222,7 +222,7 @@ def checked_factors(factors: Any, rows: int, names: Iterable[str] = ()) -> pd.Da
     table = validate.table(factors, "factors", rows)
     if wrong := [name for name in table.columns if not isinstance(name, str)]:
         raise TypeError(
-            f"factors: expected texts as names of columns, got {validate.told(wrong[0])}; "
+            f"factors: expected texts as names of columns, got {validate.describe(wrong[0])}; "
             "name them by factors.columns = map(str, factors.columns)"
         )
     for name in names:
@@ -253,7 +253,7 @@ def two_values(factors: pd.DataFrame, contrasts: Mapping[str, Any] | None, rows:
         for value in values:
             if not (factors[name] == value).any():
                 raise ValueError(
-                    f"contrasts[{name!r}]: expected values that occur, got {validate.told(value)}"
+                    f"contrasts[{name!r}]: expected values that occur, got {validate.describe(value)}"
                 )
         checked[name] = values
     if not checked:

@@ -113,13 +113,13 @@ def _several(values: Any, name: Any) -> tuple[Any, ...]:
     """Two different options or more; a text is not taken for its letters."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(
-            f"options[{name!r}]: expected a sequence of options, got {validate.told(values)}"
+            f"options[{name!r}]: expected a sequence of options, got {validate.describe(values)}"
         )
     options = tuple(values)
     if not all(map(validate.is_label, options)):
         raise TypeError(
             f"options[{name!r}]: expected texts, numbers or bools, none missing, got "
-            f"{validate.told(options)}"
+            f"{validate.describe(options)}"
         )
     if len(set(options)) < 2 or len(set(options)) < len(options):
         raise ValueError(

@@ -263,7 +263,7 @@ def _adapted(module: Any, named: bool) -> tuple[Any, tuple[str, ...] | None, boo
     if isinstance(module, type) or not callable(module):
         raise TypeError(
             "module: expected a torch module, an estimator, an ONNX session or a function, got "
-            f"{validate.told(module)}"
+            f"{validate.describe(module)}"
         )
     return module, class_names_of(module), False
 
@@ -481,7 +481,7 @@ def _output_of(session: Any) -> str:
 
 def _channels(value: Any, name: str) -> Tensor:
     rule = "positive finite numbers" if name == "std" else "finite numbers"
-    wrong = f"{name}: expected {rule}, one or one per channel, got {validate.told(value)}"
+    wrong = f"{name}: expected {rule}, one or one per channel, got {validate.describe(value)}"
     try:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):  # text, or unequal lengths
@@ -496,7 +496,7 @@ def _channels(value: Any, name: str) -> Tensor:
     if tensor.min() < low or tensor.max() > high:
         raise ValueError(
             f"{name}: expected numbers in units of [0, 1], at most {high:g}, got "
-            f"{validate.told(value)}; divide those for bytes by 255"
+            f"{validate.describe(value)}; divide those for bytes by 255"
         )
     return tensor
 
@@ -508,7 +508,7 @@ def _pair(value: Any, name: str) -> tuple[int, int]:
     except (TypeError, ValueError):
         raise ValueError(
             f"{name}: expected a positive int or two of them, at most {LARGEST_SIDE}, got "
-            f"{validate.told(value)}"
+            f"{validate.describe(value)}"
         ) from None
     return height, width
 

@@ -35,7 +35,7 @@ def is_predicted(logits: Tensor, target: Tensor) -> Tensor:
     return predicted(logits) == target
 
 
-def reached(logits: Tensor, target: Tensor, confidence: float, slack: float = 0.0) -> Tensor:
+def is_reached(logits: Tensor, target: Tensor, confidence: float, slack: float = 0.0) -> Tensor:
     """Whether the target is predicted with at least ``confidence``, bool (b,).
 
     With three classes or more, a low confidence alone doesn't make the target the winner.
@@ -48,8 +48,8 @@ def reached(logits: Tensor, target: Tensor, confidence: float, slack: float = 0.
 
 
 def still_reached(confidence: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """``reached``, with room for the rounding of another batch size."""
-    return lambda logits, target: reached(logits, target, confidence, slack=1e-3)
+    """``is_reached``, with room for the rounding of another batch size."""
+    return lambda logits, target: is_reached(logits, target, confidence, slack=1e-3)
 
 
 def class_number(value: Any, name: str, names: Sequence[str] | None) -> int:

@@ -13,7 +13,6 @@ from torch import Tensor
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import is_predicted
-from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.second_look import warn_of_randomness
@@ -31,6 +30,7 @@ from cfxnb.core.types import (
     OnStep,
     Step,
 )
+from cfxnb.core.weights_hash import weights_hash
 
 Chunk = TypeVar("Chunk")
 Part = TypeVar("Part")
@@ -98,7 +98,7 @@ class Stop:
 
 
 @dataclasses.dataclass
-class Task:
+class Batch:
     """One chunk of samples being worked on; every tensor has one row per sample."""
 
     index: Tensor  # positions in this call
@@ -109,12 +109,12 @@ class Task:
 
 
 @dataclasses.dataclass
-class Begun(Task):
+class EncodedBatch(Batch):
     """A chunk whose codes and reconstructions are known, and who of it needs no search."""
 
     code_before: Any  # codes; None without a space
     reconstruction: Tensor  # the originals without a space
-    rebuilt: Tensor  # logits of the reconstructions
+    logits_reconstruction: Tensor  # logits of the reconstructions
     skip: Tensor  # bool: the target already, or not finite
 
 
@@ -125,17 +125,17 @@ class Edit:
     Attributes:
         code: edited codes, which the driver decodes.
         image: edited images, for methods without codes. With neither nothing is changed.
-        passed: what reached the target in the search, bool (b,). None: the last evaluation of the
+        reached: what reached the target in the search, bool (b,). None: the last evaluation of the
             classifier alone decides.
-        lost: samples without a gradient, bool (b,).
+        no_gradient: samples without a gradient, bool (b,).
         seen: logits of the edited images in the search, (b, k), NaN where there were none.
         generator, classifier: evaluations of the networks by the method itself, (b,).
     """
 
     code: Code | None = None
     image: Tensor | None = None
-    passed: Tensor | None = None
-    lost: Tensor | None = None
+    reached: Tensor | None = None
+    no_gradient: Tensor | None = None
     seen: Tensor | None = None
     generator: Tensor | int = 0
     classifier: Tensor | int = 0
@@ -170,7 +170,7 @@ class Run:
         first_row: int | Tensor = 0,
         on_step: OnStep | None = None,
         choose: Callable[[Tensor], Tensor] | None = None,
-        encode: Callable[[Task], tuple[Code, Tensor, int]] | None = None,
+        encode: Callable[[Batch], tuple[Code, Tensor, int]] | None = None,
         any_size: bool = False,
     ) -> None:
         self.began = time.perf_counter()
@@ -185,7 +185,7 @@ class Run:
         self.device = where or self.images.device
         self.fit = SpaceFit(self.space)
 
-    def each(self, work: Callable[[Task], Counterfactuals]) -> list[Counterfactuals]:
+    def each(self, work: Callable[[Batch], Counterfactuals]) -> list[Counterfactuals]:
         """What ``work`` makes of each chunk, in order, with networks frozen in evaluation mode."""
         slices = torch.arange(len(self.images)).split(self.batch_size)
         with eval_frozen(self.space, self.classifier):
@@ -195,7 +195,7 @@ class Run:
 
     def counterfactuals(
         self,
-        edit: Callable[[Begun], Edit],
+        edit: Callable[[EncodedBatch], Edit],
         need: Callable[[Tensor, Tensor], Tensor] = is_predicted,
         **made_by: Any,
     ) -> Counterfactuals:
@@ -206,37 +206,37 @@ class Run:
             made_by: the record of the call: name and options of the method.
         """
 
-        def work(task: Task) -> Counterfactuals:
+        def work(task: Batch) -> Counterfactuals:
             with torch.no_grad():
                 begun, renders = self._begin(task)
             found = edit(begun)
             stopped = self.stop.now
             return self.stop.finish(lambda: self._last_look(begun, found, need, renders, stopped))
 
-        return self.finish(self.each(work), **made_by)
+        return self.join_results(self.each(work), **made_by)
 
-    def _begin(self, task: Task) -> tuple[Begun, int]:
+    def _begin(self, task: Batch) -> tuple[EncodedBatch, int]:
         """Codes and reconstructions of a chunk, and how often the generator ran for each."""
         known = vars(task)
         if self.space is None:
             skip = nothing_to_do(task)
-            own = {"reconstruction": task.images, "rebuilt": task.logits_before}
-            return Begun(**known, **own, code_before=None, skip=skip), 0
+            own = {"reconstruction": task.images, "logits_reconstruction": task.logits_before}
+            return EncodedBatch(**known, **own, code_before=None, skip=skip), 0
         if self.encode is None:
-            (start, image, logits), renders = self.rebuild(task), 1
+            (start, image, logits), renders = self.reconstruct_batch(task), 1
         else:
             start, image, renders = self.encode(task)
             logits = self.classifier(image)
             self.fit.decided(task.logits_before, logits)
         skip = nothing_to_do(task, logits)
-        return Begun(
-            **known, code_before=start, reconstruction=image, rebuilt=logits, skip=skip
+        return EncodedBatch(
+            **known, code_before=start, reconstruction=image, logits_reconstruction=logits, skip=skip
         ), renders
 
     @torch.no_grad()
     def _last_look(
         self,
-        task: Begun,
+        task: EncodedBatch,
         found: Edit,
         need: Callable[[Tensor, Tensor], Tensor],
         renders: int,
@@ -252,17 +252,17 @@ class Run:
             image = torch.where(per_sample(task.skip, image), task.reconstruction, image)
         else:
             code, image = task.code_before, task.reconstruction
-        after = self.classifier(image) if changed else task.rebuilt
-        passed = torch.ones_like(task.skip) if found.passed is None else found.passed
+        after = self.classifier(image) if changed else task.logits_reconstruction
+        reached = torch.ones_like(task.skip) if found.reached is None else found.reached
         seen = torch.full_like(after, torch.nan) if found.seen is None else found.seen
-        passed = confirmed(passed, seen, after, task.target, need) & changed
+        reached = confirmed(reached, seen, after, task.target, need) & changed
         none = torch.zeros_like(task.target)
         spent = {
             "generator": none + found.generator + renders + int(found.code is not None),
             # The originals, their reconstructions, and the edited images.
             "classifier": none + found.classifier + 1 + int(with_space) + int(changed),
         }
-        rebuilt = task.rebuilt if with_space else None
+        logits_reconstruction = task.logits_reconstruction if with_space else None
         return Counterfactuals(
             original=task.images,
             image=image,
@@ -270,13 +270,13 @@ class Run:
             logits_before=task.logits_before,
             logits_after=after,
             target=task.target,
-            status=statuses(task, passed, lost=found.lost, reconstruction=rebuilt, stopped=stopped),
+            status=assign_statuses(task, reached, no_gradient=found.no_gradient, reconstruction=logits_reconstruction, stopped=stopped),
             code_before=task.code_before,
             code_after=code,
             cost=spent,
         )
 
-    def _task(self, index: Tensor) -> Task:
+    def _task(self, index: Tensor) -> Batch:
         chunk = self.images[index.to(self.images.device)].to(self.device)
         with torch.no_grad():
             before = self.classifier(chunk)
@@ -285,7 +285,7 @@ class Run:
         else:
             target = self.choose(before)
         here, rows = index.to(self.device), self.places[index].to(self.device)
-        return Task(here, rows, chunk, target, before)
+        return Batch(here, rows, chunk, target, before)
 
     def _targets(self, classes: int) -> Tensor:
         names = self.classifier.class_names
@@ -311,7 +311,7 @@ class Run:
             cost={k: v.new_zeros(count) for k, v in like.cost.items()},
         )
 
-    def finish(self, parts: list[Counterfactuals], **made_by: Any) -> Counterfactuals:
+    def join_results(self, parts: list[Counterfactuals], **made_by: Any) -> Counterfactuals:
         """Chunks joined in order, on the device of the images, with the record of the call.
 
         Raises:
@@ -342,7 +342,7 @@ class Run:
 
     def _weights(self) -> dict[str, str]:
         parts = {"space": self.space, "classifier": self.classifier}
-        return {name: fingerprint(part) for name, part in parts.items() if part is not None}
+        return {name: weights_hash(part) for name, part in parts.items() if part is not None}
 
     def _rows(self) -> dict[str, Any]:
         """Where the images lie in their data set, for the record."""
@@ -351,11 +351,11 @@ class Run:
             return {"first_row": first}
         return {"first_row": first, "rows": self.places.tolist()}
 
-    def rebuild(self, task: Task) -> tuple[Code, Tensor, Tensor]:
+    def reconstruct_batch(self, task: Batch) -> tuple[Code, Tensor, Tensor]:
         """Codes, reconstructions, and the logits of these."""
         if self.space is None:
             raise RuntimeError("a method without a space reconstructs nothing")
-        start, image = rebuild(self.space, task.images)
+        start, image = reconstruct_batch(self.space, task.images)
         logits = self.classifier(image)
         self.fit.see(task.images, image)
         self.fit.decided(task.logits_before, logits)
@@ -379,7 +379,7 @@ def _unknown(code: Code | None, count: int) -> Code | None:
     return Code(nan(code.z), None if code.aux is None else nan(code.aux))
 
 
-def rebuild(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor]:
+def reconstruct_batch(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor]:
     """Codes and reconstructions; these have the shape of the images, all finite."""
     start = space.encode(images)
     made = space.decode(start)
@@ -391,26 +391,26 @@ def rebuild(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor]:
     return start, validate.images(made, "space.decode")
 
 
-def nothing_to_do(task: Task, rebuilt: Tensor | None = None) -> Tensor:
+def nothing_to_do(task: Batch, logits_reconstruction: Tensor | None = None) -> Tensor:
     """Samples that need no search, bool (b,): the target already, or not finite."""
     skip = is_predicted(task.logits_before, task.target) | (predicted(task.logits_before) < 0)
-    if rebuilt is not None:
-        skip |= is_predicted(rebuilt, task.target) | (predicted(rebuilt) < 0)
+    if logits_reconstruction is not None:
+        skip |= is_predicted(logits_reconstruction, task.target) | (predicted(logits_reconstruction) < 0)
     return skip
 
 
-def statuses(
-    task: Task,
-    passed: Tensor,
+def assign_statuses(
+    task: Batch,
+    reached: Tensor,
     *,
-    lost: Tensor | None = None,
+    no_gradient: Tensor | None = None,
     reconstruction: Tensor | None = None,
     stopped: bool = False,
 ) -> tuple[str, ...]:
     """One status a sample; what makes the question needless comes before success and failure.
 
     Args:
-        passed, lost: bool (b,): reached the target; had no gradient.
+        reached, no_gradient: bool (b,): reached the target; had no gradient.
         reconstruction: logits of the reconstructions.
         stopped: whether the call ended before what did not pass was finished.
     """
@@ -420,12 +420,12 @@ def statuses(
     gone = none if reconstruction is None else is_predicted(reconstruction, task.target)
     if reconstruction is not None:
         broken = broken | (predicted(reconstruction) < 0)
-    lost = none if lost is None else lost
+    no_gradient = none if no_gradient is None else no_gradient
     # Later lines overwrite earlier ones.
     status = [STOPPED if stopped else NOT_FOUND] * len(already)
     for found, name in (
-        (lost & (not stopped), NO_GRADIENT),
-        (passed, FLIPPED),
+        (no_gradient & (not stopped), NO_GRADIENT),
+        (reached, FLIPPED),
         (gone, RECONSTRUCTION_IS_TARGET),
         (already, ALREADY_TARGET),
         (broken, NOT_FINITE),
@@ -435,7 +435,7 @@ def statuses(
 
 
 def confirmed(
-    passed: Tensor, seen: Tensor, after: Tensor, target: Tensor, need: Callable[..., Tensor]
+    reached: Tensor, seen: Tensor, after: Tensor, target: Tensor, need: Callable[..., Tensor]
 ) -> Tensor:
     """What passed in the search and still passes at the last look, bool (b,).
 
@@ -449,4 +449,4 @@ def confirmed(
     """
     both = seen.isfinite().all(1) & after.isfinite().all(1)
     warn_of_randomness(seen[both], after[both])
-    return passed & need(after, target)
+    return reached & need(after, target)

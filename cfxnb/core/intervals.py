@@ -68,7 +68,7 @@ def _counts(value: Any, name: str) -> np.ndarray:
         array = validate.array(value, name)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name}: expected whole numbers >= 0, got {validate.told(value)}") from None
+        raise kind(f"{name}: expected whole numbers >= 0, got {validate.describe(value)}") from None
     if not ((array >= 0) & (array == np.floor(array)) & (array <= LARGEST)).all():
-        raise ValueError(f"{name}: expected whole numbers >= 0, got {validate.told(value)}")
+        raise ValueError(f"{name}: expected whole numbers >= 0, got {validate.describe(value)}")
     return array

@@ -260,7 +260,7 @@ def first_time(warning: str) -> bool:
     return True
 
 
-def told_something() -> bool:
+def warned_before() -> bool:
     """Whether such a warning was given in this thread's outermost ``eval_frozen``."""
     return bool(_THREAD.holds and _THREAD.holds[0].told)
 

@@ -68,7 +68,7 @@ class Counterfactuals:
         if not isinstance(self.status, tuple) or len(self.status) != len(self.original):
             raise ValueError(
                 f"status: expected one for each of {len(self.original)} rows, got "
-                f"{validate.told(self.status)}"
+                f"{validate.describe(self.status)}"
             )
         for name, code in (("code_before", self.code_before), ("code_after", self.code_after)):
             if code is not None and len(validate.instance(code, Code, name)) != len(self.original):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfxnb.core.modules import first_time, told_something
+from cfxnb.core.modules import first_time, warned_before
 from cfxnb.core.tensors import standardise
 from cfxnb.core.types import Code
 
@@ -101,7 +101,7 @@ def warn_of_randomness(first: Tensor, second: Tensor, name: str = "classifier") 
 
     If something else was found to be random in this call, the difference may come from it.
     """
-    if not len(first) or told_something():
+    if not len(first) or warned_before():
         return
     far = (first.softmax(1) - second.to(first).softmax(1)).abs().nan_to_num().max().item()
     if far > PROBABILITY:

@@ -76,7 +76,7 @@ def norms(x: Tensor) -> Tensor:
     return x.flatten(1).norm(dim=1)
 
 
-def alive(std: Tensor) -> Tensor:
+def active_dims(std: Tensor) -> Tensor:
     """Coordinates that carry anything: those with at least 2 % of the largest spread.
 
     A variational autoencoder leaves coordinates unused that it doesn't need. In units of their
@@ -87,13 +87,13 @@ def alive(std: Tensor) -> Tensor:
 
 def typical_distance(std: Tensor) -> float:
     """Between the codes of two images, in spreads: sqrt(2 d), d coordinates carrying anything."""
-    return math.sqrt(2 * int(alive(std).sum()))
+    return math.sqrt(2 * int(active_dims(std).sum()))
 
 
 def standardise(change: Tensor, std: Tensor) -> Tensor:
     """A difference of codes in units of the spread; 0 in coordinates that carry nothing."""
     std = std.to(change)
-    used = alive(std)
+    used = active_dims(std)
     # The divisor is never 0: torch.where would pass its infinity on to the gradient.
     return torch.where(used, change / torch.where(used, std, 1.0), 0.0)
 

@@ -24,7 +24,7 @@ class BlackBoxed:
     """What ``cfxnb.BlackBox`` is, for checks below it."""
 
 
-def told(value: Any) -> str:
+def describe(value: Any) -> str:
     """What came, for a message: its type and the beginning of what it shows."""
     try:
         shown = repr(value)
@@ -58,18 +58,18 @@ def pixels(value: Any, name: str = "images") -> Tensor:
 def listed(value: Any, name: str, what: str) -> list[Any]:
     """A list of anything, one entry per image."""
     if isinstance(value, str | bytes | Mapping | set | frozenset):
-        raise TypeError(f"{name}: expected a list of {what}, one per image, got {told(value)}")
+        raise TypeError(f"{name}: expected a list of {what}, one per image, got {describe(value)}")
     try:
         return list(value)
     except TypeError:
         raise TypeError(
-            f"{name}: expected a list of {what}, one per image, got {told(value)}"
+            f"{name}: expected a list of {what}, one per image, got {describe(value)}"
         ) from None
 
 
 def batches(value: Any, name: str = "images") -> Any:
     """Something that gives batches of images, one after the other."""
-    wrong = TypeError(f"{name}: expected images, or an iterator of batches, got {told(value)}")
+    wrong = TypeError(f"{name}: expected images, or an iterator of batches, got {describe(value)}")
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise wrong
     if isinstance(value, Sized) and (not getattr(value, "ndim", 1) or not len(value)):
@@ -93,7 +93,7 @@ def stops(value: Any) -> bool:
     """What ``on_step`` returned: True to stop, False or None to go on."""
     if value is None or isinstance(value, bool | np.bool_):
         return bool(value)
-    raise TypeError(f"on_step: expected True, False or None from it, got {told(value)}")
+    raise TypeError(f"on_step: expected True, False or None from it, got {describe(value)}")
 
 
 def logits(value: Any, rows: int, name: str = "classifier", classes: int | None = None) -> Tensor:
@@ -176,7 +176,7 @@ def labels(
 
 
 def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
-    wrong = TypeError(f"{name}: expected an int or an integer tensor, got {told(value)}")
+    wrong = TypeError(f"{name}: expected an int or an integer tensor, got {describe(value)}")
     if isinstance(value, Tensor):
         if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
             raise TypeError(f"{name}: expected integer classes, got {value.dtype}")
@@ -198,12 +198,12 @@ def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
         if not known:
             raise ValueError(
                 f"{name}: expected class numbers, or names of classes, which this classifier does "
-                f"not have, got {told(str(array.flat[0]))}; cfx.wrap(..., class_names=[...]) names them"
+                f"not have, got {describe(str(array.flat[0]))}; cfx.wrap(..., class_names=[...]) names them"
             )
         if unknown := [v for v in array.flat if v not in known]:
             raise ValueError(
                 f"{name}: expected class numbers, or names out of {str(known)[:200]}, "
-                f"got {told(str(unknown[0]))}"
+                f"got {describe(str(unknown[0]))}"
             )
         if len(set(known)) < len(known):
             raise ValueError(f"{name}: expected class numbers, as names occur twice in {known}")
@@ -247,7 +247,7 @@ def number(
     """
     low, high = max(low, -LARGEST_NUMBER), min(high, LARGEST_NUMBER)
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number, got {told(value)}")
+        raise TypeError(f"{name}: expected a number, got {describe(value)}")
     try:
         # float32 numbers are read as they are written: 0.382 is not 0.38199999928.
         short = isinstance(value, np.floating) and not isinstance(value, np.float64)
@@ -274,13 +274,13 @@ LARGEST_SEED = 2**63 - 1  # what torch's generators take
 def count(value: Any, name: str, low: int = 0, high: int = LARGEST) -> int:
     """A whole number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name}: expected a whole number, got {told(value)}")
+        raise TypeError(f"{name}: expected a whole number, got {describe(value)}")
     number = int(value)
     if number < low:
-        came = number if number > -LARGEST else told(number)
+        came = number if number > -LARGEST else describe(number)
         raise ValueError(f"{name}: expected a whole number >= {low}, got {came}")
     if number > high:
-        raise ValueError(f"{name}: expected a whole number <= {high}, got {told(number)}")
+        raise ValueError(f"{name}: expected a whole number <= {high}, got {describe(number)}")
     return number
 
 
@@ -292,7 +292,7 @@ def seed(value: Any, name: str = "seed") -> int:
 def flag(value: Any, name: str) -> bool:
     """True or False."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name}: expected True or False, got {told(value)}")
+        raise TypeError(f"{name}: expected True or False, got {describe(value)}")
     return value
 
 
@@ -300,7 +300,7 @@ def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
     """One of the ``allowed`` names."""
     known = list(allowed)
     if not isinstance(value, str):
-        raise TypeError(f"{name}: expected one of {known}, got {told(value)}")
+        raise TypeError(f"{name}: expected one of {known}, got {describe(value)}")
     if value not in known:
         raise ValueError(f"{name}: expected one of {known}, got {value!r:.80}")
     return value
@@ -317,7 +317,7 @@ def device(value: Any, name: str = "device") -> torch.device:
     # A torch that was built without CUDA says so by an assertion.
     except (RuntimeError, TypeError, AssertionError, ValueError, OverflowError):
         raise ValueError(
-            f"{name}: expected one that torch has here, such as 'cpu', got {told(value)}"
+            f"{name}: expected one that torch has here, such as 'cpu', got {describe(value)}"
         ) from None
 
 
@@ -336,7 +336,7 @@ def names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
     if isinstance(value, Mapping):
         value = _by_number(value, name)
     if isinstance(value, str | bytes | set | frozenset) or not isinstance(value, Iterable):
-        raise TypeError(f"{name}: expected a sequence of names, got {told(value)}")
+        raise TypeError(f"{name}: expected a sequence of names, got {describe(value)}")
     listed = tuple(str(v) for v in value)
     if count is not None and len(listed) != count:
         raise ValueError(f"{name}: expected {count} names, got {len(listed)}")
@@ -352,7 +352,7 @@ def _by_number(value: Mapping[Any, Any], name: str) -> list[Any]:
     if sorted(key for key, _ in pairs) != sorted(str(i) for i in range(len(pairs))) or not pairs:
         raise ValueError(
             f"{name}: expected a dict with each class number from 0 to {len(value) - 1} once, "
-            f"got {told(value)}"
+            f"got {describe(value)}"
         )
     return [label for _, label in sorted(pairs, key=lambda pair: int(pair[0]))]
 
@@ -516,7 +516,7 @@ def array(value: Any, name: str, dims: int | None = None, *, gaps: bool = False)
         dims: how many dimensions they must have.
         gaps: NaN and missing values may stand for numbers that are not there.
     """
-    wrong = TypeError(f"{name}: expected numbers, got {told(value)}")
+    wrong = TypeError(f"{name}: expected numbers, got {describe(value)}")
     if isinstance(value, Tensor):
         if value.is_meta or value.layout != torch.strided or value.dtype == torch.bool:
             raise wrong
@@ -562,7 +562,7 @@ def _numeric(kind: Any) -> bool:
 
 def decisions(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
     """Decisions as a tensor of bools, or of the numbers of classes."""
-    wrong = TypeError(f"{name}: expected bools or numbers of classes, got {told(value)}")
+    wrong = TypeError(f"{name}: expected bools or numbers of classes, got {describe(value)}")
     value = unmasked(value, name)
     try:
         found = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
@@ -581,15 +581,15 @@ def groups(value: Any, name: str, rows: int | None = None) -> list[str]:
     """The name of each image's group: of numbers or names, none of them missing."""
     if isinstance(value, Tensor):
         if value.is_meta or value.layout != torch.strided or value.is_complex():
-            raise TypeError(f"{name}: expected the group of each image, got {told(value)}")
+            raise TypeError(f"{name}: expected the group of each image, got {describe(value)}")
         value = value.detach().cpu()
     if isinstance(unmasked(value, name), Tensor | np.ndarray | pd.Series | pd.Index):
         value = value.tolist()
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise TypeError(f"{name}: expected the group of each image, got {told(value)}")
+        raise TypeError(f"{name}: expected the group of each image, got {describe(value)}")
     for row, each in enumerate(value):
         if not isinstance(each, Hashable) or isinstance(each, complex):
-            raise TypeError(f"{name}: expected numbers or names, got {told(each)} in row {row}")
+            raise TypeError(f"{name}: expected numbers or names, got {describe(each)} in row {row}")
         if missing(each):
             raise ValueError(
                 f"{name}: expected a group for each image, got a missing value in row {row}; "
@@ -669,7 +669,7 @@ def discrete(column: pd.Series, name: str) -> pd.Series:
             if not isinstance(each, Hashable):
                 raise TypeError(
                     f"{name}: expected texts, numbers or bools in {column.name!r}, got "
-                    f"{told(each)} in row {row}"
+                    f"{describe(each)} in row {row}"
                 )
     return column
 
@@ -683,7 +683,7 @@ def _plain(column: pd.Series) -> pd.Series:
 
 def mask(value: Any, name: str, rows: int) -> np.ndarray:
     """One bool for each of ``rows``: of a list, an array, a tensor or a column without gaps."""
-    wrong = TypeError(f"{name}: expected {rows} bools, got {told(value)}")
+    wrong = TypeError(f"{name}: expected {rows} bools, got {describe(value)}")
     value = unmasked(value, name)
     if isinstance(value, Tensor):
         if value.is_meta or value.layout != torch.strided:
@@ -722,7 +722,7 @@ def is_label(value: Any) -> bool:
 
 def pair(value: Any, name: str) -> tuple[Any, Any]:
     """Two different values, none of them missing; a text is not taken for its letters."""
-    came = f"{name}: expected two different values, (instead, value), got {told(value)}"
+    came = f"{name}: expected two different values, (instead, value), got {describe(value)}"
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise ValueError(came)
     if not all(map(is_label, value)):
@@ -744,7 +744,7 @@ def fields(record: Any) -> None:
         value = getattr(record, field.name)
         if not _is(value, hints[field.name]):
             kind = getattr(hints[field.name], "__name__", None) or str(hints[field.name])
-            raise TypeError(f"{field.name}: expected {kind}, got {told(value)}")
+            raise TypeError(f"{field.name}: expected {kind}, got {describe(value)}")
 
 
 @functools.cache
@@ -778,13 +778,13 @@ def _is(value: Any, hint: Any) -> bool:
 def text(value: Any, name: str) -> str:
     """A text, which may be empty."""
     if not isinstance(value, str):
-        raise TypeError(f"{name}: expected a text, got {told(value)}")
+        raise TypeError(f"{name}: expected a text, got {describe(value)}")
     return value
 
 
 def texts(value: Any, name: str, count: int | None = None) -> list[str]:
     """Words to be read in a picture, perhaps ``count`` of them; numbers are written out."""
-    wrong = TypeError(f"{name}: expected a sequence of texts, got {told(value)}")
+    wrong = TypeError(f"{name}: expected a sequence of texts, got {describe(value)}")
     if isinstance(value, str | bytes | Mapping | set) or not isinstance(value, Iterable):
         raise wrong
     try:
@@ -793,7 +793,7 @@ def texts(value: Any, name: str, count: int | None = None) -> list[str]:
         raise wrong from None
     for each in listed:
         if not isinstance(each, str) and not (isinstance(each, Real) and math.isfinite(each)):
-            raise TypeError(f"{name}: expected texts, got {told(each)}")
+            raise TypeError(f"{name}: expected texts, got {describe(each)}")
     if count is not None and len(listed) != count:
         raise ValueError(f"{name}: expected {count}, got {len(listed)}")
     return [str(each) for each in listed]

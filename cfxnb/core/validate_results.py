@@ -10,7 +10,7 @@ from cfxnb.core import results_file
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import finite_rows
 from cfxnb.core.types import STOPPED, Code
-from cfxnb.core.validate import code_like, instance, part_of, told
+from cfxnb.core.validate import code_like, describe, instance, part_of
 
 
 def codes(value: Any, name: str) -> tuple[Code, Code]:
@@ -52,7 +52,7 @@ def begun(cf: Counterfactuals, name: str) -> None:
 def results(value: Any, name: str, least: int = 1) -> list[Counterfactuals]:
     """A sequence of results of equal length."""
     if isinstance(value, Counterfactuals) or not isinstance(value, list | tuple):
-        raise TypeError(f"{name}: expected a list of results, got {told(value)}")
+        raise TypeError(f"{name}: expected a list of results, got {describe(value)}")
     listed = [result(each, f"{name}[{i}]") for i, each in enumerate(value)]
     if len(listed) < least or len({len(each) for each in listed}) > 1:
         lengths = [len(each) for each in listed[:20]]

@@ -68,14 +68,14 @@ def _control(name: str, spec: Control) -> Any:
             return ipywidgets.Dropdown(options=spec, **common)
         except TraitError as error:
             raise ValueError(
-                f"{name}: expected choices that can be told apart, got {validate.told(spec)}: "
+                f"{name}: expected choices that can be told apart, got {validate.describe(spec)}: "
                 f"{error}"[:300]
             ) from None
     if isinstance(spec, tuple) and len(spec) in (2, 3):
         return _slider(name, spec, common)
     raise TypeError(
         f"{name}: expected (low, high), (low, high, step), a list or a bool, got "
-        f"{validate.told(spec)}"
+        f"{validate.describe(spec)}"
     )
 
 
@@ -85,7 +85,7 @@ def _slider(name: str, spec: tuple[float, ...], common: dict[str, Any]) -> Any:
     low, high, *step = spec
     if low > high or (step and step[0] <= 0):
         raise ValueError(
-            f"{name}: expected low <= high and a positive step, got {validate.told(spec)}"
+            f"{name}: expected low <= high and a positive step, got {validate.describe(spec)}"
         )
     common = common | {"layout": {"width": "28em"}, "continuous_update": False}
     if all(isinstance(v, int) for v in spec):
@@ -111,14 +111,14 @@ def predict_then_run(question: str, choices: list[str]) -> Callable[[str], str]:
     choices = validate.texts(choices, "choices")
     if len(set(choices)) < max(2, len(choices)) or len(choices) > MOST:
         raise ValueError(
-            f"choices: expected 2 to {MOST} different answers, got {validate.told(choices)}"
+            f"choices: expected 2 to {MOST} different answers, got {validate.describe(choices)}"
         )
     box = ipywidgets.RadioButtons(options=choices, value=None, layout={"width": "max-content"})
     display(ipywidgets.VBox([ipywidgets.Label(question), box]))
 
     def compare(answer: str) -> str:
         if not isinstance(answer, str) or answer not in choices:
-            raise ValueError(f"answer: expected one of {choices}, got {validate.told(answer)}")
+            raise ValueError(f"answer: expected one of {choices}, got {validate.describe(answer)}")
         if box.value is None:
             return f"Computed: {answer}. (No guess was made above.)"
         verdict = "as you guessed" if box.value == answer else f"you guessed: {box.value}"

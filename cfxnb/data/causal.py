@@ -56,12 +56,12 @@ def _spread(value: Any, name: str) -> dict[str, float]:
     elif isinstance(value, Sequence):
         listed = [validate.text(option, name) for option in value]
         if len(set(listed)) < len(listed):
-            raise ValueError(f"{name}: expected each option once, got {validate.told(value)}")
+            raise ValueError(f"{name}: expected each option once, got {validate.describe(value)}")
         shares = {option: 1 / len(listed) for option in listed}
     else:
         raise TypeError(
             f"{name}: expected an option, a list of options or a dict of probabilities, "
-            f"got {validate.told(value)}"
+            f"got {validate.describe(value)}"
         )
     if not shares or abs(sum(shares.values()) - 1) > 1e-6:
         raise ValueError(

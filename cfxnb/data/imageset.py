@@ -37,7 +37,7 @@ class ImageSet:
         if self.images.ndim != 4 or 0 in self.images.shape[1:]:
             raise ValueError(f"images: expected shape (n, c, h, w), got {tuple(self.images.shape)}")
         if not self.images.is_floating_point() or not _plain(self.images):
-            raise TypeError(f"images: expected floats, got {validate.told(self.images)}")
+            raise TypeError(f"images: expected floats, got {validate.describe(self.images)}")
         validate.instance(self.labels, Tensor, "labels", "a torch tensor")
         if self.labels.ndim != 1 or self.labels.dtype != torch.int64 or not _plain(self.labels):
             raise ValueError(
@@ -48,7 +48,7 @@ class ImageSet:
             isinstance(n, str) for n in self.class_names
         ):
             raise TypeError(
-                f"class_names: expected a tuple of texts, got {validate.told(self.class_names)}"
+                f"class_names: expected a tuple of texts, got {validate.describe(self.class_names)}"
             )
         validate.instance(self.factors, pd.DataFrame, "factors", "a DataFrame")
         validate.text(self.source, "source")
@@ -86,7 +86,7 @@ class ImageSet:
         if not classes or len(chosen) < len(classes) or not inside:
             raise ValueError(
                 f"classes: expected labels from 0 to {len(self.class_names) - 1}, got "
-                f"{validate.told(list(classes))}"
+                f"{validate.describe(list(classes))}"
             )
         return self[torch.isin(self.labels, torch.tensor(chosen))]
 

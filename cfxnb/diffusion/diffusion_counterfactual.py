@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.core.driver import Run, Task
+from cfxnb.core.driver import Batch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, OnStep
@@ -160,7 +160,7 @@ def diffusion_counterfactual(
     )  # fmt: skip
     entries: list[Any] = []
 
-    def work(task: Task) -> Counterfactuals:
+    def work(task: Batch) -> Counterfactuals:
         if not entries:  # the same for all chunks
             classes = task.logits_before.shape[1]
             entries.extend(entries_of(run.space, run.classifier, conditions, classes))
@@ -168,7 +168,7 @@ def diffusion_counterfactual(
 
     parts = run.each(work)
     made_by = {**knobs, "conditions": list(map(str, entries))}
-    return run.finish(parts, function="diffusion_counterfactual", **made_by)
+    return run.join_results(parts, function="diffusion_counterfactual", **made_by)
 
 
 def _fitting(knobs: dict[str, Any], total: int) -> None:
@@ -205,7 +205,7 @@ def _listed(
     if conditions is None:
         return space.conditions.defaults(classes, getattr(classifier, "class_names", None))
     if isinstance(conditions, str) or not isinstance(conditions, Sequence):
-        raise TypeError(f"conditions: expected a sequence, got {validate.told(conditions)}")
+        raise TypeError(f"conditions: expected a sequence, got {validate.describe(conditions)}")
     if len(conditions) != classes:
         raise ValueError(
             f"conditions: expected one for each of {classes} classes, got {len(conditions)}"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.core.ddim import predict_x0
-from cfxnb.core.decisions import log_odds, reached
+from cfxnb.core.decisions import is_reached, log_odds
 from cfxnb.core.tensors import finite_rows, needs_gradient, noise_like, norms, per_sample
 from cfxnb.core.types import Classifier, Code
 from cfxnb.diffusion.consensus import consensus, masked, rescaled, shuffled
@@ -102,7 +102,7 @@ class Guided:
             needs_gradient(logits)
             odds = log_odds(logits, self.asked.target)
             far = self._distance(images)
-        there = reached(logits.detach(), self.asked.target, self.knobs["confidence"])
+        there = is_reached(logits.detach(), self.asked.target, self.knobs["confidence"])
         active = ~(there & self.knobs["pause_when_reached"])
         self.probability.append(odds.detach().sigmoid())
         self.active.append(active)

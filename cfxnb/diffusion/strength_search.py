@@ -14,8 +14,8 @@ from cfxnb.core.ddim import (
     even_schedule,
     paper_schedule,
 )
-from cfxnb.core.decisions import reached, still_reached
-from cfxnb.core.driver import Run, Task, confirmed, nothing_to_do, statuses
+from cfxnb.core.decisions import is_reached, still_reached
+from cfxnb.core.driver import Batch, Run, assign_statuses, confirmed, nothing_to_do
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import noise_like, per_sample
 from cfxnb.core.types import Step
@@ -28,10 +28,10 @@ from cfxnb.diffusion.guidance import Asked, Guided
 class Search:
     """One chunk of images; each sample has noise levels of its own, and leaves when it is done."""
 
-    def __init__(self, run: Run, task: Task, entries: list[Any], knobs: dict) -> None:
+    def __init__(self, run: Run, task: Batch, entries: list[Any], knobs: dict) -> None:
         self.space, self.classifier, self.stop = run.space, run.classifier, run.stop
         self.task, self.knobs = task, knobs
-        self.start, self.reconstruction, self.rebuilt = run.rebuild(task)
+        self.start, self.reconstruction, self.rebuilt = run.reconstruct_batch(task)
         space: Any = self.space
         shape, side = tuple(self.start.z.shape), knobs["patch_size"]
         if len(shape) != 4 or shape[2] % side or shape[3] % side:
@@ -85,7 +85,7 @@ class Search:
         z = self._noisy(rows, guided, schedule)
         z = denoise(self._watched(guided, number), z, schedule, lambda: self.stop.now)
         logits = self.classifier(self.space.decode(self.start[rows].with_z(z)))
-        passed = reached(logits, asked.target, knobs["confidence"])
+        passed = is_reached(logits, asked.target, knobs["confidence"])
         self.best.update(rows, z, logits, passed, level, guided, len(schedule.times))
         return passed
 
@@ -130,8 +130,8 @@ class Search:
             logits_before=task.logits_before,
             logits_after=after,
             target=task.target,
-            status=statuses(
-                task, passed, lost=best.lost, reconstruction=self.rebuilt, stopped=stopped
+            status=assign_statuses(
+                task, passed, no_gradient=best.lost, reconstruction=self.rebuilt, stopped=stopped
             ),
             code_before=self.start,
             code_after=code,
@@ -150,7 +150,7 @@ class Search:
             return image, after, after
         pasting = pasted(task.images, self.reconstruction, image, share)
         logits = self.classifier(pasting)
-        fits = reached(logits, task.target, self.knobs["confidence"])
+        fits = is_reached(logits, task.target, self.knobs["confidence"])
         fits |= ~self.best.passed  # nothing to lose
         return (
             torch.where(per_sample(fits, image), pasting, image),

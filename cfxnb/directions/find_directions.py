@@ -22,12 +22,12 @@ from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedFunction, CheckedSpace
 from cfxnb.core.decisions import check_labels, class_number
 from cfxnb.core.driver import Stop
-from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.kept_work import digest, given_folder
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.tensors import alive, typical_distance, unit
+from cfxnb.core.tensors import active_dims, typical_distance, unit
 from cfxnb.core.types import Classifier, LatentSpace, OnStep
+from cfxnb.core.weights_hash import weights_hash
 from cfxnb.directions.candidates import SAME, candidates
 from cfxnb.directions.gradient_correction import corrected
 from cfxnb.directions.mlp_proxy import mlp
@@ -135,7 +135,7 @@ def find_directions(
             f"validation_images: expected images of shape {tuple(image.shape[1:])}, like image, "
             f"got {tuple(others.shape[1:])}"
         )
-    used = alive(space.std)
+    used = active_dims(space.std)
     max_step = _reach(space, max_step)
     radius = max_step if radius is None else validate.number(radius, "radius", 0, open_low=True)
     distance = CheckedFunction(rms if distance is None else distance, "distance")
@@ -157,7 +157,7 @@ def find_directions(
     stop = Stop(on_step)
     parts = {"space": space, "classifier": classifier, "distance": distance}
     told = getattr(distance.inner, "__qualname__", type(distance.inner).__name__)
-    weights = {name: fingerprint(part) for name, part in parts.items()}
+    weights = {name: weights_hash(part) for name, part in parts.items()}
     ledger = Ledger(
         knobs["max_queries"],
         None if checkpoint_dir is None else given_folder(checkpoint_dir),

@@ -8,7 +8,7 @@ from torch import Tensor
 from cfxnb.core import validate, validate_results
 from cfxnb.core.decisions import is_predicted, log_odds
 from cfxnb.core.directions import heading
-from cfxnb.core.driver import Begun, Edit, Run, Task
+from cfxnb.core.driver import Batch, Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import (
@@ -86,7 +86,7 @@ def follow_direction(
     )  # fmt: skip
     step = _upright(heading(run.space, direction, len(run.images)))
 
-    def edit(task: Begun) -> Edit:
+    def edit(task: EncodedBatch) -> Edit:
         return Walk(run, task, step[task.index.to(step.device)], knobs).run()
 
     return run.counterfactuals(edit, function="follow_direction", **knobs)
@@ -105,7 +105,7 @@ def _other(logits: Tensor) -> Tensor:
     return 1 - predicted(logits).clamp_min(0)  # not finite: any will do, the status tells
 
 
-def _with_random_rest(run: Run, task: Task, noise_seed: int) -> tuple[Code, Tensor, int]:
+def _with_random_rest(run: Run, task: Batch, noise_seed: int) -> tuple[Code, Tensor, int]:
     """Codes whose stochastic part is random, if the space has one, and their reconstructions.
 
     The pixels are those of another stochastic code, so ``run.fit`` does not compare them.
@@ -119,7 +119,7 @@ def _with_random_rest(run: Run, task: Task, noise_seed: int) -> tuple[Code, Tens
 class Walk:
     """One chunk of images; a sample that has arrived leaves, whatever its mates do."""
 
-    def __init__(self, run: Run, task: Begun, step: Tensor, knobs: dict) -> None:
+    def __init__(self, run: Run, task: EncodedBatch, step: Tensor, knobs: dict) -> None:
         self.space, self.classifier, self.task = run.space, run.classifier, task
         self.start, self.step, self.knobs, self.stop = task.code_before, step, knobs, run.stop
         count = len(task.rows)
@@ -150,7 +150,7 @@ class Walk:
         everyone = torch.arange(len(self.place), device=self.place.device)
         return Edit(
             code=self.code(everyone, self.place),
-            passed=self.passed,
+            reached=self.passed,
             seen=self.seen,
             generator=self.renders,
             classifier=self.renders,

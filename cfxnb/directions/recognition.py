@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from cfxnb.core.kept_work import TOLERANCE, differ, refuse
-from cfxnb.core.tensors import alive, standardise
+from cfxnb.core.tensors import active_dims, standardise
 from cfxnb.core.types import Code
 from cfxnb.directions.query_log import Answers, stamp
 
@@ -71,7 +71,7 @@ def _start(ask: Any, answers: Answers, pictures: Tensor, folder: Path) -> Code:
     [picture, *_] = [p[None] for p in pictures if torch.equal(stamp(p[None]), answers["source"])]
     code = ask.encode(picture.to(ask.image.device))
     base, std = answers["base"].to(code.z), ask.space.std
-    gap = standardise(code.z - base, std)[:, alive(std)]
+    gap = standardise(code.z - base, std)[:, active_dims(std)]
     if not gap.square().mean().sqrt() <= TOLERANCE:  # NaN is another one, too
         raise refuse("space", folder)
     return code

@@ -76,7 +76,7 @@ class Directions:
                 raise KeyError(f"expected one of {list(self.names)}, got {key[:80]!r}")
             return self.vectors[self.names.index(key)]
         if isinstance(key, bool) or not isinstance(key, Integral):
-            raise TypeError(f"key: expected a name or a rank, got {validate.told(key)}")
+            raise TypeError(f"key: expected a name or a rank, got {validate.describe(key)}")
         if not -len(self) <= key < len(self):
             raise IndexError(f"key: expected a rank from 0 to {len(self) - 1}, got {key}"[:200])
         return self.vectors[int(key)]

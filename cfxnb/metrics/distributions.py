@@ -114,7 +114,7 @@ def kid(
 def _subsets(value: Any, first: int, second: int) -> tuple[Tensor, Tensor]:
     """Rows of a and of b, int64 (repeats, subset) each, equally many repeats."""
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise TypeError(f"subset_indices: expected two tensors of rows, got {validate.told(value)}")
+        raise TypeError(f"subset_indices: expected two tensors of rows, got {validate.describe(value)}")
     found = []
     for rows, length, name in zip(value, (first, second), ("a", "b"), strict=True):
         kind = validate.instance(rows, Tensor, "subset_indices", "two tensors of rows").dtype

@@ -102,7 +102,7 @@ def _check_contrasts(contrasts: Any) -> None:
         if len(values) != 2 or not known or values[0] == values[1]:
             raise ValueError(
                 f"contrasts[{name!r}]: expected two different options out of {options}, "
-                f"got {validate.told(pair)}"
+                f"got {validate.describe(pair)}"
             )
 
 

@@ -101,7 +101,7 @@ def _numbers(
     table: pd.DataFrame = validate.instance(value, pd.DataFrame, name, "a table of numbers")
     if not len(table) or not table.index.is_unique or not table.columns.is_unique:
         raise ValueError(
-            f"{name}: expected one row or more, each once, got {validate.told(list(table.index))}"
+            f"{name}: expected one row or more, each once, got {validate.describe(list(table.index))}"
         )
     if missing := [column for column in must if column not in table]:
         raise ValueError(f"{name}: expected a column {missing[0]!r}, got {list(table)[:10]}")

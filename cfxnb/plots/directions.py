@@ -100,7 +100,7 @@ def direction_strip(
     steps = torch.from_numpy(validate.array(steps_along, "steps_along", 1)).float()
     if not len(steps) or len(steps) > FEW or not steps.isfinite().all():
         raise ValueError(
-            f"steps_along: expected 1 to {FEW} numbers of ordinary size, got {validate.told(steps_along)}"
+            f"steps_along: expected 1 to {FEW} numbers of ordinary size, got {validate.describe(steps_along)}"
         )
     with eval_frozen(space, classifier):
         code = checked.encode(image)

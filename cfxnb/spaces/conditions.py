@@ -19,7 +19,7 @@ class Conditions(Protocol):
     def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """The net's prediction for noisy latents at times (b,)."""
 
-    def defaults(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
+    def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
         """What a classifier's classes are asked for by, if that can be known."""
 
 
@@ -71,7 +71,7 @@ class AttributeConditions:
         if len(self.options) > 1:
             raise TypeError(
                 f"conditions: expected a dict over {list(self.options)} or an option's name, "
-                f"got {validate.told(each)}"
+                f"got {validate.describe(each)}"
             )
         ((name, options),) = self.options.items()
         return {name: options[_number(each, len(options))]}
@@ -79,15 +79,15 @@ class AttributeConditions:
     def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         return net(x, t, condition)
 
-    def defaults(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
+    def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
         """The labels, which must name options; numbers if there are none, and one attribute."""
         options = list(self.options.values())
-        having = [sum(label in listed for listed in options) for label in labels or ()]
-        if labels and set(having) == {1}:
-            return list(labels)
-        if not labels and len(options) == 1 and len(options[0]) == classes:
-            return list(range(classes))
-        raise _unknown(classes, f"attributes {self.options}")
+        having = [sum(name in listed for listed in options) for name in class_names or ()]
+        if class_names and set(having) == {1}:
+            return list(class_names)
+        if not class_names and len(options) == 1 and len(options[0]) == n_classes:
+            return list(range(n_classes))
+        raise _unknown(n_classes, f"attributes {self.options}")
 
 
 class ClassConditions:
@@ -99,14 +99,14 @@ class ClassConditions:
             about no class, with which guidance compares.
     """
 
-    def __init__(self, count: int, null: bool = True) -> None:
+    def __init__(self, n_classes: int, null: bool = True) -> None:
         self.null = validate.flag(null, "null")
-        self.count = validate.count(count, "count", 1 + self.null)
+        self.n_classes = validate.count(n_classes, "n_classes", 1 + self.null)
 
     @property
     def classes(self) -> int:
         """How many classes there are, without "no class"."""
-        return self.count - self.null
+        return self.n_classes - self.null
 
     def encode(self, conditions: Sequence[Any]) -> Tensor:
         """int64 (b,).
@@ -118,7 +118,7 @@ class ClassConditions:
         if not self.null and any(each is None for each in conditions):
             raise ValueError(
                 "conditions: expected a model with an embedding for no class, with which guidance "
-                f"compares, got one with {self.count} classes and null=False"
+                f"compares, got one with {self.n_classes} classes and null=False"
             )
         rows = [
             self.classes if each is None else _number(each, self.classes) for each in conditions
@@ -128,10 +128,10 @@ class ClassConditions:
     def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         return net(x, t, class_labels=condition).sample
 
-    def defaults(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
-        if classes != self.classes:
-            raise _unknown(classes, f"{self.classes} classes")
-        return list(range(classes))
+    def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
+        if n_classes != self.classes:
+            raise _unknown(n_classes, f"{self.classes} classes")
+        return list(range(n_classes))
 
 
 class EmbeddingConditions(ClassConditions, nn.Module):
@@ -220,31 +220,31 @@ class PromptConditions(nn.Module):
 
     def _text(self, each: Any) -> str:
         if not isinstance(each, str):
-            raise TypeError(f"conditions: expected texts, got {validate.told(each)}")
+            raise TypeError(f"conditions: expected texts, got {validate.describe(each)}")
         return each
 
     def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         return net(x, t, encoder_hidden_states=condition.to(x)).sample
 
-    def defaults(self, classes: int, labels: Sequence[str] | None) -> list[Any]:
-        if labels is None or len(labels) != classes:
-            raise _unknown(classes, "texts, and the classifier has no labels")
-        return [self.template.format(label) for label in labels]
+    def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
+        if class_names is None or len(class_names) != n_classes:
+            raise _unknown(n_classes, "texts, and the classifier has no class names")
+        return [self.template.format(name) for name in class_names]
 
 
 def checked_template(value: Any, name: str = "template") -> str:
     """A text with a place for the name of a class."""
     if not isinstance(value, str):
-        raise TypeError(f"{name}: expected a text with {{}}, got {validate.told(value)}")
+        raise TypeError(f"{name}: expected a text with {{}}, got {validate.describe(value)}")
     rest = value.replace("{}", "", 1)
     if len(rest) == len(value) or "{" in rest or "}" in rest:
         raise ValueError(f"{name}: expected a text with {{}} once, got {value!r:.80}")
     return value
 
 
-def _unknown(classes: int, known: str) -> ValueError:
+def _unknown(n_classes: int, known: str) -> ValueError:
     return ValueError(
-        f"conditions: expected one for each of the classifier's {classes} classes, as a list in "
+        f"conditions: expected one for each of the classifier's {n_classes} classes, as a list in "
         f"their order, since they don't tell themselves; the model knows {known}"
     )
 
@@ -256,7 +256,7 @@ def _texts(value: Any, name: Any) -> tuple[str, ...]:
     if not plain or len(set(options)) < len(options):
         raise ValueError(
             f"options[{name!r}]: expected different texts, one for each option, got "
-            f"{validate.told(value)}"
+            f"{validate.describe(value)}"
         )
     return options
 

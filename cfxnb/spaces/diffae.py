@@ -84,11 +84,11 @@ class DiffusionAutoencoder(nn.Module):
         if not isinstance(self.codec, nn.Module) or not hasattr(self.codec, "decode"):
             raise TypeError(
                 f"codec: expected a whole number, or a module with encode and decode, got "
-                f"{validate.told(codec)}"
+                f"{validate.describe(codec)}"
             )
         self.times = ddim.timesteps(validate.count(steps, "steps", 2))
         inverting = validate.count(inversion_steps, "inversion_steps")
-        self.back = ddim.timesteps(inverting, name="inversion_steps") if inverting else []
+        self.inversion_times = ddim.timesteps(inverting, name="inversion_steps") if inverting else []
         self.seed = validate.seed(seed)
         self.max_memory_gib = validate.number(max_memory_gib, "max_memory_gib", 0.0, open_low=True)
         self.precision = checked_precision(precision)
@@ -105,7 +105,7 @@ class DiffusionAutoencoder(nn.Module):
         back = validate.count(
             steps if inversion_steps is None else inversion_steps, "inversion_steps"
         )
-        other.back = ddim.timesteps(back, name="inversion_steps") if back else []
+        other.inversion_times = ddim.timesteps(back, name="inversion_steps") if back else []
         return other
 
     def predict_noise(self, x: Tensor, t: int, z: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class DiffusionAutoencoder(nn.Module):
         with autocast(self.mean.device, self.precision):
             x = x.contiguous(memory_format=torch.channels_last)
             found = self._net(x, time, z).float()
-        if self.net.prediction_type == "noise":
+        if self.net.prediction_type == "epsilon":
             return found
         left = float(self.alphas_cumprod[t])
         return left**0.5 * found + (1 - left) ** 0.5 * x
@@ -123,10 +123,10 @@ class DiffusionAutoencoder(nn.Module):
     def encode_semantic(self, images: Tensor) -> Tensor:
         """The semantic codes alone, (b, dims): one pass of the encoder, no inversion."""
         clean = self.codec.encode(self._checked(images) * 2 - 1)
-        parts = [self._look(part) for part in clean.split(self._chunk(clean))]
+        parts = [self._encode(part) for part in clean.split(self._chunk(clean))]
         return torch.cat(parts).to(validate.pixels(images).device)
 
-    def _look(self, clean: Tensor) -> Tensor:
+    def _encode(self, clean: Tensor) -> Tensor:
         with autocast(self.mean.device, self.precision):
             clean = clean.contiguous(memory_format=torch.channels_last)
             return self.net.encoder(clean).float()
@@ -142,19 +142,19 @@ class DiffusionAutoencoder(nn.Module):
         clean = self.codec.encode(self._checked(images) * 2 - 1)
         codes, noise = [], []
         for part in clean.split(self._chunk(clean)):
-            z = self._look(part)
+            z = self._encode(part)
             codes.append(z)
-            if self.back:
+            if self.inversion_times:
                 noise.append(
                     ddim.invert(
-                        self._told(z), part, self.alphas_cumprod, self.back, self.clip_sample_range
+                        self._conditioned(z), part, self.alphas_cumprod, self.inversion_times, self.clip_sample_range
                     )
                 )
-        aux = torch.cat(noise) if noise else self.noise(clean.shape)
+        aux = torch.cat(noise) if noise else self.default_noise(clean.shape)
         return Code(torch.cat(codes), aux).to(validate.pixels(images).device)
 
     @standard_numbers
-    def noise(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    def default_noise(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
         """One draw of stochastic code for all rows, so that batch mates never matter."""
         one = noise_like(self.mean.new_empty(1, *shape[1:]), self.seed)
         return one.expand(shape).clone()
@@ -173,14 +173,14 @@ class DiffusionAutoencoder(nn.Module):
         if z.shape[1:] != self.mean.shape or x is None or not len(z):
             got = None if x is None else tuple(x.shape)
             raise ValueError(
-                f"code: expected z of shape (b, {len(self.mean)}) and rest with as many rows, "
+                f"code: expected z of shape (b, {len(self.mean)}) and aux with as many rows, "
                 f"as encode gives, got {tuple(z.shape)} and {got}"
             )
         x = x.to(z)
         sides = self.net.sides
         if x.ndim != 4 or x.shape[1] != self.net.channels or any(n % sides for n in x.shape[2:]):
             raise ValueError(
-                f"code: expected rest of shape (b, {self.net.channels}, h, w), sides divisible by "
+                f"code: expected aux of shape (b, {self.net.channels}, h, w), sides divisible by "
                 f"{sides}, got {tuple(x.shape)}"
             )
         rows = self._chunk(x)
@@ -189,10 +189,10 @@ class DiffusionAutoencoder(nn.Module):
         return ((images + 1) / 2).clamp(0, 1).to(code.z.device)
 
     def _render(self, z: Tensor, x: Tensor) -> Tensor:
-        x = ddim.render(self._told(z), x, self.alphas_cumprod, self.times, self.clip_sample_range)
+        x = ddim.render(self._conditioned(z), x, self.alphas_cumprod, self.times, self.clip_sample_range)
         return self.codec.decode(x)
 
-    def _told(self, z: Tensor) -> ddim.Predict:
+    def _conditioned(self, z: Tensor) -> ddim.Predict:
         if torch.is_grad_enabled() and z.requires_grad:
             return lambda x, t: checkpoint(self.predict_noise, x, t, z, use_reentrant=False)
         return lambda x, t: self.predict_noise(x, t, z)
@@ -254,7 +254,7 @@ class DiffusionAutoencoder(nn.Module):
         times = ddim.timesteps(validate.count(steps, "steps", 2))
         sizes = validate.listed(shape, "shape", "three numbers")
         if len(sizes) != 3:
-            raise ValueError(f"shape: expected (c, h, w), got {validate.told(shape)}")
+            raise ValueError(f"shape: expected (c, h, w), got {validate.describe(shape)}")
         shape = tuple(validate.count(size, "shape", 1, 10**5) for size in sizes)
         fold = self.codec.downscale_factor if isinstance(self.codec, PixelUnshuffleCodec) else 1
         if any(size % fold for size in shape[1:]):
@@ -262,7 +262,7 @@ class DiffusionAutoencoder(nn.Module):
         z = ddim.render(
             lambda x, t: draw(x, torch.tensor([t], device=x.device)),
             z,
-            latent_alphas(),
+            latent_alphas_cumprod(),
             times,
             None,
         )
@@ -271,6 +271,6 @@ class DiffusionAutoencoder(nn.Module):
         return Code(self.mean + self.std * z, aux)
 
 
-def latent_alphas() -> Tensor:
+def latent_alphas_cumprod() -> Tensor:
     """How much of a code's variance is left at each time, float64 (1000,)."""
     return torch.full((ddim.TRAIN_STEPS,), 1 - LATENT_BETA, dtype=torch.float64).cumprod(0)

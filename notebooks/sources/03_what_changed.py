@@ -24,7 +24,7 @@ import torch
 from IPython.display import display
 
 import cfxnb as cfx
-from cfxnb.core.tensors import alive
+from cfxnb.core.tensors import active_dims
 
 cfx.doctor()
 
@@ -209,7 +209,7 @@ def unexplained_share(change: torch.Tensor, weights: torch.Tensor) -> torch.Tens
 cfx.checks.nb03.unexplained_share(unexplained_share)
 
 # %%
-dims, named = int(alive(space.std).sum()), len(descriptors.readable)
+dims, named = int(active_dims(space.std).sum()), len(descriptors.readable)
 print(f"unexplained here: {attribution.unexplained.mean():.0%}")
 print(f"for a change in random direction one expects {1 - named / dims:.0%}")
 

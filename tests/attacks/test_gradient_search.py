@@ -7,7 +7,7 @@ import torch
 
 from cfxnb.attacks.gradient_search import step_back
 from cfxnb.attacks.latent_attack import Adam
-from cfxnb.core.decisions import log_odds, reached
+from cfxnb.core.decisions import is_reached, log_odds
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
@@ -45,7 +45,7 @@ def test_reached_is_at_least_that_probability_and_predicted(p):
     odds = border + torch.tensor([-1e-3, -1e-9, 1e-9, 1e-3, 40.0], dtype=torch.float64)
     logits = torch.stack([torch.zeros_like(odds), odds], dim=1)
     expected = (logits.softmax(1)[:, 1] >= p) & (odds > 0)
-    assert torch.equal(reached(logits, torch.ones(5, dtype=torch.int64), p), expected)
+    assert torch.equal(is_reached(logits, torch.ones(5, dtype=torch.int64), p), expected)
     assert expected[-1]
 
 

@@ -11,8 +11,8 @@ from torch import nn
 from worlds import LinearSpace
 
 import cfxnb as cfx
-from cfxnb.core.fingerprint import fingerprint
 from cfxnb.core.modules import modules_of
+from cfxnb.core.weights_hash import weights_hash
 
 SPACE = LinearSpace(shape=(1, 8, 8), scale=0.05)
 X = SPACE.sample(8, 5)
@@ -147,7 +147,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore:classifier. changes its input in place")
 def test_every_kind_is_predicted_explained_and_left_alone(kind):
     f = KINDS[kind]()
-    images, before = X.clone(), fingerprint(f)
+    images, before = X.clone(), weights_hash(f)
     logits = cfx.predict_logits(f, images)
     assert logits.shape == (8, 2)
     assert logits.dtype == torch.float32
@@ -155,7 +155,7 @@ def test_every_kind_is_predicted_explained_and_left_alone(kind):
     assert torch.equal(images, X)
     assert torch.equal(found.original, X)
     torch.testing.assert_close(found.logits_before, logits, rtol=1e-4, atol=1e-3)
-    assert fingerprint(f) == before
+    assert weights_hash(f) == before
     if kind != "in place":
         near = {"half": 0.1, "bfloat16": 1.0, "quantised": 1.0}.get(kind, 1e-4)
         torch.testing.assert_close(logits, NET(X).detach(), rtol=0.05, atol=near)
@@ -398,15 +398,15 @@ def test_channels_are_made_to_fit():
 
 
 def test_fingerprints_never_fail_and_tell_networks_apart():
-    prints = {kind: fingerprint(make()) for kind, make in KINDS.items()}
+    prints = {kind: weights_hash(make()) for kind, make in KINDS.items()}
     assert prints["module"] == prints["function"] == prints["object"] == prints["partial"]
-    assert prints["module"] != fingerprint(net(seed=4))
+    assert prints["module"] != weights_hash(net(seed=4))
     assert prints["half"] != prints["module"]
-    assert fingerprint(lambda x: x) == ""
-    assert fingerprint(Extra(net())) == fingerprint(Extra(net()))
+    assert weights_hash(lambda x: x) == ""
+    assert weights_hash(Extra(net())) == weights_hash(Extra(net()))
 
     class Grumpy(nn.Module):
         def state_dict(self, *a, **k):
             raise RuntimeError("no")
 
-    assert isinstance(fingerprint(Grumpy()), str)
+    assert isinstance(weights_hash(Grumpy()), str)

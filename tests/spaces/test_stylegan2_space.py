@@ -7,7 +7,7 @@ from torch import nn
 from worlds import LinearNet
 
 import cfxnb as cfx
-from cfxnb.core.tensors import alive
+from cfxnb.core.tensors import active_dims
 from cfxnb.core.types import LatentSpace
 from cfxnb.spaces import StyleGAN2
 
@@ -66,7 +66,7 @@ def test_center_and_spread_are_those_of_draws(space):
 
 def test_styles_of_rgb_carry_nothing(spaces):
     space = spaces["s"]
-    assert torch.equal(alive(space.std), ~space.net.in_rgb)
+    assert torch.equal(active_dims(space.std), ~space.net.in_rgb)
     assert space.net.in_rgb.sum() == 16 + 16 + 8
 
 

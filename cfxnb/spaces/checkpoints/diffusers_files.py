@@ -35,16 +35,16 @@ WRONG = ("missing", "unexpected", "mismatched")
 REMEDY = "save it anew by save_pretrained(folder, safe_serialization=True)"
 
 
-class Unfit(ValueError):
-    """What is wrong with a part; ``told_of`` adds the path that was given."""
+class InvalidPart(ValueError):
+    """What is wrong with a part; ``naming_path`` adds the path that was given."""
 
 
 @contextlib.contextmanager
-def told_of(path: str | os.PathLike, wanted: str) -> Iterator[None]:
+def naming_path(path: str | os.PathLike, wanted: str) -> Iterator[None]:
     """What is unfit inside becomes a message about ``path``."""
     try:
         yield
-    except Unfit as error:
+    except InvalidPart as error:
         name = os.fspath(path)
         raise ValueError(f"path: expected {wanted}, got {name!r:.80}: {error}") from None
 
@@ -92,7 +92,7 @@ def folder(
 def _commit(value: Any, name: str) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{40}", value):
         kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"{name}: expected the 40 digits of a commit, got {validate.told(value)}")
+        raise kind(f"{name}: expected the 40 digits of a commit, got {validate.describe(value)}")
     return value
 
 
@@ -109,11 +109,11 @@ def config_of(found: Path, file: str, plain: bool = False) -> dict[str, Any]:
             if plain and opened.read(len(BOM_UTF8)) == BOM_UTF8:
                 raise ValueError("a byte order mark at its beginning; save it as UTF-8 without it")
     except FileNotFoundError:
-        raise Unfit(f"no {file} in it") from None
+        raise InvalidPart(f"no {file} in it") from None
     except ValueError as error:
-        raise Unfit(f"{file} is damaged ({cause(error, 80)})") from None
+        raise InvalidPart(f"{file} is damaged ({cause(error, 80)})") from None
     if not isinstance(config, dict):
-        raise Unfit(f"{file} is damaged (a {type(config).__name__})")
+        raise InvalidPart(f"{file} is damaged (a {type(config).__name__})")
     return config
 
 
@@ -130,9 +130,9 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
     config = config_of(found, f"{part}/config.json", plain=True)
     kind: Any = config.get("_class_name")
     if kind not in kinds:
-        raise Unfit(f"{part} is a {kind!r:.60}, not {' or '.join(kinds)}")
+        raise InvalidPart(f"{part} is a {kind!r:.60}, not {' or '.join(kinds)}")
     if config.get("quantization_config") is not None:
-        raise Unfit(f"{part}/config.json has a quantization_config; save it in float16 or float32")
+        raise InvalidPart(f"{part}/config.json has a quantization_config; save it in float16 or float32")
     files = weight_files(found, part, STEM)
     import diffusers  # here, since importing it takes seconds
 
@@ -140,8 +140,8 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
     fields = declared(made)
     names = fitted(lambda: made.from_config(config), config, fields, files, part)
     if all(plain_name(name) == name for name in names):
-        knobs: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
-        return lambda: pretrained(made, found, part, **knobs)
+        kwargs: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
+        return lambda: pretrained(made, found, part, **kwargs)
     return lambda: _unwrapped(made, config, files, part)
 
 
@@ -155,9 +155,9 @@ def _unwrapped(made: Any, config: dict[str, Any], files: list[Path], part: str) 
     """A network from files in which wrappers, such as torch.compile, changed the names."""
     with torch.random.fork_rng(devices=[]):
         net = made.from_config(config)
-    told = net.load_state_dict(unwrapped(files), strict=False)
-    _complete({"missing": told.missing_keys, "unexpected": told.unexpected_keys}, part)
-    return whole(net, part).float()
+    text = net.load_state_dict(unwrapped(files), strict=False)
+    _complete({"missing": text.missing_keys, "unexpected": text.unexpected_keys}, part)
+    return require_finite(net, part).float()
 
 
 def fitted(
@@ -179,7 +179,7 @@ def fitted(
     try:
         check_fields(config, fields, file)
     except ValueError as error:
-        raise Unfit(f"{part} can't be built: {error}") from None
+        raise InvalidPart(f"{part} can't be built: {error}") from None
     shapes: dict[str, tuple[int, ...]] = {}
     for each in files:
         shapes |= all_shapes(each)
@@ -187,43 +187,43 @@ def fitted(
         check_fit(build, plain_names(shapes))
     except Exception as error:  # many kinds, all of them for a config that the weights don't fit
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        told = f"{kind}{cause(error)}; it has {suspects(config, fields, error)}"
-        raise Unfit(f"{part} can't be built from {file} ({told})") from None
+        text = f"{kind}{cause(error)}; it has {suspects(config, fields, error)}"
+        raise InvalidPart(f"{part} can't be built from {file} ({text})") from None
     return list(shapes)
 
 
 def pretrained(
-    kind: Any, found: Path, part: str, weights: dict[str, Tensor] | None = None, **knobs: Any
+    kind: Any, found: Path, part: str, weights: dict[str, Tensor] | None = None, **kwargs: Any
 ) -> Any:
     """What a class of diffusers or transformers makes of a subfolder, all of its weights found.
 
     Args:
         weights: taken instead of those in the subfolder, by a class of transformers.
     """
-    knobs |= {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    kwargs |= {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     if weights is not None:
-        knobs["state_dict"] = weights
+        kwargs["state_dict"] = weights
     place = str(found / part) if weights is None else None
     try:
-        net, told = kind.from_pretrained(place, **knobs)
+        net, text = kind.from_pretrained(place, **kwargs)
     except Exception as error:  # many kinds, all of them for a config that the weights don't fit
-        raise Unfit(f"{part} can't be built ({type(error).__name__}: {cause(error)})") from None
-    _complete({what: told.get(f"{what}_keys", ()) for what in WRONG}, part)
-    return whole(net, part).float()
+        raise InvalidPart(f"{part} can't be built ({type(error).__name__}: {cause(error)})") from None
+    _complete({what: text.get(f"{what}_keys", ()) for what in WRONG}, part)
+    return require_finite(net, part).float()
 
 
 def _complete(keys: dict[str, Any], part: str) -> None:
     for what, found in keys.items():
         names = [str(key) for key in found if "position_ids" not in str(key)]
         if names:
-            raise Unfit(f"{part} has {len(names)} {what} tensors, such as {min(names)[:80]}")
+            raise InvalidPart(f"{part} has {len(names)} {what} tensors, such as {min(names)[:80]}")
 
 
-def whole(net: nn.Module, part: str) -> nn.Module:
+def require_finite(net: nn.Module, part: str) -> nn.Module:
     """The same, unless it has a number that is none."""
     for name, value in net.state_dict().items():
         if value.is_floating_point() and not value.isfinite().all():
-            raise Unfit(f"{part} has NaN or infinity in {name[:80]}")
+            raise InvalidPart(f"{part} has NaN or infinity in {name[:80]}")
     return net
 
 
@@ -247,12 +247,12 @@ def weight_files(found: Path, part: str, stem: str) -> list[Path]:
         places = config_of(found, f"{part}/{index}").get("weight_map")
         names = sorted({str(n) for n in places.values()} if isinstance(places, dict) else [])
         if not names or any(Path(name).name != name for name in names):
-            raise Unfit(f"{part}/{index} is damaged (no names of files)")
+            raise InvalidPart(f"{part}/{index} is damaged (no names of files)")
     for name in names:
         if (kind := kind_of(here / name)) in NOTHING:
             others = sorted(f.name for f in here.glob("*") if f.suffix not in (".json", ".txt"))
             has = f"only {', '.join(others)[:120]}; {REMEDY}" if others else "nor anything like it"
-            raise Unfit(f"no {part}/{name} in it, {has}")
+            raise InvalidPart(f"no {part}/{name} in it, {has}")
         try:
             if kind != "a file":
                 raise ValueError(kind)
@@ -262,5 +262,5 @@ def weight_files(found: Path, part: str, stem: str) -> list[Path]:
                     if not dtype.startswith(("F", "BF")) and "position_ids" not in key:
                         raise ValueError(f"{key[:60]} holds {dtype} instead of floats")
         except (SafetensorError, ValueError, OSError) as error:
-            raise Unfit(f"{part}/{name} is damaged ({cause(error, 80)}); get it again") from None
+            raise InvalidPart(f"{part}/{name} is damaged ({cause(error, 80)}); get it again") from None
     return [here / name for name in names]

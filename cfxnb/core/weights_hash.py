@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cfxnb.core.modules import modules_of
 
 
-def fingerprint(*parts: Any) -> str:
+def weights_hash(*parts: Any) -> str:
     """Short hash of the weights that ``parts`` use; "" where no network is found.
 
     It never fails: what holds no numbers is hashed by the way it is written. A network in a wrapper
