@@ -1,12 +1,23 @@
-"""Denoising diffusion implicit models (Song et al., 2021): schedules, steps, and the way back.
+"""Denoising diffusion implicit models (DDIM; Song et al., 2021): schedules, steps, inversion.
 
-``alpha_bar`` is the fraction of an image's variance that is left at a time (``alphas_cumprod`` in
-diffusers). With no fresh noise on the way, each step can be taken in both directions, and what
-noise an image comes from is as well defined as what image noise leads to.
+``alpha_bar`` is the fraction of the clean code's variance that is left at a time of the diffusion
+(``alphas_cumprod`` in diffusers). We never add fresh noise (eta = 0 in the paper), so a step is
+deterministic and can be taken in both directions.
+
+The module has two samplers that share one loop:
+
+- ``denoise`` and ``ddim_invert`` serve the methods. Each sample has its own times, which a
+  ``Schedule`` holds.
+- ``render`` and ``invert`` serve diffusion autoencoders. All samples have the same times.
+
+The two inversions follow different conventions. On the way from one time to a later one,
+``ddim_invert`` evaluates the network at the later time, like diffusers' DDIMInverseScheduler.
+``invert`` evaluates it at the earlier time, like the code of Preechakul et al. (2022).
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,46 +27,63 @@ from cfxnb.core.tensors import per_sample
 TRAIN_STEPS = 1000
 Predict = Callable[[Tensor, int], Tensor]  # (noisy images, time from 0 to 999) -> their noise
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(noisy codes (b, ...), times (b,), alpha_bar (b,)) -> the noise in them."""
+"""(noisy codes (b, ...), times (b,), alpha_bar (b,)) -> the noise in the codes, (b, ...)."""
 
 
 def linear_alphas_cumprod(
     first: float = 1e-4, last: float = 0.02, steps: int = TRAIN_STEPS
 ) -> Tensor:
-    """alpha_bar at each time, float64 (steps,), for the linear schedule of Ho et al. (2020)."""
+    """Return alpha_bar of the linear schedule of Ho et al. (2020), float64 (steps,).
+
+    Args:
+        first, last: beta, the variance of the noise added in one step, at the first and last time.
+        steps: number of times.
+    """
     return (1 - torch.linspace(first, last, steps, dtype=torch.float64)).cumprod(0)
 
 
-def timesteps(count: int, total: int = TRAIN_STEPS, name: str = "steps") -> list[int]:
-    """``count`` times from 0 on with equal strides, as the official sampler chooses them.
+def timesteps(steps: int, total: int = TRAIN_STEPS, name: str = "steps") -> list[int]:
+    """Return ``steps`` times with equal strides from 0 on, as in the code of Preechakul et al.
+
+    Args:
+        steps: number of times wanted.
+        total: number of times that the network was trained on.
+        name: name of the argument, for the error message.
 
     Raises:
-        ValueError: if no stride gives as many; the message names counts nearby that do.
+        ValueError: if no stride gives this number. The message names the nearest possible numbers.
     """
-    fits = {len(range(0, total, stride)) for stride in range(1, total // 2 + 1)}
-    if count not in fits:
-        near = sorted(fits, key=lambda n: abs(n - count))[:4]
+    possible = {len(range(0, total, stride)) for stride in range(1, total // 2 + 1)}
+    if steps not in possible:
+        nearest = sorted(possible, key=lambda n: abs(n - steps))[:4]
         raise ValueError(
-            f"{name}: expected a number of equal strides through {total}, got {count}; "
-            f"near to it are {', '.join(map(str, sorted(near)))}"
+            f"{name}: expected a number of equal strides through {total}, got {steps}; "
+            f"near to it are {', '.join(map(str, sorted(nearest)))}"
         )
-    return list(range(0, total, -(-total // count)))
+    return list(range(0, total, -(-total // steps)))
 
 
 def add_noise(clean: Tensor, noise: Tensor, alpha_bar: Tensor | float) -> Tensor:
-    """Clean codes (b, ...) with so much noise that ``alpha_bar`` of their variance is left.
+    """Return sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise.
 
     Args:
-        alpha_bar: one number, or one for each sample (b,).
+        clean, noise: (b, ...).
+        alpha_bar: fraction of the variance to keep, one number or one per sample (b,).
     """
-    signal, rest = _roots(alpha_bar, clean)
-    return signal * clean + rest * noise
+    signal, sigma = _roots(alpha_bar, clean)
+    return signal * clean + sigma * noise
 
 
 def predict_x0(noisy: Tensor, eps: Tensor, alpha_bar: Tensor | float) -> Tensor:
-    """The clean codes that noisy ones come from, if ``eps`` is their noise."""
-    signal, rest = _roots(alpha_bar, noisy)
-    return (noisy - rest * eps) / signal
+    """Return the clean codes (noisy - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar).
+
+    Args:
+        noisy: (b, ...).
+        eps: predicted noise in ``noisy``.
+        alpha_bar: noise level of ``noisy``, one number or one per sample (b,).
+    """
+    signal, sigma = _roots(alpha_bar, noisy)
+    return (noisy - sigma * eps) / signal
 
 
 def ddim_step(
@@ -63,39 +91,42 @@ def ddim_step(
     eps: Tensor,
     alpha_bar: Tensor | float,
     alpha_bar_next: Tensor | float,
-    clip: float | None = None,
+    clip_sample_range: float | None = None,
 ) -> Tensor:
-    """From one noise level to another, down or up: predict the clean code, and noise it anew.
+    """Take one DDIM step: predict the clean codes, then add the same noise at the next level.
 
     Args:
-        eps: the noise in ``noisy``.
-        alpha_bar_next: of the level to go to; 1 is the clean code, 0 nothing but noise.
-        clip: the clean code is kept within [-clip, clip].
+        noisy: (b, ...).
+        eps: predicted noise in ``noisy``.
+        alpha_bar: noise level of ``noisy``, one number or one per sample (b,).
+        alpha_bar_next: level of the result. It may be higher (denoising) or lower (inversion). 1
+            gives the clean codes, 0 nothing but noise.
+        clip_sample_range: Largest absolute value of the predicted clean codes. Larger values are
+            clipped and ``eps`` is recomputed. None: no clipping.
     """
     clean = predict_x0(noisy, eps, alpha_bar)
-    if clip is not None:
-        clean = clean.clamp(-clip, clip)
-        signal, rest = _roots(alpha_bar, noisy)
-        eps = (noisy - signal * clean) / rest
+    if clip_sample_range is not None:
+        clean = clean.clamp(-clip_sample_range, clip_sample_range)
+        signal, sigma = _roots(alpha_bar, noisy)
+        eps = (noisy - signal * clean) / sigma
     return add_noise(clean, eps, alpha_bar_next)
 
 
 def _roots(alpha_bar: Tensor | float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Roots of what is left and of what is noise, computed in double precision."""
-    exact = torch.as_tensor(alpha_bar).detach().cpu().double()
-    signal, rest = exact.sqrt().to(like), (1 - exact).sqrt().to(like)
-    return (per_sample(signal, like), per_sample(rest, like)) if exact.ndim else (signal, rest)
+    """Return sqrt(alpha_bar) and sqrt(1 - alpha_bar), computed in double precision."""
+    double = torch.as_tensor(alpha_bar).detach().cpu().double()
+    signal, sigma = double.sqrt().to(like), (1 - double).sqrt().to(like)
+    return (per_sample(signal, like), per_sample(sigma, like)) if double.ndim else (signal, sigma)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Schedule:
-    """When each sample is denoised; rows are steps, columns samples.
+    """The times at which each sample is denoised: one row per step, one column per sample.
 
     Attributes:
-        times: of the denoiser, int64 (steps, b).
-        alpha_bar, alpha_bar_prev: fraction of the variance that is left before and after each
-            step, (steps, b).
-        start: fraction that is left when noise is added, (b,).
+        times: times at which the network is evaluated, int64 (steps, b).
+        alpha_bar, alpha_bar_prev: noise level before and after each step, (steps, b).
+        start: noise level at which denoising starts, (b,).
     """
 
     times: Tensor
@@ -105,10 +136,18 @@ class Schedule:
 
 
 def even_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Schedule:
-    """``steps`` equal strides from ``strength`` (b,) of all times down to the clean code."""
+    """Return a schedule of ``steps`` equal strides that ends at the clean code.
+
+    Strength 1 is timestep_spacing="trailing" of diffusers, with set_alpha_to_one=True.
+
+    Args:
+        alphas_cumprod: alpha_bar at each time of the training, (times,).
+        strength: fraction of all times to go back, one per sample (b,).
+        steps: number of steps. All of them are taken, whatever the strength is.
+    """
     top = exact(strength, len(alphas_cumprod)) * len(alphas_cumprod)
     strides = torch.arange(steps, 0, -1, dtype=torch.float64)[:, None]
-    # Divided last, so that a place halfway between two times is exactly that.
+    # Multiply before dividing: a place halfway between two times is then represented exactly.
     times = (top * strides / steps).round().long().clamp(1, len(alphas_cumprod)) - 1
     alpha_bar = alphas_cumprod[times]
     alpha_bar_prev = torch.cat([alpha_bar[1:], torch.ones_like(alpha_bar[:1])])
@@ -116,18 +155,22 @@ def even_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Sched
 
 
 def paper_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Schedule:
-    """As the official code does it: ``steps`` strides through all times, from ``strength`` on.
+    """Return the schedule of the official code of LDCE (Farid et al., 2023).
 
-    Noise is added for one stride more than the first step takes away, and the last step leads to
-    the first time, not to the clean code.
+    Its times are those of diffusers with timestep_spacing="leading", steps_offset=1 and
+    set_alpha_to_one=False. Two peculiarities of the official code are kept. Noise is added at the
+    level one stride beyond the first step, and the last step leads to the first time, not to the
+    clean code.
 
     Args:
-        strength: (b,), the same for all samples: int(strength * steps) steps are taken, computed
-            in double precision.
+        alphas_cumprod: alpha_bar at each time of the training, (times,).
+        strength: fraction of all times to go back, (b,), equal for all samples. The schedule has
+            int(strength * steps) steps, computed in double precision.
+        steps: number of strides through all times.
 
     Raises:
-        ValueError: for more steps than times, strengths that differ, or a strength that takes no
-            step or begins beyond the last time.
+        ValueError: if there are more steps than times, if the strengths differ, or if a strength
+            gives no step or starts beyond the last time.
     """
     total = len(alphas_cumprod)
     if not 1 <= steps <= total:
@@ -136,12 +179,12 @@ def paper_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Sche
     if not (strength == strength[0]).all():
         raise ValueError(f"strength: expected the same for all samples, got {strength.tolist()}")
     times = torch.arange(0, total, total // steps) + 1
-    times = times[times < total]  # the official code breaks off where the last one is no time
+    times = times[times < total]  # the official code fails if the last time does not exist
     level = int(float(exact(strength[:1], steps)) * steps)
     if not 1 <= level < len(times):
-        most = min(steps, len(times) - 1)
+        highest = min(steps, len(times) - 1)
         raise ValueError(
-            f"strength: expected one that takes 1 to {most} of {steps} steps, "
+            f"strength: expected one that takes 1 to {highest} of {steps} steps, "
             f"got {value:.7g}, which takes {level}"
         )
     back = torch.arange(level - 1, -1, -1)
@@ -151,15 +194,16 @@ def paper_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Sche
     return Schedule(grid[0], alphas_cumprod[grid[0]], alphas_cumprod[grid[1]], start)
 
 
-def exact(share: Tensor, parts: int) -> Tensor:
-    """Shares (b,) in double precision, on the CPU: n / parts where float32 has rounded that.
+def exact(fraction: Tensor, parts: int) -> Tensor:
+    """Return fractions (b,) in double precision, on the CPU, without the rounding of float32.
 
-    The float32 number nearest to 0.382, times 500, is a little less than 191, and one step would
-    be lost. What was given in double precision stays as it is.
+    The float32 number nearest to 0.382, times 500, is a little less than 191. Truncating it would
+    lose one step. If a float32 number is the one nearest to n / parts, we return n / parts. Numbers
+    in double precision are returned unchanged.
     """
-    share = share.cpu()
-    whole = (share.double() * parts).round() / parts
-    return torch.where(whole.to(share.dtype) == share, whole, share.double())
+    fraction = fraction.cpu()
+    nearest = (fraction.double() * parts).round() / parts
+    return torch.where(nearest.to(fraction.dtype) == fraction, nearest, fraction.double())
 
 
 def denoise(
@@ -168,32 +212,41 @@ def denoise(
     schedule: Schedule,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Tensor:
-    """All steps of DDIM without fresh noise; what the denoiser does inside is its own affair.
+    """Denoise codes with all DDIM steps of a schedule.
 
     Args:
-        stopped: asked after each call of the denoiser; if True, its prediction of the clean codes
-            is the end.
+        denoiser: predicts the noise. Guidance is a denoiser that wraps another one.
+        noisy: codes at the noise level ``schedule.start``, (b, ...).
+        stopped: called after each evaluation of the denoiser. If it returns True, the clean codes
+            predicted at this step are returned.
     """
-    rows = zip(schedule.times, schedule.alpha_bar, schedule.alpha_bar_prev, strict=True)
-    for times, alpha_bar, alpha_bar_prev in rows:
-        eps = denoiser(noisy, times, alpha_bar)
-        if stopped():
-            return predict_x0(noisy, eps, alpha_bar)
-        noisy = ddim_step(noisy, eps, alpha_bar, alpha_bar_prev)
-    return noisy
+    levels = zip(schedule.times, schedule.alpha_bar, schedule.alpha_bar_prev, strict=True)
+    return _walk(denoiser, noisy, levels, stopped=stopped)
 
 
 def ddim_invert(denoiser: Denoiser, clean: Tensor, schedule: Schedule) -> Tensor:
-    """The noisy codes that these clean ones come from: all steps of ``denoise``, the other way.
+    """Return the noisy codes from which ``denoise`` leads (nearly) to the given clean codes.
 
-    What is denoised from there without guidance ends near to where it began.
+    The steps of ``denoise`` are taken in the opposite direction. The more steps a schedule has, the
+    smaller is the error of going there and back.
     """
-    code, alpha_bar = clean, schedule.alpha_bar_prev[-1]
-    for times, alpha_bar_next in zip(
-        schedule.times.flip(0), schedule.alpha_bar.flip(0), strict=True
-    ):
-        code = ddim_step(code, denoiser(code, times, alpha_bar), alpha_bar, alpha_bar_next)
-        alpha_bar = alpha_bar_next
+    backwards = (schedule.times, schedule.alpha_bar_prev, schedule.alpha_bar)
+    return _walk(denoiser, clean, zip(*(part.flip(0) for part in backwards), strict=True))
+
+
+def _walk(
+    denoiser: Callable[[Tensor, Any, Any], Tensor],
+    code: Tensor,
+    levels: Iterable[tuple[Any, Any, Any]],
+    clip_sample_range: float | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Tensor:
+    """Take one DDIM step per level: (times of the network, alpha_bar before, alpha_bar after)."""
+    for times, alpha_bar, alpha_bar_next in levels:
+        eps = denoiser(code, times, alpha_bar)
+        if stopped():
+            return predict_x0(code, eps, alpha_bar)
+        code = ddim_step(code, eps, alpha_bar, alpha_bar_next, clip_sample_range)
     return code
 
 
@@ -203,17 +256,18 @@ def step(
     alphas_cumprod: Tensor,
     time: int,
     to: int | None,
-    limit: float | None = 1.0,
+    clip_sample_range: float | None = 1.0,
 ) -> Tensor:
-    """One step of a diffusion autoencoder, whose samples all have the same time.
+    """Take one step of a diffusion autoencoder, with the same time for all samples.
 
     Args:
-        noisy: images in [-1, 1], (b, c, h, w).
-        to: a time; -1 for the clean image, None for nothing but noise.
-        limit: how far from 0 the predicted clean image may lie; None for anywhere.
+        predict: (noisy images, time) -> their noise.
+        noisy: images in [-1, 1] at noise level ``time``, (b, c, h, w).
+        alphas_cumprod: alpha_bar at each time, (times,).
+        to: time to go to. -1 gives the clean image, None nothing but noise.
+        clip_sample_range: largest absolute value of the predicted clean image, see ``ddim_step``.
     """
-    alpha_bar_next = 0.0 if to is None else 1.0 if to < 0 else alphas_cumprod[to]
-    return ddim_step(noisy, predict(noisy, time), alphas_cumprod[time], alpha_bar_next, limit)
+    return _walk_times(predict, noisy, alphas_cumprod, [(time, to)], clip_sample_range)
 
 
 def invert(
@@ -221,12 +275,16 @@ def invert(
     images: Tensor,
     alphas_cumprod: Tensor,
     times: list[int],
-    limit: float | None = 1.0,
+    clip_sample_range: float | None = 1.0,
 ) -> Tensor:
-    """The noise that images come from: what ``render`` turns into them, (b, c, h, w)."""
-    for time, to in zip(times, [*times[1:], None], strict=True):
-        images = step(predict, images, alphas_cumprod, time, to, limit)
-    return images
+    """Return the noise, (b, c, h, w), that ``render`` turns (nearly) into the given images.
+
+    Args:
+        images: (b, c, h, w) in [-1, 1].
+        times: increasing, as ``timesteps`` returns them. For the other arguments see ``step``.
+    """
+    pairs = zip(times, [*times[1:], None], strict=True)
+    return _walk_times(predict, images, alphas_cumprod, pairs, clip_sample_range)
 
 
 def render(
@@ -234,9 +292,27 @@ def render(
     noise: Tensor,
     alphas_cumprod: Tensor,
     times: list[int],
-    limit: float | None = 1.0,
+    clip_sample_range: float | None = 1.0,
 ) -> Tensor:
-    """Images in [-1, 1] out of noise."""
-    for time, to in zip(reversed(times), [*reversed(times[:-1]), -1], strict=True):
-        noise = step(predict, noise, alphas_cumprod, time, to, limit)
-    return noise
+    """Turn noise (b, c, h, w) into images in [-1, 1].
+
+    Args:
+        times: increasing, as ``timesteps`` returns them. For the other arguments see ``step``.
+    """
+    pairs = zip(reversed(times), [*reversed(times[:-1]), -1], strict=True)
+    return _walk_times(predict, noise, alphas_cumprod, pairs, clip_sample_range)
+
+
+def _walk_times(
+    predict: Predict,
+    x: Tensor,
+    alphas_cumprod: Tensor,
+    pairs: Iterable[tuple[int, int | None]],
+    clip_sample_range: float | None,
+) -> Tensor:
+    """Take one step per pair (time, time to go to), see ``step``."""
+    levels = (
+        (time, alphas_cumprod[time], 0.0 if to is None else 1.0 if to < 0 else alphas_cumprod[to])
+        for time, to in pairs
+    )
+    return _walk(lambda x, time, _: predict(x, time), x, levels, clip_sample_range)

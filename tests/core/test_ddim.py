@@ -5,9 +5,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMInverseScheduler, DDIMScheduler
 from gaussians import gaussian_world
 
 import cfxnb as cfx
+from cfxnb.core import ddim
 from cfxnb.core.ddim import (
     add_noise,
     ddim_invert,
@@ -189,3 +191,108 @@ def test_the_public_function_keeps_the_last_digit(strength):
     knobs = cfx.PAPER_DIFFUSION | {"steps": 100, "strength": strength}
     cfx.diffusion_counterfactual(*world, **knobs, on_step=seen.append)
     assert len(seen) == {0.382: 38, 0.57: 56}.get(strength, 57)
+
+
+# -- the same as diffusers
+
+
+def trained(**options):
+    """diffusers' schedulers on our noise levels, in double precision, predicting epsilon."""
+    common = {
+        "num_train_timesteps": 1000,
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+        "beta_schedule": "linear",
+        "prediction_type": "epsilon",
+        "clip_sample": False,
+    }
+    both = (
+        DDIMScheduler(**common, **options),
+        DDIMInverseScheduler(**common, **{**options, "set_alpha_to_one": True}),
+    )
+    alphas = linear_alphas_cumprod()
+    for scheduler in both:
+        # Its own are in float32.
+        torch.testing.assert_close(scheduler.alphas_cumprod.double(), alphas, rtol=0, atol=1e-6)
+        scheduler.alphas_cumprod = alphas
+    both[0].final_alpha_cumprod = (
+        torch.ones((), dtype=torch.float64) if options["set_alpha_to_one"] else alphas[0]
+    )
+    return both
+
+
+def some_network(z, times, alpha_bar):
+    """Any smooth function of code and time."""
+    return torch.sin(2 * z + torch.as_tensor(times).double().reshape(-1, 1) / 300)
+
+
+def by_diffusers(scheduler, code, times):
+    for time in times:
+        code = scheduler.step(some_network(code, time, None), time, code, eta=0.0).prev_sample
+    return code
+
+
+def same(a, b):
+    assert a.dtype == b.dtype == torch.float64
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [10, 50, 250])
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+def test_even_schedule_is_the_trailing_one_of_diffusers(clean, steps, strength):
+    """Down to the clean code: ``set_alpha_to_one``. A strength takes the last of its steps."""
+    count = round(strength * steps)
+    scheduler, _ = trained(timestep_spacing="trailing", set_alpha_to_one=True)
+    scheduler.set_timesteps(steps)
+    plan = even_schedule(linear_alphas_cumprod(), torch.full((3,), strength), count)
+    times = scheduler.timesteps[-count:]
+    assert plan.times.T.tolist() == [times.tolist()] * 3
+    same(denoise(some_network, clean, plan), by_diffusers(scheduler, clean, times))
+
+
+@pytest.mark.parametrize("steps", [10, 50, 500])
+def test_the_published_schedule_is_the_leading_one_of_diffusers(clean, steps):
+    """One time later (``steps_offset``), and down to the first time, not to the clean code."""
+    scheduler, _ = trained(timestep_spacing="leading", steps_offset=1, set_alpha_to_one=False)
+    scheduler.set_timesteps(steps)
+    plan = paper_schedule(linear_alphas_cumprod(), torch.full((3,), 0.6), steps)
+    times = scheduler.timesteps[-int(0.6 * steps) :]
+    assert plan.times.T.tolist() == [times.tolist()] * 3
+    assert plan.start[0] == linear_alphas_cumprod()[times[0] + 1000 // steps]
+    same(denoise(some_network, clean, plan), by_diffusers(scheduler, clean, times))
+
+
+@pytest.mark.parametrize("steps", [10, 50, 250])
+def test_inversion_is_that_of_diffusers(clean, steps):
+    """From the clean code, ``set_alpha_to_one``, with the network at the later time."""
+    _, inverse = trained(timestep_spacing="trailing", set_alpha_to_one=True)
+    inverse.set_timesteps(steps)
+    plan = even_schedule(linear_alphas_cumprod(), torch.ones(3), steps)
+    assert plan.times[:, 0].flip(0).tolist() == inverse.timesteps.tolist()
+    code = clean
+    for time in inverse.timesteps:
+        code = inverse.step(some_network(code, time, None), time, code).prev_sample
+    same(ddim_invert(some_network, clean, plan), code)
+
+
+@pytest.mark.parametrize("steps", [10, 50, 250])
+def test_rendering_is_the_leading_schedule_of_diffusers(clean, steps):
+    """As in diffusion autoencoders: from time 0 on, and down to the clean image."""
+    scheduler, _ = trained(timestep_spacing="leading", set_alpha_to_one=True)
+    scheduler.set_timesteps(steps)
+    times = ddim.timesteps(steps)
+    assert times == scheduler.timesteps.flip(0).tolist()
+    predict = lambda x, t: some_network(x, t, None)  # noqa: E731 (a formula)
+    found = ddim.render(predict, clean, linear_alphas_cumprod(), times, None)
+    same(found, by_diffusers(scheduler, clean, scheduler.timesteps))
+
+
+def test_clipping_is_that_of_diffusers(clean):
+    """With ``use_clipped_model_output`` diffusers, too, finds the noise once more."""
+    scheduler, _ = trained(timestep_spacing="trailing", set_alpha_to_one=True)
+    scheduler.register_to_config(clip_sample=True, clip_sample_range=0.5)
+    scheduler.set_timesteps(10)
+    eps, alphas = some_network(clean, 599, None), linear_alphas_cumprod()
+    wanted = scheduler.step(eps, 599, clean, use_clipped_model_output=True).prev_sample
+    same(ddim.ddim_step(clean, eps, alphas[599], alphas[499], 0.5), wanted)
+    assert not torch.allclose(ddim.ddim_step(clean, eps, alphas[599], alphas[499]), wanted)
