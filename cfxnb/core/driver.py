@@ -124,12 +124,15 @@ class Edit:
 
     Attributes:
         code: edited codes, which the driver decodes.
-        image: edited images, for methods without codes. With neither nothing is changed.
+        image: edited images, for methods without codes, or what the method has made of ``code``
+            itself. With neither nothing is changed.
         reached: what reached the target in the search, bool (b,). None: the last evaluation of the
             classifier alone decides.
         no_gradient: samples without a gradient, bool (b,).
         seen: logits of the edited images in the search, (b, k), NaN where there were none.
         generator, classifier: evaluations of the networks by the method itself, (b,).
+        cost: evaluations of other networks, or of parts of the generator, (b,) each.
+        trace: how the search went, one row per sample, (b, ...) each.
     """
 
     code: Code | None = None
@@ -139,6 +142,8 @@ class Edit:
     seen: Tensor | None = None
     generator: Tensor | int = 0
     classifier: Tensor | int = 0
+    cost: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    trace: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Run:
@@ -246,11 +251,12 @@ class Run:
         with_space = task.code_before is not None
         code, image = found.code, found.image
         changed = code is not None or image is not None
-        if code is not None:
+        decoded_here = code is not None and image is None
+        if decoded_here:
             image = self.space.decode(code)
-        elif image is not None:
+        elif code is None and image is not None:
             image = torch.where(per_sample(task.skip, image), task.reconstruction, image)
-        else:
+        elif not changed:
             code, image = task.code_before, task.reconstruction
         after = self.classifier(image) if changed else task.logits_reconstruction
         reached = torch.ones_like(task.skip) if found.reached is None else found.reached
@@ -258,7 +264,8 @@ class Run:
         reached = confirmed(reached, seen, after, task.target, need) & changed
         none = torch.zeros_like(task.target)
         spent = {
-            "generator": none + found.generator + renders + int(found.code is not None),
+            "generator": none + found.generator + renders + int(decoded_here),
+            **found.cost,
             # The originals, their reconstructions, and the edited images.
             "classifier": none + found.classifier + 1 + int(with_space) + int(changed),
         }
@@ -274,6 +281,7 @@ class Run:
             code_before=task.code_before,
             code_after=code,
             cost=spent,
+            trace=found.trace,
         )
 
     def _task(self, index: Tensor) -> Batch:
