@@ -1,7 +1,7 @@
 """Measures: of pairs (one number an image), of sets, of attributes, and one table of all."""
 
 from cfxnb.metrics.attributes import correlation_difference, flip_rate, mnac
-from cfxnb.metrics.attributions import (
+from cfxnb.metrics.attribution import (
     InsertionDeletion,
     insertion_deletion,
     parameter_randomisation,

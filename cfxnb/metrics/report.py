@@ -100,7 +100,7 @@ def _check_results(results: Mapping[str, Counterfactuals]) -> dict[str, Counterf
     checked = {}
     for name, value in results.items():
         checked[name] = validate_results.result(value, f"results[{str(name)[:60]!r}]")
-        seconds = value.made_by.get("seconds per flip", 0.0)
+        seconds = value.made_by.get("seconds", 0.0)
         validate.number(seconds, f"results[{str(name)[:60]!r}].made_by['seconds']", 0.0)
     _warn_of_other_images(checked)
     return checked
@@ -195,7 +195,7 @@ def _row(
     row["generator passes per flip"] = (
         math.nan if spent is None else _ratio(int(spent.sum()), len(wins))
     )
-    row["seconds per flip"] = _ratio(cf.made_by.get("seconds per flip", math.nan), len(wins))
+    row["seconds per flip"] = _ratio(cf.made_by.get("seconds", math.nan), len(wins))
     return row
 
 

@@ -30,7 +30,7 @@ from cfxnb.attribution.paths import (
     piecewise_linear_path,
     straight_path,
 )
-from cfxnb.metrics.attributions import (
+from cfxnb.metrics.attribution import (
     insertion_deletion,
     parameter_randomisation,
     pointing_game,
@@ -41,7 +41,7 @@ from cfxnb.plots.attribution import heat_maps
 SPACE = LinearSpace()
 F = code_classifier(SPACE, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), 8.0)
 Z = cfx.Code(torch.tensor([[-1.0, 0, 0, 0], [-2.0, 1, 0, 0]]))
-RESTED = cfx.Code(Z.z, torch.zeros(2, 3))
+WITH_AUX = cfx.Code(Z.z, torch.zeros(2, 3))
 X = SPACE.decode(Z)
 AXIS = torch.tensor([1.0, 0.0, 0.0, 0.0])
 PATH = straight_path(X)
@@ -55,7 +55,7 @@ CODES = {
     "vector": (cfx.Code(torch.zeros(4)), "(4,)"),
     "empty": (cfx.Code(torch.zeros(0, 4)), "(0, 4)"),
 }
-WAYS = {
+DIRECTIONS = {
     "None": (None, "NoneType"),
     "list": ([1.0, 0.0, 0.0, 0.0], "list"),
     "edits": ("top", "str"),
@@ -72,23 +72,23 @@ LABELS = {
     "contrast_class": without(label_values(), "None")
     | {"the label": (1, "1"), "one equal": (torch.tensor([0, 1]), "1")},
 }
-ASKED = without(classifier_values(), "wrong rows") | {
+CLASSIFIERS = without(classifier_values(), "wrong rows") | {
     "wrong rows": (lambda x: torch.zeros(len(x) + 1, 2), "2)"),
     "one logit": (lambda x: torch.zeros(len(x), 1), "1)"),
     "no classes": (lambda x: torch.zeros(len(x)), ",)"),
 }
-HIDDEN = ASKED | {
+WHITE_BOXES = CLASSIFIERS | {
     "black box": (cfx.BlackBox(F), "BlackBox"),
     "cut off": (lambda x: F(x).detach(), "does not"),
 }
-RULES = choice_values("trapezoid") | {"captum's": ("riemann_middle", "'riemann_middle'")}
+METHODS = choice_values("trapezoid") | {"captum's": ("riemann_middle", "'riemann_middle'")}
 SEARCH = {
     "n_points": count_values(1, 0, -1),
     "tolerance": number_values(0.0, -0.1),
-    "most": count_values(0, -1),
+    "max_points": count_values(0, -1),
     "batch_size": count_values(0, -1),
 }
-HEATS = {
+MAP_VALUES = {
     "None": (None, "NoneType"),
     "array": (MAPS.heat_map.numpy(), "ndarray"),
     "channels": (MAPS.attributions, "(2, 3, 4, 4)"),
@@ -130,7 +130,7 @@ TABLE = {
         {"space": SPACE, "start": Z, "end": Z},
         {
             "space": space_values(),
-            "start": CODES | {"one": (Z[:1], "1"), "another rest": (RESTED, "another")},
+            "start": CODES | {"one": (Z[:1], "1"), "another aux": (WITH_AUX, "another")},
             "end": CODES,
         },
     ),
@@ -139,7 +139,7 @@ TABLE = {
         {
             "space": space_values(),
             "code": without(CODES, "of another space", "vector", "empty"),
-            "direction": WAYS,
+            "direction": DIRECTIONS,
             "steps_along": without(number_values(), "tensor")
             | {"three": (torch.ones(3), "Tensor"), "one NaN": (torch.tensor([0, NAN]), "NaN")},
         },
@@ -147,10 +147,10 @@ TABLE = {
     integrated_gradients: (
         {"classifier": F, "path": PATH, "label": 1},
         {
-            "classifier": HIDDEN,
+            "classifier": WHITE_BOXES,
             "path": {"None": (None, "NoneType"), "images": (X, "Tensor")},
             **LABELS,
-            "method": RULES,
+            "method": METHODS,
             **SEARCH,
         },
     ),
@@ -158,16 +158,16 @@ TABLE = {
         {"space": SPACE, "classifier": F, "images": X, "direction": AXIS, "label": 1},
         {
             "space": space_values(),
-            "classifier": HIDDEN,
+            "classifier": WHITE_BOXES,
             "images": image_values(),
-            "direction": WAYS,
+            "direction": DIRECTIONS,
             **LABELS,
             "max_step": without(number_values(0.0, -1.0), "None"),
             "threshold": number_values(0.0, 1.0, -0.5),
             "grid_steps": count_values(0, -1),
             "binary_search_steps": count_values(-1),
             "extend_to_image": {"None": (None, "NoneType"), "number": (1, "int")},
-            "method": RULES | {"straight only": ("gausslegendre", "'gauss'")},
+            "method": METHODS | {"straight only": ("gausslegendre", "'gausslegendre'")},
             **SEARCH,
         },
     ),
@@ -182,7 +182,7 @@ TABLE = {
         },
         {
             "algorithm": choice_values("occlusion") | {"unknown": ("saliency", "'saliency'")},
-            "classifier": ASKED,
+            "classifier": CLASSIFIERS,
             "images": image_values(),
             **LABELS,
             "baseline": without(number_values(-0.1, 1.1), "tensor")
@@ -194,15 +194,15 @@ TABLE = {
             "batch_size": count_values(0, -1),
         },
     ),
-    relevance_mass: ({"attribution": MAPS, "mask": MASK}, {"attribution": HEATS, "mask": MASKS}),
-    pointing_game: ({"attribution": MAPS, "mask": MASK}, {"attribution": HEATS, "mask": MASKS}),
+    relevance_mass: ({"attribution": MAPS, "mask": MASK}, {"attribution": MAP_VALUES, "mask": MASKS}),
+    pointing_game: ({"attribution": MAPS, "mask": MASK}, {"attribution": MAP_VALUES, "mask": MASKS}),
     insertion_deletion: (
         {"classifier": F, "images": X, "baseline": X, "attribution": MAPS, "label": 1},
         {
-            "classifier": ASKED,
+            "classifier": CLASSIFIERS,
             "images": image_values(),
             "baseline": image_values() | {"other size": (X[..., :2], "(2, 3, 4, 2)")},
-            "attribution": HEATS | {"other size": (MAPS.heat_map[..., :2], "(2, 4, 2)")},
+            "attribution": MAP_VALUES | {"other size": (MAPS.heat_map[..., :2], "(2, 4, 2)")},
             "label": label_values(),
             "n_chunks": count_values(0, -1),
             "batch_size": count_values(0, -1),
@@ -260,22 +260,22 @@ def test_no_argument_is_left_out(function):
 
 
 @pytest.mark.parametrize("method", ["trapezoid", "gausslegendre", "mean_gradient"])
-def test_a_black_box_is_told_which_rule_will_do(method):
-    with pytest.raises(TypeError, match=rf"(?s)rule='{method}'.*BlackBox.*rule='shares'"):
+def test_a_black_box_is_told_which_method_will_do(method):
+    with pytest.raises(TypeError, match=rf"(?s)method='{method}'.*BlackBox.*method='proportional'"):
         integrated_gradients(cfx.BlackBox(F), PATH, 1, method=method)
     if method != "gausslegendre":
-        with pytest.raises(TypeError, match="rule='shares'"):
+        with pytest.raises(TypeError, match="method='proportional'"):
             latent_integrated_gradients(SPACE, cfx.BlackBox(F), X, AXIS, 1, method=method)
 
 
 def test_captum_with_gradients_refuses_a_black_box():
-    for name in ("input_x_gradient", "integrated_gradients"):
+    for algorithm in ("input_x_gradient", "integrated_gradients"):
         with pytest.raises(TypeError, match=r"classifier: .*BlackBox"):
-            captum_attribution(name, cfx.BlackBox(F), X, 1)
+            captum_attribution(algorithm, cfx.BlackBox(F), X, 1)
 
 
-def test_gauss_on_a_curve_is_refused():
-    with pytest.raises(ValueError, match=r"rule: .*'gauss'"):
+def test_gausslegendre_on_a_curve_is_refused():
+    with pytest.raises(ValueError, match=r"method: .*'gausslegendre'"):
         integrated_gradients(F, latent_path(SPACE, Z, Z), 1, method="gausslegendre")
 
 

@@ -10,7 +10,7 @@ from worlds import LinearNet, TinyNet, vae_world
 import cfxnb as cfx
 from cfxnb.attribution import integrated_gradients as attribution
 from cfxnb.attribution.captum_attribution import captum_attribution
-from cfxnb.attribution.integrated_gradients import RULES, integrated_gradients
+from cfxnb.attribution.integrated_gradients import METHODS, integrated_gradients
 from cfxnb.attribution.paths import (
     direction_path,
     latent_path,
@@ -46,8 +46,8 @@ CURVE = latent_path(Bent(), cfx.Code(torch.zeros(1, 1)), cfx.Code(torch.ones(1, 
 LINE = straight_path(torch.ones(1, 1, 1, 2))
 
 
-def heat(path, method="trapezoid", points=2001, f=PRODUCT, **knobs):
-    found = integrated_gradients(f, path, 1, method=method, n_points=points, max_points=1, **knobs)
+def heat(path, method="trapezoid", n_points=2001, f=PRODUCT, **kwargs):
+    found = integrated_gradients(f, path, 1, method=method, n_points=n_points, max_points=1, **kwargs)
     return found.heat_map[0, 0]
 
 
@@ -59,8 +59,8 @@ def close(a, b, tolerance=1e-5):
 
 def test_product_along_a_straight_line():
     """Both factors share alike; the trapezoid rule is exact for a gradient linear in t."""
-    for points in (2, 5, 17):
-        close(heat(LINE, n_points=points), [0.5, 0.5], 1e-6)
+    for n_points in (2, 5, 17):
+        close(heat(LINE, n_points=n_points), [0.5, 0.5], 1e-6)
     close(heat(LINE, "gausslegendre", 3), [0.5, 0.5], 1e-6)
 
 
@@ -77,15 +77,15 @@ def test_published_mean_along_a_curve_misses():
     assert found.status == (INCOMPLETE,)
 
 
-def test_shares_along_a_curve():
+def test_proportional_along_a_curve():
     """df = 3 t^2 dt, shared by the speeds 2 t and 1: 3/8 log 3 for y, complete at any number."""
     close(heat(CURVE, "proportional"), [1 - 3 / 8 * math.log(3), 3 / 8 * math.log(3)], 1e-4)
-    for points in (2, 3, 20):
-        found = integrated_gradients(PRODUCT, CURVE, 1, method="proportional", n_points=points)
+    for n_points in (2, 3, 20):
+        found = integrated_gradients(PRODUCT, CURVE, 1, method="proportional", n_points=n_points)
         assert found.relative_delta.abs().max() < 1e-6
 
 
-def test_shares_on_a_straight_line_go_by_the_pixels_change():
+def test_proportional_on_a_straight_line_go_by_the_pixels_change():
     path = straight_path(torch.tensor([[[[1.0, 0.25]]]]), 0.0)
     f = formula(lambda p: torch.sin(3 * p[:, 0]) + p[:, 1] ** 2)
     total = math.sin(3) + 0.0625
@@ -133,7 +133,7 @@ def test_of_two_classes_only_the_difference_counts():
     """A widened single logit leaves class 0 at 0: its own map would be empty."""
     f = formula(lambda p: p[:, 0] * p[:, 1])
     ours = [integrated_gradients(f, LINE, label) for label in (0, 1)]
-    close(ours[0].heat_map, -ours[1].heat.double(), 0)
+    close(ours[0].heat_map, -ours[1].heat_map.double(), 0)
     close(ours[1].heat_map[0, 0], [0.5, 0.5], 1e-6)
     assert [a.contrast_class.tolist() for a in ours] == [[1], [0]]
 
@@ -141,7 +141,7 @@ def test_of_two_classes_only_the_difference_counts():
 STEEP = formula(lambda p: 4 * torch.tanh(20 * (p @ torch.tensor([0.3, 0.7]) - 0.9)))
 
 
-def test_halving_reaches_the_tolerance_with_fewer_points():
+def test_bisection_reaches_the_tolerance_with_fewer_points():
     """A function of one sum: each pixel's share is its weight, whatever the function."""
     found = integrated_gradients(STEEP, LINE, 1, n_points=5, tolerance=1e-3, max_points=1000)
     assert found.status == (COMPLETE,)
@@ -174,11 +174,11 @@ def test_opposite_errors_do_not_pass_for_completeness():
 def test_corners_are_points_of_the_path():
     """Through a corner (1, 0): all of the product's rise comes from the second pixel."""
     corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]).view(1, 3, 1, 1, 2)
-    for points in (2, 4, 17):
-        close(heat(piecewise_linear_path(corners), n_points=points), [0.0, 1.0], 1e-6)
+    for n_points in (2, 4, 17):
+        close(heat(piecewise_linear_path(corners), n_points=n_points), [0.0, 1.0], 1e-6)
 
 
-def test_walk_is_measured_in_spreads():
+def test_steps_along_are_in_standard_deviations():
     space = Bent()
     space.std = torch.tensor([0.25])
     code = cfx.Code(torch.tensor([[0.9], [0.6]]))
@@ -230,7 +230,7 @@ def test_captum_baselines_in_closed_form():
     assert int(hidden.n_queries.sum()) == box.n_queries
 
 
-@pytest.mark.parametrize("method", RULES)
+@pytest.mark.parametrize("method", METHODS)
 def test_constant_classifier_has_an_empty_complete_map(method):
     f = cfx.wrap(LinearNet(torch.zeros(2, 12)))
     found = integrated_gradients(f, straight_path(torch.rand(2, 3, 2, 2)), 1, method=method)
@@ -290,11 +290,11 @@ def test_of_two_logits_one_alone_can_be_explained():
     assert alone.contrast_class is None
     torch.testing.assert_close(alone.attributions.flatten(1)[:, 0], x.flatten(1)[:, 0])
     assert not alone.attributions.flatten(1)[:, 1:].any()
-    lead = integrated_gradients(two, straight_path(x), 0)
-    torch.testing.assert_close(lead.attributions.flatten(1)[:, 1], -10 * x.flatten(1)[:, 1])
+    difference = integrated_gradients(two, straight_path(x), 0)
+    torch.testing.assert_close(difference.attributions.flatten(1)[:, 1], -10 * x.flatten(1)[:, 1])
 
 
-def test_negative_share():
+def test_negative_fraction():
     f = cfx.wrap(LinearNet(torch.tensor([[0.0, 0, 0, 0], [3.0, -1, 0, 0]])))
     found = integrated_gradients(f, straight_path(torch.ones(1, 1, 2, 2)), 1)
     close(found.negative_fraction, [0.25], 1e-6)
@@ -304,12 +304,12 @@ def test_negative_share():
 def test_planted_errors_are_caught(monkeypatch, wrong):
     right = attribution._map
 
-    def plant(method, x, f, g, share):
+    def plant(method, x, f, g, weights):
         if wrong == "ends":  # gradients at the left ends only
             return (g[:-1] * x.diff(dim=0)).sum(0).double()
         if wrong == "no sign":
             return (0.5 * (g[1:] + g[:-1]) * x.diff(dim=0).abs()).sum(0).double()
-        return right(method, x, f, g, share) / 2
+        return right(method, x, f, g, weights) / 2
 
     monkeypatch.setattr(attribution, "_map", plant)
     tests = [test_product_along_a_straight_line, test_corners_are_points_of_the_path]

@@ -1,4 +1,4 @@
-"""The walk to the baseline, in a linear world in which its length is known."""
+"""The search for the baseline, in a linear world in which its step is known."""
 
 import math
 
@@ -10,33 +10,33 @@ import cfxnb as cfx
 from cfxnb.attribution.latent_integrated_gradients import latent_integrated_gradients
 from cfxnb.attribution.result import ALREADY_BELOW, COMPLETE, NO_BASELINE
 
-SPREAD = torch.tensor([1.0, 0.5, 2.0, 1.0])
-SPACE = LinearSpace(std=SPREAD)
+STD = torch.tensor([1.0, 0.5, 2.0, 1.0])
+SPACE = LinearSpace(std=STD)
 F = code_classifier(SPACE, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), 2.0)  # logit of class 1: 2 z_0
 Z = torch.tensor([[1.0, 0.3, -0.2, 0.1], [0.5, -0.4, 0.6, 0.2], [2.0, 0.0, 0.0, 0.0]])
 X = SPACE.decode(cfx.Code(Z)) + 0.002 * torch.randn(
     3, 3, 4, 4, generator=torch.Generator().manual_seed(1)
 )
 LIMIT = math.log(0.01 / 0.99)
-REACH = {"max_step": 8.0, "grid_steps": 16, "binary_search_steps": 10}
+SEARCH = {"max_step": 8.0, "grid_steps": 16, "binary_search_steps": 10}
 
 
-def run(direction, label=1, space=SPACE, f=F, x=X, **knobs):
+def run(direction, label=1, space=SPACE, f=F, x=X, **kwargs):
     found = latent_integrated_gradients(
-        space, f, x, torch.as_tensor(direction), label, **REACH | knobs
+        space, f, x, torch.as_tensor(direction), label, **SEARCH | kwargs
     )
     return found
 
 
 def fine(found):
-    """A look's stretch, halved ten times."""
+    """One grid step, halved ten times."""
     return 8 / 16 / 2**10 + 1e-4
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("coordinate", [0.01, 30.0])
 def test_first_place_below_the_threshold(sign, coordinate):
-    """Along the axis that counts: 2 (z_0 - L) = log(p / (1 - p)), in the lowering sense."""
+    """Along the axis that counts: 2 (z_0 - L) = log(p / (1 - p)), in the direction that lowers it."""
     found = run([sign * coordinate, 0.0, 0.0, 0.0])
     z0 = SPACE.encode(X).z[:, 0]
     expected = -sign * (z0 - LIMIT / 2)
@@ -47,8 +47,8 @@ def test_first_place_below_the_threshold(sign, coordinate):
     assert found.status == (COMPLETE,) * 3
 
 
-def test_length_is_in_spreads():
-    """A direction (1, 0, 2, 0) is sqrt(1 + 1) spreads long: a spread along it moves z_0 by less."""
+def test_steps_are_in_standard_deviations():
+    """A direction (1, 0, 2, 0) is sqrt(1 + 1) std long: a step of one std along it moves z_0 by less."""
     found = run([1.0, 0.0, 2.0, 0.0])
     expected = -(SPACE.encode(X).z[:, 0] - LIMIT / 2) * math.sqrt(2)
     torch.testing.assert_close(found.baseline_step, expected, rtol=0, atol=fine(found))
@@ -60,14 +60,14 @@ def test_label_zero_walks_the_other_way():
     assert (F(found.baseline).softmax(1)[:, 0] < 0.01).all()
 
 
-def test_one_direction_a_sample():
+def test_one_direction_per_image():
     both = torch.eye(4)[[0, 0, 2]] * torch.tensor([[1.0], [-3.0], [1.0]])
     found = run(both)
     assert found.status == (COMPLETE, COMPLETE, NO_BASELINE)
     assert found.baseline_step[0] < 0 < found.baseline_step[1]
 
 
-def test_one_direction_a_sample_in_batches():
+def test_one_direction_per_image_in_batches():
     both = torch.eye(4)[[0, 0, 2]] * torch.tensor([[1.0], [-3.0], [1.0]])
     torch.testing.assert_close(run(both, batch_size=1).baseline_step, run(both).baseline_step)
 
@@ -83,9 +83,9 @@ def test_probability_is_that_among_all_classes():
 
 def test_the_corner_of_a_joined_path_is_among_its_points():
     """Else the map would cut it, and see nothing of what the space leaves out."""
-    for points in (2, 4, 6):
-        found = run([1.0, 0.4, 0.0, 0.0], n_points=points, most=1)
-        assert found.n_points.tolist() == [points + 1] * 3
+    for n_points in (2, 4, 6):
+        found = run([1.0, 0.4, 0.0, 0.0], n_points=n_points, max_points=1)
+        assert found.n_points.tolist() == [n_points + 1] * 3
 
 
 def test_map_is_complete_for_the_image():
@@ -107,8 +107,8 @@ def test_path_may_end_at_the_reconstruction():
     assert (found.image - X).abs().max() > 1e-3
 
 
-def test_no_baseline_is_told_and_not_a_zero_map():
-    """A direction that moves the decision too slowly: the lowest place of the walk stands in."""
+def test_no_baseline_is_a_status_and_not_a_zero_map():
+    """A direction that moves the decision too slowly: the step with the lowest probability stands in."""
     found = run([0.05, 1.0, 0.0, 0.0], max_step=1.0)
     assert found.status == (NO_BASELINE,) * 3
     torch.testing.assert_close(found.baseline_step.abs(), torch.ones(3))
@@ -123,7 +123,7 @@ def test_already_below():
     assert not found.baseline_step.any()
 
 
-def test_against_asks_for_the_probability_of_the_two():
+def test_with_a_contrast_class_the_probability_is_that_of_the_two():
     """A third class takes nearly all probability; between the two asked for it plays no part."""
     directions = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0], [0.0, 0, 0, 0]])
     f = code_classifier(SPACE, directions)
@@ -131,11 +131,11 @@ def test_against_asks_for_the_probability_of_the_two():
     assert run([1.0, 0.0, 0.0, 0.0], 0, f=f).status == (ALREADY_BELOW,) * 3
     found = run([1.0, 0.0, 0.0, 0.0], 0, f=f, contrast_class=1)
     with torch.no_grad():
-        lead = f(found.baseline)[:, 0] - f(found.baseline)[:, 1]
-    torch.testing.assert_close(lead, torch.full((3,), LIMIT), rtol=0, atol=0.01)
+        difference = f(found.baseline)[:, 0] - f(found.baseline)[:, 1]
+    torch.testing.assert_close(difference, torch.full((3,), LIMIT), rtol=0, atol=0.01)
 
 
-def test_the_other_sense_is_tried():
+def test_the_opposite_direction_is_tried():
     """Near the code the logit falls to the right, but only on the left it falls far enough."""
 
     def valley(images):
@@ -164,7 +164,7 @@ class Counted(LinearSpace):
 
 @pytest.mark.parametrize("method", ["trapezoid", "proportional"])
 def test_cost_is_what_was_asked(method):
-    space, box = Counted(std=SPREAD), cfx.BlackBox(F)
+    space, box = Counted(std=STD), cfx.BlackBox(F)
     f = box if method == "proportional" else lambda images: F(images)
     direction = [1.0, 0.0, 0.0, 0.0]
     found = run(direction, space=space, f=f, method=method)
@@ -174,13 +174,13 @@ def test_cost_is_what_was_asked(method):
     if method == "proportional":
         assert int(found.n_queries.sum()) == box.n_queries
         assert found.relative_delta.abs().max() < 1e-6
-    # 1 reconstruction, both senses, on to the crossing, 10 halvings, half the path of 17.
+    # 1 reconstruction, both signs, on to the crossing, 10 bisections, half the path of 17.
     baseline_step = (found.baseline_step.abs() / 0.5).ceil().long()
     assert torch.equal(found.cost["generator"], 1 + 1 + baseline_step + 10 + 8)
 
 
-class Rest(LinearSpace):
-    """What the codes don't hold is the stochastic rest: reconstructions are exact."""
+class WithAux(LinearSpace):
+    """What z doesn't hold is in aux: reconstructions are exact."""
 
     def encode(self, images):
         z = super().encode(images).z
@@ -190,8 +190,8 @@ class Rest(LinearSpace):
         return super().decode(code) + code.aux
 
 
-def test_the_rest_stays_as_it_is():
-    space = Rest(std=SPREAD)
+def test_aux_stays_as_it_is():
+    space = WithAux(std=STD)
     found = run([1.0, 0.0, 0.0, 0.0], space=space, f=F, extend_to_image=False)
     torch.testing.assert_close(found.image, X)
     moved = (found.baseline - X).flatten(1)

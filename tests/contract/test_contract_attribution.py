@@ -24,28 +24,28 @@ def seen_class(f, x):
 
 
 def latent(method):
-    def run(space, f, x, label, **knobs):
+    def run(space, f, x, label, **kwargs):
         direction = torch.tensor([1.0, -0.5, 0.7, 0.2])
-        knobs = {"max_step": 4.0, "threshold": 0.3, "points": 5, "tolerance": 0.003} | knobs
-        return latent_integrated_gradients(space, f, x, direction, label, method=method, **knobs)
+        kwargs = {"max_step": 4.0, "threshold": 0.3, "n_points": 5, "tolerance": 0.003} | kwargs
+        return latent_integrated_gradients(space, f, x, direction, label, method=method, **kwargs)
 
     return run
 
 
 def straight(method):
-    def run(space, f, x, label, **knobs):
-        return integrated_gradients(f, straight_path(x, 0.3), label, method=method, **knobs)
+    def run(space, f, x, label, **kwargs):
+        return integrated_gradients(f, straight_path(x, 0.3), label, method=method, **kwargs)
 
     return run
 
 
-def captum(name):
-    return lambda s, f, x, label, **knobs: captum_attribution(name, f, x, label, window=3, **knobs)
+def captum(algorithm):
+    return lambda s, f, x, label, **kwargs: captum_attribution(algorithm, f, x, label, window=3, **kwargs)
 
 
 METHODS = {
-    "latent line": latent("trapezoid"),
-    "latent shares": latent("proportional"),
+    "latent trapezoid": latent("trapezoid"),
+    "latent proportional": latent("proportional"),
     "trapezoid": straight("trapezoid"),
     "gausslegendre": straight("gausslegendre"),
     "proportional": straight("proportional"),
@@ -59,7 +59,7 @@ each = pytest.mark.parametrize("method", METHODS)
 def same(a, b):
     for field in ("image", "baseline"):
         torch.testing.assert_close(getattr(a, field), getattr(b, field), rtol=0, atol=1e-5)
-    for field in ("full", "change"):  # of log odds up to 40, summed in an order that batches change
+    for field in ("attributions", "output_change"):  # of log odds up to 40, summed in an order that batches change
         torch.testing.assert_close(getattr(a, field), getattr(b, field), rtol=0, atol=5e-5)
     assert a.status == b.status
     assert torch.equal(a.n_points, b.n_points)
@@ -192,6 +192,6 @@ def test_shows_itself(maps):
 def test_record(maps):
     record = maps.made_by
     assert record["function"] == "latent_integrated_gradients"
-    assert record["points"] == 5
+    assert record["n_points"] == 5
     assert record["weights"]["space"]
     assert record["seconds"] >= 0

@@ -31,7 +31,7 @@ def cf():
         code_before=cfx.Code(torch.zeros(n, 2)),
         code_after=cfx.Code(torch.tensor([[3.0, 8.0], [0.0, 2.0], [0, 0], [9, 9], [0, 0]])),
         cost={"generator": torch.tensor([10, 20, 30, 1, 1])},
-        made_by={"seconds per flip": 3.0},
+        made_by={"seconds": 3.0},
     )
 
 
@@ -72,7 +72,7 @@ def test_of_failures_some_things_can_not_be_said(cf):
         assert math.isnan(row[name]), name
 
 
-def test_of_moot_images_nothing_can_be_said(cf):
+def test_of_skipped_images_nothing_can_be_said(cf):
     row = cfx.report({"a": cf[3:4]}, classifier=bright, judge=bright, code_std=torch.ones(2)).loc[
         "a"
     ]
@@ -92,20 +92,20 @@ def test_too_few_images_for_a_distance(cf):
     def features(x):
         return x.flatten(1)
 
-    allow_few = cfx.report({"a": cf[:2]}, features={"pixels": features}).loc["a"]
-    assert math.isnan(allow_few["FID (pixels features)"])
+    few = cfx.report({"a": cf[:2]}, features={"pixels": features}).loc["a"]
+    assert math.isnan(few["FID (pixels features)"])
     generator = torch.Generator().manual_seed(0)
     many = dataclasses.replace(
         (cf[:1] + cf[:1] + cf[:1]) + (cf[:1] + cf[:1] + cf[:1]),
         image=torch.rand(6, 1, 2, 2, generator=generator),
         original=torch.rand(6, 1, 2, 2, generator=generator),
     )
-    told = cfx.report({"a": many}, features={"pixels": features}).loc["a"]
+    enough = cfx.report({"a": many}, features={"pixels": features}).loc["a"]
     expected = cfx.metrics.fid(features(many.image), features(many.original))
-    assert told["FID (pixels features)"] == pytest.approx(expected)
+    assert enough["FID (pixels features)"] == pytest.approx(expected)
 
 
-def test_one_row_a_method_in_their_order(cf):
+def test_one_row_per_method_in_their_order(cf):
     assert list(cfx.report({"z": cf, "a": cf[:2]}).index) == ["z", "a"]
 
 
@@ -113,7 +113,7 @@ def test_a_judge_with_the_same_names_in_another_order_is_refused(cf):
     named = cfx.wrap(bright, class_names=["dark", "bright"])
     turned = cfx.wrap(lambda x: bright(x).flip(1), class_names=["bright", "dark"])
     other = cfx.wrap(bright, class_names=["dunkel", "hell"])
-    recorded = dataclasses.replace(cf, made_by={"labels": ["dark", "bright"]})
+    recorded = dataclasses.replace(cf, made_by={"class_names": ["dark", "bright"]})
     parts = dataclasses.replace(cf, made_by={"parts": [recorded.made_by, {}]})
     for result, asked in ((recorded, {}), (parts, {}), (cf, {"classifier": named})):
         for judge in (named, bright, other):
@@ -130,11 +130,11 @@ def test_results_record_the_names_of_the_classes(tmp_path):
     made = cfx.pixel_attack(named, level(0.1, 0.2), "bright", steps=2)
     again = cfx.Counterfactuals.load(made.save(tmp_path / "made"))
     for result in (made, again, made + made):
-        assert result.made_by["labels"] == ["dark", "bright"]
-    assert "labels" not in cfx.pixel_attack(bright, level(0.1), 1, steps=2).made_by
+        assert result.made_by["class_names"] == ["dark", "bright"]
+    assert "class_names" not in cfx.pixel_attack(bright, level(0.1), 1, steps=2).made_by
 
 
-def test_other_images_and_another_order_are_told(cf):
+def test_other_images_and_another_order_give_a_warning(cf):
     cfx.report({"a": cf, "same": cf, "part": cf[:2]})
     turned = cf[[1, 0, 2, 3, 4]]
     other = dataclasses.replace(cf, original=level(0.5, 0.2, 0.0, 0.0, 0.0))

@@ -86,7 +86,7 @@ def test_what_is_seen_is_told_with_its_own_probability(titles):
         status=("not_found",),
     )
     cfx.show(cf)
-    assert "counterfactual\nexhausted\nseen as 1 (88%)" in [text for text, _ in titles()]
+    assert "counterfactual\nnot found\nseen as 1 (88%)" in [text for text, _ in titles()]
 
 
 def maps(gap, change):
@@ -139,7 +139,7 @@ def test_rows_have_names_and_titles_their_number():
     first = drawn[0].axes[0].get_window_extent()
     assert all(label.get_window_extent().x0 >= 0 for label in words)
     assert all(label.get_window_extent().x1 <= first.x0 for label in words)
-    for wrong in ({"rows": ["one"]}, {"titles": ["a"] * 7}, {"titles": ["a"] * 9}):
+    for wrong in ({"row_labels": ["one"]}, {"titles": ["a"] * 7}, {"titles": ["a"] * 9}):
         with pytest.raises(ValueError, match=rf"{next(iter(wrong))}: expected"):
             cfx.gallery(IMAGES, n_columns=4, alt="wrong", **wrong)
 

@@ -9,21 +9,21 @@ from worlds import LinearNet, vae_world
 import cfxnb as cfx
 from cfxnb.attribution.integrated_gradients import integrated_gradients
 from cfxnb.attribution.paths import straight_path
-from cfxnb.metrics.attributions import (
+from cfxnb.metrics.attribution import (
     insertion_deletion,
     parameter_randomisation,
     pointing_game,
     relevance_mass,
 )
 
-HEAT = torch.tensor(
+MAPS = torch.tensor(
     [[[3.0, -1.0], [0.0, 4.0]], [[-5.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]
 )
 MASK = torch.tensor([[[True, True], [False, False]]]).expand(3, 2, 2)
 
 
-def test_heat_inside():
-    table = relevance_mass(HEAT, MASK)
+def test_relevance_mass():
+    table = relevance_mass(MAPS, MASK)
     expected = pd.DataFrame(
         {
             "inside": [4 / 8, 1.0, float("nan")],
@@ -41,8 +41,8 @@ def test_even_heat_is_at_chance():
 
 
 def test_pointing_game():
-    assert pointing_game(HEAT, MASK).tolist() == [False, False, False]
-    assert pointing_game(HEAT, ~MASK).tolist() == [True, False, False]
+    assert pointing_game(MAPS, MASK).tolist() == [False, False, False]
+    assert pointing_game(MAPS, ~MASK).tolist() == [True, False, False]
 
 
 def test_insertion_and_deletion_by_hand():
@@ -52,7 +52,7 @@ def test_insertion_and_deletion_by_hand():
     x, black = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
     # x - 0.5 inside the net: black has log odds 0, each pixel adds its weight.
     found = insertion_deletion(f, x, black, weight[1].view(1, 2, 2), 1, n_chunks=4)
-    torch.testing.assert_close(found.share, torch.tensor([0, 0.25, 0.5, 0.75, 1]))
+    torch.testing.assert_close(found.fraction, torch.tensor([0, 0.25, 0.5, 0.75, 1]))
     up = torch.tensor([[0.0, 4, 6, 6, 4]]).sigmoid()
     down = torch.tensor([[4.0, 0, -2, -2, 0]]).sigmoid()
     torch.testing.assert_close(found.insertion, up)
