@@ -36,7 +36,8 @@ def reconstruct(
         first_row: position of the first image in its data set; it changes nothing here.
     """
     run = Run(
-        classifier, images, target, space=validate.space(space), batch_size=batch_size, first_row=first_row,
+        classifier, images, target, space=validate.space(space), batch_size=batch_size,
+        first_row=first_row,
         any_size=True,
     )  # fmt: skip
     return run.counterfactuals(lambda task: Edit(), function="reconstruct")

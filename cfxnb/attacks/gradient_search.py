@@ -1,52 +1,127 @@
-"""Search by gradient, sample by sample: the part that all attacks share."""
+"""The gradient search that ``latent_attack`` and ``pixel_attack`` share."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from cfxnb.core.bisection import bisect
 from cfxnb.core.decisions import is_reached, log_odds
-from cfxnb.core.driver import Batch, Edit, Stop
+from cfxnb.core.driver import Edit, EncodedBatch, Stop
 from cfxnb.core.tensors import finite_rows, gradient, needs_gradient, norms, per_sample
 from cfxnb.core.types import Classifier, Step
 
 
-class Moves(Protocol):
-    """What distinguishes one attack from another; ``rows`` are those being worked on."""
+class Parametrisation(Protocol):
+    """How a change makes an image, and how it is optimised. This is what attacks differ in.
 
-    def begin(self, rows: Tensor, attempt: int) -> Tensor:
-        """The change that an attempt begins with."""
+    ``rows`` are the positions of the samples in the batch. ``change`` has one row for each of them.
+    """
 
-    def draw(self, rows: Tensor, change: Tensor) -> Tensor:
-        """The changed images."""
+    def initial(self, rows: Tensor, attempt: int) -> Tensor:
+        """Return the change at which an attempt starts."""
 
-    def price(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
-        """What is minimised, (b,), given the log odds of the target."""
+    def render(self, rows: Tensor, change: Tensor) -> Tensor:
+        """Return the changed images."""
+
+    def loss(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
+        """Return the loss to minimise, (b,). ``odds`` are the log odds of the target, (b,)."""
 
     def step(self, rows: Tensor, change: Tensor, slope: Tensor) -> Tensor:
-        """The next change, given the gradient of the price."""
+        """Return the change after one step. ``slope`` is the gradient of the loss."""
 
-    def view(self, rows: Tensor, change: Tensor) -> Tensor:
-        """What ``on_step`` is shown."""
+    def code(self, rows: Tensor, change: Tensor) -> Tensor:
+        """Return the code, or the image, that ``on_step`` receives."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchOptions:
+    """Options that all attacks have.
+
+    Attributes:
+        confidence: Probability of the target at which a sample is done.
+        steps: Gradient steps per attempt. The result of the last step is classified too.
+        binary_search_steps: Bisection steps that shrink each successful change.
+        seed: Seed of all random numbers.
+    """
+
+    confidence: float
+    steps: int
+    binary_search_steps: int
+    seed: int
 
 
 @dataclasses.dataclass
-class Found:
-    """Where a search ended, and what each sample would have cost alone; all (b, ...).
+class SearchResult:
+    """The state of a search, and its result at the end. Every tensor has one row per sample.
 
-    ``logits`` are those seen at ``change``, NaN where nothing was looked at.
+    Attributes:
+        change: The current change.
+        active: Samples that are still searched in the current attempt, bool (b,).
+        reached: Samples that reached the target, bool (b,).
+        no_gradient: Samples whose last attempt ended at a gradient that is zero or not finite,
+            bool (b,).
+        evaluations: Forward and backward passes of the classifier, int64 (b,).
+        logits: The latest finite logits, (b, k). NaN before the first ones.
+        last_finite: The latest change at which the logits were finite.
     """
 
     change: Tensor
+    active: Tensor
     reached: Tensor
     no_gradient: Tensor
     evaluations: Tensor
     logits: Tensor
+    last_finite: Tensor
+
+    @classmethod
+    def start(cls, batch: EncodedBatch, moves: Parametrisation) -> "SearchResult":
+        """Return the state before the first step."""
+        skip = batch.skip
+        change = moves.initial(torch.arange(len(skip), device=skip.device), 0)
+        change[skip] = 0
+        return cls(
+            change,
+            active=~skip,
+            reached=torch.zeros_like(skip),
+            no_gradient=torch.zeros_like(skip),
+            evaluations=torch.zeros_like(skip, dtype=torch.int64),
+            logits=torch.full_like(batch.logits_before, torch.nan),
+            last_finite=torch.zeros_like(change),
+        )
+
+    def start_attempt(self, batch: EncodedBatch, moves: Parametrisation, attempt: int) -> None:
+        """Restart all samples that have not reached the target. Attempt 0 is already prepared."""
+        self.active = ~(batch.skip | self.reached)
+        self.no_gradient[self.active] = False
+        if attempt:
+            rows = self.active.nonzero().squeeze(1)
+            self.change[rows] = moves.initial(rows, attempt)
+
+    def record_logits(self, rows: Tensor, logits: Tensor, reached: Tensor) -> None:
+        """Record an evaluation of the classifier at the current change of ``rows``."""
+        self.evaluations[rows] += 1
+        known = finite_rows(logits)
+        self.last_finite[rows[known]] = self.change[rows[known]]
+        self.logits[rows[known]] = logits[known].to(self.logits)
+        self.reached[rows[reached]] = True
+        self.active[rows[reached]] = False
+
+    def record_slope(self, rows: Tensor, logits: Tensor, slope: Tensor, moving: Tensor) -> Tensor:
+        """Record the gradients of the rows that are ``moving``, and return which can be followed.
+
+        Samples whose logits or gradient are not finite, or whose gradient is zero, leave the
+        attempt.
+        """
+        self.evaluations[rows[moving]] += 1
+        usable = finite_rows(logits.detach()) & finite_rows(slope) & (norms(slope) > 0)
+        self.no_gradient[rows[moving & ~usable]] = True
+        self.active[rows[moving & ~usable]] = False
+        return moving & usable
 
     def edit(self, **made: Any) -> Edit:
-        """The end of the search as an Edit, with the codes or images that were made of it."""
+        """Return the result as an Edit. ``made`` are the codes or images made from the change."""
         return Edit(
             reached=self.reached,
             no_gradient=self.no_gradient,
@@ -58,145 +133,78 @@ class Found:
 
 def search(
     classifier: Classifier,
-    task: Batch,
-    moves: Moves,
+    batch: EncodedBatch,
+    moves: Parametrisation,
     stop: Stop,
-    *,
-    skip: Tensor,
-    confidence: float,
-    steps: int,
+    options: SearchOptions,
     restarts: int = 0,
-    binary_search_steps: int = 0,
-) -> Found:
-    """Descend the price until the target is reached, then step back.
+) -> SearchResult:
+    """Follow the gradient until the target is reached, then shrink the change by bisection.
 
-    A sample that is finished leaves the batch: nothing its mates do can move it any more.
+    A sample that reaches the target leaves the search, so its result does not depend on the batch.
 
     Args:
-        stop: ends the search; what has passed by then is kept.
-        skip: samples with nothing to search for, bool (b,); they stay as they are.
-        steps: in each of ``1 + restarts`` attempts; after the last step there is one more look.
+        moves: The attack: how a change makes an image, the loss, and the step.
+        stop: Ends the search early. What was found up to then is kept.
+        restarts: Further attempts for samples that have not reached the target.
     """
-    change = moves.begin(torch.arange(len(skip), device=skip.device), 0)
-    change[skip] = 0
-    found = Found(
-        change,
-        reached=torch.zeros_like(skip),
-        no_gradient=torch.zeros_like(skip),
-        evaluations=torch.zeros_like(skip, dtype=torch.int64),
-        logits=torch.full_like(task.logits_before, torch.nan),
-    )
-    fine = torch.zeros_like(change)  # the last change of each sample with finite logits
+    found, number = SearchResult.start(batch, moves), 0
+    steps, total = options.steps, (options.steps + 1) * (1 + restarts)
     with stop.on_interrupt():
-        _descend(classifier, task, moves, stop, found, fine, skip, confidence, steps, restarts)
-    left = ~found.reached & ~skip
-    change[left] = fine[left]
+        for attempt in range(1 + restarts):
+            if stop.now:
+                break
+            found.start_attempt(batch, moves, attempt)
+            for step in range(steps + 1):
+                rows = found.active.nonzero().squeeze(1)
+                if not len(rows):
+                    break
+                change = found.change[rows].clone().requires_grad_()
+                with torch.enable_grad():
+                    logits = classifier(moves.render(rows, change))
+                    odds = log_odds(logits, batch.target[rows])
+                reached = is_reached(logits.detach(), batch.target[rows], options.confidence)
+                found.record_logits(rows, logits.detach(), reached)
+                if stop.now:  # this round only classified the result of the last step
+                    break
+                moving = ~reached & (step < steps)
+                if moving.any():
+                    needs_gradient(logits)
+                    with torch.enable_grad():
+                        slope = gradient(moves.loss(rows, change, odds), change)
+                    moving = found.record_slope(rows, logits, slope, moving)
+                    on = rows[moving]
+                    found.change[on] = moves.step(on, found.change[on], slope[moving])
+                number += 1
+                code, p = moves.code(rows, change.detach()), odds.detach().sigmoid()
+                active = moving if attempt == restarts else ~reached
+                stop.tell(Step(number, total, batch.rows[rows], code, p, active))
+    failed = ~found.reached & ~batch.skip
+    found.change[failed] = found.last_finite[failed]
     with stop.on_interrupt():
-        _settle(classifier, task, moves, found, confidence, binary_search_steps)
+        _shrink_successes(classifier, batch, moves, found, options)
     return found
 
 
-def _descend(
-    classifier: Classifier,
-    task: Batch,
-    moves: Moves,
-    stop: Stop,
-    found: Found,
-    fine: Tensor,
-    skip: Tensor,
-    confidence: float,
-    steps: int,
-    restarts: int,
-) -> None:
-    """All attempts; ``found`` and ``fine`` are kept up to date, so that it can end anywhere."""
-    change, number, total = found.change, 0, (steps + 1) * (1 + restarts)
-    for attempt in range(1 + restarts):
-        if stop.now:
-            return
-        active = ~(skip | found.reached)
-        found.no_gradient[active] = False
-        if attempt:
-            rows = active.nonzero().squeeze(1)
-            change[rows] = moves.begin(rows, attempt)
-        for look in range(steps + 1):
-            rows = active.nonzero().squeeze(1)
-            if not len(rows):
-                break
-            point = change[rows].clone().requires_grad_()
-            with torch.enable_grad():
-                logits = classifier(moves.draw(rows, point))
-                odds = log_odds(logits, task.target[rows])
-            found.evaluations[rows] += 1
-            seen = logits.detach()
-            known = finite_rows(seen)
-            fine[rows[known]] = change[rows[known]]
-            found.logits[rows[known]] = seen[known].to(found.logits)
-            done = is_reached(seen, task.target[rows], confidence)
-            found.reached[rows[done]] = True
-            active[rows[done]] = False
-            if stop.now:  # this round only looked at where the last step led
-                return
-            moving = ~done & (look < steps)
-            if moving.any():
-                needs_gradient(logits)
-                with torch.enable_grad():
-                    slope = gradient(moves.price(rows, point, odds), point)
-                found.evaluations[rows[moving]] += 1
-                stuck = moving & (~known | ~finite_rows(slope) | (norms(slope) == 0))
-                found.no_gradient[rows[stuck]] = True
-                active[rows[stuck]] = False
-                moving &= ~stuck
-                change[rows[moving]] = moves.step(rows[moving], change[rows[moving]], slope[moving])
-            number += 1
-            code = moves.view(rows, point.detach())
-            goes_on = moving if attempt == restarts else ~done
-            p = odds.detach().sigmoid()
-            stop.tell(Step(number, total, task.rows[rows], code, p, goes_on))
-
-
 @torch.no_grad()
-def _settle(
+def _shrink_successes(
     classifier: Classifier,
-    task: Batch,
-    moves: Moves,
-    found: Found,
-    confidence: float,
-    binary_search_steps: int,
+    batch: EncodedBatch,
+    moves: Parametrisation,
+    found: SearchResult,
+    options: SearchOptions,
 ) -> None:
-    """Go back to the smallest share of each successful change that still passes."""
+    """Shrink each successful change to the smallest fraction that still reaches the target."""
+    rows = found.reached.nonzero().squeeze(1)
 
-    def passes(share: Tensor, rows: Tensor) -> Tensor:
+    def reaches(fraction: Tensor) -> Tensor:
         found.evaluations[rows] += 1
-        nearer = per_sample(share, found.change) * found.change[rows]
-        logits = classifier(moves.draw(rows, nearer))
-        ok = is_reached(logits, task.target[rows], confidence)
-        found.logits[rows[ok]] = logits[ok].to(found.logits)
-        return ok
+        shorter = per_sample(fraction, found.change) * found.change[rows]
+        logits = classifier(moves.render(rows, shorter))
+        reached = is_reached(logits, batch.target[rows], options.confidence)
+        found.logits[rows[reached]] = logits[reached].to(found.logits)
+        return reached
 
-    winners = found.reached.nonzero().squeeze(1)
-    shares = step_back(passes, winners, binary_search_steps)
-    found.change[winners] *= per_sample(shares, found.change)
-
-
-def step_back(
-    passes: Callable[[Tensor, Tensor], Tensor], rows: Tensor, binary_search_steps: int
-) -> Tensor:
-    """The smallest share of each sample's change that still passes, by bisection.
-
-    Args:
-        passes: ``passes(share, rows) -> bool`` for the samples in ``rows``; known to be true at
-            share 1 and false at 0.
-        rows: samples to work on.
-        binary_search_steps: the answer is exact to 2**-halvings.
-
-    Returns:
-        A share in (0, 1] for each of ``rows``, at which ``passes`` was seen true.
-    """
-    good = torch.ones(len(rows), device=rows.device)
-    bad = torch.zeros_like(good)
-    for _ in range(binary_search_steps if len(rows) else 0):
-        middle = (good + bad) / 2
-        ok = passes(middle, rows)
-        good = torch.where(ok, middle, good)
-        bad = torch.where(ok, bad, middle)
-    return good
+    ones = torch.ones(len(rows), device=rows.device)
+    fraction = bisect(reaches, torch.zeros_like(ones), ones, options.binary_search_steps)
+    found.change[rows] *= per_sample(fraction, found.change)

@@ -1,27 +1,33 @@
-"""Counterfactual Attacks: adversarial search in a generator's latent space.
+"""Counterfactual Attacks: gradient search in the latent space of a generator.
 
-Goldwasser & Hooker, "Counterfactual Attacks", arXiv 2504.15479. The paper minimises the bare
-probability with Adam and keeps the last code (``PAPER_ATTACK`` below). The defaults here differ
-where that hurts: log odds do not saturate, the distance is part of the objective, each sample stops
-by itself, and a bisection goes back to the smallest change that still passes.
+Goldwasser & Hooker, "Counterfactual Attacks", arXiv 2504.15479. Differences from the paper:
+
+- The paper minimises the negative probability of the target. Probabilities saturate, so the
+  default here is the log odds.
+- The paper has no distance term. Here the distance to the original is part of the loss.
+- The paper returns the last code. Here each sample stops when it reaches the target, and a
+  bisection then finds the smallest fraction of its change that still does.
+
+``PAPER_ATTACK`` has the settings of the paper.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cfxnb.attacks.gradient_search import search
+from cfxnb.attacks.gradient_search import SearchOptions, search
 from cfxnb.core import validate
 from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import active_dims, noise_like, standardise
-from cfxnb.core.types import Classifier, Code, LatentSpace, OnStep
+from cfxnb.core.types import Classifier, LatentSpace, OnStep
 
-#: The paper's own setting for changing one digit into another (official code, MNIST).
+#: Settings of the paper's official code for changing one MNIST digit into another.
 PAPER_ATTACK: dict[str, Any] = {
     "loss": "probability",
     "units": "code",
@@ -33,6 +39,19 @@ PAPER_ATTACK: dict[str, Any] = {
     "binary_search_steps": 0,
     "restarts": 0,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentOptions(SearchOptions):
+    """The checked options of ``latent_attack``, which explains them."""
+
+    restarts: int
+    lr: float
+    loss: str
+    proximity: float
+    prior: float
+    units: str
+    init_noise: float
 
 
 @standard_modes
@@ -57,119 +76,133 @@ def latent_attack(
     first_row: int = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
-    """Change each image's code until the classifier sees the target, then as little as needed.
+    """Change the code of each image until the classifier predicts the target.
 
-    Minimises, for a code z = z0 + spread * u (arXiv 2504.15479; terms 2 and 3 are ours):
-    ``-log_odds(target) + proximity * |u|^2 + prior * |(z - center) / spread|^2``.
+    The search starts at the code z0 of the image. It minimises the following loss over u, with
+    z = z0 + std * u. The first term is the paper's, the other two are ours::
+
+        -log_odds(target) + proximity * |u|^2 + prior * |(z - mean) / std|^2
 
     Args:
-        space: where to search; ``space.std`` is the unit of length.
-        classifier: images -> logits (b, k), differentiable.
-        images: (b, c, h, w) in [0, 1].
-        target: class to reach, one for all or one a sample (b,).
-        confidence: probability of the target at which a sample is done, in (0, 1).
-        steps: gradient steps at most, in each attempt.
-        restarts: further attempts for samples that are stuck, each from a random code near the
-            original, half a spread farther away every time.
-        lr: Adam's step length, in ``units``.
-        loss: ``"margin"`` (log odds) or ``"probability"`` (the paper's, which saturates).
-        proximity, prior: weights of the two squared lengths, >= 0.
-        units: ``"spread"`` scales every coordinate by the spread of real codes, ``"code"`` not.
-        binary_search_steps: bisections of the step back, each one decoding; 0 keeps the end of the search.
-        init_noise: scale, in ``units``, of a random start around the code: a way to diverse answers.
-        batch_size: samples worked on together; bounds the memory, never changes a result.
-        seed: of jitter and restarts; noise is drawn per sample from (seed, row).
-        first_row: position of the first image in its data set: a data set that is worked on in
-            shards gets the answers of one call.
-        on_step: called with a Step after each look. Returning True ends the call: what has passed
-            is kept, the other samples get the status "stopped".
+        space: Generator in whose codes to search. ``space.mean`` and ``space.std`` are the mean
+            and the standard deviation of its codes.
+        classifier: Maps images to logits (b, k). Must be differentiable.
+        images: Images (b, c, h, w) in [0, 1].
+        target: Class to reach: one for all images, or one per image (b,).
+        confidence: Probability of the target at which an image is done, in (0, 1). Default: 0.995.
+        steps: Largest number of gradient steps per attempt. Default: 25.
+        restarts: Further attempts for images that have not reached the target. Each starts at a
+            random code near the original, and each 0.5 ``units`` farther away than the last one.
+            Default: 5.
+        lr: Learning rate of Adam, in ``units``. Default: 0.3.
+        loss: ``"margin"`` (default) maximises the log odds of the target. ``"probability"``
+            maximises its probability, as the paper does.
+        proximity: Weight of the squared distance to the original code. Default: 0.1.
+        prior: Weight of the squared distance to the mean code. Default: 0.3.
+        units: ``"std"`` (default) measures each coordinate in standard deviations of the code.
+            ``"code"`` uses the code as it is.
+        binary_search_steps: Number of bisection steps that shrink each successful change. Each
+            step decodes one image. With 0 the change is not shrunk. Default: 5.
+        init_noise: Standard deviation, in ``units``, of random noise added to the first code.
+            Different seeds then give different counterfactuals. Default: 0.
+        batch_size: Images per batch. Affects memory and speed, not results.
+        seed: Seed of the random starts. The noise of an image depends only on (seed, row).
+        first_row: Row of the first image in its data set. Set it to process a data set in parts
+            and still get the results of a single call.
+        on_step: Called with a Step after each evaluation of the classifier. Return True to stop.
+            Images without a result then get the status "stopped".
 
     Returns:
-        Counterfactuals. ``reconstruction_is_target``: the mere reconstruction is seen as the target.
+        Counterfactuals with codes. The status is "reconstruction_is_target" if the unchanged
+        reconstruction is already classified as the target.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox.
+        ValueError, TypeError: If an argument is wrong. The message names the argument. A BlackBox
+            is refused, because it has no gradients.
     """
     validate.white_box(classifier)
-    knobs: dict[str, Any] = {
-        "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
-        "steps": validate.count(steps, "steps", 1),
-        "restarts": validate.count(restarts, "restarts"),
-        "lr": validate.number(lr, "lr", 0.0, open_low=True),
-        "loss": validate.choice(loss, "loss", ("margin", "probability")),
-        "proximity": validate.number(proximity, "proximity", 0.0),
-        "prior": validate.number(prior, "prior", 0.0),
-        "units": validate.choice(units, "units", ("std", "code")),
-        "binary_search_steps": validate.count(binary_search_steps, "binary_search_steps"),
-        "init_noise": validate.number(init_noise, "init_noise", 0.0),
-        "seed": validate.seed(seed),
-    }
+    options = LatentOptions(
+        confidence=validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
+        steps=validate.count(steps, "steps", 1),
+        restarts=validate.count(restarts, "restarts"),
+        lr=validate.number(lr, "lr", 0.0, open_low=True),
+        loss=validate.choice(loss, "loss", ("margin", "probability")),
+        proximity=validate.number(proximity, "proximity", 0.0),
+        prior=validate.number(prior, "prior", 0.0),
+        units=validate.choice(units, "units", ("std", "code")),
+        binary_search_steps=validate.count(binary_search_steps, "binary_search_steps"),
+        init_noise=validate.number(init_noise, "init_noise", 0.0),
+        seed=validate.seed(seed),
+    )
     run = Run(
-        classifier, images, target, space=validate.space(space), batch_size=batch_size, first_row=first_row,
+        classifier, images, target, space=validate.space(space), batch_size=batch_size,
+        first_row=first_row,
         on_step=on_step,
     )  # fmt: skip
 
-    def edit(task: EncodedBatch) -> Edit:
-        moves = CodeMoves(run.space, task.code_before, task.rows, knobs)
-        kept = {k: knobs[k] for k in ("confidence", "steps", "restarts", "binary_search_steps")}
-        found = search(run.classifier, task, moves, run.stop, skip=task.skip, **kept)
-        code = task.code_before.with_z(task.code_before.z + moves.scale * found.change)
+    def edit(batch: EncodedBatch) -> Edit:
+        moves = CodeParametrisation(run.space, batch, options)
+        found = search(run.classifier, batch, moves, run.stop, options, options.restarts)
+        every = torch.arange(len(batch.rows), device=batch.rows.device)
+        code = batch.code_before.with_z(moves.code(every, found.change))
         return found.edit(code=code, generator=found.evaluations)
 
-    need = still_reached(knobs["confidence"])
-    return run.counterfactuals(edit, need, function="latent_attack", **knobs)
+    need = still_reached(options.confidence)
+    record = dataclasses.asdict(options)
+    return run.counterfactuals(edit, need, function="latent_attack", **record)
 
 
-class CodeMoves:
-    """Moves of a code: z = z0 + scale * change, by Adam."""
+class CodeParametrisation:
+    """Changes of a code: z = z0 + scale * change, optimised by Adam."""
 
-    def __init__(self, space: Any, start: Code, rows: Tensor, knobs: dict) -> None:
-        self.space, self.start, self.rows, self.knobs = space, start, rows, knobs
-        self.mean, self.std = space.mean.to(start.z), space.std.to(start.z)
-        length = self.std if knobs["units"] == "std" else torch.ones_like(self.std)
-        self.scale = length * active_dims(self.std)  # what carries nothing is left alone
-        self.adam = Adam(start.z, knobs["lr"])
+    def __init__(self, space: Any, batch: EncodedBatch, options: LatentOptions) -> None:
+        self.space, self.options = space, options
+        self.start, self.rows = batch.code_before, batch.rows
+        self.mean, self.std = space.mean.to(self.start.z), space.std.to(self.start.z)
+        length = self.std if options.units == "std" else torch.ones_like(self.std)
+        self.scale = length * active_dims(self.std)  # unused coordinates stay as they are
+        self.adam = Adam(self.start.z, options.lr)
 
-    def begin(self, rows: Tensor, attempt: int) -> Tensor:
-        """The first attempt begins at the code, each further one half a unit farther away."""
-        self.adam.forget(rows)
-        far = self.knobs["init_noise"] + 0.5 * attempt
-        seed = self.knobs["seed"] + 7919 * attempt
-        return far * noise_like(self.start.z[rows], seed, self.rows[rows])
+    def initial(self, rows: Tensor, attempt: int) -> Tensor:
+        """Start at the code, and each further attempt half a unit farther away from it."""
+        self.adam.reset(rows)
+        length = self.options.init_noise + 0.5 * attempt
+        seed = self.options.seed + 7919 * attempt
+        return length * noise_like(self.start.z[rows], seed, self.rows[rows])
 
-    def view(self, rows: Tensor, change: Tensor) -> Tensor:
+    def code(self, rows: Tensor, change: Tensor) -> Tensor:
         return self.start.z[rows] + self.scale * change
 
-    def draw(self, rows: Tensor, change: Tensor) -> Tensor:
-        return self.space.decode(self.start[rows].with_z(self.view(rows, change)))
+    def render(self, rows: Tensor, change: Tensor) -> Tensor:
+        return self.space.decode(self.start[rows].with_z(self.code(rows, change)))
 
-    def price(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
-        away = standardise(self.view(rows, change) - self.mean, self.std)
-        lengths = self.knobs["proximity"] * change.flatten(1).square().sum(1)
-        lengths = lengths + self.knobs["prior"] * away.flatten(1).square().sum(1)
-        return lengths - (odds if self.knobs["loss"] == "margin" else odds.sigmoid())
+    def loss(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
+        from_mean = standardise(self.code(rows, change) - self.mean, self.std)
+        distance = self.options.proximity * change.flatten(1).square().sum(1)
+        distance = distance + self.options.prior * from_mean.flatten(1).square().sum(1)
+        return distance - (odds if self.options.loss == "margin" else odds.sigmoid())
 
     def step(self, rows: Tensor, change: Tensor, slope: Tensor) -> Tensor:
         return change - self.adam.step(rows, slope)
 
 
 class Adam:
-    """Adam (Kingma & Ba, 2015) on chosen rows: the others keep their moments.
+    """Adam (Kingma & Ba, 2015) on a subset of the rows. The other rows keep their moments.
 
-    ``torch.optim.Adam`` moves every row at every step by its momentum, so that a finished
-    sample would drift on and the result of one image depend on its batch mates.
+    ``torch.optim.Adam`` moves every row at every step, because of its momentum. A finished sample
+    would keep moving, and its result would depend on the other samples in the batch.
     """
 
     def __init__(self, like: Tensor, lr: float) -> None:
         self.lr = lr
         self.mean, self.square, self.count = (torch.zeros_like(like) for _ in range(3))
 
-    def forget(self, rows: Tensor) -> None:
+    def reset(self, rows: Tensor) -> None:
         for moment in (self.mean, self.square, self.count):
             moment[rows] = 0
 
     def step(self, rows: Tensor, slope: Tensor) -> Tensor:
-        """How far to move ``rows`` against ``slope``."""
+        """Return the update to subtract from ``rows``, given their gradients ``slope``."""
         self.count[rows] += 1
         self.mean[rows] = 0.9 * self.mean[rows] + 0.1 * slope
         self.square[rows] = 0.999 * self.square[rows] + 0.001 * slope**2

@@ -1,12 +1,12 @@
-"""The adversarial baseline: the same question, asked without a generator."""
+"""An adversarial attack on pixels, the baseline without a generator."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from cfxnb.attacks.gradient_search import search
+from cfxnb.attacks.gradient_search import SearchOptions, search
 from cfxnb.core import validate
 from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
@@ -14,6 +14,14 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import norms, per_sample, unit
 from cfxnb.core.types import Classifier, OnStep
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelOptions(SearchOptions):
+    """The checked options of ``pixel_attack``, which explains them."""
+
+    epsilon: float
+    step_size: float
 
 
 @standard_modes
@@ -32,83 +40,86 @@ def pixel_attack(
     first_row: int = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
-    """Projected gradient descent on pixels (Madry et al., 2018, section 2.1), L2-bounded.
+    """Change the pixels of each image by L2 projected gradient descent (PGD).
 
-    Climbs the log odds of the target in steps of fixed length, inside the ball of ``epsilon``
-    around the image and inside [0, 1], then goes back to the smallest share of the change that
-    still passes. It shows what a classifier's gradient alone asks for.
+    Madry et al., 2018, section 2.1. Each step follows the gradient of the target's log odds, and
+    is projected to the ball of radius ``epsilon`` around the image and to [0, 1]. Then a bisection
+    finds the smallest fraction of the change that still reaches the target. The results are usually
+    adversarial examples: they show what the classifier's gradient alone changes.
 
     Args:
-        classifier: images -> logits (b, k), differentiable.
-        images: (b, c, h, w) in [0, 1].
-        target: class to reach, one for all or one a sample (b,).
-        confidence: probability of the target at which a sample is done, in (0, 1).
-        epsilon: largest L2 length of the change, in pixel values summed over the image.
-        steps: gradient steps at most.
-        step_size: L2 length of one step.
-        binary_search_steps: bisections of the step back; 0 keeps the end of the search.
-        batch_size: samples worked on together; never changes a result.
-        seed: recorded only: nothing here is random.
-        first_row: position of the first image in its data set, for ``on_step``.
-        on_step: called with a Step after each look. Returning True ends the call: what has passed
-            is kept, the other samples get the status "stopped".
+        classifier: Maps images to logits (b, k). Must be differentiable.
+        images: Images (b, c, h, w) in [0, 1].
+        target: Class to reach: one for all images, or one per image (b,).
+        confidence: Probability of the target at which an image is done, in (0, 1). Default: 0.995.
+        epsilon: Largest L2 norm of the change, over all pixel values of an image. Default: 6.
+        steps: Largest number of gradient steps. Default: 100.
+        step_size: L2 norm of one step. Default: 0.2.
+        binary_search_steps: Number of bisection steps that shrink each successful change. With 0
+            the change is not shrunk. Default: 5.
+        batch_size: Images per batch. Affects memory and speed, not results.
+        seed: Only recorded. This method uses no random numbers.
+        first_row: Row of the first image in its data set. It is passed to ``on_step``.
+        on_step: Called with a Step after each evaluation of the classifier. Return True to stop.
+            Images without a result then get the status "stopped".
 
     Returns:
-        Counterfactuals without codes; ``reconstruction`` is the original.
+        Counterfactuals without codes. ``reconstruction`` is the original.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox.
+        ValueError, TypeError: If an argument is wrong. The message names the argument. A BlackBox
+            is refused, because it has no gradients.
     """
     validate.white_box(classifier)
-    knobs: dict[str, Any] = {
-        "confidence": validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
-        "epsilon": validate.number(epsilon, "epsilon", 0.0, open_low=True),
-        "steps": validate.count(steps, "steps", 1),
-        "step_size": validate.number(step_size, "step_size", 0.0, open_low=True),
-        "binary_search_steps": validate.count(binary_search_steps, "binary_search_steps"),
-        "seed": validate.seed(seed),
-    }
+    options = PixelOptions(
+        confidence=validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
+        epsilon=validate.number(epsilon, "epsilon", 0.0, open_low=True),
+        steps=validate.count(steps, "steps", 1),
+        step_size=validate.number(step_size, "step_size", 0.0, open_low=True),
+        binary_search_steps=validate.count(binary_search_steps, "binary_search_steps"),
+        seed=validate.seed(seed),
+    )
     run = Run(
         classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step
     )
 
-    def edit(task: EncodedBatch) -> Edit:
-        moves = PixelMoves(task.images, knobs)
-        kept = {k: knobs[k] for k in ("confidence", "steps", "binary_search_steps")}
-        found = search(run.classifier, task, moves, run.stop, skip=task.skip, **kept)
-        image = (task.images + found.change).clamp(0, 1)
-        return found.edit(image=image)
+    def edit(batch: EncodedBatch) -> Edit:
+        moves = PixelParametrisation(batch.images, options)
+        found = search(run.classifier, batch, moves, run.stop, options)
+        return found.edit(image=(batch.images + found.change).clamp(0, 1))
 
-    need = still_reached(knobs["confidence"])
-    return run.counterfactuals(edit, need, function="pixel_attack", **knobs)
+    need = still_reached(options.confidence)
+    record = dataclasses.asdict(options)
+    return run.counterfactuals(edit, need, function="pixel_attack", **record)
 
 
-class PixelMoves:
-    """Moves of an image, inside a ball and inside [0, 1]; the change is one of pixels."""
+class PixelParametrisation:
+    """Changes of pixels, within a ball around the image and within [0, 1]."""
 
-    def __init__(self, images: Tensor, knobs: dict) -> None:
-        self.images, self.step_size, self.epsilon = images, knobs["step_size"], knobs["epsilon"]
+    def __init__(self, images: Tensor, options: PixelOptions) -> None:
+        self.images, self.options = images, options
 
-    def begin(self, rows: Tensor, attempt: int) -> Tensor:
+    def initial(self, rows: Tensor, attempt: int) -> Tensor:
         return torch.zeros_like(self.images[rows])
 
-    def draw(self, rows: Tensor, change: Tensor) -> Tensor:
+    def render(self, rows: Tensor, change: Tensor) -> Tensor:
         return self.images[rows] + change
 
-    view = draw
+    code = render
 
-    def price(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
+    def loss(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
         return -odds
 
     def step(self, rows: Tensor, change: Tensor, slope: Tensor) -> Tensor:
-        moved = self.draw(rows, change) - self.step_size * unit(slope)
-        return project(moved, self.images[rows], self.epsilon) - self.images[rows]
+        moved = self.render(rows, change) - self.options.step_size * unit(slope)
+        return project(moved, self.images[rows], self.options.epsilon) - self.images[rows]
 
 
 def project(x: Tensor, center: Tensor, epsilon: float) -> Tensor:
-    """The nearest point within ``epsilon`` of ``center``, then clamped to [0, 1].
+    """Return the nearest point within ``epsilon`` of ``center``, then clamped to [0, 1].
 
-    Clamping moves each pixel towards ``center``, which lies in [0, 1]: the result stays inside.
+    ``center`` lies in [0, 1], so clamping moves each pixel towards it. The result stays in the
+    ball.
     """
     change = x - center
     shrink = (epsilon / norms(change).clamp_min(1e-12)).clamp(max=1.0)

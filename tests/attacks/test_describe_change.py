@@ -95,7 +95,7 @@ def test_only_flipped_rows_and_each_flip_by_itself(space):
     cf = counterfactuals(space, f, start, end, torch.tensor([1, 0, 1, 1]))
     told = cfx.describe_change(cf, descriptors(WEIGHTS, std=SPREAD), n_resamples=50)
     assert list(told.local.index) == [0, 1, 2]  # row 3 did not flip
-    assert told.flip.to_dict() == {0: "0 to 1", 1: "1 to 0", 2: "0 to 1"}
+    assert told.transition.to_dict() == {0: "0 to 1", 1: "1 to 0", 2: "0 to 1"}
     table = told.global_
     assert table.loc[("0 to 1", "a"), "mean"] == pytest.approx(3)
     assert table.loc[("1 to 0", "a"), "mean"] == pytest.approx(-3)

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from cfxnb.attacks.gradient_search import step_back
 from cfxnb.attacks.latent_attack import Adam
+from cfxnb.core.bisection import bisect
 from cfxnb.core.decisions import is_reached, log_odds
 
 
@@ -49,45 +49,44 @@ def test_reached_is_at_least_that_probability_and_predicted(p):
     assert expected[-1]
 
 
-def monotone(boundary):
-    def passes(share, rows):
-        return share >= boundary[rows]
-
-    return passes
+def smallest(holds, count, binary_search_steps):
+    """The smallest fraction, in (0, 1], at which each of ``count`` samples holds."""
+    return bisect(holds, torch.zeros(count), torch.ones(count), binary_search_steps)
 
 
 @pytest.mark.parametrize("binary_search_steps", [0, 1, 2, 5, 8])
-def test_step_back_finds_what_brute_force_finds(binary_search_steps):
-    """On a monotone test the answer is the smallest passing multiple of 2**-halvings."""
+def test_bisect_finds_what_brute_force_finds(binary_search_steps):
+    """On a monotone test the answer is the smallest passing multiple of 2**-binary_search_steps."""
     boundary = torch.tensor([0.001, 0.2, 0.37, 0.5, 0.75, 0.99, 1.0])
     grid = torch.arange(1, 2**binary_search_steps + 1) / 2**binary_search_steps
     brute = torch.stack([grid[grid >= b].min() for b in boundary])
-    ours = step_back(monotone(boundary), torch.arange(7), binary_search_steps)
+    ours = smallest(lambda x: x >= boundary, 7, binary_search_steps)
     torch.testing.assert_close(ours, brute)
 
 
-def test_step_back_asks_about_the_right_rows():
-    boundary = torch.tensor([0.9, 0.1, 0.6, 0.3])
-    rows = torch.tensor([3, 0])
-    ours = step_back(monotone(boundary), rows, 10)
-    assert (ours - boundary[rows]).abs().max() < 2**-10 + 1e-6
+def test_bisect_works_in_any_interval():
+    """Also downwards, and each row in its own."""
+    boundary = torch.tensor([0.9, -0.1, 3.0])
+    low, high = torch.tensor([0.0, 0.0, 4.0]), torch.tensor([1.0, -1.0, 2.0])
+    found = bisect(lambda x: (x - low).abs() >= (boundary - low).abs(), low, high, 10)
+    assert (found - boundary).abs().max() < 2**-9 + 1e-6
 
 
-def test_step_back_answers_only_what_it_saw_pass():
+def test_bisect_answers_only_what_it_saw_pass():
     """Also where the test is not monotone at all."""
     seen = []
 
-    def passes(share, rows):
-        ok = ((share * 7).floor() % 2) == 0
-        seen.extend(share[ok].tolist())
+    def holds(x):
+        ok = ((x * 7).floor() % 2) == 0
+        seen.extend(x[ok].tolist())
         return ok
 
-    for answer in step_back(passes, torch.arange(3), 6).tolist():
+    for answer in smallest(holds, 3, 6).tolist():
         assert answer == 1 or answer in seen
 
 
-def test_step_back_of_nobody():
-    assert step_back(monotone(torch.zeros(0)), torch.arange(0), 5).shape == (0,)
+def test_bisect_of_no_samples():
+    assert smallest(lambda x: x > 0, 0, 5).shape == (0,)
 
 
 def test_adam_is_torchs_when_all_rows_move():
