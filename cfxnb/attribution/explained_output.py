@@ -8,7 +8,7 @@ from torch import Tensor
 from cfxnb.attribution.paths import Path
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier
-from cfxnb.core.decisions import check_labels, lead
+from cfxnb.core.decisions import check_labels, explained_logit
 from cfxnb.core.tensors import gradient, needs_gradient
 from cfxnb.core.types import Classifier
 
@@ -35,7 +35,7 @@ class Looks:
         if self.classes is None:
             names = self.classifier.class_names
             self.classes = check_labels(*self.asked, self.count, logits.shape[1], names)
-        return lead(validate.finite_logits(logits), *self.of(rows))
+        return explained_logit(validate.finite_logits(logits), *self.of(rows))
 
     def of(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Label and against of the samples ``rows``, known after the first look."""

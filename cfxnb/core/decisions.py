@@ -16,13 +16,13 @@ def log_odds(logits: Tensor, label: Tensor, contrast_class: Tensor | None = None
     It is linear in the logits, so it cannot saturate.
     """
     if contrast_class is not None:
-        return lead(logits, label, contrast_class)
+        return explained_logit(logits, label, contrast_class)
     label = label.to(logits.device)[:, None]
     others = logits.scatter(1, label, -torch.inf).logsumexp(1)
     return logits.gather(1, label).squeeze(1) - others
 
 
-def lead(logits: Tensor, label: Tensor, contrast_class: Tensor | None) -> Tensor:
+def explained_logit(logits: Tensor, label: Tensor, contrast_class: Tensor | None) -> Tensor:
     """The explained number: logit[label], or its lead over logit[against], (b,)."""
     own = logits.gather(1, label.to(logits.device)[:, None])[:, 0]
     if contrast_class is None:

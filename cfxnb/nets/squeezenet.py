@@ -26,7 +26,7 @@ FIRES = {
 }
 LAYERS = ("conv1", *FIRES)
 POOLED = ("conv1", "fire3", "fire5")  # what is pooled before it goes on
-TAPS = ("conv1", "fire3", "fire5", "fire7")  # at 64x64: 31, 15, 7 and 3 pixels wide
+DISTANCE_LAYERS = ("conv1", "fire3", "fire5", "fire7")  # at 64x64: 31, 15, 7 and 3 pixels wide
 SMALLEST = 31  # pixels a side, for one cell in the last layers
 MEAN_BGR = (103.939, 116.779, 123.68)
 
@@ -58,22 +58,22 @@ class SqueezeNet(nn.Module):
         mean = torch.tensor(MEAN_BGR).view(1, 3, 1, 1)
         self.register_buffer("mean", mean, persistent=False)
 
-    def forward(self, images: Tensor, taps: Sequence[str] = LAYERS) -> dict[str, Tensor]:
-        """The outputs of the layers in ``taps``, after their rectifiers, none of them negative.
+    def forward(self, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
+        """The outputs of the layers in ``layers``, after their rectifiers, none of them negative.
 
         Args:
             images: (b, 3, h, w) in [0, 1], or (b, 1, h, w), gray; h and w at least 31.
-            taps: which of ``LAYERS``; nothing beyond the last of them is computed.
+            layers: which of ``LAYERS``; nothing beyond the last of them is computed.
 
         Returns:
             Name -> (b, channels, height, width), from the first layer to the last. For 64x64
             images conv1 is 31 pixels wide, fire2-3 15, fire4-5 7, fire6-9 3.
 
         Raises:
-            ValueError, TypeError: for images of another shape, or unknown taps.
+            ValueError, TypeError: for images of another shape, or unknown layers.
         """
         _images(images, "images")
-        asked = _taps(taps)
+        asked = _check_layers(layers)
         # The source was trained on BGR in 0..255 minus the mean of each channel.
         x = images.to(self.mean).expand(-1, 3, -1, -1).flip(1) * 255 - self.mean
         found = {}
@@ -95,7 +95,7 @@ class SqueezeNet(nn.Module):
 
 
 def perceptual_distance(
-    net: SqueezeNet, a: Tensor, b: Tensor, *, taps: Sequence[str] = TAPS
+    net: SqueezeNet, a: Tensor, b: Tensor, *, layers: Sequence[str] = DISTANCE_LAYERS
 ) -> Tensor:
     """Distance of two image batches in SqueezeNet features; this is not LPIPS.
 
@@ -106,23 +106,23 @@ def perceptual_distance(
     Args:
         net: ``cfx.load("faces/features")``.
         a, b: (n, 3, h, w) or (n, 1, h, w) in [0, 1], of equal shapes; gradients pass to both.
-        taps: which of ``LAYERS``.
+        layers: which of ``LAYERS``.
 
     Returns:
-        (n,) in [0, 2], 0 if equal; the mean over the taps.
+        (n,) in [0, 2], 0 if equal; the mean over the layers.
 
     Raises:
-        ValueError, TypeError: for images of unequal or other shapes, or unknown taps.
+        ValueError, TypeError: for images of unequal or other shapes, or unknown layers.
     """
     validate.instance(net, SqueezeNet, "net", "a SqueezeNet")
     validate.floats(a, "a")
     validate.floats(b, "b")
-    taps = validate.listed(taps, "taps", "layers")
+    layers = validate.listed(layers, "layers", "layers")
     if _images(a, "a").shape != _images(b, "b").shape:
         raise ValueError(f"a, b: expected equal shapes, got {tuple(a.shape)}, {tuple(b.shape)}")
     apart = [
         (_unit(x) - _unit(y)).square().sum(1).mean((1, 2))
-        for x, y in zip(net(a, taps).values(), net(b, taps).values(), strict=True)
+        for x, y in zip(net(a, layers).values(), net(b, layers).values(), strict=True)
     ]
     far = torch.stack(apart).mean(0).to(a.device)
     if not far.isfinite().all():
@@ -146,8 +146,8 @@ def _images(value: Tensor, name: str) -> Tensor:
     return value
 
 
-def _taps(value: Sequence[str]) -> tuple[str, ...]:
-    asked = validate.names(value, "taps")
+def _check_layers(value: Sequence[str]) -> tuple[str, ...]:
+    asked = validate.names(value, "layers")
     if not asked:
-        raise ValueError(f"taps: expected some of {list(LAYERS)}, got none")
-    return tuple(validate.choice(name, "taps", LAYERS) for name in asked)
+        raise ValueError(f"layers: expected some of {list(LAYERS)}, got none")
+    return tuple(validate.choice(name, "layers", LAYERS) for name in asked)

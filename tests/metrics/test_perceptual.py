@@ -7,7 +7,7 @@ import torch
 
 import cfxnb as cfx
 from cfxnb.metrics import perceptual_distance
-from cfxnb.nets.squeezenet import TAPS
+from cfxnb.nets.squeezenet import DISTANCE_LAYERS
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_single_positions(net, pairs):
 
 @torch.no_grad()
 def test_taps_count_alike(net, pairs):
-    single = [perceptual_distance(net, *pairs, layers=[tap]) for tap in TAPS]
+    single = [perceptual_distance(net, *pairs, layers=[tap]) for tap in DISTANCE_LAYERS]
     torch.testing.assert_close(perceptual_distance(net, *pairs), torch.stack(single).mean(0))
 
 

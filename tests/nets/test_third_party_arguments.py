@@ -22,7 +22,7 @@ BATCHES = {
 }
 FACES = BATCHES | {"gray": (X[:, :1], "(2, 1, 32, 32)")}
 SMALL = BATCHES | {"small": (X[..., :30], "(2, 3, 32, 30)")}
-TAPS = {
+LAYER_VALUES = {
     "None": (None, "None"),
     "text": ("conv1", "'conv1'"),
     "empty": ((), "none"),
@@ -46,7 +46,7 @@ def squeezed(images, layers=LAYERS):
 TABLE = {
     enlarged: ({"images": X}, {"images": FACES}),
     AgeGender().age: ({"images": X}, {"images": FACES}),
-    squeezed: ({"images": X}, {"images": SMALL, "layers": TAPS}),
+    squeezed: ({"images": X}, {"images": SMALL, "layers": LAYER_VALUES}),
     perceptual_distance: (
         {"net": NET, "a": X, "b": X},
         {
@@ -57,7 +57,7 @@ TABLE = {
             },
             "a": SMALL | {"short": (X[:1], "(1, 3, 32, 32)")},
             "b": SMALL | {"short": (X[:1], "(1, 3, 32, 32)"), "gray": (X[:, :1], "(2, 1, 32, 32)")},
-            "layers": TAPS,
+            "layers": LAYER_VALUES,
         },
     ),
 } | {face_net(kind): ({"images": X}, {"images": FACES}) for kind in (FaceExpression, SmileJudge)}
