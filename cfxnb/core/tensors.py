@@ -121,9 +121,9 @@ def needs_gradient(logits: Tensor) -> None:
         )
 
 
-def gradient(values: Tensor, point: Tensor) -> Tensor:
+def gradient(values: Tensor, point: Tensor, retain_graph: bool = False) -> Tensor:
     """Gradient of ``values.sum()`` with respect to ``point``."""
-    return torch.autograd.grad(values.sum(), point)[0]
+    return torch.autograd.grad(values.sum(), point, retain_graph=retain_graph)[0]
 
 
 def finite_rows(x: Tensor) -> Tensor:
