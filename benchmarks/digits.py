@@ -66,7 +66,7 @@ def main() -> int:
     right = cfx.predict_logits(explained, everything.images).argmax(1) == everything.labels
     rows.add("classifier: accuracy on all test digits", right.double().mean().item(), 0.99)
     quality = measure_vae(space)
-    survive = quality["share of test decisions that survive reconstruction"]
+    survive = quality["fraction of test decisions that survive reconstruction"]
     rows.add("VAE: test decisions that survive reconstruction", survive, 0.98)
     prior = quality["judge's mean confidence on samples from the prior"]
     rows.add("VAE: judge's mean confidence on samples from the prior", prior, 0.85)

@@ -67,7 +67,7 @@ def main() -> int:
 def quality(rows: Rows, case: Case) -> None:
     found = measure_digits(case.world, case.space)
     rows.table("The space", pd.Series(found))
-    name = "share of decisions that survive reconstruction"
+    name = "fraction of decisions that survive reconstruction"
     rows.add(name, found[name], case.survive)
 
 

@@ -16,20 +16,20 @@ def rendering(rows: Rows, case: Case) -> None:
     space, net = case.space, case.space.net
     with torch.no_grad():
         code = space.encode(case.images[:64])
-        told, noise = code.z.to(space.std), code.aux.to(space.std)
+        z, noise = code.z.to(space.std), code.aux.to(space.std)
 
         def plain() -> Tensor:
-            """One loop of float32 in torch's usual layout, a time a sample, all rows at once."""
+            """One loop of float32 in torch's usual layout, one time per sample, all rows together."""
             net.to(memory_format=torch.contiguous_format)
 
-            def predict_logits(x: Tensor, t: int) -> Tensor:
-                found = net(x, torch.full((len(x),), t, device=x.device), told)
-                if net.prediction_type == "noise":
+            def predict_noise(x: Tensor, t: int) -> Tensor:
+                found = net(x, torch.full((len(x),), t, device=x.device), z)
+                if net.prediction_type == "epsilon":
                     return found
-                left = float(space.alphas_cumprod[t])
-                return left**0.5 * found + (1 - left) ** 0.5 * x
+                alpha_bar = float(space.alphas_cumprod[t])
+                return alpha_bar**0.5 * found + (1 - alpha_bar) ** 0.5 * x
 
-            x = ddim.render(predict_logits, noise, space.alphas_cumprod, space.times)
+            x = ddim.render(predict_noise, noise, space.alphas_cumprod, space.times)
             net.to(memory_format=torch.channels_last)
             return ((space.codec.decode(x) + 1) / 2).clamp(0, 1).cpu()
 
@@ -40,7 +40,7 @@ def rendering(rows: Rows, case: Case) -> None:
     rows.say("rendering them with the space, seconds", quick)
     rows.add("difference of the images, mean", same.mean().item(), 1 / 255, most=True)
     decided = [case.classifier(image).argmax(1) for image in (first, second)]
-    rows.add("share of equal decisions", (decided[0] == decided[1]).double().mean().item(), 0.99)
+    rows.add("fraction of equal decisions", (decided[0] == decided[1]).double().mean().item(), 0.99)
     rows.add("rendering: times as fast at equal steps", slow / quick, 1.5)
 
 

@@ -12,10 +12,10 @@ from cfxnb.checks.core import exercise, expect
 from cfxnb.core import ddim
 
 
-def spherical(a: Tensor, b: Tensor, w: float) -> Tensor:
-    """Spherical interpolation of each sample, (b, ...), a at w = 0 and b at w = 1."""
+def spherical_interpolation(a: Tensor, b: Tensor, w: float) -> Tensor:
+    """Interpolate each sample (b, ...) along the arc: a at w = 0, b at w = 1."""
     x, y = (v.flatten(1) / v.flatten(1).norm(dim=1, keepdim=True) for v in (a, b))
-    # Exact for small angles, too, where a cosine is nearly flat.
+    # Unlike acos, atan2 is also exact for small angles.
     angle = 2 * torch.atan2((x - y).norm(dim=1), (x + y).norm(dim=1))
     angle = angle.view(-1, *[1] * (a.ndim - 1))
     return (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / angle.sin()
@@ -38,223 +38,229 @@ def _tensor(got: Any, shape: tuple[int, ...], cause: str, hint: str) -> None:
 
 
 @exercise("A step of DDIM")
-def take_step(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
+def ddim_step(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
     g = Generator().manual_seed(6)
     noisy, eps = (torch.randn(2, 3, 4, 4, generator=g) for _ in range(2))
-    alphas = torch.tensor([0.64, 0.25])
+    alphas_cumprod = torch.tensor([0.64, 0.25])
 
-    def right(x: Tensor, to: int, limit: float | None = 1.0, start: int = 1) -> Tensor:
-        return ddim.step(lambda *_: eps, x, alphas, start, to, limit)
+    def right(x: Tensor, to: int, clip: float | None = 1.0, start: int = 1) -> Tensor:
+        return ddim.step(lambda *_: eps, x, alphas_cumprod, start, to, clip)
 
-    small = 0.1 * noisy + 0.75**0.5 * eps  # its guess is 0.2 times noisy: hardly at the edge
+    small = (
+        0.1 * noisy + 0.75**0.5 * eps
+    )  # the predicted image is 0.2 noisy: almost nothing is clamped
     kept = (noisy.clone(), eps.clone())
     got = answer(noisy, eps, 0.25, 0.64)
-    _tensor(got, (2, 3, 4, 4), "the images are reduced or both parts are returned", "one tensor")
+    _tensor(
+        got, (2, 3, 4, 4), "images are averaged, or both parts are returned", "return one tensor"
+    )
     expect(
         torch.equal(noisy, kept[0]) and torch.equal(eps, kept[1]),
-        "a tensor that was handed in has changed",
-        cause="an operation in place, such as clamp_ or -=",
-        hint="use clamp, and new names for results",
+        "an argument has been changed",
+        cause="an in-place operation, such as clamp_ or -=",
+        hint="use clamp, and store results under new names",
     )
     expect(
         _same(got, answer(noisy, eps, 0.25, 0.64)),
-        "the same step gives another result the second time",
-        cause="fresh noise is drawn: DDIM draws none",
-        hint="the noise of the last line is the one implied by noisy and the image",
+        "the same step gives another result when repeated",
+        cause="new noise is drawn; DDIM draws none",
+        hint="use the noise that follows from noisy and the predicted image",
     )
     expect(
         _same(answer(small, eps, 0.25, 1.0), right(small, -1)),
-        "with ahead = 1 the guessed image must come out, and it doesn't",
-        cause="the guess has a wrong sign, lacks a root or the division; or ahead isn't used",
-        hint="image = (noisy - (1 - left) ** 0.5 * eps) / left**0.5, then clamp",
+        "with alpha_bar_next = 1 the result must be the predicted image, and it isn't",
+        cause="a wrong sign, a missing root or division; or alpha_bar_next isn't used",
+        hint="image = (noisy - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5, then clamp",
     )
     expect(
         float(answer(noisy, eps, 0.25, 1.0).abs().max()) <= 1.0001,
-        "the guessed image leaves [-1, 1]",
-        cause="it isn't clamped, or after the noise was added",
-        hint="clamp the image before the noise is worked out",
+        "the predicted image leaves [-1, 1]",
+        cause="it isn't clamped, or only after the noise was added",
+        hint="clamp the image before you compute the noise",
     )
     expect(
         _same(answer(small, eps, 0.25, 0.64), right(small, 0)),
-        "on the way to ahead = 0.64, the mix of image and noise is another one",
-        cause="a root is missing in the last line, the mix is clamped, or ahead isn't used",
-        hint="ahead**0.5 times the image plus (1 - ahead) ** 0.5 times the noise",
+        "at alpha_bar_next = 0.64, the mixture of image and noise is wrong",
+        cause="a root is missing, the mixture is clamped, or alpha_bar_next isn't used",
+        hint="alpha_bar_next**0.5 * image + (1 - alpha_bar_next) ** 0.5 * noise",
     )
     expect(
         _same(got, right(noisy, 0)),
-        "where the guess was clamped, the noise doesn't fit the image any more",
-        cause="eps as predicted is mixed in, and not the noise that the clamped image implies",
-        hint="work it out anew: (noisy - left**0.5 * image) / (1 - left) ** 0.5",
+        "where the image was clamped, the noise no longer fits the clamped image",
+        cause="the predicted eps is used, not the noise that the clamped image implies",
+        hint="noise = (noisy - alpha_bar**0.5 * image) / (1 - alpha_bar) ** 0.5",
     )
 
 
 @exercise("Inversion")
-def find_noise(answer: Callable[[ddim.Predict, Tensor, Tensor, list[int]], Tensor]) -> None:
+def ddim_inversion(answer: Callable[[ddim.Predict, Tensor, Tensor, list[int]], Tensor]) -> None:
     g = Generator().manual_seed(7)
     images = torch.rand(2, 1, 4, 4, generator=g) * 1.6 - 0.8
-    alphas, times = ddim.linear_alphas_cumprod(), [0, 250, 500, 750]
-    asked: list[int] = []
+    alphas_cumprod, times = ddim.linear_alphas_cumprod(), [0, 250, 500, 750]
+    evaluated: list[int] = []
 
     def predict(x: Tensor, t: int) -> Tensor:
-        asked.append(int(t))
+        evaluated.append(int(t))
         return (2 * x + t / 300).sin()
 
     kept = list(times)
-    got = answer(predict, images.clone(), alphas, times)
-    seen = list(asked)
+    got = answer(predict, images.clone(), alphas_cumprod, times)
+    seen = list(evaluated)
     _tensor(got, (2, 1, 4, 4), "a list of all steps, or nothing, is returned", "return x")
     expect(
         times == kept,
-        "the list of times has changed",
-        cause="pop, reverse or append work on the argument itself",
+        "the list of times has been changed",
+        cause="pop, reverse and append change the argument itself",
         hint="[*times[1:], None] makes a new list",
     )
     expect(
         seen == kept,
-        f"the network was asked at times {seen}, expected {kept}",
-        cause="a step is left out or doubled, or walked down, as images are rendered",
-        hint="one step a time, each from t to the next one",
+        f"the network was evaluated at times {seen}, expected {kept}",
+        cause="a step is missing or repeated, or the times go down, as in rendering",
+        hint="take one step per time, from each time to the next",
     )
-    wanted = ddim.invert(predict, images, alphas, times)
+    wanted = ddim.invert(predict, images, alphas_cumprod, times)
     x = images
     for t, to in zip(times, [*times[1:], -1], strict=True):
-        x = ddim.step(predict, x, alphas, t, to)
+        x = ddim.step(predict, x, alphas_cumprod, t, to)
     expect(
         not _same(got, x),
-        "what comes out is an image, not noise",
-        cause="the last step goes to -1, which stands for the clean image",
-        hint="None stands for nothing but noise",
+        "the result is an image, not noise",
+        cause="the last step goes to -1, which means the clean image",
+        hint="None means pure noise",
     )
     expect(
         _same(got, wanted),
-        "the noise is another one than ddim.invert finds",
-        cause="each step begins at the image again, stays at its time, or the last is another one",
-        hint="x = ddim.step(predict, x, alphas, t, to), and from the last time to None",
+        "the noise differs from that of ddim.invert",
+        cause="a step starts at the image again, stays at its time, or the last step is wrong",
+        hint="x = ddim.step(predict, x, alphas_cumprod, t, to); the last step goes to None",
     )
 
 
-@exercise("Who decides?")
-def who_decides(answer: Callable[[Tensor, Tensor, Tensor], tuple[float, float]]) -> None:
+@exercise("Code or noise?")
+def code_or_noise(answer: Callable[[Tensor, Tensor, Tensor], tuple[float, float]]) -> None:
     of_z = torch.tensor([1, 1, 2, 2, 3, 3, 4, 5, 5, 6])
-    of_rest = torch.tensor([2, 3, 2, 1, 4, 1, 4, 5, 1, 2])  # 7 of 10 differ
+    of_aux = torch.tensor([2, 3, 2, 1, 4, 1, 4, 5, 1, 2])  # 7 of 10 differ
     read = torch.tensor([1, 3, 2, 2, 3, 7, 4, 5, 5, 6])
-    got = answer(read, of_z, of_rest)
+    got = answer(read, of_z, of_aux)
     expect(
         isinstance(got, tuple | list) and len(got) == 2,
-        f"expected two shares, got {type(got).__name__}",
+        f"expected two fractions, got {type(got).__name__}",
         cause="only one is returned",
         hint="return semantic, stochastic",
     )
-    one, two = (float(share) for share in got)
+    one, two = (float(fraction) for fraction in got)
     expect(
         not (one > 1 or two > 1),
-        f"a share is at most 1, got {one:.3g} and {two:.3g}",
-        cause="hits are counted and not averaged, or percent",
-        hint=".double().mean() of the mask of hits",
+        f"a fraction is at most 1, got {one:.3g} and {two:.3g}",
+        cause="matches are counted instead of averaged, or given as a percentage",
+        hint=".double().mean() of the mask of matches",
     )
-    for wrong, told, cause in (
-        ((1 / 7, 5 / 7), "the two shares are exchanged", "the stochastic donor's comes first"),
-        ((0.8, 0.4), "pairs with donors of the same class are counted, too", "there is no mask"),
-        ((0.5, 0.1), "hits are divided by the number of all pairs", "& joins masks, then a mean"),
+    for wrong, problem, cause in (
+        ((1 / 7, 5 / 7), "the two fractions are exchanged", "the stochastic donor comes first"),
+        ((0.8, 0.4), "pairs with donors of the same class are included", "there is no mask"),
+        ((0.5, 0.1), "hits are divided by the number of all pairs", "mean of masks joined by &"),
     ):
         expect(
             not (_near(one, wrong[0]) and _near(two, wrong[1])),
-            f"{told}: {one:.3f} and {two:.3f}",
+            f"{problem}: {one:.3f} and {two:.3f}",
             cause=cause,
-            hint="select with of_z != of_rest, then average; the semantic donor's share first",
+            hint="select with of_z != of_aux, then average; return the semantic donor first",
         )
     expect(
         _near(one, 5 / 7) and _near(two, 1 / 7),
         f"expected {5 / 7:.3f} and {1 / 7:.3f}, got {one:.3f} and {two:.3f}",
-        cause="other pairs are selected, or other classes compared",
-        hint="among pairs whose donors differ, compare read with each donor",
+        cause="other pairs are selected, or other classes are compared",
+        hint="for pairs whose donors differ, compare read with each donor",
     )
-    none = answer(read[2:3], of_z[2:3], of_rest[2:3])
+    none = answer(read[2:3], of_z[2:3], of_aux[2:3])
     expect(
-        all(math.isnan(float(share)) for share in none),
-        "without any pair of different classes expected NaN twice",
-        cause="an empty average is told as a share",
-        hint="the mean of an empty tensor is NaN: leave it",
+        all(math.isnan(float(fraction)) for fraction in none),
+        "without any pair of different classes, expected NaN twice",
+        cause="the mean over no pairs is reported as a number",
+        hint="the mean of an empty tensor is NaN: return it",
     )
 
 
-@exercise("Along the arc")
-def along_the_arc(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+@exercise("Spherical interpolation")
+def slerp(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     g = Generator().manual_seed(8)
     a, b = (torch.randn(3, 2, 4, 4, generator=g) for _ in range(2))
     b = b * torch.tensor([1.0, 2.0, 0.5]).view(3, 1, 1, 1) + 0.6 * a
     b[2] = 0.3 * b[2] - a[2]
     got = answer(a, b, 0.25)
-    _tensor(got, (3, 2, 4, 4), "an angle isn't spread over its image", ".view(-1, 1, 1, 1)")
+    _tensor(got, (3, 2, 4, 4), "an angle isn't broadcast over its image", ".view(-1, 1, 1, 1)")
     expect(
         not bool(got.isnan().any()),
-        "there are NaN in it",
-        cause="acos of a product of unnormalised tensors, which isn't in [-1, 1]",
+        "the result contains NaN",
+        cause="acos of a product of unnormalised tensors, which can leave [-1, 1]",
         hint="torch.cosine_similarity of the flattened images",
     )
     expect(
         not _same(got, torch.lerp(a, b, 0.25)),
-        "this is the straight mix",
+        "this is linear interpolation",
         cause="no angle is used",
         hint="the weights are sines: sin((1 - w) θ) / sin θ and sin(w θ) / sin θ",
     )
     expect(
-        not _same(got, spherical(a, b, 0.75)),
-        "the way is walked from b to a",
+        not _same(got, spherical_interpolation(a, b, 0.75)),
+        "the interpolation goes from b to a",
         cause="w and 1 - w are exchanged",
-        hint="at w = 0 it must be a",
+        hint="at w = 0 the result must be a",
     )
     for w, end in ((0.0, a), (1.0, b)):
         expect(
             _same(answer(a, b, w), end),
             f"at w = {w:.0f} it isn't {'ab'[int(w)]}",
-            cause="the weights aren't divided by sin θ, or the ends are normalised",
+            cause="the weights aren't divided by sin θ, or a and b are normalised",
             hint="sin((1 - w) θ) / sin θ is 1 at w = 0",
         )
     alone = torch.cat([answer(a[i : i + 1], b[i : i + 1], 0.25) for i in range(3)])
     expect(
         _same(got, alone),
-        "an image's result depends on the others of its batch",
-        cause="one angle for the whole batch",
+        "the result of an image depends on the other images of the batch",
+        cause="one angle is computed for the whole batch",
         hint="flatten(1), and the similarity along dim=1",
     )
     expect(
-        _same(got, spherical(a, b, 0.25)),
-        "it is another way between a and b than the arc",
-        cause="angles of rows or pixels and not of whole images, degrees, or cosines for sines",
-        hint="one angle an image, in radians",
+        _same(got, spherical_interpolation(a, b, 0.25)),
+        "the result is not on the arc between a and b",
+        cause="angles of rows or pixels instead of images, degrees, or cosines instead of sines",
+        hint="one angle per image, in radians",
     )
 
 
-@exercise("A fair random direction")
-def fair_random(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+@exercise("A random direction of equal length")
+def matched_random_direction(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     g = Generator().manual_seed(9)
     direction, draw = torch.randn(5, generator=g), torch.randn(5, generator=g)
     std = torch.tensor([0.2, 1.0, 3.0, 0.5, 2.0])
     got = answer(draw.clone(), direction.clone(), std.clone())
-    _tensor(got, (5,), "a length is returned in the place of a direction", "as long as draw")
+    _tensor(
+        got, (5,), "a length is returned instead of a direction", "return one number per coordinate"
+    )
     got = got.to(draw.dtype)
-    aim = (direction / std).norm()
-    told = got / std
+    standardised = got / std
+    length, found = float((direction / std).norm()), float(standardised.norm())
 
     def parallel(a: Tensor, b: Tensor) -> float:
         return float(torch.cosine_similarity(a, b, dim=0))
 
     expect(
         not parallel(got, draw) > 0.9999,
-        "in units of the spread it favours coordinates with a small spread",
-        cause="the draw is in units of the spread, and isn't brought to those of codes",
-        hint="times spread at the end",
+        "it favours coordinates with a small standard deviation",
+        cause="the draw is in units of std, and isn't converted to units of the code",
+        hint="multiply by std at the end",
     )
     expect(
-        parallel(told, draw) > 0.9999,
-        "in units of the spread it isn't parallel to the draw",
-        cause="another vector, divided by the spread, times it twice, or a minus sign",
-        hint="draw times one number times spread",
+        parallel(standardised, draw) > 0.9999,
+        "in units of std it isn't parallel to the draw",
+        cause="another vector, division by std, multiplication by std twice, or a minus sign",
+        hint="draw * one number * std",
     )
     expect(
-        math.isclose(float(told.norm()), float(aim), rel_tol=1e-4),
-        f"expected length {float(aim):.3f} in units of the spread, got {float(told.norm()):.3f}",
-        cause="lengths are compared in units of codes, or the draw keeps its own",
-        hint="draw / draw.norm() * (direction / spread).norm() * spread",
+        math.isclose(found, length, rel_tol=1e-4),
+        f"expected length {length:.3f} in units of std, got {found:.3f}",
+        cause="lengths are compared in units of the code, or the draw keeps its own length",
+        hint="draw / draw.norm() * (direction / std).norm() * std",
     )

@@ -20,7 +20,7 @@ class ConditionalUNet(nn.Module):
         blocks: residual blocks at each size.
     """
 
-    prediction_type = "velocity"
+    prediction_type = "v_prediction"
 
     def __init__(
         self,

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cfxnb.nets.diffae_blocks import Attention, Block, Norm, Sketch, ToldBlock, zero
+from cfxnb.nets.diffae_blocks import Attention, Block, ConditionedBlock, Norm, Sketch, zero
 from cfxnb.nets.latent_net import LatentNet
-from cfxnb.nets.timestep_embedding import waves
+from cfxnb.nets.timestep_embedding import timestep_embedding
 
 
 class Embedding(nn.Module):
@@ -23,7 +23,7 @@ class Embedding(nn.Module):
         self.time_embed = nn.Sequential(nn.Linear(base, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.time_embed(waves(t, self.base))
+        return self.time_embed(timestep_embedding(t, self.base))
 
 
 class Stage(NamedTuple):
@@ -104,7 +104,7 @@ class DiffAE(nn.Module):
         encoder_blocks: int = 2,
         dropout: float = 0.1,
         sketch: Sequence[int] | None = None,
-        prediction_type: str = "noise",
+        prediction_type: str = "epsilon",
         latent: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
@@ -121,15 +121,17 @@ class DiffAE(nn.Module):
             [nn.ModuleList([nn.Conv2d(channels, base, 3, padding=1)])]
         )
         for s in down:
-            told: list[nn.Module] = [ToldBlock(s.inside, s.outside, dims, dropout, s.resize)]
-            self.input_blocks.append(nn.ModuleList([*told, *[Attention(s.outside)] * s.attends]))
+            block: list[nn.Module] = [
+                ConditionedBlock(s.inside, s.outside, dims, dropout, s.resize)
+            ]
+            self.input_blocks.append(nn.ModuleList([*block, *[Attention(s.outside)] * s.attends]))
 
         width = base * mult[-1]
         self.middle_block = nn.ModuleList(
             [
-                ToldBlock(width, width, dims, dropout),
+                ConditionedBlock(width, width, dims, dropout),
                 Attention(width),
-                ToldBlock(width, width, dims, dropout),
+                ConditionedBlock(width, width, dims, dropout),
             ]
         )
         skips = [base, *[s.outside for s in down]]
@@ -137,10 +139,12 @@ class DiffAE(nn.Module):
         for level, factor in reversed(list(enumerate(mult))):
             outside, side = base * factor, size // 2**level
             for last in [False] * blocks + [True]:
-                parts: list[nn.Module] = [ToldBlock(width + skips.pop(), outside, dims, dropout)]
+                parts: list[nn.Module] = [
+                    ConditionedBlock(width + skips.pop(), outside, dims, dropout)
+                ]
                 parts += [Attention(outside)] * (side in attention)
                 if last and level:
-                    parts.append(ToldBlock(outside, outside, dims, dropout, "up"))
+                    parts.append(ConditionedBlock(outside, outside, dims, dropout, "up"))
                 self.output_blocks.append(nn.ModuleList(parts))
                 width = outside
         self.out = nn.Sequential(Norm(base), nn.SiLU(), nn.Conv2d(base, channels, 3, padding=1))
@@ -153,7 +157,7 @@ class DiffAE(nn.Module):
         if latent is not None:
             self.latent_net = LatentNet(dims, **latent)
 
-    def told(self, t: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def condition(self, t: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]:
         """What time and code say to every block, in the order of the forward pass.
 
         Args:
@@ -163,15 +167,15 @@ class DiffAE(nn.Module):
         time = self.time_embed(t)
         blocks: Any = [*self.input_blocks, self.middle_block, *self.output_blocks]
         parts = [part for block in blocks for part in block]
-        return [p.told(time, z) for p in parts if isinstance(p, ToldBlock)]
+        return [p.condition(time, z) for p in parts if isinstance(p, ConditionedBlock)]
 
     def forward(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """What is predicted of noisy images (b, c, h, w) at times t, (b,) or (1,), told codes z."""
-        words = iter(self.told(t, z))
+        modulations = iter(self.condition(t, z))
 
         def run(parts: Any, h: Tensor) -> Tensor:
             for part in parts:
-                h = part(h, next(words)) if isinstance(part, ToldBlock) else part(h)
+                h = part(h, next(modulations)) if isinstance(part, ConditionedBlock) else part(h)
             return h
 
         passed: list[Tensor] = []

@@ -70,20 +70,20 @@ class Block(nn.Module):
         return around + inner
 
 
-class ToldBlock(Block):
+class ConditionedBlock(Block):
     """A block that time and code speak to, by scaling what its second half works on."""
 
     def __init__(
-        self, inside: int, outside: int, told: int, dropout: float, resize: str | None = None
+        self, inside: int, outside: int, dims: int, dropout: float, resize: str | None = None
     ) -> None:
         super().__init__(inside, outside, resize)
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(told, 2 * outside))
-        self.cond_emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(told, outside))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(dims, 2 * outside))
+        self.cond_emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(dims, outside))
         last = nn.Conv2d(outside, outside, 3, padding=1)
         zero(last)  # a fresh block changes nothing
         self.out_layers = nn.Sequential(Norm(outside), nn.SiLU(), nn.Dropout(dropout), last)
 
-    def told(self, time: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+    def condition(self, time: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift of the normalised image, (b, C, 1, 1) each.
 
         h (1 + time scale) + time shift, then all of it times (1 + code scale).
@@ -92,9 +92,9 @@ class ToldBlock(Block):
         again = 1 + self.cond_emb_layers(code)[..., None, None]
         return (1 + scale) * again, shift * again
 
-    def forward(self, x: Tensor, told: tuple[Tensor, Tensor]) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, modulation: tuple[Tensor, Tensor]) -> Tensor:  # type: ignore[override]
         inner, around = self._around(x)
-        scale, shift = told
+        scale, shift = modulation
         h = self.out_layers[0](inner) * scale.to(inner.dtype) + shift.to(inner.dtype)
         return around + self.out_layers[1:](h)
 

@@ -3,18 +3,18 @@
 import torch
 from torch import Tensor, nn
 
-from cfxnb.nets.timestep_embedding import waves
+from cfxnb.nets.timestep_embedding import timestep_embedding
 
 
 class Layer(nn.Module):
     """Linear, scaled by what time says, normalised; the last one is linear only."""
 
-    def __init__(self, inside: int, outside: int, told: int, last: bool) -> None:
+    def __init__(self, inside: int, outside: int, time_dim: int, last: bool) -> None:
         super().__init__()
         self.linear = nn.Linear(inside, outside)
         self.last = last
         if not last:
-            self.linear_emb = nn.Linear(told, outside)
+            self.linear_emb = nn.Linear(time_dim, outside)
             # The official checkpoints hold this layer under two names.
             self.cond_layers = nn.Sequential(nn.SiLU(), self.linear_emb)
             self.norm = nn.LayerNorm(outside)
@@ -32,15 +32,19 @@ class LatentNet(nn.Module):
     The code is shown to every layer but the first once more.
     """
 
-    def __init__(self, dims: int, hidden: int = 256, layers: int = 6, waves: int = 64) -> None:
+    def __init__(
+        self, dims: int, hidden_dim: int = 256, layers: int = 6, time_channels: int = 64
+    ) -> None:
         super().__init__()
-        self.waves = waves
-        self.time_embed = nn.Sequential(nn.Linear(waves, dims), nn.SiLU(), nn.Linear(dims, dims))
-        widths = [dims, *[hidden] * (layers - 1)]
+        self.time_channels = time_channels
+        self.time_embed = nn.Sequential(
+            nn.Linear(time_channels, dims), nn.SiLU(), nn.Linear(dims, dims)
+        )
+        widths = [dims, *[hidden_dim] * (layers - 1)]
         self.layers = nn.ModuleList(
             Layer(
                 width + dims * (number > 0),
-                dims if number == layers - 1 else hidden,
+                dims if number == layers - 1 else hidden_dim,
                 dims,
                 number == layers - 1,
             )
@@ -48,7 +52,7 @@ class LatentNet(nn.Module):
         )
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        time = self.time_embed(waves(t, self.waves))
+        time = self.time_embed(timestep_embedding(t, self.time_channels))
         h = z
         for number, layer in enumerate(self.layers):
             h = layer(torch.cat([h, z], 1) if number else h, time)

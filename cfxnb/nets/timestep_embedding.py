@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 
-def waves(t: Tensor, width: int) -> Tensor:
+def timestep_embedding(t: Tensor, width: int) -> Tensor:
     """cos and sin of t at ``width // 2`` frequencies from 1 to 1/10,000, (b, width)."""
     half = width // 2
-    speed = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
-    angle = t[:, None].float() * speed
+    frequency = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
+    angle = t[:, None].float() * frequency
     return torch.cat([angle.cos(), angle.sin()], 1)

@@ -32,7 +32,7 @@ class TinyAutoencoder(nn.Module):
         from diffusers import AutoencoderTiny  # here, since importing it takes seconds
 
         self.channels = channels
-        self.side = 2 ** len(blocks)
+        self.downsample_factor = 2 ** len(blocks)
         self.inner: Any = AutoencoderTiny(
             in_channels=4 * channels,
             out_channels=4 * channels,

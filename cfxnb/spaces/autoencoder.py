@@ -69,7 +69,7 @@ class Autoencoder(nn.Module):
     def downsample_factor(self) -> int:
         """Pixels in a row that become one position of the latents."""
         net = self.codec.autoencoder
-        return getattr(net, "side", None) or sides_divided_by(net)
+        return getattr(net, "downsample_factor", None) or downsample_factor_of(net)
 
     def check_images(self, images: Tensor, side: int) -> None:
         """Refuse images of another number of colours, or with sides not divisible by ``side``."""
@@ -143,7 +143,7 @@ def _each(value: Any, name: str, channels: int) -> Tensor:
     return torch.tensor(checked, dtype=torch.float32).view(-1, 1, 1)
 
 
-def sides_divided_by(net: Any) -> int:
+def downsample_factor_of(net: Any) -> int:
     """By what a network of diffusers divides the sides of what it looks at, as its config tells."""
     config = getattr(net, "config", {})
     widths = config.get("encoder_block_out_channels") or config.get("block_out_channels") or [0]

@@ -88,7 +88,9 @@ class DiffusionAutoencoder(nn.Module):
             )
         self.times = ddim.timesteps(validate.count(steps, "steps", 2))
         inverting = validate.count(inversion_steps, "inversion_steps")
-        self.inversion_times = ddim.timesteps(inverting, name="inversion_steps") if inverting else []
+        self.inversion_times = (
+            ddim.timesteps(inverting, name="inversion_steps") if inverting else []
+        )
         self.seed = validate.seed(seed)
         self.max_memory_gib = validate.number(max_memory_gib, "max_memory_gib", 0.0, open_low=True)
         self.precision = checked_precision(precision)
@@ -147,7 +149,11 @@ class DiffusionAutoencoder(nn.Module):
             if self.inversion_times:
                 noise.append(
                     ddim.invert(
-                        self._conditioned(z), part, self.alphas_cumprod, self.inversion_times, self.clip_sample_range
+                        self._conditioned(z),
+                        part,
+                        self.alphas_cumprod,
+                        self.inversion_times,
+                        self.clip_sample_range,
                     )
                 )
         aux = torch.cat(noise) if noise else self.default_noise(clean.shape)
@@ -189,7 +195,9 @@ class DiffusionAutoencoder(nn.Module):
         return ((images + 1) / 2).clamp(0, 1).to(code.z.device)
 
     def _render(self, z: Tensor, x: Tensor) -> Tensor:
-        x = ddim.render(self._conditioned(z), x, self.alphas_cumprod, self.times, self.clip_sample_range)
+        x = ddim.render(
+            self._conditioned(z), x, self.alphas_cumprod, self.times, self.clip_sample_range
+        )
         return self.codec.decode(x)
 
     def _conditioned(self, z: Tensor) -> ddim.Predict:

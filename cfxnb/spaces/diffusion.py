@@ -10,11 +10,11 @@ from cfxnb.core import ddim, validate
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.tensors import noise_like, per_sample
 from cfxnb.core.types import Code
-from cfxnb.spaces.autoencoder import Autoencoder, sides_divided_by
+from cfxnb.spaces.autoencoder import Autoencoder, downsample_factor_of
 from cfxnb.spaces.conditions import AttributeConditions, Conditions
 from cfxnb.spaces.precision import autocast
 
-PREDICTIONS = ("noise", "velocity", "image")
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 class Diffusion(nn.Module):
@@ -55,7 +55,7 @@ class Diffusion(nn.Module):
             a for a in ("encode", "predict_noise", "defaults") if not hasattr(conditions, a)
         ]:
             raise TypeError(
-                f"conditions: expected one such as Classes or Attributes, got "
+                f"conditions: expected one such as ClassConditions or AttributeConditions, got "
                 f"{type(conditions).__name__} without {', '.join(missing)}"
             )
         self.conditions = conditions
@@ -64,9 +64,11 @@ class Diffusion(nn.Module):
             given, "alphas_cumprod"
         )  # on the CPU: not every device has float64
         guess = (
-            getattr(net, "prediction_type", "noise") if prediction_type is None else prediction_type
+            getattr(net, "prediction_type", "epsilon")
+            if prediction_type is None
+            else prediction_type
         )
-        self.prediction_type = validate.choice(guess, "prediction_type", PREDICTIONS)
+        self.prediction_type = validate.choice(guess, "prediction_type", PREDICTION_TYPES)
 
     @property
     def mean(self) -> Tensor:
@@ -90,7 +92,7 @@ class Diffusion(nn.Module):
         net = getattr(self.net, "unet", self.net)
         # UNet2DConditionModel takes codes of any size, the other networks of diffusers don't.
         any_size = "cross_attention_dim" in getattr(net, "config", {})
-        even = 1 if any_size else sides_divided_by(net)
+        even = 1 if any_size else downsample_factor_of(net)
         images = validate.pixels(images)
         self.autoencoder.check_images(images, even * self.autoencoder.downsample_factor)
         return self.autoencoder.encode(images)
@@ -120,10 +122,10 @@ class Diffusion(nn.Module):
                 self.net, z.to(here), t, condition.to(here)
             ).float()
         found = found.to(z.device)
-        if self.prediction_type == "noise":
+        if self.prediction_type == "epsilon":
             return found
         left = per_sample(self.alphas_cumprod.to(torch.float32)[t.cpu()].to(z), z)
-        if self.prediction_type == "velocity":
+        if self.prediction_type == "v_prediction":
             return left.sqrt() * found + (1 - left).sqrt() * z
         return (z - left.sqrt() * found) / (1 - left).sqrt()
 
@@ -133,7 +135,7 @@ class Diffusion(nn.Module):
         self,
         conditions: Sequence[Any],
         *,
-        scale: float = 2.0,
+        guidance_scale: float = 2.0,
         steps: int = 25,
         seed: int = 0,
         shape: tuple[int, int] | None = None,
@@ -142,13 +144,13 @@ class Diffusion(nn.Module):
 
         Args:
             conditions: the condition of each, None for any image.
-            scale: of the classifier-free guidance (Ho & Salimans, 2021); 1 for none.
+            guidance_scale: of the classifier-free guidance (Ho & Salimans, 2021); 1 for none.
             shape: height and width of the codes; by default those of ``mean``.
 
         Raises:
             ValueError, TypeError: for a wrong argument, naming it.
         """
-        scale = validate.number(scale, "scale", 0.0, 1e6)
+        guidance_scale = validate.number(guidance_scale, "guidance_scale", 0.0, 1e6)
         times = ddim.timesteps(validate.count(steps, "steps", 2), len(self.alphas_cumprod))
         conditions = validate.listed(conditions, "conditions", "conditions")
         if not conditions:
@@ -159,20 +161,18 @@ class Diffusion(nn.Module):
         else:
             sizes = validate.listed(shape, "shape", "two numbers")
             if len(sizes) != 2:
-                raise ValueError(f"shape: expected (h, w), got {validate.condition(shape)}")
+                raise ValueError(f"shape: expected (h, w), got {validate.told(shape)}")
             sides = tuple(validate.count(size, "shape", 1, 10**5) for size in sizes)
         like = self.mean.new_empty(len(conditions), len(self.mean), *sides)
-        condition, nothing = (
-            self.encode_condition(conditions),
-            self.encode_condition([None] * len(conditions)),
-        )
+        cond = self.encode_condition(conditions)
+        uncond = self.encode_condition([None] * len(conditions))
 
         def predict(x: Tensor, time: int) -> Tensor:
             t = torch.full((len(x),), time)
-            free = self.predict_noise(x, t, nothing)
-            return (
-                free if scale == 0 else free + scale * (self.predict_noise(x, t, condition) - free)
-            )
+            eps_uncond = self.predict_noise(x, t, uncond)
+            if guidance_scale == 0:
+                return eps_uncond
+            return eps_uncond + guidance_scale * (self.predict_noise(x, t, cond) - eps_uncond)
 
         noise = noise_like(like, validate.seed(seed))
         return Code(ddim.render(predict, noise, self.alphas_cumprod, times, None))

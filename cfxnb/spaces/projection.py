@@ -35,13 +35,13 @@ class Projection:
     Attributes:
         render: codes -> images before clamping to [0, 1], which would stop the gradient.
         std: unit of a step, shape of one code.
-        distance, weight: what is added to the squared difference of pixels.
+        distance, distance_weight: what is added to the squared difference of pixels.
     """
 
     render: Callable[[Tensor], Tensor]
     std: Tensor
     distance: Distance | None
-    weight: float
+    distance_weight: float
 
     @torch.no_grad()
     def nearest(self, wanted: Tensor, codes: Tensor, batch_size: int) -> Tensor:
@@ -99,4 +99,4 @@ class Projection:
             raise TypeError(f"distance: expected floats from it, got {far.dtype} on {far.device}")
         if not far.isfinite().all():
             raise ValueError("distance: expected finite numbers from it, got NaN or infinity")
-        return loss + self.weight * far
+        return loss + self.distance_weight * far

@@ -144,7 +144,7 @@ class StyleGAN2(nn.Module):
     ) -> Code:
         """Find the code whose image is nearest, by gradient (``cfxnb.spaces.projection``).
 
-        Minimises the mean squared difference of pixels, plus ``weight * distance``. Each image
+        Minimises the mean squared difference of pixels, plus ``distance_weight * distance``. Each image
         starts at the nearest of the mean and ``n_starts`` seeded draws, and keeps its best look.
 
         Args:
@@ -182,8 +182,8 @@ class StyleGAN2(nn.Module):
         search = Projection(self._unclamped, self.std, distance, distance_weight)
         found = []
         with eval_frozen(self, distance), torch.enable_grad():
-            w_avg_samples = self.sample(n_starts, seed).z
-            codes = torch.cat([self.from_w(self.net.mapping.w_avg[None]).z, w_avg_samples])
+            drawn = self.sample(n_starts, seed).z
+            codes = torch.cat([self.from_w(self.net.mapping.w_avg[None]).z, drawn])
             for rows in torch.arange(len(images), device=self.mean.device).split(batch_size):
                 wanted = images[rows.to(images.device)].to(self.mean.device)
                 start = search.nearest(wanted, codes, batch_size)
@@ -235,8 +235,8 @@ def load_stylegan2(
 def _noise_images(net: Generator, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Noise images for layers that have none in ``state``, each from its own seed."""
     names = [name for name in net.state_dict() if name.endswith(".noise_const")]
-    w_avg_samples = {
+    drawn = {
         name: noise_like(net.get_buffer(name)[None], seed=number)[0]
         for number, name in enumerate(names)
     }
-    return {name: draw for name, draw in w_avg_samples.items() if name not in state}
+    return {name: draw for name, draw in drawn.items() if name not in state}

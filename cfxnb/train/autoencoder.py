@@ -41,8 +41,8 @@ def autoencoder(
     torch.manual_seed(seed)
     net = TinyAutoencoder(**NETS[world])
     loss = redrawing(None if features is None else features.to(device))
-    knobs = {"batch_size": 32, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
-    return fit(net, loss, (images,), steps=steps, folder=folder, **knobs)  # type: ignore[arg-type]
+    kwargs = {"batch_size": 32, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
+    return fit(net, loss, (images,), steps=steps, folder=folder, **kwargs)  # type: ignore[arg-type]
 
 
 def redrawing(features: SqueezeNet | None) -> Callable[..., Tensor]:
@@ -61,8 +61,8 @@ def redrawing(features: SqueezeNet | None) -> Callable[..., Tensor]:
             drawn = (model.decode(z + BLUR * std * noise) + 1) / 2
             value = (drawn.float() - clean).abs().mean()
             if features is not None:
-                taps = ("conv1", "fire3", "fire5")
-                apart = perceptual_distance(features, drawn, clean, taps=taps)
+                layers = ("conv1", "fire3", "fire5")
+                apart = perceptual_distance(features, drawn, clean, layers=layers)
                 value = value + PERCEPTUAL * apart.mean()
         return value
 

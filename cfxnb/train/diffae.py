@@ -11,7 +11,7 @@ from cfxnb.core.training import autocast, fit
 from cfxnb.nets import DiffAE
 from cfxnb.nets.latent_net import LatentNet
 from cfxnb.spaces.codecs import PixelUnshuffleCodec
-from cfxnb.spaces.diffae import latent_alphas
+from cfxnb.spaces.diffae import latent_alphas_cumprod
 
 BLUR = 0.2  # standard deviation of the noise on codes, in their own spreads
 NETS = {
@@ -21,7 +21,7 @@ NETS = {
 }
 FOLDS = {"digits": 2, "sprites": 4, "chest": 4}
 STEPS = {"digits": 3500, "sprites": 4000, "chest": 2600}
-LATENT = {"hidden": 256, "layers": 6, "waves": 64}
+LATENT = {"hidden_dim": 256, "layers": 6, "time_channels": 64}
 
 
 def config(world: str) -> dict:
@@ -29,7 +29,7 @@ def config(world: str) -> dict:
     net = NETS[world]
     shared = {
         "dims": 64,
-        "prediction_type": "velocity",
+        "prediction_type": "v_prediction",
         "blocks": 1,
         "encoder_blocks": 1,
         "dropout": 0.0,
@@ -82,7 +82,7 @@ def whiten(net: DiffAE, clean: Tensor) -> None:
 class Denoising:
     """Squared error of the velocity.
 
-    Where little of an image is left, its noise is easy to tell and the image hard; small networks
+    Where little of an image is alpha_bar, its noise is easy to tell and the image hard; small networks
     that learn the noise, as published, hardly listen to the code. The velocity is the noise of
     what is nearly an image, and the image of what is nearly noise.
 
@@ -97,18 +97,18 @@ class Denoising:
     def __call__(self, model: DiffAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
         clean = self.fold.encode(as_unit(batch[0]) * 2 - 1)
 
-        def noise(shape: torch.Size) -> Tensor:
+        def draw(shape: torch.Size) -> Tensor:
             return torch.randn(shape, generator=generator, device=clean.device)
 
         t = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator, device=clean.device)
-        left = self.alphas_cumprod.to(clean.device)[t].view(-1, 1, 1, 1)
-        hidden = noise(clean.shape)
-        noisy = left.sqrt() * clean + (1 - left).sqrt() * hidden
+        alpha_bar = self.alphas_cumprod.to(clean.device)[t].view(-1, 1, 1, 1)
+        noise = draw(clean.shape)
+        noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
         with autocast(clean.device):
             codes = model.encoder(clean.contiguous(memory_format=torch.channels_last)).float()
-            blurred = codes + BLUR * codes.detach().std(0) * noise(codes.shape)
+            blurred = codes + BLUR * codes.detach().std(0) * draw(codes.shape)
             guess = model(noisy.contiguous(memory_format=torch.channels_last), t, blurred)
-        velocity = left.sqrt() * hidden - (1 - left).sqrt() * clean
+        velocity = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
         return (guess.float() - velocity).square().mean()
 
 
@@ -134,6 +134,8 @@ def latent_loss(model: LatentNet, batch: tuple[Tensor, ...], generator: Generato
     """Absolute error of the noise in noisy codes (Preechakul et al., appendix)."""
     (codes,) = batch
     t = torch.randint(TRAIN_STEPS, (len(codes),), generator=generator, device=codes.device)
-    left = latent_alphas().to(codes)[t][:, None]
-    hidden = torch.randn(codes.shape, generator=generator, device=codes.device)
-    return (model(left.sqrt() * codes + (1 - left).sqrt() * hidden, t) - hidden).abs().mean()
+    alpha_bar = latent_alphas_cumprod().to(codes)[t][:, None]
+    noise = torch.randn(codes.shape, generator=generator, device=codes.device)
+    return (
+        (model(alpha_bar.sqrt() * codes + (1 - alpha_bar).sqrt() * noise, t) - noise).abs().mean()
+    )

@@ -53,7 +53,7 @@ WORLDS = {
     "sprites": World(
         lambda: as_bytes(figures(seed=1).images),
         lambda: test_figures("pairs").images[:500],
-        ("honest", "shortcut", "mixed", "conjunction", "unnamed"),
+        ("honest", "shortcut", "majority", "conjunction", "unknown"),
         sprite_card,
     ),
     "chest": World(
@@ -74,13 +74,17 @@ def make(world: str, folder: Path, device: str) -> None:
 
 def ship(world: str, net: DiffAE, train: Tensor, folder: Path, device: str) -> None:
     """Fit what draws codes, measure both on held-out images, and write weights and card."""
-    knobs: dict[str, Any] = {"codec": FOLDS[world], "steps": COUNTS[world], "invert": COUNTS[world]}
-    space = DiffusionAutoencoder(net, *2 * [torch.zeros(net.dims)], **knobs)
+    options: dict[str, Any] = {
+        "codec": FOLDS[world],
+        "steps": COUNTS[world],
+        "inversion_steps": COUNTS[world],
+    }
+    space = DiffusionAutoencoder(net, *2 * [torch.zeros(net.dims)], **options)
     sight = train if train.is_floating_point() else train[:10_000].float() / 255
     space.fit(sight.split(500))
     codes = torch.cat([space.encode_semantic(part) for part in sight.split(500)])
-    told = ((codes - space.mean) / space.std.clamp_min(1e-8)).detach()
-    net.latent_net = drawer(told, folder / "latent", device=device).cpu()
+    standardised = ((codes - space.mean) / space.std.clamp_min(1e-8)).detach()
+    net.latent_net = drawer(standardised, folder / "latent", device=device).cpu()
     card = WORLDS[world].card(
         "space",
         "DiffAE",
@@ -89,14 +93,14 @@ def ship(world: str, net: DiffAE, train: Tensor, folder: Path, device: str) -> N
     )
     card |= {
         "adapter": "DiffusionAutoencoder",
-        "space": knobs,
-        "quality": measure_digits(world, space),
+        "space": options,
+        "quality": measure(world, space),
     }
     weights.save(f"{world}/diffae", net, card, mean=space.mean, std=space.std)
 
 
 @torch.no_grad()
-def measure_digits(world: str, space: DiffusionAutoencoder) -> dict[str, float]:
+def measure(world: str, space: DiffusionAutoencoder) -> dict[str, float]:
     """Quality on held-out images, as the card states it."""
     images = WORLDS[world].test()
     code = space.encode(images)
@@ -113,8 +117,8 @@ def measure_digits(world: str, space: DiffusionAutoencoder) -> dict[str, float]:
             same = predict_logits(classifier, made).argmax(1) == before
             kept[kind].append(same.double().mean().item())
     found = {
-        "share of decisions that survive reconstruction": min(kept["inverted"]),
-        "share of decisions that survive it with random noise": min(kept["random"]),
+        "fraction of decisions that survive reconstruction": min(kept["inverted"]),
+        "fraction of decisions that survive it with random noise": min(kept["random"]),
         "mean squared error of reconstructions": (rebuilt - images).square().mean().item(),
         "mean squared error of reconstructions with random noise": (fresh - images)
         .square()

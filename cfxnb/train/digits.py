@@ -104,7 +104,7 @@ def make_factors(folder: Path, device: str) -> None:
         FACTORS,
         licence="CC-BY-SA-3.0",
         source=["computed from the images of this folder"],
-        modification="measured by cfxnb.data.measure",
+        modification="measured by cfxnb.data.measure_digits",
     )
 
 
@@ -167,7 +167,7 @@ def measure_vae(space: VAE) -> dict[str, float]:
         return predict_logits(referee, images).softmax(1).amax(1).mean().item()
 
     measured = {
-        "share of test decisions that survive reconstruction": same.double().mean().item(),
+        "fraction of test decisions that survive reconstruction": same.double().mean().item(),
         "mean squared error of reconstructions": (rebuilt - test.images).square().mean().item(),
         "KL term, nats": rate.mean().item(),
         "judge's mean confidence on samples from the prior": confidence(samples),

@@ -33,7 +33,7 @@ NONE = 0.15  # share of the images with none told
 def denoiser(
     world: str,
     latents: Tensor,
-    told: Tensor,
+    options: Tensor,
     folder: Path | None,
     *,
     steps: int,
@@ -48,25 +48,27 @@ def denoiser(
     """
     torch.manual_seed(seed)
     net = ConditionalUNet(ATTRIBUTES[world], latents.shape[1], **NETS[world])
-    knobs = {"batch_size": BATCH, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
-    data = (latents, told)
-    return fit(net, velocity, data, steps=steps, folder=folder, **knobs)  # type: ignore[arg-type]
+    kwargs = {"batch_size": BATCH, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
+    data = (latents, options)
+    return fit(net, velocity, data, steps=steps, folder=folder, **kwargs)  # type: ignore[arg-type]
 
 
 def velocity(model: ConditionalUNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
     """Squared error of the velocity (Salimans & Ho, 2022), with attributes left open at random."""
-    clean, told = batch[0].float(), left_open(model, batch[1], generator)
+    clean, condition = batch[0].float(), left_open(model, batch[1], generator)
     t = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator, device=clean.device)
-    left = linear_alphas_cumprod().float().to(clean.device)[t].view(-1, 1, 1, 1)
+    alpha_bar = linear_alphas_cumprod().float().to(clean.device)[t].view(-1, 1, 1, 1)
     noise = torch.randn(clean.shape, generator=generator, device=clean.device)
     with autocast(clean.device):
-        guess = model(left.sqrt() * clean + (1 - left).sqrt() * noise, t, told)
-    return (guess.float() - left.sqrt() * noise + (1 - left).sqrt() * clean).square().mean()
+        guess = model(alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise, t, condition)
+    return (
+        (guess.float() - alpha_bar.sqrt() * noise + (1 - alpha_bar).sqrt() * clean).square().mean()
+    )
 
 
-def left_open(model: ConditionalUNet, told: Tensor, generator: Generator) -> Tensor:
+def left_open(model: ConditionalUNet, condition: Tensor, generator: Generator) -> Tensor:
     """Each attribute left open sometimes, and sometimes all of them: guidance needs both."""
-    sizes = torch.tensor([len(o) for o in model.attributes.values()], device=told.device)
-    chance = torch.rand(told.shape, generator=generator, device=told.device) < OPEN
-    nothing = torch.rand(len(told), 1, generator=generator, device=told.device) < NONE
-    return torch.where(chance | nothing, sizes, told)
+    sizes = torch.tensor([len(o) for o in model.attributes.values()], device=condition.device)
+    chance = torch.rand(condition.shape, generator=generator, device=condition.device) < OPEN
+    nothing = torch.rand(len(condition), 1, generator=generator, device=condition.device) < NONE
+    return torch.where(chance | nothing, sizes, condition)

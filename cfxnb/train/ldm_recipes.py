@@ -117,8 +117,8 @@ def make_autoencoder(world: str, folder: Path, device: str) -> None:
     """Train it, measure its latents, and ship it as a space."""
     train = as_bytes(WORLDS[world].train().images)
     seen = weights.load("faces/features", "cpu") if world == "faces" else None
-    knobs: dict[str, Any] = {"steps": first.STEPS[world], "features": seen, "device": device}
-    ship_autoencoder(world, first.autoencoder(world, train, folder, **knobs).cpu(), train)
+    kwargs: dict[str, Any] = {"steps": first.STEPS[world], "features": seen, "device": device}
+    ship_autoencoder(world, first.autoencoder(world, train, folder, **kwargs).cpu(), train)
 
 
 @torch.no_grad()
@@ -126,7 +126,10 @@ def ship_autoencoder(world: str, net: TinyAutoencoder, train: Tensor) -> None:
     """Shift and scale each channel to mean 0 and spread 1, and write weights and card."""
     plain = Autoencoder(net, *2 * [torch.zeros(4, 1, 1)])
     z = latents(plain, train[:10_000])
-    told: dict[str, Any] = {"shift": _each(z.mean((0, 2, 3))), "scale": _each(1 / z.std((0, 2, 3)))}
+    told: dict[str, Any] = {
+        "shift_factor": _each(z.mean((0, 2, 3))),
+        "scaling_factor": _each(1 / z.std((0, 2, 3))),
+    }
     space = Autoencoder(net, z.mean(0), z.std(0), **told)
     space.fit(part.float() / 255 for part in train[:10_000].split(500))
     shape = "x".join(map(str, space.mean.shape))
@@ -157,7 +160,7 @@ def measure_autoencoder(world: str, space: Autoencoder) -> dict[str, float]:
     ).argmax(1)
     found = {
         "mean squared error of reconstructions": (rebuilt - images).square().mean().item(),
-        "share of decisions that survive reconstruction": same.double().mean().item(),
+        "fraction of decisions that survive reconstruction": same.double().mean().item(),
         **_distances(world, images, {"reconstructions": rebuilt}),
     }
     return {name: round(value, 4) for name, value in found.items()}

@@ -156,7 +156,7 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
         "class_names": list(CLASSES),
         "causes": list(reason.causes),
         "description": reason.description,
-        "quality": {"share of held-out figures decided by its planted rule": share(follows)},
+        "quality": {"fraction of held-out figures decided by its planted rule": share(follows)},
         "true scores on 2,000 held-out figures of 'pairs', by re-rendering": truth,
     }
     if name == "unnamed":  # an exercise asks for its reason

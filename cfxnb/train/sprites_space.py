@@ -147,11 +147,13 @@ def measure_vae(space: VAE) -> dict[str, float]:
         for f in (weights.load(f"sprites/{name}", "cpu") for name in SPRITE_CLASSIFIERS)
     ]
     measured = {
-        "share of factors (without eyes) read as they are after reconstruction": sum(read.values())
+        "fraction of factors (without eyes) read as they are after reconstruction": sum(
+            read.values()
+        )
         / len(read),
         "the worst of them": min(read.values()),
-        "share of eyes read as they are after reconstruction": eyes,
-        "share of the planted classifiers' decisions that survive reconstruction": sum(decided)
+        "fraction of eyes read as they are after reconstruction": eyes,
+        "fraction of the planted classifiers' decisions that survive reconstruction": sum(decided)
         / len(decided),
         "mean squared error of reconstructions": (rebuilt - test.images).square().mean().item(),
         "KL term, nats": rate.mean().item(),
@@ -200,7 +202,7 @@ def measure_edits(edits: AttributeEdits) -> dict[str, float]:
     space, honest, judge = (weights.load(f"sprites/{n}", "cpu") for n in ("vae", "honest", "judge"))
     scores = contrastive_scores(space, honest, test.images, test.factors, edits=edits, judge=judge)
     return {
-        "share of edits that took effect, worst factor": round(
+        "fraction of edits that took effect, worst factor": round(
             scores.table["took effect"].min(), 4
         ),
         "leakage, mean": round(float(np.nanmean(scores.leakage)), 4),

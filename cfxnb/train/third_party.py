@@ -23,7 +23,7 @@ from cfxnb.data import ImageSet, faces
 from cfxnb.data.fairface import AGE_GROUPS, FILE, SOURCE
 from cfxnb.data.files import checked
 from cfxnb.nets.face_nets import EXPRESSIONS, HAPPY, AgeGender, FaceExpression, SmileJudge
-from cfxnb.nets.squeezenet import TAPS, SqueezeNet, perceptual_distance
+from cfxnb.nets.squeezenet import DISTANCE_LAYERS, SqueezeNet, perceptual_distance
 from cfxnb.train.cards import card_of
 
 GENDERS = ("male", "female")
@@ -41,7 +41,7 @@ def restored(net: nn.Module, file: str) -> Any:
     return net.eval().requires_grad_(False)
 
 
-def told(file: str) -> dict[str, Any]:
+def source_card(file: str) -> dict[str, Any]:
     """The card of the source."""
     return json.loads(checked(f"oracles/{file}.json").read_text(encoding="utf-8"))
 
@@ -50,7 +50,7 @@ def write(
     name: str, net: nn.Module, file: str, kind: str, summary: str, data: str, **facts: Any
 ) -> None:
     """A card whose weights lie among the oracles."""
-    theirs = told(file)
+    theirs = source_card(file)
     card = card_of(
         kind,
         type(net).__name__,
@@ -85,7 +85,7 @@ def make_expression(folder: Path, device: str) -> None:
         "classifier",
         "7 expressions, pretrained by others",
         "pictures that its source did not publish",
-        labels=list(EXPRESSIONS),
+        class_names=list(EXPRESSIONS),
         quality=_smile_figures(test, logits.softmax(1)[:, HAPPY]),
         answers={
             f"on {len(test)} test faces": dict(zip(EXPRESSIONS, counts.tolist(), strict=True))
@@ -103,7 +103,7 @@ def make_smile(folder: Path, device: str) -> None:
         "classifier",
         "smile (happy) against the six other expressions, pretrained by others",
         "pictures that its source did not publish",
-        labels=list(SMILES),
+        class_names=list(SMILES),
         quality=_smile_figures(test, logits.softmax(1)[:, HAPPY]),
         cautions=[OWN_OPINION],
     )
@@ -116,7 +116,9 @@ def _smile_figures(part: ImageSet, happy: Tensor) -> dict[str, Any]:
     return {
         "AUC of happy on 3,000 pictures of SMILEs with human labels, by the source's card": 0.906,
         "accuracy there, by the source's card (majority 0.713)": 0.857,
-        f"share of {len(happy)} test faces on the same side of 0.5 as at 224x224": round(same, 4),
+        f"fraction of {len(happy)} test faces on the same side of 0.5 as at 224x224": round(
+            same, 4
+        ),
         "correlation with what it says at 224x224": round(
             np.corrcoef(happy.double().numpy(), score.numpy())[0, 1], 4
         ),
@@ -145,7 +147,7 @@ def make_gender(folder: Path, device: str) -> None:
         "classifier",
         "perceived gender, pretrained by others; its module's age() gives years",
         "pictures that its source did not publish",
-        labels=list(GENDERS),
+        class_names=list(GENDERS),
         quality={
             f"accuracy on {len(test)} test faces": round(right.mean(), 4),
             "AUC there": round(roc_auc_score(male, (logits[:, 0] - logits[:, 1]).numpy()), 4),
@@ -171,7 +173,7 @@ def make_features(folder: Path, device: str) -> None:
     quality = {
         "accuracy of a linear probe on CIFAR-10 at 112x112, fire9, by the source's card": 0.681,
         **{
-            f"perceptual distance ({', '.join(TAPS)}) of a face, {what}": _far(net, images, other)
+            f"perceptual distance ({', '.join(DISTANCE_LAYERS)}) of a face, {what}": _far(net, images, other)
             for what, other in changed.items()
         },
     }

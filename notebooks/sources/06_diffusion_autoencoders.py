@@ -58,8 +58,8 @@ def error(a: torch.Tensor, b: torch.Tensor) -> float:
 # %% [markdown]
 # ## From image to noise
 #
-# Noise is added in 1000 small steps, but any time t can be reached at once. `space.alphas[t]` is how
-# much of the image's *variance* is left at time t:
+# Noise is added in 1000 small steps, but any time t can be reached at once.
+# `space.alphas_cumprod[t]` is how much of the image's *variance* is left at time t:
 #
 #     noisy = √alpha · image + √(1 − alpha) · noise
 #
@@ -72,8 +72,8 @@ noise = noise_like(clean, seed)
 shown = [0, 100, 300, 500, 700, 999]
 noisy = {}
 for t in shown:
-    left = float(space.alphas_cumprod[t])
-    noisy[t] = left**0.5 * clean + (1 - left) ** 0.5 * noise
+    alpha_bar = float(space.alphas_cumprod[t])
+    noisy[t] = alpha_bar**0.5 * clean + (1 - alpha_bar) ** 0.5 * noise
 strip = torch.cat([noisy[t][:1] for t in shown])
 cfx.gallery(
     (space.codec.decode(strip) + 1) / 2,
@@ -100,10 +100,10 @@ told = {
 rows: dict[str, list[float]] = {}
 for name, codes in told.items():
     for t in shown[1:]:
-        left = float(space.alphas_cumprod[t])
+        alpha_bar = float(space.alphas_cumprod[t])
         with torch.no_grad():
             eps = space.predict_noise(noisy[t][:few], t, codes)
-        guess = ((noisy[t][:few] - (1 - left) ** 0.5 * eps) / left**0.5).clamp(-1, 1)
+        guess = ((noisy[t][:few] - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5).clamp(-1, 1)
         rows.setdefault(name, []).append(error(guess, clean[:few]))
 cfx.curves(
     shown[1:],
@@ -126,29 +126,31 @@ cfx.curves(
 #
 # ### Exercise 1 · A step of DDIM
 #
-# *Medium, 8 minutes.* `eps` is the predicted noise, `left` the alpha of the present time, `ahead` that
+# *Medium, 8 minutes.* `eps` is the predicted noise, `alpha_bar` the alpha of the present time, `alpha_bar_next` that
 # of the time to go to: 1 for the clean image.
 #
 # <details><summary>Hint 1</summary>Solve the formula at the top for the image, and then for the
 # noise.</details>
-# <details><summary>Hint 2</summary>`image = ((noisy - ...) / left**0.5).clamp(-1, 1)`; alphas are
+# <details><summary>Hint 2</summary>`image = ((noisy - ...) / alpha_bar**0.5).clamp(-1, 1)`; alphas are
 # variances, so they come with a root.</details>
 # <details><summary>Hint 3</summary>The noise follows from `noisy` and the *clamped* image. Then
-# the formula at the top once more, with `ahead` in the place of `left`.</details>
+# the formula at the top once more, with `alpha_bar_next` in the place of `alpha_bar`.</details>
 
 
 # %% tags=["exercise"]
-def take_step(noisy: torch.Tensor, eps: torch.Tensor, left: float, ahead: float) -> torch.Tensor:
-    """From variance ``left`` to variance ``ahead``; all tensors (b, c, h, w)."""
+def ddim_step(
+    noisy: torch.Tensor, eps: torch.Tensor, alpha_bar: float, alpha_bar_next: float
+) -> torch.Tensor:
+    """From variance ``alpha_bar`` to variance ``alpha_bar_next``; all tensors (b, c, h, w)."""
     ### BEGIN SOLUTION
-    image = ((noisy - (1 - left) ** 0.5 * eps) / left**0.5).clamp(-1, 1)
-    implied = (noisy - left**0.5 * image) / (1 - left) ** 0.5
-    return ahead**0.5 * image + (1 - ahead) ** 0.5 * implied
+    image = ((noisy - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5).clamp(-1, 1)
+    implied = (noisy - alpha_bar**0.5 * image) / (1 - alpha_bar) ** 0.5
+    return alpha_bar_next**0.5 * image + (1 - alpha_bar_next) ** 0.5 * implied
     ### END SOLUTION
 
 
 # %% tags=["check"]
-cfx.checks.nb06.take_step(take_step)
+cfx.checks.nb06.ddim_step(ddim_step)
 
 # %% [markdown]
 # ## A sampler
@@ -208,24 +210,24 @@ print(
 # one ended.</details>
 # <details><summary>Hint 2</summary>Pair each time with the next one, and the last one with
 # None.</details>
-# <details><summary>Hint 3</summary>`ddim.step(predict, x, alphas, t, to)`, in a loop over
+# <details><summary>Hint 3</summary>`ddim.step(predict, x, alphas_cumprod, t, to)`, in a loop over
 # `zip(times, [*times[1:], None])`.</details>
 
 
 # %% tags=["exercise"]
-def find_noise(
-    predict_logits: ddim.Predict, x: torch.Tensor, alphas: torch.Tensor, times: list[int]
+def ddim_inversion(
+    predict: ddim.Predict, x: torch.Tensor, alphas_cumprod: torch.Tensor, times: list[int]
 ) -> torch.Tensor:
     """The noise that images x come from; predict(x, t) is their noise at time t."""
     ### BEGIN SOLUTION
     for t, to in zip(times, [*times[1:], None], strict=True):
-        x = ddim.step(predict_logits, x, alphas, t, to)
+        x = ddim.step(predict, x, alphas_cumprod, t, to)
     return x
     ### END SOLUTION
 
 
 # %% tags=["check"]
-cfx.checks.nb06.find_noise(find_noise)
+cfx.checks.nb06.ddim_inversion(ddim_inversion)
 
 # %% [markdown]
 # Is what comes out noise? The network was trained on Gaussian noise. Three measures, with real noise
@@ -360,20 +362,20 @@ print("the stochastic code doesn't:", by_judge["the stochastic code"] < 0.2)
 
 
 # %% tags=["exercise"]
-def who_decides(
-    read: torch.Tensor, of_z: torch.Tensor, of_rest: torch.Tensor
+def code_or_noise(
+    read: torch.Tensor, of_z: torch.Tensor, of_aux: torch.Tensor
 ) -> tuple[float, float]:
     """Shares of pairs read as the semantic donor's class, and as the other one's; all (n,)."""
     ### BEGIN SOLUTION
-    differ = of_z != of_rest
+    differ = of_z != of_aux
     semantic = float((read == of_z)[differ].double().mean())
-    stochastic = float((read == of_rest)[differ].double().mean())
+    stochastic = float((read == of_aux)[differ].double().mean())
     return semantic, stochastic
     ### END SOLUTION
 
 
 # %% tags=["check"]
-cfx.checks.nb06.who_decides(who_decides)
+cfx.checks.nb06.code_or_noise(code_or_noise)
 
 # %% [markdown]
 # What *does* the stochastic code hold, then? Keep one semantic code and draw the noise anew several
@@ -417,7 +419,7 @@ cfx.gallery(
 
 
 # %% tags=["exercise"]
-def along_the_arc(a: torch.Tensor, b: torch.Tensor, w: float) -> torch.Tensor:
+def slerp(a: torch.Tensor, b: torch.Tensor, w: float) -> torch.Tensor:
     """Spherical interpolation, a at w = 0 and b at w = 1."""
     ### BEGIN SOLUTION
     angle = torch.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).acos()
@@ -427,7 +429,7 @@ def along_the_arc(a: torch.Tensor, b: torch.Tensor, w: float) -> torch.Tensor:
 
 
 # %% tags=["check"]
-cfx.checks.nb06.along_the_arc(along_the_arc)
+cfx.checks.nb06.slerp(slerp)
 
 # %% [markdown]
 # Does it matter here, where the noise was found and not drawn? Three ways from one digit to another;
@@ -487,7 +489,7 @@ cfx.curves(
 # *Medium, 6 minutes.* Make of Gaussian `draw` (dims,) a direction that is as long as `direction` in
 # units of `std`. It must favour no coordinate in these units either.
 #
-# <details><summary>Hint 1</summary>`direction / spread` is the direction in units of the
+# <details><summary>Hint 1</summary>`direction / std` is the direction in units of the
 # spread.</details>
 # <details><summary>Hint 2</summary>Give `draw`, which is in these units already, the same
 # norm.</details>
@@ -495,7 +497,9 @@ cfx.curves(
 
 
 # %% tags=["exercise"]
-def fair_random(draw: torch.Tensor, direction: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+def matched_random_direction(
+    draw: torch.Tensor, direction: torch.Tensor, std: torch.Tensor
+) -> torch.Tensor:
     """A random direction as long as ``direction`` in units of ``std``; all (dims,)."""
     ### BEGIN SOLUTION
     length = (direction / std).norm()
@@ -504,7 +508,7 @@ def fair_random(draw: torch.Tensor, direction: torch.Tensor, std: torch.Tensor) 
 
 
 # %% tags=["check"]
-cfx.checks.nb06.fair_random(fair_random)
+cfx.checks.nb06.matched_random_direction(matched_random_direction)
 
 # %%
 mean = {y: space.encode_semantic(train.select(y).images[:500]).mean(0) for y in (4, 9)}
@@ -513,19 +517,20 @@ units = noise_like(space.mean[None], seed + 2)[0]
 by_chance = space.std * units * ((direction / space.std).norm() / units.norm())
 fours = space.encode(test.select(4).images[: cfx.by_profile(profile, ci=6, cpu=16, gpu=200)])
 amounts = [0.0, 0.5, 1.0, 1.5, 2.0]
-edited, shares = {}, {}
+edited, fractions = {}, {}
 for name, way_z in {"class means": direction, "random": by_chance}.items():
     edited[name] = torch.stack([space.decode(fours.with_z(fours.z + a * way_z)) for a in amounts])
     for who, f in {"classifier": classifier, "judge": judge}.items():
-        shares[f"{name}, {who}"] = [(seen(f, x) == 9).double().mean().item() for x in edited[name]]
+        hits = [seen(f, x) == 9 for x in edited[name]]
+        fractions[f"{name}, {who}"] = [hit.double().mean().item() for hit in hits]
 print(f"length of both: {(direction / space.std).norm():.1f} spreads")
 cfx.curves(
     amounts,
-    shares,
+    fractions,
     xlabel="how far, in differences of the means",
     ylabel='share seen as "9"',
     alt="Share of fours that are seen as nine, over the length of the edit. At twice the "
-    f"difference: {', '.join(f'{n} {v[-1]:.2f}' for n, v in shares.items())}.",
+    f"difference: {', '.join(f'{n} {v[-1]:.2f}' for n, v in fractions.items())}.",
 )
 
 

@@ -10,73 +10,73 @@ from cfxnb.checks import nb06
 from cfxnb.core import ddim
 
 
-def guessed(noisy, eps, left):
-    return ((noisy - (1 - left) ** 0.5 * eps) / left**0.5).clamp(-1, 1)
+def guessed(noisy, eps, alpha_bar):
+    return ((noisy - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5).clamp(-1, 1)
 
 
-def implied(noisy, image, left):
-    return (noisy - left**0.5 * image) / (1 - left) ** 0.5
+def implied(noisy, image, alpha_bar):
+    return (noisy - alpha_bar**0.5 * image) / (1 - alpha_bar) ** 0.5
 
 
-def mixed(image, noise, ahead):
-    return ahead**0.5 * image + (1 - ahead) ** 0.5 * noise
+def mixed(image, noise, alpha_bar_next):
+    return alpha_bar_next**0.5 * image + (1 - alpha_bar_next) ** 0.5 * noise
 
 
-def stepped(noisy, eps, left, ahead):
-    image = guessed(noisy, eps, left)
-    return mixed(image, implied(noisy, image, left), ahead)
+def stepped(noisy, eps, alpha_bar, alpha_bar_next):
+    image = guessed(noisy, eps, alpha_bar)
+    return mixed(image, implied(noisy, image, alpha_bar), alpha_bar_next)
 
 
-def by_the_package(noisy, eps, left, ahead):
-    alphas = torch.tensor([ahead, left], dtype=torch.float64)
-    return ddim.step(lambda *_: eps, noisy, alphas, 1, -1 if ahead == 1 else 0)
+def by_the_package(noisy, eps, alpha_bar, alpha_bar_next):
+    alphas = torch.tensor([alpha_bar_next, alpha_bar], dtype=torch.float64)
+    return ddim.step(lambda *_: eps, noisy, alphas, 1, -1 if alpha_bar_next == 1 else 0)
 
 
-def with_math(noisy, eps, left, ahead):
-    image = (noisy - eps * math.sqrt(1 - left)).div(math.sqrt(left)).clip(-1, 1)
-    ratio = math.sqrt((1 - ahead) / (1 - left))
-    return math.sqrt(ahead) * image + ratio * (noisy - math.sqrt(left) * image)
+def with_math(noisy, eps, alpha_bar, alpha_bar_next):
+    image = (noisy - eps * math.sqrt(1 - alpha_bar)).div(math.sqrt(alpha_bar)).clip(-1, 1)
+    ratio = math.sqrt((1 - alpha_bar_next) / (1 - alpha_bar))
+    return math.sqrt(alpha_bar_next) * image + ratio * (noisy - math.sqrt(alpha_bar) * image)
 
 
 def from_guess(guess):
     """A step with another guess of the image."""
 
-    def answer(noisy, eps, left, ahead):
-        image = guess(noisy, eps, left)
-        return mixed(image, implied(noisy, image, left), ahead)
+    def answer(noisy, eps, alpha_bar, alpha_bar_next):
+        image = guess(noisy, eps, alpha_bar)
+        return mixed(image, implied(noisy, image, alpha_bar), alpha_bar_next)
 
     return answer
 
 
 def last_line(mix):
-    """A step with another last line, ``mix(image, noise, left, ahead)``."""
+    """A step with another last line, ``mix(image, noise, alpha_bar, alpha_bar_next)``."""
 
-    def answer(noisy, eps, left, ahead):
-        image = guessed(noisy, eps, left)
-        return mix(image, implied(noisy, image, left), left, ahead)
+    def answer(noisy, eps, alpha_bar, alpha_bar_next):
+        image = guessed(noisy, eps, alpha_bar)
+        return mix(image, implied(noisy, image, alpha_bar), alpha_bar, alpha_bar_next)
 
     return answer
 
 
-def eps_as_predicted(noisy, eps, left, ahead):
-    return mixed(guessed(noisy, eps, left), eps, ahead)
+def eps_as_predicted(noisy, eps, alpha_bar, alpha_bar_next):
+    return mixed(guessed(noisy, eps, alpha_bar), eps, alpha_bar_next)
 
 
-def fresh_noise(noisy, eps, left, ahead):
-    return mixed(guessed(noisy, eps, left), torch.randn_like(eps), ahead)
+def fresh_noise(noisy, eps, alpha_bar, alpha_bar_next):
+    return mixed(guessed(noisy, eps, alpha_bar), torch.randn_like(eps), alpha_bar_next)
 
 
-def in_place(noisy, eps, left, ahead):
+def in_place(noisy, eps, alpha_bar, alpha_bar_next):
     before = noisy.clone()
-    noisy -= (1 - left) ** 0.5 * eps
-    noisy /= left**0.5
+    noisy -= (1 - alpha_bar) ** 0.5 * eps
+    noisy /= alpha_bar**0.5
     noisy.clamp_(-1, 1)
-    return mixed(noisy, implied(before, noisy, left), ahead)
+    return mixed(noisy, implied(before, noisy, alpha_bar), alpha_bar_next)
 
 
-def clamped_at_the_end(noisy, eps, left, ahead):
-    image = (noisy - (1 - left) ** 0.5 * eps) / left**0.5
-    return mixed(image, implied(noisy, image, left), ahead).clamp(-1, 1)
+def clamped_at_the_end(noisy, eps, alpha_bar, alpha_bar_next):
+    image = (noisy - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5
+    return mixed(image, implied(noisy, image, alpha_bar), alpha_bar_next).clamp(-1, 1)
 
 
 def walk(pairs):
@@ -128,56 +128,56 @@ def rendered(predict, x, alphas, times):
     return ddim.render(predict, x, alphas, times)
 
 
-def shares(read, of_z, of_rest):
-    differ = of_z != of_rest
-    return tuple(float((read == y)[differ].double().mean()) for y in (of_z, of_rest))
+def fractions(read, of_z, of_aux):
+    differ = of_z != of_aux
+    return tuple(float((read == y)[differ].double().mean()) for y in (of_z, of_aux))
 
 
-def in_a_loop(read, of_z, of_rest):
-    rows = [(r, a, b) for r, a, b in zip(read, of_z, of_rest, strict=True) if a != b]
+def in_a_loop(read, of_z, of_aux):
+    rows = [(r, a, b) for r, a, b in zip(read, of_z, of_aux, strict=True) if a != b]
     if not rows:
         return math.nan, math.nan
     return sum(r == a for r, a, b in rows) / len(rows), sum(r == b for r, a, b in rows) / len(rows)
 
 
 def reported(change):
-    def answer(read, of_z, of_rest):
-        return change(*shares(read, of_z, of_rest))
+    def answer(read, of_z, of_aux):
+        return change(*fractions(read, of_z, of_aux))
 
     return answer
 
 
-def no_mask(read, of_z, of_rest):
-    return float((read == of_z).double().mean()), float((read == of_rest).double().mean())
+def no_mask(read, of_z, of_aux):
+    return float((read == of_z).double().mean()), float((read == of_aux).double().mean())
 
 
-def joined_masks(read, of_z, of_rest):
-    differ = of_z != of_rest
-    return no_mask_of((read == of_z) & differ, (read == of_rest) & differ)
+def joined_masks(read, of_z, of_aux):
+    differ = of_z != of_aux
+    return no_mask_of((read == of_z) & differ, (read == of_aux) & differ)
 
 
 def no_mask_of(*hits):
     return tuple(float(hit.double().mean()) for hit in hits)
 
 
-def counted(read, of_z, of_rest):
-    differ = of_z != of_rest
-    return int((read == of_z)[differ].sum()), int((read == of_rest)[differ].sum())
+def counted(read, of_z, of_aux):
+    differ = of_z != of_aux
+    return int((read == of_z)[differ].sum()), int((read == of_aux)[differ].sum())
 
 
-def zero_of_nobody(read, of_z, of_rest):
-    found = shares(read, of_z, of_rest)
-    return tuple(0.0 if math.isnan(share) else share for share in found)
+def zero_of_nobody(read, of_z, of_aux):
+    found = fractions(read, of_z, of_aux)
+    return tuple(0.0 if math.isnan(fraction) else fraction for fraction in found)
 
 
-def same_donors(read, of_z, of_rest):
-    same = of_z == of_rest
-    return no_mask_of((read == of_z)[same], (read == of_rest)[same])
+def same_donors(read, of_z, of_aux):
+    same = of_z == of_aux
+    return no_mask_of((read == of_z)[same], (read == of_aux)[same])
 
 
-def neither_counted(read, of_z, of_rest):
-    differ = of_z != of_rest
-    return no_mask_of((read != of_z)[differ], (read != of_rest)[differ])
+def neither_counted(read, of_z, of_aux):
+    differ = of_z != of_aux
+    return no_mask_of((read != of_z)[differ], (read != of_aux)[differ])
 
 
 def angles(a, b):
@@ -255,108 +255,112 @@ def in_double(draw, direction, std):
 
 
 TABLE = {
-    "take_step": Answers(
+    "ddim_step": Answers(
         right={"steps": stepped, "package": by_the_package, "math": with_math},
         wrong={
-            "eps as predicted": (eps_as_predicted, "the noise doesn't fit the image any more"),
+            "eps as predicted": (eps_as_predicted, "the noise no longer fits the clamped image"),
             "not clamped": (
                 from_guess(lambda x, e, a: (x - (1 - a) ** 0.5 * e) / a**0.5),
-                "the guessed image leaves [-1, 1]",
+                "the predicted image leaves [-1, 1]",
             ),
-            "clamped at the end": (clamped_at_the_end, "on the way to ahead = 0.64"),
+            "clamped at the end": (clamped_at_the_end, "at alpha_bar_next = 0.64"),
             "clamped to [0, 1]": (
                 from_guess(lambda x, e, a: ((x - (1 - a) ** 0.5 * e) / a**0.5).clamp(0, 1)),
-                "with ahead = 1 the guessed image must come out",
+                "with alpha_bar_next = 1 the result must be the predicted image",
             ),
             "no roots in the guess": (
                 from_guess(lambda x, e, a: ((x - (1 - a) * e) / a).clamp(-1, 1)),
-                "with ahead = 1 the guessed image must come out",
+                "with alpha_bar_next = 1 the result must be the predicted image",
             ),
             "not divided": (
                 from_guess(lambda x, e, a: (x - (1 - a) ** 0.5 * e).clamp(-1, 1)),
-                "with ahead = 1 the guessed image must come out",
+                "with alpha_bar_next = 1 the result must be the predicted image",
             ),
             "noise added": (
                 from_guess(lambda x, e, a: ((x + (1 - a) ** 0.5 * e) / a**0.5).clamp(-1, 1)),
-                "with ahead = 1 the guessed image must come out",
+                "with alpha_bar_next = 1 the result must be the predicted image",
             ),
             "no roots at the end": (
-                last_line(lambda i, n, left, ahead: ahead * i + (1 - ahead) * n),
-                "on the way to ahead = 0.64",
+                last_line(
+                    lambda i, n, alpha_bar, alpha_bar_next: (
+                        alpha_bar_next * i + (1 - alpha_bar_next) * n
+                    )
+                ),
+                "at alpha_bar_next = 0.64",
             ),
             "back to where it was": (
-                last_line(lambda i, n, left, ahead: mixed(i, n, left)),
-                "with ahead = 1 the guessed image must come out",
+                last_line(lambda i, n, alpha_bar, alpha_bar_next: mixed(i, n, alpha_bar)),
+                "with alpha_bar_next = 1 the result must be the predicted image",
             ),
             "always the image": (
-                last_line(lambda i, n, left, ahead: i),
-                "on the way to ahead = 0.64",
+                last_line(lambda i, n, alpha_bar, alpha_bar_next: i),
+                "at alpha_bar_next = 0.64",
             ),
             "image and noise": (
-                last_line(lambda i, n, left, ahead: (i, n)),
+                last_line(lambda i, n, alpha_bar, alpha_bar_next: (i, n)),
                 "expected a tensor of shape (2, 3, 4, 4), got tuple",
             ),
-            "fresh noise": (fresh_noise, "gives another result the second time"),
-            "in place": (in_place, "a tensor that was handed in has changed"),
+            "fresh noise": (fresh_noise, "gives another result when repeated"),
+            "in place": (in_place, "an argument has been changed"),
         },
     ),
-    "find_noise": Answers(
+    "ddim_inversion": Answers(
         right={
             "loop": walk(upwards),
             "package": lambda predict, x, alphas, times: ddim.invert(predict, x, alphas, times),
             "recursion": recursive,
         },
         wrong={
-            "rendered": (rendered, "the network was asked at times [750, 500, 250, 0]"),
+            "rendered": (rendered, "the network was evaluated at times [750, 500, 250, 0]"),
             "ends at the image": (
                 walk(lambda times: zip(times, [*times[1:], -1], strict=True)),
-                "what comes out is an image",
+                "the result is an image",
             ),
             "last step left out": (
                 walk(itertools.pairwise),
-                "the network was asked at times [0, 250, 500]",
+                "the network was evaluated at times [0, 250, 500]",
             ),
             "first step left out": (
                 walk(lambda times: zip(times[1:], [*times[2:], None], strict=True)),
-                "the network was asked at times [250, 500, 750]",
+                "the network was evaluated at times [250, 500, 750]",
             ),
             "asked at the time to go to": (
                 walk(lambda times: zip([*times[1:], times[-1]], [*times[1:], None], strict=True)),
-                "the network was asked at times [250, 500, 750, 750]",
+                "the network was evaluated at times [250, 500, 750, 750]",
             ),
             "stays at its time": (
                 walk(lambda times: zip(times, times, strict=True)),
-                "is another one than ddim.invert finds",
+                "differs from that of ddim.invert",
             ),
             "always to the end": (
                 walk(lambda times: ((t, None) for t in times)),
-                "is another one than ddim.invert finds",
+                "differs from that of ddim.invert",
             ),
             "from the image again": (
                 from_the_image_again,
-                "is another one than ddim.invert finds",
+                "differs from that of ddim.invert",
             ),
             "last to the end of time": (
                 walk(lambda times: zip(times, [*times[1:], 999], strict=True)),
-                "is another one than ddim.invert finds",
+                "differs from that of ddim.invert",
             ),
             "one step too many": (
                 walk(lambda times: [*upwards(times), (times[-1], -1)]),
-                "the network was asked at times [0, 250, 500, 750, 750]",
+                "the network was evaluated at times [0, 250, 500, 750, 750]",
             ),
             "all steps": (all_steps, "expected a tensor of shape (2, 1, 4, 4), got list"),
-            "times popped": (times_popped, "the list of times has changed"),
-            "never asked": (never_asked, "the network was asked at times []"),
+            "times popped": (times_popped, "the list of times has been changed"),
+            "never asked": (never_asked, "the network was evaluated at times []"),
         },
     ),
-    "who_decides": Answers(
-        right={"masks": shares, "loop": in_a_loop, "list": reported(lambda a, b: [a, b])},
+    "code_or_noise": Answers(
+        right={"masks": fractions, "loop": in_a_loop, "list": reported(lambda a, b: [a, b])},
         wrong={
-            "exchanged": (reported(lambda a, b: (b, a)), "the two shares are exchanged"),
-            "one share": (reported(lambda a, b: a), "expected two shares, got float"),
-            "percent": (reported(lambda a, b: (100 * a, 100 * b)), "a share is at most 1"),
-            "counted": (counted, "a share is at most 1, got 5 and 1"),
-            "no mask": (no_mask, "pairs with donors of the same class are counted"),
+            "exchanged": (reported(lambda a, b: (b, a)), "the two fractions are exchanged"),
+            "one fraction": (reported(lambda a, b: a), "expected two fractions, got float"),
+            "percent": (reported(lambda a, b: (100 * a, 100 * b)), "a fraction is at most 1"),
+            "counted": (counted, "a fraction is at most 1, got 5 and 1"),
+            "no mask": (no_mask, "pairs with donors of the same class are included"),
             "joined masks": (joined_masks, "hits are divided by the number of all pairs"),
             "donors of one class": (same_donors, "expected 0.714 and 0.143, got 1.000 and 1.000"),
             "what it isn't": (neither_counted, "expected 0.714 and 0.143, got 0.286 and 0.857"),
@@ -367,29 +371,33 @@ TABLE = {
             "zero of nobody": (zero_of_nobody, "without any pair of different classes"),
         },
     ),
-    "along_the_arc": Answers(
-        right={"formula": arc(angles), "loop": arc_in_a_loop, "basis": nb06.spherical},
+    "slerp": Answers(
+        right={
+            "formula": arc(angles),
+            "loop": arc_in_a_loop,
+            "basis": nb06.spherical_interpolation,
+        },
         wrong={
-            "straight": (torch.lerp, "this is the straight mix"),
-            "from b to a": (lambda a, b, w: arc(angles)(b, a, w), "walked from b to a"),
+            "straight": (torch.lerp, "this is linear interpolation"),
+            "from b to a": (lambda a, b, w: arc(angles)(b, a, w), "goes from b to a"),
             "not divided": (not_divided, "at w = 0 it isn't a"),
             "ends normalised": (ends_normalised, "at w = 0 it isn't a"),
             "cosines": (arc(angles, torch.cos), "at w = 0 it isn't a"),
-            "one angle for all": (arc(of_the_batch), "depends on the others of its batch"),
-            "angle of channels": (arc(of_channels), "another way between a and b than the arc"),
-            "not normalised": (arc(not_normalised), "there are NaN in it"),
+            "one angle for all": (arc(of_the_batch), "depends on the other images of the batch"),
+            "angle of channels": (arc(of_channels), "not on the arc between a and b"),
+            "not normalised": (arc(not_normalised), "the result contains NaN"),
             "angle not spread": (arc(unshaped), "it raised RuntimeError"),
             "degrees": (
                 arc(lambda a, b: angles(a, b) * 180 / math.pi),
-                "another way between a and b than the arc",
+                "not on the arc between a and b",
             ),
             "straight, stretched": (
                 lerp_with_length,
-                "another way between a and b than the arc",
+                "not on the arc between a and b",
             ),
         },
     ),
-    "fair_random": Answers(
+    "matched_random_direction": Answers(
         right={"formula": fair, "afterwards": scaled_afterwards, "double": in_double},
         wrong={
             "the direction": (
@@ -399,23 +407,23 @@ TABLE = {
             "draw as it is": (lambda draw, direction, std: draw, "favours coordinates"),
             "length of codes": (
                 lambda draw, direction, std: draw / draw.norm() * direction.norm(),
-                "favours coordinates with a small spread",
+                "favours coordinates with a small standard deviation",
             ),
             "right length, wrong way": (
                 lambda draw, direction, std: draw * (direction / std).norm() / (draw / std).norm(),
-                "favours coordinates with a small spread",
+                "favours coordinates with a small standard deviation",
             ),
             "not back in codes": (
                 lambda draw, direction, std: draw / draw.norm() * (direction / std).norm(),
-                "favours coordinates with a small spread",
+                "favours coordinates with a small standard deviation",
             ),
-            "divided by the spread": (
+            "divided by std": (
                 lambda draw, direction, std: fair(draw, direction, std) / std**2,
-                "in units of the spread it isn't parallel to the draw",
+                "in units of std it isn't parallel to the draw",
             ),
-            "spread twice": (
+            "std twice": (
                 lambda draw, direction, std: fair(draw, direction, std) * std,
-                "in units of the spread it isn't parallel to the draw",
+                "in units of std it isn't parallel to the draw",
             ),
             "not normalised": (
                 lambda draw, direction, std: draw * (direction / std).norm() * std,
@@ -435,7 +443,7 @@ TABLE = {
             ),
             "other way": (
                 lambda draw, direction, std: -fair(draw, direction, std),
-                "in units of the spread it isn't parallel to the draw",
+                "in units of std it isn't parallel to the draw",
             ),
             "a length": (
                 lambda draw, direction, std: (direction / std).norm(),
@@ -458,6 +466,6 @@ def test_typical_mistakes_are_named(check, answer, fragment):
 
 def test_the_arc_of_the_package_has_equal_angles_and_keeps_lengths():
     a, b = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0, 2.0], [3.0, 0.0]])
-    third = nb06.spherical(a, b, 1 / 3)
+    third = nb06.spherical_interpolation(a, b, 1 / 3)
     wanted = torch.tensor([[3**0.5, 1.0], [1.5, 1.5 * 3**0.5]])
     assert torch.allclose(third, wanted, atol=1e-6)

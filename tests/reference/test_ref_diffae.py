@@ -208,9 +208,9 @@ def test_net_of_codes():
     near(t["z"] * space.std + space.mean, t.wanted("z_denormalised"), 1e-5)
     official = facts["latent_config"]
     assert architecture(*read_parts("latent"))["latent"] == {
-        "hidden": official["num_hid_channels"],
+        "hidden_dim": official["num_hid_channels"],
         "layers": official["num_layers"],
-        "waves": official["num_time_emb_channels"],
+        "time_channels": official["num_time_emb_channels"],
     }
     assert space.sample(2, shape=(1, 32, 32), steps=4).z.shape == (2, 16)
 

@@ -280,7 +280,7 @@ def test_what_was_measured_here_is_what_the_sources_cards_say():
         assert found == pytest.approx(value, abs=0.06)
     for name in ("faces/expression", "faces/judge"):
         told_ = cards()[name]["quality"]
-        same = told_["share of 3380 test faces on the same side of 0.5 as at 224x224"]
+        same = told_["fraction of 3380 test faces on the same side of 0.5 as at 224x224"]
         assert same == pytest.approx(0.974, abs=6e-4)
 
 

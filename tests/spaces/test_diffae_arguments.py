@@ -24,7 +24,7 @@ WRONG = {
     "image_size": count_values(0, -1) | {"too small": (2, "2"), "odd": (33, "33")},
     "device": {"unknown": ("toaster", "toaster"), "number": ([1], "[1]")},
     "steps": count_values(0, 1) | {"no stride": (999, "999")},
-    "invert": count_values(-1),
+    "inversion_steps": count_values(-1),
     "seed": count_values(-1),
 }
 
@@ -62,7 +62,7 @@ def test_a_size_that_the_file_contradicts(path, tmp_path):
     state = DiffAE(**NET).state_dict() | {"x_T": torch.zeros(1, 3, 16, 16)}
     torch.save(state, tmp_path / "x.pt")
     assert load_diffae(tmp_path / "x.pt", device="cpu", image_size=16)
-    with pytest.raises(ValueError, match="size: expected 16, as this file has it, got 32"):
+    with pytest.raises(ValueError, match="image_size: expected 16, as this file has it, got 32"):
         load_diffae(tmp_path / "x.pt", device="cpu", image_size=32)
 
 

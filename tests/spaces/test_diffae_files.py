@@ -29,7 +29,7 @@ CONFIG = {
     "blocks": 1,
     "encoder_mult": [1, 2, 2],
     "encoder_blocks": 1,
-    "latent": {"hidden": 20, "layers": 3, "waves": 6},
+    "latent": {"hidden_dim": 20, "layers": 3, "time_channels": 6},
 }
 LIBRARIES = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")
 
@@ -161,7 +161,7 @@ def test_plain_files(tmp_path, averaged, beside, half):
         same(space.net.state_dict(), {key: value.float() for key, value in state.items()})
         assert torch.equal(space.mean, torch.arange(12.0))
         assert read_checkpoint(tmp_path / name)[1].source == ""
-    assert load_diffae(tmp_path / "fresh.pt", device="cpu").net.latent_net.waves == 6
+    assert load_diffae(tmp_path / "fresh.pt", device="cpu").net.latent_net.time_channels == 6
 
 
 def test_what_was_read_is_the_readers_own(tmp_path, averaged):
@@ -201,7 +201,7 @@ def test_official_sizes(name):
     wanted = {
         "size": size, "channels": channels, "base": base, "mult": mult, "dims": 512,
         "attention": attention, "blocks": 2, "encoder_mult": within, "encoder_blocks": 2,
-        "latent": {"hidden": 2048, "layers": 10, "waves": 64},
+        "latent": {"hidden_dim": 2048, "layers": 10, "time_channels": 64},
     }  # fmt: skip
     with torch.device("meta"):
         net = DiffAE(**wanted)
@@ -415,7 +415,7 @@ def test_trainers_classes_do_nothing(refused, averaged, tmp_path, mark):
         state, _ = read_checkpoint(tmp_path / "x")
     assert not heard
     same(state, split(averaged)[0])
-    refused(weight, "out.2.bias is a Inert instead of a plain tensor")
+    refused(weight, "out.2.bias is a InertClass instead of a plain tensor")
 
 
 @pytest.mark.parametrize("name", BOMBS)

@@ -14,26 +14,26 @@ from cfxnb.spaces import DiffusionAutoencoder, LatentCodec, PixelUnshuffleCodec
 TINY = {"size": 8, "channels": 4, "base": 8, "mult": (1, 2), "dims": 6, "encoder_mult": (1, 2)}
 
 
-def tiny(prediction_type="velocity", sketch=(4, 4), latent=None, **knobs):
+def tiny(prediction_type="v_prediction", sketch=(4, 4), latent=None, **kwargs):
     torch.manual_seed(0)
     net = DiffAE(**TINY, prediction_type=prediction_type, sketch=sketch, latent=latent).eval()
     with torch.no_grad():  # layers that begin at 0 would make every test true
         for p in net.parameters():
             p.add_(0.05 * torch.randn(p.shape))
     net.requires_grad_(False)
-    settings = {"codec": 2, "steps": 4, "invert": 4, "precision": "float32"} | knobs
+    settings = {"codec": 2, "steps": 4, "inversion_steps": 4, "precision": "float32"} | kwargs
     return DiffusionAutoencoder(net, torch.zeros(6), torch.ones(6), **settings)
 
 
 IMAGES = torch.rand(5, 1, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("invert", [0, 4])
-def test_batch_mates_and_memory_never_matter(invert):
-    space = tiny(inversion_steps=invert)
+@pytest.mark.parametrize("inversion_steps", [0, 4])
+def test_batch_mates_and_memory_never_matter(inversion_steps):
+    space = tiny(inversion_steps=inversion_steps)
     code = space.encode(IMAGES)
     whole = space.decode(code)
-    narrow = tiny(inversion_steps=invert, memory=1e-6)
+    narrow = tiny(inversion_steps=inversion_steps, max_memory_gib=1e-6)
     assert narrow._chunk(code.aux) == 1
     torch.testing.assert_close(narrow.decode(narrow.encode(IMAGES)), whole, atol=1e-4, rtol=0)
     for i in range(5):
@@ -74,7 +74,7 @@ def test_only_the_schedule_is_in_float64_and_it_stays_on_the_cpu():
     assert {t.dtype for t in (*space.parameters(), *space.buffers())} == {torch.float32}
     moved = space.to("meta", torch.bfloat16)
     assert moved.mean.device.type == "meta"
-    assert torch.equal(moved.alphas, ddim.linear_alphas_cumprod())
+    assert torch.equal(moved.alphas_cumprod, ddim.linear_alphas_cumprod())
 
 
 def test_folds_lose_nothing():
@@ -92,7 +92,7 @@ def test_latents_of_an_autoencoder():
             return PixelUnshuffleCodec(2).decode(latents / 0.5)
 
     plain, coded = tiny(), tiny(codec=LatentCodec(Halves(), scaling_factor=2.0))
-    assert coded.limit is None
+    assert coded.clip_sample_range is None
     torch.testing.assert_close(coded.encode(IMAGES).z, plain.encode(IMAGES).z)
     assert coded.decode(coded.encode(IMAGES)).shape == IMAGES.shape
 
@@ -101,11 +101,11 @@ def test_with_steps_is_the_same_net():
     space = tiny()
     other = space.with_steps(8, 0)
     assert other.net is space.net
-    assert (len(other.times), other.back, len(space.times)) == (8, [], 4)
+    assert (len(other.times), other.inversion_times, len(space.times)) == (8, [], 4)
 
 
 def test_samples_are_drawn_by_seed_and_row():
-    space = tiny(latent={"hidden": 8, "layers": 3, "waves": 4})
+    space = tiny(latent={"hidden_dim": 8, "layers": 3, "time_channels": 4})
     one, more = (space.sample(n, seed=1, shape=(1, 16, 16)) for n in (2, 3))
     torch.testing.assert_close(one.z, more.z[:2])
     torch.testing.assert_close(one.aux, more.aux[:2])
@@ -122,18 +122,18 @@ def test_fit_measures_codes():
 
 
 @pytest.mark.parametrize(
-    ("knob", "value", "told"),
+    ("name", "value", "message"),
     [
         ("steps", 600, "steps: expected a number of equal strides"),
-        ("invert", 37, "invert: expected a number of equal strides"),
-        ("memory", 0, "memory"),
+        ("inversion_steps", 37, "inversion_steps: expected a number of equal strides"),
+        ("max_memory_gib", 0, "max_memory_gib"),
         ("precision", "float16", "precision"),
         ("codec", 0, "codec"),
     ],
 )
-def test_wrong_knobs(knob, value, told):
-    with pytest.raises(ValueError, match=told):
-        tiny(**{knob: value})
+def test_wrong_options(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(**{name: value})
 
 
 def test_wrong_images_and_codes():
@@ -157,7 +157,7 @@ def test_shipped_spaces_rebuild_their_images(world):
     )
     code = space.encode(images)
     error = (space.decode(code) - images).square().mean()
-    told = cfx.weights.read_card(f"{world}/diffae")["quality"]
-    assert error < 2.5 * told["mean squared error of reconstructions"]
+    card = cfx.weights.read_card(f"{world}/diffae")["quality"]
+    assert error < 2.5 * card["mean squared error of reconstructions"]
     swapped = space.decode(code.with_z(code.z.roll(1, 0)))
     assert (swapped - images).square().mean() > 5 * error

@@ -28,20 +28,20 @@ NETS = {
 }
 
 
-def coder(name="own", **knobs):
+def coder(name="own", **kwargs):
     net = NETS[name]()
     side = 4 if name == "own" else 2
     channels = 3 if name == "vq" else 4
     place = torch.zeros(channels, 16 // side, 24 // side)
-    return Autoencoder(net, place, place + 1, **knobs)
+    return Autoencoder(net, place, place + 1, **kwargs)
 
 
 def unet(options=OPTIONS):
     return settled(ConditionalUNet(options, 4, (16, 32)))
 
 
-def model(**knobs):
-    return Diffusion(knobs.pop("net", None) or unet(), coder(), **knobs).eval()
+def model(**kwargs):
+    return Diffusion(kwargs.pop("net", None) or unet(), coder(), **kwargs).eval()
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -71,7 +71,7 @@ def test_codes_and_back(name):
 def test_units_of_codes():
     """z = (latents - shift) * scale, numbers or one a channel; the images are the same."""
     plain, shifts = coder(), [0.1, -0.2, 0.3, 0.0]
-    moved = coder(shift=shifts, scale=[2.0, 3.0, 4.0, 5.0])
+    moved = coder(shift_factor=shifts, scaling_factor=[2.0, 3.0, 4.0, 5.0])
     a, b = plain.encode(IMAGES).z, moved.encode(IMAGES).z
     scale = torch.tensor([2.0, 3.0, 4.0, 5.0])[:, None, None]
     torch.testing.assert_close(b, (a - torch.tensor(shifts)[:, None, None]) * scale)
@@ -140,41 +140,47 @@ def test_every_prediction_is_the_same_noise(times):
     left = ddim.linear_alphas_cumprod()[t].float().view(-1, 1, 1, 1)
     noisy = left.sqrt() * clean + (1 - left).sqrt() * noise
     velocity = left.sqrt() * noise - (1 - left).sqrt() * clean
-    for prediction_type, says in (("noise", noise), ("velocity", velocity), ("image", clean)):
+    for prediction_type, says in (
+        ("epsilon", noise),
+        ("v_prediction", velocity),
+        ("sample", clean),
+    ):
         space = model(net=Answer(says), prediction_type=prediction_type)
         found = space.predict_noise(noisy, t, space.encode_condition([None] * 3))
         torch.testing.assert_close(found, noise, atol=2e-3, rtol=0, msg=prediction_type)
 
 
 def test_what_a_net_says_of_itself():
-    assert model().prediction_type == "velocity"
-    assert model(prediction_type="noise").prediction_type == "noise"
-    assert Diffusion(labelled(4), coder(), conditions=ClassConditions(4)).prediction_type == "noise"
+    assert model().prediction_type == "v_prediction"
+    assert model(prediction_type="epsilon").prediction_type == "epsilon"
+    assert (
+        Diffusion(labelled(4), coder(), conditions=ClassConditions(4)).prediction_type == "epsilon"
+    )
 
 
 def test_draws_depend_on_seed_and_place_alone():
     space = model()
     asked = ["red", None, {"hair": "red", "hat": "crown"}]
-    knobs = {"steps": 4, "shape": (4, 8)}
-    z = space.sample(asked, **knobs).z
+    kwargs = {"steps": 4, "shape": (4, 8)}
+    z = space.sample(asked, **kwargs).z
     assert z.shape == (3, 4, 4, 8)
-    assert torch.equal(space.sample(asked, **knobs).z, z)
-    torch.testing.assert_close(space.sample(asked[:1], **knobs).z, z[:1], atol=1e-5, rtol=0)
-    other = space.sample(["blue", *asked[1:]], **knobs).z
+    assert torch.equal(space.sample(asked, **kwargs).z, z)
+    torch.testing.assert_close(space.sample(asked[:1], **kwargs).z, z[:1], atol=1e-5, rtol=0)
+    other = space.sample(["blue", *asked[1:]], **kwargs).z
     assert not torch.allclose(other[0], z[0])
     torch.testing.assert_close(other[1:], z[1:], atol=1e-5, rtol=0)
-    assert not torch.allclose(space.sample(asked, seed=1, **knobs).z, z)
+    assert not torch.allclose(space.sample(asked, seed=1, **kwargs).z, z)
     assert space.sample([None], steps=4).z.shape == (1, 4, 4, 6)
 
 
 def test_guidance_of_draws():
     """Of nothing told it makes no difference, and at 0 what is told makes none."""
     space = model()
-    one, many = (space.sample([None, "red"], steps=4, scale=s).z for s in (1.0, 5.0))
+    one, many = (space.sample([None, "red"], steps=4, guidance_scale=s).z for s in (1.0, 5.0))
     torch.testing.assert_close(one[0], many[0], atol=1e-4, rtol=0)
     assert not torch.allclose(one[1], many[1])
-    zero = space.sample(["red", "blue"], steps=4, scale=0.0).z
-    none = space.sample([None, None], steps=4, scale=7.0).z
+    zero = space.sample(["red", "blue"], steps=4, guidance_scale=0.0).z
+    none = space.sample([None, None], steps=4, guidance_scale=7.0).z
     torch.testing.assert_close(zero, none, atol=1e-4, rtol=0)
 
 
@@ -187,7 +193,7 @@ def test_draws_of_a_gaussian_have_its_spread():
             clean = 0.25 * a.sqrt() / (0.25 * a + 1 - a) * x
             return (x - a.sqrt() * clean) / (1 - a).sqrt()
 
-    z = model(net=Ideal(), prediction_type="noise").sample([None] * 200, steps=100).z
+    z = model(net=Ideal(), prediction_type="epsilon").sample([None] * 200, steps=100).z
     assert z.std().item() == pytest.approx(0.5, rel=0.03)
     assert z.mean().item() == pytest.approx(0.0, abs=0.01)
 
@@ -255,7 +261,7 @@ def test_vectors_move_and_count_with_the_space():
     space = Diffusion(labelled(4), coder(), conditions=EmbeddingConditions(torch.ones(4, 5)))
     assert "conditions.table" in space.state_dict()
     for wrong in (torch.ones(4), torch.ones(1, 4), [1.0]):
-        with pytest.raises((ValueError, TypeError), match=r"table|count"):
+        with pytest.raises((ValueError, TypeError), match=r"table|n_classes"):
             EmbeddingConditions(wrong)
 
 
@@ -269,7 +275,7 @@ def test_templates_are_filled():
     prompts = PromptConditions(None, None, "a {} face")
     assert prompts.defaults(2, ["old", "young"]) == ["a old face", "a young face"]
     for labels in (None, ["old"]):
-        with pytest.raises(ValueError, match="the classifier has no labels"):
+        with pytest.raises(ValueError, match="the classifier has no class names"):
             prompts.defaults(2, labels)
 
 

@@ -190,12 +190,15 @@ def test_vectors_of_classes_come_from_the_folder_or_from_the_caller(folders, tmp
 @pytest.mark.parametrize(
     ("scheduler", "prediction_type"),
     [
-        (DDPMScheduler(), "noise"),
-        (DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.0015, beta_end=0.0195), "noise"),
-        (EulerDiscreteScheduler(prediction_type="v_prediction"), "velocity"),
-        (DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="sample"), "image"),
-        (DDPMScheduler(trained_betas=[0.1, 0.2, 0.4], num_train_timesteps=3), "noise"),
-        (DDIMScheduler(rescale_betas_zero_snr=True), "noise"),
+        (DDPMScheduler(), "epsilon"),
+        (
+            DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.0015, beta_end=0.0195),
+            "epsilon",
+        ),
+        (EulerDiscreteScheduler(prediction_type="v_prediction"), "v_prediction"),
+        (DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="sample"), "sample"),
+        (DDPMScheduler(trained_betas=[0.1, 0.2, 0.4], num_train_timesteps=3), "epsilon"),
+        (DDIMScheduler(rescale_betas_zero_snr=True), "epsilon"),
     ],
 )
 def test_schedules(tmp_path, scheduler, prediction_type):

@@ -519,7 +519,7 @@ def test_wrong_arguments(space, tmp_path):
         StyleGAN2(net, projection=["steps"])
     with pytest.raises(ValueError, match="truncation_psi: expected"):
         space.sample(1, truncation_psi=-0.5)
-    with pytest.raises(ValueError, match="count: expected"):
+    with pytest.raises(ValueError, match="n_samples: expected"):
         space.sample(-1)
     with pytest.raises(ValueError, match="device: expected one that torch has here"):
         load_stylegan2(tmp_path, device="toaster")

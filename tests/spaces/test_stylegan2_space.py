@@ -145,9 +145,9 @@ def test_projection_into_w_finds_the_code(spaces):
 def test_a_known_start_is_taken(spaces):
     """An image of one of the draws needs no step at all."""
     space = spaces["w"]
-    w_avg_samples = space.sample(8, seed=4)
-    found = space.project(space.decode(w_avg_samples[3:5]), n_starts=8, seed=4, steps=1)
-    torch.testing.assert_close(found.z, w_avg_samples.z[3:5])
+    drawn = space.sample(8, seed=4)
+    found = space.project(space.decode(drawn[3:5]), n_starts=8, seed=4, steps=1)
+    torch.testing.assert_close(found.z, drawn.z[3:5])
 
 
 def test_projection_never_ends_worse_than_it_began(space, images):
@@ -158,11 +158,11 @@ def test_projection_never_ends_worse_than_it_began(space, images):
 
 
 def test_batch_mates_do_not_matter(space, images):
-    knobs = {"steps": 30, "starts": 8}
-    whole = space.project(images, **knobs).z
-    alone = torch.cat([space.project(image[None], **knobs).z for image in images])
-    small = space.project(images, batch_size=2, **knobs).z
-    turned = space.project(images.flip(0), **knobs).z.flip(0)
+    kwargs = {"steps": 30, "n_starts": 8}
+    whole = space.project(images, **kwargs).z
+    alone = torch.cat([space.project(image[None], **kwargs).z for image in images])
+    small = space.project(images, batch_size=2, **kwargs).z
+    turned = space.project(images.flip(0), **kwargs).z.flip(0)
     for other in (alone, small, turned):
         torch.testing.assert_close(other, whole, rtol=0, atol=1e-3)
 
@@ -194,18 +194,18 @@ def test_distance_is_minimised_too(spaces, images):
         assert a.max() <= 1
         return (a.mean((2, 3)) + b.mean((2, 3)) - 1).square().sum(1)
 
-    knobs = {"steps": 30, "starts": 4}
-    without = space.project(images, **knobs)
-    using = space.project(images, distance=negative, distance_weight=100.0, **knobs)
+    kwargs = {"steps": 30, "n_starts": 4}
+    without = space.project(images, **kwargs)
+    using = space.project(images, distance=negative, distance_weight=100.0, **kwargs)
     far = [negative(space.decode(code), images) for code in (without, using)]
     assert far[1].sum() < far[0].sum() / 3
-    none = space.project(images, distance=negative, distance_weight=0.0, **knobs)
+    none = space.project(images, distance=negative, distance_weight=0.0, **kwargs)
     torch.testing.assert_close(none.z, without.z)
 
 
 def test_encode_projects_as_it_is_told(spaces, images):
     net = spaces["w"].net
-    quick = StyleGAN2(net, "w+", projection={"steps": 4, "starts": 2})
+    quick = StyleGAN2(net, "w+", projection={"steps": 4, "n_starts": 2})
     with torch.no_grad():  # as methods do
         code = quick.encode(images)
     assert torch.equal(code.z, quick.project(images, steps=4, n_starts=2).z)
@@ -231,7 +231,7 @@ def test_attacks_work_in_every_latent_space(spaces, images):
     """A classifier of brightness, fooled by a search of ``methods``; toRGB stays as it is."""
     weight = torch.ones(1, 3 * 16 * 16) / 30
     for latent, whole in spaces.items():
-        space = StyleGAN2(whole.net, latent, projection={"steps": 20, "starts": 4})
+        space = StyleGAN2(whole.net, latent, projection={"steps": 20, "n_starts": 4})
         level = ((images - 0.5).flatten(1) @ weight.T).max()
         f = cfx.wrap(LinearNet(2 * weight, -2 * level[None] - 0.5))
         cf = cfx.latent_attack(space, f, images, 1, confidence=0.6)

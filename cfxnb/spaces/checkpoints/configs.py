@@ -73,8 +73,8 @@ def check_fields(config: Mapping[str, Any], fields: Mapping[str, Any], file: str
             )
         low, high = _range(name, kind)
         if any(not low <= each <= high for each in numbers(value)):
-            told = f"numbers from {low:g} to {high:g}"
-            raise ValueError(f"{file} has {name} {value!r:.{SHOWN}}, not {told}")
+            text = f"numbers from {low:g} to {high:g}"
+            raise ValueError(f"{file} has {name} {value!r:.{SHOWN}}, not {text}")
 
 
 PLAIN = (bool, int, float, str)

@@ -100,13 +100,13 @@ def network(
         "has unknown": given.keys() - wanted.keys(),
         "has misshapen": wrong,
     }
-    told = []
+    problems = []
     for kind, names in kinds.items():
         if names:
             shown = ", ".join(name[:80] for name in sorted(names)[:SHOWN])
-            told.append(f"{kind} {len(names)} (such as {shown})")
-    if told:
-        raise ValueError(f"of the tensors of a DiffAE it {'; it '.join(told)}")
+            problems.append(f"{kind} {len(names)} (such as {shown})")
+    if problems:
+        raise ValueError(f"of the tensors of a DiffAE it {'; it '.join(problems)}")
     net.load_state_dict(given, assign=True)
     return net.eval().requires_grad_(False)
 
@@ -157,8 +157,8 @@ def _encoder(stages: list[Ends], blocks: int) -> tuple[list[Ends], int]:
     if blocks in fits:
         return fits[blocks], blocks
     if len(fits) != 1:
-        told = f"blocks a level may be any of {list(fits)}" if fits else "levels are irregular"
-        raise ValueError(f"an encoder whose {told}")
+        text = f"blocks a level may be any of {list(fits)}" if fits else "levels are irregular"
+        raise ValueError(f"an encoder whose {text}")
     ((number, levels),) = fits.items()
     return levels, number
 
@@ -175,9 +175,9 @@ def _latent(state: Mapping[str, Tensor]) -> dict[str, int]:
     while f"layers.{layers}.linear.weight" in state:
         layers += 1
     try:
-        hidden = state["layers.0.linear.weight"].shape[0]
-        waves = state["time_embed.0.weight"].shape[1]
+        hidden_dim = state["layers.0.linear.weight"].shape[0]
+        time_channels = state["time_embed.0.weight"].shape[1]
     except (KeyError, IndexError):
         parts = sorted({key.split(".")[0][:40] for key in state})[:8]
         raise ValueError(f"another latent_net, with parts {parts}") from None
-    return {"hidden": hidden, "layers": layers, "waves": waves}
+    return {"hidden_dim": hidden_dim, "layers": layers, "time_channels": time_channels}

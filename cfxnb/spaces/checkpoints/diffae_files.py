@@ -84,12 +84,12 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], Extra]:
             elif begins.startswith((b"PK\x03\x04", LEGACY)):
                 found = torch_load(opened, TRAINERS, file)
             else:
-                told = f"a file that begins with {begins!r}" if begins else "an empty file"
-                raise ValueError(told)
+                text = f"a file that begins with {begins!r}" if begins else "an empty file"
+                raise ValueError(text)
             return _sorted(found)
     except (ValueError, SafetensorError, OSError) as error:
-        told = str(error)[:300]  # what a damaged file quotes may be as long as the file
-        raise ValueError(f"path: expected {WANTED}, got {file.name}: {told}") from None
+        text = str(error)[:300]  # what a damaged file quotes may be as long as the file
+        raise ValueError(f"path: expected {WANTED}, got {file.name}: {text}") from None
 
 
 @standard_modes

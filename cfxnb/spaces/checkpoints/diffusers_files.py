@@ -132,7 +132,9 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
     if kind not in kinds:
         raise InvalidPart(f"{part} is a {kind!r:.60}, not {' or '.join(kinds)}")
     if config.get("quantization_config") is not None:
-        raise InvalidPart(f"{part}/config.json has a quantization_config; save it in float16 or float32")
+        raise InvalidPart(
+            f"{part}/config.json has a quantization_config; save it in float16 or float32"
+        )
     files = weight_files(found, part, STEM)
     import diffusers  # here, since importing it takes seconds
 
@@ -207,7 +209,9 @@ def pretrained(
     try:
         net, text = kind.from_pretrained(place, **kwargs)
     except Exception as error:  # many kinds, all of them for a config that the weights don't fit
-        raise InvalidPart(f"{part} can't be built ({type(error).__name__}: {cause(error)})") from None
+        raise InvalidPart(
+            f"{part} can't be built ({type(error).__name__}: {cause(error)})"
+        ) from None
     _complete({what: text.get(f"{what}_keys", ()) for what in WRONG}, part)
     return require_finite(net, part).float()
 
@@ -262,5 +266,7 @@ def weight_files(found: Path, part: str, stem: str) -> list[Path]:
                     if not dtype.startswith(("F", "BF")) and "position_ids" not in key:
                         raise ValueError(f"{key[:60]} holds {dtype} instead of floats")
         except (SafetensorError, ValueError, OSError) as error:
-            raise InvalidPart(f"{part}/{name} is damaged ({cause(error, 80)}); get it again") from None
+            raise InvalidPart(
+                f"{part}/{name} is damaged ({cause(error, 80)}); get it again"
+            ) from None
     return [here / name for name in names]

@@ -45,8 +45,8 @@ def download(
         try:
             return Path(remote(name, revision=revision, allow_patterns=patterns))
         except Exception as error:  # many kinds: no connection, no such model, no permission
-            told = f"{type(error).__name__}: {problem or cause(error)}"
-            raise ConnectionError(told) from None
+            text = f"{type(error).__name__}: {problem or cause(error)}"
+            raise ConnectionError(text) from None
 
 
 def unreachable(page: str = "", seconds: float = PATIENCE) -> str | None:
@@ -68,8 +68,8 @@ def unreachable(page: str = "", seconds: float = PATIENCE) -> str | None:
     )
     look.start()
     look.join(seconds)  # looking up a name has no time limit of its own
-    told = found[0] if found else f"no answer within {seconds:g} s"
-    return told and f"{constants.ENDPOINT} can't be reached ({told})"
+    text = found[0] if found else f"no answer within {seconds:g} s"
+    return text and f"{constants.ENDPOINT} can't be reached ({text})"
 
 
 def _problem(address: str, seconds: float) -> str | None:

@@ -19,7 +19,13 @@ from torch import Tensor
 from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 from cfxnb.spaces.autoencoder import Autoencoder
-from cfxnb.spaces.checkpoints.diffusers_files import Unfit, config_of, folder, network, told_of
+from cfxnb.spaces.checkpoints.diffusers_files import (
+    InvalidPart,
+    config_of,
+    folder,
+    naming_path,
+    network,
+)
 from cfxnb.spaces.checkpoints.ldm_parts import (
     classes,
     code_shape,
@@ -81,20 +87,20 @@ def load_ldm(
         hasattr(conditions, a) for a in ("encode", "predict_noise")
     ):
         raise TypeError(
-            f"conditions: expected one such as Vectors, got {type(conditions).__name__}"
+            f"conditions: expected one such as EmbeddingConditions, got {type(conditions).__name__}"
         )
     parts = ("vae", "vqvae", "unet", "scheduler", "class_embedder")
     found = folder(path, revision, WANTED, parts)
-    with told_of(path, WANTED):
+    with naming_path(path, WANTED):
         config_of(found, "model_index.json")
         times = schedule(found)
         unet = network(found, "unet", ("UNet2DModel", "UNet2DConditionModel"))
         codec = network(found, _codec(found), AUTOENCODERS)
         net = unet()
-        told = classes(found, net, null_class) if conditions is None else conditions
-        if wrong := mismatch(told, net):
-            raise Unfit(wrong) if conditions is None else ValueError(f"conditions: {wrong}")
-        space = _space(net, codec(), _codec(found), told, times, precision)
+        known = classes(found, net, null_class) if conditions is None else conditions
+        if wrong := mismatch(known, net):
+            raise InvalidPart(wrong) if conditions is None else ValueError(f"conditions: {wrong}")
+        space = _space(net, codec(), _codec(found), known, times, precision)
         try_out(space, conditions is not None)
         return space.to(where)
 
@@ -133,18 +139,18 @@ def load_stable_diffusion(
         ) from None
     parts = ("vae", "unet", "scheduler", "tokenizer", "text_encoder")
     found = folder(path, revision, WANTED, parts)
-    with told_of(path, WANTED):
+    with naming_path(path, WANTED):
         config_of(found, "model_index.json")
         times = schedule(found)
         unet = network(found, "unet", ("UNet2DConditionModel",))
         codec = network(found, _codec(found), AUTOENCODERS)
-        told = texts(found, transformers, template)
+        known = texts(found, transformers, template)
         net = unet()
         if others := [name for name in OTHERS if net.config.get(name) is not None]:
-            raise Unfit(f"unet has {others[0]}, unlike Stable Diffusion 1 and 2")
-        if wrong := mismatch(told, net):
-            raise Unfit(wrong)
-        space = _space(net, codec(), _codec(found), told, times, precision)
+            raise InvalidPart(f"unet has {others[0]}, unlike Stable Diffusion 1 and 2")
+        if wrong := mismatch(known, net):
+            raise InvalidPart(wrong)
+        space = _space(net, codec(), _codec(found), known, times, precision)
         try_out(space, False)
         return space.to(where)
 
@@ -155,25 +161,36 @@ def _codec(found: Path) -> str:
 
 
 def _space(
-    net: Any, codec: Any, part: str, told: Conditions, times: tuple[Tensor, str], precision: str
+    net: Any,
+    codec: Any,
+    part: str,
+    conditions: Conditions,
+    times: tuple[Tensor, str],
+    precision: str,
 ) -> Diffusion:
     """The parts put together, frozen."""
     channels = codec.config["latent_channels"]
     for name in ("in_channels", "out_channels"):
         if net.config[name] != channels:
-            raise Unfit(f"unet has {net.config[name]} {name} for codes of {channels} channels")
+            raise InvalidPart(
+                f"unet has {net.config[name]} {name} for codes of {channels} channels"
+            )
     shape = code_shape(net.config["sample_size"], channels)
-    shift, scale = units(codec.config, channels, part)
+    shift_factor, scaling_factor = units(codec.config, channels, part)
     autoencoder = Autoencoder(
         codec,
         torch.zeros(shape),
         torch.ones(shape),
-        shift_factor=shift,
-        scaling_factor=scale,
+        shift_factor=shift_factor,
+        scaling_factor=scaling_factor,
         precision=precision,
     )
-    alphas, prediction_type = times
+    alphas_cumprod, prediction_type = times
     space = Diffusion(
-        net, autoencoder, conditions=told, alphas_cumprod=alphas, prediction_type=prediction_type
+        net,
+        autoencoder,
+        conditions=conditions,
+        alphas_cumprod=alphas_cumprod,
+        prediction_type=prediction_type,
     )
     return space.eval().requires_grad_(False)

@@ -1,6 +1,6 @@
 """Parts of a latent diffusion model beside its networks: schedule, scale, classes and texts.
 
-Each function reads one part of a folder of diffusers, and raises ``Unfit`` naming the file and the
+Each function reads one part of a folder of diffusers, and raises ``InvalidPart`` naming the file and the
 field if it can't be used.
 """
 
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from cfxnb.core.disk import cause
 from cfxnb.core.types import Code
-from cfxnb.spaces.autoencoder import sides_divided_by
+from cfxnb.spaces.autoencoder import downsample_factor_of
 from cfxnb.spaces.checkpoints.configs import check_fields, declared_defaults
 from cfxnb.spaces.checkpoints.diffusers_files import (
-    Unfit,
+    InvalidPart,
     config_of,
     fitted,
     pretrained,
@@ -33,8 +33,8 @@ from cfxnb.spaces.conditions import (
     EmbeddingConditions,
     PromptConditions,
 )
+from cfxnb.spaces.diffusion import PREDICTION_TYPES
 
-PREDICTIONS = {"epsilon": "noise", "v_prediction": "velocity", "sample": "image"}
 SCHEDULER = "scheduler/scheduler_config.json"
 SCHEDULE = {
     "num_train_timesteps": int,
@@ -82,9 +82,11 @@ def code_shape(size: Any, channels: int) -> tuple[int, int, int]:
     """The shape of codes (c, h, w), from the ``sample_size`` of a U-Net."""
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
     if len(sides) != 2 or min(sides) < 1:
-        raise Unfit(f"unet/config.json has sample_size {size!r:.40}; write the side of codes there")
+        raise InvalidPart(
+            f"unet/config.json has sample_size {size!r:.40}; write the side of codes there"
+        )
     if channels * sides[0] * sides[1] > POSITIONS:
-        raise Unfit(
+        raise InvalidPart(
             f"unet/config.json has sample_size {size!r:.40}, more than {POSITIONS} numbers a code"
         )
     return channels, *sides
@@ -98,7 +100,7 @@ def units(config: Any, channels: int, part: str) -> tuple[Any, Any]:
     if mean is None and std is None:
         return shift, scale
     if mean is None or std is None or not len(mean) == len(std) == channels:
-        raise Unfit(
+        raise InvalidPart(
             f"{part}/config.json has latents_mean {mean!r:.60} and latents_std {std!r:.60}, not "
             f"{channels} numbers each, one for each channel of the latents"
         )
@@ -113,45 +115,51 @@ def schedule(found: Path) -> tuple[Tensor, str]:
     import diffusers  # here, since importing it takes seconds
 
     config = config_of(found, SCHEDULER)
-    kind, guess = config.get("_class_name"), config.get("prediction_type", "epsilon")
+    kind, prediction_type = config.get("_class_name"), config.get("prediction_type", "epsilon")
     if kind not in SCHEDULERS:
         known = "DDPMScheduler or another one of a model that was trained as a DDPM"
-        raise Unfit(f"scheduler is a {kind!r:.60}, not {known}")
+        raise InvalidPart(f"scheduler is a {kind!r:.60}, not {known}")
     if config.get("use_flow_sigmas"):
-        raise Unfit(f"{SCHEDULER} has use_flow_sigmas: that of a flow, not of a DDPM")
+        raise InvalidPart(f"{SCHEDULER} has use_flow_sigmas: that of a flow, not of a DDPM")
     if "beta_schedule" not in config:
-        raise Unfit(f"scheduler is a {kind!r:.60} without beta_schedule")
-    if not isinstance(guess, str) or guess not in PREDICTIONS:
-        raise Unfit(f"scheduler has prediction_type {guess!r:.40}, not {' or '.join(PREDICTIONS)}")
+        raise InvalidPart(f"scheduler is a {kind!r:.60} without beta_schedule")
+    if not isinstance(prediction_type, str) or prediction_type not in PREDICTION_TYPES:
+        raise InvalidPart(
+            f"scheduler has prediction_type {prediction_type!r:.40}, not {' or '.join(PREDICTION_TYPES)}"
+        )
     try:
         check_fields(config, SCHEDULE, SCHEDULER)
     except ValueError as error:
-        raise Unfit(f"scheduler can't be built: {error}") from None
+        raise InvalidPart(f"scheduler can't be built: {error}") from None
     betas, stated = config.get("trained_betas"), config.get("num_train_timesteps")
     own = declared_defaults(getattr(diffusers, kind))  # samplers differ in them
     config = {name: own[name] for name in SCHEDULE if name in own} | config
     times = config.get("num_train_timesteps", 1000)
     if not 2 <= times <= TIMES:
-        raise Unfit(f"{SCHEDULER} has num_train_timesteps {times}, not 2 to {TIMES}")
+        raise InvalidPart(f"{SCHEDULER} has num_train_timesteps {times}, not 2 to {TIMES}")
     for name in ("beta_start", "beta_end"):
         if not 0 < config.get(name, 0.1) < 1:
-            raise Unfit(f"{SCHEDULER} has {name} {config[name]!r:.40}, not between 0 and 1")
+            raise InvalidPart(f"{SCHEDULER} has {name} {config[name]!r:.40}, not between 0 and 1")
     try:
         trained: Any = diffusers.DDPMScheduler(**{k: config[k] for k in SCHEDULE if k in config})
     except Exception as error:  # whatever a wrong number leads to
-        told = f"{type(error).__name__}: {cause(error)}"
-        raise Unfit(
-            f"scheduler can't be built with beta_schedule {config['beta_schedule']!r:.40} ({told})"
+        text = f"{type(error).__name__}: {cause(error)}"
+        raise InvalidPart(
+            f"scheduler can't be built with beta_schedule {config['beta_schedule']!r:.40} ({text})"
         ) from None
-    alphas = (1 - trained.betas.double()).cumprod(0)
-    if len(alphas) > 1 and alphas[-1] == 0:  # of nothing but noise no clean code can be guessed
-        alphas[-1] = alphas[-2] / 2
-    inside = bool(((alphas > 0) & (alphas < 1)).all())
-    if len(alphas) < 2 or not inside or not bool((alphas.diff() < 0).all()):
-        raise Unfit("scheduler has betas that don't make variance fall from time to time")
+    alphas_cumprod = (1 - trained.betas.double()).cumprod(0)
+    if (
+        len(alphas_cumprod) > 1 and alphas_cumprod[-1] == 0
+    ):  # of nothing but noise no clean code can be guessed
+        alphas_cumprod[-1] = alphas_cumprod[-2] / 2
+    inside = bool(((alphas_cumprod > 0) & (alphas_cumprod < 1)).all())
+    if len(alphas_cumprod) < 2 or not inside or not bool((alphas_cumprod.diff() < 0).all()):
+        raise InvalidPart("scheduler has betas that don't make variance fall from time to time")
     if betas is not None and len(betas) != (len(betas) if stated is None else stated):
-        raise Unfit(f"{SCHEDULER} has {len(betas)} trained_betas for num_train_timesteps {times}")
-    return alphas, PREDICTIONS[guess]
+        raise InvalidPart(
+            f"{SCHEDULER} has {len(betas)} trained_betas for num_train_timesteps {times}"
+        )
+    return alphas_cumprod, prediction_type
 
 
 def classes(found: Path, net: Any, null: bool | None) -> Conditions:
@@ -163,14 +171,16 @@ def classes(found: Path, net: Any, null: bool | None) -> Conditions:
     if "cross_attention_dim" not in net.config:
         table = getattr(net, "class_embedding", None)
         if not isinstance(table, nn.Embedding):
-            raise Unfit("unet can't be told classes: its config has no num_class_embeds")
+            raise InvalidPart("unet can't be told classes: its config has no num_class_embeds")
         _warn_of_the_last(table.num_embeddings, null)
         return ClassConditions(table.num_embeddings, null is not False)
     if not (found / "class_embedder").is_dir():
-        raise Unfit("no class_embedder in it, for classes; conditions=Vectors(table) gives one")
+        raise InvalidPart(
+            "no class_embedder in it, for classes; conditions=EmbeddingConditions(table) gives one"
+        )
     table = tensor(found, "class_embedder", "embedding.weight")
     if table is None or table.ndim != 2 or len(table) < 2 or not table.isfinite().all():
-        raise Unfit("class_embedder has no embedding.weight of shape (classes + 1, dims)")
+        raise InvalidPart("class_embedder has no embedding.weight of shape (classes + 1, dims)")
     _warn_of_the_last(len(table), null)
     return EmbeddingConditions(table, null is not False)
 
@@ -190,7 +200,7 @@ def texts(found: Path, transformers: Any, template: str) -> PromptConditions:
     config = config_of(found, f"{part}/config.json", plain=True)
     kinds = config.get("architectures")
     if kinds != ["CLIPTextModel"]:
-        raise Unfit(f"{part} is a {kinds!r:.60}, not CLIPTextModel")
+        raise InvalidPart(f"{part} is a {kinds!r:.60}, not CLIPTextModel")
     files = weight_files(found, part, "model")
     known = {name: config[name] for name in TEXT if name in config}
 
@@ -204,11 +214,11 @@ def texts(found: Path, transformers: Any, template: str) -> PromptConditions:
     tokenizer = _tokenizer(found, transformers)
     words = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
     if words > encoder.config.vocab_size:
-        raise Unfit(f"tokenizer has {words} words, {part} {encoder.config.vocab_size}")
+        raise InvalidPart(f"tokenizer has {words} words, {part} {encoder.config.vocab_size}")
     longest, stated = encoder.config.max_position_embeddings, tokenizer.model_max_length
     if type(stated) not in (int, float) or not stated >= 1:
-        told = f"{stated!r:.40}, not a number of words"
-        raise Unfit(f"tokenizer/tokenizer_config.json has model_max_length {told}")
+        text = f"{stated!r:.40}, not a number of words"
+        raise InvalidPart(f"tokenizer/tokenizer_config.json has model_max_length {text}")
     tokenizer.model_max_length = int(min(stated, longest))
     return PromptConditions(tokenizer, encoder, template)
 
@@ -216,9 +226,9 @@ def texts(found: Path, transformers: Any, template: str) -> PromptConditions:
 def _tokenizer(found: Path, transformers: Any) -> Any:
     files = {file.name for file in (found / "tokenizer").glob("*")}
     if not files:
-        raise Unfit("no tokenizer in it")
+        raise InvalidPart("no tokenizer in it")
     if "tokenizer.json" not in files and not files >= {"vocab.json", "merges.txt"}:
-        raise Unfit("tokenizer has neither tokenizer.json nor vocab.json and merges.txt")
+        raise InvalidPart("tokenizer has neither tokenizer.json nor vocab.json and merges.txt")
     for name in sorted(files):
         if name.endswith(".json"):
             config_of(found, f"tokenizer/{name}", plain=True)
@@ -227,26 +237,28 @@ def _tokenizer(found: Path, transformers: Any) -> Any:
             str(found / "tokenizer"), local_files_only=True
         )
     except Exception as error:  # many kinds, for files that are missing or damaged
-        raise Unfit(f"tokenizer can't be built ({type(error).__name__}: {cause(error)})") from None
+        raise InvalidPart(
+            f"tokenizer can't be built ({type(error).__name__}: {cause(error)})"
+        ) from None
 
 
-def mismatch(told: Conditions, net: Any) -> str | None:
+def mismatch(conditions: Conditions, net: Any) -> str | None:
     """What is expected of conditions and came instead, where the net can't be told them."""
     dims = net.config.get("cross_attention_dim")
     wanted = set(dims) if isinstance(dims, list | tuple) else {dims}
-    if isinstance(told, EmbeddingConditions | PromptConditions):
-        encoder: Any = getattr(told, "encoder", None)
+    if isinstance(conditions, EmbeddingConditions | PromptConditions):
+        encoder: Any = getattr(conditions, "encoder", None)
         width = (
-            told.table.shape[1]
-            if isinstance(told, EmbeddingConditions)
+            conditions.table.shape[1]
+            if isinstance(conditions, EmbeddingConditions)
             else encoder.config.hidden_size
         )
         if wanted != {width}:
             return f"expected vectors of {dims} numbers as unet looks at, got {width}"
-    elif isinstance(told, ClassConditions):
+    elif isinstance(conditions, ClassConditions):
         count = getattr(getattr(net, "class_embedding", None), "num_embeddings", 0)
-        if dims is not None or count != told.count:
-            return f"expected what unet can be told, {count} classes, got {told.count}"
+        if dims is not None or count != conditions.n_classes:
+            return f"expected what unet can be told, {count} classes, got {conditions.n_classes}"
     return None
 
 
@@ -257,19 +269,21 @@ def try_out(space: Any, given: bool) -> None:
     Args:
         given: whether the conditions are the caller's.
     """
-    side = sides_divided_by(space.net)
+    side = downsample_factor_of(space.net)
     z = torch.zeros(1, len(space.mean), side, side)
     with _works("the autoencoder"):
         images = _finite(space.decode(Code(z)))
         _finite(space.encode(images).z, z.shape)
     try:
         with _works("what unet is told"):
-            told = space.encode_condition([None if getattr(space.conditions, "null", True) else 0])
-            _finite(told.float())
+            condition = space.encode_condition(
+                [None if getattr(space.conditions, "null", True) else 0]
+            )
+            _finite(condition.float())
         with _works("unet"):
             t = torch.tensor([len(space.alphas_cumprod) - 1])
-            _finite(space.predict_noise(z, t, told), z.shape)
-    except Unfit as error:
+            _finite(space.predict_noise(z, t, condition), z.shape)
+    except InvalidPart as error:
         if given:
             raise ValueError(f"conditions: expected what unet can be told, got: {error}") from None
         raise
@@ -280,8 +294,8 @@ def _works(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever a wrong config leads to
-        told = f"{type(error).__name__}: {cause(error)}"
-        raise Unfit(f"{what} fails at a small code ({told}); see its config.json") from None
+        text = f"{type(error).__name__}: {cause(error)}"
+        raise InvalidPart(f"{what} fails at a small code ({text}); see its config.json") from None
 
 
 def _finite(value: Tensor, shape: torch.Size | None = None) -> Tensor:

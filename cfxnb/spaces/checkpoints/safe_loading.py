@@ -26,10 +26,10 @@ LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # old tor
 T = TypeVar("T")
 
 
-class Inert:
+class InertClass:
     """What stands for every class of a library that is not asked: takes anything, does nothing."""
 
-    def __new__(cls, *_: Any) -> "Inert":
+    def __new__(cls, *_: Any) -> "InertClass":
         return super().__new__(cls)
 
     def __init__(self, *_: Any) -> None:
@@ -53,8 +53,8 @@ def existing(path: Any, wanted: str, largest: int = LARGEST) -> Path:
     except OSError as error:
         raise ValueError(f"path: expected {wanted}, got {file.name}: {cause(error)}") from None
     if size > largest:
-        told = f"{size / 2**30:.1f} GiB"
-        raise ValueError(f"path: expected at most {largest // 2**30} GiB, got {file.name}: {told}")
+        text = f"{size / 2**30:.1f} GiB"
+        raise ValueError(f"path: expected at most {largest // 2**30} GiB, got {file.name}: {text}")
     return file
 
 
@@ -110,7 +110,7 @@ def torch_load(
 
     Args:
         file: is read from its beginning, wherever it stands.
-        libraries: packages whose classes become ``Inert``, whether they are installed or not.
+        libraries: packages whose classes become ``InertClass``, whether they are installed or not.
         path: of the same file: tensors are then read from there when they are used.
 
     Raises:
@@ -118,7 +118,7 @@ def torch_load(
     """
     file.seek(0)
     names = _look_through(file)
-    inert = [(Inert, name) for name in sorted(names) if name.split(".")[0] in libraries]
+    inert = [(InertClass, name) for name in sorted(names) if name.split(".")[0] in libraries]
     file.seek(0)
     old = file.read(len(LEGACY)) == LEGACY  # cannot be read in parts
     file.seek(0)
@@ -130,8 +130,8 @@ def torch_load(
             return torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except Exception as error:  # many kinds, all of them for a damaged or hostile file
         name = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
-        told = f"refused to import {name[1]}" if name else f"torch fails ({type(error).__name__})"
-        raise ValueError(told) from None
+        text = f"refused to import {name[1]}" if name else f"torch fails ({type(error).__name__})"
+        raise ValueError(text) from None
 
 
 def _look_through(file: BinaryIO) -> set[str]:

@@ -76,12 +76,12 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
             elif begins.startswith(b"\x80"):
                 found = _from_nvidia(read_pickle(opened))
             else:
-                told = f"a file that begins with {begins!r}" if begins else "an empty file"
-                raise ValueError(told)
+                text = f"a file that begins with {begins!r}" if begins else "an empty file"
+                raise ValueError(text)
             return _fitted(_named(found))
     except (ValueError, SafetensorError, OSError) as error:
-        told = str(error)[:300]  # what a damaged file quotes may be as long as the file
-        raise ValueError(f"path: expected {WANTED}, got {file.name}: {told}") from None
+        text = str(error)[:300]  # what a damaged file quotes may be as long as the file
+        raise ValueError(f"path: expected {WANTED}, got {file.name}: {text}") from None
 
 
 def architecture(state: dict[str, Tensor]) -> dict[str, Any]:
@@ -220,10 +220,10 @@ def _fitted(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for end in OPTIONAL:  # all or none of them: a file with some of them is damaged
         kept = {key for key in wanted if key.endswith(end)}
         missing -= kept if kept <= missing else set()
-    for told, names in (("lacks", missing), ("has unknown", unknown)):
+    for text, names in (("lacks", missing), ("has unknown", unknown)):
         if names:
             shown = ", ".join(name[:60] for name in sorted(names)[:3])
-            raise ValueError(f"it {told} {len(names)} of the generator's tensors, such as {shown}")
+            raise ValueError(f"it {text} {len(names)} of the generator's tensors, such as {shown}")
     for key, value in state.items():
         got, expected = ([n for n in t.shape if n != 1] for t in (value, wanted[key]))
         if got != expected:
