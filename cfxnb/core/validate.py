@@ -358,12 +358,13 @@ def _by_number(value: Mapping[Any, Any], name: str) -> list[Any]:
 
 
 def space(value: Any, name: str = "space") -> Any:
-    """Something with encode, decode, center and spread."""
+    """Check that ``value`` has encode, decode, mean and std, and return it."""
     missing = [a for a in ("encode", "decode", "mean", "std") if not hasattr(value, a)]
     if missing or isinstance(value, type):
         lacks = f" without {', '.join(missing)}" if missing else ", a class"
+        lacks += _old_names(value, missing)
         raise TypeError(
-            f"{name}: expected a space with encode, decode, center and spread, "
+            f"{name}: expected a space with encode, decode, mean and std, "
             f"got {'type ' if isinstance(value, type) else ''}"
             f"{value.__name__ if isinstance(value, type) else type(value).__name__}{lacks}"
         )
@@ -381,7 +382,7 @@ def space(value: Any, name: str = "space") -> Any:
             raise ValueError(f"{name}.{part}: expected finite numbers, got NaN or infinity")
     if value.mean.shape != value.std.shape:
         raise ValueError(
-            f"{name}.std: expected the shape of {name}.center, {tuple(value.mean.shape)}, "
+            f"{name}.std: expected the shape of {name}.mean, {tuple(value.mean.shape)}, "
             f"got {tuple(value.std.shape)}"
         )
     if (value.std < 0).any() or not (value.std > 0).any():
@@ -393,7 +394,7 @@ def space(value: Any, name: str = "space") -> Any:
 
 
 def diffusion(value: Any, name: str = "space") -> Any:
-    """A space that also has alphas, eps, tell and conditions, such as ``Diffusion``."""
+    """Check that ``value`` is a space with a diffusion model, such as ``Diffusion``."""
     space(value, name)
     missing = [
         a
@@ -403,10 +404,26 @@ def diffusion(value: Any, name: str = "space") -> Any:
     if missing:
         raise TypeError(
             f"{name}: expected a Diffusion space, got {type(value).__name__} without "
-            f"{', '.join(missing)}"
+            f"{', '.join(missing)}{_old_names(value, missing)}"
         )
-    falling(value.alphas_cumprod, f"{name}.alphas")
+    falling(value.alphas_cumprod, f"{name}.alphas_cumprod")
     return value
+
+
+#: Parts of a space: present name -> name in the first version.
+OLD_NAMES = {
+    "mean": "center",
+    "std": "spread",
+    "alphas_cumprod": "alphas",
+    "predict_noise": "eps",
+    "encode_condition": "tell",
+}
+
+
+def _old_names(value: Any, missing: Sequence[str]) -> str:
+    """For a message: the missing parts that ``value`` has under their old names."""
+    old = [(OLD_NAMES[new], new) for new in missing if hasattr(value, OLD_NAMES.get(new, new))]
+    return "".join(f"; rename its {before} to {new}" for before, new in old)
 
 
 def falling(value: Any, name: str) -> Tensor:

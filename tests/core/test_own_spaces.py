@@ -9,6 +9,7 @@ from torch import nn
 from worlds import LinearSpace
 
 import cfxnb as cfx
+from cfxnb.core import validate
 
 F = net()
 TARGET = other(F)
@@ -266,3 +267,22 @@ def test_an_attribute_called_device_may_be_anything(device):
     f.device = device
     found = cfx.pixel_attack(f, X, TARGET, steps=2)
     torch.testing.assert_close(found.image, cfx.pixel_attack(F, X, TARGET, steps=2).image)
+
+
+def test_old_names_of_a_space_are_refused_with_the_new_ones():
+    """Spaces were written with other names once; the message says what to rename."""
+
+    class Old:
+        center, spread = torch.zeros(2), torch.ones(2)
+        alphas = torch.tensor([0.9, 0.5])
+
+        def encode(self, images):
+            return images
+
+        decode = eps = tell = encode
+
+    with pytest.raises(TypeError, match="rename its center to mean; rename its spread to std"):
+        validate.space(Old())
+    Old.mean, Old.std = Old.center, Old.spread
+    with pytest.raises(TypeError, match="its alphas to alphas_cumprod; rename its eps to predict_"):
+        validate.diffusion(Old())

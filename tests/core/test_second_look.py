@@ -348,9 +348,9 @@ def with_alphas(change):
             lambda: changed(encode_condition=lambda s, a: [1] * len(a)),
             r"space\.encode_condition: expected a torch tensor",
         ),
-        (lambda: with_alphas(lambda a: a.flip(0)), r"space\.alphas: expected .* falling"),
-        (lambda: with_alphas(torch.zeros_like), r"space\.alphas: expected numbers between"),
-        (lambda: with_alphas(list), r"space\.alphas: expected a torch tensor"),
+        (lambda: with_alphas(lambda a: a.flip(0)), r"space\.alphas_cumprod: expected .* falling"),
+        (lambda: with_alphas(torch.zeros_like), r"space\.alphas_cumprod: expected numbers between"),
+        (lambda: with_alphas(list), r"space\.alphas_cumprod: expected a torch tensor"),
     ],
 )
 def test_wrong_parts_of_a_diffusion_space_are_named(make, message):
