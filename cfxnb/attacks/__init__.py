@@ -1,10 +1,11 @@
 """Counterfactual Attacks (Goldwasser & Hooker, arXiv 2504.15479), and what changed in an image.
 
-Read first ``latent_attack``: the search in the latent space of a generator. ``gradient_search`` is
-the loop that it shares with ``pixel_attack``, the adversarial baseline without a generator.
-``baselines`` has the two comparisons that every table needs: a random change and a mere
-reconstruction. ``descriptors`` fits linear models from codes to named properties.
-``describe_change`` uses them to say what changed, and ``ablate`` tests whether the classifier
-cares. ``nearest_neighbour`` finds the nearest real image of the target class.
-``nearest_classes`` proposes a target class for each image.
+Read ``latent_attack`` first: the search in the latent space of a generator. ``gradient_search``
+holds the algorithm. ``pixel_attack`` uses the same algorithm without a generator, as an
+adversarial baseline. ``baselines`` has two more comparisons: a random change and a plain
+reconstruction. ``nearest_neighbour`` finds the nearest real image of the target class.
+
+``descriptors`` fits linear models from codes to named properties. ``describe_change`` uses them
+to say what changed. ``ablate`` tests whether the classifier depends on what changed.
+``nearest_classes`` proposes a target class for each class.
 """

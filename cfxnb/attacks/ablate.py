@@ -1,4 +1,4 @@
-"""The test of a description: does the classifier care about what was described?"""
+"""Test a description of a change: does the classifier depend on what was described?"""
 
 from typing import Any
 
@@ -30,30 +30,35 @@ def ablate(
     *,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Remove a component of each change, or apply it alone, and ask the classifier.
+    """Remove each component of the change, or apply it alone, and classify the result.
 
-    The change of the code, in units of the spread, is split into its projection on the span of
-    a group's weights, and the rest.
+    The change of the code, in standard deviations, is projected on the span of the weights of a
+    group of descriptors. The projection is the component of this group.
 
     Args:
-        counterfactuals: with codes; all rows are used.
-        groups: descriptors taken together, by name.
-        seed: of the random directions.
+        space: The space of the codes.
+        classifier: Maps images to logits (b, k).
+        counterfactuals: A result with codes. All rows are used.
+        descriptors: Descriptors of ``fit_descriptors`` for this space.
+        groups: Groups of descriptors, each a tuple of names.
+        seed: Seed of the random directions. Default: 0.
 
     Returns:
-        One row a group, and for comparison ``all descriptors``, ``the rest`` (what no descriptor
-        spans), and the chance levels ``random direction`` and ``random subspace of equal size``,
-        each the mean of ten draws. Columns:
+        A DataFrame with one row per group and four rows for comparison: ``all descriptors``
+            together,
+        ``not described`` (the part outside their span), ``random direction``, and ``random subspace
+        of equal size``. The last two are chance levels, each the mean of ten draws. Columns:
 
-        - ``share``: of the squared change that lies in the component,
-        - ``flips without``: share of images still seen as the target when it is removed (low:
-          the component was necessary), ``flips alone``: when only it is applied (high: it was
-          sufficient),
-        - ``log odds without``, ``log odds alone``: mean change of the target's log odds that
-          remains, from the reconstruction on.
+        - ``fraction``: fraction of the squared change that lies in the component.
+        - ``flips without``: fraction of images still classified as the target without the
+          component. If it is low, the component was necessary.
+        - ``flips alone``: the same with the component alone. If it is high, it was sufficient.
+        - ``log odds without``, ``log odds alone``: mean difference of the target's log odds to the
+          reconstruction.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them a result without codes.
+        ValueError, TypeError: If an argument is wrong, for example a result without codes. The
+            message names the argument.
     """
     validate.space(space)
     validate_results.result(counterfactuals, "counterfactuals")
@@ -72,7 +77,7 @@ def ablate(
     change = standardise(code.z - start.z, scale)
 
     def outcome(part: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether the target is seen, and its log odds, after only ``part`` of the change."""
+        """Return whether ``part`` of the change reaches the target, and the log odds."""
         codes = start.with_z(start.z + scale * part)
         chunks = torch.arange(len(codes)).split(256)
         images = [space.decode(codes[rows]) for rows in chunks]
@@ -88,18 +93,18 @@ def ablate(
             without, without_odds = outcome(change - part)
             alone, alone_odds = outcome(part)
             row = {
-                "fraction": _share(part, change),
+                "fraction": _fraction(part, change),
                 "flips without": float(without.mean()),
                 "flips alone": float(alone.mean()),
                 "log odds without": float((without_odds - floor).mean()),
                 "log odds alone": float((alone_odds - floor).mean()),
             }
             rows.append(pd.Series(row, name=name))
-    return pd.DataFrame(rows).groupby(level=0, sort=False).mean()  # the mean over chance's draws
+    return pd.DataFrame(rows).groupby(level=0, sort=False).mean()  # the mean of the random draws
 
 
 def _check_groups(groups: Any, names: tuple[str, ...]) -> None:
-    """A name alone is no group: its letters would be taken for names."""
+    """Refuse groups that are not tuples of known names. A text would be read as its letters."""
     listed = groups if isinstance(groups, list | tuple) else ()
     good = [isinstance(g, list | tuple) and len(g) > 0 for g in listed]
     if not good or not all(good) or any(n not in names for g in listed for n in g):
@@ -110,20 +115,20 @@ def _check_groups(groups: Any, names: tuple[str, ...]) -> None:
 def _components(
     descriptors: Descriptors, groups: tuple[tuple[str, ...], ...], seed: int
 ) -> list[tuple[str, Tensor]]:
-    """Names and bases; the random ones come ``CHANCE_DRAWS`` times."""
+    """Return names and bases. Each random component comes ``CHANCE_DRAWS`` times."""
     index = {name: i for i, name in enumerate(descriptors.names)}
     named = [(" + ".join(g), span(descriptors.weights[[index[n] for n in g]])) for g in groups]
-    everything = span(torch.cat([basis for _, basis in named]))
-    named += [("all descriptors", everything), ("not described", everything)]
+    described = span(torch.cat([basis for _, basis in named]))
+    named += [("all descriptors", described), ("not described", described)]
     generator = Generator().manual_seed(seed)
-    live = active_dims(descriptors.std).flatten()
-    draws = [torch.randn(everything.shape, generator=generator) for _ in range(CHANCE_DRAWS)]
-    named += [("random direction", span(draw[:1] * live)) for draw in draws]
-    return named + [("random subspace of equal size", span(draw * live)) for draw in draws]
+    used = active_dims(descriptors.std).flatten()
+    draws = [torch.randn(described.shape, generator=generator) for _ in range(CHANCE_DRAWS)]
+    named += [("random direction", span(draw[:1] * used)) for draw in draws]
+    return named + [("random subspace of equal size", span(draw * used)) for draw in draws]
 
 
 def span(vectors: Tensor) -> Tensor:
-    """Orthonormal rows that span the rows of ``vectors``."""
+    """Return an orthonormal basis, one vector per row, of the space that the rows span."""
     _, size, right = torch.linalg.svd(vectors, full_matrices=False)
     return right[size > 1e-6 * size.max()]
 
@@ -133,6 +138,6 @@ def _project(change: Tensor, basis: Tensor) -> Tensor:
     return (flat @ basis.T @ basis).view_as(change)
 
 
-def _share(part: Tensor, change: Tensor) -> float:
+def _fraction(part: Tensor, change: Tensor) -> float:
     squares = part.flatten(1).square().sum(1) / change.flatten(1).square().sum(1).clamp_min(1e-12)
     return float(squares.mean())

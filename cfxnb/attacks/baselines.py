@@ -1,4 +1,4 @@
-"""What every counterfactual is to be compared with: chance, and doing nothing."""
+"""Two baselines for every counterfactual method: a random change, and no change."""
 
 from collections.abc import Sequence
 
@@ -25,22 +25,29 @@ def reconstruct(
     batch_size: int = 256,
     first_row: int = 0,
 ) -> Counterfactuals:
-    """Encode and decode, change nothing: the floor of every distance.
+    """Encode and decode the images without any change.
 
-    Nothing can be ``flipped`` here; ``reconstruction_is_target`` counts the decisions that the
-    space changes by itself.
+    Its distances are the smallest that a method in this space can have. No image gets the status
+    "flipped". The status "reconstruction_is_target" counts images whose class the space changes on
+    its own.
 
     Args:
-        images: (b, c, h, w) in [0, 1].
-        target: class to reach, one for all or one a sample (b,).
-        first_row: position of the first image in its data set; it changes nothing here.
+        space: Space that encodes and decodes.
+        classifier: Maps images to logits (b, k).
+        images: Images (b, c, h, w) in [0, 1].
+        target: Class to reach: one for all images, or one per image (b,).
+        batch_size: Images per batch. Affects memory and speed, not results.
+        first_row: Row of the first image in its data set. Only recorded.
+
+    Returns:
+        Counterfactuals with codes.
     """
     run = Run(
         classifier, images, target, space=validate.space(space), batch_size=batch_size,
         first_row=first_row,
         any_size=True,
     )  # fmt: skip
-    return run.counterfactuals(lambda task: Edit(), function="reconstruct")
+    return run.counterfactuals(lambda batch: Edit(), function="reconstruct")
 
 
 @standard_modes
@@ -54,17 +61,22 @@ def random_change(
     seed: int = 0,
     first_row: int = 0,
 ) -> Counterfactuals:
-    """Chance level: random direction, as long as the change that ``like`` made to each image.
+    """Change each code in a random direction, by the length of another method's change.
+
+    This is the chance level: it shows how often a change of this length flips the class.
 
     Args:
-        like: a result with codes; its originals, targets and code distances (in units of
-            ``space.std``) are taken over.
-        seed: of the directions, drawn per sample from (seed, row).
-        first_row: position of the first row of ``like`` in its data set: a data set that is worked
-            on in shards gets the answers of one call.
+        space: The space of the codes.
+        classifier: Maps images to logits (b, k).
+        like: A result with codes. Its originals and targets are used, and the length of each of its
+            changes, in standard deviations of the code.
+        batch_size: Images per batch. Affects memory and speed, not results.
+        seed: Seed of the directions. The direction of an image depends only on (seed, row).
+        first_row: Row of the first image in its data set. Set it to process a data set in parts and
+            still get the results of a single call.
 
     Returns:
-        Counterfactuals in which ``flipped`` means that the target became the prediction.
+        Counterfactuals with codes. "flipped" means that the target is the predicted class.
     """
     validate.space(space)
     begin, end = (code.to(space.mean.device) for code in validate_results.codes(like, "like"))
@@ -78,8 +90,8 @@ def random_change(
             f"{tuple(like.original.shape)} and {tuple(like.reconstruction.shape)}"
         )
     run = Run(
-        classifier, like.original, like.target, space=space, batch_size=batch_size, first_row=first_row,
-        encode=lambda task: known(task),
+        classifier, like.original, like.target, space=space, batch_size=batch_size,
+        first_row=first_row, encode=lambda batch: known(batch),
     )  # fmt: skip
     std = run.space.std.to(end.z)
     if begin.z.shape[1:] != std.shape:
@@ -91,16 +103,16 @@ def random_change(
     check_codes(run.space, begin, like.reconstruction, "like")
     places = run.places.to(end.z.device)
     change = standardise(end.z - begin.z, std)
-    heading = unit(noise_like(change, validate.seed(seed), places) * active_dims(std))
-    moved = begin.z + std * heading * per_sample(norms(change), change)
+    direction = unit(noise_like(change, validate.seed(seed), places) * active_dims(std))
+    moved = begin.z + std * direction * per_sample(norms(change), change)
 
-    def known(task: Batch) -> tuple[Code, Tensor, int]:
-        here = task.index.to(end.z.device)
-        rebuilt = like.reconstruction.to(task.images.device)[here]
-        run.fit.see(task.images, rebuilt)
-        return begin[here], rebuilt, 0
+    def known(batch: Batch) -> tuple[Code, Tensor, int]:
+        here = batch.index.to(end.z.device)
+        reconstruction = like.reconstruction.to(batch.images.device)[here]
+        run.fit.add_images(batch.images, reconstruction)
+        return begin[here], reconstruction, 0
 
-    def edit(task: EncodedBatch) -> Edit:
-        return Edit(code=task.code_before.with_z(moved[task.index.to(end.z.device)]))
+    def edit(batch: EncodedBatch) -> Edit:
+        return Edit(code=batch.code_before.with_z(moved[batch.index.to(end.z.device)]))
 
     return run.counterfactuals(edit, function="random_change", seed=seed)

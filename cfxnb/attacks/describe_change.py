@@ -1,10 +1,13 @@
-"""What changed? Descriptor-based feature attribution of counterfactuals.
+"""Descriptor-based feature attribution: which named properties changed in a counterfactual?
 
-Goldwasser & Hooker, arXiv 2504.15479: read named properties off the code before and after. Here
-a score is a difference of log odds, which adds up along a path and doesn't saturate (the paper's
-differences of probabilities do). And a score alone proves little, so it comes with what can
-refute it: readability on held-out images, the share of the change that nothing describes, an
-ablation through the classifier, intervals, and a permutation null.
+Goldwasser & Hooker, arXiv 2504.15479, predict named properties from the code before and after the
+change. Differences from the paper:
+
+- A score here is a difference of log odds. It adds up along a path and does not saturate. The
+  paper uses differences of probabilities.
+- Each score comes with tests that can refute it: how well the property can be predicted from the
+  code, the fraction of the change that no descriptor explains, an ablation through the classifier,
+  confidence intervals, and a permutation null distribution.
 """
 
 import dataclasses
@@ -22,31 +25,30 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, Code, LatentSpace
 
-MOST_REPEATS = 10**6  # more would take days
-LARGEST = 1e100  # of a reading: squares of larger ones overflow
+MAX_RESAMPLES = 10**6  # more would take days
+LARGEST = 1e100  # largest log odds whose squares do not overflow
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureAttribution:
-    """What changed, for each counterfactual and on the whole.
+    """What changed in each counterfactual, and on average.
 
     Attributes:
-        local: one row a flipped image (its index is the row in the counterfactuals), one column
-            a readable descriptor: change of its log odds. Additive along any path.
-        transition: what flip each row of ``local`` is, such as ``"4 to 9"``.
-        unexplained: share of each code's squared change that lies outside the span of all
-            readable descriptors, in [0, 1].
-        groups: descriptors whose readings correlate strongly share the credit arbitrarily among
-            each other: read these jointly.
-        global_: one row a flip and descriptor: ``mean`` over its ``n`` images with a 95 %
-            bootstrap interval (``low``, ``high``).
-        null: one row a flip and descriptor: does the score rest on each image's own original?
-            See ``permutation_null``. Whether it differs from 0 is told by the interval in
-            ``global_``, not by this ``p``.
-        ablation: what the classifier does when a component of the change is removed, or applied
-            alone; see ``cfxnb.ablate``. None unless space and classifier were given.
-        unreadable: descriptors that can't be read from the code, and so have no score.
+        local: Change of the log odds of each readable descriptor. One row per flipped image (the
+            index is its row in the counterfactuals), one column per descriptor.
+        transition: Classes before and after of each row of ``local``, such as ``"4 to 9"``.
+        unexplained: Fraction of each squared change outside the span of all readable descriptors,
+            in [0, 1].
+        groups: Groups of strongly correlated descriptors. Their scores cannot be told apart, so
+            interpret each group as a whole.
+        global_: Mean change (``mean``) over the ``n`` images of each transition and descriptor,
+            with a 95 % bootstrap interval (``low``, ``high``).
+        null: Permutation test of each transition and descriptor, see ``permutation_null``. Its
+            ``p`` tests whether the score depends on the pairing of images. The interval in
+            ``global_`` tells whether it differs from 0.
+        ablation: Table of ``cfxnb.ablate``. None unless space and classifier were given.
+        unreadable: Descriptors that cannot be predicted from the code. They have no score.
     """
 
     local: pd.DataFrame
@@ -64,8 +66,8 @@ class FeatureAttribution:
     def _repr_html_(self) -> str:
         joined = self.global_.join(self.null[["p"]]).rename(columns={"p": "p (pairing)"})
         note = f"; unreadable: {', '.join(self.unreadable)}" if self.unreadable else ""
-        told = f"<p>{len(self.local)} flips; {self.unexplained.mean():.0%} unexplained{note}</p>"
-        return told + joined.round(2).to_html()
+        text = f"<p>{len(self.local)} flips; {self.unexplained.mean():.0%} unexplained{note}</p>"
+        return text + joined.round(2).to_html()
 
 
 @standard_modes
@@ -79,20 +81,25 @@ def describe_change(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> FeatureAttribution:
-    """Attribute each counterfactual's change to named properties, and sum up over flips.
+    """Attribute the change of each counterfactual to named properties, averaged per transition.
 
     Args:
-        counterfactuals: a result with codes; only its flipped rows are described.
-        descriptors: from ``fit_descriptors`` in the same space.
-        space, classifier: for the ablation test, which is run if they are given.
-        min_correlation: descriptors whose readings correlate at least this strongly are one group.
-        n_resamples: of bootstrap and permutation.
+        counterfactuals: A result with codes. Only its flipped rows are used.
+        descriptors: Descriptors of ``fit_descriptors`` for the same space.
+        space, classifier: If both are given, ``ablate`` is run too.
+        min_correlation: Descriptors whose log odds on real images have at least this absolute
+            correlation form one group. In [0, 1]. Default: 0.7.
+        n_resamples: Number of bootstrap samples, and of permutations. Default: 1000.
+        seed: Seed of the bootstrap, the permutations and the ablation. Default: 0.
+
+    Returns:
+        A FeatureAttribution.
 
     Raises:
-        TypeError: if the counterfactuals have no codes (a pixel attack).
-        ValueError: if nothing flipped, or no descriptor is readable.
+        TypeError: If the counterfactuals have no codes, as those of ``pixel_attack``.
+        ValueError: If no image is flipped, or no descriptor is readable.
     """
-    wins, start, code = _wins(counterfactuals)
+    flipped, start, code = _flipped(counterfactuals)
     validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")
     validate.optional(validate.space, space, "space")
     validate.optional(validate.function, classifier, "classifier")
@@ -105,8 +112,8 @@ def describe_change(
             f"descriptors: expected those of the same space, for codes of {dims} numbers, "
             f"got those for {own}"
         )
-    min_correlation = validate.number(min_correlation, "together", 0.0, 1.0)
-    n_resamples = validate.count(n_resamples, "n_resamples", 1, MOST_REPEATS)
+    min_correlation = validate.number(min_correlation, "min_correlation", 0.0, 1.0)
+    n_resamples = validate.count(n_resamples, "n_resamples", 1, MAX_RESAMPLES)
     seed = validate.seed(seed)
     names = descriptors.readable
     if not names:
@@ -118,21 +125,21 @@ def describe_change(
         )
     rows = counterfactuals.flipped.nonzero().squeeze(1).tolist()
     local = pd.DataFrame(after - before, index=rows, columns=list(names))
-    transition = _flips(wins, rows)
+    transition = _transitions(flipped, rows)
     groups = correlated_groups(
         descriptors.correlation.loc[list(names), list(names)], min_correlation
     )
     rng = np.random.default_rng(seed)
     ablation = None
     if space is not None and classifier is not None:
-        ablation = ablate(space, classifier, wins, descriptors, groups, seed=seed)
+        ablation = ablate(space, classifier, flipped, descriptors, groups, seed=seed)
     return FeatureAttribution(
         local=local,
         transition=transition,
         unexplained=pd.Series(_unexplained(code.z - start.z, descriptors, columns), index=rows),
         groups=groups,
-        global_=_by_flip(transition, lambda here: _bootstrap(local[here], n_resamples, rng)),
-        null=_by_flip(
+        global_=_by_transition(transition, lambda here: _bootstrap(local[here], n_resamples, rng)),
+        null=_by_transition(
             transition,
             lambda here: permutation_null(
                 paired_t, before[here], after[here], names=names, n_resamples=n_resamples, seed=seed
@@ -144,11 +151,11 @@ def describe_change(
 
 
 def paired_t(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Mean change over its standard error, (n, d), (n, d) -> (d,).
+    """Return the mean change over its standard error: (n, d), (n, d) -> (d,).
 
-    The mean alone would not notice wrong pairs: it is the same in whatever order the originals
-    stand. Its standard error is not: a counterfactual lies near its own original.
-    """
+    The mean alone does not depend on the pairing of originals and counterfactuals, so it could not
+    be tested by a permutation. The standard error does: a counterfactual is close to its own
+    original. """
     change = after - before
     error = change.std(0, ddof=1) / np.sqrt(len(change))
     return change.mean(0) / np.maximum(error, 1e-12)
@@ -163,30 +170,34 @@ def permutation_null(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Would the score come out the same if every counterfactual had somebody else's original?
+    """Compare a score with its values after the originals are shuffled.
 
-    The rows of ``before`` are shuffled and the score is taken again. A score of *changes* must
-    differ from these; one that doesn't measures something else. The global figures published
-    with arXiv 2504.15479 subtract one fixed original from all counterfactuals, by a slip in an
-    index: they lie in the middle of this null.
+    A score of changes must depend on which original belongs to which counterfactual. If shuffling
+    the rows of ``before`` makes no difference, the score measures something else. Example: the
+    global figures published with arXiv 2504.15479 subtract one fixed original from all
+    counterfactuals, because of an index error. They lie in the middle of this null distribution.
 
     Args:
-        score: (before, after), each (n, d) -> (d,). Any global score, not only ours.
-        before, after: readings of the originals and of the counterfactuals, row by row.
-        names: of the d columns.
-        n_resamples: shuffles.
+        score: Any global score, as a function (before, after) -> (d,). Both inputs have shape (n,
+            d).
+        before, after: Log odds of the descriptors for the originals and the counterfactuals, (n,
+            d). Row i of both belongs to the same image.
+        names: Names of the d columns. Default: their numbers.
+        n_resamples: Number of shuffles. Default: 1000.
+        seed: Seed of the shuffles. Default: 0.
 
     Returns:
-        One row a descriptor: ``score``, 95 % range (``low``, ``high``) and mean (``null``) of
-        the shuffled scores, and ``p``, the two-sided share of shuffles as far from their mean.
-        NaN throughout for a single pair.
+        A DataFrame with one row per descriptor: ``score``, the 95 % range (``low``, ``high``) and
+            the
+        mean (``null``) of the shuffled scores, and ``p``. ``p`` is the fraction of shuffled scores
+        at least as far from their mean (two-sided). With a single pair all values are NaN.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them readings that are not
-            finite, and a score of another shape.
+        ValueError, TypeError: If an argument is wrong, if the log odds are not finite, or if the
+            score has another shape. The message names the argument.
     """
     validate.function(score, "score")
-    n_resamples = validate.count(n_resamples, "n_resamples", 1, MOST_REPEATS)
+    n_resamples = validate.count(n_resamples, "n_resamples", 1, MAX_RESAMPLES)
     before, after = _readings(before, "before"), _readings(after, "after")
     if before.shape != after.shape:
         raise ValueError(
@@ -214,7 +225,7 @@ def permutation_null(
 
 
 def _scored(value: Any, dims: int) -> np.ndarray:
-    """What a score returns: one finite number a column."""
+    """Check that a score returned one finite number per column."""
     found = validate.array(value, "score")
     if found.shape != (dims,):
         raise ValueError(f"score: expected it to return shape ({dims},), got {found.shape}")
@@ -233,7 +244,10 @@ def _readings(value: Any, name: str) -> np.ndarray:
 def correlated_groups(
     correlation: pd.DataFrame, min_correlation: float
 ) -> tuple[tuple[str, ...], ...]:
-    """Chains of descriptors with |correlation| >= ``min_correlation``; every name is in one group."""
+    """Group the descriptors that are linked by correlations of at least ``min_correlation``.
+
+    Each name is in exactly one group.
+    """
     groups: list[list[str]] = []
     for name in correlation.index:
         near = [
@@ -244,31 +258,33 @@ def correlated_groups(
     return tuple(tuple(g) for g in groups)
 
 
-def _wins(cf: Counterfactuals) -> tuple[Counterfactuals, Code, Code]:
+def _flipped(cf: Counterfactuals) -> tuple[Counterfactuals, Code, Code]:
     validate_results.result(cf, "counterfactuals")
     start, code = validate_results.codes(cf, "counterfactuals")
     rows = cf.flipped.nonzero().squeeze(1)
-    wins = cf[rows]
-    if len(wins) == 0:
+    flipped = cf[rows]
+    if len(flipped) == 0:
         raise ValueError("counterfactuals: expected at least one flipped image, got none")
-    return wins, start[rows], code[rows]
+    return flipped, start[rows], code[rows]
 
 
-def _flips(wins: Counterfactuals, rows: list[int]) -> pd.Series:
-    pairs = zip(wins.logits_before.argmax(1).tolist(), wins.target.tolist(), strict=True)
+def _transitions(flipped: Counterfactuals, rows: list[int]) -> pd.Series:
+    pairs = zip(flipped.logits_before.argmax(1).tolist(), flipped.target.tolist(), strict=True)
     return pd.Series([f"{a} to {b}" for a, b in pairs], index=rows)
 
 
-def _by_flip(transition: pd.Series, table: Callable[[np.ndarray], pd.DataFrame]) -> pd.DataFrame:
+def _by_transition(
+    transition: pd.Series, table: Callable[[np.ndarray], pd.DataFrame]
+) -> pd.DataFrame:
     parts = {name: table((transition == name).to_numpy()) for name in sorted(transition.unique())}
     return pd.concat(parts, names=["flip", "descriptor"])
 
 
 def _bootstrap(local: pd.DataFrame, n_resamples: int, rng: np.random.Generator) -> pd.DataFrame:
     n = len(local)
-    shares = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples) / n
-    low, high = np.quantile(shares @ local.to_numpy(), [0.025, 0.975], axis=0)
-    if n == 1:  # one image says nothing about the spread
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples) / n
+    low, high = np.quantile(weights @ local.to_numpy(), [0.025, 0.975], axis=0)
+    if n == 1:  # one image has no standard error
         low = high = np.full(local.shape[1], np.nan)
     columns = {"mean": local.mean(), "low": low, "high": high, "n": n}
     return pd.DataFrame(columns, index=local.columns)

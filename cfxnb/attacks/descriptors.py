@@ -1,4 +1,4 @@
-"""Descriptors: one regularised regression each, from codes to a named property."""
+"""Descriptors: one regularised logistic regression from codes to each named property."""
 
 import dataclasses
 from numbers import Real
@@ -18,23 +18,23 @@ from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import standardise
 from cfxnb.core.types import LatentSpace
 
-PENALTIES = (1e-12, 1e12)  # beyond these the regression has no numbers left
-LEAST_HELD_OUT = 20  # images held out on either side of the cut; fewer prove nothing
+PENALTIES = (1e-12, 1e12)  # outside this range the regression overflows
+MIN_HELD_OUT = 20  # images held out on either side of the threshold; fewer prove nothing
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Descriptors:
-    """Linear readers of named properties, on codes measured in units of their spread.
+    """Linear models that predict named properties from codes.
 
     Attributes:
-        names: the properties, (d,).
-        weights, bias: log odds of property j at code z are
-            ``weights[j] @ ((z - center) / spread) + bias[j]``; (d, dims) and (d,).
-        mean, std: of the space.
-        quality: one row a property: ``AUC`` on images held out with its 95 % interval
-            (``low``, ``high``), ``calibration error``, ``cut`` (a measured property is read as
-            "above ``cut``"), and ``readable``.
-        correlation: of the readings on real codes, (d, d).
+        names: Names of the d properties.
+        weights, bias: Coefficients, (d, dims) and (d,). The log odds of property j at code z are
+            ``weights[j] @ ((z - mean) / std) + bias[j]``.
+        mean, std: Mean and standard deviation of the codes, as in the space.
+        quality: One row per property. ``AUC`` on held-out images with its 95 % interval (``low``,
+            ``high``), ``calibration error``, ``threshold`` (the property is "above ``threshold``"),
+            and ``readable`` (bool).
+        correlation: Correlation of the log odds on real codes, (d, d).
     """
 
     names: tuple[str, ...]
@@ -69,10 +69,13 @@ class Descriptors:
 
     @standard_numbers
     def log_odds(self, z: Tensor) -> Tensor:
-        """Log odds of each property, (n, d).
+        """Return the log odds of each property, (n, d).
+
+        Args:
+            z: Codes of this space, (n, ...).
 
         Raises:
-            ValueError, TypeError: for anything but finite codes of this space, (n, ...).
+            ValueError, TypeError: If ``z`` does not hold finite codes of this space.
         """
         validate.code_like(z, "z", tuple(self.mean.shape))
         odds = self.standardise(z - self.mean.to(z)) @ self.weights.to(z).T + self.bias.to(z)
@@ -82,16 +85,21 @@ class Descriptors:
 
     @standard_numbers
     def standardise(self, change: Tensor) -> Tensor:
-        """A difference of codes in units of the spread, flattened to (n, dims).
+        """Return a difference of codes in standard deviations, flattened to (n, dims).
+
+        Args:
+            change: Differences of codes of this space, (n, ...).
 
         Raises:
-            ValueError, TypeError: for anything but finite changes of codes of this space, (n, ...).
+            ValueError, TypeError: If ``change`` does not hold finite changes of codes of this
+                space.
         """
         validate.code_like(change, "change", tuple(self.mean.shape))
         return standardise(change, self.std).flatten(1)
 
     @property
     def readable(self) -> tuple[str, ...]:
+        """Names of the properties that can be predicted from the code."""
         return tuple(self.quality.index[self.quality["readable"]])
 
 
@@ -107,27 +115,31 @@ def fit_descriptors(
     batch_size: int = 512,
     seed: int = 0,
 ) -> Descriptors:
-    """Learn to read properties off codes (arXiv 2504.15479: L2 logistic regression each).
+    """Fit one L2-regularised logistic regression per property (arXiv 2504.15479).
 
-    A column with more than two values is read as "above its median", so that all scores are log
-    odds and can be compared. Part of the images is held out: a property whose AUC there, at the
-    lower end of its interval, is below ``min_auc``, or with fewer than 20 such images on either
-    side, can't be read from the code. It is marked unreadable and gets no score later.
+    A column with more than two values is replaced by "above its median". All scores are then log
+    odds and can be compared. Part of the images is held out to test each fit. A property is
+    readable if the lower end of its AUC interval is at least ``min_auc``, and if both of its values
+    occur in at least 20 held-out images. Unreadable properties get no score later.
 
     Args:
-        space: whose codes are read.
-        images: (n, c, h, w) in [0, 1].
-        factors: one row an image, by position (the index is ignored), columns of numbers or
-            bools, perhaps of nullable types; rows with a missing value are left out for that
-            column.
-        l2_penalty: strength of the L2 penalty on the weights, from 1e-12 to 1e12.
-        test_size: share of images held out, in (0, 1).
-        min_auc: in [0.5, 1].
-        seed: of the split and of the interval's bootstrap.
+        space: Space whose codes are used.
+        images: Images (n, c, h, w) in [0, 1].
+        factors: Properties of the images, one row per image in the same order, one column per
+            property. The index is ignored. Columns hold numbers or bools. Rows with a missing value
+            are left out for that column.
+        l2_penalty: Strength of the L2 penalty on the weights, from 1e-12 to 1e12. Default: 1.
+        test_size: Fraction of images held out, from 0.05 to 0.95. Default: 0.3.
+        min_auc: Smallest AUC of a readable property, in [0.5, 1]. Default: 0.75.
+        batch_size: Images per batch. Affects memory and speed, not results.
+        seed: Seed of the split and of the bootstrap interval. Default: 0.
+
+    Returns:
+        The fitted Descriptors.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them a column that is not
-            numeric or constant.
+        ValueError, TypeError: If an argument is wrong, for example a column that is constant or not
+            numeric. The message names the argument.
     """
     validate.space(space)
     images = validate.images(images)
@@ -144,21 +156,21 @@ def fit_descriptors(
     u = standardise(z - mean, std).flatten(1).double().cpu().numpy()
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(u))
-    kept_out = np.zeros(len(u), bool)
-    kept_out[order[: round(test_size * len(u))]] = True
+    held_out = np.zeros(len(u), bool)
+    held_out[order[: round(test_size * len(u))]] = True
 
     models, rows = [], {}
     for name, values in columns.items():
-        model, quality = _fit_one(u, values, name, kept_out, l2_penalty, rng)
+        model, quality = _fit_one(u, values, name, held_out, l2_penalty, rng)
         models.append(model)
-        enough = quality.pop("held out") >= LEAST_HELD_OUT
+        enough = quality.pop("held out") >= MIN_HELD_OUT
         rows[name] = {**quality, "readable": enough and quality["low"] >= min_auc}
     w = np.stack([model.coef_[0] for model in models])
     names = list(rows)
-    readings = w @ u.T
-    if not readings.std(1).all():
-        raise ValueError("images: expected codes that differ, got equal ones, or equal readings")
-    correlation = np.atleast_2d(np.corrcoef(readings))
+    scores = w @ u.T
+    if not scores.std(1).all():
+        raise ValueError("images: expected codes that differ, got equal codes or equal log odds")
+    correlation = np.atleast_2d(np.corrcoef(scores))
     return Descriptors(
         names=tuple(names),
         weights=torch.tensor(w, dtype=torch.float32),
@@ -174,30 +186,30 @@ def _fit_one(
     u: np.ndarray,
     values: np.ndarray,
     name: str,
-    kept_out: np.ndarray,
+    held_out: np.ndarray,
     l2_penalty: float,
     rng: np.random.Generator,
 ) -> tuple[LogisticRegression, dict[str, float]]:
-    """The reader of one property, and how well it reads the images that were kept out."""
-    cut = _cut(values)
-    present, truth = np.isfinite(values), values > cut
-    train, test = present & ~kept_out, present & kept_out
+    """Fit the model of one property, and test it on the held-out images."""
+    threshold = _threshold(values)
+    present, truth = np.isfinite(values), values > threshold
+    train, test = present & ~held_out, present & held_out
     if len(set(truth[train])) < 2 or len(set(truth[test])) < 2:
         raise ValueError(
-            f"factors: expected both sides of the cut at {cut:.4g} in column {name!r}, among "
-            "the images to fit and among those held out, got one"
+            f"factors: expected values on both sides of {threshold:.4g} in column {name!r}, "
+            "among the images to fit and among those held out, got one side only"
         )
     model = LogisticRegression(C=1 / l2_penalty, max_iter=1000).fit(u[train], truth[train])
     score = model.decision_function(u[test])
     auc, low, high = _auc_interval(truth[test], score, rng)
     error = _calibration_error(truth[test], score)
     fewer = min(truth[test].sum(), (~truth[test]).sum())
-    found = {"AUC": auc, "low": low, "high": high, "calibration error": error, "threshold": cut}
-    return model, found | {"held out": fewer}
+    found = {"AUC": auc, "low": low, "high": high, "calibration error": error}
+    return model, found | {"threshold": threshold, "held out": fewer}
 
 
 def _columns(factors: pd.DataFrame, rows: int) -> dict[str, np.ndarray]:
-    """The columns as numbers, each with at least two values."""
+    """Return the columns as floats. Each must have at least two values."""
     factors = validate.table(factors, "factors", rows)
     if not len(factors.columns):
         raise ValueError("factors: expected at least one column, got no column")
@@ -215,7 +227,7 @@ def _columns(factors: pd.DataFrame, rows: int) -> dict[str, np.ndarray]:
 
 
 def _as_floats(column: pd.Series, name: Any) -> np.ndarray:
-    """Numbers and bools as floats; NaN where a value is missing."""
+    """Return numbers and bools as floats, and missing values as NaN."""
     present = column.dropna()
     if len(present) and not all(isinstance(v, Real | bool | np.bool_) for v in present.head(1)):
         raise TypeError(
@@ -233,15 +245,15 @@ def _as_floats(column: pd.Series, name: Any) -> np.ndarray:
     return values
 
 
-def _cut(values: np.ndarray) -> float:
-    """Between the two values of a binary column; else the split nearest to half and half."""
+def _threshold(values: np.ndarray) -> float:
+    """Return the middle of a binary column's values, else the split closest to half and half."""
     known = np.unique(values[np.isfinite(values)])
     if len(known) == 2:
         return float(known.mean())
     median = float(np.nanmedian(values))
     below = known[known < median].max(initial=known[0])
-    shares = {cut: np.nanmean(values[np.isfinite(values)] > cut) for cut in (below, median)}
-    return float(min(shares, key=lambda cut: abs(shares[cut] - 0.5)))
+    above = {split: np.nanmean(values[np.isfinite(values)] > split) for split in (below, median)}
+    return float(min(above, key=lambda split: abs(above[split] - 0.5)))
 
 
 def _auc_interval(
@@ -264,7 +276,7 @@ def _auc(truth: np.ndarray, score: np.ndarray) -> float:
 
 
 def _calibration_error(truth: np.ndarray, score: np.ndarray, bins: int = 10) -> float:
-    """Mean distance of stated probability and observed frequency over ``bins`` equal bins."""
+    """Return the expected calibration error, with ``bins`` equal bins of probability."""
     p = 1 / (1 + np.exp(-score))
     place = np.minimum((p * bins).astype(int), bins - 1)
     gaps = [

@@ -1,4 +1,4 @@
-"""Which other class to ask for, where there are many."""
+"""Propose a target class for each class."""
 
 from collections.abc import Callable
 
@@ -22,21 +22,24 @@ def nearest_classes(
     features: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 512,
 ) -> Tensor:
-    """The class nearest to each class: ``nearest[predicted]`` are targets that are near at hand.
+    """Return the nearest other class of each class. ``nearest[predicted]`` are plausible targets.
 
-    Far classes, such as those that a word net calls similar, can make implausible targets.
+    Distant classes, and classes with similar names only, can be implausible targets.
 
     Args:
-        images, labels: held-out images of every class, (n, c, h, w) in [0, 1] and (n,).
-        features: images -> (b, d). Nearest is then the class whose mean is nearest in these,
-            by Euclidean distance; by default the class with which the classifier confuses it
-            most, by mean probability.
+        classifier: Maps images to logits (b, k).
+        images, labels: Held-out images of every class, (n, c, h, w) in [0, 1], and their classes,
+            (n,).
+        features: Maps images to features (b, d). If given, the nearest class is the one with the
+            nearest mean feature (Euclidean distance). By default it is the class with the highest
+            mean probability on images of this class.
+        batch_size: Images per batch. Affects memory and speed, not results.
 
     Returns:
-        int64 (k,): never the class itself.
+        int64 (k,). The nearest class of a class is never the class itself.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, or a class without images.
+        ValueError, TypeError: If an argument is wrong, or if a class has no images.
     """
     images = validate.images(images)
     logits = predict_logits(classifier, images, batch_size)

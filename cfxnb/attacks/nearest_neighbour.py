@@ -1,4 +1,4 @@
-"""The nearest real image that the classifier sees as the target: a baseline for every table."""
+"""The nearest real image of the target class, as a baseline for every table."""
 
 from collections.abc import Sequence
 
@@ -27,25 +27,26 @@ def nearest_neighbour(
 ) -> Counterfactuals:
     """Replace each image by the nearest real image that is classified as its target.
 
-    Nothing is generated, so the answer is always realistic. It usually changes more than a
-    counterfactual has to.
+    Nothing is generated, so the result is always realistic. It usually changes more than a
+    counterfactual needs to.
 
     Args:
-        classifier: images -> logits (b, k).
-        images: (b, c, h, w) in [0, 1].
-        target: class to reach, one for all images or one for each (b,).
-        pool: real images to choose from, (m, c, h, w) in [0, 1]. They are classified once.
-        batch_size: images per batch. Affects memory and speed, not results.
-        first_row: position of the first image in its data set; it changes nothing here.
-        on_step: accepted as by all methods; there are no steps to report.
+        classifier: Maps images to logits (b, k).
+        images: Images (b, c, h, w) in [0, 1].
+        target: Class to reach: one for all images, or one per image (b,).
+        pool: Real images to choose from, (m, c, h, w) in [0, 1]. They are classified once.
+        batch_size: Images per batch. Affects memory and speed, not results.
+        first_row: Row of the first image in its data set. Only recorded.
+        on_step: Accepted for consistency. This method has no steps to report.
 
     Returns:
-        Counterfactuals without codes. The distance is the L2 distance of pixels. Where no real
-        image has the target class, the original stays, with the status "exhausted".
-        ``made_by["shared"]`` counts the evaluations for ``pool``, which serve all images.
+        Counterfactuals without codes. The nearest image is the one with the smallest L2 distance of
+        pixels. If no image of the pool has the target class, the original is kept, with the status
+        "not_found". ``made_by["shared"]`` counts the evaluations for the pool, which all images
+        share.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     pool = validate.images(pool, "pool")
     run = Run(
@@ -58,14 +59,14 @@ def nearest_neighbour(
         )
     classes = finite_predict_logits(run.classifier, pool).argmax(1).to(run.device)
 
-    def edit(task: EncodedBatch) -> Edit:
-        those = pool.to(task.images)
-        # The quicker mode of cdist rounds, by how many images there are.
+    def edit(batch: EncodedBatch) -> Edit:
+        others = pool.to(batch.images)
+        # The faster mode of cdist rounds differently for different batch sizes.
         exact = "donot_use_mm_for_euclid_dist"
-        distance = torch.cdist(task.images.flatten(1), those.flatten(1), compute_mode=exact)
-        distance[classes != task.target[:, None]] = torch.inf
+        distance = torch.cdist(batch.images.flatten(1), others.flatten(1), compute_mode=exact)
+        distance[classes != batch.target[:, None]] = torch.inf
         found = distance.isfinite().any(1)
-        image = torch.where(found.view(-1, 1, 1, 1), those[distance.argmin(1)], task.images)
+        image = torch.where(found.view(-1, 1, 1, 1), others[distance.argmin(1)], batch.images)
         return Edit(image=image, reached=found)
 
     shared = {"classifier": len(pool)}

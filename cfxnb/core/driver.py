@@ -232,7 +232,7 @@ class Run:
         else:
             start, image, renders = self.encode(task)
             logits = self.classifier(image)
-            self.fit.decided(task.logits_before, logits)
+            self.fit.add_decisions(task.logits_before, logits)
         skip = nothing_to_do(task, logits)
         return EncodedBatch(
             **known, code_before=start, reconstruction=image, logits_reconstruction=logits, skip=skip
@@ -365,8 +365,8 @@ class Run:
             raise RuntimeError("a method without a space reconstructs nothing")
         start, image = reconstruct_batch(self.space, task.images)
         logits = self.classifier(image)
-        self.fit.see(task.images, image)
-        self.fit.decided(task.logits_before, logits)
+        self.fit.add_images(task.images, image)
+        self.fit.add_decisions(task.logits_before, logits)
         return start, image, logits
 
 

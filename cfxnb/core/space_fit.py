@@ -29,12 +29,12 @@ class SpaceFit:
         self.count = self.asked = self.kept = 0
         self.error = 0.0
 
-    def see(self, images: Tensor, rebuilt: Tensor) -> None:
+    def add_images(self, images: Tensor, rebuilt: Tensor) -> None:
         """Count the distance of images (b, c, h, w) from their reconstructions."""
         self.count += len(images)
         self.error += float((images - rebuilt).square().flatten(1).mean(1).sum())
 
-    def decided(self, before: Tensor, after: Tensor) -> None:
+    def add_decisions(self, before: Tensor, after: Tensor) -> None:
         """Count the decisions that reconstruction keeps, from logits (b, k)."""
         self.asked += len(before)
         self.kept += int((predicted(before) == predicted(after)).sum())

@@ -56,7 +56,7 @@ class PairsInDisguise:
     def decision_function(self, rows):
         return self.inner.decision_function(rows)
 
-    def predict_logits(self, rows):
+    def predict(self, rows):
         return self.inner.predict(rows)
 
 
@@ -140,7 +140,7 @@ def test_classes_that_are_other_numbers_get_names():
 
 def test_probabilities_that_decide_otherwise_are_told():
     class Calibrated(Odd):
-        def predict_logits(self, rows):
+        def predict(self, rows):
             return 1 - self.answer(len(rows)).argmax(1)
 
     with pytest.warns(UserWarning, match="decide otherwise than predict for 32 of 32 images"):

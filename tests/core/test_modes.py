@@ -178,7 +178,7 @@ MEMBERS = {
     "eligible": lambda: FOUND.eligible,
     "no rows": lambda: FOUND[[]].image,
     "edit": lambda: EDITS.edit(CODES, "a", [1] * 8).z,
-    "read": lambda: READERS.read(CODES.z),
+    "log_odds": lambda: READERS.log_odds(CODES.z),
     "wrapped": lambda: cfx.wrap(F, mean=0.1, std=0.2)(X),
     "black box": lambda: cfx.BlackBox(F)(X),
     "one label": lambda: cfx.select_label(F, 1)(X),

@@ -204,5 +204,5 @@ def test_one_label_takes_a_name():
     assert torch.equal(cfx.select_label(f, "dog")(X), cfx.select_label(f, 1)(X))
     with pytest.raises(ValueError, match="label: expected class numbers, or names out of"):
         cfx.select_label(f, "horse")
-    with pytest.raises(ValueError, match=r"label: expected class numbers.*labels="):
+    with pytest.raises(ValueError, match=r"label: expected class numbers.*class_names="):
         cfx.select_label(THREE, "dog")

@@ -166,7 +166,7 @@ def test_attributions_keep_what_is_finished():
             f, cfx.straight_path(X), TARGET, batch_size=17
         ),
         "code": lambda f: cfx.latent_integrated_gradients(
-            SPACE, f, X, DIRECTION, TARGET, method="shares", batch_size=2
+            SPACE, f, X, DIRECTION, TARGET, method="proportional", batch_size=2
         ),
         "captum": lambda f: cfx.captum_attribution("input_x_gradient", f, X, TARGET, batch_size=2),
     }

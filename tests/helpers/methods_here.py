@@ -111,7 +111,7 @@ def _cout(f, x, t):
 
 def _report(f, x, t):
     like = cfx.latent_attack(SPACE, f, x, t, steps=4, restarts=0)
-    table = cfx.report({"a": like}, judge=f, classifier=f).drop(columns="seconds")
+    table = cfx.report({"a": like}, judge=f, classifier=f).drop(columns="seconds per flip")
     return (table.to_numpy(float),)
 
 
