@@ -1,9 +1,13 @@
-"""Latent integrated gradients: the path leaves an image along a direction of its code.
+"""Latent integrated gradients: integrate along a direction of the code, from a baseline.
 
-GCD (arXiv 2404.12488), section on latent integrated gradients. Published: 128 renders up to a
-fixed length, in the direction that a sign convention says; without a baseline among them, a map
-of zeros. Here: both senses are tried, the nearest baseline is bisected, and where there is none
-the status says so.
+Global Counterfactual Directions (GCD, arXiv 2404.12488), section on latent integrated gradients.
+``LatentExplanation.explain`` has the four steps of the method: reconstruct, find the baseline
+along the direction, build the path from the baseline to the image, integrate.
+
+Differences from the paper: the published code renders 128 steps up to a fixed length, in one
+direction that is chosen by a sign rule. If none of them is a baseline, it returns a map of zeros.
+Here both directions are tried and the step is refined by bisection. If there is no baseline, the
+status says so.
 """
 
 import dataclasses
@@ -14,18 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.attribution.integrated_gradients import (
-    check_rule,
-    integrate,
-    recorded,
-    rule_knobs,
-)
+from cfxnb.attribution.batches import explain_batches, with_record
+from cfxnb.attribution.explained_output import ExplainedOutput
+from cfxnb.attribution.integrated_gradients import Integration, check_method, integrate
 from cfxnb.attribution.paths import JoinedPath, Path, direction_path, straight_path
-from cfxnb.attribution.result import ALREADY_BELOW, NO_BASELINE, NO_MAP, Attribution, unfinished
+from cfxnb.attribution.result import ALREADY_BELOW, NO_BASELINE, NO_MAP, Attribution
 from cfxnb.core import validate
-from cfxnb.core.border import CheckedClassifier, CheckedSpace
-from cfxnb.core.decisions import check_labels, log_odds
-from cfxnb.core.directions import heading
+from cfxnb.core.bisection import bisect
+from cfxnb.core.border import CheckedSpace
+from cfxnb.core.decisions import log_odds
+from cfxnb.core.directions import expand_direction
 from cfxnb.core.driver import Stop, reconstruct_batch
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
@@ -55,206 +57,290 @@ def latent_integrated_gradients(
     max_points: int = 257,
     batch_size: int = 128,
 ) -> Attribution:
-    """Which pixels carry the change that a direction of the code makes to a decision?
+    """Compute how much each pixel contributes to the change that a direction of the code makes.
 
-    Each code is moved along the direction, in the sense that lowers the label's probability,
-    to the first place where that is below ``threshold``. The image there is the baseline; the
-    path goes from it back to the reconstruction, and on in a straight line to the image.
+    For each image the function moves the code along the direction until the probability of the
+    label is below ``threshold``. The image at this step is the baseline. The path of integration
+    leads from the baseline along the direction back to the reconstruction, and from there in a
+    straight line of pixels to the image.
 
     Args:
-        direction: like ``space.mean``, or one a sample; neither sign nor length matter.
-        label, contrast_class: what is explained, see ``integrated_gradients``. With ``contrast_class`` the
-            probability is that of the label among these two.
-        max_step: how far to walk at most, in spreads. By default sqrt(2 d) with d coordinates
-            that carry anything, the typical distance between the codes of two images.
-        threshold: of the label's probability at the baseline, in (0, 1).
-        grid_steps: renders along the reach, evenly spaced, in each sense that is walked: first the
-            one that lowers the probability more at the first look; the other one if that fails.
-        binary_search_steps: of the stretch in which the probability falls below, one render each.
-        extend_to_image: False: the path ends at the reconstruction.
-        method, n_points, tolerance, max_points: see ``integrated_gradients``.
-        batch_size: images rendered and classified at once; bounds the memory, never changes a result.
+        space: Generator with ``encode`` and ``decode``.
+        classifier: Images -> logits (b, k). A BlackBox needs method="proportional" or "secant".
+        images: Images to explain, (b, c, h, w) in [0, 1].
+        direction: Direction in the space of codes, like ``space.mean``, or one per image. Its
+            sign and length have no effect.
+        label, contrast_class: What is explained, see ``integrated_gradients``. With a
+            ``contrast_class`` the probability of the label is that among these two classes.
+        max_step: Longest step along the direction, in standard deviations of the code. Default:
+            sqrt(2 d), where d is the number of active dimensions (standard deviation above 2 % of
+            the largest). This is the typical distance between the codes of two images.
+        threshold: Probability of the label below which an image is a baseline, in (0, 1).
+        grid_steps: Number of evenly spaced steps up to ``max_step`` that are tested. The function
+            begins in the direction in which the first step lowers the probability more. If no
+            step there is a baseline, it tests the opposite direction.
+        binary_search_steps: Number of bisection steps that refine the first step below the
+            threshold. Each renders one image.
+        extend_to_image: If False, the path ends at the reconstruction.
+        method: As in ``integrated_gradients``, except "gausslegendre".
+        n_points, tolerance, max_points: See ``integrated_gradients``.
+        batch_size: Images per batch. Affects memory and speed, not results.
 
     Returns:
-        Attribution, where the images are. Status "no_baseline": the probability stays above
-        the threshold in both senses; the lowest place of the walk is the baseline.
-        "already_below": the reconstruction is below it, and there is no walk to explain.
-        "no_gradient": see ``integrated_gradients``. Ctrl-C ends the call: what is finished is kept,
-        the other samples get the status "stopped".
+        An Attribution on the device of ``images``. Status per image, besides those of
+        ``integrated_gradients``: "no_baseline" if the probability stays above the threshold in
+        both directions (the step with the lowest probability then serves as the baseline);
+        "already_below_threshold" if the reconstruction is below the threshold (it then is its own
+        baseline).
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     began = time.perf_counter()
     validate.space(space)
-    check_rule(classifier, method)
+    check_method(classifier, method)
     images = validate.images(images)
     if method == "gausslegendre":
-        raise ValueError("method: expected one for curved paths, such as 'line', got 'gauss'")
-    if max_step is None:
-        max_step = typical_distance(space.std)
-    search: dict[str, Any] = {
-        "max_step": validate.number(max_step, "max_step", 0.0, open_low=True),
-        "threshold": validate.number(threshold, "threshold", 1e-6, 1 - 1e-6),
-        "grid_steps": validate.count(grid_steps, "grid_steps", 1),
-        "binary_search_steps": validate.count(binary_search_steps, "binary_search_steps"),
-    }
+        raise ValueError(
+            "method: expected one for curved paths, such as 'trapezoid', got 'gausslegendre'"
+        )
+    search = BaselineSearch.checked(space, max_step, threshold, grid_steps, binary_search_steps)
     batch_size = validate.count(batch_size, "batch_size", 1)
     validate.instance(extend_to_image, bool, "extend_to_image", "True or False")
-    rules = rule_knobs(method, n_points, tolerance, max_points)
-    space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
-    step = heading(space, direction, len(images))
-    fit, stop = SpaceFit(space), Stop(None)
-    home, device = images.device, space.mean.device
-
-    def classes(rows: Tensor, count: int | None) -> tuple[Tensor, Tensor | None]:
-        """Label and against of some samples, out of ``count`` classes."""
-        own, other = check_labels(
-            label, contrast_class, len(images), count or 2, classifier.class_names
-        )
-        here = rows.to(own.device)
-        return own[here].to(home), None if other is None else other[here].to(home)
-
-    def explained(rows: Tensor) -> Attribution:
-        chunk = images[rows.to(home)].to(device)
-        with torch.no_grad():
-            code, rebuilt = reconstruct_batch(space, chunk)
-            here = classifier(rebuilt)
-            fit.see(chunk, rebuilt)
-            fit.decided(classifier(chunk), here)
-            own, other = classes(rows, here.shape[1])
-            walk = Walk(space, classifier, code, step[rows.to(step.device)], own, other, batch_size)
-            baseline_step = walk.search(log_odds(here, own, other), **search)
-        path: Path = direction_path(space, code, walk.step, baseline_step.length)
-        if extend_to_image:
-            path = JoinedPath(path, straight_path(chunk, rebuilt))
-        # Of two classes None would mean the other one.
-        lone = "none" if other is None and here.shape[1] == 2 else other
-        part = integrate(classifier, path, own, lone, rules, batch_size, stop)
-        part.cost["classifier"] += 1  # the originals
-        end = chunk if extend_to_image else rebuilt
-        known = dataclasses.replace(part, image=torch.where(part.image.isnan(), end, part.image))
-        return _told(known, baseline_step, home)
-
+    integration = Integration.checked(method, n_points, tolerance, max_points)
+    output = ExplainedOutput(
+        classifier, label, contrast_class, len(images), batch_size, with_gradient=False
+    )
+    space, classifier, stop = CheckedSpace(space), output.classifier, Stop(None)
+    task = LatentExplanation(
+        space=space,
+        images=images,
+        direction=expand_direction(space, direction, len(images)),
+        output=output,
+        search=search,
+        integration=integration,
+        extend_to_image=extend_to_image,
+        stop=stop,
+        fit=SpaceFit(space),
+    )
     with eval_frozen(space, classifier):
-        chunks = torch.arange(len(images)).split(batch_size)
-        found = stop.each(chunks, explained)
-    like = next(part for _, part in found if part is not None)
-    parts = []
-    for rows, part in found:
-        if part is None:
-            own, other = classes(rows, classifier.classes)
-            part = unfinished(images[rows.to(home)], own, other, like)
-        parts.append(part)
-    fit.warn()
-    return recorded(
-        Attribution.concatenate(parts),
+        batches = torch.arange(len(images)).split(batch_size)
+        result = explain_batches(stop, batches, task.explain, task.classes_of, images)
+    task.fit.warn()
+    return with_record(
+        result,
         stop,
         began,
         lambda: {"space": weights_hash(space), "classifier": weights_hash(classifier)},
         function="latent_integrated_gradients",
-        **search,
-        **rules,
+        **dataclasses.asdict(search),
+        **dataclasses.asdict(integration),
         extend_to_image=extend_to_image,
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class BaselineSearch:
+    """Options of the search for the baseline, as in ``latent_integrated_gradients``."""
+
+    max_step: float
+    threshold: float
+    grid_steps: int
+    binary_search_steps: int
+
+    @classmethod
+    def checked(
+        cls, space: Any, max_step: Any, threshold: Any, grid_steps: Any, binary_search_steps: Any
+    ) -> "BaselineSearch":
+        """Check the options, and choose the default of ``max_step``."""
+        longest = typical_distance(space.std) if max_step is None else max_step
+        return cls(
+            validate.number(longest, "max_step", 0.0, open_low=True),
+            validate.number(threshold, "threshold", 1e-6, 1 - 1e-6),
+            validate.count(grid_steps, "grid_steps", 1),
+            validate.count(binary_search_steps, "binary_search_steps"),
+        )
+
+
 @dataclasses.dataclass
-class Found:
-    """Where the baselines lie, one row a sample; ``seen``: places rendered and classified."""
+class LatentExplanation:
+    """The checked arguments of one call."""
 
-    length: Tensor  # signed, in spreads
-    seen: Tensor
-    missing: Tensor  # bool: the label stays likely all along
-    below: Tensor  # bool: it is unlikely from the start
+    space: CheckedSpace
+    images: Tensor
+    direction: Tensor  # like codes (b, ...), one standard deviation long
+    output: ExplainedOutput
+    search: BaselineSearch
+    integration: Integration
+    extend_to_image: bool
+    stop: Stop
+    fit: SpaceFit
+
+    def explain(self, rows: Tensor) -> Attribution:
+        """Explain the images ``rows``: the method of the paper, step by step."""
+        x = self.images[rows.to(self.images.device)].to(self.space.mean.device)
+        classifier, batch_size = self.output.classifier, self.output.batch_size
+        with torch.no_grad():
+            # 1. Encode the images and reconstruct them.
+            code, reconstruction = reconstruct_batch(self.space, x)
+            logits = classifier(reconstruction)
+            self.fit.add_images(x, reconstruction)
+            self.fit.add_decisions(classifier(x), logits)
+            label, contrast_class = self.classes_of(rows, logits.shape[1])
+            # 2. Find the baseline along the direction.
+            walk = BaselineWalk(
+                self.space,
+                classifier,
+                code,
+                self.direction[rows.to(self.direction.device)],
+                label,
+                contrast_class,
+                batch_size,
+            )
+            found = find_baseline(walk, log_odds(logits, label, contrast_class), self.search)
+        # 3. The path: from the baseline along the direction to the reconstruction, then straight.
+        path: Path = direction_path(self.space, code, walk.direction, found.step)
+        if self.extend_to_image:
+            path = JoinedPath(path, straight_path(x, reconstruction))
+        # 4. Integrate. With two classes, None would stand for the other class.
+        single = contrast_class is None and logits.shape[1] == 2
+        part = integrate(
+            classifier,
+            path,
+            label,
+            "none" if single else contrast_class,
+            self.integration,
+            batch_size,
+            self.stop,
+        )
+        return found.added_to(part, x if self.extend_to_image else reconstruction).to(
+            self.images.device
+        )
+
+    def classes_of(
+        self, rows: Tensor, n_classes: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return label and contrast class of the images ``rows``."""
+        return self.output.classes_of(rows.to(self.images.device), n_classes)
 
 
-class Walk:
-    """Codes seen from places along a direction, by the log odds of their labels."""
+class BaselineWalk:
+    """Log odds of the label at steps along the direction, for a batch of codes.
+
+    Attributes:
+        n_evaluations: Images rendered and classified for each code so far, int64 (n,).
+    """
 
     def __init__(
         self,
         space: LatentSpace,
         classifier: Classifier,
         code: Code,
-        step: Tensor,
+        direction: Tensor,
         label: Tensor,
         contrast_class: Tensor | None,
         batch_size: int,
     ) -> None:
         self.space, self.classifier, self.batch_size = space, classifier, batch_size
-        self.code, self.step = code, step.to(code.z)
+        self.code, self.direction = code, direction.to(code.z)
         self.label, self.contrast_class = label, contrast_class
-        self.seen = torch.zeros(len(code), dtype=torch.int64, device=code.z.device)
+        self.n_evaluations = torch.zeros(len(code), dtype=torch.int64, device=code.z.device)
 
-    def odds(self, rows: Tensor, length: Tensor) -> Tensor:
-        """Log odds of the samples ``rows`` at signed lengths (n,)."""
+    def log_odds(self, rows: Tensor, step: Tensor) -> Tensor:
+        """Return the log odds (n,) of the codes ``rows`` (n,), moved by the signed steps (n,)."""
         if not len(rows):
-            return length
-        self.seen[rows] += 1
-        found = []
-        for some, far in zip(
-            rows.split(self.batch_size), length.split(self.batch_size), strict=True
-        ):
-            code, step = self.code[some], self.step[some]
-            image = self.space.decode(code.with_z(code.z + per_sample(far.to(step), step) * step))
-            logits = self.classifier(validate.images(image, "space.decode"))
+            return step
+        self.n_evaluations[rows] += 1
+        parts = []
+        for some, at in zip(rows.split(self.batch_size), step.split(self.batch_size), strict=True):
+            code, direction = self.code[some], self.direction[some]
+            z = code.z + per_sample(at.to(direction), direction) * direction
+            image = validate.images(self.space.decode(code.with_z(z)), "space.decode")
             classes = (
                 None if c is None else c[some.to(c.device)]
                 for c in (self.label, self.contrast_class)
             )
-            found.append(log_odds(logits, *classes).to(far))  # type: ignore[arg-type]
-        return torch.cat(found)
-
-    def search(
-        self,
-        start: Tensor,
-        max_step: float,
-        threshold: float,
-        grid_steps: int,
-        binary_search_steps: int,
-    ) -> Found:
-        """The first place below the threshold, from the log odds ``start`` of the codes on."""
-        limit, far = math.log(threshold / (1 - threshold)), self.step.device
-        below = start.to(far) < limit
-        grid = max_step * torch.arange(1, grid_steps + 1, device=far) / grid_steps
-        signs = torch.tensor([1.0, -1.0], device=far)
-        # odds[i, s, k]: sample i, sense s, at grid[k]; infinite where nobody has looked.
-        odds = torch.full((len(below), 2, grid_steps), torch.inf, device=far)
-        rows = (~below).nonzero()[:, 0]
-        for side in (0, 1):
-            odds[rows, side, 0] = self.odds(rows, (signs[side] * grid[0]).expand(len(rows)))
-        better = odds[:, :, 0].argmin(1)
-        for senses in (better, 1 - better):
-            for k in range(1, grid_steps):
-                rows = (~below & ~(odds < limit).flatten(1).any(1)).nonzero()[:, 0]
-                sense = senses[rows]
-                odds[rows, sense, k] = self.odds(rows, signs[sense] * grid[k])
-        hit = (odds < limit).flatten(1)
-        missing = ~hit.any(1) & ~below
-        # Who has hit looks no further, so the lowest place is the hit; or it stands in for one.
-        place = odds.flatten(1).argmin(1)
-        sign, high = signs[place // grid_steps], grid[place % grid_steps]
-        low, rows = high - grid[0], hit.any(1).nonzero()[:, 0]
-        for _ in range(binary_search_steps):
-            middle = (low + high) / 2
-            fell = torch.zeros_like(below)
-            fell[rows] = self.odds(rows, (sign * middle)[rows]) < limit
-            high, low = torch.where(fell, middle, high), torch.where(fell, low, middle)
-        length = torch.where(below, 0.0, sign * high)
-        return Found(length, self.seen + 1, missing, below)
+            parts.append(log_odds(self.classifier(image), *classes).to(at))  # type: ignore[arg-type]
+        return torch.cat(parts)
 
 
-def _told(part: Attribution, found: Found, home: torch.device) -> Attribution:
-    """The result with what the search cost and how it ended."""
-    status = [
-        told if told in NO_MAP else ALREADY_BELOW if below else NO_BASELINE if missing else told
-        for told, below, missing in zip(
-            part.status, found.below.tolist(), found.missing.tolist(), strict=True
+@dataclasses.dataclass
+class BaselineResult:
+    """The baseline of each image of a batch."""
+
+    step: Tensor  # (n,), signed, in standard deviations of the code
+    n_evaluations: Tensor  # int64 (n,), images rendered and classified
+    missing: Tensor  # bool (n,), the probability stays above the threshold
+    already_below: Tensor  # bool (n,), the reconstruction is below the threshold
+
+    def added_to(self, part: Attribution, end: Tensor) -> Attribution:
+        """Add step, status and cost to the attributions of these images.
+
+        Args:
+            end: Images at the ends of the paths. They replace those that were not rendered
+                because of a stop.
+        """
+        status = tuple(
+            s if s in NO_MAP else ALREADY_BELOW if below else NO_BASELINE if missing else s
+            for s, below, missing in zip(
+                part.status, self.already_below.tolist(), self.missing.tolist(), strict=True
+            )
         )
-    ]
-    seen = found.seen.to(part.n_points.device)
-    cost = {name: spent + seen for name, spent in part.cost.items()}
-    return dataclasses.replace(
-        part, status=tuple(status), baseline_step=found.length.to(seen.device), cost=cost
-    ).to(home)
+        n_evaluations = self.n_evaluations.to(part.n_points.device)
+        return dataclasses.replace(
+            part,
+            image=torch.where(part.image.isnan(), end, part.image),
+            status=status,
+            baseline_step=self.step.to(part.n_points.device),
+            cost={
+                "generator": part.cost["generator"] + n_evaluations,
+                "classifier": part.cost["classifier"] + n_evaluations + 1,  # the original image
+            },
+        )
+
+
+def find_baseline(
+    walk: BaselineWalk, log_odds_at_start: Tensor, options: BaselineSearch
+) -> BaselineResult:
+    """Find the first step along the direction at which the label is below the threshold.
+
+    Args:
+        walk: Gives the log odds at any step.
+        log_odds_at_start: Log odds of the reconstructions, (n,).
+        options: Grid, threshold and number of bisection steps.
+    """
+    device, grid_steps = walk.direction.device, options.grid_steps
+    limit = math.log(options.threshold / (1 - options.threshold))
+    already_below = log_odds_at_start.to(device) < limit
+    grid = options.max_step * torch.arange(1, grid_steps + 1, device=device) / grid_steps
+    signs = torch.tensor([1.0, -1.0], device=device)
+    # odds[i, s, k]: code i at step signs[s] * grid[k]; infinite where it was not evaluated.
+    odds = torch.full((len(already_below), 2, grid_steps), torch.inf, device=device)
+    # The first step in both directions tells which one lowers the log odds more.
+    rows = (~already_below).nonzero()[:, 0]
+    for s in (0, 1):
+        odds[rows, s, 0] = walk.log_odds(rows, (signs[s] * grid[0]).expand(len(rows)))
+    better = odds[:, :, 0].argmin(1)
+    # Go on in this direction until the log odds are below the limit, then try the opposite one.
+    for direction in (better, 1 - better):
+        for k in range(1, grid_steps):
+            rows = (~already_below & ~(odds < limit).flatten(1).any(1)).nonzero()[:, 0]
+            s = direction[rows]
+            odds[rows, s, k] = walk.log_odds(rows, signs[s] * grid[k])
+    # A code is not evaluated after its first step below the limit, so this is its lowest one.
+    lowest = odds.flatten(1).argmin(1)
+    sign, length = signs[lowest // grid_steps], grid[lowest % grid_steps]
+    reached = (odds < limit).flatten(1).any(1)
+    rows = reached.nonzero()[:, 0]
+    length[rows] = bisect(
+        lambda middle: walk.log_odds(rows, sign[rows] * middle) < limit,
+        (length - grid[0])[rows],
+        length[rows],
+        options.binary_search_steps,
+    )
+    return BaselineResult(
+        step=torch.where(already_below, 0.0, sign * length),
+        n_evaluations=walk.n_evaluations + 1,  # the reconstruction
+        missing=~reached & ~already_below,
+        already_below=already_below,
+    )

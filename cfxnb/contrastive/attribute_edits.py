@@ -1,4 +1,9 @@
-"""From a space and named factors to edits of single attributes."""
+"""Attribute edits: change one named attribute of a code.
+
+There are two kinds. Linear edits step along the normal of a logistic regression until the code
+reaches the mean position of codes with the wanted value (Shen et al., 2020, InterFaceGAN). Learned
+edits use a network that predicts a step for each code (Alipour et al., arXiv 2206.05257).
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,27 +14,138 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cfxnb.contrastive.edit_network import train_predictor
-from cfxnb.contrastive.edits import (
-    AttributeEdits,
-    Contrasts,
-    LinearSteps,
-    fit_linear,
-    two_values,
-)
+from cfxnb.contrastive.contrasts import Contrasts, checked_contrasts
+from cfxnb.contrastive.edit_network import TrainingOptions, train_edit_network
 from cfxnb.contrastive.factor_reader import FactorReader
-from cfxnb.core import validate
+from cfxnb.contrastive.linear_steps import fit_linear_steps
+from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedSpace
 from cfxnb.core.driver import reconstruct_batch
 from cfxnb.core.kept_work import digest, given_folder
-from cfxnb.core.modes import standard_modes
+from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.space_fit import SpaceFit
-from cfxnb.core.tensors import standardise
+from cfxnb.core.space_fit import SpaceFit, same_scale
+from cfxnb.core.tensors import active_dims, standardise
 from cfxnb.core.types import Code, LatentSpace
 from cfxnb.core.weights_hash import weights_hash
 
-LOOKED_AT = 32  # images that are decoded to see whether the space knows them
+N_RECONSTRUCTED = 32  # images that are reconstructed to see whether the space fits them
+
+
+class AttributeEdits:
+    """Edits of named attributes, made by ``cfxnb.fit_attribute_edits``.
+
+    Args:
+        contrasts: attribute -> (baseline, value), the two values between which it is edited.
+        step_model: Module that maps standardised codes (b, dims) and a target (b, attributes) to
+            steps in standard deviations, (b, dims). A target of 1 requests the value, -1 requests
+            the baseline, and 0 leaves the attribute unspecified.
+        mean, std: Mean and standard deviation of the codes of the space.
+        preserve_others: Whether the edits were fitted to leave all other attributes unchanged.
+    """
+
+    def __init__(
+        self,
+        contrasts: Contrasts,
+        step_model: nn.Module,
+        mean: Tensor,
+        std: Tensor,
+        preserve_others: bool,
+    ) -> None:
+        validate.instance(contrasts, Mapping, "contrasts", "a dict: factor -> (baseline, value)")
+        if not contrasts:
+            raise ValueError("contrasts: expected at least one factor, got none")
+        self.contrasts = {
+            validate.text(name, "contrasts"): validate.pair(pair, f"contrasts[{name[:60]!r}]")
+            for name, pair in contrasts.items()
+        }
+        validate.instance(step_model, nn.Module, "step_model", "a torch.nn.Module")
+        self.mean, self.std = validate.place(mean, std)
+        self.step_model = step_model.eval().requires_grad_(False)
+        self.preserve_others = validate.flag(preserve_others, "preserve_others")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The attributes that can be edited."""
+        return tuple(self.contrasts)
+
+    @property
+    def module(self) -> nn.Module:
+        """The step model."""
+        return self.step_model
+
+    @standard_numbers
+    def edit(self, code: Code, name: str, value: Any) -> Code:
+        """Return the codes with one attribute set, on the device of ``code``.
+
+        Args:
+            code: Codes, z of shape (b, ...).
+            name: Attribute to edit.
+            value: One of its two values, either one for all codes or one per code.
+
+        Raises:
+            ValueError, TypeError: For an unknown name or value, or for codes of another space.
+        """
+        validate_results.code(code, "code")
+        pair = self.contrasts[validate.choice(name, "name", self.contrasts)]
+        if isinstance(value, np.ndarray | pd.Series | pd.Index) or (
+            isinstance(value, Tensor) and not value.is_meta and value.layout == torch.strided
+        ):
+            value = value.tolist()
+        values = list(value) if isinstance(value, list | tuple) else [value] * len(code)
+        known = all(validate.is_label(v) and v in pair for v in values)
+        if len(values) != len(code) or not known:
+            raise ValueError(
+                f"value: expected {pair[0]!r} or {pair[1]!r}, one for all or one for each of the "
+                f"{len(code)} codes, got {validate.describe(value)}"
+            )
+        if code.z.shape[1:] != self.mean.shape:
+            raise ValueError(
+                f"code: expected codes of shape {tuple(self.mean.shape)}, "
+                f"got {tuple(code.z.shape[1:])}"
+            )
+        target = torch.zeros(len(code), len(self.names))
+        signs = [1.0 if v == pair[1] else -1.0 for v in values]
+        target[:, self.names.index(name)] = torch.tensor(signs)
+        return code.with_z(self.step(code.z, target))
+
+    @standard_numbers
+    @torch.no_grad()
+    def step(self, z: Tensor, target: Tensor) -> Tensor:
+        """Return the codes z (b, ...) after one step towards ``target``.
+
+        Args:
+            z: Codes, (b, ...).
+            target: Numbers in {-1, 0, 1}, (b, attributes). See ``step_model`` of the class.
+
+        Raises:
+            ValueError, TypeError: For a wrong argument, or if the step model returns steps that
+                are not finite.
+        """
+        validate.code_like(z, "z", tuple(self.mean.shape))
+        validate.instance(target, Tensor, "target", "a torch tensor")
+        plain = target.layout == torch.strided and not target.is_meta and not target.is_complex()
+        if not plain or target.shape != (len(z), len(self.names)):
+            raise ValueError(
+                f"target: expected numbers of shape ({len(z)}, {len(self.names)}), got "
+                f"{target.dtype} of shape {tuple(target.shape)}"
+            )
+        if not ((target == -1) | (target == 0) | (target == 1)).all():
+            raise ValueError("target: expected -1, 0 and 1, got other numbers")
+        u = standardise(z.to(self.mean) - self.mean, self.std).flatten(1)
+        step = validate.instance(self.step_model(u, target.to(u)), Tensor, "step_model", "steps")
+        if step.shape != u.shape or not step.isfinite().all():
+            raise ValueError(
+                f"step_model: expected it to return finite steps of shape {tuple(u.shape)}, got "
+                f"other ones, of shape {tuple(step.shape)}"
+            )
+        return z + (step.view_as(z) * active_dims(self.std) * self.std).to(z)
+
+    def __repr__(self) -> str:
+        return (
+            f"AttributeEdits({type(self.step_model).__name__}, "
+            f"preserve_others={self.preserve_others!r}: {', '.join(self.names)})"
+        )
 
 
 @standard_modes
@@ -52,55 +168,65 @@ def fit_attribute_edits(
     checkpoint_dir: str | Path | None = None,
     seed: int = 0,
 ) -> AttributeEdits:
-    """Learn to edit one attribute of a code at a time.
+    """Fit edits that change one attribute of a code.
 
-    Without a reader the edits are linear: a logistic regression on codes for each attribute, made
-    orthogonal to the other attributes' (Shen et al., 2020, InterFaceGAN). With a reader they
-    depend on the code: a network is trained through the frozen generator until the reader finds
-    the edited attribute changed (Alipour et al., arXiv 2206.05257). The classifier that will be
-    explained plays no part in either.
+    Without a reader the edits are linear. The function fits a logistic regression on the codes for
+    each attribute, and edits step along its normal (Shen et al., 2020, InterFaceGAN). With a
+    reader the step depends on the code. A network is trained through the frozen generator until
+    the reader sees the wanted value in the decoded image (Alipour et al., arXiv 2206.05257).
+    Neither kind uses the classifier that is to be explained.
+
+    Differences from the paper: the network can start from the linear edits (``linear_init``), it
+    can be trained to leave the other attributes unchanged (``preserve_others``), and each training
+    step edits one attribute instead of a random subset.
 
     Args:
-        space: whose codes are edited.
-        images: (n, c, h, w) in [0, 1]; the edits are learnt on their codes.
-        factors: one row an image, by position.
-        contrasts: factor -> (instead, value), the two values between which it is edited.
+        space: Space whose codes are edited.
+        images: Images in [0, 1], (n, c, h, w). The edits are fitted on their codes.
+        factors: The attributes of each image: one row per image, in the order of ``images``.
+        contrasts: attribute -> (baseline, value), the two values between which it is edited.
             Default: the two values of each column, in sorted order.
-        reader: a frozen attribute reader that has these factors and values among its options.
-            Keep another one as the judge of the edits.
-        preserve_others: Keep the attributes that are not edited as they are. False: ignore them, as
-            in the paper.
-        l2_penalty: of the regressions' weights.
-        linear_init: the network begins at the linear edits and learns what to add; False: it begins at
-            nothing (as published).
-        hidden_dim, steps, batch_size, lr: of the network and its training (published: 1024, 100,000, 8,
-            1e-4).
-        length_weight: weight of the mean step length, in spreads (published: 0.05).
-        code_noise: noise on the codes in training, in spreads (published: 0.1).
-        checkpoint_dir: where checkpoints go, one folder in it for each question (weights of space and
-            reader, images, factors, contrasts, all other arguments); training that was stopped
-            goes on there. It is refused if space or reader answer otherwise than when it began,
-            and while another process trains there.
+        reader: Frozen factor reader whose options contain these attributes and values. Use another
+            reader as the judge of the edits.
+        preserve_others: If True, the edit of one attribute is fitted to leave all others unchanged.
+            If False, the others are ignored, as in the paper.
+        l2_penalty: Strength of the L2 penalty of the logistic regressions.
+        linear_init: If True, the network starts from the linear edits and learns a correction. If
+            False, it starts from steps of length zero.
+        hidden_dim: Width of the network's hidden layers (paper: 1024).
+        steps: Training steps (paper: 100,000).
+        batch_size: Codes per training step (paper: 8).
+        lr: Learning rate (paper: 1e-4).
+        length_weight: Weight of the mean step length, in standard deviations, in the loss
+            (paper: 0.05).
+        code_noise: Standard deviation of the noise added to the codes in training, in standard
+            deviations of the code (paper: 0.1).
+        checkpoint_dir: Directory for checkpoints. Each set of arguments, images and weights gets a
+            directory in it, so an interrupted training resumes there. The directory is refused if
+            the space or the reader gives other outputs than before, or if another process uses it.
+        seed: Seed of the initial weights and of the training batches.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: For a wrong argument. The message names it.
     """
     space = CheckedSpace(space)
     images = validate.images(images)
     validate.flag(preserve_others, "preserve_others")
-    pairs = two_values(factors, contrasts, len(images))
+    contrasts = checked_contrasts(factors, contrasts, len(images))
     l2_penalty = validate.number(l2_penalty, "l2_penalty", 0.0, open_low=True)
     validate.flag(linear_init, "linear_init")
-    knobs: dict[str, Any] = {
-        "hidden": validate.count(hidden_dim, "hidden", 1),
-        "steps": validate.count(steps, "steps", 1),
-        "batch_size": validate.count(batch_size, "batch_size", 1),
-        "lr": validate.number(lr, "lr", 0.0, open_low=True),
-        "length": validate.number(length_weight, "length", 0.0),
-        "code_noise": validate.number(code_noise, "code_noise", 0.0),
-        "seed": validate.seed(seed),
-    }
-    _check_reader(reader, pairs)
+    options = TrainingOptions(
+        hidden_dim=validate.count(hidden_dim, "hidden_dim", 1),
+        steps=validate.count(steps, "steps", 1),
+        batch_size=validate.count(batch_size, "batch_size", 1),
+        lr=validate.number(lr, "lr", 0.0, open_low=True),
+        length_weight=validate.number(length_weight, "length_weight", 0.0),
+        code_noise=validate.number(code_noise, "code_noise", 0.0),
+        preserve_others=preserve_others,
+        seed=validate.seed(seed),
+    )
+    if reader is not None:
+        check_reader(reader, contrasts, "reader")
     checkpoint_dir = None if checkpoint_dir is None else given_folder(checkpoint_dir)
     with eval_frozen(space), torch.no_grad():
         codes = [space.encode(chunk) for chunk in images.split(256)]
@@ -109,72 +235,68 @@ def fit_attribute_edits(
     z = torch.cat([code.z for code in codes])
     mean, std = space.mean.detach(), space.std.detach()
     u = standardise(z.to(mean) - mean, std).flatten(1)
-
-    def linear() -> LinearSteps:
-        return fit_linear(u, factors, pairs, preserve_others, l2_penalty).to(mean.device)
-
-    step_model: nn.Module
-    if reader is None:
-        step_model = linear()
-    else:
-        asked: dict[str, Any] = {}
+    step_model: nn.Module | None = None
+    if reader is None or linear_init:
+        step_model = fit_linear_steps(u, factors, contrasts, preserve_others, l2_penalty)
+        step_model = step_model.to(mean.device)
+    if reader is not None:
+        record: dict[str, Any] = {}
         if checkpoint_dir is not None:
-            asked = {
-                **knobs,
-                "preserve_others": preserve_others,
+            record = {
+                **vars(options),
                 "linear_init": linear_init,
                 "l2_penalty": l2_penalty,
+                "weights": {"space": weights_hash(space), "reader": weights_hash(reader)},
+                "contrasts": [[name, *map(_text, pair)] for name, pair in contrasts.items()],
+                "options": [[name, *map(_text, o)] for name, o in reader.options.items()],
+                "images": digest(images),
+                "factors": [[str(n), digest(factors[n].tolist())] for n in factors.columns],
             }
-            asked["weights"] = {"space": weights_hash(space), "reader": weights_hash(reader)}
-            asked["contrasts"] = [[name, *map(_told, pair)] for name, pair in pairs.items()]
-            asked["options"] = [[n, *map(_told, each)] for n, each in reader.options.items()]
-            asked["images"] = digest(images)
-            asked["factors"] = [[str(n), digest(factors[n].tolist())] for n in factors.columns]
-            checkpoint_dir = checkpoint_dir / digest(asked)
-        start = linear() if linear_init else None
-        step_model = train_predictor(
-            space,
-            u,
-            reader,
-            pairs,
-            preserve_others,
-            start,
-            checkpoint_dir=checkpoint_dir,
-            asked=asked,
-            **knobs,
+            checkpoint_dir = checkpoint_dir / digest(record)
+        step_model = train_edit_network(
+            space, u, reader, contrasts, step_model, options, checkpoint_dir, record
         )
-    return AttributeEdits(pairs, step_model, mean, std, preserve_others)
+    return AttributeEdits(contrasts, step_model, mean, std, preserve_others)
 
 
 def _check_fit(space: CheckedSpace, images: Tensor) -> None:
-    """Warn if the space doesn't know the images, as far as the first ones tell.
+    """Warn if the space reconstructs the first images badly.
 
     Raises:
-        ValueError: if it doesn't decode to images of that shape, with finite numbers.
+        ValueError: If the space does not decode to finite images of the same shape.
     """
-    few, fit = images[:LOOKED_AT], SpaceFit(space)
+    images, fit = images[:N_RECONSTRUCTED], SpaceFit(space)
     with eval_frozen(space), torch.no_grad():
-        _, made = reconstruct_batch(space, few)
-    fit.see(few.to(made.device), made)
+        _, reconstruction = reconstruct_batch(space, images)
+    fit.add_images(images.to(reconstruction.device), reconstruction)
     fit.warn()
 
 
-def _told(value: Any) -> str:
-    """A value as text; a number of numpy's like one of Python's."""
+def _text(value: Any) -> str:
+    """A value as text; a numpy number reads like the same Python number."""
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
-def _check_reader(reader: Any, pairs: Contrasts) -> None:
-    if validate.optional(_a_reader, reader, "reader") is None:
-        return
-    for name, pair in pairs.items():
-        known = reader.options.get(name, ())
-        if not set(pair) <= set(known):
+def check_reader(reader: Any, contrasts: Contrasts, name: str) -> None:
+    """Check that a factor reader reads both values of every contrast."""
+    validate.instance(reader, FactorReader, name, "a cfx.FactorReader")
+    for attribute, pair in contrasts.items():
+        options = reader.options.get(attribute, ())
+        if not set(pair) <= set(options):
             raise ValueError(
-                f"reader: expected one that reads {name} as {pair[0]!r} or {pair[1]!r}, got one "
-                f"for {list(known) or list(reader.options)}"
+                f"{name}: expected a reader with the options {pair[0]!r} and {pair[1]!r} for "
+                f"{attribute}, got one with {list(options) or list(reader.options)}"
             )
 
 
-def _a_reader(value: Any, name: str) -> FactorReader:
-    return validate.instance(value, FactorReader, name, "a cfx.FactorReader")
+def checked_edits(value: Any, space: LatentSpace) -> AttributeEdits:
+    """Check that edits were made for this space, by the mean and std of its codes."""
+    kind = "edits from cfx.fit_attribute_edits"
+    edits: AttributeEdits = validate.instance(value, AttributeEdits, "edits", kind)
+    if edits.mean.shape != space.mean.shape:
+        raise ValueError(
+            f"edits: expected edits for codes of shape {tuple(space.mean.shape)}, got edits for "
+            f"codes of shape {tuple(edits.mean.shape)}. Fit edits with this space."
+        )
+    same_scale(edits.mean, edits.std, space, "edits", "edits of this space")
+    return edits

@@ -171,8 +171,8 @@ class _Units:
         work = images.to(self.space.mean.device)
         code, rebuilt = reconstruct_batch(self.space, work)
         originals, rebuilds = self._logits(work), self._logits(rebuilt)
-        self.fit.see(work, rebuilt)
-        self.fit.decided(originals, rebuilds)
+        self.fit.add_images(work, rebuilt)
+        self.fit.add_decisions(originals, rebuilds)
         seen, before = self._is_outcome(originals), self._is_outcome(rebuilds)
         read = None if self.judge is None else self._read(rebuilt)
         parts = []
