@@ -371,7 +371,7 @@ def stylegan():
     import stylegans
 
     return cfx.spaces.StyleGAN2(
-        stylegans.generator(), w_avg_samples=16, projection={"steps": 1, "starts": 2}
+        stylegans.generator(), w_avg_samples=16, projection={"steps": 1, "n_starts": 2}
     ).eval()
 
 

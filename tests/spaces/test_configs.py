@@ -364,6 +364,6 @@ def test_networks_of_other_threads_are_not_counted():
 
     with at_most(1):
         other = threading.Thread(target=build)
-        other.code_before()
+        other.start()
         other.join()
     assert not failed

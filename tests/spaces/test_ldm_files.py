@@ -177,7 +177,7 @@ def test_vectors_of_classes_come_from_the_folder_or_from_the_caller(folders, tmp
     stored = load_ldm(folders("vectors, kl"), **HERE)
     assert torch.equal(stored.conditions.table, table())
     bare = write(tmp_path, looking(4), kl())
-    with pytest.raises(ValueError, match=r"no class_embedder in it.*Vectors"):
+    with pytest.raises(ValueError, match=r"no class_embedder in it.*EmbeddingConditions"):
         load_ldm(bare, **HERE)
     given = load_ldm(bare, conditions=EmbeddingConditions(table()), **HERE)
     z, t = torch.randn(2, 4, 8, 8), torch.tensor([5, 900])

@@ -15,7 +15,7 @@ def halves(images):
 
 
 def test_what_decides_is_found_necessary_and_sufficient():
-    space = StyleGAN2(generator(), "w", projection={"steps": 60, "starts": 32}).eval()
+    space = StyleGAN2(generator(), "w", projection={"steps": 60, "n_starts": 32}).eval()
     images = space.decode(space.sample(60, seed=2))
     level, has = halves(images)
     cut = level[:, 0].median()

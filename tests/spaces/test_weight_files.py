@@ -290,7 +290,7 @@ def test_folders_under_another_locale(tmp_path):
         (place / name).write_text(text, encoding="utf-8")
     code = (
         "import sys; from cfxnb.spaces import load_stable_diffusion as load;"
-        "print(tuple(load(sys.argv[1], device='cpu').center.shape))"
+        "print(tuple(load(sys.argv[1], device='cpu').mean.shape))"
     )
     root = str(Path(cfx.__file__).parents[1])
     locale = {"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": root}
