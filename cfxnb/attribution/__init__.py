@@ -1,7 +1,12 @@
-"""Integrated gradients along any path, and latent integrated gradients (arXiv 2404.12488).
+"""Attribution: integrated gradients along any path, and latent integrated gradients.
 
-Read first ``integrated_gradients``, then ``latent_integrated_gradients``, whose baseline is found
-by following a direction of the code. ``paths`` has the curves between baseline and image.
-``explained_output`` is the number that is explained: a logit, or the difference of two.
-``captum_attribution`` gives standard maps for comparison. ``result`` is what all of them return.
+Papers: Sundararajan et al. (2017) for integrated gradients; GCD (arXiv 2404.12488) for latent
+integrated gradients. Read first ``integrated_gradients``, then ``latent_integrated_gradients``,
+which finds its baseline along a direction of the code.
+
+- ``paths``: curves of images between a baseline and an image.
+- ``explained_output``: the function that is explained, a logit or the difference of two.
+- ``captum_attribution``: standard maps of captum, for comparison.
+- ``result``: the Attribution that all of them return.
+- ``batches``: work in batches and the record of the call, shared by all of them.
 """

@@ -1,31 +1,26 @@
-"""Maps to compare with, from captum: one adapter for all of them."""
+"""Standard attribution maps of captum, for comparison."""
 
+import dataclasses
 import time
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from cfxnb.attribution.explained_output import Looks
-from cfxnb.attribution.integrated_gradients import recorded
-from cfxnb.attribution.paths import straight_path
-from cfxnb.attribution.result import (
-    COMPLETE,
-    INCOMPLETE,
-    Attribution,
-    relative_gap,
-    unfinished,
-)
+from cfxnb.attribution.batches import explain_batches, with_record
+from cfxnb.attribution.explained_output import ExplainedOutput
+from cfxnb.attribution.paths import StraightPath, straight_path
+from cfxnb.attribution.result import COMPLETE, INCOMPLETE, Attribution, relative_delta
 from cfxnb.core import validate
 from cfxnb.core.classifiers import as_classifier
 from cfxnb.core.driver import Stop
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.tensors import needs_gradient
+from cfxnb.core.tensors import finite_rows, needs_gradient
 from cfxnb.core.types import NO_GRADIENT, Classifier
 from cfxnb.core.weights_hash import weights_hash
 
-CAPTUM_MAPS = ("input_x_gradient", "integrated_gradients", "occlusion")
+ALGORITHMS = ("input_x_gradient", "integrated_gradients", "occlusion")
 
 
 @standard_modes
@@ -43,30 +38,34 @@ def captum_attribution(
     tolerance: float = 0.01,
     batch_size: int = 128,
 ) -> Attribution:
-    """What every attribution is to be compared with, computed by captum (Kokhlikyan et al., 2020).
+    """Compute an attribution map with captum (Kokhlikyan et al., 2020).
 
     Args:
-        algorithm: "gradient_x_input"; "integrated_gradients" (Gauss-Legendre, straight from the
-            baseline); "occlusion" (Zeiler & Fergus, 2014; needs no gradients).
-        label, contrast_class: what is explained, see ``integrated_gradients``.
-        baseline: one gray level or images, for the last two; ``gradient_x_input`` has black
-            as its baseline, whatever is given.
-        n_points: of "integrated_gradients".
-        window, stride: sides of the square that is occluded, and its step, in pixels.
-        tolerance: of |gap| for the status "complete". Only integrated gradients are meant to be.
-        batch_size: images classified at once, roughly; bounds the memory, never changes a result.
+        algorithm: "input_x_gradient"; "integrated_gradients" (Gauss-Legendre rule on the straight
+            line from the baseline); or "occlusion" (Zeiler & Fergus, 2014; needs no gradients).
+        classifier: Images -> logits (b, k). "occlusion" accepts a BlackBox.
+        images: Images to explain, (b, c, h, w) in [0, 1].
+        label, contrast_class: What is explained, see ``integrated_gradients``.
+        baseline: One gray level in [0, 1], or images like ``images``. Default: 0, black.
+            "input_x_gradient" ignores it and always uses black.
+        n_points: Number of nodes of "integrated_gradients".
+        window: Side of the square that "occlusion" covers, in pixels.
+        stride: Distance between neighbouring squares, in pixels; at most ``window``.
+        tolerance: Largest |relative_delta| of a map with the status "complete". Only the maps of
+            "integrated_gradients" are meant to be complete.
+        batch_size: Approximate number of images per batch. Affects memory and speed, not results.
 
     Returns:
-        Attribution, where the images are. Ctrl-C ends the call: what is finished is kept, the
-        other samples get the status "stopped".
+        An Attribution on the device of ``images``. Images that were not finished when Ctrl-C was
+        pressed have the status "stopped".
 
     Raises:
-        ImportError: without captum.
-        ValueError, TypeError: for a wrong argument, naming it; among them a BlackBox with
-            another name than "occlusion".
+        ImportError: If captum is not installed.
+        ValueError, TypeError: If an argument is wrong. The message names the argument. A BlackBox
+            is refused unless the algorithm is "occlusion".
     """
     began = time.perf_counter()
-    validate.choice(algorithm, "name", CAPTUM_MAPS)
+    validate.choice(algorithm, "algorithm", ALGORITHMS)
     if algorithm == "occlusion":
         as_classifier(classifier)
     else:
@@ -74,80 +73,101 @@ def captum_attribution(
     path = straight_path(images, baseline)
     if algorithm == "input_x_gradient":
         path = straight_path(images, 0.0)
-    knobs: dict[str, Any] = {
-        "n_points": validate.count(n_points, "n_points", 1),
-        "window": validate.count(window, "window", 1),
-        "stride": validate.count(stride, "stride", 1),
-    }
+    options = CaptumOptions(
+        validate.count(n_points, "n_points", 1),
+        validate.count(window, "window", 1),
+        validate.count(stride, "stride", 1),
+    )
     sides = path.images.shape[2:]
     if algorithm == "occlusion" and window > min(sides):
-        raise ValueError(f"window: expected at most {min(sides)}, the images' side, got {window}")
+        raise ValueError(
+            f"window: expected at most {min(sides)}, the side of the images, got {window}"
+        )
     if stride > window:
         raise ValueError(f"stride: expected at most the window, {window}, got {stride}")
     validate.number(tolerance, "tolerance", 0.0, open_low=True)
     batch_size = validate.count(batch_size, "batch_size", 1)
-    stop, chunks = Stop(None), torch.arange(len(path), device=path.device).split(batch_size)
+    stop = Stop(None)
     with eval_frozen(classifier):
-        looks = Looks(classifier, label, contrast_class, len(path), batch_size, slope=False)
-        found = stop.each(
-            chunks, lambda rows: _part(algorithm, looks, path, rows, knobs, tolerance)
+        output = ExplainedOutput(
+            classifier, label, contrast_class, len(path), batch_size, with_gradient=False
         )
-    like = next(part for _, part in found if part is not None)
-    parts = [
-        unfinished(path.images[rows], *looks.of(rows), like) if part is None else part
-        for rows, part in found
-    ]
-    whole = Attribution.concatenate(parts)
-    return recorded(
-        whole, stop, began, lambda: weights_hash(classifier), function=algorithm, **knobs
+        result = explain_batches(
+            stop,
+            torch.arange(len(path), device=path.device).split(batch_size),
+            lambda rows: _explain(algorithm, output, path, rows, options, tolerance),
+            output.classes_of,
+            path.images,
+        )
+    return with_record(
+        result,
+        stop,
+        began,
+        lambda: weights_hash(classifier),
+        function="captum_attribution",
+        algorithm=algorithm,
+        **dataclasses.asdict(options),
     )
 
 
-def _part(
-    name: str, looks: Looks, path: Any, rows: Tensor, knobs: dict, tolerance: float
-) -> Attribution:
-    ends = [looks.at(path, rows, torch.full((len(rows),), t, device=rows.device)) for t in (0, 1)]
-    (baseline, low, _), (image, high, _) = ends
-    asked = torch.full_like(rows, 2)  # both ends
+@dataclasses.dataclass(frozen=True)
+class CaptumOptions:
+    """Options of single algorithms, as in ``captum_attribution``."""
 
-    def explained(x: Tensor, whose: Tensor) -> Tensor:
-        asked.index_add_(0, whose - rows[0], torch.ones_like(whose))
-        f = looks.number(looks.classifier(x), whose)
-        if name != "occlusion":
-            needs_gradient(f)
-        return f
+    n_points: int
+    window: int
+    stride: int
+
+
+def _explain(
+    algorithm: str,
+    output: ExplainedOutput,
+    path: StraightPath,
+    rows: Tensor,
+    options: CaptumOptions,
+    tolerance: float,
+) -> Attribution:
+    """Explain the images ``rows`` with one call of captum."""
+    baseline, low, _ = output.along(path, rows, torch.zeros(len(rows), device=rows.device))
+    image, high, _ = output.along(path, rows, torch.ones(len(rows), device=rows.device))
+    n_queries = torch.full_like(rows, 2)  # both ends
+
+    def f(x: Tensor, whose: Tensor) -> Tensor:
+        n_queries.index_add_(0, whose - rows[0], torch.ones_like(whose))
+        value = output.output(output.classifier(x), whose)
+        if algorithm != "occlusion":
+            needs_gradient(value)
+        return value
 
     with torch.enable_grad():
-        full = _captum(name, explained, image, baseline, rows, knobs, looks.batch_size).detach()
+        full = _captum(algorithm, f, image, baseline, rows, options, output.batch_size).detach()
     change = high - low
-    gap = relative_gap(full.flatten(1).sum(1, dtype=torch.float64), change)
-    good = full.isfinite().flatten(1).all(1)
-    status = [COMPLETE if abs(g) <= tolerance else INCOMPLETE for g in gap.tolist()]
-    own, other = looks.of(rows)
-    whole = torch.ones_like(rows)
+    delta = relative_delta(full.flatten(1).sum(1, dtype=torch.float64), change)
+    status = [COMPLETE if abs(d) <= tolerance else INCOMPLETE for d in delta.tolist()]
+    finite = finite_rows(full).tolist()
+    label, contrast_class = output.classes_of(rows)
+    nodes = options.n_points if algorithm == "integrated_gradients" else 1
     return Attribution(
         image=image,
         baseline=baseline,
         attributions=full,
         output_change=change.float(),
-        relative_delta=gap.float(),
-        n_points=whole * (knobs["n_points"] if name == "integrated_gradients" else 1),
-        label=own,
-        contrast_class=other,
-        status=tuple(
-            s if fine else NO_GRADIENT for s, fine in zip(status, good.tolist(), strict=True)
-        ),
-        cost={"generator": 0 * whole, "classifier": asked},
+        relative_delta=delta.float(),
+        n_points=torch.full_like(rows, nodes),
+        label=label,
+        contrast_class=contrast_class,
+        status=tuple(s if ok else NO_GRADIENT for s, ok in zip(status, finite, strict=True)),
+        cost={"generator": torch.zeros_like(rows), "classifier": n_queries},
     )
 
 
 def _captum(
-    name: str,
-    explained: Any,
+    algorithm: str,
+    f: Callable[[Tensor, Tensor], Tensor],
     image: Tensor,
     baseline: Tensor,
     rows: Tensor,
-    knobs: dict,
+    options: CaptumOptions,
     batch_size: int,
 ) -> Tensor:
     try:
@@ -156,26 +176,26 @@ def _captum(
         raise ImportError(
             "cfx.captum_attribution needs captum; install it with: pip install 'captum>=0.9'"
         ) from error
-    x = image.clone().requires_grad_(name != "occlusion")
-    # What goes with each image, so that captum repeats it along with the images.
-    whose = {"additional_forward_args": (rows,)}
-    if name == "input_x_gradient":
-        return InputXGradient(explained).attribute(x, **whose)
-    if name == "integrated_gradients":
-        return IntegratedGradients(explained).attribute(
+    x = image.clone().requires_grad_(algorithm != "occlusion")
+    # captum repeats these arguments along with the images.
+    arguments = {"additional_forward_args": (rows,)}
+    if algorithm == "input_x_gradient":
+        return InputXGradient(f).attribute(x, **arguments)
+    if algorithm == "integrated_gradients":
+        return IntegratedGradients(f).attribute(
             x,
             baseline,
-            n_steps=knobs["n_points"],
+            n_steps=options.n_points,
             internal_batch_size=max(batch_size, len(x)),
-            **whose,
+            **arguments,
         )
-    window, stride = knobs["window"], knobs["stride"]
+    channels, window, stride = x.shape[1], options.window, options.stride
     with torch.no_grad():
-        return Occlusion(explained).attribute(
+        return Occlusion(f).attribute(
             x,
-            (x.shape[1], window, window),
-            strides=(x.shape[1], stride, stride),
+            (channels, window, window),
+            strides=(channels, stride, stride),
             baselines=baseline,
             perturbations_per_eval=max(1, batch_size // len(x)),
-            **whose,
+            **arguments,
         )

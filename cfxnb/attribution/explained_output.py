@@ -1,4 +1,4 @@
-"""The number that an attribution explains: a logit, or one logit's lead over another."""
+"""The output that an attribution explains: a logit, or the difference of two logits."""
 
 from typing import Any
 
@@ -13,53 +13,73 @@ from cfxnb.core.tensors import gradient, needs_gradient
 from cfxnb.core.types import Classifier
 
 
-class Looks:
-    """The explained number of images, with its gradient if there is to be one."""
+class ExplainedOutput:
+    """The function f of images that is explained, and its gradient if the method needs it.
+
+    Args:
+        classifier: Images -> logits (b, k).
+        label, contrast_class: See ``integrated_gradients``. They are checked when the number of
+            classes is known, which is after the first evaluation of the classifier.
+        n_images: Number of images in the call.
+        batch_size: Images per batch. Affects memory and speed, not results.
+        with_gradient: Whether ``along`` computes gradients.
+    """
 
     def __init__(
         self,
         classifier: Classifier,
         label: Any,
         contrast_class: Any,
-        count: int,
+        n_images: int,
         batch_size: int,
-        slope: bool,
+        with_gradient: bool,
     ) -> None:
         self.classifier = CheckedClassifier(classifier)
-        self.count, self.batch_size, self.slope = count, batch_size, slope
-        self.asked = label, contrast_class
-        self.classes: Any = None  # label and against, once the number of classes is known
+        self.n_images, self.batch_size, self.with_gradient = n_images, batch_size, with_gradient
+        self._unchecked = label, contrast_class
+        self._classes: Any = None
 
-    def number(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """f of each of the images, which belong to the samples ``rows``."""
-        if self.classes is None:
+    def classes_of(
+        self, rows: Tensor, n_classes: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return label and contrast class of the images ``rows``; the first call checks both."""
+        if self._classes is None:
             names = self.classifier.class_names
-            self.classes = check_labels(*self.asked, self.count, logits.shape[1], names)
-        return explained_logit(validate.finite_logits(logits), *self.of(rows))
+            self._classes = check_labels(*self._unchecked, self.n_images, n_classes or 2, names)
+        label, other = (c if c is None else c[rows.to(c.device)] for c in self._classes)
+        return label.to(rows.device), None if other is None else other.to(rows.device)
 
-    def of(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Label and against of the samples ``rows``, known after the first look."""
-        label, contrast_class = self.classes
-        own = label[rows.to(label.device)].to(rows.device)
-        return own, None if contrast_class is None else contrast_class[
-            rows.to(contrast_class.device)
-        ].to(rows.device)
+    def output(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Return f, (n,), from the logits (n, k) of the images ``rows`` (n,)."""
+        classes = self.classes_of(rows, logits.shape[1])
+        return explained_logit(validate.finite_logits(logits), *classes)
 
-    def at(self, path: Path, rows: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, f (float64) and gradients (or the images again) at places of the path."""
-        found = []
-        for some, where in zip(rows.split(self.batch_size), t.split(self.batch_size), strict=True):
+    def along(self, path: Path, rows: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Evaluate f at points of a path.
+
+        Args:
+            path: Path of all images.
+            rows: Which image each point belongs to, int64 (n,).
+            t: Position of each point on its path, (n,) in [0, 1].
+
+        Returns:
+            Images x (n, c, h, w), f(x) in float64 (n,), and the gradients of f, like x. Without
+            gradients the third value is x again.
+        """
+        parts = []
+        for some, at in zip(rows.split(self.batch_size), t.split(self.batch_size), strict=True):
             with torch.no_grad():
-                x = path.at(some, where)
+                x = path.at(some, at)
             g = x
-            if self.slope:
+            if self.with_gradient:
                 with torch.enable_grad():
                     point = x.detach().requires_grad_()
-                    f = self.number(self.classifier(point), some)
+                    f = self.output(self.classifier(point), some)
                     needs_gradient(f)
                     g = gradient(f, point)
             else:
                 with torch.no_grad():
-                    f = self.number(self.classifier(x), some)
-            found.append((x, f.detach().double().to(x.device), g))
-        return tuple(torch.cat(part) for part in zip(*found, strict=True))  # type: ignore
+                    f = self.output(self.classifier(x), some)
+            parts.append((x, f.detach().double().to(x.device), g))
+        x, f, g = (torch.cat(part) for part in zip(*parts, strict=True))
+        return x, f, g

@@ -1,4 +1,4 @@
-"""Curves of images, from a baseline at t = 0 to what is explained at t = 1."""
+"""Curves of images from a baseline (t = 0) to the explained image (t = 1)."""
 
 from numbers import Real
 
@@ -7,48 +7,48 @@ from torch import Tensor
 
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedSpace
-from cfxnb.core.directions import heading
+from cfxnb.core.directions import expand_direction
 from cfxnb.core.images import SLACK
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.tensors import per_sample
 from cfxnb.core.types import Code, LatentSpace
 
-FARTHEST = 1e30  # spreads along a direction: more is no number in float32
+MAX_STEP = 1e30  # standard deviations; the square of a longer step overflows
 
 
 class Path:
-    """A curve of images for each of ``len(path)`` samples.
+    """One curve of images for each of ``len(path)`` samples.
 
     Attributes:
-        device: where its images come out.
-        straight: True if it is a straight line in pixels.
-        renders: generator passes that one point costs: 0 or 1.
+        device: Device of the images on the path.
+        straight: True if every curve is a straight line of pixels.
+        renders: Generator passes per point: 0 or 1.
     """
 
     straight = False
     renders = 0
 
-    def __init__(self, count: int, device: torch.device) -> None:
-        self.count, self.device = count, device
+    def __init__(self, n_images: int, device: torch.device) -> None:
+        self.n_images, self.device = n_images, device
 
     def __len__(self) -> int:
-        return self.count
+        return self.n_images
 
     def at(self, rows: Tensor, t: Tensor) -> Tensor:
-        """Images (n, c, h, w) of the samples ``rows`` (n,) at the places ``t`` (n,) in [0, 1]."""
+        """Return images (n, c, h, w) of the samples ``rows`` (n,) at ``t`` (n,) in [0, 1]."""
         raise NotImplementedError
 
     def nodes(self, n_points: int) -> Tensor:
-        """At least ``n_points`` evenly spaced places from 0 to 1, all corners among them, float64."""
+        """Return at least ``n_points`` evenly spaced values of t, corners included, in float64."""
         return torch.linspace(0, 1, n_points, dtype=torch.float64)
 
     def passes(self, t: Tensor) -> Tensor:
-        """Generator passes that each of the places ``t`` (n,) costs, int64 (n,)."""
+        """Return the number of generator passes at each ``t``, int64 (n,)."""
         return torch.full(t.shape, self.renders, dtype=torch.int64, device=t.device)
 
 
 class StraightPath(Path):
-    """Made by ``straight_path``."""
+    """See ``straight_path``."""
 
     straight = True
 
@@ -57,32 +57,32 @@ class StraightPath(Path):
         self.images, self.baseline = images, baseline
 
     def at(self, rows: Tensor, t: Tensor) -> Tensor:
-        begin, end = self.baseline[rows], self.images[rows]
-        return torch.lerp(begin, end, per_sample(t.to(end), end))  # exact at both ends
+        start, end = self.baseline[rows], self.images[rows]
+        return torch.lerp(start, end, per_sample(t.to(end), end))  # exact at both ends
 
 
 class PiecewiseLinearPath(Path):
-    """Made by ``piecewise_linear_path``."""
+    """See ``piecewise_linear_path``."""
 
     def __init__(self, images: Tensor) -> None:
         super().__init__(len(images), images.device)
         self.images, self.last = images, images.shape[1] - 1
 
     def at(self, rows: Tensor, t: Tensor) -> Tensor:
-        place = t.double() * self.last
-        near = place.round()
-        place = torch.where((place - near).abs() < 1e-6, near, place)  # corners exactly
-        before = place.floor().clamp(0, self.last - 1).long()
-        begin, end = self.images[rows, before], self.images[rows, before + 1]
-        return torch.lerp(begin, end, per_sample((place - before).to(end), end))
+        s = t.double() * self.last
+        nearest = s.round()
+        s = torch.where((s - nearest).abs() < 1e-6, nearest, s)  # exact at the corners
+        index = s.floor().clamp(0, self.last - 1).long()
+        start, end = self.images[rows, index], self.images[rows, index + 1]
+        return torch.lerp(start, end, per_sample((s - index).to(end), end))
 
     def nodes(self, n_points: int) -> Tensor:
-        pieces = max(1, -(-(n_points - 1) // self.last))
-        return super().nodes(self.last * pieces + 1)
+        per_segment = max(1, -(-(n_points - 1) // self.last))
+        return super().nodes(self.last * per_segment + 1)
 
 
 class LatentPath(Path):
-    """Made by ``latent_path`` and ``direction_path``."""
+    """See ``latent_path`` and ``direction_path``."""
 
     renders = 1
 
@@ -92,13 +92,13 @@ class LatentPath(Path):
         self.start, self.end = start.to(self.device), end.to(self.device)
 
     def at(self, rows: Tensor, t: Tensor) -> Tensor:
-        end, begin = self.end[rows], self.start.z[rows]
-        code = end.with_z(torch.lerp(begin, end.z, per_sample(t.to(begin), begin)))
+        end, z = self.end[rows], self.start.z[rows]
+        code = end.with_z(torch.lerp(z, end.z, per_sample(t.to(z), z)))
         return validate.images(self.space.decode(code), "space.decode")
 
 
 class JoinedPath(Path):
-    """One path in t < 1/2, another one, which begins where it ends, from t = 1/2 on."""
+    """The first path for t < 1/2, then the second, which starts where the first one ends."""
 
     def __init__(self, first: Path, second: Path) -> None:
         super().__init__(len(first), first.device)
@@ -115,7 +115,7 @@ class JoinedPath(Path):
         return torch.cat(parts)[order.argsort()]
 
     def nodes(self, n_points: int) -> Tensor:
-        return super().nodes(max(n_points, 3) | 1)  # an odd number: t = 1/2 is one of them
+        return super().nodes(max(n_points, 3) | 1)  # an odd number, so that t = 1/2 is included
 
     def passes(self, t: Tensor) -> Tensor:
         return torch.where(t < 0.5, self.first.passes(t), self.second.passes(t))
@@ -123,37 +123,39 @@ class JoinedPath(Path):
 
 @standard_modes
 def straight_path(images: Tensor, baseline: float | Tensor = 0.0) -> StraightPath:
-    """The straight line in pixels from a baseline to the images.
+    """Return the straight line of pixels from a baseline to each image.
 
     Args:
-        images: what is explained, (b, c, h, w) in [0, 1].
-        baseline: one gray level in [0, 1] for all pixels, or images of the same shape.
+        images: Images to explain, (b, c, h, w) in [0, 1].
+        baseline: One gray level in [0, 1] for all pixels, or images like ``images``. Default: 0,
+            black.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     images = validate.images(images)
     if not isinstance(baseline, Real):
-        begin = validate.images(baseline, "baseline").to(images.device)
-        if begin.shape != images.shape:
+        start = validate.images(baseline, "baseline").to(images.device)
+        if start.shape != images.shape:
             raise ValueError(
                 f"baseline: expected the shape of images, {tuple(images.shape)}, "
-                f"got {tuple(begin.shape)}"
+                f"got {tuple(start.shape)}"
             )
     else:
-        begin = torch.full_like(images, validate.number(baseline, "baseline", 0.0, 1.0))
-    return StraightPath(images, begin)
+        start = torch.full_like(images, validate.number(baseline, "baseline", 0.0, 1.0))
+    return StraightPath(images, start)
 
 
 @standard_modes
 def piecewise_linear_path(images: Tensor) -> PiecewiseLinearPath:
-    """The path through given images, straight between each and the next.
+    """Return the path through given images, with straight lines of pixels between them.
 
     Args:
-        images: (b, m, c, h, w) in [0, 1], m >= 2: first the baseline, last what is explained.
+        images: m >= 2 images per path, from the baseline to the explained image,
+            (b, m, c, h, w) in [0, 1].
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     validate.instance(images, Tensor, "images", "a torch tensor")
     if not images.is_floating_point() or images.layout != torch.strided:
@@ -162,21 +164,24 @@ def piecewise_linear_path(images: Tensor) -> PiecewiseLinearPath:
         raise ValueError(
             f"images: expected shape (b, m, c, h, w) with m >= 2, got {tuple(images.shape)}"
         )
-    if not images.is_meta and images.max() > 1 + SLACK:  # floats of bytes would be scaled
+    if (
+        not images.is_meta and images.max() > 1 + SLACK
+    ):  # validate.images would divide values up to 255 by 255
         raise ValueError(f"images: expected values in [0, 1], got up to {images.max().item():.4g}")
     return PiecewiseLinearPath(validate.images(images.flatten(0, 1)).view(images.shape))
 
 
 @standard_modes
 def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
-    """What a straight line between two codes looks like: decoded, a curve in pixels.
+    """Return the images of a straight line between two codes: in general a curve in pixels.
 
     Args:
-        start: codes of the baselines, (b, ...).
-        end: codes of what is explained, with the same ``aux``, which stays as it is.
+        space: Generator that decodes the codes.
+        start: Codes of the baselines, (b, ...).
+        end: Codes of the explained images, (b, ...), with the same ``aux`` as ``start``.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     validate.space(space)
     for value, name in ((start, "start"), (end, "end")):
@@ -192,7 +197,7 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
     if (start.aux is None) != (end.aux is None) or (
         both and not torch.equal(start.aux, end.aux)  # type: ignore[arg-type]
     ):
-        raise ValueError("start: expected the same rest as end has, got another; use end.at(z)")
+        raise ValueError("start: expected the same aux as end, got another; use end.with_z(z)")
     return LatentPath(space, start, end)
 
 
@@ -200,31 +205,34 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
 def direction_path(
     space: LatentSpace, code: Code, direction: Tensor, steps_along: float | Tensor
 ) -> LatentPath:
-    """From a point along a direction, ``steps_along`` away, back to the codes.
+    """Return the path that leads along a direction to the codes, from ``steps_along`` away.
 
     Args:
-        code: codes of what is explained, at t = 1.
-        direction: like ``space.mean``, or one a code, (b, ...); its own length plays no part.
-        steps_along: signed, in spreads, one or (b,): where t = 0 lies.
+        space: Generator that decodes the codes.
+        code: Codes of the explained images, at t = 1.
+        direction: Direction like ``space.mean``, or one per code, (b, ...). Its length has no
+            effect.
+        steps_along: Signed step from the code to the start of the path (t = 0), in standard
+            deviations of the code. One for all codes, or (b,).
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     validate.space(space)
     validate_results.code(code, "code", tuple(space.mean.shape))
     if not len(code):
         raise ValueError("code: expected at least one, got none")
-    unit_step = heading(space, direction, len(code)).to(code.z)
+    unit = expand_direction(space, direction, len(code)).to(code.z)
     if isinstance(steps_along, Real) and not isinstance(steps_along, bool):
-        value = validate.number(steps_along, "steps_along", -FARTHEST, FARTHEST)
-        length = torch.full((len(code),), value).to(code.z)
+        value = validate.number(steps_along, "steps_along", -MAX_STEP, MAX_STEP)
+        steps = torch.full((len(code),), value).to(code.z)
     else:
-        length = torch.from_numpy(validate.array(steps_along, "steps_along")).to(code.z)
-        if length.shape != (len(code),):
+        steps = torch.from_numpy(validate.array(steps_along, "steps_along")).to(code.z)
+        if steps.shape != (len(code),):
             raise ValueError(
                 f"steps_along: expected finite numbers of shape ({len(code)},), got "
                 f"{validate.describe(steps_along)}"
             )
-    if not length.isfinite().all():
-        raise ValueError("steps_along: expected numbers of ordinary size, got too large ones")
-    return latent_path(space, code.with_z(code.z + per_sample(length, code.z) * unit_step), code)
+    if not steps.isfinite().all():
+        raise ValueError("steps_along: expected finite numbers in float32, got too large ones")
+    return latent_path(space, code.with_z(code.z + per_sample(steps, code.z) * unit), code)

@@ -1,4 +1,4 @@
-"""Attribution: the frozen result of every method that explains a decision by a map of pixels."""
+"""Attribution: the result of every method that explains a decision by a map of pixels."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from cfxnb.core import validate
 from cfxnb.core.tensors import positions
 from cfxnb.core.types import NO_GRADIENT, STOPPED
 
-COMPLETE = "complete"  # the map adds up to the change, within the tolerance
-INCOMPLETE = "incomplete"  # it doesn't
-NO_BASELINE = "no_baseline"  # the label stayed likely all along the walk
-ALREADY_BELOW = "already_below_threshold"  # the label was unlikely without any walk
+COMPLETE = "complete"  # the map sums to the change of f, within the tolerance
+INCOMPLETE = "incomplete"  # it does not
+NO_BASELINE = "no_baseline"  # the label stays above the threshold all along the direction
+ALREADY_BELOW = "already_below_threshold"  # the reconstruction is below the threshold
 ATTRIBUTION_STATUSES = (COMPLETE, INCOMPLETE, NO_GRADIENT, NO_BASELINE, ALREADY_BELOW, STOPPED)
-NO_MAP = (NO_GRADIENT, STOPPED)  # of these a map need not be finite
+NO_MAP = (NO_GRADIENT, STOPPED)  # with these a map may hold NaN
 
 _TENSORS = (
     "image",
@@ -33,25 +33,26 @@ _OPTIONAL = ("contrast_class", "baseline_step")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Attribution:
-    """Which pixels made the explained number f differ between an image and its baseline.
+    """How much each pixel contributed to f(image) - f(baseline), for n images.
 
-    f is the logit of ``label``, or its lead over the logit of ``contrast_class`` (always, if there are
-    only two classes).
+    f is the logit of ``label``, minus the logit of ``contrast_class`` if there is one.
 
     Attributes:
-        image, baseline: both ends of the path, (n, c, h, w) in [0, 1].
-        attributions: share of each pixel and channel in the change of f, (n, c, h, w), signed.
+        image, baseline: Both ends of the path, (n, c, h, w) in [0, 1].
+        attributions: Signed contribution of each pixel and channel, (n, c, h, w).
         output_change: f(image) - f(baseline), (n,).
-        relative_delta: (sum of the map - change) / |change|, (n,); 0 for a complete map.
-        n_points: on the path at the end, int64 (n,).
-        label: the explained class, int64 (n,).
-        contrast_class: the class it is compared with, int64 (n,), or None.
-        status: one of ``cfxnb.attribution.result.ATTRIBUTION_STATUSES`` a sample. "stopped": Ctrl-C was
-            pressed before this sample was finished, and what was not computed is NaN.
-        baseline_step: where the baseline lies along the direction, signed, in spreads, (n,); None
-            for methods without a direction.
-        cost: images rendered (``generator``) and classified (``classifier``), int64 (n,) each.
-        made_by: method, arguments, weights, seconds.
+        relative_delta: (sum of the map - output_change) / |output_change|, (n,). 0 for a complete
+            map. Captum's convergence_delta is not divided by |output_change|.
+        n_points: Number of points on the path that were evaluated, int64 (n,).
+        label: The explained class, int64 (n,).
+        contrast_class: The class that the label is compared with, int64 (n,), or None.
+        status: One of ``cfxnb.attribution.result.ATTRIBUTION_STATUSES`` per image. "stopped":
+            Ctrl-C was pressed before this image was finished; what was not computed is NaN.
+        baseline_step: Signed step along the direction at which the baseline lies, in standard
+            deviations of the code, (n,). None for methods without a direction.
+        cost: Number of images rendered (``generator``) and classified (``classifier``), int64
+            (n,) each.
+        made_by: Name of the function, its options, hashes of the weights, and seconds.
     """
 
     image: Tensor
@@ -72,25 +73,25 @@ class Attribution:
 
     @property
     def heat_map(self) -> Tensor:
-        """The map: the sum over the channels, signed, (n, h, w)."""
+        """The signed sum of the attributions over the channels, (n, h, w)."""
         return self.attributions.sum(1)
 
     @property
     def negative_fraction(self) -> Tensor:
-        """Share of negative mass in the map, (n,) in [0, 1]; NaN for a map of zeros."""
+        """Negative part of the sum of |heat_map|, (n,) in [0, 1]; NaN for a map of zeros."""
         mass = self.heat_map.flatten(1)
         return mass.clamp_max(0).abs().sum(1) / mass.abs().sum(1)
 
     @property
     def n_queries(self) -> Tensor:
-        """Images that the classifier was asked about, int64 (n,)."""
+        """Number of images that were classified, int64 (n,)."""
         return self.cost["classifier"]
 
     def __len__(self) -> int:
         return len(self.image)
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> "Attribution":
-        """The chosen rows, in that order (an int gives a result of length one)."""
+        """Return the chosen images, in this order; an int gives a result of length one."""
         index = positions(rows, len(self), f"a result with {len(self)} maps")
         return dataclasses.replace(
             self._each(lambda t: t[index.to(t.device)]),
@@ -98,9 +99,9 @@ class Attribution:
         )
 
     def to(self, device: torch.device | str) -> "Attribution":
-        """The same on another device."""
+        """Return the result on another device."""
         if device is None:
-            raise TypeError("device: expected one such as 'cpu', got None")
+            raise TypeError("device: expected a device such as 'cpu', got None")
         place = validate.device(device)
         return self._each(lambda t: t.to(place))
 
@@ -115,9 +116,11 @@ class Attribution:
 
     @staticmethod
     def concatenate(parts: "Sequence[Attribution]") -> "Attribution":
-        """One result out of several of the same kind, in their order; the first one's record."""
+        """Join results of one method, in their order. ``made_by`` is that of the first result."""
         if isinstance(parts, Attribution) or not isinstance(parts, Sequence):
-            raise TypeError(f"parts: expected a list of attributions, got {validate.describe(parts)}")
+            raise TypeError(
+                f"parts: expected a list of attributions, got {validate.describe(parts)}"
+            )
         if not parts:
             raise ValueError("parts: expected at least one result, got none")
         for i, part in enumerate(parts):
@@ -147,27 +150,29 @@ class Attribution:
 
     def __repr__(self) -> str:
         counts = {s: self.status.count(s) for s in ATTRIBUTION_STATUSES if s in self.status}
-        told = ", ".join(f"{n} {s}" for s, n in counts.items())
-        return f"Attribution({len(self)} by {self.made_by.get('function', '?')}: {told})"
+        text = ", ".join(f"{n} {s}" for s, n in counts.items())
+        return f"Attribution({len(self)} by {self.made_by.get('function', '?')}: {text})"
 
     def _repr_html_(self) -> str:
-        from cfxnb.plots.attribution import html_heat  # results show themselves; plots read results
+        from cfxnb.plots.attribution import html_maps  # results show themselves; plots read results
 
-        return html_heat(self)
+        return html_maps(self)
 
 
 def checked_attribution(value: Any, name: str) -> Attribution:
-    """An attribution whose fields fit each other; images are finite, maps where there is one.
+    """Return the attribution if its fields fit each other, and images and maps are finite.
+
+    Images without a map (``NO_MAP``) may hold NaN.
 
     Raises:
-        ValueError, TypeError: naming the field.
+        ValueError, TypeError: If a field is wrong. The message names it.
     """
     a: Attribution = validate.instance(value, Attribution, name, "an Attribution")
     rows = len(a.status) if isinstance(a.status, tuple) else -1
     if rows < 0 or any(s not in ATTRIBUTION_STATUSES for s in a.status):
-        came = validate.describe(a.status)
+        got = validate.describe(a.status)
         raise ValueError(
-            f"{name}.status: expected a tuple of {list(ATTRIBUTION_STATUSES)}, got {came}"
+            f"{name}.status: expected a tuple of {list(ATTRIBUTION_STATUSES)}, got {got}"
         )
     for field in (*_TENSORS, *_OPTIONAL):
         tensor = getattr(a, field)
@@ -175,12 +180,12 @@ def checked_attribution(value: Any, name: str) -> Attribution:
             continue
         validate.instance(tensor, Tensor, f"{name}.{field}", "a torch tensor")
         if tensor.is_complex() or tensor.is_meta:
-            raise TypeError(f"{name}.{field}: expected numbers, got {tensor.dtype}")
+            raise TypeError(f"{name}.{field}: expected real numbers, got {tensor.dtype}")
         images = field in ("image", "baseline", "attributions")
         if len(tensor.shape) != (4 if images else 1) or len(tensor) != rows:
             shape = f"({rows}, c, h, w)" if images else f"({rows},)"
             raise ValueError(f"{name}.{field}: expected shape {shape}, got {tuple(tensor.shape)}")
-    told = torch.tensor([s not in NO_MAP for s in a.status], dtype=torch.bool)
+    has_map = torch.tensor([s not in NO_MAP for s in a.status], dtype=torch.bool)
     for field in ("image", "baseline", "attributions"):
         tensor = getattr(a, field)
         if tensor.shape[2:] != a.image.shape[2:]:
@@ -188,46 +193,23 @@ def checked_attribution(value: Any, name: str) -> Attribution:
                 f"{name}.{field}: expected images of {tuple(a.image.shape[2:])} pixels, "
                 f"got {tuple(tensor.shape[2:])}"
             )
-        if not tensor.detach()[told.to(tensor.device)].isfinite().all():
+        if not tensor.detach()[has_map.to(tensor.device)].isfinite().all():
             raise ValueError(f"{name}.{field}: expected finite numbers, got NaN or infinity")
     for field in ("n_points", "label", "contrast_class"):
         tensor = getattr(a, field)
         if tensor is not None and (tensor.is_floating_point() or (rows and tensor.min() < 0)):
-            raise ValueError(f"{name}.{field}: expected whole numbers >= 0, got {tensor.dtype}")
-    if not a.output_change[told.to(a.output_change.device)].isfinite().all():
+            raise ValueError(f"{name}.{field}: expected integers >= 0, got {tensor.dtype}")
+    if not a.output_change[has_map.to(a.output_change.device)].isfinite().all():
         raise ValueError(f"{name}.output_change: expected finite numbers, got NaN or infinity")
     for key, tensor in a.cost.items():
         if not isinstance(tensor, Tensor) or tensor.shape != (rows,):
-            raise ValueError(f"{name}.cost[{key!r}]: expected shape ({rows},), got another")
+            raise ValueError(
+                f"{name}.cost[{key!r}]: expected a tensor of shape ({rows},), got another value"
+            )
     return a
 
 
-def unfinished(
-    image: Tensor, label: Tensor, contrast_class: Tensor | None, like: Attribution
-) -> Attribution:
-    """Samples that a stop left out: what would have been computed is NaN.
-
-    Args:
-        like: a finished part of the same call.
-    """
-    count = len(image)
-    nothing, none = image.new_full((count,), torch.nan), torch.zeros_like(label)
-    return Attribution(
-        image=image,
-        baseline=torch.full_like(image, torch.nan),
-        attributions=torch.full_like(image, torch.nan),
-        output_change=nothing,
-        relative_delta=nothing,
-        n_points=none,
-        label=label,
-        contrast_class=contrast_class,
-        status=(STOPPED,) * count,
-        baseline_step=None if like.baseline_step is None else nothing,
-        cost=dict.fromkeys(like.cost, none),
-    )
-
-
-def relative_gap(total: Tensor, output_change: Tensor) -> Tensor:
-    """(total - change) / |change|; 0 where both are 0."""
-    off = total - output_change
-    return torch.where(off == 0, 0.0, off / output_change.abs())
+def relative_delta(total: Tensor, output_change: Tensor) -> Tensor:
+    """Return (total - output_change) / |output_change|; 0 where total equals output_change."""
+    error = total - output_change
+    return torch.where(error == 0, 0.0, error / output_change.abs())
