@@ -1,4 +1,4 @@
-"""Directions of codes, checked and brought to unit length."""
+"""Directions in code space, checked and scaled to length 1."""
 
 import torch
 from torch import Tensor
@@ -8,11 +8,15 @@ from cfxnb.core.tensors import norms, per_sample, standardise
 from cfxnb.core.types import LatentSpace
 
 
-def heading(space: LatentSpace, direction: Tensor, rows: int) -> Tensor:
-    """A direction as codes (rows, ...) that are one spread long: |direction / spread| = 1.
+def expand_direction(space: LatentSpace, direction: Tensor, rows: int) -> Tensor:
+    """Return a direction for each row, (rows, ...), with length 1 in standard deviations (std).
+
+    Args:
+        direction: one direction for all rows, shaped like ``space.mean``, or one per row. Its
+            length is ignored.
 
     Raises:
-        ValueError, TypeError: if it has another shape, or no finite length but 0.
+        ValueError, TypeError: if the shape is wrong, or if the length is 0 or not finite.
     """
     validate.instance(direction, Tensor, "direction", "a torch tensor")
     if not direction.is_floating_point() or direction.is_meta or direction.layout != torch.strided:
@@ -20,14 +24,14 @@ def heading(space: LatentSpace, direction: Tensor, rows: int) -> Tensor:
     shape = tuple(space.mean.shape)
     if tuple(direction.shape) not in (shape, (rows, *shape)):
         raise ValueError(
-            f"direction: expected shape {shape}, or ({rows}, ...) with one a sample, "
+            f"direction: expected shape {shape}, or ({rows}, ...) with one per image, "
             f"got {tuple(direction.shape)}"
         )
     steps = direction.detach().to(space.mean).expand(rows, *shape)
     length = norms(standardise(steps, space.std))
     if not (length.isfinite() & (length > 0)).all():
         raise ValueError(
-            f"direction: expected finite numbers, not all 0 where codes vary, "
-            f"got lengths of {length.min().item():.4g} to {length.max().item():.4g} spreads"
+            f"direction: expected finite numbers, not all 0 in the active dimensions, "
+            f"got lengths of {length.min().item():.4g} to {length.max().item():.4g} std"
         )
     return steps / per_sample(length, steps)

@@ -1,9 +1,9 @@
-"""Folders of kept work: one user at a time, one question each, and files that are checked.
+"""Checkpoint folders, from which interrupted work is continued by another process.
 
-Work that takes hours is kept in a folder, so that a process that died can be followed by another.
-What is found there later must be an answer to the question that is asked now, whole and unaltered;
-everything else is refused, with the reason. A search keeps the answers of a black box
-(``directions.query_log``), a training its last checkpoint (``core.training``).
+A folder is used by one process at a time and belongs to one task. Its files must be complete and
+unaltered, and must belong to the present task. All others are refused, with the reason. A search
+for directions stores the answers of the black box (``directions.query_log``). A training stores its
+last checkpoint (``core.training``).
 """
 
 import contextlib
@@ -28,55 +28,54 @@ from torch.nn import functional as F
 from cfxnb.core.disk import LARGEST_TEXT, cause, given_path, shown
 
 LOCK = "folder.lock"
-PARTIAL = ".cfxnb.partial"  # no program of others gives files such names: these are deleted
+PARTIAL = ".cfxnb.partial"  # unfinished files; no other program uses this suffix
 ROOM = f"room{PARTIAL}"
-SYSTEM = ("Thumbs.db", "desktop.ini")  # as .DS_Store: what systems put into any folder
-FORMAT = 1  # of the files; raised when a later version could misread them
-LARGEST_HEADER = 2**24  # bytes of what a file tells of its tensors; it is read before they are
+SYSTEM = ("Thumbs.db", "desktop.ini")  # operating systems put these into folders
+FORMAT = 2  # of the files; 1 had other names
+LARGEST_HEADER = 2**24  # bytes; the header of a file is read before its tensors
 SUMS = 16  # numbers in a sketch
-TOLERANCE = 1e-3  # of the spread of answers; another processor changes less, another network more
-ROUNDING = 1e-5  # of their size: what float32 leaves of large answers that hardly differ
+TOLERANCE = 1e-3  # of the std of answers: another processor changes less, another network more
+ROUNDING = 1e-5  # of their size: float32 rounding of large answers that hardly differ
 
 
-class Kept:
-    """A folder of kept work, open for this process and thread alone.
+class CheckpointDir:
+    """A checkpoint folder, locked for this process and thread.
 
-    Its record, a JSON file, tells what was asked. Each file is sealed: it carries its own name, the
-    number of its folder, and a digest of its content. Files are replaced as a whole: a process
-    that dies while it writes leaves the old file, or none.
+    A JSON file records the task. Every other file contains its own name, the number of its folder,
+    and a digest of its content. Files are replaced as a whole. If a process dies while it writes,
+    the old file remains, or none.
 
     Args:
-        folder: made, if there is none. One in which something else was asked is refused, and so
-            is one with other files and without a record. Hidden files don't count.
+        folder: created if it does not exist. It is refused if it belongs to another task, or if it
+            has files but no record. Hidden files are ignored.
         record: name of the record's file.
-        asked: everything that the work depends on, as JSON values.
-        noted: what is written down beside it, and may differ, as JSON values.
+        config: everything on which the work depends, as JSON values.
+        notes: further facts to record, which may differ later, as JSON values.
 
     Attributes:
-        noted: what was written down when the folder was begun.
+        notes: the facts that were recorded when the folder was begun.
 
     Raises:
-        ValueError: if the folder can't be used, naming it and the reason: others use it, it is
-            that of another question, it can't be read or written, its record is damaged.
+        ValueError: if the folder cannot be used. The message names the folder and the reason.
     """
 
     def __init__(
-        self, folder: Path, record: str, asked: Mapping[str, Any], noted: Any = None
+        self, folder: Path, record: str, config: Mapping[str, Any], notes: Any = None
     ) -> None:
         self.folder, self.record = folder, record
         with self._errors("opened"):
             if "\0" in str(folder):
-                raise ValueError(f"folder: expected a path, got {str(folder)!r}")
+                raise ValueError(f"checkpoint_dir: expected a path, got {str(folder)!r}")
             if folder.exists() and not folder.is_dir():
-                raise ValueError(f"folder: expected a folder, got the file {folder}")
-            self._check_foreign()  # before anything is left in it
+                raise ValueError(f"checkpoint_dir: expected a folder, got the file {folder}")
+            self._check_foreign()  # before the lock file is written
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
         try:
             with self._errors("opened"):
                 self._check_foreign()
                 self._clean()
-                self.number, self.noted = self._begin(asked, noted)
+                self.number, self.notes = self._begin(config, notes)
         except BaseException:
             self._lock.release()
             raise
@@ -88,7 +87,7 @@ class Kept:
         self.close()
 
     def close(self) -> None:
-        """Let others use the folder. A process that dies does so by dying."""
+        """Unlock the folder. A process that dies unlocks it, too."""
         if not self._lock.is_locked:
             return
         with contextlib.suppress(OSError):
@@ -96,26 +95,27 @@ class Kept:
         self._lock.release()
 
     def names(self, suffix: str) -> list[str]:
-        """Names of the kept files with a suffix, sorted."""
+        """Return the names of the files with a suffix, sorted."""
         with self._errors("read"):
             return sorted(name for name in os.listdir(self.folder) if name.endswith(suffix))
 
     def has(self, name: str) -> bool:
+        """Return whether there is a file with this name."""
         with self._errors("read"):
             return (self.folder / name).is_file()
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """Keep tensors under a name; with the suffix .pt also numbers, lists and dicts of them."""
+        """Store tensors in a file. With the suffix .pt, also numbers, lists and dicts of them."""
         self._replace(name, _packed(content, {"name": name, "folder": self.number}))
 
     def read(self, name: str, remedy: str) -> dict[str, Any]:
-        """What was kept under a name, on the CPU.
+        """Return the content of a file, on the CPU.
 
         Args:
-            remedy: what to do if the file is damaged, for the message.
+            remedy: advice for the message if the file is damaged.
 
         Raises:
-            ValueError: if the file isn't what was written under this name in this folder.
+            ValueError: if the file was altered, renamed, or copied from another folder.
         """
         with self._errors("read"):
             path = self.folder / name
@@ -123,27 +123,28 @@ class Kept:
         try:
             content, seal, found = _unpacked(name, data)
             fault = self._fault(name, seal, found)
-        except Exception:  # whatever a reader stumbles over in bytes that are none of ours
+        except Exception:  # the readers raise many kinds of errors for damaged bytes
             fault = "is damaged"
         if fault:
             raise ValueError(
-                f"folder: expected whole files of this work alone, got {name} in {self.folder}, "
-                f"which {fault}; {remedy}"
+                f"checkpoint_dir: expected complete files of this work only, got {name} in "
+                f"{self.folder}, which {fault}; {remedy}"
             )
         return content
 
     def remove(self, name: str) -> None:
+        """Delete a file, if it exists."""
         with self._errors("written"):
             (self.folder / name).unlink(missing_ok=True)
 
     def reserve(self, size: int) -> None:
-        """Take up so many bytes, so that a full disk is noticed before something is asked."""
+        """Occupy so many bytes, so that a full disk is noticed before the next queries."""
         with self._errors("written"):
             (self.folder / ROOM).write_bytes(bytes(size))
 
     def release(self) -> None:
-        """Give back what is reserved, right before it is needed."""
-        with contextlib.suppress(OSError):  # then there may be room all the same
+        """Free the reserved bytes, right before they are needed."""
+        with contextlib.suppress(OSError):  # there may be room nevertheless
             (self.folder / ROOM).unlink(missing_ok=True)
 
     def _fault(self, name: str, seal: Mapping[str, str], found: str) -> str:
@@ -170,8 +171,8 @@ class Kept:
             lock.acquire()
         except Timeout:
             raise ValueError(
-                f"folder: expected one that nobody uses, got {self.folder}, which is in use by "
-                "another process or thread; wait for its end, or name another folder"
+                f"checkpoint_dir: expected a free folder, got {self.folder}, which is in use by "
+                "another process or thread; wait for its end, or pass another folder"
             ) from None
         return lock
 
@@ -182,45 +183,48 @@ class Kept:
         others = sorted(names - own - hidden - set(SYSTEM))
         if others and self.record not in names:
             raise ValueError(
-                f"folder: expected an empty one, or one with {self.record}, got {self.folder} "
-                f"with other files, such as {others[0]}"
+                f"checkpoint_dir: expected an empty folder, or one with {self.record}, got "
+                f"{self.folder} with other files, such as {others[0]}"
             )
 
     def _clean(self) -> None:
-        """Remove what a process left that died while it wrote; nobody else writes now."""
+        """Delete unfinished files of a process that died. The lock excludes other writers."""
         for left in self.folder.glob("*" + PARTIAL):
             left.unlink(missing_ok=True)
 
-    def _begin(self, asked: Mapping[str, Any], noted: Any) -> tuple[str, Any]:
-        """The number of this folder, and what was noted: of the record if the same was asked."""
-        expected = json.loads(json.dumps(asked))
+    def _begin(self, config: Mapping[str, Any], notes: Any) -> tuple[str, Any]:
+        """Return number and notes of this folder: those of the record, or new ones."""
+        expected = json.loads(json.dumps(config))
         if self.record in os.listdir(self.folder):
             record = self._read_record()
-            if names := _differences(expected, record["asked"]):
+            if names := _differences(expected, record["config"]):
                 raise ValueError(
-                    f"folder: expected an empty one, or that of the same question, got one with "
-                    f"another {', '.join(names)}: {self.folder}; name another folder"
+                    f"checkpoint_dir: expected an empty folder, or one of the same task, got one "
+                    f"with another {', '.join(names)}: {self.folder}; pass another folder"
                 )
-            return str(record["folder"]), record.get("noted")
-        record = {"asked": expected, "folder": uuid.uuid4().hex, "format": FORMAT}
-        record["noted"] = json.loads(json.dumps(noted))
+            return str(record["folder"]), record.get("notes")
+        record = {"config": expected, "folder": uuid.uuid4().hex, "format": FORMAT}
+        record["notes"] = json.loads(json.dumps(notes))
         record["digest"] = digest(record)
         self._replace(self.record, json.dumps(record, indent=1, sort_keys=True).encode("utf-8"))
-        return str(record["folder"]), record["noted"]
+        return str(record["folder"]), record["notes"]
 
     def _read_record(self) -> dict[str, Any]:
         path = self.folder / self.record
         data = b"" if path.stat().st_size > LARGEST_TEXT else path.read_bytes()
+        fault = "which is damaged, altered, or from a later version"
         try:
             record: dict[str, Any] = json.loads(data.decode("utf-8"))
-            whole = record.pop("digest") == digest(record) and record["format"] == FORMAT
+            intact = record.pop("digest") == digest(record)
+            if intact and record["format"] < FORMAT:
+                fault, intact = "which is from an older version of cfxnb", False
+            intact = intact and record["format"] == FORMAT
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            whole = False
-        if not whole:
+            intact = False
+        if not intact:
             raise ValueError(
-                f"folder: expected an empty one, or that of the same question, got {self.folder} "
-                f"with a {self.record}, which is damaged, altered, or of another version; begin "
-                "with an empty folder"
+                "checkpoint_dir: expected an empty folder, or one of the same task, got "
+                f"{self.folder} with a {self.record}, {fault}; begin with an empty folder"
             )
         return record
 
@@ -230,52 +234,55 @@ class Kept:
             yield
         except OSError as error:
             raise ValueError(
-                f"folder: expected one that can be {what}, got {shown(self.folder)}: {cause(error)}"
+                f"checkpoint_dir: expected a folder that can be {what}, got {shown(self.folder)}: "
+                f"{cause(error)}"
             ) from error
 
 
-def given_folder(value: Any, name: str = "folder") -> Path:
-    """Return a path as the caller gave it, with ``~`` replaced by the home folder.
+def checkpoint_path(value: Any) -> Path:
+    """Return ``checkpoint_dir`` as a path, with ``~`` replaced by the home directory.
 
     Raises:
-        ValueError, TypeError: if the value is no path, or an empty text.
+        ValueError, TypeError: if the value is not a path, or is empty.
     """
     if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name}: expected a path, got {type(value).__name__} {value!r}"[:120])
-    return given_path(value, "a path", name)
+        kind = type(value).__name__
+        raise TypeError(f"checkpoint_dir: expected a path, got {kind} {value!r}"[:120])
+    return given_path(value, "a path", "checkpoint_dir")
 
 
 def digest(*parts: Any) -> str:
-    """Short hash of tensors, with their shapes and types, and of JSON values around them."""
-    whole = hashlib.sha256()
-    _feed(whole, parts)
-    return whole.hexdigest()[:16]
+    """Return a short hash of tensors, with their shapes and types, and of JSON values."""
+    sha = hashlib.sha256()
+    _feed(sha, parts)
+    return sha.hexdigest()[:16]
 
 
-def _feed(whole: Any, part: Any) -> None:
+def _feed(sha: Any, part: Any) -> None:
     if isinstance(part, Tensor):
         plain = part.detach().cpu().contiguous().flatten()
-        whole.update(f"T{plain.dtype}{tuple(part.shape)}".encode())
-        whole.update(plain.view(torch.uint8).numpy())
+        sha.update(f"T{plain.dtype}{tuple(part.shape)}".encode())
+        sha.update(plain.view(torch.uint8).numpy())
     elif isinstance(part, Mapping):
-        whole.update(f"M{len(part)}".encode())
+        sha.update(f"M{len(part)}".encode())
         for key in sorted(part, key=str):
-            _feed(whole, str(key))
-            _feed(whole, part[key])
+            _feed(sha, str(key))
+            _feed(sha, part[key])
     elif isinstance(part, Sequence) and not isinstance(part, str):
-        whole.update(f"S{len(part)}".encode())
+        sha.update(f"S{len(part)}".encode())
         for each in part:
-            _feed(whole, each)
+            _feed(sha, each)
     else:
         text = repr(part).encode()
-        whole.update(f"V{type(part).__name__}{len(text)}:".encode() + text)
+        sha.update(f"V{type(part).__name__}{len(text)}:".encode() + text)
 
 
 def sketch(rows: Tensor) -> Tensor:
-    """Sixteen signed sums of each row's numbers, (n, ...) -> (n, 16), on the CPU.
+    """Return 16 sums with random signs of each row's numbers, (n, ...) -> (n, 16), on the CPU.
 
-    Few numbers that stand for many: the distance of two sketches is about the root of the mean
-    squared difference of the rows. Unlike a digest they change little on another processor.
+    A sketch represents a large row by a few numbers. The distance of two sketches is about the root
+    of the mean squared difference of the rows. Unlike a digest, a sketch changes only a little on
+    another processor.
     """
     flat = rows.detach().flatten(1).float()
     size = flat.shape[1]
@@ -291,40 +298,43 @@ def _signs(count: int) -> np.ndarray:
 
 
 def differ(
-    found: Tensor, kept: Tensor, among: Tensor | None = None, tolerance: float = TOLERANCE
+    found: Tensor, stored: Tensor, among: Tensor | None = None, tolerance: float = TOLERANCE
 ) -> bool:
-    """Whether answers (n, ...) differ by more than floats do on another processor.
+    """Return whether answers (n, ...) differ by more than the rounding of another processor.
 
     Args:
-        kept: what was answered before, like ``found``.
-        among: more answers, (m, ...), for their spread; by default those kept.
-        tolerance: part of the spread that counts as the same; of the size, for a single answer.
+        found: present answers.
+        stored: answers from before, with the same shape.
+        among: more answers, (m, ...), from which the standard deviation is computed. Default:
+            ``stored``.
+        tolerance: largest difference, as a fraction of the standard deviation. For a single answer
+            it is a fraction of its size.
     """
-    if found.shape != kept.shape:
+    if found.shape != stored.shape:
         return True
-    new, old, all_ = (
-        x.double().flatten(1) for x in (found, kept, kept if among is None else among)
+    new, old, every = (
+        x.double().flatten(1) for x in (found, stored, stored if among is None else among)
     )
-    all_ = all_[all_.isfinite().all(1)]
-    size = all_.square().sum(1).mean().sqrt().nan_to_num()
-    std = (all_ - all_.mean(0)).square().sum(1).mean().sqrt() if len(all_) > 1 else size
-    far = (new - old).norm(dim=1)
-    return not bool((far <= tolerance * std + ROUNDING * size).all())  # NaN differs
+    every = every[every.isfinite().all(1)]
+    size = every.square().sum(1).mean().sqrt().nan_to_num()
+    std = (every - every.mean(0)).square().sum(1).mean().sqrt() if len(every) > 1 else size
+    change = (new - old).norm(dim=1)
+    return not bool((change <= tolerance * std + ROUNDING * size).all())  # NaN differs
 
 
-def refuse(part: str, folder: Path) -> ValueError:
-    """The error for a part that answers otherwise than when the folder was begun."""
+def other_part(part: str, folder: Path) -> ValueError:
+    """Return the error for a part that gives other answers than when the folder was begun."""
     return ValueError(
-        f"{part}: expected the one that the folder {folder} was begun with, got one that answers "
-        f"otherwise than when this folder was begun; name another folder for another {part}, and "
-        "use no folder for one that doesn't answer the same question the same way twice"
+        f"{part}: expected the same one as when the folder {folder} was begun, got one with other "
+        f"answers. Pass another folder for another {part}. If the {part} gives random answers, "
+        "work without a folder."
     )
 
 
 def _differences(expected: Mapping[str, Any], other: Any) -> list[str]:
-    """Names of what differs; both values if they are short."""
+    """Return the names of differing entries, with both values if these are short."""
     if not isinstance(other, Mapping):
-        return ["question"]
+        return ["task"]
     names = []
     for name in sorted({**expected, **other}):
         here, there = expected.get(name), other.get(name)
@@ -332,13 +342,14 @@ def _differences(expected: Mapping[str, Any], other: Any) -> list[str]:
             names += [f"{inner} ({name})" for inner in _differences(here, there)]
         elif here != there:
             short = max(len(repr(here)), len(repr(there))) <= 12
-            names.append(f"{name} ({there!r} there, {here!r} now)" if short else name)
+            names.append(f"{name} ({there!r} before, {here!r} now)" if short else name)
     return names
 
 
 def _packed(content: dict[str, Any], seal: dict[str, str]) -> bytes:
+    """Return the bytes of a file, including its seal: name, folder and digest."""
     if not seal["name"].endswith(".pt"):
-        # Copies: the format has no tensors that share memory.
+        # safetensors refuses tensors that share memory.
         own = {
             key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for key, value in content.items()
@@ -347,17 +358,18 @@ def _packed(content: dict[str, Any], seal: dict[str, str]) -> bytes:
     file = io.BytesIO()
     torch.save(content, file)
     data = file.getvalue()
-    # An archive may end with a comment, for which torch leaves no room.
-    told = json.dumps({**seal, "digest": hashlib.sha256(data).hexdigest()}).encode()
-    return data[:-2] + len(told).to_bytes(2, "little") + told
+    # The seal becomes the comment at the end of the zip archive.
+    comment = json.dumps({**seal, "digest": hashlib.sha256(data).hexdigest()}).encode()
+    return data[:-2] + len(comment).to_bytes(2, "little") + comment
 
 
 def _as_large_as_stated(path: Path) -> bool:
-    """Whether a file has the size that its own header tells, which alone is read for that."""
+    """Return whether a file has the size that its header states. Only the header is read."""
     try:
         with path.open("rb") as file:
             if path.suffix == ".pt":
-                # The archive tells its size from its end: before the first entry is nothing.
+                # A zip archive has its directory at the end. If bytes are missing or added, the
+                # first entry does not begin at 0.
                 return min(entry.header_offset for entry in zipfile.ZipFile(file).infolist()) == 0
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length)) if length <= LARGEST_HEADER else {}
@@ -370,12 +382,12 @@ def _as_large_as_stated(path: Path) -> bool:
 
 
 def _unpacked(name: str, data: bytes) -> tuple[dict[str, Any], dict[str, str], str]:
-    """Content, seal, and the digest of what is there."""
+    """Return the content, the seal, and the digest of the present content."""
     if not name.endswith(".pt"):
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         content = safetensors.torch.load(data)
         return content, header["__metadata__"], digest(content)
-    told = zipfile.ZipFile(io.BytesIO(data)).comment
-    found = hashlib.sha256(data[: -len(told) - 2] + b"\0\0").hexdigest()
+    comment = zipfile.ZipFile(io.BytesIO(data)).comment
+    found = hashlib.sha256(data[: -len(comment) - 2] + b"\0\0").hexdigest()
     content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    return content, json.loads(told), found
+    return content, json.loads(comment), found

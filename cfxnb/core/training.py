@@ -1,4 +1,4 @@
-"""One training loop for every shipped network: AdamW, cosine schedule, EMA, resumable."""
+"""The training loop of all shipped networks: AdamW, cosine schedule, EMA, resumable."""
 
 import contextlib
 import time
@@ -10,14 +10,14 @@ import torch
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
-from cfxnb.core.kept_work import TOLERANCE, Kept, differ, digest, refuse, sketch
+from cfxnb.core.kept_work import TOLERANCE, CheckpointDir, differ, digest, other_part, sketch
 
 Net = TypeVar("Net", bound=nn.Module)
 Loss = Callable[[Any, tuple[Tensor, ...], Generator], Tensor]
-Recipe = Callable[[Path, str], None]  # (folder of checkpoints, device) -> ships a network
+Recipe = Callable[[Path, str], None]  # (checkpoint folder, device): trains and ships a network
 SAVE_EVERY_SECONDS = 60.0
 CHECKPOINT, BEGUN = "checkpoint.pt", "begun.safetensors"
-LOSS_TOLERANCE = 0.02  # of the first loss: bfloat16 rounds otherwise on another processor
+LOSS_TOLERANCE = 0.02  # of the first loss: bfloat16 rounding depends on the processor
 
 
 def fit(
@@ -28,47 +28,49 @@ def fit(
     steps: int,
     batch_size: int,
     lr: float,
-    folder: Path | None,
+    checkpoint_dir: Path | None,
     ema: float = 0.999,
     seed: int = 0,
     device: str | torch.device = "cpu",
-    asked: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
     answers: Mapping[str, Tensor] | None = None,
 ) -> Net:
     """Train ``model`` and return it with averaged weights, in evaluation mode.
 
+    The forward pass runs in bfloat16 and channels_last, which is up to four times as fast on
+    processors with matrix units. Weights and loss stay in float32.
+
     Args:
         model: trained in place.
-        loss: ``loss(model, batch_tensors, generator) -> scalar``; all of its randomness comes
-            from the generator, which is seeded anew at every step.
-        data: tensors with one row a sample; batches are drawn without replacement.
-        steps: optimiser steps in all. A run that was stopped continues at its last checkpoint
-            in ``folder`` and gives the same result as one that was not. None keeps nothing.
-        lr: peak learning rate; 2 % linear warm-up, then a cosine to zero.
-        folder: of this training alone, and locked meanwhile. One in which another model, loss, data
-            or number was trained with is refused.
+        loss: ``loss(model, batch_tensors, generator) -> scalar``. All its randomness must come from
+            the generator, which gets a new seed at every step.
+        data: tensors with one row per sample. Batches are drawn without replacement.
+        steps: number of optimiser steps. A stopped run continues at its last checkpoint, with the
+            same result as without a stop.
+        batch_size: samples per step.
+        lr: highest learning rate: linear warm-up in the first 2 % of the steps, then a cosine to 0.
+        checkpoint_dir: folder of this training, locked while it runs. The folder of another
+            training is refused. None stores nothing.
         ema: decay of the exponential moving average of weights and buffers.
-        asked: what data and model were made from, as JSON values, to recognise the folder by;
-            None takes a digest of the data.
-        answers: of the networks that the loss asks, to a few fixed inputs, (n, ...) for each name;
-            they may differ by rounding.
-
-    The forward pass runs in bfloat16 and channels_last, which doubles the speed twice over on
-    processors that have matrix units; weights and loss stay in float32.
+        seed: seed of the batches and of the generator.
+        config: origin of data and model, as JSON values, to recognise the folder. Default: a digest
+            of the data.
+        answers: outputs of further networks in the loss for some fixed inputs, (n, ...) by name.
+            They identify these networks. Rounding differences are accepted.
 
     Raises:
-        ValueError: for a folder of another training, one in use, or one with altered files.
+        ValueError: if ``checkpoint_dir`` belongs to another training, is in use, or was altered.
     """
     device = torch.device(device)
     _layout(model.to(device), torch.channels_last).train()
     with contextlib.ExitStack() as stack:
         kept = None
-        if folder is not None:
-            knobs: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "lr": lr, "ema": ema}
-            knobs |= {"seed": seed, "device": device.type}
-            knobs |= {"loss": _name(loss), "model": _name(type(model))}
-            knobs |= {"data": digest(*data)} if asked is None else asked
-            kept = stack.enter_context(Kept(folder, "training.json", knobs))
+        if checkpoint_dir is not None:
+            task: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "lr": lr, "ema": ema}
+            task |= {"seed": seed, "device": device.type}
+            task |= {"loss": _name(loss), "model": _name(type(model))}
+            task |= {"data": digest(*data)} if config is None else config
+            kept = stack.enter_context(CheckpointDir(checkpoint_dir, "training.json", task))
             rows = tuple(_to(t[_rows(len(data[0]), batch_size, 0, seed)], device) for t in data)
             _check_begun(kept, dict(answers or {}) | _begun(model, loss, rows))
         return _train(model, loss, data, steps, batch_size, lr, ema, seed, device, kept)
@@ -84,13 +86,13 @@ def _train(
     ema: float,
     seed: int,
     device: torch.device,
-    kept: Kept | None,
+    kept: CheckpointDir | None,
 ) -> Net:
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     start = 0
     if kept is not None and kept.has(CHECKPOINT):
-        saved = kept.read(CHECKPOINT, "delete it and run again: training begins anew")
+        saved = kept.read(CHECKPOINT, "delete it and run again: training starts from the beginning")
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         average = {k: v.to(device) for k, v in saved["average"].items()}
@@ -129,7 +131,10 @@ def _train(
 def _kept_if_interrupted(
     model: nn.Module, save: Callable[[int], None], step: int
 ) -> Iterator[None]:
-    """Save what was reached before a step if that is interrupted while it changes only buffers."""
+    """Save the state before a step if the step is interrupted in the loss.
+
+    Until then only buffers may have changed, and these are restored.
+    """
     before = [buffer.clone() for buffer in model.buffers()]
     try:
         yield
@@ -142,32 +147,32 @@ def _kept_if_interrupted(
 
 
 def _begun(model: nn.Module, loss: Loss, rows: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Weights and loss that a training begins with, in numbers that rounding hardly changes."""
+    """Return sketches of the first weights, and the first loss. Rounding hardly changes them."""
     state = model.state_dict()
     found = {f"model {i}": sketch(x.flatten()[None]) for i, x in enumerate(state.values())}
     before = {name: value.clone() for name, value in state.items()}
-    # Dropout in the model draws from torch's global numbers.
+    # Dropout in the model uses torch's global random state.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(0)
         first = loss(model, rows, Generator(device=rows[0].device).manual_seed(0))
-    model.load_state_dict(before)  # statistics of a batch norm may have moved
+    model.load_state_dict(before)  # batch norm statistics may have changed
     return {**found, "loss": first.detach().float().reshape(1, 1)}
 
 
-def _check_begun(kept: Kept, found: dict[str, Tensor]) -> None:
-    """Write down what the training begins with, or compare it with what was written."""
-    remedy = f"delete it and {CHECKPOINT}, and run again: training begins anew"
+def _check_begun(kept: CheckpointDir, found: dict[str, Tensor]) -> None:
+    """Store the first weights and loss, or compare them with the stored ones."""
+    remedy = f"delete it and {CHECKPOINT}, and run again: training starts from the beginning"
     if kept.has(BEGUN):
         before = kept.read(BEGUN, remedy)
         for name in [*found, *before]:
             tolerance = LOSS_TOLERANCE if name == "loss" else TOLERANCE
             here, there = found.get(name), before.get(name)
             if here is None or there is None or differ(here.cpu(), there, tolerance=tolerance):
-                raise refuse(name.split()[0], kept.folder)
+                raise other_part(name.split()[0], kept.folder)
     elif kept.has(CHECKPOINT):
         raise ValueError(
-            f"folder: expected {BEGUN} beside {CHECKPOINT}, got {kept.folder} without it; delete "
-            f"{CHECKPOINT} and run again: training begins anew"
+            f"checkpoint_dir: expected {BEGUN} beside {CHECKPOINT}, got {kept.folder} without it; "
+            f"delete {CHECKPOINT} and run again: training starts from the beginning"
         )
     else:
         kept.write(BEGUN, found)
@@ -200,7 +205,7 @@ def _schedule(progress: float) -> float:
 
 
 def _rows(count: int, batch_size: int, step: int, seed: int) -> Tensor:
-    """The rows of one step: epoch by epoch a fresh shuffle that depends on nothing else."""
+    """Return the rows of one step. Each epoch has its own order, from (seed, epoch) alone."""
     epoch, position = divmod(step, count // batch_size)
     order = torch.randperm(count, generator=Generator().manual_seed(seed * 10**6 + epoch))
     return order[position * batch_size : (position + 1) * batch_size]

@@ -1,11 +1,17 @@
 """Global Counterfactual Directions (GCD, arXiv 2404.12488): directions found without gradients.
 
-Read first ``find_directions``: probe the black box around one image, fit a proxy, take its
-gradient (g) and the eigenvectors of its Hessian (h), and rank them. ``probing`` asks the
-classifier about changed codes, and ``query_log`` counts and stores the answers. ``proxies`` fits
-by least squares; ``mlp_proxy`` is the paper's network. ``candidates`` names the directions,
-``trial`` tests them on other images, and ``gradient_correction`` corrects g by what they answer.
-``recognition`` decides whether stored answers belong to the classifier at hand.
-``follow_direction`` walks along one direction on a whole data set. ``result`` is what a search
-returns.
+Read ``search`` in ``find_directions`` first. It is the algorithm: query the black box at random
+changes of one image's code, fit a proxy, take its gradient (g) and the eigenvectors of its Hessian
+(h), and rank these directions.
+
+- ``search_config``: the options of a search, checked.
+- ``probing``: renders changed codes and queries the classifier about them.
+- ``query_log``: counts the queries, and stores the answers in a folder.
+- ``recognition``: decides whether stored answers come from the present classifier.
+- ``proxies``: the default proxy, ridge regression. ``mlp_proxy``: the network of the paper.
+- ``direction_candidates``: the g- and h-directions of a proxy.
+- ``direction_trial``: tests directions on images, and ranks them.
+- ``gradient_correction``: corrects g with the answers of that trial.
+- ``result``: ``Directions``, the result of a search.
+- ``follow_direction``: finds the smallest step along one direction for each image of a data set.
 """

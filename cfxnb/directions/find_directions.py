@@ -1,12 +1,16 @@
-"""Global Counterfactual Directions: found black-box, from one image (arXiv 2404.12488).
+"""Global Counterfactual Directions (GCD, arXiv 2404.12488), from one image and a black box.
 
-Published: a fresh network on all answers so far, every round; directions from its gradient and
-its Hessian at the image's code, with the sign that an eigenvector happens to have. Here by
-default: least squares on pairs of opposite changes, which needs far fewer queries; its gradient
-rests on log odds that saturate, so that answers near the decision count most. Both signs of every
-direction are tried, more axes of curvature than are kept, and what they measurably do tells which
-are kept, and in which order. What other images answer in that trial corrects the gradient, too,
-unless the correction does worse there.
+``search`` is the algorithm. ``find_directions`` checks the arguments and writes the record.
+
+Differences from the paper:
+
+- Proxy: the paper fits a new network to all answers in every round. By default we fit a ridge
+  regression to pairs of opposite changes, which needs far fewer queries. For the gradient the log
+  odds are saturated, so that answers near the decision count most.
+- Sign: the paper keeps the arbitrary sign of an eigenvector. We test both signs.
+- Selection: we test more h-directions than we keep, on images, and rank by the measured flip rate.
+- Correction: the answers of other images in that trial correct g, unless the corrected g flips
+  fewer images.
 """
 
 import dataclasses
@@ -15,32 +19,118 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedFunction, CheckedSpace
-from cfxnb.core.decisions import check_labels, class_number
+from cfxnb.core.decisions import check_labels
 from cfxnb.core.driver import Stop
-from cfxnb.core.kept_work import digest, given_folder
+from cfxnb.core.kept_work import checkpoint_path, digest
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.tensors import active_dims, typical_distance, unit
+from cfxnb.core.tensors import active_dims, unit
 from cfxnb.core.types import Classifier, LatentSpace, OnStep
 from cfxnb.core.weights_hash import weights_hash
-from cfxnb.directions.candidates import SAME, candidates
-from cfxnb.directions.gradient_correction import corrected
+from cfxnb.directions.direction_candidates import DUPLICATE_COSINE, direction_candidates
+from cfxnb.directions.direction_trial import STEP_FRACTIONS, Trial, TrialAnswers, as_code_changes
+from cfxnb.directions.gradient_correction import correct_gradient
 from cfxnb.directions.mlp_proxy import mlp
-from cfxnb.directions.probing import FEWEST, Distance, Questions, rms
-from cfxnb.directions.proxies import Fit, Probes, ridge
-from cfxnb.directions.query_log import Ledger
+from cfxnb.directions.probing import BlackBoxProbe, Distance, rms
+from cfxnb.directions.proxies import Probes, ProxyFit, ridge
+from cfxnb.directions.query_log import QueryLog
 from cfxnb.directions.result import Directions
-from cfxnb.directions.trial import LENGTHS, Trial
+from cfxnb.directions.search_config import SearchConfig
 
-ALONE, CORRECTED = "g uncorrected", "g corrected"
-SHARE_ALONE, SHARE_OTHERS = 0.25, 0.5  # of the queries, for the trial at most
-SLOPES = 2  # g-directions without a correction, which are always tried
-PROXIES = ("ridge", "mlp", "mlp_paper")
+UNCORRECTED, CORRECTED = "g uncorrected", "g corrected"
+N_GRADIENTS = 2  # "g" and "g with distance"
+
+
+def search(
+    probe: BlackBoxProbe, trial: Trial, config: SearchConfig
+) -> tuple[ProxyFit, dict[str, Tensor], pd.DataFrame]:
+    """Find directions around the code of one image.
+
+    Args:
+        probe: the black box, with the image z = E(x) and its stochastic code x_T, which is fixed.
+        trial: tests directions on images.
+
+    Returns:
+        The proxy, unit directions (d,) in std by name, and their table, both with the best first.
+    """
+    active = active_dims(probe.space.std).flatten().cpu()
+    correct = config.proxy == "ridge" and trial.has_others
+    n_axes, reserved = trial.plan(config.n_curvature, int(active.sum()), N_GRADIENTS + correct)
+
+    # The paper: query the classifier about D(z + delta, x_T) for random delta. Fit a proxy to the
+    # answers. g is its gradient at delta = 0, and h are the eigenvectors of its Hessian.
+    probes = probe.sample(active, reserved)
+    fit = fit_proxy(probes, config)
+    directions = direction_candidates(fit, probe.sign, n_axes, active)
+
+    # Ours: move images both ways along each direction, and count how many decisions flip.
+    answers = trial.run(directions)
+
+    # Ours: correct g with the answers of the other images, and test the corrected g as well.
+    if correct and "g" in directions:
+        g = correct_g(directions, answers, fit, config)
+        answers = trial.run_corrected(g, answers)
+        others = {UNCORRECTED if name == "g" else name: u for name, u in directions.items()}
+        directions = {"g": g} | others
+
+    table = trial.rank(directions, answers, fit)
+    return fit, *select_directions(directions, table, config.n_curvature)
+
+
+def fit_proxy(probes: Probes, config: SearchConfig) -> ProxyFit:
+    """Fit the chosen proxy to the answers."""
+    if config.proxy != "ridge":
+        stop = "paper" if config.proxy == "mlp_paper" else "best"
+        classes = check_labels(config.target, config.contrast_class, 1, probes.logits.shape[1])
+        return mlp(probes, *classes, stop=stop, seed=config.seed)
+    fit = ridge(probes)
+    if config.saturation is None:
+        return fit
+    saturated = ridge(probes.saturated(config.saturation))
+    # The Hessian stays that of the plain scores, because saturated ones are flat far from 0.
+    return dataclasses.replace(
+        fit, gradient=saturated.gradient, split_half_cosine=saturated.split_half_cosine
+    )
+
+
+def correct_g(
+    directions: dict[str, Tensor], answers: TrialAnswers, fit: ProxyFit, config: SearchConfig
+) -> Tensor:
+    """Return the unit direction (d,) of the gradient corrected by the answers of the trial."""
+    gradient = correct_gradient(
+        fit.gradient,
+        torch.stack(list(directions.values())),
+        answers.score_before,
+        answers.score,
+        STEP_FRACTIONS[0] * config.max_step,
+        config.saturation,
+    )
+    return unit(gradient[None])[0]
+
+
+def select_directions(
+    directions: dict[str, Tensor], table: pd.DataFrame, n_curvature: int
+) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    """Keep the better g as "g", the best h-directions, and no duplicate of g. Best first."""
+    duplicates = [
+        name
+        for name, u in directions.items()
+        if name != "g" and "g" in directions and abs(u @ directions["g"]) > DUPLICATE_COSINE
+    ]
+    table, names = table.drop(index=duplicates), {}
+    rates = table["flip rate"]
+    if UNCORRECTED in rates and rates[UNCORRECTED] > rates["g"]:
+        names = {"g": CORRECTED, UNCORRECTED: "g"}
+    axes = [name for name in table.index if name.startswith("h")]
+    table = table.drop(index=axes[n_curvature:])
+    directions = {names.get(name, name): directions[name] for name in table.index}
+    return directions, table.rename(index=names)
 
 
 @standard_modes
@@ -64,217 +154,147 @@ def find_directions(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Directions:
-    """Directions of the code that turn a decision, from answers about changes of one image.
+    """Find directions in code space that change a classifier's decision, from one image.
 
-    The classifier is only asked, never differentiated. For one label of a multi-label net, ask
-    about ``cfx.select_label(net, number)``.
+    The function only queries the classifier. It needs no gradients. For one label of a multi-label
+    network, pass ``cfx.select_label(net, number)``. Global Counterfactual Directions, arXiv
+    2404.12488; the head of this module lists the differences from the paper.
 
     Args:
-        space: whose codes are changed; the image's stochastic code stays.
-        classifier: images -> logits (b, k), such as a BlackBox.
-        image: one image, (c, h, w) or (1, c, h, w), in [0, 1].
-        target, contrast_class: directions raise the log odds of the label against all other classes, or
-            against one. Numbers, or names of classes.
-        max_queries: images that the classifier is asked about at most, in all: a hard limit.
-        proxy: "ridge", least squares on opposite pairs; "mlp", the paper's network; "mlp_paper",
-            with the paper's own stop rule, too.
-        radius: changes are drawn with lengths from 0 to this, in spreads; by default ``max_step``:
-            what is to hold for a data set is asked about far and wide. The paper's is 1, in units
-            of the code.
-        saturation: for the slope of "ridge", log odds count up to about this, s tanh(odds / s):
-            where a decision turns matters, not how sure the classifier is far away. None takes
-            them as they are, as for the curvature.
-        n_curvature: h-directions to keep. Three times as many axes of the proxy's strongest curvatures
-            are tried, as far as queries do for all images, and those that flip most are kept.
-        validation_images: (m, c, h, w) images on which directions are ranked, with at most half of the
-            max_queries: the first ones, if these don't do for all. Best are a few that are seen as
-            the label, and as many that are not, in turn. With "ridge", their answers correct the
-            gradient as well: "g" is then the corrected one, beside "g uncorrected" if that
-            is another one; but if the latter flips more of them, it is "g", beside "g corrected".
-            None: the image alone is tried, with at most a quarter of the queries, and nothing is
-            corrected.
-        max_step: longest step of a trial, in spreads. By default sqrt(2 d), with d coordinates that
-            carry anything: the typical distance between the codes of two images.
-        distance: (images, images) in [0, 1] -> (b,), such as LPIPS, for the second g-direction
-            and the network; by default the root of the mean squared difference of pixels.
-        batch_size: images rendered and asked about at once.
-        checkpoint_dir: where answers are kept. A search that was interrupted goes on there, and asks
-            nothing twice; what was under way when a process died is lost. All that was ever
-            asked there counts: trials of searches that were stopped early leave fewer probes.
-            Another search, and a second one at the same time, are refused. Weights alone don't
-            tell who answered. So whenever a folder that holds answers is opened, also one of a
-            finished search, about a dozen of its questions are asked anew, beyond ``max_queries``,
-            and compared; about fifty, if the classifier gives decisions without degrees, or if
-            weights or the name of the distance are not those that the folder was begun with.
-            ``made_by["compared"]`` tells how many.
-        seed: of the changes.
-        on_step: called with a Step after each batch of probes: codes, and probability of the
-            label. Returning True ends the probing; what is known is used. So it is after Ctrl-C
-            without a folder; with one Ctrl-C passes, and the search goes on there later.
+        space: space whose codes are changed. The stochastic code (aux) of each image is kept.
+        classifier: images -> logits (b, k), for example a ``BlackBox``.
+        image: one image in [0, 1], (c, h, w) or (1, c, h, w).
+        target: class that adding a direction favours, as a number or a class name.
+        contrast_class: directions raise the log odds of ``target`` against this class. Default:
+            against all other classes.
+        max_queries: largest number of images that the classifier may classify. Default: 2048.
+        proxy: "ridge" for ridge regression on pairs of opposite changes, "mlp" for the paper's
+            network, "mlp_paper" for the paper's network with its stopping rule.
+        radius: longest change of a probe, in standard deviations of the code (std). Lengths are
+            uniform in [0, radius]. Default: ``max_step``. The paper uses 1 in units of the code.
+        saturation: the gradient of "ridge" uses the saturated log odds s tanh(odds / s). Answers
+            far from the decision then count less. None uses the log odds unchanged. The Hessian
+            always does.
+        n_curvature: number of h-directions to keep. If the queries suffice, three times as many
+            are tested, and those that flip most images are kept.
+        validation_images: images (m, c, h, w) on which the directions are ranked. The ranking uses
+            at most half of ``max_queries``. If that is too little for all images, only the first
+            ones are used. Pass equal numbers of images that are classified as the target and that
+            are not, in alternating order. With "ridge" their answers also correct g. The result
+            then has "g" and "g uncorrected", or "g corrected" and "g" if the correction flips fewer
+            images. Default: the directions are ranked on ``image`` alone, with at most a quarter
+            of the queries, and g is not corrected.
+        max_step: longest step of the ranking, in std. Default: sqrt(2 d), the typical distance
+            between the codes of two images, where d is the number of active dimensions.
+        distance: distance of images in [0, 1], (images, images) -> (b,), for example LPIPS. It is
+            used by "g with distance" and by the network. Default: root mean squared difference of
+            pixels.
+        batch_size: images per batch. Affects memory and speed, not results. A search can be
+            continued only with the same value.
+        checkpoint_dir: folder in which the answers are stored. An interrupted search continues
+            there and queries no image twice. Answers that were under way when a process died are
+            lost. All queries made in the folder count, including those of trials of stopped
+            searches. The folder of another search, or one in use, is refused. When a folder with
+            answers is opened, about 12 images are queried again, beyond ``max_queries``, to
+            recognise the classifier. It is about 50 if the classifier returns decisions without
+            degrees, or if weights or the name of the distance have changed.
+            ``made_by["compared"]`` is this number.
+        seed: seed of the changes.
+        on_step: called with a ``Step`` after each batch of probes. It has the codes and the
+            probability of the target. Return True to stop probing and use the answers so far.
+            Ctrl-C does the same without ``checkpoint_dir``. With one it raises, and the search can
+            be continued.
 
     Returns:
         Directions, best first.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; a folder of another search, one
-            that is in use, or one with a file that is damaged or altered.
+        ValueError, TypeError: if an argument is wrong. The message names the argument. Also if
+            ``checkpoint_dir`` belongs to another search, is in use, or has a damaged file.
 
     Warns:
-        UserWarning: if queries don't do for a trial: flip rates are NaN then, and g is the image's.
+        UserWarning: if the queries do not suffice for the ranking. Flip rates are then NaN.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
-    image = _one(image)
-    others = (
-        image[:0]
-        if validation_images is None
-        else validate.images(validation_images, "validation_images")
+    image, others = _check_images(image, validation_images)
+    distance = CheckedFunction(rms if distance is None else distance, "distance")
+    config = SearchConfig.checked(
+        space,
+        classifier.class_names,
+        target=target,
+        contrast_class=contrast_class,
+        radius=radius,
+        max_step=max_step,
+        max_queries=max_queries,
+        proxy=proxy,
+        saturation=saturation,
+        n_curvature=n_curvature,
+        batch_size=batch_size,
+        seed=seed,
     )
+    stop = Stop(on_step)
+    parts = {"space": space, "classifier": classifier, "distance": distance}
+    weights = {name: weights_hash(part) for name, part in parts.items()}
+    distance_name = getattr(distance.inner, "__qualname__", type(distance.inner).__name__)
+    log = QueryLog(
+        config.max_queries,
+        None if checkpoint_dir is None else checkpoint_path(checkpoint_dir),
+        {
+            **dataclasses.asdict(config),
+            "image": digest(image),
+            "validation_images": digest(others),
+            "mean and std of the space": digest(space.mean, space.std),
+        },
+        {**weights, "name of the distance": distance_name},
+    )
+    with log, eval_frozen(space, classifier, distance), torch.no_grad():
+        probe = BlackBoxProbe(space, classifier, distance, image, log, config, others, stop)
+        trial = Trial(probe, others)
+        fit, directions, table = search(probe, trial, config)
+    probe.space_fit.warn()
+    if stop.interrupted:
+        warnings.warn(
+            f"interrupted after {log.n_queries} of at most {max_queries} queries. The directions "
+            "are based on these, and unknown flip rates are NaN.",
+            stacklevel=3,
+        )
+    return Directions(
+        vectors=as_code_changes(directions, space.std).to(image.device),
+        names=tuple(directions),
+        table=table,
+        proxy_fit=fit,
+        target=config.target,
+        contrast_class=config.contrast_class,
+        n_queries=log.n_queries,
+        made_by={
+            "function": "find_directions",
+            **dataclasses.asdict(config),
+            "distance": distance_name,
+            "weights": weights,
+            "lost": log.lost,
+            "compared": probe.n_compared,
+            "tried": len(trial.images),
+            "seconds": round(time.perf_counter() - start, 3),
+        },
+    )
+
+
+def _check_images(image: Any, validation_images: Any) -> tuple[Tensor, Tensor]:
+    """Return the image (1, c, h, w) and the validation images (m, c, h, w), perhaps none."""
+    if isinstance(image, Tensor) and image.ndim == 3:
+        image = image[None]
+    image = validate.images(image, "image")
+    if len(image) > 1:
+        raise ValueError(
+            f"image: expected one image, got {len(image)}. Pass the others as validation_images."
+        )
+    if validation_images is None:
+        return image, image[:0]
+    others = validate.images(validation_images, "validation_images")
     if others.shape[1:] != image.shape[1:]:
         raise ValueError(
             f"validation_images: expected images of shape {tuple(image.shape[1:])}, like image, "
             f"got {tuple(others.shape[1:])}"
         )
-    used = active_dims(space.std)
-    max_step = _reach(space, max_step)
-    radius = max_step if radius is None else validate.number(radius, "radius", 0, open_low=True)
-    distance = CheckedFunction(rms if distance is None else distance, "distance")
-    names = classifier.class_names
-    knobs: dict[str, Any] = {
-        "target": class_number(target, "target", names),
-        "contrast_class": None
-        if contrast_class is None
-        else class_number(contrast_class, "contrast_class", names),
-        "max_queries": validate.count(max_queries, "max_queries", FEWEST + 4),
-        "proxy": validate.choice(proxy, "proxy", PROXIES),
-        "radius": radius,
-        "saturation": validate.optional(_positive, saturation, "saturation"),
-        "n_curvature": validate.count(n_curvature, "n_curvature"),
-        "max_step": max_step,
-        "batch_size": validate.count(batch_size, "batch_size", 2),
-        "seed": validate.seed(seed),
-    }
-    stop = Stop(on_step)
-    parts = {"space": space, "classifier": classifier, "distance": distance}
-    told = getattr(distance.inner, "__qualname__", type(distance.inner).__name__)
-    weights = {name: weights_hash(part) for name, part in parts.items()}
-    ledger = Ledger(
-        knobs["max_queries"],
-        None if checkpoint_dir is None else given_folder(checkpoint_dir),
-        {
-            **knobs,
-            "image": digest(image),
-            "validation_images": digest(others),
-            "center and spread of the space": digest(space.mean, space.std),
-        },
-        {**weights, "name of the distance": told},
-    )
-    with ledger, eval_frozen(space, classifier, distance), torch.no_grad():
-        ask = Questions(space, classifier, distance, image, ledger, knobs, others, stop)
-        share = SHARE_OTHERS if len(others) else SHARE_ALONE
-        trial = Trial(ask, others if len(others) else image, max_step, share)
-        corrects = proxy == "ridge" and len(others) > 0
-        axes, keep = trial.plan(n_curvature, int(used.sum()), SLOPES + corrects)
-        probes = ask.probes(used, keep)
-        fit = _fit(probes, knobs)
-        found = candidates(fit, ask.sign, axes, used.flatten().cpu())
-        still = torch.zeros_like(space.std)[None]  # no move: what is seen at home
-        moves = trial.moves(_shaped(found, space.std))
-        seen, score = trial.look("trial", torch.cat([still, moves]))
-        home, seen = seen[:, 0], seen[:, 1:]
-        if corrects and "g" in found:
-            better = {"g": _corrected(fit, found, score, trial, saturation)}
-            again, _ = trial.look("corrected", trial.moves(_shaped(better, space.std)))
-            seen = torch.cat([again, seen], 1)
-            found = better | {ALONE if name == "g" else name: u for name, u in found.items()}
-        vectors = _shaped(found, space.std)
-        table = trial.rank(vectors, list(found), fit, home, seen).drop(index=_twins(found))
-        if ALONE in table.index and table["flip rate"][ALONE] > table["flip rate"]["g"]:
-            swapped = {"g": CORRECTED, ALONE: "g"}
-            table = table.rename(index=swapped)
-            found = {swapped.get(name, name): u for name, u in found.items()}
-        bends = [name for name in table.index if name.startswith("h")]
-        table = table.drop(index=bends[n_curvature:])
-    ask.fit.warn()
-    if stop.interrupted:
-        warnings.warn(
-            f"interrupted: {ledger.spent} of at most {max_queries} queries were asked; the directions "
-            "rest on these, and flip rates that are not known are NaN",
-            stacklevel=3,
-        )
-    order = [list(found).index(name) for name in table.index]
-    record = {
-        "function": "find_directions",
-        **knobs,
-        "distance": told,
-        "weights": weights,
-        "lost": ledger.lost,
-    }
-    record["compared"] = ask.compared
-    record["tried"] = len(trial.images)
-    return Directions(
-        vectors=vectors[order].to(image.device),
-        names=tuple(table.index),
-        table=table,
-        proxy_fit=fit,
-        target=knobs["target"],
-        contrast_class=knobs["contrast_class"],
-        n_queries=ledger.spent,
-        made_by={**record, "seconds": round(time.perf_counter() - began, 3)},
-    )
-
-
-def _corrected(
-    fit: Fit, found: dict[str, Tensor], score: Tensor, trial: Trial, saturation: float | None
-) -> Tensor:
-    """The unit direction that the scores of a trial make of g, (d,), in spreads."""
-    home, told = score[:, 0], score[:, 1:].unflatten(1, (-1, len(trial.senses)))
-    units, near = torch.stack(list(found.values())), LENGTHS[0] * trial.max_step
-    return unit(corrected(fit.gradient, units, home, told, near, saturation)[None])[0]
-
-
-def _twins(found: dict[str, Tensor]) -> list[str]:
-    """Names of the directions that a corrected g made needless."""
-    if "g" not in found:
-        return []
-    return [name for name, u in found.items() if name != "g" and abs(u @ found["g"]) > SAME]
-
-
-def _shaped(steps: dict[str, Tensor], std: Tensor) -> Tensor:
-    """Steps (d,) in spreads as changes of a code, (n, *code)."""
-    flat = torch.stack([*steps.values(), std.flatten().cpu()])[:-1]  # perhaps there is none
-    return std * flat.to(std).view(-1, *std.shape)
-
-
-def _fit(probes: Probes, knobs: dict[str, Any]) -> Fit:
-    if knobs["proxy"] == "ridge":
-        fit = ridge(probes)
-        if knobs["saturation"] is None:
-            return fit
-        near = ridge(probes.saturated(knobs["saturation"]))
-        # How the log odds bend is seen far out, where saturated ones are flat.
-        return dataclasses.replace(
-            fit, gradient=near.gradient, split_half_cosine=near.split_half_cosine
-        )
-    stop = "paper" if knobs["proxy"] == "mlp_paper" else "sound"
-    classes = check_labels(knobs["target"], knobs["contrast_class"], 1, probes.logits.shape[1])
-    return mlp(probes, *classes, stop=stop, seed=knobs["seed"])
-
-
-def _positive(value: Any, name: str) -> float:
-    return validate.number(value, name, 0.0, open_low=True)
-
-
-def _one(image: Any) -> Tensor:
-    if isinstance(image, Tensor) and image.ndim == 3:
-        image = image[None]
-    image = validate.images(image, "image")
-    if len(image) > 1:
-        raise ValueError(f"image: expected a single one, got {len(image)}; the others: validation")
-    return image
-
-
-def _reach(space: LatentSpace, max_step: float | None) -> float:
-    if max_step is not None:
-        return validate.number(max_step, "max_step", 0.0, open_low=True)
-    return typical_distance(space.std)
+    return image, others

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cfxnb.core import validate, validate_results
 from cfxnb.core.decisions import is_predicted, log_odds
-from cfxnb.core.directions import heading
+from cfxnb.core.directions import expand_direction
 from cfxnb.core.driver import Batch, Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
@@ -84,7 +84,7 @@ def follow_direction(
         choose=_other if target is None else None,
         encode=None if noise_seed is None else lambda task: _with_random_rest(run, task, knobs["noise_seed"]),
     )  # fmt: skip
-    step = _upright(heading(run.space, direction, len(run.images)))
+    step = _upright(expand_direction(run.space, direction, len(run.images)))
 
     def edit(task: EncodedBatch) -> Edit:
         return Walk(run, task, step[task.index.to(step.device)], knobs).run()

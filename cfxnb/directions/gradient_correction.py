@@ -1,60 +1,70 @@
-"""A slope at one image's code, corrected by what other images answered in the trial.
+"""Correct g, the gradient at one image's code, with the answers of other images in the trial.
 
-Where a score bends, its slope is another one at another code, most along the axes of curvature:
-just those along which the trial walks every image.
+Where the score is curved, the gradient differs from code to code. It differs most along the
+eigenvectors of the Hessian, and along these the trial moves every image. The paper has no such
+correction.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cfxnb.directions.proxies import least_squares, saturated
+from cfxnb.directions.proxies import ridge_coefficients, saturate
 
 
-def corrected(
-    gradient: Tensor, units: Tensor, home: Tensor, score: Tensor, step: float, most: float | None
+def correct_gradient(
+    gradient: Tensor,
+    units: Tensor,
+    score_before: Tensor,
+    score: Tensor,
+    step: float,
+    saturation: float | None,
 ) -> Tensor:
-    """The mean of the image's own slope and those of the others, (d,), in spreads.
+    """Return the mean gradient of the one image and the other images, (d,), in std.
 
-    A step along any direction is partly one along g. What this part does each image has answered
-    itself, by its looks along g; only the rest is laid to the coordinates across g, by least
-    squares. Without that, a score that saturates along g, and not along others, would turn the
-    direction of a score that is linear.
+    A step along any direction is partly a step along g. The effect of that part is known for each
+    image from its own scores along g, so we subtract it. Only the remainder is attributed to the
+    dimensions orthogonal to g, by ridge regression. Otherwise a score that saturates along g, and
+    not along other directions, would turn the gradient even of a linear score.
 
     Args:
-        gradient: of the one image, (d,).
-        units: directions that were tried, each of length 1, (n, d); the first is g, along the
-            gradient.
-        home: the others' scores without a move, (images,).
-        score: after steps of 1, -1, 2 and -2 times ``step`` along each, (images, n, 4). What is
-            not finite is left out.
-        most: where scores saturate; None leaves them as they are.
+        gradient: gradient at the one image, (d,).
+        units: tested directions, unit vectors (n, d). The first one is g.
+        score_before: scores of the other images without a step, (images,).
+        score: scores after steps of 1, -1, 2 and -2 times ``step`` along each direction,
+            (images, n, 4). Scores that are not finite are ignored.
+        step: length of the shorter step, in std.
+        saturation: scores s are replaced by saturation tanh(s / saturation). None uses them
+            unchanged.
     """
-    g, part = units[0], (units @ units[0]).double().numpy()
-    places = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
-    along = torch.stack([score[:, 0, 3], score[:, 0, 1], home, score[:, 0, 0], score[:, 0, 2]], 1)
-    told = _odd(_between(part, places, along), _between(-part, places, along), most)
-    odd = _odd(score[..., 0].double(), score[..., 1].double(), most)
-    across = step * (units - torch.from_numpy(part).to(g)[:, None] * g).double()
-    left = odd - told
-    known = left.isfinite()
-    others = int(known.any(1).sum())
-    if not others:
+    g, cosine = units[0], (units @ units[0]).double().numpy()
+    along_g = torch.stack(
+        [score[:, 0, 3], score[:, 0, 1], score_before, score[:, 0, 0], score[:, 0, 2]], 1
+    )
+    predicted = _odd_part(_interpolate(cosine, along_g), _interpolate(-cosine, along_g), saturation)
+    odd = _odd_part(score[..., 0].double(), score[..., 1].double(), saturation)
+    across = step * (units - torch.from_numpy(cosine).to(g)[:, None] * g).double()
+    residual = odd - predicted
+    known = residual.isfinite()
+    n_others = int(known.any(1).sum())
+    if not n_others:
         return gradient
-    slope = odd[:, 0][known[:, 0]].sum().to(g) / step * g
+    slope_sum = odd[:, 0][known[:, 0]].sum().to(g) / step * g
     rows = across.expand(len(score), -1, -1)[known]
-    rest = torch.from_numpy(least_squares(rows.numpy(), left[known].numpy())).to(g)
-    return (gradient + slope + others * rest) / (1 + others)
+    orthogonal = torch.from_numpy(ridge_coefficients(rows.numpy(), residual[known].numpy())).to(g)
+    return (gradient + slope_sum + n_others * orthogonal) / (1 + n_others)
 
 
-def _between(part: np.ndarray, places: np.ndarray, along: Tensor) -> Tensor:
-    """Scores of each image at a part of the step along g, (images, n), between its looks."""
-    rows = [np.interp(part, places, row) for row in along.double().numpy()]
-    return torch.from_numpy(np.stack(rows)) if rows else along.new_zeros(0, len(part)).double()
+def _interpolate(positions: np.ndarray, scores: Tensor) -> Tensor:
+    """Interpolate each image's scores at steps -2, -1, 0, 1, 2 along g, (images, n)."""
+    rows = [np.interp(positions, np.arange(-2.0, 3.0), row) for row in scores.double().numpy()]
+    return (
+        torch.from_numpy(np.stack(rows)) if rows else scores.new_zeros(0, len(positions)).double()
+    )
 
 
-def _odd(there: Tensor, back: Tensor, most: float | None) -> Tensor:
-    """Half the difference of scores in opposite senses."""
-    if most is not None:
-        there, back = saturated(there, most), saturated(back, most)
-    return (there - back) / 2
+def _odd_part(forward: Tensor, backward: Tensor, saturation: float | None) -> Tensor:
+    """Return half the difference of the scores after opposite steps."""
+    if saturation is not None:
+        forward, backward = saturate(forward, saturation), saturate(backward, saturation)
+    return (forward - backward) / 2

@@ -1,7 +1,7 @@
-"""The paper's proxy: a small network that learns logits and distance from changes of a code.
+"""The proxy of the paper (arXiv 2404.12488): a network that predicts logits and distance.
 
-Global Counterfactual Directions, arXiv 2404.12488. Numbers and stop rule are those of the
-official configuration; ``stop="sound"`` waits for the best held-out loss and goes back to it.
+All numbers are those of the official configuration, and so is the stopping rule ``stop="paper"``.
+``stop="best"`` is ours: it returns to the weights with the best held-out loss.
 """
 
 import dataclasses
@@ -13,24 +13,24 @@ from torch import Tensor, nn
 from torch.func import grad, hessian
 
 from cfxnb.core.decisions import log_odds
-from cfxnb.directions.proxies import Fit, Probes
+from cfxnb.directions.proxies import Probes, ProxyFit
 
 HIDDEN = (256, 128, 64)
 LR, BATCH, EPOCHS = 1e-3, 128, 1024
 DISTANCE_WEIGHT = 3.0  # of the squared error of distances against that of logits
-PATIENCE = 200  # epochs without progress, for the sound rule
+PATIENCE = 200  # epochs without progress after which stop="best" ends
 
 
 class MLPProxy(nn.Module):
-    """Changes (n, d) -> logits (n, k) and distances (n,) in (0, 1)."""
+    """A network: changes (n, d) -> logits (n, k) and distances (n,) in (0, 1)."""
 
     def __init__(self, dims: int, logits: int, hidden: tuple[int, ...] = HIDDEN) -> None:
         super().__init__()
         self.dims = dims
         widths = [dims, *hidden]
         layers: list[nn.Module] = []
-        for inside, outside in pairwise(widths):
-            layers += [nn.Linear(inside, outside), nn.Sigmoid()]
+        for n_in, n_out in pairwise(widths):
+            layers += [nn.Linear(n_in, n_out), nn.Sigmoid()]
         self.proxy = nn.Sequential(*layers, nn.Linear(widths[-1], logits + 1))
 
     def forward(self, delta: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,32 +38,34 @@ class MLPProxy(nn.Module):
         return out[..., :-1], out[..., -1].sigmoid()
 
     def loss(self, delta: Tensor, logits: Tensor, distance: Tensor) -> Tensor:
-        """Squared error of the logits, and three times that of the distances."""
-        guess, far = self(delta)
+        """Return the squared error of the logits plus three times that of the distances."""
+        predicted_logits, predicted_distance = self(delta)
         error = nn.functional.mse_loss
-        return error(guess, logits) + DISTANCE_WEIGHT * error(far, distance)
+        loss: Tensor = error(predicted_logits, logits)
+        return loss + DISTANCE_WEIGHT * error(predicted_distance, distance)
 
 
 def counterfactual_loss(
-    proxy: MLPProxy, delta: Tensor, label: int, sign: float, weights: tuple[float, float]
+    proxy: MLPProxy, delta: Tensor, target: int, sign: float, weights: tuple[float, float]
 ) -> Tensor:
-    """weights[0] * sign * logit[label] + weights[1] * distance, (n,): what a step lowers."""
+    """Return the paper's loss weights[0] * sign * logit[target] + weights[1] * distance, (n,)."""
     logits, distance = proxy(delta)
-    return weights[0] * sign * logits[..., label] + weights[1] * distance
+    return weights[0] * sign * logits[..., target] + weights[1] * distance
 
 
-def train_proxy(probes: Probes, *, stop: str = "sound", seed: int = 0) -> MLPProxy:
-    """A fresh network on all probes, of which an eighth decides when to stop.
+def train_proxy(probes: Probes, *, stop: str = "best", seed: int = 0) -> MLPProxy:
+    """Train a new network on the probes; at most an eighth of them is held out for stopping.
 
     Args:
-        stop: "paper": at the first epoch whose held-out loss is above the mean of the last five,
-            keeping the weights of that moment. "sound": after 200 epochs without a better
-            held-out loss, going back to the best.
+        stop: "paper" stops at the first epoch whose held-out loss exceeds the mean of the last
+            five, and keeps the weights of that epoch. "best" stops after 200 epochs without a
+            better held-out loss, and returns to the best weights.
+        seed: seed of the initial weights and of the order of the batches.
     """
     generator = torch.Generator().manual_seed(seed)
-    held = _held(len(probes.delta))
+    n_held = _n_held_out(len(probes.delta))
     parts = [t.float() for t in (probes.delta, probes.logits, probes.distance)]
-    train, check = [t[:-held] for t in parts], [t[-held:] for t in parts]
+    train, check = [t[:-n_held] for t in parts], [t[-n_held:] for t in parts]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         proxy = MLPProxy(probes.delta.shape[1], probes.logits.shape[1])
@@ -84,25 +86,27 @@ def train_proxy(probes: Probes, *, stop: str = "sound", seed: int = 0) -> MLPPro
         losses.append(value)
         if value < best:
             best, kept = value, {k: v.clone() for k, v in proxy.state_dict().items()}
-        if stop == "sound" and epoch - losses.index(best) >= PATIENCE:
+        if stop == "best" and epoch - losses.index(best) >= PATIENCE:
             break
-    if stop == "sound":
+    if stop == "best":
         proxy.load_state_dict(kept)
     return proxy.requires_grad_(False)
 
 
 def mlp(
     probes: Probes,
-    label: Tensor,
+    target: Tensor,
     contrast_class: Tensor | None,
     *,
-    stop: str = "sound",
+    stop: str = "best",
     seed: int = 0,
-) -> Fit:
-    """Gradients and Hessian of the network's score at no change.
+) -> ProxyFit:
+    """Train the network, and return the gradient and Hessian of its score at no change.
 
     Args:
-        label, contrast_class: (1,) classes, see ``log_odds``.
+        target, contrast_class: class numbers, (1,). The score is the log odds of ``target``, against
+            ``contrast_class`` if that is given.
+        stop, seed: passed to ``train_proxy``.
     """
     proxy = train_proxy(probes, stop=stop, seed=seed)
 
@@ -110,35 +114,40 @@ def mlp(
         rows = len(logits)
         return log_odds(
             logits,
-            label.expand(rows),
+            target.expand(rows),
             None if contrast_class is None else contrast_class.expand(rows),
         )
 
-    held = _held(len(probes.delta))
-    seen = probes.score[-held:].float()
+    n_held = _n_held_out(len(probes.delta))
+    observed = probes.score[-n_held:].float()
     with torch.no_grad():
-        left = seen - score(proxy(probes.delta[-held:].float())[0])
-    r2 = float(1 - left.square().mean() / seen.var(correction=0).clamp_min(1e-30))
-    return dataclasses.replace(read(proxy, score), r2=r2, queries=len(probes.delta))
+        residual = observed - score(proxy(probes.delta[-n_held:].float())[0])
+    r2 = float(1 - residual.square().mean() / observed.var(correction=0).clamp_min(1e-30))
+    fit = differentiate(proxy, score)
+    return dataclasses.replace(fit, r2=r2, n_queries=len(probes.delta))
 
 
-def read(proxy: MLPProxy, score: Callable[[Tensor], Tensor]) -> Fit:
-    """What a trained network says at no change about a score, logits (n, k) -> (n,)."""
-    home = torch.zeros(proxy.dims)
+def differentiate(proxy: MLPProxy, score: Callable[[Tensor], Tensor]) -> ProxyFit:
+    """Return the derivatives of a trained network at no change, by autograd.
+
+    Args:
+        score: logits (n, k) -> scores (n,).
+    """
+    zero = torch.zeros(proxy.dims)
 
     def at(delta: Tensor) -> Tensor:
         return score(proxy(delta[None])[0])[0]
 
-    return Fit(
-        gradient=grad(at)(home).detach(),
-        hessian=hessian(at)(home).detach(),
-        distance=grad(lambda delta: proxy(delta)[1])(home).detach(),
+    return ProxyFit(
+        gradient=grad(at)(zero).detach(),
+        hessian=hessian(at)(zero).detach(),
+        distance=grad(lambda delta: proxy(delta)[1])(zero).detach(),
         r2=float("nan"),
         split_half_cosine=float("nan"),
-        queries=0,
+        n_queries=0,
     )
 
 
-def _held(count: int) -> int:
-    """Probes kept from training: whole pairs, since an opposite tells much about a change."""
+def _n_held_out(count: int) -> int:
+    """Return the number of held-out probes. Pairs stay together, because they are similar."""
     return min(128, max(2, count // 16 * 2))

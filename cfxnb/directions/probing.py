@@ -1,8 +1,7 @@
-"""A black box, asked about pictures of one image's changed code."""
+"""Query a black box about changed codes of one image."""
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,31 +13,31 @@ from cfxnb.core.kept_work import sketch
 from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import finite_rows, noise_like, predicted, standardise, unit
 from cfxnb.core.types import Classifier, Code, LatentSpace, Step
-from cfxnb.directions.proxies import Probes
-from cfxnb.directions.query_log import Answers, Ledger, Question, stamp
+from cfxnb.directions.proxies import MIN_PROBES, Probes
+from cfxnb.directions.query_log import Answers, QueryBatch, QueryLog, image_digest
 from cfxnb.directions.recognition import recognise
+from cfxnb.directions.search_config import SearchConfig
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-FEWEST = 32  # probes that a proxy is fitted to
 
 
-class Questions:
-    """The black box, asked about pictures of changed codes; answers come from the ledger.
+class BlackBoxProbe:
+    """Renders changed codes and queries the classifier about them, through a ``QueryLog``.
 
     Args:
-        ledger: if it holds answers, a few of their questions are asked anew, beyond the budget:
-            another space, classifier or distance is refused.
-        others: more images whose codes are changed, (m, c, h, w).
-        stop: its ``on_step`` is told of each batch of probes.
+        image: the image from which directions are found, (1, c, h, w).
+        log: if it contains stored answers, some of their codes are queried again, beyond the
+            limit. Another space, classifier or distance is refused.
+        others: further images whose codes will be changed, (m, c, h, w).
+        stop: its ``on_step`` is called after each batch of probes.
 
     Attributes:
-        home: score of the reconstruction.
-        sign: the paper's s: 1 if the reconstruction is seen as the label, -1 if not.
-        asked: batches of probes that were wanted so far, lost ones among them.
-        first: queries that the first question took: one more each time it was interrupted.
-        compared: images that were asked about once more, to recognise the classifier.
-        shape: of a code.
-        fit: whether the space knows the images.
+        score_at_start: log odds of the target for the reconstruction of ``image``.
+        sign: s of the paper: 1 if the reconstruction is classified as the target, -1 if not.
+        n_batches: number of batches of probes so far, including lost ones.
+        n_start_queries: queries spent on the reconstruction: one more after each interruption.
+        n_compared: images that were queried again to recognise the classifier.
+        space_fit: measures how well the space reconstructs the images.
     """
 
     def __init__(
@@ -47,187 +46,217 @@ class Questions:
         classifier: Classifier,
         distance: Distance,
         image: Tensor,
-        ledger: Ledger,
-        knobs: dict[str, Any],
+        log: QueryLog,
+        config: SearchConfig,
         others: Tensor | None = None,
         stop: Stop | None = None,
     ) -> None:
         self.space, self.classifier, self.distance = space, classifier, distance
-        self.ledger, self.knobs, self.asked = ledger, knobs, 0
-        self.stop, self.fit = stop or Stop(None), SpaceFit(space)
-        self.classes: int | None = None
-        self.shape = tuple(space.mean.shape)
+        self.log, self.config, self.n_batches = log, config, 0
+        self.stop, self.space_fit = stop or Stop(None), SpaceFit(space)
+        self.n_classes: int | None = None
         self.image = image.to(space.mean.device)
         self.code = self.encode(self.image)
-        pictures = [image.cpu()] if others is None else [image.cpu(), others.cpu()]
-        self.compared = recognise(self, torch.cat(pictures))
-        first, self.first = None, 0
-        while first is None:  # nothing can be asked without it: if it was lost, it is asked again
-            self.first += 1
-            kind = "home" if self.first == 1 else f"home{self.first}"
-            question = self.question(kind, self.image, self.code, self.code.z)
-            if not ledger.affords(question):
+        images = [image.cpu()] if others is None else [image.cpu(), others.cpu()]
+        self.n_compared = recognise(self, torch.cat(images))
+        first, self.n_start_queries = None, 0
+        while first is None:  # a lost answer is queried again, since the search needs it
+            self.n_start_queries += 1
+            kind = "start" if self.n_start_queries == 1 else f"start{self.n_start_queries}"
+            batch = self.batch(kind, self.image, self.code, self.code.z)
+            if not log.can_afford(batch):
                 raise ValueError(
-                    f"n_queries: expected more than {ledger.spent}, which were spent on a first "
-                    "question that was interrupted each time; begin with an empty folder"
+                    f"max_queries: expected more than {log.n_queries}, because as many queries "
+                    "about the reconstruction were interrupted; begin with an empty folder"
                 )
-            first = self.render(question, self.code)
-        self.home = float(first["score"][0])
-        if not abs(self.home) < float("inf"):
-            told = first["logits"].tolist()[0]
-            raise ValueError(f"classifier: expected finite logits of the image, got {told}")
-        self.sign = 1.0 if first["seen"][0] else -1.0
+            first = self.query(batch, self.code)
+        self.score_at_start = float(first["score"][0])
+        if not abs(self.score_at_start) < float("inf"):
+            logits = first["logits"].tolist()[0]
+            raise ValueError(f"classifier: expected finite logits of the image, got {logits}")
+        self.sign = 1.0 if first["is_target"][0] else -1.0
 
     def encode(self, image: Tensor) -> Code:
-        """Code of one image."""
+        """Return the code of one image."""
         code: Code = self.space.encode(image)
-        made = self.space.decode(code)
-        if made.shape == image.shape:
-            self.fit.see(image, made)
+        reconstruction = self.space.decode(code)
+        if reconstruction.shape == image.shape:
+            self.space_fit.add_images(image, reconstruction)
         return code
 
-    def question(
-        self, kind: str, image: Tensor, code: Code, z: Tensor, after: int | None = None
-    ) -> Question:
-        """About codes (n, ...) that an image's code was changed to; its rest stays."""
+    def batch(
+        self, kind: str, image: Tensor, code: Code, z: Tensor, n_batches: int | None = None
+    ) -> QueryBatch:
+        """Return changed codes z (n, ...) of an image as a batch of queries; aux is unchanged."""
         mean, std = self.space.mean, self.space.std
         key = sketch(standardise(z.to(mean) - mean, std))
         if code.aux is not None:
             key = torch.cat([key, sketch(code.aux).expand(len(z), -1)], 1)
-        return Question(kind, z, code.z, stamp(image), key, self.asked if after is None else after)
+        n_batches = self.n_batches if n_batches is None else n_batches
+        return QueryBatch(kind, z, code.z, image_digest(image), key, n_batches)
 
-    def render(self, question: Question, code: Code) -> Answers | None:
-        """What is answered to a question; None if that is lost.
+    def query(self, batch: QueryBatch, code: Code) -> Answers | None:
+        """Return the answers to a batch, or None if they are lost.
 
         Args:
-            code: of its image, for the rest.
+            code: the unchanged code of the image, for aux.
 
         Returns:
-            On the CPU: logits (n, k), score (n,), distance (n,) from the image, and whether the
-            label is what is seen, seen (n,).
+            Tensors on the CPU: see ``interpret``.
         """
 
-        def draw() -> Tensor:
-            images = self.draw(question.z, code.aux)
-            if question.kind.startswith("home"):
+        def render() -> Tensor:
+            images = self.render(batch.z, code.aux)
+            if batch.kind.startswith("start"):
                 return validate.images(images, "space.decode")
             return images
 
-        found = self.ledger.ask(question, draw, self.answer)
-        return None if found is None else self.read(found)
+        found = self.log.query(batch, render, self.classify)
+        return None if found is None else self.interpret(found)
 
-    def draw(self, z: Tensor, aux: Tensor | None) -> Tensor:
-        """Images of codes (n, ...), with one rest (1, ...) for all or one for each."""
+    def render(self, z: Tensor, aux: Tensor | None) -> Tensor:
+        """Return images of codes (n, ...), with one aux (1, ...) for all or one for each."""
         aux = None if aux is None else aux.expand(len(z), *aux.shape[1:])
         return self.space.decode(Code(z, aux))
 
-    def read(self, found: Answers) -> Answers:
-        """What answers mean for the label; see ``render``."""
-        logits, distance = (found[key].float().cpu() for key in ("logits", "distance"))
+    def interpret(self, answers: Answers) -> Answers:
+        """Return what answers mean for the target.
+
+        Returns:
+            logits: (n, k).
+            score: log odds of the target, (n,).
+            distance: distance from the image, (n,).
+            is_target: whether the target is predicted, bool (n,).
+        """
+        logits, distance = (answers[key].float().cpu() for key in ("logits", "distance"))
         target, contrast_class = self._classes(logits)
         score = log_odds(logits, target, contrast_class)
-        seen = predicted(logits) == target if self.knobs["contrast_class"] is None else score > 0
-        return {"logits": logits, "score": score, "distance": distance, "seen": seen}
+        alone = self.config.contrast_class is None
+        is_target = predicted(logits) == target if alone else score > 0
+        return {"logits": logits, "score": score, "distance": distance, "is_target": is_target}
 
-    def answer(self, images: Tensor) -> Answers:
-        """What is told about images: logits, distance, and a few numbers to know the image by."""
+    def classify(self, images: Tensor) -> Answers:
+        """Query the classifier, and return logits, distance and a short sketch of the images."""
         view = torch.cat([sketch(images), images.flatten(1).mean(1, keepdim=True).cpu()], 1)
         logits = validate.logits(self.classifier(images), len(images))
-        if self.classes not in (None, logits.shape[1]):
+        if self.n_classes not in (None, logits.shape[1]):
             raise ValueError(
-                f"classifier: expected logits of {self.classes} classes as before, "
+                f"classifier: expected logits of {self.n_classes} classes as before, "
                 f"got {logits.shape[1]}"
             )
-        self.classes = logits.shape[1]
+        self.n_classes = logits.shape[1]
         self._classes(logits)
         return {"logits": logits, "distance": self._distance(images), "view": view}
 
     def _distance(self, images: Tensor) -> Tensor:
-        """Distances from the image, (n,); NaN where the space gave no image."""
+        """Return distances from the image, (n,), NaN where the space returned NaN."""
         known = finite_rows(images)
-        far = images.new_full((len(images),), torch.nan)
+        distances = images.new_full((len(images),), torch.nan)
         if known.any():
-            told = self.distance(images[known], self.image.expand_as(images[known]))
-            if told.numel() != len(told):
+            found = self.distance(images[known], self.image.expand_as(images[known]))
+            if found.numel() != len(found):
                 raise ValueError(
-                    f"distance: expected {len(told)} numbers, one a pair, got {tuple(told.shape)}"
+                    f"distance: expected {len(found)} numbers, one per pair of images, got "
+                    f"{tuple(found.shape)}"
                 )
-            far[known] = told.flatten().to(far)
-        return far
+            distances[known] = found.flatten().to(distances)
+        return distances
 
     def _classes(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Label and against of each row, checked."""
-        return check_labels(self.knobs["target"], self.knobs["contrast_class"], *logits.shape)
+        """Return target and contrast class of each row, checked."""
+        return check_labels(self.config.target, self.config.contrast_class, *logits.shape)
 
-    def may_end(self) -> contextlib.AbstractContextManager[None]:
-        """Ctrl-C inside ends the search with what is known, unless a folder keeps it."""
-        return self.stop.on_interrupt() if self.ledger.kept is None else contextlib.nullcontext()
+    def on_interrupt(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which Ctrl-C ends the search with its results so far.
 
-    def probes(self, used: Tensor, keep: int) -> Probes:
-        """Pairs of opposite changes, as many as the budget has, but for ``keep`` images.
+        With a folder Ctrl-C raises as usual, since the search can be continued later.
+        """
+        return self.stop.on_interrupt() if self.log.kept is None else contextlib.nullcontext()
+
+    def sample(self, active: Tensor, reserved: int) -> Probes:
+        """Query pairs of opposite random changes until only ``reserved`` queries are left.
 
         Args:
-            used: coordinates that carry anything, bool, shaped like a code.
+            active: active dimensions of the flat code, bool (d,). The others are not changed.
         """
-        pairs = (self.ledger.budget - self.first - keep) // 2
-        each = self.knobs["batch_size"] // 2
-        parts, known, total = [], 0, -(-pairs // each)
-        broken: dict[str, int] = {}  # answers that are not finite, by who gave them
-        for number, rows in enumerate(torch.arange(pairs).split(each), 1):
-            delta = self._changes(rows, used.flatten().cpu())
-            z = self.code.z + self.space.std * delta.to(self.code.z).view(-1, *self.shape)
-            question = self.question("probes", self.image, self.code, z, number)
-            # If others rest on it, it was asked as well, and its file was deleted.
-            deleted = number <= self.ledger.reached
-            if not self.ledger.affords(question, 0 if deleted else keep):
-                continue  # an earlier search here has spent it on a trial of its own
-            found = None
-            with self.may_end():
-                found = self.render(question, self.code)
-            self.asked += 1
+        n_pairs = (self.log.max_queries - self.n_start_queries - reserved) // 2
+        pairs_per_batch = self.config.batch_size // 2
+        total = -(-n_pairs // pairs_per_batch)
+        parts: list[Answers] = []
+        not_finite = {"classifier": 0, "space.decode": 0}  # answers, by the part to blame
+        for number, rows in enumerate(torch.arange(n_pairs).split(pairs_per_batch), 1):
+            delta = self._perturbations(rows, active)
+            step = self.space.std * delta.to(self.code.z).view(-1, *self.space.mean.shape)
+            z = self.code.z + step
+            batch = self.batch("probes", self.image, self.code, z, number)
+            # A batch that earlier processes got past was queried, even if its file was deleted.
+            queried = number <= self.log.n_batches
+            if not self.log.can_afford(batch, 0 if queried else reserved):
+                continue  # an earlier search in this folder spent the queries on its trial
+            answers = None
+            with self.on_interrupt():
+                answers = self.query(batch, self.code)
+            self.n_batches += 1
             if self.stop.interrupted:
                 break
-            if found is None:
+            if answers is None:
                 continue
-            fine = found["score"].isfinite() & found["distance"].isfinite()
-            fine &= found["logits"].isfinite().all(1)
-            for part, who in (("logits", "classifier"), ("distance", "space.decode")):
-                missing = int((~finite_rows(found[part].view(len(z), -1))).sum())
-                broken[who] = broken.get(who, 0) + missing
-            both = fine.view(-1, 2).all(1).repeat_interleave(2)
-            parts.append({"delta": delta[both]})
-            parts[-1] |= {n: found[n][both] for n in ("score", "logits", "distance")}
-            known += int(both.sum())
-            p, active = found["score"].sigmoid(), torch.ones(len(z), dtype=torch.bool)
-            row = torch.zeros(len(z), dtype=torch.int64)
-            with self.may_end():
-                self.stop.tell(Step(self.asked, total, row, z, p, active))
+            not_finite["classifier"] += int((~finite_rows(answers["logits"])).sum())
+            not_finite["space.decode"] += int((~finite_rows(answers["distance"])).sum())
+            parts.append(_finite_pairs({"delta": delta, **answers}))
+            self._report(z, answers["score"], total)
             if self.stop.now:
                 break
-        if known < FEWEST:
-            if self.stop.interrupted:
-                raise KeyboardInterrupt
-            for who, count in broken.items():
-                if known + count >= FEWEST:
-                    raise ValueError(
-                        f"{who}: expected finite numbers for at least {FEWEST} probes, got NaN or "
-                        f"infinity for {count} of {known + count}"
-                    )
-            raise ValueError(
-                f"n_queries: expected at least {FEWEST} answered probes, got {known}; those that "
-                "were stopped, lost or not finite don't count"
-            )
-        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return Probes(**whole, home=self.home)
+        self._check_enough(sum(len(part["delta"]) for part in parts), not_finite)
+        joined = {
+            name: torch.cat([part[name] for part in parts])
+            for name in ("delta", "score", "logits", "distance")
+        }
+        return Probes(**joined, score_at_start=self.score_at_start)
 
-    def _changes(self, rows: Tensor, used: Tensor) -> Tensor:
-        """Pairs of opposite changes (2 n, d) in spreads; each pair is bound to its number."""
-        raw = noise_like(torch.zeros(len(rows), len(used) + 1), self.knobs["seed"], rows)
-        share = 0.5 * (1 + torch.erf(raw[:, -1:] / 2**0.5))  # uniform in [0, 1]
-        delta = self.knobs["radius"] * share * unit(raw[:, :-1] * used)
+    def _report(self, z: Tensor, score: Tensor, total: int) -> None:
+        """Call ``on_step``."""
+        rows, active = torch.zeros(len(z), dtype=torch.int64), torch.ones(len(z), dtype=torch.bool)
+        with self.on_interrupt():
+            self.stop.tell(Step(self.n_batches, total, rows, z, score.sigmoid(), active))
+
+    def _check_enough(self, known: int, not_finite: dict[str, int]) -> None:
+        """Raise an error if too few probes have finite answers."""
+        if known >= MIN_PROBES:
+            return
+        if self.stop.interrupted:
+            raise KeyboardInterrupt
+        for part, count in not_finite.items():
+            if known + count >= MIN_PROBES:
+                raise ValueError(
+                    f"{part}: expected finite numbers for at least {MIN_PROBES} probes, got NaN or "
+                    f"infinity for {count} of {known + count}"
+                )
+        raise ValueError(
+            f"max_queries: expected at least {MIN_PROBES} answered probes, got {known}; probes "
+            "that were stopped, lost or not finite do not count"
+        )
+
+    def _perturbations(self, rows: Tensor, active: Tensor) -> Tensor:
+        """Return pairs of opposite changes, (2 n, d), in std. Pair i depends on (seed, i) alone.
+
+        As in the paper, directions are uniform on the sphere and lengths are uniform in
+        [0, radius]. The paper draws no opposite changes.
+        """
+        raw = noise_like(torch.zeros(len(rows), len(active) + 1), self.config.seed, rows)
+        length = self.config.radius * (0.5 * (1 + torch.erf(raw[:, -1:] / 2**0.5)))
+        delta = length * unit(raw[:, :-1] * active)
         return torch.stack([delta, -delta], 1).flatten(0, 1)
 
 
+def _finite_pairs(answers: Answers) -> Answers:
+    """Return the answers of the pairs in which both answers are finite."""
+    finite = answers["score"].isfinite() & answers["distance"].isfinite()
+    finite &= answers["logits"].isfinite().all(1)
+    both = finite.view(-1, 2).all(1).repeat_interleave(2)
+    return {name: value[both] for name, value in answers.items()}
+
+
 def rms(images: Tensor, originals: Tensor) -> Tensor:
-    """Root of the mean squared difference of pixels, (b,)."""
+    """Return the root of the mean squared difference of pixels, (b,)."""
     return (images - originals).flatten(1).square().mean(1).sqrt()

@@ -1,6 +1,7 @@
-"""Simple models of how a black box answers around one code.
+"""The default proxy: ridge regression on a black box's answers around one code.
 
-Everything is in spreads: a change ``delta`` (d,) moves the code by ``spread * delta``.
+All changes of a code are in standard deviations (std): the change ``delta`` (d,) moves the code by
+``std * delta``.
 """
 
 import dataclasses
@@ -11,55 +12,57 @@ from sklearn.linear_model import Ridge, RidgeCV
 from torch import Tensor
 
 PENALTIES = np.logspace(-3, 5, 25)
-MOST_BENT = 4096  # pairs for the curvature: its cost grows with their cube
+MAX_CURVATURE_PAIRS = 4096  # the cost of fitting the curvature grows with the cube of this number
+MIN_PROBES = 32  # a proxy is not fitted to fewer probes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Probes:
-    """Changes of one code, and what came of them; pairs of opposite changes lie side by side.
+    """Changes of one code and the answers to them. Opposite changes are neighbours.
 
     Attributes:
-        delta: (2 m, d): delta[2 i + 1] = -delta[2 i].
-        score: log odds of the label, (2 m,).
-        logits: all of them, (2 m, k).
-        distance: of the picture from the original image, (2 m,).
-        home: score without any change.
+        delta: changes in std, (2 m, d), with delta[2 i + 1] = -delta[2 i].
+        score: log odds of the target, (2 m,).
+        logits: logits of all classes, (2 m, k).
+        distance: distance of the rendered image from the original image, (2 m,).
+        score_at_start: score of the unchanged code.
     """
 
     delta: Tensor
     score: Tensor
     logits: Tensor
     distance: Tensor
-    home: float
+    score_at_start: float
 
     def first(self, count: int) -> "Probes":
-        """Those that the first ``count`` queries tell."""
+        """Return the probes of the first ``count`` queries, in whole pairs."""
         keep = count - count % 2
         tensors = {n: getattr(self, n)[:keep] for n in ("delta", "score", "logits", "distance")}
         return dataclasses.replace(self, **tensors)
 
-    def saturated(self, most: float) -> "Probes":
-        """The same answers, whose log odds count up to about ``most``.
+    def saturated(self, saturation: float) -> "Probes":
+        """Return the same probes with scores s replaced by saturation tanh(s / saturation).
 
-        A decision turns at 0. Far on either side log odds grow without end, and a few such answers
-        would outweigh, in least squares, all those that tell where it turns.
+        The decision changes at a score of 0. Scores far from 0 can be arbitrarily large. In least
+        squares a few of them would outweigh all scores near the decision.
         """
-        # At home in the same precision as elsewhere: a constant answer must stay one.
-        home = saturated(self.score.new_tensor(self.home), most)
-        score = saturated(self.score, most)
-        return dataclasses.replace(self, score=score, home=home.item())
+        # float32 as for the other scores, so that a constant score stays exactly constant.
+        start = saturate(self.score.new_tensor(self.score_at_start), saturation)
+        score = saturate(self.score, saturation)
+        return dataclasses.replace(self, score=score, score_at_start=start.item())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Fit:
-    """What a proxy says about a score near the code, in spreads.
+class ProxyFit:
+    """A proxy's derivatives at the image's code, in std.
 
     Attributes:
-        gradient, hessian: of the score at no change, (d,) and (d, d).
+        gradient, hessian: derivatives of the score, (d,) and (d, d).
         distance: gradient of the distance from the original image, (d,).
-        r2: share of the variance of scores that it predicts for changes it has not seen.
-        split_half_cosine: cosine of the gradients that two halves of the probes give; NaN if unknown.
-        n_queries: probes that it rests on.
+        r2: fraction of the variance of held-out scores that the proxy explains.
+        split_half_cosine: cosine between the gradients fitted to two halves of the probes. NaN if
+            unknown.
+        n_queries: number of probes used for the fit.
     """
 
     gradient: Tensor
@@ -67,87 +70,90 @@ class Fit:
     distance: Tensor
     r2: float
     split_half_cosine: float
-    queries: int
+    n_queries: int
 
     @property
     def expected_cosine(self) -> float:
-        """Cosine with the gradient that endless queries would give, as the halves tell.
+        """Expected cosine between ``gradient`` and the gradient from unlimited queries.
 
-        Two halves with independent errors agree by c; then all of them agree with the truth by
-        sqrt(2 c / (1 + c)) (Spearman-Brown). Below about 0.5 it is little more than chance.
+        If two halves with independent errors have the cosine c, the expected cosine of the whole
+        is sqrt(2 c / (1 + c)) (Spearman-Brown). Values below about 0.5 can arise by chance.
         """
         c = max(self.split_half_cosine, 0.0)
         return float(np.sqrt(2 * c / (1 + c)))
 
 
-def ridge(probes: Probes) -> Fit:
-    """Least squares with a quadratic penalty, found by leave-one-out cross-validation.
+def ridge(probes: Probes) -> ProxyFit:
+    """Fit a quadratic function of the change by ridge regression.
 
-    Pairs of opposite changes take the score apart: half their difference is odd in the change,
-    and tells the gradient; what their mean has over the score at home is even, and tells the
-    curvature. Neither disturbs the other. Curvature rests on 4,096 pairs at most.
+    Pairs of opposite changes split the score into two parts. Half the difference of a pair is the
+    odd part, which determines the gradient. The mean of a pair minus the score of the unchanged
+    code is the even part, which determines the Hessian. The two fits are independent. Penalties
+    are chosen by leave-one-out cross-validation. The Hessian uses at most 4,096 pairs.
     """
     delta = probes.delta[::2].double().numpy()
-    odd, even = _parts(probes.score)
-    even = even - probes.home
-    held = np.arange(len(delta)) % 5 == 4
-    slope = least_squares(delta, odd)
-    # Learnt without every fifth pair, and tried on those.
-    told = delta[held] @ least_squares(delta[~held], odd[~held])
-    known, weight = _bend(delta[~held], even[~held])
-    bent = 0.5 * (delta[held] @ known.T) ** 2 @ weight
-    seen = np.concatenate([odd[held] + even[held], even[held] - odd[held]])
-    left = seen - np.concatenate([told + bent, bent - told])
-    halves = [least_squares(delta[k::2], odd[k::2]) for k in (0, 1)]
-    known, weight = _bend(delta, even)
-    return Fit(
-        gradient=torch.from_numpy(slope).float(),
+    odd, even = _odd_even(probes.score)
+    even = even - probes.score_at_start
+    held_out = np.arange(len(delta)) % 5 == 4
+    gradient = ridge_coefficients(delta, odd)
+    # r2: fit without every fifth pair, and predict these pairs.
+    slope_part = delta[held_out] @ ridge_coefficients(delta[~held_out], odd[~held_out])
+    known, weight = _fit_quadratic(delta[~held_out], even[~held_out])
+    curvature_part = 0.5 * (delta[held_out] @ known.T) ** 2 @ weight
+    observed = np.concatenate([odd[held_out] + even[held_out], even[held_out] - odd[held_out]])
+    residual = observed - np.concatenate([slope_part + curvature_part, curvature_part - slope_part])
+    halves = [ridge_coefficients(delta[k::2], odd[k::2]) for k in (0, 1)]
+    known, weight = _fit_quadratic(delta, even)
+    distance = ridge_coefficients(delta, _odd_even(probes.distance)[0])
+    return ProxyFit(
+        gradient=torch.from_numpy(gradient).float(),
         hessian=torch.from_numpy(known.T * weight @ known).float(),
-        distance=torch.from_numpy(least_squares(delta, _parts(probes.distance)[0])).float(),
-        r2=float(1 - (left**2).mean() / max(seen.var(), 1e-30)),
+        distance=torch.from_numpy(distance).float(),
+        r2=float(1 - (residual**2).mean() / max(observed.var(), 1e-30)),
         split_half_cosine=_cosine(*halves),
-        queries=len(probes.delta),
+        n_queries=len(probes.delta),
     )
 
 
-def saturated(score: Tensor, most: float) -> Tensor:
-    """most tanh(score / most): as it is near 0, and never beyond ``most``."""
-    return most * (score / most).tanh()
+def saturate(score: Tensor, saturation: float) -> Tensor:
+    """Return saturation tanh(score / saturation): unchanged near 0, limited to ±saturation."""
+    return saturation * (score / saturation).tanh()
 
 
-def _parts(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Odd and even part of what pairs of opposite changes gave."""
-    there, back = values.double().numpy().reshape(-1, 2).T
-    return (there - back) / 2, (there + back) / 2
+def _odd_even(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return the odd and the even part of values of pairs of opposite changes, (m,) each."""
+    forward, backward = values.double().numpy().reshape(-1, 2).T
+    return (forward - backward) / 2, (forward + backward) / 2
 
 
-def least_squares(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    """Coefficients without an intercept: without a change there is none of the score."""
+def ridge_coefficients(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Return coefficients without an intercept, since no change leaves the score unchanged."""
     if len(inputs) < 10:
         return Ridge(1.0, fit_intercept=False).fit(inputs, outputs).coef_
     return RidgeCV(PENALTIES, fit_intercept=False).fit(inputs, outputs).coef_
 
 
-def _bend(delta: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ridge on all products of two coordinates: 1/2 delta H delta, H = known.T * weight @ known.
+def _fit_quadratic(delta: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit 1/2 delta H delta by kernel ridge regression, where H = known.T * weight @ known.
 
-    A change has d (d + 1) / 2 products, too many to write down. But those of two changes a and b,
-    scaled to the length |a|^2 / sqrt(2), have the inner product 1/2 (a . b)^2, and ridge needs
-    no more: its coefficients are sums of the products that it has seen.
+    Ridge regression on all d (d + 1) / 2 products of two dimensions would need too much memory.
+    With suitable scaling, the inner product between the products of a and those of b is
+    1/2 (a . b)^2. Ridge regression needs only these inner products.
 
     Returns:
-        known: changes that were used, (n, d); weight: one number each.
+        known: the changes used, (n, d).
+        weight: their weights, (n,).
     """
-    known, outputs = delta[:MOST_BENT], outputs[:MOST_BENT]
+    known, outputs = delta[:MAX_CURVATURE_PAIRS], outputs[:MAX_CURVATURE_PAIRS]
     values, axes = np.linalg.eigh(0.5 * (known @ known.T) ** 2)
     values, along = values.clip(0), axes.T @ outputs
     best, weight = np.inf, np.zeros(len(known))
     for penalty in PENALTIES if len(known) >= 10 else [1.0]:
-        tried = axes @ (along / (values + penalty))
-        # What each pair's own prediction misses when it is left out.
-        missed = tried / (axes**2 @ (1 / (values + penalty)))
-        if (error := (missed**2).mean()) < best:
-            best, weight = error, tried
+        candidate = axes @ (along / (values + penalty))
+        # Leave-one-out residuals in closed form.
+        residual = candidate / (axes**2 @ (1 / (values + penalty)))
+        if (error := (residual**2).mean()) < best:
+            best, weight = error, candidate
     return known, weight
 
 

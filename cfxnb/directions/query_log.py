@@ -1,4 +1,4 @@
-"""A query budget that holds, and answers that survive a crash."""
+"""Count the queries to a black box, and store its answers so that they survive a crash."""
 
 import dataclasses
 import functools
@@ -9,79 +9,82 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from cfxnb.core.kept_work import Kept, differ, digest
+from cfxnb.core.kept_work import CheckpointDir, differ, digest
 
 Answers = dict[str, Tensor]
-ASKED, ANSWERED = ".asked", ".safetensors"
-REMEDY = "delete it and run again: what it tells of is asked anew"
-SAME_QUESTION = 1e-4  # part of the spread of codes by which another processor may move them
+PENDING, ANSWERED = ".pending", ".safetensors"
+REMEDY = "delete it and run again: its images are queried again"
+SAME_CODES = 1e-4  # codes from another processor may differ by this fraction of their std
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Question:
-    """Pictures of one image's changed code, about which a black box is asked.
+class QueryBatch:
+    """Changed codes of one image, whose renderings are sent to the classifier together.
 
     Attributes:
-        kind: what they are for, such as "probes"; a word without a hyphen.
-        z: codes, (n, ...).
-        base: code of the image, (1, ...).
-        source: stamp of the image, (8,).
-        key: sketch of all that is rendered, (n, m). Another processor hardly changes it.
-        after: batches of probes that were asked before, or with it.
+        kind: their purpose, such as "probes": a word without a hyphen.
+        z: changed codes, (n, ...).
+        z_start: code of the image, (1, ...).
+        source: digest of the image, (8,); see ``image_digest``.
+        key: sketch of each rendered code, (n, m). It is almost the same on another processor.
+        n_batches: number of batches of probes up to this one.
     """
 
     kind: str
     z: Tensor
-    base: Tensor
+    z_start: Tensor
     source: Tensor
     key: Tensor
-    after: int = 0
+    n_batches: int = 0
 
     def __len__(self) -> int:
         return len(self.z)
 
     @functools.cached_property
     def name(self) -> str:
-        """What it is filed under: what is asked, not when it is asked."""
+        """Name of its file. It depends on the codes and the image, not on the time."""
         return f"{self.kind}-{digest(self.z, self.source)}-{len(self)}"
 
 
-class Ledger:
-    """Every question is asked at most once, in this process or any before it.
+class QueryLog:
+    """Queries every batch at most once, in this process or an earlier one.
 
-    A question is written down before it is asked, its answers after. What was under way when a
-    process died is spent, and its answers are lost. All that was ever asked here counts.
+    A batch is written to the folder before it is queried, and its answers afterwards. If a process
+    dies in between, the queries count and their answers are lost. The limit applies to all queries
+    of all processes that used the folder.
 
     Args:
-        budget: images that may be asked about in all.
-        folder: where to keep the answers, locked until ``close``; None keeps none.
-        identity: what the answers depend on. A folder of another search is refused.
-        weights: hashes of the weights that answer. They are written down, and may differ.
+        max_queries: largest number of images that may be classified.
+        folder: where the answers are stored. It is locked until ``close``. None stores nothing.
+        identity: everything on which the answers depend. A folder with another one is refused.
+        weights: hashes of the weights of the networks. They are recorded, and may differ.
 
     Attributes:
-        spent: images asked about so far, by all processes.
-        lost: images among those wanted here whose answers are lost.
-        answers: all that are known, without the codes, by the name of the question.
-        reached: batches of probes that earlier searches asked, whether they are still on file.
-        same_weights: whether the folder was begun with these weights.
+        n_queries: images classified so far, by all processes.
+        lost: images of this search whose answers are lost.
+        answers: all stored answers by name of the batch, without the codes.
+        n_batches: number of batches of probes that earlier processes queried.
+        same_weights: whether the folder was begun with the same weights.
 
     Raises:
-        ValueError: if the folder can't be used, or holds anything but whole answers of this search.
+        ValueError: if the folder cannot be used, or contains damaged answers or other work.
     """
 
     def __init__(
         self,
-        budget: int,
+        max_queries: int,
         folder: Path | None,
         identity: dict[str, Any],
         weights: dict[str, Any] | None = None,
     ) -> None:
-        self.budget, self.spent, self.lost, self.reached = budget, 0, 0, 0
+        self.max_queries, self.n_queries, self.lost, self.n_batches = max_queries, 0, 0, 0
         self.answers: dict[str, Answers] = {}
-        self._asked: dict[str, Answers] = {}  # what is known of all that was ever asked
-        self._earlier: dict[str, Answers] = {}  # and by other processes
-        self.kept = None if folder is None else Kept(folder, "search.json", identity, weights)
-        self.same_weights = self.kept is None or self.kept.noted == weights
+        self._queried: dict[str, Answers] = {}  # records of all batches, answered or not
+        self._earlier: dict[str, Answers] = {}  # those of earlier processes
+        self.kept = (
+            None if folder is None else CheckpointDir(folder, "search.json", identity, weights)
+        )
+        self.same_weights = self.kept is None or self.kept.notes == weights
         try:
             self._open()
         except BaseException:
@@ -95,112 +98,113 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Let others use the folder."""
+        """Unlock the folder."""
         if self.kept is not None:
             self.kept.close()
 
     @property
-    def left(self) -> int:
-        """Images that may still be asked about."""
-        return self.budget - self.spent
+    def remaining(self) -> int:
+        """Number of images that may still be classified."""
+        return self.max_queries - self.n_queries
 
-    def affords(self, question: Question, keep: int = 0) -> bool:
-        """Whether it was asked before, or can be, with ``keep`` images left after it."""
-        return self._known(question) is not None or len(question) + keep <= self.left
+    def can_afford(self, batch: QueryBatch, reserved: int = 0) -> bool:
+        """Return whether a batch is known, or fits the limit with ``reserved`` queries left."""
+        return self._known(batch) is not None or len(batch) + reserved <= self.remaining
 
-    def ask(
-        self, question: Question, draw: Callable[[], Tensor], answer: Callable[[Tensor], Answers]
+    def query(
+        self, batch: QueryBatch, render: Callable[[], Tensor], classify: Callable[[Tensor], Answers]
     ) -> Answers | None:
-        """The answers to a question, one row per image; None if they were lost.
+        """Return the answers to a batch, one row per image, or None if they are lost.
 
         Args:
-            draw: makes the images; only what is interrupted after that is lost.
-            answer: asks the black box about them.
+            render: returns the images. An interruption inside loses nothing.
+            classify: returns the classifier's answers to the images.
 
         Raises:
-            RuntimeError: if the budget doesn't allow it: callers look at ``affords`` before.
+            RuntimeError: if the batch exceeds the limit. Call ``can_afford`` first.
         """
-        name = self._known(question)
+        name = self._known(batch)
         if name in self.answers:
             return self.answers[name]
         if name is not None:
-            self.lost += len(question)
+            self.lost += len(batch)
             return None
-        if len(question) > self.left:
-            raise RuntimeError(f"{len(question)} more queries, {self.left} left of {self.budget}")
-        images = draw()
-        self._write_down(question)
-        self.spent += len(question)
-        answers = {name: value.detach().cpu() for name, value in answer(images).items()}
-        self._file(question, answers)
+        if len(batch) > self.remaining:
+            raise RuntimeError(
+                f"{len(batch)} more queries, {self.remaining} left of {self.max_queries}"
+            )
+        images = render()
+        self._record_pending(batch)
+        self.n_queries += len(batch)
+        answers = {name: value.detach().cpu() for name, value in classify(images).items()}
+        self._record_answers(batch, answers)
         return answers
 
-    def _write_down(self, question: Question) -> None:
-        """Before it is asked."""
-        told = {"key": question.key, "source": question.source}
-        told["after"] = torch.tensor(question.after)
+    def _record_pending(self, batch: QueryBatch) -> None:
+        record = {"key": batch.key, "source": batch.source}
+        record["n_batches"] = torch.tensor(batch.n_batches)
         if self.kept is not None:
-            self.kept.reserve(self._size(question))
-            self.kept.write(question.name + ASKED, told)
-        self._asked[question.name] = told
+            self.kept.reserve(self._size(batch))
+            self.kept.write(batch.name + PENDING, record)
+        self._queried[batch.name] = record
 
-    def _file(self, question: Question, answers: Answers) -> None:
-        """After it was answered."""
-        told = {**answers, **self._asked[question.name], "base": question.base}
+    def _record_answers(self, batch: QueryBatch, answers: Answers) -> None:
+        record = {**answers, **self._queried[batch.name], "z_start": batch.z_start}
         if self.kept is not None:
             self.kept.release()
-            self.kept.write(question.name + ANSWERED, {**told, "z": question.z})
-            self.kept.remove(question.name + ASKED)
-        self.answers[question.name] = told
+            self.kept.write(batch.name + ANSWERED, {**record, "z": batch.z})
+            self.kept.remove(batch.name + PENDING)
+        self.answers[batch.name] = record
 
     def codes(self, name: str) -> Tensor:
-        """The codes that were rendered for answers that were kept, (n, ...)."""
+        """Return the stored codes of a batch, (n, ...)."""
         if self.kept is None:
-            raise RuntimeError("nothing is kept without a folder")
+            raise RuntimeError("without a folder no codes are stored")
         codes: Tensor = self.kept.read(name + ANSWERED, REMEDY)["z"]
         return codes
 
     def _open(self) -> None:
+        """Read what earlier processes stored."""
         if self.kept is None:
             return
         for file in self.kept.names(ANSWERED):
             answers = self.kept.read(file, REMEDY)
-            del answers["z"]  # these may be large, and few are looked at
+            del answers["z"]  # codes may be large, and few are needed again
             self.answers[file.removesuffix(ANSWERED)] = answers
-        for file in self.kept.names(ASKED):
-            name = file.removesuffix(ASKED)
-            if name in self.answers:  # the process died right after it had written them
+        for file in self.kept.names(PENDING):
+            name = file.removesuffix(PENDING)
+            if name in self.answers:  # the process died right after it had written the answers
                 self.kept.remove(file)
             else:
-                self._asked[name] = self.kept.read(file, REMEDY)
-        self._asked |= self.answers
-        self._earlier = dict(self._asked)
-        self.spent = sum(len(asked["key"]) for asked in self._asked.values())
-        self.reached = max((int(asked["after"]) for asked in self._asked.values()), default=0)
+                self._queried[name] = self.kept.read(file, REMEDY)
+        self._queried |= self.answers
+        self._earlier = dict(self._queried)
+        self.n_queries = sum(len(record["key"]) for record in self._queried.values())
+        self.n_batches = max((int(r["n_batches"]) for r in self._queried.values()), default=0)
 
-    def _known(self, question: Question) -> str | None:
-        """The name under which it was filed, perhaps on another processor."""
-        if question.name in self._asked:
-            return question.name
-        for name, asked in self._earlier.items():
+    def _known(self, batch: QueryBatch) -> str | None:
+        """Return the name of the same batch, perhaps rendered on another processor, or None."""
+        if batch.name in self._queried:
+            return batch.name
+        for name, record in self._earlier.items():
             if (
-                name.startswith(question.kind + "-")
-                and torch.equal(asked["source"], question.source)
-                and not differ(question.key, asked["key"], tolerance=SAME_QUESTION)
+                name.startswith(batch.kind + "-")
+                and torch.equal(record["source"], batch.source)
+                and not differ(batch.key, record["key"], tolerance=SAME_CODES)
             ):
                 return name
         return None
 
-    def _size(self, question: Question) -> int:
-        """Bytes that the answers may take, on the large side."""
+    def _size(self, batch: QueryBatch) -> int:
+        """Return an upper estimate of the bytes of the answers."""
         widths = [
             sum(value.nbytes for value in each.values()) // len(each["key"])
             for each in self.answers.values()
         ]
-        row = question.z[0].nbytes + 2 * max([4096, *widths])
-        return len(question) * row + question.base.nbytes + 2**16
+        row = batch.z[0].nbytes + 2 * max([4096, *widths])
+        return len(batch) * row + batch.z_start.nbytes + 2**16
 
 
-def stamp(image: Tensor) -> Tensor:
-    """The digest of an image as numbers, which can be kept beside the answers, (8,)."""
+def image_digest(image: Tensor) -> Tensor:
+    """Return the digest of an image as numbers (8,), which can be stored beside the answers."""
     return torch.tensor(list(bytes.fromhex(digest(image))), dtype=torch.uint8)

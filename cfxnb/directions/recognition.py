@@ -1,4 +1,4 @@
-"""Whether kept answers came from the same space, classifier and distance as there are now."""
+"""Decide whether stored answers come from the present space, classifier and distance."""
 
 from pathlib import Path
 from typing import Any
@@ -8,108 +8,112 @@ import torch
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from cfxnb.core.kept_work import TOLERANCE, differ, refuse
+from cfxnb.core.kept_work import TOLERANCE, differ, other_part
 from cfxnb.core.tensors import active_dims, standardise
 from cfxnb.core.types import Code
-from cfxnb.directions.query_log import Answers, stamp
+from cfxnb.directions.query_log import Answers, image_digest
 
-NEAR, SIZES = 4, 3  # answers asked for anew: nearest to the decision on each side; small to large
-NEAR_DECISIONS = 24  # as NEAR, where answers are decisions alone: each of these tells less
-NEAR_OTHERS, SIZES_OTHERS = 16, 18  # where the weights are others: the answers must tell alone
-MOST = 2000  # answers among which they are chosen
+# Numbers of answers that are compared:
+NEAR_BORDER, SIZES = 4, 3  # nearest to the decision on each side; from small to large changes
+NEAR_BORDER_DECISIONS = 24  # if the answers are decisions without degrees, which say less
+NEAR_BORDER_OTHER, SIZES_OTHER = 16, 18  # if the weights differ
+MAX_ANSWERS = 2000  # they are chosen among this many
 PARTS = {"view": "space", "logits": "classifier", "score": "classifier", "distance": "distance"}
 
 
-def recognise(ask: Any, pictures: Tensor) -> int:
-    """Ask a few of the kept questions anew, compare, and return about how many images.
+def recognise(probe: Any, images: Tensor) -> int:
+    """Query some stored codes again, compare the answers, and return the number of images.
 
-    Weights don't tell who answered: a function has none, and a label, a normalisation or a
-    threshold may be another one. Who gives the same answers is taken for the same, also if the
-    weights differ, as those of the same network in another format do; more is asked then.
+    Weights alone do not identify a classifier. A function has none, and a label, a normalisation
+    or a threshold may differ. Equal answers count as the same classifier even if the weights
+    differ, for example if the same network is stored in another format. In that case more answers
+    are compared.
 
     Args:
-        pictures: the images whose codes were changed, (m, c, h, w).
+        probe: the ``BlackBoxProbe``.
+        images: the images whose codes were changed, (m, c, h, w).
 
     Raises:
-        ValueError: if the space, the classifier or the distance answers otherwise.
+        ValueError: if the space, the classifier or the distance gives other answers.
     """
-    ledger, kept = ask.ledger, ask.ledger.answers
-    if ledger.kept is None or not kept:
+    log, stored = probe.log, probe.log.answers
+    if log.kept is None or not stored:
         return 0
-    folder = ledger.kept.folder
+    folder = log.kept.folder
     names = ("logits", "distance", "view", "key")
-    whole = {name: torch.cat([each[name] for each in kept.values()]) for name in names}
-    whole |= ask.read(whole)
-    ask.classes = whole["logits"].shape[1]
-    places = [(name, row) for name, each in kept.items() for row in range(len(each["key"]))]
-    chosen = telling(whole, ledger.same_weights)
+    before = {name: torch.cat([each[name] for each in stored.values()]) for name in names}
+    before |= probe.interpret(before)
+    probe.n_classes = before["logits"].shape[1]
+    places = [(name, row) for name, each in stored.items() for row in range(len(each["key"]))]
+    chosen = choose_answers(before, log.same_weights)
     if not chosen:
         return 0
-    starts = {
-        name: _start(ask, kept[name], pictures, folder)
+    codes = {
+        name: _encode_again(probe, stored[name], images, folder)
         for name in sorted({places[i][0] for i in chosen})
     }
     parts = []
-    for some in torch.tensor(chosen).split(ask.knobs["batch_size"]):
-        here = [places[i] for i in some.tolist()]
-        z = torch.stack([ledger.codes(name)[row] for name, row in here])
-        auxs = [r for r in (starts[name].aux for name, _ in here) if r is not None]
-        images = ask.draw(z.to(ask.code.z), torch.cat(auxs) if auxs else None)
-        found = ask.answer(images)
-        parts.append({part: value.cpu() for part, value in found.items()})
-    anew = {part: torch.cat([each[part] for each in parts]) for part in parts[0]}
-    anew |= ask.read(anew)
+    for rows in torch.tensor(chosen).split(probe.config.batch_size):
+        here = [places[i] for i in rows.tolist()]
+        z = torch.stack([log.codes(name)[row] for name, row in here])
+        auxs = [aux for aux in (codes[name].aux for name, _ in here) if aux is not None]
+        rendered = probe.render(z.to(probe.code.z), torch.cat(auxs) if auxs else None)
+        parts.append({part: value.cpu() for part, value in probe.classify(rendered).items()})
+    now = {part: torch.cat([each[part] for each in parts]) for part in parts[0]}
+    now |= probe.interpret(now)
     for part, who in PARTS.items():
-        before = whole[part].view(len(places), -1)
-        if differ(anew[part].view(len(chosen), -1), before[chosen], before):
-            raise refuse(who, folder)
+        every = before[part].view(len(places), -1)
+        if differ(now[part].view(len(chosen), -1), every[chosen], every):
+            raise other_part(who, folder)
     return len(chosen)
 
 
-def _start(ask: Any, answers: Answers, pictures: Tensor, folder: Path) -> Code:
-    """The code of the image that answers are about; refused if the space encodes it otherwise."""
-    [picture, *_] = [p[None] for p in pictures if torch.equal(stamp(p[None]), answers["source"])]
-    code = ask.encode(picture.to(ask.image.device))
-    base, std = answers["base"].to(code.z), ask.space.std
-    gap = standardise(code.z - base, std)[:, active_dims(std)]
-    if not gap.square().mean().sqrt() <= TOLERANCE:  # NaN is another one, too
-        raise refuse("space", folder)
+def _encode_again(probe: Any, answers: Answers, images: Tensor, folder: Path) -> Code:
+    """Return the code of the image of some answers; ValueError if the space gives another one."""
+    [image, *_] = [x[None] for x in images if torch.equal(image_digest(x[None]), answers["source"])]
+    code: Code = probe.encode(image.to(probe.image.device))
+    std = probe.space.std
+    change = standardise(code.z - answers["z_start"].to(code.z), std)[:, active_dims(std)]
+    if not change.square().mean().sqrt() <= TOLERANCE:  # also if it is NaN
+        raise other_part("space", folder)
     return code
 
 
-def telling(answers: Answers, same_weights: bool = True) -> list[int]:
-    """Choose the rows of answers that another classifier would hardly give as well.
+def choose_answers(answers: Answers, same_weights: bool = True) -> list[int]:
+    """Return the rows of the answers that best distinguish one classifier from another.
 
-    Those are the least expected ones: on each side of the decision, the answers that lie farthest
-    towards the other side by what all others predict. There a decision turns first if a threshold
-    or a label is another one. Some more are of all sizes of change, from none to the largest.
+    These are the most surprising answers. For each answer we predict the score from all others.
+    On each side of the decision we take the answers whose prediction lies farthest towards the
+    other side. They change first if a threshold or a label is another one. We add some answers
+    from the smallest to the largest change.
 
     Args:
-        answers: with logits (n, k), score (n,), seen (n,), distance (n,), view (n, l), key (n, m).
-        same_weights: False: about fifty rows, not a dozen.
+        answers: logits (n, k), score (n,), is_target (n,), distance (n,), view (n, l), key (n, m).
+        same_weights: if False, choose about 50 rows instead of about 12.
     """
     score, distance = answers["score"].double(), answers["distance"].double()
     numbers = (score[:, None], distance[:, None], answers["logits"], answers["view"])
-    fine = np.flatnonzero(torch.cat(numbers, 1).isfinite().all(1).numpy())
-    rows = fine[np.linspace(0, len(fine) - 1, min(MOST, len(fine))).round().astype(int)]
+    finite = np.flatnonzero(torch.cat(numbers, 1).isfinite().all(1).numpy())
+    places = np.linspace(0, len(finite) - 1, min(MAX_ANSWERS, len(finite))).round().astype(int)
+    rows = finite[places]
     if not len(rows):
         return []
     graded = len(np.unique(score.numpy()[rows].round(4))) > len(rows) / 2
-    near, sizes = (NEAR, SIZES) if same_weights else (NEAR_OTHERS, SIZES_OTHERS)
-    near = near if graded else NEAR_DECISIONS
-    seen = answers["seen"].numpy()[rows]
+    near, sizes = (NEAR_BORDER, SIZES) if same_weights else (NEAR_BORDER_OTHER, SIZES_OTHER)
+    near = near if graded else NEAR_BORDER_DECISIONS
+    is_target = answers["is_target"].numpy()[rows]
     features = torch.cat([answers["view"], answers["key"]], 1).double().numpy()[rows]
-    order = np.argsort(_expected(features, np.tanh(score.numpy()[rows])), kind="stable")
-    chosen = [*order[seen[order]][:near], *order[~seen[order]][::-1][:near]]
+    order = np.argsort(_leave_one_out(features, np.tanh(score.numpy()[rows])), kind="stable")
+    chosen = [*order[is_target[order]][:near], *order[~is_target[order]][::-1][:near]]
     left = [i for i in np.argsort(distance.numpy()[rows], kind="stable") if i not in chosen]
     places = np.linspace(0, len(left) - 1, min(sizes, len(left))).round().astype(int)
     return [int(rows[i]) for i in [*chosen, *(left[place] for place in places)]]
 
 
-def _expected(features: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """What kernel ridge regression on all others predicts for each row, (n,)."""
+def _leave_one_out(features: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Predict each value from all others by kernel ridge regression, (n,)."""
     features = (features - features.mean(0)) / (features.std(0) + 1e-12)
-    apart = cdist(features, features, "sqeuclidean")
-    kernel = np.exp(-apart / max(float(np.median(apart)), 1e-12))
+    squared = cdist(features, features, "sqeuclidean")
+    kernel = np.exp(-squared / max(float(np.median(squared)), 1e-12))
     inverse = np.linalg.inv(kernel + 0.1 * np.eye(len(kernel)))
     return values - inverse @ (values - values.mean()) / np.diag(inverse)

@@ -1,4 +1,4 @@
-"""Directions: what a search in a black box's answers has found."""
+"""``Directions``, the result of ``find_directions``."""
 
 import dataclasses
 from numbers import Integral
@@ -13,23 +13,29 @@ from cfxnb.core import validate
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Directions:
-    """Changes of a code that move a classifier's decision, best first.
+    """Directions in code space that change a classifier's decision, best first.
+
+    "g" is the gradient of the score, and "h1", "h2", ... are eigenvectors of its Hessian. The
+    number is the rank by absolute eigenvalue. With other images in the ranking there can be two
+    gradients: "g" and "g uncorrected", or "g corrected" and "g" if the correction flips fewer
+    images.
 
     Attributes:
-        vectors: (m, *code), each one spread long; adding one raises the label's log odds as far
-            as the proxy tells; for a corrected g, as far as the trial tells.
-        names: one a direction: "g", "g with distance", "h1", "h5", ...: the first and the fifth of
-            the axes by the strength of the proxy's curvature; with other images in the trial, "g"
-            is the gradient that they corrected, and "g uncorrected" what it was before; or,
-            if that flips more of them, "g" is what it was before, and "g corrected" the other one.
-        table: one row a direction, best first: its measured ``flip rate`` and the mean ``length``
-            of the steps that flipped, in spreads, on the validation images (the source image if
-            there are none); the ``curvature`` of the score along it.
-        proxy_fit: what the proxy says of the one image, with its ``r2``, ``split_half_cosine`` and
-            ``confidence``; no correction is in it.
-        target, contrast_class: the class that adding a direction favours, and the other one, or None.
-        n_queries: images that the classifier was asked about, in all.
-        made_by: method, arguments, seed, weights, seconds.
+        vectors: changes of a code, (m, *code), each with length 1 in std. Adding one raises the log
+            odds of ``target``, according to the proxy. For a corrected g, according to the ranking.
+        names: one name per direction.
+        table: one row per direction, with three columns. ``flip rate``: fraction of the validation
+            images whose decision flips, measured. Without validation images it is measured on the
+            source image. ``length``: mean length of the steps that flip, in std. ``curvature``:
+            second derivative of the score along the direction.
+        proxy_fit: the fitted proxy at the one image, without correction: ``gradient``, ``hessian``,
+            ``distance``, ``r2``, ``split_half_cosine``, ``expected_cosine``.
+        target: class that adding a direction favours.
+        contrast_class: the class that it disfavours, or None for all others.
+        n_queries: number of images that the classifier classified.
+        made_by: function, options, hashes of the weights, seconds. ``lost``: queries whose answers
+            are lost. ``compared``: images queried again to recognise the classifier. ``tried``:
+            images used for the ranking.
     """
 
     vectors: Tensor
@@ -45,18 +51,18 @@ class Directions:
         validate.fields(self)
         if self.vectors.ndim < 2 or len(self.vectors) != len(self.names):
             raise ValueError(
-                f"vectors: expected shape ({len(self.names)}, ...), one for each of names, got "
+                f"vectors: expected shape ({len(self.names)}, ...), one row per name, got "
                 f"{tuple(self.vectors.shape)}"
             )
 
     @property
     def g(self) -> Tensor:
-        """The gradient's direction, shaped like a code; corrected if that does no worse."""
+        """The direction "g", shaped like a code."""
         return self["g"]
 
     @property
     def h(self) -> Tensor:
-        """Directions of curvature, best first, (n, *code)."""
+        """The h-directions, best first, (n, *code)."""
         chosen = [v for v, n in zip(self.vectors, self.names, strict=True) if n.startswith("h")]
         return torch.stack(chosen) if chosen else self.vectors[:0]
 
@@ -64,12 +70,12 @@ class Directions:
         return len(self.vectors)
 
     def __getitem__(self, key: str | int) -> Tensor:
-        """A direction by name or by rank.
+        """Return a direction by name or by rank, shaped like a code.
 
         Raises:
-            KeyError: for a name that is not there.
-            IndexError: for a rank that is not there.
-            TypeError: for anything else.
+            KeyError: if no direction has this name.
+            IndexError: if the rank is too large.
+            TypeError: if the key is neither a name nor a rank.
         """
         if isinstance(key, str):
             if key not in self.names:
@@ -84,9 +90,8 @@ class Directions:
     def __repr__(self) -> str:
         return (
             f"Directions({', '.join(self.names)}; {self.n_queries} queries, "
-            f"r2 {self.proxy_fit.r2:.2f}, confidence {self.proxy_fit.expected_cosine:.2f})"
+            f"r2 {self.proxy_fit.r2:.2f}, expected cosine {self.proxy_fit.expected_cosine:.2f})"
         )
 
     def _repr_html_(self) -> str:
-        shown = self.table.round(3).to_html()
-        return f"<p>{self!r}</p>{shown}"
+        return f"<p>{self!r}</p>{self.table.round(3).to_html()}"

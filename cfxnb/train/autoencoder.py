@@ -42,7 +42,7 @@ def autoencoder(
     net = TinyAutoencoder(**NETS[world])
     loss = redrawing(None if features is None else features.to(device))
     kwargs = {"batch_size": 32, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
-    return fit(net, loss, (images,), steps=steps, folder=folder, **kwargs)  # type: ignore[arg-type]
+    return fit(net, loss, (images,), steps=steps, checkpoint_dir=folder, **kwargs)  # type: ignore[arg-type]
 
 
 def redrawing(features: SqueezeNet | None) -> Callable[..., Tensor]:

@@ -50,7 +50,7 @@ def trained(
         steps=steps,
         batch_size=64,
         lr=lr,
-        folder=folder,
+        checkpoint_dir=folder,
         seed=seed,
         device=device,
     )

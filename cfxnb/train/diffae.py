@@ -58,7 +58,7 @@ def autoencoder(
         steps=steps,
         batch_size=64,
         lr=1e-3,
-        folder=folder,
+        checkpoint_dir=folder,
         ema=0.9995,
         seed=seed,
         device=device,
@@ -125,7 +125,7 @@ def drawer(
         steps=steps,
         batch_size=256,
         lr=1e-3,
-        folder=folder,
+        checkpoint_dir=folder,
         device=device,
     )
 

@@ -38,7 +38,7 @@ def classifier(folder: Path, *, steps: int = 3000, seed: int = 0, device: str = 
         steps=steps,
         batch_size=128,
         lr=2e-3,
-        folder=folder,
+        checkpoint_dir=folder,
         seed=seed,
         device=device,
     )
@@ -75,7 +75,7 @@ def vae(
         steps=steps,
         batch_size=128,
         lr=2e-3,
-        folder=folder,
+        checkpoint_dir=folder,
         seed=seed,
         device=device,
     )

@@ -44,7 +44,7 @@ def classifier(folder: Path | None, *, steps: int = 3000, device: str = "cpu") -
         steps=steps,
         batch_size=64,
         lr=2e-3,
-        folder=folder,
+        checkpoint_dir=folder,
         device=device,
     )
 

@@ -50,7 +50,7 @@ def denoiser(
     net = ConditionalUNet(ATTRIBUTES[world], latents.shape[1], **NETS[world])
     kwargs = {"batch_size": BATCH, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
     data = (latents, options)
-    return fit(net, velocity, data, steps=steps, folder=folder, **kwargs)  # type: ignore[arg-type]
+    return fit(net, velocity, data, steps=steps, checkpoint_dir=folder, **kwargs)  # type: ignore[arg-type]
 
 
 def velocity(model: ConditionalUNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:

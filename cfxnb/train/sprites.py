@@ -58,7 +58,7 @@ def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> P
         steps=600,
         batch_size=128,
         lr=2e-3,
-        folder=folder,
+        checkpoint_dir=folder,
         seed=seed,
         device=device,
     )
@@ -97,7 +97,7 @@ def reader(
         steps=steps,
         batch_size=128,
         lr=2e-3,
-        folder=folder,
+        checkpoint_dir=folder,
         seed=seed,
         device=device,
     )

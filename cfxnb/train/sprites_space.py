@@ -37,7 +37,7 @@ def vae(
         steps=steps,
         batch_size=128,
         lr=2e-3,
-        folder=folder,
+        checkpoint_dir=folder,
         seed=seed,
         device=device,
     )
@@ -92,7 +92,7 @@ def sharpen(net: ConvVAE, folder: Path, *, steps: int = 3000, device: str = "cpu
         steps=steps,
         batch_size=128,
         lr=1e-3,
-        folder=folder,
+        checkpoint_dir=folder,
         device=device,
     )
     return net

@@ -1,0 +1,179 @@
+"""Test directions on a few images, to rank them. The paper does not test its directions."""
+
+import dataclasses
+import math
+import warnings
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cfxnb.core.types import Code
+from cfxnb.directions.probing import BlackBoxProbe
+from cfxnb.directions.proxies import MIN_PROBES, ProxyFit
+
+STEP_FRACTIONS = (0.5, 1.0)  # of max_step; the correction of g needs a ratio of 2
+AXES_PER_KEPT = 3  # h-directions tested per one kept: the strongest need not flip most
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialAnswers:
+    """Answers to steps along n directions. Steps are in the order of ``Trial.signed_steps``.
+
+    Attributes:
+        is_target_before: whether the target is predicted without a step: 1, 0, or NaN if lost,
+            (images,).
+        is_target: the same after each step, (images, n, 4).
+        score_before: log odds of the target without a step, NaN if lost, (images,).
+        score: the same after each step, (images, n, 4).
+    """
+
+    is_target_before: Tensor
+    is_target: Tensor
+    score_before: Tensor
+    score: Tensor
+
+
+def queries_per_image(n_directions: int) -> int:
+    """Return the number of queries that a trial of so many directions spends on one image."""
+    return 1 + n_directions * 2 * len(STEP_FRACTIONS)
+
+
+class Trial:
+    """Moves each image both ways along each direction, to two lengths.
+
+    Args:
+        others: images for the trial, (m, c, h, w). With none, the image of ``probe`` is used.
+
+    Attributes:
+        signed_steps: the tested steps, as fractions of ``max_step``.
+        budget_fraction: largest fraction of all queries that the trial may use.
+    """
+
+    signed_steps = torch.tensor([s * x for x in STEP_FRACTIONS for s in (1, -1)])
+
+    def __init__(self, probe: BlackBoxProbe, others: Tensor) -> None:
+        self.probe, self.max_step = probe, probe.config.max_step
+        self.has_others = len(others) > 0
+        self.images = others if self.has_others else probe.image
+        self.budget_fraction = 0.5 if self.has_others else 0.25
+        self._codes: list[Code] = []
+
+    def plan(self, n_curvature: int, dims: int, n_gradients: int) -> tuple[int, int]:
+        """Return the number of h-directions to test, and the queries to reserve for the trial.
+
+        If the queries do not suffice for all images, the trial tests fewer h-directions, but at
+        least ``n_curvature``. If they still do not suffice, it uses the first images only. If they
+        do not suffice for one image, there is no trial, and a warning.
+
+        Args:
+            n_curvature: number of h-directions to keep.
+            dims: number of active dimensions, which limits the number of h-directions.
+            n_gradients: number of g-directions, which are always tested.
+        """
+        budget = self.probe.log.max_queries
+        own = min(int(self.budget_fraction * budget), budget - 1 - MIN_PROBES)
+        per_image = own // max(1, len(self.images))
+        affordable = (per_image - queries_per_image(n_gradients)) // (2 * len(STEP_FRACTIONS))
+        n_axes = min(max(min(AXES_PER_KEPT * n_curvature, affordable), n_curvature), dims)
+        each = queries_per_image(n_gradients + n_axes)
+        self.images = self.images[: own // each]
+        if not len(self.images):
+            needed = max(1 + MIN_PROBES + each, math.ceil(each / self.budget_fraction))
+            warnings.warn(
+                f"max_queries: testing {n_gradients + n_axes} directions needs at least {needed} "
+                f"queries, got {budget}. The directions are returned untested: flip rates are NaN "
+                "and the order is that of the proxy. Increase max_queries or reduce n_curvature.",
+                stacklevel=5,
+            )
+        return n_axes, each * len(self.images)
+
+    def run(self, directions: dict[str, Tensor]) -> TrialAnswers:
+        """Query the images without a step, and after steps along unit directions (d,) in std."""
+        unchanged = torch.zeros_like(self.probe.space.std)[None]
+        steps = torch.cat([unchanged, self._steps(directions)])
+        is_target, score = self.evaluate("trial", steps)
+        n_steps = (len(directions), len(self.signed_steps))
+        return TrialAnswers(
+            is_target_before=is_target[:, 0],
+            is_target=is_target[:, 1:].unflatten(1, n_steps),
+            score_before=score[:, 0],
+            score=score[:, 1:].unflatten(1, n_steps),
+        )
+
+    def run_corrected(self, g: Tensor, answers: TrialAnswers) -> TrialAnswers:
+        """Query steps along a corrected g (d,), and put them before the other answers."""
+        is_target, score = self.evaluate("corrected", self._steps({"g": g}))
+        return dataclasses.replace(
+            answers,
+            is_target=torch.cat([is_target[:, None], answers.is_target], 1),
+            score=torch.cat([score[:, None], answers.score], 1),
+        )
+
+    def _steps(self, directions: dict[str, Tensor]) -> Tensor:
+        """Return the changes of the code, direction by direction, (4 n, *code)."""
+        vectors = as_code_changes(directions, self.probe.space.std)
+        factors = self.max_step * self.signed_steps.to(vectors)
+        steps = factors.view(-1, *[1] * (vectors.ndim - 1)) * vectors[:, None]
+        return steps.flatten(0, 1)
+
+    def evaluate(self, kind: str, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """Query each image after each change (n, *code) of its code.
+
+        Returns:
+            is_target: whether the target is predicted: 1, 0, or NaN if lost, (images, n).
+            score: log odds of the target, NaN if lost, (images, n).
+        """
+        while len(self._codes) < len(self.images):
+            image = self.images[len(self._codes)][None]
+            self._codes.append(self.probe.encode(image.to(self.probe.image.device)))
+        rows = [self._evaluate(kind, number, steps) for number in range(len(self.images))]
+        both = torch.stack(rows) if rows else torch.zeros(0, 2, len(steps))
+        return both[:, 0], both[:, 1]
+
+    def _evaluate(self, kind: str, number: int, steps: Tensor) -> Tensor:
+        """Return is_target and score of one image, (2, n)."""
+        probe, code = self.probe, self._codes[number]
+        parts = []
+        for some in steps.split(probe.config.batch_size):
+            batch = probe.batch(kind, self.images[number][None], code, code.z + some)
+            part = torch.full((2, len(some)), torch.nan)
+            answers = None
+            if probe.log.can_afford(batch) and not probe.stop.interrupted:
+                with probe.on_interrupt():
+                    answers = probe.query(batch, code)
+            if answers is not None:
+                part = torch.stack([answers["is_target"].float(), answers["score"]])
+                part[:, answers["score"].isnan()] = torch.nan
+            parts.append(part)
+        return torch.cat(parts, 1)
+
+    def rank(
+        self, directions: dict[str, Tensor], answers: TrialAnswers, fit: ProxyFit
+    ) -> pd.DataFrame:
+        """Return one row per direction, best first.
+
+        Columns: flip rate, mean length of the steps that flip, curvature of the score.
+        """
+        lengths = (self.signed_steps.abs() * self.max_step).to(torch.float64)
+        before = answers.is_target_before[:, None]
+        lost = answers.is_target.isnan().any(2) | before.isnan()
+        # The shortest step that flips: infinite if no step flips, NaN if an answer is lost.
+        flips = answers.is_target != before[:, :, None]
+        steps = torch.where(flips, lengths, torch.inf).amin(2)
+        steps = torch.where(lost, torch.nan, steps).T
+        table = pd.DataFrame(index=pd.Index(directions, name="direction"))
+        table["flip rate"] = [_mean(row[~row.isnan()].isfinite()) for row in steps]
+        table["length"] = [_mean(row[row.isfinite()]) for row in steps]
+        table["curvature"] = [(u @ fit.hessian @ u).item() for u in directions.values()]
+        return table.sort_values(["flip rate", "length"], ascending=[False, True], kind="stable")
+
+
+def as_code_changes(directions: dict[str, Tensor], std: Tensor) -> Tensor:
+    """Return directions (d,) in std as changes of a code, (n, *code)."""
+    flat = torch.stack([*directions.values(), std.flatten().cpu()])[:-1]  # there may be none
+    return std * flat.to(std).view(-1, *std.shape)
+
+
+def _mean(values: Tensor) -> float:
+    return values.double().mean().item() if len(values) else float("nan")
