@@ -101,9 +101,9 @@ def random_change(
         )
     validate_results.begun(like, "like")
     check_codes(run.space, begin, like.reconstruction, "like")
-    places = run.places.to(end.z.device)
+    row_positions = run.row_positions.to(end.z.device)
     change = standardise(end.z - begin.z, std)
-    direction = unit(noise_like(change, validate.seed(seed), places) * active_dims(std))
+    direction = unit(noise_like(change, validate.seed(seed), row_positions) * active_dims(std))
     moved = begin.z + std * direction * per_sample(norms(change), change)
 
     def known(batch: Batch) -> tuple[Code, Tensor, int]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from cfxnb.core.bisection import bisect
 from cfxnb.core.decisions import is_reached, log_odds
 from cfxnb.core.driver import Edit, EncodedBatch, Stop
-from cfxnb.core.tensors import finite_rows, gradient, needs_gradient, norms, per_sample
+from cfxnb.core.tensors import finite_rows, gradient, require_gradient, norms, per_sample
 from cfxnb.core.types import Classifier, Step
 
 
@@ -169,7 +169,7 @@ def search(
                     break
                 moving = ~reached & (step < steps)
                 if moving.any():
-                    needs_gradient(logits)
+                    require_gradient(logits)
                     with torch.enable_grad():
                         slope = gradient(moves.loss(rows, change, odds), change)
                     moving = found.record_slope(rows, logits, slope, moving)

@@ -1,7 +1,8 @@
-"""What every method shares: the state of networks and of torch, and the border to foreign code.
+"""What all methods share: checks of arguments, results, tensors, the driver, and DDIM.
 
-Read first ``border``: whatever a caller hands over to be called, a classifier, a space, a distance,
-is called through it.
+Read ``driver`` first: it does what every method needs, so that a method only has to edit codes or
+images. ``border`` wraps the classifiers, spaces and functions of a caller, so that each call is
+checked. ``validate`` checks all other arguments.
 """
 
 import lazy_loader

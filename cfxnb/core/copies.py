@@ -1,4 +1,4 @@
-"""A copy of a classifier that shares nothing with it."""
+"""Copy a classifier so that the copy shares nothing with it."""
 
 import copy
 from typing import Any
@@ -9,12 +9,12 @@ from cfxnb.core.modules import eval_frozen, modules_of
 
 
 def copied(value: Any, name: str = "classifier") -> Any:
-    """A deep copy of a network, or of what holds one.
+    """Return a deep copy of a network, or of an object that holds one.
 
-    Tensors that a network keeps of its last call, as part of a graph, are copied without the graph.
+    Tensors that a network keeps from its last call are copied without their autograd graph.
 
     Raises:
-        TypeError: if something inside can't be copied, with the reason.
+        TypeError: If something inside cannot be copied. The message gives the reason.
     """
     try:
         with eval_frozen(value):

@@ -1,4 +1,4 @@
-"""What logits decide: the predicted class, log odds, and whether a target is reached."""
+"""Decisions from logits: the predicted class, log odds, and whether a target is reached."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,9 +11,14 @@ from cfxnb.core.tensors import predicted
 
 
 def log_odds(logits: Tensor, label: Tensor, contrast_class: Tensor | None = None) -> Tensor:
-    """log p / (1 - p) of a class among all classes, or among the two, (b,).
+    """Return the log odds of a class, log p / (1 - p), (b,).
 
-    It is linear in the logits, so it cannot saturate.
+    They are linear in the logit of the class for large values, so they do not saturate.
+
+    Args:
+        logits: Logits (b, k).
+        label: Class of each sample, (b,).
+        contrast_class: If given, only these two classes are compared, (b,).
     """
     if contrast_class is not None:
         return explained_logit(logits, label, contrast_class)
@@ -23,7 +28,7 @@ def log_odds(logits: Tensor, label: Tensor, contrast_class: Tensor | None = None
 
 
 def explained_logit(logits: Tensor, label: Tensor, contrast_class: Tensor | None) -> Tensor:
-    """The explained number: logit[label], or its lead over logit[against], (b,)."""
+    """Return logit[label], or its difference to logit[contrast_class], (b,)."""
     own = logits.gather(1, label.to(logits.device)[:, None])[:, 0]
     if contrast_class is None:
         return own
@@ -31,31 +36,31 @@ def explained_logit(logits: Tensor, label: Tensor, contrast_class: Tensor | None
 
 
 def is_predicted(logits: Tensor, target: Tensor) -> Tensor:
-    """Whether the target has the largest logit, bool (b,); never where one is not finite."""
+    """Return whether the target has the largest logit, bool (b,). False if one is not finite."""
     return predicted(logits) == target
 
 
 def is_reached(logits: Tensor, target: Tensor, confidence: float, slack: float = 0.0) -> Tensor:
-    """Whether the target is predicted with at least ``confidence``, bool (b,).
+    """Return whether the target is predicted with at least ``confidence``, bool (b,).
 
-    With three classes or more, a low confidence alone doesn't make the target the winner.
+    With three classes or more, a low confidence alone does not make the target the predicted class.
 
     Args:
-        slack: log odds by which rounding may miss.
+        slack: Tolerance for rounding, in log odds.
     """
     need = torch.logit(torch.tensor(confidence, dtype=torch.float64)).to(logits) - slack
     return (log_odds(logits, target) >= need) & is_predicted(logits, target)
 
 
 def still_reached(confidence: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """``is_reached``, with room for the rounding of another batch size."""
+    """Return ``is_reached`` with tolerance for the rounding of another batch size."""
     return lambda logits, target: is_reached(logits, target, confidence, slack=1e-3)
 
 
 def class_number(value: Any, name: str, names: Sequence[str] | None) -> int:
-    """The number of one class, given by its number or by its name.
+    """Return the number of a class that is given by its number or its name.
 
-    Whether the classifier has as many classes is known once it has answered.
+    Its upper bound is checked later, when the classifier has returned logits.
     """
     if isinstance(value, str):
         return int(validate.labels(value, 1, len(names or ()), name, names)[0])
@@ -65,11 +70,17 @@ def class_number(value: Any, name: str, names: Sequence[str] | None) -> int:
 def check_labels(
     label: Any, contrast_class: Any, rows: int, classes: int, names: Any = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Both classes of each sample, checked; they must differ.
+    """Check the explained class and the contrast class of each sample. They must differ.
 
-    Of two classes only the difference decides: a widened single logit leaves that of class 0 at
-    0, whose map would be empty. So the other one is ``contrast_class`` by default. "none" asks about the
-    one logit alone.
+    With two classes, the other class is the contrast class by default. A single logit that was
+    widened to two has the constant logit 0 for class 0, so the map of that logit alone would be
+    empty.
+
+    Args:
+        label: Explained class: one for all images, or one per image.
+        contrast_class: Class to compare with. ``"none"`` explains the single logit of ``label``.
+        rows, classes: Number of images and of classes.
+        names: Names of the classes, if known.
     """
     own = validate.labels(label, rows, classes, "label", names)
     if contrast_class is None:

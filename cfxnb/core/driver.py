@@ -1,4 +1,4 @@
-"""The frame of every method: chunks of checked input on one side, a result on the other."""
+"""The driver of all methods. It splits checked images into batches, and makes the result."""
 
 import contextlib
 import dataclasses
@@ -37,14 +37,14 @@ Part = TypeVar("Part")
 
 
 class Stop:
-    """Whether the call is to end: ``on_step`` returned True, or the user pressed Ctrl-C."""
+    """Whether the call should end: ``on_step`` returned True, or the user pressed Ctrl-C."""
 
     def __init__(self, on_step: OnStep | None) -> None:
         self.on_step = validate.on_step(on_step)
         self.now = self.interrupted = False
 
     def tell(self, step: Step) -> None:
-        """Call ``on_step`` with copies: what it does to them changes no result."""
+        """Call ``on_step`` with a copy of the state, so that changes to it have no effect."""
         if self.on_step is not None:
             parts = ("rows", "code", "probability", "active")
             copies = {name: getattr(step, name).detach().clone() for name in parts}
@@ -52,7 +52,7 @@ class Stop:
 
     @contextlib.contextmanager
     def on_interrupt(self) -> Iterator[None]:
-        """Ctrl-C inside ends the call and keeps what is finished; a second one is not caught."""
+        """Catch Ctrl-C inside the ``with`` block and set ``now``. A second Ctrl-C is not caught."""
         try:
             yield
         except KeyboardInterrupt:
@@ -61,11 +61,10 @@ class Stop:
             self.now = self.interrupted = True
 
     def finish(self, work: Callable[[], Part]) -> Part:
-        """What ``work`` returns: a last step that keeps what was found.
+        """Return ``work()``, the last step of a call, which keeps what was found.
 
-        Ctrl-C inside ends the call only after the work was done once more; a second one is not
-        caught.
-        """
+        After a Ctrl-C inside, ``work`` runs once more, and then the call ends. A second Ctrl-C is
+        not caught. """
         with self.on_interrupt():
             return work()
         return work()
@@ -73,10 +72,10 @@ class Stop:
     def each(
         self, chunks: Iterable[Chunk], work: Callable[[Chunk], Part]
     ) -> list[tuple[Chunk, Part | None]]:
-        """What ``work`` makes of each chunk, in order; None for those that a stop left out.
+        """Return each chunk with its result, in order. The result is None if a stop came before it.
 
         Raises:
-            KeyboardInterrupt: if Ctrl-C was pressed before any chunk was finished.
+            KeyboardInterrupt: If Ctrl-C was pressed before any chunk was finished.
         """
         parts: list[tuple[Chunk, Part | None]] = []
         for chunk in chunks:
@@ -90,7 +89,7 @@ class Stop:
         return parts
 
     def warn(self, done: int, count: int, rest: str) -> None:
-        """Warn after Ctrl-C; ``rest`` says what the unfinished images mean for the result."""
+        """Warn after Ctrl-C. ``rest`` says what the unfinished images mean for the result."""
         if self.interrupted:
             warnings.warn(
                 f"interrupted: {done} of {count} images are finished, {rest}", stacklevel=5
@@ -99,9 +98,9 @@ class Stop:
 
 @dataclasses.dataclass
 class Batch:
-    """One chunk of samples being worked on; every tensor has one row per sample."""
+    """The images of one batch. Every tensor has one row per image."""
 
-    index: Tensor  # positions in this call
+    index: Tensor  # positions among the images of this call
     rows: Tensor  # positions in the data set
     images: Tensor
     target: Tensor
@@ -110,29 +109,28 @@ class Batch:
 
 @dataclasses.dataclass
 class EncodedBatch(Batch):
-    """A chunk whose codes and reconstructions are known, and who of it needs no search."""
+    """A batch with codes and reconstructions."""
 
-    code_before: Any  # codes; None without a space
-    reconstruction: Tensor  # the originals without a space
-    logits_reconstruction: Tensor  # logits of the reconstructions
-    skip: Tensor  # bool: the target already, or not finite
+    code_before: Any  # None without a space
+    reconstruction: Tensor  # without a space: the originals
+    logits_reconstruction: Tensor
+    skip: Tensor  # bool: needs no search, because it is the target already or not finite
 
 
 @dataclasses.dataclass
 class Edit:
-    """What a method makes of a chunk: edited codes, or edited images, and what it spent.
+    """What a method returns for a batch: edited codes or images, and what it spent.
+
+    If neither ``code`` nor ``image`` is set, nothing is changed.
 
     Attributes:
-        code: edited codes, which the driver decodes.
-        image: edited images, for methods without codes, or what the method has made of ``code``
-            itself. With neither nothing is changed.
-        reached: what reached the target in the search, bool (b,). None: the last evaluation of the
-            classifier alone decides.
-        no_gradient: samples without a gradient, bool (b,).
-        seen: logits of the edited images in the search, (b, k), NaN where there were none.
-        generator, classifier: evaluations of the networks by the method itself, (b,).
-        cost: evaluations of other networks, or of parts of the generator, (b,) each.
-        trace: how the search went, one row per sample, (b, ...) each.
+        code: Edited codes. The driver decodes them.
+        image: Edited images, for methods without codes.
+        reached: Samples that reached the target in the search, bool (b,). If None, only the last
+            evaluation by the driver decides.
+        no_gradient: Samples without a gradient, bool (b,).
+        seen: Logits of the edited images during the search, (b, k). NaN where there are none.
+        generator, classifier: Evaluations of the networks by the method itself, (b,).
     """
 
     code: Code | None = None
@@ -147,21 +145,21 @@ class Edit:
 
 
 class Run:
-    """One call of a method: its input in chunks, when it ends, and what the space loses.
+    """One call of a method: its images in batches, its targets, and its result.
 
     Args:
-        target: one class, or one per image.
-        first_row: position of the first image in the data set, or that of each image.
-        any_size: see ``CheckedSpace``.
-        choose: logits of the originals -> their targets (b,), in place of ``target``.
-        encode: task -> codes, reconstructions, and how often the generator ran for each; in place
-            of the space's own codes.
+        classifier, images, target, space, batch_size, on_step: Arguments of the method, unchecked.
+        first_row: Row of the first image in its data set, or the row of each image, (n,).
+        choose: Maps the logits of the originals to their targets (b,). Replaces ``target``.
+        encode: Maps a batch to codes, reconstructions, and generator passes per image. Replaces the
+            encoding by the space.
+        any_size: See ``CheckedSpace``.
 
     Attributes:
-        classifier, space: checked; methods call these.
-        images: checked, (n, c, h, w).
-        places: their positions in the data set, (n,).
-        stop: tells whether the call is to end.
+        classifier, space: Checked versions, which methods call.
+        images: Checked images (n, c, h, w).
+        row_positions: Rows of the images in their data set, (n,).
+        stop: Whether the call should end.
     """
 
     def __init__(
@@ -178,23 +176,23 @@ class Run:
         encode: Callable[[Batch], tuple[Code, Tensor, int]] | None = None,
         any_size: bool = False,
     ) -> None:
-        self.began = time.perf_counter()
+        self.started = time.perf_counter()
         self.space: Any = None if space is None else CheckedSpace(space, any_size=any_size)
         self.classifier = CheckedClassifier(classifier)
         self.stop = Stop(on_step)
         self.images = validate.images(images)
         self.batch_size = validate.count(batch_size, "batch_size", 1)
-        self.places = _places(first_row, len(self.images))
+        self.row_positions = _row_positions(first_row, len(self.images))
         self.target, self.choose, self.encode = target, choose, encode
         where = self.space.mean.device if self.space else self.classifier.device
         self.device = where or self.images.device
         self.fit = SpaceFit(self.space)
 
     def each(self, work: Callable[[Batch], Counterfactuals]) -> list[Counterfactuals]:
-        """What ``work`` makes of each chunk, in order, with networks frozen in evaluation mode."""
+        """Return ``work(batch)`` for each batch, with networks frozen in evaluation mode."""
         slices = torch.arange(len(self.images)).split(self.batch_size)
         with eval_frozen(self.space, self.classifier):
-            parts = self.stop.each(slices, lambda index: work(self._task(index)))
+            parts = self.stop.each(slices, lambda index: work(self._batch(index)))
         like = next(part for _, part in parts if part is not None)
         return [self._unfinished(index, like) if part is None else part for index, part in parts]
 
@@ -204,87 +202,101 @@ class Run:
         need: Callable[[Tensor, Tensor], Tensor] = is_predicted,
         **made_by: Any,
     ) -> Counterfactuals:
-        """The whole call: ``edit`` is asked for each chunk, and everything else is done here.
+        """Run the method: ``edit`` is called for each batch, and the driver does everything else.
 
         Args:
-            need: (logits, target) -> bool (b,): whether an edited image has reached the target.
-            made_by: the record of the call: name and options of the method.
+            edit: The method. It maps an EncodedBatch to an Edit.
+            need: Maps (logits, target) to bool (b,): whether an edited image has reached the
+                target.
+            made_by: Name and options of the method, for the record.
         """
 
-        def work(task: Batch) -> Counterfactuals:
+        def work(batch: Batch) -> Counterfactuals:
             with torch.no_grad():
-                begun, renders = self._begin(task)
-            found = edit(begun)
+                encoded, renders = self._encode(batch)
+            found = edit(encoded)
             stopped = self.stop.now
-            return self.stop.finish(lambda: self._last_look(begun, found, need, renders, stopped))
+            return self.stop.finish(
+                lambda: self._evaluate_edit(encoded, found, need, renders, stopped)
+            )
 
         return self.join_results(self.each(work), **made_by)
 
-    def _begin(self, task: Batch) -> tuple[EncodedBatch, int]:
-        """Codes and reconstructions of a chunk, and how often the generator ran for each."""
-        known = vars(task)
+    def _encode(self, batch: Batch) -> tuple[EncodedBatch, int]:
+        """Return the batch with codes and reconstructions, and the generator passes per image."""
+        known = vars(batch)
         if self.space is None:
-            skip = nothing_to_do(task)
-            own = {"reconstruction": task.images, "logits_reconstruction": task.logits_before}
+            skip = needs_no_search(batch)
+            own = {"reconstruction": batch.images, "logits_reconstruction": batch.logits_before}
             return EncodedBatch(**known, **own, code_before=None, skip=skip), 0
         if self.encode is None:
-            (start, image, logits), renders = self.reconstruct_batch(task), 1
+            (start, image, logits), renders = self.reconstruct_batch(batch), 1
         else:
-            start, image, renders = self.encode(task)
+            start, image, renders = self.encode(batch)
             logits = self.classifier(image)
-            self.fit.add_decisions(task.logits_before, logits)
-        skip = nothing_to_do(task, logits)
+            self.fit.add_decisions(batch.logits_before, logits)
+        skip = needs_no_search(batch, logits)
         return EncodedBatch(
-            **known, code_before=start, reconstruction=image, logits_reconstruction=logits, skip=skip
+            **known,
+            code_before=start,
+            reconstruction=image,
+            logits_reconstruction=logits,
+            skip=skip,
         ), renders
 
     @torch.no_grad()
-    def _last_look(
+    def _evaluate_edit(
         self,
-        task: EncodedBatch,
+        batch: EncodedBatch,
         found: Edit,
         need: Callable[[Tensor, Tensor], Tensor],
         renders: int,
         stopped: bool,
     ) -> Counterfactuals:
-        """Decode and classify what the method made, so that status and logits agree."""
-        with_space = task.code_before is not None
+        """Decode and classify the edited images, so that status and stored logits agree."""
+        with_space = batch.code_before is not None
         code, image = found.code, found.image
         changed = code is not None or image is not None
         decoded_here = code is not None and image is None
         if decoded_here:
             image = self.space.decode(code)
         elif code is None and image is not None:
-            image = torch.where(per_sample(task.skip, image), task.reconstruction, image)
+            image = torch.where(per_sample(batch.skip, image), batch.reconstruction, image)
         elif not changed:
-            code, image = task.code_before, task.reconstruction
-        after = self.classifier(image) if changed else task.logits_reconstruction
-        reached = torch.ones_like(task.skip) if found.reached is None else found.reached
+            code, image = batch.code_before, batch.reconstruction
+        after = self.classifier(image) if changed else batch.logits_reconstruction
+        reached = torch.ones_like(batch.skip) if found.reached is None else found.reached
         seen = torch.full_like(after, torch.nan) if found.seen is None else found.seen
-        reached = confirmed(reached, seen, after, task.target, need) & changed
-        none = torch.zeros_like(task.target)
+        reached = confirmed(reached, seen, after, batch.target, need) & changed
+        none = torch.zeros_like(batch.target)
         spent = {
             "generator": none + found.generator + renders + int(decoded_here),
             **found.cost,
             # The originals, their reconstructions, and the edited images.
             "classifier": none + found.classifier + 1 + int(with_space) + int(changed),
         }
-        logits_reconstruction = task.logits_reconstruction if with_space else None
+        logits_reconstruction = batch.logits_reconstruction if with_space else None
         return Counterfactuals(
-            original=task.images,
+            original=batch.images,
             image=image,
-            reconstruction=task.reconstruction,
-            logits_before=task.logits_before,
+            reconstruction=batch.reconstruction,
+            logits_before=batch.logits_before,
             logits_after=after,
-            target=task.target,
-            status=assign_statuses(task, reached, no_gradient=found.no_gradient, reconstruction=logits_reconstruction, stopped=stopped),
-            code_before=task.code_before,
+            target=batch.target,
+            status=assign_statuses(
+                batch,
+                reached,
+                no_gradient=found.no_gradient,
+                reconstruction=logits_reconstruction,
+                stopped=stopped,
+            ),
+            code_before=batch.code_before,
             code_after=code,
             cost=spent,
             trace=found.trace,
         )
 
-    def _task(self, index: Tensor) -> Batch:
+    def _batch(self, index: Tensor) -> Batch:
         chunk = self.images[index.to(self.images.device)].to(self.device)
         with torch.no_grad():
             before = self.classifier(chunk)
@@ -292,7 +304,7 @@ class Run:
             target = self._targets(before.shape[1])[index].to(self.device)
         else:
             target = self.choose(before)
-        here, rows = index.to(self.device), self.places[index].to(self.device)
+        here, rows = index.to(self.device), self.row_positions[index].to(self.device)
         return Batch(here, rows, chunk, target, before)
 
     def _targets(self, classes: int) -> Tensor:
@@ -300,7 +312,7 @@ class Run:
         return validate.labels(self.target, len(self.images), classes, names=names).cpu()
 
     def _unfinished(self, index: Tensor, like: Counterfactuals) -> Counterfactuals:
-        """Samples that were never begun: what would have been computed is NaN."""
+        """Return the result for images that were not started. Values not computed are NaN."""
         images = self.images[index.to(self.images.device)]
         count, classes = len(index), like.logits_before.shape[1]
         unknown = images.new_full((count, classes), torch.nan)
@@ -320,58 +332,61 @@ class Run:
         )
 
     def join_results(self, parts: list[Counterfactuals], **made_by: Any) -> Counterfactuals:
-        """Chunks joined in order, on the device of the images, with the record of the call.
+        """Join the results of the batches, and add the record of the call.
+
+        Returns:
+            Counterfactuals on the device of the images.
 
         Raises:
-            ValueError: if nothing at all is finite.
+            ValueError: If no logits are finite, or if a decoded image is not finite.
         """
-        whole = Counterfactuals.concatenate([part.to(self.images.device) for part in parts])
-        if set(whole.status) == {NOT_FINITE}:
+        joined = Counterfactuals.concatenate([part.to(self.images.device) for part in parts])
+        if set(joined.status) == {NOT_FINITE}:
             raise ValueError(
                 "classifier: expected finite logits, got NaN or infinity for the original or the "
-                f"reconstruction of all {len(whole)} images"
+                f"reconstruction of all {len(joined)} images"
             )
-        known = torch.tensor([s != STOPPED for s in whole.status])
-        broken = int((~finite_rows(whole.image.cpu()) & known).sum())
+        known = torch.tensor([s != STOPPED for s in joined.status])
+        broken = int((~finite_rows(joined.image.cpu()) & known).sum())
         if broken:
             raise ValueError(
                 f"space.decode: expected finite images, got NaN or infinity for {broken} of "
-                f"{len(whole)}"
+                f"{len(joined)}"
             )
-        left = whole.status.count(STOPPED)
-        self.stop.warn(len(whole) - left, len(whole), "the others have the status 'stopped'")
+        left = joined.status.count(STOPPED)
+        self.stop.warn(len(joined) - left, len(joined), "the others have the status 'stopped'")
         self.fit.warn()
         weights = self.stop.finish(self._weights)
-        seconds = round(time.perf_counter() - self.began, 3)
-        record = {**made_by, **self._rows(), "weights": weights, "seconds": seconds}
+        seconds = round(time.perf_counter() - self.started, 3)
+        record = {**made_by, **self._row_record(), "weights": weights, "seconds": seconds}
         if self.classifier.class_names is not None:
             record["class_names"] = list(self.classifier.class_names)
-        return dataclasses.replace(whole, made_by=record)
+        return dataclasses.replace(joined, made_by=record)
 
     def _weights(self) -> dict[str, str]:
         parts = {"space": self.space, "classifier": self.classifier}
         return {name: weights_hash(part) for name, part in parts.items() if part is not None}
 
-    def _rows(self) -> dict[str, Any]:
-        """Where the images lie in their data set, for the record."""
-        first = int(self.places[0])
-        if torch.equal(self.places, torch.arange(len(self.places)) + first):
+    def _row_record(self) -> dict[str, Any]:
+        """Return the rows of the images in their data set, for the record."""
+        first = int(self.row_positions[0])
+        if torch.equal(self.row_positions, torch.arange(len(self.row_positions)) + first):
             return {"first_row": first}
-        return {"first_row": first, "rows": self.places.tolist()}
+        return {"first_row": first, "rows": self.row_positions.tolist()}
 
-    def reconstruct_batch(self, task: Batch) -> tuple[Code, Tensor, Tensor]:
-        """Codes, reconstructions, and the logits of these."""
+    def reconstruct_batch(self, batch: Batch) -> tuple[Code, Tensor, Tensor]:
+        """Return codes, reconstructions, and the logits of the reconstructions."""
         if self.space is None:
             raise RuntimeError("a method without a space reconstructs nothing")
-        start, image = reconstruct_batch(self.space, task.images)
+        start, image = reconstruct_batch(self.space, batch.images)
         logits = self.classifier(image)
-        self.fit.add_images(task.images, image)
-        self.fit.add_decisions(task.logits_before, logits)
+        self.fit.add_images(batch.images, image)
+        self.fit.add_decisions(batch.logits_before, logits)
         return start, image, logits
 
 
-def _places(first_row: Any, count: int) -> Tensor:
-    """Positions of the images in their data set, int64 (count,)."""
+def _row_positions(first_row: Any, count: int) -> Tensor:
+    """Return the rows of the images in their data set, int64 (count,)."""
     if not isinstance(first_row, Tensor) or not first_row.ndim:
         return torch.arange(count) + validate.count(first_row, "first_row")
     return validate.labels(first_row, count, validate.LARGEST, "first_row").cpu()
@@ -388,7 +403,7 @@ def _unknown(code: Code | None, count: int) -> Code | None:
 
 
 def reconstruct_batch(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor]:
-    """Codes and reconstructions; these have the shape of the images, all finite."""
+    """Return codes and reconstructions. These have the shape of the images and are finite."""
     start = space.encode(images)
     made = space.decode(start)
     if made.shape != images.shape:
@@ -399,33 +414,38 @@ def reconstruct_batch(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor
     return start, validate.images(made, "space.decode")
 
 
-def nothing_to_do(task: Batch, logits_reconstruction: Tensor | None = None) -> Tensor:
-    """Samples that need no search, bool (b,): the target already, or not finite."""
-    skip = is_predicted(task.logits_before, task.target) | (predicted(task.logits_before) < 0)
+def needs_no_search(batch: Batch, logits_reconstruction: Tensor | None = None) -> Tensor:
+    """Return which samples need no search: the target already, or not finite. bool (b,)."""
+    skip = is_predicted(batch.logits_before, batch.target) | (predicted(batch.logits_before) < 0)
     if logits_reconstruction is not None:
-        skip |= is_predicted(logits_reconstruction, task.target) | (predicted(logits_reconstruction) < 0)
+        skip |= is_predicted(logits_reconstruction, batch.target) | (
+            predicted(logits_reconstruction) < 0
+        )
     return skip
 
 
 def assign_statuses(
-    task: Batch,
+    batch: Batch,
     reached: Tensor,
     *,
     no_gradient: Tensor | None = None,
     reconstruction: Tensor | None = None,
     stopped: bool = False,
 ) -> tuple[str, ...]:
-    """One status a sample; what makes the question needless comes before success and failure.
+    """Return the status of each sample.
+
+    A reason why no search was needed comes before success and failure.
 
     Args:
-        reached, no_gradient: bool (b,): reached the target; had no gradient.
-        reconstruction: logits of the reconstructions.
-        stopped: whether the call ended before what did not pass was finished.
+        reached, no_gradient: Samples that reached the target; samples without a gradient. bool
+            (b,).
+        reconstruction: Logits of the reconstructions, (b, k).
+        stopped: Whether the call ended before the other samples were finished.
     """
-    already = is_predicted(task.logits_before, task.target)
+    already = is_predicted(batch.logits_before, batch.target)
     none = torch.zeros_like(already)
-    broken = predicted(task.logits_before) < 0
-    gone = none if reconstruction is None else is_predicted(reconstruction, task.target)
+    broken = predicted(batch.logits_before) < 0
+    gone = none if reconstruction is None else is_predicted(reconstruction, batch.target)
     if reconstruction is not None:
         broken = broken | (predicted(reconstruction) < 0)
     no_gradient = none if no_gradient is None else no_gradient
@@ -445,15 +465,16 @@ def assign_statuses(
 def confirmed(
     reached: Tensor, seen: Tensor, after: Tensor, target: Tensor, need: Callable[..., Tensor]
 ) -> Tensor:
-    """What passed in the search and still passes at the last look, bool (b,).
+    """Return which samples reached the target in the search and in the last evaluation, bool (b,).
 
-    The status of a sample then agrees with the logits that are stored. A warning tells that two
-    looks at one image differ.
+    The status of a sample then agrees with the stored logits. A warning is given if both
+    evaluations of the same image differ.
 
     Args:
-        seen: logits of the same images at an earlier look, (b, k); NaN where there was none.
-        after: logits of the last look, (b, k).
-        need: (logits, target) -> bool (b,), with room for rounding.
+        reached: Samples that reached the target in the search, bool (b,).
+        seen: Logits of the same images in the search, (b, k). NaN where there are none.
+        after: Logits of the last evaluation, (b, k).
+        need: Maps (logits, target) to bool (b,), with tolerance for rounding.
     """
     both = seen.isfinite().all(1) & after.isfinite().all(1)
     warn_of_randomness(seen[both], after[both])

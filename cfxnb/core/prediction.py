@@ -1,4 +1,4 @@
-"""The logits of many images."""
+"""Predict the logits of many images."""
 
 from typing import Any
 
@@ -15,12 +15,17 @@ from cfxnb.core.types import Classifier
 @standard_modes
 @torch.no_grad()
 def predict_logits(classifier: Classifier, images: Tensor, batch_size: int = 512) -> Tensor:
-    """Logits (n, k) for many images, a batch at a time, in evaluation mode.
+    """Return the logits (n, k) of many images, computed in batches and in evaluation mode.
 
-    Ctrl-C passes, and nothing is kept: logits have no status that could tell which are missing.
+    Ctrl-C raises KeyboardInterrupt, and no logits are kept.
+
+    Args:
+        classifier: Maps images to logits (b, k).
+        images: Images (n, c, h, w) in [0, 1].
+        batch_size: Images per batch. Affects memory and speed, not results.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, and for logits that are not finite.
+        ValueError, TypeError: If an argument is wrong, or if logits are not finite.
     """
     return finite_predict_logits(classifier, images, batch_size)
 
@@ -28,7 +33,7 @@ def predict_logits(classifier: Classifier, images: Tensor, batch_size: int = 512
 def finite_predict_logits(
     classifier: Any, images: Any, batch_size: int = 512, name: str = "classifier"
 ) -> Tensor:
-    """``predict_logits``, with the name that messages call the classifier."""
+    """``predict_logits`` with a name for the classifier in messages."""
     checked = CheckedClassifier(classifier, name)
     images = validate.images(images)
     chunks = images.split(validate.count(batch_size, "batch_size", 1))

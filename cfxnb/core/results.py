@@ -1,4 +1,4 @@
-"""Counterfactuals: the frozen result that every method returns."""
+"""Counterfactuals, the result that every method returns."""
 
 import dataclasses
 import os
@@ -20,24 +20,23 @@ _LOGITS = ("logits_before", "logits_after")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Counterfactuals:
-    """Images, their counterfactuals, and how those were found; one row a sample.
+    """Images, their counterfactuals, and how they were found. Every tensor has one row per image.
 
-    Samples with the status "stopped" that were never begun keep the original as ``image``; their
-    logits and codes are NaN.
+    Images that were not started before a stop have the status "stopped". Their ``image`` is the
+    original, and their logits and codes are NaN.
 
     Attributes:
-        original, image, reconstruction: (n, c, h, w) in [0, 1]: the input, its counterfactual,
-            and what the space makes of the input without any change (the input itself for
-            methods without a space).
-        logits_before, logits_after: logits of ``original`` and of ``image``, (n, k).
-        target: the class asked for, (n,).
-        status: one of ``cfxnb.core.types.STATUSES`` a sample.
-        code_before, code_after: codes of ``reconstruction`` and ``image``; None for methods without a space.
-        cost: network evaluations spent on each sample, (n,) each: ``generator`` (forward and
-            backward passes both count 1), ``classifier``.
-        trace: what a method tells of its way, one row a sample, (n, ...) each; its docstring says
-            what is in it.
-        made_by: function, arguments, seed, weights, seconds.
+        original, image, reconstruction: The input, its counterfactual, and its reconstruction by
+            the space, (n, c, h, w) in [0, 1]. Without a space the reconstruction is the original.
+        logits_before, logits_after: Logits of ``original`` and of ``image``, (n, k).
+        target: Class to reach, (n,).
+        status: One of ``cfxnb.core.types.STATUSES`` per image.
+        code_before, code_after: Codes of ``reconstruction`` and of ``image``. None for methods
+            without a space.
+        cost: Network evaluations per image, (n,) each. ``generator`` counts forward and backward
+            passes of the generator, ``classifier`` those of the classifier.
+        made_by: Record of the call: function, arguments, seed, hashes of the weights, seconds.
+        trace: What the method recorded during the search, (n, ...) each. See the method.
     """
 
     original: Tensor
@@ -85,16 +84,15 @@ class Counterfactuals:
 
     @property
     def flipped(self) -> Tensor:
-        """True where the target was reached, bool (n,)."""
+        """Whether the target was reached with the required confidence, bool (n,)."""
         return torch.tensor([s == FLIPPED for s in self.status], device="cpu")
 
     @property
     def eligible(self) -> Tensor:
-        """True where there was something to flip, and the search was finished, bool (n,).
+        """Whether a flip was possible and the search was finished, bool (n,).
 
-        Not counted: originals that are the target already, and the statuses "stopped" and
-        "not_finite".
-        """
+        False for originals that are already the target, and for the statuses "stopped" and
+        "not_finite". """
         nothing = (ALREADY_TARGET, STOPPED, NOT_FINITE)
         return torch.tensor([s not in nothing for s in self.status], device="cpu")
 
@@ -111,7 +109,7 @@ class Counterfactuals:
     def __getitem__(
         self, rows: int | slice | Sequence[int] | np.ndarray | Tensor
     ) -> "Counterfactuals":
-        """The chosen rows, in that order (an int gives a result of length one)."""
+        """Return the selected rows, in this order. A single position gives a result of length 1."""
         index = positions(rows, len(self), f"a result with {len(self)} counterfactuals")
         tensors = {name: getattr(self, name)[index] for name in (*_IMAGES, *_LOGITS, "target")}
         return dataclasses.replace(
@@ -125,7 +123,7 @@ class Counterfactuals:
         )
 
     def to(self, device: torch.device | str) -> "Counterfactuals":
-        """The same on another device."""
+        """Return the result on another device."""
         device = validate.named_device(device)
         tensors = {n: getattr(self, n).to(device) for n in (*_IMAGES, *_LOGITS, "target")}
         return dataclasses.replace(
@@ -139,7 +137,7 @@ class Counterfactuals:
 
     @staticmethod
     def concatenate(parts: "Sequence[Counterfactuals]") -> "Counterfactuals":
-        """One result out of several of the same kind, in their order."""
+        """Join several results to one, in their order."""
         if isinstance(parts, Counterfactuals) or not isinstance(parts, Sequence):
             raise TypeError(f"parts: expected a list of results, got {type(parts).__name__}")
         if not parts:
@@ -170,8 +168,8 @@ class Counterfactuals:
 
     def __repr__(self) -> str:
         counts = {s: self.status.count(s) for s in STATUSES if s in self.status}
-        told = ", ".join(f"{n} {s}" for s, n in counts.items())
-        return f"Counterfactuals({len(self)} by {self.made_by.get('function', '?')}: {told})"
+        text = ", ".join(f"{n} {s}" for s, n in counts.items())
+        return f"Counterfactuals({len(self)} by {self.made_by.get('function', '?')}: {text})"
 
     def _repr_html_(self) -> str:
         from cfxnb.plots.pictures import html_strip  # results show themselves; plots read results
@@ -179,25 +177,29 @@ class Counterfactuals:
         return html_strip(self)
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write ``path``, with ``.safetensors`` added unless it ends so; return where.
+        """Write the result to a safetensors file, and return its path.
 
-        The file can be read without running any code. ``~`` stands for the home folder, and folders
-        on the way are created. If anything fails, a file that was there before is still whole.
+        Args:
+            path: Path of the file. ``.safetensors`` is added if it is missing, ``~`` is the home
+                folder, and missing folders are created. If writing fails, an existing file is kept.
 
         Raises:
-            ValueError, TypeError: if the file can't be written (the message names ``path`` and the
-                cause), or if a field is not what a result has.
+            ValueError, TypeError: If the file cannot be written, or if a field is not valid. The
+                message names the path or the field.
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return results_file.write(fields, path)
 
     @staticmethod
     def load(path: str | os.PathLike) -> "Counterfactuals":
-        """Read what ``save`` wrote.
+        """Read a result that ``save`` wrote.
+
+        Args:
+            path: Path of the file.
 
         Raises:
-            ValueError, TypeError: if there is no such file, or if it is damaged, was altered, or
-                holds anything else; the message names ``path`` and the field.
+            ValueError, TypeError: If the file does not exist, or is damaged, altered, or something
+                else. The message names the path and the field.
         """
         return Counterfactuals(**results_file.read(path))
 
@@ -213,24 +215,24 @@ def _join_codes(codes: list[Code | None]) -> Code | None:
     present = [c for c in codes if c is not None]
     if len(present) < len(codes):
         return None
-    rests = [c.aux for c in present if c.aux is not None]
-    return Code(_join([c.z for c in present]), _join(rests) if len(rests) == len(present) else None)
+    aux = [c.aux for c in present if c.aux is not None]
+    return Code(_join([c.z for c in present]), _join(aux) if len(aux) == len(present) else None)
 
 
 def _join_traces(parts: Sequence[Counterfactuals]) -> dict[str, Tensor]:
-    """What any part tells; a part in which nothing was searched tells nothing: NaN or False.
+    """Join the traces of all parts. Where a part has no trace, the values are NaN, False or 0.
 
-    What has another number of steps in another part is left out.
+    Traces with different numbers of steps are left out.
     """
     joined = {}
     for name in {name: None for part in parts for name in part.trace}:
-        told = [part.trace.get(name) for part in parts]
-        known = [t for t in told if t is not None]
+        traces = [part.trace.get(name) for part in parts]
+        known = [t for t in traces if t is not None]
         if len({t.shape[1:] for t in known}) == 1:
             joined[name] = torch.cat(
                 [
                     _missing_trace(known[0], len(p)) if t is None else t
-                    for p, t in zip(parts, told, strict=True)
+                    for p, t in zip(parts, traces, strict=True)
                 ]
             )
     return joined
@@ -241,9 +243,9 @@ def _missing_trace(like: Tensor, rows: int) -> Tensor:
 
 
 def _join_records(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The common record with the seconds added up; ``parts`` where the records differ.
+    """Return the common record with the sum of the seconds, or all ``parts`` if the records differ.
 
-    Shards of one data set differ in their first rows alone: theirs is that of the first one.
+    Parts of one data set differ only in their first rows. The record has the first of these.
     """
     own = ("seconds", "first_row")
     stripped = [{k: v for k, v in r.items() if k not in own} for r in records]

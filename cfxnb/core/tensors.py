@@ -1,4 +1,4 @@
-"""Small tensor tools that every method shares."""
+"""Small tensor functions that all methods share."""
 
 import math
 from typing import Any
@@ -9,10 +9,14 @@ from torch import Generator, Tensor
 
 
 def noise_like(code: Tensor, seed: int, rows: Tensor | None = None) -> Tensor:
-    """Standard normal noise, one draw a sample from (seed, row), always made on the CPU.
+    """Return standard normal noise with the shape of ``code``. It is always drawn on the CPU.
 
-    What a sample gets depends neither on its batch mates nor on the device. ``rows`` are the
-    samples' positions in the whole input; 0, 1, ... by default.
+    The noise of a sample depends only on (seed, row). It depends neither on the batch nor on the
+    device.
+
+    Args:
+        code: Tensor (b, ...).
+        rows: Rows of the samples in the data set, (b,). Default: 0, 1, ...
     """
     positions = range(len(code)) if rows is None else rows.tolist()
     draws = [
@@ -28,19 +32,20 @@ def noise_like(code: Tensor, seed: int, rows: Tensor | None = None) -> Tensor:
 
 
 def hash_seed(seed: int, row: int) -> int:
-    """One seed from two numbers: neighbours must not give related streams."""
+    """Combine two numbers to one seed. Similar numbers give unrelated seeds."""
     return (seed * 0x9E3779B97F4A7C15 + row * 0xC2B2AE3D27D4EB4F + 0x165667B1) % 2**63
 
 
 def positions(rows: Any, length: int, whole: str) -> Tensor:
-    """The positions that ``rows`` choose among ``length``, int64 (n,), in the order asked for.
+    """Return the positions that ``rows`` selects among ``length``, int64 (n,), in the given order.
 
     Args:
-        rows: a slice, a mask, several positions, or a single one; lists, arrays and tensors.
-        whole: what has these rows, for the message.
+        rows: A slice, a mask, positions, or a single position. Lists, arrays and tensors are
+            accepted.
+        whole: Description of the indexed object, for messages.
 
     Raises:
-        IndexError: if there is no such row, or ``rows`` is none of these.
+        IndexError: If a position does not exist, or if ``rows`` has another type.
     """
     if isinstance(rows, slice):
         return torch.from_numpy(np.arange(length)[rows].copy())
@@ -72,26 +77,28 @@ def positions(rows: Any, length: int, whole: str) -> Tensor:
 
 
 def norms(x: Tensor) -> Tensor:
-    """L2 norm of each sample, (b, ...) -> (b,)."""
+    """Return the L2 norm of each sample, (b, ...) -> (b,)."""
     return x.flatten(1).norm(dim=1)
 
 
 def active_dims(std: Tensor) -> Tensor:
-    """Coordinates that carry anything: those with at least 2 % of the largest spread.
+    """Return which coordinates are active: a std above 2 % of the largest.
 
-    A variational autoencoder leaves coordinates unused that it doesn't need. In units of their
-    own tiny spread they would count like any other, though the decoder ignores them.
-    """
+    A variational autoencoder leaves some coordinates unused. Measured in their own tiny std they
+    would count like any other coordinate, although the decoder ignores them. """
     return std > 0.02 * std.max()
 
 
 def typical_distance(std: Tensor) -> float:
-    """Between the codes of two images, in spreads: sqrt(2 d), d coordinates carrying anything."""
+    """Return the typical distance of two codes, in standard deviations.
+
+    It is sqrt(2 d), where d is the number of active dimensions.
+    """
     return math.sqrt(2 * int(active_dims(std).sum()))
 
 
 def standardise(change: Tensor, std: Tensor) -> Tensor:
-    """A difference of codes in units of the spread; 0 in coordinates that carry nothing."""
+    """Return a difference of codes in standard deviations. Inactive coordinates become 0."""
     std = std.to(change)
     used = active_dims(std)
     # The divisor is never 0: torch.where would pass its infinity on to the gradient.
@@ -99,21 +106,17 @@ def standardise(change: Tensor, std: Tensor) -> Tensor:
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
-    """(b,) -> (b, 1, ..., 1), to scale whole samples of ``like``."""
+    """Reshape (b,) to (b, 1, ..., 1), to multiply each sample of ``like`` by its own number."""
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
 def unit(x: Tensor, eps: float = 1e-12) -> Tensor:
-    """Each sample divided by its L2 norm; a zero sample stays zero."""
+    """Divide each sample by its L2 norm. A sample of zeros stays zero."""
     return x / per_sample(norms(x).clamp_min(eps), x)
 
 
-def needs_gradient(logits: Tensor) -> None:
-    """Refuse a classifier whose output is cut off from its input.
-
-    Raises:
-        TypeError: if there is no gradient to be had, as with a black box.
-    """
+def require_gradient(logits: Tensor) -> None:
+    """Raise TypeError if no gradient passes through the classifier, as with a black box."""
     if not logits.requires_grad:
         raise TypeError(
             "classifier: expected one that passes gradients, got one that does not (a BlackBox, "
@@ -122,18 +125,18 @@ def needs_gradient(logits: Tensor) -> None:
 
 
 def gradient(values: Tensor, point: Tensor, retain_graph: bool = False) -> Tensor:
-    """Gradient of ``values.sum()`` with respect to ``point``."""
+    """Return the gradient of ``values.sum()`` with respect to ``point``."""
     return torch.autograd.grad(values.sum(), point, retain_graph=retain_graph)[0]
 
 
 def finite_rows(x: Tensor) -> Tensor:
-    """Which samples hold only finite numbers, (b, ...) or (b,) -> bool (b,)."""
+    """Return which samples hold only finite numbers, (b, ...) or (b,) -> bool (b,)."""
     return x.isfinite()[..., None].flatten(1).all(1)
 
 
 def predicted(logits: Tensor) -> Tensor:
-    """The class with the largest logit, int64 (b,); -1 where a logit is not finite.
+    """Return the class with the largest logit, int64 (b,), or -1 if a logit is not finite.
 
-    Every decision of the package is taken here: argmax alone takes NaN for a class.
+    All decisions of the package use this function, because argmax would treat NaN as the largest.
     """
     return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)

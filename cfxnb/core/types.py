@@ -1,4 +1,4 @@
-"""What the parts agree on: codes, spaces, classifiers, steps."""
+"""Types that all parts share: codes, spaces, classifiers, steps, and statuses."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from torch import Tensor
 from cfxnb.core import validate
 from cfxnb.core.tensors import positions
 
-FLIPPED = "flipped"  # the target is predicted with the asked confidence
-NOT_FOUND = "not_found"  # the budget ran out first
-NO_GRADIENT = "no_gradient"  # the gradient vanished or was not finite
-ALREADY_TARGET = "already_target"  # the original is predicted as the target
-RECONSTRUCTION_IS_TARGET = "reconstruction_is_target"  # the space alone changed the decision
+FLIPPED = "flipped"  # the target is predicted, with the required confidence
+NOT_FOUND = "not_found"  # the method found no image of the target class
+NO_GRADIENT = "no_gradient"  # the gradient was zero or not finite
+ALREADY_TARGET = "already_target"  # the original is classified as the target
+RECONSTRUCTION_IS_TARGET = "reconstruction_is_target"  # the reconstruction alone is the target
 STOPPED = "stopped"  # the call was stopped before this sample was finished
 NOT_FINITE = "not_finite"  # the logits of the original or its reconstruction are NaN or infinite
 STATUSES = (
@@ -24,11 +24,11 @@ STATUSES = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Code:
-    """Where an image lies in a space.
+    """The code of images in a latent space.
 
     Attributes:
-        z: what methods edit, shape (b, ...).
-        aux: what they leave alone, row by row (a stochastic code, noise maps), or None.
+        z: Latent vectors, (b, ...). Methods change these.
+        aux: Auxiliary codes that methods do not change, (b, ...), such as noise maps. May be None.
     """
 
     z: Tensor
@@ -56,12 +56,12 @@ class Code:
         return Code(self.z[index], None if self.aux is None else self.aux[index])
 
     def to(self, device: torch.device | str) -> "Code":
-        """The same on another device."""
+        """Return the code on another device."""
         device = validate.named_device(device)
         return Code(self.z.to(device), None if self.aux is None else self.aux.to(device))
 
     def with_z(self, z: Tensor) -> "Code":
-        """The same rest with another ``z``."""
+        """Return a code with another ``z`` and the same ``aux``."""
         return Code(z, self.aux)
 
 
@@ -69,9 +69,9 @@ class Code:
 class LatentSpace(Protocol):
     """A generator with its inverse.
 
-    ``mean`` and ``std`` are mean and standard deviation of the codes of real images, per
-    coordinate: the unit in which methods measure how far a code has moved.
-    """
+    ``encode`` returns the code of an image, and ``decode`` the image of a code. ``mean`` and
+    ``std`` are the mean and standard deviation of each coordinate of the codes of real images.
+    Methods measure distances between codes in ``std``. """
 
     @property
     def mean(self) -> Tensor: ...
@@ -90,14 +90,16 @@ Classifier = Callable[[Tensor], Tensor]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """What ``on_step`` is told each time a search has looked; return True there to stop early.
+    """The state passed to ``on_step`` after each evaluation of the classifier.
+
+    Return True from ``on_step`` to stop the search.
 
     Attributes:
-        number: 1, 2, ... ; of at most ``total`` looks: one before each step, one after the last.
-        rows: positions in the data set of the samples being worked on, (b,).
-        code: their present codes (images for methods without a space), (b, ...).
-        probability: present probability of their targets, (b,).
-        active: False where a sample is finished and frozen, bool (b,).
+        number, total: Number of this evaluation, from 1, and the largest possible number.
+        rows: Rows of the samples in the data set, (b,).
+        code: Current codes, or current images for methods without a space, (b, ...).
+        probability: Current probability of the target, (b,).
+        active: False for samples that are finished, bool (b,).
     """
 
     number: int

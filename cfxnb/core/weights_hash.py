@@ -10,12 +10,12 @@ from cfxnb.core.modules import modules_of
 
 
 def weights_hash(*parts: Any) -> str:
-    """Short hash of the weights that ``parts`` use; "" where no network is found.
+    """Return a short hash of the weights that ``parts`` use, or "" if there is no network.
 
-    It never fails: what holds no numbers is hashed by the way it is written. A network in a wrapper
-    (compiled, data-parallel) or in another floating dtype has the same hash: names and dtypes don't
-    count. Nor do buffers of a single number: networks count their calls in these.
-    """
+    The function never fails: objects without numbers are hashed by their text. A network in a
+    wrapper (compiled, data-parallel) or in another floating dtype has the same hash, because names
+    and dtypes do not count. Buffers of a single number do not count either: networks count their
+    calls in them. """
     modules = modules_of(*parts)
     inner = {id(m) for top in modules for m in list(top.modules())[1:]}
     tops = [m for m in modules if id(m) not in inner]
@@ -37,12 +37,12 @@ def _lazy(buffer: Tensor) -> bool:
 def _state(module: nn.Module) -> list[tuple[str, Any]]:
     try:
         return sorted(module.state_dict().items(), key=lambda item: item[0])
-    except Exception:  # a state of one's own may fail in any way
+    except Exception:  # a custom state_dict may fail in any way
         return [*module.named_parameters(), *module.named_buffers()]
 
 
 def _feed(digest: Any, value: Any) -> None:
-    """Add the bytes of a tensor, or of what is in a container."""
+    """Add the bytes of a tensor, or of the parts of a container."""
     if isinstance(value, dict):
         value = [part for key in sorted(value, key=str) for part in (str(key), value[key])]
     if isinstance(value, list | tuple):
@@ -50,8 +50,8 @@ def _feed(digest: Any, value: Any) -> None:
             _feed(digest, part)
         return
     if not isinstance(value, Tensor):
-        told = value.hex() if isinstance(value, bytes) else repr(value)
-        digest.update(type(value).__name__.encode() if " at 0x" in told else told.encode())
+        text = value.hex() if isinstance(value, bytes) else repr(value)
+        digest.update(type(value).__name__.encode() if " at 0x" in text else text.encode())
         return
     value = value.float() if value.is_floating_point() and not value.is_meta else value
     digest.update(f"{tuple(value.shape)} {value.dtype}".encode())
