@@ -7,68 +7,72 @@ from collections.abc import Sequence
 from cfxnb.attribution.result import Attribution, checked_attribution
 from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
-from cfxnb.plots.pictures import MOST, Picture, as_picture, draw, figure, folded
+from cfxnb.plots.pictures import MAX_IMAGES, Picture, as_picture, draw, figure, wrap_lines
 
 
 @standard_modes
 def heat_maps(
     attribution: Attribution, *, max_images: int = 6, class_names: Sequence[str] | None = None
 ) -> Picture:
-    """Image, baseline and map of the first samples, one column a sample.
+    """Show image, baseline and heat map of the first images, one column per image.
 
-    Above each baseline stands how much higher or lower f is there than at the image.
-    Purple pixels speak for the label, orange ones against it. Each map has its own scale, cut at
-    the 99th percentile of its absolute values, because a few pixels would leave all others white.
+    Above each baseline stands f(baseline) - f(image). Purple pixels raise f, orange pixels lower
+    it. Each map has its own colour scale, which ends at the 99th percentile of its absolute
+    values. Otherwise a few large values would leave all other pixels white.
 
     Args:
-        max_images: samples at most.
-        class_names: of the classes.
+        attribution: The result to show.
+        max_images: Largest number of images to show.
+        class_names: Names of the classes, in the order of the logits. Default: their numbers.
+
+    Returns:
+        A Picture.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     checked_attribution(attribution, "attribution")
-    max_images = validate.count(max_images, "max_images", 1, MOST)
+    max_images = validate.count(max_images, "max_images", 1, MAX_IMAGES)
     labels = attribution.label.tolist()
-    known = (
+    names = (
         range(max(labels, default=0) + 1)
         if class_names is None
         else validate.class_names(class_names, "class_names")
     )
-    if len(known) <= max(labels, default=0):
-        raise ValueError(f"class_names: expected one for each class, got {list(known)}")
+    if len(names) <= max(labels, default=0):
+        raise ValueError(f"class_names: expected one per class, got {list(names)}")
     part = attribution[slice(0, max_images)]
     fig, axes = figure(3, max(1, len(part)), (1.4 * max(2, len(part)) + 0.4, 4.6))
-    told = []
+    texts = []
     for i in range(len(part)):
-        name, gap = str(known[labels[i]]), _gap(part.relative_delta[i].item())
-        draw(axes[0, i], part.image[i], folded(f"why {name}?"))
+        name, delta = str(names[labels[i]]), _delta_text(part.relative_delta[i].item())
+        draw(axes[0, i], part.image[i], wrap_lines(f"why {name}?"))
         draw(axes[1, i], part.baseline[i], f"f {0.0 - part.output_change[i].item():+.3g}")
-        heat = part.heat_map[i].detach().cpu().float()
-        top = heat.abs().nan_to_num().flatten().quantile(0.99).item() or 1.0
-        axes[2, i].imshow(heat.numpy(), cmap="PuOr", vmin=-top, vmax=top)
+        heat_map = part.heat_map[i].detach().cpu().float()
+        top = heat_map.abs().nan_to_num().flatten().quantile(0.99).item() or 1.0
+        axes[2, i].imshow(heat_map.numpy(), cmap="PuOr", vmin=-top, vmax=top)
         status = part.status[i].replace("_", " ")
-        axes[2, i].set_title(f"{status}\n{gap}", fontsize=9)
+        axes[2, i].set_title(f"{status}\n{delta}", fontsize=9)
         axes[2, i].set_xticks([])
         axes[2, i].set_yticks([])
-        told.append(f"{name} ({status}, {gap})")
-    for place, kind in zip(axes[:, 0], ("image", "baseline", "heat"), strict=True):
-        place.set_ylabel(kind, fontsize=9)
+        texts.append(f"{name} ({status}, {delta})")
+    for ax, kind in zip(axes[:, 0], ("image", "baseline", "heat map"), strict=True):
+        ax.set_ylabel(kind, fontsize=9)
     return as_picture(
-        fig, f"Images, baselines and heat maps, one column an image: {'; '.join(told)}."
+        fig, f"Images, baselines and heat maps, one column per image: {'; '.join(texts)}."
     )
 
 
-def _gap(gap: float) -> str:
-    """In percent; where f hardly changes, it is so large that only its sign says anything."""
-    if math.isnan(gap):
-        return "gap unknown"
-    if abs(gap) > 10:
-        return "gap > +1000%" if gap > 0 else "gap < -1000%"
-    return f"gap {gap:+.1%}"
+def _delta_text(delta: float) -> str:
+    """Return the relative delta in percent; only its sign above 1000 %, where f hardly changes."""
+    if math.isnan(delta):
+        return "delta unknown"
+    if abs(delta) > 10:
+        return "delta > +1000%" if delta > 0 else "delta < -1000%"
+    return f"delta {delta:+.1%}"
 
 
-def html_heat(attribution: Attribution) -> str:
-    """How an attribution shows itself: a sentence and the first few samples."""
+def html_maps(attribution: Attribution) -> str:
+    """Return the HTML that a notebook shows for an attribution: its repr and ``heat_maps``."""
     shown = heat_maps(attribution).html() if len(attribution) else ""
     return f"<p>{html.escape(repr(attribution))}</p>{shown}"

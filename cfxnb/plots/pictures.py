@@ -1,7 +1,7 @@
-"""Pictures of results. They read results and are imported by nothing below them.
+"""Pictures of results, and what all plots share.
 
-Colours are those of Okabe & Ito, which most colour-blind people can tell apart; no statement
-rests on colour alone. Every picture carries a text that says what is to be seen.
+The colours are those of Okabe & Ito, which most colour-blind people can distinguish. No plot uses
+colour alone to carry information. Every picture has an alternative text that describes it.
 """
 
 import base64
@@ -26,17 +26,15 @@ from cfxnb.core.types import FLIPPED
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, "#56B4E9", "#F0E442", "#000000")
-
-
-MOST = 1000  # images in one picture
+MAX_IMAGES = 1000  # in one picture
 
 
 class Picture:
-    """A drawn figure with its alternative text; shows itself in a notebook.
+    """A drawn figure with its alternative text. A notebook displays it.
 
     Attributes:
-        alt: what is to be seen, in words.
-        png: the picture's bytes.
+        alt: Text that describes the picture.
+        png: The picture as PNG, bytes.
     """
 
     def __init__(self, png: bytes, alt: str) -> None:
@@ -46,7 +44,7 @@ class Picture:
         self.alt = checked_alt(alt)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        # JupyterLab drops the alternative text of plain images, so it gets HTML beside it.
+        # JupyterLab drops the alternative text of plain images, so we offer HTML too.
         data = {
             "text/html": self.html(),
             "image/png": base64.b64encode(self.png).decode(),
@@ -55,6 +53,7 @@ class Picture:
         return data, {"image/png": {"alt": self.alt}}
 
     def html(self) -> str:
+        """Return an HTML image with the alternative text."""
         source = base64.b64encode(self.png).decode()
         return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{source}">'
 
@@ -63,10 +62,14 @@ class Picture:
 
 
 def as_picture(figure: Figure, alt: str) -> Picture:
-    """Draw a matplotlib figure, with the text that stands for it where it can't be seen.
+    """Draw a matplotlib figure as a Picture.
+
+    Args:
+        figure: The figure.
+        alt: Text that describes the picture for readers who cannot see it.
 
     Raises:
-        ValueError, TypeError: if there is no figure, or ``alt`` is no text or says nothing.
+        ValueError, TypeError: If ``figure`` is no figure, or ``alt`` is no text or empty.
     """
     validate.instance(figure, Figure, "figure", "a matplotlib Figure")
     checked_alt(alt)
@@ -76,20 +79,20 @@ def as_picture(figure: Figure, alt: str) -> Picture:
 
 
 def checked_alt(alt: Any) -> str:
-    """A sentence for those who don't see the picture."""
+    """Return ``alt`` if it is a text that is not empty."""
     if not validate.instance(alt, str, "alt", "a sentence").strip():
-        raise ValueError("alt: expected a sentence that says what is to be seen, got nothing")
+        raise ValueError("alt: expected a sentence that describes the picture, got an empty text")
     return alt
 
 
 def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
-    """A figure outside pyplot's registry: nothing to close, nothing shown twice."""
+    """Return a new figure and its axes. Pyplot does not know it, so it need not be closed."""
     drawn = Figure(figsize=size, layout="constrained")
     return drawn, drawn.subplots(rows, columns, squeeze=False)
 
 
 def draw(axes: Any, image: Tensor, title: str = "") -> None:
-    """One image (c, h, w), gray or RGB, without ticks."""
+    """Draw one image (c, h, w), gray or RGB, without ticks."""
     shown = image.detach().cpu().float().clamp(0, 1)
     array = shown[0].numpy() if len(shown) == 1 else shown.permute(1, 2, 0).numpy()
     axes.imshow(array, cmap="gray", vmin=0, vmax=1)
@@ -103,8 +106,8 @@ def _frame(axes: Any, title: str) -> None:
         axes.set_title(title, fontsize=9)
 
 
-def folded(title: str, width: int = 20) -> str:
-    """A title in lines of at most ``width`` letters, so that neighbours don't run into it."""
+def wrap_lines(title: str, width: int = 20) -> str:
+    """Break a title into lines of at most ``width`` letters, so that neighbours do not overlap."""
     return "\n".join(textwrap.fill(line, width) for line in title.split("\n"))
 
 
@@ -116,41 +119,44 @@ def gallery(
     row_labels: Sequence[str] | None = None,
     alt: str,
 ) -> Picture:
-    """Images (n, c, h, w) side by side, row by row.
+    """Show images side by side, row by row.
 
     Args:
-        images: gray or coloured. Floats out of [0, 1], as of noise, are drawn as black or white.
-        titles: above each image.
-        n_columns: at most.
-        row_labels: names of the rows, at their left.
-        alt: what is to be seen, in words.
+        images: Gray or RGB images, (n, c, h, w). Values outside [0, 1] are drawn as black or
+            white.
+        titles: One title per image.
+        n_columns: Largest number of images per row.
+        row_labels: One label per row, at its left.
+        alt: Text that describes the picture.
+
+    Returns:
+        A Picture.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them another number of titles
-            than of images, or of names than of rows, and images that are not finite.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     checked_alt(alt)
     images = _drawable(images)
-    max_images = len(images)
-    n_columns = max(1, min(validate.count(n_columns, "n_columns", 1), max_images))
-    lines = max(1, -(-max_images // n_columns))
-    titles = None if titles is None else validate.texts(titles, "titles", max_images)
-    row_labels = None if row_labels is None else validate.texts(row_labels, "row_labels", lines)
-    side = 1.05 if n_columns > 3 else 1.9  # inches; a few images may be larger
+    n = len(images)
+    n_columns = max(1, min(validate.count(n_columns, "n_columns", 1), n))
+    n_rows = max(1, -(-n // n_columns))
+    titles = None if titles is None else validate.texts(titles, "titles", n)
+    row_labels = None if row_labels is None else validate.texts(row_labels, "row_labels", n_rows)
+    side = 1.05 if n_columns > 3 else 1.9  # inches; few images are drawn larger
     margin = 0.0 if row_labels is None else 1.1
     height = side + (0.3 if titles else 0.05)
-    fig, axes = figure(lines, n_columns, (side * n_columns + margin, height * lines))
-    for place in axes.flat[max_images:]:
-        place.axis("off")
-    for i in range(max_images):
+    fig, axes = figure(n_rows, n_columns, (side * n_columns + margin, height * n_rows))
+    for ax in axes.flat[n:]:
+        ax.axis("off")
+    for i in range(n):
         draw(axes.flat[i], images[i], "" if titles is None else titles[i])
-    for line, name in zip(axes, row_labels or (), strict=False):
-        line[0].set_ylabel(folded(name, 16), fontsize=9, rotation=0, ha="right", va="center")
+    for row, label in zip(axes, row_labels or (), strict=False):
+        row[0].set_ylabel(wrap_lines(label, 16), fontsize=9, rotation=0, ha="right", va="center")
     return as_picture(fig, alt)
 
 
 def _drawable(value: Any) -> Tensor:
-    """Images that can be drawn: finite, gray or coloured; there may be none."""
+    """Return images that can be drawn: finite, gray or RGB. There may be none."""
     plain = isinstance(value, Tensor) and value.ndim == 4 and value.layout == torch.strided
     if plain and value.is_floating_point() and not value.is_meta and 0 not in value.shape[1:]:
         if not value.isfinite().all():
@@ -160,8 +166,10 @@ def _drawable(value: Any) -> Tensor:
         checked = validate.images(value)
     if checked.shape[1] not in (1, 3):
         raise ValueError(f"images: expected 1 or 3 channels, got shape {tuple(checked.shape)}")
-    if len(checked) > MOST:
-        raise ValueError(f"images: expected {MOST} at most in one picture, got {len(checked)}")
+    if len(checked) > MAX_IMAGES:
+        raise ValueError(
+            f"images: expected at most {MAX_IMAGES} in one picture, got {len(checked)}"
+        )
     return checked
 
 
@@ -173,89 +181,94 @@ def show(
     judge: Any = None,
     class_names: Sequence[str] | None = None,
 ) -> Picture:
-    """Original, reconstruction, counterfactual and difference of the first images.
+    """Show original, reconstruction, counterfactual and difference of the first images.
 
-    One column an image; of three images or fewer, one row an image.
+    The picture has one column per image, or one row per image if there are at most three. In the
+    difference (counterfactual - reconstruction), purple pixels became brighter and orange pixels
+    darker.
 
     Args:
-        max_images: images at most.
-        judge: an independent classifier whose reading is written above each counterfactual.
-        class_names: of the classes.
+        cf: The result to show. Images that were not finished are left out.
+        max_images: Largest number of images to show.
+        judge: Independent classifier. Its prediction is written above each counterfactual.
+        class_names: Names of the classes, in the order of the logits. Default: their numbers.
+
+    Returns:
+        A Picture.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them a result without images
-            to show, and a judge whose logits are not finite.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
-    whole = validate_results.result(cf, "cf")
-    part = whole[_shown(whole)]
-    part = part[slice(0, validate.count(max_images, "max_images", 1, MOST))]
+    cf = validate_results.result(cf, "cf")
+    part = cf[_can_be_shown(cf)]
+    part = part[slice(0, validate.count(max_images, "max_images", 1, MAX_IMAGES))]
     if not len(part):
         raise ValueError(f"cf: expected images to show, got {cf!r}")
     n = len(part)
     classes = range(part.logits_before.shape[1])
-    known = (
+    names = (
         classes
         if class_names is None
         else validate.class_names(class_names, "class_names", len(classes))
     )
 
     def name(number: int) -> str:
-        return str(known[number])
+        return str(names[number])
 
     kinds = ["original", "reconstruction", "counterfactual", "difference"]
     if torch.equal(part.reconstruction, part.original):
         kinds.remove("reconstruction")
     wide = n <= 3
-    # Rows are so high that an image may have four lines of words above it.
+    # The height leaves room for four lines of text above each image.
     shape, height = ((n, len(kinds)), 1.8) if wide else ((len(kinds), n), 1.45)
     fig, axes = figure(*shape, (1.4 * shape[1] + 0.4, height * shape[0] + 0.3))
     axes = axes if wide else axes.T
-    seen, now = part.logits_before.argmax(1).tolist(), part.logits_after.argmax(1).tolist()
-    sure = part.logits_after.softmax(1).amax(1).tolist()
-    read = None
+    before, after = part.logits_before.argmax(1).tolist(), part.logits_after.argmax(1).tolist()
+    confidence = part.logits_after.softmax(1).amax(1).tolist()
+    judged = None
     if judge is not None:
         checked = CheckedClassifier(judge, "judge")
         with eval_frozen(judge), torch.no_grad():
             own = validate.recorded_names(part.made_by)
-            read = validate.same_classes(checked, part.image, len(classes), "judge", own).tolist()
+            judged = validate.same_classes(checked, part.image, len(classes), "judge", own).tolist()
     for i in range(n):
         titles = dict.fromkeys(kinds, "")
-        titles["original"] = f"seen as {name(seen[i])}"
-        verdict = "" if read is None else f"\njudge: {name(read[i])}"
+        titles["original"] = f"seen as {name(before[i])}"
+        verdict = "" if judged is None else f"\njudge: {name(judged[i])}"
         failed = "" if part.status[i] == FLIPPED else f"{part.status[i].replace('_', ' ')}\n"
-        seen_now = f"seen as {name(now[i])} ({sure[i]:.0%})"
-        titles["counterfactual"] = f"{failed}{seen_now}{verdict}"
-        for place, kind in zip(axes[i], kinds, strict=True):
-            title = folded(f"{kind}\n{titles[kind]}".strip() if wide else titles[kind])
+        decision = f"seen as {name(after[i])} ({confidence[i]:.0%})"
+        titles["counterfactual"] = f"{failed}{decision}{verdict}"
+        for ax, kind in zip(axes[i], kinds, strict=True):
+            title = wrap_lines(f"{kind}\n{titles[kind]}".strip() if wide else titles[kind])
             if kind == "difference":
-                _draw_change(place, part.image[i] - part.reconstruction[i], title)
+                _draw_change(ax, part.image[i] - part.reconstruction[i], title)
             else:
                 field = "image" if kind == "counterfactual" else kind
-                draw(place, getattr(part, field)[i], title)
+                draw(ax, getattr(part, field)[i], title)
             if i == 0 and not wide:
-                place.set_ylabel(kind, fontsize=9)
-    told = "; ".join(
-        f"{name(a)} to {name(b)} ({s})" for a, b, s in zip(seen, now, part.status, strict=True)
+                ax.set_ylabel(kind, fontsize=9)
+    text = "; ".join(
+        f"{name(a)} to {name(b)} ({s})" for a, b, s in zip(before, after, part.status, strict=True)
     )
-    verdict = "" if read is None else f" The judge reads {', '.join(map(name, read))}."
+    verdict = "" if judged is None else f" The judge sees {', '.join(map(name, judged))}."
     each = "row" if wide else "column"
-    return as_picture(fig, f"Originals and counterfactuals, one {each} an image: {told}.{verdict}")
+    return as_picture(fig, f"Originals and counterfactuals, one {each} per image: {text}.{verdict}")
 
 
-def _shown(cf: Counterfactuals) -> Tensor:
-    """Rows with an image and a decision to be shown, bool (n,)."""
+def _can_be_shown(cf: Counterfactuals) -> Tensor:
+    """Return which images have a counterfactual and logits, bool (n,)."""
     decided = ~(cf.logits_after.isnan() | cf.logits_after.isposinf()).any(1)
     return (finite_rows(cf.image) & decided.to(cf.image.device)).cpu()
 
 
 def _draw_change(axes: Any, change: Tensor, title: str) -> None:
-    """Purple got brighter, orange darker; channels are added up."""
+    """Draw a change (c, h, w), summed over the channels: purple is brighter, orange darker."""
     axes.imshow(change.sum(0).cpu().numpy(), cmap="PuOr", vmin=-1, vmax=1)
     _frame(axes, title)
 
 
 def html_strip(cf: Counterfactuals) -> str:
-    """How a result shows itself: a sentence and the first few samples."""
+    """Return the HTML that a notebook shows for a result: its repr and the first images."""
     return f"<p>{html.escape(repr(cf))}</p>" + (
-        show(cf, max_images=6).html() if _shown(cf).any() else ""
+        show(cf, max_images=6).html() if _can_be_shown(cf).any() else ""
     )

@@ -127,7 +127,7 @@ def test_result_is_what_it_says(world, method):
     label = seen_class(f, x)
     found = METHODS[method](space, f, x, label)
     with torch.no_grad():
-        lead = []
+        f_at = []
         for images in (found.image, found.baseline):
             logits = f(images)
             own = logits.gather(1, label[:, None])[:, 0]
@@ -136,8 +136,8 @@ def test_result_is_what_it_says(world, method):
                 if found.contrast_class is None
                 else logits.gather(1, found.contrast_class[:, None])[:, 0]
             )
-            lead.append(own - other)
-    torch.testing.assert_close(found.output_change, lead[0] - lead[1], rtol=1e-4, atol=1e-5)
+            f_at.append(own - other)
+    torch.testing.assert_close(found.output_change, f_at[0] - f_at[1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.heat_map, found.attributions.sum(1))
     total = found.attributions.sum((1, 2, 3))
     expected = (total - found.output_change) / found.output_change.abs()
@@ -184,7 +184,7 @@ def test_shows_itself(maps):
     named = heat_maps(maps, class_names=["cat", "dog", "owl"], max_images=2)
     told = [["cat", "dog", "owl"][c] for c in maps.label.tolist()]
     assert f"{told[0]} ({maps.status[0].replace('_', ' ')}" in named.alt
-    assert named.alt.count("gap") == 2
+    assert named.alt.count("delta") == 2
     assert "0 by" not in heat_maps(maps[:0]).alt
     assert maps[:0]._repr_html_().startswith("<p>Attribution(0 by")
 

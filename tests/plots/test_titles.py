@@ -89,14 +89,14 @@ def test_what_is_seen_is_told_with_its_own_probability(titles):
     assert "counterfactual\nnot found\nseen as 1 (88%)" in [text for text, _ in titles()]
 
 
-def maps(gap, change):
-    count = len(gap)
+def maps(delta, change):
+    count = len(delta)
     return Attribution(
         image=IMAGES[:count],
         baseline=1 - IMAGES[:count],
         attributions=IMAGES[:count] - 0.5,
         output_change=torch.tensor(change),
-        relative_delta=torch.tensor(gap),
+        relative_delta=torch.tensor(delta),
         n_points=torch.full((count,), 17),
         label=torch.arange(count) % 2,
         contrast_class=None,
@@ -104,19 +104,19 @@ def maps(gap, change):
     )
 
 
-def test_gaps_are_readable(titles):
+def test_relative_deltas_are_readable(titles):
     inf, nan = float("inf"), float("nan")
-    gap = [0.004, -0.9, 75329.641, -75329.641, inf, nan, 9.99, 10.01]
+    delta = [0.004, -0.9, 75329.641, -75329.641, inf, nan, 9.99, 10.01]
     picture = cfx.heat_maps(
-        maps(gap, [1e-6, -12.3, 1e-6, 1e-6, 0.0, 0.0, 5.0, 123456.0]),
+        maps(delta, [1e-6, -12.3, 1e-6, 1e-6, 0.0, 0.0, 5.0, 123456.0]),
         max_images=8,
         class_names=NAMES,
     )
-    told = ["gap +0.4%", "gap -90.0%", "gap > +1000%", "gap < -1000%"]
-    told += ["gap > +1000%", "gap unknown", "gap +999.0%", "gap > +1000%"]
-    shown = [text.split("\n")[-1] for text, _ in titles() if "gap" in text]
+    told = ["delta +0.4%", "delta -90.0%", "delta > +1000%", "delta < -1000%"]
+    told += ["delta > +1000%", "delta unknown", "delta +999.0%", "delta > +1000%"]
+    shown = [text.split("\n")[-1] for text, _ in titles() if "delta" in text]
     assert shown == told
-    assert re.findall(r", (gap [^)]*)\)", picture.alt) == told
+    assert re.findall(r", (delta [^)]*)\)", picture.alt) == told
     assert "f +0" in [text for text, _ in titles()]
     assert "f -0" not in [text for text, _ in titles()]
     assert collisions(titles()) == []
