@@ -13,7 +13,7 @@ from torch import nn
 
 from cfxnb import spaces
 from cfxnb.contrastive.edit_network import EditNetwork
-from cfxnb.contrastive.edits import AttributeEdits
+from cfxnb.contrastive.attribute_edits import AttributeEdits
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core import locations as paths
 from cfxnb.core import validate

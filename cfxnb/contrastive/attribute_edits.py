@@ -21,7 +21,7 @@ from cfxnb.contrastive.linear_steps import fit_linear_steps
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedSpace
 from cfxnb.core.driver import reconstruct_batch
-from cfxnb.core.kept_work import digest, given_folder
+from cfxnb.core.kept_work import checkpoint_path, digest
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.space_fit import SpaceFit, same_scale
@@ -227,7 +227,7 @@ def fit_attribute_edits(
     )
     if reader is not None:
         check_reader(reader, contrasts, "reader")
-    checkpoint_dir = None if checkpoint_dir is None else given_folder(checkpoint_dir)
+    checkpoint_dir = None if checkpoint_dir is None else checkpoint_path(checkpoint_dir)
     with eval_frozen(space), torch.no_grad():
         codes = [space.encode(chunk) for chunk in images.split(256)]
     validate.instance(codes[0], Code, "space.encode", "a cfx.Code")

@@ -1,15 +1,17 @@
 """Necessity and sufficiency of named attributes for a classifier's outcome, unit by unit.
 
-Contrastive counterfactuals in a generator's latent space (Alipour et al., arXiv 2206.05257), with
-the scores of LEWIS (Galhotra et al., 2021; Pearl, 2009, chapter 9). Abduction: the code of each
-image, its stochastic part fixed. Action: the code with one attribute edited. Prediction: what the
-classifier says of the decoded edit. So each image's own counterfactual is seen, monotonicity is
-measured instead of assumed, and no adjustment is needed as long as the edit changes nothing else:
-how far that holds is measured by an independent reader.
+Contrastive counterfactuals in the latent space of a generator (Alipour et al., arXiv 2206.05257),
+with the scores of LEWIS (Galhotra et al., 2021; Pearl, 2009, chapter 9). Read
+``necessity_and_sufficiency`` and ``tally`` first: they are the algorithm.
+
+The edit of an image shows its own counterfactual. So monotonicity is measured and not assumed, and
+no adjustment set is needed if the edit changes nothing else. An independent judge measures how far
+this holds.
 """
 
+import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,14 +19,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cfxnb.contrastive.attribute_edits import fit_attribute_edits
-from cfxnb.contrastive.edits import AttributeEdits, checked_edits, checked_factors
+from cfxnb.contrastive.attribute_edits import (
+    AttributeEdits,
+    check_reader,
+    checked_edits,
+    fit_attribute_edits,
+)
+from cfxnb.contrastive.contrasts import Contrasts, contrast_indices
 from cfxnb.contrastive.factor_reader import FactorReader
-from cfxnb.contrastive.scores import ContrastiveScores, tally
+from cfxnb.contrastive.scores import ContrastiveScores
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import class_number
 from cfxnb.core.driver import Stop, reconstruct_batch
+from cfxnb.core.intervals import wilson_interval
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.space_fit import SpaceFit
@@ -32,7 +40,108 @@ from cfxnb.core.tensors import predicted
 from cfxnb.core.types import Classifier, Code, LatentSpace
 from cfxnb.core.weights_hash import weights_hash
 
-ONLY = ("clean", "effective", "all")
+COUNTED = {"clean": "clean", "effective": "took effect", "all": "reconstruction agrees"}
+"""edit_filter -> column of ``units`` that must be True"""
+
+
+def necessity_and_sufficiency(
+    images: Tensor,
+    values: Mapping[str, np.ndarray],
+    edits: AttributeEdits,
+    networks: "_Networks",
+    in_batches: Callable[[Callable[[np.ndarray], pd.DataFrame]], pd.DataFrame],
+    edit_filter: str,
+    confidence_level: float,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Set each attribute of each image to its other value, classify the result, and count.
+
+    Args:
+        images: Images, (n, c, h, w).
+        values: attribute -> per image 1 (value), 0 (baseline) or -1 (neither, so it is skipped).
+        edits: Edits of the attributes.
+        networks: Space, classifier and judge.
+        in_batches: Applies a function of image positions to all batches and joins the tables.
+        edit_filter, confidence_level: As in ``contrastive_scores``.
+
+    Returns:
+        (units, table) of ``ContrastiveScores``.
+    """
+
+    def edit_units(rows: np.ndarray) -> pd.DataFrame:
+        code, original, before = networks.reconstruct(images[torch.from_numpy(rows)])
+        parts = []
+        for attribute, pair in edits.contrasts.items():
+            unit = np.flatnonzero(values[attribute][rows] >= 0)
+            if not len(unit):
+                continue
+            has = values[attribute][rows[unit]]
+            other = [pair[1 - x] for x in has]
+            # Abduction: the code of the image. Action: the edit. Prediction: its class.
+            edited = edits.edit(networks.take(code, unit), attribute, other)
+            after = networks.observe(networks.decode(edited))
+            part = {
+                "row": rows[unit],
+                "factor": attribute,
+                "value": [pair[x] for x in has],
+                "before": before.has_outcome[unit],
+                "reconstruction agrees": (original.has_outcome == before.has_outcome)[unit],
+                "after": after.has_outcome,
+                **networks.changed_factors(before, after, unit, attribute, other),
+            }
+            parts.append(pd.DataFrame(part))
+        return pd.concat(parts) if parts else pd.DataFrame()
+
+    units = in_batches(edit_units)
+    units["used"] = units["reconstruction agrees"] & units[COUNTED[edit_filter]]
+    return units, tally(units, edits.contrasts, confidence_level)
+
+
+def tally(
+    units: pd.DataFrame, contrasts: Contrasts, confidence_level: float, orient: bool = True
+) -> pd.DataFrame:
+    """Count the scores of each attribute over units whose two potential outcomes are known.
+
+    The outcome with the value that a unit has is the one before the edit. The outcome with the
+    other value is the one after it.
+
+    Args:
+        units, contrasts: As in ``ContrastiveScores``.
+        confidence_level: Of the Wilson intervals, in (0, 1).
+        orient: If True, swap value and baseline where the baseline favours the outcome more.
+
+    Returns:
+        ``ContrastiveScores.table``.
+    """
+    table = {}
+    for attribute, (baseline, value) in contrasts.items():
+        own = units[units["factor"] == attribute]
+        used = own[own["used"]]
+        x = (used["value"] == value).to_numpy(bool)
+        before, after = (used[column].to_numpy(bool) for column in ("before", "after"))
+        o_x, o_other = np.where(x, before, after), np.where(x, after, before)
+        if orient and o_other.sum() > o_x.sum():
+            value, baseline, x, o_x, o_other = baseline, value, ~x, o_other, o_x
+        everyone = np.ones_like(x)
+        row = {
+            "value": value,
+            "baseline": baseline,
+            **_rate("necessity", ~o_other, x & o_x, confidence_level),
+            **_rate("sufficiency", o_x, ~x & ~o_other, confidence_level),
+            **_rate("pns", o_x & ~o_other, everyone, confidence_level),
+            **_rate("monotonicity_violation", ~o_x & o_other, everyone, confidence_level),
+        }
+        for column in ("took effect", "clean"):
+            row[column] = float(own[column].mean()) if column in own else np.nan
+        table[attribute] = row
+    return pd.DataFrame.from_dict(table, orient="index")
+
+
+def _rate(name: str, event: np.ndarray, among: np.ndarray, level: float) -> dict[str, float]:
+    """Fraction of the units ``among`` with the event, its interval, and their number."""
+    k, n = int((event & among).sum()), int(among.sum())
+    low, high = wilson_interval(k, n, level)
+    rate = k / n if n else np.nan
+    return {name: rate, f"{name} low": float(low), f"{name} high": float(high), f"{name} n": n}
 
 
 @standard_modes
@@ -52,46 +161,55 @@ def contrastive_scores(
     batch_size: int = 256,
     first_row: int = 0,
 ) -> ContrastiveScores:
-    """For each attribute: was it necessary for the outcome, would it have been sufficient?
+    """Score how necessary and how sufficient each attribute is for an outcome of the classifier.
 
-    With x the value of an attribute that favours outcome o, and x' the other one:
+    Let x be the value of an attribute that favours the outcome o, and x' the other value. The
+    scores are these fractions:
 
-    - necessity: among images with x and o, the share that loses o when the attribute is set to x'
-    - sufficiency: among images with x' and not o, the share that gets o when it is set to x
-    - both: among all images, the share with o under x and not o under x'
-    - harm: the share with o under x' and not o under x; 0 if the effect is monotone
+    - necessity (PN): of the images with x and o, those that lose o if the attribute is set to x'
+    - sufficiency (PS): of the images with x' and not o, those that get o if it is set to x
+    - pns: of all images, those that have o with x and not with x'
+    - monotonicity_violation (P(harm)): of all images, those that have o with x' and not with x.
+      It is 0 if setting x never removes the outcome.
 
-    Works in any space; the classifier is only asked, never differentiated.
+    The function works in any space. It needs only the outputs of the classifier, no gradients.
+
+    Differences from the paper: the scores come with Wilson intervals, violations of monotonicity
+    are measured, and an independent judge measures whether the edits worked.
 
     Args:
-        images: (n, c, h, w) in [0, 1].
-        factors: one row an image, by position: what each attribute really is.
-        outcome: the class whose reasons are asked for: its number, or its name.
-        contrasts: factor -> (instead, value), for factors with more than two values; see
-            ``fit_attribute_edits``. Edits that are given have their own.
-        edits: edits from ``fit_attribute_edits``; by default linear ones are fitted on
-            these images and factors.
-        judge: an independent reader of factors, which neither directions nor classifier were
-            trained with. It adds the share of edits that took effect and the leakage.
-        context: restricts the question, such as ``factors["top"] == "metal"``: bool, one a row.
-        edit_filter: which edits count, as the judge sees them: "clean" (took effect, and nothing else
-            changed), "effective" (took effect), or "all". Without a judge all count.
-        confidence_level: of the intervals, in (0, 1).
-        first_row: position of the first image in its data set, from which ``units["row"]`` counts.
+        space: Space in which the images are edited.
+        classifier: Classifier to explain: images -> logits (b, k), k >= 2.
+        images: Images in [0, 1], (n, c, h, w).
+        factors: True attributes of each image: one row per image, in the order of ``images``.
+        outcome: Class whose causes are scored, by index or by name. Default: 1.
+        contrasts: attribute -> (baseline, value), for attributes with more than two values. Only
+            allowed without ``edits``. Default: the two values of each column.
+        edits: Edits from ``fit_attribute_edits``. Default: linear edits, fitted on these images.
+        judge: Independent factor reader, which was not used to train the edits or the classifier.
+            It measures which edits took effect, and which other factors they changed (leakage).
+        context: Mask of the images to use, bool (n,), such as ``factors["top"] == "metal"``.
+            Default: all images.
+        edit_filter: Which edits count, according to the judge: "clean" (the attribute changed and
+            no other factor did), "effective" (the attribute changed), or "all". Without a judge
+            all edits count.
+        confidence_level: Confidence level of the intervals, in (0, 1).
+        batch_size: Images per batch. Affects memory and speed, not results.
+        first_row: Position of the first image in its data set, added to ``units["row"]``.
 
     Returns:
-        Scores. A score without a single image to ask is NaN, with n = 0. Images whose
-        reconstruction is classified otherwise than the original are not asked; ``reconstruction_agreement``
-        tells how many are left. Ctrl-C ends the call: the scores are then about the images that
-        are finished, and a warning tells how many these are.
+        ContrastiveScores. A score that no image can contribute to is NaN, with n = 0. Images are
+        left out if their reconstruction is not classified like the original with respect to the
+        outcome; ``reconstruction_agreement`` is the fraction that remains. Ctrl-C ends the call:
+        the scores then use only the finished images, and a warning gives their number.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: For a wrong argument. The message names it.
     """
     began = time.perf_counter()
     validate.space(space)
     images = validate.images(images)
-    edit_filter = validate.choice(edit_filter, "only", ONLY)
+    edit_filter = validate.choice(edit_filter, "edit_filter", COUNTED)
     edit_filter = "all" if judge is None else edit_filter
     validate.number(confidence_level, "confidence_level", 1e-6, 1 - 1e-6)
     batch_size = validate.count(batch_size, "batch_size", 1)
@@ -99,191 +217,160 @@ def contrastive_scores(
         edits = fit_attribute_edits(space, images, factors, contrasts=contrasts)
     elif contrasts is not None:
         raise ValueError(
-            f"contrasts: expected none beside directions, got {validate.describe(contrasts)}"
+            f"contrasts: expected None if edits are given, got {validate.describe(contrasts)}"
         )
     checked_edits(edits, space)
-    values = attribute_values(factors, edits, len(images))
-    asked = rows_of(context, len(images), factors)
-    if not any((has[asked] >= 0).any() for has in values.values()):
+    values = contrast_indices(factors, edits.contrasts, len(images))
+    selected = context_mask(context, len(images), factors)
+    if not any((index[selected] >= 0).any() for index in values.values()):
         raise ValueError(f"factors: expected some with the values of {edits.contrasts}, got none")
-    _check_judge(judge, edits)
+    if judge is not None:
+        check_reader(judge, edits.contrasts, "judge")
     first_row = validate.count(first_row, "first_row")
-    space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
-    outcome = class_number(outcome, "outcome", classifier.class_names)
-    ask, stop = _Units(space, classifier, edits, judge, outcome), Stop(None)
-    every = np.flatnonzero(asked)
-    chunks = [every[every // batch_size == number] for number in np.unique(every // batch_size)]
-    with eval_frozen(space, classifier, edits, judge), torch.no_grad():
-        parts = stop.each(
-            chunks, lambda rows: ask.table(rows, images[torch.from_numpy(rows)], values)
-        )
-    done = [part for _, part in parts if part is not None]
-    if not any(map(len, done)):
-        raise KeyboardInterrupt  # what was finished has none of the values asked about
-    units = pd.concat([part for part in done if len(part)])
-    finished = sum(len(rows) for rows, part in parts if part is not None)
-    stop.warn(finished, len(every), "and the scores are about these alone")
-    units = units.sort_values("row", kind="stable", ignore_index=True)
-    units["row"] += first_row
-    ask.fit.warn()
-    units["used"] = units["reconstruction agrees"] & (
-        True if edit_filter == "all" else units[_COUNTS[edit_filter]]
+    networks, stop = _Networks(space, classifier, judge, outcome), Stop(None)
+    rows = np.flatnonzero(selected)
+    batches = [rows[rows // batch_size == i] for i in np.unique(rows // batch_size)]
+
+    finished: list[np.ndarray] = []
+
+    def in_batches(work: Callable[[np.ndarray], pd.DataFrame]) -> pd.DataFrame:
+        with eval_frozen(networks.space, networks.classifier, edits, judge), torch.no_grad():
+            parts = [(batch, part) for batch, part in stop.each(batches, work) if part is not None]
+        finished.extend(batch for batch, _ in parts)
+        tables = [part for _, part in parts if len(part)]
+        if not tables:
+            raise KeyboardInterrupt  # no finished image has a value of the contrasts
+        units = pd.concat(tables).sort_values("row", kind="stable", ignore_index=True)
+        return units.assign(row=units["row"] + first_row)
+
+    units, table = necessity_and_sufficiency(
+        images, values, edits, networks, in_batches, edit_filter, confidence_level
     )
+    stop.warn(sum(map(len, finished)), len(rows), "and only these are used in the scores")
+    networks.fit.warn()
+    agreement = units.drop_duplicates("row")["reconstruction agrees"].mean()
+    weights = {
+        "space": weights_hash(networks.space),
+        "classifier": weights_hash(networks.classifier),
+    }
     return ContrastiveScores(
-        outcome=outcome,
-        table=tally(units, edits.contrasts, confidence_level),
+        outcome=networks.outcome,
+        table=table,
         units=units,
         leakage=pd.DataFrame() if judge is None else _leakage(units, edits, judge),
-        reconstruction_agreement=float(
-            units.drop_duplicates("row")["reconstruction agrees"].mean()
-        ),
+        reconstruction_agreement=float(agreement),
         made_by={
             "function": "contrastive_scores",
-            "only": edit_filter,
+            "edit_filter": edit_filter,
             "confidence_level": confidence_level,
             "preserve_others": edits.preserve_others,
-            "weights": {"space": weights_hash(space), "classifier": weights_hash(classifier)},
+            "weights": weights,
             "seconds": round(time.perf_counter() - began, 3),
         },
     )
 
 
-_COUNTS = {"clean": "clean", "effective": "took effect"}
+@dataclasses.dataclass(frozen=True)
+class _Observation:
+    """Per image, whether its class is the outcome, and the options that the judge reads."""
+
+    has_outcome: np.ndarray
+    factors: np.ndarray | None
 
 
-class _Units:
-    """Asks images chunk by chunk, each edited once for every attribute of which it has a value."""
+class _Networks:
+    """Checked space, classifier and judge, applied to batches of images."""
 
     def __init__(
-        self,
-        space: CheckedSpace,
-        classifier: CheckedClassifier,
-        edits: AttributeEdits,
-        judge: FactorReader | None,
-        outcome: int,
+        self, space: Any, classifier: Any, judge: FactorReader | None, outcome: Any
     ) -> None:
-        self.space, self.classifier, self.edits = space, classifier, edits
-        self.judge, self.outcome = judge, outcome
-        self.fit = SpaceFit(space)
+        self.space, self.classifier = CheckedSpace(space), CheckedClassifier(classifier)
+        self.judge = judge
+        self.outcome = class_number(outcome, "outcome", self.classifier.class_names)
+        self.fit = SpaceFit(self.space)
 
-    def table(self, rows: np.ndarray, images: Tensor, values: Mapping[str, Any]) -> pd.DataFrame:
-        """One row an image and attribute: see ``ContrastiveScores.units``."""
-        work = images.to(self.space.mean.device)
-        code, rebuilt = reconstruct_batch(self.space, work)
-        originals, rebuilds = self._logits(work), self._logits(rebuilt)
-        self.fit.add_images(work, rebuilt)
-        self.fit.add_decisions(originals, rebuilds)
-        seen, before = self._is_outcome(originals), self._is_outcome(rebuilds)
-        read = None if self.judge is None else self._read(rebuilt)
-        parts = []
-        for name, pair in self.edits.contrasts.items():
-            has = values[name][rows]
-            part = np.flatnonzero(has >= 0)  # images with a third value are not asked
-            if not len(part):
-                continue
-            told = {
-                "row": rows[part],
-                "factor": name,
-                "value": [pair[has[i]] for i in part],
-                "before": before[part],
-                "reconstruction agrees": (seen == before)[part],
-            }
-            wanted = [pair[1 - has[i]] for i in part]
-            after, judged = self._edited(code[torch.from_numpy(part).to(work.device)], name, wanted)
-            told["after"] = after
-            if read is not None:
-                told |= self._changes(read[part], judged, name, wanted)
-            parts.append(pd.DataFrame(told))
-        return pd.concat(parts) if parts else pd.DataFrame()
+    def reconstruct(self, images: Tensor) -> tuple[Code, _Observation, _Observation]:
+        """Codes, and what is observed of originals (without the judge) and reconstructions."""
+        images = images.to(self.space.mean.device)
+        code, reconstruction = reconstruct_batch(self.space, images)
+        original, rebuilt = self._logits(images), self._logits(reconstruction)
+        self.fit.add_images(images, reconstruction)
+        self.fit.add_decisions(original, rebuilt)
+        seen = _Observation(self._has_outcome(original), None)
+        return code, seen, _Observation(self._has_outcome(rebuilt), self._read(reconstruction))
 
-    def _read(self, images: Tensor) -> np.ndarray:
-        """What the judge reads, (n, factors)."""
-        try:
-            return self.judge.indices(images).cpu().numpy()  # type: ignore[union-attr]
-        except ValueError as error:
-            raise ValueError(f"judge: expected one that reads these images: {error}") from None
+    def take(self, code: Code, unit: np.ndarray) -> Code:
+        """The codes of some images of the batch."""
+        return code[torch.from_numpy(unit).to(self.space.mean.device)]
+
+    def decode(self, code: Code) -> Tensor:
+        """Checked images of codes."""
+        return validate.images(self.space.decode(code), "space.decode")
+
+    def observe(self, images: Tensor) -> _Observation:
+        """Classify images and read their factors."""
+        factors = self._read(images)
+        return _Observation(self._has_outcome(self._logits(images)), factors)
 
     def _logits(self, images: Tensor) -> Tensor:
-        """All finite: an image without a decision belongs to no rate."""
+        """Logits, all finite: without a decision an image cannot be counted."""
         return validate.finite_logits(self.classifier(images))
 
-    def _is_outcome(self, logits: Tensor) -> np.ndarray:
+    def _has_outcome(self, logits: Tensor) -> np.ndarray:
         names = self.classifier.class_names
         outcome = validate.labels(self.outcome, len(logits), logits.shape[1], "outcome", names)
         return (predicted(logits) == outcome.to(logits.device)).cpu().numpy()
 
-    def _edited(self, code: Code, name: str, wanted: list) -> tuple[np.ndarray, np.ndarray | None]:
-        edited = self.edits.edit(code, name, wanted)
-        image = validate.images(self.space.decode(edited), "space.decode")
-        read = None if self.judge is None else self._read(image)
-        return self._is_outcome(self._logits(image)), read
+    def _read(self, images: Tensor) -> np.ndarray | None:
+        """Index of the option of each factor according to the judge, (n, factors)."""
+        if self.judge is None:
+            return None
+        try:
+            return self.judge.indices(images).cpu().numpy()
+        except ValueError as error:
+            raise ValueError(f"judge: expected a reader for images of this kind. {error}") from None
 
-    def _changes(
-        self, before: np.ndarray, after: Any, name: str, wanted: list
+    def changed_factors(
+        self, before: _Observation, after: _Observation, unit: np.ndarray, name: str, wanted: list
     ) -> dict[str, np.ndarray]:
-        """What the judge sees of an edit: whether it took effect, and what else changed."""
-        known = list(self.judge.options)  # type: ignore[union-attr]
-        options = self.judge.options[name]  # type: ignore[union-attr]
-        changed, own = before != after, known.index(name)
-        took = changed[:, own] & (after[:, own] == [options.index(v) for v in wanted])
+        """Columns of ``units`` from the judge: did the edit take effect, and what else changed?"""
+        if self.judge is None or before.factors is None or after.factors is None:
+            return {}
+        known, options = list(self.judge.options), self.judge.options[name]
+        changed, own = before.factors[unit] != after.factors, known.index(name)
+        took = changed[:, own] & (after.factors[:, own] == [options.index(v) for v in wanted])
         changed[:, own] = False
-        told = {f"changed {n}": changed[:, j] for j, n in enumerate(known)}
-        return {"took effect": took, "clean": took & ~changed.any(1), **told}
+        columns = {f"changed {n}": changed[:, j] for j, n in enumerate(known)}
+        return {"took effect": took, "clean": took & ~changed.any(1), **columns}
 
 
 def _leakage(units: pd.DataFrame, edits: AttributeEdits, judge: FactorReader) -> pd.DataFrame:
-    """Edited attribute (rows) by factor that changed though it should not have (columns)."""
+    """Fraction of edits of each attribute (row) that changed another factor (column)."""
     columns = {f"changed {n}": n for n in judge.options}
-    shares = units.groupby("factor")[list(columns)].mean().rename(columns=columns)
-    shares = shares.reindex(list(edits.names)).astype(float)
+    leakage = units.groupby("factor")[list(columns)].mean().rename(columns=columns)
+    leakage = leakage.reindex(list(edits.names)).astype(float)
     for name in edits.names:
-        shares.loc[name, name] = np.nan  # the edited one is meant to change
-    return shares
+        leakage.loc[name, name] = np.nan  # the edited attribute is meant to change
+    return leakage
 
 
-def attribute_values(factors: Any, edits: AttributeEdits, rows: int) -> dict[str, np.ndarray]:
-    """Per attribute and image: 1 with the value, 0 with what is instead of it, -1 with neither."""
-    checked_factors(factors, rows)
-    if missing := [n for n in edits.names if n not in factors]:
-        raise ValueError(f"factors: expected columns {missing}, got {list(factors.columns)}")
-    try:
-        return {
-            name: pd.Index(pair).get_indexer(pd.Index(factors[name]))
-            for name, pair in edits.contrasts.items()
-        }
-    except TypeError:  # lists and arrays in a column
-        raise TypeError(
-            f"factors: expected the values of {edits.contrasts}, got lists in a column"
-        ) from None
-
-
-def rows_of(context: Any, rows: int, table: pd.DataFrame | None = None) -> np.ndarray:
-    """The context as a bool array, not without any image; everything by default.
+def context_mask(context: Any, rows: int, table: pd.DataFrame | None = None) -> np.ndarray:
+    """Return the context as a bool array with at least one True; all True if None.
 
     Args:
-        table: of the factors; a Series must have its index.
+        context: Mask with one entry per image, or None.
+        rows: Number of images.
+        table: Table of factors; a Series as context must have the same index.
     """
     if context is None:
         return np.ones(rows, bool)
     series = isinstance(context, pd.Series) and len(context) == rows
     if series and table is not None and not context.index.equals(table.index):
         raise ValueError(
-            "context: expected a mask with the index of factors, got another index; rows are taken "
-            "by position with context.to_numpy()"
+            "context: expected a mask with the index of factors, got another index. "
+            "Use context.to_numpy() to match rows by position."
         )
     mask = validate.mask(context, "context", rows)
     if not mask.any():
         raise ValueError("context: expected at least one image, got none")
     return mask
-
-
-def _check_judge(judge: Any, edits: AttributeEdits) -> None:
-    if judge is None:
-        return
-    validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
-    for name, pair in edits.contrasts.items():
-        if not set(pair) <= set(judge.options.get(name, ())):
-            raise ValueError(
-                f"judge: expected one that reads {name} as {pair[0]!r} or {pair[1]!r}, "
-                f"got {judge!r}"
-            )

@@ -1,12 +1,14 @@
-"""A network that proposes the step for each code (Alipour et al., arXiv 2206.05257).
+"""A network that predicts the step for each code (Alipour et al., arXiv 2206.05257).
 
-Facts of the published training: a multilayer perceptron maps code and target to a step; it is
-trained through the frozen generator against a frozen attribute reader, with 0.05 times the length
-of the step as a penalty. There, a target of 0 means "don't care" and is left out of the loss; with
-``preserve_others=True`` it means "as it was": the reader must find every other factor unchanged.
+The paper trains a multilayer perceptron that maps a code and a target to a step. The training
+goes through the frozen generator, against a frozen attribute classifier. The loss adds 0.05 times
+the length of the step. In the paper a target of 0 means "don't care", and the attribute is left
+out of the loss. With ``preserve_others=True`` it means "unchanged": the reader must find the same
+value as before.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,23 +17,30 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from cfxnb.contrastive.edits import Contrasts, LinearSteps
+from cfxnb.contrastive.contrasts import Contrasts
 from cfxnb.contrastive.factor_reader import FactorReader
+from cfxnb.contrastive.linear_steps import LinearSteps
 from cfxnb.core.kept_work import sketch
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import active_dims, hash_seed, predicted
 from cfxnb.core.training import fit
 from cfxnb.core.types import Code, LatentSpace
 
-PROBES = 8  # codes about which space and reader are asked, to recognise them
+N_PROBES = 8  # codes whose images and readings identify the space and the reader
 
 
 class EditNetwork(nn.Module):
-    """(codes in units of the spread (b, dims), target (b, attributes) in {-1, 0, 1}) -> steps.
+    """Predict the step from a standardised code and a target.
 
-    The network's output is added to the linear step ``linear_steps``, and begins at zero. From nothing
-    it would not get far where a space is densely filled: between two kinds of images the reader
-    is sure of a third, and its gradient says nothing about what lies behind.
+    The output is added to the linear step, and it is zero before training. Training from zero
+    steps often fails in a densely filled space. Between two kinds of images the reader may be sure
+    of a third kind, and its gradient then does not point towards the wanted one.
+
+    Args:
+        dims: Number of dimensions of a code.
+        attributes: Number of attributes.
+        hidden_dim: Width of both hidden layers.
+        linear_steps: Linear steps to start from. Default: steps of length zero.
     """
 
     def __init__(
@@ -39,11 +48,11 @@ class EditNetwork(nn.Module):
         dims: int,
         attributes: int,
         hidden_dim: int = 512,
-        linear_steps: LinearSteps | None = None,
+        linear_steps: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        nothing = torch.zeros(attributes, dims), torch.zeros(attributes, 2)
-        self.linear_steps = linear_steps or LinearSteps(*nothing)
+        zero = LinearSteps(torch.zeros(attributes, dims), torch.zeros(attributes, 2))
+        self.linear_steps = linear_steps or zero
         last = nn.Linear(hidden_dim, dims)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -58,128 +67,144 @@ class EditNetwork(nn.Module):
         )
 
     def forward(self, u: Tensor, target: Tensor) -> Tensor:
+        """Return steps (b, dims) for codes u (b, dims), both in standard deviations.
+
+        Args:
+            u: Standardised codes, (b, dims).
+            target: (b, attributes) in {-1, 0, 1}: baseline, unspecified, value.
+        """
         return self.linear_steps(u, target) + self.layers(torch.cat([u, target], dim=1))
 
 
-def train_predictor(
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """Options of the network and its training; see ``cfxnb.fit_attribute_edits``."""
+
+    hidden_dim: int
+    steps: int
+    batch_size: int
+    lr: float
+    length_weight: float
+    code_noise: float
+    preserve_others: bool
+    seed: int
+
+
+def train_edit_network(
     space: LatentSpace,
     u: Tensor,
     reader: FactorReader,
     contrasts: Contrasts,
-    preserve_others: bool,
-    start: LinearSteps | None,
-    *,
-    hidden_dim: int,
-    steps: int,
-    batch_size: int,
-    lr: float,
-    length_weight: float,
-    code_noise: float,
-    folder: Path | None,
-    asked: dict[str, Any],
-    seed: int,
+    linear_steps: nn.Module | None,
+    options: TrainingOptions,
+    checkpoint_dir: Path | None,
+    record: dict[str, Any],
 ) -> EditNetwork:
-    """Train against the frozen generator and reader; see ``cfxnb.fit_attribute_edits``.
+    """Train an edit network through the frozen generator, against the frozen reader.
 
     Args:
-        u: codes in units of the spread, (n, dims).
-        length_weight: weight of the mean length of a step.
-        code_noise: standard deviation of the noise added to each code.
-        asked: all that the training depends on, as JSON values, to recognise the folder by.
+        space: Space that decodes the edited codes.
+        u: Standardised codes to train on, (n, dims).
+        reader: Reader that must find the wanted values.
+        contrasts: attribute -> (baseline, value).
+        linear_steps: Linear steps to start from, or None for steps of length zero.
+        options: Options of the network and its training.
+        checkpoint_dir: Directory for checkpoints of this training. None keeps none.
+        record: Everything that the training depends on, as JSON values. It identifies the
+            directory.
     """
-    shape, work = space.mean.shape, space.mean.device
+    shape, device = space.mean.shape, space.mean.device
     scale = (space.std * active_dims(space.std)).flatten()
     mean = space.mean.flatten()
 
-    def read(points: Tensor) -> dict[str, Tensor]:
-        return reader(space.decode(Code((mean + scale * points).view(-1, *shape))))
+    def decode(u: Tensor) -> Tensor:
+        return space.decode(Code((mean + scale * u).view(-1, *shape)))
 
     def loss(net: EditNetwork, rows: tuple[Tensor, ...], generator: Generator) -> Tensor:
-        points, now = rows
-        # Dropout takes torch's global numbers: those of this step, whenever the run began.
+        u, original = rows
+        # Dropout uses torch's global generator. Seed it per step, so that a resumed training
+        # draws the same numbers.
         torch.manual_seed(hash_seed(generator.initial_seed(), 1))
-        noise = torch.randn(points.shape, generator=generator, device=points.device)
-        points = points + code_noise * noise
-        target = _targets(len(points), len(contrasts), generator).to(points)
-        step = net(points, target)
-        found = read(points + step)
-        wrong = (
-            _edit_loss(found, target, contrasts, reader) + length_weight * step.norm(dim=1).mean()
-        )
-        return wrong + (_keep_loss(found, now, target, contrasts) if preserve_others else 0.0)
+        noise = torch.randn(u.shape, generator=generator, device=u.device)
+        u = u + options.code_noise * noise
+        target = _random_targets(len(u), len(contrasts), generator).to(u)
+        step = net(u, target)
+        logits = reader(decode(u + step))
+        total = _edit_loss(logits, target, contrasts, reader)
+        total = total + options.length_weight * step.norm(dim=1).mean()
+        if options.preserve_others:
+            total = total + _preserve_loss(logits, original, target, contrasts)
+        return total
 
     def answers() -> dict[str, Tensor]:
-        """What space and reader answer about a few codes, and beside them."""
-        few = u[torch.linspace(0, len(u) - 1, min(PROBES, len(u))).round().long()]
-        few = torch.cat([few, -few])
-        drawn = space.decode(Code((mean + scale * few).view(-1, *shape)))
-        told = torch.cat([*reader(drawn).values()], 1)
-        return {"space codes": sketch(u), "space": sketch(drawn), "reader": told.detach()}
+        """Outputs of space and reader for a few codes, which identify both."""
+        few = u[torch.linspace(0, len(u) - 1, min(N_PROBES, len(u))).round().long()]
+        decoded = decode(torch.cat([few, -few]))
+        logits = torch.cat([*reader(decoded).values()], 1)
+        return {"space codes": sketch(u), "space": sketch(decoded), "reader": logits.detach()}
 
-    with eval_frozen(space, reader), _own_random_numbers(seed):
-        net = EditNetwork(u.shape[1], len(contrasts), hidden_dim, start)
+    with eval_frozen(space, reader), _seeded_global_generator(options.seed):
+        net = EditNetwork(u.shape[1], len(contrasts), options.hidden_dim, linear_steps)
         with torch.no_grad():
-            heads = [torch.stack([predicted(h) for h in read(c).values()], 1) for c in u.split(256)]
-        if wrong := int((torch.cat(heads) < 0).any(1).sum()):
+            readings = [
+                torch.stack([predicted(logits) for logits in reader(decode(chunk)).values()], 1)
+                for chunk in u.split(256)
+            ]
+        original = torch.cat(readings)
+        if wrong := int((original < 0).any(1).sum()):
             raise ValueError(
                 f"reader: expected finite logits, got NaN or infinity for {wrong} of {len(u)} codes"
             )
-        trained = fit(
+        return fit(
             net,
             loss,
-            (u, torch.cat(heads)),
-            steps=steps,
-            batch_size=min(batch_size, len(u)),
-            lr=lr,
-            folder=folder,
-            seed=seed,
-            device=work,
-            asked=asked,
-            answers=None if folder is None else answers(),
+            (u, original),
+            steps=options.steps,
+            batch_size=min(options.batch_size, len(u)),
+            lr=options.lr,
+            checkpoint_dir=checkpoint_dir,
+            seed=options.seed,
+            device=device,
+            config=record,
+            answers=None if checkpoint_dir is None else answers(),
         )
-    return trained
 
 
-def _targets(rows: int, attributes: int, generator: Generator) -> Tensor:
-    """One attribute a row is to be edited, up or down; the others are 0."""
+def _random_targets(rows: int, attributes: int, generator: Generator) -> Tensor:
+    """One random attribute per row, set to 1 or -1; the others are 0."""
     which = torch.randint(attributes, (rows,), generator=generator, device=generator.device)
     sign = 2 * torch.randint(2, (rows,), generator=generator, device=generator.device) - 1
     return F.one_hot(which, attributes) * sign[:, None]
 
 
-def _wanted(contrasts: Contrasts, name: str, reader: FactorReader, target: Tensor) -> Tensor:
-    """The number of the option that each row's target asks for."""
-    below, above = (reader.options[name].index(value) for value in contrasts[name])
-    return torch.where(target > 0, above, below)
-
-
 def _edit_loss(
-    read: dict[str, Tensor], target: Tensor, contrasts: Contrasts, reader: FactorReader
+    logits: dict[str, Tensor], target: Tensor, contrasts: Contrasts, reader: FactorReader
 ) -> Tensor:
-    """Cross-entropy of the edited attributes towards the options asked for, a row."""
+    """Cross-entropy of the edited attributes with the wanted options, mean over rows."""
     total = target.new_zeros(len(target))
-    for j, name in enumerate(contrasts):
-        sign = target[:, j]
-        wanted = _wanted(contrasts, name, reader, sign)
-        total = total + F.cross_entropy(read[name], wanted, reduction="none") * (sign != 0)
+    for j, (name, pair) in enumerate(contrasts.items()):
+        baseline, value = (reader.options[name].index(v) for v in pair)
+        wanted = torch.where(target[:, j] > 0, value, baseline)
+        edited = target[:, j] != 0
+        total = total + F.cross_entropy(logits[name], wanted, reduction="none") * edited
     return total.mean()
 
 
-def _keep_loss(
-    read: dict[str, Tensor], now: Tensor, target: Tensor, contrasts: Contrasts
+def _preserve_loss(
+    logits: dict[str, Tensor], original: Tensor, target: Tensor, contrasts: Contrasts
 ) -> Tensor:
-    """Cross-entropy of everything that was not edited towards what it was, a row."""
+    """Cross-entropy of unedited attributes with their old options, mean over rows."""
     names = list(contrasts)
     total = target.new_zeros(len(target))
-    for (name, logits), was in zip(read.items(), now.T, strict=True):
-        free = target[:, names.index(name)] == 0 if name in names else torch.ones_like(total) > 0
-        total = total + F.cross_entropy(logits, was, reduction="none") * free
+    for (name, own), option in zip(logits.items(), original.T, strict=True):
+        kept = target[:, names.index(name)] == 0 if name in names else torch.ones_like(total) > 0
+        total = total + F.cross_entropy(own, option, reduction="none") * kept
     return total.mean()
 
 
 @contextlib.contextmanager
-def _own_random_numbers(seed: int) -> Iterator[None]:
-    """Initial weights and dropout draw from torch's global numbers: lend them, give them back."""
+def _seeded_global_generator(seed: int) -> Iterator[None]:
+    """Seed torch's global generator for initial weights and dropout, and restore it afterwards."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""Factor readers: one network that reads every factor off an image."""
+"""Factor readers: one network that predicts every factor of an image."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,17 +16,18 @@ from cfxnb.core.warn import ProbabilityWatch
 
 
 class FactorReader:
-    """Reads named factors, each with its own options.
+    """Predict named factors of images (an attribute classifier with several heads).
 
     Args:
-        module: images (b, c, h, w) in [0, 1] -> logits (b, n), the options of all factors one
-            after the other; or one logit a factor, for factors with two options (the usual
-            multi-attribute net), which is taken for the log odds of the second.
-        options: name of each factor -> its options, in the order of the logits.
+        module: Network that maps images (b, c, h, w) in [0, 1] to logits (b, n): the options of
+            the first factor, then those of the second, and so on. If every factor has two options,
+            the network may return one logit per factor instead. This logit is read as the log odds
+            of the second option.
+        options: factor -> its options, in the order of the logits.
 
     Raises:
-        ValueError, TypeError: for a factor without at least two different options; later, at the
-            first call, if the module's output doesn't fit.
+        ValueError, TypeError: For a factor without at least two different options. The first call
+            raises if the output of the module has another shape.
     """
 
     def __init__(self, module: nn.Module, options: Mapping[str, Sequence[Any]]) -> None:
@@ -35,27 +36,29 @@ class FactorReader:
         if not options:
             raise ValueError("options: expected at least one factor, got none")
         self.options = {
-            validate.text(name, "options"): _several(values, name[:60])
+            validate.text(name, "options"): _checked_options(values, name[:60])
             for name, values in options.items()
         }
         self._watch = ProbabilityWatch("module", remedy="turn them into logits inside the module")
 
     @standard_numbers
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """Logits of each factor, (b, its options), where the images are; gradients pass.
+        """Return the logits of each factor, (b, options), on the device of ``images``.
+
+        Gradients flow back to the images.
 
         Raises:
-            ValueError, TypeError: for images that ``cfx.predict_logits`` refuses, too; if the module's
-                output doesn't fit.
+            ValueError, TypeError: For images that ``cfx.predict_logits`` refuses, or if the output
+                of the module has another shape.
 
         Warns:
-            UserWarning: if the outputs look like probabilities.
+            UserWarning: If the outputs look like probabilities.
         """
         empty = isinstance(images, Tensor) and images.ndim == 4 and not len(images)
         images = images if empty else validate.pixels(images)
-        out = self._ask(images)
+        out = self._logits(images)
         if out.ndim == 2:
-            self._watch.see(out, lambda: self._ask(images[:1].detach().clone().requires_grad_()))
+            self._watch.see(out, lambda: self._logits(images[:1].detach().clone().requires_grad_()))
         out = out.to(images.device)
         sizes = [len(values) for values in self.options.values()]
         if out.shape == (len(images), sum(sizes)):
@@ -67,8 +70,8 @@ class FactorReader:
             f"{list(self.options)}, got {tuple(out.shape)}"
         )
 
-    def _ask(self, images: Tensor) -> Tensor:
-        """What the module returns for its own copy of the images, which it may change."""
+    def _logits(self, images: Tensor) -> Tensor:
+        """Apply the module to its own copy of the images, because it may change them in place."""
         first = next(self.module.parameters(), images)
         out = self.module(images.to(first.device, first.dtype).clone())
         out = getattr(out, "logits", out)  # transformers return an object with .logits
@@ -79,7 +82,14 @@ class FactorReader:
 
     @standard_modes
     def indices(self, images: Tensor, batch_size: int = 512) -> Tensor:
-        """The number of the likeliest option of each factor, (n, factors), in evaluation mode."""
+        """Return the index of the most probable option of each factor, int64 (n, factors).
+
+        The module runs in evaluation mode.
+
+        Args:
+            images: Images in [0, 1], (n, c, h, w).
+            batch_size: Images per batch. Affects memory and speed, not results.
+        """
         batch_size = validate.count(batch_size, "batch_size", 1)
         self._watch.begin()
         with eval_frozen(self), torch.no_grad():
@@ -88,8 +98,7 @@ class FactorReader:
                 for chunk in validate.images(images).split(batch_size)
             ]
         indices = torch.cat(parts)
-        wrong = int((indices < 0).any(1).sum())
-        if wrong:
+        if wrong := int((indices < 0).any(1).sum()):
             raise ValueError(
                 f"module: expected finite logits, got NaN or infinity for {wrong} of "
                 f"{len(indices)} images"
@@ -97,7 +106,12 @@ class FactorReader:
         return indices
 
     def read(self, images: Tensor, batch_size: int = 512) -> pd.DataFrame:
-        """The likeliest option of each factor by name: one row an image, one column a factor."""
+        """Return the most probable option of each factor: one row per image, one column per factor.
+
+        Args:
+            images: Images in [0, 1], (n, c, h, w).
+            batch_size: Images per batch. Affects memory and speed, not results.
+        """
         indices = self.indices(images, batch_size).cpu()
         columns = {
             name: [values[i] for i in indices[:, j].tolist()]
@@ -109,8 +123,8 @@ class FactorReader:
         return f"FactorReader({type(self.module).__name__}: {', '.join(self.options)})"
 
 
-def _several(values: Any, name: Any) -> tuple[Any, ...]:
-    """Two different options or more; a text is not taken for its letters."""
+def _checked_options(values: Any, name: Any) -> tuple[Any, ...]:
+    """Check that there are two or more different options, and that a text is not split up."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(
             f"options[{name!r}]: expected a sequence of options, got {validate.describe(values)}"

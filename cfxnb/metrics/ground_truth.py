@@ -16,9 +16,9 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from cfxnb.contrastive.contrastive_scores import rows_of
+from cfxnb.contrastive.contrastive_scores import context_mask, tally
 from cfxnb.contrastive.factor_reader import FactorReader
-from cfxnb.contrastive.scores import ContrastiveScores, checked_scores, tally
+from cfxnb.contrastive.scores import ContrastiveScores, checked_scores
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.decisions import class_number
@@ -61,7 +61,7 @@ def true_scores(
     outcome = class_number(outcome, "outcome", CheckedClassifier(classifier).class_names)
     confidence_level = checked_confidence(confidence_level)
     _check_contrasts(contrasts)
-    positions = np.flatnonzero(rows_of(context, len(figures), figures.factors))
+    positions = np.flatnonzero(context_mask(context, len(figures), figures.factors))
     figures = figures[positions]
     with eval_frozen(classifier):
         logits = predict_logits(classifier, figures.images)

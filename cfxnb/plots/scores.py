@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfxnb.contrastive.contrastive_scores import attribute_values
-from cfxnb.contrastive.edits import AttributeEdits, checked_edits
+from cfxnb.contrastive.attribute_edits import AttributeEdits, checked_edits
+from cfxnb.contrastive.contrasts import contrast_indices
 from cfxnb.contrastive.scores import ContrastiveScores, checked_scores
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
@@ -120,7 +120,7 @@ def edit_strip(
         ValueError, TypeError: for a wrong argument, naming it.
     """
     space, classifier, image = _single(space, classifier, edits, image)
-    values = attribute_values(factors, edits, len(image))
+    values = contrast_indices(factors, edits.contrasts, len(image))
     with eval_frozen(space, classifier, edits):
         code = space.encode(image)
         shown, titles = [image[0], _drawn(space, code, image)[0]], ["original", "reconstruction"]

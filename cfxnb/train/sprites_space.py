@@ -8,12 +8,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from cfxnb import weights
-from cfxnb.contrastive.attribute_edits import fit_attribute_edits
+from cfxnb.contrastive.attribute_edits import AttributeEdits, fit_attribute_edits
 from cfxnb.contrastive.contrastive_scores import contrastive_scores
-from cfxnb.contrastive.edits import AttributeEdits
 from cfxnb.core.prediction import predict_logits
 from cfxnb.core.training import Recipe, autocast, fit
-from cfxnb.data.lpc import HEIGHT, LAYERS, WIDTH, render, top_layers
+from cfxnb.data.lpc import HEIGHT, LAYERS, WIDTH, render_sprites, top_layers
 from cfxnb.data.sprite_classifiers import SPRITE_CLASSIFIERS, SPRITE_CONTRASTS
 from cfxnb.data.sprite_figures import sprites
 from cfxnb.nets import ConvVAE

@@ -9,7 +9,8 @@ import torch
 from torch import Generator, nn
 
 import cfxnb as cfx
-from cfxnb.contrastive.edits import AttributeEdits, LinearSteps, fit_linear
+from cfxnb.contrastive.attribute_edits import AttributeEdits
+from cfxnb.contrastive.linear_steps import LinearSteps, fit_linear_steps
 
 
 class Stacked(nn.Module):
@@ -106,12 +107,12 @@ def test_the_normal_is_that_of_the_regression():
     label = torch.arange(4000) % 2
     u = torch.randn(4000, 4, generator=Generator().manual_seed(1)) + label[:, None] * mean
     factors = pd.DataFrame({"x": label.numpy()})
-    steps = fit_linear(u, factors, {"x": (0, 1)}, False, 1.0)
+    steps = fit_linear_steps(u, factors, {"x": (0, 1)}, False, 1.0)
     assert torch.cosine_similarity(steps.normals[0], mean, 0) > 0.99
     torch.testing.assert_close(
         steps.goals[0, 1] - steps.goals[0, 0], mean.norm(), rtol=0.05, atol=0
     )
-    turned = fit_linear(u, factors, {"x": (1, 0)}, False, 1.0)
+    turned = fit_linear_steps(u, factors, {"x": (1, 0)}, False, 1.0)
     torch.testing.assert_close(turned.normals, -steps.normals)
 
 

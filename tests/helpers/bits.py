@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import cfxnb as cfx
-from cfxnb.contrastive.edits import AttributeEdits, LinearSteps
+from cfxnb.contrastive.attribute_edits import AttributeEdits
+from cfxnb.contrastive.linear_steps import LinearSteps
 from cfxnb.core.classifiers import Wrapped
 
 NAMES = ("A", "B", "C")

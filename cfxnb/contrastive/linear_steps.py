@@ -1,0 +1,88 @@
+"""Linear edits of attributes: steps along the normals of logistic regressions."""
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from cfxnb.contrastive.contrasts import Contrasts
+from cfxnb.core import validate
+
+
+class LinearSteps(nn.Module):
+    """Step along the normal of an attribute to the mean position of codes with the wanted value.
+
+    Buffers:
+        normals: Unit vector of each attribute, (attributes, dims).
+        goals: Mean position along the normal of codes with the baseline and with the value,
+            (attributes, 2).
+    """
+
+    normals: Tensor
+    goals: Tensor
+
+    def __init__(self, normals: Tensor, goals: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("normals", normals)
+        self.register_buffer("goals", goals)
+
+    def forward(self, u: Tensor, target: Tensor) -> Tensor:
+        """Return the step of each standardised code u (b, dims); ``target`` as in EditNetwork."""
+        goal = torch.where(target > 0, self.goals[:, 1], self.goals[:, 0])
+        distance = torch.where(target == 0, 0.0, goal - u @ self.normals.T)
+        return distance @ self.normals
+
+
+def fit_linear_steps(
+    u: Tensor, factors: pd.DataFrame, contrasts: Contrasts, preserve_others: bool, l2_penalty: float
+) -> LinearSteps:
+    """Fit one logistic regression per attribute (Shen et al., 2020, InterFaceGAN).
+
+    Args:
+        u: Codes in standard deviations, (n, dims).
+        factors: One row per code.
+        contrasts: attribute -> (baseline, value).
+        preserve_others: Make each normal orthogonal to the normals of all other attributes.
+        l2_penalty: Strength of the L2 penalty of the regressions (1 / C in scikit-learn).
+
+    Raises:
+        ValueError: If the codes do not predict an attribute, or if its normal lies in the span of
+            the others.
+    """
+    factors = validate.table(factors, "factors")
+    points = u.double().cpu().numpy()
+    normals = np.stack(
+        [_normal(points, factors[n], pair, l2_penalty) for n, pair in contrasts.items()]
+    )
+    if preserve_others:
+        normals = np.stack([_orthogonal(normals, j, name) for j, name in enumerate(contrasts)])
+    goals = [
+        [(points[(factors[name] == value).to_numpy()] @ normal).mean() for value in pair]
+        for normal, (name, pair) in zip(normals, contrasts.items(), strict=True)
+    ]
+    return LinearSteps(torch.tensor(normals).float(), torch.tensor(goals).float())
+
+
+def _normal(points: np.ndarray, column: pd.Series, pair: tuple, l2_penalty: float) -> np.ndarray:
+    """Unit normal of the regression of one attribute on the codes that have either value."""
+    rows = column.isin(pair).to_numpy()
+    model = LogisticRegression(C=1 / l2_penalty, max_iter=1000)
+    weights = model.fit(points[rows], (column == pair[1]).to_numpy()[rows]).coef_[0]
+    if not (length := np.linalg.norm(weights)):
+        raise ValueError(
+            f"images: expected codes that depend on {column.name!r}, got codes that are all equal"
+        )
+    return weights / length
+
+
+def _orthogonal(normals: np.ndarray, own: int, name: str) -> np.ndarray:
+    """Project the other normals out of one normal (InterFaceGAN, section 2.3)."""
+    others = np.delete(normals, own, 0)
+    rest = normals[own] - others.T @ np.linalg.lstsq(others.T, normals[own], rcond=None)[0]
+    if (length := np.linalg.norm(rest)) < 1e-6:
+        raise ValueError(
+            f"contrasts: expected factors with independent directions, got {name!r} in the span of "
+            "the others. Use fewer contrasts, or preserve_others=False."
+        )
+    return rest / length
