@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from cfxnb.checks.core import exercise, expect
-from cfxnb.diffusion.consensus import consensus, masked, rescaled
+from cfxnb.diffusion.consensus import apply_mask, consensus, match_norm
 
 Eps = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -167,9 +167,9 @@ def concentrate(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         hint="the kept vectors of wish, times one positive number an image",
     )
     lengths, aim = got.flatten(1).norm(dim=1), like.flatten(1).norm(dim=1)
-    early = rescaled(wish, like)
+    early = match_norm(wish, like)
     expect(
-        not _same(got, masked(early, keep)),
+        not _same(got, apply_mask(early, keep)),
         "the field is quieter than like: what the mask took away is missing",
         cause="it is divided by the norm of all of wish, before the mask",
         hint="the norm of what is left goes into the division",
@@ -189,7 +189,7 @@ def concentrate(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         hint="times the norm of like, divided by that of what is left",
     )
     expect(
-        _same(got, rescaled(masked(wish, keep), like)),
+        _same(got, match_norm(apply_mask(wish, keep), like)),
         "the norms are right, but vectors have changed their share of the field",
         cause="each position is normalised for itself",
         hint="one factor an image keeps long vectors long",

@@ -126,7 +126,8 @@ def require_gradient(logits: Tensor) -> None:
 
 def gradient(values: Tensor, point: Tensor, retain_graph: bool = False) -> Tensor:
     """Return the gradient of ``values.sum()`` with respect to ``point``."""
-    return torch.autograd.grad(values.sum(), point, retain_graph=retain_graph)[0]
+    ones = torch.ones_like(values)
+    return torch.autograd.grad(values, point, ones, retain_graph=retain_graph)[0]
 
 
 def finite_rows(x: Tensor) -> Tensor:

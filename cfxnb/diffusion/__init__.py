@@ -1,8 +1,16 @@
 """Latent Diffusion Counterfactual Explanations (LDCE; Farid et al., arXiv 2310.06668).
 
-Read first ``diffusion_counterfactual``, then ``guidance``: how the gradient of the classifier is
-combined with the direction of the diffusion model at each denoising step. ``consensus`` has the
-mask that keeps only positions where the two agree. ``strength_search`` looks for the least noise
-that flips each image, and ``best_attempt`` keeps the best result so far. ``composite`` puts
-unchanged pixels back. The DDIM steps themselves are in ``core.ddim``.
+Read ``guidance`` first. Its ``_guided_eps`` is the method of the paper: at each denoising step it
+predicts the clean image and takes the gradient of the classifier. It keeps the gradient where it
+agrees with the diffusion model, and adds it to the predicted noise.
+
+- ``diffusion_counterfactual``: the public function, and the settings of the paper.
+- ``options``: its options, checked.
+- ``consensus``: where two fields of vectors agree, and how often they would by chance.
+- ``strength_search``: looks for the smallest amount of noise with which each image flips.
+- ``best_attempt``: the best result of each image so far.
+- ``counted_networks``: counts the network passes, so that the mathematics need not.
+- ``composite``: restores the pixels that the edit did not need.
+
+The DDIM steps are in ``core.ddim``.
 """

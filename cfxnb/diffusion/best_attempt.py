@@ -1,33 +1,39 @@
-"""What a search over noise levels has found so far."""
+"""The best result of each sample, over all attempts of a search."""
 
 import torch
 from torch import Tensor
 
 from cfxnb.core.tensors import finite_rows
-from cfxnb.diffusion.guidance import Guided
+from cfxnb.diffusion.guidance import GuidedDenoiser
 
 
-class Best:
-    """For each sample the try at the lowest noise that flipped it, or else the last one.
+class BestAttempt:
+    """For each sample the last attempt that reached the target, or else the last attempt.
+
+    The search lowers the strength after each success. So the last success has the lowest strength.
+
+    Args:
+        z: codes of the originals, (b, c, h, w).
+        logits: tensor of the shape of the logits, (b, k). Its values are not used.
 
     Attributes:
-        z: codes, (b, ...); where none was finite, those of the images.
-        logits: of what the codes show, (b, k), NaN before the first try.
-        passed, lost: reached the target; had no slope in the try that is kept, bool (b,).
-        cost: network passes over all tries, (b,) each.
+        z: edited codes, (b, c, h, w). An attempt whose code is not finite leaves the code as it is.
+        logits: logits of the edited images, (b, k); NaN before the first attempt.
+        reached: samples that reached the target, bool (b,).
+        no_gradient: samples without a gradient in the attempt that is kept, bool (b,).
+        strength: strength of that attempt, (b,); NaN before the first attempt.
+        cost: network passes of all attempts, int64 (b,) each.
     """
 
     def __init__(self, z: Tensor, logits: Tensor) -> None:
         count = len(z)
         self.z = z.clone()
         self.logits = torch.full_like(logits, torch.nan)
-        self.passed = torch.zeros(count, dtype=torch.bool, device=z.device)
-        self.lost = torch.zeros_like(self.passed)
+        self.reached = torch.zeros(count, dtype=torch.bool, device=z.device)
+        self.no_gradient = torch.zeros_like(self.reached)
         self.strength = torch.full((count,), torch.nan)
-        self.cost = {
-            part: torch.zeros(count, dtype=torch.int64)
-            for part in ("unet", "decoder", "classifier")
-        }
+        parts = ("unet", "decoder", "classifier")
+        self.cost = {part: torch.zeros(count, dtype=torch.int64) for part in parts}
         self._steps: dict[str, Tensor] = {}
 
     def update(
@@ -35,40 +41,51 @@ class Best:
         rows: Tensor,
         z: Tensor,
         logits: Tensor,
-        passed: Tensor,
+        reached: Tensor,
         strength: Tensor,
-        guided: Guided,
-        steps: int,
+        guided: GuidedDenoiser,
+        n_steps: int,
     ) -> None:
-        """Another try of some ``rows``, lower than before for those that have passed before.
+        """Add one attempt for some of the samples.
 
         Args:
-            steps: that a try has, unless it is stopped.
+            rows: the samples, positions in the batch, (n,). The other arguments have one row for
+                each of these.
+            z: codes of the attempt.
+            logits: logits of its images.
+            reached: whether it reached the target, bool (n,).
+            strength: its strength, (n,).
+            guided: the denoiser, with its cost and its record of the steps.
+            n_steps: number of steps of an attempt that is not stopped.
         """
         here = rows.cpu()
-        for part, spent in guided.cost.items():
-            self.cost[part][here] += spent
-        self.cost["decoder"][here] += 1  # what came out is looked at once more
+        for part, passes in guided.networks.cost.items():
+            self.cost[part][here] += passes
+        self.cost["decoder"][here] += 1  # the final image, too, is decoded and classified
         self.cost["classifier"][here] += 1
-        better = passed | ~self.passed[rows]
+        better = reached | ~self.reached[rows]
         chosen = rows[better]
-        known = finite_rows(z)
-        self.z[rows[better & known]] = z[better & known]
-        self.logits[rows[better & known]] = logits[better & known]
-        self.passed[chosen] = passed[better]
-        self.lost[chosen] = (guided.lost | ~known)[better]
+        finite = finite_rows(z)
+        self.z[rows[better & finite]] = z[better & finite]
+        self.logits[rows[better & finite]] = logits[better & finite]
+        self.reached[chosen] = reached[better]
+        self.no_gradient[chosen] = (guided.no_gradient | ~finite)[better]
         self.strength[chosen.cpu()] = strength[better.cpu()].float()
-        for name, values in guided.steps(steps).items():
+        for name, values in guided.trace(n_steps).items():
             if name not in self._steps:
                 empty = torch.nan if values.is_floating_point() else 0
                 shape = (len(self.z), *values.shape[1:])
                 self._steps[name] = torch.full(shape, empty, dtype=values.dtype)
             self._steps[name][chosen.cpu()] = values[better.cpu()]
 
-    def trace(self, chance: float) -> dict[str, Tensor]:
-        """Row by row what the kept try did; ``chance`` is the share that random vectors keep."""
+    def trace(self, chance_fraction: float) -> dict[str, Tensor]:
+        """Return the record of the attempts that are kept, one row per sample.
+
+        Args:
+            chance_fraction: fraction of random vectors that would agree, stored for each sample.
+        """
         return {
             **self._steps,
             "strength": self.strength,
-            "chance_fraction": torch.full_like(self.strength, chance),
+            "chance_fraction": torch.full_like(self.strength, chance_fraction),
         }

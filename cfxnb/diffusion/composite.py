@@ -1,4 +1,4 @@
-"""Pixels that an edit did not need, put back to exactly what they were."""
+"""Compositing: restore the pixels that an edit did not need."""
 
 import torch
 from torch import Tensor
@@ -6,38 +6,44 @@ from torch.nn.functional import max_pool2d
 
 from cfxnb.core import validate
 
-GROWN = 3  # side of the square by which the edit's mask is grown
+DILATION = 3  # side of the square, in pixels, with which the mask of an edit is dilated
 
 
-def edit_mask(before: Tensor, after: Tensor, share: float) -> Tensor:
-    """Where an image was changed: by more than ``share`` of its largest change, grown a little.
+def edit_mask(before: Tensor, after: Tensor, threshold: float) -> Tensor:
+    """Return where an image was changed.
 
-    As ACE does (Jeanneret et al., CVPR 2023) before it fills in the rest.
+    A pixel belongs to the edit if its change, summed over the channels, exceeds ``threshold`` times
+    the largest change of the image. The mask is then dilated by one pixel. ACE uses such a mask
+    (Jeanneret et al., CVPR 2023), but fills the rest by inpainting.
 
     Args:
-        before, after: (b, c, h, w) in [0, 1]; the reconstruction and the counterfactual, so that
-            what the autoencoder loses does not count as an edit.
-        share: 0 to 1.
+        before, after: reconstruction and counterfactual, (b, c, h, w) in [0, 1]. Use the
+            reconstruction, not the original: then errors of the autoencoder are no edit.
+        threshold: fraction of the largest change, 0 to 1.
 
     Returns:
         bool (b, 1, h, w).
 
     Raises:
-        ValueError, TypeError: for images of unequal shapes, or a share out of range.
+        ValueError, TypeError: if the images have different shapes, or if ``threshold`` is out of
+            range.
     """
     first, second = validate.images(before, "before"), validate.images(after, "after")
     if first.shape != second.shape:
         raise ValueError(f"after: expected shape {tuple(first.shape)}, got {tuple(second.shape)}")
     change = (first - second).abs().sum(1, keepdim=True)
-    most = change.amax((2, 3), keepdim=True)
-    wide = change > validate.number(share, "share", 0.0, 1.0) * most
-    return max_pool2d(wide.float(), GROWN, stride=1, padding=GROWN // 2) > 0
+    largest = change.amax((2, 3), keepdim=True)
+    changed = change > validate.number(threshold, "threshold", 0.0, 1.0) * largest
+    return max_pool2d(changed.float(), DILATION, stride=1, padding=DILATION // 2) > 0
 
 
-def pasted(original: Tensor, reconstruction: Tensor, edited: Tensor, share: float) -> Tensor:
-    """The edit alone on the original: outside of its mask every pixel is exactly as it was.
+def composite_edit(
+    original: Tensor, reconstruction: Tensor, edited: Tensor, threshold: float
+) -> Tensor:
+    """Return the originals with the edits pasted in. Outside the edits every pixel is unchanged.
 
-    Inside, the edit is what the counterfactual shows; see ``edit_mask`` for the arguments.
+    Args:
+        original, reconstruction, edited: (b, c, h, w) in [0, 1].
+        threshold: see ``edit_mask``, which decides what belongs to the edit.
     """
-    mask = edit_mask(reconstruction, edited, share)
-    return torch.where(mask, edited, original)
+    return torch.where(edit_mask(reconstruction, edited, threshold), edited, original)

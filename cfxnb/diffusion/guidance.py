@@ -1,4 +1,7 @@
-"""Guidance: a function around a denoiser that lets it see more than it was trained on."""
+"""Guidance: a denoiser that a classifier steers towards a target class.
+
+``GuidedDenoiser._guided_eps`` is consensus guidance, the method of Farid et al. (arXiv 2310.06668).
+"""
 
 import dataclasses
 from typing import Any
@@ -8,177 +11,196 @@ from torch import Tensor
 
 from cfxnb.core.ddim import predict_x0
 from cfxnb.core.decisions import is_reached, log_odds
-from cfxnb.core.tensors import finite_rows, needs_gradient, noise_like, norms, per_sample
-from cfxnb.core.types import Classifier, Code
-from cfxnb.diffusion.consensus import consensus, masked, rescaled, shuffled
-
-GUIDES = ("consensus", "classifier", "random_mask", "classifier_free", "none")
+from cfxnb.core.tensors import finite_rows, gradient, noise_like, norms, per_sample
+from cfxnb.core.types import Classifier
+from cfxnb.diffusion.consensus import apply_mask, consensus, match_norm, random_mask
+from cfxnb.diffusion.counted_networks import CountedNetworks
+from cfxnb.diffusion.options import DiffusionOptions
 
 
 @dataclasses.dataclass(eq=False)
-class Asked:
-    """What is asked for of a chunk of samples; every tensor has one row a sample.
+class GuidanceTask:
+    """What to reach for each sample of a batch. Every tensor has one row per sample.
 
     Attributes:
-        rows: positions in the whole input.
-        images, code: the originals and their codes.
+        rows: positions in the data set.
+        images, code: the original images and their codes.
         target: class to reach.
-        told, nothing: what the denoiser is told: the target, and nothing.
+        cond, uncond: what the U-Net is conditioned on: the target, and the null condition.
     """
 
     rows: Tensor
     images: Tensor
     code: Tensor
     target: Tensor
-    told: Tensor
-    nothing: Tensor
+    cond: Tensor
+    uncond: Tensor
 
-    def __getitem__(self, rows: Tensor) -> "Asked":
-        return Asked(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+    def __getitem__(self, rows: Tensor) -> "GuidanceTask":
+        fields = dataclasses.fields(self)
+        return GuidanceTask(*(getattr(self, field.name)[rows] for field in fields))
 
 
-class Guided:
-    """A denoiser of a space, guided towards targets by a classifier; it remembers its steps.
+class GuidedDenoiser:
+    """Wraps the U-Net of a space: predicts noise that leads towards the target classes.
 
-    At each step the slope of the log odds of the target is taken at what the present code would
-    look like without its noise. Where it agrees with the denoiser's implicit classifier, the
-    difference that telling it the target makes, it is kept, and given that difference's norm
-    (Farid et al., section 3.2). A second slope, of the distance to the original, gets the same
-    norm.
+    It is called like every denoiser, (z, t, alpha_bar) -> noise, so ``core.ddim.denoise`` takes its
+    DDIM steps. It also keeps a record of each step for the trace of the result.
 
     Args:
-        knobs: ``guidance``, ``cone_angle``, ``patch_size``, ``classifier_scale``, ``distance_scale``, ``guidance_scale``, ``distance_space``,
-            ``backprop_diffusion``, ``pause_when_reached``, ``confidence`` and ``seed`` of ``diffusion_counterfactual``.
+        space: a ``Diffusion`` space.
+        classifier: images -> logits (b, k), with gradients.
+        task: the samples, their targets and conditions.
+        options: ``guidance`` chooses the kind of guidance, see ``diffusion_counterfactual``.
+
+    Attributes:
+        probability: probability of the target in the predicted clean image, (b,) per step.
+        active: samples that were guided and not paused, bool (b,) per step.
+        masks, kept: positions where both directions agree, and their fraction, per step.
     """
 
-    def __init__(self, space: Any, classifier: Classifier, asked: Asked, knobs: dict) -> None:
-        self.space, self.classifier, self.asked, self.knobs = space, classifier, asked, knobs
-        self.kept: list[Tensor] = []
-        self.masks: list[Tensor] = []
+    def __init__(
+        self, space: Any, classifier: Classifier, task: GuidanceTask, options: DiffusionOptions
+    ) -> None:
+        self.task, self.options = task, options
+        self.networks = CountedNetworks(space, classifier, len(task.rows))
         self.probability: list[Tensor] = []
         self.active: list[Tensor] = []
-        zero = torch.zeros(len(asked.rows), dtype=torch.int64)
-        self.cost = {"unet": zero, "decoder": zero.clone(), "classifier": zero.clone()}
-        self._stuck = torch.zeros(len(asked.rows), dtype=torch.bool, device=asked.code.device)
-        self._moved = torch.zeros_like(self._stuck)
+        self.masks: list[Tensor] = []
+        self.kept: list[Tensor] = []
+        self._without_gradient = torch.zeros_like(task.target, dtype=torch.bool)
+        self._guided = torch.zeros_like(self._without_gradient)
 
     @property
-    def lost(self) -> Tensor:
-        """Whether each sample was to be guided and never had a slope, bool (b,)."""
-        return self._stuck & ~self._moved
-
-    def __call__(self, z: Tensor, times: Tensor, left: Tensor) -> Tensor:
-        guidance = self.knobs["guidance"]
-        if guidance == "none":
-            return self.unguided(z, times, left)
-        if guidance == "classifier_free":
-            self._spend(torch.ones(len(z), dtype=torch.bool), unet=1)
-            free = self.unguided(z, times, left)
-            return free + self.knobs["guidance_scale"] * (
-                self._eps(z, times, self.asked.told) - free
-            )
-        return self._towards(z, times, left)
-
-    def unguided(self, z: Tensor, times: Tensor, left: Tensor) -> Tensor:
-        """The denoiser told nothing, at the cost of one pass."""
-        self._spend(torch.ones(len(z), dtype=torch.bool), unet=1)
-        return self._eps(z, times, self.asked.nothing)
+    def no_gradient(self) -> Tensor:
+        """Samples that were to be guided and never had a gradient, bool (b,)."""
+        return self._without_gradient & ~self._guided
 
     @torch.no_grad()
-    def _eps(self, z: Tensor, times: Tensor, told: Tensor) -> Tensor:
-        return self.space.predict_noise(z, times, told)
+    def __call__(self, z: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
+        """Return the guided noise, (b, c, h, w), at times ``t`` and noise levels ``alpha_bar``."""
+        self.networks.counted = torch.ones(len(z), dtype=torch.bool)
+        if self.options.guidance not in ("none", "classifier_free"):
+            return self._guided_eps(z, t, alpha_bar)
+        eps_uncond = self.unguided(z, t, alpha_bar)
+        if self.options.guidance == "none":
+            return eps_uncond
+        eps_cond = self.networks.eps(z, t, self.task.cond)
+        return eps_uncond + self.options.guidance_scale * (eps_cond - eps_uncond)
 
-    def _towards(self, z: Tensor, times: Tensor, left: Tensor) -> Tensor:
-        whole = self.knobs["backprop_diffusion"]
-        with torch.enable_grad():
-            point = z.detach().requires_grad_(whole)
-            free = self.space.predict_noise(point, times, self.asked.nothing)
-            clean = predict_x0(point, free, left)
-            if not whole:  # the slope at the clean code stands for that at the noisy one
-                free, clean = free.detach(), clean.detach().requires_grad_()
-                point = clean
-            images = self.space.decode(Code(clean), clamp=False)
-            logits = self.classifier(images)
-            needs_gradient(logits)
-            odds = log_odds(logits, self.asked.target)
-            far = self._distance(images)
-        there = is_reached(logits.detach(), self.asked.target, self.knobs["confidence"])
-        active = ~(there & self.knobs["pause_when_reached"])
-        self.probability.append(odds.detach().sigmoid())
-        self.active.append(active)
-        free = free.detach()
-        self._spend(active | ~active, unet=1, decoder=1, classifier=1)
-        if not active.any():
-            side = self.knobs["patch_size"]
-            nowhere = torch.zeros_like(z[:, 0, ::side, ::side], dtype=torch.bool, device="cpu")
-            self._remember(nowhere, active)
-            return free
-        told = self._eps(z, times, self.asked.told)
-        in_pixels = self.knobs["distance_space"] == "image"
-        slope = _slope(odds, point, keep=in_pixels)
-        away = _slope(far, point) if in_pixels else self._homesick(clean)
-        back = 1 + in_pixels
-        self._spend(active, unet=1 + whole * back, decoder=back, classifier=1)
-        share = per_sample((1 - left.to(z)).sqrt(), z)
-        implicit, direction = told - free, -share * slope
-        stuck = active & (~finite_rows(slope) | (norms(slope) == 0))
-        filtered, keep = self._filtered(implicit, direction)
-        pulled = rescaled(filtered, implicit) * self.knobs["classifier_scale"]
-        pulled = pulled + rescaled(share * away, implicit) * self.knobs["distance_scale"]
-        pulled = pulled + implicit * self.knobs["guidance_scale"]
-        active = active & ~stuck
-        self._stuck, self._moved = self._stuck | stuck, self._moved | active
-        self._remember(keep, active)
-        return free + torch.where(per_sample(active, z), pulled, 0.0)
+    @torch.no_grad()
+    def unguided(self, z: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
+        """Return the noise that the U-Net predicts without a condition."""
+        return self.networks.eps(z, t, self.task.uncond)
 
-    def _filtered(self, implicit: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        guidance, patch_size = self.knobs["guidance"], self.knobs["patch_size"]
-        if guidance == "classifier":  # everywhere, but for what is no direction
-            return consensus(direction, direction, 180.0, patch_size)
-        filtered, keep = consensus(implicit, direction, self.knobs["cone_angle"], patch_size)
-        if guidance == "random_mask":
-            # A mask of its own for each step.
-            seed = self.knobs["seed"] + 7919 * (1 + len(self.masks))
-            keep = shuffled(keep, noise_like(keep.float(), seed, self.asked.rows))
-            filtered = masked(direction, keep)
-        return filtered, keep
+    def _guided_eps(self, z: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
+        """Return the noise with consensus guidance: one step of the paper's algorithm.
 
-    def _distance(self, images: Tensor) -> Tensor:
-        """In pixels, as published: where an image is out of range it is as good as in range."""
-        return (images.clamp(0, 1) - self.asked.images).abs().flatten(1).sum(1)
+        z_0 and x_0 are the predicted clean code and its image; sigma is sqrt(1 - alpha_bar). The
+        DDIM step with the returned noise follows in ``core.ddim.denoise``.
 
-    def _homesick(self, clean: Tensor) -> Tensor:
-        """The slope of half the squared distance of codes."""
-        return (clean - self.asked.code).detach()
-
-    def steps(self, total: int) -> dict[str, Tensor]:
-        """What was remembered, on the CPU, one row a sample: (b, total, ...) each.
-
-        Of steps that were not taken it is NaN or False.
+        Differences from the official code. (a) We take the gradient of the log odds, not of log p.
+        Both have the same direction, and step 5 fixes the length. (b) The distance may be taken in
+        code space. (c) Guidance may pause for samples that show the target. (d) A multiple of the
+        implicit classifier may be added, as in classifier-free guidance. ``PAPER_DIFFUSION`` turns
+        (b), (c) and (d) off.
         """
-        if not self.kept:
+        o, task, networks = self.options, self.task, self.networks
+        with torch.enable_grad():
+            # 1. Predict the clean code without a condition. Decode it and classify the image.
+            point = z_t = z.detach().requires_grad_(o.backprop_diffusion)
+            eps_uncond = networks.eps(z_t, t, task.uncond)
+            z_0 = predict_x0(z_t, eps_uncond, alpha_bar)
+            if not o.backprop_diffusion:  # gradients at z_0 stand for those at z_t
+                point = z_0 = z_0.detach().requires_grad_()
+            x_0 = networks.decode(z_0)
+            logits = networks.classify(x_0)
+            score = log_odds(logits, task.target)
+            image_distance = self._image_distance(x_0)
+        eps_uncond, z_0 = eps_uncond.detach(), z_0.detach()
+        active = self._begin_step(z, logits, score)
+        if not active.any():
+            return eps_uncond
+
+        # 2. The implicit classifier: the diffusion model's own direction towards the target.
+        implicit = networks.eps(z, t, task.cond) - eps_uncond
+
+        # 3. Gradients of the classifier and of the distance to the original, as changes of noise.
+        sigma = per_sample((1 - alpha_bar.to(z)).sqrt(), z)
+        in_image = o.distance_space == "image"
+        classifier_gradient = gradient(score, point, retain_graph=in_image)
+        classifier = -sigma * classifier_gradient
+        distance = sigma * (
+            gradient(image_distance, point) if in_image else self._code_distance_gradient(z_0)
+        )
+
+        # 4. Consensus: keep the classifier's vectors only where they agree with the implicit ones.
+        filtered, mask = self._filter(implicit, classifier)
+
+        # 5. Rescale both to the norm of the implicit classifier, and add them to the noise.
+        guidance = o.classifier_scale * match_norm(filtered, implicit)
+        guidance = guidance + o.distance_scale * match_norm(distance, implicit)
+        guidance = guidance + o.guidance_scale * implicit
+        active = self._end_step(mask, active, classifier_gradient)
+        return eps_uncond + torch.where(per_sample(active, z), guidance, 0.0)
+
+    def _image_distance(self, x_0: Tensor) -> Tensor:
+        """Return the L1 distance to the originals, (b,). Pixels are clamped to [0, 1] first."""
+        return (x_0.clamp(0, 1) - self.task.images).abs().flatten(1).sum(1)
+
+    def _code_distance_gradient(self, z_0: Tensor) -> Tensor:
+        """Return the gradient of half the squared distance of codes, at z_0."""
+        return z_0 - self.task.code
+
+    def _filter(self, implicit: Tensor, classifier: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vectors of the classifier that are used, and where, bool (b, h', w')."""
+        o = self.options
+        if o.guidance == "classifier":  # everywhere, except for vectors without a direction
+            return consensus(classifier, classifier, 180.0, o.patch_size)
+        filtered, mask = consensus(implicit, classifier, o.cone_angle, o.patch_size)
+        if o.guidance == "random_mask":
+            seed = o.seed + 7919 * len(self.masks)  # another mask at each step
+            mask = random_mask(mask, noise_like(mask.float(), seed, self.task.rows))
+            filtered = apply_mask(classifier, mask)
+        return filtered, mask
+
+    def _begin_step(self, z: Tensor, logits: Tensor, score: Tensor) -> Tensor:
+        """Return the samples to guide in this step, bool (b,); the others pause."""
+        shown = is_reached(logits.detach(), self.task.target, self.options.confidence)
+        active = ~(shown & self.options.pause_when_reached)
+        side = self.options.patch_size
+        self.networks.counted = active.cpu()
+        self.probability.append(score.detach().sigmoid())
+        self.active.append(active)
+        self.masks.append(torch.zeros_like(z[:, 0, ::side, ::side], dtype=torch.bool, device="cpu"))
+        self.kept.append(torch.full((len(z),), torch.nan))
+        return active
+
+    def _end_step(self, mask: Tensor, active: Tensor, classifier_gradient: Tensor) -> Tensor:
+        """Record the mask. Return the active samples that have a gradient, bool (b,)."""
+        usable = finite_rows(classifier_gradient) & (norms(classifier_gradient) != 0)
+        self._without_gradient |= active & ~usable
+        self._guided |= active & usable
+        guided = (active & usable).cpu()
+        self.masks[-1] = mask.cpu() & guided.view(-1, 1, 1)
+        kept = self.masks[-1].flatten(1).float().mean(1)
+        self.kept[-1] = torch.where(guided, kept, torch.nan)
+        return active & usable
+
+    def trace(self, n_steps: int) -> dict[str, Tensor]:
+        """Return the record of all steps on the CPU, (b, n_steps, ...) each.
+
+        Steps that were not taken are NaN or False.
+        """
+        if not self.masks:
             return {}
         parts = {"kept_fraction": self.kept, "masks": self.masks, "probability": self.probability}
-        return {name: _filled(torch.stack(all_, 1).cpu(), total) for name, all_ in parts.items()}
-
-    def _remember(self, keep: Tensor, active: Tensor) -> None:
-        active = active.cpu()
-        keep = keep.cpu() & active.view(-1, 1, 1)
-        self.masks.append(keep)
-        self.kept.append(torch.where(active, keep.flatten(1).float().mean(1), torch.nan))
-
-    def _spend(self, rows: Tensor, **passes: int) -> None:
-        for part, count in passes.items():
-            self.cost[part] += count * rows.cpu()
+        return {name: _padded(torch.stack(x, 1).cpu(), n_steps) for name, x in parts.items()}
 
 
-def _filled(values: Tensor, total: int) -> Tensor:
-    shape = (len(values), total, *values.shape[2:])
-    filled = values.new_full(shape, torch.nan if values.is_floating_point() else 0)
-    filled[:, : values.shape[1]] = values
-    return filled
-
-
-def _slope(values: Tensor, point: Tensor, keep: bool = False) -> Tensor:
-    ones = torch.ones_like(values)
-    return torch.autograd.grad(values, point, ones, retain_graph=keep)[0]
+def _padded(values: Tensor, n_steps: int) -> Tensor:
+    """Lengthen axis 1 to ``n_steps`` with NaN or False."""
+    empty = torch.nan if values.is_floating_point() else 0
+    padded = values.new_full((len(values), n_steps, *values.shape[2:]), empty)
+    padded[:, : values.shape[1]] = values
+    return padded

@@ -1,4 +1,4 @@
-"""Noise, denoise under guidance, and look: at as little noise as flips each sample."""
+"""Search for the smallest amount of noise with which each image flips."""
 
 from typing import Any
 
@@ -7,153 +7,143 @@ from torch import Tensor
 
 from cfxnb.core.ddim import (
     Denoiser,
-    Schedule,
     add_noise,
     ddim_invert,
     denoise,
     even_schedule,
     paper_schedule,
 )
-from cfxnb.core.decisions import is_reached, still_reached
-from cfxnb.core.driver import Batch, Run, assign_statuses, confirmed, nothing_to_do
-from cfxnb.core.results import Counterfactuals
+from cfxnb.core.decisions import is_reached
+from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.tensors import noise_like, per_sample
 from cfxnb.core.types import Step
-from cfxnb.diffusion.best_attempt import Best
-from cfxnb.diffusion.composite import pasted
+from cfxnb.diffusion.best_attempt import BestAttempt
+from cfxnb.diffusion.composite import composite_edit
 from cfxnb.diffusion.consensus import chance_level
-from cfxnb.diffusion.guidance import Asked, Guided
+from cfxnb.diffusion.guidance import GuidanceTask, GuidedDenoiser
+from cfxnb.diffusion.options import DiffusionOptions
 
 
-class Search:
-    """One chunk of images; each sample has noise levels of its own, and leaves when it is done."""
+class StrengthSearch:
+    """The search for one batch. Each sample has its own strength and leaves when it is finished.
 
-    def __init__(self, run: Run, task: Batch, entries: list[Any], knobs: dict) -> None:
+    The paper makes one attempt at a fixed strength, and does not check whether it flips.
+
+    Args:
+        run: the call, with its space, classifier and stop.
+        batch: images with their codes and reconstructions.
+        conditions: condition of the diffusion model for each class.
+        options: options of ``diffusion_counterfactual``.
+
+    Raises:
+        ValueError: if ``patch_size`` does not divide the sides of the codes.
+    """
+
+    def __init__(
+        self, run: Run, batch: EncodedBatch, conditions: list[Any], options: DiffusionOptions
+    ) -> None:
         self.space, self.classifier, self.stop = run.space, run.classifier, run.stop
-        self.task, self.knobs = task, knobs
-        self.start, self.reconstruction, self.rebuilt = run.reconstruct_batch(task)
-        space: Any = self.space
-        shape, side = tuple(self.start.z.shape), knobs["patch_size"]
-        if len(shape) != 4 or shape[2] % side or shape[3] % side:
+        self.batch, self.options = batch, options
+        z, side = batch.code_before.z, options.patch_size
+        if z.ndim != 4 or z.shape[2] % side or z.shape[3] % side:
             raise ValueError(
-                f"patch_size: expected a divisor of the sides of codes {shape}, got {side}"
+                f"patch_size: expected a divisor of the sides of codes {tuple(z.shape)}, got {side}"
             )
-        targets = task.target.tolist()
-        self.asked = Asked(
-            task.rows,
-            task.images,
-            self.start.z,
-            task.target,
-            space.encode_condition([entries[t] for t in targets]),
-            space.encode_condition([None] * len(targets)),
-        )
-        self.noise = noise_like(self.start.z, knobs["seed"], task.rows)
-        self.best = Best(self.start.z, task.logits_before)
+        cond = self.space.encode_condition([conditions[c] for c in batch.target.tolist()])
+        uncond = self.space.encode_condition([None] * len(z))
+        self.task = GuidanceTask(batch.rows, batch.images, z, batch.target, cond, uncond)
+        self.noise = noise_like(z, options.seed, batch.rows)
+        self.best = BestAttempt(z, batch.logits_before)
 
-    def run(self) -> Counterfactuals:
+    def run(self) -> Edit:
+        """Search, and return the best attempt of each sample."""
         with self.stop.on_interrupt():
             self._search()
-        stopped = self.stop.now
-        return self.stop.finish(lambda: self._result(stopped))
+        return self.stop.finish(self._edit)
 
     def _search(self) -> None:
-        active = ~nothing_to_do(self.task, self.rebuilt)
-        count = len(active)
-        # In double precision: the number of steps depends on the last digit.
-        low, high, level = (
-            torch.full((count,), value, dtype=torch.float64)
-            for value in (0.0, torch.inf, self.knobs["strength"])
+        """Bisect the strength: lower after a success, higher after a failure."""
+        o, active = self.options, ~self.batch.skip
+        # In double precision, because the number of steps can depend on the last digit.
+        low, high, strength = (
+            torch.full((len(active),), value, dtype=torch.float64)
+            for value in (0.0, torch.inf, o.strength)
         )
-        for number in range(self.knobs["max_attempts"]):
+        for attempt in range(o.max_attempts):
             rows = active.nonzero()[:, 0]
             if not len(rows) or self.stop.now:
                 break
-            passed = self._try(rows, level[rows.cpu()], number)
-            done, here = passed.cpu(), rows.cpu()
-            high[here] = torch.where(done, level[here], high[here])
-            low[here] = torch.where(done, low[here], level[here])
-            level = torch.where(high.isinf(), (low + 1) / 2, (low + high) / 2)
-            low_enough = high.isfinite() & (level < self.knobs["min_strength"])
+            here = rows.cpu()
+            reached = self._attempt(rows, strength[here], attempt).cpu()
+            high[here] = torch.where(reached, strength[here], high[here])
+            low[here] = torch.where(reached, low[here], strength[here])
+            strength = torch.where(high.isinf(), (low + 1) / 2, (low + high) / 2)
+            low_enough = high.isfinite() & (strength < o.min_strength)
             active &= ~low_enough.to(active.device)
 
-    def _try(self, rows: Tensor, level: Tensor, number: int) -> Tensor:
-        """Noise and denoise; keep what flips, and what doesn't where nothing else did."""
-        knobs, asked = self.knobs, self.asked[rows]
-        times = even_schedule if knobs["timestep_spacing"] == "even" else paper_schedule
-        schedule = times(self.space.alphas_cumprod, level, knobs["steps"])
-        guided = Guided(self.space, self.classifier, asked, knobs)
-        z = self._noisy(rows, guided, schedule)
-        z = denoise(self._watched(guided, number), z, schedule, lambda: self.stop.now)
-        logits = self.classifier(self.space.decode(self.start[rows].with_z(z)))
-        passed = is_reached(logits, asked.target, knobs["confidence"])
-        self.best.update(rows, z, logits, passed, level, guided, len(schedule.times))
-        return passed
+    def _attempt(self, rows: Tensor, strength: Tensor, attempt: int) -> Tensor:
+        """Add noise and denoise. Store the result if it flips, or if no earlier attempt flipped."""
+        o, task, start = self.options, self.task[rows], self.batch.code_before[rows]
+        make_schedule = even_schedule if o.timestep_spacing == "even" else paper_schedule
+        schedule = make_schedule(self.space.alphas_cumprod, strength, o.steps)
+        guided = GuidedDenoiser(self.space, self.classifier, task, o)
+        if o.noise == "random":
+            z = add_noise(task.code, self.noise[rows], schedule.start)
+        else:
+            z = ddim_invert(guided.unguided, task.code, schedule)
+        z = denoise(self._observed(guided, attempt), z, schedule, lambda: self.stop.now)
+        logits = self.classifier(self.space.decode(start.with_z(z)))
+        reached = is_reached(logits, task.target, o.confidence)
+        self.best.update(rows, z, logits, reached, strength, guided, len(schedule.times))
+        return reached
 
-    def _noisy(self, rows: Tensor, guided: Guided, schedule: Schedule) -> Tensor:
-        """With noise that is drawn, or with the very noise that the code comes from."""
-        if self.knobs["noise"] == "random":
-            return add_noise(self.asked.code[rows], self.noise[rows], schedule.start)
-        return ddim_invert(guided.unguided, self.asked.code[rows], schedule)
+    def _observed(self, guided: GuidedDenoiser, attempt: int) -> Denoiser:
+        """Return the denoiser, which now calls ``on_step`` after each step."""
+        total = self.options.max_attempts * self.options.steps
+        number = attempt * self.options.steps
 
-    def _watched(self, guided: Guided, number: int) -> Denoiser:
-        total = self.knobs["max_attempts"] * self.knobs["steps"]
-        count = number * self.knobs["steps"]
-
-        def denoiser(z: Tensor, times: Tensor, left: Tensor) -> Tensor:
-            nonlocal count
-            eps = guided(z, times, left)
-            count += 1
+        def denoiser(z: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
+            nonlocal number
+            eps = guided(z, t, alpha_bar)
+            number += 1
             p = guided.probability[-1] if guided.probability else torch.full((len(z),), torch.nan)
             active = guided.active[-1] if guided.active else torch.ones(len(z), dtype=torch.bool)
-            step = Step(count, total, guided.asked.rows, z, p, active)
-            self.stop.tell(step)
+            self.stop.tell(Step(number, total, guided.task.rows, z, p, active))
             return eps
 
         return denoiser
 
-    def _result(self, stopped: bool) -> Counterfactuals:
-        best, task = self.best, self.task
-        code = self.start.with_z(best.z)
-        image, after, drawn = self._composited(self.space.decode(code))
-        unet = best.cost["unet"]
-        # Besides the search: the reconstruction and the final image, and the original's logits.
-        generator, asked = unet + best.cost["decoder"] + 2, best.cost["classifier"] + 3
-        asked = asked if self.knobs["composite_threshold"] is None else asked + 1
-        size = self.start.z.shape[1] * self.knobs["patch_size"] ** 2
-        need = still_reached(self.knobs["confidence"])
-        passed = confirmed(best.passed, best.logits, drawn, task.target, need)
-        cone_angle = 180.0 if self.knobs["guidance"] == "classifier" else self.knobs["cone_angle"]
-        return Counterfactuals(
-            original=task.images,
+    def _edit(self) -> Edit:
+        """Return the best attempts in the form that the driver expects."""
+        o, best = self.options, self.best
+        cost = {part: passes.to(best.z.device) for part, passes in best.cost.items()}
+        code = self.batch.code_before.with_z(best.z)
+        image, seen, composites = None, best.logits, 0
+        if o.composite_threshold is not None:
+            image, seen = self._composite(self.space.decode(code), o.composite_threshold)
+            composites = 1
+        vector_size = best.z.shape[1] * o.patch_size**2
+        cone_angle = 180.0 if o.guidance == "classifier" else o.cone_angle
+        return Edit(
+            code=code,
             image=image,
-            reconstruction=self.reconstruction,
-            logits_before=task.logits_before,
-            logits_after=after,
-            target=task.target,
-            status=assign_statuses(
-                task, passed, no_gradient=best.lost, reconstruction=self.rebuilt, stopped=stopped
-            ),
-            code_before=self.start,
-            code_after=code,
-            cost={"generator": generator, "unet": unet, "classifier": asked},
-            trace=best.trace(chance_level(size, cone_angle)),
+            reached=best.reached,
+            no_gradient=best.no_gradient,
+            seen=seen,
+            generator=cost["unet"] + cost["decoder"] + composites,
+            classifier=cost["classifier"] + composites,
+            cost={"unet": cost["unet"]},
+            trace=best.trace(chance_level(vector_size, cone_angle)),
         )
 
-    def _composited(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The images and their logits, with untouched pixels put back where that still flips.
-
-        Third come the logits of the images as they were drawn.
-        """
-        after = self.classifier(image)
-        share, task = self.knobs["composite_threshold"], self.task
-        if share is None:
-            return image, after, after
-        pasting = pasted(task.images, self.reconstruction, image, share)
-        logits = self.classifier(pasting)
-        fits = is_reached(logits, task.target, self.knobs["confidence"])
-        fits |= ~self.best.passed  # nothing to lose
+    @torch.no_grad()
+    def _composite(self, image: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+        """Restore unchanged pixels where the image still flips; return images and their logits."""
+        batch, best = self.batch, self.best
+        composite = composite_edit(batch.images, batch.reconstruction, image, threshold)
+        logits = self.classifier(composite)
+        still = is_reached(logits, batch.target, self.options.confidence) | ~best.reached
         return (
-            torch.where(per_sample(fits, image), pasting, image),
-            torch.where(fits[:, None], logits, after),
-            after,
+            torch.where(per_sample(still, image), composite, image),
+            torch.where(still[:, None], logits, best.logits),
         )

@@ -30,8 +30,8 @@ import cfxnb as cfx
 from cfxnb.core.ddim import add_noise, denoise, even_schedule, predict_x0
 from cfxnb.core.decisions import log_odds
 from cfxnb.core.tensors import noise_like
-from cfxnb.diffusion.composite import edit_mask, pasted
-from cfxnb.diffusion.consensus import angles, chance_level, consensus, rescaled
+from cfxnb.diffusion.composite import composite_edit, edit_mask
+from cfxnb.diffusion.consensus import angles, chance_level, consensus, match_norm
 
 cfx.doctor()
 
@@ -336,7 +336,7 @@ cfx.checks.nb09.concentrate(concentrate)
 table = {}
 for cone_angle in (180, 90, 60, 45, 30):
     left_over, keep = consensus(implicit, wish, cone_angle)
-    whole, part = rescaled(wish, implicit), rescaled(left_over, implicit)
+    whole, part = match_norm(wish, implicit), match_norm(left_over, implicit)
     some = keep.flatten(1).any(1)
     table[cone_angle] = {
         "positions kept": share(keep),
@@ -415,8 +415,8 @@ def guided(original, wanted, cone_angle=45.0, classifier_scale=6.9, distance_sca
         back = guess - original
         return (
             free
-            + classifier_scale * rescaled(wish, implicit)
-            + distance_scale * rescaled(back, implicit)
+            + classifier_scale * match_norm(wish, implicit)
+            + distance_scale * match_norm(back, implicit)
         )
 
     return denoiser
@@ -634,7 +634,7 @@ base = results["consensus"]
 table = {}
 alone = {"reconstruction only": base.reconstruction, "as it was drawn": base.image}
 for threshold in (0.05, 0.15, 0.4):
-    alone[f"composite {threshold}"] = pasted(
+    alone[f"composite {threshold}"] = composite_edit(
         base.original, base.reconstruction, base.image, threshold
     )
 for name, pictures in alone.items():

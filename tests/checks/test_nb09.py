@@ -6,7 +6,7 @@ import torch
 from mutants import Answers, assert_accepted, assert_rejected, right_answers, wrong_answers
 
 from cfxnb.checks import nb09
-from cfxnb.diffusion.consensus import consensus, masked, rescaled
+from cfxnb.diffusion.consensus import apply_mask, consensus, match_norm
 
 
 def mixed(eps, told, nothing, scale):
@@ -101,7 +101,7 @@ def safe_lengths(a, b, degrees):
 
 
 def packaged(wish, keep, like):
-    return rescaled(masked(wish, keep), like)
+    return match_norm(apply_mask(wish, keep), like)
 
 
 def image_by_image(wish, keep, like):
@@ -123,27 +123,27 @@ def norm(x):
 
 
 def normed_first(wish, keep, like):
-    return masked(wish * norm(like) / norm(wish), keep)
+    return apply_mask(wish * norm(like) / norm(wish), keep)
 
 
 def each_position(wish, keep, like):
-    field = masked(wish, keep)
+    field = apply_mask(wish, keep)
     lengths = field.norm(dim=1, keepdim=True).clamp_min(1e-22)
-    return rescaled(field / lengths, like)
+    return match_norm(field / lengths, like)
 
 
 def in_place(wish, keep, like):
     wish[~keep[:, None].expand_as(wish)] = 0
-    return rescaled(wish, like)
+    return match_norm(wish, like)
 
 
 def of_the_batch(wish, keep, like):
-    field = masked(wish, keep)
+    field = apply_mask(wish, keep)
     return field * like.norm() / field.norm().clamp_min(1e-22)
 
 
 def no_guard(wish, keep, like):
-    field = masked(wish, keep)
+    field = apply_mask(wish, keep)
     return field * norm(like) / norm(field)
 
 
@@ -320,19 +320,19 @@ TABLE = {
         right={"package": packaged, "loop": image_by_image, "product": multiplied},
         wrong={
             "not masked": (
-                lambda wish, keep, like: rescaled(wish, like),
+                lambda wish, keep, like: match_norm(wish, like),
                 "something left where keep is False",
             ),
             "mask upside down": (
-                lambda wish, keep, like: rescaled(masked(wish, ~keep), like),
+                lambda wish, keep, like: match_norm(apply_mask(wish, ~keep), like),
                 "something left where keep is False",
             ),
             "like returned": (
-                lambda wish, keep, like: masked(like, keep),
+                lambda wish, keep, like: apply_mask(like, keep),
                 "doesn't point the way of wish",
             ),
             "sign lost": (
-                lambda wish, keep, like: rescaled(masked(wish.abs(), keep), like),
+                lambda wish, keep, like: match_norm(apply_mask(wish.abs(), keep), like),
                 "doesn't point the way of wish",
             ),
             "all zero": (
@@ -341,20 +341,24 @@ TABLE = {
             ),
             "norm before the mask": (normed_first, "quieter than like"),
             "of the batch": (of_the_batch, "depends on the others of its batch"),
-            "not scaled": (lambda wish, keep, like: masked(wish, keep), "expected norms"),
+            "not scaled": (lambda wish, keep, like: apply_mask(wish, keep), "expected norms"),
             "length one": (
-                lambda wish, keep, like: rescaled(masked(wish, keep), torch.ones(len(wish), 1)),
+                lambda wish, keep, like: match_norm(
+                    apply_mask(wish, keep), torch.ones(len(wish), 1)
+                ),
                 "expected norms",
             ),
             "upside down": (
-                lambda wish, keep, like: masked(wish, keep) * norm(masked(wish, keep)) / norm(like),
+                lambda wish, keep, like: (
+                    apply_mask(wish, keep) * norm(apply_mask(wish, keep)) / norm(like)
+                ),
                 "expected norms",
             ),
             "each position": (each_position, "vectors have changed their share"),
             "in place": (in_place, "a tensor that was handed in has changed"),
             "no guard": (no_guard, "where nothing is kept, the field isn't zero"),
             "a norm": (
-                lambda wish, keep, like: norm(masked(wish, keep)),
+                lambda wish, keep, like: norm(apply_mask(wish, keep)),
                 "expected a tensor of shape (3, 4, 3, 5)",
             ),
         },

@@ -9,8 +9,15 @@ from torch import Generator
 from cfxnb.core import ddim
 from cfxnb.core.ddim import add_noise, denoise, even_schedule, paper_schedule, predict_x0
 from cfxnb.core.tensors import noise_like
-from cfxnb.diffusion.composite import edit_mask, pasted
-from cfxnb.diffusion.consensus import angles, chance_level, consensus, masked, rescaled, shuffled
+from cfxnb.diffusion.composite import composite_edit, edit_mask
+from cfxnb.diffusion.consensus import (
+    angles,
+    apply_mask,
+    chance_level,
+    consensus,
+    match_norm,
+    random_mask,
+)
 
 
 def draw(*shape, seed=0):
@@ -118,7 +125,7 @@ def test_wrong_fields_of_vectors(arguments, told):
 def test_rescaled_has_the_norm_of_the_other_and_its_own_direction():
     a, like = draw(3, 2, 4, 4), 5 * draw(3, 2, 4, 4, seed=1)
     a[1] = 0
-    found = rescaled(a, like)
+    found = match_norm(a, like)
     for i in (0, 2):
         assert found[i].norm().item() == pytest.approx(like[i].norm().item(), rel=1e-5)
         assert torch.cosine_similarity(found[i].flatten(), a[i].flatten(), 0) > 0.99999
@@ -128,23 +135,23 @@ def test_rescaled_has_the_norm_of_the_other_and_its_own_direction():
 def test_random_masks_have_equal_areas_and_other_places():
     keep = draw(6, 5, 7) > 0.5
     keep[0], keep[1] = False, True
-    found = shuffled(keep, noise_like(keep.float(), 3))
+    found = random_mask(keep, noise_like(keep.float(), 3))
     assert torch.equal(found.sum((1, 2)), keep.sum((1, 2)))
     assert not torch.equal(found, keep)
-    rows = shuffled(keep[2:3], noise_like(keep[2:3].float(), 3, torch.tensor([2])))
+    rows = random_mask(keep[2:3], noise_like(keep[2:3].float(), 3, torch.tensor([2])))
     assert torch.equal(rows[0], found[2])
     many = torch.zeros(4000, 2, 2, dtype=torch.bool)
     many[:, 0, 0] = True  # goes everywhere as often
-    share = shuffled(many, noise_like(many.float(), 0)).float().mean(0)
+    share = random_mask(many, noise_like(many.float(), 0)).float().mean(0)
     torch.testing.assert_close(share, torch.full((2, 2), 0.25), atol=0.04, rtol=0)
 
 
 def test_masked_takes_away_even_what_is_not_finite():
     x = torch.full((1, 2, 4, 4), torch.nan)
     keep = torch.zeros(1, 2, 2, dtype=torch.bool)
-    assert (masked(x, keep) == 0).all()
+    assert (apply_mask(x, keep) == 0).all()
     keep[0, 0, 1] = True
-    found = masked(torch.ones(1, 2, 4, 4), keep)
+    found = apply_mask(torch.ones(1, 2, 4, 4), keep)
     assert found.sum() == 2 * 4
     assert (found[..., :2, 2:] == 1).all()
 
@@ -242,7 +249,7 @@ def test_the_mask_of_an_edit_is_the_edit_and_one_pixel_around():
 def test_outside_of_the_mask_every_bit_is_the_original():
     before, after = pictures()
     original = (before + 0.05 * torch.rand(before.shape)).clamp(0, 1)
-    found = pasted(original, before, after, 0.2)
+    found = composite_edit(original, before, after, 0.2)
     mask = edit_mask(before, after, 0.2).expand_as(found)
     assert torch.equal(found[~mask], original[~mask])
     assert torch.equal(found[mask], after[mask])
@@ -250,10 +257,10 @@ def test_outside_of_the_mask_every_bit_is_the_original():
     assert torch.equal(found[2], original[2])
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan, True, "half"])
-def test_wrong_share(share):
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, math.nan, True, "half"])
+def test_wrong_threshold(threshold):
     before, after = pictures()
-    with pytest.raises((ValueError, TypeError), match="share: expected"):
-        edit_mask(before, after, share)
+    with pytest.raises((ValueError, TypeError), match="threshold: expected"):
+        edit_mask(before, after, threshold)
     with pytest.raises(ValueError, match="after: expected"):
         edit_mask(before, after[..., :-1], 0.5)

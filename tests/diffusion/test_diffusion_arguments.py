@@ -89,11 +89,11 @@ TABLE = {
         },
     ),
     edit_mask: (
-        {"before": X, "after": X, "share": 0.1},
+        {"before": X, "after": X, "threshold": 0.1},
         {
             "before": image_values((2, 3, 4, 6)),
             "after": image_values((2, 3, 4, 6)) | {"other size": (X[..., :5], "(2, 3, 4, 5)")},
-            "share": number_values(-0.1, 1.1),
+            "threshold": number_values(-0.1, 1.1),
         },
     ),
     chance_level: (
@@ -124,14 +124,17 @@ TABLE = {
     Diffusion(NET, CODER, conditions=ClassConditions(4)).sample: (
         {"conditions": [0, None], "steps": 2},
         {
-            "scale": number_values(-0.1),
+            "guidance_scale": number_values(-0.1),
             "steps": count_values(0, 1) | {"no stride": (999, "999")},
             "seed": count_values(-1),
         },
     ),
-    ClassConditions: ({"count": 2}, {"count": count_values(0, 1), "null": {"number": (1, "int")}}),
+    ClassConditions: (
+        {"n_classes": 2},
+        {"n_classes": count_values(0, 1), "null": {"number": (1, "int")}},
+    ),
 }
-LEFT = {"shift", "scale", "asked", "shape"}
+LEFT = {"shift_factor", "scaling_factor", "shape"}
 
 
 @pytest.mark.parametrize(("function", "arguments", "argument", "told"), rows(TABLE))
@@ -152,7 +155,7 @@ def test_no_argument_is_left_out(function):
 
 @pytest.mark.parametrize("number", ["a", [1.0, 2.0, 3.0], math.nan, 0.0])
 def test_units_that_are_none(number):
-    with pytest.raises((ValueError, TypeError), match="scale: expected"):
+    with pytest.raises((ValueError, TypeError), match="scaling_factor: expected"):
         Autoencoder(CODEC, **PLACE, scaling_factor=number)
 
 

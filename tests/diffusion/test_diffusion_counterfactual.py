@@ -5,7 +5,7 @@ import torch
 from gaussians import GAP, SHAPE, Bayes, GaussianSpace, gaussian_world
 
 import cfxnb as cfx
-from cfxnb.diffusion.best_attempt import Best
+from cfxnb.diffusion.best_attempt import BestAttempt
 from cfxnb.diffusion.consensus import chance_level
 
 QUICK = {
@@ -288,19 +288,20 @@ def test_a_failure_raises_the_noise():
     close(never.trace["strength"][open_rows], torch.full((sum(open_rows),), 0.875))
 
 
-class Told:
-    """What Best is told of a try."""
+class Attempt:
+    """What BestAttempt reads of an attempt."""
 
     def __init__(self, count):
+        self.networks = self
         self.cost = {p: torch.full((count,), 2) for p in ("unet", "decoder", "classifier")}
-        self.lost = torch.zeros(count, dtype=torch.bool)
+        self.no_gradient = torch.zeros(count, dtype=torch.bool)
 
-    def steps(self, total):
-        return {"kept_fraction": torch.full((len(self.lost), total), 0.5)}
+    def trace(self, n_steps):
+        return {"kept_fraction": torch.full((len(self.no_gradient), n_steps), 0.5)}
 
 
 def test_best_is_the_lowest_that_flips_or_else_the_last():
-    best = Best(torch.zeros(3, 1), torch.zeros(3, 2))
+    best = BestAttempt(torch.zeros(3, 1), torch.zeros(3, 2))
     true, false = torch.tensor(True), torch.tensor(False)
 
     def tell(rows, value, passed, level):
@@ -312,7 +313,7 @@ def test_best_is_the_lowest_that_flips_or_else_the_last():
             torch.full((n, 2), value),
             torch.stack(passed),
             torch.full((n,), level),
-            Told(n),
+            Attempt(n),
             4,
         )
 
@@ -323,7 +324,7 @@ def test_best_is_the_lowest_that_flips_or_else_the_last():
     assert best.z[:, 0].tolist() == [1, 3, 0]
     tell([0, 1], 4.0, [true, true], 0.375)
     assert best.z[:, 0].tolist() == [4, 4, 0]
-    assert best.passed.tolist() == [True, True, False]
+    assert best.reached.tolist() == [True, True, False]
     assert best.strength[:2].tolist() == [0.375, 0.375]
     assert best.strength[2].isnan()
     assert best.cost["unet"].tolist() == [6, 6, 0]

@@ -9,9 +9,10 @@ from stored import stored
 import cfxnb as cfx
 from cfxnb.core.ddim import add_noise, denoise, paper_schedule, predict_x0
 from cfxnb.core.tensors import per_sample
-from cfxnb.diffusion.consensus import angles, consensus, masked, rescaled
+from cfxnb.diffusion.consensus import angles, apply_mask, consensus, match_norm
 from cfxnb.diffusion.diffusion_counterfactual import PAPER_DIFFUSION
-from cfxnb.diffusion.guidance import Asked, Guided
+from cfxnb.diffusion.guidance import GuidanceTask, GuidedDenoiser
+from cfxnb.diffusion.options import DiffusionOptions
 
 NAMES = ("c3", "c4")
 
@@ -43,14 +44,16 @@ class StoredSpace:
         self.said = []
         self.known = None  # the images whose codes are z0, in this order
 
-    def default(self, classes, labels):
-        return list(range(classes))
+    def defaults(self, n_classes, class_names):
+        return list(range(n_classes))
 
-    def encode_condition(self, asked):
-        return torch.tensor([self.classes if each is None else each for each in asked])
+    def encode_condition(self, conditions):
+        return torch.tensor([self.classes if c is None else c for c in conditions])
 
-    def _conv(self, name, x, **knobs):
-        return F.conv2d(x, self.net[f"{name}.weight"], self.net[f"{name}.bias"], padding=1, **knobs)
+    def _conv(self, name, x, **options):
+        return F.conv2d(
+            x, self.net[f"{name}.weight"], self.net[f"{name}.bias"], padding=1, **options
+        )
 
     def _linear(self, name, x):
         return F.linear(x, self.net[f"{name}.weight"], self.net[f"{name}.bias"])
@@ -70,9 +73,9 @@ class StoredSpace:
         return images.clamp(0, 1) if clamp else images
 
     def predict_noise(self, z, t, condition):
-        told = self._linear("eps.lc", self.net["eps.emb.weight"][condition])
-        told = told + self._linear("eps.lt", t.view(-1, 1).float() / 1000)
-        hidden = F.silu(self._conv("eps.c1", z) + told[:, :, None, None])
+        embedding = self._linear("eps.lc", self.net["eps.emb.weight"][condition])
+        embedding = embedding + self._linear("eps.lt", t.view(-1, 1).float() / 1000)
+        hidden = F.silu(self._conv("eps.c1", z) + embedding[:, :, None, None])
         found = self._conv("eps.c3", F.silu(self._conv("eps.c2", hidden)))
         self.said.append(found.detach())
         if z.requires_grad:
@@ -85,23 +88,23 @@ class StoredSpace:
         return self._linear("classifier.l", hidden.mean((2, 3)))
 
 
-class Recorded(Guided):
+class Recorded(GuidedDenoiser):
     """Compares each step from the stored codes with the stored one, and goes on from these."""
 
-    def __call__(self, z, times, left):
+    def __call__(self, z, times, alpha_bar):
         self.number = getattr(self, "number", -1) + 1
         close(z, self.at("z"), 1e-3)  # one step from the stored code before
         close(times, self.at("t").expand(len(z)), 0)
-        self.left = left
-        self.space.said = []
-        eps = super().__call__(self.at("z"), times, left)
+        self.alpha_bar = alpha_bar
+        self.networks.space.said = []
+        eps = super().__call__(self.at("z"), times, alpha_bar)
         near(eps, self.at("eps"))
-        free, decoded, told = self.space.said
-        close(free, self.at("eps_uncond"), 5e-5)
-        close(told, self.at("eps_cond"), 5e-5)
+        eps_uncond, decoded, eps_cond = self.networks.space.said
+        close(eps_uncond, self.at("eps_uncond"), 5e-5)
+        close(eps_cond, self.at("eps_cond"), 5e-5)
         close(decoded, self.at("decoded"), 1e-4)
         # The stored guess is made from the guided noise, and so is the next code.
-        clean = predict_x0(self.at("z"), eps, left)
+        clean = predict_x0(self.at("z"), eps, alpha_bar)
         near(clean, self.at("pred_z0"), atol=1e-4)
         near(add_noise(clean, eps, self.ahead[self.number]), self.at("z_prev"))
         return eps
@@ -109,26 +112,26 @@ class Recorded(Guided):
     def at(self, key):
         return self.stored.wanted(f"step/{key}")[self.number]
 
-    def _filtered(self, implicit, direction):
+    def _filter(self, implicit, direction):
         close(implicit, self.at("implicit"), 5e-5)
         # Ours follows the log odds, whose slope is that of log p divided by 1 - p.
         rest = per_sample(1 - self.probability[-1], direction)
-        share = per_sample((1 - self.left).sqrt().to(direction), direction)
-        alike(-rest * direction / share, self.at("grad_classifier"))
+        sigma = per_sample((1 - self.alpha_bar).sqrt().to(direction), direction)
+        alike(-rest * direction / sigma, self.at("grad_classifier"))
         alike(rest * direction, self.at("classifier_direction"))
-        filtered, keep = super()._filtered(implicit, direction)
+        filtered, keep = super()._filter(implicit, direction)
         assert torch.equal(keep, self.at("keep"))
         alike(rest * filtered, self.at("filtered"))
-        near(rescaled(filtered, implicit), self.at("classifier_scaled"))
+        near(match_norm(filtered, implicit), self.at("classifier_scaled"))
         return filtered, keep
 
-    def _distance(self, images):
+    def _image_distance(self, images):
         """Its slope, with the graph that the package has built."""
-        far = super()._distance(images)
-        away = torch.autograd.grad(far.sum(), self.space.point, retain_graph=True)[0]
+        far = super()._image_distance(images)
+        away = torch.autograd.grad(far.sum(), self.networks.space.point, retain_graph=True)[0]
         alike(away, self.at("grad_distance"))
-        share = per_sample((1 - self.left).sqrt().to(away), away)
-        near(rescaled(share * away, self.at("implicit")), self.at("distance_scaled"))
+        sigma = per_sample((1 - self.alpha_bar).sqrt().to(away), away)
+        near(match_norm(sigma * away, self.at("implicit")), self.at("distance_scaled"))
         return far
 
 
@@ -138,9 +141,11 @@ def case(request):
     return t, facts, StoredSpace(t, facts["classes"])
 
 
-def knobs_of(facts):
+def options_of(facts):
     weight = facts["guidance_scale_w"]
     return PAPER_DIFFUSION | {
+        "min_strength": 0.3,
+        "composite_threshold": None,
         "guidance": "consensus",
         "steps": facts["steps_total"],
         "strength": facts["strength"],
@@ -187,18 +192,18 @@ def test_every_step(case):
     close(schedule.alpha_bar_prev[:, 0], t.wanted("step/alpha_bar_prev"), 1e-6)
     start = add_noise(t["z0"], t["noise"], schedule.start)
     close(start, t.wanted("z_start"), 1e-6)
-    told, nothing = (
+    cond, uncond = (
         space.encode_condition(t["target"].tolist()),
         space.encode_condition([None, None]),
     )
-    asked = Asked(torch.arange(2), t["image"], t["z0"], t["target"], told, nothing)
-    guided = Recorded(space, space.classify, asked, knobs_of(facts))
+    task = GuidanceTask(torch.arange(2), t["image"], t["z0"], t["target"], cond, uncond)
+    guided = Recorded(space, space.classify, task, DiffusionOptions(**options_of(facts)))
     guided.stored, guided.ahead = t, schedule.alpha_bar_prev
     with torch.no_grad():
         found = denoise(guided, start, schedule)
     assert guided.number + 1 == len(schedule.times)
     close(found, t.wanted("z_final"), 1e-3)
-    kept = guided.steps(len(schedule.times))["kept_fraction"].T
+    kept = guided.trace(len(schedule.times))["kept_fraction"].T
     close(kept, t.wanted("kept_share"), 1e-6)
     close(kept.mean(1), torch.tensor(facts["kept_share_per_step"]), 1e-4)
     assert int((kept == 0).sum()) == facts["sample_steps_with_empty_mask"]
@@ -208,10 +213,10 @@ def test_whole_method(case, monkeypatch):
     """Through the public function, with the stored noise: all codes on the way, and the ends."""
     t, facts, space = case
     monkeypatch.setattr("cfxnb.diffusion.strength_search.noise_like", lambda *_: t["noise"])
-    knobs, seen = knobs_of(facts), []
+    options, seen = options_of(facts), []
     close(space.classify(t["image"]).softmax(1), t.wanted("prob_before"), 1e-5)
     cf = cfx.diffusion_counterfactual(
-        space, space.classify, t["image"], t["target"], **knobs, on_step=seen.append
+        space, space.classify, t["image"], t["target"], **options, on_step=seen.append
     )
     moved = torch.tensor([s in ("flipped", "not_found") for s in cf.status])
     assert moved.any()
@@ -256,7 +261,7 @@ def test_what_has_no_angle_disagrees():
         assert bool(angle[at].isnan()) == odd, case["name"]
         if "parallel" in case["name"]:
             assert angle[at] == pytest.approx(180 if "anti" in case["name"] else 0, abs=1e-3)
-    theirs = masked(t["degenerate/classifier"], official)
+    theirs = apply_mask(t["degenerate/classifier"], official)
     torch.testing.assert_close(
         theirs, t.wanted("degenerate/official_filtered"), rtol=0, atol=0, equal_nan=True
     )
@@ -264,4 +269,4 @@ def test_what_has_no_angle_disagrees():
 
 def test_rescaling():
     t, _ = stored("ldce_consensus")
-    close(rescaled(t["renorm/grad"], t["renorm/reference"]), t.wanted("renorm/result"), 1e-6)
+    close(match_norm(t["renorm/grad"], t["renorm/reference"]), t.wanted("renorm/result"), 1e-6)

@@ -16,7 +16,7 @@ from worlds import LinearSpace, code_classifier
 import cfxnb as cfx
 from cfxnb.core.tensors import noise_like
 from cfxnb.directions import mlp_proxy
-from cfxnb.directions.candidates import WEIGHTS
+from cfxnb.directions.direction_candidates import WEIGHTS
 from cfxnb.directions.mlp_proxy import MLPProxy, train_proxy
 from cfxnb.directions.proxies import Probes
 
@@ -151,7 +151,7 @@ def answers(count, seed):
     straight, bent = torch.randn(2, 512, 3, generator=draw)
     logits = delta @ straight + (delta @ bent).square()
     distance = delta.norm(dim=1) / 2
-    return Probes(delta, logits[:, 0], logits, distance, home=0.0)
+    return Probes(delta, logits[:, 0], logits, distance, score_at_start=0.0)
 
 
 @pytest.mark.parametrize(("count", "seed"), [(1024, 6), (1152, 0)])
@@ -211,7 +211,7 @@ def test_the_published_rule_is_what_its_name_asks_for(monkeypatch):
         cfx.find_directions(
             space, cfx.BlackBox(f), space.sample(1), 1, max_queries=100, proxy=proxy
         )
-    assert asked == ["paper", "sound"]
+    assert asked == ["paper", "best"]
 
 
 def test_published_weights_of_the_second_direction():
