@@ -1,4 +1,9 @@
-"""Spaces: one adapter a family of generators, each only encode and decode."""
+"""Spaces: one adapter per family of generators.
+
+A space turns images into codes (``encode``) and codes into images (``decode``). Start with ``vae``,
+the shortest one. ``conditions`` defines what a diffusion model can be conditioned on, ``codecs``
+what it works on instead of pixels. ``checkpoints`` reads model files from elsewhere.
+"""
 
 from cfxnb.spaces.autoencoder import Autoencoder
 from cfxnb.spaces.checkpoints.diffae_files import load_diffae

@@ -14,20 +14,21 @@ from cfxnb.spaces.precision import autocast, checked_precision
 
 
 class Autoencoder(nn.Module):
-    """Latents (b, c, h, w) of any autoencoder for images in [-1, 1], such as those of diffusers.
+    """The latents (b, c, h, w) of an autoencoder for images in [-1, 1], such as one of diffusers.
 
-    Encoding is deterministic: of a distribution the mode is taken, of a codebook what comes before
-    it. ``z = (latents - shift_factor) * scaling_factor``.
+    Codes are ``z = (latents - shift_factor) * scaling_factor``. Encoding is deterministic: the
+    space uses the mode of a latent distribution, and the latents before they are quantised to a
+    codebook.
 
     Args:
-        net: with ``encode`` and ``decode``; its weights decide where the work runs.
-        mean, std: mean and standard deviation of the codes of real images, (c, h, w);
-            ``fit`` measures them.
-        shift_factor, scaling_factor: numbers, or one a channel.
+        net: network with ``encode`` and ``decode``. The space runs on its device.
+        mean, std: mean and standard deviation of the codes of real images, (c, h, w). ``fit``
+            measures them.
+        shift_factor, scaling_factor: one number, or one per channel of the latents.
         precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: if an argument is wrong. The message names it.
     """
 
     mean: Tensor
@@ -67,30 +68,40 @@ class Autoencoder(nn.Module):
 
     @property
     def downsample_factor(self) -> int:
-        """Pixels in a row that become one position of the latents."""
+        """Number of pixels, along one side, per position of the latents."""
         net = self.codec.autoencoder
         return getattr(net, "downsample_factor", None) or downsample_factor_of(net)
 
     def check_images(self, images: Tensor, side: int) -> None:
-        """Refuse images of another number of colours, or with sides not divisible by ``side``."""
+        """Raise ValueError if the images don't fit.
+
+        They must have the right number of channels, and a height and a width that are divisible by
+        ``side``.
+        """
         validate.instance(images, Tensor, "images", "a torch tensor")
         validate.count(side, "side", 1)
         net = self.codec.autoencoder
         config = getattr(net, "config", {})
-        colours = getattr(net, "channels", None) or config.get("in_channels")
-        fits = images.ndim == 4 and colours in (None, images.shape[1])
+        channels = getattr(net, "channels", None) or config.get("in_channels")
+        fits = images.ndim == 4 and channels in (None, images.shape[1])
         if not fits or any(length % side for length in images.shape[2:]):
             raise ValueError(
-                f"images: expected shape (b, {colours or 'c'}, h, w) in this space, sides "
+                f"images: expected shape (b, {channels or 'c'}, h, w) in this space, sides "
                 f"divisible by {side}, got {tuple(images.shape)}"
             )
 
     @standard_numbers
     def encode(self, images: Tensor) -> Code:
-        """(b, c, h, w) in [0, 1] -> Code with z (b, c', h', w'), where the images are.
+        """Return the codes of images.
+
+        Args:
+            images: (b, c, h, w) in [0, 1].
+
+        Returns:
+            A Code with z of shape (b, c', h', w'), on the device of ``images``.
 
         Raises:
-            ValueError: if the images have another number of channels or sides that don't fit.
+            ValueError: if the images have the wrong number of channels, or sides that don't fit.
         """
         images = validate.pixels(images)
         self.check_images(images, self.downsample_factor)
@@ -100,13 +111,13 @@ class Autoencoder(nn.Module):
 
     @standard_numbers
     def decode(self, code: Code, clamp: bool = True) -> Tensor:
-        """Images in [0, 1], where the code is; differentiable in ``code.z``.
+        """Return the images of codes, on the device of the code. Differentiable in ``code.z``.
 
         Args:
-            clamp: False leaves what is out of range, where clamping would end the gradient.
+            clamp: whether to clamp the images to [0, 1]. Clamped pixels have no gradient.
 
         Raises:
-            ValueError: if the code has another number of channels.
+            ValueError: if the code has the wrong number of channels.
         """
         z = validate_results.code(code, "code").z.to(self.mean)
         validate.flag(clamp, "clamp")
@@ -122,20 +133,24 @@ class Autoencoder(nn.Module):
     @standard_numbers
     @torch.no_grad()
     def fit(self, images: Tensor | Iterator[Tensor]) -> "Autoencoder":
-        """Measure ``mean`` and ``std`` on images of the world, and return the space."""
+        """Measure ``mean`` and ``std`` on real images, and return the space.
+
+        Args:
+            images: (n, c, h, w) in [0, 1], or an iterator of such batches.
+        """
         batches = (
             validate.pixels(images).split(256)
             if isinstance(images, Tensor)
             else validate.batches(images)
         )
         z = torch.cat([self.encode(batch).z for batch in batches])
-        here = self.mean.device  # wherever the images are
-        self.mean, self.std = z.mean(0).to(here), z.std(0).to(here)
+        device = self.mean.device
+        self.mean, self.std = z.mean(0).to(device), z.std(0).to(device)
         return self
 
 
 def _each(value: Any, name: str, channels: int) -> Tensor:
-    """A number, or one a channel, as (channels, 1, 1)."""
+    """Return one number, or one per channel, as a tensor (channels, 1, 1)."""
     numbers = list(value) if isinstance(value, list | tuple) else [value] * channels
     if len(numbers) != channels:
         raise ValueError(f"{name}: expected one number, or {channels}, got {len(numbers)}")
@@ -144,7 +159,7 @@ def _each(value: Any, name: str, channels: int) -> Tensor:
 
 
 def downsample_factor_of(net: Any) -> int:
-    """By what a network of diffusers divides the sides of what it looks at, as its config tells."""
+    """Return the factor by which a network of diffusers reduces height and width."""
     config = getattr(net, "config", {})
     widths = config.get("encoder_block_out_channels") or config.get("block_out_channels") or [0]
     return int(2 ** (len(widths) - 1))

@@ -1,4 +1,4 @@
-"""What a diffusion model works on in place of pixels: folds of them, or latents."""
+"""Codecs: what a diffusion autoencoder works on instead of pixels."""
 
 from typing import Any
 
@@ -9,10 +9,11 @@ from cfxnb.core import validate
 
 
 class PixelUnshuffleCodec(nn.Module):
-    """The cheapest autoencoder, and exact: squares of ``downscale_factor``^2 pixels become channels, and back.
+    """Turn squares of downscale_factor x downscale_factor pixels into channels, and back.
 
-    Most of the cost of a small network is at full size, and noise that is independent in every
-    pixel is so in every fold: a diffusion model of folded images is one of images.
+    No information is lost. A small network spends most of its time at full resolution, so it runs
+    faster on these smaller images. Independent Gaussian noise remains independent Gaussian noise,
+    so that a diffusion model of the rearranged images is a diffusion model of the images.
     """
 
     def __init__(self, downscale_factor: int) -> None:
@@ -20,31 +21,34 @@ class PixelUnshuffleCodec(nn.Module):
         self.downscale_factor = validate.count(downscale_factor, "downscale_factor", 1, 1024)
 
     def encode(self, images: Tensor) -> Tensor:
-        """(b, c, h, w) -> (b, c side^2, h / side, w / side)."""
+        """Return (b, c f^2, h / f, w / f) for images (b, c, h, w), where f is the factor."""
         validate.floats(images, "images")
         if any(side % self.downscale_factor for side in images.shape[2:]) or 0 in images.shape:
             raise ValueError(
-                f"images: expected sides divisible by {self.downscale_factor}, got {tuple(images.shape)}"
+                f"images: expected sides divisible by {self.downscale_factor}, "
+                f"got {tuple(images.shape)}"
             )
         return F.pixel_unshuffle(images, self.downscale_factor)
 
     def decode(self, folded: Tensor) -> Tensor:
-        """(b, c side^2, h, w) -> (b, c, h side, w side)."""
+        """Return images (b, c, h f, w f) for (b, c f^2, h, w), where f is the factor."""
         validate.floats(folded, "folded")
         if folded.shape[1] % self.downscale_factor**2 or 0 in folded.shape:
             raise ValueError(
-                f"folded: expected channels divisible by {self.downscale_factor**2}, got {tuple(folded.shape)}"
+                f"folded: expected channels divisible by {self.downscale_factor**2}, "
+                f"got {tuple(folded.shape)}"
             )
         return F.pixel_shuffle(folded, self.downscale_factor)
 
 
 class LatentCodec(nn.Module):
-    """Latents of an autoencoder, for images too large for a diffusion of pixels.
+    """Latents of an autoencoder, for images that are too large for a diffusion model of pixels.
 
     Args:
-        autoencoder: with ``encode`` and ``decode`` for images in [-1, 1], such as diffusers'
-            ``AutoencoderKL`` (its distribution's mode is taken) or ``AutoencoderTiny``.
-        scaling_factor: what latents are multiplied by, so that their spread is about 1.
+        autoencoder: network with ``encode`` and ``decode`` for images in [-1, 1], such as
+            ``AutoencoderKL`` of diffusers (the mode of its latent distribution is used) or
+            ``AutoencoderTiny``.
+        scaling_factor: factor for the latents, chosen so that their standard deviation is about 1.
     """
 
     def __init__(self, autoencoder: Any, scaling_factor: float = 1.0) -> None:
@@ -58,25 +62,25 @@ class LatentCodec(nn.Module):
         self.scaling_factor = validate.number(scaling_factor, "scaling_factor", 0.0, open_low=True)
 
     def encode(self, images: Tensor) -> Tensor:
-        """(b, c, h, w) -> latents."""
+        """Return the scaled latents of images (b, c, h, w)."""
         out: Any = self._pass("encode", validate.floats(images, "images"), "images")
         if hasattr(out, "latent_dist"):
             out = out.latent_dist.mode()
         return getattr(out, "latents", out) * self.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents -> (b, c, h, w)."""
+        """Return the images (b, c, h, w) of scaled latents."""
         scaled = validate.floats(latents, "latents") / self.scaling_factor
         out: Any = self._pass("decode", scaled, "latents")
         return getattr(out, "sample", out)
 
     def _pass(self, way: str, x: Tensor, name: str) -> Any:
-        """One pass of the autoencoder; what it can't take is named with its shape."""
+        """Run the autoencoder. If it fails, the message has the shape of its input."""
         try:
             return getattr(self.autoencoder, way)(x.float())
         except RuntimeError as error:
             if type(error) is not RuntimeError:
-                raise  # out of memory, or a fault of the device
+                raise  # such as out of memory
             raise ValueError(
-                f"{name}: expected such as the autoencoder takes, got {tuple(x.shape)}: {error}"
+                f"{name}: expected a shape that the net takes, got {tuple(x.shape)}: {error}"
             ) from error

@@ -1,4 +1,7 @@
-"""What a diffusion model can be told, and how it is told."""
+"""Conditions of a diffusion model: attributes, classes, class embeddings and texts.
+
+A ``Conditions`` object knows what a network can be conditioned on, and how to pass it.
+"""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,23 +14,27 @@ from cfxnb.core import validate
 
 
 class Conditions(Protocol):
-    """Turns what is asked for into what the network takes; None stands for nothing told."""
+    """Turns conditions into the input of a network. None means unconditional."""
 
     def encode(self, conditions: Sequence[Any]) -> Tensor:
-        """One row for each of ``conditions``."""
+        """Return one row per condition."""
 
     def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """The net's prediction for noisy latents at times (b,)."""
+        """Return the prediction of the network for noisy latents at times (b,)."""
 
     def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
-        """What a classifier's classes are asked for by, if that can be known."""
+        """Return one condition per class of a classifier, if they can be inferred."""
 
 
 class AttributeConditions:
-    """Options of attributes, each of which may be left open, for a ``ConditionalUNet``.
+    """Attributes with a finite number of options, for a ``ConditionalUNet``.
 
-    Asked for by ``{"smile": "smile", "gender": "male"}``, by the name of an option that only one
-    attribute has, or by the number of an option where there is one attribute.
+    A condition is a dict such as ``{"smile": "smile", "gender": "male"}``. Attributes that it
+    doesn't name are left open. A condition may also be the name of an option, if only one
+    attribute has it, or the number of an option, if there is only one attribute.
+
+    Args:
+        options: name of each attribute -> names of its options.
     """
 
     def __init__(self, options: Mapping[str, Sequence[str]]) -> None:
@@ -37,10 +44,12 @@ class AttributeConditions:
             raise ValueError("options: expected at least one attribute, got none")
 
     def encode(self, conditions: Sequence[Any]) -> Tensor:
-        """int64 (b, attributes); one more than the last option where nothing is told.
+        """Return the number of each option, int64 (b, attributes).
+
+        An attribute that is left open gets the number of its options.
 
         Raises:
-            ValueError, TypeError: for an unknown attribute or option, naming ``conditions``.
+            ValueError, TypeError: if an attribute or an option is unknown.
         """
         rows = [self._row(each) for each in validate.listed(conditions, "conditions", "conditions")]
         return torch.tensor(rows, dtype=torch.int64)
@@ -80,7 +89,10 @@ class AttributeConditions:
         return net(x, t, condition)
 
     def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
-        """The labels, which must name options; numbers if there are none, and one attribute."""
+        """Return the class names, each of which must be an option of exactly one attribute.
+
+        Without class names, and with only one attribute, return the numbers of its options.
+        """
         options = list(self.options.values())
         having = [sum(name in listed for listed in options) for name in class_names or ()]
         if class_names and set(having) == {1}:
@@ -91,12 +103,12 @@ class AttributeConditions:
 
 
 class ClassConditions:
-    """Numbers of classes, for a net with an embedding for each.
+    """Classes by number, for a network with one embedding per class.
 
     Args:
-        count: how many embeddings the net has.
-        null: whether the last embedding stands for "no class". Only then can the net be asked
-            about no class, with which guidance compares.
+        n_classes: number of class embeddings of the network, including the one for "no class".
+        null: whether the last embedding stands for "no class". Without it there is no
+            unconditional prediction, which classifier-free guidance needs.
     """
 
     def __init__(self, n_classes: int, null: bool = True) -> None:
@@ -105,20 +117,20 @@ class ClassConditions:
 
     @property
     def classes(self) -> int:
-        """How many classes there are, without "no class"."""
+        """Number of classes without "no class"."""
         return self.n_classes - self.null
 
     def encode(self, conditions: Sequence[Any]) -> Tensor:
-        """int64 (b,).
+        """Return the number of the embedding of each condition, int64 (b,).
 
         Raises:
-            ValueError, TypeError: for what is no class, naming ``conditions``.
+            ValueError, TypeError: if a condition is no class.
         """
         conditions = validate.listed(conditions, "conditions", "classes")
         if not self.null and any(each is None for each in conditions):
             raise ValueError(
-                "conditions: expected a model with an embedding for no class, with which guidance "
-                f"compares, got one with {self.n_classes} classes and null=False"
+                "conditions: expected a model with an embedding for no class, which guidance "
+                f"needs, got one with {self.n_classes} classes and null=False"
             )
         rows = [
             self.classes if each is None else _number(each, self.classes) for each in conditions
@@ -135,11 +147,13 @@ class ClassConditions:
 
 
 class EmbeddingConditions(ClassConditions, nn.Module):
-    """As ``ClassConditions``, for a net that looks at vectors: one learned for each class.
+    """Classes by number, for a network with cross-attention to one learned vector per class.
+
+    As in class-conditional latent diffusion (Rombach et al., 2022).
 
     Args:
-        table: (classes + 1, dims), as in class-conditional latent diffusion (Rombach et al., 2022).
-        null: whether the last row stands for "no class"; without it, (classes, dims).
+        table: the vectors, (classes + 1, dims), or (classes, dims) if ``null`` is False.
+        null: whether the last row stands for "no class".
     """
 
     table: Tensor
@@ -162,11 +176,11 @@ class EmbeddingConditions(ClassConditions, nn.Module):
 
 
 class PromptConditions(nn.Module):
-    """Texts, for a net that looks at the vectors of their words; None is the empty text.
+    """Texts, for a network with cross-attention to text embeddings. None is the empty text.
 
     Args:
-        tokenizer, encoder: of transformers.
-        template: what stands around the name of a class; "{}" is its place.
+        tokenizer, encoder: tokenizer and text encoder of transformers.
+        template: makes a text from the name of a class, which replaces "{}".
     """
 
     def __init__(self, tokenizer: Any, encoder: Any, template: str = "a photo of a {}.") -> None:
@@ -177,16 +191,16 @@ class PromptConditions(nn.Module):
 
     @torch.no_grad()
     def encode(self, conditions: Sequence[Any]) -> Tensor:
-        """Vectors of the words, (b, tokens, dims).
+        """Return the text embeddings, (b, tokens, dims).
 
         Raises:
-            TypeError: for anything but texts, naming ``conditions``.
+            TypeError: if a condition is no text.
         """
         conditions = validate.listed(conditions, "conditions", "texts")
         if not conditions:
             raise ValueError("conditions: expected at least one text, got none")
         texts = ["" if each is None else self._text(each) for each in conditions]
-        distinct = list(dict.fromkeys(texts))  # a batch often has one text only
+        distinct = list(dict.fromkeys(texts))  # a batch often has only one text
         length = self.tokenizer.model_max_length
         words = self.tokenizer(
             distinct, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -196,25 +210,29 @@ class PromptConditions(nn.Module):
         return vectors[[distinct.index(text) for text in texts]]
 
     def check(self, conditions: Sequence[Any]) -> None:
-        """Warn if the encoder can't tell the texts of two classes apart, or doesn't see all words.
+        """Warn if the texts of two classes become the same tokens, or if a text is too long.
 
         Args:
-            conditions: what stands for each class.
+            conditions: the condition of each class.
         """
         texts = ["" if each is None else self._text(each) for each in conditions]
-        whole = [list(words) for words in self.tokenizer(texts, verbose=False).input_ids]
+        tokens = [list(words) for words in self.tokenizer(texts, verbose=False).input_ids]
         length = self.tokenizer.model_max_length
-        seen = [words[: length - 1] for words in whole]  # the last one ends the text
-        said = []
+        seen = [words[: length - 1] for words in tokens]  # the last token marks the end
+        problems = []
         if same := [(a, b) for b in range(len(seen)) for a in range(b) if seen[a] == seen[b]]:
             first = " and ".join(f"{i} ({texts[i]!r:.60})" for i in same[0])
-            said.append(f"classes {first} are the same words to the model, which draws the same")
-        if cut := [text for text, words in zip(texts, whole, strict=True) if len(words) > length]:
-            said.append(f"the end of {cut[0]!r:.60} is cut, after {length} tokens with both ends")
-        if said:
+            problems.append(
+                f"classes {first} become the same tokens, so the model can't distinguish them"
+            )
+        if cut := [text for text, words in zip(texts, tokens, strict=True) if len(words) > length]:
+            problems.append(
+                f"the end of {cut[0]!r:.60} is cut, after {length} tokens with both ends"
+            )
+        if problems:
             warnings.warn(
-                f"conditions: {'; '.join(said)}; give shorter texts that differ, by conditions=, "
-                "labels or template",
+                f"conditions: {'; '.join(problems)}; give shorter texts that differ, by "
+                "conditions, class_names or template",
                 stacklevel=4,
             )
 
@@ -233,7 +251,7 @@ class PromptConditions(nn.Module):
 
 
 def checked_template(value: Any, name: str = "template") -> str:
-    """A text with a place for the name of a class."""
+    """Check that ``value`` is a text with one {}, and return it."""
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected a text with {{}}, got {validate.describe(value)}")
     rest = value.replace("{}", "", 1)
@@ -245,12 +263,12 @@ def checked_template(value: Any, name: str = "template") -> str:
 def _unknown(n_classes: int, known: str) -> ValueError:
     return ValueError(
         f"conditions: expected one for each of the classifier's {n_classes} classes, as a list in "
-        f"their order, since they don't tell themselves; the model knows {known}"
+        f"their order, since they can't be inferred; the model knows {known}"
     )
 
 
 def _texts(value: Any, name: Any) -> tuple[str, ...]:
-    """The options of an attribute: different texts."""
+    """Check that the options of an attribute are different texts, and return them."""
     options = validate.names(value, f"options[{name!r}]") if not isinstance(value, Mapping) else ()
     plain = options and all(isinstance(each, str) for each in value)
     if not plain or len(set(options)) < len(options):

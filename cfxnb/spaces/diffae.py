@@ -1,4 +1,7 @@
-"""A diffusion autoencoder as a space: a semantic code to edit, a stochastic code to keep."""
+"""A diffusion autoencoder as a space.
+
+An image has a semantic code, which methods edit, and a stochastic code, which they keep.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -16,35 +19,39 @@ from cfxnb.nets.diffae import DiffAE
 from cfxnb.spaces.codecs import PixelUnshuffleCodec
 from cfxnb.spaces.precision import autocast, checked_precision
 
-LATENT_BETA = 0.008  # of every step of the diffusion of codes (Preechakul et al., appendix)
-LIVE = 16  # feature maps of full size that are in memory at once, about
+LATENT_BETA = 0.008  # beta of every step of the latent DDIM (Preechakul et al., appendix)
+LIVE = 16  # approximate number of full-size activations in memory at the same time
 
 
 class DiffusionAutoencoder(nn.Module):
     """Preechakul et al., "Diffusion Autoencoders" (CVPR 2022), with any number of steps.
 
-    The code of an image is ``z``, (b, dims), from the encoder, and ``aux``, the noise x_T that
-    the image comes from when told ``z``. Methods edit ``z`` alone. Everything is deterministic.
+    A code has two parts. ``z``, (b, dims), is the semantic code from the encoder. ``aux`` is the
+    noise x_T from which DDIM, conditioned on ``z``, renders the image. Methods edit only ``z``.
+    Encoding and decoding are deterministic.
 
     Args:
-        net: encoder and noise prediction; its weights decide where the work runs.
-        mean, std: mean and standard deviation of the codes of real images, (dims,); ``fit``
-            measures them.
-        codec: what makes the net's input of images in [-1, 1] and back, with ``encode`` and
-            ``decode``, such as ``LatentCodec`` of an autoencoder; a whole number is the side of a
-            ``PixelUnshuffleCodec``, 1 for the pixels themselves.
-        steps: of rendering. Few are quick, and blur a little.
-        inversion_steps: how many steps find ``aux``; 0 takes one draw of noise for all images instead.
-        seed: of that draw.
-        max_memory_gib: limit in GiB for what is worked on at once; it never changes a result.
-        precision: ``"float32"``, or ``"bfloat16"`` for the net. The latter is faster on CUDA and on
-            processors with products of bfloat16 (AMX, AVX-512 BF16). Images then differ by about
+        net: semantic encoder and denoising network. The space runs on its device.
+        mean, std: mean and standard deviation of the semantic codes of real images, (dims,).
+            ``fit`` measures them.
+        codec: turns images in [-1, 1] into the input of ``net`` and back. A module with ``encode``
+            and ``decode``, such as ``LatentCodec``, or the factor of a ``PixelUnshuffleCodec``. 1
+            means that ``net`` works on pixels.
+        steps: number of DDIM steps in ``decode``. With few steps images are slightly blurred.
+        inversion_steps: number of steps of the DDIM inversion that finds ``aux``. With 0, ``aux``
+            is the same random noise for all images.
+        seed: seed of this random noise.
+        max_memory_gib: approximate memory limit in GiB, from which the batch size follows. Affects
+            memory and speed, not results.
+        precision: ``"float32"``, or ``"bfloat16"`` for ``net``. The latter is faster on CUDA and on
+            processors with bfloat16 products (AMX, AVX-512 BF16). Images then differ by about
             0.001, semantic codes by 0.1 and stochastic codes by 0.6.
-        compiled: whether torch compiles the net: a minute or two at first, then faster on CUDA
-            (2.7 times, for eight images of 256 x 256 in a net of the official size).
+        compiled: whether to compile ``net`` with torch.compile. This takes one or two minutes at
+            first. On CUDA it is then 2.7 times as fast, for eight images of 256 x 256 and a network
+            of the official size.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: if an argument is wrong. The message names it.
     """
 
     mean: Tensor
@@ -73,9 +80,8 @@ class DiffusionAutoencoder(nn.Module):
         mean, std = validate.place(mean, std)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.alphas_cumprod = (
-            ddim.linear_alphas_cumprod()
-        )  # no buffer: not every device has float64
+        # No buffer, because not every device has float64.
+        self.alphas_cumprod = ddim.linear_alphas_cumprod()
         self.codec = (
             PixelUnshuffleCodec(validate.count(codec, "codec", 1))
             if isinstance(codec, int)
@@ -97,10 +103,11 @@ class DiffusionAutoencoder(nn.Module):
         self._net = torch.compile(net) if validate.flag(compiled, "compiled") else net
 
     def with_steps(self, steps: int, inversion_steps: int | None = None) -> "DiffusionAutoencoder":
-        """The same space, and the same weights in memory, with other numbers of steps.
+        """Return the same space with other numbers of steps. Both share the weights in memory.
 
         Args:
-            steps, inversion_steps: see the class; ``inversion_steps`` is as many as ``steps`` by default.
+            steps: number of DDIM steps in ``decode``.
+            inversion_steps: number of steps of the DDIM inversion. Default: ``steps``.
         """
         other = copy.copy(self)
         other.times = ddim.timesteps(validate.count(steps, "steps", 2))
@@ -111,19 +118,25 @@ class DiffusionAutoencoder(nn.Module):
         return other
 
     def predict_noise(self, x: Tensor, t: int, z: Tensor) -> Tensor:
-        """The noise in ``x`` (b, c, h, w) in the codec's units, at time 0 to 999, told ``z``."""
+        """Return the predicted noise in noisy images.
+
+        Args:
+            x: noisy images, as encoded by the codec, (b, c, h, w).
+            t: time, 0 to 999.
+            z: semantic codes, (b, dims).
+        """
         time = torch.tensor([t], device=x.device)
         with autocast(self.mean.device, self.precision):
             x = x.contiguous(memory_format=torch.channels_last)
             found = self._net(x, time, z).float()
         if self.net.prediction_type == "epsilon":
             return found
-        left = float(self.alphas_cumprod[t])
-        return left**0.5 * found + (1 - left) ** 0.5 * x
+        alpha_bar = float(self.alphas_cumprod[t])
+        return alpha_bar**0.5 * found + (1 - alpha_bar) ** 0.5 * x
 
     @standard_numbers
     def encode_semantic(self, images: Tensor) -> Tensor:
-        """The semantic codes alone, (b, dims): one pass of the encoder, no inversion."""
+        """Return only the semantic codes, (b, dims). This needs no inversion."""
         clean = self.codec.encode(self._checked(images) * 2 - 1)
         parts = [self._encode(part) for part in clean.split(self._chunk(clean))]
         return torch.cat(parts).to(validate.pixels(images).device)
@@ -136,10 +149,16 @@ class DiffusionAutoencoder(nn.Module):
     @standard_numbers
     @torch.no_grad()
     def encode(self, images: Tensor) -> Code:
-        """(b, c, h, w) in [0, 1] -> Code with z (b, dims) and the noise, where the images are.
+        """Return the semantic and the stochastic codes of images.
+
+        Args:
+            images: (b, c, h, w) in [0, 1].
+
+        Returns:
+            A Code with z of shape (b, dims) and the noise as aux, on the device of ``images``.
 
         Raises:
-            ValueError: if the images have another shape than the net was made for.
+            ValueError: if the network was made for images of another shape.
         """
         clean = self.codec.encode(self._checked(images) * 2 - 1)
         codes, noise = [], []
@@ -161,18 +180,19 @@ class DiffusionAutoencoder(nn.Module):
 
     @standard_numbers
     def default_noise(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
-        """One draw of stochastic code for all rows, so that batch mates never matter."""
+        """Return random stochastic codes of this shape, the same noise for each image."""
         one = noise_like(self.mean.new_empty(1, *shape[1:]), self.seed)
         return one.expand(shape).clone()
 
     @standard_numbers
     def decode(self, code: Code) -> Tensor:
-        """Images in [0, 1], where the code is; differentiable in ``code.z``.
+        """Return the images of codes, in [0, 1], on the device of the code.
 
-        With gradients, only each step's result is kept, and its inside computed again.
+        Differentiable in ``code.z``. To save memory, the backward pass computes the activations of
+        each step again.
 
         Raises:
-            ValueError: if the code has no noise, or another shape than those of this space.
+            ValueError: if the code has no ``aux``, or doesn't have the shape of this space.
         """
         validate_results.code(code, "code")
         z, x = code.z.to(self.mean), code.aux
@@ -180,7 +200,7 @@ class DiffusionAutoencoder(nn.Module):
             got = None if x is None else tuple(x.shape)
             raise ValueError(
                 f"code: expected z of shape (b, {len(self.mean)}) and aux with as many rows, "
-                f"as encode gives, got {tuple(z.shape)} and {got}"
+                f"as encode returns, got {tuple(z.shape)} and {got}"
             )
         x = x.to(z)
         sides = self.net.sides
@@ -207,7 +227,7 @@ class DiffusionAutoencoder(nn.Module):
 
     @property
     def clip_sample_range(self) -> float | None:
-        """How far from 0 a guess of the clean input may lie: pixels do within 1."""
+        """Largest absolute value of predicted clean images: 1 for pixels, None for latents."""
         return 1.0 if isinstance(self.codec, PixelUnshuffleCodec) else None
 
     def _checked(self, images: Tensor) -> Tensor:
@@ -223,7 +243,7 @@ class DiffusionAutoencoder(nn.Module):
         return images.to(self.mean.device)
 
     def _chunk(self, x: Tensor) -> int:
-        """Rows worked on at once."""
+        """Return the number of images per batch."""
         width = self.net.base
         each = 4 * LIVE * width * x.shape[2] * x.shape[3]
         return max(1, min(len(x), int(self.max_memory_gib * 2**30 / each)))
@@ -231,7 +251,11 @@ class DiffusionAutoencoder(nn.Module):
     @standard_numbers
     @torch.no_grad()
     def fit(self, images: Tensor | Iterator[Tensor]) -> "DiffusionAutoencoder":
-        """Measure ``mean`` and ``std`` on images of the world, and return the space."""
+        """Measure ``mean`` and ``std`` on real images, and return the space.
+
+        Args:
+            images: (n, c, h, w) in [0, 1], or an iterator of such batches.
+        """
         batches = [images] if isinstance(images, Tensor) else validate.batches(images)
         z = torch.cat([self.encode_semantic(batch) for batch in batches])
         self.mean.copy_(z.mean(0))
@@ -243,19 +267,19 @@ class DiffusionAutoencoder(nn.Module):
     def sample(
         self, n_samples: int, seed: int = 0, *, shape: tuple[int, ...], steps: int = 100
     ) -> Code:
-        """Codes of images that never were, one draw a sample from (seed, index).
+        """Sample codes of new images with the latent DDIM. Sample i depends only on (seed, i).
 
         Args:
-            shape: of one image, (c, h, w).
-            steps: of the latent DDIM, which is cheap.
+            shape: shape of one image, (c, h, w).
+            steps: number of steps of the latent DDIM, which is fast.
 
         Raises:
-            ValueError, TypeError: for a wrong argument, or if the net draws no codes.
+            ValueError, TypeError: if an argument is wrong, or if ``net`` has no latent DDIM.
         """
-        draw: Callable | None = getattr(self.net, "latent_net", None)
-        if draw is None:
+        latent_net: Callable | None = getattr(self.net, "latent_net", None)
+        if latent_net is None:
             raise ValueError(
-                "space: expected a net with a latent_net to draw codes, got one without"
+                "space: expected a net with a latent_net, which samples codes, got one without"
             )
         rows, seed = validate.count(n_samples, "n_samples"), validate.seed(seed)
         z = noise_like(self.mean.new_empty(rows, *self.mean.shape), 2 * seed)
@@ -268,7 +292,7 @@ class DiffusionAutoencoder(nn.Module):
         if any(size % fold for size in shape[1:]):
             raise ValueError(f"shape: expected sides divisible by {fold}, got {shape}")
         z = ddim.render(
-            lambda x, t: draw(x, torch.tensor([t], device=x.device)),
+            lambda x, t: latent_net(x, torch.tensor([t], device=x.device)),
             z,
             latent_alphas_cumprod(),
             times,
@@ -280,5 +304,5 @@ class DiffusionAutoencoder(nn.Module):
 
 
 def latent_alphas_cumprod() -> Tensor:
-    """How much of a code's variance is left at each time, float64 (1000,)."""
+    """Return alpha_bar at each time of the latent DDIM, float64 (1000,)."""
     return torch.full((ddim.TRAIN_STEPS,), 1 - LATENT_BETA, dtype=torch.float64).cumprod(0)

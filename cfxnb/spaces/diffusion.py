@@ -20,18 +20,21 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 class Diffusion(nn.Module):
     """Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (CVPR 2022).
 
-    A space like its ``autoencoder``, that also knows which latents images have: ``eps`` is the
-    noise in noisy latents, told a condition or none.
+    Images are encoded and decoded by ``autoencoder``. In addition, ``predict_noise`` predicts the
+    noise in noisy codes, given a condition or none.
 
     Args:
-        net: what looks at noisy latents; its weights decide where the work runs.
-        autoencoder: the space whose codes it was trained on.
-        conditions: what the net can be told; by default the attributes of a ``ConditionalUNet``.
-        alphas_cumprod: share of the variance that is left at each time of training, (times,), falling.
-        prediction_type: ``"noise"``, ``"velocity"`` or ``"image"``; by default what the net says itself.
+        net: the denoising network. It must run on the device of ``autoencoder``.
+        autoencoder: the space whose codes ``net`` was trained on.
+        conditions: what ``net`` can be conditioned on. Default: the attributes of a
+            ``ConditionalUNet``.
+        alphas_cumprod: alpha_bar at each time of training, (times,), the fraction of the variance
+            that is left. Default: the linear schedule of Ho et al. (2020).
+        prediction_type: what ``net`` predicts, ``"epsilon"``, ``"v_prediction"`` or ``"sample"``.
+            Default: ``net.prediction_type``, else ``"epsilon"``.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: if an argument is wrong. The message names it.
     """
 
     def __init__(
@@ -49,26 +52,25 @@ class Diffusion(nn.Module):
         if conditions is None:
             options = getattr(net, "attributes", None)
             if options is None:
-                raise ValueError("conditions: expected what the net can be told, got None")
+                raise ValueError(
+                    "conditions: expected what the net can be conditioned on, got None"
+                )
             conditions = AttributeConditions(options)
         if missing := [
             a for a in ("encode", "predict_noise", "defaults") if not hasattr(conditions, a)
         ]:
             raise TypeError(
-                f"conditions: expected one such as ClassConditions or AttributeConditions, got "
+                f"conditions: expected ClassConditions, AttributeConditions or the like, got "
                 f"{type(conditions).__name__} without {', '.join(missing)}"
             )
         self.conditions = conditions
-        given = ddim.linear_alphas_cumprod() if alphas_cumprod is None else alphas_cumprod
-        self.alphas_cumprod = validate.falling(
-            given, "alphas_cumprod"
-        )  # on the CPU: not every device has float64
-        guess = (
-            getattr(net, "prediction_type", "epsilon")
-            if prediction_type is None
-            else prediction_type
-        )
-        self.prediction_type = validate.choice(guess, "prediction_type", PREDICTION_TYPES)
+        if alphas_cumprod is None:
+            alphas_cumprod = ddim.linear_alphas_cumprod()
+        # They stay on the CPU, because not every device has float64.
+        self.alphas_cumprod = validate.falling(alphas_cumprod, "alphas_cumprod")
+        if prediction_type is None:
+            prediction_type = getattr(net, "prediction_type", "epsilon")
+        self.prediction_type = validate.choice(prediction_type, "prediction_type", PREDICTION_TYPES)
 
     @property
     def mean(self) -> Tensor:
@@ -80,17 +82,17 @@ class Diffusion(nn.Module):
 
     @property
     def reconstruction_error(self) -> float | None:
-        """Mean squared error of the autoencoder on test images, if it is known."""
+        """Mean squared error of the autoencoder on test images, or None if unknown."""
         return getattr(self.autoencoder, "reconstruction_error", None)
 
     def encode(self, images: Tensor) -> Code:
-        """As the autoencoder's.
+        """Return the codes of images, see ``Autoencoder.encode``.
 
         Raises:
-            ValueError: if the images don't fit the autoencoder, or their codes the net.
+            ValueError: if the images don't fit the autoencoder, or their codes don't fit ``net``.
         """
         net = getattr(self.net, "unet", self.net)
-        # UNet2DConditionModel takes codes of any size, the other networks of diffusers don't.
+        # Of the networks of diffusers, only UNet2DConditionModel takes codes of any size.
         any_size = "cross_attention_dim" in getattr(net, "config", {})
         even = 1 if any_size else downsample_factor_of(net)
         images = validate.pixels(images)
@@ -98,36 +100,36 @@ class Diffusion(nn.Module):
         return self.autoencoder.encode(images)
 
     def decode(self, code: Code, clamp: bool = True) -> Tensor:
-        """As the autoencoder's."""
+        """Return the images of codes, see ``Autoencoder.decode``."""
         return self.autoencoder.decode(code, clamp)
 
     @standard_numbers
     def encode_condition(self, conditions: Sequence[Any]) -> Tensor:
-        """What the net takes for ``conditions``, one a sample; None for nothing told."""
+        """Encode one condition per sample for ``predict_noise``. None means unconditional."""
         return self.conditions.encode(conditions).to(self.mean.device)
 
     @standard_numbers
     def predict_noise(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """The noise in noisy codes; differentiable in ``z``.
+        """Return the predicted noise in noisy codes. Differentiable in ``z``.
 
         Args:
-            z: (b, c, h, w).
-            t: times from 0 on, int64 (b,).
-            condition: rows made by ``encode_condition``.
+            z: noisy codes, (b, c, h, w).
+            t: times from 0 to len(alphas_cumprod) - 1, int64 (b,).
+            condition: conditions encoded by ``encode_condition``, one per sample.
         """
-        here = self.mean.device
-        t = t.to(here)
-        with autocast(here, self.autoencoder.precision):
+        device = self.mean.device
+        t = t.to(device)
+        with autocast(device, self.autoencoder.precision):
             found = self.conditions.predict_noise(
-                self.net, z.to(here), t, condition.to(here)
+                self.net, z.to(device), t, condition.to(device)
             ).float()
         found = found.to(z.device)
         if self.prediction_type == "epsilon":
             return found
-        left = per_sample(self.alphas_cumprod.to(torch.float32)[t.cpu()].to(z), z)
+        alpha_bar = per_sample(self.alphas_cumprod.to(torch.float32)[t.cpu()].to(z), z)
         if self.prediction_type == "v_prediction":
-            return left.sqrt() * found + (1 - left).sqrt() * z
-        return (z - left.sqrt() * found) / (1 - left).sqrt()
+            return alpha_bar.sqrt() * found + (1 - alpha_bar).sqrt() * z
+        return (z - alpha_bar.sqrt() * found) / (1 - alpha_bar).sqrt()
 
     @standard_numbers
     @torch.no_grad()
@@ -140,15 +142,18 @@ class Diffusion(nn.Module):
         seed: int = 0,
         shape: tuple[int, int] | None = None,
     ) -> Code:
-        """Codes of images that never were, one draw a sample from (seed, index).
+        """Sample codes of new images with DDIM. Sample i depends only on (seed, i).
 
         Args:
-            conditions: the condition of each, None for any image.
-            guidance_scale: of the classifier-free guidance (Ho & Salimans, 2021); 1 for none.
-            shape: height and width of the codes; by default those of ``mean``.
+            conditions: the condition of each sample, None for an unconditional one.
+            guidance_scale: scale of classifier-free guidance (Ho & Salimans, 2021), defined as in
+                diffusers. 1 is the conditional model without guidance, 0 the unconditional model.
+            steps: number of denoising steps.
+            seed: seed of the noise.
+            shape: height and width of the codes. Default: those of ``mean``.
 
         Raises:
-            ValueError, TypeError: for a wrong argument, naming it.
+            ValueError, TypeError: if an argument is wrong. The message names it.
         """
         guidance_scale = validate.number(guidance_scale, "guidance_scale", 0.0, 1e6)
         times = ddim.timesteps(validate.count(steps, "steps", 2), len(self.alphas_cumprod))

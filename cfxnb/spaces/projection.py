@@ -1,6 +1,7 @@
-"""Projection: the code whose image is nearest to a real one, by gradient.
+"""Projection: find the code whose image is closest to a real image, by gradient descent.
 
-As in Karras et al. (arXiv 1912.04958, section 5), without their noise: Adam on the code alone.
+As in Karras et al. (arXiv 1912.04958, section 5), but with two differences. We add no noise to the
+code during the search, and we don't optimise the noise maps.
 """
 
 import dataclasses
@@ -15,14 +16,14 @@ from cfxnb.core.tensors import per_sample
 from cfxnb.core.types import OnStep, Step
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""Two image batches in [0, 1] -> (b,), such as LPIPS."""
+"""Takes two image batches in [0, 1] and returns distances (b,), such as LPIPS."""
 
 
 def squared(made: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared difference of each pair of images, (b,), ``made`` being not clamped yet.
+    """Return the mean squared difference of each pair of images, (b,).
 
-    Clamping first would stop the gradient of what is out of range. But what it would make equal,
-    such as 1.3 where white is wanted, is no difference.
+    ``made`` is not clamped to [0, 1], because clamped pixels have no gradient. A pixel that would
+    be equal after clamping counts as equal, such as 1.3 where white is wanted.
     """
     equal = made.detach().clamp(0, 1) == wanted
     return (made - wanted).masked_fill(equal, 0).square().flatten(1).mean(1)
@@ -30,12 +31,14 @@ def squared(made: Tensor, wanted: Tensor) -> Tensor:
 
 @dataclasses.dataclass
 class Projection:
-    """What is minimised. Samples share nothing: losses are summed, and Adam is elementwise.
+    """The search by gradient descent.
+
+    Samples don't influence each other: the losses are summed, and Adam works elementwise.
 
     Attributes:
-        render: codes -> images before clamping to [0, 1], which would stop the gradient.
-        std: unit of a step, shape of one code.
-        distance, distance_weight: what is added to the squared difference of pixels.
+        render: turns codes into images that are not clamped to [0, 1].
+        std: unit of the step length, with the shape of one code.
+        distance: added to the squared difference of pixels, with the factor ``distance_weight``.
     """
 
     render: Callable[[Tensor], Tensor]
@@ -45,7 +48,7 @@ class Projection:
 
     @torch.no_grad()
     def nearest(self, wanted: Tensor, codes: Tensor, batch_size: int) -> Tensor:
-        """For each wanted image, the code whose image has the least squared difference."""
+        """For each wanted image, return the code whose image has the smallest difference."""
         made = (image for part in codes.split(batch_size) for image in self.render(part))
         return codes[torch.stack([squared(image, wanted) for image in made]).argmin(0)]
 
@@ -58,16 +61,16 @@ class Projection:
         lr: float,
         on_step: OnStep | None,
     ) -> Tensor:
-        """The best codes seen, (b, ...); ``rows`` are their positions in the whole input."""
+        """Return the best codes found, (b, ...). ``rows`` are their positions in the input."""
         change = torch.zeros_like(start, requires_grad=True)
         adam = torch.optim.Adam([change])
-        best, least = start, torch.full_like(squared(wanted, wanted), math.inf)
+        best, lowest = start, torch.full_like(squared(wanted, wanted), math.inf)
         for number in range(1, steps + 2):
             code = start + self.std * change
             loss = self.loss(code, wanted)
             seen, code = loss.detach(), code.detach()
-            better = seen < least
-            least = torch.where(better, seen, least)
+            better = seen < lowest
+            lowest = torch.where(better, seen, lowest)
             best = torch.where(per_sample(better, best), code, best)
             active = torch.full_like(better, number <= steps)
             if on_step is not None:
@@ -81,22 +84,24 @@ class Projection:
         return best
 
     def loss(self, code: Tensor, wanted: Tensor) -> Tensor:
-        """(b,), finite.
+        """Return the loss of each sample, (b,).
 
         Raises:
-            ValueError, TypeError: if the distance is not a finite number a sample.
+            ValueError, TypeError: if ``distance`` doesn't return one finite number per sample.
         """
         image = self.render(code)
         loss = squared(image, wanted)
         if self.distance is None:
             return loss
-        far = self.distance(image.clamp(0, 1), wanted)
-        validate.instance(far, Tensor, "distance", "a tensor from it")
-        if far.shape != loss.shape:
-            expected, got = tuple(loss.shape), tuple(far.shape)
+        distances = self.distance(image.clamp(0, 1), wanted)
+        validate.instance(distances, Tensor, "distance", "a tensor from it")
+        if distances.shape != loss.shape:
+            expected, got = tuple(loss.shape), tuple(distances.shape)
             raise ValueError(f"distance: expected shape {expected} from it, got {got}")
-        if not far.is_floating_point() or far.is_meta:
-            raise TypeError(f"distance: expected floats from it, got {far.dtype} on {far.device}")
-        if not far.isfinite().all():
+        if not distances.is_floating_point() or distances.is_meta:
+            raise TypeError(
+                f"distance: expected floats from it, got {distances.dtype} on {distances.device}"
+            )
+        if not distances.isfinite().all():
             raise ValueError("distance: expected finite numbers from it, got NaN or infinity")
-        return loss + self.distance_weight * far
+        return loss + self.distance_weight * distances

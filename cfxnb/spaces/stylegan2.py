@@ -1,4 +1,7 @@
-"""StyleGAN2 as a space: codes in W, W+ or StyleSpace, and real images by projection."""
+"""StyleGAN2 as a space, with codes in W, W+ or StyleSpace.
+
+Real images are encoded by projection, see ``projection``.
+"""
 
 import inspect
 import os
@@ -21,23 +24,25 @@ LATENTS = ("w", "w+", "s")
 
 
 class StyleGAN2(nn.Module):
-    """A StyleGAN2 generator with its noise fixed, so that an image is a function of its code.
+    """A StyleGAN2 generator. Its noise is fixed, so that a code determines the image.
 
     The latent spaces (Abdal et al., arXiv 1904.03189; Wu et al., arXiv 2011.12799):
 
-    - ``"w"``: (b, w_dim), one code for all layers: the most regular, the worst at real images;
-    - ``"w+"``: (b, num_ws, w_dim), one code a layer;
-    - ``"s"``: (b, style_dim), one number a channel: the most separate. Styles of toRGB only
-      colour the result; their ``std`` is next to 0, so that searches leave them alone.
+    - ``"w"``: (b, w_dim), one vector for all layers. It is the smoothest of the three, and
+      reconstructs real images worst.
+    - ``"w+"``: (b, num_ws, w_dim), one vector per layer.
+    - ``"s"``: (b, style_dim), one number per channel. It is the most disentangled. The styles of
+      the toRGB layers only change colours. Their ``std`` is set to 0, so that searches don't change
+      them.
 
     Args:
-        net: the generator; its weights decide where the work runs.
-        latent: the space of the codes, one of the above.
-        w_avg_samples: samples of which ``mean`` and ``std`` are mean and standard deviation.
-        projection: arguments of ``project`` with which ``encode`` calls it.
+        net: the generator. The space runs on its device.
+        latent: the latent space of the codes, ``"w"``, ``"w+"`` or ``"s"``.
+        w_avg_samples: number of samples from which ``mean`` and ``std`` are computed.
+        projection: arguments that ``encode`` passes to ``project``.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: if an argument is wrong. The message names it.
     """
 
     mean: Tensor
@@ -67,7 +72,7 @@ class StyleGAN2(nn.Module):
             codes = net.styles(net.spread_out(w)) if latent == "s" else w
             mean, std = codes.mean(0), codes.std(0)
         if latent == "s":
-            # Colour styles are left alone by every search: they carry nothing, it is told.
+            # Methods don't change coordinates with std 0.
             std = torch.where(net.in_rgb, 0.0, std)
         if latent == "w+":
             mean, std = (t.repeat(net.num_ws, 1) for t in (mean, std))
@@ -81,7 +86,7 @@ class StyleGAN2(nn.Module):
 
     @standard_numbers
     def from_w(self, w: Tensor) -> Code:
-        """W (b, w_dim) -> the code of the same image in this space."""
+        """Return the code, in this space, of the same image as w (b, w_dim)."""
         validate.code_like(w, "w", (self.net.mapping.w_avg.shape[-1],))
         if self.latent == "w":
             return Code(w)
@@ -90,14 +95,14 @@ class StyleGAN2(nn.Module):
 
     @standard_numbers
     def sample(self, n_samples: int, seed: int = 0, truncation_psi: float = 1.0) -> Code:
-        """Codes of ``n_samples`` generated images, one draw a sample from (seed, index).
+        """Sample codes of new images. Sample i depends only on (seed, i).
 
         Args:
-            truncation_psi: 1 for the distribution learnt, 0 for the mean image; between them typical
-                images in exchange for variety.
+            truncation_psi: 1 samples from the learned distribution, 0 gives the mean image. Values
+                between them give more typical and less varied images.
 
         Raises:
-            ValueError, TypeError: for a wrong argument, naming it.
+            ValueError, TypeError: if an argument is wrong. The message names it.
         """
         n_samples, seed = validate.count(n_samples, "n_samples"), validate.count(seed, "seed")
         psi = validate.number(truncation_psi, "truncation_psi", 0.0)
@@ -106,10 +111,12 @@ class StyleGAN2(nn.Module):
 
     @standard_numbers
     def decode(self, code: Code) -> Tensor:
-        """Images (b, c, r, r) in [0, 1], where the code is; differentiable in ``code.z``.
+        """Return images (b, c, r, r) in [0, 1], on the device of the code.
+
+        Differentiable in ``code.z``.
 
         Raises:
-            ValueError: if the code has another shape than those of this space.
+            ValueError: if the codes don't have the shape of this space.
         """
         validate_results.code(code, "code")
         if code.z.shape[1:] != self.mean.shape:
@@ -125,7 +132,7 @@ class StyleGAN2(nn.Module):
         return (self.net.render(z if self.latent == "s" else self.net.styles(z)) + 1) / 2
 
     def encode(self, images: Tensor) -> Code:
-        """(b, c, r, r) in [0, 1] -> their codes by ``project``, where the images are."""
+        """Return the codes of images (b, c, r, r) in [0, 1], found by ``project``."""
         return self.project(images, **self.projection)
 
     @standard_numbers
@@ -142,28 +149,31 @@ class StyleGAN2(nn.Module):
         seed: int = 0,
         on_step: OnStep | None = None,
     ) -> Code:
-        """Find the code whose image is nearest, by gradient (``cfxnb.spaces.projection``).
+        """Find the code of each image by gradient descent, see ``cfxnb.spaces.projection``.
 
-        Minimises the mean squared difference of pixels, plus ``distance_weight * distance``. Each image
-        starts at the nearest of the mean and ``n_starts`` seeded draws, and keeps its best look.
+        The loss is the mean squared difference of pixels, plus ``distance_weight * distance``. The
+        search starts at the best of ``n_starts`` random codes and the mean. It returns the best
+        code that it evaluated.
 
         Args:
-            images: (b, c, r, r) in [0, 1], of the generator's size.
-            steps: gradient steps.
-            lr: Adam's first step length in units of ``std``; it falls to 0 by a cosine.
-            n_starts: draws to choose the start from, the same for each image.
-            distance: (images, images) in [0, 1] -> (b,), such as LPIPS.
-            distance_weight: of the distance.
-            batch_size: samples worked on together; bounds the memory, never changes a result.
-            seed: of the draws.
-            on_step: called with a Step after each look; ``probability`` is exp(-loss) there.
-                Returning True stops the search of the present batch.
+            images: (b, c, r, r) in [0, 1], in the resolution of the generator.
+            steps: number of gradient steps.
+            lr: initial learning rate of Adam, in standard deviations of the code. It decays to 0
+                with a cosine schedule.
+            n_starts: number of random codes to choose the start from, the same for all images.
+            distance: additional distance (images, images) -> (b,) of images in [0, 1], such as
+                LPIPS.
+            distance_weight: weight of ``distance`` in the loss.
+            batch_size: Images per batch. Affects memory and speed, not results.
+            seed: seed of the random codes.
+            on_step: called with a Step after each evaluation, in which ``probability`` is
+                exp(-loss). Return True to stop the search of the current batch.
 
         Returns:
-            A Code with z like ``mean`` for each image, where the images are.
+            A Code with one z per image, on the device of ``images``.
 
         Raises:
-            ValueError, TypeError: for a wrong argument, naming it.
+            ValueError, TypeError: if an argument is wrong. The message names it.
         """
         images = validate.images(images)
         shape = (self.net.colours, self.net.resolution, self.net.resolution)
@@ -195,23 +205,24 @@ class StyleGAN2(nn.Module):
 def load_stylegan2(
     path: str | os.PathLike, *, latent: str = "w", device: str | torch.device | None = None
 ) -> StyleGAN2:
-    """A StyleGAN2 from NVIDIA's ``.pkl``, rosinality's ``.pt`` or ``.safetensors``, as a space.
+    """Load a StyleGAN2 checkpoint as a space.
 
-    Nothing in the file is executed. Architecture and sizes are read off the weights' shapes.
+    Reads NVIDIA's ``.pkl``, rosinality's ``.pt`` and ``.safetensors``. No code in the file is
+    executed. The architecture follows from the shapes of the weights.
 
     Args:
         path: the checkpoint, at most 2 GiB.
-        latent: the space of the codes: ``"w"``, ``"w+"`` or ``"s"``.
-        device: where it shall run; by default CUDA or MPS when there is one.
+        latent: the latent space of the codes, ``"w"``, ``"w+"`` or ``"s"``.
+        device: device to run on. Default: CUDA or MPS if available, else the CPU.
 
     Warns:
-        UserWarning: if the file has no fixed noise images, as training files of rosinality's have
-            none. They are drawn from a seed then: the same ones each time, and others than those
-            with which the file's author drew images. They change fine detail only.
+        UserWarning: if the file has no fixed noise maps, such as rosinality's training files. The
+            function then draws them from a fixed seed. Images differ in fine detail from those of
+            the author of the file.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, and for a file that is damaged, is no such
-            checkpoint, or asks for anything to be executed; the message names ``path``.
+        ValueError, TypeError: if an argument is wrong. Also if the file is damaged, is no StyleGAN2
+            checkpoint, or would execute code. The message then names ``path``.
     """
     validate.choice(latent, "latent", LATENTS)
     where = validate.device(device)
@@ -222,7 +233,7 @@ def load_stylegan2(
     if drawn:
         warnings.warn(
             f"path: {os.path.basename(path)} has no fixed noise images; drew {len(drawn)} from a "
-            "seed, always the same ones. Images can differ in fine detail from those elsewhere",
+            "fixed seed. Images can differ in fine detail from those of other programs",
             stacklevel=3,
         )
     net.load_state_dict(state | drawn, strict=averaged)
@@ -233,7 +244,7 @@ def load_stylegan2(
 
 
 def _noise_images(net: Generator, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Noise images for layers that have none in ``state``, each from its own seed."""
+    """Draw noise maps, each from its own seed, for the layers that have none in ``state``."""
     names = [name for name in net.state_dict() if name.endswith(".noise_const")]
     drawn = {
         name: noise_like(net.get_buffer(name)[None], seed=number)[0]

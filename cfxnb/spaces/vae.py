@@ -12,14 +12,15 @@ from cfxnb.core.types import Code
 
 
 class VAE(nn.Module):
-    """Any net with ``posterior(images) -> (mean, log_variance)`` and ``decode(z) -> images``.
+    """A variational autoencoder. The code of an image is its posterior mean.
 
-    Codes are posterior means: encoding is deterministic, and decoding differentiable in ``z``.
+    Encoding is therefore deterministic. Decoding is differentiable in ``z``.
 
     Args:
-        net: the network; its weights decide where the work runs.
-        mean, std: mean and standard deviation of the codes of real images, shape of one
-            code; ``measure_code_statistics`` computes them.
+        net: network with ``posterior(images) -> (mean, log_variance)`` and ``decode(z) -> images``.
+            The space runs on its device.
+        mean, std: mean and standard deviation of the codes of real images, with the shape of one
+            code. ``measure_code_statistics`` computes them.
     """
 
     mean: Tensor
@@ -37,10 +38,16 @@ class VAE(nn.Module):
 
     @standard_numbers
     def encode(self, images: Tensor) -> Code:
-        """(b, c, h, w) in [0, 1] -> Code with z of shape (b, dims), where the images are.
+        """Return the codes of images.
+
+        Args:
+            images: (b, c, h, w) in [0, 1].
+
+        Returns:
+            A Code with z of shape (b, dims), on the device of ``images``.
 
         Raises:
-            ValueError: if the images have another shape than the net was made for.
+            ValueError: if the network was made for images of another shape.
         """
         images = validate.pixels(images)
         sides = getattr(self.net, "size", images.shape[2:])
@@ -55,17 +62,17 @@ class VAE(nn.Module):
 
     @standard_numbers
     def decode(self, code: Code) -> Tensor:
-        """Images in [0, 1], where the code is.
+        """Return the images of codes, in [0, 1], on the device of the code.
 
         Raises:
-            ValueError: if the code has another shape than those of this space.
+            ValueError: if the codes don't have the shape of this space.
         """
         validate_results.code(code, "code", tuple(self.mean.shape))
         return self.net.decode(code.z.to(self.mean)).to(code.z.device)
 
     @standard_numbers
     def sample(self, n_samples: int, seed: int = 0) -> Code:
-        """Codes drawn from the prior N(0, 1), one draw a sample from (seed, index)."""
+        """Sample codes from the prior N(0, 1). Sample i depends only on (seed, i)."""
         like = self.mean.new_empty(validate.count(n_samples, "n_samples"), *self.mean.shape)
         return Code(noise_like(like, validate.seed(seed)))
 
@@ -74,6 +81,6 @@ class VAE(nn.Module):
 def measure_code_statistics(
     net: Any, images: Tensor, batch_size: int = 512
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, per coordinate, of the codes of ``images``."""
+    """Return mean and standard deviation of each coordinate of the codes of ``images``."""
     codes = torch.cat([net.posterior(chunk)[0] for chunk in images.split(batch_size)])
     return codes.mean(0), codes.std(0)

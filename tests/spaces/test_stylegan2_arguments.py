@@ -21,7 +21,7 @@ from wrong import count_values, image_values, number_values
 
 from cfxnb.spaces import StyleGAN2, load_stylegan2
 from cfxnb.spaces.checkpoints.safe_loading import LEGACY
-from cfxnb.spaces.checkpoints.safe_pickle import ALLOWED, MOST, read_pickle
+from cfxnb.spaces.checkpoints.safe_pickle import ALLOWED, MAX_INSTRUCTIONS, read_pickle
 from cfxnb.spaces.checkpoints.stylegan2_files import read_checkpoint
 
 
@@ -260,7 +260,7 @@ def test_the_allowed_names_do_nothing_either(name, mark):
         (b")" + b"\x85" * 9_000 + b".", "a tuple instead of a dict"),
         (b"]" * DEEP + b"a" * (DEEP - 1) + b".", "a list instead of a dict"),
         (b"(" * DEEP + b"t" * DEEP + b".", "refused tuples within tuples"),
-        (b"N" * (MOST + 1) + b".", f"more than {MOST} instructions"),
+        (b"N" * (MAX_INSTRUCTIONS + 1) + b".", f"more than {MAX_INSTRUCTIONS} instructions"),
         (b"]r\xff\xff\xff\xff.", "a list instead of a dict"),
         (b"\x8e" + struct.pack("<Q", 2**62) + b"abc.", ""),
         (b"\x8d" + struct.pack("<Q", 2**63 - 1) + b"abc.", ""),

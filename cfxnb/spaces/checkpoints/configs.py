@@ -1,9 +1,8 @@
-"""Configs of networks, checked before anything is built from them.
+"""Check the config of a network before the network is built.
 
-A config is a few lines of text that decide how much memory a network takes. So its fields are
-checked first: their types as the network's class declares them, and the range of numbers. Then the
-network is built without memory, on torch's device "meta", and compared with the weights that the
-files really hold.
+A few lines in a config decide how much memory a network takes. We first check the type and range of
+each field against the signature of the network's class. Then we build the network on torch's device
+"meta", which needs no memory, and compare it with the weights in the files.
 """
 
 import contextlib
@@ -20,22 +19,22 @@ import torch
 from torch import nn
 from torch.nn.modules import module as registry
 
-LARGEST = 10**6  # of a whole number, and of the entries of a list; known configs stay below 300,000
-PARTS = 8  # modules and parameters for each tensor of a file; known networks have at most 2.5
-MOST = 50_000  # modules and parameters of any network; known ones have at most 4,000
-SLACK = 2**20  # numbers that a network may have besides those in its file: fixed filters, positions
-SIGNED = ("freq_shift", "trained_betas")  # a schedule is looked at as a whole
-ZERO = ("padding", "_id", "transformer_layers_per_block")  # whole numbers that may be 0
-#: Numbers that no weights belong to, and that decide how large images inside of a network are.
+LARGEST = 10**6  # largest number in a config, and length of a list; known ones are below 300,000
+PARTS = 8  # largest number of modules and parameters per tensor; known networks have at most 2.5
+MAX_PARTS = 50_000  # modules and parameters of a network; known networks have at most 4,000
+SLACK = 2**20  # numbers of a network that are not in its file: fixed filters, position ids
+SIGNED = ("freq_shift", "trained_betas")  # numbers that may be negative
+ZERO = ("padding", "_id", "transformer_layers_per_block")  # integers that may be 0
+#: Fields without weights that decide the size of feature maps, with their allowed range.
 FIXED = {"upsampling_scaling_factor": (2, 2), "downsample_padding": (0, 1)}
-LEAST = 1e-12  # of numbers that something is divided by
-SHOWN = 60  # letters of a value in a message
+MIN_DIVISOR = 1e-12
+SHOWN = 60  # characters of a value in a message
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def declared(kind: Any) -> dict[str, Any]:
-    """Return the type of each argument of a class, as its signature has it."""
+    """Return the declared type of each argument of a class."""
     hints = typing.get_type_hints(kind.__init__)
     arguments = inspect.signature(kind.__init__).parameters
     return {
@@ -52,14 +51,15 @@ def declared_defaults(kind: Any) -> dict[str, Any]:
 
 
 def check_fields(config: Mapping[str, Any], fields: Mapping[str, Any], file: str) -> None:
-    """Check the types and numbers of a config; what is not in ``fields`` has no effect.
+    """Check the types and numbers of a config. Fields that are not in ``fields`` are ignored.
 
     Args:
+        config: the config, name of a field -> value.
         fields: the type of each field, such as ``int | tuple[int, ...] | None``.
-        file: what the message calls the config.
+        file: name of the config in the message.
 
     Raises:
-        ValueError: naming the file and the field.
+        ValueError: if a field is wrong. The message names the file and the field.
     """
     for name, kind in fields.items():
         if name not in config:
@@ -81,7 +81,7 @@ PLAIN = (bool, int, float, str)
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Return whether a value of JSON is of a declared type."""
+    """Return whether a JSON value has a declared type."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, each) for each in typing.get_args(kind))
@@ -92,16 +92,16 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is int:
         return type(value) is int and abs(value) <= LARGEST
     if kind is float:
-        return type(value) in (int, float) and abs(value) <= LARGEST  # NaN is not
+        return type(value) in (int, float) and abs(value) <= LARGEST  # False for NaN
     if origin in (tuple, list) or kind in (tuple, list):
         inner = typing.get_args(kind)[:1] or (bool | int | float | str,)
         listed = isinstance(value, list) and len(value) <= LARGEST
         return listed and all(fits(each, inner[0]) for each in value)
-    return not inspect.isclass(kind)  # JSON holds no objects of classes, such as arrays
+    return not inspect.isclass(kind)  # JSON has no objects of other classes, such as arrays
 
 
 def numbers(value: Any) -> list[float]:
-    """Return all numbers of a value of JSON."""
+    """Return all numbers in a JSON value."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -110,7 +110,7 @@ def numbers(value: Any) -> list[float]:
 
 
 def named_numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
-    """Each number of a value of JSON with the field that it stands in, such as ``size[1]``."""
+    """Yield each number in a JSON value with the name of its field, such as ``size[1]``."""
     if isinstance(value, dict):
         for key, each in value.items():
             yield from named_numbers(each, f"{name}, {key}" if name else str(key))
@@ -122,32 +122,32 @@ def named_numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
 
 
 def _range(name: str, kind: Any) -> tuple[float, float]:
-    """The least and the largest number that a field may hold, by its name and type."""
+    """Return the smallest and largest number that a field of this name and type may have."""
     if name in FIXED:
         return FIXED[name]
     if name in SIGNED or name.endswith(("shift", "shift_factor", "mean")):
         return -LARGEST, LARGEST
-    if name.endswith("_eps"):  # under a square root, and what is divided by
-        return LEAST, 1
-    if name.endswith(("_factor", "_std")):  # what is divided by
-        return LEAST, LARGEST
+    if name.endswith("_eps"):
+        return MIN_DIVISOR, 1
+    if name.endswith(("_factor", "_std")):
+        return MIN_DIVISOR, LARGEST
     counts = "float" not in str(kind) and not name.endswith(ZERO)
     return int(counts), LARGEST
 
 
 @contextlib.contextmanager
 def at_most(tensors: int) -> Iterator[None]:
-    """Build networks without memory, and stop when one needs more tensors than a file has.
+    """Return a context in which networks are built on device "meta", without memory.
 
     Raises:
-        ValueError: if it is stopped.
+        ValueError: if a network has far more modules and parameters than the file has tensors.
     """
-    here, made, most = threading.get_ident(), [0], min(PARTS * (tensors + PARTS), MOST)
+    thread, made, limit = threading.get_ident(), [0], min(PARTS * (tensors + PARTS), MAX_PARTS)
 
     def count(*_: Any) -> None:
-        if threading.get_ident() == here:
+        if threading.get_ident() == thread:
             made[0] += 1
-            if made[0] > most:
+            if made[0] > limit:
                 raise ValueError(f"far more parts than the {tensors} tensors of the file")
 
     handles = [
@@ -163,14 +163,15 @@ def at_most(tensors: int) -> Iterator[None]:
 
 
 def check_fit(build: Callable[[], nn.Module], shapes: Shapes) -> None:
-    """Check that a network has no more numbers than its files, and none of another shape.
+    """Check that the tensors of a network have the shapes in its files, and are not more.
 
     Args:
-        build: makes the network; it is called where tensors take no memory.
-        shapes: of the tensors in the files, by name.
+        build: builds the network. It is called where tensors take no memory.
+        shapes: name of each tensor in the files -> its shape.
 
     Raises:
-        Exception: of any kind, if the network can't be built; ValueError if it doesn't fit.
+        ValueError: if the network doesn't fit its files.
+        Exception: of any kind, if the network can't be built.
     """
     with at_most(len(shapes)):
         net = build()
@@ -181,15 +182,15 @@ def check_fit(build: Callable[[], nn.Module], shapes: Shapes) -> None:
                 f"{name[:80]} has shape {shapes[name]} in the file, {shape} by its config"
             )
     held = sum(math.prod(shape) for shape in shapes.values())
-    asked = sum(t.numel() for t in (*net.parameters(), *net.buffers()))
-    if asked > held + SLACK:
-        raise ValueError(f"its config asks for {asked} numbers, and the files hold {held}")
+    needed = sum(t.numel() for t in (*net.parameters(), *net.buffers()))
+    if needed > held + SLACK:
+        raise ValueError(f"its config asks for {needed} numbers, and the files hold {held}")
 
 
 def suspects(config: Mapping[str, Any], fields: Mapping[str, Any], error: Exception) -> str:
-    """Return the fields that most likely make a build fail, with their values, for a message.
+    """Return, as text for a message, the fields that most likely make a build fail.
 
-    Those whose texts the error quotes; else the three with the largest numbers.
+    These are the fields whose values the error quotes, or else the three with the largest numbers.
     """
     given = [name for name in fields if name in config]
     words = set(re.findall(r"[\w.-]+", str(error)))

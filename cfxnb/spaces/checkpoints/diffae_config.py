@@ -1,7 +1,7 @@
-"""Which diffusion autoencoder a checkpoint belongs to, read off its tensors' names and shapes.
+"""Infer the architecture of a diffusion autoencoder from the names and shapes of its tensors.
 
-How an official network is laid out is a matter of its training code, which a checkpoint does not
-hold. Names and shapes tell all of it but for the number of heads of the attention: here, one.
+An official checkpoint doesn't contain its architecture, which is part of the training code. Names
+and shapes determine everything but the number of attention heads. We assume one head.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from torch import Tensor
 from cfxnb.nets.diffae import DiffAE
 from cfxnb.spaces.checkpoints.configs import at_most
 
-SHOWN = 3  # names of a kind that a message gives
-Ends = tuple[int, bool]  # of a block: the width it ends with, and whether it attends
+SHOWN = 3  # names of tensors in a message
+Ends = tuple[int, bool]  # of a block: its number of output channels, whether it has attention
 
 
 def architecture(
@@ -21,16 +21,16 @@ def architecture(
     size: int | None = None,
     latent: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
-    """Arguments of the ``DiffAE`` that weights belong to.
+    """Return the arguments of the ``DiffAE`` that fits the weights.
 
     Args:
-        state: the weights, under the official names without a prefix; shapes are enough.
-        size: side of the images. It only says what the levels with attention are called, and is
-            some fitting number where it is not given.
-        latent: weights of the net that draws new codes, if there is one, as in ``LatentNet``.
+        state: the weights under the official names, without a prefix. Only shapes are used.
+        size: height of the images. ``DiffAE`` identifies levels with attention by it. Default: any
+            value that fits.
+        latent: weights of the latent DDIM, named as in ``LatentNet``, if there is one.
 
     Raises:
-        ValueError: if they belong to none, or to one that ``DiffAE`` cannot express.
+        ValueError: if no ``DiffAE`` fits the weights.
     """
     try:
         base, channels = state["input_blocks.0.0.weight"].shape[:2]
@@ -46,7 +46,7 @@ def architecture(
     encoder, encoder_blocks = _encoder(within, blocks)
 
     deepest = max(len(unet), len(encoder))
-    halved, smallest = 2 ** (len(unet) - 1), 2 ** (deepest - 1)  # the encoder may halve odd sides
+    halved, smallest = 2 ** (len(unet) - 1), 2 ** (deepest - 1)  # the encoder also takes odd sides
     if size is None:
         size = max(256, smallest)
     if size % halved or size < smallest:
@@ -58,7 +58,7 @@ def architecture(
     for level, (mine, other) in enumerate(zip(unet, encoder, strict=False)):
         if mine[1] != other[1]:
             name = "encoder" if other[1] else "U-Net"
-            raise ValueError(f"a net in which only the {name} attends at side {sides[level]}")
+            raise ValueError(f"a net in which only the {name} has attention at side {sides[level]}")
     attends = [
         any(ends[1] for ends in (*unet[n : n + 1], *encoder[n : n + 1])) for n in range(deepest)
     ]
@@ -79,11 +79,11 @@ def architecture(
 def network(
     state: Mapping[str, Tensor], config: dict[str, Any], latent: Mapping[str, Tensor]
 ) -> DiffAE:
-    """The ``DiffAE`` of ``config`` with exactly these weights, which it takes over.
+    """Return the ``DiffAE`` of ``config`` with these weights. The tensors are not copied.
 
     Raises:
-        ValueError: if tensors are missing, left over or of another shape; the message has the
-            number and the first few of each kind.
+        ValueError: if tensors are missing, unknown or of the wrong shape. The message has their
+            number and the first names.
     """
     given = {**state, **{f"latent_net.{key}": value for key, value in latent.items()}}
     with at_most(len(given)):  # shapes without memory
@@ -112,7 +112,7 @@ def network(
 
 
 def _ends(state: Mapping[str, Tensor], prefix: str) -> list[Ends]:
-    """The blocks on the way down, after the first convolution."""
+    """Return the blocks of the contracting path, after the first convolution."""
     ends: list[Ends] = []
     while (block := f"{prefix}input_blocks.{len(ends) + 1}") + ".0.in_layers.2.weight" in state:
         width = state[f"{block}.0.in_layers.2.weight"].shape[0]
@@ -121,9 +121,10 @@ def _ends(state: Mapping[str, Tensor], prefix: str) -> list[Ends]:
 
 
 def _climb(state: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Levels and blocks a level of the U-Net: on its way up, each level but the last enlarges.
+    """Return the number of levels of the U-Net, and of blocks per level.
 
-    On the way down a block that halves the sides looks like any other.
+    They are counted on the expanding path, where the upsampling blocks have names of their own. On
+    the contracting path a downsampling block has the same names as other blocks.
     """
     count = ups = 0
     while f"output_blocks.{count}.0.in_layers.2.weight" in state:
@@ -136,10 +137,10 @@ def _climb(state: Mapping[str, Tensor]) -> tuple[int, int]:
 
 
 def _descent(stages: list[Ends], blocks: int) -> list[Ends] | None:
-    """What every level ends with, or None if levels of so many blocks aren't what this is.
+    """Return the last block of each level, or None if the levels don't have ``blocks`` blocks.
 
-    A level begins with what halves the sides (the first: with a convolution), which keeps the
-    width and doesn't attend; its other blocks are all alike.
+    A level begins with a downsampling block (the first level with a convolution). That block keeps
+    the number of channels and has no attention. The other blocks of a level are equal.
     """
     each, width, levels = blocks + 1, stages[0][0], []
     for start in range(0, len(stages), each):
@@ -152,12 +153,12 @@ def _descent(stages: list[Ends], blocks: int) -> list[Ends] | None:
 
 
 def _encoder(stages: list[Ends], blocks: int) -> tuple[list[Ends], int]:
-    """Levels of the encoder, and blocks in each: as many as in the U-Net, if that fits."""
+    """Return levels and blocks per level of the encoder, the U-Net's number if that fits."""
     fits = {n: levels for n in range(1, len(stages)) if (levels := _descent(stages, n))}
     if blocks in fits:
         return fits[blocks], blocks
     if len(fits) != 1:
-        text = f"blocks a level may be any of {list(fits)}" if fits else "levels are irregular"
+        text = f"blocks per level may be any of {list(fits)}" if fits else "levels are irregular"
         raise ValueError(f"an encoder whose {text}")
     ((number, levels),) = fits.items()
     return levels, number

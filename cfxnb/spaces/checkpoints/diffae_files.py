@@ -1,12 +1,11 @@
-"""Checkpoints of diffusion autoencoders: the official ones, plain state dicts, safetensors.
+"""Read checkpoints of diffusion autoencoders.
 
-- Lightning's ``.ckpt``, as the official code trains them (``last.ckpt`` of the autoencoder, and of
-  its latent DDIM). Of the averaged and the last weights, the averaged ones are taken; optimisers,
-  callbacks and settings are left alone;
-- ``.pt`` with a state dict of ``DiffAE``, and ``.safetensors`` of one.
+- Lightning's ``.ckpt`` from the official code (``last.ckpt`` of the autoencoder, and of its latent
+  DDIM). We use the averaged (EMA) weights and ignore optimisers, callbacks and settings.
+- ``.pt`` and ``.safetensors`` with a state dict of ``DiffAE``.
 
-Nothing in a file is executed, and no class that it names is imported. The terms of a checkpoint's
-licence are its user's to read.
+No code in a file is executed, and no class that it names is imported. Check the licence of a
+checkpoint before you use it.
 """
 
 import os
@@ -32,9 +31,9 @@ from cfxnb.spaces.checkpoints.safe_loading import (
 )
 from cfxnb.spaces.diffae import DiffusionAutoencoder
 
-LARGEST = 8 * 2**30  # bytes of a file: weights twice and an optimiser's, 2.5 GB for 256 pixels
-WEIGHTS = 4 * 2**30  # bytes of what is taken from it; the largest known have 1 GB
-FAR_OUT = 1e12  # codes and noise are about 1
+LARGEST = 8 * 2**30  # bytes of a file; a training file for 256 pixels has 2.5 GB
+WEIGHTS = 4 * 2**30  # bytes of the weights used; the largest known have 1 GB
+FAR_OUT = 1e12  # limit for codes and noise, which are about 1
 TRAINERS = ("pytorch_lightning", "lightning", "lightning_fabric")
 WANTED = "a diffusion autoencoder in Lightning's .ckpt, a state dict's .pt or .safetensors"
 BESIDE = ("x_T", "conds_mean", "conds_std")
@@ -42,14 +41,14 @@ LATENT = "latent_net."
 
 
 class Extra(NamedTuple):
-    """What a checkpoint has besides the weights of the autoencoder.
+    """Contents of a checkpoint besides the weights of the autoencoder.
 
     Attributes:
-        latent: weights of the net that draws new codes, as in ``LatentNet``; empty if none.
-        mean, std: mean and standard deviation of the codes it was trained on, (dims,).
-        size: side of the images it was trained on.
-        source: which weights were taken: ``"ema_model"``, the averaged ones; ``"model"``, the last
-            ones, where there are no averaged ones; ``""`` from a file that has only one kind.
+        latent: weights of the latent DDIM, named as in ``LatentNet``. Empty if there is none.
+        mean, std: mean and standard deviation of the training codes, (dims,).
+        size: height of the training images.
+        source: which weights are used: ``"ema_model"`` for averaged weights, ``"model"`` for the
+            last weights of a file without averaged ones, ``""`` for a file with only one kind.
     """
 
     latent: dict[str, Tensor]
@@ -60,26 +59,25 @@ class Extra(NamedTuple):
 
 
 def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], Extra]:
-    """The weights in a checkpoint, without running anything in it.
+    """Return the weights in a checkpoint, without running code in it.
 
     Args:
-        path: a file of at most 8 GiB; its kind is told by its first bytes, not by its name. What
-            is not needed of it is not read.
+        path: a file of at most 8 GiB. Its first bytes, not its name, decide its format. Only the
+            necessary parts are read.
 
     Returns:
-        float32 tensors on the CPU under the names of ``DiffAE``, without those of its
-        ``latent_net``; and an ``Extra``. Which tensors there must be depends on the network:
-        ``load_diffae`` sees to it.
+        The weights of ``DiffAE`` without ``latent_net``, as float32 tensors on the CPU, and an
+        ``Extra``. The function doesn't check that they are complete. ``load_diffae`` does.
 
     Raises:
-        ValueError, TypeError: if it is no such file, is damaged, or asks for anything to be
-            imported or called; the message begins with ``path``.
+        ValueError, TypeError: if the file is of another kind, is damaged, or would import or call
+            anything. The message begins with ``path``.
     """
     file = existing(path, WANTED, LARGEST)
     try:
         with file.open("rb") as opened:
             begins = opened.read(16)
-            if begins[6:9] == b"\0\0{":  # after a length, which may look like anything
+            if begins[6:9] == b"\0\0{":  # safetensors, after eight bytes with the length
                 found: Any = all_tensors(file)
             elif begins.startswith((b"PK\x03\x04", LEGACY)):
                 found = torch_load(opened, TRAINERS, file)
@@ -88,7 +86,7 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], Extra]:
                 raise ValueError(text)
             return _sorted(found)
     except (ValueError, SafetensorError, OSError) as error:
-        text = str(error)[:300]  # what a damaged file quotes may be as long as the file
+        text = str(error)[:300]  # a quote of a damaged file may be very long
         raise ValueError(f"path: expected {WANTED}, got {file.name}: {text}") from None
 
 
@@ -100,27 +98,27 @@ def load_diffae(
     image_size: int | None = None,
     **kwargs: Any,
 ) -> DiffusionAutoencoder:
-    """A diffusion autoencoder from a file, as a space.
+    """Load a checkpoint of a diffusion autoencoder as a space.
 
-    Nothing in the file is executed. Architecture and sizes are read off the weights' names and
-    shapes. Autoencoders alone don't know where the codes of images lie: their space has center 0
-    and spread 1 until ``space.fit(images)`` measures both. Files of a latent DDIM do know, and
-    their space can ``sample``.
+    No code in the file is executed. The architecture follows from the names and shapes of the
+    weights. A file of a latent DDIM has mean and standard deviation of the codes, and its space can
+    ``sample``. A file of an autoencoder has neither. Its space has mean 0 and std 1 until
+    ``space.fit(images)`` measures them.
 
     Args:
-        path: the checkpoint, at most 8 GiB: Lightning's ``.ckpt``, a state dict's ``.pt``, or
+        path: the checkpoint, at most 8 GiB: Lightning's ``.ckpt``, or a state dict as ``.pt`` or
             ``.safetensors``.
-        device: where it shall run; by default CUDA or MPS when there is one.
-        image_size: side of the images it was trained on, where the file doesn't tell. It is only
-            checked: the weights take images of any size that the levels can halve.
-        **kwargs: of ``DiffusionAutoencoder``, such as ``steps``.
+        device: device to run on. Default: CUDA or MPS if available, else the CPU.
+        image_size: height of the training images in pixels, if the file doesn't contain it. It is
+            only checked. The network takes images of any size that its levels can halve.
+        **kwargs: arguments of ``DiffusionAutoencoder``, such as ``steps``.
 
     Warns:
-        UserWarning: if a training file has only the last weights, which draw worse than averages.
+        UserWarning: if a training file has no averaged weights. The last weights give worse images.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, and for a file that is damaged, is no such
-            checkpoint, or asks for anything to be executed; the message names ``path``.
+        ValueError, TypeError: if an argument is wrong. Also if the file is damaged, is no such
+            checkpoint, or would execute code. The message then names ``path``.
     """
     validate.optional(_side, image_size, "image_size")
     where = validate.device(device)
@@ -133,7 +131,7 @@ def load_diffae(
         config = architecture(state, image_size or extra.size, extra.latent)
         net = network(state, config, extra.latent)
         mean, std = _place(extra, net.dims)
-        # Twice the smallest side: norms need more than one number.
+        # Twice the smallest height, because normalisation needs more than one number.
         _try_out(net, 2 ** max(len(config["mult"]), len(config["encoder_mult"])))
     except ValueError as error:
         if image_size is not None and str(error).startswith("size: "):
@@ -154,7 +152,7 @@ def _side(value: Any, name: str) -> int:
 
 
 def _sorted(found: Any) -> tuple[dict[str, Tensor], Extra]:
-    """Weights, those of the net of codes, and what is beside them."""
+    """Separate the weights of the autoencoder from the other contents."""
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
     if not isinstance(found, dict):
@@ -174,7 +172,7 @@ def _sorted(found: Any) -> tuple[dict[str, Tensor], Extra]:
 
 
 def _chosen(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The averaged weights, else the last ones; the prefix tells, and nothing within a name."""
+    """Return the averaged weights or else the last ones. The prefix of a name decides."""
     for source in ("ema_model", "model"):
         prefix = f"{source}."
         weights = {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
@@ -184,7 +182,7 @@ def _chosen(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _floats(found: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Every tensor checked, and then copied: what the file has is not kept."""
+    """Check each tensor, and copy it to float32."""
     total = 0
     for key, value in found.items():
         try:
@@ -207,7 +205,7 @@ def _floats(found: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _untied(latent: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One layer has two names; files that can hold a tensor only once have it under the first."""
+    """Add the second name of a layer, which safetensors can store only once."""
     for key in [key for key in latent if ".linear_emb." in key]:
         twin = key.replace(".linear_emb.", ".cond_layers.1.")
         if not torch.equal(latent.setdefault(twin, latent[key]), latent[key]):
@@ -217,14 +215,14 @@ def _untied(latent: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _try_out(net: DiffAE, side: int) -> None:
-    """Run the net once on a small input: weights that are too large show now, and not later."""
+    """Run the network on a small input, so that weights that are too large are found early."""
     x = torch.linspace(-1, 1, net.channels * side**2).view(1, net.channels, side, side)
     first = torch.tensor([0])
     z = net.encoder(x)
-    given = {"encoder": z, "U-Net": net(x, first, z)}
+    outputs = {"encoder": z, "U-Net": net(x, first, z)}
     if hasattr(net, "latent_net"):
-        given["latent_net"] = net.latent_net(torch.ones_like(z), first)
-    for part, found in given.items():
+        outputs["latent_net"] = net.latent_net(torch.ones_like(z), first)
+    for part, found in outputs.items():
         if not found.abs().max() < FAR_OUT:
             raise ValueError(
                 f"numbers that are not finite, or above {FAR_OUT:g}, come out of its {part}: its "
@@ -233,7 +231,7 @@ def _try_out(net: DiffAE, side: int) -> None:
 
 
 def _place(extra: Extra, dims: int) -> tuple[Tensor, Tensor]:
-    """Center and spread of the codes; 0 and 1 where nobody measured them."""
+    """Return mean and standard deviation of the codes, 0 and 1 if they are unknown."""
     found = {"conds_mean": extra.mean, "conds_std": extra.std}
     for name, value in found.items():
         if value is not None and value.shape != (dims,):

@@ -1,7 +1,7 @@
-"""Parts of a model in a folder of diffusers: configs, and networks with their weights.
+"""Read configs and networks from a folder of diffusers.
 
-Weights come from safetensors alone, and only classes that the caller names are built. No code in a
-folder is looked at.
+Weights are read only from safetensors, and only classes that the caller names are built. No code in
+a folder is executed.
 """
 
 import contextlib
@@ -28,20 +28,20 @@ from cfxnb.spaces.checkpoints.safe_loading import (
     plain_names,
 )
 
-STEM = "diffusion_pytorch_model"  # what diffusers calls files of weights
+STEM = "diffusion_pytorch_model"  # name of the weight files of diffusers
 NAMES = ("*.json", "*.txt", *(f"{s}{e}" for s in (STEM, "model") for e in (
     ".safetensors", "-*-of-*.safetensors")))  # fmt: skip
 WRONG = ("missing", "unexpected", "mismatched")
-REMEDY = "save it anew by save_pretrained(folder, safe_serialization=True)"
+REMEDY = "save it again with save_pretrained(folder, safe_serialization=True)"
 
 
 class InvalidPart(ValueError):
-    """What is wrong with a part; ``naming_path`` adds the path that was given."""
+    """What is wrong with a part of a model. ``naming_path`` adds the path to the message."""
 
 
 @contextlib.contextmanager
 def naming_path(path: str | os.PathLike, wanted: str) -> Iterator[None]:
-    """What is unfit inside becomes a message about ``path``."""
+    """Turn an InvalidPart into a ValueError that names ``path``."""
     try:
         yield
     except InvalidPart as error:
@@ -52,17 +52,17 @@ def naming_path(path: str | os.PathLike, wanted: str) -> Iterator[None]:
 def folder(
     path: Any, revision: str | None, wanted: str, parts: Collection[str], remote: Any = None
 ) -> Path:
-    """The folder that is meant, downloaded if it is one on the hub.
+    """Return the folder of a model, which is downloaded first if it is on the hub.
 
     Args:
         path: a folder, or ``owner/name`` on the hub.
-        revision: the 40 digits of a commit, for the hub alone.
+        revision: hash of a commit on the hub, 40 digits. None for a folder.
         wanted: what messages call the model.
         parts: subfolders to download.
-        remote: what downloads, as ``huggingface_hub.snapshot_download``, the default.
+        remote: function that downloads. Default: ``huggingface_hub.snapshot_download``.
 
     Raises:
-        ValueError, TypeError: naming ``path`` or ``revision``.
+        ValueError, TypeError: if an argument is wrong. The message names it.
     """
     place = given_path(path, wanted)
     validate.optional(_commit, revision, "revision")
@@ -77,7 +77,7 @@ def folder(
     if revision is None:
         raise ValueError(
             f"revision: expected the 40 digits of a commit, since {path!r} is no folder here and "
-            "what a name on the hub stands for can change, got None"
+            "the files under a name on the hub can change, got None"
         )
     patterns = ["model_index.json", *(f"{part}/{each}" for part in parts for each in NAMES)]
     try:
@@ -85,7 +85,7 @@ def folder(
     except Exception as error:  # many kinds: no connection, no such model, no permission
         raise ValueError(
             f"path: expected {wanted}, got {path!r} at {revision}, which is neither in the cache "
-            f"nor to be had from the hub ({cause(error)}); connect, or give a folder"
+            f"nor available from the hub ({cause(error)}); go online, or pass a folder"
         ) from None
 
 
@@ -97,11 +97,11 @@ def _commit(value: Any, name: str) -> str:
 
 
 def config_of(found: Path, file: str, plain: bool = False) -> dict[str, Any]:
-    """What a JSON file, such as ``unet/config.json``, says.
+    """Return the content of a JSON file, such as ``unet/config.json``.
 
     Args:
-        plain: whether diffusers or transformers read the file, too. They don't know the mark that
-            some editors write at its beginning.
+        plain: whether to refuse a byte order mark, which some editors write at the beginning.
+            diffusers and transformers can't read such files.
     """
     try:
         config = read_json(found / file)
@@ -118,14 +118,15 @@ def config_of(found: Path, file: str, plain: bool = False) -> dict[str, Any]:
 
 
 def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]:
-    """What loads a network of diffusers, once its config is known to fit its files of weights.
+    """Check that the config of a network of diffusers fits its weight files.
 
     Args:
+        found: the folder of the model.
         part: name of the subfolder.
-        kinds: classes that it may be.
+        kinds: names of the classes that are allowed.
 
     Returns:
-        A function that returns the network, in float32 on the CPU, with every weight from its file.
+        A function that loads the network in float32 on the CPU.
     """
     config = config_of(found, f"{part}/config.json", plain=True)
     kind: Any = config.get("_class_name")
@@ -136,7 +137,7 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
             f"{part}/config.json has a quantization_config; save it in float16 or float32"
         )
     files = weight_files(found, part, STEM)
-    import diffusers  # here, since importing it takes seconds
+    import diffusers  # not at the top, because the import takes seconds
 
     made = getattr(diffusers, kind)
     fields = declared(made)
@@ -148,13 +149,13 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
 
 
 def unwrapped(files: list[Path]) -> dict[str, Tensor]:
-    """All tensors of files under plain names."""
+    """Return all tensors of the files, without prefixes of wrappers in their names."""
     held = {name: value for file in files for name, value in all_tensors(file).items()}
     return plain_names(held)
 
 
 def _unwrapped(made: Any, config: dict[str, Any], files: list[Path], part: str) -> nn.Module:
-    """A network from files in which wrappers, such as torch.compile, changed the names."""
+    """Load a network from files in which a wrapper such as torch.compile changed the names."""
     with torch.random.fork_rng(devices=[]):
         net = made.from_config(config)
     text = net.load_state_dict(unwrapped(files), strict=False)
@@ -169,9 +170,10 @@ def fitted(
     files: list[Path],
     part: str,
 ) -> list[str]:
-    """Check that a network can be built from its config, and that its weights are in the files.
+    """Check that a network can be built from its config, and that the files have its weights.
 
     Args:
+        build: builds the network.
         fields: the type of each field of the config.
 
     Returns:
@@ -187,7 +189,7 @@ def fitted(
         shapes |= all_shapes(each)
     try:
         check_fit(build, plain_names(shapes))
-    except Exception as error:  # many kinds, all of them for a config that the weights don't fit
+    except Exception as error:  # many kinds, if config and weights don't fit
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
         text = f"{kind}{cause(error)}; it has {suspects(config, fields, error)}"
         raise InvalidPart(f"{part} can't be built from {file} ({text})") from None
@@ -197,10 +199,11 @@ def fitted(
 def pretrained(
     kind: Any, found: Path, part: str, weights: dict[str, Tensor] | None = None, **kwargs: Any
 ) -> Any:
-    """What a class of diffusers or transformers makes of a subfolder, all of its weights found.
+    """Load a subfolder with ``from_pretrained``, and check that no weight is missing.
 
     Args:
-        weights: taken instead of those in the subfolder, by a class of transformers.
+        kind: class of diffusers or transformers.
+        weights: used instead of the weights in the subfolder. Only for classes of transformers.
     """
     kwargs |= {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     if weights is not None:
@@ -208,7 +211,7 @@ def pretrained(
     place = str(found / part) if weights is None else None
     try:
         net, text = kind.from_pretrained(place, **kwargs)
-    except Exception as error:  # many kinds, all of them for a config that the weights don't fit
+    except Exception as error:  # many kinds, if config and weights don't fit
         raise InvalidPart(
             f"{part} can't be built ({type(error).__name__}: {cause(error)})"
         ) from None
@@ -224,7 +227,7 @@ def _complete(keys: dict[str, Any], part: str) -> None:
 
 
 def require_finite(net: nn.Module, part: str) -> nn.Module:
-    """The same, unless it has a number that is none."""
+    """Return the network. Raise InvalidPart if a weight is NaN or infinite."""
     for name, value in net.state_dict().items():
         if value.is_floating_point() and not value.isfinite().all():
             raise InvalidPart(f"{part} has NaN or infinity in {name[:80]}")
@@ -232,7 +235,7 @@ def require_finite(net: nn.Module, part: str) -> nn.Module:
 
 
 def tensor(found: Path, part: str, name: str) -> Tensor | None:
-    """One tensor of a subfolder in float32, if its files have it and it holds floats."""
+    """Return one tensor of a subfolder in float32, or None if there is no such float tensor."""
     for file in weight_files(found, part, STEM):
         with opened(file) as content:
             for key in content.keys():  # noqa: SIM118 (not a dict)
@@ -243,10 +246,10 @@ def tensor(found: Path, part: str, name: str) -> Tensor | None:
 
 
 def weight_files(found: Path, part: str, stem: str) -> list[Path]:
-    """The files of weights of a part, seen to be there, to open, and to hold floats."""
+    """Return the weight files of a part. Check that they can be read and hold floats."""
     here, index = found / part, f"{stem}.safetensors.index.json"
     names = [f"{stem}.safetensors"]
-    # Of a file and an index, diffusers takes the index, and transformers the file.
+    # If there are both an index and a file, diffusers reads the index, transformers the file.
     if kind_of(here / index) == "a file" and (stem == STEM or not (here / names[0]).is_file()):
         places = config_of(found, f"{part}/{index}").get("weight_map")
         names = sorted({str(n) for n in places.values()} if isinstance(places, dict) else [])
@@ -255,7 +258,11 @@ def weight_files(found: Path, part: str, stem: str) -> list[Path]:
     for name in names:
         if (kind := kind_of(here / name)) in NOTHING:
             others = sorted(f.name for f in here.glob("*") if f.suffix not in (".json", ".txt"))
-            has = f"only {', '.join(others)[:120]}; {REMEDY}" if others else "nor anything like it"
+            has = (
+                f"only {', '.join(others)[:120]}; {REMEDY}"
+                if others
+                else "nor any other weight file"
+            )
             raise InvalidPart(f"no {part}/{name} in it, {has}")
         try:
             if kind != "a file":
@@ -267,6 +274,6 @@ def weight_files(found: Path, part: str, stem: str) -> list[Path]:
                         raise ValueError(f"{key[:60]} holds {dtype} instead of floats")
         except (SafetensorError, ValueError, OSError) as error:
             raise InvalidPart(
-                f"{part}/{name} is damaged ({cause(error, 80)}); get it again"
+                f"{part}/{name} is damaged ({cause(error, 80)}); download it again"
             ) from None
     return [here / name for name in names]

@@ -1,8 +1,7 @@
-"""Folders of models from the Hugging Face hub.
+"""Download models from the Hugging Face hub.
 
-The library of the hub tries five times, for half a minute, when there is no connection or when the
-hub fails. Here its first request comes first, once: if that fails, only the cache on this machine
-is searched.
+Without a connection, the library of the hub retries five times, for half a minute. We therefore
+send one request first. If it fails, we look only in the cache on this machine.
 """
 
 import contextlib
@@ -17,24 +16,24 @@ from typing import Any
 
 from cfxnb.core.disk import cause
 
-TOO_MANY = 429  # the status of an answer to somebody who asks too often
-PATIENCE = 5.0  # seconds until a hub that doesn't answer counts as unreachable
+TOO_MANY = 429  # HTTP status "too many requests"
+TIMEOUT = 5.0  # seconds until a hub that doesn't answer counts as unreachable
 
 
 def download(
     name: str, revision: str, patterns: list[str], remote: Callable[..., Any] | None = None
 ) -> Path:
-    """Return the folder of a model, from the cache or from the hub.
+    """Return the folder of a model from the cache or from the hub.
 
     Args:
         name: ``owner/name``.
-        revision: the 40 digits of a commit.
-        patterns: names of files that are wanted.
-        remote: what downloads; by default ``huggingface_hub.snapshot_download``.
+        revision: hash of a commit, 40 digits.
+        patterns: patterns of the names of the files to download.
+        remote: function that downloads. Default: ``huggingface_hub.snapshot_download``.
 
     Raises:
-        ConnectionError: if it is not in the cache, and the hub can't be reached or has no such
-            model; the message says why.
+        ConnectionError: if the model is not in the cache, and the hub can't be reached or has no
+            such model. The message has the reason.
     """
     if remote is None:
         from huggingface_hub import snapshot_download
@@ -49,25 +48,25 @@ def download(
             raise ConnectionError(text) from None
 
 
-def unreachable(page: str = "", seconds: float = PATIENCE) -> str | None:
+def unreachable(page: str = "", seconds: float = TIMEOUT) -> str | None:
     """Return why the hub can't be reached, or None if it answers.
 
-    None, too, if the library is told to stay offline: it then says so itself, without waiting.
+    Also returns None if the library is in offline mode. It then raises its own error.
 
     Args:
-        page: what is asked for, after the address of the hub.
-        seconds: how long to wait.
+        page: path of the request on the hub.
+        seconds: timeout.
     """
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return None
     found: list[str | None] = []
-    look = threading.Thread(
+    request = threading.Thread(
         target=lambda: found.append(_problem(constants.ENDPOINT + page, seconds)), daemon=True
     )
-    look.start()
-    look.join(seconds)  # looking up a name has no time limit of its own
+    request.start()
+    request.join(seconds)  # the DNS lookup has no timeout
     text = found[0] if found else f"no answer within {seconds:g} s"
     return text and f"{constants.ENDPOINT} can't be reached ({text})"
 
@@ -78,13 +77,13 @@ def _problem(address: str, seconds: float) -> str | None:
     try:
         with urllib.request.urlopen(address, timeout=seconds):
             return None
-    except urllib.error.HTTPError as error:  # an answer, though not the one that was asked for
+    except urllib.error.HTTPError as error:  # the hub answers
         error.close()
-        # Who is known to the hub may ask more often than this request, which tells no name.
+        # This request is anonymous. With a token, the library may send more requests.
         busy = error.code == TOO_MANY and get_token() is None
         return f"it answers with the error {error.code}" if busy or error.code >= 500 else None
     except urllib.error.URLError as error:
-        # The library may trust certificates that Python doesn't.
+        # The library may accept certificates that Python doesn't.
         trusted = isinstance(error.reason, ssl.SSLCertVerificationError)
         return None if trusted else cause(OSError(str(error.reason)))
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -93,7 +92,7 @@ def _problem(address: str, seconds: float) -> str | None:
 
 @contextlib.contextmanager
 def _cache_alone() -> Iterator[None]:
-    """Let the library look into its cache alone, as under HF_HUB_OFFLINE=1."""
+    """Let the library use only its cache, as with HF_HUB_OFFLINE=1."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE

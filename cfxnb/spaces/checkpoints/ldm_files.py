@@ -1,12 +1,13 @@
-"""Latent diffusion models in the folders that diffusers saves, from the disk or from the hub.
+"""Load latent diffusion models from folders of diffusers, on disk or on the hub.
 
-A folder has ``model_index.json`` and a subfolder for each part, each with its config: ``unet``,
-``vae`` (or ``vqvae``), ``scheduler``, and for texts ``tokenizer`` and ``text_encoder``. A net that
-looks at vectors of classes has them in ``class_embedder/diffusion_pytorch_model.safetensors``, as
-``embedding.weight`` of shape (classes + 1, dims), whose last row stands for none.
+A folder has ``model_index.json`` and one subfolder per part, each with its config: ``unet``,
+``vae`` (or ``vqvae``), ``scheduler``, and for texts ``tokenizer`` and ``text_encoder``. The class
+embeddings of a network with cross-attention are in
+``class_embedder/diffusion_pytorch_model.safetensors``, as ``embedding.weight`` of shape
+(classes + 1, dims). The last row stands for "no class".
 
-Only the parts that are named here are built, and weights come from safetensors alone: nothing in
-a folder is executed. The terms of a model's licence are its user's to read.
+Only these parts are built, and weights are read only from safetensors. No code in a folder is
+executed. Check the licence of a model before you use it.
 """
 
 import os
@@ -54,40 +55,41 @@ def load_ldm(
     null_class: bool | None = None,
     precision: str = "float32",
 ) -> Diffusion:
-    """A latent diffusion model that is told classes, from a folder of diffusers, as a space.
+    """Load a class-conditional latent diffusion model from a folder of diffusers as a space.
 
-    Its net is a ``UNet2DModel`` with an embedding for each class, or a ``UNet2DConditionModel``
-    that looks at a vector for each class. Its autoencoder is an ``AutoencoderKL``, ``VQModel`` or
-    ``AutoencoderTiny``. The space has center 0 and spread 1 until
-    ``space.autoencoder.fit(images)`` measures both.
+    The network is a ``UNet2DModel`` with one embedding per class, or a ``UNet2DConditionModel``
+    with cross-attention to one vector per class. The autoencoder is an ``AutoencoderKL``,
+    ``VQModel`` or ``AutoencoderTiny``. The space has mean 0 and std 1 until
+    ``space.autoencoder.fit(images)`` measures them.
 
     Args:
         path: a folder, or ``owner/name`` on the hub.
-        revision: of the hub's files, the 40 digits of a commit: what branches and tags name can
-            change. None for a folder.
-        device: where it shall run; by default CUDA or MPS when there is one.
-        conditions: what the net can be told, such as ``EmbeddingConditions(table)``; by default what is found.
-        null_class: whether the last embedding stands for "no class", with which guidance compares.
-            The files don't tell. None takes it to be so, with a warning.
+        revision: hash of a commit on the hub, 40 digits, because branches and tags can change.
+            None for a folder.
+        device: device to run on. Default: CUDA or MPS if available, else the CPU.
+        conditions: what the network can be conditioned on, such as ``EmbeddingConditions(table)``.
+            Default: the class embeddings in the folder.
+        null_class: whether the last embedding stands for "no class", which guidance needs. The
+            files don't contain this information. None assumes that it does, with a warning.
         precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
 
     Warns:
-        UserWarning: if nobody said what the last embedding stands for.
+        UserWarning: if ``null_class`` is None and the class embeddings are those of the folder.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, and for a model that is incomplete, damaged or
-            of another kind; the message names ``path``, and the file.
+        ValueError, TypeError: if an argument is wrong, or if the model is incomplete, damaged or of
+            another kind. The message names ``path`` and the file.
     """
     checked_precision(precision)
     where = validate.device(device)
     validate.optional(validate.flag, null_class, "null_class")
     if conditions is not None and null_class is not None:
-        raise ValueError("null_class: expected None beside conditions, which tell it themselves")
+        raise ValueError("null_class: expected None with conditions, which define it")
     if conditions is not None and not all(
         hasattr(conditions, a) for a in ("encode", "predict_noise")
     ):
         raise TypeError(
-            f"conditions: expected one such as EmbeddingConditions, got {type(conditions).__name__}"
+            f"conditions: expected EmbeddingConditions or the like, got {type(conditions).__name__}"
         )
     parts = ("vae", "vqvae", "unet", "scheduler", "class_embedder")
     found = folder(path, revision, WANTED, parts)
@@ -114,18 +116,22 @@ def load_stable_diffusion(
     template: str = "a photo of a {}.",
     precision: str = "float32",
 ) -> Diffusion:
-    """Stable Diffusion 1 or 2, or a model like it, from a folder of diffusers, as a space.
+    """Load Stable Diffusion 1 or 2, or a similar model, from a folder of diffusers as a space.
 
-    It is told texts, by way of a ``CLIPTextModel``, and needs the package transformers for that. A
-    safety checker is left alone: images are changed here, not invented.
+    The model is conditioned on texts by a ``CLIPTextModel``, which needs the package transformers.
+    A safety checker is not loaded, since we edit images and don't generate new ones.
 
     Args:
-        path, revision, device, precision: as for ``load_ldm``.
-        template: makes a text of a class's name, where methods are given no texts.
+        path: a folder, or ``owner/name`` on the hub.
+        revision: hash of a commit on the hub, 40 digits. None for a folder.
+        device: device to run on. Default: CUDA or MPS if available, else the CPU.
+        template: makes a text from the name of a class, if a method gets no texts.
+        precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
 
     Raises:
-        ImportError: without transformers.
-        ValueError, TypeError: as ``load_ldm``.
+        ImportError: if transformers is not installed.
+        ValueError, TypeError: if an argument is wrong, or if the model is incomplete, damaged or of
+            another kind. The message names ``path`` and the file.
     """
     checked_precision(precision)
     checked_template(template)
@@ -156,7 +162,7 @@ def load_stable_diffusion(
 
 
 def _codec(found: Path) -> str:
-    """The name of the autoencoder's subfolder."""
+    """Return the name of the subfolder of the autoencoder."""
     return "vqvae" if (found / "vqvae").is_dir() else "vae"
 
 
@@ -168,7 +174,7 @@ def _space(
     times: tuple[Tensor, str],
     precision: str,
 ) -> Diffusion:
-    """The parts put together, frozen."""
+    """Assemble the parts, and freeze them."""
     channels = codec.config["latent_channels"]
     for name in ("in_channels", "out_channels"):
         if net.config[name] != channels:

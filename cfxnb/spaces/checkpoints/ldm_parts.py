@@ -1,7 +1,7 @@
-"""Parts of a latent diffusion model beside its networks: schedule, scale, classes and texts.
+"""Parts of a latent diffusion model besides its networks: schedule, scale, classes and texts.
 
-Each function reads one part of a folder of diffusers, and raises ``InvalidPart`` naming the file and the
-field if it can't be used.
+Each function reads one part of a folder of diffusers. If the part can't be used, it raises
+``InvalidPart`` with the file and the field.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ SCHEDULE = {
     "trained_betas": list[float] | None,
     "rescale_betas_zero_snr": bool,
 }
-#: Samplers of a model that was trained as a DDPM: its betas are what they call so.
+#: Schedulers for models trained as a DDPM. Their betas are those of training.
 SCHEDULERS = tuple(
     f"{name}Scheduler"
     for name in (
@@ -55,10 +55,10 @@ SCHEDULERS = tuple(
         "TCD", "RePaint",
     )
 )  # fmt: skip
-TIMES = 100_000  # of training; the largest known number is 4,000
-POSITIONS = 2**22  # numbers of a code; the largest known have 2**16
+TIMES = 100_000  # largest number of training times; known models have at most 4,000
+MAX_CODE = 2**22  # numbers in a code; the largest known codes have 2**16
 
-#: Fields of the config of a ``CLIPTextModel``. Others have no effect on what it computes.
+#: Fields of the config of a ``CLIPTextModel`` that affect its output.
 TEXT = {
     "vocab_size": int,
     "hidden_size": int,
@@ -79,21 +79,21 @@ TEXT = {
 
 
 def code_shape(size: Any, channels: int) -> tuple[int, int, int]:
-    """The shape of codes (c, h, w), from the ``sample_size`` of a U-Net."""
+    """Return the shape of codes (c, h, w), from the ``sample_size`` of a U-Net."""
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
     if len(sides) != 2 or min(sides) < 1:
         raise InvalidPart(
-            f"unet/config.json has sample_size {size!r:.40}; write the side of codes there"
+            f"unet/config.json has sample_size {size!r:.40}; write the height of codes there"
         )
-    if channels * sides[0] * sides[1] > POSITIONS:
+    if channels * sides[0] * sides[1] > MAX_CODE:
         raise InvalidPart(
-            f"unet/config.json has sample_size {size!r:.40}, more than {POSITIONS} numbers a code"
+            f"unet/config.json has sample_size {size!r:.40}, more than {MAX_CODE} numbers per code"
         )
     return channels, *sides
 
 
 def units(config: Any, channels: int, part: str) -> tuple[Any, Any]:
-    """What is taken off latents, and what they are then multiplied by, as diffusers does it."""
+    """Return shift_factor and scaling_factor of the latents, as diffusers defines them."""
     scale, shift = config.get("scaling_factor"), config.get("shift_factor")
     scale, shift = 1.0 if scale is None else scale, shift or 0.0
     mean, std = config.get("latents_mean"), config.get("latents_std")
@@ -108,31 +108,30 @@ def units(config: Any, channels: int, part: str) -> tuple[Any, Any]:
 
 
 def schedule(found: Path) -> tuple[Tensor, str]:
-    """Share of the variance left at each time of training, and what the net predicts.
+    """Return alphas_cumprod and the prediction type of the network.
 
-    Samplers differ in how they go through the times, and agree on these.
+    They don't depend on the choice of the scheduler, which only decides how to sample.
     """
-    import diffusers  # here, since importing it takes seconds
+    import diffusers  # not at the top, because the import takes seconds
 
     config = config_of(found, SCHEDULER)
     kind, prediction_type = config.get("_class_name"), config.get("prediction_type", "epsilon")
     if kind not in SCHEDULERS:
-        known = "DDPMScheduler or another one of a model that was trained as a DDPM"
+        known = "DDPMScheduler or another scheduler for models trained as a DDPM"
         raise InvalidPart(f"scheduler is a {kind!r:.60}, not {known}")
     if config.get("use_flow_sigmas"):
         raise InvalidPart(f"{SCHEDULER} has use_flow_sigmas: that of a flow, not of a DDPM")
     if "beta_schedule" not in config:
         raise InvalidPart(f"scheduler is a {kind!r:.60} without beta_schedule")
     if not isinstance(prediction_type, str) or prediction_type not in PREDICTION_TYPES:
-        raise InvalidPart(
-            f"scheduler has prediction_type {prediction_type!r:.40}, not {' or '.join(PREDICTION_TYPES)}"
-        )
+        known = " or ".join(PREDICTION_TYPES)
+        raise InvalidPart(f"scheduler has prediction_type {prediction_type!r:.40}, not {known}")
     try:
         check_fields(config, SCHEDULE, SCHEDULER)
     except ValueError as error:
         raise InvalidPart(f"scheduler can't be built: {error}") from None
     betas, stated = config.get("trained_betas"), config.get("num_train_timesteps")
-    own = declared_defaults(getattr(diffusers, kind))  # samplers differ in them
+    own = declared_defaults(getattr(diffusers, kind))  # they differ between schedulers
     config = {name: own[name] for name in SCHEDULE if name in own} | config
     times = config.get("num_train_timesteps", 1000)
     if not 2 <= times <= TIMES:
@@ -142,19 +141,17 @@ def schedule(found: Path) -> tuple[Tensor, str]:
             raise InvalidPart(f"{SCHEDULER} has {name} {config[name]!r:.40}, not between 0 and 1")
     try:
         trained: Any = diffusers.DDPMScheduler(**{k: config[k] for k in SCHEDULE if k in config})
-    except Exception as error:  # whatever a wrong number leads to
+    except Exception as error:  # of any kind, for a wrong number
         text = f"{type(error).__name__}: {cause(error)}"
         raise InvalidPart(
             f"scheduler can't be built with beta_schedule {config['beta_schedule']!r:.40} ({text})"
         ) from None
     alphas_cumprod = (1 - trained.betas.double()).cumprod(0)
-    if (
-        len(alphas_cumprod) > 1 and alphas_cumprod[-1] == 0
-    ):  # of nothing but noise no clean code can be guessed
+    if len(alphas_cumprod) > 1 and alphas_cumprod[-1] == 0:  # pure noise contains no code
         alphas_cumprod[-1] = alphas_cumprod[-2] / 2
     inside = bool(((alphas_cumprod > 0) & (alphas_cumprod < 1)).all())
     if len(alphas_cumprod) < 2 or not inside or not bool((alphas_cumprod.diff() < 0).all()):
-        raise InvalidPart("scheduler has betas that don't make variance fall from time to time")
+        raise InvalidPart("scheduler has betas with which alphas_cumprod doesn't decrease")
     if betas is not None and len(betas) != (len(betas) if stated is None else stated):
         raise InvalidPart(
             f"{SCHEDULER} has {len(betas)} trained_betas for num_train_timesteps {times}"
@@ -163,20 +160,22 @@ def schedule(found: Path) -> tuple[Tensor, str]:
 
 
 def classes(found: Path, net: Any, null: bool | None) -> Conditions:
-    """What a net that is told classes can be told.
+    """Return the conditions of a class-conditional network.
 
     Args:
-        null: whether the last embedding stands for no class; None takes it so, with a warning.
+        null: whether the last embedding stands for "no class". None assumes so, with a warning.
     """
     if "cross_attention_dim" not in net.config:
         table = getattr(net, "class_embedding", None)
         if not isinstance(table, nn.Embedding):
-            raise InvalidPart("unet can't be told classes: its config has no num_class_embeds")
+            raise InvalidPart(
+                "unet can't be conditioned on classes: its config has no num_class_embeds"
+            )
         _warn_of_the_last(table.num_embeddings, null)
         return ClassConditions(table.num_embeddings, null is not False)
     if not (found / "class_embedder").is_dir():
         raise InvalidPart(
-            "no class_embedder in it, for classes; conditions=EmbeddingConditions(table) gives one"
+            "no class_embedder in it, for classes; pass conditions=EmbeddingConditions(table)"
         )
     table = tensor(found, "class_embedder", "embedding.weight")
     if table is None or table.ndim != 2 or len(table) < 2 or not table.isfinite().all():
@@ -189,13 +188,13 @@ def _warn_of_the_last(count: int, null: bool | None) -> None:
     if null is None:
         warnings.warn(
             f"null_class: the last of {count} class embeddings was taken for 'no class'; pass "
-            "null_class=True if it is, and False if it is a class like the others",
+            "null_class=True if this is right, and False if it is an ordinary class",
             stacklevel=4,
         )
 
 
 def texts(found: Path, transformers: Any, template: str) -> PromptConditions:
-    """A text encoder with its tokenizer."""
+    """Return the text encoder with its tokenizer."""
     part = "text_encoder"
     config = config_of(found, f"{part}/config.json", plain=True)
     kinds = config.get("architectures")
@@ -243,7 +242,7 @@ def _tokenizer(found: Path, transformers: Any) -> Any:
 
 
 def mismatch(conditions: Conditions, net: Any) -> str | None:
-    """What is expected of conditions and came instead, where the net can't be told them."""
+    """Return what is wrong if the network can't be conditioned on these, else None."""
     dims = net.config.get("cross_attention_dim")
     wanted = set(dims) if isinstance(dims, list | tuple) else {dims}
     if isinstance(conditions, EmbeddingConditions | PromptConditions):
@@ -254,20 +253,20 @@ def mismatch(conditions: Conditions, net: Any) -> str | None:
             else encoder.config.hidden_size
         )
         if wanted != {width}:
-            return f"expected vectors of {dims} numbers as unet looks at, got {width}"
+            return f"expected vectors of {dims} numbers, as unet takes, got {width}"
     elif isinstance(conditions, ClassConditions):
         count = getattr(getattr(net, "class_embedding", None), "num_embeddings", 0)
         if dims is not None or count != conditions.n_classes:
-            return f"expected what unet can be told, {count} classes, got {conditions.n_classes}"
+            return f"expected {count} classes, as unet has, got {conditions.n_classes}"
     return None
 
 
 @torch.no_grad()
 def try_out(space: Any, given: bool) -> None:
-    """Run the networks once on a small code: what is wrong with a config shows now, and not later.
+    """Run the networks once on a small code, so that errors of a config are found early.
 
     Args:
-        given: whether the conditions are the caller's.
+        given: whether the user passed the conditions.
     """
     side = downsample_factor_of(space.net)
     z = torch.zeros(1, len(space.mean), side, side)
@@ -275,7 +274,7 @@ def try_out(space: Any, given: bool) -> None:
         images = _finite(space.decode(Code(z)))
         _finite(space.encode(images).z, z.shape)
     try:
-        with _works("what unet is told"):
+        with _works("the condition of unet"):
             condition = space.encode_condition(
                 [None if getattr(space.conditions, "null", True) else 0]
             )
@@ -285,7 +284,9 @@ def try_out(space: Any, given: bool) -> None:
             _finite(space.predict_noise(z, t, condition), z.shape)
     except InvalidPart as error:
         if given:
-            raise ValueError(f"conditions: expected what unet can be told, got: {error}") from None
+            raise ValueError(
+                f"conditions: expected conditions that unet takes, got: {error}"
+            ) from None
         raise
 
 
@@ -293,9 +294,9 @@ def try_out(space: Any, given: bool) -> None:
 def _works(what: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # whatever a wrong config leads to
+    except Exception as error:  # of any kind, for a wrong config
         text = f"{type(error).__name__}: {cause(error)}"
-        raise InvalidPart(f"{what} fails at a small code ({text}); see its config.json") from None
+        raise InvalidPart(f"{what} fails on a small code ({text}); see its config.json") from None
 
 
 def _finite(value: Tensor, shape: torch.Size | None = None) -> Tensor:

@@ -1,4 +1,8 @@
-"""Tensors out of files, by torch's restricted reader and within what the file really holds."""
+"""Read tensors from files safely.
+
+torch's restricted reader executes no code. In addition we check that each tensor is no larger than
+the data in the file.
+"""
 
 import argparse
 import io
@@ -16,18 +20,20 @@ from torch import Tensor
 from cfxnb.core.disk import cause, given_path, kind_of, shown
 from cfxnb.spaces.checkpoints.safe_pickle import PARAMETER, STORAGE, TENSOR, Call, read_pickle
 
-LARGEST = 2 * 2**30  # bytes of a file, and of all its tensors; the largest known have 0.4 GiB
-PICKLED = 2**28  # bytes of a pickle in an archive, which has its tensors beside it
-HEADER = 2**24  # bytes of the header of safetensors; the largest known have 0.3 MiB
-WRAPPERS = ("module", "_orig_mod")  # what torch puts into names: DataParallel, and torch.compile
-LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # old torch files
+LARGEST = 2 * 2**30  # bytes of a file and of its tensors; the largest known have 0.4 GiB
+PICKLED = 2**28  # bytes of a pickle in an archive, without its tensors
+HEADER = 2**24  # bytes of a safetensors header; the largest known have 0.3 MiB
+WRAPPERS = ("module", "_orig_mod")  # prefixes from DataParallel and torch.compile
+LEGACY = (
+    b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # first bytes of old torch files
+)
 
 
 T = TypeVar("T")
 
 
 class InertClass:
-    """What stands for every class of a library that is not asked: takes anything, does nothing."""
+    """Replaces the classes of libraries that are not needed. Takes any arguments, does nothing."""
 
     def __new__(cls, *_: Any) -> "InertClass":
         return super().__new__(cls)
@@ -40,10 +46,14 @@ class InertClass:
 
 
 def existing(path: Any, wanted: str, largest: int = LARGEST) -> Path:
-    """A file that is there and not too large; ``wanted`` is what the message calls it.
+    """Check that a file exists and is not too large, and return its path.
+
+    Args:
+        wanted: what the message calls the file.
+        largest: largest size in bytes.
 
     Raises:
-        ValueError, TypeError: if it is not; the message begins with ``path``.
+        ValueError, TypeError: if the path is wrong. The message begins with ``path``.
     """
     file = given_path(path, "the path of a file")
     if (kind := kind_of(file)) != "a file":
@@ -59,10 +69,10 @@ def existing(path: Any, wanted: str, largest: int = LARGEST) -> Path:
 
 
 def opened(file: Path) -> Any:
-    """Safetensors, opened to be read tensor by tensor, as a context.
+    """Open a safetensors file as a context, to read it tensor by tensor.
 
     Raises:
-        ValueError: if its header is too large: the whole header is read before anything else.
+        ValueError: if the header is too large. safetensors would read all of it into memory.
     """
     with file.open("rb") as raw:
         length = int.from_bytes(raw.read(8), "little")
@@ -72,28 +82,28 @@ def opened(file: Path) -> Any:
 
 
 def all_tensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a file of safetensors."""
+    """Return all tensors of a safetensors file."""
     with opened(file) as content:
         return {k: content.get_tensor(k) for k in content.keys()}  # noqa: SIM118 (not a dict)
 
 
 def all_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of all tensors of a file of safetensors, as its header has them."""
+    """Return the shapes of all tensors of a safetensors file. Reads only the header."""
     with opened(file) as content:
         names = content.keys()
         return {name: tuple(content.get_slice(name).get_shape()) for name in names}
 
 
 def plain_name(name: str) -> str:
-    """The name of a tensor in the network itself, without what wrappers put into it."""
+    """Return the name of a tensor without the prefixes of wrappers."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def plain_names(found: Mapping[str, T]) -> dict[str, T]:
-    """The same under plain names.
+    """Return the same dict with plain names.
 
     Raises:
-        ValueError: if two names become one.
+        ValueError: if two names become equal.
     """
     plain: dict[str, T] = {}
     for name, value in found.items():
@@ -106,45 +116,46 @@ def plain_names(found: Mapping[str, T]) -> dict[str, T]:
 def torch_load(
     file: BinaryIO, libraries: Collection[str] = (), path: str | os.PathLike | None = None
 ) -> Any:
-    """What ``torch.load`` reads without executing anything.
+    """Read a torch file with ``torch.load``, without executing code.
 
     Args:
-        file: is read from its beginning, wherever it stands.
+        file: the open file. It is read from its beginning.
         libraries: packages whose classes become ``InertClass``, whether they are installed or not.
-        path: of the same file: tensors are then read from there when they are used.
+        path: path of the same file. If given, tensors are memory-mapped.
 
     Raises:
-        ValueError: if it refuses. Its own message is not passed on: it tells how to give in.
+        ValueError: if torch refuses the file. We don't quote the message of torch, because it
+            suggests how to load the file unsafely.
     """
     file.seek(0)
-    names = _look_through(file)
+    names = _scan(file)
     inert = [(InertClass, name) for name in sorted(names) if name.split(".")[0] in libraries]
     file.seek(0)
-    old = file.read(len(LEGACY)) == LEGACY  # cannot be read in parts
+    old = file.read(len(LEGACY)) == LEGACY  # can't be memory-mapped
     file.seek(0)
     try:
-        # Training files hold their command line; a Namespace keeps values and does nothing.
+        # Training files contain their command line as a Namespace, which is harmless.
         with torch.serialization.safe_globals([argparse.Namespace, *inert]):
             if path is None or old:
                 return torch.load(file, weights_only=True, map_location="cpu")
             return torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except Exception as error:  # many kinds, all of them for a damaged or hostile file
+    except Exception as error:  # many kinds, for a damaged or hostile file
         name = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
         text = f"refused to import {name[1]}" if name else f"torch fails ({type(error).__name__})"
         raise ValueError(text) from None
 
 
-def _look_through(file: BinaryIO) -> set[str]:
-    """Refuse what torch's reader does not survive: bombs, and tuples within tuples as keys.
+def _scan(file: BinaryIO) -> set[str]:
+    """Refuse files that crash torch's reader: zip bombs, and deeply nested tuples as keys.
 
     Returns:
-        The classes and functions that the file names.
+        The names of classes and functions in the file.
     """
     names: set[str] = set()
     old = file.read(len(LEGACY)) == LEGACY
     file.seek(0)
     if old:
-        for _ in range(5):  # what it is, its version, the machine it is from, the content, storages
+        for _ in range(5):  # magic number, version, system, content, storages
             read_pickle(file, allowed=None, met=names)
         return names
     try:
@@ -155,7 +166,7 @@ def _look_through(file: BinaryIO) -> set[str]:
             if len({entry.filename.lower() for entry in entries}) < len(entries):
                 raise ValueError("an archive with two entries of one name")
             size = file.seek(0, io.SEEK_END)
-            if sum(entry.file_size for entry in entries) > size:  # entries that share their bytes
+            if sum(entry.file_size for entry in entries) > size:  # entries that overlap
                 raise ValueError("an archive whose entries are larger than the file")
             for entry in entries:
                 if entry.filename.lower().endswith(".pkl"):
@@ -169,13 +180,13 @@ def _look_through(file: BinaryIO) -> set[str]:
 
 
 def tensor(note: Any) -> Tensor:
-    """The tensor that a note of ``read_pickle`` describes, a copy on the CPU.
+    """Return the tensor that a ``Call`` of ``read_pickle`` describes, as a copy on the CPU.
 
     Raises:
-        ValueError: if it describes none, or one that does not lie within its storage.
+        ValueError: if it describes no tensor, or a tensor that exceeds its storage.
     """
     if isinstance(note, Call) and note.name == PARAMETER and note.args:
-        note = note.args[0]  # the rest is gradients and hooks
+        note = note.args[0]  # the other arguments are gradients and hooks
     match note:
         case Call(
             name=str(made), args=(Call(name=str(read), args=(bytes(raw),)), offset, size, step, *_)
@@ -185,7 +196,7 @@ def tensor(note: Any) -> Tensor:
 
 
 def _storage(raw: bytes) -> Tensor:
-    """All numbers of a storage, (n,)."""
+    """Return all numbers of a storage, (n,)."""
     if not raw.startswith(LEGACY):
         raise ValueError("a storage that is no torch file")
     storage = torch_load(io.BytesIO(raw))
@@ -194,21 +205,21 @@ def _storage(raw: bytes) -> Tensor:
     return torch.empty(0, dtype=storage.dtype).set_(storage._untyped_storage)
 
 
-def _view(whole: Tensor, offset: Any, size: Any, step: Any) -> Tensor:
+def _view(storage: Tensor, offset: Any, size: Any, step: Any) -> Tensor:
     try:
-        # Tensor.set_ would take more memory where a file asks for more than it holds.
-        return whole.as_strided(size, step, offset)
+        # Unlike Tensor.set_, this never allocates more memory than the file holds.
+        return storage.as_strided(size, step, offset)
     except (RuntimeError, TypeError, ValueError, OverflowError):
         raise ValueError("a tensor that is not within its storage") from None
 
 
 def checked(value: Any) -> Tensor:
-    """A plain tensor on the CPU that is no larger than the memory it lies in.
+    """Check that ``value`` is a plain tensor on the CPU, no larger than its storage.
 
-    A step of 0 would let a few bytes stand for terabytes.
+    With a stride of 0, a few bytes could describe terabytes.
 
     Raises:
-        ValueError: if it is anything else.
+        ValueError: if it is not.
     """
     plain = type(value) in (Tensor, torch.nn.Parameter) and value.layout == torch.strided
     if not plain or value.is_quantized:

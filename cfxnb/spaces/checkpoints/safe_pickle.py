@@ -1,14 +1,14 @@
-"""Pickles read as data: nothing that they name is imported, called or given attributes.
+"""Read pickles as data, without importing or calling anything.
 
-A pickle is a program for a small stack machine, and ``pickle.Unpickler`` runs it: it imports and
-calls whatever the program names. The machine here shares only the instruction set. It can build
-numbers, texts, lists and dicts; where the program names a function or calls one, it puts down a
-note of that. Names that a checkpoint of StyleGAN2-ADA has no use for are refused as soon as they
-are read. ``safe_loading`` makes tensors of the notes, and uses the machine to look through what
-torch is going to read.
+A pickle is a program for a small stack machine. ``pickle.Unpickler`` runs it, and imports and calls
+whatever the program names. Our machine has the same instructions, but it only builds numbers,
+texts, lists and dicts. If the program names or calls a function, the machine stores a ``Name`` or a
+``Call`` instead. It refuses every name that a checkpoint of StyleGAN2-ADA doesn't need.
+``safe_loading`` turns these calls into tensors, and uses the machine to scan files before torch
+reads them.
 
-Instructions: the documentation of ``pickletools``. Names: those that PyTorch and NVIDIA's
-``torch_utils.persistence`` write. The source code that the latter stores is never looked at.
+The instructions are documented in ``pickletools``. The names are those that PyTorch and NVIDIA's
+``torch_utils.persistence`` write. We ignore the source code that the latter stores.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ import pickletools
 from collections.abc import Collection
 from typing import Any, BinaryIO
 
-MOST = 1_000_000  # instructions in a pickle; the largest known have some ten thousand
-HEAVY = 10_000  # entries of a tuple, counting those of tuples in it as often as they are in it
+MAX_INSTRUCTIONS = 1_000_000  # largest number of instructions; known files have about ten thousand
+HEAVY = 10_000  # largest number of entries of a tuple, including nested ones
 
 MODULE = "torch_utils.persistence._reconstruct_persistent_obj"
 TENSOR, PARAMETER = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"
@@ -33,8 +33,8 @@ ALLOWED = {MODULE, TENSOR, PARAMETER, STORAGE, *DICTS} | {
     *(f"torch.{name}" for name in ("float16", "bfloat16", "float32", "float64", "int64")),
 }
 
-# Instructions that push what they carry, and that push an empty container. A set becomes a list:
-# nothing here asks what is in one.
+# Instructions that push their argument, a constant, an empty container, or a tuple. A set becomes
+# a list, since we don't need its content.
 CARRIED = {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"} | {
     f"{size}{kind}" for kind in ("BINUNICODE", "BINBYTES") for size in ("SHORT_", "")
 }
@@ -53,7 +53,7 @@ class Name:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Call:
-    """A call that a pickle asks for, and that nobody makes."""
+    """A call that a pickle describes. It is never made."""
 
     name: str
     args: tuple
@@ -62,22 +62,22 @@ class Call:
 def read_pickle(
     file: BinaryIO, allowed: Collection[str] | None = ALLOWED, met: set[str] | None = None
 ) -> Any:
-    """What a pickle of protocol 2 to 5 describes: containers, numbers, texts, and ``Call``s.
+    """Return the content of a pickle of protocol 2 to 5: containers, numbers, texts, ``Call``s.
 
     Args:
-        file: is read up to the pickle's end.
-        allowed: the names that may be in it; None for any, and for torch's references to storages
-            and attributes of objects besides, which become nothing.
-        met: is filled with the names that are in it.
+        file: the open file. It is read up to the end of the pickle.
+        allowed: names that are allowed. None allows any name, and also references to storages and
+            attributes of objects, which are ignored.
+        met: a set to which all names in the pickle are added.
 
     Raises:
-        ValueError: for a name or instruction that is not allowed, or a damaged file.
+        ValueError: if a name or an instruction is not allowed, or if the file is damaged.
     """
     machine = Machine(allowed, set() if met is None else met)
     try:
         for number, (instruction, argument, _) in enumerate(pickletools.genops(file)):
-            if number >= MOST:
-                raise ValueError(f"refused a pickle of more than {MOST} instructions")
+            if number >= MAX_INSTRUCTIONS:
+                raise ValueError(f"refused a pickle of more than {MAX_INSTRUCTIONS} instructions")
             if instruction.name == "STOP":
                 return machine.stack.pop()
             machine.do(instruction.name, argument)
@@ -87,7 +87,7 @@ def read_pickle(
 
 
 class Machine:
-    """A stack, older stacks below each mark, and a memo of what the pickle refers to again."""
+    """The stack machine: a stack, the stacks below each mark, and a memo for references."""
 
     def __init__(self, allowed: Collection[str] | None, met: set[str]) -> None:
         self.allowed = allowed
@@ -95,7 +95,7 @@ class Machine:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        self.tuples: dict[int, tuple[int, tuple]] = {}  # by id: the weight, and what has that id
+        self.tuples: dict[int, tuple[int, tuple]] = {}  # id -> (number of entries, the tuple)
 
     def do(self, name: str, argument: Any) -> None:
         """Run one instruction."""
@@ -125,7 +125,7 @@ class Machine:
         self._push_tuple(self._since_mark())
 
     def _push_tuple(self, items: list[Any]) -> None:
-        """A tuple: as a key, Python would look through it by recursion, and crash or never end."""
+        """Push a tuple. Hashing a deeply nested one as a key would crash Python or never end."""
         weight = 1 + sum(self.tuples.get(id(item), (1,))[0] for item in items)
         if weight > HEAVY:
             raise ValueError(f"refused tuples within tuples, {HEAVY} in all")
@@ -151,12 +151,12 @@ class Machine:
         self._fill(items)
 
     def _fill(self, items: list[Any]) -> None:
-        """Keys and values in turn; keys are simple, and the entries of a note are left out."""
+        """Set alternating keys and values. Keys must be simple. Items of a ``Call`` are ignored."""
         keys, values = items[::2], items[1::2]
         if len(keys) > len(values):
             raise ValueError("a damaged pickle: a key without a value")
         for key in keys:
-            named = self.allowed is None and isinstance(key, Name)  # trainers have classes as keys
+            named = self.allowed is None and isinstance(key, Name)  # trainers use classes as keys
             if not (named or isinstance(key, str | int | float | None)):
                 raise ValueError(f"refused a {type(key).__name__} as a key")
         if not isinstance(self.stack[-1], Call):
@@ -195,7 +195,7 @@ class Machine:
             raise ValueError(f"refused to call a {type(called).__name__}")
         if called.path in DICTS and not args:
             self.stack.append({})
-        elif called.path == "_codecs.encode" and args[1:] == ("latin1",):  # protocol 2's bytes
+        elif called.path == "_codecs.encode" and args[1:] == ("latin1",):  # bytes in protocol 2
             self.stack.append(_only(args[0], str).encode("latin1"))
         else:
             self.stack.append(Call(called.path, args))
@@ -208,7 +208,7 @@ class Machine:
         self.stack.append(Call("storage", (self.stack.pop(),)))
 
     def _build(self, _: Any) -> None:
-        self.stack.pop()  # the state: of an inert thing, there is nothing to set
+        self.stack.pop()  # the state, which is ignored
         target = self.stack[-1]
         harmless = isinstance(target, dict) or getattr(target, "name", None) == "numpy.dtype"
         if self.allowed is not None and not harmless:

@@ -1,10 +1,10 @@
-"""StyleGAN2 checkpoints of the three kinds in use, as one kind of state dict.
+"""Read StyleGAN2 checkpoints of three formats as one state dict.
 
-- NVIDIA's ``.pkl`` (StyleGAN2-ADA, PyTorch), whose names are the ones used here;
-- rosinality's ``.pt``, old and new torch files, with other names for the same weights;
-- ``.safetensors`` of the state dict of ``cfxnb.nets.stylegan2.Generator``: what to keep.
+- NVIDIA's ``.pkl`` (StyleGAN2-ADA, PyTorch), whose names of weights we use.
+- rosinality's ``.pt``, with other names for the same weights.
+- ``.safetensors`` with the state dict of ``cfxnb.nets.stylegan2.Generator``.
 
-Nothing in a file is executed. The terms of a checkpoint's licence are its user's to read.
+No code in a file is executed. Check the licence of a checkpoint before you use it.
 """
 
 import os
@@ -31,12 +31,12 @@ from cfxnb.spaces.checkpoints.safe_loading import (
 from cfxnb.spaces.checkpoints.safe_pickle import MODULE, Call, read_pickle
 
 SIDES = [4 * 2**i for i in range(10)]
-MODULES = 1000  # in one generator; the largest known have about sixty
-WIDEST = 8192  # of z and w; the known ones have 512
-OPTIONAL = ("mapping.w_avg", ".noise_const")  # what can be found again, or drawn
+MODULES = 1000  # largest number of modules; known generators have about sixty
+WIDEST = 8192  # largest dimension of z and w; known generators have 512
+OPTIONAL = ("mapping.w_avg", ".noise_const")  # can be computed or drawn again
 WANTED = "a StyleGAN2 generator in NVIDIA's .pkl, rosinality's .pt or .safetensors"
 
-#: What follows a layer's name in rosinality's files, and here.
+#: Ends of names in rosinality's files -> ends of names here.
 PARTS = {
     "conv.weight": "weight",
     "conv.modulation.weight": "affine.weight",
@@ -50,26 +50,25 @@ PARTS = {
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The weights of the averaged generator in a checkpoint, without running anything in it.
+    """Return the weights of the averaged generator in a checkpoint, without running code in it.
 
     Args:
-        path: a file of at most 2 GiB; its kind is told by its first bytes, not by its name.
+        path: a file of at most 2 GiB. Its first bytes, not its name, decide its format.
 
     Returns:
-        float32 tensors on the CPU under the names and in the shapes of ``Generator``.
-        ``mapping.w_avg`` and all ``noise_const`` are missing where the file has none (training
-        files of rosinality's).
+        float32 tensors on the CPU with the names and shapes of ``Generator``. ``mapping.w_avg`` and
+        all ``noise_const`` are missing if the file has none (training files of rosinality).
 
     Raises:
-        ValueError, TypeError: if it is no such file, is damaged, holds another network, or asks
-            for anything to be imported or called; the message begins with ``path``.
+        ValueError, TypeError: if the file is of another kind, is damaged, holds another network, or
+            would import or call anything. The message begins with ``path``.
     """
     file = existing(path, WANTED)
     try:
         with file.open("rb") as opened:
             begins = opened.read(16)
             opened.seek(0)
-            if begins[6:9] == b"\0\0{":  # after a length, which may look like anything
+            if begins[6:9] == b"\0\0{":  # safetensors, after eight bytes with the length
                 found: Iterable[tuple[str, Any]] = all_tensors(file).items()
             elif begins.startswith((b"PK\x03\x04", LEGACY)):
                 found = _from_rosinality(torch_load(opened))
@@ -80,15 +79,15 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
                 raise ValueError(text)
             return _fitted(_named(found))
     except (ValueError, SafetensorError, OSError) as error:
-        text = str(error)[:300]  # what a damaged file quotes may be as long as the file
+        text = str(error)[:300]  # a quote of a damaged file may be very long
         raise ValueError(f"path: expected {WANTED}, got {file.name}: {text}") from None
 
 
 def architecture(state: dict[str, Tensor]) -> dict[str, Any]:
-    """Arguments of the ``Generator`` that ``state`` belongs to, read off its shapes.
+    """Return the arguments of the ``Generator`` that fits the weights.
 
     Raises:
-        ValueError: if it belongs to none.
+        ValueError: if no ``Generator`` fits.
     """
     widths = []
     try:
@@ -118,7 +117,7 @@ def _from_rosinality(read: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _renamed(key: str) -> str:
-    """rosinality's name -> the one used here; a name of neither is kept, and refused later."""
+    """Return our name for a name of rosinality. Unknown names are kept, and refused later."""
     if dense := re.fullmatch(r"style\.([1-9]\d?)\.(weight|bias)", key):
         return f"mapping.fc{int(dense[1]) - 1}.{dense[2]}"
     if key == "input.input":
@@ -153,12 +152,12 @@ def _from_nvidia(read: Any) -> Iterable[tuple[str, Any]]:
         waiting += [(f"{prefix}{name}.", part) for name, part in parts.items()]
         if len(waiting) > MODULES or len(prefix) > MODULES:
             break
-    # A module may be its own part, or be named a thousand times.
+    # A module may contain itself, or occur a thousand times.
     raise ValueError(f"a network of more than {MODULES} modules")
 
 
 def _inside(module: Any) -> tuple[dict, dict]:
-    """Tensors and parts of one module."""
+    """Return the tensors and the submodules of one module."""
     match module:
         case Call(
             name=str(name),
@@ -185,7 +184,7 @@ def _part(read: Any, name: str, kind: type = dict) -> Any:
 
 
 def _named(found: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
-    """Every tensor once, checked, in float32; the filters, which are always the same, left out."""
+    """Check each tensor, and convert it to float32. Drop the filters, which never differ."""
     state: dict[str, Tensor] = {}
     total = 0
     line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
@@ -213,11 +212,11 @@ def _named(found: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
 
 
 def _fitted(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors in the generator's shapes: files differ in axes of length 1."""
+    """Reshape the tensors to the shapes of the generator: files differ in axes of length 1."""
     with at_most(len(state)):  # shapes without memory
         wanted = Generator(**architecture(state)).state_dict()
     missing, unknown = set(wanted) - set(state), set(state) - set(wanted)
-    for end in OPTIONAL:  # all or none of them: a file with some of them is damaged
+    for end in OPTIONAL:  # all or none: a file with only some of them is damaged
         kept = {key for key in wanted if key.endswith(end)}
         missing -= kept if kept <= missing else set()
     for text, names in (("lacks", missing), ("has unknown", unknown)):
