@@ -68,7 +68,12 @@ def class_number(value: Any, name: str, names: Sequence[str] | None) -> int:
 
 
 def check_labels(
-    label: Any, contrast_class: Any, rows: int, classes: int, names: Any = None
+    label: Any,
+    contrast_class: Any,
+    rows: int,
+    classes: int,
+    names: Any = None,
+    argument: str = "label",
 ) -> tuple[Tensor, Tensor | None]:
     """Check the explained class and the contrast class of each sample. They must differ.
 
@@ -81,8 +86,9 @@ def check_labels(
         contrast_class: Class to compare with. ``"none"`` explains the single logit of ``label``.
         rows, classes: Number of images and of classes.
         names: Names of the classes, if known.
+        argument: Name of the argument ``label`` in messages.
     """
-    own = validate.labels(label, rows, classes, "label", names)
+    own = validate.labels(label, rows, classes, argument, names)
     if contrast_class is None:
         return own, 1 - own if classes == 2 else None
     if isinstance(contrast_class, str) and contrast_class == "none" and "none" not in (names or ()):
@@ -90,6 +96,6 @@ def check_labels(
     other = validate.labels(contrast_class, rows, classes, "contrast_class", names).to(own.device)
     if (own == other).any():
         raise ValueError(
-            f"contrast_class: expected another class than label, got {own[own == other][0]}"
+            f"contrast_class: expected another class than {argument}, got {own[own == other][0]}"
         )
     return own, other

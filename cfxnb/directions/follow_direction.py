@@ -1,6 +1,4 @@
-"""One direction on a whole data set: the smallest step along it that flips each decision."""
-
-from typing import Any
+"""Find the smallest step along one direction that flips each image of a data set."""
 
 import torch
 from torch import Tensor
@@ -39,175 +37,220 @@ def follow_direction(
     first_row: int = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
-    """Walk every code along one direction, both ways, to the first place that shows the target.
+    """Find the smallest step along a direction that changes each image's class to the target.
 
-    Black-box: the classifier is only asked. Global Counterfactual Directions (arXiv 2404.12488)
-    looks at fixed lengths of the sense that a sign rule names; here both are tried, the step is
-    bisected, and a reconstruction that flips by itself is told apart.
+    The function only queries the classifier. It needs no gradients. For each image it tests
+    ``grid_steps`` evenly spaced steps up to ``max_step``, first with the sign for which the
+    target's log odds are higher after the first step. If none of them reaches the target, it tests
+    the opposite sign. The first step that reaches the target is refined by binary search.
+
+    Difference from the paper (Global Counterfactual Directions, arXiv 2404.12488): the paper tests
+    fixed lengths with one sign, chosen by a rule. It does not mark images whose reconstruction
+    already has the target class.
 
     Args:
-        direction: like ``space.mean``; neither sign nor length matter.
-        target: class to reach, one for all or one a sample (b,). None: with two classes, the
-            other one than that which is predicted.
-        max_step: longest step, in spreads. By default sqrt(d / 2), with d coordinates that carry
-            anything: half the typical distance between the codes of two images. Farther on, a code
-            is nearer to some other image's, and most directions flip something.
-        grid_steps: evenly spaced renders along the reach, in each sense that is walked: first the one
-            that raises the target's log odds more at the first look; the other if that fails.
-        binary_search_steps: bisections of the stretch in which the decision flips, one render each.
-        noise_seed: seed of a random stochastic code for each image, from (seed, row), in place of the
-            image's own: another seed, another answer, unless the space has no such code. None
-            keeps its own.
-        batch_size: images worked on together; bounds the memory, never changes a result.
-        first_row: position of the first image in its data set: a data set that is worked on in
-            shards gets the answers of one call.
-        on_step: called with a Step after each look. Returning True ends the call: what has flipped
-            is still bisected, the other samples get the status "stopped".
+        space: space in which the codes are moved.
+        classifier: images -> logits (b, k), for example a ``BlackBox``.
+        images: images in [0, 1], (b, c, h, w).
+        direction: direction in code space, shaped like ``space.mean``, or one per image. Its sign
+            and length are ignored.
+        target: class to reach, one for all images or one per image (b,). If None, the classifier
+            must have two classes, and the target is the one that is not predicted.
+        max_step: longest step, in standard deviations of the code (std). Default: sqrt(d / 2),
+            where d is the number of active dimensions. This is half the typical distance between
+            the codes of two images. Beyond it a code is nearer to that of another image, and most
+            directions flip something.
+        grid_steps: number of evenly spaced steps that are tested for each sign. Default: 8.
+        binary_search_steps: number of steps of the binary search between the last step that does
+            not reach the target and the first that does. Each renders one image. Default: 4.
+        noise_seed: replaces the stochastic code (aux) of each image by random noise, from
+            (noise_seed, row). None keeps the image's own. Ignored if the space has no such code.
+        batch_size: images per batch. Affects memory and speed, not results.
+        first_row: position of the first image in its data set. A data set that is processed in
+            shards then gets the same results as in one call.
+        on_step: called with a ``Step`` after each tested step. Return True to stop. Images that
+            have flipped are still refined, and the others get the status "stopped".
 
     Returns:
-        Counterfactuals. What is not flipped ends at the far end of the second walk.
+        Counterfactuals. An image that does not flip gets the longest step with the second sign.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: if an argument is wrong. The message names the argument.
     """
     validate.space(space)
     if max_step is None:
         max_step = typical_distance(space.std) / 2
-    knobs: dict[str, Any] = {
-        "max_step": validate.number(max_step, "max_step", 0.0, open_low=True),
-        "grid_steps": validate.count(grid_steps, "grid_steps", 1),
-        "binary_search_steps": validate.count(binary_search_steps, "binary_search_steps"),
-        "noise_seed": validate.optional(validate.seed, noise_seed, "noise_seed"),
-    }
+    max_step = validate.number(max_step, "max_step", 0.0, open_low=True)
+    grid_steps = validate.count(grid_steps, "grid_steps", 1)
+    binary_search_steps = validate.count(binary_search_steps, "binary_search_steps")
+    noise_seed = validate.optional(validate.seed, noise_seed, "noise_seed")
+
+    def encode(batch: Batch) -> tuple[Code, Tensor, int]:
+        return _encode_with_noise(run, batch, noise_seed)
+
     run = Run(
-        classifier, images, target, space=space, batch_size=batch_size, first_row=first_row, on_step=on_step,
-        choose=_other if target is None else None,
-        encode=None if noise_seed is None else lambda task: _with_random_rest(run, task, knobs["noise_seed"]),
-    )  # fmt: skip
-    step = _upright(expand_direction(run.space, direction, len(run.images)))
+        classifier,
+        images,
+        target,
+        space=space,
+        batch_size=batch_size,
+        first_row=first_row,
+        on_step=on_step,
+        choose=_other_class if target is None else None,
+        encode=None if noise_seed is None else encode,
+    )
+    unit_step = _fix_sign(expand_direction(run.space, direction, len(run.images)))
 
-    def edit(task: EncodedBatch) -> Edit:
-        return Walk(run, task, step[task.index.to(step.device)], knobs).run()
+    def edit(batch: EncodedBatch) -> Edit:
+        unit = unit_step[batch.index.to(unit_step.device)]
+        return DirectionWalk(run, batch, unit, max_step, grid_steps).run(binary_search_steps)
 
-    return run.counterfactuals(edit, function="follow_direction", **knobs)
+    return run.counterfactuals(
+        edit,
+        function="follow_direction",
+        max_step=max_step,
+        grid_steps=grid_steps,
+        binary_search_steps=binary_search_steps,
+        noise_seed=noise_seed,
+    )
 
 
-def _upright(step: Tensor) -> Tensor:
-    """Largest coordinate positive: where both senses look alike, the given sign must not tell."""
+def _fix_sign(step: Tensor) -> Tensor:
+    """Make the largest coordinate positive, so that the result ignores the sign even in a tie."""
     flat = step.flatten(1)
     largest = flat.gather(1, flat.abs().argmax(1, keepdim=True))
     return step * per_sample(largest.sign()[:, 0], step)
 
 
-def _other(logits: Tensor) -> Tensor:
+def _other_class(logits: Tensor) -> Tensor:
+    """Return the class that is not predicted, (b,)."""
     if logits.shape[1] != 2:
         raise ValueError(f"target: expected a class out of {logits.shape[1]}, got None")
-    return 1 - predicted(logits).clamp_min(0)  # not finite: any will do, the status tells
+    return 1 - predicted(logits).clamp_min(0)  # any class if logits are not finite: see the status
 
 
-def _with_random_rest(run: Run, task: Batch, noise_seed: int) -> tuple[Code, Tensor, int]:
-    """Codes whose stochastic part is random, if the space has one, and their reconstructions.
+def _encode_with_noise(run: Run, batch: Batch, noise_seed: int) -> tuple[Code, Tensor, int]:
+    """Return codes with random aux, their reconstructions, and decoder passes per image.
 
-    The pixels are those of another stochastic code, so ``run.fit`` does not compare them.
+    Reconstructions with another aux have other pixels, so ``run.fit`` does not compare them.
     """
-    code = run.space.encode(task.images)
+    code = run.space.encode(batch.images)
     if code.aux is not None:
-        code = Code(code.z, noise_like(code.aux, noise_seed, task.rows))
+        code = Code(code.z, noise_like(code.aux, noise_seed, batch.rows))
     return code, validate.images(run.space.decode(code), "space.decode"), 1
 
 
-class Walk:
-    """One chunk of images; a sample that has arrived leaves, whatever its mates do."""
+class DirectionWalk:
+    """The search of one batch. An image that has reached the target is not evaluated any more.
 
-    def __init__(self, run: Run, task: EncodedBatch, step: Tensor, knobs: dict) -> None:
-        self.space, self.classifier, self.task = run.space, run.classifier, task
-        self.start, self.step, self.knobs, self.stop = task.code_before, step, knobs, run.stop
-        count = len(task.rows)
-        self.place = torch.zeros(count, device=step.device)  # signed, in reaches
-        self.passed = torch.zeros(count, dtype=torch.bool, device=step.device)
-        self.seen = torch.full_like(task.logits_before, torch.nan)  # logits at the place
-        self.renders = torch.zeros(count, dtype=torch.int64, device=step.device)
+    Args:
+        unit_step: change of each code with length 1 in std, (b, *code).
 
-    def code(self, rows: Tensor, place: Tensor) -> Code:
-        z = self.start.z[rows]
-        return self.start[rows].with_z(
-            z + per_sample(self.knobs["max_step"] * place, z) * self.step[rows]
-        )
+    Attributes:
+        position: signed position of each image, as a fraction of ``max_step``, (b,).
+        reached: whether the target is predicted there, bool (b,).
+        logits: logits there, (b, k), NaN if unknown.
+        passes: images rendered and classified so far, (b,).
+    """
 
-    def look(self, rows: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits at signed places (n, k), and whether the targets are predicted, bool (n,)."""
-        self.renders[rows] += 1
-        logits = self.classifier(self.space.decode(self.code(rows, place)))
-        return logits, is_predicted(logits, self.task.target[rows])
+    def __init__(
+        self, run: Run, batch: EncodedBatch, unit_step: Tensor, max_step: float, grid_steps: int
+    ) -> None:
+        self.space, self.classifier, self.stop = run.space, run.classifier, run.stop
+        self.batch, self.code_before, self.unit_step = batch, batch.code_before, unit_step
+        self.max_step, self.grid_steps = max_step, grid_steps
+        count, device = len(batch.rows), unit_step.device
+        self.position = torch.zeros(count, device=device)
+        self.reached = torch.zeros(count, dtype=torch.bool, device=device)
+        self.logits = torch.full_like(batch.logits_before, torch.nan)
+        self.passes = torch.zeros(count, dtype=torch.int64, device=device)
 
-    def run(self) -> Edit:
-        rows = (~self.task.skip).nonzero()[:, 0]
+    def run(self, binary_search_steps: int) -> Edit:
+        """Search both signs, refine, and return the edited codes."""
+        rows = (~self.batch.skip).nonzero()[:, 0]
         if len(rows):
             with self.stop.on_interrupt():
-                self._both_ways(rows)
+                self._both_signs(rows)
             with self.stop.on_interrupt():
-                self._bisect()
-        everyone = torch.arange(len(self.place), device=self.place.device)
+                self._binary_search(binary_search_steps)
+        every = torch.arange(len(self.position), device=self.position.device)
         return Edit(
-            code=self.code(everyone, self.place),
-            reached=self.passed,
-            seen=self.seen,
-            generator=self.renders,
-            classifier=self.renders,
+            code=self.code_at(every, self.position),
+            reached=self.reached,
+            seen=self.logits,
+            generator=self.passes,
+            classifier=self.passes,
         )
 
-    def _both_ways(self, rows: Tensor) -> None:
-        first = torch.full((len(rows),), 1 / self.knobs["grid_steps"], device=rows.device)
-        there, back = self.look(rows, first), self.look(rows, -first)
-        target = self.task.target[rows]
-        up = log_odds(there[0], target) >= log_odds(back[0], target)
-        better = torch.where(up[:, None], there[0], back[0])
-        other = torch.where(up[:, None], back[0], there[0])
-        sense = torch.where(up, 1.0, -1.0)
-        self._along(rows, sense, better, 0)
-        left = ~self.passed[rows]
-        self._along(rows[left], -sense[left], other[left], self.knobs["grid_steps"])
+    def code_at(self, rows: Tensor, position: Tensor) -> Code:
+        """Return the codes at signed positions (n,)."""
+        z = self.code_before.z[rows]
+        change = per_sample(self.max_step * position, z) * self.unit_step[rows]
+        moved: Code = self.code_before[rows].with_z(z + change)
+        return moved
 
-    def _along(self, rows: Tensor, sense: Tensor, first: Tensor, told: int) -> None:
-        """Look by look outwards; ``first`` are the logits of the first look, (n, k).
+    def evaluate(self, rows: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits at signed positions (n, k), and whether the target is predicted."""
+        self.passes[rows] += 1
+        logits = self.classifier(self.space.decode(self.code_at(rows, position)))
+        return logits, is_predicted(logits, self.batch.target[rows])
+
+    def _both_signs(self, rows: Tensor) -> None:
+        """Search with the better sign first, and with the other one if that fails."""
+        first = torch.full((len(rows),), 1 / self.grid_steps, device=rows.device)
+        plus, minus = self.evaluate(rows, first)[0], self.evaluate(rows, -first)[0]
+        target = self.batch.target[rows]
+        up = log_odds(plus, target) >= log_odds(minus, target)
+        better = torch.where(up[:, None], plus, minus)
+        worse = torch.where(up[:, None], minus, plus)
+        sign = torch.where(up, 1.0, -1.0)
+        self._along(rows, sign, better, 0)
+        left = ~self.reached[rows]
+        self._along(rows[left], -sign[left], worse[left], self.grid_steps)
+
+    def _along(self, rows: Tensor, sign: Tensor, first: Tensor, done: int) -> None:
+        """Test increasing steps with one sign, until each image has reached the target.
 
         Args:
-            told: looks before these, for ``on_step``.
+            first: logits after the first step, (n, k).
+            done: number of tests before these, for ``on_step``.
         """
-        looks = self.knobs["grid_steps"]
-        for look in range(1, looks + 1):
+        for number in range(1, self.grid_steps + 1):
             if not len(rows) or self.stop.now:
                 return
-            place = sense * (look / looks)
-            if look == 1:
-                logits, seen = first, is_predicted(first, self.task.target[rows])
+            target = self.batch.target[rows]
+            position = sign * (number / self.grid_steps)
+            if number == 1:
+                logits, reached = first, is_predicted(first, target)
             else:
-                logits, seen = self.look(rows, place)
-            known = predicted(logits) >= 0  # where it is not, the sample stays where it was
-            self.place[rows[known]] = place[known]
-            self.seen[rows[known]] = logits[known]
-            self.passed[rows] = seen
-            z, p = self.code(rows, place).z, log_odds(logits, self.task.target[rows]).sigmoid()
-            self.stop.tell(Step(told + look, 2 * looks, self.task.rows[rows], z, p, ~seen))
-            rows, sense = rows[~seen], sense[~seen]
+                logits, reached = self.evaluate(rows, position)
+            known = predicted(logits) >= 0  # an image without finite logits keeps its position
+            self.position[rows[known]] = position[known]
+            self.logits[rows[known]] = logits[known]
+            self.reached[rows] = reached
+            z, p = self.code_at(rows, position).z, log_odds(logits, target).sigmoid()
+            total, positions = 2 * self.grid_steps, self.batch.rows[rows]
+            self.stop.tell(Step(done + number, total, positions, z, p, ~reached))
+            rows, sign = rows[~reached], sign[~reached]
 
-    def _bisect(self) -> None:
-        rows = self.passed.nonzero()[:, 0]
-        far = self.place[rows]
-        near = far - far.sign() / self.knobs["grid_steps"]
-        for _ in range(self.knobs["binary_search_steps"] if len(rows) else 0):
+    def _binary_search(self, steps: int) -> None:
+        """Refine the positions of the images that have reached the target."""
+        rows = self.reached.nonzero()[:, 0]
+        far = self.position[rows]
+        near = far - far.sign() / self.grid_steps
+        for _ in range(steps if len(rows) else 0):
             middle = (near + far) / 2
-            logits, ok = self.look(rows, middle)
-            near, far = torch.where(ok, near, middle), torch.where(ok, middle, far)
-            self.place[rows] = far
-            self.seen[rows[ok]] = logits[ok]
+            logits, reached = self.evaluate(rows, middle)
+            near, far = torch.where(reached, near, middle), torch.where(reached, middle, far)
+            self.position[rows] = far
+            self.logits[rows[reached]] = logits[reached]
 
 
 def step_lengths(space: LatentSpace, result: Counterfactuals) -> Tensor:
-    """How far each code was moved, in spreads, (n,).
+    """Return how far each code was moved, in std, (n,).
 
     Raises:
-        TypeError: for a result without codes.
+        TypeError: if the result has no codes.
     """
-    start, code = validate_results.codes(result, "result")
-    return norms(standardise(code.z - start.z, space.std))
+    before, after = validate_results.codes(result, "result")
+    return norms(standardise(after.z - before.z, space.std))

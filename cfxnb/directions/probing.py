@@ -164,7 +164,8 @@ class BlackBoxProbe:
 
     def _classes(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return target and contrast class of each row, checked."""
-        return check_labels(self.config.target, self.config.contrast_class, *logits.shape)
+        target, contrast_class = self.config.target, self.config.contrast_class
+        return check_labels(target, contrast_class, *logits.shape, argument="target")
 
     def on_interrupt(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which Ctrl-C ends the search with its results so far.

@@ -12,7 +12,7 @@ import torch
 from kept_scenes import F, edits, same, search, training
 
 import cfxnb as cfx
-from cfxnb.core.kept_work import PARTIAL, ROOM, Kept
+from cfxnb.core.kept_work import PARTIAL, ROOM, CheckpointDir
 
 
 def cut(file, _):
@@ -110,9 +110,9 @@ def again(folder):
     return search(lambda images: F(images), checkpoint_dir=folder)
 
 
-KINDS = ["home", "probes", "trial", "asked"]
+KINDS = ["start", "probes", "trial", "pending"]
 #: There is one lost question alone; and the trial of another function is about other codes.
-NONE = [(swapped, "asked"), (of_another_folder, "trial")]
+NONE = [(swapped, "pending"), (of_another_folder, "trial")]
 CASES = [(alter, kind) for alter in ALTERED for kind in KINDS if (alter, kind) not in NONE]
 
 
@@ -121,11 +121,13 @@ def test_an_altered_file_of_a_search(tmp_path, folders, alter, kind):
     """It is named, with the remedy, and nothing is touched; after the remedy it is asked anew."""
     first, second, whole = folders
     folder = shutil.copytree(first, tmp_path / "search")
-    pattern = "*.asked" if kind == "asked" else f"{kind}-*.safetensors"
+    pattern = "*.pending" if kind == "pending" else f"{kind}-*.safetensors"
     file = sorted(folder.glob(pattern))[0]
     alter(file, second)
     before = {f.name: f.read_bytes() for f in folder.iterdir()}
-    with pytest.raises(ValueError, match=r"folder: expected whole files .*run again") as told:
+    with pytest.raises(
+        ValueError, match=r"checkpoint_dir: expected complete files .*run again"
+    ) as told:
         again(folder)
     assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
     if alter is swapped:
@@ -135,7 +137,7 @@ def test_an_altered_file_of_a_search(tmp_path, folders, alter, kind):
         assert f"got {file.name} in {folder}" in str(told.value)
         file.unlink()
     found = again(folder)
-    if kind == "asked":  # what was lost is known now
+    if kind == "pending":  # what was lost is known now
         assert found.proxy_fit.n_queries == whole.proxy_fit.n_queries + 20
     else:
         assert same(found, whole)
@@ -144,7 +146,7 @@ def test_an_altered_file_of_a_search(tmp_path, folders, alter, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_under_another_name(tmp_path, folders, kind):
     folder = shutil.copytree(folders[0], tmp_path / "search")
-    pattern = "*.asked" if kind == "asked" else f"{kind}-*.safetensors"
+    pattern = "*.pending" if kind == "pending" else f"{kind}-*.safetensors"
     file = sorted(folder.glob(pattern))[0]
     file.rename(file.with_stem("probes-0123456789abcdef-20"))
     with pytest.raises(ValueError, match=rf"got probes-0123456789abcdef-20\S* in .*{file.name}"):
@@ -156,7 +158,9 @@ def test_an_altered_record(tmp_path, folders, alter):
     """Without it nothing tells what was asked. A copy of another one doesn't fit the answers."""
     folder = shutil.copytree(folders[0], tmp_path / "search")
     alter(folder / "search.json", folders[1])
-    with pytest.raises(ValueError, match=r"folder: expected .*(search.json|another folder)"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint_dir: expected .*(search.json|another folder)"
+    ):
         again(folder)
 
 
@@ -176,7 +180,7 @@ def test_deleted_files(tmp_path, folders):
         file.unlink()
     assert same(again(folder), folders[2])
     (folder / "search.json").unlink()
-    with pytest.raises(ValueError, match=r"folder: .*search\.json, got .*with other files"):
+    with pytest.raises(ValueError, match=r"checkpoint_dir: .*search\.json, got .*with other files"):
         again(folder)
 
 
@@ -193,7 +197,7 @@ def test_an_altered_file_of_a_training(tmp_path, name, alter):
     weights = training(tmp_path / "1", 0.0)
     training(tmp_path / "2", 0.0, seed=4)
     alter(tmp_path / "1" / name, tmp_path / "2")
-    with pytest.raises(ValueError, match=rf"folder: expected .*{name}.*run again"):
+    with pytest.raises(ValueError, match=rf"checkpoint_dir: expected .*{name}.*run again"):
         training(tmp_path / "1", 0.0)
     (tmp_path / "1" / "checkpoint.pt").unlink()
     (tmp_path / "1" / name).unlink(missing_ok=True)
@@ -205,7 +209,7 @@ def test_deleted_files_of_a_training(tmp_path):
     (tmp_path / "checkpoint.pt").unlink()
     assert torch.equal(training(tmp_path, 0.0), weights)
     (tmp_path / "begun.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"folder: expected begun.*delete checkpoint\.pt"):
+    with pytest.raises(ValueError, match=r"checkpoint_dir: expected begun.*delete checkpoint\.pt"):
         training(tmp_path, 0.0)
     (tmp_path / "checkpoint.pt").unlink()
     assert torch.equal(training(tmp_path, 0.0), weights)
@@ -215,7 +219,7 @@ def test_leftovers_of_a_process_that_died_are_removed(tmp_path):
     (tmp_path / f"search.json{PARTIAL}").write_text("{")
     (tmp_path / ROOM).write_bytes(bytes(9))
     first = search(checkpoint_dir=tmp_path)
-    (tmp_path / f"probes-1-20.asked{PARTIAL}").touch()
+    (tmp_path / f"probes-1-20.pending{PARTIAL}").touch()
     assert same(search(checkpoint_dir=tmp_path), first)
     assert not [*tmp_path.glob(f"*{PARTIAL}")]
 
@@ -223,7 +227,7 @@ def test_leftovers_of_a_process_that_died_are_removed(tmp_path):
 @pytest.mark.parametrize("name", ["download.partial", "search.json.partial", "room.partial"])
 def test_unfinished_files_of_others_are_left_alone(tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ValueError, match=rf"folder: expected an empty one, .*{name}"):
+    with pytest.raises(ValueError, match=rf"checkpoint_dir: expected an empty one, .*{name}"):
         search(checkpoint_dir=tmp_path)
     (tmp_path / name).rename(tmp_path.parent / name)
     search(checkpoint_dir=tmp_path)
@@ -258,19 +262,19 @@ def test_a_file_that_grew_is_not_read(tmp_path, name, monkeypatch):
         return plain(self)
 
     monkeypatch.setattr(Path, "read_bytes", read)
-    with pytest.raises(ValueError, match=rf"folder: expected .*{file.name}.* damaged"):
+    with pytest.raises(ValueError, match=rf"checkpoint_dir: expected .*{file.name}.* damaged"):
         run()
 
 
 def test_a_closed_folder_is_free(tmp_path):
-    with Kept(tmp_path, "record.json", {}) as first:
+    with CheckpointDir(tmp_path, "record.json", {}) as first:
         with pytest.raises(ValueError, match="in use by another process or thread"):
-            Kept(tmp_path, "record.json", {})
+            CheckpointDir(tmp_path, "record.json", {})
         assert first.number
-    second = Kept(tmp_path, "record.json", {})
+    second = CheckpointDir(tmp_path, "record.json", {})
     first.close()  # once more, which frees nothing
     with pytest.raises(ValueError, match="in use by another process or thread"):
-        Kept(tmp_path, "record.json", {})
+        CheckpointDir(tmp_path, "record.json", {})
     second.close()
 
 
@@ -289,8 +293,8 @@ WRONG = {
 def test_folders_that_are_none(tmp_path, wrong, work):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "gone" / "away")
-    with pytest.raises(ValueError, match="folder: expected "):
-        work(folder=WRONG[wrong](tmp_path))
+    with pytest.raises(ValueError, match="checkpoint_dir: expected "):
+        work(checkpoint_dir=WRONG[wrong](tmp_path))
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -316,7 +320,7 @@ def test_errors_of_the_system(tmp_path, code, what):
     with (
         mock.patch.object(Path, what, fail),
         pytest.raises(
-            ValueError, match=rf"folder: .*{re.escape(str(folder))}.*{os.strerror(code)}"
+            ValueError, match=rf"checkpoint_dir: .*{re.escape(str(folder))}.*{os.strerror(code)}"
         ),
     ):
         search(checkpoint_dir=folder)
@@ -338,7 +342,9 @@ def test_a_full_disk_loses_nothing(tmp_path):
             try:
                 found = search(asked, checkpoint_dir=tmp_path)
             except ValueError as error:
-                refused += re.match(f"folder: .*{tmp_path}.*No space left", str(error)) is not None
+                refused += (
+                    re.match(f"checkpoint_dir: .*{tmp_path}.*No space left", str(error)) is not None
+                )
                 room += 10_000
     assert refused > 5
     assert same(found, search())

@@ -80,13 +80,15 @@ def test_killed_at_a_change_of_a_file(tmp_path, whole, when):
         check(Worker(watched_search, folder, log, 0.0).result(), whole, log, 1)
         assert not [*folder.glob("*.partial")]
         asked, answered = (
-            {f.stem for f in folder.glob(f"*.{s}")} for s in ("asked", "safetensors")
+            {f.stem for f in folder.glob(f"*.{s}")} for s in ("pending", "safetensors")
         )
         assert not asked & answered
 
 
 def refused(found):
-    return isinstance(found, ValueError) and re.match("folder: .*in use by another pro", str(found))
+    return isinstance(found, ValueError) and re.match(
+        "checkpoint_dir: .*in use by another pro", str(found)
+    )
 
 
 def test_two_at_once(tmp_path, whole):
@@ -120,7 +122,9 @@ def test_two_threads(tmp_path, whole):
     refused, once = [], threading.Event()
 
     def within():
-        with pytest.raises(ValueError, match=r"folder: .*in use by another process or thread"):
+        with pytest.raises(
+            ValueError, match=r"checkpoint_dir: .*in use by another process or thread"
+        ):
             search(checkpoint_dir=tmp_path)
         refused.append(threading.get_ident())
 

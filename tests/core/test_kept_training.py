@@ -99,7 +99,7 @@ def test_other_edits_are_learnt_anew_or_refused(tmp_path, other):
 def test_another_number_is_refused(tmp_path, change):
     weights = training(tmp_path, 0.0)
     other = {"seed": 4, "lr": 0.02, "steps": 80, "batch_size": 8, "ema": 0.9}[change]
-    with pytest.raises(ValueError, match=rf"folder: expected .* another {change} \("):
+    with pytest.raises(ValueError, match=rf"checkpoint_dir: expected .* another {change} \("):
         training(tmp_path, 0.0, **{change: other})
     assert torch.equal(training(tmp_path, 0.0), weights)
 
@@ -158,7 +158,9 @@ def fitted(folder, model, loss, data):
 def test_another_part_is_refused(tmp_path, part):
     model, loss, data, name = OTHER_PARTS[part]
     weights = fitted(tmp_path, net(), squared(), DATA)
-    with pytest.raises(ValueError, match=rf"folder: expected .*\b{name}\b|{name}: expected"):
+    with pytest.raises(
+        ValueError, match=rf"checkpoint_dir: expected .*\b{name}\b|{name}: expected"
+    ):
         fitted(tmp_path, model, loss, data)
     assert torch.equal(fitted(tmp_path, net(), squared(), DATA), weights)
 
@@ -175,7 +177,7 @@ def test_global_random_numbers_are_as_before(tmp_path):
 
 def test_another_recipe_is_refused(tmp_path):
     net = chest.classifier(tmp_path, steps=1)
-    with pytest.raises(ValueError, match=r"folder: expected .* another .*loss"):
+    with pytest.raises(ValueError, match=r"checkpoint_dir: expected .* another .*loss"):
         chest.judge(tmp_path, steps=1)
     again = chest.classifier(tmp_path, steps=1)
     for a, b in zip(net.parameters(), again.parameters(), strict=True):

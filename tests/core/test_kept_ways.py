@@ -100,8 +100,8 @@ def distance(power, scale=1.0):
 
 
 LATER = slice(50, 200)
-FIRST = {"space": SPACE, "classifier": soft(), "image": X[:1], "label": 1}
-FIRST |= {"max_queries": 140, "n_curvature": 1, "batch_size": 20, "validation": X[1:3]}
+FIRST = {"space": SPACE, "classifier": soft(), "image": X[:1], "target": 1}
+FIRST |= {"max_queries": 140, "n_curvature": 1, "batch_size": 20, "validation_images": X[1:3]}
 
 
 def three(images):
@@ -180,7 +180,7 @@ SPACES = {
     "encodes otherwise": Plain(offset=0.01),
 }
 ARGUMENTS = {
-    "label": {"label": 0},
+    "target": {"target": 0},
     "contrast_class": {"contrast_class": 0},
     "max_queries": {"max_queries": 141},
     "proxy": {"proxy": "mlp"},
@@ -192,9 +192,9 @@ ARGUMENTS = {
     "seed": {"seed": 1},
     "image": {"image": X[7:8]},
     "image, nearly the same": {"image": (X[:1] + 1e-3).clamp(0, 1)},
-    "validation": {"validation": X[1:4]},
-    "validation, in another order": {"validation": X[1:3].flip(0)},
-    "validation, none": {"validation": None},
+    "validation_images": {"validation_images": X[1:4]},
+    "validation_images, in another order": {"validation_images": X[1:3].flip(0)},
+    "validation_images, none": {"validation_images": None},
 }
 WAYS = {
     f"classifier: {name}": ({"classifier": a}, {"classifier": b}, "classifier")
@@ -222,11 +222,11 @@ def scaled(name, factor):
     return space
 
 
-WAYS["space: another spread"] = ({}, {"space": scaled("std", lambda s: 1.01 * s)}, "space")
-WAYS["space: another center"] = ({}, {"space": scaled("mean", lambda c: c + 0.01)}, "space")
+WAYS["space: another std"] = ({}, {"space": scaled("std", lambda s: 1.01 * s)}, "space")
+WAYS["space: another mean"] = ({}, {"space": scaled("mean", lambda c: c + 0.01)}, "space")
 WAYS["space: other weights"] = (
-    {"space": LinearSpace(4), "image": LinearSpace(4).sample(1), "validation": None},
-    {"space": LinearSpace(4, seed=1), "image": LinearSpace(4).sample(1), "validation": None},
+    {"space": LinearSpace(4), "image": LinearSpace(4).sample(1), "validation_images": None},
+    {"space": LinearSpace(4, seed=1), "image": LinearSpace(4).sample(1), "validation_images": None},
     "space",
 )
 
@@ -234,7 +234,7 @@ WAYS["space: other weights"] = (
 def ask(folder, **change):
     told = FIRST | change
     rest = {name: told[name] for name in told if name not in ("space", "classifier", "image")}
-    parts = (told["space"], told["classifier"], told["image"], rest.pop("label"))
+    parts = (told["space"], told["classifier"], told["image"], rest.pop("target"))
     return cfx.find_directions(*parts, checkpoint_dir=folder, **rest)
 
 
@@ -268,7 +268,7 @@ def test_another_question_is_refused(tmp_path, way, finished):
     except Enough:
         assert not finished
     before = contents(tmp_path)
-    named = rf"folder: expected .*\b{name}|{name}: expected "
+    named = rf"checkpoint_dir: expected .*\b{name}|{name}: expected "
     with told(), pytest.raises(ValueError, match=named):
         ask(tmp_path, **first | second)
     assert contents(tmp_path) == before

@@ -12,10 +12,9 @@ from worlds import LinearSpace, code_classifier
 import cfxnb as cfx
 from cfxnb.directions import find_directions as gcd
 from cfxnb.directions import gradient_correction as correction
-from cfxnb.directions import probing as asking
-from cfxnb.directions import proxies
-from cfxnb.directions.candidates import candidates, strongest
-from cfxnb.directions.proxies import Fit, Probes, ridge
+from cfxnb.directions import probing, proxies
+from cfxnb.directions.direction_candidates import direction_candidates, top_eigenvectors
+from cfxnb.directions.proxies import Probes, ProxyFit, ridge
 
 SPREAD = torch.tensor([0.5, 1.0, 2.0, 1.5, 0.8])
 SPACE = LinearSpace(5, std=SPREAD)
@@ -98,9 +97,11 @@ def test_quadratic_score(home):
 def test_pairs_take_odd_and_even_apart():
     """What is even in the change tells the gradient nothing, exactly, and the other way round."""
     f = quadratic(0 * SLOPE, BENT)
-    assert cfx.find_directions(SPACE, f, AT, 1, max_queries=300).fit.gradient.abs().max() < 1e-4
+    assert (
+        cfx.find_directions(SPACE, f, AT, 1, max_queries=300).proxy_fit.gradient.abs().max() < 1e-4
+    )
     values = normal(10, seed=2)
-    odd, even = proxies._parts(values)
+    odd, even = proxies._odd_even(values)
     np.testing.assert_allclose(odd + even, values[::2], rtol=1e-12)
     np.testing.assert_allclose(even - odd, values[1::2], rtol=1e-12)
 
@@ -117,7 +118,7 @@ def test_curvature_is_ridge_on_all_products(pairs):
     delta = normal(pairs, 5, seed=3).double().numpy()
     values = (0.5 * (delta @ BENT.double().numpy()) * delta).sum(1)
     values += normal(pairs, seed=4).double().numpy()
-    known, weight = proxies._bend(delta, values)
+    known, weight = proxies._fit_quadratic(delta, values)
     slow = RidgeCV(proxies.PENALTIES, fit_intercept=False).fit(products(delta), values).coef_
     other = normal(7, 5, seed=5).double().numpy()
     np.testing.assert_allclose(
@@ -283,7 +284,7 @@ def test_a_correction_that_does_worse_in_the_trial_is_not_g(monkeypatch):
     """Along what is not asked for, nothing flips; the image's own slope flips all."""
     weight = torch.tensor([1.0, -2.0, 0.5, 0.0, 0.7])
     nothing = torch.eye(5)[3]
-    monkeypatch.setattr(gcd, "corrected", lambda *_: nothing)
+    monkeypatch.setattr(gcd, "correct_gradient", lambda *_: nothing)
     f = of_code(lambda z: z @ weight)
     found = exactly(SPACE, f, AT, 1, max_queries=900, validation_images=OTHERS)
     assert cos(found.g / SPREAD, weight * SPREAD) > 0.999
@@ -357,14 +358,16 @@ def test_correction_is_the_mean_of_all_slopes():
     slopes = normal(4, seed=6) + 0.01 * normal(5, 4, seed=8)
     told = scores(slopes, homes, units, 1.5)
     wanted = torch.cat([own[None], slopes]).mean(0)
-    better = correction.corrected(own, units, homes, told, 1.5, None)
+    better = correction.correct_gradient(own, units, homes, told, 1.5, None)
     torch.testing.assert_close(better, wanted, rtol=0, atol=0.02)
     # What is lost is left out: here all that one image said, and a few answers of others.
     told[4], told[0, 3, 0], told[1, 7, 1] = torch.nan, torch.nan, torch.inf
     wanted = torch.cat([own[None], slopes[:4]]).mean(0)
-    better = correction.corrected(own, units, homes, told, 1.5, None)
+    better = correction.correct_gradient(own, units, homes, told, 1.5, None)
     torch.testing.assert_close(better, wanted, rtol=0, atol=0.02)
-    assert torch.equal(correction.corrected(own, units, homes, told * torch.nan, 1.5, None), own)
+    assert torch.equal(
+        correction.correct_gradient(own, units, homes, told * torch.nan, 1.5, None), own
+    )
 
 
 def test_a_very_sure_image_has_no_more_say_in_a_correction():
@@ -372,7 +375,9 @@ def test_a_very_sure_image_has_no_more_say_in_a_correction():
     units, homes = torch.eye(3)[:2], torch.zeros(2)
     slopes = torch.tensor([[1000.0, 900.0, 0.0], [0.1, 0.0, 0.0]])
     told = scores(slopes, homes, units, 2.0)
-    better = correction.corrected(torch.tensor([1.0, 0.0, 0.0]), units, homes, told, 2.0, 5.0)
+    better = correction.correct_gradient(
+        torch.tensor([1.0, 0.0, 0.0]), units, homes, told, 2.0, 5.0
+    )
     along = (1 + 5 / 2 + 5 * np.tanh(0.2 / 5) / 2) / 3
     assert better[0].item() == pytest.approx(along, rel=1e-4)
     assert 0.6 < better[1] < (5 / 2 + 0) / 3  # with a penalty on so few answers
@@ -396,7 +401,7 @@ def test_axes_that_flip_are_kept():
 
 def test_too_few_queries_for_a_trial_are_told():
     """Seven directions, two senses, two lengths, and the image itself: 29, a quarter of 116."""
-    with pytest.warns(UserWarning, match="queries: a trial of 7 .* at least 116, got 115"):
+    with pytest.warns(UserWarning, match="max_queries: testing 7 .* at least 116 .*got 115"):
         found = cfx.find_directions(SPACE, quadratic(SLOPE, BENT), AT, 1, max_queries=115)
     assert found.table["flip rate"].isna().all()
     assert found.names[0] == "g"
@@ -507,9 +512,9 @@ def test_answers_that_are_not_finite_are_data():
 def test_many_coordinates_have_the_same_axes(monkeypatch):
     """Above a size only the axes that are wanted are computed."""
     bend = torch.einsum("n,nd,ne->de", torch.tensor([-3.0, 2.0, 1.0, 0.4, 0.1]), AXES, AXES)
-    few = strongest(bend, 3)
-    monkeypatch.setattr("cfxnb.directions.candidates.DENSE", 4)
-    many = strongest(bend, 3)
+    few = top_eigenvectors(bend, 3)
+    monkeypatch.setattr("cfxnb.directions.direction_candidates.MAX_DENSE_DIMS", 4)
+    many = top_eigenvectors(bend, 3)
     torch.testing.assert_close((few * many).sum(1).abs(), torch.ones(3, dtype=torch.float64))
 
 
@@ -530,22 +535,24 @@ WRONG = ["no sign", "order", "units", "one side"]
 def test_planted_errors_are_caught(monkeypatch, wrong):
     if wrong == "no sign":  # the eigenvector's own, or its opposite
 
-        def unsigned(fit: Fit, sign, n_curvature, used):
-            found = candidates(fit, sign, n_curvature, used)
+        def unsigned(fit: ProxyFit, sign, n_axes, active):
+            found = direction_candidates(fit, sign, n_axes, active)
             return {n: v * (-1 if n == "h2" else 1) for n, v in found.items()}
 
-        monkeypatch.setattr(gcd, "candidates", unsigned)
+        monkeypatch.setattr(gcd, "direction_candidates", unsigned)
     if wrong == "order":  # axes by signed curvature
         monkeypatch.setattr(
-            "cfxnb.directions.candidates.strongest",
+            "cfxnb.directions.direction_candidates.top_eigenvectors",
             lambda h, count: torch.linalg.eigh(h.double())[1].T.flip(0)[:count],
         )
     if wrong == "units":  # slopes taken for changes of the code, with no regard to its spread
         monkeypatch.setattr(
-            gcd, "candidates", lambda *a: {n: v / SPREAD for n, v in candidates(*a).items()}
+            gcd,
+            "direction_candidates",
+            lambda *a: {n: v / SPREAD for n, v in direction_candidates(*a).items()},
         )
     if wrong == "one side":
-        monkeypatch.setattr(asking, "log_odds", lambda logits, *_: logits[:, 0])
+        monkeypatch.setattr(probing, "log_odds", lambda logits, *_: logits[:, 0])
     tests = [lambda: test_quadratic_score(0.4), lambda: test_linear_score(1)]
     caught = 0
     for test in tests:

@@ -218,25 +218,25 @@ WRONG = ["no bisection", "one sense", "code units", "keeps the near end"]
 @pytest.mark.parametrize("wrong", WRONG)
 def test_planted_errors_are_caught(monkeypatch, wrong):
     if wrong == "no bisection":
-        monkeypatch.setattr(module_of().Walk, "_bisect", lambda self: None)
+        monkeypatch.setattr(module_of().DirectionWalk, "_binary_search", lambda self, steps: None)
     if wrong == "one sense":
-        plain = module_of().Walk._along
+        plain = module_of().DirectionWalk._along
         monkeypatch.setattr(
-            module_of().Walk, "_along",
-            lambda self, rows, sense, first, told: plain(self, rows, sense.abs(), first, told),
+            module_of().DirectionWalk, "_along",
+            lambda self, rows, sign, first, done: plain(self, rows, sign.abs(), first, done),
         )  # fmt: skip
     if wrong == "code units":
         monkeypatch.setattr(
-            module_of(), "heading", lambda s, d, n: (d / d.norm()).expand(n, *d.shape)
+            module_of(), "expand_direction", lambda s, d, n: (d / d.norm()).expand(n, *d.shape)
         )
     if wrong == "keeps the near end":
-        plain_bisect = module_of().Walk._bisect
+        plain_search = module_of().DirectionWalk._binary_search
 
-        def short(self):
-            plain_bisect(self)
-            self.place *= 0.9
+        def short(self, steps):
+            plain_search(self, steps)
+            self.position *= 0.9
 
-        monkeypatch.setattr(module_of().Walk, "_bisect", short)
+        monkeypatch.setattr(module_of().DirectionWalk, "_binary_search", short)
     with pytest.raises(AssertionError):
         test_smallest_step(8, 4)
 

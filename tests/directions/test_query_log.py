@@ -18,8 +18,8 @@ from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
 from cfxnb.core.kept_work import digest
-from cfxnb.directions.query_log import Ledger, Question
-from cfxnb.directions.trial import Trial
+from cfxnb.directions.direction_trial import Trial
+from cfxnb.directions.query_log import QueryBatch, QueryLog
 
 SPACE = LinearSpace(4)
 F = code_classifier(SPACE, torch.tensor([[1.0, -2.0, 0.5, 0.3]]))
@@ -56,7 +56,7 @@ def same(a, b):
     images=st.integers(0, 8),
     n_curvature=st.integers(0, 9),
 )
-def test_the_budget_is_a_hard_limit(queries, batch, images, n_curvature):
+def test_the_budget_is_a_hard_limit(queries, batch_size, images, n_curvature):
     box, plans, plain = cfx.BlackBox(F), [], Trial.plan
     others = X[1 : 1 + images] if images else None
 
@@ -69,7 +69,7 @@ def test_the_budget_is_a_hard_limit(queries, batch, images, n_curvature):
         found = search(
             box,
             max_queries=queries,
-            batch_size=batch,
+            batch_size=batch_size,
             validation_images=others,
             n_curvature=n_curvature,
         )
@@ -87,24 +87,24 @@ def test_the_budget_is_a_hard_limit(queries, batch, images, n_curvature):
     assert found.table["flip rate"].isna().all() == (trial == 0) == bool(told)
 
 
-def test_a_ledger_refuses_what_exceeds_the_budget():
-    ledger, asked = Ledger(5, None, {}), []
+def test_a_log_refuses_what_exceeds_the_budget():
+    log, asked = QueryLog(5, None, {}), []
 
     def about(rows, place):
         z = place + torch.arange(2.0 * rows).view(rows, 2)
-        return Question("probes", z, z[:1], torch.zeros(8), z)
+        return QueryBatch("probes", z, z[:1], torch.zeros(8), z)
 
     def ask(question):
         draw = lambda: asked.append(len(question)) or torch.zeros(len(question))  # noqa: E731
-        return ledger.ask(question, draw, lambda images: {"a": images})
+        return log.query(question, draw, lambda images: {"a": images})
 
     assert ask(about(3, 0.0))["a"].shape == (3,)
-    assert ledger.affords(about(2, 5.0))
-    assert not ledger.affords(about(2, 5.0), keep=1)
+    assert log.can_afford(about(2, 5.0))
+    assert not log.can_afford(about(2, 5.0), reserved=1)
     with pytest.raises(RuntimeError, match="3 more queries, 2 left of 5"):
         ask(about(3, 5.0))
     assert ask(about(3, 0.0))["a"].shape == (3,)  # it is known, and asked nothing
-    assert (asked, ledger.spent, ledger.left) == ([3], 3, 2)
+    assert (asked, log.n_queries, log.remaining) == ([3], 3, 2)
 
 
 def test_a_folder_changes_nothing_and_is_asked_once(tmp_path):
@@ -117,8 +117,8 @@ def test_a_folder_changes_nothing_and_is_asked_once(tmp_path):
     assert again(first) == 0 < again(second) <= 11
     assert box.n_queries - again(second) == spent == first.n_queries
     kept = json.loads((tmp_path / "a" / "b" / "search.json").read_text())
-    assert kept["asked"]["max_queries"] == 300
-    assert kept["noted"]["classifier"]
+    assert kept["config"]["max_queries"] == 300
+    assert kept["notes"]["classifier"]
 
 
 class Interrupting:
@@ -167,7 +167,7 @@ def test_interrupted_at_the_second_look(tmp_path):
         search(Interrupting(3), checkpoint_dir=tmp_path)
     found = search(checkpoint_dir=tmp_path)
     assert found.made_by["lost"] == 20
-    assert found.proxy_fit.n_queries == search().fit.n_queries - 20
+    assert found.proxy_fit.n_queries == search().proxy_fit.n_queries - 20
     assert found.table["flip rate"].notna().all()
 
 
@@ -260,7 +260,7 @@ def test_stopped_by_on_step(tmp_path, stops):
 
 
 def test_stopped_too_early_says_so(tmp_path):
-    with pytest.raises(ValueError, match=r"n_queries: expected at least 32 .*got 20"):
+    with pytest.raises(ValueError, match=r"max_queries: expected at least 32 .*got 20"):
         search(on_step=stop_at(1), checkpoint_dir=tmp_path)
     same(search(checkpoint_dir=tmp_path), search())
 
@@ -268,7 +268,7 @@ def test_stopped_too_early_says_so(tmp_path):
 OTHERS = {
     "image": lambda: cfx.find_directions(SPACE, F, X[5], 1, checkpoint_dir=FOLDER, **KNOBS),
     "validation_images": lambda: search(checkpoint_dir=FOLDER, validation_images=X[1:4]),
-    "label": lambda: cfx.find_directions(SPACE, F, X[0], 0, checkpoint_dir=FOLDER, **KNOBS),
+    "target": lambda: cfx.find_directions(SPACE, F, X[0], 0, checkpoint_dir=FOLDER, **KNOBS),
     "contrast_class": lambda: search(checkpoint_dir=FOLDER, contrast_class=0),
     "seed": lambda: search(checkpoint_dir=FOLDER, seed=1),
     "max_queries": lambda: search(checkpoint_dir=FOLDER, max_queries=301),
@@ -294,7 +294,7 @@ def test_the_folder_of_another_search_is_refused(tmp_path, monkeypatch, other):
     search(checkpoint_dir=tmp_path)
     monkeypatch.setitem(globals(), "FOLDER", tmp_path)
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match=rf"folder: expected .*{other}|{other}: expected "):
+    with pytest.raises(ValueError, match=rf"checkpoint_dir: expected .*{other}|{other}: expected "):
         OTHERS[other]()
     assert contents(tmp_path) == before
     same(search(checkpoint_dir=tmp_path), search())
@@ -304,26 +304,26 @@ def test_damaged_folders_are_refused(tmp_path):
     search(checkpoint_dir=tmp_path)
     answers = sorted(tmp_path.glob("probes-*.safetensors"))
     good = answers[3].read_bytes()
-    [one] = tmp_path.glob("home-*.safetensors")  # the answer to another number of images
+    [one] = tmp_path.glob("start-*.safetensors")  # the answer to another number of images
     for bad in (b"", good[:50], b"\0" * len(good), one.read_bytes()):
         answers[3].write_bytes(bad)
-        with pytest.raises(ValueError, match=rf"folder: expected .*{answers[3].name}"):
+        with pytest.raises(ValueError, match=rf"checkpoint_dir: expected .*{answers[3].name}"):
             search(checkpoint_dir=tmp_path)
         assert answers[3].read_bytes() == bad
     answers[3].write_bytes(good)
     for bad in ("", "{", "[]", "3", "[" * 99999):
         (tmp_path / "search.json").write_text(bad)
-        with pytest.raises(ValueError, match=r"folder: .*search\.json, which is damaged"):
+        with pytest.raises(ValueError, match=r"checkpoint_dir: .*search\.json, which is damaged"):
             search(checkpoint_dir=tmp_path)
 
 
 def test_folders_that_are_none(tmp_path):
     mine = tmp_path / "thesis.txt"
     mine.write_text("mine")
-    with pytest.raises(ValueError, match=r"folder: .*with other files"):
+    with pytest.raises(ValueError, match=r"checkpoint_dir: .*with other files"):
         search(checkpoint_dir=tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == ["thesis.txt"]
-    with pytest.raises(ValueError, match=r"folder: expected a folder, got the file"):
+    with pytest.raises(ValueError, match=r"checkpoint_dir: expected a folder, got the file"):
         search(checkpoint_dir=mine)
     assert mine.read_text() == "mine"
 
@@ -361,11 +361,11 @@ sys.path[:0] = sys.argv[5:]
 import torch
 import test_query_log as t
 from cfxnb.core import kept_work as kept
-from cfxnb.directions import probing as asking
+from cfxnb.directions import probing
 folder, log, fatal, place = sys.argv[1], open(sys.argv[2], "a"), int(sys.argv[3]), sys.argv[4]
 torch.manual_seed(0)
 asked = 0
-plain, known, recognising = kept.Kept._replace, asking.recognise, False
+plain, known, recognising = kept.CheckpointDir._replace, probing.recognise, False
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -395,8 +395,8 @@ def recognise(*arguments):
     finally:
         recognising = False
 
-kept.Kept._replace, asking.recognise = write, recognise
-found = t.search(t.cfx.BlackBox(classifier), folder=folder)
+kept.CheckpointDir._replace, probing.recognise = write, recognise
+found = t.search(t.cfx.BlackBox(classifier), checkpoint_dir=folder)
 print(found.n_queries, found.made_by["lost"])
 """
 

@@ -14,7 +14,7 @@ from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
 from cfxnb.core import training as engine
-from cfxnb.directions import probing as asking
+from cfxnb.directions import probing
 
 # A server that has imported everything and forks: a process begins in a moment. What torch imports
 # when it is first needed takes seconds, too.
@@ -39,8 +39,8 @@ def same(a: cfx.Directions, b: cfx.Directions) -> bool:
         torch.equal(a.vectors, b.vectors)
         and a.names == b.names
         and a.table.equals(b.table)
-        and torch.equal(a.fit.gradient, b.fit.gradient)
-        and torch.equal(a.fit.hessian, b.fit.hessian)
+        and torch.equal(a.proxy_fit.gradient, b.proxy_fit.gradient)
+        and torch.equal(a.proxy_fit.hessian, b.proxy_fit.hessian)
         and a.n_queries == b.n_queries
     )
 
@@ -53,7 +53,7 @@ class Watched:
 
     def __init__(self, log: Path, wait: float) -> None:
         self.log, self.wait, self.recognising = log, wait, False
-        plain = asking.recognise
+        plain = probing.recognise
 
         def recognise(*arguments):
             self.recognising = True
@@ -62,7 +62,7 @@ class Watched:
             finally:
                 self.recognising = False
 
-        asking.recognise = recognise
+        probing.recognise = recognise
 
     def __call__(self, images: Tensor) -> Tensor:
         if not self.recognising:
@@ -93,9 +93,9 @@ def training(folder: Path | None, wait: float = 0.002, save_every: float = -1.0,
         time.sleep(wait)  # statistics of the batch norm have moved by now
         return value
 
-    told = {"steps": 40, "batch_size": 16, "lr": 0.01, "seed": 3} | knobs
+    options = {"steps": 40, "batch_size": 16, "lr": 0.01, "seed": 3} | knobs
     try:
-        net = engine.fit(net, loss, data, folder=folder, **told)
+        net = engine.fit(net, loss, data, checkpoint_dir=folder, **options)
     finally:
         engine.SAVE_EVERY_SECONDS = before
     return torch.cat([value.flatten().float() for value in net.state_dict().values()])
@@ -124,7 +124,7 @@ def read_by(**knobs) -> cfx.FactorReader:
 def edits(**change) -> Tensor:
     """Weights of a network that learnt to edit two factors."""
     told = {"space": SPACE, "images": SPACE.sample(60, 1), "reader": read_by()}
-    told |= {"hidden": 8, "steps": 12, "batch_size": 16} | change
+    told |= {"hidden_dim": 8, "steps": 12, "batch_size": 16} | change
     told.setdefault("factors", read_by().read(SPACE.sample(60, 1)))
     parts = [told.pop(name) for name in ("space", "images", "factors")]
     step_model = cfx.fit_attribute_edits(*parts, **told).step_model

@@ -4,8 +4,8 @@ import pytest
 import torch
 from stored import stored
 
-from cfxnb.directions.candidates import WEIGHTS, candidates, strongest
-from cfxnb.directions.mlp_proxy import MLPProxy, counterfactual_loss, read
+from cfxnb.directions.direction_candidates import WEIGHTS, direction_candidates, top_eigenvectors
+from cfxnb.directions.mlp_proxy import MLPProxy, counterfactual_loss, differentiate
 
 NAMES = ("positive", "negative")
 
@@ -25,7 +25,7 @@ def case(request):
     t, facts = stored(f"gcd_directions_{request.param}")
     net = MLPProxy(facts["latent_dim"], facts["logits"], tuple(facts["hidden"]))
     net.load_state_dict({k: v for k, v in t.items() if k.startswith("proxy.")}, strict=True)
-    return t, facts, net, read(net, lambda logits: logits[:, facts["query_label"]])
+    return t, facts, net, differentiate(net, lambda logits: logits[:, facts["query_label"]])
 
 
 def test_network(case):
@@ -68,18 +68,20 @@ def test_gradients_and_curvature(case):
 def test_g_directions(case):
     """The loss falls where the score of a source seen as the label falls: hence the sign s."""
     t, facts, _, fit = case
-    found = candidates(fit, facts["sign_s"], 0, torch.ones(facts["latent_dim"], dtype=torch.bool))
+    found = direction_candidates(
+        fit, facts["sign_s"], 0, torch.ones(facts["latent_dim"], dtype=torch.bool)
+    )
     close(facts["sign_s"] * found["g"], t.wanted("g_directions")[0])
     # The second one is turned, where needed, so that it raises the score.
     second = facts["sign_s"] * t.wanted("g_directions")[1]
     close(found["g with distance"], second if second @ fit.gradient >= 0 else -second)
-    wrong = candidates(fit, -facts["sign_s"], 0, torch.ones(facts["latent_dim"]).bool())
+    wrong = direction_candidates(fit, -facts["sign_s"], 0, torch.ones(facts["latent_dim"]).bool())
     assert (wrong["g with distance"].abs() - second.abs()).abs().max() > 1e-3
 
 
 def test_h_axes_are_the_official_ones(case):
     t, facts, _, fit = case
-    axes = strongest(fit.hessian, facts["n_h"])
+    axes = top_eigenvectors(fit.hessian, facts["n_h"])
     up_to_sign(axes, t.wanted("h_vectors_corrected"))
     up_to_sign(axes, t.wanted("h_vectors_official_saved_file"))
     up_to_sign(axes, t.wanted("h_directions_official_line_search"))
@@ -91,7 +93,7 @@ def test_h_axes_are_the_official_ones(case):
 def test_curvatures_along_them_are_the_official_ones(case):
     """Largest first; the official eigenvalues are complex, with nothing in the imaginary part."""
     t, facts, _, fit = case
-    axes = strongest(fit.hessian, facts["n_h"])
+    axes = top_eigenvectors(fit.hessian, facts["n_h"])
     values = facts["sign_s"] * torch.einsum("nd,de,ne->n", axes, fit.hessian.double(), axes)
     close(values, t.wanted("h_eigenvalues_corrected"), 1e-5)
     close(torch.stack([values, torch.zeros_like(values)], 1), t.wanted("h_eigenvalues_official"))
@@ -104,9 +106,9 @@ def test_official_line_search(case):
     """z - alpha d: each direction, g first, with the official sign, at each length."""
     t, facts, _, fit = case
     used = torch.ones(facts["latent_dim"], dtype=torch.bool)
-    gradients = candidates(fit, facts["sign_s"], 0, used)
+    gradients = direction_candidates(fit, facts["sign_s"], 0, used)
     ours = torch.stack([gradients["g"], gradients["g with distance"]]).double()
-    ours = torch.cat([ours, strongest(fit.hessian, facts["n_h"])])
+    ours = torch.cat([ours, top_eigenvectors(fit.hessian, facts["n_h"])])
     official = torch.cat([t["g_directions"], t["h_directions_official_line_search"]]).double()
     ours = (ours * official).sum(1, keepdim=True).sign() * ours
     search = facts["line_search"]
@@ -122,7 +124,7 @@ def test_h_directions_have_the_sign_that_lowers_the_loss(case):
     """Ours raise the score to first order; corrected ones have it in s * score."""
     t, facts, _, fit = case
     used = torch.ones(facts["latent_dim"], dtype=torch.bool)
-    found = candidates(fit, facts["sign_s"], facts["n_h"], used)
+    found = direction_candidates(fit, facts["sign_s"], facts["n_h"], used)
     compared = 0
     for number in range(facts["n_h"]):
         name = f"h{number + 1}"
@@ -147,9 +149,9 @@ def test_coordinates_that_carry_nothing_stay_zero(case):
     """A network's weights for an input that never varied are what they began with."""
     _, facts, _, fit = case
     used = torch.arange(facts["latent_dim"]) % 3 > 0
-    found = candidates(fit, 1.0, 4, used)
+    found = direction_candidates(fit, 1.0, 4, used)
     for direction in found.values():
         assert not direction[~used].any()
         close(direction.norm(), torch.tensor(1.0))
-    inner = strongest(fit.hessian[used][:, used], 1)[0]
+    inner = top_eigenvectors(fit.hessian[used][:, used], 1)[0]
     up_to_sign(found["h1"][used], inner)
