@@ -1,4 +1,4 @@
-"""A table of observations, checked and counted: how often did what go with what?"""
+"""Contingency tables: check a table of observations, and count causes, outcomes and strata."""
 
 import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -12,34 +12,34 @@ from cfxnb.core import validate
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Counts:
-    """Units of a context in each of s strata and with each of v values of the cause.
+class ContingencyTable:
+    """Number of units in a context, per stratum and value of the cause.
 
     Attributes:
-        values: of the cause anywhere in the table, in order if they have one.
-        units: (s,), all.
-        seen: (s, v), those with the value.
-        happened: (s, v), those with the value and the outcome.
+        values: Values of the cause in the whole table, sorted if they can be compared.
+        n_units: Number of units per stratum, (strata,).
+        n_value: Number of units with each value of the cause, (strata, values).
+        n_outcome: Number of units with each value that also have the outcome, (strata, values).
     """
 
     values: list[Any]
-    units: np.ndarray
-    seen: np.ndarray
-    happened: np.ndarray
+    n_units: np.ndarray
+    n_value: np.ndarray
+    n_outcome: np.ndarray
 
     def of(self, value: Any) -> tuple[np.ndarray, np.ndarray]:
-        """(seen, happened), each (s,)."""
+        """Return n_value and n_outcome of one value of the cause, each (strata,)."""
         column = self.values.index(value)
-        return self.seen[:, column], self.happened[:, column]
+        return self.n_value[:, column], self.n_outcome[:, column]
 
 
-def read(
+def count(
     table: pd.DataFrame, cause: str, outcome: str, adjust: Iterable[str], context: Any
-) -> Counts:
-    """Count a table; see ``observed_scores`` for the arguments.
+) -> ContingencyTable:
+    """Count a table of observations; the arguments are those of ``observed_scores``.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: For a wrong argument. The message names it.
     """
     table = validate.table(table, "table")
     x, o = _column(table, cause, "cause"), _column(table, outcome, "outcome")
@@ -48,47 +48,50 @@ def read(
     if wrong := [v for v in o.unique() if v not in (0, 1)]:
         raise ValueError(f"outcome: expected booleans, or 0 and 1, got {wrong[0]!r} in {outcome!r}")
     strata = _strata(table, adjust, (cause, outcome))
-    here = _context(table, context, (cause, outcome))
+    in_context = _context_mask(table, context, (cause, outcome))
     values = _ordered(x.drop_duplicates().tolist())
-    place = {value: i for i, value in enumerate(values)}
-    cell = strata * len(values) + np.array([place[v] for v in x.tolist()], dtype=np.intp)
+    index = {value: i for i, value in enumerate(values)}
+    cell = strata * len(values) + np.array([index[v] for v in x.tolist()], dtype=np.intp)
     shape = (strata.max(initial=0) + 1, len(values))
 
-    def count(rows: np.ndarray) -> np.ndarray:
+    def per_cell(rows: np.ndarray) -> np.ndarray:
         return np.bincount(cell[rows], minlength=shape[0] * shape[1]).reshape(shape)
 
-    seen = count(here)
-    return Counts(values, seen.sum(1), seen, count(here & o.isin([1]).to_numpy()))
+    n_value = per_cell(in_context)
+    n_outcome = per_cell(in_context & o.isin([1]).to_numpy())
+    return ContingencyTable(values, n_value.sum(1), n_value, n_outcome)
 
 
-def pair(
+def value_and_baseline(
     table: pd.DataFrame, cause: str, outcome: str, value: Any, baseline: Any
 ) -> tuple[Any, Any]:
-    """The value and the one instead; of two values, the one with more of the outcome comes first.
+    """Check value and baseline, and fill in what is None if the cause has two values.
+
+    If both are None, the value is the one with the higher rate of the outcome.
 
     Raises:
-        ValueError, TypeError: if they don't occur, are equal, or are missing and not obvious.
+        ValueError, TypeError: If they do not occur or are equal, or if one is None and the cause
+            does not have two values.
     """
     values = _ordered(table[cause].drop_duplicates().tolist())
-    for name, one in (("value", value), ("baseline", baseline)):
+    given = {"value": value, "baseline": baseline}
+    for name, one in given.items():
         if one is not None:
-            _occurs(one, values, name, cause)
+            _check_occurs(one, values, name, cause)
     if value is not None and baseline is not None:
         if value == baseline:
             raise ValueError(f"baseline: expected another value than {value!r}, got {baseline!r}")
         return value, baseline
     if len(values) != 2:
-        missing = " and ".join(
-            n for n, v in (("value", value), ("baseline", baseline)) if v is None
-        )
+        missing = " and ".join(name for name, one in given.items() if one is None)
         raise ValueError(
-            f"{missing}: expected to be told for a cause that hasn't two values, got None; "
-            f"{cause!r} has {len(values)}: {validate.describe(values)}"
+            f"{missing}: expected a value of {cause!r}, got None. Only a cause with two values has "
+            f"a default; this one has {len(values)}: {validate.describe(values)}"
         )
     low, high = values
-    happens = table[outcome].isin([1])
-    share_low, share_high = (happens[table[cause].isin([v])].mean() for v in values)
-    if value == low or baseline == high or (value is baseline is None and share_low > share_high):
+    has_outcome = table[outcome].isin([1])
+    rate_low, rate_high = (has_outcome[table[cause].isin([v])].mean() for v in values)
+    if value == low or baseline == high or (value is baseline is None and rate_low > rate_high):
         low, high = high, low
     return high, low
 
@@ -98,8 +101,8 @@ def _column(table: pd.DataFrame, column: Any, name: str) -> pd.Series:
     series = table[validate.choice(column, name, table.columns)]
     if series.isna().any():
         raise ValueError(
-            f"{name}: expected a column without missing values, got NaN in {column!r}; "
-            f"leave these rows out, by table.dropna(subset=[{column!r}])"
+            f"{name}: expected a column without missing values, got NaN in {column!r}. "
+            f"Leave these rows out with table.dropna(subset=[{column!r}])."
         )
     try:
         series.nunique()
@@ -110,7 +113,7 @@ def _column(table: pd.DataFrame, column: Any, name: str) -> pd.Series:
 
 
 def _strata(table: pd.DataFrame, adjust: Any, taken: tuple[str, str]) -> np.ndarray:
-    """The number of each row's combination of values of the columns adjusted for, (rows,)."""
+    """Index of the stratum of each row: its combination of values of the adjusted columns."""
     names = list(dict.fromkeys(validate.texts(adjust, "adjust")))
     for name in names:
         _column(table, name, "adjust")
@@ -121,8 +124,8 @@ def _strata(table: pd.DataFrame, adjust: Any, taken: tuple[str, str]) -> np.ndar
     return table.groupby(names, observed=True, sort=False).ngroup().to_numpy()
 
 
-def _context(table: pd.DataFrame, context: Any, taken: tuple[str, str]) -> np.ndarray:
-    """The rows that belong to the context, (rows,) bool."""
+def _context_mask(table: pd.DataFrame, context: Any, taken: tuple[str, str]) -> np.ndarray:
+    """The rows that belong to the context, bool (rows,)."""
     rows = np.ones(len(table), dtype=bool)
     if context is None:
         return rows
@@ -131,7 +134,7 @@ def _context(table: pd.DataFrame, context: Any, taken: tuple[str, str]) -> np.nd
             column = _column(table, name, "context")
             if name in taken:
                 raise ValueError(f"context: expected neither cause nor outcome, got {name!r}")
-            _occurs(value, column.drop_duplicates().tolist(), f"given[{name!r}]", name)
+            _check_occurs(value, column.drop_duplicates().tolist(), f"context[{name!r}]", name)
             rows &= column.isin([value]).to_numpy()
         return rows
     if isinstance(context, pd.Series) and not context.index.equals(table.index):
@@ -145,12 +148,12 @@ def _context(table: pd.DataFrame, context: Any, taken: tuple[str, str]) -> np.nd
     return validate.mask(context, "context", len(table))
 
 
-def _occurs(value: Any, values: list[Any], name: str, column: str) -> None:
+def _check_occurs(value: Any, values: list[Any], name: str, column: str) -> None:
     if not isinstance(value, Hashable) or isinstance(value, Tensor) or value is pd.NA:
         raise TypeError(f"{name}: expected a value of {column!r}, got {validate.describe(value)}")
     if value not in values:
         raise ValueError(
-            f"{name}: expected a value of {column!r}, out of {str(values)[:80]}, got "
+            f"{name}: expected a value of {column!r}, one of {str(values)[:80]}, got "
             f"{validate.describe(value)}"
         )
 
@@ -158,5 +161,5 @@ def _occurs(value: Any, values: list[Any], name: str, column: str) -> None:
 def _ordered(values: list[Any]) -> list[Any]:
     try:
         return sorted(values)
-    except TypeError:  # texts and numbers, say, stay as they came
+    except TypeError:  # for example text and numbers: keep the order of the table
         return values

@@ -91,7 +91,7 @@ class FactorReader:
             batch_size: Images per batch. Affects memory and speed, not results.
         """
         batch_size = validate.count(batch_size, "batch_size", 1)
-        self._watch.begin()
+        self._watch.reset()
         with eval_frozen(self), torch.no_grad():
             parts = [
                 torch.stack([predicted(logits) for logits in self(chunk).values()], 1)

@@ -1,16 +1,16 @@
 """Necessity and sufficiency from a table of observations: estimates and bounds.
 
-With o the outcome, x a value of a cause, x' the value instead, and k a context:
+With o the outcome, x a value of a cause, x' the baseline, and k a context:
 
-    necessity    P(o would not be, had the cause been x' | x, o, k)
-    sufficiency  P(o would be, had the cause been x | x', not o, k)
-    both         P(o with x, and not o with x' | k)
+    necessity    P(not o, had the cause been x' | x, o, k)
+    sufficiency  P(o, had the cause been x | x', not o, k)
+    pns          P(o with x, and not o with x' | k)
 
-These are about two worlds at once, and no table shows more than one of them. Tian & Pearl (2000,
-"Probabilities of causation: bounds and identification") say how much a table tells nevertheless:
-bounds, and under monotonicity the very numbers. Galhotra, Pradhan & Salimi (2021, LEWIS,
-"Explaining black-box algorithms using probabilistic contrastive counterfactuals") explain
-classifiers by them.
+Each of these compares two worlds, and a table shows each unit in only one of them. Tian & Pearl
+(2000, "Probabilities of causation: bounds and identification") derive what the table still
+determines: bounds, and under monotonicity the exact scores. Galhotra, Pradhan & Salimi (2021,
+LEWIS, "Explaining black-box algorithms using probabilistic contrastive counterfactuals") use these
+scores to explain classifiers.
 """
 
 import dataclasses
@@ -20,20 +20,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cfxnb.contrastive import contingency as counts
+from cfxnb.contrastive.contingency import ContingencyTable, count, value_and_baseline
 from cfxnb.core import validate
 
 Interval = tuple[float, float]
 Context = Mapping[str, Any] | Any
-"""A mask of the rows (a sequence of booleans), or column -> value; None takes every row."""
+"""A mask of the rows (sequence of booleans), or a dict column -> value. None keeps every row."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreBounds:
-    """(low, high) of each score, in [0, 1]; (NaN, NaN) for one of nobody or of unknown effects.
+    """Bounds (low, high) of each score.
 
-    low > high shows that the table and the interventions contradict each other; an end may then
-    lie outside [0, 1]. A contradiction as large as the sampling error proves nothing.
+    Bounds are in [0, 1] if the table and the interventions agree. If they contradict each other,
+    low can exceed high and an end can leave [0, 1]; a contradiction of the size of the sampling
+    error means nothing. Bounds are (NaN, NaN) if no unit contributes, or if P(o | do) is unknown.
     """
 
     necessity: Interval
@@ -46,14 +47,14 @@ class ScoreBounds:
 
 @dataclasses.dataclass(frozen=True)
 class ObservedScores:
-    """What a table tells about a cause; see ``observed_scores``.
+    """Scores of one cause, estimated from a table by ``observed_scores``.
 
     Attributes:
-        value, baseline: x and x'.
-        necessity, sufficiency, pns: the estimates, not clipped to [0, 1].
-        bounds: what holds without monotonicity.
-        n: units each score is about: those with x and o, those with x' and not o, all.
-        overlap_violation: share of all units, in [0, 1], in strata where x or x' is never seen.
+        value, baseline: The values x and x' of the cause.
+        necessity, sufficiency, pns: The estimates. They are not clipped to [0, 1].
+        bounds: Bounds that hold without monotonicity.
+        n: Number of units per score: with x and o, with x' and not o, and all.
+        overlap_violation: Fraction of all units, in [0, 1], in strata without x or without x'.
     """
 
     value: Any
@@ -79,52 +80,60 @@ def observed_scores(
     baseline: Any = None,
     context: Context = None,
 ) -> ObservedScores:
-    """Back-door estimates of necessity and sufficiency by frequencies, and their bounds.
+    """Estimate necessity and sufficiency by back-door adjustment, with bounds.
 
-    The estimates rest on two assumptions that the table can't confirm. Back-door: ``adjust``
-    blocks every path from the cause to the outcome that begins with an arrow into the cause, and
-    holds no effect of the cause. Monotonicity: changing x' into x takes the outcome from nobody.
-    The bounds rest on the first alone. Estimates are not clipped: one well outside [0, 1] shows
-    that an assumption fails (one inside shows nothing).
+    The estimates rest on two assumptions that the table cannot confirm. Back-door criterion:
+    ``adjust`` blocks every path from the cause to the outcome that starts with an arrow into the
+    cause, and contains no effect of the cause. Monotonicity: no unit loses the outcome if x' is
+    changed to x. The bounds need only the first. Estimates are not clipped, because a value far
+    outside [0, 1] shows that an assumption fails. A value inside shows nothing.
 
     Args:
-        table: one row a unit; columns may have nullable types.
-        cause: column of any discrete values.
-        outcome: column of booleans, or of 0 and 1.
-        adjust: columns of discrete values; each combination is a stratum.
-        value, baseline: x and x'. By default the two values of a two-valued cause, ``value`` being
-            the one with the larger share of the outcome in the whole table (as LEWIS orders them).
-        context: the context k, a mask of the rows or column -> value. Not an effect of the cause.
+        table: One row per unit. Columns may have nullable types.
+        cause: Column with discrete values.
+        outcome: Column of booleans, or of 0 and 1.
+        adjust: Columns with discrete values (the adjustment set). Each combination of their values
+            is a stratum. Default: none.
+        value, baseline: The values x and x' of the cause. Default, for a cause with two values:
+            x is the value with the higher rate of the outcome in the whole table, as in LEWIS.
+        context: The context k: a mask of the rows, or a dict column -> value. It must not be an
+            effect of the cause. Default: all rows.
 
     Returns:
-        The scores. One of nobody is NaN, with n = 0. So is one that needs a frequency that the
-        table lacks: that of the outcome under a value never seen in a stratum. Leaving out the
-        stratum would answer another question, about other units.
+        ObservedScores. A score to which no unit contributes is NaN, with n = 0. A score is also
+        NaN if a value of the cause does not occur in some stratum, so that the rate of the outcome
+        there is unknown. Such strata are not dropped, because the score would then be about other
+        units.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them unknown columns, NaN in
-            a column, an outcome that isn't binary, a value that doesn't occur.
+        ValueError, TypeError: For a wrong argument. The message names it. Examples are an unknown
+            column, NaN in a column, an outcome that is not binary, or a value that does not occur.
     """
     table = validate.table(table, "table")
-    k = counts.read(table, cause, outcome, adjust, context)
-    value, baseline = counts.pair(table, cause, outcome, value, baseline)
-    (with_x, o_with_x), (with_other, o_with_other) = k.of(value), k.of(baseline)
-    rate_x, rate_other = _ratio(o_with_x, with_x), _ratio(o_with_other, with_other)
-    do_x, do_other = _average(rate_x, k.units), _average(rate_other, k.units)
-    affected, missed = o_with_x.sum(), (with_other - o_with_other).sum()
-    # Units that have x and o, less what x' would leave of them; and the other way round.
-    lost = affected - with_x.sum() * _average(rate_other, with_x)
-    gained = with_other.sum() * _average(rate_x, with_other) - o_with_other.sum()
-    lonely = k.units[(with_x == 0) | (with_other == 0)].sum()
+    counts = count(table, cause, outcome, adjust, context)
+    value, baseline = value_and_baseline(table, cause, outcome, value, baseline)
+    (n_x, o_x), (n_other, o_other) = counts.of(value), counts.of(baseline)
+    rate_x, rate_other = _ratio(o_x, n_x), _ratio(o_other, n_other)
+    do_x, do_other = _average(rate_x, counts.n_units), _average(rate_other, counts.n_units)
+    n_necessity, n_sufficiency = o_x.sum(), (n_other - o_other).sum()
+    # Units with x and o, minus those of x that would have o with x'; and the other way round.
+    lost = n_necessity - n_x.sum() * _average(rate_other, n_x)
+    gained = n_other.sum() * _average(rate_x, n_other) - o_other.sum()
+    no_overlap = counts.n_units[(n_x == 0) | (n_other == 0)].sum()
+    n_units = counts.n_units.sum()
     return ObservedScores(
         value=value,
         baseline=baseline,
-        necessity=float(_ratio(lost, affected)),
-        sufficiency=float(_ratio(gained, missed)),
+        necessity=float(_ratio(lost, n_necessity)),
+        sufficiency=float(_ratio(gained, n_sufficiency)),
         pns=do_x - do_other,
-        bounds=_bounds(k, value, baseline, do_x, do_other),
-        n={"necessity": int(affected), "sufficiency": int(missed), "pns": int(k.units.sum())},
-        overlap_violation=float(_ratio(lonely, k.units.sum())),
+        bounds=_bounds(counts, value, baseline, do_x, do_other),
+        n={
+            "necessity": int(n_necessity),
+            "sufficiency": int(n_sufficiency),
+            "pns": int(n_units),
+        },
+        overlap_violation=float(_ratio(no_overlap, n_units)),
     )
 
 
@@ -139,25 +148,25 @@ def score_bounds(
     baseline: Any = None,
     context: Context = None,
 ) -> ScoreBounds:
-    """Bounds of Tian & Pearl on the scores, without monotonicity and without a graph.
+    """Return the Tian-Pearl bounds of the scores, without monotonicity and without a causal graph.
 
-    No narrower ones follow from these shares and the two interventions alone. They hold for a
-    cause of more than two values, too.
+    They are the tightest bounds that follow from the observed frequencies and the two
+    interventional probabilities. They also hold for a cause with more than two values.
 
     Args:
-        table, cause, outcome, value, baseline, context: as for ``observed_scores``.
-        do_value, do_baseline: P(o | do x, k) and P(o | do x', k) in [0, 1], known from experiments,
-            from edits, or from ``adjusted_effect``.
+        table, cause, outcome, value, baseline, context: As in ``observed_scores``.
+        do_value, do_baseline: P(o | do x, k) and P(o | do x', k) in [0, 1], known from an
+            experiment, from edits, or from ``adjusted_effect``.
 
     Raises:
-        ValueError, TypeError: as ``observed_scores``, and for probabilities outside [0, 1].
+        ValueError, TypeError: As in ``observed_scores``, and for probabilities outside [0, 1].
     """
     table = validate.table(table, "table")
-    k = counts.read(table, cause, outcome, (), context)
-    value, baseline = counts.pair(table, cause, outcome, value, baseline)
+    counts = count(table, cause, outcome, (), context)
+    value, baseline = value_and_baseline(table, cause, outcome, value, baseline)
     do_value = validate.number(do_value, "do_value", 0.0, 1.0)
     do_baseline = validate.number(do_baseline, "do_baseline", 0.0, 1.0)
-    return _bounds(k, value, baseline, do_value, do_baseline)
+    return _bounds(counts, value, baseline, do_value, do_baseline)
 
 
 def adjusted_effect(
@@ -168,62 +177,62 @@ def adjusted_effect(
     *,
     context: Context = None,
 ) -> pd.Series:
-    """P(outcome | do cause = v), in [0, 1], by the back-door formula, for every value v.
+    """Return P(outcome | do cause = v) for each value v, by the back-door formula.
 
     Args:
-        table, cause, outcome, adjust, context: as for ``observed_scores``.
+        table, cause, outcome, adjust, context: As in ``observed_scores``.
 
     Returns:
-        One number a value of the cause, which is the index. NaN for a value that some stratum
-        never shows: what would happen there is not in the table.
+        One probability per value of the cause; the values are the index. NaN for a value that does
+        not occur in some stratum.
 
     Raises:
-        ValueError, TypeError: as ``observed_scores``.
+        ValueError, TypeError: As in ``observed_scores``.
     """
     table = validate.table(table, "table")
-    k = counts.read(table, cause, outcome, adjust, context)
-    rates = _ratio(k.happened, k.seen)
-    effect = {v: _average(rates[:, i], k.units) for i, v in enumerate(k.values)}
+    counts = count(table, cause, outcome, adjust, context)
+    rates = _ratio(counts.n_outcome, counts.n_value)
+    effect = {v: _average(rates[:, i], counts.n_units) for i, v in enumerate(counts.values)}
     return pd.Series(effect, name=f"P({outcome} | do {cause})", dtype=float)
 
 
-def _ratio(part: Any, whole: Any) -> np.ndarray:
-    """NaN where the whole is 0."""
-    part, whole = np.asarray(part, float), np.asarray(whole, float)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+def _ratio(part: Any, total: Any) -> np.ndarray:
+    """part / total, and NaN where the total is 0."""
+    part, total = np.asarray(part, float), np.asarray(total, float)
+    return np.divide(part, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
-def _average(rate: np.ndarray, units: np.ndarray) -> float:
-    """Over units; NaN if one's rate is unknown. An empty stratum has no say, a rate of 0 has."""
-    some = units > 0
-    return float(_ratio((rate[some] * units[some]).sum(), units.sum()))
+def _average(rate: np.ndarray, n_units: np.ndarray) -> float:
+    """Mean rate over units. NaN if a stratum with units has no rate; empty strata are ignored."""
+    some = n_units > 0
+    return float(_ratio((rate[some] * n_units[some]).sum(), n_units.sum()))
 
 
 def _bounds(
-    k: counts.Counts, value: Any, baseline: Any, do_value: float, do_baseline: float
+    counts: ContingencyTable, value: Any, baseline: Any, do_value: float, do_baseline: float
 ) -> ScoreBounds:
-    """Each bound is a share of all units that must, or can at most, change with the cause."""
-    n = k.units.sum()
-    (with_x, o_with_x), (with_other, o_with_other) = k.of(value), k.of(baseline)
-    o_x, o_other = _ratio(o_with_x.sum(), n), _ratio(o_with_other.sum(), n)
-    no_x = _ratio((with_x - o_with_x).sum(), n)
-    no_other = _ratio((with_other - o_with_other).sum(), n)
+    """Tian-Pearl bounds: joint frequencies and interventional probabilities, all over all units."""
+    n = counts.n_units.sum()
+    (n_x, n_o_x), (n_other, n_o_other) = counts.of(value), counts.of(baseline)
+    o_x, o_other = _ratio(n_o_x.sum(), n), _ratio(n_o_other.sum(), n)
+    no_x, no_other = _ratio((n_x - n_o_x).sum(), n), _ratio((n_other - n_o_other).sum(), n)
+    # Least and largest fraction of units that lose o with x', and that get o with x.
     lost = (o_x + o_other - do_baseline, 1 - do_baseline - no_other)
     gained = (no_x + no_other - (1 - do_value), do_value - o_x)
-    least = [0, do_value - do_baseline, lost[0], gained[0]]
-    most = [
+    pns_low = [0, do_value - do_baseline, lost[0], gained[0]]
+    pns_high = [
         do_value,
         1 - do_baseline,
-        1 - o_other - no_x,  # whom x' leaves with o, or x without, doesn't change
+        1 - o_other - no_x,  # units with o under x', or without o under x, cannot count
         do_value - o_x + 1 - do_baseline - no_other,
     ]
     return ScoreBounds(
         necessity=_interval([0, _ratio(lost[0], o_x)], [1, _ratio(lost[1], o_x)]),
         sufficiency=_interval([0, _ratio(gained[0], no_other)], [1, _ratio(gained[1], no_other)]),
-        pns=_interval(least, most) if n else (np.nan, np.nan),
+        pns=_interval(pns_low, pns_high) if n else (np.nan, np.nan),
     )
 
 
 def _interval(lows: list[Any], highs: list[Any]) -> Interval:
-    """NumPy's max and min, unlike Python's, keep a NaN."""
+    """Largest lower and smallest upper bound; numpy's max and min keep a NaN."""
     return float(np.max(lows)), float(np.min(highs))

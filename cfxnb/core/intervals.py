@@ -1,4 +1,4 @@
-"""Intervals of shares: how far a count out of n may be from the truth."""
+"""Confidence intervals of proportions."""
 
 from typing import Any
 
@@ -8,27 +8,29 @@ from scipy.special import ndtri
 from cfxnb.core import validate
 
 Ends = np.float64 | np.ndarray
-LARGEST = 1e15  # of a count: up to there floats hold all whole numbers
+MAX_COUNT = 1e15  # up to there floats represent all integers
 
 
 def wilson_interval(successes: Any, n: Any, confidence_level: float = 0.95) -> tuple[Ends, Ends]:
-    """Wilson's score interval of a share (Wilson, 1927, "Probable inference").
+    """Return the Wilson score interval of a proportion (Wilson, 1927).
 
-    Unlike share +- 1.96 standard errors, it stays in [0, 1] and has a width at 0 and at n.
+    Unlike the normal approximation, it stays in [0, 1] and has a positive width for 0 and for n
+    successes. The values equal those of ``scipy.stats.binomtest(k, n).proportion_ci(method=
+    "wilson")``, which does not take arrays.
 
     Args:
-        successes: whole numbers from 0 to n, a number or an array.
-        n: whole numbers >= 0, a number or an array that broadcasts with ``successes``.
-        confidence_level: of the two-sided interval, in (0, 1).
+        successes: Integers from 0 to n, one number or an array.
+        n: Integers >= 0, one number or an array that broadcasts with ``successes``.
+        confidence_level: Confidence level of the two-sided interval, in (0, 1). Default: 0.95.
 
     Returns:
-        (low, high) with 0 <= low <= successes / n <= high <= 1, of the broadcast shape. NaN where
+        (low, high) of the broadcast shape, with 0 <= low <= successes / n <= high <= 1. NaN where
         n is 0.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: For a wrong argument. The message names it.
     """
-    confidence_level = checked_confidence(confidence_level)
+    confidence_level = checked_confidence_level(confidence_level)
     k, total = _counts(successes, "successes"), _counts(n, "n")
     try:
         k, total = np.broadcast_arrays(k, total)
@@ -42,18 +44,18 @@ def wilson_interval(successes: Any, n: Any, confidence_level: float = 0.95) -> t
             f"successes: expected at most n, got {k.flat[worst]:.0f} of {total.flat[worst]:.0f}"
         )
     z = ndtri((1 + confidence_level) / 2)
-    safe = np.where(total > 0, total, np.nan)
-    share, scale = k / safe, 1 + z**2 / safe
-    mean = (share + z**2 / (2 * safe)) / scale
-    half = z * np.sqrt(share * (1 - share) / safe + z**2 / (4 * safe**2)) / scale
-    # Rounding must not take the ends of 0 out of n and n out of n off 0 and 1.
-    low = np.where((k == 0) & (total > 0), 0.0, mean - half)
-    high = np.where((k == total) & (total > 0), 1.0, mean + half)
+    safe_n = np.where(total > 0, total, np.nan)
+    p, scale = k / safe_n, 1 + z**2 / safe_n
+    center = (p + z**2 / (2 * safe_n)) / scale
+    half = z * np.sqrt(p * (1 - p) / safe_n + z**2 / (4 * safe_n**2)) / scale
+    # For 0 and for n successes one end is exactly 0 or 1; rounding must not move it.
+    low = np.where((k == 0) & (total > 0), 0.0, center - half)
+    high = np.where((k == total) & (total > 0), 1.0, center + half)
     return low[()], high[()]
 
 
-def checked_confidence(value: Any) -> float:
-    """Of a two-sided interval, in (0, 1): for less than 1e-15 below 1 it would be infinite."""
+def checked_confidence_level(value: Any) -> float:
+    """Check a confidence level in (0, 1). Within 1e-15 of 1 the interval would be infinite."""
     confidence_level = validate.number(value, "confidence_level", 0.0, 1.0, open_low=True)
     if confidence_level > 1 - 1e-15:
         raise ValueError(
@@ -63,12 +65,12 @@ def checked_confidence(value: Any) -> float:
 
 
 def _counts(value: Any, name: str) -> np.ndarray:
-    """Whole numbers >= 0, as floats."""
+    """Integers >= 0, as floats."""
     try:
         array = validate.array(value, name)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name}: expected whole numbers >= 0, got {validate.describe(value)}") from None
-    if not ((array >= 0) & (array == np.floor(array)) & (array <= LARGEST)).all():
+    if not ((array >= 0) & (array == np.floor(array)) & (array <= MAX_COUNT)).all():
         raise ValueError(f"{name}: expected whole numbers >= 0, got {validate.describe(value)}")
     return array

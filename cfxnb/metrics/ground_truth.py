@@ -1,10 +1,10 @@
-"""Scored against the truth: explanations of sprites, where every reason is known.
+"""Explanations compared with the truth: on sprites, the causes of every decision are known.
 
-The kinds of flips follow the protocol of the BEx benchmark ("Evaluating Visual Counterfactual
-Explainers", 2023, github.com/dvd42/Bex): a counterfactual should point at a factor that the
-classifier uses (causal), and not only at the meaning of the class itself (trivial), at bystanders
-(non-causal), or at nothing that can be read (adversarial); and an explainer earns more by several
-distinct successful explanations of one image.
+The kinds of flips follow the benchmark BEx ("Evaluating Visual Counterfactual Explainers", 2023,
+github.com/dvd42/Bex). A good counterfactual changes a factor that the classifier uses (causal).
+Other counterfactuals change the factor that the class is named after (trivial), only other
+factors (non-causal), or no factor that a judge can see (adversarial). BEx also counts how many
+different successful explanations an image has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from cfxnb.contrastive.scores import ContrastiveScores, checked_scores
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.decisions import class_number
-from cfxnb.core.intervals import checked_confidence
+from cfxnb.core.intervals import checked_confidence_level
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.prediction import predict_logits
@@ -45,21 +45,24 @@ def true_scores(
     context: Any = None,
     confidence_level: float = 0.95,
 ) -> ContrastiveScores:
-    """Necessity and sufficiency by re-rendering: each figure with one layer swapped.
+    """Return the true necessity and sufficiency, by rendering each figure with one layer swapped.
 
     Args:
-        figures: from ``cfxnb.data.sprites``.
-        contrasts: factor -> (instead, value).
-        outcome, context, confidence_level: as for ``cfxnb.contrastive_scores``. The intervals cover the
-            draw of the figures; nothing else is uncertain here.
+        figures: Figures from ``cfxnb.data.sprites``.
+        classifier: Images -> logits (b, k).
+        contrasts: Factor -> (baseline, value).
+        outcome: The class that is explained, as index or name. Default: 1.
+        context: Which figures are used, see ``cfxnb.contrastive_scores``. Default: all.
+        confidence_level: Confidence level of the intervals, in (0, 1). Default: 0.95. The only
+            uncertainty is the sample of figures.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them a classifier whose
-            logits are not finite.
+        ValueError, TypeError: If an argument is wrong, or logits are not finite. The message names
+            the argument.
     """
     label_of(figures)
     outcome = class_number(outcome, "outcome", CheckedClassifier(classifier).class_names)
-    confidence_level = checked_confidence(confidence_level)
+    confidence_level = checked_confidence_level(confidence_level)
     _check_contrasts(contrasts)
     positions = np.flatnonzero(context_mask(context, len(figures), figures.factors))
     figures = figures[positions]
@@ -69,7 +72,7 @@ def true_scores(
         before = (logits.argmax(1) == outcome).numpy()
         parts = []
         for name, pair in contrasts.items():
-            under = {
+            predicted = {
                 value: (
                     predict_logits(classifier, intervene(figures, **{name: value}).images).argmax(1)
                     == outcome
@@ -77,13 +80,13 @@ def true_scores(
                 for value in pair
             }
             column = figures.factors[name].to_numpy()
-            part = np.isin(column, pair)
-            after = np.where(column == pair[1], under[pair[0]], under[pair[1]])
+            used = np.isin(column, pair)
+            after = np.where(column == pair[1], predicted[pair[0]], predicted[pair[1]])
             rows = {
                 "row": positions, "factor": name, "value": column,
                 "before": before, "after": after, "reconstruction agrees": True, "used": True,
             }  # fmt: skip
-            parts.append(pd.DataFrame(rows)[part])
+            parts.append(pd.DataFrame(rows)[used])
     units = pd.concat(parts, ignore_index=True)
     table = tally(units, dict(contrasts), confidence_level)
     return ContrastiveScores(
@@ -92,31 +95,36 @@ def true_scores(
 
 
 def _check_contrasts(contrasts: Any) -> None:
-    validate.instance(contrasts, Mapping, "contrasts", "a dict: factor -> (instead, value)")
+    validate.instance(contrasts, Mapping, "contrasts", "a dict: factor -> (baseline, value)")
     if not contrasts:
         raise ValueError("contrasts: expected at least one factor, got none")
     for name, pair in contrasts.items():
         options = SPRITE_OPTIONS[validate.choice(name, "contrasts", SPRITE_OPTIONS)]
         values = list(pair) if isinstance(pair, tuple | list) else [pair]
-        known = all(isinstance(v, str) and v in options for v in values)
-        if len(values) != 2 or not known or values[0] == values[1]:
+        valid = all(isinstance(v, str) and v in options for v in values)
+        if len(values) != 2 or not valid or values[0] == values[1]:
             raise ValueError(
-                f"contrasts[{name!r}]: expected two different options out of {options}, "
+                f"contrasts[{name!r}]: expected two different options of {options}, "
                 f"got {validate.describe(pair)}"
             )
 
 
 def score_errors(scores: ContrastiveScores, truth: ContrastiveScores) -> pd.DataFrame:
-    """How far scores are from the truth.
+    """Compare scores with the true scores.
+
+    The truth is computed for the contrasts of ``scores``: the same value and the same baseline.
+
+    Args:
+        scores: Scores to compare, from ``cfxnb.contrastive_scores``.
+        truth: True scores of the same attributes, from ``true_scores``.
 
     Returns:
-        One row a score ("necessity", "sufficiency", "both") and attribute, as two levels of the
-        index: ``score``, ``truth``, ``error`` (absolute), ``inside`` (the truth lies in the
-        score's interval). The truth is taken for the contrast in which ``scores`` gives it: same
-        value, same value instead. Rows where either is NaN are left out.
+        DataFrame with one row per kind of score ("necessity", "sufficiency", "pns") and attribute.
+        Columns: ``score``, ``truth``, ``error`` (absolute difference), and ``covered`` (whether
+        the truth lies in the interval of the score). Rows with a NaN score or truth are left out.
 
     Raises:
-        ValueError, TypeError: if these are no scores, or the truth lacks an attribute.
+        ValueError, TypeError: If an argument is no scores, or the truth lacks an attribute.
     """
     checked_scores(scores, "scores")
     checked_scores(truth, "truth")
@@ -125,35 +133,41 @@ def score_errors(scores: ContrastiveScores, truth: ContrastiveScores) -> pd.Data
         own, real = scores.table.loc[name], same_contrast(truth, name, pair)
         for kind in ("necessity", "sufficiency", "pns"):
             if not (np.isnan(own[kind]) or np.isnan(real[kind])):
-                inside = own[f"{kind} low"] <= real[kind] <= own[f"{kind} high"]
-                rows[kind, name] = (own[kind], real[kind], abs(own[kind] - real[kind]), inside)
+                covered = own[f"{kind} low"] <= real[kind] <= own[f"{kind} high"]
+                rows[kind, name] = (own[kind], real[kind], abs(own[kind] - real[kind]), covered)
     columns = ["score", "truth", "error", "covered"]
     index = pd.MultiIndex.from_tuples(list(rows), names=("kind", "attribute"))
     return pd.DataFrame(list(rows.values()), index=index, columns=columns)
 
 
 def same_contrast(truth: ContrastiveScores, name: str, pair: tuple[Any, Any]) -> dict[Any, Any]:
-    """The row of ``truth`` for this attribute, counted anew if it favours the other value."""
+    """Return the row of ``truth`` for this attribute, recomputed if its contrast is reversed."""
     if name not in truth.table.index:
         raise ValueError(f"truth: expected the attribute {name!r}, got {truth!r}")
     if truth.contrasts[name] == pair:
         return truth.table.loc[name].to_dict()
     if truth.contrasts[name] != pair[::-1]:
         raise ValueError(f"truth: expected {name} between {pair}, got {truth!r}")
-    mine = truth.units[truth.units["factor"] == name]
-    return tally(mine, {name: pair}, 0.95, orient=False).loc[name].to_dict()
+    units = truth.units[truth.units["factor"] == name]
+    return tally(units, {name: pair}, 0.95, orient=False).loc[name].to_dict()
 
 
 @standard_modes
 def changed_factors(counterfactuals: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
-    """Which factors the judge reads otherwise than in the original: bool, one row an image.
+    """Return which factors changed according to the judge.
 
-    Where the reconstruction alone changes a factor, it is the reconstruction that counts as
-    "before": what the space can't draw was not changed by the search.
+    The counterfactual is compared with the reconstruction, not with the original. So a factor that
+    the space cannot reconstruct does not count as changed.
+
+    Args:
+        counterfactuals: The counterfactuals. The search must have begun for all images.
+        judge: Independent factor reader.
+
+    Returns:
+        Boolean DataFrame with one row per image and one column per factor.
 
     Raises:
-        ValueError, TypeError: for a wrong argument; among them rows that were never begun, of
-            which nothing is known.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     cf = validate_results.result(counterfactuals, "counterfactuals")
     validate_results.begun(cf, "counterfactuals")
@@ -161,24 +175,24 @@ def changed_factors(counterfactuals: Counterfactuals, judge: FactorReader) -> pd
 
 
 def _changed(cf: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
-    before, after = (read_numbers(judge, cf, field) for field in ("reconstruction", "image"))
+    before, after = (read_indices(judge, cf, field) for field in ("reconstruction", "image"))
     return pd.DataFrame((before != after).cpu().numpy(), columns=list(judge.options))
 
 
 def _changed_in_flips(counterfactuals: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
-    """``changed_factors`` of what flipped, by the positions of the images."""
+    """Return ``changed_factors`` of the flipped images; the index holds their positions."""
     cf = validate_results.result(counterfactuals, "counterfactuals")
     rows = cf.flipped.bool().cpu().nonzero()[:, 0]
     return _changed(cf[rows], judge).set_axis(rows.numpy(), axis=0)
 
 
 def _factors(causes: Any) -> list[str]:
-    """Names of factors, in any collection."""
+    """Return the names of factors in any collection as a list."""
     return validate.texts(list(causes) if isinstance(causes, Mapping | set) else causes, "causes")
 
 
-def read_numbers(judge: Any, cf: Counterfactuals, field: str) -> Tensor:
-    """What a reader sees in the images of a result, (n, factors); nothing in a result of none."""
+def read_indices(judge: Any, cf: Counterfactuals, field: str) -> Tensor:
+    """Return the factors that a reader predicts from the images in ``field``, (n, factors)."""
     reader: FactorReader = validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
     images = getattr(cf, field)
     if not len(cf):
@@ -199,23 +213,25 @@ def classify_flips(
     causes: Sequence[str],
     named_factor: str,
 ) -> pd.DataFrame:
-    """What each flip changed: a cause, the class's own meaning, bystanders, or nothing readable.
+    """Classify each flip by the factors that it changed.
 
     Args:
-        counterfactuals: of any method; only its flipped rows are judged.
-        judge: an independent reader of factors.
-        causes: the factors that the classifier really uses.
-        named_factor: the factor that the class is named after.
+        counterfactuals: Counterfactuals of any method. Only flipped images are classified.
+        judge: Independent factor reader.
+        causes: The factors that the classifier uses.
+        named_factor: The factor that the class is named after.
 
     Returns:
-        One row a flip (its index is the row in the counterfactuals): bool ``cause`` (some cause
-        changed), ``named_factor``, ``bystander`` (some other factor changed); ``changed`` (their
-        names), and ``kind``: "trivial" if the meaning changed, else "causal" if a cause did, else
-        "non-causal" if a bystander did, else "adversarial". A classifier that uses nothing but
-        the meaning has no causal flips other than trivial ones.
+        DataFrame with one row per flipped image; the index is its position in
+        ``counterfactuals``. The boolean columns ``cause``, ``named_factor`` and ``side_effect``
+        say whether a cause, the named factor, or any other factor changed. ``changed`` holds the
+        names of all changed factors. ``kind`` is the first that applies: "trivial" (the named
+        factor changed), "causal" (a cause changed), "non-causal" (another factor changed),
+        "adversarial" (no factor changed). So the flips of a classifier that uses only the named
+        factor are never "causal".
 
     Raises:
-        ValueError, TypeError: for a factor that the judge doesn't read.
+        ValueError, TypeError: If an argument is wrong, or the judge does not read a factor.
     """
     validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
     causes = [validate.choice(c, "causes", judge.options) for c in _factors(causes)]
@@ -229,8 +245,8 @@ def classify_flips(
             "side_effect": changed[others].any(axis=1),
         }
     )
-    asked = [table["named_factor"], table["cause"], table["side_effect"]]
-    table["kind"] = np.select(asked, ["trivial", "causal", "non-causal"], "adversarial")
+    conditions = [table["named_factor"], table["cause"], table["side_effect"]]
+    table["kind"] = np.select(conditions, ["trivial", "causal", "non-causal"], "adversarial")
     table["changed"] = [tuple(changed.columns[row]) for row in changed.to_numpy()]
     return table
 
@@ -239,19 +255,23 @@ def classify_flips(
 def distinct_explanations(
     results: Sequence[Counterfactuals], judge: FactorReader, causes: Sequence[str] | None = None
 ) -> pd.Series:
-    """How many different successful explanations each image has got.
+    """Count the different successful explanations of each image.
+
+    An explanation is the set of factors that a flip changed.
 
     Args:
-        results: of the same images, row by row, by several searches (seeds, or methods).
-        causes: the factors that the classifier really uses; what else changed makes no other
-            explanation. By default every factor counts.
+        results: Results for the same images in the same order, for example with different seeds
+            or methods.
+        judge: Independent factor reader.
+        causes: The factors that the classifier uses; changes of other factors are ignored.
+            Default: all factors.
 
     Returns:
-        int, one an image: the number of different, non-empty sets of these factors whose change
-        flipped it.
+        Number of different, non-empty explanations per image, int.
 
     Raises:
-        ValueError, TypeError: for results of different images, or a factor that isn't read.
+        ValueError, TypeError: If the results have different images, or the judge does not read a
+            factor.
     """
     validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
     counted = [
@@ -273,34 +293,36 @@ def distinct_explanations(
 def rank_agreement(
     importance: pd.Series, truth: pd.Series, causes: Sequence[str]
 ) -> dict[str, float]:
-    """Does an attribution put the factors into the right order?
+    """Compare the order of factors in an attribution with the true order.
 
     Args:
-        importance, truth: one number a factor; only the size counts, not the sign.
-        causes: the factors that the classifier really uses.
+        importance, truth: One value per factor. The sign is ignored.
+        causes: The factors that the classifier uses.
 
     Returns:
-        ``rank correlation`` (Spearman, in [-1, 1]; NaN if either has the same size for all), and
-        ``first`` (1 if the factor named first is a cause, else 0; of several that are equally
-        first, the share that are causes).
+        Dict with ``rank correlation`` (Spearman, in [-1, 1]; NaN if all absolute values of one
+        argument are equal) and ``first`` (1 if the most important factor is a cause, else 0; the
+        fraction of causes if several factors are equally important).
     """
-    validate.instance(importance, pd.Series, "importance", "a Series, one number a factor")
-    validate.instance(truth, pd.Series, "truth", "a Series, one number a factor")
+    validate.instance(importance, pd.Series, "importance", "a Series, one value per factor")
+    validate.instance(truth, pd.Series, "truth", "a Series, one value per factor")
     for series, name in ((importance, "importance"), (truth, "truth")):
         if not len(series) or not series.index.is_unique:
-            raise ValueError(f"{name}: expected each factor once, got {list(series.index)[:20]}")
+            raise ValueError(
+                f"{name}: expected each factor exactly once, got {list(series.index)[:20]}"
+            )
     if missing := set(truth.index) - set(importance.index):
         raise ValueError(
             f"importance: expected every factor of truth, got none for {sorted(map(str, missing))}"
         )
-    # Types that know missing values, and whole numbers, are numbers here.
+    # validate.array accepts integers and pandas' nullable types.
     size, real = (
         pd.Series(validate.array(series, name), index=series.index)[truth.index].abs()
         for series, name in ((importance, "importance"), (truth, "truth"))
     )
-    known = _factors(causes)
-    flat = size.nunique() == 1 or real.nunique() == 1
+    causes = _factors(causes)
+    constant = size.nunique() == 1 or real.nunique() == 1
     return {
-        "rank correlation": np.nan if flat else float(spearmanr(size, real).statistic),
-        "first": float(size.index[size == size.max()].isin(known).mean()),
+        "rank correlation": np.nan if constant else float(spearmanr(size, real).statistic),
+        "first": float(size.index[size == size.max()].isin(causes).mean()),
     }

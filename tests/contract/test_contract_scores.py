@@ -220,8 +220,9 @@ def test_the_inputs_are_left_alone(world):
 
 
 def test_scores_tell_how_they_were_made(world):
-    made = run(world, confidence=0.9).made_by
+    made = run(world, confidence_level=0.9).made_by
     assert made["function"] == "contrastive_scores"
-    assert (made["edit_filter"], made["confidence"], made["preserve_others"]) == ("all", 0.9, True)
+    found = (made["edit_filter"], made["confidence_level"], made["preserve_others"])
+    assert found == ("all", 0.9, True)
     assert all(len(w) == 16 for w in made["weights"].values())
     assert made["seconds"] >= 0

@@ -98,7 +98,7 @@ TABLE = {
                 }
             ),
             "outcome": count_values(2, -1) | {"one a row": (torch.ones(8).long(), "Tensor")},
-            "contrasts": {"beside directions": ({"A": ("no", "yes")}, "'A'")},
+            "contrasts": {"beside edits": ({"A": ("no", "yes")}, "'A'")},
             "edits": without(EDITS, "None"),  # none means to fit some
             "judge": READERS,
             "context": CONTEXTS,
@@ -154,7 +154,7 @@ def test_edits_that_leave_the_range_of_images_are_the_spaces_fault(reader):
 
 
 def test_codes_that_say_nothing_are_told():
-    with pytest.raises(ValueError, match="images: expected codes that tell about 'A'"):
+    with pytest.raises(ValueError, match="images: expected codes that depend on 'A'"):
         cfx.fit_attribute_edits(SPACE, X[:1].expand(8, -1, -1, -1), FACTORS)
 
 

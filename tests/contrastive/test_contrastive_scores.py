@@ -23,11 +23,11 @@ from torch import nn
 import cfxnb as cfx
 
 # All eight combinations of A, B, C once, outcome 1. One row: (necessity, n), (sufficiency, n),
-# both and harm of 8. By hand:
+# pns and violations of monotonicity of 8. By hand:
 #   A and B: with A=1 and o (B=1) A is needed: 2 of 2. With A=0 all four have o'; A suffices where
-#     B=1: 2 of 4. Both: B=1.
+#     B=1: 2 of 4. PNS: B=1.
 #   A or B: with A=1 all four have o; A is needed where B=0. With A=0 and o' B=0: 2 of 2.
-#   A xor B: where B=0 A gives o, where B=1 it takes it: both 1/2, harm 1/2.
+#   A xor B: where B=0 A gives o, where B=1 it takes it: both 1/2, violation 1/2.
 #   majority: A counts where just one of B and C does; o with A=1 has three of four combinations.
 BY_HAND = {
     ("and", "A"): ((1, 2), (1 / 2, 4), 1 / 2, 0),
@@ -46,15 +46,13 @@ BY_HAND = {
 @pytest.mark.parametrize(("rule", "name"), BY_HAND)
 def test_by_hand(rule, name):
     found = scores(rule)
-    (necessity, n_necessity), (sufficiency, n_sufficiency), both, monotonicity_violation = BY_HAND[
-        rule, name
-    ]
+    (necessity, n_necessity), (sufficiency, n_sufficiency), pns, violation = BY_HAND[rule, name]
     row = found.table.loc[name]
     for score, value, n in (
         ("necessity", necessity, n_necessity),
         ("sufficiency", sufficiency, n_sufficiency),
-        ("pns", both, 8),
-        ("monotonicity_violation", monotonicity_violation, 8),
+        ("pns", pns, 8),
+        ("monotonicity_violation", violation, 8),
     ):
         assert row[score] == pytest.approx(value, abs=1e-12), score
         assert row[f"{score} n"] == n, score
@@ -105,14 +103,14 @@ def boolean(seed):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_any_rule_unit_by_unit(seed):
-    """Both = P(x, o) necessity + P(x', o') sufficiency, and a plain loop over units agrees."""
+    """PNS = P(x, o) necessity + P(x', o') sufficiency, and a plain loop over units agrees."""
     rule, bits = boolean(seed)
     found = scores(rule, bits)
     for j, name in enumerate(NAMES):
         row = found.table.loc[name]
         value = int(row["value"] == "yes")
         counts = dict.fromkeys(("necessity", "sufficiency", "pns", "monotonicity_violation"), 0)
-        asked = dict(counts, both=len(bits), monotonicity_violation=len(bits))
+        n_units = dict(counts, pns=len(bits), monotonicity_violation=len(bits))
         for one in bits:
             o = {}
             for x in (value, 1 - value):
@@ -120,18 +118,18 @@ def test_any_rule_unit_by_unit(seed):
                 twin[j] = x
                 o[x == value] = bool(rule(twin[None].bool())[0])
             has = int(one[j]) == value
-            asked["necessity"] += has and o[True]
+            n_units["necessity"] += has and o[True]
             counts["necessity"] += has and o[True] and not o[False]
-            asked["sufficiency"] += not has and not o[False]
+            n_units["sufficiency"] += not has and not o[False]
             counts["sufficiency"] += not has and not o[False] and o[True]
             counts["pns"] += o[True] and not o[False]
             counts["monotonicity_violation"] += o[False] and not o[True]
         for score, hits in counts.items():
-            expected = hits / asked[score] if asked[score] else math.nan
+            expected = hits / n_units[score] if n_units[score] else math.nan
             assert row[score] == pytest.approx(expected, nan_ok=True), (name, score)
-            assert row[f"{score} n"] == asked[score]
-        shares = [asked[s] / len(bits) for s in ("necessity", "sufficiency")]
-        weighed = np.nan_to_num(row[["necessity", "sufficiency"]].to_numpy(float)) @ shares
+            assert row[f"{score} n"] == n_units[score]
+        fractions = [n_units[s] / len(bits) for s in ("necessity", "sufficiency")]
+        weighed = np.nan_to_num(row[["necessity", "sufficiency"]].to_numpy(float)) @ fractions
         assert row["pns"] == pytest.approx(weighed)
         assert (
             row["pns"] >= row["monotonicity_violation"]
@@ -181,7 +179,7 @@ class Careless(nn.Module):
 
 
 # The class is B. Editing A flips B where C=1 and B equals the old A: (0,0,1) and (1,1,1).
-# necessity n, sufficiency n, both n of A and of B, for each choice of edits:
+# necessity n, sufficiency n, pns n of A and of B, for each choice of edits:
 LEAKING = {
     "all": {"A": ((1 / 2, 2), (1 / 2, 2), (1 / 4, 8)), "B": ((1 / 2, 4), (1 / 2, 4), (1 / 2, 8))},
     "effective": {"A": ((1 / 2, 2), (1 / 2, 2), (1 / 4, 8)), "B": ((1, 2), (1, 2), (1, 4))},
@@ -206,7 +204,7 @@ def test_edits_that_leak_on_purpose(edit_filter):
 
 def test_without_a_judge_all_edits_count():
     blind = scores("B", edits=edits(Careless())).table
-    told = scores("B", edits=edits(Careless()), judge=judge(), only="all").table
+    told = scores("B", edits=edits(Careless()), judge=judge(), edit_filter="all").table
     shown = [c for c in blind if c not in ("took effect", "clean")]
     assert blind[shown].equals(told[shown])
 

@@ -10,8 +10,8 @@ import cfxnb as cfx
 from cfxnb.core import training as engine
 
 OPTIONS = {"a": ("n", "y"), "b": ("n", "y"), "c": ("x", "y", "z")}
-KNOBS = {"hidden": 32, "steps": 250, "lr": 5e-3}
-SHORT = {"hidden": 8, "steps": 30}
+LONG = {"hidden_dim": 32, "steps": 250, "lr": 5e-3}
+SHORT = {"hidden_dim": 8, "steps": 30}
 SPACE = LinearSpace()
 
 
@@ -51,7 +51,7 @@ def learnt(world):
             contrasts=contrasts,
             reader=make_reader(),
             preserve_others=others,
-            **KNOBS,
+            **LONG,
         )
         for others in (True, False)
     }
@@ -88,18 +88,18 @@ def test_steps_depend_on_the_code_and_end_within_reach(learnt):
 
 def test_a_heavier_price_makes_shorter_steps(world):
     images, factors = world
-    knobs = {"contrasts": {"a": ("n", "y")}, "reader": make_reader(), "linear_init": False, **KNOBS}
+    kwargs = {"contrasts": {"a": ("n", "y")}, "reader": make_reader(), "linear_init": False, **LONG}
     code, lengths = SPACE.encode(images), []
     for price in (0.05, 3.0):
-        edits = cfx.fit_attribute_edits(SPACE, images, factors, length_weight=price, **knobs)
+        edits = cfx.fit_attribute_edits(SPACE, images, factors, length_weight=price, **kwargs)
         lengths.append((edits.edit(code, "a", "y").z - code.z).norm(dim=1).mean())
     assert lengths[1] < 0.5 * lengths[0]
 
 
-def short(world, **knobs):
+def short(world, **kwargs):
     images, factors = world
-    knobs = {"contrasts": {"a": ("n", "y")}, "reader": make_reader(), **SHORT, **knobs}
-    return cfx.fit_attribute_edits(SPACE, images, factors, **knobs)
+    kwargs = {"contrasts": {"a": ("n", "y")}, "reader": make_reader(), **SHORT, **kwargs}
+    return cfx.fit_attribute_edits(SPACE, images, factors, **kwargs)
 
 
 def weights(edits):
@@ -155,16 +155,16 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(world, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(SPACE, "decode", failing, raising=True)
         with pytest.raises(Gone):
-            short(world, folder=tmp_path)
+            short(world, checkpoint_dir=tmp_path)
     (checkpoint,) = tmp_path.rglob("checkpoint.pt")
     reached = torch.load(checkpoint, weights_only=True)["step"]
     assert 10 < reached < 25
-    assert torch.equal(weights(short(world, folder=str(tmp_path))), whole)
+    assert torch.equal(weights(short(world, checkpoint_dir=str(tmp_path))), whole)
 
 
 def test_another_question_in_the_same_folder_is_asked_anew(world, tmp_path):
     """Not answered with the network that is already there."""
-    short(world, folder=tmp_path)
+    short(world, checkpoint_dir=tmp_path)
     changes = (
         {"preserve_others": False},
         {"contrasts": {"b": ("n", "y")}},
@@ -172,7 +172,7 @@ def test_another_question_in_the_same_folder_is_asked_anew(world, tmp_path):
         {"linear_init": False},
     )
     for change in changes:
-        found = weights(short(world, folder=tmp_path, **change))
+        found = weights(short(world, checkpoint_dir=tmp_path, **change))
         assert torch.equal(found, weights(short(world, **change))), change
 
 
@@ -181,11 +181,11 @@ def test_a_network_begins_at_the_linear_edits_or_at_nothing(world):
     images, factors = world
     code = SPACE.encode(images)
     for others in (True, False):
-        knobs = {"contrasts": dict.fromkeys("ab", ("n", "y")), "preserve_others": others}
-        linear = cfx.fit_attribute_edits(SPACE, images, factors, **knobs)
+        kwargs = {"contrasts": dict.fromkeys("ab", ("n", "y")), "preserve_others": others}
+        linear = cfx.fit_attribute_edits(SPACE, images, factors, **kwargs)
         wanted = linear.edit(code, "b", "y").z
         for linear_init, expected in ((True, wanted), (False, code.z)):
-            edits = short(world, **knobs, linear_init=linear_init, steps=1, lr=1e-9)
+            edits = short(world, **kwargs, linear_init=linear_init, steps=1, lr=1e-9)
             torch.testing.assert_close(
                 edits.edit(code, "b", "y").z,
                 expected,

@@ -103,7 +103,7 @@ def test_outputs_with_logits_are_unpacked():
         (lambda: read(torch.rand(2, 1, 1, 2)), r"module: .*got \(2, 2\)"),
         (lambda: read(255 * torch.rand(2, 1, 1, 5)), r"images: .*\[0, 1\]"),
         (lambda: read(torch.rand(2, 5, 5)), r"images: .*got \(2, 5, 5\)"),
-        (lambda: read(torch.rand(2, 1, 1, 5), batch_size=0), r"batch: .*got 0"),
+        (lambda: read(torch.rand(2, 1, 1, 5), batch_size=0), r"batch_size: .*got 0"),
         (lambda: read(torch.rand(2, 1, 1, 5), Pair()), r"module: .*tensor, got tuple"),
     ],
 )

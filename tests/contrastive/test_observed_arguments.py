@@ -68,13 +68,13 @@ ADJUSTED = {
 }
 PAIRS = {
     "unknown value": ({"value": 2}, "value", "2"),
-    "unknown instead": ({"baseline": "no"}, "baseline", "'no'"),
+    "unknown baseline": ({"baseline": "no"}, "baseline", "'no'"),
     "list": ({"value": [1]}, "value", "list"),
     "equal": ({"value": 1, "baseline": 1}, "baseline", "1"),
-    "three values": ({"cause": "Y"}, "value and instead", "3"),
-    "three values, one told": ({"cause": "Y", "value": 1}, "baseline", "3"),
-    "one value": ({"table": GOOD.assign(X=1)}, "value and instead", "1"),
-    "no rows": ({"table": GOOD[:0]}, "value and instead", "0"),
+    "three values": ({"cause": "Y"}, "value and baseline", "3"),
+    "three values, one given": ({"cause": "Y", "value": 1}, "baseline", "3"),
+    "one value": ({"table": GOOD.assign(X=1)}, "value and baseline", "1"),
+    "no rows": ({"table": GOOD[:0]}, "value and baseline", "0"),
 }
 
 

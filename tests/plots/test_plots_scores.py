@@ -140,7 +140,7 @@ def strip(row, rule="and", **knobs):
 
 
 def test_a_strip_tells_which_edits_flip(drawn):
-    picture = strip(6, names=("out", "in"))  # A=1, B=1, C=0
+    picture = strip(6, class_names=("out", "in"))  # A=1, B=1, C=0
     titles = [axes.get_title() for axes in drawn[0].axes]
     assert titles == ["original", "reconstruction", "A: no", "B: no", "C: yes"]
     labels = [axes.get_xlabel() for axes in drawn[0].axes]

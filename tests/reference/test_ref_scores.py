@@ -69,7 +69,7 @@ def test_both_outcomes_of_each_unit(name):
     found = tally(units, {"X": (0, 1)}, 0.95).loc["X"]
     assert (found["value"], found["baseline"]) == (1, 0)
     wanted = FACTS[name]["unit_level_on_sample"]
-    for ours, theirs in (SCORES | {"monotonicity_violation": "monotonicity_violation"}).items():
+    for ours, theirs in (SCORES | {"monotonicity_violation": "harm"}).items():
         assert found[ours] == pytest.approx(wanted[theirs], abs=1e-12), ours
 
 
@@ -101,7 +101,7 @@ def test_estimates_are_the_truth_only_under_monotonicity(name):
         return
     for ours, theirs in SCORES.items():
         assert getattr(found, ours) < truth[theirs] - 0.1  # the harmed hide as many of the helped
-    assert found.pns == pytest.approx(truth["nesuf"] - truth["monotonicity_violation"], abs=1e-9)
+    assert found.pns == pytest.approx(truth["nesuf"] - truth["harm"], abs=1e-9)
 
 
 @each_set
