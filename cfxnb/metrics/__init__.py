@@ -1,4 +1,15 @@
-"""Measures: of pairs (one number an image), of sets, of attributes, and one table of all."""
+"""Measures of counterfactuals and attributions.
+
+- ``report``: one table with one row per method. Read it first.
+- ``pairwise``: distances between an image and its counterfactual, and COUT.
+- ``distributions``: distances between two sets of features (FID, KID, sFID, MMD).
+- ``lpips``: LPIPS.
+- ``attributes``: what an attribute classifier sees (flip rate, MNAC, correlation difference).
+- ``ground_truth``: explanations compared with the known causes of sprites.
+- ``attribution``: quality of heat maps.
+- ``diversity``: differences between several counterfactuals of one image.
+- ``groups``: accuracy in each group of images.
+"""
 
 from cfxnb.metrics.attributes import correlation_difference, flip_rate, mnac
 from cfxnb.metrics.attribution import (

@@ -1,4 +1,4 @@
-"""What an attribute oracle sees in counterfactuals: decisions before and after, bool (n, a)."""
+"""Measures of the decisions of a classifier or an attribute classifier before and after an edit."""
 
 from typing import Any
 
@@ -11,14 +11,15 @@ from cfxnb.core.modes import standard_modes
 
 @standard_modes
 def flip_rate(before: Tensor, after: Tensor, correct: Tensor | None = None) -> float:
-    """Share of images whose decision changed; NaN of no images.
+    """Return the fraction of images whose decision changed; NaN for no images.
 
     Args:
-        before, after: decisions, bools or numbers of classes, (n,) each.
-        correct: count only these, for example the correctly classified, bool (n,).
+        before, after: Decisions, as booleans or class indices, (n,) each.
+        correct: Count only these images, for example those classified correctly, bool (n,).
+            Default: all.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     before = validate.decisions(before, "before")
     if before.ndim != 1:
@@ -34,15 +35,19 @@ def flip_rate(before: Tensor, after: Tensor, correct: Tensor | None = None) -> f
 
 @standard_modes
 def mnac(before: Tensor, after: Tensor) -> float:
-    """MNAC: mean number of the oracle's decisions that an edit changed; NaN of no images.
+    """Return the mean number of attributes changed (MNAC, Rodriguez et al., 2021).
 
     Args:
-        before, after: the oracle's decisions for the flipped images, bool (n, a).
+        before, after: Decisions of an attribute classifier on the flipped images and their
+            originals, bool (n, a).
+
+    Returns:
+        A number in [0, a]; NaN for no images.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
-    before = _oracle(before, "before")
+    before = _attributes(before, "before")
     after = validate.decisions(after, "after", before.shape)
     return float((before != after).sum(1).double().mean())
 
@@ -51,23 +56,28 @@ def mnac(before: Tensor, after: Tensor) -> float:
 def correlation_difference(
     before: Tensor, after: Tensor, labels: Tensor, query: int
 ) -> tuple[float, Tensor]:
-    """CD (Jeanneret et al., 2022): do attributes change together as they occur together?
+    """Compute the correlation difference (CD, Jeanneret et al., 2022).
+
+    CD is small if the attributes change together in the same way as they occur together in the
+    training images.
 
     Args:
-        before, after: the oracle's decisions for the flipped images, bool (n, a).
-        labels: true attributes of the training images, bool (m, a).
-        query: column of the attribute that was asked to change.
+        before, after: Decisions of an attribute classifier on the flipped images and their
+            originals, bool (n, a).
+        labels: True attributes of the training images, bool (m, a).
+        query: Column of the attribute that the counterfactuals were to change.
 
     Returns:
-        Sum over attributes of the absolute difference of the two correlations with the query,
-        and the correlations among the changes, (a,). An undefined correlation counts as 0.
+        CD: the sum over all attributes of |c - d|. c is the correlation of an attribute's change
+        with the change of the query, d the correlation of both attributes in the training images.
+        Second, the correlations c, (a,). A correlation that is undefined counts as 0.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
-    before = _oracle(before, "before")
+    before = _attributes(before, "before")
     after = validate.decisions(after, "after", before.shape)
-    labels = _oracle(labels, "labels")
+    labels = _attributes(labels, "labels")
     if labels.shape[1] != before.shape[1]:
         raise ValueError(
             f"labels: expected {before.shape[1]} attributes as in before, got {labels.shape[1]}"
@@ -75,11 +85,11 @@ def correlation_difference(
     if validate.count(query, "query") >= before.shape[1]:
         raise ValueError(f"query: expected a column from 0 to {before.shape[1] - 1}, got {query}")
     change = after.double() - before.double()
-    seen = _correlations(change, query)
-    return float((seen - _correlations(labels.double(), query)).abs().sum()), seen
+    found = _correlations(change, query)
+    return float((found - _correlations(labels.double(), query)).abs().sum()), found
 
 
-def _oracle(value: Any, name: str) -> Tensor:
+def _attributes(value: Any, name: str) -> Tensor:
     found = validate.decisions(value, name)
     if found.ndim != 2:
         raise ValueError(f"{name}: expected shape (n, attributes), got {tuple(found.shape)}")

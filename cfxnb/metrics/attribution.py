@@ -1,4 +1,4 @@
-"""Does a heat map mean anything? Where it lies, whether it depends on the net, what it predicts."""
+"""Quality of heat maps: where they lie, what they predict, whether they depend on the network."""
 
 import copy
 import dataclasses
@@ -22,32 +22,38 @@ from cfxnb.metrics.pairwise import paste_curve
 
 @standard_modes
 def relevance_mass(attribution: Attribution | Tensor, mask: Tensor) -> pd.DataFrame:
-    """How much of a map lies in a region.
+    """Return the fraction of each map that lies in a region (relevance mass, Arras et al., 2022).
 
     Args:
-        attribution: an Attribution, or maps (n, h, w).
-        mask: the region, bool (n, h, w), as ``cfxnb.data.lpc.visible`` gives it.
+        attribution: An Attribution, or heat maps (n, h, w).
+        mask: The region, bool (n, h, w), for example from ``cfxnb.data.lpc.visible``.
 
     Returns:
-        DataFrame, one row an image: ``inside``, the share of |heat| within the mask;
-        ``positive inside``, the same of heat that speaks for the label; ``area``, the mask's
-        share of the image, which is what a map that knows nothing gets. NaN where a map has none.
+        DataFrame with one row per image. ``inside``: fraction of the sum of |map| that lies in the
+        mask. ``positive inside``: the same for the positive part of the map. ``area``: fraction of
+        the pixels in the mask, which is the expected value for a map that ignores the image. NaN
+        if the sum is 0.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     maps, region = _checked(attribution, mask)
     kinds = {"inside": maps.abs(), "positive inside": maps.clamp_min(0)}
-    shares = {k: (v * region).sum(1) / v.sum(1) for k, v in kinds.items()}
-    table = {**shares, "area": region.double().mean(1)}
+    fractions = {k: (v * region).sum(1) / v.sum(1) for k, v in kinds.items()}
+    table = {**fractions, "area": region.double().mean(1)}
     return pd.DataFrame({name: value.cpu().numpy() for name, value in table.items()})
 
 
 @standard_modes
 def pointing_game(attribution: Attribution | Tensor, mask: Tensor) -> Tensor:
-    """Whether the hottest pixel lies in the region (Zhang et al., 2018), bool (n,).
+    """Return whether the largest value of each map lies in the region (Zhang et al., 2018).
 
-    A map without any positive heat points nowhere: False. Arguments as in ``relevance_mass``.
+    Args:
+        attribution: An Attribution, or heat maps (n, h, w).
+        mask: The region, bool (n, h, w).
+
+    Returns:
+        Bool (n,). False for maps without positive values.
     """
     maps, region = _checked(attribution, mask)
     best = maps.nan_to_num(-torch.inf).max(1)
@@ -56,12 +62,12 @@ def pointing_game(attribution: Attribution | Tensor, mask: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InsertionDeletion:
-    """Probability of the label while pixels come and go; made by ``insertion_deletion``.
+    """Probability of the label while pixels are inserted and deleted; see ``insertion_deletion``.
 
     Attributes:
-        fraction: of the pixels pasted, (s,) from 0 to 1.
-        insertion: image into baseline, the hottest pixels first, (n, s).
-        deletion: baseline into image, the hottest pixels first, (n, s).
+        fraction: Fraction of the pixels inserted or deleted, (s,), from 0 to 1.
+        insertion: Probability while pixels of the image are pasted into the baseline, (n, s).
+        deletion: Probability while pixels of the baseline are pasted into the image, (n, s).
     """
 
     fraction: Tensor
@@ -73,17 +79,20 @@ class InsertionDeletion:
 
     @property
     def insertion_auc(self) -> Tensor:
-        """Area under the curve, (n,) in [0, 1]: high if few pixels bring the label about."""
+        """Area under the insertion curve, (n,) in [0, 1]. Higher is better."""
         return torch.trapezoid(self.insertion, self.fraction)
 
     @property
     def deletion_auc(self) -> Tensor:
-        """Area under the curve, (n,) in [0, 1]: low if the label goes with few pixels."""
+        """Area under the deletion curve, (n,) in [0, 1]. Lower is better."""
         return torch.trapezoid(self.deletion, self.fraction)
 
     def __repr__(self) -> str:
-        into, away = (float(a.mean()) for a in (self.insertion_auc, self.deletion_auc))
-        return f"PasteCurves({len(self.insertion)}: insertion {into:.3f}, deletion {away:.3f})"
+        n, insertion, deletion = len(self.insertion), self.insertion_auc, self.deletion_auc
+        return (
+            f"InsertionDeletion({n}: insertion {float(insertion.mean()):.3f}, "
+            f"deletion {float(deletion.mean()):.3f})"
+        )
 
 
 @standard_modes
@@ -97,19 +106,22 @@ def insertion_deletion(
     n_chunks: int = 50,
     batch_size: int = 512,
 ) -> InsertionDeletion:
-    """Insertion and deletion (Petsiuk et al., 2018, RISE), between an image and its baseline.
+    """Compute insertion and deletion curves (RISE, Petsiuk et al., 2018).
+
+    Pixels are pasted in the order of the map, largest value first. The paper deletes towards a
+    constant and inserts into a blurred image. Here both curves use the same baseline.
 
     Args:
-        classifier: images -> logits; it is only asked.
-        images, baseline: (n, c, h, w) in [0, 1].
-        attribution: an Attribution, or maps (n, h, w); pixels come in the order of falling heat.
-        label: the class explained, one or (n,).
-        n_chunks: the pixels come in about so many equal portions.
-        batch_size: images classified at once.
+        classifier: Images -> logits (b, k). No gradients are needed.
+        images, baseline: Images and their baselines, (n, c, h, w) in [0, 1].
+        attribution: An Attribution, or heat maps (n, h, w).
+        label: The explained class, one for all images or (n,).
+        n_chunks: Approximate number of equal groups in which the pixels are pasted.
+        batch_size: Images per batch. Affects memory and speed, not results.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them maps or logits that are
-            not finite.
+        ValueError, TypeError: If an argument is wrong, or maps or logits are not finite. The
+            message names the argument.
     """
     images = validate.images(images)
     baseline = validate.images(baseline, "baseline").to(images.device)
@@ -125,12 +137,12 @@ def insertion_deletion(
             f"got {tuple(maps.shape)}"
         )
     curves = []
-    names = getattr(classifier, "class_names", None)
+    class_names = getattr(classifier, "class_names", None)
     for start, end in ((baseline, images), (images, baseline)):
         fraction, p = paste_curve(
             classifier, start, end, maps, n_chunks=n_chunks, batch_size=batch_size
         )
-        own = validate.labels(label, len(images), p.shape[2], "label", names).to(p.device)
+        own = validate.labels(label, len(images), p.shape[2], "label", class_names).to(p.device)
         curves.append(p[torch.arange(len(p), device=p.device), :, own])
     return InsertionDeletion(fraction, *curves)
 
@@ -143,30 +155,31 @@ def parameter_randomisation(
     cascade: bool = True,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Sanity check (Adebayo et al., 2018): a map must change when the net forgets what it knows.
+    """Compare maps before and after the weights are randomised (Adebayo et al., 2018).
 
-    A copy of the net loses its weights, layer by layer from the output on; each is drawn anew
-    from a normal distribution with the layer's own mean and standard deviation.
+    This is a sanity check: a map that explains the network must change if the network does. The
+    layers of a copy of the network are randomised one after the other, from the output to the
+    input. New weights are normal, with the mean and standard deviation of the old ones.
 
     Args:
-        classifier: from ``cfx.wrap``, or a module.
-        explain: classifier -> Attribution or maps (n, h, w), always of the same images.
-        cascade: False: all layers at once.
-        seed: of the new weights.
+        classifier: A classifier from ``cfx.wrap``, or a module.
+        explain: Classifier -> Attribution or heat maps (n, h, w), always for the same images.
+        cascade: If False, all layers are randomised before the maps are compared once.
+        seed: Seed of the new weights.
 
     Returns:
-        DataFrame, one row for each state of the net, by the ``layer`` lost last: mean rank
-        correlation over images with the original's maps, of the signed ``attribution`` and of its
-        ``size``, |heat|. Near 1: the map doesn't depend on what that layer has learnt. NaN
-        where a map is constant.
+        DataFrame with one row per step, named after the ``layer`` randomised last. ``signed``:
+        Spearman correlation of the new and the original map, mean over images. ``absolute``: the
+        same for |map|. A value near 1 means that the map does not depend on the weights. NaN if a
+        map is constant.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     module = classifier if isinstance(classifier, nn.Module) else getattr(classifier, "module", 0)
     if not isinstance(module, nn.Module) or isinstance(classifier, validate.BlackBoxed):
         raise TypeError(
-            f"classifier: expected a module or what cfx.wrap makes of one, got "
+            f"classifier: expected a module or a classifier from cfx.wrap, got "
             f"{type(classifier).__name__}"
         )
     validate.function(explain, "explain")
@@ -178,90 +191,87 @@ def parameter_randomisation(
         if any(p.is_floating_point() for p in m.parameters(False))
     ]
     if not layers:
-        raise ValueError("classifier: expected one with weights, got one without any")
+        raise ValueError("classifier: expected a module with weights, got one without")
     if not all(weight.isfinite().all() for weight in module.parameters()):
         raise ValueError("classifier: expected finite weights, got NaN or infinity")
     before = _maps(explain(classifier), "explain")
-    twin = copied(module)
-    other = twin if module is classifier else copy.copy(classifier)
-    if other is not twin:
-        other.module = twin
+    copy_of_module = copied(module)
+    randomised = copy_of_module if module is classifier else copy.copy(classifier)
+    if randomised is not copy_of_module:
+        randomised.module = copy_of_module
     rows = []
-    for number, name in enumerate(reversed(layers)):
-        _forget(twin.get_submodule(name), seed, number)
-        if cascade or number == len(layers) - 1:
-            after = _maps(explain(other), "explain")
+    for index, name in enumerate(reversed(layers)):
+        _randomise(copy_of_module.get_submodule(name), seed, index)
+        if cascade or index == len(layers) - 1:
+            after = _maps(explain(randomised), "explain")
             if after.shape != before.shape:
                 raise ValueError(
                     f"explain: expected maps of the same images, {tuple(before.shape)}, "
                     f"got {tuple(after.shape)}"
                 )
-            rows.append((name if cascade else "all", *_agreement(before, after)))
+            rows.append(
+                (
+                    name if cascade else "all",
+                    _rank_correlation(before, after),
+                    _rank_correlation(before.abs(), after.abs()),
+                )
+            )
     return pd.DataFrame(rows, columns=["layer", "signed", "absolute"]).set_index("layer")
 
 
 @torch.no_grad()
-def _forget(layer: nn.Module, seed: int, number: int) -> None:
+def _randomise(layer: nn.Module, seed: int, index: int) -> None:
+    """Replace the weights of one layer, which is number ``index`` counted from the output."""
     for i, weight in enumerate(layer.parameters(False)):
         if not weight.is_floating_point():
             continue
         std = weight.std(correction=0) if weight.numel() > 1 else weight.abs().mean()
-        noise = noise_like(weight[None], seed, torch.tensor([1000 * number + i]))[0]
+        noise = noise_like(weight[None], seed, torch.tensor([1000 * index + i]))[0]
         weight.copy_(weight.mean() + std * noise)
 
 
-def _agreement(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """Mean rank correlation of maps, and of their absolute values; NaN where one is constant."""
-    return _rank_correlation(a, b), _rank_correlation(a.abs(), b.abs())
-
-
 def _rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Return the mean Spearman correlation of two sets of maps; NaN if a map is constant."""
     ranks = [rankdata(m.flatten(1).double().cpu().numpy(), axis=1) for m in (a, b)]
     x, y = (r - r.mean(1, keepdims=True) for r in ranks)
     lengths = np.sqrt((x**2).sum(1) * (y**2).sum(1))
     return float(np.mean((x * y).sum(1) / np.where(lengths > 0, lengths, np.nan)))
 
 
-def _maps(value: Any, name: str = "signed", gaps: bool = False) -> Tensor:
-    """Finite maps (n, h, w), float64.
+def _maps(value: Any, name: str = "attribution", gaps: bool = False) -> Tensor:
+    """Return the finite maps (n, h, w) of an Attribution or a tensor, in float64.
 
     Args:
-        gaps: let those pass that an attribution says it has no map for.
+        value: The Attribution or the maps.
+        name: Name of the argument, for messages.
+        gaps: Whether maps may be NaN if the status of an Attribution says that there is none.
     """
     if isinstance(value, Attribution):
         checked_attribution(value, name)
-    attribution = value.heat_map if isinstance(value, Attribution) else value
-    validate.instance(attribution, Tensor, name, "an Attribution or a tensor of maps")
-    if attribution.ndim != 3 or 0 in attribution.shape:
-        raise ValueError(
-            f"{name}: expected maps of shape (n, h, w), got {tuple(attribution.shape)}"
-        )
-    if (
-        not attribution.is_floating_point()
-        or attribution.is_meta
-        or attribution.layout != torch.strided
-    ):
-        raise TypeError(
-            f"{name}: expected floats, got {attribution.dtype} {attribution.layout} on {attribution.device}"
-        )
-    attribution = attribution.detach().double()
-    broken = ~finite_rows(attribution)
+    maps = value.heat_map if isinstance(value, Attribution) else value
+    validate.instance(maps, Tensor, name, "an Attribution or a tensor of maps")
+    if maps.ndim != 3 or 0 in maps.shape:
+        raise ValueError(f"{name}: expected maps of shape (n, h, w), got {tuple(maps.shape)}")
+    if not maps.is_floating_point() or maps.is_meta or maps.layout != torch.strided:
+        raise TypeError(f"{name}: expected floats, got {maps.dtype} {maps.layout} on {maps.device}")
+    maps = maps.detach().double()
+    not_finite = ~finite_rows(maps)
     if gaps and isinstance(value, Attribution):
-        broken &= torch.tensor([s not in NO_MAP for s in value.status], device=attribution.device)
-    if broken.any():
+        not_finite &= torch.tensor([s not in NO_MAP for s in value.status], device=maps.device)
+    if not_finite.any():
         raise ValueError(
-            f"{name}: expected finite maps, got NaN or infinity in {int(broken.sum())} of "
-            f"{len(attribution)}; leave out what has no map"
+            f"{name}: expected finite maps, got NaN or infinity in {int(not_finite.sum())} of "
+            f"{len(maps)}; leave these images out"
         )
-    return attribution
+    return maps
 
 
 def _checked(attribution: Any, mask: Any) -> tuple[Tensor, Tensor]:
-    """Maps and regions as rows of pixels, (n, h * w)."""
+    """Return maps and masks as vectors of pixels, (n, h * w)."""
     maps = _maps(attribution, gaps=True)
     validate.instance(mask, Tensor, "mask", "a torch tensor")
-    plain = not mask.is_meta and mask.layout == torch.strided
-    if mask.dtype != torch.bool or mask.shape != maps.shape or not plain:
+    dense = not mask.is_meta and mask.layout == torch.strided
+    if mask.dtype != torch.bool or mask.shape != maps.shape or not dense:
         raise ValueError(
             f"mask: expected bool of shape {tuple(maps.shape)}, got {mask.dtype} of "
             f"shape {tuple(mask.shape)}"

@@ -1,7 +1,7 @@
-"""Distances between two sets of feature vectors.
+"""Distances between two sets of feature vectors: FID, KID, sFID, MMD.
 
-They take features, not images, so that they say nothing about where the features come from:
-name the features whenever you report one. "FID" without a word stands for Inception features.
+The functions take features, not images. Name the features whenever you report such a distance:
+"FID" alone stands for Inception features.
 """
 
 from typing import Any
@@ -12,49 +12,55 @@ from torch import Generator, Tensor
 from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 
-MOST_REPEATS = 10**6  # more would take days
+MAX_SUBSETS = 10**6  # more would take days
 
 
 @standard_modes
 def fid(a: Tensor, b: Tensor, *, allow_few: bool = False) -> float:
-    """Frechet distance of two Gaussians fitted to features (Heusel et al., 2017).
+    """Return the Frechet distance of two Gaussians fitted to features (Heusel et al., 2017).
+
+    The computation is in float64. tr sqrt(S1 S2) is computed as the nuclear norm of the product of
+    the centred features. This is exact for singular covariances too.
 
     Args:
-        a, b: (n, d) and (m, d).
-        allow_few: allow fewer than d samples, where the estimate is biased upwards most strongly.
-
-    Computed in float64; tr sqrt(S1 S2) as the nuclear norm of the product of the centred data,
-    which stays exact where the covariances are singular.
+        a, b: Features, (n, d) and (m, d).
+        allow_few: If True, n and m may be smaller than d. The distance is then much too large on
+            average.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them too few rows.
+        ValueError, TypeError: If an argument is wrong, or there are too few rows. The message
+            names the argument.
     """
     a, b = _pair(a, b)
     validate.flag(allow_few, "allow_few")
     d = a.shape[1]
-    least = 2 if allow_few else max(2, d)
+    min_rows = 2 if allow_few else max(2, d)
     for name, x in (("a", a), ("b", b)):
-        if len(x) < least:
+        if len(x) < min_rows:
             raise ValueError(
-                f"{name}: expected at least {least} rows for {d} features, got {len(x)}"
+                f"{name}: expected at least {min_rows} rows for {d} features, got {len(x)}"
             )
-    left, right = _root(a), _root(b)
-    cross = torch.linalg.svdvals(left @ right.T).sum()
-    apart = (a.mean(0) - b.mean(0)).square().sum()
-    return _number(apart + left.square().sum() + right.square().sum() - 2 * cross)
+    root_a, root_b = _root(a), _root(b)
+    cross = torch.linalg.svdvals(root_a @ root_b.T).sum()
+    means = (a.mean(0) - b.mean(0)).square().sum()
+    return _number(means + root_a.square().sum() + root_b.square().sum() - 2 * cross)
 
 
 def _root(x: Tensor) -> Tensor:
-    """A matrix r with at most d rows and r.T @ r = cov(x), for x of shape (n, d)."""
+    """Return a matrix r with at most d rows and r.T @ r = cov(x), for x of shape (n, d)."""
     centred = (x - x.mean(0)) / (len(x) - 1) ** 0.5
     tall = len(centred) > centred.shape[1]
-    # Orthonormal columns on the left change neither lengths nor singular values of products.
+    # An orthonormal factor on the left changes neither norms nor singular values of products.
     return torch.linalg.qr(centred, mode="r").R if tall else centred
 
 
 @standard_modes
 def mmd2(a: Tensor, b: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3."""
+    """Return the unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3.
+
+    Args:
+        a, b: Features, (n, d) and (m, d), at least 2 rows each.
+    """
     a, b = _pair(a, b)
     n, m, d = len(a), len(b), a.shape[1]
     if min(n, m) < 2:
@@ -78,25 +84,31 @@ def kid(
     seed: int = 0,
     subset_indices: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[float, float]:
-    """Kernel inception distance (Binkowski et al., 2018): mean and spread of mmd2 over subsets.
+    """Return the kernel inception distance (Binkowski et al., 2018) over random subsets.
 
     Args:
-        subset_size: rows drawn from each set, each time.
-        n_subsets: how often.
-        subset_indices: fixed row indices (repeats, subset) for a and b, instead of drawing them.
+        a, b: Features, (n, d) and (m, d).
+        subset_size: Number of rows per subset, drawn from each set without replacement.
+        n_subsets: Number of subsets.
+        seed: Seed of the subsets.
+        subset_indices: Row indices for a and for b, int64 (n_subsets, subset_size) each, used
+            instead of random ones.
+
+    Returns:
+        Mean and standard deviation of ``mmd2`` over the subsets.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     a, b = _pair(a, b)
-    n_subsets = validate.count(n_subsets, "n_subsets", 1, MOST_REPEATS)
+    n_subsets = validate.count(n_subsets, "n_subsets", 1, MAX_SUBSETS)
     seed, subset_size = validate.seed(seed), validate.count(subset_size, "subset_size", 2)
     if subset_indices is not None:
         subset_indices = _subsets(subset_indices, len(a), len(b))
     else:
-        largest = min(len(a), len(b))
-        if subset_size > largest:
-            raise ValueError(f"subset_size: expected at most {largest} rows, got {subset_size}")
+        smaller = min(len(a), len(b))
+        if subset_size > smaller:
+            raise ValueError(f"subset_size: expected at most {smaller} rows, got {subset_size}")
         g = Generator().manual_seed(seed)
         draws = [
             torch.stack(
@@ -112,15 +124,18 @@ def kid(
 
 
 def _subsets(value: Any, first: int, second: int) -> tuple[Tensor, Tensor]:
-    """Rows of a and of b, int64 (repeats, subset) each, equally many repeats."""
+    """Return the checked row indices for a and b, int64 (n_subsets, subset_size) each."""
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise TypeError(f"subset_indices: expected two tensors of rows, got {validate.describe(value)}")
+        raise TypeError(
+            f"subset_indices: expected two tensors of rows, got {validate.describe(value)}"
+        )
     found = []
     for rows, length, name in zip(value, (first, second), ("a", "b"), strict=True):
         kind = validate.instance(rows, Tensor, "subset_indices", "two tensors of rows").dtype
         if rows.ndim != 2 or rows.shape[1] < 2 or not len(rows) or kind != torch.int64:
             raise ValueError(
-                f"subset_indices: expected int64 rows of {name} in shape (repeats, subset), subset >= 2, "
+                f"subset_indices: expected int64 rows of {name} of shape "
+                f"(n_subsets, subset_size), subset_size >= 2, "
                 f"got {kind} of shape {tuple(rows.shape)}"
             )
         if rows.is_meta or rows.layout != torch.strided or rows.min() < 0 or rows.max() >= length:
@@ -130,7 +145,8 @@ def _subsets(value: Any, first: int, second: int) -> tuple[Tensor, Tensor]:
         found.append(rows)
     if len(found[0]) != len(found[1]):
         raise ValueError(
-            f"subset_indices: expected as many for b as for a, got {len(found[0])} and {len(found[1])}"
+            f"subset_indices: expected as many subsets for b as for a, "
+            f"got {len(found[1])} and {len(found[0])}"
         )
     return found[0], found[1]
 
@@ -139,19 +155,21 @@ def _subsets(value: Any, first: int, second: int) -> tuple[Tensor, Tensor]:
 def sfid(
     real: Tensor, counterfactual: Tensor, success: Tensor, *, seed: int = 0, allow_few: bool = False
 ) -> float:
-    """Split FID (Jeanneret et al., 2023): a counterfactual is never compared with its original.
+    """Return the split FID (sFID, Jeanneret et al., 2023).
 
-    The rows are split at random; FID is taken between one half's originals and the other half's
-    successful counterfactuals, both ways, and averaged.
+    The images are split at random into halves. FID is computed between the originals of one half
+    and the successful counterfactuals of the other half, both ways, and averaged. So no
+    counterfactual is compared with its own original.
 
     Args:
-        real, counterfactual: features row by row, (n, d) each.
-        success: bool (n,): which counterfactuals count.
-        seed: of the split.
-        allow_few: see ``fid``.
+        real, counterfactual: Features of originals and counterfactuals, in the same order, (n, d).
+        success: Which counterfactuals are used, bool (n,).
+        seed: Seed of the split.
+        allow_few: See ``fid``.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them too few rows.
+        ValueError, TypeError: If an argument is wrong, or there are too few rows. The message
+            names the argument.
     """
     real = _features(real, "real")
     counterfactual = _features(counterfactual, "counterfactual")
@@ -170,17 +188,17 @@ def sfid(
 def sfid_of_split(
     real: Tensor, counterfactual: Tensor, success: Tensor, order: Tensor, *, allow_few: bool = False
 ) -> float:
-    """``sfid`` for a given order of the rows; with an odd number the middle one is left out."""
+    """Return ``sfid`` for a given order of the rows. The middle row of an odd number is ignored."""
     half = len(order) // 2
     one, two = order[-half:], order[:half]
     halves = [(real[x], counterfactual[y[success[y]]]) for x, y in ((one, two), (two, one))]
     d = real.shape[1]
-    least = 2 if validate.flag(allow_few, "allow_few") else max(2, d)
+    min_rows = 2 if validate.flag(allow_few, "allow_few") else max(2, d)
     for name, sizes in (("real", [len(r) for r, _ in halves]),
                         ("success", [len(c) for _, c in halves])):  # fmt: skip
-        if min(sizes) < least:
+        if min(sizes) < min_rows:
             raise ValueError(
-                f"{name}: expected at least {least} rows in each half for {d} features, "
+                f"{name}: expected at least {min_rows} rows in each half for {d} features, "
                 f"got {min(sizes)}"
             )
     return 0.5 * sum(fid(r, c, allow_few=allow_few) for r, c in halves)
@@ -189,7 +207,7 @@ def sfid_of_split(
 def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     a, b = _features(a, "a"), _features(b, "b")
     if a.shape[1] != b.shape[1]:
-        raise ValueError(f"b: expected {a.shape[1]} features a row as in a, got {b.shape[1]}")
+        raise ValueError(f"b: expected {a.shape[1]} features per row as in a, got {b.shape[1]}")
     return a, b
 
 
@@ -205,7 +223,7 @@ def _features(x: Tensor, name: str) -> Tensor:
 
 
 def _number(value: Tensor) -> float:
-    """A distance, which overflows for features that no network gives."""
+    """Return the distance as a float, and raise if it overflowed."""
     if not value.isfinite():
         raise ValueError("a, b: expected features whose distance is finite, got too large ones")
     return float(value)

@@ -1,4 +1,4 @@
-"""How different several counterfactuals of the same image are."""
+"""Differences between several counterfactuals of the same image."""
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -18,18 +18,20 @@ from cfxnb.core.tensors import norms
 def diversity(
     results: Sequence[Counterfactuals], features: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Mean distance of each image's counterfactuals from each other (Jeanneret et al., 2022).
+    """Return the mean distance between the counterfactuals of each image (Jeanneret et al., 2022).
 
     Args:
-        results: of the same images, row by row: other seeds, directions or methods.
-        features: images -> (b, d), in which distances are Euclidean; by default the pixels.
+        results: At least two results for the same images in the same order, for example with
+            different seeds, directions or methods.
+        features: Images -> features (b, d). The distance is Euclidean in these. Default: pixels.
 
     Returns:
-        float64 (n,): the mean over the pairs of results in which both flipped; NaN without any.
+        One value per image, float64 (n,): the mean over the pairs of results in which both
+        counterfactuals flipped. NaN if there is no such pair.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, fewer than two results, results of other
-            images, or features that are not finite.
+        ValueError, TypeError: If an argument is wrong, or features are not finite. The message
+            names the argument.
     """
     results = validate_results.results(results, "results", 2)
     if len({cf.image.shape for cf in results}) > 1:
@@ -37,22 +39,23 @@ def diversity(
             f"results: expected images of one shape, got {[tuple(r.image.shape) for r in results]}"
         )
     validate_results.same_images(results, "results")
-    seen = [cf.image for cf in results]
+    vectors = [cf.image for cf in results]
     if features is not None:
         validate.function(features, "features")
         function = CheckedFunction(features, "features", 2)
         with eval_frozen(features), torch.no_grad():
-            # What no network has looked at has no features: images of searches that failed.
-            seen = [function(x.nan_to_num()) if len(x) else x for x in seen]
-        if len({x.shape for x in seen}) > 1:
+            # Images of searches that failed may hold NaN; they are not used.
+            vectors = [function(x.nan_to_num()) if len(x) else x for x in vectors]
+        if len({x.shape for x in vectors}) > 1:
             raise ValueError(
-                f"features: expected one shape for all images, got {[tuple(x.shape) for x in seen]}"
+                f"features: expected one shape for all images, "
+                f"got {[tuple(x.shape) for x in vectors]}"
             )
     total = torch.zeros(len(results[0]), dtype=torch.float64)
     pairs = torch.zeros_like(total)
     for i, j in combinations(range(len(results)), 2):
         both = (results[i].flipped & results[j].flipped).double()
-        apart = norms((seen[i].double() - seen[j].double()).cpu())
-        total += torch.where(both > 0, apart, 0.0)
+        distance = norms((vectors[i].double() - vectors[j].double()).cpu())
+        total += torch.where(both > 0, distance, 0.0)
         pairs += both
     return total / torch.where(pairs > 0, pairs, torch.nan)

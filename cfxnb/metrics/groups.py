@@ -1,4 +1,4 @@
-"""How right a classifier is, group by group."""
+"""Accuracy of a classifier in groups of images."""
 
 from typing import Any
 
@@ -18,37 +18,41 @@ from cfxnb.core.types import Classifier
 def accuracy_by_group(
     classifier: Classifier, images: Tensor, labels: Tensor, groups: Any
 ) -> pd.DataFrame:
-    """Accuracy in each group, worst first, with the whole in the last row.
+    """Return the accuracy in each group, worst first, and in all images (last row).
 
-    A classifier that goes by a shortcut can be right nearly always, and nearly never in the group
-    where the shortcut leads astray: the worst group tells (Sagawa et al., ICLR 2020).
+    A classifier that uses a shortcut can have a high accuracy in all images, and a low one in the
+    group in which the shortcut points to the wrong class. So look at the worst group (Sagawa et
+    al., ICLR 2020).
 
     Args:
-        images, labels: (n, c, h, w) in [0, 1], and their true classes (n,), by number or name.
-        groups: the group of each image, (n,): numbers or names.
+        classifier: Images -> logits (b, k).
+        images: Images, (n, c, h, w) in [0, 1].
+        labels: True classes, as indices or names, (n,).
+        groups: Group of each image, as numbers or names, (n,).
 
     Returns:
-        One row a group: ``n``, ``accuracy``, and its 95 % interval ``low`` to ``high`` (Wilson).
+        DataFrame with one row per group and the columns ``n``, ``accuracy``, and ``low`` and
+        ``high``, the ends of the 95 % Wilson interval of the accuracy.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     images = validate.images(images)
     names = np.array(validate.groups(groups, "groups", len(images)))
     logits = predict_logits(classifier, images)
-    known = CheckedClassifier(classifier).class_names
-    labels = validate.labels(labels, len(images), logits.shape[1], "labels", known).cpu()
-    right = (logits.argmax(1).cpu() == labels).numpy()
-    rows = {name: _row(right[names == name]) for name in sorted(set(names.tolist()))}
+    class_names = CheckedClassifier(classifier).class_names
+    labels = validate.labels(labels, len(images), logits.shape[1], "labels", class_names).cpu()
+    correct = (logits.argmax(1).cpu() == labels).numpy()
+    rows = {name: _row(correct[names == name]) for name in sorted(set(names.tolist()))}
     table = pd.DataFrame.from_dict(rows, orient="index").sort_values("accuracy", kind="stable")
-    return pd.concat([table, pd.DataFrame({"all": _row(right)}).T]).astype({"n": int})
+    return pd.concat([table, pd.DataFrame({"all": _row(correct)}).T]).astype({"n": int})
 
 
-def _row(right: np.ndarray) -> dict[str, float]:
-    low, high = wilson_interval(int(right.sum()), len(right))
+def _row(correct: np.ndarray) -> dict[str, float]:
+    low, high = wilson_interval(int(correct.sum()), len(correct))
     return {
-        "n": len(right),
-        "accuracy": float(right.mean()),
+        "n": len(correct),
+        "accuracy": float(correct.mean()),
         "low": float(low),
         "high": float(high),
     }

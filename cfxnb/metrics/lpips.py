@@ -1,9 +1,11 @@
 """LPIPS, the learned perceptual image patch similarity, version 0.1.
 
 Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features as a
-Perceptual Metric" (2018), section 3. Written anew in plain torch: features of a convolutional
-net are normalised to unit length over the channels at each position, subtracted, squared,
-weighted by learned non-negative numbers, averaged over positions, summed over layers."""
+Perceptual Metric" (2018), section 3. The features of a convolutional network are normalised to
+unit length over the channels at each position, subtracted, squared, weighted by learned
+non-negative weights, averaged over positions and summed over layers. This is an implementation in
+plain torch; it reads the weights of the ``lpips`` package.
+"""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -18,13 +20,13 @@ from cfxnb.core import validate
 
 
 class Fire(nn.Module):
-    """SqueezeNet's block (Iandola et al., 2016): few channels, then 1x1 and 3x3 side by side."""
+    """Fire module of SqueezeNet (Iandola et al., 2016)."""
 
-    def __init__(self, inside: int, allow_few: int, each: int) -> None:
+    def __init__(self, in_channels: int, squeeze: int, expand: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(inside, allow_few, 1)
-        self.expand1x1 = nn.Conv2d(allow_few, each, 1)
-        self.expand3x3 = nn.Conv2d(allow_few, each, 3, padding=1)
+        self.squeeze = nn.Conv2d(in_channels, squeeze, 1)
+        self.expand1x1 = nn.Conv2d(squeeze, expand, 1)
+        self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.squeeze(x))
@@ -32,7 +34,7 @@ class Fire(nn.Module):
 
 
 def _alex() -> list[list[nn.Module]]:
-    """AlexNet up to its fifth convolution, cut after each rectifier."""
+    """AlexNet up to its fifth convolution, split after each ReLU."""
     return [
         [nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU()],
         [nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU()],
@@ -43,7 +45,7 @@ def _alex() -> list[list[nn.Module]]:
 
 
 def _squeeze() -> list[list[nn.Module]]:
-    """SqueezeNet 1.1, cut before each pooling and after each of the last blocks."""
+    """SqueezeNet 1.1, split before each pooling layer and after each of the last modules."""
 
     def pool() -> nn.Module:
         return nn.MaxPool2d(3, 2, ceil_mode=True)
@@ -59,20 +61,24 @@ def _squeeze() -> list[list[nn.Module]]:
     ]
 
 
-SMALLEST = {"alex": 31, "squeeze": 17}  # pixels; less is nothing after the last pooling
+SMALLEST = {
+    "alex": 31,
+    "squeeze": 17,
+}  # pixels; smaller images have no output after the last pooling
 NETS = {"alex": _alex, "squeeze": _squeeze}
 
 
 class LPIPS(nn.Module):
-    """Distance of two image batches, in weights that the caller brings.
+    """LPIPS distance of two image batches, with weights of the ``lpips`` package.
 
     Args:
-        state_dict: tensors under the keys of the ``lpips`` package: ``net.sliceN.*`` (the layers
-            counted on through the whole net), ``linN.model.1.weight`` and ``scaling_layer.*``.
-        net: ``"alex"`` or ``"squeeze"``.
+        state_dict: Tensors under the keys of the ``lpips`` package: ``net.sliceN.*`` (layers
+            numbered through the whole network), ``linN.model.1.weight`` and ``scaling_layer.*``.
+        net: ``"alex"`` or ``"squeeze"``. Default: ``"alex"``.
 
     Raises:
-        ValueError: for another net, or a state whose keys or shapes don't fit.
+        ValueError, TypeError: If ``net`` is unknown, or keys, shapes or values of ``state_dict``
+            are wrong.
     """
 
     shift: Tensor
@@ -82,18 +88,18 @@ class LPIPS(nn.Module):
         super().__init__()
         slices = NETS[validate.choice(net, "net", tuple(NETS))]()
         self.net, self.weights = nn.Module(), nn.ParameterList()
-        numbers = count()
+        index = count()
         for i, layers in enumerate(slices, 1):
-            part = nn.Sequential(OrderedDict((str(next(numbers)), layer) for layer in layers))
+            part = nn.Sequential(OrderedDict((str(next(index)), layer) for layer in layers))
             self.net.add_module(f"slice{i}", part)
         validate.instance(state_dict, Mapping, "state_dict", "a dict: name -> tensor")
         for key, value in state_dict.items():
-            told = f"state[{validate.text(key, 'state_dict')[:60]!r}]"
-            validate.instance(value, Tensor, told, "a torch tensor")
+            name = f"state_dict[{validate.text(key, 'state_dict')[:60]!r}]"
+            validate.instance(value, Tensor, name, "a torch tensor")
             if value.is_complex() or value.is_meta or value.layout != torch.strided:
-                raise TypeError(f"{told}: expected numbers, got {value.dtype} {value.layout}")
+                raise TypeError(f"{name}: expected real numbers, got {value.dtype} {value.layout}")
             if not value.isfinite().all():
-                raise ValueError(f"state[{key!r}]: expected finite numbers, got NaN or infinity")
+                raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
         try:
             own = {k[4:]: v.float() for k, v in state_dict.items() if k.startswith("net.")}
             self.net.load_state_dict(own)
@@ -109,7 +115,7 @@ class LPIPS(nn.Module):
         self.eval().requires_grad_(False)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Images (n, 3, h, w) in [0, 1] -> one feature map a layer, not yet normalised."""
+        """Return the features of each layer, for images (n, 1 or 3, h, w) in [0, 1]."""
         images = self._checked(images, "images")
         x = (2 * images - 1 - self.shift) / self.scale
         maps = []
@@ -119,7 +125,7 @@ class LPIPS(nn.Module):
         return maps
 
     def _checked(self, value: Any, name: str) -> Tensor:
-        """Images through which gradients pass, large enough for the layers."""
+        """Return the images if they are large enough for the network; gradients pass to them."""
         x = validate.live_images(value, name)
         if x.shape[1] not in (1, 3) or min(x.shape[2:]) < self.smallest:
             raise ValueError(
@@ -129,15 +135,15 @@ class LPIPS(nn.Module):
         return x
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Images (n, 3, h, w) or (n, 1, h, w) in [0, 1] -> distances (n,), >= 0, 0 if equal."""
+        """Return the distance of images (n, 1 or 3, h, w) in [0, 1]: (n,), >= 0, and 0 if equal."""
         a, b = self._checked(a, "a"), self._checked(b, "b")
         if a.shape != b.shape:
             shapes = tuple(a.shape), tuple(b.shape)
             raise ValueError(f"a, b: expected equal shapes (n, 1 or 3, h, w), got {shapes}")
         total = a.new_zeros(len(a))
         for x, y, weight in zip(self.features(a), self.features(b), self.weights, strict=True):
-            apart = (_unit(x) - _unit(y)).square()
-            total = total + F.conv2d(apart, weight).mean((1, 2, 3))
+            difference = (_unit(x) - _unit(y)).square()
+            total = total + F.conv2d(difference, weight).mean((1, 2, 3))
         return total
 
 

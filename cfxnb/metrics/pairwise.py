@@ -1,4 +1,4 @@
-"""Measures of one image and its counterfactual, (n,) each."""
+"""Measures of an image and its counterfactual, one value per image."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from cfxnb.core.types import Classifier
 
 
 def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Images of equal shape on one device; none at all have no distances."""
+    """Return images of equal shape on one device; there may be none."""
     both = isinstance(a, Tensor) and isinstance(b, Tensor)
     if both and a.ndim == 4 and a.shape == b.shape and not len(a):
         return a, b
@@ -23,20 +23,24 @@ def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of absolute differences of pixels, (n,).
+    """Return the sum of the absolute differences of all pixels and channels, (n,).
 
     Args:
-        a, b: images of equal shape, (n, c, h, w) in [0, 1].
+        a, b: Images of equal shape, (n, c, h, w) in [0, 1].
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     a, b = _pair(a, b)
     return (a - b).flatten(1).abs().sum(1)
 
 
 def l2(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance of pixels, (n,). Arguments as in ``l1``."""
+    """Return the Euclidean distance over all pixels and channels, (n,).
+
+    Args:
+        a, b: Images of equal shape, (n, c, h, w) in [0, 1].
+    """
     a, b = _pair(a, b)
     return (a - b).flatten(1).norm(dim=1)
 
@@ -52,30 +56,32 @@ def cout(
     n_chunks: int = 50,
     batch_size: int = 512,
 ) -> Tensor:
-    """COUT (Khorram & Fuxin, 2022): does little of the change do most of the work?
+    """Compute COUT (Khorram & Fuxin, 2022).
 
-    The changed pixels are pasted into the original, the most changed first. COUT is the area
-    under p(target) minus the area under p(source) along the way.
+    COUT is high if few changed pixels are enough to flip the decision. The pixels of the
+    counterfactual are pasted into the original, in the order of their change, largest first. COUT
+    is the area under p(target) minus the area under p(source), as functions of the fraction of
+    pixels pasted.
 
     Args:
-        classifier: images -> logits.
-        original, image: (n, c, h, w) in [0, 1].
-        target: class of the counterfactual, one or (n,).
-        source: class of the original, (n,); by default the one predicted.
-        n_chunks: the pixels come in about so many equal portions.
-        batch_size: images classified at once.
+        classifier: Images -> logits (b, k).
+        original, image: Originals and counterfactuals, (n, c, h, w) in [0, 1].
+        target: Class of the counterfactuals, one for all images or (n,).
+        source: Class of the originals, (n,). Default: the predicted class.
+        n_chunks: Approximate number of equal groups in which the pixels are pasted.
+        batch_size: Images per batch. Affects memory and speed, not results.
 
     Returns:
-        (n,) in [-1, 1]; higher is better.
+        COUT per image, (n,) in [-1, 1]. Higher is better.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them unequal shapes, and a
-            classifier whose logits are not finite.
+        ValueError, TypeError: If an argument is wrong, or logits are not finite. The message names
+            the argument.
     """
-    share, towards, away = cout_curve(
+    fraction, p_target, p_source = cout_curve(
         classifier, original, image, target, source, n_chunks=n_chunks, batch_size=batch_size
     )
-    return torch.trapezoid(towards - away, share)
+    return torch.trapezoid(p_target - p_source, fraction)
 
 
 @standard_modes
@@ -90,10 +96,10 @@ def cout_curve(
     n_chunks: int = 50,
     batch_size: int = 512,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What COUT integrates: share of pixels pasted (s,), p(target) (n, s), p(source) (n, s).
+    """Return the curves that ``cout`` integrates; arguments as there.
 
-    Raises:
-        ValueError, TypeError: as ``cout``.
+    Returns:
+        Fraction of the pixels pasted (s,), p(target) (n, s), and p(source) (n, s).
     """
     original = validate.images(original, "original")
     image = validate.images(image, "image")
@@ -104,7 +110,7 @@ def cout_curve(
         )
     n = len(original)
     change = (image - original).abs().sum(1)
-    share, p = paste_curve(
+    fraction, p = paste_curve(
         classifier, original, image, change, n_chunks=n_chunks, batch_size=batch_size
     )
     names = getattr(classifier, "class_names", None)
@@ -112,7 +118,7 @@ def cout_curve(
     source = p[:, 0].argmax(1) if source is None else source
     source = validate.labels(source, n, p.shape[2], "source", names).to(p.device)
     index = torch.arange(n, device=p.device)
-    return share, p[index, :, target], p[index, :, source]
+    return fraction, p[index, :, target], p[index, :, source]
 
 
 @torch.no_grad()
@@ -120,33 +126,35 @@ def paste_curve(
     classifier: Classifier,
     start: Tensor,
     end: Tensor,
-    strength: Tensor,
+    importance: Tensor,
     *,
     n_chunks: int = 50,
     batch_size: int = 512,
 ) -> tuple[Tensor, Tensor]:
-    """Probabilities while the pixels of ``end`` are pasted into ``start``, the strongest first.
+    """Return the probabilities while the pixels of ``end`` are pasted into ``start``.
 
     Args:
-        start, end: (n, c, h, w) in [0, 1].
-        strength: what orders the pixels, (n, h, w).
-        n_chunks: the pixels come in about so many equal portions.
-        batch_size: images classified at once.
+        classifier: Images -> logits (b, k).
+        start, end: Images, (n, c, h, w) in [0, 1].
+        importance: Pixels are pasted in the order of falling importance, (n, h, w).
+        n_chunks: Approximate number of equal groups in which the pixels are pasted.
+        batch_size: Images per batch. Affects memory and speed, not results.
 
     Returns:
-        Share of pixels pasted (s,) from 0 to 1, probabilities of all classes (n, s, k).
+        Fraction of the pixels pasted (s,), from 0 to 1, and the probabilities of all classes
+        (n, s, k).
 
     Raises:
-        ValueError, TypeError: for a wrong argument, and for logits that are not finite.
+        ValueError, TypeError: If an argument is wrong, or logits are not finite.
     """
     checked = CheckedClassifier(classifier)
     n, _, h, w = start.shape
     pixels = h * w
-    portion = max(1, pixels // validate.count(n_chunks, "n_chunks", 1))
+    chunk = max(1, pixels // validate.count(n_chunks, "n_chunks", 1))
     batch_size = validate.count(batch_size, "batch_size", 1)
-    ends = [*range(0, pixels, portion), pixels]
-    place = strength.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    rank = place.view(n, 1, h, w)
+    ends = [*range(0, pixels, chunk), pixels]
+    rank = importance.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    rank = rank.view(n, 1, h, w)
     curves = []
     with eval_frozen(checked):
         for rows in torch.arange(n).split(max(1, batch_size // len(ends))):

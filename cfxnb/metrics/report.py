@@ -1,4 +1,4 @@
-"""One table, one row a method."""
+"""A table that compares methods, one row per method."""
 
 import math
 import warnings
@@ -36,60 +36,60 @@ def report(
     """Compare methods on the same images.
 
     Args:
-        results: counterfactuals by the name of their method.
-        classifier: adds ``COUT``.
-        judge: an independent classifier with the same classes in the same order; adds
+        results: Name of each method -> its counterfactuals.
+        classifier: The explained classifier. Adds the column ``COUT``.
+        judge: Independent classifier with the same classes in the same order. Adds the column
             ``judge agrees``.
-        features: named feature functions, such as ``{"LeNet-5": net.features}``; adds a column
-            ``FID (LeNet-5 features)`` each. NaN where there are fewer images than features.
-        real: images for that distance (default: the originals).
-        code_std: standard deviation of codes; adds ``code distance`` in that unit.
+        features: Names -> feature functions, such as ``{"LeNet-5": net.features}``. Adds a column
+            such as ``FID (LeNet-5 features)`` per function. It is NaN if there are fewer images
+            than features.
+        real: Images that FID compares with, (m, c, h, w). Default: all originals.
+        code_std: Standard deviation of the codes of real images, like one code. Adds the column
+            ``code distance``, in this unit.
 
     Returns:
-        DataFrame with one row a method and the columns
+        DataFrame with one row per method. All means except ``judge agrees`` are over the eligible
+        images: those that did not have the target class before, flipped or not. These are the same
+        images for every method. Columns:
 
-        - ``images``, ``flip rate`` (of the images that were not yet the target),
-        - ``judge agrees``: share of the flipped that the judge reads as the target,
-        - ``L1``, ``L2`` to the original, ``L2 reconstruction`` (reconstruction to original) and
-          ``L2 edit`` (counterfactual to reconstruction),
-        - ``code distance``, ``COUT``, and the set distance,
-        - ``evaluations``: generator passes, of failures too, for each flipped image,
-        - ``seconds`` for each flipped image.
+        - ``images``: number of images.
+        - ``flip rate``: fraction of the eligible images that flipped. Higher is better.
+        - ``judge agrees``: fraction of the flipped images in which the judge sees the target.
+          Higher is better.
+        - ``L1``, ``L2``: distance from the original to the counterfactual.
+        - ``L2 reconstruction``: distance from the original to the reconstruction.
+        - ``L2 edit``: distance from the reconstruction to the counterfactual.
+        - ``code distance``, ``COUT``, ``FID (...)``: see the arguments.
+        - ``generator passes per flip``, ``seconds per flip``: total cost, failures included,
+          divided by the number of flipped images.
 
-        Distances, COUT and the set distance are taken over all images that were not yet the
-        target, flipped or not: the same images for every method. What cannot be said is NaN,
-        never 0.
+        A value that is undefined is NaN, never 0.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     results = _check_results(results)
-    asked = {
+    networks = {
         name: None if other is None else CheckedClassifier(other, name)
         for name, other in (("classifier", classifier), ("judge", judge))
     }
     functions = validate.optional(_check_features, features, "features") or {}
     real = validate.optional(validate.images, real, "real")
     if code_std is not None:
-        _check_spread(code_std, results)
+        _check_code_std(code_std, results)
     with eval_frozen(classifier, judge, features), torch.no_grad():
-        for name, other in asked.items():
-            for cf in results.values() if other is not None else ():
+        for name, network in networks.items():
+            for cf in results.values() if network is not None else ():
                 names: Any = validate.recorded_names(cf.made_by)
-                if names is None and asked["classifier"] is not None:
-                    names = asked["classifier"].class_names
-                if len(sound := cf.image[_sound(cf)][:1]):
-                    validate.same_classes(other, sound, cf.logits_before.shape[1], name, names)
+                if names is None and networks["classifier"] is not None:
+                    names = networks["classifier"].class_names
+                if len(image := cf.image[finite_rows(cf.image)][:1]):
+                    validate.same_classes(network, image, cf.logits_before.shape[1], name, names)
         rows = {
-            name: _row(cf, asked["classifier"], asked["judge"], functions, real, code_std)
+            name: _row(cf, networks["classifier"], networks["judge"], functions, real, code_std)
             for name, cf in results.items()
         }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _sound(cf: Counterfactuals) -> Tensor:
-    """Rows with images that can be looked at."""
-    return finite_rows(cf.image)
 
 
 def _check_results(results: Mapping[str, Counterfactuals]) -> dict[str, Counterfactuals]:
@@ -107,16 +107,19 @@ def _check_results(results: Mapping[str, Counterfactuals]) -> dict[str, Counterf
 
 
 def _warn_of_other_images(results: Mapping[str, Counterfactuals]) -> None:
-    """Rows of the table can be compared only if they are about the same images."""
-    (first, one), *others = results.items()
+    """Warn if two results of equal length have different originals."""
+    (first_name, first), *others = results.items()
     for name, cf in others:
-        if len(cf) != len(one):
-            continue  # a part of the images, such as those that flipped
-        same = cf.original.shape == one.original.shape
-        if not same or not torch.allclose(cf.original.to(one.original), one.original, atol=1e-4):
+        if len(cf) != len(first):
+            continue  # a subset of the images, such as those that flipped
+        same = cf.original.shape == first.original.shape
+        if not same or not torch.allclose(
+            cf.original.to(first.original), first.original, atol=1e-4
+        ):
             warnings.warn(
-                f"results: {str(name)[:60]!r} is about other images than {str(first)[:60]!r}, or "
-                "has them in another order; their rows can't be compared image by image",
+                f"results: {str(name)[:60]!r} has other images than {str(first_name)[:60]!r}, or "
+                "the same images in another order; these rows of the table are not comparable. Pass "
+                "results for the same images",
                 stacklevel=4,
             )
 
@@ -129,8 +132,8 @@ def _check_features(features: Any, name: str) -> dict[str, Features]:
     }
 
 
-def _check_spread(code_std: Any, results: Mapping[str, Counterfactuals]) -> None:
-    """The unit of a distance: like one code of every result that has codes."""
+def _check_code_std(code_std: Any, results: Mapping[str, Counterfactuals]) -> None:
+    """Raise if ``code_std`` is not shaped like the codes of all results, or not positive."""
     validate.instance(code_std, Tensor, "code_std", "a torch tensor")
     if not code_std.is_floating_point() or code_std.is_meta or code_std.layout != torch.strided:
         raise TypeError(f"code_std: expected floats, got {code_std.dtype} on {code_std.device}")
@@ -141,12 +144,12 @@ def _check_spread(code_std: Any, results: Mapping[str, Counterfactuals]) -> None
         or code_std.max() == 0
     ):
         raise ValueError(
-            "code_std: expected finite numbers >= 0, some of them positive, got others"
+            "code_std: expected finite numbers >= 0, at least one of them positive, got others"
         )
     for cf in results.values():
         if cf.code_after is not None and cf.code_after.z.shape[1:] != code_std.shape:
             raise ValueError(
-                f"code_std: expected shape {tuple(cf.code.z.shape[1:])}, that of a code, "
+                f"code_std: expected shape {tuple(cf.code_after.z.shape[1:])}, that of a code, "
                 f"got {tuple(code_std.shape)}"
             )
 
@@ -159,51 +162,54 @@ def _row(
     real: Tensor | None,
     code_std: Tensor | None,
 ) -> dict[str, float]:
-    wins = cf[cf.flipped.nonzero().squeeze(1)]
-    tried = cf[cf.eligible.nonzero().squeeze(1)]
+    flipped = cf[cf.flipped.nonzero().squeeze(1)]
+    eligible = cf[cf.eligible.nonzero().squeeze(1)]
     row: dict[str, float] = {
         "images": len(cf),
-        "flip rate": _ratio(len(wins), len(tried)),
+        "flip rate": _ratio(len(flipped), len(eligible)),
     }
     if judge is not None:
         agrees = None
-        if len(wins):
-            agrees = finite_predict_logits(judge, wins.image, name="judge").argmax(1) == wins.target
+        if len(flipped):
+            agrees = (
+                finite_predict_logits(judge, flipped.image, name="judge").argmax(1)
+                == flipped.target
+            )
         row["judge agrees"] = _mean(agrees)
     row |= {
-        "L1": _mean(l1(tried.image, tried.original)),
-        "L2": _mean(l2(tried.image, tried.original)),
-        "L2 reconstruction": _mean(l2(tried.reconstruction, tried.original)),
-        "L2 edit": _mean(l2(tried.image, tried.reconstruction)),
+        "L1": _mean(l1(eligible.image, eligible.original)),
+        "L2": _mean(l2(eligible.image, eligible.original)),
+        "L2 reconstruction": _mean(l2(eligible.reconstruction, eligible.original)),
+        "L2 edit": _mean(l2(eligible.image, eligible.reconstruction)),
     }
     if code_std is not None:
         row["code distance"] = math.nan
-        if tried.code_after is not None and tried.code_before is not None:
+        if eligible.code_after is not None and eligible.code_before is not None:
             row["code distance"] = _mean(
-                norms(standardise(tried.code_after.z - tried.code_before.z, code_std))
+                norms(standardise(eligible.code_after.z - eligible.code_before.z, code_std))
             )
     if classifier is not None:
-        ready = len(tried) > 0
+        ready = len(eligible) > 0
         row["COUT"] = _mean(
-            cout(classifier, tried.original, tried.image, tried.target) if ready else None
+            cout(classifier, eligible.original, eligible.image, eligible.target) if ready else None
         )
     for name, function in features.items():
         row[f"FID ({name} features)"] = _distance(
-            function, tried, cf.original if real is None else real
+            function, eligible, cf.original if real is None else real
         )
     spent = cf.cost.get("generator")
     row["generator passes per flip"] = (
-        math.nan if spent is None else _ratio(int(spent.sum()), len(wins))
+        math.nan if spent is None else _ratio(int(spent.sum()), len(flipped))
     )
-    row["seconds per flip"] = _ratio(cf.made_by.get("seconds", math.nan), len(wins))
+    row["seconds per flip"] = _ratio(cf.made_by.get("seconds", math.nan), len(flipped))
     return row
 
 
-def _distance(function: Features, tried: Counterfactuals, real: Tensor) -> float:
-    if len(tried) == 0:
+def _distance(function: Features, eligible: Counterfactuals, real: Tensor) -> float:
+    if len(eligible) == 0:
         return math.nan
     ours, theirs = (
-        torch.cat([function(chunk) for chunk in x.split(512)]) for x in (tried.image, real)
+        torch.cat([function(chunk) for chunk in x.split(512)]) for x in (eligible.image, real)
     )
     if min(len(ours), len(theirs)) < ours.shape[1]:
         return math.nan

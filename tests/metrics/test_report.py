@@ -139,5 +139,5 @@ def test_other_images_and_another_order_give_a_warning(cf):
     turned = cf[[1, 0, 2, 3, 4]]
     other = dataclasses.replace(cf, original=level(0.5, 0.2, 0.0, 0.0, 0.0))
     for wrong in (turned, other):
-        with pytest.warns(UserWarning, match="'b' is about other images than 'a'"):
+        with pytest.warns(UserWarning, match="'b' has other images than 'a'"):
             cfx.report({"a": cf, "b": wrong})

@@ -74,9 +74,9 @@ def test_wrong_states_and_nets(case):
     net, state, _, a, b = case
     with pytest.raises(ValueError, match=r"net: expected one of.*got 'vgg'"):
         LPIPS(state, "vgg")
-    with pytest.raises(ValueError, match="state: expected the tensors of LPIPS"):
+    with pytest.raises(ValueError, match="state_dict: expected the tensors of LPIPS"):
         LPIPS({k: v for k, v in state.items() if k != "lin0.model.1.weight"}, net)
-    with pytest.raises(ValueError, match="state: expected the tensors of LPIPS"):
+    with pytest.raises(ValueError, match="state_dict: expected the tensors of LPIPS"):
         LPIPS(state, "squeeze" if net == "alex" else "alex")
     with pytest.raises(ValueError, match="a, b: expected equal shapes"):
         LPIPS(state, net)(a, b[:1])
