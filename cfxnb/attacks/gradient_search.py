@@ -9,7 +9,7 @@ from torch import Tensor
 from cfxnb.core.bisection import bisect
 from cfxnb.core.decisions import is_reached, log_odds
 from cfxnb.core.driver import Edit, EncodedBatch, Stop
-from cfxnb.core.tensors import finite_rows, gradient, require_gradient, norms, per_sample
+from cfxnb.core.tensors import finite_rows, gradient, norms, per_sample, require_gradient
 from cfxnb.core.types import Classifier, Step
 
 

@@ -1,9 +1,9 @@
-"""The border: classifiers, spaces and functions of a caller, as the methods call them.
+"""Checked versions of a caller's classifiers, spaces and functions.
 
-Whatever is handed over may change its input, return another shape, dtype or device, or numbers
-that are not finite. It may answer at random, or reuse the memory of its last answer. Here each
-call gets its own copy of the input, and what comes back is copied and checked. So a method can
-rely on what it sees, and needs no checks of its own.
+A caller's object may change its input, return another shape, dtype or device, or return numbers
+that are not finite. It may be random, or reuse the memory of its last result. Here each call gets
+its own copy of the input, and its result is copied and checked. A method can rely on the results
+and needs no checks of its own.
 """
 
 import warnings
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.classifiers import (
-    answer_of,
     as_classifier,
     class_names_of,
+    unchecked_call,
     watch_of,
     with_gradient,
 )
@@ -25,11 +25,11 @@ from cfxnb.core.images import SLACK
 from cfxnb.core.modules import is_compiled, modules_of, of_library, uninitialised, within_call
 from cfxnb.core.second_look import (
     SecondLook,
-    codes_apart,
-    features_apart,
-    images_apart,
-    logits_apart,
-    noise_apart,
+    codes_distance,
+    features_distance,
+    images_distance,
+    logits_distance,
+    noise_distance,
 )
 from cfxnb.core.tensors import finite_rows, per_sample
 from cfxnb.core.types import Code
@@ -37,30 +37,33 @@ from cfxnb.core.warn import ProbabilityWatch
 
 
 class _Called:
-    """What every checked callable has: a name for messages, and its own copies of the input."""
+    """The common part of all checked objects: a name for messages, and copies of the input."""
 
     def __init__(self, inner: Any, name: str) -> None:
         self.inner, self.name = inner, name
         self._called = self._noticed = False
-        self._looks: dict[str, SecondLook] = {}
+        self._second_looks: dict[str, SecondLook] = {}
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("__") or attribute == "inner":
             raise AttributeError(attribute)
         return getattr(self.inner, attribute)
 
-    def _look(self, part: str, apart: Callable[[Any, Any], float]) -> SecondLook:
-        """What notices random answers of one function of this object."""
-        if part not in self._looks:
-            self._looks[part] = SecondLook(self.name + part, apart, self._may_be_asked_again())
-        return self._looks[part]
+    def _watched(self, part: str, apart: Callable[[Any, Any], float]) -> SecondLook:
+        """Return the SecondLook that notices random results of one function of this object."""
+        if part not in self._second_looks:
+            self._second_looks[part] = SecondLook(self.name + part, apart, self._may_repeat_calls())
+        return self._second_looks[part]
 
-    def _may_be_asked_again(self) -> bool:
-        """Unless each query counts, or another number of rows means compiling for a minute."""
+    def _may_repeat_calls(self) -> bool:
+        """Whether a call may be repeated for a check.
+
+        Not if calls are counted, and not if another batch size means a minute of compilation.
+        """
         return not isinstance(self.inner, validate.BlackBoxed) and not is_compiled(self.modules)
 
     def _call(self, function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
-        """Call with copies of the tensors, and notice when one of them was changed."""
+        """Call with copies of the tensors, and warn if one of them was changed."""
         copies = [x.clone() if isinstance(x, Tensor) else x for x in inputs]
         tensors = [c for c in copies if isinstance(c, Tensor)]
         versions = [c._version for c in tensors]
@@ -93,7 +96,7 @@ class _Called:
         return out
 
     def _refuse_uninitialised(self) -> None:
-        """A lazy network makes its weights at random when it is called for the first time."""
+        """Refuse a lazy network, whose random weights would be made at its first call."""
         if uninitialised(self.modules):
             raise ValueError(
                 f"{self.name}: expected a network with weights, got one with lazy modules that "
@@ -101,7 +104,7 @@ class _Called:
             )
 
     def _refuse_inference(self, inputs: list[Tensor]) -> None:
-        """No gradient passes through weights that were made under torch.inference_mode."""
+        """Refuse weights made under torch.inference_mode, because they pass no gradients."""
         if not torch.is_grad_enabled() or not any(x.requires_grad for x in inputs):
             return
         if any(p.is_inference() for m in self.modules for p in m.parameters(recurse=False)):
@@ -119,9 +122,9 @@ class _Called:
 
 
 class CheckedClassifier(_Called):
-    """A classifier whose every answer is float32 logits (b, k) on the device of the images.
+    """A classifier that always returns float32 logits (b, k) on the device of the images.
 
-    Logits may be NaN or infinite: ``tensors.predicted`` makes no decision of them.
+    Logits may be NaN or infinite. ``tensors.predicted`` makes no decision from them.
     """
 
     def __init__(self, classifier: Any, name: str = "classifier") -> None:
@@ -129,12 +132,12 @@ class CheckedClassifier(_Called):
             classifier = classifier.inner
         super().__init__(as_classifier(classifier, name), name)
         self.classes: int | None = None
-        own = watch_of(self.inner)  # what was wrapped notices probabilities by itself
+        own = watch_of(self.inner)  # a wrapped classifier notices probabilities itself
         if own is not None:
-            own.begin()
+            own.reset()
         self._watch = ProbabilityWatch(name, needed=own is None)
         given = getattr(classifier, "device", None)
-        # Anything may be called so; only torch's own kind says where images should lie.
+        # Any object may have such an attribute. Only a torch.device is the device of images.
         self.device = given if isinstance(given, torch.device) else None
 
     @property
@@ -142,10 +145,10 @@ class CheckedClassifier(_Called):
         return class_names_of(self.inner)
 
     def __call__(self, images: Tensor) -> Tensor:
-        return self._look("", logits_apart)(self._ask, images)
+        return self._watched("", logits_distance)(self._classify, images)
 
-    def _ask(self, images: Tensor) -> Tensor:
-        out = self._call(answer_of(self.inner), images)
+    def _classify(self, images: Tensor) -> Tensor:
+        out = self._call(unchecked_call(self.inner), images)
         found = validate.logits(out, len(images), self.name, self.classes).to(images.device)
         self.classes = found.shape[1]
         self._watch.see(found, lambda: with_gradient(self.inner, images[:1]))
@@ -153,13 +156,15 @@ class CheckedClassifier(_Called):
 
 
 class CheckedSpace(_Called):
-    """A space whose every answer is float32, has as many rows as the input, and fits ``mean``.
+    """A space that always returns float32, with one row per image and the shape of ``mean``.
+
+    Its own tensors may have another floating dtype. They are converted.
 
     Args:
-        any_size: whether codes (b, c, h, w) may have other sides than ``mean`` (c, ...), as those
-            of larger images have. Only for methods that don't compare codes with it.
-
-    Its own tensors may have another floating dtype; they are converted on both ways.
+        space: The space of the caller.
+        name: Name of the argument, for messages.
+        any_size: Whether codes (b, c, h, w) may have another height and width than ``mean``, as
+            those of larger images. Only for methods that do not compare codes with ``mean``.
     """
 
     def __init__(self, space: Any, name: str = "space", any_size: bool = False) -> None:
@@ -169,9 +174,9 @@ class CheckedSpace(_Called):
         self.any_size = any_size
         self._dtype = space.mean.dtype
 
-    def _may_be_asked_again(self) -> bool:
-        """Not a space of ours: it treats each row alone, and one row may take as long as many."""
-        return not of_library(type(self.inner).__module__) and super()._may_be_asked_again()
+    def _may_repeat_calls(self) -> bool:
+        """Spaces of this package treat each row on its own, so they need no check."""
+        return not of_library(type(self.inner).__module__) and super()._may_repeat_calls()
 
     @property
     def mean(self) -> Tensor:
@@ -182,15 +187,15 @@ class CheckedSpace(_Called):
         return _plain(self.inner.std.detach())
 
     def encode(self, images: Tensor) -> Code:
-        """Codes of images; all numbers are finite."""
-        return self._look(".encode", codes_apart(self.std))(self._encode, images)
+        """Return the codes of images. All numbers are finite."""
+        return self._watched(".encode", codes_distance(self.std))(self._encode, images)
 
     def _encode(self, images: Tensor) -> Code:
         try:
             code = self._call(lambda x: self.inner.encode(x.to(self._dtype)), images)
         except RuntimeError as error:
             if type(error) is not RuntimeError:
-                raise  # out of memory, or a fault of the device: no matter of the images
+                raise  # out of memory, or an error of the device: not caused by the images
             raise ValueError(
                 f"images: expected such as {self.name} takes, got {tuple(images.shape)}: {error}"
             ) from error
@@ -203,37 +208,35 @@ class CheckedSpace(_Called):
         if z.ndim < 2 or len(z) != len(images) or not fits:
             raise ValueError(
                 f"{where}: expected codes of shape ({len(images)}, "
-                f"{', '.join(map(str, shape))}) like {self.name}.center, got {tuple(z.shape)}"
+                f"{', '.join(map(str, shape))}) like {self.name}.mean, got {tuple(z.shape)}"
             )
-        rest = code.aux
-        if rest is not None:
-            validate.instance(rest, Tensor, f"{where}, rest", "a torch tensor or None")
-            if len(rest) != len(images):
-                raise ValueError(f"{where}: expected {len(images)} rows of rest, got {len(rest)}")
-            rest = _own(_finite(rest, f"{where}, rest").to(images.device))
-        return Code(_own(_finite(z, where).to(images.device)), rest)
+        aux = code.aux
+        if aux is not None:
+            validate.instance(aux, Tensor, f"{where}, aux", "a torch tensor or None")
+            if len(aux) != len(images):
+                raise ValueError(f"{where}: expected {len(images)} rows of aux, got {len(aux)}")
+            aux = _own(_finite(aux, f"{where}, aux").to(images.device))
+        return Code(_own(_finite(z, where).to(images.device)), aux)
 
     def decode(self, code: Code, **options: Any) -> Tensor:
-        """Images of codes, in [0, 1] unless ``clamp=False``.
+        """Return the images of codes, in [0, 1] unless ``clamp=False``.
 
-        Where a code is far out an image may be NaN: such a row decides nothing.
+        The image of an extreme code may be NaN. Such an image gives no decision.
         """
 
-        def ask(z: Tensor, rest: Tensor | None) -> Tensor:
-            return self._decode(Code(z, rest), **options)
+        def decode(z: Tensor, aux: Tensor | None) -> Tensor:
+            return self._decode(Code(z, aux), **options)
 
-        return self._look(".decode", images_apart)(ask, code.z, code.aux)
+        return self._watched(".decode", images_distance)(decode, code.z, code.aux)
 
     def _decode(self, code: Code, **options: Any) -> Tensor:
         known = finite_rows(code.z.detach())
         z = code.z
-        if not known.all():  # the space is never asked about these, and their images are NaN
+        if not known.all():  # codes that are not finite are not decoded; their images are NaN
             z = torch.where(per_sample(known, z), z, self.mean.to(z))
-        rest = () if code.aux is None else (code.aux.to(self._dtype),)
+        aux = () if code.aux is None else (code.aux.to(self._dtype),)
         made = self._call(
-            lambda z, *rest: self.inner.decode(Code(z, *rest), **options),
-            z.to(self._dtype),
-            *rest,
+            lambda z, *aux: self.inner.decode(Code(z, *aux), **options), z.to(self._dtype), *aux
         )
         where = f"{self.name}.decode"
         validate.instance(made, Tensor, where, "images as a torch tensor")
@@ -262,19 +265,22 @@ class CheckedSpace(_Called):
                 )
         return made if known.all() else torch.where(per_sample(known, made), made, torch.nan)
 
-    def encode_condition(self, asked: list[Any]) -> Tensor:
-        """What the network takes for what is asked for, one row each (a diffusion space)."""
-        told = self._call(self.inner.encode_condition, asked)
-        validate.instance(told, Tensor, f"{self.name}.encode_condition", "a torch tensor")
-        if not told.ndim or len(told) != len(asked):
+    def encode_condition(self, conditions: list[Any]) -> Tensor:
+        """Return the network input for each condition, one row per condition (diffusion spaces)."""
+        cond = self._call(self.inner.encode_condition, conditions)
+        where = f"{self.name}.encode_condition"
+        validate.instance(cond, Tensor, where, "a torch tensor")
+        if not cond.ndim or len(cond) != len(conditions):
             raise ValueError(
-                f"{self.name}.encode_condition: expected {len(asked)} rows, got shape {tuple(told.shape)}"
+                f"{where}: expected {len(conditions)} rows, got shape {tuple(cond.shape)}"
             )
-        return told
+        return cond
 
     def predict_noise(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
-        """The noise in noisy codes (a diffusion space)."""
-        return self._look(".predict_noise", noise_apart)(self._predict_noise, z, times, condition)
+        """Return the predicted noise in noisy codes (diffusion spaces)."""
+        return self._watched(".predict_noise", noise_distance)(
+            self._predict_noise, z, times, condition
+        )
 
     def _predict_noise(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
         found = self._call(self.inner.predict_noise, z, times, condition)
@@ -292,7 +298,7 @@ class CheckedSpace(_Called):
 
 
 def _fits(shape: tuple[int, ...], mean: tuple[int, ...]) -> bool:
-    """Whether codes have the shape of the center, or one to which it can be broadcast."""
+    """Return whether codes have the shape of the mean, or one to which it can be broadcast."""
     try:
         return torch.broadcast_shapes(shape, mean) == torch.Size(shape)
     except RuntimeError:
@@ -300,7 +306,7 @@ def _fits(shape: tuple[int, ...], mean: tuple[int, ...]) -> bool:
 
 
 def _finite(x: Tensor, where: str) -> Tensor:
-    """float32, all numbers finite."""
+    """Return ``x`` as float32. Raise an error if it is not finite."""
     if not x.is_floating_point() or x.is_meta or x.layout != torch.strided:
         raise TypeError(f"{where}: expected floats, got {x.dtype}, {x.layout} on {x.device}")
     if not x.isfinite().all():
@@ -312,26 +318,29 @@ def _finite(x: Tensor, where: str) -> Tensor:
 
 
 def _plain(x: Tensor) -> Tensor:
-    """float32, outside of torch.inference_mode."""
+    """Return ``x`` as float32, outside of torch.inference_mode."""
     return (x.clone() if x.is_inference() else x).float()
 
 
 def _own(x: Tensor) -> Tensor:
-    """A copy, as its maker may use the memory again; autograd itself guards what has a gradient."""
+    """Return a copy, because the caller may reuse the memory.
+
+    Tensors with a gradient are not copied: autograd notices when they are changed.
+    """
     return x if x.requires_grad else x.clone()
 
 
 class CheckedFunction(_Called):
-    """A function of images, such as features or a distance: finite floats, one row per image."""
+    """A function of images, such as features or a distance, that returns one row per image."""
 
     def __init__(self, function: Any, name: str, dims: int | None = None) -> None:
         super().__init__(validate.function(function, name), name)
         self.dims = dims
 
     def __call__(self, *images: Tensor) -> Tensor:
-        return self._look("", features_apart)(self._ask, *images)
+        return self._watched("", features_distance)(self._evaluate, *images)
 
-    def _ask(self, *images: Tensor) -> Tensor:
+    def _evaluate(self, *images: Tensor) -> Tensor:
         found = self._call(self.inner, *images)
         rows = len(images[0])
         validate.instance(found, Tensor, self.name, "a torch tensor from it")

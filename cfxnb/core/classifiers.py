@@ -1,4 +1,4 @@
-"""Classifiers: whatever a person has, as a callable images -> logits (b, k), k >= 2."""
+"""Classifiers from what a user has: callables images -> logits (b, k), k >= 2."""
 
 import contextlib
 import copy
@@ -17,7 +17,7 @@ from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.types import Classifier
 from cfxnb.core.warn import ProbabilityWatch
 
-COMPARED = 32  # images for which the scores of an estimator are compared with its decisions
+COMPARED = 32  # images on which the scores of an estimator are compared with its decisions
 FLOAT_OUTPUTS = ("tensor(fl", "tensor(do")  # float16, float, double
 TINY = 1e-37  # a probability of 0 becomes the log of this, which is finite
 LARGEST_SIDE = 8192  # pixels; no network takes more
@@ -26,7 +26,7 @@ LUMA = (0.299, 0.587, 0.114)  # red, green and blue in gray (ITU-R BT.601)
 
 
 class Wrapped:
-    """A classifier that takes images in [0, 1] and gives logits (b, k); made by ``wrap``."""
+    """A classifier that maps images in [0, 1] to logits (b, k). Made by ``wrap``."""
 
     def __init__(
         self,
@@ -42,9 +42,9 @@ class Wrapped:
         self.function = function
         self.mean, self.std, self.size, self.channels = mean, std, size, channels
         self.class_names, self.probabilities = class_names, probabilities
-        told = isinstance(function, Estimator) or probabilities  # what they return is known
-        self._watch = ProbabilityWatch("module", needed=not told)
-        self.widened = False  # whether the last answer was a single logit
+        known = isinstance(function, Estimator) or probabilities  # whether probabilities come
+        self._watch = ProbabilityWatch("module", needed=not known)
+        self.widened = False  # whether the last output was a single logit
 
     @property
     def module(self) -> Any:
@@ -57,23 +57,23 @@ class Wrapped:
 
     @property
     def device(self) -> torch.device:
-        """Where the module's weights lie; the CPU for anything else."""
+        """Device of the module's weights. The CPU for other classifiers."""
         first = _first_float(self.module)
         return torch.device("cpu") if first is None else first.device
 
     @standard_numbers
     def __call__(self, images: Tensor) -> Tensor:
-        return self._answer(validate.pixels(images))
+        return self._logits_of(validate.pixels(images))
 
-    def _answer(self, images: Tensor) -> Tensor:
-        """The logits of images (b, c, h, w) that have been read already."""
-        out = self._ask(self._prepared(images))
+    def _logits_of(self, images: Tensor) -> Tensor:
+        """Return the logits of checked images (b, c, h, w)."""
+        out = self._classify(self._prepared(images))
         return self._logits(out, images).to(images.device)
 
-    def _ask(self, x: Tensor) -> Any:
-        if self.module is None:  # what a function of the caller raises is told as it is
+    def _classify(self, x: Tensor) -> Any:
+        if self.module is None:  # errors of a caller's function are not changed
             return self.function(x)
-        with told_of_images(self._name(), x):
+        with blaming_images(self._name(), x):
             return self.function(x)
 
     def _name(self) -> str:
@@ -81,7 +81,7 @@ class Wrapped:
         return getattr(inner, "__name__", type(inner).__name__)
 
     def _prepared(self, images: Tensor) -> Tensor:
-        """A copy in the network's channels, size, normalisation, dtype and device."""
+        """Return a copy with the channels, size, normalisation, dtype and device of the network."""
         first = _first_float(self.module)
         x = images.to(self.device).clone()  # the network may change what it is given
         if x.is_floating_point():
@@ -102,7 +102,7 @@ class Wrapped:
         return x if first is None else x.to(first.dtype)
 
     def _logits(self, out: Any, images: Tensor) -> Tensor:
-        """float32 (b, k) of what a module or a function returns for ``images``."""
+        """Return the output of a module or a function as float32 logits (b, k)."""
         rows, out = len(images), _unpacked(out)
         self.widened = single = out.ndim == 1 or (out.ndim == 2 and out.shape[1] == 1)
         if not self._watch.done and out.ndim and len(out) == rows and out.is_floating_point():
@@ -113,12 +113,13 @@ class Wrapped:
         found = validate.logits(two_logits(out) if single else out, rows, "module")
         if self.class_names is not None and len(self.class_names) != found.shape[1]:
             raise ValueError(
-                f"class_names: expected {found.shape[1]} names, one per logit, got {len(self.class_names)}"
+                f"class_names: expected {found.shape[1]} names, one per logit, got "
+                f"{len(self.class_names)}"
             )
         return found
 
     def _with_gradient(self, image: Tensor) -> Tensor:
-        out = _unpacked(self._ask(self._prepared(image.detach().clone().requires_grad_())))
+        out = _unpacked(self._classify(self._prepared(image.detach().clone().requires_grad_())))
         return out.reshape(1, -1)
 
     def __repr__(self) -> str:
@@ -126,8 +127,8 @@ class Wrapped:
 
 
 @contextlib.contextmanager
-def told_of_images(name: str, x: Tensor | np.ndarray) -> Iterator[None]:
-    """What a network raises is mostly a matter of the images, and told as such."""
+def blaming_images(name: str, x: Tensor | np.ndarray) -> Iterator[None]:
+    """Turn errors of a network into a ValueError about the images, which mostly cause them."""
     try:
         yield
     except (Warning, MemoryError, OSError):
@@ -135,7 +136,7 @@ def told_of_images(name: str, x: Tensor | np.ndarray) -> Iterator[None]:
     except Exception as error:
         plain = type(error) in (RuntimeError, NotImplementedError)
         if isinstance(error, RuntimeError) and not plain:
-            raise  # out of memory, or a fault of the device
+            raise  # out of memory, or an error of the device
         raise ValueError(
             f"images: expected such as {name} takes, got {tuple(x.shape)}, {x.dtype}: "
             f"{type(error).__name__}: {error}"
@@ -143,7 +144,7 @@ def told_of_images(name: str, x: Tensor | np.ndarray) -> Iterator[None]:
 
 
 def _unpacked(out: Any) -> Tensor:
-    """The tensor in what a network returns."""
+    """Return the tensor in the output of a network."""
     out = out.get("logits", out) if isinstance(out, Mapping) else out
     out = getattr(out, "logits", out)  # transformers return an object with .logits
     out = validate.tensor_of(out, "module")
@@ -151,7 +152,7 @@ def _unpacked(out: Any) -> Tensor:
 
 
 def _first_float(module: Any) -> Tensor | None:
-    """The first weight with a floating dtype: it tells the network's dtype and device."""
+    """Return the first weight with a floating dtype. It has the dtype and device of the network."""
     if module is None:
         return None
     tensors = (t for part in (module.parameters(), module.buffers()) for t in part)
@@ -159,7 +160,7 @@ def _first_float(module: Any) -> Tensor | None:
 
 
 def _in_channels(x: Tensor, channels: int) -> Tensor:
-    """Gray images in three equal channels, or coloured ones in gray."""
+    """Repeat gray images to three channels, or convert colour to gray."""
     if x.shape[1] == channels:
         return x
     if x.shape[1] == 1:
@@ -170,7 +171,7 @@ def _in_channels(x: Tensor, channels: int) -> Tensor:
 
 
 def _log(p: Tensor, single: bool) -> Tensor:
-    """Logits that have these probabilities."""
+    """Return logits with these probabilities."""
     if not p.is_floating_point() or p.min() < -1e-6 or p.max() > 1 + 1e-6:
         raise ValueError(
             f"probabilities: expected outputs in [0, 1], got {p.min().item():.4g} to "
@@ -191,33 +192,34 @@ def wrap(
     class_names: Sequence[str] | Mapping[Any, Any] | None = None,
     probabilities: bool = False,
 ) -> Wrapped:
-    """Make a classifier out of what you have.
+    """Make a classifier from a module, an estimator, a session or a function.
 
     Args:
-        module: a torch module (timm, torchvision, transformers, scripted, quantised, your own), a
-            scikit-learn estimator, an ONNX Runtime session, or a function. It returns logits
-            (b, k), or one logit (b,) or (b, 1), which is widened to two classes. An output with a
-            ``.logits`` attribute is unpacked. Estimators get flattened images (b, c * h * w) as
-            numpy, sessions float32 arrays (b, c, h, w).
-        mean, std: what the training subtracted and divided by, in units of [0, 1]; one number, or
-            one per channel.
-        size: height and width that the module expects (bilinear, antialiased).
-        channels: number of channels that the module expects, 1 or 3: gray images are repeated,
-            coloured ones become gray.
-        class_names: names of the classes, in order, or a dict such as ``config.id2label``. Default:
-            those of a transformers model or an estimator, if they have names. An estimator whose
+        module: A torch module (timm, torchvision, transformers, scripted, quantised, your own), a
+            fitted scikit-learn classifier, an ONNX Runtime session, or a function. It returns
+            logits (b, k), or a single logit (b,) or (b, 1), which is widened to two classes. An
+            output with a ``.logits`` attribute is unpacked. Estimators get flattened images (b, c *
+            h * w) as numpy arrays, sessions get float32 arrays (b, c, h, w).
+        mean, std: Normalisation used in training, in units of [0, 1]: one number, or one per
+            channel. Default: none.
+        size: Height and width that the module expects. Images are resized (bilinear, antialiased).
+            Default: no resizing.
+        channels: Number of channels that the module expects, 1 or 3. Gray images are repeated,
+            colour images are converted to gray. Default: no change.
+        class_names: Names of the classes in order, or a dict such as ``config.id2label``. Default:
+            the names of a transformers model or of an estimator, if it has some. An estimator whose
             classes are numbers other than 0, 1, ... needs names.
-        probabilities: True if the module returns probabilities. Their logarithm is taken.
+        probabilities: Set to True if the module returns probabilities. Their logarithm is used.
 
     Returns:
-        A callable: float images (b, c, h, w) in [0, 1], on any device -> float32 logits (b, k) on
-        that device. The network gets its own copy of the images, in its own dtype and on its own
-        device. Gradients pass through torch modules and functions. Training mode is left as it
-        is; the methods of this package switch to evaluation mode while they run. Images that the
-        module fails on, mostly by their shape, are a ValueError with its reason.
+        A callable that maps float images (b, c, h, w) in [0, 1] to float32 logits (b, k) on the
+        device of the images. The network gets its own copy of the images, in its own dtype and on
+        its own device. Gradients pass through torch modules and functions. The training mode is not
+        changed. The methods of this package switch to evaluation mode while they run. If the module
+        fails on the images, the callable raises ValueError with the reason.
 
     Warns:
-        UserWarning: if outputs look like probabilities, unless ``probabilities=True``.
+        UserWarning: If outputs look like probabilities, unless ``probabilities=True``.
     """
     named = validate.optional(validate.class_names, class_names, "class_names")
     function, names, gives_probabilities = _adapted(module, named is not None)
@@ -233,7 +235,7 @@ def wrap(
 
 
 def as_classifier(value: Any, name: str = "classifier") -> Any:
-    """What a method can call: a function as it is, anything else as ``wrap`` makes it."""
+    """Return a function as it is, and wrap anything else."""
     if isinstance(value, nn.Module) or _is_estimator(value) or _is_session(value):
         return wrap(value)
     _refuse_unfitted(value, name)
@@ -241,7 +243,7 @@ def as_classifier(value: Any, name: str = "classifier") -> Any:
 
 
 def class_names_of(classifier: Any) -> tuple[str, ...] | None:
-    """The names of the classes, if a classifier has an attribute ``class_names`` that holds some."""
+    """Return the attribute ``class_names`` of a classifier, if it holds names."""
     try:
         return validate.optional(
             validate.class_names, getattr(classifier, "class_names", None), "class_names"
@@ -251,7 +253,7 @@ def class_names_of(classifier: Any) -> tuple[str, ...] | None:
 
 
 def _adapted(module: Any, named: bool) -> tuple[Any, tuple[str, ...] | None, bool]:
-    """A function of image tensors, the names of its classes, whether it gives probabilities."""
+    """Return a function of images, the class names, and whether it returns probabilities."""
     if isinstance(module, nn.Module):
         return module, _class_names_of_config(module), False
     if _is_estimator(module):
@@ -269,44 +271,45 @@ def _adapted(module: Any, named: bool) -> tuple[Any, tuple[str, ...] | None, boo
 
 
 def _refuse_unfitted(value: Any, name: str) -> None:
-    """Refuse an estimator that is not fitted, or that gives no score for each class."""
+    """Refuse an estimator that is not fitted, or that has no score per class."""
     if callable(value) or not (hasattr(value, "fit") and hasattr(value, "predict")):
         return
     raise TypeError(
         f"{name}: expected a fitted classifier with predict_proba or decision_function, got "
-        f"{type(value).__name__}; call fit first, and use a classifier, no regressor (of "
-        "VotingClassifier one with voting='soft')"
+        f"{type(value).__name__}; call fit first, and use a classifier, no regressor (a "
+        "VotingClassifier needs voting='soft')"
     )
 
 
 def _class_names_of_config(module: nn.Module) -> tuple[str, ...] | None:
-    """The names in a transformers config; its placeholders LABEL_0, LABEL_1, ... are none."""
+    """Return the names in a transformers config, but not its placeholders LABEL_0, LABEL_1, ..."""
     names = getattr(getattr(module, "config", None), "id2label", None)
     if not isinstance(names, Mapping) or all(str(n).startswith("LABEL_") for n in names.values()):
         return None
     try:
         return validate.names(names, "class_names")
-    except (ValueError, TypeError):  # a config that does not number its labels tells nothing
+    except (ValueError, TypeError):  # a config that does not number its labels
         return None
 
 
 def _is_estimator(value: Any) -> bool:
-    """A fitted classifier of scikit-learn, or one that follows its conventions."""
+    """Return whether the value is a fitted classifier with the interface of scikit-learn."""
     scores = hasattr(value, "predict_proba") or hasattr(value, "decision_function")
     return scores and not isinstance(value, type | nn.Module) and hasattr(value, "classes_")
 
 
 def _is_session(value: Any) -> bool:
-    """An inference session of ONNX Runtime."""
+    """Return whether the value is an inference session of ONNX Runtime."""
     return all(hasattr(value, each) for each in ("run", "get_inputs", "get_outputs"))
 
 
 class Estimator:
-    """A fitted scikit-learn classifier as a function of image tensors.
+    """A fitted scikit-learn classifier as a function of images.
 
     Args:
-        ranking: whether the caller names its classes.
-        multi_label: whether its labels may hold all at once.
+        estimator: The classifier.
+        named: Whether the caller gives names for its classes.
+        multi_label: Whether several of its labels may be true at once.
     """
 
     def __init__(self, estimator: Any, named: bool = False, multi_label: bool = False) -> None:
@@ -321,14 +324,15 @@ class Estimator:
             listed = str([str(c) for c in self.classes.tolist()])[:200]
             raise ValueError(
                 f"module: expected an estimator of the classes 0, 1, ..., got classes_ {listed}; "
-                f"numbers count from 0 here, so name them: cfx.wrap(estimator, class_names={listed})"
+                "classes are numbered from 0 here, so give names: cfx.wrap(estimator, "
+                f"class_names={listed})"
             )
         self._compared = 0
 
     def __call__(self, images: Tensor) -> Tensor:
         rows = images.detach().cpu().flatten(1).numpy()
         ask = "predict_proba" if self.gives_probabilities else "decision_function"
-        with told_of_images(type(self.estimator).__name__, images):
+        with blaming_images(type(self.estimator).__name__, images):
             found = np.asarray(getattr(self.estimator, ask)(rows))
         columns = (len(images), len(self.classes))
         single = found.shape in ((len(images),), (len(images), 1)) and columns[1] == 2
@@ -342,14 +346,14 @@ class Estimator:
         return torch.from_numpy(found.astype(np.float64))
 
     def _compare(self, rows: np.ndarray, found: np.ndarray) -> None:
-        """Refuse scores that decide otherwise than the estimator itself does."""
+        """Refuse scores that contradict the decisions of the estimator itself."""
         self._compared += len(rows)
         read = np.asarray(self.estimator.predict(rows))
         if read.ndim != 1:
             if not self.multi_label:
                 raise ValueError(
                     "module: expected an estimator whose classes exclude each other, got one "
-                    "whose labels may hold all at once; ask about one: cfx.select_label(estimator, 0)"
+                    "with several true labels; select one: cfx.select_label(estimator, 0)"
                 )
             return
         flat = found.reshape(len(found), -1)
@@ -359,41 +363,41 @@ class Estimator:
         other = int((self.classes[best] != read).sum())
         if not other:
             return
-        told = f"its scores decide otherwise than predict for {other} of {len(rows)} images"
-        if self.gives_probabilities:  # so they do for an SVC with probability=True
-            warnings.warn(f"module: {told}; the probabilities are taken", stacklevel=5)
+        text = f"its scores contradict predict for {other} of {len(rows)} images"
+        if self.gives_probabilities:  # as those of an SVC with probability=True
+            warnings.warn(f"module: {text}; the probabilities are used", stacklevel=5)
         else:
             raise ValueError(
-                f"module: expected decision_function with one column a class, but {told}; for an "
+                f"module: expected decision_function with one column per class, but {text}; for an "
                 "SVC use decision_function_shape='ovr'"
             )
 
 
 def _classes_of(estimator: Any) -> np.ndarray:
-    """The classes, each once, in the order of the columns.
+    """Return the classes, each once, in the order of the columns.
 
     Raises:
-        ValueError: unless there are two or more, of one output.
+        ValueError: If there are fewer than two, or those of several outputs.
     """
     wrong = "module: expected an estimator with two classes or more, got {} as classes_ of {}"
     kind, listed = type(estimator).__name__, estimator.classes_
     several = isinstance(listed, list | tuple) and any(np.ndim(each) for each in listed)
     if listed is None or several:
-        told = "those of several outputs" if several else "None"
-        raise ValueError(wrong.format(told, kind) + "; use one estimator for each output")
+        came = "those of several outputs" if several else "None"
+        raise ValueError(wrong.format(came, kind) + "; use one estimator for each output")
     classes = np.asarray(listed)
     if classes.ndim != 1 or len(classes) < 2:
         raise ValueError(wrong.format(str(classes)[:80], kind))
     if _is_one_against_one(estimator, len(classes)):
         raise ValueError(
-            "module: expected decision_function with one column a class, got "
+            "module: expected decision_function with one column per class, got "
             "decision_function_shape='ovo', which has one for each pair; set it to 'ovr'"
         )
     return classes
 
 
 def _is_one_against_one(estimator: Any, classes: int) -> bool:
-    """Whether an SVC gives a score for each pair of classes; it may lie in a pipeline."""
+    """Return whether an SVC, perhaps in a pipeline, gives a score for each pair of classes."""
     last = getattr(estimator, "best_estimator_", estimator)
     last = last[-1] if hasattr(last, "steps") else last
     pairs = getattr(last, "decision_function_shape", None) == "ovo" and classes > 2
@@ -404,9 +408,9 @@ NUMBERS = {"float16": np.float16, "float": np.float32, "double": np.float64, "ui
 
 
 class Session:
-    """An ONNX Runtime session with one image input as a function of image tensors.
+    """An ONNX Runtime session with one image input, as a function of images.
 
-    The input tells type and shape. Channels last and a fixed number of rows are served, too.
+    Type and shape come from the input. Channels last and a fixed batch size are supported.
     """
 
     def __init__(self, session: Any) -> None:
@@ -447,13 +451,13 @@ class Session:
             x = (x.clip(0, 1) * 255).round()
         x = np.ascontiguousarray(x.astype(self.type))
         rows = self.shape[0] or len(x)
-        parts = [self._ask(x[i : i + rows], rows) for i in range(0, len(x), rows)]
+        parts = [self._run(x[i : i + rows], rows) for i in range(0, len(x), rows)]
         return torch.cat([validate.tensor_of(part, "module") for part in parts])
 
-    def _ask(self, x: np.ndarray, rows: int) -> np.ndarray:
-        """The answer for at most ``rows``; a fixed number of them is reached by repeating one."""
+    def _run(self, x: np.ndarray, rows: int) -> np.ndarray:
+        """Return the output for at most ``rows`` images. A batch is filled with the last image."""
         filled = np.concatenate([x, x[-1:].repeat(rows - len(x), 0)]) if len(x) < rows else x
-        with told_of_images("the session", x):
+        with blaming_images("the session", x):
             out = np.asarray(self.session.run([self.output], {self.input: filled})[0])
         if out.dtype.kind not in "fiu" or len(out) != len(filled):
             raise ValueError(
@@ -464,7 +468,7 @@ class Session:
 
 
 def _output_of(session: Any) -> str:
-    """The name of the only output of floats, or of the one that is called logits."""
+    """Return the name of the only output of floats, or of the one called logits."""
     outputs = session.get_outputs()
     floats = [
         o.name for o in outputs if str(getattr(o, "type", "tensor(float)"))[:9] in FLOAT_OUTPUTS
@@ -520,12 +524,12 @@ def _colours(value: Any, name: str) -> int:
 
 
 def two_logits(logit: Tensor) -> Tensor:
-    """One logit (b,) or (b, 1) for "class 1" as two logits (b, 2) with the same probability.
+    """Widen one logit (b,) or (b, 1) of class 1 to two logits (b, 2) with the same probability.
 
-    What is not finite stays so: the method that asks tells which image it was.
+    Values that are not finite are kept. The method that uses them reports the image.
 
     Raises:
-        TypeError, ValueError: for anything else; two logits already are what is wanted.
+        TypeError, ValueError: If the shape is another one, or the values are not floats.
     """
     validate.instance(logit, Tensor, "logit", "a torch tensor")
     if logit.ndim != 1 and logit.shape[1:] != (1,):
@@ -539,18 +543,18 @@ def two_logits(logit: Tensor) -> Tensor:
 
 
 class SelectLabel:
-    """One label of a multi-label net as two classes, "without" and "with"; by ``select_label``."""
+    """One label of a multi-label network as two classes, "without" and "with"."""
 
     def __init__(self, classifier: Any, label: int) -> None:
         self.classifier, self.label = classifier, label
-        inside = watch_of(classifier)  # what was wrapped notices probabilities by itself
+        inside = watch_of(classifier)  # a wrapped classifier notices probabilities itself
         self._own = inside is None
         self._watch = ProbabilityWatch("classifier") if inside is None else inside
         self._checked = False
 
     @property
     def module(self) -> Any:
-        """The module inside, if there is one."""
+        """The torch module inside, or None."""
         return _module_of(self.classifier)
 
     @property
@@ -559,14 +563,14 @@ class SelectLabel:
 
     @standard_numbers
     def __call__(self, images: Tensor) -> Tensor:
-        return self._answer(validate.pixels(images).clone())
+        return self._logits_of(validate.pixels(images).clone())
 
-    def _answer(self, images: Tensor) -> Tensor:
-        """The logits of images (b, c, h, w) that have been read already."""
-        return two_logits(self._logit(answer_of(self.classifier)(images), images))
+    def _logits_of(self, images: Tensor) -> Tensor:
+        """Return the logits of checked images (b, c, h, w)."""
+        return two_logits(self._logit(unchecked_call(self.classifier)(images), images))
 
     def _logit(self, logits: Any, images: Tensor) -> Tensor:
-        """That of the label, (b,)."""
+        """Return the logit of the label, (b,)."""
         logits = validate.tensor_of(logits, "classifier")
         logits = validate.instance(logits, Tensor, "classifier", "logits")
         if logits.ndim != 2 or logits.shape[1] <= self.label:
@@ -583,7 +587,7 @@ class SelectLabel:
                     "class 1, got 0"
                 )
             return logit
-        if getattr(inner, "probabilities", False):  # their logarithms have come
+        if getattr(inner, "probabilities", False):  # these are logarithms of probabilities
             certain = logit.clamp_max(-1e-7)
             return certain - torch.log(-torch.expm1(certain))
         if not self._checked:
@@ -604,19 +608,20 @@ class SelectLabel:
 
 
 def select_label(classifier: Classifier, label: int | str) -> SelectLabel:
-    """A classifier with two classes out of a net whose labels may hold all at once.
+    """Make a two-class classifier from one label of a multi-label network.
 
     Args:
-        classifier: images -> logits (b, k), one for each label's own sigmoid. Of a classifier
-            that was wrapped with ``probabilities=True`` the probability of the label is taken.
-        label: which of them, a number or a name.
+        classifier: Maps images to logits (b, k), each of its own sigmoid. If it was wrapped with
+            ``probabilities=True``, the probability of the label is used.
+        label: Number or name of the label.
 
     Returns:
-        Images -> logits (b, 2): class 1 has the label's probability. Gradients pass through.
+        A callable that maps images to logits (b, 2). The probability of class 1 is that of the
+        label. Gradients pass through.
     """
     inner = as_classifier(classifier)
     function = getattr(inner, "function", None)
-    if isinstance(function, Estimator):  # of an estimator, too, all labels may hold at once
+    if isinstance(function, Estimator):  # an estimator may have several true labels, too
         inner = copy.copy(inner)
         inner.function = Estimator(function.estimator, named=True, multi_label=True)
     if isinstance(label, str):
@@ -626,10 +631,10 @@ def select_label(classifier: Classifier, label: int | str) -> SelectLabel:
 
 
 class BlackBox(validate.BlackBoxed):
-    """Hides the gradients of a classifier and counts the images it is asked about.
+    """Hides the gradients of a classifier and counts the images that it classifies.
 
     Attributes:
-        n_queries: number of images classified so far.
+        n_queries: Number of images classified so far.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -638,7 +643,7 @@ class BlackBox(validate.BlackBoxed):
 
     @property
     def module(self) -> Any:
-        """The module inside, if there is one."""
+        """The torch module inside, or None."""
         return _module_of(self.classifier)
 
     @property
@@ -648,45 +653,47 @@ class BlackBox(validate.BlackBoxed):
 
     @standard_numbers
     def __call__(self, images: Tensor) -> Tensor:
-        return self._answer(validate.pixels(images).clone())
+        return self._logits_of(validate.pixels(images).clone())
 
     @torch.no_grad()
-    def _answer(self, images: Tensor) -> Tensor:
-        """The logits of images (b, c, h, w) that have been read already."""
+    def _logits_of(self, images: Tensor) -> Tensor:
+        """Return the logits of checked images (b, c, h, w)."""
         self.n_queries += len(images)
-        return answer_of(self.classifier)(images)
+        return unchecked_call(self.classifier)(images)
 
     def __repr__(self) -> str:
-        return f"BlackBox({self.classifier!r}, queries={self.n_queries})"
+        return f"BlackBox({self.classifier!r}, n_queries={self.n_queries})"
 
 
-def answer_of(classifier: Any) -> Callable[[Tensor], Any]:
-    """What is called with images that have been read already: those of this file read them once.
+def unchecked_call(classifier: Any) -> Callable[[Tensor], Any]:
+    """Return the function to call with checked images, so that they are not checked twice.
 
-    A class of the caller's own that is derived from one of these may do something else.
+    A caller's subclass of these classes may do something else, so it is called as it is.
     """
     return (
-        classifier._answer if type(classifier) in (Wrapped, SelectLabel, BlackBox) else classifier
+        classifier._logits_of
+        if type(classifier) in (Wrapped, SelectLabel, BlackBox)
+        else classifier
     )
 
 
 def innermost(classifier: Any) -> Any:
-    """What black boxes are around."""
+    """Return the classifier inside of all black boxes."""
     while isinstance(classifier, BlackBox):
         classifier = classifier.classifier
     return classifier
 
 
 def watch_of(classifier: Any) -> ProbabilityWatch | None:
-    """What notices probabilities in a wrapped classifier; None for a function."""
+    """Return the ProbabilityWatch of a wrapped classifier, or None."""
     inner = innermost(classifier)
     return inner._watch if isinstance(inner, Wrapped | SelectLabel) else None
 
 
 def with_gradient(classifier: Any, image: Tensor) -> Tensor:
-    """The logits of one image as they come, with a gradient even of what is in a black box."""
+    """Return the logits of one image with a gradient, even those of a black box."""
     image = image.detach().clone().requires_grad_()
-    out = answer_of(innermost(classifier))(image)
+    out = unchecked_call(innermost(classifier))(image)
     return validate.instance(out, Tensor, "classifier").reshape(1, -1)
 
 

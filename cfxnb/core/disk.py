@@ -1,4 +1,4 @@
-"""Paths, texts and JSON, read and written so that every error names the path and its cause."""
+"""Read and write paths, texts and JSON, with errors that name the path and the cause."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-DEPTH = 64  # how deep JSON may be nested; the deepest that is known has 6
+DEPTH = 64  # how deep JSON may be nested; the deepest known file has 6
 LARGEST_TEXT = 2**26  # bytes of a file of JSON
 LONGEST = 240  # letters of a path in a message
 NOTHING = ("nothing there", "a link to nothing")
@@ -21,10 +21,12 @@ def given_path(value: Any, wanted: str = "a str or os.PathLike", name: str = "pa
     """Return a path as the caller gave it, with ``~`` replaced by the home folder.
 
     Args:
-        wanted: what the message says was expected.
+        value: The path.
+        wanted: Description of what was expected, for the message.
+        name: Name of the argument, for the message.
 
     Raises:
-        ValueError, TypeError: if the value is no path, or an empty text.
+        ValueError, TypeError: If the value is not a path, or an empty text.
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}")
@@ -35,12 +37,12 @@ def given_path(value: Any, wanted: str = "a str or os.PathLike", name: str = "pa
         raise ValueError(f"{name}: expected {wanted}, got '': nothing there")
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # a file may be called "~backup" although nobody has this name
+    except RuntimeError:  # a file may be called "~backup" although there is no such user
         return Path(text)
 
 
 def kind_of(path: Path) -> str:
-    """Return "a file", "a folder", or what else is at a path, in words for a message."""
+    """Return "a file", "a folder", or a description of what else is at a path."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
@@ -55,27 +57,28 @@ def kind_of(path: Path) -> str:
 
 
 def shown(path: Any) -> str:
-    """Return a path as a message quotes it; of one that is too long, the beginning and the end."""
+    """Return a path as a message quotes it. Only both ends of a very long path are shown."""
     text = repr(os.fspath(path))
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
 
 
-def cause(error: BaseException, most: int = 160) -> str:
-    """Return why something failed, on one line, without the path that the message names anyway."""
+def cause(error: BaseException, max_letters: int = 160) -> str:
+    """Return why something failed, on one line, without the path. The message names it anyway."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if isinstance(error, SafetensorError):
-        text = text.split(" at path ")[0]  # that of a file which is gone already
-    return " ".join(text.split())[:most] or type(error).__name__
+        text = text.split(" at path ")[0]  # the path of a temporary file
+    return " ".join(text.split())[:max_letters] or type(error).__name__
 
 
 def parsed(raw: bytes | str, depth: int = DEPTH) -> Any:
-    """Return what JSON in UTF-8 says.
+    """Parse JSON in UTF-8.
 
     Args:
-        depth: how many lists and dicts may lie within each other.
+        raw: The text.
+        depth: How deeply lists and dicts may be nested.
 
     Raises:
-        ValueError: if it is damaged, not UTF-8, or nested too deeply.
+        ValueError: If it is damaged, not UTF-8, or nested too deeply.
     """
     try:
         value = json.loads(raw.decode("utf-8-sig") if isinstance(raw, bytes) else raw)
@@ -98,11 +101,11 @@ def _parts(value: Any) -> list[Any]:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a file of JSON says.
+    """Read a JSON file.
 
     Raises:
-        FileNotFoundError: if there is nothing.
-        ValueError: if it is not a file, can't be read, is too large, or is no such JSON.
+        FileNotFoundError: If there is no file.
+        ValueError: If it is not a file, cannot be read, is too large, or is not such JSON.
     """
     if (kind := kind_of(path)) != "a file":
         raise FileNotFoundError(path) if kind in NOTHING else ValueError(kind)
@@ -116,13 +119,13 @@ def read_json(path: Path) -> Any:
 
 @contextlib.contextmanager
 def writing(path: Path, name: str = "path") -> Iterator[Path]:
-    """Give a file beside ``path`` to write to, which takes its place once everything is written.
+    """Give a temporary path beside ``path``. It replaces ``path`` when the block ends.
 
-    Folders on the way are created. If anything fails, what was at ``path`` is still there, and the
-    unfinished file is removed.
+    Missing folders are created. If anything fails, an existing file at ``path`` is kept, and the
+    temporary file is removed.
 
     Raises:
-        ValueError: if it can't be written, naming ``path`` and the cause.
+        ValueError: If the file cannot be written. The message names ``path`` and the cause.
     """
     partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
     try:

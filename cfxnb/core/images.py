@@ -1,4 +1,4 @@
-"""Images as people have them, turned into what the package works on."""
+"""Convert images from common formats to float32 (b, c, h, w) in [0, 1]."""
 
 import math
 from collections.abc import Sequence
@@ -9,29 +9,31 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-BRIGHT = 127  # an image of whole numbers that reaches beyond this can only be one of bytes
-SLACK = 1e-4  # how far rounding may take values out of [0, 1]
-OVERSHOOT = 0.25  # how far a generator that does not clamp may go out of [0, 1]
+BRIGHT = 127  # integers above this can only be bytes
+SLACK = 1e-4  # how far rounding may move values out of [0, 1]
+OVERSHOOT = 0.25  # how far outputs of a generator without clamping may be out of [0, 1]
 COLOURS = (1, 3)
-PLANES = (2, 4)  # gray or colour with transparency: numbers of channels that are not read
-MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # of PIL, and what they are read as
-DEEP = ("I", "F")  # modes of PIL (I;16 and others, too) with more than 8 bits a value
+PLANES = (2, 4)  # channels of images with transparency, which are refused
+MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # PIL modes, and the mode they become
+DEEP = ("I", "F")  # PIL modes with more than 8 bits per value (also I;16 and others)
 
 
 def as_images(value: Any, name: str = "images", *, live: bool = False) -> Tensor:
-    """Read a batch of images: float32 (b, c, h, w) in [0, 1], b >= 1, on the device of ``value``.
+    """Return a batch of images as float32 (b, c, h, w) in [0, 1], on the device of ``value``.
 
-    Taken as well, since only one reading is possible: numpy arrays, PIL images, lists of images,
-    one image without the batch axis, channels last, bytes (0 to 255), and other whole numbers from
-    0 to 255 if each image reaches beyond half of that. Anything else is refused. How an image is
-    read never depends on the other images.
+    Other formats are accepted if only one interpretation is possible: numpy arrays, PIL images,
+    lists of images, one image without the batch axis, channels last, and bytes (0 to 255). Other
+    integers from 0 to 255 are accepted if each image has values above 127. Everything else is
+    refused. How an image is interpreted never depends on the other images.
 
     Args:
-        live: gradients pass. Values that rounding took out of [0, 1] stay there, and so do those of
-            a tensor that was computed with a gradient, up to ``OVERSHOOT``.
+        value: The images.
+        name: Name of the argument, for messages.
+        live: If True, gradients pass and values are not clamped. A tensor that was computed with a
+            gradient may then leave [0, 1] by up to ``OVERSHOOT``.
 
     Raises:
-        ValueError, TypeError: if the value is not an image batch, or can be read in two ways.
+        ValueError, TypeError: If the value is not a batch of images, or is ambiguous.
     """
     first = value[0] if isinstance(value, list | tuple) and value else value
     x = _tensor(value, name)
@@ -47,14 +49,14 @@ def as_images(value: Any, name: str = "images", *, live: bool = False) -> Tensor
 
 
 def native(value: np.ndarray) -> np.ndarray:
-    """A copy of numbers that torch takes: no foreign byte order, no strides, at most 8 bytes."""
+    """Return a copy that torch accepts: native byte order, contiguous, at most 8 bytes each."""
     if value.dtype.kind == "f" and value.dtype.itemsize > 8:
         value = value.astype(np.float64)
     return value.astype(value.dtype.newbyteorder("="), order="C", copy=True)
 
 
 def _tensor(value: Any, name: str) -> Tensor:
-    """The numbers, in the units in which they came; pictures with the channels first."""
+    """Return the images as a tensor with unchanged values. PIL images get the channels first."""
     wrong = f"{name}: expected images as a torch tensor, a numpy array or PIL images, got "
     if isinstance(value, Tensor):
         if value.layout != torch.strided or value.is_quantized or value.is_nested:
@@ -107,7 +109,7 @@ def _picture(value: Image.Image, name: str) -> np.ndarray:
         return np.array(value.convert(MODES[value.mode]))
     except MemoryError:
         raise
-    except Exception as error:  # a closed, cut or broken file may fail in any way
+    except Exception as error:  # a closed, truncated or damaged file can raise any error
         raise ValueError(
             f"{name}: expected pictures that can be read, got {type(value).__name__} that fails "
             f"with {type(error).__name__}: {error}"
@@ -115,7 +117,7 @@ def _picture(value: Image.Image, name: str) -> np.ndarray:
 
 
 def _ordered(x: Tensor, name: str, torch_order: bool) -> Tensor:
-    """(b, c, h, w). The channels are the axis of length 1 or 3 that stands in a usual place."""
+    """Return images as (b, c, h, w). The channels are a usual axis of length 1 or 3."""
     if x.ndim == 2:
         x = x[None]
     if x.ndim == 3:
@@ -146,12 +148,12 @@ def _ordered(x: Tensor, name: str, torch_order: bool) -> Tensor:
 
 
 def _unit_range(x: Tensor, name: str, pictures: bool, slack: float) -> Tensor:
-    """float32 in [0, 1] up to ``slack``, of floats in that range or of bytes."""
+    """Return float32 in [0, 1], from floats in that range (up to ``slack``) or from bytes."""
     if x.dtype == torch.bool or x.is_complex():
         raise TypeError(f"{name}: expected float32 in [0, 1], got {x.dtype}")
     floats = x.is_floating_point()
     if floats and x.element_size() == 1:
-        x = x.float()  # torch hardly calculates in float8, nor in whole numbers without a sign
+        x = x.float()  # torch has few operations for float8 and for unsigned integers
     if not floats and x.dtype != torch.uint8:
         x = x.to(torch.int64)
     numbers = x.detach()
@@ -183,7 +185,7 @@ def _unit_range(x: Tensor, name: str, pictures: bool, slack: float) -> Tensor:
 
 
 def _are_bytes(numbers: Tensor) -> bool:
-    """Whether each image holds whole numbers that can only be bytes: it is bright, or all black."""
+    """Return whether each image has integers that can only be bytes: it is bright, or all black."""
     if numbers.is_floating_point() and not (numbers == numbers.round()).all():
         return False
     top = numbers.flatten(1).amax(1)

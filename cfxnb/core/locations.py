@@ -1,4 +1,4 @@
-"""Where data, weights and outputs live, whatever the working directory is."""
+"""The folders of data, weights and outputs, independent of the working directory."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,10 @@ from cfxnb.core.disk import given_path
 
 
 def root() -> Path:
-    """The project's folder: the one that holds ``data/`` and ``notebooks/``.
+    """Return the project's folder, which holds ``data/`` and ``notebooks/``.
 
-    ``CFXNB_HOME`` overrides it, for an installation away from the clone; ``~`` in it stands for the
-    home folder.
+    ``CFXNB_HOME`` overrides it, for an installation outside of the clone. ``~`` in it is the home
+    folder.
     """
     named = os.environ.get("CFXNB_HOME")
     return given_path(named, name="CFXNB_HOME") if named else Path(__file__).resolve().parents[2]
@@ -25,5 +25,5 @@ def weights() -> Path:
 
 
 def runs() -> Path:
-    """Checkpoints of unfinished training runs; not under version control."""
+    """Return the folder for checkpoints of unfinished training. It is not under version control."""
     return root() / "runs"

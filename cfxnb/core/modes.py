@@ -20,15 +20,15 @@ _before: "_Settings | None" = None
 
 
 def standard_modes(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a public function with gradients enabled, in float32, on the devices it names itself.
+    """Decorate a public function to run with gradients, in float32, on the devices it names.
 
-    Inside, these modes of the caller are off: ``torch.inference_mode``, ``torch.no_grad``,
+    These modes of the caller are off inside: ``torch.inference_mode``, ``torch.no_grad``,
     ``torch.autocast``, ``torch.set_default_dtype`` and ``torch.set_default_device``. They would
-    change the numbers, or end the gradient. Products of float32 are exact: TF32 and bfloat16 are
-    off. Afterwards everything is as it was before.
+    change the numbers, or prevent gradients. Products of float32 are exact: TF32 and bfloat16 are
+    off. Afterwards all modes are restored.
 
-    The default dtype and the precision of products belong to the whole process. While a call runs,
-    other threads see float32, too.
+    The default dtype and the precision of products are settings of the process. While a call runs,
+    other threads see float32 too.
     """
 
     @functools.wraps(function)
@@ -40,7 +40,7 @@ def standard_modes(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def standard_numbers(function: Callable[P, R]) -> Callable[P, R]:
-    """The same for a method that a caller may use directly: whether it takes gradients is left."""
+    """Decorate a method like ``standard_modes``, but keep whether gradients are enabled."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -52,7 +52,7 @@ def standard_numbers(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def standard() -> Iterator[None]:
-    """The modes of ``standard_modes``, for the body of a ``with`` statement."""
+    """The modes of ``standard_modes``, for a ``with`` statement."""
     with contextlib.ExitStack() as stack:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
@@ -63,7 +63,7 @@ def standard() -> Iterator[None]:
 
 @contextlib.contextmanager
 def float32() -> Iterator[None]:
-    """The modes of ``standard_numbers``, for the body of a ``with`` statement."""
+    """The modes of ``standard_numbers``, for a ``with`` statement."""
     with contextlib.ExitStack() as stack:
         for device in DEVICES:
             if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
@@ -76,7 +76,7 @@ def float32() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _exact() -> Iterator[None]:
-    """These settings belong to the whole process, so their users are counted, as of a network."""
+    """Set the settings of the process. Users are counted, and the last one restores them."""
     global _users, _before
     with _LOCK:
         if not _users:
@@ -93,7 +93,7 @@ def _exact() -> Iterator[None]:
 
 
 def _parts() -> tuple[Any, ...]:
-    """What multiplies numbers of float32: libraries of NVIDIA's for GPUs, and of Intel's."""
+    """Return the libraries that multiply float32: those of NVIDIA for GPUs, and those of Intel."""
     cudnn: Any = torch.backends.cudnn
     onednn: Any = torch.backends.mkldnn
     return (
@@ -103,11 +103,10 @@ def _parts() -> tuple[Any, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class _Settings:
-    """Settings of the whole process that change numbers; None stands for "can't be told".
+    """Settings of the process that change numbers. None: cannot be read.
 
-    torch has two ways to set the precision of products. The old one (``cudnn``, ``products``) can't
-    be read when the new one says something else.
-    """
+    torch has two interfaces for the precision of products. The old one (``cudnn``, ``products``)
+    cannot be read when the new one has another value."""
 
     dtype: torch.dtype
     cudnn: bool | None
@@ -125,7 +124,7 @@ class _Settings:
         return _Settings(torch.get_default_dtype(), cudnn, products, precisions)
 
     def apply(self, now: "_Settings") -> None:
-        """Set what is different ``now``: the old way first, as it also changes the new one."""
+        """Set what differs from ``now``. The old interface comes first: it changes the new one."""
         if self == now:
             return
         if self.dtype is not now.dtype:
@@ -145,9 +144,9 @@ EXACT = _Settings(torch.float32, False, "highest", ("ieee",) * 6)
 
 @contextlib.contextmanager
 def own_random_numbers(seed: int) -> Iterator[None]:
-    """Seed torch's global random numbers inside, and give them back as they were.
+    """Seed torch's global random numbers inside the ``with`` block, and restore them afterwards.
 
-    Dropout and initial weights can draw from nowhere else.
+    Dropout and initial weights can use no other random numbers.
     """
     with _RANDOM, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Networks in evaluation mode with frozen parameters, wherever they are hidden."""
+"""Put networks into evaluation mode and freeze their parameters, wherever they are stored."""
 
 import contextlib
 import dis
@@ -15,15 +15,15 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
 DEPTH = 8  # how far references are followed
-OBJECTS = 5000  # how many objects are looked at, networks not counted
-WIDTH = 256  # a longer list or dict is data, and holds no networks
+OBJECTS = 5000  # how many objects are searched, not counting networks
+WIDTH = 256  # longer lists and dicts hold data, not networks
 
-#: Data, and what describes it: no network is in there.
+#: Types that hold no networks.
 LEAVES = (
     str, bytes, int, float, complex, type, types.ModuleType, Tensor, np.ndarray, np.generic,
     torch.dtype, torch.device, torch.Generator,
 )  # fmt: skip
-#: Code of these packages refers to no network of the caller.
+#: Packages whose code does not refer to networks of the caller.
 LIBRARIES = {
     "builtins", "captum", "cfxnb", "diffusers", "functools", "matplotlib", "numpy", "onnxruntime",
     "pandas", "PIL", "safetensors", "scipy", "sklearn", "torch", "transformers", "typing",
@@ -31,11 +31,11 @@ LIBRARIES = {
 
 
 def modules_of(*parts: Any) -> list[nn.Module]:
-    """Find the networks that ``parts`` use, with all of their submodules, each once.
+    """Return the networks that ``parts`` use, with all of their submodules, each once.
 
-    A network may be the part itself or lie in an attribute, a list, a closure, a bound object, a
-    partial, a default, or in a global variable that a function names. Other places are not
-    searched. ``eval_frozen`` notices networks there when they are called.
+    A network may be the part itself. It may also be in an attribute, a list, a closure, a bound
+    object, a partial, a default value, or a global variable that a function names. Other places are
+    not searched. ``eval_frozen`` notices networks there when they are called.
     """
     found: dict[int, nn.Module] = {}
     seen: set[int] = set()
@@ -57,7 +57,7 @@ def modules_of(*parts: Any) -> list[nn.Module]:
 
 
 def _references(part: Any) -> list[Any]:
-    """The objects that one object refers to, as far as they may hold networks."""
+    """Return the objects that one object refers to, as far as they may hold networks."""
     if isinstance(part, dict):
         return list(part.values()) if len(part) <= WIDTH else []
     if isinstance(part, list | tuple | set | frozenset):
@@ -83,7 +83,7 @@ def _attributes(part: Any) -> list[tuple[str, Any]]:
 
 
 def _methods(kind: type) -> list[types.FunctionType]:
-    """The methods of a caller's own class: they may name networks in global variables."""
+    """Return the methods of a caller's class, which may use networks in global variables."""
     return [
         value
         for each in kind.__mro__
@@ -94,7 +94,7 @@ def _methods(kind: type) -> list[types.FunctionType]:
 
 
 def of_library(module: str | None) -> bool:
-    """Whether a module belongs to one of ``LIBRARIES``."""
+    """Return whether a module belongs to one of ``LIBRARIES``."""
     return (module or "").split(".")[0] in LIBRARIES
 
 
@@ -112,7 +112,7 @@ def _of_function(function: types.FunctionType) -> list[Any]:
 
 @functools.lru_cache(4096)
 def _names(code: types.CodeType) -> tuple[str, ...]:
-    """Names that a function and the functions inside it look up as globals, not as attributes."""
+    """Return the names that a function, and the functions inside it, look up as globals."""
     named = [
         i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
     ]
@@ -121,7 +121,7 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
 
 
 class _Held:
-    """State of one module or parameter, as it was before its first user, and how many use it."""
+    """The state of a module or parameter before its first user, and the number of its users."""
 
     def __init__(self, kept: Any, was: bool) -> None:
         self.kept, self.was, self.users = kept, was, 0
@@ -133,19 +133,20 @@ _PARAMETERS: dict[int, _Held] = {}
 
 
 class _Hold:
-    """The networks of one ``eval_frozen``, in evaluation mode and frozen until it ends.
+    """The networks of one ``eval_frozen``, which are frozen in evaluation mode until it ends.
 
     Attributes:
-        told: the warnings that were given meanwhile, so that none is given twice.
+        modules, weights: Modules and parameters by their id.
+        given: Warnings that were given meanwhile, so that none is given twice.
     """
 
     def __init__(self) -> None:
         self.modules: dict[int, Any] = {}
         self.weights: dict[int, Tensor] = {}
-        self.told: set[str] = set()
+        self.given: set[str] = set()
 
     def take(self, modules: Iterable[Any]) -> None:
-        """Hold more modules. What is on the list is given back, whatever fails afterwards."""
+        """Freeze more modules. Each is recorded first, so it is restored even after an error."""
         with _LOCK:
             for m in modules:
                 if id(m) in self.modules or not hasattr(m, "training"):
@@ -170,26 +171,26 @@ class _Hold:
 
 
 def _set_mode(module: Any, training: bool) -> None:
-    """Its own mode; a module that refuses keeps the one that it has."""
+    """Set the mode of one module only. A module that refuses keeps its mode."""
     with contextlib.suppress(Exception):
         if module.training != training:
             module.training = training
 
 
 def _can_be_frozen(p: Tensor) -> bool:
-    """Not if it is a result of a computation, from torch.inference_mode, or not there yet."""
+    """Return False for lazy parameters, computed tensors, and tensors of torch.inference_mode."""
     return not is_lazy(p) and p.is_leaf and not p.is_inference()
 
 
 def _left(table: dict[int, _Held], kept: Any) -> _Held | None:
-    """One user less; what was held, if that was the last one."""
+    """Remove one user. Return the held state if it was the last user."""
     held = table[id(kept)]
     held.users -= 1
     return table.pop(id(kept)) if not held.users else None
 
 
 class _Thread(threading.local):
-    """What the present thread does: its holds, innermost last, and calls of a caller's code."""
+    """State of this thread: its holds, innermost last, and how many calls of foreign code run."""
 
     def __init__(self) -> None:
         self.holds: list[_Hold] = []
@@ -205,16 +206,15 @@ _hook_users = 0
 def eval_frozen(*parts: Any) -> Iterator[None]:
     """Put the networks that ``parts`` use into evaluation mode and freeze their parameters.
 
-    Networks that ``modules_of`` does not find are held from the moment in which they are called,
-    if this thread calls them ``within_call``. Afterwards everything is as it was before, also after
-    an exception. Several threads may use the same network: the last one to leave restores it.
-    """
+    Networks that ``modules_of`` does not find are frozen when they are called for the first time,
+    if this thread calls them ``within_call``. Afterwards everything is restored, also after an
+    exception. Several threads may use the same network: the last one restores it."""
     hold = _Hold()
     try:
         found = modules_of(*parts)
         hold.take(found)
         _THREAD.holds.append(hold)
-        # torch warns of hooks where a compiled network is called. Its own networks are found.
+        # torch warns of hooks when a compiled network is called. Its modules are found anyway.
         with contextlib.nullcontext() if is_compiled(found) else _noticing():
             yield
     finally:
@@ -224,9 +224,9 @@ def eval_frozen(*parts: Any) -> Iterator[None]:
 
 
 def own_state(module: nn.Module) -> tuple[list[bool], list[bool]]:
-    """Modes of a network's modules and flags of its parameters, as their owner set them.
+    """Return modes and requires_grad flags of a network as its owner set them.
 
-    Another call, of this thread or another one, may hold the network frozen just now.
+    Another call, in this thread or another one, may have frozen the network.
     """
     with _LOCK:
         modes = [_was(_MODULES, m, getattr(m, "training", False)) for m in module.modules()]
@@ -241,7 +241,7 @@ def _was(table: dict[int, _Held], part: Any, now: bool) -> bool:
 
 @contextlib.contextmanager
 def within_call() -> Iterator[None]:
-    """Inside runs the code of a classifier, a space or a function that was handed over."""
+    """Mark that code of the caller runs inside the ``with`` block."""
     _THREAD.calls += 1
     try:
         yield
@@ -250,34 +250,34 @@ def within_call() -> Iterator[None]:
 
 
 def first_time(warning: str) -> bool:
-    """Whether a warning has not been given yet since the thread's outermost ``eval_frozen``."""
+    """Return whether a warning was not yet given in the thread's outermost ``eval_frozen``."""
     if not _THREAD.holds:
         return True
-    told = _THREAD.holds[0].told
-    if warning in told:
+    given = _THREAD.holds[0].given
+    if warning in given:
         return False
-    told.add(warning)
+    given.add(warning)
     return True
 
 
 def warned_before() -> bool:
-    """Whether such a warning was given in this thread's outermost ``eval_frozen``."""
-    return bool(_THREAD.holds and _THREAD.holds[0].told)
+    """Return whether a warning was given in the thread's outermost ``eval_frozen``."""
+    return bool(_THREAD.holds and _THREAD.holds[0].given)
 
 
 def is_compiled(modules: Iterable[Any]) -> bool:
-    """Whether torch has compiled one of them: another number of rows may compile it again."""
+    """Return whether torch compiled one of the modules. Other batch sizes may compile it again."""
     return any("_orig_mod" in getattr(m, "_modules", ()) for m in modules)
 
 
 def uninitialised(modules: Iterable[nn.Module]) -> bool:
-    """Whether a lazy network is there whose weights are to be made at its first call."""
+    """Return whether one of the modules is lazy and has no weights before its first call."""
     return any(is_lazy(p) for m in modules for p in m.parameters(recurse=False))
 
 
 @contextlib.contextmanager
 def _noticing() -> Iterator[None]:
-    """torch calls ``_hold_too`` before each network; users are counted, as of a network."""
+    """Let torch call ``_hold_too`` before each network. Users of the hook are counted."""
     global _hook, _hook_users
     with _LOCK:
         if not _hook_users:
@@ -293,10 +293,10 @@ def _noticing() -> Iterator[None]:
 
 
 def _hold_too(module: nn.Module, _: Any) -> None:
-    """Hold a network that a caller's code uses, if it was found nowhere.
+    """Freeze a network of the caller that was not found before.
 
-    One that is held and in training mode was put into it by that code, on purpose.
-    """
+    A network that is already frozen, but in training mode, was put into it by the caller on
+    purpose."""
     if torch.compiler.is_compiling() or not _THREAD.calls or not _THREAD.holds:
         return
     if getattr(module, "training", False) and id(module) not in _MODULES:

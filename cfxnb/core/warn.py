@@ -1,4 +1,4 @@
-"""Warnings about classifiers whose answers are probably not what the caller thinks."""
+"""Warn if the outputs of a classifier are probably probabilities instead of logits."""
 
 import warnings
 from collections.abc import Callable
@@ -11,47 +11,49 @@ from cfxnb.core.modules import first_time
 
 REMEDY = "cfx.wrap(..., probabilities=True) takes their logarithm"
 
-ROUNDING = 1e-3  # how far rounding takes a probability out of [0, 1]
-ROUGH = 0.06  # how far the sum of probabilities with two decimals, or some smoothing, is from 1
-FEW = 4  # rows within [0, 1] that logits hardly ever fill, if nothing else is known of them
-ENOUGH = 64  # rows that are looked at
+ROUNDING = 1e-3  # how far rounding moves a probability out of [0, 1]
+ROUGH = 0.06  # how far the sum of rounded (two decimals) or smoothed probabilities is from 1
+FEW = 4  # this many rows of logits are hardly ever all within [0, 1]
+ENOUGH = 64  # number of rows that are checked
 
-#: Steps of torch that leave a probability one: they move, round or scale it.
+#: Operations of torch after which a probability is still one: they move, round or scale it.
 PASSIVE = (
     "Add", "Alias", "AsStrided", "Cat", "Clamp", "Clone", "Copy", "Div", "Expand", "Index", "Mean",
     "Mul", "Permute", "Rsub", "ReshapeAlias", "Round", "Select", "Slice", "Split", "Squeeze",
     "Stack", "Sub", "Sum", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "View",
 )  # fmt: skip
-#: What a sigmoid or a softmax ends with, written out or not.
+#: The last operation of a sigmoid or a softmax, built in or written out.
 ENDS = ("Sigmoid", "Softmax", "Hardsigmoid", "Tanh", "Exp", "Reciprocal")
 
 
 class ProbabilityWatch:
     """Warns once if outputs that should be logits look like probabilities.
 
-    Logits soon leave [0, 1], and then nothing is looked at any more. Outputs that stay there are
-    probabilities if a sigmoid or a softmax made them, or if their numbers say so.
+    As soon as an output is outside of [0, 1], nothing more is checked. Outputs within [0, 1] are
+    probabilities if a sigmoid or a softmax made them, or if their numbers look like it.
 
     Args:
-        name: what the message calls the classifier.
-        needed: False if it is known that there is nothing to warn of.
+        name: Name of the classifier, for the message.
+        needed: False if it is known that no warning is needed.
+        remedy: Advice at the end of the message.
     """
 
     def __init__(self, name: str, needed: bool = True, remedy: str = REMEDY) -> None:
         self.name, self.needed, self.remedy = name, needed, remedy
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
-        """Look again, and warn again: a new call of a method begins."""
+    def reset(self) -> None:
+        """Check and warn again, because a new call of a method begins."""
         self.done = not self.needed
         self._rows: Tensor | None = None
         self._end: bool | None = None
 
     def see(self, values: Tensor, again: Callable[[], Tensor] | None = None) -> None:
-        """Look at outputs (b, k).
+        """Check outputs (b, k).
 
         Args:
-            again: asks for outputs with a gradient, which tell by what they were made. It is
+            values: The outputs.
+            again: Returns outputs with a gradient, which shows the operation that made them. It is
                 called at most once, and only for outputs that may be probabilities.
         """
         if self.done:
@@ -86,13 +88,13 @@ class ProbabilityWatch:
 
 
 def _only_output(values: Tensor) -> Tensor:
-    """Without a first column of zeros: so a single logit is widened to two."""
+    """Remove a first column of zeros: a single logit was widened to two."""
     widened = values.shape[1] == 2 and not values[:, 0].any() and bool(values[:, 1].any())
     return values[:, 1:] if widened else values
 
 
 def _unit(rows: Tensor) -> Tensor | None:
-    """Values within [0, 1], or percentages divided by 100; None if they are neither."""
+    """Return values within [0, 1], with percentages divided by 100. None if they are neither."""
     low, high = rows.min().item(), rows.max().item()
     if low < -ROUNDING or high > 100 * (1 + ROUGH):
         return None
@@ -103,13 +105,14 @@ def _unit(rows: Tensor) -> Tensor | None:
 
 
 def _look_like_probabilities(rows: Tensor, known: bool) -> bool:
-    """Whether the numbers (b, k), all in [0, 1], say so.
+    """Return whether the numbers (b, k), all in [0, 1], look like probabilities.
 
     Args:
-        known: it was seen that no sigmoid or softmax stands at the end.
+        rows: The numbers.
+        known: Whether it is known that no sigmoid or softmax is the last operation.
     """
     inside = bool(((rows > 0) & (rows < 1)).any())
-    # The same row again and again may be anything.
+    # Equal rows prove nothing.
     vary = bool((rows.amax(0) > rows.amin(0)).any())
     if rows.shape[1] > 1:
         off = (rows.sum(1) - 1).abs().max().item()
@@ -122,12 +125,12 @@ def _asked_again(again: Callable[[], Tensor]) -> bool | None:
     try:
         with torch.enable_grad():
             return _made_by_sigmoid(again())
-    except Exception:  # no gradient can be had of it, or not for one image alone
+    except Exception:  # there is no gradient, or not for a single image
         return None
 
 
 def _made_by_sigmoid(values: Tensor) -> bool | None:
-    """Whether torch says that a sigmoid or softmax made all of these; None if it can't tell."""
+    """Return whether a sigmoid or softmax made all values, or None if torch cannot tell."""
     return None if values.grad_fn is None else _ends(values.grad_fn, 16)
 
 
@@ -135,7 +138,7 @@ def _ends(step: Any, left: int) -> bool | None:
     name, _, number = step.name().rpartition("Backward")
     if name in ENDS:
         return True
-    if not number.isdigit():  # no step of torch itself: it hides what it does
+    if not number.isdigit():  # a custom operation, about which nothing is known
         return None
     if name not in PASSIVE or not left:
         return False

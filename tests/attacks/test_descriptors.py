@@ -62,7 +62,7 @@ def test_quality_is_on_images_that_were_held_out(planted):
     assert found.readable == ()
 
 
-def test_measured_columns_are_threshold_at_the_median(planted):
+def test_measured_columns_are_split_at_the_median(planted):
     _, _, factors, found = planted
     assert found.quality.loc["measured", "threshold"] == pytest.approx(factors["measured"].median())
     assert found.quality.loc["planted", "threshold"] == 0.5
@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same(planted):
 
 
 def test_integer_columns_with_ties_are_split_nearest_to_half():
-    """Few distinct values: the cut whose upper part is nearest to half of the images."""
+    """Few distinct values: the threshold whose upper part is nearest to half of the images."""
     from cfxnb.attacks.descriptors import _threshold
 
     values = np.array([0.0] * 45 + [1.0] * 40 + [2.0] * 15)

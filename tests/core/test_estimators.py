@@ -84,9 +84,9 @@ REFUSED = {
         "ovr",
     ),
     "pairs of four": (lambda: ovo(THREE + (ROWS[:, 0] > ROWS[:, 0].mean())), "ovr"),
-    "pairs in disguise": (PairsInDisguise, "otherwise than predict"),
-    "classes from 1": (lambda: GaussianNB().fit(ROWS, THREE + 1), r"labels=\['1', '2', '3'\]"),
-    "even classes": (lambda: GaussianNB().fit(ROWS, 2 * TWO), r"labels=\['0', '2'\]"),
+    "pairs in disguise": (PairsInDisguise, "contradict predict"),
+    "classes from 1": (lambda: GaussianNB().fit(ROWS, THREE + 1), r"class_names=\['1', '2', '3'\]"),
+    "even classes": (lambda: GaussianNB().fit(ROWS, 2 * TWO), r"class_names=\['0', '2'\]"),
     "one class": (lambda: GaussianNB().fit(ROWS, 0 * TWO), "two classes or more"),
     "several outputs": (
         lambda: MultiOutputClassifier(GaussianNB()).fit(ROWS, SEVERAL),
@@ -143,7 +143,7 @@ def test_probabilities_that_decide_otherwise_are_told():
         def predict(self, rows):
             return 1 - self.answer(len(rows)).argmax(1)
 
-    with pytest.warns(UserWarning, match="decide otherwise than predict for 32 of 32 images"):
+    with pytest.warns(UserWarning, match="contradict predict for 32 of 32 images"):
         cfx.predict_logits(Calibrated([0, 1], lambda n: np.tile([0.7, 0.3], (n, 1))), X)
 
 

@@ -378,7 +378,7 @@ def test_labels_come_from_configs_and_dicts():
     for wrong in ({0: "cat", 2: "dog"}, {"cat", "dog"}, {}, "cat", {0: 1, 1: 0, 2: 2.5}):
         with pytest.raises((ValueError, TypeError), match="class_names: expected"):
             cfx.wrap(net(), class_names=wrong)
-    with pytest.raises(ValueError, match="labels: expected 2 names"):
+    with pytest.raises(ValueError, match="class_names: expected 2 names"):
         cfx.wrap(net(), class_names=["cat", "dog", "cow"])(X)
 
 
