@@ -118,8 +118,8 @@ def _warn_of_other_images(results: Mapping[str, Counterfactuals]) -> None:
         ):
             warnings.warn(
                 f"results: {str(name)[:60]!r} has other images than {str(first_name)[:60]!r}, or "
-                "the same images in another order; these rows of the table are not comparable. Pass "
-                "results for the same images",
+                "the same images in another order; these rows of the table are not comparable: "
+                "pass results for the same images",
                 stacklevel=4,
             )
 
