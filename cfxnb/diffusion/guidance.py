@@ -135,7 +135,9 @@ class GuidedDenoiser:
         )
 
         # 4. Consensus: keep the classifier's vectors only where they agree with the implicit ones.
-        filtered, mask = self._filter(implicit, classifier)
+        filtered, mask = consensus(implicit, classifier, o.cone_angle, o.patch_size)
+        if o.guidance != "consensus":
+            filtered, mask = self._baseline_mask(mask, classifier)
 
         # 5. Rescale both to the norm of the implicit classifier, and add them to the noise.
         guidance = o.classifier_scale * match_norm(filtered, implicit)
@@ -152,17 +154,14 @@ class GuidedDenoiser:
         """Return the gradient of half the squared distance of codes, at z_0."""
         return z_0 - self.task.code
 
-    def _filter(self, implicit: Tensor, classifier: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the vectors of the classifier that are used, and where, bool (b, h', w')."""
+    def _baseline_mask(self, mask: Tensor, classifier: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what replaces consensus in a comparison: the vectors to use, and where."""
         o = self.options
         if o.guidance == "classifier":  # everywhere, except for vectors without a direction
             return consensus(classifier, classifier, 180.0, o.patch_size)
-        filtered, mask = consensus(implicit, classifier, o.cone_angle, o.patch_size)
-        if o.guidance == "random_mask":
-            seed = o.seed + 7919 * len(self.masks)  # another mask at each step
-            mask = random_mask(mask, noise_like(mask.float(), seed, self.task.rows))
-            filtered = apply_mask(classifier, mask)
-        return filtered, mask
+        seed = o.seed + 7919 * len(self.masks)  # another mask at each step
+        mask = random_mask(mask, noise_like(mask.float(), seed, self.task.rows))
+        return apply_mask(classifier, mask), mask
 
     def _begin_step(self, z: Tensor, logits: Tensor, score: Tensor) -> Tensor:
         """Return the samples to guide in this step, bool (b,); the others pause."""
