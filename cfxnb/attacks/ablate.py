@@ -68,7 +68,7 @@ def ablate(
     validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")
     _check_groups(groups, descriptors.names)
     seed = validate.seed(seed)
-    validate_results.begun(counterfactuals, "counterfactuals")
+    validate_results.all_started(counterfactuals, "counterfactuals")
     same_scale(descriptors.mean, descriptors.std, space, "descriptors", "those of this space")
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     check_codes(space, start, counterfactuals.reconstruction, "counterfactuals")

@@ -99,7 +99,7 @@ def random_change(
             f"like: expected codes of this space, {tuple(std.shape)}, "
             f"got {tuple(begin.z.shape[1:])}"
         )
-    validate_results.begun(like, "like")
+    validate_results.all_started(like, "like")
     check_codes(run.space, begin, like.reconstruction, "like")
     row_positions = run.row_positions.to(end.z.device)
     change = standardise(end.z - begin.z, std)

@@ -1,7 +1,7 @@
-"""Files of results: what ``Counterfactuals.save`` writes, and all that ``load`` checks.
+"""Files of results: ``Counterfactuals.save`` writes them, ``load`` reads and checks them.
 
-A file is safetensors. Texts (statuses, and what made the result) are JSON in its header, together
-with a digest of everything, so that a file which was altered later is not taken for the result.
+A file is safetensors. Statuses and the record of the call are JSON in its header. The header also
+has a digest of everything, so that a file that was altered later is refused.
 """
 
 import hashlib
@@ -48,12 +48,12 @@ OLDER_STATUSES = {
 }
 GROUPS = ("cost", "trace")
 DECIDED = (FLIPPED, ALREADY_TARGET, RECONSTRUCTION_IS_TARGET)
-DEEPEST = 400  # lists and dicts within each other in a record; Python reads some 900
-SLACK = 1e-4  # how far rounding may take images out of [0, 1]
+DEEPEST = 400  # how deep the JSON of a record may be nested; Python reads about 900
+SLACK = 1e-4  # how far rounding may move images out of [0, 1]
 
 
 def with_ending(path: Any) -> Path:
-    """Return the path of the file; a dot in a name, as in ``cf_0.5``, begins no ending."""
+    """Return the path with its ending. A dot in a name, as in ``cf_0.5``, is not an ending."""
     given = given_path(path)
     if str(os.fspath(path)).endswith("/"):
         raise ValueError(f"path: expected the name of a file, got the folder {shown(path)}")
@@ -64,10 +64,10 @@ def with_ending(path: Any) -> Path:
 
 @standard_modes
 def write(fields: dict[str, Any], path: Any) -> Path:
-    """Write the fields of a result; return where.
+    """Write the fields of a result, and return the path.
 
     Raises:
-        ValueError, TypeError: naming ``path``, or the field that is not what a result has.
+        ValueError, TypeError: Naming ``path``, or the field that is not valid.
     """
     place = with_ending(path)
     if place.name != given_path(path).name and kind_of(given_path(path)) == "a folder":
@@ -97,7 +97,7 @@ def read(path: Any) -> dict[str, Any]:
     """Return the fields of a result, all of them checked.
 
     Raises:
-        ValueError, TypeError: naming ``path``, and the field that is missing, damaged or altered.
+        ValueError, TypeError: Naming ``path``, and the field that is missing, damaged or altered.
     """
     place = with_ending(path)
     try:
@@ -105,7 +105,7 @@ def read(path: Any) -> dict[str, Any]:
             raise ValueError(kind)
         if not place.stat().st_size:
             raise ValueError("an empty file")
-        with place.open("rb"):  # safetensors takes a file that can't be read for none
+        with place.open("rb"):  # safetensors calls a file that cannot be read missing
             pass
         tensors, texts = _opened(place)
         fields = _fields(*_renamed(tensors, texts))
@@ -116,15 +116,15 @@ def read(path: Any) -> dict[str, Any]:
             raise ValueError("it was altered after it was saved; restore it, or run it again")
         return fields
     except (ValueError, TypeError, SafetensorError, OSError, RuntimeError) as error:
-        told = cause(error, 300)
-        raise ValueError(f"path: expected {WANTED}, got {shown(place)}: {told}") from None
+        why = cause(error, 300)
+        raise ValueError(f"path: expected {WANTED}, got {shown(place)}: {why}") from None
 
 
 def check(fields: dict[str, Any]) -> None:
-    """Check that fields fit each other as those of a result do.
+    """Check that the fields of a result are valid and consistent.
 
     Raises:
-        ValueError, TypeError: naming the field, what was expected and what came.
+        ValueError, TypeError: Naming the field, what was expected and what came.
     """
     status = fields["status"]
     _must(isinstance(status, tuple | list), "status", "a list", type(status).__name__)
@@ -158,10 +158,10 @@ def check(fields: dict[str, Any]) -> None:
 
 
 def check_record(value: Any, name: str = "made_by") -> None:
-    """Check the entries of a record that are worked with: results are added up, and so are these.
+    """Check the entries of a record that are used later, for example when results are joined.
 
     Raises:
-        ValueError, TypeError: naming the entry.
+        ValueError, TypeError: Naming the entry.
     """
     if not isinstance(value, dict):
         raise TypeError(f"{name}: expected a dict, got {type(value).__name__}")
@@ -187,12 +187,12 @@ def check_record(value: Any, name: str = "made_by") -> None:
 
 def digest(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
     """Return one hash of everything in a file."""
-    whole = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
+    total = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
     for name in sorted(tensors):
         value = tensors[name].contiguous()
-        whole.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode("utf-8", "replace"))
-        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return whole.hexdigest()
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode("utf-8", "replace"))
+        total.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def _must(right: bool, name: str, wanted: str, came: Any) -> None:
@@ -228,9 +228,9 @@ def _check_logits(value: Any, name: str, rows: int, like: Tensor, decided: Tenso
     right = value.ndim == 2 and value.shape[1] > 1 and value.shape == like.shape
     wanted = "(n, k) with k >= 2" if name == "logits_before" else tuple(like.shape)
     _must(right, name, f"shape {wanted}", tuple(value.shape))
-    # Minus infinity is a probability of 0; a decision that rests on another such number is none.
-    told = value.detach()[decided.to(value.device)]
-    broken = bool(told.isnan().any() or told.isposinf().any())
+    # Minus infinity is a probability of 0. Other infinite numbers allow no decision.
+    values = value.detach()[decided.to(value.device)]
+    broken = bool(values.isnan().any() or values.isposinf().any())
     _must(not broken, name, f"numbers where the status is one of {DECIDED}", "NaN or infinity")
 
 
@@ -244,12 +244,12 @@ def _check_target(value: Any, rows: int, classes: int) -> None:
 
 
 def _check_decisions(fields: dict[str, Any]) -> None:
-    """Each status must say what the logits say; it would be counted in rates otherwise."""
+    """Check that each status agrees with the logits. Rates would be wrong otherwise."""
     status = fields["status"]
     already = torch.tensor([each == ALREADY_TARGET for each in status], dtype=torch.bool)
     flipped = torch.tensor([each == FLIPPED for each in status], dtype=torch.bool)
     open_ = torch.tensor([each in (STOPPED, NOT_FINITE) for each in status], dtype=torch.bool)
-    was, now = (_lead(fields[name], fields["target"]) for name in LOGITS)
+    was, now = (_margin(fields[name], fields["target"]) for name in LOGITS)
     for wrong, wanted in (
         (already & (was < 0), f"{ALREADY_TARGET!r} only where logits_before predicts the target"),
         (
@@ -263,8 +263,8 @@ def _check_decisions(fields: dict[str, Any]) -> None:
             _must(False, "status", wanted, f"{status[row]!r} in row {row}")
 
 
-def _lead(logits: Tensor, target: Tensor) -> Tensor:
-    """How far the target's logit is above all others, (n,) on the CPU; NaN decides nothing."""
+def _margin(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the target's logit minus the largest other one, (n,) on the CPU. May be NaN."""
     own = torch.arange(logits.shape[1], device="cpu") == target.detach().cpu()[:, None]
     plain = logits.detach().cpu().double()
     others = plain.masked_fill(own, -torch.inf).amax(1)
@@ -272,7 +272,7 @@ def _lead(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _opened(place: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Everything in the file; names are checked before a single tensor is read."""
+    """Return everything in the file. Names are checked before a tensor is read."""
     with safe_open(place, "pt") as file:
         texts, names = file.metadata() or {}, set(file.keys())
         today = {OLDER_TENSORS.get(name, name) for name in names}
@@ -288,7 +288,7 @@ def _opened(place: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _renamed(tensors: dict[str, Tensor], texts: dict[str, str]) -> tuple[dict, dict]:
-    """Return tensors and texts of an older file under the names of today."""
+    """Rename tensors and statuses of an older file."""
     status = texts["status"]
     for old, new in OLDER_STATUSES.items():
         status = status.replace(f'"{old}"', f'"{new}"')
@@ -300,9 +300,9 @@ def _renamed(tensors: dict[str, Tensor], texts: dict[str, str]) -> tuple[dict, d
 def _fields(tensors: dict[str, Tensor], texts: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {name: tensors[name] for name in TENSORS}
     for name in ("code_before", "code_after"):
-        z, rest = tensors.get(f"{name}.z"), tensors.get(f"{name}.aux")
+        z, aux = tensors.get(f"{name}.z"), tensors.get(f"{name}.aux")
         try:
-            found[name] = None if z is None else Code(z, rest)
+            found[name] = None if z is None else Code(z, aux)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}.{error}") from None
     for group in GROUPS:
@@ -323,7 +323,7 @@ def _fields(tensors: dict[str, Tensor], texts: dict[str, str]) -> dict[str, Any]
 
 
 def _json(value: Any, name: str) -> str:
-    """JSON that can be read again."""
+    """Return JSON, and check that it can be read again."""
     try:
         text = json.dumps(value)
         parsed(text, DEEPEST)
@@ -335,12 +335,12 @@ def _json(value: Any, name: str) -> str:
 
 
 def _plain(value: Tensor) -> Tensor:
-    """Its numbers as they are: a conjugate is a view that is computed when it is read."""
+    """Return the tensor in plain memory. A conjugate is only a view."""
     return value.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 
 def _unshare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors may share memory (a reconstruction that is the original); in files they may not."""
+    """Copy tensors that share memory, such as a reconstruction that is the original."""
     seen: set[int] = set()
     out = {}
     for name, tensor in tensors.items():

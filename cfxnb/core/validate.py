@@ -1,4 +1,4 @@
-"""Checks at the border: every message names the argument, what was expected, what came."""
+"""Check arguments. Each message names the argument, what was expected, and what came."""
 
 import contextlib
 import dataclasses
@@ -21,42 +21,42 @@ T = TypeVar("T")
 
 
 class BlackBoxed:
-    """What ``cfxnb.BlackBox`` is, for checks below it."""
+    """Base class of ``cfxnb.BlackBox``, so that this module can recognise it."""
 
 
 def describe(value: Any) -> str:
-    """What came, for a message: its type and the beginning of what it shows."""
+    """Describe a value for a message: its type and the beginning of its repr."""
     try:
         shown = repr(value)
-    except Exception:  # an object of one's own may fail to show itself, and so do huge numbers
+    except Exception:  # a repr may raise any error, and so do huge numbers
         shown = ""
     return f"{type(value).__name__} {shown}"[:80].rstrip()
 
 
 def instance(value: Any, kind: type, name: str, what: str = "") -> Any:
-    """An object of ``kind``, which the message calls ``what``."""
+    """Return an object of type ``kind``. ``what`` describes it in the message."""
     if not isinstance(value, kind):
         raise TypeError(f"{name}: expected {what or kind.__name__}, got {type(value).__name__}")
     return value
 
 
 def optional(check: Callable[[Any, str], T], value: Any, name: str) -> T | None:
-    """None, or what ``check`` accepts."""
+    """Return None, or the value that ``check`` accepts."""
     return None if value is None else check(value, name)
 
 
 def images(value: Any, name: str = "images") -> Tensor:
-    """An image batch, float32 (b, c, h, w) in [0, 1], b >= 1; see ``core.images``."""
+    """Return images as float32 (b, c, h, w) in [0, 1], b >= 1. See ``core.images``."""
     return as_images(value, name)
 
 
 def pixels(value: Any, name: str = "images") -> Tensor:
-    """Images for a network, read as ``images`` reads them, with their gradient."""
+    """Return images like ``images``, but keep their gradient. For the input of a network."""
     return as_images(value, name, live=True)
 
 
 def listed(value: Any, name: str, what: str) -> list[Any]:
-    """A list of anything, one entry per image."""
+    """Return a list with one entry per image."""
     if isinstance(value, str | bytes | Mapping | set | frozenset):
         raise TypeError(f"{name}: expected a list of {what}, one per image, got {describe(value)}")
     try:
@@ -68,7 +68,7 @@ def listed(value: Any, name: str, what: str) -> list[Any]:
 
 
 def batches(value: Any, name: str = "images") -> Any:
-    """Something that gives batches of images, one after the other."""
+    """Return an iterable of batches of images."""
     wrong = TypeError(f"{name}: expected images, or an iterator of batches, got {describe(value)}")
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise wrong
@@ -78,7 +78,7 @@ def batches(value: Any, name: str = "images") -> Any:
 
 
 def floats(value: Any, name: str) -> Tensor:
-    """A plain batch of maps (b, c, h, w) of floats, with its gradient."""
+    """Return a float tensor (b, c, h, w), with its gradient."""
     instance(value, Tensor, name, "a torch tensor")
     plain = value.is_floating_point() and value.layout == torch.strided and not value.is_meta
     if not plain or value.ndim != 4:
@@ -90,18 +90,21 @@ def floats(value: Any, name: str) -> Tensor:
 
 
 def stops(value: Any) -> bool:
-    """What ``on_step`` returned: True to stop, False or None to go on."""
+    """Return the result of ``on_step`` as bool. True stops the search, False or None does not."""
     if value is None or isinstance(value, bool | np.bool_):
         return bool(value)
     raise TypeError(f"on_step: expected True, False or None from it, got {describe(value)}")
 
 
 def logits(value: Any, rows: int, name: str = "classifier", classes: int | None = None) -> Tensor:
-    """What a classifier must return for ``rows`` images: float32 (rows, k), k >= 2.
+    """Return the logits of ``rows`` images as float32 (rows, k), k >= 2.
 
-    Numbers that are not finite pass: whoever decides by them looks at ``tensors.predicted``.
+    Numbers that are not finite are accepted. ``tensors.predicted`` makes no decision from them.
 
     Args:
+        value: Output of a classifier.
+        rows: Number of images.
+        name: Name of the classifier, for messages.
         classes: k, if it is known from an earlier call.
     """
     value = instance(tensor_of(value, name), Tensor, name, "logits as a torch tensor")
@@ -117,19 +120,19 @@ def logits(value: Any, rows: int, name: str = "classifier", classes: int | None 
     if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
         kind = "the meta device" if value.is_meta else f"{value.dtype}, {value.layout}"
         raise TypeError(f"{name}: expected logits as floats, got {kind}")
-    # A tensor made under torch.inference_mode could take no part in later computations.
+    # A tensor from torch.inference_mode cannot be used with autograd.
     return (value.clone() if value.is_inference() else value).float()
 
 
 def tensor_of(value: Any, name: str) -> Any:
-    """A numpy array of numbers as a tensor; anything else as it is."""
+    """Return a numpy array of numbers as a tensor. Other values are returned unchanged."""
     if not isinstance(unmasked(value, name), np.ndarray) or value.dtype.kind not in "fiub":
         return value
     return torch.from_numpy(native(value))
 
 
 def unmasked(value: Any, name: str) -> Any:
-    """The same value, unless it is a masked array: numpy would forget its mask."""
+    """Return the value. Refuse a masked array, because numpy would ignore its mask."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: expected plain numbers, got a masked array; use .filled() to say what is "
@@ -139,11 +142,7 @@ def unmasked(value: Any, name: str) -> Any:
 
 
 def finite_logits(logits: Tensor, name: str = "classifier") -> Tensor:
-    """The same logits (b, k), if rates and means may be taken over all of them.
-
-    Raises:
-        ValueError: if one is not finite.
-    """
+    """Return the logits (b, k). Raise ValueError if one is not finite."""
     wrong = int((~logits.isfinite().all(1)).sum())
     if wrong:
         raise ValueError(
@@ -156,12 +155,13 @@ def finite_logits(logits: Tensor, name: str = "classifier") -> Tensor:
 def labels(
     value: Any, rows: int, classes: int, name: str = "target", names: Sequence[str] | None = None
 ) -> Tensor:
-    """One class per image, int64 (rows,) in [0, classes); a single one stands for all.
+    """Return one class per image, int64 (rows,) in [0, classes). A single class applies to all.
 
     Args:
-        value: whole numbers as an int, a list, an array, a tensor; or names of classes. Numbers
-            count the classes from 0.
-        names: of the classes, if they are known.
+        value: Class numbers from 0, as an int, a list, an array or a tensor, or names of classes.
+        rows, classes: Number of images and of classes.
+        name: Name of the argument, for messages.
+        names: Names of the classes, if known.
     """
     tensor = _classes(value, name, names)
     if tensor.ndim == 0:
@@ -190,15 +190,15 @@ def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
         raise wrong from None
-    if array.dtype.kind == "O" and array.size and all(_whole(v) for v in array.flat):
+    if array.dtype.kind == "O" and array.size and all(_is_integer(v) for v in array.flat):
         fitting = [max(-(2**62), min(int(v), 2**62)) for v in array.flat]
         array = np.array(fitting, np.int64).reshape(array.shape)
     known = [str(n) for n in names or ()]
     if array.dtype.kind in "OU" and array.size and all(isinstance(v, str) for v in array.flat):
         if not known:
             raise ValueError(
-                f"{name}: expected class numbers, or names of classes, which this classifier does "
-                f"not have, got {describe(str(array.flat[0]))}; cfx.wrap(..., class_names=[...]) names them"
+                f"{name}: expected class numbers, because this classifier has no class names, got "
+                f"{describe(str(array.flat[0]))}; add them by cfx.wrap(..., class_names=[...])"
             )
         if unknown := [v for v in array.flat if v not in known]:
             raise ValueError(
@@ -216,13 +216,13 @@ def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
 
 
 def _refuse_other_names(numbers: np.ndarray, name: str, known: list[str]) -> None:
-    """Refuse the number of a class if another class has this number as its name.
+    """Refuse the number of a class if it is the name of another class.
 
     A tensor is never refused: it comes from ``argmax``, which counts from 0.
     """
     for number in np.unique(numbers).tolist():
-        at_home = 0 <= number < len(known) and known[number] == str(number)
-        if str(number) in known and not at_home:
+        own_name = 0 <= number < len(known) and known[number] == str(number)
+        if str(number) in known and not own_name:
             raise ValueError(
                 f"{name}: expected a name of a class, as numbers count from 0 and the classes are "
                 f"called {str(known)[:200]}, got {number}; pass {str(number)!r} for the class of "
@@ -230,7 +230,7 @@ def _refuse_other_names(numbers: np.ndarray, name: str, known: list[str]) -> Non
             )
 
 
-def _whole(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -240,16 +240,15 @@ LARGEST_NUMBER = 1e30
 def number(
     value: Any, name: str, low: float, high: float = math.inf, *, open_low: bool = False
 ) -> float:
-    """A finite number in [low, high], or in (low, high] with ``open_low``.
+    """Return a finite number in [low, high], or in (low, high] with ``open_low``.
 
-    Numbers that float32 could not work with are refused, too: those beyond ``LARGEST_NUMBER``, and
-    those that are as good as 0 where 0 is not allowed.
-    """
+    Numbers beyond ``LARGEST_NUMBER`` are refused, because float32 overflows. Numbers that are
+    almost 0 are refused if 0 is not allowed."""
     low, high = max(low, -LARGEST_NUMBER), min(high, LARGEST_NUMBER)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {describe(value)}")
     try:
-        # float32 numbers are read as they are written: 0.382 is not 0.38199999928.
+        # float32 numbers are converted as they are written: 0.382 is not 0.38199999928.
         short = isinstance(value, np.floating) and not isinstance(value, np.float64)
         value = float(str(value)) if short else float(value)
     except OverflowError:
@@ -267,12 +266,12 @@ def number(
     return value
 
 
-LARGEST = 2**31 - 1  # of a count; what is larger than that is a slip, or would never end
-LARGEST_SEED = 2**63 - 1  # what torch's generators take
+LARGEST = 2**31 - 1  # largest count; a larger one is a mistake
+LARGEST_SEED = 2**63 - 1  # largest seed of torch's generators
 
 
 def count(value: Any, name: str, low: int = 0, high: int = LARGEST) -> int:
-    """A whole number in [low, high]."""
+    """Return an integer in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected a whole number, got {describe(value)}")
     number = int(value)
@@ -285,19 +284,19 @@ def count(value: Any, name: str, low: int = 0, high: int = LARGEST) -> int:
 
 
 def seed(value: Any, name: str = "seed") -> int:
-    """A whole number that can seed a generator."""
+    """Return an integer that can seed a generator."""
     return count(value, name, 0, LARGEST_SEED)
 
 
 def flag(value: Any, name: str) -> bool:
-    """True or False."""
+    """Return True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"{name}: expected True or False, got {describe(value)}")
     return value
 
 
 def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
-    """One of the ``allowed`` names."""
+    """Return one of the ``allowed`` names."""
     known = list(allowed)
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected one of {known}, got {describe(value)}")
@@ -307,14 +306,14 @@ def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
 
 
 def device(value: Any, name: str = "device") -> torch.device:
-    """A device that torch has here; None for the best there is: CUDA, else MPS, else the CPU."""
+    """Return an available device. None selects the best one: CUDA, else MPS, else the CPU."""
     if value is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         return torch.empty(0, device=value).device
-    # A torch that was built without CUDA says so by an assertion.
+    # Without CUDA support, torch raises an AssertionError.
     except (RuntimeError, TypeError, AssertionError, ValueError, OverflowError):
         raise ValueError(
             f"{name}: expected one that torch has here, such as 'cpu', got {describe(value)}"
@@ -322,16 +321,21 @@ def device(value: Any, name: str = "device") -> torch.device:
 
 
 def named_device(value: Any, name: str = "device") -> torch.device:
-    """A device that is named: None is no name, as it is for ``device``."""
+    """Return an available device. None is refused."""
     if value is None or isinstance(value, Tensor | float):
         raise TypeError(f"{name}: expected one such as 'cpu', got {type(value).__name__}")
     return device(value, name)
 
 
 def names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
-    """A sequence of names, perhaps ``count`` of them; a text is not taken for its letters.
+    """Return a tuple of names. A single text is refused, because it would be read as its letters.
 
-    A dict of a config is one as well: number -> name as in ``id2label``, or name -> number.
+    A dict of a config is accepted: number -> name as in ``id2label``, or name -> number.
+
+    Args:
+        value: The names.
+        name: Name of the argument, for messages.
+        count: Number of names, if known.
     """
     if isinstance(value, Mapping):
         value = _by_number(value, name)
@@ -344,7 +348,7 @@ def names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
 
 
 def _by_number(value: Mapping[Any, Any], name: str) -> list[Any]:
-    """The names of a dict in the order of their numbers, which are 0, 1, ..."""
+    """Return the names of a dict in the order of their numbers, which must be 0, 1, ..."""
     if value and all(isinstance(v, str) for v in value.values()):
         pairs = [(str(key), label) for key, label in value.items()]
     else:
@@ -394,7 +398,7 @@ def space(value: Any, name: str = "space") -> Any:
 
 
 def diffusion(value: Any, name: str = "space") -> Any:
-    """Check that ``value`` is a space with a diffusion model, such as ``Diffusion``."""
+    """Return a diffusion space, which also has a noise schedule, predict_noise and conditions."""
     space(value, name)
     missing = [
         a
@@ -427,7 +431,7 @@ def _old_names(value: Any, missing: Sequence[str]) -> str:
 
 
 def falling(value: Any, name: str) -> Tensor:
-    """What is left of the variance at each time: float64 on the CPU, from near 1 to near 0."""
+    """Return alphas_cumprod as float64 on the CPU: numbers between 1 and 0 that decrease."""
     instance(value, Tensor, name, "a torch tensor")
     if value.is_meta or value.is_complex() or value.layout != torch.strided:
         raise TypeError(f"{name}: expected numbers, got {value.dtype}, {value.layout}")
@@ -445,13 +449,17 @@ def falling(value: Any, name: str) -> Tensor:
 def same_classes(
     judge: Any, images: Tensor, classes: int, name: str, names: Sequence[str] | None = None
 ) -> Tensor:
-    """What another classifier reads, (n,): of use only if it has the same classes.
+    """Return the classes that another classifier predicts, (n,). It must have the same classes.
 
     Args:
-        names: of the classes, if they are known.
+        judge: The other classifier.
+        images: Images (n, c, h, w).
+        classes: Number of classes.
+        name: Name of the argument, for messages.
+        names: Names of the classes, if known.
 
     Raises:
-        ValueError: if it has another number of them, or the same names in another order.
+        ValueError: If it has another number of classes, or the same names in another order.
     """
     read = finite_logits(logits(judge(images), len(images), name), name)
     if read.shape[1] != classes:
@@ -464,9 +472,9 @@ def same_classes(
 
 
 def same_order(found: Sequence[str] | None, names: Sequence[str] | None, name: str) -> None:
-    """Refuse a classifier that gives a name of these classes to another class.
+    """Refuse a classifier that has the same class names in another order.
 
-    Other names, such as those in another language, say nothing about the order.
+    Other names, such as those in another language, are ignored.
     """
     ours, theirs = ([str(each) for each in named or ()] for named in (names, found))
     moved = [n for n in ours if n in theirs and ours.index(n) != theirs.index(n)]
@@ -478,7 +486,7 @@ def same_order(found: Sequence[str] | None, names: Sequence[str] | None, name: s
 
 
 def recorded_names(made_by: Mapping[str, Any]) -> list[str] | None:
-    """The names of the classes in the record of a result, or in that of its first part."""
+    """Return the class names in the record of a result, or in the record of its first part."""
     parts = made_by.get("parts")
     if isinstance(parts, list) and parts and isinstance(parts[0], Mapping):
         made_by = parts[0]
@@ -487,14 +495,14 @@ def recorded_names(made_by: Mapping[str, Any]) -> list[str] | None:
 
 
 def function(value: Any, name: str) -> Any:
-    """Anything that can be called, but no class that somebody forgot to make an object of."""
+    """Return a callable that is not a class. A class was probably not instantiated by mistake."""
     if not callable(value) or isinstance(value, type):
         raise TypeError(f"{name}: expected a callable, got {type(value).__name__}")
     return value
 
 
 def white_box(value: Any, name: str = "classifier") -> Any:
-    """A classifier that lets gradients through; what it returns is checked when it does."""
+    """Return a classifier that may pass gradients. Its outputs are checked when it is called."""
     foreign = not callable(value) and (hasattr(value, "predict") or hasattr(value, "get_outputs"))
     if isinstance(value, BlackBoxed) or foreign:
         what = type(value).__name__ if foreign else "a BlackBox"
@@ -511,7 +519,7 @@ def on_step(value: Any) -> Any:
 
 @contextlib.contextmanager
 def part_of(name: str) -> Iterator[None]:
-    """Errors inside are told as those of a part of the argument ``name``."""
+    """Name errors inside as errors of a part of the argument ``name``."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -520,18 +528,20 @@ def part_of(name: str) -> Iterator[None]:
 
 
 def live_images(value: Any, name: str) -> Tensor:
-    """An image batch (b, c, h, w) in [0, 1], float32, through which gradients pass."""
+    """Return images (b, c, h, w) in [0, 1], float32, with their gradient."""
     if isinstance(value, Tensor) and value.requires_grad:
         return pixels(value, name)
     return images(value, name)
 
 
 def array(value: Any, name: str, dims: int | None = None, *, gaps: bool = False) -> np.ndarray:
-    """Finite numbers as float64: of a tensor, an array, a table, or a list of numbers.
+    """Return finite numbers as a float64 array.
 
     Args:
-        dims: how many dimensions they must have.
-        gaps: NaN and missing values may stand for numbers that are not there.
+        value: A tensor, an array, a table, or a list of numbers.
+        name: Name of the argument, for messages.
+        dims: Number of dimensions, if it is fixed.
+        gaps: Whether NaN and missing values are accepted.
     """
     wrong = TypeError(f"{name}: expected numbers, got {describe(value)}")
     if isinstance(value, Tensor):
@@ -563,7 +573,7 @@ def array(value: Any, name: str, dims: int | None = None, *, gaps: bool = False)
 
 
 def drawable(value: Any, name: str, dims: int | None = None, *, gaps: bool = False) -> np.ndarray:
-    """As ``array``, and not so large that axes overflow."""
+    """Return an array like ``array``. Refuse numbers so large that axes overflow."""
     found = array(value, name, dims, gaps=gaps)
     if (np.abs(found) > 1e100).any():
         raise ValueError(f"{name}: expected numbers that can be drawn, got some beyond 1e100")
@@ -578,7 +588,7 @@ def _numeric(kind: Any) -> bool:
 
 
 def decisions(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
-    """Decisions as a tensor of bools, or of the numbers of classes."""
+    """Return decisions as a tensor of bools or of class numbers."""
     wrong = TypeError(f"{name}: expected bools or numbers of classes, got {describe(value)}")
     value = unmasked(value, name)
     try:
@@ -595,7 +605,7 @@ def decisions(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Te
 
 
 def groups(value: Any, name: str, rows: int | None = None) -> list[str]:
-    """The name of each image's group: of numbers or names, none of them missing."""
+    """Return the name of each image's group, given numbers or names without missing values."""
     if isinstance(value, Tensor):
         if value.is_meta or value.layout != torch.strided or value.is_complex():
             raise TypeError(f"{name}: expected the group of each image, got {describe(value)}")
@@ -618,10 +628,12 @@ def groups(value: Any, name: str, rows: int | None = None) -> list[str]:
 
 
 def code_like(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
-    """Finite floats (b, ...), such as codes and their changes.
+    """Return finite floats (b, ...), such as codes and their changes.
 
     Args:
-        shape: of one row, if it is known.
+        value: The tensor.
+        name: Name of the argument, for messages.
+        shape: Shape of one row, if known.
     """
     z: Tensor = instance(value, Tensor, name, "a torch tensor")
     if not z.is_floating_point() or z.is_meta or z.layout != torch.strided:
@@ -635,7 +647,7 @@ def code_like(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Te
 
 
 def place(mean: Any, std: Any) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of codes: floats of one shape, the latter not below 0."""
+    """Return mean and standard deviation of codes: floats of one shape, std >= 0."""
     for value, name in ((mean, "mean"), (std, "std")):
         tensor = instance(value, Tensor, name, "a torch tensor")
         if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
@@ -647,7 +659,7 @@ def place(mean: Any, std: Any) -> tuple[Tensor, Tensor]:
             )
     if mean.shape != std.shape or std.min() < 0 or std.max() == 0:
         raise ValueError(
-            f"std: expected numbers >= 0, some of them positive, in the shape of center, "
+            f"std: expected numbers >= 0, some of them positive, in the shape of mean, "
             f"{tuple(mean.shape)}, got {tuple(std.shape)}, {std.min().item():.4g} to "
             f"{std.max().item():.4g}"
         )
@@ -655,7 +667,7 @@ def place(mean: Any, std: Any) -> tuple[Tensor, Tensor]:
 
 
 def class_names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
-    """Names of classes to be read in a picture: texts or numbers, or a dict such as id2label."""
+    """Return class names for figures: texts, numbers, or a dict such as id2label."""
     listed = names(value, name) if isinstance(value, Mapping) else tuple(texts(value, name))
     if count is not None and len(listed) != count:
         raise ValueError(f"{name}: expected {count} names, got {len(listed)}")
@@ -663,24 +675,26 @@ def class_names(value: Any, name: str, count: int | None = None) -> tuple[str, .
 
 
 def table(value: Any, name: str, rows: int | None = None) -> pd.DataFrame:
-    """A table in numpy's own types; nullable ones and categories become those, missing is NaN.
+    """Return a DataFrame with numpy's own types. Missing values of nullable types become NaN.
 
     Args:
-        rows: how many there must be, if that is known.
+        value: The DataFrame.
+        name: Name of the argument, for messages.
+        rows: Number of rows, if known.
     """
     frame: pd.DataFrame = instance(value, pd.DataFrame, name, "a pandas DataFrame")
     if frame.columns.nlevels > 1 or not frame.columns.is_unique:
         came = str(list(frame.columns))[:200]
         raise ValueError(f"{name}: expected distinct column names, got {came}")
     if rows is not None and len(frame) != rows:
-        raise ValueError(f"{name}: expected {rows} rows, one an image, got {len(frame)} rows")
+        raise ValueError(f"{name}: expected {rows} rows, one per image, got {len(frame)} rows")
     if all(isinstance(kind, np.dtype) for kind in frame.dtypes):
         return frame
     return pd.DataFrame({column: _plain(frame[column]) for column in frame}, index=frame.index)
 
 
 def discrete(column: pd.Series, name: str) -> pd.Series:
-    """A column whose values can be told apart: texts, numbers, bools; perhaps some are missing."""
+    """Return a column whose values are hashable: texts, numbers, bools, and missing values."""
     if column.dtype == object:
         for row, each in enumerate(column):
             if not isinstance(each, Hashable):
@@ -699,7 +713,7 @@ def _plain(column: pd.Series) -> pd.Series:
 
 
 def mask(value: Any, name: str, rows: int) -> np.ndarray:
-    """One bool for each of ``rows``: of a list, an array, a tensor or a column without gaps."""
+    """Return one bool per row, given a list, an array, a tensor, or a column."""
     wrong = TypeError(f"{name}: expected {rows} bools, got {describe(value)}")
     value = unmasked(value, name)
     if isinstance(value, Tensor):
@@ -708,7 +722,8 @@ def mask(value: Any, name: str, rows: int) -> np.ndarray:
         value = value.detach().cpu().numpy()
     if isinstance(value, pd.Series) and value.isna().any():
         raise ValueError(
-            f"{name}: expected {rows} bools, got a missing value; say by .fillna(False) what it is"
+            f"{name}: expected {rows} bools, got a missing value; replace it, for example by "
+            ".fillna(False)"
         )
     if isinstance(value, pd.Series):
         value = _plain(value.convert_dtypes())
@@ -719,27 +734,27 @@ def mask(value: Any, name: str, rows: int) -> np.ndarray:
     if found.dtype != bool or found.shape != (rows,):
         kind = ValueError if found.dtype == bool else TypeError
         raise kind(
-            f"{name}: expected {rows} bools, one a row, got {type(value).__name__} of "
+            f"{name}: expected {rows} bools, one per row, got {type(value).__name__} of "
             f"{found.dtype}, shape {found.shape}"
         )
     return found
 
 
 def missing(value: Any) -> bool:
-    """Whether it is a value that pandas takes for a missing one."""
+    """Return whether pandas treats the value as missing."""
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def is_label(value: Any) -> bool:
-    """Whether it can be told apart from others: a text, a bool, a finite number, a date."""
+    """Return whether the value can be a label: a text, a bool, a finite number, or a date."""
     if not isinstance(value, Hashable) or not pd.api.types.is_scalar(value) or missing(value):
         return False
     return not isinstance(value, complex | float | np.inexact) or bool(np.isfinite(value))
 
 
 def pair(value: Any, name: str) -> tuple[Any, Any]:
-    """Two different values, none of them missing; a text is not taken for its letters."""
-    came = f"{name}: expected two different values, (instead, value), got {describe(value)}"
+    """Return two different values, none of them missing. A text is refused."""
+    came = f"{name}: expected two different values, (baseline, value), got {describe(value)}"
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise ValueError(came)
     if not all(map(is_label, value)):
@@ -750,18 +765,18 @@ def pair(value: Any, name: str) -> tuple[Any, Any]:
 
 
 def fields(record: Any) -> None:
-    """Each field of a dataclass is of the type that its annotation names.
+    """Check that each field of a dataclass has its annotated type.
 
     Raises:
-        TypeError: naming the field.
+        TypeError: Naming the field.
     """
-    whole: Any = type(record)
-    hints = _hints(whole)
+    kind: Any = type(record)
+    hints = _hints(kind)
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
         if not _is(value, hints[field.name]):
-            kind = getattr(hints[field.name], "__name__", None) or str(hints[field.name])
-            raise TypeError(f"{field.name}: expected {kind}, got {describe(value)}")
+            wanted = getattr(hints[field.name], "__name__", None) or str(hints[field.name])
+            raise TypeError(f"{field.name}: expected {wanted}, got {describe(value)}")
 
 
 @functools.cache
@@ -793,14 +808,20 @@ def _is(value: Any, hint: Any) -> bool:
 
 
 def text(value: Any, name: str) -> str:
-    """A text, which may be empty."""
+    """Return a text, which may be empty."""
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected a text, got {describe(value)}")
     return value
 
 
 def texts(value: Any, name: str, count: int | None = None) -> list[str]:
-    """Words to be read in a picture, perhaps ``count`` of them; numbers are written out."""
+    """Return texts for a figure. Numbers are converted to texts.
+
+    Args:
+        value: The texts.
+        name: Name of the argument, for messages.
+        count: Number of texts, if known.
+    """
     wrong = TypeError(f"{name}: expected a sequence of texts, got {describe(value)}")
     if isinstance(value, str | bytes | Mapping | set) or not isinstance(value, Iterable):
         raise wrong

@@ -1,4 +1,4 @@
-"""Checks of codes and of results that callers hand in."""
+"""Check codes and results that a caller passes."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ from cfxnb.core.validate import code_like, describe, instance, part_of
 
 
 def codes(value: Any, name: str) -> tuple[Code, Code]:
-    """Where a result's changes begin and where they end."""
+    """Return the codes before and after the change."""
     cf: Counterfactuals = instance(value, Counterfactuals, name)
     if cf.code_before is None or cf.code_after is None:
         raise TypeError(
@@ -25,43 +25,43 @@ def codes(value: Any, name: str) -> tuple[Code, Code]:
 
 
 def result(value: Any, name: str) -> Counterfactuals:
-    """A result whose fields fit each other, with finite numbers wherever something was decided."""
+    """Return a result with consistent fields, and with finite numbers for every decision."""
     cf: Counterfactuals = instance(value, Counterfactuals, name)
     with part_of(name):
         results_file.check({f.name: getattr(cf, f.name) for f in dataclasses.fields(cf)})
     decided = torch.tensor([s in results_file.DECIDED for s in cf.status], dtype=torch.bool)
-    for part, code in (("code_before", cf.code_before), ("code", cf.code_after)):
+    for part, code in (("code_before", cf.code_before), ("code_after", cf.code_after)):
         if code is not None and not code.z[decided.to(code.z.device)].isfinite().all():
             raise ValueError(f"{name}.{part}: expected finite codes, got NaN or infinity")
     return cf
 
 
-def begun(cf: Counterfactuals, name: str) -> None:
-    """Refuse a result with rows that a stop left out: nothing is known of them."""
+def all_started(cf: Counterfactuals, name: str) -> None:
+    """Refuse a result with images that were not started before a stop."""
     left = torch.tensor([s == STOPPED for s in cf.status], dtype=torch.bool)
     left &= ~cf.logits_after.detach().isfinite().all(1).cpu()
     if cf.code_after is not None:
         left |= ~finite_rows(cf.code_after.z.detach()).cpu()
     if left.any():
         raise ValueError(
-            f"{name}: expected a result that was finished, got {int(left.sum())} of {len(cf)} "
-            f"rows that were never begun; leave them out, for example by {name}[{name}.eligible]"
+            f"{name}: expected a finished result, got {int(left.sum())} of {len(cf)} rows that "
+            f"were not started; leave them out, for example by {name}[{name}.eligible]"
         )
 
 
-def results(value: Any, name: str, least: int = 1) -> list[Counterfactuals]:
-    """A sequence of results of equal length."""
+def results(value: Any, name: str, min_count: int = 1) -> list[Counterfactuals]:
+    """Return a list of at least ``min_count`` results of equal length."""
     if isinstance(value, Counterfactuals) or not isinstance(value, list | tuple):
         raise TypeError(f"{name}: expected a list of results, got {describe(value)}")
     listed = [result(each, f"{name}[{i}]") for i, each in enumerate(value)]
-    if len(listed) < least or len({len(each) for each in listed}) > 1:
+    if len(listed) < min_count or len({len(each) for each in listed}) > 1:
         lengths = [len(each) for each in listed[:20]]
-        raise ValueError(f"{name}: expected {least} or more of equal length, got {lengths}")
+        raise ValueError(f"{name}: expected {min_count} or more of equal length, got {lengths}")
     return listed
 
 
 def same_images(results: list[Counterfactuals], name: str) -> None:
-    """Refuse results that are not about the same images, row by row."""
+    """Refuse results that do not have the same original images in the same order."""
     first = results[0].original.detach().cpu()
     for i, each in enumerate(results[1:], 1):
         other = each.original.detach().cpu()
@@ -73,16 +73,16 @@ def same_images(results: list[Counterfactuals], name: str) -> None:
 
 
 def code(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Code:
-    """A code with finite numbers, perhaps of a known shape."""
+    """Return a code with finite numbers. ``shape`` is the shape of one ``z``, if known."""
     found: Code = instance(value, Code, name, "a cfx.Code")
     code_like(found.z, f"{name}.z", shape)
     if found.aux is not None:
-        rest = instance(found.aux, Tensor, f"{name}.rest", "a torch tensor or None")
-        if rest.is_meta or rest.is_complex() or not rest.ndim or len(rest) != len(found.z):
+        aux = instance(found.aux, Tensor, f"{name}.aux", "a torch tensor or None")
+        if aux.is_meta or aux.is_complex() or not aux.ndim or len(aux) != len(found.z):
             raise ValueError(
-                f"{name}.aux: expected {len(found.z)} rows of numbers, got {rest.dtype} of shape "
-                f"{tuple(rest.shape)}"
+                f"{name}.aux: expected {len(found.z)} rows of numbers, got {aux.dtype} of shape "
+                f"{tuple(aux.shape)}"
             )
-        if not rest.isfinite().all():
+        if not aux.isfinite().all():
             raise ValueError(f"{name}.aux: expected finite numbers, got NaN or infinity")
     return found

@@ -125,9 +125,7 @@ def test_an_altered_file_of_a_search(tmp_path, folders, alter, kind):
     file = sorted(folder.glob(pattern))[0]
     alter(file, second)
     before = {f.name: f.read_bytes() for f in folder.iterdir()}
-    with pytest.raises(
-        ValueError, match=r"checkpoint_dir: expected complete files .*run again"
-    ) as told:
+    with pytest.raises(ValueError, match=r"_dir: expected complete files .*run again") as told:
         again(folder)
     assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
     if alter is swapped:
@@ -158,9 +156,7 @@ def test_an_altered_record(tmp_path, folders, alter):
     """Without it nothing tells what was asked. A copy of another one doesn't fit the answers."""
     folder = shutil.copytree(folders[0], tmp_path / "search")
     alter(folder / "search.json", folders[1])
-    with pytest.raises(
-        ValueError, match=r"checkpoint_dir: expected .*(search.json|another folder)"
-    ):
+    with pytest.raises(ValueError, match=r"_dir: expected .*(search.json|another folder)"):
         again(folder)
 
 
@@ -227,7 +223,7 @@ def test_leftovers_of_a_process_that_died_are_removed(tmp_path):
 @pytest.mark.parametrize("name", ["download.partial", "search.json.partial", "room.partial"])
 def test_unfinished_files_of_others_are_left_alone(tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ValueError, match=rf"checkpoint_dir: expected an empty one, .*{name}"):
+    with pytest.raises(ValueError, match=rf"checkpoint_dir: expected an empty folder, .*{name}"):
         search(checkpoint_dir=tmp_path)
     (tmp_path / name).rename(tmp_path.parent / name)
     search(checkpoint_dir=tmp_path)

@@ -122,9 +122,7 @@ def test_two_threads(tmp_path, whole):
     refused, once = [], threading.Event()
 
     def within():
-        with pytest.raises(
-            ValueError, match=r"checkpoint_dir: .*in use by another process or thread"
-        ):
+        with pytest.raises(ValueError, match=r"_dir: .*in use by another process or thread"):
             search(checkpoint_dir=tmp_path)
         refused.append(threading.get_ident())
 

@@ -59,11 +59,11 @@ ANOTHER = {
     "preserve_others": {"preserve_others": False},
     "l2_penalty": {"l2_penalty": 2.0},
     "linear_init": {"linear_init": False},
-    "hidden": {"hidden": 9},
+    "hidden_dim": {"hidden_dim": 9},
     "steps": {"steps": 11},
     "batch_size": {"batch_size": 15},
     "lr": {"lr": 2e-3},
-    "length": {"length": 0.06},
+    "length_weight": {"length_weight": 0.06},
     "code_noise": {"code_noise": 0.2},
     "seed": {"seed": 1},
     "weights of the space": {"space": LinearSpace(4, seed=1)},
@@ -84,15 +84,15 @@ REFUSED = {
 def test_other_edits_are_learnt_anew_or_refused(tmp_path, other):
     """Also when the first ones are finished; and those are still found."""
     first = {"space": Drawing()} if "a space that" in other else {}
-    weights = edits(folder=tmp_path, **first)
+    weights = edits(checkpoint_dir=tmp_path, **first)
     if other in REFUSED:
-        with pytest.raises(ValueError, match=f"{REFUSED[other]}: .*when this folder was begun"):
-            edits(folder=tmp_path, **first | ANOTHER[other])
+        with pytest.raises(ValueError, match=f"{REFUSED[other]}: .*when the folder .* was begun"):
+            edits(checkpoint_dir=tmp_path, **first | ANOTHER[other])
     else:
-        found = edits(folder=tmp_path, **first | ANOTHER[other])
+        found = edits(checkpoint_dir=tmp_path, **first | ANOTHER[other])
         assert torch.equal(found, edits(**first | ANOTHER[other]))
         assert not torch.equal(found, weights)
-    assert torch.equal(edits(folder=tmp_path, **first), weights)
+    assert torch.equal(edits(checkpoint_dir=tmp_path, **first), weights)
 
 
 @pytest.mark.parametrize("change", ["seed", "lr", "steps", "batch_size", "ema"])
@@ -151,16 +151,14 @@ OTHER_PARTS = {
 
 def fitted(folder, model, loss, data):
     knobs = {"steps": 5, "batch_size": 16, "lr": 0.01}
-    return engine.fit(model, loss, data, folder=folder, **knobs)[0].weight.detach()
+    return engine.fit(model, loss, data, checkpoint_dir=folder, **knobs)[0].weight.detach()
 
 
 @pytest.mark.parametrize("part", OTHER_PARTS)
 def test_another_part_is_refused(tmp_path, part):
     model, loss, data, name = OTHER_PARTS[part]
     weights = fitted(tmp_path, net(), squared(), DATA)
-    with pytest.raises(
-        ValueError, match=rf"checkpoint_dir: expected .*\b{name}\b|{name}: expected"
-    ):
+    with pytest.raises(ValueError, match=rf"_dir: expected .*\b{name}\b|{name}: expected"):
         fitted(tmp_path, model, loss, data)
     assert torch.equal(fitted(tmp_path, net(), squared(), DATA), weights)
 

@@ -268,7 +268,7 @@ def test_memory_that_is_used_again_changes_nothing():
         lambda s: cfx.reconstruct(s, NET, X, TARGET, batch_size=2),
     ):
         found, right = call(Reuses()), call(Own())
-        for name in ("image", "reconstruction", "before", "after"):
+        for name in ("image", "reconstruction", "logits_before", "logits_after"):
             torch.testing.assert_close(getattr(found, name), getattr(right, name))
         torch.testing.assert_close(found.code_before.z, right.code_before.z)
     codes = pd.DataFrame({"a": (SPACE.encode(X).z[:, 0] > 0).int().numpy()})

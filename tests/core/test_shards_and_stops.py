@@ -127,7 +127,7 @@ def test_a_stopped_result_is_saved_and_read(tmp_path):
     assert found.status.count(STOPPED) >= 6
     table = cfx.report({"stopped": found}, judge=F)
     assert table["flip rate"].isna().all() or 0 <= table["flip rate"].iloc[0] <= 1
-    with pytest.raises(ValueError, match=r"like: expected .*never begun"):
+    with pytest.raises(ValueError, match=r"like: expected .*not started"):
         cfx.random_change(SPACE, F, found)
 
 
