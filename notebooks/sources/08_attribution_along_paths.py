@@ -70,23 +70,23 @@ cfx.metrics.relevance_mass(plain, top).mean().round(3)
 #
 # ### Exercise 1 · Completeness by hand
 #
-# *Medium, 7 minutes.* Take `points` evenly spaced images on the straight line, both ends among them.
+# *Medium, 7 minutes.* Take `n_points` evenly spaced images on the straight line, both ends among them.
 # Between two neighbours use the mean of their two gradients (trapezoid rule), times the step. `gradient`
 # takes images (b, c, h, w) and gives gradients of the same shape. Return the map (c, h, w).
 #
 # <details><summary>Hint 1</summary>The images: `torch.lerp(baseline, image, t)` with t from
-# `torch.linspace(0, 1, points)`, shaped (points, 1, 1, 1).</details>
+# `torch.linspace(0, 1, n_points)`, shaped (n_points, 1, 1, 1).</details>
 # <details><summary>Hint 2</summary>One gradient an image; of each and the next, the mean:
-# `(g[1:] + g[:-1]) / 2`, which has points − 1 rows.</details>
-# <details><summary>Hint 3</summary>All steps are equal: (image − baseline) / (points − 1). So the sum is
+# `(g[1:] + g[:-1]) / 2`, which has n_points − 1 rows.</details>
+# <details><summary>Hint 3</summary>All steps are equal: (image − baseline) / (n_points − 1). So the sum is
 # the *mean* of those rows, times the whole difference.</details>
 
 
 # %% tags=["exercise"]
-def straight_heat(gradient, image, baseline, points):
+def straight_ig(gradient, image, baseline, n_points):
     """The map (c, h, w) of the straight path, which should add up to f(image) - f(baseline)."""
     ### BEGIN SOLUTION
-    t = torch.linspace(0, 1, points).view(-1, 1, 1, 1)
+    t = torch.linspace(0, 1, n_points).view(-1, 1, 1, 1)
     slopes = gradient(baseline + t * (image - baseline))
     middles = 0.5 * (slopes[1:] + slopes[:-1])
     return (image - baseline) * middles.mean(0)
@@ -94,35 +94,35 @@ def straight_heat(gradient, image, baseline, points):
 
 
 # %% tags=["check"]
-cfx.checks.nb08.straight_heat(straight_heat)
+cfx.checks.nb08.straight_ig(straight_ig)
 
 # %% [markdown]
 # How many points does it take? Gap: (sum of the map − change of f) / |change of f|, at its worst over the
-# figures. Three rules on the same line: the trapezoid rule ("line"), Gauss's points, and the plain
+# figures. Three rules on the same line: the trapezoid rule (`"trapezoid"`), Gauss's points, and the plain
 # average of all gradients, which is how it is mostly done.
 
 # %%
 path = cfx.straight_path(x, 0.7)  # from the gray of the background
 counts = [3, 5, 9, 17, 33]
-gaps = {
-    rule: [
+deltas = {
+    method: [
         float(
-            cfx.integrated_gradients(f, path, 1, method=rule, n_points=n, max_points=n)
+            cfx.integrated_gradients(f, path, 1, method=method, n_points=n, max_points=n)
             .relative_delta.abs()
             .max()
         )
         for n in counts
     ]
-    for rule in ("line", "gausslegendre", "mean_gradient")
+    for method in ("trapezoid", "gausslegendre", "mean_gradient")
 }
-display(pd.DataFrame(gaps, index=pd.Index(counts, name="points")).map("{:.2%}".format))
+display(pd.DataFrame(deltas, index=pd.Index(counts, name="n_points")).map("{:.2%}".format))
 cfx.curves(
     range(len(counts)),
-    gaps,
+    deltas,
     tick_labels=[str(n) for n in counts],
     xlabel="points on the path",
-    ylabel="worst gap",
-    alt="Worst gap of completeness over the number of points, for three rules of integration: "
+    ylabel="worst relative delta",
+    alt="Worst relative delta over the number of points, for three rules of integration: "
     "all shrink; the trapezoid and Gauss rules sooner than the plain average.",
 )
 
@@ -158,7 +158,7 @@ size = gray.heat_map.abs().sum()
 points = {n: cfx.metrics.pointing_game(a, top) for n, a in {"plain": plain, "gray": gray}.items()}
 print("gradient x input ever points at the top:", bool(points["plain"].any()))
 print("straight from gray, it mostly does:", bool(points["gray"].double().mean() > 0.5))
-print("black and gray agree:", bool((black.heat_map - gray.heat).abs().sum() < 0.1 * size))
+print("black and gray agree:", bool((black.heat_map - gray.heat_map).abs().sum() < 0.1 * size))
 print("captum's map is ours:", bool((theirs.heat_map - gray.heat_map).abs().sum() < 0.05 * size))
 print("both are complete:", set(black.status) | set(gray.status) == {"complete"})
 
@@ -176,7 +176,7 @@ print("both are complete:", set(black.status) | set(gray.status) == {"complete"}
 #
 # The cell after that takes the walks apart, frame by frame: from the baseline back to the figure's
 # reconstruction, and in a last step to the figure itself. The frames are kept, so that maps along
-# these walks need no more rendering. (`rule="shares"` only because it is the cheapest way to get the
+# these walks need no more rendering. (`method="proportional"` only because it is the cheapest way to get the
 # walk; see below.)
 
 # %%
@@ -190,15 +190,13 @@ found = {
     for name in nets
 }
 latent = cfx.latent_integrated_gradients(space, f, x[:4], found["shortcut"].g, 1, max_points=65)
-print(
-    latent, "· the walks are", [f"{w:+.1f}" for w in latent.baseline_step.tolist()], "spreads long"
-)
+print(latent, "· the walks are", [f"{w:+.1f}" for w in latent.baseline_step.tolist()], "std long")
 cfx.heat_maps(latent, class_names=names)
 
 
 # %%
-def walk_to(f, figures, direction):
-    """How far each figure walks until f decides otherwise, in spreads, (b,)."""
+def find_baseline_step(f, figures, direction):
+    """Step along the direction at which f changes its decision, in std, (b,)."""
     return cfx.latent_integrated_gradients(
         space, f, figures, direction, 1, method="proportional", n_points=2
     ).baseline_step
@@ -216,7 +214,7 @@ def film(figures, direction, baseline_step, frames=13):
 
 films, baseline_step = {}, {}
 for name, net in nets.items():
-    baseline_step[name] = walk_to(net, asked[name].images, found[name].g)
+    baseline_step[name] = find_baseline_step(net, asked[name].images, found[name].g)
     films[name] = film(asked[name].images, found[name].g, baseline_step[name])
 shown = films["shortcut"][:2, [0, 1, 2, 3, 5, 9, 13]].flatten(0, 1)
 said = cfx.predict_logits(f, shown).softmax(1)[:, 1]
@@ -244,7 +242,7 @@ cfx.gallery(
 
 
 # %% tags=["exercise"]
-def line_heat(gradients, images):
+def path_ig(gradients, images):
     """The map (c, h, w) of a path through the images, for gradients of the same shape."""
     ### BEGIN SOLUTION
     steps = images[1:] - images[:-1]
@@ -254,7 +252,7 @@ def line_heat(gradients, images):
 
 
 # %% tags=["check"]
-cfx.checks.nb08.line_heat(line_heat)
+cfx.checks.nb08.path_ig(path_ig)
 
 # %% [markdown]
 # The published sum for latent paths draws the difference out all the same: (end − start) times the mean
@@ -280,7 +278,7 @@ cfx.checks.nb08.line_heat(line_heat)
 
 
 # %% tags=["exercise"]
-def secant_heat(values, images):
+def secant_attribution(values, images):
     """The published map (c, h, w) without gradients."""
     ### BEGIN SOLUTION
     moved = images[1:] - images[:-1]
@@ -291,7 +289,7 @@ def secant_heat(values, images):
 
 
 # %% tags=["check"]
-cfx.checks.nb08.secant_heat(secant_heat)
+cfx.checks.nb08.secant_attribution(secant_attribution)
 
 # %% [markdown]
 # On a straight path every pixel that moves gets the *whole* change, whatever the classifier looks at: a
@@ -312,7 +310,7 @@ cfx.checks.nb08.secant_heat(secant_heat)
 
 
 # %% tags=["exercise"]
-def shares_heat(values, images):
+def proportional_attribution(values, images):
     """A map (c, h, w) without gradients, complete by construction."""
     ### BEGIN SOLUTION
     moved = (images[1:] - images[:-1]).abs()
@@ -323,7 +321,7 @@ def shares_heat(values, images):
 
 
 # %% tags=["check"]
-cfx.checks.nb08.shares_heat(shares_heat)
+cfx.checks.nb08.proportional_attribution(proportional_attribution)
 
 # %%
 compare = cfx.predict_then_run(
@@ -360,8 +358,8 @@ print(
 print(f"the sum is {float((secant.relative_delta + 1).mean()):,.0f} times too large.")
 for name in ("average gradient (published)", "secant (published)", "proportional"):
     display(cfx.heat_maps(rules[name], max_images=4, class_names=names))
-told = [f"{gap:.2%}" if gap < 10 else f"{gap:,.0f} times the change of f" for gap in typical]
-pd.DataFrame({"gap, median size": told}, index=typical.index)
+sizes = [f"{d:.2%}" if d < 10 else f"{d:,.0f} times the change of f" for d in typical]
+pd.DataFrame({"median |relative delta|": sizes}, index=typical.index)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -372,7 +370,7 @@ print("the secant's sum is off by more than the whole:", bool(typical["secant (p
 print("shares are complete:", bool(typical["proportional"] < 1e-5))
 
 # %% [markdown]
-# `shares` is complete *because of how it is made*. That says nothing about where its heat lies: whatever moves
+# `proportional` is complete *because of how it is made*. That says nothing about where its heat lies: whatever moves
 # along with the reason gets its share as well.
 #
 # ## Where does the heat lie?
@@ -385,7 +383,7 @@ print("shares are complete:", bool(typical["proportional"] < 1e-5))
 # divided by the mask's share of the image. 1 is what a map that knows nothing gets. NaN for a map of
 # zeros.
 #
-# <details><summary>Hint 1</summary>Heat against the label is heat, too: take `heat.abs()`
+# <details><summary>Hint 1</summary>Heat against the label is heat, too: take `heat_map.abs()`
 # first.</details>
 # <details><summary>Hint 2</summary>A mask selects: `size[mask].sum()`. Its share of the image:
 # `mask.float().mean()`.</details>
@@ -394,10 +392,10 @@ print("shares are complete:", bool(typical["proportional"] < 1e-5))
 
 
 # %% tags=["exercise"]
-def lift(heat, mask):
+def relevance_ratio(heat_map, mask):
     """How many times more |heat| than chance the mask holds."""
     ### BEGIN SOLUTION
-    mass = heat.abs()
+    mass = heat_map.abs()
     if mass.sum() == 0:
         return float("nan")
     return float(mass[mask].sum() / mass.sum() / mask.double().mean())
@@ -405,11 +403,11 @@ def lift(heat, mask):
 
 
 # %% tags=["check"]
-cfx.checks.nb08.from_w(lift)
+cfx.checks.nb08.relevance_ratio(relevance_ratio)
 
 # %% [markdown]
 # All maps of both nets, with three to measure them by: random heat; how far each pixel moves on the
-# walk, without any gradient; and a walk of the same length along random direction, of which the net
+# walk, without any gradient; and a walk of the same length along a random direction, of which the net
 # was never asked. `straight to it` takes the walk's own baseline, but a straight line of pixels to it.
 
 # %%
@@ -470,7 +468,7 @@ print("the curve matters less than its baseline:", abs(ours - share["straight to
 # %% [markdown]
 # Read it with care. The walk helps because of where it *starts*: the straight line to the same baseline does
 # about as well. (These figures change their top at once, within a step or two of the frames, and between
-# frames the film cross-fades. On a slower walk the two may differ more.) `shares` are not far above how far
+# frames the film cross-fades. On a slower walk the two may differ more.) `proportional` maps are not far above how far
 # pixels move, which asks no classifier at all. And the direction was found by asking this very
 # classifier; a random one is far worse.
 #
@@ -502,9 +500,9 @@ explained = {
     ),
 }
 forgets = {name: cfx.metrics.parameter_randomisation(f, how) for name, how in explained.items()}
-for sort in ("signed", "size"):
+for sort in ("signed", "absolute"):
     table = {name: each[sort].tolist() for name, each in forgets.items()}
-    word = {"signed": "signed", "size": "|heat|"}[sort]
+    word = {"signed": "signed", "absolute": "|heat|"}[sort]
     display(
         cfx.curves(
             range(len(forgets["straight"])), table, tick_labels=list(forgets["straight"].index),
@@ -524,7 +522,7 @@ cfx.gallery(
 
 # %% [markdown]
 # The sizes of straight maps hardly notice that everything was forgotten: they are multiplied by image −
-# baseline, and so show the *image*. `shares` are movement, and the net only weighs the pieces, so
+# baseline, and so show the *image*. `proportional` maps are movement, and the net only weighs the pieces, so
 # that their signed maps jump between agreeing and disagreeing as a whole. Signed maps with gradients do
 # forget. A pretty outline is no evidence.
 #
@@ -548,15 +546,15 @@ display(
     pd.DataFrame(
         {
             name: {
-                "insertion area": float(c.insertion_auc.mean()),
-                "deletion area": float(c.deletion_auc.mean()),
+                "insertion AUC": float(c.insertion_auc.mean()),
+                "deletion AUC": float(c.deletion_auc.mean()),
             }
             for name, c in pasted.items()
         }
     ).T.round(3)
 )
 cfx.curves(
-    pasted["walk, line"].share.tolist(),
+    pasted["walk, line"].fraction.tolist(),
     {name: c.deletion.mean(0).tolist() for name, c in pasted.items()},
     xlabel="share of pixels replaced by the baseline's",
     ylabel="probability of red",
@@ -627,7 +625,7 @@ cfx.explore(draw_map, digit=(0, len(fours) - 1), start=(0, 7))
 #   what would happen without them.
 # - The map explains f along *one* path. Another direction, another baseline: another complete map.
 # - The direction is part of the answer. A walk that changes skin along with the top will show skin where
-#   the net reacts to it, and `shares` shows it even where the net doesn't.
+#   the net reacts to it, and `proportional` shows it even where the net doesn't.
 # - The masks are those of the figure's own layer. Another top has other sleeves: some heat beside the
 #   mask is right.
 # - One planted reason at a time, small figures, small nets. Elsewhere nobody hands you the mask.
@@ -638,7 +636,7 @@ cfx.explore(draw_map, digit=(0, len(fours) - 1), start=(0, 7))
 # own steps. The baseline decides what is explained. Without gradients, shares add up and the published
 # secants don't. Check sums, forget weights, compare with random heat, and where you can, with the truth.
 #
-# **Questions to take along.** Why can a complete map lie? When would you prefer `shares` to a surrogate with
+# **Questions to take along.** Why can a complete map lie? When would you prefer `proportional` to a surrogate with
 # gradients? What would have to hold for |heat| to forget along with the net?
 #
 # **References.** M. Sundararajan, A. Taly, Q. Yan, *Axiomatic attribution for deep networks*, 2017 ·

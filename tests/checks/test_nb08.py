@@ -9,8 +9,8 @@ from cfxnb.checks import nb08
 NAN = float("nan")
 
 
-def places(image, baseline, points):
-    t = torch.linspace(0, 1, points).view(-1, 1, 1, 1)
+def places(image, baseline, n_points):
+    t = torch.linspace(0, 1, n_points).view(-1, 1, 1, 1)
     return baseline + t * (image - baseline)
 
 
@@ -21,35 +21,37 @@ def mean_of_pairs(g):
 def on_the_line(combine):
     """``combine(gradients, image, baseline)`` with gradients at evenly spaced points."""
 
-    def answer(gradient, image, baseline, points):
-        return combine(gradient(places(image, baseline, points)), image, baseline)
+    def answer(gradient, image, baseline, n_points):
+        return combine(gradient(places(image, baseline, n_points)), image, baseline)
 
     return answer
 
 
-def in_a_loop(gradient, image, baseline, points):
-    total, step = torch.zeros_like(image), (image - baseline) / (points - 1)
-    for k in range(points - 1):
+def in_a_loop(gradient, image, baseline, n_points):
+    total, step = torch.zeros_like(image), (image - baseline) / (n_points - 1)
+    for k in range(n_points - 1):
         pair = torch.stack([baseline + k * step, baseline + (k + 1) * step])
         total += gradient(pair).mean(0) * step
     return total
 
 
-def by_torch_trapezoid(gradient, image, baseline, points):
-    t = torch.linspace(0, 1, points)
-    return torch.trapezoid(gradient(places(image, baseline, points)), t, dim=0) * (image - baseline)
+def by_torch_trapezoid(gradient, image, baseline, n_points):
+    t = torch.linspace(0, 1, n_points)
+    return torch.trapezoid(gradient(places(image, baseline, n_points)), t, dim=0) * (
+        image - baseline
+    )
 
 
-def at_midpoints(gradient, image, baseline, points):
-    t = ((torch.arange(points) + 0.5) / points).view(-1, 1, 1, 1)
+def at_midpoints(gradient, image, baseline, n_points):
+    t = ((torch.arange(n_points) + 0.5) / n_points).view(-1, 1, 1, 1)
     return gradient(baseline + t * (image - baseline)).mean(0) * (image - baseline)
 
 
-def always_five_points(gradient, image, baseline, points):
+def always_five_points(gradient, image, baseline, n_points):
     return in_a_loop(gradient, image, baseline, 5)
 
 
-def without_batch(gradient, image, baseline, points):
+def without_batch(gradient, image, baseline, n_points):
     return gradient(image) * (image - baseline)
 
 
@@ -116,7 +118,7 @@ def shared(combine):
     return answer
 
 
-def shares_in_a_loop(values, images):
+def proportional_in_a_loop(values, images):
     total = torch.zeros_like(images[0])
     for k in range(len(images) - 1):
         size = (images[k + 1] - images[k]).abs()
@@ -125,7 +127,7 @@ def shares_in_a_loop(values, images):
     return total
 
 
-def shares_unguarded(values, images):
+def proportional_unguarded(values, images):
     rise, moved = pieces(values, images)
     return (rise * moved.abs() / moved.abs().sum((1, 2, 3), keepdim=True)).sum(0)
 
@@ -146,7 +148,7 @@ def with_signs(values, images):
     return (rise * moved / whole).sum(0)
 
 
-def lift_of(inside, area=lambda mask: float(mask.double().mean()), mass=torch.abs):
+def ratio_of(inside, area=lambda mask: float(mask.double().mean()), mass=torch.abs):
     """``inside(mass, mask)`` over the area, with the guard."""
 
     def answer(heat, mask):
@@ -158,7 +160,7 @@ def lift_of(inside, area=lambda mask: float(mask.double().mean()), mass=torch.ab
     return answer
 
 
-def share(size, mask):
+def fraction(size, mask):
     return size[mask].sum() / size.sum()
 
 
@@ -173,7 +175,7 @@ def by_numpy(heat, mask):
 
 
 TABLE = {
-    "straight_heat": Answers(
+    "straight_ig": Answers(
         right={
             "mean of pairs": on_the_line(lambda g, x, b: mean_of_pairs(g).mean(0) * (x - b)),
             "loop": in_a_loop,
@@ -182,7 +184,7 @@ TABLE = {
         wrong={
             "way back": (
                 on_the_line(lambda g, x, b: mean_of_pairs(g).mean(0) * (b - x)),
-                "that is the way back",
+                "that is the map with the wrong sign",
             ),
             "not multiplied": (
                 on_the_line(lambda g, x, b: mean_of_pairs(g).mean(0)),
@@ -190,11 +192,11 @@ TABLE = {
             ),
             "summed": (
                 on_the_line(lambda g, x, b: mean_of_pairs(g).sum(0) * (x - b)),
-                "too large by the number of pieces",
+                "that is the map times the number of intervals",
             ),
             "divided by points": (
                 on_the_line(lambda g, x, b: mean_of_pairs(g).sum(0) / len(g) * (x - b)),
-                "that is one piece too many",
+                "that is the sum divided by n_points",
             ),
             "times image": (
                 on_the_line(lambda g, x, b: mean_of_pairs(g).mean(0) * x),
@@ -202,7 +204,7 @@ TABLE = {
             ),
             "plain average": (
                 on_the_line(lambda g, x, b: g.mean(0) * (x - b)),
-                "that is the plain average of all gradients",
+                "that is the mean of all gradients times (image - baseline)",
             ),
             "left ends": (
                 on_the_line(lambda g, x, b: g[:-1].mean(0) * (x - b)),
@@ -225,11 +227,11 @@ TABLE = {
                 on_the_line(lambda g, x, b: (mean_of_pairs(g).mean(0) * (x - b)).sum(0)),
                 "expected a map of shape (2, 4, 3), got torch.Size([4, 3])",
             ),
-            "points fixed": (always_five_points, "with points=2 it is another map"),
+            "points fixed": (always_five_points, "with n_points=2 the map is wrong"),
             "no batch": (without_batch, "gradient: expected images of shape (b, 2, 4, 3)"),
         },
     ),
-    "line_heat": Answers(
+    "path_ig": Answers(
         right={
             "pieces": along(lambda middles, steps: (middles * steps).sum(0)),
             "loop": line_in_a_loop,
@@ -242,15 +244,15 @@ TABLE = {
             ),
             "published, trapezoid": (
                 lambda g, x: (x[-1] - x[0]) * mean_of_pairs(g).mean(0),
-                "that is the mean of the middles times (end - start)",
+                "that is the mean of the averaged gradients times (end - start)",
             ),
             "way back": (
                 along(lambda middles, steps: -(middles * steps).sum(0)),
-                "that is the way back",
+                "that is the map with the wrong sign",
             ),
             "averaged": (
                 along(lambda middles, steps: (middles * steps).mean(0)),
-                "that is the mean over pieces",
+                "that is the mean over intervals",
             ),
             "not halved": (
                 along(lambda middles, steps: (2 * middles * steps).sum(0)),
@@ -266,7 +268,7 @@ TABLE = {
             ),
             "sizes": (
                 along(lambda middles, steps: (middles * steps.abs()).sum(0)),
-                "that is a sum of sizes",
+                "that is the sum with absolute steps",
             ),
             "pieces kept": (
                 along(lambda middles, steps: middles * steps),
@@ -278,71 +280,80 @@ TABLE = {
             ),
         },
     ),
-    "secant_heat": Answers(
+    "secant_attribution": Answers(
         right={"where": secant, "nan_to_num": secant_by_nan_to_num},
         wrong={
             "no guard": (secant_without_guard, "the map is not finite"),
-            "small number": (secant_with_a_small_number, "a pixel that never moves should get 0"),
+            "small number": (secant_with_a_small_number, "a pixel that never changes should get 0"),
             "summed": (
                 lambda f, x: (x[-1] - x[0]) * slopes(f, x).sum(0),
-                "every pixel that moves gets the whole change",
+                "every pixel that changes gets the whole change",
             ),
             "mean slope alone": (
                 lambda f, x: slopes(f, x).mean(0),
-                "every pixel that moves gets the whole change",
+                "every pixel that changes gets the whole change",
             ),
             "way back": (
                 lambda f, x: (x[0] - x[-1]) * slopes(f, x).mean(0),
-                "every pixel that moves gets the whole change",
+                "every pixel that changes gets the whole change",
             ),
             "divided by points": (
                 lambda f, x: (x[-1] - x[0]) * slopes(f, x).sum(0) / len(x),
-                "every pixel that moves gets the whole change",
+                "every pixel that changes gets the whole change",
             ),
-            "where it moves": (secant_where_it_moves, "that is a mean over some pieces only"),
-            "one secant": (one_secant, "that is one secant, from start to end"),
+            "where it moves": (
+                secant_where_it_moves,
+                "that is the mean over intervals in which the pixel moves",
+            ),
+            "one secant": (one_secant, "that is one secant from start to end"),
             "own steps": (
                 lambda f, x: (slopes(f, x) * x.diff(dim=0)).sum(0),
                 "that is each slope times its own step",
             ),
-            "shares": (shares_in_a_loop, "every pixel that moves gets the whole change"),
+            "proportional": (
+                proportional_in_a_loop,
+                "every pixel that changes gets the whole change",
+            ),
             "sizes": (
                 lambda f, x: (x[-1] - x[0]).abs() * slopes(f, x).mean(0),
-                "every pixel that moves gets the whole change",
+                "every pixel that changes gets the whole change",
             ),
         },
     ),
-    "shares_heat": Answers(
+    "proportional_attribution": Answers(
         right={
             "clamped": shared(lambda rise, size, whole: (rise * size / whole).sum(0)),
-            "loop": shares_in_a_loop,
+            "loop": proportional_in_a_loop,
         },
         wrong={
-            "no guard": (shares_unguarded, "the map is not finite"),
-            "at once": (at_once, "that is the whole change shared out at once"),
-            "by the ends": (by_the_ends, "that is the change by the distance of the ends"),
-            "with signs": (with_signs, "that is movement with its sign"),
+            "no guard": (proportional_unguarded, "the map is not finite"),
+            "at once": (at_once, "that is the total change of f, distributed once"),
+            "by the ends": (
+                by_the_ends,
+                "that is the total change of f, distributed by |end - start|",
+            ),
+            "with signs": (with_signs, "that is the map with signed steps"),
             "no shares": (
                 shared(lambda rise, size, whole: (rise * size).sum(0)),
-                "that is movement, not shares of it",
+                "that is the map without division by the total",
             ),
             "averaged": (
                 shared(lambda rise, size, whole: (rise * size / whole).mean(0)),
-                "that is the mean over pieces",
+                "that is the mean over intervals",
             ),
             "way back": (
                 shared(lambda rise, size, whole: (-rise * size / whole).sum(0)),
-                "that is the way back",
+                "that is the map with the wrong sign",
             ),
             "sizes of changes": (
                 shared(lambda rise, size, whole: (rise.abs() * size / whole).sum(0)),
-                "that is sizes of the changes",
+                "that is the map with |change of f|",
             ),
             "over pieces": (
                 shared(
                     lambda rise, size, whole: (rise * size / size.sum(0).clamp_min(1e-12)).sum(0)
                 ),
-                "that is shares over pieces, not over pixels",
+                "that is the map divided by the total over intervals",
             ),
             "channel by channel": (
                 shared(
@@ -355,36 +366,39 @@ TABLE = {
             "secant": (secant, "expected another map; its sum should be"),
         },
     ),
-    "lift": Answers(
-        right={"share": lift_of(share), "means": by_means, "numpy": by_numpy},
+    "relevance_ratio": Answers(
+        right={"fraction": ratio_of(fraction), "means": by_means, "numpy": by_numpy},
         wrong={
-            "share alone": (lift_of(share, area=lambda mask: 1.0), "that is the share alone"),
+            "fraction alone": (
+                ratio_of(fraction, area=lambda mask: 1.0),
+                "that is the fraction alone",
+            ),
             "signed": (
-                lift_of(share, mass=lambda heat: heat),
-                "that is the share of the sum with signs",
+                ratio_of(fraction, mass=lambda heat: heat),
+                "that is the fraction of the signed sum",
             ),
             "positive": (
-                lift_of(share, mass=lambda heat: heat.clamp_min(0)),
-                "that is the share of positive heat",
+                ratio_of(fraction, mass=lambda heat: heat.clamp_min(0)),
+                "that is the fraction of the positive part",
             ),
             "times the area": (
-                lift_of(share, area=lambda mask: 1 / float(mask.double().mean())),
-                "that is the share times the area",
+                ratio_of(fraction, area=lambda mask: 1 / float(mask.double().mean())),
+                "that is the fraction times the area",
             ),
             "number of pixels": (
-                lift_of(share, area=lambda mask: float(mask.sum())),
+                ratio_of(fraction, area=lambda mask: float(mask.sum())),
                 "that is divided by the number of pixels",
             ),
             "outside": (
-                lambda heat, mask: lift_of(share)(heat, ~mask),
-                "that is lift outside the mask",
+                lambda heat, mask: ratio_of(fraction)(heat, ~mask),
+                "that is the ratio outside the mask",
             ),
             "inside only": (
-                lift_of(lambda size, mask: size[mask].sum()),
+                ratio_of(lambda size, mask: size[mask].sum()),
                 "expected 2, got 24",
             ),
             "zero of nothing": (
-                lambda heat, mask: lift_of(share)(heat, mask) if heat.any() else 0.0,
+                lambda heat, mask: ratio_of(fraction)(heat, mask) if heat.any() else 0.0,
                 "for a map of zeros expected NaN, got 0",
             ),
             "small number added": (
