@@ -1,5 +1,6 @@
-"""What a classifier gets wrong, and training it further.
+"""Explain the errors of a classifier, and repair it (Farid et al., arXiv 2310.06668).
 
-Read first ``explain_errors``: what would have to change in each misclassified image for the answer
-to be right. ``fine_tune`` trains a copy of the classifier on counterfactuals or other images.
+Read ``explain_errors`` first: it finds what would have to change in each misclassified image for
+the classifier to be right. ``fine_tune`` trains a copy of the classifier further, for example on
+counterfactuals. The paper's code has no script for either, so both are our reading of its idea.
 """

@@ -1,4 +1,4 @@
-"""What a classifier gets wrong: what would have to look different for it to be right?"""
+"""Explain misclassified images by counterfactuals towards their true class."""
 
 import dataclasses
 import math
@@ -22,18 +22,19 @@ from cfxnb.diffusion.diffusion_counterfactual import diffusion_counterfactual
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ErrorExplanation:
-    """Misclassified images, and how each would have been classified right.
+    """Misclassified images, and counterfactuals that are classified correctly.
 
     Attributes:
-        rows: positions of the misclassified images in the data set, int64 (n,): those that were
-            chosen to be explained.
-        counterfactuals: of those, towards their true classes.
-        table: one row a kind of error (true and predicted class): how many of how many images of
-            the true class, how many were explained, and the share of those that flipped (NaN if
-            none were explained). What a stop left unfinished was not explained.
-        change_maps: kind of error -> where images were changed: mean absolute change against the
-            reconstruction over what flipped, (h, w).
-        feature_attribution: what changed, by ``describe_change``; None without descriptors or flips.
+        rows: positions of the explained images in the data set, int64 (n,).
+        counterfactuals: counterfactuals of these images towards their true classes.
+        table: DataFrame with one row per kind of error (true class and predicted class). ``images``
+            is the number of images of the true class, ``errors`` the number of this kind of error.
+            ``explained`` counts those with a counterfactual search that was not stopped.
+            ``flipped`` is the fraction of these that flipped, NaN if none was explained.
+        change_maps: for each kind of error the mean absolute difference between counterfactual and
+            reconstruction over the flipped images, (h, w).
+        feature_attribution: result of ``describe_change``. None without descriptors, or if nothing
+            flipped.
     """
 
     rows: Tensor
@@ -46,8 +47,7 @@ class ErrorExplanation:
         validate.fields(self)
 
     def _repr_html_(self) -> str:
-        table = self.table.round(3).to_html()
-        return table + self.counterfactuals._repr_html_()
+        return self.table.round(3).to_html() + self.counterfactuals._repr_html_()
 
 
 @standard_modes
@@ -63,38 +63,42 @@ def explain_errors(
     first_row: int = 0,
     **kwargs: Any,
 ) -> ErrorExplanation:
-    """Counterfactuals of misclassified images towards their true class (arXiv 2310.06668).
+    """Find counterfactuals of misclassified images towards their true class (arXiv 2310.06668).
 
-    The difference shows what this classifier missed, or took for what it is not, as far as the
-    diffusion model can draw it. It is a statement about the classifier, not about what is shown.
+    The difference shows what the classifier missed or misread, as far as the diffusion model can
+    draw it. It is a statement about the classifier, not about what the image shows.
 
     Args:
-        images, labels: (n, c, h, w) in [0, 1], and their true classes (n,), by number or name.
-        descriptors: to name what changed, in the codes of ``space``.
-        max_images: images explained; if there are more errors, a random choice of them.
-        seed: of that choice, and of the noise.
-        first_row: position of the first image in its data set: noise belongs to an image's place
-            there. ``max_images`` counts, and chooses, in each call.
-        kwargs: of ``diffusion_counterfactual``.
+        space: a ``Diffusion`` space.
+        classifier: images (b, c, h, w) -> logits (b, k), with gradients.
+        images: (n, c, h, w) in [0, 1], misclassified or not.
+        labels: true classes (n,), by number or name.
+        descriptors: fitted with the codes of ``space``. They name what changed.
+        max_images: largest number of images to explain. If there are more errors, a random choice
+            of this size is explained.
+        seed: seed of this choice and of the noise.
+        first_row: position of the first image in its data set. The noise of an image depends on its
+            position. ``max_images`` applies to each call.
+        kwargs: passed to ``diffusion_counterfactual``.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, or if nothing is misclassified.
+        ValueError, TypeError: for a wrong argument, or if no image is misclassified.
     """
     images = validate.images(images)
     validate.diffusion(space)
     validate.white_box(classifier)
     validate.optional(_descriptors, descriptors, "descriptors")
     logits = predict_logits(classifier, images)
-    known = CheckedClassifier(classifier).class_names
-    labels = validate.labels(labels, len(images), logits.shape[1], "labels", known).cpu()
+    class_names = CheckedClassifier(classifier).class_names
+    labels = validate.labels(labels, len(images), logits.shape[1], "labels", class_names).cpu()
     first_row = validate.count(first_row, "first_row")
-    said = predicted(logits).cpu()
-    wrong = (said != labels).nonzero()[:, 0]
-    if not len(wrong):
+    answers = predicted(logits).cpu()
+    errors = (answers != labels).nonzero()[:, 0]
+    if not len(errors):
         raise ValueError("images: expected some that are misclassified, got none")
     max_images, seed = validate.count(max_images, "max_images", 1), validate.seed(seed)
     draw = torch.Generator().manual_seed(seed)
-    rows = wrong[torch.randperm(len(wrong), generator=draw)[:max_images]].sort().values
+    rows = errors[torch.randperm(len(errors), generator=draw)[:max_images]].sort().values
     found = diffusion_counterfactual(
         space,
         classifier,
@@ -104,40 +108,45 @@ def explain_errors(
         first_row=rows + first_row,
         **kwargs,
     )
-    names = known or [str(c) for c in range(logits.shape[1])]
-    kinds = [f"{names[t]} seen as {names[s]}" for t, s in _pairs(labels, said)]
-    table, change_maps = _by_kind(kinds, labels, said, rows, found)
-    able = descriptors is not None and bool(found.flipped.any())
-    feature_attribution = describe_change(found, descriptors) if able else None  # type: ignore[arg-type]
-    return ErrorExplanation(rows + first_row, found, table, change_maps, feature_attribution)
+    names = class_names or [str(c) for c in range(logits.shape[1])]
+    pairs = zip(labels.tolist(), answers.tolist(), strict=True)
+    kinds = pd.Series([f"{names[true]} seen as {names[answer]}" for true, answer in pairs])
+    table, change_maps = _by_kind(kinds, labels, errors, rows, found)
+    named = None
+    if descriptors is not None and found.flipped.any():
+        named = describe_change(found, descriptors)
+    return ErrorExplanation(rows + first_row, found, table, change_maps, named)
 
 
 def _descriptors(value: Any, name: str) -> Any:
     return validate.instance(value, Descriptors, name, "Descriptors of fit_descriptors")
 
 
-def _pairs(labels: Tensor, said: Tensor) -> list[tuple[int, int]]:
-    return list(zip(labels.tolist(), said.tolist(), strict=True))
-
-
 def _by_kind(
-    kinds: list[str], labels: Tensor, said: Tensor, rows: Tensor, found: Counterfactuals
+    kinds: pd.Series, labels: Tensor, errors: Tensor, rows: Tensor, found: Counterfactuals
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    every = pd.Series(kinds)[(labels != said).numpy()]
-    explained = pd.Series([kinds[i] for i in rows.tolist()])
-    feature_attribution = (found.image - found.reconstruction).abs().mean(1)
-    table, change_maps = {}, {}
+    """Return the table and the maps of changes.
+
+    Args:
+        kinds: kind of error of each image; for correct images it has no meaning.
+        labels: true class of each image.
+        errors, rows: positions of all errors, and of those that were explained.
+        found: counterfactuals of the images in ``rows``.
+    """
+    change = (found.image - found.reconstruction).abs().mean(1)
     finished = torch.tensor([status != STOPPED for status in found.status])
-    for kind, count in every.value_counts().items():
-        mine = torch.tensor((explained == kind).tolist()) & finished
-        true = int(labels[every.index[every == kind][0]])
-        flipped = mine & found.flipped
+    explained, all_kinds = kinds[rows.tolist()], kinds[errors.tolist()]
+    table, change_maps = {}, {}
+    for kind, n_errors in all_kinds.value_counts().items():
+        of_kind = torch.tensor((explained == kind).tolist()) & finished
+        flipped = of_kind & found.flipped
+        true = labels[all_kinds.index[all_kinds == kind][0]]
         table[kind] = {
             "images": int((labels == true).sum()),
-            "errors": int(count),
-            "explained": int(mine.sum()),
-            "flipped": flipped.sum().item() / int(mine.sum()) if mine.any() else math.nan,
+            "errors": int(n_errors),
+            "explained": int(of_kind.sum()),
+            "flipped": flipped.sum().item() / int(of_kind.sum()) if of_kind.any() else math.nan,
         }
         if flipped.any():
-            change_maps[str(kind)] = feature_attribution[flipped].mean(0)
+            change_maps[str(kind)] = change[flipped].mean(0)
     return pd.DataFrame.from_dict(table, orient="index"), change_maps

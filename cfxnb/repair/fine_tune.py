@@ -1,4 +1,4 @@
-"""Repair: train a classifier a little further, on counterfactuals or otherwise."""
+"""Train a classifier further, on counterfactuals or other images."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_sample_weight
 from torch import Generator, Tensor, nn
 
 from cfxnb.core import validate
@@ -29,94 +30,84 @@ def fine_tune(
     lr: float = 1e-3,
     seed: int = 0,
 ) -> Any:
-    """A copy of a classifier, trained further; the original stays as it is.
+    """Return a copy of a classifier that was trained further. The original is not changed.
 
-    Counterfactuals whose cause is unchanged, with their old labels, tell a classifier that what it
-    went by is not what counts.
+    This can repair a shortcut: train on counterfactuals in which the true cause is unchanged, with
+    their original labels. They show the classifier that what changed does not count.
+
+    Parameters that are frozen (``requires_grad`` is False) are not trained, and layers with only
+    frozen parameters keep their batch statistics. If all parameters are frozen, as in networks from
+    ``cfx.load``, all are trained. Networks in float16 or bfloat16 are trained in float32 and
+    converted back. The copy has the training mode and ``requires_grad`` of the original.
 
     Args:
-        classifier: made by ``wrap``, or a torch module that gives logits.
-        images, labels: (n, c, h, w) in [0, 1] and (n,).
-        sample_weight: of each image in the loss, (n,), such as ``group_weights``; equal by default.
-        steps: of AdamW; the rate falls from ``lr`` to 0 as a cosine.
-        seed: of the order of the images, and of dropout.
-
-    Layers with frozen parameters (``requires_grad`` False) stay as they are, batch statistics
-    included. Networks in float16 or bfloat16 are trained in float32 and are then what they were. If
-    every parameter is frozen, as in networks from ``cfx.load``, all are trained. Mode
-    and ``requires_grad`` of the copy are those of the original.
+        classifier: made by ``wrap``, or a torch module that returns logits.
+        images: (n, c, h, w) in [0, 1].
+        labels: classes (n,), by number or name.
+        sample_weight: weight of each image in the loss, (n,), for example from ``group_weights``.
+            Default: equal weights.
+        steps: number of steps of AdamW.
+        batch_size: images per step, drawn with replacement.
+        lr: learning rate of the first step. It falls to 0 along a cosine.
+        seed: seed of the random batches and of dropout.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; for a loss that is not finite, and
-            for a network that can't be copied or trained.
+        ValueError, TypeError: for a wrong argument, naming it. Also if the loss is not finite, or
+            if the network cannot be copied or trained.
     """
-    whole = as_classifier(_with_module(validate.white_box(classifier)))
+    original = _module_of(validate.white_box(classifier))
+    checked = as_classifier(classifier)
     images = validate.images(images)
-    classes = predict_logits(whole, images[:1]).shape[1]
-    names = getattr(whole, "class_names", None)
-    labels = validate.labels(labels, len(images), classes, "labels", names).cpu()
-    each = _weights(sample_weight, len(images))
+    n_classes = predict_logits(checked, images[:1]).shape[1]
+    names = getattr(checked, "class_names", None)
+    labels = validate.labels(labels, len(images), n_classes, "labels", names).cpu()
+    weight = _checked_weight(sample_weight, len(images))
     steps, size = validate.count(steps, "steps", 1), validate.count(batch_size, "batch_size", 1)
-    peak = validate.number(lr, "lr", 0.0, 1e6, open_low=True)
+    lr = validate.number(lr, "lr", 0.0, 1e6, open_low=True)
     start = hash_seed(validate.seed(seed), 0)
-    original = classifier if isinstance(classifier, nn.Module) else classifier.module
     modes, flags = own_state(original)
     tuned = copied(classifier)
-    module = tuned if isinstance(tuned, nn.Module) else tuned.module
-    parameters = list(module.parameters())
-    everything = not any(flags)
-    free = [
-        p.is_floating_point() and (flag or everything)
-        for p, flag in zip(parameters, flags, strict=True)
-    ]
-    if not any(free):
-        raise ValueError(
-            "classifier: expected a network with parameters of floats, got one without any"
-        )
-    dtypes = _in_float32(module)
-    for p, yes in zip(parameters, free, strict=True):
-        if p.is_floating_point():
-            p.requires_grad_(yes)
-    _train_what_is_free(module)
-    answers = as_classifier(tuned)
+    module = _module_of(tuned)
+    dtypes = _to_float32(module)
+    trained = _unfreeze(module, flags)
+    tuned_classifier = as_classifier(tuned)
     draw = Generator("cpu").manual_seed(start)
     with own_random_numbers(start), _failures_named():
-        trained = [p for p, yes in zip(parameters, free, strict=True) if yes]
-        optimiser = torch.optim.AdamW(trained, lr=peak, weight_decay=1e-4)
+        optimiser = torch.optim.AdamW(trained, lr=lr, weight_decay=1e-4)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for step in range(steps):
             rows = torch.randint(len(images), (size,), generator=draw)
-            logits = answers(images[rows.to(images.device)])
+            logits = tuned_classifier(images[rows.to(images.device)])
             loss = F.cross_entropy(logits, labels[rows].to(logits.device), reduction="none")
-            total = (loss * each[rows].to(loss)).mean()
+            total = (loss * weight[rows].to(loss)).mean()
             if not total.isfinite():
                 raise _Refused(
-                    f"lr: expected a rate at which the loss stays finite, got {peak} and a loss "
+                    f"lr: expected a rate at which the loss stays finite, got {lr} and a loss "
                     f"of {total.item()} in step {step + 1} of {steps}"
                 )
             optimiser.zero_grad()
             total.backward()
             optimiser.step()
             schedule.step()
-    for m, mode in zip(module.modules(), modes, strict=True):
-        if hasattr(m, "training"):
-            m.training = mode
+    for layer, mode in zip(module.modules(), modes, strict=True):
+        if hasattr(layer, "training"):
+            layer.training = mode
     for tensor, dtype in dtypes:
         tensor.data = tensor.data.to(dtype)
-    for p, flag in zip(parameters, flags, strict=True):
-        p.grad = None
-        if p.is_floating_point():
-            p.requires_grad_(flag)
+    for parameter, flag in zip(module.parameters(), flags, strict=True):
+        parameter.grad = None
+        if parameter.is_floating_point():
+            parameter.requires_grad_(flag)
     return tuned
 
 
 class _Refused(ValueError):
-    """An error that says already what is wrong."""
+    """An error whose message already says what is wrong."""
 
 
 @contextlib.contextmanager
 def _failures_named() -> Iterator[None]:
-    """Say whose fault it is if a network can't be trained: no gradient, batches too small, ..."""
+    """Turn an error inside a network into a ValueError that names the argument ``classifier``."""
     try:
         yield
     except _Refused:
@@ -130,8 +121,18 @@ def _failures_named() -> Iterator[None]:
         ) from error
 
 
-def _in_float32(module: nn.Module) -> list[tuple[Tensor, torch.dtype]]:
-    """Let short floats be float32, in which small steps are not lost; what they were before."""
+def _module_of(classifier: Any) -> nn.Module:
+    """Return the torch module that a classifier is or wraps."""
+    module = classifier if isinstance(classifier, nn.Module) else getattr(classifier, "module", 0)
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"classifier: expected a torch module or a wrapped one, got {type(classifier).__name__}"
+        )
+    return module
+
+
+def _to_float32(module: nn.Module) -> list[tuple[Tensor, torch.dtype]]:
+    """Convert float16 and bfloat16 to float32, which keeps small steps; return the old dtypes."""
     short = (torch.float16, torch.bfloat16)
     found = [(x, x.dtype) for x in (*module.parameters(), *module.buffers()) if x.dtype in short]
     for tensor, _ in found:
@@ -139,53 +140,56 @@ def _in_float32(module: nn.Module) -> list[tuple[Tensor, torch.dtype]]:
     return found
 
 
-def _with_module(classifier: Any) -> Any:
-    """A torch module, or what holds one."""
-    module = classifier if isinstance(classifier, nn.Module) else getattr(classifier, "module", 0)
-    if not isinstance(module, nn.Module):
-        raise TypeError(
-            f"classifier: expected a torch module or a wrapped one, got {type(classifier).__name__}"
+def _unfreeze(module: nn.Module, flags: list[bool]) -> list[nn.Parameter]:
+    """Prepare a network for training, and return the parameters to train.
+
+    Args:
+        flags: ``requires_grad`` of each parameter of the original.
+    """
+    trained = []
+    for parameter, flag in zip(module.parameters(), flags, strict=True):
+        if parameter.is_floating_point():
+            parameter.requires_grad_(flag or not any(flags))
+            if parameter.requires_grad:
+                trained.append(parameter)
+    if not trained:
+        raise ValueError(
+            "classifier: expected a network with parameters of floats, got one without any"
         )
-    return classifier
-
-
-def _train_what_is_free(module: nn.Module) -> None:
-    """Training mode, but for layers whose parameters are all frozen: their owner keeps them."""
     for layer in module.modules():
-        if not hasattr(layer, "training"):
-            continue  # a script that was frozen is in evaluation mode for good
-        layer.training = True
-        own = list(layer.parameters(recurse=False))
-        if own and not any(p.requires_grad for p in own):
-            layer.training = False
+        if hasattr(layer, "training"):  # a frozen TorchScript module always is in evaluation mode
+            own = list(layer.parameters(recurse=False))
+            layer.training = not own or any(p.requires_grad for p in own)
+    return trained
 
 
 @standard_modes
 def group_weights(groups: Any) -> Tensor:
-    """Weights (n,) with mean 1 under which every group counts alike.
+    """Return weights (n,) with mean 1 that give every group the same total weight.
 
     Args:
-        groups: the group of each image, (n,): numbers or names.
+        groups: the group of each image, (n,), as numbers or names.
 
     Raises:
-        ValueError, TypeError: if there are none, or it is no sequence.
+        ValueError, TypeError: if ``groups`` is empty or is not a sequence.
     """
     names = validate.groups(groups, "groups")
     if not names:
         raise ValueError("groups: expected the group of each image, got none")
-    counts = {name: names.count(name) for name in set(names)}
-    return torch.tensor([len(names) / (len(counts) * counts[name]) for name in names])
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    balanced = compute_sample_weight("balanced", [numbers[name] for name in names])
+    return torch.tensor(balanced, dtype=torch.float32)
 
 
-def _weights(value: Any, count: int) -> Tensor:
+def _checked_weight(value: Any, count: int) -> Tensor:
     if value is None:
         return torch.ones(count)
-    validate.instance(value, Tensor, "weights", "a torch tensor")
+    validate.instance(value, Tensor, "sample_weight", "a torch tensor")
     if value.is_complex() or value.is_meta or value.layout != torch.strided:
-        raise TypeError(f"weights: expected floats, got {value.dtype}, {value.layout}")
-    each = value.detach().cpu().float()
-    if each.shape != (count,) or not each.isfinite().all() or each.min() < 0:
+        raise TypeError(f"sample_weight: expected floats, got {value.dtype}, {value.layout}")
+    weight = value.detach().cpu().float()
+    if weight.shape != (count,) or not weight.isfinite().all() or weight.min() < 0:
         raise ValueError(
-            f"weights: expected {count} finite numbers >= 0, got shape {tuple(each.shape)}"
+            f"sample_weight: expected {count} finite numbers >= 0, got shape {tuple(weight.shape)}"
         )
-    return each
+    return weight

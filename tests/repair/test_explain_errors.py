@@ -10,7 +10,10 @@ from gaussians import GAP, SHAPE, Bayes, GaussianSpace
 import cfxnb as cfx
 
 QUICK = {"steps": 6, "max_attempts": 1}
-DRIVEN = {"distance_scale": 0.0, "pause_when_reached": False}  # ease would let noise do what it can
+DRIVEN = {
+    "distance_scale": 0.0,
+    "pause_when_reached": False,
+}  # a pause would let noise do what it can
 LAST = SHAPE[2] - 1  # the column that a cheat looks at; no class shows there
 
 
@@ -104,7 +107,7 @@ def test_maps_are_the_mean_change_of_what_flipped():
     flipped, cf = found.counterfactuals.flipped, found.counterfactuals
     assert flipped.any()
     assert not flipped.all()
-    names = world[1].labels
+    names = world[1].class_names
     for kind, heat in found.change_maps.items():
         mine = [
             (cf.image[j] - cf.reconstruction[j]).abs().mean(0)
@@ -132,7 +135,7 @@ def test_maps_point_at_what_misled_the_classifier(world, explained):
     up = cf.target[cf.flipped] == 1  # the cheat says 1 where this column is bright
     assert (towards[up] > 0).all()
     assert (towards[~up] < 0).all()
-    moved = (agreed.counterfactuals.code_after.z - free.counterfactuals.code.z).abs()
+    moved = (agreed.counterfactuals.code_after.z - free.counterfactuals.code_after.z).abs()
     assert moved[..., :GAP].mean() > 20 * moved[..., LAST].mean()
 
 

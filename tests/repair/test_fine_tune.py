@@ -67,6 +67,9 @@ def test_group_weights_make_groups_count_alike():
     assert weights.mean() == pytest.approx(1)
     assert weights[:6].sum() == pytest.approx(weights[6:].sum().item())
     assert torch.equal(weights, cfx.group_weights(np.array(groups)))
+    by_hand = [len(groups) / (2 * groups.count(name)) for name in groups]
+    assert torch.equal(weights, torch.tensor(by_hand))
+    assert weights.dtype == torch.float32
 
 
 class Two(nn.Module):
@@ -97,12 +100,12 @@ def test_counterfactuals_with_their_old_labels_repair_a_shortcut(shortcut):
     fair = pictures([[0, 0], [0, 1], [1, 0], [1, 1]])
     truth = torch.tensor([0, 0, 1, 1])
     kept = {k: v.clone() for k, v in shortcut.module.state_dict().items()}
-    both, told = torch.cat([leaky, edited]), torch.cat([labels, labels])
-    repaired = cfx.fine_tune(shortcut, both, told, steps=300, lr=0.1)
+    both, twice = torch.cat([leaky, edited]), torch.cat([labels, labels])
+    repaired = cfx.fine_tune(shortcut, both, twice, steps=300, lr=0.1)
     more = cfx.fine_tune(shortcut, leaky, labels, steps=300, lr=0.1)
     assert (repaired(fair).argmax(1) == truth).all()
     assert (more(fair).argmax(1) == truth).sum() < 4  # more of the same does not
-    assert repaired.labels == shortcut.class_names
+    assert repaired.class_names == shortcut.class_names
     for name, value in shortcut.module.state_dict().items():
         assert torch.equal(value, kept[name])
 
@@ -110,7 +113,7 @@ def test_counterfactuals_with_their_old_labels_repair_a_shortcut(shortcut):
 def test_weights_repair_it_too_where_the_groups_are_known(shortcut):
     images = pictures([[0, 0], [1, 1]] * 40 + [[0, 1], [1, 0]])
     labels = torch.tensor([0, 1] * 40 + [0, 1])
-    groups = ["with"] * 80 + ["contrast_class"] * 2
+    groups = ["with"] * 80 + ["against"] * 2
     weights = cfx.group_weights(groups)
     tuned = cfx.fine_tune(shortcut, images, labels, sample_weight=weights, steps=300, lr=0.1)
     assert (tuned(images).argmax(1) == labels).all()

@@ -38,7 +38,7 @@ QUICK = {"steps": 2, "max_attempts": 1}
 
 TABLE = {
     cfx.explain_errors: (
-        {"space": SPACE, "classifier": F, "images": X, "labels": WRONG, "knobs": {}, **QUICK},
+        {"space": SPACE, "classifier": F, "images": X, "labels": WRONG, "kwargs": {}, **QUICK},
         {
             "space": space_values() | {"no diffusion": (LinearSpace(), "LinearSpace without")},
             "classifier": classifier_values(4) | {"black box": (cfx.BlackBox(F), "BlackBox")},
@@ -112,12 +112,12 @@ TABLE = {
 
 @pytest.mark.parametrize(("function", "arguments", "argument", "told"), rows(TABLE))
 def test_wrong_argument(function, arguments, argument, told):
-    check_message(function, {k: v for k, v in arguments.items() if k != "knobs"}, argument, told)
+    check_message(function, {k: v for k, v in arguments.items() if k != "kwargs"}, argument, told)
 
 
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
 def test_right_arguments_are_accepted(function):
-    function(**{k: v for k, v in TABLE[function][0].items() if k != "knobs"})
+    function(**{k: v for k, v in TABLE[function][0].items() if k != "kwargs"})
 
 
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
@@ -126,13 +126,13 @@ def test_no_argument_is_left_out(function):
     assert set(inspect.signature(function).parameters) <= told
 
 
-def test_nothing_wrong_is_told():
+def test_without_errors():
     right = cfx.predict_logits(F, X).argmax(1)
     with pytest.raises(ValueError, match=r"images: expected some that are misclassified"):
         cfx.explain_errors(SPACE, F, X, right)
 
 
-def test_an_unknown_knob_is_named():
+def test_an_unknown_option_is_named():
     with pytest.raises(TypeError, match="strengths"):
         cfx.explain_errors(SPACE, F, X, WRONG, strengths=0.5)
 
