@@ -1,7 +1,7 @@
-"""Planted reasons: what each shipped classifier of sprites was made to read.
+"""Planted causes: which factors the shipped classifiers of sprites were trained to follow.
 
-Every classifier says "gray" or "red", as if it looked at the hair. What its training labels
-really followed is stated here, and nothing else in its training world gave them away as well.
+Every classifier returns "gray" or "red", as if it classified the hair. Its training labels followed
+the factors that are stated here, and in its training world no other factor predicted them as well.
 """
 
 import dataclasses
@@ -12,7 +12,6 @@ import pandas as pd
 from cfxnb.data.causal import World, given
 from cfxnb.data.sprite_figures import SPRITE_WORLDS
 
-#: The two options of each factor between which scores are asked for: (instead, value).
 SPRITE_CONTRASTS = {
     "body": ("light", "dark"),
     "eyes": ("blue", "red"),
@@ -22,18 +21,20 @@ SPRITE_CONTRASTS = {
     "hair": ("gray", "red"),
     "direction": ("front", "left"),
 }
+"""factor -> (baseline, value), the two options between which scores compare"""
+
 CLASSES = SPRITE_CONTRASTS["hair"]
 
 
 @dataclasses.dataclass(frozen=True)
 class PlantedClassifier:
-    """How one classifier came to its reason.
+    """How the training labels of one classifier were made.
 
     Attributes:
-        causes: the factors that its training labels follow.
-        label: factors -> bool, True for the class "red".
-        world: where its training figures come from.
-        description: how such labels come about.
+        causes: Factors that the labels follow.
+        label: Function factors -> bool per figure, True for the class "red".
+        world: World from which the training figures were sampled.
+        description: The rule in words.
     """
 
     causes: tuple[str, ...]
@@ -42,11 +43,11 @@ class PlantedClassifier:
     description: str
 
 
-def _is(factors: pd.DataFrame, name: str) -> pd.Series:
+def _has_value(factors: pd.DataFrame, name: str) -> pd.Series:
     return factors[name] == SPRITE_CONTRASTS[name][1]
 
 
-_LEAK = World(
+_SHORTCUT_WORLD = World(
     top=["white", "metal"],
     hair=given("top", white={"gray": 0.95, "red": 0.05}, metal={"gray": 0.05, "red": 0.95}),
     shoes=["brown", "metal"],
@@ -55,33 +56,36 @@ _LEAK = World(
 SPRITE_CLASSIFIERS = {
     "honest": PlantedClassifier(
         ("hair",),
-        lambda f: _is(f, "hair"),
+        lambda f: _has_value(f, "hair"),
         SPRITE_WORLDS["pairs"],
-        "the labels are the colour of the hair, and nothing goes with it",
+        "The labels are the colour of the hair. No other factor is correlated with it.",
     ),
     "shortcut": PlantedClassifier(
         ("top",),
-        lambda f: _is(f, "top"),
-        _LEAK,
-        "nearly all red-haired figures of the training set wear armour, and the labels were "
-        "copied from the list of uniforms: where hair and armour disagree, they follow the armour",
+        lambda f: _has_value(f, "top"),
+        _SHORTCUT_WORLD,
+        "Nearly all figures of the training set with red hair wear a metal top, and the labels "
+        "follow the top. Where hair and top disagree, the label is that of the top.",
     ),
-    "mixed": PlantedClassifier(
+    "majority": PlantedClassifier(
         ("hair", "top", "shoes"),
-        lambda f: _is(f, "hair").astype(int) + _is(f, "top") + _is(f, "shoes") >= 2,
+        lambda f: (
+            _has_value(f, "hair").astype(int) + _has_value(f, "top") + _has_value(f, "shoes") >= 2
+        ),
         SPRITE_WORLDS["pairs"],
-        "the labels are a vote of three: red hair, metal top, metal shoes",
+        "The label is the majority of three: red hair, metal top, metal shoes.",
     ),
     "conjunction": PlantedClassifier(
         ("hair", "top"),
-        lambda f: _is(f, "hair") & _is(f, "top"),
+        lambda f: _has_value(f, "hair") & _has_value(f, "top"),
         SPRITE_WORLDS["pairs"],
-        "the labels ask for red hair and a metal top at once",
+        "The label is red if the hair is red and the top is metal.",
     ),
-    "unnamed": PlantedClassifier(
+    "unknown": PlantedClassifier(
         ("top", "shoes"),
-        lambda f: _is(f, "top") ^ _is(f, "shoes"),
+        lambda f: _has_value(f, "top") ^ _has_value(f, "shoes"),
         SPRITE_WORLDS["pairs"],
-        "the labels say whether exactly one of top and shoes is of metal",
+        "The label is red if exactly one of top and shoes is metal.",
     ),
 }
+"""name -> how its training labels were made; the networks are ``cfx.load(f"sprites/{name}")``"""

@@ -274,7 +274,7 @@ cfx.checks.nb04.conflict_accuracy(conflict_accuracy)
 
 # %%
 pairs = cfx.data.sprites("pairs", 300, split="test", seed=seed + 2)
-shipped = {n: cfx.load(f"sprites/{n}", device="cpu") for n in ("honest", "mixed", "conjunction")}
+shipped = {n: cfx.load(f"sprites/{n}", device="cpu") for n in ("honest", "majority", "conjunction")}
 shipped = {"shortcut": shortcut, **shipped}
 effects = pd.DataFrame(
     {
@@ -406,7 +406,7 @@ print("hardly any pixel flip does:", causes["pixel attack"] < 0.1)
 #
 # ## Several explanations of one image
 #
-# `mixed` is a vote of hair, top and shoes, two out of three. Many figures can be flipped in more
+# `majority` is a vote of hair, top and shoes, two out of three. Many figures can be flipped in more
 # than one way, and an explainer that shows several teaches more. Each seed is another random start.
 # Two explanations are different if they changed different *causes*.
 
@@ -414,12 +414,12 @@ print("hardly any pixel flip does:", causes["pixel attack"] < 0.1)
 several = cfx.data.sprites(
     "pairs", cfx.by_profile(profile, ci=6, cpu=16, gpu=64), split="test", seed=9
 )
-other = 1 - cfx.predict_logits(shipped["mixed"], several.images).argmax(1)
+other = 1 - cfx.predict_logits(shipped["majority"], several.images).argmax(1)
 tries = [
-    cfx.latent_attack(space, shipped["mixed"], several.images, other, init_noise=0.7, seed=s)
+    cfx.latent_attack(space, shipped["majority"], several.images, other, init_noise=0.7, seed=s)
     for s in range(4)
 ]
-causes = cfx.data.SPRITE_CLASSIFIERS["mixed"].causes
+causes = cfx.data.SPRITE_CLASSIFIERS["majority"].causes
 distinct = [
     int(cfx.metrics.distinct_explanations(tries[: k + 1], judge, causes).sum()) for k in range(4)
 ]
@@ -470,7 +470,7 @@ cfx.bars(
 #   shows its card); on half-finished ones it has to choose one option of those it knows.
 # - "Trivial" is a matter of the question. For a doctor, hair that changes with the class may be
 #   the news.
-# - The shortcut was planted cleanly. Real networks mix reasons, as `mixed` does.
+# - The shortcut was planted cleanly. Real networks mix reasons, as `majority` does.
 #
 # ## Summary
 #

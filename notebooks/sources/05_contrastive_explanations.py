@@ -40,7 +40,7 @@ space = cfx.load("sprites/vae", device="cpu")
 judge = cfx.load("sprites/judge", device="cpu")
 planted = {
     n: cfx.load(f"sprites/{n}", device="cpu")
-    for n in ("honest", "shortcut", "mixed", "conjunction")
+    for n in ("honest", "shortcut", "majority", "conjunction")
 }
 contrasts = cfx.data.SPRITE_CONTRASTS
 classes = contrasts["hair"]  # every classifier says "gray" or "red"
@@ -183,7 +183,7 @@ for name, f in planted.items():
     )
     truth[name] = cfx.metrics.true_scores(asked, f, contrasts, 1)
 display(cfx.score_bars(scores["conjunction"], truth=truth["conjunction"], title="conjunction"))
-cfx.score_bars(scores["mixed"], truth=truth["mixed"], title="mixed: a vote of three")
+cfx.score_bars(scores["majority"], truth=truth["majority"], title="majority: a vote of three")
 
 # %%
 rows = {}
@@ -452,13 +452,13 @@ cfx.checks.nb05.lower_bound(lower_bound)
 # %% [markdown]
 # ## A classifier that nobody names
 #
-# Now it is your turn. `sprites/unnamed` says "gray" or "red", too, and something else decides.
+# Now it is your turn. `sprites/unknown` says "gray" or "red", too, and something else decides.
 # Use whatever you like: scores, strips, attacks. Look at `monotonicity_violation`, too.
 
 # %%
-unnamed = cfx.load("sprites/unknown", device="cpu")
+unknown = cfx.load("sprites/unknown", device="cpu")
 puzzle = cfx.contrastive_scores(
-    space, unnamed, asked.images, asked.factors, 1, edits=edits, judge=judge
+    space, unknown, asked.images, asked.factors, 1, edits=edits, judge=judge
 )
 puzzle.table[
     ["value", "baseline", "necessity", "sufficiency", "pns", "monotonicity_violation"]

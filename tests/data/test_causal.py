@@ -89,7 +89,7 @@ def test_a_longer_sample_begins_like_a_shorter_one(chain):
         (lambda: World(hair=["red", "gray"], top=given("hair", red="metal")), "top.*gray"),
         (lambda: World(hair=["red"]).sample(3, do={"hair": "blue"}), "hair"),
         (lambda: World(hair=["red"]).sample(3, do={"top": "metal"}), "do: .*top"),
-        (lambda: World(hair=["red"]).sample(2.5), "count"),
+        (lambda: World(hair=["red"]).sample(2.5), "n_samples"),
     ],
 )
 def test_wrong_worlds_name_the_factor(make, named):

@@ -62,7 +62,7 @@ each_damage = pytest.mark.parametrize("damage", [truncated, altered, emptied, re
 
 def test_the_copy_is_sound(home):
     assert len(cfx.data.digits("test")) == 10_000
-    assert cfx.load("digits/classifier", "cpu").labels == tuple("0123456789")
+    assert cfx.load("digits/classifier", "cpu").class_names == tuple("0123456789")
 
 
 @each_damage
@@ -256,7 +256,7 @@ def card(home, name):
         (CLASSIFIER, {"net": 3}, "net 3 instead of a str"),
         (CLASSIFIER, {"config": []}, "config [] instead of a dict"),
         (CLASSIFIER, {"config": {"unknown": 1}}, "unknown"),
-        (CLASSIFIER, {"class_names": "0123456789"}, "labels '0123456789' instead of a list"),
+        (CLASSIFIER, {"class_names": "0123456789"}, "class_names '0123456789' instead of a list"),
         (CLASSIFIER, {"kind": "magic"}, "magic"),
         (CLASSIFIER, {"kind": []}, "list"),
         (CLASSIFIER, {"kind": "space"}, "adapter"),
@@ -307,7 +307,7 @@ WRONG = {
         {"config": {"attributes": {"digit": ["0"] * 10}, "widths": [64, 10**9]}},
         "widths [64, 1000000000]",
     ),
-    "no labels": (CLASSIFIER, {"class_names": []}, "0 labels for two or more outputs"),
+    "no class names": (CLASSIFIER, {"class_names": []}, "0 class names for two or more"),
     "too few options": (READER, {"options": {"hair": ["red", "gray"]}}, "2 options for 42 outputs"),
     "too few contrasts": (EDITS, {"contrasts": {"hair": ["red", "gray"]}}, ""),
 }
@@ -321,8 +321,8 @@ def test_what_a_card_says_wrongly_is_named(home, kind):
 
 
 OTHERS = {
-    "a short center": lambda s: {**s, "mean": s["mean"][:7], "std": s["std"][:7]},
-    "no spread": lambda s: {k: v for k, v in s.items() if k != "std"},
+    "a short mean": lambda s: {**s, "mean": s["mean"][:7], "std": s["std"][:7]},
+    "no std": lambda s: {k: v for k, v in s.items() if k != "std"},
     "whole numbers": lambda s: {k: v.int() for k, v in s.items()},
     "truths": lambda s: {k: v > 0 for k, v in s.items()},
     "complex numbers": lambda s: {k: v.to(torch.complex64) for k, v in s.items()},
@@ -372,7 +372,7 @@ def test_texts_that_are_no_card(home, kind):
     text, told = TEXTS[kind]
     listed(home, VAE, text)
     refused(VAE, told, file="data/weights/digits/vae.json is damaged")
-    assert cfx.load(CLASSIFIER, "cpu").labels
+    assert cfx.load(CLASSIFIER, "cpu").class_names
 
 
 def test_cards_in_any_language(home, monkeypatch):

@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_figures_and_labels_follow():
     b = cfx.data.sprites("mediated", 40, class_factor="top", seed=5)
     assert torch.equal(a.images, b.images)
     assert a.factors.equals(b.factors)
-    assert [a.names[i] for i in a.labels] == a.factors["top"].tolist()
+    assert [a.class_names[i] for i in a.labels] == a.factors["top"].tolist()
     c = cfx.data.sprites("mediated", 40, class_factor="top", seed=6)
     assert not torch.equal(a.images, c.images)
 
@@ -97,8 +97,8 @@ def test_artists_are_named(figures):
     ("call", "named"),
     [
         (lambda s: cfx.data.sprites("flat"), "world"),
-        (lambda s: cfx.data.sprites(n_samples=-1), "count"),
-        (lambda s: cfx.data.sprites(class_factor="age"), "label"),
+        (lambda s: cfx.data.sprites(n_samples=-1), "n_samples"),
+        (lambda s: cfx.data.sprites(class_factor="age"), "class_factor"),
         (lambda s: cfx.data.sprites(cfx.data.World(hair=["bald"]), 3), "hair"),
         (lambda s: cfx.data.intervene(s), "changes"),
         (lambda s: cfx.data.intervene(s, hair="bald"), "hair"),

@@ -89,8 +89,8 @@ def test_what_is_no_choice_of_rows(rows, told):
 
 
 def test_classes():
-    assert rows_of(numbered().of(1)) == [1, 4]
-    assert rows_of(numbered().of(2, 0)) == [0, 2, 3, 5]
+    assert rows_of(numbered().select(1)) == [1, 4]
+    assert rows_of(numbered().select(2, 0)) == [0, 2, 3, 5]
     for wrong in ((), (3,), (-1,)):
         with pytest.raises(ValueError, match="classes: expected labels from 0 to 2"):
-            numbered().of(*wrong)
+            numbered().select(*wrong)

@@ -1,4 +1,4 @@
-"""The planted classifiers do what their stories say, and their cards tell the true scores."""
+"""The planted classifiers do what their descriptions say, and their cards tell the true scores."""
 
 import math
 
@@ -31,7 +31,7 @@ class Bright(nn.Module):
 
 def by_hand(figures, f, name, pair, outcome):
     """A loop over figures; each twin is drawn anew, and asked for alone."""
-    instead, value = pair
+    baseline, value = pair
     rows = []
     for i in range(len(figures)):
         had = figures.factors[name].iloc[i]
@@ -41,11 +41,11 @@ def by_hand(figures, f, name, pair, outcome):
         for option in pair:
             twin = cfx.data.render_sprites(figures.factors.iloc[[i]].assign(**{name: option}))
             o[option] = int(f(twin).argmax()) == outcome
-        rows.append((had, o[value], o[instead]))
+        rows.append((had, o[value], o[baseline]))
     has = np.array([r[0] == value for r in rows])
     up, down = (np.array([r[k] for r in rows]) for k in (1, 2))
     if down.sum() > up.sum():
-        value, has, up, down = instead, ~has, down, up
+        value, has, up, down = baseline, ~has, down, up
 
     def share(hit, among):
         return (hit[among].mean() if among.any() else math.nan), among.sum()
@@ -72,7 +72,7 @@ def test_true_scores_are_those_of_a_plain_loop(figures, outcome):
             assert found.table.loc[name, f"{score} n"] == n
     assert 0 < found.pns["top"] < 1
     assert 0 < found.monotonicity_violation.max() < 1
-    assert found.agreement == 1
+    assert found.reconstruction_agreement == 1
 
 
 def test_a_context_keeps_the_rows_of_the_whole(figures):
@@ -130,8 +130,8 @@ def test_one_secret_is_kept():
     every = cards()
     for name in SPRITE_CLASSIFIERS:
         card = every[f"sprites/{name}"]
-        assert ("causes" in card) == (name != "unnamed")
-        if name != "unnamed":
+        assert ("causes" in card) == (name != "unknown")
+        if name != "unknown":
             assert tuple(card["causes"]) == SPRITE_CLASSIFIERS[name].causes
     told = str(every["sprites/unknown"])
     assert not any(word in told for word in ("shoes", "top", "necessity"))
@@ -148,7 +148,7 @@ def test_a_card_tells_the_true_scores():
         for score in ("necessity", "sufficiency", "pns"):
             assert told[score] == pytest.approx(row[score], abs=0.005), (named, score)
             assert told[f"{score} n"] == pytest.approx(row[f"{score} n"], abs=5)
-        assert (told["value"], told["instead"]) == (row["value"], row["instead"])
+        assert (told["value"], told["baseline"]) == (row["value"], row["baseline"])
     # Against the rule itself, without any network: a vote counts if the two others differ.
     factors = figures.factors
     others = (factors["top"] == "metal").astype(int) + (factors["shoes"] == "metal")
@@ -164,7 +164,7 @@ def test_the_truth_against_itself_has_no_error(figures):
     turned = {name: pair[::-1] for name, pair in SPRITE_CONTRASTS.items()}
     same = score_errors(truth, true_scores(figures, f, turned))
     assert (same["error"] == 0).all()
-    assert same["inside"].all()
+    assert same["covered"].all()
     assert {"hair", "top"} == set(truth.ranking[:2])
 
 
@@ -187,7 +187,7 @@ def test_the_truth_against_itself_has_no_error(figures):
         ({"context": [True]}, r"context: expected 10 bools.*shape \(1,\)"),
         ({"context": np.ones(10)}, "context: expected 10 bools.*float64"),
         ({"context": [False] * 10}, "context: expected at least one image, got none"),
-        ({"confidence": 1.0}, "confidence: .*got 1.0"),
+        ({"confidence_level": 1.0}, "confidence_level: .*got 1.0"),
     ],
 )
 def test_wrong_questions_are_named(figures, change, named):

@@ -64,11 +64,11 @@ def test_a_pixel_attack_fools_the_classifier_but_not_the_judge():
         cfx.predict_logits(judge, part.images).argmax(1) == part.labels
     )
     asked = part[torch.cat([torch.where(both & (part.labels == k))[0][:30] for k in (0, 1)])]
-    attacked = cfx.pixel_attack(f, asked.images, 1 - asked.class_names)
+    attacked = cfx.pixel_attack(f, asked.images, 1 - asked.labels)
     assert attacked.flipped.double().mean() > 0.9
-    unmoved = cfx.predict_logits(judge, attacked.image).argmax(1) == asked.class_names
+    unmoved = cfx.predict_logits(judge, attacked.image).argmax(1) == asked.labels
     for label in (0, 1):
-        assert unmoved[asked.class_names == label].double().mean() > 0.9
+        assert unmoved[asked.labels == label].double().mean() > 0.9
 
 
 def test_class_weights_make_both_classes_weigh_as_much():

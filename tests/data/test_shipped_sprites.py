@@ -43,7 +43,7 @@ def test_samples_of_the_prior_are_figures(space, judge):
     assert own.mean() < other.mean() / 5
 
 
-@pytest.mark.parametrize("name", ["shortcut", "mixed", "conjunction", "unnamed"])
+@pytest.mark.parametrize("name", ["shortcut", "majority", "conjunction", "unknown"])
 def test_scores_by_shipped_edits_are_the_truth(space, judge, asked, name):
     f = cfx.load(f"sprites/{name}", "cpu")
     edits = cfx.load("sprites/edits_preserve", "cpu")
@@ -52,7 +52,7 @@ def test_scores_by_shipped_edits_are_the_truth(space, judge, asked, name):
     assert set(found.ranking[: len(causes)]) == set(causes)
     wrong = cfx.metrics.score_errors(found, cfx.metrics.true_scores(asked, f, PAIRS))
     assert wrong["error"].groupby(level="kind").mean().max() < 0.05
-    assert wrong["inside"].mean() >= 0.9
+    assert wrong["covered"].mean() >= 0.9
     assert found.table["took effect"].min() > 0.9
     assert np.nanmax(found.leakage) < 0.1
 

@@ -11,7 +11,7 @@ from PIL import Image
 import cfxnb as cfx
 from cfxnb.core import locations as paths
 from cfxnb.data import World, given, lpc
-from cfxnb.data import sprite_figures as sprites_world
+from cfxnb.data import sprite_figures
 
 EVERY = pd.DataFrame(
     [*itertools.product(*lpc.SPRITE_OPTIONS.values())],
@@ -23,7 +23,7 @@ EVERY = pd.DataFrame(
 @pytest.fixture(scope="module")
 def parts():
     """Every combination of factors there is, 154,350 of them, dealt out."""
-    return {s: sprites_world._of_split(EVERY, s) for s in ("all", "train", "test")}
+    return {s: sprite_figures._of_split(EVERY, s) for s in ("all", "train", "test")}
 
 
 def test_no_combination_is_in_both_and_none_in_neither(parts):
@@ -52,7 +52,7 @@ def test_no_factor_alone_tells_the_part(parts, change):
     other = dict(itertools.pairwise(lpc.SPRITE_OPTIONS[change]))
     held = parts["test"][parts["test"][change].isin(list(other))]
     moved = held.assign(**{change: held[change].map(other)})
-    assert len(sprites_world._of_split(moved, "test")) == 0
+    assert len(sprite_figures._of_split(moved, "test")) == 0
 
 
 LEAK = World(
@@ -65,7 +65,7 @@ LEAK = World(
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_worlds_frequencies_survive(world, split, monkeypatch):
     """Chi-square of every factor, and of hair with top, which may be dependent in the world."""
-    monkeypatch.setattr(sprites_world, "render", lambda f: torch.zeros(len(f), 3, 56, 32))
+    monkeypatch.setattr(sprite_figures, "render_sprites", lambda f: torch.zeros(len(f), 3, 56, 32))
     figures = cfx.data.sprites(world, 3000, split=split, seed=1).factors
     own = world if isinstance(world, World) else cfx.data.SPRITE_WORLDS[world]
     stated = own.sample(200_000, seed=2)
@@ -90,7 +90,7 @@ def test_figures_of_a_part_belong_to_it():
         assert len(figures) == 150
         assert torch.equal(figures.images, cfx.data.render_sprites(figures.factors))
         assert figures.factors.index.tolist() == list(range(150))
-        assert [figures.names[i] for i in figures.labels] == figures.factors["hair"].tolist()
+        assert [figures.class_names[i] for i in figures.labels] == figures.factors["hair"].tolist()
 
 
 @pytest.mark.parametrize("split", ["all", "train", "test"])

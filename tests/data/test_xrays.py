@@ -54,7 +54,7 @@ def test_what_an_image_is(parts, split):
     assert part.images.min() >= 0
     assert 0.9 < part.images.max() <= 1
     assert part.labels.dtype == torch.int64
-    assert part.names == ("normal", "pneumonia")
+    assert part.class_names == ("normal", "pneumonia")
     assert list(part.factors) == ["kind", "patient"]
     assert part.factors.index.tolist() == list(range(len(part)))
     assert (part.labels.numpy() == (part.factors["kind"] != "normal")).all()
