@@ -1,4 +1,4 @@
-"""Networks that no library carries. A card names one by its key in ``NETS``."""
+"""Networks that no library has. The card of a shipped network names one of ``NETS``."""
 
 from cfxnb.nets.conditional_unet import ConditionalUNet
 from cfxnb.nets.convnets import JudgeNet, PlainNet

@@ -1,4 +1,4 @@
-"""A denoiser of latents that is told attributes, any of which may be left open."""
+"""A denoising network for latents, conditioned on attributes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,17 +7,19 @@ from torch import Tensor, nn
 
 
 class ConditionalUNet(nn.Module):
-    """diffusers' ``UNet2DModel``, with one learned vector for each option of each attribute.
+    """``UNet2DModel`` of diffusers, with one learned embedding per option of each attribute.
 
-    The vectors of what is told are added to that of the time. An attribute may be left open: this,
-    too, has a vector, so that the net knows the images of every partial description, and of none.
+    The embeddings are added to the timestep embedding. Any attribute may be left open, and "open"
+    has an embedding, too. The network therefore also models images given only some attributes, or
+    none.
 
     Args:
-        attributes: options of each attribute by its name.
-        channels: of the latents.
-        widths: feature maps at each size; the sides are halved in between.
-        attention: at which of the sizes every position looks at every other one.
-        blocks: residual blocks at each size.
+        attributes: name of each attribute -> names of its options.
+        channels: number of channels of the latents.
+        widths: number of feature maps at each resolution. Each resolution has half the height of
+            the one before.
+        attention: whether each resolution has self-attention.
+        blocks: number of residual blocks at each resolution.
     """
 
     prediction_type = "v_prediction"
@@ -31,7 +33,7 @@ class ConditionalUNet(nn.Module):
         blocks: int = 1,
     ) -> None:
         super().__init__()
-        # Here, since importing it takes seconds that most uses of the package don't need.
+        # Not at the top, because the import takes seconds, and most users don't need it.
         from diffusers import UNet2DModel
         from diffusers.models.attention_processor import Attention, AttnProcessor
 
@@ -49,7 +51,7 @@ class ConditionalUNet(nn.Module):
             attention_head_dim=32,
             class_embed_type="identity",
         )
-        # torch's fused attention is slow to train on a processor; the result is the same.
+        # On the CPU, training with torch's fused attention is slow. The results are the same.
         for part in self.modules():
             if isinstance(part, Attention):
                 part.set_processor(AttnProcessor())
@@ -59,11 +61,13 @@ class ConditionalUNet(nn.Module):
         )
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """The velocity of noisy latents (b, c, h, w) at times (b,).
+        """Return the predicted velocity of noisy latents.
 
         Args:
-            condition: number of the option of each attribute, int64 (b, attributes); one more than
-                the last where it is left open.
+            x: noisy latents, (b, c, h, w).
+            t: times, (b,).
+            condition: number of the option of each attribute, int64 (b, attributes). For an
+                attribute that is left open, the number of its options.
         """
         vectors = [table(condition[:, i]) for i, table in enumerate(self.condition_embeddings)]
         return self.unet(x, t, class_labels=sum(vectors)).sample

@@ -1,16 +1,17 @@
-"""Two networks for small images: of classifiers and readers, and one of another kind of judges."""
+"""Two networks for small images: one for classifiers and factor readers, one for judges."""
 
 from torch import Tensor, nn
 
 
 class PlainNet(nn.Module):
-    """Images (b, channels, *size) in [0, 1] -> (b, outputs) logits.
+    """A convolutional network: images (b, channels, *size) in [0, 1] -> logits (b, outputs).
 
     Args:
-        outputs: logits.
-        channels, size: colours, and height and width, of the images.
-        n_downsamplings: how often the sides are halved before the last layer, 1 to 4.
-        width: feature maps of the first of three convolutions; each next one has twice as many.
+        outputs: number of logits.
+        channels, size: number of channels, and (height, width), of the images.
+        n_downsamplings: how often height and width are halved before the last layer, 1 to 4.
+        width: number of feature maps of the first of three convolutions. The number doubles with
+            each convolution.
     """
 
     def __init__(
@@ -40,15 +41,16 @@ class PlainNet(nn.Module):
 
 
 class JudgeNet(nn.Module):
-    """Images (b, channels, *size) in [0, 1] -> (b, outputs) logits.
+    """A network of another kind: images (b, channels, *size) in [0, 1] -> logits (b, outputs).
 
-    Strides for pooling, rectifiers, no normalisation, a hidden layer: what fools a ``PlainNet``
-    has no reason to fool this.
+    It has strides instead of pooling, ReLU, no normalisation, and a hidden layer. We make it
+    different from ``PlainNet`` so that an adversarial example of one need not fool the other.
 
     Args:
-        outputs, channels, size: as of a ``PlainNet``.
-        n_downsamplings: convolutions, each of which halves the sides, 2 or more.
-        width: feature maps of the first convolution; the others have twice as many.
+        outputs: number of logits.
+        channels, size: number of channels, and (height, width), of the images.
+        n_downsamplings: number of convolutions, 2 or more. Each halves height and width.
+        width: number of feature maps of the first convolution. The others have twice as many.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class JudgeNet(nn.Module):
         )
 
     def features(self, images: Tensor) -> Tensor:
-        """The 256 features before the last layer, for distances between sets of images."""
+        """Return the 256 features before the last layer, for distances between sets of images."""
         return self.head[:2](self.body(images).flatten(1))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""Diffusion autoencoder (Preechakul et al., CVPR 2022): a U-Net told about an image by a code.
+"""Diffusion autoencoder (Preechakul et al., CVPR 2022): a U-Net conditioned on a semantic code.
 
-The names of the weights are those of the official checkpoints, so that these load as they are.
+The names of the weights are those of the official checkpoints, which can therefore be loaded
+without changes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from cfxnb.nets.timestep_embedding import timestep_embedding
 
 
 class Embedding(nn.Module):
-    """Time on the scale 0 to 999 -> (b, width), by cosines and sines (Vaswani et al., 2017)."""
+    """Embed times from 0 to 999 as vectors (b, width)."""
 
     def __init__(self, base: int, width: int) -> None:
         super().__init__()
@@ -27,7 +28,7 @@ class Embedding(nn.Module):
 
 
 class Stage(NamedTuple):
-    """Where a block stands: its widths, whether it changes the sides, whether it attends."""
+    """Arguments of a block: channels, "up", "down" or None, and whether it has attention."""
 
     inside: int
     outside: int
@@ -38,7 +39,7 @@ class Stage(NamedTuple):
 def descent(
     size: int, base: int, mult: Sequence[int], blocks: int, attention: Sequence[int]
 ) -> list[Stage]:
-    """The blocks after the first convolution, from the full size down."""
+    """Return the blocks of the contracting path, after the first convolution."""
     stages, width = [], base
     for level, factor in enumerate(mult):
         if level:
@@ -51,7 +52,7 @@ def descent(
 
 
 class Encoder(nn.Module):
-    """Images (b, c, h, w) in [-1, 1] -> semantic codes (b, dims)."""
+    """The semantic encoder: images (b, c, h, w) in [-1, 1] -> semantic codes (b, dims)."""
 
     def __init__(
         self, channels: int, base: int, dims: int, stages: Sequence[Stage], top: int
@@ -73,22 +74,25 @@ class Encoder(nn.Module):
 
 
 class DiffAE(nn.Module):
-    """The noise in a noisy image, told the image's semantic code; and the encoder of that code.
+    """The semantic encoder, and the U-Net that predicts the noise given the semantic code.
 
     Args:
-        size: side of the images; only says where ``attention`` lies. Images may be oblong.
-        channels: of the images.
-        base: width of the first level; ``mult`` times it on each level, half the sides each.
-        dims: width of the semantic code and of the time embedding.
-        attention: sides at which places look at each other; the middle always does.
-        blocks: on each level down (one more up); ``encoder_mult``, ``encoder_blocks``: the
-            encoder's.
-        dropout: share of features dropped in training.
-        sketch: sides (h, w) of the map that a code is drawn on, coarser than the images; None for
-            the published network, which has none.
-        prediction_type: "noise", as published, or "velocity" (v of Salimans & Ho, 2022), of which noise
-            and image follow: where an image is nearly all noise, its noise tells nothing of it.
-        latent: arguments of the ``LatentNet`` that draws new codes; None for no such net.
+        size: height of the images in pixels. It only identifies the levels in ``attention``. The
+            network takes images of other sizes, too.
+        channels: number of channels of the images.
+        base: number of feature maps at the first level.
+        mult: factor of ``base`` at each level. Each level has half the height of the one before.
+        dims: dimension of the semantic code and of the timestep embedding.
+        attention: heights, in pixels, of the levels with self-attention. The middle always has it.
+        blocks: number of blocks per level on the contracting path. The expanding path has one more.
+        encoder_mult, encoder_blocks: ``mult`` and ``blocks`` of the semantic encoder.
+        dropout: fraction of features dropped in training.
+        sketch: (height, width) of the feature map on which the code is drawn, smaller than the
+            images. None for the published network, which has no such map.
+        prediction_type: ``"epsilon"``, as published, or ``"v_prediction"`` (the velocity of
+            Salimans & Ho, 2022). In an image that is almost pure noise, the noise can be
+            predicted without the code. The velocity can't.
+        latent: arguments of the ``LatentNet`` of the latent DDIM, or None for no such network.
     """
 
     def __init__(
@@ -108,13 +112,9 @@ class DiffAE(nn.Module):
         latent: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
-        self.channels, self.base, self.dims, self.prediction_type = (
-            channels,
-            base,
-            dims,
-            prediction_type,
-        )
-        self.sides = 2 ** (len(mult) - 1)  # must divide the images' sides; the encoder rounds down
+        self.channels, self.base, self.dims = channels, base, dims
+        self.prediction_type = prediction_type
+        self.sides = 2 ** (len(mult) - 1)  # the height of images must be divisible by it
         down = descent(size, base, mult, blocks, attention)
         self.time_embed = Embedding(base, dims)
         self.input_blocks = nn.ModuleList(
@@ -158,10 +158,10 @@ class DiffAE(nn.Module):
             self.latent_net = LatentNet(dims, **latent)
 
     def condition(self, t: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """What time and code say to every block, in the order of the forward pass.
+        """Return scale and shift for each block, in the order of the forward pass.
 
         Args:
-            t: time on the scale 0 to 999, (b,), or (1,) if all have the same.
+            t: times from 0 to 999, (b,), or (1,) if they are equal.
             z: semantic codes, (b, dims).
         """
         time = self.time_embed(t)
@@ -170,7 +170,13 @@ class DiffAE(nn.Module):
         return [p.condition(time, z) for p in parts if isinstance(p, ConditionedBlock)]
 
     def forward(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
-        """What is predicted of noisy images (b, c, h, w) at times t, (b,) or (1,), told codes z."""
+        """Return the noise or velocity of noisy images.
+
+        Args:
+            x: noisy images, (b, c, h, w).
+            t: times from 0 to 999, (b,), or (1,) if they are equal.
+            z: semantic codes, (b, dims).
+        """
         modulations = iter(self.condition(t, z))
 
         def run(parts: Any, h: Tensor) -> Tensor:

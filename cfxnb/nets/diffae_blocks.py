@@ -1,4 +1,4 @@
-"""The blocks that a diffusion autoencoder is made of, in encoder and U-Net."""
+"""The blocks of encoder and U-Net of a diffusion autoencoder."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 
 def zero(layer: nn.Module) -> None:
+    """Set all parameters of a layer to 0."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
 
 
 class Norm(nn.GroupNorm):
-    """Group normalisation; on a processor torch's own is twenty times slower in channels_last."""
+    """Group normalisation. On the CPU, torch's own is twenty times slower in channels_last."""
 
     def __init__(self, width: int) -> None:
         super().__init__(min(32, width), width)
@@ -26,7 +27,7 @@ class Norm(nn.GroupNorm):
 
 
 class Attention(nn.Module):
-    """Each place looks at every other, with one head."""
+    """Self-attention with one head."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -37,12 +38,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x).flatten(2)).mT.chunk(3, dim=2)
-        seen = F.scaled_dot_product_attention(q, k, v)
-        return x + self.proj_out(seen.mT).reshape(x.shape)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return x + self.proj_out(attended.mT).reshape(x.shape)
 
 
 class Block(nn.Module):
-    """Normalise, activate, convolve, and add what came; ``resize`` halves or doubles the sides."""
+    """A residual block. ``resize`` is "down" or "up" to halve or double height and width."""
 
     def __init__(self, inside: int, outside: int, resize: str | None = None) -> None:
         super().__init__()
@@ -59,7 +60,7 @@ class Block(nn.Module):
         return F.interpolate(x, scale_factor=2, mode="nearest") if self.resize == "up" else x
 
     def _around(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the first convolution makes of x, and what goes around it."""
+        """Return the output of the first convolution, and the skip connection."""
         before, activate, convolve = self.in_layers
         inner = convolve(self._resized(activate(before(x))))
         around = self._resized(x)
@@ -71,7 +72,7 @@ class Block(nn.Module):
 
 
 class ConditionedBlock(Block):
-    """A block that time and code speak to, by scaling what its second half works on."""
+    """A residual block conditioned on time and code: both scale the normalised features."""
 
     def __init__(
         self, inside: int, outside: int, dims: int, dropout: float, resize: str | None = None
@@ -80,13 +81,13 @@ class ConditionedBlock(Block):
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(dims, 2 * outside))
         self.cond_emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(dims, outside))
         last = nn.Conv2d(outside, outside, 3, padding=1)
-        zero(last)  # a fresh block changes nothing
+        zero(last)  # so that an untrained block is the identity
         self.out_layers = nn.Sequential(Norm(outside), nn.SiLU(), nn.Dropout(dropout), last)
 
     def condition(self, time: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale and shift of the normalised image, (b, C, 1, 1) each.
+        """Return scale and shift of the normalised features, (b, c, 1, 1) each.
 
-        h (1 + time scale) + time shift, then all of it times (1 + code scale).
+        They combine h (1 + time_scale) + time_shift with the factor (1 + code_scale).
         """
         scale, shift = self.emb_layers(time)[..., None, None].chunk(2, dim=1)
         again = 1 + self.cond_emb_layers(code)[..., None, None]
@@ -100,10 +101,10 @@ class ConditionedBlock(Block):
 
 
 class Sketch(nn.Module):
-    """What a code says of every place: features (b, width, h, w) to add to the noisy image's.
+    """Turn a code into a feature map (b, width, h, w), which is added to that of the noisy image.
 
-    Not published. A code that only scales whole channels must learn to paint by the borders'
-    help, which took the published networks a hundred million images.
+    Not part of the paper, where the code only scales whole channels. Positions are then available
+    only through the zero padding at the borders, and training took a hundred million images.
     """
 
     def __init__(self, dims: int, width: int, sides: Sequence[int]) -> None:

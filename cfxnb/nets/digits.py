@@ -1,4 +1,4 @@
-"""Two classifiers of digits: the one that is explained, and the judge."""
+"""Two classifiers of digits: the explained classifier, and the judge."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ class DigitNet(nn.Module):
 class LeNet5(nn.Module):
     """The judge of digits, pretrained by others: (b, 1, 32, 32) -> logits (b, 10).
 
-    The original 28x28 image is cut out of its zero padding and enlarged to 32x32, as in the
-    network's training. Weights: github.com/csinva/gan-vae-pretrained-pytorch.
+    The zero padding is removed, and the 28x28 image is resized to 32x32, as in training. Weights:
+    github.com/csinva/gan-vae-pretrained-pytorch.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class LeNet5(nn.Module):
         self.f7 = nn.Linear(84, 10)
 
     def features(self, images: Tensor) -> Tensor:
-        """The 84 features before the last layer, for distances between sets of images."""
+        """Return the 84 features before the last layer, for distances between sets of images."""
         x = F.interpolate(images[..., 2:30, 2:30], size=(32, 32), mode="bilinear")
         x = F.max_pool2d(F.relu(self.c1(x)), 2)
         x = F.max_pool2d(F.relu(self.c3(x)), 2)

@@ -1,9 +1,9 @@
-"""Two pretrained nets for pictures of one face: its expression, and perceived gender and age.
+"""Two pretrained networks for images of one face: expression, and perceived gender and age.
 
 Architectures and weights: V. Mühler, github.com/justadudewhohacks/face-api.js (MIT). Their cards
-are ``data/oracles/face_expression.json`` and ``age_gender.json``. What such a net says is a
-property of the picture as this net sees it, not of a person; age and gender are read less well in
-some groups than in others.
+are ``data/oracles/face_expression.json`` and ``age_gender.json``. The output describes how the
+network classifies the image. It is not a property of the person. Age and gender are less accurate
+for some groups than for others.
 """
 
 import torch
@@ -19,10 +19,9 @@ HAPPY = EXPRESSIONS.index("happy")
 
 
 def pad_same(x: Tensor, kernel: int, stride: int, fill: float = 0.0) -> Tensor:
-    """Padded so that a convolution or pooling gives ceil(n / stride) of n pixels.
+    """Pad images so that a convolution or pooling gives ceil(n / stride) of n pixels.
 
-    An odd rest goes to the right and to the bottom: with stride 2 an even side gets no pixel
-    before and one after.
+    If the padding is odd, the additional pixel is at the right or at the bottom.
     """
     sides = []
     for n in (x.shape[3], x.shape[2]):
@@ -32,12 +31,13 @@ def pad_same(x: Tensor, kernel: int, stride: int, fill: float = 0.0) -> Tensor:
 
 
 def enlarged(images: Tensor) -> Tensor:
-    """Images (b, 3, h, w) -> (b, 3, 112, 112): padded with zeros to a centred square, resized.
+    """Pad images (b, 3, h, w) with zeros to squares, and resize them to (b, 3, 112, 112).
 
-    Bilinear with half-pixel centres, without antialiasing. An odd rest goes right or below.
+    Resizing is bilinear with half-pixel centres, without antialiasing. If the padding is odd, the
+    additional pixel is at the right or at the bottom.
 
     Raises:
-        ValueError, TypeError: for anything but a float batch with three channels.
+        ValueError, TypeError: if the images are no float batch with three channels.
     """
     validate.instance(images, Tensor, "images", "a torch tensor")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
@@ -52,14 +52,14 @@ def enlarged(images: Tensor) -> Tensor:
 
 
 class Same(nn.Conv2d):
-    """A convolution that gives ceil(n / stride) of n pixels, see ``pad_same``."""
+    """A convolution with ceil(n / stride) outputs for n pixels, see ``pad_same``."""
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(pad_same(input, self.kernel_size[0], self.stride[0]))
 
 
 class Separable(nn.Module):
-    """A 3x3 filter for each channel, then a 1x1 convolution; no rectifier between or after."""
+    """A depthwise 3x3 convolution, then a 1x1 convolution, without activations."""
 
     def __init__(self, inside: int, outside: int, stride: int = 1) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Separable(nn.Module):
 
 
 class Dense(nn.Module):
-    """Four convolutions, each fed with the sum of all before it; the first one halves the size."""
+    """Four convolutions. The input of each is the sum of all before. The first one has stride 2."""
 
     def __init__(self, inside: int, outside: int, first: bool = False) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Dense(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         total = F.relu(self.conv0(x))
         for layer in (self.conv1, self.conv2, self.conv3):
-            # The first sum has one term, which is rectified already.
+            # In the first pass the ReLU changes nothing.
             total = total + layer(F.relu(total))
         return F.relu(total)
 
@@ -106,10 +106,10 @@ class FaceExpression(nn.Module):
         self.register_buffer("mean", mean, persistent=False)
 
     def features(self, images: Tensor) -> Tensor:
-        """The 256 features before the last layer, (b, 256).
+        """Return the 256 features before the last layer, (b, 256).
 
         Raises:
-            ValueError, TypeError: for anything but a float batch with three channels.
+            ValueError, TypeError: if the images are no float batch with three channels.
         """
         x = (enlarged(images) * 255 - self.mean) / 255
         for block in (self.dense0, self.dense1, self.dense2, self.dense3):
@@ -121,10 +121,10 @@ class FaceExpression(nn.Module):
 
 
 class SmileJudge(FaceExpression):
-    """The expression net as two classes, (b, 2): "other" and "smile", which is "happy".
+    """The expression network with two classes, (b, 2): "other" and "smile", which is "happy".
 
-    The logit of "other" is the logsumexp of the six other logits, so that the probability of
-    "smile" is exactly that of "happy" among all seven.
+    The logit of "other" is the logsumexp of the six other logits. The probability of "smile" is
+    therefore exactly that of "happy" among the seven expressions.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -134,25 +134,25 @@ class SmileJudge(FaceExpression):
 
 
 class Reduction(nn.Module):
-    """Two convolutions and a pooling to half the size, beside a shortcut by a 1x1 convolution."""
+    """A residual block that halves the size: two convolutions and pooling."""
 
-    def __init__(self, inside: int, outside: int, rectified: bool = True) -> None:
+    def __init__(self, inside: int, outside: int, rectify: bool = True) -> None:
         super().__init__()
-        self.rectified = rectified
+        self.rectify = rectify
         self.separable_conv0 = Separable(inside, outside)
         self.separable_conv1 = Separable(outside, outside)
         self.expansion_conv = nn.Conv2d(inside, outside, 1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.separable_conv0(F.relu(x) if self.rectified else x)
+        y = self.separable_conv0(F.relu(x) if self.rectify else x)
         y = self.separable_conv1(F.relu(y))
-        # Cells outside the image never win.
+        # The padding never is the maximum.
         y = F.max_pool2d(pad_same(y, 3, 2, -torch.inf), 3, 2)
         return y + self.expansion_conv(x)
 
 
 class Main(nn.Module):
-    """Three convolutions beside the identity."""
+    """A residual block of three convolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -177,8 +177,8 @@ class AgeGender(nn.Module):
         self.entry_flow = nn.ModuleDict(
             {
                 "conv_in": Same(3, 32, 3, stride=2),
-                # The rectifier after conv_in stands for its own.
-                "reduction_block_0": Reduction(32, 64, rectified=False),
+                # Its input is already rectified after conv_in.
+                "reduction_block_0": Reduction(32, 64, rectify=False),
                 "reduction_block_1": Reduction(64, 128),
             }
         )
@@ -191,10 +191,10 @@ class AgeGender(nn.Module):
         self.register_buffer("mean", mean, persistent=False)
 
     def features(self, images: Tensor) -> Tensor:
-        """The 512 features before the last layers, (b, 512).
+        """Return the 512 features before the last layers, (b, 512).
 
         Raises:
-            ValueError, TypeError: for anything but a float batch with three channels.
+            ValueError, TypeError: if the images are no float batch with three channels.
         """
         x = (enlarged(images) * 255 - self.mean) / 256
         x = F.relu(self.entry_flow["conv_in"](x))
@@ -206,7 +206,7 @@ class AgeGender(nn.Module):
         return F.relu(self.exit_flow["separable_conv"](x)).mean((2, 3))
 
     def age(self, images: Tensor) -> Tensor:
-        """The age in years that the net reads from each picture, (b,)."""
+        """Return the predicted age in years of each face, (b,)."""
         return self.fc["age"](self.features(images)).squeeze(1)
 
     def forward(self, images: Tensor) -> Tensor:

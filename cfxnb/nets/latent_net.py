@@ -1,4 +1,4 @@
-"""The noise in a noisy semantic code: a plain network (Preechakul et al., 2022, appendix)."""
+"""The denoising network of the latent DDIM (Preechakul et al., 2022, appendix)."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from cfxnb.nets.timestep_embedding import timestep_embedding
 
 
 class Layer(nn.Module):
-    """Linear, scaled by what time says, normalised; the last one is linear only."""
+    """A linear layer, scaled depending on the time, and normalised. The last one is only linear."""
 
     def __init__(self, inside: int, outside: int, time_dim: int, last: bool) -> None:
         super().__init__()
@@ -15,7 +15,7 @@ class Layer(nn.Module):
         self.last = last
         if not last:
             self.linear_emb = nn.Linear(time_dim, outside)
-            # The official checkpoints hold this layer under two names.
+            # Official checkpoints contain this layer under two names.
             self.cond_layers = nn.Sequential(nn.SiLU(), self.linear_emb)
             self.norm = nn.LayerNorm(outside)
 
@@ -27,9 +27,15 @@ class Layer(nn.Module):
 
 
 class LatentNet(nn.Module):
-    """Noisy codes (b, dims) at times on the scale 0 to 999, (b,) -> their noise.
+    """Predict the noise of noisy codes (b, dims) at times from 0 to 999, (b,).
 
-    The code is shown to every layer but the first once more.
+    Each layer but the first gets the noisy code as an additional input.
+
+    Args:
+        dims: dimension of the codes.
+        hidden_dim: width of the hidden layers.
+        layers: number of layers.
+        time_channels: dimension of the sinusoidal timestep embedding.
     """
 
     def __init__(

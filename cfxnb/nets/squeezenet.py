@@ -1,8 +1,8 @@
-"""SqueezeNet 1.1 up to its last feature map, pretrained by others, and a distance in its features.
+"""SqueezeNet 1.1 without its classifier, pretrained by others, and a distance in its features.
 
 Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet: AlexNet-level accuracy with 50x
-fewer parameters" (2016); the sizes of version 1.1. Weights: github.com/DeepCognition/
-keras-squeezenet; they are not torchvision's and nothing that was fitted to those goes with them.
+fewer parameters" (2016), in version 1.1. Weights: github.com/DeepCognition/keras-squeezenet. They
+are not those of torchvision. Linear weights fitted to those, such as LPIPS, don't fit ours.
 """
 
 from collections.abc import Sequence
@@ -25,20 +25,20 @@ FIRES = {
     "fire9": (512, 64, 256),
 }
 LAYERS = ("conv1", *FIRES)
-POOLED = ("conv1", "fire3", "fire5")  # what is pooled before it goes on
+POOLED = ("conv1", "fire3", "fire5")  # layers that are followed by pooling
 DISTANCE_LAYERS = ("conv1", "fire3", "fire5", "fire7")  # at 64x64: 31, 15, 7 and 3 pixels wide
-SMALLEST = 31  # pixels a side, for one cell in the last layers
+SMALLEST = 31  # smallest height of images, which gives one position in the last layers
 MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 class Fire(nn.Module):
-    """Few channels, then 1x1 and 3x3 convolutions side by side."""
+    """Reduce the channels, then apply 1x1 and 3x3 convolutions in parallel."""
 
-    def __init__(self, inside: int, few: int, each: int) -> None:
+    def __init__(self, inside: int, squeezed: int, expanded: int) -> None:
         super().__init__()
-        self.squeeze1x1 = nn.Conv2d(inside, few, 1)
-        self.expand1x1 = nn.Conv2d(few, each, 1)
-        self.expand3x3 = nn.Conv2d(few, each, 3, padding=1)
+        self.squeeze1x1 = nn.Conv2d(inside, squeezed, 1)
+        self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
+        self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.squeeze1x1(x))
@@ -46,7 +46,7 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(nn.Module):
-    """Images (b, 3, h, w), RGB in [0, 1] -> feature maps by the names in ``LAYERS``."""
+    """Images (b, 3, h, w), RGB in [0, 1] -> feature maps of the ``LAYERS`` by name."""
 
     mean: Tensor
 
@@ -59,37 +59,38 @@ class SqueezeNet(nn.Module):
         self.register_buffer("mean", mean, persistent=False)
 
     def forward(self, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
-        """The outputs of the layers in ``layers``, after their rectifiers, none of them negative.
+        """Return the feature maps of some layers, after their ReLU.
 
         Args:
-            images: (b, 3, h, w) in [0, 1], or (b, 1, h, w), gray; h and w at least 31.
-            layers: which of ``LAYERS``; nothing beyond the last of them is computed.
+            images: (b, 3, h, w) or, for gray images, (b, 1, h, w), in [0, 1]. Height and width must
+                be at least 31.
+            layers: names of the layers, from ``LAYERS``. Later layers are not computed.
 
         Returns:
-            Name -> (b, channels, height, width), from the first layer to the last. For 64x64
-            images conv1 is 31 pixels wide, fire2-3 15, fire4-5 7, fire6-9 3.
+            Name of a layer -> feature map (b, channels, height, width), in the order of the
+            network. For 64x64 images, conv1 is 31 pixels wide, fire2-3 15, fire4-5 7, fire6-9 3.
 
         Raises:
-            ValueError, TypeError: for images of another shape, or unknown layers.
+            ValueError, TypeError: if the images have the wrong shape, or if a layer is unknown.
         """
         _images(images, "images")
-        asked = _check_layers(layers)
-        # The source was trained on BGR in 0..255 minus the mean of each channel.
+        wanted = _check_layers(layers)
+        # The network was trained on BGR in 0..255, minus the mean of each channel.
         x = images.to(self.mean).expand(-1, 3, -1, -1).flip(1) * 255 - self.mean
         found = {}
-        for name in LAYERS[: max(map(LAYERS.index, asked)) + 1]:
+        for name in LAYERS[: max(map(LAYERS.index, wanted)) + 1]:
             layer = self.get_submodule(name)
             x = F.relu(layer(x)) if name == "conv1" else layer(x)
-            if name in asked:
+            if name in wanted:
                 found[name] = x
             if name in POOLED:
                 x = F.max_pool2d(x, 3, 2)
         return found
 
     def features(self, images: Tensor) -> Tensor:
-        """Mean over the positions of fire9, (b, 512), for distances between sets of images.
+        """Return fire9 averaged over positions, (b, 512), for distances between sets of images.
 
-        Call a Frechet distance of these "with SqueezeNet features"; it is not FID.
+        A Frechet distance of these features is not FID. Call it "with SqueezeNet features".
         """
         return self(images, ("fire9",))["fire9"].mean((2, 3))
 
@@ -97,22 +98,23 @@ class SqueezeNet(nn.Module):
 def perceptual_distance(
     net: SqueezeNet, a: Tensor, b: Tensor, *, layers: Sequence[str] = DISTANCE_LAYERS
 ) -> Tensor:
-    """Distance of two image batches in SqueezeNet features; this is not LPIPS.
+    """Return the distance of two image batches in SqueezeNet features, which is not LPIPS.
 
-    As in LPIPS (Zhang et al., 2018, section 3) the features are normalised to unit length over
-    the channels at each position, subtracted, squared and averaged over the positions. There are
-    no learned weights: channels are summed, and the layers count alike.
+    As in LPIPS (Zhang et al., 2018, section 3), the features at each position are normalised to
+    unit length. Their squared differences are averaged over positions. Unlike LPIPS, there are no
+    learned weights: the function sums over channels and averages over layers.
 
     Args:
         net: ``cfx.load("faces/features")``.
-        a, b: (n, 3, h, w) or (n, 1, h, w) in [0, 1], of equal shapes; gradients pass to both.
-        layers: which of ``LAYERS``.
+        a, b: images (n, 3, h, w) or (n, 1, h, w) in [0, 1], of equal shapes. The distance is
+            differentiable in both.
+        layers: names of the layers, from ``LAYERS``.
 
     Returns:
-        (n,) in [0, 2], 0 if equal; the mean over the layers.
+        Distances (n,) in [0, 2], 0 for equal images.
 
     Raises:
-        ValueError, TypeError: for images of unequal or other shapes, or unknown layers.
+        ValueError, TypeError: if the images have unequal or wrong shapes, or a layer is unknown.
     """
     validate.instance(net, SqueezeNet, "net", "a SqueezeNet")
     validate.floats(a, "a")
@@ -120,18 +122,18 @@ def perceptual_distance(
     layers = validate.listed(layers, "layers", "layers")
     if _images(a, "a").shape != _images(b, "b").shape:
         raise ValueError(f"a, b: expected equal shapes, got {tuple(a.shape)}, {tuple(b.shape)}")
-    apart = [
+    per_layer = [
         (_unit(x) - _unit(y)).square().sum(1).mean((1, 2))
         for x, y in zip(net(a, layers).values(), net(b, layers).values(), strict=True)
     ]
-    far = torch.stack(apart).mean(0).to(a.device)
-    if not far.isfinite().all():
+    distance = torch.stack(per_layer).mean(0).to(a.device)
+    if not distance.isfinite().all():
         raise ValueError("net, a, b: expected finite images and features, got NaN or infinity")
-    return far
+    return distance
 
 
 def _unit(x: Tensor, eps: float = 1e-10) -> Tensor:
-    x = x.float()  # features reach 1,000: squares would overflow half precision
+    x = x.float()  # features reach 1,000, whose squares overflow half precision
     return x / (x.norm(dim=1, keepdim=True) + eps)
 
 
@@ -147,7 +149,7 @@ def _images(value: Tensor, name: str) -> Tensor:
 
 
 def _check_layers(value: Sequence[str]) -> tuple[str, ...]:
-    asked = validate.names(value, "layers")
-    if not asked:
+    names = validate.names(value, "layers")
+    if not names:
         raise ValueError(f"layers: expected some of {list(LAYERS)}, got none")
-    return tuple(validate.choice(name, "layers", LAYERS) for name in asked)
+    return tuple(validate.choice(name, "layers", LAYERS) for name in names)

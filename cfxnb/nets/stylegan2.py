@@ -1,8 +1,8 @@
 """The StyleGAN2 generator (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN",
 CVPR 2020, arXiv 1912.04958), skip architecture, in pure torch.
 
-z -> ``mapping`` -> w -> ``styles`` -> s -> ``synthesis`` -> image: every level can be entered. The
-names of the weights are those of the checkpoints that ``spaces.checkpoints.stylegan2_files`` reads.
+The steps are z -> ``mapping`` -> w -> ``styles`` -> s -> ``synthesis`` -> image. One can start at
+each of them. The weights have the names of NVIDIA's checkpoints.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ Noise = str | Sequence[Tensor]
 
 
 def activated(x: Tensor) -> Tensor:
-    """Leaky ReLU with a gain that keeps the length of what goes through about the same."""
+    """Leaky ReLU with a gain that approximately preserves the norm."""
     return F.leaky_relu(x, 0.2) * 2**0.5
 
 
 class Dense(nn.Module):
-    """A linear layer with a run-time scale: the stored weights are of unit size (appendix B)."""
+    """A linear layer whose weights are scaled at run time (appendix B)."""
 
     def __init__(self, inside: int, outside: int, rate: float = 1.0, bias: float = 0.0) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Dense(nn.Module):
 
 
 class Mapping(nn.Module):
-    """z (b, z_dim) of any length -> w (b, w_dim); ``w_avg`` is the mean of w over many z."""
+    """The mapping network, z (b, z_dim) -> w (b, w_dim). ``w_avg`` is the mean of w."""
 
     w_avg: Tensor
 
@@ -57,23 +57,23 @@ class Mapping(nn.Module):
 
 
 class Blur(nn.Module):
-    """The filter [1, 3, 3, 1] x [1, 3, 3, 1], which keeps zeros between pixels from showing."""
+    """The filter [1, 3, 3, 1] x [1, 3, 3, 1], which smooths upsampled images."""
 
     kernel: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         line = torch.tensor([1.0, 3.0, 3.0, 1.0])
-        # A gain of 4, because three of four pixels are the zeros that upsampling puts in.
+        # The gain is 4, because three of four upsampled pixels are 0.
         self.register_buffer("kernel", line.outer(line)[None, None] / 16, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, 2n + 1, 2n + 1), a transposed convolution's output, -> (b, c, 2n, 2n)."""
+        """Filter the result of a transposed convolution, (b, c, 2n + 1, 2n + 1) to 2n x 2n."""
         c = x.shape[1]
         return F.conv2d(x, self.kernel.expand(c, 1, 4, 4), padding=1, groups=c)
 
     def enlarge(self, x: Tensor) -> Tensor:
-        """(b, c, n, n) -> (b, c, 2n, 2n)."""
+        """Upsample images (b, c, n, n) to (b, c, 2n, 2n)."""
         c = x.shape[1]
         kernel = self.kernel.expand(c, 1, 4, 4)
         return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=c)
@@ -82,8 +82,8 @@ class Blur(nn.Module):
 class Layer(nn.Module):
     """A modulated 3x3 convolution, noise, bias and activation (section 2.2, figure 2 d).
 
-    The paper modulates weights, one set a sample. Scaling the input channels by the style, and
-    the output channels by the demodulation, is the same sum without weights of each sample's own.
+    The paper modulates the weights of each sample. Here the style scales the input channels, and
+    the demodulation scales the output channels. The result is the same, with shared weights.
     """
 
     noise_const: Tensor
@@ -113,7 +113,7 @@ class Layer(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """A modulated 1x1 convolution without demodulation, added to the smaller image."""
+    """A modulated 1x1 convolution without demodulation, added to the upsampled image."""
 
     def __init__(self, inside: int, colours: int, w_dim: int) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class ToRGB(nn.Module):
 
 
 class Block(nn.Module):
-    """One resolution: two layers (one at 4x4, which begins with a constant) and an image."""
+    """One resolution: two layers (at 4x4 a constant and one layer), and toRGB."""
 
     def __init__(self, inside: int, outside: int, side: int, colours: int, w_dim: int) -> None:
         super().__init__()
@@ -146,17 +146,18 @@ class Block(nn.Module):
 
 
 class Generator(nn.Module):
-    """Codes to images of ``resolution`` = 4, 8, 16, ... pixels.
+    """The generator, for images of ``resolution`` = 4, 8, 16, ... pixels.
 
     Args:
-        channels: of each resolution from 4 pixels up, one entry a block.
-        z_dim, w_dim, mapping_layers: the two latent spaces, and linear layers between them.
-        colours: channels of the image.
+        channels: number of feature maps at each resolution, from 4 pixels up.
+        z_dim, w_dim: dimensions of z and w.
+        mapping_layers: number of linear layers from z to w.
+        colours: number of channels of the images.
 
     Attributes:
-        num_ws: codes in W+: 2 log2(resolution) - 2. The last of a block is also the next one's
-            first.
-        style_sizes: length of each affine output, in the order in which layers run.
+        num_ws: number of vectors in W+, 2 log2(resolution) - 2. toRGB of a block and the first
+            layer of the next block share a vector.
+        style_sizes: length of each affine output, in the order of the layers.
         in_rgb: which coordinates of s belong to toRGB, bool (style_dim,).
     """
 
@@ -184,11 +185,11 @@ class Generator(nn.Module):
 
     @property
     def blocks(self) -> list[Block]:
-        """From 4 pixels up."""
+        """The blocks, from 4 pixels up."""
         return [block for block in self.synthesis.values() if isinstance(block, Block)]
 
     def _affines(self) -> list[tuple[Dense, int, bool]]:
-        """(affine, position in W+, belongs to toRGB) in the order in which layers run."""
+        """Return (affine, position in W+, belongs to toRGB) in the order of the layers."""
         found: list[tuple[Dense, int, bool]] = []
         position = 0
         for block in self.blocks:
@@ -199,29 +200,30 @@ class Generator(nn.Module):
         return found
 
     def truncate(self, w: Tensor, psi: float) -> Tensor:
-        """w_avg + psi (w - w_avg); 1 changes nothing, 0 gives the mean (appendix E of StyleGAN)."""
+        """Return w_avg + psi (w - w_avg) (appendix E of StyleGAN)."""
         return self.mapping.w_avg + psi * (w - self.mapping.w_avg)
 
     def spread_out(self, w: Tensor) -> Tensor:
-        """One w for all layers: (b, w_dim) -> W+ (b, num_ws, w_dim)."""
+        """Repeat w (b, w_dim) for all layers, to W+ (b, num_ws, w_dim)."""
         return w[:, None].expand(-1, self.num_ws, -1)
 
     def styles(self, w_plus: Tensor) -> Tensor:
-        """W+ (b, num_ws, w_dim) -> StyleSpace (b, style_dim): all affine outputs, concatenated.
+        """Return the concatenated affine outputs, StyleSpace (b, style_dim), of W+.
 
         StyleSpace: Wu, Lischinski & Shechtman, arXiv 2011.12799, section 3.
         """
         return torch.cat([affine(w_plus[:, i]) for affine, i, _ in self._affines()], 1)
 
     def render(self, styles: Tensor, noise: Noise = "fixed") -> Tensor:
-        """StyleSpace (b, style_dim) -> images (b, colours, r, r), about [-1, 1], not clamped.
+        """Return images (b, colours, r, r), approximately in [-1, 1] and not clamped.
 
         Args:
-            noise: ``"fixed"`` (the stored maps), ``"zero"``, or one map a layer, from 4 pixels up,
-                each of a shape that broadcasts to (b, 1, side, side).
+            styles: codes in StyleSpace, (b, style_dim).
+            noise: ``"fixed"`` (the stored maps), ``"zero"``, or one map per layer, from 4 pixels
+                up. Each map must broadcast to (b, 1, height, width).
 
         Raises:
-            ValueError, TypeError: for another noise, or another number of maps.
+            ValueError, TypeError: if ``noise`` is something else.
         """
         maps, style = iter(self._maps(noise)), iter(styles.split(self.style_sizes, 1))
         image: Any = None
@@ -233,7 +235,7 @@ class Generator(nn.Module):
         return image
 
     def forward(self, z: Tensor, psi: float = 1.0, noise: Noise = "fixed") -> Tensor:
-        """z (b, z_dim) -> images (b, colours, r, r), about [-1, 1], not clamped."""
+        """Return images (b, colours, r, r) for z (b, z_dim), see ``render``."""
         w = self.truncate(self.mapping(z), psi)
         return self.render(self.styles(self.spread_out(w)), noise)
 

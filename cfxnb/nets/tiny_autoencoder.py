@@ -1,4 +1,4 @@
-"""A small autoencoder whose latents a diffusion model works on."""
+"""A small autoencoder for latent diffusion."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,16 +8,18 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 
 class TinyAutoencoder(nn.Module):
-    """Images (b, channels, h, w) in [-1, 1] <-> latents (b, latents, h / side, w / side).
+    """Images (b, channels, h, w) in [-1, 1] <-> latents (b, latents, h / f, w / f).
 
-    diffusers' ``AutoencoderTiny`` on folded images: most of the cost of a small net is at full
-    size, so that 2x2 pixels become channels before its first convolution.
+    f is ``downsample_factor``. The network is ``AutoencoderTiny`` of diffusers. A small network
+    spends most of its time at full resolution. We therefore turn squares of 2x2 pixels into
+    channels before the first convolution.
 
     Args:
-        channels: colours.
-        latents: channels of the latents.
-        width: feature maps.
-        blocks: of the encoder at each of its sizes, largest first; the decoder's are ``up``.
+        channels: number of channels of the images.
+        latents: number of channels of the latents.
+        width: number of feature maps.
+        blocks: number of blocks of the encoder at each resolution, largest first.
+        up: number of blocks of the decoder at each resolution.
     """
 
     def __init__(
@@ -29,7 +31,7 @@ class TinyAutoencoder(nn.Module):
         up: Sequence[int] = (3, 2),
     ) -> None:
         super().__init__()
-        from diffusers import AutoencoderTiny  # here, since importing it takes seconds
+        from diffusers import AutoencoderTiny  # not at the top, because the import takes seconds
 
         self.channels = channels
         self.downsample_factor = 2 ** len(blocks)
@@ -41,7 +43,7 @@ class TinyAutoencoder(nn.Module):
             num_encoder_blocks=tuple(blocks),
             num_decoder_blocks=tuple(up),
             latent_channels=latents,
-            act_fn="silu",  # guidance takes slopes through the decoder
+            act_fn="silu",  # smooth, because guidance needs gradients of the decoder
         )
 
     def encode(self, images: Tensor) -> Tensor:

@@ -16,12 +16,18 @@ def _block(inside: int, outside: int) -> list[nn.Module]:
 
 
 class ConvVAE(nn.Module):
-    """Images (b, channels, *size) in [0, 1] <-> codes (b, dims); a single size is a square's.
+    """Images (b, channels, *size) in [0, 1] <-> codes (b, dims).
 
-    The picture is folded to half its size (2x2 pixels become channels) before the first
-    convolution and unfolded after the last: most of the cost of a small net is at full size.
-    ``depth`` hidden layers lead from the code to the picture; more of them allow sharper borders
-    between one kind of picture and the next.
+    A small network spends most of its time at full resolution. We therefore turn squares of 2x2
+    pixels into channels before the first convolution, and back after the last.
+
+    Args:
+        dims: dimension of the codes.
+        channels: number of channels of the images.
+        size: (height, width) of the images, or one number for square images.
+        widths: number of feature maps at each resolution, largest resolution first.
+        depth: number of hidden layers between code and feature maps. With more layers, the decoder
+            can separate different kinds of images more sharply.
     """
 
     def __init__(
@@ -60,14 +66,14 @@ class ConvVAE(nn.Module):
         self.decoder = nn.Sequential(*up, nn.PixelShuffle(2))
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(z | image), each (b, dims)."""
+        """Return mean and log variance of q(z | image), each (b, dims)."""
         hidden = self.encoder(images)
         return self.mean(hidden), self.log_variance(hidden)
 
     def decode_logits(self, z: Tensor) -> Tensor:
-        """Logits of the pixels, (b, channels, *size)."""
+        """Return the logits of the pixels, (b, channels, *size)."""
         return self.decoder(z)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images in [0, 1]."""
+        """Return images in [0, 1]."""
         return torch.sigmoid(self.decode_logits(z))
