@@ -57,10 +57,10 @@ def correct_gradient(
 
 def _interpolate(positions: np.ndarray, scores: Tensor) -> Tensor:
     """Interpolate each image's scores at steps -2, -1, 0, 1, 2 along g, (images, n)."""
-    rows = [np.interp(positions, np.arange(-2.0, 3.0), row) for row in scores.double().numpy()]
-    return (
-        torch.from_numpy(np.stack(rows)) if rows else scores.new_zeros(0, len(positions)).double()
-    )
+    found = np.zeros((len(scores), len(positions)))
+    for row, known in zip(found, scores.double().numpy(), strict=True):
+        row[:] = np.interp(positions, np.arange(-2.0, 3.0), known)
+    return torch.from_numpy(found)
 
 
 def _odd_part(forward: Tensor, backward: Tensor, saturation: float | None) -> Tensor:

@@ -104,8 +104,8 @@ def mlp(
     """Train the network, and return the gradient and Hessian of its score at no change.
 
     Args:
-        target, contrast_class: class numbers, (1,). The score is the log odds of ``target``, against
-            ``contrast_class`` if that is given.
+        target, contrast_class: class numbers, (1,). The score is the log odds of ``target``,
+            against ``contrast_class`` if that is given.
         stop, seed: passed to ``train_proxy``.
     """
     proxy = train_proxy(probes, stop=stop, seed=seed)

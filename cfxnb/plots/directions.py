@@ -1,6 +1,7 @@
-"""Pictures of what a direction does: how far it must be followed, and what is seen on the way."""
+"""Pictures of directions: which fraction of images flips, and how one image changes."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedSpace
-from cfxnb.core.directions import heading
+from cfxnb.core.directions import expand_direction
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.prediction import finite_predict_logits
@@ -18,56 +19,57 @@ from cfxnb.directions.follow_direction import step_lengths
 from cfxnb.plots.charts import curves
 from cfxnb.plots.pictures import CYCLE, Picture, as_picture, draw, figure
 
-MOST = 10_000  # points of a curve
-FEW = 100  # images in a row
+MAX_POINTS = 10_000  # of a curve
+MAX_IMAGES = 100  # in a row
 
 
 @standard_modes
 def flip_curves(
     space: LatentSpace, results: Mapping[str, Counterfactuals], *, n_points: int = 25
 ) -> Picture:
-    """Share of decisions flipped over the length of the step, one line a direction.
+    """Draw the fraction of decisions that flip within a step length, one curve per direction.
 
     Args:
-        results: name -> what ``cfx.follow_direction`` returned, with the same reach.
-        n_points: lengths at which the share is drawn.
+        space: space of the results.
+        results: name -> result of ``cfx.follow_direction``. Use the same ``max_step`` for all.
+        n_points: number of lengths at which a curve is computed. Default: 25.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them results without codes,
-            or without an image that could flip.
+        ValueError, TypeError: if an argument is wrong. The message names it. A result needs codes,
+            and an image that could flip.
     """
     space = validate.space(space)
-    n_points = validate.count(n_points, "n_points", 2, MOST)
+    n_points = validate.count(n_points, "n_points", 2, MAX_POINTS)
     validate.instance(results, Mapping, "results", "a dict: name -> result")
     if not results or len(results) > len(CYCLE):
         raise ValueError(f"results: expected 1 to {len(CYCLE)} of them, got {len(results)}")
     lines, longest = {}, 0.0
     for name, result in results.items():
-        told = f"results[{validate.text(name, 'results')[:60]!r}]"
-        validate_results.result(result, told)
-        start, _ = validate_results.codes(result, told)
-        if start.z.shape[1:] != space.center.shape:
+        where = f"results[{validate.text(name, 'results')[:60]!r}]"
+        validate_results.result(result, where)
+        before, _ = validate_results.codes(result, where)
+        if before.z.shape[1:] != space.mean.shape:
             raise ValueError(
-                f"{told}: expected codes of this space, {tuple(space.center.shape)}, got those of "
-                f"another, {tuple(start.z.shape[1:])}"
+                f"{where}: expected codes of this space, {tuple(space.mean.shape)}, got those of "
+                f"another, {tuple(before.z.shape[1:])}"
             )
         if not result.eligible.any():
-            raise ValueError(f"{told}: expected an image that could flip, got none")
-        steps_along = step_lengths(space, result)[result.eligible]
-        if not steps_along.isfinite().all():
-            raise ValueError(f"{told}.code: expected finite codes, got NaN or infinity")
-        max_step = result.made_by.get("max_step", float(steps_along.max()))
-        longest = max(longest, validate.number(max_step, f"{told}.made_by['reach']", 0.0))
-        lines[name] = torch.where(result.flipped[result.eligible], steps_along, torch.inf)
+            raise ValueError(f"{where}: expected an image that could flip, got none")
+        lengths = step_lengths(space, result)[result.eligible]
+        if not lengths.isfinite().all():
+            raise ValueError(f"{where}.code_after: expected finite codes, got NaN or infinity")
+        max_step = result.made_by.get("max_step", float(lengths.max()))
+        longest = max(longest, validate.number(max_step, f"{where}.made_by['max_step']", 0.0))
+        lines[name] = torch.where(result.flipped[result.eligible], lengths, torch.inf)
     x = np.linspace(0, longest, n_points)
-    shares = {n: [(v <= at + 1e-6).float().mean().item() for at in x] for n, v in lines.items()}
-    told = ", ".join(f"{name} {values[-1]:.0%}" for name, values in shares.items())
+    fractions = {n: [(v <= at + 1e-6).float().mean().item() for at in x] for n, v in lines.items()}
+    final = ", ".join(f"{name} {values[-1]:.0%}" for name, values in fractions.items())
     return curves(
         x,
-        shares,
-        xlabel="length of the step, in spreads",
-        ylabel="share flipped",
-        alt=f"Share of decisions flipped over the length of the step; in the end: {told}.",
+        fractions,
+        xlabel="length of the step (std)",
+        ylabel="fraction flipped",
+        alt=f"Fraction of decisions flipped by the length of the step. At the longest step: {final}.",
     )
 
 
@@ -82,29 +84,32 @@ def direction_strip(
     *,
     class_names: Sequence[str] | None = None,
 ) -> Picture:
-    """One image, and what becomes of it along a direction, with decisions.
+    """Draw one image and its changes along a direction, each with the predicted class.
 
     Args:
-        image: (1, c, h, w) in [0, 1].
-        direction: like ``space.center``; its own length plays no part.
-        steps_along: signed, in spreads.
-        class_names: of the classes.
+        space: space in which the code is moved.
+        classifier: images -> logits (b, k).
+        image: one image in [0, 1], (1, c, h, w).
+        direction: direction in code space, shaped like ``space.mean``. Its length is ignored.
+        steps_along: signed lengths of the steps, in standard deviations of the code (std).
+        class_names: names of the classes. Default: their numbers.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: if an argument is wrong. The message names it.
     """
     checked = CheckedSpace(space)
     image = validate.images(image, "image")
     if len(image) != 1:
-        raise ValueError(f"image: expected a single one, got {len(image)}")
+        raise ValueError(f"image: expected one image, got {len(image)}")
     steps = torch.from_numpy(validate.array(steps_along, "steps_along", 1)).float()
-    if not len(steps) or len(steps) > FEW or not steps.isfinite().all():
+    if not len(steps) or len(steps) > MAX_IMAGES or not steps.isfinite().all():
         raise ValueError(
-            f"steps_along: expected 1 to {FEW} numbers of ordinary size, got {validate.describe(steps_along)}"
+            f"steps_along: expected 1 to {MAX_IMAGES} numbers of ordinary size, got "
+            f"{validate.describe(steps_along)}"
         )
     with eval_frozen(space, classifier):
         code = checked.encode(image)
-        step = heading(checked, direction, 1).to(code.z)
+        step = expand_direction(checked, direction, 1).to(code.z)
         aux = None if code.aux is None else code.aux.expand(len(steps), *code.aux.shape[1:])
         moved = code.z + steps.to(code.z).view(-1, *[1] * (code.z.ndim - 1)) * step
         made = validate.images(checked.decode(type(code)(moved, aux)), "space.decode")
@@ -115,21 +120,18 @@ def direction_strip(
             )
         shown = torch.cat([image, made.to(image)])
         logits = finite_predict_logits(classifier, shown)
-    best, sure = logits.argmax(1).tolist(), logits.softmax(1).amax(1).tolist()
-    classes = range(logits.shape[1])
-    known = (
-        classes
-        if class_names is None
-        else validate.class_names(class_names, "class_names", len(classes))
-    )
-    told = [str(known[i]) for i in best]
+    names: Sequence[Any] = range(logits.shape[1])
+    if class_names is not None:
+        names = validate.class_names(class_names, "class_names", len(names))
+    decisions = [str(names[i]) for i in logits.argmax(1).tolist()]
+    probabilities = logits.softmax(1).amax(1).tolist()
     titles = ["image", *[f"{x:+.1f}" for x in steps.tolist()]]
     fig, axes = figure(1, len(shown), (1.1 * len(shown), 1.9))
-    for ax, one, title, decision, p in zip(axes[0], shown, titles, told, sure, strict=True):
+    for column in zip(axes[0], shown, titles, decisions, probabilities, strict=True):
+        ax, one, title, decision, p = column
         draw(ax, one, title)
         ax.set_xlabel(f"{decision} {p:.0%}", fontsize=8)
+    moved_to = [f"{t} std: {d}" for t, d in zip(titles[1:], decisions[1:], strict=True)]
     return as_picture(
-        fig,
-        f"An image decided as {told[0]}, and what becomes of it "
-        + ", ".join(f"{t} spreads along: {d}" for t, d in zip(titles[1:], told[1:], strict=True)),
+        fig, f"An image classified as {decisions[0]}. Along the direction: {', '.join(moved_to)}."
     )

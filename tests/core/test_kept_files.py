@@ -1,6 +1,7 @@
 """Kept files that were altered, cut, swapped, moved or deleted, and folders that can't be used."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import torch
 from kept_scenes import F, edits, same, search, training
 
 import cfxnb as cfx
-from cfxnb.core.kept_work import PARTIAL, ROOM, CheckpointDir
+from cfxnb.core.kept_work import PARTIAL, ROOM, CheckpointDir, digest
 
 
 def cut(file, _):
@@ -167,6 +168,17 @@ def test_an_altered_number_in_the_record(tmp_path):
     record.write_text(record.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(ValueError, match=r"search\.json, which is damaged, altered"):
         search(checkpoint_dir=tmp_path, seed=1)
+
+
+def test_the_folder_of_an_older_version_is_refused(tmp_path):
+    """Its record is intact, and says so."""
+    search(checkpoint_dir=tmp_path)
+    record = json.loads((tmp_path / "search.json").read_text())
+    del record["digest"]
+    record["format"] -= 1
+    (tmp_path / "search.json").write_text(json.dumps(record | {"digest": digest(record)}))
+    with pytest.raises(ValueError, match=r"checkpoint_dir: .*from an older version of cfxnb"):
+        search(checkpoint_dir=tmp_path)
 
 
 def test_deleted_files(tmp_path, folders):

@@ -159,7 +159,7 @@ def test_answers_saturate():
     soft = Probes(0 * score[:, None], score, 0 * score[:, None], 0 * score, -900.0).saturated(3.0)
     expected = [-3.0, -3 * np.tanh(1), -0.01, 0.01, 3 * np.tanh(1), 3.0]
     np.testing.assert_allclose(soft.score, expected, rtol=1e-4)
-    assert soft.home == -3.0
+    assert soft.score_at_start == -3.0
 
 
 def test_curvature_does_not_saturate():

@@ -21,32 +21,32 @@ def direction():
     return z.grad.mean(0)
 
 
-def test_flip_curves_tell_the_shares():
+def test_flip_curves_tell_the_fractions():
     result = cfx.follow_direction(SPACE, brightness, IMAGES, direction(), max_step=6.0)
     assert result.flipped[result.eligible].any()
     share = result.flipped[result.eligible].float().mean().item()
     assert f"g {share:.0%}" in cfx.flip_curves(SPACE, {"g": result}).alt
 
 
-def test_walk_strip_tells_the_decisions():
+def test_direction_strip_tells_the_decisions():
     picture = cfx.direction_strip(
         SPACE, brightness, IMAGES[:1], direction(), [-5.0, 5.0], class_names=("dark", "bright")
     )
-    assert "-5.0 spreads along: dark" in picture.alt
-    assert "+5.0 spreads along: bright" in picture.alt
+    assert "-5.0 std: dark" in picture.alt
+    assert "+5.0 std: bright" in picture.alt
 
 
 @pytest.mark.parametrize(
     ("change", "error", "told"),
     [
-        ({"image": IMAGES}, ValueError, "image: expected a single one, got 6"),
+        ({"image": IMAGES}, ValueError, "image: expected one image, got 6"),
         ({"direction": torch.ones(3)}, ValueError, "direction: expected shape"),
         ({"steps_along": ["far"]}, TypeError, "steps_along"),
         ({"space": 3}, TypeError, "space"),
-        ({"names": ["dark"]}, ValueError, "names: expected 2 names, got 1"),
+        ({"class_names": ["dark"]}, ValueError, "class_names: expected 2 names, got 1"),
     ],
 )
-def test_walk_strip_refuses(change, error, told):
+def test_direction_strip_refuses(change, error, told):
     right = {
         "space": SPACE, "classifier": brightness, "image": IMAGES[:1],
         "direction": direction(), "steps_along": [1.0],

@@ -68,14 +68,13 @@ def test_gradients_and_curvature(case):
 def test_g_directions(case):
     """The loss falls where the score of a source seen as the label falls: hence the sign s."""
     t, facts, _, fit = case
-    found = direction_candidates(
-        fit, facts["sign_s"], 0, torch.ones(facts["latent_dim"], dtype=torch.bool)
-    )
+    every = torch.ones(facts["latent_dim"], dtype=torch.bool)
+    found = direction_candidates(fit, facts["sign_s"], 0, every)
     close(facts["sign_s"] * found["g"], t.wanted("g_directions")[0])
     # The second one is turned, where needed, so that it raises the score.
     second = facts["sign_s"] * t.wanted("g_directions")[1]
     close(found["g with distance"], second if second @ fit.gradient >= 0 else -second)
-    wrong = direction_candidates(fit, -facts["sign_s"], 0, torch.ones(facts["latent_dim"]).bool())
+    wrong = direction_candidates(fit, -facts["sign_s"], 0, every)
     assert (wrong["g with distance"].abs() - second.abs()).abs().max() > 1e-3
 
 
