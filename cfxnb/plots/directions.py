@@ -69,7 +69,7 @@ def flip_curves(
         fractions,
         xlabel="length of the step (std)",
         ylabel="fraction flipped",
-        alt=f"Fraction of decisions flipped by the length of the step. At the longest step: {final}.",
+        alt=f"Fraction flipped by the length of the step. At the longest step: {final}.",
     )
 
 

@@ -200,7 +200,7 @@ TABLE = {
             ),
             "exchanged": (
                 taken_apart(lambda odd, even, home: (even - home, odd)),
-                "odd part: it is exchanged with the even part",
+                "odd part: the odd and the even part are exchanged",
             ),
             "sign": (
                 taken_apart(lambda odd, even, home: (-odd, even - home)),
@@ -208,11 +208,11 @@ TABLE = {
             ),
             "not halved": (
                 taken_apart(lambda odd, even, home: (2 * odd, even - home)),
-                "odd part: it is twice too large",
+                "odd part: it is too large by a factor of 2",
             ),
             "home forgotten": (
                 taken_apart(lambda odd, even, home: (odd, even)),
-                "even part: the score at home is still in it",
+                "even part: the score of the unchanged code was not subtracted",
             ),
             "home in the odd part": (
                 taken_apart(lambda odd, even, home: (odd - home, even - home)),
@@ -229,11 +229,11 @@ TABLE = {
             "halves": (halves, "the first half of the scores is paired with the second"),
             "neighbours": (
                 neighbours,
-                "expected one odd part a pair, shape (5,), got",
+                "expected one odd part per pair, shape (5,), got",
             ),
         },
     ),
-    "slope": Answers(
+    "ridge_slope": Answers(
         right={
             "normal equations": system(),
             "dual": by_the_dual,
@@ -241,19 +241,22 @@ TABLE = {
             "more rows": by_more_rows,
         },
         wrong={
-            "no penalty": (system(lambda p, m: 0.0), "the penalty plays no part"),
-            "penalty doubled": (system(lambda p, m: 2 * p), "the penalty is twice too large"),
+            "no penalty": (system(lambda p, m: 0.0), "the penalty is ignored"),
+            "penalty doubled": (
+                system(lambda p, m: 2 * p),
+                "the penalty is too large by a factor of 2",
+            ),
             "penalty halved": (system(lambda p, m: p / 2), "half of the penalty"),
             "penalty squared": (system(lambda p, m: p**2), "the penalty is squared"),
             "penalty times rows": (
                 system(lambda p, m: p * m),
                 "the penalty is multiplied by the number of changes",
             ),
-            "intercept": (with_an_intercept, "an intercept was fitted, too"),
+            "intercept": (with_an_intercept, "an intercept was fitted as well"),
             "not solved": (right_hand_side, "nothing was solved"),
             "sign": (system(sign=-1), "slope: its sign is wrong"),
             "penalty everywhere": (penalty_everywhere, "the penalty is added to every entry"),
-            "prediction": (prediction, "expected 6 numbers, one a coordinate"),
+            "prediction": (prediction, "expected 6 numbers, one per dimension"),
             "eye of rows": (
                 lambda d, y, p: solved(d.T @ d + p * torch.eye(len(d)), d.T @ y),
                 "it raised RuntimeError",
@@ -268,7 +271,10 @@ TABLE = {
             "means": lambda seen, told: 1 - (seen - told).square().mean() / seen.var(correction=0),
         },
         wrong={
-            "missed": (lambda s, t: 1 - right_r2(s, t), "that is the share that is missed"),
+            "missed": (
+                lambda s, t: 1 - right_r2(s, t),
+                "that is the fraction that is not explained",
+            ),
             "correlation": (
                 lambda s, t: torch.corrcoef(torch.stack([s, t]))[0, 1],
                 "that is the correlation",
@@ -279,10 +285,13 @@ TABLE = {
             ),
             "mean kept": (
                 lambda s, t: 1 - (s - t).square().sum() / s.square().sum(),
-                "what was seen is squared, not its deviations",
+                "the observed values are squared instead of their deviations from the mean",
             ),
-            "exchanged": (lambda s, t: right_r2(t, s), "deviations are those of what was told"),
-            "root": (lambda s, t: 1 - (1 - right_r2(s, t)) ** 0.5, "that has a square root"),
+            "exchanged": (
+                lambda s, t: right_r2(t, s),
+                "the deviations are those of the predictions",
+            ),
+            "root": (lambda s, t: 1 - (1 - right_r2(s, t)) ** 0.5, "a square root was taken"),
             "unbiased variance": (
                 lambda s, t: 1 - (s - t).square().mean() / s.var(),
                 "expected 0.721, got 0.777",
@@ -296,13 +305,13 @@ TABLE = {
             "near end": (bisection(result="near"), "expected 3.5, got 3.25"),
             "middle": (bisection(result="middle"), "expected 3.5, got 3.375"),
             "last middle": (bisection(result="last"), "expected 3.5, got 3.25"),
-            "wrong end moved": (bisection(moved_right=False), "asked about 4, 5, 5.5, 5.75"),
-            "one turn less": (bisection(turns=-1), "expected 4 questions for 4 halvings, got 3"),
-            "one turn more": (bisection(turns=1), "expected 4 questions for 4 halvings, got 5"),
-            "asked twice": (bisection(both=True), "expected 4 questions for 4 halvings, got 8"),
-            "low asked": (bisection(ask_first="low"), "the first question was about 2"),
-            "never asked": (without_asking, "the box was never asked"),
-            "endless": (endless, "it goes on asking"),
+            "wrong end moved": (bisection(moved_right=False), "queried at 4, 5, 5.5, 5.75"),
+            "one turn less": (bisection(turns=-1), "expected 4 queries for 4 steps, got 3"),
+            "one turn more": (bisection(turns=1), "expected 4 queries for 4 steps, got 5"),
+            "asked twice": (bisection(both=True), "expected 4 queries for 4 steps, got 8"),
+            "low asked": (bisection(ask_first="low"), "the first query was at 2"),
+            "never asked": (without_asking, "the box was never queried"),
+            "endless": (endless, "the box is queried more than 50 times"),
             "another far end": (
                 last_middle_that_flips_or_not,
                 "expected 8.000, got 7.000",
@@ -320,55 +329,61 @@ TABLE = {
             "factor": by_a_factor,
         },
         wrong={
-            "sign": (by_sign, "an axis at a right angle to the gradient has become 0"),
-            "other way": (turned_when(lambda a, g: a @ g > 0), "of 4 axes the score still falls"),
-            "unchanged": (lambda a, g: a, "of 4 axes the score still falls"),
-            "all": (lambda a, g: -a, "of 4 axes the score still falls"),
-            "absolute": (lambda a, g: a.abs(), "some coordinate of an axis has a sign of its own"),
+            "sign": (by_sign, "an axis orthogonal to the gradient has become 0"),
+            "other way": (
+                turned_when(lambda a, g: a @ g > 0),
+                "of 4 axes the score still decreases",
+            ),
+            "unchanged": (lambda a, g: a, "of 4 axes the score still decreases"),
+            "all": (lambda a, g: -a, "of 4 axes the score still decreases"),
+            "absolute": (lambda a, g: a.abs(), "only some coordinates of an axis changed sign"),
             "slopes": (lambda a, g: a @ g, "expected axes of shape (4, 3)"),
-            "scaled by the slope": (by_slope, "an axis has another length or place"),
+            "scaled by the slope": (by_slope, "the length or the order of the axes has changed"),
             "normalised": (
                 lambda a, g: oriented_in_a_loop(a / a.norm(dim=1, keepdim=True), g),
-                "an axis has another length or place",
+                "the length or the order of the axes has changed",
             ),
             "first coordinate": (
                 turned_when(lambda a, g: a[:, 1] < 0),
-                "of 4 axes the score still falls",
+                "of 4 axes the score still decreases",
             ),
         },
     ),
-    "frame_share": Answers(
+    "frame_fraction": Answers(
         right={"slices": framed(), "numpy": frame_in_numpy},
         wrong={
             "share only": (
                 lambda c, w: framed()(c, w)[0],
-                "expected the share of the change and of the area, got float",
+                "expected the fraction of the change and of the area, got float",
             ),
             "exchanged": (
                 lambda c, w: framed()(c, w)[::-1],
-                "it is exchanged with the area",
+                "the two fractions are exchanged",
             ),
             "inside": (
                 framed(lambda c, i, w: float(i.abs().sum() / c.abs().sum())),
-                "that is the share of the inside",
+                "that is the fraction inside the frame",
             ),
-            "signed": (framed(lambda c, i, w: float(1 - i.sum() / c.sum())), "light and dark"),
+            "signed": (
+                framed(lambda c, i, w: float(1 - i.sum() / c.sum())),
+                "positive and negative changes cancel",
+            ),
             "squares": (
                 framed(lambda c, i, w: float(1 - i.square().sum() / c.square().sum())),
-                "squares are added up",
+                "squares are summed",
             ),
-            "corners twice": (framed(four_strips), "share of the change: expected"),
+            "corners twice": (framed(four_strips), "fraction of the change: expected"),
             "one side": (
                 framed(lambda c, i, w: float(1 - c[w:, w:].abs().sum() / c.abs().sum())),
-                "share of the change: expected",
+                "fraction of the change: expected",
             ),
             "area of one side": (
                 framed(area=lambda c, i, w: 1 - c[w:, w:].numel() / c.numel()),
-                "share of the area: expected",
+                "fraction of the area: expected",
             ),
             "area of the inside": (
                 framed(area=lambda c, i, w: i.numel() / c.numel()),
-                "share of the area: expected",
+                "fraction of the area: expected",
             ),
         },
     ),
