@@ -1,7 +1,7 @@
-"""What the digits chapters promise, measured: ``python -m benchmarks.digits``.
+"""Measure the claims of the digits chapters: ``python -m benchmarks.digits``.
 
-The first 1,000 test digits, target = label + 1 mod 10, shipped models, default knobs, seed 0.
-Exits 1 when a row falls short.
+The first 1,000 test digits, target = label + 1 mod 10, shipped models, default options, seed 0.
+Exits with 1 if a row falls short.
 """
 
 import sys
@@ -47,7 +47,7 @@ def main() -> int:
         f"The first {count:,} test digits; target: label + 1; shipped models, default options."
     )
     rows = Rows("digits", setting, chosen.write)
-    rows.table("One column a method", table.T)
+    rows.table("One column per method", table.T)
     ours = table.loc["latent attack"].astype(float).to_dict()
     adversarial = table.loc["pixel attack"].astype(float).to_dict()
     rows.add("latent attack: flip rate", ours["flip rate"], 0.995)
@@ -55,12 +55,12 @@ def main() -> int:
     rows.add("pixel attack: flip rate", adversarial["flip rate"], 0.99)
     rows.say("pixel attack: judge agreement among flips", adversarial["judge agrees"])
     spent = latent.cost["generator"].double().mean().item()
-    rows.add("generator evaluations per counterfactual", spent, 40, most=True)
+    rows.add("generator evaluations per counterfactual", spent, 40, at_most=True)
 
-    with_it, without = step_back_pays(rows, space, explained, judge, latent)
-    rows.add("code distance with the step back; bound: without", with_it, without, most=True)
+    with_it, without = shrinking_pays(rows, space, explained, judge, latent)
+    rows.add("code distance with shrinking; bound: without", with_it, without, at_most=True)
     gap = alone_against_batch(space, explained, test.images[:64], target[:64])
-    rows.add("code of an image, alone against in a batch of 64", gap, 1e-4, most=True)
+    rows.add("code of an image, alone against in a batch of 64", gap, 1e-4, at_most=True)
     rows.add("COUT of the latent attack; bound: pixel attack", ours["COUT"], adversarial["COUT"])
 
     right = cfx.predict_logits(explained, everything.images).argmax(1) == everything.labels
@@ -73,13 +73,13 @@ def main() -> int:
     return rows.close()
 
 
-def step_back_pays(
+def shrinking_pays(
     rows: Rows, space: Any, explained: Any, judge: Any, ours: Counterfactuals
 ) -> tuple[float, float]:
-    """Mean code distance with the step back, and without it at no lower judge agreement.
+    """Return the mean code distance with shrinking, and the best one without it.
 
-    A search that just stops at a lower confidence is shorter too, so it gets its best chance:
-    of many confidences, the shortest that satisfies the judge as often.
+    A search that stops at a lower confidence changes the code less, too. So several confidences are
+    tried without shrinking. The result is the smallest distance at which the judge agrees as often.
     """
     agreement, distance = judged(judge, space, ours)
     rivals = []
@@ -95,31 +95,31 @@ def step_back_pays(
         rivals.append((confidence, *judged(judge, space, cf)))
     good = [r for r in rivals if r[1] >= agreement] or rivals[-1:]
     confidence, theirs, length = min(good, key=lambda r: r[2])
-    rows.say("with the step back: judge agrees", agreement)
+    rows.say("with shrinking: judge agrees", agreement)
     rows.say(f"without it, at confidence {confidence}: judge agrees", theirs)
     return distance, length
 
 
 def judged(judge: Any, space: Any, cf: Counterfactuals) -> tuple[float, float]:
-    wins = cf[cf.flipped.nonzero().squeeze(1)]
-    if wins.code_after is None or wins.code_before is None:
+    flipped = cf[cf.flipped.nonzero().squeeze(1)]
+    if flipped.code_after is None or flipped.code_before is None:
         raise TypeError("cf: expected codes")
-    agrees = cfx.predict_logits(judge, wins.image).argmax(1) == wins.target
-    length = norms(standardise(wins.code_after.z - wins.code_before.z, space.std))
+    agrees = cfx.predict_logits(judge, flipped.image).argmax(1) == flipped.target
+    length = norms(standardise(flipped.code_after.z - flipped.code_before.z, space.std))
     return agrees.double().mean().item(), length.mean().item()
 
 
 def alone_against_batch(space: Any, explained: Any, images: Tensor, target: Tensor) -> float:
-    """Largest difference of any coordinate of any image."""
-    min_correlation = cfx.latent_attack(space, explained, images, target)
+    """Return the largest difference of any coordinate between an image alone and in a batch."""
+    together = cfx.latent_attack(space, explained, images, target)
     gaps = []
-    # Random restarts are drawn by row, so they would differ by design; none of these images
-    # needs one, and the bound would tell if one did.
+    # Random restarts depend on the row, so they would differ by design. None of these images
+    # needs one, and the bound would show if one did.
     for row in range(len(images)):
         one = cfx.latent_attack(space, explained, images[row : row + 1], target[row : row + 1])
-        if one.code_after is None or min_correlation.code_after is None:
+        if one.code_after is None or together.code_after is None:
             raise TypeError("expected codes")
-        gaps.append((one.code_after.z - min_correlation.code_after.z[row]).abs().max())
+        gaps.append((one.code_after.z - together.code_after.z[row]).abs().max())
     return torch.stack(gaps).max().item()
 
 

@@ -85,7 +85,7 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     )
     print(found)
     rows.table("Directions, by their trial on the validation images", found.table)
-    rows.add("queries", box.n_queries, 2048, most=True)
+    rows.add("queries", box.n_queries, 2048, at_most=True)
     g = cfx.follow_direction(
         case.space, case.classifier, case.images, found.g, case.target, max_step=case.max_step
     )
@@ -275,8 +275,8 @@ def attribution(rows: Rows, case: Case, found: cfx.Directions) -> None:
     able = torch.tensor([s in ("complete", "incomplete") for s in heat.status])
     gap = heat.relative_delta[able].abs()
     rows.say("latent IG: share of images with a baseline within reach", able.float().mean().item())
-    rows.add("latent IG: completeness gap, median", gap.median().item(), 0.01, most=True)
-    rows.add("latent IG: completeness gap, worst", gap.max().item(), 0.05, most=True)
+    rows.add("latent IG: completeness gap, median", gap.median().item(), 0.01, at_most=True)
+    rows.add("latent IG: completeness gap, worst", gap.max().item(), 0.05, at_most=True)
     if case.world == "sprites":
         inside(rows, case)
 

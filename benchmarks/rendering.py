@@ -38,7 +38,7 @@ def rendering(rows: Rows, case: Case) -> None:
     same = (first - second).abs()
     rows.say("rendering 64 digits plainly, seconds", slow)
     rows.say("rendering them with the space, seconds", quick)
-    rows.add("difference of the images, mean", same.mean().item(), 1 / 255, most=True)
+    rows.add("difference of the images, mean", same.mean().item(), 1 / 255, at_most=True)
     decided = [case.classifier(image).argmax(1) for image in (first, second)]
     rows.add("fraction of equal decisions", (decided[0] == decided[1]).double().mean().item(), 0.99)
     rows.add("rendering: times as fast at equal steps", slow / quick, 1.5)

@@ -46,7 +46,7 @@ def repaired(rows: Rows, name: str, train: ImageSet) -> None:
     before, after = found["before"], found["on its counterfactuals"]
     gained, lost = after["worst"] - before["worst"], before["all"] - after["all"]
     rows.add(f"repair, {name}: worst group's accuracy, gained", gained, 0.15)
-    rows.add(f"repair, {name}: accuracy in the old world, lost", lost, 0.01, most=True)
+    rows.add(f"repair, {name}: accuracy in the old world, lost", lost, 0.01, at_most=True)
 
 
 def own_counterfactuals(shortcut: Any, train: ImageSet) -> cfx.Counterfactuals:

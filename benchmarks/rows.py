@@ -1,7 +1,6 @@
-"""The rows of a benchmark: what was measured, what must be reached, and the verdict.
+"""The rows of a benchmark: what was measured, the bound that must be reached, and the verdict.
 
-With ``--write`` a whole run replaces its part of ``docs/results.md``, so that no figure there is
-typed by hand.
+With ``--write`` a run replaces its part of ``docs/results.md``, so that no number there is typed.
 """
 
 import argparse
@@ -21,47 +20,50 @@ RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 
 
 def arguments(name: str, doc: str | None) -> argparse.ArgumentParser:
-    """The command line of one benchmark, with what all of them take."""
+    """Return the command line parser of one benchmark, with the options that all of them have."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc)
     parser.add_argument("--write", action="store_true", help="replace its part of docs/results.md")
     return parser
 
 
 class Rows:
-    """What one run measured, printed as it comes, and kept for the page of results.
+    """The measurements of one run, printed at once and kept for the page of results.
 
     Args:
-        name: of the benchmark.
-        setting: what was measured on, in a sentence.
-        write: whether to put the run into ``docs/results.md`` at the end.
+        name: Name of the benchmark.
+        setting: Sentence that says what was measured on which data.
+        write: Whether to write the run to ``docs/results.md`` at the end.
     """
 
     def __init__(self, name: str, setting: str, write: bool = False) -> None:
         self.name, self.setting, self.write = name, setting, write
         self.short = 0
-        self.parts: list[str] = []  # of the page, in Markdown
-        self.lines: list[list[str]] = []  # of the list of rows that is being filled
+        self.parts: list[str] = []  # parts of the page, in Markdown
+        self.lines: list[list[str]] = []  # rows of the current list
 
     def section(self, title: str) -> None:
-        """What follows is about this."""
+        """Start a section with this title."""
         print(f"\n== {title}", flush=True)
         self._close_list()
         self.parts.append(f"### {title}")
 
-    def add(self, name: str, value: float, bound: float, *, most: bool = False) -> None:
-        """One row; it falls short unless value >= bound (<= bound with ``most``)."""
-        reached = not math.isnan(value) and (value <= bound if most else value >= bound)
+    def add(self, name: str, value: float, bound: float, *, at_most: bool = False) -> None:
+        """Add a row with a bound: it falls short unless value >= bound (<= with ``at_most``)."""
+        reached = not math.isnan(value) and (value <= bound if at_most else value >= bound)
         self.short += not reached
         self._row(
-            name, value, f"{'<=' if most else '>='} {bound:.4g}", "ok" if reached else "FALLS SHORT"
+            name,
+            value,
+            f"{'<=' if at_most else '>='} {bound:.4g}",
+            "ok" if reached else "FALLS SHORT",
         )
 
     def say(self, name: str, value: float) -> None:
-        """One row without a bound."""
+        """Add a row without a bound."""
         self._row(name, value, "", "reported")
 
     def table(self, title: str, table: pd.DataFrame | pd.Series, digits: int = 3) -> None:
-        """A table of figures."""
+        """Add a table of numbers."""
         frame = table.to_frame("value") if isinstance(table, pd.Series) else table
         print(f"{title}\n{frame.round(digits).to_string()}\n", flush=True)
         self._close_list()
@@ -71,13 +73,13 @@ class Rows:
         self.parts.append(f"{title}:\n\n{_markdown([head, *body])}")
 
     def tests(self, name: str, files: Sequence[str]) -> None:
-        """One row for tests that must pass; in a process of their own, as pytest wants it."""
+        """Add a row for tests that must pass. They run in their own process."""
         command = [sys.executable, "-m", "pytest", "-q", "--no-header", *files]
         code = subprocess.run(command, check=False).returncode
-        self.add(f"{name}: exit code of the tests", code, 0, most=True)
+        self.add(f"{name}: exit code of the tests", code, 0, at_most=True)
 
     def close(self) -> int:
-        """The exit code; the page is written if that was asked for."""
+        """Write the page if ``--write`` was given, and return the exit code."""
         verdict = "Every row is reached." if not self.short else f"{self.short} rows fall short."
         print(verdict)
         self._close_list()
@@ -110,21 +112,21 @@ class Rows:
 
 
 def _commit() -> str:
-    """The commit that was measured, for the page; nothing outside of a clone."""
+    """Return the measured commit for the page, or "" outside of a clone."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     done = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=False)
     return f"commit {done.stdout.strip()}, " if done.returncode == 0 else ""
 
 
 def _figure(value: object) -> str:
-    """A cell of a table: a number with four digits, nothing where there is none."""
+    """Format a cell of a table: four digits, or nothing for NaN."""
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.4g}"
     return str(value)
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, whose first line is its head."""
+    """Format a table in Markdown. Its first line is the header."""
     head, *body = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     rule = ["---"] * len(head)
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *body])

@@ -69,7 +69,7 @@ def world(rows: Rows) -> None:
             own = cfx.data.layer_mask(figures.factors[:100], layer)
             own = own | cfx.data.layer_mask(twin.factors, layer)
             outside += int(((twin.images != figures.images[:100]).any(1) & ~own).sum())
-    rows.add("pixels outside its layer that an intervention changed", outside, 0, most=True)
+    rows.add("pixels outside its layer that an intervention changed", outside, 0, at_most=True)
 
 
 def readers_and_space(rows: Rows, space: Any, judge: Any, asked: ImageSet) -> None:
@@ -108,7 +108,7 @@ def scores_against_truth(
         rows.add(f"{told}: planted causes named first", float(first == set(reason.causes)), 1)
         errors = wrong["error"].unstack().mean(axis=1)
         for score in ("necessity", "sufficiency"):
-            rows.add(f"{told}: mean error of {score}", errors[score], 0.05, most=True)
+            rows.add(f"{told}: mean error of {score}", errors[score], 0.05, at_most=True)
         inside.append(wrong["covered"])
     rows.add(f"{kind} edits: truth inside the 95 % interval", pd.concat(inside).mean(), 0.9)
 
@@ -128,11 +128,11 @@ def leakage(
         mean[others] = float(np.nanmean(found.leakage))
         rows.say(f"{kind} edits, {others}: took effect, worst ({done.idxmin()})", done.min())
         if others and kind == "learnt":  # linear edits are the baseline beside them
-            rows.add(f"{kind} edits, keep: leakage, worst pair", worst, 0.05, most=True)
+            rows.add(f"{kind} edits, keep: leakage, worst pair", worst, 0.05, at_most=True)
         else:
             rows.say(f"{kind} edits, {others}: leakage, worst pair", worst)
     bound = mean[False]
-    rows.add(f"{kind} edits: mean leakage; bound: don't care", mean[True], bound, most=True)
+    rows.add(f"{kind} edits: mean leakage; bound: don't care", mean[True], bound, at_most=True)
 
 
 def attacks(rows: Rows, space: Any, judge: Any, asked: ImageSet) -> None:
