@@ -1,4 +1,4 @@
-"""Shipped weights: half-precision safetensors with a JSON card beside them."""
+"""Shipped networks: weights in half-precision safetensors, each with a card in JSON."""
 
 import hashlib
 import json
@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cfxnb import spaces
-from cfxnb.contrastive.edit_network import EditNetwork
 from cfxnb.contrastive.attribute_edits import AttributeEdits
+from cfxnb.contrastive.edit_network import EditNetwork
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core import locations as paths
 from cfxnb.core import validate
@@ -21,7 +21,14 @@ from cfxnb.core.classifiers import wrap
 from cfxnb.core.disk import cause, read_json, writing
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.types import Code
-from cfxnb.data.files import REMEDY, DamagedFileError, checked, manifest, record, whole
+from cfxnb.data.files import (
+    REMEDY,
+    DamagedFileError,
+    add_to_manifest,
+    manifest,
+    reading,
+    verified_path,
+)
 from cfxnb.nets import NETS
 from cfxnb.spaces.checkpoints.configs import (
     LARGEST,
@@ -34,12 +41,12 @@ from cfxnb.spaces.checkpoints.configs import (
 from cfxnb.spaces.checkpoints.safe_loading import all_shapes, all_tensors
 
 _NETS = {**NETS, "EditNetwork": EditNetwork}
-ERROR = "mean squared error of reconstructions"  # in "quality"; methods compare with it
-LARGEST_NUMBER = 1e15  # in a card
-ALONE = ("Autoencoder", "VAE")  # spaces whose codes have no part beside ``mean``
+ERROR = "mean squared error of reconstructions"  # in "quality" of a card; used by methods
+LARGEST_NUMBER = 1e15  # largest number in a card
+WITHOUT_AUX = ("Autoencoder", "VAE")  # spaces whose codes have no aux
 ADAPTERS = ("Autoencoder", "Diffusion", "DiffusionAutoencoder", "VAE")
 
-#: What every card has, and what the cards of each kind have besides.
+#: Fields of every card, and additional fields of the cards of each kind.
 CARD = {
     "kind": str,
     "net": str,
@@ -59,8 +66,8 @@ KINDS: dict[str, dict[str, type]] = {
 }
 
 
-def names() -> list[str]:
-    """Every shipped network by name, such as ``"digits/vae"``: those whose card is listed."""
+def list_names() -> list[str]:
+    """Return the names of all shipped networks, such as ``"digits/vae"``."""
     listed = sorted(manifest())
     return [
         name.removeprefix("weights/").removesuffix(".json")
@@ -70,15 +77,15 @@ def names() -> list[str]:
 
 
 def read_card(name: str) -> dict[str, Any]:
-    """The card of one network.
+    """Return the card of one network.
 
     Raises:
-        ValueError, TypeError: for an unknown name.
-        DamagedFileError: if it is missing, truncated or altered.
+        ValueError, TypeError: if the name is unknown.
+        DamagedFileError: if the card is missing, truncated or altered.
     """
     file = f"weights/{_known(name)}.json"
-    path = checked(file)
-    with whole(f"data/{file}"):
+    path = verified_path(file)
+    with reading(f"data/{file}"):
         card = read_json(path)
         for key, kind in {**CARD, **KINDS[card["kind"]]}.items():
             if type(card[key]) is not kind:
@@ -93,12 +100,12 @@ def read_card(name: str) -> dict[str, Any]:
 
 
 def cards() -> dict[str, dict[str, Any]]:
-    """The card of every shipped network by name."""
-    return {name: read_card(name) for name in names()}
+    """Return name -> card of all shipped networks."""
+    return {name: read_card(name) for name in list_names()}
 
 
 def available() -> pd.DataFrame:
-    """One row a shipped network: what it is, how large, and its measured quality.
+    """Return a table with one row per shipped network: its purpose, size and measured quality.
 
     Raises:
         DamagedFileError: if a card is missing, truncated or altered.
@@ -118,58 +125,67 @@ def available() -> pd.DataFrame:
 
 @standard_modes
 def load(name: str, device: str | torch.device | None = None) -> Any:
-    """A shipped network, ready to use, on ``device`` (default: the best there is).
+    """Load a shipped network.
+
+    Args:
+        name: one of the names that ``cfx.available()`` lists.
+        device: device to run on. Default: CUDA or MPS if available, else the CPU.
 
     Returns:
-        By its card's kind: a space (``encode``, ``decode``), a classifier (images -> logits), a
-        ``FactorReader``, the ``AttributeEdits`` of a space, or a module that gives features
-        (images -> maps by name).
+        Depending on the kind in its card: a space (``encode``, ``decode``), a classifier (images ->
+        logits), a ``FactorReader``, the ``AttributeEdits`` of a space, or a network of features
+        (images -> feature maps by name).
 
     Raises:
-        ValueError, TypeError: for an unknown name (the message tells the nearest), or a device
-            that is not there.
+        ValueError, TypeError: if the name is unknown (the message has similar names), or if the
+            device is not available.
         DamagedFileError: (a ValueError) if a file is missing, truncated or altered.
     """
     card = read_card(_known(name))
-    where = validate.device(device)
-    path = checked(card["file"])
+    device = validate.device(device)
+    path = verified_path(card["file"])
     try:
         _check_outputs(card)
         net, extra = _network(card, path)
-        net.to(where)
+        net.to(device)
         if card["kind"] == "features":
             return net
         if card["kind"] == "reader":
             return FactorReader(net, card["options"])
         if card["kind"] == "edits":
             contrasts = {name: tuple(pair) for name, pair in card["contrasts"].items()}
-            place = {name: tensor.to(where) for name, tensor in extra.items()}
-            edits = AttributeEdits(contrasts, net, **place, preserve_others=card["preserve_others"])
-            edits.step(edits.mean[None], torch.zeros(1, len(contrasts)))  # do they fit?
+            tensors = {name: tensor.to(device) for name, tensor in extra.items()}
+            edits = AttributeEdits(
+                contrasts, net, **tensors, preserve_others=card["preserve_others"]
+            )
+            edits.step(edits.mean[None], torch.zeros(1, len(contrasts)))  # fails if they don't fit
             return edits
         if card["kind"] == "classifier":
             return wrap(net, class_names=card["class_names"])
         if "autoencoder" in card:
-            extra["autoencoder"] = load(_autoencoder(card), where)
+            extra["autoencoder"] = load(_autoencoder(card), device)
         adapter = getattr(spaces, validate.choice(card["adapter"], "adapter", ADAPTERS))
         space = adapter(net, **extra, **card.get("space", {}))
         if (error := card["quality"].get(ERROR)) is not None:
             space.reconstruction_error = float(error)
-        space = space.eval().requires_grad_(False).to(where)
-        if card["adapter"] in ALONE and not space.decode(Code(space.mean[None])).isfinite().all():
+        space = space.eval().requires_grad_(False).to(device)
+        if (
+            card["adapter"] in WITHOUT_AUX
+            and not space.decode(Code(space.mean[None])).isfinite().all()
+        ):
             raise ValueError("NaN or infinity in the image of the mean code")
         return space
     except DamagedFileError:
         raise
-    except Exception as error:  # a card can be wrong in many ways
-        told = f"{type(error).__name__}: {cause(error)}"
+    except Exception as error:  # many kinds, for a wrong card
+        text = f"{type(error).__name__}: {cause(error)}"
         raise DamagedFileError(
-            f"data/{card['file']} does not fit its card ({told}). {REMEDY}"
+            f"data/{card['file']} does not fit its card ({text}). {REMEDY}"
         ) from None
 
 
 def _check_outputs(card: dict[str, Any]) -> None:
-    """Names of classes or options are as many as the outputs that the config states, if it does."""
+    """Check that there are as many class names or options as outputs in the config."""
     outputs = card["config"].get("outputs")
     if card["kind"] == "classifier":
         count = len(card["class_names"])
@@ -182,9 +198,9 @@ def _check_outputs(card: dict[str, Any]) -> None:
 
 
 def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The frozen network of a card with its weights, and the tensors beside them.
+    """Return the frozen network of a card, and the tensors of its file that are no weights.
 
-    Nothing is allocated before the network is known to fit the file.
+    Before it allocates memory, the function checks that the network fits the file.
     """
     made, config = _NETS[card["net"]], card["config"]
     check_fields(config, declared(made), "config")
@@ -193,10 +209,10 @@ def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any
             raise ValueError(f"{field} {number!r:.40}, above {LARGEST}")
     try:
         check_fit(lambda: made(**config), all_shapes(path))
-    except Exception as error:  # many kinds, for a config that the weights don't fit
-        told = suspects(config, config, error)
+    except Exception as error:  # many kinds, if config and weights don't fit
+        fields = suspects(config, config, error)
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        raise ValueError(f"{kind}{cause(error)}; its config has {told or 'nothing'}") from None
+        raise ValueError(f"{kind}{cause(error)}; its config has {fields or 'nothing'}") from None
     held = all_tensors(path)
     if other := [key for key, value in held.items() if not value.is_floating_point()]:
         raise ValueError(f"{other[0]} holds {held[other[0]].dtype} instead of floats")
@@ -204,25 +220,27 @@ def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any
     if broken := [key for key, value in state.items() if not value.isfinite().all()]:
         raise ValueError(f"NaN or infinity in {broken[0]}")
     extra: dict[str, Any] = {k: state.pop(k) for k in ("mean", "std") if k in state}
-    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are read
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the random initialisation must not change the global state
         net = made(**config)
-    # Only the counters of batch normalisation, which play no role any more, are not stored.
+    # The counters of batch normalisation are not stored. They have no effect after training.
     counters = {k: v for k, v in net.state_dict().items() if not v.is_floating_point()}
     net.load_state_dict(counters | state)
     return net.eval().requires_grad_(False), extra
 
 
 def _autoencoder(card: dict[str, Any]) -> str:
-    """The name of the space that a card builds on, which itself builds on no other."""
+    """Return the name of the autoencoder that a card refers to."""
     name = _known(card["autoencoder"])
     other = read_card(name)
     if other.get("adapter") != "Autoencoder" or "autoencoder" in other:
-        raise ValueError(f"autoencoder {name!r} is none")
+        raise ValueError(f"autoencoder {name!r} is no autoencoder")
     return name
 
 
 def _known(name: Any) -> str:
-    listed = names()
+    listed = list_names()
     wanted = "one that cfx.available() lists"
     if not isinstance(name, str):
         raise TypeError(f"name: expected {wanted}, got {validate.describe(name)}")
@@ -233,31 +251,31 @@ def _known(name: Any) -> str:
 
 
 def save(name: str, net: nn.Module, card: dict[str, Any], **extra: torch.Tensor) -> Path:
-    """Write weights in half precision with their card, and list both in the manifest."""
+    """Write weights in half precision with their card, and add both to the manifest."""
     file = f"weights/{name}.safetensors"
     path = paths.data() / file
     state = {**net.state_dict(), **extra}
-    # The counters of batch normalisation are whole numbers and play no role after training.
+    # The integer counters of batch normalisation have no effect after training.
     kept = {k: v.half().contiguous() for k, v in state.items() if v.is_floating_point()}
     with writing(path, name) as partial:
         save_file(kept, partial)
-    record(file, licence=card["licence"], source=[card["recipe"]], modification="trained")
+    add_to_manifest(file, licence=card["licence"], source=[card["recipe"]], modification="trained")
     write_card(name, net, card, file=file)
     return path
 
 
 def write_card(name: str, net: nn.Module, card: dict[str, Any], *, file: str) -> None:
-    """Write the card of ``name``, whose weights lie in ``file``, and list it in the manifest."""
+    """Write the card of a network, and add it to the manifest. ``file`` holds the weights."""
     path = paths.weights() / f"{name}.json"
     full = {**card, "file": file, "parameters": sum(p.numel() for p in net.parameters())}
     with writing(path, name) as partial:
         partial.write_text(json.dumps(full, indent=1) + "\n", encoding="utf-8")
     own = f"weights/{name}.json"
-    record(own, licence=card["licence"], source=[card["recipe"]], modification="card")
+    add_to_manifest(own, licence=card["licence"], source=[card["recipe"]], modification="card")
 
 
 def data_hash(prefix: str) -> str:
-    """One hash of all manifest entries whose path begins with ``prefix``."""
+    """Return one hash of all manifest entries whose path begins with ``prefix``."""
     listed = manifest()
     lines = [f"{listed[k]['sha256']} {k}\n" for k in sorted(listed) if k.startswith(prefix)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,4 +1,7 @@
-"""The worlds, one module each. Every loader returns an ImageSet."""
+"""The data sets: ``digits``, ``sprites``, ``faces`` and ``chest``. Each loader returns an ImageSet.
+
+``sprites`` samples figures from a causal model (``World``), so every factor of an image is known.
+"""
 
 from cfxnb.data.causal import World, given
 from cfxnb.data.fairface import faces

@@ -1,4 +1,4 @@
-"""Structural causal models of named factors, stated in a few lines.
+"""Structural causal models of named factors.
 
     world = World(
         hair=["red", "gray"],                                  # a root, uniform
@@ -6,9 +6,9 @@
         shoes=given("top", leather="brown", white=["golden", "metal"]),   # an effect
     )
 
-Every figure has one random number a factor (the exogenous noise of Pearl, 2009, chapter 7). The
-same numbers under an intervention give the exact counterfactual of that very figure, with all that
-follows from the change.
+Each figure has one random number per factor (the exogenous noise of Pearl, 2009, chapter 7). The
+same numbers under an intervention give the exact counterfactual of that figure, including all
+downstream effects of the intervention.
 """
 
 import dataclasses
@@ -20,66 +20,69 @@ import pandas as pd
 
 from cfxnb.core import validate
 
-MOST = 10**8  # figures: what fits no memory is no count
+MAX_SAMPLES = 10**8  # more would not fit into memory
 Distribution = str | Sequence[str] | Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """How a factor depends on one other: a distribution for each of its options."""
+    """How a factor depends on one parent: a distribution for each option of the parent."""
 
     parent: str
     cases: dict[str, dict[str, float]]
 
 
 def given(parent: str, **cases: Distribution) -> Given:
-    """The factor follows ``cases[option]`` where ``parent`` has that option.
+    """Let a factor follow the distribution ``cases[option]`` if ``parent`` has that option.
 
-    Each case is an option, a list of equally likely options, or a dict of probabilities.
+    Args:
+        parent: Name of the factor it depends on.
+        cases: Option of the parent -> distribution: an option, a list of equally likely options,
+            or a dict of probabilities.
 
     Raises:
-        ValueError, TypeError: for a wrong case, naming it, or without any.
+        ValueError, TypeError: For a wrong case, which the message names, or if there is none.
     """
     validate.text(parent, "parent")
     if not cases:
         raise ValueError("cases: expected at least one option of the parent, got none")
-    return Given(parent, {option: _spread(case, option) for option, case in cases.items()})
+    return Given(parent, {option: _distribution(case, option) for option, case in cases.items()})
 
 
-def _spread(value: Any, name: str) -> dict[str, float]:
-    """A distribution over options that adds up to 1."""
+def _distribution(value: Any, name: str) -> dict[str, float]:
+    """Check a distribution and return the probability of each option."""
     if isinstance(value, str):
         return {value: 1.0}
     if isinstance(value, Mapping):
         options = [validate.text(option, name) for option in value]
-        shares = {o: validate.number(value[o], name, 0.0, 1.0) for o in options}
+        probabilities = {o: validate.number(value[o], name, 0.0, 1.0) for o in options}
     elif isinstance(value, Sequence):
         listed = [validate.text(option, name) for option in value]
         if len(set(listed)) < len(listed):
             raise ValueError(f"{name}: expected each option once, got {validate.describe(value)}")
-        shares = {option: 1 / len(listed) for option in listed}
+        probabilities = {option: 1 / len(listed) for option in listed}
     else:
         raise TypeError(
             f"{name}: expected an option, a list of options or a dict of probabilities, "
             f"got {validate.describe(value)}"
         )
-    if not shares or abs(sum(shares.values()) - 1) > 1e-6:
-        raise ValueError(
-            f"{name}: expected probabilities that add up to 1, got {sum(shares.values()):.4g}"
-        )
-    return shares
+    total = sum(probabilities.values())
+    if not probabilities or abs(total - 1) > 1e-6:
+        raise ValueError(f"{name}: expected probabilities that add up to 1, got {total:.4g}")
+    return probabilities
 
 
 class World:
-    """A structural causal model; see this module's beginning.
+    """A structural causal model of factors, from which figures are sampled.
 
     Args:
-        factors: name -> list (uniform), dict (probabilities) or ``given(...)``. Causes come
-            before their effects. A name that begins with an underscore is a hidden cause.
+        factors: name -> list of options (uniform), dict of probabilities, or ``given(...)``. Causes
+            are listed before their effects. A name that begins with an underscore is a hidden
+            cause.
 
     Raises:
-        ValueError, TypeError: if a cause is unknown or comes later, a case is missing, or
-            probabilities don't add up to 1.
+        ValueError, TypeError: If a cause is unknown or listed later, a case is missing, or
+            probabilities do not add up to 1.
     """
 
     def __init__(self, **factors: Distribution | Given) -> None:
@@ -89,12 +92,12 @@ class World:
                 self._check_parent(name, rule)
                 self.factors[name] = rule
             else:
-                self.factors[name] = _spread(rule, name)
+                self.factors[name] = _distribution(rule, name)
 
     def _check_parent(self, name: str, rule: Given) -> None:
         if rule.parent not in self.factors:
             raise ValueError(
-                f"{name}: expected a cause stated before it, out of {list(self.factors)}, "
+                f"{name}: expected a cause that is listed before it, one of {list(self.factors)}, "
                 f"got {rule.parent!r}"
             )
         if missing := set(self.options(rule.parent)) - set(rule.cases):
@@ -109,27 +112,27 @@ class World:
             )
 
     def options(self, name: str) -> list[str]:
-        """What a factor can be, in the order stated."""
+        """Return the options of a factor, in the order in which they were listed."""
         rule = self.factors[validate.choice(name, "name", self.factors)]
         cases = rule.cases.values() if isinstance(rule, Given) else [rule]
         return list(dict.fromkeys(option for case in cases for option in case))
 
     def edges(self) -> list[tuple[str, str]]:
-        """The arrows of the graph, as (cause, effect)."""
+        """Return the edges of the causal graph as pairs (cause, effect)."""
         return [(r.parent, name) for name, r in self.factors.items() if isinstance(r, Given)]
 
     def sample(
         self, n_samples: int, *, seed: int = 0, do: Mapping[str, str] | None = None
     ) -> pd.DataFrame:
-        """Figures, hidden causes included, one row each.
+        """Sample the factors of figures, including hidden causes: one row per figure.
 
         Args:
-            n_samples: how many. Row i is the same however many are drawn.
-            seed: of the random numbers. The same seed with another ``do`` gives the same figures
-                in another world: their counterfactuals.
-            do: factors that are set, whatever their causes say.
+            n_samples: Number of figures. Row i does not depend on it.
+            seed: Seed of the exogenous noise. The same seed with another ``do`` gives the
+                counterfactuals of the same figures.
+            do: Intervention: factor -> option that it is set to, regardless of its causes.
         """
-        n_samples = validate.count(n_samples, "n_samples", 0, MOST)
+        n_samples = validate.count(n_samples, "n_samples", 0, MAX_SAMPLES)
         noise = self._noise(n_samples, validate.seed(seed))
         do = {} if do is None else validate.instance(do, Mapping, "do", "a dict: factor -> option")
         for name, option in do.items():
@@ -150,7 +153,7 @@ class World:
         return pd.DataFrame(columns)
 
     def _noise(self, n_samples: int, seed: int) -> dict[str, np.ndarray]:
-        """One uniform number a figure and factor; a longer sample begins like a shorter one."""
+        """One uniform number per figure and factor; a longer sample begins with the shorter one."""
         streams = np.random.SeedSequence(seed).spawn(len(self.factors))
         return {
             name: np.random.default_rng(stream).random(n_samples)
@@ -158,12 +161,12 @@ class World:
         }
 
     def __repr__(self) -> str:
-        arrows = ", ".join(f"{a} -> {b}" for a, b in self.edges()) or "all independent"
-        return f"World({', '.join(self.factors)}; {arrows})"
+        edges = ", ".join(f"{a} -> {b}" for a, b in self.edges()) or "all independent"
+        return f"World({', '.join(self.factors)}; {edges})"
 
 
-def _draw(shares: dict[str, float], noise: np.ndarray) -> np.ndarray:
-    """The option in whose interval of the cumulated probabilities each number lies."""
-    edges = np.cumsum(list(shares.values()))
-    places = np.searchsorted(edges, noise, side="right").clip(max=len(edges) - 1)
-    return np.array(list(shares), dtype=object)[places]
+def _draw(probabilities: dict[str, float], noise: np.ndarray) -> np.ndarray:
+    """Invert the cumulative distribution at each number in [0, 1)."""
+    cumulative = np.cumsum(list(probabilities.values()))
+    indices = np.searchsorted(cumulative, noise, side="right").clip(max=len(cumulative) - 1)
+    return np.array(list(probabilities), dtype=object)[indices]

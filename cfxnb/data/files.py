@@ -11,7 +11,7 @@ from typing import Any
 from cfxnb.core import locations as paths
 from cfxnb.core.disk import NOTHING, cause, kind_of, read_json, writing
 
-ENTRY = {"path": str, "bytes": int, "sha256": str}  # what each entry of the manifest has at least
+ENTRY = {"path": str, "bytes": int, "sha256": str}  # required fields of each entry of the manifest
 
 REMEDY = (
     "Restore it with 'git checkout -- data' in the project's folder, or set CFXNB_HOME to the "
@@ -20,22 +20,22 @@ REMEDY = (
 
 
 class DamagedFileError(ValueError):
-    """A data file is missing, truncated or altered; the message names it and the remedy."""
+    """A data file is missing, truncated or altered. The message names it and how to restore it."""
 
 
 @contextmanager
-def whole(file: str) -> Iterator[None]:
-    """Turn what goes wrong inside into a DamagedFile that names ``file`` and the remedy.
+def reading(file: str) -> Iterator[None]:
+    """Raise a DamagedFileError that names ``file`` if anything inside fails.
 
-    For readers of files whose content is not what it should be: they fail in many ways.
+    Readers of damaged files fail with many kinds of errors.
     """
     try:
         yield
     except DamagedFileError:
         raise
-    except Exception as error:  # each reader has errors of its own
-        told = f"{type(error).__name__}: {cause(error)}"
-        raise DamagedFileError(f"{file} is damaged ({told}). {REMEDY}") from None
+    except Exception as error:
+        text = f"{type(error).__name__}: {cause(error)}"
+        raise DamagedFileError(f"{file} is damaged ({text}). {REMEDY}") from None
 
 
 @functools.cache
@@ -52,23 +52,24 @@ def _manifest(path: Path, modified: int) -> dict[str, dict[str, Any]]:
 
 
 def manifest() -> dict[str, dict[str, Any]]:
-    """The entries of ``MANIFEST.json`` by path relative to ``data/``."""
+    """Return the entries of ``MANIFEST.json``: path relative to ``data/`` -> entry."""
     path = paths.data() / "MANIFEST.json"
     if (kind := kind_of(path)) in NOTHING:
         raise DamagedFileError(f"{path} is missing. {REMEDY}")
     if kind != "a file":
-        raise DamagedFileError(f"{path} is no file that can be read, but {kind}. {REMEDY}")
-    with whole(str(path)):
+        raise DamagedFileError(f"{path} is not a readable file but {kind}. {REMEDY}")
+    with reading(str(path)):
         return _manifest(path, path.stat().st_mtime_ns)
 
 
 def sha256(path: Path) -> str:
+    """Return the SHA-256 digest of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def problem(name: str) -> str | None:
-    """What is wrong with the file ``name`` (relative to ``data/``), or None if it is sound."""
+    """Describe what is wrong with the file ``name`` (relative to ``data/``); None if nothing is."""
     entry = manifest().get(name)
     path = paths.data() / name
     if entry is None:
@@ -76,7 +77,7 @@ def problem(name: str) -> str | None:
     if (kind := kind_of(path)) in NOTHING:
         return f"data/{name} is missing ({entry['bytes']} bytes expected)"
     if kind != "a file":
-        return f"data/{name} is no file that can be read, but {kind}"
+        return f"data/{name} is not a readable file but {kind}"
     try:
         size = path.stat().st_size
         if size != entry["bytes"]:
@@ -89,29 +90,28 @@ def problem(name: str) -> str | None:
 
 
 @functools.cache
-def _sound(name: str, path: Path, size: int, modified: int) -> bool:
-    """Remembers, for this exact state of the file, that its checksum was right."""
+def _check_state(name: str, path: Path, size: int, modified: int) -> None:
+    """Check a file. The cache remembers that this state of it was right."""
     if (found := problem(name)) is not None:
         raise DamagedFileError(f"{found}. {REMEDY}")
-    return True
 
 
-def checked(name: str) -> Path:
-    """Path of the data file ``name`` (relative to ``data/``) after a check of size and sha256.
+def verified_path(name: str) -> Path:
+    """Check size and digest of the data file ``name`` (relative to ``data/``); return its path.
 
     Raises:
-        DamagedFileError: if the file is missing, truncated or altered.
+        DamagedFileError: If the file is missing, truncated or altered.
     """
     path = paths.data() / name
     if kind_of(path) != "a file":
         raise DamagedFileError(f"{problem(name)}. {REMEDY}")
     state = path.stat()
-    _sound(name, path, state.st_size, state.st_mtime_ns)
+    _check_state(name, path, state.st_size, state.st_mtime_ns)
     return path
 
 
-def record(name: str, **facts: object) -> None:
-    """List the file ``name`` in the manifest, or renew its entry (size, sha256, ``facts``)."""
+def add_to_manifest(name: str, **facts: object) -> None:
+    """Add the file ``name`` to the manifest, or update its entry (size, digest, ``facts``)."""
     path, target = paths.data() / name, paths.data() / "MANIFEST.json"
     listed = {"entries": []} if kind_of(target) in NOTHING else read_json(target)
     entry = {"path": name, "bytes": path.stat().st_size, "sha256": sha256(path), **facts}

@@ -1,4 +1,4 @@
-"""Pictures with a table, kept in a zip as the ``imagefolder`` convention has it."""
+"""Images with a table in a zip file, in the ``imagefolder`` layout of Hugging Face datasets."""
 
 import io
 import zipfile
@@ -9,43 +9,45 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cfxnb.data.files import whole
+from cfxnb.data.files import reading
 
-LARGEST = 2**26  # bytes of one file in the archive, unpacked
-SIDE = 4096  # pixels
+MAX_BYTES = 2**26  # of one unpacked file
+MAX_SIDE = 4096  # pixels
 
 
 def read_folder(
     path: Path, split: str, mode: str = "L", numbers: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """The table ``metadata.csv`` of one folder of a zip, and its pictures in bytes.
+    """Read the table ``metadata.csv`` of one folder in a zip file, and its images as uint8.
 
     Args:
-        mode: ``"L"`` for gray pictures (n, h, w), ``"RGB"`` for coloured ones (n, h, w, 3).
-        numbers: columns that hold a finite number for each picture.
+        path: The zip file.
+        split: Name of the folder.
+        mode: ``"L"`` for gray images (n, h, w), ``"RGB"`` for colour (n, h, w, 3).
+        numbers: Columns that must hold a finite number for each image.
 
     Raises:
-        DamagedFileError: if the archive, the table or a picture cannot be read.
+        DamagedFileError: If the archive, the table or an image cannot be read.
     """
-    with whole(path.name), zipfile.ZipFile(path) as archive:
+    with reading(path.name), zipfile.ZipFile(path) as archive:
         table = pd.read_csv(io.BytesIO(_content(archive, f"{split}/metadata.csv")))
-        class_names = [f"{split}/{name}" for name in table["file_name"]]
+        names = [f"{split}/{name}" for name in table["file_name"]]
         for column in numbers:
             if not np.isfinite(table[column].to_numpy(np.float64)).all():
                 raise ValueError(f"metadata.csv without a finite {column} for each picture")
-        return table, np.stack([_picture(_content(archive, name), mode) for name in class_names])
+        return table, np.stack([_picture(_content(archive, name), mode) for name in names])
 
 
 def _content(archive: zipfile.ZipFile, name: str) -> bytes:
-    """One file of an archive, unless it would unpack to far more than any that is known."""
+    """Unpack one file of an archive, unless it is larger than ``MAX_BYTES``."""
     size = archive.getinfo(name).file_size
-    if size > LARGEST:
-        raise ValueError(f"{name[:60]} has {size} bytes, more than {LARGEST}")
+    if size > MAX_BYTES:
+        raise ValueError(f"{name[:60]} has {size} bytes, more than {MAX_BYTES}")
     return archive.read(name)
 
 
 def _picture(content: bytes, mode: str) -> np.ndarray:
     with Image.open(io.BytesIO(content)) as picture:
-        if max(picture.size) > SIDE:
-            raise ValueError(f"a picture of {picture.size} pixels, more than {SIDE} in a row")
+        if max(picture.size) > MAX_SIDE:
+            raise ValueError(f"a picture of {picture.size} pixels, more than {MAX_SIDE} per side")
         return np.asarray(picture.convert(mode))

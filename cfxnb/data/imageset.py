@@ -1,4 +1,4 @@
-"""A data set in memory: images, labels, and the measured or known factors of each image."""
+"""A data set in memory: images, labels and factors."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ class ImageSet:
     """Images with labels and factors, row by row.
 
     Attributes:
-        images: float32 in [0, 1], shape (n, c, h, w).
-        labels: int64, shape (n,).
-        class_names: name of each class; ``class_names[labels[i]]`` describes image i.
-        factors: one row an image, one column a measured or known factor.
-        source: attribution and licence, in one line.
+        images: float32 in [0, 1], (n, c, h, w).
+        labels: Class of each image, int64 (n,).
+        class_names: Name of each class; ``class_names[labels[i]]`` is the class of image i.
+        factors: One row per image and one column per factor, known or measured.
+        source: Attribution and licence, in one line.
     """
 
     images: Tensor
@@ -60,8 +60,8 @@ class ImageSet:
             )
         if len(self) and not (self.labels.min() >= 0 and self.labels.max() < len(self.class_names)):
             raise ValueError(
-                f"labels: expected classes from 0 to {len(self.class_names) - 1}, as there are "
-                f"{len(self.class_names)} names, got others"
+                f"labels: expected classes from 0 to {len(self.class_names) - 1}, because "
+                f"there are {len(self.class_names)} class names, got others"
             )
         if len(self) and not (self.images.min() >= -SLACK and self.images.max() <= 1 + SLACK):
             raise ValueError("images: expected finite values in [0, 1], got others")
@@ -70,7 +70,7 @@ class ImageSet:
         return len(self.images)
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> "ImageSet":
-        """The chosen rows as an ImageSet (an int gives a set of one image)."""
+        """Return the chosen rows as an ImageSet; an int gives a set of one image."""
         index = positions(rows, len(self), f"a set with {len(self)} images")
         return dataclasses.replace(
             self,
@@ -80,7 +80,7 @@ class ImageSet:
         )
 
     def select(self, *classes: int) -> "ImageSet":
-        """The images whose label is one of ``classes``, in their old order."""
+        """Return the images whose label is one of ``classes``, in the same order."""
         chosen = [int(c) for c in classes if isinstance(c, Integral) and not isinstance(c, bool)]
         inside = all(0 <= c < len(self.class_names) for c in chosen)
         if not classes or len(chosen) < len(classes) or not inside:
@@ -98,5 +98,5 @@ class ImageSet:
 
 
 def _plain(tensor: Tensor) -> bool:
-    """Neither sparse nor without values."""
+    """Whether a tensor is dense and not on the meta device."""
     return tensor.layout == torch.strided and not tensor.is_meta

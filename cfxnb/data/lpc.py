@@ -1,6 +1,7 @@
-"""Pixel-art figures composited from layers: every factor is known, every edit is exact.
+"""Pixel-art figures composited from layers, so that every factor is known and edits are exact.
 
-Liberated Pixel Cup sheets, CC BY-SA 3.0 or GPL 3.0; artists in ``data/sprites``.
+The layers come from sheets of the Liberated Pixel Cup, CC BY-SA 3.0 or GPL 3.0. The artists are
+listed in ``data/sprites``.
 """
 
 import functools
@@ -13,18 +14,17 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
-from cfxnb.data.files import checked, whole
+from cfxnb.data.files import reading, verified_path
 
 SOURCE = (
     "sprites of the Liberated Pixel Cup, CC BY-SA 3.0 / GPL 3.0; "
     "artists: data/sprites/LPC-AUTHORS.txt and ATTRIBUTION.md"
 )
-HEIGHT, WIDTH = 56, 32  # what all standing figures fill; both halve three times
-BACKGROUND = 0.7
-CELL = 64
-SIDE = 4096  # pixels of a sheet at most
+HEIGHT, WIDTH = 56, 32  # crop that contains all standing figures; both are divisible by 8
+BACKGROUND = 0.7  # gray
+CELL = 64  # side of one pose in a sheet, in pixels
+MAX_SIDE = 4096  # of a sheet, in pixels
 
-#: Options of each factor, in the order of the sheets; layers are drawn in this order.
 SPRITE_OPTIONS: dict[str, tuple[str, ...]] = {
     "body": ("light", "tanned", "darkelf", "darkelf2", "dark", "dark2", "orc"),
     "eyes": ("blue", "gray", "red", "green", "yellow"),
@@ -45,6 +45,8 @@ SPRITE_OPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "direction": ("front", "left", "right"),
 }
+"""factor -> its options, in the order of the sheets; layers are drawn in this order"""
+
 FOLDERS = {
     "body": "body", "eyes": "eyes", "bottom": "bottomwear", "top": "topwear", "shoes": "shoes",
     "hair": "hair",
@@ -56,19 +58,19 @@ ROWS = {"front": 10, "left": 9, "right": 11}  # of the standing pose, column 0 o
 @functools.cache
 def _layer(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Colours (options, directions, h, w, 3) and opacity (options, directions, h, w) of a layer."""
-    pictures = [
-        _sheet(f"sprites/{FOLDERS[name]}/{number}.png")
-        for number in range(len(SPRITE_OPTIONS[name]))
+    sheets = [
+        _sheet(f"sprites/{FOLDERS[name]}/{option}.png")
+        for option in range(len(SPRITE_OPTIONS[name]))
     ]
-    stacked = np.stack(pictures).astype(np.float32) / 255
+    stacked = np.stack(sheets).astype(np.float32) / 255
     return stacked[..., :3], stacked[..., 3]
 
 
 def _sheet(name: str) -> np.ndarray:
-    """The standing pose in each direction, (directions, h, w, 4) bytes."""
-    path = checked(name)
-    with whole(f"data/{name}"), Image.open(path) as sheet:
-        if max(sheet.size) > SIDE or min(sheet.size) < (max(ROWS.values()) + 1) * CELL:
+    """The standing pose in each direction, uint8 (directions, h, w, 4)."""
+    path = verified_path(name)
+    with reading(f"data/{name}"), Image.open(path) as sheet:
+        if max(sheet.size) > MAX_SIDE or min(sheet.size) < (max(ROWS.values()) + 1) * CELL:
             raise ValueError(f"a sheet of {sheet.size} pixels")
         pixels = np.asarray(sheet.convert("RGBA"))
     top, left = CELL - HEIGHT, (CELL - WIDTH) // 2
@@ -79,10 +81,10 @@ def _sheet(name: str) -> np.ndarray:
 
 
 def as_indices(factors: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Each factor of each figure as the number of its option.
+    """Return the index of the option of each figure: factor -> int array (n,).
 
     Raises:
-        ValueError, TypeError: if a column is missing or holds an unknown option.
+        ValueError, TypeError: If a column is missing or holds an unknown option.
     """
     validate.instance(factors, pd.DataFrame, "factors", "a DataFrame")
     indices = {}
@@ -93,52 +95,65 @@ def as_indices(factors: pd.DataFrame) -> dict[str, np.ndarray]:
             numbers = pd.Index(options).get_indexer(pd.Index(factors[name]))
         except TypeError:  # lists and arrays in the column
             raise TypeError(
-                f"factors: expected {name} out of {list(options)}, got {factors[name].dtype} with "
-                "values that are no names"
+                f"factors: expected {name} to be one of {list(options)}, got values of type "
+                f"{factors[name].dtype} that are not names"
             ) from None
         if (numbers < 0).any():
             got = factors[name].to_numpy()[numbers < 0][0]
-            raise ValueError(f"factors: expected {name} out of {list(options)}, got {got!r}")
+            raise ValueError(f"factors: expected {name} to be one of {list(options)}, got {got!r}")
         indices[name] = numbers
     return indices
 
 
 @standard_modes
 def render_sprites(factors: pd.DataFrame) -> Tensor:
-    """Draw one figure a row.
+    """Render one figure per row of factors.
 
     Args:
-        factors: columns ``SPRITE_OPTIONS``, each an option by name.
+        factors: One column per factor of ``SPRITE_OPTIONS``, with names of options.
 
     Returns:
-        (n, 3, 56, 32) float32 in [0, 1]; the same factors give the same pixels, exactly.
+        Images in [0, 1], (n, 3, 56, 32). The same factors always give exactly the same pixels.
+
+    Raises:
+        ValueError, TypeError: If a column is missing or holds an unknown option.
     """
     indices = as_indices(factors)
     canvas = np.full((len(factors), HEIGHT, WIDTH, 3), BACKGROUND, np.float32)
     for name in LAYERS:
         colours, opacity = _layer(name)
-        where = indices[name], indices["direction"]
-        alpha = opacity[where][..., None]
-        canvas = alpha * colours[where] + (1 - alpha) * canvas
+        option = indices[name], indices["direction"]
+        alpha = opacity[option][..., None]
+        canvas = alpha * colours[option] + (1 - alpha) * canvas
     return torch.from_numpy(canvas).permute(0, 3, 1, 2).contiguous()
 
 
 @standard_modes
 def layer_mask(factors: pd.DataFrame, layer: str) -> Tensor:
-    """Where a layer shows, at least through half-transparent pixels: bool (n, 56, 32)."""
+    """Return the pixels at which a layer is visible, bool (n, 56, 32).
+
+    A layer is visible where it is not transparent and no layer above it is fully opaque.
+
+    Args:
+        factors: One column per factor of ``SPRITE_OPTIONS``, with names of options.
+        layer: Name of the layer, such as "hair". "direction" is a factor but not a layer.
+
+    Raises:
+        ValueError, TypeError: For an unknown layer, or factors that ``render_sprites`` refuses.
+    """
     validate.choice(layer, "layer", LAYERS)
     indices = as_indices(factors)
-    seen = np.zeros((len(factors), HEIGHT, WIDTH), bool)
+    visible = np.zeros((len(factors), HEIGHT, WIDTH), bool)
     for name in LAYERS[LAYERS.index(layer) :]:
         opacity = _layer(name)[1][indices[name], indices["direction"]]
-        seen = opacity > 0 if name == layer else seen & (opacity < 1)
-    return torch.from_numpy(seen)
+        visible = opacity > 0 if name == layer else visible & (opacity < 1)
+    return torch.from_numpy(visible)
 
 
 def top_layers(factors: pd.DataFrame) -> Tensor:
-    """The number of the layer that is seen at each pixel, (n, 56, 32): 0 is the background."""
+    """Return the index of the top layer at each pixel, uint8 (n, 56, 32); 0 is the background."""
     indices = as_indices(factors)
     top = np.zeros((len(factors), HEIGHT, WIDTH), np.uint8)
-    for number, name in enumerate(LAYERS, 1):
-        top[_layer(name)[1][indices[name], indices["direction"]] > 0.5] = number
+    for index, name in enumerate(LAYERS, 1):
+        top[_layer(name)[1][indices[name], indices["direction"]] > 0.5] = index
     return torch.from_numpy(top)

@@ -1,7 +1,7 @@
 """Measurable factors of a handwritten digit.
 
-Definitions follow Morpho-MNIST (Castro et al., 2019, section 3: enlarge, binarise, skeletonise,
-measure), re-derived here. All lengths are in pixels of the original image.
+The definitions follow Morpho-MNIST (Castro et al., 2019, section 3): enlarge, binarise,
+skeletonise, measure. All lengths are in pixels of the original image.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ from torch import Tensor
 from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 
-ZOOM = 4  # the strokes are two or three pixels wide: measure them on a finer grid
-SMALLEST_LOOP = 1.0  # pixels^2; smaller holes are gaps in a rough stroke
+ZOOM = 4  # strokes are only two or three pixels wide, so they are measured on a finer grid
+MIN_LOOP_AREA = 1.0  # pixels^2; smaller holes are gaps in a rough stroke
 COLUMNS = {
     "area": "area of the stroke, pixels^2",
     "length": "length of the skeleton, pixels",
@@ -29,17 +29,17 @@ COLUMNS = {
 
 @standard_modes
 def measure_digits(images: Tensor) -> pd.DataFrame:
-    """Measure each digit.
+    """Measure area, length, thickness, slant, width, height and loops of each digit.
 
     Args:
-        images: float32 in [0, 1], shape (n, 1, h, w), bright on dark.
+        images: Bright digits on a dark ground, in [0, 1], (n, 1, h, w).
 
     Returns:
-        DataFrame with the columns of ``COLUMNS``. An image with no pixel above half its maximum
-        brightness, or darker than 0.1 throughout, has no stroke: its row is NaN.
+        DataFrame with one row per image and the columns ``COLUMNS``, which state the units. If all
+        pixels of an image are below 0.1, it has no stroke and its row is NaN.
 
     Raises:
-        ValueError, TypeError: if they are anything else; the message names ``images``.
+        ValueError, TypeError: For other images.
     """
     images = validate.images(images)
     if images.shape[1] != 1:
@@ -47,7 +47,7 @@ def measure_digits(images: Tensor) -> pd.DataFrame:
     rows = []
     for chunk in images.cpu().split(256):
         fine = F.interpolate(chunk, scale_factor=ZOOM, mode="bicubic", align_corners=False)
-        # The enlarged image overshoots at edges: half brightness is that of the original.
+        # Enlarging overshoots at edges, so the maximum is taken from the original image.
         peaks = chunk.amax(dim=(1, 2, 3)).tolist()
         pairs = zip(fine[:, 0].numpy(), peaks, strict=True)
         rows += [_measure_one(picture, peak) for picture, peak in pairs]
@@ -73,7 +73,7 @@ def _measure_one(picture: np.ndarray, peak: float) -> tuple[float, ...]:
 
 
 def _curve_length(skeleton: np.ndarray) -> float:
-    """Straight steps count 1, diagonal steps sqrt(2); a corner is not cut twice."""
+    """Length of a skeleton: straight steps count 1, diagonal steps sqrt(2), corners only once."""
     s = np.pad(skeleton, 1)
     straight = (s[1:] & s[:-1]).sum() + (s[:, 1:] & s[:, :-1]).sum()
     falling = s[1:, 1:] & s[:-1, :-1] & ~s[1:, :-1] & ~s[:-1, 1:]
@@ -82,19 +82,19 @@ def _curve_length(skeleton: np.ndarray) -> float:
 
 
 def _frame(ink: np.ndarray) -> tuple[float, float, float]:
-    """Slant in degrees, and the extents of the bounding parallelogram with that slant."""
+    """Slant in degrees, and width and height of the bounding parallelogram with this slant."""
     y, x = np.nonzero(ink)
     dy, dx = y - y.mean(), x - x.mean()
     shear = (dx * dy).mean() / max((dy**2).mean(), 1e-12)
     upright = dx - shear * dy
-    # Rows count downwards: a stroke that leans to the right has x falling as y grows.
+    # Rows count downwards, so x decreases with y in a stroke that leans to the right.
     return float(np.degrees(np.arctan(-shear))), np.ptp(upright) + 1.0, np.ptp(dy) + 1.0
 
 
 def _count_loops(ink: np.ndarray) -> int:
-    """Holes: components of the background (4-connected) that do not touch the outside."""
+    """Count the holes: 4-connected components of the background that do not touch the outside."""
     components, _ = ndimage.label(~np.pad(ink, 1))
     sizes = np.bincount(components.ravel())[1:]
     outside = components[0, 0] - 1
     sizes[outside] = 0
-    return int((sizes >= SMALLEST_LOOP * ZOOM**2).sum())
+    return int((sizes >= MIN_LOOP_AREA * ZOOM**2).sum())

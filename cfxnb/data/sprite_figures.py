@@ -1,4 +1,4 @@
-"""The world where the truth is known: figures sampled from a causal model, and their twins."""
+"""The sprites data set: figures sampled from a causal model, and their exact counterfactuals."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from cfxnb.data.causal import World, given
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import HEIGHT, SOURCE, SPRITE_OPTIONS, WIDTH, as_indices, render_sprites
 
-EVERYTHING = {name: list(options) for name, options in SPRITE_OPTIONS.items()}
-_PAIRS = EVERYTHING | {
+_ALL_OPTIONS = {name: list(options) for name, options in SPRITE_OPTIONS.items()}
+_PAIRS = _ALL_OPTIONS | {
     "hair": ["gray", "red"],
     "top": ["white", "metal"],
     "shoes": ["brown", "metal"],
@@ -21,11 +21,8 @@ _PAIRS = EVERYTHING | {
 _ARMOUR = {"white": 0.1, "metal": 0.9}
 _CLOTH = {"white": 0.9, "metal": 0.1}
 
-#: Ready-made worlds. "independent" has everything; in the others hair, top and shoes have two
-#: options each. In "confounded" a hidden trade decides both hair and top: they go together though
-#: neither causes the other. In "mediated" hair decides the top, and the top the shoes.
 SPRITE_WORLDS: dict[str, World] = {
-    "independent": World(**EVERYTHING),
+    "independent": World(**_ALL_OPTIONS),
     "pairs": World(**_PAIRS),
     "confounded": World(
         _trade=["knight", "clerk"],
@@ -46,8 +43,15 @@ SPRITE_WORLDS: dict[str, World] = {
         **{n: o for n, o in _PAIRS.items() if n not in ("hair", "top", "shoes")},
     ),
 }
+"""Ready-made worlds: name -> World.
+
+"independent" has all options of all factors. In the others hair, top and shoes have two options
+each. In "confounded" a hidden trade causes both hair and top, so they are correlated although
+neither causes the other. In "mediated" hair causes the top, and the top causes the shoes.
+"""
+
 SPLITS = ("all", "train", "test")
-MOST = 10**7  # figures: what fits no memory is no count
+MAX_SAMPLES = 10**7  # more would not fit into memory
 
 
 @standard_modes
@@ -59,25 +63,26 @@ def sprites(
     split: str = "all",
     seed: int = 0,
 ) -> ImageSet:
-    """Figures with known factors.
+    """Sample figures with known factors.
 
     Args:
-        world: "independent", "pairs", "confounded" or "mediated" (``SPRITE_WORLDS``), or your own
-            ``World`` over the factors of ``SPRITE_OPTIONS``; what it doesn't mention is drawn uniformly.
-        n_samples: number of figures.
-        class_factor: the factor that is the class.
-        split: "test" gives figures whose combination of factors no shipped network has been
-            trained on, a fifth of all; "train" the others; "all" both, in the order of
+        world: Name of a world in ``SPRITE_WORLDS``, or your own ``World`` of factors and options in
+            ``SPRITE_OPTIONS``. Factors that it does not mention are uniform.
+        n_samples: Number of figures.
+        class_factor: Factor that gives the labels. Its options are the classes.
+        split: "test" gives figures with the fifth of all combinations of factors that no shipped
+            network was trained on. "train" gives the others. "all" gives both, in the order of
             ``World.sample``.
-        seed: the same seed gives the same figures.
+        seed: Seed of the exogenous noise. The same seed gives the same figures.
 
     Returns:
-        ImageSet with images (count, 3, 56, 32) and one column a factor, hidden causes included.
+        ImageSet with images (n_samples, 3, 56, 32) and one column per factor, including hidden
+        causes.
 
     Raises:
-        ValueError, TypeError: for an unknown world, factor, option or split, or if the world has
-            (next to) no figures of this split.
-        DamagedFileError: (a ValueError) if a sheet is missing, truncated or altered.
+        ValueError, TypeError: For an unknown world, factor, option or split, or if the world has
+            almost no figures in this split.
+        DamagedFileError: (a ValueError) If a sheet is missing, truncated or altered.
     """
     if not isinstance(world, World):
         world = SPRITE_WORLDS[validate.choice(world, "world", SPRITE_WORLDS)]
@@ -86,9 +91,9 @@ def sprites(
             validate.choice(name, "world", SPRITE_OPTIONS)
     validate.choice(class_factor, "class_factor", SPRITE_OPTIONS)
     validate.choice(split, "split", SPLITS)
-    n_samples, seed = validate.count(n_samples, "n_samples", 0, MOST), validate.seed(seed)
+    n_samples, seed = validate.count(n_samples, "n_samples", 0, MAX_SAMPLES), validate.seed(seed)
     drawn = n_samples
-    while len(chosen := _of_split(_draw(world, drawn, seed), split)) < n_samples:
+    while len(chosen := _of_split(_sample(world, drawn, seed), split)) < n_samples:
         if drawn > 100 * n_samples + 1000:
             raise ValueError(
                 f"split: expected one with figures in this world, got {split!r}, which has "
@@ -98,14 +103,15 @@ def sprites(
     return _as_set(chosen[:n_samples].reset_index(drop=True), class_factor)
 
 
-def _draw(world: World, count: int, seed: int) -> pd.DataFrame:
-    unmentioned = {n: o for n, o in EVERYTHING.items() if n not in world.factors}
-    rest = World(**unmentioned).sample(count, seed=seed + 10**6)
-    return pd.concat([world.sample(count, seed=seed), rest], axis=1)
+def _sample(world: World, n_samples: int, seed: int) -> pd.DataFrame:
+    """Sample all factors; those that the world does not mention are uniform."""
+    unmentioned = {n: o for n, o in _ALL_OPTIONS.items() if n not in world.factors}
+    rest = World(**unmentioned).sample(n_samples, seed=seed + 10**6)
+    return pd.concat([world.sample(n_samples, seed=seed), rest], axis=1)
 
 
 def _of_split(factors: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The numbers of the options, added up, decide: nothing short of all factors tells."""
+    """Select a split by the sum of the option indices, so that every factor is balanced."""
     held_out = sum(as_indices(factors).values()) % 5 == 0
     rows = {"all": held_out | True, "train": ~held_out, "test": held_out}[split]
     return factors.iloc[np.flatnonzero(rows)]
@@ -113,19 +119,22 @@ def _of_split(factors: pd.DataFrame, split: str) -> pd.DataFrame:
 
 @standard_modes
 def intervene(figures: ImageSet, **changes: str) -> ImageSet:
-    """The exact counterfactual of each figure: the named factors set, everything else equal.
+    """Render each figure again with some factors changed and all others equal.
 
-    Nothing follows from the change here, not even what the world's arrows say; for effects
-    downstream draw the same seed again with ``World.sample(..., do=...)``.
+    The change has no downstream effects, even if the factor has effects in the world. To include
+    these, sample the same seed again with ``World.sample(..., do=...)``.
 
     Args:
-        figures: from ``sprites``.
-        changes: factor = option, such as ``hair="red"``.
+        figures: Figures from ``sprites``.
+        changes: factor=option, such as ``hair="red"``.
 
     Returns:
-        ImageSet of the same length; labels follow the factor that is the class.
+        ImageSet of the same length, with labels that follow the changed factors.
+
+    Raises:
+        ValueError, TypeError: For an unknown factor or option, or images that are not sprites.
     """
-    class_factor = label_of(figures)
+    class_factor = class_factor_of(figures)
     if not changes:
         raise ValueError("changes: expected at least one, such as hair='red', got none")
     for name, option in changes.items():
@@ -134,11 +143,11 @@ def intervene(figures: ImageSet, **changes: str) -> ImageSet:
     return _as_set(figures.factors.assign(**changes), class_factor)
 
 
-def label_of(figures: Any) -> str:
-    """The factor that is the class of an image set, if it is one of sprites.
+def class_factor_of(figures: Any) -> str:
+    """Return the factor that gives the labels of a set of sprites.
 
     Raises:
-        ValueError, TypeError: if it is none, naming ``figures``.
+        ValueError, TypeError: If ``figures`` is not a set of sprites.
     """
     checked: ImageSet = validate.instance(figures, ImageSet, "figures", "an ImageSet of sprites")
     class_factor = next((n for n, o in SPRITE_OPTIONS.items() if o == checked.class_names), None)

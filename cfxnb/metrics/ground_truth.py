@@ -30,7 +30,7 @@ from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import SPRITE_OPTIONS
-from cfxnb.data.sprite_figures import intervene, label_of
+from cfxnb.data.sprite_figures import intervene, class_factor_of
 
 FLIP_KINDS = ("causal", "trivial", "non-causal", "adversarial")
 
@@ -60,7 +60,7 @@ def true_scores(
         ValueError, TypeError: If an argument is wrong, or logits are not finite. The message names
             the argument.
     """
-    label_of(figures)
+    class_factor_of(figures)
     outcome = class_number(outcome, "outcome", CheckedClassifier(classifier).class_names)
     confidence_level = checked_confidence_level(confidence_level)
     _check_contrasts(contrasts)
@@ -170,7 +170,7 @@ def changed_factors(counterfactuals: Counterfactuals, judge: FactorReader) -> pd
         ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     cf = validate_results.result(counterfactuals, "counterfactuals")
-    validate_results.begun(cf, "counterfactuals")
+    validate_results.all_started(cf, "counterfactuals")
     return _changed(cf, judge)
 
 

@@ -1,7 +1,7 @@
-"""Recipes of the sprites world: the planted classifiers and the two factor readers.
+"""Recipes for sprites: the planted classifiers and the two factor readers.
 
-All have seen figures of the "train" split only. The readers are trained on draws of their own,
-and the judge has another architecture, so that it shares nothing with what it judges.
+All are trained on the "train" split only. The two readers are trained on different samples, and
+the judge has another architecture, so that it shares nothing with the networks that it judges.
 """
 
 from functools import partial
@@ -29,16 +29,16 @@ from cfxnb.metrics.ground_truth import true_scores
 from cfxnb.nets import JudgeNet, PlainNet
 from cfxnb.train.cards import card_of
 
-FIGURES = 60_000
+N_FIGURES = 60_000
 sprite_card = partial(card_of, source=SOURCE, files="sprites/")
-SIZES = [len(options) for options in SPRITE_OPTIONS.values()]
+N_OPTIONS = [len(options) for options in SPRITE_OPTIONS.values()]
 IMAGES: dict[str, Any] = {"channels": 3, "size": (56, 32), "n_downsamplings": 3}
 CLASSIFIER = {"outputs": len(CLASSES), **IMAGES, "width": 16}
-READER = {"outputs": sum(SIZES), **IMAGES}
+READER = {"outputs": sum(N_OPTIONS), **IMAGES}
 
 
 def noisy(images: Tensor, generator: Generator) -> Tensor:
-    """Pixel noise of up to 0.06, so that a net doesn't live on the last bit of flat colours."""
+    """Add pixel noise of std 0 to 0.06, so that a network cannot rely on exact flat colours."""
     device = images.device
     level = 0.06 * torch.rand(len(images), 1, 1, 1, generator=generator, device=device)
     noise = torch.randn(images.shape, generator=generator, device=device)
@@ -46,10 +46,10 @@ def noisy(images: Tensor, generator: Generator) -> Tensor:
 
 
 def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> PlainNet:
-    """Half a minute on two cores."""
-    reason: PlantedClassifier = SPRITE_CLASSIFIERS[name]
-    train = sprites(reason.world, 8000, split="train", seed=5)
-    labels = torch.tensor(reason.label(train.factors).to_numpy(bool)).long()
+    """Train a planted classifier; half a minute on two cores."""
+    rule: PlantedClassifier = SPRITE_CLASSIFIERS[name]
+    train = sprites(rule.world, 8000, split="train", seed=5)
+    labels = torch.tensor(rule.label(train.factors).to_numpy(bool)).long()
     torch.manual_seed(seed)
     return fit(
         PlainNet(**CLASSIFIER),
@@ -65,7 +65,7 @@ def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> P
 
 
 def label_loss(model: nn.Module, batch: tuple[Tensor, ...], _: Generator) -> Tensor:
-    """Plain training: what comes of it is as easily fooled as such networks are."""
+    """Cross-entropy, without augmentation: the classifier is not meant to be robust."""
     images, labels = batch
     with autocast(images.device):
         logits = model(images)
@@ -73,27 +73,30 @@ def label_loss(model: nn.Module, batch: tuple[Tensor, ...], _: Generator) -> Ten
 
 
 def figures(seed: int) -> ImageSet:
-    return sprites("independent", FIGURES, split="train", seed=seed)
+    """Sample training figures with independent factors."""
+    return sprites("independent", N_FIGURES, split="train", seed=seed)
 
 
 def test_figures(world: str) -> ImageSet:
+    """Sample held-out figures."""
     return sprites(world, 2000, split="test", seed=11)
 
 
 def as_bytes(images: Tensor) -> Tensor:
+    """Convert images in [0, 1] to uint8."""
     return (images * 255).round().to(torch.uint8)
 
 
 def reader(
     net: Net, loss: Loss, folder: Path, *, steps: int, seed: int, device: str = "cpu"
 ) -> Net:
-    """Two minutes on two cores, the judge seven."""
+    """Train a factor reader; two minutes on two cores, seven for the judge."""
     train = figures(seed)
-    numbers = torch.stack([torch.as_tensor(c) for c in as_indices(train.factors).values()], 1)
+    options = torch.stack([torch.as_tensor(c) for c in as_indices(train.factors).values()], 1)
     return fit(
         net,
         loss,
-        (as_bytes(train.images), numbers),
+        (as_bytes(train.images), options),
         steps=steps,
         batch_size=128,
         lr=2e-3,
@@ -104,16 +107,17 @@ def reader(
 
 
 def reader_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    return _misread(model, noisy(batch[0].float() / 255, generator), batch[1])
+    """Cross-entropy of all factors on noisy images."""
+    return _reading_loss(model, noisy(batch[0].float() / 255, generator), batch[1])
 
 
 def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Half of the figures as they are, half under attack (Goodfellow et al., 2015), tinted, noisy.
+    """Cross-entropy; half of the images are tinted, noisy and attacked (Goodfellow et al., 2015).
 
-    What is to judge whether an attack changed a factor, or only fooled a network, must not be
-    fooled as easily itself.
+    The judge decides whether an attack changed a factor or only fooled a network. So it must be
+    harder to fool itself.
     """
-    images, numbers = batch[0].float() / 255, batch[1]
+    images, options = batch[0].float() / 255, batch[1]
     device = images.device
     level = torch.rand(3, len(images), 1, 1, 1, generator=generator, device=device)
     level[:, ::2] = 0
@@ -121,56 +125,58 @@ def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator
     tint = F.interpolate(coarse, size=images.shape[-2:], mode="bilinear")
     noise = torch.randn(images.shape, generator=generator, device=device)
     point = (images + 0.05 * level[0] * tint + 0.04 * level[1] * noise).detach().requires_grad_()
-    slope = torch.autograd.grad(_misread(model, point, numbers), point)[0]
-    return _misread(model, (point + 0.04 * level[2] * slope.sign()).detach().clamp(0, 1), numbers)
+    gradient = torch.autograd.grad(_reading_loss(model, point, options), point)[0]
+    attacked = (point + 0.04 * level[2] * gradient.sign()).detach().clamp(0, 1)
+    return _reading_loss(model, attacked, options)
 
 
-def _misread(model: nn.Module, images: Tensor, numbers: Tensor) -> Tensor:
+def _reading_loss(model: nn.Module, images: Tensor, options: Tensor) -> Tensor:
     """Cross-entropy, summed over the factors."""
     with autocast(images.device):
         logits = model(images)
-    heads = zip(logits.float().split(SIZES, 1), numbers.T, strict=True)
+    heads = zip(logits.float().split(N_OPTIONS, 1), options.T, strict=True)
     return torch.stack([F.cross_entropy(head, option) for head, option in heads]).sum()
 
 
 def make_classifier(name: str, folder: Path, device: str) -> None:
+    """Train and save a planted classifier, with its true scores on its card."""
     net = planted(name, folder, device=device).cpu()
     test = test_figures("pairs")
     classifier = wrap(net)
-    reason = SPRITE_CLASSIFIERS[name]
-    rule = torch.tensor(reason.label(test.factors).to_numpy(bool)).long()
+    rule = SPRITE_CLASSIFIERS[name]
+    labels = torch.tensor(rule.label(test.factors).to_numpy(bool)).long()
     with torch.no_grad():
-        follows = classifier(test.images).argmax(1) == rule
+        follows = classifier(test.images).argmax(1) == labels
     truth = {
         CLASSES[outcome]: {
-            factor: {k: _number(row[k]) for k in ("value", "instead", *_TRUE)}
+            factor: {k: _number(row[k]) for k in ("value", "baseline", *_TRUE)}
             for factor, row in true_scores(
                 test, classifier, SPRITE_CONTRASTS, outcome
             ).table.iterrows()
         }
         for outcome in (0, 1)
     }
-    told = sprite_card("classifier", "PlainNet", CLASSIFIER, f"says {CLASSES}")
-    told |= {
-        "summary": f"planted: reads {', '.join(reason.causes)}",
+    card = sprite_card("classifier", "PlainNet", CLASSIFIER, f"says {CLASSES}")
+    card |= {
+        "summary": f"planted: reads {', '.join(rule.causes)}",
         "class_names": list(CLASSES),
-        "causes": list(reason.causes),
-        "description": reason.description,
-        "quality": {"fraction of held-out figures decided by its planted rule": share(follows)},
+        "causes": list(rule.causes),
+        "description": rule.description,
+        "quality": {"fraction of held-out figures decided by its planted rule": fraction(follows)},
         "true scores on 2,000 held-out figures of 'pairs', by re-rendering": truth,
     }
-    if name == "unnamed":  # an exercise asks for its reason
-        told["summary"] = "planted: find out what it reads"
+    if name == "unknown":  # an exercise asks for its causes
+        card["summary"] = "planted: find out what it reads"
         secret = ("causes", "description", "true scores")
-        told = {k: v for k, v in told.items() if not k.startswith(secret)}
-    weights.save(f"sprites/{name}", net, told)
+        card = {k: v for k, v in card.items() if not k.startswith(secret)}
+    weights.save(f"sprites/{name}", net, card)
 
 
-_TRUE = tuple(f"{s}{e}" for s in ("necessity", "sufficiency", "both") for e in ("", " n"))
+_TRUE = tuple(f"{s}{e}" for s in ("necessity", "sufficiency", "pns") for e in ("", " n"))
 
 
 def make_reader(folder: Path, device: str) -> None:
-    """The one that edits are trained with."""
+    """Train and save the reader that edits are trained with."""
     torch.manual_seed(2)
     net = PlainNet(**READER)
     net = reader(net, reader_loss, folder, steps=2000, seed=2, device=device).cpu()
@@ -178,6 +184,7 @@ def make_reader(folder: Path, device: str) -> None:
 
 
 def make_judge(folder: Path, device: str) -> None:
+    """Train and save the judge."""
     torch.manual_seed(1)
     net = JudgeNet(**READER)
     net = reader(net, judge_loss, folder, steps=6000, seed=1, device=device).cpu()
@@ -185,27 +192,30 @@ def make_judge(folder: Path, device: str) -> None:
 
 
 def _save_reader(name: str, net: nn.Module, seed: int, summary: str) -> None:
-    right = read_right(FactorReader(net, SPRITE_OPTIONS), test_figures("independent"))
-    told = sprite_card("reader", type(net).__name__, READER, summary, seed=seed)
-    told |= {
+    accuracy = reading_accuracy(FactorReader(net, SPRITE_OPTIONS), test_figures("independent"))
+    card = sprite_card("reader", type(net).__name__, READER, summary, seed=seed)
+    card |= {
         "options": {factor: list(options) for factor, options in SPRITE_OPTIONS.items()},
-        "quality": {f"accuracy on held-out figures, {n}": v for n, v in right.items()},
+        "quality": {f"accuracy on held-out figures, {n}": v for n, v in accuracy.items()},
     }
-    weights.save(f"sprites/{name}", net, told)
+    weights.save(f"sprites/{name}", net, card)
 
 
-def read_right(read: FactorReader, test: Any, images: Tensor | None = None) -> dict[str, float]:
-    """Share of figures whose factor is read as it is, a factor."""
-    found = read.read(test.images if images is None else images)
+def reading_accuracy(
+    reader: FactorReader, test: ImageSet, images: Tensor | None = None
+) -> dict[str, float]:
+    """Return the accuracy of a reader per factor, on ``images`` or on those of ``test``."""
+    found = reader.read(test.images if images is None else images)
     return {n: round(float((found[n] == test.factors[n]).mean()), 4) for n in SPRITE_OPTIONS}
 
 
-def share(hits: Tensor) -> float:
+def fraction(hits: Tensor) -> float:
+    """Return the mean of booleans, rounded for a card."""
     return round(hits.double().mean().item(), 4)
 
 
 def _number(value: Any) -> Any:
-    """For a card: rounded; None where nothing was asked."""
+    """A value of a table for a card: rounded, and None for NaN."""
     if isinstance(value, str):
         return value
     if value != value:

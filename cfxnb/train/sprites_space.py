@@ -1,4 +1,4 @@
-"""Recipes of the sprites world: the space, and learnt edits of single factors in it."""
+"""Recipes for sprites: the VAE, and the learned edits of single factors."""
 
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,23 @@ from cfxnb.data.sprite_classifiers import SPRITE_CLASSIFIERS, SPRITE_CONTRASTS
 from cfxnb.data.sprite_figures import sprites
 from cfxnb.nets import ConvVAE
 from cfxnb.spaces.vae import VAE, measure_code_statistics
-from cfxnb.train.sprites import as_bytes, figures, read_right, share, sprite_card, test_figures
+from cfxnb.train.sprites import (
+    as_bytes,
+    figures,
+    fraction,
+    reading_accuracy,
+    sprite_card,
+    test_figures,
+)
 
 EDIT_STEPS = 4000
-NATS = 1.25  # of the VAE's loss for a squared error of 1
+ERROR_WEIGHT = 1.25  # nats in the loss of the VAE per unit of squared error
 
 
 def vae(
     folder: Path, *, steps: int = 12000, dims: int = 20, seed: int = 0, device: str = "cpu"
 ) -> ConvVAE:
-    """Twenty-five epochs, about twenty minutes on two cores."""
+    """Train the VAE for 25 epochs; about twenty minutes on two cores."""
     train = figures(seed=1)
     torch.manual_seed(seed)
     return fit(
@@ -43,12 +50,12 @@ def vae(
 
 
 def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Squared error plus the rate, in nats per image.
+    """Squared error plus the rate (the KL term), in nats per image.
 
-    Every layer of a figure counts the same, however few of its pixels are seen: five pixels of
-    eyes would drown among hundreds of hair. The error counts little against the rate (a pixel's
-    standard deviation would be 0.6): the codes of all figures then fill the prior, so that samples
-    from it are figures, too.
+    All layers of a figure have the same weight, no matter how many of their pixels are visible.
+    Otherwise the five pixels of the eyes would not count beside hundreds of hair. The error has a
+    small weight relative to the rate (a decoder standard deviation of 0.6 per pixel). So the codes
+    of all figures fill the prior, and samples from the prior are figures as well.
     """
     images, top = batch[0].float() / 255, batch[1].flatten(1).long()
     with autocast(images.device):
@@ -56,16 +63,18 @@ def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) ->
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         drawn = model.decode(mean + noise * (0.5 * log_variance).exp())
     rate = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
-    return (NATS * _error(drawn, images, top, even=0.0) + rate) / len(images)
+    return (ERROR_WEIGHT * _error(drawn, images, top, even=0.0) + rate) / len(images)
 
 
 def _error(drawn: Tensor, images: Tensor, top: Tensor, even: float) -> Tensor:
-    """Squared error of all images together.
+    """Weighted squared error, summed over all images.
 
     Args:
-        top: the layer seen at each pixel, (b, pixels).
-        even: share of the weight that is spread evenly over the pixels; the rest is divided
-            between the layers, and then between the pixels of each.
+        drawn: Decoded images, (b, c, h, w).
+        images: Original images, (b, c, h, w).
+        top: Index of the top layer at each pixel, (b, pixels).
+        even: Fraction of the weight that is the same for all pixels. The rest is divided equally
+            between the layers, and for each layer between its visible pixels.
     """
     error = (drawn.float() - images).square().sum(1).flatten(1)
     kinds = len(LAYERS) + 1
@@ -76,9 +85,10 @@ def _error(drawn: Tensor, images: Tensor, top: Tensor, even: float) -> Tensor:
 
 
 def sharpen(net: ConvVAE, folder: Path, *, steps: int = 3000, device: str = "cpu") -> ConvVAE:
-    """The decoder alone, on the codes as they are: five minutes on two cores.
+    """Train only the decoder, on fixed posteriors; five minutes on two cores.
 
-    Under the loss above the background, most of the pixels and one layer of seven, is grainy.
+    With ``vae_loss`` alone the background is grainy: it has most of the pixels, and the weight of
+    one layer of seven.
     """
     train = figures(seed=1)
     with torch.no_grad():
@@ -98,7 +108,7 @@ def sharpen(net: ConvVAE, folder: Path, *, steps: int = 3000, device: str = "cpu
 
 
 def decoder_loss(decoder: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Squared error, half of it weighted evenly."""
+    """Squared error; half of the weight is the same for all pixels."""
     images, top = batch[0].float() / 255, batch[1].flatten(1).long()
     mean, log_variance = batch[2:]
     noise = torch.randn(mean.shape, generator=generator, device=mean.device)
@@ -108,6 +118,7 @@ def decoder_loss(decoder: nn.Module, batch: tuple[Tensor, ...], generator: Gener
 
 
 def make_vae(folder: Path, device: str) -> None:
+    """Train and save the VAE."""
     net = vae(folder, device=device).cpu()
     net = sharpen(net, folder / "decoder", device=device).cpu()
     mean, std = measure_code_statistics(
@@ -123,7 +134,7 @@ def make_vae(folder: Path, device: str) -> None:
 
 @torch.no_grad()
 def measure_vae(space: VAE) -> dict[str, float]:
-    """Quality on held-out figures, as the card states it."""
+    """Measure the quality on held-out figures, for the card."""
     test = test_figures("independent")
     judge = weights.load("sprites/judge", "cpu")
     chunks = test.images.split(500)
@@ -131,18 +142,18 @@ def measure_vae(space: VAE) -> dict[str, float]:
     drawn = space.decode(space.sample(2000))
     mean, log_variance = (torch.cat(t) for t in zip(*map(space.net.posterior, chunks), strict=True))
     rate = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
-    read = read_right(judge, test, rebuilt)
+    read = reading_accuracy(judge, test, rebuilt)
     eyes = read.pop("eyes")
 
-    def sure(images: Tensor) -> float:
+    def confidence(images: Tensor) -> float:
         logits = judge(images)
         return float(torch.stack([head.softmax(1).amax(1) for head in logits.values()]).mean())
 
-    twins = render(judge.read(drawn))
+    twins = render_sprites(judge.read(drawn))
     pairs = test_figures("pairs").images
     again = space.decode(space.encode(pairs))
     decided = [
-        share(predict_logits(f, again).argmax(1) == predict_logits(f, pairs).argmax(1))
+        fraction(predict_logits(f, again).argmax(1) == predict_logits(f, pairs).argmax(1))
         for f in (weights.load(f"sprites/{name}", "cpu") for name in SPRITE_CLASSIFIERS)
     ]
     measured = {
@@ -156,8 +167,8 @@ def measure_vae(space: VAE) -> dict[str, float]:
         / len(decided),
         "mean squared error of reconstructions": (rebuilt - test.images).square().mean().item(),
         "KL term, nats": rate.mean().item(),
-        "judge's mean confidence on samples from the prior": sure(drawn),
-        "judge's mean confidence on held-out figures": sure(test.images),
+        "judge's mean confidence on samples from the prior": confidence(drawn),
+        "judge's mean confidence on held-out figures": confidence(test.images),
         "mean squared error between samples and the figures they are read as": (drawn - twins)
         .square()
         .mean()
@@ -168,7 +179,7 @@ def measure_vae(space: VAE) -> dict[str, float]:
 
 
 def make_edits(preserve_others: bool, folder: Path, device: str) -> None:
-    """Trained through the space and the reader; the judge finds out how good they are."""
+    """Train and save edits; the judge measures their quality."""
     space = weights.load("sprites/vae", device)
     train = sprites("pairs", 6000, split="train", seed=21)
     edits = fit_attribute_edits(
@@ -196,7 +207,7 @@ def make_edits(preserve_others: bool, folder: Path, device: str) -> None:
 
 
 def measure_edits(edits: AttributeEdits) -> dict[str, float]:
-    """How often the judge finds an edit done, and how often something else changed."""
+    """Measure how often edits take effect, and how often they change another factor."""
     test = test_figures("pairs")
     space, honest, judge = (weights.load(f"sprites/{n}", "cpu") for n in ("vae", "honest", "judge"))
     scores = contrastive_scores(space, honest, test.images, test.factors, edits=edits, judge=judge)

@@ -169,7 +169,7 @@ def test_weights_of_another_network(home):
     path = home / "weights" / "digits" / "classifier.json"
     card = json.loads(path.read_text()) | {"net": "LeNet5"}
     path.write_text(json.dumps(card))
-    files.record("weights/digits/classifier.json")
+    files.add_to_manifest("weights/digits/classifier.json")
     with pytest.raises(cfx.data.DamagedFileError, match="does not fit its card"):
         cfx.load("digits/classifier", "cpu")
 
@@ -242,7 +242,7 @@ def listed(home, name, text):
     """Another card, as if it belonged there."""
     path = home / "weights" / f"{name}.json"
     path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
-    files.record(f"weights/{name}.json")
+    files.add_to_manifest(f"weights/{name}.json")
 
 
 def card(home, name):
@@ -274,8 +274,8 @@ def card(home, name):
         (VAE, {"adapter": "load_ldm"}, "adapter: expected one of"),
         (VAE, {"adapter": "__dict__"}, "adapter: expected one of"),
         (VAE, {"space": {"unknown": 1}}, "unknown"),
-        (LDM, {"autoencoder": LDM}, "'digits/ldm' is none"),
-        (LDM, {"autoencoder": VAE}, "'digits/vae' is none"),
+        (LDM, {"autoencoder": LDM}, "'digits/ldm' is no autoencoder"),
+        (LDM, {"autoencoder": VAE}, "'digits/vae' is no autoencoder"),
         (LDM, {"autoencoder": "digits/nothing"}, "cfx.available() lists"),
         (LDM, {"config": {"attributes": {"digit": ["0"] * 10**5}}}, "has shape"),
         (LDM, {"config": {"attributes": {"digit": ["0"] * 10}, "blocks": 10**5}}, "far more parts"),
@@ -333,7 +333,7 @@ OTHERS = {
 def test_weights_of_another_kind(home, kind):
     file = "weights/digits/vae.safetensors"
     save_file(OTHERS[kind](load_file(home / file)), home / file)
-    files.record(file)
+    files.add_to_manifest(file)
     refused(VAE, "")
 
 
@@ -380,11 +380,11 @@ def test_cards_in_any_language(home, monkeypatch):
     (home / "weights" / "digits" / "vae.json").write_text(
         json.dumps(card(home, VAE), ensure_ascii=False), encoding="utf-8"
     )
-    files.record("weights/digits/vae.json")
+    files.add_to_manifest("weights/digits/vae.json")
     assert cfx.available().loc[VAE, "what"] == "Müller 模型"
     path = home / "weights" / "digits" / "vae.json"
     path.write_bytes(path.read_bytes().replace("ü".encode(), b"\xfc"))
-    files.record("weights/digits/vae.json")
+    files.add_to_manifest("weights/digits/vae.json")
     refused(VAE, "not UTF-8", file="vae.json is damaged")
 
 
@@ -395,7 +395,7 @@ def test_weights_that_are_no_numbers(home, value):
     name = max(state)
     state[name] = torch.full_like(state[name], value)
     save_file(state, home / file)
-    files.record(file)
+    files.add_to_manifest(file)
     refused(VAE, f"NaN or infinity in {name}")
 
 
@@ -487,7 +487,7 @@ def test_a_manifest_that_can_not_be_written_stays(home, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(ValueError, match=r"MANIFEST\.json.*No space left on device"):
-        files.record(LABELS)
+        files.add_to_manifest(LABELS)
     monkeypatch.undo()
     assert (home / "MANIFEST.json").read_bytes() == before
     assert not list(home.glob(".*"))
@@ -585,6 +585,6 @@ def test_sheets_of_another_size(home, size):
 
     name = "sprites/body/0.png"
     (home / name).write_bytes(picture(size, "RGBA"))
-    files.record(name)
+    files.add_to_manifest(name)
     with pytest.raises(cfx.data.DamagedFileError, match=rf"data/{name} is damaged .*sheet of"):
         lpc._sheet(name)

@@ -11,7 +11,7 @@ from PIL import Image
 
 import cfxnb as cfx
 from cfxnb.core import locations as paths
-from cfxnb.data.fairface import AGE_GROUPS, FILE, TWINS
+from cfxnb.data.fairface import AGE_GROUPS, FILE, NEAR_DUPLICATES
 
 COUNTS = {"train": (9994, 4467), "validation": (924, 441), "test": (3380, 1530)}  # all, smiling
 
@@ -48,8 +48,8 @@ def test_counts_and_what_an_image_is(parts, split):
 def test_the_parts_are_those_of_the_file_without_the_twins(parts, archive):
     ours = pd.concat([parts["train"].factors, parts["validation"].factors], ignore_index=True)
     theirs = table(archive, "train")
-    theirs = theirs[~theirs["file_name"].isin(TWINS)].reset_index(drop=True)
-    assert len(theirs) == 10924 - len(TWINS)
+    theirs = theirs[~theirs["file_name"].isin(NEAR_DUPLICATES)].reset_index(drop=True)
+    assert len(theirs) == 10924 - len(NEAR_DUPLICATES)
     assert (ours["smile_score"] == theirs["smile_score"]).all()
     assert ((ours["gender"] == "male") == (theirs["male"] == 1)).all()
 
@@ -58,7 +58,7 @@ def test_the_twins_left_out_have_their_likeness_in_the_test_part(parts, archive)
     near = parts["test"].images.flatten(1)
     near = near - near.mean(1, keepdim=True)
     near = near / near.norm(dim=1, keepdim=True)
-    for name in TWINS:
+    for name in NEAR_DUPLICATES:
         with Image.open(io.BytesIO(archive.read(f"train/{name}"))) as picture:
             pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
         one = torch.from_numpy(pixels).permute(2, 0, 1).flatten()

@@ -10,8 +10,7 @@ from PIL import Image
 
 import cfxnb as cfx
 from cfxnb.core import locations as paths
-from cfxnb.data import World, given, lpc
-from cfxnb.data import sprite_figures
+from cfxnb.data import World, given, lpc, sprite_figures
 
 EVERY = pd.DataFrame(
     [*itertools.product(*lpc.SPRITE_OPTIONS.values())],
