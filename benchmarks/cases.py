@@ -1,4 +1,4 @@
-"""The questions of ``benchmarks.directions``: one in each world, asked about held-out images."""
+"""The cases of ``benchmarks.directions``: one per data set, with held-out images."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,17 +13,19 @@ from cfxnb.core.tensors import noise_like, typical_distance
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A classifier's decision between two classes, and what is asked of directions there.
+    """A decision between two classes, and the images on which directions are tested.
 
     Attributes:
-        source: the one image that directions are found with; not among ``images``.
-        sources: four others, to see how much hangs on the one.
-        validation: twelve training images, six of each class, on which directions are tried.
-        label, other: the classes; ``contrast_class`` is what ``find_directions`` is told of ``other``.
-        target: the other class than that which is predicted, one an image.
-        features: the judge's.
-        max_step: of the walks, in spreads.
-        survive, flips: bounds.
+        source: the image from which directions are found. It is not among ``images``.
+        sources: four other source images.
+        validation_images: twelve training images, six per class, on which directions are ranked.
+        label: class that adding a direction favours.
+        other: the other class.
+        contrast_class: passed to ``find_directions``: ``other``, or None with two classes.
+        target: the class that is not predicted, one per image.
+        features: images -> features of the judge.
+        survive, flips: bounds of the benchmark.
+        max_step: longest step, in standard deviations of the code (std).
         figures: the sprites with their factors.
     """
 
@@ -32,7 +34,7 @@ class Case:
     classifier: Any
     source: Tensor
     sources: Tensor
-    validation: Tensor
+    validation_images: Tensor
     images: Tensor
     target: Tensor
     label: int
@@ -46,11 +48,11 @@ class Case:
 
     @property
     def std(self) -> Tensor:
-        """That of the space, on the CPU, where images and directions are."""
+        """Standard deviation of the codes, on the CPU, like images and directions."""
         return self.space.std.cpu()
 
     def random(self, seed: int) -> Tensor:
-        """A random direction, uniform in spreads."""
+        """Return a random direction, uniform in std."""
         return self.std * noise_like(self.std[None], 1000 + seed)[0]
 
 
@@ -64,10 +66,12 @@ def _case(
     count: int,
     **more: Any,
 ) -> Case:
-    """The first images seen as ``other`` are sources; of the rest as many of both classes.
+    """Choose source images and an equal number of test images per class.
+
+    The first images that are classified as ``other`` are the sources.
 
     Args:
-        images, train: held-out ones, and some of those for training.
+        images, train: held-out images, and some training images.
     """
     space = cfx.load(f"{world}/diffae")
     logits = cfx.predict_logits(classifier, images)

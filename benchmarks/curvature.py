@@ -1,4 +1,4 @@
-"""What axes of curvature do to a data set, beside random ones that had the same trial."""
+"""Test h-directions on a data set, beside random directions that had the same trial."""
 
 import torch
 from torch import Tensor
@@ -7,15 +7,16 @@ import cfxnb as cfx
 from benchmarks.cases import Case
 from benchmarks.rows import Rows
 from cfxnb.core.tensors import noise_like, typical_distance
-from cfxnb.directions.probing import Questions, rms
-from cfxnb.directions.query_log import Ledger
-from cfxnb.directions.trial import TRIED, Trial
+from cfxnb.directions.direction_trial import AXES_PER_KEPT, Trial
+from cfxnb.directions.probing import BlackBoxProbe, rms
+from cfxnb.directions.query_log import QueryLog
+from cfxnb.directions.search_config import SearchConfig
 
 
-def n_curvature(
+def h_directions(
     rows: Rows, case: Case, found: cfx.Directions, images: Tensor, target: Tensor
 ) -> None:
-    """Axes of curvature, walked as far as other images are; random directions beside them."""
+    """Follow h-directions, and random ones, as far as the typical distance between images."""
     far = typical_distance(case.space.std)
 
     def walk(way: Tensor) -> cfx.Counterfactuals:
@@ -29,15 +30,15 @@ def n_curvature(
     for i, result in enumerate(results):
         with_g = torch.cosine_similarity(flat[i], g, dim=0).item()
         name = f"{names[i]} (cosine with g {with_g:.2f}), to the typical distance: flipped"
-        rows.say(name, share(result))
+        rows.say(name, flip_fraction(result))
         apart = all(abs(torch.cosine_similarity(flat[i], flat[k], dim=0)) < 0.3 for k in kept)
-        if apart and share(result) >= 0.4:
+        if apart and flip_fraction(result) >= 0.4:
             kept.append(i)
-    chance = [share(walk(case.random(seed))) for seed in range(3)]
+    chance = [flip_fraction(walk(case.random(seed))) for seed in range(3)]
     rows.say("random directions, to the typical distance: flipped, mean of three", sum(chance) / 3)
-    picked = [share(walk(way)) for way in picked_at_random(case, found, 3)]
+    picked = [flip_fraction(walk(way)) for way in picked_at_random(case, found, 3)]
     rows.say("best three of as many random axes, by the same trial: mean", sum(picked) / 3)
-    rows.say("best three h-directions: mean", sum(share(r) for r in results[:3]) / 3)
+    rows.say("best three h-directions: mean", sum(flip_fraction(r) for r in results[:3]) / 3)
     rows.add("h-directions that flip 40 %, pairwise |cosine| below 0.3", len(kept), 3)
     alone = [
         cfx.follow_direction(
@@ -58,36 +59,31 @@ def n_curvature(
 
 
 def picked_at_random(case: Case, found: cfx.Directions, count: int) -> Tensor:
-    """What the trial alone can do: the best of random axes at right angles, tried like others."""
+    """Return the best of random orthogonal axes by the same trial: the effect of selection."""
     std = case.space.std
-    tried = min(TRIED * found.made_by["n_curvature"], len(std))
-    axes = torch.linalg.qr(noise_like(std.expand(tried, -1), 2000).T).Q.T
-    names = [str(number) for number in range(tried)]
+    n_axes = min(AXES_PER_KEPT * found.made_by["n_curvature"], len(std))
+    axes = torch.linalg.qr(noise_like(std.expand(n_axes, -1), 2000).T).Q.T.cpu()
+    directions = {str(number): axis for number, axis in enumerate(axes)}
     far = typical_distance(std)
-    ledger = Ledger(2048, None, {})
-    knobs = {
-        "label": case.label,
-        "contrast_class": case.contrast_class,
-        "radius": far,
-        "batch_size": 64,
-        "seed": 0,
-    }
+    log = QueryLog(2048, None, {})
+    config = SearchConfig(case.label, case.contrast_class, radius=far, max_step=far)
     with torch.no_grad():
-        ask = Questions(case.space, case.classifier, rms, case.source, ledger, knobs)
-        trial = Trial(ask, case.validation, far, 1.0)
-        moves = torch.cat([torch.zeros_like(std)[None], trial.moves(std * axes)])
-        seen, _ = trial.look("trial", moves)
-        table = trial.rank(std * axes, names, found.proxy_fit, seen[:, 0], seen[:, 1:])
-    return (std * axes)[[int(name) for name in table.index[:count]]].cpu()
+        probe = BlackBoxProbe(case.space, case.classifier, rms, case.source, log, config)
+        trial = Trial(probe, case.validation_images)
+        table = trial.rank(directions, trial.run(directions), found.proxy_fit)
+    return case.std * axes[[int(name) for name in table.index[:count]]]
 
 
 def diversity(case: Case, results: list[cfx.Counterfactuals]) -> float:
-    """Mean over the images, in the judge's features."""
+    """Return the diversity in the judge's features, the mean over the images."""
     return cfx.metrics.diversity(results, case.features).nanmean().item()
 
 
-def share(result: cfx.Counterfactuals, among: Tensor | None = None) -> float:
-    """Flipped among those that could flip: not yet the target, nor by reconstruction alone."""
+def flip_fraction(result: cfx.Counterfactuals, among: Tensor | None = None) -> float:
+    """Return the fraction flipped of the images that could flip.
+
+    Images that are the target before the edit, or by reconstruction alone, do not count.
+    """
     able = torch.tensor([s in ("flipped", "not_found") for s in result.status])
     able = able if among is None else able & among
     return (result.flipped & able).sum().item() / max(1, int(able.sum()))

@@ -1,6 +1,6 @@
 """What the chapters on directions promise, measured: ``python -m benchmarks.directions``.
 
-Shipped models, default knobs, seed 0, held-out images of both classes: digits 4 and 9, sprites
+Shipped models, default options, seed 0, held-out images of both classes: digits 4 and 9, sprites
 by the honest classifier, chest X-rays. Exits 1 when a row falls short.
 """
 
@@ -15,17 +15,18 @@ from torch import Tensor
 
 import cfxnb as cfx
 from benchmarks.cases import CASES, Case
-from benchmarks.curvature import n_curvature, share
+from benchmarks.curvature import flip_fraction, h_directions
 from benchmarks.rendering import rendering
 from benchmarks.rows import Rows, arguments
 from cfxnb.core.decisions import log_odds
 from cfxnb.core.tensors import active_dims, typical_distance
 from cfxnb.directions.follow_direction import step_lengths
 from cfxnb.directions.mlp_proxy import mlp
-from cfxnb.directions.probing import Questions, rms
+from cfxnb.directions.probing import BlackBoxProbe, rms
 from cfxnb.directions.proxies import Probes, ridge
-from cfxnb.directions.query_log import Ledger
-from cfxnb.train.diffae_recipes import measure_digits
+from cfxnb.directions.query_log import QueryLog
+from cfxnb.directions.search_config import SearchConfig
+from cfxnb.train.diffae_recipes import measure
 
 CHECKED = [
     "tests/reference/test_ref_diffae.py",
@@ -65,14 +66,14 @@ def main() -> int:
 
 
 def quality(rows: Rows, case: Case) -> None:
-    found = measure_digits(case.world, case.space)
+    found = measure(case.world, case.space)
     rows.table("The space", pd.Series(found))
     name = "fraction of decisions that survive reconstruction"
     rows.add(name, found[name], case.survive)
 
 
 def directions(rows: Rows, case: Case) -> cfx.Directions:
-    """From one image, black-box, tried on twelve training images; then on the data set."""
+    """Find directions from one image, rank them on 12 images, test them on the data set."""
     box = cfx.BlackBox(case.classifier)
     found = cfx.find_directions(
         case.space,
@@ -81,7 +82,7 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
         case.label,
         contrast_class=case.contrast_class,
         max_queries=2048,
-        validation_images=case.validation,
+        validation_images=case.validation_images,
     )
     print(found)
     rows.table("Directions, by their trial on the validation images", found.table)
@@ -90,8 +91,8 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
         case.space, case.classifier, case.images, found.g, case.target, max_step=case.max_step
     )
     towards = case.target == case.label
-    flips = [share(g, towards), share(g, ~towards)]
-    rows.say("reach of the walks, in spreads", case.max_step)
+    flips = [flip_fraction(g, towards), flip_fraction(g, ~towards)]
+    rows.say("longest step (std)", case.max_step)
     alone = cfx.follow_direction(
         case.space,
         case.classifier,
@@ -100,26 +101,29 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
         case.target,
         max_step=case.max_step,
     )
-    rows.say("g of the one image alone: flipped, images of both classes", share(alone))
+    rows.say("g of the one image alone: flipped, images of both classes", flip_fraction(alone))
     rows.say("g: flipped towards the label", flips[0])
     rows.say("g: flipped away from it", flips[1])
-    rows.add("g: flipped, images of both classes", share(g), case.flips)
-    rows.say("the same, where need be with up to three other noises", retried(case, found.g, g))
+    rows.add("g: flipped, images of both classes", flip_fraction(g), case.flips)
+    rows.say(
+        "the same, with up to three other noises for images that did not flip",
+        retried(case, found.g, g),
+    )
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     images, target = case.images[few], case.target[few]
-    # Within a long enough reach any direction flips something: the same reach is what g needs.
+    # Long enough steps flip something along any direction, so we compare at the length g needs.
     need = step_lengths(case.space, g)[g.flipped].quantile(0.95).item()
-    rows.say("reach within which 95 % of g's flips lie, in spreads", need)
-    whole = against_random(rows, case, found.g, images, target, case.max_step)
-    rows.say("g against random: how many times as many flips", whole)
+    rows.say("step length of 95 % of g's flips (std)", need)
+    ratio = against_random(rows, case, found.g, images, target, case.max_step)
+    rows.say("g against random: how many times as many flips", ratio)
     needed = against_random(rows, case, found.g, images, target, need)
-    rows.add("g against random within the reach that g needs: times", needed, 4)
-    n_curvature(rows, case, found, images, target)
+    rows.add("g against random, within the steps that g needs: times", needed, 4)
+    h_directions(rows, case, found, images, target)
     return found
 
 
 def retried(case: Case, way: Tensor, g: cfx.Counterfactuals) -> float:
-    """Share flipped when what stays as it was is walked again, its noise exchanged."""
+    """Return the fraction flipped if images that did not flip are tried with other noise."""
     able = torch.tensor([s in ("flipped", "not_found") for s in g.status])
     left = (able & ~g.flipped).nonzero()[:, 0]
     for seed in range(3):
@@ -139,12 +143,12 @@ def retried(case: Case, way: Tensor, g: cfx.Counterfactuals) -> float:
 
 
 def _alone(case: Case, found: cfx.Directions) -> Tensor:
-    """The gradient before the trial's other images corrected it."""
+    """Return the gradient before the correction by the images of the trial."""
     return case.std * found.proxy_fit.gradient.view(case.std.shape)
 
 
 def sources(rows: Rows, case: Case) -> None:
-    """How much hangs on the one image: directions from others, on a part of the data set."""
+    """Find directions from other source images, and test them on a part of the data set."""
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     images, target = case.images[few], case.target[few]
     rates: dict[str, list[float]] = {"g": [], "g of the one image alone": []}
@@ -156,25 +160,27 @@ def sources(rows: Rows, case: Case) -> None:
             case.label,
             contrast_class=case.contrast_class,
             max_queries=2048,
-            validation_images=case.validation,
+            validation_images=case.validation_images,
         )
         for name, way in zip(rates, (found.g, _alone(case, found)), strict=True):
             rates[name].append(
-                share(cfx.follow_direction(case.space, case.classifier, images, way, target))
+                flip_fraction(
+                    cfx.follow_direction(case.space, case.classifier, images, way, target)
+                )
             )
     for name, values in rates.items():
         rows.say(f"{name}, {len(values)} other sources: flipped, mean", sum(values) / len(values))
         rows.say(f"{name}, {len(values)} other sources: flipped, least", min(values))
-    # What the images of the trial tell without a search.
-    seen = cfx.predict_logits(case.classifier, case.validation).argmax(1) == case.label
-    codes = case.space.encode(case.validation).z
+    # Baseline without a search: the images of the trial alone.
+    seen = cfx.predict_logits(case.classifier, case.validation_images).argmax(1) == case.label
+    codes = case.space.encode(case.validation_images).z
     apart = codes[seen].mean(0) - codes[~seen].mean(0)
     moved = cfx.follow_direction(case.space, case.classifier, images, apart, target)
-    rows.say("difference of the mean codes of the trial's images: flipped", share(moved))
+    rows.say("difference of the mean codes of the trial's images: flipped", flip_fraction(moved))
 
 
 def ceiling(rows: Rows, case: Case) -> None:
-    """What one straight line can do: learnt from the codes of 1,000 images and their decisions."""
+    """Test a linear classifier of codes, trained on 1,000 images and their decisions."""
     train = cfx.data.digits("train")
     images = train.images[(train.labels == case.label) | (train.labels == case.other)][:1000]
     seen = cfx.predict_logits(case.classifier, images).argmax(1)
@@ -188,36 +194,35 @@ def ceiling(rows: Rows, case: Case) -> None:
     moved = cfx.follow_direction(
         case.space, case.classifier, case.images[few], way, case.target[few], max_step=case.max_step
     )
-    rows.say("a line learnt from 1,000 images' codes and decisions: flipped", share(moved))
+    rows.say("linear classifier of 1,000 codes and decisions: flipped", flip_fraction(moved))
 
 
 def against_random(
     rows: Rows, case: Case, direction: Tensor, images: Tensor, target: Tensor, max_step: float
 ) -> float:
-    """How many times as many flips as along random directions, the mean of three."""
+    """Return the flips along a direction, divided by those along random ones (mean of three)."""
 
     def flips(way: Tensor) -> float:
-        return share(
+        return flip_fraction(
             cfx.follow_direction(
                 case.space, case.classifier, images, way, target, max_step=max_step
             )
         )
 
     own, chance = flips(direction), sum(flips(case.random(seed)) for seed in range(3)) / 3
-    rows.say(f"g, within {max_step:.2f} spreads: flipped", own)
-    rows.say(f"random directions, within {max_step:.2f} spreads: flipped, mean of three", chance)
+    rows.say(f"g, within {max_step:.2f} std: flipped", own)
+    rows.say(f"random directions, within {max_step:.2f} std: flipped, mean of three", chance)
     return own / max(chance, 1e-9)
 
 
 def curve(rows: Rows, case: Case) -> None:
-    """Flip rate over queries: least squares against the paper's network, on the same answers."""
+    """Compare the flip rates of ridge regression and the paper's network over the queries."""
     max_step = typical_distance(case.space.std)
-    knobs = {"label": case.label, "contrast_class": case.contrast_class, "radius": max_step}
-    knobs |= {"batch_size": 64, "seed": 0}
-    ledger = Ledger(2 + max(BUDGETS), None, {})
+    config = SearchConfig(case.label, case.contrast_class, radius=max_step, max_step=max_step)
+    log = QueryLog(2 + max(BUDGETS), None, {})
     with torch.no_grad():
-        asked = Questions(case.space, case.classifier, rms, case.source, ledger, knobs)
-        probes: Probes = asked.probes(active_dims(case.space.std), 0)
+        probe = BlackBoxProbe(case.space, case.classifier, rms, case.source, log, config)
+        probes: Probes = probe.sample(active_dims(case.space.std).flatten().cpu(), 0)
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     label = torch.tensor([case.label])
     contrast_class = None if case.contrast_class is None else torch.tensor([case.contrast_class])
@@ -235,7 +240,7 @@ def curve(rows: Rows, case: Case) -> None:
                 case.target[few],
                 max_step=case.max_step,
             )
-            rates[name].append(share(moved))
+            rates[name].append(flip_fraction(moved))
     table = pd.DataFrame(rates, index=pd.Index(BUDGETS, name="queries"))
     rows.table("Flip rate over queries about the one image", table)
     goal = 0.9 * max(rates["ridge"][-1], rates["paper's network"][-1])
@@ -250,7 +255,7 @@ def curve(rows: Rows, case: Case) -> None:
 
 
 def slope(rows: Rows, case: Case, found: cfx.Directions) -> None:
-    """White-box check: the ridge direction beside the gradient through the network."""
+    """Compare the ridge gradient with the gradient through the network (white-box)."""
     code = case.space.encode(case.source)
     z = code.z.requires_grad_()
     logits = case.classifier(case.space.decode(code.with_z(z)))
@@ -259,7 +264,7 @@ def slope(rows: Rows, case: Case, found: cfx.Directions) -> None:
     true = torch.autograd.grad(score.sum(), z)[0][0] * case.std
     own = _alone(case, found) / case.std
     rows.say(
-        "cosine of the one image's g with the gradient through the network, in spreads",
+        "cosine of the one image's g with the gradient through the network (std)",
         torch.cosine_similarity(own, true, dim=0).item(),
     )
 
@@ -273,16 +278,19 @@ def attribution(rows: Rows, case: Case, found: cfx.Directions) -> None:
         case.space, case.classifier, few[keep], found.g, predicted[keep], contrast_class=rival[keep]
     )
     able = torch.tensor([s in ("complete", "incomplete") for s in heat.status])
-    gap = heat.relative_delta[able].abs()
-    rows.say("latent IG: share of images with a baseline within reach", able.float().mean().item())
-    rows.add("latent IG: completeness gap, median", gap.median().item(), 0.01, at_most=True)
-    rows.add("latent IG: completeness gap, worst", gap.max().item(), 0.05, at_most=True)
+    delta = heat.relative_delta[able].abs()
+    rows.say(
+        "latent IG: fraction of images with a baseline",
+        able.float().mean().item(),
+    )
+    rows.add("latent IG: relative delta, median", delta.median().item(), 0.01, at_most=True)
+    rows.add("latent IG: relative delta, worst", delta.max().item(), 0.05, at_most=True)
     if case.world == "sprites":
         inside(rows, case)
 
 
 def inside(rows: Rows, case: Case) -> None:
-    """Where the heat of the shortcut classifier lies: in the layer that it looks at?"""
+    """Measure how much of the shortcut classifier's attribution lies in the layer that it uses."""
     shortcut = cfx.load("sprites/shortcut")
     figures: Any = case.figures
     source = figures.images[-1:]
@@ -292,15 +300,15 @@ def inside(rows: Rows, case: Case) -> None:
     mask = cfx.data.layer_mask(figures.factors[:FEW], "top")
     ours = cfx.latent_integrated_gradients(case.space, shortcut, images, found.g, label)
     other = cfx.captum_attribution("input_x_gradient", shortcut, images, label)
-    shares = {
+    masses = {
         "latent IG": cfx.metrics.relevance_mass(ours, mask),
         "gradient x input": cfx.metrics.relevance_mass(other, mask),
     }
-    for name, table in shares.items():
-        rows.say(f"share of heat inside the top: {name}", table["inside"].mean())
-    rows.say("the top's share of the picture", shares["latent IG"]["area"].mean())
-    ahead = shares["latent IG"]["inside"].mean() - shares["gradient x input"]["inside"].mean()
-    rows.add("latent IG ahead of gradient x input by", ahead, 0.0)
+    for name, table in masses.items():
+        rows.say(f"fraction of the attribution inside the top: {name}", table["inside"].mean())
+    rows.say("the top's fraction of the picture", masses["latent IG"]["area"].mean())
+    advantage = masses["latent IG"]["inside"].mean() - masses["gradient x input"]["inside"].mean()
+    rows.add("latent IG ahead of gradient x input by", advantage, 0.0)
 
 
 if __name__ == "__main__":
