@@ -16,7 +16,7 @@ from cfxnb.core.classifiers import as_classifier
 from cfxnb.core.driver import Stop
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.tensors import finite_rows, needs_gradient
+from cfxnb.core.tensors import finite_rows, require_gradient
 from cfxnb.core.types import NO_GRADIENT, Classifier
 from cfxnb.core.weights_hash import weights_hash
 
@@ -136,7 +136,7 @@ def _explain(
         n_queries.index_add_(0, whose - rows[0], torch.ones_like(whose))
         value = output.output(output.classifier(x), whose)
         if algorithm != "occlusion":
-            needs_gradient(value)
+            require_gradient(value)
         return value
 
     with torch.enable_grad():

@@ -9,7 +9,7 @@ from cfxnb.attribution.paths import Path
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.decisions import check_labels, explained_logit
-from cfxnb.core.tensors import gradient, needs_gradient
+from cfxnb.core.tensors import gradient, require_gradient
 from cfxnb.core.types import Classifier
 
 
@@ -46,8 +46,9 @@ class ExplainedOutput:
         if self._classes is None:
             names = self.classifier.class_names
             self._classes = check_labels(*self._unchecked, self.n_images, n_classes or 2, names)
-        label, other = (c if c is None else c[rows.to(c.device)] for c in self._classes)
-        return label.to(rows.device), None if other is None else other.to(rows.device)
+        label, other = self._classes
+        at = rows.to(label.device)
+        return label[at].to(rows.device), None if other is None else other[at].to(rows.device)
 
     def output(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Return f, (n,), from the logits (n, k) of the images ``rows`` (n,)."""
@@ -75,7 +76,7 @@ class ExplainedOutput:
                 with torch.enable_grad():
                     point = x.detach().requires_grad_()
                     f = self.output(self.classifier(point), some)
-                    needs_gradient(f)
+                    require_gradient(f)
                     g = gradient(f, point)
             else:
                 with torch.no_grad():

@@ -318,8 +318,8 @@ def find_baseline(
     odds = torch.full((len(already_below), 2, grid_steps), torch.inf, device=device)
     # The first step in both directions tells which one lowers the log odds more.
     rows = (~already_below).nonzero()[:, 0]
-    for s in (0, 1):
-        odds[rows, s, 0] = walk.log_odds(rows, (signs[s] * grid[0]).expand(len(rows)))
+    for side in (0, 1):
+        odds[rows, side, 0] = walk.log_odds(rows, (signs[side] * grid[0]).expand(len(rows)))
     better = odds[:, :, 0].argmin(1)
     # Go on in this direction until the log odds are below the limit, then try the opposite one.
     for direction in (better, 1 - better):
@@ -327,7 +327,7 @@ def find_baseline(
             rows = (~already_below & ~(odds < limit).flatten(1).any(1)).nonzero()[:, 0]
             s = direction[rows]
             odds[rows, s, k] = walk.log_odds(rows, signs[s] * grid[k])
-    # A code is not evaluated after its first step below the limit, so this is its lowest one.
+    # Once a code is below the limit it is not evaluated further: its lowest value is this step.
     lowest = odds.flatten(1).argmin(1)
     sign, length = signs[lowest // grid_steps], grid[lowest % grid_steps]
     reached = (odds < limit).flatten(1).any(1)

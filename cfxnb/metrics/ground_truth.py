@@ -30,7 +30,7 @@ from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import SPRITE_OPTIONS
-from cfxnb.data.sprite_figures import intervene, class_factor_of
+from cfxnb.data.sprite_figures import class_factor_of, intervene
 
 FLIP_KINDS = ("causal", "trivial", "non-causal", "adversarial")
 

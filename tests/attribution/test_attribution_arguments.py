@@ -194,8 +194,14 @@ TABLE = {
             "batch_size": count_values(0, -1),
         },
     ),
-    relevance_mass: ({"attribution": MAPS, "mask": MASK}, {"attribution": MAP_VALUES, "mask": MASKS}),
-    pointing_game: ({"attribution": MAPS, "mask": MASK}, {"attribution": MAP_VALUES, "mask": MASKS}),
+    relevance_mass: (
+        {"attribution": MAPS, "mask": MASK},
+        {"attribution": MAP_VALUES, "mask": MASKS},
+    ),
+    pointing_game: (
+        {"attribution": MAPS, "mask": MASK},
+        {"attribution": MAP_VALUES, "mask": MASKS},
+    ),
     insertion_deletion: (
         {"classifier": F, "images": X, "baseline": X, "attribution": MAPS, "label": 1},
         {
@@ -243,9 +249,9 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize(("function", "arguments", "argument", "told"), rows(TABLE))
-def test_wrong_argument(function, arguments, argument, told):
-    check_message(function, arguments, argument, told)
+@pytest.mark.parametrize(("function", "arguments", "argument", "text"), rows(TABLE))
+def test_wrong_argument(function, arguments, argument, text):
+    check_message(function, arguments, argument, text)
 
 
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
@@ -255,8 +261,8 @@ def test_right_arguments_are_accepted(function):
 
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
 def test_no_argument_is_left_out(function):
-    told = set(TABLE[function][0]) | set(TABLE[function][1])
-    assert set(inspect.signature(function).parameters) <= told
+    tested = set(TABLE[function][0]) | set(TABLE[function][1])
+    assert set(inspect.signature(function).parameters) <= tested
 
 
 @pytest.mark.parametrize("method", ["trapezoid", "gausslegendre", "mean_gradient"])
@@ -279,7 +285,7 @@ def test_gausslegendre_on_a_curve_is_refused():
         integrated_gradients(F, latent_path(SPACE, Z, Z), 1, method="gausslegendre")
 
 
-def test_missing_captum_is_told(monkeypatch):
+def test_missing_captum_is_named(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "captum.attr", None)

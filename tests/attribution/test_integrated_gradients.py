@@ -47,7 +47,9 @@ LINE = straight_path(torch.ones(1, 1, 1, 2))
 
 
 def heat(path, method="trapezoid", n_points=2001, f=PRODUCT, **kwargs):
-    found = integrated_gradients(f, path, 1, method=method, n_points=n_points, max_points=1, **kwargs)
+    found = integrated_gradients(
+        f, path, 1, method=method, n_points=n_points, max_points=1, **kwargs
+    )
     return found.heat_map[0, 0]
 
 
@@ -108,8 +110,8 @@ def test_linear_classifier_is_exact_whatever_the_points(method):
     for contrast_class in (None, 2):
         w = (weight[1] - (0 if contrast_class is None else weight[2])).view(3, 2, 2)
         found = integrated_gradients(
-            cfx.wrap(LinearNet(weight)), straight_path(x, b), 1, contrast_class=contrast_class, method=method,
-            n_points=3, max_points=1,
+            cfx.wrap(LinearNet(weight)), straight_path(x, b), 1, contrast_class=contrast_class,
+            method=method, n_points=3, max_points=1,
         )  # fmt: skip
         close(found.attributions, (w * (x - b)).double(), 1e-6)
         close(found.output_change, ((w * (x - b)).sum((1, 2, 3))).double(), 1e-5)

@@ -36,7 +36,7 @@ def fine(found):
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("coordinate", [0.01, 30.0])
 def test_first_place_below_the_threshold(sign, coordinate):
-    """Along the axis that counts: 2 (z_0 - L) = log(p / (1 - p)), in the direction that lowers it."""
+    """Along the axis that counts: 2 (z_0 - L) = log(p / (1 - p)), where it falls."""
     found = run([sign * coordinate, 0.0, 0.0, 0.0])
     z0 = SPACE.encode(X).z[:, 0]
     expected = -sign * (z0 - LIMIT / 2)
@@ -48,7 +48,7 @@ def test_first_place_below_the_threshold(sign, coordinate):
 
 
 def test_steps_are_in_standard_deviations():
-    """A direction (1, 0, 2, 0) is sqrt(1 + 1) std long: a step of one std along it moves z_0 by less."""
+    """A direction (1, 0, 2, 0) is sqrt(1 + 1) std long: one std along it moves z_0 by less."""
     found = run([1.0, 0.0, 2.0, 0.0])
     expected = -(SPACE.encode(X).z[:, 0] - LIMIT / 2) * math.sqrt(2)
     torch.testing.assert_close(found.baseline_step, expected, rtol=0, atol=fine(found))
@@ -108,7 +108,7 @@ def test_path_may_end_at_the_reconstruction():
 
 
 def test_no_baseline_is_a_status_and_not_a_zero_map():
-    """A direction that moves the decision too slowly: the step with the lowest probability stands in."""
+    """A direction that moves the decision too slowly: the step of lowest probability stands in."""
     found = run([0.05, 1.0, 0.0, 0.0], max_step=1.0)
     assert found.status == (NO_BASELINE,) * 3
     torch.testing.assert_close(found.baseline_step.abs(), torch.ones(3))

@@ -40,7 +40,9 @@ def straight(method):
 
 
 def captum(algorithm):
-    return lambda s, f, x, label, **kwargs: captum_attribution(algorithm, f, x, label, window=3, **kwargs)
+    return lambda s, f, x, label, **kwargs: captum_attribution(
+        algorithm, f, x, label, window=3, **kwargs
+    )
 
 
 METHODS = {
@@ -59,7 +61,10 @@ each = pytest.mark.parametrize("method", METHODS)
 def same(a, b):
     for field in ("image", "baseline"):
         torch.testing.assert_close(getattr(a, field), getattr(b, field), rtol=0, atol=1e-5)
-    for field in ("attributions", "output_change"):  # of log odds up to 40, summed in an order that batches change
+    for field in (
+        "attributions",
+        "output_change",
+    ):  # of log odds up to 40, summed in an order that batches change
         torch.testing.assert_close(getattr(a, field), getattr(b, field), rtol=0, atol=5e-5)
     assert a.status == b.status
     assert torch.equal(a.n_points, b.n_points)
@@ -182,8 +187,8 @@ def test_shows_itself(maps):
     assert shown.count("<img alt=") == 1
     assert "7 by latent_integrated_gradients" in shown
     named = heat_maps(maps, class_names=["cat", "dog", "owl"], max_images=2)
-    told = [["cat", "dog", "owl"][c] for c in maps.label.tolist()]
-    assert f"{told[0]} ({maps.status[0].replace('_', ' ')}" in named.alt
+    labels = [["cat", "dog", "owl"][c] for c in maps.label.tolist()]
+    assert f"{labels[0]} ({maps.status[0].replace('_', ' ')}" in named.alt
     assert named.alt.count("delta") == 2
     assert "0 by" not in heat_maps(maps[:0]).alt
     assert maps[:0]._repr_html_().startswith("<p>Attribution(0 by")

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 from worlds import LinearNet, vae_world
 
@@ -109,6 +110,15 @@ def test_new_weights_are_as_large_as_the_old():
     assert abs(new.std() / old.std() - 1) < 0.02
     assert abs(torch.corrcoef(torch.stack([old.flatten(), new.flatten()]))[0, 1]) < 0.02
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_rank_correlation_is_that_of_scipy():
+    a, b = torch.rand(3, 4, 4), torch.rand(3, 4, 4).round(decimals=1)  # with ties
+    net = nn.Linear(2, 2)
+    found = parameter_randomisation(net, lambda f: a if f is net else b)["signed"].item()
+    pairs = zip(a.flatten(1).numpy(), b.flatten(1).numpy(), strict=True)
+    expected = [spearmanr(x, y).statistic for x, y in pairs]
+    assert found == pytest.approx(sum(expected) / 3)
 
 
 def test_rank_correlation_sees_order_alone():

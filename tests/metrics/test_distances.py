@@ -24,29 +24,29 @@ def test_cout_of_four_pixels_by_hand():
     sums = [0.3, 0.3 + 0.7, 0.3 + 0.7 + 0.5, 1.6, 1.6]
     p = [sigmoid(4 * (s - 2) + 4) for s in sums]
     area = sum((a + b) / 2 / 4 for a, b in pairwise(p))
-    share, towards, away = cout_curve(f, original, image, 1)
-    assert share.tolist() == [0, 0.25, 0.5, 0.75, 1]
-    assert towards[0].tolist() == pytest.approx(p, abs=1e-6)
-    assert away[0].tolist() == pytest.approx([1 - v for v in p], abs=1e-6)
+    fraction, p_target, p_source = cout_curve(f, original, image, 1)
+    assert fraction.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert p_target[0].tolist() == pytest.approx(p, abs=1e-6)
+    assert p_source[0].tolist() == pytest.approx([1 - v for v in p], abs=1e-6)
     assert cfx.cout(f, original, image, 1).item() == pytest.approx(2 * area - 1, abs=1e-6)
 
 
-def naive_cout(f, original, image, target, source, portion):
+def naive_cout(f, original, image, target, source, chunk):
     """Pixel by pixel in Python."""
     _, h, w = original.shape
     change = (image - original).abs().sum(0)
     order = sorted((-change[y, x].item(), y * w + x) for y in range(h) for x in range(w))
     mixed, points = original.clone(), []
 
-    def read(share):
+    def read(fraction):
         p = f(mixed[None]).softmax(1)[0]
-        points.append((share, (p[target] - p[source]).item()))
+        points.append((fraction, (p[target] - p[source]).item()))
 
     read(0.0)
     for done, (_, place) in enumerate(order, 1):
         y, x = divmod(place, w)
         mixed[:, y, x] = image[:, y, x]
-        if done % portion == 0 or done == h * w:
+        if done % chunk == 0 or done == h * w:
             read(done / (h * w))
     return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(points))
 
@@ -58,9 +58,9 @@ def test_cout_against_a_slow_loop(n_chunks):
     original, image = torch.rand(6, 3, 5, 4), torch.rand(6, 3, 5, 4)
     target, source = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([1, 2, 0, 2, 0, 1])
     ours = cfx.cout(f, original, image, target, source, n_chunks=n_chunks, batch_size=7)
-    portion = max(1, 20 // n_chunks)
+    chunk = max(1, 20 // n_chunks)
     for i in range(6):
-        expected = naive_cout(f, original[i], image[i], target[i], source[i], portion)
+        expected = naive_cout(f, original[i], image[i], target[i], source[i], chunk)
         assert ours[i].item() == pytest.approx(expected, abs=1e-5)
 
 

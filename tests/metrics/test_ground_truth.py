@@ -56,11 +56,11 @@ def test_what_the_space_cannot_draw_is_not_a_change():
 
 
 def test_kinds_of_flips_by_precedence():
-    """Meaning before cause, cause before bystander, bystander before nothing at all."""
+    """Named factor before cause, cause before side effect, side effect before none."""
     rows = {
         "0000 0000 1111": "trivial",  # everything changed
         "0000 0000 1000": "trivial",
-        "0000 0000 0111": "causal",  # causes and a bystander
+        "0000 0000 0111": "causal",  # causes and a side effect
         "0000 0000 0010": "causal",
         "0000 0000 0001": "non-causal",
         "0000 0000 0000": "adversarial",
@@ -92,7 +92,7 @@ def test_causes_may_come_from_anywhere():
     one = result("0000 0000 0010")
     for causes in (("shoes",), {"shoes": 1}, (c for c in ["shoes"])):
         assert classify_flips(one, judge(), causes, "hair")["kind"].tolist() == ["causal"]
-    # A cause that is the meaning is told as the meaning; there may be no other factor at all.
+    # A cause that is the named factor counts as the named factor; there may be no other factor.
     assert (
         classify_flips(result("0000 0000 1000"), judge(), ["hair"], "hair").loc[0, "kind"]
         == "trivial"
@@ -172,7 +172,7 @@ def test_the_truth_is_taken_for_the_contrast_that_was_scored():
     for kind in ("sufficiency", "pns"):
         if (kind, "A") in rows.index:
             assert rows.loc[(kind, "A"), ["score", "truth", "error"]].tolist() == [1, 0, 1]
-    # By hand: nobody with A=1 has o, nobody with A=0 lacks it; only "both" can be asked.
+    # By hand: nobody with A=1 has o, nobody with A=0 lacks it; only "pns" is defined.
     assert [k for k, n in rows.index if n == "A"] == ["pns"]
     # Turned on both sides, nothing is left of the difference.
     assert (score_errors(truth, truth)["error"] == 0).all()

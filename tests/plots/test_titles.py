@@ -112,11 +112,11 @@ def test_relative_deltas_are_readable(titles):
         max_images=8,
         class_names=NAMES,
     )
-    told = ["delta +0.4%", "delta -90.0%", "delta > +1000%", "delta < -1000%"]
-    told += ["delta > +1000%", "delta unknown", "delta +999.0%", "delta > +1000%"]
+    expected = ["delta +0.4%", "delta -90.0%", "delta > +1000%", "delta < -1000%"]
+    expected += ["delta > +1000%", "delta unknown", "delta +999.0%", "delta > +1000%"]
     shown = [text.split("\n")[-1] for text, _ in titles() if "delta" in text]
-    assert shown == told
-    assert re.findall(r", (delta [^)]*)\)", picture.alt) == told
+    assert shown == expected
+    assert re.findall(r", (delta [^)]*)\)", picture.alt) == expected
     assert "f +0" in [text for text, _ in titles()]
     assert "f -0" not in [text for text, _ in titles()]
     assert collisions(titles()) == []

@@ -32,16 +32,16 @@ def test_corrected_value(case):
 
 def test_curves(case):
     key, classifier, x, cf, target, source = case
-    share, towards, away = cout_curve(classifier, x, cf, target, source)
+    fraction, p_target, p_source = cout_curve(classifier, x, cf, target, source)
     size = key.split("/")[0]
     axis = T.wanted(f"{size}/x_axis_corrected")
-    torch.testing.assert_close(share.double(), axis, rtol=0, atol=1e-6)
-    torch.testing.assert_close(towards, T.wanted(f"{key}/curve_target"), rtol=0, atol=1e-5)
-    torch.testing.assert_close(away, T.wanted(f"{key}/curve_source"), rtol=0, atol=1e-5)
-    # The official axis goes on in whole portions, past the end where they don't divide it.
-    official = share[1].double() * torch.arange(len(share))
+    torch.testing.assert_close(fraction.double(), axis, rtol=0, atol=1e-6)
+    torch.testing.assert_close(p_target, T.wanted(f"{key}/curve_target"), rtol=0, atol=1e-5)
+    torch.testing.assert_close(p_source, T.wanted(f"{key}/curve_source"), rtol=0, atol=1e-5)
+    # The official axis has complete chunks only, and may so end beyond 1.
+    official = fraction[1].double() * torch.arange(len(fraction))
     torch.testing.assert_close(official, T.wanted(f"{size}/x_axis_official"), rtol=0, atol=1e-6)
-    area = torch.trapezoid((towards - away).double(), official)
+    area = torch.trapezoid((p_target - p_source).double(), official)
     torch.testing.assert_close(area, T.wanted(f"{key}/cout_official"), rtol=0, atol=1e-5)
 
 
@@ -60,7 +60,7 @@ def test_pixels_come_in_the_order_of_the_official_mask(size):
 
 
 def test_the_official_defect_is_not_copied():
-    """256 pixels in portions of 5: the official axis ends beyond 1, and a COUT does too."""
+    """256 pixels in chunks of 5: the official axis ends beyond 1, and a COUT does too."""
     assert T["size16/binary/cout_official"].max() > 1
     classifier = cfx.wrap(SmallNet(T, "size16/binary"))
     x, cf = T["size16/image"], T["size16/counterfactual"]
