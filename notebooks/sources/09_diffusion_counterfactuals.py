@@ -44,20 +44,20 @@ count = cfx.by_profile(profile, ci=5, cpu=10, gpu=200)  # images
 few = cfx.by_profile(profile, ci=3, cpu=4, gpu=50)  # images where each costs more
 space = cfx.load("digits/ldm", device="cpu")
 classifier, judge = (cfx.load(f"digits/{n}", device="cpu") for n in ("classifier", "judge"))
-distance_space = torch.tensor(
+nearest_digit = torch.tensor(
     [6, 7, 7, 5, 9, 3, 0, 9, 3, 4]
 )  # for each digit one that looks like it
 test = cfx.data.digits("test")
-images, target = test.images[:count], distance_space[test.labels[:count]]
+images, target = test.images[:count], nearest_digit[test.labels[:count]]
 
 
-def share(hits: torch.Tensor) -> float:
+def fraction(hits: torch.Tensor) -> float:
     return hits.double().mean().item()
 
 
 def sees(f, pictures: torch.Tensor, wanted: torch.Tensor) -> float:
     """Share of pictures in which a classifier sees what is wanted."""
-    return share(cfx.predict_logits(f, pictures).argmax(1) == wanted)
+    return fraction(cfx.predict_logits(f, pictures).argmax(1) == wanted)
 
 
 print(f"a digit of {images[0].numel()} pixels has a code of {space.mean.numel()} numbers:")
@@ -67,7 +67,7 @@ print(f"{space.mean.shape[0]} at each of {space.mean[0].numel()} positions")
 # ## Told a class, or told nothing
 #
 # An autoencoder turns an image into a small field of vectors. On such fields, not on pixels, a network
-# was trained to see noise: `space.predict_noise(z, t, told)` is the noise in noisy codes z at times t. `told`
+# was trained to see noise: `space.predict_noise(z, t, cond)` is the noise in noisy codes z at times t. `cond`
 # comes from `space.encode_condition([3, None])`: a class, or nothing. It was trained with both, so one network
 # knows digits in general and each kind of digit. The *difference* of its two answers is what being
 # told changes. **Classifier-free guidance** (Ho & Salimans, 2021) exaggerates that difference: at
@@ -82,33 +82,33 @@ print(f"{space.mean.shape[0]} at each of {space.mean[0].numel()} positions")
 #
 # <details><summary>Hint 1</summary>Define a function inside the function, and return it without
 # calling it.</details>
-# <details><summary>Hint 2</summary>Inside, ask `eps` twice: once with `nothing`, once with
-# `told`.</details>
-# <details><summary>Hint 3</summary>Start at the answer to `nothing`, and add `scale` times the way
+# <details><summary>Hint 2</summary>Inside, ask `eps` twice: once with `uncond`, once with
+# `cond`.</details>
+# <details><summary>Hint 3</summary>Start at the answer to `uncond`, and add `scale` times the way
 # from there to the other one.</details>
 
 
 # %% tags=["exercise"]
-def told_louder(eps, told: torch.Tensor, nothing: torch.Tensor, scale: float):
+def classifier_free_guidance(eps, cond: torch.Tensor, uncond: torch.Tensor, scale: float):
     """A denoiser (z, t) -> noise, made of eps(z, t, condition)."""
     ### BEGIN SOLUTION
 
     def denoiser(z, t):
-        free = eps(z, t, nothing)
-        return free + scale * (eps(z, t, told) - free)
+        eps_uncond = eps(z, t, uncond)
+        return eps_uncond + scale * (eps(z, t, cond) - eps_uncond)
 
     return denoiser
     ### END SOLUTION
 
 
 # %% tags=["check"]
-cfx.checks.nb09.told_louder(told_louder)
+cfx.checks.nb09.classifier_free_guidance(classifier_free_guidance)
 
 # %%
 wanted = torch.arange(10).repeat(cfx.by_profile(profile, ci=1, cpu=2, gpu=20))
 scales, drawn = [0.0, 1.0, 3.0], {}
 for scale in scales:
-    codes = space.sample(wanted.tolist(), scale=scale, steps=20, seed=seed)
+    codes = space.sample(wanted.tolist(), guidance_scale=scale, steps=20, seed=seed)
     drawn[scale] = space.decode(codes)
 display(
     pd.DataFrame(
@@ -134,14 +134,14 @@ cfx.gallery(
 #
 # A counterfactual starts at an image, not at noise. So noise its code only a part of the way; this
 # share of all times is the **strength**. Then denoise. First row: nothing told. Second row: the target
-# told, twice as loud (`cfx.checks.nb09.louder` is the exercise's solution, whatever became of yours).
-# With little noise everything stays; with much, nothing of the image is left but the class. (`left`,
+# told, twice as loud (`cfx.checks.nb09.classifier_free_denoiser` is the exercise's solution, whatever became of yours).
+# With little noise everything stays; with much, nothing of the image is left but the class. (`alpha_bar`,
 # here and below, is the share of the clean code's variance that is left at a time: how clean it still is.)
 
 
 # %%
 def noise_and_denoise(z, noise, strength: torch.Tensor, denoiser, steps: int = 10):
-    """Codes (b, ...) after ``strength`` (b,) of all times; denoiser(z, times, left) -> noise."""
+    """Codes (b, ...) after ``strength`` (b,) of all times; denoiser(z, times, alpha_bar) -> noise."""
     schedule = even_schedule(space.alphas_cumprod, strength, steps)
     with torch.no_grad():
         return denoise(denoiser, add_noise(z, noise, schedule.start), schedule)
@@ -153,8 +153,8 @@ shown = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9])
 same = [x[:1].expand(len(shown), -1, -1, -1) for x in (code, noise)]
 rows = []
 for condition in (None, int(target[0])):
-    told, nothing = (space.encode_condition([c] * len(shown)) for c in (condition, None))
-    plain = cfx.checks.nb09.louder(space.predict_noise, told, nothing, 2.0)
+    cond, uncond = (space.encode_condition([c] * len(shown)) for c in (condition, None))
+    plain = cfx.checks.nb09.classifier_free_denoiser(space.predict_noise, cond, uncond, 2.0)
     rows.append(space.decode(cfx.Code(noise_and_denoise(*same, shown, plain))))
 reads = [cfx.predict_logits(classifier, x).argmax(1).tolist() for x in rows]
 cfx.gallery(
@@ -193,7 +193,7 @@ compare = cfx.predict_then_run(
 
 # %%
 number = cfx.by_profile(profile, ci=10, cpu=40, gpu=500)
-many, goal = test.images[:number], distance_space[test.labels[:number]]
+many, goal = test.images[:number], nearest_digit[test.labels[:number]]
 spaces = {"small: VAE": cfx.load("digits/vae", device="cpu"), "large: diffusion": space}
 attacked = {n: cfx.latent_attack(s, classifier, many, goal, prior=0) for n, s in spaces.items()}
 attacked["large: near real codes"] = cfx.latent_attack(space, classifier, many, goal)
@@ -235,7 +235,7 @@ cfx.gallery(
 #
 # ### Exercise 2 · The cone
 #
-# *Medium, 8 minutes.* `implicit` and `wish` are (b, c, h, w): the c channels of a position are one
+# *Medium, 8 minutes.* `implicit` and `direction` are (b, c, h, w): the c channels of a position are one
 # vector. Return a mask of bools (b, h, w): is their angle at most `cone_angle` (0 to 180)? A vector of
 # zeros has no direction, and agrees with nothing.
 #
@@ -248,17 +248,17 @@ cfx.gallery(
 
 
 # %% tags=["exercise"]
-def agree(implicit: torch.Tensor, wish: torch.Tensor, cone_angle: float) -> torch.Tensor:
+def cone_mask(implicit: torch.Tensor, direction: torch.Tensor, cone_angle: float) -> torch.Tensor:
     """Where two fields of vectors lie within a cone, bool (b, h, w)."""
     ### BEGIN SOLUTION
-    lengths = implicit.norm(dim=1) * wish.norm(dim=1)
-    cosine = (implicit * wish).sum(1) / lengths
+    lengths = implicit.norm(dim=1) * direction.norm(dim=1)
+    cosine = (implicit * direction).sum(1) / lengths
     return torch.rad2deg(cosine.clamp(-1, 1).acos()) <= cone_angle
     ### END SOLUTION
 
 
 # %% tags=["check"]
-cfx.checks.nb09.agree(agree)
+cfx.checks.nb09.cone_mask(cone_mask)
 
 # %% [markdown]
 # How many agree? Vectors of a few numbers agree by chance rather often. The share of a sphere that a
@@ -266,28 +266,37 @@ cfx.checks.nb09.agree(agree)
 
 
 # %%
-def two_directions(z, times, left, wanted):
+def two_directions(z, times, alpha_bar, wanted):
     """Noise if nothing is told, the guess of the clean code, and both directions as noise."""
-    told, nothing = space.encode_condition(wanted.tolist()), space.encode_condition([None] * len(z))
+    cond, uncond = space.encode_condition(wanted.tolist()), space.encode_condition([None] * len(z))
     with torch.enable_grad():
         point = z.detach().requires_grad_()
-        free = space.predict_noise(point, times, nothing)
-        guess = predict_x0(point, free, left)
+        eps_uncond = space.predict_noise(point, times, uncond)
+        guess = predict_x0(point, eps_uncond, alpha_bar)
         odds = log_odds(classifier(space.decode(cfx.Code(guess), clamp=False)), wanted)
-        wish = -torch.autograd.grad(odds.sum(), point)[0]
-    free = free.detach()
-    return free, guess.detach(), space.predict_noise(z, times, told).detach() - free, wish
+        direction = -torch.autograd.grad(odds.sum(), point)[0]
+    eps_uncond = eps_uncond.detach()
+    return (
+        eps_uncond,
+        guess.detach(),
+        space.predict_noise(z, times, cond).detach() - eps_uncond,
+        direction,
+    )
 
 
 half = even_schedule(space.alphas_cumprod, torch.full((count,), 0.5), 10)
-noisy = add_noise(code, noise, half.code_before)
-free, guess, implicit, wish = two_directions(noisy, half.times[0], half.alpha_bar[0], target)
-theta = angles(implicit, wish)  # degrees, (b, h, w)
+noisy = add_noise(code, noise, half.start)
+eps_uncond, guess, implicit, direction = two_directions(
+    noisy, half.times[0], half.alpha_bar[0], target
+)
+theta = angles(implicit, direction)  # degrees, (b, h, w)
 cones = [15, 30, 45, 60, 90, 120, 150]
 channels = code.shape[1]
 kept = {
-    "the classifier's wish": [share(theta <= d) for d in cones],
-    "a random field": [share(angles(implicit, noise_like(wish, seed + 1)) <= d) for d in cones],
+    "the classifier's wish": [fraction(theta <= d) for d in cones],
+    "a random field": [
+        fraction(angles(implicit, noise_like(direction, seed + 1)) <= d) for d in cones
+    ],
     "chance level": [chance_level(channels, d) for d in cones],
 }
 cfx.curves(
@@ -308,21 +317,23 @@ cfx.curves(
 #
 # ### Exercise 3 · Keep, and re-normalise
 #
-# *Medium, 7 minutes.* Set `wish` to zero where `keep` is False; then scale each image's whole field to
+# *Medium, 7 minutes.* Set `direction` to zero where `keep` is False; then scale each image's whole field to
 # the norm of the same image in `like`. Where nothing is kept, the field stays zero (no NaN).
 #
-# <details><summary>Hint 1</summary>`keep` is (b, h, w), `wish` has channels: `keep[:, None]`.</details>
+# <details><summary>Hint 1</summary>`keep` is (b, h, w), `direction` has channels: `keep[:, None]`.</details>
 # <details><summary>Hint 2</summary>One norm an image: `.flatten(1).norm(dim=1)`, and
 # `.view(-1, 1, 1, 1)` to multiply fields by it.</details>
-# <details><summary>Hint 3</summary>Divide by the norm of what is left, not of all of `wish`; a
+# <details><summary>Hint 3</summary>Divide by the norm of what is left, not of all of `direction`; a
 # `clamp_min` with a tiny number saves you from 0 / 0.</details>
 
 
 # %% tags=["exercise"]
-def concentrate(wish: torch.Tensor, keep: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def mask_and_rescale(
+    direction: torch.Tensor, keep: torch.Tensor, like: torch.Tensor
+) -> torch.Tensor:
     """What is kept of each (b, c, h, w), with the norm of ``like``."""
     ### BEGIN SOLUTION
-    field = torch.where(keep[:, None], wish, 0.0)
+    field = torch.where(keep[:, None], direction, 0.0)
     length = field.flatten(1).norm(dim=1).clamp_min(1e-22)
     factor = like.flatten(1).norm(dim=1) / length
     return field * factor.view(-1, 1, 1, 1)
@@ -330,18 +341,18 @@ def concentrate(wish: torch.Tensor, keep: torch.Tensor, like: torch.Tensor) -> t
 
 
 # %% tags=["check"]
-cfx.checks.nb09.concentrate(concentrate)
+cfx.checks.nb09.mask_and_rescale(mask_and_rescale)
 
 # %%
 table = {}
 for cone_angle in (180, 90, 60, 45, 30):
-    left_over, keep = consensus(implicit, wish, cone_angle)
-    whole, part = match_norm(wish, implicit), match_norm(left_over, implicit)
+    left_over, keep = consensus(implicit, direction, cone_angle)
+    whole, part = match_norm(direction, implicit), match_norm(left_over, implicit)
     some = keep.flatten(1).any(1)
     table[cone_angle] = {
-        "positions kept": share(keep),
+        "positions kept": fraction(keep),
         "norm of the whole field": (part[some].norm() / implicit[some].norm()).item(),
-        "a kept vector grows by": (wish[some].flatten(1).norm(dim=1)
+        "a kept vector grows by": (direction[some].flatten(1).norm(dim=1)
                                    / left_over[some].flatten(1).norm(dim=1)).mean().item(),
         "cosine with the implicit classifier": torch.cosine_similarity(
             part[some].flatten(1), implicit[some].flatten(1)
@@ -350,7 +361,7 @@ for cone_angle in (180, 90, 60, 45, 30):
 print(
     f"without any cone, cosine: {torch.cosine_similarity(whole.flatten(1), implicit.flatten(1)).mean():.2f}"
 )
-pd.DataFrame(table).T.rename_axis("cone_angle").round(2)
+pd.DataFrame(table).T.rename_axis("cone angle").round(2)
 
 # %% [markdown]
 # The mask does **not** weaken the classifier. What it takes away at one place it adds at the others.
@@ -361,7 +372,7 @@ pd.DataFrame(table).T.rename_axis("cone_angle").round(2)
 # %%
 def draw_cone(cone_angle: int, image: int) -> cfx.Picture:
     keep, turn = theta[image] <= cone_angle, torch.deg2rad(theta[image]).flatten()
-    length = wish[image].norm(dim=0).flatten()
+    length = direction[image].norm(dim=0).flatten()
     x, y = length * turn.cos() / length.max(), length * turn.sin() / length.max()
     figure = Figure(figsize=(8.4, 2.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1, 2, 1])
@@ -385,7 +396,7 @@ def draw_cone(cone_angle: int, image: int) -> cfx.Picture:
         place.set(xticks=[], yticks=[])
     by_chance = chance_level(channels, cone_angle)
     figure.suptitle(
-        f"{cone_angle}°: kept {share(keep):.0%}, by chance {by_chance:.0%}", fontsize=10
+        f"{cone_angle}°: kept {fraction(keep):.0%}, by chance {by_chance:.0%}", fontsize=10
     )
     return cfx.as_picture(
         figure,
@@ -407,15 +418,15 @@ cfx.explore(draw_cone, cone_angle=(30, 180, 15), image=(0, count - 1))
 
 # %%
 def guided(original, wanted, cone_angle=45.0, classifier_scale=6.9, distance_scale=0.9):
-    """A denoiser (z, times, left) -> noise, guided where classifier and model agree."""
+    """A denoiser (z, times, alpha_bar) -> noise, guided where classifier and model agree."""
 
-    def denoiser(z, times, left):
-        free, guess, implicit, wish = two_directions(z, times, left, wanted)
-        wish, _ = consensus(implicit, wish, cone_angle)
+    def denoiser(z, times, alpha_bar):
+        eps_uncond, guess, implicit, direction = two_directions(z, times, alpha_bar, wanted)
+        direction, _ = consensus(implicit, direction, cone_angle)
         back = guess - original
         return (
-            free
-            + classifier_scale * match_norm(wish, implicit)
+            eps_uncond
+            + classifier_scale * match_norm(direction, implicit)
             + distance_scale * match_norm(back, implicit)
         )
 
@@ -504,16 +515,16 @@ cfx.gallery(
 #
 # **COUT** pastes the changed pixels into the original, the most changed first, and is high (at most 1) if
 # few of them already do it; `evaluations` are passes of networks for each flip. L2 and COUT are means over
-# all images, flipped or not. The column `pns` is what counts in the end: of all images, those that flip
+# all images, flipped or not. The column `flipped and confirmed` is what counts in the end: of all images, those that flip
 # the classifier *and* in which the judge sees the target.
 
 # %%
-ask = {"consensus, drawn": {"noise": "random"}, "classifier": {"guidance": "classifier"},
+variants = {"consensus, drawn": {"noise": "random"}, "classifier": {"guidance": "classifier"},
        "random_mask": {"guidance": "random_mask"}, "told only": {"guidance": "classifier_free", "guidance_scale": 3.0},
        "none": {"guidance": "none", "noise": "random"}}  # fmt: skip
-for name, knobs in ask.items():
+for name, options in variants.items():
     results[name] = cfx.diffusion_counterfactual(
-        space, classifier, images, target, seed=seed, **knobs
+        space, classifier, images, target, seed=seed, **options
     )
 table = cfx.report(results, classifier=classifier, judge=judge)
 columns = ["flip rate", "judge agrees", "L2 edit", "COUT", "generator passes per flip"]
@@ -524,7 +535,7 @@ for name, cf in results.items():
     among = cf.eligible
     both = cf.flipped & (cfx.predict_logits(judge, cf.image).argmax(1) == cf.target)
     ends = cfx.wilson_interval(int(both.sum()), int(among.sum()))
-    table.loc[name, "pns"] = share(both[among])
+    table.loc[name, "flipped and confirmed"] = fraction(both[among])
     table.loc[name, "interval"] = "{:.2f} to {:.2f}".format(*ends)
 display(table.round(2))
 part = min(count, 10)
@@ -594,7 +605,7 @@ table = cfx.report(found, judge=judge)[
 ]
 table["mean strength"] = [r.trace["strength"].nanmean().item() for r in found.values()]
 display(table.round(2))
-told = ["no flip", "flips"]
+outcomes = ["no flip", "flips"]
 sure = [r.logits_after.softmax(1).gather(1, r.target[:, None])[:, 0] for r in ones]
 cfx.gallery(
     torch.cat(
@@ -606,7 +617,7 @@ cfx.gallery(
         for title in (
             "original",
             *(
-                f"{n}\n{told[r.flipped[i]]}, p {p[i]:.2f}"
+                f"{n}\n{outcomes[r.flipped[i]]}, p {p[i]:.2f}"
                 for n, r, p in zip(names, ones, sure, strict=True)
             ),
         )
@@ -615,7 +626,7 @@ cfx.gallery(
     alt="Two digits after consensus guidance at strengths "
     + ", ".join(f"{s:.0%}" for s in grid)
     + ". "
-    + "; ".join(f"image {i}: " + ", ".join(told[r.flipped[i]] for r in ones) for i in (0, 1)),
+    + "; ".join(f"image {i}: " + ", ".join(outcomes[r.flipped[i]] for r in ones) for i in (0, 1)),
 )
 
 # %% [markdown]
@@ -640,7 +651,7 @@ for threshold in (0.05, 0.15, 0.4):
 for name, pictures in alone.items():
     same = (pictures == base.original).all(1)
     now = cfx.predict_logits(classifier, pictures).argmax(1) == base.target
-    table[name] = {"pixels exactly as they were": share(same), "still the target": share(now)}
+    table[name] = {"pixels exactly as they were": fraction(same), "still the target": fraction(now)}
 display(pd.DataFrame(table).T.round(2))
 mask = edit_mask(base.reconstruction, base.image, 0.15)
 cfx.gallery(
@@ -660,7 +671,7 @@ print(
     "outside of the mask every pixel is exactly the original's:",
     bool((alone["composite 0.15"] == base.original)[outside].all()),
 )
-rates = {name: share(cf.flipped) for name, cf in results.items()}
+rates = {name: fraction(cf.flipped) for name, cf in results.items()}
 print("consensus flips more than noise alone:", rates["consensus"] > rates["none"])
 first = by_step["positions kept"][0], by_step["chance level"][0]
 print("at the first step more agree than by chance:", first[0] > first[1])
@@ -717,21 +728,21 @@ drawing = cfx.load("sprites/ldm", device="cpu")
 reader = cfx.load("sprites/judge", device="cpu")
 pair = cfx.data.SPRITE_CONTRASTS
 conditions = {name: [{name: option} for option in pair[name]] for name in ("hair", "top")}
-free = {"guidance": "classifier_free", "guidance_scale": 3.0}
+cfg = {"guidance": "classifier_free", "guidance_scale": 3.0}
 runs = {
     "honest: consensus, told hair": ("honest", "hair", {}),
-    "honest: told only, hair": ("honest", "hair", free),
-    "shortcut: told only, hair": ("shortcut", "hair", free),
+    "honest: told only, hair": ("honest", "hair", cfg),
+    "shortcut: told only, hair": ("shortcut", "hair", cfg),
     "shortcut: consensus, told hair": ("shortcut", "hair", {}),
     "shortcut: consensus, told top": ("shortcut", "top", {}),
     "the same, least noise": ("shortcut", "top", {"min_strength": 0.0, "max_attempts": 6}),
 }
 found, rows = {}, {}
-for name, (which, of, knobs) in runs.items():
+for name, (which, of, options) in runs.items():
     f = cfx.load(f"sprites/{which}", device="cpu")
     other = 1 - cfx.predict_logits(f, figures.images).argmax(1)
     found[name] = cfx.diffusion_counterfactual(
-        drawing, f, figures.images, other, conditions=conditions[of], seed=seed, **knobs
+        drawing, f, figures.images, other, conditions=conditions[of], seed=seed, **options
     )
     changed = cfx.metrics.changed_factors(found[name], reader)
     causes = {"honest": ["hair"], "shortcut": ["top"]}[which]
@@ -767,7 +778,7 @@ cfx.gallery(
 # %%
 people = cfx.data.faces("test")[: cfx.by_profile(profile, ci=2, cpu=4, gpu=50)]
 faces, smile = (cfx.load(f"faces/{n}", device="cpu") for n in ("ldm", "smile"))
-watch = {n: cfx.load(f"faces/{n}", device="cpu") for n in ("smile_judge", "gender")}
+watch = {n: cfx.load(f"faces/{n}", device="cpu") for n in ("judge", "gender")}
 other = 1 - cfx.predict_logits(smile, people.images).argmax(1)
 smiles = {
     guidance: cfx.diffusion_counterfactual(
@@ -775,18 +786,18 @@ smiles = {
     )
     for guidance in ("consensus", "classifier")
 }
-table = cfx.report(smiles, judge=watch["smile_judge"])
+table = cfx.report(smiles, judge=watch["judge"])
 table = table[
     ["flip rate", "judge agrees", "L2 reconstruction", "L2 edit", "generator passes per flip"]
 ]
 before = cfx.predict_logits(watch["gender"], people.images).argmax(1)
 for name, cf in smiles.items():
     after = cfx.predict_logits(watch["gender"], cf.image).argmax(1)
-    table.loc[name, "perceived gender changed"] = share(after != before)
+    table.loc[name, "perceived gender changed"] = fraction(after != before)
 after = cfx.predict_logits(watch["gender"], smiles["consensus"].reconstruction).argmax(1)
-table.loc["reconstruction only", "perceived gender changed"] = share(after != before)
+table.loc["reconstruction only", "perceived gender changed"] = fraction(after != before)
 display(table.round(2))
-cfx.show(smiles["consensus"], judge=watch["smile_judge"], class_names=people.names)
+cfx.show(smiles["consensus"], judge=watch["judge"], class_names=people.class_names)
 
 # %% [markdown]
 # Look at the row of differences: is it the mouth alone? The autoencoder blurs, too (`L2 reconstruction`); what

@@ -9,15 +9,15 @@ from cfxnb.checks import nb09
 from cfxnb.diffusion.consensus import apply_mask, consensus, match_norm
 
 
-def mixed(eps, told, nothing, scale):
-    return lambda z, t: (1 - scale) * eps(z, t, nothing) + scale * eps(z, t, told)
+def mixed(eps, cond, uncond, scale):
+    return lambda z, t: (1 - scale) * eps(z, t, uncond) + scale * eps(z, t, cond)
 
 
-def in_one_batch(eps, told, nothing, scale):
+def in_one_batch(eps, cond, uncond, scale):
     def denoiser(z, t):
-        both = eps(torch.cat([z, z]), torch.cat([t, t]), torch.cat([nothing, told]))
-        free, loud = both.chunk(2)
-        return torch.lerp(free, loud, scale)
+        both = eps(torch.cat([z, z]), torch.cat([t, t]), torch.cat([uncond, cond]))
+        eps_uncond, eps_cond = both.chunk(2)
+        return torch.lerp(eps_uncond, eps_cond, scale)
 
     return denoiser
 
@@ -25,37 +25,37 @@ def in_one_batch(eps, told, nothing, scale):
 def guidance(combine):
     """A wrapper with another last line, ``combine(free, loud, scale)``."""
 
-    def answer(eps, told, nothing, scale):
-        return lambda z, t: combine(eps(z, t, nothing), eps(z, t, told), scale)
+    def answer(eps, cond, uncond, scale):
+        return lambda z, t: combine(eps(z, t, uncond), eps(z, t, cond), scale)
 
     return answer
 
 
-def at_once(eps, told, nothing, scale):
+def at_once(eps, cond, uncond, scale):
     z, t = torch.zeros(2, 3, 4, 4), torch.tensor([0, 0])
-    return eps(z, t, nothing) + scale * (eps(z, t, told) - eps(z, t, nothing))
+    return eps(z, t, uncond) + scale * (eps(z, t, cond) - eps(z, t, uncond))
 
 
-def asked_outside(eps, told, nothing, scale):
+def called_outside(eps, cond, uncond, scale):
     z, t = torch.zeros(2, 3, 4, 4), torch.tensor([0, 0])
-    free = eps(z, t, nothing)
-    return lambda z, t: free + scale * (eps(z, t, told) - free)
+    eps_uncond = eps(z, t, uncond)
+    return lambda z, t: eps_uncond + scale * (eps(z, t, cond) - eps_uncond)
 
 
-def remembers(eps, told, nothing, scale):
+def remembers(eps, cond, uncond, scale):
     kept = []
 
     def denoiser(z, t):
         if not kept:
-            kept.append(eps(z, t, nothing))
-        return kept[0] + scale * (eps(z, t, told) - kept[0])
+            kept.append(eps(z, t, uncond))
+        return kept[0] + scale * (eps(z, t, cond) - kept[0])
 
     return denoiser
 
 
-def no_return(eps, told, nothing, scale):
+def no_return(eps, cond, uncond, scale):
     def denoiser(z, t):
-        eps(z, t, nothing) + scale * (eps(z, t, told) - eps(z, t, nothing))
+        eps(z, t, uncond) + scale * (eps(z, t, cond) - eps(z, t, uncond))
 
     return denoiser
 
@@ -100,21 +100,21 @@ def safe_lengths(a, b, degrees):
     return torch.rad2deg(((a * b).sum(1) / lengths).clamp(-1, 1).acos()) <= degrees
 
 
-def packaged(wish, keep, like):
-    return match_norm(apply_mask(wish, keep), like)
+def packaged(direction, keep, like):
+    return match_norm(apply_mask(direction, keep), like)
 
 
-def image_by_image(wish, keep, like):
-    out = torch.zeros_like(wish)
-    for i in range(len(wish)):
-        field = wish[i] * keep[i]
+def image_by_image(direction, keep, like):
+    out = torch.zeros_like(direction)
+    for i in range(len(direction)):
+        field = direction[i] * keep[i]
         if keep[i].any():
             out[i] = field / field.norm() * like[i].norm()
     return out
 
 
-def multiplied(wish, keep, like):
-    field = wish * keep[:, None]
+def multiplied(direction, keep, like):
+    field = direction * keep[:, None]
     return field / norm(field).clamp_min(1e-30) * norm(like)
 
 
@@ -122,28 +122,28 @@ def norm(x):
     return x.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
-def normed_first(wish, keep, like):
-    return apply_mask(wish * norm(like) / norm(wish), keep)
+def normed_first(direction, keep, like):
+    return apply_mask(direction * norm(like) / norm(direction), keep)
 
 
-def each_position(wish, keep, like):
-    field = apply_mask(wish, keep)
+def each_position(direction, keep, like):
+    field = apply_mask(direction, keep)
     lengths = field.norm(dim=1, keepdim=True).clamp_min(1e-22)
     return match_norm(field / lengths, like)
 
 
-def in_place(wish, keep, like):
-    wish[~keep[:, None].expand_as(wish)] = 0
-    return match_norm(wish, like)
+def in_place(direction, keep, like):
+    direction[~keep[:, None].expand_as(direction)] = 0
+    return match_norm(direction, like)
 
 
-def of_the_batch(wish, keep, like):
-    field = apply_mask(wish, keep)
+def of_the_batch(direction, keep, like):
+    field = apply_mask(direction, keep)
     return field * like.norm() / field.norm().clamp_min(1e-22)
 
 
-def no_guard(wish, keep, like):
-    field = apply_mask(wish, keep)
+def no_guard(direction, keep, like):
+    field = apply_mask(direction, keep)
     return field * norm(like) / norm(field)
 
 
@@ -198,7 +198,7 @@ def backwards(flips, first, max_attempts):
     return bisection(lambda s: not flips(s), first, max_attempts)
 
 
-def asked_twice(flips, first, max_attempts):
+def called_twice(flips, first, max_attempts):
     low, high, at = 0.0, math.inf, first
     for _ in range(max_attempts):
         high = at if flips(at) else high
@@ -225,48 +225,58 @@ def high_is_one(flips, first, max_attempts):
 
 
 TABLE = {
-    "told_louder": Answers(
-        right={"package": nb09.louder, "shares": mixed, "one batch": in_one_batch},
+    "classifier_free_guidance": Answers(
+        right={
+            "package": nb09.classifier_free_denoiser,
+            "average": mixed,
+            "one batch": in_one_batch,
+        },
         wrong={
             "at once": (at_once, "expected a function, got Tensor"),
-            "asked outside": (asked_outside, "asked before anybody has given z and t"),
+            "called outside": (called_outside, "evaluated before z and t are given"),
             "exchanged": (
-                guidance(lambda free, loud, s: loud + s * (free - loud)),
-                "at scale 0 it isn't the noise when told nothing",
+                guidance(lambda eps_uncond, eps_cond, s: eps_cond + s * (eps_uncond - eps_cond)),
+                "at scale 0 it isn't the unconditional noise",
             ),
             "no start": (
-                guidance(lambda free, loud, s: s * (loud - free)),
-                "at scale 0 it isn't the noise when told nothing",
+                guidance(lambda eps_uncond, eps_cond, s: s * (eps_cond - eps_uncond)),
+                "at scale 0 it isn't the unconditional noise",
             ),
-            "only the told": (
-                guidance(lambda free, loud, s: s * loud),
-                "at scale 0 it isn't the noise when told nothing",
+            "only the conditional": (
+                guidance(lambda eps_uncond, eps_cond, s: s * eps_cond),
+                "at scale 0 it isn't the unconditional noise",
             ),
             "scale off by one": (
-                guidance(lambda free, loud, s: loud + s * (loud - free)),
-                "at scale 0 it isn't the noise when told nothing",
+                guidance(lambda eps_uncond, eps_cond, s: eps_cond + s * (eps_cond - eps_uncond)),
+                "at scale 0 it isn't the unconditional noise",
             ),
             "difference reversed": (
-                guidance(lambda free, loud, s: free + s * (free - loud)),
-                "at scale 1 it isn't the noise when told the class",
+                guidance(lambda eps_uncond, eps_cond, s: eps_uncond + s * (eps_uncond - eps_cond)),
+                "at scale 1 it isn't the conditional noise",
             ),
             "sum": (
-                guidance(lambda free, loud, s: free + s * loud),
-                "at scale 1 it isn't the noise when told the class",
+                guidance(lambda eps_uncond, eps_cond, s: eps_uncond + s * eps_cond),
+                "at scale 1 it isn't the conditional noise",
             ),
             "capped": (
-                guidance(lambda free, loud, s: free + min(s, 1.0) * (loud - free)),
+                guidance(
+                    lambda eps_uncond, eps_cond, s: (
+                        eps_uncond + min(s, 1.0) * (eps_cond - eps_uncond)
+                    )
+                ),
                 "at scale 3 it isn't three times as far",
             ),
             "squared": (
-                guidance(lambda free, loud, s: free + s**2 * (loud - free)),
+                guidance(
+                    lambda eps_uncond, eps_cond, s: eps_uncond + s**2 * (eps_cond - eps_uncond)
+                ),
                 "at scale 3 it isn't three times as far",
             ),
-            "remembers": (remembers, "for other z and t the answer is another one"),
+            "remembers": (remembers, "the noise is wrong for other z and t"),
             "no return": (no_return, "it raised AttributeError"),
         },
     ),
-    "agree": Answers(
+    "cone_mask": Answers(
         right={
             "angles": lambda a, b, d: turned(a, b) <= d,
             "cosines": by_cosine,
@@ -289,7 +299,7 @@ TABLE = {
             "whole images": (whole_images, "must keep the first"),
             "no sign": (
                 lambda a, b, d: torch.rad2deg(cosines(a, b).abs().clamp(-1, 1).acos()) <= d,
-                "vectors that point the opposite way agree",
+                "vectors with opposite directions agree",
             ),
             "not clamped": (not_clamped, "parallel vectors don't agree within 1°"),
             "smaller only": (
@@ -316,54 +326,57 @@ TABLE = {
             ),
         },
     ),
-    "concentrate": Answers(
+    "mask_and_rescale": Answers(
         right={"package": packaged, "loop": image_by_image, "product": multiplied},
         wrong={
             "not masked": (
-                lambda wish, keep, like: match_norm(wish, like),
-                "something left where keep is False",
+                lambda direction, keep, like: match_norm(direction, like),
+                "isn't zero where keep is False",
             ),
             "mask upside down": (
-                lambda wish, keep, like: match_norm(apply_mask(wish, ~keep), like),
-                "something left where keep is False",
+                lambda direction, keep, like: match_norm(apply_mask(direction, ~keep), like),
+                "isn't zero where keep is False",
             ),
             "like returned": (
-                lambda wish, keep, like: apply_mask(like, keep),
-                "doesn't point the way of wish",
+                lambda direction, keep, like: apply_mask(like, keep),
+                "have another direction than in the input",
             ),
             "sign lost": (
-                lambda wish, keep, like: match_norm(apply_mask(wish.abs(), keep), like),
-                "doesn't point the way of wish",
+                lambda direction, keep, like: match_norm(apply_mask(direction.abs(), keep), like),
+                "have another direction than in the input",
             ),
             "all zero": (
-                lambda wish, keep, like: torch.zeros_like(wish),
-                "doesn't point the way of wish",
+                lambda direction, keep, like: torch.zeros_like(direction),
+                "have another direction than in the input",
             ),
-            "norm before the mask": (normed_first, "quieter than like"),
-            "of the batch": (of_the_batch, "depends on the others of its batch"),
-            "not scaled": (lambda wish, keep, like: apply_mask(wish, keep), "expected norms"),
+            "norm before the mask": (normed_first, "smaller than that of like"),
+            "of the batch": (of_the_batch, "depends on the other images of the batch"),
+            "not scaled": (
+                lambda direction, keep, like: apply_mask(direction, keep),
+                "expected norms",
+            ),
             "length one": (
-                lambda wish, keep, like: match_norm(
-                    apply_mask(wish, keep), torch.ones(len(wish), 1)
+                lambda direction, keep, like: match_norm(
+                    apply_mask(direction, keep), torch.ones(len(direction), 1)
                 ),
                 "expected norms",
             ),
             "upside down": (
-                lambda wish, keep, like: (
-                    apply_mask(wish, keep) * norm(apply_mask(wish, keep)) / norm(like)
+                lambda direction, keep, like: (
+                    apply_mask(direction, keep) * norm(apply_mask(direction, keep)) / norm(like)
                 ),
                 "expected norms",
             ),
-            "each position": (each_position, "vectors have changed their share"),
-            "in place": (in_place, "a tensor that was handed in has changed"),
+            "each position": (each_position, "relative lengths of vectors have changed"),
+            "in place": (in_place, "an input tensor has changed"),
             "no guard": (no_guard, "where nothing is kept, the field isn't zero"),
             "a norm": (
-                lambda wish, keep, like: norm(apply_mask(wish, keep)),
+                lambda direction, keep, like: norm(apply_mask(direction, keep)),
                 "expected a tensor of shape (3, 4, 3, 5)",
             ),
         },
     ),
-    "least": Answers(
+    "min_strength": Answers(
         right={"loop": bisection, "lists": with_lists, "recursion": recursive},
         wrong={
             "halves always": (search(lambda low, high, at: at / 2), "after a failure half"),
@@ -383,7 +396,7 @@ TABLE = {
             "backwards": (backwards, "after a success half of the way down"),
             "begins at 0.5": (search(middle, begin=0.5), "it begins at first"),
             "stops at a flip": (stops_at_a_flip, "after a success half of the way down"),
-            "asked twice": (asked_twice, "flips is called more than"),
+            "called twice": (called_twice, "flips is called more than"),
             "last strength": (
                 search(middle, lambda low, high, last: last),
                 "expected 0.5, got 0.25",
@@ -410,9 +423,9 @@ def test_typical_mistakes_are_named(check, answer, fragment):
     assert_rejected(check(answer), fragment)
 
 
-def test_guidance_asks_with_the_given_codes_and_times_and_ignores_what_else_comes():
+def test_guidance_uses_the_given_codes_and_times_and_ignores_what_else_comes():
     eps = lambda z, t, c: z * c + t.view(-1, 1)  # noqa: E731 (a formula)
     z, t = torch.tensor([[1.0], [2.0]]), torch.tensor([10, 20])
-    denoiser = nb09.louder(eps, torch.tensor(5.0), torch.tensor(2.0), 3.0)
+    denoiser = nb09.classifier_free_denoiser(eps, torch.tensor(5.0), torch.tensor(2.0), 3.0)
     # z (2 + 3 (5 - 2)) + t
-    assert torch.equal(denoiser(z, t, "left"), torch.tensor([[21.0], [42.0]]))
+    assert torch.equal(denoiser(z, t, "alpha_bar"), torch.tensor([[21.0], [42.0]]))
