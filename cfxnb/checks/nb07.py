@@ -161,7 +161,7 @@ def smallest_step(answer: Callable[..., float]) -> None:
             len(queried) <= 50,
             "the box is queried more than 50 times",
             cause="the loop does not end",
-            hint="for _ in range(steps)",
+            hint="for _ in range(binary_search_steps)",
         )
         return length >= 3.3
 

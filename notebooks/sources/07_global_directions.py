@@ -60,7 +60,7 @@ code = space.encode(source)
 
 
 def changes(pairs: int, radius: float) -> torch.Tensor:
-    """Opposite changes side by side, (2 pairs, 64), in spreads."""
+    """Opposite changes side by side, (2 pairs, 64), in std."""
     draw = torch.Generator().manual_seed(seed)
     sphere = torch.nn.functional.normalize(torch.randn(pairs, 64, generator=draw), dim=1)
     delta = radius * torch.rand(pairs, 1, generator=draw) * sphere
@@ -69,9 +69,9 @@ def changes(pairs: int, radius: float) -> torch.Tensor:
 
 @torch.no_grad()
 def render(delta: torch.Tensor) -> torch.Tensor:
-    """What becomes of the source."""
-    rest = code.aux.expand(len(delta), -1, -1, -1)
-    return space.decode(cfx.Code(code.z + space.std * delta, rest))
+    """Render the changed source."""
+    aux = code.aux.expand(len(delta), -1, -1, -1)
+    return space.decode(cfx.Code(code.z + space.std * delta, aux))
 
 
 def nine_not_four(logits: torch.Tensor) -> torch.Tensor:
@@ -170,7 +170,7 @@ cfx.checks.nb07.odd_even(odd_even)
 
 
 # %% tags=["exercise"]
-def slope(delta: torch.Tensor, odd: torch.Tensor, penalty: float) -> torch.Tensor:
+def ridge_slope(delta: torch.Tensor, odd: torch.Tensor, penalty: float) -> torch.Tensor:
     """Ridge without an intercept: (m, d), (m,) -> (d,)."""
     ### BEGIN SOLUTION
     gram = delta.T @ delta + penalty * torch.eye(delta.shape[1]).to(delta)
@@ -179,7 +179,7 @@ def slope(delta: torch.Tensor, odd: torch.Tensor, penalty: float) -> torch.Tenso
 
 
 # %% tags=["check"]
-cfx.checks.nb07.slope(slope)
+cfx.checks.nb07.ridge_slope(ridge_slope)
 
 # %% [markdown]
 # ### Exercise 3 · How much does it predict?
@@ -196,11 +196,11 @@ cfx.checks.nb07.slope(slope)
 
 
 # %% tags=["exercise"]
-def r_squared(seen: torch.Tensor, told: torch.Tensor) -> float:
-    """Share of the variation of what was seen that is predicted by what was told."""
+def r_squared(observed: torch.Tensor, predicted: torch.Tensor) -> float:
+    """Fraction of the variance of the observed scores that the predictions explain."""
     ### BEGIN SOLUTION
-    misses = (seen - told).square().sum()
-    return float(1 - misses / (seen - seen.mean()).square().sum())
+    errors = (observed - predicted).square().sum()
+    return float(1 - errors / (observed - observed.mean()).square().sum())
     ### END SOLUTION
 
 
@@ -254,25 +254,27 @@ cfx.curves(
 # **saturate**: beyond 5, a probability of 99 %, they hardly count for more. (With 1,500 queries and ten
 # training digits as sources: 87 % of other digits flip along g, instead of 82 % with log odds as they are.)
 #
-# One image's slope is one image's. Hand over a few others as `validation=`, and directions are tried on
+# One image's slope is one image's. Hand over a few others as `validation_images=`, and directions are tried on
 # these, within the same budget. Their answers are worth more than a ranking: the trial walks each of
 # them along g and along the axes of curvature, and where the score bends, the slope differs from image
 # to image *along just these axes*. So what they answered **corrects** g. `corrected` below is given
 # three 4s and three 9s, and half of the budget may go to them: the more images, the fewer axes are tried.
 # Mind what that is: no longer a direction found with a single image.
 #
-# Does the package find the direction that was found by hand, from other answers? `confidence` says how
+# Does the package find the direction that was found by hand, from other answers? `expected_cosine` says how
 # alike two such runs are to be expected, from one run alone, by comparing its halves.
 
 # %%
 box = cfx.BlackBox(f)
-asked = {"label": 9, "contrast_class": 4, "queries": queries, "seed": seed + 1}
-found = cfx.find_directions(space, box, source, **asked)
+options = {"contrast_class": 4, "max_queries": queries, "seed": seed + 1}
+found = cfx.find_directions(space, box, source, 9, **options)
 train = cfx.data.digits("train")
 known = cfx.predict_logits(f, train.images[:300]).argmax(1)
 few = [train.images[:300][known == digit][:3] for digit in (4, 9)]
 tried = torch.stack(few, 1).flatten(0, 1)  # 4, 9, 4, 9, 4, 9
-corrected = cfx.find_directions(space, cfx.BlackBox(f), source, validation_images=tried, **asked)
+corrected = cfx.find_directions(
+    space, cfx.BlackBox(f), source, 9, validation_images=tried, **options
+)
 display(found, corrected)
 
 # %%
@@ -324,9 +326,9 @@ moved = {
 length = {
     n: norms(standardise(r.code_after.z - r.code_before.z, space.std)) for n, r in moved.items()
 }
-share = float(moved["g"].flipped.double().mean())
-answer = ["fewer than 25", "25 to 50", "50 to 75", "more than 75"][min(3, int(share * 4))]
-print(compare(answer), f"In numbers: {share:.0%} of {len(others)}.")
+fraction = float(moved["g"].flipped.double().mean())
+answer = ["fewer than 25", "25 to 50", "50 to 75", "more than 75"][min(3, int(fraction * 4))]
+print(compare(answer), f"In numbers: {fraction:.0%} of {len(others)}.")
 display(cfx.flip_curves(space, moved))
 rows = {}
 for name, r in moved.items():
@@ -381,7 +383,7 @@ cfx.gallery(
 
 # %% tags=["exercise"]
 def smallest_step(flips, low: float, high: float, binary_search_steps: int) -> float:
-    """A length that flips, at most (high - low) / 2**halvings beyond one that doesn't."""
+    """A length that flips, at most (high - low) / 2**binary_search_steps beyond one that doesn't."""
     ### BEGIN SOLUTION
     for _ in range(binary_search_steps):
         middle = (low + high) / 2
@@ -492,7 +494,7 @@ cfx.curves(
 # ## Diversity: another noise, or another direction?
 #
 # Several counterfactuals of one image say more than one, if they differ. Two ways: the same direction
-# with other stochastic codes (`noise=` a seed), or other directions with the image's own. How far
+# with other stochastic codes (`noise_seed=`), or other directions with the image's own. How far
 # apart do the pictures lie, by the root mean squared difference of pixels, where both flipped? Beside
 # it: how far the reconstruction moves by another noise alone.
 
@@ -544,10 +546,10 @@ cfx.gallery(
 
 # %%
 def walk(image: int, direction: str, step: float) -> cfx.Picture:
-    lengths = [step * k for k in (-3, -2, -1, 0, 1, 2, 3)]
+    steps_along = [step * k for k in (-3, -2, -1, 0, 1, 2, 3)]
     d = directions[direction]
     d = d[image] if d.ndim == 2 else d  # each image has random direction of its own
-    return cfx.direction_strip(space, f, others[image : image + 1], d, lengths)
+    return cfx.direction_strip(space, f, others[image : image + 1], d, steps_along)
 
 
 cfx.explore(walk, image=(0, len(others) - 1), direction=list(directions), step=(1.5, 3.5, 0.5))
@@ -608,8 +610,8 @@ cfx.show(turned["g"][[0, each, each + 1]], class_names=net.class_names, judge=se
 
 
 # %% tags=["exercise"]
-def frame_share(change: torch.Tensor, width: int) -> tuple[float, float]:
-    """Share of the change, and of the area, that lies in the outer frame."""
+def frame_fraction(change: torch.Tensor, width: int) -> tuple[float, float]:
+    """Fraction of the change, and of the area, in the outer frame."""
     ### BEGIN SOLUTION
     inside = torch.zeros_like(change, dtype=torch.bool)
     inside[width:-width, width:-width] = True
@@ -619,7 +621,7 @@ def frame_share(change: torch.Tensor, width: int) -> tuple[float, float]:
 
 
 # %% tags=["check"]
-cfx.checks.nb07.frame_share(frame_share)
+cfx.checks.nb07.frame_fraction(frame_fraction)
 
 # %%
 g = turned["g"]
@@ -650,8 +652,8 @@ cfx.gallery(
 # %%
 rows = {}
 for name, change in where.items():
-    share, area = cfx.checks.nb07.framed(change, 8)
-    rows[name] = {"change in the frame": share, "its area": area, "mean change": change.mean()}
+    fraction, area = cfx.checks.nb07.framed(change, 8)
+    rows[name] = {"change in the frame": fraction, "its area": area, "mean change": change.mean()}
 with torch.no_grad():
     agrees = second(g.image).argmax(1) == g.target
 rows["g"]["flipped"] = g.flipped.double().mean()
@@ -674,7 +676,7 @@ pd.DataFrame(rows).T.astype(float).round(2)
 # - Walking both ways to the first flip favours *every* direction, random ones too. Compare curves,
 #   never one flip rate.
 # - The space limits what is found. What it can't draw, no direction shows.
-# - One source image was used. Another may give another direction; `validation=` corrects it by others'
+# - One source image was used. Another may give another direction; `validation_images=` corrects it by others'
 #   answers, and then several images were used.
 # - A budget counts pictures. A service that charges or locks out may count otherwise.
 #
