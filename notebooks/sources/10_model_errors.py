@@ -43,7 +43,7 @@ planted = cfx.data.SPRITE_CLASSIFIERS["shortcut"]
 print(planted.description)
 
 
-def share(rows):
+def fraction(rows):
     """Of bools, as a number."""
     return float(rows.double().mean())
 
@@ -93,7 +93,7 @@ cfx.bars(
 # ### Exercise 1 · The worst group
 #
 # *Easy, 5 minutes.* From `right` (bool, one a figure) and `groups` (names), return the name of the
-# group with the lowest accuracy and that accuracy, among groups with at least `min_strength` figures.
+# group with the lowest accuracy and that accuracy, among groups with at least `min_size` figures.
 #
 # <details><summary>Hint 1</summary>One accuracy a group: the mean of `right` where the name is
 # this one.</details>
@@ -104,18 +104,18 @@ cfx.bars(
 
 
 # %% tags=["exercise"]
-def worst(right: np.ndarray, groups: np.ndarray, min_strength: int) -> tuple[str, float]:
+def worst_group(right: np.ndarray, groups: np.ndarray, min_size: int) -> tuple[str, float]:
     """The group of at least this size with the lowest accuracy, and its accuracy."""
     ### BEGIN SOLUTION
     names, sizes = np.unique(groups, return_counts=True)
-    large = {n: float(right[groups == n].mean()) for n in names[sizes >= min_strength]}
+    large = {n: float(right[groups == n].mean()) for n in names[sizes >= min_size]}
     lowest = min(large, key=large.get)
     return lowest, large[lowest]
     ### END SOLUTION
 
 
 # %% tags=["check"]
-cfx.checks.nb10.worst(worst)
+cfx.checks.nb10.worst_group(worst_group)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -166,9 +166,9 @@ explained = {
         max_images=few,
         seed=seed,
         descriptors=descriptors,
-        **told,
+        **options,
     )
-    for way, told in ways.items()
+    for way, options in ways.items()
 }
 results = {way: found.counterfactuals for way, found in explained.items()}
 errors = fair[explained["told top"].rows.numpy()]
@@ -197,7 +197,7 @@ for way, cf in results.items():
     changed = cfx.metrics.changed_factors(cf, judge)
     kinds = cfx.metrics.classify_flips(cf, judge, planted.causes, "hair")
     rows[way] = {
-        "flipped": share(cf.flipped),
+        "flipped": fraction(cf.flipped),
         "noise it took, median": cf.trace["strength"][cf.flipped].nanmedian().item(),
         "hair changed": changed["hair"].mean(),
         "top changed": changed["top"].mean(),
@@ -206,10 +206,9 @@ for way, cf in results.items():
         "kept, of positions": cf.trace["kept_fraction"].nanmean().item()
         if "kept_fraction" in cf.trace
         else np.nan,
-        "chance_fraction": cf.trace["chance_fraction"].nanmean().item(),
+        "by chance": cf.trace["chance_fraction"].nanmean().item(),
     }
-told = pd.DataFrame(rows).T
-told.round(2)
+pd.DataFrame(rows).T.round(2)
 
 # %% [markdown]
 # What the model is told is a **hypothesis**, not a discovery. If the classifier goes by it, most
@@ -232,7 +231,7 @@ told.round(2)
 
 
 # %% tags=["exercise"]
-def suspect(changed: pd.DataFrame, baseline: pd.DataFrame) -> tuple[str, float]:
+def most_changed_factor(changed: pd.DataFrame, baseline: pd.DataFrame) -> tuple[str, float]:
     """The factor that changes most often beyond the baseline, and the difference of shares."""
     ### BEGIN SOLUTION
     excess = changed.mean() - baseline.mean()
@@ -241,7 +240,7 @@ def suspect(changed: pd.DataFrame, baseline: pd.DataFrame) -> tuple[str, float]:
 
 
 # %% tags=["check"]
-cfx.checks.nb10.suspect(suspect)
+cfx.checks.nb10.most_changed_factor(most_changed_factor)
 
 # %%
 alone = cfx.metrics.changed_factors(results["noise alone"], judge).mean()
@@ -304,11 +303,11 @@ cfx.bars(
 
 
 # %%
-def draw_error(told: str, error: int) -> cfx.Picture:
-    return cfx.show(results[told][error : error + 1], class_names=shortcut.class_names)
+def draw_error(way: str, error: int) -> cfx.Picture:
+    return cfx.show(results[way][error : error + 1], class_names=shortcut.class_names)
 
 
-cfx.explore(draw_error, told=list(results), error=(0, len(errors) - 1))
+cfx.explore(draw_error, way=list(results), error=(0, len(errors) - 1))
 
 # %% [markdown]
 # ## Repair
@@ -362,7 +361,7 @@ cfx.checks.nb10.training_set(training_set)
 
 
 # %% tags=["exercise"]
-def weights(groups: list[str]) -> torch.Tensor:
+def group_weights(groups: list[str]) -> torch.Tensor:
     """Weights (n,) with mean 1 under which every group counts alike."""
     ### BEGIN SOLUTION
     sizes = {name: groups.count(name) for name in set(groups)}
@@ -371,7 +370,7 @@ def weights(groups: list[str]) -> torch.Tensor:
 
 
 # %% tags=["check"]
-cfx.checks.nb10.weights(weights)
+cfx.checks.nb10.group_weights(group_weights)
 
 # %% [markdown]
 # Now side by side, each trained on for the same number of steps. The figures at hand are those of the
@@ -469,24 +468,24 @@ cfx.bars(
 #
 # <details><summary>Hint 1</summary>Choose rows by the *label*, then look at what is said of
 # them.</details>
-# <details><summary>Hint 2</summary>`said[labels == 1]` are the answers where there should be a
+# <details><summary>Hint 2</summary>`predicted[labels == 1]` are the answers where there should be a
 # 1.</details>
 # <details><summary>Hint 3</summary>Compare, make it float, take the mean: of nothing it is NaN by
 # itself.</details>
 
 
 # %% tags=["exercise"]
-def rates(labels: torch.Tensor, said: torch.Tensor) -> tuple[float, float]:
+def error_rates(labels: torch.Tensor, predicted: torch.Tensor) -> tuple[float, float]:
     """Share of missed ones, and share of invented ones."""
     ### BEGIN SOLUTION
-    missed = (said[labels == 1] == 0).float().mean()
-    invented = (said[labels == 0] == 1).float().mean()
+    missed = (predicted[labels == 1] == 0).float().mean()
+    invented = (predicted[labels == 0] == 1).float().mean()
     return float(missed), float(invented)
     ### END SOLUTION
 
 
 # %% tags=["check"]
-cfx.checks.nb10.rates(rates)
+cfx.checks.nb10.error_rates(error_rates)
 
 # %%
 smile = cfx.load("faces/smile", device="cpu")
@@ -498,12 +497,12 @@ def error_rows(column):
     """Accuracy, and both kinds of errors with their intervals, by group."""
     for group in sorted(faces.factors[column].unique()):
         mine = torch.tensor((faces.factors[column] == group).tolist())
-        row = {"faces": int(mine.sum()), "labelled smile": share(faces.labels[mine])}
-        row["called smile"] = share(called[mine])
-        row["accuracy"] = share((called == faces.labels)[mine])
+        row = {"faces": int(mine.sum()), "labelled smile": fraction(faces.labels[mine])}
+        row["called smile"] = fraction(called[mine])
+        row["accuracy"] = fraction((called == faces.labels)[mine])
         for kind, label in (("missed", 1), ("invented", 0)):
             among = called[mine & (faces.labels == label)] != label
-            row[kind] = share(among)
+            row[kind] = fraction(among)
             row[f"{kind} low"], row[f"{kind} high"] = cfx.wilson_interval(
                 int(among.sum()), len(among)
             )
@@ -538,7 +537,7 @@ readers = {
     "gender": cfx.load("faces/gender", device="cpu"),
 }
 number = cfx.by_profile(profile, ci=2, cpu=5, gpu=60)
-guides = {
+guidances = {
     "consensus": {},
     "no consensus": {"guidance": "classifier"},
     "noise alone": {"guidance": "none", **once},
@@ -546,9 +545,9 @@ guides = {
 mistaken = faces[(called != faces.labels).nonzero()[:number, 0].numpy()]
 looked = {
     way: cfx.explain_errors(
-        world, smile, mistaken.images, mistaken.labels, seed=seed, **knobs
+        world, smile, mistaken.images, mistaken.labels, seed=seed, **options
     ).counterfactuals
-    for way, knobs in guides.items()
+    for way, options in guidances.items()
 }
 cfx.show(looked["consensus"], max_images=6, judge=readers["smile"], class_names=smile.class_names)
 
@@ -561,10 +560,10 @@ for way, cf in looked.items():
     }
     rows[way] = {
         "errors": len(cf),
-        "flipped": share(cf.flipped),
-        "judge reads the label: reconstruction": share(seen["smile"][0] == cf.target),
-        "judge reads the label: after": share(seen["smile"][1] == cf.target),
-        "reading of gender changed": share(seen["gender"][0] != seen["gender"][1]),
+        "flipped": fraction(cf.flipped),
+        "judge reads the label: reconstruction": fraction(seen["smile"][0] == cf.target),
+        "judge reads the label: after": fraction(seen["smile"][1] == cf.target),
+        "reading of gender changed": fraction(seen["gender"][0] != seen["gender"][1]),
         "mean change": (cf.image - cf.reconstruction).abs().mean().item(),
     }
 pd.DataFrame(rows).T.round(3)
@@ -581,9 +580,9 @@ pd.DataFrame(rows).T.round(3)
 each = cfx.by_profile(profile, ci=6, cpu=16, gpu=500)
 real = cfx.data.faces("validation")
 pictures = {}
-for told in ("smile", "no smile", None):
-    code = world.sample([told] * each, steps=10, seed=seed)
-    pictures[f"samples told {told or 'nothing'}"] = world.decode(code)
+for condition in ("smile", "no smile", None):
+    code = world.sample([condition] * each, steps=10, seed=seed)
+    pictures[f"samples told {condition or 'nothing'}"] = world.decode(code)
 for label, name in enumerate(smile.class_names):
     pictures[f"photographs labelled {name}"] = real.images[real.labels == label]
 rows = {}

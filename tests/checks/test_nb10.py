@@ -16,17 +16,19 @@ import cfxnb as cfx
 from cfxnb.checks import nb10
 
 
-def picked(score, pick=min, enough=lambda n, least: n >= least, told=lambda name, value: value):
+def picked(
+    score, pick=min, enough=lambda n, min_size: n >= min_size, result=lambda name, value: value
+):
     """The group with the least score, among those that are large enough."""
 
-    def answer(right, groups, least):
+    def answer(right, groups, min_size):
         values = {
             g: score(right, groups == g)
             for g in np.unique(groups)
-            if enough((groups == g).sum(), least)
+            if enough((groups == g).sum(), min_size)
         }
         name = pick(values, key=values.get)
-        return name, told(name, values[name])
+        return name, result(name, values[name])
 
     return answer
 
@@ -35,13 +37,13 @@ def accuracy(right, mine):
     return right[mine].mean()
 
 
-def by_pandas(right, groups, least):
+def by_pandas(right, groups, min_size):
     table = pd.Series(right).groupby(groups).agg(["mean", "size"])
-    table = table[table["size"] >= least]
+    table = table[table["size"] >= min_size]
     return table["mean"].idxmin(), table["mean"].min()
 
 
-def position(right, groups, least):
+def position(right, groups, min_size):
     names = np.unique(groups)
     values = [accuracy(right, groups == g) for g in names]
     return int(np.argmin(values)), min(values)
@@ -61,11 +63,11 @@ def by_loop(changed, baseline):
     return name, excess[name]
 
 
-def ranked(score, told=None):
+def ranked(score, result=None):
     def answer(changed, baseline):
         values = score(changed, baseline)
         name = values.idxmax()
-        return name, (values if told is None else told(changed, baseline))[name]
+        return name, (values if result is None else result(changed, baseline))[name]
 
     return answer
 
@@ -125,47 +127,47 @@ def sampled(groups):
     return pd.Series(groups).map(pd.Series(groups).value_counts()).rdiv(8 / 3).to_numpy()
 
 
-def shared(missed, false):
-    def answer(labels, said):
-        return float(missed(labels, said)), float(false(labels, said))
+def both_rates(missed, false):
+    def answer(labels, predicted):
+        return float(missed(labels, predicted)), float(false(labels, predicted))
 
     return answer
 
 
-def share(x):
+def fraction(x):
     return x.float().mean()
 
 
-def missed(labels, said):
-    return share(said[labels == 1] == 0)
+def missed(labels, predicted):
+    return fraction(predicted[labels == 1] == 0)
 
 
-def false(labels, said):
-    return share(said[labels == 0] == 1)
+def false(labels, predicted):
+    return fraction(predicted[labels == 0] == 1)
 
 
-def by_numpy(labels, said):
-    table = pd.crosstab(labels.numpy(), said.numpy()).reindex([0, 1], axis=0, fill_value=0)
+def by_numpy(labels, predicted):
+    table = pd.crosstab(labels.numpy(), predicted.numpy()).reindex([0, 1], axis=0, fill_value=0)
     table = table.reindex([0, 1], axis=1, fill_value=0).astype(float)
     with np.errstate(invalid="ignore"):
         rows = table.to_numpy() / table.to_numpy().sum(1, keepdims=True)
     return rows[1, 0], rows[0, 1]
 
 
-def guarded(labels, said):
-    a, b = missed(labels, said).item(), false(labels, said).item()
+def guarded(labels, predicted):
+    a, b = missed(labels, predicted).item(), false(labels, predicted).item()
     return (a if a == a else 0.0), (b if b == b else 0.0)
 
 
 TABLE = {
-    "worst": Answers(
+    "worst_group": Answers(
         right={"dict": picked(accuracy), "table": by_pandas},
         wrong={
             "name only": (lambda *a: picked(accuracy)(*a)[0], "expected a name and an accuracy"),
             "exchanged": (lambda *a: picked(accuracy)(*a)[::-1], "expected the name of a group"),
             "position": (position, "expected the name of a group, got '3'"),
             "small ones": (
-                picked(accuracy, enough=lambda n, least: True),
+                picked(accuracy, enough=lambda n, min_size: True),
                 "with groups of at least 3: got d, which has only 2",
             ),
             "the best": (picked(accuracy, pick=max), "the best group"),
@@ -174,24 +176,24 @@ TABLE = {
                 "expected d, got e",
             ),
             "errors": (
-                picked(accuracy, told=lambda name, value: 1 - value),
+                picked(accuracy, result=lambda name, value: 1 - value),
                 "expected 0.000 as accuracy of d, got 1.000",
             ),
             "of everybody": (
-                picked(accuracy, told=lambda name, value: 0.0),
+                picked(accuracy, result=lambda name, value: 0.0),
                 "expected 0.133 as accuracy of e",
             ),
             "more than": (
-                picked(accuracy, enough=lambda n, least: n > least),
+                picked(accuracy, enough=lambda n, min_size: n > min_size),
                 "with groups of at least 2: expected d, got e",
             ),
             "per cent": (
-                picked(accuracy, told=lambda name, value: 100 * value),
+                picked(accuracy, result=lambda name, value: 100 * value),
                 "expected 0.133 as accuracy of e, got 13.333",
             ),
         },
     ),
-    "suspect": Answers(
+    "most_changed_factor": Answers(
         right={"tables": by_excess, "loop": by_loop},
         wrong={
             "name only": (lambda c, b: by_excess(c, b)[0], "expected a factor and its excess"),
@@ -203,7 +205,7 @@ TABLE = {
             ),
             "other way": (ranked(lambda c, b: b.mean() - c.mean()), "got d"),
             "share itself": (
-                ranked(lambda c, b: c.mean() - b.mean(), told=lambda c, b: c.mean()),
+                ranked(lambda c, b: c.mean() - b.mean(), result=lambda c, b: c.mean()),
                 "got 0.600, which is how often it changes",
             ),
             "ratio": (
@@ -247,59 +249,70 @@ TABLE = {
             ),
             "originals twice": (
                 kept(right_mask, source=lambda x, e: x),
-                "these are other images",
+                "some images are wrong",
             ),
         },
     ),
-    "weights": Answers(
+    "group_weights": Answers(
         right={
             "formula": weighed(lambda n, k, size: n / (k * size)),
             "package": cfx.group_weights,
             "array": sampled,
         },
         wrong={
-            "one a group": (one_a_group, "expected 8 weights, one an image"),
-            "equal": (weighed(lambda n, k, size: 1), "every image counts alike"),
-            "size": (weighed(lambda n, k, size: size / n), "images of larger groups count more"),
+            "one a group": (one_a_group, "expected 8 weights, one per image"),
+            "equal": (weighed(lambda n, k, size: 1), "every image has the same weight"),
+            "size": (
+                weighed(lambda n, k, size: size / n),
+                "images of larger groups have larger weights",
+            ),
             "root": (
                 weighed(lambda n, k, size: size**-0.5),
-                "groups weigh 2.236, 1.414, 1.000: not alike",
+                "groups weigh 2.236, 1.414, 1.000 in total: not the same",
             ),
             "not scaled": (weighed(lambda n, k, size: 1 / size), "with mean 1, got mean 0.375"),
             "n over size": (weighed(lambda n, k, size: n / size), "with mean 1, got mean 3.000"),
-            "rest": (weighed(lambda n, k, size: 1 - size / n), "not alike"),
+            "rest": (weighed(lambda n, k, size: 1 - size / n), "not the same"),
             "table": (lambda groups: dict.fromkeys(groups, 1.0), "expected 8 weights"),
         },
     ),
-    "rates": Answers(
-        right={"masks": shared(missed, false), "table": by_numpy},
+    "error_rates": Answers(
+        right={"masks": both_rates(missed, false), "table": by_numpy},
         wrong={
             "one": (missed, "expected missed and false, got Tensor"),
             "of all": (
-                shared(
-                    lambda y, s: share((y == 1) & (s == 0)), lambda y, s: share((y == 0) & (s == 1))
+                both_rates(
+                    lambda y, s: fraction((y == 1) & (s == 0)),
+                    lambda y, s: fraction((y == 0) & (s == 1)),
                 ),
-                "shares of all images",
+                "fractions of all images",
             ),
             "counts": (
-                shared(lambda y, s: (s[y == 1] == 0).sum(), lambda y, s: (s[y == 0] == 1).sum()),
-                "counts, not shares",
+                both_rates(
+                    lambda y, s: (s[y == 1] == 0).sum(), lambda y, s: (s[y == 0] == 1).sum()
+                ),
+                "counts, not fractions",
             ),
             "right ones": (
-                shared(lambda y, s: 1 - missed(y, s), lambda y, s: 1 - false(y, s)),
-                "shares of right answers",
+                both_rates(lambda y, s: 1 - missed(y, s), lambda y, s: 1 - false(y, s)),
+                "fractions of right answers",
             ),
             "of what is said": (
-                shared(lambda y, s: share(y[s == 0] == 1), lambda y, s: share(y[s == 1] == 0)),
-                "shares of what is called so",
+                both_rates(
+                    lambda y, s: fraction(y[s == 0] == 1), lambda y, s: fraction(y[s == 1] == 0)
+                ),
+                "fractions of the predictions",
             ),
-            "exchanged": (shared(false, missed), "the right two, exchanged"),
-            "one twice": (shared(missed, missed), "expected 0.400 and 0.100, got 0.400 and 0.400"),
+            "exchanged": (both_rates(false, missed), "the right two numbers, exchanged"),
+            "one twice": (
+                both_rates(missed, missed),
+                "expected 0.400 and 0.100, got 0.400 and 0.400",
+            ),
             "accuracy": (
-                shared(lambda y, s: share(y == s), lambda y, s: share(y != s)),
+                both_rates(lambda y, s: fraction(y == s), lambda y, s: fraction(y != s)),
                 "expected 0.400 and 0.100",
             ),
-            "zero of nobody": (guarded, "if nobody is labelled 0 expected 0.400 and NaN"),
+            "zero of nobody": (guarded, "if no image is labelled 0, expected 0.400 and NaN"),
         },
     ),
 }
