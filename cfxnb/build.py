@@ -1,4 +1,4 @@
-"""Notebooks from their sources: ``python -m cfxnb.build notebooks | learner | course``."""
+"""Build and run notebooks: ``python -m cfxnb.build notebooks | learner | course``."""
 
 import argparse
 import sys

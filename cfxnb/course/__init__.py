@@ -1,6 +1,6 @@
-"""The machinery of the course: building notebooks, running them, and what their cells use.
+"""Tools of the course.
 
-``build`` makes learner notebooks and solutions from ``notebooks/sources``, and ``run`` executes
-the whole course. Notebook cells use ``doctor`` (is everything there?), ``profiles`` (how much to
-compute) and ``widgets``.
+``build`` makes learner notebooks and solutions from ``notebooks/sources``. ``run`` executes the
+whole course. Cells of the notebooks use ``doctor`` (checks the installation), ``profiles`` (how
+much to compute) and ``widgets``.
 """

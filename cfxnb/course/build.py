@@ -1,8 +1,8 @@
-"""Notebooks from their sources: ``python -m cfxnb.build notebooks | learner | course``.
+"""Build notebooks from their sources: ``python -m cfxnb.build notebooks | learner | course``.
 
-A source in ``notebooks/sources`` is a notebook with its solutions, as a Python file (jupytext's
-percent format). From it come the learner's notebook, where the solutions are cut out, and the
-executed solution notebook. The marks are nbgrader's, so that instructors may use it:
+A source in ``notebooks/sources`` is a notebook with solutions, as a Python file (percent format of
+jupytext). We build two notebooks from it: one for learners, without solutions, and an executed one
+with solutions. Solutions are marked as in nbgrader, so that instructors can use it:
 ``### BEGIN SOLUTION`` and ``### END SOLUTION`` around lines, the tag ``solution-only`` on cells.
 """
 
@@ -17,15 +17,17 @@ from cfxnb.core import locations as paths
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")
 WIDGET = "application/vnd.jupyter.widget-view+json"
-QUIET = ["--IPKernelApp.log_level=ERROR"]  # a kernel on this machine needs no encryption
+QUIET = [
+    "--IPKernelApp.log_level=ERROR"
+]  # hides a warning on encryption, which a local kernel doesn't need
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
 def sources(names: Sequence[str] = ()) -> list[Path]:
-    """The sources of the notebooks with these numbers, such as "02"; of all by default.
+    """Return the sources of the notebooks with these numbers, such as "02". Default: all.
 
     Raises:
-        ValueError: for an unknown number.
+        ValueError: if a number is unknown.
     """
     every = sorted((paths.root() / "notebooks" / "sources").glob("[0-9]*.py"))
     known = [path.stem[:2] for path in every]
@@ -35,7 +37,7 @@ def sources(names: Sequence[str] = ()) -> list[Path]:
 
 
 def read_source(path: Path) -> Any:
-    """The solution notebook, not executed; the ids of its cells depend only on their place."""
+    """Return the notebook with solutions, not executed. Cell ids depend only on the position."""
     import jupytext
 
     book = jupytext.read(path)
@@ -47,7 +49,7 @@ def read_source(path: Path) -> Any:
 
 
 def learner(book: Any) -> Any:
-    """The same notebook with stubs in place of solutions, and no outputs."""
+    """Return the notebook with stubs instead of solutions, without outputs."""
     book = copy.deepcopy(book)
     book.cells = [c for c in book.cells if "solution-only" not in c.metadata.get("tags", [])]
     for cell in book.cells:
@@ -61,7 +63,7 @@ def cut_solutions(source: str) -> str:
     """Replace each marked region by a stub at the indentation of its first mark.
 
     Raises:
-        ValueError: if the marks don't pair.
+        ValueError: if the marks don't form pairs.
     """
     lines: list[str] = []
     inside = False
@@ -85,10 +87,10 @@ def cut_solutions(source: str) -> str:
 
 
 def execute(book: Any, timeout: int = 300) -> Any:
-    """Run all cells in a fresh kernel; exceptions stop it.
+    """Run all cells in a new kernel, and stop at the first exception.
 
-    Views of widgets are not kept: a page without a kernel can't show them, and the picture
-    beside them stays.
+    Views of widgets are removed, because a page without a kernel can't show them. The static
+    picture remains.
     """
     from nbclient import NotebookClient
 
@@ -111,7 +113,7 @@ def execute(book: Any, timeout: int = 300) -> Any:
 
 
 def _keep_one_picture(output: Any) -> None:
-    """A Picture comes as HTML and as PNG; every page can show the PNG, so that is kept."""
+    """Remove the HTML of a Picture and keep its PNG, which every page can show."""
     data = output.get("data", {})
     if "image/png" in data and data.get("text/html", "").startswith("<img "):
         del data["text/html"]

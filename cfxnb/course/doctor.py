@@ -1,4 +1,4 @@
-"""Is everything there? The first cell of every notebook."""
+"""Check the installation. The first cell of every notebook calls ``doctor``."""
 
 import dataclasses
 import html
@@ -16,13 +16,13 @@ from cfxnb.core import validate
 from cfxnb.core.disk import kind_of
 from cfxnb.data import files
 
-LEAST_MEMORY_GB = 2.0
+MIN_MEMORY_GB = 2.0
 SETUP = "run 'make lab' in the project's folder and open the notebook from there"
 
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """What was looked at: (part, what was found, what to do about it or "")."""
+    """The result of all checks, one line per check: (part, finding, remedy or "")."""
 
     lines: tuple[tuple[str, str, str], ...]
 
@@ -31,11 +31,11 @@ class Diagnosis:
         return not any(remedy for _, _, remedy in self.lines)
 
     def __repr__(self) -> str:
-        told = [
+        texts = [
             f"{'✘' if remedy else '✔'} {part}: {found}" + (f". Remedy: {remedy}" if remedy else "")
             for part, found, remedy in self.lines
         ]
-        return "\n".join([*told, self.verdict])
+        return "\n".join([*texts, self.verdict])
 
     @property
     def verdict(self) -> str:
@@ -54,7 +54,7 @@ class Diagnosis:
 
 
 def doctor() -> Diagnosis:
-    """Check kernel, widgets, torch, memory, data and weights; say what to do where it is wrong."""
+    """Check kernel, widgets, torch, memory, data and weights, and suggest remedies."""
     return Diagnosis((_kernel(), _widgets(), _torch(), _memory(), *_files()))
 
 
@@ -88,13 +88,17 @@ def _torch() -> tuple[str, str, str]:
     work = f"threads: {threads}, cores: {cores}, device: {validate.device(None)}"
     found = f"torch {torch.__version__}, {work}"
     if threads > cores:
-        return "torch", found, f"call torch.set_num_threads({cores}): more threads than cores crawl"
+        return (
+            "torch",
+            found,
+            f"call torch.set_num_threads({cores}): more threads than cores are slow",
+        )
     return "torch", found, ""
 
 
 def _memory() -> tuple[str, str, str]:
     free = psutil.virtual_memory().available / 1e9
-    low = free < LEAST_MEMORY_GB
+    low = free < MIN_MEMORY_GB
     remedy = "close other notebooks: right-click one in the file list, Shut Down Kernel"
     return "memory", f"{free:.1f} GB free", remedy if low else ""
 

@@ -1,4 +1,4 @@
-"""How much a notebook computes: ``ci`` in seconds, ``cpu`` on a laptop, ``gpu`` at full size."""
+"""Profiles: ``ci`` computes for seconds, ``cpu`` fits a laptop, ``gpu`` has the full size."""
 
 from typing import TypeVar
 
@@ -8,10 +8,16 @@ T = TypeVar("T")
 
 
 def by_profile(profile: str, *, ci: T, cpu: T, gpu: T) -> T:
-    """The value for a profile, as in ``count = cfx.by_profile(profile, ci=20, cpu=200, gpu=1000)``.
+    """Return the value for a profile.
+
+    Example: ``n_images = cfx.by_profile(profile, ci=20, cpu=200, gpu=1000)``.
+
+    Args:
+        profile: ``"ci"``, ``"cpu"`` or ``"gpu"``.
+        ci, cpu, gpu: the value for each profile.
 
     Raises:
-        ValueError, TypeError: for an unknown profile, so that a misspelt one is not passed over.
+        ValueError, TypeError: if the profile is unknown.
     """
     values = {"ci": ci, "cpu": cpu, "gpu": gpu}
     return values[validate.choice(profile, "profile", values)]

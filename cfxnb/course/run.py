@@ -1,4 +1,4 @@
-"""``make course``: every notebook through papermill, with time, memory and a page of HTML."""
+"""Run every notebook with papermill, and measure time and memory (``make course``)."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ PEAK_GB = 2.0
 
 
 class PeakMemory(threading.Thread):
-    """Largest resident memory, in GB, of all processes below this one while it runs."""
+    """Measures the largest resident memory, in GB, of all child processes."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -29,7 +29,7 @@ class PeakMemory(threading.Thread):
             for child in me.children(recursive=True):
                 try:
                     total += child.memory_info().rss
-                except psutil.Error:  # it ended between listing and asking
+                except psutil.Error:  # the process has ended
                     continue
             self.peak = max(self.peak, total / 1e9)
 
@@ -40,7 +40,7 @@ class PeakMemory(threading.Thread):
 
 
 def run_course(sources: list[Path], profile: str) -> int:
-    """Execute these solutions; returns the number of notebooks that failed."""
+    """Execute notebooks with their solutions, and return how many failed."""
     out = paths.root() / "build" / "course"
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
@@ -52,7 +52,7 @@ def run_course(sources: list[Path], profile: str) -> int:
         try:
             run_one(source, out / f"{source.stem}.ipynb", profile)
             verdict = "ok"
-        except Exception as error:  # the others are still to be run
+        except Exception as error:  # go on with the other notebooks
             verdict = f"FAILED: {error}"
         seconds, peak = time.perf_counter() - start, memory.stop()
         if verdict == "ok" and profile != "gpu":
@@ -66,7 +66,7 @@ def run_course(sources: list[Path], profile: str) -> int:
 
 
 def run_one(source: Path, target: Path, profile: str) -> None:
-    """Execute one solution notebook with its parameters and write it and its HTML page."""
+    """Execute one notebook, and write it and its HTML page."""
     import papermill
     from nbconvert import HTMLExporter
 

@@ -1,5 +1,8 @@
-"""Things to touch. Each draws once at once, so that it fails in tests if it is broken, and
-leaves a static picture for pages without a kernel."""
+"""Interactive widgets.
+
+Each widget also draws a static picture immediately. Tests therefore notice errors, and pages
+without a kernel have a picture.
+"""
 
 import html
 import math
@@ -15,25 +18,24 @@ from cfxnb.core import validate
 from cfxnb.core.types import OnStep, Step
 from cfxnb.plots.pictures import Picture
 
-MOST = 1000  # choices of a list
+MAX_CHOICES = 1000
 Control = tuple[float, float] | tuple[float, float, float] | list | bool
 
 
 def explore(draw: Callable[..., Picture], **controls: Control) -> None:
-    """Show ``draw(...)`` with a control for each of its arguments.
+    """Show the picture of ``draw(...)`` with one control per argument.
 
-    The picture is an ordinary output that the controls redraw: it stays where there is no
-    kernel. All controls work with the keyboard: tab, then arrow keys on a slider; space opens a
-    list or ticks a box.
+    A page without a kernel shows the first picture. The controls can be used with the keyboard:
+    press tab to select one, the arrow keys to move a slider, space to open a list or tick a box.
 
     Args:
-        draw: called with one value a control; returns a Picture.
-        controls: ``(low, high)`` of ints, ``(low, high, step)``, a list of choices, or a bool;
-            the first choice or the low end is shown first.
+        draw: called with one value per control, returns a Picture.
+        controls: one range, list of choices or bool per argument. A range is ``(low, high)`` for
+            integers, or ``(low, high, step)``. Starts with ``low`` or the first choice.
 
     Raises:
-        TypeError: if ``draw`` doesn't return a Picture, or a control is something else.
-        ValueError: if a range has its low end above its high end.
+        TypeError: if ``draw`` returns no Picture, or if a control is something else.
+        ValueError: if ``low`` of a range is greater than ``high``.
     """
     validate.function(draw, "draw")
     boxes = {name: _control(name, spec) for name, spec in controls.items()}
@@ -49,9 +51,9 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
     def redraw(_: Any) -> None:
         try:
             handle.update(current())
-        except Exception as error:  # a callback's exception would be seen by nobody
-            told = html.escape(f"{type(error).__name__}: {error}")
-            handle.update(HTML(f"<pre>{told}</pre>"))
+        except Exception as error:  # Jupyter doesn't show exceptions of callbacks
+            text = html.escape(f"{type(error).__name__}: {error}")
+            handle.update(HTML(f"<pre>{text}</pre>"))
 
     for box in boxes.values():
         box.observe(redraw, names="value")
@@ -63,13 +65,14 @@ def _control(name: str, spec: Control) -> Any:
     common: dict[str, Any] = {"description": words, "style": {"description_width": "initial"}}
     if isinstance(spec, bool):
         return ipywidgets.Checkbox(value=spec, **common)
-    if isinstance(spec, list) and 0 < len(spec) <= MOST:
+    if isinstance(spec, list) and 0 < len(spec) <= MAX_CHOICES:
         try:
             return ipywidgets.Dropdown(options=spec, **common)
         except TraitError as error:
             raise ValueError(
-                f"{name}: expected choices that can be told apart, got {validate.describe(spec)}: "
-                f"{error}"[:300]
+                f"{name}: expected distinguishable choices, got {validate.describe(spec)}: {error}"[
+                    :300
+                ]
             ) from None
     if isinstance(spec, tuple) and len(spec) in (2, 3):
         return _slider(name, spec, common)
@@ -95,23 +98,29 @@ def _slider(name: str, spec: tuple[float, ...], common: dict[str, Any]) -> Any:
 
 
 def predict_then_run(question: str, choices: list[str]) -> Callable[[str], str]:
-    """Ask for a guess before the answer is computed; compare it afterwards.
+    """Ask for a prediction before the answer is computed.
 
-    Shows the question with the choices as radio buttons; nothing is chosen at first.
+    Shows the question with one radio button per choice. At first nothing is selected.
+
+    Args:
+        question: the question.
+        choices: at least two different answers.
 
     Returns:
-        A function: call it with the computed answer, one of ``choices``, in a later cell. It
-        says whether the guess was right.
+        A function to call in a later cell with the computed answer, one of ``choices``. It returns
+        a text that compares the answer with the prediction.
 
     Raises:
-        ValueError, TypeError: for a question that is no text, or fewer than two different choices.
+        ValueError, TypeError: if the question is no text, or if there are fewer than two different
+            choices.
     """
     if not validate.text(question, "question").strip():
         raise ValueError("question: expected a question, got nothing")
     choices = validate.texts(choices, "choices")
-    if len(set(choices)) < max(2, len(choices)) or len(choices) > MOST:
+    if len(set(choices)) < max(2, len(choices)) or len(choices) > MAX_CHOICES:
         raise ValueError(
-            f"choices: expected 2 to {MOST} different answers, got {validate.describe(choices)}"
+            f"choices: expected 2 to {MAX_CHOICES} different answers, "
+            f"got {validate.describe(choices)}"
         )
     box = ipywidgets.RadioButtons(options=choices, value=None, layout={"width": "max-content"})
     display(ipywidgets.VBox([ipywidgets.Label(question), box]))
@@ -128,12 +137,12 @@ def predict_then_run(question: str, choices: list[str]) -> Callable[[str], str]:
 
 
 def progress() -> OnStep:
-    """An ``on_step`` that draws a progress bar, with the number of samples still worked on."""
-    bar = tqdm(desc="looks")
+    """Return an ``on_step`` that draws a progress bar with the number of active samples."""
+    bar = tqdm(desc="steps")
 
     def on_step(step: Step) -> None:
         bar.total = step.total
-        bar.set_postfix(working=int(step.active.sum()))
+        bar.set_postfix(active=int(step.active.sum()))
         bar.update(1)
 
     return on_step

@@ -1,6 +1,6 @@
-"""Retrain and measure what is shipped: ``python -m cfxnb.train [name ...]``.
+"""Train and measure the shipped networks again: ``python -m cfxnb.train [name ...]``.
 
-Without names everything is made, in order. A run that is stopped goes on where it was.
+Without names, all recipes run in order. An interrupted run resumes where it stopped.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Recipes of the autoencoders whose latents the diffusion models work on."""
+"""Training of the autoencoders of the latent diffusion models."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +18,12 @@ NETS: dict[str, dict[str, Any]] = {
     "faces": {"channels": 3, "width": 64},
 }
 STEPS = {"digits": 3000, "sprites": 4000, "faces": 4500}
-BLUR = 0.1  # standard deviation of the noise on latents, in their own spread
-PERCEPTUAL = 0.1  # weight of the distance in SqueezeNet features, with faces
+LATENT_NOISE = 0.1  # noise on latents in training, in standard deviations of the latents
+PERCEPTUAL = 0.1  # weight of the perceptual distance (only for faces)
 
 
 def autoencoder(
-    world: str,
+    dataset: str,
     images: Tensor,
     folder: Path | None,
     *,
@@ -32,33 +32,35 @@ def autoencoder(
     seed: int = 0,
     device: str = "cpu",
 ) -> TinyAutoencoder:
-    """Trained to draw images again out of blurred latents.
+    """Train an autoencoder to reconstruct images from noisy latents.
 
     Args:
-        images: (n, c, h, w), float in [0, 1] or bytes.
-        features: in which what is drawn should look alike, too; None compares pixels alone.
+        images: (n, c, h, w), float in [0, 1] or uint8.
+        features: network for the perceptual distance. None compares only pixels.
     """
     torch.manual_seed(seed)
-    net = TinyAutoencoder(**NETS[world])
-    loss = redrawing(None if features is None else features.to(device))
+    net = TinyAutoencoder(**NETS[dataset])
+    loss = reconstruction_loss(None if features is None else features.to(device))
     kwargs = {"batch_size": 32, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
     return fit(net, loss, (images,), steps=steps, checkpoint_dir=folder, **kwargs)  # type: ignore[arg-type]
 
 
-def redrawing(features: SqueezeNet | None) -> Callable[..., Tensor]:
-    """Absolute error of the pixels, and the distance in features.
+def reconstruction_loss(features: SqueezeNet | None) -> Callable[..., Tensor]:
+    """Return the loss: absolute error of the pixels plus perceptual distance.
 
-    Latents are blurred on the way: a diffusion model is never quite right, and what lies near to
-    the latents of an image should look like it.
+    We add noise to the latents, because a diffusion model is not exact. Latents close to those of
+    an image should decode to similar images.
     """
 
     def loss(model: TinyAutoencoder, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-        clean = _turned(as_unit(batch[0]), generator) if features is not None else as_unit(batch[0])
+        clean = (
+            _mirrored(as_unit(batch[0]), generator) if features is not None else as_unit(batch[0])
+        )
         with autocast(clean.device):
             z = model.encode(clean * 2 - 1)
             noise = torch.randn(z.shape, generator=generator, device=z.device)
             std = z.detach().float().std((0, 2, 3), keepdim=True)
-            drawn = (model.decode(z + BLUR * std * noise) + 1) / 2
+            drawn = (model.decode(z + LATENT_NOISE * std * noise) + 1) / 2
             value = (drawn.float() - clean).abs().mean()
             if features is not None:
                 layers = ("conv1", "fire3", "fire5")
@@ -69,7 +71,7 @@ def redrawing(features: SqueezeNet | None) -> Callable[..., Tensor]:
     return loss
 
 
-def _turned(images: Tensor, generator: Generator) -> Tensor:
-    """Half of them mirrored: a face may look either way."""
+def _mirrored(images: Tensor, generator: Generator) -> Tensor:
+    """Mirror half of the images at random."""
     turn = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
     return torch.where(turn, images.flip(3), images)

@@ -1,4 +1,4 @@
-"""What the card of every network trained here begins with."""
+"""Common fields of the cards of all networks trained here."""
 
 from typing import Any
 
@@ -15,13 +15,14 @@ def card_of(
     files: str,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The frame of a card; the recipe adds measured quality and what is special.
+    """Return the common fields of a card. The recipe adds measured quality and other fields.
 
     Args:
-        kind, net, config: what ``cfxnb.load`` needs to build it.
+        kind, net, config: needed by ``cfxnb.load`` to build the network.
+        summary: what the network is, for ``cfxnb.available``.
         source: attribution of the data.
-        files: beginning of the names of the data files, whose common hash is stored.
-        seed: of the training.
+        files: prefix of the names of the data files. Their joint hash is stored.
+        seed: seed of the training.
     """
     return {
         "kind": kind,

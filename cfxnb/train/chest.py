@@ -1,7 +1,7 @@
-"""Recipes of the chest world: the classifier to be explained, and the judge.
+"""Training of the classifier of X-rays that we explain, and of its judge.
 
-Both are trained on the "train" split; what was chosen was chosen on "validation". The judge has
-another architecture, another seed, and is trained under attack.
+Both are trained on the "train" split, and settings were chosen on "validation". The judge has
+another architecture and another seed, and is trained with adversarial examples.
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ from cfxnb.nets import JudgeNet, PlainNet
 from cfxnb.train.cards import card_of
 
 NET: dict[str, Any] = {"outputs": len(NAMES), "channels": 1, "size": (64, 64), "n_downsamplings": 4}
-EPSILON = 0.04  # largest change of a pixel under the judge's training attack
+EPSILON = 0.04  # largest change of a pixel in adversarial training of the judge
 CAUTION = (
     "Not for diagnosis. The test part is known to differ from the parts for training and "
     "validation: accuracy on it is clearly lower, since many normal X-rays there are taken for "
@@ -56,14 +56,15 @@ def trained(
     )
 
 
-def varied(images: Tensor, generator: Generator) -> Tensor:
-    """Shifts up to 3 pixels, turns up to 5 degrees, sizes within 10 %, brightness and contrast.
+def augment(images: Tensor, generator: Generator) -> Tensor:
+    """Augment images: shift by up to 3 pixels, rotate by up to 5 degrees, scale by up to 10 %.
 
-    The border is repeated, as black margins would be a sign of their own in this data set.
+    Also changes brightness and contrast. The border pixels are repeated, because black margins
+    would be informative in this data set.
     """
     noise = torch.rand(6, len(images), generator=generator, device=images.device) * 2 - 1
-    most = torch.tensor([[0.09], [0.1], [0.09], [0.09], [0.2], [0.1]]).to(noise)
-    angle, scale, across, down, contrast, brightness = noise * most
+    limits = torch.tensor([[0.09], [0.1], [0.09], [0.09], [0.2], [0.1]]).to(noise)
+    angle, scale, across, down, contrast, brightness = noise * limits
     size, cos, sin = 1 + scale, torch.cos(angle), torch.sin(angle)
     rows = [size * cos, -size * sin, across, size * sin, size * cos, down]
     grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(images.shape), False)
@@ -73,65 +74,65 @@ def varied(images: Tensor, generator: Generator) -> Tensor:
 
 
 def classifier_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Plain training: what comes of it is as easily fooled as such networks are."""
-    return _mistaken(model, varied(batch[0], generator), batch[1])
+    """Return the loss of ordinary training, without adversarial examples."""
+    return _weighted_cross_entropy(model, augment(batch[0], generator), batch[1])
 
 
 def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Half of the images as they are, half noisy and under attack (Goodfellow et al., 2015).
+    """Return the loss on adversarial examples and clean images, half of each.
 
-    What is to judge whether an edit changed the lungs, or only fooled a network, must not be
-    fooled as easily itself.
+    The adversarial examples start at a noisy image (Goodfellow et al., 2015). The judge decides
+    whether an edit changed the lungs or only fooled a network. It should therefore be robust.
     """
-    images, labels = varied(batch[0], generator), batch[1]
+    images, labels = augment(batch[0], generator), batch[1]
     device = images.device
     level = torch.rand(2, len(images), 1, 1, 1, generator=generator, device=device)
     level[:, ::2] = 0
     noise = torch.randn(images.shape, generator=generator, device=device)
     point = (images + EPSILON * level[0] * noise).detach().requires_grad_()
-    slope = torch.autograd.grad(_mistaken(model, point, labels), point)[0]
-    attacked = (point + EPSILON * level[1] * slope.sign()).detach().clamp(0, 1)
-    return _mistaken(model, attacked, labels)
+    gradient = torch.autograd.grad(_weighted_cross_entropy(model, point, labels), point)[0]
+    attacked = (point + EPSILON * level[1] * gradient.sign()).detach().clamp(0, 1)
+    return _weighted_cross_entropy(model, attacked, labels)
 
 
-def _mistaken(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy in which both classes weigh as much, though pneumonia is thrice as frequent."""
+def _weighted_cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return cross-entropy with equal total weight of both classes."""
     with autocast(images.device):
         logits = model(images)
     return F.cross_entropy(logits.float(), labels, weight=class_weights().to(images.device))
 
 
 def class_weights() -> Tensor:
-    """Inversely to the counts of the training part, 1,207 normal and 3,488 pneumonia."""
-    counts = torch.tensor([1207.0, 3488.0])
+    """Return weights inverse to the class counts of the training split."""
+    counts = torch.tensor([1207.0, 3488.0])  # normal, pneumonia
     return counts.sum() / (2 * counts)
 
 
 def measured(classifier: Classifier) -> dict[str, float]:
-    """Quality on validation and test, as the card states it; class 1 is what is to be found."""
+    """Return the quality on validation and test, for the card. Class 1 is positive."""
     found: dict[str, float] = {}
     for split in ("validation", "test"):
         part = chest(split)
         logits = predict_logits(classifier, part.images)
-        said, ill = logits.argmax(1), part.labels == 1
+        predicted, ill = logits.argmax(1), part.labels == 1
         where = f"on {len(part)} {split} X-rays"
         found |= {
-            f"accuracy {where}": (said == part.labels).double().mean().item(),
-            f"sensitivity {where}": (said[ill] == 1).double().mean().item(),
-            f"specificity {where}": (said[~ill] == 0).double().mean().item(),
+            f"accuracy {where}": (predicted == part.labels).double().mean().item(),
+            f"sensitivity {where}": (predicted[ill] == 1).double().mean().item(),
+            f"specificity {where}": (predicted[~ill] == 0).double().mean().item(),
             f"AUC {where}": float(roc_auc_score(part.labels, logits[:, 1] - logits[:, 0])),
         }
     return {name: round(value, 4) for name, value in found.items()}
 
 
 def classifier(folder: Path | None, *, steps: int = 3000, device: str = "cpu") -> PlainNet:
-    """Two minutes on one core."""
+    """Train the classifier: two minutes on one core."""
     torch.manual_seed(0)
     return trained(PlainNet(**NET), classifier_loss, folder, steps=steps, device=device)
 
 
 def judge(folder: Path | None, *, steps: int = 4000, device: str = "cpu") -> JudgeNet:
-    """Five minutes on one core."""
+    """Train the judge: five minutes on one core."""
     torch.manual_seed(1)
     net = JudgeNet(**NET)
     return trained(net, judge_loss, folder, steps=steps, lr=1e-3, seed=1, device=device)
@@ -145,13 +146,13 @@ def make_classifier(folder: Path, device: str) -> None:
 
 def make_judge(folder: Path, device: str) -> None:
     net = judge(folder, device=device).cpu()
-    summary = "judges X-rays, trained under attack; no method ever sees it"
+    summary = "judge of X-rays, adversarially trained; no method sees it"
     _save("judge", net, _card("classifier", "JudgeNet", NET, summary, seed=1))
 
 
 def _save(name: str, net: nn.Module, card: dict[str, Any]) -> None:
-    told = {"class_names": list(NAMES), "quality": measured(wrap(net)), "caution": CAUTION}
-    weights.save(f"chest/{name}", net, card | told)
+    fields = {"class_names": list(NAMES), "quality": measured(wrap(net)), "caution": CAUTION}
+    weights.save(f"chest/{name}", net, card | fields)
 
 
 _card = partial(card_of, source=SOURCE, files=FILE)

@@ -1,4 +1,4 @@
-"""Recipes of the diffusion autoencoders, one of each world, and of what draws new codes."""
+"""Training of the diffusion autoencoders and of their latent DDIMs, one per data set."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from cfxnb.nets.latent_net import LatentNet
 from cfxnb.spaces.codecs import PixelUnshuffleCodec
 from cfxnb.spaces.diffae import latent_alphas_cumprod
 
-BLUR = 0.2  # standard deviation of the noise on codes, in their own spreads
+CODE_NOISE = 0.2  # noise on codes in training, in standard deviations of the codes
 NETS = {
     "digits": {"channels": 4, "size": 16, "base": 32, "mult": [1, 2], "sketch": [8, 8]},
     "sprites": {"channels": 48, "size": 14, "base": 64, "mult": [1, 2], "sketch": [7, 4]},
@@ -24,9 +24,9 @@ STEPS = {"digits": 3500, "sprites": 4000, "chest": 2600}
 LATENT = {"hidden_dim": 256, "layers": 6, "time_channels": 64}
 
 
-def config(world: str) -> dict:
-    """Arguments of the world's network, without what draws codes."""
-    net = NETS[world]
+def config(dataset: str) -> dict:
+    """Return the arguments of the network for a data set, without the latent DDIM."""
+    net = NETS[dataset]
     shared = {
         "dims": 64,
         "prediction_type": "v_prediction",
@@ -38,7 +38,7 @@ def config(world: str) -> dict:
 
 
 def autoencoder(
-    world: str,
+    dataset: str,
     images: Tensor,
     folder: Path | None,
     *,
@@ -46,10 +46,10 @@ def autoencoder(
     seed: int = 0,
     device: str = "cpu",
 ) -> DiffAE:
-    """Trained on the noise in noisy images, of which the code is all it is told."""
+    """Train a diffusion autoencoder."""
     torch.manual_seed(seed)
-    fold = PixelUnshuffleCodec(FOLDS[world])
-    net = DiffAE(**config(world))
+    fold = PixelUnshuffleCodec(FOLDS[dataset])
+    net = DiffAE(**config(dataset))
     whiten(net, fold.encode(as_unit(images[:512]) * 2 - 1))
     return fit(
         net,
@@ -66,13 +66,16 @@ def autoencoder(
 
 
 def as_unit(images: Tensor) -> Tensor:
-    """Images in [0, 1], which may come as bytes."""
+    """Return images in [0, 1]. Accepts uint8, too."""
     return images if images.is_floating_point() else images.float() / 255
 
 
 @torch.no_grad()
 def whiten(net: DiffAE, clean: Tensor) -> None:
-    """Let fresh codes have mean 0 and spread 1: a whisper is not listened to."""
+    """Rescale the output of the untrained encoder to mean 0 and standard deviation 1.
+
+    Otherwise the U-Net ignores the codes, because their variance is small.
+    """
     codes = net.encoder(clean)
     last: Any = net.encoder.out[3]
     last.weight /= codes.std(0).view(-1, 1, 1, 1)
@@ -80,14 +83,14 @@ def whiten(net: DiffAE, clean: Tensor) -> None:
 
 
 class Denoising:
-    """Squared error of the velocity.
+    """The training loss: squared error of the predicted velocity.
 
-    Where little of an image is alpha_bar, its noise is easy to tell and the image hard; small networks
-    that learn the noise, as published, hardly listen to the code. The velocity is the noise of
-    what is nearly an image, and the image of what is nearly noise.
+    The paper predicts the noise. In very noisy images this is possible without the code, and small
+    networks then hardly use the code. The velocity is close to the noise for nearly clean images,
+    and close to the negative image for nearly pure noise.
 
-    Codes are blurred before they are told: those of similar images must lie close together, and
-    what lies between two codes must mean something, too.
+    We add noise to the codes. Similar images then get similar codes, and codes between those of two
+    images decode to images, too.
     """
 
     def __init__(self, fold: PixelUnshuffleCodec) -> None:
@@ -106,16 +109,16 @@ class Denoising:
         noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
         with autocast(clean.device):
             codes = model.encoder(clean.contiguous(memory_format=torch.channels_last)).float()
-            blurred = codes + BLUR * codes.detach().std(0) * draw(codes.shape)
-            guess = model(noisy.contiguous(memory_format=torch.channels_last), t, blurred)
+            noisy_codes = codes + CODE_NOISE * codes.detach().std(0) * draw(codes.shape)
+            predicted = model(noisy.contiguous(memory_format=torch.channels_last), t, noisy_codes)
         velocity = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
-        return (guess.float() - velocity).square().mean()
+        return (predicted.float() - velocity).square().mean()
 
 
-def drawer(
+def latent_ddim(
     codes: Tensor, folder: Path | None, *, steps: int = 6000, device: str = "cpu"
 ) -> LatentNet:
-    """What draws new codes: a diffusion model of the codes (n, dims), in their spreads."""
+    """Train the latent DDIM on standardised codes (n, dims)."""
     torch.manual_seed(0)
     net = LatentNet(codes.shape[1], **LATENT)
     return fit(
@@ -131,7 +134,7 @@ def drawer(
 
 
 def latent_loss(model: LatentNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Absolute error of the noise in noisy codes (Preechakul et al., appendix)."""
+    """Return the absolute error of the predicted noise in codes (Preechakul et al., appendix)."""
     (codes,) = batch
     t = torch.randint(TRAIN_STEPS, (len(codes),), generator=generator, device=codes.device)
     alpha_bar = latent_alphas_cumprod().to(codes)[t][:, None]

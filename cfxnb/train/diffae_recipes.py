@@ -1,4 +1,4 @@
-"""The shipped diffusion autoencoders: data, measures and cards."""
+"""Data, measured quality and cards of the shipped diffusion autoencoders."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,20 +21,20 @@ from cfxnb.metrics import fid
 from cfxnb.nets import DiffAE
 from cfxnb.spaces.diffae import DiffusionAutoencoder
 from cfxnb.train.cards import card_of
-from cfxnb.train.diffae import FOLDS, LATENT, STEPS, autoencoder, config, drawer
+from cfxnb.train.diffae import FOLDS, LATENT, STEPS, autoencoder, config, latent_ddim
 from cfxnb.train.sprites import as_bytes, figures, sprite_card, test_figures
 
-COUNTS = {"digits": 10, "sprites": 10, "chest": 20}  # steps, there and back
+COUNTS = {"digits": 10, "sprites": 10, "chest": 20}  # steps, and inversion steps
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
-    """What a space of one world is trained on and measured with.
+class Dataset:
+    """Data and classifiers to train and measure the space of one data set.
 
     Attributes:
-        train, test: images; ``train`` may be bytes.
-        explained: names of the classifiers whose decisions should survive.
-        card: makes the frame of a card.
+        train, test: return images. Those of ``train`` may be uint8.
+        explained: names of classifiers whose decisions reconstruction should preserve.
+        card: returns the common fields of a card.
     """
 
     train: Callable[[], Tensor]
@@ -43,20 +43,20 @@ class World:
     card: Callable[..., dict[str, Any]]
 
 
-WORLDS = {
-    "digits": World(
+DATASETS = {
+    "digits": Dataset(
         lambda: digits("train").images,
         lambda: digits("test").images[:500],
         ("classifier",),
         partial(card_of, source=DIGITS, files="digits/"),
     ),
-    "sprites": World(
+    "sprites": Dataset(
         lambda: as_bytes(figures(seed=1).images),
         lambda: test_figures("pairs").images[:500],
         ("honest", "shortcut", "majority", "conjunction", "unknown"),
         sprite_card,
     ),
-    "chest": World(
+    "chest": Dataset(
         lambda: chest("train").images,
         lambda: chest("test").images,
         ("classifier",),
@@ -65,53 +65,53 @@ WORLDS = {
 }
 
 
-def make(world: str, folder: Path, device: str) -> None:
-    """Train the autoencoder, then what draws codes, and ship them together."""
-    train = WORLDS[world].train()
-    net = autoencoder(world, train, folder, steps=STEPS[world], device=device).cpu()
-    ship(world, net, train, folder, device)
+def make(dataset: str, folder: Path, device: str) -> None:
+    """Train the autoencoder and its latent DDIM, and ship them together."""
+    train = DATASETS[dataset].train()
+    net = autoencoder(dataset, train, folder, steps=STEPS[dataset], device=device).cpu()
+    ship(dataset, net, train, folder, device)
 
 
-def ship(world: str, net: DiffAE, train: Tensor, folder: Path, device: str) -> None:
-    """Fit what draws codes, measure both on held-out images, and write weights and card."""
+def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) -> None:
+    """Train the latent DDIM, measure both on held-out images, and write weights and card."""
     options: dict[str, Any] = {
-        "codec": FOLDS[world],
-        "steps": COUNTS[world],
-        "inversion_steps": COUNTS[world],
+        "codec": FOLDS[dataset],
+        "steps": COUNTS[dataset],
+        "inversion_steps": COUNTS[dataset],
     }
     space = DiffusionAutoencoder(net, *2 * [torch.zeros(net.dims)], **options)
-    sight = train if train.is_floating_point() else train[:10_000].float() / 255
-    space.fit(sight.split(500))
-    codes = torch.cat([space.encode_semantic(part) for part in sight.split(500)])
+    images = train if train.is_floating_point() else train[:10_000].float() / 255
+    space.fit(images.split(500))
+    codes = torch.cat([space.encode_semantic(part) for part in images.split(500)])
     standardised = ((codes - space.mean) / space.std.clamp_min(1e-8)).detach()
-    net.latent_net = drawer(standardised, folder / "latent", device=device).cpu()
-    card = WORLDS[world].card(
+    net.latent_net = latent_ddim(standardised, folder / "latent", device=device).cpu()
+    card = DATASETS[dataset].card(
         "space",
         "DiffAE",
-        {**config(world), "latent": LATENT},
+        {**config(dataset), "latent": LATENT},
         f"diffusion autoencoder, semantic codes (b, {net.dims}) and noise",
     )
     card |= {
         "adapter": "DiffusionAutoencoder",
         "space": options,
-        "quality": measure(world, space),
+        "quality": measure(dataset, space),
     }
-    weights.save(f"{world}/diffae", net, card, mean=space.mean, std=space.std)
+    weights.save(f"{dataset}/diffae", net, card, mean=space.mean, std=space.std)
 
 
 @torch.no_grad()
-def measure(world: str, space: DiffusionAutoencoder) -> dict[str, float]:
-    """Quality on held-out images, as the card states it."""
-    images = WORLDS[world].test()
+def measure(dataset: str, space: DiffusionAutoencoder) -> dict[str, float]:
+    """Return the quality on held-out images, for the card."""
+    images = DATASETS[dataset].test()
     code = space.encode(images)
     noise = noise_like(code.aux, seed=5)  # type: ignore[arg-type]
     rebuilt, fresh = space.decode(code), space.decode(Code(code.z, noise))
     drawn = space.decode(space.sample(len(images), shape=tuple(images.shape[1:])))
-    judge = weights.load(f"{world}/judge", "cpu")
+    judge = weights.load(f"{dataset}/judge", "cpu")
     features = getattr(judge, "module", judge).features
     kept: dict[str, list[float]] = {"inverted": [], "random": []}
-    for name in WORLDS[world].explained:
-        classifier = weights.load(f"{world}/{name}", "cpu")
+    for name in DATASETS[dataset].explained:
+        classifier = weights.load(f"{dataset}/{name}", "cpu")
         before = predict_logits(classifier, images).argmax(1)
         for kind, made in (("inverted", rebuilt), ("random", fresh)):
             same = predict_logits(classifier, made).argmax(1) == before
@@ -135,4 +135,4 @@ def measure(world: str, space: DiffusionAutoencoder) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
-RECIPES: dict[str, Recipe] = {f"{world}/diffae": partial(make, world) for world in WORLDS}
+RECIPES: dict[str, Recipe] = {f"{dataset}/diffae": partial(make, dataset) for dataset in DATASETS}

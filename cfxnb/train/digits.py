@@ -1,7 +1,7 @@
-"""Recipes of the digits world: factors, the classifier to be explained, the VAE space.
+"""Training of the networks for digits: the classifier that we explain, and the VAE.
 
-The judge (LeNet-5) is not trained here: it comes from elsewhere, so that it shares no weights,
-no code and no random numbers with what it judges.
+The judge (LeNet-5) is not trained here. It was trained by others, and therefore shares no weights,
+code or random numbers with the classifier.
 """
 
 from functools import partial
@@ -18,17 +18,17 @@ from cfxnb.core.classifiers import wrap
 from cfxnb.core.prediction import predict_logits
 from cfxnb.core.training import autocast, fit
 from cfxnb.data import digits, measure_digits
-from cfxnb.data.files import checked, record
+from cfxnb.data.files import add_to_manifest, verified_path
 from cfxnb.data.mnist import FACTORS, SOURCE, images_of
 from cfxnb.nets import ConvVAE, DigitNet, LeNet5
 from cfxnb.spaces.vae import VAE, measure_code_statistics
 from cfxnb.train.cards import card_of
 
-BETA = 0.5  # weight of the KL term; 1 is the evidence lower bound itself, less gives crisper images
+BETA = 0.5  # weight of the KL term; 1 gives the evidence lower bound, less gives sharper images
 
 
 def classifier(folder: Path, *, steps: int = 3000, seed: int = 0, device: str = "cpu") -> DigitNet:
-    """About two minutes on two cores."""
+    """Train the classifier: about two minutes on two cores."""
     train = digits("train")
     torch.manual_seed(seed)
     return fit(
@@ -45,15 +45,15 @@ def classifier(folder: Path, *, steps: int = 3000, seed: int = 0, device: str = 
 
 
 def classifier_loss(model: DigitNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Cross-entropy on images shifted and turned a little."""
+    """Return the cross-entropy on augmented images."""
     images, labels = batch
     with autocast(images.device):
-        logits = model(jitter(images, generator))
+        logits = model(augment(images, generator))
     return F.cross_entropy(logits.float(), labels)
 
 
-def jitter(images: Tensor, generator: Generator) -> Tensor:
-    """Random shifts up to 2 pixels, turns up to 10 degrees and sizes within 10 %, per sample."""
+def augment(images: Tensor, generator: Generator) -> Tensor:
+    """Shift each image by up to 2 pixels, rotate it by up to 10 degrees, scale it by up to 10 %."""
     noise = torch.rand(4, len(images), generator=generator, device=images.device) * 2 - 1
     angle, scale, across, down = noise * torch.tensor([[0.17], [0.1], [0.125], [0.125]]).to(noise)
     size, cos, sin = 1 + scale, torch.cos(angle), torch.sin(angle)
@@ -65,7 +65,7 @@ def jitter(images: Tensor, generator: Generator) -> Tensor:
 def vae(
     folder: Path, *, steps: int = 14000, dims: int = 20, seed: int = 0, device: str = "cpu"
 ) -> ConvVAE:
-    """Thirty epochs, about ten minutes on two cores."""
+    """Train the VAE: thirty epochs, about ten minutes on two cores."""
     train = digits("train")
     torch.manual_seed(seed)
     return fit(
@@ -82,7 +82,7 @@ def vae(
 
 
 def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Reconstruction error plus BETA times the rate, in nats per image (Higgins et al., 2017)."""
+    """Return reconstruction error plus BETA times the KL term, per image, in nats."""
     (images,) = batch
     with autocast(images.device):
         mean, log_variance = (t.float() for t in model.posterior(images))
@@ -94,13 +94,13 @@ def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) ->
 
 
 def make_factors(folder: Path, device: str) -> None:
-    """Measure all 70,000 digits: about two minutes."""
+    """Measure the factors of all 70,000 digits: about two minutes."""
     measured = {
         split: torch.tensor(measure_digits(images_of(split)).to_numpy()).half().contiguous()
         for split in ("train", "test")
     }
     save_file(measured, paths.data() / FACTORS)
-    record(
+    add_to_manifest(
         FACTORS,
         licence="CC-BY-SA-3.0",
         source=["computed from the images of this folder"],
@@ -120,11 +120,11 @@ def make_classifier(folder: Path, device: str) -> None:
 
 
 def make_judge(folder: Path, device: str) -> None:
-    """Not trained: the card of weights that come from elsewhere."""
+    """Write the card of the judge, which is not trained here."""
     net = judge()
     test = digits()
     right = predict_logits(wrap(net), test.images).argmax(1) == test.labels
-    card = _card("classifier", "LeNet5", {}, "the independent judge; no method ever sees it")
+    card = _card("classifier", "LeNet5", {}, "the independent judge; no method sees it")
     card |= {
         "recipe": "none: csinva/gan-vae-pretrained-pytorch, LeNet-5",
         "licence": "MIT by the badge in the README of its source",
@@ -136,7 +136,7 @@ def make_judge(folder: Path, device: str) -> None:
 
 def judge() -> LeNet5:
     net = LeNet5()
-    net.load_state_dict(load_file(checked("oracles/mnist_lenet5.safetensors")))
+    net.load_state_dict(load_file(verified_path("oracles/mnist_lenet5.safetensors")))
     return net.eval()
 
 
@@ -150,7 +150,7 @@ def make_vae(folder: Path, device: str) -> None:
 
 @torch.no_grad()
 def measure_vae(space: VAE) -> dict[str, float]:
-    """Quality on the test digits, as the card states it."""
+    """Return the quality on the test digits, for the card."""
     test = digits()
     explained, referee = weights.load("digits/classifier", "cpu"), wrap(judge())
     chunks = test.images.split(500)

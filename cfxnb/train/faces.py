@@ -1,4 +1,4 @@
-"""Recipe of the faces world: the smile classifier that is explained."""
+"""Training of the smile classifier that we explain."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from cfxnb.data import faces
 from cfxnb.data.fairface import FILE, NAMES, SOURCE
 from cfxnb.nets.convnets import PlainNet
 from cfxnb.train.cards import card_of
-from cfxnb.train.chest import varied
+from cfxnb.train.chest import augment
 
 CONFIG = {"outputs": 2, "channels": 3, "size": [64, 64], "n_downsamplings": 4}
 CAUTION = (
@@ -23,23 +23,23 @@ CAUTION = (
 )
 
 
-def mistaken(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Plain training, on mirrored, shifted, turned, lit pictures."""
-    images, labels = varied(batch[0], generator), batch[1]
-    turn = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
-    images = torch.where(turn, images.flip(3), images)
+def augmented_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    """Return the cross-entropy on augmented images."""
+    images, labels = augment(batch[0], generator), batch[1]
+    mirror = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
+    images = torch.where(mirror, images.flip(3), images)
     with autocast(images.device):
         logits = model(images)
     return F.cross_entropy(logits.float(), labels)
 
 
 def classifier(folder: Path | None, *, steps: int = 3000, device: str = "cpu") -> PlainNet:
-    """Three minutes on one core."""
+    """Train the classifier: three minutes on one core."""
     train = faces("train")
     torch.manual_seed(0)
     return fit(
         PlainNet(**CONFIG),  # type: ignore[arg-type]
-        mistaken,
+        augmented_loss,
         (train.images, train.labels),
         steps=steps,
         batch_size=64,
@@ -59,12 +59,12 @@ def make_classifier(folder: Path, device: str) -> None:
         source=SOURCE,
         files=FILE,
     )
-    told = {"class_names": list(NAMES), "quality": measured(net), "caution": CAUTION}
-    weights.save("faces/smile", net, card | told)
+    fields = {"class_names": list(NAMES), "quality": measured(net), "caution": CAUTION}
+    weights.save("faces/smile", net, card | fields)
 
 
 def measured(net: nn.Module) -> dict[str, float]:
-    """Accuracy on held-out faces, and by group, as the card states it."""
+    """Return the accuracy on held-out faces, in total and per group, for the card."""
     test = faces()
     right = (predict_logits(wrap(net), test.images).argmax(1) == test.labels).double()
     found = {"accuracy on 3,380 test faces": right.mean().item()}

@@ -1,4 +1,4 @@
-"""Recipes of the conditional diffusion models of latents."""
+"""Training of the conditional latent diffusion models."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,12 +26,12 @@ NETS: dict[str, dict[str, Any]] = {
 }
 STEPS = {"digits": 2000, "sprites": 1600, "faces": 2800}
 BATCH = 128
-OPEN = 0.3  # share of the attributes that are left open
-NONE = 0.15  # share of the images with none told
+OPEN = 0.3  # fraction of attributes that are left open in training
+UNCONDITIONAL = 0.15  # fraction of images with all attributes left open
 
 
 def denoiser(
-    world: str,
+    dataset: str,
     latents: Tensor,
     options: Tensor,
     folder: Path | None,
@@ -40,35 +40,39 @@ def denoiser(
     seed: int = 0,
     device: str = "cpu",
 ) -> ConditionalUNet:
-    """Trained to see the velocity of noisy latents, told some of the attributes.
+    """Train a network to predict the velocity of noisy latents, given some attributes.
 
     Args:
-        latents: (n, c, h, w), of spread about 1.
-        told: number of each image's option of each attribute, int64 (n, attributes).
+        latents: (n, c, h, w), with standard deviation about 1.
+        options: number of the option of each attribute, int64 (n, attributes).
     """
     torch.manual_seed(seed)
-    net = ConditionalUNet(ATTRIBUTES[world], latents.shape[1], **NETS[world])
+    net = ConditionalUNet(ATTRIBUTES[dataset], latents.shape[1], **NETS[dataset])
     kwargs = {"batch_size": BATCH, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
     data = (latents, options)
     return fit(net, velocity, data, steps=steps, checkpoint_dir=folder, **kwargs)  # type: ignore[arg-type]
 
 
 def velocity(model: ConditionalUNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Squared error of the velocity (Salimans & Ho, 2022), with attributes left open at random."""
+    """Return the squared error of the predicted velocity (Salimans & Ho, 2022)."""
     clean, condition = batch[0].float(), left_open(model, batch[1], generator)
     t = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator, device=clean.device)
     alpha_bar = linear_alphas_cumprod().float().to(clean.device)[t].view(-1, 1, 1, 1)
     noise = torch.randn(clean.shape, generator=generator, device=clean.device)
     with autocast(clean.device):
-        guess = model(alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise, t, condition)
+        predicted = model(alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise, t, condition)
     return (
-        (guess.float() - alpha_bar.sqrt() * noise + (1 - alpha_bar).sqrt() * clean).square().mean()
+        (predicted.float() - alpha_bar.sqrt() * noise + (1 - alpha_bar).sqrt() * clean)
+        .square()
+        .mean()
     )
 
 
 def left_open(model: ConditionalUNet, condition: Tensor, generator: Generator) -> Tensor:
-    """Each attribute left open sometimes, and sometimes all of them: guidance needs both."""
+    """Leave attributes open at random, each or all of them. Guidance needs both."""
     sizes = torch.tensor([len(o) for o in model.attributes.values()], device=condition.device)
-    chance = torch.rand(condition.shape, generator=generator, device=condition.device) < OPEN
-    nothing = torch.rand(len(condition), 1, generator=generator, device=condition.device) < NONE
-    return torch.where(chance | nothing, sizes, condition)
+    single = torch.rand(condition.shape, generator=generator, device=condition.device) < OPEN
+    all_open = (
+        torch.rand(len(condition), 1, generator=generator, device=condition.device) < UNCONDITIONAL
+    )
+    return torch.where(single | all_open, sizes, condition)

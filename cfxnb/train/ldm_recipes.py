@@ -1,4 +1,4 @@
-"""The shipped latent diffusion models and their autoencoders: data, measures and cards."""
+"""Data, measured quality and cards of the shipped latent diffusion models and autoencoders."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,26 +26,26 @@ from cfxnb.train import ldm
 from cfxnb.train.cards import card_of
 from cfxnb.train.sprites import as_bytes, figures, sprite_card
 
-MEASURED = 1000  # held-out images, and samples, for distances between sets
+MEASURED = 1000  # number of held-out images, and of samples, for distances between sets
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
-    """What a diffusion model of one world is trained on and measured with.
+class Dataset:
+    """Data and networks to train and measure the diffusion model of one data set.
 
     Attributes:
-        train, test: image sets.
-        told: number of each image's option of each attribute, int64 (n, attributes).
-        explained: the classifier whose decisions should survive the autoencoder.
-        features: what distances between sets are measured in: a network with ``features``.
-        read: images -> number of the option of each attribute that a judge can read, by name.
-        card: makes the frame of a card.
-        mirrored: whether the mirror images are trained on, too.
+        train, test: return image sets.
+        options: image set -> number of the option of each attribute, int64 (n, attributes).
+        explained: name of a classifier whose decisions the autoencoder should preserve.
+        features: name of a network with ``features``, for distances between sets.
+        read: images -> the options that judges predict, by name of the attribute.
+        card: returns the common fields of a card.
+        mirrored: whether to train on mirrored images, too.
     """
 
     train: Callable[[], ImageSet]
     test: Callable[[], ImageSet]
-    told: Callable[[ImageSet], Tensor]
+    options: Callable[[ImageSet], Tensor]
     explained: str
     features: str
     read: Callable[[Tensor], dict[str, Tensor]]
@@ -54,7 +54,7 @@ class World:
 
 
 def _perceived(part: ImageSet) -> Tensor:
-    """Smile, gender and age group of faces."""
+    """Return smile, gender and age group of faces."""
     columns = {n: o for n, o in ldm.ATTRIBUTES["faces"].items() if n != "smile"}
     known = [[list(o).index(value) for value in part.factors[n]] for n, o in columns.items()]
     return torch.cat([part.labels[:, None], torch.tensor(known).T], 1)
@@ -79,20 +79,20 @@ def _people(images: Tensor) -> dict[str, Tensor]:
     return {**found, "gender": 1 - found["gender"]}  # the judge's first class is male
 
 
-WORLDS = {
-    "digits": World(
+DATASETS = {
+    "digits": Dataset(
         train=lambda: digits("train"),
         test=digits,
-        told=lambda part: part.labels[:, None],
+        options=lambda part: part.labels[:, None],
         explained="digits/classifier",
         features="digits/judge",
         read=_judged(digit="digits/judge"),
         card=partial(card_of, source=DIGITS, files="digits/train-"),
     ),
-    "sprites": World(
+    "sprites": Dataset(
         train=lambda: figures(seed=1),
         test=lambda: sprites("independent", 3000, split="test", seed=11),
-        told=lambda part: torch.stack(
+        options=lambda part: torch.stack(
             [torch.as_tensor(v) for v in as_indices(part.factors).values()], 1
         ),
         explained="sprites/honest",
@@ -100,10 +100,10 @@ WORLDS = {
         read=_factors,
         card=sprite_card,
     ),
-    "faces": World(
+    "faces": Dataset(
         train=lambda: faces("train"),
         test=faces,
-        told=_perceived,
+        options=_perceived,
         explained="faces/smile",
         features="faces/features",
         read=_people,
@@ -113,30 +113,34 @@ WORLDS = {
 }
 
 
-def make_autoencoder(world: str, folder: Path, device: str) -> None:
-    """Train it, measure its latents, and ship it as a space."""
-    train = as_bytes(WORLDS[world].train().images)
-    seen = weights.load("faces/features", "cpu") if world == "faces" else None
-    kwargs: dict[str, Any] = {"steps": first.STEPS[world], "features": seen, "device": device}
-    ship_autoencoder(world, first.autoencoder(world, train, folder, **kwargs).cpu(), train)
+def make_autoencoder(dataset: str, folder: Path, device: str) -> None:
+    """Train an autoencoder, measure its latents, and ship it as a space."""
+    train = as_bytes(DATASETS[dataset].train().images)
+    features = weights.load("faces/features", "cpu") if dataset == "faces" else None
+    kwargs: dict[str, Any] = {"steps": first.STEPS[dataset], "features": features, "device": device}
+    ship_autoencoder(dataset, first.autoencoder(dataset, train, folder, **kwargs).cpu(), train)
 
 
 @torch.no_grad()
-def ship_autoencoder(world: str, net: TinyAutoencoder, train: Tensor) -> None:
-    """Shift and scale each channel to mean 0 and spread 1, and write weights and card."""
+def ship_autoencoder(dataset: str, net: TinyAutoencoder, train: Tensor) -> None:
+    """Standardise each channel of the latents, and write weights and card."""
     plain = Autoencoder(net, *2 * [torch.zeros(4, 1, 1)])
     z = latents(plain, train[:10_000])
-    told: dict[str, Any] = {
+    units: dict[str, Any] = {
         "shift_factor": _each(z.mean((0, 2, 3))),
         "scaling_factor": _each(1 / z.std((0, 2, 3))),
     }
-    space = Autoencoder(net, z.mean(0), z.std(0), **told)
+    space = Autoencoder(net, z.mean(0), z.std(0), **units)
     space.fit(part.float() / 255 for part in train[:10_000].split(500))
     shape = "x".join(map(str, space.mean.shape))
     summary = f"autoencoder, latents {shape}, for diffusion"
-    card = WORLDS[world].card("space", "TinyAutoencoder", first.NETS[world], summary)
-    card |= {"adapter": "Autoencoder", "space": told, "quality": measure_autoencoder(world, space)}
-    weights.save(f"{world}/autoencoder", net, card, mean=space.mean, std=space.std)
+    card = DATASETS[dataset].card("space", "TinyAutoencoder", first.NETS[dataset], summary)
+    card |= {
+        "adapter": "Autoencoder",
+        "space": units,
+        "quality": measure_autoencoder(dataset, space),
+    }
+    weights.save(f"{dataset}/autoencoder", net, card, mean=space.mean, std=space.std)
 
 
 def _each(values: Tensor) -> list[float]:
@@ -145,102 +149,106 @@ def _each(values: Tensor) -> list[float]:
 
 @torch.no_grad()
 def latents(space: Autoencoder, images: Tensor) -> Tensor:
-    """Codes of many images in bytes."""
+    """Return the codes of uint8 images."""
     return torch.cat([space.encode(part.float() / 255).z for part in images.split(500)])
 
 
 @torch.no_grad()
-def measure_autoencoder(world: str, space: Autoencoder) -> dict[str, float]:
-    """Quality on held-out images, as the card states it."""
-    images = WORLDS[world].test().images[:MEASURED]
+def measure_autoencoder(dataset: str, space: Autoencoder) -> dict[str, float]:
+    """Return the quality on held-out images, for the card."""
+    images = DATASETS[dataset].test().images[:MEASURED]
     rebuilt = torch.cat([space.decode(space.encode(part)) for part in images.split(250)])
-    classifier = weights.load(WORLDS[world].explained, "cpu")
+    classifier = weights.load(DATASETS[dataset].explained, "cpu")
     same = predict_logits(classifier, rebuilt).argmax(1) == predict_logits(
         classifier, images
     ).argmax(1)
     found = {
         "mean squared error of reconstructions": (rebuilt - images).square().mean().item(),
         "fraction of decisions that survive reconstruction": same.double().mean().item(),
-        **_distances(world, images, {"reconstructions": rebuilt}),
+        **_distances(dataset, images, {"reconstructions": rebuilt}),
     }
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def make_ldm(world: str, folder: Path, device: str) -> None:
+def make_ldm(dataset: str, folder: Path, device: str) -> None:
     """Train the denoiser on the latents of the shipped autoencoder, and ship it."""
-    space = weights.load(f"{world}/autoencoder", "cpu")
-    z, told = training(world, space)
-    net = ldm.denoiser(world, z, told, folder, steps=ldm.STEPS[world], device=device)
-    ship_ldm(world, net.cpu())
+    space = weights.load(f"{dataset}/autoencoder", "cpu")
+    z, options = training(dataset, space)
+    net = ldm.denoiser(dataset, z, options, folder, steps=ldm.STEPS[dataset], device=device)
+    ship_ldm(dataset, net.cpu())
 
 
-def training(world: str, space: Autoencoder) -> tuple[Tensor, Tensor]:
-    """Latents in half precision and what is told of them; mirror images come after the others."""
-    part = WORLDS[world].train()
-    images, told = as_bytes(part.images), WORLDS[world].told(part)
-    if WORLDS[world].mirrored:
-        images, told = torch.cat([images, images.flip(3)]), torch.cat([told, told])
-    return latents(space, images).half(), told
+def training(dataset: str, space: Autoencoder) -> tuple[Tensor, Tensor]:
+    """Return latents in half precision, and the options of each image. Mirrored ones come last."""
+    part = DATASETS[dataset].train()
+    images, options = as_bytes(part.images), DATASETS[dataset].options(part)
+    if DATASETS[dataset].mirrored:
+        images, options = torch.cat([images, images.flip(3)]), torch.cat([options, options])
+    return latents(space, images).half(), options
 
 
-def ship_ldm(world: str, net: ConditionalUNet) -> None:
-    space = Diffusion(net, weights.load(f"{world}/autoencoder", "cpu"))
-    config = {"attributes": {k: list(v) for k, v in net.attributes.items()}, **ldm.NETS[world]}
-    summary = f"latent diffusion, told {', '.join(net.attributes)}, any of them or none"
-    card = WORLDS[world].card("space", "ConditionalUNet", config, summary)
+def ship_ldm(dataset: str, net: ConditionalUNet) -> None:
+    space = Diffusion(net, weights.load(f"{dataset}/autoencoder", "cpu"))
+    config = {"attributes": {k: list(v) for k, v in net.attributes.items()}, **ldm.NETS[dataset]}
+    summary = f"latent diffusion, conditioned on {', '.join(net.attributes)}, any of them or none"
+    card = DATASETS[dataset].card("space", "ConditionalUNet", config, summary)
     card |= {
         "adapter": "Diffusion",
-        "autoencoder": f"{world}/autoencoder",
-        "quality": measure_ldm(world, space),
+        "autoencoder": f"{dataset}/autoencoder",
+        "quality": measure_ldm(dataset, space),
     }
-    weights.save(f"{world}/ldm", net, card)
+    weights.save(f"{dataset}/ldm", net, card)
 
 
 @torch.no_grad()
-def measure_ldm(world: str, space: Diffusion) -> dict[str, float]:
-    """Samples beside held-out images: distance, and what judges read in what was asked for."""
-    told = WORLDS[world].told(WORLDS[world].test())[:MEASURED]
-    options = list(space.net.attributes.items())
-    asked = [{n: o[i] for (n, o), i in zip(options, row, strict=True)} for row in told.tolist()]
-    drawn = samples(space, asked)
+def measure_ldm(dataset: str, space: Diffusion) -> dict[str, float]:
+    """Return how often judges read the condition in samples, and distances to real images."""
+    wanted = DATASETS[dataset].options(DATASETS[dataset].test())[:MEASURED]
+    attributes = list(space.net.attributes.items())
+    conditions = [
+        {n: o[i] for (n, o), i in zip(attributes, row, strict=True)} for row in wanted.tolist()
+    ]
+    drawn = samples(space, conditions)
     found: dict[str, float] = {}
-    for name, read in WORLDS[world].read(drawn).items():
+    for name, read in DATASETS[dataset].read(drawn).items():
         column = list(space.net.attributes).index(name)
-        right = (read == told[:, column]).double().mean().item()
+        right = (read == wanted[:, column]).double().mean().item()
         found[f"samples in which a judge reads the {name} asked for"] = right
-    free = samples(space, [None] * len(asked))
-    images = WORLDS[world].test().images
-    found |= _distances(world, images[:MEASURED], {"samples": drawn, "samples, nothing told": free})
+    unconditional = samples(space, [None] * len(conditions))
+    images = DATASETS[dataset].test().images
     found |= _distances(
-        world, images[:MEASURED], {"other real images": images[MEASURED : 2 * MEASURED]}
+        dataset, images[:MEASURED], {"samples": drawn, "samples, no condition": unconditional}
+    )
+    found |= _distances(
+        dataset, images[:MEASURED], {"other real images": images[MEASURED : 2 * MEASURED]}
     )
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def samples(space: Diffusion, asked: list[Any]) -> Tensor:
-    """Images in [0, 1] as asked for, with the defaults of ``Diffusion.sample``."""
+def samples(space: Diffusion, conditions: list[Any]) -> Tensor:
+    """Sample one image per condition, with the defaults of ``Diffusion.sample``."""
     parts = [
-        space.decode(space.sample(asked[i : i + 250], seed=1000 + i))
-        for i in range(0, len(asked), 250)
+        space.decode(space.sample(conditions[i : i + 250], seed=1000 + i))
+        for i in range(0, len(conditions), 250)
     ]
     return torch.cat(parts)
 
 
-def _distances(world: str, images: Tensor, others: dict[str, Tensor]) -> dict[str, float]:
-    net: Any = weights.load(WORLDS[world].features, "cpu")
+def _distances(dataset: str, images: Tensor, others: dict[str, Tensor]) -> dict[str, float]:
+    net: Any = weights.load(DATASETS[dataset].features, "cpu")
     features = getattr(net, "module", net).features
 
-    def seen(batch: Tensor) -> Tensor:
+    def extract(batch: Tensor) -> Tensor:
         return torch.cat([features(part) for part in batch.split(250)])
 
-    where = f"in the features of {WORLDS[world].features}"
+    where = f"in the features of {DATASETS[dataset].features}"
     return {
-        f"Frechet distance {where}, {name}": fid(seen(other), seen(images))
+        f"Frechet distance {where}, {name}": fid(extract(other), extract(images))
         for name, other in others.items()
     }
 
 
 RECIPES: dict[str, Recipe] = {
-    **{f"{world}/autoencoder": partial(make_autoencoder, world) for world in WORLDS},
-    **{f"{world}/ldm": partial(make_ldm, world) for world in WORLDS},
+    **{f"{dataset}/autoencoder": partial(make_autoencoder, dataset) for dataset in DATASETS},
+    **{f"{dataset}/ldm": partial(make_ldm, dataset) for dataset in DATASETS},
 }

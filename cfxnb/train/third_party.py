@@ -1,7 +1,7 @@
-"""Cards of the nets that others trained: expression, smile, gender and age, SqueezeNet features.
+"""Cards of the networks that others trained: expression, smile, gender, age, features.
 
-Nothing is trained here. What is measured is that the weights mean on this project's faces what
-the cards of their source say (``data/oracles/*.json``, whose cautions are repeated).
+Nothing is trained here. We measure the networks on our faces, and compare with the cards of their
+sources (``data/oracles/*.json``). Our cards repeat the cautions of these cards.
 """
 
 import functools
@@ -21,14 +21,14 @@ from cfxnb.core.classifiers import wrap
 from cfxnb.core.prediction import predict_logits
 from cfxnb.data import ImageSet, faces
 from cfxnb.data.fairface import AGE_GROUPS, FILE, SOURCE
-from cfxnb.data.files import checked
+from cfxnb.data.files import verified_path
 from cfxnb.nets.face_nets import EXPRESSIONS, HAPPY, AgeGender, FaceExpression, SmileJudge
 from cfxnb.nets.squeezenet import DISTANCE_LAYERS, SqueezeNet, perceptual_distance
 from cfxnb.train.cards import card_of
 
 GENDERS = ("male", "female")
 SMILES = ("other", "smile")
-# The label of the data set comes from the same net, so that this is no measure of truth.
+# The labels of the data set come from the same network, so this doesn't measure accuracy.
 OWN_OPINION = (
     "the labels of the data set (smile_score) are this very net's opinion on larger pictures: "
     "agreement with them says nothing on whether anybody smiles"
@@ -37,19 +37,19 @@ OWN_OPINION = (
 
 def restored(net: nn.Module, file: str) -> Any:
     """``net`` with the weights of ``data/oracles/<file>.safetensors``."""
-    net.load_state_dict(load_file(checked(f"oracles/{file}.safetensors")))
+    net.load_state_dict(load_file(verified_path(f"oracles/{file}.safetensors")))
     return net.eval().requires_grad_(False)
 
 
 def source_card(file: str) -> dict[str, Any]:
-    """The card of the source."""
-    return json.loads(checked(f"oracles/{file}.json").read_text(encoding="utf-8"))
+    """Return the card of the source."""
+    return json.loads(verified_path(f"oracles/{file}.json").read_text(encoding="utf-8"))
 
 
 def write(
     name: str, net: nn.Module, file: str, kind: str, summary: str, data: str, **facts: Any
 ) -> None:
-    """A card whose weights lie among the oracles."""
+    """Write a card for weights in ``data/oracles``."""
     theirs = source_card(file)
     card = card_of(
         kind,
@@ -69,7 +69,7 @@ def write(
 
 @functools.cache
 def expressions() -> tuple[FaceExpression, ImageSet, Tensor]:
-    """The net, the test faces and what it says of them: 3,380 images, half a minute."""
+    """Return the network, the 3,380 test faces and their logits: half a minute."""
     net = restored(FaceExpression(), "face_expression")
     test = faces("test")
     return net, test, predict_logits(wrap(net), test.images, batch_size=32)
@@ -110,7 +110,7 @@ def make_smile(folder: Path, device: str) -> None:
 
 
 def _smile_figures(part: ImageSet, happy: Tensor) -> dict[str, Any]:
-    """Of p(happy), (n,). The first two are those of the source's card."""
+    """Return figures on p(happy), (n,). The first two come from the card of the source."""
     score = torch.tensor(part.factors["smile_score"].to_numpy())
     same = ((happy > 0.5) == (score > 0.5)).double().mean().item()
     return {
@@ -173,7 +173,9 @@ def make_features(folder: Path, device: str) -> None:
     quality = {
         "accuracy of a linear probe on CIFAR-10 at 112x112, fire9, by the source's card": 0.681,
         **{
-            f"perceptual distance ({', '.join(DISTANCE_LAYERS)}) of a face, {what}": _far(net, images, other)
+            f"perceptual distance ({', '.join(DISTANCE_LAYERS)}) of a face, {what}": _mean_distance(
+                net, images, other
+            )
             for what, other in changed.items()
         },
     }
@@ -190,7 +192,7 @@ def make_features(folder: Path, device: str) -> None:
 
 
 @torch.no_grad()
-def _far(net: SqueezeNet, a: Tensor, b: Tensor) -> float:
+def _mean_distance(net: SqueezeNet, a: Tensor, b: Tensor) -> float:
     pairs = zip(a.split(128), b.split(128), strict=True)
     return round(torch.cat([perceptual_distance(net, x, y) for x, y in pairs]).mean().item(), 4)
 

@@ -248,7 +248,7 @@ def test_what_shapes_cannot_tell():
             ).state_dict()
         )
     with pytest.raises(
-        ValueError, match=r"an encoder whose blocks a level may be any of \[1, 2, 5"
+        ValueError, match=r"an encoder whose blocks per level may be any of \[1, 2, 5"
     ):
         architecture(state)
 
@@ -262,10 +262,10 @@ def test_attention_that_is_not_shared():
         state, _ = split(DiffAE(**CONFIG).state_dict())
         one = without(state, "encoder.input_blocks.3.1")
         up = without(state, "output_blocks.0.1.q")
-    with pytest.raises(ValueError, match="a net in which only the U-Net attends at side 8"):
+    with pytest.raises(ValueError, match="a net in which only the U-Net has attention at side 8"):
         architecture(one, 16)
     other = {k: v for k, v in state.items() if not k.startswith("input_blocks.3.1")}
-    with pytest.raises(ValueError, match="a net in which only the encoder attends at side 8"):
+    with pytest.raises(ValueError, match="a net in which only the encoder has attention at side 8"):
         architecture(other, 16)
     assert architecture(up, 16) == CONFIG | {"latent": None}  # and loading tells what is missing
 

@@ -361,8 +361,8 @@ def config(file, **changes):
 
 UNET, VAE, TIMES = "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"
 WRONG = {
-    "bin only": (bin_only, rf"no unet/{STEM}\.safetensors in it, only {STEM}\.bin; save it anew"),
-    "truncated": (cut, rf"vae/{STEM}\.safetensors is damaged.*get it again"),
+    "bin only": (bin_only, rf"no unet/{STEM}\.safetensors in it, only {STEM}\.bin; save it again"),
+    "truncated": (cut, rf"vae/{STEM}\.safetensors is damaged.*download it again"),
     "garbage": (garbage, rf"unet/{STEM}\.safetensors is damaged"),
     "no unet": (without("unet"), r"no unet/config\.json in it"),
     "no vae": (without("vae"), r"no vae/config\.json in it"),
@@ -411,7 +411,7 @@ WRONG = {
     "no scheduler's name": (config(TIMES, _class_name=["DDIMScheduler"]), "scheduler is a "),
     "prediction": (config(TIMES, prediction_type="flow"), "prediction_type 'flow'"),
     "schedule": (config(TIMES, beta_schedule="cubic"), "scheduler can't be built"),
-    "betas": (config(TIMES, trained_betas=[0.1, -0.1, 0.1]), "don't make variance fall"),
+    "betas": (config(TIMES, trained_betas=[0.1, -0.1, 0.1]), "alphas_cumprod doesn't decrease"),
 }
 
 

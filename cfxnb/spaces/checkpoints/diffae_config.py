@@ -18,15 +18,15 @@ Ends = tuple[int, bool]  # of a block: its number of output channels, whether it
 
 def architecture(
     state: Mapping[str, Tensor],
-    size: int | None = None,
+    image_size: int | None = None,
     latent: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Return the arguments of the ``DiffAE`` that fits the weights.
 
     Args:
         state: the weights under the official names, without a prefix. Only shapes are used.
-        size: height of the images. ``DiffAE`` identifies levels with attention by it. Default: any
-            value that fits.
+        image_size: height of the images. ``DiffAE`` identifies levels with attention by it.
+            Default: any value that fits.
         latent: weights of the latent DDIM, named as in ``LatentNet``, if there is one.
 
     Raises:
@@ -47,14 +47,14 @@ def architecture(
 
     deepest = max(len(unet), len(encoder))
     halved, smallest = 2 ** (len(unet) - 1), 2 ** (deepest - 1)  # the encoder also takes odd sides
-    if size is None:
-        size = max(256, smallest)
-    if size % halved or size < smallest:
+    if image_size is None:
+        image_size = max(256, smallest)
+    if image_size % halved or image_size < smallest:
         raise ValueError(
             f"size: expected a multiple of {halved}, at least {smallest}, for a net of "
-            f"{len(unet)} levels with an encoder of {len(encoder)}, got {size}"
+            f"{len(unet)} levels with an encoder of {len(encoder)}, got {image_size}"
         )
-    sides = [size // 2**level for level in range(deepest)]
+    sides = [image_size // 2**level for level in range(deepest)]
     for level, (mine, other) in enumerate(zip(unet, encoder, strict=False)):
         if mine[1] != other[1]:
             name = "encoder" if other[1] else "U-Net"
@@ -63,7 +63,7 @@ def architecture(
         any(ends[1] for ends in (*unet[n : n + 1], *encoder[n : n + 1])) for n in range(deepest)
     ]
     return {
-        "size": size,
+        "size": image_size,
         "channels": channels,
         "base": base,
         "mult": _factors(unet, base),

@@ -134,7 +134,7 @@ def load_diffae(
         # Twice the smallest height, because normalisation needs more than one number.
         _try_out(net, 2 ** max(len(config["mult"]), len(config["encoder_mult"])))
     except ValueError as error:
-        if image_size is not None and str(error).startswith("size: "):
+        if image_size is not None and str(error).startswith("image_size: "):
             raise
         name = os.path.basename(path)
         raise ValueError(f"path: expected {WANTED}, got {name}: {error}") from None
