@@ -20,76 +20,76 @@ _near = functools.partial(math.isclose, abs_tol=1e-6)  # also if one is in singl
 
 
 def _units() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """has, before, after: every combination, each another number of times."""
+    """has, before, after: all combinations, each with a different count."""
     cell = np.repeat(np.arange(8), [3, 5, 2, 7, 4, 1, 6, 9])
     return cell >= 4, cell // 2 % 2 == 1, cell % 2 == 1
 
 
 def _pair(got: Any) -> tuple[float, float]:
-    """Score and number, if both are there."""
+    """Check that the answer is a pair of score and number."""
     expect(
         isinstance(got, tuple | list) and len(got) == 2,
         f"expected the score and the number of figures, got {type(got).__name__}",
         cause="only one of the two is returned",
-        hint="return score, number: also with nobody to ask",
+        hint="return score, number; also if no figure meets the condition",
     )
     return float(got[0]), float(got[1])
 
 
-def _check_score(answer: Units, has: bool, before: bool, sought: bool, mask: str) -> None:
+def _check_score(answer: Units, has: bool, before: bool, wanted: bool, mask: str) -> None:
     score, number = _pair(answer(*_units()))
     units = _units()
     among = (units[0] == has) & (units[1] == before)
-    total, right = int(among.sum()), float((units[2] == sought)[among].mean())
+    total, right = int(among.sum()), float((units[2] == wanted)[among].mean())
     expect(
         not (score < 0 or score > 1),
-        f"a score is a share in [0, 1], got {score:.3g}",
-        cause="hits are counted and not averaged, or score and number are exchanged",
-        hint="return score, number; the score is the average over the figures asked",
+        f"a score is a fraction in [0, 1], got {score:.3g}",
+        cause="figures are counted and not averaged, or score and number are swapped",
+        hint="return score, number; the score is the average over the figures in the condition",
     )
     expect(
         number == total,
-        f"expected {total} figures to be asked, got {number:g}",
-        cause="the condition is another one, or hits are counted",
-        hint=f"asked are those with {mask}",
+        f"expected {total} figures, got {number:g}",
+        cause="the condition is different, or only the changed figures are counted",
+        hint=f"the condition is {mask}",
     )
     expect(
         not _near(score, 1 - right),
         f"expected {right:.3f}, got {score:.3f}, which is one minus it",
-        cause="those that keep their outcome are counted",
-        hint="necessity counts losses of the outcome, sufficiency gains",
+        cause="the figures that keep their outcome are counted",
+        hint="necessity counts figures that lose the outcome, sufficiency those that get it",
     )
     expect(
         _near(score, right),
         f"expected {right:.3f}, got {score:.3f}",
-        cause="the score is an average over other figures than those asked",
-        hint="average over the figures asked only",
+        cause="the average is over other figures",
+        hint="average only over the figures in the condition",
     )
     score, number = _pair(answer(*(np.array([x]) for x in (not has, before, True))))
     expect(
         math.isnan(score) and number == 0,
-        f"with nobody to ask expected NaN and 0, got {score:.3g} and {number:.3g}",
-        cause="an empty condition is told as a score",
+        f"without any such figure expected NaN and 0, got {score:.3g} and {number:.3g}",
+        cause="the case without any figure is not handled",
         hint='float("nan") if the number is 0',
     )
 
 
 @exercise("Necessity")
 def necessity(answer: Units) -> None:
-    _check_score(answer, has=True, before=True, sought=False, mask="has & before")
+    _check_score(answer, has=True, before=True, wanted=False, mask="has & before")
 
 
 @exercise("Sufficiency")
 def sufficiency(answer: Units) -> None:
-    _check_score(answer, has=False, before=False, sought=True, mask="~has & ~before")
+    _check_score(answer, has=False, before=False, wanted=True, mask="~has & ~before")
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.cosine_similarity(a, b, dim=0))
 
 
-@exercise("Hold the others")
-def hold(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+@exercise("Project out the others")
+def project_out(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     g = Generator().manual_seed(3)
     normal = torch.randn(6, generator=g)
     held = torch.randn(3, 6, generator=g)
@@ -98,44 +98,44 @@ def hold(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     expect(
         isinstance(got, Tensor) and got.shape == (6,),
         f"expected a vector of 6 numbers, got {getattr(got, 'shape', type(got))}",
-        cause="the coefficients of the projection, or one vector a held normal, are returned",
+        cause="the coefficients of the projection are returned, or one vector per other normal",
         hint="normal minus its projection has the shape of normal",
     )
     got = got.to(normal.dtype)
     basis = torch.linalg.qr(held.T).Q
     part = basis @ (basis.T @ normal)
-    for vector, told, cause in (
-        (normal, "nothing was removed", "the held normals are not used"),
-        (part, "this is the part that has to go", "the projection itself is returned"),
+    for vector, text, cause in (
+        (normal, "nothing was removed", "the other normals are not used"),
+        (part, "this is the part that must be removed", "the projection itself is returned"),
     ):
         expect(
-            not abs(_cosine(got, vector)) > 0.9999, told, cause=cause, hint="normal minus that part"
+            not abs(_cosine(got, vector)) > 0.9999, text, cause=cause, hint="normal minus that part"
         )
     for i, reading in enumerate((held @ got).tolist(), 1):
         expect(
             abs(reading) < 1e-4,
-            f"held reading {i} of 3 still changes, by {reading:.3f} a unit step",
-            cause="not all are held, or they are treated as orthogonal or of length one",
+            f"reading {i} of 3 still changes, by {reading:.3f} per unit step",
+            cause="some are not projected out, or they are treated as orthogonal or as unit vectors",
             hint="q = torch.linalg.qr(held.T).Q is an orthonormal basis of their span",
         )
     expect(
         abs(float(got.norm()) - 1) < 1e-4,
         f"expected a unit vector, got one of length {float(got.norm()):.3f}",
-        cause="the rest is not divided by its norm",
+        cause="the result is not divided by its norm",
         hint="rest / rest.norm()",
     )
     along = _cosine(got, normal - part)
     expect(
         along > 0.9999,
-        "it points the wrong way: along it, the attribute shrinks"
+        "it has the wrong sign: the attribute decreases along it"
         if along < -0.9999
-        else "it holds the others, but it isn't what is left of this normal",
-        cause="the difference is the other way round, or another vector is searched for",
+        else "it is orthogonal to the others, but it is not the remainder of this normal",
+        cause="the difference has the wrong sign, or another orthogonal vector is returned",
         hint="normal minus its projection",
     )
 
 
-@exercise("Adjust for what is confounded")
+@exercise("Adjust for a confounder")
 def adjusted(answer: Callable[[pd.DataFrame, str], float]) -> None:
     # (x, c): (rows, rows with the outcome)
     cells = {("a", "u"): (40, 30), ("a", "v"): (10, 1), ("b", "u"): (10, 5), ("b", "v"): (60, 3)}
@@ -152,25 +152,34 @@ def adjusted(answer: Callable[[pd.DataFrame, str], float]) -> None:
         expect(
             table.equals(kept),
             "the table was changed",
-            cause="a column is written into the argument, or it is changed inplace",
+            cause="a column is added to the argument, or the table is changed in place",
             hint="select rows without assigning to the table",
         )
         known = {
-            "P(o | x), seen and not done": (of_x, "P(c | x) weighs the strata, or nothing does"),
-            "P(o), whatever x is": (kept["o"].mean(), "rows of the other x are averaged, too"),
-            "a plain mean of the strata": ((means["u"] + means["v"]) / 2, "P(c) isn't used"),
+            "P(o | x), observed without an intervention": (
+                of_x,
+                "the strata are weighted by P(c | x), or not adjusted for",
+            ),
+            "P(o) over all values of x": (
+                kept["o"].mean(),
+                "rows with the other x are averaged as well",
+            ),
+            "the unweighted mean of the strata": (
+                (means["u"] + means["v"]) / 2,
+                "the weights P(c) are not used",
+            ),
         }
-        for told, (wrong, cause) in known.items():
+        for text, (wrong, cause) in known.items():
             expect(
                 not _near(got, wrong),
-                f"for x = {x} got {got:.3f}: that is {told}",
+                f"for x = {x} got {got:.3f}: that is {text}",
                 cause=cause,
                 hint='P(c) of all rows, table["c"].value_counts(normalize=True), times P(o | x, c)',
             )
         expect(
             _near(got, right),
             f"for x = {x} expected {right:.3f}, got {got:.3f}",
-            cause="other weights, those of another stratum, or only some strata are in the sum",
+            cause="the weights are wrong or belong to another stratum, or some strata are missing",
             hint="sum over c of P(o | x, c) * P(c)",
         )
 
@@ -181,27 +190,27 @@ def lower_bound(answer: Callable[[float, float, float], float]) -> None:
     expect(
         _near(got, 0.75),
         f"for 0.5, 0.2 and 0.4 expected 0.75, got {got:.3f}",
-        cause="the difference is the other way round, or isn't divided by P(o, x)",
+        cause="the difference has the wrong sign, or it is not divided by P(o, x)",
         hint="(p_outcome - p_outcome_do_other) / p_both",
     )
     low = float(answer(0.2, 0.5, 0.1))
     expect(
         low == 0,
-        f"a share is never negative; expected 0, got {low:.3f}",
-        cause="the bound isn't cut at 0",
+        f"the bound is never negative, expected 0, got {low:.3f}",
+        cause="the bound is not clipped at 0",
         hint="max(0.0, ...)",
     )
     none = float(answer(0.2, 0.5, 0.0))
     expect(
         math.isnan(none),
-        f"if nobody has both x and o expected NaN, got {none}",
-        cause="there is nobody whose necessity could be bounded",
+        f"if no figure has both x and o, expected NaN, got {none}",
+        cause="the case P(o, x) = 0 is not handled",
         hint='if p_both == 0: return float("nan")',
     )
 
 
-@exercise("Find the reason")
-def reason(answer: Callable[[], Any]) -> None:
+@exercise("Find the decisive factors")
+def decisive_factors(answer: Callable[[], Any]) -> None:
     got = answer()
     parts = got if isinstance(got, tuple | list) else [got]
     expect(
@@ -209,14 +218,14 @@ def reason(answer: Callable[[], Any]) -> None:
         and isinstance(parts[0], set | frozenset | list | tuple | pd.Index)
         and isinstance(parts[1], bool | np.bool_),
         f"expected a set and True or False, got {', '.join(type(p).__name__ for p in parts)}",
-        cause="one of the two is missing, they are exchanged, or the second is no truth value",
+        cause="one of the two is missing, they are swapped, or the second is not a bool",
         hint='return {"..."}, True, or False instead of True',
     )
     named, monotone = set(parts[0]), bool(parts[1])
     expect(
         named <= set(SPRITE_CONTRASTS),
         f"unknown factors: {', '.join(sorted(map(str, named - set(SPRITE_CONTRASTS))))}",
-        cause="a name is misspelt, or an option is named and not its factor",
+        cause="a name is misspelt, or it is an option and not a factor",
         hint=f"the factors are {', '.join(SPRITE_CONTRASTS)}",
     )
     figures = sprites("pairs", 100, split="test", seed=31)
@@ -230,22 +239,22 @@ def reason(answer: Callable[[], Any]) -> None:
         if (low != high).double().mean() > 0.05:
             effects.add(factor)
             monotone_true &= bool((high >= low).all() or (high <= low).all())
-    idle = named - effects
+    without_effect = named - effects
     expect(
-        not idle,
-        f"re-rendered, hardly any decision depends on {', '.join(sorted(idle))}",
-        cause="a bystander has a score through leakage, or the threshold is too low",
-        hint="look at necessity and its interval; what lies near 0 decides nothing",
+        not without_effect,
+        f"re-rendered, hardly any decision depends on {', '.join(sorted(without_effect))}",
+        cause="leakage gives another factor a score, or the threshold is too low",
+        hint="look at necessity and its interval; a factor with a necessity near 0 decides nothing",
     )
     expect(
         named == effects,
-        "something else decides as well",
+        "another factor decides as well",
         cause="a factor is missing",
         hint="which other attribute has a necessity far from zero?",
     )
     expect(
         monotone == monotone_true,
         f"monotone = {monotone} is not what re-rendering shows",
-        cause="harm is overlooked, or leakage is taken for it",
-        hint="harm counts figures in which the value works the other way round",
+        cause="violations of monotonicity are overlooked, or leakage is mistaken for them",
+        hint="monotonicity_violation counts figures in which the value removes the outcome",
     )

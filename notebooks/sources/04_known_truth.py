@@ -301,9 +301,9 @@ for name, column in effects.items():
 def draw_figure(hair: str, top: str, shoes: str, seen_from: str) -> cfx.Picture:
     row = figures.factors.iloc[:1].assign(hair=hair, top=top, shoes=shoes, direction=seen_from)
     image = cfx.data.render_sprites(row)
-    said = {n: names[int(f(image).argmax())] for n, f in shipped.items()}
-    told = "\n".join(f"{n}: {d}" for n, d in said.items())
-    return cfx.gallery(image, [told], alt=f"A figure with {hair} hair and {top} top. {told}.")
+    decisions = {n: names[int(f(image).argmax())] for n, f in shipped.items()}
+    text = "\n".join(f"{n}: {d}" for n, d in decisions.items())
+    return cfx.gallery(image, [text], alt=f"A figure with {hair} hair and {top} top. {text}.")
 
 
 cfx.explore(
@@ -333,16 +333,16 @@ cfx.explore(
 #
 # <details><summary>Hint 1</summary>One name a flip: "trivial", "causal", "non-causal" or
 # "adversarial".</details>
-# <details><summary>Hint 2</summary>A loop over `zip(cause, meaning, bystander)` is fine.</details>
+# <details><summary>Hint 2</summary>A loop over `zip(cause, meaning, other)` is fine.</details>
 # <details><summary>Hint 3</summary>`if m: "trivial"` comes before `elif c: "causal"`.</details>
 
 
 # %% tags=["exercise"]
-def kind_of(cause: list[bool], meaning: list[bool], bystander: list[bool]) -> list[str]:
+def classify_flip(cause: list[bool], meaning: list[bool], other: list[bool]) -> list[str]:
     """What each flip changed, in one word."""
     ### BEGIN SOLUTION
     kinds = []
-    for c, m, b in zip(cause, meaning, bystander, strict=True):
+    for c, m, b in zip(cause, meaning, other, strict=True):
         if m:
             kinds.append("trivial")
         elif c:
@@ -356,15 +356,15 @@ def kind_of(cause: list[bool], meaning: list[bool], bystander: list[bool]) -> li
 
 
 # %% tags=["check"]
-cfx.checks.nb04.kind_of(kind_of)
+cfx.checks.nb04.classify_flip(classify_flip)
 
 # %%
-asked = cfx.data.sprites("pairs", count, split="test", seed=seed + 3)
-target = 1 - cfx.predict_logits(shortcut, asked.images).argmax(1)
-latent = cfx.latent_attack(space, shortcut, asked.images, target)
+held_out_pairs = cfx.data.sprites("pairs", count, split="test", seed=seed + 3)
+target = 1 - cfx.predict_logits(shortcut, held_out_pairs.images).argmax(1)
+latent = cfx.latent_attack(space, shortcut, held_out_pairs.images, target)
 results = {
     "latent attack": latent,
-    "pixel attack": cfx.pixel_attack(shortcut, asked.images, target),
+    "pixel attack": cfx.pixel_attack(shortcut, held_out_pairs.images, target),
     "random direction": cfx.random_change(space, shortcut, latent),
 }
 kinds = {
@@ -386,7 +386,9 @@ pd.DataFrame(
 # %%
 shown = 8
 cfx.gallery(
-    torch.cat([asked.images[:shown], latent.image[:shown], results["pixel attack"].image[:shown]]),
+    torch.cat(
+        [held_out_pairs.images[:shown], latent.image[:shown], results["pixel attack"].image[:shown]]
+    ),
     n_columns=shown,
     alt="Eight figures; below them what the latent attack makes of them, most with another top; at "
     "the bottom the results of the pixel attack, which look like the originals.",

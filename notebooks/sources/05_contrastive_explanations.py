@@ -45,8 +45,8 @@ planted = {
 contrasts = cfx.data.SPRITE_CONTRASTS
 classes = contrasts["hair"]  # every classifier says "gray" or "red"
 train = cfx.data.sprites("pairs", 2000, split="train", seed=21)
-asked = cfx.data.sprites("pairs", count, split="test", seed=seed + 11)
-asked
+figures = cfx.data.sprites("pairs", count, split="test", seed=seed + 11)
+figures
 
 # %% [markdown]
 # ## The question, for one figure
@@ -57,14 +57,14 @@ asked
 
 # %%
 edits = cfx.load("sprites/edits_preserve", device="cpu")
-red = cfx.predict_logits(planted["conjunction"], asked.images).argmax(1).numpy() == 1
+red = cfx.predict_logits(planted["conjunction"], figures.images).argmax(1).numpy() == 1
 which = int(np.flatnonzero(red)[0])
 cfx.edit_strip(
     space,
     planted["conjunction"],
     edits,
-    asked.images[which : which + 1],
-    asked.factors.iloc[which : which + 1],
+    figures.images[which : which + 1],
+    figures.factors.iloc[which : which + 1],
     class_names=classes,
 )
 
@@ -141,7 +141,7 @@ cfx.checks.nb05.sufficiency(sufficiency)
 # loaded above begin there, and a small network adds a correction for each code; it was trained
 # through the generator until a reader found the attribute changed and everything else as it was.
 #
-# ### Exercise 3 · Hold the others
+# ### Exercise 3 · Project out the others
 #
 # *Hard, 8 minutes.* Remove from a normal (dims,) its part in the span of the held normals
 # (k, dims), which need not be orthogonal to each other. Return a unit vector.
@@ -155,7 +155,7 @@ cfx.checks.nb05.sufficiency(sufficiency)
 
 
 # %% tags=["exercise"]
-def hold(normal: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
+def project_out(normal: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
     """The part of a normal that changes none of the held readings, as a unit vector."""
     ### BEGIN SOLUTION
     q = torch.linalg.qr(held.T).Q
@@ -165,7 +165,7 @@ def hold(normal: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
 
 
 # %% tags=["check"]
-cfx.checks.nb05.hold(hold)
+cfx.checks.nb05.project_out(project_out)
 
 # %% [markdown]
 # ## The scores, and the truth beside them
@@ -179,9 +179,9 @@ cfx.checks.nb05.hold(hold)
 scores, truth = {}, {}
 for name, f in planted.items():
     scores[name] = cfx.contrastive_scores(
-        space, f, asked.images, asked.factors, 1, edits=edits, judge=judge
+        space, f, figures.images, figures.factors, 1, edits=edits, judge=judge
     )
-    truth[name] = cfx.metrics.true_scores(asked, f, contrasts, 1)
+    truth[name] = cfx.metrics.true_scores(figures, f, contrasts, 1)
 display(cfx.score_bars(scores["conjunction"], truth=truth["conjunction"], title="conjunction"))
 cfx.score_bars(scores["majority"], truth=truth["majority"], title="majority: a vote of three")
 
@@ -195,7 +195,7 @@ for name in planted:
         "mean error, necessity": wrong.loc["necessity", "error"].mean(),
         "mean error, sufficiency": wrong.loc["sufficiency", "error"].mean(),
         "truth inside the interval": wrong["covered"].mean(),
-        "harm, at most": scores[name].monotonicity_violation.max(),
+        "monotonicity violation, at most": scores[name].monotonicity_violation.max(),
     }
 pd.DataFrame(rows).T
 
@@ -216,7 +216,7 @@ for name in planted:
 # Try it on single figures. What is necessary for one need not be for another:
 
 # %%
-few = asked[: cfx.by_profile(profile, ci=6, cpu=20, gpu=20)]
+few = figures[: cfx.by_profile(profile, ci=6, cpu=20, gpu=20)]
 
 
 def draw_edit(classifier: str, figure: int, attribute: str) -> cfx.Picture:
@@ -263,7 +263,7 @@ kinds = {
 kinds |= {"learnt, kept": edits, "learnt, free": cfx.load("sprites/edits_free", device="cpu")}
 by_kind = {
     name: cfx.contrastive_scores(
-        space, planted["honest"], asked.images, asked.factors, 1, edits=d, judge=judge
+        space, planted["honest"], figures.images, figures.factors, 1, edits=d, judge=judge
     )
     for name, d in kinds.items()
 }
@@ -304,13 +304,13 @@ rows = {}
 for name, directions in kinds.items():
     for only in ("all", "clean"):
         s = cfx.contrastive_scores(
-            space, trousers, asked.images, asked.factors, 1,
+            space, trousers, figures.images, figures.factors, 1,
             edits=directions, judge=judge, edit_filter=only,
         )  # fmt: skip
         row = s.table.loc["direction"]
         rows.setdefault(name, {})[f"necessity, {only} edits"] = row["necessity"]
         rows[name][f"images, {only}"] = row["necessity n"]
-exact = cfx.metrics.true_scores(asked, trousers, contrasts, 1).table.loc["direction"]
+exact = cfx.metrics.true_scores(figures, trousers, contrasts, 1).table.loc["direction"]
 rows["truth"] = {"necessity, all edits": exact["necessity"], "images, all": exact["necessity n"]}
 pd.DataFrame(rows).T.round(2)
 
@@ -332,8 +332,8 @@ print("edits that keep the others don't:", invented["learnt, kept"] < 0.05)
 
 # %%
 confounded = cfx.data.sprites("confounded", 1500, split="test", seed=seed + 3)
-said = cfx.predict_logits(planted["honest"], confounded.images).argmax(1).numpy() == 1
-table = confounded.factors.assign(red=said)
+is_red = cfx.predict_logits(planted["honest"], confounded.images).argmax(1).numpy() == 1
+table = confounded.factors.assign(red=is_red)
 naive = cfx.observed_scores(table, "top", "red", value="metal", baseline="white")
 right = cfx.observed_scores(table, "top", "red", adjust=["hair"], value="metal", baseline="white")
 edited = cfx.contrastive_scores(
@@ -363,7 +363,7 @@ print("edits need no adjustment:", edited.necessity["top"] < 0.05)
 # Adjustment needs the right factors *in the table*. The edit needs none: it changes the top and holds
 # the hair, whatever goes with what.
 #
-# ### Exercise 4 · Adjust for what is confounded
+# ### Exercise 4 · Adjust for a confounder
 #
 # *Medium, 7 minutes.* The back-door formula: P(o | do x) is the sum over strata c of
 # P(o | x, c) · P(c). `table` has the columns `x`, `c` and `o` (bool); every stratum has figures
@@ -382,9 +382,9 @@ def adjusted(table: pd.DataFrame, x: str) -> float:
     """P(o | do x), adjusted for c."""
     ### BEGIN SOLUTION
     total = 0.0
-    for c, share in table["c"].value_counts(normalize=True).items():
+    for c, fraction in table["c"].value_counts(normalize=True).items():
         rows = table[(table["x"] == x) & (table["c"] == c)]
-        total += share * rows["o"].mean()
+        total += fraction * rows["o"].mean()
     return float(total)
     ### END SOLUTION
 
@@ -399,12 +399,12 @@ cfx.checks.nb05.adjusted(adjusted)
 # Pearl, 2000), unless the effect is monotone. How wide are the bounds for the conjunction?
 
 # %%
-said = cfx.predict_logits(planted["conjunction"], asked.images).argmax(1).numpy() == 1
-seen = asked.factors.assign(red=said)
+is_red = cfx.predict_logits(planted["conjunction"], figures.images).argmax(1).numpy() == 1
+seen = figures.factors.assign(red=is_red)
 rows = {}
 for factor in ("hair", "top", "shoes"):
     baseline, value = contrasts[factor]
-    done = {v: cfx.data.intervene(asked, **{factor: v}).images for v in (value, baseline)}
+    done = {v: cfx.data.intervene(figures, **{factor: v}).images for v in (value, baseline)}
     effect = {
         v: float((cfx.predict_logits(planted["conjunction"], image).argmax(1) == 1).double().mean())
         for v, image in done.items()
@@ -458,14 +458,14 @@ cfx.checks.nb05.lower_bound(lower_bound)
 # %%
 unknown = cfx.load("sprites/unknown", device="cpu")
 puzzle = cfx.contrastive_scores(
-    space, unknown, asked.images, asked.factors, 1, edits=edits, judge=judge
+    space, unknown, figures.images, figures.factors, 1, edits=edits, judge=judge
 )
 puzzle.table[
     ["value", "baseline", "necessity", "sufficiency", "pns", "monotonicity_violation"]
 ].round(2)
 
 # %% [markdown]
-# ### Exercise 6 · Find the reason
+# ### Exercise 6 · Find the decisive factors
 #
 # *Medium, 10 minutes.* Return the factors that decide, as a set of names, and whether their effect
 # is monotone: does the same value of a factor always push the same way? The check re-renders
@@ -479,7 +479,7 @@ puzzle.table[
 
 
 # %% tags=["exercise"]
-def reason() -> tuple[set[str], bool]:
+def decisive_factors() -> tuple[set[str], bool]:
     """The factors that decide, and whether their effect is monotone."""
     ### BEGIN SOLUTION
     deciding = set(puzzle.table.index[puzzle.necessity > 0.1])
@@ -488,7 +488,7 @@ def reason() -> tuple[set[str], bool]:
 
 
 # %% tags=["check"]
-cfx.checks.nb05.reason(reason)
+cfx.checks.nb05.decisive_factors(decisive_factors)
 
 # %% [markdown]
 # ## Real generators
@@ -515,7 +515,7 @@ cfx.checks.nb05.reason(reason)
 # - The interval covers the draw of the figures. It doesn't cover an edit that changes something no
 #   judge reads.
 # - Keeping only clean edits may select figures. Compare with `only="all"`.
-# - A score is an average over the figures asked. `context=(asked.factors["top"] == "metal")` asks
+# - A score is an average over the figures asked. `context=(figures.factors["top"] == "metal")` asks
 #   some of them only, and the score may be another one.
 #
 # ## Summary

@@ -209,11 +209,11 @@ TABLE = {
                 "expected a cfx.data.World, got dict",
             ),
             "figures": (lambda: world().sample(10), "expected a cfx.data.World, got DataFrame"),
-            "another name": (world_of_another_name, "doesn't mention hair"),
-            "no top": (lambda: cfx.data.World(hair=["gray", "red"]), "doesn't mention top"),
+            "another name": (world_of_another_name, "does not contain hair"),
+            "no top": (lambda: cfx.data.World(hair=["gray", "red"]), "does not contain top"),
             "effect before its cause": (
                 world_with_effects_first,
-                "it raised ValueError: top: expected a cause stated before it",
+                "it raised ValueError: top: expected a cause that is listed before it",
             ),
             "cases without given": (
                 lambda: cfx.data.World(hair=["gray", "red"], top={"gray": MOSTLY_WHITE}),
@@ -225,7 +225,7 @@ TABLE = {
             ),
             "independent": (
                 lambda: cfx.data.World(hair=["gray", "red"], top=["white", "metal"]),
-                "expected the single arrow hair -> top, got []",
+                "expected the single edge hair -> top, got []",
             ),
             "other arrow": (world_of_another_arrow, "got [('top', 'hair')]"),
             "hidden cause": (world_of_a_hidden_cause, "got [('_trade', 'hair'), ('_trade'"),
@@ -240,7 +240,7 @@ TABLE = {
             ),
             "rare red": (
                 lambda: world(hair={"gray": 0.9, "red": 0.1}),
-                "equally often, got a share of 0.10 red",
+                "equally often, got a fraction of 0.10 red",
             ),
             "cases exchanged": (
                 lambda: world(MOSTLY_METAL, MOSTLY_WHITE),
@@ -271,36 +271,36 @@ TABLE = {
             "list": (compared(lambda a, b: (a != b).tolist()), "expected one number, got list"),
             "counted": (
                 compared(lambda a, b: (a != b).sum().item()),
-                "a share lies in [0, 1], got 25",
+                "a fraction is in [0, 1], got 25",
             ),
             "per cent": (
                 compared(lambda a, b: 100 * differ(a, b)),
-                "a share lies in [0, 1], got 62.5",
+                "a fraction is in [0, 1], got 62.5",
             ),
-            "difference of logits": (difference_of_logits, "a share lies in [0, 1]"),
+            "difference of logits": (difference_of_logits, "a fraction is in [0, 1]"),
             "difference with a sign": (
                 compared(lambda a, b: (a - b).double().mean().item()),
-                "a share lies in [0, 1], got -0.275",
+                "a fraction is in [0, 1], got -0.275",
             ),
             "second against as it is": (
                 against_as_it_is(1),
-                "figures as they are were compared with figures that were set",
+                "unchanged figures were compared with figures whose factor was set",
             ),
             "first against as it is": (
                 against_as_it_is(0),
-                "figures as they are were compared with figures that were set",
+                "unchanged figures were compared with figures whose factor was set",
             ),
             "difference of averages": (
                 compared(lambda a, b: (a.double().mean() - b.double().mean()).abs().item()),
-                "two averages were subtracted",
+                "this is the difference of two averages",
             ),
             "average of differences": (
                 compared(lambda a, b: (b - a).double().mean().item()),
-                "two averages were subtracted",
+                "this is the difference of two averages",
             ),
             "equal decisions": (
                 compared(lambda a, b: (a == b).double().mean().item()),
-                "the share that keeps its decision",
+                "the fraction that keeps its decision",
             ),
             "logits": (effect_of_logits, "for top expected 0.625, got 0.500"),
             "share of a class": (
@@ -372,7 +372,7 @@ TABLE = {
             ),
         },
     ),
-    "kind_of": Answers(
+    "classify_flip": Answers(
         right={
             "in order": kinds(kind),
             "select": kinds_with_select,
@@ -401,19 +401,19 @@ TABLE = {
             ),
             "cause first": (
                 kinds(lambda c, m, b: "causal" if c else kind(c, m, b)),
-                "cause True, meaning True, bystander False: expected trivial, got causal",
+                "cause True, meaning True, other False: expected trivial, got causal",
             ),
             "bystander first": (
                 kinds(lambda c, m, b: "non-causal" if b else kind(c, m, b)),
-                "meaning True, bystander True: expected trivial, got non-causal",
+                "meaning True, other True: expected trivial, got non-causal",
             ),
             "bystander before cause": (
                 kinds(lambda c, m, b: kind(c and not b, m, b)),
-                "cause True, meaning False, bystander True: expected causal, got non-causal",
+                "cause True, meaning False, other True: expected causal, got non-causal",
             ),
             "trivial if nothing else changed": (
                 kinds(lambda c, m, b: kind(c, m and not c, b)),
-                "cause True, meaning True, bystander False: expected trivial, got causal",
+                "cause True, meaning True, other False: expected trivial, got causal",
             ),
             "last two exchanged": (
                 kinds(lambda c, m, b: kind(c, m, not b)),

@@ -44,8 +44,8 @@ def in_a_loop(has, before, after):
 
 def by_filter(has, before, after):
     rows = pd.DataFrame({"has": has, "before": before, "after": after})
-    rows = rows[~rows.has & ~rows.logits_before]
-    return rows.logits_after.mean(), len(rows)
+    rows = rows[~rows.has & ~rows.before]
+    return rows.after.mean(), len(rows)
 
 
 def in_single_precision(has, before, after):
@@ -247,37 +247,37 @@ TABLE = {
             ),
             "exchanged": (
                 reported(lambda score, number: (number, score)),
-                "a score is a share in [0, 1], got 15",
+                "a score is a fraction in [0, 1], got 15",
             ),
-            "counted": (count_of_hits, "a score is a share in [0, 1], got 6"),
-            "number of hits": (number_of_hits, "expected 15 figures to be asked, got 6"),
+            "counted": (count_of_hits, "a score is a fraction in [0, 1], got 6"),
+            "number of hits": (number_of_hits, "expected 15 figures, got 6"),
             "all with it": (
                 scored(lambda h, b, a: h, loses),
-                "expected 15 figures to be asked, got 20",
+                "expected 15 figures, got 20",
             ),
             "all with the outcome": (
                 scored(lambda h, b, a: b, loses),
-                "expected 15 figures to be asked, got 24",
+                "expected 15 figures, got 24",
             ),
             "outcome afterwards": (
                 scored(lambda h, b, a: h & a, loses),
-                "expected 15 figures to be asked, got 10",
+                "expected 15 figures, got 10",
             ),
             "either": (
                 scored(lambda h, b, a: h | b, loses),
-                "expected 15 figures to be asked, got 29",
+                "expected 15 figures, got 29",
             ),
             "everybody": (
                 reported(lambda score, number: (score, 37)),
-                "expected 15 figures to be asked, got 37",
+                "expected 15 figures, got 37",
             ),
-            "sufficiency": (scored(neither, gains), "expected 15 figures to be asked, got 8"),
+            "sufficiency": (scored(neither, gains), "expected 15 figures, got 8"),
             "outcome kept": (scored(both, gains), "got 0.600, which is one minus it"),
             "divided by all": (share_of_all(both, loses), "expected 0.400, got 0.162"),
             "divided by those with it": (share_of_those_with_it, "expected 0.400, got 0.300"),
             "zero of nobody": (
                 reported(lambda score, number: (score if number else 0.0, number)),
-                "with nobody to ask expected NaN and 0, got 0 and 0",
+                "without any such figure expected NaN and 0, got 0 and 0",
             ),
             "one value for nobody": (
                 one_value_for_nobody,
@@ -285,7 +285,7 @@ TABLE = {
             ),
             "one asked of nobody": (
                 reported(lambda score, number: (score, max(number, 1))),
-                "with nobody to ask expected NaN and 0, got nan and 1",
+                "without any such figure expected NaN and 0, got nan and 1",
             ),
             "division by nobody": (unguarded_loop, "it raised ZeroDivisionError"),
         },
@@ -293,22 +293,22 @@ TABLE = {
     "sufficiency": Answers(
         right={"mask": scored(neither, gains), "filter": by_filter},
         wrong={
-            "necessity": (scored(both, loses), "expected 8 figures to be asked, got 15"),
+            "necessity": (scored(both, loses), "expected 8 figures, got 15"),
             "all without it": (
                 scored(lambda h, b, a: ~h, gains),
-                "expected 8 figures to be asked, got 17",
+                "expected 8 figures, got 17",
             ),
             "all without the outcome": (
                 scored(lambda h, b, a: ~b, gains),
-                "expected 8 figures to be asked, got 13",
+                "expected 8 figures, got 13",
             ),
             "outcome forgotten to negate": (
                 scored(lambda h, b, a: ~h & b, gains),
-                "expected 8 figures to be asked, got 9",
+                "expected 8 figures, got 9",
             ),
             "not both": (
                 scored(lambda h, b, a: ~(h & b), gains),
-                "expected 8 figures to be asked, got 22",
+                "expected 8 figures, got 22",
             ),
             "losses": (scored(neither, loses), "got 0.375, which is one minus it"),
             "divided by all": (share_of_all(neither, gains), "expected 0.625, got 0.135"),
@@ -318,11 +318,11 @@ TABLE = {
             ),
             "zero of nobody": (
                 reported(lambda s, n: (s if n else 0.0, n), neither, gains),
-                "with nobody to ask expected NaN and 0, got 0 and 0",
+                "without any such figure expected NaN and 0, got 0 and 0",
             ),
         },
     ),
-    "hold": Answers(
+    "project_out": Answers(
         right={
             "basis": lambda normal, held: unit(normal - part(normal, held)),
             "least squares": by_least_squares,
@@ -342,25 +342,25 @@ TABLE = {
             "normal as it is": (lambda normal, held: normal, "nothing was removed"),
             "projection": (
                 lambda normal, held: unit(part(normal, held)),
-                "the part that has to go",
+                "the part that must be removed",
             ),
-            "one after the other": (one_after_the_other, "held reading 1 of 3 still changes"),
-            "as if orthogonal": (as_if_orthogonal, "held reading 1 of 3 still changes"),
+            "one after the other": (one_after_the_other, "reading 1 of 3 still changes"),
+            "as if orthogonal": (as_if_orthogonal, "reading 1 of 3 still changes"),
             "as if orthonormal": (
                 lambda normal, held: unit(normal - held.T @ (held @ normal)),
-                "held reading 1 of 3 still changes",
+                "reading 1 of 3 still changes",
             ),
             "only the first": (
                 lambda normal, held: unit(normal - part(normal, held[:1])),
-                "held reading 2 of 3 still changes",
+                "reading 2 of 3 still changes",
             ),
             "all but the last": (
                 lambda normal, held: unit(normal - part(normal, held[:2])),
-                "held reading 3 of 3 still changes",
+                "reading 3 of 3 still changes",
             ),
             "their mean": (
                 lambda normal, held: unit(normal - part(normal, held.mean(0, keepdim=True))),
-                "held reading 1 of 3 still changes",
+                "reading 1 of 3 still changes",
             ),
             "basis of the wrong space": (
                 lambda normal, held: unit(
@@ -386,9 +386,9 @@ TABLE = {
             ),
             "other way round": (
                 lambda normal, held: unit(part(normal, held) - normal),
-                "it points the wrong way",
+                "it has the wrong sign",
             ),
-            "any orthogonal vector": (orthogonal_to_all, "isn't what is left of this normal"),
+            "any orthogonal vector": (orthogonal_to_all, "it is not the remainder of this normal"),
         },
     ),
     "adjusted": Answers(
@@ -401,17 +401,20 @@ TABLE = {
         wrong={
             "seen": (
                 lambda table, x: table.loc[table["x"] == x, "o"].mean(),
-                "that is P(o | x), seen and not done",
+                "that is P(o | x), observed without an intervention",
             ),
             "weights of those with x": (
                 weighed(lambda table, x: shares(table[table["x"] == x])),
-                "that is P(o | x), seen and not done",
+                "that is P(o | x), observed without an intervention",
             ),
-            "filtered first": (table_filtered_first, "that is P(o | x), seen and not done"),
-            "x not selected": (of_strata_regardless, "that is P(o), whatever x is"),
+            "filtered first": (
+                table_filtered_first,
+                "that is P(o | x), observed without an intervention",
+            ),
+            "x not selected": (of_strata_regardless, "that is P(o) over all values of x"),
             "not weighed": (
                 lambda table, x: mean_given(table[table["x"] == x]).mean(),
-                "that is a plain mean of the strata",
+                "that is the unweighted mean of the strata",
             ),
             "weights of the others": (
                 weighed(lambda table, x: shares(table[table["x"] != x])),
@@ -474,27 +477,27 @@ TABLE = {
             ),
             "not cut": (
                 bounded(lambda o, do, p: (o - do) / p),
-                "a share is never negative; expected 0, got -3.000",
+                "the bound is never negative, expected 0, got -3.000",
             ),
             "absolute value": (
                 bounded(lambda o, do, p: abs(o - do) / p),
-                "a share is never negative; expected 0, got 3.000",
+                "the bound is never negative, expected 0, got 3.000",
             ),
             "zero of nobody": (
                 lambda o, do, p: max(0.0, (o - do) / p) if p else 0.0,
-                "if nobody has both x and o expected NaN, got 0.0",
+                "if no figure has both x and o, expected NaN, got 0.0",
             ),
             "NaN lost in max": (
                 lambda o, do, p: max(0.0, (o - do) / p if p else NAN),
-                "if nobody has both x and o expected NaN, got 0.0",
+                "if no figure has both x and o, expected NaN, got 0.0",
             ),
             "zero before the guard": (
                 zero_before_the_guard,
-                "if nobody has both x and o expected NaN, got 0.0",
+                "if no figure has both x and o, expected NaN, got 0.0",
             ),
             "small number added": (
                 lambda o, do, p: max(0.0, (o - do) / (p + 1e-9)),
-                "if nobody has both x and o expected NaN, got 0.0",
+                "if no figure has both x and o, expected NaN, got 0.0",
             ),
             "no guard": (
                 lambda o, do, p: max(0.0, (o - do) / p),
@@ -502,7 +505,7 @@ TABLE = {
             ),
         },
     ),
-    "reason": Answers(
+    "decisive_factors": Answers(
         right={
             "set": lambda: ({"top", "shoes"}, False),
             "list": lambda: (["shoes", "top"], np.bool_(False)),
@@ -530,9 +533,9 @@ TABLE = {
                 lambda: (set(nb05.SPRITE_CONTRASTS), False),
                 "depends on body, bottom, direction, eyes, hair",
             ),
-            "only the top": (lambda: ({"top"}, False), "something else decides as well"),
-            "only the shoes": (lambda: ({"shoes"}, True), "something else decides as well"),
-            "nothing": (lambda: (set(), True), "something else decides as well"),
+            "only the top": (lambda: ({"top"}, False), "another factor decides as well"),
+            "only the shoes": (lambda: ({"shoes"}, True), "another factor decides as well"),
+            "nothing": (lambda: (set(), True), "another factor decides as well"),
             "monotone": (
                 lambda: ({"top", "shoes"}, True),
                 "monotone = True is not what re-rendering shows",
