@@ -166,7 +166,7 @@ class Diffusion(nn.Module):
         else:
             sizes = validate.listed(shape, "shape", "two numbers")
             if len(sizes) != 2:
-                raise ValueError(f"shape: expected (h, w), got {validate.told(shape)}")
+                raise ValueError(f"shape: expected (h, w), got {validate.describe(shape)}")
             sides = tuple(validate.count(size, "shape", 1, 10**5) for size in sizes)
         like = self.mean.new_empty(len(conditions), len(self.mean), *sides)
         cond = self.encode_condition(conditions)
