@@ -86,7 +86,7 @@ def follow_direction(
     noise_seed = validate.optional(validate.seed, noise_seed, "noise_seed")
 
     def encode(batch: Batch) -> tuple[Code, Tensor, int]:
-        return _encode_with_noise(run, batch, noise_seed)
+        return _encode_with_noise(run, batch, noise_seed or 0)
 
     run = Run(
         classifier,

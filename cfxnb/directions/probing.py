@@ -165,7 +165,8 @@ class BlackBoxProbe:
     def _classes(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return target and contrast class of each row, checked."""
         target, contrast_class = self.config.target, self.config.contrast_class
-        return check_labels(target, contrast_class, *logits.shape, argument="target")
+        rows, n_classes = logits.shape
+        return check_labels(target, contrast_class, rows, n_classes, argument="target")
 
     def on_interrupt(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which Ctrl-C ends the search with its results so far.
