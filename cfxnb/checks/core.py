@@ -1,4 +1,4 @@
-"""What all checks share."""
+"""The common part of all checks."""
 
 import dataclasses
 import functools
@@ -10,14 +10,14 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Outcome of a check; shows itself.
+    """Outcome of a check. It displays itself in a notebook.
 
     Attributes:
-        exercise: title of the exercise.
-        passed: whether every property holds.
-        failed: the property that doesn't, or "".
-        cause: the likely reason.
-        hint: what to look at next.
+        exercise: Title of the exercise.
+        passed: Whether all properties hold.
+        failed: The first property that does not hold, or "".
+        cause: The likely reason.
+        hint: What to do next.
     """
 
     exercise: str
@@ -43,7 +43,7 @@ class Result:
 
 
 class Wrong(Exception):
-    """A property of the answer doesn't hold."""
+    """Raised if a property of the answer does not hold."""
 
     def __init__(self, failed: str, cause: str, hint: str) -> None:
         super().__init__(failed)
@@ -51,13 +51,13 @@ class Wrong(Exception):
 
 
 def expect(holds: bool, failed: str, *, cause: str, hint: str) -> None:
-    """Go on if the property holds."""
+    """Raise ``Wrong`` if the property does not hold."""
     if not holds:
         raise Wrong(failed, cause, hint)
 
 
 def exercise(title: str) -> Callable[[Callable[..., None]], Callable[..., Result]]:
-    """Turn a function of expectations into a check that returns a Result."""
+    """Decorate a function that checks an answer by ``expect``. It then returns a Result."""
 
     def decorate(properties: Callable[..., None]) -> Callable[..., Result]:
         @functools.wraps(properties)
@@ -83,14 +83,14 @@ def _run(title: str, properties: Callable[..., None], answer: tuple[Any, ...]) -
             False,
             "there is no answer yet",
             "the stub still raises NotImplementedError",
-            "replace the line 'raise NotImplementedError()' by your own; the hints are above",
+            "replace the line 'raise NotImplementedError()' by your code; the hints are above",
         )
     except Exception as error:  # whatever an answer raises must not stop the notebook
         return Result(
             title,
             False,
             f"it raised {type(error).__name__}: {error}",
-            "a slip in the code, or a shape that doesn't fit",
+            "an error in the code, or a tensor of the wrong shape",
             "call it by hand on one small tensor and read the last line of the traceback",
         )
     return Result(title, True)

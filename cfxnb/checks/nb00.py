@@ -17,7 +17,7 @@ def straight_path(answer: Callable[[Tensor, Tensor, int], Tensor]) -> None:
         isinstance(path, Tensor) and path.shape == (5, 4),
         f"expected 5 codes in a tensor of shape (5, 4), got {_shape(path)}",
         cause="the steps are not stacked, or one is missing at an end",
-        hint="weights = torch.linspace(0, 1, steps).unsqueeze(1) gives one row a step",
+        hint="weights = torch.linspace(0, 1, steps).unsqueeze(1) gives one row per step",
     )
     expect(
         torch.allclose(path[0], a) and torch.allclose(path[-1], b),
@@ -39,10 +39,10 @@ def flip_point(answer: Callable[[Tensor], int]) -> None:
     expect(
         never == -1,
         f"for a path that never flips expected -1, got {never}",
-        cause="argmax of an all-False tensor is 0, which reads as 'flipped at once'"
+        cause="argmax of an all-False tensor is 0, which means 'flipped at step 0'"
         if never == 0
-        else "the case that no step lies above one half has no answer of its own",
-        hint="ask first whether any step lies above one half",
+        else "there is no separate answer if no step is above one half",
+        hint="check first whether any step is above one half",
     )
     got = answer(torch.tensor([0.01, 0.7, 0.3, 0.4, 0.9]))
     expect(
@@ -62,8 +62,8 @@ def flip_point(answer: Callable[[Tensor], int]) -> None:
     expect(
         start == 0,
         f"for [0.6, 0.7] expected step 0, got {start}",
-        cause="a change between two steps was searched; a path may begin above one half",
-        hint="the first True of p > 0.5 may be the very first",
+        cause="only changes between two steps are found; a path may start above one half",
+        hint="the first True of p > 0.5 may be at index 0",
     )
 
 
@@ -75,7 +75,7 @@ def judge_agreement(answer: Callable[[Tensor, Tensor, Tensor], float]) -> None:
     expect(
         abs(got - 2 / 3) < 1e-6,
         f"three images flipped and the judge agrees on two: expected 0.667, got {got:.3f}",
-        cause="images that never flipped are counted too, or it isn't the share that agrees",
+        cause="images that did not flip are counted too, or it is not the fraction that agrees",
         hint="keep only the flipped: read[flipped] == target[flipped]",
     )
     pair = torch.tensor([3, 6])
@@ -83,15 +83,15 @@ def judge_agreement(answer: Callable[[Tensor, Tensor, Tensor], float]) -> None:
     expect(
         abs(mixed - 1) < 1e-6,
         f"for targets 3 and 6 read as 3 and 6 expected 1, got {mixed:.3f}",
-        cause="the reading is compared with a fixed class",
+        cause="the judge's class is compared with a fixed class",
         hint="each image has its own target",
     )
     nothing = float(answer(read, target, torch.zeros(4, dtype=torch.bool)))
     expect(
         nothing != nothing,
         f"if nothing flipped expected NaN, got {nothing}",
-        cause="a share of no images is not 0 and not 1",
-        hint="the mean of an empty tensor is NaN by itself",
+        cause="a fraction of no images is neither 0 nor 1",
+        hint="the mean of an empty tensor is NaN",
     )
 
 
@@ -108,29 +108,29 @@ def smallest_change(answer: Callable[[Tensor, Tensor], int]) -> None:
     )
     expect(
         got != 1,
-        "the index counts only those that flipped: expected 3 of all four, got 1",
-        cause="distance[flipped] is shorter, and its argmin is a place in the shorter tensor",
-        hint="put infinity in the place of those that failed, then take argmin",
+        "the index is one among the flipped images: expected 3 of all four, got 1",
+        cause="distance[flipped] is shorter, and its argmin is an index of the shorter tensor",
+        hint="replace the distances of failures by infinity, then use argmin",
     )
     expect(
         got == 3,
         f"distances 1, 2.5, 3.5, 1.5, only the last two flipped: expected index 3, got {got}",
         cause="a change that doesn't flip was taken, or the largest, or the distance itself",
-        hint="put infinity in the place of those that failed, then take argmin",
+        hint="replace the distances of failures by infinity, then use argmin",
     )
     got = answer(distance, torch.ones(4, dtype=torch.bool))
     expect(
         got == 0,
         f"when all flipped expected index 0, got {got}",
-        cause="the largest change, or simply the last one, was taken",
+        cause="the largest change, or the last one, was taken",
         hint="argmin, not argmax",
     )
     none = answer(distance, torch.zeros(4, dtype=torch.bool))
     expect(
         none == -1,
         f"when nothing flipped expected -1, got {none}",
-        cause="an image that never flipped is returned as a counterfactual",
-        hint="ask first whether anything flipped: flipped.any()",
+        cause="an image that did not flip is returned as a counterfactual",
+        hint="check first whether any image flipped: flipped.any()",
     )
 
 

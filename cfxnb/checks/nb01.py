@@ -15,7 +15,7 @@ def reconstruction_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     got = answer(a, b)
     expect(
         isinstance(got, Tensor) and got.shape == (3,),
-        f"expected one number an image, shape (3,), got {getattr(got, 'shape', type(got))}",
+        f"expected one number per image, shape (3,), got {getattr(got, 'shape', type(got))}",
         cause="the mean runs over the batch as well",
         hint="average over dimensions 1, 2 and 3 only",
     )
@@ -23,7 +23,7 @@ def reconstruction_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     expect(
         bool((got >= 0).all()) and not torch.allclose(got, naive * 32),
         "these are not means",
-        cause="differences that are not squared cancel each other; a sum grows with the image",
+        cause="differences without a square cancel; a sum grows with the size of the image",
         hint="square first, then .mean(dim=(1, 2, 3))",
     )
     expect(
@@ -45,24 +45,24 @@ def reparameterise(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         torch.allclose(got, wanted, atol=1e-4) or not torch.allclose(got, mean + noise),
         "the noise is not scaled at all",
         cause="the standard deviation is missing",
-        hint="noise has spread 1: multiply it by exp(0.5 * log_variance)",
+        hint="noise has standard deviation 1: multiply it by exp(0.5 * log_variance)",
     )
     expect(
         torch.equal(got, answer(mean, log_variance, noise)),
         "the same noise gives another result",
-        cause="noise is drawn inside, and the noise that was handed in is not used",
+        cause="noise is drawn inside, and the argument noise is not used",
         hint="multiply the argument noise by the standard deviation",
     )
     expect(
         torch.allclose(got, wanted, atol=1e-4),
         f"for log variance 2 and noise -1 the change is {got[0, 1].item() + 2:.3f}, not -2.718",
-        cause="not the standard deviation but the variance or its logarithm, or no mean",
+        cause="the variance or its logarithm is used as standard deviation, or the mean is missing",
         hint="the standard deviation is exp(0.5 * log_variance)",
     )
     expect(
         got.requires_grad,
         "no gradient flows to mean and log_variance",
-        cause=".detach(), .item() or torch.no_grad() cuts the graph: nothing could be learned",
+        cause=".detach(), .item() or torch.no_grad() cuts the graph, so nothing can be learned",
         hint="use plain tensor arithmetic",
     )
     slopes = torch.autograd.grad(got.sum(), (mean, log_variance), allow_unused=True)
@@ -79,7 +79,7 @@ def kl_term(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     zero = answer(torch.zeros(2, 3), torch.zeros(2, 3))
     expect(
         isinstance(zero, Tensor) and zero.shape == (2,),
-        f"expected one number an image, shape (2,), got {getattr(zero, 'shape', type(zero))}",
+        f"expected one number per image, shape (2,), got {getattr(zero, 'shape', type(zero))}",
         cause="the sum runs over the batch too, or over nothing",
         hint="sum over dimension 1, the coordinates of the code",
     )
@@ -95,8 +95,8 @@ def kl_term(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     got = answer(mean, log_variance)
     expect(
         bool((got >= -1e-6).all()),
-        "a negative value: a divergence can't be",
-        cause="a sign is turned round, or the mean isn't squared",
+        "a negative value: a divergence cannot be negative",
+        cause="a sign is reversed, or the mean is not squared",
         hint="0.5 * (mean^2 + variance - 1 - log_variance), summed",
     )
     expect(
@@ -116,13 +116,13 @@ def traverse(answer: Callable[[Tensor, int, Tensor, Tensor], Tensor]) -> None:
     expect(
         torch.equal(z, before),
         "the code that was handed in has changed",
-        cause="z is written to in place, or expanded without a copy",
+        cause="z is changed in place, or expanded without a copy",
         hint="codes = z.repeat(len(steps), 1) makes a copy for each step",
     )
     expect(
         isinstance(got, Tensor) and got.shape == (3, 3),
-        f"expected one code a step, shape (3, 3), got {getattr(got, 'shape', type(got))}",
-        cause="a single code is changed in the place of one for each step",
+        f"expected one code per step, shape (3, 3), got {getattr(got, 'shape', type(got))}",
+        cause="a single code is changed instead of one per step",
         hint="codes = z.repeat(len(steps), 1)",
     )
     expect(
@@ -139,9 +139,9 @@ def traverse(answer: Callable[[Tensor, int, Tensor, Tensor], Tensor]) -> None:
     )
     expect(
         torch.allclose(got[:, 1], torch.tensor([1.0, 2.0, 2.5])),
-        f"with spread 0.5, two spreads down from 2 is 1; got {got[0, 1].item():.2f}",
-        cause="the steps are not measured in units of the spread",
-        hint="steps * spread[dim]",
+        f"with std 0.5, two std below 2 is 1; got {got[0, 1].item():.2f}",
+        cause="the steps are not measured in standard deviations",
+        hint="steps * std[dim]",
     )
 
 
@@ -155,29 +155,29 @@ def principal_components(answer: Callable[[Tensor, int], Tensor]) -> None:
     expect(
         isinstance(got, Tensor) and got.shape == (500, 2),
         f"expected the codes in two coordinates, (500, 2), got {getattr(got, 'shape', type(got))}",
-        cause="the directions are returned in the place of the projected codes",
+        cause="the directions are returned instead of the projected codes",
         hint="(codes - mean) @ directions.T",
     )
     expect(
         bool(got.mean(0).abs().max() < 0.1),
         "the projected codes are not centred",
-        cause="the mean was not taken off: the first component then points at the mean",
-        hint="codes = codes - codes.mean(0) comes first",
+        cause="the mean was not subtracted: the first component then points to the mean",
+        hint="first codes = codes - codes.mean(0)",
     )
     centred = codes - codes.mean(0)
     _, _, v = torch.linalg.svd(centred, full_matrices=False)
     wanted = centred @ v[:2].T
-    same = got * (got * wanted).sum(0).sign()  # the sign of a direction is free
-    share = (got * wanted).sum(0).abs() / (got.norm(dim=0) * wanted.norm(dim=0)).clamp_min(1e-9)
+    same = got * (got * wanted).sum(0).sign()  # the sign of a direction is arbitrary
+    cosine = (got * wanted).sum(0).abs() / (got.norm(dim=0) * wanted.norm(dim=0)).clamp_min(1e-9)
     expect(
-        bool((share < 0.999).any()) or torch.allclose(same, wanted, atol=0.05),
+        bool((cosine < 0.999).any()) or torch.allclose(same, wanted, atol=0.05),
         "the coordinates are stretched: distances between codes are not kept",
-        cause="U alone was taken, or the codes were divided by their spread",
+        cause="only U was used, or the codes were divided by their standard deviation",
         hint="centred @ Vh[:k].T, which is U * S",
     )
     expect(
         torch.allclose(same, wanted, atol=0.05),
-        "the coordinates are not those of largest variance, in order",
-        cause="the components come in ascending order, or from the wrong side of the SVD",
+        "the coordinates are not those of largest variance, in descending order",
+        cause="the components are in ascending order, or from the wrong side of the SVD",
         hint="U, S, Vh = torch.linalg.svd(centred, full_matrices=False); rows of Vh, largest first",
     )

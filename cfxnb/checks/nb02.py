@@ -15,22 +15,22 @@ def log_odds(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     got = answer(logits, target)
     expect(
         isinstance(got, Tensor) and got.shape == (4,),
-        f"expected one number a sample, shape (4,), got {getattr(got, 'shape', type(got))}",
-        cause="all classes are returned, or the batch is summed up",
-        hint="logits.gather(1, target[:, None]).squeeze(1) picks one a row",
+        f"expected one number per image, shape (4,), got {getattr(got, 'shape', type(got))}",
+        cause="all classes are returned, or the batch is summed",
+        hint="logits.gather(1, target[:, None]).squeeze(1) selects one logit per row",
     )
     p = logits.double().softmax(1).gather(1, target[:, None]).squeeze(1)
     naive = (p / (1 - p)).log().float()
     expect(
         not torch.allclose(got, -naive, atol=1e-3),
         "the sign is wrong: it must grow with the probability of the target",
-        cause="the difference is taken the other way round",
+        cause="the difference has the wrong order",
         hint="target minus others",
     )
     expect(
         torch.allclose(got, naive, atol=1e-3),
         "the values are not log(p / (1 - p))",
-        cause="the target itself is among 'the others', or only the strongest rival is",
+        cause="the target is among the other classes, or only the largest other logit is used",
         hint="logits.scatter(1, target[:, None], -torch.inf).logsumexp(1)",
     )
     far = answer(torch.tensor([[60.0, 0.0, 0.0]]), torch.tensor([0]))
@@ -38,7 +38,7 @@ def log_odds(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         bool(far.isfinite().all()) and float(far[0]) > 40,
         f"for logits 60, 0, 0 expected about 59.3, got {float(far[0]):.3g}",
         cause="probabilities saturate: p / (1 - p) divides by zero when p rounds to 1",
-        hint="stay with logits: the target's minus the logsumexp of the others",
+        hint="use logits only: the target's minus the logsumexp of the others",
     )
 
 
@@ -48,7 +48,7 @@ def objective(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     got = answer(odds, change, 0.1)
     expect(
         isinstance(got, Tensor) and got.shape == (2,),
-        f"expected one number a sample, shape (2,), got {getattr(got, 'shape', type(got))}",
+        f"expected one number per image, shape (2,), got {getattr(got, 'shape', type(got))}",
         cause="the batch is averaged, or the sum runs over samples and not over coordinates",
         hint="sum over dimension 1 only",
     )
@@ -60,20 +60,20 @@ def objective(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     )
     expect(
         float(got[0]) > float(answer(odds, change * 0, 0.1)[0]),
-        "a longer change is not dearer",
+        "a longer change does not cost more",
         cause="the proximity term is missing or has the wrong sign",
         hint="+ proximity * (change ** 2).sum(1)",
     )
     expect(
         not torch.allclose(got, -odds + 1.4),
-        "each sample pays for the changes of all samples",
+        "the loss of each image depends on the changes of all images",
         cause="the sum runs over the batch too",
         hint="(change ** 2).sum(1)",
     )
     expect(
         torch.allclose(got, torch.tensor([-0.5, 2.9])),
         f"for odds 1, change (1, 2, 0) and proximity 0.1 expected -0.5, got {float(got[0]):.3f}",
-        cause="the length is not squared, is averaged, or isn't multiplied by proximity",
+        cause="the length is not squared, is averaged, or is not multiplied by proximity",
         hint="proximity * (change ** 2).sum(1) is 0.1 * 5",
     )
 
@@ -95,13 +95,13 @@ def code_gradient(answer: Callable[..., Tensor]) -> None:
     expect(
         isinstance(got, Tensor) and got.shape == z.shape,
         f"expected the shape of the code, (2, 3), got {getattr(got, 'shape', type(got))}",
-        cause="the gradient is taken at the image: that is the pixel attack",
+        cause="the gradient is with respect to the image, as in the pixel attack",
         hint="torch.autograd.grad(odds.sum(), z): with respect to z, through decode",
     )
     expect(
         torch.equal(z, frozen) and not z.requires_grad,
         "the code that was handed in has changed, or now requires gradients",
-        cause="requires_grad_() on the argument itself leaves a trace",
+        cause="requires_grad_() changes the argument itself",
         hint="z = z.detach().clone().requires_grad_()",
     )
     wanted = []
@@ -113,49 +113,49 @@ def code_gradient(answer: Callable[..., Tensor]) -> None:
     exact = torch.cat(wanted)
     expect(
         bool(((got * exact).sum(1) > 0).any()),
-        "the sign is turned round: this direction leads away from the target",
-        cause="the gradient of the loss is returned, or the other class is asked for",
-        hint="return the direction in which the log odds of the target grow",
+        "the sign is reversed: this direction leads away from the target",
+        cause="the gradient of the loss is returned, or that of the other class",
+        hint="return the direction in which the log odds of the target increase",
     )
     expect(
         torch.allclose(got, exact, atol=1e-5),
-        "the values differ from the gradient of each sample's log odds",
-        cause="a mean over the batch, or not the log odds but a logit, a probability or a loss",
-        hint="the gradient of log_odds(logits, target).sum(): each sample's is then its own",
+        "the values differ from the gradient of each image's log odds",
+        cause="a mean over the batch, or the gradient of a logit, a probability or a loss",
+        hint="use the gradient of log_odds(logits, target).sum(); images do not affect each other",
     )
 
 
-@exercise("The step back")
-def step_back(answer: Callable[[Callable[[float], bool], int], float]) -> None:
+@exercise("Shrink the change")
+def shrink_change(answer: Callable[[Callable[[float], bool], int], float]) -> None:
     calls: list[float] = []
 
-    def passes(share: float) -> bool:
-        calls.append(float(share))
-        return share >= 0.65
+    def reaches(fraction: float) -> bool:
+        calls.append(float(fraction))
+        return fraction >= 0.65
 
-    got = float(answer(passes, 10))
+    got = float(answer(reaches, 10))
     expect(
-        passes(got),
-        f"the share {got:.4f} doesn't pass: the boundary is at 0.65",
-        cause="the failing end or the middle of the bracket is returned",
-        hint="return the share that was last seen to pass",
+        reaches(got),
+        f"the fraction {got:.4f} doesn't reach the target: the boundary is at 0.65",
+        cause="the failing end or the middle of the interval is returned",
+        hint="return the smallest fraction that was seen to reach the target",
     )
     expect(
         got - 0.65 <= 2**-10 + 1e-9,
-        f"expected a share within 2^-10 of 0.65, got {got:.4f}",
-        cause="the bracket isn't halved, or the wrong half is kept",
-        hint="middle passes: it is the new good end; else it is the new bad end",
+        f"expected a fraction within 2^-10 of 0.65, got {got:.4f}",
+        cause="the interval is not halved, or the wrong half is kept",
+        hint="if the middle reaches the target it is the new good end, else the new bad end",
     )
     expect(
-        10 <= len(calls) - 1 <= 12,  # the last was asked here; both ends may be asked as well
-        f"expected 10 questions for 10 halvings, got {len(calls) - 1}",
-        cause="every share is tried in turn, or one halving is missing",
-        hint="bisection: one question halves what is left",
+        10 <= len(calls) - 1 <= 12,  # the last call was made here; both ends may be tested too
+        f"expected 10 calls for 10 bisection steps, got {len(calls) - 1}",
+        cause="all fractions are tested one after the other, or one step is missing",
+        hint="bisection: each call halves the interval",
     )
-    whole = float(answer(lambda share: share >= 1.0, 5))
+    full = float(answer(lambda fraction: fraction >= 1.0, 5))
     expect(
-        whole == 1.0,
-        f"if only the whole change passes expected 1.0, got {whole:.4f}",
-        cause="the good end doesn't begin at 1",
+        full == 1.0,
+        f"if only the full change reaches the target expected 1.0, got {full:.4f}",
+        cause="the good end does not start at 1",
         hint="good, bad = 1.0, 0.0",
     )

@@ -20,66 +20,66 @@ def contribution(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> 
     wanted = ((end - start) / std) @ weights
     expect(
         isinstance(got, Tensor) and got.shape == (3,),
-        f"expected one number an image, shape (3,), got {getattr(got, 'shape', type(got))}",
+        f"expected one number per image, shape (3,), got {getattr(got, 'shape', type(got))}",
         cause="coordinates are not summed up",
         hint="change @ weights",
     )
     expect(
         not torch.allclose(got, -wanted, atol=1e-5),
-        "the sign is turned round",
+        "the sign is reversed",
         cause="start minus end",
         hint="what changed is end minus start",
     )
     expect(
         bool(got.abs().max() > 1) or bool(wanted.abs().max() <= 1),
         "no value exceeds 1: these look like differences of probabilities",
-        cause="the sigmoid saturates; its differences don't add up along a path",
-        hint="stay with log odds: no sigmoid",
+        cause="the sigmoid saturates, and its differences do not add up along a path",
+        hint="use log odds, without a sigmoid",
     )
     expect(
         torch.allclose(got, wanted, atol=1e-4),
-        "the values are not weights @ (change in units of the spread)",
-        cause="the weights were learned on codes divided by the spread; the change was not",
-        hint="((end - start) / spread) @ weights",
+        "the values are not weights @ (change in standard deviations)",
+        cause="the weights belong to codes divided by std, but the change was not divided",
+        hint="((end - start) / std) @ weights",
     )
     middle = (start + end) / 2
     pieces = answer(weights, start, middle, std) + answer(weights, middle, end, std)
     expect(
         torch.allclose(pieces, got, atol=1e-4),
-        "the two halves of the way don't add up to the whole",
-        cause="something not linear is left in it",
-        hint="((end - start) / spread) @ weights",
+        "the contributions of both halves of the path do not add up",
+        cause="a part of the computation is not linear",
+        hint="((end - start) / std) @ weights",
     )
 
 
 @exercise("What no descriptor explains")
-def unexplained_share(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+def unexplained_fraction(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     weights = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.1, 0.0]])
     inside, outside = torch.tensor([[3.0, -2.0, 0.0]]), torch.tensor([[0.0, 0.0, 5.0]])
     both = answer(torch.cat([outside, inside]), weights)
     expect(
         isinstance(both, Tensor) and both.shape == (2,),
-        f"expected one share an image, shape (2,), got {getattr(both, 'shape', type(both))}",
+        f"expected one fraction per image, shape (2,), got {getattr(both, 'shape', type(both))}",
         cause="the squares are summed over the batch too",
         hint=".square().sum(1), of the projection and of the change",
     )
     got_out, got_in = both.tolist()
     expect(
         got_out < 1.01,
-        f"a share can't exceed 1: got {got_out:.3f}",
-        cause="the squared length of what is left isn't divided by that of the change",
+        f"a fraction cannot exceed 1: got {got_out:.3f}",
+        cause="the squared length of the remaining part is not divided by that of the change",
         hint="1 - |projection|^2 / |change|^2",
     )
     expect(
         got_out > 0.99,
         f"a change at right angles to all weights is unexplained: expected 1, got {got_out:.3f}",
-        cause="the explained share is returned, or a projection on the wrong space",
+        cause="the explained fraction is returned, or a projection on the wrong space",
         hint="1 - |projection|^2 / |change|^2",
     )
     expect(
         abs(got_in) < 1e-3,
         f"a change inside the span of the weights is explained: expected 0, got {got_in:.3f}",
-        cause="the two weights are far from orthogonal: adding up two projections counts twice",
+        cause="the two weights are not orthogonal, so the sum of two projections counts twice",
         hint="torch.linalg.qr(weights.T) gives an orthonormal basis of the span",
     )
     half = float(answer(torch.tensor([[1.0, 0.0, 1.0]]), weights))
@@ -87,7 +87,7 @@ def unexplained_share(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         abs(half - 0.5) < 1e-3,
         f"half of the squared length lies in the span: expected 0.5, got {half:.3f}",
         cause="lengths are compared, not squared lengths",
-        hint="shares of squared lengths add up to 1 (Pythagoras)",
+        hint="fractions of squared lengths add up to 1 (Pythagoras)",
     )
 
 
@@ -106,24 +106,24 @@ def remove_component(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     expect(
         isinstance(got, Tensor) and got.shape == change.shape,
         f"expected the shape of the change, (3, 2), got {getattr(got, 'shape', type(got))}",
-        cause="the product with the direction collapses the batch",
+        cause="the product with the direction sums over the batch",
         hint="(change @ d)[:, None] * d has the shape of the change",
     )
     expect(
         bool((got @ direction).abs().max() < 1e-5),
         f"something is left along the direction: {float((got @ direction).abs().max()):.2f}",
-        cause="the direction isn't divided by its length, or the component was kept, not removed",
+        cause="the direction is not divided by its length, or the component is kept, not removed",
         hint="d = direction / direction.norm(); change - (change @ d)[:, None] * d",
     )
     expect(
         torch.allclose(got, torch.tensor([[0.0, 0.0], [0.64, -0.48], [-4.0, 3.0]]), atol=1e-5),
-        "what is at right angles to the direction has changed too",
-        cause="whole coordinates or the whole change are set to zero",
-        hint="take off the component along the direction, nothing else",
+        "the part orthogonal to the direction has changed too",
+        cause="coordinates or the full change are set to zero",
+        hint="subtract only the component along the direction",
     )
 
 
-@exercise("A global score that looks at each original")
+@exercise("A global score that uses each original")
 def global_score(answer: Callable[[Array, Array], Array]) -> None:
     rng = np.random.default_rng(8)
     before = rng.normal(size=(40, 3)) + np.array([0.0, 5.0, -3.0])
@@ -131,20 +131,20 @@ def global_score(answer: Callable[[Array, Array], Array]) -> None:
     got = np.asarray(answer(before, after))
     expect(
         got.shape == (3,),
-        f"expected one score a descriptor, shape (3,), got {got.shape}",
+        f"expected one score per descriptor, shape (3,), got {got.shape}",
         cause="the mean runs over descriptors",
         hint="mean over axis 0, the images",
     )
     expect(
         abs(got[1]) < 0.5,
         f"the second descriptor never changes, but scores {got[1]:.2f}",
-        cause="the level of the counterfactuals is averaged, or one fixed original is subtracted",
+        cause="the counterfactuals alone are averaged, or one fixed original is subtracted",
         hint="subtract each image's own original: after - before, row by row",
     )
     expect(
         abs(got[0] - 1) < 0.2 and abs(got[2] + 2) < 0.2,
         f"the changes are 1 and -2; got {got[0]:.2f} and {got[2]:.2f}",
-        cause="the sign is turned round, or absolute values are averaged",
+        cause="the sign is reversed, or absolute values are averaged",
         hint="(after - before).mean(0)",
     )
 
@@ -169,20 +169,20 @@ def shuffled_scores(answer: Callable[..., Array]) -> None:
         got.shape == (200, 2),
         f"expected 200 shuffles of two scores, shape (200, 2), got {got.shape}",
         cause="only one shuffle, or its mean, is returned",
-        hint="np.stack([... for _ in range(repeats)])",
+        hint="np.stack([... for _ in range(n_resamples)])",
     )
     expect(
         got.std(0).min() > 1e-3,
         "all shuffles give the same score",
-        cause="both are shuffled together, or none, or each round makes the generator anew",
-        hint="one generator before the loop; in it shuffle the originals only",
+        cause="both are shuffled together, or neither, or each round makes a new generator",
+        hint="make one generator before the loop, and shuffle only the originals in it",
     )
     column = np.asarray(answer(lambda b, a: np.array([np.ptp(b @ [1, 2])]), before, after, 20, 0))
     expect(
         np.allclose(column, np.ptp(before @ [1, 2])),
-        "whole originals must move, not single readings",
-        cause="columns or rows are shuffled inside, or rows are drawn with replacement",
-        hint="rng.permutation(before) moves whole rows",
+        "complete rows must be shuffled, not single values",
+        cause="values are shuffled within columns or rows, or rows are drawn with replacement",
+        hint="rng.permutation(before) shuffles complete rows",
     )
     again = np.asarray(answer(std, before, after, 200, 0))
     expect(

@@ -289,6 +289,8 @@ def _opened(place: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _renamed(tensors: dict[str, Tensor], texts: dict[str, str]) -> tuple[dict, dict]:
     """Rename tensors and statuses of an older file."""
+    if not OLDER_TENSORS.keys() & tensors.keys():
+        return tensors, texts
     status = texts["status"]
     for old, new in OLDER_STATUSES.items():
         status = status.replace(f'"{old}"', f'"{new}"')

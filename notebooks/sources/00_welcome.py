@@ -223,8 +223,8 @@ random = cfx.random_change(space, classifier, latent)  # as far in the code, any
 # %%
 # NBVAL_CHECK_OUTPUT
 for name, result in {"latent": latent, "pixel": pixel, "random": random}.items():
-    share = result.flipped.double().mean()
-    print(f"{name}: more than nine in ten flipped: {bool(share > 0.9)}")
+    fraction = result.flipped.double().mean()
+    print(f"{name}: more than nine in ten flipped: {bool(fraction > 0.9)}")
 
 # %% [markdown]
 # ### Exercise 3 · Does the judge agree?

@@ -322,7 +322,7 @@ print("the KL term is real (more than 10 nats):", bool(paid.sum() > 10))
 #
 # <details><summary>Hint 1</summary>`z.repeat(len(steps), 1)` makes a copy for each step.</details>
 # <details><summary>Hint 2</summary>Add to the coordinate; don't replace it.</details>
-# <details><summary>Hint 3</summary>`codes[:, dim] += steps * spread[dim]`</details>
+# <details><summary>Hint 3</summary>`codes[:, dim] += steps * std[dim]`</details>
 
 
 # %% tags=["exercise"]

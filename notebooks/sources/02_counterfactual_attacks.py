@@ -224,7 +224,7 @@ cfx.curves(
 #
 # ### Exercise 4 · The step back
 #
-# *Medium, 6 minutes.* `passes(share)` tells whether that share of the change still satisfies the
+# *Medium, 6 minutes.* `reaches(fraction)` tells whether that share of the change still satisfies the
 # classifier. It is True at 1 and False at 0. After `binary_search_steps` questions, return the smallest share
 # that was *seen* to pass.
 #
@@ -235,13 +235,13 @@ cfx.curves(
 
 
 # %% tags=["exercise"]
-def step_back(passes, binary_search_steps: int) -> float:
+def shrink_change(reaches, binary_search_steps: int) -> float:
     """Smallest share in (0, 1] seen to pass, by bisection."""
     ### BEGIN SOLUTION
     good, bad = 1.0, 0.0
     for _ in range(binary_search_steps):
         middle = (good + bad) / 2
-        if passes(middle):
+        if reaches(middle):
             good = middle
         else:
             bad = middle
@@ -250,7 +250,7 @@ def step_back(passes, binary_search_steps: int) -> float:
 
 
 # %% tags=["check"]
-cfx.checks.nb02.step_back(step_back)
+cfx.checks.nb02.shrink_change(shrink_change)
 
 # %% [markdown]
 # ## Every piece has to earn its place

@@ -111,12 +111,12 @@ print("the coin can be read:", "coin" in controlled.readable)
 #
 # ### Exercise 1 · The contribution of a descriptor
 #
-# *Easy, 4 minutes.* A linear reader gives log odds `weights @ (z / spread) + bias`. By how much do
+# *Easy, 4 minutes.* A linear reader gives log odds `weights @ (z / std) + bias`. By how much do
 # they change from `start` to `end`? Codes (n, dims), result (n,).
 #
 # <details><summary>Hint 1</summary>The bias drops out of a difference.</details>
 # <details><summary>Hint 2</summary>The weights belong to codes divided by the spread.</details>
-# <details><summary>Hint 3</summary>`((end - start) / spread) @ weights`, no sigmoid.</details>
+# <details><summary>Hint 3</summary>`((end - start) / std) @ weights`, no sigmoid.</details>
 
 
 # %% tags=["exercise"]
@@ -197,7 +197,7 @@ truth.astype(float).round(2)
 
 
 # %% tags=["exercise"]
-def unexplained_share(change: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def unexplained_fraction(change: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Share of the squared change outside the span of the weights, (n,)."""
     ### BEGIN SOLUTION
     basis, _ = torch.linalg.qr(weights.T)
@@ -206,7 +206,7 @@ def unexplained_share(change: torch.Tensor, weights: torch.Tensor) -> torch.Tens
 
 
 # %% tags=["check"]
-cfx.checks.nb03.unexplained_share(unexplained_share)
+cfx.checks.nb03.unexplained_fraction(unexplained_fraction)
 
 # %%
 dims, named = int(active_dims(space.std).sum()), len(descriptors.readable)
@@ -353,22 +353,22 @@ cfx.bars(
 #
 # ### Exercise 5 · Shuffled scores
 #
-# *Medium, 6 minutes.* Return the score of `repeats` shufflings, (repeats, d). Whole originals
+# *Medium, 6 minutes.* Return the score of `n_resamples` shufflings, (n_resamples, d). Whole originals
 # move; nothing that was handed in may be changed.
 #
 # <details><summary>Hint 1</summary>`rng = np.random.default_rng(seed)`</details>
 # <details><summary>Hint 2</summary>`rng.permutation(before)` returns a shuffled copy of the
 # rows; `rng.shuffle` would work in place.</details>
 # <details><summary>Hint 3</summary>`np.stack([score(rng.permutation(before), after) for _ in
-# range(repeats)])`</details>
+# range(n_resamples)])`</details>
 
 
 # %% tags=["exercise"]
-def shuffled_scores(score, before, after, repeats: int, seed: int) -> np.ndarray:
-    """score(before, after) -> (d,), with the rows of before shuffled: (repeats, d)."""
+def shuffled_scores(score, before, after, n_resamples: int, seed: int) -> np.ndarray:
+    """score(before, after) -> (d,), with the rows of before shuffled: (n_resamples, d)."""
     ### BEGIN SOLUTION
     rng = np.random.default_rng(seed)
-    return np.stack([score(rng.permutation(before), after) for _ in range(repeats)])
+    return np.stack([score(rng.permutation(before), after) for _ in range(n_resamples)])
     ### END SOLUTION
 
 

@@ -76,9 +76,9 @@ def test_step_back_lands_at_the_boundary(binary_search_steps, confidence):
     space, f, slope = binary(torch.ones(4), [0.5, -0.5, 0.5, 0.5])
     odds = [-0.3, -1.0, -2.5, -4.0]
     x = space.decode(cfx.Code(start_codes(slope, odds)))
-    knobs = KNOBS | {"confidence": confidence, "lr": 0.7}
-    far = cfx.latent_attack(space, f, x, 1, binary_search_steps=0, **knobs)
-    back = cfx.latent_attack(space, f, x, 1, binary_search_steps=binary_search_steps, **knobs)
+    kwargs = KNOBS | {"confidence": confidence, "lr": 0.7}
+    far = cfx.latent_attack(space, f, x, 1, binary_search_steps=0, **kwargs)
+    back = cfx.latent_attack(space, f, x, 1, binary_search_steps=binary_search_steps, **kwargs)
     need = math.log(confidence / (1 - confidence))
     reach = (far.code_after.z - far.code_before.z) @ slope
     exact = (need - torch.tensor(odds)) / reach
@@ -92,9 +92,9 @@ def test_probability_loss_saturates_where_the_margin_does_not():
     """The reason for the default: far from the boundary the paper's loss has no slope left."""
     space, f, slope = binary(torch.ones(4), [0.5, -0.5, 0.5, 0.5], gain=8.0)
     x = space.decode(cfx.Code(start_codes(slope, [-120.0])))
-    knobs = KNOBS | {"confidence": 0.9, "steps": 60, "lr": 0.3}
-    assert cfx.latent_attack(space, f, x, 1, loss="margin", **knobs).status == ("flipped",)
-    paper = cfx.latent_attack(space, f, x, 1, loss="probability", **knobs)
+    kwargs = KNOBS | {"confidence": 0.9, "steps": 60, "lr": 0.3}
+    assert cfx.latent_attack(space, f, x, 1, loss="margin", **kwargs).status == ("flipped",)
+    paper = cfx.latent_attack(space, f, x, 1, loss="probability", **kwargs)
     assert paper.status == ("no_gradient",)
 
 
@@ -106,8 +106,8 @@ def test_units_are_those_of_the_first_step():
     for units, length in (("std", 0.1 * std), ("code", torch.full((4,), 0.1))):
         codes = []
         watch = codes.append
-        knobs = KNOBS | {"steps": 2, "lr": 0.1, "units": units}
-        cfx.latent_attack(space, f, x, 1, on_step=lambda s, w=watch: w(s.code), **knobs)
+        kwargs = KNOBS | {"steps": 2, "lr": 0.1, "units": units}
+        cfx.latent_attack(space, f, x, 1, on_step=lambda s, w=watch: w(s.code), **kwargs)
         moved = codes[1] - codes[0]
         torch.testing.assert_close(moved[0], length * slope.sign(), rtol=1e-4, atol=1e-5)
 

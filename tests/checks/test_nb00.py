@@ -31,7 +31,7 @@ def if_any(p, index):
     return int(index(p)) if (p > 0.5).any() else -1
 
 
-def share_with_floor(read, target, flipped):
+def fraction_with_floor(read, target, flipped):
     agree = ((read == target) & flipped).sum()
     return (agree / flipped.sum().clamp(min=1)).item()
 
@@ -159,7 +159,7 @@ TABLE = {
                 lambda r, t, f: ((r == t) & f).float().mean().item(),
                 "expected 0.667, got 0.500",
             ),
-            "share that disagrees": (
+            "fraction that disagrees": (
                 lambda r, t, f: (r[f] != t[f]).float().mean().item(),
                 "expected 0.667, got 0.333",
             ),
@@ -179,7 +179,7 @@ TABLE = {
                 lambda r, t, f: (r[f] == t[0]).float().mean().item(),
                 "for targets 3 and 6",
             ),
-            "nothing divided by one": (share_with_floor, "if nothing flipped expected NaN, got 0"),
+            "nothing divided by one": (fraction_with_floor, "if nothing flipped expected NaN, got 0"),
         },
     ),
     "smallest_change": Answers(
@@ -199,7 +199,7 @@ TABLE = {
             ),
             "place among the flipped": (
                 lambda d, f: int(d[f].argmin()) if f.any() else -1,
-                "counts only those that flipped",
+                "is one among the flipped",
             ),
             "distance": (
                 lambda d, f: d[f].min().item() if f.any() else -1,

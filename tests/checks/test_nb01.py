@@ -103,7 +103,7 @@ TABLE = {
         wrong={
             "mean over the batch": (
                 lambda a, b: ((a - b) ** 2).mean(),
-                "expected one number an image, shape (3,), got torch.Size([])",
+                "expected one number per image, shape (3,), got torch.Size([])",
             ),
             "mean of each channel": (
                 lambda a, b: ((a - b) ** 2).mean(dim=(2, 3)),
@@ -164,7 +164,7 @@ TABLE = {
         wrong={
             "sum over the batch": (
                 lambda m, v: 0.5 * (m**2 + v.exp() - 1 - v).sum(),
-                "expected one number an image, shape (2,), got torch.Size([])",
+                "expected one number per image, shape (2,), got torch.Size([])",
             ),
             "sum over images": (
                 lambda m, v: 0.5 * (m**2 + v.exp() - 1 - v).sum(0),
@@ -200,7 +200,7 @@ TABLE = {
             "written into the code": (write_into_the_code, "handed in has changed"),
             "steps add up": (accumulate, "step 0 doesn't give the code itself"),
             "written into a view": (write_into_an_expanded_view, "it raised RuntimeError"),
-            "single code": (single_code, "expected one code a step, shape (3, 3)"),
+            "single code": (single_code, "expected one code per step, shape (3, 3)"),
             "whole codes": (
                 lambda z, dim, steps, std: z + steps[:, None] * std,
                 "other coordinates move too",
@@ -208,8 +208,8 @@ TABLE = {
             "row instead of column": (moved(add_to_row), "other coordinates move too"),
             "replaced": (moved(replace), "step 0 doesn't give the code itself"),
             "multiplied": (moved(multiply), "step 0 doesn't give the code itself"),
-            "no spread": (moved(add_without_spread), "two spreads down from 2 is 1; got 0.00"),
-            "sign": (moved(subtract), "two spreads down from 2 is 1; got 3.00"),
+            "no spread": (moved(add_without_spread), "two std below 2 is 1; got 0.00"),
+            "sign": (moved(subtract), "two std below 2 is 1; got 3.00"),
         },
     ),
     "principal_components": Answers(

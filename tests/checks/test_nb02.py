@@ -66,78 +66,78 @@ def gradient_without_a_graph(decode, classifier, z, target):
     return torch.autograd.grad(odds(classifier(decode(z)), target).sum(), z)[0]
 
 
-def bisect(passes, steps):
+def bisect(reaches, steps):
     good, bad = 1.0, 0.0
     for _ in range(steps):
         middle = (good + bad) / 2
-        if passes(middle):
+        if reaches(middle):
             good = middle
         else:
             bad = middle
     return good
 
 
-def failing_end(passes, steps):
+def failing_end(reaches, steps):
     good, bad = 1.0, 0.0
     for _ in range(steps):
         middle = (good + bad) / 2
-        if passes(middle):
+        if reaches(middle):
             good = middle
         else:
             bad = middle
     return bad
 
 
-def middle_of_the_bracket(passes, steps):
-    return (bisect(passes, steps) + failing_end(passes, steps)) / 2
+def middle_of_the_bracket(reaches, steps):
+    return (bisect(reaches, steps) + failing_end(reaches, steps)) / 2
 
 
-def tenths(passes, steps):
-    return next(i / steps for i in range(steps + 1) if passes(i / steps))
+def tenths(reaches, steps):
+    return next(i / steps for i in range(steps + 1) if reaches(i / steps))
 
 
-def last_asked(passes, steps):
+def last_asked(reaches, steps):
     good, bad = 1.0, 0.0
     for _ in range(steps):
         middle = (good + bad) / 2
-        if passes(middle):
+        if reaches(middle):
             good = middle
         else:
             bad = middle
     return middle
 
 
-def wrong_half(passes, steps):
+def wrong_half(reaches, steps):
     good, bad = 1.0, 0.0
     for _ in range(steps):
         middle = (good + bad) / 2
-        if passes(middle):
+        if reaches(middle):
             bad = middle
         else:
             good = middle
     return good
 
 
-def quarter_steps(passes, steps):
-    share = 1.0
+def quarter_steps(reaches, steps):
+    fraction = 1.0
     for _ in range(steps):
-        if passes(0.75 * share):
-            share *= 0.75
-    return share
+        if reaches(0.75 * fraction):
+            fraction *= 0.75
+    return fraction
 
 
-def every_share(passes, steps):
+def every_fraction(reaches, steps):
     for i in range(2**steps + 1):
-        if passes(i / 2**steps):
+        if reaches(i / 2**steps):
             return i / 2**steps
     return 1.0
 
 
-def good_end_below_one(passes, steps):
+def good_end_below_one(reaches, steps):
     good, bad = 0.99, 0.0
     for _ in range(steps):
         middle = (good + bad) / 2
-        if passes(middle):
+        if reaches(middle):
             good = middle
         else:
             bad = middle
@@ -150,7 +150,7 @@ TABLE = {
         wrong={
             "all classes": (
                 lambda logits, target: logits - logits.logsumexp(1, keepdim=True),
-                "expected one number a sample, shape (4,), got torch.Size([4, 5])",
+                "expected one number per image, shape (4,), got torch.Size([4, 5])",
             ),
             "columns of all targets": (
                 lambda logits, target: logits[:, target],
@@ -187,7 +187,7 @@ TABLE = {
         wrong={
             "averaged": (
                 lambda o, c, p: (-o + p * length(c)).mean(),
-                "expected one number a sample, shape (2,), got torch.Size([])",
+                "expected one number per image, shape (2,), got torch.Size([])",
             ),
             "not summed": (
                 lambda o, c, p: -o[:, None] + p * c**2,
@@ -199,12 +199,12 @@ TABLE = {
             ),
             "sign of the proximity": (
                 lambda o, c, p: -o - p * length(c),
-                "a longer change is not dearer",
+                "a longer change does not cost more",
             ),
-            "no proximity": (lambda o, c, p: -o, "a longer change is not dearer"),
+            "no proximity": (lambda o, c, p: -o, "a longer change does not cost more"),
             "sum over the batch": (
                 lambda o, c, p: -o + p * (c**2).sum(),
-                "pays for the changes of all samples",
+                "depends on the changes of all images",
             ),
             "sum over samples": (lambda o, c, p: -o + p * (c**2).sum(0), "it raised RuntimeError"),
             "not squared": (
@@ -233,42 +233,42 @@ TABLE = {
             "not summed up": (gradient(odds), "it raised RuntimeError: grad can be implicitly"),
             "sign": (
                 gradient(lambda logits, target: -odds(logits, target).sum()),
-                "the sign is turned round",
+                "the sign is reversed",
             ),
             "loss": (
                 gradient(lambda logits, target: cross_entropy(logits, target, reduction="sum")),
-                "the sign is turned round",
+                "the sign is reversed",
             ),
             "logit": (
                 gradient(lambda logits, target: chosen(logits, target).sum()),
-                "differ from the gradient of each sample's log odds",
+                "differ from the gradient of each image's log odds",
             ),
             "mean over the batch": (
                 gradient(lambda logits, target: odds(logits, target).mean()),
-                "differ from the gradient of each sample's log odds",
+                "differ from the gradient of each image's log odds",
             ),
             "one class for all": (
                 gradient(lambda logits, target: odds(logits, 0 * target).sum()),
-                "differ from the gradient of each sample's log odds",
+                "differ from the gradient of each image's log odds",
             ),
         },
     ),
-    "step_back": Answers(
+    "shrink_change": Answers(
         right={"bisection": bisect},
         wrong={
-            "failing end": (failing_end, "doesn't pass"),
-            "middle": (middle_of_the_bracket, "doesn't pass"),
-            "tenths": (tenths, "expected a share within 2^-10"),
-            "one halving missing": (
-                lambda passes, steps: bisect(passes, steps - 1),
-                "expected 10 questions for 10 halvings, got 9",
+            "failing end": (failing_end, "doesn't reach the target"),
+            "middle": (middle_of_the_bracket, "doesn't reach the target"),
+            "tenths": (tenths, "expected a fraction within 2^-10"),
+            "one step missing": (
+                lambda reaches, steps: bisect(reaches, steps - 1),
+                "expected 10 calls for 10 bisection steps, got 9",
             ),
-            "last asked": (last_asked, "doesn't pass"),
-            "wrong half": (wrong_half, "doesn't pass"),
-            "whole change": (lambda passes, steps: 1.0, "expected a share within 2^-10"),
-            "not halved": (quarter_steps, "expected a share within 2^-10"),
-            "every share": (every_share, "expected 10 questions"),
-            "good end below one": (good_end_below_one, "if only the whole change passes"),
+            "last asked": (last_asked, "doesn't reach the target"),
+            "wrong half": (wrong_half, "doesn't reach the target"),
+            "full change": (lambda reaches, steps: 1.0, "expected a fraction within 2^-10"),
+            "not halved": (quarter_steps, "expected a fraction within 2^-10"),
+            "every fraction": (every_fraction, "expected 10 calls"),
+            "good end below one": (good_end_below_one, "if only the full change reaches"),
         },
     ),
 }

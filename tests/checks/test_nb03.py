@@ -102,7 +102,7 @@ TABLE = {
         wrong={
             "not summed up": (
                 lambda w, s, e, std: (e - s) / std * w,
-                "expected one number an image, shape (3,), got torch.Size([3, 4])",
+                "expected one number per image, shape (3,), got torch.Size([3, 4])",
             ),
             "summed over images": (
                 lambda w, s, e, std: ((e - s) / std * w).sum(0),
@@ -110,37 +110,37 @@ TABLE = {
             ),
             "start minus end": (
                 lambda w, s, e, std: ((s - e) / std) @ w,
-                "the sign is turned round",
+                "the sign is reversed",
             ),
             "sigmoid left in": (
                 lambda w, s, e, std: (e / std @ w).sigmoid() - (s / std @ w).sigmoid(),
                 "no value exceeds 1",
             ),
-            "no spread": (
+            "no std": (
                 lambda w, s, e, std: (e - s) @ w,
-                "not weights @ (change in units of the spread)",
+                "not weights @ (change in standard deviations)",
             ),
-            "times the spread": (
+            "times the std": (
                 lambda w, s, e, std: ((e - s) * std) @ w,
-                "not weights @ (change in units of the spread)",
+                "not weights @ (change in standard deviations)",
             ),
             "absolute value": (
                 lambda w, s, e, std: (((e - s) / std) @ w).abs(),
-                "not weights @ (change in units of the spread)",
+                "not weights @ (change in standard deviations)",
             ),
             "end only": (
                 lambda w, s, e, std: (e / std) @ w,
-                "not weights @ (change in units of the spread)",
+                "not weights @ (change in standard deviations)",
             ),
         },
     ),
-    "unexplained_share": Answers(
+    "unexplained_fraction": Answers(
         right={
             "basis": lambda change, w: 1 - explained(change, basis(w)),
             "least squares": residual_by_least_squares,
         },
         wrong={
-            "explained share": (
+            "explained fraction": (
                 lambda change, w: explained(change, basis(w)),
                 "expected 1, got 0.000",
             ),
@@ -158,17 +158,17 @@ TABLE = {
             ),
             "summed over the batch": (
                 lambda change, w: 1 - (change @ basis(w)).square().sum() / change.square().sum(),
-                "expected one share an image",
+                "expected one fraction per image",
             ),
             "not divided": (
                 lambda change, w: (change - change @ basis(w) @ basis(w).T).square().sum(1),
-                "a share can't exceed 1",
+                "a fraction cannot exceed 1",
             ),
             "lengths": (
                 lambda change, w: 1 - explained(change, basis(w)).sqrt(),
                 "expected 0.5, got 0.293",
             ),
-            "root of the share": (
+            "root of the fraction": (
                 lambda change, w: (1 - explained(change, basis(w))).clamp(min=0).sqrt(),
                 "expected 0.5, got 0.707",
             ),
@@ -195,11 +195,11 @@ TABLE = {
             ),
             "coordinates set to zero": (
                 lambda change, d: change * (d == 0),
-                "at right angles to the direction has changed",
+                "orthogonal to the direction has changed",
             ),
             "everything removed": (
                 lambda change, d: torch.zeros_like(change),
-                "at right angles to the direction has changed",
+                "orthogonal to the direction has changed",
             ),
         },
     ),
@@ -211,7 +211,7 @@ TABLE = {
         wrong={
             "mean over descriptors": (
                 lambda before, after: (after - before).mean(1),
-                "expected one score a descriptor, shape (3,), got (40,)",
+                "expected one score per descriptor, shape (3,), got (40,)",
             ),
             "mean over all": (lambda before, after: (after - before).mean(), "got ()"),
             "level": (lambda before, after: after.mean(0), "second descriptor never changes"),
@@ -245,10 +245,10 @@ TABLE = {
                 shuffles(
                     lambda rng, score, before, after: score(rng.permuted(before, axis=1), after)
                 ),
-                "whole originals must move",
+                "complete rows must be shuffled",
             ),
-            "columns by themselves": (shuffles(shuffle_readings), "whole originals must move"),
-            "with replacement": (shuffles(draw_with_replacement), "whole originals must move"),
+            "columns by themselves": (shuffles(shuffle_readings), "complete rows must be shuffled"),
+            "with replacement": (shuffles(draw_with_replacement), "complete rows must be shuffled"),
             "seed ignored": (seed_ignored, "the same seed gives other shuffles"),
         },
     ),

@@ -77,7 +77,12 @@ TABLE = {
     ),
     cfx.pixel_attack: (
         {"classifier": F, "images": X, "target": 1},
-        SEARCH | {"epsilon": number_values(0.0, -1.0), "first_row": count_values(-1)},
+        {name: values for name, values in SEARCH.items() if name != "lr"}
+        | {
+            "step_size": number_values(0.0, -0.1),
+            "epsilon": number_values(0.0, -1.0),
+            "first_row": count_values(-1),
+        },
     ),
     cfx.reconstruct: (
         {"space": SPACE, "classifier": F, "images": X, "target": 1},
@@ -215,7 +220,7 @@ TABLE = {
             "counterfactuals": result_values() | {"no codes": (PIXEL, "without codes")},
             "descriptors": result_values(),
             "min_correlation": number_values(-0.1, 1.1),
-            "n_resamples": count_values(0, -1),
+            "n_subsets": count_values(0, -1),
             "seed": count_values(-1),
             "space": {"text": ("vae", "str")},
             "classifier": {"text": ("f", "str")},
@@ -259,7 +264,7 @@ TABLE = {
             },
             "after": {"short": (READ[:5], "(5, 3)"), "NaN": (READ * NAN, "NaN")},
             "names": {"too few": (("a",), "1")},
-            "n_resamples": count_values(0, -1),
+            "n_subsets": count_values(0, -1),
             "seed": count_values(-1),
         },
     ),
@@ -281,12 +286,12 @@ TABLE = {
         {"a": feature_values(), "b": feature_values() | {"wide": (A[:, :2], "2")}},
     ),
     kid: (
-        {"a": A, "b": A, "subset_size": 4, "n_resamples": 2},
+        {"a": A, "b": A, "subset_size": 4, "n_subsets": 2},
         {
             "a": feature_values(),
             "b": feature_values(),
             "subset_size": count_values(1, -1) | {"too many": (10, "10")},
-            "n_resamples": count_values(0, -1),
+            "n_subsets": count_values(0, -1),
             "seed": count_values(-1),
         },
     ),
@@ -303,7 +308,7 @@ TABLE = {
             "judge": {"text": ("f", "str")},
             "features": {"function": (mean_score, "function"), "text inside": ({"a": "f"}, "str")},
             "real": {k: v for k, v in image_values().items() if k == "text"},
-            "std": {"text": ("1", "str"), "number": (1.0, "float")},
+            "code_std": {"text": ("1", "str"), "number": (1.0, "float")},
         },
     ),
     cfx.by_profile: (
@@ -335,8 +340,8 @@ TABLE = {
         {
             "figure": {"None": (None, "NoneType"), "tensor": (X, "Tensor")},
             "alt": {
-                "empty": ("", "nothing"),
-                "blank": ("  ", "nothing"),
+                "empty": ("", "empty text"),
+                "blank": ("  ", "empty text"),
                 "None": (None, "NoneType"),
             },
         },
@@ -384,10 +389,10 @@ def test_right_arguments_are_accepted(function, capsys):
 
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
 def test_no_argument_is_left_out(function):
-    told = set(TABLE[function][0]) | set(TABLE[function][1])
-    known = set(inspect.signature(function).parameters) - {"controls", "subsets", "source"}
-    known -= {"ci", "cpu", "gpu", "few"}  # values that go through as they are, and a flag
-    assert known <= told
+    listed = set(TABLE[function][0]) | set(TABLE[function][1])
+    known = set(inspect.signature(function).parameters) - {"controls", "subset_indices", "source"}
+    known -= {"ci", "cpu", "gpu", "allow_few"}  # values that go through as they are, and a flag
+    assert known <= listed
 
 
 def test_the_table_is_wide():

@@ -118,9 +118,9 @@ def test_costs_are_what_was_spent(world, method):
         if step.number % method.looks:  # the last look of an attempt asks for no gradient
             backward.append(int(step.active.sum()))
 
-    knobs = {"on_step": count}
-    knobs = knobs if method.steps else {}
-    result = method.run(space, counting, x, target, **knobs)
+    kwargs = {"on_step": count}
+    kwargs = kwargs if method.steps else {}
+    result = method.run(space, counting, x, target, **kwargs)
     asked = spent(result) - sum(backward)
     assert counting.module.rows - asked in (1, 2)
     if method.codes:
@@ -173,7 +173,8 @@ def test_the_last_step_counts(method):
     """One long step from the start passes the boundary: that is a flip, not exhaustion."""
     space, f, x = linear_world(2)
     target = other_class(f, x)
-    result = method.run(space, f, x, target, steps=1, step_size=2.0, confidence=0.6)
+    rate = "step_size" if method.name == "pixel_attack" else "lr"
+    result = method.run(space, f, x, target, steps=1, confidence=0.6, **{rate: 2.0})
     reached = (result.logits_after.argmax(1) == target) & (result.confidence > 0.6)
     assert reached[:-1].any()
     assert torch.equal(result.flipped[:-1], reached[:-1])

@@ -16,7 +16,7 @@ KNOBS = [
     {"guidance": "random_mask", "steps": 3, "max_attempts": 2, "distance_space": "image"},
 ]
 each_way = pytest.mark.parametrize(
-    "knobs", KNOBS, ids=["short", "classifier_free", "paper", "random_mask"]
+    "kwargs", KNOBS, ids=["short", "classifier_free", "paper", "random_mask"]
 )
 
 
@@ -26,14 +26,14 @@ def world(classes=3, count=7):
     return space, f, x, target
 
 
-def run(space, f, x, target, **knobs):
-    return cfx.diffusion_counterfactual(space, f, x, target, **knobs)
+def run(space, f, x, target, **kwargs):
+    return cfx.diffusion_counterfactual(space, f, x, target, **kwargs)
 
 
 @each_way
-def test_shapes_types_and_truth(knobs):
+def test_shapes_types_and_truth(kwargs):
     space, f, x, target = world()
-    result = run(space, f, x, target, **knobs)
+    result = run(space, f, x, target, **kwargs)
     assert len(result) == len(x)
     for images in (result.original, result.image, result.reconstruction):
         assert images.shape == x.shape
@@ -53,9 +53,9 @@ def test_shapes_types_and_truth(knobs):
 
 
 @each_way
-def test_statuses_agree_with_the_logits(knobs):
+def test_statuses_agree_with_the_logits(kwargs):
     space, f, x, target = world()
-    result = run(space, f, x, target, **knobs)
+    result = run(space, f, x, target, **kwargs)
     assert set(result.status) <= set(STATUSES)
     assert result.status[-1] == ALREADY_TARGET
     assert torch.equal(result.image[-1], result.reconstruction[-1])
@@ -73,13 +73,13 @@ def test_statuses_agree_with_the_logits(knobs):
 
 
 @each_way
-def test_leaves_no_trace(knobs):
+def test_leaves_no_trace(kwargs):
     space, f, x, target = world()
-    clean = run(space, f, x, target, **knobs)
+    clean = run(space, f, x, target, **kwargs)
     kept = x.clone(), target.clone()
     unusual(space, f)
     before = state(space, f.module)
-    again = run(space, f, x, target, **knobs)
+    again = run(space, f, x, target, **kwargs)
     assert state(space, f.module) == before
     assert torch.equal(again.image, clean.image)
     again.image.add_(1)

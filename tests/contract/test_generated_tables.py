@@ -65,7 +65,7 @@ def test_observations_that_are_missing(change, column):
 def test_a_mask_with_a_gap_says_what_to_do():
     table = discrete()
     given = with_gap((table[["z"]] == "u").astype("boolean"), "z")["z"]
-    with pytest.raises(ValueError, match=r"^given: expected .* missing value; .*fillna"):
+    with pytest.raises(ValueError, match=r"^context: expected .* missing value; .*fillna"):
         cfx.adjusted_effect(table, "x", "y", context=given)
 
 
@@ -118,11 +118,11 @@ def test_groups_that_are_missing(missing):
     for made in (groups, pd.Series(groups), np.array(groups, object)):
         with pytest.raises(ValueError, match=r"^groups: expected .* missing value in row 1; "):
             cfx.metrics.accuracy_by_group(
-                good.classifier(), good.images(), good.class_names(), made
+                good.classifier(), good.images(), good.labels(), made
             )
     whole = pd.Series(["a"] * 2 + ["b"] * (good.ROWS - 2))
     tables = [
-        cfx.metrics.accuracy_by_group(good.classifier(), good.images(), good.class_names(), each)
+        cfx.metrics.accuracy_by_group(good.classifier(), good.images(), good.labels(), each)
         for each in (whole, whole.astype("string"), whole.astype("category"), whole.tolist())
     ]
     for table in tables[1:]:

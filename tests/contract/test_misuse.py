@@ -67,7 +67,7 @@ def test_a_space_that_gives_tensors_is_refused(world):
     with pytest.raises(ValueError, match=r"space\.decode: expected values in \[0, 1\]"):
         cfx.latent_attack(plain, f, x, 1)
     plain.decode, plain.std = space.decode, 1.0
-    with pytest.raises(TypeError, match=r"space\.spread: expected a torch tensor, got float"):
+    with pytest.raises(TypeError, match=r"space\.std: expected a torch tensor, got float"):
         cfx.latent_attack(plain, f, x, 1)
 
 
@@ -117,7 +117,7 @@ def test_a_failure_is_written_over_the_picture(world, monkeypatch):
     result = cfx.latent_attack(space, f, x, 1)
     failed = dataclasses.replace(result, status=("not_found", "flipped"))
     cfx.show(failed)
-    assert ["not_found" in t for t in titles if "seen as 1" in t] == [True, False]
+    assert ["not found" in t for t in titles if "seen as 1" in t] == [True, False]
 
 
 def test_saving_makes_the_folder(world, tmp_path):

@@ -20,18 +20,18 @@ from cfxnb.core.ddim import (
     paper_schedule,
 )
 
-SPREAD = 2.0  # of the clean codes, which are normal around 0
+STD = 2.0  # of the clean codes, which are normal around 0
 
 
-def ideal(z, times, left):
-    """The noise to be expected in a noisy code, where codes are N(0, SPREAD^2)."""
-    share = linear_alphas_cumprod()[times].view(-1, 1).to(z)
-    return z * (1 - share).sqrt() / (share * SPREAD**2 + 1 - share)
+def ideal(z, times, alpha_bar):
+    """The noise to be expected in a noisy code, where codes are N(0, STD^2)."""
+    alpha_bar = linear_alphas_cumprod()[times].view(-1, 1).to(z)
+    return z * (1 - alpha_bar).sqrt() / (alpha_bar * STD**2 + 1 - alpha_bar)
 
 
 @pytest.fixture
 def clean():
-    return SPREAD * torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).double()
+    return STD * torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).double()
 
 
 def round_trip(clean, steps, strength=(0.2, 0.5, 0.9)):
@@ -53,12 +53,12 @@ def test_drawn_noise_ends_elsewhere(clean):
     assert (ends - clean).abs().amax(1).min() > 0.2
 
 
-def test_each_sample_goes_back_as_far_as_it_is_told(clean):
+def test_each_sample_goes_back_by_its_strength(clean):
     """The flow of this world only scales: by the standard deviation of what is noisy."""
     noisy, _ = round_trip(clean, 500)
     times = (torch.tensor([0.2, 0.5, 0.9]).double() * 1000).round().long() - 1
-    left = linear_alphas_cumprod()[times]
-    scale = (left * SPREAD**2 + 1 - left).sqrt() / SPREAD
+    alpha_bar = linear_alphas_cumprod()[times]
+    scale = (alpha_bar * STD**2 + 1 - alpha_bar).sqrt() / STD
     torch.testing.assert_close(noisy, clean * scale.view(-1, 1), rtol=0.02, atol=0.0)
 
 
@@ -102,11 +102,11 @@ def test_the_published_grid_for_all_numbers_of_steps(total):
                 with pytest.raises(ValueError, match=r"strength: expected one that takes 1 to"):
                     paper_schedule(alphas, given, steps)
                 continue
-            times, left, ahead, start = official(alphas.tolist(), strength, steps)
+            times, alpha_bar, alpha_bar_prev, start = official(alphas.tolist(), strength, steps)
             found = paper_schedule(alphas, given, steps)
             assert found.times.T.tolist() == [times] * 2
-            assert found.alpha_bar.T.tolist() == [left] * 2
-            assert found.alpha_bar_prev.T.tolist() == [ahead] * 2
+            assert found.alpha_bar.T.tolist() == [alpha_bar] * 2
+            assert found.alpha_bar_prev.T.tolist() == [alpha_bar_prev] * 2
             assert found.start.tolist() == [start] * 2
 
 
@@ -128,10 +128,10 @@ def test_float32_takes_as_many_steps_as_double_precision():
     thousandths = np.arange(1, 1000)
     beside = 0
     for steps in range(1, 1001):
-        for shares in (thousandths / 1000, np.arange(1, steps) / steps):
-            wanted = (shares * steps).astype(np.int64)  # as int() does with each of them
+        for fractions in (thousandths / 1000, np.arange(1, steps) / steps):
+            wanted = (fractions * steps).astype(np.int64)  # as int() does with each of them
             for dtype in (torch.float32, torch.float64):
-                given = exact(torch.from_numpy(shares).to(dtype), steps)
+                given = exact(torch.from_numpy(fractions).to(dtype), steps)
                 assert given.dtype == torch.float64
                 assert np.array_equal((given * steps).long().numpy(), wanted), (steps, dtype)
         # Double precision itself is the official rule, which is a step short here and there.
@@ -188,8 +188,8 @@ def test_what_the_published_schedule_cannot_do(strength, steps, message):
 def test_the_public_function_keeps_the_last_digit(strength):
     """0.57 * 100 is a little less than 57 in double precision; 0.1 * 5.7 isn't the same number."""
     world, seen = gaussian_world(2, 1), []
-    knobs = cfx.PAPER_DIFFUSION | {"steps": 100, "strength": strength}
-    cfx.diffusion_counterfactual(*world, **knobs, on_step=seen.append)
+    options = cfx.PAPER_DIFFUSION | {"steps": 100, "strength": strength}
+    cfx.diffusion_counterfactual(*world, **options, on_step=seen.append)
     assert len(seen) == {0.382: 38, 0.57: 56}.get(strength, 57)
 
 

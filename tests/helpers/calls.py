@@ -25,23 +25,23 @@ UNDEFINED = {
     "cfx.adjusted_effect": "result",  # a value that some stratum never shows
     "cfx.observed_scores|cfx.score_bounds": "result.*",  # a score of nobody
     "cfx.contrastive_scores|cfx.metrics.true_scores": r"result.table.*",  # nobody asked, no judge
-    "cfx.data.measure": "result.*",  # no stroke, nothing to be measured
+    "cfx.data.measure_digits": "result.*",  # no stroke, nothing to be measured
     "cfx.diffusion_counterfactual": r"result.trace.*",  # where nothing was guided
     "cfx.explain_errors": r"result.counterfactuals.trace.*|result.table\['flipped'\]",
     "cfx.find_directions": r"result.table\['length'\]",  # of the steps that flipped, if any did
-    "cfx.metrics.(flip_rate|mean_changed)": "result",  # of no images
-    "cfx.metrics.heat_inside": "result.*",  # a map of zeros
-    "cfx.metrics.randomised_weights": "result.*",  # constant maps have no ranks
+    "cfx.metrics.(flip_rate|mnac)": "result",  # of no images
+    "cfx.metrics.relevance_mass": "result.*",  # a map of zeros
+    "cfx.metrics.parameter_randomisation": "result.*",  # constant maps have no ranks
     "cfx.metrics.rank_agreement": r"result\['rank correlation'\]",  # one factor has no ranks
     # What is joined stays as it was.
     "cfx.(Attribution|Counterfactuals).(concatenate|__add__)": "result.*",
     "cfx.spaces.*.decode": "result",  # what is far out, though finite, may overflow
     "cfx.report": "result.*",  # what cannot be said is NaN, never 0
-    "cfx.*(integrated_gradients|captum_attribution)": "result.gap",  # of no change at all
+    "cfx.*(integrated_gradients|captum_attribution)": "result.relative_delta",  # of no change at all
 }
 #: Taken though it looks wrong: (function, argument, kind of value) -> why that is right.
 RIGHT = {
-    ("cfx.metrics.randomised_weights", "explain", "returns too (few|many) rows"):
+    ("cfx.metrics.parameter_randomisation", "explain", "returns too (few|many) rows"):
         "how many images are explained is only known to who explains",
     ("cfx.metrics..*", "causes", "dict of NaN"): "names of factors are taken from any collection",
     ("cfx.bars", "table", ".*a NaN in it|series of NaN"): "a row of NaN has no bar",
@@ -49,12 +49,12 @@ RIGHT = {
     (".*", "on_step", "returns None"): "it asks for nothing",
     ("cfx.find_directions", "distance", "returns an? (NaN|infinity)"): "such answers are left out",
     ("cfx.find_directions", "distance", "returns a dimension more"): "(1, n) is one for each pair",
-    ("cfx.Code.at", "z", ".*(NaN|infinity|meta).*"): "a code holds what it is given",
-    ("cfx.spaces.(Fold|Latents).(en|de)code", ".*", ".*(NaN|infinity).*"):
+    ("cfx.Code.with_z", "z", ".*(NaN|infinity|meta).*"): "a code holds what it is given",
+    ("cfx.spaces.(PixelUnshuffleCodec|LatentCodec).(en|de)code", ".*", ".*(NaN|infinity).*"):
         "parts of spaces, which searches look through far out",
     ("cfx.two_logits", "logit", ".*(NaN|infinity).*"):
         "it stays so, and whoever decides by it looks",
-    ("cfx.sizes", "ci|cpu|gpu", ".*"): "any value is passed through",
+    ("cfx.by_profile", "ci|cpu|gpu", ".*"): "any value is passed through",
 }  # fmt: skip
 
 

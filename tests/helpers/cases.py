@@ -37,29 +37,29 @@ class Case:
         return self.gradient
 
 
-def _random_change(space, classifier, images, target, **knobs):
+def _random_change(space, classifier, images, target, **kwargs):
     module = classifier.classifier if isinstance(classifier, cfx.BlackBox) else classifier
     like = cfx.latent_attack(space, module, images, target, steps=4, restarts=0)
-    return cfx.random_change(space, classifier, like, **knobs)
+    return cfx.random_change(space, classifier, like, **kwargs)
 
 
-def _pixel(space, classifier, images, target, **knobs):
+def _pixel(space, classifier, images, target, **kwargs):
     return cfx.pixel_attack(
-        classifier, images, target, **{"steps": 20, "step_size": 0.1, "confidence": 0.9} | knobs
+        classifier, images, target, **{"steps": 20, "step_size": 0.1, "confidence": 0.9} | kwargs
     )
 
 
 def _latent(**own):
-    def run(space, classifier, images, target, **knobs):
-        return cfx.latent_attack(space, classifier, images, target, **own | knobs)
+    def run(space, classifier, images, target, **kwargs):
+        return cfx.latent_attack(space, classifier, images, target, **own | kwargs)
 
     return run
 
 
-def _follow(space, classifier, images, target, *, seed=None, **knobs):
+def _follow(space, classifier, images, target, *, seed=None, **kwargs):
     direction = torch.tensor([1.0, -0.5, 0.7, 0.2])
     return cfx.follow_direction(
-        space, classifier, images, direction, target, noise_seed=seed, **knobs
+        space, classifier, images, direction, target, noise_seed=seed, **kwargs
     )
 
 
@@ -82,7 +82,7 @@ METHODS = [
     Case("pixel_attack", _pixel, 0.9, gradient=True, codes=False),
     Case("reconstruct", lambda s, f, x, t, **k: cfx.reconstruct(s, f, x, t, **k), seeded=False),
     Case("random_change", _random_change, 0.0, row_bound=True),
-    Case("follow", _follow, 0.0),
+    Case("follow_direction", _follow, 0.0),
 ]
 
 
@@ -115,10 +115,10 @@ def _found() -> list[Case]:
 def _called(function, takes):
     """The function with those of the usual arguments that it takes."""
 
-    def run(space, classifier, images, target, **knobs):
+    def run(space, classifier, images, target, **kwargs):
         usual = {"space": space, "pool": _pool(images.shape[1:])}
         chosen = {name: value for name, value in usual.items() if name in takes}
-        return function(classifier=classifier, images=images, target=target, **chosen | knobs)
+        return function(classifier=classifier, images=images, target=target, **chosen | kwargs)
 
     return run
 
