@@ -1,6 +1,6 @@
 """What the chapters on diffusion promise, measured: ``python -m benchmarks.diffusion``.
 
-Shipped models, default knobs, seed 0, 300 held-out images of each world. Exits 1 when a row falls
+Shipped models, default options, seed 0, 300 held-out images of each world. Exits 1 when a row falls
 short.
 """
 
@@ -15,7 +15,7 @@ from benchmarks.repair import repair
 from benchmarks.rows import Rows, arguments
 
 CHECKED = ["tests/reference/test_ref_ldce.py", "tests/spaces/test_ldm_files.py"]
-GUIDES = {
+GUIDANCES = {
     "no consensus": "classifier",
     "random mask": "random_mask",
     "classifier-free guidance only": "classifier_free",
@@ -44,14 +44,14 @@ def main() -> int:
     return rows.close()
 
 
-def counterfactuals(case: Case, count: int | None = None, **knobs: Any) -> cfx.Counterfactuals:
+def counterfactuals(case: Case, count: int | None = None, **options: Any) -> cfx.Counterfactuals:
     return cfx.diffusion_counterfactual(
         case.space,
         case.classifier,
         case.images[:count],
         case.target[:count],
         conditions=case.conditions,
-        **knobs,
+        **options,
     )
 
 
@@ -95,25 +95,27 @@ def all_passes(cf: cfx.Counterfactuals) -> float:
 def compared(rows: Rows, case: Case) -> None:
     """Ours, its baselines by one switch, and the attacks in latents and in pixels."""
     results = {"consensus": counterfactuals(case)}
-    results |= {name: counterfactuals(case, guidance=guidance) for name, guidance in GUIDES.items()}
+    results |= {
+        name: counterfactuals(case, guidance=guidance) for name, guidance in GUIDANCES.items()
+    }
     results["composited"] = counterfactuals(case, composite_threshold=0.1)
-    asked = (case.classifier, case.images, case.target)
-    results["latent attack"] = cfx.latent_attack(case.space.autoencoder, *asked)
-    results["pixel attack"] = cfx.pixel_attack(*asked)
+    inputs = (case.classifier, case.images, case.target)
+    results["latent attack"] = cfx.latent_attack(case.space.autoencoder, *inputs)
+    results["pixel attack"] = cfx.pixel_attack(*inputs)
     table = table_of(rows, "One column a method", case, results)
-    own, free = row(table, "consensus"), row(table, "no consensus")
+    own, without = row(table, "consensus"), row(table, "no consensus")
     rows.add(f"{case.world}: flip rate", own["flip rate"], case.flips)
-    rows.say(f"{case.world}: flip rate without consensus", free["flip rate"])
+    rows.say(f"{case.world}: flip rate without consensus", without["flip rate"])
     if case.agrees is not None:
         rows.add(f"{case.world}: judge agrees, of flips", own["judge agrees"], case.agrees)
-        rows.say(f"{case.world}: judge agrees, without consensus", free["judge agrees"])
+        rows.say(f"{case.world}: judge agrees, without consensus", without["judge agrees"])
     if case.reader is not None:
         of, alone = "cause changed", "cause alone changed"
         rows.say(f"{case.world}: flips that change the cause, of flips", own[of])
-        rows.say(f"{case.world}: flips that change the cause, without consensus", free[of])
+        rows.say(f"{case.world}: flips that change the cause, without consensus", without[of])
         rows.say(f"{case.world}: nothing but the cause changed", own[alone])
-        rows.say(f"{case.world}: nothing but the cause changed, without consensus", free[alone])
-        ahead = own[of] - free[of]
+        rows.say(f"{case.world}: nothing but the cause changed, without consensus", without[alone])
+        ahead = own[of] - without[of]
         rows.add(f"{case.world}: causal flips, consensus ahead by more than", ahead, 1e-9)
     trace = results["consensus"].trace
     rows.say(f"{case.world}: share of positions kept", trace["kept_fraction"].nanmean().item())

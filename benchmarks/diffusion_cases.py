@@ -1,4 +1,4 @@
-"""The questions of ``benchmarks.diffusion``: one in each world, asked about held-out images."""
+"""The cases of ``benchmarks.diffusion``: a classifier and held-out images of each data set."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -14,15 +14,15 @@ from cfxnb.data import ImageSet
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A classifier in its world, and what is asked for of each held-out image.
+    """A classifier, held-out images, and a target class for each image.
 
     Attributes:
         space: a Diffusion space; its ``autoencoder`` is what the latent attack searches in.
-        target: the class asked for, one an image.
-        conditions: what the model is told for each class; None where the labels tell.
+        target: class to reach, one per image.
+        conditions: condition of the diffusion model for each class; None: by the class names.
         judge: a classifier with the same classes, which no method sees; None on sprites, where
-            ``reader`` tells what was changed.
-        cause: the factor that the classifier goes by, where the truth is known.
+            ``reader`` shows what changed.
+        cause: the factor that decides the classifier, where it is known.
         features: for distances between sets, by name.
         flips, agrees: bounds.
     """
@@ -42,7 +42,7 @@ class Case:
 
 
 def _batched(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The nets for faces need much memory."""
+    """Compute features in small batches: the networks for faces need much memory."""
 
     def each(images: Tensor) -> Tensor:
         with torch.no_grad():
@@ -52,16 +52,16 @@ def _batched(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]
 
 
 def digits(count: int) -> Case:
-    """Towards the digit that the classifier confuses most with what is shown."""
+    """Towards the digit with which the classifier confuses each digit most."""
     classifier, judge = cfx.load("digits/classifier"), cfx.load("digits/judge")
     train, test = cfx.data.digits("train")[:5000], cfx.data.digits()[:count]
-    distance_space = nearest_classes(classifier, train.images, train.labels)
+    nearest = nearest_classes(classifier, train.images, train.labels)
     return Case(
         "digits",
         cfx.load("digits/ldm"),
         classifier,
         test.images,
-        distance_space[test.labels],
+        nearest[test.labels],
         None,
         judge,
         {"LeNet-5": judge.module.features},
@@ -76,12 +76,12 @@ def sprites(count: int) -> Case:
 
 
 def shortcut(count: int) -> Case:
-    """The classifier that says "gray" or "red" and goes by the top."""
+    """The classifier that is named after the hair, and is decided by the top."""
     return _figures("shortcut", "shortcut", "top", count)
 
 
 def _figures(world: str, name: str, cause: str, count: int) -> Case:
-    """Towards the other class; the model is told of what the classifier goes by."""
+    """Towards the other class; the model is conditioned on the cause of the classifier."""
     classifier, reader = cfx.load(f"sprites/{name}"), cfx.load("sprites/judge")
     test = cfx.data.sprites("pairs", count, split="test")
     return Case(
@@ -101,7 +101,7 @@ def _figures(world: str, name: str, cause: str, count: int) -> Case:
 
 
 def faces(count: int) -> Case:
-    """Towards a smile, or away from it; the judge is the expression net of others."""
+    """Towards a smile, or away from it. The judge is a network that others trained."""
     classifier, test = cfx.load("faces/smile"), some_faces(count)
     return Case(
         "faces",
@@ -118,7 +118,7 @@ def faces(count: int) -> Case:
 
 
 def some_faces(count: int) -> ImageSet:
-    """Every so many, since neighbours in the file may belong together."""
+    """Images at equal distances in the file, because neighbours may be related."""
     test = cfx.data.faces()
     return test[torch.arange(len(test))[:: max(1, len(test) // count)][:count]]
 

@@ -31,11 +31,11 @@ def repaired(rows: Rows, name: str, train: ImageSet) -> None:
     keep = cause_unchanged(edited)
     rows.say(f"repair, {name}: counterfactuals kept, of figures", keep.sum().item() / len(train))
     both = torch.cat([train.images, edited.image[keep]])
-    told = torch.cat([labels, labels[keep]])
+    twice = torch.cat([labels, labels[keep]])
     groups = train.factors["hair"] + ", " + train.factors["top"]
     tuned = {
         "before": shortcut,
-        "on its counterfactuals": cfx.fine_tune(shortcut, both, told),
+        "on its counterfactuals": cfx.fine_tune(shortcut, both, twice),
         "plain augmentation": cfx.fine_tune(shortcut, *varied(train.images, labels)),
         "weights by group": cfx.fine_tune(
             shortcut, train.images, labels, sample_weight=cfx.group_weights(groups)

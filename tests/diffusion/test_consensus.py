@@ -107,7 +107,7 @@ def test_the_same_and_the_opposite():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ((draw(1, 3, 4, 4), draw(1, 3, 4, 5), 45.0), "direction: expected"),
         ((draw(3, 4, 4), draw(3, 4, 4), 45.0), "implicit: expected"),
@@ -117,12 +117,12 @@ def test_the_same_and_the_opposite():
         ((draw(1, 3, 4, 4).numpy(), draw(1, 3, 4, 4), 45.0), "implicit: expected"),
     ],
 )
-def test_wrong_fields_of_vectors(arguments, told):
-    with pytest.raises((ValueError, TypeError), match=told):
+def test_wrong_fields_of_vectors(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
         consensus(*arguments)
 
 
-def test_rescaled_has_the_norm_of_the_other_and_its_own_direction():
+def test_match_norm_has_the_norm_of_the_other_and_its_own_direction():
     a, like = draw(3, 2, 4, 4), 5 * draw(3, 2, 4, 4, seed=1)
     a[1] = 0
     found = match_norm(a, like)
@@ -146,7 +146,7 @@ def test_random_masks_have_equal_areas_and_other_places():
     torch.testing.assert_close(share, torch.full((2, 2), 0.25), atol=0.04, rtol=0)
 
 
-def test_masked_takes_away_even_what_is_not_finite():
+def test_apply_mask_takes_away_even_what_is_not_finite():
     x = torch.full((1, 2, 4, 4), torch.nan)
     keep = torch.zeros(1, 2, 2, dtype=torch.bool)
     assert (apply_mask(x, keep) == 0).all()
@@ -173,8 +173,8 @@ def test_more_steps_than_times_change_nothing():
     assert found.times.min() == 0
     assert found.times[:, 0].unique().tolist() == [0, 1, 2]
     z = draw(1, 2, 2, 2).double()
-    many = denoise(lambda x, t, left: 0.1 * x, z, found)
-    few = denoise(lambda x, t, left: 0.1 * x, z, even_schedule(alphas, torch.tensor([0.3]), 3))
+    many = denoise(lambda x, t, alpha_bar: 0.1 * x, z, found)
+    few = denoise(lambda x, t, alpha_bar: 0.1 * x, z, even_schedule(alphas, torch.tensor([0.3]), 3))
     torch.testing.assert_close(many, few)
 
 
@@ -189,9 +189,13 @@ def test_published_schedule_by_hand():
 
 
 def test_noise_goes_on_and_comes_off():
-    clean, noise, left = draw(3, 2, 4, 4), draw(3, 2, 4, 4, seed=1), torch.tensor([0.9, 0.5, 0.1])
-    noisy = add_noise(clean, noise, left)
-    torch.testing.assert_close(predict_x0(noisy, noise, left), clean, atol=1e-5, rtol=0)
+    clean, noise, alpha_bar = (
+        draw(3, 2, 4, 4),
+        draw(3, 2, 4, 4, seed=1),
+        torch.tensor([0.9, 0.5, 0.1]),
+    )
+    noisy = add_noise(clean, noise, alpha_bar)
+    torch.testing.assert_close(predict_x0(noisy, noise, alpha_bar), clean, atol=1e-5, rtol=0)
     many = add_noise(torch.zeros(1, 1, 300, 300), draw(1, 1, 300, 300), torch.tensor([0.3]))
     assert many.var().item() == pytest.approx(0.7, abs=0.02)
 
@@ -200,8 +204,8 @@ def test_denoising_one_gaussian_is_its_line():
     """For N(0, s^2) the way of DDIM is known: z shrinks as the standard deviation does."""
     alphas, s = ddim.linear_alphas_cumprod(), 0.5
 
-    def ideal(z, times, left):
-        a = left.view(-1, 1)
+    def ideal(z, times, alpha_bar):
+        a = alpha_bar.view(-1, 1)
         return (z - a.sqrt() * s**2 * a.sqrt() / (s**2 * a + 1 - a) * z) / (1 - a).sqrt()
 
     z = draw(4, 3).double()
@@ -216,7 +220,7 @@ def test_a_stop_ends_with_the_guess_of_the_clean_code():
     alphas, looks = ddim.linear_alphas_cumprod(), []
     schedule = even_schedule(alphas, torch.tensor([0.5]), 10)
 
-    def denoiser(z, times, left):
+    def denoiser(z, times, alpha_bar):
         looks.append(z)
         return 0.3 * z
 

@@ -20,9 +20,9 @@ QUICK = {
 }
 
 
-def run(world, **knobs):
+def run(world, **options):
     space, f, x, target = world
-    return cfx.diffusion_counterfactual(space, f, x, target, **QUICK | knobs)
+    return cfx.diffusion_counterfactual(space, f, x, target, **QUICK | options)
 
 
 def close(a, b, atol=1e-5):
@@ -41,7 +41,7 @@ def test_it_flips_and_changes_what_the_class_is_made_of():
     assert moved[:GAP].min() > 1.5 * moved[GAP:].max()
 
 
-def test_nothing_told_is_noise_and_denoise():
+def test_without_guidance_it_is_noise_and_denoise():
     """Of a Gaussian alone DDIM gives back a draw; its way is deterministic."""
     world = gaussian_world()
     cf = run(world, guidance="none", classifier_scale=100.0, distance_scale=100.0, cone_angle=1.0)
@@ -52,30 +52,26 @@ def test_nothing_told_is_noise_and_denoise():
 
 def test_the_noise_that_an_image_comes_from_leads_back_to_it():
     world = gaussian_world()
-    far, distance_space = (
-        run(world, guidance="none", noise="ddim_inversion", steps=n) for n in (5, 80)
-    )
-    far, distance_space = (
-        (cf.code_after.z - cf.code_before.z).abs().mean() for cf in (far, distance_space)
-    )
-    assert distance_space < 0.2 * far
+    far, near = (run(world, guidance="none", noise="ddim_inversion", steps=n) for n in (5, 80))
+    far, near = ((cf.code_after.z - cf.code_before.z).abs().mean() for cf in (far, near))
+    assert near < 0.2 * far
     drawn = run(world, guidance="none", steps=80)
-    assert distance_space < 0.05 * (drawn.code_after.z - drawn.code_before.z).abs().mean()
+    assert near < 0.05 * (drawn.code_after.z - drawn.code_before.z).abs().mean()
 
 
-def test_free_is_the_sampler_told_the_target():
-    """With ``classifier_scale`` 1 what is told is all that counts, and with 0 it does not count."""
+def test_classifier_free_is_the_sampler_conditioned_on_the_target():
+    """With ``guidance_scale`` 1 only the condition counts, and with 0 it does not count."""
     space, f, x, target = gaussian_world()
     x, target = x[target == 1], target[target == 1]  # one target: the model sees no row numbers
     world = space, f, x, target
-    told = run(world, guidance="classifier_free", guidance_scale=1.0)
+    cond = run(world, guidance="classifier_free", guidance_scale=1.0)
     plain = GaussianSpace.predict_noise
 
-    class Told(GaussianSpace):
+    class Conditioned(GaussianSpace):
         def predict_noise(self, z, t, condition):
             return plain(self, z, t, torch.ones_like(condition))
 
-    close(told.image, run((Told(), f, x, target), guidance="none").image)
+    close(cond.image, run((Conditioned(), f, x, target), guidance="none").image)
     close(
         run(world, guidance="classifier_free", guidance_scale=0.0).image,
         run(world, guidance="none").image,
@@ -83,7 +79,7 @@ def test_free_is_the_sampler_told_the_target():
     assert run(world, guidance="classifier_free", guidance_scale=3.0, strength=0.9).flipped.all()
 
 
-def test_a_lead_alone_is_free_guidance():
+def test_a_guidance_scale_alone_is_classifier_free_guidance():
     world = gaussian_world()
     alone = run(
         world,
@@ -164,14 +160,12 @@ def test_only_the_direction_of_the_slope_counts():
 
 def test_staying_keeps_near():
     world = gaussian_world(2, 6)
-    far, distance_space = (
+    far, near = (
         run(world, distance_scale=distance_scale, pause_when_reached=False)
         for distance_scale in (0.0, 3.0)
     )
-    far, distance_space = (
-        (cf.code_after.z - cf.code_before.z).flatten(1).norm(dim=1) for cf in (far, distance_space)
-    )
-    assert (distance_space < 0.98 * far).all()
+    far, near = ((cf.code_after.z - cf.code_before.z).flatten(1).norm(dim=1) for cf in (far, near))
+    assert (near < 0.98 * far).all()
 
 
 @pytest.mark.parametrize("backprop_diffusion", [False, True])
@@ -179,7 +173,7 @@ def test_one_step_by_hand(backprop_diffusion):
     """The whole of the guidance once more, with nothing of it taken from the package."""
     space, f, x, target = world = gaussian_world()
     seen = []
-    knobs = {
+    options = {
         "steps": 1,
         "pause_when_reached": False,
         "classifier_scale": 2.0,
@@ -191,13 +185,13 @@ def test_one_step_by_hand(backprop_diffusion):
         world,
         backprop_diffusion=backprop_diffusion,
         on_step=lambda step: seen.append(step),
-        **knobs,
+        **options,
     )
     (step,) = seen
     t = torch.full((len(x),), 499)
     a = space.alphas_cumprod[499].float()
     z = step.code.clone().requires_grad_()
-    told, free = (
+    cond, free = (
         space.predict_noise(z, t, target),
         space.predict_noise(z, t, torch.full_like(target, 2)),
     )
@@ -206,7 +200,7 @@ def test_one_step_by_hand(backprop_diffusion):
     other = logits.gather(1, 1 - target[:, None]).sum()
     odds = logits.gather(1, target[:, None]).sum() - other
     (slope,) = torch.autograd.grad(odds, z if backprop_diffusion else clean)
-    s, k = (told - free).detach(), -(1 - a).sqrt() * slope
+    s, k = (cond - free).detach(), -(1 - a).sqrt() * slope
     cosine = (s * k).sum(1) / (s.norm(dim=1) * k.norm(dim=1))
     keep = (cosine >= 0.5)[:, None]
     k = torch.where(keep, k, 0.0)
@@ -334,7 +328,7 @@ def test_best_is_the_lowest_that_flips_or_else_the_last():
     assert trace["kept_fraction"][2].isnan().all()
 
 
-def test_ease_pauses_where_the_guess_is_there():
+def test_guidance_pauses_where_the_guess_is_there():
     world = gaussian_world(2, 4)
     eased, driven = (
         run(world, pause_when_reached=pause_when_reached, strength=0.8)
@@ -415,15 +409,15 @@ def test_a_black_box_is_refused():
 
 @pytest.mark.parametrize("last", [1, 3, 8])
 def test_on_step_can_end_it(last):
-    world, told = gaussian_world(2, 4), []
+    world, seen = gaussian_world(2, 4), []
 
     def stop(step):
-        told.append(step)
+        seen.append(step)
         return step.number == last
 
     cf = run(world, max_attempts=3, on_step=stop)
-    assert [s.number for s in told] == list(range(1, last + 1))
-    assert {s.total for s in told} == {18}
+    assert [s.number for s in seen] == list(range(1, last + 1))
+    assert {s.total for s in seen} == {18}
     assert cf.trace["masks"].shape == (4, 6, *SHAPE[1:])
     assert cf.image.isfinite().all()
     whole = run(world, max_attempts=3)
@@ -438,17 +432,17 @@ def test_on_step_can_end_it(last):
 @pytest.mark.parametrize("guidance", ["consensus", "random_mask", "classifier_free"])
 def test_batch_mates_never_matter(guidance):
     space, f, x, target = world = gaussian_world(3, 7)
-    knobs = {"max_attempts": 3, "guidance": guidance, "strength": 0.4}
-    whole, halves = run(world, **knobs), run(world, batch_size=3, **knobs)
+    options = {"max_attempts": 3, "guidance": guidance, "strength": 0.4}
+    whole, halves = run(world, **options), run(world, batch_size=3, **options)
     close(whole.image, halves.image, 1e-4)
     assert whole.status == halves.status
     for name in whole.trace:
         close(whole.trace[name].float(), halves.trace[name].float(), 1e-4)
-    alone = run((space, f, x[:1], target[:1]), **knobs)
+    alone = run((space, f, x[:1], target[:1]), **options)
     close(alone.image, whole.image[:1], 1e-4)
     swapped = x.clone()
     swapped[0] = x[1].flip(-1)
-    other = run((space, f, swapped, target), **knobs)
+    other = run((space, f, swapped, target), **options)
     close(other.image[1:], whole.image[1:], 1e-4)
     for name in whole.cost:
         assert torch.equal(whole.cost[name], halves.cost[name])
@@ -486,14 +480,14 @@ def test_costs_are_what_was_spent(distance_space, backprop_diffusion, composite_
 
     space.decode, space.predict_noise = decode, counting
     net.rows = net.backward = 0
-    knobs = {
+    options = {
         "distance_space": distance_space,
         "backprop_diffusion": backprop_diffusion,
         "composite_threshold": composite_threshold,
         "max_attempts": 3,
     }
-    knobs["noise"] = noise
-    cf = run((space, f, x, target), **knobs)
+    options["noise"] = noise
+    cf = run((space, f, x, target), **options)
     assert cf.cost["classifier"].item() == net.rows + net.backward
     assert cf.cost["unet"].item() == len(space.rows) + len(slopes)
     assert bool(slopes) == backprop_diffusion
@@ -555,30 +549,30 @@ def test_composites_keep_the_rest_bit_for_bit():
     assert torch.equal(strict.image, plain.image)
 
 
-def test_paper_knobs():
+def test_the_paper_options():
     world = gaussian_world()
-    knobs = {**cfx.PAPER_DIFFUSION, "steps": 20}
+    options = {**cfx.PAPER_DIFFUSION, "steps": 20}
     space, f, x, target = world
-    cf = cfx.diffusion_counterfactual(space, f, x, target, **knobs)
+    cf = cfx.diffusion_counterfactual(space, f, x, target, **options)
     assert cf.flipped.all()
     assert cf.trace["kept_fraction"].shape == (5, int(0.382 * 20))
     assert (cf.cost["unet"] == 7 * 4).all()
 
 
 @pytest.mark.parametrize(
-    ("knobs", "told"),
+    ("options", "message"),
     [
         ({"max_attempts": 2}, "max_attempts: expected 1 with"),
         ({"steps": 1001}, "steps: expected at most 1000"),
         ({"strength": 0.1, "steps": 5}, "strength: expected at least one of 5 steps"),
     ],
 )
-def test_what_the_published_schedule_can_not_do(knobs, told):
-    with pytest.raises(ValueError, match=told):
-        run(gaussian_world(), timestep_spacing="paper", **knobs)
+def test_what_the_published_schedule_can_not_do(options, message):
+    with pytest.raises(ValueError, match=message):
+        run(gaussian_world(), timestep_spacing="paper", **options)
 
 
-def test_labels_tell_the_conditions():
+def test_class_names_give_the_conditions():
     _, f, x, target = world = gaussian_world(2, 3)
     given = run(world, conditions=[0, 1])
     assert torch.equal(given.image, run(world).image)
