@@ -124,8 +124,8 @@ def latent_integrated_gradients(
         fit=SpaceFit(space),
     )
     with eval_frozen(space, classifier):
-        batches = torch.arange(len(images)).split(batch_size)
-        result = explain_batches(stop, batches, task.explain, task.classes_of, images)
+        batches = torch.arange(len(images), device=images.device).split(batch_size)
+        result = explain_batches(stop, batches, task.explain, output.classes_of, images)
     task.fit.warn()
     return with_record(
         result,
@@ -178,7 +178,7 @@ class LatentExplanation:
 
     def explain(self, rows: Tensor) -> Attribution:
         """Explain the images ``rows``: the method of the paper, step by step."""
-        x = self.images[rows.to(self.images.device)].to(self.space.mean.device)
+        x = self.images[rows].to(self.space.mean.device)
         classifier, batch_size = self.output.classifier, self.output.batch_size
         with torch.no_grad():
             # 1. Encode the images and reconstruct them.
@@ -186,65 +186,39 @@ class LatentExplanation:
             logits = classifier(reconstruction)
             self.fit.add_images(x, reconstruction)
             self.fit.add_decisions(classifier(x), logits)
-            label, contrast_class = self.classes_of(rows, logits.shape[1])
+            label, contrast_class = self.output.classes_of(rows, logits.shape[1])
             # 2. Find the baseline along the direction.
+            direction = self.direction[rows.to(self.direction.device)].to(code.z)
             walk = BaselineWalk(
-                self.space,
-                classifier,
-                code,
-                self.direction[rows.to(self.direction.device)],
-                label,
-                contrast_class,
-                batch_size,
+                self.space, classifier, code, direction, label, contrast_class, batch_size
             )
             found = find_baseline(walk, log_odds(logits, label, contrast_class), self.search)
         # 3. The path: from the baseline along the direction to the reconstruction, then straight.
-        path: Path = direction_path(self.space, code, walk.direction, found.step)
+        path: Path = direction_path(self.space, code, direction, found.step)
         if self.extend_to_image:
             path = JoinedPath(path, straight_path(x, reconstruction))
         # 4. Integrate. With two classes, None would stand for the other class.
-        single = contrast_class is None and logits.shape[1] == 2
-        part = integrate(
-            classifier,
-            path,
-            label,
-            "none" if single else contrast_class,
-            self.integration,
-            batch_size,
-            self.stop,
-        )
-        return found.added_to(part, x if self.extend_to_image else reconstruction).to(
-            self.images.device
-        )
-
-    def classes_of(
-        self, rows: Tensor, n_classes: int | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return label and contrast class of the images ``rows``."""
-        return self.output.classes_of(rows.to(self.images.device), n_classes)
+        other = "none" if contrast_class is None and logits.shape[1] == 2 else contrast_class
+        part = integrate(classifier, path, label, other, self.integration, batch_size, self.stop)
+        part = found.added_to(part, x if self.extend_to_image else reconstruction)
+        return part.to(self.images.device)
 
 
+@dataclasses.dataclass
 class BaselineWalk:
-    """Log odds of the label at steps along the direction, for a batch of codes.
+    """Log odds of the label at steps along the direction, for a batch of n codes."""
 
-    Attributes:
-        n_evaluations: Images rendered and classified for each code so far, int64 (n,).
-    """
+    space: LatentSpace
+    classifier: Classifier
+    code: Code
+    direction: Tensor  # like code.z
+    label: Tensor
+    contrast_class: Tensor | None
+    batch_size: int
 
-    def __init__(
-        self,
-        space: LatentSpace,
-        classifier: Classifier,
-        code: Code,
-        direction: Tensor,
-        label: Tensor,
-        contrast_class: Tensor | None,
-        batch_size: int,
-    ) -> None:
-        self.space, self.classifier, self.batch_size = space, classifier, batch_size
-        self.code, self.direction = code, direction.to(code.z)
-        self.label, self.contrast_class = label, contrast_class
-        self.n_evaluations = torch.zeros(len(code), dtype=torch.int64, device=code.z.device)
+    def __post_init__(self) -> None:
+        #: Images rendered and classified for each code so far, int64 (n,).
+        self.n_evaluations = torch.zeros_like(self.code.z.flatten(1)[:, 0], dtype=torch.int64)
 
     def log_odds(self, rows: Tensor, step: Tensor) -> Tensor:
         """Return the log odds (n,) of the codes ``rows`` (n,), moved by the signed steps (n,)."""
@@ -256,11 +230,9 @@ class BaselineWalk:
             code, direction = self.code[some], self.direction[some]
             z = code.z + per_sample(at.to(direction), direction) * direction
             image = validate.images(self.space.decode(code.with_z(z)), "space.decode")
-            classes = (
-                None if c is None else c[some.to(c.device)]
-                for c in (self.label, self.contrast_class)
-            )
-            parts.append(log_odds(self.classifier(image), *classes).to(at))  # type: ignore[arg-type]
+            index, other = some.to(self.label.device), self.contrast_class
+            classes = self.label[index], None if other is None else other[index]
+            parts.append(log_odds(self.classifier(image), *classes).to(at))
         return torch.cat(parts)
 
 

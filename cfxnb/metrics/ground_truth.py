@@ -208,10 +208,7 @@ def read_indices(judge: Any, cf: Counterfactuals, field: str) -> Tensor:
 
 @standard_modes
 def classify_flips(
-    counterfactuals: Counterfactuals,
-    judge: FactorReader,
-    causes: Sequence[str],
-    named_factor: str,
+    counterfactuals: Counterfactuals, judge: FactorReader, causes: Sequence[str], named_factor: str
 ) -> pd.DataFrame:
     """Classify each flip by the factors that it changed.
 

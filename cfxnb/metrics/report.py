@@ -164,10 +164,7 @@ def _row(
 ) -> dict[str, float]:
     flipped = cf[cf.flipped.nonzero().squeeze(1)]
     eligible = cf[cf.eligible.nonzero().squeeze(1)]
-    row: dict[str, float] = {
-        "images": len(cf),
-        "flip rate": _ratio(len(flipped), len(eligible)),
-    }
+    row: dict[str, float] = {"images": len(cf), "flip rate": _ratio(len(flipped), len(eligible))}
     if judge is not None:
         agrees = None
         if len(flipped):
