@@ -1,7 +1,7 @@
-"""What the sprites chapters promise, measured: ``python -m benchmarks.sprites``.
+"""Measure the claims of the sprites notebooks: ``python -m benchmarks.sprites``.
 
-2,000 held-out figures of the world "pairs", shipped models, default knobs, seed 0; the truth is
-re-rendered. Exits 1 when a row falls short.
+The benchmark uses 2,000 held-out figures of the world "pairs", the shipped networks, default
+options and seed 0. The truth comes from rendering. It exits with 1 if a row misses its bound.
 """
 
 import sys
@@ -29,31 +29,36 @@ CHECKED = [
 def main() -> int:
     parser = arguments("sprites", __doc__)
     parser.add_argument("--images", type=int, default=2000, help="number of held-out figures")
-    chosen = parser.parse_args()
-    count = chosen.images
+    options = parser.parse_args()
     pd.set_option("display.width", 160)
     space, judge = cfx.load("sprites/vae"), cfx.load("sprites/judge")
-    asked = cfx.data.sprites("pairs", count, split="test")
-    setting = f"{count:,} held-out figures of the world 'pairs'; the truth is rendered again."
-    rows = Rows("sprites", setting, chosen.write)
+    figures = cfx.data.sprites("pairs", options.images, split="test")
+    setting = (
+        f"{options.images:,} held-out figures of the world 'pairs'; the truth comes from rendering."
+    )
+    rows = Rows("sprites", setting, options.write)
     world(rows)
-    readers_and_space(rows, space, judge, asked)
+    readers_and_space(rows, space, judge, figures)
     train = cfx.data.sprites("pairs", 6000, split="train", seed=21)
-    edits = {
-        others: cfx.fit_attribute_edits(
-            space, train.images, train.factors, contrasts=SPRITE_CONTRASTS, preserve_others=others
+    linear = {
+        preserve_others: cfx.fit_attribute_edits(
+            space,
+            train.images,
+            train.factors,
+            contrasts=SPRITE_CONTRASTS,
+            preserve_others=preserve_others,
         )
-        for others in (True, False)
+        for preserve_others in (True, False)
     }
-    learnt = {
-        others: cfx.load("sprites/edits_" + ("preserve" if others else "free"))
-        for others in (True, False)
+    learned = {
+        True: cfx.load("sprites/edits_preserve"),
+        False: cfx.load("sprites/edits_free"),
     }
-    scores_against_truth(rows, space, judge, asked, edits[True], "linear")
-    scores_against_truth(rows, space, judge, asked, learnt[True], "learnt")
-    leakage(rows, space, judge, asked, edits, "linear")
-    leakage(rows, space, judge, asked, learnt, "learnt")
-    attacks(rows, space, judge, asked)
+    scores_against_truth(rows, space, judge, figures, linear[True], "linear")
+    scores_against_truth(rows, space, judge, figures, learned[True], "learned")
+    leakage(rows, space, judge, figures, linear, "linear")
+    leakage(rows, space, judge, figures, learned, "learned")
+    attacks(rows, space, judge, figures)
     rows.tests("reference tensors and hostile files", CHECKED)
     return rows.close()
 
@@ -72,18 +77,20 @@ def world(rows: Rows) -> None:
     rows.add("pixels outside its layer that an intervention changed", outside, 0, at_most=True)
 
 
-def readers_and_space(rows: Rows, space: Any, judge: Any, asked: ImageSet) -> None:
-    figures = cfx.data.sprites("independent", len(asked), split="test", seed=1)
+def readers_and_space(rows: Rows, space: Any, judge: Any, figures: ImageSet) -> None:
+    independent = cfx.data.sprites("independent", len(figures), split="test", seed=1)
     for name, reader in (("reader", cfx.load("sprites/reader")), ("judge", judge)):
-        right = (reader.read(figures.images) == figures.factors[list(SPRITE_OPTIONS)]).mean()
-        rows.add(f"{name}: worst factor on clean figures ({right.idxmin()})", right.min(), 0.99)
+        read = reader.read(independent.images)
+        accuracy = (read == independent.factors[list(SPRITE_OPTIONS)]).mean()
+        worst = accuracy.idxmin()
+        rows.add(f"{name}: worst factor on clean figures ({worst})", accuracy.min(), 0.99)
     quality = measure_vae(space)
     rows.table("The space", pd.Series(quality))
-    survive = quality["share of factors (without eyes) read as they are after reconstruction"]
+    survive = quality["fraction of factors (without eyes) read as they are after reconstruction"]
     rows.add("space: factors that survive reconstruction", survive, 0.97)
     rows.say(
         "space: eyes that survive reconstruction",
-        quality["share of eyes read as they are after reconstruction"],
+        quality["fraction of eyes read as they are after reconstruction"],
     )
     rows.say(
         "space: judge's mean confidence on samples from the prior",
@@ -92,63 +99,67 @@ def readers_and_space(rows: Rows, space: Any, judge: Any, asked: ImageSet) -> No
 
 
 def scores_against_truth(
-    rows: Rows, space: Any, judge: Any, asked: ImageSet, edits: Any, kind: str
+    rows: Rows, space: Any, judge: Any, figures: ImageSet, edits: Any, kind: str
 ) -> None:
-    inside = []
-    for name, reason in SPRITE_CLASSIFIERS.items():
+    covered = []
+    for name, planted in SPRITE_CLASSIFIERS.items():
         f = cfx.load(f"sprites/{name}")
         found = cfx.contrastive_scores(
-            space, f, asked.images, asked.factors, 1, edits=edits, judge=judge
+            space, f, figures.images, figures.factors, 1, edits=edits, judge=judge
         )
-        wrong = cfx.metrics.score_errors(
-            found, cfx.metrics.true_scores(asked, f, SPRITE_CONTRASTS, 1)
+        errors = cfx.metrics.score_errors(
+            found, cfx.metrics.true_scores(figures, f, SPRITE_CONTRASTS, 1)
         )
-        first = set(found.ranking[: len(reason.causes)])
-        told = f"{kind} edits, {name}"
-        rows.add(f"{told}: planted causes named first", float(first == set(reason.causes)), 1)
-        errors = wrong["error"].unstack().mean(axis=1)
+        top = set(found.ranking[: len(planted.causes)])
+        title = f"{kind} edits, {name}"
+        rows.add(f"{title}: planted causes ranked first", float(top == set(planted.causes)), 1)
+        means = errors["error"].unstack().mean(axis=1)
         for score in ("necessity", "sufficiency"):
-            rows.add(f"{told}: mean error of {score}", errors[score], 0.05, at_most=True)
-        inside.append(wrong["covered"])
-    rows.add(f"{kind} edits: truth inside the 95 % interval", pd.concat(inside).mean(), 0.9)
+            rows.add(f"{title}: mean error of {score}", means[score], 0.05, at_most=True)
+        covered.append(errors["covered"])
+    rows.add(f"{kind} edits: truth inside the 95 % interval", pd.concat(covered).mean(), 0.9)
 
 
 def leakage(
-    rows: Rows, space: Any, judge: Any, asked: ImageSet, edits: dict[str, Any], kind: str
+    rows: Rows, space: Any, judge: Any, figures: ImageSet, edits: dict[bool, Any], kind: str
 ) -> None:
     f = cfx.load("sprites/honest")
     mean = {}
-    for others, directions in edits.items():
+    for preserve_others, own in edits.items():
         found = cfx.contrastive_scores(
-            space, f, asked.images, asked.factors, 1, edits=directions, judge=judge
+            space, f, figures.images, figures.factors, 1, edits=own, judge=judge
         )
-        title = f"{kind} edits, others={others!r}: edited (rows), changed as well (columns)"
-        rows.table(title, found.leakage)
-        done, worst = found.table["took effect"], float(np.nanmax(found.leakage))
-        mean[others] = float(np.nanmean(found.leakage))
-        rows.say(f"{kind} edits, {others}: took effect, worst ({done.idxmin()})", done.min())
-        if others and kind == "learnt":  # linear edits are the baseline beside them
-            rows.add(f"{kind} edits, keep: leakage, worst pair", worst, 0.05, at_most=True)
+        name = f"{kind} edits, {_kind(preserve_others)}"
+        rows.table(f"{name}: edited factor (rows), changed factor (columns)", found.leakage)
+        effect, worst = found.table["took effect"], float(np.nanmax(found.leakage))
+        mean[preserve_others] = float(np.nanmean(found.leakage))
+        rows.say(f"{name}: took effect, worst ({effect.idxmin()})", effect.min())
+        if preserve_others and kind == "learned":  # linear edits are the baseline beside them
+            rows.add(f"{name}: leakage, worst pair", worst, 0.05, at_most=True)
         else:
-            rows.say(f"{kind} edits, {others}: leakage, worst pair", worst)
+            rows.say(f"{name}: leakage, worst pair", worst)
     bound = mean[False]
-    rows.add(f"{kind} edits: mean leakage; bound: don't care", mean[True], bound, at_most=True)
+    rows.add(f"{kind} edits: mean leakage; bound: others free", mean[True], bound, at_most=True)
 
 
-def attacks(rows: Rows, space: Any, judge: Any, asked: ImageSet) -> None:
+def _kind(preserve_others: bool) -> str:
+    return "others preserved" if preserve_others else "others free"
+
+
+def attacks(rows: Rows, space: Any, judge: Any, figures: ImageSet) -> None:
     f = cfx.load("sprites/shortcut")
-    target = 1 - cfx.predict_logits(f, asked.images).argmax(1)
-    latent = cfx.latent_attack(space, f, asked.images, target)
+    target = 1 - cfx.predict_logits(f, figures.images).argmax(1)
+    latent = cfx.latent_attack(space, f, figures.images, target)
     results = {
         "latent attack": latent,
-        "pixel attack": cfx.pixel_attack(f, asked.images, target),
+        "pixel attack": cfx.pixel_attack(f, figures.images, target),
         "random direction": cfx.random_change(space, f, latent),
     }
     table = {}
     for name, result in results.items():
         kinds = cfx.metrics.classify_flips(result, judge, causes=["top"], named_factor="hair")
         table[name] = {
-            "flips": len(kinds) / len(asked),
+            "flips": len(kinds) / len(figures),
             **kinds[["cause", "named_factor", "side_effect"]].mean(),
             **{kind: (kinds["kind"] == kind).mean() for kind in cfx.metrics.FLIP_KINDS},
         }

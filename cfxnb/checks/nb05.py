@@ -115,7 +115,7 @@ def project_out(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         expect(
             abs(reading) < 1e-4,
             f"reading {i} of 3 still changes, by {reading:.3f} per unit step",
-            cause="some are not projected out, or they are treated as orthogonal or as unit vectors",
+            cause="some are not projected out, or treated as orthogonal or as unit vectors",
             hint="q = torch.linalg.qr(held.T).Q is an orthonormal basis of their span",
         )
     expect(

@@ -1,4 +1,4 @@
-"""Pictures of contrastive scores: bars with intervals, leakage, and what an edit does."""
+"""Pictures of contrastive scores: bars with intervals, leakage, and the effect of edits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,37 +23,41 @@ from cfxnb.plots.pictures import BLUE, ORANGE, Picture, as_picture, draw, figure
 def score_bars(
     scores: ContrastiveScores, *, truth: ContrastiveScores | None = None, title: str = ""
 ) -> Picture:
-    """Necessity and sufficiency of each attribute with their intervals, the strongest first.
+    """Draw necessity and sufficiency of each attribute as bars with intervals.
+
+    Attributes are sorted by their PNS, the highest first.
 
     Args:
-        truth: from ``cfxnb.metrics.true_scores``, drawn as black diamonds on the bars; taken for
-            the contrast in which ``scores`` gives it, as by ``cfxnb.metrics.score_errors``.
-        title: of the picture, which may be empty.
+        scores: Result of ``contrastive_scores``.
+        truth: Result of ``cfxnb.metrics.true_scores``, drawn as black diamonds. If it favours the
+            other value of an attribute, it is counted again for the contrast of ``scores``.
+        title: Title of the picture. Default: none.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: For a wrong argument. The message names it.
     """
     checked_scores(scores, "scores")
     validate.text(title, "title")
     if truth is not None:
         checked_scores(truth, "truth")
-        exact = [same_contrast(truth, name, scores.contrasts[name]) for name in scores.ranking]
+        true_rows = [same_contrast(truth, name, scores.contrasts[name]) for name in scores.ranking]
     order = list(scores.ranking)
     fig, axes = figure(1, 1, (6.5, 0.55 * len(order) + 1.1))
     ax = axes[0, 0]
     for offset, kind, colour in ((-0.19, "necessity", BLUE), (0.19, "sufficiency", ORANGE)):
         table = scores.table.loc[order]
-        place = np.arange(len(order)) + offset
+        position = np.arange(len(order)) + offset
         value = table[kind].to_numpy(float)
         ends = [value - table[f"{kind} low"], table[f"{kind} high"] - value]
-        ax.barh(place, value, 0.36, color=colour, label=kind, xerr=np.nan_to_num(np.array(ends)))
+        xerr = np.nan_to_num(np.array(ends))
+        ax.barh(position, value, 0.36, color=colour, label=kind, xerr=xerr)
         if truth is not None:
-            real = [row[kind] for row in exact]
-            named = "truth" if kind == "necessity" else None
-            ax.plot(real, place, "D", color="black", markersize=5, label=named)
-        for y, v in zip(place, value, strict=True):
+            true_values = [row[kind] for row in true_rows]
+            label = "truth" if kind == "necessity" else None
+            ax.plot(true_values, position, "D", color="black", markersize=5, label=label)
+        for y, v in zip(position, value, strict=True):
             if np.isnan(v):
-                ax.text(0.01, y, "no image to ask", va="center", fontsize=7)
+                ax.text(0.01, y, "no images", va="center", fontsize=7)
     labels = [
         f"{name}: {scores.contrasts[name][1]}, not {scores.contrasts[name][0]}" for name in order
     ]
@@ -62,39 +66,46 @@ def score_bars(
     ax.set_xlim(0, 1.02)
     ax.set_title(title, fontsize=10)
     ax.legend(loc="lower right", fontsize=8)
-    told = ", ".join(
+    summary = ", ".join(
         f"{n} {scores.necessity[n]:.2f} and {scores.sufficiency[n]:.2f}" for n in order[:3]
     )
-    return as_picture(fig, f"Necessity and sufficiency with intervals; strongest first: {told}.")
+    return as_picture(
+        fig, f"Necessity and sufficiency with intervals; highest PNS first: {summary}."
+    )
 
 
 def leakage_map(scores: Mapping[str, ContrastiveScores]) -> Picture:
-    """For each result by name: how often an edit (row) changed another factor (column), in %.
+    """Draw how often the edit of one factor (row) changed another factor (column), in %.
+
+    Args:
+        scores: name -> result of ``contrastive_scores`` with a judge; one map per result.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it; among them scores without a judge.
+        ValueError, TypeError: For a wrong argument, such as scores without a judge.
     """
-    validate.instance(scores, Mapping, "scores", "a dict: name -> Scores")
+    validate.instance(scores, Mapping, "scores", "a dict: name -> ContrastiveScores")
     if not scores:
         raise ValueError("scores: expected at least one result, got none")
     for name, one in scores.items():
         checked_scores(one, f"scores[{validate.text(name, 'scores')[:60]!r}]")
         if one.leakage.empty:
-            raise ValueError(f"scores[{name!r}]: expected scores with a judge, got some without")
+            raise ValueError(
+                f"scores[{name!r}]: expected scores with a judge, got scores without one"
+            )
     fig, axes = figure(1, len(scores), (4.6 * len(scores), 4.2))
     worst = []
     for ax, (name, one) in zip(axes[0], scores.items(), strict=True):
-        share = one.leakage.to_numpy(float)
-        ax.imshow(np.nan_to_num(share), cmap="Blues", vmin=0, vmax=0.5)
-        for (i, j), value in np.ndenumerate(share):
-            told = "–" if np.isnan(value) else f"{100 * value:.0f}"
+        leakage = one.leakage.to_numpy(float)
+        ax.imshow(np.nan_to_num(leakage), cmap="Blues", vmin=0, vmax=0.5)
+        for (i, j), value in np.ndenumerate(leakage):
+            text = "–" if np.isnan(value) else f"{100 * value:.0f}"
             shade = "white" if value > 0.3 else "black"
-            ax.text(j, i, told, ha="center", va="center", fontsize=8, color=shade)
-        ax.set_xticks(range(share.shape[1]), one.leakage.columns, rotation=60)
-        ax.set_yticks(range(len(share)), one.leakage.index)
-        ax.set_xlabel("changed as well, % of edits")
+            ax.text(j, i, text, ha="center", va="center", fontsize=8, color=shade)
+        ax.set_xticks(range(leakage.shape[1]), one.leakage.columns, rotation=60)
+        ax.set_yticks(range(len(leakage)), one.leakage.index)
+        ax.set_xlabel("changed factor, % of edits")
         ax.set_title(f"{name}: edited factor", fontsize=10)
-        worst.append(f"{name} at worst {100 * np.nan_to_num(share).max():.0f} %")
+        worst.append(f"{name} at worst {100 * np.nan_to_num(leakage).max():.0f} %")
     return as_picture(fig, f"Leakage of edits into other factors: {'; '.join(worst)}.")
 
 
@@ -109,37 +120,42 @@ def edit_strip(
     *,
     class_names: Sequence[str] | None = None,
 ) -> Picture:
-    """One image, its reconstruction, and each attribute set to its other value, with decisions.
+    """Draw one image, its reconstruction, and the edit of each attribute to its other value.
+
+    The class of each image is written below it, in bold if it differs from the reconstruction.
 
     Args:
-        image: (1, c, h, w).
-        factors: DataFrame of one row. An attribute with neither of its two values is left out.
-        class_names: of the classes.
+        space: Space in which the image is edited.
+        classifier: Classifier that decides.
+        edits: Edits from ``fit_attribute_edits``.
+        image: Image in [0, 1], (1, c, h, w).
+        factors: DataFrame with one row. Attributes with neither of their two values are left out.
+        class_names: Names of the classes. Default: their indices.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: For a wrong argument. The message names it.
     """
     space, classifier, image = _single(space, classifier, edits, image)
     values = contrast_indices(factors, edits.contrasts, len(image))
     with eval_frozen(space, classifier, edits):
         code = space.encode(image)
-        shown, titles = [image[0], _drawn(space, code, image)[0]], ["original", "reconstruction"]
+        shown, titles = [image[0], _decoded(space, code, image)[0]], ["original", "reconstruction"]
         for name, pair in edits.contrasts.items():
             if values[name][0] >= 0:
                 wanted = pair[1 - values[name][0]]
-                shown.append(_drawn(space, edits.edit(code, name, wanted), image)[0])
+                shown.append(_decoded(space, edits.edit(code, name, wanted), image)[0])
                 titles.append(f"{name}: {wanted}")
-        told = _decisions(finite_predict_logits(classifier, torch.stack(shown)), class_names)
+        decisions = _decisions(finite_predict_logits(classifier, torch.stack(shown)), class_names)
     fig, axes = figure(1, len(shown), (1.25 * len(shown), 2.6))
-    for ax, one, title, decision in zip(axes[0], shown, titles, told, strict=True):
+    for ax, one, title, decision in zip(axes[0], shown, titles, decisions, strict=True):
         draw(ax, one, title)
-        changed = decision != told[1]
+        changed = decision != decisions[1]
         style: dict[str, Any] = {"fontsize": 9, "fontweight": "bold" if changed else "normal"}
         ax.set_xlabel(f"→ {decision}{' (flips)' if changed else ''}", **style)
-    flips = [t for t, d in zip(titles[2:], told[2:], strict=True) if d != told[1]]
+    flips = [t for t, d in zip(titles[2:], decisions[2:], strict=True) if d != decisions[1]]
     return as_picture(
         fig,
-        f"A figure decided as {told[1]} and each of its attributes edited alone; the decision "
+        f"An image classified as {decisions[1]}, and one edit of each of its attributes. The class "
         f"flips for: {', '.join(flips) or 'none of them'}.",
     )
 
@@ -156,43 +172,47 @@ def edit_picture(
     *,
     class_names: Sequence[str] | None = None,
 ) -> Picture:
-    """One image with one attribute set, and what that says about this very image.
+    """Draw one image before and after an edit, the difference, and what the edit shows.
 
-    If the image had the attribute's other value: a changed decision shows that it was necessary
-    for the old one, and sufficient for the new one.
+    If the class changes, the old value of the attribute was necessary for the old class of this
+    image, and the new value is sufficient for the new class.
 
     Args:
-        image: (1, c, h, w).
-        name, value: of the edit; see ``AttributeEdits.edit``.
-        class_names: of the classes.
+        space: Space in which the image is edited.
+        classifier: Classifier that decides.
+        edits: Edits from ``fit_attribute_edits``.
+        image: Image in [0, 1], (1, c, h, w).
+        name: Attribute to edit.
+        value: Value to set.
+        class_names: Names of the classes. Default: their indices.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it.
+        ValueError, TypeError: For a wrong argument. The message names it.
     """
     space, classifier, image = _single(space, classifier, edits, image)
     with eval_frozen(space, classifier, edits):
         code = space.encode(image)
         edited = edits.edit(code, name, value)
-        pair = torch.cat([_drawn(space, code, image), _drawn(space, edited, image)])
-        chances = finite_predict_logits(classifier, pair).softmax(1)
-    told = _decisions(chances, class_names)
-    if told[0] == told[1]:
-        verdict = f"{name} = {value} leaves the decision as it is"
+        pair = torch.cat([_decoded(space, code, image), _decoded(space, edited, image)])
+        probabilities = finite_predict_logits(classifier, pair).softmax(1)
+    old, new = decisions = _decisions(probabilities, class_names)
+    if old == new:
+        verdict = f"{name} = {value} does not change the class"
     else:
-        verdict = f"the old {name} was necessary for {told[0]}; {value} suffices for {told[1]}"
+        verdict = f"the old {name} was necessary for {old}; {value} suffices for {new}"
     fig, axes = figure(1, 3, (5.2, 2.9))
     heads = ("before", f"{name}: {value}", "difference")
     images = [*pair, (pair[1] - pair[0]).abs().amax(0, keepdim=True)]
     for ax, one, head in zip(axes[0], images, heads, strict=True):
         draw(ax, one, head)
     for i in (0, 1):
-        axes[0, i].set_xlabel(f"→ {told[i]} ({chances[i].max():.2f})", fontsize=9)
+        axes[0, i].set_xlabel(f"→ {decisions[i]} ({probabilities[i].max():.2f})", fontsize=9)
     fig.suptitle(verdict, fontsize=10)
-    return as_picture(fig, f"A figure before and after setting {name} to {value}: {verdict}.")
+    return as_picture(fig, f"An image before and after setting {name} to {value}: {verdict}.")
 
 
 def _single(space: Any, classifier: Any, edits: Any, image: Any) -> tuple[Any, Any, Tensor]:
-    """Space, classifier and the one image, checked as the edits that go with them are."""
+    """Check space, classifier, edits, and that there is one image."""
     checked = CheckedSpace(space)
     checked_edits(edits, checked)
     image = validate.images(image, "image")
@@ -201,23 +221,20 @@ def _single(space: Any, classifier: Any, edits: Any, image: Any) -> tuple[Any, A
     return checked, CheckedClassifier(classifier), image
 
 
-def _drawn(space: Any, code: Any, like: Tensor) -> Tensor:
-    """What codes look like: finite, and of the same size."""
+def _decoded(space: Any, code: Any, like: Tensor) -> Tensor:
+    """Decode, and check that the images are finite and of the same size as ``like``."""
     made = validate.images(space.decode(code), "space.decode")
     if made.shape[1:] != like.shape[1:]:
         raise ValueError(
-            f"space.decode: expected images like the one given, {tuple(like.shape[1:])}, got "
+            f"space.decode: expected the shape of the image, {tuple(like.shape[1:])}, got "
             f"{tuple(made.shape[1:])}"
         )
     return made
 
 
 def _decisions(logits: Tensor, class_names: Any) -> list[str]:
-    """The class of each row, by name."""
-    classes = logits.shape[1]
-    known = (
-        range(classes)
-        if class_names is None
-        else validate.class_names(class_names, "class_names", classes)
-    )
-    return [str(known[c]) for c in logits.argmax(1).tolist()]
+    """The name of the class of each row."""
+    names: Sequence[Any] = range(logits.shape[1])
+    if class_names is not None:
+        names = validate.class_names(class_names, "class_names", logits.shape[1])
+    return [str(names[c]) for c in logits.argmax(1).tolist()]

@@ -376,7 +376,7 @@ pd.DataFrame(
         name: {
             "flips": len(k),
             "top changed": k["cause"].mean(),
-            "hair changed": k["meaning"].mean(),
+            "hair changed": k["named_factor"].mean(),
             **{kind: (k["kind"] == kind).mean() for kind in cfx.metrics.FLIP_KINDS},
         }
         for name, k in kinds.items()

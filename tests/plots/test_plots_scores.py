@@ -60,8 +60,8 @@ def test_bars_are_the_scores_strongest_first(drawn):
     assert next(t.get_text() for t in axes.get_yticklabels()) == "B: yes, not no"
     assert axes.get_title() == "B, and one of the others"
     assert axes.yaxis_inverted(), "the first is on top"
-    told = f"B {found.necessity['B']:.2f} and {found.sufficiency['B']:.2f}"
-    assert f"strongest first: {told}" in picture.alt
+    summary = f"B {found.necessity['B']:.2f} and {found.sufficiency['B']:.2f}"
+    assert f"highest PNS first: {summary}" in picture.alt
     assert picture.png.startswith(b"\x89PNG")
 
 
@@ -90,7 +90,7 @@ def test_scores_without_anybody_to_ask_are_drawn(drawn):
     cfx.score_bars(nobody, truth=nobody)
     asked = texts(drawn[0].axes[0])
     empty = nobody.table[["necessity", "sufficiency"]].isna().to_numpy().sum()
-    assert asked == ["no image to ask"] * empty
+    assert asked == ["no images"] * empty
     alone = scores("and", ALL[:1])
     assert "nan" in cfx.score_bars(alone).alt
     assert "nan" in repr(alone)
@@ -145,7 +145,7 @@ def test_a_strip_tells_which_edits_flip(drawn):
     assert titles == ["original", "reconstruction", "A: no", "B: no", "C: yes"]
     labels = [axes.get_xlabel() for axes in drawn[0].axes]
     assert labels == ["→ in", "→ in", "→ out (flips)", "→ out (flips)", "→ in"]
-    assert "decided as in" in picture.alt
+    assert "classified as in" in picture.alt
     assert "flips for: A: no, B: no." in picture.alt
     images = [axes.images[0].get_array()[0] for axes in drawn[0].axes]
     np.testing.assert_allclose(images[2], [0.4, 0.6, 0.4], atol=1e-6)
@@ -154,8 +154,8 @@ def test_a_strip_tells_which_edits_flip(drawn):
 
 def test_a_strip_of_nothing_that_flips():
     assert "flips for: none of them." in strip(0).alt
-    assert "decided as 0" in strip(0).alt
-    assert "decided as 1" in strip(6).alt
+    assert "classified as 0" in strip(0).alt
+    assert "classified as 1" in strip(6).alt
 
 
 def test_a_strip_leaves_out_what_has_neither_value(drawn):
@@ -187,8 +187,8 @@ def test_an_edit_tells_what_it_shows(drawn):
 
 @pytest.mark.filterwarnings("ignore:classifier. its outputs look like probabilities")
 def test_an_edit_that_leaves_the_decision():
-    assert "C = yes leaves the decision as it is" in one_edit(6, "C", "yes").alt
-    assert "A = yes leaves the decision as it is" in one_edit(6, "A", "yes").alt
+    assert "C = yes does not change the class" in one_edit(6, "C", "yes").alt
+    assert "A = yes does not change the class" in one_edit(6, "A", "yes").alt
 
 
 def test_pictures_leave_no_trace_and_ask_black_boxes():
