@@ -37,7 +37,7 @@ UNDEFINED = {
     "cfx.(Attribution|Counterfactuals).(concatenate|__add__)": "result.*",
     "cfx.spaces.*.decode": "result",  # what is far out, though finite, may overflow
     "cfx.report": "result.*",  # what cannot be said is NaN, never 0
-    "cfx.*(integrated_gradients|captum_attribution)": "result.relative_delta",  # of no change at all
+    "cfx.*(integrated_gradients|captum_attribution)": "result.relative_delta",  # no change
 }
 #: Taken though it looks wrong: (function, argument, kind of value) -> why that is right.
 RIGHT = {

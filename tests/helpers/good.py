@@ -354,11 +354,11 @@ def diffae():
     torch.manual_seed(0)
     sizes = {"size": 8, "channels": 4, "base": 8, "mult": (1, 2), "dims": 6, "encoder_mult": (1, 2)}
     net = DiffAE(
-        **sizes, prediction_type="velocity", sketch=(4, 4), latent={"hidden": 8, "layers": 2}
+        **sizes, prediction_type="velocity", sketch=(4, 4), latent={"hidden_dim": 8, "layers": 2}
     )
     net.eval().requires_grad_(False)
-    knobs = {"codec": 2, "steps": 2, "invert": 2, "precision": "float32"}
-    return cfx.spaces.DiffusionAutoencoder(net, torch.zeros(6), torch.ones(6), **knobs)
+    kwargs = {"codec": 2, "steps": 2, "inversion_steps": 2, "precision": "float32"}
+    return cfx.spaces.DiffusionAutoencoder(net, torch.zeros(6), torch.ones(6), **kwargs)
 
 
 @functools.cache
@@ -396,7 +396,8 @@ NAMES_OF = {
     "contrast_class": const(0), "conditions": const(["red", None]), "attribution": attribution,
     "baseline": const(0.5), "batch_size": const(8), "before": decisions, "after": other_decisions,
     "causes": const(["side"]), "cause": const("x"), "cf": counterfactuals,
-    "choices": const(["yes", "no"]), "class_names": const(WORDS), "n_classes": const(2), "n_chunks": const(4), "classes": const(2),
+    "choices": const(["yes", "no"]), "class_names": const(WORDS), "n_classes": const(2),
+    "n_chunks": const(4), "classes": const(2),
     "classifier": classifier, "code": codes, "n_columns": const(4), "confidence": const(0.9),
     "context": const([True] * ROWS), "contrasts": const({"up": WORDS}),
     "controls": const({"length": (0.0, 1.0)}), "n_samples": const(3),
@@ -404,7 +405,8 @@ NAMES_OF = {
     "descriptors": descriptors, "device": const("cpu"), "direction": direction,
     "edits": edits, "distance": const(far), "do_baseline": const(0.4),
     "do_value": const(0.6), "draw": const(draw_picture), "end": codes, "explain": const(plain_heat),
-    "factors": factors, "figure": figure, "figures": figures, "checkpoint_dir": lambda: place() / "checkpoint_dir",
+    "factors": factors, "figure": figure, "figures": figures,
+    "checkpoint_dir": lambda: place() / "checkpoint_dir",
     "groups": const((("up",), ("side",))), "binary_search_steps": const(1),
     "hidden_dim": const(8), "image": images, "images": images,
     "importance": lambda: pd.Series({"up": 1.0, "side": 0.5}), "judge": classifier,
@@ -419,7 +421,8 @@ NAMES_OF = {
     "max_queries": const(96), "reader": reader, "real": features, "max_step": const(3.0),
     "n_resamples": const(3), "restarts": const(0), "results": lambda: {"attack": counterfactuals()},
     "rows": const([0, 1]), "score": const(mean_change), "scores": scores, "seed": const(0),
-    "downscale_factor": const(2), "source": labels, "space": space, "split": const("test"), "start": codes,
+    "downscale_factor": const(2), "source": labels, "space": space,
+    "split": const("test"), "start": codes,
     "steps": const(2), "subset_size": const(4), "success": lambda: torch.ones(9, dtype=torch.bool),
     "table": table, "target": const(1), "titles": const(["a title"] * ROWS),
     "truth": scores, "validation_images": lambda: images()[1:4], "value": const("yes"),
@@ -477,7 +480,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.edit_strip": {"image": lambda: images()[:1], "factors": lambda: factors()[:1]},
     "cfx.explain_errors": _diffusion_world() | {
         "labels": lambda: gaussian()[3], "descriptors": DEFAULT,
-        "knobs": const({"max_attempts": 1, "steps": 2}),
+        "kwargs": const({"max_attempts": 1, "steps": 2}),
     },
     "cfx.find_directions": {"image": lambda: images()[:1], "target": const(0)},
     "cfx.fit_descriptors": {"images": many, "factors": many_factors, "batch_size": const(512)},
@@ -525,7 +528,8 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "outcome": const(1), "context": const([True] * 5),
     },
     "cfx.observed_scores": {
-        "adjust": const(["z"]), "value": const("a"), "baseline": const("b"), "context": const({"z": "u"}),
+        "adjust": const(["z"]), "value": const("a"), "baseline": const("b"),
+        "context": const({"z": "u"}),
     },
     "cfx.adjusted_effect": {"adjust": const(["z"]), "context": DEFAULT},
     "cfx.score_bounds": {"value": const("a"), "baseline": const("b")},
@@ -553,7 +557,8 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     },
     "cfx.spaces.PromptConditions.encode": {"conditions": const(["red", None])},
     "cfx.spaces.Autoencoder": {
-        "net": lambda: autoencoder().codec.autoencoder, "shift_factor": const(0.0), "scaling_factor": const(1.0),
+        "net": lambda: autoencoder().codec.autoencoder, "shift_factor": const(0.0),
+        "scaling_factor": const(1.0),
     },
     "cfx.spaces.Autoencoder.encode": {"images": wide},
     "cfx.spaces.Autoencoder.decode": {"code": lambda: autoencoder().encode(wide())},
@@ -586,7 +591,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.spaces.VAE.encode": {"images": vae_images},
     "cfx.spaces.VAE.decode": {"code": lambda: vae().encode(vae_images())},
     "cfx.spaces.load_diffae": {
-        "path": diffae_file, "size": const(16), "knobs": const({"steps": 2}),
+        "path": diffae_file, "image_size": const(16), "kwargs": const({"steps": 2}),
     },
     "cfx.spaces.load_ldm": {"path": latent_diffusion, "conditions": DEFAULT},
     "cfx.spaces.load_stable_diffusion": {"path": stable_diffusion},

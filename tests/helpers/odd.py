@@ -36,9 +36,9 @@ def told(function: Callable) -> Callable:
     """The same function, counted."""
 
     @functools.wraps(function)
-    def counted(*args: Any, **knobs: Any) -> Any:
+    def counted(*args: Any, **kwargs: Any) -> Any:
         CALLS[0] += 1
-        return function(*args, **knobs)
+        return function(*args, **kwargs)
 
     return counted
 
@@ -335,8 +335,8 @@ def functions(good: Callable) -> Iterator[Odd]:
 
         def make(change: Callable = change) -> Callable:
             # Keeps the name of what it stands for, and is as good in everything else.
-            def function(*args: Any, **knobs: Any) -> Any:
-                out = good(*args, **knobs)
+            def function(*args: Any, **kwargs: Any) -> Any:
+                out = good(*args, **kwargs)
                 return change(out) if isinstance(out, Tensor) else change(torch.zeros(2, 2))
 
             return Answer(told(function)) if module is not None else told(function)
@@ -346,8 +346,8 @@ def functions(good: Callable) -> Iterator[Odd]:
     def raises(*_: Any, **__: Any) -> Any:
         raise Own("of its own")
 
-    def spoils(first: Any, *args: Any, **knobs: Any) -> Any:
-        out = good(first, *args, **knobs)
+    def spoils(first: Any, *args: Any, **kwargs: Any) -> Any:
+        out = good(first, *args, **kwargs)
         if isinstance(first, Tensor) and not first.requires_grad:
             first.mul_(0.5)
         return out
@@ -369,8 +369,8 @@ class Answer(nn.Module):
         super().__init__()
         self.function = function
 
-    def forward(self, *args: Any, **knobs: Any) -> Any:
-        return self.function(*args, **knobs)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
 
 
 def _nothing() -> None:
