@@ -64,7 +64,7 @@ def test_a_guess_is_compared_with_the_answer(screen):
         compare("neither")
 
 
-def test_progress_counts_looks(monkeypatch):
+def test_progress_counts_steps(monkeypatch):
     bars = []
     monkeypatch.setattr(widgets, "tqdm", lambda **_: bars.append(Bar()) or bars[-1])
 
@@ -81,4 +81,4 @@ def test_progress_counts_looks(monkeypatch):
     for number, left in ((1, 2), (2, 0)):
         active = torch.arange(3) < left
         assert not report(cfx.Step(number, 5, torch.arange(3), torch.zeros(3), active, active))
-    assert (bars[0].n, bars[0].total, bars[0].told) == (2, 5, {"working": 0})
+    assert (bars[0].n, bars[0].total, bars[0].told) == (2, 5, {"active": 0})

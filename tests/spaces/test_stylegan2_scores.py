@@ -28,6 +28,6 @@ def test_what_decides_is_found_necessary_and_sufficient():
     # The halves overlap and go together: held apart, neither could be moved far.
     edits = cfx.fit_attribute_edits(space, images, factors, preserve_others=False)
     found = cfx.contrastive_scores(space, upper, images, factors, edits=edits, batch_size=16)
-    assert found.agreement > 0.8
+    assert found.reconstruction_agreement > 0.8
     assert found.necessity["upper"] > 0.5
     assert found.sufficiency["upper"] > 0.5

@@ -51,7 +51,7 @@ def architecture(
         image_size = max(256, smallest)
     if image_size % halved or image_size < smallest:
         raise ValueError(
-            f"size: expected a multiple of {halved}, at least {smallest}, for a net of "
+            f"image_size: expected a multiple of {halved}, at least {smallest}, for a net of "
             f"{len(unet)} levels with an encoder of {len(encoder)}, got {image_size}"
         )
     sides = [image_size // 2**level for level in range(deepest)]
