@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cfxnb.contrastive.contrasts import Contrasts, checked_contrasts
 from cfxnb.contrastive.edit_network import TrainingOptions, train_edit_network
 from cfxnb.contrastive.factor_reader import FactorReader
-from cfxnb.contrastive.linear_steps import fit_linear_steps
+from cfxnb.contrastive.linear_steps import LinearSteps, fit_linear_steps
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedSpace
 from cfxnb.core.driver import reconstruct_batch
@@ -235,28 +235,31 @@ def fit_attribute_edits(
     z = torch.cat([code.z for code in codes])
     mean, std = space.mean.detach(), space.std.detach()
     u = standardise(z.to(mean) - mean, std).flatten(1)
-    step_model: nn.Module | None = None
-    if reader is None or linear_init:
-        step_model = fit_linear_steps(u, factors, contrasts, preserve_others, l2_penalty)
-        step_model = step_model.to(mean.device)
-    if reader is not None:
-        record: dict[str, Any] = {}
-        if checkpoint_dir is not None:
-            record = {
-                **vars(options),
-                "linear_init": linear_init,
-                "l2_penalty": l2_penalty,
-                "weights": {"space": weights_hash(space), "reader": weights_hash(reader)},
-                "contrasts": [[name, *map(_text, pair)] for name, pair in contrasts.items()],
-                "options": [[name, *map(_text, o)] for name, o in reader.options.items()],
-                "images": digest(images),
-                "factors": [[str(n), digest(factors[n].tolist())] for n in factors.columns],
-            }
-            checkpoint_dir = checkpoint_dir / digest(record)
-        step_model = train_edit_network(
-            space, u, reader, contrasts, step_model, options, checkpoint_dir, record
-        )
-    return AttributeEdits(contrasts, step_model, mean, std, preserve_others)
+
+    def linear_steps() -> LinearSteps:
+        steps = fit_linear_steps(u, factors, contrasts, preserve_others, l2_penalty)
+        return steps.to(mean.device)
+
+    if reader is None:
+        return AttributeEdits(contrasts, linear_steps(), mean, std, preserve_others)
+    record: dict[str, Any] = {}
+    if checkpoint_dir is not None:
+        record = {
+            **vars(options),
+            "linear_init": linear_init,
+            "l2_penalty": l2_penalty,
+            "weights": {"space": weights_hash(space), "reader": weights_hash(reader)},
+            "contrasts": [[name, *map(_text, pair)] for name, pair in contrasts.items()],
+            "options": [[name, *map(_text, values)] for name, values in reader.options.items()],
+            "images": digest(images),
+            "factors": [[str(n), digest(factors[n].tolist())] for n in factors.columns],
+        }
+        checkpoint_dir = checkpoint_dir / digest(record)
+    start = linear_steps() if linear_init else None
+    network = train_edit_network(
+        space, u, reader, contrasts, start, options, checkpoint_dir, record
+    )
+    return AttributeEdits(contrasts, network, mean, std, preserve_others)
 
 
 def _check_fit(space: CheckedSpace, images: Tensor) -> None:

@@ -51,10 +51,10 @@ def reading(images, factors):
     return 100 * torch.linalg.lstsq(pixels, wanted.T, driver="gelsd").solution.T
 
 
-def run(world, **knobs):
+def run(world, **kwargs):
     space, f, images, factors, directions, reader = world
-    knobs = {"edits": directions, "judge": reader, "edit_filter": "all", **knobs}
-    return cfx.contrastive_scores(space, f, images, factors, **knobs)
+    kwargs = {"edits": directions, "judge": reader, "edit_filter": "all", **kwargs}
+    return cfx.contrastive_scores(space, f, images, factors, **kwargs)
 
 
 def test_the_worlds_ask_something(world):
@@ -182,11 +182,11 @@ def unusual(space, f, reader):
 def test_no_trace(world, edits):
     """Nor do dropout and batch statistics play a part: the answer is that of evaluation mode."""
     space, f, _, _, made, reader = world
-    knobs = {"edits": made if edits else None}
-    clean = run(world, **knobs)
+    kwargs = {"edits": made if edits else None}
+    clean = run(world, **kwargs)
     modules = (*unusual(space, f, reader), made.module)
     before = state(*modules)
-    again = run(world, **knobs)
+    again = run(world, **kwargs)
     assert state(*modules) == before
     assert again.units.equals(clean.units)
     assert again.table.equals(clean.table)

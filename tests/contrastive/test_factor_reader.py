@@ -113,8 +113,8 @@ def test_wrong_readers_say_what_is_wrong(make, named):
     assert "expected" in str(caught.value)
 
 
-def read(images, module=None, **knobs):
-    return cfx.FactorReader(module or nn.Flatten(), OPTIONS).read(images, **knobs)
+def read(images, module=None, **kwargs):
+    return cfx.FactorReader(module or nn.Flatten(), OPTIONS).read(images, **kwargs)
 
 
 class Pair(nn.Module):

@@ -20,7 +20,7 @@ from cfxnb.metrics import (
 SCORES, JUDGED = scores("and"), scores("and", judge=judge())
 ONE = {"space": SPACE, "classifier": F, "edits": edits(), "image": X[:1]}
 CF = cfx.reconstruct(SPACE, F, X, 1)
-NAMED = {"text": ("ab", "'ab'"), "number": (2, "2"), "too few": (["edit_filter"], "1")}
+NAMED = {"text": ("ab", "'ab'"), "number": (2, "2"), "too few": (["only"], "1")}
 TABLE = {
     cfx.score_bars: (
         {"scores": SCORES},
@@ -130,7 +130,10 @@ def test_right_arguments_are_accepted(function):
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
 def test_no_argument_is_left_out(function):
     told = set(TABLE[function][0]) | set(TABLE[function][1])
-    assert set(inspect.signature(function).parameters) - {"title", "folder", "linear_init"} <= told
+    assert (
+        set(inspect.signature(function).parameters) - {"title", "checkpoint_dir", "linear_init"}
+        <= told
+    )
 
 
 def test_the_table_is_long_enough():

@@ -93,9 +93,9 @@ def edits(step_model: nn.Module | None = None, names=NAMES, dims: int = 3) -> At
     return AttributeEdits(contrasts, step_model or exact, *place, preserve_others=True)
 
 
-def scores(method, bits: Tensor = ALL, outcome: int = 1, **knobs) -> cfx.ContrastiveScores:
+def scores(method, bits: Tensor = ALL, outcome: int = 1, **kwargs) -> cfx.ContrastiveScores:
     """With exact edits in the lossless space, unless told otherwise."""
-    space = knobs.pop("space", None) or BitSpace()
-    knobs.setdefault("edits", edits())
+    space = kwargs.pop("space", None) or BitSpace()
+    kwargs.setdefault("edits", edits())
     f = decide(RULES.get(method, method))
-    return cfx.contrastive_scores(space, f, images_of(bits), factors_of(bits), outcome, **knobs)
+    return cfx.contrastive_scores(space, f, images_of(bits), factors_of(bits), outcome, **kwargs)

@@ -132,11 +132,11 @@ def test_a_map_of_a_single_factor_has_nothing_to_leak_into():
     cfx.score_bars(found)
 
 
-def strip(row, rule="and", **knobs):
+def strip(row, rule="and", **kwargs):
     bits = ALL[row : row + 1]
-    knobs = {"factors": factors_of(bits), **knobs}
-    f = knobs.pop("classifier", None) or decide(RULES[rule])
-    return cfx.edit_strip(BitSpace(), f, edits(), images_of(bits), **knobs)
+    kwargs = {"factors": factors_of(bits), **kwargs}
+    f = kwargs.pop("classifier", None) or decide(RULES[rule])
+    return cfx.edit_strip(BitSpace(), f, edits(), images_of(bits), **kwargs)
 
 
 def test_a_strip_tells_which_edits_flip(drawn):
