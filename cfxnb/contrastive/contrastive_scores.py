@@ -68,6 +68,7 @@ def necessity_and_sufficiency(
     """
 
     def edit_units(rows: np.ndarray) -> pd.DataFrame:
+        # Abduction: the code of each image.
         code, original, before = networks.reconstruct(images[torch.from_numpy(rows)])
         parts = []
         for attribute, pair in edits.contrasts.items():
@@ -76,8 +77,9 @@ def necessity_and_sufficiency(
                 continue
             has = values[attribute][rows[unit]]
             other = [pair[1 - x] for x in has]
-            # Abduction: the code of the image. Action: the edit. Prediction: its class.
+            # Action: set the attribute to its other value.
             edited = edits.edit(networks.take(code, unit), attribute, other)
+            # Prediction: the class of the decoded edit.
             after = networks.observe(networks.decode(edited))
             part = {
                 "row": rows[unit],

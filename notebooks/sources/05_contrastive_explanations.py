@@ -301,11 +301,11 @@ def trousers(images):
 
 
 rows = {}
-for name, directions in kinds.items():
+for name, own in kinds.items():
     for only in ("all", "clean"):
         s = cfx.contrastive_scores(
             space, trousers, figures.images, figures.factors, 1,
-            edits=directions, judge=judge, edit_filter=only,
+            edits=own, judge=judge, edit_filter=only,
         )  # fmt: skip
         row = s.table.loc["direction"]
         rows.setdefault(name, {})[f"necessity, {only} edits"] = row["necessity"]
@@ -502,7 +502,7 @@ cfx.checks.nb05.decisive_factors(decisive_factors)
 #     reader = cfx.FactorReader(my_attribute_net, {"smiling": (False, True), ...})
 #     edits = cfx.fit_attribute_edits(space, faces, reader.read(faces, batch=8), reader=reader)
 #     cfx.contrastive_scores(
-#         space, my_classifier, faces, reader.read(faces, batch=8), 1, directions=edits, batch=8
+#         space, my_classifier, faces, reader.read(faces, batch_size=8), 1, edits=edits, batch_size=8
 #     )
 #
 # Mind the cost: this space finds the code of an image by 300 steps of optimisation, in each of the last
@@ -514,7 +514,7 @@ cfx.checks.nb05.decisive_factors(decisive_factors)
 #   can't be edited; `reconstruction_agreement` and `took effect` tell.
 # - The interval covers the draw of the figures. It doesn't cover an edit that changes something no
 #   judge reads.
-# - Keeping only clean edits may select figures. Compare with `only="all"`.
+# - Keeping only clean edits may select figures. Compare with `edit_filter="all"`.
 # - A score is an average over the figures asked. `context=(figures.factors["top"] == "metal")` asks
 #   some of them only, and the score may be another one.
 #
