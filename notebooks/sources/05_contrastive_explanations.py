@@ -500,7 +500,7 @@ cfx.checks.nb05.decisive_factors(decisive_factors)
 #     with torch.no_grad():  # a few at a time: large images fill a memory quickly
 #         faces = torch.cat([space.decode(space.sample(8, seed=s)) for s in range(25)])
 #     reader = cfx.FactorReader(my_attribute_net, {"smiling": (False, True), ...})
-#     edits = cfx.fit_attribute_edits(space, faces, reader.read(faces, batch=8), reader=reader)
+#     edits = cfx.fit_attribute_edits(space, faces, reader.read(faces, batch_size=8), reader=reader)
 #     cfx.contrastive_scores(
 #         space, my_classifier, faces, reader.read(faces, batch_size=8), 1, edits=edits, batch_size=8
 #     )
