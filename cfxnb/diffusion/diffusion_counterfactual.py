@@ -13,7 +13,7 @@ from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, OnStep
-from cfxnb.diffusion.options import DiffusionOptions
+from cfxnb.diffusion.options import GUIDANCES, DiffusionOptions
 from cfxnb.diffusion.strength_search import StrengthSearch
 
 #: Settings of the paper for ImageNet with a class-conditional model: 191 of 500 steps, gradients
@@ -148,6 +148,7 @@ def diffusion_counterfactual(
     """
     validate.diffusion(space)
     validate.white_box(classifier)
+    guidance = validate.choice(guidance, "guidance", GUIDANCES)
     if guidance_scale is None:
         guidance_scale = 10.0 if guidance == "classifier_free" else 0.0
     options = DiffusionOptions(
