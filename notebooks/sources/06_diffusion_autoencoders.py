@@ -433,7 +433,7 @@ cfx.checks.nb06.slerp(slerp)
 
 # %% [markdown]
 # Does it matter here, where the noise was found and not drawn? Three ways from one digit to another;
-# how sure is the judge of *something* on the way? (What follows uses `cfx.checks.nb06.spherical`, so
+# how sure is the judge of *something* on the way? (What follows uses `cfx.checks.nb06.spherical_interpolation`, so
 # it runs without your answer.)
 
 # %%
@@ -446,7 +446,7 @@ ways = {
         [torch.lerp(images[pairs], images[before[: len(pairs)]], w) for w in weights]
     )
 }
-for name, mix in {"codes, arc": cfx.checks.nb06.spherical, "codes, straight": torch.lerp}.items():
+for name, mix in {"codes, arc": cfx.checks.nb06.spherical_interpolation, "codes, straight": torch.lerp}.items():
     rest = torch.cat([mix(one.aux, two.aux, w) for w in weights])
     drawn = space.decode(cfx.Code(torch.cat(mix_z), rest))
     ways[name] = drawn.view(len(weights), len(pairs), *drawn.shape[1:])
