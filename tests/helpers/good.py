@@ -474,6 +474,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.data.intervene": {"changes": const({"hair": "red"})},
     "cfx.data.measure_digits": {"images": lambda: torch.rand(2, 1, 8, 8)},
     "cfx.data.render_sprites": {"factors": lambda: figures().factors},
+    "cfx.data.layer_mask": {"factors": lambda: figures().factors},
     "cfx.data.sprites": {"class_factor": const("hair")},
     "cfx.diffusion_counterfactual": _diffusion_world(),
     "cfx.edit_picture": {"image": lambda: images()[:1]},
