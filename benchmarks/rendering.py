@@ -19,7 +19,7 @@ def rendering(rows: Rows, case: Case) -> None:
         z, noise = code.z.to(space.std), code.aux.to(space.std)
 
         def plain() -> Tensor:
-            """One loop of float32 in torch's usual layout, one time per sample, all rows together."""
+            """One loop in float32, in torch's usual layout, all rows together."""
             net.to(memory_format=torch.contiguous_format)
 
             def predict_noise(x: Tensor, t: int) -> Tensor:

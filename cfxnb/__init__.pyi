@@ -31,9 +31,9 @@ from .attribution.paths import latent_path as latent_path
 from .attribution.paths import piecewise_linear_path as piecewise_linear_path
 from .attribution.paths import straight_path as straight_path
 from .attribution.result import Attribution as Attribution
+from .contrastive.attribute_edits import AttributeEdits as AttributeEdits
 from .contrastive.attribute_edits import fit_attribute_edits as fit_attribute_edits
 from .contrastive.contrastive_scores import contrastive_scores as contrastive_scores
-from .contrastive.attribute_edits import AttributeEdits as AttributeEdits
 from .contrastive.factor_reader import FactorReader as FactorReader
 from .contrastive.observed_scores import ObservedScores as ObservedScores
 from .contrastive.observed_scores import ScoreBounds as ScoreBounds

@@ -155,7 +155,7 @@ def paired_t(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
     The mean alone does not depend on the pairing of originals and counterfactuals, so it could not
     be tested by a permutation. The standard error does: a counterfactual is close to its own
-    original. """
+    original."""
     change = after - before
     error = change.std(0, ddof=1) / np.sqrt(len(change))
     return change.mean(0) / np.maximum(error, 1e-12)

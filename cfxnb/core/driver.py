@@ -64,7 +64,7 @@ class Stop:
         """Return ``work()``, the last step of a call, which keeps what was found.
 
         After a Ctrl-C inside, ``work`` runs once more, and then the call ends. A second Ctrl-C is
-        not caught. """
+        not caught."""
         with self.on_interrupt():
             return work()
         return work()
@@ -255,15 +255,19 @@ class Run:
     ) -> Counterfactuals:
         """Decode and classify the edited images, so that status and stored logits agree."""
         with_space = batch.code_before is not None
-        code, image = found.code, found.image
-        changed = code is not None or image is not None
-        decoded_here = code is not None and image is None
+        changed = found.code is not None or found.image is not None
+        decoded_here = found.code is not None and found.image is None
+        code = found.code if changed else batch.code_before
         if decoded_here:
-            image = self.space.decode(code)
-        elif code is None and image is not None:
-            image = torch.where(per_sample(batch.skip, image), batch.reconstruction, image)
-        elif not changed:
-            code, image = batch.code_before, batch.reconstruction
+            image = self.space.decode(found.code)
+        elif found.image is None:
+            image = batch.reconstruction
+        elif found.code is None:
+            image = torch.where(
+                per_sample(batch.skip, found.image), batch.reconstruction, found.image
+            )
+        else:
+            image = found.image
         after = self.classifier(image) if changed else batch.logits_reconstruction
         reached = torch.ones_like(batch.skip) if found.reached is None else found.reached
         seen = torch.full_like(after, torch.nan) if found.seen is None else found.seen

@@ -92,7 +92,7 @@ class Counterfactuals:
         """Whether a flip was possible and the search was finished, bool (n,).
 
         False for originals that are already the target, and for the statuses "stopped" and
-        "not_finite". """
+        "not_finite"."""
         nothing = (ALREADY_TARGET, STOPPED, NOT_FINITE)
         return torch.tensor([s not in nothing for s in self.status], device="cpu")
 

@@ -21,7 +21,7 @@ class SpaceFit:
     """Measures how many decisions survive reconstruction, and how large its error is.
 
     A space may have an attribute ``reconstruction_error``: its mean squared error on images like
-    its training images. The error is compared with this number. """
+    its training images. The error is compared with this number."""
 
     def __init__(self, space: Any) -> None:
         self.own = getattr(space, "reconstruction_error", None)

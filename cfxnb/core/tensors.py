@@ -85,7 +85,7 @@ def active_dims(std: Tensor) -> Tensor:
     """Return which coordinates are active: a std above 2 % of the largest.
 
     A variational autoencoder leaves some coordinates unused. Measured in their own tiny std they
-    would count like any other coordinate, although the decoder ignores them. """
+    would count like any other coordinate, although the decoder ignores them."""
     return std > 0.02 * std.max()
 
 

@@ -48,6 +48,14 @@ def read_source(path: Path) -> Any:
     return book
 
 
+def solution(path: Path) -> Any:
+    """Return the notebook with solutions, not executed, with the links of its folder."""
+    book = read_source(path)
+    for cell in book.cells:
+        cell.source = cell.source.replace("](../docs/", "](../../docs/")
+    return book
+
+
 def learner(book: Any) -> Any:
     """Return the notebook with stubs instead of solutions, without outputs."""
     book = copy.deepcopy(book)
@@ -136,5 +144,5 @@ def build_notebooks(names: Sequence[str] = ()) -> None:
     folder = paths.root() / "notebooks" / "solutions"
     for source in sources(names):
         began = time.perf_counter()
-        write(execute(read_source(source)), folder / f"{source.stem}.ipynb")
+        write(execute(solution(source)), folder / f"{source.stem}.ipynb")
         print(f"{source.stem}: {time.perf_counter() - began:.0f} s", flush=True)

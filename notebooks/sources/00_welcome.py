@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Welcome: change a decision
 #
-# **About 20 minutes · two CPU cores are enough · nothing is downloaded**
+# **About 20 minutes · two CPU cores are enough · nothing is downloaded · [glossary](../docs/glossary.md)**
 #
 # Here is a handwritten 4. A neural network reads it as a 4, and we ask: *what would have to be
 # different for it to read a 9?* The answer is another picture, a **counterfactual**. In five

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01 · Latent spaces: what `space` is
 #
-# **About 40 minutes · two CPU cores are enough · nothing is downloaded**
+# **About 40 minutes · two CPU cores are enough · nothing is downloaded · [glossary](../docs/glossary.md)**
 #
 # A counterfactual was searched "in a space of digits". This notebook opens that box. A generator
 # turns twenty numbers into a digit, and an encoder turns a digit into twenty numbers. Between two

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · Counterfactual attacks: search in the space
 #
-# **About 50 minutes · two CPU cores are enough · nothing is downloaded**
+# **About 50 minutes · two CPU cores are enough · nothing is downloaded · [glossary](../docs/glossary.md)**
 #
 # An attack on pixels finds noise; the *same* attack, on the code of the image, finds another
 # digit. That is the idea of Counterfactual Attacks (arXiv 2504.15479). Here you build it with

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 03 · What changed? Names for a difference, and how they can lie
 #
-# **About 50 minutes · two CPU cores are enough · nothing is downloaded**
+# **About 50 minutes · two CPU cores are enough · nothing is downloaded · [glossary](../docs/glossary.md)**
 #
 # A counterfactual shows *that* something changed. People ask *what*: did the loop close, did the
 # stroke get thicker, did it lean over? This notebook attaches names to the change, adds them up

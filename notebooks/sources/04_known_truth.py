@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 · Known truth: a world in which explanations can be wrong
 #
-# **About 50 minutes · two CPU cores are enough · nothing is downloaded**
+# **About 50 minutes · two CPU cores are enough · nothing is downloaded · [glossary](../docs/glossary.md)**
 #
 # Why did the network say *red hair*? On photographs nobody knows, so nobody can say whether an
 # explanation is right. Here we know. Our figures are composited from layers; the true

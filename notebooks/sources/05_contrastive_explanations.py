@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 05 · Contrastive explanations: was it necessary, was it sufficient?
 #
-# **About 60 minutes · two CPU cores are enough · nothing is downloaded**
+# **About 60 minutes · two CPU cores are enough · nothing is downloaded · [glossary](../docs/glossary.md)**
 #
 # A counterfactual shows *a* change that flips a decision. A cause is more: had this one attribute
 # been different and nothing else, would the decision have fallen? Would the attribute alone have

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 06 · Diffusion autoencoders: from noise to image, and back
 #
-# **About 60 minutes · two CPU cores are enough · nothing is downloaded**
+# **About 60 minutes · two CPU cores are enough · nothing is downloaded · [glossary](../docs/glossary.md)**
 #
 # A variational autoencoder loses details. A diffusion autoencoder (Preechakul et al., 2022) keeps
 # them: its code has two parts. A **semantic** code of 64 numbers says what is drawn; a **stochastic**
@@ -446,7 +446,10 @@ ways = {
         [torch.lerp(images[pairs], images[before[: len(pairs)]], w) for w in weights]
     )
 }
-for name, mix in {"codes, arc": cfx.checks.nb06.spherical_interpolation, "codes, straight": torch.lerp}.items():
+for name, mix in {
+    "codes, arc": cfx.checks.nb06.spherical_interpolation,
+    "codes, straight": torch.lerp,
+}.items():
     rest = torch.cat([mix(one.aux, two.aux, w) for w in weights])
     drawn = space.decode(cfx.Code(torch.cat(mix_z), rest))
     ways[name] = drawn.view(len(weights), len(pairs), *drawn.shape[1:])

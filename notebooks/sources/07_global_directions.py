@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 07 · Global directions: from one image's answers to the whole world
 #
-# **About 60 minutes · two CPU cores are enough · nothing is downloaded**
+# **About 60 minutes · two CPU cores are enough · nothing is downloaded · [glossary](../docs/glossary.md)**
 #
 # So far a counterfactual was sought for each image, mostly with gradients. Here the classifier is a
 # **black box**: it is asked, and it answers, that is all. Global Counterfactual Directions (arXiv

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08 · Attribution along paths: heat maps that add up, and where they lie
 #
-# **About 60 minutes · two CPU cores are enough · nothing is downloaded**
+# **About 60 minutes · two CPU cores are enough · nothing is downloaded · [glossary](../docs/glossary.md)**
 #
 # A heat map colours the pixels that "made" a decision. There are dozens of ways to draw one, all look
 # plausible, and most can't be checked. This notebook checks them. A map should **add up** to what it

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 09 · Counterfactuals by diffusion: guidance, and when to listen to a classifier
 #
-# **About 75 minutes · two CPU cores are enough · nothing is downloaded**
+# **About 75 minutes · two CPU cores are enough · nothing is downloaded · [glossary](../docs/glossary.md)**
 #
 # A conditional diffusion model can be told what to draw. Noise an image a little, denoise it, and
 # steer on the way: out comes the same image, changed. Who steers? A classifier alone finds changes

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 10 · Model errors: find, explain, repair
 #
-# **About 60 minutes · two CPU cores are enough · nothing is downloaded**
+# **About 60 minutes · two CPU cores are enough · nothing is downloaded · [glossary](../docs/glossary.md)**
 #
 # A classifier is right nearly always. Who gets the wrong answer? And what would have to look
 # different for it to be right? Diffusion counterfactuals towards the *true* class (arXiv 2310.06668)

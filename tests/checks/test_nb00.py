@@ -179,7 +179,10 @@ TABLE = {
                 lambda r, t, f: (r[f] == t[0]).float().mean().item(),
                 "for targets 3 and 6",
             ),
-            "nothing divided by one": (fraction_with_floor, "if nothing flipped expected NaN, got 0"),
+            "nothing divided by one": (
+                fraction_with_floor,
+                "if nothing flipped expected NaN, got 0",
+            ),
         },
     ),
     "smallest_change": Answers(

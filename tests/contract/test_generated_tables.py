@@ -117,9 +117,7 @@ def test_groups_that_are_missing(missing):
     groups = ["a", missing, *["b"] * (good.ROWS - 2)]
     for made in (groups, pd.Series(groups), np.array(groups, object)):
         with pytest.raises(ValueError, match=r"^groups: expected .* missing value in row 1; "):
-            cfx.metrics.accuracy_by_group(
-                good.classifier(), good.images(), good.labels(), made
-            )
+            cfx.metrics.accuracy_by_group(good.classifier(), good.images(), good.labels(), made)
     whole = pd.Series(["a"] * 2 + ["b"] * (good.ROWS - 2))
     tables = [
         cfx.metrics.accuracy_by_group(good.classifier(), good.images(), good.labels(), each)

@@ -18,7 +18,9 @@ MODULES = {"cfx": cfx} | {
     f"cfx.{name}": getattr(cfx, name) for name in ("data", "metrics", "spaces", "types", "weights")
 }
 #: Parts of a protocol, called in inner loops with what the package itself has made.
-INNER = re.compile(r".*\.(predict_noise|check|check_images|defaults|default_noise)|.*Path\.(at|nodes|passes)")
+INNER = re.compile(
+    r".*\.(predict_noise|check|check_images|defaults|default_noise)|.*Path\.(at|nodes|passes)"
+)
 #: They write the weights that the project ships, and are called by its training alone.
 SHIPPING = re.compile(r"cfx\.weights\.(data_hash|save|write_card)")
 #: Called by Python itself, with arguments of the caller.

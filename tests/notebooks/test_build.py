@@ -1,5 +1,7 @@
 """The generator, and that what is committed is what it generates."""
 
+import re
+
 import pytest
 
 from cfxnb.course import build
@@ -60,3 +62,13 @@ def test_no_solution_line_leaks(book, learner):
         assert not any(line in source for source in inside_functions), line
     assert build.BEGIN not in told
     assert build.END not in told
+
+
+@pytest.mark.parametrize("source", build.sources(), ids=lambda path: path.stem)
+def test_links_lead_to_files_from_both_folders(source):
+    root = source.parents[1]
+    books = {root: build.read_source(source), root / "solutions": build.solution(source)}
+    for folder, book in books.items():
+        texts = [cell.source for cell in book.cells if cell.cell_type == "markdown"]
+        for link in re.findall(r"\]\((\.\./[^)#]+)", "\n".join(texts)):
+            assert (folder / link).is_file(), link
