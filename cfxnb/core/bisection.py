@@ -9,14 +9,14 @@ from torch import Tensor
 def bisect(
     holds: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, binary_search_steps: int
 ) -> Tensor:
-    """Return, for each sample, the value nearest to ``low`` at which ``holds`` was seen true.
+    """Return, for each sample, the value nearest to ``low`` at which ``holds`` was found true.
 
     Args:
-        holds: Condition, called with one value per sample, (n,). Returns bool (n,). It is known to
-            be true at ``high`` and false at ``low``.
-        low, high: Ends of the interval of each sample, (n,).
-        binary_search_steps: How often each interval is halved. With 0 the function returns
-            ``high``.
+        holds: Condition that maps one value per sample, (n,), to bool (n,). The condition must be
+            true at ``high`` and false at ``low``.
+        low, high: Ends of the interval of each of n samples, (n,).
+        binary_search_steps: How often each interval is halved. With ``binary_search_steps=0`` the
+            function returns ``high``.
     """
     for _ in range(binary_search_steps if len(high) else 0):
         middle = (low + high) / 2

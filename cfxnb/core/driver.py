@@ -1,4 +1,4 @@
-"""The driver of all methods. It splits checked images into batches, and makes the result."""
+"""The driver of all methods, which splits checked images into batches and makes the result."""
 
 import contextlib
 import dataclasses
@@ -37,14 +37,14 @@ Part = TypeVar("Part")
 
 
 class Stop:
-    """Whether the call should end: ``on_step`` returned True, or the user pressed Ctrl-C."""
+    """Records that a call should end: ``on_step`` returned True, or the user pressed Ctrl-C."""
 
     def __init__(self, on_step: OnStep | None) -> None:
         self.on_step = validate.on_step(on_step)
         self.now = self.interrupted = False
 
     def tell(self, step: Step) -> None:
-        """Call ``on_step`` with a copy of the state, so that changes to it have no effect."""
+        """Call ``on_step`` with a copy of the state, so that it cannot change the search."""
         if self.on_step is not None:
             parts = ("rows", "code", "probability", "active")
             copies = {name: getattr(step, name).detach().clone() for name in parts}
@@ -52,7 +52,7 @@ class Stop:
 
     @contextlib.contextmanager
     def on_interrupt(self) -> Iterator[None]:
-        """Catch Ctrl-C inside the ``with`` block and set ``now``. A second Ctrl-C is not caught."""
+        """Catch the first Ctrl-C inside the ``with`` block, and set ``now`` to True."""
         try:
             yield
         except KeyboardInterrupt:
@@ -61,10 +61,10 @@ class Stop:
             self.now = self.interrupted = True
 
     def finish(self, work: Callable[[], Part]) -> Part:
-        """Return ``work()``, the last step of a call, which keeps what was found.
+        """Run ``work``, the last step of a call, and return its result.
 
-        After a Ctrl-C inside, ``work`` runs once more, and then the call ends. A second Ctrl-C is
-        not caught."""
+        If the user presses Ctrl-C during ``work``, it runs once more, so that what the search found
+        is kept. A second Ctrl-C is not caught."""
         with self.on_interrupt():
             return work()
         return work()
@@ -72,7 +72,9 @@ class Stop:
     def each(
         self, chunks: Iterable[Chunk], work: Callable[[Chunk], Part]
     ) -> list[tuple[Chunk, Part | None]]:
-        """Return each chunk with its result, in order. The result is None if a stop came before it.
+        """Run ``work`` on each chunk, and return pairs (chunk, result) in order.
+
+        The result of a chunk is None if a stop came before the chunk was finished.
 
         Raises:
             KeyboardInterrupt: If Ctrl-C was pressed before any chunk was finished.
@@ -89,7 +91,7 @@ class Stop:
         return parts
 
     def warn(self, done: int, count: int, rest: str) -> None:
-        """Warn after Ctrl-C. ``rest`` says what the unfinished images mean for the result."""
+        """Warn after Ctrl-C. The message ends with ``rest``, a text on the unfinished images."""
         if self.interrupted:
             warnings.warn(
                 f"interrupted: {done} of {count} images are finished, {rest}", stacklevel=5
@@ -119,18 +121,20 @@ class EncodedBatch(Batch):
 
 @dataclasses.dataclass
 class Edit:
-    """What a method returns for a batch: edited codes or images, and what it spent.
+    """What a method returns for a batch: edited codes or images, and its network evaluations.
 
-    If neither ``code`` nor ``image`` is set, nothing is changed.
+    If neither ``code`` nor ``image`` is set, the counterfactuals are the unchanged reconstructions.
 
     Attributes:
         code: Edited codes. The driver decodes them.
         image: Edited images, for methods without codes.
         reached: Samples that reached the target in the search, bool (b,). If None, only the last
             evaluation by the driver decides.
-        no_gradient: Samples without a gradient, bool (b,).
-        seen: Logits of the edited images during the search, (b, k). NaN where there are none.
-        generator, classifier: Evaluations of the networks by the method itself, (b,).
+        no_gradient: Samples whose gradient was zero or not finite, bool (b,).
+        seen: Logits of the edited images during the search, (b, k), or NaN for images that the
+            search did not classify.
+        generator, classifier: Evaluations of each network by the method, without those by the
+            driver, (b,).
     """
 
     code: Code | None = None
@@ -149,17 +153,17 @@ class Run:
 
     Args:
         classifier, images, target, space, batch_size, on_step: Arguments of the method, unchecked.
-        first_row: Row of the first image in its data set, or the row of each image, (n,).
-        choose: Maps the logits of the originals to their targets (b,). Replaces ``target``.
-        encode: Maps a batch to codes, reconstructions, and generator passes per image. Replaces the
-            encoding by the space.
+        first_row: Row of the first image in its data set, or the row of each of n images, (n,).
+        choose: Maps the logits of the originals to targets (b,), which replace ``target``.
+        encode: Maps a batch to codes, reconstructions, and generator passes per image. If given,
+            the encoder of the space is not used.
         any_size: See ``CheckedSpace``.
 
     Attributes:
-        classifier, space: Checked versions, which methods call.
+        classifier, space: Checked versions of the two arguments, which methods call.
         images: Checked images (n, c, h, w).
         row_positions: Rows of the images in their data set, (n,).
-        stop: Whether the call should end.
+        stop: The Stop object that says whether the call should end.
     """
 
     def __init__(
@@ -208,7 +212,7 @@ class Run:
             edit: The method. It maps an EncodedBatch to an Edit.
             need: Maps (logits, target) to bool (b,): whether an edited image has reached the
                 target.
-            made_by: Name and options of the method, for the record.
+            made_by: Name of the method and settings of the call, for the record.
         """
 
         def work(batch: Batch) -> Counterfactuals:
@@ -316,7 +320,7 @@ class Run:
         return validate.labels(self.target, len(self.images), classes, names=names).cpu()
 
     def _unfinished(self, index: Tensor, like: Counterfactuals) -> Counterfactuals:
-        """Return the result for images that were not started. Values not computed are NaN."""
+        """Return the result for images that were not started, with NaN for their logits."""
         images = self.images[index.to(self.images.device)]
         count, classes = len(index), like.logits_before.shape[1]
         unknown = images.new_full((count, classes), torch.nan)
@@ -407,7 +411,7 @@ def _unknown(code: Code | None, count: int) -> Code | None:
 
 
 def reconstruct_batch(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor]:
-    """Return codes and reconstructions. These have the shape of the images and are finite."""
+    """Return the codes of images, and finite reconstructions with the shape of the images."""
     start = space.encode(images)
     made = space.decode(start)
     if made.shape != images.shape:
@@ -419,7 +423,11 @@ def reconstruct_batch(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor
 
 
 def needs_no_search(batch: Batch, logits_reconstruction: Tensor | None = None) -> Tensor:
-    """Return which samples need no search: the target already, or not finite. bool (b,)."""
+    """Return which samples need no search, bool (b,).
+
+    A sample needs no search if its original or its reconstruction is classified as the target, or
+    if the logits of one of the two are not finite.
+    """
     skip = is_predicted(batch.logits_before, batch.target) | (predicted(batch.logits_before) < 0)
     if logits_reconstruction is not None:
         skip |= is_predicted(logits_reconstruction, batch.target) | (
@@ -438,13 +446,13 @@ def assign_statuses(
 ) -> tuple[str, ...]:
     """Return the status of each sample.
 
-    A reason why no search was needed comes before success and failure.
+    If a sample needed no search, its status gives the reason, whatever the search found.
 
     Args:
-        reached, no_gradient: Samples that reached the target; samples without a gradient. bool
-            (b,).
+        reached, no_gradient: Samples that reached the target, and samples whose gradient was zero
+            or not finite, bool (b,) each.
         reconstruction: Logits of the reconstructions, (b, k).
-        stopped: Whether the call ended before the other samples were finished.
+        stopped: Whether the call was stopped. Samples without another status are then "stopped".
     """
     already = is_predicted(batch.logits_before, batch.target)
     none = torch.zeros_like(already)
@@ -471,13 +479,14 @@ def confirmed(
 ) -> Tensor:
     """Return which samples reached the target in the search and in the last evaluation, bool (b,).
 
-    The status of a sample then agrees with the stored logits. A warning is given if both
-    evaluations of the same image differ.
+    Because the last evaluation counts, the status of a sample agrees with the stored logits. The
+    function warns if the two evaluations of an image differ by more than rounding.
 
     Args:
         reached: Samples that reached the target in the search, bool (b,).
-        seen: Logits of the same images in the search, (b, k). NaN where there are none.
-        after: Logits of the last evaluation, (b, k).
+        seen: Logits of the edited images in the search, (b, k), or NaN for images that the search
+            did not classify.
+        after: Logits of the edited images in the last evaluation, (b, k).
         need: Maps (logits, target) to bool (b,), with tolerance for rounding.
     """
     both = seen.isfinite().all(1) & after.isfinite().all(1)

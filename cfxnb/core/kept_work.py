@@ -1,9 +1,8 @@
 """Checkpoint folders, from which interrupted work is continued by another process.
 
-A folder is used by one process at a time and belongs to one task. Its files must be complete and
-unaltered, and must belong to the present task. All others are refused, with the reason. A search
-for directions stores the answers of the black box (``directions.query_log``). A training stores its
-last checkpoint (``core.training``).
+A checkpoint folder is used by one process at a time and belongs to one task. Files that are
+incomplete, altered, or of another task are refused with the reason. ``directions.query_log`` stores
+the answers of a black box in such a folder. ``core.training`` stores its last checkpoint there.
 """
 
 import contextlib
@@ -41,19 +40,19 @@ ROUNDING = 1e-5  # of their size: float32 rounding of large answers that hardly 
 class CheckpointDir:
     """A checkpoint folder, locked for this process and thread.
 
-    A JSON file records the task. Every other file contains its own name, the number of its folder,
-    and a digest of its content. Files are replaced as a whole. If a process dies while it writes,
-    the old file remains, or none.
+    A JSON file in the folder records the task to which the folder belongs. Every other file
+    contains its own name, the random number of the folder, and a hash of its content. A process
+    that dies while it writes a file leaves the old file unchanged.
 
     Args:
-        folder: created if it does not exist. It is refused if it belongs to another task, or if it
-            has files but no record. Hidden files are ignored.
-        record: name of the record's file.
-        config: everything on which the work depends, as JSON values.
-        notes: further facts to record, which may differ later, as JSON values.
+        folder: path of the folder, which is created if it does not exist. A folder of another task,
+            or one with files but without a record, is refused. Hidden files are ignored.
+        record: name of the JSON file that records the task.
+        config: all settings on which the work depends, as JSON values. They identify the task.
+        notes: further JSON values to record. They may be different when the work is continued.
 
     Attributes:
-        notes: the facts that were recorded when the folder was begun.
+        notes: the JSON values that were recorded when the folder was first used.
 
     Raises:
         ValueError: if the folder cannot be used. The message names the folder and the reason.
@@ -87,7 +86,7 @@ class CheckpointDir:
         self.close()
 
     def close(self) -> None:
-        """Unlock the folder. A process that dies unlocks it, too."""
+        """Unlock the folder. If the process dies, the operating system unlocks the folder."""
         if not self._lock.is_locked:
             return
         with contextlib.suppress(OSError):
@@ -95,24 +94,24 @@ class CheckpointDir:
         self._lock.release()
 
     def names(self, suffix: str) -> list[str]:
-        """Return the names of the files with a suffix, sorted."""
+        """Return the sorted names of the files in the folder that end with ``suffix``."""
         with self._errors("read"):
             return sorted(name for name in os.listdir(self.folder) if name.endswith(suffix))
 
     def has(self, name: str) -> bool:
-        """Return whether there is a file with this name."""
+        """Return whether the folder has a file with this name."""
         with self._errors("read"):
             return (self.folder / name).is_file()
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """Store tensors in a file. With the suffix .pt, also numbers, lists and dicts of them."""
+        """Store tensors in a file. A .pt file can also hold numbers, lists and dicts."""
         self._replace(name, _packed(content, {"name": name, "folder": self.number}))
 
     def read(self, name: str, remedy: str) -> dict[str, Any]:
-        """Return the content of a file, on the CPU.
+        """Return the content of a file, with all tensors on the CPU.
 
         Args:
-            remedy: advice for the message if the file is damaged.
+            remedy: advice that ends the error message if the file is damaged.
 
         Raises:
             ValueError: if the file was altered, renamed, or copied from another folder.
@@ -138,12 +137,12 @@ class CheckpointDir:
             (self.folder / name).unlink(missing_ok=True)
 
     def reserve(self, size: int) -> None:
-        """Occupy so many bytes, so that a full disk is noticed before the next queries."""
+        """Write a file of ``size`` bytes, so that a full disk is noticed before more queries."""
         with self._errors("written"):
             (self.folder / ROOM).write_bytes(bytes(size))
 
     def release(self) -> None:
-        """Free the reserved bytes, right before they are needed."""
+        """Delete the file that ``reserve`` wrote, right before its bytes are needed."""
         with contextlib.suppress(OSError):  # there may be room nevertheless
             (self.folder / ROOM).unlink(missing_ok=True)
 
@@ -188,12 +187,12 @@ class CheckpointDir:
             )
 
     def _clean(self) -> None:
-        """Delete unfinished files of a process that died. The lock excludes other writers."""
+        """Delete unfinished files of a process that died. The lock keeps other processes out."""
         for left in self.folder.glob("*" + PARTIAL):
             left.unlink(missing_ok=True)
 
     def _begin(self, config: Mapping[str, Any], notes: Any) -> tuple[str, Any]:
-        """Return number and notes of this folder: those of the record, or new ones."""
+        """Return the folder's random number and notes, from its record or from a new record."""
         expected = json.loads(json.dumps(config))
         if self.record in os.listdir(self.folder):
             record = self._read_record()
@@ -278,11 +277,11 @@ def _feed(sha: Any, part: Any) -> None:
 
 
 def sketch(rows: Tensor) -> Tensor:
-    """Return 16 sums with random signs of each row's numbers, (n, ...) -> (n, 16), on the CPU.
+    """Return 16 numbers that represent each row, (n, ...) -> (n, 16), on the CPU.
 
-    A sketch represents a large row by a few numbers. The distance of two sketches is about the root
-    of the mean squared difference of the rows. Unlike a digest, a sketch changes only a little on
-    another processor.
+    Each of the 16 numbers of a sketch is a sum of numbers of the row with random signs. The
+    distance of two sketches is about the root mean squared difference of their rows. Unlike a hash,
+    a sketch changes only a little if another processor computes the row.
     """
     flat = rows.detach().flatten(1).float()
     size = flat.shape[1]
@@ -300,15 +299,17 @@ def _signs(count: int) -> np.ndarray:
 def differ(
     found: Tensor, stored: Tensor, among: Tensor | None = None, tolerance: float = TOLERANCE
 ) -> bool:
-    """Return whether answers (n, ...) differ by more than the rounding of another processor.
+    """Return whether a network's answers (n, ...) differ by more than rounding.
+
+    Rounding differs a little between processors, so equal networks may give unequal numbers.
 
     Args:
-        found: present answers.
-        stored: answers from before, with the same shape.
-        among: more answers, (m, ...), from which the standard deviation is computed. Default:
-            ``stored``.
-        tolerance: largest difference, as a fraction of the standard deviation. For a single answer
-            it is a fraction of its size.
+        found: answers of the network now, one row per input.
+        stored: earlier answers to the same inputs.
+        among: answers (m, ...) to m inputs whose standard deviation is the unit of ``tolerance``.
+            If None, ``stored`` is used.
+        tolerance: largest accepted difference, in standard deviations of ``among``. If ``among``
+            has a single row, the unit is the norm of this row.
     """
     if found.shape != stored.shape:
         return True
@@ -323,7 +324,10 @@ def differ(
 
 
 def other_part(part: str, folder: Path) -> ValueError:
-    """Return the error for a part that gives other answers than when the folder was begun."""
+    """Return the error for a network that answers differently than when the folder was made.
+
+    ``part`` names the network in the message.
+    """
     return ValueError(
         f"{part}: expected the same one as when the folder {folder} was begun, got one with other "
         f"answers. Pass another folder for another {part}. If the {part} gives random answers, "
@@ -332,7 +336,7 @@ def other_part(part: str, folder: Path) -> ValueError:
 
 
 def _differences(expected: Mapping[str, Any], other: Any) -> list[str]:
-    """Return the names of differing entries, with both values if these are short."""
+    """Return the names of the entries in which two configs differ, with values if short."""
     if not isinstance(other, Mapping):
         return ["task"]
     names = []
@@ -382,7 +386,7 @@ def _as_large_as_stated(path: Path) -> bool:
 
 
 def _unpacked(name: str, data: bytes) -> tuple[dict[str, Any], dict[str, str], str]:
-    """Return the content, the seal, and the digest of the present content."""
+    """Return the content of a file, the seal stored in it, and the digest of the content."""
     if not name.endswith(".pt"):
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         content = safetensors.torch.load(data)

@@ -20,15 +20,15 @@ _before: "_Settings | None" = None
 
 
 def standard_modes(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a public function to run with gradients, in float32, on the devices it names.
+    """Decorate a public function, so that it runs with gradients and in float32.
 
-    These modes of the caller are off inside: ``torch.inference_mode``, ``torch.no_grad``,
-    ``torch.autocast``, ``torch.set_default_dtype`` and ``torch.set_default_device``. They would
-    change the numbers, or prevent gradients. Products of float32 are exact: TF32 and bfloat16 are
-    off. Afterwards all modes are restored.
+    The decorated function ignores these modes of the caller, which would change its numbers or
+    prevent gradients: ``torch.inference_mode``, ``torch.no_grad``, ``torch.autocast``,
+    ``torch.set_default_dtype`` and ``torch.set_default_device``. Matrix products have full float32
+    precision, without TF32 or bfloat16. When the function returns, all modes are restored.
 
-    The default dtype and the precision of products are settings of the process. While a call runs,
-    other threads see float32 too.
+    The default dtype and the precision of matrix products are settings of the whole process. While
+    a decorated function runs, they apply to other threads too.
     """
 
     @functools.wraps(function)
@@ -40,7 +40,7 @@ def standard_modes(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def standard_numbers(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a method like ``standard_modes``, but keep whether gradients are enabled."""
+    """Decorate a method as ``standard_modes`` does, but leave gradients on or off as they are."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -52,7 +52,7 @@ def standard_numbers(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def standard() -> Iterator[None]:
-    """The modes of ``standard_modes``, for a ``with`` statement."""
+    """Set the modes of ``standard_modes`` inside a ``with`` block."""
     with contextlib.ExitStack() as stack:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
@@ -63,7 +63,7 @@ def standard() -> Iterator[None]:
 
 @contextlib.contextmanager
 def float32() -> Iterator[None]:
-    """The modes of ``standard_numbers``, for a ``with`` statement."""
+    """Set the modes of ``standard_numbers`` inside a ``with`` block."""
     with contextlib.ExitStack() as stack:
         for device in DEVICES:
             if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
@@ -76,7 +76,7 @@ def float32() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _exact() -> Iterator[None]:
-    """Set the settings of the process. Users are counted, and the last one restores them."""
+    """Set full float32 precision in the process, until the last such ``with`` block ends."""
     global _users, _before
     with _LOCK:
         if not _users:
@@ -93,7 +93,7 @@ def _exact() -> Iterator[None]:
 
 
 def _parts() -> tuple[Any, ...]:
-    """Return the libraries that multiply float32: those of NVIDIA for GPUs, and those of Intel."""
+    """Return torch's backends for float32 products: those of NVIDIA, and those of Intel."""
     cudnn: Any = torch.backends.cudnn
     onednn: Any = torch.backends.mkldnn
     return (
@@ -103,10 +103,11 @@ def _parts() -> tuple[Any, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class _Settings:
-    """Settings of the process that change numbers. None: cannot be read.
+    """Settings of the process that change the results of computations.
 
-    torch has two interfaces for the precision of products. The old one (``cudnn``, ``products``)
-    cannot be read when the new one has another value."""
+    torch has two interfaces for the precision of float32 products. The fields ``cudnn`` and
+    ``products`` belong to the old interface. They are None if torch cannot read them, because
+    ``precisions``, the new interface, has a value that the old interface lacks."""
 
     dtype: torch.dtype
     cudnn: bool | None
@@ -124,7 +125,10 @@ class _Settings:
         return _Settings(torch.get_default_dtype(), cudnn, products, precisions)
 
     def apply(self, now: "_Settings") -> None:
-        """Set what differs from ``now``. The old interface comes first: it changes the new one."""
+        """Set those settings that differ from ``now``, and the old interface before the new one.
+
+        The order matters, because setting the old interface changes the new one.
+        """
         if self == now:
             return
         if self.dtype is not now.dtype:
@@ -144,9 +148,9 @@ EXACT = _Settings(torch.float32, False, "highest", ("ieee",) * 6)
 
 @contextlib.contextmanager
 def own_random_numbers(seed: int) -> Iterator[None]:
-    """Seed torch's global random numbers inside the ``with`` block, and restore them afterwards.
+    """Seed torch's global random generators inside the ``with`` block, and restore them afterwards.
 
-    Dropout and initial weights can use no other random numbers.
+    Dropout and the initialisation of weights can use no other generator.
     """
     with _RANDOM, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)

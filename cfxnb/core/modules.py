@@ -33,9 +33,9 @@ LIBRARIES = {
 def modules_of(*parts: Any) -> list[nn.Module]:
     """Return the networks that ``parts`` use, with all of their submodules, each once.
 
-    A network may be the part itself. It may also be in an attribute, a list, a closure, a bound
-    object, a partial, a default value, or a global variable that a function names. Other places are
-    not searched. ``eval_frozen`` notices networks there when they are called.
+    A network may be one of the parts itself. The function also searches attributes, lists,
+    closures, bound objects, partials, default values, and global variables that a function names.
+    A network in another place is not found here: ``eval_frozen`` freezes it at its first call.
     """
     found: dict[int, nn.Module] = {}
     seen: set[int] = set()
@@ -94,7 +94,7 @@ def _methods(kind: type) -> list[types.FunctionType]:
 
 
 def of_library(module: str | None) -> bool:
-    """Return whether a module belongs to one of ``LIBRARIES``."""
+    """Return whether a module name belongs to one of the packages in ``LIBRARIES``."""
     return (module or "").split(".")[0] in LIBRARIES
 
 
@@ -121,7 +121,10 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
 
 
 class _Held:
-    """The state of a module or parameter before its first user, and the number of its users."""
+    """Original state of a frozen module or parameter, and how many ``eval_frozen`` use it.
+
+    The state is the training mode of a module, or requires_grad of a parameter.
+    """
 
     def __init__(self, kept: Any, was: bool) -> None:
         self.kept, self.was, self.users = kept, was, 0
@@ -133,11 +136,11 @@ _PARAMETERS: dict[int, _Held] = {}
 
 
 class _Hold:
-    """The networks of one ``eval_frozen``, which are frozen in evaluation mode until it ends.
+    """The networks that one ``eval_frozen`` block freezes in evaluation mode until it ends.
 
     Attributes:
-        modules, weights: Modules and parameters by their id.
-        given: Warnings that were given meanwhile, so that none is given twice.
+        modules, weights: Frozen modules and parameters, by their ``id``.
+        given: Warnings that were given inside the block, so that none is given twice.
     """
 
     def __init__(self) -> None:
@@ -146,7 +149,7 @@ class _Hold:
         self.given: set[str] = set()
 
     def take(self, modules: Iterable[Any]) -> None:
-        """Freeze more modules. Each is recorded first, so it is restored even after an error."""
+        """Freeze more modules. A module's state is recorded before the module is changed."""
         with _LOCK:
             for m in modules:
                 if id(m) in self.modules or not hasattr(m, "training"):
@@ -171,7 +174,7 @@ class _Hold:
 
 
 def _set_mode(module: Any, training: bool) -> None:
-    """Set the mode of one module only. A module that refuses keeps its mode."""
+    """Set the training mode of one module without its submodules, and ignore errors."""
     with contextlib.suppress(Exception):
         if module.training != training:
             module.training = training
@@ -183,14 +186,14 @@ def _can_be_frozen(p: Tensor) -> bool:
 
 
 def _left(table: dict[int, _Held], kept: Any) -> _Held | None:
-    """Remove one user. Return the held state if it was the last user."""
+    """Count one user of a module or parameter less. Return its state after the last user."""
     held = table[id(kept)]
     held.users -= 1
     return table.pop(id(kept)) if not held.users else None
 
 
 class _Thread(threading.local):
-    """State of this thread: its holds, innermost last, and how many calls of foreign code run."""
+    """A thread's ``_Hold`` objects, innermost last, and its number of ``within_call`` blocks."""
 
     def __init__(self) -> None:
         self.holds: list[_Hold] = []
@@ -206,9 +209,10 @@ _hook_users = 0
 def eval_frozen(*parts: Any) -> Iterator[None]:
     """Put the networks that ``parts`` use into evaluation mode and freeze their parameters.
 
-    Networks that ``modules_of`` does not find are frozen when they are called for the first time,
-    if this thread calls them ``within_call``. Afterwards everything is restored, also after an
-    exception. Several threads may use the same network: the last one restores it."""
+    A network that ``modules_of`` does not find is frozen at its first call, if this thread calls it
+    in a ``within_call`` block. When the block of ``eval_frozen`` ends, the original state of all
+    networks is restored, also after an exception. If several threads use the same network, the last
+    one to finish restores it."""
     hold = _Hold()
     try:
         found = modules_of(*parts)
@@ -224,9 +228,9 @@ def eval_frozen(*parts: Any) -> Iterator[None]:
 
 
 def own_state(module: nn.Module) -> tuple[list[bool], list[bool]]:
-    """Return modes and requires_grad flags of a network as its owner set them.
+    """Return training modes and requires_grad flags of a network as its owner set them.
 
-    Another call, in this thread or another one, may have frozen the network.
+    The present state may differ, because ``eval_frozen`` may have frozen the network.
     """
     with _LOCK:
         modes = [_was(_MODULES, m, getattr(m, "training", False)) for m in module.modules()]
@@ -250,7 +254,7 @@ def within_call() -> Iterator[None]:
 
 
 def first_time(warning: str) -> bool:
-    """Return whether a warning was not yet given in the thread's outermost ``eval_frozen``."""
+    """Return True if a warning was not yet given in the thread's outermost ``eval_frozen``."""
     if not _THREAD.holds:
         return True
     given = _THREAD.holds[0].given
@@ -261,12 +265,15 @@ def first_time(warning: str) -> bool:
 
 
 def warned_before() -> bool:
-    """Return whether a warning was given in the thread's outermost ``eval_frozen``."""
+    """Return whether any warning was given in the thread's outermost ``eval_frozen``."""
     return bool(_THREAD.holds and _THREAD.holds[0].given)
 
 
 def is_compiled(modules: Iterable[Any]) -> bool:
-    """Return whether torch compiled one of the modules. Other batch sizes may compile it again."""
+    """Return whether one of the modules was compiled by torch.
+
+    A compiled module may be compiled again for another batch size, which takes long.
+    """
     return any("_orig_mod" in getattr(m, "_modules", ()) for m in modules)
 
 
@@ -277,7 +284,7 @@ def uninitialised(modules: Iterable[nn.Module]) -> bool:
 
 @contextlib.contextmanager
 def _noticing() -> Iterator[None]:
-    """Let torch call ``_hold_too`` before each network. Users of the hook are counted."""
+    """Let torch call ``_hold_too`` before each forward pass, until the last such block ends."""
     global _hook, _hook_users
     with _LOCK:
         if not _hook_users:
@@ -293,10 +300,10 @@ def _noticing() -> Iterator[None]:
 
 
 def _hold_too(module: nn.Module, _: Any) -> None:
-    """Freeze a network of the caller that was not found before.
+    """Freeze a network of the caller that ``modules_of`` did not find.
 
-    A network that is already frozen, but in training mode, was put into it by the caller on
-    purpose."""
+    A network that was frozen before and is in training mode now is left as it is, because the
+    caller set this mode on purpose."""
     if torch.compiler.is_compiling() or not _THREAD.calls or not _THREAD.holds:
         return
     if getattr(module, "training", False) and id(module) not in _MODULES:

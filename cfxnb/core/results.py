@@ -22,21 +22,23 @@ _LOGITS = ("logits_before", "logits_after")
 class Counterfactuals:
     """Images, their counterfactuals, and how they were found. Every tensor has one row per image.
 
-    Images that were not started before a stop have the status "stopped". Their ``image`` is the
-    original, and their logits and codes are NaN.
+    Images that a stopped call did not start have the status "stopped". For such images, ``image``
+    is the original, and logits and codes are NaN.
 
     Attributes:
-        original, image, reconstruction: The input, its counterfactual, and its reconstruction by
-            the space, (n, c, h, w) in [0, 1]. Without a space the reconstruction is the original.
-        logits_before, logits_after: Logits of ``original`` and of ``image``, (n, k).
+        original, image, reconstruction: The n inputs, their counterfactuals, and their
+            reconstructions by the space, (n, c, h, w) in [0, 1]. For methods without a space the
+            reconstructions are the originals.
+        logits_before, logits_after: Logits of ``original`` and of ``image``, (n, k) for k classes.
         target: Class to reach, (n,).
         status: One of ``cfxnb.core.types.STATUSES`` per image.
         code_before, code_after: Codes of ``reconstruction`` and of ``image``. None for methods
             without a space.
-        cost: Network evaluations per image, (n,) each. ``generator`` counts forward and backward
-            passes of the generator, ``classifier`` those of the classifier.
+        cost: Network evaluations per image, a dict of tensors (n,). ``generator`` counts forward
+            and backward passes of the generator, ``classifier`` those of the classifier.
         made_by: Record of the call: function, arguments, seed, hashes of the weights, seconds.
-        trace: What the method recorded during the search, (n, ...) each. See the method.
+        trace: What the method recorded during the search, a dict of tensors (n, ...). The docstring
+            of the method describes the entries of ``trace``.
     """
 
     original: Tensor
@@ -91,8 +93,7 @@ class Counterfactuals:
     def eligible(self) -> Tensor:
         """Whether a flip was possible and the search was finished, bool (n,).
 
-        False for originals that are already the target, and for the statuses "stopped" and
-        "not_finite"."""
+        The value is False for the statuses "already_target", "stopped" and "not_finite"."""
         nothing = (ALREADY_TARGET, STOPPED, NOT_FINITE)
         return torch.tensor([s not in nothing for s in self.status], device="cpu")
 
@@ -109,7 +110,10 @@ class Counterfactuals:
     def __getitem__(
         self, rows: int | slice | Sequence[int] | np.ndarray | Tensor
     ) -> "Counterfactuals":
-        """Return the selected rows, in this order. A single position gives a result of length 1."""
+        """Return a result with the selected rows, in the order in which ``rows`` names them.
+
+        A single position gives a result of length 1.
+        """
         index = positions(rows, len(self), f"a result with {len(self)} counterfactuals")
         tensors = {name: getattr(self, name)[index] for name in (*_IMAGES, *_LOGITS, "target")}
         return dataclasses.replace(
@@ -123,7 +127,7 @@ class Counterfactuals:
         )
 
     def to(self, device: torch.device | str) -> "Counterfactuals":
-        """Return the result on another device."""
+        """Return a copy of the result with all tensors on another device."""
         device = validate.named_device(device)
         tensors = {n: getattr(self, n).to(device) for n in (*_IMAGES, *_LOGITS, "target")}
         return dataclasses.replace(
@@ -137,7 +141,7 @@ class Counterfactuals:
 
     @staticmethod
     def concatenate(parts: "Sequence[Counterfactuals]") -> "Counterfactuals":
-        """Join several results to one, in their order."""
+        """Join several results into one, in the order of the list ``parts``."""
         if isinstance(parts, Counterfactuals) or not isinstance(parts, Sequence):
             raise TypeError(f"parts: expected a list of results, got {type(parts).__name__}")
         if not parts:
@@ -180,8 +184,9 @@ class Counterfactuals:
         """Write the result to a safetensors file, and return its path.
 
         Args:
-            path: Path of the file. ``.safetensors`` is added if it is missing, ``~`` is the home
-                folder, and missing folders are created. If writing fails, an existing file is kept.
+            path: Path of the file. The ending ``.safetensors`` is added if it is missing, and so
+                are missing folders. ``~`` stands for the home folder. If writing fails, an existing
+                file at ``path`` is kept.
 
         Raises:
             ValueError, TypeError: If the file cannot be written, or if a field is not valid. The
@@ -198,8 +203,8 @@ class Counterfactuals:
             path: Path of the file.
 
         Raises:
-            ValueError, TypeError: If the file does not exist, or is damaged, altered, or something
-                else. The message names the path and the field.
+            ValueError, TypeError: If the file does not exist, is damaged or altered, or holds
+                something else. The message names the path and the field.
         """
         return Counterfactuals(**results_file.read(path))
 
@@ -220,9 +225,10 @@ def _join_codes(codes: list[Code | None]) -> Code | None:
 
 
 def _join_traces(parts: Sequence[Counterfactuals]) -> dict[str, Tensor]:
-    """Join the traces of all parts. Where a part has no trace, the values are NaN, False or 0.
+    """Join the traces of all results.
 
-    Traces with different numbers of steps are left out.
+    If a result lacks a trace that others have, its rows are filled with NaN, False or 0. A trace
+    that has different numbers of steps in two results is left out.
     """
     joined = {}
     for name in {name: None for part in parts for name in part.trace}:
@@ -243,9 +249,10 @@ def _missing_trace(like: Tensor, rows: int) -> Tensor:
 
 
 def _join_records(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the common record with the sum of the seconds, or all ``parts`` if the records differ.
+    """Return one record for joined results: the common one, or all records as ``parts``.
 
-    Parts of one data set differ only in their first rows. The record has the first of these.
+    Records are equal if they differ only in ``seconds`` and ``first_row``, as those of several
+    parts of a data set. The common record has the sum of the seconds and the first ``first_row``.
     """
     own = ("seconds", "first_row")
     stripped = [{k: v for k, v in r.items() if k not in own} for r in records]

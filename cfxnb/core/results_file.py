@@ -1,7 +1,8 @@
 """Files of results: ``Counterfactuals.save`` writes them, ``load`` reads and checks them.
 
-A file is safetensors. Statuses and the record of the call are JSON in its header. The header also
-has a digest of everything, so that a file that was altered later is refused.
+Results are stored as safetensors files. Statuses and the record of the call are JSON in the header
+of the file. The header also has a hash of the whole content, so that ``load`` refuses a file that
+was altered after it was saved.
 """
 
 import hashlib
@@ -53,7 +54,7 @@ SLACK = 1e-4  # how far rounding may move images out of [0, 1]
 
 
 def with_ending(path: Any) -> Path:
-    """Return the path with its ending. A dot in a name, as in ``cf_0.5``, is not an ending."""
+    """Return the path, with ``.safetensors`` added to the file name if it is missing."""
     given = given_path(path)
     if str(os.fspath(path)).endswith("/"):
         raise ValueError(f"path: expected the name of a file, got the folder {shown(path)}")
@@ -64,10 +65,11 @@ def with_ending(path: Any) -> Path:
 
 @standard_modes
 def write(fields: dict[str, Any], path: Any) -> Path:
-    """Write the fields of a result, and return the path.
+    """Write the fields of a Counterfactuals to a file, and return the path of the file.
 
     Raises:
-        ValueError, TypeError: Naming ``path``, or the field that is not valid.
+        ValueError, TypeError: If a field is not valid, or if the file cannot be written. The
+            message names the field or ``path``.
     """
     place = with_ending(path)
     if place.name != given_path(path).name and kind_of(given_path(path)) == "a folder":
@@ -94,10 +96,11 @@ def write(fields: dict[str, Any], path: Any) -> Path:
 
 @standard_modes
 def read(path: Any) -> dict[str, Any]:
-    """Return the fields of a result, all of them checked.
+    """Read a results file, check all fields of its Counterfactuals, and return them.
 
     Raises:
-        ValueError, TypeError: Naming ``path``, and the field that is missing, damaged or altered.
+        ValueError, TypeError: If the file or a field is missing, damaged or altered. The message
+            names ``path`` and the field.
     """
     place = with_ending(path)
     try:
@@ -124,7 +127,8 @@ def check(fields: dict[str, Any]) -> None:
     """Check that the fields of a result are valid and consistent.
 
     Raises:
-        ValueError, TypeError: Naming the field, what was expected and what came.
+        ValueError, TypeError: If a field is not valid. The message names the field, what was
+            expected, and what came.
     """
     status = fields["status"]
     _must(isinstance(status, tuple | list), "status", "a list", type(status).__name__)
@@ -161,7 +165,7 @@ def check_record(value: Any, name: str = "made_by") -> None:
     """Check the entries of a record that are used later, for example when results are joined.
 
     Raises:
-        ValueError, TypeError: Naming the entry.
+        ValueError, TypeError: If an entry is not valid. The message names the entry.
     """
     if not isinstance(value, dict):
         raise TypeError(f"{name}: expected a dict, got {type(value).__name__}")
@@ -186,7 +190,7 @@ def check_record(value: Any, name: str = "made_by") -> None:
 
 
 def digest(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
-    """Return one hash of everything in a file."""
+    """Return one hash of all tensors and texts in a results file."""
     total = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
     for name in sorted(tensors):
         value = tensors[name].contiguous()
@@ -244,7 +248,7 @@ def _check_target(value: Any, rows: int, classes: int) -> None:
 
 
 def _check_decisions(fields: dict[str, Any]) -> None:
-    """Check that each status agrees with the logits. Rates would be wrong otherwise."""
+    """Check that each status agrees with the logits, because flip rates count statuses."""
     status = fields["status"]
     already = torch.tensor([each == ALREADY_TARGET for each in status], dtype=torch.bool)
     flipped = torch.tensor([each == FLIPPED for each in status], dtype=torch.bool)
@@ -264,7 +268,7 @@ def _check_decisions(fields: dict[str, Any]) -> None:
 
 
 def _margin(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the target's logit minus the largest other one, (n,) on the CPU. May be NaN."""
+    """Return the target's logit minus the largest other logit, (n,) on the CPU, or NaN."""
     own = torch.arange(logits.shape[1], device="cpu") == target.detach().cpu()[:, None]
     plain = logits.detach().cpu().double()
     others = plain.masked_fill(own, -torch.inf).amax(1)
@@ -272,7 +276,7 @@ def _margin(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _opened(place: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return everything in the file. Names are checked before a tensor is read."""
+    """Check the names in a results file, and return its tensors and the texts of its header."""
     with safe_open(place, "pt") as file:
         texts, names = file.metadata() or {}, set(file.keys())
         today = {OLDER_TENSORS.get(name, name) for name in names}
@@ -288,7 +292,7 @@ def _opened(place: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _renamed(tensors: dict[str, Tensor], texts: dict[str, str]) -> tuple[dict, dict]:
-    """Rename tensors and statuses of an older file."""
+    """Rename the tensors and statuses of a file that version 0.1 of cfxnb wrote."""
     if not OLDER_TENSORS.keys() & tensors.keys():
         return tensors, texts
     status = texts["status"]
@@ -325,7 +329,7 @@ def _fields(tensors: dict[str, Tensor], texts: dict[str, str]) -> dict[str, Any]
 
 
 def _json(value: Any, name: str) -> str:
-    """Return JSON, and check that it can be read again."""
+    """Return a value as JSON text, and check that the text can be read again."""
     try:
         text = json.dumps(value)
         parsed(text, DEEPEST)
@@ -337,12 +341,12 @@ def _json(value: Any, name: str) -> str:
 
 
 def _plain(value: Tensor) -> Tensor:
-    """Return the tensor in plain memory. A conjugate is only a view."""
+    """Return a contiguous tensor on the CPU. Lazy conjugates and negations are computed."""
     return value.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 
 def _unshare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors that share memory, such as a reconstruction that is the original."""
+    """Copy tensors that share memory with another one, as safetensors refuses shared memory."""
     seen: set[int] = set()
     out = {}
     for name, tensor in tensors.items():

@@ -34,14 +34,14 @@ def describe(value: Any) -> str:
 
 
 def instance(value: Any, kind: type, name: str, what: str = "") -> Any:
-    """Return an object of type ``kind``. ``what`` describes it in the message."""
+    """Return the value if it has type ``kind``. ``what`` describes the type in the error."""
     if not isinstance(value, kind):
         raise TypeError(f"{name}: expected {what or kind.__name__}, got {type(value).__name__}")
     return value
 
 
 def optional(check: Callable[[Any, str], T], value: Any, name: str) -> T | None:
-    """Return None, or the value that ``check`` accepts."""
+    """Return None for None, and ``check(value, name)`` for any other value."""
     return None if value is None else check(value, name)
 
 
@@ -51,12 +51,12 @@ def images(value: Any, name: str = "images") -> Tensor:
 
 
 def pixels(value: Any, name: str = "images") -> Tensor:
-    """Return images like ``images``, but keep their gradient. For the input of a network."""
+    """Check images as the function ``images`` does, but keep their gradient for a network."""
     return as_images(value, name, live=True)
 
 
 def listed(value: Any, name: str, what: str) -> list[Any]:
-    """Return a list with one entry per image."""
+    """Return an iterable with one entry per image as a list."""
     if isinstance(value, str | bytes | Mapping | set | frozenset):
         raise TypeError(f"{name}: expected a list of {what}, one per image, got {describe(value)}")
     try:
@@ -68,7 +68,7 @@ def listed(value: Any, name: str, what: str) -> list[Any]:
 
 
 def batches(value: Any, name: str = "images") -> Any:
-    """Return an iterable of batches of images."""
+    """Return the value if it is an iterable of image batches, and raise TypeError otherwise."""
     wrong = TypeError(f"{name}: expected images, or an iterator of batches, got {describe(value)}")
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise wrong
@@ -78,7 +78,7 @@ def batches(value: Any, name: str = "images") -> Any:
 
 
 def floats(value: Any, name: str) -> Tensor:
-    """Return a float tensor (b, c, h, w), with its gradient."""
+    """Check that the value is a float tensor (b, c, h, w), and return it with its gradient."""
     instance(value, Tensor, name, "a torch tensor")
     plain = value.is_floating_point() and value.layout == torch.strided and not value.is_meta
     if not plain or value.ndim != 4:
@@ -97,15 +97,15 @@ def stops(value: Any) -> bool:
 
 
 def logits(value: Any, rows: int, name: str = "classifier", classes: int | None = None) -> Tensor:
-    """Return the logits of ``rows`` images as float32 (rows, k), k >= 2.
+    """Return the logits of ``rows`` images as float32 (rows, k) for k >= 2 classes.
 
-    Numbers that are not finite are accepted. ``tensors.predicted`` makes no decision from them.
+    Logits may be NaN or infinite: ``tensors.predicted`` then returns -1 for the image.
 
     Args:
         value: Output of a classifier.
         rows: Number of images.
         name: Name of the classifier, for messages.
-        classes: k, if it is known from an earlier call.
+        classes: Number of classes k, if known from an earlier call.
     """
     value = instance(tensor_of(value, name), Tensor, name, "logits as a torch tensor")
     if value.ndim != 2 or value.shape[0] != rows or value.shape[1] < 2:
@@ -132,7 +132,7 @@ def tensor_of(value: Any, name: str) -> Any:
 
 
 def unmasked(value: Any, name: str) -> Any:
-    """Return the value. Refuse a masked array, because numpy would ignore its mask."""
+    """Return the value, but refuse a masked array, because numpy would ignore its mask."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: expected plain numbers, got a masked array; use .filled() to say what is "
@@ -142,7 +142,7 @@ def unmasked(value: Any, name: str) -> Any:
 
 
 def finite_logits(logits: Tensor, name: str = "classifier") -> Tensor:
-    """Return the logits (b, k). Raise ValueError if one is not finite."""
+    """Return the logits (b, k), and raise ValueError if any of them is not finite."""
     wrong = int((~logits.isfinite().all(1)).sum())
     if wrong:
         raise ValueError(
@@ -155,7 +155,9 @@ def finite_logits(logits: Tensor, name: str = "classifier") -> Tensor:
 def labels(
     value: Any, rows: int, classes: int, name: str = "target", names: Sequence[str] | None = None
 ) -> Tensor:
-    """Return one class per image, int64 (rows,) in [0, classes). A single class applies to all.
+    """Return one class per image, int64 (rows,) in [0, classes).
+
+    If the caller passes a single class, it applies to all images.
 
     Args:
         value: Class numbers from 0, as an int, a list, an array or a tensor, or names of classes.
@@ -240,7 +242,7 @@ LARGEST_NUMBER = 1e30
 def number(
     value: Any, name: str, low: float, high: float = math.inf, *, open_low: bool = False
 ) -> float:
-    """Return a finite number in [low, high], or in (low, high] with ``open_low``.
+    """Return a finite number in [low, high], or in (low, high] with ``open_low=True``.
 
     Numbers beyond ``LARGEST_NUMBER`` are refused, because float32 overflows. Numbers that are
     almost 0 are refused if 0 is not allowed."""
@@ -271,7 +273,7 @@ LARGEST_SEED = 2**63 - 1  # largest seed of torch's generators
 
 
 def count(value: Any, name: str, low: int = 0, high: int = LARGEST) -> int:
-    """Return an integer in [low, high]."""
+    """Return the value as an int if it is an integer in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected a whole number, got {describe(value)}")
     number = int(value)
@@ -284,7 +286,7 @@ def count(value: Any, name: str, low: int = 0, high: int = LARGEST) -> int:
 
 
 def seed(value: Any, name: str = "seed") -> int:
-    """Return an integer that can seed a generator."""
+    """Return the value if it is an integer that can seed torch's random generators."""
     return count(value, name, 0, LARGEST_SEED)
 
 
@@ -296,7 +298,7 @@ def flag(value: Any, name: str) -> bool:
 
 
 def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
-    """Return one of the ``allowed`` names."""
+    """Return the value if it is one of the ``allowed`` names."""
     known = list(allowed)
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected one of {known}, got {describe(value)}")
@@ -306,7 +308,7 @@ def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
 
 
 def device(value: Any, name: str = "device") -> torch.device:
-    """Return an available device. None selects the best one: CUDA, else MPS, else the CPU."""
+    """Return an available device. None selects CUDA if present, else MPS, else the CPU."""
     if value is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -321,16 +323,17 @@ def device(value: Any, name: str = "device") -> torch.device:
 
 
 def named_device(value: Any, name: str = "device") -> torch.device:
-    """Return an available device. None is refused."""
+    """Return an available device as ``device`` does, but refuse None."""
     if value is None or isinstance(value, Tensor | float):
         raise TypeError(f"{name}: expected one such as 'cpu', got {type(value).__name__}")
     return device(value, name)
 
 
 def names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
-    """Return a tuple of names. A single text is refused, because it would be read as its letters.
+    """Return a tuple of names.
 
-    A dict of a config is accepted: number -> name as in ``id2label``, or name -> number.
+    A single text is refused, because iterating over it would give its letters. A dict from a
+    model's config is accepted: number -> name as in ``id2label``, or name -> number.
 
     Args:
         value: The names.
@@ -398,7 +401,10 @@ def space(value: Any, name: str = "space") -> Any:
 
 
 def diffusion(value: Any, name: str = "space") -> Any:
-    """Return a diffusion space, which also has a noise schedule, predict_noise and conditions."""
+    """Check that the value is a space with the extra parts of a diffusion space, and return it.
+
+    The extra parts are alphas_cumprod, predict_noise, encode_condition and conditions.
+    """
     space(value, name)
     missing = [
         a
@@ -425,13 +431,13 @@ OLD_NAMES = {
 
 
 def _old_names(value: Any, missing: Sequence[str]) -> str:
-    """For a message: the missing parts that ``value`` has under their old names."""
+    """Return advice to rename those missing parts that ``value`` has under their old names."""
     old = [(OLD_NAMES[new], new) for new in missing if hasattr(value, OLD_NAMES.get(new, new))]
     return "".join(f"; rename its {before} to {new}" for before, new in old)
 
 
 def falling(value: Any, name: str) -> Tensor:
-    """Return alphas_cumprod as float64 on the CPU: numbers between 1 and 0 that decrease."""
+    """Return alphas_cumprod as float64 on the CPU, if its numbers decrease between 1 and 0."""
     instance(value, Tensor, name, "a torch tensor")
     if value.is_meta or value.is_complex() or value.layout != torch.strided:
         raise TypeError(f"{name}: expected numbers, got {value.dtype}, {value.layout}")
@@ -449,17 +455,20 @@ def falling(value: Any, name: str) -> Tensor:
 def same_classes(
     judge: Any, images: Tensor, classes: int, name: str, names: Sequence[str] | None = None
 ) -> Tensor:
-    """Return the classes that another classifier predicts, (n,). It must have the same classes.
+    """Return the class that a judge predicts for each of n images, (n,).
+
+    The judge must have the same classes as the results, in the same order.
 
     Args:
-        judge: The other classifier.
+        judge: A second classifier.
         images: Images (n, c, h, w).
-        classes: Number of classes.
+        classes: Number of classes of the results.
         name: Name of the argument, for messages.
-        names: Names of the classes, if known.
+        names: Names of the classes of the results, if known.
 
     Raises:
-        ValueError: If it has another number of classes, or the same names in another order.
+        ValueError: If the judge has another number of classes, or the same names in another
+            order.
     """
     read = finite_logits(logits(judge(images), len(images), name), name)
     if read.shape[1] != classes:
@@ -474,7 +483,7 @@ def same_classes(
 def same_order(found: Sequence[str] | None, names: Sequence[str] | None, name: str) -> None:
     """Refuse a classifier that has the same class names in another order.
 
-    Other names, such as those in another language, are ignored.
+    Names that only one of the two lists contains, such as translations, are ignored.
     """
     ours, theirs = ([str(each) for each in named or ()] for named in (names, found))
     moved = [n for n in ours if n in theirs and ours.index(n) != theirs.index(n)]
@@ -486,7 +495,7 @@ def same_order(found: Sequence[str] | None, names: Sequence[str] | None, name: s
 
 
 def recorded_names(made_by: Mapping[str, Any]) -> list[str] | None:
-    """Return the class names in the record of a result, or in the record of its first part."""
+    """Return the class names in ``made_by``, or in its first part if results were joined."""
     parts = made_by.get("parts")
     if isinstance(parts, list) and parts and isinstance(parts[0], Mapping):
         made_by = parts[0]
@@ -495,14 +504,14 @@ def recorded_names(made_by: Mapping[str, Any]) -> list[str] | None:
 
 
 def function(value: Any, name: str) -> Any:
-    """Return a callable that is not a class. A class was probably not instantiated by mistake."""
+    """Return a callable, but refuse a class: the caller probably forgot to make an instance."""
     if not callable(value) or isinstance(value, type):
         raise TypeError(f"{name}: expected a callable, got {type(value).__name__}")
     return value
 
 
 def white_box(value: Any, name: str = "classifier") -> Any:
-    """Return a classifier that may pass gradients. Its outputs are checked when it is called."""
+    """Return a classifier that may pass gradients, and refuse others, such as a BlackBox."""
     foreign = not callable(value) and (hasattr(value, "predict") or hasattr(value, "get_outputs"))
     if isinstance(value, BlackBoxed) or foreign:
         what = type(value).__name__ if foreign else "a BlackBox"
@@ -519,7 +528,7 @@ def on_step(value: Any) -> Any:
 
 @contextlib.contextmanager
 def part_of(name: str) -> Iterator[None]:
-    """Name errors inside as errors of a part of the argument ``name``."""
+    """Put ``name`` and a dot before the messages of errors that are raised in the block."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -528,7 +537,7 @@ def part_of(name: str) -> Iterator[None]:
 
 
 def live_images(value: Any, name: str) -> Tensor:
-    """Return images (b, c, h, w) in [0, 1], float32, with their gradient."""
+    """Return images (b, c, h, w) in [0, 1] as float32, and keep their gradient."""
     if isinstance(value, Tensor) and value.requires_grad:
         return pixels(value, name)
     return images(value, name)
@@ -573,7 +582,7 @@ def array(value: Any, name: str, dims: int | None = None, *, gaps: bool = False)
 
 
 def drawable(value: Any, name: str, dims: int | None = None, *, gaps: bool = False) -> np.ndarray:
-    """Return an array like ``array``. Refuse numbers so large that axes overflow."""
+    """Return numbers as ``array`` does, but refuse those too large for the axes of a figure."""
     found = array(value, name, dims, gaps=gaps)
     if (np.abs(found) > 1e100).any():
         raise ValueError(f"{name}: expected numbers that can be drawn, got some beyond 1e100")
@@ -647,7 +656,7 @@ def code_like(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Te
 
 
 def place(mean: Any, std: Any) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of codes: floats of one shape, std >= 0."""
+    """Check that mean and std of codes are floats of one shape, std >= 0, and return both."""
     for value, name in ((mean, "mean"), (std, "std")):
         tensor = instance(value, Tensor, name, "a torch tensor")
         if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
@@ -667,7 +676,7 @@ def place(mean: Any, std: Any) -> tuple[Tensor, Tensor]:
 
 
 def class_names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
-    """Return class names for figures: texts, numbers, or a dict such as id2label."""
+    """Return class names as texts, given texts, numbers, or a dict such as ``id2label``."""
     listed = names(value, name) if isinstance(value, Mapping) else tuple(texts(value, name))
     if count is not None and len(listed) != count:
         raise ValueError(f"{name}: expected {count} names, got {len(listed)}")
@@ -675,7 +684,7 @@ def class_names(value: Any, name: str, count: int | None = None) -> tuple[str, .
 
 
 def table(value: Any, name: str, rows: int | None = None) -> pd.DataFrame:
-    """Return a DataFrame with numpy's own types. Missing values of nullable types become NaN.
+    """Return a DataFrame with numpy dtypes. Missing values of nullable dtypes become NaN.
 
     Args:
         value: The DataFrame.
@@ -753,7 +762,7 @@ def is_label(value: Any) -> bool:
 
 
 def pair(value: Any, name: str) -> tuple[Any, Any]:
-    """Return two different values, none of them missing. A text is refused."""
+    """Return the pair (baseline, value), and refuse equal values and missing values."""
     came = f"{name}: expected two different values, (baseline, value), got {describe(value)}"
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise ValueError(came)
@@ -768,7 +777,7 @@ def fields(record: Any) -> None:
     """Check that each field of a dataclass has its annotated type.
 
     Raises:
-        TypeError: Naming the field.
+        TypeError: If a field has another type. The message names the field.
     """
     kind: Any = type(record)
     hints = _hints(kind)
