@@ -5,8 +5,12 @@ Goldwasser & Hooker, "Counterfactual Attacks", arXiv 2504.15479. Differences fro
 - The paper minimises the negative probability of the target. Probabilities saturate, so the
   default here is the log odds.
 - The paper has no distance term. Here the distance to the original is part of the loss.
-- The paper returns the last code. Here each sample stops when it reaches the target, and a
-  bisection then finds the smallest fraction of its change that still does.
+- A bisection shrinks the change of each sample that reached the target. It finds a smallest
+  fraction that still reaches the target, if the probability rises along the way.
+- Steps are measured in standard deviations of the code. Coordinates that do not vary among real
+  images stay as they are, also with ``PAPER_ATTACK``.
+- A sample whose search fails is restarted, and images that already have the target are skipped.
+- The decoder's output is clamped to [0, 1] before it is classified.
 
 ``PAPER_ATTACK`` has the settings of the paper.
 """
@@ -79,7 +83,8 @@ def latent_attack(
     """Change the code of each image until the classifier predicts the target.
 
     The search starts at the code z0 of the image. It minimises the following loss over u, with
-    z = z0 + std * u. The first term is the paper's, the other two are ours::
+    z = z0 + std * u. With loss="probability" the first term is the paper's,
+    -p(target). The other two terms are ours::
 
         -log_odds(target) + proximity * |u|^2 + prior * |(z - mean) / std|^2
 

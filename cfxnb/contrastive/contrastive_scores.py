@@ -4,6 +4,11 @@ Contrastive counterfactuals in the latent space of a generator (Alipour et al., 
 with the scores of LEWIS (Galhotra et al., 2021; Pearl, 2009, chapter 9). Read
 ``necessity_and_sufficiency`` and ``tally`` first: they are the algorithm.
 
+Differences from the paper and LEWIS: one of the two compared images is the unedited reconstruction.
+Populations are chosen by the true factors. Of each pair of values, the one under which the outcome
+is more frequent counts as the value. This choice uses the same images as the scores, which
+makes PNS a little too large on few images.
+
 The edit of an image shows its own counterfactual. So monotonicity is measured and not assumed, and
 no adjustment set is needed if the edit changes nothing else. An independent judge measures how far
 this holds.

@@ -74,6 +74,9 @@ def diffusion_counterfactual(
     only at positions where it agrees with the implicit classifier of the diffusion model: the
     difference between its predictions with and without the target as condition.
 
+    An image at which the classifier has no gradient is not guided at all in that step. The official
+    code would still apply the distance term.
+
     Differences from the paper, with the default options: we use few steps, and noise from DDIM
     inversion. We search for the smallest strength that flips each image. The distance is measured
     in code space, and guidance pauses while the target is reached. ``**cfx.PAPER_DIFFUSION`` gives
