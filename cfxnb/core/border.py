@@ -1,9 +1,9 @@
 """Checked versions of a caller's classifiers, spaces and functions.
 
 A caller's object may change its input, return another shape, dtype or device, or return numbers
-that are not finite. It may be random, or reuse the memory of its last result. Here each call gets
-its own copy of the input, and its result is copied and checked. A method can rely on the results
-and needs no checks of its own.
+that are not finite. Such an object may also be random, or reuse the memory of its last result. A
+checked version passes a copy of the input to the object, and copies and checks the result. So
+methods can rely on the results and need no checks of their own.
 """
 
 import warnings
@@ -56,14 +56,15 @@ class _Called:
         return self._second_looks[part]
 
     def _may_repeat_calls(self) -> bool:
-        """Whether a call may be repeated for a check.
+        """Return whether a call may be repeated, to check if results are random.
 
-        Not if calls are counted, and not if another batch size means a minute of compilation.
+        The calls of a BlackBox are counted and so not repeated. A compiled network is not called
+        again, because another batch size may mean a minute of compilation.
         """
         return not isinstance(self.inner, validate.BlackBoxed) and not is_compiled(self.modules)
 
     def _call(self, function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
-        """Call with copies of the tensors, and warn if one of them was changed."""
+        """Call ``function`` with copies of the inputs, and warn if it changed one of them."""
         copies = [x.clone() if isinstance(x, Tensor) else x for x in inputs]
         tensors = [c for c in copies if isinstance(c, Tensor)]
         versions = [c._version for c in tensors]
@@ -115,7 +116,7 @@ class _Called:
 
     @property
     def modules(self) -> list[torch.nn.Module]:
-        """The networks inside, as far as they can be found."""
+        """The networks inside the caller's object, as far as ``modules_of`` finds them."""
         if "_modules_found" not in self.__dict__:
             self._modules_found = modules_of(self.inner)
         return self._modules_found
@@ -124,7 +125,7 @@ class _Called:
 class CheckedClassifier(_Called):
     """A classifier that always returns float32 logits (b, k) on the device of the images.
 
-    Logits may be NaN or infinite. ``tensors.predicted`` makes no decision from them.
+    Logits may be NaN or infinite: ``tensors.predicted`` then returns -1 for the image.
     """
 
     def __init__(self, classifier: Any, name: str = "classifier") -> None:
@@ -158,13 +159,13 @@ class CheckedClassifier(_Called):
 class CheckedSpace(_Called):
     """A space that always returns float32, with one row per image and the shape of ``mean``.
 
-    Its own tensors may have another floating dtype. They are converted.
+    Tensors of the caller's space may have another floating dtype, and are converted to float32.
 
     Args:
         space: The space of the caller.
         name: Name of the argument, for messages.
         any_size: Whether codes (b, c, h, w) may have another height and width than ``mean``, as
-            those of larger images. Only for methods that do not compare codes with ``mean``.
+            those of larger images. Methods that compare codes with ``mean`` need False.
     """
 
     def __init__(self, space: Any, name: str = "space", any_size: bool = False) -> None:
@@ -175,7 +176,7 @@ class CheckedSpace(_Called):
         self._dtype = space.mean.dtype
 
     def _may_repeat_calls(self) -> bool:
-        """Spaces of this package treat each row on its own, so they need no check."""
+        """Return False for spaces of this package, which treat each image on its own."""
         return not of_library(type(self.inner).__module__) and super()._may_repeat_calls()
 
     @property
@@ -221,7 +222,7 @@ class CheckedSpace(_Called):
     def decode(self, code: Code, **options: Any) -> Tensor:
         """Return the images of codes, in [0, 1] unless ``clamp=False``.
 
-        The image of an extreme code may be NaN. Such an image gives no decision.
+        The image of an extreme code may be NaN. A NaN image has no predicted class.
         """
 
         def decode(z: Tensor, aux: Tensor | None) -> Tensor:
@@ -306,7 +307,7 @@ def _fits(shape: tuple[int, ...], mean: tuple[int, ...]) -> bool:
 
 
 def _finite(x: Tensor, where: str) -> Tensor:
-    """Return ``x`` as float32. Raise an error if it is not finite."""
+    """Return ``x`` as float32, and raise an error if ``x`` is not finite."""
     if not x.is_floating_point() or x.is_meta or x.layout != torch.strided:
         raise TypeError(f"{where}: expected floats, got {x.dtype}, {x.layout} on {x.device}")
     if not x.isfinite().all():
@@ -318,14 +319,14 @@ def _finite(x: Tensor, where: str) -> Tensor:
 
 
 def _plain(x: Tensor) -> Tensor:
-    """Return ``x`` as float32, outside of torch.inference_mode."""
+    """Return ``x`` as a float32 tensor that autograd accepts, also if it is an inference tensor."""
     return (x.clone() if x.is_inference() else x).float()
 
 
 def _own(x: Tensor) -> Tensor:
-    """Return a copy, because the caller may reuse the memory.
+    """Return a copy of a result, because the caller's object may reuse the memory.
 
-    Tensors with a gradient are not copied: autograd notices when they are changed.
+    Tensors with a gradient are not copied, because autograd notices when they are changed.
     """
     return x if x.requires_grad else x.clone()
 

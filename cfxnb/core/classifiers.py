@@ -1,4 +1,4 @@
-"""Classifiers from what a user has: callables images -> logits (b, k), k >= 2."""
+"""Make classifiers, which map images to logits (b, k), from networks, estimators and functions."""
 
 import contextlib
 import copy
@@ -48,7 +48,7 @@ class Wrapped:
 
     @property
     def module(self) -> Any:
-        """The torch module inside, or None."""
+        """The torch module inside the classifier, or None."""
         return self.function if isinstance(self.function, nn.Module) else None
 
     @module.setter
@@ -57,7 +57,7 @@ class Wrapped:
 
     @property
     def device(self) -> torch.device:
-        """Device of the module's weights. The CPU for other classifiers."""
+        """Device of the module's weights, or the CPU if there is no torch module."""
         first = _first_float(self.module)
         return torch.device("cpu") if first is None else first.device
 
@@ -66,7 +66,7 @@ class Wrapped:
         return self._logits_of(validate.pixels(images))
 
     def _logits_of(self, images: Tensor) -> Tensor:
-        """Return the logits of checked images (b, c, h, w)."""
+        """Return the logits (b, k) of images (b, c, h, w) that were checked before."""
         out = self._classify(self._prepared(images))
         return self._logits(out, images).to(images.device)
 
@@ -128,7 +128,7 @@ class Wrapped:
 
 @contextlib.contextmanager
 def blaming_images(name: str, x: Tensor | np.ndarray) -> Iterator[None]:
-    """Turn errors of a network into a ValueError about the images, which mostly cause them."""
+    """Turn errors in the block into a ValueError about the images, which are the usual cause."""
     try:
         yield
     except (Warning, MemoryError, OSError):
@@ -144,7 +144,7 @@ def blaming_images(name: str, x: Tensor | np.ndarray) -> Iterator[None]:
 
 
 def _unpacked(out: Any) -> Tensor:
-    """Return the tensor in the output of a network."""
+    """Return the logits in a network's output: a tensor, a dict, or an object with .logits."""
     out = out.get("logits", out) if isinstance(out, Mapping) else out
     out = getattr(out, "logits", out)  # transformers return an object with .logits
     out = validate.tensor_of(out, "module")
@@ -152,7 +152,7 @@ def _unpacked(out: Any) -> Tensor:
 
 
 def _first_float(module: Any) -> Tensor | None:
-    """Return the first weight with a floating dtype. It has the dtype and device of the network."""
+    """Return the first floating-point weight, which shows the network's dtype and device."""
     if module is None:
         return None
     tensors = (t for part in (module.parameters(), module.buffers()) for t in part)
@@ -171,7 +171,7 @@ def _in_channels(x: Tensor, channels: int) -> Tensor:
 
 
 def _log(p: Tensor, single: bool) -> Tensor:
-    """Return logits with these probabilities."""
+    """Return logits for probabilities. With ``single``, each is that of class 1."""
     if not p.is_floating_point() or p.min() < -1e-6 or p.max() > 1 + 1e-6:
         raise ValueError(
             f"probabilities: expected outputs in [0, 1], got {p.min().item():.4g} to "
@@ -196,27 +196,29 @@ def wrap(
 
     Args:
         module: A torch module (timm, torchvision, transformers, scripted, quantised, your own), a
-            fitted scikit-learn classifier, an ONNX Runtime session, or a function. It returns
-            logits (b, k), or a single logit (b,) or (b, 1), which is widened to two classes. An
-            output with a ``.logits`` attribute is unpacked. Estimators get flattened images (b, c *
-            h * w) as numpy arrays, sessions get float32 arrays (b, c, h, w).
-        mean, std: Normalisation used in training, in units of [0, 1]: one number, or one per
-            channel. Default: none.
-        size: Height and width that the module expects. Images are resized (bilinear, antialiased).
-            Default: no resizing.
-        channels: Number of channels that the module expects, 1 or 3. Gray images are repeated,
-            colour images are converted to gray. Default: no change.
-        class_names: Names of the classes in order, or a dict such as ``config.id2label``. Default:
-            the names of a transformers model or of an estimator, if it has some. An estimator whose
-            classes are numbers other than 0, 1, ... needs names.
-        probabilities: Set to True if the module returns probabilities. Their logarithm is used.
+            fitted scikit-learn classifier, an ONNX Runtime session, or a function. The module
+            returns logits (b, k), or a single logit (b,) or (b, 1), which is widened to two
+            classes. If its output has a ``.logits`` attribute, this attribute is used. Estimators
+            get flattened images (b, c * h * w) as numpy arrays, sessions get float32 arrays (b, c,
+            h, w).
+        mean, std: Normalisation of images in [0, 1] that the module was trained with. Pass one
+            number, or one per channel. If None, images are not normalised.
+        size: Height and width to which images are resized (bilinear, antialiased) for the module.
+            If None, images are not resized.
+        channels: Number of channels that the module expects, 1 or 3. Gray images are repeated to
+            three channels, or colour images converted to gray. If None, images are not converted.
+        class_names: Names of the classes in order, or a dict such as ``config.id2label``. If None,
+            the wrapper uses the names in a transformers model or in an estimator. An estimator
+            whose classes are numbers other than 0, 1, ... needs names.
+        probabilities: Set to True if the module returns probabilities. The wrapper then returns the
+            logarithm of the probabilities as logits.
 
     Returns:
         A callable that maps float images (b, c, h, w) in [0, 1] to float32 logits (b, k) on the
-        device of the images. The network gets its own copy of the images, in its own dtype and on
-        its own device. Gradients pass through torch modules and functions. The training mode is not
-        changed. The methods of this package switch to evaluation mode while they run. If the module
-        fails on the images, the callable raises ValueError with the reason.
+        device of the images. The network gets a copy of the images, with the dtype and device of
+        its weights. Gradients pass through torch modules and functions. The wrapper does not change
+        the training mode, but the methods of this package switch to evaluation mode while they run.
+        If the module fails on the images, the callable raises ValueError with the reason.
 
     Warns:
         UserWarning: If outputs look like probabilities, unless ``probabilities=True``.
@@ -235,7 +237,7 @@ def wrap(
 
 
 def as_classifier(value: Any, name: str = "classifier") -> Any:
-    """Return a function as it is, and wrap anything else."""
+    """Return a function unchanged, and pass networks, estimators and sessions to ``wrap``."""
     if isinstance(value, nn.Module) or _is_estimator(value) or _is_session(value):
         return wrap(value)
     _refuse_unfitted(value, name)
@@ -253,7 +255,7 @@ def class_names_of(classifier: Any) -> tuple[str, ...] | None:
 
 
 def _adapted(module: Any, named: bool) -> tuple[Any, tuple[str, ...] | None, bool]:
-    """Return a function of images, the class names, and whether it returns probabilities."""
+    """Return a function of images, its class names, and whether its outputs are probabilities."""
     if isinstance(module, nn.Module):
         return module, _class_names_of_config(module), False
     if _is_estimator(module):
@@ -308,8 +310,8 @@ class Estimator:
 
     Args:
         estimator: The classifier.
-        named: Whether the caller gives names for its classes.
-        multi_label: Whether several of its labels may be true at once.
+        named: Whether the caller gives names for the classes.
+        multi_label: Whether several labels of one image may be true.
     """
 
     def __init__(self, estimator: Any, named: bool = False, multi_label: bool = False) -> None:
@@ -346,7 +348,7 @@ class Estimator:
         return torch.from_numpy(found.astype(np.float64))
 
     def _compare(self, rows: np.ndarray, found: np.ndarray) -> None:
-        """Refuse scores that contradict the decisions of the estimator itself."""
+        """Warn or raise an error if scores contradict the ``predict`` of the estimator."""
         self._compared += len(rows)
         read = np.asarray(self.estimator.predict(rows))
         if read.ndim != 1:
@@ -374,10 +376,10 @@ class Estimator:
 
 
 def _classes_of(estimator: Any) -> np.ndarray:
-    """Return the classes, each once, in the order of the columns.
+    """Return the classes of an estimator, in the order of the columns of its scores.
 
     Raises:
-        ValueError: If there are fewer than two, or those of several outputs.
+        ValueError: If the estimator has fewer than two classes, or several outputs.
     """
     wrong = "module: expected an estimator with two classes or more, got {} as classes_ of {}"
     kind, listed = type(estimator).__name__, estimator.classes_
@@ -410,7 +412,8 @@ NUMBERS = {"float16": np.float16, "float": np.float32, "double": np.float64, "ui
 class Session:
     """An ONNX Runtime session with one image input, as a function of images.
 
-    Type and shape come from the input. Channels last and a fixed batch size are supported.
+    Images get the dtype and the shape of the session's input. Inputs with channels last or with a
+    fixed batch size are supported.
     """
 
     def __init__(self, session: Any) -> None:
@@ -455,7 +458,7 @@ class Session:
         return torch.cat([validate.tensor_of(part, "module") for part in parts])
 
     def _run(self, x: np.ndarray, rows: int) -> np.ndarray:
-        """Return the output for at most ``rows`` images. A batch is filled with the last image."""
+        """Run the session on ``rows`` images. A smaller batch is filled with its last image."""
         filled = np.concatenate([x, x[-1:].repeat(rows - len(x), 0)]) if len(x) < rows else x
         with blaming_images("the session", x):
             out = np.asarray(self.session.run([self.output], {self.input: filled})[0])
@@ -468,7 +471,7 @@ class Session:
 
 
 def _output_of(session: Any) -> str:
-    """Return the name of the only output of floats, or of the one called logits."""
+    """Return the name of a session's only float output, or of its only output called logits."""
     outputs = session.get_outputs()
     floats = [
         o.name for o in outputs if str(getattr(o, "type", "tensor(float)"))[:9] in FLOAT_OUTPUTS
@@ -526,10 +529,10 @@ def _colours(value: Any, name: str) -> int:
 def two_logits(logit: Tensor) -> Tensor:
     """Widen one logit (b,) or (b, 1) of class 1 to two logits (b, 2) with the same probability.
 
-    Values that are not finite are kept. The method that uses them reports the image.
+    A logit that is NaN or infinite is kept, so that the calling method can report the image.
 
     Raises:
-        TypeError, ValueError: If the shape is another one, or the values are not floats.
+        TypeError, ValueError: If ``logit`` has another shape, or is not a float tensor.
     """
     validate.instance(logit, Tensor, "logit", "a torch tensor")
     if logit.ndim != 1 and logit.shape[1:] != (1,):
@@ -543,7 +546,7 @@ def two_logits(logit: Tensor) -> Tensor:
 
 
 class SelectLabel:
-    """One label of a multi-label network as two classes, "without" and "with"."""
+    """A classifier with two classes: "without" and "with" one label of a multi-label network."""
 
     def __init__(self, classifier: Any, label: int) -> None:
         self.classifier, self.label = classifier, label
@@ -554,7 +557,7 @@ class SelectLabel:
 
     @property
     def module(self) -> Any:
-        """The torch module inside, or None."""
+        """The torch module inside the classifier, or None."""
         return _module_of(self.classifier)
 
     @property
@@ -566,11 +569,11 @@ class SelectLabel:
         return self._logits_of(validate.pixels(images).clone())
 
     def _logits_of(self, images: Tensor) -> Tensor:
-        """Return the logits of checked images (b, c, h, w)."""
+        """Return the logits (b, k) of images (b, c, h, w) that were checked before."""
         return two_logits(self._logit(unchecked_call(self.classifier)(images), images))
 
     def _logit(self, logits: Any, images: Tensor) -> Tensor:
-        """Return the logit of the label, (b,)."""
+        """Return the logit of the selected label, (b,)."""
         logits = validate.tensor_of(logits, "classifier")
         logits = validate.instance(logits, Tensor, "classifier", "logits")
         if logits.ndim != 2 or logits.shape[1] <= self.label:
@@ -611,13 +614,13 @@ def select_label(classifier: Classifier, label: int | str) -> SelectLabel:
     """Make a two-class classifier from one label of a multi-label network.
 
     Args:
-        classifier: Maps images to logits (b, k), each of its own sigmoid. If it was wrapped with
-            ``probabilities=True``, the probability of the label is used.
+        classifier: Maps images to logits (b, k) of k labels, with one sigmoid per label. If the
+            classifier was wrapped with ``probabilities=True``, the label's probability is used.
         label: Number or name of the label.
 
     Returns:
-        A callable that maps images to logits (b, 2). The probability of class 1 is that of the
-        label. Gradients pass through.
+        A callable that maps images to logits (b, 2). The probability of class 1 is the probability
+        of the label. Gradients pass through.
     """
     inner = as_classifier(classifier)
     function = getattr(inner, "function", None)
@@ -643,7 +646,7 @@ class BlackBox(validate.BlackBoxed):
 
     @property
     def module(self) -> Any:
-        """The torch module inside, or None."""
+        """The torch module inside the classifier, or None."""
         return _module_of(self.classifier)
 
     @property
@@ -657,7 +660,7 @@ class BlackBox(validate.BlackBoxed):
 
     @torch.no_grad()
     def _logits_of(self, images: Tensor) -> Tensor:
-        """Return the logits of checked images (b, c, h, w)."""
+        """Return the logits (b, k) of images (b, c, h, w) that were checked before."""
         self.n_queries += len(images)
         return unchecked_call(self.classifier)(images)
 
@@ -666,9 +669,10 @@ class BlackBox(validate.BlackBoxed):
 
 
 def unchecked_call(classifier: Any) -> Callable[[Tensor], Any]:
-    """Return the function to call with checked images, so that they are not checked twice.
+    """Return a function that classifies images which were checked before, without a new check.
 
-    A caller's subclass of these classes may do something else, so it is called as it is.
+    Only ``Wrapped``, ``SelectLabel`` and ``BlackBox`` have such a function. Other classifiers, also
+    subclasses of these three, are returned unchanged.
     """
     return (
         classifier._logits_of
@@ -678,20 +682,20 @@ def unchecked_call(classifier: Any) -> Callable[[Tensor], Any]:
 
 
 def innermost(classifier: Any) -> Any:
-    """Return the classifier inside of all black boxes."""
+    """Return the classifier that remains when all ``BlackBox`` wrappers are removed."""
     while isinstance(classifier, BlackBox):
         classifier = classifier.classifier
     return classifier
 
 
 def watch_of(classifier: Any) -> ProbabilityWatch | None:
-    """Return the ProbabilityWatch of a wrapped classifier, or None."""
+    """Return the ProbabilityWatch of a wrapped classifier, or None for other classifiers."""
     inner = innermost(classifier)
     return inner._watch if isinstance(inner, Wrapped | SelectLabel) else None
 
 
 def with_gradient(classifier: Any, image: Tensor) -> Tensor:
-    """Return the logits of one image with a gradient, even those of a black box."""
+    """Return the logits of one image with a gradient, even if the classifier is a black box."""
     image = image.detach().clone().requires_grad_()
     out = unchecked_call(innermost(classifier))(image)
     return validate.instance(out, Tensor, "classifier").reshape(1, -1)

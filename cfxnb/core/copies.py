@@ -1,4 +1,4 @@
-"""Copy a classifier so that the copy shares nothing with it."""
+"""Copy a classifier so that the copy shares nothing with the original."""
 
 import copy
 from typing import Any
@@ -14,7 +14,7 @@ def copied(value: Any, name: str = "classifier") -> Any:
     Tensors that a network keeps from its last call are copied without their autograd graph.
 
     Raises:
-        TypeError: If something inside cannot be copied. The message gives the reason.
+        TypeError: If a part of the object cannot be copied. The message gives the reason.
     """
     try:
         with eval_frozen(value):

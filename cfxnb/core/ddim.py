@@ -6,13 +6,13 @@ deterministic and can be taken in both directions.
 
 The module has two samplers that share one loop:
 
-- ``denoise`` and ``ddim_invert`` serve the methods. Each sample has its own times, which a
-  ``Schedule`` holds.
-- ``render`` and ``invert`` serve diffusion autoencoders. All samples have the same times.
+- ``denoise`` and ``ddim_invert`` are for methods such as LDCE. A ``Schedule`` holds the times,
+  which may differ between samples.
+- ``render`` and ``invert`` are for diffusion autoencoders, with the same times for all samples.
 
-The two inversions follow different conventions. On the way from one time to a later one,
-``ddim_invert`` evaluates the network at the later time, like diffusers' DDIMInverseScheduler.
-``invert`` evaluates it at the earlier time, like the code of Preechakul et al. (2022).
+``ddim_invert`` and ``invert`` follow different conventions. On the way from one time to a later
+one, ``ddim_invert`` evaluates the network at the later time, like diffusers' DDIMInverseScheduler.
+``invert`` evaluates the network at the earlier time, like the code of Preechakul et al. (2022).
 """
 
 import dataclasses
@@ -51,7 +51,8 @@ def timesteps(steps: int, total: int = TRAIN_STEPS, name: str = "steps") -> list
         name: name of the argument, for the error message.
 
     Raises:
-        ValueError: if no stride gives this number. The message names the nearest possible numbers.
+        ValueError: if no stride gives exactly ``steps`` times. The message names the nearest
+            possible numbers.
     """
     possible = {len(range(0, total, stride)) for stride in range(1, total // 2 + 1)}
     if steps not in possible:
@@ -99,10 +100,10 @@ def ddim_step(
         noisy: (b, ...).
         eps: predicted noise in ``noisy``.
         alpha_bar: noise level of ``noisy``, one number or one per sample (b,).
-        alpha_bar_next: level of the result. It may be higher (denoising) or lower (inversion). 1
-            gives the clean codes, 0 nothing but noise.
-        clip_sample_range: Largest absolute value of the predicted clean codes. Larger values are
-            clipped and ``eps`` is recomputed. None: no clipping.
+        alpha_bar_next: alpha_bar of the result, higher than ``alpha_bar`` for denoising and lower
+            for inversion. The value 1 gives the clean codes, and 0 gives pure noise.
+        clip_sample_range: Largest absolute value to which the predicted clean codes are clipped,
+            before ``eps`` is recomputed. If None, nothing is clipped.
     """
     clean = predict_x0(noisy, eps, alpha_bar)
     if clip_sample_range is not None:
@@ -138,12 +139,13 @@ class Schedule:
 def even_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Schedule:
     """Return a schedule of ``steps`` equal strides that ends at the clean code.
 
-    Strength 1 is timestep_spacing="trailing" of diffusers, with set_alpha_to_one=True.
+    For strength 1 the times are those of diffusers with timestep_spacing="trailing" and
+    set_alpha_to_one=True.
 
     Args:
         alphas_cumprod: alpha_bar at each time of the training, (times,).
-        strength: fraction of all times to go back, one per sample (b,).
-        steps: number of steps. All of them are taken, whatever the strength is.
+        strength: fraction of the diffusion time at which denoising starts, one per sample (b,).
+        steps: number of steps. A lower strength gives shorter strides, not fewer steps.
     """
     top = exact(strength, len(alphas_cumprod)) * len(alphas_cumprod)
     strides = torch.arange(steps, 0, -1, dtype=torch.float64)[:, None]
@@ -157,16 +159,15 @@ def even_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Sched
 def paper_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Schedule:
     """Return the schedule of the official code of LDCE (Farid et al., 2023).
 
-    Its times are those of diffusers with timestep_spacing="leading", steps_offset=1 and
-    set_alpha_to_one=False. Two peculiarities of the official code are kept. Noise is added at the
-    level one stride beyond the first step, and the last step leads to the first time, not to the
-    clean code.
+    The times are those of diffusers with timestep_spacing="leading", steps_offset=1 and
+    set_alpha_to_one=False. As in the official code, noise is added at the level one stride beyond
+    the first step. The last step leads to the first time, not to the clean code.
 
     Args:
         alphas_cumprod: alpha_bar at each time of the training, (times,).
-        strength: fraction of all times to go back, (b,), equal for all samples. The schedule has
-            int(strength * steps) steps, computed in double precision.
-        steps: number of strides through all times.
+        strength: fraction of the diffusion time at which denoising starts, (b,), equal for all
+            samples. The schedule has int(strength * steps) steps, computed in double precision.
+        steps: number of strides into which all times are divided.
 
     Raises:
         ValueError: if there are more steps than times, if the strengths differ, or if a strength
@@ -197,9 +198,9 @@ def paper_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Sche
 def exact(fraction: Tensor, parts: int) -> Tensor:
     """Return fractions (b,) in double precision, on the CPU, without the rounding of float32.
 
-    The float32 number nearest to 0.382, times 500, is a little less than 191. Truncating it would
-    lose one step. If a float32 number is the one nearest to n / parts, we return n / parts. Numbers
-    in double precision are returned unchanged.
+    For example, 0.382 * 500 is 191, but in float32 0.382 is a little less, and int() of the product
+    would give 190 steps. If a float32 number is the nearest one to n / parts for an integer n, we
+    return n / parts. Numbers in double precision are returned unchanged.
     """
     fraction = fraction.cpu()
     nearest = (fraction.double() * parts).round() / parts
@@ -215,10 +216,10 @@ def denoise(
     """Denoise codes with all DDIM steps of a schedule.
 
     Args:
-        denoiser: predicts the noise. Guidance is a denoiser that wraps another one.
+        denoiser: predicts the noise. For guidance, pass a denoiser that wraps the unguided one.
         noisy: codes at the noise level ``schedule.start``, (b, ...).
-        stopped: called after each evaluation of the denoiser. If it returns True, the clean codes
-            predicted at this step are returned.
+        stopped: called after each evaluation of the denoiser. If ``stopped()`` is True, the
+            function returns the clean codes that are predicted at this step.
     """
     levels = zip(schedule.times, schedule.alpha_bar, schedule.alpha_bar_prev, strict=True)
     return _walk(denoiser, noisy, levels, stopped=stopped)
@@ -228,7 +229,7 @@ def ddim_invert(denoiser: Denoiser, clean: Tensor, schedule: Schedule) -> Tensor
     """Return the noisy codes from which ``denoise`` leads (nearly) to the given clean codes.
 
     The steps of ``denoise`` are taken in the opposite direction. The more steps a schedule has, the
-    smaller is the error of going there and back.
+    smaller is the error after inversion and denoising.
     """
     backwards = (schedule.times, schedule.alpha_bar_prev, schedule.alpha_bar)
     return _walk(denoiser, clean, zip(*(part.flip(0) for part in backwards), strict=True))
@@ -241,7 +242,7 @@ def _walk(
     clip_sample_range: float | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Tensor:
-    """Take one DDIM step per level: (times of the network, alpha_bar before, alpha_bar after)."""
+    """Take one DDIM step per entry of ``levels``: (times, alpha_bar before, alpha_bar after)."""
     for times, alpha_bar, alpha_bar_next in levels:
         eps = denoiser(code, times, alpha_bar)
         if stopped():
@@ -264,7 +265,7 @@ def step(
         predict: (noisy images, time) -> their noise.
         noisy: images in [-1, 1] at noise level ``time``, (b, c, h, w).
         alphas_cumprod: alpha_bar at each time, (times,).
-        to: time to go to. -1 gives the clean image, None nothing but noise.
+        to: time after the step. -1 stands for the clean image, and None for pure noise.
         clip_sample_range: largest absolute value of the predicted clean image, see ``ddim_step``.
     """
     return _walk_times(predict, noisy, alphas_cumprod, [(time, to)], clip_sample_range)
@@ -310,7 +311,7 @@ def _walk_times(
     pairs: Iterable[tuple[int, int | None]],
     clip_sample_range: float | None,
 ) -> Tensor:
-    """Take one step per pair (time, time to go to), see ``step``."""
+    """Take one step per pair (time before, time after), see ``step``."""
     levels = (
         (time, alphas_cumprod[time], 0.0 if to is None else 1.0 if to < 0 else alphas_cumprod[to])
         for time, to in pairs

@@ -11,14 +11,14 @@ from cfxnb.core.tensors import predicted
 
 
 def log_odds(logits: Tensor, label: Tensor, contrast_class: Tensor | None = None) -> Tensor:
-    """Return the log odds of a class, log p / (1 - p), (b,).
+    """Return the log odds of a class, log(p / (1 - p)), (b,).
 
-    They are linear in the logit of the class for large values, so they do not saturate.
+    Log odds do not saturate: for large values they grow linearly with the logit of the class.
 
     Args:
         logits: Logits (b, k).
         label: Class of each sample, (b,).
-        contrast_class: If given, only these two classes are compared, (b,).
+        contrast_class: Class to compare with, (b,). If None, all other classes count.
     """
     if contrast_class is not None:
         return explained_logit(logits, label, contrast_class)
@@ -36,7 +36,7 @@ def explained_logit(logits: Tensor, label: Tensor, contrast_class: Tensor | None
 
 
 def is_predicted(logits: Tensor, target: Tensor) -> Tensor:
-    """Return whether the target has the largest logit, bool (b,). False if one is not finite."""
+    """Return whether the target has the largest logit and all logits are finite, bool (b,)."""
     return predicted(logits) == target
 
 
@@ -53,14 +53,17 @@ def is_reached(logits: Tensor, target: Tensor, confidence: float, slack: float =
 
 
 def still_reached(confidence: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return ``is_reached`` with tolerance for the rounding of another batch size."""
+    """Return a function (logits, target) -> bool (b,): ``is_reached`` up to rounding.
+
+    Rounding errors change when images are classified in batches of another size.
+    """
     return lambda logits, target: is_reached(logits, target, confidence, slack=1e-3)
 
 
 def class_number(value: Any, name: str, names: Sequence[str] | None) -> int:
     """Return the number of a class that is given by its number or its name.
 
-    Its upper bound is checked later, when the classifier has returned logits.
+    Whether the classifier has so many classes is checked later, when it has returned logits.
     """
     if isinstance(value, str):
         return int(validate.labels(value, 1, len(names or ()), name, names)[0])
@@ -75,15 +78,15 @@ def check_labels(
     names: Any = None,
     argument: str = "label",
 ) -> tuple[Tensor, Tensor | None]:
-    """Check the explained class and the contrast class of each sample. They must differ.
+    """Return the explained class and the contrast class of each sample, which must differ.
 
-    With two classes, the other class is the contrast class by default. A single logit that was
-    widened to two has the constant logit 0 for class 0, so the map of that logit alone would be
-    empty.
+    With two classes, the other class is the contrast class by default. The reason is a single logit
+    that was widened to two: its class 0 has the constant logit 0, so its map would be empty.
 
     Args:
         label: Explained class: one for all images, or one per image.
-        contrast_class: Class to compare with. ``"none"`` explains the single logit of ``label``.
+        contrast_class: Class to compare with. With ``"none"`` the logit of ``label`` alone is
+            explained.
         rows, classes: Number of images and of classes.
         names: Names of the classes, if known.
         argument: Name of the argument ``label`` in messages.

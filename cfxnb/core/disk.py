@@ -57,13 +57,13 @@ def kind_of(path: Path) -> str:
 
 
 def shown(path: Any) -> str:
-    """Return a path as a message quotes it. Only both ends of a very long path are shown."""
+    """Return a path as a message quotes it, with the middle of a very long path left out."""
     text = repr(os.fspath(path))
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
 
 
 def cause(error: BaseException, max_letters: int = 160) -> str:
-    """Return why something failed, on one line, without the path. The message names it anyway."""
+    """Return the reason of an error on one line, without the path that the message names anyway."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if isinstance(error, SafetensorError):
         text = text.split(" at path ")[0]  # the path of a temporary file
@@ -78,7 +78,7 @@ def parsed(raw: bytes | str, depth: int = DEPTH) -> Any:
         depth: How deeply lists and dicts may be nested.
 
     Raises:
-        ValueError: If it is damaged, not UTF-8, or nested too deeply.
+        ValueError: If the text is no JSON, not UTF-8, or nested too deeply.
     """
     try:
         value = json.loads(raw.decode("utf-8-sig") if isinstance(raw, bytes) else raw)
@@ -104,8 +104,9 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        FileNotFoundError: If there is no file.
-        ValueError: If it is not a file, cannot be read, is too large, or is not such JSON.
+        FileNotFoundError: If nothing exists at ``path``.
+        ValueError: If ``path`` is not a file, or if the file cannot be read, is too large, or holds
+            no valid JSON.
     """
     if (kind := kind_of(path)) != "a file":
         raise FileNotFoundError(path) if kind in NOTHING else ValueError(kind)
@@ -119,7 +120,7 @@ def read_json(path: Path) -> Any:
 
 @contextlib.contextmanager
 def writing(path: Path, name: str = "path") -> Iterator[Path]:
-    """Give a temporary path beside ``path``. It replaces ``path`` when the block ends.
+    """Give the ``with`` block a temporary path, whose file replaces ``path`` at the end.
 
     Missing folders are created. If anything fails, an existing file at ``path`` is kept, and the
     temporary file is removed.

@@ -49,7 +49,10 @@ def as_images(value: Any, name: str = "images", *, live: bool = False) -> Tensor
 
 
 def native(value: np.ndarray) -> np.ndarray:
-    """Return a copy that torch accepts: native byte order, contiguous, at most 8 bytes each."""
+    """Return a copy of an array that torch accepts: contiguous, and in native byte order.
+
+    Floats of more than 8 bytes become float64.
+    """
     if value.dtype.kind == "f" and value.dtype.itemsize > 8:
         value = value.astype(np.float64)
     return value.astype(value.dtype.newbyteorder("="), order="C", copy=True)
@@ -117,7 +120,7 @@ def _picture(value: Image.Image, name: str) -> np.ndarray:
 
 
 def _ordered(x: Tensor, name: str, torch_order: bool) -> Tensor:
-    """Return images as (b, c, h, w). The channels are a usual axis of length 1 or 3."""
+    """Return images as (b, c, h, w), with the channels taken from an axis of length 1 or 3."""
     if x.ndim == 2:
         x = x[None]
     if x.ndim == 3:
@@ -185,7 +188,7 @@ def _unit_range(x: Tensor, name: str, pictures: bool, slack: float) -> Tensor:
 
 
 def _are_bytes(numbers: Tensor) -> bool:
-    """Return whether each image has integers that can only be bytes: it is bright, or all black."""
+    """Return whether the numbers can only be bytes: each image has one above 127, or only 0."""
     if numbers.is_floating_point() and not (numbers == numbers.round()).all():
         return False
     top = numbers.flatten(1).amax(1)

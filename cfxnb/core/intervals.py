@@ -14,9 +14,9 @@ MAX_COUNT = 1e15  # up to there floats represent all integers
 def wilson_interval(successes: Any, n: Any, confidence_level: float = 0.95) -> tuple[Ends, Ends]:
     """Return the Wilson score interval of a proportion (Wilson, 1927).
 
-    Unlike the normal approximation, it stays in [0, 1] and has a positive width for 0 and for n
-    successes. The values equal those of ``scipy.stats.binomtest(k, n).proportion_ci(method=
-    "wilson")``, which does not take arrays.
+    Unlike the normal approximation, the Wilson interval stays in [0, 1] and has a positive width
+    for 0 and for n successes. The values equal those of
+    ``scipy.stats.binomtest(k, n).proportion_ci(method="wilson")``, which does not take arrays.
 
     Args:
         successes: Integers from 0 to n, one number or an array.
@@ -24,11 +24,11 @@ def wilson_interval(successes: Any, n: Any, confidence_level: float = 0.95) -> t
         confidence_level: Confidence level of the two-sided interval, in (0, 1). Default: 0.95.
 
     Returns:
-        (low, high) of the broadcast shape, with 0 <= low <= successes / n <= high <= 1. NaN where
-        n is 0.
+        (low, high) of the broadcast shape, with 0 <= low <= successes / n <= high <= 1. Where n is
+        0, low and high are NaN.
 
     Raises:
-        ValueError, TypeError: For a wrong argument. The message names it.
+        ValueError, TypeError: If an argument is wrong. The message names the argument.
     """
     confidence_level = checked_confidence_level(confidence_level)
     k, total = _counts(successes, "successes"), _counts(n, "n")
@@ -55,7 +55,7 @@ def wilson_interval(successes: Any, n: Any, confidence_level: float = 0.95) -> t
 
 
 def checked_confidence_level(value: Any) -> float:
-    """Check a confidence level in (0, 1). Within 1e-15 of 1 the interval would be infinite."""
+    """Check a confidence level in (0, 1). Near 1 it is refused, as the interval is infinite."""
     confidence_level = validate.number(value, "confidence_level", 0.0, 1.0, open_low=True)
     if confidence_level > 1 - 1e-15:
         raise ValueError(

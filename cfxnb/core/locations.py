@@ -9,8 +9,8 @@ from cfxnb.core.disk import given_path
 def root() -> Path:
     """Return the project's folder, which holds ``data/`` and ``notebooks/``.
 
-    ``CFXNB_HOME`` overrides it, for an installation outside of the clone. ``~`` in it is the home
-    folder.
+    The environment variable ``CFXNB_HOME`` names another folder, for an installation outside of the
+    clone. ``~`` in this variable stands for the home folder.
     """
     named = os.environ.get("CFXNB_HOME")
     return given_path(named, name="CFXNB_HOME") if named else Path(__file__).resolve().parents[2]
@@ -25,5 +25,5 @@ def weights() -> Path:
 
 
 def runs() -> Path:
-    """Return the folder for checkpoints of unfinished training. It is not under version control."""
+    """Return the folder for checkpoints of unfinished training, which git ignores."""
     return root() / "runs"

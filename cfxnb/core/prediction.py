@@ -33,7 +33,7 @@ def predict_logits(classifier: Classifier, images: Tensor, batch_size: int = 512
 def finite_predict_logits(
     classifier: Any, images: Any, batch_size: int = 512, name: str = "classifier"
 ) -> Tensor:
-    """``predict_logits`` with a name for the classifier in messages."""
+    """Return logits as ``predict_logits`` does, with ``name`` for the classifier in messages."""
     checked = CheckedClassifier(classifier, name)
     images = validate.images(images)
     chunks = images.split(validate.count(batch_size, "batch_size", 1))

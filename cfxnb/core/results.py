@@ -184,9 +184,9 @@ class Counterfactuals:
         """Write the result to a safetensors file, and return its path.
 
         Args:
-            path: Path of the file. The ending ``.safetensors`` is added if it is missing, and so
-                are missing folders. ``~`` stands for the home folder. If writing fails, an existing
-                file at ``path`` is kept.
+            path: Path of the file. The ending ``.safetensors`` is added if it is missing. Missing
+                folders are created, and ``~`` stands for the home folder. If writing fails, an
+                existing file at ``path`` is kept.
 
         Raises:
             ValueError, TypeError: If the file cannot be written, or if a field is not valid. The

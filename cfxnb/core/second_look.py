@@ -23,10 +23,10 @@ LATER = 8  # number of the call at which the first comparison is repeated
 class SecondLook:
     """Calls a function, and warns once if its results are random or depend on the batch.
 
-    During the first call it checks whether random numbers of torch, numpy or Python are drawn.
-    After the first call with several images, one of them is evaluated alone, and once more after a
-    few calls. It is the image with the largest norm, because a black image shows few differences. A
-    black box is evaluated again only if it drew random numbers, because its queries are counted.
+    The first call is watched for random numbers of torch, numpy or Python. After the first call
+    with several images, one of these images is evaluated alone, and once more after a few calls.
+    The image with the largest norm is chosen, because a black image shows few differences. A black
+    box is evaluated again only if it drew random numbers, because its queries are counted.
 
     Args:
         name: Name of the object, for the warning.
@@ -43,7 +43,10 @@ class SecondLook:
         self.seen: tuple[Callable[..., Any], tuple[Any, ...], Any] | None = None
 
     def __call__(self, function: Callable[..., Any], *inputs: Any) -> Any:
-        """Return ``function(*inputs)``. Inputs have one row per image, or are passed unchanged."""
+        """Return ``function(*inputs)``, and check the result.
+
+        Inputs with one row per image are reduced to one row when an image is evaluated alone.
+        """
         self.calls += 1
         state = _random_state() if self.calls == 1 else None
         answer = function(*inputs)
@@ -101,8 +104,8 @@ class SecondLook:
 def warn_of_randomness(first: Tensor, second: Tensor, name: str = "classifier") -> None:
     """Warn if the logits of two calls on the same images differ by more than rounding.
 
-    No warning is given if something else was found to be random in this call, because the
-    difference may come from that."""
+    If another warning was given in the same call of a method, this one is left out, because the
+    difference may have the same cause."""
     if not len(first) or warned_before():
         return
     far = (first.softmax(1) - second.to(first).softmax(1)).abs().nan_to_num().max().item()
@@ -120,7 +123,11 @@ def _warn_of_randomness(name: str, far: float) -> None:
 
 
 def logits_distance(a: Tensor, b: Tensor) -> float:
-    """Return the distance of the first rows: of probabilities, or of logits relative to size."""
+    """Return the largest difference between the first rows of logits ``a`` and ``b``.
+
+    Both probabilities and logits are compared. Differences of large logits are divided by the
+    largest logit.
+    """
     a, b = a.detach()[0], b.detach()[0].to(a)
     if not (a.isfinite().all() and b.isfinite().all()):
         return 0.0
@@ -129,22 +136,25 @@ def logits_distance(a: Tensor, b: Tensor) -> float:
 
 
 def features_distance(a: Tensor, b: Tensor) -> float:
-    """Return the distance of the first rows, relative to the size of the first one."""
+    """Return the RMS difference of the first rows, divided by the RMS of the first row of ``a``."""
     return _mean_distance(a, b) / max(1e-6, float(a.detach()[0].square().mean().sqrt()))
 
 
 def noise_distance(a: Tensor, b: Tensor) -> float:
-    """Return the distance of the first rows, in standard deviations of the noise (1)."""
+    """Return the RMS difference of the first rows of noise, whose standard deviation is 1."""
     return _mean_distance(a, b)
 
 
 def images_distance(a: Tensor, b: Tensor) -> float:
-    """Return the distance of the first rows. 1 is a fifth of the range from black to white."""
+    """Return the RMS difference of the first images, times 5.
+
+    A distance of 1 is then a fifth of the range from black to white.
+    """
     return 5 * _mean_distance(a, b)
 
 
 def codes_distance(std: Tensor) -> Callable[[Code, Code], float]:
-    """Return a function for the distance of the first rows, in standard deviations of the codes."""
+    """Return a function for the RMS difference of the first codes, in units of ``std``."""
 
     def distance(a: Code, b: Code) -> float:
         change = a.z.detach()[:1] - b.z.detach()[:1].to(a.z)
@@ -154,7 +164,7 @@ def codes_distance(std: Tensor) -> Callable[[Code, Code], float]:
 
 
 def _mean_distance(a: Tensor, b: Tensor) -> float:
-    """Return the root mean squared difference of the first rows, or 0 if one is not finite."""
+    """Return the root mean squared difference (RMS) of the first rows, or 0 if not finite."""
     a, b = a.detach()[0], b.detach()[0].to(a)
     if a.shape != b.shape or not (a.isfinite().all() and b.isfinite().all()):
         return 0.0
@@ -162,7 +172,7 @@ def _mean_distance(a: Tensor, b: Tensor) -> float:
 
 
 def _rows(x: Any, rows: int, which: list[int]) -> Any:
-    """Select rows of a tensor that has one per image. Other values are returned unchanged."""
+    """Select rows of a tensor that has one row per image, and return other values unchanged."""
     is_rows = isinstance(x, Tensor) and x.ndim and len(x) == rows
     return x.detach()[which] if is_rows else x
 

@@ -1,4 +1,4 @@
-"""Does a space fit the images, and does a result belong to a space?"""
+"""Check whether a space fits the images, and whether a result was made with a space."""
 
 import warnings
 from typing import Any
@@ -18,10 +18,10 @@ FAR = 2.0  # a warning is given if the error is larger than this multiple of the
 
 
 class SpaceFit:
-    """Measures how many decisions survive reconstruction, and how large its error is.
+    """Counts the decisions that survive reconstruction, and measures the reconstruction error.
 
     A space may have an attribute ``reconstruction_error``: its mean squared error on images like
-    its training images. The error is compared with this number."""
+    its training images. The measured error is compared with this attribute."""
 
     def __init__(self, space: Any) -> None:
         self.own = getattr(space, "reconstruction_error", None)
@@ -34,7 +34,7 @@ class SpaceFit:
         self.error += float((images - reconstruction).square().flatten(1).mean(1).sum())
 
     def add_decisions(self, before: Tensor, after: Tensor) -> None:
-        """Add the decisions that reconstruction keeps, given the logits (b, k) of both."""
+        """Count equal decisions, given the logits (b, k) before and after reconstruction."""
         self.asked += len(before)
         self.kept += int((predicted(before) == predicted(after)).sum())
 
@@ -79,7 +79,7 @@ def same_scale(mean: Tensor, std: Tensor, space: Any, name: str, what: str) -> N
 def check_codes(space: Any, start: Code, reconstruction: Tensor, name: str) -> None:
     """Raise ValueError if the first codes of a result do not decode to its reconstructions.
 
-    Such a result comes from another space.
+    A result whose codes decode to other images was made with another space.
 
     Args:
         space: A checked space.

@@ -9,10 +9,10 @@ from torch import Generator, Tensor
 
 
 def noise_like(code: Tensor, seed: int, rows: Tensor | None = None) -> Tensor:
-    """Return standard normal noise with the shape of ``code``. It is always drawn on the CPU.
+    """Return standard normal noise with the shape of ``code``.
 
-    The noise of a sample depends only on (seed, row). It depends neither on the batch nor on the
-    device.
+    The noise of a sample depends only on (seed, row). Because noise is always drawn on the CPU, it
+    does not depend on the device.
 
     Args:
         code: Tensor (b, ...).
@@ -32,12 +32,12 @@ def noise_like(code: Tensor, seed: int, rows: Tensor | None = None) -> Tensor:
 
 
 def hash_seed(seed: int, row: int) -> int:
-    """Combine two numbers to one seed. Similar numbers give unrelated seeds."""
+    """Combine a seed and a row to one seed. Neighbouring rows get unrelated seeds."""
     return (seed * 0x9E3779B97F4A7C15 + row * 0xC2B2AE3D27D4EB4F + 0x165667B1) % 2**63
 
 
 def positions(rows: Any, length: int, whole: str) -> Tensor:
-    """Return the positions that ``rows`` selects among ``length``, int64 (n,), in the given order.
+    """Return the n positions that ``rows`` selects out of ``length``, int64 (n,), in its order.
 
     Args:
         rows: A slice, a mask, positions, or a single position. Lists, arrays and tensors are
@@ -84,15 +84,15 @@ def norms(x: Tensor) -> Tensor:
 def active_dims(std: Tensor) -> Tensor:
     """Return which coordinates are active: a std above 2 % of the largest.
 
-    A variational autoencoder leaves some coordinates unused. Measured in their own tiny std they
-    would count like any other coordinate, although the decoder ignores them."""
+    A variational autoencoder leaves some coordinates unused. In units of their tiny std, unused
+    coordinates would count like any other, although the decoder ignores them."""
     return std > 0.02 * std.max()
 
 
 def typical_distance(std: Tensor) -> float:
     """Return the typical distance of two codes, in standard deviations.
 
-    It is sqrt(2 d), where d is the number of active dimensions.
+    The typical distance is sqrt(2 d), where d is the number of active dimensions.
     """
     return math.sqrt(2 * int(active_dims(std).sum()))
 

@@ -50,13 +50,13 @@ def fit(
         batch_size: samples per step.
         lr: highest learning rate: linear warm-up in the first 2 % of the steps, then a cosine to 0.
         checkpoint_dir: folder of this training, locked while it runs. The folder of another
-            training is refused. None stores nothing.
+            training is refused. If None, no checkpoints are stored.
         ema: decay of the exponential moving average of weights and buffers.
         seed: seed of the batches and of the generator.
-        config: origin of data and model, as JSON values, to recognise the folder. Default: a digest
-            of the data.
-        answers: outputs of further networks in the loss for some fixed inputs, (n, ...) by name.
-            They identify these networks. Rounding differences are accepted.
+        config: JSON values that say where data and model come from. A folder with another
+            ``config`` is refused. If None, a hash of the data is used.
+        answers: outputs (n, ...) of further networks in the loss for n fixed inputs, by name. If
+            these outputs change by more than rounding, the folder is refused.
 
     Raises:
         ValueError: if ``checkpoint_dir`` belongs to another training, is in use, or was altered.
@@ -133,7 +133,7 @@ def _kept_if_interrupted(
 ) -> Iterator[None]:
     """Save the state before a step if the step is interrupted in the loss.
 
-    Until then only buffers may have changed, and these are restored.
+    In the loss only buffers of the model may have changed, and they are restored.
     """
     before = [buffer.clone() for buffer in model.buffers()]
     try:
@@ -147,7 +147,7 @@ def _kept_if_interrupted(
 
 
 def _begun(model: nn.Module, loss: Loss, rows: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Return sketches of the first weights, and the first loss. Rounding hardly changes them."""
+    """Return sketches of the initial weights, and the loss of the first batch."""
     state = model.state_dict()
     found = {f"model {i}": sketch(x.flatten()[None]) for i, x in enumerate(state.values())}
     before = {name: value.clone() for name, value in state.items()}
@@ -160,7 +160,7 @@ def _begun(model: nn.Module, loss: Loss, rows: tuple[Tensor, ...]) -> dict[str, 
 
 
 def _check_begun(kept: CheckpointDir, found: dict[str, Tensor]) -> None:
-    """Store the first weights and loss, or compare them with the stored ones."""
+    """Store what ``_begun`` returned, or compare it with what the folder holds."""
     remedy = f"delete it and {CHECKPOINT}, and run again: training starts from the beginning"
     if kept.has(BEGUN):
         before = kept.read(BEGUN, remedy)
@@ -205,7 +205,7 @@ def _schedule(progress: float) -> float:
 
 
 def _rows(count: int, batch_size: int, step: int, seed: int) -> Tensor:
-    """Return the rows of one step. Each epoch has its own order, from (seed, epoch) alone."""
+    """Return the rows of one batch. The order in an epoch depends only on (seed, epoch)."""
     epoch, position = divmod(step, count // batch_size)
     order = torch.randperm(count, generator=Generator().manual_seed(seed * 10**6 + epoch))
     return order[position * batch_size : (position + 1) * batch_size]

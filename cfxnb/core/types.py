@@ -24,10 +24,10 @@ STATUSES = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Code:
-    """The code of images in a latent space.
+    """The codes of b images in a latent space.
 
     Attributes:
-        z: Latent vectors, (b, ...). Methods change these.
+        z: Latent vectors, (b, ...). Methods change only ``z``.
         aux: Auxiliary codes that methods do not change, (b, ...), such as noise maps. May be None.
     """
 
@@ -56,7 +56,7 @@ class Code:
         return Code(self.z[index], None if self.aux is None else self.aux[index])
 
     def to(self, device: torch.device | str) -> "Code":
-        """Return the code on another device."""
+        """Return a copy of the code with its tensors on another device."""
         device = validate.named_device(device)
         return Code(self.z.to(device), None if self.aux is None else self.aux.to(device))
 

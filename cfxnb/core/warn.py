@@ -29,8 +29,8 @@ ENDS = ("Sigmoid", "Softmax", "Hardsigmoid", "Tanh", "Exp", "Reciprocal")
 class ProbabilityWatch:
     """Warns once if outputs that should be logits look like probabilities.
 
-    As soon as an output is outside of [0, 1], nothing more is checked. Outputs within [0, 1] are
-    probabilities if a sigmoid or a softmax made them, or if their numbers look like it.
+    As soon as an output is outside of [0, 1], nothing more is checked. Outputs within [0, 1] count
+    as probabilities if a sigmoid or a softmax made them, or if, for example, all rows sum to 1.
 
     Args:
         name: Name of the classifier, for the message.
@@ -43,7 +43,7 @@ class ProbabilityWatch:
         self.reset()
 
     def reset(self) -> None:
-        """Check and warn again, because a new call of a method begins."""
+        """Start checking anew, because a new call of a method begins."""
         self.done = not self.needed
         self._rows: Tensor | None = None
         self._end: bool | None = None
@@ -53,8 +53,8 @@ class ProbabilityWatch:
 
         Args:
             values: The outputs.
-            again: Returns outputs with a gradient, which shows the operation that made them. It is
-                called at most once, and only for outputs that may be probabilities.
+            again: Returns outputs with a gradient, which shows the operation that made them. The
+                function is called only for outputs that may be probabilities.
         """
         if self.done:
             return
@@ -88,13 +88,13 @@ class ProbabilityWatch:
 
 
 def _only_output(values: Tensor) -> Tensor:
-    """Remove a first column of zeros: a single logit was widened to two."""
+    """Remove a first column of zeros, which was added when one logit was widened to two."""
     widened = values.shape[1] == 2 and not values[:, 0].any() and bool(values[:, 1].any())
     return values[:, 1:] if widened else values
 
 
 def _unit(rows: Tensor) -> Tensor | None:
-    """Return values within [0, 1], with percentages divided by 100. None if they are neither."""
+    """Return values within [0, 1], percentages divided by 100, and None for other values."""
     low, high = rows.min().item(), rows.max().item()
     if low < -ROUNDING or high > 100 * (1 + ROUGH):
         return None
