@@ -251,7 +251,7 @@ cfx.checks.nb00.judge_agreement(judge_agreement)
 
 # %% [markdown]
 # The package counts the same things, and more, in one table. The last row is the chance level:
-# changes that are equally long *in the code*, in random direction.
+# changes that are equally long *in the code*, in a random direction.
 
 # %%
 table = cfx.report(

@@ -407,7 +407,7 @@ kept = (components.S[:2] ** 2).sum() / (components.S**2).sum()
 cfx.code_map(
     centred @ components.Vh[:2].T,
     pairs.labels,
-    pairs.names,
+    pairs.class_names,
     alt=f"Codes of {count} test digits on two principal components, which keep {kept:.0%} of the "
     "variance: the classes form overlapping clouds.",
 )

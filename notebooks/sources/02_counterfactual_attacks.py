@@ -267,7 +267,7 @@ compare = cfx.predict_then_run(
 
 # %%
 mixed = test[: 2 * count]
-following = (mixed.class_names + 1) % 10
+following = (mixed.labels + 1) % 10
 paper = {**cfx.PAPER_ATTACK, "steps": cfx.by_profile(profile, ci=60, cpu=150, gpu=5000)}
 variants = {
     "ours": {},

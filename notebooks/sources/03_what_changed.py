@@ -148,9 +148,9 @@ def draw_local(image: int) -> cfx.Picture:
     local = attribution.local.loc[row]
     return cfx.bars(
         local,
-        xlabel=f"change of the log odds ({attribution.flip[row]}, "
+        xlabel=f"change of the log odds ({attribution.transition[row]}, "
         f"{attribution.unexplained[row]:.0%} unexplained)",
-        alt=f"Image {row}, {attribution.flip[row]}: "
+        alt=f"Image {row}, {attribution.transition[row]}: "
         + ", ".join(f"{k} {v:+.1f}" for k, v in local.items()),
     )
 
@@ -211,7 +211,7 @@ cfx.checks.nb03.unexplained_fraction(unexplained_fraction)
 # %%
 dims, named = int(active_dims(space.std).sum()), len(descriptors.readable)
 print(f"unexplained here: {attribution.unexplained.mean():.0%}")
-print(f"for a change in random direction one expects {1 - named / dims:.0%}")
+print(f"for a change in a random direction one expects {1 - named / dims:.0%}")
 
 # %% [markdown]
 # ## Who shares the credit?

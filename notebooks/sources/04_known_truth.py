@@ -318,7 +318,7 @@ cfx.explore(
 # ## Who finds it out?
 #
 # Three searches ask the shortcut classifier for the other class: the latent attack, the pixel attack,
-# and random direction of the same length. For each flip an independent **judge** reads which factors
+# and a random direction of the same length. For each flip an independent **judge** reads which factors
 # changed. A flip is
 #
 # - **trivial**: the meaning of the class changed (hair). The label itself would be another one, so the

@@ -258,7 +258,7 @@ kinds = {
     f"linear, {word}": cfx.fit_attribute_edits(
         space, train.images, train.factors, contrasts=contrasts, preserve_others=others
     )
-    for word, others in (("held", "keep"), ("free", "free"))
+    for word, others in (("held", True), ("free", False))
 }
 kinds |= {"learnt, kept": edits, "learnt, free": cfx.load("sprites/edits_free", device="cpu")}
 by_kind = {

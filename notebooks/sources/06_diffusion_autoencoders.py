@@ -549,7 +549,7 @@ def draw_edit(four: int, amount: float) -> cfx.Picture:
         [f"{w}\njudge: {r}" for w, r in zip(words, read, strict=True)],
         n_columns=3,
         alt=f"Four number {four}: rebuilt, moved {amount:.1f} differences of the means from 4 to "
-        f"9, and as far in random direction. The judge reads {read[0]}, {read[1]}, {read[2]}.",
+        f"9, and as far in a random direction. The judge reads {read[0]}, {read[1]}, {read[2]}.",
     )
 
 

@@ -548,7 +548,7 @@ cfx.gallery(
 def walk(image: int, direction: str, step: float) -> cfx.Picture:
     steps_along = [step * k for k in (-3, -2, -1, 0, 1, 2, 3)]
     d = directions[direction]
-    d = d[image] if d.ndim == 2 else d  # each image has random direction of its own
+    d = d[image] if d.ndim == 2 else d  # each image has a random direction of its own
     return cfx.direction_strip(space, f, others[image : image + 1], d, steps_along)
 
 
@@ -645,7 +645,7 @@ cfx.gallery(
     )[:, None],
     ["mean X-ray", "size of\nchange, g", "size, at\nrandom", "g towards\npneumonia"],
     n_columns=4,
-    alt="Mean X-ray; where g and random direction of equal length change it; and the mean signed "
+    alt="Mean X-ray; where g and a random direction of equal length change it; and the mean signed "
     "change towards pneumonia, brighter or darker than mid-gray.",
 )  # fmt: skip
 
