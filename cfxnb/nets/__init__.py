@@ -1,4 +1,7 @@
-"""Networks that no library has. The card of a shipped network names one of ``NETS``."""
+"""Network architectures that no library has.
+
+The card of a shipped network names its architecture, a key of ``NETS``.
+"""
 
 from cfxnb.nets.conditional_unet import ConditionalUNet
 from cfxnb.nets.convnets import JudgeNet, PlainNet

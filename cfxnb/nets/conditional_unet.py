@@ -9,16 +9,16 @@ from torch import Tensor, nn
 class ConditionalUNet(nn.Module):
     """``UNet2DModel`` of diffusers, with one learned embedding per option of each attribute.
 
-    The embeddings are added to the timestep embedding. Any attribute may be left open, and "open"
-    has an embedding, too. The network therefore also models images given only some attributes, or
-    none.
+    The embeddings are added to the timestep embedding. An attribute can also be left open (not
+    conditioned on), and this state has an embedding of its own. The network therefore also models
+    images given only some attributes, or none.
 
     Args:
         attributes: name of each attribute -> names of its options.
         channels: number of channels of the latents.
         widths: number of feature maps at each resolution. Each resolution has half the height of
             the one before.
-        attention: whether each resolution has self-attention.
+        attention: for each resolution, whether it has self-attention.
         blocks: number of residual blocks at each resolution.
     """
 
@@ -66,8 +66,8 @@ class ConditionalUNet(nn.Module):
         Args:
             x: noisy latents, (b, c, h, w).
             t: times, (b,).
-            condition: number of the option of each attribute, int64 (b, attributes). For an
-                attribute that is left open, the number of its options.
+            condition: index of the option of each attribute, int64 (b, attributes). The index of
+                an attribute that is left open is the number of its options.
         """
         vectors = [table(condition[:, i]) for i, table in enumerate(self.condition_embeddings)]
         return self.unet(x, t, class_labels=sum(vectors)).sample

@@ -10,8 +10,8 @@ class PlainNet(nn.Module):
         outputs: number of logits.
         channels, size: number of channels, and (height, width), of the images.
         n_downsamplings: how often height and width are halved before the last layer, 1 to 4.
-        width: number of feature maps of the first of three convolutions. The number doubles with
-            each convolution.
+        width: number of feature maps of the first of three convolutions. Each later convolution
+            has twice as many feature maps as the one before.
     """
 
     def __init__(
@@ -41,16 +41,19 @@ class PlainNet(nn.Module):
 
 
 class JudgeNet(nn.Module):
-    """A network of another kind: images (b, channels, *size) in [0, 1] -> logits (b, outputs).
+    """The network of judges: images (b, channels, *size) in [0, 1] -> logits (b, outputs).
 
-    It has strides instead of pooling, ReLU, no normalisation, and a hidden layer. We make it
-    different from ``PlainNet`` so that an adversarial example of one need not fool the other.
+    ``JudgeNet`` has strides instead of pooling, ReLU instead of SiLU, no normalisation, and a
+    hidden layer. We make ``JudgeNet`` different from ``PlainNet`` so that an adversarial example
+    for one network does not always fool the other.
 
     Args:
         outputs: number of logits.
         channels, size: number of channels, and (height, width), of the images.
-        n_downsamplings: number of convolutions, 2 or more. Each halves height and width.
-        width: number of feature maps of the first convolution. The others have twice as many.
+        n_downsamplings: number of convolutions, 2 or more. Each convolution halves height and
+            width.
+        width: number of feature maps of the first convolution. All other convolutions have twice
+            as many feature maps.
     """
 
     def __init__(

@@ -28,7 +28,13 @@ class Embedding(nn.Module):
 
 
 class Stage(NamedTuple):
-    """Arguments of a block: channels, "up", "down" or None, and whether it has attention."""
+    """The arguments that build one block.
+
+    Attributes:
+        inside, outside: number of input and output channels of the block.
+        resize: "down" or "up" to halve or double height and width, or None.
+        attends: whether self-attention follows the block.
+    """
 
     inside: int
     outside: int
@@ -39,7 +45,7 @@ class Stage(NamedTuple):
 def descent(
     size: int, base: int, mult: Sequence[int], blocks: int, attention: Sequence[int]
 ) -> list[Stage]:
-    """Return the blocks of the contracting path, after the first convolution."""
+    """Return one ``Stage`` per block of the contracting path, without the first convolution."""
     stages, width = [], base
     for level, factor in enumerate(mult):
         if level:
@@ -74,25 +80,28 @@ class Encoder(nn.Module):
 
 
 class DiffAE(nn.Module):
-    """The semantic encoder, and the U-Net that predicts the noise given the semantic code.
+    """A semantic encoder, and a U-Net that predicts the noise given the semantic code.
 
     Args:
-        size: height of the images in pixels. It only identifies the levels in ``attention``. The
-            network takes images of other sizes, too.
+        size: height of the images in pixels. ``size`` is only used to find the levels that
+            ``attention`` lists. The network takes images of other sizes, too.
         channels: number of channels of the images.
         base: number of feature maps at the first level.
-        mult: factor of ``base`` at each level. Each level has half the height of the one before.
+        mult: number of feature maps at each level, as a multiple of ``base``. Each level has half
+            the height of the one before.
         dims: dimension of the semantic code and of the timestep embedding.
-        attention: heights, in pixels, of the levels with self-attention. The middle always has it.
-        blocks: number of blocks per level on the contracting path. The expanding path has one more.
+        attention: heights, in pixels, of the levels with self-attention. The middle block
+            always has self-attention.
+        blocks: number of blocks per level on the contracting path. The expanding path has one more
+            block per level.
         encoder_mult, encoder_blocks: ``mult`` and ``blocks`` of the semantic encoder.
         dropout: fraction of features dropped in training.
         sketch: (height, width) of the feature map on which the code is drawn, smaller than the
-            images. None for the published network, which has no such map.
+            images. None builds the published network, in which the code is not drawn.
         prediction_type: ``"epsilon"``, as published, or ``"v_prediction"`` (the velocity of
             Salimans & Ho, 2022). In an image that is almost pure noise, the noise can be
             predicted without the code. The velocity can't.
-        latent: arguments of the ``LatentNet`` of the latent DDIM, or None for no such network.
+        latent: arguments of the ``LatentNet`` of the latent DDIM. None builds no ``LatentNet``.
     """
 
     def __init__(
@@ -158,10 +167,10 @@ class DiffAE(nn.Module):
             self.latent_net = LatentNet(dims, **latent)
 
     def condition(self, t: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return scale and shift for each block, in the order of the forward pass.
+        """Return a pair (scale, shift) per conditioned block, in the order of the forward pass.
 
         Args:
-            t: times from 0 to 999, (b,), or (1,) if they are equal.
+            t: times from 0 to 999, (b,), or (1,) if all samples have the same time.
             z: semantic codes, (b, dims).
         """
         time = self.time_embed(t)
@@ -170,11 +179,11 @@ class DiffAE(nn.Module):
         return [p.condition(time, z) for p in parts if isinstance(p, ConditionedBlock)]
 
     def forward(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
-        """Return the noise or velocity of noisy images.
+        """Return the predicted noise or velocity (see ``prediction_type``) of noisy images.
 
         Args:
             x: noisy images, (b, c, h, w).
-            t: times from 0 to 999, (b,), or (1,) if they are equal.
+            t: times from 0 to 999, (b,), or (1,) if all samples have the same time.
             z: semantic codes, (b, dims).
         """
         modulations = iter(self.condition(t, z))

@@ -1,4 +1,4 @@
-"""The blocks of encoder and U-Net of a diffusion autoencoder."""
+"""The blocks of the encoder and the U-Net of a diffusion autoencoder."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,10 @@ def zero(layer: nn.Module) -> None:
 
 
 class Norm(nn.GroupNorm):
-    """Group normalisation. On the CPU, torch's own is twenty times slower in channels_last."""
+    """Group normalisation that is also fast on the CPU in the memory format channels_last.
+
+    On the CPU and in channels_last, ``nn.GroupNorm`` itself is twenty times slower.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__(min(32, width), width)
@@ -60,7 +63,7 @@ class Block(nn.Module):
         return F.interpolate(x, scale_factor=2, mode="nearest") if self.resize == "up" else x
 
     def _around(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output of the first convolution, and the skip connection."""
+        """Return the output of the first convolution, and the output of the skip connection."""
         before, activate, convolve = self.in_layers
         inner = convolve(self._resized(activate(before(x))))
         around = self._resized(x)
@@ -87,7 +90,7 @@ class ConditionedBlock(Block):
     def condition(self, time: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         """Return scale and shift of the normalised features, (b, c, 1, 1) each.
 
-        They combine h (1 + time_scale) + time_shift with the factor (1 + code_scale).
+        The block computes (h (1 + time_scale) + time_shift) (1 + code_scale) for features h.
         """
         scale, shift = self.emb_layers(time)[..., None, None].chunk(2, dim=1)
         again = 1 + self.cond_emb_layers(code)[..., None, None]
@@ -101,10 +104,11 @@ class ConditionedBlock(Block):
 
 
 class Sketch(nn.Module):
-    """Turn a code into a feature map (b, width, h, w), which is added to that of the noisy image.
+    """Draw a code as a feature map (b, width, h, w), to add to the features of the noisy image.
 
-    Not part of the paper, where the code only scales whole channels. Positions are then available
-    only through the zero padding at the borders, and training took a hundred million images.
+    The paper has no ``Sketch``, so the code only scales whole channels. Without a ``Sketch``, the
+    network knows positions only through the zero padding at the borders. Training the network of
+    the paper took a hundred million images.
     """
 
     def __init__(self, dims: int, width: int, sides: Sequence[int]) -> None:

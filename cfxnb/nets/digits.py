@@ -29,8 +29,8 @@ class DigitNet(nn.Module):
 class LeNet5(nn.Module):
     """The judge of digits, pretrained by others: (b, 1, 32, 32) -> logits (b, 10).
 
-    The zero padding is removed, and the 28x28 image is resized to 32x32, as in training. Weights:
-    github.com/csinva/gan-vae-pretrained-pytorch.
+    The network removes the zero padding of its input, and resizes the remaining 28x28 pixels to
+    32x32, as in training. Weights: github.com/csinva/gan-vae-pretrained-pytorch.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """Two pretrained networks for images of one face: expression, and perceived gender and age.
 
-Architectures and weights: V. Mühler, github.com/justadudewhohacks/face-api.js (MIT). Their cards
-are ``data/oracles/face_expression.json`` and ``age_gender.json``. The output describes how the
-network classifies the image. It is not a property of the person. Age and gender are less accurate
-for some groups than for others.
+Architectures and weights: V. Mühler, github.com/justadudewhohacks/face-api.js (MIT). The cards of
+the two networks are ``data/oracles/face_expression.json`` and ``age_gender.json``. The output of a
+network describes how it classifies the image, and is not a property of the person. The predictions
+of age and gender are less accurate for some groups of people than for others.
 """
 
 import torch
@@ -19,9 +19,9 @@ HAPPY = EXPRESSIONS.index("happy")
 
 
 def pad_same(x: Tensor, kernel: int, stride: int, fill: float = 0.0) -> Tensor:
-    """Pad images so that a convolution or pooling gives ceil(n / stride) of n pixels.
+    """Pad images so that a convolution or pooling turns n pixels into ceil(n / stride) pixels.
 
-    If the padding is odd, the additional pixel is at the right or at the bottom.
+    If the number of added pixels is odd, the additional one is at the right or at the bottom.
     """
     sides = []
     for n in (x.shape[3], x.shape[2]):
@@ -33,11 +33,11 @@ def pad_same(x: Tensor, kernel: int, stride: int, fill: float = 0.0) -> Tensor:
 def enlarged(images: Tensor) -> Tensor:
     """Pad images (b, 3, h, w) with zeros to squares, and resize them to (b, 3, 112, 112).
 
-    Resizing is bilinear with half-pixel centres, without antialiasing. If the padding is odd, the
-    additional pixel is at the right or at the bottom.
+    Resizing is bilinear with half-pixel centres, without antialiasing. If the number of added
+    pixels is odd, the additional one is at the right or at the bottom.
 
     Raises:
-        ValueError, TypeError: if the images are no float batch with three channels.
+        ValueError, TypeError: if the images are not a batch of floats with three channels.
     """
     validate.instance(images, Tensor, "images", "a torch tensor")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
@@ -52,7 +52,7 @@ def enlarged(images: Tensor) -> Tensor:
 
 
 class Same(nn.Conv2d):
-    """A convolution with ceil(n / stride) outputs for n pixels, see ``pad_same``."""
+    """A convolution that first applies ``pad_same``: n pixels give ceil(n / stride) outputs."""
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(pad_same(input, self.kernel_size[0], self.stride[0]))
@@ -72,7 +72,10 @@ class Separable(nn.Module):
 
 
 class Dense(nn.Module):
-    """Four convolutions. The input of each is the sum of all before. The first one has stride 2."""
+    """Four convolutions, the first of which has stride 2.
+
+    The input of each later convolution is the sum of the outputs of all earlier convolutions.
+    """
 
     def __init__(self, inside: int, outside: int, first: bool = False) -> None:
         super().__init__()
@@ -109,7 +112,7 @@ class FaceExpression(nn.Module):
         """Return the 256 features before the last layer, (b, 256).
 
         Raises:
-            ValueError, TypeError: if the images are no float batch with three channels.
+            ValueError, TypeError: if the images are not a batch of floats with three channels.
         """
         x = (enlarged(images) * 255 - self.mean) / 255
         for block in (self.dense0, self.dense1, self.dense2, self.dense3):
@@ -121,7 +124,7 @@ class FaceExpression(nn.Module):
 
 
 class SmileJudge(FaceExpression):
-    """The expression network with two classes, (b, 2): "other" and "smile", which is "happy".
+    """The expression network with logits (b, 2) of two classes: "other" and "smile" ("happy").
 
     The logit of "other" is the logsumexp of the six other logits. The probability of "smile" is
     therefore exactly that of "happy" among the seven expressions.
@@ -134,7 +137,7 @@ class SmileJudge(FaceExpression):
 
 
 class Reduction(nn.Module):
-    """A residual block that halves the size: two convolutions and pooling."""
+    """A residual block that halves height and width: two convolutions and max pooling."""
 
     def __init__(self, inside: int, outside: int, rectify: bool = True) -> None:
         super().__init__()
@@ -194,7 +197,7 @@ class AgeGender(nn.Module):
         """Return the 512 features before the last layers, (b, 512).
 
         Raises:
-            ValueError, TypeError: if the images are no float batch with three channels.
+            ValueError, TypeError: if the images are not a batch of floats with three channels.
         """
         x = (enlarged(images) * 255 - self.mean) / 256
         x = F.relu(self.entry_flow["conv_in"](x))

@@ -7,7 +7,10 @@ from cfxnb.nets.timestep_embedding import timestep_embedding
 
 
 class Layer(nn.Module):
-    """A linear layer, scaled depending on the time, and normalised. The last one is only linear."""
+    """A linear layer with an output that is scaled depending on the time, and normalised.
+
+    If ``last`` is True, the layer is only linear.
+    """
 
     def __init__(self, inside: int, outside: int, time_dim: int, last: bool) -> None:
         super().__init__()

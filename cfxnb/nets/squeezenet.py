@@ -1,8 +1,9 @@
 """SqueezeNet 1.1 without its classifier, pretrained by others, and a distance in its features.
 
-Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet: AlexNet-level accuracy with 50x
-fewer parameters" (2016), in version 1.1. Weights: github.com/DeepCognition/keras-squeezenet. They
-are not those of torchvision. Linear weights fitted to those, such as LPIPS, don't fit ours.
+The architecture is version 1.1 of Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet:
+AlexNet-level accuracy with 50x fewer parameters" (2016). The weights come from
+github.com/DeepCognition/keras-squeezenet, not from torchvision. LPIPS has linear weights that were
+fitted to the network of torchvision, and that don't fit this network.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(nn.Module):
-    """Images (b, 3, h, w), RGB in [0, 1] -> feature maps of the ``LAYERS`` by name."""
+    """Images (b, 3, h, w), RGB in [0, 1] -> dict of feature maps, by name of the layer."""
 
     mean: Tensor
 
@@ -64,11 +65,13 @@ class SqueezeNet(nn.Module):
         Args:
             images: (b, 3, h, w) or, for gray images, (b, 1, h, w), in [0, 1]. Height and width must
                 be at least 31.
-            layers: names of the layers, from ``LAYERS``. Later layers are not computed.
+            layers: names of the layers, from ``LAYERS``. Layers after the last named layer
+                are not computed.
 
         Returns:
             Name of a layer -> feature map (b, channels, height, width), in the order of the
-            network. For 64x64 images, conv1 is 31 pixels wide, fire2-3 15, fire4-5 7, fire6-9 3.
+            network. For 64x64 images, the map of conv1 is 31 pixels wide, those of fire2 and fire3
+            15, those of fire4 and fire5 7, and those of fire6 to fire9 3.
 
         Raises:
             ValueError, TypeError: if the images have the wrong shape, or if a layer is unknown.
@@ -90,7 +93,7 @@ class SqueezeNet(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return fire9 averaged over positions, (b, 512), for distances between sets of images.
 
-        A Frechet distance of these features is not FID. Call it "with SqueezeNet features".
+        A Frechet distance of SqueezeNet features is not FID, so name the features in reports.
         """
         return self(images, ("fire9",))["fire9"].mean((2, 3))
 
@@ -101,13 +104,14 @@ def perceptual_distance(
     """Return the distance of two image batches in SqueezeNet features, which is not LPIPS.
 
     As in LPIPS (Zhang et al., 2018, section 3), the features at each position are normalised to
-    unit length. Their squared differences are averaged over positions. Unlike LPIPS, there are no
-    learned weights: the function sums over channels and averages over layers.
+    unit length. The squared differences of the normalised features are averaged over positions.
+    Unlike LPIPS, the function has no learned weights. The sum over channels and the mean over
+    layers take their place.
 
     Args:
         net: ``cfx.load("faces/features")``.
         a, b: images (n, 3, h, w) or (n, 1, h, w) in [0, 1], of equal shapes. The distance is
-            differentiable in both.
+            differentiable with respect to ``a`` and ``b``.
         layers: names of the layers, from ``LAYERS``.
 
     Returns:

@@ -1,8 +1,8 @@
 """The StyleGAN2 generator (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN",
 CVPR 2020, arXiv 1912.04958), skip architecture, in pure torch.
 
-The steps are z -> ``mapping`` -> w -> ``styles`` -> s -> ``synthesis`` -> image. One can start at
-each of them. The weights have the names of NVIDIA's checkpoints.
+The steps are z -> ``mapping`` -> w -> ``styles`` -> s -> ``render`` -> image. A caller can start
+at z, at w or at s. The weights have the names of NVIDIA's checkpoints.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Noise = str | Sequence[Tensor]
 
 
 def activated(x: Tensor) -> Tensor:
-    """Leaky ReLU with a gain that approximately preserves the norm."""
+    """Apply leaky ReLU with a gain that approximately preserves the norm of ``x``."""
     return F.leaky_relu(x, 0.2) * 2**0.5
 
 
@@ -68,7 +68,7 @@ class Blur(nn.Module):
         self.register_buffer("kernel", line.outer(line)[None, None] / 16, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter the result of a transposed convolution, (b, c, 2n + 1, 2n + 1) to 2n x 2n."""
+        """Smooth upsampled features of side 2n + 1, and return features (b, c, 2n, 2n)."""
         c = x.shape[1]
         return F.conv2d(x, self.kernel.expand(c, 1, 4, 4), padding=1, groups=c)
 
@@ -83,7 +83,8 @@ class Layer(nn.Module):
     """A modulated 3x3 convolution, noise, bias and activation (section 2.2, figure 2 d).
 
     The paper modulates the weights of each sample. Here the style scales the input channels, and
-    the demodulation scales the output channels. The result is the same, with shared weights.
+    the demodulation scales the output channels. Scaling the channels gives the same result as in
+    the paper, and all samples share the weights.
     """
 
     noise_const: Tensor
@@ -113,7 +114,10 @@ class Layer(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """A modulated 1x1 convolution without demodulation, added to the upsampled image."""
+    """A modulated 1x1 convolution to colours, whose output is added to the upsampled image.
+
+    Unlike ``Layer``, this convolution is not demodulated.
+    """
 
     def __init__(self, inside: int, colours: int, w_dim: int) -> None:
         super().__init__()
@@ -129,7 +133,10 @@ class ToRGB(nn.Module):
 
 
 class Block(nn.Module):
-    """One resolution: two layers (at 4x4 a constant and one layer), and toRGB."""
+    """The part of the generator for one resolution: two layers and a ``ToRGB``.
+
+    At 4x4 pixels, a learned constant replaces the first layer.
+    """
 
     def __init__(self, inside: int, outside: int, side: int, colours: int, w_dim: int) -> None:
         super().__init__()
@@ -146,19 +153,19 @@ class Block(nn.Module):
 
 
 class Generator(nn.Module):
-    """The generator, for images of ``resolution`` = 4, 8, 16, ... pixels.
+    """The StyleGAN2 generator. Images have height and width ``resolution``: 4, 8, 16, ... pixels.
 
     Args:
-        channels: number of feature maps at each resolution, from 4 pixels up.
+        channels: number of feature maps at each resolution, from 4x4 pixels up.
         z_dim, w_dim: dimensions of z and w.
         mapping_layers: number of linear layers from z to w.
         colours: number of channels of the images.
 
     Attributes:
-        num_ws: number of vectors in W+, 2 log2(resolution) - 2. toRGB of a block and the first
-            layer of the next block share a vector.
-        style_sizes: length of each affine output, in the order of the layers.
-        in_rgb: which coordinates of s belong to toRGB, bool (style_dim,).
+        num_ws: number of vectors in W+, which is 2 log2(resolution) - 2, because the ``ToRGB`` of
+            a block and the first layer of the next block share a vector.
+        style_sizes: output dimension of each affine layer, in the order of the network.
+        in_rgb: which coordinates of StyleSpace belong to a ``ToRGB``, bool (style_dim,).
     """
 
     in_rgb: Tensor
@@ -185,11 +192,11 @@ class Generator(nn.Module):
 
     @property
     def blocks(self) -> list[Block]:
-        """The blocks, from 4 pixels up."""
+        """Return the blocks of the generator, from 4x4 pixels up."""
         return [block for block in self.synthesis.values() if isinstance(block, Block)]
 
     def _affines(self) -> list[tuple[Dense, int, bool]]:
-        """Return (affine, position in W+, belongs to toRGB) in the order of the layers."""
+        """Return all affine layers, each with its index in W+ and whether a ``ToRGB`` uses it."""
         found: list[tuple[Dense, int, bool]] = []
         position = 0
         for block in self.blocks:
@@ -200,30 +207,31 @@ class Generator(nn.Module):
         return found
 
     def truncate(self, w: Tensor, psi: float) -> Tensor:
-        """Return w_avg + psi (w - w_avg) (appendix E of StyleGAN)."""
+        """Return w_avg + psi (w - w_avg), the truncation trick of StyleGAN."""
         return self.mapping.w_avg + psi * (w - self.mapping.w_avg)
 
     def spread_out(self, w: Tensor) -> Tensor:
-        """Repeat w (b, w_dim) for all layers, to W+ (b, num_ws, w_dim)."""
+        """Repeat w (b, w_dim) for all layers, and return the code in W+, (b, num_ws, w_dim)."""
         return w[:, None].expand(-1, self.num_ws, -1)
 
     def styles(self, w_plus: Tensor) -> Tensor:
-        """Return the concatenated affine outputs, StyleSpace (b, style_dim), of W+.
+        """Return codes in StyleSpace (b, style_dim): all affine outputs of W+, concatenated.
 
-        StyleSpace: Wu, Lischinski & Shechtman, arXiv 2011.12799, section 3.
+        StyleSpace was introduced by Wu, Lischinski & Shechtman, arXiv 2011.12799, section 3.
         """
         return torch.cat([affine(w_plus[:, i]) for affine, i, _ in self._affines()], 1)
 
     def render(self, styles: Tensor, noise: Noise = "fixed") -> Tensor:
-        """Return images (b, colours, r, r), approximately in [-1, 1] and not clamped.
+        """Return images (b, colours, height, width), approximately in [-1, 1] and not clamped.
 
         Args:
             styles: codes in StyleSpace, (b, style_dim).
-            noise: ``"fixed"`` (the stored maps), ``"zero"``, or one map per layer, from 4 pixels
-                up. Each map must broadcast to (b, 1, height, width).
+            noise: ``"fixed"`` (the stored noise maps), ``"zero"``, or one noise map per layer, from
+                4x4 pixels up. Each noise map must broadcast to (b, 1, height, width).
 
         Raises:
-            ValueError, TypeError: if ``noise`` is something else.
+            ValueError, TypeError: if ``noise`` is neither ``"fixed"``, ``"zero"`` nor maps of the
+                right sizes.
         """
         maps, style = iter(self._maps(noise)), iter(styles.split(self.style_sizes, 1))
         image: Any = None
@@ -235,7 +243,7 @@ class Generator(nn.Module):
         return image
 
     def forward(self, z: Tensor, psi: float = 1.0, noise: Noise = "fixed") -> Tensor:
-        """Return images (b, colours, r, r) for z (b, z_dim), see ``render``."""
+        """Return images for z (b, z_dim), truncated with ``psi``. See ``render`` for the output."""
         w = self.truncate(self.mapping(z), psi)
         return self.render(self.styles(self.spread_out(w)), noise)
 

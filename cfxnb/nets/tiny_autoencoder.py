@@ -8,18 +8,18 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 
 class TinyAutoencoder(nn.Module):
-    """Images (b, channels, h, w) in [-1, 1] <-> latents (b, latents, h / f, w / f).
+    """Encode images (b, channels, h, w) in [-1, 1] as latents, and decode latents.
 
-    f is ``downsample_factor``. The network is ``AutoencoderTiny`` of diffusers. A small network
-    spends most of its time at full resolution. We therefore turn squares of 2x2 pixels into
-    channels before the first convolution.
+    Latents have shape (b, latents, h / f, w / f), where f is ``downsample_factor``. The network is
+    ``AutoencoderTiny`` of diffusers. A small network spends most of its time at full resolution. To
+    save time, we turn squares of 2x2 pixels into channels before the first convolution.
 
     Args:
         channels: number of channels of the images.
         latents: number of channels of the latents.
-        width: number of feature maps.
+        width: number of feature maps at each resolution.
         blocks: number of blocks of the encoder at each resolution, largest first.
-        up: number of blocks of the decoder at each resolution.
+        up: number of blocks of the decoder at each resolution, smallest first.
     """
 
     def __init__(

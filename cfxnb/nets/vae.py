@@ -18,8 +18,8 @@ def _block(inside: int, outside: int) -> list[nn.Module]:
 class ConvVAE(nn.Module):
     """Images (b, channels, *size) in [0, 1] <-> codes (b, dims).
 
-    A small network spends most of its time at full resolution. We therefore turn squares of 2x2
-    pixels into channels before the first convolution, and back after the last.
+    A small network spends most of its time at full resolution. To save time, we turn squares of
+    2x2 pixels into channels before the first convolution, and back into pixels after the last.
 
     Args:
         dims: dimension of the codes.
@@ -71,9 +71,9 @@ class ConvVAE(nn.Module):
         return self.mean(hidden), self.log_variance(hidden)
 
     def decode_logits(self, z: Tensor) -> Tensor:
-        """Return the logits of the pixels, (b, channels, *size)."""
+        """Return the logits of the pixels, (b, channels, *size), for codes (b, dims)."""
         return self.decoder(z)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return images in [0, 1]."""
+        """Return images (b, channels, *size) in [0, 1] for codes (b, dims)."""
         return torch.sigmoid(self.decode_logits(z))
