@@ -81,7 +81,7 @@ class Wrapped:
         return getattr(inner, "__name__", type(inner).__name__)
 
     def _prepared(self, images: Tensor) -> Tensor:
-        """Return a copy with the channels, size, normalisation, dtype and device of the network."""
+        """Copy images to the channels, size, normalisation, dtype and device of the network."""
         first = _first_float(self.module)
         x = images.to(self.device).clone()  # the network may change what it is given
         if x.is_floating_point():
@@ -171,7 +171,7 @@ def _in_channels(x: Tensor, channels: int) -> Tensor:
 
 
 def _log(p: Tensor, single: bool) -> Tensor:
-    """Return logits for probabilities. With ``single``, each is that of class 1."""
+    """Return logits for probabilities, which are those of class 1 if ``single`` is True."""
     if not p.is_floating_point() or p.min() < -1e-6 or p.max() > 1 + 1e-6:
         raise ValueError(
             f"probabilities: expected outputs in [0, 1], got {p.min().item():.4g} to "
@@ -198,9 +198,9 @@ def wrap(
         module: A torch module (timm, torchvision, transformers, scripted, quantised, your own), a
             fitted scikit-learn classifier, an ONNX Runtime session, or a function. The module
             returns logits (b, k), or a single logit (b,) or (b, 1), which is widened to two
-            classes. If its output has a ``.logits`` attribute, this attribute is used. Estimators
-            get flattened images (b, c * h * w) as numpy arrays, sessions get float32 arrays (b, c,
-            h, w).
+            classes. If the output has a ``.logits`` attribute, the wrapper uses this attribute.
+            Estimators get flattened images (b, c * h * w) as numpy arrays, sessions get float32
+            arrays (b, c, h, w).
         mean, std: Normalisation of images in [0, 1] that the module was trained with. Pass one
             number, or one per channel. If None, images are not normalised.
         size: Height and width to which images are resized (bilinear, antialiased) for the module.

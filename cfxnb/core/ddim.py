@@ -65,7 +65,7 @@ def timesteps(steps: int, total: int = TRAIN_STEPS, name: str = "steps") -> list
 
 
 def add_noise(clean: Tensor, noise: Tensor, alpha_bar: Tensor | float) -> Tensor:
-    """Return sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise.
+    """Return sqrt(alpha_bar) * clean + sqrt(1 - alpha_bar) * noise.
 
     Args:
         clean, noise: (b, ...).
@@ -76,7 +76,7 @@ def add_noise(clean: Tensor, noise: Tensor, alpha_bar: Tensor | float) -> Tensor
 
 
 def predict_x0(noisy: Tensor, eps: Tensor, alpha_bar: Tensor | float) -> Tensor:
-    """Return the clean codes (noisy - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar).
+    """Return the clean codes (noisy - sqrt(1 - alpha_bar) * eps) / sqrt(alpha_bar).
 
     Args:
         noisy: (b, ...).
@@ -199,8 +199,8 @@ def exact(fraction: Tensor, parts: int) -> Tensor:
     """Return fractions (b,) in double precision, on the CPU, without the rounding of float32.
 
     For example, 0.382 * 500 is 191, but in float32 0.382 is a little less, and int() of the product
-    would give 190 steps. If a float32 number is the nearest one to n / parts for an integer n, we
-    return n / parts. Numbers in double precision are returned unchanged.
+    would give 190 steps. So a float32 number is replaced by n / ``parts``, for an integer n, if the
+    two are equal in float32. Numbers in double precision are returned unchanged.
     """
     fraction = fraction.cpu()
     nearest = (fraction.double() * parts).round() / parts
@@ -282,7 +282,9 @@ def invert(
 
     Args:
         images: (b, c, h, w) in [-1, 1].
-        times: increasing, as ``timesteps`` returns them. For the other arguments see ``step``.
+        times: increasing diffusion times, as ``timesteps`` returns them.
+
+    For the other arguments see ``step``.
     """
     pairs = zip(times, [*times[1:], None], strict=True)
     return _walk_times(predict, images, alphas_cumprod, pairs, clip_sample_range)
@@ -298,7 +300,9 @@ def render(
     """Turn noise (b, c, h, w) into images in [-1, 1].
 
     Args:
-        times: increasing, as ``timesteps`` returns them. For the other arguments see ``step``.
+        times: increasing diffusion times, as ``timesteps`` returns them.
+
+    For the other arguments see ``step``.
     """
     pairs = zip(reversed(times), [*reversed(times[:-1]), -1], strict=True)
     return _walk_times(predict, noise, alphas_cumprod, pairs, clip_sample_range)

@@ -18,7 +18,8 @@ def log_odds(logits: Tensor, label: Tensor, contrast_class: Tensor | None = None
     Args:
         logits: Logits (b, k).
         label: Class of each sample, (b,).
-        contrast_class: Class to compare with, (b,). If None, all other classes count.
+        contrast_class: Class to compare with, (b,). If None, ``label`` is compared with all other
+            classes.
     """
     if contrast_class is not None:
         return explained_logit(logits, label, contrast_class)
@@ -80,8 +81,8 @@ def check_labels(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the explained class and the contrast class of each sample, which must differ.
 
-    With two classes, the other class is the contrast class by default. The reason is a single logit
-    that was widened to two: its class 0 has the constant logit 0, so its map would be empty.
+    With two classes, the other class is the contrast class by default. Otherwise the map of class 0
+    would be empty for a network with one logit, because its logit of class 0 is always 0.
 
     Args:
         label: Explained class: one for all images, or one per image.

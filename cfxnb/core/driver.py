@@ -44,7 +44,7 @@ class Stop:
         self.now = self.interrupted = False
 
     def tell(self, step: Step) -> None:
-        """Call ``on_step`` with a copy of the state, so that it cannot change the search."""
+        """Call ``on_step`` with a copy of the state. Changes to the copy have no effect."""
         if self.on_step is not None:
             parts = ("rows", "code", "probability", "active")
             copies = {name: getattr(step, name).detach().clone() for name in parts}
@@ -155,8 +155,8 @@ class Run:
         classifier, images, target, space, batch_size, on_step: Arguments of the method, unchecked.
         first_row: Row of the first image in its data set, or the row of each of n images, (n,).
         choose: Maps the logits of the originals to targets (b,), which replace ``target``.
-        encode: Maps a batch to codes, reconstructions, and generator passes per image. If given,
-            the encoder of the space is not used.
+        encode: Maps a batch to codes, reconstructions, and generator passes per image. If
+            ``encode`` is given, the encoder of the space is not used.
         any_size: See ``CheckedSpace``.
 
     Attributes:
@@ -209,7 +209,7 @@ class Run:
         """Run the method: ``edit`` is called for each batch, and the driver does everything else.
 
         Args:
-            edit: The method. It maps an EncodedBatch to an Edit.
+            edit: The method, which maps an EncodedBatch to an Edit.
             need: Maps (logits, target) to bool (b,): whether an edited image has reached the
                 target.
             made_by: Name of the method and settings of the call, for the record.

@@ -22,9 +22,9 @@ def as_images(value: Any, name: str = "images", *, live: bool = False) -> Tensor
     """Return a batch of images as float32 (b, c, h, w) in [0, 1], on the device of ``value``.
 
     Other formats are accepted if only one interpretation is possible: numpy arrays, PIL images,
-    lists of images, one image without the batch axis, channels last, and bytes (0 to 255). Other
-    integers from 0 to 255 are accepted if each image has values above 127. Everything else is
-    refused. How an image is interpreted never depends on the other images.
+    lists of images, one image without the batch axis, channels last, and bytes (0 to 255). Whole
+    numbers of another dtype are accepted if each image has values from 0 to 255, with some above
+    127. All other values are refused. How an image is interpreted never depends on other images.
 
     Args:
         value: The images.

@@ -55,7 +55,10 @@ def wilson_interval(successes: Any, n: Any, confidence_level: float = 0.95) -> t
 
 
 def checked_confidence_level(value: Any) -> float:
-    """Check a confidence level in (0, 1). Near 1 it is refused, as the interval is infinite."""
+    """Return a confidence level in (0, 1).
+
+    A level within 1e-15 of 1 is refused, because the interval would be infinite.
+    """
     confidence_level = validate.number(value, "confidence_level", 0.0, 1.0, open_low=True)
     if confidence_level > 1 - 1e-15:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 A checkpoint folder is used by one process at a time and belongs to one task. Files that are
 incomplete, altered, or of another task are refused with the reason. ``directions.query_log`` stores
-the answers of a black box in such a folder. ``core.training`` stores its last checkpoint there.
+the answers of a black box in such a folder. ``core.training`` stores its last checkpoint in one.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ class CheckpointDir:
             or one with files but without a record, is refused. Hidden files are ignored.
         record: name of the JSON file that records the task.
         config: all settings on which the work depends, as JSON values. They identify the task.
-        notes: further JSON values to record. They may be different when the work is continued.
+        notes: further JSON values to record. Notes may be different when the work is continued.
 
     Attributes:
         notes: the JSON values that were recorded when the folder was first used.
@@ -307,7 +307,7 @@ def differ(
         found: answers of the network now, one row per input.
         stored: earlier answers to the same inputs.
         among: answers (m, ...) to m inputs whose standard deviation is the unit of ``tolerance``.
-            If None, ``stored`` is used.
+            If ``among`` is None, ``stored`` is used.
         tolerance: largest accepted difference, in standard deviations of ``among``. If ``among``
             has a single row, the unit is the norm of this row.
     """

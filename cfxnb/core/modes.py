@@ -22,13 +22,13 @@ _before: "_Settings | None" = None
 def standard_modes(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a public function, so that it runs with gradients and in float32.
 
-    The decorated function ignores these modes of the caller, which would change its numbers or
-    prevent gradients: ``torch.inference_mode``, ``torch.no_grad``, ``torch.autocast``,
-    ``torch.set_default_dtype`` and ``torch.set_default_device``. Matrix products have full float32
-    precision, without TF32 or bfloat16. When the function returns, all modes are restored.
+    The decorated function ignores ``torch.inference_mode``, ``torch.no_grad``, ``torch.autocast``,
+    ``torch.set_default_dtype`` and ``torch.set_default_device`` of the caller, because these modes
+    would change its numbers or prevent gradients. Matrix products have full float32 precision,
+    without TF32 or bfloat16. When the function returns, all modes are restored.
 
     The default dtype and the precision of matrix products are settings of the whole process. While
-    a decorated function runs, they apply to other threads too.
+    a decorated function runs, these two settings apply to other threads too.
     """
 
     @functools.wraps(function)
@@ -76,7 +76,7 @@ def float32() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _exact() -> Iterator[None]:
-    """Set full float32 precision in the process, until the last such ``with`` block ends."""
+    """Set full float32 precision in the whole process during the ``with`` block."""
     global _users, _before
     with _LOCK:
         if not _users:
@@ -106,8 +106,8 @@ class _Settings:
     """Settings of the process that change the results of computations.
 
     torch has two interfaces for the precision of float32 products. The fields ``cudnn`` and
-    ``products`` belong to the old interface. They are None if torch cannot read them, because
-    ``precisions``, the new interface, has a value that the old interface lacks."""
+    ``products`` belong to the old interface, and ``precisions`` to the new one. A field of the old
+    interface is None if torch cannot read it, because the new interface has another value."""
 
     dtype: torch.dtype
     cudnn: bool | None

@@ -186,7 +186,7 @@ def _can_be_frozen(p: Tensor) -> bool:
 
 
 def _left(table: dict[int, _Held], kept: Any) -> _Held | None:
-    """Count one user of a module or parameter less. Return its state after the last user."""
+    """Count one ``eval_frozen`` less for a module or parameter, and return its state at 0."""
     held = table[id(kept)]
     held.users -= 1
     return table.pop(id(kept)) if not held.users else None
@@ -284,7 +284,7 @@ def uninitialised(modules: Iterable[nn.Module]) -> bool:
 
 @contextlib.contextmanager
 def _noticing() -> Iterator[None]:
-    """Let torch call ``_hold_too`` before each forward pass, until the last such block ends."""
+    """Let torch call ``_hold_too`` before each forward pass inside the ``with`` block."""
     global _hook, _hook_users
     with _LOCK:
         if not _hook_users:

@@ -22,7 +22,7 @@ def predict_logits(classifier: Classifier, images: Tensor, batch_size: int = 512
     Args:
         classifier: Maps images to logits (b, k).
         images: Images (n, c, h, w) in [0, 1].
-        batch_size: Images per batch. Affects memory and speed, not results.
+        batch_size: Images per batch. The batch size affects memory and speed, not results.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or if logits are not finite.

@@ -32,8 +32,8 @@ class Counterfactuals:
         logits_before, logits_after: Logits of ``original`` and of ``image``, (n, k) for k classes.
         target: Class to reach, (n,).
         status: One of ``cfxnb.core.types.STATUSES`` per image.
-        code_before, code_after: Codes of ``reconstruction`` and of ``image``. None for methods
-            without a space.
+        code_before, code_after: Codes of ``reconstruction`` and of ``image``. Both are None for
+            methods without a space.
         cost: Network evaluations per image, a dict of tensors (n,). ``generator`` counts forward
             and backward passes of the generator, ``classifier`` those of the classifier.
         made_by: Record of the call: function, arguments, seed, hashes of the weights, seconds.

@@ -54,7 +54,10 @@ SLACK = 1e-4  # how far rounding may move images out of [0, 1]
 
 
 def with_ending(path: Any) -> Path:
-    """Return the path, with ``.safetensors`` added to the file name if it is missing."""
+    """Return the path, with ``.safetensors`` added to the file name if it is missing.
+
+    For example, ``cf_0.5`` becomes ``cf_0.5.safetensors``.
+    """
     given = given_path(path)
     if str(os.fspath(path)).endswith("/"):
         raise ValueError(f"path: expected the name of a file, got the folder {shown(path)}")

@@ -21,7 +21,7 @@ class SpaceFit:
     """Counts the decisions that survive reconstruction, and measures the reconstruction error.
 
     A space may have an attribute ``reconstruction_error``: its mean squared error on images like
-    its training images. The measured error is compared with this attribute."""
+    its training images. ``warn`` compares the measured error with ``reconstruction_error``."""
 
     def __init__(self, space: Any) -> None:
         self.own = getattr(space, "reconstruction_error", None)

@@ -42,8 +42,8 @@ def fit(
 
     Args:
         model: trained in place.
-        loss: ``loss(model, batch_tensors, generator) -> scalar``. All its randomness must come from
-            the generator, which gets a new seed at every step.
+        loss: ``loss(model, batch_tensors, generator) -> scalar``. All randomness of the loss must
+            come from the generator, which gets a new seed at every step.
         data: tensors with one row per sample. Batches are drawn without replacement.
         steps: number of optimiser steps. A stopped run continues at its last checkpoint, with the
             same result as without a stop.

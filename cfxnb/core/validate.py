@@ -308,7 +308,7 @@ def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
 
 
 def device(value: Any, name: str = "device") -> torch.device:
-    """Return an available device. None selects CUDA if present, else MPS, else the CPU."""
+    """Return an available device: the given one, or for None the best of CUDA, MPS and CPU."""
     if value is None:
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -14,7 +14,7 @@ from cfxnb.core.validate import code_like, describe, instance, part_of
 
 
 def codes(value: Any, name: str) -> tuple[Code, Code]:
-    """Return the codes before and after the change."""
+    """Return the codes of a result before and after the change, and refuse one without codes."""
     cf: Counterfactuals = instance(value, Counterfactuals, name)
     if cf.code_before is None or cf.code_after is None:
         raise TypeError(
