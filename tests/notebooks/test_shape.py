@@ -13,11 +13,6 @@ def tagged(book, tag):
     return [c for c in book.cells if tag in c.metadata.get("tags", [])]
 
 
-def test_size(book):
-    assert 25 <= len(book.cells) <= 45
-    assert max(len(c.source.split("\n")) for c in code(book)) <= 40
-
-
 def test_it_begins_with_the_doctor_and_has_one_parameters_cell(book):
     assert "cfx.doctor()" in code(book)[0].source
     (parameters,) = tagged(book, "parameters")
