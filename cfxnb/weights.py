@@ -77,7 +77,7 @@ def list_names() -> list[str]:
 
 
 def read_card(name: str) -> dict[str, Any]:
-    """Return the card of one network.
+    """Return the card of a shipped network, a dict.
 
     Raises:
         ValueError, TypeError: if the name is unknown.
@@ -100,7 +100,7 @@ def read_card(name: str) -> dict[str, Any]:
 
 
 def cards() -> dict[str, dict[str, Any]]:
-    """Return name -> card of all shipped networks."""
+    """Return a dict with the card of each shipped network, by name."""
     return {name: read_card(name) for name in list_names()}
 
 
@@ -132,9 +132,9 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         device: device to run on. Default: CUDA or MPS if available, else the CPU.
 
     Returns:
-        Depending on the kind in its card: a space (``encode``, ``decode``), a classifier (images ->
-        logits), a ``FactorReader``, the ``AttributeEdits`` of a space, or a network of features
-        (images -> feature maps by name).
+        The network, in a form that depends on the kind in its card: a space (``encode``,
+        ``decode``), a classifier (images -> logits), a ``FactorReader``, the ``AttributeEdits`` of
+        a space, or a network of features (images -> feature maps by name).
 
     Raises:
         ValueError, TypeError: if the name is unknown (the message has similar names), or if the
@@ -185,7 +185,7 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
 
 
 def _check_outputs(card: dict[str, Any]) -> None:
-    """Check that there are as many class names or options as outputs in the config."""
+    """Check that the class names or options of a card are as many as the network's outputs."""
     outputs = card["config"].get("outputs")
     if card["kind"] == "classifier":
         count = len(card["class_names"])
@@ -198,7 +198,7 @@ def _check_outputs(card: dict[str, Any]) -> None:
 
 
 def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the frozen network of a card, and the tensors of its file that are no weights.
+    """Return the frozen network that a card describes, and ``mean`` and ``std`` if stored.
 
     Before it allocates memory, the function checks that the network fits the file.
     """
@@ -265,7 +265,7 @@ def save(name: str, net: nn.Module, card: dict[str, Any], **extra: torch.Tensor)
 
 
 def write_card(name: str, net: nn.Module, card: dict[str, Any], *, file: str) -> None:
-    """Write the card of a network, and add it to the manifest. ``file`` holds the weights."""
+    """Write the card of a network whose weights are in ``file``, and add it to the manifest."""
     path = paths.weights() / f"{name}.json"
     full = {**card, "file": file, "parameters": sum(p.numel() for p in net.parameters())}
     with writing(path, name) as partial:

@@ -1,7 +1,8 @@
-"""Checks of the exercises, one module a notebook: ``cfx.checks.nb01.kl_term(answer)``.
+"""Checks of the exercises, one module per notebook: ``cfx.checks.nb01.kl_term(answer)``.
 
-A check says what property failed, the likely cause and where to look next; it doesn't stop a
-"Run All". With the environment variable ``CFXNB_STRICT=1`` a failed check raises instead.
+A check says which property failed, the likely cause and what to do next. A failed check doesn't
+stop "Run All". If the environment variable ``CFXNB_STRICT`` is "1", a failed check raises
+AssertionError.
 """
 
 from cfxnb.checks import nb00, nb01, nb02, nb03, nb04, nb05, nb06, nb07, nb08, nb09, nb10

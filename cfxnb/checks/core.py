@@ -1,4 +1,4 @@
-"""The common part of all checks."""
+"""Code that the checks of all exercises share."""
 
 import dataclasses
 import functools
@@ -10,14 +10,14 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Outcome of a check. It displays itself in a notebook.
+    """Outcome of a check, which a notebook displays as coloured text.
 
     Attributes:
         exercise: Title of the exercise.
-        passed: Whether all properties hold.
-        failed: The first property that does not hold, or "".
+        passed: Whether the answer has all required properties.
+        failed: The first property that does not hold, or "" if all hold.
         cause: The likely reason.
-        hint: What to do next.
+        hint: What the learner can do next.
     """
 
     exercise: str
@@ -51,13 +51,13 @@ class Wrong(Exception):
 
 
 def expect(holds: bool, failed: str, *, cause: str, hint: str) -> None:
-    """Raise ``Wrong`` if the property does not hold."""
+    """Raise ``Wrong`` if a property of the answer does not hold (``holds`` is False)."""
     if not holds:
         raise Wrong(failed, cause, hint)
 
 
 def exercise(title: str) -> Callable[[Callable[..., None]], Callable[..., Result]]:
-    """Decorate a function that checks an answer by ``expect``. It then returns a Result."""
+    """Decorate a function that checks an answer by ``expect``, so that it returns a ``Result``."""
 
     def decorate(properties: Callable[..., None]) -> Callable[..., Result]:
         @functools.wraps(properties)

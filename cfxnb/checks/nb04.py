@@ -78,7 +78,7 @@ def _number(got: Any) -> float:
 
 
 def _by_brightness(rows: slice) -> Callable[[Tensor], Tensor]:
-    """A classifier that depends on whether some rows of pixels have a medium brightness."""
+    """Return a classifier that depends on whether some rows of pixels have a medium brightness."""
 
     def classify(images: Tensor) -> Tensor:
         off = (images[:, :, rows].mean((1, 2, 3)) - 0.53).abs()

@@ -20,13 +20,13 @@ _near = functools.partial(math.isclose, abs_tol=1e-6)  # also if one is in singl
 
 
 def _units() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """has, before, after: all combinations, each with a different count."""
+    """Return bools (has, before, after) with all 8 combinations, each with another count."""
     cell = np.repeat(np.arange(8), [3, 5, 2, 7, 4, 1, 6, 9])
     return cell >= 4, cell // 2 % 2 == 1, cell % 2 == 1
 
 
 def _pair(got: Any) -> tuple[float, float]:
-    """Check that the answer is a pair of score and number."""
+    """Check that the answer is a pair: a score and a number of figures."""
     expect(
         isinstance(got, tuple | list) and len(got) == 2,
         f"expected the score and the number of figures, got {type(got).__name__}",

@@ -262,13 +262,13 @@ def frame_fraction(answer: Callable[[Tensor, int], tuple[float, float]]) -> None
 
 
 def parts(score: Tensor, home: float) -> tuple[Tensor, Tensor]:
-    """Return odd and even part of the scores of pairs, for later cells of the notebook."""
+    """Return the odd and the even part of each pair of scores, for later notebook cells."""
     pairs = score.view(-1, 2)
     return pairs.diff(dim=1)[:, 0] / -2, pairs.mean(1) - home
 
 
 def framed(change: Tensor, width: int) -> tuple[float, float]:
-    """Return the fraction of a change and of the area in the frame, for later cells."""
+    """Return which fractions of a change, and of the area, lie in the frame at the border."""
     within = change[width:-width, width:-width]
     fraction = 1 - within.abs().sum() / change.abs().sum()
     return fraction.item(), 1 - within.numel() / change.numel()

@@ -15,12 +15,12 @@ _LINEAR = torch.linspace(-1, 1, 24).view(SHAPE)
 
 
 def _f(images: Tensor) -> Tensor:
-    """Return a function of the images with a gradient that varies with the pixel and the image."""
+    """Return one number per image, with a gradient that varies with the pixel and the image."""
     return (_LINEAR * images + (2 - _LINEAR) * images**3).flatten(1).sum(1)
 
 
 def _gradient(images: Tensor) -> Tensor:
-    """Return the gradient of ``_f``."""
+    """Return the gradient of ``_f`` at the images."""
     return _LINEAR + 3 * (2 - _LINEAR) * images**2
 
 
@@ -30,7 +30,7 @@ def _ends() -> tuple[Tensor, Tensor]:
 
 
 def _curve() -> Tensor:
-    """Return six images; some pixels change back and forth, and one never changes."""
+    """Return a path of six images. Some pixels change back and forth, and one never changes."""
     images = torch.rand(6, *SHAPE, generator=Generator().manual_seed(9))
     images[3] = images[2] + 0.05 * (images[3] - images[2])
     images[:, 0, 0, 0] = 0.5
@@ -58,7 +58,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _compare(got: Tensor, right: Tensor, hint: str, known: Mapping[str, tuple]) -> None:
-    """Expect the right map; if it is a known wrong one, say which one and why."""
+    """Check that a map is right. If it is a known wrong map, say which one and why."""
     for name, (wrong, cause) in known.items():
         expect(not _same(got, wrong), f"that is {name}", cause=cause, hint=hint)
     total, wanted = float(got.sum()), float(right.sum())

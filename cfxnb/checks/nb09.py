@@ -19,9 +19,10 @@ def classifier_free_denoiser(
     """Return a denoiser (z, t, ...) -> noise with classifier-free guidance.
 
     Args:
-        eps: (z, t, condition) -> noise.
+        eps: function (z, t, condition) -> predicted noise.
         cond, uncond: conditions of the target and the null condition, one row per sample.
-        scale: 0 gives the unconditional noise, 1 the conditional one; above 1 exaggerates.
+        scale: 0 gives the unconditional noise, 1 the conditional noise. A scale above 1
+            exaggerates their difference.
     """
 
     def denoiser(z: Tensor, t: Tensor, *_: Any) -> Tensor:

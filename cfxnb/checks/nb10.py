@@ -72,7 +72,10 @@ def worst_group(answer: Callable[[np.ndarray, np.ndarray, int], tuple[str, float
 
 
 def _changes() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Changes with guidance and in the baseline. b changes most, c exceeds the baseline most."""
+    """Return which factors changed with guidance, and which in the baseline.
+
+    Factor b changes most often, and factor c exceeds the baseline most.
+    """
     rows = {"a": ([1, 0, 0, 0], [4, 0, 0, 0]), "b": ([9, 0], [8, 0]), "c": ([6, 0], [2, 0])}
     rows |= {"d": ([0, 0], [5, 0])}
     found = {name: np.arange(10) < counts[0][0] for name, counts in rows.items()}

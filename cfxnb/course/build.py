@@ -1,9 +1,10 @@
 """Build notebooks from their sources: ``python -m cfxnb.build notebooks | learner | course``.
 
 A source in ``notebooks/sources`` is a notebook with solutions, as a Python file (percent format of
-jupytext). We build two notebooks from it: one for learners, without solutions, and an executed one
-with solutions. Solutions are marked as in nbgrader, so that instructors can use it:
-``### BEGIN SOLUTION`` and ``### END SOLUTION`` around lines, the tag ``solution-only`` on cells.
+jupytext). We build two notebooks from each source: one for learners, without solutions, and an
+executed one with solutions. Solutions are marked as in nbgrader, so that instructors can use
+nbgrader. Lines of a solution stand between ``### BEGIN SOLUTION`` and ``### END SOLUTION``. Cells
+that are only a solution have the tag ``solution-only``.
 """
 
 import copy
@@ -24,7 +25,7 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 
 
 def sources(names: Sequence[str] = ()) -> list[Path]:
-    """Return the sources of the notebooks with these numbers, such as "02". Default: all.
+    """Return the source files of some notebooks, given numbers such as "02". Default: all.
 
     Raises:
         ValueError: if a number is unknown.
@@ -37,7 +38,10 @@ def sources(names: Sequence[str] = ()) -> list[Path]:
 
 
 def read_source(path: Path) -> Any:
-    """Return the notebook with solutions, not executed. Cell ids depend only on the position."""
+    """Read a notebook with solutions from its source file, without executing the notebook.
+
+    The id of a cell depends only on the position of the cell.
+    """
     import jupytext
 
     book = jupytext.read(path)
@@ -49,7 +53,7 @@ def read_source(path: Path) -> Any:
 
 
 def solution(path: Path) -> Any:
-    """Return the notebook with solutions, not executed, with the links of its folder."""
+    """Return the notebook with solutions, not executed, with links from ``solutions`` to docs."""
     book = read_source(path)
     for cell in book.cells:
         cell.source = cell.source.replace("](../docs/", "](../../docs/")
@@ -57,7 +61,7 @@ def solution(path: Path) -> Any:
 
 
 def learner(book: Any) -> Any:
-    """Return the notebook with stubs instead of solutions, without outputs."""
+    """Return a copy of a notebook with stubs instead of solutions, and without outputs."""
     book = copy.deepcopy(book)
     book.cells = [c for c in book.cells if "solution-only" not in c.metadata.get("tags", [])]
     for cell in book.cells:
@@ -68,10 +72,10 @@ def learner(book: Any) -> Any:
 
 
 def cut_solutions(source: str) -> str:
-    """Replace each marked region by a stub at the indentation of its first mark.
+    """Replace each marked solution by a stub with the indentation of the first mark.
 
     Raises:
-        ValueError: if the marks don't form pairs.
+        ValueError: if the marks of solutions don't form pairs.
     """
     lines: list[str] = []
     inside = False
@@ -95,7 +99,7 @@ def cut_solutions(source: str) -> str:
 
 
 def execute(book: Any, timeout: int = 300) -> Any:
-    """Run all cells in a new kernel, and stop at the first exception.
+    """Run all cells of a notebook in a new kernel, and stop at the first exception.
 
     Views of widgets are removed, because a page without a kernel can't show them. The static
     picture remains.

@@ -22,7 +22,7 @@ SETUP = "run 'make lab' in the project's folder and open the notebook from there
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """The result of all checks, one line per check: (part, finding, remedy or "")."""
+    """The checks of the installation, one line per check: (part, finding, remedy or "")."""
 
     lines: tuple[tuple[str, str, str], ...]
 

@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def by_profile(profile: str, *, ci: T, cpu: T, gpu: T) -> T:
-    """Return the value for a profile.
+    """Return the value of the chosen profile: ``ci``, ``cpu`` or ``gpu``.
 
     Example: ``n_images = cfx.by_profile(profile, ci=20, cpu=200, gpu=1000)``.
 

@@ -15,7 +15,7 @@ PEAK_GB = 2.0
 
 
 class PeakMemory(threading.Thread):
-    """Measures the largest resident memory, in GB, of all child processes."""
+    """Measures the peak, in GB, of the total resident memory of all child processes."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -66,7 +66,7 @@ def run_course(sources: list[Path], profile: str) -> int:
 
 
 def run_one(source: Path, target: Path, profile: str) -> None:
-    """Execute one notebook, and write it and its HTML page."""
+    """Execute one notebook, and write the executed notebook and its HTML page."""
     import papermill
     from nbconvert import HTMLExporter
 

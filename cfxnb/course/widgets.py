@@ -1,7 +1,7 @@
 """Interactive widgets.
 
-Each widget also draws a static picture immediately. Tests therefore notice errors, and pages
-without a kernel have a picture.
+Each widget also draws a static picture immediately, so that tests notice errors and pages without
+a kernel show a picture.
 """
 
 import html
@@ -31,10 +31,11 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
     Args:
         draw: called with one value per control, returns a Picture.
         controls: one range, list of choices or bool per argument. A range is ``(low, high)`` for
-            integers, or ``(low, high, step)``. Starts with ``low`` or the first choice.
+            integers, or ``(low, high, step)``. A control starts
+            with ``low`` or with the first choice.
 
     Raises:
-        TypeError: if ``draw`` returns no Picture, or if a control is something else.
+        TypeError: if ``draw`` returns no Picture, or if a control is no range, list or bool.
         ValueError: if ``low`` of a range is greater than ``high``.
     """
     validate.function(draw, "draw")
@@ -100,15 +101,16 @@ def _slider(name: str, spec: tuple[float, ...], common: dict[str, Any]) -> Any:
 def predict_then_run(question: str, choices: list[str]) -> Callable[[str], str]:
     """Ask for a prediction before the answer is computed.
 
-    Shows the question with one radio button per choice. At first nothing is selected.
+    The function shows the question with one radio button per choice. At first no button is
+    selected.
 
     Args:
         question: the question.
         choices: at least two different answers.
 
     Returns:
-        A function to call in a later cell with the computed answer, one of ``choices``. It returns
-        a text that compares the answer with the prediction.
+        A function to call in a later cell with the computed answer, one of ``choices``. That
+        function returns a text that compares the answer with the prediction.
 
     Raises:
         ValueError, TypeError: if the question is no text, or if there are fewer than two different

@@ -46,7 +46,7 @@ def autoencoder(
 
 
 def reconstruction_loss(features: SqueezeNet | None) -> Callable[..., Tensor]:
-    """Return the loss: absolute error of the pixels plus perceptual distance.
+    """Return a loss function: absolute error of the pixels plus perceptual distance.
 
     We add noise to the latents, because a diffusion model is not exact. Latents close to those of
     an image should decode to similar images.
@@ -72,6 +72,6 @@ def reconstruction_loss(features: SqueezeNet | None) -> Callable[..., Tensor]:
 
 
 def _mirrored(images: Tensor, generator: Generator) -> Tensor:
-    """Mirror half of the images at random."""
+    """Mirror each image horizontally with probability 1/2."""
     turn = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
     return torch.where(turn, images.flip(3), images)

@@ -15,13 +15,13 @@ def card_of(
     files: str,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Return the common fields of a card. The recipe adds measured quality and other fields.
+    """Return the fields that all cards share. The recipe adds measured quality and other fields.
 
     Args:
         kind, net, config: needed by ``cfxnb.load`` to build the network.
         summary: what the network is, for ``cfxnb.available``.
         source: attribution of the data.
-        files: prefix of the names of the data files. Their joint hash is stored.
+        files: prefix of the names of the data files, whose joint hash the card stores.
         seed: seed of the training.
     """
     return {

@@ -1,7 +1,8 @@
 """Training of the classifier of X-rays that we explain, and of its judge.
 
-Both are trained on the "train" split, and settings were chosen on "validation". The judge has
-another architecture and another seed, and is trained with adversarial examples.
+Classifier and judge are trained on the "train" split, and settings were chosen on "validation".
+The judge has another architecture and another seed than the classifier, and is trained with
+adversarial examples.
 """
 
 from functools import partial
@@ -59,8 +60,8 @@ def trained(
 def augment(images: Tensor, generator: Generator) -> Tensor:
     """Augment images: shift by up to 3 pixels, rotate by up to 5 degrees, scale by up to 10 %.
 
-    Also changes brightness and contrast. The border pixels are repeated, because black margins
-    would be informative in this data set.
+    The function also changes brightness and contrast. Border pixels are repeated, because
+    black margins would be informative in this data set.
     """
     noise = torch.rand(6, len(images), generator=generator, device=images.device) * 2 - 1
     limits = torch.tensor([[0.09], [0.1], [0.09], [0.09], [0.2], [0.1]]).to(noise)
@@ -74,15 +75,16 @@ def augment(images: Tensor, generator: Generator) -> Tensor:
 
 
 def classifier_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Return the loss of ordinary training, without adversarial examples."""
+    """Return the weighted cross-entropy on augmented images, without adversarial examples."""
     return _weighted_cross_entropy(model, augment(batch[0], generator), batch[1])
 
 
 def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Return the loss on adversarial examples and clean images, half of each.
+    """Return the weighted cross-entropy on adversarial examples and clean images, half of each.
 
-    The adversarial examples start at a noisy image (Goodfellow et al., 2015). The judge decides
-    whether an edit changed the lungs or only fooled a network. It should therefore be robust.
+    An adversarial example is one step along the sign of the gradient (Goodfellow et al., 2015),
+    here from a noisy image. The judge should be robust, because the judge decides whether an edit
+    changed the lungs or only fooled a network.
     """
     images, labels = augment(batch[0], generator), batch[1]
     device = images.device
@@ -109,7 +111,10 @@ def class_weights() -> Tensor:
 
 
 def measured(classifier: Classifier) -> dict[str, float]:
-    """Return the quality on validation and test, for the card. Class 1 is positive."""
+    """Return accuracy, sensitivity, specificity and AUC on validation and test X-rays.
+
+    Class 1 (pneumonia) counts as positive.
+    """
     found: dict[str, float] = {}
     for split in ("validation", "test"):
         part = chest(split)
@@ -126,13 +131,13 @@ def measured(classifier: Classifier) -> dict[str, float]:
 
 
 def classifier(folder: Path | None, *, steps: int = 3000, device: str = "cpu") -> PlainNet:
-    """Train the classifier: two minutes on one core."""
+    """Train the classifier, which takes two minutes on one core."""
     torch.manual_seed(0)
     return trained(PlainNet(**NET), classifier_loss, folder, steps=steps, device=device)
 
 
 def judge(folder: Path | None, *, steps: int = 4000, device: str = "cpu") -> JudgeNet:
-    """Train the judge: five minutes on one core."""
+    """Train the judge, which takes five minutes on one core."""
     torch.manual_seed(1)
     net = JudgeNet(**NET)
     return trained(net, judge_loss, folder, steps=steps, lr=1e-3, seed=1, device=device)

@@ -25,7 +25,7 @@ LATENT = {"hidden_dim": 256, "layers": 6, "time_channels": 64}
 
 
 def config(dataset: str) -> dict:
-    """Return the arguments of the network for a data set, without the latent DDIM."""
+    """Return the arguments of ``DiffAE`` for a data set, except those of the latent DDIM."""
     net = NETS[dataset]
     shared = {
         "dims": 64,
@@ -66,7 +66,7 @@ def autoencoder(
 
 
 def as_unit(images: Tensor) -> Tensor:
-    """Return images in [0, 1]. Accepts uint8, too."""
+    """Convert uint8 images to floats in [0, 1]. Float images stay unchanged."""
     return images if images.is_floating_point() else images.float() / 255
 
 
@@ -74,7 +74,7 @@ def as_unit(images: Tensor) -> Tensor:
 def whiten(net: DiffAE, clean: Tensor) -> None:
     """Rescale the output of the untrained encoder to mean 0 and standard deviation 1.
 
-    Otherwise the U-Net ignores the codes, because their variance is small.
+    Without rescaling, the U-Net ignores the codes, because their variance is small.
     """
     codes = net.encoder(clean)
     last: Any = net.encoder.out[3]
@@ -85,12 +85,12 @@ def whiten(net: DiffAE, clean: Tensor) -> None:
 class Denoising:
     """The training loss: squared error of the predicted velocity.
 
-    The paper predicts the noise. In very noisy images this is possible without the code, and small
-    networks then hardly use the code. The velocity is close to the noise for nearly clean images,
-    and close to the negative image for nearly pure noise.
+    The network of the paper predicts the noise instead. In very noisy images, the noise can be
+    predicted without the code, and small networks then hardly use the code. The velocity is close
+    to the noise for nearly clean images, and close to the negative image for nearly pure noise.
 
-    We add noise to the codes. Similar images then get similar codes, and codes between those of two
-    images decode to images, too.
+    In training we add noise to the codes, so that similar images get similar codes. Codes between
+    those of two images then decode to images, too.
     """
 
     def __init__(self, fold: PixelUnshuffleCodec) -> None:

@@ -32,9 +32,9 @@ class Dataset:
     """Data and classifiers to train and measure the space of one data set.
 
     Attributes:
-        train, test: return images. Those of ``train`` may be uint8.
+        train, test: functions that return images. The training images may be uint8.
         explained: names of classifiers whose decisions reconstruction should preserve.
-        card: returns the common fields of a card.
+        card: function that returns the common fields of a card.
     """
 
     train: Callable[[], Tensor]
@@ -73,7 +73,7 @@ def make(dataset: str, folder: Path, device: str) -> None:
 
 
 def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) -> None:
-    """Train the latent DDIM, measure both on held-out images, and write weights and card."""
+    """Train the latent DDIM, measure the space on held-out images, and write weights and card."""
     options: dict[str, Any] = {
         "codec": FOLDS[dataset],
         "steps": COUNTS[dataset],
@@ -101,7 +101,7 @@ def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) ->
 
 @torch.no_grad()
 def measure(dataset: str, space: DiffusionAutoencoder) -> dict[str, float]:
-    """Return the quality on held-out images, for the card."""
+    """Return how well the space reconstructs held-out images and samples new ones."""
     images = DATASETS[dataset].test()
     code = space.encode(images)
     noise = noise_like(code.aux, seed=5)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Training of the networks for digits: the classifier that we explain, and the VAE.
 
-The judge (LeNet-5) is not trained here. It was trained by others, and therefore shares no weights,
-code or random numbers with the classifier.
+The judge (LeNet-5) is not trained here. The judge was trained by others, and therefore shares no
+weights, code or random numbers with the classifier.
 """
 
 from functools import partial
@@ -28,7 +28,7 @@ BETA = 0.5  # weight of the KL term; 1 gives the evidence lower bound, less give
 
 
 def classifier(folder: Path, *, steps: int = 3000, seed: int = 0, device: str = "cpu") -> DigitNet:
-    """Train the classifier: about two minutes on two cores."""
+    """Train the classifier, which takes about two minutes on two cores."""
     train = digits("train")
     torch.manual_seed(seed)
     return fit(
@@ -65,7 +65,7 @@ def augment(images: Tensor, generator: Generator) -> Tensor:
 def vae(
     folder: Path, *, steps: int = 14000, dims: int = 20, seed: int = 0, device: str = "cpu"
 ) -> ConvVAE:
-    """Train the VAE: thirty epochs, about ten minutes on two cores."""
+    """Train the VAE for thirty epochs, which takes about ten minutes on two cores."""
     train = digits("train")
     torch.manual_seed(seed)
     return fit(
@@ -94,7 +94,7 @@ def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) ->
 
 
 def make_factors(folder: Path, device: str) -> None:
-    """Measure the factors of all 70,000 digits: about two minutes."""
+    """Measure and save the factors of all 70,000 digits, which takes about two minutes."""
     measured = {
         split: torch.tensor(measure_digits(images_of(split)).to_numpy()).half().contiguous()
         for split in ("train", "test")
@@ -150,7 +150,7 @@ def make_vae(folder: Path, device: str) -> None:
 
 @torch.no_grad()
 def measure_vae(space: VAE) -> dict[str, float]:
-    """Return the quality on the test digits, for the card."""
+    """Return how well the VAE reconstructs test digits and samples new ones."""
     test = digits()
     explained, referee = weights.load("digits/classifier", "cpu"), wrap(judge())
     chunks = test.images.split(500)

@@ -34,7 +34,7 @@ def augmented_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Gener
 
 
 def classifier(folder: Path | None, *, steps: int = 3000, device: str = "cpu") -> PlainNet:
-    """Train the classifier: three minutes on one core."""
+    """Train the classifier, which takes three minutes on one core."""
     train = faces("train")
     torch.manual_seed(0)
     return fit(
@@ -64,7 +64,7 @@ def make_classifier(folder: Path, device: str) -> None:
 
 
 def measured(net: nn.Module) -> dict[str, float]:
-    """Return the accuracy on held-out faces, in total and per group, for the card."""
+    """Return the accuracy on held-out faces, in total and per gender and age group."""
     test = faces()
     right = (predict_logits(wrap(net), test.images).argmax(1) == test.labels).double()
     found = {"accuracy on 3,380 test faces": right.mean().item()}

@@ -43,8 +43,8 @@ def denoiser(
     """Train a network to predict the velocity of noisy latents, given some attributes.
 
     Args:
-        latents: (n, c, h, w), with standard deviation about 1.
-        options: number of the option of each attribute, int64 (n, attributes).
+        latents: latents of n images, (n, c, h, w), with standard deviation about 1.
+        options: index of the option of each attribute, int64 (n, attributes).
     """
     torch.manual_seed(seed)
     net = ConditionalUNet(ATTRIBUTES[dataset], latents.shape[1], **NETS[dataset])
@@ -69,7 +69,10 @@ def velocity(model: ConditionalUNet, batch: tuple[Tensor, ...], generator: Gener
 
 
 def left_open(model: ConditionalUNet, condition: Tensor, generator: Generator) -> Tensor:
-    """Leave attributes open at random, each or all of them. Guidance needs both."""
+    """Leave single attributes, or all attributes of an image, open at random.
+
+    Guidance needs a network trained with some attributes open, and with all open.
+    """
     sizes = torch.tensor([len(o) for o in model.attributes.values()], device=condition.device)
     single = torch.rand(condition.shape, generator=generator, device=condition.device) < OPEN
     all_open = (

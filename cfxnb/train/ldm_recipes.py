@@ -34,12 +34,12 @@ class Dataset:
     """Data and networks to train and measure the diffusion model of one data set.
 
     Attributes:
-        train, test: return image sets.
-        options: image set -> number of the option of each attribute, int64 (n, attributes).
+        train, test: functions that return image sets.
+        options: set of n images -> index of the option of each attribute, int64 (n, attributes).
         explained: name of a classifier whose decisions the autoencoder should preserve.
-        features: name of a network with ``features``, for distances between sets.
-        read: images -> the options that judges predict, by name of the attribute.
-        card: returns the common fields of a card.
+        features: name of a network with a method ``features``, for distances between image sets.
+        read: images -> dict: name of the attribute -> indices of the options that judges predict.
+        card: function that returns the common fields of a card.
         mirrored: whether to train on mirrored images, too.
     """
 
@@ -54,7 +54,7 @@ class Dataset:
 
 
 def _perceived(part: ImageSet) -> Tensor:
-    """Return smile, gender and age group of faces."""
+    """Return the indices of smile, gender and age group of n faces, int64 (n, 3)."""
     columns = {n: o for n, o in ldm.ATTRIBUTES["faces"].items() if n != "smile"}
     known = [[list(o).index(value) for value in part.factors[n]] for n, o in columns.items()]
     return torch.cat([part.labels[:, None], torch.tensor(known).T], 1)
@@ -123,7 +123,7 @@ def make_autoencoder(dataset: str, folder: Path, device: str) -> None:
 
 @torch.no_grad()
 def ship_autoencoder(dataset: str, net: TinyAutoencoder, train: Tensor) -> None:
-    """Standardise each channel of the latents, and write weights and card."""
+    """Standardise each channel of the latents, and write weights and card of the autoencoder."""
     plain = Autoencoder(net, *2 * [torch.zeros(4, 1, 1)])
     z = latents(plain, train[:10_000])
     units: dict[str, Any] = {
@@ -149,13 +149,13 @@ def _each(values: Tensor) -> list[float]:
 
 @torch.no_grad()
 def latents(space: Autoencoder, images: Tensor) -> Tensor:
-    """Return the codes of uint8 images."""
+    """Return the latents of uint8 images."""
     return torch.cat([space.encode(part.float() / 255).z for part in images.split(500)])
 
 
 @torch.no_grad()
 def measure_autoencoder(dataset: str, space: Autoencoder) -> dict[str, float]:
-    """Return the quality on held-out images, for the card."""
+    """Return how well the autoencoder reconstructs held-out images."""
     images = DATASETS[dataset].test().images[:MEASURED]
     rebuilt = torch.cat([space.decode(space.encode(part)) for part in images.split(250)])
     classifier = weights.load(DATASETS[dataset].explained, "cpu")
@@ -171,7 +171,7 @@ def measure_autoencoder(dataset: str, space: Autoencoder) -> dict[str, float]:
 
 
 def make_ldm(dataset: str, folder: Path, device: str) -> None:
-    """Train the denoiser on the latents of the shipped autoencoder, and ship it."""
+    """Train the denoiser on the latents of the shipped autoencoder, and ship the denoiser."""
     space = weights.load(f"{dataset}/autoencoder", "cpu")
     z, options = training(dataset, space)
     net = ldm.denoiser(dataset, z, options, folder, steps=ldm.STEPS[dataset], device=device)
@@ -179,7 +179,10 @@ def make_ldm(dataset: str, folder: Path, device: str) -> None:
 
 
 def training(dataset: str, space: Autoencoder) -> tuple[Tensor, Tensor]:
-    """Return latents in half precision, and the options of each image. Mirrored ones come last."""
+    """Return latents in half precision, and the options of each image.
+
+    If the data set is mirrored, the latents of the mirrored images come last.
+    """
     part = DATASETS[dataset].train()
     images, options = as_bytes(part.images), DATASETS[dataset].options(part)
     if DATASETS[dataset].mirrored:
@@ -202,7 +205,7 @@ def ship_ldm(dataset: str, net: ConditionalUNet) -> None:
 
 @torch.no_grad()
 def measure_ldm(dataset: str, space: Diffusion) -> dict[str, float]:
-    """Return how often judges read the condition in samples, and distances to real images."""
+    """Return how often judges read the condition in samples, and set distances to real images."""
     wanted = DATASETS[dataset].options(DATASETS[dataset].test())[:MEASURED]
     attributes = list(space.net.attributes.items())
     conditions = [

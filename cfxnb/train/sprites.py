@@ -1,7 +1,8 @@
 """Recipes for sprites: the planted classifiers and the two factor readers.
 
-All are trained on the "train" split only. The two readers are trained on different samples, and
-the judge has another architecture, so that it shares nothing with the networks that it judges.
+All networks are trained on the "train" split only. The two factor readers are trained on different
+samples, and one of them is the judge. The judge has another architecture, and therefore shares
+nothing with the networks that it judges.
 """
 
 from functools import partial
@@ -46,7 +47,7 @@ def noisy(images: Tensor, generator: Generator) -> Tensor:
 
 
 def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> PlainNet:
-    """Train a planted classifier; half a minute on two cores."""
+    """Train a planted classifier, which takes half a minute on two cores."""
     rule: PlantedClassifier = SPRITE_CLASSIFIERS[name]
     train = sprites(rule.world, 8000, split="train", seed=5)
     labels = torch.tensor(rule.label(train.factors).to_numpy(bool)).long()
@@ -65,7 +66,7 @@ def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> P
 
 
 def label_loss(model: nn.Module, batch: tuple[Tensor, ...], _: Generator) -> Tensor:
-    """Cross-entropy, without augmentation: the classifier is not meant to be robust."""
+    """Return the cross-entropy without augmentation: the classifier need not be robust."""
     images, labels = batch
     with autocast(images.device):
         logits = model(images)
@@ -90,7 +91,7 @@ def as_bytes(images: Tensor) -> Tensor:
 def reader(
     net: Net, loss: Loss, folder: Path, *, steps: int, seed: int, device: str = "cpu"
 ) -> Net:
-    """Train a factor reader; two minutes on two cores, seven for the judge."""
+    """Train a factor reader, which takes two minutes on two cores (the judge takes seven)."""
     train = figures(seed)
     options = torch.stack([torch.as_tensor(c) for c in as_indices(train.factors).values()], 1)
     return fit(
@@ -107,15 +108,16 @@ def reader(
 
 
 def reader_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Cross-entropy of all factors on noisy images."""
+    """Return the cross-entropy, summed over all factors, on noisy images."""
     return _reading_loss(model, noisy(batch[0].float() / 255, generator), batch[1])
 
 
 def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Cross-entropy; half of the images are tinted, noisy and attacked (Goodfellow et al., 2015).
+    """Return the cross-entropy of all factors, with half of the images attacked.
 
-    The judge decides whether an attack changed a factor or only fooled a network. So it must be
-    harder to fool itself.
+    The attacked images are tinted, noisy and moved along the sign of the gradient (Goodfellow et
+    al., 2015). The judge decides whether an attack changed a factor or only fooled a network. So
+    the judge must be harder to fool than that network.
     """
     images, options = batch[0].float() / 255, batch[1]
     device = images.device
@@ -131,7 +133,7 @@ def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator
 
 
 def _reading_loss(model: nn.Module, images: Tensor, options: Tensor) -> Tensor:
-    """Cross-entropy, summed over the factors."""
+    """Return the cross-entropy, summed over the factors."""
     with autocast(images.device):
         logits = model(images)
     heads = zip(logits.float().split(N_OPTIONS, 1), options.T, strict=True)
@@ -204,7 +206,7 @@ def _save_reader(name: str, net: nn.Module, seed: int, summary: str) -> None:
 def reading_accuracy(
     reader: FactorReader, test: ImageSet, images: Tensor | None = None
 ) -> dict[str, float]:
-    """Return the accuracy of a reader per factor, on ``images`` or on those of ``test``."""
+    """Return the accuracy of a reader per factor, on ``images`` or the images of ``test``."""
     found = reader.read(test.images if images is None else images)
     return {n: round(float((found[n] == test.factors[n]).mean()), 4) for n in SPRITE_OPTIONS}
 
@@ -215,7 +217,7 @@ def fraction(hits: Tensor) -> float:
 
 
 def _number(value: Any) -> Any:
-    """A value of a table for a card: rounded, and None for NaN."""
+    """Return a value of a table as a card stores it: rounded, or None for NaN."""
     if isinstance(value, str):
         return value
     if value != value:

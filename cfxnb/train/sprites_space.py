@@ -33,7 +33,7 @@ ERROR_WEIGHT = 1.25  # nats in the loss of the VAE per unit of squared error
 def vae(
     folder: Path, *, steps: int = 12000, dims: int = 20, seed: int = 0, device: str = "cpu"
 ) -> ConvVAE:
-    """Train the VAE for 25 epochs; about twenty minutes on two cores."""
+    """Train the VAE for 25 epochs, which takes about twenty minutes on two cores."""
     train = figures(seed=1)
     torch.manual_seed(seed)
     return fit(
@@ -50,12 +50,13 @@ def vae(
 
 
 def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Squared error plus the rate (the KL term), in nats per image.
+    """Return the squared error plus the rate (the KL term), in nats per image.
 
     All layers of a figure have the same weight, no matter how many of their pixels are visible.
-    Otherwise the five pixels of the eyes would not count beside hundreds of hair. The error has a
-    small weight relative to the rate (a decoder standard deviation of 0.6 per pixel). So the codes
-    of all figures fill the prior, and samples from the prior are figures as well.
+    With equal weights per pixel, the five pixels of the eyes would hardly count beside hundreds of
+    pixels of hair. The error has a small weight relative to the rate, which corresponds to a
+    decoder standard deviation of 0.6 per pixel. With this small weight, the codes of all figures
+    fill the prior, and samples from the prior are figures as well.
     """
     images, top = batch[0].float() / 255, batch[1].flatten(1).long()
     with autocast(images.device):
@@ -67,14 +68,14 @@ def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) ->
 
 
 def _error(drawn: Tensor, images: Tensor, top: Tensor, even: float) -> Tensor:
-    """Weighted squared error, summed over all images.
+    """Return the weighted squared error, summed over all images.
 
     Args:
         drawn: Decoded images, (b, c, h, w).
         images: Original images, (b, c, h, w).
         top: Index of the top layer at each pixel, (b, pixels).
-        even: Fraction of the weight that is the same for all pixels. The rest is divided equally
-            between the layers, and for each layer between its visible pixels.
+        even: Fraction of the weight that is the same for all pixels. The rest of the weight is
+            divided equally between the layers, and within each layer between its visible pixels.
     """
     error = (drawn.float() - images).square().sum(1).flatten(1)
     kinds = len(LAYERS) + 1
@@ -85,10 +86,10 @@ def _error(drawn: Tensor, images: Tensor, top: Tensor, even: float) -> Tensor:
 
 
 def sharpen(net: ConvVAE, folder: Path, *, steps: int = 3000, device: str = "cpu") -> ConvVAE:
-    """Train only the decoder, on fixed posteriors; five minutes on two cores.
+    """Train only the decoder, on fixed posteriors, which takes five minutes on two cores.
 
-    With ``vae_loss`` alone the background is grainy: it has most of the pixels, and the weight of
-    one layer of seven.
+    With ``vae_loss`` alone the background is grainy, because it has most of the pixels but only the
+    weight of one layer of seven.
     """
     train = figures(seed=1)
     with torch.no_grad():
@@ -108,7 +109,7 @@ def sharpen(net: ConvVAE, folder: Path, *, steps: int = 3000, device: str = "cpu
 
 
 def decoder_loss(decoder: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Squared error; half of the weight is the same for all pixels."""
+    """Return the squared error, with half of the weight divided equally between all pixels."""
     images, top = batch[0].float() / 255, batch[1].flatten(1).long()
     mean, log_variance = batch[2:]
     noise = torch.randn(mean.shape, generator=generator, device=mean.device)
@@ -134,7 +135,7 @@ def make_vae(folder: Path, device: str) -> None:
 
 @torch.no_grad()
 def measure_vae(space: VAE) -> dict[str, float]:
-    """Measure the quality on held-out figures, for the card."""
+    """Return how well the VAE reconstructs held-out figures and samples new ones."""
     test = test_figures("independent")
     judge = weights.load("sprites/judge", "cpu")
     chunks = test.images.split(500)
@@ -179,7 +180,7 @@ def measure_vae(space: VAE) -> dict[str, float]:
 
 
 def make_edits(preserve_others: bool, folder: Path, device: str) -> None:
-    """Train and save edits; the judge measures their quality."""
+    """Train edits, measure their quality with the judge, and save them."""
     space = weights.load("sprites/vae", device)
     train = sprites("pairs", 6000, split="train", seed=21)
     edits = fit_attribute_edits(

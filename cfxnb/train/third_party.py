@@ -1,7 +1,7 @@
 """Cards of the networks that others trained: expression, smile, gender, age, features.
 
 Nothing is trained here. We measure the networks on our faces, and compare with the cards of their
-sources (``data/oracles/*.json``). Our cards repeat the cautions of these cards.
+sources (``data/oracles/*.json``). Our cards repeat the cautions of the source cards.
 """
 
 import functools
@@ -36,13 +36,13 @@ OWN_OPINION = (
 
 
 def restored(net: nn.Module, file: str) -> Any:
-    """``net`` with the weights of ``data/oracles/<file>.safetensors``."""
+    """Return ``net``, frozen, with the weights of ``data/oracles/<file>.safetensors``."""
     net.load_state_dict(load_file(verified_path(f"oracles/{file}.safetensors")))
     return net.eval().requires_grad_(False)
 
 
 def source_card(file: str) -> dict[str, Any]:
-    """Return the card of the source."""
+    """Return the card ``data/oracles/<file>.json``, which describes the source of the weights."""
     return json.loads(verified_path(f"oracles/{file}.json").read_text(encoding="utf-8"))
 
 
@@ -69,7 +69,7 @@ def write(
 
 @functools.cache
 def expressions() -> tuple[FaceExpression, ImageSet, Tensor]:
-    """Return the network, the 3,380 test faces and their logits: half a minute."""
+    """Return the expression network, the 3,380 test faces, and the logits of these faces."""
     net = restored(FaceExpression(), "face_expression")
     test = faces("test")
     return net, test, predict_logits(wrap(net), test.images, batch_size=32)
@@ -110,7 +110,10 @@ def make_smile(folder: Path, device: str) -> None:
 
 
 def _smile_figures(part: ImageSet, happy: Tensor) -> dict[str, Any]:
-    """Return figures on p(happy), (n,). The first two come from the card of the source."""
+    """Return quality measures of p(happy), (n,), for the card.
+
+    The first two measures come from the card of the source.
+    """
     score = torch.tensor(part.factors["smile_score"].to_numpy())
     same = ((happy > 0.5) == (score > 0.5)).double().mean().item()
     return {
