@@ -57,7 +57,7 @@ def expect(holds: bool, failed: str, *, cause: str, hint: str) -> None:
 
 
 def exercise(title: str) -> Callable[[Callable[..., None]], Callable[..., Result]]:
-    """Decorate a function that checks an answer by ``expect``, so that it returns a ``Result``."""
+    """Decorate a function that calls ``expect``, so that the function returns a ``Result``."""
 
     def decorate(properties: Callable[..., None]) -> Callable[..., Result]:
         @functools.wraps(properties)

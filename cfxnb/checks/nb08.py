@@ -58,7 +58,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _compare(got: Tensor, right: Tensor, hint: str, known: Mapping[str, tuple]) -> None:
-    """Check that a map is right. If it is a known wrong map, say which one and why."""
+    """Check that a map is right. If the map is of a known mistake, name the mistake."""
     for name, (wrong, cause) in known.items():
         expect(not _same(got, wrong), f"that is {name}", cause=cause, hint=hint)
     total, wanted = float(got.sum()), float(right.sum())

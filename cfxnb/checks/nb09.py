@@ -22,7 +22,7 @@ def classifier_free_denoiser(
         eps: function (z, t, condition) -> predicted noise.
         cond, uncond: conditions of the target and the null condition, one row per sample.
         scale: 0 gives the unconditional noise, 1 the conditional noise. A scale above 1
-            exaggerates their difference.
+            exaggerates the condition.
     """
 
     def denoiser(z: Tensor, t: Tensor, *_: Any) -> Tensor:

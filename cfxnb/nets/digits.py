@@ -30,7 +30,8 @@ class LeNet5(nn.Module):
     """The judge of digits, pretrained by others: (b, 1, 32, 32) -> logits (b, 10).
 
     The network removes the zero padding of its input, and resizes the remaining 28x28 pixels to
-    32x32, as in training. Weights: github.com/csinva/gan-vae-pretrained-pytorch.
+    32x32, as in training. The weights come from
+    github.com/csinva/gan-vae-pretrained-pytorch.
     """
 
     def __init__(self) -> None:

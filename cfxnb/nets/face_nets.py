@@ -21,7 +21,7 @@ HAPPY = EXPRESSIONS.index("happy")
 def pad_same(x: Tensor, kernel: int, stride: int, fill: float = 0.0) -> Tensor:
     """Pad images so that a convolution or pooling turns n pixels into ceil(n / stride) pixels.
 
-    If the number of added pixels is odd, the additional one is at the right or at the bottom.
+    If the number of added pixels is odd, the extra pixel is at the right or at the bottom.
     """
     sides = []
     for n in (x.shape[3], x.shape[2]):
@@ -34,7 +34,7 @@ def enlarged(images: Tensor) -> Tensor:
     """Pad images (b, 3, h, w) with zeros to squares, and resize them to (b, 3, 112, 112).
 
     Resizing is bilinear with half-pixel centres, without antialiasing. If the number of added
-    pixels is odd, the additional one is at the right or at the bottom.
+    pixels is odd, the extra pixel is at the right or at the bottom.
 
     Raises:
         ValueError, TypeError: if the images are not a batch of floats with three channels.

@@ -105,8 +105,8 @@ def perceptual_distance(
 
     As in LPIPS (Zhang et al., 2018, section 3), the features at each position are normalised to
     unit length. The squared differences of the normalised features are averaged over positions.
-    Unlike LPIPS, the function has no learned weights. The sum over channels and the mean over
-    layers take their place.
+    Unlike LPIPS, the function has no learned weights. The function sums over channels
+    and averages over layers.
 
     Args:
         net: ``cfx.load("faces/features")``.

@@ -116,7 +116,7 @@ class Layer(nn.Module):
 class ToRGB(nn.Module):
     """A modulated 1x1 convolution to colours, whose output is added to the upsampled image.
 
-    Unlike ``Layer``, this convolution is not demodulated.
+    Unlike the convolution of ``Layer``, the one of ``ToRGB`` is not demodulated.
     """
 
     def __init__(self, inside: int, colours: int, w_dim: int) -> None:

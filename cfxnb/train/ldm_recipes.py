@@ -114,7 +114,7 @@ DATASETS = {
 
 
 def make_autoencoder(dataset: str, folder: Path, device: str) -> None:
-    """Train an autoencoder, measure its latents, and ship it as a space."""
+    """Train an autoencoder, measure its latents, and ship the autoencoder as a space."""
     train = as_bytes(DATASETS[dataset].train().images)
     features = weights.load("faces/features", "cpu") if dataset == "faces" else None
     kwargs: dict[str, Any] = {"steps": first.STEPS[dataset], "features": features, "device": device}
