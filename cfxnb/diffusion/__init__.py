@@ -1,16 +1,16 @@
 """Latent Diffusion Counterfactual Explanations (LDCE; Farid et al., arXiv 2310.06668).
 
-Read ``guidance`` first. Its ``_guided_eps`` is the method of the paper: at each denoising step it
-predicts the clean image and takes the gradient of the classifier. It keeps the gradient where it
-agrees with the diffusion model, and adds it to the predicted noise.
+Read ``guidance`` first. Its ``_guided_eps`` is the method of the paper. At each denoising step the
+method predicts the clean image and takes the gradient of the classifier. This gradient is kept only
+at positions where it agrees with the implicit classifier, and is added to the predicted noise.
 
 - ``diffusion_counterfactual``: the public function, and the settings of the paper.
-- ``options``: its options, checked.
-- ``consensus``: where two fields of vectors agree, and how often they would by chance.
+- ``options``: checks the options of ``diffusion_counterfactual``.
+- ``consensus``: finds where two fields of vectors agree, and how often random vectors would agree.
 - ``strength_search``: looks for the smallest amount of noise with which each image flips.
-- ``best_attempt``: the best result of each image so far.
-- ``counted_networks``: counts the network passes, so that the mathematics need not.
-- ``composite``: restores the pixels that the edit did not need.
+- ``best_attempt``: stores the best attempt of each image so far.
+- ``counted_networks``: counts forward and backward passes, to keep this out of ``guidance``.
+- ``composite``: restores the original pixels where an edit changed little.
 
 The DDIM steps are in ``core.ddim``.
 """

@@ -1,4 +1,4 @@
-"""The best result of each sample, over all attempts of a search."""
+"""Store the best attempt of each sample during a search for the smallest strength."""
 
 import torch
 from torch import Tensor
@@ -8,21 +8,22 @@ from cfxnb.diffusion.guidance import GuidedDenoiser
 
 
 class BestAttempt:
-    """For each sample the last attempt that reached the target, or else the last attempt.
+    """Stores for each sample the last attempt that reached the target, or else the last attempt.
 
-    The search lowers the strength after each success. So the last success has the lowest strength.
+    ``StrengthSearch`` lowers the strength after each success. So the last success has the lowest
+    strength.
 
     Args:
         z: codes of the originals, (b, c, h, w).
-        logits: tensor of the shape of the logits, (b, k). Its values are not used.
+        logits: tensor with the shape of the logits, (b, k). The values of ``logits`` are not used.
 
     Attributes:
-        z: edited codes, (b, c, h, w). An attempt whose code is not finite leaves the code as it is.
+        z: edited codes, (b, c, h, w). An attempt with a code that is not finite changes nothing.
         logits: logits of the edited images, (b, k); NaN before the first attempt.
         reached: samples that reached the target, bool (b,).
-        no_gradient: samples without a gradient in the attempt that is kept, bool (b,).
-        strength: strength of that attempt, (b,); NaN before the first attempt.
-        cost: network passes of all attempts, int64 (b,) each.
+        no_gradient: samples whose stored attempt had no gradient or no finite code, bool (b,).
+        strength: strength of the stored attempt, (b,); NaN before the first attempt.
+        cost: number of passes of each network over all attempts, by name, int64 (b,).
     """
 
     def __init__(self, z: Tensor, logits: Tensor) -> None:
@@ -46,16 +47,15 @@ class BestAttempt:
         guided: GuidedDenoiser,
         n_steps: int,
     ) -> None:
-        """Add one attempt for some of the samples.
+        """Record one attempt for n samples, and store it for samples where it is the best so far.
 
         Args:
-            rows: the samples, positions in the batch, (n,). The other arguments have one row for
-                each of these.
-            z: codes of the attempt.
-            logits: logits of its images.
-            reached: whether it reached the target, bool (n,).
-            strength: its strength, (n,).
-            guided: the denoiser, with its cost and its record of the steps.
+            rows: positions of the n samples in the batch, (n,).
+            z: codes at the end of the attempt, (n, c, h, w).
+            logits: logits of the decoded codes, (n, k).
+            reached: whether each sample reached the target, bool (n,).
+            strength: strength of the attempt for each sample, (n,).
+            guided: denoiser of the attempt, which has recorded the steps and network passes.
             n_steps: number of steps of an attempt that is not stopped.
         """
         here = rows.cpu()
@@ -79,10 +79,10 @@ class BestAttempt:
             self._steps[name][chosen.cpu()] = values[better.cpu()]
 
     def trace(self, chance_fraction: float) -> dict[str, Tensor]:
-        """Return the record of the attempts that are kept, one row per sample.
+        """Return the step records and strengths of the stored attempts, one row per sample.
 
         Args:
-            chance_fraction: fraction of random vectors that would agree, stored for each sample.
+            chance_fraction: fraction of random vectors that would agree, the same for all samples.
         """
         return {
             **self._steps,

@@ -1,4 +1,4 @@
-"""Compositing: restore the pixels that an edit did not need."""
+"""Compositing: restore the original pixels where an edit changed little."""
 
 import torch
 from torch import Tensor
@@ -10,15 +10,15 @@ DILATION = 3  # side of the square, in pixels, with which the mask of an edit is
 
 
 def edit_mask(before: Tensor, after: Tensor, threshold: float) -> Tensor:
-    """Return where an image was changed.
+    """Return a mask of the pixels that an edit changed.
 
     A pixel belongs to the edit if its change, summed over the channels, exceeds ``threshold`` times
-    the largest change of the image. The mask is then dilated by one pixel. ACE uses such a mask
-    (Jeanneret et al., CVPR 2023), but fills the rest by inpainting.
+    the largest change of the image. The mask is then dilated by one pixel. ACE
+    (Jeanneret et al., CVPR 2023) uses such a mask, but fills the pixels outside by inpainting.
 
     Args:
-        before, after: reconstruction and counterfactual, (b, c, h, w) in [0, 1]. Use the
-            reconstruction, not the original: then errors of the autoencoder are no edit.
+        before, after: reconstruction and counterfactual, (b, c, h, w) in [0, 1]. With
+            the original as ``before``, errors of the autoencoder would count as edits.
         threshold: fraction of the largest change, 0 to 1.
 
     Returns:
@@ -40,10 +40,12 @@ def edit_mask(before: Tensor, after: Tensor, threshold: float) -> Tensor:
 def composite_edit(
     original: Tensor, reconstruction: Tensor, edited: Tensor, threshold: float
 ) -> Tensor:
-    """Return the originals with the edits pasted in. Outside the edits every pixel is unchanged.
+    """Return the original images with the edited regions pasted in.
+
+    Pixels outside the edited regions are exactly those of the original.
 
     Args:
         original, reconstruction, edited: (b, c, h, w) in [0, 1].
-        threshold: see ``edit_mask``, which decides what belongs to the edit.
+        threshold: passed to ``edit_mask``, which decides which pixels belong to the edit.
     """
     return torch.where(edit_mask(reconstruction, edited, threshold), edited, original)

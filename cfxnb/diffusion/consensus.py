@@ -14,16 +14,17 @@ def consensus(
 ) -> tuple[Tensor, Tensor]:
     """Keep the vectors of ``direction`` that lie in a cone around those of ``implicit``.
 
-    The channels at one position form one vector. All other vectors become 0.
+    The channels at one position form one vector. Vectors of ``direction`` outside the cone become
+    0.
 
-    Difference from the official code: it takes the arc cosine without clamping, so it keeps zero
-    vectors and some exactly opposite ones. Here cosines are clamped to [-1, 1], and a vector that
-    is zero or not finite never agrees.
+    Difference from the paper: the official code takes the arc cosine without clamping, and so keeps
+    zero vectors and some exactly opposite vectors. Here cosines are clamped to [-1, 1], and a
+    vector that is zero or not finite never agrees.
 
     Args:
-        implicit, direction: (b, c, h, w).
+        implicit, direction: the two fields of vectors, (b, c, h, w).
         cone_angle: half-opening of the cone in degrees, 0 to 180.
-        patch_size: side of the square patches whose positions form one vector together.
+        patch_size: side of square patches. All channels and positions of a patch form one vector.
 
     Returns:
         The filtered ``direction``, (b, c, h, w), and the mask of the patches that were kept, bool
@@ -47,21 +48,22 @@ def consensus(
 
 
 def angles(a: Tensor, b: Tensor, patch_size: int = 1) -> Tensor:
-    """Return the angles between two fields of vectors, in degrees.
+    """Return the angle between the vectors of two fields at each patch, in degrees.
 
     Args:
-        a, b: (b, c, h, w).
+        a, b: the two fields of vectors, (b, c, h, w).
         patch_size: see ``consensus``.
 
     Returns:
-        float64 (b, h / patch_size, w / patch_size). NaN if a vector is zero or not finite.
+        float64 (b, h / patch_size, w / patch_size). The angle is NaN if a vector is zero or
+        not finite.
     """
     first, second = (_unit_vectors(pixel_unshuffle(x, patch_size)) for x in (a, b))
     return torch.rad2deg((first * second).sum(1).clamp(-1, 1).arccos())
 
 
 def _unit_vectors(x: Tensor) -> Tensor:
-    """Divide the vectors along the channels by their length; NaN if that is 0 or not finite."""
+    """Divide each vector of channels by its length. The result is NaN for a length of 0."""
     x = x.cpu().double()  # on the CPU, because not every device has float64
     x = x / x.abs().amax(1, keepdim=True)  # squares of tiny or huge numbers would leave the range
     return x / x.norm(dim=1, keepdim=True)
@@ -80,11 +82,11 @@ def match_norm(x: Tensor, like: Tensor) -> Tensor:
 
 
 def random_mask(keep: Tensor, noise: Tensor) -> Tensor:
-    """Return random masks with as many kept positions per sample as ``keep``.
+    """Return random masks that keep as many positions of each sample as the mask ``keep``.
 
     Args:
         keep: bool (b, h', w').
-        noise: random numbers (b, h', w'). The positions with the smallest ones are kept.
+        noise: random numbers (b, h', w'). The positions with the smallest numbers are kept.
     """
     order = noise.flatten(1).argsort(1).argsort(1)
     count = keep.flatten(1).sum(1, keepdim=True)
@@ -92,13 +94,13 @@ def random_mask(keep: Tensor, noise: Tensor) -> Tensor:
 
 
 def chance_level(size: int, cone_angle: float) -> float:
-    """Return the fraction of independent random vectors that agree within ``cone_angle``.
+    """Return the probability that the angle of two random vectors is at most ``cone_angle``.
 
-    This is the fraction of a sphere that the cone covers: at 45 degrees 14.6 % in 3 dimensions and
-    9.1 % in 4.
+    The probability is the fraction of a sphere that the cone covers. A cone of 45 degrees covers
+    14.6 % of the sphere in 3 dimensions, and 9.1 % in 4 dimensions.
 
     Args:
-        size: number of dimensions: channels of a code times the number of positions of a patch.
+        size: dimensions of the vectors: channels of a code times positions of a patch.
         cone_angle: half-opening of the cone in degrees, 0 to 180.
 
     Raises:

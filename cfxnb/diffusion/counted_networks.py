@@ -1,4 +1,4 @@
-"""The networks of a guided denoiser, with a count of their passes."""
+"""Run the networks of a guided denoiser, and count their forward and backward passes."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from cfxnb.core.types import Classifier, Code
 
 
 class CountedNetworks:
-    """U-Net, decoder and classifier; counts forward and backward passes per sample.
+    """Runs U-Net, decoder and classifier, and counts their passes per sample.
 
-    Hooks on the outputs notice the backward passes.
+    Hooks on the outputs of the networks count the backward passes.
 
     Attributes:
         cost: number of passes of ``unet``, ``decoder`` and ``classifier``, int64 (b,) each.
-        counted: samples whose passes are counted, bool (b,). A sample whose guidance pauses is
-            computed along with its batch, but nothing is counted for it: its cost must not depend
-            on the other samples.
+        counted: samples whose passes are counted, bool (b,). Passes are not
+            counted for a sample whose guidance pauses, although the networks still process the
+            sample with its batch. The cost of a sample must not depend on the other samples.
     """
 
     def __init__(self, space: Any, classifier: Classifier, count: int) -> None:
@@ -32,14 +32,14 @@ class CountedNetworks:
         return self._watch("unet", self.space.predict_noise(z, t, condition))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the images of codes, not clamped to [0, 1]: a clamped pixel has no gradient."""
+        """Return images of codes, not clamped to [0, 1], since a clamped pixel has no gradient."""
         return self._watch("decoder", self.space.decode(Code(z), clamp=False))
 
     def classify(self, images: Tensor) -> Tensor:
-        """Return logits (b, k).
+        """Return the logits of images, (b, k), and count the passes of the classifier.
 
         Raises:
-            TypeError: if the classifier passes no gradients.
+            TypeError: if no gradient can be taken through the classifier.
         """
         logits = self._watch("classifier", self.classifier(images))
         require_gradient(logits)

@@ -70,17 +70,19 @@ def diffusion_counterfactual(
 ) -> Counterfactuals:
     """Add some noise to each image and denoise it, guided towards the target by the classifier.
 
-    The gradient of the classifier alone leads to adversarial examples. Consensus guidance uses it
-    only at positions where it agrees with the implicit classifier of the diffusion model: the
-    difference between its predictions with and without the target as condition.
+    The gradient of the classifier alone leads to adversarial examples. Consensus guidance uses
+    this gradient only at positions where it agrees with the implicit classifier of the diffusion
+    model. The implicit classifier is the noise that the model predicts with the target as
+    condition, minus the noise that the model predicts without a condition.
 
     An image at which the classifier has no gradient is not guided at all in that step. The official
     code would still apply the distance term.
 
     Differences from the paper, with the default options: we use few steps, and noise from DDIM
-    inversion. We search for the smallest strength that flips each image. The distance is measured
-    in code space, and guidance pauses while the target is reached. ``**cfx.PAPER_DIFFUSION`` gives
-    the settings of the paper.
+    inversion. We search for the smallest strength that flips each image. The distance to
+    the original is measured in code space. The guidance of an image pauses while the predicted
+    clean image is classified as the target. ``**cfx.PAPER_DIFFUSION`` gives the settings of the
+    paper.
 
     Args:
         space: a ``Diffusion`` space.
@@ -88,66 +90,80 @@ def diffusion_counterfactual(
         images: (b, c, h, w) in [0, 1].
         target: class to reach, by number or name: one for all images or one per image (b,).
 
-        conditions: the condition of the diffusion model for each class of the classifier. For a
-            model of attributes: the name of an option, or a dict such as ``{"hair": "red"}``. For
-            a model of classes: their numbers. For a model of texts: prompts. Default: the class
-            names of the classifier if they are options of the model; classes without names are
-            taken by number.
-        cone_angle: half-opening of the cone in degrees, 0 to 180. Vectors agree if the angle
-            between them is at most this. A larger angle keeps more of the classifier's gradient.
-        classifier_scale: norm of the classifier's term, relative to the implicit classifier.
-        distance_scale: norm of the term that pulls back to the original, relative to the implicit
-            classifier.
+        conditions: the condition of the diffusion model for each class of the classifier. A
+            model that is conditioned on attributes takes names of options, or dicts such as
+            ``{"hair": "red"}``. A model that is conditioned on classes takes class numbers. A model
+            that is conditioned on texts takes prompts. By default the conditions are derived from
+            the class names or the class numbers of the classifier.
+        cone_angle: half-opening of the cone in degrees, 0 to 180. The classifier's gradient
+            and the implicit classifier agree if their angle is at most this angle. A larger angle
+            keeps more of the classifier's gradient.
+        classifier_scale: norm of the classifier's part of the guidance, in units of the norm of the
+            implicit classifier.
+        distance_scale: norm of the part of the guidance that pulls back to the original, in units
+            of the norm of the implicit classifier.
         strength: fraction of the diffusion time to which noise is added at the first attempt, above
             0 and below 1.
-        min_strength: the search ends if a success would be followed by a lower strength than this.
-            With less noise the diffusion model can hardly change the image. The classifier then
-            flips on small edits that other classifiers ignore. Of 150 training sprites of
-            ``sprites/shortcut``, 98 % flip by the planted cause with this bound, and 83 % with four
-            attempts and no bound.
-        max_attempts: number of strengths to try for each image. A success is followed by a lower
-            strength, a failure by a higher one. The success at the lowest strength is returned.
-        steps: denoising steps of each attempt. With ``timestep_spacing="paper"``: steps through all
-            times, of which int(strength * steps) are taken.
-        confidence: probability of the target from which an image counts as flipped.
-        composite_threshold: restore the pixels of the original wherever the edit changes less than
-            this fraction of its largest change, if the image still flips. None: do not composite.
+        min_strength: once an image has flipped, its search ends before a strength below this one is
+            tried. With very little noise the diffusion model can hardly change the image, and the
+            classifier flips on small edits that other classifiers ignore. Of 150 training sprites
+            of ``sprites/shortcut``, 98 % flip by the planted cause with the default
+            ``min_strength``, and 83 % with four attempts and ``min_strength=0``.
+        max_attempts: number of strengths to try for each image. After a success the search
+            tries a lower strength, after a failure a higher one. Of the attempts that flip an
+            image, the search returns the one with the lowest strength.
+        steps: denoising steps of each attempt. With ``timestep_spacing="paper"`` the whole
+            diffusion time has ``steps`` steps, and an attempt takes int(strength * steps) of them.
+        confidence: an image counts as flipped if the target is predicted with at least this
+            probability.
+        composite_threshold: restore the pixels of the original where the edit changes them by at
+            most this fraction of the largest change of the image. An image that would then no
+            longer flip keeps all its edited pixels. By default no pixels are restored.
 
-        guidance: ``"consensus"``. For comparison: ``"classifier"`` uses the gradient everywhere,
-            ``"random_mask"`` at as many random positions, ``"classifier_free"`` is classifier-free
-            guidance without the classifier, and ``"none"`` only adds noise and denoises.
-        guidance_scale: weight of classifier-free guidance, eps_uncond + w (eps_cond - eps_uncond).
-            With the classifier's guidance it is added to it; the paper adds nothing. Default: 10
-            with ``guidance="classifier_free"``, else 0.
-        noise: ``"ddim_inversion"`` finds the noise from which the image comes without a condition
-            (Song et al., 2021): without guidance the image hardly changes. ``"random"`` draws it,
-            as in the paper.
-        timestep_spacing: ``"even"``, or ``"paper"`` as in the official code, with one attempt.
-        distance_space: measure the distance to the original in ``"code"`` (squared) or ``"image"``
-            (L1).
-        backprop_diffusion: take gradients through the U-Net. If False, they are taken at the
-            predicted clean code, which saves one or two passes per step.
+        guidance: ``"consensus"`` is the method of the paper. The other values serve for comparison.
+            ``"classifier"`` uses the classifier's gradient at all positions. ``"random_mask"`` uses
+            the gradient at random positions, as many as consensus would keep.
+            ``"classifier_free"`` is classifier-free guidance without the classifier. ``"none"``
+            only adds noise and denoises.
+        guidance_scale: weight w in classifier-free guidance eps_uncond + w (eps_cond - eps_uncond).
+            If the classifier guides, w (eps_cond - eps_uncond) is added to its guidance. The paper
+            adds no such term. Default: 10 with ``guidance="classifier_free"``, else 0.
+        noise: ``"ddim_inversion"`` computes the noise from which denoising without a condition
+            approximately returns the image (Song et al., 2021). ``"random"`` draws random noise, as
+            in the paper.
+        timestep_spacing: ``"even"`` takes equal strides. ``"paper"`` takes the times of the
+            official code, and needs ``max_attempts=1``.
+        distance_space: ``"code"`` guides by the squared distance to the code of the original,
+            ``"image"`` by the L1 distance to the original image.
+        backprop_diffusion: take gradients through the U-Net. If False, the gradients are taken
+            with respect to the predicted clean code, which saves one or two passes per step.
         pause_when_reached: pause the guidance of a sample while its predicted clean image reaches
             the target.
-        patch_size: side of square patches of positions that agree or disagree together.
+        patch_size: side of square patches. All positions of a patch agree or disagree together.
 
-        seed: seed of random noise and random masks. The noise of an image depends only on the seed
-            and its row. With ``noise="ddim_inversion"`` it affects only random masks.
-        batch_size: Images per batch. Affects memory and speed, not results.
-        first_row: position of the first image in its data set, so that a data set can be processed
-            in shards with the same results. For selected images: the position of each, (b,).
-        on_step: called with a ``Step`` after each denoising step. Return True to stop. Images that
-            have flipped are kept; the others get the status "stopped".
+        seed: seed of random noise and random masks. The random noise of an image depends only on
+            the seed and the position of the image in its data set. With
+            ``noise="ddim_inversion"`` the seed affects only random masks.
+        batch_size: Images per batch. The batch size affects memory and speed, not results.
+        first_row: position of the first image in its data set. With the right position, a data set
+            that is processed in shards gives the same results as in one call. For selected images,
+            pass the position of each image, (b,).
+        on_step: called with a ``Step`` after each denoising step. If ``on_step`` returns True, the
+            search stops. Images that have flipped keep their result, and all other images get the
+            status "stopped".
 
     Returns:
-        Counterfactuals. ``trace`` describes the attempt that was kept, with NaN where no guidance
-        was applied: ``kept_fraction`` (b, steps), the fraction of positions that agreed;
-        ``chance_fraction`` (b,), the same for random vectors; ``masks`` (b, steps, h, w);
-        ``probability`` of the target (b, steps); ``strength`` (b,). ``cost`` counts forward and
-        backward passes: ``unet``, ``classifier``, and ``generator``, which is U-Net and decoder.
+        Counterfactuals. ``trace`` describes the returned attempt of each image.
+        ``kept_fraction`` (b, steps) is the fraction of positions that agreed, NaN where no guidance
+        was applied. ``chance_fraction`` (b,) is the fraction of random vectors that would agree.
+        ``masks`` (b, steps, h, w) are the positions that agreed. ``probability`` (b, steps) is the
+        probability of the target after each step, and ``strength`` (b,) the strength of the
+        attempt. ``cost`` counts forward and backward passes of ``unet``, ``classifier`` and
+        ``generator`` (U-Net and decoder together).
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it. A BlackBox is refused.
+        ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``. The
+            message names the argument.
     """
     validate.diffusion(space)
     validate.white_box(classifier)
@@ -206,7 +222,10 @@ def diffusion_counterfactual(
 
 
 def _check_paper_schedule(options: DiffusionOptions, n_times: int) -> None:
-    """Refuse what the schedule of the official code cannot do. It is the same for all samples."""
+    """Raise ValueError if the options do not fit the schedule of the official code.
+
+    The official schedule is the same for all samples, so it allows only one attempt.
+    """
     if options.max_attempts > 1:
         raise ValueError(
             f"max_attempts: expected 1 with timestep_spacing='paper', got {options.max_attempts}"
@@ -222,10 +241,12 @@ def _check_paper_schedule(options: DiffusionOptions, n_times: int) -> None:
 def conditions_per_class(
     space: Any, classifier: Any, conditions: Sequence[Any] | None, n_classes: int
 ) -> list[Any]:
-    """Return the condition of the diffusion model for each class, checked if the space can.
+    """Return the condition of the diffusion model for each class of the classifier.
+
+    The conditions are checked if ``space.conditions`` has a method ``check``.
 
     Args:
-        conditions: those of the caller. None: the default of the space.
+        conditions: conditions that the caller passed, or None for the defaults of the space.
 
     Raises:
         ValueError, TypeError: if there are not as many conditions as classes, or if one is unknown.

@@ -20,13 +20,13 @@ from cfxnb.diffusion.options import DiffusionOptions
 
 @dataclasses.dataclass(eq=False)
 class GuidanceTask:
-    """What to reach for each sample of a batch. Every tensor has one row per sample.
+    """Originals, targets and conditions of a batch. Every tensor has one row per sample.
 
     Attributes:
-        rows: positions in the data set.
+        rows: positions of the samples in the data set.
         images, code: the original images and their codes.
         target: class to reach.
-        cond, uncond: what the U-Net is conditioned on: the target, and the null condition.
+        cond, uncond: conditions for the U-Net, encoded: the target, and no condition.
     """
 
     rows: Tensor
@@ -44,19 +44,21 @@ class GuidanceTask:
 class GuidedDenoiser:
     """Wraps the U-Net of a space: predicts noise that leads towards the target classes.
 
-    It is called like every denoiser, (z, t, alpha_bar) -> noise, so ``core.ddim.denoise`` takes its
-    DDIM steps. It also keeps a record of each step for the trace of the result.
+    A guided denoiser is called like every denoiser, (z, t, alpha_bar) -> noise, so
+    ``core.ddim.denoise`` can take DDIM steps with it. Each call is recorded for the ``trace`` of
+    the result.
 
     Args:
         space: a ``Diffusion`` space.
         classifier: images -> logits (b, k), with gradients.
         task: the samples, their targets and conditions.
-        options: ``guidance`` chooses the kind of guidance, see ``diffusion_counterfactual``.
+        options: options of ``diffusion_counterfactual``. ``guidance`` chooses the kind of guidance.
 
     Attributes:
         probability: probability of the target in the predicted clean image, (b,) per step.
         active: samples that were guided and not paused, bool (b,) per step.
-        masks, kept: positions where both directions agree, and their fraction, per step.
+        masks: positions where the classifier's gradient is used, bool (b, h, w) per step.
+        kept: fraction of positions where the classifier's gradient is used, (b,) per step.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class GuidedDenoiser:
 
     @property
     def no_gradient(self) -> Tensor:
-        """Samples that were to be guided and never had a gradient, bool (b,)."""
+        """Samples that had no usable gradient in any step that should guide them, bool (b,)."""
         return self._without_gradient & ~self._guided
 
     @torch.no_grad()
@@ -96,14 +98,18 @@ class GuidedDenoiser:
     def _guided_eps(self, z: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
         """Return the noise with consensus guidance: one step of the paper's algorithm.
 
-        z_0 and x_0 are the predicted clean code and its image; sigma is sqrt(1 - alpha_bar). The
-        DDIM step with the returned noise follows in ``core.ddim.denoise``.
+        In the code below, z_0 is the predicted clean code, x_0 is its image, and sigma is
+        sqrt(1 - alpha_bar). ``core.ddim.denoise`` then takes a DDIM step with the returned noise.
 
-        Differences from the official code. (a) We take the gradient of the log odds, not of log p.
-        Both have the same direction, and step 5 fixes the length. (b) The distance may be taken in
-        code space. (c) Guidance may pause for samples that show the target. (d) A multiple of the
-        implicit classifier may be added, as in classifier-free guidance. ``PAPER_DIFFUSION`` turns
-        (b), (c) and (d) off.
+        Differences from the official code:
+
+        - We take the gradient of the log odds, not of log p. Both gradients have the same
+          direction, and ``match_norm`` fixes their length.
+        - The distance to the original may be measured in code space.
+        - Guidance may pause for samples that are classified as the target.
+        - A multiple of the implicit classifier may be added, as in classifier-free guidance.
+
+        ``PAPER_DIFFUSION`` turns the last three differences off.
         """
         o, task, networks = self.options, self.task, self.networks
         with torch.enable_grad():
@@ -147,15 +153,19 @@ class GuidedDenoiser:
         return eps_uncond + torch.where(per_sample(active, z), guidance, 0.0)
 
     def _image_distance(self, x_0: Tensor) -> Tensor:
-        """Return the L1 distance to the originals, (b,). Pixels are clamped to [0, 1] first."""
+        """Return the L1 distance of images, clamped to [0, 1], to the originals, (b,)."""
         return (x_0.clamp(0, 1) - self.task.images).abs().flatten(1).sum(1)
 
     def _code_distance_gradient(self, z_0: Tensor) -> Tensor:
-        """Return the gradient of half the squared distance of codes, at z_0."""
+        """Return the gradient at z_0 of half the squared distance to the original codes."""
         return z_0 - self.task.code
 
     def _baseline_mask(self, mask: Tensor, classifier: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what replaces consensus in a comparison: the vectors to use, and where."""
+        """Return the vectors to use, and their mask, for a guidance without consensus.
+
+        With ``guidance="classifier"`` all positions are used. With ``"random_mask"`` as many random
+        positions are used as consensus would keep.
+        """
         o = self.options
         if o.guidance == "classifier":  # everywhere, except for vectors without a direction
             return consensus(classifier, classifier, 180.0, o.patch_size)
@@ -164,7 +174,10 @@ class GuidedDenoiser:
         return apply_mask(classifier, mask), mask
 
     def _begin_step(self, z: Tensor, logits: Tensor, score: Tensor) -> Tensor:
-        """Return the samples to guide in this step, bool (b,); the others pause."""
+        """Begin the record of a step, and return the samples to guide in this step, bool (b,).
+
+        With ``pause_when_reached`` the guidance of samples that have reached the target pauses.
+        """
         shown = is_reached(logits.detach(), self.task.target, self.options.confidence)
         active = ~(shown & self.options.pause_when_reached)
         side = self.options.patch_size
@@ -176,7 +189,7 @@ class GuidedDenoiser:
         return active
 
     def _end_step(self, mask: Tensor, active: Tensor, classifier_gradient: Tensor) -> Tensor:
-        """Record the mask. Return the active samples that have a gradient, bool (b,)."""
+        """Record the mask. Return the active samples that have a usable gradient, bool (b,)."""
         usable = finite_rows(classifier_gradient) & (norms(classifier_gradient) != 0)
         self._without_gradient |= active & ~usable
         self._guided |= active & usable
@@ -187,7 +200,7 @@ class GuidedDenoiser:
         return active & usable
 
     def trace(self, n_steps: int) -> dict[str, Tensor]:
-        """Return the record of all steps on the CPU, (b, n_steps, ...) each.
+        """Return the record of all steps as CPU tensors of shape (b, n_steps, ...).
 
         Steps that were not taken are NaN or False.
         """
@@ -198,7 +211,7 @@ class GuidedDenoiser:
 
 
 def _padded(values: Tensor, n_steps: int) -> Tensor:
-    """Lengthen axis 1 to ``n_steps`` with NaN or False."""
+    """Extend axis 1 of ``values`` to length ``n_steps``, filled with NaN or False."""
     empty = torch.nan if values.is_floating_point() else 0
     padded = values.new_full((len(values), n_steps, *values.shape[2:]), empty)
     padded[:, : values.shape[1]] = values

@@ -37,10 +37,10 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiffusionOptions:
-    """Options of ``diffusion_counterfactual``, whose docstring explains each.
+    """Options of ``diffusion_counterfactual``, whose docstring explains each option.
 
     Raises:
-        ValueError, TypeError: for a wrong option, naming it.
+        ValueError, TypeError: if an option is wrong. The message names the option.
     """
 
     cone_angle: float

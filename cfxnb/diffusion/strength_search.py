@@ -25,12 +25,13 @@ from cfxnb.diffusion.options import DiffusionOptions
 
 
 class StrengthSearch:
-    """The search for one batch. Each sample has its own strength and leaves when it is finished.
+    """Searches for the smallest strength that flips each sample of one batch.
 
-    The paper makes one attempt at a fixed strength, and does not check whether it flips.
+    Each sample has its own strength, and leaves the batch when its search is finished. The paper
+    makes one attempt at a fixed strength, and does not check whether the image flips.
 
     Args:
-        run: the call, with its space, classifier and stop.
+        run: the present call of ``diffusion_counterfactual``, with its space and classifier.
         batch: images with their codes and reconstructions.
         conditions: condition of the diffusion model for each class.
         options: options of ``diffusion_counterfactual``.
@@ -56,13 +57,13 @@ class StrengthSearch:
         self.best = BestAttempt(z, batch.logits_before)
 
     def run(self) -> Edit:
-        """Search, and return the best attempt of each sample."""
+        """Run the search, and return the best attempt of each sample."""
         with self.stop.on_interrupt():
             self._search()
         return self.stop.finish(self._edit)
 
     def _search(self) -> None:
-        """Bisect the strength: lower after a success, higher after a failure."""
+        """Bisect each sample's strength: lower after a success, higher after a failure."""
         o, active = self.options, ~self.batch.skip
         # In double precision, because the number of steps can depend on the last digit.
         low, high, strength = (
@@ -98,7 +99,7 @@ class StrengthSearch:
         return reached
 
     def _observed(self, guided: GuidedDenoiser, attempt: int) -> Denoiser:
-        """Return the denoiser, which now calls ``on_step`` after each step."""
+        """Return a denoiser that calls ``guided``, and then ``on_step`` after each step."""
         total = self.options.max_attempts * self.options.steps
         number = attempt * self.options.steps
 
@@ -114,7 +115,7 @@ class StrengthSearch:
         return denoiser
 
     def _edit(self) -> Edit:
-        """Return the best attempts in the form that the driver expects."""
+        """Return the best attempts as an ``Edit``, as ``Run.counterfactuals`` expects."""
         o, best = self.options, self.best
         cost = {part: passes.to(best.z.device) for part, passes in best.cost.items()}
         code = self.batch.code_before.with_z(best.z)
@@ -138,7 +139,7 @@ class StrengthSearch:
 
     @torch.no_grad()
     def _composite(self, image: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-        """Restore unchanged pixels where the image still flips; return images and their logits."""
+        """Composite the images that then still flip. Return all images and their logits."""
         batch, best = self.batch, self.best
         composite = composite_edit(batch.images, batch.reconstruction, image, threshold)
         logits = self.classifier(composite)

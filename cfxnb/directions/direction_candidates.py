@@ -27,7 +27,7 @@ def direction_candidates(
     Args:
         sign: s of the paper: 1 if the image is classified as the target, -1 if not.
         n_axes: largest number of h-directions.
-        active: active dimensions of the code, bool (d,). The others stay 0.
+        active: active dimensions of the code, bool (d,). All other dimensions stay 0.
     """
     active = active.to(fit.gradient)
     gradient, distance = fit.gradient * active, fit.distance * active

@@ -1,7 +1,8 @@
 """Test directions on a few images, to rank them by the fraction of images that they flip.
 
 The paper (arXiv 2404.12488) follows each direction on its source image at 16 lengths, and reports
-the flips. It does not rank directions by other images. Here each direction is tested at two lengths.
+the flips. It does not rank directions by other images. Here each direction is tested at two
+lengths.
 """
 
 import dataclasses
@@ -22,14 +23,14 @@ AXES_PER_KEPT = 3  # h-directions tested per one kept: the strongest need not fl
 
 @dataclasses.dataclass(frozen=True)
 class TrialAnswers:
-    """Answers to steps along n directions. Steps are in the order of ``Trial.signed_steps``.
+    """Answers to 4 steps along each of n directions, in the order of ``Trial.signed_steps``.
 
     Attributes:
-        is_target_before: whether the target is predicted without a step: 1, 0, or NaN if lost,
-            (images,).
-        is_target: the same after each step, (images, n, 4).
+        is_target_before: 1 if the target is predicted without a step, 0 if not, NaN if the answer
+            is lost, (images,).
+        is_target: 1 if the target is predicted after a step, 0 if not, NaN if lost, (images, n, 4).
         score_before: log odds of the target without a step, NaN if lost, (images,).
-        score: the same after each step, (images, n, 4).
+        score: log odds of the target after each step, NaN if lost, (images, n, 4).
     """
 
     is_target_before: Tensor
@@ -39,15 +40,15 @@ class TrialAnswers:
 
 
 def queries_per_image(n_directions: int) -> int:
-    """Return the number of queries that a trial of so many directions spends on one image."""
+    """Return the number of queries that a trial of ``n_directions`` spends on one image."""
     return 1 + n_directions * 2 * len(STEP_FRACTIONS)
 
 
 class Trial:
-    """Moves each image both ways along each direction, to two lengths.
+    """Tests directions by moving images along them by two step lengths, with both signs.
 
     Args:
-        others: images for the trial, (m, c, h, w). With none, the image of ``probe`` is used.
+        others: images for the trial, (m, c, h, w). If m is 0, the image of ``probe`` is used.
 
     Attributes:
         signed_steps: the tested steps, as fractions of ``max_step``.
@@ -67,8 +68,8 @@ class Trial:
         """Return the number of h-directions to test, and the queries to reserve for the trial.
 
         If the queries do not suffice for all images, the trial tests fewer h-directions, but at
-        least ``n_curvature``. If they still do not suffice, it uses the first images only. If they
-        do not suffice for one image, there is no trial, and a warning.
+        least ``n_curvature``. If the queries still do not suffice, the trial uses the first images
+        only. If the queries do not suffice for one image, a warning replaces the trial.
 
         Args:
             n_curvature: number of h-directions to keep.
@@ -106,7 +107,7 @@ class Trial:
         )
 
     def run_corrected(self, g: Tensor, answers: TrialAnswers) -> TrialAnswers:
-        """Query steps along a corrected g (d,), and put them before the other answers."""
+        """Query steps along a corrected g (d,), and put the new answers before ``answers``."""
         is_target, score = self.evaluate("corrected", self._steps({"g": g}))
         return dataclasses.replace(
             answers,
@@ -115,14 +116,14 @@ class Trial:
         )
 
     def _steps(self, directions: dict[str, Tensor]) -> Tensor:
-        """Return the changes of the code, direction by direction, (4 n, *code)."""
+        """Return the code changes of 4 steps along each of n directions, (4 n, *code)."""
         vectors = as_code_changes(directions, self.probe.space.std)
         factors = self.max_step * self.signed_steps.to(vectors)
         steps = factors.view(-1, *[1] * (vectors.ndim - 1)) * vectors[:, None]
         return steps.flatten(0, 1)
 
     def evaluate(self, kind: str, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """Query each image after each change (n, *code) of its code.
+        """Query each trial image after each of n changes (n, *code) of its code.
 
         Returns:
             is_target: whether the target is predicted: 1, 0, or NaN if lost, (images, n).
@@ -136,7 +137,7 @@ class Trial:
         return both[:, 0], both[:, 1]
 
     def _evaluate(self, kind: str, number: int, steps: Tensor) -> Tensor:
-        """Return is_target and score of one image, (2, n)."""
+        """Return is_target and score of image ``number`` after n changes, (2, n)."""
         probe, code = self.probe, self._codes[number]
         parts = []
         for some in steps.split(probe.config.batch_size):

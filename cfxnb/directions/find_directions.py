@@ -56,14 +56,15 @@ N_GRADIENTS = 2  # "g" and "g with distance"
 def search(
     probe: BlackBoxProbe, trial: Trial, config: SearchConfig
 ) -> tuple[ProxyFit, dict[str, Tensor], pd.DataFrame]:
-    """Find directions around the code of one image.
+    """Find directions that change the decision, around the code of one image.
 
     Args:
         probe: the black box, with the image z = E(x) and its stochastic code x_T, which is fixed.
         trial: tests directions on images.
 
     Returns:
-        The proxy, unit directions (d,) in std by name, and their table, both with the best first.
+        The fitted proxy, a dict of unit directions (d,) in std, and a table of the directions. Dict
+        and table begin with the best direction.
     """
     active = active_dims(probe.space.std).flatten().cpu()
     correct = config.proxy == "ridge" and trial.has_others
@@ -90,7 +91,7 @@ def search(
 
 
 def fit_proxy(probes: Probes, config: SearchConfig) -> ProxyFit:
-    """Fit the chosen proxy to the answers."""
+    """Fit the proxy that ``config.proxy`` names to the answers of the black box."""
     if config.proxy != "ridge":
         stop = "paper" if config.proxy == "mlp_paper" else "best"
         classes = check_labels(config.target, config.contrast_class, 1, probes.logits.shape[1])
@@ -123,7 +124,7 @@ def correct_g(
 def select_directions(
     directions: dict[str, Tensor], table: pd.DataFrame, n_curvature: int
 ) -> tuple[dict[str, Tensor], pd.DataFrame]:
-    """Keep the better g as "g", the best h-directions, and no duplicate of g. Best first."""
+    """Drop duplicates of g and the worst h-directions, and name the better gradient "g"."""
     duplicates = [
         name
         for name, u in directions.items()
@@ -164,7 +165,7 @@ def find_directions(
 
     The function only queries the classifier. It needs no gradients. For one label of a multi-label
     network, pass ``cfx.select_label(net, number)``. Global Counterfactual Directions, arXiv
-    2404.12488; the head of this module lists the differences from the paper.
+    2404.12488; the docstring of the module lists the differences.
 
     Args:
         space: space whose codes are changed. The stochastic code (aux) of each image is kept.
@@ -176,47 +177,49 @@ def find_directions(
         max_queries: largest number of images that the classifier may classify. Default: 2048.
         proxy: "ridge" for ridge regression on pairs of opposite changes, "mlp" for the paper's
             network, "mlp_paper" for the paper's network with its stopping rule.
-        radius: longest change of a probe, in standard deviations of the code (std). Lengths are
-            uniform in [0, radius]. Default: ``max_step``. The paper uses 1 in units of the code.
+        radius: longest change of a probe, in standard deviations of the code (std). Lengths of
+            the changes are uniform in [0, radius]. Default: ``max_step``. The paper uses 1 in units
+            of the code.
         saturation: the gradient of "ridge" uses the saturated log odds s tanh(odds / s). Answers
-            far from the decision then count less. None uses the log odds unchanged. The Hessian
-            always does.
+            far from the decision then count less. If None, the gradient uses the log odds
+            unchanged. The Hessian always uses the log odds unchanged.
         n_curvature: number of h-directions to keep. If the queries suffice, three times as many
             are tested, and those that flip most images are kept.
         validation_images: images (m, c, h, w) on which the directions are ranked. The ranking uses
-            at most half of ``max_queries``. If that is too little for all images, only the first
-            ones are used. Pass equal numbers of images that are classified as the target and that
-            are not, in alternating order. With "ridge" their answers also correct g. The result
-            then has "g" and "g uncorrected", or "g corrected" and "g" if the correction flips fewer
-            images. Default: the directions are ranked on ``image`` alone, with at most a quarter
-            of the queries, and g is not corrected.
+            at most half of ``max_queries``. If this budget is too small for all images, only the
+            first images are used. Pass equal numbers of images that are classified as the target
+            and that are not, in alternating order. With "ridge" the answers for these images also
+            correct g. The result then has "g" and "g uncorrected", or "g corrected" and "g" if the
+            correction flips fewer images. Default: the directions are ranked on ``image`` alone,
+            with at most a quarter of the queries, and g is not corrected.
         max_step: longest step of the ranking, in std. Default: sqrt(2 d), the typical distance
             between the codes of two images, where d is the number of active dimensions.
-        distance: distance of images in [0, 1], (images, images) -> (b,), for example LPIPS. It is
-            used by "g with distance" and by the network. Default: root mean squared difference of
-            pixels.
-        batch_size: images per batch. Affects memory and speed, not results. A search can be
-            continued only with the same value.
+        distance: distance of images in [0, 1], (images, images) -> (b,), for example LPIPS. The
+            distance is used by "g with distance" and by the proxy network. Default: root mean
+            squared difference of pixels.
+        batch_size: images per batch. The batch size affects memory and speed, not results. A stored
+            search can be continued only with the same batch size.
         checkpoint_dir: folder in which the answers are stored. An interrupted search continues
-            there and queries no image twice. Answers that were under way when a process died are
-            lost. All queries made in the folder count, including those of trials of stopped
-            searches. The folder of another search, or one in use, is refused. When a folder with
-            answers is opened, about 12 images are queried again, beyond ``max_queries``, to
-            recognise the classifier. It is about 50 if the classifier returns decisions without
-            degrees, or if weights or the name of the distance have changed.
-            ``made_by["compared"]`` is this number.
-        seed: seed of the changes.
-        on_step: called with a ``Step`` after each batch of probes. It has the codes and the
-            probability of the target. Return True to stop probing and use the answers so far.
-            Ctrl-C does the same without ``checkpoint_dir``. With one it raises, and the search can
-            be continued.
+            from this folder without repeating its queries. If a process dies, the answers to its
+            current batch are lost. ``max_queries`` limits all queries made with the folder,
+            including trials of stopped searches. A folder that is in use or belongs to another
+            search is refused. When a folder with answers is opened, about 12 images are queried
+            again, beyond ``max_queries``, to recognise the classifier. About 50 images are queried
+            again if the classifier returns decisions without degrees, or if weights or the name of
+            the distance have changed. ``made_by["compared"]`` is the number of images that were
+            queried again.
+        seed: seed of the random changes.
+        on_step: called with a ``Step`` after each batch of probes. The ``Step`` has the
+            codes and the probability of the target. Return True from ``on_step`` to stop probing
+            and use the answers so far. Without ``checkpoint_dir``, Ctrl-C also stops probing. With
+            ``checkpoint_dir``, Ctrl-C raises KeyboardInterrupt, and the search can be continued.
 
     Returns:
         Directions, best first.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names the argument. Also if
-            ``checkpoint_dir`` belongs to another search, is in use, or has a damaged file.
+        ValueError, TypeError: if an argument is wrong, or if ``checkpoint_dir`` belongs to another
+            search, is in use, or has a damaged file. The message names the argument.
 
     Warns:
         UserWarning: if the queries do not suffice for the ranking. Flip rates are then NaN.

@@ -45,31 +45,33 @@ def follow_direction(
     the opposite sign. The first step that reaches the target is refined by binary search.
 
     Difference from the paper (Global Counterfactual Directions, arXiv 2404.12488): the paper tests
-    fixed lengths with one sign, chosen by a rule. It does not mark images whose reconstruction
-    already has the target class.
+    fixed lengths with one sign, chosen by a rule. The paper also does not mark images whose
+    reconstruction already has the target class.
 
     Args:
         space: space in which the codes are moved.
         classifier: images -> logits (b, k), for example a ``BlackBox``.
         images: images in [0, 1], (b, c, h, w).
-        direction: direction in code space, shaped like ``space.mean``, or one per image. Its sign
-            and length are ignored.
+        direction: direction in code space, shaped like ``space.mean``, or one per image. The sign
+            and length of the direction are ignored.
         target: class to reach, one for all images or one per image (b,). If None, the classifier
             must have two classes, and the target is the one that is not predicted.
         max_step: longest step, in standard deviations of the code (std). Default: sqrt(d / 2),
-            where d is the number of active dimensions. This is half the typical distance between
-            the codes of two images. Beyond it a code is nearer to that of another image, and most
-            directions flip something.
+            where d is the number of active dimensions. The default is half the typical distance
+            between the codes of two images. After a longer step a code is nearer to the code of
+            another image, and most directions flip some decision.
         grid_steps: number of evenly spaced steps that are tested for each sign. Default: 8.
         binary_search_steps: number of steps of the binary search between the last step that does
-            not reach the target and the first that does. Each renders one image. Default: 4.
+            not reach the target and the first that does. Each step renders one image. Default: 4.
         noise_seed: replaces the stochastic code (aux) of each image by random noise, from
-            (noise_seed, row). None keeps the image's own. Ignored if the space has no such code.
-        batch_size: images per batch. Affects memory and speed, not results.
-        first_row: position of the first image in its data set. A data set that is processed in
-            shards then gets the same results as in one call.
-        on_step: called with a ``Step`` after each tested step. Return True to stop. Images that
-            have flipped are still refined, and the others get the status "stopped".
+            (noise_seed, row). If None, each image keeps its own stochastic code. The seed is
+            ignored if the space has no stochastic code.
+        batch_size: images per batch. The batch size affects memory and speed, not results.
+        first_row: position of the first image in its data set. With the right position, a data set
+            that is processed in shards gets the same results as in one call.
+        on_step: called with a ``Step`` after each tested step. Return True to stop. If the search
+            stops, images that have flipped are still refined, and the others get the status
+            "stopped".
 
     Returns:
         Counterfactuals. An image that does not flip gets the longest step with the second sign.
@@ -141,15 +143,15 @@ def _encode_with_noise(run: Run, batch: Batch, noise_seed: int) -> tuple[Code, T
 
 
 class DirectionWalk:
-    """The search of one batch. An image that has reached the target is not evaluated any more.
+    """The search of one batch. Its grid search skips images that have reached the target.
 
     Args:
         unit_step: change of each code with length 1 in std, (b, *code).
 
     Attributes:
         position: signed position of each image, as a fraction of ``max_step``, (b,).
-        reached: whether the target is predicted there, bool (b,).
-        logits: logits there, (b, k), NaN if unknown.
+        reached: whether the target is predicted at ``position``, bool (b,).
+        logits: logits at ``position``, (b, k), NaN if unknown.
         passes: images rendered and classified so far, (b,).
     """
 
@@ -166,7 +168,7 @@ class DirectionWalk:
         self.passes = torch.zeros(count, dtype=torch.int64, device=device)
 
     def run(self, binary_search_steps: int) -> Edit:
-        """Search both signs, refine, and return the edited codes."""
+        """Test steps with both signs, refine those that flip, and return the edited codes."""
         rows = (~self.batch.skip).nonzero()[:, 0]
         if len(rows):
             with self.stop.on_interrupt():
@@ -183,7 +185,7 @@ class DirectionWalk:
         )
 
     def code_at(self, rows: Tensor, position: Tensor) -> Code:
-        """Return the codes at signed positions (n,)."""
+        """Return the codes of n images at signed positions (n,)."""
         z = self.code_before.z[rows]
         change = per_sample(self.max_step * position, z) * self.unit_step[rows]
         moved: Code = self.code_before[rows].with_z(z + change)
@@ -196,7 +198,7 @@ class DirectionWalk:
         return logits, is_predicted(logits, self.batch.target[rows])
 
     def _both_signs(self, rows: Tensor) -> None:
-        """Search with the better sign first, and with the other one if that fails."""
+        """Test steps with the better sign, and with the opposite sign where no step flips."""
         first = torch.full((len(rows),), 1 / self.grid_steps, device=rows.device)
         plus, minus = self.evaluate(rows, first)[0], self.evaluate(rows, -first)[0]
         target = self.batch.target[rows]
@@ -213,7 +215,7 @@ class DirectionWalk:
 
         Args:
             first: logits after the first step, (n, k).
-            done: number of tests before these, for ``on_step``.
+            done: number of steps that were tested earlier, which ``on_step`` reports too.
         """
         for number in range(1, self.grid_steps + 1):
             if not len(rows) or self.stop.now:

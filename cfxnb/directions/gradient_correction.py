@@ -1,8 +1,8 @@
 """Correct g, the gradient at one image's code, with the answers of other images in the trial.
 
-Where the score is curved, the gradient differs from code to code. It differs most along the
-eigenvectors of the Hessian, and along these the trial moves every image. The paper has no such
-correction.
+Where the score is curved, the gradient differs from code to code. The gradients differ most
+along the eigenvectors of the Hessian, along which the trial moves every image. The paper has no
+such correction.
 """
 
 import numpy as np
@@ -22,10 +22,11 @@ def correct_gradient(
 ) -> Tensor:
     """Return the mean gradient of the one image and the other images, (d,), in std.
 
-    A step along any direction is partly a step along g. The effect of that part is known for each
-    image from its own scores along g, so we subtract it. Only the remainder is attributed to the
-    dimensions orthogonal to g, by ridge regression. Otherwise a score that saturates along g, and
-    not along other directions, would turn the gradient even of a linear score.
+    A step along any direction is partly a step along g. The effect of this part is known for each
+    image from the scores of the image along g, so we subtract this effect. Only the remainder is
+    attributed to the dimensions orthogonal to g, by ridge regression. Without the subtraction,
+    scores that saturate along g only would turn the gradient, even if the unsaturated score is
+    linear.
 
     Args:
         gradient: gradient at the one image, (d,).
@@ -34,8 +35,8 @@ def correct_gradient(
         score: scores after steps of 1, -1, 2 and -2 times ``step`` along each direction,
             (images, n, 4). Scores that are not finite are ignored.
         step: length of the shorter step, in std.
-        saturation: scores s are replaced by saturation tanh(s / saturation). None uses them
-            unchanged.
+        saturation: scores s are replaced by saturation tanh(s / saturation). If None, the
+            scores stay unchanged.
     """
     g, cosine = units[0], (units @ units[0]).double().numpy()
     along_g = torch.stack(
@@ -56,7 +57,7 @@ def correct_gradient(
 
 
 def _interpolate(positions: np.ndarray, scores: Tensor) -> Tensor:
-    """Interpolate each image's scores at steps -2, -1, 0, 1, 2 along g, (images, n)."""
+    """Interpolate each image's scores at 5 steps along g (-2 to 2) to n positions, (images, n)."""
     found = np.zeros((len(scores), len(positions)))
     for row, known in zip(found, scores.double().numpy(), strict=True):
         row[:] = np.interp(positions, np.arange(-2.0, 3.0), known)

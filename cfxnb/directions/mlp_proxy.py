@@ -1,7 +1,7 @@
 """The proxy of the paper (arXiv 2404.12488): a network that predicts logits and distance.
 
 All numbers are those of the official configuration, and so is the stopping rule ``stop="paper"``.
-``stop="best"`` is ours: it returns to the weights with the best held-out loss.
+``stop="best"`` is our own rule, which returns to the weights with the best held-out loss.
 """
 
 import dataclasses
@@ -101,7 +101,7 @@ def mlp(
     stop: str = "best",
     seed: int = 0,
 ) -> ProxyFit:
-    """Train the network, and return the gradient and Hessian of its score at no change.
+    """Train the network, and return the gradient and Hessian of its score at the unchanged code.
 
     Args:
         target, contrast_class: class numbers, (1,). The score is the log odds of ``target``,
@@ -128,7 +128,7 @@ def mlp(
 
 
 def differentiate(proxy: MLPProxy, score: Callable[[Tensor], Tensor]) -> ProxyFit:
-    """Return the derivatives of a trained network at no change, by autograd.
+    """Return the derivatives of a trained network at the unchanged code, by autograd.
 
     Args:
         score: logits (n, k) -> scores (n,).

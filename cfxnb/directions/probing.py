@@ -29,13 +29,13 @@ class BlackBoxProbe:
         log: if it contains stored answers, some of their codes are queried again, beyond the
             limit. Another space, classifier or distance is refused.
         others: further images whose codes will be changed, (m, c, h, w).
-        stop: its ``on_step`` is called after each batch of probes.
+        stop: holds ``on_step``, which is called after each batch of probes.
 
     Attributes:
         score_at_start: log odds of the target for the reconstruction of ``image``.
         sign: s of the paper: 1 if the reconstruction is classified as the target, -1 if not.
         n_batches: number of batches of probes so far, including lost ones.
-        n_start_queries: queries spent on the reconstruction: one more after each interruption.
+        n_start_queries: queries spent on the reconstruction: 1, plus 1 for each lost answer.
         n_compared: images that were queried again to recognise the classifier.
         space_fit: measures how well the space reconstructs the images.
     """
@@ -120,7 +120,7 @@ class BlackBoxProbe:
         return self.space.decode(Code(z, aux))
 
     def interpret(self, answers: Answers) -> Answers:
-        """Return what answers mean for the target.
+        """Compute scores and decisions for the target from raw answers of the classifier.
 
         Returns:
             logits: (n, k).
@@ -163,7 +163,7 @@ class BlackBoxProbe:
         return distances
 
     def _classes(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return target and contrast class of each row, checked."""
+        """Check target and contrast class, and return them for each row of ``logits``."""
         target, contrast_class = self.config.target, self.config.contrast_class
         rows, n_classes = logits.shape
         return check_labels(target, contrast_class, rows, n_classes, argument="target")
@@ -171,7 +171,8 @@ class BlackBoxProbe:
     def on_interrupt(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which Ctrl-C ends the search with its results so far.
 
-        With a folder Ctrl-C raises as usual, since the search can be continued later.
+        If the answers are stored in a folder, Ctrl-C raises as usual, since the search can be
+        continued later.
         """
         return self.stop.on_interrupt() if self.log.kept is None else contextlib.nullcontext()
 
@@ -179,7 +180,8 @@ class BlackBoxProbe:
         """Query pairs of opposite random changes until only ``reserved`` queries are left.
 
         Args:
-            active: active dimensions of the flat code, bool (d,). The others are not changed.
+            active: active dimensions of the flat code, bool (d,). The other dimensions are not
+                changed.
         """
         n_pairs = (self.log.max_queries - self.n_start_queries - reserved) // 2
         pairs_per_batch = self.config.batch_size // 2

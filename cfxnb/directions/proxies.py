@@ -18,7 +18,7 @@ MIN_PROBES = 32  # a proxy is not fitted to fewer probes
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Probes:
-    """Changes of one code and the answers to them. Opposite changes are neighbours.
+    """Changes of one code and the answers to these changes. Opposite changes are neighbours.
 
     Attributes:
         delta: changes in std, (2 m, d), with delta[2 i + 1] = -delta[2 i].
@@ -44,7 +44,7 @@ class Probes:
         """Return the same probes with scores s replaced by saturation tanh(s / saturation).
 
         The decision changes at a score of 0. Scores far from 0 can be arbitrarily large. In least
-        squares a few of them would outweigh all scores near the decision.
+        squares a few such scores would outweigh all scores near the decision.
         """
         # float32 as for the other scores, so that a constant score stays exactly constant.
         start = saturate(self.score.new_tensor(self.score_at_start), saturation)
@@ -88,8 +88,8 @@ def ridge(probes: Probes) -> ProxyFit:
 
     Pairs of opposite changes split the score into two parts. Half the difference of a pair is the
     odd part, which determines the gradient. The mean of a pair minus the score of the unchanged
-    code is the even part, which determines the Hessian. The two fits are independent. Penalties
-    are chosen by leave-one-out cross-validation. The Hessian uses at most 4,096 pairs.
+    code is the even part, which determines the Hessian. Gradient and Hessian are fitted separately.
+    Penalties are chosen by leave-one-out cross-validation. The Hessian uses at most 4,096 pairs.
     """
     delta = probes.delta[::2].double().numpy()
     odd, even = _odd_even(probes.score)
@@ -121,13 +121,13 @@ def saturate(score: Tensor, saturation: float) -> Tensor:
 
 
 def _odd_even(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return the odd and the even part of values of pairs of opposite changes, (m,) each."""
+    """Return half the difference and half the sum of each of m pairs of values, (m,) each."""
     forward, backward = values.double().numpy().reshape(-1, 2).T
     return (forward - backward) / 2, (forward + backward) / 2
 
 
 def ridge_coefficients(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    """Return coefficients without an intercept, since no change leaves the score unchanged."""
+    """Return ridge coefficients without an intercept, since outputs are 0 at a change of 0."""
     if len(inputs) < 10:
         return Ridge(1.0, fit_intercept=False).fit(inputs, outputs).coef_
     return RidgeCV(PENALTIES, fit_intercept=False).fit(inputs, outputs).coef_
@@ -137,12 +137,12 @@ def _fit_quadratic(delta: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, 
     """Fit 1/2 delta H delta by kernel ridge regression, where H = known.T * weight @ known.
 
     Ridge regression on all d (d + 1) / 2 products of two dimensions would need too much memory.
-    With suitable scaling, the inner product between the products of a and those of b is
+    With suitable scaling, the vectors of products of two changes a and b have the inner product
     1/2 (a . b)^2. Ridge regression needs only these inner products.
 
     Returns:
         known: the changes used, (n, d).
-        weight: their weights, (n,).
+        weight: weight of each used change, (n,).
     """
     known, outputs = delta[:MAX_CURVATURE_PAIRS], outputs[:MAX_CURVATURE_PAIRS]
     values, axes = np.linalg.eigh(0.5 * (known @ known.T) ** 2)

@@ -26,7 +26,8 @@ class QueryBatch:
         z: changed codes, (n, ...).
         z_start: code of the image, (1, ...).
         source: digest of the image, (8,); see ``image_digest``.
-        key: sketch of each rendered code, (n, m). It is almost the same on another processor.
+        key: sketch of each rendered code, (n, m). The sketch is almost the same on another
+            processor.
         n_batches: number of batches of probes up to this one.
     """
 
@@ -42,22 +43,23 @@ class QueryBatch:
 
     @functools.cached_property
     def name(self) -> str:
-        """Name of its file. It depends on the codes and the image, not on the time."""
+        """Name of the batch's file, which depends on the codes and the image, not on the time."""
         return f"{self.kind}-{digest(self.z, self.source)}-{len(self)}"
 
 
 class QueryLog:
-    """Queries every batch at most once, in this process or an earlier one.
+    """Counts queries, stores answers, and queries no batch twice, even over several processes.
 
     A batch is written to the folder before it is queried, and its answers afterwards. If a process
-    dies in between, the queries count and their answers are lost. The limit applies to all queries
-    of all processes that used the folder.
+    dies before the answers are written, the queries count and their answers are lost. The limit
+    applies to all queries of all processes that used the folder.
 
     Args:
         max_queries: largest number of images that may be classified.
-        folder: where the answers are stored. It is locked until ``close``. None stores nothing.
-        identity: everything on which the answers depend. A folder with another one is refused.
-        weights: hashes of the weights of the networks. They are recorded, and may differ.
+        folder: where the answers are stored. The folder is locked until ``close``. If None, nothing
+            is stored.
+        identity: everything on which the answers depend. A folder with another identity is refused.
+        weights: hashes of the weights of the networks. The hashes are recorded, and may differ.
 
     Attributes:
         n_queries: images classified so far, by all processes.
@@ -164,7 +166,7 @@ class QueryLog:
         return codes
 
     def _open(self) -> None:
-        """Read what earlier processes stored."""
+        """Read the answers that earlier processes stored in the folder."""
         if self.kept is None:
             return
         for file in self.kept.names(ANSWERED):

@@ -24,10 +24,10 @@ PARTS = {"view": "space", "logits": "classifier", "score": "classifier", "distan
 def recognise(probe: Any, images: Tensor) -> int:
     """Query some stored codes again, compare the answers, and return the number of images.
 
-    Weights alone do not identify a classifier. A function has none, and a label, a normalisation
-    or a threshold may differ. Equal answers count as the same classifier even if the weights
-    differ, for example if the same network is stored in another format. In that case more answers
-    are compared.
+    Weights alone do not identify a classifier. A plain function has no weights, and a label, a
+    normalisation or a threshold may differ. Equal answers count as the same classifier even if the
+    weights differ, for example if the same network is stored in another format. If the weights
+    differ, more answers are compared.
 
     Args:
         probe: the ``BlackBoxProbe``.
@@ -69,7 +69,7 @@ def recognise(probe: Any, images: Tensor) -> int:
 
 
 def _encode_again(probe: Any, answers: Answers, images: Tensor, folder: Path) -> Code:
-    """Return the code of the image of some answers; ValueError if the space gives another one."""
+    """Encode the image of stored answers again. Raise ValueError if the code has changed."""
     [image, *_] = [x[None] for x in images if torch.equal(image_digest(x[None]), answers["source"])]
     code: Code = probe.encode(image.to(probe.image.device))
     std = probe.space.std
@@ -82,10 +82,10 @@ def _encode_again(probe: Any, answers: Answers, images: Tensor, folder: Path) ->
 def choose_answers(answers: Answers, same_weights: bool = True) -> list[int]:
     """Return the rows of the answers that best distinguish one classifier from another.
 
-    These are the most surprising answers. For each answer we predict the score from all others.
-    On each side of the decision we take the answers whose prediction lies farthest towards the
-    other side. They change first if a threshold or a label is another one. We add some answers
-    from the smallest to the largest change.
+    The most surprising answers distinguish best. For each answer we predict the score from all
+    others. On each side of the decision we take the answers whose prediction lies farthest towards
+    the other side. These answers change first if a threshold or a label differs. We add some
+    answers from the smallest to the largest change.
 
     Args:
         answers: logits (n, k), score (n,), is_target (n,), distance (n,), view (n, l), key (n, m).

@@ -16,7 +16,7 @@ class Directions:
     """Directions in code space that change a classifier's decision, best first.
 
     "g" is the gradient of the score, and "h1", "h2", ... are eigenvectors of its Hessian. The
-    number is the rank by absolute eigenvalue. With other images in the ranking there can be two
+    number of an h is its rank by absolute eigenvalue. With validation images there can be two
     gradients: "g" and "g uncorrected", or "g corrected" and "g" if the correction flips fewer
     images.
 
@@ -24,14 +24,14 @@ class Directions:
         vectors: changes of a code, (m, *code), each with length 1 in std. Adding one raises the log
             odds of ``target``, according to the proxy. For a corrected g, according to the ranking.
         names: one name per direction.
-        table: one row per direction, with three columns. ``flip rate``: fraction of the validation
-            images whose decision flips, measured. Without validation images it is measured on the
-            source image. ``length``: mean length of the steps that flip, in std. ``curvature``:
-            second derivative of the score along the direction.
+        table: one row per direction, with three columns. ``flip rate``: measured fraction of
+            validation images whose decision flips. Without validation images the flip rate is
+            measured on the source image. ``length``: mean length of the steps that flip, in std.
+            ``curvature``: second derivative of the score along the direction.
         proxy_fit: the fitted proxy at the one image, without correction: ``gradient``, ``hessian``,
             ``distance``, ``r2``, ``split_half_cosine``, ``expected_cosine``.
         target: class that adding a direction favours.
-        contrast_class: the class that it disfavours, or None for all others.
+        contrast_class: class that adding a direction disfavours, or None for all other classes.
         n_queries: number of images that the classifier classified.
         made_by: function, options, hashes of the weights, seconds. ``lost``: queries whose answers
             are lost. ``compared``: images queried again to recognise the classifier. ``tried``:

@@ -15,7 +15,7 @@ PROXIES = ("ridge", "mlp", "mlp_paper")
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
-    """Options of ``find_directions``, which explains each of them. Lengths are in std."""
+    """Options of ``find_directions``, whose docstring explains each. Lengths are in std."""
 
     target: int
     contrast_class: int | None
@@ -45,7 +45,7 @@ class SearchConfig:
         batch_size: Any,
         seed: Any,
     ) -> Self:
-        """Check what a caller passed, and fill in the default lengths.
+        """Check the arguments of ``find_directions``, and fill in the default lengths.
 
         Raises:
             ValueError, TypeError: if an argument is wrong. The message names the argument.

@@ -2,5 +2,6 @@
 
 Read ``explain_errors`` first: it finds what would have to change in each misclassified image for
 the classifier to be right. ``fine_tune`` trains a copy of the classifier further, for example on
-counterfactuals. The paper's code has no script for either, so both are our reading of its idea.
+counterfactuals. The paper's code has no script for explaining or repairing errors,
+so both functions are our reading of the paper's idea.
 """

@@ -29,12 +29,13 @@ class ErrorExplanation:
         counterfactuals: counterfactuals of these images towards their true classes.
         table: DataFrame with one row per kind of error (true class and predicted class). ``images``
             is the number of images of the true class, ``errors`` the number of this kind of error.
-            ``explained`` counts those with a counterfactual search that was not stopped.
-            ``flipped`` is the fraction of these that flipped, NaN if none was explained.
+            ``explained`` is the number of these errors whose counterfactual search was not stopped.
+            ``flipped`` is the fraction of explained errors whose counterfactual flipped, NaN if no
+            error was explained.
         change_maps: for each kind of error the mean absolute difference between counterfactual and
             reconstruction over the flipped images, (h, w).
-        feature_attribution: result of ``describe_change``. None without descriptors, or if nothing
-            flipped.
+        feature_attribution: result of ``describe_change``, or None if no descriptors were passed or
+            no image flipped.
     """
 
     rows: Tensor
@@ -65,24 +66,25 @@ def explain_errors(
 ) -> ErrorExplanation:
     """Find counterfactuals of misclassified images towards their true class (arXiv 2310.06668).
 
-    The difference shows what the classifier missed or misread, as far as the diffusion model can
-    draw it. It is a statement about the classifier, not about what the image shows.
+    The difference between image and counterfactual shows what the classifier missed or misread, as
+    far as the diffusion model can draw it. This difference is a statement about the classifier, not
+    about what the image shows.
 
     Args:
         space: a ``Diffusion`` space.
         classifier: images (b, c, h, w) -> logits (b, k), with gradients.
         images: (n, c, h, w) in [0, 1], misclassified or not.
         labels: true classes (n,), by number or name.
-        descriptors: fitted with the codes of ``space``. They name what changed.
-        max_images: largest number of images to explain. If there are more errors, a random choice
-            of this size is explained.
-        seed: seed of this choice and of the noise.
-        first_row: position of the first image in its data set. The noise of an image depends on its
-            position. ``max_images`` applies to each call.
+        descriptors: descriptors fitted with the codes of ``space``, which name what changed.
+        max_images: largest number of images to explain. If there are more errors,
+            ``max_images`` random errors are explained.
+        seed: seed of the random choice of errors and of the noise.
+        first_row: position of the first image in its data set. The noise of an image depends on the
+            position of the image. ``max_images`` applies to each call, not to the whole data set.
         kwargs: passed to ``diffusion_counterfactual``.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, or if no image is misclassified.
+        ValueError, TypeError: if an argument is wrong, or if no image is misclassified.
     """
     images = validate.images(images)
     validate.diffusion(space)
@@ -125,12 +127,12 @@ def _descriptors(value: Any, name: str) -> Any:
 def _by_kind(
     kinds: pd.Series, labels: Tensor, errors: Tensor, rows: Tensor, found: Counterfactuals
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """Return the table and the maps of changes.
+    """Return ``table`` and ``change_maps`` of an ``ErrorExplanation``.
 
     Args:
-        kinds: kind of error of each image; for correct images it has no meaning.
+        kinds: kind of error of each image. The kinds of correctly classified images are not used.
         labels: true class of each image.
-        errors, rows: positions of all errors, and of those that were explained.
+        errors, rows: positions of all errors, and positions of the explained errors.
         found: counterfactuals of the images in ``rows``.
     """
     change = (found.image - found.reconstruction).abs().mean(1)

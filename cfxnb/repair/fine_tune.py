@@ -33,7 +33,7 @@ def fine_tune(
     """Return a copy of a classifier that was trained further. The original is not changed.
 
     This can repair a shortcut: train on counterfactuals in which the true cause is unchanged, with
-    their original labels. They show the classifier that what changed does not count.
+    their original labels. Such images show the classifier that the changed feature does not count.
 
     Parameters that are frozen (``requires_grad`` is False) are not trained, and layers with only
     frozen parameters keep their batch statistics. If all parameters are frozen, as in networks from
@@ -48,12 +48,12 @@ def fine_tune(
             Default: equal weights.
         steps: number of steps of AdamW.
         batch_size: images per step, drawn with replacement.
-        lr: learning rate of the first step. It falls to 0 along a cosine.
+        lr: learning rate of the first step. The rate falls to 0 along a cosine.
         seed: seed of the random batches and of dropout.
 
     Raises:
-        ValueError, TypeError: for a wrong argument, naming it. Also if the loss is not finite, or
-            if the network cannot be copied or trained.
+        ValueError, TypeError: if an argument is wrong, if the loss is not finite, or if the network
+            cannot be copied or trained. The message names the argument.
     """
     original = _module_of(validate.white_box(classifier))
     checked = as_classifier(classifier)
@@ -132,7 +132,13 @@ def _module_of(classifier: Any) -> nn.Module:
 
 
 def _to_float32(module: nn.Module) -> list[tuple[Tensor, torch.dtype]]:
-    """Convert float16 and bfloat16 to float32, which keeps small steps; return the old dtypes."""
+    """Convert float16 and bfloat16 tensors of a network to float32, in place.
+
+    In float16 small steps of the training would be rounded to 0.
+
+    Returns:
+        The converted tensors with their old dtypes.
+    """
     short = (torch.float16, torch.bfloat16)
     found = [(x, x.dtype) for x in (*module.parameters(), *module.buffers()) if x.dtype in short]
     for tensor, _ in found:
