@@ -1,6 +1,6 @@
 """Global Counterfactual Directions (GCD, arXiv 2404.12488): directions found without gradients.
 
-Read ``search`` in ``find_directions`` first. This function is the algorithm: query the black box at
+Read ``search`` in ``find_directions`` first. ``search`` is the algorithm: query the black box at
 random changes of one image's code, fit a proxy, take its gradient (g) and the eigenvectors of its
 Hessian (h), and rank these directions.
 

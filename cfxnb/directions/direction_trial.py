@@ -1,7 +1,7 @@
 """Test directions on a few images, to rank them by the fraction of images that they flip.
 
 The paper (arXiv 2404.12488) follows each direction on its source image at 16 lengths, and reports
-the flips. It does not rank directions by other images. Here each direction is tested at two
+the flips. The paper does not rank directions by other images. Here each direction is tested at two
 lengths.
 """
 

@@ -143,7 +143,7 @@ def _encode_with_noise(run: Run, batch: Batch, noise_seed: int) -> tuple[Code, T
 
 
 class DirectionWalk:
-    """The search of one batch. Its grid search skips images that have reached the target.
+    """The search of one batch. The grid search skips images that have reached the target.
 
     Args:
         unit_step: change of each code with length 1 in std, (b, *code).

@@ -84,8 +84,8 @@ def choose_answers(answers: Answers, same_weights: bool = True) -> list[int]:
 
     The most surprising answers distinguish best. For each answer we predict the score from all
     others. On each side of the decision we take the answers whose prediction lies farthest towards
-    the other side. These answers change first if a threshold or a label differs. We add some
-    answers from the smallest to the largest change.
+    the other side. Such answers near the decision change first if a threshold or a label differs.
+    We add some answers from the smallest to the largest change.
 
     Args:
         answers: logits (n, k), score (n,), is_target (n,), distance (n,), view (n, l), key (n, m).

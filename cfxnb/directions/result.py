@@ -25,9 +25,9 @@ class Directions:
             odds of ``target``, according to the proxy. For a corrected g, according to the ranking.
         names: one name per direction.
         table: one row per direction, with three columns. ``flip rate``: measured fraction of
-            validation images whose decision flips. Without validation images the flip rate is
-            measured on the source image. ``length``: mean length of the steps that flip, in std.
-            ``curvature``: second derivative of the score along the direction.
+            validation images whose decision flips. Without validation images, the
+            flip rate is measured on the source image. ``length``: mean length of the steps that
+            flip, in std. ``curvature``: second derivative of the score along the direction.
         proxy_fit: the fitted proxy at the one image, without correction: ``gradient``, ``hessian``,
             ``distance``, ``r2``, ``split_half_cosine``, ``expected_cosine``.
         target: class that adding a direction favours.

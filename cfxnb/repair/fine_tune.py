@@ -32,8 +32,9 @@ def fine_tune(
 ) -> Any:
     """Return a copy of a classifier that was trained further. The original is not changed.
 
-    This can repair a shortcut: train on counterfactuals in which the true cause is unchanged, with
-    their original labels. Such images show the classifier that the changed feature does not count.
+    Fine-tuning can repair a shortcut. To do so, train on counterfactuals in which the true cause is
+    unchanged, with their original labels. Such images show the classifier that the changed feature
+    does not count.
 
     Parameters that are frozen (``requires_grad`` is False) are not trained, and layers with only
     frozen parameters keep their batch statistics. If all parameters are frozen, as in networks from
