@@ -24,18 +24,19 @@ class Directions:
         vectors: changes of a code, (m, *code), each with length 1 in std. Adding one raises the log
             odds of ``target``, according to the proxy. For a corrected g, according to the ranking.
         names: one name per direction.
-        table: one row per direction, with three columns. ``flip rate``: measured fraction of
+        table: one row per direction, with three columns. ``flip rate`` is the measured fraction of
             validation images whose decision flips. Without validation images, the
-            flip rate is measured on the source image. ``length``: mean length of the steps that
-            flip, in std. ``curvature``: second derivative of the score along the direction.
+            flip rate is measured on the source image. ``length`` is the mean length of the steps
+            that flip, in std. ``curvature`` is the second derivative of the score along the
+            direction.
         proxy_fit: the fitted proxy at the one image, without correction: ``gradient``, ``hessian``,
             ``distance``, ``r2``, ``split_half_cosine``, ``expected_cosine``.
         target: class that adding a direction favours.
         contrast_class: class that adding a direction disfavours, or None for all other classes.
         n_queries: number of images that the classifier classified.
-        made_by: function, options, hashes of the weights, seconds. ``lost``: queries whose answers
-            are lost. ``compared``: images queried again to recognise the classifier. ``tried``:
-            images used for the ranking.
+        made_by: function, options of the call, hashes of the weights, seconds. ``lost``: queries
+            whose answers are lost. ``compared``: images queried again to recognise the classifier.
+            ``tried``: images used for the ranking.
     """
 
     vectors: Tensor
