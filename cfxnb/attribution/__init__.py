@@ -7,6 +7,6 @@ which finds its baseline along a direction of the code.
 - ``paths``: curves of images between a baseline and an image.
 - ``explained_output``: the function that is explained, a logit or the difference of two.
 - ``captum_attribution``: standard maps of captum, for comparison.
-- ``result``: the Attribution that all of them return.
-- ``batches``: work in batches and the record of the call, shared by all of them.
+- ``result``: the Attribution that all attribution methods return.
+- ``batches``: work in batches and the record of the call, shared by all attribution methods.
 """

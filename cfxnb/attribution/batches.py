@@ -1,4 +1,4 @@
-"""What every attribution method repeats: work in batches, keep what Ctrl-C left, the record."""
+"""Code that all attribution methods share: batches, results after Ctrl-C, record of the call."""
 
 import dataclasses
 import time
@@ -22,18 +22,17 @@ def explain_batches(
     classes_of: Callable[[Tensor], Classes],
     images: Tensor | None,
 ) -> Attribution:
-    """Explain batch after batch and join the results.
+    """Explain batch after batch and join the results in one Attribution.
 
-    After Ctrl-C the remaining images get the status "stopped", and NaN in all that was not
-    computed.
+    Images that were not explained before Ctrl-C get the status "stopped" and NaN as their map.
 
     Args:
-        stop: Says whether the call is to end.
-        batches: Positions of the images of each batch.
-        explain: Positions -> Attribution.
-        classes_of: Positions -> label and contrast class.
-        images: The explained images. None if they are only known once they are rendered: images
-            that were not explained are then NaN too.
+        stop: The Stop of the call, which says whether Ctrl-C was pressed.
+        batches: For each batch, the positions of its images in the call.
+        explain: Function from positions of images to their Attribution.
+        classes_of: Function from positions of images to their label and contrast class.
+        images: The explained images, or None if the images must be rendered first. With None,
+            images that were not explained before Ctrl-C are NaN in the result.
     """
     parts = stop.each(batches, explain)
     finished = next(part for _, part in parts if part is not None)
@@ -53,7 +52,12 @@ def explain_batches(
 def _unfinished(
     image: Tensor, label: Tensor, contrast_class: Tensor | None, like: Attribution
 ) -> Attribution:
-    """Images that were not explained, with the same fields as the finished part ``like``."""
+    """Return the Attribution of images that were not explained: its maps are NaN.
+
+    Args:
+        image: The images that were not explained, (n, c, h, w).
+        like: A finished Attribution of the same call, which decides the optional fields.
+    """
     unknown, zero = image.new_full((len(image),), torch.nan), torch.zeros_like(label)
     return Attribution(
         image=image,
@@ -77,8 +81,8 @@ def with_record(
 
     Args:
         began: ``time.perf_counter()`` at the beginning of the call.
-        weights: Function that returns the hashes of the networks' weights.
-        made_by: Name of the function and its options.
+        weights: Function without arguments that returns the hashes of the networks' weights.
+        made_by: Name of the called function and options of the call.
     """
     done = sum(status != STOPPED for status in result.status)
     stop.warn(done, len(result), "the others have the status 'stopped'")

@@ -45,15 +45,17 @@ def captum_attribution(
             line from the baseline); or "occlusion" (Zeiler & Fergus, 2014; needs no gradients).
         classifier: Images -> logits (b, k). "occlusion" accepts a BlackBox.
         images: Images to explain, (b, c, h, w) in [0, 1].
-        label, contrast_class: What is explained, see ``integrated_gradients``.
+        label, contrast_class: The explained class and the class that it is compared with, see
+            ``integrated_gradients``.
         baseline: One gray level in [0, 1], or images like ``images``. Default: 0, black.
-            "input_x_gradient" ignores it and always uses black.
-        n_points: Number of nodes of "integrated_gradients".
+            "input_x_gradient" ignores ``baseline`` and always uses black.
+        n_points: Number of Gauss-Legendre nodes of "integrated_gradients".
         window: Side of the square that "occlusion" covers, in pixels.
         stride: Distance between neighbouring squares, in pixels; at most ``window``.
         tolerance: Largest |relative_delta| of a map with the status "complete". Only the maps of
-            "integrated_gradients" are meant to be complete.
-        batch_size: Approximate number of images per batch. Affects memory and speed, not results.
+            "integrated_gradients" are expected to be complete.
+        batch_size: Approximate number of images per batch, which affects memory and speed but not
+            results.
 
     Returns:
         An Attribution on the device of ``images``. Images that were not finished when Ctrl-C was
@@ -61,8 +63,8 @@ def captum_attribution(
 
     Raises:
         ImportError: If captum is not installed.
-        ValueError, TypeError: If an argument is wrong. The message names the argument. A BlackBox
-            is refused unless the algorithm is "occlusion".
+        ValueError, TypeError: If an argument is wrong. The error message names the argument. A
+            BlackBox is refused unless the algorithm is "occlusion".
     """
     began = time.perf_counter()
     validate.choice(algorithm, "algorithm", ALGORITHMS)
@@ -112,7 +114,7 @@ def captum_attribution(
 
 @dataclasses.dataclass(frozen=True)
 class CaptumOptions:
-    """Options of single algorithms, as in ``captum_attribution``."""
+    """Options of the call of ``captum_attribution`` that only some algorithms use."""
 
     n_points: int
     window: int
@@ -127,7 +129,7 @@ def _explain(
     options: CaptumOptions,
     tolerance: float,
 ) -> Attribution:
-    """Explain the images ``rows`` with one call of captum."""
+    """Explain the images at the positions ``rows`` with one call of captum."""
     baseline, low, _ = output.along(path, rows, torch.zeros(len(rows), device=rows.device))
     image, high, _ = output.along(path, rows, torch.ones(len(rows), device=rows.device))
     n_queries = torch.full_like(rows, 2)  # both ends

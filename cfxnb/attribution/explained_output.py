@@ -14,14 +14,15 @@ from cfxnb.core.types import Classifier
 
 
 class ExplainedOutput:
-    """The function f of images that is explained, and its gradient if the method needs it.
+    """The explained function f from images to numbers, with its gradient if a method needs it.
 
     Args:
         classifier: Images -> logits (b, k).
-        label, contrast_class: See ``integrated_gradients``. They are checked when the number of
-            classes is known, which is after the first evaluation of the classifier.
+        label, contrast_class: As in ``integrated_gradients``. Label and contrast class are
+            checked after the first evaluation of the classifier, which tells the number of
+            classes.
         n_images: Number of images in the call.
-        batch_size: Images per batch. Affects memory and speed, not results.
+        batch_size: Images per batch, which affects memory and speed but not results.
         with_gradient: Whether ``along`` computes gradients.
     """
 
@@ -42,7 +43,10 @@ class ExplainedOutput:
     def classes_of(
         self, rows: Tensor, n_classes: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return label and contrast class of the images ``rows``; the first call checks both."""
+        """Return label and contrast class of the images at the positions ``rows``.
+
+        The first call checks the label and the contrast class of all images.
+        """
         if self._classes is None:
             names = self.classifier.class_names
             self._classes = check_labels(*self._unchecked, self.n_images, n_classes or 2, names)
@@ -51,7 +55,7 @@ class ExplainedOutput:
         return label[at].to(rows.device), None if other is None else other[at].to(rows.device)
 
     def output(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Return f, (n,), from the logits (n, k) of the images ``rows`` (n,)."""
+        """Return f (n,) of n images at the positions ``rows``, from their logits (n, k)."""
         classes = self.classes_of(rows, logits.shape[1])
         return explained_logit(validate.finite_logits(logits), *classes)
 
@@ -64,8 +68,8 @@ class ExplainedOutput:
             t: Position of each point on its path, (n,) in [0, 1].
 
         Returns:
-            Images x (n, c, h, w), f(x) in float64 (n,), and the gradients of f, like x. Without
-            gradients the third value is x again.
+            Images x (n, c, h, w), f(x) in float64 (n,), and the gradients of f with the shape of
+            x. If ``with_gradient`` is False, x is returned in place of the gradients.
         """
         parts = []
         for some, at in zip(rows.split(self.batch_size), t.split(self.batch_size), strict=True):

@@ -2,9 +2,9 @@
 
 Sundararajan et al. (2017) integrate the gradient along a straight line of pixels. Latent
 integrated gradients (GCD, arXiv 2404.12488) integrate along a line in a generator's latent space,
-which is a curve in pixels. The formulas of the GCD code treat this curve as a straight line, so
-their maps do not sum to the change of the output. They are kept for study as the methods
-"mean_gradient" and "secant". The methods "trapezoid" and "proportional" follow the curve.
+which is a curve in pixels. The published GCD code treats this curve as a straight line, so its
+maps do not sum to the change of the output. The formulas of the GCD code are kept for study as the
+methods "mean_gradient" and "secant". The methods "trapezoid" and "proportional" follow the curve.
 
 Read first ``integrated_gradients`` (the formulas), then ``_map`` and ``_explain_group``.
 """
@@ -60,14 +60,15 @@ def integrated_gradients(
         proportional   sum_i (f_{i+1} - f_i) * |x_{i+1} - x_i| / sum_pixels |x_{i+1} - x_i|
         secant         (x_m - x_0) * mean_i (f_{i+1} - f_i) / (x_{i+1} - x_i)
 
-    - "trapezoid" approximates the line integral on any path. It is adaptive: intervals whose sum
-      differs most from f_{i+1} - f_i are halved until the map is complete within ``tolerance``.
+    - "trapezoid" approximates the line integral on any path. The intervals whose sum
+      of attributions differs most from f_{i+1} - f_i are halved until the map is complete within
+      ``tolerance``.
     - "gausslegendre" is for straight paths only.
-    - "proportional" needs no gradients and is complete by construction. It cannot separate pixels
-      that change together.
+    - "proportional" needs no gradients and is complete by construction. The method "proportional"
+      cannot separate pixels that change together.
     - "mean_gradient" (published GCD code) is complete on straight paths only.
-    - "secant" (published GCD code) needs no gradients. On a straight path it assigns the whole
-      change of f to every pixel.
+    - "secant" (published GCD code) needs no gradients. On a straight path "secant" assigns the
+      whole change of f to every pixel.
 
     Args:
         classifier: Images -> logits (b, k). "proportional" and "secant" accept a BlackBox.
@@ -75,15 +76,17 @@ def integrated_gradients(
             ``piecewise_linear_path``.
         label: The class that is explained, one for all images or (b,). Captum calls it target.
         contrast_class: The class that the label is compared with, one for all images or (b,).
-            If None, this is the other class of a classifier with two classes, and no class of a
-            classifier with more. "none" always explains the logit of the label alone.
-        method: One of the five methods above. Default: "trapezoid".
-        n_points: Number of points on the path, ends included. Corners of the path are added.
-            "trapezoid" starts with this number.
+            If None, the label is compared with the other class if the classifier has two
+            classes, and with no class if it has more. "none" always explains the logit of the
+            label alone.
+        method: "trapezoid", "gausslegendre", "mean_gradient", "proportional" or "secant".
+            Default: "trapezoid".
+        n_points: Number of points on the path, ends included. Corners of the path are added to
+            these points. "trapezoid" starts with ``n_points`` points and adds more.
         tolerance: Largest |relative_delta| of a map with the status "complete". Greater than 0.
-        max_points: Largest number of points per image that "trapezoid" may use. If it is at most
-            ``n_points``, no interval is halved.
-        batch_size: Images per batch. Affects memory and speed, not results.
+        max_points: Largest number of points per image that "trapezoid" may use. If
+            ``max_points`` is at most ``n_points``, no interval is halved.
+        batch_size: Images per batch, which affects memory and speed but not results.
 
     Returns:
         An Attribution on the device of the path. Status per image: "complete"; "incomplete" if
@@ -92,8 +95,8 @@ def integrated_gradients(
         was pressed.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument. A BlackBox
-            is refused by the methods that need gradients.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument. A
+            BlackBox is refused by the methods that need gradients.
     """
     began = time.perf_counter()
     validate.instance(path, Path, "path", "a path, such as cfx.straight_path(images)")
@@ -119,7 +122,7 @@ def integrated_gradients(
 
 @dataclasses.dataclass(frozen=True)
 class Integration:
-    """Options of the integral, as in ``integrated_gradients``."""
+    """Options of the call of ``integrated_gradients`` that concern the integral."""
 
     method: str
     n_points: int
@@ -128,7 +131,7 @@ class Integration:
 
     @classmethod
     def checked(cls, method: str, n_points: Any, tolerance: Any, max_points: Any) -> "Integration":
-        """Check the options; ``method`` is checked by ``check_method``."""
+        """Return the options if they are valid; ``check_method`` has checked ``method`` before."""
         return cls(
             method,
             validate.count(n_points, "n_points", 1 if method == "gausslegendre" else 2),
@@ -138,7 +141,7 @@ class Integration:
 
 
 def check_method(classifier: Any, method: Any) -> None:
-    """Raise if the method is unknown, or needs gradients that the classifier does not have."""
+    """Raise an error if the method is unknown, or needs gradients and gets a BlackBox."""
     validate.choice(method, "method", METHODS)
     as_classifier(classifier)
     if method in WHITE_BOX and isinstance(classifier, validate.BlackBoxed):
@@ -157,7 +160,7 @@ def integrate(
     batch_size: int,
     stop: Stop,
 ) -> Attribution:
-    """Explain all images of a path, in groups whose points fit into a batch."""
+    """Explain all images of a path, in groups whose points on the paths fit into one batch."""
     output = ExplainedOutput(
         classifier, label, contrast_class, len(path), batch_size, options.method in WHITE_BOX
     )
@@ -175,7 +178,7 @@ def integrate(
 
 @dataclasses.dataclass
 class Curve:
-    """Points of one image's path: positions t (m,), images x, outputs f (m,), gradients g."""
+    """m points on one image's path: positions t (m,), images x, outputs f (m,), gradients g."""
 
     t: Tensor
     x: Tensor
@@ -183,7 +186,7 @@ class Curve:
     g: Tensor
 
     def merged(self, other: "Curve") -> "Curve":
-        """Return the points of both curves in the order of t."""
+        """Return a Curve with the points of both curves, sorted by their positions t."""
         order = torch.cat([self.t, other.t]).argsort()
         both = zip(vars(self).values(), vars(other).values(), strict=True)
         return Curve(*(torch.cat(pair)[order] for pair in both))
@@ -192,7 +195,11 @@ class Curve:
 def _explain_group(
     output: ExplainedOutput, path: Path, rows: Tensor, options: Integration
 ) -> Attribution:
-    """Evaluate points of each path, add points where they are needed, and integrate."""
+    """Return the Attribution of the images at the positions ``rows``.
+
+    f is evaluated at points on the path of each image. "trapezoid" then adds points where the map
+    is not accurate enough.
+    """
     t, weights = (part.to(path.device) for part in _nodes(path, options))
     curves = _evaluate(output, path, rows, [t] * len(rows))
     if options.method == "trapezoid":
@@ -206,7 +213,7 @@ def _explain_group(
 
 
 def _nodes(path: Path, options: Integration) -> tuple[Tensor, Tensor]:
-    """Return the positions of the first points, and the weight of the gradient at each."""
+    """Return the positions t of the first points of a path, and the weights of their gradients."""
     if options.method == "gausslegendre":
         t, weights = np.polynomial.legendre.leggauss(options.n_points)
         # The ends have weight 0; they are needed for f(image) - f(baseline).
@@ -221,7 +228,12 @@ def _nodes(path: Path, options: Integration) -> tuple[Tensor, Tensor]:
 def _evaluate(
     output: ExplainedOutput, path: Path, rows: Tensor, positions: list[Tensor]
 ) -> list[Curve]:
-    """Evaluate f at the given positions of each image's path, in common batches."""
+    """Evaluate f on the path of each image, in batches that hold points of several images.
+
+    Args:
+        rows: Positions of the images in the call.
+        positions: For each image, the values of t at which f is evaluated.
+    """
     counts = [len(t) for t in positions]
     repeated = rows.repeat_interleave(torch.tensor(counts, device=rows.device))
     values = output.along(path, repeated, torch.cat(positions))
@@ -232,7 +244,7 @@ def _evaluate(
 def _refine(
     output: ExplainedOutput, path: Path, rows: Tensor, curves: list[Curve], options: Integration
 ) -> None:
-    """Add points to the curves until each map is complete, or has ``max_points`` points."""
+    """Add points to each curve until its map is complete or it has ``max_points`` points."""
     active = list(range(len(curves)))
     while active:
         new = {i: _midpoints(curves[i], options) for i in active}
@@ -244,7 +256,7 @@ def _refine(
 
 
 def _midpoints(curve: Curve, options: Integration) -> Tensor:
-    """Return the midpoints of the intervals to be halved; none if the map is complete."""
+    """Return the midpoints of the intervals to be halved, an empty tensor for a complete map."""
     sums = _trapezoids(curve.g, curve.x).flatten(1).sum(1, dtype=torch.float64)
     error = (sums - curve.f.diff()).abs()
     allowed = options.tolerance * (curve.f[-1] - curve.f[0]).abs()
@@ -266,7 +278,7 @@ def _attribution(
     weights: Tensor,
     options: Integration,
 ) -> Attribution:
-    """Return the map of one image with its status and cost."""
+    """Return the Attribution of one image, from the points of its path."""
     full = _map(options.method, curve.x, curve.f, curve.g, weights)
     change = curve.f[-1] - curve.f[0]
     delta = relative_delta(full.sum(), change)
@@ -295,7 +307,10 @@ def _attribution(
 
 
 def _map(method: str, x: Tensor, f: Tensor, g: Tensor, weights: Tensor) -> Tensor:
-    """Return the map (c, h, w) in float64; see ``integrated_gradients`` for the formulas."""
+    """Return the attributions (c, h, w) of one image in float64.
+
+    The formulas are in ``integrated_gradients``.
+    """
     dx, df = x[1:] - x[:-1], f.diff()
     if method == "trapezoid":
         return _trapezoids(g, x).sum(0, dtype=torch.float64)
@@ -313,11 +328,11 @@ def _map(method: str, x: Tensor, f: Tensor, g: Tensor, weights: Tensor) -> Tenso
 
 
 def _trapezoids(g: Tensor, x: Tensor) -> Tensor:
-    """Return the integral over each interval, (m - 1, c, h, w), by the trapezoid rule.
+    """Return the integrals over the m - 1 intervals between m points, (m - 1, c, h, w).
 
-    The gradient at one end of an interval may be infinite, as that of a square root at 0. The
-    gradient at the other end then stands for both: the integral is finite, and halving the
-    interval approaches it.
+    The trapezoid rule takes the mean of the gradients at both ends of an interval. The gradient at
+    one end may be infinite, for example if f contains a square root of 0. In this case only the
+    gradient at the other end is used.
     """
     first, last = g[:-1], g[1:]
     start = torch.where(first.isfinite(), first, last)

@@ -1,13 +1,13 @@
 """Latent integrated gradients: integrate along a direction of the code, from a baseline.
 
-Global Counterfactual Directions (GCD, arXiv 2404.12488), section on latent integrated gradients.
-``LatentExplanation.explain`` has the four steps of the method: reconstruct, find the baseline
-along the direction, build the path from the baseline to the image, integrate.
+The method is from Global Counterfactual Directions (GCD, arXiv 2404.12488), section on latent
+integrated gradients. ``LatentExplanation.explain`` has the four steps of the method: reconstruct,
+find the baseline along the direction, build the path from the baseline to the image, integrate.
 
 Differences from the paper: the published code renders 128 steps up to a fixed length, in one
-direction that is chosen by a sign rule. If none of them is a baseline, it returns a map of zeros.
-Here both directions are tried and the step is refined by bisection. If there is no baseline, the
-status says so.
+direction that is chosen by a sign rule. If no step gives a baseline, the published code returns a
+map of zeros. We try both directions and refine the step by bisection. If no step gives a baseline,
+the image gets the status "no_baseline".
 """
 
 import dataclasses
@@ -60,41 +60,45 @@ def latent_integrated_gradients(
     """Compute how much each pixel contributes to the change that a direction of the code makes.
 
     For each image the function moves the code along the direction until the probability of the
-    label is below ``threshold``. The image at this step is the baseline. The path of integration
-    leads from the baseline along the direction back to the reconstruction, and from there in a
-    straight line of pixels to the image.
+    label is below ``threshold``. The image of the moved code is the baseline. The path of
+    integration leads from the baseline along the direction back to the reconstruction. From the
+    reconstruction it leads in a straight line of pixels to the image.
 
     Args:
         space: Generator with ``encode`` and ``decode``.
         classifier: Images -> logits (b, k). A BlackBox needs method="proportional" or "secant".
         images: Images to explain, (b, c, h, w) in [0, 1].
-        direction: Direction in the space of codes, like ``space.mean``, or one per image. Its
-            sign and length have no effect.
-        label, contrast_class: What is explained, see ``integrated_gradients``. With a
-            ``contrast_class`` the probability of the label is that among these two classes.
+        direction: Direction in the space of codes, like ``space.mean``, or one per image. The
+            sign and the length of the direction have no effect.
+        label, contrast_class: The explained class and the class that it is compared with, see
+            ``integrated_gradients``. If there is a contrast class, the probability of the label
+            is computed from the logits of these two classes alone.
         max_step: Longest step along the direction, in standard deviations of the code. Default:
             sqrt(2 d), where d is the number of active dimensions (standard deviation above 2 % of
-            the largest). This is the typical distance between the codes of two images.
-        threshold: Probability of the label below which an image is a baseline, in (0, 1).
+            the largest). The default is the typical distance between the codes of two
+            images.
+        threshold: An image in which the label has a lower probability than ``threshold`` can be
+            the baseline, in (0, 1).
         grid_steps: Number of evenly spaced steps up to ``max_step`` that are tested. The function
             begins in the direction in which the first step lowers the probability more. If no
-            step there is a baseline, it tests the opposite direction.
+            step in this direction gives a baseline, the function tests the opposite direction.
         binary_search_steps: Number of bisection steps that refine the first step below the
-            threshold. Each renders one image.
+            threshold. Each bisection step renders one image.
         extend_to_image: If False, the path ends at the reconstruction.
         method: As in ``integrated_gradients``, except "gausslegendre".
         n_points, tolerance, max_points: See ``integrated_gradients``.
-        batch_size: Images per batch. Affects memory and speed, not results.
+        batch_size: Images per batch, which affects memory and speed but not results.
 
     Returns:
-        An Attribution on the device of ``images``. Status per image, besides those of
-        ``integrated_gradients``: "no_baseline" if the probability stays above the threshold in
-        both directions (the step with the lowest probability then serves as the baseline);
-        "already_below_threshold" if the reconstruction is below the threshold (it then is its own
-        baseline).
+        An Attribution on the device of ``images``. Its status is one of those of
+        ``integrated_gradients``, or one of two others. With "no_baseline" the probability of the
+        label stays above the threshold in both directions. In this case the step with the lowest
+        probability gives the baseline. With "already_below_threshold" the probability of the
+        label is below the threshold in the reconstruction. In this case the reconstruction is the
+        baseline.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     began = time.perf_counter()
     validate.space(space)
@@ -141,7 +145,7 @@ def latent_integrated_gradients(
 
 @dataclasses.dataclass(frozen=True)
 class BaselineSearch:
-    """Options of the search for the baseline, as in ``latent_integrated_gradients``."""
+    """Options of the call of ``latent_integrated_gradients`` for the search of the baseline."""
 
     max_step: float
     threshold: float
@@ -152,7 +156,7 @@ class BaselineSearch:
     def checked(
         cls, space: Any, max_step: Any, threshold: Any, grid_steps: Any, binary_search_steps: Any
     ) -> "BaselineSearch":
-        """Check the options, and choose the default of ``max_step``."""
+        """Return the options if they are valid, with the default ``max_step`` in place of None."""
         longest = typical_distance(space.std) if max_step is None else max_step
         return cls(
             validate.number(longest, "max_step", 0.0, open_low=True),
@@ -164,7 +168,7 @@ class BaselineSearch:
 
 @dataclasses.dataclass
 class LatentExplanation:
-    """The checked arguments of one call."""
+    """The checked arguments of one call of ``latent_integrated_gradients``."""
 
     space: CheckedSpace
     images: Tensor
@@ -177,7 +181,7 @@ class LatentExplanation:
     fit: SpaceFit
 
     def explain(self, rows: Tensor) -> Attribution:
-        """Explain the images ``rows``: the method of the paper, step by step."""
+        """Explain the images at the positions ``rows`` in the four steps of the method."""
         x = self.images[rows].to(self.space.mean.device)
         classifier, batch_size = self.output.classifier, self.output.batch_size
         with torch.no_grad():
@@ -206,7 +210,10 @@ class LatentExplanation:
 
 @dataclasses.dataclass
 class BaselineWalk:
-    """Log odds of the label at steps along the direction, for a batch of n codes."""
+    """Function that gives the log odds of the label after a step along the direction.
+
+    It holds a batch of n codes with their directions and labels.
+    """
 
     space: LatentSpace
     classifier: Classifier
@@ -221,7 +228,10 @@ class BaselineWalk:
         self.n_evaluations = torch.zeros_like(self.code.z.flatten(1)[:, 0], dtype=torch.int64)
 
     def log_odds(self, rows: Tensor, step: Tensor) -> Tensor:
-        """Return the log odds (n,) of the codes ``rows`` (n,), moved by the signed steps (n,)."""
+        """Return the log odds (m,) of m codes after signed steps (m,) along the direction.
+
+        ``rows`` holds the positions of the m codes in the batch, int64 (m,).
+        """
         if not len(rows):
             return step
         self.n_evaluations[rows] += 1
@@ -238,7 +248,7 @@ class BaselineWalk:
 
 @dataclasses.dataclass
 class BaselineResult:
-    """The baseline of each image of a batch."""
+    """The result of ``find_baseline`` for a batch of n images."""
 
     step: Tensor  # (n,), signed, in standard deviations of the code
     n_evaluations: Tensor  # int64 (n,), images rendered and classified
@@ -246,11 +256,12 @@ class BaselineResult:
     already_below: Tensor  # bool (n,), the reconstruction is below the threshold
 
     def added_to(self, part: Attribution, end: Tensor) -> Attribution:
-        """Add step, status and cost to the attributions of these images.
+        """Return the Attribution with the step, the status and the cost of the search added.
 
         Args:
-            end: Images at the ends of the paths. They replace those that were not rendered
-                because of a stop.
+            part: Attribution of the images of the batch.
+            end: Images at the ends of the paths. They replace images of ``part`` that are NaN
+                because Ctrl-C was pressed.
         """
         status = tuple(
             s if s in NO_MAP else ALREADY_BELOW if below else NO_BASELINE if missing else s
@@ -277,9 +288,9 @@ def find_baseline(
     """Find the first step along the direction at which the label is below the threshold.
 
     Args:
-        walk: Gives the log odds at any step.
-        log_odds_at_start: Log odds of the reconstructions, (n,).
-        options: Grid, threshold and number of bisection steps.
+        walk: Gives the log odds of the label at any step along the direction.
+        log_odds_at_start: Log odds of the label in the n reconstructions, (n,).
+        options: Options of the search, such as the threshold and the number of bisection steps.
     """
     device, grid_steps = walk.direction.device, options.grid_steps
     limit = math.log(options.threshold / (1 - options.threshold))

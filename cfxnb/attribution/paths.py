@@ -17,12 +17,12 @@ MAX_STEP = 1e30  # standard deviations; the square of a longer step overflows
 
 
 class Path:
-    """One curve of images for each of ``len(path)`` samples.
+    """``len(path)`` curves of images, one for each explained image.
 
     Attributes:
         device: Device of the images on the path.
         straight: True if every curve is a straight line of pixels.
-        renders: Generator passes per point: 0 or 1.
+        renders: Number of generator passes for one point on a path: 0 or 1.
     """
 
     straight = False
@@ -35,15 +35,20 @@ class Path:
         return self.n_images
 
     def at(self, rows: Tensor, t: Tensor) -> Tensor:
-        """Return images (n, c, h, w) of the samples ``rows`` (n,) at ``t`` (n,) in [0, 1]."""
+        """Return n images on the curves, (n, c, h, w).
+
+        Args:
+            rows: Position of the curve of each image, int64 (n,).
+            t: Position of each image on its curve, (n,) in [0, 1].
+        """
         raise NotImplementedError
 
     def nodes(self, n_points: int) -> Tensor:
-        """Return at least ``n_points`` evenly spaced values of t, corners included, in float64."""
+        """Return at least ``n_points`` evenly spaced values of t, corners of the path included."""
         return torch.linspace(0, 1, n_points, dtype=torch.float64)
 
     def passes(self, t: Tensor) -> Tensor:
-        """Return the number of generator passes at each ``t``, int64 (n,)."""
+        """Return the number of generator passes for the image at each of n values t, (n,)."""
         return torch.full(t.shape, self.renders, dtype=torch.int64, device=t.device)
 
 
@@ -98,7 +103,7 @@ class LatentPath(Path):
 
 
 class JoinedPath(Path):
-    """The first path for t < 1/2, then the second, which starts where the first one ends."""
+    """Path that follows ``first`` for t < 1/2, then ``second`` from the end of ``first``."""
 
     def __init__(self, first: Path, second: Path) -> None:
         super().__init__(len(first), first.device)
@@ -131,7 +136,7 @@ def straight_path(images: Tensor, baseline: float | Tensor = 0.0) -> StraightPat
             black.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     images = validate.images(images)
     if not isinstance(baseline, Real):
@@ -148,14 +153,14 @@ def straight_path(images: Tensor, baseline: float | Tensor = 0.0) -> StraightPat
 
 @standard_modes
 def piecewise_linear_path(images: Tensor) -> PiecewiseLinearPath:
-    """Return the path through given images, with straight lines of pixels between them.
+    """Return the path through given images, with a straight line from each image to the next.
 
     Args:
         images: m >= 2 images per path, from the baseline to the explained image,
             (b, m, c, h, w) in [0, 1].
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     validate.instance(images, Tensor, "images", "a torch tensor")
     if not images.is_floating_point() or images.layout != torch.strided:
@@ -173,7 +178,9 @@ def piecewise_linear_path(images: Tensor) -> PiecewiseLinearPath:
 
 @standard_modes
 def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
-    """Return the images of a straight line between two codes: in general a curve in pixels.
+    """Return the path of images along a straight line between two codes.
+
+    The line is straight in the space of codes. In pixels it is in general a curve.
 
     Args:
         space: Generator that decodes the codes.
@@ -181,7 +188,7 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
         end: Codes of the explained images, (b, ...), with the same ``aux`` as ``start``.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     validate.space(space)
     for value, name in ((start, "start"), (end, "end")):
@@ -205,18 +212,18 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
 def direction_path(
     space: LatentSpace, code: Code, direction: Tensor, steps_along: float | Tensor
 ) -> LatentPath:
-    """Return the path that leads along a direction to the codes, from ``steps_along`` away.
+    """Return the path that moves along a direction to the codes of the explained images.
 
     Args:
         space: Generator that decodes the codes.
         code: Codes of the explained images, at t = 1.
-        direction: Direction like ``space.mean``, or one per code, (b, ...). Its length has no
-            effect.
+        direction: Direction like ``space.mean``, or one per code, (b, ...). The length of
+            the direction has no effect.
         steps_along: Signed step from the code to the start of the path (t = 0), in standard
-            deviations of the code. One for all codes, or (b,).
+            deviations of the code. A number for all codes, or (b,).
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     validate.space(space)
     validate_results.code(code, "code", tuple(space.mean.shape))

@@ -41,18 +41,20 @@ class Attribution:
         image, baseline: Both ends of the path, (n, c, h, w) in [0, 1].
         attributions: Signed contribution of each pixel and channel, (n, c, h, w).
         output_change: f(image) - f(baseline), (n,).
-        relative_delta: (sum of the map - output_change) / |output_change|, (n,). 0 for a complete
-            map. Captum's convergence_delta is not divided by |output_change|.
+        relative_delta: (sum of the map - output_change) / |output_change|, (n,). The
+            relative delta of a complete map is 0. Captum's convergence_delta is not divided by
+            |output_change|.
         n_points: Number of points on the path that were evaluated, int64 (n,).
         label: The explained class, int64 (n,).
         contrast_class: The class that the label is compared with, int64 (n,), or None.
-        status: One of ``cfxnb.attribution.result.ATTRIBUTION_STATUSES`` per image. "stopped":
-            Ctrl-C was pressed before this image was finished; what was not computed is NaN.
+        status: One of ``cfxnb.attribution.result.ATTRIBUTION_STATUSES`` per image. With
+            "stopped", Ctrl-C was pressed before the image was finished, and its map is NaN.
         baseline_step: Signed step along the direction at which the baseline lies, in standard
-            deviations of the code, (n,). None for methods without a direction.
-        cost: Number of images rendered (``generator``) and classified (``classifier``), int64
-            (n,) each.
-        made_by: Name of the function, its options, hashes of the weights, and seconds.
+            deviations of the code, (n,). ``baseline_step`` is None for methods without a
+            direction.
+        cost: Dict with the number of images rendered (``generator``) and classified
+            (``classifier``), int64 (n,) each.
+        made_by: Name of the function, options of the call, hashes of the weights, and seconds.
     """
 
     image: Tensor
@@ -73,25 +75,25 @@ class Attribution:
 
     @property
     def heat_map(self) -> Tensor:
-        """The signed sum of the attributions over the channels, (n, h, w)."""
+        """Sum of the signed attributions over the channels, (n, h, w)."""
         return self.attributions.sum(1)
 
     @property
     def negative_fraction(self) -> Tensor:
-        """Negative part of the sum of |heat_map|, (n,) in [0, 1]; NaN for a map of zeros."""
+        """Fraction of the sum of |heat_map| that is negative, (n,); NaN for a map of zeros."""
         mass = self.heat_map.flatten(1)
         return mass.clamp_max(0).abs().sum(1) / mass.abs().sum(1)
 
     @property
     def n_queries(self) -> Tensor:
-        """Number of images that were classified, int64 (n,)."""
+        """Number of classifier queries for each of n images, int64 (n,)."""
         return self.cost["classifier"]
 
     def __len__(self) -> int:
         return len(self.image)
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> "Attribution":
-        """Return the chosen images, in this order; an int gives a result of length one."""
+        """Return an Attribution of the images ``rows``, in this order; an int chooses one image."""
         index = positions(rows, len(self), f"a result with {len(self)} maps")
         return dataclasses.replace(
             self._each(lambda t: t[index.to(t.device)]),
@@ -99,7 +101,7 @@ class Attribution:
         )
 
     def to(self, device: torch.device | str) -> "Attribution":
-        """Return the result on another device."""
+        """Return the Attribution with all tensors on ``device``."""
         if device is None:
             raise TypeError("device: expected a device such as 'cpu', got None")
         place = validate.device(device)
@@ -116,7 +118,7 @@ class Attribution:
 
     @staticmethod
     def concatenate(parts: "Sequence[Attribution]") -> "Attribution":
-        """Join results of one method, in their order. ``made_by`` is that of the first result."""
+        """Join Attributions of one method; ``made_by`` is taken from the first one."""
         if isinstance(parts, Attribution) or not isinstance(parts, Sequence):
             raise TypeError(
                 f"parts: expected a list of attributions, got {validate.describe(parts)}"
@@ -162,10 +164,10 @@ class Attribution:
 def checked_attribution(value: Any, name: str) -> Attribution:
     """Return the attribution if its fields fit each other, and images and maps are finite.
 
-    Images without a map (``NO_MAP``) may hold NaN.
+    Images whose status is in ``NO_MAP`` may hold NaN.
 
     Raises:
-        ValueError, TypeError: If a field is wrong. The message names it.
+        ValueError, TypeError: If a field is wrong. The error message names the field.
     """
     a: Attribution = validate.instance(value, Attribution, name, "an Attribution")
     rows = len(a.status) if isinstance(a.status, tuple) else -1
@@ -210,6 +212,11 @@ def checked_attribution(value: Any, name: str) -> Attribution:
 
 
 def relative_delta(total: Tensor, output_change: Tensor) -> Tensor:
-    """Return (total - output_change) / |output_change|; 0 where total equals output_change."""
+    """Return (total - output_change) / |output_change|, and 0 if both are equal.
+
+    Args:
+        total: Sum of the attributions of each image, (n,).
+        output_change: f(image) - f(baseline) of each image, (n,).
+    """
     error = total - output_change
     return torch.where(error == 0, 0.0, error / output_change.abs())

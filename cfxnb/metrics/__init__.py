@@ -4,11 +4,11 @@
 - ``pairwise``: distances between an image and its counterfactual, and COUT.
 - ``distributions``: distances between two sets of features (FID, KID, sFID, MMD).
 - ``lpips``: LPIPS.
-- ``attributes``: what an attribute classifier sees (flip rate, MNAC, correlation difference).
+- ``attributes``: changed decisions of a classifier (flip rate, MNAC, correlation difference).
 - ``ground_truth``: explanations compared with the known causes of sprites.
 - ``attribution``: quality of heat maps.
 - ``diversity``: differences between several counterfactuals of one image.
-- ``groups``: accuracy in each group of images.
+- ``groups``: accuracy of a classifier in each group of images.
 """
 
 from cfxnb.metrics.attributes import correlation_difference, flip_rate, mnac

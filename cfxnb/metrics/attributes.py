@@ -11,15 +11,15 @@ from cfxnb.core.modes import standard_modes
 
 @standard_modes
 def flip_rate(before: Tensor, after: Tensor, correct: Tensor | None = None) -> float:
-    """Return the fraction of images whose decision changed; NaN for no images.
+    """Return the fraction of images whose decision changed, or NaN if there are no images.
 
     Args:
-        before, after: Decisions, as booleans or class indices, (n,) each.
-        correct: Count only these images, for example those classified correctly, bool (n,).
-            Default: all.
+        before, after: Decisions for n images, as booleans or class indices, (n,) each.
+        correct: Which images are counted, for example those classified correctly, bool (n,).
+            Default: all images.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     before = validate.decisions(before, "before")
     if before.ndim != 1:
@@ -35,17 +35,17 @@ def flip_rate(before: Tensor, after: Tensor, correct: Tensor | None = None) -> f
 
 @standard_modes
 def mnac(before: Tensor, after: Tensor) -> float:
-    """Return the mean number of attributes changed (MNAC, Rodriguez et al., 2021).
+    """Return the mean number of attributes that changed (MNAC, Rodriguez et al., 2021).
 
     Args:
-        before, after: Decisions of an attribute classifier on the flipped images and their
-            originals, bool (n, a).
+        before, after: Decisions of an attribute classifier on n originals (``before``) and
+            their flipped images (``after``) for a attributes, bool (n, a).
 
     Returns:
-        A number in [0, a]; NaN for no images.
+        Number of changed attributes, a mean over images, in [0, a]. NaN if there are no images.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     before = _attributes(before, "before")
     after = validate.decisions(after, "after", before.shape)
@@ -58,22 +58,23 @@ def correlation_difference(
 ) -> tuple[float, Tensor]:
     """Compute the correlation difference (CD, Jeanneret et al., 2022).
 
-    CD is small if the attributes change together in the same way as they occur together in the
-    training images.
+    CD is small if attributes that are correlated in the training images also change together, and
+    no others do.
 
     Args:
-        before, after: Decisions of an attribute classifier on the flipped images and their
-            originals, bool (n, a).
+        before, after: Decisions of an attribute classifier on n originals (``before``) and
+            their flipped images (``after``) for a attributes, bool (n, a).
         labels: True attributes of the training images, bool (m, a).
         query: Column of the attribute that the counterfactuals were to change.
 
     Returns:
-        CD: the sum over all attributes of |c - d|. c is the correlation of an attribute's change
-        with the change of the query, d the correlation of both attributes in the training images.
-        Second, the correlations c, (a,). A correlation that is undefined counts as 0.
+        CD, which is the sum over all attributes of |c - d|, and the correlations c, (a,). Here c is
+        the correlation between the change of an attribute and the change of the query attribute,
+        and d is the correlation of both attributes in the training images. A correlation that is
+        undefined counts as 0.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     before = _attributes(before, "before")
     after = validate.decisions(after, "after", before.shape)

@@ -1,4 +1,4 @@
-"""Quality of heat maps: where they lie, what they predict, whether they depend on the network."""
+"""Quality of heat maps: location, effect of the pixels on the output, dependence on weights."""
 
 import copy
 import dataclasses
@@ -29,13 +29,17 @@ def relevance_mass(attribution: Attribution | Tensor, mask: Tensor) -> pd.DataFr
         mask: The region, bool (n, h, w), for example from ``cfxnb.data.lpc.visible``.
 
     Returns:
-        DataFrame with one row per image. ``inside``: fraction of the sum of |map| that lies in the
-        mask. ``positive inside``: the same for the positive part of the map. ``area``: fraction of
-        the pixels in the mask, which is the expected value for a map that ignores the image. NaN
-        if the sum is 0.
+        DataFrame with one row per image and three columns:
+
+        - ``inside``: fraction of the sum of |map| that lies in the mask.
+        - ``positive inside``: fraction of the positive part of the map that lies in the mask.
+        - ``area``: fraction of the pixels that lie in the mask, which is the expected value of
+          ``inside`` for a map that ignores the image.
+
+        ``inside`` is NaN for a map of zeros, ``positive inside`` for a map without positive values.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     maps, region = _checked(attribution, mask)
     kinds = {"inside": maps.abs(), "positive inside": maps.clamp_min(0)}
@@ -53,7 +57,7 @@ def pointing_game(attribution: Attribution | Tensor, mask: Tensor) -> Tensor:
         mask: The region, bool (n, h, w).
 
     Returns:
-        Bool (n,). False for maps without positive values.
+        Bool (n,). A map without positive values counts as False.
     """
     maps, region = _checked(attribution, mask)
     best = maps.nan_to_num(-torch.inf).max(1)
@@ -65,9 +69,11 @@ class InsertionDeletion:
     """Probability of the label while pixels are inserted and deleted; see ``insertion_deletion``.
 
     Attributes:
-        fraction: Fraction of the pixels inserted or deleted, (s,), from 0 to 1.
-        insertion: Probability while pixels of the image are pasted into the baseline, (n, s).
-        deletion: Probability while pixels of the baseline are pasted into the image, (n, s).
+        fraction: Fraction of the pixels inserted or deleted at each of s steps, (s,), from 0 to 1.
+        insertion: Probability of the label while pixels of the image are pasted into the
+            baseline, for n images, (n, s).
+        deletion: Probability of the label while pixels of the baseline are pasted into the image,
+            for n images, (n, s).
     """
 
     fraction: Tensor
@@ -79,12 +85,12 @@ class InsertionDeletion:
 
     @property
     def insertion_auc(self) -> Tensor:
-        """Area under the insertion curve, (n,) in [0, 1]. Higher is better."""
+        """Area under the insertion curve of each of n images, (n,) in [0, 1]. Higher is better."""
         return torch.trapezoid(self.insertion, self.fraction)
 
     @property
     def deletion_auc(self) -> Tensor:
-        """Area under the deletion curve, (n,) in [0, 1]. Lower is better."""
+        """Area under the deletion curve of each of n images, (n,) in [0, 1]. Lower is better."""
         return torch.trapezoid(self.deletion, self.fraction)
 
     def __repr__(self) -> str:
@@ -108,8 +114,10 @@ def insertion_deletion(
 ) -> InsertionDeletion:
     """Compute insertion and deletion curves (RISE, Petsiuk et al., 2018).
 
-    Pixels are pasted in the order of the map, largest value first. The paper deletes towards a
-    constant and inserts into a blurred image. Here both curves use the same baseline.
+    The insertion curve shows the probability of the label while pixels of the image are pasted into
+    the baseline. The deletion curve pastes pixels of the baseline into the image. Pixels with the
+    largest values in the heat map are pasted first. In the paper, deletion replaces pixels by a
+    constant, and insertion starts with a blurred image. Here both curves use the same baseline.
 
     Args:
         classifier: Images -> logits (b, k). No gradients are needed.
@@ -117,11 +125,11 @@ def insertion_deletion(
         attribution: An Attribution, or heat maps (n, h, w).
         label: The explained class, one for all images or (n,).
         n_chunks: Approximate number of equal groups in which the pixels are pasted.
-        batch_size: Images per batch. Affects memory and speed, not results.
+        batch_size: Images per batch, which affects memory and speed but not results.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or maps or logits are not finite. The
-            message names the argument.
+            error message names the argument.
     """
     images = validate.images(images)
     baseline = validate.images(baseline, "baseline").to(images.device)
@@ -157,9 +165,10 @@ def parameter_randomisation(
 ) -> pd.DataFrame:
     """Compare maps before and after the weights are randomised (Adebayo et al., 2018).
 
-    This is a sanity check: a map that explains the network must change if the network does. The
-    layers of a copy of the network are randomised one after the other, from the output to the
-    input. New weights are normal, with the mean and standard deviation of the old ones.
+    The comparison is a sanity check: a map that explains the network must change if the network
+    does. The layers of a copy of the network are randomised one after the other, from the output to
+    the input. New weights are drawn from a normal distribution with the mean and standard deviation
+    of the old weights.
 
     Args:
         classifier: A classifier from ``cfx.wrap``, or a module.
@@ -168,13 +177,17 @@ def parameter_randomisation(
         seed: Seed of the new weights.
 
     Returns:
-        DataFrame with one row per step, named after the ``layer`` randomised last. ``signed``:
-        Spearman correlation of the new and the original map, mean over images. ``absolute``: the
-        same for |map|. A value near 1 means that the map does not depend on the weights. NaN if a
-        map is constant.
+        DataFrame with one row per randomised layer. The index ``layer`` holds the name of the
+        layer. Columns:
+
+        - ``signed``: Spearman correlation of the new and the original map, mean over images.
+        - ``absolute``: Spearman correlation of the absolute values of both maps, mean over images.
+
+        A correlation near 1 means that the map does not depend on the weights. The correlation is
+        NaN if a map is constant.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     module = classifier if isinstance(classifier, nn.Module) else getattr(classifier, "module", 0)
     if not isinstance(module, nn.Module) or isinstance(classifier, validate.BlackBoxed):
@@ -221,7 +234,7 @@ def parameter_randomisation(
 
 @torch.no_grad()
 def _randomise(layer: nn.Module, seed: int, index: int) -> None:
-    """Replace the weights of one layer, which is number ``index`` counted from the output."""
+    """Replace the weights of one layer by random ones; ``index`` counts layers from the output."""
     for i, weight in enumerate(layer.parameters(False)):
         if not weight.is_floating_point():
             continue
@@ -242,9 +255,9 @@ def _maps(value: Any, name: str = "attribution", gaps: bool = False) -> Tensor:
     """Return the finite maps (n, h, w) of an Attribution or a tensor, in float64.
 
     Args:
-        value: The Attribution or the maps.
-        name: Name of the argument, for messages.
-        gaps: Whether maps may be NaN if the status of an Attribution says that there is none.
+        value: The Attribution or the tensor of maps.
+        name: Name of the argument, for error messages.
+        gaps: If True, images of an Attribution whose status is in ``NO_MAP`` may have NaN maps.
     """
     if isinstance(value, Attribution):
         checked_attribution(value, name)
@@ -267,7 +280,7 @@ def _maps(value: Any, name: str = "attribution", gaps: bool = False) -> Tensor:
 
 
 def _checked(attribution: Any, mask: Any) -> tuple[Tensor, Tensor]:
-    """Return maps and masks as vectors of pixels, (n, h * w)."""
+    """Return the checked maps and masks of n images, flattened to (n, h * w)."""
     maps = _maps(attribution, gaps=True)
     validate.instance(mask, Tensor, "mask", "a torch tensor")
     dense = not mask.is_meta and mask.layout == torch.strided

@@ -1,7 +1,7 @@
 """Distances between two sets of feature vectors: FID, KID, sFID, MMD.
 
-The functions take features, not images. Name the features whenever you report such a distance:
-"FID" alone stands for Inception features.
+The functions take features, not images. Name the network that gives the features whenever you
+report a distance, because "FID" alone stands for Inception features.
 """
 
 from typing import Any
@@ -19,17 +19,18 @@ MAX_SUBSETS = 10**6  # more would take days
 def fid(a: Tensor, b: Tensor, *, allow_few: bool = False) -> float:
     """Return the Frechet distance of two Gaussians fitted to features (Heusel et al., 2017).
 
-    The computation is in float64. tr sqrt(S1 S2) is computed as the nuclear norm of the product of
-    the centred features. This is exact for singular covariances too.
+    The computation is in float64. For the covariances S1 and S2, tr sqrt(S1 S2) is computed as the
+    nuclear norm of the product of the centred features. The nuclear norm is exact for singular
+    covariances too.
 
     Args:
-        a, b: Features, (n, d) and (m, d).
-        allow_few: If True, n and m may be smaller than d. The distance is then much too large on
-            average.
+        a, b: Two sets of features, (n, d) and (m, d).
+        allow_few: If True, n and m may be smaller than d. With so few rows the distance is much
+            too large on average.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or there are too few rows. The message
-            names the argument.
+        ValueError, TypeError: If an argument is wrong, or there are too few rows. The error
+            message names the argument.
     """
     a, b = _pair(a, b)
     validate.flag(allow_few, "allow_few")
@@ -59,7 +60,7 @@ def mmd2(a: Tensor, b: Tensor) -> float:
     """Return the unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3.
 
     Args:
-        a, b: Features, (n, d) and (m, d), at least 2 rows each.
+        a, b: Two sets of features, (n, d) and (m, d), with at least 2 rows each.
     """
     a, b = _pair(a, b)
     n, m, d = len(a), len(b), a.shape[1]
@@ -84,21 +85,21 @@ def kid(
     seed: int = 0,
     subset_indices: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[float, float]:
-    """Return the kernel inception distance (Binkowski et al., 2018) over random subsets.
+    """Return the kernel inception distance (KID, Binkowski et al., 2018) over random subsets.
 
     Args:
-        a, b: Features, (n, d) and (m, d).
+        a, b: Two sets of features, (n, d) and (m, d).
         subset_size: Number of rows per subset, drawn from each set without replacement.
         n_subsets: Number of subsets.
-        seed: Seed of the subsets.
-        subset_indices: Row indices for a and for b, int64 (n_subsets, subset_size) each, used
-            instead of random ones.
+        seed: Seed of the random subsets.
+        subset_indices: Row indices for a and for b, int64 (n_subsets, subset_size) each, which
+            replace the random subsets.
 
     Returns:
         Mean and standard deviation of ``mmd2`` over the subsets.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     a, b = _pair(a, b)
     n_subsets = validate.count(n_subsets, "n_subsets", 1, MAX_SUBSETS)
@@ -157,19 +158,19 @@ def sfid(
 ) -> float:
     """Return the split FID (sFID, Jeanneret et al., 2023).
 
-    The images are split at random into halves. FID is computed between the originals of one half
-    and the successful counterfactuals of the other half, both ways, and averaged. So no
-    counterfactual is compared with its own original.
+    The images are split at random into two halves. sFID is the mean of two distances. Each is the
+    FID between the originals of one half and the successful counterfactuals of the other half. So
+    no counterfactual is compared with its own original.
 
     Args:
         real, counterfactual: Features of originals and counterfactuals, in the same order, (n, d).
         success: Which counterfactuals are used, bool (n,).
-        seed: Seed of the split.
+        seed: Seed of the random split.
         allow_few: See ``fid``.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or there are too few rows. The message
-            names the argument.
+        ValueError, TypeError: If an argument is wrong, or there are too few rows. The error
+            message names the argument.
     """
     real = _features(real, "real")
     counterfactual = _features(counterfactual, "counterfactual")
@@ -188,7 +189,13 @@ def sfid(
 def sfid_of_split(
     real: Tensor, counterfactual: Tensor, success: Tensor, order: Tensor, *, allow_few: bool = False
 ) -> float:
-    """Return ``sfid`` for a given order of the rows. The middle row of an odd number is ignored."""
+    """Return the sFID of a given split.
+
+    Args:
+        real, counterfactual, success, allow_few: As in ``sfid``.
+        order: Permutation of the rows, int64 (n,). Its first and second half are the split. If n
+            is odd, the middle row is ignored.
+    """
     half = len(order) // 2
     one, two = order[-half:], order[:half]
     halves = [(real[x], counterfactual[y[success[y]]]) for x, y in ((one, two), (two, one))]
@@ -223,7 +230,7 @@ def _features(x: Tensor, name: str) -> Tensor:
 
 
 def _number(value: Tensor) -> float:
-    """Return the distance as a float, and raise if it overflowed."""
+    """Return the distance as a float, or raise ValueError if it is NaN or infinite."""
     if not value.isfinite():
         raise ValueError("a, b: expected features whose distance is finite, got too large ones")
     return float(value)

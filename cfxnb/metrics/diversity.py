@@ -23,15 +23,16 @@ def diversity(
     Args:
         results: At least two results for the same images in the same order, for example with
             different seeds, directions or methods.
-        features: Images -> features (b, d). The distance is Euclidean in these. Default: pixels.
+        features: Images -> features (b, d). The distance is Euclidean in the space of these
+            features. Default: pixels.
 
     Returns:
-        One value per image, float64 (n,): the mean over the pairs of results in which both
-        counterfactuals flipped. NaN if there is no such pair.
+        One value per image, float64 (n,): the mean distance over the pairs of results in which
+        both counterfactuals flipped. An image without such a pair gets NaN.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or features are not finite. The message
-            names the argument.
+        ValueError, TypeError: If an argument is wrong, or features are not finite. The error
+            message names the argument.
     """
     results = validate_results.results(results, "results", 2)
     if len({cf.image.shape for cf in results}) > 1:

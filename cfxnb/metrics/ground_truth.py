@@ -1,10 +1,10 @@
-"""Explanations compared with the truth: on sprites, the causes of every decision are known.
+"""Measures that compare explanations with the known causes of decisions on sprites.
 
 The kinds of flips follow the benchmark BEx ("Evaluating Visual Counterfactual Explainers", 2023,
-github.com/dvd42/Bex). A good counterfactual changes a factor that the classifier uses (causal).
-Other counterfactuals change the factor that the class is named after (trivial), only other
-factors (non-causal), or no factor that a judge can see (adversarial). BEx also counts how many
-different successful explanations an image has.
+github.com/dvd42/Bex). A causal flip changes a factor that the classifier uses. A trivial flip
+changes the factor that the class is named after. A non-causal flip changes only other factors. An
+adversarial flip changes no factor that a judge can see. BEx also counts how many different
+successful explanations an image has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,20 +45,22 @@ def true_scores(
     context: Any = None,
     confidence_level: float = 0.95,
 ) -> ContrastiveScores:
-    """Return the true necessity and sufficiency, by rendering each figure with one layer swapped.
+    """Return the true necessity and sufficiency of factors of sprites.
+
+    Each figure is rendered again with the other value of one factor, and classified.
 
     Args:
         figures: Figures from ``cfxnb.data.sprites``.
         classifier: Images -> logits (b, k).
-        contrasts: Factor -> (baseline, value).
+        contrasts: Dict from the name of a factor to its contrast (baseline, value).
         outcome: The class that is explained, as index or name. Default: 1.
         context: Which figures are used, see ``cfxnb.contrastive_scores``. Default: all.
-        confidence_level: Confidence level of the intervals, in (0, 1). Default: 0.95. The only
-            uncertainty is the sample of figures.
+        confidence_level: Confidence level of the intervals, in (0, 1). Default: 0.95. The
+            intervals reflect only that the figures are a sample.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or logits are not finite. The message names
-            the argument.
+        ValueError, TypeError: If an argument is wrong, or logits are not finite. The error
+            message names the argument.
     """
     class_factor_of(figures)
     outcome = class_number(outcome, "outcome", CheckedClassifier(classifier).class_names)
@@ -110,9 +112,9 @@ def _check_contrasts(contrasts: Any) -> None:
 
 
 def score_errors(scores: ContrastiveScores, truth: ContrastiveScores) -> pd.DataFrame:
-    """Compare scores with the true scores.
+    """Return a table that compares estimated scores with the true scores.
 
-    The truth is computed for the contrasts of ``scores``: the same value and the same baseline.
+    The true scores are computed for the contrasts (baseline, value) of ``scores``.
 
     Args:
         scores: Scores to compare, from ``cfxnb.contrastive_scores``.
@@ -124,7 +126,8 @@ def score_errors(scores: ContrastiveScores, truth: ContrastiveScores) -> pd.Data
         the truth lies in the interval of the score). Rows with a NaN score or truth are left out.
 
     Raises:
-        ValueError, TypeError: If an argument is no scores, or the truth lacks an attribute.
+        ValueError, TypeError: If an argument is not a ContrastiveScores, or if ``truth`` lacks an
+            attribute.
     """
     checked_scores(scores, "scores")
     checked_scores(truth, "truth")
@@ -141,7 +144,10 @@ def score_errors(scores: ContrastiveScores, truth: ContrastiveScores) -> pd.Data
 
 
 def same_contrast(truth: ContrastiveScores, name: str, pair: tuple[Any, Any]) -> dict[Any, Any]:
-    """Return the row of ``truth`` for this attribute, recomputed if its contrast is reversed."""
+    """Return the true scores of an attribute for the contrast ``pair``.
+
+    If ``truth`` has value and baseline of this contrast swapped, the scores are computed again.
+    """
     if name not in truth.table.index:
         raise ValueError(f"truth: expected the attribute {name!r}, got {truth!r}")
     if truth.contrasts[name] == pair:
@@ -154,20 +160,21 @@ def same_contrast(truth: ContrastiveScores, name: str, pair: tuple[Any, Any]) ->
 
 @standard_modes
 def changed_factors(counterfactuals: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
-    """Return which factors changed according to the judge.
+    """Return which factors each counterfactual changed according to the judge.
 
     The counterfactual is compared with the reconstruction, not with the original. So a factor that
-    the space cannot reconstruct does not count as changed.
+    differs only because the space cannot reconstruct it does not count as changed.
 
     Args:
-        counterfactuals: The counterfactuals. The search must have begun for all images.
+        counterfactuals: The counterfactuals. The search for counterfactuals must have begun for
+            all images.
         judge: Independent factor reader.
 
     Returns:
         Boolean DataFrame with one row per image and one column per factor.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     cf = validate_results.result(counterfactuals, "counterfactuals")
     validate_results.all_started(cf, "counterfactuals")
@@ -180,19 +187,24 @@ def _changed(cf: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
 
 
 def _changed_in_flips(counterfactuals: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
-    """Return ``changed_factors`` of the flipped images; the index holds their positions."""
+    """Return ``changed_factors`` of the flipped images, with the images' positions as index."""
     cf = validate_results.result(counterfactuals, "counterfactuals")
     rows = cf.flipped.bool().cpu().nonzero()[:, 0]
     return _changed(cf[rows], judge).set_axis(rows.numpy(), axis=0)
 
 
 def _factors(causes: Any) -> list[str]:
-    """Return the names of factors in any collection as a list."""
+    """Return ``causes``, any collection of names of factors, as a list."""
     return validate.texts(list(causes) if isinstance(causes, Mapping | set) else causes, "causes")
 
 
 def read_indices(judge: Any, cf: Counterfactuals, field: str) -> Tensor:
-    """Return the factors that a reader predicts from the images in ``field``, (n, factors)."""
+    """Return the options that the judge predicts for each factor, as indices (n, factors).
+
+    Args:
+        cf: Counterfactuals of n images.
+        field: Name of the field with the images, "image" or "reconstruction".
+    """
     reader: FactorReader = validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
     images = getattr(cf, field)
     if not len(cf):
@@ -219,16 +231,17 @@ def classify_flips(
         named_factor: The factor that the class is named after.
 
     Returns:
-        DataFrame with one row per flipped image; the index is its position in
-        ``counterfactuals``. The boolean columns ``cause``, ``named_factor`` and ``side_effect``
-        say whether a cause, the named factor, or any other factor changed. ``changed`` holds the
-        names of all changed factors. ``kind`` is the first that applies: "trivial" (the named
-        factor changed), "causal" (a cause changed), "non-causal" (another factor changed),
-        "adversarial" (no factor changed). So the flips of a classifier that uses only the named
-        factor are never "causal".
+        DataFrame with one row per flipped image, with the image's position in ``counterfactuals``
+        as index. The boolean columns ``cause``, ``named_factor`` and ``side_effect`` say whether a
+        cause, the named factor, or any other factor changed. The column ``changed`` holds the names
+        of all changed factors. The column ``kind`` holds the first kind that applies: "trivial"
+        (the named factor changed), "causal" (a cause changed), "non-causal" (another factor
+        changed), "adversarial" (no factor changed). So the flips of a classifier that uses only the
+        named factor are never "causal".
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or the judge does not read a factor.
+        ValueError, TypeError: If an argument is wrong, or if a factor in ``causes`` or
+            ``named_factor`` is unknown to the judge.
     """
     validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
     causes = [validate.choice(c, "causes", judge.options) for c in _factors(causes)]
@@ -264,11 +277,11 @@ def distinct_explanations(
             Default: all factors.
 
     Returns:
-        Number of different, non-empty explanations per image, int.
+        Series with the number of different, non-empty explanations of each image.
 
     Raises:
-        ValueError, TypeError: If the results have different images, or the judge does not read a
-            factor.
+        ValueError, TypeError: If the results have different images, or if a factor in ``causes``
+            is unknown to the judge.
     """
     validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
     counted = [
@@ -290,16 +303,18 @@ def distinct_explanations(
 def rank_agreement(
     importance: pd.Series, truth: pd.Series, causes: Sequence[str]
 ) -> dict[str, float]:
-    """Compare the order of factors in an attribution with the true order.
+    """Compare the order of factors by estimated importance with the true order.
 
     Args:
-        importance, truth: One value per factor. The sign is ignored.
+        importance, truth: Estimated and true importance of each factor. The sign of the values is
+            ignored.
         causes: The factors that the classifier uses.
 
     Returns:
-        Dict with ``rank correlation`` (Spearman, in [-1, 1]; NaN if all absolute values of one
-        argument are equal) and ``first`` (1 if the most important factor is a cause, else 0; the
-        fraction of causes if several factors are equally important).
+        Dict with two entries. ``rank correlation`` is Spearman's correlation, in [-1, 1], or NaN if
+        all absolute values of one argument are equal. ``first`` is 1 if the factor with the largest
+        importance is a cause, else 0. If several factors share the largest importance, ``first`` is
+        the fraction of causes among them.
     """
     validate.instance(importance, pd.Series, "importance", "a Series, one value per factor")
     validate.instance(truth, pd.Series, "truth", "a Series, one value per factor")

@@ -18,11 +18,11 @@ from cfxnb.core.types import Classifier
 def accuracy_by_group(
     classifier: Classifier, images: Tensor, labels: Tensor, groups: Any
 ) -> pd.DataFrame:
-    """Return the accuracy in each group, worst first, and in all images (last row).
+    """Return the accuracy of a classifier in each group of images and in all images.
 
     A classifier that uses a shortcut can have a high accuracy in all images, and a low one in the
-    group in which the shortcut points to the wrong class. So look at the worst group (Sagawa et
-    al., ICLR 2020).
+    group in which the shortcut points to the wrong class. So look at the accuracy in the worst
+    group (Sagawa et al., ICLR 2020).
 
     Args:
         classifier: Images -> logits (b, k).
@@ -31,11 +31,12 @@ def accuracy_by_group(
         groups: Group of each image, as numbers or names, (n,).
 
     Returns:
-        DataFrame with one row per group and the columns ``n``, ``accuracy``, and ``low`` and
-        ``high``, the ends of the 95 % Wilson interval of the accuracy.
+        DataFrame with one row per group, worst first, and a last row "all" for all images. Columns:
+        ``n`` (number of images), ``accuracy``, and ``low`` and ``high``, the ends of the 95 %
+        Wilson interval of the accuracy.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     images = validate.images(images)
     names = np.array(validate.groups(groups, "groups", len(images)))

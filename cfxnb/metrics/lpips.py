@@ -1,10 +1,11 @@
 """LPIPS, the learned perceptual image patch similarity, version 0.1.
 
 Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features as a
-Perceptual Metric" (2018), section 3. The features of a convolutional network are normalised to
-unit length over the channels at each position, subtracted, squared, weighted by learned
-non-negative weights, averaged over positions and summed over layers. This is an implementation in
-plain torch; it reads the weights of the ``lpips`` package.
+Perceptual Metric" (2018), section 3. LPIPS compares the features of two images in a convolutional
+network. At each position the features are normalised to unit length over the channels. Their
+squared differences are weighted by learned non-negative weights, averaged over positions and
+summed over layers. This module implements LPIPS in plain torch and reads the weights of the
+``lpips`` package.
 """
 
 from collections import OrderedDict
@@ -34,7 +35,7 @@ class Fire(nn.Module):
 
 
 def _alex() -> list[list[nn.Module]]:
-    """AlexNet up to its fifth convolution, split after each ReLU."""
+    """Return the layers of AlexNet up to its fifth convolution, one list up to each ReLU."""
     return [
         [nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU()],
         [nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU()],
@@ -45,7 +46,7 @@ def _alex() -> list[list[nn.Module]]:
 
 
 def _squeeze() -> list[list[nn.Module]]:
-    """SqueezeNet 1.1, split before each pooling layer and after each of the last modules."""
+    """Return the layers of SqueezeNet 1.1 as seven lists, one for each output that LPIPS uses."""
 
     def pool() -> nn.Module:
         return nn.MaxPool2d(3, 2, ceil_mode=True)
@@ -69,7 +70,7 @@ NETS = {"alex": _alex, "squeeze": _squeeze}
 
 
 class LPIPS(nn.Module):
-    """LPIPS distance of two image batches, with weights of the ``lpips`` package.
+    """Module that returns the LPIPS distances between two batches of images.
 
     Args:
         state_dict: Tensors under the keys of the ``lpips`` package: ``net.sliceN.*`` (layers
@@ -115,7 +116,11 @@ class LPIPS(nn.Module):
         self.eval().requires_grad_(False)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Return the features of each layer, for images (n, 1 or 3, h, w) in [0, 1]."""
+        """Return the features of each layer of the network.
+
+        Args:
+            images: Gray or RGB images, (n, 1 or 3, h, w) in [0, 1].
+        """
         images = self._checked(images, "images")
         x = (2 * images - 1 - self.shift) / self.scale
         maps = []
@@ -125,7 +130,7 @@ class LPIPS(nn.Module):
         return maps
 
     def _checked(self, value: Any, name: str) -> Tensor:
-        """Return the images if they are large enough for the network; gradients pass to them."""
+        """Return the images if they are large enough for the network, without detaching them."""
         x = validate.live_images(value, name)
         if x.shape[1] not in (1, 3) or min(x.shape[2:]) < self.smallest:
             raise ValueError(
@@ -135,7 +140,11 @@ class LPIPS(nn.Module):
         return x
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the distance of images (n, 1 or 3, h, w) in [0, 1]: (n,), >= 0, and 0 if equal."""
+        """Return the distance between each image of ``a`` and its partner in ``b``, (n,), >= 0.
+
+        Args:
+            a, b: Gray or RGB images of equal shape, (n, 1 or 3, h, w) in [0, 1].
+        """
         a, b = self._checked(a, "a"), self._checked(b, "b")
         if a.shape != b.shape:
             shapes = tuple(a.shape), tuple(b.shape)

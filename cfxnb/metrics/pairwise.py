@@ -1,4 +1,4 @@
-"""Measures of an image and its counterfactual, one value per image."""
+"""Measures that compare an image with its counterfactual, one value per image."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from cfxnb.core.types import Classifier
 
 
 def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return images of equal shape on one device; there may be none."""
+    """Return two batches of images if their shapes are equal, on the device of ``a``."""
     both = isinstance(a, Tensor) and isinstance(b, Tensor)
     if both and a.ndim == 4 and a.shape == b.shape and not len(a):
         return a, b
@@ -23,20 +23,20 @@ def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:
-    """Return the sum of the absolute differences of all pixels and channels, (n,).
+    """Return the L1 distance between n pairs of images, summed over pixels and channels, (n,).
 
     Args:
         a, b: Images of equal shape, (n, c, h, w) in [0, 1].
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     a, b = _pair(a, b)
     return (a - b).flatten(1).abs().sum(1)
 
 
 def l2(a: Tensor, b: Tensor) -> Tensor:
-    """Return the Euclidean distance over all pixels and channels, (n,).
+    """Return the Euclidean distance between n pairs of images, over pixels and channels, (n,).
 
     Args:
         a, b: Images of equal shape, (n, c, h, w) in [0, 1].
@@ -56,12 +56,12 @@ def cout(
     n_chunks: int = 50,
     batch_size: int = 512,
 ) -> Tensor:
-    """Compute COUT (Khorram & Fuxin, 2022).
+    """Compute COUT (Khorram & Fuxin, 2022), which measures how sparse a counterfactual is.
 
     COUT is high if few changed pixels are enough to flip the decision. The pixels of the
-    counterfactual are pasted into the original, in the order of their change, largest first. COUT
-    is the area under p(target) minus the area under p(source), as functions of the fraction of
-    pixels pasted.
+    counterfactual are pasted into the original; those that changed most are pasted first. The
+    curves p(target) and p(source) give the probabilities of both classes against the fraction of
+    pixels pasted. COUT is the area under p(target) minus the area under p(source).
 
     Args:
         classifier: Images -> logits (b, k).
@@ -69,14 +69,14 @@ def cout(
         target: Class of the counterfactuals, one for all images or (n,).
         source: Class of the originals, (n,). Default: the predicted class.
         n_chunks: Approximate number of equal groups in which the pixels are pasted.
-        batch_size: Images per batch. Affects memory and speed, not results.
+        batch_size: Images per batch, which affects memory and speed but not results.
 
     Returns:
         COUT per image, (n,) in [-1, 1]. Higher is better.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or logits are not finite. The message names
-            the argument.
+        ValueError, TypeError: If an argument is wrong, or logits are not finite. The error
+            message names the argument.
     """
     fraction, p_target, p_source = cout_curve(
         classifier, original, image, target, source, n_chunks=n_chunks, batch_size=batch_size
@@ -96,10 +96,11 @@ def cout_curve(
     n_chunks: int = 50,
     batch_size: int = 512,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the curves that ``cout`` integrates; arguments as there.
+    """Return the curves that ``cout`` integrates, from the same arguments.
 
     Returns:
-        Fraction of the pixels pasted (s,), p(target) (n, s), and p(source) (n, s).
+        Fraction of the pixels pasted at each of s steps, (s,), and the probabilities of the target
+        and of the source in n images at these steps, (n, s) each.
     """
     original = validate.images(original, "original")
     image = validate.images(image, "image")
@@ -131,18 +132,18 @@ def paste_curve(
     n_chunks: int = 50,
     batch_size: int = 512,
 ) -> tuple[Tensor, Tensor]:
-    """Return the probabilities while the pixels of ``end`` are pasted into ``start``.
+    """Return the class probabilities while the pixels of ``end`` are pasted into ``start``.
 
     Args:
         classifier: Images -> logits (b, k).
         start, end: Images, (n, c, h, w) in [0, 1].
-        importance: Pixels are pasted in the order of falling importance, (n, h, w).
+        importance: Importance of each pixel, (n, h, w). The most important pixels are pasted first.
         n_chunks: Approximate number of equal groups in which the pixels are pasted.
-        batch_size: Images per batch. Affects memory and speed, not results.
+        batch_size: Images per batch, which affects memory and speed but not results.
 
     Returns:
-        Fraction of the pixels pasted (s,), from 0 to 1, and the probabilities of all classes
-        (n, s, k).
+        Fraction of the pixels pasted at each of s steps, (s,), from 0 to 1, and the probabilities
+        of all k classes at these steps, (n, s, k).
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or logits are not finite.

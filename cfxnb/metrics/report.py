@@ -1,4 +1,4 @@
-"""A table that compares methods, one row per method."""
+"""A table that compares counterfactual methods, one row per method."""
 
 import math
 import warnings
@@ -33,40 +33,42 @@ def report(
     real: Tensor | None = None,
     code_std: Tensor | None = None,
 ) -> pd.DataFrame:
-    """Compare methods on the same images.
+    """Return a table that compares counterfactual methods on the same images.
 
     Args:
-        results: Name of each method -> its counterfactuals.
-        classifier: The explained classifier. Adds the column ``COUT``.
-        judge: Independent classifier with the same classes in the same order. Adds the column
-            ``judge agrees``.
-        features: Names -> feature functions, such as ``{"LeNet-5": net.features}``. Adds a column
-            such as ``FID (LeNet-5 features)`` per function. It is NaN if there are fewer images
+        results: Dict from the name of each method to its counterfactuals.
+        classifier: The explained classifier. A classifier adds the column ``COUT``.
+        judge: Independent classifier with the same classes in the same order. A judge adds the
+            column ``judge agrees``.
+        features: Names -> feature functions, such as ``{"LeNet-5": net.features}``. Each function
+            adds a column such as ``FID (LeNet-5 features)``. FID is NaN if there are fewer images
             than features.
-        real: Images that FID compares with, (m, c, h, w). Default: all originals.
-        code_std: Standard deviation of the codes of real images, like one code. Adds the column
-            ``code distance``, in this unit.
+        real: Real images with which FID compares the counterfactuals, (m, c, h, w). Default: all
+            originals.
+        code_std: Standard deviation of the codes of real images, with the shape of one code. If
+            ``code_std`` is given, the table has the column ``code distance``, in this unit.
 
     Returns:
         DataFrame with one row per method. All means except ``judge agrees`` are over the eligible
-        images: those that did not have the target class before, flipped or not. These are the same
-        images for every method. Columns:
+        images: those that did not have the target class before, flipped or not. The eligible
+        images are the same for every method. Columns:
 
-        - ``images``: number of images.
+        - ``images``: number of images in the result.
         - ``flip rate``: fraction of the eligible images that flipped. Higher is better.
         - ``judge agrees``: fraction of the flipped images in which the judge sees the target.
           Higher is better.
         - ``L1``, ``L2``: distance from the original to the counterfactual.
         - ``L2 reconstruction``: distance from the original to the reconstruction.
         - ``L2 edit``: distance from the reconstruction to the counterfactual.
-        - ``code distance``, ``COUT``, ``FID (...)``: see the arguments.
+        - ``code distance``, ``COUT``, ``FID (...)``: only if ``code_std``, ``classifier`` or
+          ``features`` is given.
         - ``generator passes per flip``, ``seconds per flip``: total cost, failures included,
           divided by the number of flipped images.
 
-        A value that is undefined is NaN, never 0.
+        An undefined value in the table is NaN, never 0.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     results = _check_results(results)
     networks = {
@@ -107,7 +109,7 @@ def _check_results(results: Mapping[str, Counterfactuals]) -> dict[str, Counterf
 
 
 def _warn_of_other_images(results: Mapping[str, Counterfactuals]) -> None:
-    """Warn if two results of equal length have different originals."""
+    """Warn if a result has other originals than the first result, and as many."""
     (first_name, first), *others = results.items()
     for name, cf in others:
         if len(cf) != len(first):
@@ -133,7 +135,7 @@ def _check_features(features: Any, name: str) -> dict[str, Features]:
 
 
 def _check_code_std(code_std: Any, results: Mapping[str, Counterfactuals]) -> None:
-    """Raise if ``code_std`` is not shaped like the codes of all results, or not positive."""
+    """Raise an error if ``code_std`` has negative values or another shape than the codes."""
     validate.instance(code_std, Tensor, "code_std", "a torch tensor")
     if not code_std.is_floating_point() or code_std.is_meta or code_std.layout != torch.strided:
         raise TypeError(f"code_std: expected floats, got {code_std.dtype} on {code_std.device}")

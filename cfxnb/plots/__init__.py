@@ -1,6 +1,8 @@
 """Pictures of results: each function takes a result and returns or draws a figure.
 
-``pictures`` has the gallery of counterfactuals and the base of all pictures, ``charts`` bars and
-curves, ``scores`` necessity and leakage, ``attribution`` heat maps, ``directions`` images along a
-direction.
+- ``pictures``: galleries of images and counterfactuals, and the class Picture.
+- ``charts``: bars, curves, and maps of codes.
+- ``scores``: necessity, sufficiency, leakage and edits.
+- ``attribution``: heat maps.
+- ``directions``: flip rates and images along a direction.
 """

@@ -16,12 +16,13 @@ def heat_maps(
 ) -> Picture:
     """Show image, baseline and heat map of the first images, one column per image.
 
-    Above each baseline stands f(baseline) - f(image). Purple pixels raise f, orange pixels lower
-    it. Each map has its own colour scale, which ends at the 99th percentile of its absolute
-    values. Otherwise a few large values would leave all other pixels white.
+    f is the explained output. The number above each baseline is f(baseline) - f(image). Purple
+    pixels raise f, orange pixels lower f. Each map has its own colour scale, which ends at the 99th
+    percentile of the map's absolute values. With a scale up to the maximum, a few large values
+    would leave all other pixels white.
 
     Args:
-        attribution: The result to show.
+        attribution: The Attribution to show.
         max_images: Largest number of images to show.
         class_names: Names of the classes, in the order of the logits. Default: their numbers.
 
@@ -29,7 +30,7 @@ def heat_maps(
         A Picture.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     checked_attribution(attribution, "attribution")
     max_images = validate.count(max_images, "max_images", 1, MAX_IMAGES)
@@ -64,7 +65,10 @@ def heat_maps(
 
 
 def _delta_text(delta: float) -> str:
-    """Return the relative delta in percent; only its sign above 1000 %, where f hardly changes."""
+    """Return the relative delta as a text in percent.
+
+    Above 1000 % f hardly changes, and the text only says whether the delta is positive or negative.
+    """
     if math.isnan(delta):
         return "delta unknown"
     if abs(delta) > 10:

@@ -26,16 +26,16 @@ def curves(
 
     Args:
         x: Finite numbers, (n,).
-        lines: Name of each line -> its values, (n,). A line has a gap at NaN.
+        lines: Dict from the name of each line to its values, (n,). A line has a gap at NaN.
         xlabel, ylabel: Labels of the axes.
-        tick_labels: One text per value of ``x``. Default: the values.
+        tick_labels: One text per value of ``x``, written below the axis. Default: the values.
         alt: Text that describes the picture.
 
     Returns:
         A Picture.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     checked_alt(alt)
     x = validate.drawable(x, "x", 1)
@@ -64,7 +64,7 @@ def curves(
 
 
 def code_map(points: Tensor, labels: Tensor, class_names: Sequence[str], *, alt: str) -> Picture:
-    """Draw each point as the name of its class.
+    """Draw points in a plane, each as the name of its class.
 
     Args:
         points: Two coordinates per point, (n, 2).
@@ -76,7 +76,7 @@ def code_map(points: Tensor, labels: Tensor, class_names: Sequence[str], *, alt:
         A Picture.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     checked_alt(alt)
     xy = validate.drawable(points, "points", 2)
@@ -101,7 +101,14 @@ def code_map(points: Tensor, labels: Tensor, class_names: Sequence[str], *, alt:
 def _numbers(
     value: Any, name: str, must: tuple[str, ...], may: tuple[str, ...] = ()
 ) -> pd.DataFrame:
-    """Return the columns ``must``, and ``may`` if all are there, as floats; NaN is allowed."""
+    """Return columns of a table as floats. Values may be NaN.
+
+    Args:
+        value: The table, or a Series instead of a table with the single column "mean".
+        name: Name of the argument, for error messages.
+        must: Columns that the table must have.
+        may: Columns that are returned too if the table has all of them.
+    """
     if isinstance(value, pd.Series) and must == ("mean",):
         value = value.to_frame("mean")
     table: pd.DataFrame = validate.instance(value, pd.DataFrame, name, "a table of numbers")
@@ -125,22 +132,22 @@ def bars(
     xlabel: str = "mean change of the log odds",
     alt: str,
 ) -> Picture:
-    """Draw one horizontal bar per row, with its interval.
+    """Draw one horizontal bar per row of a table, with the interval of its value.
 
     Args:
         table: A Series, or a DataFrame with the column ``mean`` and optionally ``low`` and
             ``high``. A row of NaN has no bar.
-        null: A DataFrame with the columns ``low`` and ``high`` for the same rows: the 95 % range
-            under chance. It is drawn as a gray band.
+        null: A DataFrame with the columns ``low`` and ``high`` for the same rows: the range that
+            holds 95 % of the values under chance. The range is drawn as a gray band.
         sort: If True, the longest bar is on top. If False, the first row is on top.
-        xlabel: Label of the axis.
+        xlabel: Label of the horizontal axis.
         alt: Text that describes the picture.
 
     Returns:
         A Picture.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     checked_alt(alt)
     validate.flag(sort, "sort")

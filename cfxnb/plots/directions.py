@@ -27,16 +27,17 @@ MAX_IMAGES = 100  # in a row
 def flip_curves(
     space: LatentSpace, results: Mapping[str, Counterfactuals], *, n_points: int = 25
 ) -> Picture:
-    """Draw the fraction of decisions that flip within a step length, one curve per direction.
+    """Draw the fraction of images that flip within a step length, one curve per direction.
 
     Args:
-        space: space of the results.
-        results: name -> result of ``cfx.follow_direction``. Use the same ``max_step`` for all.
-        n_points: number of lengths at which a curve is computed. Default: 25.
+        space: space in which the results were computed.
+        results: name -> result of ``cfx.follow_direction``. Use the same ``max_step`` for all
+            results.
+        n_points: number of step lengths at which a curve is computed. Default: 25.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names it. A result needs codes,
-            and an image that could flip.
+        ValueError, TypeError: if an argument is wrong. The error message names the argument. Each
+            result needs codes, and at least one image that could flip.
     """
     space = validate.space(space)
     n_points = validate.count(n_points, "n_points", 2, MAX_POINTS)
@@ -90,12 +91,13 @@ def direction_strip(
         space: space in which the code is moved.
         classifier: images -> logits (b, k).
         image: one image in [0, 1], (1, c, h, w).
-        direction: direction in code space, shaped like ``space.mean``. Its length is ignored.
+        direction: direction in code space, shaped like ``space.mean``. The
+            length of the direction is ignored.
         steps_along: signed lengths of the steps, in standard deviations of the code (std).
         class_names: names of the classes. Default: their numbers.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names it.
+        ValueError, TypeError: if an argument is wrong. The error message names the argument.
     """
     checked = CheckedSpace(space)
     image = validate.images(image, "image")

@@ -1,4 +1,4 @@
-"""Pictures of results, and what all plots share.
+"""Pictures of counterfactuals, and the functions that all plots share.
 
 The colours are those of Okabe & Ito, which most colour-blind people can distinguish. No plot uses
 colour alone to carry information. Every picture has an alternative text that describes it.
@@ -30,7 +30,7 @@ MAX_IMAGES = 1000  # in one picture
 
 
 class Picture:
-    """A drawn figure with its alternative text. A notebook displays it.
+    """A drawn figure with its alternative text, which a notebook displays.
 
     Attributes:
         alt: Text that describes the picture.
@@ -62,14 +62,15 @@ class Picture:
 
 
 def as_picture(figure: Figure, alt: str) -> Picture:
-    """Draw a matplotlib figure as a Picture.
+    """Return a matplotlib figure as a Picture.
 
     Args:
         figure: The figure.
         alt: Text that describes the picture for readers who cannot see it.
 
     Raises:
-        ValueError, TypeError: If ``figure`` is no figure, or ``alt`` is no text or empty.
+        ValueError, TypeError: If ``figure`` is not a matplotlib Figure, or ``alt`` is not a text
+            or is empty.
     """
     validate.instance(figure, Figure, "figure", "a matplotlib Figure")
     checked_alt(alt)
@@ -79,20 +80,23 @@ def as_picture(figure: Figure, alt: str) -> Picture:
 
 
 def checked_alt(alt: Any) -> str:
-    """Return ``alt`` if it is a text that is not empty."""
+    """Return the alternative text ``alt``, or raise an error if it is empty or not a str."""
     if not validate.instance(alt, str, "alt", "a sentence").strip():
         raise ValueError("alt: expected a sentence that describes the picture, got an empty text")
     return alt
 
 
 def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
-    """Return a new figure and its axes. Pyplot does not know it, so it need not be closed."""
+    """Return a new figure and its axes, (rows, columns).
+
+    The figure need not be closed, because it is made without pyplot.
+    """
     drawn = Figure(figsize=size, layout="constrained")
     return drawn, drawn.subplots(rows, columns, squeeze=False)
 
 
 def draw(axes: Any, image: Tensor, title: str = "") -> None:
-    """Draw one image (c, h, w), gray or RGB, without ticks."""
+    """Draw one gray or RGB image (c, h, w) into ``axes``, without ticks."""
     shown = image.detach().cpu().float().clamp(0, 1)
     array = shown[0].numpy() if len(shown) == 1 else shown.permute(1, 2, 0).numpy()
     axes.imshow(array, cmap="gray", vmin=0, vmax=1)
@@ -107,7 +111,7 @@ def _frame(axes: Any, title: str) -> None:
 
 
 def wrap_lines(title: str, width: int = 20) -> str:
-    """Break a title into lines of at most ``width`` letters, so that neighbours do not overlap."""
+    """Return a title in lines of at most ``width`` letters, so that titles do not overlap."""
     return "\n".join(textwrap.fill(line, width) for line in title.split("\n"))
 
 
@@ -119,21 +123,21 @@ def gallery(
     row_labels: Sequence[str] | None = None,
     alt: str,
 ) -> Picture:
-    """Show images side by side, row by row.
+    """Return a Picture of images in rows, each image with an optional title.
 
     Args:
         images: Gray or RGB images, (n, c, h, w). Values outside [0, 1] are drawn as black or
             white.
         titles: One title per image.
         n_columns: Largest number of images per row.
-        row_labels: One label per row, at its left.
+        row_labels: One label per row of images, drawn at the left of the row.
         alt: Text that describes the picture.
 
     Returns:
         A Picture.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     checked_alt(alt)
     images = _drawable(images)
@@ -156,7 +160,7 @@ def gallery(
 
 
 def _drawable(value: Any) -> Tensor:
-    """Return images that can be drawn: finite, gray or RGB. There may be none."""
+    """Return the images if they can be drawn: finite, gray or RGB. The batch may be empty."""
     plain = isinstance(value, Tensor) and value.ndim == 4 and value.layout == torch.strided
     if plain and value.is_floating_point() and not value.is_meta and 0 not in value.shape[1:]:
         if not value.isfinite().all():
@@ -183,21 +187,22 @@ def show(
 ) -> Picture:
     """Show original, reconstruction, counterfactual and difference of the first images.
 
-    The picture has one column per image, or one row per image if there are at most three. In the
-    difference (counterfactual - reconstruction), purple pixels became brighter and orange pixels
-    darker.
+    The picture has one column per image, or one row per image if there are at most three images. In
+    the difference (counterfactual - reconstruction), purple pixels became brighter and orange
+    pixels darker.
 
     Args:
-        cf: The result to show. Images that were not finished are left out.
+        cf: The counterfactuals to show. Images that were not finished are left out.
         max_images: Largest number of images to show.
-        judge: Independent classifier. Its prediction is written above each counterfactual.
+        judge: Independent classifier. The judge's prediction is written above each
+            counterfactual.
         class_names: Names of the classes, in the order of the logits. Default: their numbers.
 
     Returns:
         A Picture.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     cf = validate_results.result(cf, "cf")
     part = cf[_can_be_shown(cf)]
@@ -256,13 +261,13 @@ def show(
 
 
 def _can_be_shown(cf: Counterfactuals) -> Tensor:
-    """Return which images have a counterfactual and logits, bool (n,)."""
+    """Return which of n images have a finite counterfactual and its logits, bool (n,)."""
     decided = ~(cf.logits_after.isnan() | cf.logits_after.isposinf()).any(1)
     return (finite_rows(cf.image) & decided.to(cf.image.device)).cpu()
 
 
 def _draw_change(axes: Any, change: Tensor, title: str) -> None:
-    """Draw a change (c, h, w), summed over the channels: purple is brighter, orange darker."""
+    """Draw a change of an image (c, h, w), summed over channels: purple brighter, orange darker."""
     axes.imshow(change.sum(0).cpu().numpy(), cmap="PuOr", vmin=-1, vmax=1)
     _frame(axes, title)
 

@@ -29,12 +29,13 @@ def score_bars(
 
     Args:
         scores: Result of ``contrastive_scores``.
-        truth: Result of ``cfxnb.metrics.true_scores``, drawn as black diamonds. If it favours the
-            other value of an attribute, it is counted again for the contrast of ``scores``.
-        title: Title of the picture. Default: none.
+        truth: Result of ``cfxnb.metrics.true_scores``, drawn as black diamonds. If ``truth`` has
+            value and baseline of an attribute swapped, the true scores are computed again for the
+            contrast of ``scores``.
+        title: Title of the picture. Default: no title.
 
     Raises:
-        ValueError, TypeError: For a wrong argument. The message names it.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     checked_scores(scores, "scores")
     validate.text(title, "title")
@@ -78,10 +79,11 @@ def leakage_map(scores: Mapping[str, ContrastiveScores]) -> Picture:
     """Draw how often the edit of one factor (row) changed another factor (column), in %.
 
     Args:
-        scores: name -> result of ``contrastive_scores`` with a judge; one map per result.
+        scores: name -> result of ``contrastive_scores`` with a judge. The picture has one map per
+            result.
 
     Raises:
-        ValueError, TypeError: For a wrong argument, such as scores without a judge.
+        ValueError, TypeError: If an argument is wrong, such as scores without a judge.
     """
     validate.instance(scores, Mapping, "scores", "a dict: name -> ContrastiveScores")
     if not scores:
@@ -122,18 +124,20 @@ def edit_strip(
 ) -> Picture:
     """Draw one image, its reconstruction, and the edit of each attribute to its other value.
 
-    The class of each image is written below it, in bold if it differs from the reconstruction.
+    The predicted class is written below each image, in bold if it differs from the predicted class
+    of the reconstruction.
 
     Args:
         space: Space in which the image is edited.
         classifier: Classifier that decides.
         edits: Edits from ``fit_attribute_edits``.
         image: Image in [0, 1], (1, c, h, w).
-        factors: DataFrame with one row. Attributes with neither of their two values are left out.
+        factors: DataFrame with the factors of the image in one row. An attribute is left out if
+            the image has neither of the two values of its contrast.
         class_names: Names of the classes. Default: their indices.
 
     Raises:
-        ValueError, TypeError: For a wrong argument. The message names it.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     space, classifier, image = _single(space, classifier, edits, image)
     values = contrast_indices(factors, edits.contrasts, len(image))
@@ -183,11 +187,11 @@ def edit_picture(
         edits: Edits from ``fit_attribute_edits``.
         image: Image in [0, 1], (1, c, h, w).
         name: Attribute to edit.
-        value: Value to set.
+        value: Value that the edit sets.
         class_names: Names of the classes. Default: their indices.
 
     Raises:
-        ValueError, TypeError: For a wrong argument. The message names it.
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     space, classifier, image = _single(space, classifier, edits, image)
     with eval_frozen(space, classifier, edits):
@@ -212,7 +216,7 @@ def edit_picture(
 
 
 def _single(space: Any, classifier: Any, edits: Any, image: Any) -> tuple[Any, Any, Tensor]:
-    """Check space, classifier, edits, and that there is one image."""
+    """Return the checked space, classifier and image; raise an error unless there is one image."""
     checked = CheckedSpace(space)
     checked_edits(edits, checked)
     image = validate.images(image, "image")
@@ -222,7 +226,7 @@ def _single(space: Any, classifier: Any, edits: Any, image: Any) -> tuple[Any, A
 
 
 def _decoded(space: Any, code: Any, like: Tensor) -> Tensor:
-    """Decode, and check that the images are finite and of the same size as ``like``."""
+    """Return the images of a code, or raise an error if they differ from ``like`` in size."""
     made = validate.images(space.decode(code), "space.decode")
     if made.shape[1:] != like.shape[1:]:
         raise ValueError(
@@ -233,7 +237,7 @@ def _decoded(space: Any, code: Any, like: Tensor) -> Tensor:
 
 
 def _decisions(logits: Tensor, class_names: Any) -> list[str]:
-    """The name of the class of each row."""
+    """Return the name of the predicted class for each row of the logits."""
     names: Sequence[Any] = range(logits.shape[1])
     if class_names is not None:
         names = validate.class_names(class_names, "class_names", logits.shape[1])
