@@ -96,7 +96,9 @@ class ConditionedBlock(Block):
         again = 1 + self.cond_emb_layers(code)[..., None, None]
         return (1 + scale) * again, shift * again
 
-    def forward(self, x: Tensor, modulation: tuple[Tensor, Tensor]) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, x: Tensor, modulation: tuple[Tensor, Tensor]
+    ) -> Tensor:
         inner, around = self._around(x)
         scale, shift = modulation
         h = self.out_layers[0](inner) * scale.to(inner.dtype) + shift.to(inner.dtype)

@@ -41,8 +41,8 @@ def autoencoder(
     torch.manual_seed(seed)
     net = TinyAutoencoder(**NETS[dataset])
     loss = reconstruction_loss(None if features is None else features.to(device))
-    kwargs = {"batch_size": 32, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
-    return fit(net, loss, (images,), steps=steps, checkpoint_dir=folder, **kwargs)  # type: ignore[arg-type]
+    kwargs: Any = {"batch_size": 32, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
+    return fit(net, loss, (images,), steps=steps, checkpoint_dir=folder, **kwargs)
 
 
 def reconstruction_loss(features: SqueezeNet | None) -> Callable[..., Tensor]:

@@ -48,9 +48,9 @@ def denoiser(
     """
     torch.manual_seed(seed)
     net = ConditionalUNet(ATTRIBUTES[dataset], latents.shape[1], **NETS[dataset])
-    kwargs = {"batch_size": BATCH, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
+    kwargs: Any = {"batch_size": BATCH, "lr": 1e-3, "ema": 0.999, "seed": seed, "device": device}
     data = (latents, options)
-    return fit(net, velocity, data, steps=steps, checkpoint_dir=folder, **kwargs)  # type: ignore[arg-type]
+    return fit(net, velocity, data, steps=steps, checkpoint_dir=folder, **kwargs)
 
 
 def velocity(model: ConditionalUNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:

@@ -289,9 +289,7 @@ def test_what_was_not_finished_is_not_contradicted(tmp_path):
 
 def test_a_file_of_the_first_version_is_read():
     """Its tensors and statuses have older names, and its digest is of those."""
-    cf = cfx.Counterfactuals.load(
-        Path(__file__).parents[1] / "reference/results_of_0_1.safetensors"
-    )
+    cf = cfx.Counterfactuals.load(Path(__file__).with_name("results_of_0_1.safetensors"))
     assert cf.status == (NOT_FOUND, "reconstruction_is_target", FLIPPED, FLIPPED)
     same(cf, result(status=cf.status))
 

@@ -82,7 +82,7 @@ def test_what_training_varies_stays_an_xray():
     """In [0, 1], another each time it is asked for, and no black margin where none was."""
     images = cfx.data.chest()[:40].images * 0.5 + 0.4
     first, again, other = (
-        chest.varied(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        chest.augment(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
