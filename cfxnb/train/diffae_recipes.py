@@ -79,7 +79,7 @@ def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) ->
         "steps": COUNTS[dataset],
         "inversion_steps": COUNTS[dataset],
     }
-    space = DiffusionAutoencoder(net, *2 * [torch.zeros(net.dims)], **options)
+    space = DiffusionAutoencoder(net, torch.zeros(net.dims), torch.ones(net.dims), **options)
     images = train if train.is_floating_point() else train[:10_000].float() / 255
     space.fit(images.split(500))
     codes = torch.cat([space.encode_semantic(part) for part in images.split(500)])
