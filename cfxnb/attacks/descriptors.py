@@ -209,7 +209,7 @@ def _fit_one(
 
 
 def _columns(factors: pd.DataFrame, rows: int) -> dict[str, np.ndarray]:
-    """Return the columns as floats. Each must have at least two values."""
+    """Return the columns as floats. Every column must have at least two different values."""
     factors = validate.table(factors, "factors", rows)
     if not len(factors.columns):
         raise ValueError("factors: expected at least one column, got no column")

@@ -109,7 +109,7 @@ class SearchResult:
         self.active[rows[reached]] = False
 
     def record_slope(self, rows: Tensor, logits: Tensor, slope: Tensor, moving: Tensor) -> Tensor:
-        """Record the gradients of the rows that are ``moving``, and return which can be followed.
+        """Record the gradients of the rows that are ``moving``. Return which of them are usable.
 
         Samples whose logits or gradient are not finite, or whose gradient is zero, leave the
         attempt.

@@ -52,7 +52,7 @@ class Stop:
 
     @contextlib.contextmanager
     def on_interrupt(self) -> Iterator[None]:
-        """Catch the first Ctrl-C inside the ``with`` block, and set ``now`` to True."""
+        """Catch the first Ctrl-C inside the ``with`` block, and set ``Stop.now`` to True."""
         try:
             yield
         except KeyboardInterrupt:

@@ -30,7 +30,8 @@ class SecondLook:
 
     Args:
         name: Name of the object, for the warning.
-        distance: Maps two results to their distance, in a unit in which rounding is small.
+        distance: Maps two results to their distance. Two results with a distance above
+            ``SAME_BATCH`` count as different.
         again: If False, a call is repeated only if random numbers were drawn.
     """
 

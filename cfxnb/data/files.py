@@ -91,7 +91,7 @@ def problem(name: str) -> str | None:
 
 @functools.cache
 def _check_state(name: str, path: Path, size: int, modified: int) -> None:
-    """Check a file. The cache remembers that this state of it was right."""
+    """Check the hash of a file. A cache keeps the result until its size or time changes."""
     if (found := problem(name)) is not None:
         raise DamagedFileError(f"{found}. {REMEDY}")
 

@@ -104,8 +104,8 @@ def diffusion_counterfactual(
             of the norm of the implicit classifier.
         strength: fraction of the diffusion time to which noise is added at the first attempt, above
             0 and below 1.
-        min_strength: once an image has flipped, its search ends before a strength below this one is
-            tried. With very little noise the diffusion model can hardly change the image, and the
+        min_strength: lowest strength that is tried after an image has flipped.
+            With very little noise the diffusion model can hardly change the image, and the
             classifier flips on small edits that other classifiers ignore. Of 150 training sprites
             of ``sprites/shortcut``, 98 % flip by the planted cause with the default
             ``min_strength``, and 83 % with four attempts and ``min_strength=0``.

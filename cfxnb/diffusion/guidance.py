@@ -26,7 +26,7 @@ class GuidanceTask:
         rows: positions of the samples in the data set.
         images, code: the original images and their codes.
         target: class to reach.
-        cond, uncond: conditions for the U-Net, encoded: the target, and no condition.
+        cond, uncond: encoded conditions of the U-Net: the target class, and the null condition.
     """
 
     rows: Tensor

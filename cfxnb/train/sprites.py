@@ -206,7 +206,7 @@ def _save_reader(name: str, net: nn.Module, seed: int, summary: str) -> None:
 def reading_accuracy(
     reader: FactorReader, test: ImageSet, images: Tensor | None = None
 ) -> dict[str, float]:
-    """Return the accuracy of a reader per factor, on ``images`` or the images of ``test``."""
+    """Return the accuracy of a factor reader per factor. Default images: those of ``test``."""
     found = reader.read(test.images if images is None else images)
     return {n: round(float((found[n] == test.factors[n]).mean()), 4) for n in SPRITE_OPTIONS}
 
