@@ -36,7 +36,8 @@ class AttributeEdits:
     """Edits of named attributes, made by ``cfxnb.fit_attribute_edits``.
 
     Args:
-        contrasts: attribute -> (baseline, value), the two values between which it is edited.
+        contrasts: attribute -> (baseline, value), the two values between which the attribute is
+            edited.
         step_model: Module that maps standardised codes (b, dims) and a target (b, attributes) to
             steps in standard deviations, (b, dims). A target of 1 requests the value, -1 requests
             the baseline, and 0 leaves the attribute unspecified.
@@ -76,12 +77,12 @@ class AttributeEdits:
 
     @standard_numbers
     def edit(self, code: Code, name: str, value: Any) -> Code:
-        """Return the codes with one attribute set, on the device of ``code``.
+        """Return the codes with one attribute set to ``value``, on the device of ``code``.
 
         Args:
-            code: Codes, z of shape (b, ...).
+            code: Codes to edit, with z of shape (b, ...).
             name: Attribute to edit.
-            value: One of its two values, either one for all codes or one per code.
+            value: One of the two values of the attribute, either one for all codes or one per code.
 
         Raises:
             ValueError, TypeError: For an unknown name or value, or for codes of another space.
@@ -116,7 +117,8 @@ class AttributeEdits:
 
         Args:
             z: Codes, (b, ...).
-            target: Numbers in {-1, 0, 1}, (b, attributes). See ``step_model`` of the class.
+            target: Numbers in {-1, 0, 1}, (b, attributes). The argument ``step_model`` of the class
+                explains these numbers.
 
         Raises:
             ValueError, TypeError: For a wrong argument, or if the step model returns steps that
@@ -171,28 +173,29 @@ def fit_attribute_edits(
     """Fit edits that change one attribute of a code.
 
     Without a reader the edits are linear. The function fits a logistic regression on the codes for
-    each attribute, and edits step along its normal (Shen et al., 2020, InterFaceGAN). With a
-    reader the step depends on the code. A network is trained through the frozen generator until
-    the reader sees the wanted value in the decoded image (Alipour et al., arXiv 2206.05257).
-    Neither kind uses the classifier that is to be explained.
+    each attribute, and an edit steps along the normal of the attribute (Shen et al., 2020,
+    InterFaceGAN). With a reader, a network predicts the step of each code. The network is trained
+    through the frozen generator, so that the reader finds the wanted value in the decoded image
+    (Alipour et al., arXiv 2206.05257). Neither kind of edit uses the classifier that is to be
+    explained.
 
-    Differences from the paper: the network can start from the linear edits (``linear_init``), it
-    can be trained to leave the other attributes unchanged (``preserve_others``), and each training
-    step edits one attribute instead of a random subset.
+    Differences from the paper: the network can start from the linear edits (``linear_init``), and
+    it can be trained to leave the other attributes unchanged (``preserve_others``). Each training
+    step edits one attribute of each code, while the paper edits a random subset.
 
     Args:
         space: Space whose codes are edited.
-        images: Images in [0, 1], (n, c, h, w). The edits are fitted on their codes.
+        images: Images in [0, 1], (n, c, h, w). The edits are fitted on the codes of these images.
         factors: The attributes of each image: one row per image, in the order of ``images``.
-        contrasts: attribute -> (baseline, value), the two values between which it is edited.
-            Default: the two values of each column, in sorted order.
+        contrasts: attribute -> (baseline, value), the two values between which the attribute is
+            edited. Default: the two values of each column, in sorted order.
         reader: Frozen factor reader whose options contain these attributes and values. Use another
             reader as the judge of the edits.
         preserve_others: If True, the edit of one attribute is fitted to leave all others unchanged.
-            If False, the others are ignored, as in the paper.
+            If False, the fit ignores the other attributes, as in the paper.
         l2_penalty: Strength of the L2 penalty of the logistic regressions.
         linear_init: If True, the network starts from the linear edits and learns a correction. If
-            False, it starts from steps of length zero.
+            False, the network starts from steps of length zero.
         hidden_dim: Width of the network's hidden layers (paper: 1024).
         steps: Training steps (paper: 100,000).
         batch_size: Codes per training step (paper: 8).
@@ -201,9 +204,10 @@ def fit_attribute_edits(
             (paper: 0.05).
         code_noise: Standard deviation of the noise added to the codes in training, in standard
             deviations of the code (paper: 0.1).
-        checkpoint_dir: Directory for checkpoints. Each set of arguments, images and weights gets a
-            directory in it, so an interrupted training resumes there. The directory is refused if
-            the space or the reader gives other outputs than before, or if another process uses it.
+        checkpoint_dir: Directory for checkpoints. Each combination of arguments, images and weights
+            gets its own subdirectory, from which an interrupted training resumes. A subdirectory is
+            refused if the space or the reader gives other outputs than before, or if another
+            process uses the subdirectory.
         seed: Seed of the initial weights and of the training batches.
 
     Raises:
@@ -276,7 +280,7 @@ def _check_fit(space: CheckedSpace, images: Tensor) -> None:
 
 
 def _text(value: Any) -> str:
-    """A value as text; a numpy number reads like the same Python number."""
+    """Return a value as text. A numpy number gives the same text as the equal Python number."""
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
@@ -293,7 +297,7 @@ def check_reader(reader: Any, contrasts: Contrasts, name: str) -> None:
 
 
 def checked_edits(value: Any, space: LatentSpace) -> AttributeEdits:
-    """Check that edits were made for this space, by the mean and std of its codes."""
+    """Check that the edits belong to this space: both have the same mean and std of codes."""
     kind = "edits from cfx.fit_attribute_edits"
     edits: AttributeEdits = validate.instance(value, AttributeEdits, "edits", kind)
     if edits.mean.shape != space.mean.shape:

@@ -1,4 +1,4 @@
-"""Contingency tables: check a table of observations, and count causes, outcomes and strata."""
+"""Check a table of observations, and count units by stratum, cause and outcome."""
 
 import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -28,7 +28,11 @@ class ContingencyTable:
     n_outcome: np.ndarray
 
     def of(self, value: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return n_value and n_outcome of one value of the cause, each (strata,)."""
+        """Return the counts of one value of the cause, each (strata,).
+
+        The first count is the number of units with this value. The second is the number of those
+        units that have the outcome.
+        """
         column = self.values.index(value)
         return self.n_value[:, column], self.n_outcome[:, column]
 
@@ -36,7 +40,7 @@ class ContingencyTable:
 def count(
     table: pd.DataFrame, cause: str, outcome: str, adjust: Iterable[str], context: Any
 ) -> ContingencyTable:
-    """Count a table of observations; the arguments are those of ``observed_scores``.
+    """Count the units in a table of observations. The arguments are those of ``observed_scores``.
 
     Raises:
         ValueError, TypeError: For a wrong argument. The message names it.
@@ -65,13 +69,13 @@ def count(
 def value_and_baseline(
     table: pd.DataFrame, cause: str, outcome: str, value: Any, baseline: Any
 ) -> tuple[Any, Any]:
-    """Check value and baseline, and fill in what is None if the cause has two values.
+    """Check value and baseline. If the cause has two values, replace None by a default.
 
     If both are None, the value is the one with the higher rate of the outcome.
 
     Raises:
-        ValueError, TypeError: If they do not occur or are equal, or if one is None and the cause
-            does not have two values.
+        ValueError, TypeError: If value or baseline does not occur in the cause, or if both are
+            equal. Also if one is None and the cause does not have two values.
     """
     values = _ordered(table[cause].drop_duplicates().tolist())
     given = {"value": value, "baseline": baseline}
@@ -97,7 +101,7 @@ def value_and_baseline(
 
 
 def _column(table: pd.DataFrame, column: Any, name: str) -> pd.Series:
-    """A column of discrete values without NaN."""
+    """Return a column, after checking that its values are discrete and not NaN."""
     series = table[validate.choice(column, name, table.columns)]
     if series.isna().any():
         raise ValueError(
@@ -113,7 +117,10 @@ def _column(table: pd.DataFrame, column: Any, name: str) -> pd.Series:
 
 
 def _strata(table: pd.DataFrame, adjust: Any, taken: tuple[str, str]) -> np.ndarray:
-    """Index of the stratum of each row: its combination of values of the adjusted columns."""
+    """Return the index of each row's stratum.
+
+    Rows with the same values in all columns ``adjust`` form one stratum.
+    """
     names = list(dict.fromkeys(validate.texts(adjust, "adjust")))
     for name in names:
         _column(table, name, "adjust")
@@ -125,7 +132,7 @@ def _strata(table: pd.DataFrame, adjust: Any, taken: tuple[str, str]) -> np.ndar
 
 
 def _context_mask(table: pd.DataFrame, context: Any, taken: tuple[str, str]) -> np.ndarray:
-    """The rows that belong to the context, bool (rows,)."""
+    """Return which rows belong to the context, bool (rows,)."""
     rows = np.ones(len(table), dtype=bool)
     if context is None:
         return rows

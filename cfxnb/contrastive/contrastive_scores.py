@@ -1,17 +1,17 @@
 """Necessity and sufficiency of named attributes for a classifier's outcome, unit by unit.
 
-Contrastive counterfactuals in the latent space of a generator (Alipour et al., arXiv 2206.05257),
-with the scores of LEWIS (Galhotra et al., 2021; Pearl, 2009, chapter 9). Read
-``necessity_and_sufficiency`` and ``tally`` first: they are the algorithm.
+The module edits images in the latent space of a generator (Alipour et al., arXiv 2206.05257) and
+computes the scores of LEWIS (Galhotra et al., 2021; Pearl, 2009, chapter 9). The functions
+``necessity_and_sufficiency`` and ``tally`` hold the algorithm, so read these two first.
 
 Differences from the paper and LEWIS: one of the two compared images is the unedited reconstruction.
 Populations are chosen by the true factors. Of each pair of values, the one under which the outcome
 is more frequent counts as the value. This choice uses the same images as the scores, which
 makes PNS a little too large on few images.
 
-The edit of an image shows its own counterfactual. So monotonicity is measured and not assumed, and
-no adjustment set is needed if the edit changes nothing else. An independent judge measures how far
-this holds.
+Each image is classified before and after the edit of an attribute, so violations of monotonicity
+can be counted and need not be excluded by assumption. No adjustment set is needed if an edit
+changes no other factor. An independent judge measures how often edits change other factors.
 """
 
 import dataclasses
@@ -58,18 +58,20 @@ def necessity_and_sufficiency(
     edit_filter: str,
     confidence_level: float,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Set each attribute of each image to its other value, classify the result, and count.
+    """Set each attribute of each image to its other value, classify, and count the outcomes.
 
     Args:
         images: Images, (n, c, h, w).
-        values: attribute -> per image 1 (value), 0 (baseline) or -1 (neither, so it is skipped).
+        values: attribute -> one number per image: 1 (the image has the value), 0 (the baseline) or
+            -1 (neither, so the image is skipped).
         edits: Edits of the attributes.
         networks: Space, classifier and judge.
-        in_batches: Applies a function of image positions to all batches and joins the tables.
+        in_batches: Function that calls its argument with the image positions of each batch, and
+            joins the tables that the argument returns.
         edit_filter, confidence_level: As in ``contrastive_scores``.
 
     Returns:
-        (units, table) of ``ContrastiveScores``.
+        The tables ``units`` and ``table`` of ``ContrastiveScores``.
     """
 
     def edit_units(rows: np.ndarray) -> pd.DataFrame:
@@ -106,15 +108,17 @@ def necessity_and_sufficiency(
 def tally(
     units: pd.DataFrame, contrasts: Contrasts, confidence_level: float, orient: bool = True
 ) -> pd.DataFrame:
-    """Count the scores of each attribute over units whose two potential outcomes are known.
+    """Compute the scores of each attribute from the outcomes before and after the edits.
 
-    The outcome with the value that a unit has is the one before the edit. The outcome with the
-    other value is the one after it.
+    A unit is one image, considered with respect to one attribute. The outcome before the edit is
+    the unit's potential outcome under its own value. The outcome after the edit is the unit's
+    potential outcome under the other value.
 
     Args:
         units, contrasts: As in ``ContrastiveScores``.
-        confidence_level: Of the Wilson intervals, in (0, 1).
-        orient: If True, swap value and baseline where the baseline favours the outcome more.
+        confidence_level: Confidence level of the Wilson intervals, in (0, 1).
+        orient: If True, swap value and baseline of an attribute if the baseline favours the outcome
+            more than the value does.
 
     Returns:
         ``ContrastiveScores.table``.
@@ -144,7 +148,10 @@ def tally(
 
 
 def _rate(name: str, event: np.ndarray, among: np.ndarray, level: float) -> dict[str, float]:
-    """Fraction of the units ``among`` with the event, its interval, and their number."""
+    """Return one score with its interval and its number of units.
+
+    The score is the fraction of the units ``among`` that have the event.
+    """
     k, n = int((event & among).sum()), int(among.sum())
     low, high = wilson_interval(k, n, level)
     rate = k / n if n else np.nan
@@ -170,16 +177,19 @@ def contrastive_scores(
 ) -> ContrastiveScores:
     """Score how necessary and how sufficient each attribute is for an outcome of the classifier.
 
-    Let x be the value of an attribute that favours the outcome o, and x' the other value. The
-    scores are these fractions:
+    Let x be the value of an attribute that favours the outcome o, and x' the other value (the
+    baseline). The function estimates four fractions of images for each attribute:
 
-    - necessity (PN): of the images with x and o, those that lose o if the attribute is set to x'
-    - sufficiency (PS): of the images with x' and not o, those that get o if it is set to x
-    - pns: of all images, those that have o with x and not with x'
-    - monotonicity_violation (P(harm)): of all images, those that have o with x' and not with x.
-      It is 0 if setting x never removes the outcome.
+    - necessity (PN): of the images with value x and outcome o, the fraction that loses o if the
+      attribute is set to the baseline x'
+    - sufficiency (PS): of the images with baseline x' and without outcome o, the fraction that gets
+      o if the attribute is set to the value x
+    - pns: of all images, the fraction that has outcome o with value x, but not with baseline x'
+    - monotonicity_violation (P(harm)): of all images, the fraction that has outcome o with baseline
+      x', but not with value x. This score is 0 if setting an attribute to x never removes the
+      outcome.
 
-    The function works in any space. It needs only the outputs of the classifier, no gradients.
+    The function works in any space and needs only the outputs of the classifier, no gradients.
 
     Differences from the paper: the scores come with Wilson intervals, violations of monotonicity
     are measured, and an independent judge measures whether the edits worked.
@@ -194,7 +204,8 @@ def contrastive_scores(
             allowed without ``edits``. Default: the two values of each column.
         edits: Edits from ``fit_attribute_edits``. Default: linear edits, fitted on these images.
         judge: Independent factor reader, which was not used to train the edits or the classifier.
-            It measures which edits took effect, and which other factors they changed (leakage).
+            The judge decides which edits took effect, and which other factors the edits changed
+            (leakage).
         context: Mask of the images to use, bool (n,), such as ``factors["top"] == "metal"``.
             Default: all images.
         edit_filter: Which edits count, according to the judge: "clean" (the attribute changed and
@@ -205,9 +216,9 @@ def contrastive_scores(
         first_row: Position of the first image in its data set, added to ``units["row"]``.
 
     Returns:
-        ContrastiveScores. A score that no image can contribute to is NaN, with n = 0. Images are
-        left out if their reconstruction is not classified like the original with respect to the
-        outcome; ``reconstruction_agreement`` is the fraction that remains. Ctrl-C ends the call:
+        ContrastiveScores. A score that no image can contribute to is NaN, with n = 0. An image is
+        left out if only one of the original and its reconstruction is classified as the outcome.
+        ``reconstruction_agreement`` is the fraction of images that remain. Ctrl-C ends the call:
         the scores then use only the finished images, and a warning gives their number.
 
     Raises:
@@ -279,7 +290,7 @@ def contrastive_scores(
 
 @dataclasses.dataclass(frozen=True)
 class _Observation:
-    """Per image, whether its class is the outcome, and the options that the judge reads."""
+    """For each image: whether its class is the outcome, and which options the judge reads."""
 
     has_outcome: np.ndarray
     factors: np.ndarray | None
@@ -297,7 +308,10 @@ class _Networks:
         self.fit = SpaceFit(self.space)
 
     def reconstruct(self, images: Tensor) -> tuple[Code, _Observation, _Observation]:
-        """Codes, and what is observed of originals (without the judge) and reconstructions."""
+        """Return the codes, and the observations of the originals and of the reconstructions.
+
+        The judge reads only the reconstructions.
+        """
         images = images.to(self.space.mean.device)
         code, reconstruction = reconstruct_batch(self.space, images)
         original, rebuilt = self._logits(images), self._logits(reconstruction)
@@ -307,7 +321,7 @@ class _Networks:
         return code, seen, _Observation(self._has_outcome(rebuilt), self._read(reconstruction))
 
     def take(self, code: Code, unit: np.ndarray) -> Code:
-        """The codes of some images of the batch."""
+        """Return the codes of the images at the positions ``unit`` of the batch."""
         return code[torch.from_numpy(unit).to(self.space.mean.device)]
 
     def decode(self, code: Code) -> Tensor:
@@ -320,7 +334,7 @@ class _Networks:
         return _Observation(self._has_outcome(self._logits(images)), factors)
 
     def _logits(self, images: Tensor) -> Tensor:
-        """Logits, all finite: without a decision an image cannot be counted."""
+        """Return the logits, or raise an error if a logit is not finite."""
         return validate.finite_logits(self.classifier(images))
 
     def _has_outcome(self, logits: Tensor) -> np.ndarray:
@@ -329,7 +343,7 @@ class _Networks:
         return (predicted(logits) == outcome.to(logits.device)).cpu().numpy()
 
     def _read(self, images: Tensor) -> np.ndarray | None:
-        """Index of the option of each factor according to the judge, (n, factors)."""
+        """Return the index of the option that the judge reads for each factor, (n, factors)."""
         if self.judge is None:
             return None
         try:
@@ -340,7 +354,11 @@ class _Networks:
     def changed_factors(
         self, before: _Observation, after: _Observation, unit: np.ndarray, name: str, wanted: list
     ) -> dict[str, np.ndarray]:
-        """Columns of ``units`` from the judge: did the edit take effect, and what else changed?"""
+        """Return which factors the judge reads differently after the edits, as columns.
+
+        ``took effect`` says whether the attribute got the wanted option, and ``changed ...`` which
+        other factors changed.
+        """
         if self.judge is None or before.factors is None or after.factors is None:
             return {}
         known, options = list(self.judge.options), self.judge.options[name]
@@ -362,12 +380,12 @@ def _leakage(units: pd.DataFrame, edits: AttributeEdits, judge: FactorReader) ->
 
 
 def context_mask(context: Any, rows: int, table: pd.DataFrame | None = None) -> np.ndarray:
-    """Return the context as a bool array with at least one True; all True if None.
+    """Return the context as a bool array (rows,). Without a context all entries are True.
 
     Args:
         context: Mask with one entry per image, or None.
         rows: Number of images.
-        table: Table of factors; a Series as context must have the same index.
+        table: Table of factors. If ``context`` is a Series, both must have the same index.
     """
     if context is None:
         return np.ones(rows, bool)

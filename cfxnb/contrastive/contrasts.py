@@ -1,4 +1,4 @@
-"""Contrasts: the two values of each attribute between which it is edited."""
+"""Contrasts: the two values of each attribute between which the attribute is edited."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,7 +13,10 @@ Contrasts = dict[str, tuple[Any, Any]]
 
 
 def checked_factors(factors: Any, rows: int, names: Iterable[str] = ()) -> pd.DataFrame:
-    """Check a table of factors with one row per image; columns in ``names`` hold plain values."""
+    """Check a table of factors with one row per image.
+
+    The columns ``names`` must hold discrete values.
+    """
     table = validate.table(factors, "factors", rows)
     if wrong := [name for name in table.columns if not isinstance(name, str)]:
         raise TypeError(
@@ -29,12 +32,12 @@ def checked_factors(factors: Any, rows: int, names: Iterable[str] = ()) -> pd.Da
 def checked_contrasts(
     factors: pd.DataFrame, contrasts: Mapping[str, Any] | None, rows: int
 ) -> Contrasts:
-    """Check the contrasts; if None, take the two values of each column in sorted order.
+    """Check the contrasts. If None, take the two values of each column of ``factors``, sorted.
 
     Raises:
-        ValueError, TypeError: If ``factors`` is not a DataFrame with ``rows`` rows, a column is
-            missing, a value does not occur, or ``contrasts`` is None and a column has more than
-            two values.
+        ValueError, TypeError: If ``factors`` is not a DataFrame with ``rows`` rows, or if an
+            attribute or a value of a contrast does not occur in ``factors``. If ``contrasts`` is
+            None, a column with more than two values is refused, too.
     """
     factors = checked_factors(factors, rows)
     if contrasts is None:

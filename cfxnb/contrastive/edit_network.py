@@ -1,10 +1,10 @@
-"""A network that predicts the step for each code (Alipour et al., arXiv 2206.05257).
+"""A network that predicts the edit step of each code (Alipour et al., arXiv 2206.05257).
 
-The paper trains a multilayer perceptron that maps a code and a target to a step. The training
-goes through the frozen generator, against a frozen attribute classifier. The loss adds 0.05 times
-the length of the step. In the paper a target of 0 means "don't care", and the attribute is left
-out of the loss. With ``preserve_others=True`` it means "unchanged": the reader must find the same
-value as before.
+The paper trains a multilayer perceptron that maps a code and a target to a step. Its loss is
+computed by a frozen attribute classifier on the image that the frozen generator decodes. The paper
+adds 0.05 times the length of the step to this loss. In the paper a target of 0 means "don't care",
+and the attribute is left out of the loss. With ``preserve_others=True`` a target of 0 means
+"unchanged": the reader must find the same value as before.
 """
 
 import contextlib
@@ -32,9 +32,10 @@ N_PROBES = 8  # codes whose images and readings identify the space and the reade
 class EditNetwork(nn.Module):
     """Predict the step from a standardised code and a target.
 
-    The output is added to the linear step, and it is zero before training. Training from zero
-    steps often fails in a densely filled space. Between two kinds of images the reader may be sure
-    of a third kind, and its gradient then does not point towards the wanted one.
+    The step is the linear step plus the output of the layers, which is zero before training.
+    Training that starts from steps of length zero often fails in a space that the codes fill
+    densely. Between two kinds of images the reader may be sure of a third kind. The gradient of the
+    reader then does not point towards the wanted kind.
 
     Args:
         dims: Number of dimensions of a code.
@@ -71,14 +72,15 @@ class EditNetwork(nn.Module):
 
         Args:
             u: Standardised codes, (b, dims).
-            target: (b, attributes) in {-1, 0, 1}: baseline, unspecified, value.
+            target: Target of each attribute, (b, attributes): -1 for the baseline, 1 for the value,
+                and 0 if the attribute is unspecified.
         """
         return self.linear_steps(u, target) + self.layers(torch.cat([u, target], dim=1))
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
-    """Options of the network and its training; see ``cfxnb.fit_attribute_edits``."""
+    """Options of ``cfxnb.fit_attribute_edits`` that concern the network and its training."""
 
     hidden_dim: int
     steps: int
@@ -100,15 +102,15 @@ def train_edit_network(
     checkpoint_dir: Path | None,
     record: dict[str, Any],
 ) -> EditNetwork:
-    """Train an edit network through the frozen generator, against the frozen reader.
+    """Train an edit network with gradients through the frozen reader and the frozen generator.
 
     Args:
         space: Space that decodes the edited codes.
         u: Standardised codes to train on, (n, dims).
-        reader: Reader that must find the wanted values.
+        reader: Factor reader that must find the wanted values in the decoded images.
         contrasts: attribute -> (baseline, value).
         linear_steps: Linear steps to start from, or None for steps of length zero.
-        options: Options of the network and its training.
+        options: Width of the network, number of training steps, weights of the loss, and so on.
         checkpoint_dir: Directory for checkpoints of this training. None keeps none.
         record: Everything that the training depends on, as JSON values. It identifies the
             directory.
@@ -137,7 +139,7 @@ def train_edit_network(
         return total
 
     def answers() -> dict[str, Tensor]:
-        """Outputs of space and reader for a few codes, which identify both."""
+        """Return outputs of space and reader for a few codes, which identify the two networks."""
         few = u[torch.linspace(0, len(u) - 1, min(N_PROBES, len(u))).round().long()]
         decoded = decode(torch.cat([few, -few]))
         logits = torch.cat([*reader(decoded).values()], 1)
@@ -171,7 +173,7 @@ def train_edit_network(
 
 
 def _random_targets(rows: int, attributes: int, generator: Generator) -> Tensor:
-    """One random attribute per row, set to 1 or -1; the others are 0."""
+    """Return random targets: one attribute per row is 1 or -1, and the others are 0."""
     which = torch.randint(attributes, (rows,), generator=generator, device=generator.device)
     sign = 2 * torch.randint(2, (rows,), generator=generator, device=generator.device) - 1
     return F.one_hot(which, attributes) * sign[:, None]
@@ -180,7 +182,7 @@ def _random_targets(rows: int, attributes: int, generator: Generator) -> Tensor:
 def _edit_loss(
     logits: dict[str, Tensor], target: Tensor, contrasts: Contrasts, reader: FactorReader
 ) -> Tensor:
-    """Cross-entropy of the edited attributes with the wanted options, mean over rows."""
+    """Return the cross-entropy of each row's edited attribute with its wanted value, averaged."""
     total = target.new_zeros(len(target))
     for j, (name, pair) in enumerate(contrasts.items()):
         baseline, value = (reader.options[name].index(v) for v in pair)
@@ -193,7 +195,7 @@ def _edit_loss(
 def _preserve_loss(
     logits: dict[str, Tensor], original: Tensor, target: Tensor, contrasts: Contrasts
 ) -> Tensor:
-    """Cross-entropy of unedited attributes with their old options, mean over rows."""
+    """Return the mean cross-entropy of the unedited factors with their old options."""
     names = list(contrasts)
     total = target.new_zeros(len(target))
     for (name, own), option in zip(logits.items(), original.T, strict=True):

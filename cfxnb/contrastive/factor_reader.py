@@ -19,15 +19,15 @@ class FactorReader:
     """Predict named factors of images (an attribute classifier with several heads).
 
     Args:
-        module: Network that maps images (b, c, h, w) in [0, 1] to logits (b, n): the options of
-            the first factor, then those of the second, and so on. If every factor has two options,
-            the network may return one logit per factor instead. This logit is read as the log odds
-            of the second option.
+        module: Network that maps images (b, c, h, w) in [0, 1] to logits (b, n). The logits of the
+            first factor's options come first, then those of the second factor, and so on. If every
+            factor has two options, the network may return one logit per factor instead. This logit
+            is read as the log odds of the second option.
         options: factor -> its options, in the order of the logits.
 
     Raises:
         ValueError, TypeError: For a factor without at least two different options. The first call
-            raises if the output of the module has another shape.
+            of the reader raises ValueError if the module returns logits of the wrong shape.
     """
 
     def __init__(self, module: nn.Module, options: Mapping[str, Sequence[Any]]) -> None:
@@ -48,8 +48,8 @@ class FactorReader:
         Gradients flow back to the images.
 
         Raises:
-            ValueError, TypeError: For images that ``cfx.predict_logits`` refuses, or if the output
-                of the module has another shape.
+            ValueError, TypeError: For images that ``cfx.predict_logits`` refuses, or if the module
+                returns logits of the wrong shape.
 
         Warns:
             UserWarning: If the outputs look like probabilities.
@@ -71,7 +71,7 @@ class FactorReader:
         )
 
     def _logits(self, images: Tensor) -> Tensor:
-        """Apply the module to its own copy of the images, because it may change them in place."""
+        """Apply the module to a copy of the images, because it may change its input in place."""
         first = next(self.module.parameters(), images)
         out = self.module(images.to(first.device, first.dtype).clone())
         out = getattr(out, "logits", out)  # transformers return an object with .logits
@@ -124,7 +124,7 @@ class FactorReader:
 
 
 def _checked_options(values: Any, name: Any) -> tuple[Any, ...]:
-    """Check that there are two or more different options, and that a text is not split up."""
+    """Check that a factor has two or more options, all different. A single text is refused."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(
             f"options[{name!r}]: expected a sequence of options, got {validate.describe(values)}"

@@ -15,8 +15,8 @@ class LinearSteps(nn.Module):
 
     Buffers:
         normals: Unit vector of each attribute, (attributes, dims).
-        goals: Mean position along the normal of codes with the baseline and with the value,
-            (attributes, 2).
+        goals: Mean position, along the normal, of the codes with the baseline and of those with the
+            value, (attributes, 2).
     """
 
     normals: Tensor
@@ -28,7 +28,10 @@ class LinearSteps(nn.Module):
         self.register_buffer("goals", goals)
 
     def forward(self, u: Tensor, target: Tensor) -> Tensor:
-        """Return the step of each standardised code u (b, dims); ``target`` as in EditNetwork."""
+        """Return the step of each standardised code u, (b, dims).
+
+        ``target`` means the same as in ``EditNetwork.forward``.
+        """
         goal = torch.where(target > 0, self.goals[:, 1], self.goals[:, 0])
         distance = torch.where(target == 0, 0.0, goal - u @ self.normals.T)
         return distance @ self.normals
@@ -41,14 +44,14 @@ def fit_linear_steps(
 
     Args:
         u: Codes in standard deviations, (n, dims).
-        factors: One row per code.
+        factors: Table of factors with one row per code, in the order of ``u``.
         contrasts: attribute -> (baseline, value).
         preserve_others: Make each normal orthogonal to the normals of all other attributes.
         l2_penalty: Strength of the L2 penalty of the regressions (1 / C in scikit-learn).
 
     Raises:
-        ValueError: If the codes do not predict an attribute, or if its normal lies in the span of
-            the others.
+        ValueError: If the codes do not depend on an attribute, or if the normal of an attribute
+            lies in the span of the other normals.
     """
     factors = validate.table(factors, "factors")
     points = u.double().cpu().numpy()
@@ -65,7 +68,11 @@ def fit_linear_steps(
 
 
 def _normal(points: np.ndarray, column: pd.Series, pair: tuple, l2_penalty: float) -> np.ndarray:
-    """Unit normal of the regression of one attribute on the codes that have either value."""
+    """Return the unit normal of one attribute.
+
+    The normal comes from a logistic regression on the codes that have one of the two values of the
+    attribute.
+    """
     rows = column.isin(pair).to_numpy()
     model = LogisticRegression(C=1 / l2_penalty, max_iter=1000)
     weights = model.fit(points[rows], (column == pair[1]).to_numpy()[rows]).coef_[0]
@@ -77,7 +84,7 @@ def _normal(points: np.ndarray, column: pd.Series, pair: tuple, l2_penalty: floa
 
 
 def _orthogonal(normals: np.ndarray, own: int, name: str) -> np.ndarray:
-    """Project the other normals out of one normal (InterFaceGAN, section 2.3)."""
+    """Return one normal, made orthogonal to all other normals (InterFaceGAN, section 2.3)."""
     others = np.delete(normals, own, 0)
     rest = normals[own] - others.T @ np.linalg.lstsq(others.T, normals[own], rcond=None)[0]
     if (length := np.linalg.norm(rest)) < 1e-6:

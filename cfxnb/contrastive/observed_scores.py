@@ -1,16 +1,16 @@
 """Necessity and sufficiency from a table of observations: estimates and bounds.
 
-With o the outcome, x a value of a cause, x' the baseline, and k a context:
+Let o be the outcome, x a value of the cause, x' the baseline of the cause, and k a context:
 
     necessity    P(not o, had the cause been x' | x, o, k)
     sufficiency  P(o, had the cause been x | x', not o, k)
     pns          P(o with x, and not o with x' | k)
 
-Each of these compares two worlds, and a table shows each unit in only one of them. Tian & Pearl
-(2000, "Probabilities of causation: bounds and identification") derive what the table still
-determines: bounds, and under monotonicity the exact scores. Galhotra, Pradhan & Salimi (2021,
-LEWIS, "Explaining black-box algorithms using probabilistic contrastive counterfactuals") use these
-scores to explain classifiers.
+Each score compares the outcomes of a unit under x and under x', but a table shows each unit under
+only one of the two. Tian & Pearl (2000, "Probabilities of causation: bounds and identification")
+derive bounds of the scores from such a table. Under monotonicity, Tian & Pearl also derive the
+exact scores. Galhotra, Pradhan & Salimi (2021, LEWIS, "Explaining black-box algorithms using
+probabilistic contrastive counterfactuals") use these scores to explain classifiers.
 """
 
 import dataclasses
@@ -32,9 +32,11 @@ Context = Mapping[str, Any] | Any
 class ScoreBounds:
     """Bounds (low, high) of each score.
 
-    Bounds are in [0, 1] if the table and the interventions agree. If they contradict each other,
-    low can exceed high and an end can leave [0, 1]; a contradiction of the size of the sampling
-    error means nothing. Bounds are (NaN, NaN) if no unit contributes, or if P(o | do) is unknown.
+    Bounds are in [0, 1] if the table and the interventions agree. If the table and the
+    interventions contradict each other, low can exceed high, and a bound can lie outside [0, 1]. A
+    contradiction no larger than the sampling error means nothing. The bounds of a score are (NaN,
+    NaN) if no unit contributes to the score, or if an interventional probability P(o | do) is
+    unknown.
     """
 
     necessity: Interval
@@ -51,10 +53,12 @@ class ObservedScores:
 
     Attributes:
         value, baseline: The values x and x' of the cause.
-        necessity, sufficiency, pns: The estimates. They are not clipped to [0, 1].
-        bounds: Bounds that hold without monotonicity.
-        n: Number of units per score: with x and o, with x' and not o, and all.
-        overlap_violation: Fraction of all units, in [0, 1], in strata without x or without x'.
+        necessity, sufficiency, pns: The estimates, not clipped to [0, 1].
+        bounds: Bounds of the scores that hold without monotonicity.
+        n: Number of units from which each score is estimated. These are the units with x and o for
+            necessity, those with x' and without o for sufficiency, and all units for pns.
+        overlap_violation: Fraction of units, in [0, 1], whose stratum contains no unit with x or no
+            unit with x'.
     """
 
     value: Any
@@ -83,31 +87,36 @@ def observed_scores(
     """Estimate necessity and sufficiency by back-door adjustment, with bounds.
 
     The estimates rest on two assumptions that the table cannot confirm. Back-door criterion:
-    ``adjust`` blocks every path from the cause to the outcome that starts with an arrow into the
-    cause, and contains no effect of the cause. Monotonicity: no unit loses the outcome if x' is
-    changed to x. The bounds need only the first. Estimates are not clipped, because a value far
-    outside [0, 1] shows that an assumption fails. A value inside shows nothing.
+    the columns ``adjust`` block every path from the cause to the outcome that starts with an
+    arrow into the cause, and none of these columns is an effect of the cause. Monotonicity:
+    no unit loses the outcome if the cause is changed from the baseline x' to the value x. The
+    bounds need only the back-door criterion. Estimates are not clipped, because a value far
+    outside [0, 1] shows that an assumption fails. An estimate inside [0, 1] does not show
+    that the assumptions hold.
 
     Args:
         table: One row per unit. Columns may have nullable types.
-        cause: Column with discrete values.
-        outcome: Column of booleans, or of 0 and 1.
-        adjust: Columns with discrete values (the adjustment set). Each combination of their values
-            is a stratum. Default: none.
-        value, baseline: The values x and x' of the cause. Default, for a cause with two values:
-            x is the value with the higher rate of the outcome in the whole table, as in LEWIS.
-        context: The context k: a mask of the rows, or a dict column -> value. It must not be an
-            effect of the cause. Default: all rows.
+        cause: Name of the column with the cause, which has discrete values.
+        outcome: Name of the column with the outcome, as booleans or as 0 and 1.
+        adjust: Names of the columns to adjust for (the adjustment set), with discrete
+            values. Each combination of values of these columns is a stratum. Default:
+            none.
+        value, baseline: The values x and x' of the cause. If the cause has two values, x is by
+            default the value with the higher rate of the outcome in the whole table, as in LEWIS.
+        context: The context k: a mask of the rows, or a dict column ->
+            value. The context must not be an effect of the cause. Default:
+            all rows.
 
     Returns:
-        ObservedScores. A score to which no unit contributes is NaN, with n = 0. A score is also
-        NaN if a value of the cause does not occur in some stratum, so that the rate of the outcome
-        there is unknown. Such strata are not dropped, because the score would then be about other
-        units.
+        ObservedScores. A score to which no unit contributes is NaN, with n = 0. A score is also NaN
+        if a value of the cause does not occur in some stratum, because the rate of the outcome
+        there is unknown. Strata without such a value are not dropped, because the score would then
+        describe other units.
 
     Raises:
-        ValueError, TypeError: For a wrong argument. The message names it. Examples are an unknown
-            column, NaN in a column, an outcome that is not binary, or a value that does not occur.
+        ValueError, TypeError: For a wrong argument. The message names it. Wrong arguments are, for
+            example, an unknown column, NaN in a column, an outcome that is not binary, or a value
+            that does not occur.
     """
     table = validate.table(table, "table")
     counts = count(table, cause, outcome, adjust, context)
@@ -150,8 +159,8 @@ def score_bounds(
 ) -> ScoreBounds:
     """Return the Tian-Pearl bounds of the scores, without monotonicity and without a causal graph.
 
-    They are the tightest bounds that follow from the observed frequencies and the two
-    interventional probabilities. They also hold for a cause with more than two values.
+    The Tian-Pearl bounds are the tightest that follow from the observed frequencies and the two
+    interventional probabilities. The bounds also hold for a cause with more than two values.
 
     Args:
         table, cause, outcome, value, baseline, context: As in ``observed_scores``.
@@ -183,8 +192,8 @@ def adjusted_effect(
         table, cause, outcome, adjust, context: As in ``observed_scores``.
 
     Returns:
-        One probability per value of the cause; the values are the index. NaN for a value that does
-        not occur in some stratum.
+        A Series with one probability per value of the cause, indexed by these values. The
+        probability is NaN for a value that does not occur in some stratum.
 
     Raises:
         ValueError, TypeError: As in ``observed_scores``.
@@ -203,7 +212,10 @@ def _ratio(part: Any, total: Any) -> np.ndarray:
 
 
 def _average(rate: np.ndarray, n_units: np.ndarray) -> float:
-    """Mean rate over units. NaN if a stratum with units has no rate; empty strata are ignored."""
+    """Return the mean rate over units.
+
+    The mean is NaN if the rate of a stratum with units is NaN. Strata without units are ignored.
+    """
     some = n_units > 0
     return float(_ratio((rate[some] * n_units[some]).sum(), n_units.sum()))
 
@@ -211,7 +223,7 @@ def _average(rate: np.ndarray, n_units: np.ndarray) -> float:
 def _bounds(
     counts: ContingencyTable, value: Any, baseline: Any, do_value: float, do_baseline: float
 ) -> ScoreBounds:
-    """Tian-Pearl bounds: joint frequencies and interventional probabilities, all over all units."""
+    """Return the Tian-Pearl bounds, computed from frequencies and probabilities over all units."""
     n = counts.n_units.sum()
     (n_x, n_o_x), (n_other, n_o_other) = counts.of(value), counts.of(baseline)
     o_x, o_other = _ratio(n_o_x.sum(), n), _ratio(n_o_other.sum(), n)
@@ -234,5 +246,8 @@ def _bounds(
 
 
 def _interval(lows: list[Any], highs: list[Any]) -> Interval:
-    """Largest lower and smallest upper bound; numpy's max and min keep a NaN."""
+    """Return the largest of ``lows`` and the smallest of ``highs``.
+
+    If a list contains NaN, its bound is NaN, as in numpy's max and min.
+    """
     return float(np.max(lows)), float(np.min(highs))

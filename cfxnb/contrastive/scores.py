@@ -17,23 +17,27 @@ class ContrastiveScores:
 
     Attributes:
         outcome: Index of the class whose causes are scored.
-        table: One row per attribute. ``value`` is the value that favours the outcome more, and
-            ``baseline`` the other one. For each of ``necessity``, ``sufficiency``, ``pns`` and
-            ``monotonicity_violation`` there are four columns: the score in [0, 1], its interval
-            (``... low``, ``... high``) and the number of images it is estimated from (``... n``).
-            With 0 images the score is NaN. ``took effect`` and ``clean`` are the fractions of
-            edits that the judge found so; they are NaN without a judge.
-        units: One row per image and attribute. ``row`` is the position of the image, ``factor``
-            the attribute and ``value`` its value in the image. ``before`` and ``after`` tell
-            whether the class is the outcome before and after the edit to the other value.
-            ``reconstruction agrees`` tells whether the reconstruction has the outcome if and only
-            if the original has it. ``used`` tells whether the row counts in ``table``. With a
-            judge there are also ``took effect``, ``clean``, and one column ``changed ...`` per
-            factor.
+        table: One row per attribute. ``value`` is the value of the attribute that favours the
+            outcome more, and ``baseline`` is the other value. Each of the scores ``necessity``,
+            ``sufficiency``, ``pns`` and ``monotonicity_violation`` has four columns. The columns
+            hold the score in [0, 1], its interval (``... low``, ``... high``) and the number of
+            images from which the score is estimated (``... n``). A score that is estimated from 0
+            images is NaN. ``took effect`` is the fraction of edits that changed the attribute as
+            wanted, according to the judge. ``clean`` is the fraction of edits that took effect and
+            changed no other factor. Without a judge, the columns ``took effect`` and ``clean`` are
+            NaN.
+        units: One row per image and attribute. ``row`` is the position of the image, ``factor`` the
+            attribute, and ``value`` the value of the attribute before the edit. ``before`` and
+            ``after`` tell whether the class is the outcome before and after the edit to the other
+            value. ``reconstruction agrees`` tells whether the reconstruction has the outcome if and
+            only if the original has it. ``used`` tells whether the row counts in ``table``. With a
+            judge, ``units`` also has the columns ``took effect`` and ``clean``, and one column
+            ``changed ...`` per factor.
         leakage: Fraction of edits of one attribute (row) that changed another factor (column).
             Empty without a judge.
-        reconstruction_agreement: Fraction of images whose reconstruction agrees with the original.
-        made_by: Function, arguments, hashes of the weights, and seconds.
+        reconstruction_agreement: Fraction of images whose reconstruction has the outcome if and
+            only if the original has it.
+        made_by: Record of the call: function, arguments, hashes of the weights, and seconds.
     """
 
     outcome: int
@@ -63,18 +67,21 @@ class ContrastiveScores:
 
     @property
     def monotonicity_violation(self) -> pd.Series:
-        """Fraction of images that lose the outcome by the favouring value (P(harm))."""
+        """Fraction of images with the outcome under the baseline, but not under the value."""
         return self.table["monotonicity_violation"]
 
     @property
     def contrasts(self) -> Contrasts:
-        """attribute -> (baseline, value), where the value favours the outcome more."""
+        """Contrasts as a dict: attribute -> (baseline, value).
+
+        The value favours the outcome more than the baseline does.
+        """
         pairs = zip(self.table["baseline"], self.table["value"], strict=True)
         return dict(zip(map(str, self.table.index), pairs, strict=True))
 
     @property
     def ranking(self) -> tuple[str, ...]:
-        """Attributes by PNS, the highest first."""
+        """Attributes, sorted by PNS from the highest to the lowest."""
         return tuple(self.pns.sort_values(ascending=False, kind="stable").index)
 
     def __repr__(self) -> str:
@@ -105,7 +112,7 @@ _UNITS = ("row", "factor", "value", "before", "after", "used")
 
 
 def checked_scores(value: Any, name: str) -> ContrastiveScores:
-    """Check the tables of scores: all columns, at least one attribute, each in one row."""
+    """Check that the tables have all columns, and that ``table`` has one row per attribute."""
     kind = "ContrastiveScores"
     scores: ContrastiveScores = validate.instance(value, ContrastiveScores, name, kind)
     columns = ["value", "baseline", *(f"{s}{end}" for s in SCORES for end in ("", " low", " high"))]
