@@ -51,8 +51,9 @@ def ablate(
 
         - ``fraction``: fraction of the squared change that lies in the component.
         - ``flips without``: fraction of images still classified as the target without the
-          component. If it is low, the component was necessary.
-        - ``flips alone``: the same with the component alone. If it is high, it was sufficient.
+          component. A low fraction means that the component was necessary.
+        - ``flips alone``: fraction of images classified as the target with the component
+          alone. A high fraction means that the component was sufficient.
         - ``log odds without``, ``log odds alone``: mean difference of the target's log odds to the
           reconstruction.
 

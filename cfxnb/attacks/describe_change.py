@@ -3,8 +3,8 @@
 Goldwasser & Hooker, arXiv 2504.15479, predict named properties from the code before and after the
 change. Differences from the paper:
 
-- A score here is a difference of log odds. It adds up along a path and does not saturate. The
-  paper uses differences of probabilities.
+- A score here is a difference of log odds. Log odds add up along a path and do not
+  saturate. The paper uses differences of probabilities.
 - Each score comes with tests that can refute it: how well the property can be predicted from the
   code, the fraction of the change that no descriptor explains, an ablation through the classifier,
   confidence intervals, and a permutation null distribution.
@@ -44,9 +44,9 @@ class FeatureAttribution:
             interpret each group as a whole.
         global_: Mean change (``mean``) over the ``n`` images of each transition and descriptor,
             with a 95 % bootstrap interval (``low``, ``high``).
-        null: Permutation test of each transition and descriptor, see ``permutation_null``. Its
-            ``p`` tests whether the score depends on the pairing of images. The interval in
-            ``global_`` tells whether it differs from 0.
+        null: Permutation test of each transition and descriptor, see ``permutation_null``. The column
+            ``p`` tests whether the score depends on the pairing of images. Whether the score
+            differs from 0 is seen from the interval in ``global_``.
         ablation: Table of ``cfxnb.ablate``. None unless space and classifier were given.
         unreadable: Descriptors that cannot be predicted from the code. They have no score.
     """
@@ -154,8 +154,8 @@ def paired_t(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Return the mean change over its standard error: (n, d), (n, d) -> (d,).
 
     The mean alone does not depend on the pairing of originals and counterfactuals, so it could not
-    be tested by a permutation. The standard error does: a counterfactual is close to its own
-    original."""
+    be tested by a permutation. The standard error depends on the pairing, because a counterfactual
+    is close to its own original."""
     change = after - before
     error = change.std(0, ddof=1) / np.sqrt(len(change))
     return change.mean(0) / np.maximum(error, 1e-12)
@@ -175,7 +175,8 @@ def permutation_null(
     A score of changes must depend on which original belongs to which counterfactual. If shuffling
     the rows of ``before`` makes no difference, the score measures something else. Example: the
     global figures published with arXiv 2504.15479 subtract one fixed original from all
-    counterfactuals, because of an index error. They lie in the middle of this null distribution.
+    counterfactuals, because of an index error. Those figures lie in the middle of the null
+    distribution.
 
     Args:
         score: Any global score, as a function (before, after) -> (d,). Both inputs have shape (n,

@@ -63,7 +63,7 @@ class SearchResult:
         no_gradient: Samples whose last attempt ended at a gradient that is zero or not finite,
             bool (b,).
         evaluations: Forward and backward passes of the classifier, int64 (b,).
-        logits: The latest finite logits, (b, k). NaN before the first ones.
+        logits: The latest finite logits, (b, k), or NaN before the first evaluation.
         last_finite: The latest change at which the logits were finite.
     """
 

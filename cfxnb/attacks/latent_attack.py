@@ -96,8 +96,9 @@ def latent_attack(
         target: Class to reach: one for all images, or one per image (b,).
         confidence: Probability of the target at which an image is done, in (0, 1). Default: 0.995.
         steps: Largest number of gradient steps per attempt. Default: 25.
-        restarts: Further attempts for images that have not reached the target. Each starts at a
-            random code near the original, and each 0.5 ``units`` farther away than the last one.
+        restarts: Further attempts for images that have not reached the target. Each attempt
+            starts at a random code near the original, 0.5 ``units`` farther away than the last
+            attempt.
             Default: 5.
         lr: Learning rate of Adam, in ``units``. Default: 0.3.
         loss: ``"margin"`` (default) maximises the log odds of the target. ``"probability"``

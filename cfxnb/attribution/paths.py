@@ -217,8 +217,8 @@ def direction_path(
     Args:
         space: Generator that decodes the codes.
         code: Codes of the explained images, at t = 1.
-        direction: One direction, shaped like ``space.mean``, or one per code, (b, ...). The length of
-            the direction has no effect.
+        direction: One direction, shaped like ``space.mean``, or one per code, (b, ...). Its
+            length has no effect.
         steps_along: Signed step from the code to the start of the path (t = 0), in standard
             deviations of the code. A number for all codes, or (b,).
 

@@ -1,8 +1,9 @@
-"""Spaces: one adapter per family of generators.
+"""Spaces: adapters that give all families of generators the same methods.
 
-A space turns images into codes (``encode``) and codes into images (``decode``). Start with ``vae``,
-the shortest one. ``conditions`` defines what a diffusion model can be conditioned on, ``codecs``
-what it works on instead of pixels. ``checkpoints`` reads model files from elsewhere.
+A space turns images into codes (``encode``) and codes into images (``decode``). To read the code,
+start with ``vae``, the shortest module. ``conditions`` defines what a diffusion model can be
+conditioned on. ``codecs`` defines what a diffusion autoencoder works on instead of pixels.
+``checkpoints`` reads model files of other projects.
 """
 
 from cfxnb.spaces.autoencoder import Autoencoder

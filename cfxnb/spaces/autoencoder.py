@@ -14,17 +14,19 @@ from cfxnb.spaces.precision import autocast, checked_precision
 
 
 class Autoencoder(nn.Module):
-    """The latents (b, c, h, w) of an autoencoder for images in [-1, 1], such as one of diffusers.
+    """Space whose codes are the latents (b, c, h, w) of an autoencoder, such as one of diffusers.
 
-    Codes are ``z = (latents - shift_factor) * scaling_factor``. Encoding is deterministic: the
-    space uses the mode of a latent distribution, and the latents before they are quantised to a
-    codebook.
+    Codes are ``z = (latents - shift_factor) * scaling_factor``. Encoding is deterministic. If the
+    autoencoder predicts a distribution of latents, the space uses the mode of this distribution. If
+    the autoencoder has a codebook, the space uses the latents before quantisation.
 
     Args:
-        net: network with ``encode`` and ``decode``. The space runs on its device.
+        net: network with ``encode`` and ``decode`` for images in [-1, 1]. The space runs on the
+            device of ``net``.
         mean, std: mean and standard deviation of the codes of real images, (c, h, w). ``fit``
             measures them.
-        shift_factor, scaling_factor: one number, or one per channel of the latents.
+        shift_factor, scaling_factor: one number for all channels of the latents, or one number per
+            channel.
         precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
 
     Raises:
@@ -68,15 +70,15 @@ class Autoencoder(nn.Module):
 
     @property
     def downsample_factor(self) -> int:
-        """Number of pixels, along one side, per position of the latents."""
+        """Height of an image divided by the height of its latents."""
         net = self.codec.autoencoder
         return getattr(net, "downsample_factor", None) or downsample_factor_of(net)
 
     def check_images(self, images: Tensor, side: int) -> None:
-        """Raise ValueError if the images don't fit.
+        """Raise ValueError if the images don't fit the autoencoder.
 
-        They must have the right number of channels, and a height and a width that are divisible by
-        ``side``.
+        Images must have the right number of channels, and a height and a width that are divisible
+        by ``side``.
         """
         validate.instance(images, Tensor, "images", "a torch tensor")
         validate.count(side, "side", 1)
@@ -101,7 +103,8 @@ class Autoencoder(nn.Module):
             A Code with z of shape (b, c', h', w'), on the device of ``images``.
 
         Raises:
-            ValueError: if the images have the wrong number of channels, or sides that don't fit.
+            ValueError: if the images have the wrong number of channels, or a height or width that
+                is not divisible by ``downsample_factor``.
         """
         images = validate.pixels(images)
         self.check_images(images, self.downsample_factor)
@@ -136,7 +139,7 @@ class Autoencoder(nn.Module):
         """Measure ``mean`` and ``std`` on real images, and return the space.
 
         Args:
-            images: (n, c, h, w) in [0, 1], or an iterator of such batches.
+            images: n images (n, c, h, w) in [0, 1], or an iterator of such image batches.
         """
         batches = (
             validate.pixels(images).split(256)
@@ -150,7 +153,7 @@ class Autoencoder(nn.Module):
 
 
 def _each(value: Any, name: str, channels: int) -> Tensor:
-    """Return one number, or one per channel, as a tensor (channels, 1, 1)."""
+    """Return a number, or a list of one number per channel, as a tensor (channels, 1, 1)."""
     numbers = list(value) if isinstance(value, list | tuple) else [value] * channels
     if len(numbers) != channels:
         raise ValueError(f"{name}: expected one number, or {channels}, got {len(numbers)}")

@@ -1,4 +1,4 @@
-"""Codecs: what a diffusion autoencoder works on instead of pixels."""
+"""Codecs turn images into what a diffusion autoencoder works on instead of pixels, and back."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ class PixelUnshuffleCodec(nn.Module):
     """Turn squares of downscale_factor x downscale_factor pixels into channels, and back.
 
     No information is lost. A small network spends most of its time at full resolution, so it runs
-    faster on these smaller images. Independent Gaussian noise remains independent Gaussian noise,
-    so that a diffusion model of the rearranged images is a diffusion model of the images.
+    faster on the smaller rearranged images. Independent Gaussian noise remains independent Gaussian
+    noise, so that a diffusion model of the rearranged images is a diffusion model of the images.
     """
 
     def __init__(self, downscale_factor: int) -> None:
@@ -21,7 +21,7 @@ class PixelUnshuffleCodec(nn.Module):
         self.downscale_factor = validate.count(downscale_factor, "downscale_factor", 1, 1024)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Return (b, c f^2, h / f, w / f) for images (b, c, h, w), where f is the factor."""
+        """Turn images (b, c, h, w) into (b, c f^2, h / f, w / f), where f = downscale_factor."""
         validate.floats(images, "images")
         if any(side % self.downscale_factor for side in images.shape[2:]) or 0 in images.shape:
             raise ValueError(
@@ -31,7 +31,7 @@ class PixelUnshuffleCodec(nn.Module):
         return F.pixel_unshuffle(images, self.downscale_factor)
 
     def decode(self, folded: Tensor) -> Tensor:
-        """Return images (b, c, h f, w f) for (b, c f^2, h, w), where f is the factor."""
+        """Turn (b, c f^2, h, w) back into images (b, c, h f, w f), where f = downscale_factor."""
         validate.floats(folded, "folded")
         if folded.shape[1] % self.downscale_factor**2 or 0 in folded.shape:
             raise ValueError(
@@ -42,12 +42,14 @@ class PixelUnshuffleCodec(nn.Module):
 
 
 class LatentCodec(nn.Module):
-    """Latents of an autoencoder, for images that are too large for a diffusion model of pixels.
+    """Turn images into latents of an autoencoder, and back.
+
+    Latents are used for images that are too large for a diffusion model of pixels.
 
     Args:
         autoencoder: network with ``encode`` and ``decode`` for images in [-1, 1], such as
-            ``AutoencoderKL`` of diffusers (the mode of its latent distribution is used) or
-            ``AutoencoderTiny``.
+            ``AutoencoderKL`` or ``AutoencoderTiny`` of diffusers. If ``encode`` returns a
+            distribution of latents, the codec uses its mode.
         scaling_factor: factor for the latents, chosen so that their standard deviation is about 1.
     """
 
@@ -75,7 +77,10 @@ class LatentCodec(nn.Module):
         return getattr(out, "sample", out)
 
     def _pass(self, way: str, x: Tensor, name: str) -> Any:
-        """Run the autoencoder. If it fails, the message has the shape of its input."""
+        """Run ``encode`` or ``decode`` of the autoencoder.
+
+        If the autoencoder fails, the error message has the shape of the input.
+        """
         try:
             return getattr(self.autoencoder, way)(x.float())
         except RuntimeError as error:

@@ -1,6 +1,7 @@
 """Conditions of a diffusion model: attributes, classes, class embeddings and texts.
 
-A ``Conditions`` object knows what a network can be conditioned on, and how to pass it.
+A ``Conditions`` object knows what a network can be conditioned on, and how to pass a condition to
+the network.
 """
 
 import warnings
@@ -14,27 +15,28 @@ from cfxnb.core import validate
 
 
 class Conditions(Protocol):
-    """Turns conditions into the input of a network. None means unconditional."""
+    """Turns conditions into the input of a network. The condition None means unconditional."""
 
     def encode(self, conditions: Sequence[Any]) -> Tensor:
-        """Return one row per condition."""
+        """Return the encoded conditions, a tensor with one row per condition."""
 
     def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """Return the prediction of the network for noisy latents at times (b,)."""
+        """Return the prediction of the network for noisy latents ``x`` at times ``t``, (b,)."""
 
     def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
-        """Return one condition per class of a classifier, if they can be inferred."""
+        """Return one condition per class of a classifier. Raise ValueError if one is unknown."""
 
 
 class AttributeConditions:
     """Attributes with a finite number of options, for a ``ConditionalUNet``.
 
-    A condition is a dict such as ``{"smile": "smile", "gender": "male"}``. Attributes that it
-    doesn't name are left open. A condition may also be the name of an option, if only one
-    attribute has it, or the number of an option, if there is only one attribute.
+    A condition is a dict such as ``{"smile": "smile", "gender": "male"}``. Attributes that the dict
+    doesn't name are left open. A condition may also be the name of an option that only one
+    attribute has. If the network has only one attribute, a condition may also be the number of an
+    option.
 
     Args:
-        options: name of each attribute -> names of its options.
+        options: dict from the name of each attribute to the names of its options.
     """
 
     def __init__(self, options: Mapping[str, Sequence[str]]) -> None:
@@ -44,9 +46,9 @@ class AttributeConditions:
             raise ValueError("options: expected at least one attribute, got none")
 
     def encode(self, conditions: Sequence[Any]) -> Tensor:
-        """Return the number of each option, int64 (b, attributes).
+        """Return the index of the option of each attribute, int64 (b, attributes).
 
-        An attribute that is left open gets the number of its options.
+        An attribute with k options that is left open gets the index k.
 
         Raises:
             ValueError, TypeError: if an attribute or an option is unknown.
@@ -89,9 +91,10 @@ class AttributeConditions:
         return net(x, t, condition)
 
     def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
-        """Return the class names, each of which must be an option of exactly one attribute.
+        """Return the class names. Each name must be an option of exactly one attribute.
 
-        Without class names, and with only one attribute, return the numbers of its options.
+        If the classifier has no class names and the network has only one attribute, return the
+        indices of this attribute's options.
         """
         options = list(self.options.values())
         having = [sum(name in listed for listed in options) for name in class_names or ()]
@@ -107,8 +110,8 @@ class ClassConditions:
 
     Args:
         n_classes: number of class embeddings of the network, including the one for "no class".
-        null: whether the last embedding stands for "no class". Without it there is no
-            unconditional prediction, which classifier-free guidance needs.
+        null: whether the last embedding stands for "no class". Without an embedding for "no class",
+            the network has no unconditional prediction, which classifier-free guidance needs.
     """
 
     def __init__(self, n_classes: int, null: bool = True) -> None:
@@ -117,14 +120,14 @@ class ClassConditions:
 
     @property
     def classes(self) -> int:
-        """Number of classes without "no class"."""
+        """Number of classes, not counting the embedding for "no class"."""
         return self.n_classes - self.null
 
     def encode(self, conditions: Sequence[Any]) -> Tensor:
-        """Return the number of the embedding of each condition, int64 (b,).
+        """Return the index of the class embedding of each condition, int64 (b,).
 
         Raises:
-            ValueError, TypeError: if a condition is no class.
+            ValueError, TypeError: if a condition is neither None nor the number of a class.
         """
         conditions = validate.listed(conditions, "conditions", "classes")
         if not self.null and any(each is None for each in conditions):
@@ -149,11 +152,11 @@ class ClassConditions:
 class EmbeddingConditions(ClassConditions, nn.Module):
     """Classes by number, for a network with cross-attention to one learned vector per class.
 
-    As in class-conditional latent diffusion (Rombach et al., 2022).
+    Class-conditional latent diffusion (Rombach et al., 2022) has such a network.
 
     Args:
         table: the vectors, (classes + 1, dims), or (classes, dims) if ``null`` is False.
-        null: whether the last row stands for "no class".
+        null: whether the last row of ``table`` stands for "no class".
     """
 
     table: Tensor
@@ -176,11 +179,13 @@ class EmbeddingConditions(ClassConditions, nn.Module):
 
 
 class PromptConditions(nn.Module):
-    """Texts, for a network with cross-attention to text embeddings. None is the empty text.
+    """Texts, for a network with cross-attention to text embeddings.
+
+    The condition None stands for the empty text.
 
     Args:
         tokenizer, encoder: tokenizer and text encoder of transformers.
-        template: makes a text from the name of a class, which replaces "{}".
+        template: text in which the name of a class replaces "{}".
     """
 
     def __init__(self, tokenizer: Any, encoder: Any, template: str = "a photo of a {}.") -> None:
@@ -194,7 +199,7 @@ class PromptConditions(nn.Module):
         """Return the text embeddings, (b, tokens, dims).
 
         Raises:
-            TypeError: if a condition is no text.
+            TypeError: if a condition is neither a text nor None.
         """
         conditions = validate.listed(conditions, "conditions", "texts")
         if not conditions:

@@ -1,6 +1,6 @@
 """A diffusion autoencoder as a space.
 
-An image has a semantic code, which methods edit, and a stochastic code, which they keep.
+An image has a semantic code, which methods edit, and a stochastic code, which methods don't change.
 """
 
 import copy
@@ -24,31 +24,31 @@ LIVE = 16  # approximate number of full-size activations in memory at the same t
 
 
 class DiffusionAutoencoder(nn.Module):
-    """Preechakul et al., "Diffusion Autoencoders" (CVPR 2022), with any number of steps.
+    """Space of the "Diffusion Autoencoders" of Preechakul et al. (CVPR 2022).
 
     A code has two parts. ``z``, (b, dims), is the semantic code from the encoder. ``aux`` is the
     noise x_T from which DDIM, conditioned on ``z``, renders the image. Methods edit only ``z``.
     Encoding and decoding are deterministic.
 
     Args:
-        net: semantic encoder and denoising network. The space runs on its device.
+        net: semantic encoder and denoising network. The space runs on the device of ``net``.
         mean, std: mean and standard deviation of the semantic codes of real images, (dims,).
             ``fit`` measures them.
-        codec: turns images in [-1, 1] into the input of ``net`` and back. A module with ``encode``
-            and ``decode``, such as ``LatentCodec``, or the factor of a ``PixelUnshuffleCodec``. 1
-            means that ``net`` works on pixels.
+        codec: turns images in [-1, 1] into the input of ``net`` and back. The codec is a module
+            with ``encode`` and ``decode``, such as ``LatentCodec``, or the factor of a
+            ``PixelUnshuffleCodec``. If codec is 1, ``net`` works on pixels.
         steps: number of DDIM steps in ``decode``. With few steps images are slightly blurred.
         inversion_steps: number of steps of the DDIM inversion that finds ``aux``. With 0, ``aux``
             is the same random noise for all images.
-        seed: seed of this random noise.
-        max_memory_gib: approximate memory limit in GiB, from which the batch size follows. Affects
-            memory and speed, not results.
-        precision: ``"float32"``, or ``"bfloat16"`` for ``net``. The latter is faster on CUDA and on
-            processors with bfloat16 products (AMX, AVX-512 BF16). Images then differ by about
-            0.001, semantic codes by 0.1 and stochastic codes by 0.6.
-        compiled: whether to compile ``net`` with torch.compile. This takes one or two minutes at
-            first. On CUDA it is then 2.7 times as fast, for eight images of 256 x 256 and a network
-            of the official size.
+        seed: seed of the random noise ``aux`` if ``inversion_steps`` is 0.
+        max_memory_gib: approximate memory limit in GiB, from which the batch size follows. The
+            limit affects memory and speed, not results.
+        precision: ``"float32"``, or ``"bfloat16"`` for ``net``. bfloat16 is faster on CUDA and on
+            processors with bfloat16 products (AMX, AVX-512 BF16). Compared with float32, images
+            differ by about 0.001, semantic codes by 0.1 and stochastic codes by 0.6.
+        compiled: whether to compile ``net`` with torch.compile. Compiling takes one or two minutes
+            at the first call. On CUDA the compiled network is 2.7 times as fast, for eight images
+            of 256 x 256 and a network of the official size.
 
     Raises:
         ValueError, TypeError: if an argument is wrong. The message names it.
@@ -103,7 +103,7 @@ class DiffusionAutoencoder(nn.Module):
         self._net = torch.compile(net) if validate.flag(compiled, "compiled") else net
 
     def with_steps(self, steps: int, inversion_steps: int | None = None) -> "DiffusionAutoencoder":
-        """Return the same space with other numbers of steps. Both share the weights in memory.
+        """Return the space with other numbers of steps. Both spaces share the same weights.
 
         Args:
             steps: number of DDIM steps in ``decode``.
@@ -136,7 +136,7 @@ class DiffusionAutoencoder(nn.Module):
 
     @standard_numbers
     def encode_semantic(self, images: Tensor) -> Tensor:
-        """Return only the semantic codes, (b, dims). This needs no inversion."""
+        """Return only the semantic codes of images, (b, dims), without DDIM inversion."""
         clean = self.codec.encode(self._checked(images) * 2 - 1)
         parts = [self._encode(part) for part in clean.split(self._chunk(clean))]
         return torch.cat(parts).to(validate.pixels(images).device)
@@ -180,7 +180,7 @@ class DiffusionAutoencoder(nn.Module):
 
     @standard_numbers
     def default_noise(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
-        """Return random stochastic codes of this shape, the same noise for each image."""
+        """Return random stochastic codes of the given shape, with the same noise for each image."""
         one = noise_like(self.mean.new_empty(1, *shape[1:]), self.seed)
         return one.expand(shape).clone()
 
@@ -243,7 +243,7 @@ class DiffusionAutoencoder(nn.Module):
         return images.to(self.mean.device)
 
     def _chunk(self, x: Tensor) -> int:
-        """Return the number of images per batch."""
+        """Return the number of images per batch that ``max_memory_gib`` allows."""
         width = self.net.base
         each = 4 * LIVE * width * x.shape[2] * x.shape[3]
         return max(1, min(len(x), int(self.max_memory_gib * 2**30 / each)))
@@ -254,7 +254,7 @@ class DiffusionAutoencoder(nn.Module):
         """Measure ``mean`` and ``std`` on real images, and return the space.
 
         Args:
-            images: (n, c, h, w) in [0, 1], or an iterator of such batches.
+            images: n images (n, c, h, w) in [0, 1], or an iterator of such image batches.
         """
         batches = [images] if isinstance(images, Tensor) else validate.batches(images)
         z = torch.cat([self.encode_semantic(batch) for batch in batches])

@@ -18,18 +18,19 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 class Diffusion(nn.Module):
-    """Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (CVPR 2022).
+    """Space of a conditional latent diffusion model (Rombach et al., CVPR 2022).
 
-    Images are encoded and decoded by ``autoencoder``. In addition, ``predict_noise`` predicts the
-    noise in noisy codes, given a condition or none.
+    Images are encoded and decoded by ``autoencoder``. ``predict_noise`` predicts the noise in noisy
+    codes, with or without a condition.
 
     Args:
-        net: the denoising network. It must run on the device of ``autoencoder``.
+        net: the denoising network, on the same device as ``autoencoder``.
         autoencoder: the space whose codes ``net`` was trained on.
         conditions: what ``net`` can be conditioned on. Default: the attributes of a
             ``ConditionalUNet``.
-        alphas_cumprod: alpha_bar at each time of training, (times,), the fraction of the variance
-            that is left. Default: the linear schedule of Ho et al. (2020).
+        alphas_cumprod: alpha_bar at each training time, (times,). It is the fraction of a code's
+            variance that is left after noise is added. Default: the linear schedule of Ho et al.
+            (2020).
         prediction_type: what ``net`` predicts, ``"epsilon"``, ``"v_prediction"`` or ``"sample"``.
             Default: ``net.prediction_type``, else ``"epsilon"``.
 
@@ -105,7 +106,7 @@ class Diffusion(nn.Module):
 
     @standard_numbers
     def encode_condition(self, conditions: Sequence[Any]) -> Tensor:
-        """Encode one condition per sample for ``predict_noise``. None means unconditional."""
+        """Encode one condition per sample for ``predict_noise``. A condition may be None."""
         return self.conditions.encode(conditions).to(self.mean.device)
 
     @standard_numbers
@@ -145,9 +146,10 @@ class Diffusion(nn.Module):
         """Sample codes of new images with DDIM. Sample i depends only on (seed, i).
 
         Args:
-            conditions: the condition of each sample, None for an unconditional one.
+            conditions: the condition of each sample, or None for an unconditional sample.
             guidance_scale: scale of classifier-free guidance (Ho & Salimans, 2021), defined as in
-                diffusers. 1 is the conditional model without guidance, 0 the unconditional model.
+                diffusers. With 1 samples come from the conditional model without guidance, with 0
+                from the unconditional model.
             steps: number of denoising steps.
             seed: seed of the noise.
             shape: height and width of the codes. Default: those of ``mean``.

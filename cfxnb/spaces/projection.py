@@ -1,7 +1,7 @@
 """Projection: find the code whose image is closest to a real image, by gradient descent.
 
-As in Karras et al. (arXiv 1912.04958, section 5), but with two differences. We add no noise to the
-code during the search, and we don't optimise the noise maps.
+The method follows Karras et al. (arXiv 1912.04958, section 5), with two differences. Unlike Karras
+et al., we add no noise to the code during the search, and we don't optimise the noise maps.
 """
 
 import dataclasses
@@ -22,8 +22,9 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 def squared(made: Tensor, wanted: Tensor) -> Tensor:
     """Return the mean squared difference of each pair of images, (b,).
 
-    ``made`` is not clamped to [0, 1], because clamped pixels have no gradient. A pixel that would
-    be equal after clamping counts as equal, such as 1.3 where white is wanted.
+    ``made`` is not clamped to [0, 1], because clamped pixels have no gradient. If a pixel of
+    ``made`` would equal the wanted pixel after clamping, such as 1.3 and 1, its difference counts
+    as 0.
     """
     equal = made.detach().clamp(0, 1) == wanted
     return (made - wanted).masked_fill(equal, 0).square().flatten(1).mean(1)
@@ -31,14 +32,15 @@ def squared(made: Tensor, wanted: Tensor) -> Tensor:
 
 @dataclasses.dataclass
 class Projection:
-    """The search by gradient descent.
+    """Search by gradient descent for the codes whose images are closest to wanted images.
 
-    Samples don't influence each other: the losses are summed, and Adam works elementwise.
+    Samples don't influence each other, because the losses are summed and Adam works elementwise.
 
     Attributes:
         render: turns codes into images that are not clamped to [0, 1].
-        std: unit of the step length, with the shape of one code.
-        distance: added to the squared difference of pixels, with the factor ``distance_weight``.
+        std: standard deviation of the codes, with the shape of one code. Unit of the step length.
+        distance: additional distance of two image batches. The loss is the squared difference of
+            pixels plus ``distance_weight`` times this distance.
     """
 
     render: Callable[[Tensor], Tensor]
@@ -48,7 +50,7 @@ class Projection:
 
     @torch.no_grad()
     def nearest(self, wanted: Tensor, codes: Tensor, batch_size: int) -> Tensor:
-        """For each wanted image, return the code whose image has the smallest difference."""
+        """For each wanted image, return the code in ``codes`` whose image is closest to it."""
         made = (image for part in codes.split(batch_size) for image in self.render(part))
         return codes[torch.stack([squared(image, wanted) for image in made]).argmin(0)]
 
@@ -61,7 +63,10 @@ class Projection:
         lr: float,
         on_step: OnStep | None,
     ) -> Tensor:
-        """Return the best codes found, (b, ...). ``rows`` are their positions in the input."""
+        """Return the best code found for each wanted image, (b, ...).
+
+        ``rows`` are the positions of the wanted images in the user's input.
+        """
         change = torch.zeros_like(start, requires_grad=True)
         adam = torch.optim.Adam([change])
         best, lowest = start, torch.full_like(squared(wanted, wanted), math.inf)
@@ -84,7 +89,7 @@ class Projection:
         return best
 
     def loss(self, code: Tensor, wanted: Tensor) -> Tensor:
-        """Return the loss of each sample, (b,).
+        """Return the loss of each code: the distance of its image from the wanted image, (b,).
 
         Raises:
             ValueError, TypeError: if ``distance`` doesn't return one finite number per sample.

@@ -1,6 +1,6 @@
 """StyleGAN2 as a space, with codes in W, W+ or StyleSpace.
 
-Real images are encoded by projection, see ``projection``.
+Real images are encoded by gradient descent, see ``cfxnb.spaces.projection``.
 """
 
 import inspect
@@ -24,19 +24,20 @@ LATENTS = ("w", "w+", "s")
 
 
 class StyleGAN2(nn.Module):
-    """A StyleGAN2 generator. Its noise is fixed, so that a code determines the image.
+    """A StyleGAN2 generator as a space. Its noise is fixed, so that a code determines the image.
 
-    The latent spaces (Abdal et al., arXiv 1904.03189; Wu et al., arXiv 2011.12799):
+    Codes are in one of three latent spaces (Abdal et al., arXiv 1904.03189; Wu et al., arXiv
+    2011.12799):
 
-    - ``"w"``: (b, w_dim), one vector for all layers. It is the smoothest of the three, and
-      reconstructs real images worst.
+    - ``"w"``: (b, w_dim), one vector for all layers. W is the smoothest of the three latent spaces,
+      and reconstructs real images worst.
     - ``"w+"``: (b, num_ws, w_dim), one vector per layer.
-    - ``"s"``: (b, style_dim), one number per channel. It is the most disentangled. The styles of
-      the toRGB layers only change colours. Their ``std`` is set to 0, so that searches don't change
-      them.
+    - ``"s"``: (b, style_dim), one number per channel. StyleSpace is the most disentangled of the
+      three latent spaces. The styles of the toRGB layers only change colours. The space sets the
+      ``std`` of toRGB styles to 0, so that searches don't change these styles.
 
     Args:
-        net: the generator. The space runs on its device.
+        net: the generator. The space runs on the device of ``net``.
         latent: the latent space of the codes, ``"w"``, ``"w+"`` or ``"s"``.
         w_avg_samples: number of samples from which ``mean`` and ``std`` are computed.
         projection: arguments that ``encode`` passes to ``project``.
@@ -86,7 +87,7 @@ class StyleGAN2(nn.Module):
 
     @standard_numbers
     def from_w(self, w: Tensor) -> Code:
-        """Return the code, in this space, of the same image as w (b, w_dim)."""
+        """Return the code in this space that makes the same image as ``w`` in W, (b, w_dim)."""
         validate.code_like(w, "w", (self.net.mapping.w_avg.shape[-1],))
         if self.latent == "w":
             return Code(w)
@@ -99,7 +100,7 @@ class StyleGAN2(nn.Module):
 
         Args:
             truncation_psi: 1 samples from the learned distribution, 0 gives the mean image. Values
-                between them give more typical and less varied images.
+                between 0 and 1 give more typical and less varied images.
 
         Raises:
             ValueError, TypeError: if an argument is wrong. The message names it.
@@ -152,22 +153,23 @@ class StyleGAN2(nn.Module):
         """Find the code of each image by gradient descent, see ``cfxnb.spaces.projection``.
 
         The loss is the mean squared difference of pixels, plus ``distance_weight * distance``. The
-        search starts at the best of ``n_starts`` random codes and the mean. It returns the best
-        code that it evaluated.
+        search starts at the best of ``n_starts`` random codes and the mean. The result is the best
+        code that the search evaluated.
 
         Args:
-            images: (b, c, r, r) in [0, 1], in the resolution of the generator.
+            images: (b, c, r, r) in [0, 1], where r is the resolution of the generator.
             steps: number of gradient steps.
-            lr: initial learning rate of Adam, in standard deviations of the code. It decays to 0
-                with a cosine schedule.
-            n_starts: number of random codes to choose the start from, the same for all images.
+            lr: initial learning rate of Adam, in standard deviations of the code. The learning rate
+                decays to 0 with a cosine schedule.
+            n_starts: number of random codes from which the start is chosen. All images use the same
+                random codes.
             distance: additional distance (images, images) -> (b,) of images in [0, 1], such as
                 LPIPS.
             distance_weight: weight of ``distance`` in the loss.
-            batch_size: Images per batch. Affects memory and speed, not results.
+            batch_size: Images per batch, which affects memory and speed, not results.
             seed: seed of the random codes.
-            on_step: called with a Step after each evaluation, in which ``probability`` is
-                exp(-loss). Return True to stop the search of the current batch.
+            on_step: called after each evaluation with a Step whose ``probability`` is exp(-loss).
+                If ``on_step`` returns True, the search of the current batch stops.
 
         Returns:
             A Code with one z per image, on the device of ``images``.
@@ -207,8 +209,8 @@ def load_stylegan2(
 ) -> StyleGAN2:
     """Load a StyleGAN2 checkpoint as a space.
 
-    Reads NVIDIA's ``.pkl``, rosinality's ``.pt`` and ``.safetensors``. No code in the file is
-    executed. The architecture follows from the shapes of the weights.
+    The function reads NVIDIA's ``.pkl``, rosinality's ``.pt`` and ``.safetensors``. No code in the
+    file is executed. The architecture follows from the shapes of the weights.
 
     Args:
         path: the checkpoint, at most 2 GiB.
@@ -217,12 +219,13 @@ def load_stylegan2(
 
     Warns:
         UserWarning: if the file has no fixed noise maps, such as rosinality's training files. The
-            function then draws them from a fixed seed. Images differ in fine detail from those of
-            the author of the file.
+            function then draws noise maps from a fixed seed, so images differ in fine detail from
+            those of the author of the file.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. Also if the file is damaged, is no StyleGAN2
-            checkpoint, or would execute code. The message then names ``path``.
+        ValueError, TypeError: if an argument is wrong, or if the file is damaged, is not a
+            StyleGAN2 checkpoint, or would execute code. Error messages about the file begin with
+            "path:".
     """
     validate.choice(latent, "latent", LATENTS)
     where = validate.device(device)

@@ -12,13 +12,13 @@ from cfxnb.core.types import Code
 
 
 class VAE(nn.Module):
-    """A variational autoencoder. The code of an image is its posterior mean.
+    """A variational autoencoder as a space. The code of an image is its posterior mean.
 
     Encoding is therefore deterministic. Decoding is differentiable in ``z``.
 
     Args:
         net: network with ``posterior(images) -> (mean, log_variance)`` and ``decode(z) -> images``.
-            The space runs on its device.
+            The space runs on the device of ``net``.
         mean, std: mean and standard deviation of the codes of real images, with the shape of one
             code. ``measure_code_statistics`` computes them.
     """

@@ -34,7 +34,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def declared(kind: Any) -> dict[str, Any]:
-    """Return the declared type of each argument of a class."""
+    """Return a dict with the declared type of each argument of a class's ``__init__``."""
     hints = typing.get_type_hints(kind.__init__)
     arguments = inspect.signature(kind.__init__).parameters
     return {
@@ -45,21 +45,24 @@ def declared(kind: Any) -> dict[str, Any]:
 
 
 def declared_defaults(kind: Any) -> dict[str, Any]:
-    """Return the default of each argument of a class that has one."""
+    """Return a dict with the default values of the arguments of a class's ``__init__``."""
     arguments = inspect.signature(kind.__init__).parameters.values()
     return {each.name: each.default for each in arguments if each.default is not each.empty}
 
 
 def check_fields(config: Mapping[str, Any], fields: Mapping[str, Any], file: str) -> None:
-    """Check the types and numbers of a config. Fields that are not in ``fields`` are ignored.
+    """Check the type of each field of a config, and the range of its numbers.
+
+    Fields of the config that are not in ``fields`` are not checked.
 
     Args:
         config: the config, name of a field -> value.
         fields: the type of each field, such as ``int | tuple[int, ...] | None``.
-        file: name of the config in the message.
+        file: name of the config file, for error messages.
 
     Raises:
-        ValueError: if a field is wrong. The message names the file and the field.
+        ValueError: if a field has the wrong type, or a number is out of range. The error message
+            names the file and the field.
     """
     for name, kind in fields.items():
         if name not in config:
@@ -81,7 +84,7 @@ PLAIN = (bool, int, float, str)
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Return whether a JSON value has a declared type."""
+    """Return whether a JSON value has the type ``kind`` and no number above ``LARGEST``."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, each) for each in typing.get_args(kind))
@@ -101,7 +104,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def numbers(value: Any) -> list[float]:
-    """Return all numbers in a JSON value."""
+    """Return a flat list of all numbers in a JSON value."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -137,10 +140,11 @@ def _range(name: str, kind: Any) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def at_most(tensors: int) -> Iterator[None]:
-    """Return a context in which networks are built on device "meta", without memory.
+    """Return a context that builds networks on device "meta", where tensors take no memory.
 
     Raises:
-        ValueError: if a network has far more modules and parameters than the file has tensors.
+        ValueError: if a network has far more modules and parameters than its weight file has
+            tensors.
     """
     thread, made, limit = threading.get_ident(), [0], min(PARTS * (tensors + PARTS), MAX_PARTS)
 
@@ -163,15 +167,18 @@ def at_most(tensors: int) -> Iterator[None]:
 
 
 def check_fit(build: Callable[[], nn.Module], shapes: Shapes) -> None:
-    """Check that the tensors of a network have the shapes in its files, and are not more.
+    """Check that the tensors of a network have the same shapes as in its weight files.
+
+    The network may have at most ``SLACK`` more numbers than its files hold.
 
     Args:
-        build: builds the network. It is called where tensors take no memory.
-        shapes: name of each tensor in the files -> its shape.
+        build: function that builds the network. ``check_fit`` calls it on device "meta", where
+            tensors take no memory.
+        shapes: shape of each tensor in the files, by name.
 
     Raises:
         ValueError: if the network doesn't fit its files.
-        Exception: of any kind, if the network can't be built.
+        Exception: if ``build`` fails, with any kind of exception.
     """
     with at_most(len(shapes)):
         net = build()
@@ -188,9 +195,10 @@ def check_fit(build: Callable[[], nn.Module], shapes: Shapes) -> None:
 
 
 def suspects(config: Mapping[str, Any], fields: Mapping[str, Any], error: Exception) -> str:
-    """Return, as text for a message, the fields that most likely make a build fail.
+    """Return the config fields that most likely made a build fail, as text for a message.
 
-    These are the fields whose values the error quotes, or else the three with the largest numbers.
+    The text names up to three fields whose values the error quotes. If the error quotes no value,
+    the text names the three fields with the largest numbers.
     """
     given = [name for name in fields if name in config]
     words = set(re.findall(r"[\w.-]+", str(error)))

@@ -1,7 +1,8 @@
 """Infer the architecture of a diffusion autoencoder from the names and shapes of its tensors.
 
-An official checkpoint doesn't contain its architecture, which is part of the training code. Names
-and shapes determine everything but the number of attention heads. We assume one head.
+An official checkpoint doesn't contain its architecture, which is part of the training code. The
+names and shapes of the tensors determine the whole architecture except the number of attention
+heads. We assume one head.
 """
 
 from collections.abc import Mapping
@@ -24,10 +25,13 @@ def architecture(
     """Return the arguments of the ``DiffAE`` that fits the weights.
 
     Args:
-        state: the weights under the official names, without a prefix. Only shapes are used.
-        image_size: height of the images. ``DiffAE`` identifies levels with attention by it.
-            Default: any value that fits.
-        latent: weights of the latent DDIM, named as in ``LatentNet``, if there is one.
+        state: weights of the autoencoder, named as in the official code, without a prefix. Only the
+            shapes of the weights are used.
+        image_size: height of the images in pixels. In the arguments of ``DiffAE``, levels with
+            attention are identified by the height of their feature maps, which follows from
+            ``image_size``. Default: 256, or more if the network has more than nine levels.
+        latent: weights of the latent DDIM, named as in ``LatentNet``. None or empty if the
+            checkpoint has no latent DDIM.
 
     Raises:
         ValueError: if no ``DiffAE`` fits the weights.
@@ -79,11 +83,11 @@ def architecture(
 def network(
     state: Mapping[str, Tensor], config: dict[str, Any], latent: Mapping[str, Tensor]
 ) -> DiffAE:
-    """Return the ``DiffAE`` of ``config`` with these weights. The tensors are not copied.
+    """Build the ``DiffAE`` of ``config`` with the given weights, without copying the tensors.
 
     Raises:
-        ValueError: if tensors are missing, unknown or of the wrong shape. The message has their
-            number and the first names.
+        ValueError: if tensors are missing, unknown or of the wrong shape. The error message has the
+            number of wrong tensors and up to three names.
     """
     given = {**state, **{f"latent_net.{key}": value for key, value in latent.items()}}
     with at_most(len(given)):  # shapes without memory
@@ -112,7 +116,10 @@ def network(
 
 
 def _ends(state: Mapping[str, Tensor], prefix: str) -> list[Ends]:
-    """Return the blocks of the contracting path, after the first convolution."""
+    """Return (output channels, has attention) of each block of the contracting path.
+
+    The first convolution is not included.
+    """
     ends: list[Ends] = []
     while (block := f"{prefix}input_blocks.{len(ends) + 1}") + ".0.in_layers.2.weight" in state:
         width = state[f"{block}.0.in_layers.2.weight"].shape[0]
@@ -121,10 +128,11 @@ def _ends(state: Mapping[str, Tensor], prefix: str) -> list[Ends]:
 
 
 def _climb(state: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Return the number of levels of the U-Net, and of blocks per level.
+    """Return the number of levels of the U-Net and the number of blocks per level.
 
-    They are counted on the expanding path, where the upsampling blocks have names of their own. On
-    the contracting path a downsampling block has the same names as other blocks.
+    Levels and blocks are counted on the expanding path, where the names of upsampling blocks differ
+    from those of other blocks. On the contracting path a downsampling block has the same names as
+    other blocks.
     """
     count = ups = 0
     while f"output_blocks.{count}.0.in_layers.2.weight" in state:
@@ -137,10 +145,13 @@ def _climb(state: Mapping[str, Tensor]) -> tuple[int, int]:
 
 
 def _descent(stages: list[Ends], blocks: int) -> list[Ends] | None:
-    """Return the last block of each level, or None if the levels don't have ``blocks`` blocks.
+    """Return the last block of each level of a contracting path.
 
-    A level begins with a downsampling block (the first level with a convolution). That block keeps
-    the number of channels and has no attention. The other blocks of a level are equal.
+    The result is None if a level doesn't have ``blocks`` blocks after its first one.
+
+    A level begins with a downsampling block (the first level with a convolution). This first block
+    of a level keeps the number of channels and has no attention. The other blocks of a level all
+    have the same width, and all or none of them have attention.
     """
     each, width, levels = blocks + 1, stages[0][0], []
     for start in range(0, len(stages), each):
@@ -153,7 +164,11 @@ def _descent(stages: list[Ends], blocks: int) -> list[Ends] | None:
 
 
 def _encoder(stages: list[Ends], blocks: int) -> tuple[list[Ends], int]:
-    """Return levels and blocks per level of the encoder, the U-Net's number if that fits."""
+    """Return the levels of the encoder and its number of blocks per level.
+
+    If the U-Net's number of blocks per level (``blocks``) fits the encoder, that number is used.
+    Otherwise exactly one number must fit, or the function raises ValueError.
+    """
     fits = {n: levels for n in range(1, len(stages)) if (levels := _descent(stages, n))}
     if blocks in fits:
         return fits[blocks], blocks

@@ -1,10 +1,10 @@
 """Read checkpoints of diffusion autoencoders.
 
-- Lightning's ``.ckpt`` from the official code (``last.ckpt`` of the autoencoder, and of its latent
-  DDIM). We use the averaged (EMA) weights and ignore optimisers, callbacks and settings.
-- ``.pt`` and ``.safetensors`` with a state dict of ``DiffAE``.
+- ``.ckpt`` files of Lightning from the official code, of an autoencoder or of its latent DDIM. We
+  use the averaged (EMA) weights and ignore optimisers, callbacks and settings.
+- ``.pt`` and ``.safetensors`` files with a state dict of ``DiffAE``.
 
-No code in a file is executed, and no class that it names is imported. Check the licence of a
+No code in a file is executed, and no class that a file names is imported. Check the licence of a
 checkpoint before you use it.
 """
 
@@ -44,11 +44,12 @@ class Extra(NamedTuple):
     """Contents of a checkpoint besides the weights of the autoencoder.
 
     Attributes:
-        latent: weights of the latent DDIM, named as in ``LatentNet``. Empty if there is none.
-        mean, std: mean and standard deviation of the training codes, (dims,).
-        size: height of the training images.
-        source: which weights are used: ``"ema_model"`` for averaged weights, ``"model"`` for the
-            last weights of a file without averaged ones, ``""`` for a file with only one kind.
+        latent: weights of the latent DDIM, named as in ``LatentNet``. Empty dict if the checkpoint
+            has no latent DDIM.
+        mean, std: mean and standard deviation of the training codes, (dims,), or None if unknown.
+        size: height of the training images in pixels, or None if unknown.
+        source: which weights were read: ``"ema_model"`` for averaged weights, ``"model"`` for the
+            weights of the last training step, ``""`` if the file has only one set of weights.
     """
 
     latent: dict[str, Tensor]
@@ -59,19 +60,19 @@ class Extra(NamedTuple):
 
 
 def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], Extra]:
-    """Return the weights in a checkpoint, without running code in it.
+    """Return the weights in a checkpoint file without executing code in the file.
 
     Args:
-        path: a file of at most 8 GiB. Its first bytes, not its name, decide its format. Only the
-            necessary parts are read.
+        path: a file of at most 8 GiB. The first bytes of the file, not its name, decide which
+            format is read. Only the necessary parts of the file are read.
 
     Returns:
         The weights of ``DiffAE`` without ``latent_net``, as float32 tensors on the CPU, and an
-        ``Extra``. The function doesn't check that they are complete. ``load_diffae`` does.
+        ``Extra``. ``load_diffae`` checks that the weights are complete. This function doesn't.
 
     Raises:
-        ValueError, TypeError: if the file is of another kind, is damaged, or would import or call
-            anything. The message begins with ``path``.
+        ValueError, TypeError: if the file is not a checkpoint of a diffusion autoencoder, is
+            damaged, or would execute code. The error message begins with "path:".
     """
     file = existing(path, WANTED, LARGEST)
     try:
@@ -101,24 +102,26 @@ def load_diffae(
     """Load a checkpoint of a diffusion autoencoder as a space.
 
     No code in the file is executed. The architecture follows from the names and shapes of the
-    weights. A file of a latent DDIM has mean and standard deviation of the codes, and its space can
-    ``sample``. A file of an autoencoder has neither. Its space has mean 0 and std 1 until
-    ``space.fit(images)`` measures them.
+    weights. A checkpoint with a latent DDIM also contains the mean and standard deviation of the
+    codes, and its space can ``sample``. Without a latent DDIM, the space has mean 0 and std 1 until
+    ``space.fit(images)`` measures mean and std.
 
     Args:
         path: the checkpoint, at most 8 GiB: Lightning's ``.ckpt``, or a state dict as ``.pt`` or
             ``.safetensors``.
         device: device to run on. Default: CUDA or MPS if available, else the CPU.
-        image_size: height of the training images in pixels, if the file doesn't contain it. It is
-            only checked. The network takes images of any size that its levels can halve.
+        image_size: height of the training images in pixels. The value is only used to check the
+            checkpoint. The network takes images of any size that its levels can halve.
         **kwargs: arguments of ``DiffusionAutoencoder``, such as ``steps``.
 
     Warns:
-        UserWarning: if a training file has no averaged weights. The last weights give worse images.
+        UserWarning: if a training file has no averaged weights. The function then uses the weights
+            of the last training step, which give worse images.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. Also if the file is damaged, is no such
-            checkpoint, or would execute code. The message then names ``path``.
+        ValueError, TypeError: if an argument is wrong, or if the file is damaged, is not a
+            checkpoint of a diffusion autoencoder, or would execute code. Error messages about the
+            file begin with "path:".
     """
     validate.optional(_side, image_size, "image_size")
     where = validate.device(device)
@@ -152,7 +155,7 @@ def _side(value: Any, name: str) -> int:
 
 
 def _sorted(found: Any) -> tuple[dict[str, Tensor], Extra]:
-    """Separate the weights of the autoencoder from the other contents."""
+    """Separate the weights of the autoencoder from the other contents of a checkpoint."""
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
     if not isinstance(found, dict):
@@ -172,7 +175,10 @@ def _sorted(found: Any) -> tuple[dict[str, Tensor], Extra]:
 
 
 def _chosen(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the averaged weights or else the last ones. The prefix of a name decides."""
+    """Return the averaged weights of a checkpoint, or else those of the last training step.
+
+    Names of averaged weights begin with "ema_model.", names of other weights with "model.".
+    """
     for source in ("ema_model", "model"):
         prefix = f"{source}."
         weights = {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
@@ -182,7 +188,7 @@ def _chosen(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _floats(found: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Check each tensor, and copy it to float32."""
+    """Check that all tensors hold finite floats, and return float32 copies of them."""
     total = 0
     for key, value in found.items():
         try:
@@ -205,7 +211,7 @@ def _floats(found: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _untied(latent: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Add the second name of a layer, which safetensors can store only once."""
+    """Add the second name of each shared layer, because safetensors stores such a layer once."""
     for key in [key for key in latent if ".linear_emb." in key]:
         twin = key.replace(".linear_emb.", ".cond_layers.1.")
         if not torch.equal(latent.setdefault(twin, latent[key]), latent[key]):
@@ -231,7 +237,7 @@ def _try_out(net: DiffAE, side: int) -> None:
 
 
 def _place(extra: Extra, dims: int) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of the codes, 0 and 1 if they are unknown."""
+    """Return mean and standard deviation of the codes, or 0 and 1 if both are unknown."""
     found = {"conds_mean": extra.mean, "conds_std": extra.std}
     for name, value in found.items():
         if value is not None and value.shape != (dims,):

@@ -1,4 +1,4 @@
-"""Read configs and networks from a folder of diffusers.
+"""Read configs and networks from a model folder of the library diffusers.
 
 Weights are read only from safetensors, and only classes that the caller names are built. No code in
 a folder is executed.
@@ -36,12 +36,15 @@ REMEDY = "save it again with save_pretrained(folder, safe_serialization=True)"
 
 
 class InvalidPart(ValueError):
-    """What is wrong with a part of a model. ``naming_path`` adds the path to the message."""
+    """Raised if a part of a model, such as its U-Net, can't be used.
+
+    ``naming_path`` adds the path of the model to the error message.
+    """
 
 
 @contextlib.contextmanager
 def naming_path(path: str | os.PathLike, wanted: str) -> Iterator[None]:
-    """Turn an InvalidPart into a ValueError that names ``path``."""
+    """Return a context that turns an InvalidPart error into a ValueError that names ``path``."""
     try:
         yield
     except InvalidPart as error:
@@ -52,14 +55,14 @@ def naming_path(path: str | os.PathLike, wanted: str) -> Iterator[None]:
 def folder(
     path: Any, revision: str | None, wanted: str, parts: Collection[str], remote: Any = None
 ) -> Path:
-    """Return the folder of a model, which is downloaded first if it is on the hub.
+    """Return the folder of a model. A model on the hub is downloaded first.
 
     Args:
-        path: a folder, or ``owner/name`` on the hub.
-        revision: hash of a commit on the hub, 40 digits. None for a folder.
-        wanted: what messages call the model.
-        parts: subfolders to download.
-        remote: function that downloads. Default: ``huggingface_hub.snapshot_download``.
+        path: a local folder, or the name of a model on the Hugging Face hub, ``owner/name``.
+        revision: hash of a commit on the hub, 40 digits, or None if ``path`` is a folder.
+        wanted: description of the model in error messages.
+        parts: names of the subfolders to download.
+        remote: function that downloads a model. Default: ``huggingface_hub.snapshot_download``.
 
     Raises:
         ValueError, TypeError: if an argument is wrong. The message names it.
@@ -100,8 +103,8 @@ def config_of(found: Path, file: str, plain: bool = False) -> dict[str, Any]:
     """Return the content of a JSON file, such as ``unet/config.json``.
 
     Args:
-        plain: whether to refuse a byte order mark, which some editors write at the beginning.
-            diffusers and transformers can't read such files.
+        plain: whether to refuse a byte order mark, which some editors write at the beginning of a
+            file. diffusers and transformers can't read files with a byte order mark.
     """
     try:
         config = read_json(found / file)
@@ -122,8 +125,8 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
 
     Args:
         found: the folder of the model.
-        part: name of the subfolder.
-        kinds: names of the classes that are allowed.
+        part: name of the network's subfolder, such as "unet".
+        kinds: names of the network classes that are allowed.
 
     Returns:
         A function that loads the network in float32 on the CPU.
@@ -149,7 +152,10 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
 
 
 def unwrapped(files: list[Path]) -> dict[str, Tensor]:
-    """Return all tensors of the files, without prefixes of wrappers in their names."""
+    """Return all tensors of the files by name, without the prefixes of wrappers.
+
+    Wrappers such as torch.compile add a prefix to the names of tensors.
+    """
     held = {name: value for file in files for name, value in all_tensors(file).items()}
     return plain_names(held)
 
@@ -199,11 +205,12 @@ def fitted(
 def pretrained(
     kind: Any, found: Path, part: str, weights: dict[str, Tensor] | None = None, **kwargs: Any
 ) -> Any:
-    """Load a subfolder with ``from_pretrained``, and check that no weight is missing.
+    """Load a network from a subfolder with ``from_pretrained``; check that no weight is missing.
 
     Args:
-        kind: class of diffusers or transformers.
-        weights: used instead of the weights in the subfolder. Only for classes of transformers.
+        kind: class of the network in diffusers or transformers.
+        weights: tensors to use instead of those in the subfolder. Only classes of transformers
+            accept ``weights``.
     """
     kwargs |= {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     if weights is not None:
@@ -246,7 +253,7 @@ def tensor(found: Path, part: str, name: str) -> Tensor | None:
 
 
 def weight_files(found: Path, part: str, stem: str) -> list[Path]:
-    """Return the weight files of a part. Check that they can be read and hold floats."""
+    """Return the paths of a part's weight files. Check that the files hold readable floats."""
     here, index = found / part, f"{stem}.safetensors.index.json"
     names = [f"{stem}.safetensors"]
     # If there are both an index and a file, diffusers reads the index, transformers the file.

@@ -1,7 +1,8 @@
 """Download models from the Hugging Face hub.
 
-Without a connection, the library of the hub retries five times, for half a minute. We therefore
-send one request first. If it fails, we look only in the cache on this machine.
+Without a connection, the library ``huggingface_hub`` retries a download five times, which takes
+half a minute. We therefore send one request before a download. If this request fails, we look for
+the model only in the cache on this machine.
 """
 
 import contextlib
@@ -28,12 +29,12 @@ def download(
     Args:
         name: ``owner/name``.
         revision: hash of a commit, 40 digits.
-        patterns: patterns of the names of the files to download.
+        patterns: patterns of the files to download, such as ``unet/*.json``.
         remote: function that downloads. Default: ``huggingface_hub.snapshot_download``.
 
     Raises:
         ConnectionError: if the model is not in the cache, and the hub can't be reached or has no
-            such model. The message has the reason.
+            such model. The error message has the reason.
     """
     if remote is None:
         from huggingface_hub import snapshot_download
@@ -49,12 +50,13 @@ def download(
 
 
 def unreachable(page: str = "", seconds: float = TIMEOUT) -> str | None:
-    """Return why the hub can't be reached, or None if it answers.
+    """Return the reason why the hub can't be reached, or None if the hub answers.
 
-    Also returns None if the library is in offline mode. It then raises its own error.
+    The function also returns None if ``huggingface_hub`` is in offline mode, because that library
+    then raises an error of its own.
 
     Args:
-        page: path of the request on the hub.
+        page: path that is appended to the address of the hub.
         seconds: timeout.
     """
     from huggingface_hub import constants
@@ -92,7 +94,7 @@ def _problem(address: str, seconds: float) -> str | None:
 
 @contextlib.contextmanager
 def _cache_alone() -> Iterator[None]:
-    """Let the library use only its cache, as with HF_HUB_OFFLINE=1."""
+    """Return a context in which ``huggingface_hub`` uses only its cache, as if offline."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE

@@ -1,13 +1,14 @@
 """Load latent diffusion models from folders of diffusers, on disk or on the hub.
 
-A folder has ``model_index.json`` and one subfolder per part, each with its config: ``unet``,
-``vae`` (or ``vqvae``), ``scheduler``, and for texts ``tokenizer`` and ``text_encoder``. The class
+A model folder has ``model_index.json`` and one subfolder with a config per part: ``unet``, ``vae``
+(or ``vqvae``), ``scheduler``, and for texts ``tokenizer`` and ``text_encoder``. The class
 embeddings of a network with cross-attention are in
-``class_embedder/diffusion_pytorch_model.safetensors``, as ``embedding.weight`` of shape
-(classes + 1, dims). The last row stands for "no class".
+``class_embedder/diffusion_pytorch_model.safetensors``, as ``embedding.weight`` of shape (classes +
+1, dims). The last row of these embeddings stands for "no class".
 
-Only these parts are built, and weights are read only from safetensors. No code in a folder is
-executed. Check the licence of a model before you use it.
+Other parts of a model, such as a safety checker, are ignored. Weights are read only from
+``.safetensors`` files. No code in a folder is executed. Check the licence of a model before you use
+it.
 """
 
 import os
@@ -63,22 +64,23 @@ def load_ldm(
     ``space.autoencoder.fit(images)`` measures them.
 
     Args:
-        path: a folder, or ``owner/name`` on the hub.
-        revision: hash of a commit on the hub, 40 digits, because branches and tags can change.
-            None for a folder.
+        path: a local folder, or the name of a model on the Hugging Face hub, ``owner/name``.
+        revision: hash of a commit on the hub, 40 digits, or None if ``path`` is a folder. Branches
+            and tags are not allowed, because they can point to other files later.
         device: device to run on. Default: CUDA or MPS if available, else the CPU.
         conditions: what the network can be conditioned on, such as ``EmbeddingConditions(table)``.
             Default: the class embeddings in the folder.
-        null_class: whether the last embedding stands for "no class", which guidance needs. The
-            files don't contain this information. None assumes that it does, with a warning.
+        null_class: whether the last class embedding stands for "no class", which classifier-free
+            guidance needs. The files of a model don't contain this information. If None, the
+            function assumes that the last embedding stands for "no class", and warns.
         precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
 
     Warns:
-        UserWarning: if ``null_class`` is None and the class embeddings are those of the folder.
+        UserWarning: if both ``null_class`` and ``conditions`` are None.
 
     Raises:
         ValueError, TypeError: if an argument is wrong, or if the model is incomplete, damaged or of
-            another kind. The message names ``path`` and the file.
+            an unsupported kind. For a wrong model, the error message names ``path`` and the file.
     """
     checked_precision(precision)
     where = validate.device(device)
@@ -122,16 +124,17 @@ def load_stable_diffusion(
     A safety checker is not loaded, since we edit images and don't generate new ones.
 
     Args:
-        path: a folder, or ``owner/name`` on the hub.
-        revision: hash of a commit on the hub, 40 digits. None for a folder.
+        path: a local folder, or the name of a model on the Hugging Face hub, ``owner/name``.
+        revision: hash of a commit on the hub, 40 digits, or None if ``path`` is a folder.
         device: device to run on. Default: CUDA or MPS if available, else the CPU.
-        template: makes a text from the name of a class, if a method gets no texts.
+        template: text in which the name of a class replaces "{}". Methods use this text for a class
+            if they get no other text.
         precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
 
     Raises:
         ImportError: if transformers is not installed.
         ValueError, TypeError: if an argument is wrong, or if the model is incomplete, damaged or of
-            another kind. The message names ``path`` and the file.
+            an unsupported kind. For a wrong model, the error message names ``path`` and the file.
     """
     checked_precision(precision)
     checked_template(template)
@@ -174,7 +177,7 @@ def _space(
     times: tuple[Tensor, str],
     precision: str,
 ) -> Diffusion:
-    """Assemble the parts, and freeze them."""
+    """Assemble networks, conditions and noise schedule as a ``Diffusion`` space, and freeze it."""
     channels = codec.config["latent_channels"]
     for name in ("in_channels", "out_channels"):
         if net.config[name] != channels:

@@ -1,7 +1,7 @@
-"""Parts of a latent diffusion model besides its networks: schedule, scale, classes and texts.
+"""Read noise schedule, latent scale, classes and text encoder of a latent diffusion model.
 
-Each function reads one part of a folder of diffusers. If the part can't be used, it raises
-``InvalidPart`` with the file and the field.
+Most functions of this module read one part of a model folder of diffusers. If a part can't be used,
+the function raises ``InvalidPart`` with the names of the file and the field.
 """
 
 import contextlib
@@ -93,7 +93,7 @@ def code_shape(size: Any, channels: int) -> tuple[int, int, int]:
 
 
 def units(config: Any, channels: int, part: str) -> tuple[Any, Any]:
-    """Return shift_factor and scaling_factor of the latents, as diffusers defines them."""
+    """Return shift_factor and scaling_factor of the latents from the config of an autoencoder."""
     scale, shift = config.get("scaling_factor"), config.get("shift_factor")
     scale, shift = 1.0 if scale is None else scale, shift or 0.0
     mean, std = config.get("latents_mean"), config.get("latents_std")
@@ -110,7 +110,8 @@ def units(config: Any, channels: int, part: str) -> tuple[Any, Any]:
 def schedule(found: Path) -> tuple[Tensor, str]:
     """Return alphas_cumprod and the prediction type of the network.
 
-    They don't depend on the choice of the scheduler, which only decides how to sample.
+    Neither alphas_cumprod nor the prediction type depends on the class of the scheduler, which only
+    decides how to sample.
     """
     import diffusers  # not at the top, because the import takes seconds
 
@@ -163,7 +164,8 @@ def classes(found: Path, net: Any, null: bool | None) -> Conditions:
     """Return the conditions of a class-conditional network.
 
     Args:
-        null: whether the last embedding stands for "no class". None assumes so, with a warning.
+        null: whether the last class embedding stands for "no class". If None, the function assumes
+            True and warns.
     """
     if "cross_attention_dim" not in net.config:
         table = getattr(net, "class_embedding", None)
@@ -194,7 +196,7 @@ def _warn_of_the_last(count: int, null: bool | None) -> None:
 
 
 def texts(found: Path, transformers: Any, template: str) -> PromptConditions:
-    """Return the text encoder with its tokenizer."""
+    """Return the text encoder and tokenizer in a model folder as ``PromptConditions``."""
     part = "text_encoder"
     config = config_of(found, f"{part}/config.json", plain=True)
     kinds = config.get("architectures")
@@ -242,7 +244,7 @@ def _tokenizer(found: Path, transformers: Any) -> Any:
 
 
 def mismatch(conditions: Conditions, net: Any) -> str | None:
-    """Return what is wrong if the network can't be conditioned on these, else None."""
+    """Return why the network can't be conditioned on ``conditions``, or None if it can."""
     dims = net.config.get("cross_attention_dim")
     wanted = set(dims) if isinstance(dims, list | tuple) else {dims}
     if isinstance(conditions, EmbeddingConditions | PromptConditions):
@@ -263,10 +265,10 @@ def mismatch(conditions: Conditions, net: Any) -> str | None:
 
 @torch.no_grad()
 def try_out(space: Any, given: bool) -> None:
-    """Run the networks once on a small code, so that errors of a config are found early.
+    """Run all networks of a space once on a small code, to find wrong configs early.
 
     Args:
-        given: whether the user passed the conditions.
+        given: whether the user passed the conditions. Their errors are then errors of an argument.
     """
     side = downsample_factor_of(space.net)
     z = torch.zeros(1, len(space.mean), side, side)

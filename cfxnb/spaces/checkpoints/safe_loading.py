@@ -1,7 +1,7 @@
 """Read tensors from files safely.
 
-torch's restricted reader executes no code. In addition we check that each tensor is no larger than
-the data in the file.
+``torch.load`` with ``weights_only=True`` executes no code. In addition, this module checks that no
+tensor is larger than its data in the file.
 """
 
 import argparse
@@ -33,7 +33,10 @@ T = TypeVar("T")
 
 
 class InertClass:
-    """Replaces the classes of libraries that are not needed. Takes any arguments, does nothing."""
+    """Placeholder for classes in a checkpoint that come from libraries we don't need.
+
+    An ``InertClass`` takes any arguments and does nothing.
+    """
 
     def __new__(cls, *_: Any) -> "InertClass":
         return super().__new__(cls)
@@ -49,11 +52,12 @@ def existing(path: Any, wanted: str, largest: int = LARGEST) -> Path:
     """Check that a file exists and is not too large, and return its path.
 
     Args:
-        wanted: what the message calls the file.
-        largest: largest size in bytes.
+        wanted: description of the file in the error message.
+        largest: largest allowed size of the file in bytes.
 
     Raises:
-        ValueError, TypeError: if the path is wrong. The message begins with ``path``.
+        ValueError, TypeError: if the path is not that of a file, or the file is too large. The
+            error message begins with "path:".
     """
     file = given_path(path, "the path of a file")
     if (kind := kind_of(file)) != "a file":
@@ -72,7 +76,8 @@ def opened(file: Path) -> Any:
     """Open a safetensors file as a context, to read it tensor by tensor.
 
     Raises:
-        ValueError: if the header is too large. safetensors would read all of it into memory.
+        ValueError: if the header of the file is too large, because safetensors would read the whole
+            header into memory.
     """
     with file.open("rb") as raw:
         length = int.from_bytes(raw.read(8), "little")
@@ -82,28 +87,28 @@ def opened(file: Path) -> Any:
 
 
 def all_tensors(file: Path) -> dict[str, Tensor]:
-    """Return all tensors of a safetensors file."""
+    """Return all tensors of a safetensors file by name."""
     with opened(file) as content:
         return {k: content.get_tensor(k) for k in content.keys()}  # noqa: SIM118 (not a dict)
 
 
 def all_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all tensors of a safetensors file. Reads only the header."""
+    """Return the shapes of all tensors of a safetensors file, from its header alone."""
     with opened(file) as content:
         names = content.keys()
         return {name: tuple(content.get_slice(name).get_shape()) for name in names}
 
 
 def plain_name(name: str) -> str:
-    """Return the name of a tensor without the prefixes of wrappers."""
+    """Return the name of a tensor without prefixes of wrappers such as torch.compile."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def plain_names(found: Mapping[str, T]) -> dict[str, T]:
-    """Return the same dict with plain names.
+    """Return the same dict with ``plain_name`` applied to each key.
 
     Raises:
-        ValueError: if two names become equal.
+        ValueError: if two tensors get the same name.
     """
     plain: dict[str, T] = {}
     for name, value in found.items():
@@ -119,12 +124,13 @@ def torch_load(
     """Read a torch file with ``torch.load``, without executing code.
 
     Args:
-        file: the open file. It is read from its beginning.
-        libraries: packages whose classes become ``InertClass``, whether they are installed or not.
-        path: path of the same file. If given, tensors are memory-mapped.
+        file: the open file, which is read from its beginning.
+        libraries: packages whose classes are replaced by ``InertClass``, even if the packages are
+            installed.
+        path: path of the same file. If ``path`` is given, tensors are memory-mapped.
 
     Raises:
-        ValueError: if torch refuses the file. We don't quote the message of torch, because it
+        ValueError: if torch refuses the file. The error message doesn't quote torch, because torch
             suggests how to load the file unsafely.
     """
     file.seek(0)
@@ -146,10 +152,12 @@ def torch_load(
 
 
 def _scan(file: BinaryIO) -> set[str]:
-    """Refuse files that crash torch's reader: zip bombs, and deeply nested tuples as keys.
+    """Refuse files that would crash ``torch.load``, such as zip bombs.
+
+    Dicts with deeply nested tuples as keys are refused too.
 
     Returns:
-        The names of classes and functions in the file.
+        The names of all classes and functions that the file refers to.
     """
     names: set[str] = set()
     old = file.read(len(LEGACY)) == LEGACY
@@ -180,10 +188,11 @@ def _scan(file: BinaryIO) -> set[str]:
 
 
 def tensor(note: Any) -> Tensor:
-    """Return the tensor that a ``Call`` of ``read_pickle`` describes, as a copy on the CPU.
+    """Return the tensor that a ``Call`` from ``read_pickle`` describes, as a copy on the CPU.
 
     Raises:
-        ValueError: if it describes no tensor, or a tensor that exceeds its storage.
+        ValueError: if the ``Call`` describes no tensor, or a tensor that is larger than its
+            storage.
     """
     if isinstance(note, Call) and note.name == PARAMETER and note.args:
         note = note.args[0]  # the other arguments are gradients and hooks
@@ -196,7 +205,7 @@ def tensor(note: Any) -> Tensor:
 
 
 def _storage(raw: bytes) -> Tensor:
-    """Return all numbers of a storage, (n,)."""
+    """Return the n numbers of a pickled tensor storage as a tensor (n,)."""
     if not raw.startswith(LEGACY):
         raise ValueError("a storage that is no torch file")
     storage = torch_load(io.BytesIO(raw))
@@ -216,10 +225,10 @@ def _view(storage: Tensor, offset: Any, size: Any, step: Any) -> Tensor:
 def checked(value: Any) -> Tensor:
     """Check that ``value`` is a plain tensor on the CPU, no larger than its storage.
 
-    With a stride of 0, a few bytes could describe terabytes.
+    With a stride of 0, a tensor stored in a few bytes could describe terabytes of numbers.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: if ``value`` is not such a tensor.
     """
     plain = type(value) in (Tensor, torch.nn.Parameter) and value.layout == torch.strided
     if not plain or value.is_quantized:

@@ -1,14 +1,15 @@
 """Read pickles as data, without importing or calling anything.
 
-A pickle is a program for a small stack machine. ``pickle.Unpickler`` runs it, and imports and calls
-whatever the program names. Our machine has the same instructions, but it only builds numbers,
-texts, lists and dicts. If the program names or calls a function, the machine stores a ``Name`` or a
-``Call`` instead. It refuses every name that a checkpoint of StyleGAN2-ADA doesn't need.
-``safe_loading`` turns these calls into tensors, and uses the machine to scan files before torch
-reads them.
+A pickle is a program for a small stack machine. ``pickle.Unpickler`` runs this program, and imports
+and calls every function that the program names. The machine in this module has the same
+instructions, but only builds numbers, texts, lists and dicts. If a pickle names or calls a
+function, our machine stores a ``Name`` or a ``Call`` object instead. By default, the machine
+refuses every name that a checkpoint of StyleGAN2-ADA doesn't need. ``safe_loading`` turns ``Call``
+objects into tensors, and scans files with this machine before torch reads them.
 
-The instructions are documented in ``pickletools``. The names are those that PyTorch and NVIDIA's
-``torch_utils.persistence`` write. We ignore the source code that the latter stores.
+The instructions of a pickle are documented in the module ``pickletools``. The allowed names are
+those that PyTorch and NVIDIA's ``torch_utils.persistence`` write into checkpoints. We ignore the
+source code that ``torch_utils.persistence`` stores in a checkpoint.
 """
 
 import dataclasses
@@ -53,7 +54,7 @@ class Name:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Call:
-    """A call that a pickle describes. It is never made."""
+    """A function call that a pickle describes. The function is never called."""
 
     name: str
     args: tuple
@@ -62,12 +63,12 @@ class Call:
 def read_pickle(
     file: BinaryIO, allowed: Collection[str] | None = ALLOWED, met: set[str] | None = None
 ) -> Any:
-    """Return the content of a pickle of protocol 2 to 5: containers, numbers, texts, ``Call``s.
+    """Return the content of a pickle of protocol 2 to 5: numbers, texts, containers, ``Call``s.
 
     Args:
-        file: the open file. It is read up to the end of the pickle.
-        allowed: names that are allowed. None allows any name, and also references to storages and
-            attributes of objects, which are ignored.
+        file: the open file, which is read up to the end of the pickle.
+        allowed: names of the classes and functions that are allowed. None allows any name,
+            references to storages, and instructions that set attributes. The latter are ignored.
         met: a set to which all names in the pickle are added.
 
     Raises:
@@ -87,7 +88,10 @@ def read_pickle(
 
 
 class Machine:
-    """The stack machine: a stack, the stacks below each mark, and a memo for references."""
+    """Stack machine that runs a pickle without importing or calling anything.
+
+    The machine has a stack, the older stacks below each mark, and a memo for references.
+    """
 
     def __init__(self, allowed: Collection[str] | None, met: set[str]) -> None:
         self.allowed = allowed
@@ -125,7 +129,10 @@ class Machine:
         self._push_tuple(self._since_mark())
 
     def _push_tuple(self, items: list[Any]) -> None:
-        """Push a tuple. Hashing a deeply nested one as a key would crash Python or never end."""
+        """Push a tuple. Raise ValueError if it has too many nested entries.
+
+        If a deeply nested tuple were a key of a dict, its hash would crash Python or never end.
+        """
         weight = 1 + sum(self.tuples.get(id(item), (1,))[0] for item in items)
         if weight > HEAVY:
             raise ValueError(f"refused tuples within tuples, {HEAVY} in all")
@@ -151,7 +158,11 @@ class Machine:
         self._fill(items)
 
     def _fill(self, items: list[Any]) -> None:
-        """Set alternating keys and values. Keys must be simple. Items of a ``Call`` are ignored."""
+        """Add alternating keys and values to the dict on top of the stack.
+
+        Keys must be texts, numbers or None. If any name is allowed, a ``Name`` may be a key too. If
+        a ``Call`` is on top of the stack, the keys and values are ignored.
+        """
         keys, values = items[::2], items[1::2]
         if len(keys) > len(values):
             raise ValueError("a damaged pickle: a key without a value")

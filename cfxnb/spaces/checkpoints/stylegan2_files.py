@@ -1,7 +1,7 @@
 """Read StyleGAN2 checkpoints of three formats as one state dict.
 
 - NVIDIA's ``.pkl`` (StyleGAN2-ADA, PyTorch), whose names of weights we use.
-- rosinality's ``.pt``, with other names for the same weights.
+- The ``.pt`` of rosinality's code on GitHub, with other names for the same weights.
 - ``.safetensors`` with the state dict of ``cfxnb.nets.stylegan2.Generator``.
 
 No code in a file is executed. Check the licence of a checkpoint before you use it.
@@ -50,18 +50,20 @@ PARTS = {
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Return the weights of the averaged generator in a checkpoint, without running code in it.
+    """Return the weights of the averaged generator in a checkpoint, without executing its code.
 
     Args:
-        path: a file of at most 2 GiB. Its first bytes, not its name, decide its format.
+        path: a file of at most 2 GiB. The first bytes of the file, not its name, decide which
+            format is read.
 
     Returns:
-        float32 tensors on the CPU with the names and shapes of ``Generator``. ``mapping.w_avg`` and
-        all ``noise_const`` are missing if the file has none (training files of rosinality).
+        float32 tensors on the CPU with the names and shapes of ``Generator``. The tensors
+        ``mapping.w_avg`` and ``noise_const`` are missing if the file doesn't contain them, as in
+        rosinality's training files.
 
     Raises:
-        ValueError, TypeError: if the file is of another kind, is damaged, holds another network, or
-            would import or call anything. The message begins with ``path``.
+        ValueError, TypeError: if the file is not a StyleGAN2 checkpoint, is damaged, or would
+            execute code. The error message begins with "path:".
     """
     file = existing(path, WANTED)
     try:
@@ -87,7 +89,7 @@ def architecture(state: dict[str, Tensor]) -> dict[str, Any]:
     """Return the arguments of the ``Generator`` that fits the weights.
 
     Raises:
-        ValueError: if no ``Generator`` fits.
+        ValueError: if no ``Generator`` fits the weights.
     """
     widths = []
     try:
@@ -117,7 +119,10 @@ def _from_rosinality(read: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _renamed(key: str) -> str:
-    """Return our name for a name of rosinality. Unknown names are kept, and refused later."""
+    """Translate rosinality's name of a weight into the name that ``Generator`` uses.
+
+    Unknown names are returned unchanged. ``_fitted`` refuses such names.
+    """
     if dense := re.fullmatch(r"style\.([1-9]\d?)\.(weight|bias)", key):
         return f"mapping.fc{int(dense[1]) - 1}.{dense[2]}"
     if key == "input.input":
@@ -157,7 +162,7 @@ def _from_nvidia(read: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _inside(module: Any) -> tuple[dict, dict]:
-    """Return the tensors and the submodules of one module."""
+    """Return the tensors and the submodules of one pickled module."""
     match module:
         case Call(
             name=str(name),
@@ -184,7 +189,11 @@ def _part(read: Any, name: str, kind: type = dict) -> Any:
 
 
 def _named(found: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
-    """Check each tensor, and convert it to float32. Drop the filters, which never differ."""
+    """Check each tensor, and convert it to float32.
+
+    Resampling filters are checked and then dropped, because all supported generators use the same
+    filter.
+    """
     state: dict[str, Tensor] = {}
     total = 0
     line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
@@ -212,7 +221,10 @@ def _named(found: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
 
 
 def _fitted(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Reshape the tensors to the shapes of the generator: files differ in axes of length 1."""
+    """Reshape the tensors of a file to the shapes in ``Generator``.
+
+    Tensors in files may have more or fewer axes of length 1. Other differences are refused.
+    """
     with at_most(len(state)):  # shapes without memory
         wanted = Generator(**architecture(state)).state_dict()
     missing, unknown = set(wanted) - set(state), set(state) - set(wanted)
