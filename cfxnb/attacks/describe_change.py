@@ -44,8 +44,8 @@ class FeatureAttribution:
             interpret each group as a whole.
         global_: Mean change (``mean``) over the ``n`` images of each transition and descriptor,
             with a 95 % bootstrap interval (``low``, ``high``).
-        null: Permutation test of each transition and descriptor, see ``permutation_null``. The column
-            ``p`` tests whether the score depends on the pairing of images. Whether the score
+        null: Permutation test of each transition and descriptor, see ``permutation_null``. The
+            column ``p`` tests whether the score depends on the pairing of images. Whether the score
             differs from 0 is seen from the interval in ``global_``.
         ablation: Table of ``cfxnb.ablate``. None unless space and classifier were given.
         unreadable: Descriptors that cannot be predicted from the code. They have no score.
