@@ -28,8 +28,8 @@ def reconstruct(
     """Encode and decode the images without any change.
 
     The distances of reconstructions are the smallest that a method in this space can have. No
-    image gets the status "flipped". The status "reconstruction_is_target" counts images whose class the space changes on
-    its own.
+    image gets the status "flipped". The status "reconstruction_is_target" counts images whose
+    class the space changes on its own.
 
     Args:
         space: Space that encodes and decodes.
