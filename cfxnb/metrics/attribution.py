@@ -177,8 +177,8 @@ def parameter_randomisation(
         seed: Seed of the new weights.
 
     Returns:
-        DataFrame with one row per randomised layer. The index ``layer`` holds the name of the
-        layer. Columns:
+        DataFrame with one row per randomised layer, or a single row named "all" if ``cascade`` is
+        False. The index ``layer`` holds the name of the layer. Columns:
 
         - ``signed``: Spearman correlation of the new and the original map, mean over images.
         - ``absolute``: Spearman correlation of the absolute values of both maps, mean over images.

@@ -135,7 +135,7 @@ def _check_features(features: Any, name: str) -> dict[str, Features]:
 
 
 def _check_code_std(code_std: Any, results: Mapping[str, Counterfactuals]) -> None:
-    """Raise an error if ``code_std`` has negative values or another shape than the codes."""
+    """Raise an error if ``code_std`` is not a finite, non-negative tensor shaped like the codes."""
     validate.instance(code_std, Tensor, "code_std", "a torch tensor")
     if not code_std.is_floating_point() or code_std.is_meta or code_std.layout != torch.strided:
         raise TypeError(f"code_std: expected floats, got {code_std.dtype} on {code_std.device}")

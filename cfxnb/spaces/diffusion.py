@@ -28,9 +28,8 @@ class Diffusion(nn.Module):
         autoencoder: the space whose codes ``net`` was trained on.
         conditions: what ``net`` can be conditioned on. Default: the attributes of a
             ``ConditionalUNet``.
-        alphas_cumprod: alpha_bar at each training time, (times,). It is the fraction of a code's
-            variance that is left after noise is added. Default: the linear schedule of Ho et al.
-            (2020).
+        alphas_cumprod: alpha_bar at each training time, (times,), the fraction of a code's variance
+            that is left after noise is added. By default the linear schedule of Ho et al. (2020).
         prediction_type: what ``net`` predicts, ``"epsilon"``, ``"v_prediction"`` or ``"sample"``.
             Default: ``net.prediction_type``, else ``"epsilon"``.
 
