@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from cfxnb.core.training import autocast, fit
 from cfxnb.nets.squeezenet import SqueezeNet, perceptual_distance
 from cfxnb.nets.tiny_autoencoder import TinyAutoencoder
-from cfxnb.train.diffae import as_unit
+from cfxnb.train.losses import as_unit, mirrored
 
 NETS: dict[str, dict[str, Any]] = {
     "digits": {"channels": 1, "width": 32},
@@ -54,7 +54,7 @@ def reconstruction_loss(features: SqueezeNet | None) -> Callable[..., Tensor]:
 
     def loss(model: TinyAutoencoder, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
         clean = (
-            _mirrored(as_unit(batch[0]), generator) if features is not None else as_unit(batch[0])
+            mirrored(as_unit(batch[0]), generator) if features is not None else as_unit(batch[0])
         )
         with autocast(clean.device):
             z = model.encode(clean * 2 - 1)
@@ -69,9 +69,3 @@ def reconstruction_loss(features: SqueezeNet | None) -> Callable[..., Tensor]:
         return value
 
     return loss
-
-
-def _mirrored(images: Tensor, generator: Generator) -> Tensor:
-    """Mirror each image horizontally with probability 1/2."""
-    turn = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
-    return torch.where(turn, images.flip(3), images)

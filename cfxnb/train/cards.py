@@ -1,8 +1,16 @@
-"""Common fields of the cards of all networks trained here."""
+"""Common fields of the cards of all networks trained here, and measures for these cards."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from cfxnb import weights
+from cfxnb.core.prediction import predict_logits
+from cfxnb.core.types import Classifier
+from cfxnb.data import ImageSet
+from cfxnb.metrics import fid
 
 
 def card_of(
@@ -34,4 +42,43 @@ def card_of(
         "recipe": "python -m cfxnb.train",
         "seed": seed,
         "licence": "Apache-2.0",
+    }
+
+
+def accuracy(classifier: Classifier, part: ImageSet) -> float:
+    """Return the fraction of images that a classifier assigns to their label."""
+    return _fraction(predict_logits(classifier, part.images).argmax(1) == part.labels)
+
+
+def same_decisions(classifier: Classifier, images: Tensor, others: Tensor) -> float:
+    """Return the fraction of images that get the same decision as their partner in ``others``."""
+    first, second = (predict_logits(classifier, x).argmax(1) for x in (images, others))
+    return _fraction(first == second)
+
+
+def _fraction(hits: Tensor) -> float:
+    return hits.double().mean().item()
+
+
+def rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the values rounded to four digits after the point, as a card stores them."""
+    return {name: round(float(value), 4) for name, value in values.items()}
+
+
+def frechet_distances(name: str, images: Tensor, others: dict[str, Tensor]) -> dict[str, float]:
+    """Return the Frechet distance of each of ``others`` to ``images``, as fields of a card.
+
+    Args:
+        name: shipped network whose method ``features`` gives the features.
+    """
+    net: Any = weights.load(name, "cpu")
+
+    def features(batch: Tensor) -> Tensor:
+        return torch.cat([getattr(net, "module", net).features(part) for part in batch.split(250)])
+
+    return {
+        f"Frechet distance in the features of {name}, {other}": fid(
+            features(made), features(images), allow_few=True
+        )
+        for other, made in others.items()
     }

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Generator, Tensor, nn
 
 from cfxnb import weights
 from cfxnb.core.classifiers import wrap
 from cfxnb.core.prediction import predict_logits
-from cfxnb.core.training import Loss, Net, Recipe, autocast, fit
+from cfxnb.core.training import Loss, Net, Recipe, fit
 from cfxnb.core.types import Classifier
 from cfxnb.data import chest
 from cfxnb.data.xrays import FILE, NAMES, SOURCE
 from cfxnb.nets import JudgeNet, PlainNet
-from cfxnb.train.cards import card_of
+from cfxnb.train.cards import card_of, rounded
+from cfxnb.train.losses import cross_entropy, moved
 
 NET: dict[str, Any] = {"outputs": len(NAMES), "channels": 1, "size": (64, 64), "n_downsamplings": 4}
 EPSILON = 0.04  # largest change of a pixel in adversarial training of the judge
@@ -65,12 +65,9 @@ def augment(images: Tensor, generator: Generator) -> Tensor:
     """
     noise = torch.rand(6, len(images), generator=generator, device=images.device) * 2 - 1
     limits = torch.tensor([[0.09], [0.1], [0.09], [0.09], [0.2], [0.1]]).to(noise)
-    angle, scale, across, down, contrast, brightness = noise * limits
-    size, cos, sin = 1 + scale, torch.cos(angle), torch.sin(angle)
-    rows = [size * cos, -size * sin, across, size * sin, size * cos, down]
-    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(images.shape), False)
-    moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    lit = (moved - 0.5) * (1 + contrast).view(-1, 1, 1, 1) + 0.5 + brightness.view(-1, 1, 1, 1)
+    *change, contrast, brightness = noise * limits
+    placed = moved(images, torch.stack(change), "border")
+    lit = (placed - 0.5) * (1 + contrast).view(-1, 1, 1, 1) + 0.5 + brightness.view(-1, 1, 1, 1)
     return lit.clamp(0, 1)
 
 
@@ -99,9 +96,7 @@ def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator
 
 def _weighted_cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Return cross-entropy with equal total weight of both classes."""
-    with autocast(images.device):
-        logits = model(images)
-    return F.cross_entropy(logits.float(), labels, weight=class_weights().to(images.device))
+    return cross_entropy(model, images, labels, class_weights().to(images.device))
 
 
 def class_weights() -> Tensor:
@@ -127,7 +122,7 @@ def measured(classifier: Classifier) -> dict[str, float]:
             f"specificity {where}": (predicted[~ill] == 0).double().mean().item(),
             f"AUC {where}": float(roc_auc_score(part.labels, logits[:, 1] - logits[:, 0])),
         }
-    return {name: round(value, 4) for name, value in found.items()}
+    return rounded(found)
 
 
 def classifier(folder: Path | None, *, steps: int = 3000, device: str = "cpu") -> PlainNet:

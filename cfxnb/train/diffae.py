@@ -6,21 +6,25 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from cfxnb.core.ddim import TRAIN_STEPS, linear_alphas_cumprod
+from cfxnb.core.ddim import TRAIN_STEPS
 from cfxnb.core.training import autocast, fit
 from cfxnb.nets import DiffAE
 from cfxnb.nets.latent_net import LatentNet
 from cfxnb.spaces.codecs import PixelUnshuffleCodec
 from cfxnb.spaces.diffae import latent_alphas_cumprod
+from cfxnb.train.losses import as_unit, noised
 
 CODE_NOISE = 0.2  # noise on codes in training, in standard deviations of the codes
 NETS = {
     "digits": {"channels": 4, "size": 16, "base": 32, "mult": [1, 2], "sketch": [8, 8]},
     "sprites": {"channels": 48, "size": 14, "base": 64, "mult": [1, 2], "sketch": [7, 4]},
     "chest": {"channels": 16, "size": 16, "base": 32, "mult": [1, 2, 4], "sketch": [8, 8]},
+    "faces": {"channels": 48, "size": 16, "base": 64, "mult": [1, 2, 2], "sketch": [8, 8]},
 }
-FOLDS = {"digits": 2, "sprites": 4, "chest": 4}
-STEPS = {"digits": 3500, "sprites": 4000, "chest": 2600}
+FOLDS = {"digits": 2, "sprites": 4, "chest": 4, "faces": 4}
+STEPS = {"digits": 3500, "sprites": 4000, "chest": 2600, "faces": 5165}
+BATCH_SIZES = {"digits": 64, "sprites": 64, "chest": 64, "faces": 256}
+CORRELATION_WEIGHTS = {"digits": 0.0, "sprites": 0.0, "chest": 0.0, "faces": 0.02}
 LATENT = {"hidden_dim": 256, "layers": 6, "time_channels": 64}
 
 
@@ -53,21 +57,16 @@ def autoencoder(
     whiten(net, fold.encode(as_unit(images[:512]) * 2 - 1))
     return fit(
         net,
-        Denoising(fold),
+        Denoising(fold, CORRELATION_WEIGHTS[dataset]),
         (images,),
         steps=steps,
-        batch_size=64,
+        batch_size=BATCH_SIZES[dataset],
         lr=1e-3,
         checkpoint_dir=folder,
         ema=0.9995,
         seed=seed,
         device=device,
     )
-
-
-def as_unit(images: Tensor) -> Tensor:
-    """Convert uint8 images to floats in [0, 1]. Float images stay unchanged."""
-    return images if images.is_floating_point() else images.float() / 255
 
 
 @torch.no_grad()
@@ -91,28 +90,39 @@ class Denoising:
 
     In training we add noise to the codes, so that similar images get similar codes. Codes between
     those of two images then decode to images, too.
+
+    Args:
+        fold: codec that turns images into the input of the network.
+        correlation_weight: weight of ``correlation`` in the loss. With 0, coordinates of the codes
+            may be correlated, and changes of the code then have fewer independent axes.
     """
 
-    def __init__(self, fold: PixelUnshuffleCodec) -> None:
+    def __init__(self, fold: PixelUnshuffleCodec, correlation_weight: float = 0.0) -> None:
         self.fold = fold
-        self.alphas_cumprod = linear_alphas_cumprod().float()
+        self.correlation_weight = correlation_weight
 
     def __call__(self, model: DiffAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
         clean = self.fold.encode(as_unit(batch[0]) * 2 - 1)
-
-        def draw(shape: torch.Size) -> Tensor:
-            return torch.randn(shape, generator=generator, device=clean.device)
-
-        t = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator, device=clean.device)
-        alpha_bar = self.alphas_cumprod.to(clean.device)[t].view(-1, 1, 1, 1)
-        noise = draw(clean.shape)
-        noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
+        t, noisy, velocity = noised(clean, generator)
         with autocast(clean.device):
             codes = model.encoder(clean.contiguous(memory_format=torch.channels_last)).float()
-            noisy_codes = codes + CODE_NOISE * codes.detach().std(0) * draw(codes.shape)
+            noise = torch.randn(codes.shape, generator=generator, device=codes.device)
+            noisy_codes = codes + CODE_NOISE * codes.detach().std(0) * noise
             predicted = model(noisy.contiguous(memory_format=torch.channels_last), t, noisy_codes)
-        velocity = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
-        return (predicted.float() - velocity).square().mean()
+        loss = (predicted.float() - velocity).square().mean()
+        if self.correlation_weight:
+            loss = loss + self.correlation_weight * correlation(codes)
+        return loss
+
+
+def correlation(codes: Tensor) -> Tensor:
+    """Return the mean over coordinates of the summed squared correlation with all others.
+
+    The result is 0 if the coordinates of the codes (b, dims) are uncorrelated.
+    """
+    standardised = (codes - codes.mean(0)) / codes.std(0).clamp_min(1e-4)
+    squared = (standardised.T @ standardised / len(codes)).square()
+    return (squared.sum() - squared.diagonal().sum()) / len(squared)
 
 
 def latent_ddim(

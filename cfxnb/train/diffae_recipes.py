@@ -10,21 +10,23 @@ import torch
 from torch import Tensor
 
 from cfxnb import weights
-from cfxnb.core.prediction import predict_logits
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.training import Recipe
 from cfxnb.core.types import Code
-from cfxnb.data import chest, digits
+from cfxnb.data import chest, digits, faces
+from cfxnb.data.fairface import FILE as FACES
+from cfxnb.data.fairface import SOURCE as FAIRFACE
 from cfxnb.data.mnist import SOURCE as DIGITS
 from cfxnb.data.xrays import SOURCE as XRAYS
-from cfxnb.metrics import fid
 from cfxnb.nets import DiffAE
 from cfxnb.spaces.diffae import DiffusionAutoencoder
-from cfxnb.train.cards import card_of
+from cfxnb.train.cards import card_of, frechet_distances, rounded, same_decisions
 from cfxnb.train.diffae import FOLDS, LATENT, STEPS, autoencoder, config, latent_ddim
-from cfxnb.train.sprites import as_bytes, figures, sprite_card, test_figures
+from cfxnb.train.losses import as_bytes
+from cfxnb.train.sprites import figures, sprite_card, test_figures
 
-COUNTS = {"digits": 10, "sprites": 10, "chest": 20}  # steps, and inversion steps
+COUNTS = {"digits": 10, "sprites": 10, "chest": 20, "faces": 20}  # steps, and inversion steps
+AXES = "principal axes of the standardised codes that hold 99.5 % of the variance"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +37,20 @@ class Dataset:
         train, test: functions that return images. The training images may be uint8.
         explained: names of classifiers whose decisions reconstruction should preserve.
         card: function that returns the common fields of a card.
+        judged: whether the judge is a classifier whose decisions are counted, too.
     """
 
     train: Callable[[], Tensor]
     test: Callable[[], Tensor]
     explained: tuple[str, ...]
     card: Callable[..., dict[str, Any]]
+    judged: bool = False
+
+
+def mirrored_faces() -> Tensor:
+    """Return the training faces, followed by their mirror images, uint8."""
+    images = as_bytes(faces("train").images)
+    return torch.cat([images, images.flip(3)])
 
 
 DATASETS = {
@@ -61,6 +71,13 @@ DATASETS = {
         lambda: chest("test").images,
         ("classifier",),
         partial(card_of, source=XRAYS, files="chest/chest64"),
+    ),
+    "faces": Dataset(
+        mirrored_faces,
+        lambda: faces("test").images[:500],
+        ("smile",),
+        partial(card_of, source=FAIRFACE, files=FACES),
+        judged=True,
     ),
 }
 
@@ -94,7 +111,7 @@ def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) ->
     card |= {
         "adapter": "DiffusionAutoencoder",
         "space": options,
-        "quality": measure(dataset, space),
+        "quality": {**measure(dataset, space), AXES: axes(standardised)},
     }
     weights.save(f"{dataset}/diffae", net, card, mean=space.mean, std=space.std)
 
@@ -107,32 +124,39 @@ def measure(dataset: str, space: DiffusionAutoencoder) -> dict[str, float]:
     noise = noise_like(code.aux, seed=5)  # type: ignore[arg-type]
     rebuilt, fresh = space.decode(code), space.decode(Code(code.z, noise))
     drawn = space.decode(space.sample(len(images), shape=tuple(images.shape[1:])))
-    judge = weights.load(f"{dataset}/judge", "cpu")
-    features = getattr(judge, "module", judge).features
-    kept: dict[str, list[float]] = {"inverted": [], "random": []}
-    for name in DATASETS[dataset].explained:
-        classifier = weights.load(f"{dataset}/{name}", "cpu")
-        before = predict_logits(classifier, images).argmax(1)
-        for kind, made in (("inverted", rebuilt), ("random", fresh)):
-            same = predict_logits(classifier, made).argmax(1) == before
-            kept[kind].append(same.double().mean().item())
+    explained = [weights.load(f"{dataset}/{name}", "cpu") for name in DATASETS[dataset].explained]
     found = {
-        "fraction of decisions that survive reconstruction": min(kept["inverted"]),
-        "fraction of decisions that survive it with random noise": min(kept["random"]),
+        "fraction of decisions that survive reconstruction": min(
+            same_decisions(f, images, rebuilt) for f in explained
+        ),
+        "fraction of decisions that survive it with random noise": min(
+            same_decisions(f, images, fresh) for f in explained
+        ),
         "mean squared error of reconstructions": (rebuilt - images).square().mean().item(),
         "mean squared error of reconstructions with random noise": (fresh - images)
         .square()
         .mean()
         .item(),
-        "set distance (FID in the judge's features) of reconstructions": fid(
-            features(rebuilt), features(images)
+        **frechet_distances(
+            f"{dataset}/judge", images, {"reconstructions": rebuilt, "new samples": drawn}
         ),
-        "of new samples": fid(features(drawn), features(images)),
-        "of one half of the real images to the other (half as many, so biased upwards)": fid(
-            features(images[::2]), features(images[1::2]), allow_few=True
+        **frechet_distances(
+            f"{dataset}/judge",
+            images[::2],
+            {"halves of the real images (half as many, so biased upwards)": images[1::2]},
         ),
     }
-    return {name: round(value, 4) for name, value in found.items()}
+    if DATASETS[dataset].judged:
+        judge = weights.load(f"{dataset}/judge", "cpu")
+        name = "fraction of the judge's decisions that survive reconstruction"
+        found[name] = same_decisions(judge, images, rebuilt)
+    return rounded(found)
+
+
+def axes(codes: Tensor) -> int:
+    """Return how many principal axes hold 99.5 % of the variance of standardised codes (n, d)."""
+    variance = torch.linalg.eigvalsh(torch.cov(codes.double().T)).flip(0).cumsum(0)
+    return int((variance < 0.995 * variance[-1]).sum()) + 1
 
 
 RECIPES: dict[str, Recipe] = {f"{dataset}/diffae": partial(make, dataset) for dataset in DATASETS}

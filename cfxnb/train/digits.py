@@ -6,11 +6,12 @@ weights, code or random numbers with the classifier.
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from cfxnb import weights
 from cfxnb.core import locations as paths
@@ -22,63 +23,24 @@ from cfxnb.data.files import add_to_manifest, verified_path
 from cfxnb.data.mnist import FACTORS, SOURCE, images_of
 from cfxnb.nets import ConvVAE, DigitNet, LeNet5
 from cfxnb.spaces.vae import VAE, measure_code_statistics
-from cfxnb.train.cards import card_of
+from cfxnb.train.cards import accuracy, card_of, rounded, same_decisions
+from cfxnb.train.losses import cross_entropy, kl_term, moved
 
 BETA = 0.5  # weight of the KL term; 1 gives the evidence lower bound, less gives sharper images
-
-
-def classifier(folder: Path, *, steps: int = 3000, seed: int = 0, device: str = "cpu") -> DigitNet:
-    """Train the classifier, which takes about two minutes on two cores."""
-    train = digits("train")
-    torch.manual_seed(seed)
-    return fit(
-        DigitNet(),
-        classifier_loss,
-        (train.images, train.labels),
-        steps=steps,
-        batch_size=128,
-        lr=2e-3,
-        checkpoint_dir=folder,
-        seed=seed,
-        device=device,
-    )
 
 
 def classifier_loss(model: DigitNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
     """Return the cross-entropy on augmented images."""
     images, labels = batch
     with autocast(images.device):
-        logits = model(augment(images, generator))
-    return F.cross_entropy(logits.float(), labels)
+        images = augment(images, generator)
+    return cross_entropy(model, images, labels)
 
 
 def augment(images: Tensor, generator: Generator) -> Tensor:
     """Shift each image by up to 2 pixels, rotate it by up to 10 degrees, scale it by up to 10 %."""
     noise = torch.rand(4, len(images), generator=generator, device=images.device) * 2 - 1
-    angle, scale, across, down = noise * torch.tensor([[0.17], [0.1], [0.125], [0.125]]).to(noise)
-    size, cos, sin = 1 + scale, torch.cos(angle), torch.sin(angle)
-    rows = [size * cos, -size * sin, across, size * sin, size * cos, down]
-    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(images.shape), False)
-    return F.grid_sample(images, grid, align_corners=False)
-
-
-def vae(
-    folder: Path, *, steps: int = 14000, dims: int = 20, seed: int = 0, device: str = "cpu"
-) -> ConvVAE:
-    """Train the VAE for thirty epochs, which takes about ten minutes on two cores."""
-    train = digits("train")
-    torch.manual_seed(seed)
-    return fit(
-        ConvVAE(dims=dims),
-        vae_loss,
-        (train.images,),
-        steps=steps,
-        batch_size=128,
-        lr=2e-3,
-        checkpoint_dir=folder,
-        seed=seed,
-        device=device,
-    )
+    return moved(images, noise * torch.tensor([[0.17], [0.1], [0.125], [0.125]]).to(noise))
 
 
 def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
@@ -89,8 +51,7 @@ def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) ->
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         logits = model.decode_logits(mean + noise * (0.5 * log_variance).exp())
     distortion = F.binary_cross_entropy_with_logits(logits.float(), images, reduction="sum")
-    rate = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
-    return (distortion + BETA * rate) / len(images)
+    return (distortion + BETA * kl_term(mean, log_variance).sum()) / len(images)
 
 
 def make_factors(folder: Path, device: str) -> None:
@@ -109,29 +70,39 @@ def make_factors(folder: Path, device: str) -> None:
 
 
 def make_classifier(folder: Path, device: str) -> None:
-    net = classifier(folder, device=device).cpu()
-    test = digits()
-    right = predict_logits(wrap(net), test.images).argmax(1) == test.labels
+    """Train and save the classifier, which takes about two minutes on two cores."""
+    train = digits("train")
+    torch.manual_seed(0)
+    net = fit(
+        DigitNet(),
+        classifier_loss,
+        (train.images, train.labels),
+        steps=3000,
+        batch_size=128,
+        lr=2e-3,
+        checkpoint_dir=folder,
+        device=device,
+    ).cpu()
     card = _card("classifier", "DigitNet", {}, "the digit classifier that is explained")
-    quality = {"accuracy on the 10,000 test digits": round(right.double().mean().item(), 4)}
-    weights.save(
-        "digits/classifier", net, card | {"quality": quality, "class_names": list("0123456789")}
-    )
+    weights.save("digits/classifier", net, card | _results(net))
 
 
 def make_judge(folder: Path, device: str) -> None:
     """Write the card of the judge, which is not trained here."""
     net = judge()
-    test = digits()
-    right = predict_logits(wrap(net), test.images).argmax(1) == test.labels
     card = _card("classifier", "LeNet5", {}, "the independent judge; no method sees it")
     card |= {
         "recipe": "none: csinva/gan-vae-pretrained-pytorch, LeNet-5",
         "licence": "MIT by the badge in the README of its source",
-        "quality": {"accuracy on the 10,000 test digits": round(right.double().mean().item(), 4)},
-        "class_names": list("0123456789"),
     }
-    weights.write_card("digits/judge", net, card, file="oracles/mnist_lenet5.safetensors")
+    file = "oracles/mnist_lenet5.safetensors"
+    weights.write_card("digits/judge", net, card | _results(net), file=file)
+
+
+def _results(net: nn.Module) -> dict[str, Any]:
+    """Return the fields of the card of a classifier that its test accuracy and classes fill."""
+    quality = rounded({"accuracy on the 10,000 test digits": accuracy(wrap(net), digits())})
+    return {"quality": quality, "class_names": list("0123456789")}
 
 
 def judge() -> LeNet5:
@@ -141,8 +112,20 @@ def judge() -> LeNet5:
 
 
 def make_vae(folder: Path, device: str) -> None:
-    net = vae(folder, device=device).cpu()
-    mean, std = measure_code_statistics(net, digits("train").images)
+    """Train the VAE for thirty epochs, which takes about ten minutes on two cores, and save it."""
+    train = digits("train").images
+    torch.manual_seed(0)
+    net = fit(
+        ConvVAE(dims=20),
+        vae_loss,
+        (train,),
+        steps=14000,
+        batch_size=128,
+        lr=2e-3,
+        checkpoint_dir=folder,
+        device=device,
+    ).cpu()
+    mean, std = measure_code_statistics(net, train)
     card = _card("space", "ConvVAE", {"dims": net.dims}, "variational autoencoder, codes (b, 20)")
     card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, mean, std))}
     weights.save("digits/vae", net, card, mean=mean, std=std)
@@ -157,24 +140,22 @@ def measure_vae(space: VAE) -> dict[str, float]:
     rebuilt = torch.cat([space.decode(space.encode(chunk)) for chunk in chunks])
     samples = space.decode(space.sample(2000))
     mean, log_variance = (torch.cat(t) for t in zip(*map(space.net.posterior, chunks), strict=True))
-    rate = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
-    same = predict_logits(explained, rebuilt).argmax(1) == predict_logits(
-        explained, test.images
-    ).argmax(1)
     noise = torch.rand(samples.shape, generator=Generator().manual_seed(0))
 
     def confidence(images: Tensor) -> float:
         return predict_logits(referee, images).softmax(1).amax(1).mean().item()
 
     measured = {
-        "fraction of test decisions that survive reconstruction": same.double().mean().item(),
+        "fraction of test decisions that survive reconstruction": same_decisions(
+            explained, test.images, rebuilt
+        ),
         "mean squared error of reconstructions": (rebuilt - test.images).square().mean().item(),
-        "KL term, nats": rate.mean().item(),
+        "KL term, nats": kl_term(mean, log_variance).mean().item(),
         "judge's mean confidence on samples from the prior": confidence(samples),
         "judge's mean confidence on test digits": confidence(test.images),
         "judge's mean confidence on uniform noise": confidence(noise),
     }
-    return {name: round(value, 4) for name, value in measured.items()}
+    return rounded(measured)
 
 
 _card = partial(card_of, source=SOURCE, files="digits/train-")

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from cfxnb.core.ddim import TRAIN_STEPS, linear_alphas_cumprod
 from cfxnb.core.training import autocast, fit
 from cfxnb.data.fairface import AGE_GROUPS, GENDERS
 from cfxnb.data.fairface import NAMES as SMILES
 from cfxnb.data.lpc import SPRITE_OPTIONS
 from cfxnb.nets.conditional_unet import ConditionalUNet
+from cfxnb.train.losses import noised
 
 ATTRIBUTES: dict[str, Mapping[str, Sequence[str]]] = {
     "digits": {"digit": [str(d) for d in range(10)]},
@@ -56,16 +56,10 @@ def denoiser(
 def velocity(model: ConditionalUNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
     """Return the squared error of the predicted velocity (Salimans & Ho, 2022)."""
     clean, condition = batch[0].float(), left_open(model, batch[1], generator)
-    t = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator, device=clean.device)
-    alpha_bar = linear_alphas_cumprod().float().to(clean.device)[t].view(-1, 1, 1, 1)
-    noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+    t, noisy, target = noised(clean, generator)
     with autocast(clean.device):
-        predicted = model(alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise, t, condition)
-    return (
-        (predicted.float() - alpha_bar.sqrt() * noise + (1 - alpha_bar).sqrt() * clean)
-        .square()
-        .mean()
-    )
+        predicted = model(noisy, t, condition)
+    return (predicted.float() - target).square().mean()
 
 
 def left_open(model: ConditionalUNet, condition: Tensor, generator: Generator) -> Tensor:

@@ -17,14 +17,14 @@ from cfxnb.data.fairface import FILE as FACES
 from cfxnb.data.fairface import SOURCE as FAIRFACE
 from cfxnb.data.lpc import as_indices
 from cfxnb.data.mnist import SOURCE as DIGITS
-from cfxnb.metrics import fid
 from cfxnb.nets.conditional_unet import ConditionalUNet
 from cfxnb.nets.tiny_autoencoder import TinyAutoencoder
 from cfxnb.spaces import Autoencoder, Diffusion
 from cfxnb.train import autoencoder as first
 from cfxnb.train import ldm
-from cfxnb.train.cards import card_of
-from cfxnb.train.sprites import as_bytes, figures, sprite_card
+from cfxnb.train.cards import card_of, frechet_distances, rounded, same_decisions
+from cfxnb.train.losses import as_bytes
+from cfxnb.train.sprites import figures, sprite_card
 
 MEASURED = 1000  # number of held-out images, and of samples, for distances between sets
 
@@ -159,15 +159,14 @@ def measure_autoencoder(dataset: str, space: Autoencoder) -> dict[str, float]:
     images = DATASETS[dataset].test().images[:MEASURED]
     rebuilt = torch.cat([space.decode(space.encode(part)) for part in images.split(250)])
     classifier = weights.load(DATASETS[dataset].explained, "cpu")
-    same = predict_logits(classifier, rebuilt).argmax(1) == predict_logits(
-        classifier, images
-    ).argmax(1)
     found = {
         "mean squared error of reconstructions": (rebuilt - images).square().mean().item(),
-        "fraction of decisions that survive reconstruction": same.double().mean().item(),
-        **_distances(dataset, images, {"reconstructions": rebuilt}),
+        "fraction of decisions that survive reconstruction": same_decisions(
+            classifier, images, rebuilt
+        ),
+        **frechet_distances(DATASETS[dataset].features, images, {"reconstructions": rebuilt}),
     }
-    return {name: round(value, 4) for name, value in found.items()}
+    return rounded(found)
 
 
 def make_ldm(dataset: str, folder: Path, device: str) -> None:
@@ -219,13 +218,13 @@ def measure_ldm(dataset: str, space: Diffusion) -> dict[str, float]:
         found[f"samples in which a judge reads the {name} asked for"] = right
     unconditional = samples(space, [None] * len(conditions))
     images = DATASETS[dataset].test().images
-    found |= _distances(
-        dataset, images[:MEASURED], {"samples": drawn, "samples, no condition": unconditional}
-    )
-    found |= _distances(
-        dataset, images[:MEASURED], {"other real images": images[MEASURED : 2 * MEASURED]}
-    )
-    return {name: round(value, 4) for name, value in found.items()}
+    others = {
+        "samples": drawn,
+        "samples, no condition": unconditional,
+        "other real images": images[MEASURED : 2 * MEASURED],
+    }
+    found |= frechet_distances(DATASETS[dataset].features, images[:MEASURED], others)
+    return rounded(found)
 
 
 def samples(space: Diffusion, conditions: list[Any]) -> Tensor:
@@ -235,20 +234,6 @@ def samples(space: Diffusion, conditions: list[Any]) -> Tensor:
         for i in range(0, len(conditions), 250)
     ]
     return torch.cat(parts)
-
-
-def _distances(dataset: str, images: Tensor, others: dict[str, Tensor]) -> dict[str, float]:
-    net: Any = weights.load(DATASETS[dataset].features, "cpu")
-    features = getattr(net, "module", net).features
-
-    def extract(batch: Tensor) -> Tensor:
-        return torch.cat([features(part) for part in batch.split(250)])
-
-    where = f"in the features of {DATASETS[dataset].features}"
-    return {
-        f"Frechet distance {where}, {name}": fid(extract(other), extract(images))
-        for name, other in others.items()
-    }
 
 
 RECIPES: dict[str, Recipe] = {

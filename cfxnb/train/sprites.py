@@ -28,7 +28,8 @@ from cfxnb.data.sprite_classifiers import (
 from cfxnb.data.sprite_figures import sprites
 from cfxnb.metrics.ground_truth import true_scores
 from cfxnb.nets import JudgeNet, PlainNet
-from cfxnb.train.cards import card_of
+from cfxnb.train.cards import card_of, rounded
+from cfxnb.train.losses import as_bytes, cross_entropy
 
 N_FIGURES = 60_000
 sprite_card = partial(card_of, source=SOURCE, files="sprites/")
@@ -46,31 +47,9 @@ def noisy(images: Tensor, generator: Generator) -> Tensor:
     return (images + level * noise).clamp(0, 1)
 
 
-def planted(name: str, folder: Path, *, seed: int = 0, device: str = "cpu") -> PlainNet:
-    """Train a planted classifier, which takes half a minute on two cores."""
-    rule: PlantedClassifier = SPRITE_CLASSIFIERS[name]
-    train = sprites(rule.world, 8000, split="train", seed=5)
-    labels = torch.tensor(rule.label(train.factors).to_numpy(bool)).long()
-    torch.manual_seed(seed)
-    return fit(
-        PlainNet(**CLASSIFIER),
-        label_loss,
-        (train.images, labels),
-        steps=600,
-        batch_size=128,
-        lr=2e-3,
-        checkpoint_dir=folder,
-        seed=seed,
-        device=device,
-    )
-
-
 def label_loss(model: nn.Module, batch: tuple[Tensor, ...], _: Generator) -> Tensor:
     """Return the cross-entropy without augmentation: the classifier need not be robust."""
-    images, labels = batch
-    with autocast(images.device):
-        logits = model(images)
-    return F.cross_entropy(logits.float(), labels)
+    return cross_entropy(model, *batch)
 
 
 def figures(seed: int) -> ImageSet:
@@ -81,11 +60,6 @@ def figures(seed: int) -> ImageSet:
 def test_figures(world: str) -> ImageSet:
     """Sample held-out figures."""
     return sprites(world, 2000, split="test", seed=11)
-
-
-def as_bytes(images: Tensor) -> Tensor:
-    """Convert images in [0, 1] to uint8."""
-    return (images * 255).round().to(torch.uint8)
 
 
 def reader(
@@ -141,14 +115,30 @@ def _reading_loss(model: nn.Module, images: Tensor, options: Tensor) -> Tensor:
 
 
 def make_classifier(name: str, folder: Path, device: str) -> None:
-    """Train and save a planted classifier, with its true scores on its card."""
-    net = planted(name, folder, device=device).cpu()
-    test = test_figures("pairs")
+    """Train and save a planted classifier, which takes half a minute on two cores.
+
+    The card has the true scores of the classifier.
+    """
+    rule: PlantedClassifier = SPRITE_CLASSIFIERS[name]
+
+    def labels(part: ImageSet) -> Tensor:
+        return torch.tensor(rule.label(part.factors).to_numpy(bool)).long()
+
+    train, test = sprites(rule.world, 8000, split="train", seed=5), test_figures("pairs")
+    torch.manual_seed(0)
+    net = fit(
+        PlainNet(**CLASSIFIER),
+        label_loss,
+        (train.images, labels(train)),
+        steps=600,
+        batch_size=128,
+        lr=2e-3,
+        checkpoint_dir=folder,
+        device=device,
+    ).cpu()
     classifier = wrap(net)
-    rule = SPRITE_CLASSIFIERS[name]
-    labels = torch.tensor(rule.label(test.factors).to_numpy(bool)).long()
     with torch.no_grad():
-        follows = classifier(test.images).argmax(1) == labels
+        follows = classifier(test.images).argmax(1) == labels(test)
     truth = {
         CLASSES[outcome]: {
             factor: {k: _number(row[k]) for k in ("value", "baseline", *_TRUE)}
@@ -164,7 +154,9 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
         "class_names": list(CLASSES),
         "causes": list(rule.causes),
         "description": rule.description,
-        "quality": {"fraction of held-out figures decided by its planted rule": fraction(follows)},
+        "quality": rounded(
+            {"fraction of held-out figures decided by its planted rule": follows.double().mean()}
+        ),
         "true scores on 2,000 held-out figures of 'pairs', by re-rendering": truth,
     }
     if name == "unknown":  # an exercise asks for its causes
@@ -209,11 +201,6 @@ def reading_accuracy(
     """Return the accuracy of a factor reader per factor. Default images: those of ``test``."""
     found = reader.read(test.images if images is None else images)
     return {n: round(float((found[n] == test.factors[n]).mean()), 4) for n in SPRITE_OPTIONS}
-
-
-def fraction(hits: Tensor) -> float:
-    """Return the mean of booleans, rounded for a card."""
-    return round(hits.double().mean().item(), 4)
 
 
 def _number(value: Any) -> Any:

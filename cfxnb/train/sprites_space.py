@@ -10,43 +10,18 @@ from torch import Generator, Tensor, nn
 from cfxnb import weights
 from cfxnb.contrastive.attribute_edits import AttributeEdits, fit_attribute_edits
 from cfxnb.contrastive.contrastive_scores import contrastive_scores
-from cfxnb.core.prediction import predict_logits
 from cfxnb.core.training import Recipe, autocast, fit
 from cfxnb.data.lpc import HEIGHT, LAYERS, WIDTH, render_sprites, top_layers
 from cfxnb.data.sprite_classifiers import SPRITE_CLASSIFIERS, SPRITE_CONTRASTS
 from cfxnb.data.sprite_figures import sprites
 from cfxnb.nets import ConvVAE
 from cfxnb.spaces.vae import VAE, measure_code_statistics
-from cfxnb.train.sprites import (
-    as_bytes,
-    figures,
-    fraction,
-    reading_accuracy,
-    sprite_card,
-    test_figures,
-)
+from cfxnb.train.cards import rounded, same_decisions
+from cfxnb.train.losses import as_bytes, kl_term
+from cfxnb.train.sprites import figures, reading_accuracy, sprite_card, test_figures
 
 EDIT_STEPS = 4000
 ERROR_WEIGHT = 1.25  # nats in the loss of the VAE per unit of squared error
-
-
-def vae(
-    folder: Path, *, steps: int = 12000, dims: int = 20, seed: int = 0, device: str = "cpu"
-) -> ConvVAE:
-    """Train the VAE for 25 epochs, which takes about twenty minutes on two cores."""
-    train = figures(seed=1)
-    torch.manual_seed(seed)
-    return fit(
-        ConvVAE(dims, 3, (HEIGHT, WIDTH), depth=2),
-        vae_loss,
-        (as_bytes(train.images), top_layers(train.factors)),
-        steps=steps,
-        batch_size=128,
-        lr=2e-3,
-        checkpoint_dir=folder,
-        seed=seed,
-        device=device,
-    )
 
 
 def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
@@ -63,7 +38,7 @@ def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) ->
         mean, log_variance = (t.float() for t in model.posterior(images))
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         drawn = model.decode(mean + noise * (0.5 * log_variance).exp())
-    rate = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum()
+    rate = kl_term(mean, log_variance).sum()
     return (ERROR_WEIGHT * _error(drawn, images, top, even=0.0) + rate) / len(images)
 
 
@@ -119,8 +94,19 @@ def decoder_loss(decoder: nn.Module, batch: tuple[Tensor, ...], generator: Gener
 
 
 def make_vae(folder: Path, device: str) -> None:
-    """Train and save the VAE."""
-    net = vae(folder, device=device).cpu()
+    """Train the VAE for 25 epochs, which takes about twenty minutes on two cores, and save it."""
+    train = figures(seed=1)
+    torch.manual_seed(0)
+    net = fit(
+        ConvVAE(20, 3, (HEIGHT, WIDTH), depth=2),
+        vae_loss,
+        (as_bytes(train.images), top_layers(train.factors)),
+        steps=12000,
+        batch_size=128,
+        lr=2e-3,
+        checkpoint_dir=folder,
+        device=device,
+    ).cpu()
     net = sharpen(net, folder / "decoder", device=device).cpu()
     mean, std = measure_code_statistics(
         net, sprites(n_samples=10_000, split="train", seed=3).images
@@ -142,7 +128,6 @@ def measure_vae(space: VAE) -> dict[str, float]:
     rebuilt = torch.cat([space.decode(space.encode(chunk)) for chunk in chunks])
     drawn = space.decode(space.sample(2000))
     mean, log_variance = (torch.cat(t) for t in zip(*map(space.net.posterior, chunks), strict=True))
-    rate = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
     read = reading_accuracy(judge, test, rebuilt)
     eyes = read.pop("eyes")
 
@@ -154,8 +139,8 @@ def measure_vae(space: VAE) -> dict[str, float]:
     pairs = test_figures("pairs").images
     again = space.decode(space.encode(pairs))
     decided = [
-        fraction(predict_logits(f, again).argmax(1) == predict_logits(f, pairs).argmax(1))
-        for f in (weights.load(f"sprites/{name}", "cpu") for name in SPRITE_CLASSIFIERS)
+        same_decisions(weights.load(f"sprites/{name}", "cpu"), pairs, again)
+        for name in SPRITE_CLASSIFIERS
     ]
     measured = {
         "fraction of factors (without eyes) read as they are after reconstruction": sum(
@@ -167,7 +152,7 @@ def measure_vae(space: VAE) -> dict[str, float]:
         "fraction of the planted classifiers' decisions that survive reconstruction": sum(decided)
         / len(decided),
         "mean squared error of reconstructions": (rebuilt - test.images).square().mean().item(),
-        "KL term, nats": rate.mean().item(),
+        "KL term, nats": kl_term(mean, log_variance).mean().item(),
         "judge's mean confidence on samples from the prior": confidence(drawn),
         "judge's mean confidence on held-out figures": confidence(test.images),
         "mean squared error between samples and the figures they are read as": (drawn - twins)
@@ -176,7 +161,7 @@ def measure_vae(space: VAE) -> dict[str, float]:
         .item(),
         "the same with the figures shuffled": (drawn - twins.roll(1, 0)).square().mean().item(),
     }
-    return {name: round(float(value), 4) for name, value in measured.items()}
+    return rounded(measured)
 
 
 def make_edits(preserve_others: bool, folder: Path, device: str) -> None:
@@ -212,13 +197,13 @@ def measure_edits(edits: AttributeEdits) -> dict[str, float]:
     test = test_figures("pairs")
     space, honest, judge = (weights.load(f"sprites/{n}", "cpu") for n in ("vae", "honest", "judge"))
     scores = contrastive_scores(space, honest, test.images, test.factors, edits=edits, judge=judge)
-    return {
-        "fraction of edits that took effect, worst factor": round(
-            scores.table["took effect"].min(), 4
-        ),
-        "leakage, mean": round(float(np.nanmean(scores.leakage)), 4),
-        "leakage, worst pair": round(float(np.nanmax(scores.leakage)), 4),
-    }
+    return rounded(
+        {
+            "fraction of edits that took effect, worst factor": scores.table["took effect"].min(),
+            "leakage, mean": np.nanmean(scores.leakage),
+            "leakage, worst pair": np.nanmax(scores.leakage),
+        }
+    )
 
 
 RECIPES: dict[str, Recipe] = {
