@@ -19,7 +19,7 @@ def flip_rate(before: Tensor, after: Tensor, correct: Tensor | None = None) -> f
             Default: all images.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     before = validate.decisions(before, "before")
     if before.ndim != 1:
@@ -39,13 +39,14 @@ def mnac(before: Tensor, after: Tensor) -> float:
 
     Args:
         before, after: Decisions of an attribute classifier on n originals (``before``) and
-            their flipped images (``after``) for a attributes, bool (n, a).
+            their flipped images (``after``) for k attributes, bool (n, k).
 
     Returns:
-        Number of changed attributes, a mean over images, in [0, a]. NaN if there are no images.
+        Number of changed attributes, a mean over images, in [0, k]. The mean is NaN if there are no
+        images.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     before = _attributes(before, "before")
     after = validate.decisions(after, "after", before.shape)
@@ -58,23 +59,23 @@ def correlation_difference(
 ) -> tuple[float, Tensor]:
     """Compute the correlation difference (CD, Jeanneret et al., 2022).
 
-    CD is small if attributes that are correlated in the training images also change together, and
-    no others do.
+    CD is small if exactly those attributes change together that are correlated in the training
+    images.
 
     Args:
         before, after: Decisions of an attribute classifier on n originals (``before``) and
-            their flipped images (``after``) for a attributes, bool (n, a).
-        labels: True attributes of the training images, bool (m, a).
-        query: Column of the attribute that the counterfactuals were to change.
+            their flipped images (``after``) for k attributes, bool (n, k).
+        labels: True attributes of m training images, bool (m, k).
+        query: Column of the query attribute, which the counterfactuals should change.
 
     Returns:
-        CD, which is the sum over all attributes of |c - d|, and the correlations c, (a,). Here c is
-        the correlation between the change of an attribute and the change of the query attribute,
-        and d is the correlation of both attributes in the training images. A correlation that is
-        undefined counts as 0.
+        CD and the correlations c, (k,). For each attribute, c is the correlation between the change
+        of this attribute and the change of the query attribute, and d is the correlation of both
+        attributes in the training images. CD is the sum of |c - d| over all attributes. An
+        undefined correlation counts as 0.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     before = _attributes(before, "before")
     after = validate.decisions(after, "after", before.shape)

@@ -36,10 +36,11 @@ def relevance_mass(attribution: Attribution | Tensor, mask: Tensor) -> pd.DataFr
         - ``area``: fraction of the pixels that lie in the mask, which is the expected value of
           ``inside`` for a map that ignores the image.
 
-        ``inside`` is NaN for a map of zeros, ``positive inside`` for a map without positive values.
+        ``inside`` is NaN for a map of zeros. ``positive inside`` is NaN for a map without positive
+        values.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     maps, region = _checked(attribution, mask)
     kinds = {"inside": maps.abs(), "positive inside": maps.clamp_min(0)}
@@ -57,7 +58,7 @@ def pointing_game(attribution: Attribution | Tensor, mask: Tensor) -> Tensor:
         mask: The region, bool (n, h, w).
 
     Returns:
-        Bool (n,). A map without positive values counts as False.
+        Bool (n,). The result is False for a map without positive values.
     """
     maps, region = _checked(attribution, mask)
     best = maps.nan_to_num(-torch.inf).max(1)
@@ -117,19 +118,18 @@ def insertion_deletion(
     The insertion curve shows the probability of the label while pixels of the image are pasted into
     the baseline. The deletion curve pastes pixels of the baseline into the image. Pixels with the
     largest values in the heat map are pasted first. In the paper, deletion replaces pixels by a
-    constant, and insertion starts with a blurred image. Here both curves use the same baseline.
+    constant, and insertion starts with a blurred image. Here both curves use ``baseline``.
 
     Args:
         classifier: Images -> logits (b, k). No gradients are needed.
         images, baseline: Images and their baselines, (n, c, h, w) in [0, 1].
         attribution: An Attribution, or heat maps (n, h, w).
-        label: The explained class, one for all images or (n,).
+        label: The explained class: one for all images, or one per image (n,).
         n_chunks: Approximate number of equal groups in which the pixels are pasted.
-        batch_size: Images per batch, which affects memory and speed but not results.
+        batch_size: Number of images classified together, which does not change the results.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or maps or logits are not finite. The
-            error message names the argument.
+        ValueError, TypeError: If an argument is wrong, or maps or logits are not finite.
     """
     images = validate.images(images)
     baseline = validate.images(baseline, "baseline").to(images.device)
@@ -187,7 +187,7 @@ def parameter_randomisation(
         NaN if a map is constant.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     module = classifier if isinstance(classifier, nn.Module) else getattr(classifier, "module", 0)
     if not isinstance(module, nn.Module) or isinstance(classifier, validate.BlackBoxed):
@@ -234,7 +234,7 @@ def parameter_randomisation(
 
 @torch.no_grad()
 def _randomise(layer: nn.Module, seed: int, index: int) -> None:
-    """Replace the weights of one layer by random ones; ``index`` counts layers from the output."""
+    """Replace the weights of one layer by random weights; ``index`` counts from the output."""
     for i, weight in enumerate(layer.parameters(False)):
         if not weight.is_floating_point():
             continue

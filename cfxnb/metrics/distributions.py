@@ -25,12 +25,11 @@ def fid(a: Tensor, b: Tensor, *, allow_few: bool = False) -> float:
 
     Args:
         a, b: Two sets of features, (n, d) and (m, d).
-        allow_few: If True, n and m may be smaller than d. With so few rows the distance is much
-            too large on average.
+        allow_few: If True, n and m may be smaller than d. With fewer rows than features, the
+            distance is much too large on average.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or there are too few rows. The error
-            message names the argument.
+        ValueError, TypeError: If an argument is wrong, or there are too few rows.
     """
     a, b = _pair(a, b)
     validate.flag(allow_few, "allow_few")
@@ -99,7 +98,7 @@ def kid(
         Mean and standard deviation of ``mmd2`` over the subsets.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     a, b = _pair(a, b)
     n_subsets = validate.count(n_subsets, "n_subsets", 1, MAX_SUBSETS)
@@ -158,9 +157,9 @@ def sfid(
 ) -> float:
     """Return the split FID (sFID, Jeanneret et al., 2023).
 
-    The images are split at random into two halves. sFID is the mean of two distances. Each is the
-    FID between the originals of one half and the successful counterfactuals of the other half. So
-    no counterfactual is compared with its own original.
+    The images are split at random into two halves. sFID is the mean of two distances. Each
+    distance is the FID between the originals of one half and the successful counterfactuals of the
+    other half. So no counterfactual is compared with its own original.
 
     Args:
         real, counterfactual: Features of originals and counterfactuals, in the same order, (n, d).
@@ -169,8 +168,7 @@ def sfid(
         allow_few: See ``fid``.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or there are too few rows. The error
-            message names the argument.
+        ValueError, TypeError: If an argument is wrong, or there are too few rows.
     """
     real = _features(real, "real")
     counterfactual = _features(counterfactual, "counterfactual")
@@ -193,8 +191,8 @@ def sfid_of_split(
 
     Args:
         real, counterfactual, success, allow_few: As in ``sfid``.
-        order: Permutation of the rows, int64 (n,). Its first and second half are the split. If n
-            is odd, the middle row is ignored.
+        order: Permutation of the rows, int64 (n,). The first and the second half of ``order`` are
+            the two halves of the split. If n is odd, the middle row of ``order`` is ignored.
     """
     half = len(order) // 2
     one, two = order[-half:], order[:half]

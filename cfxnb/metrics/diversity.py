@@ -31,8 +31,7 @@ def diversity(
         both counterfactuals flipped. An image without such a pair gets NaN.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or features are not finite. The error
-            message names the argument.
+        ValueError, TypeError: If an argument is wrong, or features are not finite.
     """
     results = validate_results.results(results, "results", 2)
     if len({cf.image.shape for cf in results}) > 1:

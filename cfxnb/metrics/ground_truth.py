@@ -56,11 +56,10 @@ def true_scores(
         outcome: The class that is explained, as index or name. Default: 1.
         context: Which figures are used, see ``cfxnb.contrastive_scores``. Default: all.
         confidence_level: Confidence level of the intervals, in (0, 1). Default: 0.95. The
-            intervals reflect only that the figures are a sample.
+            intervals account only for the random choice of the figures.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or logits are not finite. The error
-            message names the argument.
+        ValueError, TypeError: If an argument is wrong, or logits are not finite.
     """
     class_factor_of(figures)
     outcome = class_number(outcome, "outcome", CheckedClassifier(classifier).class_names)
@@ -174,7 +173,7 @@ def changed_factors(counterfactuals: Counterfactuals, judge: FactorReader) -> pd
         Boolean DataFrame with one row per image and one column per factor.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     cf = validate_results.result(counterfactuals, "counterfactuals")
     validate_results.all_started(cf, "counterfactuals")

@@ -36,7 +36,7 @@ def accuracy_by_group(
         Wilson interval of the accuracy.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     images = validate.images(images)
     names = np.array(validate.groups(groups, "groups", len(images)))

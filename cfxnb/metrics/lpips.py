@@ -2,10 +2,10 @@
 
 Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features as a
 Perceptual Metric" (2018), section 3. LPIPS compares the features of two images in a convolutional
-network. At each position the features are normalised to unit length over the channels. Their
-squared differences are weighted by learned non-negative weights, averaged over positions and
-summed over layers. This module implements LPIPS in plain torch and reads the weights of the
-``lpips`` package.
+network. At each position the features are normalised to unit length over the channels. The
+squared differences of the normalised features are weighted by learned non-negative weights,
+averaged over positions and summed over layers. This module implements LPIPS in plain torch and
+reads the weights of the ``lpips`` package.
 """
 
 from collections import OrderedDict

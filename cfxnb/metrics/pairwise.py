@@ -29,7 +29,7 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
         a, b: Images of equal shape, (n, c, h, w) in [0, 1].
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     a, b = _pair(a, b)
     return (a - b).flatten(1).abs().sum(1)
@@ -59,24 +59,23 @@ def cout(
     """Compute COUT (Khorram & Fuxin, 2022), which measures how sparse a counterfactual is.
 
     COUT is high if few changed pixels are enough to flip the decision. The pixels of the
-    counterfactual are pasted into the original; those that changed most are pasted first. The
+    counterfactual are pasted into the original, beginning with the pixels that changed most. The
     curves p(target) and p(source) give the probabilities of both classes against the fraction of
     pixels pasted. COUT is the area under p(target) minus the area under p(source).
 
     Args:
         classifier: Images -> logits (b, k).
         original, image: Originals and counterfactuals, (n, c, h, w) in [0, 1].
-        target: Class of the counterfactuals, one for all images or (n,).
+        target: Class of the counterfactuals: one for all images, or one per image (n,).
         source: Class of the originals, (n,). Default: the predicted class.
         n_chunks: Approximate number of equal groups in which the pixels are pasted.
-        batch_size: Images per batch, which affects memory and speed but not results.
+        batch_size: Number of images classified together, which does not change the results.
 
     Returns:
         COUT per image, (n,) in [-1, 1]. Higher is better.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or logits are not finite. The error
-            message names the argument.
+        ValueError, TypeError: If an argument is wrong, or logits are not finite.
     """
     fraction, p_target, p_source = cout_curve(
         classifier, original, image, target, source, n_chunks=n_chunks, batch_size=batch_size
@@ -139,7 +138,7 @@ def paste_curve(
         start, end: Images, (n, c, h, w) in [0, 1].
         importance: Importance of each pixel, (n, h, w). The most important pixels are pasted first.
         n_chunks: Approximate number of equal groups in which the pixels are pasted.
-        batch_size: Images per batch, which affects memory and speed but not results.
+        batch_size: Number of images classified together, which does not change the results.
 
     Returns:
         Fraction of the pixels pasted at each of s steps, (s,), from 0 to 1, and the probabilities

@@ -88,7 +88,7 @@ class DiffAE(nn.Module):
         channels: number of channels of the images.
         base: number of feature maps at the first level.
         mult: number of feature maps at each level, as a multiple of ``base``. Each level has half
-            the height of the one before.
+            the height of the level before.
         dims: dimension of the semantic code and of the timestep embedding.
         attention: heights, in pixels, of the levels with self-attention. The middle block
             always has self-attention.
@@ -96,11 +96,11 @@ class DiffAE(nn.Module):
             block per level.
         encoder_mult, encoder_blocks: ``mult`` and ``blocks`` of the semantic encoder.
         dropout: fraction of features dropped in training.
-        sketch: (height, width) of the feature map on which the code is drawn, smaller than the
-            images. None builds the published network, in which the code is not drawn.
+        sketch: (height, width) of the coarse feature map that ``Sketch`` makes from the code. None
+            builds the published network, which has no ``Sketch``.
         prediction_type: ``"epsilon"``, as published, or ``"v_prediction"`` (the velocity of
             Salimans & Ho, 2022). In an image that is almost pure noise, the noise can be
-            predicted without the code. The velocity can't.
+            predicted without the code. The velocity cannot be predicted without the code.
         latent: arguments of the ``LatentNet`` of the latent DDIM. None builds no ``LatentNet``.
     """
 

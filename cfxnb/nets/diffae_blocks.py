@@ -75,7 +75,7 @@ class Block(nn.Module):
 
 
 class ConditionedBlock(Block):
-    """A residual block conditioned on time and code: both scale the normalised features."""
+    """A residual block in which time and code scale the normalised features."""
 
     def __init__(
         self, inside: int, outside: int, dims: int, dropout: float, resize: str | None = None
@@ -106,11 +106,11 @@ class ConditionedBlock(Block):
 
 
 class Sketch(nn.Module):
-    """Draw a code as a feature map (b, width, h, w), to add to the features of the noisy image.
+    """Turn a code into a feature map (b, width, h, w), added to the features of the noisy image.
 
-    The paper has no ``Sketch``, so the code only scales whole channels. Without a ``Sketch``, the
-    network knows positions only through the zero padding at the borders. Training the network of
-    the paper took a hundred million images.
+    The network of the paper has no ``Sketch``: its code only scales whole channels. Without a
+    ``Sketch``, the network knows positions only through the zero padding at the borders. Training
+    the network of the paper took a hundred million images.
     """
 
     def __init__(self, dims: int, width: int, sides: Sequence[int]) -> None:

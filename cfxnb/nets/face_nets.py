@@ -2,8 +2,8 @@
 
 Architectures and weights: V. Mühler, github.com/justadudewhohacks/face-api.js (MIT). The cards of
 the two networks are ``data/oracles/face_expression.json`` and ``age_gender.json``. The output of a
-network describes how it classifies the image, and is not a property of the person. The predictions
-of age and gender are less accurate for some groups of people than for others.
+network says how the network classifies the image, and is not a property of the person. The
+predictions of age and gender are less accurate for some groups of people than for others.
 """
 
 import torch

@@ -7,7 +7,7 @@ from cfxnb.nets.timestep_embedding import timestep_embedding
 
 
 class Layer(nn.Module):
-    """A linear layer with an output that is scaled depending on the time, and normalised.
+    """A linear layer whose output is scaled by a function of the time, and then normalised.
 
     If ``last`` is True, the layer is only linear.
     """

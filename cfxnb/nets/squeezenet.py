@@ -2,8 +2,8 @@
 
 The architecture is version 1.1 of Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet:
 AlexNet-level accuracy with 50x fewer parameters" (2016). The weights come from
-github.com/DeepCognition/keras-squeezenet, not from torchvision. LPIPS has linear weights that were
-fitted to the network of torchvision, and that don't fit this network.
+github.com/DeepCognition/keras-squeezenet, not from torchvision. The linear weights of LPIPS were
+fitted to the network of torchvision, and cannot be used with this network.
 """
 
 from collections.abc import Sequence

@@ -79,7 +79,7 @@ def classifier_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Gene
 def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
     """Return the weighted cross-entropy on adversarial examples and clean images, half of each.
 
-    An adversarial example results from a noisy image by one step along the sign of the gradient
+    An adversarial example is made from a noisy image by one step along the sign of the gradient
     (Goodfellow et al., 2015). The judge should be robust, because the judge decides whether an edit
     changed the lungs or only fooled a network.
     """

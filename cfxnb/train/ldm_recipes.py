@@ -35,10 +35,12 @@ class Dataset:
 
     Attributes:
         train, test: functions that return image sets.
-        options: set of n images -> index of the option of each attribute, int64 (n, attributes).
+        options: function that returns the index of the option of each attribute for the n images
+            of a set, int64 (n, attributes).
         explained: name of a classifier whose decisions the autoencoder should preserve.
         features: name of a network with a method ``features``, for distances between image sets.
-        read: images -> dict: name of the attribute -> indices of the options that judges predict.
+        read: function that returns the options that judges predict for n images, as a dict: name of
+            the attribute -> indices of the options (n,).
         card: function that returns the common fields of a card.
         mirrored: whether to train on mirrored images, too.
     """
@@ -204,7 +206,7 @@ def ship_ldm(dataset: str, net: ConditionalUNet) -> None:
 
 @torch.no_grad()
 def measure_ldm(dataset: str, space: Diffusion) -> dict[str, float]:
-    """Return how often judges read the condition in samples, and set distances to real images."""
+    """Return how often judges recognise the condition in samples, and distances to real images."""
     wanted = DATASETS[dataset].options(DATASETS[dataset].test())[:MEASURED]
     attributes = list(space.net.attributes.items())
     conditions = [

@@ -90,8 +90,8 @@ def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator
     """Return the cross-entropy of all factors, with half of the images attacked.
 
     The attacked images are tinted, noisy and moved along the sign of the gradient (Goodfellow et
-    al., 2015). The judge decides whether an attack changed a factor or only fooled a network. So
-    the judge must be harder to fool than that network.
+    al., 2015). The judge decides whether an attack changed a factor or only fooled the attacked
+    network. So the judge must be harder to fool than the attacked network.
     """
     images, options = batch[0].float() / 255, batch[1]
     device = images.device

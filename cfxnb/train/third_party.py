@@ -36,7 +36,7 @@ OWN_OPINION = (
 
 
 def restored(net: nn.Module, file: str) -> Any:
-    """Return ``net``, frozen, with the weights of ``data/oracles/<file>.safetensors``."""
+    """Load ``data/oracles/<file>.safetensors`` into ``net``, and return the frozen network."""
     net.load_state_dict(load_file(verified_path(f"oracles/{file}.safetensors")))
     return net.eval().requires_grad_(False)
 
