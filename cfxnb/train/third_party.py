@@ -41,16 +41,11 @@ def restored(net: nn.Module, file: str) -> Any:
     return net.eval().requires_grad_(False)
 
 
-def source_card(file: str) -> dict[str, Any]:
-    """Return the card ``data/oracles/<file>.json``, which describes the source of the weights."""
-    return json.loads(verified_path(f"oracles/{file}.json").read_text(encoding="utf-8"))
-
-
 def write(
     name: str, net: nn.Module, file: str, kind: str, summary: str, data: str, **facts: Any
 ) -> None:
-    """Write a card for weights in ``data/oracles``."""
-    theirs = source_card(file)
+    """Write a card for the weights ``data/oracles/<file>.safetensors``, with their own cautions."""
+    theirs = json.loads(verified_path(f"oracles/{file}.json").read_text(encoding="utf-8"))
     card = card_of(
         kind,
         type(net).__name__,
