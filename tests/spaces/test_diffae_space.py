@@ -146,7 +146,7 @@ def test_wrong_images_and_codes():
         space.decode(cfx.Code(torch.zeros(2, 6)))
 
 
-@pytest.mark.parametrize("world", ["digits", "sprites", "chest"])
+@pytest.mark.parametrize("world", ["digits", "sprites", "chest", "faces"])
 def test_shipped_spaces_rebuild_their_images(world):
     """Two dozen held-out images: the error is that of the card, and far from chance."""
     space = cfx.load(f"{world}/diffae", device="cpu")
