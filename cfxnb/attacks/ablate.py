@@ -1,4 +1,4 @@
-"""Test a description of a change: does the classifier depend on what was described?"""
+"""Test whether the classifier depends on the described part of a change."""
 
 from typing import Any
 
@@ -30,10 +30,11 @@ def ablate(
     *,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Remove each component of the change, or apply it alone, and classify the result.
+    """Measure how much the flips depend on what each group of descriptors describes.
 
-    The change of the code, in standard deviations, is projected on the span of the weights of a
-    group of descriptors. The projection is the component of this group.
+    The component of a group is the part of the code's change that its descriptors can express: the
+    change, in standard deviations, projected on the span of their weights. The function classifies
+    the images twice, once without the component and once with the component as the only change.
 
     Args:
         space: The space of the codes.
@@ -44,18 +45,18 @@ def ablate(
         seed: Seed of the random directions. Default: 0.
 
     Returns:
-        A DataFrame with one row per group and four rows for comparison: ``all descriptors``
-            together,
-        ``not described`` (the part outside their span), ``random direction``, and ``random subspace
-        of equal size``. The last two are chance levels, each the mean of ten draws. Columns:
+        A DataFrame with one row per group and four more rows. The component in the row ``all
+        descriptors`` is that of all groups together, and the component in the row ``not described``
+        is the rest of the change. The rows ``random direction`` and ``random subspace of equal
+        size`` show the chance level, each as the mean of ten random draws. The columns are:
 
         - ``fraction``: fraction of the squared change that lies in the component.
         - ``flips without``: fraction of images still classified as the target without the
           component. A low fraction means that the component was necessary.
         - ``flips alone``: fraction of images classified as the target with the component
           alone. A high fraction means that the component was sufficient.
-        - ``log odds without``, ``log odds alone``: mean difference of the target's log odds to the
-          reconstruction.
+        - ``log odds without``, ``log odds alone``: mean rise of the target's log odds above those
+          of the reconstruction, without the component and with the component alone.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, for example a result without codes. The
@@ -78,7 +79,7 @@ def ablate(
     change = standardise(code.z - start.z, scale)
 
     def outcome(part: Tensor) -> tuple[Tensor, Tensor]:
-        """Return whether ``part`` of the change reaches the target, and the log odds."""
+        """Return whether the change ``part`` reaches the target, and the target's log odds."""
         codes = start.with_z(start.z + scale * part)
         chunks = torch.arange(len(codes)).split(256)
         images = [space.decode(codes[rows]) for rows in chunks]
@@ -105,7 +106,10 @@ def ablate(
 
 
 def _check_groups(groups: Any, names: tuple[str, ...]) -> None:
-    """Refuse groups that are not tuples of known names. A text would be read as its letters."""
+    """Refuse groups that are not tuples of names of descriptors.
+
+    A single text is refused, because iterating over it would give its letters.
+    """
     listed = groups if isinstance(groups, list | tuple) else ()
     good = [isinstance(g, list | tuple) and len(g) > 0 for g in listed]
     if not good or not all(good) or any(n not in names for g in listed for n in g):
@@ -116,7 +120,10 @@ def _check_groups(groups: Any, names: tuple[str, ...]) -> None:
 def _components(
     descriptors: Descriptors, groups: tuple[tuple[str, ...], ...], seed: int
 ) -> list[tuple[str, Tensor]]:
-    """Return names and bases. Each random component comes ``CHANCE_DRAWS`` times."""
+    """Return the name and the basis of each component.
+
+    Each of the two random components occurs ``CHANCE_DRAWS`` times, with different draws.
+    """
     index = {name: i for i, name in enumerate(descriptors.names)}
     named = [(" + ".join(g), span(descriptors.weights[[index[n] for n in g]])) for g in groups]
     described = span(torch.cat([basis for _, basis in named]))
@@ -129,7 +136,7 @@ def _components(
 
 
 def span(vectors: Tensor) -> Tensor:
-    """Return an orthonormal basis, one vector per row, of the space that the rows span."""
+    """Return an orthonormal basis of the span of some vectors. Each row holds one vector."""
     _, size, right = torch.linalg.svd(vectors, full_matrices=False)
     return right[size > 1e-6 * size.max()]
 

@@ -1,4 +1,4 @@
-"""Two baselines for every counterfactual method: a random change, and no change."""
+"""Two baselines for counterfactual methods: a random change of the code, and no change."""
 
 from collections.abc import Sequence
 
@@ -25,18 +25,18 @@ def reconstruct(
     batch_size: int = 256,
     first_row: int = 0,
 ) -> Counterfactuals:
-    """Encode and decode the images without any change.
+    """Encode and decode the images without any change of the code.
 
-    The distances of reconstructions are the smallest that a method in this space can have. No
-    image gets the status "flipped". The status "reconstruction_is_target" counts images whose
-    class the space changes on its own.
+    A method that edits codes can hardly come closer to the originals than these reconstructions. No
+    image gets the status "flipped". An image whose reconstruction is classified as the target gets
+    the status "reconstruction_is_target".
 
     Args:
-        space: Space that encodes and decodes.
+        space: Space that encodes and decodes the images.
         classifier: Maps images to logits (b, k).
         images: Images (b, c, h, w) in [0, 1].
         target: Class to reach: one for all images, or one per image (b,).
-        batch_size: Images per batch. Affects memory and speed, not results.
+        batch_size: Images per batch. A larger batch is faster and needs more memory.
         first_row: Row of the first image in its data set. Only recorded.
 
     Returns:
@@ -63,42 +63,32 @@ def random_change(
 ) -> Counterfactuals:
     """Change each code in a random direction, by the length of another method's change.
 
-    This is the chance level: it shows how often a change of this length flips the class.
+    The result is the chance level of the other method: how often does a change of the same length
+    flip the class?
 
     Args:
         space: The space of the codes.
         classifier: Maps images to logits (b, k).
-        like: A result with codes. Its originals and targets are used, and the length of each of its
-            changes, in standard deviations of the code.
-        batch_size: Images per batch. Affects memory and speed, not results.
+        like: The result of the other method, with codes. The function uses its originals, its
+            targets, and the lengths of its changes in standard deviations of the code.
+        batch_size: Images per batch. A larger batch is faster and needs more memory.
         seed: Seed of the directions. The direction of an image depends only on (seed, row).
-        first_row: Row of the first image in its data set. Set it to process a data set in parts and
-            still get the results of a single call.
+        first_row: Row of the first image in its data set. If you process a data set in parts and
+            set ``first_row``, the results are those of a single call.
 
     Returns:
-        Counterfactuals with codes. "flipped" means that the target is the predicted class.
+        Counterfactuals with codes. The status "flipped" means that the target is the predicted
+        class.
     """
     validate.space(space)
+    validate_results.result(like, "like")
     begin, end = (code.to(space.mean.device) for code in validate_results.codes(like, "like"))
-    for name in ("original", "reconstruction"):
-        validate.images(getattr(like, name), f"like.{name}")
-    if like.target.is_floating_point() or like.target.is_complex():
-        raise TypeError(f"like.target: expected integer classes, got {like.target.dtype}")
-    if like.original.shape != like.reconstruction.shape:
-        raise ValueError(
-            "like: expected original and reconstruction of one shape, got "
-            f"{tuple(like.original.shape)} and {tuple(like.reconstruction.shape)}"
-        )
     run = Run(
         classifier, like.original, like.target, space=space, batch_size=batch_size,
         first_row=first_row, encode=lambda batch: known(batch),
     )  # fmt: skip
     std = run.space.std.to(end.z)
-    if begin.z.shape[1:] != std.shape:
-        raise ValueError(
-            f"like: expected codes of this space, {tuple(std.shape)}, "
-            f"got {tuple(begin.z.shape[1:])}"
-        )
+    validate.shape(begin.z.shape[1:], std.shape, "like", "codes of this space,")
     validate_results.all_started(like, "like")
     check_codes(run.space, begin, like.reconstruction, "like")
     row_positions = run.row_positions.to(end.z.device)

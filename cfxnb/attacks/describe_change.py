@@ -3,10 +3,10 @@
 Goldwasser & Hooker, arXiv 2504.15479, predict named properties from the code before and after the
 change. Differences from the paper:
 
-- A score here is a difference of log odds. Log odds add up along a path and do not
-  saturate. The paper uses differences of probabilities.
-- Each score comes with tests that can refute it: how well the property can be predicted from the
-  code, the fraction of the change that no descriptor explains, an ablation through the classifier,
+- The score of a property is the difference of its log odds, while the paper uses differences of
+  probabilities. Log odds add up along a path and do not saturate.
+- Scores come with measurements that can refute them. These are the quality of each descriptor, the
+  fraction of the change that no descriptor explains, an ablation through the classifier,
   confidence intervals, and a permutation null distribution.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from cfxnb.attacks.ablate import ablate, span
@@ -32,23 +33,25 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureAttribution:
-    """What changed in each counterfactual, and on average.
+    """Scores of named properties for the change in each counterfactual, and their means.
 
     Attributes:
-        local: Change of the log odds of each readable descriptor. One row per flipped image (the
-            index is its row in the counterfactuals), one column per descriptor.
-        transition: Classes before and after of each row of ``local``, such as ``"4 to 9"``.
-        unexplained: Fraction of each squared change outside the span of all readable descriptors,
-            in [0, 1].
-        groups: Groups of strongly correlated descriptors. Their scores cannot be told apart, so
-            interpret each group as a whole.
-        global_: Mean change (``mean``) over the ``n`` images of each transition and descriptor,
-            with a 95 % bootstrap interval (``low``, ``high``).
+        local: Change of the log odds of each readable descriptor: one row per flipped image, one
+            column per descriptor. The index holds the rows of the images in the counterfactuals.
+        transition: Class of each flipped image before and after the change, such as ``"4 to 9"``.
+        unexplained: Fraction of the squared change of each flipped code that lies outside the span
+            of all readable descriptors, in [0, 1].
+        groups: Groups of strongly correlated descriptors. The scores of descriptors in one group
+            cannot be told apart, so interpret each group as a whole.
+        global_: Mean change of the log odds (``mean``) for each transition and descriptor, with a
+            95 % bootstrap interval (``low``, ``high``) and the number of images (``n``).
         null: Permutation test of each transition and descriptor, see ``permutation_null``. The
-            column ``p`` tests whether the score depends on the pairing of images. Whether the score
-            differs from 0 is seen from the interval in ``global_``.
-        ablation: Table of ``cfxnb.ablate``. None unless space and classifier were given.
-        unreadable: Descriptors that cannot be predicted from the code. They have no score.
+            column ``p`` tests whether the score depends on which original belongs to which
+            counterfactual. It does not test whether the score differs from 0: for this, see the
+            interval in ``global_``.
+        ablation: Table of ``cfxnb.ablate``, or None if no space and classifier were given.
+        unreadable: Names of the descriptors without a score, because the codes do not predict their
+            properties well.
     """
 
     local: pd.DataFrame
@@ -81,12 +84,14 @@ def describe_change(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> FeatureAttribution:
-    """Attribute the change of each counterfactual to named properties, averaged per transition.
+    """Score how much each named property changed, per counterfactual and per transition.
+
+    A transition is a pair of classes, before and after, such as "4 to 9".
 
     Args:
-        counterfactuals: A result with codes. Only its flipped rows are used.
+        counterfactuals: A result with codes. Only the flipped images are used.
         descriptors: Descriptors of ``fit_descriptors`` for the same space.
-        space, classifier: If both are given, ``ablate`` is run too.
+        space, classifier: If both are given, the result also has the table of ``ablate``.
         min_correlation: Descriptors whose log odds on real images have at least this absolute
             correlation form one group. In [0, 1]. Default: 0.7.
         n_resamples: Number of bootstrap samples, and of permutations. Default: 1000.
@@ -151,11 +156,12 @@ def describe_change(
 
 
 def paired_t(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Return the mean change over its standard error: (n, d), (n, d) -> (d,).
+    """Return the mean change divided by its standard error: (n, d), (n, d) -> (d,).
 
-    The mean alone does not depend on the pairing of originals and counterfactuals, so it could not
-    be tested by a permutation. The standard error depends on the pairing, because a counterfactual
-    is close to its own original."""
+    The mean change is the same for every pairing of originals and counterfactuals, so a permutation
+    cannot test it. The standard error depends on the pairing, because a counterfactual is close to
+    its own original.
+    """
     change = after - before
     error = change.std(0, ddof=1) / np.sqrt(len(change))
     return change.mean(0) / np.maximum(error, 1e-12)
@@ -170,40 +176,37 @@ def permutation_null(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare a score with its values after the originals are shuffled.
+    """Test whether a score depends on which original belongs to which counterfactual.
 
-    A score of changes must depend on which original belongs to which counterfactual. If shuffling
-    the rows of ``before`` makes no difference, the score measures something else. Example: the
-    global figures published with arXiv 2504.15479 subtract one fixed original from all
-    counterfactuals, because of an index error. Those figures lie in the middle of the null
-    distribution.
+    The function shuffles the originals (the rows of ``before``) many times, and computes the score
+    each time. The shuffled scores are the null distribution. A score in the middle of the null
+    distribution does not measure changes of images. For example, the code published with arXiv
+    2504.15479 subtracts one fixed original from all counterfactuals, because of an index error. The
+    global scores of that code lie in the middle of the null distribution.
 
     Args:
-        score: Any global score, as a function (before, after) -> (d,). Both inputs have shape (n,
-            d).
-        before, after: Log odds of the descriptors for the originals and the counterfactuals, (n,
-            d). Row i of both belongs to the same image.
+        score: Function (before, after) -> scores (d,), where ``before`` and ``after`` are arrays
+            (n, d).
+        before, after: Log odds of d descriptors for n originals and their counterfactuals, (n, d).
+            Row i of ``before`` and row i of ``after`` belong to the same image.
         names: Names of the d columns. Default: their numbers.
         n_resamples: Number of shuffles. Default: 1000.
         seed: Seed of the shuffles. Default: 0.
 
     Returns:
-        A DataFrame with one row per descriptor: ``score``, the 95 % range (``low``, ``high``) and
-            the
-        mean (``null``) of the shuffled scores, and ``p``. ``p`` is the fraction of shuffled scores
-        at least as far from their mean (two-sided). With a single pair all values are NaN.
+        A DataFrame with one row per descriptor. The columns are ``score`` (without shuffling),
+        ``null`` (mean of the shuffled scores), ``low`` and ``high`` (the range of 95 % of the
+        shuffled scores), and ``p``. ``p`` is the fraction of shuffled scores that are at least as
+        far from ``null`` as ``score`` is. With a single pair of images all values are NaN.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, if the log odds are not finite, or if the
-            score has another shape. The message names the argument.
+        ValueError, TypeError: If an argument is wrong, if the log odds are not finite, or if
+            ``score`` does not return d finite numbers.
     """
     validate.function(score, "score")
     n_resamples = validate.count(n_resamples, "n_resamples", 1, MAX_RESAMPLES)
     before, after = _readings(before, "before"), _readings(after, "after")
-    if before.shape != after.shape:
-        raise ValueError(
-            f"before, after: expected equal shapes (n, d), got {before.shape} and {after.shape}"
-        )
+    validate.shape(after.shape, before.shape, "after", "the shape of before,")
     d = before.shape[1]
     index = None if names is None else validate.texts(names, "names", d)
     rng = np.random.default_rng(validate.seed(seed))
@@ -226,10 +229,9 @@ def permutation_null(
 
 
 def _scored(value: Any, dims: int) -> np.ndarray:
-    """Check that a score returned one finite number per column."""
+    """Return the output of a score function, after checking that it holds ``dims`` numbers."""
     found = validate.array(value, "score")
-    if found.shape != (dims,):
-        raise ValueError(f"score: expected it to return shape ({dims},), got {found.shape}")
+    validate.shape(found.shape, (dims,), "score", "it to return shape")
     return found
 
 
@@ -247,16 +249,12 @@ def correlated_groups(
 ) -> tuple[tuple[str, ...], ...]:
     """Group the descriptors that are linked by correlations of at least ``min_correlation``.
 
-    Each name is in exactly one group.
+    Each name is in exactly one group. Groups are the connected components of the graph of links.
     """
-    groups: list[list[str]] = []
-    for name in correlation.index:
-        near = [
-            g for g in groups if any(abs(correlation.loc[name, n]) >= min_correlation for n in g)
-        ]
-        merged = [*(n for g in near for n in g), name]
-        groups = [g for g in groups if g not in near] + [merged]
-    return tuple(tuple(g) for g in groups)
+    linked = (correlation.abs() >= min_correlation).to_numpy()
+    count, group = connected_components(linked, directed=False)
+    rows = sorted((np.flatnonzero(group == g) for g in range(count)), key=max)
+    return tuple(tuple(correlation.index[r]) for r in rows)
 
 
 def _flipped(cf: Counterfactuals) -> tuple[Counterfactuals, Code, Code]:

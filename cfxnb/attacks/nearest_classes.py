@@ -22,21 +22,21 @@ def nearest_classes(
     features: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 512,
 ) -> Tensor:
-    """Return the nearest other class of each class. ``nearest[predicted]`` are plausible targets.
+    """Return the nearest other class of each class, a plausible target for counterfactuals.
 
-    Distant classes, and classes with similar names only, can be implausible targets.
+    For images of the predicted classes ``predicted``, the targets are ``nearest[predicted]``.
 
     Args:
         classifier: Maps images to logits (b, k).
-        images, labels: Held-out images of every class, (n, c, h, w) in [0, 1], and their classes,
-            (n,).
-        features: Maps images to features (b, d). If given, the nearest class is the one with the
-            nearest mean feature (Euclidean distance). By default it is the class with the highest
-            mean probability on images of this class.
-        batch_size: Images per batch. Affects memory and speed, not results.
+        images: Held-out images of every class, (n, c, h, w) in [0, 1].
+        labels: Classes of the images, (n,).
+        features: Function from images to features (b, d). If given, the nearest class is the one
+            whose mean features are nearest (Euclidean distance). By default, the nearest class of
+            class c is the one with the highest mean probability on the images of class c.
+        batch_size: Images per batch. A larger batch is faster and needs more memory.
 
     Returns:
-        int64 (k,). The nearest class of a class is never the class itself.
+        The nearest class of each of the k classes, int64 (k,).
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or if a class has no images.

@@ -1,4 +1,4 @@
-"""The nearest real image of the target class, as a baseline for every table."""
+"""Nearest neighbour: the nearest real image of the target class, as a baseline."""
 
 from collections.abc import Sequence
 
@@ -27,17 +27,18 @@ def nearest_neighbour(
 ) -> Counterfactuals:
     """Replace each image by the nearest real image that is classified as its target.
 
-    Nothing is generated, so the result is always realistic. It usually changes more than a
-    counterfactual needs to.
+    The result is always realistic, because no image is generated. Usually the image changes more
+    than the flip needs.
 
     Args:
         classifier: Maps images to logits (b, k).
         images: Images (b, c, h, w) in [0, 1].
         target: Class to reach: one for all images, or one per image (b,).
-        pool: Real images to choose from, (m, c, h, w) in [0, 1]. They are classified once.
-        batch_size: Images per batch. Affects memory and speed, not results.
+        pool: Real images to choose from, (m, c, h, w) in [0, 1]. Each image of the pool is
+            classified once.
+        batch_size: Images per batch. A larger batch is faster and needs more memory.
         first_row: Row of the first image in its data set. Only recorded.
-        on_step: Accepted for consistency. This method has no steps to report.
+        on_step: Never called, because this method has no steps.
 
     Returns:
         Counterfactuals without codes. The nearest image is the one with the smallest L2 distance of
@@ -46,17 +47,13 @@ def nearest_neighbour(
         share.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     pool = validate.images(pool, "pool")
     run = Run(
         classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step
     )
-    if pool.shape[1:] != run.images.shape[1:]:
-        raise ValueError(
-            f"pool: expected images of shape {tuple(run.images.shape[1:])}, "
-            f"got {tuple(pool.shape[1:])}"
-        )
+    validate.shape(pool.shape[1:], run.images.shape[1:], "pool", "images of shape")
     classes = finite_predict_logits(run.classifier, pool).argmax(1).to(run.device)
 
     def edit(batch: EncodedBatch) -> Edit:

@@ -18,7 +18,7 @@ from cfxnb.core.types import Classifier, OnStep
 
 @dataclasses.dataclass(frozen=True)
 class PixelOptions(SearchOptions):
-    """The checked options of ``pixel_attack``, which explains them."""
+    """The options of one call of ``pixel_attack``, checked. ``pixel_attack`` explains them."""
 
     epsilon: float
     step_size: float
@@ -42,10 +42,11 @@ def pixel_attack(
 ) -> Counterfactuals:
     """Change the pixels of each image by L2 projected gradient descent (PGD).
 
-    Madry et al., 2018, section 2.1. Each step follows the gradient of the target's log odds, and
-    is projected to the ball of radius ``epsilon`` around the image and to [0, 1]. Then a bisection
-    finds the smallest fraction of the change that still reaches the target. The results are usually
-    adversarial examples: they show what the classifier's gradient alone changes.
+    PGD is described by Madry et al., 2018, section 2.1. Each step follows the gradient of the
+    target's log odds. The result of a step is projected to the ball of radius ``epsilon`` around
+    the image, and clamped to [0, 1]. At the end, a bisection finds the smallest fraction of the
+    change that still reaches the target. The resulting images are usually adversarial examples,
+    because only the classifier decides what changes.
 
     Args:
         classifier: Maps images to logits (b, k). Must be differentiable.
@@ -57,9 +58,9 @@ def pixel_attack(
         step_size: L2 norm of one step. Default: 0.2.
         binary_search_steps: Number of bisection steps that shrink each successful change. With 0
             the change is not shrunk. Default: 5.
-        batch_size: Images per batch. Affects memory and speed, not results.
+        batch_size: Images per batch. A larger batch is faster and needs more memory.
         seed: Only recorded. This method uses no random numbers.
-        first_row: Row of the first image in its data set. It is passed to ``on_step``.
+        first_row: Row of the first image in its data set, used in the rows that ``on_step`` gets.
         on_step: Called with a Step after each evaluation of the classifier. Return True to stop.
             Images without a result then get the status "stopped".
 
@@ -67,7 +68,7 @@ def pixel_attack(
         Counterfactuals without codes. ``reconstruction`` is the original.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The message names the argument. A BlackBox
+        ValueError, TypeError: If an argument is wrong. A BlackBox
             is refused, because it has no gradients.
     """
     validate.white_box(classifier)
@@ -116,10 +117,9 @@ class PixelParametrisation:
 
 
 def project(x: Tensor, center: Tensor, epsilon: float) -> Tensor:
-    """Return the nearest point within ``epsilon`` of ``center``, then clamped to [0, 1].
+    """Project ``x`` to the ball of radius ``epsilon`` around ``center``, then clamp it to [0, 1].
 
-    ``center`` lies in [0, 1], so clamping moves each pixel towards it. The result stays in the
-    ball.
+    Clamping does not leave the ball, because ``center`` lies in [0, 1].
     """
     change = x - center
     shrink = (epsilon / norms(change).clamp_min(1e-12)).clamp(max=1.0)

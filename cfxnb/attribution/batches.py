@@ -2,25 +2,25 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cfxnb.attribution.explained_output import ExplainedOutput
 from cfxnb.attribution.result import Attribution
 from cfxnb.core.driver import Stop
 from cfxnb.core.types import STOPPED
 
-Classes = tuple[Tensor, Tensor | None]
-
 
 def explain_batches(
     stop: Stop,
-    batches: Sequence[Tensor],
+    output: ExplainedOutput,
     explain: Callable[[Tensor], Attribution],
-    classes_of: Callable[[Tensor], Classes],
-    images: Tensor | None,
+    positions: Tensor,
+    images: Tensor | None = None,
+    n_points: int = 1,
 ) -> Attribution:
     """Explain batch after batch and join the results in one Attribution.
 
@@ -28,49 +28,39 @@ def explain_batches(
 
     Args:
         stop: The Stop of the call, which says whether Ctrl-C was pressed.
-        batches: For each batch, the positions of its images in the call.
+        output: The explained function, with the largest number of images in a batch.
         explain: Function from positions of images to their Attribution.
-        classes_of: Function from positions of images to their label and contrast class.
+        positions: Positions of all images in the call, int64 (n,).
         images: The explained images, or None if the images must be rendered first. With None,
             images that were not explained before Ctrl-C are NaN in the result.
+        n_points: Number of images that ``explain`` evaluates at each position.
     """
-    parts = stop.each(batches, explain)
+    parts = stop.each(positions.split(max(1, output.batch_size // n_points)), explain)
     finished = next(part for _, part in parts if part is not None)
 
-    def left_out(rows: Tensor) -> Attribution:
+    def unfinished(rows: Tensor) -> Attribution:
         if images is None:
             image = torch.full_like(finished.image[:1], torch.nan).repeat(len(rows), 1, 1, 1)
         else:
             image = images[rows.to(images.device)]
-        return _unfinished(image, *classes_of(rows), finished)
+        label, contrast_class = output.classes_of(rows)
+        unknown, zero = image.new_full((len(image),), torch.nan), torch.zeros_like(label)
+        return Attribution(
+            image=image,
+            baseline=torch.full_like(image, torch.nan),
+            attributions=torch.full_like(image, torch.nan),
+            output_change=unknown,
+            relative_delta=unknown,
+            n_points=zero,
+            label=label,
+            contrast_class=contrast_class,
+            status=(STOPPED,) * len(image),
+            baseline_step=None if finished.baseline_step is None else unknown,
+            cost=dict.fromkeys(finished.cost, zero),
+        )
 
     return Attribution.concatenate(
-        [left_out(rows) if part is None else part for rows, part in parts]
-    )
-
-
-def _unfinished(
-    image: Tensor, label: Tensor, contrast_class: Tensor | None, like: Attribution
-) -> Attribution:
-    """Return the Attribution of images that were not explained: its maps are NaN.
-
-    Args:
-        image: The images that were not explained, (n, c, h, w).
-        like: A finished Attribution of the same call, which decides the optional fields.
-    """
-    unknown, zero = image.new_full((len(image),), torch.nan), torch.zeros_like(label)
-    return Attribution(
-        image=image,
-        baseline=torch.full_like(image, torch.nan),
-        attributions=torch.full_like(image, torch.nan),
-        output_change=unknown,
-        relative_delta=unknown,
-        n_points=zero,
-        label=label,
-        contrast_class=contrast_class,
-        status=(STOPPED,) * len(image),
-        baseline_step=None if like.baseline_step is None else unknown,
-        cost=dict.fromkeys(like.cost, zero),
+        [unfinished(rows) if part is None else part for rows, part in parts]
     )
 
 

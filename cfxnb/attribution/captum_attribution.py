@@ -1,6 +1,5 @@
 """Standard attribution maps of captum, for comparison."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 
@@ -63,7 +62,7 @@ def captum_attribution(
 
     Raises:
         ImportError: If captum is not installed.
-        ValueError, TypeError: If an argument is wrong. The error message names the argument. A
+        ValueError, TypeError: If an argument is wrong. A
             BlackBox is refused unless the algorithm is "occlusion".
     """
     began = time.perf_counter()
@@ -75,50 +74,26 @@ def captum_attribution(
     path = straight_path(images, baseline)
     if algorithm == "input_x_gradient":
         path = straight_path(images, 0.0)
-    options = CaptumOptions(
-        validate.count(n_points, "n_points", 1),
-        validate.count(window, "window", 1),
-        validate.count(stride, "stride", 1),
-    )
-    sides = path.images.shape[2:]
-    if algorithm == "occlusion" and window > min(sides):
-        raise ValueError(
-            f"window: expected at most {min(sides)}, the side of the images, got {window}"
-        )
-    if stride > window:
-        raise ValueError(f"stride: expected at most the window, {window}, got {stride}")
+    largest = min(path.images.shape[2:]) if algorithm == "occlusion" else validate.LARGEST
+    window = validate.count(window, "window", 1, largest)
+    options = {
+        "n_points": validate.count(n_points, "n_points", 1),
+        "window": window,
+        "stride": validate.count(stride, "stride", 1, window),
+    }
     validate.number(tolerance, "tolerance", 0.0, open_low=True)
     batch_size = validate.count(batch_size, "batch_size", 1)
+    output = ExplainedOutput(classifier, label, contrast_class, len(path), batch_size)
     stop = Stop(None)
+
+    def explain(rows: Tensor) -> Attribution:
+        return _explain(algorithm, output, path, rows, options, tolerance)
+
     with eval_frozen(classifier):
-        output = ExplainedOutput(
-            classifier, label, contrast_class, len(path), batch_size, with_gradient=False
-        )
-        result = explain_batches(
-            stop,
-            torch.arange(len(path), device=path.device).split(batch_size),
-            lambda rows: _explain(algorithm, output, path, rows, options, tolerance),
-            output.classes_of,
-            path.images,
-        )
-    return with_record(
-        result,
-        stop,
-        began,
-        lambda: weights_hash(classifier),
-        function="captum_attribution",
-        algorithm=algorithm,
-        **dataclasses.asdict(options),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class CaptumOptions:
-    """Options of the call of ``captum_attribution`` that only some algorithms use."""
-
-    n_points: int
-    window: int
-    stride: int
+        positions = torch.arange(len(path), device=path.device)
+        result = explain_batches(stop, output, explain, positions, path.images)
+    record = {"function": "captum_attribution", "algorithm": algorithm, **options}
+    return with_record(result, stop, began, lambda: weights_hash(classifier), **record)
 
 
 def _explain(
@@ -126,7 +101,7 @@ def _explain(
     output: ExplainedOutput,
     path: StraightPath,
     rows: Tensor,
-    options: CaptumOptions,
+    options: dict[str, int],
     tolerance: float,
 ) -> Attribution:
     """Explain the images at the positions ``rows`` with one call of captum."""
@@ -148,7 +123,7 @@ def _explain(
     status = [COMPLETE if abs(d) <= tolerance else INCOMPLETE for d in delta.tolist()]
     finite = finite_rows(full).tolist()
     label, contrast_class = output.classes_of(rows)
-    nodes = options.n_points if algorithm == "integrated_gradients" else 1
+    nodes = options["n_points"] if algorithm == "integrated_gradients" else 1
     return Attribution(
         image=image,
         baseline=baseline,
@@ -169,7 +144,7 @@ def _captum(
     image: Tensor,
     baseline: Tensor,
     rows: Tensor,
-    options: CaptumOptions,
+    options: dict[str, int],
     batch_size: int,
 ) -> Tensor:
     try:
@@ -184,20 +159,12 @@ def _captum(
     if algorithm == "input_x_gradient":
         return InputXGradient(f).attribute(x, **arguments)
     if algorithm == "integrated_gradients":
-        return IntegratedGradients(f).attribute(
-            x,
-            baseline,
-            n_steps=options.n_points,
-            internal_batch_size=max(batch_size, len(x)),
-            **arguments,
-        )
-    channels, window, stride = x.shape[1], options.window, options.stride
+        steps = {"n_steps": options["n_points"], "internal_batch_size": max(batch_size, len(x))}
+        return IntegratedGradients(f).attribute(x, baseline, **steps, **arguments)
+    channels, window, stride = x.shape[1], options["window"], options["stride"]
+    moves = {"strides": (channels, stride, stride), "baselines": baseline}
+    n_squares = max(1, batch_size // len(x))
     with torch.no_grad():
         return Occlusion(f).attribute(
-            x,
-            (channels, window, window),
-            strides=(channels, stride, stride),
-            baselines=baseline,
-            perturbations_per_eval=max(1, batch_size // len(x)),
-            **arguments,
+            x, (channels, window, window), perturbations_per_eval=n_squares, **moves, **arguments
         )

@@ -22,7 +22,7 @@ class ExplainedOutput:
             checked after the first evaluation of the classifier, which tells the number of
             classes.
         n_images: Number of images in the call.
-        batch_size: Images per batch, which affects memory and speed but not results.
+        batch_size: Images per batch. A larger batch is faster and needs more memory.
         with_gradient: Whether ``along`` computes gradients.
     """
 
@@ -33,7 +33,7 @@ class ExplainedOutput:
         contrast_class: Any,
         n_images: int,
         batch_size: int,
-        with_gradient: bool,
+        with_gradient: bool = False,
     ) -> None:
         self.classifier = CheckedClassifier(classifier)
         self.n_images, self.batch_size, self.with_gradient = n_images, batch_size, with_gradient

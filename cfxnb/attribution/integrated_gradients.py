@@ -86,7 +86,7 @@ def integrated_gradients(
         tolerance: Largest |relative_delta| of a map with the status "complete". Greater than 0.
         max_points: Largest number of points per image that "trapezoid" may use. If
             ``max_points`` is at most ``n_points``, no interval is halved.
-        batch_size: Images per batch, which affects memory and speed but not results.
+        batch_size: Images per batch. A larger batch is faster and needs more memory.
 
     Returns:
         An Attribution on the device of the path. Status per image: "complete"; "incomplete" if
@@ -95,7 +95,7 @@ def integrated_gradients(
         was pressed.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument. A
+        ValueError, TypeError: If an argument is wrong. A
             BlackBox is refused by the methods that need gradients.
     """
     began = time.perf_counter()
@@ -110,14 +110,8 @@ def integrated_gradients(
     stop = Stop(None)
     with eval_frozen(classifier, getattr(path, "space", None)):
         result = integrate(classifier, path, label, contrast_class, options, batch_size, stop)
-    return with_record(
-        result,
-        stop,
-        began,
-        lambda: weights_hash(classifier),
-        function="integrated_gradients",
-        **dataclasses.asdict(options),
-    )
+    record = {"function": "integrated_gradients", **dataclasses.asdict(options)}
+    return with_record(result, stop, began, lambda: weights_hash(classifier), **record)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,16 +158,12 @@ def integrate(
     output = ExplainedOutput(
         classifier, label, contrast_class, len(path), batch_size, options.method in WHITE_BOX
     )
-    groups = torch.arange(len(path), device=path.device).split(
-        max(1, batch_size // options.n_points)
-    )
-    return explain_batches(
-        stop,
-        groups,
-        lambda rows: _explain_group(output, path, rows, options),
-        output.classes_of,
-        None,
-    )
+
+    def explain(rows: Tensor) -> Attribution:
+        return _explain_group(output, path, rows, options)
+
+    positions = torch.arange(len(path), device=path.device)
+    return explain_batches(stop, output, explain, positions, n_points=options.n_points)
 
 
 @dataclasses.dataclass
@@ -204,11 +194,9 @@ def _explain_group(
     curves = _evaluate(output, path, rows, [t] * len(rows))
     if options.method == "trapezoid":
         _refine(output, path, rows, curves, options)
+    pairs = zip(rows.split(1), curves, strict=True)
     return Attribution.concatenate(
-        [
-            _attribution(output, path, row, curve, weights, options)
-            for row, curve in zip(rows.split(1), curves, strict=True)
-        ]
+        [_attribution(output, path, row, curve, weights, options) for row, curve in pairs]
     )
 
 
@@ -289,6 +277,7 @@ def _attribution(
         status = NO_GRADIENT
     label, contrast_class = output.classes_of(row)
     n_points = torch.tensor([len(curve.t)], device=path.device)
+    renders = path.passes(curve.t).sum()[None].to(path.device)
     return Attribution(
         image=curve.x[-1:],
         baseline=curve.x[:1],
@@ -299,10 +288,7 @@ def _attribution(
         label=label,
         contrast_class=contrast_class,
         status=(status,),
-        cost={
-            "generator": path.passes(curve.t).sum()[None].to(path.device),
-            "classifier": n_points.clone(),
-        },
+        cost={"generator": renders, "classifier": n_points.clone()},
     )
 
 

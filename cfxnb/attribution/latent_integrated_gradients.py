@@ -13,7 +13,6 @@ the image gets the status "no_baseline".
 import dataclasses
 import math
 import time
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +86,7 @@ def latent_integrated_gradients(
         extend_to_image: If False, the path ends at the reconstruction.
         method: As in ``integrated_gradients``, except "gausslegendre".
         n_points, tolerance, max_points: See ``integrated_gradients``.
-        batch_size: Images per batch, which affects memory and speed but not results.
+        batch_size: Images per batch. A larger batch is faster and needs more memory.
 
     Returns:
         An Attribution on the device of ``images``. Its status is one of those of
@@ -98,7 +97,7 @@ def latent_integrated_gradients(
         baseline.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     began = time.perf_counter()
     validate.space(space)
@@ -108,38 +107,35 @@ def latent_integrated_gradients(
         raise ValueError(
             "method: expected one for curved paths, such as 'trapezoid', got 'gausslegendre'"
         )
-    search = BaselineSearch.checked(space, max_step, threshold, grid_steps, binary_search_steps)
-    batch_size = validate.count(batch_size, "batch_size", 1)
-    validate.instance(extend_to_image, bool, "extend_to_image", "True or False")
-    integration = Integration.checked(method, n_points, tolerance, max_points)
-    output = ExplainedOutput(
-        classifier, label, contrast_class, len(images), batch_size, with_gradient=False
+    longest = typical_distance(space.std) if max_step is None else max_step
+    search = BaselineSearch(
+        max_step=validate.number(longest, "max_step", 0.0, open_low=True),
+        threshold=validate.number(threshold, "threshold", 1e-6, 1 - 1e-6),
+        grid_steps=validate.count(grid_steps, "grid_steps", 1),
+        binary_search_steps=validate.count(binary_search_steps, "binary_search_steps"),
     )
+    batch_size = validate.count(batch_size, "batch_size", 1)
+    validate.flag(extend_to_image, "extend_to_image")
+    integration = Integration.checked(method, n_points, tolerance, max_points)
+    output = ExplainedOutput(classifier, label, contrast_class, len(images), batch_size)
     space, classifier, stop = CheckedSpace(space), output.classifier, Stop(None)
+    direction = expand_direction(space, direction, len(images))
     task = LatentExplanation(
-        space=space,
-        images=images,
-        direction=expand_direction(space, direction, len(images)),
-        output=output,
-        search=search,
-        integration=integration,
-        extend_to_image=extend_to_image,
-        stop=stop,
-        fit=SpaceFit(space),
+        space, images, direction, output, search, integration, extend_to_image, stop
     )
     with eval_frozen(space, classifier):
-        batches = torch.arange(len(images), device=images.device).split(batch_size)
-        result = explain_batches(stop, batches, task.explain, output.classes_of, images)
+        positions = torch.arange(len(images), device=images.device)
+        result = explain_batches(stop, output, task.explain, positions, images)
     task.fit.warn()
+    options = {**vars(search), **vars(integration), "extend_to_image": extend_to_image}
+    parts = {"space": space, "classifier": classifier}
     return with_record(
         result,
         stop,
         began,
-        lambda: {"space": weights_hash(space), "classifier": weights_hash(classifier)},
+        lambda: {name: weights_hash(part) for name, part in parts.items()},
         function="latent_integrated_gradients",
-        **dataclasses.asdict(search),
-        **dataclasses.asdict(integration),
-        extend_to_image=extend_to_image,
+        **options,
     )
 
 
@@ -151,19 +147,6 @@ class BaselineSearch:
     threshold: float
     grid_steps: int
     binary_search_steps: int
-
-    @classmethod
-    def checked(
-        cls, space: Any, max_step: Any, threshold: Any, grid_steps: Any, binary_search_steps: Any
-    ) -> "BaselineSearch":
-        """Return the options if they are valid, with the default ``max_step`` in place of None."""
-        longest = typical_distance(space.std) if max_step is None else max_step
-        return cls(
-            validate.number(longest, "max_step", 0.0, open_low=True),
-            validate.number(threshold, "threshold", 1e-6, 1 - 1e-6),
-            validate.count(grid_steps, "grid_steps", 1),
-            validate.count(binary_search_steps, "binary_search_steps"),
-        )
 
 
 @dataclasses.dataclass
@@ -178,7 +161,9 @@ class LatentExplanation:
     integration: Integration
     extend_to_image: bool
     stop: Stop
-    fit: SpaceFit
+
+    def __post_init__(self) -> None:
+        self.fit = SpaceFit(self.space)
 
     def explain(self, rows: Tensor) -> Attribution:
         """Explain the images at the positions ``rows`` in the four steps of the method."""
@@ -193,10 +178,9 @@ class LatentExplanation:
             label, contrast_class = self.output.classes_of(rows, logits.shape[1])
             # 2. Find the baseline along the direction.
             direction = self.direction[rows.to(self.direction.device)].to(code.z)
-            walk = BaselineWalk(
-                self.space, classifier, code, direction, label, contrast_class, batch_size
-            )
-            found = find_baseline(walk, log_odds(logits, label, contrast_class), self.search)
+            classes = label, contrast_class
+            walk = BaselineWalk(self.space, classifier, code, direction, *classes, batch_size)
+            found = find_baseline(walk, log_odds(logits, *classes), self.search)
         # 3. The path: from the baseline along the direction to the reconstruction, then straight.
         path: Path = direction_path(self.space, code, direction, found.step)
         if self.extend_to_image:

@@ -136,16 +136,12 @@ def straight_path(images: Tensor, baseline: float | Tensor = 0.0) -> StraightPat
             black.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     images = validate.images(images)
     if not isinstance(baseline, Real):
         start = validate.images(baseline, "baseline").to(images.device)
-        if start.shape != images.shape:
-            raise ValueError(
-                f"baseline: expected the shape of images, {tuple(images.shape)}, "
-                f"got {tuple(start.shape)}"
-            )
+        validate.shape(start.shape, images.shape, "baseline", "the shape of images,")
     else:
         start = torch.full_like(images, validate.number(baseline, "baseline", 0.0, 1.0))
     return StraightPath(images, start)
@@ -160,7 +156,7 @@ def piecewise_linear_path(images: Tensor) -> PiecewiseLinearPath:
             (b, m, c, h, w) in [0, 1].
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     validate.instance(images, Tensor, "images", "a torch tensor")
     if not images.is_floating_point() or images.layout != torch.strided:
@@ -188,7 +184,7 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
         end: Codes of the explained images, (b, ...), with the same ``aux`` as ``start``.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     validate.space(space)
     for value, name in ((start, "start"), (end, "end")):
@@ -223,7 +219,7 @@ def direction_path(
             deviations of the code. A number for all codes, or (b,).
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     validate.space(space)
     validate_results.code(code, "code", tuple(space.mean.shape))

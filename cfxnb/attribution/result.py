@@ -127,11 +127,8 @@ class Attribution:
             raise ValueError("parts: expected at least one result, got none")
         for i, part in enumerate(parts):
             checked_attribution(part, f"parts[{i}]")
-            if part.image.shape[1:] != parts[0].image.shape[1:]:
-                raise ValueError(
-                    f"parts[{i}].image: expected images of {tuple(parts[0].image.shape[1:])}, "
-                    f"got {tuple(part.image.shape[1:])}"
-                )
+            shape = parts[0].image.shape[1:]
+            validate.shape(part.image.shape[1:], shape, f"parts[{i}].image", "images of")
             if set(part.cost) != set(parts[0].cost):
                 raise ValueError(
                     f"parts[{i}].cost: expected {sorted(parts[0].cost)}, got {sorted(part.cost)}"
@@ -190,11 +187,7 @@ def checked_attribution(value: Any, name: str) -> Attribution:
     has_map = torch.tensor([s not in NO_MAP for s in a.status], dtype=torch.bool)
     for field in ("image", "baseline", "attributions"):
         tensor = getattr(a, field)
-        if tensor.shape[2:] != a.image.shape[2:]:
-            raise ValueError(
-                f"{name}.{field}: expected images of {tuple(a.image.shape[2:])} pixels, "
-                f"got {tuple(tensor.shape[2:])}"
-            )
+        validate.shape(tensor.shape[2:], a.image.shape[2:], f"{name}.{field}", "images of size")
         if not tensor.detach()[has_map.to(tensor.device)].isfinite().all():
             raise ValueError(f"{name}.{field}: expected finite numbers, got NaN or infinity")
     for field in ("n_points", "label", "contrast_class"):

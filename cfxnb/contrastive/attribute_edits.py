@@ -100,11 +100,7 @@ class AttributeEdits:
                 f"value: expected {pair[0]!r} or {pair[1]!r}, one for all or one for each of the "
                 f"{len(code)} codes, got {validate.describe(value)}"
             )
-        if code.z.shape[1:] != self.mean.shape:
-            raise ValueError(
-                f"code: expected codes of shape {tuple(self.mean.shape)}, "
-                f"got {tuple(code.z.shape[1:])}"
-            )
+        validate.shape(code.z.shape[1:], self.mean.shape, "code", "codes of shape")
         target = torch.zeros(len(code), len(self.names))
         signs = [1.0 if v == pair[1] else -1.0 for v in values]
         target[:, self.names.index(name)] = torch.tensor(signs)
@@ -211,7 +207,7 @@ def fit_attribute_edits(
         seed: Seed of the initial weights and of the training batches.
 
     Raises:
-        ValueError, TypeError: For a wrong argument. The message names it.
+        ValueError, TypeError: For a wrong argument.
     """
     space = CheckedSpace(space)
     images = validate.images(images)
@@ -300,10 +296,6 @@ def checked_edits(value: Any, space: LatentSpace) -> AttributeEdits:
     """Check that the edits belong to this space: both have the same mean and std of codes."""
     kind = "edits from cfx.fit_attribute_edits"
     edits: AttributeEdits = validate.instance(value, AttributeEdits, "edits", kind)
-    if edits.mean.shape != space.mean.shape:
-        raise ValueError(
-            f"edits: expected edits for codes of shape {tuple(space.mean.shape)}, got edits for "
-            f"codes of shape {tuple(edits.mean.shape)}. Fit edits with this space."
-        )
+    validate.shape(edits.mean.shape, space.mean.shape, "edits", "edits for codes of shape")
     same_scale(edits.mean, edits.std, space, "edits", "edits of this space")
     return edits

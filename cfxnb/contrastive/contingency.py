@@ -43,7 +43,7 @@ def count(
     """Count the units in a table of observations. The arguments are those of ``observed_scores``.
 
     Raises:
-        ValueError, TypeError: For a wrong argument. The message names it.
+        ValueError, TypeError: For a wrong argument.
     """
     table = validate.table(table, "table")
     x, o = _column(table, cause, "cause"), _column(table, outcome, "outcome")

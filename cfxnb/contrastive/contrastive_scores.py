@@ -87,7 +87,7 @@ def necessity_and_sufficiency(
             # Action: set the attribute to its other value.
             edited = edits.edit(networks.take(code, unit), attribute, other)
             # Prediction: the class of the decoded edit.
-            after = networks.observe(networks.decode(edited))
+            after = networks.observe(edited)
             part = {
                 "row": rows[unit],
                 "factor": attribute,
@@ -212,7 +212,7 @@ def contrastive_scores(
             no other factor did), "effective" (the attribute changed), or "all". Without a judge
             all edits count.
         confidence_level: Confidence level of the intervals, in (0, 1).
-        batch_size: Images per batch. Affects memory and speed, not results.
+        batch_size: Images per batch. A larger batch is faster and needs more memory.
         first_row: Position of the first image in its data set, added to ``units["row"]``.
 
     Returns:
@@ -222,7 +222,7 @@ def contrastive_scores(
         the scores then use only the finished images, and a warning gives their number.
 
     Raises:
-        ValueError, TypeError: For a wrong argument. The message names it.
+        ValueError, TypeError: For a wrong argument.
     """
     began = time.perf_counter()
     validate.space(space)
@@ -267,10 +267,7 @@ def contrastive_scores(
     stop.warn(sum(map(len, finished)), len(rows), "and only these are used in the scores")
     networks.fit.warn()
     agreement = units.drop_duplicates("row")["reconstruction agrees"].mean()
-    weights = {
-        "space": weights_hash(networks.space),
-        "classifier": weights_hash(networks.classifier),
-    }
+    weights = {name: weights_hash(getattr(networks, name)) for name in ("space", "classifier")}
     return ContrastiveScores(
         outcome=networks.outcome,
         table=table,
@@ -324,12 +321,9 @@ class _Networks:
         """Return the codes of the images at the positions ``unit`` of the batch."""
         return code[torch.from_numpy(unit).to(self.space.mean.device)]
 
-    def decode(self, code: Code) -> Tensor:
-        """Checked images of codes."""
-        return validate.images(self.space.decode(code), "space.decode")
-
-    def observe(self, images: Tensor) -> _Observation:
-        """Classify images and read their factors."""
+    def observe(self, code: Code) -> _Observation:
+        """Decode codes, classify the images, and read their factors."""
+        images = validate.images(self.space.decode(code), "space.decode")
         factors = self._read(images)
         return _Observation(self._has_outcome(self._logits(images)), factors)
 

@@ -20,9 +20,10 @@ from torch import Generator, Tensor, nn
 from cfxnb.contrastive.contrasts import Contrasts
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.contrastive.linear_steps import LinearSteps
+from cfxnb.core import validate
 from cfxnb.core.kept_work import sketch
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.tensors import active_dims, hash_seed, predicted
+from cfxnb.core.tensors import active_dims, hash_seed
 from cfxnb.core.training import fit
 from cfxnb.core.types import Code, LatentSpace
 
@@ -147,16 +148,8 @@ def train_edit_network(
 
     with eval_frozen(space, reader), _seeded_global_generator(options.seed):
         net = EditNetwork(u.shape[1], len(contrasts), options.hidden_dim, linear_steps)
-        with torch.no_grad():
-            readings = [
-                torch.stack([predicted(logits) for logits in reader(decode(chunk)).values()], 1)
-                for chunk in u.split(256)
-            ]
-        original = torch.cat(readings)
-        if wrong := int((original < 0).any(1).sum()):
-            raise ValueError(
-                f"reader: expected finite logits, got NaN or infinity for {wrong} of {len(u)} codes"
-            )
+        with torch.no_grad(), validate.part_of("reader"):
+            original = torch.cat([reader.indices(decode(chunk)) for chunk in u.split(256)])
         return fit(
             net,
             loss,

@@ -88,7 +88,7 @@ class FactorReader:
 
         Args:
             images: Images in [0, 1], (n, c, h, w).
-            batch_size: Images per batch. Affects memory and speed, not results.
+            batch_size: Images per batch. A larger batch is faster and needs more memory.
         """
         batch_size = validate.count(batch_size, "batch_size", 1)
         self._watch.reset()
@@ -110,7 +110,7 @@ class FactorReader:
 
         Args:
             images: Images in [0, 1], (n, c, h, w).
-            batch_size: Images per batch. Affects memory and speed, not results.
+            batch_size: Images per batch. A larger batch is faster and needs more memory.
         """
         indices = self.indices(images, batch_size).cpu()
         columns = {

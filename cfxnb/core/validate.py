@@ -655,6 +655,12 @@ def code_like(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Te
     return z
 
 
+def shape(found: Any, wanted: Any, name: str, what: str = "the shape") -> None:
+    """Raise ValueError unless two shapes are equal. ``what`` describes the expected shape."""
+    if tuple(found) != tuple(wanted):
+        raise ValueError(f"{name}: expected {what} {tuple(wanted)}, got {tuple(found)}")
+
+
 def place(mean: Any, std: Any) -> tuple[Tensor, Tensor]:
     """Check that mean and std of codes are floats of one shape, std >= 0, and return both."""
     for value, name in ((mean, "mean"), (std, "std")):

@@ -6,9 +6,9 @@
         shoes=given("top", leather="brown", white=["golden", "metal"]),   # an effect
     )
 
-Each figure has one random number per factor (the exogenous noise of Pearl, 2009, chapter 7). The
-same numbers under an intervention give the exact counterfactual of that figure, including all
-downstream effects of the intervention.
+Each figure has one random number per factor (the exogenous noise of Pearl, 2009, chapter 7). If
+the same random numbers are used under an intervention, they give the exact counterfactual of the
+figure, including all downstream effects of the intervention.
 """
 
 import dataclasses
@@ -26,22 +26,25 @@ Distribution = str | Sequence[str] | Mapping[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """How a factor depends on one parent: a distribution for each option of the parent."""
+    """Dependence of a factor on one parent: a distribution for each option of the parent."""
 
     parent: str
     cases: dict[str, dict[str, float]]
 
 
 def given(parent: str, **cases: Distribution) -> Given:
-    """Let a factor follow the distribution ``cases[option]`` if ``parent`` has that option.
+    """Describe a factor of a ``World`` that depends on another factor, its parent.
+
+    If the parent of a figure has the option ``a``, the factor follows the distribution
+    ``cases["a"]``.
 
     Args:
-        parent: Name of the factor it depends on.
-        cases: Option of the parent -> distribution: an option, a list of equally likely options,
-            or a dict of probabilities.
+        parent: Name of the parent, a factor.
+        cases: One distribution per option of the parent. A distribution is an option, a list of
+            equally likely options, or a dict of probabilities.
 
     Raises:
-        ValueError, TypeError: For a wrong case, which the message names, or if there is none.
+        ValueError, TypeError: If a distribution is wrong, or if no distribution is given.
     """
     validate.text(parent, "parent")
     if not cases:
@@ -76,13 +79,13 @@ class World:
     """A structural causal model of factors, from which figures are sampled.
 
     Args:
-        factors: name -> list of options (uniform), dict of probabilities, or ``given(...)``. Causes
-            are listed before their effects. A name that begins with an underscore is a hidden
-            cause.
+        factors: One keyword per factor: a list of equally likely options, a dict of
+            probabilities, or ``given(...)``. Causes are listed before their effects. A factor whose
+            name begins with an underscore is a hidden cause.
 
     Raises:
-        ValueError, TypeError: If a cause is unknown or listed later, a case is missing, or
-            probabilities do not add up to 1.
+        ValueError, TypeError: If a cause is unknown or listed after its effect, if ``given`` has no
+            distribution for an option of the cause, or if probabilities do not add up to 1.
     """
 
     def __init__(self, **factors: Distribution | Given) -> None:
@@ -124,13 +127,16 @@ class World:
     def sample(
         self, n_samples: int, *, seed: int = 0, do: Mapping[str, str] | None = None
     ) -> pd.DataFrame:
-        """Sample the factors of figures, including hidden causes: one row per figure.
+        """Sample figures: a DataFrame with one row per figure and one column per factor.
+
+        Hidden causes have columns, too.
 
         Args:
-            n_samples: Number of figures. Row i does not depend on it.
-            seed: Seed of the exogenous noise. The same seed with another ``do`` gives the
-                counterfactuals of the same figures.
-            do: Intervention: factor -> option that it is set to, regardless of its causes.
+            n_samples: Number of figures. Figure i is the same for every ``n_samples``.
+            seed: Seed of the exogenous noise. If you repeat a call with the same seed and another
+                ``do``, the result holds the counterfactuals of the same figures.
+            do: Intervention, a dict from factors to options. Each factor in ``do`` is set to its
+                option in all figures, regardless of the causes of the factor. Default: none.
         """
         n_samples = validate.count(n_samples, "n_samples", 0, MAX_SAMPLES)
         noise = self._noise(n_samples, validate.seed(seed))
@@ -153,7 +159,10 @@ class World:
         return pd.DataFrame(columns)
 
     def _noise(self, n_samples: int, seed: int) -> dict[str, np.ndarray]:
-        """One uniform number per figure and factor; a longer sample begins with the shorter one."""
+        """Draw one uniform number per figure and factor, as a dict: factor -> (n_samples,).
+
+        The numbers of figure i do not depend on ``n_samples``.
+        """
         streams = np.random.SeedSequence(seed).spawn(len(self.factors))
         return {
             name: np.random.default_rng(stream).random(n_samples)
@@ -166,7 +175,7 @@ class World:
 
 
 def _draw(probabilities: dict[str, float], noise: np.ndarray) -> np.ndarray:
-    """Invert the cumulative distribution at each number in [0, 1)."""
+    """Turn each number in [0, 1) into an option, by the inverse of the cumulative distribution."""
     cumulative = np.cumsum(list(probabilities.values()))
     indices = np.searchsorted(cumulative, noise, side="right").clip(max=len(cumulative) - 1)
     return np.array(list(probabilities), dtype=object)[indices]

@@ -35,23 +35,24 @@ SOURCE = "FairFace, K. Kärkkäinen, J. Joo, CC BY 4.0, modified; labels are per
 def faces(split: str = "test") -> ImageSet:
     """Load faces with the labels 0 (no smile) and 1 (smile).
 
-    The label is 1 if ``smile_score`` is above 0.5. This score is the output "happy" of a network
-    for the image at 224x224. Gender, age and race are the perception of crowd workers, in the
-    words of FairFace.
+    The label is 1 if ``smile_score`` is above 0.5. ``smile_score`` is the output "happy" of an
+    expression network for the image at 224x224. The labels for gender, age and race are what crowd
+    workers perceived, in the words of FairFace.
 
     Args:
         split: ``"train"`` (9,994 images), ``"validation"`` (924 images held out of FairFace's
-            training part) or ``"test"`` (3,380 images, FairFace's validation part). Six images
-            that are nearly identical to one in "test" are in no split.
+            training part) or ``"test"`` (3,380 images, FairFace's validation part). Six training
+            images that are nearly identical to an image in "test" were left out of all splits.
 
     Returns:
-        ImageSet with images of shape (n, 3, 64, 64). Factors: ``gender``, ``age``, ``age_group``,
-        ``race``, ``smile_score``, ``yaw`` (negative: nose to the left), and the positions of
-        landmarks in pixels (``lefteye_x`` and so on).
+        ImageSet with images of shape (n, 3, 64, 64). The columns of ``factors`` are ``gender``,
+        ``age``, ``age_group``, ``race``, ``smile_score``, ``yaw`` (negative if the nose points to
+        the left), and the positions of landmarks in pixels (``lefteye_x`` and so on).
 
     Raises:
         ValueError, TypeError: If ``split`` is unknown.
-        DamagedFileError: (a ValueError) If the file is missing, truncated or altered.
+        DamagedFileError: If the data file is missing, truncated or altered. DamagedFileError is a
+            ValueError.
     """
     validate.choice(split, "split", SPLITS)
     part = "validation" if split == "test" else "train"

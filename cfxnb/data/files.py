@@ -20,14 +20,17 @@ REMEDY = (
 
 
 class DamagedFileError(ValueError):
-    """A data file is missing, truncated or altered. The message names it and how to restore it."""
+    """Raised if a data file is missing, truncated or altered.
+
+    The message names the file and how to restore it.
+    """
 
 
 @contextmanager
 def reading(file: str) -> Iterator[None]:
-    """Raise a DamagedFileError that names ``file`` if anything inside fails.
+    """Turn every exception in the ``with`` block into a DamagedFileError that names ``file``.
 
-    Readers of damaged files fail with many kinds of errors.
+    The block reads a file. Libraries that read a damaged file raise many kinds of exceptions.
     """
     try:
         yield
@@ -52,7 +55,7 @@ def _manifest(path: Path, modified: int) -> dict[str, dict[str, Any]]:
 
 
 def manifest() -> dict[str, dict[str, Any]]:
-    """Return the entries of ``MANIFEST.json``: path relative to ``data/`` -> entry."""
+    """Return the entries of ``MANIFEST.json``, a dict: path relative to ``data/`` -> entry."""
     path = paths.data() / "MANIFEST.json"
     if (kind := kind_of(path)) in NOTHING:
         raise DamagedFileError(f"{path} is missing. {REMEDY}")
@@ -69,7 +72,11 @@ def sha256(path: Path) -> str:
 
 
 def problem(name: str) -> str | None:
-    """Describe what is wrong with the file ``name`` (relative to ``data/``); None if nothing is."""
+    """Return a text that says what is wrong with a data file, or None if the file is right.
+
+    Args:
+        name: Path of the file relative to ``data/``.
+    """
     entry = manifest().get(name)
     path = paths.data() / name
     if entry is None:
@@ -91,13 +98,16 @@ def problem(name: str) -> str | None:
 
 @functools.cache
 def _check_state(name: str, path: Path, size: int, modified: int) -> None:
-    """Check the hash of a file. A cache keeps the result until its size or time changes."""
+    """Check a data file, once for each combination of its size and modification time."""
     if (found := problem(name)) is not None:
         raise DamagedFileError(f"{found}. {REMEDY}")
 
 
 def verified_path(name: str) -> Path:
-    """Check size and digest of the data file ``name`` (relative to ``data/``); return its path.
+    """Check the size and the SHA-256 digest of a data file, and return its path.
+
+    Args:
+        name: Path of the file relative to ``data/``.
 
     Raises:
         DamagedFileError: If the file is missing, truncated or altered.
@@ -111,7 +121,12 @@ def verified_path(name: str) -> Path:
 
 
 def add_to_manifest(name: str, **facts: object) -> None:
-    """Add the file ``name`` to the manifest, or update its entry (size, digest, ``facts``)."""
+    """Add a data file to the manifest, or update its entry.
+
+    Args:
+        name: Path of the file relative to ``data/``.
+        facts: Further fields of the entry, beside size and digest.
+    """
     path, target = paths.data() / name, paths.data() / "MANIFEST.json"
     listed = {"entries": []} if kind_of(target) in NOTHING else read_json(target)
     entry = {"path": name, "bytes": path.stat().st_size, "sha256": sha256(path), **facts}

@@ -1,4 +1,7 @@
-"""Images with a table in a zip file, in the ``imagefolder`` layout of Hugging Face datasets."""
+"""Read images and their table from a zip file.
+
+The files are laid out as in ``imagefolder`` of Hugging Face datasets.
+"""
 
 import io
 import zipfile
@@ -18,7 +21,9 @@ MAX_SIDE = 4096  # pixels
 def read_folder(
     path: Path, split: str, mode: str = "L", numbers: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Read the table ``metadata.csv`` of one folder in a zip file, and its images as uint8.
+    """Return the table ``metadata.csv`` of one folder in a zip file, and the folder's images.
+
+    The images are a uint8 array.
 
     Args:
         path: The zip file.
@@ -39,7 +44,7 @@ def read_folder(
 
 
 def _content(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Unpack one file of an archive, unless it is larger than ``MAX_BYTES``."""
+    """Return the bytes of one file of an archive. Files above ``MAX_BYTES`` are refused."""
     size = archive.getinfo(name).file_size
     if size > MAX_BYTES:
         raise ValueError(f"{name[:60]} has {size} bytes, more than {MAX_BYTES}")

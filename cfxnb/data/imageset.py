@@ -16,14 +16,14 @@ from cfxnb.core.tensors import positions
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images with labels and factors, row by row.
+    """Images with their labels and factors. Row i of each attribute belongs to image i.
 
     Attributes:
-        images: float32 in [0, 1], (n, c, h, w).
+        images: Images in [0, 1], float32 (n, c, h, w).
         labels: Class of each image, int64 (n,).
-        class_names: Name of each class; ``class_names[labels[i]]`` is the class of image i.
-        factors: One row per image and one column per factor, known or measured.
-        source: Attribution and licence, in one line.
+        class_names: Name of each class. The class of image i is ``class_names[labels[i]]``.
+        factors: Known or measured properties, one row per image and one column per factor.
+        source: Authors and licence of the images, in one line.
     """
 
     images: Tensor
@@ -70,7 +70,7 @@ class ImageSet:
         return len(self.images)
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> "ImageSet":
-        """Return the chosen rows as an ImageSet; an int gives a set of one image."""
+        """Return an ImageSet of the images ``rows``, in this order. An int chooses one image."""
         index = positions(rows, len(self), f"a set with {len(self)} images")
         return dataclasses.replace(
             self,
@@ -98,5 +98,5 @@ class ImageSet:
 
 
 def _plain(tensor: Tensor) -> bool:
-    """Whether a tensor is dense and not on the meta device."""
+    """Return whether a tensor is dense and not on the meta device."""
     return tensor.layout == torch.strided and not tensor.is_meta

@@ -1,4 +1,7 @@
-"""Pixel-art figures composited from layers, so that every factor is known and edits are exact.
+"""Render pixel-art figures from layers, such as body, hair and top.
+
+The layers of a figure are its factors. So every factor of an image is known, and one layer can be
+replaced exactly.
 
 The layers come from sheets of the Liberated Pixel Cup, CC BY-SA 3.0 or GPL 3.0. The artists are
 listed in ``data/sprites``.
@@ -57,7 +60,10 @@ ROWS = {"front": 10, "left": 9, "right": 11}  # of the standing pose, column 0 o
 
 @functools.cache
 def _layer(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (options, directions, h, w, 3) and opacity (options, directions, h, w) of a layer."""
+    """Return the colours of a layer, (k, 3, h, w, 3), and its opacity, (k, 3, h, w).
+
+    The first axis is the option (k options), the second the direction in which the figure faces.
+    """
     sheets = [
         _sheet(f"sprites/{FOLDERS[name]}/{option}.png")
         for option in range(len(SPRITE_OPTIONS[name]))
@@ -67,7 +73,7 @@ def _layer(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sheet(name: str) -> np.ndarray:
-    """The standing pose in each direction, uint8 (directions, h, w, 4)."""
+    """Return the standing pose of a sheet in the three directions, uint8 (3, h, w, 4)."""
     path = verified_path(name)
     with reading(f"data/{name}"), Image.open(path) as sheet:
         if max(sheet.size) > MAX_SIDE or min(sheet.size) < (max(ROWS.values()) + 1) * CELL:
@@ -81,7 +87,7 @@ def _sheet(name: str) -> np.ndarray:
 
 
 def as_indices(factors: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return the index of the option of each figure: factor -> int array (n,).
+    """Return the options of n figures as indices, a dict: factor -> int array (n,).
 
     Raises:
         ValueError, TypeError: If a column is missing or holds an unknown option.
@@ -132,11 +138,11 @@ def render_sprites(factors: pd.DataFrame) -> Tensor:
 def layer_mask(factors: pd.DataFrame, layer: str) -> Tensor:
     """Return the pixels at which a layer is visible, bool (n, 56, 32).
 
-    A layer is visible where it is not transparent and no layer above it is fully opaque.
+    A layer is visible where the layer is not transparent and no layer above it is fully opaque.
 
     Args:
         factors: One column per factor of ``SPRITE_OPTIONS``, with names of options.
-        layer: Name of the layer, such as "hair". "direction" is a factor but not a layer.
+        layer: Name of the layer, such as "hair". The factor "direction" is no layer.
 
     Raises:
         ValueError, TypeError: For an unknown layer, or factors that ``render_sprites`` refuses.
@@ -151,7 +157,10 @@ def layer_mask(factors: pd.DataFrame, layer: str) -> Tensor:
 
 
 def top_layers(factors: pd.DataFrame) -> Tensor:
-    """Return the index of the top layer at each pixel, uint8 (n, 56, 32); 0 is the background."""
+    """Return the number of the top layer at each pixel, uint8 (n, 56, 32).
+
+    Layers are numbered from 1, and 0 is the background.
+    """
     indices = as_indices(factors)
     top = np.zeros((len(factors), HEIGHT, WIDTH), np.uint8)
     for index, name in enumerate(LAYERS, 1):

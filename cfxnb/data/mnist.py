@@ -35,12 +35,13 @@ def digits(split: str = "test") -> ImageSet:
         split: ``"train"`` (60,000 images) or ``"test"`` (10,000 images).
 
     Returns:
-        ImageSet with images of shape (n, 1, 32, 32), white on black. The factors are those of
-        ``cfxnb.data.measure_digits``.
+        ImageSet with images of shape (n, 1, 32, 32), white on black. The columns of ``factors`` are
+        those of ``cfxnb.data.measure_digits``.
 
     Raises:
         ValueError, TypeError: If ``split`` is unknown.
-        DamagedFileError: (a ValueError) If a file is missing, truncated or altered.
+        DamagedFileError: If a data file is missing, truncated or altered. DamagedFileError is a
+            ValueError.
     """
     validate.choice(split, "split", SPLITS)
     labels = read_idx(verified_path(f"digits/{SPLITS[split]}-labels-idx1-ubyte.gz"))
@@ -67,7 +68,7 @@ def images_of(split: str) -> Tensor:
 def read_idx(path: Path) -> np.ndarray:
     """Read the array in a gzipped IDX file of unsigned bytes (the format of MNIST).
 
-    Unpacks no more bytes than the header states, and at most 1 GiB.
+    The function unpacks no more bytes than the header of the file states, and at most 1 GiB.
     """
     with reading(path.name), gzip.open(path) as file:
         zeros, kind, dimensions = struct.unpack(">HBB", file.read(4))

@@ -1,7 +1,7 @@
-"""Measurable factors of a handwritten digit.
+"""Measure factors of handwritten digits, such as slant and thickness of the stroke.
 
-The definitions follow Morpho-MNIST (Castro et al., 2019, section 3): enlarge, binarise,
-skeletonise, measure. All lengths are in pixels of the original image.
+The definitions follow Morpho-MNIST (Castro et al., 2019, section 3): the image is enlarged,
+binarised and skeletonised, and then measured. All lengths are in pixels of the original image.
 """
 
 import numpy as np
@@ -35,11 +35,12 @@ def measure_digits(images: Tensor) -> pd.DataFrame:
         images: Bright digits on a dark ground, in [0, 1], (n, 1, h, w).
 
     Returns:
-        DataFrame with one row per image and the columns ``COLUMNS``, which state the units. If all
-        pixels of an image are below 0.1, it has no stroke and its row is NaN.
+        DataFrame with one row per image and one column per factor. The dict ``COLUMNS`` describes
+        the factors and their units. An image with all pixels below 0.1 has no stroke, and the row
+        of such an image is NaN.
 
     Raises:
-        ValueError, TypeError: For other images.
+        ValueError, TypeError: If ``images`` are not images in [0, 1] with one channel.
     """
     images = validate.images(images)
     if images.shape[1] != 1:
@@ -73,7 +74,11 @@ def _measure_one(picture: np.ndarray, peak: float) -> tuple[float, ...]:
 
 
 def _curve_length(skeleton: np.ndarray) -> float:
-    """Length of a skeleton: straight steps count 1, diagonal steps sqrt(2), corners only once."""
+    """Return the length of a skeleton in its pixels.
+
+    A straight step counts 1 and a diagonal step sqrt(2). A diagonal step is not counted if its two
+    pixels are also linked by straight steps.
+    """
     s = np.pad(skeleton, 1)
     straight = (s[1:] & s[:-1]).sum() + (s[:, 1:] & s[:, :-1]).sum()
     falling = s[1:, 1:] & s[:-1, :-1] & ~s[1:, :-1] & ~s[:-1, 1:]
@@ -82,7 +87,10 @@ def _curve_length(skeleton: np.ndarray) -> float:
 
 
 def _frame(ink: np.ndarray) -> tuple[float, float, float]:
-    """Slant in degrees, and width and height of the bounding parallelogram with this slant."""
+    """Return slant, width and height of the parallelogram that bounds the stroke.
+
+    The slant is in degrees.
+    """
     y, x = np.nonzero(ink)
     dy, dx = y - y.mean(), x - x.mean()
     shear = (dx * dy).mean() / max((dy**2).mean(), 1e-12)
@@ -92,7 +100,10 @@ def _frame(ink: np.ndarray) -> tuple[float, float, float]:
 
 
 def _count_loops(ink: np.ndarray) -> int:
-    """Count the holes: 4-connected components of the background that do not touch the outside."""
+    """Return the number of holes in the stroke.
+
+    A hole is a 4-connected component of the background that does not reach the border of the image.
+    """
     components, _ = ndimage.label(~np.pad(ink, 1))
     sizes = np.bincount(components.ravel())[1:]
     outside = components[0, 0] - 1

@@ -1,7 +1,8 @@
 """Planted causes: which factors the shipped classifiers of sprites were trained to follow.
 
-Every classifier returns "gray" or "red", as if it classified the hair. Its training labels followed
-the factors that are stated here, and in its training world no other factor predicted them as well.
+Every classifier returns "gray" or "red", as if it classified the hair. ``SPRITE_CLASSIFIERS`` names
+the factors that the training labels of each classifier followed. In the training world of a
+classifier, no other factor predicted the labels as well.
 """
 
 import dataclasses
@@ -28,11 +29,11 @@ CLASSES = SPRITE_CONTRASTS["hair"]
 
 @dataclasses.dataclass(frozen=True)
 class PlantedClassifier:
-    """How the training labels of one classifier were made.
+    """Rule by which the training labels of one classifier were made.
 
     Attributes:
         causes: Factors that the labels follow.
-        label: Function factors -> bool per figure, True for the class "red".
+        label: Function from a table of factors to a bool per figure, True for the class "red".
         world: World from which the training figures were sampled.
         description: The rule in words.
     """

@@ -63,16 +63,17 @@ def sprites(
     split: str = "all",
     seed: int = 0,
 ) -> ImageSet:
-    """Sample figures with known factors.
+    """Sample pixel-art figures from a causal model, with all factors known.
 
     Args:
         world: Name of a world in ``SPRITE_WORLDS``, or your own ``World`` of factors and options in
-            ``SPRITE_OPTIONS``. Factors that it does not mention are uniform.
+            ``SPRITE_OPTIONS``. If the world does not mention a factor, all options of this factor
+            are equally likely.
         n_samples: Number of figures.
-        class_factor: Factor that gives the labels. Its options are the classes.
-        split: "test" gives figures with the fifth of all combinations of factors that no shipped
-            network was trained on. "train" gives the others. "all" gives both, in the order of
-            ``World.sample``.
+        class_factor: Factor that gives the labels. The classes are the options of this factor.
+        split: "test" gives figures with held-out combinations of factors (a fifth of all), on which
+            no shipped network was trained. "train" gives figures with the other combinations.
+            "all" gives figures with any combination, in the order of ``World.sample``.
         seed: Seed of the exogenous noise. The same seed gives the same figures.
 
     Returns:
@@ -82,7 +83,8 @@ def sprites(
     Raises:
         ValueError, TypeError: For an unknown world, factor, option or split, or if the world has
             almost no figures in this split.
-        DamagedFileError: (a ValueError) If a sheet is missing, truncated or altered.
+        DamagedFileError: If a sheet of sprites is missing, truncated or altered. DamagedFileError
+            is a ValueError.
     """
     if not isinstance(world, World):
         world = SPRITE_WORLDS[validate.choice(world, "world", SPRITE_WORLDS)]
@@ -104,14 +106,18 @@ def sprites(
 
 
 def _sample(world: World, n_samples: int, seed: int) -> pd.DataFrame:
-    """Sample all factors; those that the world does not mention are uniform."""
+    """Sample all factors. A factor that the world does not mention has equally likely options."""
     unmentioned = {n: o for n, o in _ALL_OPTIONS.items() if n not in world.factors}
     rest = World(**unmentioned).sample(n_samples, seed=seed + 10**6)
     return pd.concat([world.sample(n_samples, seed=seed), rest], axis=1)
 
 
 def _of_split(factors: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Select a split by the sum of the option indices, so that every factor is balanced."""
+    """Return the rows of a split.
+
+    A combination is held out if the sum of its option indices is divisible by 5. So every option
+    of a factor is held out about equally often.
+    """
     held_out = sum(as_indices(factors).values()) % 5 == 0
     rows = {"all": held_out | True, "train": ~held_out, "test": held_out}[split]
     return factors.iloc[np.flatnonzero(rows)]
@@ -119,17 +125,17 @@ def _of_split(factors: pd.DataFrame, split: str) -> pd.DataFrame:
 
 @standard_modes
 def intervene(figures: ImageSet, **changes: str) -> ImageSet:
-    """Render each figure again with some factors changed and all others equal.
+    """Set some factors of each figure to given options, and render the figures again.
 
-    The change has no downstream effects, even if the factor has effects in the world. To include
-    these, sample the same seed again with ``World.sample(..., do=...)``.
+    All other factors stay as they are, also the effects of a changed factor in the world. To
+    include downstream effects, sample the same seed again with ``World.sample(..., do=...)``.
 
     Args:
         figures: Figures from ``sprites``.
-        changes: factor=option, such as ``hair="red"``.
+        changes: One keyword per changed factor, such as ``hair="red"``.
 
     Returns:
-        ImageSet of the same length, with labels that follow the changed factors.
+        ImageSet with one changed figure per figure. The labels follow the changed factors.
 
     Raises:
         ValueError, TypeError: For an unknown factor or option, or images that are not sprites.
@@ -144,7 +150,7 @@ def intervene(figures: ImageSet, **changes: str) -> ImageSet:
 
 
 def class_factor_of(figures: Any) -> str:
-    """Return the factor that gives the labels of a set of sprites.
+    """Return the name of the factor that gives the labels of a set of sprites.
 
     Raises:
         ValueError, TypeError: If ``figures`` is not a set of sprites.

@@ -23,20 +23,22 @@ SOURCE = "chest X-rays of children, D. Kermany, K. Zhang, M. Goldbaum, CC BY 4.0
 def chest(split: str = "test") -> ImageSet:
     """Load the X-rays of one split, with the labels 0 (normal) and 1 (pneumonia).
 
-    No patient is in both "train" and "validation". Some values of ``patient`` occur in both "train"
-    and "test". They probably belong to different people, because the numbering of the test images
-    seems to start again.
+    No patient is in both "train" and "validation". Some values of the factor ``patient`` occur in
+    both "train" and "test". Equal values in "train" and "test" probably belong to different people,
+    because the numbering of patients seems to start again in "test".
 
     Args:
         split: ``"train"`` (4,695 images), ``"validation"`` (521) or ``"test"`` (624).
 
     Returns:
-        ImageSet with images of shape (n, 1, 64, 64). Factors: ``kind`` ("normal", "bacteria" or
-        "virus") and ``patient`` (from the name of the original file).
+        ImageSet with images of shape (n, 1, 64, 64). The columns of ``factors`` are ``kind``
+        ("normal", "bacteria" or "virus") and ``patient`` (part of the name of the original
+        file).
 
     Raises:
         ValueError, TypeError: If ``split`` is unknown.
-        DamagedFileError: (a ValueError) If the file is missing, truncated or altered.
+        DamagedFileError: If the data file is missing, truncated or altered. DamagedFileError is a
+            ValueError.
     """
     validate.choice(split, "split", SPLITS)
     table, pictures = read_folder(verified_path(FILE), split, "L", ["label"])

@@ -30,7 +30,7 @@ def heat_maps(
         A Picture.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     checked_attribution(attribution, "attribution")
     max_images = validate.count(max_images, "max_images", 1, MAX_IMAGES)

@@ -35,7 +35,7 @@ def curves(
         A Picture.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     checked_alt(alt)
     x = validate.drawable(x, "x", 1)
@@ -76,7 +76,7 @@ def code_map(points: Tensor, labels: Tensor, class_names: Sequence[str], *, alt:
         A Picture.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     checked_alt(alt)
     xy = validate.drawable(points, "points", 2)
@@ -147,7 +147,7 @@ def bars(
         A Picture.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     checked_alt(alt)
     validate.flag(sort, "sort")

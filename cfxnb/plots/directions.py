@@ -1,7 +1,6 @@
 """Pictures of directions: which fraction of images flips, and how one image changes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, LatentSpace
 from cfxnb.directions.follow_direction import step_lengths
 from cfxnb.plots.charts import curves
-from cfxnb.plots.pictures import CYCLE, Picture, as_picture, draw, figure
+from cfxnb.plots.pictures import CYCLE, Picture, as_picture, decoded, draw, figure, names_of
 
 MAX_POINTS = 10_000  # of a curve
 MAX_IMAGES = 100  # in a row
@@ -49,11 +48,7 @@ def flip_curves(
         where = f"results[{validate.text(name, 'results')[:60]!r}]"
         validate_results.result(result, where)
         before, _ = validate_results.codes(result, where)
-        if before.z.shape[1:] != space.mean.shape:
-            raise ValueError(
-                f"{where}: expected codes of this space, {tuple(space.mean.shape)}, got those of "
-                f"another, {tuple(before.z.shape[1:])}"
-            )
+        validate.shape(before.z.shape[1:], space.mean.shape, where, "codes of this space,")
         if not result.eligible.any():
             raise ValueError(f"{where}: expected an image that could flip, got none")
         lengths = step_lengths(space, result)[result.eligible]
@@ -97,7 +92,7 @@ def direction_strip(
         class_names: names of the classes. Default: their numbers.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The error message names the argument.
+        ValueError, TypeError: if an argument is wrong.
     """
     checked = CheckedSpace(space)
     image = validate.images(image, "image")
@@ -114,18 +109,10 @@ def direction_strip(
         step = expand_direction(checked, direction, 1).to(code.z)
         aux = None if code.aux is None else code.aux.expand(len(steps), *code.aux.shape[1:])
         moved = code.z + steps.to(code.z).view(-1, *[1] * (code.z.ndim - 1)) * step
-        made = validate.images(checked.decode(type(code)(moved, aux)), "space.decode")
-        if made.shape[1:] != image.shape[1:]:
-            raise ValueError(
-                f"space.decode: expected images like the one given, {tuple(image.shape[1:])}, got "
-                f"{tuple(made.shape[1:])}"
-            )
-        shown = torch.cat([image, made.to(image)])
+        shown = torch.cat([image, decoded(checked, type(code)(moved, aux), image).to(image)])
         logits = finite_predict_logits(classifier, shown)
-    names: Sequence[Any] = range(logits.shape[1])
-    if class_names is not None:
-        names = validate.class_names(class_names, "class_names", len(names))
-    decisions = [str(names[i]) for i in logits.argmax(1).tolist()]
+    names = names_of(class_names, logits.shape[1])
+    decisions = [names[i] for i in logits.argmax(1).tolist()]
     probabilities = logits.softmax(1).amax(1).tolist()
     titles = ["image", *[f"{x:+.1f}" for x in steps.tolist()]]
     fig, axes = figure(1, len(shown), (1.1 * len(shown), 1.9))

@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cfxnb.core import validate, validate_results
-from cfxnb.core.border import CheckedClassifier
+from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import finite_rows
-from cfxnb.core.types import FLIPPED
+from cfxnb.core.types import FLIPPED, Code
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, "#56B4E9", "#F0E442", "#000000")
@@ -115,6 +115,20 @@ def wrap_lines(title: str, width: int = 20) -> str:
     return "\n".join(textwrap.fill(line, width) for line in title.split("\n"))
 
 
+def names_of(class_names: Any, count: int) -> list[str]:
+    """Return the names of ``count`` classes. If ``class_names`` is None, return their numbers."""
+    if class_names is None:
+        return [str(number) for number in range(count)]
+    return list(validate.class_names(class_names, "class_names", count))
+
+
+def decoded(space: CheckedSpace, code: Code, like: Tensor) -> Tensor:
+    """Return the images of codes, and refuse images that differ from ``like`` in size."""
+    made = validate.images(space.decode(code), "space.decode")
+    validate.shape(made.shape[1:], like.shape[1:], "space.decode", "the shape of the image,")
+    return made
+
+
 def gallery(
     images: Tensor,
     titles: Sequence[str] | None = None,
@@ -137,7 +151,7 @@ def gallery(
         A Picture.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     checked_alt(alt)
     images = _drawable(images)
@@ -202,7 +216,7 @@ def show(
         A Picture.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     cf = validate_results.result(cf, "cf")
     part = cf[_can_be_shown(cf)]
@@ -210,16 +224,7 @@ def show(
     if not len(part):
         raise ValueError(f"cf: expected images to show, got {cf!r}")
     n = len(part)
-    classes = range(part.logits_before.shape[1])
-    names = (
-        classes
-        if class_names is None
-        else validate.class_names(class_names, "class_names", len(classes))
-    )
-
-    def name(number: int) -> str:
-        return str(names[number])
-
+    name = names_of(class_names, part.logits_before.shape[1])
     kinds = ["original", "reconstruction", "counterfactual", "difference"]
     if torch.equal(part.reconstruction, part.original):
         kinds.remove("reconstruction")
@@ -235,13 +240,13 @@ def show(
         checked = CheckedClassifier(judge, "judge")
         with eval_frozen(judge), torch.no_grad():
             own = validate.recorded_names(part.made_by)
-            judged = validate.same_classes(checked, part.image, len(classes), "judge", own).tolist()
+            judged = validate.same_classes(checked, part.image, len(name), "judge", own).tolist()
     for i in range(n):
         titles = dict.fromkeys(kinds, "")
-        titles["original"] = f"seen as {name(before[i])}"
-        verdict = "" if judged is None else f"\njudge: {name(judged[i])}"
+        titles["original"] = f"seen as {name[before[i]]}"
+        verdict = "" if judged is None else f"\njudge: {name[judged[i]]}"
         failed = "" if part.status[i] == FLIPPED else f"{part.status[i].replace('_', ' ')}\n"
-        decision = f"seen as {name(after[i])} ({confidence[i]:.0%})"
+        decision = f"seen as {name[after[i]]} ({confidence[i]:.0%})"
         titles["counterfactual"] = f"{failed}{decision}{verdict}"
         for ax, kind in zip(axes[i], kinds, strict=True):
             title = wrap_lines(f"{kind}\n{titles[kind]}".strip() if wide else titles[kind])
@@ -253,9 +258,9 @@ def show(
             if i == 0 and not wide:
                 ax.set_ylabel(kind, fontsize=9)
     text = "; ".join(
-        f"{name(a)} to {name(b)} ({s})" for a, b, s in zip(before, after, part.status, strict=True)
+        f"{name[a]} to {name[b]} ({s})" for a, b, s in zip(before, after, part.status, strict=True)
     )
-    verdict = "" if judged is None else f" The judge sees {', '.join(map(name, judged))}."
+    verdict = "" if judged is None else f" The judge sees {', '.join(name[c] for c in judged)}."
     each = "row" if wide else "column"
     return as_picture(fig, f"Originals and counterfactuals, one {each} per image: {text}.{verdict}")
 

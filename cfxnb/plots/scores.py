@@ -17,7 +17,7 @@ from cfxnb.core.modules import eval_frozen
 from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.types import Classifier, LatentSpace
 from cfxnb.metrics.ground_truth import same_contrast
-from cfxnb.plots.pictures import BLUE, ORANGE, Picture, as_picture, draw, figure
+from cfxnb.plots.pictures import BLUE, ORANGE, Picture, as_picture, decoded, draw, figure, names_of
 
 
 def score_bars(
@@ -35,7 +35,7 @@ def score_bars(
         title: Title of the picture. Default: no title.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     checked_scores(scores, "scores")
     validate.text(title, "title")
@@ -137,17 +137,17 @@ def edit_strip(
         class_names: Names of the classes. Default: their indices.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     space, classifier, image = _single(space, classifier, edits, image)
     values = contrast_indices(factors, edits.contrasts, len(image))
     with eval_frozen(space, classifier, edits):
         code = space.encode(image)
-        shown, titles = [image[0], _decoded(space, code, image)[0]], ["original", "reconstruction"]
+        shown, titles = [image[0], decoded(space, code, image)[0]], ["original", "reconstruction"]
         for name, pair in edits.contrasts.items():
             if values[name][0] >= 0:
                 wanted = pair[1 - values[name][0]]
-                shown.append(_decoded(space, edits.edit(code, name, wanted), image)[0])
+                shown.append(decoded(space, edits.edit(code, name, wanted), image)[0])
                 titles.append(f"{name}: {wanted}")
         decisions = _decisions(finite_predict_logits(classifier, torch.stack(shown)), class_names)
     fig, axes = figure(1, len(shown), (1.25 * len(shown), 2.6))
@@ -191,13 +191,13 @@ def edit_picture(
         class_names: Names of the classes. Default: their indices.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+        ValueError, TypeError: If an argument is wrong.
     """
     space, classifier, image = _single(space, classifier, edits, image)
     with eval_frozen(space, classifier, edits):
         code = space.encode(image)
         edited = edits.edit(code, name, value)
-        pair = torch.cat([_decoded(space, code, image), _decoded(space, edited, image)])
+        pair = torch.cat([decoded(space, code, image), decoded(space, edited, image)])
         probabilities = finite_predict_logits(classifier, pair).softmax(1)
     old, new = decisions = _decisions(probabilities, class_names)
     if old == new:
@@ -225,20 +225,7 @@ def _single(space: Any, classifier: Any, edits: Any, image: Any) -> tuple[Any, A
     return checked, CheckedClassifier(classifier), image
 
 
-def _decoded(space: Any, code: Any, like: Tensor) -> Tensor:
-    """Return the images of a code, or raise an error if they differ from ``like`` in size."""
-    made = validate.images(space.decode(code), "space.decode")
-    if made.shape[1:] != like.shape[1:]:
-        raise ValueError(
-            f"space.decode: expected the shape of the image, {tuple(like.shape[1:])}, got "
-            f"{tuple(made.shape[1:])}"
-        )
-    return made
-
-
 def _decisions(logits: Tensor, class_names: Any) -> list[str]:
     """Return the name of the predicted class for each row of the logits."""
-    names: Sequence[Any] = range(logits.shape[1])
-    if class_names is not None:
-        names = validate.class_names(class_names, "class_names", logits.shape[1])
-    return [str(names[c]) for c in logits.argmax(1).tolist()]
+    names = names_of(class_names, logits.shape[1])
+    return [names[c] for c in logits.argmax(1).tolist()]

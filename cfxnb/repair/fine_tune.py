@@ -54,7 +54,7 @@ def fine_tune(
 
     Raises:
         ValueError, TypeError: if an argument is wrong, if the loss is not finite, or if the network
-            cannot be copied or trained. The message names the argument.
+            cannot be copied or trained.
     """
     original = _module_of(validate.white_box(classifier))
     checked = as_classifier(classifier)
