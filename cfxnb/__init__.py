@@ -1,18 +1,22 @@
 """Counterfactual explanations of image classifiers with generative models.
 
-``import cfxnb as cfx`` gives everything a notebook uses:
+``import cfxnb as cfx`` gives everything that the notebooks use:
 
-- what there is: ``available``, ``load``, ``data`` (digits, sprites, World), ``spaces``, ``doctor``
-- your own: ``wrap``, ``two_logits``, ``select_label``, ``BlackBox``, ``FactorReader``, ``Code``
-- counterfactuals: ``latent_attack``, ``diffusion_counterfactual``; beside them ``pixel_attack``,
-  ``random_change``, ``reconstruct``; which class to ask for: ``nearest_classes``
-- what a model gets wrong: ``explain_errors``, ``fine_tune``, ``group_weights``
-- without gradients: ``find_directions`` (``Directions``), ``follow_direction``
-- what changed: ``fit_descriptors``, ``describe_change``, ``ablate``, ``permutation_null``
-- necessary, sufficient: ``fit_attribute_edits``, ``contrastive_scores``; from a table
-  ``observed_scores``, ``adjusted_effect``, ``score_bounds``
-- where it lies: ``latent_integrated_gradients``, ``integrated_gradients``, ``captum_attribution``
-- how good it is: ``report``, ``cout``, ``metrics`` (distances, and scores against the truth)
+- shipped models and data: ``available``, ``load``, ``data``, ``spaces``; ``doctor`` checks the
+  installation
+- your own models: ``wrap``, ``two_logits``, ``select_label``, ``BlackBox``, ``FactorReader``,
+  ``Code``
+- counterfactuals: ``latent_attack``, ``diffusion_counterfactual``
+- baselines: ``pixel_attack``, ``random_change``, ``reconstruct``, ``nearest_neighbour``
+- targets for counterfactuals: ``nearest_classes``
+- counterfactuals without gradients: ``find_directions``, ``follow_direction``
+- names for what changed: ``fit_descriptors``, ``describe_change``, ``ablate``,
+  ``permutation_null``
+- necessity and sufficiency: ``fit_attribute_edits``, ``contrastive_scores``; from a table of
+  observations: ``observed_scores``, ``adjusted_effect``, ``score_bounds``
+- maps of pixels: ``latent_integrated_gradients``, ``integrated_gradients``, ``captum_attribution``
+- errors of a model: ``explain_errors``, ``fine_tune``, ``group_weights``
+- evaluation: ``report``, ``cout``, ``metrics`` (distances, and scores against the truth)
 """
 
 import lazy_loader

@@ -1,4 +1,7 @@
-"""Shipped networks: weights in half-precision safetensors, each with a card in JSON."""
+"""Load the networks that cfxnb ships.
+
+Each network is a safetensors file in half precision, with a card in JSON that describes it.
+"""
 
 import hashlib
 import json
@@ -77,7 +80,7 @@ def list_names() -> list[str]:
 
 
 def read_card(name: str) -> dict[str, Any]:
-    """Return the card of a shipped network, a dict.
+    """Return the card of a shipped network, a dict that describes the network.
 
     Raises:
         ValueError, TypeError: if the name is unknown.
@@ -132,14 +135,15 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         device: device to run on. Default: CUDA or MPS if available, else the CPU.
 
     Returns:
-        The network, in a form that depends on the kind in its card: a space (``encode``,
-        ``decode``), a classifier (images -> logits), a ``FactorReader``, the ``AttributeEdits`` of
-        a space, or a network of features (images -> feature maps by name).
+        A space (with ``encode`` and ``decode``), a classifier (images -> logits), a
+        ``FactorReader``, the ``AttributeEdits`` of a space, or a feature network (images -> feature
+        maps by name). The field ``kind`` of the network's card says which of these it is.
 
     Raises:
-        ValueError, TypeError: if the name is unknown (the message has similar names), or if the
-            device is not available.
-        DamagedFileError: (a ValueError) if a file is missing, truncated or altered.
+        ValueError, TypeError: if the name is unknown, or if the device is not available. The
+            message for an unknown name suggests similar names.
+        DamagedFileError: if a file of the network is missing, truncated or altered.
+            DamagedFileError is a ValueError.
     """
     card = read_card(_known(name))
     device = validate.device(device)
@@ -185,7 +189,7 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
 
 
 def _check_outputs(card: dict[str, Any]) -> None:
-    """Check that the class names or options of a card are as many as the network's outputs."""
+    """Check that a card has one class name, or one option, per output of the network."""
     outputs = card["config"].get("outputs")
     if card["kind"] == "classifier":
         count = len(card["class_names"])
@@ -198,9 +202,10 @@ def _check_outputs(card: dict[str, Any]) -> None:
 
 
 def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the frozen network that a card describes, and ``mean`` and ``std`` if stored.
+    """Return the frozen network that a card describes, and a dict of the other stored tensors.
 
-    Before it allocates memory, the function checks that the network fits the file.
+    The other tensors are ``mean`` and ``std`` of the codes. Before the function allocates memory,
+    it checks that the network fits the file.
     """
     made, config = _NETS[card["net"]], card["config"]
     check_fields(config, declared(made), "config")

@@ -53,8 +53,8 @@ def captum_attribution(
         stride: Distance between neighbouring squares, in pixels; at most ``window``.
         tolerance: Largest |relative_delta| of a map with the status "complete". Only the maps of
             "integrated_gradients" are expected to be complete.
-        batch_size: Approximate number of images per batch, which affects memory and speed but not
-            results.
+        batch_size: Approximate number of images per batch. A larger batch is faster and needs more
+            memory.
 
     Returns:
         An Attribution on the device of ``images``. Images that were not finished when Ctrl-C was

@@ -89,10 +89,10 @@ def integrated_gradients(
         batch_size: Images per batch. A larger batch is faster and needs more memory.
 
     Returns:
-        An Attribution on the device of the path. Status per image: "complete"; "incomplete" if
-        |relative_delta| > tolerance; "no_gradient" if f changed although all gradients are zero,
-        or if a gradient is not finite; "stopped" for images that were not finished when Ctrl-C
-        was pressed.
+        An Attribution on the device of the path. The status of an image is "complete", or
+        "incomplete" if |relative_delta| is above ``tolerance``. The status is "no_gradient" if f
+        changed although all gradients are zero, or if a gradient is not finite. The status is
+        "stopped" if the image was not finished when Ctrl-C was pressed.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. A
@@ -168,7 +168,10 @@ def integrate(
 
 @dataclasses.dataclass
 class Curve:
-    """m points on one image's path: positions t (m,), images x, outputs f (m,), gradients g."""
+    """The m evaluated points of one image's path.
+
+    The fields are positions t (m,), images x (m, c, h, w), outputs f (m,), and gradients g of f.
+    """
 
     t: Tensor
     x: Tensor

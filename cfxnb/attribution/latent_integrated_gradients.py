@@ -60,8 +60,8 @@ def latent_integrated_gradients(
 
     For each image the function moves the code along the direction until the probability of the
     label is below ``threshold``. The image of the moved code is the baseline. The path of
-    integration leads from the baseline along the direction back to the reconstruction. From the
-    reconstruction it leads in a straight line of pixels to the image.
+    integration leads from the baseline along the direction back to the reconstruction. The path
+    then leads in a straight line of pixels from the reconstruction to the image.
 
     Args:
         space: Generator with ``encode`` and ``decode``.
@@ -89,12 +89,12 @@ def latent_integrated_gradients(
         batch_size: Images per batch. A larger batch is faster and needs more memory.
 
     Returns:
-        An Attribution on the device of ``images``. Its status is one of those of
-        ``integrated_gradients``, or one of two others. With "no_baseline" the probability of the
-        label stays above the threshold in both directions. In this case the step with the lowest
-        probability gives the baseline. With "already_below_threshold" the probability of the
-        label is below the threshold in the reconstruction. In this case the reconstruction is the
-        baseline.
+        An Attribution on the device of ``images``. The status of an image is one of those of
+        ``integrated_gradients``, or one of two others. The status "no_baseline" means that the
+        probability of the label stays above the threshold in both directions. The baseline is then
+        the image at the step with the lowest probability. The status "already_below_threshold"
+        means that the probability of the label is below the threshold in the reconstruction. The
+        reconstruction is then the baseline.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -194,9 +194,9 @@ class LatentExplanation:
 
 @dataclasses.dataclass
 class BaselineWalk:
-    """Function that gives the log odds of the label after a step along the direction.
+    """A batch of n codes with their directions and labels.
 
-    It holds a batch of n codes with their directions and labels.
+    The method ``log_odds`` gives the log odds of the label after a step along the direction.
     """
 
     space: LatentSpace
@@ -244,8 +244,8 @@ class BaselineResult:
 
         Args:
             part: Attribution of the images of the batch.
-            end: Images at the ends of the paths. They replace images of ``part`` that are NaN
-                because Ctrl-C was pressed.
+            end: Images at the ends of the paths. If an image of ``part`` is NaN because Ctrl-C was
+                pressed, the image in ``end`` replaces it.
         """
         status = tuple(
             s if s in NO_MAP else ALREADY_BELOW if below else NO_BASELINE if missing else s

@@ -176,7 +176,7 @@ def piecewise_linear_path(images: Tensor) -> PiecewiseLinearPath:
 def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
     """Return the path of images along a straight line between two codes.
 
-    The line is straight in the space of codes. In pixels it is in general a curve.
+    The line is straight in the space of codes. In the space of pixels, the path is usually a curve.
 
     Args:
         space: Generator that decodes the codes.
@@ -213,10 +213,10 @@ def direction_path(
     Args:
         space: Generator that decodes the codes.
         code: Codes of the explained images, at t = 1.
-        direction: One direction, shaped like ``space.mean``, or one per code, (b, ...). Its
-            length has no effect.
+        direction: One direction, shaped like ``space.mean``, or one per code, (b, ...). The
+            length of a direction has no effect.
         steps_along: Signed step from the code to the start of the path (t = 0), in standard
-            deviations of the code. A number for all codes, or (b,).
+            deviations of the code: one number for all codes, or one per code, (b,).
 
     Raises:
         ValueError, TypeError: If an argument is wrong.

@@ -20,7 +20,7 @@ _near = functools.partial(math.isclose, abs_tol=1e-6)  # also if one is in singl
 
 
 def _units() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return bools (has, before, after) with all 8 combinations, each with another count."""
+    """Return bools (has, before, after). The 8 combinations occur with different frequencies."""
     cell = np.repeat(np.arange(8), [3, 5, 2, 7, 4, 1, 6, 9])
     return cell >= 4, cell // 2 % 2 == 1, cell % 2 == 1
 

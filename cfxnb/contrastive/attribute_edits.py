@@ -113,8 +113,8 @@ class AttributeEdits:
 
         Args:
             z: Codes, (b, ...).
-            target: Numbers in {-1, 0, 1}, (b, attributes). The argument ``step_model`` of the class
-                explains these numbers.
+            target: One number per code and attribute, (b, attributes): 1 requests the value, -1 the
+                baseline, and 0 leaves the attribute unspecified.
 
         Raises:
             ValueError, TypeError: For a wrong argument, or if the step model returns steps that
@@ -176,7 +176,7 @@ def fit_attribute_edits(
     explained.
 
     Differences from the paper: the network can start from the linear edits (``linear_init``), and
-    it can be trained to leave the other attributes unchanged (``preserve_others``). Each training
+    be trained to leave the other attributes unchanged (``preserve_others``). Each training
     step edits one attribute of each code, while the paper edits a random subset.
 
     Args:
@@ -276,7 +276,7 @@ def _check_fit(space: CheckedSpace, images: Tensor) -> None:
 
 
 def _text(value: Any) -> str:
-    """Return a value as text. A numpy number gives the same text as the equal Python number."""
+    """Return a value as text. Equal numbers of numpy and Python give the same text."""
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 

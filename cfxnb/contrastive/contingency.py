@@ -30,8 +30,8 @@ class ContingencyTable:
     def of(self, value: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the counts of one value of the cause, each (strata,).
 
-        The first count is the number of units with this value. The second is the number of those
-        units that have the outcome.
+        The first count is the number of units with the value. The second count is the number of
+        units with the value that also have the outcome.
         """
         column = self.values.index(value)
         return self.n_value[:, column], self.n_outcome[:, column]
@@ -75,7 +75,7 @@ def value_and_baseline(
 
     Raises:
         ValueError, TypeError: If value or baseline does not occur in the cause, or if both are
-            equal. Also if one is None and the cause does not have two values.
+            equal, or if one is None and the cause does not have exactly two values.
     """
     values = _ordered(table[cause].drop_duplicates().tolist())
     given = {"value": value, "baseline": baseline}

@@ -5,9 +5,10 @@ computes the scores of LEWIS (Galhotra et al., 2021; Pearl, 2009, chapter 9). Th
 ``necessity_and_sufficiency`` and ``tally`` hold the algorithm, so read these two first.
 
 Differences from the paper and LEWIS: one of the two compared images is the unedited reconstruction.
-Populations are chosen by the true factors. Of each pair of values, the one under which the outcome
-is more frequent counts as the value. This choice uses the same images as the scores, which
-makes PNS a little too large on few images.
+The true factors of an image decide for which scores the image counts. Of the two values of an
+attribute, the one under which the outcome is more frequent counts as the value, the other as the
+baseline. The same images decide this and give the scores, which makes PNS a little too large on few
+images.
 
 Each image is classified before and after the edit of an attribute, so violations of monotonicity
 can be counted and need not be excluded by assumption. No adjustment set is needed if an edit
@@ -287,7 +288,7 @@ def contrastive_scores(
 
 @dataclasses.dataclass(frozen=True)
 class _Observation:
-    """For each image: whether its class is the outcome, and which options the judge reads."""
+    """Whether the class of each image is the outcome, and which options the judge reads."""
 
     has_outcome: np.ndarray
     factors: np.ndarray | None
@@ -348,7 +349,7 @@ class _Networks:
     def changed_factors(
         self, before: _Observation, after: _Observation, unit: np.ndarray, name: str, wanted: list
     ) -> dict[str, np.ndarray]:
-        """Return which factors the judge reads differently after the edits, as columns.
+        """Return the columns of ``units`` that say which factors changed according to the judge.
 
         ``took effect`` says whether the attribute got the wanted option, and ``changed ...`` which
         other factors changed.

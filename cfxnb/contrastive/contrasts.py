@@ -66,7 +66,7 @@ def checked_contrasts(
 
 
 def _all_values(column: pd.Series) -> tuple[Any, ...]:
-    """The values of a column, sorted if they can be compared."""
+    """Return the different values of a column, sorted if they can be compared."""
     if column.isna().any():
         raise ValueError(
             f"factors: expected a value in every row of {column.name!r}, got NaN. Name its two "
@@ -80,7 +80,10 @@ def _all_values(column: pd.Series) -> tuple[Any, ...]:
 
 
 def contrast_indices(factors: Any, contrasts: Contrasts, rows: int) -> dict[str, np.ndarray]:
-    """Per attribute, one number per image: 1 for the value, 0 for the baseline, -1 for neither."""
+    """Return which value of its contrast each image has, a dict: attribute -> (n,).
+
+    The numbers are 1 for the value, 0 for the baseline, and -1 for neither.
+    """
     checked_factors(factors, rows)
     if missing := [name for name in contrasts if name not in factors]:
         raise ValueError(f"factors: expected columns {missing}, got {list(factors.columns)}")

@@ -1,9 +1,9 @@
 """A network that predicts the edit step of each code (Alipour et al., arXiv 2206.05257).
 
-The paper trains a multilayer perceptron that maps a code and a target to a step. Its loss is
-computed by a frozen attribute classifier on the image that the frozen generator decodes. The paper
-adds 0.05 times the length of the step to this loss. In the paper a target of 0 means "don't care",
-and the attribute is left out of the loss. With ``preserve_others=True`` a target of 0 means
+The paper trains a multilayer perceptron that maps a code and a target to a step. The loss comes
+from a frozen attribute classifier, which reads the image that the frozen generator decodes. The
+paper adds 0.05 times the length of the step to this loss. In the paper a target of 0 means "don't
+care", and the attribute is left out of the loss. With ``preserve_others=True`` a target of 0 means
 "unchanged": the reader must find the same value as before.
 """
 
@@ -175,7 +175,7 @@ def _random_targets(rows: int, attributes: int, generator: Generator) -> Tensor:
 def _edit_loss(
     logits: dict[str, Tensor], target: Tensor, contrasts: Contrasts, reader: FactorReader
 ) -> Tensor:
-    """Return the cross-entropy of each row's edited attribute with its wanted value, averaged."""
+    """Return the mean cross-entropy of the edited attributes with their wanted values."""
     total = target.new_zeros(len(target))
     for j, (name, pair) in enumerate(contrasts.items()):
         baseline, value = (reader.options[name].index(v) for v in pair)

@@ -23,7 +23,7 @@ class FactorReader:
             first factor's options come first, then those of the second factor, and so on. If every
             factor has two options, the network may return one logit per factor instead. This logit
             is read as the log odds of the second option.
-        options: factor -> its options, in the order of the logits.
+        options: Dict from each factor to its options, in the order of the logits.
 
     Raises:
         ValueError, TypeError: For a factor without at least two different options. The first call

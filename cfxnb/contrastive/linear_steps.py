@@ -30,7 +30,9 @@ class LinearSteps(nn.Module):
     def forward(self, u: Tensor, target: Tensor) -> Tensor:
         """Return the step of each standardised code u, (b, dims).
 
-        ``target`` means the same as in ``EditNetwork.forward``.
+        Args:
+            u: Standardised codes, (b, dims).
+            target: As in ``EditNetwork.forward``.
         """
         goal = torch.where(target > 0, self.goals[:, 1], self.goals[:, 0])
         distance = torch.where(target == 0, 0.0, goal - u @ self.normals.T)

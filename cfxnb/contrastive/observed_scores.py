@@ -55,8 +55,8 @@ class ObservedScores:
         value, baseline: The values x and x' of the cause.
         necessity, sufficiency, pns: The estimates, not clipped to [0, 1].
         bounds: Bounds of the scores that hold without monotonicity.
-        n: Number of units from which each score is estimated. These are the units with x and o for
-            necessity, those with x' and without o for sufficiency, and all units for pns.
+        n: Number of units from which each score is estimated. Necessity is estimated from the units
+            with x and o, sufficiency from the units with x' and without o, and pns from all units.
         overlap_violation: Fraction of units, in [0, 1], whose stratum contains no unit with x or no
             unit with x'.
     """
@@ -192,8 +192,8 @@ def adjusted_effect(
         table, cause, outcome, adjust, context: As in ``observed_scores``.
 
     Returns:
-        A Series with one probability per value of the cause, indexed by these values. The
-        probability is NaN for a value that does not occur in some stratum.
+        A Series with one probability per value of the cause, indexed by the values of the cause.
+        The probability is NaN for a value that does not occur in some stratum.
 
     Raises:
         ValueError, TypeError: As in ``observed_scores``.
@@ -206,7 +206,7 @@ def adjusted_effect(
 
 
 def _ratio(part: Any, total: Any) -> np.ndarray:
-    """part / total, and NaN where the total is 0."""
+    """Return part / total, and NaN where the total is 0."""
     part, total = np.asarray(part, float), np.asarray(total, float)
     return np.divide(part, total, out=np.full(total.shape, np.nan), where=total > 0)
 

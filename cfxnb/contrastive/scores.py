@@ -112,7 +112,7 @@ _UNITS = ("row", "factor", "value", "before", "after", "used")
 
 
 def checked_scores(value: Any, name: str) -> ContrastiveScores:
-    """Check that the tables have all columns, and that ``table`` has one row per attribute."""
+    """Return the scores if their tables have all columns, and ``table`` one row per attribute."""
     kind = "ContrastiveScores"
     scores: ContrastiveScores = validate.instance(value, ContrastiveScores, name, kind)
     columns = ["value", "baseline", *(f"{s}{end}" for s in SCORES for end in ("", " low", " high"))]

@@ -53,7 +53,7 @@ def read_source(path: Path) -> Any:
 
 
 def solution(path: Path) -> Any:
-    """Return the notebook with solutions, not executed, with links from ``solutions`` to docs."""
+    """Return a notebook with solutions, not executed. Its links to docs fit ``solutions``."""
     book = read_source(path)
     for cell in book.cells:
         cell.source = cell.source.replace("](../docs/", "](../../docs/")

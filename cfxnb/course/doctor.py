@@ -22,7 +22,10 @@ SETUP = "run 'make lab' in the project's folder and open the notebook from there
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """The checks of the installation, one line per check: (part, finding, remedy or "")."""
+    """Result of ``doctor``, with one line (part, finding, remedy) per check.
+
+    The remedy is "" if nothing is wrong.
+    """
 
     lines: tuple[tuple[str, str, str], ...]
 

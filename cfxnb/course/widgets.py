@@ -1,7 +1,7 @@
 """Interactive widgets.
 
-Each widget also draws a static picture immediately, so that tests notice errors and pages without
-a kernel show a picture.
+Each widget also draws a static picture at once. So tests notice errors, and pages without a kernel
+show a picture.
 """
 
 import html

@@ -67,7 +67,7 @@ def heat_maps(
 def _delta_text(delta: float) -> str:
     """Return the relative delta as a text in percent.
 
-    Above 1000 % f hardly changes, and the text only says whether the delta is positive or negative.
+    For an absolute delta above 1000 % the text gives only the sign, because f hardly changes then.
     """
     if math.isnan(delta):
         return "delta unknown"

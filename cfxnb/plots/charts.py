@@ -107,7 +107,7 @@ def _numbers(
         value: The table, or a Series instead of a table with the single column "mean".
         name: Name of the argument, for error messages.
         must: Columns that the table must have.
-        may: Columns that are returned too if the table has all of them.
+        may: Further columns, returned if the table has all of these columns.
     """
     if isinstance(value, pd.Series) and must == ("mean",):
         value = value.to_frame("mean")

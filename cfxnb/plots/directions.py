@@ -35,8 +35,8 @@ def flip_curves(
         n_points: number of step lengths at which a curve is computed. Default: 25.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The error message names the argument. Each
-            result needs codes, and at least one image that could flip.
+        ValueError, TypeError: if an argument is wrong, for example if a result has no codes or no
+            image that could flip.
     """
     space = validate.space(space)
     n_points = validate.count(n_points, "n_points", 2, MAX_POINTS)

@@ -26,12 +26,12 @@ class ErrorExplanation:
 
     Attributes:
         rows: positions of the explained images in the data set, int64 (n,).
-        counterfactuals: counterfactuals of these images towards their true classes.
-        table: DataFrame with one row per kind of error (true class and predicted class). ``images``
-            is the number of images of the true class, ``errors`` the number of this kind of error.
-            ``explained`` is the number of these errors whose counterfactual search was not stopped.
-            ``flipped`` is the fraction of explained errors whose counterfactual flipped, NaN if no
-            error was explained.
+        counterfactuals: counterfactuals of the explained images towards their true classes.
+        table: DataFrame with one row per kind of error, a pair of true class and predicted class.
+            The column ``images`` is the number of images of the true class, ``errors`` the number
+            of errors of this kind, and ``explained`` the number of errors of this kind with a
+            finished search. ``flipped`` is the fraction of explained errors whose counterfactual
+            flipped, and NaN if no error was explained.
         change_maps: for each kind of error the mean absolute difference between counterfactual and
             reconstruction over the flipped images, (h, w).
         feature_attribution: result of ``describe_change``, or None if no descriptors were passed or
@@ -66,9 +66,9 @@ def explain_errors(
 ) -> ErrorExplanation:
     """Find counterfactuals of misclassified images towards their true class (arXiv 2310.06668).
 
-    The difference between image and counterfactual shows what the classifier missed or misread, as
-    far as the diffusion model can draw it. This difference is a statement about the classifier, not
-    about what the image shows.
+    The difference between image and counterfactual shows what the classifier missed or misread, if
+    the diffusion model can generate it. The difference says something about the classifier, not
+    about what the image really shows.
 
     Args:
         space: a ``Diffusion`` space.

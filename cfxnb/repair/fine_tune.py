@@ -32,14 +32,14 @@ def fine_tune(
 ) -> Any:
     """Return a copy of a classifier that was trained further. The original is not changed.
 
-    Fine-tuning can repair a shortcut. To do so, train on counterfactuals in which the true cause is
-    unchanged, with their original labels. Such images show the classifier that the changed feature
-    does not count.
+    Fine-tuning can repair a classifier that uses a shortcut. For this, train on counterfactuals in
+    which the true cause is unchanged, with the labels of the originals. Such counterfactuals show
+    the classifier that the changed feature does not count.
 
     Parameters that are frozen (``requires_grad`` is False) are not trained, and layers with only
     frozen parameters keep their batch statistics. If all parameters are frozen, as in networks from
-    ``cfx.load``, all are trained. Networks in float16 or bfloat16 are trained in float32 and
-    converted back. The copy has the training mode and ``requires_grad`` of the original.
+    ``cfx.load``, then all parameters are trained. Networks in float16 or bfloat16 are trained in
+    float32 and converted back. The copy has the training mode and ``requires_grad`` of the original.
 
     Args:
         classifier: made by ``wrap``, or a torch module that returns logits.
@@ -135,7 +135,7 @@ def _module_of(classifier: Any) -> nn.Module:
 def _to_float32(module: nn.Module) -> list[tuple[Tensor, torch.dtype]]:
     """Convert float16 and bfloat16 tensors of a network to float32, in place.
 
-    In float16 small steps of the training would be rounded to 0.
+    In float16, small changes of a parameter would be rounded to 0.
 
     Returns:
         The converted tensors with their old dtypes.
