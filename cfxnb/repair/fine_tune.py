@@ -39,7 +39,8 @@ def fine_tune(
     Parameters that are frozen (``requires_grad`` is False) are not trained, and layers with only
     frozen parameters keep their batch statistics. If all parameters are frozen, as in networks from
     ``cfx.load``, then all parameters are trained. Networks in float16 or bfloat16 are trained in
-    float32 and converted back. The copy has the training mode and ``requires_grad`` of the original.
+    float32 and converted back. The copy has the same training mode and ``requires_grad`` as the
+    original.
 
     Args:
         classifier: made by ``wrap``, or a torch module that returns logits.
