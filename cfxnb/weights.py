@@ -3,6 +3,7 @@
 Each network is a safetensors file in half precision, with a card in JSON that describes it.
 """
 
+import fnmatch
 import hashlib
 import json
 from difflib import get_close_matches
@@ -24,23 +25,9 @@ from cfxnb.core.classifiers import wrap
 from cfxnb.core.disk import cause, read_json, writing
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.types import Code
-from cfxnb.data.files import (
-    REMEDY,
-    DamagedFileError,
-    add_to_manifest,
-    manifest,
-    reading,
-    verified_path,
-)
+from cfxnb.data import files
 from cfxnb.nets import NETS
-from cfxnb.spaces.checkpoints.configs import (
-    LARGEST,
-    check_fields,
-    check_fit,
-    declared,
-    named_numbers,
-    suspects,
-)
+from cfxnb.spaces.checkpoints import configs
 from cfxnb.spaces.checkpoints.safe_loading import all_shapes, all_tensors
 
 _NETS = {**NETS, "EditNetwork": EditNetwork}
@@ -71,12 +58,8 @@ KINDS: dict[str, dict[str, type]] = {
 
 def list_names() -> list[str]:
     """Return the names of all shipped networks, such as ``"digits/vae"``."""
-    listed = sorted(manifest())
-    return [
-        name.removeprefix("weights/").removesuffix(".json")
-        for name in listed
-        if name.startswith("weights/") and name.endswith(".json")
-    ]
+    listed = fnmatch.filter(sorted(files.manifest()), "weights/*.json")
+    return [name.removeprefix("weights/").removesuffix(".json") for name in listed]
 
 
 def read_card(name: str) -> dict[str, Any]:
@@ -87,13 +70,13 @@ def read_card(name: str) -> dict[str, Any]:
         DamagedFileError: if the card is missing, truncated or altered.
     """
     file = f"weights/{_known(name)}.json"
-    path = verified_path(file)
-    with reading(f"data/{file}"):
+    path = files.verified_path(file)
+    with files.reading(f"data/{file}"):
         card = read_json(path)
         for key, kind in {**CARD, **KINDS[card["kind"]]}.items():
             if type(card[key]) is not kind:
                 raise ValueError(f"{key} {card[key]!r:.40} instead of a {kind.__name__}")
-        for field, number in named_numbers(card, ""):
+        for field, number in configs.named_numbers(card, ""):
             if not abs(number) <= LARGEST_NUMBER:
                 raise ValueError(f"{field} {number!r:.40} instead of a finite number")
         error = card["quality"].get(ERROR, 1.0)
@@ -147,7 +130,7 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
     """
     card = read_card(_known(name))
     device = validate.device(device)
-    path = verified_path(card["file"])
+    path = files.verified_path(card["file"])
     try:
         _check_outputs(card)
         net, extra = _network(card, path)
@@ -158,10 +141,9 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
             return FactorReader(net, card["options"])
         if card["kind"] == "edits":
             contrasts = {name: tuple(pair) for name, pair in card["contrasts"].items()}
-            tensors = {name: tensor.to(device) for name, tensor in extra.items()}
-            edits = AttributeEdits(
-                contrasts, net, **tensors, preserve_others=card["preserve_others"]
-            )
+            extra = {name: tensor.to(device) for name, tensor in extra.items()}
+            extra["preserve_others"] = card["preserve_others"]
+            edits = AttributeEdits(contrasts, net, **extra)
             edits.step(edits.mean[None], torch.zeros(1, len(contrasts)))  # fails if they don't fit
             return edits
         if card["kind"] == "classifier":
@@ -173,19 +155,16 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         if (error := card["quality"].get(ERROR)) is not None:
             space.reconstruction_error = float(error)
         space = space.eval().requires_grad_(False).to(device)
-        if (
-            card["adapter"] in WITHOUT_AUX
-            and not space.decode(Code(space.mean[None])).isfinite().all()
-        ):
+        without_aux = card["adapter"] in WITHOUT_AUX
+        if without_aux and not space.decode(Code(space.mean[None])).isfinite().all():
             raise ValueError("NaN or infinity in the image of the mean code")
         return space
-    except DamagedFileError:
+    except files.DamagedFileError:
         raise
     except Exception as error:  # many kinds, for a wrong card
         text = f"{type(error).__name__}: {cause(error)}"
-        raise DamagedFileError(
-            f"data/{card['file']} does not fit its card ({text}). {REMEDY}"
-        ) from None
+        found = f"data/{card['file']} does not fit its card ({text})"
+        raise files.DamagedFileError(f"{found}. {files.REMEDY}") from None
 
 
 def _check_outputs(card: dict[str, Any]) -> None:
@@ -208,14 +187,14 @@ def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any
     it checks that the network fits the file.
     """
     made, config = _NETS[card["net"]], card["config"]
-    check_fields(config, declared(made), "config")
-    for field, number in named_numbers(config, "config"):
-        if not abs(number) <= LARGEST:
-            raise ValueError(f"{field} {number!r:.40}, above {LARGEST}")
+    configs.check_fields(config, configs.declared(made), "config")
+    for field, number in configs.named_numbers(config, "config"):
+        if not abs(number) <= configs.LARGEST:
+            raise ValueError(f"{field} {number!r:.40}, above {configs.LARGEST}")
     try:
-        check_fit(lambda: made(**config), all_shapes(path))
+        configs.check_fit(lambda: made(**config), all_shapes(path))
     except Exception as error:  # many kinds, if config and weights don't fit
-        fields = suspects(config, config, error)
+        fields = configs.suspects(config, config, error)
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
         raise ValueError(f"{kind}{cause(error)}; its config has {fields or 'nothing'}") from None
     held = all_tensors(path)
@@ -225,9 +204,8 @@ def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any
     if broken := [key for key, value in state.items() if not value.isfinite().all()]:
         raise ValueError(f"NaN or infinity in {broken[0]}")
     extra: dict[str, Any] = {k: state.pop(k) for k in ("mean", "std") if k in state}
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the random initialisation must not change the global state
+    # The random initialisation must not change the global state.
+    with torch.random.fork_rng(devices=[]):
         net = made(**config)
     # The counters of batch normalisation are not stored. They have no effect after training.
     counters = {k: v for k, v in net.state_dict().items() if not v.is_floating_point()}
@@ -264,7 +242,9 @@ def save(name: str, net: nn.Module, card: dict[str, Any], **extra: torch.Tensor)
     kept = {k: v.half().contiguous() for k, v in state.items() if v.is_floating_point()}
     with writing(path, name) as partial:
         save_file(kept, partial)
-    add_to_manifest(file, licence=card["licence"], source=[card["recipe"]], modification="trained")
+    files.add_to_manifest(
+        file, licence=card["licence"], source=[card["recipe"]], modification="trained"
+    )
     write_card(name, net, card, file=file)
     return path
 
@@ -276,11 +256,13 @@ def write_card(name: str, net: nn.Module, card: dict[str, Any], *, file: str) ->
     with writing(path, name) as partial:
         partial.write_text(json.dumps(full, indent=1) + "\n", encoding="utf-8")
     own = f"weights/{name}.json"
-    add_to_manifest(own, licence=card["licence"], source=[card["recipe"]], modification="card")
+    files.add_to_manifest(
+        own, licence=card["licence"], source=[card["recipe"]], modification="card"
+    )
 
 
 def data_hash(prefix: str) -> str:
-    """Return one hash of all manifest entries whose path begins with ``prefix``."""
-    listed = manifest()
+    """Return one hash of all entries of the manifest whose path begins with ``prefix``."""
+    listed = files.manifest()
     lines = [f"{listed[k]['sha256']} {k}\n" for k in sorted(listed) if k.startswith(prefix)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -19,15 +19,8 @@ ALREADY_BELOW = "already_below_threshold"  # the reconstruction is below the thr
 ATTRIBUTION_STATUSES = (COMPLETE, INCOMPLETE, NO_GRADIENT, NO_BASELINE, ALREADY_BELOW, STOPPED)
 NO_MAP = (NO_GRADIENT, STOPPED)  # with these a map may hold NaN
 
-_TENSORS = (
-    "image",
-    "baseline",
-    "attributions",
-    "output_change",
-    "relative_delta",
-    "n_points",
-    "label",
-)
+_IMAGES = ("image", "baseline", "attributions")
+_TENSORS = (*_IMAGES, "output_change", "relative_delta", "n_points", "label")
 _OPTIONAL = ("contrast_class", "baseline_step")
 
 
@@ -180,12 +173,11 @@ def checked_attribution(value: Any, name: str) -> Attribution:
         validate.instance(tensor, Tensor, f"{name}.{field}", "a torch tensor")
         if tensor.is_complex() or tensor.is_meta:
             raise TypeError(f"{name}.{field}: expected real numbers, got {tensor.dtype}")
-        images = field in ("image", "baseline", "attributions")
-        if len(tensor.shape) != (4 if images else 1) or len(tensor) != rows:
-            shape = f"({rows}, c, h, w)" if images else f"({rows},)"
+        dims, shape = (4, f"({rows}, c, h, w)") if field in _IMAGES else (1, f"({rows},)")
+        if tensor.ndim != dims or len(tensor) != rows:
             raise ValueError(f"{name}.{field}: expected shape {shape}, got {tuple(tensor.shape)}")
     has_map = torch.tensor([s not in NO_MAP for s in a.status], dtype=torch.bool)
-    for field in ("image", "baseline", "attributions"):
+    for field in _IMAGES:
         tensor = getattr(a, field)
         validate.shape(tensor.shape[2:], a.image.shape[2:], f"{name}.{field}", "images of size")
         if not tensor.detach()[has_map.to(tensor.device)].isfinite().all():

@@ -44,12 +44,9 @@ class ImageSet:
                 f"labels: expected int64 of shape (n,), got {self.labels.dtype} of shape "
                 f"{tuple(self.labels.shape)}"
             )
-        if not isinstance(self.class_names, tuple) or not all(
-            isinstance(n, str) for n in self.class_names
-        ):
-            raise TypeError(
-                f"class_names: expected a tuple of texts, got {validate.describe(self.class_names)}"
-            )
+        names = validate.instance(self.class_names, tuple, "class_names", "a tuple of texts")
+        for name in names:
+            validate.text(name, "class_names")
         validate.instance(self.factors, pd.DataFrame, "factors", "a DataFrame")
         validate.text(self.source, "source")
         sizes = {len(self.images), len(self.labels), len(self.factors)}
@@ -58,11 +55,7 @@ class ImageSet:
                 "images, labels and factors: expected equally many rows, got "
                 f"{len(self.images)}, {len(self.labels)} and {len(self.factors)}"
             )
-        if len(self) and not (self.labels.min() >= 0 and self.labels.max() < len(self.class_names)):
-            raise ValueError(
-                f"labels: expected classes from 0 to {len(self.class_names) - 1}, because "
-                f"there are {len(self.class_names)} class names, got others"
-            )
+        validate.labels(self.labels, len(self), len(names), "labels")
         if len(self) and not (self.images.min() >= -SLACK and self.images.max() <= 1 + SLACK):
             raise ValueError("images: expected finite values in [0, 1], got others")
 
