@@ -3,9 +3,15 @@
 import dataclasses
 import functools
 import html
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import torch
+from torch import Tensor
+
+near = functools.partial(math.isclose, abs_tol=1e-6)  # also if one is in single precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +60,52 @@ def expect(holds: bool, failed: str, *, cause: str, hint: str) -> None:
     """Raise ``Wrong`` if a property of the answer does not hold (``holds`` is False)."""
     if not holds:
         raise Wrong(failed, cause, hint)
+
+
+def expect_tensor(got: Any, shape: tuple[int, ...], cause: str, hint: str, what: str = "") -> None:
+    """Raise ``Wrong`` if the answer is no tensor of this shape. ``what`` describes the tensor."""
+    expect(
+        isinstance(got, Tensor) and got.shape == shape,
+        f"expected {what or f'a tensor of shape {shape}'}, "
+        f"got {getattr(got, 'shape', type(got).__name__)}",
+        cause=cause,
+        hint=hint,
+    )
+
+
+def expect_pair(got: Any, what: str, hint: str = "return both, separated by a comma") -> list[Any]:
+    """Return the two parts of an answer. Raise ``Wrong`` if the answer is no pair."""
+    expect(
+        isinstance(got, tuple | list) and len(got) == 2,
+        f"expected {what}, got {type(got).__name__}",
+        cause="only one of the two is returned",
+        hint=hint,
+    )
+    return list(got)
+
+
+def expect_none_of(
+    known: Mapping[str, tuple[Any, str]],
+    found: Callable[[Any], bool],
+    *,
+    hint: str,
+    start: str = "",
+) -> None:
+    """Raise ``Wrong`` with the right cause if the answer is that of a known mistake.
+
+    Args:
+        known: Dict from a description of each mistake to its wrong answer and its cause.
+        found: Function that says whether the learner's answer is this wrong answer.
+        hint: What the learner can do next.
+        start: Text before the description in the message.
+    """
+    for mistake, (wrong, cause) in known.items():
+        expect(not found(wrong), start + mistake, cause=cause, hint=hint)
+
+
+def same(a: Tensor, b: Tensor, rtol: float = 1e-5, atol: float = 1e-4) -> bool:
+    """Return whether two tensors have the same shape and, up to rounding, the same numbers."""
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol, atol)
 
 
 def exercise(title: str) -> Callable[[Callable[..., None]], Callable[..., Result]]:

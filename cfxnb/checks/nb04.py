@@ -1,6 +1,5 @@
 """Checks of 04_known_truth."""
 
-import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -10,10 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfxnb.checks.core import exercise, expect
+from cfxnb.checks.core import exercise, expect, near
 from cfxnb.data import World, intervene, sprites
-
-_near = functools.partial(math.isclose, abs_tol=1e-6)  # also if one is in single precision
 
 
 @exercise("State a causal model")
@@ -116,26 +113,26 @@ def true_effect(answer: Callable[..., float]) -> None:
         )
         only_one = [_fraction_changed(f(figures.images).argmax(1), d) for d in decisions]
         expect(
-            right in only_one or not any(_near(got, other) for other in only_one),
+            right in only_one or not any(near(got, other) for other in only_one),
             f"{text}: unchanged figures were compared with figures whose factor was set",
             cause="only one of the two options is set",
             hint="set the factor to each of the two options, and compare these two sets of figures",
         )
         overall = abs(decisions[0].double().mean() - decisions[1].double().mean()).item()
         expect(
-            _near(overall, right) or not _near(got, overall),
+            near(overall, right) or not near(got, overall),
             f"{text}: this is the difference of two averages",
             cause="flips in both directions cancel in the averages",
             hint="compare the decisions of each figure, then average",
         )
         expect(
-            not _near(got, 1 - right),
+            not near(got, 1 - right),
             f"{text}: this is the fraction that keeps its decision",
             cause="equal decisions are counted",
             hint="count the decisions that differ: one != other",
         )
         expect(
-            _near(got, right),
+            near(got, right),
             text,
             cause="logits are compared, other options are set, or not all figures are used",
             hint="compare argmax(1) with pair[0] and with pair[1], and average over all figures",
@@ -149,31 +146,31 @@ def conflict_accuracy(answer: Callable[[Tensor, Tensor, Tensor], float]) -> None
     predicted = torch.tensor([0, 1, 0, 0, 1, 1, 0, 0])  # of these three only figure 2 is right
     got = _number(answer(predicted, label, shortcut))
     expect(
-        not _near(got, 5 / 8),
+        not near(got, 5 / 8),
         "this is the accuracy over all figures",
         cause="the mask is not used",
         hint="average over the conflicts only",
     )
     expect(
-        not _near(got, 4 / 5),
+        not near(got, 4 / 5),
         "this is the accuracy where label and shortcut agree",
         cause="the mask is negated",
         hint="conflict = label != shortcut",
     )
     expect(
-        not _near(got, 2 / 3),
+        not near(got, 2 / 3),
         "this is how often the prediction follows the shortcut and is wrong",
         cause="predictions are compared with the shortcut, or mistakes are counted",
         hint="(predicted == label)[conflict]",
     )
     expect(
-        not _near(got, 1 / 8),
+        not near(got, 1 / 8),
         "the correct predictions in conflict are divided by all figures",
         cause="a product of masks is averaged over everything",
         hint="index with the mask first, then average",
     )
     expect(
-        _near(got, 1 / 3),
+        near(got, 1 / 3),
         f"expected 1 of 3, got {got:.3f}",
         cause="the average is over other figures",
         hint="label != shortcut holds for three figures; one of them is predicted correctly",

@@ -10,13 +10,12 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from cfxnb.checks.core import exercise, expect
+from cfxnb.checks.core import exercise, expect, expect_none_of, expect_pair, near
 from cfxnb.core.prediction import predict_logits
 from cfxnb.data import SPRITE_CONTRASTS, intervene, sprites
 from cfxnb.weights import load
 
 Units = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, int]]
-_near = functools.partial(math.isclose, abs_tol=1e-6)  # also if one is in single precision
 
 
 def _units() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -27,13 +26,9 @@ def _units() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _pair(got: Any) -> tuple[float, float]:
     """Check that the answer is a pair: a score and a number of figures."""
-    expect(
-        isinstance(got, tuple | list) and len(got) == 2,
-        f"expected the score and the number of figures, got {type(got).__name__}",
-        cause="only one of the two is returned",
-        hint="return score, number; also if no figure meets the condition",
-    )
-    return float(got[0]), float(got[1])
+    hint = "return score, number; also if no figure meets the condition"
+    score, number = expect_pair(got, "the score and the number of figures", hint)
+    return float(score), float(number)
 
 
 def _check_score(answer: Units, has: bool, before: bool, wanted: bool, mask: str) -> None:
@@ -54,13 +49,13 @@ def _check_score(answer: Units, has: bool, before: bool, wanted: bool, mask: str
         hint=f"the condition is {mask}",
     )
     expect(
-        not _near(score, 1 - right),
+        not near(score, 1 - right),
         f"expected {right:.3f}, got {score:.3f}, which is one minus it",
         cause="the figures that keep their outcome are counted",
         hint="necessity counts figures that lose the outcome, sufficiency those that get it",
     )
     expect(
-        _near(score, right),
+        near(score, right),
         f"expected {right:.3f}, got {score:.3f}",
         cause="the average is over other figures",
         hint="average only over the figures in the condition",
@@ -169,15 +164,11 @@ def adjusted(answer: Callable[[pd.DataFrame, str], float]) -> None:
                 "the weights P(c) are not used",
             ),
         }
-        for text, (wrong, cause) in known.items():
-            expect(
-                not _near(got, wrong),
-                f"for x = {x} got {got:.3f}: that is {text}",
-                cause=cause,
-                hint='P(c) of all rows, table["c"].value_counts(normalize=True), times P(o | x, c)',
-            )
+        hint = 'P(c) of all rows, table["c"].value_counts(normalize=True), times P(o | x, c)'
+        start = f"for x = {x} got {got:.3f}: that is "
+        expect_none_of(known, functools.partial(near, got), hint=hint, start=start)
         expect(
-            _near(got, right),
+            near(got, right),
             f"for x = {x} expected {right:.3f}, got {got:.3f}",
             cause="the weights are wrong or belong to another stratum, or some strata are missing",
             hint="sum over c of P(o | x, c) * P(c)",
@@ -188,7 +179,7 @@ def adjusted(answer: Callable[[pd.DataFrame, str], float]) -> None:
 def lower_bound(answer: Callable[[float, float, float], float]) -> None:
     got = float(answer(0.5, 0.2, 0.4))
     expect(
-        _near(got, 0.75),
+        near(got, 0.75),
         f"for 0.5, 0.2 and 0.4 expected 0.75, got {got:.3f}",
         cause="the difference has the wrong sign, or it is not divided by P(o, x)",
         hint="(p_outcome - p_outcome_do_other) / p_both",

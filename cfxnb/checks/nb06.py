@@ -1,14 +1,12 @@
 """Checks of 06_diffusion_autoencoders."""
 
-import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from cfxnb.checks.core import exercise, expect
+from cfxnb.checks.core import exercise, expect, expect_pair, expect_tensor, near, same
 from cfxnb.core import ddim
 
 
@@ -19,22 +17,6 @@ def spherical_interpolation(a: Tensor, b: Tensor, w: float) -> Tensor:
     angle = 2 * torch.atan2((x - y).norm(dim=1), (x + y).norm(dim=1))
     angle = angle.view(-1, *[1] * (a.ndim - 1))
     return (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / angle.sin()
-
-
-_near = functools.partial(math.isclose, abs_tol=1e-6)
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=1e-4)
-
-
-def _tensor(got: Any, shape: tuple[int, ...], cause: str, hint: str) -> None:
-    expect(
-        isinstance(got, Tensor) and got.shape == shape,
-        f"expected a tensor of shape {shape}, got {getattr(got, 'shape', type(got).__name__)}",
-        cause=cause,
-        hint=hint,
-    )
 
 
 @exercise("A step of DDIM")
@@ -51,7 +33,7 @@ def ddim_step(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
     )  # the predicted image is 0.2 noisy: almost nothing is clamped
     kept = (noisy.clone(), eps.clone())
     got = answer(noisy, eps, 0.25, 0.64)
-    _tensor(
+    expect_tensor(
         got, (2, 3, 4, 4), "images are averaged, or both parts are returned", "return one tensor"
     )
     expect(
@@ -61,13 +43,13 @@ def ddim_step(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
         hint="use clamp, and store results under new names",
     )
     expect(
-        _same(got, answer(noisy, eps, 0.25, 0.64)),
+        same(got, answer(noisy, eps, 0.25, 0.64)),
         "the same step gives another result when repeated",
         cause="new noise is drawn; DDIM draws none",
         hint="use the noise that follows from noisy and the predicted image",
     )
     expect(
-        _same(answer(small, eps, 0.25, 1.0), right(small, -1)),
+        same(answer(small, eps, 0.25, 1.0), right(small, -1)),
         "with alpha_bar_next = 1 the result must be the predicted image, and it isn't",
         cause="a wrong sign, a missing root or division; or alpha_bar_next isn't used",
         hint="image = (noisy - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5, then clamp",
@@ -79,13 +61,13 @@ def ddim_step(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
         hint="clamp the image before you compute the noise",
     )
     expect(
-        _same(answer(small, eps, 0.25, 0.64), right(small, 0)),
+        same(answer(small, eps, 0.25, 0.64), right(small, 0)),
         "at alpha_bar_next = 0.64, the mixture of image and noise is wrong",
         cause="a root is missing, the mixture is clamped, or alpha_bar_next isn't used",
         hint="alpha_bar_next**0.5 * image + (1 - alpha_bar_next) ** 0.5 * noise",
     )
     expect(
-        _same(got, right(noisy, 0)),
+        same(got, right(noisy, 0)),
         "where the image was clamped, the noise no longer fits the clamped image",
         cause="the predicted eps is used, not the noise that the clamped image implies",
         hint="noise = (noisy - alpha_bar**0.5 * image) / (1 - alpha_bar) ** 0.5",
@@ -106,7 +88,7 @@ def ddim_inversion(answer: Callable[[ddim.Predict, Tensor, Tensor, list[int]], T
     kept = list(times)
     got = answer(predict, images.clone(), alphas_cumprod, times)
     seen = list(evaluated)
-    _tensor(got, (2, 1, 4, 4), "a list of all steps, or nothing, is returned", "return x")
+    expect_tensor(got, (2, 1, 4, 4), "a list of all steps, or nothing, is returned", "return x")
     expect(
         times == kept,
         "the list of times has been changed",
@@ -124,13 +106,13 @@ def ddim_inversion(answer: Callable[[ddim.Predict, Tensor, Tensor, list[int]], T
     for t, to in zip(times, [*times[1:], -1], strict=True):
         x = ddim.step(predict, x, alphas_cumprod, t, to)
     expect(
-        not _same(got, x),
+        not same(got, x),
         "the result is an image, not noise",
         cause="the last step goes to -1, which means the clean image",
         hint="None means pure noise",
     )
     expect(
-        _same(got, wanted),
+        same(got, wanted),
         "the noise differs from that of ddim.invert",
         cause="a step starts at the image again, stays at its time, or the last step is wrong",
         hint="x = ddim.step(predict, x, alphas_cumprod, t, to); the last step goes to None",
@@ -143,13 +125,7 @@ def code_or_noise(answer: Callable[[Tensor, Tensor, Tensor], tuple[float, float]
     of_aux = torch.tensor([2, 3, 2, 1, 4, 1, 4, 5, 1, 2])  # 7 of 10 differ
     read = torch.tensor([1, 3, 2, 2, 3, 7, 4, 5, 5, 6])
     got = answer(read, of_z, of_aux)
-    expect(
-        isinstance(got, tuple | list) and len(got) == 2,
-        f"expected two fractions, got {type(got).__name__}",
-        cause="only one is returned",
-        hint="return semantic, stochastic",
-    )
-    one, two = (float(fraction) for fraction in got)
+    one, two = map(float, expect_pair(got, "two fractions", "return semantic, stochastic"))
     expect(
         not (one > 1 or two > 1),
         f"a fraction is at most 1, got {one:.3g} and {two:.3g}",
@@ -162,13 +138,13 @@ def code_or_noise(answer: Callable[[Tensor, Tensor, Tensor], tuple[float, float]
         ((0.5, 0.1), "hits are divided by the number of all pairs", "mean of masks joined by &"),
     ):
         expect(
-            not (_near(one, wrong[0]) and _near(two, wrong[1])),
+            not (near(one, wrong[0]) and near(two, wrong[1])),
             f"{problem}: {one:.3f} and {two:.3f}",
             cause=cause,
             hint="select with of_z != of_aux, then average; return the semantic donor first",
         )
     expect(
-        _near(one, 5 / 7) and _near(two, 1 / 7),
+        near(one, 5 / 7) and near(two, 1 / 7),
         f"expected {5 / 7:.3f} and {1 / 7:.3f}, got {one:.3f} and {two:.3f}",
         cause="other pairs are selected, or other classes are compared",
         hint="for pairs whose donors differ, compare read with each donor",
@@ -189,7 +165,9 @@ def slerp(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     b = b * torch.tensor([1.0, 2.0, 0.5]).view(3, 1, 1, 1) + 0.6 * a
     b[2] = 0.3 * b[2] - a[2]
     got = answer(a, b, 0.25)
-    _tensor(got, (3, 2, 4, 4), "an angle isn't broadcast over its image", ".view(-1, 1, 1, 1)")
+    expect_tensor(
+        got, (3, 2, 4, 4), "an angle isn't broadcast over its image", ".view(-1, 1, 1, 1)"
+    )
     expect(
         not bool(got.isnan().any()),
         "the result contains NaN",
@@ -197,33 +175,33 @@ def slerp(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
         hint="torch.cosine_similarity of the flattened images",
     )
     expect(
-        not _same(got, torch.lerp(a, b, 0.25)),
+        not same(got, torch.lerp(a, b, 0.25)),
         "this is linear interpolation",
         cause="no angle is used",
         hint="the weights are sines: sin((1 - w) θ) / sin θ and sin(w θ) / sin θ",
     )
     expect(
-        not _same(got, spherical_interpolation(a, b, 0.75)),
+        not same(got, spherical_interpolation(a, b, 0.75)),
         "the interpolation goes from b to a",
         cause="w and 1 - w are exchanged",
         hint="at w = 0 the result must be a",
     )
     for w, end in ((0.0, a), (1.0, b)):
         expect(
-            _same(answer(a, b, w), end),
+            same(answer(a, b, w), end),
             f"at w = {w:.0f} it isn't {'ab'[int(w)]}",
             cause="the weights aren't divided by sin θ, or a and b are normalised",
             hint="sin((1 - w) θ) / sin θ is 1 at w = 0",
         )
     alone = torch.cat([answer(a[i : i + 1], b[i : i + 1], 0.25) for i in range(3)])
     expect(
-        _same(got, alone),
+        same(got, alone),
         "the result of an image depends on the other images of the batch",
         cause="one angle is computed for the whole batch",
         hint="flatten(1), and the similarity along dim=1",
     )
     expect(
-        _same(got, spherical_interpolation(a, b, 0.25)),
+        same(got, spherical_interpolation(a, b, 0.25)),
         "the result is not on the arc between a and b",
         cause="angles of rows or pixels instead of images, degrees, or cosines instead of sines",
         hint="one angle per image, in radians",
@@ -236,7 +214,7 @@ def matched_random_direction(answer: Callable[[Tensor, Tensor, Tensor], Tensor])
     direction, draw = torch.randn(5, generator=g), torch.randn(5, generator=g)
     std = torch.tensor([0.2, 1.0, 3.0, 0.5, 2.0])
     got = answer(draw.clone(), direction.clone(), std.clone())
-    _tensor(
+    expect_tensor(
         got, (5,), "a length is returned instead of a direction", "return one number per coordinate"
     )
     got = got.to(draw.dtype)

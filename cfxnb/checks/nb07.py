@@ -6,19 +6,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from cfxnb.checks.core import exercise, expect
+from cfxnb.checks.core import exercise, expect, expect_none_of, expect_pair, expect_tensor
 
 Known = Mapping[str, tuple[Any, str]]  # message -> (wrong answer, its cause)
-
-
-def _two(got: Any, what: str) -> list[Any]:
-    expect(
-        isinstance(got, tuple | list) and len(got) == 2,
-        f"expected {what}, got {type(got).__name__}",
-        cause="the function returns only one of the two",
-        hint="return both, separated by a comma",
-    )
-    return list(got)
 
 
 def _close(a: Any, b: Any) -> bool:
@@ -27,18 +17,13 @@ def _close(a: Any, b: Any) -> bool:
 
 
 def _shape(got: Any, shape: tuple[int, ...], what: str) -> None:
-    expect(
-        isinstance(got, Tensor) and tuple(got.shape) == shape,
-        f"expected {what}, got {getattr(got, 'shape', type(got).__name__)}",
-        cause="the function returns something else, or mixes up pairs and scores",
-        hint="print the shapes of the intermediate results",
-    )
+    cause = "the function returns something else, or mixes up pairs and scores"
+    expect_tensor(got, shape, cause, "print the shapes of the intermediate results", what)
 
 
 def _compare(got: Any, right: Any, known: Known, name: str, hint: str) -> None:
     """Compare an answer with typical mistakes, then with the right answer."""
-    for mistake, (wrong, cause) in known.items():
-        expect(not _close(got, wrong), f"{name}: {mistake}", cause=cause, hint=hint)
+    expect_none_of(known, lambda wrong: _close(got, wrong), hint=hint, start=f"{name}: ")
     a, b = (torch.as_tensor(x).flatten()[:5].tolist() for x in (right, got))
     expect(
         _close(got, right),
@@ -54,7 +39,7 @@ def odd_even(answer: Callable[[Tensor, float], tuple[Tensor, Tensor]]) -> None:
     forward = torch.tensor([5.0, -1.0, 2.5, 7.0, 0.0])
     backward = torch.tensor([1.0, 4.0, 2.5, -3.0, 6.0])
     home, score = 1.5, torch.stack([forward, backward], 1).flatten()
-    odd, even = _two(answer(score.clone(), home), "the odd and the even part")
+    odd, even = expect_pair(answer(score.clone(), home), "the odd and the even part")
     for part, name in ((odd, "odd"), (even, "even")):
         _shape(part, (5,), f"one {name} part per pair, shape (5,)")
     right, mean = (forward - backward) / 2, (forward + backward) / 2
@@ -243,7 +228,9 @@ def frame_fraction(answer: Callable[[Tensor, int], tuple[float, float]]) -> None
     change = torch.randn(10, 14, generator=Generator().manual_seed(2))
     change[:2] *= 3
     for width in (2, 3):
-        got = _two(answer(change.clone(), width), "the fraction of the change and of the area")
+        got = expect_pair(
+            answer(change.clone(), width), "the fraction of the change and of the area"
+        )
         inside = change[width:-width, width:-width]
         right, area = 1 - inside.abs().sum() / change.abs().sum(), 1 - inside.numel() / 140
         squares = 1 - inside.square().sum() / change.square().sum()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from cfxnb.checks.core import exercise, expect
+from cfxnb.checks.core import exercise, expect, expect_none_of, expect_tensor, near
 
 PathMap = Callable[[Tensor, Tensor], Tensor]
 SHAPE = (2, 4, 3)  # channels, height, width; all differ
@@ -38,12 +38,9 @@ def _curve() -> Tensor:
 
 
 def _map(got: Any) -> Tensor:
-    expect(
-        isinstance(got, Tensor) and got.shape == SHAPE,
-        f"expected a map of shape {SHAPE}, got {getattr(got, 'shape', type(got).__name__)}",
-        cause="the sum is not over the points, or also over channels or pixels",
-        hint="sum over the points of the path only; the result has shape (c, h, w)",
-    )
+    cause = "the sum is not over the points, or also over channels or pixels"
+    hint = "sum over the points of the path only; the result has shape (c, h, w)"
+    expect_tensor(got, SHAPE, cause, hint, f"a map of shape {SHAPE}")
     expect(
         bool(got.isfinite().all()),
         "the map is not finite",
@@ -59,8 +56,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 def _compare(got: Tensor, right: Tensor, hint: str, known: Mapping[str, tuple]) -> None:
     """Check that a map is right. If the map is of a known mistake, name the mistake."""
-    for name, (wrong, cause) in known.items():
-        expect(not _same(got, wrong), f"that is {name}", cause=cause, hint=hint)
+    expect_none_of(known, lambda wrong: _same(got, wrong), hint=hint, start="that is ")
     total, wanted = float(got.sum()), float(right.sum())
     expect(
         _same(got, right),
@@ -268,13 +264,9 @@ def relevance_ratio(answer: Callable[[Tensor, Tensor], float]) -> None:
         "divided by the number of pixels": (0.25, "the area is a fraction, not a count"),
         "the ratio outside the mask": (2 / 3, "the mask is inverted"),
     }
-    for name, (wrong, cause) in known.items():
-        expect(
-            not math.isclose(got, wrong, abs_tol=1e-6),
-            f"expected 2, got {got:.3f}: that is {name}",
-            cause=cause,
-            hint="fraction of heat_map.abs() inside the mask, divided by mask.float().mean()",
-        )
+    hint = "fraction of heat_map.abs() inside the mask, divided by mask.float().mean()"
+    start = f"expected 2, got {got:.3f}: that is "
+    expect_none_of(known, lambda wrong: near(got, wrong), hint=hint, start=start)
     expect(
         math.isclose(got, 2, abs_tol=1e-5),
         f"half of |heat_map| lies on a quarter of the image: expected 2, got {got:.3f}",

@@ -1,5 +1,6 @@
 """Checks of 09_diffusion_counterfactuals."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from cfxnb.checks.core import exercise, expect
+from cfxnb.checks.core import exercise, expect, expect_tensor, same
 from cfxnb.diffusion.consensus import apply_mask, consensus, match_norm
 
 Eps = Callable[[Tensor, Tensor, Tensor], Tensor]
+_same = functools.partial(same, rtol=1e-4, atol=1e-5)
 
 
 def classifier_free_denoiser(
@@ -30,20 +32,6 @@ def classifier_free_denoiser(
         return eps_uncond + scale * (eps(z, t, cond) - eps_uncond)
 
     return denoiser
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-5)
-
-
-def _tensor(answer: Any, shape: tuple[int, ...], cause: str, hint: str) -> None:
-    expect(
-        isinstance(answer, Tensor) and answer.shape == shape,
-        f"expected a tensor of shape {shape}, "
-        f"got {getattr(answer, 'shape', type(answer).__name__)}",
-        cause=cause,
-        hint=hint,
-    )
 
 
 @exercise("Classifier-free guidance")
@@ -105,7 +93,7 @@ def cone_mask(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     a, b = (torch.randn(2, 4, 3, 5, generator=g) for _ in range(2))
     b = (a + 1.4 * b) * torch.rand(2, 1, 3, 5, generator=g) * 3
     mask = answer(a.clone(), b.clone(), 60.0)
-    _tensor(
+    expect_tensor(
         mask, (2, 3, 5), "the sum is over another dimension than channels", "sum(1), norm(dim=1)"
     )
     expect(
@@ -162,7 +150,9 @@ def mask_and_rescale(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None
     keep = torch.rand(3, 3, 5, generator=g) < 0.4
     copies = direction.clone(), keep.clone()
     field = answer(direction, keep, like)
-    _tensor(field, (3, 4, 3, 5), "only the kept vectors, or a norm, are returned", "a whole field")
+    expect_tensor(
+        field, (3, 4, 3, 5), "only the kept vectors, or a norm, are returned", "a whole field"
+    )
     expect(
         torch.equal(direction, copies[0]) and torch.equal(keep, copies[1]),
         "an input tensor has changed",

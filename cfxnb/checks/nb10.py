@@ -1,28 +1,14 @@
 """Checks of 10_model_errors."""
 
-import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from cfxnb.checks.core import exercise, expect
-
-_near = functools.partial(math.isclose, abs_tol=1e-6)  # also if one is in single precision
-
-
-def _pair(got: Any, what: str) -> tuple[Any, Any]:
-    expect(
-        isinstance(got, tuple | list) and len(got) == 2,
-        f"expected {what}, got {type(got).__name__}",
-        cause="only one of the two is returned",
-        hint=f"return both: {what}",
-    )
-    return got[0], got[1]
+from cfxnb.checks.core import exercise, expect, expect_pair, near
 
 
 @exercise("The worst group")
@@ -34,7 +20,7 @@ def worst_group(answer: Callable[[np.ndarray, np.ndarray, int], tuple[str, float
     right = np.concatenate([np.arange(n) < k for k, n in cells.values()])[order]
     for min_size, name in ((1, "d"), (2, "d"), (3, "e"), (8, "e")):
         case = f"with groups of at least {min_size}"
-        group, accuracy = _pair(
+        group, accuracy = expect_pair(
             answer(right.copy(), groups.copy(), min_size), "a name and an accuracy"
         )
         expect(
@@ -64,7 +50,7 @@ def worst_group(answer: Callable[[np.ndarray, np.ndarray, int], tuple[str, float
             hint="accuracy is right[groups == name].mean(); at least means >=",
         )
         expect(
-            _near(float(accuracy), true[name]),
+            near(float(accuracy), true[name]),
             f"{case}: expected {true[name]:.3f} as accuracy of {name}, got {float(accuracy):.3f}",
             cause="it is the fraction of errors, a percentage, or a fraction of all images",
             hint="the average of right over the images of this group",
@@ -86,7 +72,7 @@ def _changes() -> tuple[pd.DataFrame, pd.DataFrame]:
 @exercise("Suspect what changes more than by chance")
 def most_changed_factor(answer: Callable[[pd.DataFrame, pd.DataFrame], tuple[str, float]]) -> None:
     changed, baseline = _changes()
-    name, excess = _pair(answer(changed.copy(), baseline.copy()), "a factor and its excess")
+    name, excess = expect_pair(answer(changed.copy(), baseline.copy()), "a factor and its excess")
     expect(
         name in changed.columns,
         f"expected the name of a factor, got {name!r}",
@@ -103,13 +89,13 @@ def most_changed_factor(answer: Callable[[pd.DataFrame, pd.DataFrame], tuple[str
     hint = "the fraction with guidance minus the fraction in the baseline"
     expect(name == "c", f"got {name}: {problem}", cause=cause, hint=hint)
     expect(
-        not _near(float(excess), 0.6),
+        not near(float(excess), 0.6),
         "got 0.600, which is how often it changes: the baseline is not subtracted",
         cause="the fraction itself is returned",
         hint="return the difference of the two fractions",
     )
     expect(
-        _near(float(excess), 0.4),
+        near(float(excess), 0.4),
         f"expected an excess of 0.400, got {float(excess):.3f}",
         cause="counts of different numbers of images are subtracted, or fractions are divided",
         hint="changed.mean() - baseline.mean(): both are fractions",
@@ -132,7 +118,7 @@ def _training() -> dict[str, Tensor]:
 def training_set(answer: Callable[..., tuple[Tensor, Tensor]]) -> None:
     given = _training()
     got = answer(*(v.clone() for v in given.values()))
-    images, labels = _pair(got, "images and their labels")
+    images, labels = expect_pair(got, "images and their labels")
     keep = given["flipped"] & ~given["cause_changed"]
     number = 6 + int(keep.sum())
     for value, name in ((images, "images"), (labels, "labels")):
@@ -203,7 +189,7 @@ def group_weights(answer: Callable[[list[str]], Tensor]) -> None:
     names = np.array(groups)
     totals = {g: float(each[torch.from_numpy(names == g)].sum()) for g in ("x", "y", "z")}
     expect(
-        not _near(totals["x"] / 5, totals["z"]),
+        not near(totals["x"] / 5, totals["z"]),
         "every image has the same weight: the largest group dominates",
         cause="the size of the groups isn't used",
         hint="an image of a small group needs a larger weight",
@@ -235,7 +221,7 @@ def error_rates(answer: Callable[[Tensor, Tensor], tuple[float, float]]) -> None
     labels = torch.tensor([1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0])
     predicted = torch.tensor([1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 1, 0, 0])
     what = "missed and false"
-    missed, false = map(float, _pair(answer(labels.clone(), predicted.clone()), what))
+    missed, false = map(float, expect_pair(answer(labels.clone(), predicted.clone()), what))
     known = {
         (2 / 15, 1 / 15): ("fractions of all images", "divided by the number of all images"),
         (2.0, 1.0): ("counts, not fractions", "sums are returned"),
@@ -245,20 +231,22 @@ def error_rates(answer: Callable[[Tensor, Tensor], tuple[float, float]]) -> None
     }
     for (a, b), (problem, cause) in known.items():
         expect(
-            not (_near(missed, a) and _near(false, b)),
+            not (near(missed, a) and near(false, b)),
             f"got {missed:.3f} and {false:.3f}: {problem}",
             cause=cause,
             hint="missed: the fraction of images labelled 1 with prediction 0; false: the reverse",
         )
     expect(
-        _near(missed, 2 / 5) and _near(false, 1 / 10),
+        near(missed, 2 / 5) and near(false, 1 / 10),
         f"expected 0.400 and 0.100, got {missed:.3f} and {false:.3f}",
         cause="the wrong images are counted, or the divisor is wrong",
         hint="(predicted[labels == 1] == 0) and (predicted[labels == 0] == 1), averaged",
     )
-    missed, false = map(float, _pair(answer(labels[labels == 1], predicted[labels == 1]), what))
+    missed, false = map(
+        float, expect_pair(answer(labels[labels == 1], predicted[labels == 1]), what)
+    )
     expect(
-        _near(missed, 2 / 5) and math.isnan(false),
+        near(missed, 2 / 5) and math.isnan(false),
         f"if no image is labelled 0, expected 0.400 and NaN, got {missed:.3f} and {false:.3f}",
         cause="a number is returned for a mean over no images",
         hint="the mean of an empty float tensor is NaN: return it",
