@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.attacks.gradient_search import SearchOptions, search
+from cfxnb.attacks.minimal_norm import search_minimal_norm
 from cfxnb.core import validate
 from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
@@ -22,6 +23,7 @@ class PixelOptions(SearchOptions):
 
     epsilon: float
     step_size: float
+    minimal_norm: bool
 
 
 @standard_modes
@@ -30,10 +32,11 @@ def pixel_attack(
     images: Tensor,
     target: int | str | Sequence[int | str] | Tensor,
     *,
-    confidence: float = 0.995,
+    confidence: float | None = None,
+    minimal_norm: bool = False,
     epsilon: float = 6.0,
     steps: int = 100,
-    step_size: float = 0.2,
+    step_size: float | None = None,
     binary_search_steps: int = 5,
     batch_size: int = 256,
     seed: int = 0,
@@ -48,16 +51,28 @@ def pixel_attack(
     change that still reaches the target. The resulting images are usually adversarial examples,
     because only the classifier decides what changes.
 
+    With ``minimal_norm`` the function searches for the smallest L2 norm with which the target is
+    predicted. The ball then adapts to each image: it shrinks while the target is reached, and grows
+    otherwise (DDN, Rony et al., 2019). Differences from DDN: the radius follows an
+    estimate of the distance to the boundary, and its changes get smaller during the search, both as
+    in FMN (Pintor et al., 2021). The first radius is ``epsilon``. The gradient is that of the
+    target's logit minus the largest other logit, or of the log odds if ``confidence`` needs more.
+
     Args:
         classifier: Maps images to logits (b, k). Must be differentiable.
         images: Images (b, c, h, w) in [0, 1].
         target: Class to reach: one for all images, or one per image (b,).
-        confidence: Probability of the target at which an image is done, in (0, 1). Default: 0.995.
+        confidence: Probability of the target that an image needs, in (0, 1). Default: 0.995, or
+            with ``minimal_norm`` 1e-6. With 1e-6 an image only needs to be classified as the
+            target.
+        minimal_norm: Search for the smallest change. All ``steps`` are then taken for each image.
         epsilon: Largest L2 norm of the change, over all pixel values of an image. Default: 6.
         steps: Largest number of gradient steps. Default: 100.
-        step_size: L2 norm of one step. Default: 0.2.
+        step_size: L2 norm of one step. Default: 0.2. With ``minimal_norm`` it is the norm of the
+            first step, 1 by default, and the last step has 1 % of it.
         binary_search_steps: Number of bisection steps that shrink each successful change. With 0
-            the change is not shrunk. Default: 5.
+            the change is not shrunk. With ``minimal_norm`` there is no bisection, because the
+            search finds the smallest change by itself. Default: 5.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
         seed: Only recorded. This method uses no random numbers.
         first_row: Row of the first image in its data set, used in the rows that ``on_step`` gets.
@@ -72,6 +87,11 @@ def pixel_attack(
             is refused, because it has no gradients.
     """
     validate.white_box(classifier)
+    minimal_norm = validate.flag(minimal_norm, "minimal_norm")
+    if confidence is None:
+        confidence = 1e-6 if minimal_norm else 0.995
+    if step_size is None:
+        step_size = 1.0 if minimal_norm else 0.2
     options = PixelOptions(
         confidence=validate.number(confidence, "confidence", 0.0, 1 - 1e-6, open_low=True),
         epsilon=validate.number(epsilon, "epsilon", 0.0, open_low=True),
@@ -79,14 +99,20 @@ def pixel_attack(
         step_size=validate.number(step_size, "step_size", 0.0, open_low=True),
         binary_search_steps=validate.count(binary_search_steps, "binary_search_steps"),
         seed=validate.seed(seed),
+        minimal_norm=minimal_norm,
     )
     run = Run(
         classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step
     )
 
+    ball = {"epsilon": options.epsilon, "step_size": options.step_size}
+
     def edit(batch: EncodedBatch) -> Edit:
         moves = PixelParametrisation(batch.images, options)
-        found = search(run.classifier, batch, moves, run.stop, options)
+        if options.minimal_norm:
+            found = search_minimal_norm(run.classifier, batch, moves, run.stop, options, **ball)
+        else:
+            found = search(run.classifier, batch, moves, run.stop, options)
         return found.edit(image=(batch.images + found.change).clamp(0, 1))
 
     need = still_reached(options.confidence)
@@ -112,11 +138,16 @@ class PixelParametrisation:
         return -odds
 
     def step(self, rows: Tensor, change: Tensor, slope: Tensor) -> Tensor:
-        moved = self.render(rows, change) - self.options.step_size * unit(slope)
-        return project(moved, self.images[rows], self.options.epsilon) - self.images[rows]
+        return self.project(
+            rows, change - self.options.step_size * unit(slope), self.options.epsilon
+        )
+
+    def project(self, rows: Tensor, change: Tensor, radius: Tensor | float) -> Tensor:
+        images = self.images[rows]
+        return project(images + change, images, radius) - images
 
 
-def project(x: Tensor, center: Tensor, epsilon: float) -> Tensor:
+def project(x: Tensor, center: Tensor, epsilon: Tensor | float) -> Tensor:
     """Project ``x`` to the ball of radius ``epsilon`` around ``center``, then clamp it to [0, 1].
 
     Clamping does not leave the ball, because ``center`` lies in [0, 1].

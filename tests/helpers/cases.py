@@ -80,6 +80,13 @@ METHODS = [
         gradient=True,
     ),
     Case("pixel_attack", _pixel, 0.9, gradient=True, codes=False),
+    Case(
+        "pixel_attack, minimal norm",
+        lambda *a, **k: _pixel(*a, **{"minimal_norm": True} | k),
+        0.9,
+        gradient=True,
+        codes=False,
+    ),
     Case("reconstruct", lambda s, f, x, t, **k: cfx.reconstruct(s, f, x, t, **k), seeded=False),
     Case("random_change", _random_change, 0.0, row_bound=True),
     Case("follow_direction", _follow, 0.0),
