@@ -46,6 +46,10 @@ def mean_score(before, after):
     return (after - before).mean(0)
 
 
+def without_none(values):
+    return {name: value for name, value in values.items() if value[0] is not None}
+
+
 # function -> (good arguments, {argument: wrong values})
 SEARCH = {
     "confidence": number_values(0.0, 1.0, 1.5, -0.1),
@@ -79,7 +83,10 @@ TABLE = {
         {"classifier": F, "images": X, "target": 1},
         {name: values for name, values in SEARCH.items() if name != "lr"}
         | {
-            "step_size": number_values(0.0, -0.1),
+            # None stands for a default that depends on minimal_norm.
+            "confidence": without_none(number_values(0.0, 1.0, 1.5, -0.1)),
+            "step_size": without_none(number_values(0.0, -0.1)),
+            "minimal_norm": {"text": ("yes", "str"), "number": (2, "2")},
             "epsilon": number_values(0.0, -1.0),
             "first_row": count_values(-1),
         },

@@ -21,6 +21,7 @@ class Case:
         steps: takes ``steps`` and ``on_step``.
         looks: in one attempt: one before each step, one after the last.
         seeded: takes a seed.
+        settles: a sample leaves the search at the first point that reaches the target.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Case:
     codes: bool = True
     looks: int = 21
     seeded: bool = True
+    settles: bool = True
 
     @property
     def steps(self) -> bool:
@@ -86,6 +88,7 @@ METHODS = [
         0.9,
         gradient=True,
         codes=False,
+        settles=False,
     ),
     Case("reconstruct", lambda s, f, x, t, **k: cfx.reconstruct(s, f, x, t, **k), seeded=False),
     Case("random_change", _random_change, 0.0, row_bound=True),
