@@ -1,8 +1,8 @@
 """Latent Diffusion Counterfactual Explanations (LDCE; Farid et al., arXiv 2310.06668).
 
-Read ``guidance`` first. The function ``_guided_eps`` there is the method of the paper. At each
-denoising step the method predicts the clean image and takes the gradient of the classifier. This
-gradient is kept only at positions where it agrees with the implicit classifier, and is added to the
+Read ``guidance`` first: its function ``_guided_eps`` is the method of the paper. At each denoising
+step the method predicts the clean image and takes the gradient of the classifier. The method keeps
+this gradient only at positions where it agrees with the implicit classifier, and adds it to the
 predicted noise.
 
 - ``diffusion_counterfactual``: the public function, and the settings of the paper.

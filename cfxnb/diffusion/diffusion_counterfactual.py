@@ -126,8 +126,8 @@ def diffusion_counterfactual(
             ``"classifier_free"`` is classifier-free guidance without the classifier. ``"none"``
             only adds noise and denoises.
         guidance_scale: weight w in classifier-free guidance eps_uncond + w (eps_cond - eps_uncond).
-            If the classifier guides, w (eps_cond - eps_uncond) is added to its guidance. The paper
-            adds no such term. Default: 10 with ``guidance="classifier_free"``, else 0.
+            With guidance by the classifier, w (eps_cond - eps_uncond) is added to this guidance.
+            The paper adds no such term. Default: 10 with ``guidance="classifier_free"``, else 0.
         noise: ``"ddim_inversion"`` computes the noise from which denoising without a condition
             approximately returns the image (Song et al., 2021). ``"random"`` draws random noise, as
             in the paper.
@@ -135,16 +135,16 @@ def diffusion_counterfactual(
             official code, and needs ``max_attempts=1``.
         distance_space: ``"code"`` guides by the squared distance to the code of the original,
             ``"image"`` by the L1 distance to the original image.
-        backprop_diffusion: take gradients through the U-Net. If False, the gradients are taken
-            with respect to the predicted clean code, which saves one or two passes per step.
-        pause_when_reached: pause the guidance of a sample while its predicted clean image reaches
-            the target.
+        backprop_diffusion: whether to take gradients through the U-Net. If False, the gradients are
+            taken at the predicted clean code, which saves one or two passes per step.
+        pause_when_reached: whether to pause the guidance of a sample while its predicted clean
+            image is classified as the target.
         patch_size: side of square patches. All positions of a patch agree or disagree together.
 
         seed: seed of random noise and random masks. The random noise of an image depends only on
             the seed and the position of the image in its data set. With
             ``noise="ddim_inversion"`` the seed affects only random masks.
-        batch_size: Images per batch. The batch size affects memory and speed, not results.
+        batch_size: Number of images processed together, which does not change the results.
         first_row: position of the first image in its data set. With the right position, a data set
             that is processed in shards gives the same results as in one call. For selected images,
             pass the position of each image, (b,).
@@ -162,8 +162,7 @@ def diffusion_counterfactual(
         ``generator`` (U-Net and decoder together).
 
     Raises:
-        ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``. The
-            message names the argument.
+        ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``.
     """
     validate.diffusion(space)
     validate.white_box(classifier)

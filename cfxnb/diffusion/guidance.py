@@ -109,7 +109,7 @@ class GuidedDenoiser:
         - Guidance may pause for samples that are classified as the target.
         - A multiple of the implicit classifier may be added, as in classifier-free guidance.
 
-        ``PAPER_DIFFUSION`` turns the last three differences off.
+        With ``PAPER_DIFFUSION`` only the first of these differences remains.
         """
         o, task, networks = self.options, self.task, self.networks
         with torch.enable_grad():

@@ -40,7 +40,7 @@ class DiffusionOptions:
     """Options of ``diffusion_counterfactual``, whose docstring explains each option.
 
     Raises:
-        ValueError, TypeError: if an option is wrong. The message names the option.
+        ValueError, TypeError: if an option is wrong.
     """
 
     cone_angle: float
