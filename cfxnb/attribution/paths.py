@@ -165,9 +165,8 @@ def piecewise_linear_path(images: Tensor) -> PiecewiseLinearPath:
         raise ValueError(
             f"images: expected shape (b, m, c, h, w) with m >= 2, got {tuple(images.shape)}"
         )
-    if (
-        not images.is_meta and images.max() > 1 + SLACK
-    ):  # validate.images would divide values up to 255 by 255
+    # validate.images would divide values up to 255 by 255.
+    if not images.is_meta and images.max() > 1 + SLACK:
         raise ValueError(f"images: expected values in [0, 1], got up to {images.max().item():.4g}")
     return PiecewiseLinearPath(validate.images(images.flatten(0, 1)).view(images.shape))
 

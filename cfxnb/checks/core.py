@@ -130,19 +130,12 @@ def _run(title: str, properties: Callable[..., None], answer: tuple[Any, ...]) -
     except Wrong as wrong:
         return Result(title, False, wrong.failed, wrong.cause, wrong.hint)
     except NotImplementedError:
-        return Result(
-            title,
-            False,
-            "there is no answer yet",
-            "the stub still raises NotImplementedError",
-            "replace the line 'raise NotImplementedError()' by your code; the hints are above",
-        )
+        cause = "the stub still raises NotImplementedError"
+        hint = "replace the line 'raise NotImplementedError()' by your code; the hints are above"
+        return Result(title, False, "there is no answer yet", cause, hint)
     except Exception as error:  # whatever an answer raises must not stop the notebook
-        return Result(
-            title,
-            False,
-            f"it raised {type(error).__name__}: {error}",
-            "an error in the code, or a tensor of the wrong shape",
-            "call it by hand on one small tensor and read the last line of the traceback",
-        )
+        failed = f"it raised {type(error).__name__}: {error}"
+        cause = "an error in the code, or a tensor of the wrong shape"
+        hint = "call it by hand on one small tensor and read the last line of the traceback"
+        return Result(title, False, failed, cause, hint)
     return Result(title, True)

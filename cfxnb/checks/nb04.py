@@ -91,11 +91,8 @@ def _fraction_changed(one: Tensor, other: Tensor) -> float:
 @exercise("The true effect of a factor")
 def true_effect(answer: Callable[..., float]) -> None:
     figures = sprites("independent", 40, seed=8)
-    for (
-        rows,
-        factor,
-        pair,
-    ) in (  # decisions flip in both directions in the first two cases, and never in the last
+    # Decisions flip in both directions in the first two cases, and never in the last.
+    for rows, factor, pair in (
         (slice(24, 44), "top", ("white", "chain")),
         (slice(24, 56), "bottom", ("white", "metal")),
         (slice(44, 56), "hair", ("gray", "red")),

@@ -28,9 +28,8 @@ def ddim_step(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
     def right(x: Tensor, to: int, clip: float | None = 1.0, start: int = 1) -> Tensor:
         return ddim.step(lambda *_: eps, x, alphas_cumprod, start, to, clip)
 
-    small = (
-        0.1 * noisy + 0.75**0.5 * eps
-    )  # the predicted image is 0.2 noisy: almost nothing is clamped
+    # The predicted image is 0.2 noisy: almost nothing is clamped.
+    small = 0.1 * noisy + 0.75**0.5 * eps
     kept = (noisy.clone(), eps.clone())
     got = answer(noisy, eps, 0.25, 0.64)
     expect_tensor(

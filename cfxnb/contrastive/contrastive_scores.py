@@ -99,7 +99,7 @@ def necessity_and_sufficiency(
                 **networks.changed_factors(before, after, unit, attribute, other),
             }
             parts.append(pd.DataFrame(part))
-        return pd.concat(parts) if parts else pd.DataFrame()
+        return pd.concat(parts)
 
     units = in_batches(edit_units)
     units["used"] = units["reconstruction agrees"] & units[COUNTED[edit_filter]]
@@ -240,32 +240,26 @@ def contrastive_scores(
         )
     checked_edits(edits, space)
     values = contrast_indices(factors, edits.contrasts, len(images))
-    selected = context_mask(context, len(images), factors)
-    if not any((index[selected] >= 0).any() for index in values.values()):
+    editable = np.any([index >= 0 for index in values.values()], axis=0)
+    rows = np.flatnonzero(editable & context_mask(context, len(images), factors))
+    if not len(rows):
         raise ValueError(f"factors: expected some with the values of {edits.contrasts}, got none")
     if judge is not None:
         check_reader(judge, edits.contrasts, "judge")
     first_row = validate.count(first_row, "first_row")
     networks, stop = _Networks(space, classifier, judge, outcome), Stop(None)
-    rows = np.flatnonzero(selected)
     batches = [rows[rows // batch_size == i] for i in np.unique(rows // batch_size)]
-
-    finished: list[np.ndarray] = []
 
     def in_batches(work: Callable[[np.ndarray], pd.DataFrame]) -> pd.DataFrame:
         with eval_frozen(networks.space, networks.classifier, edits, judge), torch.no_grad():
-            parts = [(batch, part) for batch, part in stop.each(batches, work) if part is not None]
-        finished.extend(batch for batch, _ in parts)
-        tables = [part for _, part in parts if len(part)]
-        if not tables:
-            raise KeyboardInterrupt  # no finished image has a value of the contrasts
-        units = pd.concat(tables).sort_values("row", kind="stable", ignore_index=True)
+            parts = [part for _, part in stop.each(batches, work) if part is not None]
+        units = pd.concat(parts).sort_values("row", kind="stable", ignore_index=True)
         return units.assign(row=units["row"] + first_row)
 
     units, table = necessity_and_sufficiency(
         images, values, edits, networks, in_batches, edit_filter, confidence_level
     )
-    stop.warn(sum(map(len, finished)), len(rows), "and only these are used in the scores")
+    stop.warn(units["row"].nunique(), len(rows), "and only these are used in the scores")
     networks.fit.warn()
     agreement = units.drop_duplicates("row")["reconstruction agrees"].mean()
     weights = {name: weights_hash(getattr(networks, name)) for name in ("space", "classifier")}

@@ -8,6 +8,7 @@ that are only a solution have the tag ``solution-only``.
 """
 
 import copy
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +19,8 @@ from cfxnb.core import locations as paths
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")
 WIDGET = "application/vnd.jupyter.widget-view+json"
-QUIET = [
-    "--IPKernelApp.log_level=ERROR"
-]  # hides a warning on encryption, which a local kernel doesn't need
+# Hides a warning on encryption, which a local kernel doesn't need.
+QUIET = ["--IPKernelApp.log_level=ERROR"]
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -77,25 +77,15 @@ def cut_solutions(source: str) -> str:
     Raises:
         ValueError: if the marks of solutions don't form pairs.
     """
-    lines: list[str] = []
-    inside = False
-    for line in source.split("\n"):
-        mark = line.strip()
-        if mark == BEGIN:
-            if inside:
-                raise ValueError(f"two '{BEGIN}' without '{END}' between them in:\n{source}")
-            inside = True
-            indent = line[: len(line) - len(line.lstrip())]
-            lines += [indent + text for text in STUB]
-        elif mark == END:
-            if not inside:
-                raise ValueError(f"'{END}' without '{BEGIN}' in:\n{source}")
-            inside = False
-        elif not inside:
-            lines.append(line)
-    if inside:
-        raise ValueError(f"'{BEGIN}' without '{END}' in:\n{source}")
-    return "\n".join(lines)
+
+    def stub(solution: re.Match) -> str:
+        return "\n".join(solution["indent"] + line for line in STUB)
+
+    region = rf"^(?P<indent>[ \t]*){BEGIN}[ \t]*$.*?^[ \t]*{END}[ \t]*$"
+    cut, n_cut = re.subn(region, stub, source, flags=re.DOTALL | re.MULTILINE)
+    if not source.count(BEGIN) == source.count(END) == n_cut:
+        raise ValueError(f"'{BEGIN}' and '{END}' do not form pairs in:\n{source}")
+    return cut
 
 
 def execute(book: Any, timeout: int = 300) -> Any:

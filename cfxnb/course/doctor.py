@@ -90,13 +90,8 @@ def _torch() -> tuple[str, str, str]:
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     work = f"threads: {threads}, cores: {cores}, device: {validate.device(None)}"
     found = f"torch {torch.__version__}, {work}"
-    if threads > cores:
-        return (
-            "torch",
-            found,
-            f"call torch.set_num_threads({cores}): more threads than cores are slow",
-        )
-    return "torch", found, ""
+    remedy = f"call torch.set_num_threads({cores}): more threads than cores are slow"
+    return "torch", found, remedy if threads > cores else ""
 
 
 def _memory() -> tuple[str, str, str]:

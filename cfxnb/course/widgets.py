@@ -70,11 +70,8 @@ def _control(name: str, spec: Control) -> Any:
         try:
             return ipywidgets.Dropdown(options=spec, **common)
         except TraitError as error:
-            raise ValueError(
-                f"{name}: expected distinguishable choices, got {validate.describe(spec)}: {error}"[
-                    :300
-                ]
-            ) from None
+            got = f"{validate.describe(spec)}: {error}"[:250]
+            raise ValueError(f"{name}: expected distinguishable choices, got {got}") from None
     if isinstance(spec, tuple) and len(spec) in (2, 3):
         return _slider(name, spec, common)
     raise TypeError(

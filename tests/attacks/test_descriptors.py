@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from worlds import LinearSpace
 
 import cfxnb as cfx
+from cfxnb.attacks.descriptors import _auc, _calibration_error
 
 SPREAD = torch.tensor([1.0, 0.5, 2.0, 0.8])
 SLOPE = torch.tensor([1.5, -2.0, 0.5, 0.0])  # on codes in units of the spread
@@ -80,6 +81,26 @@ def test_readings_are_log_odds_of_the_formula(planted):
 
 def test_calibration_of_a_well_specified_reading_is_good(planted):
     assert planted[3].quality.loc["planted", "calibration error"] < 0.12
+
+
+def test_auc_is_that_of_scikit_learn():
+    rng = np.random.default_rng(4)
+    score = rng.normal(size=300).round(1)  # with ties
+    truth = rng.random(300) < 0.4
+    assert _auc(truth, score) == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
+
+
+def test_calibration_error_is_the_weighted_mean_of_the_gaps():
+    rng = np.random.default_rng(5)
+    score = rng.normal(size=300)
+    truth = rng.random(300) < 0.4
+    p = 1 / (1 + np.exp(-score))
+    gaps = []
+    for b in range(10):
+        inside = (p >= b / 10) & (p < (b + 1) / 10)
+        if inside.any():
+            gaps.append(inside.mean() * abs(p[inside].mean() - truth[inside].mean()))
+    assert _calibration_error(truth, score) == pytest.approx(sum(gaps), abs=1e-12)
 
 
 def test_correlation_is_that_of_the_readings(planted):
