@@ -53,12 +53,7 @@ class Descriptors:
         if not count or len(set(self.names)) < count:
             raise ValueError(f"names: expected each property once, got {self.names[:20]}")
         for name, shape in (("weights", (count, dims)), ("bias", (count,))):
-            tensor = getattr(self, name)
-            if tensor.shape != shape or not tensor.isfinite().all():
-                raise ValueError(
-                    f"{name}: expected finite numbers of shape {shape}, got others, of shape "
-                    f"{tuple(tensor.shape)}"
-                )
+            validate.shape(validate.array(getattr(self, name), name).shape, shape, name)
         if list(self.quality.index) != list(self.names) or "readable" not in self.quality:
             raise ValueError("quality: expected a row for each of names, and a column 'readable'")
         if self.quality["readable"].dtype != bool:
@@ -228,7 +223,7 @@ def _columns(factors: pd.DataFrame, rows: int) -> dict[str, np.ndarray]:
 def _as_floats(column: pd.Series, name: Any) -> np.ndarray:
     """Return a column of numbers or bools as floats, with missing values as NaN."""
     present = column.dropna()
-    if len(present) and not all(isinstance(v, Real | bool | np.bool_) for v in present.head(1)):
+    if len(present) and not isinstance(present.iloc[0], Real | bool | np.bool_):
         raise TypeError(
             f"factors: expected numbers in column {name!r}, got {column.dtype}, such as "
             f"{validate.describe(present.iloc[0])}"

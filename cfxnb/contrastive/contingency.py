@@ -45,7 +45,6 @@ def count(
     Raises:
         ValueError, TypeError: For a wrong argument.
     """
-    table = validate.table(table, "table")
     x, o = _column(table, cause, "cause"), _column(table, outcome, "outcome")
     if cause == outcome:
         raise ValueError(f"outcome: expected another column than the cause, got {outcome!r}")
