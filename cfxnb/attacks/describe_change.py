@@ -33,7 +33,7 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureAttribution:
-    """Scores of named properties for the change in each counterfactual, and their means.
+    """How much each named property changed in each counterfactual, and on average.
 
     Attributes:
         local: Change of the log odds of each readable descriptor: one row per flipped image, one

@@ -121,7 +121,7 @@ def fit_descriptors(
         images: Images (n, c, h, w) in [0, 1].
         factors: Properties of the images: one row per image, in the order of ``images``, and one
             column of numbers or bools per property. The index of the table is ignored. An image
-            with a missing value is left out of the fit of this property.
+            with a missing value is left out of the fit for this column.
         l2_penalty: Strength of the L2 penalty on the weights, from 1e-12 to 1e12. Default: 1.
         test_size: Fraction of images held out, from 0.05 to 0.95. Default: 0.3.
         min_auc: Smallest AUC of a readable property, in [0.5, 1]. Default: 0.75.

@@ -103,7 +103,7 @@ def latent_attack(
             by 0.5 ``units`` with each attempt. Default: 5.
         lr: Learning rate of Adam, in ``units``. Default: 0.3.
         loss: ``"margin"`` (default) maximises the log odds of the target. ``"probability"``
-            maximises its probability, as the paper does.
+            maximises the probability of the target, as the paper does.
         proximity: Weight of the squared distance to the original code. Default: 0.1.
         prior: Weight of the squared distance to the mean code. Default: 0.3.
         units: ``"std"`` (default) measures each coordinate in standard deviations of the code.
@@ -111,7 +111,7 @@ def latent_attack(
         binary_search_steps: Number of bisection steps that shrink each successful change. Each
             step decodes one image. With 0 the change is not shrunk. Default: 5.
         init_noise: Standard deviation, in ``units``, of random noise added to the first code.
-            Different seeds then give different counterfactuals. Default: 0.
+            With noise, different seeds give different counterfactuals. Default: 0.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
         seed: Seed of the random starts. The noise of an image depends only on (seed, row).
         first_row: Row of the first image in its data set. If you process a data set in parts and

@@ -76,9 +76,9 @@ def integrated_gradients(
             ``piecewise_linear_path``.
         label: The class that is explained, one for all images or (b,). Captum calls it target.
         contrast_class: The class that the label is compared with, one for all images or (b,).
-            If None, the label is compared with the other class if the classifier has two
-            classes, and with no class if it has more. "none" always explains the logit of the
-            label alone.
+            By default, the label is compared with the other class if the classifier has two
+            classes, and with no class if the classifier has more. With "none", the logit of the
+            label alone is explained.
         method: "trapezoid", "gausslegendre", "mean_gradient", "proportional" or "secant".
             Default: "trapezoid".
         n_points: Number of points on the path, ends included. Corners of the path are added to

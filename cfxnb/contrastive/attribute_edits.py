@@ -181,7 +181,7 @@ def fit_attribute_edits(
 
     Args:
         space: Space whose codes are edited.
-        images: Images in [0, 1], (n, c, h, w). The edits are fitted on the codes of these images.
+        images: Images in [0, 1], (n, c, h, w), on whose codes the edits are fitted.
         factors: The attributes of each image: one row per image, in the order of ``images``.
         contrasts: attribute -> (baseline, value), the two values between which the attribute is
             edited. Default: the two values of each column, in sorted order.

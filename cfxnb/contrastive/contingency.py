@@ -28,10 +28,9 @@ class ContingencyTable:
     n_outcome: np.ndarray
 
     def of(self, value: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return the counts of one value of the cause, each (strata,).
+        """Return how many units have a value of the cause, and how many also have the outcome.
 
-        The first count is the number of units with the value. The second count is the number of
-        units with the value that also have the outcome.
+        Both counts have one entry per stratum, (strata,).
         """
         column = self.values.index(value)
         return self.n_value[:, column], self.n_outcome[:, column]

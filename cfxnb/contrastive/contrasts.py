@@ -80,7 +80,7 @@ def _all_values(column: pd.Series) -> tuple[Any, ...]:
 
 
 def contrast_indices(factors: Any, contrasts: Contrasts, rows: int) -> dict[str, np.ndarray]:
-    """Return which value of its contrast each image has, a dict: attribute -> (n,).
+    """Return which of the two values of each attribute n images have: attribute -> (n,).
 
     The numbers are 1 for the value, 0 for the baseline, and -1 for neither.
     """

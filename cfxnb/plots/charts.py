@@ -138,7 +138,7 @@ def bars(
         table: A Series, or a DataFrame with the column ``mean`` and optionally ``low`` and
             ``high``. A row of NaN has no bar.
         null: A DataFrame with the columns ``low`` and ``high`` for the same rows: the range that
-            holds 95 % of the values under chance. The range is drawn as a gray band.
+            holds 95 % of the values under chance. The chance range is a gray band.
         sort: If True, the longest bar is on top. If False, the first row is on top.
         xlabel: Label of the horizontal axis.
         alt: Text that describes the picture.
