@@ -83,5 +83,6 @@ from .repair.fine_tune import fine_tune as fine_tune
 from .repair.fine_tune import group_weights as group_weights
 from .weights import available as available
 from .weights import load as load
+from .weights import load_retrained as load_retrained
 
 __version__: str

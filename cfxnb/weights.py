@@ -32,6 +32,7 @@ from cfxnb.spaces.checkpoints.safe_loading import all_shapes, all_tensors
 
 _NETS = {**NETS, "EditNetwork": EditNetwork}
 ERROR = "mean squared error of reconstructions"  # in "quality" of a card; used by methods
+_RETRAINED = "_retrained_"  # in names of classifiers trained with other seeds
 LARGEST_NUMBER = 1e15  # largest number in a card
 WITHOUT_AUX = ("Autoencoder", "VAE")  # spaces whose codes have no aux
 ADAPTERS = ("Autoencoder", "Diffusion", "DiffusionAutoencoder", "VAE")
@@ -165,6 +166,31 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         text = f"{type(error).__name__}: {cause(error)}"
         found = f"data/{card['file']} does not fit its card ({text})"
         raise files.DamagedFileError(f"{found}. {files.REMEDY}") from None
+
+
+def load_retrained(name: str, device: str | torch.device | None = None) -> list[Any]:
+    """Load the classifiers that were trained like a shipped one, with other seeds.
+
+    No method has seen them. ``cfx.metrics.transfer`` tests on them whether flips hold for more than
+    one set of weights.
+
+    Args:
+        name: Name of the classifier: ``"digits/classifier"``, ``"sprites/honest"`` or
+            ``"sprites/shortcut"``.
+        device: Device to run on. Default: CUDA or MPS if available, else the CPU.
+
+    Returns:
+        Five classifiers, in the order of their seeds 1 to 5.
+
+    Raises:
+        ValueError, TypeError: If no retrained classifiers of this name are shipped, or if the
+            device is not available. The message lists the names that are.
+        DamagedFileError: If a file is missing, truncated or altered.
+    """
+    every = [n for n in list_names() if _RETRAINED in n]
+    known = sorted({n.partition(_RETRAINED)[0] for n in every})
+    validate.choice(name, "name", known)
+    return [load(n, device) for n in every if n.partition(_RETRAINED)[0] == name]
 
 
 def _check_outputs(card: dict[str, Any]) -> None:

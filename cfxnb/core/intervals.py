@@ -77,3 +77,40 @@ def _counts(value: Any, name: str) -> np.ndarray:
     if not ((array >= 0) & (array == np.floor(array)) & (array <= MAX_COUNT)).all():
         raise ValueError(f"{name}: expected whole numbers >= 0, got {validate.describe(value)}")
     return array
+
+
+def bootstrap_interval(
+    values: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    n_resamples: int = 1000,
+    confidence_level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of sum(values) / sum(weights) (Efron, 1979).
+
+    Args:
+        values: Finite numbers, one per image, (n,).
+        weights: Divisors, one per image, (n,). Default: ones, which gives the mean of ``values``.
+        n_resamples: Number of samples of n images, drawn with replacement.
+        seed: Seed of the resamples.
+
+    Returns:
+        (low, high), or NaN for fewer than two images. Resamples whose weights are all 0 are left
+        out.
+    """
+    n = len(values)
+    if n < 2:
+        return np.nan, np.nan
+    weights = np.ones(n) if weights is None else weights
+    draw = np.random.default_rng(seed)
+    counts = draw.multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    return _percentiles(*(counts @ np.stack([values, weights], 1)).T, confidence_level)
+
+
+def _percentiles(top: np.ndarray, bottom: np.ndarray, level: float) -> tuple[float, float]:
+    ratios = top[bottom > 0] / bottom[bottom > 0]
+    if not len(ratios):
+        return np.nan, np.nan
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

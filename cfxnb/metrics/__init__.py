@@ -7,6 +7,10 @@
 - ``attributes``: changed decisions of a classifier (flip rate, MNAC, correlation difference).
 - ``ground_truth``: explanations compared with the known causes of sprites.
 - ``attribution``: quality of heat maps.
+- ``axioms``: composition, reversibility and effectiveness.
+- ``minimality``: the size of a change compared with distances between real images.
+- ``transfer``: flips on retrained classifiers, and the gain in accuracy after repair.
+- ``stability``: differences between counterfactuals after small changes of seed or image.
 - ``diversity``: differences between several counterfactuals of one image.
 - ``groups``: accuracy of a classifier in each group of images.
 """
@@ -19,8 +23,9 @@ from cfxnb.metrics.attribution import (
     pointing_game,
     relevance_mass,
 )
+from cfxnb.metrics.axioms import composition, cycle_distances, effectiveness, reversibility
 from cfxnb.metrics.distributions import fid, kid, mmd2, sfid
-from cfxnb.metrics.diversity import diversity
+from cfxnb.metrics.diversity import diversity, factor_diversity
 from cfxnb.metrics.ground_truth import (
     FLIP_KINDS,
     changed_factors,
@@ -32,8 +37,11 @@ from cfxnb.metrics.ground_truth import (
 )
 from cfxnb.metrics.groups import accuracy_by_group
 from cfxnb.metrics.lpips import LPIPS
-from cfxnb.metrics.pairwise import cout, cout_curve, l1, l2
+from cfxnb.metrics.minimality import minimality
+from cfxnb.metrics.pairwise import cout, cout_curve, l1, l2, sparsity
 from cfxnb.metrics.report import report
+from cfxnb.metrics.stability import stability
+from cfxnb.metrics.transfer import accuracy_gain, transfer
 from cfxnb.nets.squeezenet import perceptual_distance
 
 __all__ = [
@@ -41,19 +49,25 @@ __all__ = [
     "LPIPS",
     "InsertionDeletion",
     "accuracy_by_group",
+    "accuracy_gain",
     "changed_factors",
     "classify_flips",
+    "composition",
     "correlation_difference",
     "cout",
     "cout_curve",
+    "cycle_distances",
     "distinct_explanations",
     "diversity",
+    "effectiveness",
+    "factor_diversity",
     "fid",
     "flip_rate",
     "insertion_deletion",
     "kid",
     "l1",
     "l2",
+    "minimality",
     "mmd2",
     "mnac",
     "parameter_randomisation",
@@ -62,7 +76,11 @@ __all__ = [
     "rank_agreement",
     "relevance_mass",
     "report",
+    "reversibility",
     "score_errors",
     "sfid",
+    "sparsity",
+    "stability",
+    "transfer",
     "true_scores",
 ]  # fmt: skip

@@ -1,17 +1,20 @@
 """Differences between several counterfactuals of the same image."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import torch
 from torch import Tensor
 
+from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedFunction
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import norms
+from cfxnb.metrics.ground_truth import read_indices
 
 
 @standard_modes
@@ -51,11 +54,46 @@ def diversity(
                 f"features: expected one shape for all images, "
                 f"got {[tuple(x.shape) for x in vectors]}"
             )
+    return _mean_over_pairs(
+        results, lambda i, j: norms((vectors[i].double() - vectors[j].double()).cpu())
+    )
+
+
+@standard_modes
+def factor_diversity(results: Sequence[Counterfactuals], reader: FactorReader) -> Tensor:
+    """Return in how many true factors the counterfactuals of each image differ.
+
+    Args:
+        results: At least two results for the same images in the same order, for example with
+            different seeds or methods.
+        reader: Independent factor reader, which no method has seen.
+
+    Returns:
+        One value per image, float64 (n,): the mean number of factors that the reader reads
+        differently, over the pairs of results in which both counterfactuals flipped. In [0, number
+        of factors]; higher is more diverse. An image without such a pair gets NaN.
+
+    Raises:
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+    """
+    validate.instance(reader, FactorReader, "reader", "a cfx.FactorReader")
+    results = validate_results.results(results, "results", 2)
+    validate_results.same_images(results, "results")
+    factors = [
+        read_indices(reader, dataclasses.replace(r, image=r.image.nan_to_num()), "image").cpu()
+        for r in results
+    ]
+    return _mean_over_pairs(results, lambda i, j: (factors[i] != factors[j]).double().sum(1))
+
+
+def _mean_over_pairs(
+    results: Sequence[Counterfactuals], distance: Callable[[int, int], Tensor]
+) -> Tensor:
+    """Return the mean of ``distance(i, j)`` over the pairs in which both flipped, float64 (n,)."""
     total = torch.zeros(len(results[0]), dtype=torch.float64)
     pairs = torch.zeros_like(total)
     for i, j in combinations(range(len(results)), 2):
         both = (results[i].flipped & results[j].flipped).double()
-        distance = norms((vectors[i].double() - vectors[j].double()).cpu())
-        total += torch.where(both > 0, distance, 0.0)
+        total += torch.where(both > 0, distance(i, j), 0.0)
         pairs += both
     return total / torch.where(pairs > 0, pairs, torch.nan)

@@ -45,6 +45,25 @@ def l2(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).flatten(1).norm(dim=1)
 
 
+def sparsity(a: Tensor, b: Tensor, threshold: float = 0.05) -> Tensor:
+    """Return the fraction of pixels in which n pairs of images are nearly equal, (n,).
+
+    Args:
+        a, b: Images of equal shape, (n, c, h, w) in [0, 1].
+        threshold: Largest difference, in any channel, of a pixel that counts as unchanged, in
+            [0, 1]. Default: 0.05, which is about 13 grey levels.
+
+    Returns:
+        Fractions in [0, 1]. Higher is sparser: 1 means that no pixel changed.
+
+    Raises:
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+    """
+    a, b = _pair(a, b)
+    threshold = validate.number(threshold, "threshold", 0.0, 1.0)
+    return ((a - b).abs().amax(1) <= threshold).flatten(1).float().mean(1)
+
+
 @standard_modes
 def cout(
     classifier: Classifier,

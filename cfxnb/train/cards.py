@@ -12,6 +12,8 @@ from cfxnb.core.types import Classifier
 from cfxnb.data import ImageSet
 from cfxnb.metrics import fid
 
+RETRAINING_SEEDS = (1, 2, 3, 4, 5)  # of the classifiers that test whether flips transfer
+
 
 def card_of(
     kind: str,

@@ -23,7 +23,7 @@ from cfxnb.data.files import add_to_manifest, verified_path
 from cfxnb.data.mnist import FACTORS, SOURCE, images_of
 from cfxnb.nets import ConvVAE, DigitNet, LeNet5
 from cfxnb.spaces.vae import VAE, measure_code_statistics
-from cfxnb.train.cards import accuracy, card_of, rounded, same_decisions
+from cfxnb.train.cards import RETRAINING_SEEDS, accuracy, card_of, rounded, same_decisions
 from cfxnb.train.losses import cross_entropy, kl_term, moved
 
 BETA = 0.5  # weight of the KL term; 1 gives the evidence lower bound, less gives sharper images
@@ -69,10 +69,13 @@ def make_factors(folder: Path, device: str) -> None:
     )
 
 
-def make_classifier(folder: Path, device: str) -> None:
-    """Train and save the classifier, which takes about two minutes on two cores."""
+def make_classifier(folder: Path, device: str, seed: int = 0) -> None:
+    """Train and save the classifier, which takes about two minutes on two cores.
+
+    Other seeds give the classifiers on which ``cfxnb.metrics.transfer`` tests flips.
+    """
     train = digits("train")
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     net = fit(
         DigitNet(),
         classifier_loss,
@@ -81,10 +84,15 @@ def make_classifier(folder: Path, device: str) -> None:
         batch_size=128,
         lr=2e-3,
         checkpoint_dir=folder,
+        seed=seed,
         device=device,
     ).cpu()
-    card = _card("classifier", "DigitNet", {}, "the digit classifier that is explained")
-    weights.save("digits/classifier", net, card | _results(net))
+    name, summary = "digits/classifier", "the digit classifier that is explained"
+    if seed:
+        summary = f"{name} trained with seed {seed}, to test whether flips transfer"
+        name = f"{name}_retrained_{seed}"
+    card = _card("classifier", "DigitNet", {}, summary, seed=seed)
+    weights.save(name, net, card | _results(net))
 
 
 def make_judge(folder: Path, device: str) -> None:
@@ -165,4 +173,8 @@ RECIPES = {
     "digits/classifier": make_classifier,
     "digits/judge": make_judge,
     "digits/vae": make_vae,
+    **{
+        f"digits/classifier_retrained_{s}": partial(make_classifier, seed=s)
+        for s in RETRAINING_SEEDS
+    },
 }

@@ -28,7 +28,7 @@ from cfxnb.data.sprite_classifiers import (
 from cfxnb.data.sprite_figures import sprites
 from cfxnb.metrics.ground_truth import true_scores
 from cfxnb.nets import JudgeNet, PlainNet
-from cfxnb.train.cards import card_of, rounded
+from cfxnb.train.cards import RETRAINING_SEEDS, card_of, rounded
 from cfxnb.train.losses import as_bytes, cross_entropy
 
 N_FIGURES = 60_000
@@ -36,6 +36,7 @@ sprite_card = partial(card_of, source=SOURCE, files="sprites/")
 N_OPTIONS = [len(options) for options in SPRITE_OPTIONS.values()]
 IMAGES: dict[str, Any] = {"channels": 3, "size": (56, 32), "n_downsamplings": 3}
 CLASSIFIER = {"outputs": len(CLASSES), **IMAGES, "width": 16}
+RETRAINED = ("honest", "shortcut")  # planted classifiers that are shipped with five seeds more
 READER = {"outputs": sum(N_OPTIONS), **IMAGES}
 
 
@@ -114,10 +115,11 @@ def _reading_loss(model: nn.Module, images: Tensor, options: Tensor) -> Tensor:
     return torch.stack([F.cross_entropy(head, option) for head, option in heads]).sum()
 
 
-def make_classifier(name: str, folder: Path, device: str) -> None:
+def make_classifier(name: str, folder: Path, device: str, seed: int = 0) -> None:
     """Train and save a planted classifier, which takes half a minute on two cores.
 
-    The card has the true scores of the classifier.
+    The card has the true scores of the classifier. Other seeds give the classifiers on which
+    ``cfxnb.metrics.transfer`` tests flips. Their training figures are the same.
     """
     rule: PlantedClassifier = SPRITE_CLASSIFIERS[name]
 
@@ -125,7 +127,7 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
         return torch.tensor(rule.label(part.factors).to_numpy(bool)).long()
 
     train, test = sprites(rule.world, 8000, split="train", seed=5), test_figures("pairs")
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     net = fit(
         PlainNet(**CLASSIFIER),
         label_loss,
@@ -134,6 +136,7 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
         batch_size=128,
         lr=2e-3,
         checkpoint_dir=folder,
+        seed=seed,
         device=device,
     ).cpu()
     classifier = wrap(net)
@@ -148,7 +151,7 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
         }
         for outcome in (0, 1)
     }
-    card = sprite_card("classifier", "PlainNet", CLASSIFIER, f"says {CLASSES}")
+    card = sprite_card("classifier", "PlainNet", CLASSIFIER, f"says {CLASSES}", seed=seed)
     card |= {
         "summary": f"planted: reads {', '.join(rule.causes)}",
         "class_names": list(CLASSES),
@@ -161,9 +164,12 @@ def make_classifier(name: str, folder: Path, device: str) -> None:
     }
     if name == "unknown":  # an exercise asks for its causes
         card["summary"] = "planted: find out what it reads"
+    if seed:
+        card["summary"] = f"sprites/{name} trained with seed {seed}, to test whether flips transfer"
+    if seed or name == "unknown":
         secret = ("causes", "description", "true scores")
         card = {k: v for k, v in card.items() if not k.startswith(secret)}
-    weights.save(f"sprites/{name}", net, card)
+    weights.save(f"sprites/{name}_retrained_{seed}" if seed else f"sprites/{name}", net, card)
 
 
 _TRUE = tuple(f"{s}{e}" for s in ("necessity", "sufficiency", "pns") for e in ("", " n"))
@@ -216,4 +222,9 @@ RECIPES: dict[str, Recipe] = {
     **{f"sprites/{name}": partial(make_classifier, name) for name in SPRITE_CLASSIFIERS},
     "sprites/reader": make_reader,
     "sprites/judge": make_judge,
+    **{
+        f"sprites/{name}_retrained_{s}": partial(make_classifier, name, seed=s)
+        for name in RETRAINED
+        for s in RETRAINING_SEEDS
+    },
 }

@@ -19,6 +19,17 @@ HERE = Path(__file__).parent
 
 #: What goes in, and why it needs no comparison; everything else does. "*" stands for any part.
 GIVEN = {
+    "axioms_images/net/*": "weights",
+    "axioms_images/predictor/*": "weights",
+    "axioms_images/image": "images",
+    "axioms_images/label": "their classes",
+    "axioms_images/reversibility/do": "classes asked for",
+    "axioms_images/effectiveness/*": "images, and what was asked for",
+    "axioms_minimality/*/real": "features",
+    "axioms_minimality/*/counterfactual": "features",
+    "axioms_minimality/*label": "classes",
+    "axioms_minimality/*/mixed/*": "attributes asked for, and their values",
+    "axioms_minimality/bins/*": "edges of the bins",
     "diffae_*_weights/*": "weights; that a checkpoint holds the same is tested bit for bit",
     "stylegan2_*_weights/*": "weights, likewise",
     "diffae_*/x": "images",

@@ -1,0 +1,107 @@
+"""Differences between counterfactuals of one image after small changes of seed or image."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cfxnb.core import validate, validate_results
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import noise_like, norms, unit
+from cfxnb.metrics.called_again import Method, call_again, recorded_seed, some
+
+
+@standard_modes
+def stability(
+    method: Method,
+    counterfactuals: Counterfactuals,
+    *,
+    seeds: Sequence[int] | None = None,
+    input_noise: float = 0.0,
+) -> pd.DataFrame:
+    """Explain the same images again, and compare the explanations.
+
+    Without ``input_noise`` the method gets other seeds. With ``input_noise`` it gets its own seed,
+    and images with a little noise.
+
+    Args:
+        method: Called as ``method(images, target, seed=seed)``, returns Counterfactuals. It must
+            be the method that made ``counterfactuals``.
+        counterfactuals: The first explanations. Only flipped images are explained again.
+        seeds: Seeds of the further calls, or of the noise. Default: the two numbers after the seed
+            that ``counterfactuals`` records.
+        input_noise: Standard deviation of Gaussian noise that is added to the pixels, in [0, 1].
+            Default: 0. A value of 0.01 is two to three grey levels.
+
+    Returns:
+        DataFrame with one row per image, with these columns:
+
+        - ``flips again``: fraction of the further calls that flipped the image. Calls in which the
+          noise alone made the target the predicted class are left out. Higher is better.
+        - ``similarity``: mean cosine between the changes of two calls, over the pairs of calls
+          that both flipped. The change is counterfactual minus reconstruction. It is in [-1, 1]. 1
+          means the same change. Higher is more stable, and less diverse.
+
+        A row is NaN if the image did not flip. ``similarity`` is NaN if no pair flipped, or if
+        nothing changed.
+
+    Raises:
+        ValueError, TypeError: If an argument is wrong. The error message names the argument.
+    """
+    cf = validate_results.result(counterfactuals, "counterfactuals")
+    again = further_results(method, cf, seeds=seeds, input_noise=input_noise)
+    table = np.full((len(cf), 2), np.nan)
+    rows = cf.flipped.nonzero()[:, 0]
+    if len(rows):
+        table[rows.numpy()] = compare_runs([cf[rows], *again]).numpy()
+    return pd.DataFrame(table, columns=["flips again", "similarity"])
+
+
+def further_results(
+    method: Method,
+    cf: Counterfactuals,
+    *,
+    seeds: Sequence[int] | None = None,
+    input_noise: float = 0.0,
+) -> list[Counterfactuals]:
+    """Explain the flipped images of a result again. The arguments are those of ``stability``.
+
+    Returns:
+        One result per seed with a row for each flipped image, or no results if no image flipped.
+    """
+    validate.function(method, "method")
+    input_noise = validate.number(input_noise, "input_noise", 0.0, 1.0)
+    own = recorded_seed(cf)
+    listed = [own + 1, own + 2] if seeds is None else some(seeds, "seeds", "seeds")
+    checked = [validate.seed(seed, "seeds") for seed in listed]
+    rows = cf.flipped.nonzero()[:, 0]
+    if not len(rows):
+        return []
+    images, target = cf.original[rows], cf.target[rows]
+    results = []
+    for seed in checked:
+        if input_noise:
+            noisy = (images + input_noise * noise_like(images, seed, rows)).clamp(0, 1)
+            results.append(call_again(method, noisy, target, own))
+        else:
+            results.append(call_again(method, images, target, seed))
+    return results
+
+
+def compare_runs(results: Sequence[Counterfactuals]) -> Tensor:
+    """Return ``flips again`` and ``similarity`` of the first result's images, float64 (n, 2)."""
+    first, *others = results
+    changes = [unit((r.image - r.reconstruction).double().cpu()).flatten(1) for r in results]
+    total, pairs = torch.zeros(2, len(first), dtype=torch.float64)
+    for i, j in combinations(range(len(results)), 2):
+        moved = (norms(changes[i]) > 0) & (norms(changes[j]) > 0)
+        both = results[i].flipped & results[j].flipped & moved
+        total += torch.where(both, (changes[i] * changes[j]).sum(1), 0.0)
+        pairs += both
+    possible = torch.stack([r.eligible for r in others]).double().sum(0)
+    flips = torch.stack([r.flipped for r in others]).double().sum(0)
+    return torch.stack([flips / possible, total / pairs], 1)
