@@ -30,6 +30,8 @@ UNDEFINED = {
     "cfx.explain_errors": r"result.counterfactuals.trace.*|result.table\['flipped'\]",
     "cfx.find_directions": r"result.table\['length'\]",  # of the steps that flipped, if any did
     "cfx.metrics.(flip_rate|mnac)": "result",  # of no images
+    "cfx.metrics.(reversibility|stability|transfer)": "result.*",  # of what did not flip
+    "cfx.metrics.minimality": "result.*",  # of a class without reference images
     "cfx.metrics.relevance_mass": "result.*",  # a map of zeros
     "cfx.metrics.parameter_randomisation": "result.*",  # constant maps have no ranks
     "cfx.metrics.rank_agreement": r"result\['rank correlation'\]",  # one factor has no ranks

@@ -386,6 +386,11 @@ def prompts():
     )
 
 
+def method(images, target, *, seed):
+    """What is called again by measures."""
+    return cfx.latent_attack(space(), classifier(), images, target, steps=4, restarts=0, seed=seed)
+
+
 def const(value: Any) -> Callable[[], Any]:
     return lambda: value
 
@@ -429,7 +434,8 @@ NAMES_OF = {
     "world": const("independent"), "x": const([0.0, 1.0, 2.0]), "xlabel": const("along"),
     "ylabel": const("up"), "z": lambda: codes().z, "successes": const([2, 0]),
     "query": const(0), "logit": lambda: codes().z[:, 0], "features": const(means),
-    "sample_weight": lambda: torch.ones(ROWS),
+    "sample_weight": lambda: torch.ones(ROWS), "method": const(method),
+    "classifiers": lambda: [classifier(), classifier()],
 }  # fmt: skip
 
 
@@ -520,6 +526,18 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.metrics.perceptual_distance": {"net": squeeze, "a": colours, "b": colours},
     "cfx.metrics.rank_agreement": {
         "truth": lambda: pd.Series({"up": 0.2, "side": 0.5}),
+    },
+    "cfx.load_retrained": {"name": const("sprites/honest")},
+    "cfx.metrics.accuracy_gain": {"repaired": classifier},
+    "cfx.metrics.cycle_distances": {"targets": lambda: torch.stack([1 - labels(), labels()])},
+    "cfx.metrics.effectiveness": {
+        "predicted": lambda: decisions()[:, 0], "wanted": lambda: decisions()[:, 1],
+    },
+    "cfx.metrics.factor_diversity": {"results": lambda: [counterfactuals(), counterfactuals()]},
+    "cfx.metrics.minimality": {
+        "original": features, "counterfactual": lambda: features() + 0.1, "source": const([0] * 9),
+        "target": const([1] * 9), "reference": other_features,
+        "reference_labels": const([0, 1] * 5),
     },
     "cfx.metrics.sfid": {
         "counterfactual": lambda: other_features()[:9], "allow_few": const(True),

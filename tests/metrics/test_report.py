@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import pytest
+import simple_methods as simple
 import torch
 
 import cfxnb as cfx
@@ -141,3 +143,189 @@ def test_other_images_and_another_order_give_a_warning(cf):
     for wrong in (turned, other):
         with pytest.warns(UserWarning, match="'b' has other images than 'a'"):
             cfx.report({"a": cf, "b": wrong})
+
+
+NEW = ("transfer", "changed factors", "MNAC", "composition 1", "accuracy gain")
+
+
+def mirrored(target=None):
+    """Four images of four grey levels, mirrored at the boundary by a perfect method."""
+    images = simple.level(0.1, 0.2, 0.7, 0.9)
+    return simple.perfect(images, torch.tensor([1, 1, 0, 0] if target is None else target))
+
+
+def test_measures_that_cost_much_are_off_by_default(cf):
+    table = cfx.report({"a": cf}, classifier=bright, judge=bright)
+    assert not set(NEW) & set(table.columns)
+    assert not [c for c in table.columns if c.endswith((" low", " n"))]
+
+
+def test_effectiveness_counts_all_eligible_images(cf):
+    row = cfx.report({"a": cf}, judge=bright).loc["a"]
+    assert row["judge agrees"] == pytest.approx(1 / 2)
+    assert row["effectiveness"] == pytest.approx(3 / 4)  # 0.6, 0.9, 0.9 and 0.9 against 0.7
+
+
+def test_sparsity_and_distances(cf):
+    row = cfx.report({"a": cf}, distances={"L1 again": cfx.metrics.l1}).loc["a"]
+    assert row["sparsity"] == 0
+    assert row["L1 again"] == row["L1"]
+    left = simple.idle(simple.level(0.1), torch.tensor([1]))
+    assert cfx.report({"a": left}).loc["a", "sparsity"] == 1
+
+
+def test_transfer_is_the_mean_over_flips():
+    others = [partial(simple.bright, threshold=t) for t in (0.5, 0.85)]
+    row = cfx.report({"a": mirrored()}, retrained=others, confidence_level=0.95).loc["a"]
+    assert row["transfer"] == pytest.approx((1 + 1 / 2 + 1 + 1) / 4)
+    assert row["transfer n"] == 4
+    assert 0.5 <= row["transfer low"] < row["transfer"] < row["transfer high"] == 1
+
+
+def test_axioms_and_stability_of_known_methods():
+    target = torch.tensor([1, 1, 0, 0])
+    x = mirrored().original
+    made = {n: getattr(simple, n) for n in ("perfect", "idle", "noisy")}
+    table = cfx.report({n: f(x, target) for n, f in made.items()}, methods=made)
+    for name in ("perfect", "idle"):
+        assert table.loc[name, "composition 1"] == table.loc[name, "composition 10"] == 0
+    assert table.loc["noisy", "composition 1"] > 20
+    perfect = table.loc["perfect"]
+    assert perfect["flipped back"] == perfect["flips again (seed)"] == 1
+    assert perfect["return distance"] == pytest.approx(0, abs=1e-4)
+    assert perfect["return / one way"] == pytest.approx(0, abs=1e-6)
+    for kind in ("seed", "noise"):
+        assert perfect[f"similarity ({kind})"] == pytest.approx(1, abs=0.01)
+    assert table.loc["noisy", "similarity (seed)"] < 0.99
+    for column in ("flipped back", "return distance", "flips again (seed)", "similarity (noise)"):
+        assert math.isnan(table.loc["idle", column]), column
+
+
+def test_null_edits_replace_the_method_for_composition():
+    cf = mirrored()
+    row = cfx.report({"a": cf}, null_edits={"a": simple.noisy}).loc["a"]
+    assert row["composition 1"] > 20
+    assert math.isnan(row["flipped back"])
+
+
+def test_minimality_leaves_explained_images_out():
+    cf = mirrored()
+    draw = torch.Generator().manual_seed(0)
+    other = torch.rand(60, 1, 1, 1, generator=draw).expand(-1, 1, 4, 4).clone()
+    real = torch.cat([cf.original, other])
+    labels = simple.bright(real).argmax(1)
+    options = {"features": {"level": lambda x: x.mean((2, 3))}, "confidence_level": 0.9}
+    row = cfx.report({"a": cf}, real=real, real_labels=labels, **options).loc["a"]
+    own = cfx.metrics.minimality(
+        cf.original.mean((2, 3)), cf.image.mean((2, 3)), 1 - cf.target, cf.target,
+        reference=other.mean((2, 3)), reference_labels=labels[4:],
+    )  # fmt: skip
+    for column in own:
+        assert row[f"{column} (level features)"] == pytest.approx(own[column].mean())
+        assert row[f"{column} (level features) n"] == 4
+    assert {"sFID (level features)", "KID (level features)"} <= set(row.index)
+
+
+def test_attributes():
+    """Attribute 0 is the class, attribute 1 is never there, attribute 2 is the class turned."""
+    cf = mirrored()
+
+    def read(x):
+        own = simple.bright(x)[:, 1]
+        return torch.stack([own, -torch.ones_like(own), -own], 1)
+
+    labels = torch.tensor([[1, 0, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]], dtype=torch.bool)
+    options = {"attributes": read, "attribute_labels": labels, "query": 0}
+    row = cfx.report({"a": cf}, **options, confidence_level=0.95).loc["a"]
+    assert row["MNAC"] == 2
+    assert row["CD"] == pytest.approx(0, abs=1e-9)
+    assert row["MNAC n"] == row["CD n"] == 4
+
+
+def test_gain_after_repair():
+    images, labels = simple.level(0.1, 0.2, 0.7, 0.9), torch.tensor([0, 1, 1, 1])
+    mended = partial(simple.bright, threshold=0.15)
+    options = {"classifier": simple.bright, "held_out": (images, labels)}
+    row = cfx.report({"a": mirrored()}, repaired={"a": mended}, **options).loc["a"]
+    assert row["accuracy gain"] == pytest.approx(1 / 4)
+    table = cfx.report({"a": mirrored(), "b": mirrored()}, repaired={"a": mended}, **options)
+    assert math.isnan(table.loc["b", "accuracy gain"])
+
+
+def test_costs_include_failures_and_what_all_images_share():
+    cf = simple.perfect(simple.level(0.1, 0.6), torch.tensor([1, 1]))
+    shared = dataclasses.replace(cf, made_by={"shared": {"classifier": 100}, "seconds": 4.0})
+    row = cfx.report({"a": shared}).loc["a"]
+    assert row["classifier passes per flip"] == 2 * 3 + 100
+    assert row["seconds per flip"] == 4
+    assert math.isnan(row["generator passes per flip"])
+    parts = cfx.report({"a": shared + cf}).loc["a"]
+    assert parts["classifier passes per flip"] == (4 * 3 + 100) / 2
+
+
+def test_counted_evaluations_are_those_that_a_network_sees():
+    """The report counts every image that the classifier classifies."""
+    seen = []
+
+    def f(x):
+        seen.append(len(x))
+        return bright(x)
+
+    images = level(0.1, 0.2, 0.8)
+    cf = cfx.nearest_neighbour(f, images, 1, pool=level(0.75, 0.9, 0.3, 0.2))
+    row = cfx.report({"a": cf}).loc["a"]
+    # The border also looks at single images, to see whether a classifier is random.
+    several = sum(n for n in seen if n > 1)
+    assert row["classifier passes per flip"] * 2 == several == 4 + 2 * 3
+
+
+def test_intervals():
+    f = partial(simple.bright, threshold=0.75)
+    cf = mirrored()
+    row = cfx.report({"a": cf}, judge=f, confidence_level=0.95).loc["a"]
+    low, high = cfx.wilson_interval(4, 4)
+    assert (row["flip rate low"], row["flip rate high"], row["flip rate n"]) == (low, high, 4)
+    assert row["L2 low"] < row["L2"] < row["L2 high"]
+    wide = cfx.report({"a": cf}, confidence_level=0.99).loc["a"]
+    assert wide["L2 low"] <= row["L2 low"]
+    assert wide["classifier passes per flip n"] == 4
+    plain = cfx.report({"a": cf}, judge=f).loc["a"]
+    assert {c for c in row.index if not c.endswith((" low", " high", " n"))} == set(plain.index)
+    assert plain.to_dict() == pytest.approx(row[plain.index].to_dict(), nan_ok=True)
+
+
+def test_of_nothing_all_new_measures_are_nan_with_n_0():
+    cf = simple.perfect(simple.level(0.9, 0.8), torch.ones(2).long())
+    assert not cf.eligible.any()
+    made = {"a": simple.perfect}
+    row = cfx.report(
+        {"a": cf}, judge=simple.bright, retrained=[simple.bright], methods=made,
+        attributes=simple.bright, attribute_labels=torch.eye(2) > 0, query=0,
+        features={"level": lambda x: x.mean((2, 3))}, real=cf.original, real_labels=[1, 1],
+        distances={"LPIPS": cfx.metrics.l2}, confidence_level=0.95,
+    ).loc["a"]  # fmt: skip
+    counts = [c for c in row.index if c.endswith(" n")]
+    names = [c.removesuffix(" n") for c in counts if "passes" not in c]
+    assert len(names) > 25
+    assert row[names].isna().all()
+    assert (row[[f"{name} n" for name in names]] == 0).all()
+
+
+def test_arguments_that_need_others_are_refused(cf):
+    def read(x):
+        return x.mean((2, 3))
+
+    for more, message in (
+        ({"real_labels": [0]}, "real_labels: expected None without real"),
+        ({"causes": ["up"]}, "causes: expected None without a reader"),
+        ({"named_factor": "up"}, "named_factor: expected None without a reader"),
+        ({"query": 0}, "query: expected None without attributes"),
+        ({"attributes": read, "query": 0}, "attribute_labels, query: expected both"),
+        ({"attributes": read, "attribute_labels": torch.eye(2) > 0, "query": 2}, "query: expected"),
+        ({"methods": {"b": simple.perfect}}, "methods: expected names of results, got 'b'"),
+        ({"repaired": {"a": bright}}, "held_out: expected a value"),
+        ({"repaired": {"a": bright}, "held_out": (0, 1)}, "classifier: expected a value"),
+        ({"confidence_level": 1.0}, "confidence_level: expected"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cfx.report({"a": cf}, **more)
