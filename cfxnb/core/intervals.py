@@ -105,12 +105,9 @@ def bootstrap_interval(
     weights = np.ones(n) if weights is None else weights
     draw = np.random.default_rng(seed)
     counts = draw.multinomial(n, np.full(n, 1 / n), size=n_resamples)
-    return _percentiles(*(counts @ np.stack([values, weights], 1)).T, confidence_level)
-
-
-def _percentiles(top: np.ndarray, bottom: np.ndarray, level: float) -> tuple[float, float]:
+    top, bottom = counts @ values, counts @ weights
     ratios = top[bottom > 0] / bottom[bottom > 0]
     if not len(ratios):
         return np.nan, np.nan
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(ratios, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
     return float(low), float(high)

@@ -31,7 +31,8 @@ def call_again(
         TypeError, ValueError: If the method returns something else than finished counterfactuals
             of these images.
     """
-    found = method(images, target, seed=seed)
+    with validate.part_of(name):
+        found = method(images, target, seed=seed)
     validate.instance(found, Counterfactuals, name, "a function that returns Counterfactuals")
     if found.image.shape != images.shape:
         raise ValueError(

@@ -32,10 +32,21 @@ class Columns:
         low, high = wilson_interval(count, total, self.level or 0.95)
         self.value(name, _ratio(count, total), total, float(low), float(high))
 
+    def fraction(self, name: str, values: Tensor | np.ndarray | None) -> None:
+        """Add the mean of fractions in [0, 1], with a Wilson interval. NaN is left out.
+
+        Each image counts as one trial, which can only widen the interval. A bootstrap interval
+        would have no width if all values are 1.
+        """
+        known = _known(values)
+        total, n = float(known.sum()), len(known)
+        low, _ = wilson_interval(math.floor(total), n, self.level or 0.95)
+        _, high = wilson_interval(math.ceil(total), n, self.level or 0.95)
+        self.value(name, _ratio(total, n), n, float(low), float(high))
+
     def mean(self, name: str, values: Tensor | np.ndarray | None) -> None:
         """Add the mean of the values that are not NaN, with a bootstrap interval."""
-        known = np.zeros(0) if values is None else _numbers(values)
-        known = known[~np.isnan(known)]
+        known = _known(values)
         low, high = self._interval(known)
         mean = float(known.mean()) if len(known) else math.nan
         self.value(name, mean, len(known), low, high)
@@ -75,6 +86,12 @@ class Columns:
         return bootstrap_interval(
             values, weights, n_resamples=N_RESAMPLES, confidence_level=self.level
         )
+
+
+def _known(values: Tensor | np.ndarray | None) -> np.ndarray:
+    """Return the values that are not NaN."""
+    found = np.zeros(0) if values is None else _numbers(values)
+    return found[~np.isnan(found)]
 
 
 def _numbers(values: Tensor | np.ndarray) -> np.ndarray:

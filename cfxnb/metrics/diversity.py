@@ -60,27 +60,27 @@ def diversity(
 
 
 @standard_modes
-def factor_diversity(results: Sequence[Counterfactuals], reader: FactorReader) -> Tensor:
+def factor_diversity(results: Sequence[Counterfactuals], judge: FactorReader) -> Tensor:
     """Return in how many true factors the counterfactuals of each image differ.
 
     Args:
         results: At least two results for the same images in the same order, for example with
             different seeds or methods.
-        reader: Independent factor reader, which no method has seen.
+        judge: Independent factor reader, which no method has seen.
 
     Returns:
-        One value per image, float64 (n,): the mean number of factors that the reader reads
+        One value per image, float64 (n,): the mean number of factors that the judge reads
         differently, over the pairs of results in which both counterfactuals flipped. In [0, number
         of factors]; higher is more diverse. An image without such a pair gets NaN.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
-    validate.instance(reader, FactorReader, "reader", "a cfx.FactorReader")
+    validate.instance(judge, FactorReader, "judge", "a cfx.FactorReader")
     results = validate_results.results(results, "results", 2)
     validate_results.same_images(results, "results")
     factors = [
-        read_indices(reader, dataclasses.replace(r, image=r.image.nan_to_num()), "image").cpu()
+        read_indices(judge, dataclasses.replace(r, image=r.image.nan_to_num()), "image").cpu()
         for r in results
     ]
     return _mean_over_pairs(results, lambda i, j: (factors[i] != factors[j]).double().sum(1))

@@ -25,7 +25,7 @@ from cfxnb.metrics.attributes import correlation_difference
 from cfxnb.metrics.axioms import composition, effectiveness, reversibility
 from cfxnb.metrics.called_again import Method, source_classes
 from cfxnb.metrics.columns import Columns
-from cfxnb.metrics.distributions import fid, kid, sfid
+from cfxnb.metrics.distributions import fid, kid, sfid_of_split
 from cfxnb.metrics.diversity import factor_diversity
 from cfxnb.metrics.ground_truth import FLIP_KINDS, changed_factors, classify_flips
 from cfxnb.metrics.minimality import COLUMNS as MINIMALITY
@@ -35,6 +35,7 @@ from cfxnb.metrics.stability import compare_runs, further_results
 from cfxnb.metrics.transfer import accuracy_gain, checked_classifiers, transfer
 
 Features = Callable[[Tensor], Tensor]
+Distance = Callable[[Tensor, Tensor], Tensor]
 INPUT_NOISE = 0.01  # std of the noise on pixels with which stability is measured
 CYCLES = (1, 10)  # null edits after which composition is measured
 
@@ -49,7 +50,7 @@ class _Inputs:
     real: Tensor | None
     real_labels: Tensor | None
     code_std: Tensor | None
-    distances: Mapping[str, Features]
+    distances: Mapping[str, Distance]
     retrained: Sequence[CheckedClassifier]
     reader: FactorReader | None
     causes: Sequence[str] | None
@@ -74,7 +75,7 @@ def report(
     real: Tensor | None = None,
     real_labels: Any = None,
     code_std: Tensor | None = None,
-    distances: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
+    distances: Mapping[str, Distance] | None = None,
     retrained: Sequence[Classifier] | None = None,
     reader: FactorReader | None = None,
     causes: Sequence[str] | None = None,
@@ -131,9 +132,9 @@ def report(
         held_out: Images and labels on which ``accuracy gain`` is measured.
         confidence_level: Confidence level of intervals, in (0, 1). If given, each column is
             followed by three more: its name with ``low``, ``high`` and ``n``. Here n is the number
-            of images that count. Rates get a Wilson interval. Means and ratios get a bootstrap
-            interval over the images. FID, sFID, KID and seconds have no interval. Default: None,
-            without intervals.
+            of images that count. Fractions of images get a Wilson interval. Means and ratios get a
+            bootstrap interval over the images. FID, sFID, KID and seconds have no interval.
+            Default: None, without intervals.
 
     Returns:
         DataFrame with one row per method. The eligible images are those that did not have the
@@ -253,7 +254,7 @@ def _warn_of_other_images(results: Mapping[str, Counterfactuals]) -> None:
             )
 
 
-def _check_features(features: Any, name: str, dims: int = 2) -> dict[str, Features]:
+def _check_features(features: Any, name: str, dims: int = 2) -> dict[str, CheckedFunction]:
     validate.instance(features, Mapping, name, "a dict of name -> function")
     return {
         str(key): CheckedFunction(value, f"{name}[{str(key)[:60]!r}]", dims)
@@ -294,7 +295,9 @@ def _real_labels(
     if real is None:
         raise ValueError("real_labels: expected None without real images, got labels")
     first = next(iter(results.values()))
-    names = validate.recorded_names(first.made_by) or (classifier and classifier.class_names)
+    names: Any = validate.recorded_names(first.made_by)
+    if names is None and classifier is not None:
+        names = classifier.class_names
     classes = first.logits_before.shape[1]
     return validate.labels(value, len(real), classes, "real_labels", names).cpu()
 
@@ -408,7 +411,7 @@ def _judged(
                 seen = effectiveness(logits.argmax(1), part.target.to(logits.device)) > 0
             add.rate(name, seen)
     if inputs.retrained:
-        add.mean("transfer", transfer(flipped, inputs.retrained) if len(flipped) else None)
+        add.fraction("transfer", transfer(flipped, inputs.retrained) if len(flipped) else None)
 
 
 def _changes(eligible: Counterfactuals, inputs: _Inputs, add: Columns) -> None:
@@ -438,51 +441,47 @@ def _realism(
     inputs: _Inputs,
     add: Columns,
 ) -> None:
-    """Add FID, sFID and KID in one space of features, and minimality."""
+    """Add FID, sFID, KID and minimality in one space of features."""
     real = cf.original if inputs.real is None else inputs.real
-    names = {kind: f"{kind} ({name} features)" for kind in ("FID", "sFID", "KID", *MINIMALITY)}
-    n = len(eligible)
-    if not n:
-        for label in list(names.values())[: 3 if inputs.real_labels is None else None]:
-            add.value(label, math.nan, 0)
-        return
-    ours, own, theirs = (
-        torch.cat([function(chunk) for chunk in x.split(512)])
-        for x in (eligible.image, eligible.original, real)
-    )
-    d = ours.shape[1]
+    n, flipped = len(eligible), eligible.flipped
+    ours, own, theirs = torch.zeros(3, 0, 1)
+    if n:
+        ours, own, theirs = (
+            torch.cat([function(chunk) for chunk in x.split(512)])
+            for x in (eligible.image, eligible.original, real)
+        )
+    d, few = ours.shape[1], min(n, len(theirs))
     if theirs.shape[1] != d:
         raise ValueError(
             f"features: expected one number of features, got {d} and {theirs.shape[1]}"
         )
-    few = min(n, len(theirs))
-    add.value(names["FID"], fid(ours, theirs) if few >= max(2, d) else math.nan, n)
-    add.value(names["sFID"], _split_fid(own, ours, eligible.flipped), int(eligible.flipped.sum()))
-    size = min(100, few)
-    add.value(names["KID"], kid(ours, theirs, subset_size=size)[0] if size > 1 else math.nan, n)
-    if inputs.real_labels is not None:
-        rows = eligible.flipped.nonzero()[:, 0]
-        part = eligible[rows]
-        free = _unseen(real, cf.original)
-        table = None
-        if len(rows) and free.any():
-            source = source_classes(part, "results")
-            table = minimality(
-                own[rows], ours[rows], source, part.target,
-                reference=theirs[free], reference_labels=inputs.real_labels[free],
-            )  # fmt: skip
-        for column in MINIMALITY:
-            add.mean(names[column], None if table is None else table[column].to_numpy())
+    distance = fid(ours, theirs) if few >= max(2, d) else math.nan
+    add.value(f"FID ({name} features)", distance, n)
+    add.value(f"sFID ({name} features)", _split_fid(own, ours, flipped), int(flipped.sum()))
+    distance = kid(ours, theirs, subset_size=min(100, few))[0] if few > 1 else math.nan
+    add.value(f"KID ({name} features)", distance, n)
+    if inputs.real_labels is None:
+        return
+    table, unseen = None, _unseen(real, cf.original)
+    if flipped.any() and unseen.any():
+        part = eligible[flipped]
+        table = minimality(
+            own[flipped], ours[flipped], source_classes(part, "results"), part.target,
+            reference=theirs[unseen], reference_labels=inputs.real_labels[unseen],
+        )  # fmt: skip
+    for column in MINIMALITY:
+        values = None if table is None else table[column].to_numpy()
+        add.mean(f"{column} ({name} features)", values)
 
 
 def _split_fid(originals: Tensor, images: Tensor, flipped: Tensor) -> float:
     """Return the split FID, or NaN if a half has fewer images than features."""
-    try:
-        return sfid(originals, images, flipped)
-    except ValueError as error:
-        if "rows in each half" not in str(error):
-            raise
+    half = len(flipped) // 2
+    order = torch.randperm(len(flipped), generator=torch.Generator().manual_seed(0))
+    smallest = min(int(flipped[rows].sum()) for rows in (order[:half], order[len(order) - half :]))
+    if smallest < max(2, images.shape[1]):
         return math.nan
+    return sfid_of_split(originals, images, flipped, order)
 
 
 def _unseen(real: Tensor, originals: Tensor) -> Tensor:
@@ -536,7 +535,7 @@ def _called_again(
     """Add composition, reversibility, stability and factor diversity."""
     method = inputs.methods.get(name)
     null_edit = inputs.null_edits.get(name, method)
-    n, ready = len(flipped), method is not None and len(flipped) > 0
+    ready = method is not None and len(flipped) > 0
     unmoved = None
     if null_edit is not None and len(eligible):
         unmoved = composition(
@@ -545,8 +544,8 @@ def _called_again(
     for number in CYCLES:
         moved = None if unmoved is None else unmoved[number].to_numpy()
         add.mean(f"composition {number}", moved)
-    back: Any = reversibility(method, flipped) if method is not None and n else {}
-    add.mean("flipped back", back.get("flipped back"))
+    back: Any = reversibility(method, flipped) if method is not None and ready else {}
+    add.fraction("flipped back", back.get("flipped back"))
     add.mean("return distance", back.get("return"))
     add.mean("return / one way", back.get("ratio"))
     for label, noise in (("seed", 0.0), ("noise", INPUT_NOISE)):
@@ -554,8 +553,8 @@ def _called_again(
         if method is not None and ready:
             runs += further_results(method, flipped, input_noise=noise)
         same = compare_runs(runs).T if ready else (None, None)
-        for column, values in zip(("flips again", "similarity"), same, strict=True):
-            add.mean(f"{column} ({label})", values)
+        add.fraction(f"flips again ({label})", same[0])
+        add.mean(f"similarity ({label})", same[1])
         if inputs.reader is not None and label == "seed":
             values = factor_diversity(runs, inputs.reader) if ready else None
             add.mean("factor diversity", values)

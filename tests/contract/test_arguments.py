@@ -315,7 +315,23 @@ TABLE = {
             "judge": {"text": ("f", "str")},
             "features": {"function": (mean_score, "function"), "text inside": ({"a": "f"}, "str")},
             "real": {k: v for k, v in image_values().items() if k == "text"},
+            "real_labels": {"without real": ([0, 1], "labels")},
             "code_std": {"text": ("1", "str"), "number": (1.0, "float")},
+            "distances": {"function": (cfx.metrics.l2, "function")},
+            "retrained": {"bare": (F, "Wrapped"), "empty": ([], "none"), "text": (["f"], "str")},
+            "reader": {"classifier": (F, "Wrapped")},
+            "causes": {"without reader": (["up"], "a value")},
+            "named_factor": {"without reader": ("up", "a value")},
+            "attributes": {"text": ("f", "str")},
+            "attribute_labels": {"without attributes": (A > 0, "a value")},
+            "query": {"without attributes": (0, "a value")},
+            "methods": {"unknown": ({"b": F}, "'b'"), "function": (F, "Wrapped")},
+            "null_edits": {"text inside": ({"a": "f"}, "str")},
+            "repaired": {"without held_out": ({"a": F}, "None")},
+            "held_out": {"without repaired": ((X, [0, 1]), "None")},
+            "confidence_level": {
+                k: v for k, v in number_values(0.0, 1.0, 1.5).items() if k != "None"
+            },
         },
     ),
     cfx.by_profile: (

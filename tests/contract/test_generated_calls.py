@@ -24,7 +24,9 @@ SURFACE = everything()
 #: Bytes of memory that a call may ask for beside what is there: more is a slip.
 ROOM = 4 * 2**30
 #: Calls whose error can't be clear: (function, argument, kind of value) -> why. At most one in 200.
-KNOWN: dict[tuple[str, str, str], str] = {}
+KNOWN: dict[tuple[str, str, str], str] = {
+    ("cfx.metrics.stability", "seeds", "long list"): "two thousand calls take longer",
+}
 
 
 @pytest.fixture(autouse=True)

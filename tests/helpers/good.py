@@ -533,12 +533,16 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.metrics.effectiveness": {
         "predicted": lambda: decisions()[:, 0], "wanted": lambda: decisions()[:, 1],
     },
-    "cfx.metrics.factor_diversity": {"results": lambda: [counterfactuals(), counterfactuals()]},
+    "cfx.metrics.factor_diversity": {
+        "results": lambda: [counterfactuals(), counterfactuals()], "judge": reader,
+    },
     "cfx.metrics.minimality": {
         "original": features, "counterfactual": lambda: features() + 0.1, "source": const([0] * 9),
         "target": const([1] * 9), "reference": other_features,
-        "reference_labels": const([0, 1] * 5),
+        "reference_labels": const([0, 1] * 5), "distance": const("l1"),
     },
+    "cfx.metrics.sparsity": {"a": images, "b": lambda: counterfactuals().image},
+    "cfx.metrics.stability": {"seeds": const((1, 2))},
     "cfx.metrics.sfid": {
         "counterfactual": lambda: other_features()[:9], "allow_few": const(True),
     },
