@@ -17,7 +17,7 @@ from cfxnb import weights
 from cfxnb.core import locations as paths
 from cfxnb.core.classifiers import wrap
 from cfxnb.core.prediction import predict_logits
-from cfxnb.core.training import autocast, fit
+from cfxnb.core.training import Recipe, autocast, fit
 from cfxnb.data import digits, measure_digits
 from cfxnb.data.files import add_to_manifest, verified_path
 from cfxnb.data.mnist import FACTORS, SOURCE, images_of
@@ -168,7 +168,7 @@ def measure_vae(space: VAE) -> dict[str, float]:
 
 _card = partial(card_of, source=SOURCE, files="digits/train-")
 
-RECIPES = {
+RECIPES: dict[str, Recipe] = {
     "digits/factors": make_factors,
     "digits/classifier": make_classifier,
     "digits/judge": make_judge,
