@@ -60,7 +60,7 @@ def main() -> int:
         slope(rows, case, found)
         attribution(rows, case, found)
     rows.section("rendering")
-    rendering(rows, CASES["digits"](64))
+    rendering(rows)
     rows.tests("reference tensors and resuming", CHECKED)
     return rows.close()
 

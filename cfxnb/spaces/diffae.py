@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cfxnb.core import ddim, validate, validate_results
+from cfxnb.core.constant_weights import constant_weights
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.types import Code
@@ -73,7 +74,6 @@ class DiffusionAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         self.net: DiffAE = validate.instance(net, DiffAE, "net", "a DiffAE")
-        self.net.to(memory_format=torch.channels_last)
         for value, name in ((mean, "mean"), (std, "std")):
             if validate.instance(value, Tensor, name, "a torch tensor").shape != (net.dims,):
                 raise ValueError(f"{name}: expected shape ({net.dims},), got {tuple(value.shape)}")
@@ -100,6 +100,11 @@ class DiffusionAutoencoder(nn.Module):
         self.seed = validate.seed(seed)
         self.max_memory_gib = validate.number(max_memory_gib, "max_memory_gib", 0.0, open_low=True)
         self.precision = checked_precision(precision)
+        # In float32 on the CPU, no layout is faster in convolutions, and the normalisation is slow
+        # in channels_last.
+        plain = self.precision == "float32" and self.mean.device.type == "cpu"
+        self._layout = torch.contiguous_format if plain else torch.channels_last
+        self.net.to(memory_format=self._layout)
         self._net = torch.compile(net) if validate.flag(compiled, "compiled") else net
 
     def with_steps(self, steps: int, inversion_steps: int | None = None) -> "DiffusionAutoencoder":
@@ -127,7 +132,7 @@ class DiffusionAutoencoder(nn.Module):
         """
         time = torch.tensor([t], device=x.device)
         with autocast(self.mean.device, self.precision):
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=self._layout)
             found = self._net(x, time, z).float()
         if self.net.prediction_type == "epsilon":
             return found
@@ -135,6 +140,7 @@ class DiffusionAutoencoder(nn.Module):
         return alpha_bar**0.5 * found + (1 - alpha_bar) ** 0.5 * x
 
     @standard_numbers
+    @constant_weights()
     def encode_semantic(self, images: Tensor) -> Tensor:
         """Return only the semantic codes of images, (b, dims), without DDIM inversion."""
         clean = self.codec.encode(self._checked(images) * 2 - 1)
@@ -143,10 +149,11 @@ class DiffusionAutoencoder(nn.Module):
 
     def _encode(self, clean: Tensor) -> Tensor:
         with autocast(self.mean.device, self.precision):
-            clean = clean.contiguous(memory_format=torch.channels_last)
+            clean = clean.contiguous(memory_format=self._layout)
             return self.net.encoder(clean).float()
 
     @standard_numbers
+    @constant_weights()
     @torch.no_grad()
     def encode(self, images: Tensor) -> Code:
         """Return the semantic and the stochastic codes of images.
@@ -185,6 +192,7 @@ class DiffusionAutoencoder(nn.Module):
         return one.expand(shape).clone()
 
     @standard_numbers
+    @constant_weights()
     def decode(self, code: Code) -> Tensor:
         """Return the images of codes, in [0, 1], on the device of the code.
 
