@@ -75,16 +75,13 @@ class ExplainedOutput:
         for some, at in zip(rows.split(self.batch_size), t.split(self.batch_size), strict=True):
             with torch.no_grad():
                 x = path.at(some, at)
+            with torch.set_grad_enabled(self.with_gradient):
+                point = x.detach().requires_grad_(self.with_gradient)
+                f = self.output(self.classifier(point), some)
             g = x
             if self.with_gradient:
-                with torch.enable_grad():
-                    point = x.detach().requires_grad_()
-                    f = self.output(self.classifier(point), some)
-                    require_gradient(f)
-                    g = gradient(f, point)
-            else:
-                with torch.no_grad():
-                    f = self.output(self.classifier(x), some)
+                require_gradient(f)
+                g = gradient(f, point)
             parts.append((x, f.detach().double().to(x.device), g))
         x, f, g = (torch.cat(part) for part in zip(*parts, strict=True))
         return x, f, g

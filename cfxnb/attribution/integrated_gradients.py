@@ -100,11 +100,7 @@ def integrated_gradients(
     """
     began = time.perf_counter()
     validate.instance(path, Path, "path", "a path, such as cfx.straight_path(images)")
-    check_method(classifier, method)
-    if method == "gausslegendre" and not path.straight:
-        raise ValueError(
-            "method: expected one for curved paths, such as 'trapezoid', got 'gausslegendre'"
-        )
+    check_method(classifier, method, path.straight)
     options = Integration.checked(method, n_points, tolerance, max_points)
     batch_size = validate.count(batch_size, "batch_size", 1)
     stop = Stop(None)
@@ -134,14 +130,22 @@ class Integration:
         )
 
 
-def check_method(classifier: Any, method: Any) -> None:
-    """Raise an error if the method is unknown, or needs gradients and gets a BlackBox."""
+def check_method(classifier: Any, method: Any, straight: bool = False) -> None:
+    """Raise an error if a method is unknown, or does not suit the classifier or the path.
+
+    Args:
+        straight: Whether the path is a straight line of pixels.
+    """
     validate.choice(method, "method", METHODS)
     as_classifier(classifier)
     if method in WHITE_BOX and isinstance(classifier, validate.BlackBoxed):
         raise TypeError(
             f"classifier: expected one with gradients for method={method!r}, got a BlackBox; "
             "method='proportional' needs no gradients"
+        )
+    if method == "gausslegendre" and not straight:
+        raise ValueError(
+            "method: expected one for curved paths, such as 'trapezoid', got 'gausslegendre'"
         )
 
 

@@ -103,10 +103,6 @@ def latent_integrated_gradients(
     validate.space(space)
     check_method(classifier, method)
     images = validate.images(images)
-    if method == "gausslegendre":
-        raise ValueError(
-            "method: expected one for curved paths, such as 'trapezoid', got 'gausslegendre'"
-        )
     longest = typical_distance(space.std) if max_step is None else max_step
     search = BaselineSearch(
         max_step=validate.number(longest, "max_step", 0.0, open_low=True),

@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cfxnb.core import validate, validate_results
-from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import finite_rows
-from cfxnb.core.types import FLIPPED, Code
+from cfxnb.core.types import FLIPPED, Code, LatentSpace
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, "#56B4E9", "#F0E442", "#000000")
@@ -122,7 +122,7 @@ def names_of(class_names: Any, count: int) -> list[str]:
     return list(validate.class_names(class_names, "class_names", count))
 
 
-def decoded(space: CheckedSpace, code: Code, like: Tensor) -> Tensor:
+def decoded(space: LatentSpace, code: Code, like: Tensor) -> Tensor:
     """Return the images of codes, and refuse images that differ from ``like`` in size."""
     made = validate.images(space.decode(code), "space.decode")
     validate.shape(made.shape[1:], like.shape[1:], "space.decode", "the shape of the image,")
