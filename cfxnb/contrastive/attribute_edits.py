@@ -6,6 +6,7 @@ edits use a network that predicts a step for each code (Alipour et al., arXiv 22
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from cfxnb.contrastive.contrasts import Contrasts, checked_contrasts
 from cfxnb.contrastive.edit_network import TrainingOptions, train_edit_network
 from cfxnb.contrastive.factor_reader import FactorReader
-from cfxnb.contrastive.linear_steps import LinearSteps, fit_linear_steps
+from cfxnb.contrastive.linear_steps import fit_linear_steps
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedSpace
 from cfxnb.core.driver import reconstruct_batch
@@ -211,7 +212,6 @@ def fit_attribute_edits(
     """
     space = CheckedSpace(space)
     images = validate.images(images)
-    validate.flag(preserve_others, "preserve_others")
     contrasts = checked_contrasts(factors, contrasts, len(images))
     l2_penalty = validate.number(l2_penalty, "l2_penalty", 0.0, open_low=True)
     validate.flag(linear_init, "linear_init")
@@ -222,26 +222,20 @@ def fit_attribute_edits(
         lr=validate.number(lr, "lr", 0.0, open_low=True),
         length_weight=validate.number(length_weight, "length_weight", 0.0),
         code_noise=validate.number(code_noise, "code_noise", 0.0),
-        preserve_others=preserve_others,
+        preserve_others=validate.flag(preserve_others, "preserve_others"),
         seed=validate.seed(seed),
     )
     if reader is not None:
         check_reader(reader, contrasts, "reader")
     checkpoint_dir = None if checkpoint_dir is None else checkpoint_path(checkpoint_dir)
     with eval_frozen(space), torch.no_grad():
-        codes = [space.encode(chunk) for chunk in images.split(256)]
-    validate.instance(codes[0], Code, "space.encode", "a cfx.Code")
+        z = torch.cat([space.encode(chunk).z for chunk in images.split(256)])
     _check_fit(space, images)
-    z = torch.cat([code.z for code in codes])
     mean, std = space.mean.detach(), space.std.detach()
     u = standardise(z.to(mean) - mean, std).flatten(1)
-
-    def linear_steps() -> LinearSteps:
-        steps = fit_linear_steps(u, factors, contrasts, preserve_others, l2_penalty)
-        return steps.to(mean.device)
-
+    fit_linear = partial(fit_linear_steps, u, factors, contrasts, preserve_others, l2_penalty)
     if reader is None:
-        return AttributeEdits(contrasts, linear_steps(), mean, std, preserve_others)
+        return AttributeEdits(contrasts, fit_linear(), mean, std, preserve_others)
     record: dict[str, Any] = {}
     if checkpoint_dir is not None:
         record = {
@@ -255,7 +249,7 @@ def fit_attribute_edits(
             "factors": [[str(n), digest(factors[n].tolist())] for n in factors.columns],
         }
         checkpoint_dir = checkpoint_dir / digest(record)
-    start = linear_steps() if linear_init else None
+    start = fit_linear() if linear_init else None
     network = train_edit_network(
         space, u, reader, contrasts, start, options, checkpoint_dir, record
     )

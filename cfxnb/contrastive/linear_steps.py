@@ -66,7 +66,8 @@ def fit_linear_steps(
         [(points[(factors[name] == value).to_numpy()] @ normal).mean() for value in pair]
         for normal, (name, pair) in zip(normals, contrasts.items(), strict=True)
     ]
-    return LinearSteps(torch.tensor(normals).float(), torch.tensor(goals).float())
+    steps = LinearSteps(torch.tensor(normals).float(), torch.tensor(goals).float())
+    return steps.to(u.device)
 
 
 def _normal(points: np.ndarray, column: pd.Series, pair: tuple, l2_penalty: float) -> np.ndarray:
