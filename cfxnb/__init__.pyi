@@ -61,6 +61,9 @@ from .diffusion.diffusion_counterfactual import diffusion_counterfactual as diff
 from .directions.find_directions import find_directions as find_directions
 from .directions.follow_direction import follow_direction as follow_direction
 from .directions.result import Directions as Directions
+from .flows.flow_counterfactual import PAPER_FLOW as PAPER_FLOW
+from .flows.flow_counterfactual import flow_counterfactual as flow_counterfactual
+from .flows.velocity import fit_flow as fit_flow
 from .metrics.pairwise import cout as cout
 from .metrics.report import report as report
 from .plots.attribution import heat_maps as heat_maps

@@ -144,6 +144,7 @@ MAY_IMPORT = {
     "contrastive": ("core",),
     "diffusion": ("core",),
     "directions": ("core",),
+    "flows": ("core",),
     "repair": ("core", "attacks", "diffusion"),  # explains errors by what others found
     "metrics": ("core", "nets", "data", "attribution", "contrastive"),
     "plots": ("core", "attribution", "contrastive", "directions", "metrics"),

@@ -131,6 +131,8 @@ class Edit:
         reached: Samples that reached the target in the search, bool (b,). If None, only the last
             evaluation by the driver decides.
         no_gradient: Samples whose gradient was zero or not finite, bool (b,).
+        logits: Logits (b, k) of ``image``, from a method that has classified exactly these images.
+            The driver then does not classify them again.
         seen: Logits of the edited images during the search, (b, k), or NaN for images that the
             search did not classify.
         generator, classifier: Evaluations of each network by the method, without those by the
@@ -141,6 +143,7 @@ class Edit:
     image: Tensor | None = None
     reached: Tensor | None = None
     no_gradient: Tensor | None = None
+    logits: Tensor | None = None
     seen: Tensor | None = None
     generator: Tensor | int = 0
     classifier: Tensor | int = 0
@@ -272,16 +275,20 @@ class Run:
             )
         else:
             image = found.image
-        after = self.classifier(image) if changed else batch.logits_reconstruction
+        if found.logits is not None:
+            after = found.logits
+        else:
+            after = self.classifier(image) if changed else batch.logits_reconstruction
         reached = torch.ones_like(batch.skip) if found.reached is None else found.reached
         seen = torch.full_like(after, torch.nan) if found.seen is None else found.seen
         reached = confirmed(reached, seen, after, batch.target, need) & changed
         none = torch.zeros_like(batch.target)
+        asked = changed and found.logits is None
         spent = {
             "generator": none + found.generator + renders + int(decoded_here),
             **found.cost,
             # The originals, their reconstructions, and the edited images.
-            "classifier": none + found.classifier + 1 + int(with_space) + int(changed),
+            "classifier": none + found.classifier + 1 + int(with_space) + int(asked),
         }
         logits_reconstruction = batch.logits_reconstruction if with_space else None
         return Counterfactuals(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate
+from cfxnb.core.conditions import conditions_per_class
 from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
@@ -235,32 +236,3 @@ def _check_paper_schedule(options: DiffusionOptions, n_times: int) -> None:
         raise ValueError(
             f"strength: expected at least one of {options.steps} steps, got {options.strength}"
         )
-
-
-def conditions_per_class(
-    space: Any, classifier: Any, conditions: Sequence[Any] | None, n_classes: int
-) -> list[Any]:
-    """Return the condition of the diffusion model for each class of the classifier.
-
-    The conditions are checked if ``space.conditions`` has a method ``check``.
-
-    Args:
-        conditions: conditions that the caller passed, or None for the defaults of the space.
-
-    Raises:
-        ValueError, TypeError: if there are not as many conditions as classes, or if one is unknown.
-    """
-    if conditions is None:
-        names = getattr(classifier, "class_names", None)
-        found = space.conditions.defaults(n_classes, names)
-    elif isinstance(conditions, str) or not isinstance(conditions, Sequence):
-        raise TypeError(f"conditions: expected a sequence, got {validate.describe(conditions)}")
-    elif len(conditions) != n_classes:
-        raise ValueError(
-            f"conditions: expected one for each of {n_classes} classes, got {len(conditions)}"
-        )
-    else:
-        found = list(conditions)
-    if hasattr(space.conditions, "check"):
-        space.conditions.check(found)
-    return found

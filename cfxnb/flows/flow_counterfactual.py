@@ -1,0 +1,341 @@
+"""Counterfactuals by walking along the difference of two conditional flows.
+
+LeapFactual (arXiv 2510.14623) lifts a code along the flow of its present class towards noise, and
+lands it along the flow of the target. For a small step size gamma, the two legs together are, to
+first order,
+
+    gamma * integral over t of  v(u, target, t) - v(u, present, t).
+
+With independent noise, v(u, c, t) = u / t + ((1 - t) / t) grad log p_t(u | c). The first term does
+not depend on the class, so
+
+    v(u, target, t) - v(u, present, t)
+        = ((1 - t) / t) grad [log p_t(target | u) - log p_t(present | u)]     (Bayes, equal priors)
+
+This is the gradient of the log odds of an *implicit* classifier of noisy codes. All that both
+classes share cancels in the difference. In LDCE (arXiv 2310.06668) eps(condition) - eps(none) is
+the same gradient against "no class". So the walk here needs neither lift nor landing, no ODE, and
+no gradient of the classifier: only its answers, which the flow was fitted to, and its decision
+after each step.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cfxnb.core import validate
+from cfxnb.core.conditions import conditions_per_class
+from cfxnb.core.decisions import is_reached, log_odds, still_reached
+from cfxnb.core.driver import Edit, EncodedBatch, Run
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import finite_rows
+from cfxnb.core.types import Classifier, LatentSpace, OnStep, Step
+from cfxnb.flows.leap import EVALUATIONS, leap
+from cfxnb.flows.velocity import ConditionalFlow, DenoiserFlow, check_flow
+
+LARGEST_GROWTH = 4.0  # largest step, in units of the first; longer steps overshoot
+
+#: Settings of the paper for MorphoMNIST: 15 leaps, whatever the classifier answers on the way.
+PAPER_FLOW: dict[str, Any] = {
+    "update": "leap",
+    "condition": "probabilities",
+    "gamma": 0.1,
+    "rounds": 15,
+    "ode_steps": 16,
+    "stop_when_reached": False,
+    "confidence": 0.5,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowOptions:
+    """The checked options of ``flow_counterfactual``, which explains them."""
+
+    update: str
+    gamma: float
+    gamma_land: float
+    growth: float
+    rounds: int
+    confidence: float
+    times: tuple[float, ...]
+    condition: str
+    ode_steps: int
+    stop_when_reached: bool
+    inject_rounds: int
+    inject_gammas: tuple[float, float]
+
+
+@standard_modes
+@torch.no_grad()
+def flow_counterfactual(
+    space: LatentSpace,
+    classifier: Classifier,
+    images: Tensor,
+    target: int | str | Sequence[int | str] | Tensor,
+    *,
+    flow: ConditionalFlow | None = None,
+    conditions: Sequence[Any] | None = None,
+    gamma: float | None = None,
+    growth: float | None = None,
+    confidence: float | None = None,
+    rounds: int = 20,
+    times: Sequence[float] | None = None,
+    # For the paper's leaps:
+    update: str = "difference",
+    gamma_land: float | None = None,
+    condition: str = "one_hot",
+    ode_steps: int = 8,
+    stop_when_reached: bool = True,
+    inject_rounds: int = 0,
+    inject_gammas: Sequence[float] = (0.0, 0.1),
+    # As in every method:
+    batch_size: int = 256,
+    seed: int = 0,
+    first_row: int = 0,
+    on_step: OnStep | None = None,
+) -> Counterfactuals:
+    """Walk from each code towards the target, along the difference of two conditional flows.
+
+    One step of the walk is::
+
+        u <- u + gamma * mean over t of  v(u, target, t) - v(u, rival, t)
+
+    The rival is the most probable other class now. After each step the code is decoded and
+    classified. An image is finished when the target has the required confidence. The classifier
+    needs no gradients, and may be a ``BlackBox``.
+
+    Differences from the paper: the walk replaces the leaps (``update="leap"``), it stops at the
+    first success, and an image without success keeps its code. ``**cfx.PAPER_FLOW`` gives the
+    settings of the paper.
+
+    Args:
+        space: Generator in whose codes to walk. A ``Diffusion`` space needs no ``flow``.
+        classifier: Maps images to logits (b, k).
+        images: Images (b, c, h, w) in [0, 1].
+        target: Class to reach: one for all images, or one per image (b,).
+
+        flow: A flow from ``cfx.fit_flow(space, classifier, images)``. Default: the denoiser of a
+            ``Diffusion`` space.
+        conditions: Without ``flow``: the condition of the diffusion model for each class. The
+            walk then changes what the condition says, and finds the cause only if the classifier
+            reads the same. Default: derived from the class names, as in
+            ``cfx.diffusion_counterfactual``.
+        gamma: Step size. Default: 0.1 with a fitted flow, 0.7 with a denoiser.
+        growth: Factor by which each step is larger than the last one, up to a step size of
+            4 ``gamma``. The first steps are small, so that easy images change little. The later
+            steps are larger, so that hard images need few of them. Default: 1.25 with a fitted
+            flow, 1 with a denoiser.
+        confidence: Probability of the target at which an image is done, in (0, 1). Default: 0.99.
+        rounds: Largest number of steps. Default: 20.
+        times: Times in (0, 1) over which the difference is averaged. Default: 0.125, 0.375, 0.625,
+            0.875 with a fitted flow, and 0.35, 0.5, 0.65 with a denoiser.
+
+        update: ``"difference"`` (default), or ``"leap"``: lift and land along the flow, as in the
+            paper. One leap with gamma 1 swaps the class and keeps the noise.
+        gamma_land: Factor of the velocity in the landing of a leap. Default: ``gamma``.
+        condition: Condition of the lift of a leap. ``"one_hot"`` is the predicted class,
+            ``"probabilities"`` are the probabilities of all classes.
+        ode_steps: Runge-Kutta steps per leg of a leap. Default: 8, with an error of about 1e-3.
+        stop_when_reached: End the walk of an image at its first success. With False all rounds
+            are run, as in the paper.
+        inject_rounds: Further leaps after the last round, which make the target more probable
+            ("injection" in the paper). Default: 0.
+        inject_gammas: Factors of the velocity in lift and landing of the injection. Default: (0,
+            0.1), a landing only.
+
+        batch_size: Images per batch. A larger batch is faster and needs more memory.
+        seed: Accepted for consistency. The walk draws no random numbers.
+        first_row: Row of the first image in its data set. Only recorded.
+        on_step: Called with a Step after each evaluation of the classifier. Return True to stop.
+            Images without a result then get the status "stopped".
+
+    Returns:
+        Counterfactuals with codes. An image that does not reach the target with the required
+        confidence has the status "not_found", and its original code. ``cost`` counts images
+        decoded and classified, and evaluations of the velocity under "velocity" (fitted flow) or
+        "unet" (denoiser). ``trace["rounds"]`` (b,) is the number of steps of each image.
+
+    Raises:
+        ValueError, TypeError: If an argument is wrong, if the flow belongs to another space, or if
+            there is neither a flow nor a diffusion space.
+    """
+    denoises = flow is None
+    if denoises and not hasattr(space, "predict_noise"):
+        raise ValueError(
+            "flow: expected a flow from cfx.fit_flow(space, classifier, images), got None, which "
+            f"only a Diffusion space allows; the space is {type(space).__name__}"
+        )
+    if conditions is not None and not denoises:
+        raise ValueError("conditions: expected None beside a flow, which knows its classes")
+    gamma = (0.7 if denoises else 0.1) if gamma is None else gamma
+    options = _checked(
+        update=update,
+        gamma=gamma,
+        gamma_land=gamma if gamma_land is None else gamma_land,
+        growth=(1.0 if denoises else 1.25) if growth is None else growth,
+        rounds=rounds,
+        confidence=0.99 if confidence is None else confidence,
+        times=((0.35, 0.5, 0.65) if denoises else (0.125, 0.375, 0.625, 0.875))
+        if times is None
+        else times,
+        condition=condition,
+        ode_steps=ode_steps,
+        stop_when_reached=stop_when_reached,
+        inject_rounds=inject_rounds,
+        inject_gammas=inject_gammas,
+    )
+    validate.seed(seed)
+    run = Run(
+        classifier, images, target, space=space, batch_size=batch_size, first_row=first_row,
+        on_step=on_step, any_size=denoises,
+    )  # fmt: skip
+    known: list[ConditionalFlow] = []  # filled with the first batch, which shows the classes
+
+    def edit(batch: EncodedBatch) -> Edit:
+        n_classes = batch.logits_before.shape[1]
+        if not known:
+            if denoises:
+                by_class = conditions_per_class(run.space, run.classifier, conditions, n_classes)
+                known.append(DenoiserFlow(run.space, by_class))
+            else:
+                check_flow(flow, run.space, n_classes)
+                known.append(flow)
+        return walk(run, batch, known[0], options)
+
+    record = {**dataclasses.asdict(options), "flow": "denoiser" if denoises else repr(flow)}
+    return run.counterfactuals(
+        edit, still_reached(options.confidence), function="flow_counterfactual", **record
+    )
+
+
+def walk(run: Run, batch: EncodedBatch, flow: ConditionalFlow, options: FlowOptions) -> Edit:
+    """Walk with all images of a batch until each of them is the target, and return the edits."""
+    state = _State(run, batch, flow, options)
+    for number in range(options.rounds + options.inject_rounds):
+        rows = state.active.nonzero().squeeze(1)
+        if not len(rows) or run.stop.now:
+            break
+        u, logits = state.u[rows], state.logits[rows]
+        wanted = F.one_hot(batch.target[rows], flow.n_classes).to(u)
+        if number >= options.rounds:  # the injection of the paper
+            lift, land = options.inject_gammas
+            step = leap(flow, u, logits.softmax(1), wanted, lift, land, options.ode_steps) - u
+        elif options.update == "leap":
+            present = logits.softmax(1) if options.condition == "probabilities" else _hard(logits)
+            gammas = options.gamma, options.gamma_land
+            step = leap(flow, u, present, wanted, *gammas, options.ode_steps) - u
+        else:
+            rival = _hard(logits.scatter(1, batch.target[rows, None], -torch.inf))
+            gamma = options.gamma * min(options.growth**number, LARGEST_GROWTH)
+            step = gamma * mean_difference(flow, u, wanted, rival, options.times)
+        state.move(rows, step, number)
+    return state.edit()
+
+
+def mean_difference(
+    flow: ConditionalFlow, u: Tensor, target: Tensor, rival: Tensor, times: Sequence[float]
+) -> Tensor:
+    """Return the mean over times of v(u, target, t) - v(u, rival, t), of the shape of u (b, ...).
+
+    Args:
+        flow: Velocities on codes.
+        u: Codes in the units of the flow, (b, ...).
+        target, rival: Conditions to walk to and to walk away from, (b, k).
+        times: Times in (0, 1).
+    """
+    n = len(times)
+    at = u.repeat(2 * n, *[1] * (u.ndim - 1))
+    t = torch.tensor(times, device=u.device).repeat_interleave(len(u)).repeat(2)
+    conditions = torch.cat([target.repeat(n, 1), rival.repeat(n, 1)])
+    towards, away = flow.velocity(at, conditions, t).chunk(2)
+    return (towards - away).view(n, *u.shape).mean(0)
+
+
+def _hard(logits: Tensor) -> Tensor:
+    return F.one_hot(logits.argmax(1), logits.shape[1]).to(logits)
+
+
+class _State:
+    """Where each image of a batch is on its walk. Every tensor has one row per image."""
+
+    def __init__(
+        self, run: Run, batch: EncodedBatch, flow: ConditionalFlow, options: FlowOptions
+    ) -> None:
+        self.run, self.batch, self.flow, self.options = run, batch, flow, options
+        self.start = flow.standardise(batch.code_before.z)
+        self.u, self.z = self.start.clone(), batch.code_before.z.clone()
+        self.image, self.logits = batch.reconstruction.clone(), batch.logits_reconstruction.clone()
+        self.active, self.reached = ~batch.skip, torch.zeros_like(batch.skip)
+        self.rounds = torch.zeros_like(batch.target)
+        legs = [options.gamma > 0, True] if options.update == "leap" else []
+        self.evaluations = EVALUATIONS * options.ode_steps * sum(legs) or 2 * len(options.times)
+
+    def move(self, rows: Tensor, step: Tensor, number: int) -> None:
+        """Take a step with some images, and ask the classifier where they are."""
+        options, target = self.options, self.batch.target[rows]
+        self.u[rows] += step
+        z = self.batch.code_before.z[rows] + self.flow.change(self.u[rows] - self.start[rows])
+        usable = finite_rows(z)
+        self.active[rows[~usable]] = False
+        rows, z, target = rows[usable], z[usable], target[usable]
+        if not len(rows):
+            return
+        image = self.run.space.decode(self.batch.code_before[rows].with_z(z))
+        logits = self.run.classifier(image)
+        self.rounds[rows] += 1
+        self.z[rows], self.image[rows], self.logits[rows] = z, image, logits
+        reached = is_reached(logits, target, options.confidence)
+        self.reached[rows] = reached
+        self.active[rows] = finite_rows(logits) & ~(reached & options.stop_when_reached)
+        p, total = log_odds(logits, target).sigmoid(), options.rounds + options.inject_rounds
+        self.run.stop.tell(Step(number + 1, total, self.batch.rows[rows], z, p, self.active[rows]))
+
+    def edit(self) -> Edit:
+        """Return the edits. An image without success gets its code and reconstruction back."""
+        batch, found = self.batch, self.reached
+        shape = [-1] + [1] * (self.z.ndim - 1)
+        z = torch.where(found.view(shape), self.z, batch.code_before.z)
+        image = torch.where(found.view(-1, 1, 1, 1), self.image, batch.reconstruction)
+        logits = torch.where(found[:, None], self.logits, batch.logits_reconstruction)
+        velocity = self.rounds * self.evaluations
+        name = self.flow.cost_name
+        return Edit(
+            code=batch.code_before.with_z(z),
+            image=image,
+            logits=logits,
+            reached=found,
+            generator=self.rounds + (velocity if name == "unet" else 0),
+            classifier=self.rounds,
+            cost={name: velocity},
+            trace={"rounds": self.rounds},
+        )
+
+
+def _checked(**given: Any) -> FlowOptions:
+    """Check the options of ``flow_counterfactual``."""
+    number, name = validate.number, "inject_gammas"
+    times = validate.listed(given["times"], "times", "times in (0, 1)")
+    if not times:
+        raise ValueError("times: expected at least one time in (0, 1), got none")
+    gammas = validate.listed(given[name], name, "two numbers")
+    if len(gammas) != 2:
+        raise ValueError(f"{name}: expected two numbers, got {validate.describe(given[name])}")
+    return FlowOptions(
+        update=validate.choice(given["update"], "update", ("difference", "leap")),
+        gamma=number(given["gamma"], "gamma", 0.0),
+        gamma_land=number(given["gamma_land"], "gamma_land", 0.0),
+        growth=number(given["growth"], "growth", 1.0),
+        rounds=validate.count(given["rounds"], "rounds", 1),
+        confidence=number(given["confidence"], "confidence", 0.0, 1 - 1e-6, open_low=True),
+        times=tuple(number(t, "times", 1e-3, 1 - 1e-3) for t in times),
+        condition=validate.choice(given["condition"], "condition", ("one_hot", "probabilities")),
+        ode_steps=validate.count(given["ode_steps"], "ode_steps", 1),
+        stop_when_reached=validate.flag(given["stop_when_reached"], "stop_when_reached"),
+        inject_rounds=validate.count(given["inject_rounds"], "inject_rounds"),
+        inject_gammas=(number(gammas[0], name, 0.0), number(gammas[1], name, 0.0)),
+    )

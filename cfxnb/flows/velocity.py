@@ -1,0 +1,356 @@
+"""Conditional flows on codes: velocities v(u, c, t) from noise (t = 0) to codes (t = 1).
+
+Lipman et al., "Flow Matching for Generative Modeling" (ICLR 2023), with the straight paths
+u_t = (1 - t) noise + t u of LeapFactual (arXiv 2510.14623). The condition c holds the probability
+of each class: what the *classifier* answers, and not a label.
+
+All flows have the same function ``velocity``. Their codes u are in standard deviations of the space
+if the flow was fitted, and the codes of the diffusion model if the flow is a denoiser.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from cfxnb.core import validate
+from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.driver import reconstruct_batch
+from cfxnb.core.kept_work import checkpoint_path, digest, sketch
+from cfxnb.core.modes import standard_modes, standard_numbers
+from cfxnb.core.modules import eval_frozen
+from cfxnb.core.space_fit import SpaceFit, same_scale
+from cfxnb.core.tensors import active_dims, per_sample, standardise
+from cfxnb.core.training import fit
+from cfxnb.core.types import Classifier, LatentSpace
+from cfxnb.core.weights_hash import weights_hash
+
+MIN_ANSWERS = 20  # images per class below which a flow hardly knows the class
+N_PROBES = 16  # answers that identify the classifier of a checkpoint folder
+
+
+class ConditionalFlow(Protocol):
+    """What ``flow_counterfactual`` needs of a flow.
+
+    Attributes:
+        n_classes: Number of classes of the condition.
+        cost_name: Name under which evaluations of the velocity are counted in ``cost``.
+    """
+
+    n_classes: int
+    cost_name: str
+
+    def velocity(self, u: Tensor, condition: Tensor, t: Tensor) -> Tensor:
+        """Return dz/dt at codes u (b, ...), for conditions (b, k) and times t (b,)."""
+
+    def standardise(self, z: Tensor) -> Tensor:
+        """Return codes of the space (b, ...) in the units of this flow."""
+
+    def change(self, delta: Tensor) -> Tensor:
+        """Return a change in the units of this flow (b, ...) as a change of codes of the space."""
+
+
+class VelocityNet(nn.Module):
+    """A multilayer perceptron with the input [u, c, t], as in LeapFactual.
+
+    Args:
+        dims: Number of dimensions of a code.
+        n_classes: Number of classes of the condition.
+        hidden_dim: Width of the three hidden layers.
+    """
+
+    def __init__(self, dims: int, n_classes: int, hidden_dim: int = 256) -> None:
+        super().__init__()
+        self.dims, self.n_classes = dims, n_classes
+        widths = [dims + n_classes + 1, hidden_dim, hidden_dim, hidden_dim]
+        layers = [
+            layer
+            for a, b in zip(widths, widths[1:], strict=False)
+            for layer in (nn.Linear(a, b), nn.SiLU())
+        ]
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden_dim, dims))
+
+    def forward(self, u: Tensor, condition: Tensor, t: Tensor) -> Tensor:
+        """Return velocities (b, dims) at u (b, dims), for conditions (b, k) and times (b,)."""
+        return self.layers(torch.cat([u, condition, t[:, None]], 1))
+
+
+class _CodeUnits:
+    """Codes in standard deviations. Coordinates that do not vary are left as they are."""
+
+    mean: Tensor
+    std: Tensor
+
+    def standardise(self, z: Tensor) -> Tensor:
+        return standardise(z - self.mean.to(z), self.std)
+
+    def change(self, delta: Tensor) -> Tensor:
+        return delta * (self.std * active_dims(self.std)).to(delta)
+
+
+class FittedFlow(_CodeUnits):
+    """A flow that ``cfxnb.fit_flow`` fitted to the answers of a classifier.
+
+    Args:
+        net: Maps (u, condition, t) to velocities (b, dims), all in standard deviations of the code.
+        mean, std: Mean and standard deviation of the codes of the space.
+        n_classes: Number of classes of the classifier.
+    """
+
+    cost_name = "velocity"
+
+    def __init__(self, net: nn.Module, mean: Tensor, std: Tensor, n_classes: int) -> None:
+        validate.instance(net, nn.Module, "net", "a torch.nn.Module")
+        self.mean, self.std = validate.place(mean, std)
+        self.net = net.eval().requires_grad_(False)
+        self.n_classes = validate.count(n_classes, "n_classes", 2)
+
+    @property
+    def module(self) -> nn.Module:
+        """The velocity network."""
+        return self.net
+
+    @standard_numbers
+    def velocity(self, u: Tensor, condition: Tensor, t: Tensor) -> Tensor:
+        """Return dz/dt at codes u (b, ...), for conditions (b, k) and times t (b,)."""
+        flat = u.to(self.mean).flatten(1)
+        found = self.net(flat, condition.to(flat), t.to(flat))
+        return found.view(u.shape).to(u)
+
+    def __repr__(self) -> str:
+        return f"FittedFlow({type(self.net).__name__}, {self.n_classes} classes)"
+
+
+class ClassMeans(_CodeUnits):
+    """The baseline: the velocity points to the mean code of the class, everywhere and always.
+
+    The walk along the difference of two such velocities is the straight line along the difference
+    of class means. Made by ``cfxnb.fit_flow(..., kind="class_means")``.
+    """
+
+    cost_name = "velocity"
+
+    def __init__(self, means: Tensor, mean: Tensor, std: Tensor) -> None:
+        self.mean, self.std = validate.place(mean, std)
+        self.means, self.n_classes = means, len(means)
+
+    def velocity(self, u: Tensor, condition: Tensor, t: Tensor) -> Tensor:
+        """Return the mean codes (b, ...) of the classes of the conditions (b, k)."""
+        means = self.means.to(u).flatten(1)
+        return (condition.to(means) @ means).view(u.shape)
+
+
+class DenoiserFlow:
+    """The flow that a conditional diffusion model contains, without any fitting.
+
+    A noisy code sqrt(a) z + sqrt(1 - a) noise, divided by s = sqrt(a) + sqrt(1 - a), lies on the
+    straight path from noise to z, at the time t = sqrt(a) / s. Here ``a`` is alpha_bar. So the
+    denoiser's noise prediction gives the velocity: v = z - noise = (z_t - eps) / t.
+
+    Args:
+        space: A ``Diffusion`` space.
+        conditions: The condition of the diffusion model for each class of the classifier.
+    """
+
+    cost_name = "unet"
+
+    def __init__(self, space: Any, conditions: list[Any]) -> None:
+        self.space, self.n_classes = space, len(conditions)
+        self.encoded = space.encode_condition(conditions)
+        alpha_bar = space.alphas_cumprod.double()
+        signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        self.total, self.times = signal + noise, signal / (signal + noise)
+
+    def standardise(self, z: Tensor) -> Tensor:
+        return z
+
+    def change(self, delta: Tensor) -> Tensor:
+        return delta
+
+    def velocity(self, u: Tensor, condition: Tensor, t: Tensor) -> Tensor:
+        """Return dz/dt at u (b, c, h, w). The condition (b, k) counts as its most probable class.
+
+        The denoiser is asked at the training time whose t is nearest.
+        """
+        step = (self.times[None] - t.double().cpu()[:, None]).abs().argmin(1)
+        scale = per_sample(self.total[step].to(u), u)
+        known = self.encoded[condition.argmax(1).to(self.encoded.device)]
+        eps = self.space.predict_noise(scale * u, step, known)
+        return (u - eps) / per_sample(self.times[step].to(u), u)
+
+
+@standard_modes
+def fit_flow(
+    space: LatentSpace,
+    classifier: Classifier,
+    images: Tensor,
+    *,
+    kind: str = "network",
+    hidden_dim: int = 256,
+    steps: int = 2000,
+    batch_size: int = 512,
+    lr: float = 2e-3,
+    checkpoint_dir: str | Path | None = None,
+    seed: int = 0,
+) -> FittedFlow | ClassMeans:
+    """Fit a conditional flow to the answers of a classifier, for ``flow_counterfactual``.
+
+    The classifier is asked about the reconstruction of each image, once and without gradients. Then
+    a small network learns v(u, c, t) by flow matching: for u_t = (1 - t) noise + t u, with c the
+    probabilities that the classifier answered, it predicts u - noise. This takes less than a minute
+    on one core.
+
+    LeapFactual (arXiv 2510.14623) asks about the originals instead. A walk decodes codes, so here
+    the answers that the flow learns are those that the walk will meet.
+
+    Args:
+        space: Space whose codes the flow lives on, with ``mean`` and ``std``.
+        classifier: Maps images to logits (b, k). A ``BlackBox`` is welcome.
+        images: Unlabelled images (n, c, h, w) in [0, 1]. A thousand are enough, and a few hundred
+            often are.
+        kind: ``"network"`` (default) fits the flow. ``"class_means"`` only averages the codes of
+            each class, as a baseline.
+        hidden_dim: Width of the three hidden layers. Default: 256.
+        steps: Training steps. Default: 2000.
+        batch_size: Codes per training step, drawn with replacement. Default: 512.
+        lr: Highest learning rate. Default: 2e-3.
+        checkpoint_dir: Directory for checkpoints, from which an interrupted training resumes. Each
+            combination of arguments and images gets its own subdirectory. A subdirectory is refused
+            if space or classifier answer otherwise than before.
+        seed: Seed of the initial weights and of the training batches.
+
+    Returns:
+        FittedFlow, or ClassMeans with ``kind="class_means"``.
+
+    Raises:
+        ValueError, TypeError: For a wrong argument, or if the classifier answers only one class.
+
+    Warns:
+        UserWarning: If the classifier answers some class for fewer than 20 images. Walks to this
+            class will often end without a result.
+    """
+    space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
+    images = validate.images(images)
+    validate.choice(kind, "kind", ("network", "class_means"))
+    hidden_dim = validate.count(hidden_dim, "hidden_dim", 1)
+    steps = validate.count(steps, "steps", 1)
+    batch_size = validate.count(batch_size, "batch_size", 1)
+    lr = validate.number(lr, "lr", 0.0, open_low=True)
+    seed = validate.seed(seed)
+    checkpoint_dir = None if checkpoint_dir is None else checkpoint_path(checkpoint_dir)
+    z, logits = _codes_and_answers(space, classifier, images)
+    mean, std = space.mean.detach(), space.std.detach()
+    u, answers = standardise(z.to(mean) - mean, std), logits.softmax(1).to(mean)
+    _check_answers(answers, classifier.class_names)
+    if kind == "class_means":
+        weight = answers / answers.sum(0).clamp_min(1e-9)
+        return ClassMeans((weight.T @ u.flatten(1)).view(-1, *mean.shape), mean, std)
+    config: dict[str, Any] = {}
+    if checkpoint_dir is not None:
+        config = {
+            "hidden_dim": hidden_dim,
+            "images": digest(images),
+            "weights": {"space": weights_hash(space), "classifier": weights_hash(classifier)},
+        }
+        own = {**config, "steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
+        checkpoint_dir = checkpoint_dir / digest(own)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        net = VelocityNet(u[0].numel(), answers.shape[1], hidden_dim).to(mean.device)
+    few = torch.linspace(0, len(u) - 1, min(N_PROBES, len(u))).round().long()
+    fit(
+        net,
+        flow_matching_loss,
+        _repeated(u.flatten(1), answers, batch_size),
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        checkpoint_dir=checkpoint_dir,
+        seed=seed,
+        device=mean.device,
+        config=config,
+        answers={"space codes": sketch(u[few]), "classifier": answers[few]},
+    )
+    return FittedFlow(net, mean, std, answers.shape[1])
+
+
+def flow_matching_loss(net: nn.Module, rows: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    """Return ``matching_loss`` with random noise and random times."""
+    u, condition = rows
+    noise = torch.randn(u.shape, generator=generator, device=u.device)
+    t = torch.rand(len(u), generator=generator, device=u.device)
+    return matching_loss(net, u, condition, noise, t)
+
+
+def matching_loss(net: nn.Module, u: Tensor, condition: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Return the mean of |v(u_t, c, t) - (u - noise)|^2, with u_t = (1 - t) noise + t u.
+
+    Args:
+        net: Velocity network.
+        u, noise: Codes and noise, (b, dims).
+        condition: Conditions c, (b, k).
+        t: Times in [0, 1], (b,).
+    """
+    return (net(torch.lerp(noise, u, t[:, None]), condition, t) - (u - noise)).square().mean()
+
+
+def _codes_and_answers(
+    space: CheckedSpace, classifier: CheckedClassifier, images: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the codes of images, and the logits of their reconstructions."""
+    fitted = SpaceFit(space)
+    codes, logits = [], []
+    with eval_frozen(space, classifier), torch.no_grad():
+        for chunk in images.split(256):
+            code, reconstruction = reconstruct_batch(space, chunk)
+            fitted.add_images(chunk.to(reconstruction.device), reconstruction)
+            codes.append(code.z)
+            logits.append(classifier(reconstruction))
+    fitted.warn()
+    answered = torch.cat(logits)
+    if not answered.isfinite().all():
+        raise ValueError("classifier: expected finite logits for all images, got NaN or infinity")
+    return torch.cat(codes), answered
+
+
+def _check_answers(answers: Tensor, class_names: Any) -> None:
+    counts = answers.argmax(1).bincount(minlength=answers.shape[1]).tolist()
+    names = class_names or range(len(counts))
+    if max(counts) == len(answers):
+        raise ValueError(
+            "images: expected images of at least two classes, got only "
+            f"{names[counts.index(max(counts))]!r} as the answer to all {len(answers)} "
+            "reconstructions. Pass other images, or a space that keeps what the classifier reads."
+        )
+    if few := [name for name, n in zip(names, counts, strict=True) if n < MIN_ANSWERS]:
+        warnings.warn(
+            f"images: the classes {few} are answered for fewer than {MIN_ANSWERS} of "
+            f"{len(answers)} reconstructions; walks to them will often end without a result",
+            stacklevel=4,
+        )
+
+
+def _repeated(u: Tensor, answers: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Repeat the rows until they fill a batch, so that few images can be fitted too."""
+    times = -(-batch_size // len(u))
+    return u.repeat(times, 1), answers.repeat(times, 1)
+
+
+def check_flow(flow: Any, space: LatentSpace, n_classes: int) -> None:
+    """Check that a flow belongs to this space, and has the classes of the classifier."""
+    if not isinstance(flow, FittedFlow | ClassMeans | DenoiserFlow):
+        raise TypeError(f"flow: expected a flow from cfx.fit_flow, got {validate.describe(flow)}")
+    if not isinstance(flow, DenoiserFlow):
+        if flow.mean.shape != space.mean.shape:
+            raise ValueError(
+                f"flow: expected a flow on codes of shape {tuple(space.mean.shape)}, got one on "
+                f"codes of shape {tuple(flow.mean.shape)}. Fit a flow with this space."
+            )
+        same_scale(flow.mean, flow.std, space, "flow", "a flow of this space")
+    if flow.n_classes != n_classes:
+        raise ValueError(
+            f"flow: expected a flow of {n_classes} classes, as the classifier has, got one of "
+            f"{flow.n_classes}. Fit a flow with this classifier."
+        )

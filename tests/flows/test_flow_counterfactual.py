@@ -1,0 +1,212 @@
+"""The walk along the difference of two flows, on codes whose truth is known."""
+
+import pytest
+import torch
+from torch import Generator, nn
+from worlds import LinearNet, LinearSpace, code_classifier
+
+import cfxnb as cfx
+from cfxnb.flows.flow_counterfactual import mean_difference
+from cfxnb.flows.leap import integrate, leap
+from cfxnb.flows.velocity import FittedFlow
+
+SPACE = LinearSpace()
+MEANS = torch.tensor([[-2.0, 0.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0]])
+
+
+class GaussianVelocity(nn.Module):
+    """The exact velocity if the codes of class c are N(means[c], std^2): v = E[u - noise | u_t]."""
+
+    def __init__(self, means, std=0.5):
+        super().__init__()
+        self.register_buffer("means", means)
+        self.std = std
+
+    def forward(self, u, condition, t):
+        m, t = condition @ self.means, t[:, None]
+        # u_t ~ N(t m, t^2 std^2 + (1 - t)^2), and (u, noise) are jointly Gaussian with it.
+        variance = t**2 * self.std**2 + (1 - t) ** 2
+        slope = (t * self.std**2 - (1 - t)) / variance
+        return m + slope * (u - t * m)
+
+
+def exact_flow(means=MEANS):
+    return FittedFlow(GaussianVelocity(means), SPACE.mean, SPACE.std, len(means))
+
+
+def nearest_mean(means=MEANS, gain=8.0):
+    """Logits that are highest for the nearest class mean, linear in the code."""
+    weight = means @ SPACE.basis / SPACE.scale
+    return cfx.wrap(LinearNet(gain * weight, -gain * means.square().sum(1) / 2))
+
+
+def codes(label, n=20, means=MEANS, seed=0):
+    z = means[label] + 0.5 * torch.randn(n, 4, generator=Generator().manual_seed(seed))
+    return SPACE.decode(cfx.Code(z))
+
+
+def test_difference_is_the_gradient_of_the_implicit_classifier():
+    """((1 - t) / t) grad [log p_t(target | u) - log p_t(rival | u)], in closed form."""
+    flow, t, std = exact_flow(), 0.375, 0.5
+    u = torch.randn(6, 4, generator=Generator().manual_seed(1)).requires_grad_()
+    target, rival = torch.eye(3)[[1] * 6], torch.eye(3)[[0] * 6]
+    variance = t**2 * std**2 + (1 - t) ** 2
+
+    def log_p(condition):
+        return -(u - t * (condition @ MEANS)).square().sum(1) / (2 * variance)
+
+    odds = (log_p(target) - log_p(rival)).sum()
+    expected = (1 - t) / t * torch.autograd.grad(odds, u)[0]
+    found = mean_difference(flow, u.detach(), target, rival, [t])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_mean_over_times_is_the_mean_of_each_time():
+    flow, u = exact_flow(), torch.randn(5, 4, generator=Generator().manual_seed(2))
+    target, rival = torch.eye(3)[[1] * 5], torch.eye(3)[[2] * 5]
+    each = [mean_difference(flow, u, target, rival, [t]) for t in (0.2, 0.7)]
+    both = mean_difference(flow, u, target, rival, (0.2, 0.7))
+    torch.testing.assert_close(both, torch.stack(each).mean(0))
+
+
+def test_small_leaps_are_the_difference_walk():
+    """The first-order term of a leap is gamma times the integral over t of the difference."""
+    flow, u = exact_flow(), torch.randn(8, 4, generator=Generator().manual_seed(3))
+    target, rival = torch.eye(3)[[1] * 8], torch.eye(3)[[0] * 8]
+    gamma = 1e-3
+    times = ((torch.arange(200) + 0.5) / 200).tolist()
+    walked = mean_difference(flow, u, target, rival, times)
+    leapt = (leap(flow, u, rival, target, gamma, gamma, 32) - u) / gamma
+    torch.testing.assert_close(leapt, walked, rtol=2e-2, atol=2e-2)
+
+
+def test_a_full_leap_swaps_the_class_and_keeps_the_noise():
+    flow = exact_flow()
+    u = MEANS[0] + 0.5 * torch.randn(9, 4, generator=Generator().manual_seed(4))
+    one, other = torch.eye(3)[[0] * 9], torch.eye(3)[[1] * 9]
+    swapped = leap(flow, u, one, other, 1.0, 1.0, 64)
+    torch.testing.assert_close(swapped - MEANS[1], u - MEANS[0], rtol=0, atol=1e-3)
+
+
+def test_lift_and_landing_with_one_condition_return():
+    flow, u = exact_flow(), torch.randn(7, 4, generator=Generator().manual_seed(5))
+    condition = torch.eye(3)[[2] * 7]
+    there = integrate(flow, u, condition, 1.0, 1.0, 0.0, 64)
+    back = integrate(flow, there, condition, 1.0, 0.0, 1.0, 64)
+    torch.testing.assert_close(back, u, rtol=0, atol=1e-4)
+
+
+def test_walk_flips_and_changes_only_what_differs():
+    f, flow = nearest_mean(MEANS[:2]), exact_flow(MEANS[:2])
+    cf = cfx.flow_counterfactual(SPACE, cfx.BlackBox(f), codes(0), 1, flow=flow)
+    assert set(cf.status) == {"flipped"}
+    assert (cf.logits_after.softmax(1)[:, 1] >= 0.99 - 1e-4).all()
+    moved = cf.code_after.z - cf.code_before.z
+    assert (moved[:, 0] > 0).all()
+    assert moved[:, 1:].abs().max() < 1e-4
+
+
+def test_cost_is_what_was_computed():
+    f = cfx.BlackBox(nearest_mean())
+    cf = cfx.flow_counterfactual(SPACE, f, codes(0), 1, flow=exact_flow())
+    rounds = cf.trace["rounds"]
+    assert (rounds > 0).all()
+    assert (cf.cost["classifier"] == 2 + rounds).all()  # the original, the reconstruction
+    assert (cf.cost["generator"] == 1 + rounds).all()
+    assert (cf.cost["velocity"] == 8 * rounds).all()
+    assert f.n_queries == cf.cost["classifier"].sum()
+
+
+def test_what_is_not_found_keeps_its_code():
+    """Too few rounds for some: half an edit is not returned."""
+    f, x = nearest_mean(), codes(0)
+    full = cfx.flow_counterfactual(SPACE, f, x, 1, flow=exact_flow())
+    few = int(full.trace["rounds"].median())
+    cf = cfx.flow_counterfactual(SPACE, f, x, 1, flow=exact_flow(), rounds=few)
+    found = torch.tensor([s == "flipped" for s in cf.status])
+    assert found.any()
+    assert (~found).any()
+    assert {s for s, ok in zip(cf.status, found, strict=True) if not ok} == {"not_found"}
+    torch.testing.assert_close(cf.code_after.z[~found], cf.code_before.z[~found])
+    torch.testing.assert_close(cf.image[~found], cf.reconstruction[~found])
+    torch.testing.assert_close(cf.code_after.z[found], full.code_after.z[found])
+
+
+def test_a_classifier_of_something_else_is_not_found():
+    """A flow that knows nothing of what the classifier reads names no false cause."""
+    f = code_classifier(SPACE, torch.tensor([[0.0, 0.0, 0.0, 1.0]]), 8.0)
+    flow = FittedFlow(GaussianVelocity(MEANS[:2]), SPACE.mean, SPACE.std, 2)
+    x = codes(0)
+    cf = cfx.flow_counterfactual(SPACE, f, x, 1 - f(x).argmax(1), flow=flow)
+    assert not cf.flipped.any()
+    torch.testing.assert_close(cf.code_after.z, cf.code_before.z)
+
+
+def test_batch_mates_do_not_matter():
+    f, x = nearest_mean(), torch.cat([codes(0, 5), codes(2, 5)])
+    whole = cfx.flow_counterfactual(SPACE, f, x, 1, flow=exact_flow())
+    for i in range(len(x)):
+        alone = cfx.flow_counterfactual(SPACE, f, x[i : i + 1], 1, flow=exact_flow())
+        torch.testing.assert_close(alone.code_after.z[0], whole.code_after.z[i])
+        assert alone.status[0] == whole.status[i]
+
+
+def test_fitted_flow_is_near_the_exact_one():
+    """Flow matching finds the walk of the closed form from 1,500 codes and the answers alone."""
+    f = nearest_mean()
+    x = torch.cat([codes(label, 500, seed=label + 7) for label in range(3)])
+    flow = cfx.fit_flow(SPACE, cfx.BlackBox(f), x, steps=600, hidden_dim=64)
+    u = SPACE.encode(codes(0, 50)).z
+    target, rival = torch.eye(3)[[1] * 50], torch.eye(3)[[0] * 50]
+    times = (0.125, 0.375, 0.625, 0.875)
+    mine, exact = (mean_difference(w, u, target, rival, times) for w in (flow, exact_flow()))
+    assert torch.nn.functional.cosine_similarity(mine, exact).mean() > 0.98
+    cf = cfx.flow_counterfactual(SPACE, f, codes(0), 1, flow=flow)
+    assert cf.flipped.all()
+
+
+def test_class_means_are_the_means():
+    f = nearest_mean(gain=100.0)
+    x = torch.cat([codes(label, 40, seed=label) for label in range(3)])
+    flow = cfx.fit_flow(SPACE, f, x, kind="class_means")
+    z = SPACE.encode(x).z.view(3, 40, 4).mean(1)
+    torch.testing.assert_close(flow.means, z, rtol=0, atol=0.02)
+    u = torch.randn(4, 4, generator=Generator().manual_seed(0))
+    line = mean_difference(flow, u, torch.eye(3)[[1] * 4], torch.eye(3)[[0] * 4], (0.3,))
+    torch.testing.assert_close(line, (flow.means[1] - flow.means[0]).expand(4, 4))
+
+
+def test_training_is_kept_and_recognised(tmp_path):
+    f, x = nearest_mean(), torch.cat([codes(label, 40, seed=label) for label in range(3)])
+    told = {"steps": 5, "hidden_dim": 8, "checkpoint_dir": tmp_path}
+    first = cfx.fit_flow(SPACE, f, x, **told)
+    again = cfx.fit_flow(SPACE, f, x, **told)
+    other = cfx.fit_flow(SPACE, nearest_mean(gain=0.5), x, **told)
+    for a, b in zip(first.net.parameters(), again.net.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    weights = [next(flow.net.parameters()) for flow in (first, other)]
+    assert not torch.equal(*weights)
+    assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 2
+
+
+def test_few_answers_of_a_class_are_said():
+    f = nearest_mean()
+    with pytest.warns(UserWarning, match=r"classes \[1\]"):
+        x = torch.cat([codes(0, 40), codes(1, 3), codes(2, 40)])
+        cfx.fit_flow(SPACE, f, x, steps=2)
+    with pytest.raises(ValueError, match="at least two classes"):
+        cfx.fit_flow(SPACE, f, codes(0, 40), steps=2)
+
+
+def test_wrong_flows_are_refused():
+    f, x = nearest_mean(), codes(0)
+    with pytest.raises(ValueError, match="flow: expected a flow from cfx.fit_flow"):
+        cfx.flow_counterfactual(SPACE, f, x, 1)
+    with pytest.raises(ValueError, match="flow: expected a flow of 3 classes"):
+        flow = FittedFlow(GaussianVelocity(MEANS[:2]), SPACE.mean, SPACE.std, 2)
+        cfx.flow_counterfactual(SPACE, f, x, 1, flow=flow)
+    with pytest.raises(ValueError, match="flow: "):
+        flow = FittedFlow(GaussianVelocity(MEANS), SPACE.mean + 1, SPACE.std, 3)
+        cfx.flow_counterfactual(SPACE, f, x, 1, flow=flow)
+    with pytest.raises(TypeError, match="flow: "):
+        cfx.flow_counterfactual(SPACE, f, x, 1, flow=nn.Linear(4, 4))
