@@ -33,7 +33,7 @@ from cfxnb.core.decisions import is_reached, log_odds, still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.tensors import finite_rows
+from cfxnb.core.tensors import active_dims, finite_rows, standardise
 from cfxnb.core.types import Classifier, LatentSpace, OnStep, Step
 from cfxnb.flows.leap import EVALUATIONS, leap
 from cfxnb.flows.velocity import ConditionalFlow, DenoiserFlow, check_flow
@@ -164,6 +164,7 @@ def flow_counterfactual(
         ValueError, TypeError: If an argument is wrong, if the flow belongs to another space, or if
             there is neither a flow nor a diffusion space.
     """
+    validate.space(space)
     denoises = flow is None
     if denoises and not hasattr(space, "predict_noise"):
         raise ValueError(
@@ -267,8 +268,10 @@ class _State:
         self, run: Run, batch: EncodedBatch, flow: ConditionalFlow, options: FlowOptions
     ) -> None:
         self.run, self.batch, self.flow, self.options = run, batch, flow, options
-        self.start = flow.standardise(batch.code_before.z)
-        self.u, self.z = self.start.clone(), batch.code_before.z.clone()
+        self.z = batch.code_before.z.clone()
+        self.start = standardise(self.z - flow.mean.to(self.z), flow.std)
+        self.scale = (flow.std * active_dims(flow.std)).to(self.z)  # unused coordinates stay
+        self.u = self.start.clone()
         self.image, self.logits = batch.reconstruction.clone(), batch.logits_reconstruction.clone()
         self.active, self.reached = ~batch.skip, torch.zeros_like(batch.skip)
         self.rounds = torch.zeros_like(batch.target)
@@ -279,7 +282,7 @@ class _State:
         """Take a step with some images, and ask the classifier where they are."""
         options, target = self.options, self.batch.target[rows]
         self.u[rows] += step
-        z = self.batch.code_before.z[rows] + self.flow.change(self.u[rows] - self.start[rows])
+        z = self.batch.code_before.z[rows] + self.scale * (self.u[rows] - self.start[rows])
         usable = finite_rows(z)
         self.active[rows[~usable]] = False
         rows, z, target = rows[usable], z[usable], target[usable]

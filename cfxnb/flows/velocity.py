@@ -8,6 +8,7 @@ All flows have the same function ``velocity``. Their codes u are in standard dev
 if the flow was fitted, and the codes of the diffusion model if the flow is a denoiser.
 """
 
+import itertools
 import warnings
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from cfxnb.core.kept_work import checkpoint_path, digest, sketch
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.space_fit import SpaceFit, same_scale
-from cfxnb.core.tensors import active_dims, per_sample, standardise
+from cfxnb.core.tensors import per_sample, standardise
 from cfxnb.core.training import fit
 from cfxnb.core.types import Classifier, LatentSpace
 from cfxnb.core.weights_hash import weights_hash
@@ -37,19 +38,16 @@ class ConditionalFlow(Protocol):
     Attributes:
         n_classes: Number of classes of the condition.
         cost_name: Name under which evaluations of the velocity are counted in ``cost``.
+        mean, std: Units of the flow: u = (z - mean) / std.
     """
 
     n_classes: int
     cost_name: str
+    mean: Tensor
+    std: Tensor
 
     def velocity(self, u: Tensor, condition: Tensor, t: Tensor) -> Tensor:
-        """Return dz/dt at codes u (b, ...), for conditions (b, k) and times t (b,)."""
-
-    def standardise(self, z: Tensor) -> Tensor:
-        """Return codes of the space (b, ...) in the units of this flow."""
-
-    def change(self, delta: Tensor) -> Tensor:
-        """Return a change in the units of this flow (b, ...) as a change of codes of the space."""
+        """Return du/dt at codes u (b, ...), for conditions (b, k) and times t (b,)."""
 
 
 class VelocityNet(nn.Module):
@@ -66,9 +64,7 @@ class VelocityNet(nn.Module):
         self.dims, self.n_classes = dims, n_classes
         widths = [dims + n_classes + 1, hidden_dim, hidden_dim, hidden_dim]
         layers = [
-            layer
-            for a, b in zip(widths, widths[1:], strict=False)
-            for layer in (nn.Linear(a, b), nn.SiLU())
+            layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.SiLU())
         ]
         self.layers = nn.Sequential(*layers, nn.Linear(hidden_dim, dims))
 
@@ -77,20 +73,7 @@ class VelocityNet(nn.Module):
         return self.layers(torch.cat([u, condition, t[:, None]], 1))
 
 
-class _CodeUnits:
-    """Codes in standard deviations. Coordinates that do not vary are left as they are."""
-
-    mean: Tensor
-    std: Tensor
-
-    def standardise(self, z: Tensor) -> Tensor:
-        return standardise(z - self.mean.to(z), self.std)
-
-    def change(self, delta: Tensor) -> Tensor:
-        return delta * (self.std * active_dims(self.std)).to(delta)
-
-
-class FittedFlow(_CodeUnits):
+class FittedFlow:
     """A flow that ``cfxnb.fit_flow`` fitted to the answers of a classifier.
 
     Args:
@@ -114,7 +97,12 @@ class FittedFlow(_CodeUnits):
 
     @standard_numbers
     def velocity(self, u: Tensor, condition: Tensor, t: Tensor) -> Tensor:
-        """Return dz/dt at codes u (b, ...), for conditions (b, k) and times t (b,)."""
+        """Return du/dt at codes u (b, ...), for conditions (b, k) and times t (b,).
+
+        Raises:
+            ValueError, TypeError: If a shape is wrong.
+        """
+        _check_velocity(self, u, condition, t)
         flat = u.to(self.mean).flatten(1)
         found = self.net(flat, condition.to(flat), t.to(flat))
         return found.view(u.shape).to(u)
@@ -123,7 +111,7 @@ class FittedFlow(_CodeUnits):
         return f"FittedFlow({type(self.net).__name__}, {self.n_classes} classes)"
 
 
-class ClassMeans(_CodeUnits):
+class ClassMeans:
     """The baseline: the velocity points to the mean code of the class, everywhere and always.
 
     The walk along the difference of two such velocities is the straight line along the difference
@@ -137,7 +125,12 @@ class ClassMeans(_CodeUnits):
         self.means, self.n_classes = means, len(means)
 
     def velocity(self, u: Tensor, condition: Tensor, t: Tensor) -> Tensor:
-        """Return the mean codes (b, ...) of the classes of the conditions (b, k)."""
+        """Return the mean codes (b, ...) of the classes of the conditions (b, k), at any time.
+
+        Raises:
+            ValueError, TypeError: If a shape is wrong.
+        """
+        _check_velocity(self, u, condition, t)
         means = self.means.to(u).flatten(1)
         return (condition.to(means) @ means).view(u.shape)
 
@@ -162,12 +155,7 @@ class DenoiserFlow:
         alpha_bar = space.alphas_cumprod.double()
         signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         self.total, self.times = signal + noise, signal / (signal + noise)
-
-    def standardise(self, z: Tensor) -> Tensor:
-        return z
-
-    def change(self, delta: Tensor) -> Tensor:
-        return delta
+        self.mean, self.std = torch.zeros(1), torch.ones(1)  # the codes as they are
 
     def velocity(self, u: Tensor, condition: Tensor, t: Tensor) -> Tensor:
         """Return dz/dt at u (b, c, h, w). The condition (b, k) counts as its most probable class.
@@ -273,6 +261,8 @@ def fit_flow(
         config=config,
         answers={"space codes": sketch(u[few]), "classifier": answers[few]},
     )
+    if not all(p.isfinite().all() for p in net.parameters()):
+        raise ValueError(f"lr: expected a rate at which the training stays finite, got {lr}")
     return FittedFlow(net, mean, std, answers.shape[1])
 
 
@@ -336,6 +326,18 @@ def _repeated(u: Tensor, answers: Tensor, batch_size: int) -> tuple[Tensor, Tens
     """Repeat the rows until they fill a batch, so that few images can be fitted too."""
     times = -(-batch_size // len(u))
     return u.repeat(times, 1), answers.repeat(times, 1)
+
+
+def _check_velocity(flow: FittedFlow | ClassMeans, u: Tensor, condition: Tensor, t: Tensor) -> None:
+    """Check the arguments of ``velocity``."""
+    validate.code_like(u, "u", tuple(flow.mean.shape))
+    validate.code_like(condition, "condition", (flow.n_classes,))
+    validate.code_like(t[:, None] if isinstance(t, Tensor) and t.ndim == 1 else t, "t", (1,))
+    for name, value in (("condition", condition), ("t", t)):
+        if len(value) != len(u):
+            raise ValueError(
+                f"{name}: expected one row for each of {len(u)} codes, got {len(value)}"
+            )
 
 
 def check_flow(flow: Any, space: LatentSpace, n_classes: int) -> None:

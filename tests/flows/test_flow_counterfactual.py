@@ -137,7 +137,7 @@ def test_a_classifier_of_something_else_is_not_found():
     f = code_classifier(SPACE, torch.tensor([[0.0, 0.0, 0.0, 1.0]]), 8.0)
     flow = FittedFlow(GaussianVelocity(MEANS[:2]), SPACE.mean, SPACE.std, 2)
     x = codes(0)
-    cf = cfx.flow_counterfactual(SPACE, f, x, 1 - f(x).argmax(1), flow=flow)
+    cf = cfx.flow_counterfactual(SPACE, f, x, 1 - f(x).argmax(1), flow=flow, rounds=8)
     assert not cf.flipped.any()
     torch.testing.assert_close(cf.code_after.z, cf.code_before.z)
 
@@ -191,8 +191,8 @@ def test_training_is_kept_and_recognised(tmp_path):
 
 def test_few_answers_of_a_class_are_said():
     f = nearest_mean()
+    x = torch.cat([codes(0, 40), codes(1, 3), codes(2, 40)])
     with pytest.warns(UserWarning, match=r"classes \[1\]"):
-        x = torch.cat([codes(0, 40), codes(1, 3), codes(2, 40)])
         cfx.fit_flow(SPACE, f, x, steps=2)
     with pytest.raises(ValueError, match="at least two classes"):
         cfx.fit_flow(SPACE, f, codes(0, 40), steps=2)
@@ -200,13 +200,10 @@ def test_few_answers_of_a_class_are_said():
 
 def test_wrong_flows_are_refused():
     f, x = nearest_mean(), codes(0)
-    with pytest.raises(ValueError, match="flow: expected a flow from cfx.fit_flow"):
+    with pytest.raises(ValueError, match="flow: expected a flow from"):
         cfx.flow_counterfactual(SPACE, f, x, 1)
-    with pytest.raises(ValueError, match="flow: expected a flow of 3 classes"):
-        flow = FittedFlow(GaussianVelocity(MEANS[:2]), SPACE.mean, SPACE.std, 2)
-        cfx.flow_counterfactual(SPACE, f, x, 1, flow=flow)
-    with pytest.raises(ValueError, match="flow: "):
-        flow = FittedFlow(GaussianVelocity(MEANS), SPACE.mean + 1, SPACE.std, 3)
-        cfx.flow_counterfactual(SPACE, f, x, 1, flow=flow)
-    with pytest.raises(TypeError, match="flow: "):
-        cfx.flow_counterfactual(SPACE, f, x, 1, flow=nn.Linear(4, 4))
+    two = FittedFlow(GaussianVelocity(MEANS[:2]), SPACE.mean, SPACE.std, 2)
+    moved = FittedFlow(GaussianVelocity(MEANS), SPACE.mean + 1, SPACE.std, 3)
+    for flow, error in ((two, ValueError), (moved, ValueError), (nn.Linear(4, 4), TypeError)):
+        with pytest.raises(error, match="flow: expected a flow"):
+            cfx.flow_counterfactual(SPACE, f, x, 1, flow=flow)

@@ -104,6 +104,12 @@ def edits():
 
 
 @functools.cache
+def flow():
+    """A flow that has learnt little; every class has enough answers."""
+    return cfx.fit_flow(space(), classifier(), many(), steps=2, hidden_dim=8)
+
+
+@functools.cache
 def reader():
     """Reads both attributes off the images."""
     weight = torch.eye(4)[:2] / space().scale @ space().basis
@@ -433,6 +439,7 @@ NAMES_OF = {
     "truth": scores, "validation_images": lambda: images()[1:4], "value": const("yes"),
     "world": const("independent"), "x": const([0.0, 1.0, 2.0]), "xlabel": const("along"),
     "ylabel": const("up"), "z": lambda: codes().z, "successes": const([2, 0]),
+    "u": lambda: codes().z,
     "query": const(0), "logit": lambda: codes().z[:, 0], "features": const(means),
     "sample_weight": lambda: torch.ones(ROWS), "method": const(method),
     "classifiers": lambda: [classifier(), classifier()],
@@ -492,6 +499,17 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.find_directions": {"image": lambda: images()[:1], "target": const(0)},
     "cfx.fit_descriptors": {"images": many, "factors": many_factors, "batch_size": const(512)},
     "cfx.flip_curves": {"results": lambda: {"one": followed()}},
+    "cfx.fit_flow": {"images": many, "kind": const("network"), "checkpoint_dir": DEFAULT},
+    "cfx.flow_counterfactual": {
+        "flow": flow, "conditions": DEFAULT, "condition": const("one_hot"), "rounds": const(2),
+        "times": const([0.5]), "inject_gammas": const([0.0, 0.1]),
+    },
+    "cfx.flows.velocity.FittedFlow.velocity": {
+        "condition": lambda: torch.ones(ROWS, 2) / 2, "t": lambda: torch.full((ROWS,), 0.5),
+    },
+    "cfx.flows.velocity.ClassMeans.velocity": {
+        "condition": lambda: torch.ones(ROWS, 2) / 2, "t": lambda: torch.full((ROWS,), 0.5),
+    },
     "cfx.group_weights": {"groups": const(["a", "b", "b"])},
     "cfx.integrated_gradients": {"path": lambda: cfx.straight_path(images(), 0.5)},
     "cfx.leakage_map": {"scores": lambda: {"linear": scores()}},
@@ -634,7 +652,9 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "DiffusionAutoencoder": diffae,
     "Directions": directions,
     "ErrorExplanation": lambda: explained(),
+    "ClassMeans": lambda: cfx.fit_flow(space(), classifier(), many(), kind="class_means"),
     "FactorReader": reader,
+    "FittedFlow": flow,
     "FeatureAttribution": lambda: described(),
     "ImageSet": figures,
     "LPIPS": lpips,

@@ -54,7 +54,9 @@ class Velocity(nn.Module):
 
     def __init__(self, t) -> None:
         super().__init__()
-        own = {k.removeprefix("net/velocity.net."): v for k, v in t.items() if k.startswith("net/v")}
+        own = {
+            k.removeprefix("net/velocity.net."): v for k, v in t.items() if k.startswith("net/v")
+        }
         numbers = sorted({int(k.split(".")[0]) for k in own})
         layers = []
         for n in numbers:
@@ -133,13 +135,14 @@ def test_legs_of_the_official_solver(name, run):
     start = t["blend/codes"][-1] if run in ("inject", "robust") else t["code"]
     space, f, flow = parts(t, start)
     wanted = nn.functional.one_hot(t["target"], flow.n_classes).float()
+    gammas = told["gamma_lift"], told["gamma_land"]
     tolerance = told["max_abs_diff_single_leg"] + 1e-4
     codes = torch.cat([start[None], t[f"{run}/codes"]])
     for r in range(told["rounds"]):
         logits = f(space.decode(cfx.Code(codes[r])))
         close(f(space.decode(cfx.Code(codes[r + 1]))), t.wanted(f"{run}/logits")[r], 1e-4)
         u = codes[r]
-        for leg, gamma in zip(("lift", "land"), (told["gamma_lift"], told["gamma_land"])):
+        for leg, gamma in zip(("lift", "land"), gammas, strict=True):
             if not gamma:
                 continue
             stops = t.wanted(f"{run}/{leg}")[r]
