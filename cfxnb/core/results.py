@@ -87,7 +87,7 @@ class Counterfactuals:
     @property
     def flipped(self) -> Tensor:
         """Whether the target was reached with the required confidence, bool (n,)."""
-        return torch.tensor([s == FLIPPED for s in self.status], device="cpu")
+        return torch.tensor([s == FLIPPED for s in self.status], dtype=torch.bool, device="cpu")
 
     @property
     def eligible(self) -> Tensor:
@@ -95,7 +95,7 @@ class Counterfactuals:
 
         The value is False for the statuses "already_target", "stopped" and "not_finite"."""
         nothing = (ALREADY_TARGET, STOPPED, NOT_FINITE)
-        return torch.tensor([s not in nothing for s in self.status], device="cpu")
+        return torch.tensor([s not in nothing for s in self.status], dtype=torch.bool, device="cpu")
 
     @property
     def confidence(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Wilson's interval by hand, against scipy, and in a simulation."""
+"""Wilson's interval by hand, against scipy, and in a simulation; the bootstrap in closed form."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from cfxnb.core.intervals import wilson_interval
+from cfxnb.core.intervals import bootstrap_interval, wilson_interval
 
 Z = 1.959963984540054
 
@@ -66,3 +66,27 @@ def test_coverage_in_a_simulation(p):
     low, high = wilson_interval(k, 60)
     exact = binom.pmf(k, 60, p)[(low <= p) & (p <= high)].sum()
     assert covered == pytest.approx(exact, abs=0.006)
+
+
+def test_bootstrap_of_constants_and_of_too_few():
+    assert bootstrap_interval(np.full(20, 3.5)) == (3.5, 3.5)
+    for few in (np.zeros(0), np.ones(1)):
+        assert np.isnan(bootstrap_interval(few)).all()
+    assert np.isnan(bootstrap_interval(np.ones(5), np.zeros(5))).all()
+
+
+def test_bootstrap_agrees_with_the_normal_interval_of_a_mean():
+    values = np.random.default_rng(1).normal(2.0, 3.0, 2000)
+    low, high = bootstrap_interval(values, n_resamples=4000)
+    half = 1.96 * values.std() / 2000**0.5
+    assert low == pytest.approx(values.mean() - half, abs=0.02)
+    assert high == pytest.approx(values.mean() + half, abs=0.02)
+    assert bootstrap_interval(values) == bootstrap_interval(values)
+    wide = bootstrap_interval(values, confidence_level=0.99)
+    assert wide[0] < low < high < wide[1]
+
+
+def test_bootstrap_of_a_ratio():
+    """Proportional parts have one ratio in every resample."""
+    weights = np.arange(1.0, 30.0)
+    assert bootstrap_interval(2 * weights, weights) == pytest.approx((2, 2))

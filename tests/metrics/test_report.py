@@ -330,3 +330,63 @@ def test_arguments_that_need_others_are_refused(cf):
     ):
         with pytest.raises(ValueError, match=message):
             cfx.report({"a": cf}, **more)
+
+
+class Halves(torch.nn.Module):
+    """Reads whether each half of an image is bright."""
+
+    def forward(self, x):
+        halves = [20 * (part.mean((1, 2, 3)) - 0.5) for part in x.chunk(2, 3)]
+        return torch.stack([v for m in halves for v in (-m, m)], 1)
+
+
+READER = cfx.FactorReader(Halves(), dict.fromkeys(("left", "right"), ("dark", "bright")))
+
+
+def left(x):
+    """The classifier: class 1 if the left half is bright."""
+    return Halves()(x)[:, :2]
+
+
+def test_kinds_of_flips():
+    """Of four flips, two change the cause alone, one both halves, one nothing that is read."""
+    x = simple.level(0.2, 0.2, 0.2, 0.4999)
+    image = x.clone()
+    image[:3, ..., :2] = 0.9
+    image[2, ..., 2:] = 0.9
+    image[3] = 0.5001
+
+    def fooled(images):
+        return left(images) + torch.tensor([0.0, 1e-2])
+
+    cf = simple.results(x, image, torch.ones(4).long(), f=fooled)
+    cf = dataclasses.replace(
+        cf, reconstruction=torch.cat([x[:3], image[3:]]), status=(FLIPPED,) * 4
+    )
+    options = {"reader": READER, "causes": ["left"], "confidence_level": 0.95}
+    row = cfx.report({"a": cf}, **options).loc["a"]
+    assert row["changed factors"] == pytest.approx((1 + 1 + 2 + 0) / 4)
+    assert row["cause changed"] == pytest.approx(3 / 4)
+    assert row["only causes changed"] == pytest.approx(2 / 4)
+    assert row["only causes changed n"] == 4
+    kinds = cfx.report({"a": cf}, **options, named_factor="right").loc["a"]
+    wanted = {"causal": 2 / 4, "trivial": 1 / 4, "non-causal": 0, "adversarial": 1 / 4}
+    assert {kind: kinds[kind] for kind in cfx.metrics.FLIP_KINDS} == pytest.approx(wanted)
+
+
+def test_factor_diversity_of_seeds():
+    """With an odd seed the right half changes, too."""
+
+    def method(images, target, seed=0):
+        image = images.clone()
+        image[..., :2] = 0.9
+        image[..., 2:] = 0.9 if seed % 2 else images[..., 2:]
+        return simple.results(images, image, target, f=left, seed=seed)
+
+    cf = method(simple.level(0.1, 0.2), torch.ones(2).long())
+    row = cfx.report({"a": cf}, reader=READER, methods={"a": method}).loc["a"]
+    assert row["factor diversity"] == pytest.approx(2 / 3)  # seeds 0, 1, 2: two of three pairs
+    none = cfx.metrics.factor_diversity([cf[:0], cf[:0]], READER)
+    assert none.shape == (0,)
+    idle = simple.idle(cf.original, cf.target)
+    assert cfx.metrics.factor_diversity([idle, idle], READER).isnan().all()
