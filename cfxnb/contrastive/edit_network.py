@@ -7,9 +7,7 @@ care", and the attribute is left out of the loss. With ``preserve_others=True`` 
 "unchanged": the reader must find the same value as before.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.contrastive.linear_steps import LinearSteps
 from cfxnb.core import validate
 from cfxnb.core.kept_work import sketch
+from cfxnb.core.modes import own_random_numbers
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import active_dims, hash_seed
 from cfxnb.core.training import fit
@@ -146,7 +145,7 @@ def train_edit_network(
         logits = torch.cat([*reader(decoded).values()], 1)
         return {"space codes": sketch(u), "space": sketch(decoded), "reader": logits.detach()}
 
-    with eval_frozen(space, reader), _seeded_global_generator(options.seed):
+    with eval_frozen(space, reader), own_random_numbers(options.seed):
         net = EditNetwork(u.shape[1], len(contrasts), options.hidden_dim, linear_steps)
         with torch.no_grad(), validate.part_of("reader"):
             original = torch.cat([reader.indices(decode(chunk)) for chunk in u.split(256)])
@@ -195,11 +194,3 @@ def _preserve_loss(
         kept = target[:, names.index(name)] == 0 if name in names else torch.ones_like(total) > 0
         total = total + F.cross_entropy(own, option, reduction="none") * kept
     return total.mean()
-
-
-@contextlib.contextmanager
-def _seeded_global_generator(seed: int) -> Iterator[None]:
-    """Seed torch's global generator for initial weights and dropout, and restore it afterwards."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield
