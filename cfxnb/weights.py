@@ -34,6 +34,7 @@ _NETS = {**NETS, "EditNetwork": EditNetwork}
 ERROR = "mean squared error of reconstructions"  # in "quality" of a card; used by methods
 _RETRAINED = "_retrained_"  # in names of classifiers trained with other seeds
 LARGEST_NUMBER = 1e15  # largest number in a card
+STATISTICS = ("mean", "std", "axes", "variances")  # of codes, stored beside the weights
 WITHOUT_AUX = ("Autoencoder", "VAE")  # spaces whose codes have no aux
 ADAPTERS = ("Autoencoder", "Diffusion", "DiffusionAutoencoder", "VAE")
 
@@ -209,8 +210,8 @@ def _check_outputs(card: dict[str, Any]) -> None:
 def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Return the frozen network that a card describes, and a dict of the other stored tensors.
 
-    The other tensors are ``mean`` and ``std`` of the codes. Before the function allocates memory,
-    it checks that the network fits the file.
+    The other tensors are statistics of the codes, such as ``mean`` and ``std``. Before the function
+    allocates memory, it checks that the network fits the file.
     """
     made, config = _NETS[card["net"]], card["config"]
     configs.check_fields(config, configs.declared(made), "config")
@@ -229,7 +230,7 @@ def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any
     state = {key: value.float() for key, value in held.items()}
     if broken := [key for key, value in state.items() if not value.isfinite().all()]:
         raise ValueError(f"NaN or infinity in {broken[0]}")
-    extra: dict[str, Any] = {k: state.pop(k) for k in ("mean", "std") if k in state}
+    extra: dict[str, Any] = {k: state.pop(k) for k in STATISTICS if k in state}
     # The random initialisation must not change the global state.
     with torch.random.fork_rng(devices=[]):
         net = made(**config)

@@ -681,6 +681,30 @@ def place(mean: Any, std: Any) -> tuple[Tensor, Tensor]:
     return mean, std
 
 
+def place_axes(
+    axes: Any, variances: Any, mean: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Check the active axes (k, d) and variances (k,) of codes, both None if they are unknown."""
+    if axes is None and variances is None:
+        return None, None
+    for value, name, ndim in ((axes, "axes", 2), (variances, "variances", 1)):
+        tensor = instance(value, Tensor, name, "a torch tensor")
+        if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
+            raise TypeError(f"{name}: expected floats, got {tensor.dtype} on {tensor.device}")
+        if tensor.ndim != ndim or not tensor.numel() or not tensor.isfinite().all():
+            shape = "(k, d)" if ndim == 2 else "(k,)"
+            raise ValueError(
+                f"{name}: expected finite numbers of shape {shape}, got {tuple(tensor.shape)}, or "
+                "NaN or infinity"
+            )
+    if axes.shape != (len(variances), mean.numel()) or variances.min() <= 0:
+        raise ValueError(
+            f"axes: expected shape ({len(variances)}, {mean.numel()}), one row per variance above "
+            f"0, got {tuple(axes.shape)} and variances from {variances.min().item():.4g}"
+        )
+    return axes, variances
+
+
 def class_names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
     """Return class names as texts, given texts, numbers, or a dict such as ``id2label``."""
     listed = names(value, name) if isinstance(value, Mapping) else tuple(texts(value, name))

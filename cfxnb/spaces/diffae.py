@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cfxnb.core import ddim, validate, validate_results
+from cfxnb.core.code_covariance import principal_axes
 from cfxnb.core.constant_weights import constant_weights
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.tensors import noise_like
@@ -35,6 +36,9 @@ class DiffusionAutoencoder(nn.Module):
         net: semantic encoder and denoising network. The space runs on the device of ``net``.
         mean, std: mean and standard deviation of the semantic codes of real images, (dims,).
             ``fit`` measures them.
+        axes, variances: active axes of the standardised semantic codes, (k, dims), and the variance
+            along each, (k,). ``fit`` measures them. Searches for directions use them. Default:
+            unknown.
         codec: turns images in [-1, 1] into the input of ``net`` and back. The codec is a module
             with ``encode`` and ``decode``, such as ``LatentCodec``, or the factor of a
             ``PixelUnshuffleCodec``. If codec is 1, ``net`` works on pixels.
@@ -57,6 +61,8 @@ class DiffusionAutoencoder(nn.Module):
 
     mean: Tensor
     std: Tensor
+    axes: Tensor | None
+    variances: Tensor | None
 
     def __init__(
         self,
@@ -64,6 +70,8 @@ class DiffusionAutoencoder(nn.Module):
         mean: Tensor,
         std: Tensor,
         *,
+        axes: Tensor | None = None,
+        variances: Tensor | None = None,
         codec: Any = 1,
         steps: int = 20,
         inversion_steps: int = 20,
@@ -80,6 +88,9 @@ class DiffusionAutoencoder(nn.Module):
         mean, std = validate.place(mean, std)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        axes, variances = validate.place_axes(axes, variances, mean)
+        self.register_buffer("axes", axes)
+        self.register_buffer("variances", variances)
         # No buffer, because not every device has float64.
         self.alphas_cumprod = ddim.linear_alphas_cumprod()
         self.codec = (
@@ -259,7 +270,7 @@ class DiffusionAutoencoder(nn.Module):
     @standard_numbers
     @torch.no_grad()
     def fit(self, images: Tensor | Iterator[Tensor]) -> "DiffusionAutoencoder":
-        """Measure ``mean`` and ``std`` on real images, and return the space.
+        """Measure ``mean``, ``std``, ``axes`` and ``variances``, and return the space.
 
         Args:
             images: n images (n, c, h, w) in [0, 1], or an iterator of such image batches.
@@ -268,6 +279,7 @@ class DiffusionAutoencoder(nn.Module):
         z = torch.cat([self.encode_semantic(batch) for batch in batches])
         self.mean.copy_(z.mean(0))
         self.std.copy_(z.std(0))
+        self.axes, self.variances = principal_axes(z, z.std(0))
         return self
 
     @standard_numbers

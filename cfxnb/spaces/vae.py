@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cfxnb.core import validate, validate_results
+from cfxnb.core.code_covariance import principal_axes
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.types import Code
@@ -21,12 +22,24 @@ class VAE(nn.Module):
             The space runs on the device of ``net``.
         mean, std: mean and standard deviation of the codes of real images, with the shape of one
             code. ``measure_code_statistics`` computes them.
+        axes, variances: active axes of the standardised codes, (k, d), and the variance along each,
+            (k,). ``measure_code_statistics`` computes them. Searches for directions use them.
+            Default: unknown.
     """
 
     mean: Tensor
     std: Tensor
+    axes: Tensor | None
+    variances: Tensor | None
 
-    def __init__(self, net: Any, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self,
+        net: Any,
+        mean: Tensor,
+        std: Tensor,
+        axes: Tensor | None = None,
+        variances: Tensor | None = None,
+    ) -> None:
         super().__init__()
         validate.instance(net, nn.Module, "net", "a torch.nn.Module")
         if missing := [a for a in ("posterior", "decode") if not hasattr(net, a)]:
@@ -35,6 +48,9 @@ class VAE(nn.Module):
         mean, std = validate.place(mean, std)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        axes, variances = validate.place_axes(axes, variances, mean)
+        self.register_buffer("axes", axes)
+        self.register_buffer("variances", variances)
 
     @standard_numbers
     def encode(self, images: Tensor) -> Code:
@@ -80,7 +96,13 @@ class VAE(nn.Module):
 @torch.no_grad()
 def measure_code_statistics(
     net: Any, images: Tensor, batch_size: int = 512
-) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each coordinate of the codes of ``images``."""
+) -> dict[str, Tensor]:
+    """Return the statistics of the codes of ``images``, as arguments of ``VAE``.
+
+    ``mean`` and ``std`` are those of each coordinate. ``axes`` and ``variances`` are the active
+    axes of the standardised codes, see ``cfxnb.core.code_covariance``.
+    """
     codes = torch.cat([net.posterior(chunk)[0] for chunk in images.split(batch_size)])
-    return codes.mean(0), codes.std(0)
+    mean, std = codes.mean(0), codes.std(0)
+    axes, variances = principal_axes(codes, std)
+    return {"mean": mean, "std": std, "axes": axes, "variances": variances}

@@ -113,7 +113,20 @@ def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) ->
         "space": options,
         "quality": {**measure(dataset, space), AXES: axes(standardised)},
     }
-    weights.save(f"{dataset}/diffae", net, card, mean=space.mean, std=space.std)
+    weights.save(f"{dataset}/diffae", net, card, **statistics(space))
+
+
+def statistics(space: DiffusionAutoencoder) -> dict[str, Tensor]:
+    """Return what ``space.fit`` measured, as it is shipped with the weights."""
+    assert space.axes is not None
+    assert space.variances is not None
+    return {
+        "mean": space.mean,
+        "std": space.std,
+        "axes": space.axes,
+        "variances": space.variances,
+    }
+
 
 
 @torch.no_grad()

@@ -133,10 +133,10 @@ def make_vae(folder: Path, device: str) -> None:
         checkpoint_dir=folder,
         device=device,
     ).cpu()
-    mean, std = measure_code_statistics(net, train)
+    statistics = measure_code_statistics(net, train)
     card = _card("space", "ConvVAE", {"dims": net.dims}, "variational autoencoder, codes (b, 20)")
-    card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, mean, std))}
-    weights.save("digits/vae", net, card, mean=mean, std=std)
+    card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, **statistics))}
+    weights.save("digits/vae", net, card, **statistics)
 
 
 @torch.no_grad()

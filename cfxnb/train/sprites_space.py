@@ -108,15 +108,15 @@ def make_vae(folder: Path, device: str) -> None:
         device=device,
     ).cpu()
     net = sharpen(net, folder / "decoder", device=device).cpu()
-    mean, std = measure_code_statistics(
+    statistics = measure_code_statistics(
         net, sprites(n_samples=10_000, split="train", seed=3).images
     )
     config = {"dims": net.dims, "channels": 3, "size": [HEIGHT, WIDTH], "depth": 2}
     card = sprite_card(
         "space", "ConvVAE", config, f"variational autoencoder, codes (b, {net.dims})"
     )
-    card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, mean, std))}
-    weights.save("sprites/vae", net, card, mean=mean, std=std)
+    card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, **statistics))}
+    weights.save("sprites/vae", net, card, **statistics)
 
 
 @torch.no_grad()

@@ -1,0 +1,91 @@
+"""The covariance of the codes of real images, by its axes of largest variance.
+
+The codes of real images vary along few directions, often fewer than a code has coordinates. A space
+may state them as ``axes`` and ``variances``: the eigenvectors and eigenvalues of the covariance of
+its standardised codes that together have 99.5 % of the variance. These are the active axes. Like
+``mean`` and ``std``, they are measured without labels, and without any classifier.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfxnb.core.tensors import active_dims, standardise
+
+KEPT_VARIANCE = 0.995
+MAX_DIMS = 1024  # the covariance of larger codes is not computed
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CodeCovariance:
+    """Active axes of the codes of a space, on the CPU.
+
+    Attributes:
+        axes: orthonormal axes V in standard deviations of the code (std), float32 (k, d).
+        variances: variance lambda of real codes along each axis, in std^2, float32 (k,).
+        source: "space" if the space states them, "images" if they were measured on a few images,
+            "none" if nothing is known. Every active coordinate is then an axis of variance 1.
+    """
+
+    axes: Tensor
+    variances: Tensor
+    source: str = "space"
+
+    def whiten(self, u: Tensor) -> Tensor:
+        """Return xi = lambda^(-1/2) V u for standardised codes u, (n, d) -> (n, k)."""
+        return u @ self.axes.T / self.variances.sqrt()
+
+    def colour(self, xi: Tensor) -> Tensor:
+        """Return changes with the covariance of real codes: V^T lambda^(1/2) xi, (n, d)."""
+        return xi * self.variances.sqrt() @ self.axes
+
+
+def principal_axes(codes: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``axes`` (k, d) and ``variances`` (k,) of the codes of real images.
+
+    Args:
+        codes: codes of n real images, (n, *code).
+        std: standard deviation of each coordinate, (*code).
+    """
+    u = standardise(codes - codes.mean(0), std).flatten(1).double()
+    return _largest(u.T @ u / max(1, len(u) - 1), std)
+
+
+def covariance_of(space: Any, codes: Tensor | None = None) -> CodeCovariance:
+    """Return the covariance that a space states, or else one that is measured on some codes.
+
+    With few codes the measured covariance is shrunk towards a multiple of the identity, as Ledoit
+    and Wolf (2004) propose.
+
+    Args:
+        space: a checked space.
+        codes: codes of n images, (n, *code), for spaces that state no covariance. If n is below 2,
+            every active coordinate becomes an axis of variance 1.
+    """
+    axes, variances = getattr(space, "axes", None), getattr(space, "variances", None)
+    if isinstance(axes, Tensor) and isinstance(variances, Tensor):
+        return CodeCovariance(axes.detach().float().cpu(), variances.detach().float().cpu())
+    std = space.std.cpu()
+    if codes is not None and 2 <= len(codes) and std.numel() <= MAX_DIMS:
+        u = standardise(codes.cpu() - space.mean.cpu(), std).flatten(1).double()
+        from sklearn.covariance import ledoit_wolf  # imported here, because it is slow to import
+
+        shrunk, _ = ledoit_wolf(u.numpy())
+        return CodeCovariance(*_largest(torch.from_numpy(shrunk), std), "images")
+    axes = torch.eye(std.numel())[active_dims(std).flatten()]
+    return CodeCovariance(axes, torch.ones(len(axes)), "none")
+
+
+def _largest(covariance: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the axes with the largest variances, which have 99.5 % of the variance together."""
+    active = active_dims(std).flatten().to(covariance)
+    values, axes = torch.linalg.eigh(covariance.cpu() * (active[:, None] * active).cpu())
+    values, axes = values.flip(0).clamp_min(0), axes.T.flip(0)
+    total = values.cumsum(0) / values.sum().clamp_min(1e-30)
+    count = int((total < KEPT_VARIANCE).sum()) + 1
+    kept = values[:count] > 1e-9 * values[0]
+    signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # eigh leaves them open
+    axes = (axes * signs)[:count][kept].float().to(std.device)
+    return axes.contiguous(), values[:count][kept].float().to(std.device)
