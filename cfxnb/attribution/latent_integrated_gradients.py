@@ -26,7 +26,7 @@ from cfxnb.core import validate
 from cfxnb.core.bisection import bisect
 from cfxnb.core.border import CheckedSpace
 from cfxnb.core.decisions import log_odds
-from cfxnb.core.directions import expand_direction
+from cfxnb.core.directions import checked_direction, directions_of
 from cfxnb.core.driver import Stop, reconstruct_batch
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
@@ -41,7 +41,7 @@ def latent_integrated_gradients(
     space: LatentSpace,
     classifier: Classifier,
     images: Tensor,
-    direction: Tensor,
+    direction: Any,
     label: int | str | Tensor,
     *,
     contrast_class: int | str | Tensor | None = None,
@@ -68,7 +68,9 @@ def latent_integrated_gradients(
         classifier: Images -> logits (b, k). A BlackBox needs method="proportional" or "secant".
         images: Images to explain, (b, c, h, w) in [0, 1].
         direction: Direction in the space of codes, like ``space.mean``, or one per image. The
-            sign and the length of the direction have no effect.
+            sign and the length of the direction have no effect. If it is the result of
+            ``find_directions``, each image follows the direction of its contrast class if there is
+            one, and else the direction of its label.
         label, contrast_class: The explained class and the class that it is compared with, see
             ``integrated_gradients``. If there is a contrast class, the probability of the label
             is computed from the logits of these two classes alone.
@@ -115,7 +117,7 @@ def latent_integrated_gradients(
     integration = Integration.checked(method, n_points, tolerance, max_points)
     output = ExplainedOutput(classifier, label, contrast_class, len(images), batch_size)
     space, classifier, stop = CheckedSpace(space), output.classifier, Stop(None)
-    direction = expand_direction(space, direction, len(images))
+    direction = checked_direction(space, direction, len(images))
     task = LatentExplanation(
         space, images, direction, output, search, integration, extend_to_image, stop
     )
@@ -151,7 +153,7 @@ class LatentExplanation:
 
     space: CheckedSpace
     images: Tensor
-    direction: Tensor  # like codes (b, ...), one standard deviation long
+    direction: Any  # like codes (b, ...), one standard deviation long, or Directions
     output: ExplainedOutput
     search: BaselineSearch
     integration: Integration
@@ -173,7 +175,8 @@ class LatentExplanation:
             self.fit.add_decisions(classifier(x), logits)
             label, contrast_class = self.output.classes_of(rows, logits.shape[1])
             # 2. Find the baseline along the direction.
-            direction = self.direction[rows.to(self.direction.device)].to(code.z)
+            goal = label if contrast_class is None else contrast_class
+            direction = directions_of(self.space, self.direction, rows, goal).to(code.z)
             classes = label, contrast_class
             walk = BaselineWalk(self.space, classifier, code, direction, *classes, batch_size)
             found = find_baseline(walk, log_odds(logits, *classes), self.search)

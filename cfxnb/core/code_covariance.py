@@ -68,7 +68,7 @@ def covariance_of(space: Any, codes: Tensor | None = None) -> CodeCovariance:
     if isinstance(axes, Tensor) and isinstance(variances, Tensor):
         return CodeCovariance(axes.detach().float().cpu(), variances.detach().float().cpu())
     std = space.std.cpu()
-    if codes is not None and 2 <= len(codes) and std.numel() <= MAX_DIMS:
+    if codes is not None and len(codes) >= 2 and std.numel() <= MAX_DIMS:
         u = standardise(codes.cpu() - space.mean.cpu(), std).flatten(1).double()
         from sklearn.covariance import ledoit_wolf  # imported here, because it is slow to import
 

@@ -1,5 +1,7 @@
 """Directions in code space, checked and scaled to length 1."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -35,3 +37,28 @@ def expand_direction(space: LatentSpace, direction: Tensor, rows: int) -> Tensor
             f"got lengths of {length.min().item():.4g} to {length.max().item():.4g} std"
         )
     return steps / per_sample(length, steps)
+
+
+def checked_direction(space: LatentSpace, direction: Any, rows: int) -> Any:
+    """Return a direction for each row, or the result of a search, which has one for each class.
+
+    Args:
+        direction: see ``expand_direction``, or an object with a method ``towards``, as the result
+            of ``find_directions``.
+    """
+    if callable(getattr(direction, "towards", None)):
+        return direction
+    return expand_direction(space, direction, rows)
+
+
+def directions_of(space: LatentSpace, direction: Any, rows: Tensor, classes: Tensor) -> Tensor:
+    """Return the directions of n images, (n, ...), with length 1 in std.
+
+    Args:
+        direction: a result of ``checked_direction``.
+        rows: positions of the images, (n,).
+        classes: classes towards which the images move, (n,), for the result of a search.
+    """
+    if isinstance(direction, Tensor):
+        return direction[rows.to(direction.device)]
+    return expand_direction(space, direction.towards(classes), len(rows))

@@ -681,9 +681,7 @@ def place(mean: Any, std: Any) -> tuple[Tensor, Tensor]:
     return mean, std
 
 
-def place_axes(
-    axes: Any, variances: Any, mean: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
+def place_axes(axes: Any, variances: Any, mean: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Check the active axes (k, d) and variances (k,) of codes, both None if they are unknown."""
     if axes is None and variances is None:
         return None, None

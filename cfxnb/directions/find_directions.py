@@ -1,22 +1,8 @@
-"""Global Counterfactual Directions (GCD, arXiv 2404.12488), from one image and a black box.
+"""Find directions in code space that change a classifier's decision, by queries alone.
 
-``search`` is the algorithm. ``find_directions`` checks the arguments and writes the record.
-
-Differences from the paper:
-
-- Rounds: the paper repeats 50 to 84 rounds of probing, fitting and following, with a growing set of
-  answers. Here the classifier is probed in one round, also with ``proxy="mlp_paper"``.
-- Score: the paper fits the raw logit within a ball of radius 1. We fit the log odds, within
-  ``radius`` standard deviations of the code. So g is a mean gradient over this ball.
-- Distance: the paper's proxy has LPIPS as a second output. Ours has the root mean square difference
-  of the images, or the function given as ``distance``.
-- Proxy: the paper fits a new network to all answers in every round. By default we fit a ridge
-  regression to pairs of opposite changes, which needs far fewer queries. For the gradient the log
-  odds are saturated, so that answers near the decision count most.
-- Sign: the paper keeps the arbitrary sign of an eigenvector. We test both signs.
-- Selection: we test more h-directions than we keep, on images, and rank by the measured flip rate.
-- Correction: the answers of other images in that trial correct g, unless the corrected g flips
-  fewer images.
+``find_directions`` checks the arguments and writes the record. The searches are in two files:
+``global_search`` has the default, which uses one or several images. ``one_image_search`` has the
+search of the paper, Global Counterfactual Directions (GCD, arXiv 2404.12488), around one image.
 """
 
 import dataclasses
@@ -25,131 +11,37 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedFunction, CheckedSpace
-from cfxnb.core.decisions import check_labels
 from cfxnb.core.driver import Stop
 from cfxnb.core.kept_work import checkpoint_path, digest
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.tensors import active_dims, unit
 from cfxnb.core.types import Classifier, LatentSpace, OnStep
 from cfxnb.core.weights_hash import weights_hash
-from cfxnb.directions.direction_candidates import DUPLICATE_COSINE, direction_candidates
-from cfxnb.directions.direction_trial import STEP_FRACTIONS, Trial, TrialAnswers, as_code_changes
-from cfxnb.directions.gradient_correction import correct_gradient
-from cfxnb.directions.mlp_proxy import mlp
+from cfxnb.directions.direction_trial import Trial, as_code_changes
+from cfxnb.directions.global_search import search_globally
+from cfxnb.directions.held_out import HeldOut
+from cfxnb.directions.one_image_search import search_one_image
 from cfxnb.directions.probing import BlackBoxProbe, Distance, rms
-from cfxnb.directions.proxies import Probes, ProxyFit, ridge
 from cfxnb.directions.query_log import QueryLog
 from cfxnb.directions.result import Directions
-from cfxnb.directions.search_config import SearchConfig
-
-UNCORRECTED, CORRECTED = "g uncorrected", "g corrected"
-N_GRADIENTS = 2  # "g" and "g with distance"
-
-
-def search(
-    probe: BlackBoxProbe, trial: Trial, config: SearchConfig
-) -> tuple[ProxyFit, dict[str, Tensor], pd.DataFrame]:
-    """Find directions that change the decision, around the code of one image.
-
-    Args:
-        probe: the black box, with the image z = E(x) and its stochastic code x_T, which is fixed.
-        trial: tests directions on images.
-
-    Returns:
-        The fitted proxy, a dict of unit directions (d,) in std, and a table of the directions. Dict
-        and table begin with the best direction.
-    """
-    active = active_dims(probe.space.std).flatten().cpu()
-    correct = config.proxy == "ridge" and trial.has_others
-    n_axes, reserved = trial.plan(config.n_curvature, int(active.sum()), N_GRADIENTS + correct)
-
-    # The paper: query the classifier about D(z + delta, x_T) for random delta. Fit a proxy to the
-    # answers. g is its gradient at delta = 0, and h are the eigenvectors of its Hessian.
-    probes = probe.sample(active, reserved)
-    fit = fit_proxy(probes, config)
-    directions = direction_candidates(fit, probe.sign, n_axes, active)
-
-    # Ours: move images both ways along each direction, and count how many decisions flip.
-    answers = trial.run(directions)
-
-    # Ours: correct g with the answers of the other images, and test the corrected g as well.
-    if correct and "g" in directions:
-        g = correct_g(directions, answers, fit, config)
-        answers = trial.run_corrected(g, answers)
-        others = {UNCORRECTED if name == "g" else name: u for name, u in directions.items()}
-        directions = {"g": g} | others
-
-    table = trial.rank(directions, answers, fit)
-    return fit, *select_directions(directions, table, config.n_curvature)
-
-
-def fit_proxy(probes: Probes, config: SearchConfig) -> ProxyFit:
-    """Fit the proxy that ``config.proxy`` names to the answers of the black box."""
-    if config.proxy != "ridge":
-        stop = "paper" if config.proxy == "mlp_paper" else "best"
-        classes = check_labels(config.target, config.contrast_class, 1, probes.logits.shape[1])
-        return mlp(probes, *classes, stop=stop, seed=config.seed)
-    fit = ridge(probes)
-    if config.saturation is None:
-        return fit
-    saturated = ridge(probes.saturated(config.saturation))
-    # The Hessian stays that of the plain scores, because saturated ones are flat far from 0.
-    return dataclasses.replace(
-        fit, gradient=saturated.gradient, split_half_cosine=saturated.split_half_cosine
-    )
-
-
-def correct_g(
-    directions: dict[str, Tensor], answers: TrialAnswers, fit: ProxyFit, config: SearchConfig
-) -> Tensor:
-    """Return the unit direction (d,) of the gradient corrected by the answers of the trial."""
-    gradient = correct_gradient(
-        fit.gradient,
-        torch.stack(list(directions.values())),
-        answers.score_before,
-        answers.score,
-        STEP_FRACTIONS[0] * config.max_step,
-        config.saturation,
-    )
-    return unit(gradient[None])[0]
-
-
-def select_directions(
-    directions: dict[str, Tensor], table: pd.DataFrame, n_curvature: int
-) -> tuple[dict[str, Tensor], pd.DataFrame]:
-    """Drop duplicates of g and the worst h-directions, and name the better gradient "g"."""
-    duplicates = [
-        name
-        for name, u in directions.items()
-        if name != "g" and "g" in directions and abs(u @ directions["g"]) > DUPLICATE_COSINE
-    ]
-    table, names = table.drop(index=duplicates), {}
-    rates = table["flip rate"]
-    if UNCORRECTED in rates and rates[UNCORRECTED] > rates["g"]:
-        names = {"g": CORRECTED, UNCORRECTED: "g"}
-    axes = [name for name in table.index if name.startswith("h")]
-    table = table.drop(index=axes[n_curvature:])
-    directions = {names.get(name, name): directions[name] for name in table.index}
-    return directions, table.rename(index=names)
+from cfxnb.directions.search_config import GLOBAL, SearchConfig
 
 
 @standard_modes
 def find_directions(
     space: LatentSpace,
     classifier: Classifier,
-    image: Tensor,
+    images: Tensor,
     target: int | str,
     *,
     contrast_class: int | str | None = None,
     max_queries: int = 2048,
-    proxy: str = "ridge",
+    proxy: str = GLOBAL,
     radius: float | None = None,
     saturation: float | None = 5.0,
     n_curvature: int = 6,
@@ -161,42 +53,60 @@ def find_directions(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Directions:
-    """Find directions in code space that change a classifier's decision, from one image.
+    """Find directions in code space that change a classifier's decision, from one or more images.
 
-    The function only queries the classifier. It needs no gradients. For one label of a multi-label
-    network, pass ``cfx.select_label(net, number)``. Global Counterfactual Directions, arXiv
-    2404.12488; the docstring of the module lists the differences.
+    The function only queries the classifier. It needs no gradients. It queries the classifier about
+    random changes of the codes of ``images``, and fits a linear function of the code to the log
+    odds of each class against all other classes. The gradients of these functions are the
+    directions. A few images that are not used for the fit show how many images a direction flips.
+
+    The changes have the covariance of the codes of real images, which the space states as ``axes``
+    and ``variances``. If the space does not state it, the covariance is measured on ``images``, and
+    shrunk towards a multiple of the identity.
+
+    The method departs from Global Counterfactual Directions (arXiv 2404.12488), which uses one
+    image and changes of equal size in all coordinates. Set ``proxy`` for the method of the paper;
+    ``cfxnb.directions.one_image_search`` lists the remaining differences. For one label of a
+    multi-label network, pass ``cfx.select_label(net, number)``.
 
     Args:
         space: space whose codes are changed. The stochastic code (aux) of each image is kept.
         classifier: images -> logits (b, k), for example a ``BlackBox``.
-        image: one image in [0, 1], (c, h, w) or (1, c, h, w).
-        target: class that adding a direction favours, as a number or a class name.
-        contrast_class: directions raise the log odds of ``target`` against this class. Default:
-            against all other classes.
+        images: images in [0, 1], (m, c, h, w), or one image (c, h, w). Labels are not needed. With
+            about 32 images, directions hold for most other images. With one image they hold for
+            fewer. Pass images of all classes between which the directions are to lead. If there
+            are fewer than four queries per image, only the first images are used.
+        target: class that adding the direction "g" favours, as a number or a class name.
+        contrast_class: "g" raises the log odds of ``target`` against this class. Default: against
+            all other classes.
         max_queries: largest number of images that the classifier may classify. Default: 2048.
-        proxy: "ridge" for ridge regression on pairs of opposite changes, "mlp" for the paper's
-            network, "mlp_paper" for the paper's network with its stopping rule.
+        proxy: what is fitted to the answers. "global_ridge" is the default search. The others
+            search around one image, as in the paper: "ridge" is ridge regression on pairs of
+            opposite changes, "mlp" the paper's network, "mlp_paper" the paper's network with its
+            stopping rule.
         radius: longest change of a probe, in standard deviations of the code (std). Lengths of
-            the changes are uniform in [0, radius]. Default: ``max_step``. The paper uses 1 in units
-            of the code.
-        saturation: the gradient of "ridge" uses the saturated log odds s tanh(odds / s). Answers
-            far from the decision then count less. If None, the gradient uses the log odds
-            unchanged. The Hessian always uses the log odds unchanged.
-        n_curvature: number of h-directions to keep. If the queries suffice, three times as many
-            are tested, and those that flip most images are kept.
-        validation_images: images (m, c, h, w) on which the directions are ranked. The ranking uses
-            at most half of ``max_queries``. If this budget is too small for all images, only the
-            first images are used. Pass equal numbers of images that are classified as the target
-            and that are not, in alternating order. With "ridge" the answers for these images also
-            correct g. The result then has "g" and "g uncorrected", or "g corrected" and "g" if the
-            correction flips fewer images. Default: the directions are ranked on ``image`` alone,
-            with at most a quarter of the queries, and g is not corrected.
-        max_step: longest step of the ranking, in std. Default: sqrt(2 d), the typical distance
+            the changes are uniform in [0, radius]. With "global_ridge" this holds for their root
+            mean square. Default: ``max_step``. The paper uses 1 in units of the code.
+        saturation: the gradients of "global_ridge" and "ridge" use the saturated log odds
+            s tanh(odds / s). Answers far from the decision then count less. If None, the gradients
+            use the log odds unchanged. The Hessian always uses the log odds unchanged.
+        n_curvature: largest number of h-directions to keep. If the queries suffice, three times as
+            many are tested, and those that flip most images are kept. With "global_ridge",
+            h-directions that the queries do not suffice to test are left out.
+        validation_images: images (m, c, h, w) on which the directions are tested and ranked. With
+            "global_ridge" they are used for nothing else, and a quarter of the queries is kept for
+            such tests, with or without ``validation_images``. With the other proxies at most half
+            of the queries is used, and with "ridge" the answers also correct g: the result then has
+            "g" and "g uncorrected", or "g corrected" and "g" if the correction flips fewer images.
+            If the queries are too few for all images, only the first images are used. Pass equal
+            numbers of images that are classified as the target and that are not, in alternating
+            order. Default: the directions are tested on ``images``, so that the flip rates are not
+            those of other images.
+        max_step: longest step of the tests, in std. Default: sqrt(2 d), the typical distance
             between the codes of two images, where d is the number of active dimensions.
         distance: distance of images in [0, 1], (images, images) -> (b,), for example LPIPS. The
-            distance is used by "g with distance" and by the proxy network. Default: root mean
-            squared difference of pixels.
+            distance has no effect with "global_ridge". It is used by "g with distance" and by the
+            proxy network. Default: root mean squared difference of pixels.
         batch_size: images per batch. The batch size affects memory and speed, not results. A stored
             search can be continued only with the same batch size.
         checkpoint_dir: folder in which the answers are stored. An interrupted search continues
@@ -215,18 +125,22 @@ def find_directions(
             ``checkpoint_dir``, Ctrl-C raises KeyboardInterrupt, and the search can be continued.
 
     Returns:
-        Directions, best first.
+        Directions, best first. With "global_ridge" its ``table`` has the fraction of images that
+        flip within ``max_step`` and within half of it, and a last row for a random direction within
+        the active axes. Its ``towards`` returns the direction towards any class.
 
     Raises:
         ValueError, TypeError: if an argument is wrong, or if ``checkpoint_dir`` belongs to another
             search, is in use, or has a damaged file. The message names the argument.
 
     Warns:
-        UserWarning: if the queries do not suffice for the ranking. Flip rates are then NaN.
+        UserWarning: if the space states no covariance and there is only one image. Changes are then
+            drawn with the same size in all active coordinates. Also if the queries do not suffice
+            for the ranking of "ridge" or a network. Flip rates are then NaN.
     """
     start = time.perf_counter()
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
-    image, others = _check_images(image, validation_images)
+    images, others = _check_images(images, validation_images)
     distance = CheckedFunction(rms if distance is None else distance, "distance")
     config = SearchConfig.checked(
         space,
@@ -242,6 +156,11 @@ def find_directions(
         batch_size=batch_size,
         seed=seed,
     )
+    if config.proxy != GLOBAL and len(images) > 1:
+        raise ValueError(
+            f"images: expected one image for proxy={config.proxy!r}, got {len(images)}. Pass the "
+            f"others as validation_images, or set proxy={GLOBAL!r}."
+        )
     stop = Stop(on_step)
     parts = {"space": space, "classifier": classifier, "distance": distance}
     weights = {name: weights_hash(part) for name, part in parts.items()}
@@ -251,16 +170,31 @@ def find_directions(
         None if checkpoint_dir is None else checkpoint_path(checkpoint_dir),
         {
             **dataclasses.asdict(config),
-            "image": digest(image),
+            "images": digest(images),
             "validation_images": digest(others),
-            "mean and std of the space": digest(space.mean, space.std),
+            "statistics of the space": digest(*_statistics(space)),
         },
         {**weights, "name of the distance": distance_name},
     )
     with log, eval_frozen(space, classifier, distance), torch.no_grad():
-        probe = BlackBoxProbe(space, classifier, distance, image, log, config, others, stop)
-        trial = Trial(probe, others)
-        fit, directions, table = search(probe, trial, config)
+        probe = BlackBoxProbe(space, classifier, distance, images, log, config, others, stop)
+        if config.proxy == GLOBAL:
+            held_out = HeldOut(probe, others)
+            found = search_globally(probe, held_out, config)
+            fit, directions, table = found.fit, found.vectors, found.table
+            towards = as_code_changes(dict(enumerate(found.towards)), space.std).to(images.device)
+            tried = len(held_out.images)
+        else:
+            trial, towards = Trial(probe, others), None
+            fit, directions, table = search_one_image(probe, trial, config)
+            tried = len(trial.images)
+    if config.proxy == GLOBAL and probe.covariance.source == "none":
+        warnings.warn(
+            "space: expected axes and variances, the covariance of the codes of real images, got "
+            "none. Changes have the same size in all coordinates, so that directions may hold for "
+            "fewer images. Pass several images, on which the covariance is then measured.",
+            stacklevel=3,
+        )
     probe.space_fit.warn()
     if stop.interrupted:
         warnings.warn(
@@ -269,13 +203,14 @@ def find_directions(
             stacklevel=3,
         )
     return Directions(
-        vectors=as_code_changes(directions, space.std).to(image.device),
+        vectors=as_code_changes(directions, space.std).to(images.device),
         names=tuple(directions),
         table=table,
         proxy_fit=fit,
         target=config.target,
         contrast_class=config.contrast_class,
         n_queries=log.n_queries,
+        class_vectors=towards,
         made_by={
             "function": "find_directions",
             **dataclasses.asdict(config),
@@ -283,27 +218,31 @@ def find_directions(
             "weights": weights,
             "lost": log.lost,
             "compared": probe.n_compared,
-            "tried": len(trial.images),
+            "tried": tried,
+            "held_out": len(others) > 0,
+            "covariance": probe.covariance.source,
             "seconds": round(time.perf_counter() - start, 3),
         },
     )
 
 
-def _check_images(image: Any, validation_images: Any) -> tuple[Tensor, Tensor]:
-    """Return the image (1, c, h, w) and the validation images (m, c, h, w), perhaps none."""
-    if isinstance(image, Tensor) and image.ndim == 3:
-        image = image[None]
-    image = validate.images(image, "image")
-    if len(image) > 1:
-        raise ValueError(
-            f"image: expected one image, got {len(image)}. Pass the others as validation_images."
-        )
+def _statistics(space: Any) -> list[Tensor]:
+    """Return mean and std of the codes of a space, and axes and variances if it states them."""
+    found = [getattr(space, name, None) for name in ("mean", "std", "axes", "variances")]
+    return [value for value in found if isinstance(value, Tensor)]
+
+
+def _check_images(images: Any, validation_images: Any) -> tuple[Tensor, Tensor]:
+    """Return the images (n, c, h, w) and the validation images (m, c, h, w), perhaps none."""
+    if isinstance(images, Tensor) and images.ndim == 3:
+        images = images[None]
+    images = validate.images(images, "images")
     if validation_images is None:
-        return image, image[:0]
+        return images, images[:0]
     others = validate.images(validation_images, "validation_images")
-    if others.shape[1:] != image.shape[1:]:
+    if others.shape[1:] != images.shape[1:]:
         raise ValueError(
-            f"validation_images: expected images of shape {tuple(image.shape[1:])}, like image, "
+            f"validation_images: expected images of shape {tuple(images.shape[1:])}, like images, "
             f"got {tuple(others.shape[1:])}"
         )
-    return image, others
+    return images, others

@@ -1,11 +1,12 @@
-"""Find the smallest step along one direction that flips each image of a data set."""
+"""Find the smallest step along a direction that flips each image of a data set."""
 
 import torch
 from torch import Tensor
 
 from cfxnb.core import validate, validate_results
-from cfxnb.core.decisions import is_predicted, log_odds
-from cfxnb.core.directions import expand_direction
+from cfxnb.core.bisection import bisect
+from cfxnb.core.decisions import is_predicted, is_reached, log_odds
+from cfxnb.core.directions import checked_direction, directions_of
 from cfxnb.core.driver import Batch, Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
@@ -18,6 +19,7 @@ from cfxnb.core.tensors import (
     typical_distance,
 )
 from cfxnb.core.types import Classifier, Code, LatentSpace, OnStep, Step
+from cfxnb.directions.result import Directions
 
 
 @standard_modes
@@ -26,9 +28,10 @@ def follow_direction(
     space: LatentSpace,
     classifier: Classifier,
     images: Tensor,
-    direction: Tensor,
+    direction: Tensor | Directions,
     target: int | Tensor | None = None,
     *,
+    confidence: float = 0.9,
     max_step: float | None = None,
     grid_steps: int = 8,
     binary_search_steps: int = 4,
@@ -37,32 +40,39 @@ def follow_direction(
     first_row: int = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
-    """Find the smallest step along a direction that changes each image's class to the target.
+    """Find the smallest step along a direction after which the target is predicted with confidence.
 
     The function only queries the classifier. It needs no gradients. For each image it tests
     ``grid_steps`` evenly spaced steps up to ``max_step``, first with the sign for which the
-    target's log odds are higher after the first step. If none of them reaches the target, it tests
-    the opposite sign. The first step that reaches the target is refined by binary search.
+    target's log odds are higher after the first step. If no step with this sign changes the class
+    to the target, it tests the opposite sign. The first step that reaches ``confidence`` is refined
+    by binary search. If the class changes but no step reaches ``confidence``, the result is the
+    step with the largest probability of the target.
 
-    Difference from the paper (Global Counterfactual Directions, arXiv 2404.12488): the paper tests
-    fixed lengths with one sign, chosen by a rule. The paper also does not mark images whose
-    reconstruction already has the target class.
+    Differences from the paper (Global Counterfactual Directions, arXiv 2404.12488): the paper tests
+    fixed lengths with one sign, chosen by a rule, and a probability above 0.5 suffices. The paper
+    also does not mark images whose reconstruction already has the target class.
 
     Args:
         space: space in which the codes are moved.
         classifier: images -> logits (b, k), for example a ``BlackBox``.
         images: images in [0, 1], (b, c, h, w).
         direction: direction in code space, shaped like ``space.mean``, or one per image. The sign
-            and length of the direction are ignored.
+            and length of the direction are ignored. If it is the result of ``find_directions``,
+            each image follows the direction towards its own target (``Directions.towards``).
         target: class to reach, one for all images or one per image (b,). If None, the classifier
             must have two classes, and the target is the one that is not predicted.
+        confidence: probability of the target at which an image is done, in [0, 1). With 0 the walk
+            stops where the class changes. There other classifiers often disagree. Default: 0.9. On
+            digits a judge agrees with 66 % of flips at 0, and with 93 % at 0.9.
         max_step: longest step, in standard deviations of the code (std). Default: sqrt(d / 2),
             where d is the number of active dimensions. The default is half the typical distance
             between the codes of two images. After a longer step a code is nearer to the code of
             another image, and most directions flip some decision.
         grid_steps: number of evenly spaced steps that are tested for each sign. Default: 8.
         binary_search_steps: number of steps of the binary search between the last step that does
-            not reach the target and the first that does. Each step renders one image. Default: 4.
+            not reach ``confidence`` and the first that does. Each step renders one image. Default:
+            4.
         noise_seed: replaces the stochastic code (aux) of each image by random noise, from
             (noise_seed, row). If None, each image keeps its own stochastic code. The seed is
             ignored if the space has no stochastic code.
@@ -74,7 +84,9 @@ def follow_direction(
             "stopped".
 
     Returns:
-        Counterfactuals. An image that does not flip gets the longest step with the second sign.
+        Counterfactuals. The status "flipped" means that the class has changed to the target. The
+        trace ``reached_confidence`` tells, for each image, whether the target also has the
+        probability ``confidence``. Images that do not flip keep their original code.
 
     Raises:
         ValueError, TypeError: if an argument is wrong. The message names the argument.
@@ -83,6 +95,7 @@ def follow_direction(
     if max_step is None:
         max_step = typical_distance(space.std) / 2
     max_step = validate.number(max_step, "max_step", 0.0, open_low=True)
+    confidence = validate.number(confidence, "confidence", 0.0, 1 - 1e-6)
     grid_steps = validate.count(grid_steps, "grid_steps", 1)
     binary_search_steps = validate.count(binary_search_steps, "binary_search_steps")
     noise_seed = validate.optional(validate.seed, noise_seed, "noise_seed")
@@ -101,15 +114,17 @@ def follow_direction(
         choose=_other_class if target is None else None,
         encode=None if noise_seed is None else encode,
     )
-    unit_step = _fix_sign(expand_direction(run.space, direction, len(run.images)))
+    checked = checked_direction(run.space, direction, len(run.images))
 
     def edit(batch: EncodedBatch) -> Edit:
-        unit = unit_step[batch.index.to(unit_step.device)]
-        return DirectionWalk(run, batch, unit, max_step, grid_steps).run(binary_search_steps)
+        unit = _fix_sign(directions_of(run.space, checked, batch.index, batch.target))
+        walk = DirectionWalk(run, batch, unit, max_step, grid_steps, confidence)
+        return walk.run(binary_search_steps)
 
     return run.counterfactuals(
         edit,
         function="follow_direction",
+        confidence=confidence,
         max_step=max_step,
         grid_steps=grid_steps,
         binary_search_steps=binary_search_steps,
@@ -143,27 +158,35 @@ def _encode_with_noise(run: Run, batch: Batch, noise_seed: int) -> tuple[Code, T
 
 
 class DirectionWalk:
-    """The search of one batch. The grid search skips images that have reached the target.
+    """The search of one batch. The grid search skips images that have reached the confidence.
 
     Args:
         unit_step: change of each code with length 1 in std, (b, *code).
 
     Attributes:
         position: signed position of each image, as a fraction of ``max_step``, (b,).
-        reached: whether the target is predicted at ``position``, bool (b,).
+        flipped: whether the target is predicted at ``position``, bool (b,).
+        reached: whether it is predicted with the required confidence, bool (b,).
         logits: logits at ``position``, (b, k), NaN if unknown.
         passes: images rendered and classified so far, (b,).
     """
 
     def __init__(
-        self, run: Run, batch: EncodedBatch, unit_step: Tensor, max_step: float, grid_steps: int
+        self,
+        run: Run,
+        batch: EncodedBatch,
+        unit_step: Tensor,
+        max_step: float,
+        grid_steps: int,
+        confidence: float,
     ) -> None:
         self.space, self.classifier, self.stop = run.space, run.classifier, run.stop
         self.batch, self.code_before, self.unit_step = batch, batch.code_before, unit_step
-        self.max_step, self.grid_steps = max_step, grid_steps
+        self.max_step, self.grid_steps, self.confidence = max_step, grid_steps, confidence
         count, device = len(batch.rows), unit_step.device
         self.position = torch.zeros(count, device=device)
-        self.reached = torch.zeros(count, dtype=torch.bool, device=device)
+        self.flipped = torch.zeros(count, dtype=torch.bool, device=device)
+        self.reached = torch.zeros_like(self.flipped)
         self.logits = torch.full_like(batch.logits_before, torch.nan)
         self.passes = torch.zeros(count, dtype=torch.int64, device=device)
 
@@ -178,10 +201,11 @@ class DirectionWalk:
         every = torch.arange(len(self.position), device=self.position.device)
         return Edit(
             code=self.code_at(every, self.position),
-            reached=self.reached,
+            reached=self.flipped,
             seen=self.logits,
             generator=self.passes,
             classifier=self.passes,
+            trace={"reached_confidence": self.reached},
         )
 
     def code_at(self, rows: Tensor, position: Tensor) -> Code:
@@ -191,27 +215,29 @@ class DirectionWalk:
         moved: Code = self.code_before[rows].with_z(z + change)
         return moved
 
-    def evaluate(self, rows: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits at signed positions (n, k), and whether the target is predicted."""
+    def evaluate(self, rows: Tensor, position: Tensor) -> Tensor:
+        """Return the logits at signed positions, (n, k)."""
         self.passes[rows] += 1
-        logits = self.classifier(self.space.decode(self.code_at(rows, position)))
-        return logits, is_predicted(logits, self.batch.target[rows])
+        return self.classifier(self.space.decode(self.code_at(rows, position)))
 
     def _both_signs(self, rows: Tensor) -> None:
         """Test steps with the better sign, and with the opposite sign where no step flips."""
         first = torch.full((len(rows),), 1 / self.grid_steps, device=rows.device)
-        plus, minus = self.evaluate(rows, first)[0], self.evaluate(rows, -first)[0]
+        plus, minus = self.evaluate(rows, first), self.evaluate(rows, -first)
         target = self.batch.target[rows]
         up = log_odds(plus, target) >= log_odds(minus, target)
         better = torch.where(up[:, None], plus, minus)
         worse = torch.where(up[:, None], minus, plus)
         sign = torch.where(up, 1.0, -1.0)
         self._along(rows, sign, better, 0)
-        left = ~self.reached[rows]
+        left = ~self.flipped[rows]
         self._along(rows[left], -sign[left], worse[left], self.grid_steps)
 
     def _along(self, rows: Tensor, sign: Tensor, first: Tensor, done: int) -> None:
-        """Test increasing steps with one sign, until each image has reached the target.
+        """Test increasing steps with one sign, until each image has reached the confidence.
+
+        An image keeps the step that reaches the confidence, else the step with the largest
+        probability at which the target is predicted, else no step.
 
         Args:
             first: logits after the first step, (n, k).
@@ -222,13 +248,15 @@ class DirectionWalk:
                 return
             target = self.batch.target[rows]
             position = sign * (number / self.grid_steps)
-            if number == 1:
-                logits, reached = first, is_predicted(first, target)
-            else:
-                logits, reached = self.evaluate(rows, position)
-            known = predicted(logits) >= 0  # an image without finite logits keeps its position
-            self.position[rows[known]] = position[known]
-            self.logits[rows[known]] = logits[known]
+            logits = first if number == 1 else self.evaluate(rows, position)
+            reached = is_reached(logits, target, self.confidence)
+            flipped = is_predicted(logits, target)
+            earlier = log_odds(self.logits[rows], target)
+            better = flipped & (~self.flipped[rows] | (log_odds(logits, target) > earlier))
+            kept = reached | better
+            self.position[rows[kept]] = position[kept]
+            self.logits[rows[kept]] = logits[kept]
+            self.flipped[rows] |= flipped
             self.reached[rows] = reached
             z, p = self.code_at(rows, position).z, log_odds(logits, target).sigmoid()
             total, positions = 2 * self.grid_steps, self.batch.rows[rows]
@@ -236,16 +264,18 @@ class DirectionWalk:
             rows, sign = rows[~reached], sign[~reached]
 
     def _binary_search(self, steps: int) -> None:
-        """Refine the positions of the images that have reached the target."""
+        """Refine the positions of the images that have reached the confidence."""
         rows = self.reached.nonzero()[:, 0]
-        far = self.position[rows]
-        near = far - far.sign() / self.grid_steps
-        for _ in range(steps if len(rows) else 0):
-            middle = (near + far) / 2
-            logits, reached = self.evaluate(rows, middle)
-            near, far = torch.where(reached, near, middle), torch.where(reached, middle, far)
-            self.position[rows] = far
+        far = self.position[rows].clone()
+
+        def confident(middle: Tensor) -> Tensor:
+            logits = self.evaluate(rows, middle)
+            reached = is_reached(logits, self.batch.target[rows], self.confidence)
+            self.position[rows[reached]] = middle[reached]
             self.logits[rows[reached]] = logits[reached]
+            return reached
+
+        bisect(confident, far - far.sign() / self.grid_steps, far, steps)
 
 
 def step_lengths(space: LatentSpace, result: Counterfactuals) -> Tensor:

@@ -1,12 +1,14 @@
-"""Query a black box about changed codes of one image."""
+"""Query a black box about changed codes of images."""
 
 import contextlib
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from cfxnb.core import validate
+from cfxnb.core.code_covariance import covariance_of
 from cfxnb.core.decisions import check_labels, log_odds
 from cfxnb.core.driver import Stop
 from cfxnb.core.kept_work import sketch
@@ -19,19 +21,70 @@ from cfxnb.directions.recognition import recognise
 from cfxnb.directions.search_config import SearchConfig
 
 Distance = Callable[[Tensor, Tensor], Tensor]
+MIN_PER_IMAGE = 4  # queries about each image, else only the first images are used
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageProbes:
+    """Changed codes of several images and the answers, in whitened coordinates xi of the codes.
+
+    Opposite changes are neighbours.
+
+    Attributes:
+        code: the whole changed code, (2 m, axes).
+        change: the change, with change[2 i + 1] = -change[2 i], (2 m, axes).
+        logits: logits of all classes, (2 m, k).
+        logits_at_start: logits of the unchanged code of the same image, (2 m, k), or NaN.
+        image: position of the image, int64 (2 m,).
+    """
+
+    code: Tensor
+    change: Tensor
+    logits: Tensor
+    logits_at_start: Tensor
+    image: Tensor
+
+    @property
+    def n_images(self) -> int:
+        return len(self.image.unique())
+
+    def predictors(self) -> Tensor:
+        """Return the whole codes with several images, and the changes with one image."""
+        return self.code if self.n_images > 1 else self.change
+
+    def rows(self, kept: Tensor) -> "ImageProbes":
+        """Return the probes that the mask ``kept`` selects, in whole pairs."""
+        fields = dataclasses.fields(self)
+        return ImageProbes(**{f.name: getattr(self, f.name)[kept] for f in fields})
+
+    def even_scores(self, target: int, contrast_class: int | None) -> Tensor:
+        """Return the mean score of each pair, minus the score of the unchanged code, (m,)."""
+
+        def score(logits: Tensor) -> Tensor:
+            classes = [
+                None if c is None else torch.full((len(logits),), c)
+                for c in (target, contrast_class)
+            ]
+            return log_odds(logits, *classes)  # type: ignore[arg-type]
+
+        forward, backward = score(self.logits).view(-1, 2).T
+        return (forward + backward) / 2 - score(self.logits_at_start)[::2]
 
 
 class BlackBoxProbe:
     """Renders changed codes and queries the classifier about them, through a ``QueryLog``.
 
     Args:
-        image: the image from which directions are found, (1, c, h, w).
+        images: the images from which directions are found, (m, c, h, w). Searches around one image
+            use the first.
         log: if it contains stored answers, some of their codes are queried again, beyond the
             limit. Another space, classifier or distance is refused.
         others: further images whose codes will be changed, (m, c, h, w).
         stop: holds ``on_step``, which is called after each batch of probes.
 
     Attributes:
+        image, code: the first of ``images``, and its code.
+        covariance: the covariance of the codes of real images.
         score_at_start: log odds of the target for the reconstruction of ``image``.
         sign: s of the paper: 1 if the reconstruction is classified as the target, -1 if not.
         n_batches: number of batches of probes so far, including lost ones.
@@ -45,7 +98,7 @@ class BlackBoxProbe:
         space: LatentSpace,
         classifier: Classifier,
         distance: Distance,
-        image: Tensor,
+        images: Tensor,
         log: QueryLog,
         config: SearchConfig,
         others: Tensor | None = None,
@@ -55,10 +108,12 @@ class BlackBoxProbe:
         self.log, self.config, self.n_batches = log, config, 0
         self.stop, self.space_fit = stop or Stop(None), SpaceFit(space)
         self.n_classes: int | None = None
-        self.image = image.to(space.mean.device)
+        self.images = images.to(space.mean.device)
+        self.image = self.images[:1]
         self.code = self.encode(self.image)
-        images = [image.cpu()] if others is None else [image.cpu(), others.cpu()]
-        self.n_compared = recognise(self, torch.cat(images))
+        self.covariance = covariance_of(space)
+        all_images = [images.cpu()] if others is None else [images.cpu(), others.cpu()]
+        self.n_compared = recognise(self, torch.cat(all_images))
         first, self.n_start_queries = None, 0
         while first is None:  # a lost answer is queried again, since the search needs it
             self.n_start_queries += 1
@@ -74,6 +129,7 @@ class BlackBoxProbe:
         if not abs(self.score_at_start) < float("inf"):
             logits = first["logits"].tolist()[0]
             raise ValueError(f"classifier: expected finite logits of the image, got {logits}")
+        self.logits_at_start = first["logits"][0]
         self.sign = 1.0 if first["is_target"][0] else -1.0
 
     def encode(self, image: Tensor) -> Code:
@@ -184,22 +240,90 @@ class BlackBoxProbe:
                 changed.
         """
         n_pairs = (self.log.max_queries - self.n_start_queries - reserved) // 2
-        pairs_per_batch = self.config.batch_size // 2
-        total = -(-n_pairs // pairs_per_batch)
+        chunks = torch.arange(n_pairs).split(self.config.batch_size // 2)
+        plan = [(0, self._perturbations(rows, active)) for rows in chunks]
+        parts = self._query_changes(plan, [self.code], reserved)
+        joined = {
+            name: torch.cat([part[name] for part in parts])
+            for name in ("delta", "score", "logits", "distance")
+        }
+        return Probes(**joined, score_at_start=self.score_at_start)
+
+    def sample_images(self, reserved: int) -> ImageProbes:
+        """Query pairs of opposite changes of all images until ``reserved`` queries are left.
+
+        Every image gets the same number of pairs, up to 1. Changes have the covariance of real
+        codes. Their root mean square length is uniform in [0, radius].
+        """
+        budget = self.log.max_queries - self.n_start_queries - reserved
+        most = min(budget // MIN_PER_IMAGE, budget + 1 - MIN_PROBES)
+        images = self.images[: max(1, most)]
+        codes = [self.code, *(self.encode(image[None]) for image in images[1:])]
+        changes = torch.cat([code.z for code in codes]).cpu() - self.space.mean.cpu()
+        standardised = standardise(changes, self.space.std.cpu()).flatten(1)
+        if self.covariance.source != "space":
+            self.covariance = covariance_of(self.space, torch.cat([code.z for code in codes]))
+        others = zip(images[1:], codes[1:], strict=True)
+        at_start = [self.logits_at_start, *(self._logits_at_start(*pair) for pair in others)]
+        pairs = torch.arange((budget - len(images) + 1) // 2)
+        chunks = [
+            (number, some)
+            for number in range(len(images))
+            for some in pairs[number :: len(images)].split(self.config.batch_size // 2)
+            if len(some)
+        ]
+        plan = [(number, self._with_covariance(rows)) for number, rows in chunks]
+        parts = self._query_changes(plan, codes, reserved)
+        change, logits, image = (
+            torch.cat([part[name] for part in parts]) for name in ("delta", "logits", "image")
+        )
+        unknown = torch.full_like(logits[0], torch.nan)
+        start = torch.stack([unknown if known is None else known for known in at_start])
+        return ImageProbes(
+            code=self.covariance.whiten(standardised[image] + change),
+            change=self.covariance.whiten(change),
+            logits=logits,
+            logits_at_start=start[image],
+            image=image,
+        )
+
+    def _logits_at_start(self, image: Tensor, code: Code) -> Tensor | None:
+        """Return the logits of the reconstruction of an image, (k,), or None if they are lost."""
+        batch = self.batch("unchanged", image[None], code, code.z, 0)
+        if not self.log.can_afford(batch) or self.stop.interrupted:
+            return None
+        with self.on_interrupt():
+            answers = self.query(batch, code)
+            return None if answers is None else answers["logits"][0]
+        return None
+
+    def _query_changes(
+        self, plan: Sequence[tuple[int, Tensor]], codes: Sequence[Code], reserved: int
+    ) -> list[Answers]:
+        """Return the answers to batches of changes, without pairs that are not finite.
+
+        Args:
+            plan: for each batch the position of its image, and its changes in std, (2 n, d).
+            codes: unchanged codes of the images, each with one row.
+
+        Returns:
+            Answers of each batch, with the changes as ``delta`` and the position as ``image``.
+        """
+        total = len(plan)
         parts: list[Answers] = []
         not_finite = {"classifier": 0, "space.decode": 0}  # answers, by the part to blame
-        for number, rows in enumerate(torch.arange(n_pairs).split(pairs_per_batch), 1):
-            delta = self._perturbations(rows, active)
-            step = self.space.std * delta.to(self.code.z).view(-1, *self.space.mean.shape)
-            z = self.code.z + step
-            batch = self.batch("probes", self.image, self.code, z, number)
+        for number, (place, delta) in enumerate(plan, 1):
+            code = codes[place]
+            step = self.space.std * delta.to(code.z).view(-1, *self.space.mean.shape)
+            z = code.z + step
+            batch = self.batch("probes", self.images[place : place + 1], code, z, number)
             # A batch that earlier processes got past was queried, even if its file was deleted.
             queried = number <= self.log.n_batches
             if not self.log.can_afford(batch, 0 if queried else reserved):
                 continue  # an earlier search in this folder spent the queries on its trial
             answers = None
             with self.on_interrupt():
-                answers = self.query(batch, self.code)
+                answers = self.query(batch, code)
             self.n_batches += 1
             if self.stop.interrupted:
                 break
@@ -207,20 +331,17 @@ class BlackBoxProbe:
                 continue
             not_finite["classifier"] += int((~finite_rows(answers["logits"])).sum())
             not_finite["space.decode"] += int((~finite_rows(answers["distance"])).sum())
-            parts.append(_finite_pairs({"delta": delta, **answers}))
-            self._report(z, answers["score"], total)
+            rows = torch.full((len(delta),), place)
+            parts.append(_finite_pairs({"delta": delta, "image": rows, **answers}))
+            self._report(rows, z, answers["score"], total)
             if self.stop.now:
                 break
         self._check_enough(sum(len(part["delta"]) for part in parts), not_finite)
-        joined = {
-            name: torch.cat([part[name] for part in parts])
-            for name in ("delta", "score", "logits", "distance")
-        }
-        return Probes(**joined, score_at_start=self.score_at_start)
+        return parts
 
-    def _report(self, z: Tensor, score: Tensor, total: int) -> None:
+    def _report(self, rows: Tensor, z: Tensor, score: Tensor, total: int) -> None:
         """Call ``on_step``."""
-        rows, active = torch.zeros(len(z), dtype=torch.int64), torch.ones(len(z), dtype=torch.bool)
+        active = torch.ones(len(z), dtype=torch.bool)
         with self.on_interrupt():
             self.stop.tell(Step(self.n_batches, total, rows, z, score.sigmoid(), active))
 
@@ -250,6 +371,17 @@ class BlackBoxProbe:
         raw = noise_like(torch.zeros(len(rows), len(active) + 1), self.config.seed, rows)
         length = self.config.radius * (0.5 * (1 + torch.erf(raw[:, -1:] / 2**0.5)))
         delta = length * unit(raw[:, :-1] * active)
+        return torch.stack([delta, -delta], 1).flatten(0, 1)
+
+    def _with_covariance(self, rows: Tensor) -> Tensor:
+        """Return pairs of opposite changes with the covariance of real codes, (2 n, d), in std.
+
+        Pair i depends on (seed, i) alone. Its root mean square length is uniform in [0, radius].
+        """
+        variances = self.covariance.variances
+        raw = noise_like(torch.zeros(len(rows), len(variances) + 1), self.config.seed, rows)
+        length = self.config.radius * (0.5 * (1 + torch.erf(raw[:, -1:] / 2**0.5)))
+        delta = self.covariance.colour(length * raw[:, :-1] / variances.sum().sqrt())
         return torch.stack([delta, -delta], 1).flatten(0, 1)
 
 

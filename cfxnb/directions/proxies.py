@@ -110,7 +110,7 @@ def ridge(probes: Probes) -> ProxyFit:
         hessian=torch.from_numpy(known.T * weight @ known).float(),
         distance=torch.from_numpy(distance).float(),
         r2=float(1 - (residual**2).mean() / max(observed.var(), 1e-30)),
-        split_half_cosine=_cosine(*halves),
+        split_half_cosine=cosine(*halves),
         n_queries=len(probes.delta),
     )
 
@@ -131,6 +131,12 @@ def ridge_coefficients(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     if len(inputs) < 10:
         return Ridge(1.0, fit_intercept=False).fit(inputs, outputs).coef_
     return RidgeCV(PENALTIES, fit_intercept=False).fit(inputs, outputs).coef_
+
+
+def fit_hessian(change: Tensor, even: Tensor) -> Tensor:
+    """Return the Hessian (d, d) of a score from its even parts (m,) after m changes (m, d)."""
+    known, weight = _fit_quadratic(change.double().numpy(), even.double().numpy())
+    return torch.from_numpy(known.T * weight @ known).float()
 
 
 def _fit_quadratic(delta: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -157,6 +163,6 @@ def _fit_quadratic(delta: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, 
     return known, weight
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
     lengths = np.linalg.norm(a) * np.linalg.norm(b)
     return float(a @ b / lengths) if lengths else 0.0

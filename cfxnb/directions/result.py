@@ -16,27 +16,35 @@ class Directions:
     """Directions in code space that change a classifier's decision, best first.
 
     "g" is the gradient of the score, and "h1", "h2", ... are eigenvectors of its Hessian. The
-    number of an h is its rank by absolute eigenvalue. With validation images there can be two
-    gradients: "g" and "g uncorrected", or "g corrected" and "g" if the correction flips fewer
-    images.
+    number of an h is its rank by absolute eigenvalue. With the proxy "ridge" and validation images
+    there can be two gradients: "g" and "g uncorrected", or "g corrected" and "g" if the correction
+    flips fewer images.
 
     Attributes:
         vectors: changes of a code, (m, *code), each with length 1 in std. Adding one raises the log
             odds of ``target``, according to the proxy. For a corrected g, according to the ranking.
         names: one name per direction.
-        table: one row per direction, with three columns. ``flip rate`` is the measured fraction of
-            validation images whose decision flips. Without validation images, the
-            flip rate is measured on the source image. ``length`` is the mean length of the steps
-            that flip, in std. ``curvature`` is the second derivative of the score along the
-            direction.
-        proxy_fit: the fitted proxy at the one image, without correction: ``gradient``, ``hessian``,
-            ``distance``, ``r2``, ``split_half_cosine``, ``expected_cosine``.
+        table: one row per direction. ``flip rate`` is the measured fraction of validation images
+            whose decision flips within ``max_step``. Without validation images, the flip rate is
+            measured on the images of the search. ``length`` is the mean length of the steps that
+            flip, in std. ``curvature`` is the second derivative of the score along the direction.
+            With "global_ridge" a last row "random" has a random direction within the active axes,
+            and there are four more columns. ``within half`` is the fraction that flips within half
+            of ``max_step``. ``towards`` and ``away`` are the flip rates of images that were not
+            classified as the target, and of images that were. ``images`` is their number.
+        proxy_fit: the fit of the score of "g", without correction: ``gradient``, ``hessian``,
+            ``distance``, ``r2``, ``split_half_cosine``, ``expected_cosine``. With "global_ridge"
+            ``distance`` is NaN.
         target: class that adding a direction favours.
         contrast_class: class that adding a direction disfavours, or None for all other classes.
         n_queries: number of images that the classifier classified.
         made_by: function, options of the call, hashes of the weights, seconds. ``lost``: queries
             whose answers are lost. ``compared``: images queried again to recognise the classifier.
-            ``tried``: images used for the ranking.
+            ``tried``: images used for the ranking. ``held_out``: whether these were validation
+            images. ``covariance``: where the covariance of codes is from, "space", "images" or
+            "none".
+        class_vectors: with "global_ridge" one direction per class, (k, *code), else None. Adding
+            direction c raises the log odds of class c against all others.
     """
 
     vectors: Tensor
@@ -47,6 +55,7 @@ class Directions:
     contrast_class: int | None
     n_queries: int
     made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
+    class_vectors: Tensor | None = None
 
     def __post_init__(self) -> None:
         validate.fields(self)
@@ -66,6 +75,29 @@ class Directions:
         """The h-directions, best first, (n, *code)."""
         chosen = [v for v, n in zip(self.vectors, self.names, strict=True) if n.startswith("h")]
         return torch.stack(chosen) if chosen else self.vectors[:0]
+
+    def towards(self, target: int | Tensor) -> Tensor:
+        """Return the direction towards a class, shaped like a code, or one per target (n, *code).
+
+        If the search has only the direction of its own target, the result is "g". Then the
+        direction leads to the target with one sign, and away from it with the other.
+
+        Args:
+            target: number of a class, or one per image (n,).
+
+        Raises:
+            ValueError, TypeError: if a number is no class.
+        """
+        if isinstance(target, Tensor) and target.ndim:
+            labels = validate.labels(target, len(target), self._n_classes(), "target")
+        else:
+            labels = validate.labels(target, 1, self._n_classes(), "target")[0]
+        if self.class_vectors is None:
+            return self.g.expand(*labels.shape, *self.g.shape)
+        return self.class_vectors[labels.to(self.class_vectors.device)]
+
+    def _n_classes(self) -> int:
+        return 2**31 if self.class_vectors is None else len(self.class_vectors)
 
     def __len__(self) -> int:
         return len(self.vectors)

@@ -10,7 +10,8 @@ from cfxnb.core.tensors import typical_distance
 from cfxnb.core.types import LatentSpace
 from cfxnb.directions.proxies import MIN_PROBES
 
-PROXIES = ("ridge", "mlp", "mlp_paper")
+GLOBAL = "global_ridge"  # the search with one or several images; the others use one image
+PROXIES = (GLOBAL, "ridge", "mlp", "mlp_paper")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,7 @@ class SearchConfig:
     radius: float
     max_step: float
     max_queries: int = 2048
-    proxy: str = "ridge"
+    proxy: str = GLOBAL
     saturation: float | None = 5.0
     n_curvature: int = 6
     batch_size: int = 64

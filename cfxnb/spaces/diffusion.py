@@ -81,6 +81,14 @@ class Diffusion(nn.Module):
         return self.autoencoder.std
 
     @property
+    def axes(self) -> Tensor | None:
+        return getattr(self.autoencoder, "axes", None)
+
+    @property
+    def variances(self) -> Tensor | None:
+        return getattr(self.autoencoder, "variances", None)
+
+    @property
     def reconstruction_error(self) -> float | None:
         """Mean squared error of the autoencoder on test images, or None if unknown."""
         return getattr(self.autoencoder, "reconstruction_error", None)

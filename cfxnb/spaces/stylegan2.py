@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cfxnb.core import validate, validate_results
+from cfxnb.core.code_covariance import MAX_DIMS, principal_axes
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.tensors import noise_like
@@ -79,6 +80,10 @@ class StyleGAN2(nn.Module):
             mean, std = (t.repeat(net.num_ws, 1) for t in (mean, std))
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        known = latent == "w" and mean.numel() <= MAX_DIMS
+        axes, variances = principal_axes(w, std) if known else (None, None)
+        self.register_buffer("axes", axes)
+        self.register_buffer("variances", variances)
 
     def _draw(self, count: int, seed: int) -> Tensor:
         return self.net.mapping(

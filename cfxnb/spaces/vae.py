@@ -94,9 +94,7 @@ class VAE(nn.Module):
 
 
 @torch.no_grad()
-def measure_code_statistics(
-    net: Any, images: Tensor, batch_size: int = 512
-) -> dict[str, Tensor]:
+def measure_code_statistics(net: Any, images: Tensor, batch_size: int = 512) -> dict[str, Tensor]:
     """Return the statistics of the codes of ``images``, as arguments of ``VAE``.
 
     ``mean`` and ``std`` are those of each coordinate. ``axes`` and ``variances`` are the active

@@ -128,7 +128,6 @@ def statistics(space: DiffusionAutoencoder) -> dict[str, Tensor]:
     }
 
 
-
 @torch.no_grad()
 def measure(dataset: str, space: DiffusionAutoencoder) -> dict[str, float]:
     """Return how well the space reconstructs held-out images and samples new ones."""

@@ -28,16 +28,16 @@ WATCH = {"text": ("bar", "str"), "number": (3, "int")}
 
 TABLE = {
     cfx.find_directions: (
-        {"space": SPACE, "classifier": F, "image": X[:1], "target": 1, "max_queries": 140},
+        {"space": SPACE, "classifier": F, "images": X, "target": 1, "max_queries": 140},
         {
             "space": space_values(),
             "classifier": classifier_values(1),
-            "image": without(image_values((1, 3, 4, 4)), "no batch") | {"two": (X, "got 2")},
+            "images": without(image_values((1, 3, 4, 4)), "no batch"),
             "target": count_values(-1) | {"too large": (2, "2")},
             "contrast_class": without(count_values(-1), "None")
             | {"too large": (2, "2"), "the label": (1, "1")},
             "max_queries": count_values(0, -1, 35),
-            "proxy": choice_values("ridge"),
+            "proxy": choice_values("ridge") | {"one image": ("ridge", "got 2")},
             "radius": without(number_values(0.0, -1.0), "None"),
             "saturation": without(number_values(0.0, -1.0), "None"),
             "n_curvature": count_values(-1),
@@ -78,6 +78,7 @@ TABLE = {
                 "NaN": (NAN * AXIS, "nan"),
             },
             "target": without(label_values(), "None"),
+            "confidence": number_values(-0.1, 1.0),
             "max_step": without(number_values(0.0, -1.0), "None"),
             "grid_steps": count_values(0, -1),
             "binary_search_steps": count_values(-1),

@@ -1,4 +1,4 @@
-"""Directions of black boxes whose gradients and curvatures are known."""
+"""Directions of black boxes whose gradients and curvatures are known, around one image."""
 
 from functools import partial
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from worlds import LinearSpace, code_classifier
 
 import cfxnb as cfx
-from cfxnb.directions import find_directions as gcd
 from cfxnb.directions import gradient_correction as correction
+from cfxnb.directions import one_image_search as gcd
 from cfxnb.directions import probing, proxies
 from cfxnb.directions.direction_candidates import direction_candidates, top_eigenvectors
 from cfxnb.directions.proxies import Probes, ProxyFit, ridge
@@ -40,7 +40,10 @@ def of_code(function):
 LINEAR = of_code(lambda z: z @ W)
 
 #: Of log odds as they are, whose slope and curvature are known.
-exactly = partial(cfx.find_directions, saturation=None)
+exactly = partial(cfx.find_directions, proxy="ridge", saturation=None)
+
+#: The search around one image.
+one_image = partial(cfx.find_directions, proxy="ridge")
 
 
 def cos(a: Tensor, b: Tensor) -> float:
@@ -97,9 +100,7 @@ def test_quadratic_score(home):
 def test_pairs_take_odd_and_even_apart():
     """What is even in the change tells the gradient nothing, exactly, and the other way round."""
     f = quadratic(0 * SLOPE, BENT)
-    assert (
-        cfx.find_directions(SPACE, f, AT, 1, max_queries=300).proxy_fit.gradient.abs().max() < 1e-4
-    )
+    assert one_image(SPACE, f, AT, 1, max_queries=300).proxy_fit.gradient.abs().max() < 1e-4
     values = normal(10, seed=2)
     odd, even = proxies._odd_even(values)
     np.testing.assert_allclose(odd + even, values[::2], rtol=1e-12)
@@ -164,7 +165,7 @@ def test_answers_saturate():
 
 def test_curvature_does_not_saturate():
     f = quadratic(SLOPE, BENT, -0.4)
-    found = cfx.find_directions(SPACE, f, AT, 1, max_queries=600, radius=1.0, saturation=0.5)
+    found = one_image(SPACE, f, AT, 1, max_queries=600, radius=1.0, saturation=0.5)
     torch.testing.assert_close(found.proxy_fit.hessian, BENT, rtol=0, atol=0.03)
     assert found.proxy_fit.gradient.norm() < 0.7 * SLOPE.norm()  # but the slope does
 
@@ -178,7 +179,7 @@ def test_how_sure_a_classifier_is_far_away_does_not_matter():
         u = (z - home) / SPREAD
         return (u @ slope + 0.2).sign() * (2 * u @ other).exp()
 
-    found = cfx.find_directions(SPACE, of_code(sure), AT, 1, max_queries=600, radius=5.0)
+    found = one_image(SPACE, of_code(sure), AT, 1, max_queries=600, radius=5.0)
     raw = exactly(SPACE, of_code(sure), AT, 1, max_queries=600, radius=5.0)
     assert cos(found.proxy_fit.gradient, slope) > 0.98
     assert cos(raw.proxy_fit.gradient, slope) < 0.9
@@ -216,10 +217,10 @@ def test_both_sides_of_the_decision(home):
 def test_flip_rate_and_length_are_measured():
     """A source 1.2 spreads from the boundary along g: of 1/4, 1/2 ... of 4 spreads the second."""
     f = of_code(lambda z: z @ W - (SPACE.encode(AT).z @ W) - 1.2 * (W * SPREAD).norm())
-    found = cfx.find_directions(SPACE, f, AT, 1, max_queries=1000, max_step=4.0, n_curvature=0)
+    found = one_image(SPACE, f, AT, 1, max_queries=1000, max_step=4.0, n_curvature=0)
     assert found.table.loc["g"].tolist()[:2] == [1.0, 2.0]
     images = torch.cat([AT, source(-9.0, 9.0, 0.0, 0.0, 0.0)])  # the other one is far away
-    found = cfx.find_directions(
+    found = one_image(
         SPACE, f, AT, 1, max_queries=1000, max_step=4.0, n_curvature=0, validation_images=images
     )
     assert found.table.loc["g"].tolist()[:2] == [0.5, 2.0]
@@ -228,9 +229,7 @@ def test_flip_rate_and_length_are_measured():
 def test_best_direction_comes_first():
     """An axis across the slope along which the score bends flips what the slope hardly does."""
     slope, bend = 0.1 * AXES[0], torch.einsum("d,e->de", 3 * AXES[1], AXES[1])
-    found = cfx.find_directions(
-        SPACE, quadratic(slope, bend, -1.0), AT, 1, max_queries=600, max_step=3.0
-    )
+    found = one_image(SPACE, quadratic(slope, bend, -1.0), AT, 1, max_queries=600, max_step=3.0)
     assert found.names[0] == "h1"
     assert torch.equal(found.vectors[0], found["h1"])
     assert torch.equal(found[0], found.h[0])
@@ -274,7 +273,7 @@ def test_images_far_from_the_decision_do_not_spoil_the_gradient(away):
     side = torch.tensor([1.0, -1.0] * 6)[:, None]
     images = space.decode(cfx.Code(z[1:] + side * away / slope.norm() * unit))
     f = code_classifier(space, slope[None])
-    found = cfx.find_directions(
+    found = one_image(
         space, f, space.decode(cfx.Code(z[:1])), 1, max_queries=2048, validation_images=images
     )
     assert cos(found.g, slope) > 0.99
@@ -302,7 +301,7 @@ def test_more_images_are_tried_on_fewer_axes():
     images = space.decode(cfx.Code(normal(13, 16, seed=1)))
     tried = {}
     for many in (3, 8, 12):
-        found = cfx.find_directions(
+        found = one_image(
             space,
             f,
             images[:1],
@@ -402,10 +401,10 @@ def test_axes_that_flip_are_kept():
 def test_too_few_queries_for_a_trial_are_told():
     """Seven directions, two senses, two lengths, and the image itself: 29, a quarter of 116."""
     with pytest.warns(UserWarning, match="max_queries: testing 7 .* at least 116 .*got 115"):
-        found = cfx.find_directions(SPACE, quadratic(SLOPE, BENT), AT, 1, max_queries=115)
+        found = one_image(SPACE, quadratic(SLOPE, BENT), AT, 1, max_queries=115)
     assert found.table["flip rate"].isna().all()
     assert found.names[0] == "g"
-    found = cfx.find_directions(SPACE, quadratic(SLOPE, BENT), AT, 1, max_queries=116)
+    found = one_image(SPACE, quadratic(SLOPE, BENT), AT, 1, max_queries=116)
     assert found.table["flip rate"].notna().all()
 
 
@@ -432,7 +431,7 @@ def test_a_flip_is_a_change_of_what_is_seen():
         return torch.stack([0.1 * z, 0 * z, 0 * z], 1)
 
     at = source(-0.5, 0.0, 0.0, 0.0, 0.0)
-    found = cfx.find_directions(SPACE, three, at, 0, max_queries=500, max_step=4.0, n_curvature=0)
+    found = one_image(SPACE, three, at, 0, max_queries=500, max_step=4.0, n_curvature=0)
     assert found.table.loc["g", "flip rate"] == 1.0
 
 
@@ -451,7 +450,7 @@ def test_one_label_of_several():
 
 @pytest.mark.parametrize("proxy", ["mlp", "mlp_paper"])
 def test_networks_find_the_slope_too(proxy):
-    found = cfx.find_directions(SPACE, LINEAR, AT, 1, max_queries=500, proxy=proxy)
+    found = one_image(SPACE, LINEAR, AT, 1, max_queries=500, proxy=proxy)
     least = 0.98 if proxy == "mlp" else 0.5
     assert cos(found.proxy_fit.gradient, W * SPREAD) > least
     assert np.isnan(found.proxy_fit.expected_cosine)
@@ -462,7 +461,7 @@ def test_coordinates_that_carry_nothing_are_left_alone():
     space = LinearSpace(5, std=torch.tensor([1.0, 0.001, 1.0, 0.0, 1.0]))
     f = code_classifier(space, W[None])
     for proxy in ("ridge", "mlp_paper"):
-        found = cfx.find_directions(space, f, space.sample(1), 1, max_queries=300, proxy=proxy)
+        found = one_image(space, f, space.sample(1), 1, max_queries=300, proxy=proxy)
         assert not found.vectors[:, [1, 3]].any()
         assert found.vectors.isfinite().all()
         torch.testing.assert_close(found.vectors[:, [0, 2, 4]].norm(dim=1), torch.ones(len(found)))
@@ -474,7 +473,7 @@ def test_radius_is_the_longest_change_and_lengths_are_even():
     def watch(step):
         lengths.append(((step.code - SPACE.encode(AT).z) / SPREAD).norm(dim=1))
 
-    found = cfx.find_directions(SPACE, LINEAR, AT, 1, max_queries=2000, radius=0.7, on_step=watch)
+    found = one_image(SPACE, LINEAR, AT, 1, max_queries=2000, radius=0.7, on_step=watch)
     share = torch.cat(lengths)[::2] / 0.7
     assert len(share) * 2 == found.proxy_fit.n_queries
     assert share.max() <= 1 + 1e-4
@@ -483,7 +482,7 @@ def test_radius_is_the_longest_change_and_lengths_are_even():
 
 
 def test_a_classifier_that_says_nothing_has_no_directions():
-    found = cfx.find_directions(SPACE, of_code(lambda z: 0 * z[:, 0] + 1), AT, 1, max_queries=200)
+    found = one_image(SPACE, of_code(lambda z: 0 * z[:, 0] + 1), AT, 1, max_queries=200)
     assert (len(found), found.names) == (0, ())
     assert found.vectors.shape == (0, 5)
     assert found.h.shape == (0, 5)
@@ -519,7 +518,7 @@ def test_many_coordinates_have_the_same_axes(monkeypatch):
 
 
 def test_shows_itself():
-    found = cfx.find_directions(SPACE, LINEAR, AT, 1, max_queries=300)
+    found = one_image(SPACE, LINEAR, AT, 1, max_queries=300)
     assert f"{found.n_queries} queries" in repr(found)
     assert "flip rate" in found._repr_html_()
     assert found.made_by["function"] == "find_directions"

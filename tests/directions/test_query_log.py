@@ -24,7 +24,13 @@ from cfxnb.directions.query_log import QueryBatch, QueryLog
 SPACE = LinearSpace(4)
 F = code_classifier(SPACE, torch.tensor([[1.0, -2.0, 0.5, 0.3]]))
 X = SPACE.sample(9, 3)
-KNOBS = {"max_queries": 300, "n_curvature": 2, "batch_size": 20, "validation_images": X[1:3]}
+KNOBS = {
+    "max_queries": 300,
+    "n_curvature": 2,
+    "batch_size": 20,
+    "validation_images": X[1:3],
+    "proxy": "ridge",
+}
 
 
 def search(f=F, **knobs):
@@ -266,7 +272,7 @@ def test_stopped_too_early_says_so(tmp_path):
 
 
 OTHERS = {
-    "image": lambda: cfx.find_directions(SPACE, F, X[5], 1, checkpoint_dir=FOLDER, **KNOBS),
+    "images": lambda: cfx.find_directions(SPACE, F, X[5], 1, checkpoint_dir=FOLDER, **KNOBS),
     "validation_images": lambda: search(checkpoint_dir=FOLDER, validation_images=X[1:4]),
     "target": lambda: cfx.find_directions(SPACE, F, X[0], 0, checkpoint_dir=FOLDER, **KNOBS),
     "contrast_class": lambda: search(checkpoint_dir=FOLDER, contrast_class=0),

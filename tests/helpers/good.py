@@ -312,7 +312,7 @@ def stylegan_file():
 def vae():
     torch.manual_seed(0)
     net = ConvVAE(dims=4, size=8, widths=(4, 8)).eval().requires_grad_(False)
-    return cfx.spaces.VAE(net, torch.zeros(4), torch.ones(4)).eval()
+    return cfx.spaces.VAE(net, torch.zeros(4), torch.ones(4), torch.eye(4), torch.ones(4)).eval()
 
 
 @functools.cache
@@ -496,7 +496,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "labels": lambda: gaussian()[3], "descriptors": DEFAULT,
         "kwargs": const({"max_attempts": 1, "steps": 2}),
     },
-    "cfx.find_directions": {"image": lambda: images()[:1], "target": const(0)},
+    "cfx.find_directions": {"images": lambda: images()[:2], "target": const(0)},
     "cfx.fit_descriptors": {"images": many, "factors": many_factors, "batch_size": const(512)},
     "cfx.flip_curves": {"results": lambda: {"one": followed()}},
     "cfx.fit_flow": {"images": many, "kind": const("network"), "checkpoint_dir": DEFAULT},

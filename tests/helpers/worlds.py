@@ -5,6 +5,7 @@ from torch import Generator, Tensor, nn
 
 import cfxnb as cfx
 from cfxnb.core.classifiers import Wrapped
+from cfxnb.core.tensors import active_dims
 from cfxnb.nets import ConvVAE
 
 
@@ -29,6 +30,9 @@ class LinearSpace(nn.Module):
         self.register_buffer("basis", torch.linalg.qr(noise).Q.T.contiguous())
         self.register_buffer("mean", torch.zeros(dims))
         self.register_buffer("std", torch.ones(dims) if std is None else std)
+        active = active_dims(self.std)
+        self.axes = torch.eye(dims)[active]
+        self.variances = torch.ones(int(active.sum()))
         self.dims = dims
 
     def encode(self, images: Tensor) -> cfx.Code:
@@ -101,7 +105,7 @@ def vae_world(classes: int) -> tuple[cfx.spaces.VAE, Wrapped, Tensor]:
             mean, _ = net.posterior(images)
             net.mean.weight /= mean.std(0)[:, None]
             net.mean.bias.copy_((net.mean.bias - mean.mean(0)) / mean.std(0))
-    space = cfx.spaces.VAE(net, torch.zeros(4), torch.ones(4)).eval()
+    space = cfx.spaces.VAE(net, *code_statistics(4)).eval()
     f = cfx.wrap(TinyNet(1 if classes == 2 else classes, images).eval())
     with torch.no_grad():
         seen, rebuilt = f(images).argmax(1), f(space.decode(space.encode(images))).argmax(1)
@@ -109,6 +113,11 @@ def vae_world(classes: int) -> tuple[cfx.spaces.VAE, Wrapped, Tensor]:
     kept = (seen == rebuilt).nonzero()[:5, 0]
     lost = (((seen + 1) % classes) == rebuilt).nonzero()[:1, 0]
     return space, f, images[torch.cat([kept, lost, kept[:1] + 1])]
+
+
+def code_statistics(dims: int) -> tuple[Tensor, ...]:
+    """Mean 0, std 1, no covariances: mean, std, axes and variances of a space."""
+    return torch.zeros(dims), torch.ones(dims), torch.eye(dims), torch.ones(dims)
 
 
 @torch.no_grad()
