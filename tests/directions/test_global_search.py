@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from worlds import LinearSpace, code_classifier
+from worlds import LinearSpace
 
 import cfxnb as cfx
 from cfxnb.core.code_covariance import covariance_of, principal_axes
