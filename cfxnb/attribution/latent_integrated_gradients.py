@@ -13,6 +13,7 @@ the image gets the status "no_baseline".
 import dataclasses
 import math
 import time
+from typing import Any
 
 import torch
 from torch import Tensor

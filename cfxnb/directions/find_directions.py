@@ -158,8 +158,8 @@ def find_directions(
     )
     if config.proxy != GLOBAL and len(images) > 1:
         raise ValueError(
-            f"images: expected one image for proxy={config.proxy!r}, got {len(images)}. Pass the "
-            f"others as validation_images, or set proxy={GLOBAL!r}."
+            f"proxy: expected {GLOBAL!r} for more than one image, got {config.proxy!r} and "
+            f"{len(images)} images. It uses one image; pass the others as validation_images."
         )
     stop = Stop(on_step)
     parts = {"space": space, "classifier": classifier, "distance": distance}

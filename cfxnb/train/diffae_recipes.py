@@ -118,14 +118,7 @@ def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) ->
 
 def statistics(space: DiffusionAutoencoder) -> dict[str, Tensor]:
     """Return what ``space.fit`` measured, as it is shipped with the weights."""
-    assert space.axes is not None
-    assert space.variances is not None
-    return {
-        "mean": space.mean,
-        "std": space.std,
-        "axes": space.axes,
-        "variances": space.variances,
-    }
+    return {name: getattr(space, name) for name in weights.STATISTICS}
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ TABLE = {
             "contrast_class": without(count_values(-1), "None")
             | {"too large": (2, "2"), "the label": (1, "1")},
             "max_queries": count_values(0, -1, 35),
-            "proxy": choice_values("ridge") | {"one image": ("ridge", "got 2")},
+            "proxy": choice_values("ridge") | {"one image": ("ridge", "2 images")},
             "radius": without(number_values(0.0, -1.0), "None"),
             "saturation": without(number_values(0.0, -1.0), "None"),
             "n_curvature": count_values(-1),
