@@ -58,6 +58,12 @@ from .course.widgets import predict_then_run as predict_then_run
 from .course.widgets import progress as progress
 from .diffusion.diffusion_counterfactual import PAPER_DIFFUSION as PAPER_DIFFUSION
 from .diffusion.diffusion_counterfactual import diffusion_counterfactual as diffusion_counterfactual
+from .diffusion.dime import PAPER_DIME as PAPER_DIME
+from .diffusion.dime import dime as dime
+from .diffusion.fastdime import PAPER_FASTDIME as PAPER_FASTDIME
+from .diffusion.fastdime import fastdime as fastdime
+from .diffusion.maskdime import PAPER_MASKDIME as PAPER_MASKDIME
+from .diffusion.maskdime import maskdime as maskdime
 from .directions.find_directions import find_directions as find_directions
 from .directions.follow_direction import follow_direction as follow_direction
 from .directions.result import Directions as Directions

@@ -285,7 +285,28 @@ class CheckedSpace(_Called):
 
     def _predict_noise(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
         found = self._call(self.inner.predict_noise, z, times, condition)
-        where = f"{self.name}.predict_noise"
+        return self._checked_noise(found, z, f"{self.name}.predict_noise")
+
+    def predict_noise_and_variance(
+        self, z: Tensor, times: Tensor, condition: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the predicted noise, and the position of the learned variance or None.
+
+        A space without a function ``predict_noise_and_variance`` has no learned variance.
+        """
+        if not hasattr(self.inner, "predict_noise_and_variance"):
+            return self.predict_noise(z, times, condition), None
+        found = self._call(self.inner.predict_noise_and_variance, z, times, condition)
+        where = f"{self.name}.predict_noise_and_variance"
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError(f"{where}: expected a pair, got {validate.describe(found)}")
+        noise, fraction = found
+        if fraction is not None:
+            fraction = self._checked_noise(fraction, z, f"{where}, fraction")
+        return self._checked_noise(noise, z, where), fraction
+
+    def _checked_noise(self, found: Any, z: Tensor, where: str) -> Tensor:
+        """Return the output of a denoising network, which must fit the codes ``z``."""
         validate.instance(found, Tensor, where, "a torch tensor")
         if found.shape != z.shape:
             raise ValueError(

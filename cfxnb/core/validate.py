@@ -285,6 +285,14 @@ def count(value: Any, name: str, low: int = 0, high: int = LARGEST) -> int:
     return number
 
 
+def odd(value: Any, name: str) -> int:
+    """Return the value as an int if it is an odd integer, 1 or larger."""
+    number = count(value, name, 1)
+    if not number % 2:
+        raise ValueError(f"{name}: expected an odd number, got {number}")
+    return number
+
+
 def seed(value: Any, name: str = "seed") -> int:
     """Return the value if it is an integer that can seed torch's random generators."""
     return count(value, name, 0, LARGEST_SEED)

@@ -15,6 +15,7 @@ from cfxnb.spaces.conditions import (
     ClassConditions,
     EmbeddingConditions,
     PromptConditions,
+    Unconditional,
 )
 from cfxnb.spaces.diffae import DiffusionAutoencoder
 from cfxnb.spaces.diffusion import Diffusion
@@ -33,6 +34,7 @@ __all__ = [
     "PixelUnshuffleCodec",
     "PromptConditions",
     "StyleGAN2",
+    "Unconditional",
     "load_diffae",
     "load_ldm",
     "load_stable_diffusion",

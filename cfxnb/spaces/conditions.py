@@ -105,6 +105,30 @@ class AttributeConditions:
         raise _unknown(n_classes, f"attributes {self.options}")
 
 
+class Unconditional:
+    """For a network that takes no condition, such as most diffusion models of pixels."""
+
+    def encode(self, conditions: Sequence[Any]) -> Tensor:
+        """Return one 0 per condition, int64 (b,). Every condition must be None."""
+        conditions = validate.listed(conditions, "conditions", "conditions")
+        if given := [each for each in conditions if each is not None]:
+            raise ValueError(
+                f"conditions: expected None, because the network takes no condition, "
+                f"got {validate.describe(given[0])}"
+            )
+        return torch.zeros(len(conditions), dtype=torch.int64)
+
+    def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        found = net(x, t)
+        return getattr(found, "sample", found)
+
+    def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
+        raise ValueError(
+            "conditions: expected a network that can be conditioned on the classes, got one that "
+            "takes no condition; use cfx.maskdime, which needs none"
+        )
+
+
 class ClassConditions:
     """Classes by number, for a network with one embedding per class.
 

@@ -116,7 +116,6 @@ class Diffusion(nn.Module):
         """Encode one condition per sample for ``predict_noise``. A condition may be None."""
         return self.conditions.encode(conditions).to(self.mean.device)
 
-    @standard_numbers
     def predict_noise(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """Return the predicted noise in noisy codes. Differentiable in ``z``.
 
@@ -125,19 +124,40 @@ class Diffusion(nn.Module):
             t: times from 0 to len(alphas_cumprod) - 1, int64 (b,).
             condition: conditions encoded by ``encode_condition``, one per sample.
         """
+        return self.predict_noise_and_variance(z, t, condition)[0]
+
+    @standard_numbers
+    def predict_noise_and_variance(
+        self, z: Tensor, t: Tensor, condition: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the predicted noise, and the variance if the network learned it.
+
+        A network that returns twice as many channels as it gets has learned the variance of DDPM
+        steps (Nichol & Dhariwal, 2021). The second half of its channels then lies between -1 and 1.
+
+        Args:
+            z, t, condition: as for ``predict_noise``.
+
+        Returns:
+            The noise, (b, c, h, w), and ``fraction`` (b, c, h, w) or None. ``fraction`` says where
+            the logarithm of the variance lies between its lowest value (0) and its highest (1).
+        """
         device = self.mean.device
         t = t.to(device)
         with autocast(device, self.autoencoder.precision):
             found = self.conditions.predict_noise(
                 self.net, z.to(device), t, condition.to(device)
             ).float()
-        found = found.to(z.device)
+        found, fraction = found.to(z.device), None
+        if found.ndim == 4 and found.shape[1] == 2 * z.shape[1]:
+            found, variance = found.chunk(2, 1)
+            fraction = (variance + 1) / 2
         if self.prediction_type == "epsilon":
-            return found
+            return found, fraction
         alpha_bar = per_sample(self.alphas_cumprod.to(torch.float32)[t.cpu()].to(z), z)
         if self.prediction_type == "v_prediction":
-            return alpha_bar.sqrt() * found + (1 - alpha_bar).sqrt() * z
-        return (z - alpha_bar.sqrt() * found) / (1 - alpha_bar).sqrt()
+            return alpha_bar.sqrt() * found + (1 - alpha_bar).sqrt() * z, fraction
+        return (z - alpha_bar.sqrt() * found) / (1 - alpha_bar).sqrt(), fraction
 
     @standard_numbers
     @torch.no_grad()
