@@ -6,7 +6,8 @@
   installation
 - your own models: ``wrap``, ``two_logits``, ``select_label``, ``BlackBox``, ``FactorReader``,
   ``Code``
-- counterfactuals: ``latent_attack``, ``diffusion_counterfactual``
+- counterfactuals: ``latent_attack``, ``diffusion_counterfactual``, ``maskdime``, ``fastdime``,
+  ``dime``
 - baselines: ``pixel_attack``, ``random_change``, ``reconstruct``, ``nearest_neighbour``
 - targets for counterfactuals: ``nearest_classes``
 - counterfactuals without gradients: ``find_directions``, ``follow_direction``

@@ -13,5 +13,14 @@ predicted noise.
 - ``counted_networks``: counts forward and backward passes, to keep this out of ``guidance``.
 - ``composite``: restores the original pixels where an edit changed little.
 
-The DDIM steps are in ``core.ddim``.
+Three older and newer methods take the gradient of the classifier at a clean image instead, so that
+no gradient passes through the U-Net. They need no condition. Read ``maskdime`` first.
+
+- ``maskdime``: changes only the positions with the largest gradients (MaskDiME).
+- ``fastdime``: restores the positions that changed little (FastDiME).
+- ``dime``: takes the gradient at completely denoised images (DiME).
+- ``guided_ddpm``: the guided steps that these three methods share, and their options.
+- ``scale_ladder``: tries growing scales of the classifier's gradient until each image flips.
+
+The DDIM steps are in ``core.ddim``, and the DDPM steps in ``core.ddpm``.
 """

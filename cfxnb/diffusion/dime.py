@@ -90,7 +90,80 @@ def dime(
     first_row: int | Tensor = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
-    """TODO"""
+    """Add noise to each image and denoise it, guided by gradients at completely denoised images.
+
+    DiME (Jeanneret et al., ACCV 2022, arXiv 2203.15636). The classifier can't judge a noisy image.
+    So at each step, a copy is denoised completely without guidance, and the classifier's gradient
+    is taken at the result. An attempt with n steps has n (n + 1) / 2 passes of the U-Net.
+    ``fastdime`` and ``maskdime`` need n passes.
+
+    Differences from the official code, unless ``as_published``:
+
+    - Gradients are divided by their root mean square.
+    - Small scales are tried first. An image is finished at the first step whose clean image flips,
+      as it would be stored: clamped to [0, 1].
+    - An image that does not flip keeps its original code. An image at which the classifier has no
+      gradient gets the status "no_gradient".
+
+    ``**cfx.PAPER_DIME`` gives the settings of the official code.
+
+    Args:
+        space: a ``Diffusion`` space of pixels or of latents. The U-Net is evaluated without a
+            condition.
+        classifier: images (b, c, h, w) -> logits (b, k), with gradients.
+        images: (b, c, h, w) in [0, 1].
+        target: class to reach, by number or name: one for all images or one per image (b,).
+
+        scales: scales of the classifier's gradient, in the order in which they are tried. An image
+            that has flipped is not tried again. With scale 1 the root mean square of the change in
+            a step is the standard deviation of the noise of this step.
+        strength: fraction of the diffusion time to which noise is added, above 0 and below 1. More
+            noise allows larger changes.
+        steps: denoising steps of each attempt.
+        l1_scale: scale of the sign of the difference to the code of the original, in the unit of
+            ``scales``. Default: 0, no such term.
+        perceptual_scale: scale of the gradient of the perceptual distance to the original, in the
+            unit of ``scales``. The perceptual distance is the mean squared difference of
+            ``features``. Default: 0, no such term.
+        features: images (b, c, h, w) in [0, 1] -> features (b, ...), with gradients. Needed for
+            ``perceptual_scale``. The official code uses layers of VGG-19.
+        confidence: an image counts as flipped if the target is predicted with at least this
+            probability.
+
+        as_published: follow the official code. Then ``steps`` is the number of steps of the whole
+            diffusion, and an attempt takes int(strength * steps) of them. The scales multiply the
+            gradients themselves and the variance of the step, instead of normalised gradients and
+            the standard deviation. All steps are taken. An image that does not flip gets the result
+            of the last scale. Noise is added one step beyond the first denoising step.
+        inner_noise: add noise also in the steps that denoise the copy. Default: False.
+        loss: ``"log_odds"`` of the target, its ``"logit"``, or its ``"log_probability"``. With two
+            classes, the log odds are the logit of the official code.
+        gradient_clip: ``"image"`` clips the classifier's gradient to its mean plus or minus three
+            standard deviations. ``"batch"`` does so with mean and standard deviation of the whole
+            batch, like an option of the official code. The result of an image then depends on the
+            other images of its batch. Default: ``"none"``.
+        clip_sample_range: clip the predicted clean codes to this absolute value. Pixel models with
+            codes from -1 to 1 take 1. Default: nothing is clipped.
+
+        seed: seed of the noise. The noise of an image depends only on the seed and the position of
+            the image in its data set.
+        batch_size: Images per batch. The batch size affects memory and speed, not results.
+        first_row: position of the first image in its data set, or the position of each image, (b,).
+        on_step: called with a ``Step`` after each evaluation of the gradient. If ``on_step``
+            returns True, the search stops. Images that have flipped keep their result, and all
+            other images get the status "stopped".
+
+    Returns:
+        Counterfactuals. ``trace`` describes the last attempt of each image. ``probability`` (b,
+        steps) is the probability of the target at each step, NaN after an image has flipped.
+        ``scale`` (b,) is the scale of the attempt. ``cost`` counts forward and backward passes of
+        ``unet``, ``classifier``, ``generator`` (U-Net and decoder together) and, if given,
+        ``features``.
+
+    Raises:
+        ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``. The
+            message names the argument.
+    """
     options = DiMEOptions(
         scales=scales,
         strength=strength,

@@ -33,6 +33,7 @@ from cfxnb.core.types import Step
 _scale = partial(validate.number, low=0.0)
 LOSSES = ("log_odds", "logit", "log_probability")
 CLIPS = ("none", "image", "batch")
+DIVERGED = 1e6  # absolute value of codes, whose standard deviation is about 1
 
 
 def _scales(value: Any, name: str) -> tuple[float, ...]:
@@ -188,6 +189,7 @@ class GuidedDDPM:
 
     def posterior(self, z: Tensor, level: Level) -> tuple[Tensor, Tensor, Tensor]:
         """Return the predicted clean codes, and mean and variance of the codes after the step."""
+        self._drop_diverged(z)
         here = self._begin()
         eps, fraction = self.run.space.predict_noise_and_variance(
             z[here], level.times[here.cpu()], self.uncond[here]
@@ -280,14 +282,18 @@ class GuidedDDPM:
         """
         if self.run.stop.now or not self.active.any():
             return
-        self.broken |= self.active & ~finite_rows(z)
-        self.active &= ~self.broken
+        self._drop_diverged(z)
         self._store(z, self.active.nonzero()[:, 0], mask, keep_all=True)
 
     # -- Parts of the above
 
     def _begin(self) -> Tensor:
         return self.active.nonzero()[:, 0]
+
+    def _drop_diverged(self, z: Tensor) -> None:
+        """Finish samples whose codes are not finite, or so large that networks would overflow."""
+        self.broken |= self.active & ~(finite_rows(z) & (z.flatten(1).abs().amax(1) < DIVERGED))
+        self.active &= ~self.broken
 
     def _count(self, part: str, here: Tensor, passes: int = 1) -> None:
         self.cost[part][here] += passes

@@ -9,14 +9,20 @@ from worlds import Faulty
 import cfxnb as cfx
 from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FOUND, RECONSTRUCTION_IS_TARGET, STATUSES
 
+METHODS = (cfx.diffusion_counterfactual, cfx.maskdime, cfx.fastdime, cfx.dime)
 KNOBS = [
     {},
     {"guidance": "classifier_free", "steps": 4, "max_attempts": 2},
     {**cfx.PAPER_DIFFUSION, "steps": 10, "cone_angle": 30.0},
     {"guidance": "random_mask", "steps": 3, "max_attempts": 2, "distance_space": "image"},
+    {"method": cfx.maskdime},
+    {"method": cfx.fastdime, "warmup": 2, "loss": "logit"},
+    {"method": cfx.dime, "steps": 4},
 ]
 each_way = pytest.mark.parametrize(
-    "kwargs", KNOBS, ids=["short", "classifier_free", "paper", "random_mask"]
+    "kwargs",
+    KNOBS,
+    ids=["short", "classifier_free", "paper", "random_mask", "maskdime", "fastdime", "dime"],
 )
 
 
@@ -26,8 +32,8 @@ def world(classes=3, count=7):
     return space, f, x, target
 
 
-def run(space, f, x, target, **kwargs):
-    return cfx.diffusion_counterfactual(space, f, x, target, **kwargs)
+def run(space, f, x, target, method=cfx.diffusion_counterfactual, **kwargs):
+    return method(space, f, x, target, **kwargs)
 
 
 @each_way
@@ -47,8 +53,10 @@ def test_shapes_types_and_truth(kwargs):
         torch.testing.assert_close(result.image, space.decode(result.code_after))
         torch.testing.assert_close(result.reconstruction, space.decode(result.code_before))
     assert all(count.shape == (7,) for count in result.cost.values())
-    assert {"function", "seconds", "weights", "cone_angle", "guidance"} <= set(result.made_by)
-    assert result.made_by["function"] == "diffusion_counterfactual"
+    method = kwargs.get("method", cfx.diffusion_counterfactual)
+    told = set(kwargs) - {"method"}
+    assert {"function", "seconds", "weights", "confidence", *told} <= set(result.made_by)
+    assert result.made_by["function"] == method.__name__
     assert all(len(values) == 7 for values in result.trace.values())
 
 
@@ -87,20 +95,22 @@ def test_leaves_no_trace(kwargs):
     assert torch.equal(target, kept[1])
 
 
+@pytest.mark.parametrize("method", METHODS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("fatal", [1, 2, 3, 5])
-def test_leaves_no_trace_after_an_exception(fatal):
+def test_leaves_no_trace_after_an_exception(fatal, method):
     space, f, x, target = world()
     broken = cfx.wrap(Faulty(f.module, fatal))
     unusual(space, broken)
     before = state(space, broken.module)
     with pytest.raises(OSError, match="the net is gone"):
-        run(space, broken, x, target)
+        run(space, broken, x, target, method)
     assert state(space, broken.module) == before
 
 
-def test_one_target_for_all():
+@pytest.mark.parametrize("method", METHODS, ids=lambda f: f.__name__)
+def test_one_target_for_all(method):
     space, f, x, _ = world()
-    one = run(space, f, x, 1)
-    each = run(space, f, x, torch.ones(len(x), dtype=torch.int64))
+    one = run(space, f, x, 1, method)
+    each = run(space, f, x, torch.ones(len(x), dtype=torch.int64), method)
     assert torch.equal(one.image, each.image)
     assert one.status == each.status

@@ -26,7 +26,8 @@ UNDEFINED = {
     "cfx.observed_scores|cfx.score_bounds": "result.*",  # a score of nobody
     "cfx.contrastive_scores|cfx.metrics.true_scores": r"result.table.*",  # nobody asked, no judge
     "cfx.data.measure_digits": "result.*",  # no stroke, nothing to be measured
-    "cfx.diffusion_counterfactual": r"result.trace.*",  # where nothing was guided
+    # Where nothing was guided.
+    "cfx.(diffusion_counterfactual|maskdime|fastdime|dime)": r"result.trace.*",
     "cfx.explain_errors": r"result.counterfactuals.trace.*|result.table\['flipped'\]",
     "cfx.find_directions": r"result.table\['length'\]",  # of the steps that flipped, if any did
     "cfx.metrics.(flip_rate|mnac)": "result",  # of no images

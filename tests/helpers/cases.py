@@ -106,7 +106,9 @@ def _found() -> list[Case]:
 
     They are called with their defaults.
     """
-    known = {case.name for case in METHODS} | {"diffusion_counterfactual"}  # has its own tests
+    # What needs a diffusion model has its own tests.
+    diffusion = {"diffusion_counterfactual", "maskdime", "fastdime", "dime"}
+    known = {case.name for case in METHODS} | diffusion
     cases = []
     for name in cfx.__all__:
         function = getattr(cfx, name)

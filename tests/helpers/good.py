@@ -457,6 +457,11 @@ def _diffusion_world():
     }  # fmt: skip
 
 
+def _ddpm_world():
+    usual = {name: value for name, value in _diffusion_world().items() if name != "max_attempts"}
+    return usual | {"steps": const(3), "scales": const((0.5,)), "features": DEFAULT}
+
+
 #: What it means elsewhere: function -> argument -> value. DEFAULT leaves it out.
 ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.AttributeEdits.step": {"target": lambda: torch.ones(ROWS, 2)},
@@ -490,6 +495,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.data.layer_mask": {"factors": lambda: figures().factors},
     "cfx.data.sprites": {"class_factor": const("hair")},
     "cfx.diffusion_counterfactual": _diffusion_world(),
+    **dict.fromkeys(("cfx.maskdime", "cfx.fastdime", "cfx.dime"), _ddpm_world()),
     "cfx.edit_picture": {"image": lambda: images()[:1]},
     "cfx.edit_strip": {"image": lambda: images()[:1], "factors": lambda: factors()[:1]},
     "cfx.explain_errors": _diffusion_world() | {
