@@ -48,9 +48,10 @@ def levels(schedule: Schedule) -> list[Level]:
     _, tilde_before = _variances(above, before[-1])
     learned = tilde.clone()
     learned[-1] = torch.where(tilde[-1] > 0, tilde[-1], tilde_before)
-    count = len(before)
-    rows = zip(schedule.times, before, after, beta, tilde, learned.clamp_min(1e-20), strict=True)
-    return [Level(*row, is_last=number == count - 1) for number, row in enumerate(rows)]
+    is_last = [False] * (len(before) - 1) + [True]
+    learned = learned.clamp_min(1e-20)
+    rows = zip(schedule.times, before, after, beta, tilde, learned, is_last, strict=True)
+    return [Level(*row) for row in rows]
 
 
 def _variances(alpha_bar: Tensor, alpha_bar_prev: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ read.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,7 +68,7 @@ class DDPMOptions:
         ValueError, TypeError: if an option is wrong. The message names the option.
     """
 
-    scales: tuple[float, ...]
+    scales: Sequence[float]
     strength: float
     steps: int
     confidence: float

@@ -596,6 +596,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "class_names": const(["no", "yes"]),
     },
     "cfx.spaces.AttributeConditions": {"options": const({"hair": ("red", "blue")})},
+    "cfx.spaces.Unconditional.encode": {"conditions": const([None, None])},
     "cfx.spaces.ClassConditions.encode": {"conditions": const([0, None])},
     "cfx.spaces.EmbeddingConditions": {"table": lambda: torch.randn(3, 4)},
     "cfx.spaces.EmbeddingConditions.encode": {"conditions": const([0, None])},
