@@ -6,6 +6,7 @@ checked version passes a copy of the input to the object, and copies and checks 
 methods can rely on the results and need no checks of their own.
 """
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,24 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfxnb.core import validate
-from cfxnb.core.classifiers import (
-    as_classifier,
-    class_names_of,
-    unchecked_call,
-    watch_of,
-    with_gradient,
-)
+from cfxnb.core import classifiers, second_look, validate
 from cfxnb.core.images import SLACK
 from cfxnb.core.modules import is_compiled, modules_of, of_library, uninitialised, within_call
-from cfxnb.core.second_look import (
-    SecondLook,
-    codes_distance,
-    features_distance,
-    images_distance,
-    logits_distance,
-    noise_distance,
-)
 from cfxnb.core.tensors import finite_rows, per_sample
 from cfxnb.core.types import Code
 from cfxnb.core.warn import ProbabilityWatch
@@ -42,17 +28,18 @@ class _Called:
     def __init__(self, inner: Any, name: str) -> None:
         self.inner, self.name = inner, name
         self._called = self._noticed = False
-        self._second_looks: dict[str, SecondLook] = {}
+        self._second_looks: dict[str, second_look.SecondLook] = {}
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("__") or attribute == "inner":
             raise AttributeError(attribute)
         return getattr(self.inner, attribute)
 
-    def _watched(self, part: str, apart: Callable[[Any, Any], float]) -> SecondLook:
+    def _watched(self, part: str, apart: Callable[[Any, Any], float]) -> second_look.SecondLook:
         """Return the SecondLook that notices random results of one function of this object."""
         if part not in self._second_looks:
-            self._second_looks[part] = SecondLook(self.name + part, apart, self._may_repeat_calls())
+            name, again = self.name + part, self._may_repeat_calls()
+            self._second_looks[part] = second_look.SecondLook(name, apart, again)
         return self._second_looks[part]
 
     def _may_repeat_calls(self) -> bool:
@@ -68,15 +55,23 @@ class _Called:
         copies = [x.clone() if isinstance(x, Tensor) else x for x in inputs]
         tensors = [c for c in copies if isinstance(c, Tensor)]
         versions = [c._version for c in tensors]
-        self._refuse_inference(tensors)
-        if not self._called:
-            self._refuse_uninitialised()
-            self._called = True
+        differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+        if differentiated and any(p.is_inference() for p in self._weights()):
+            raise ValueError(
+                f"{self.name}: expected weights that let gradients pass, got some that were made "
+                "under torch.inference_mode; create or load the network outside of it"
+            )
+        if not self._called and uninitialised(self.modules):
+            raise ValueError(
+                f"{self.name}: expected a network with weights, got one with lazy modules that "
+                "have none yet; call it once on a few images, train it or load its weights"
+            )
+        self._called = True
         try:
             with within_call():
                 out = function(*copies, **options)
         except Exception as error:
-            if any(p.is_meta for m in self.modules for p in m.parameters(recurse=False)):
+            if any(p.is_meta for p in self._weights()):
                 raise ValueError(
                     f"{self.name}: expected a network with weights, got one on the meta device, "
                     f"which holds no numbers; load its weights on another device ({error})"
@@ -96,30 +91,13 @@ class _Called:
             )
         return out
 
-    def _refuse_uninitialised(self) -> None:
-        """Refuse a lazy network, whose random weights would be made at its first call."""
-        if uninitialised(self.modules):
-            raise ValueError(
-                f"{self.name}: expected a network with weights, got one with lazy modules that "
-                "have none yet; call it once on a few images, train it or load its weights"
-            )
+    def _weights(self) -> list[Tensor]:
+        return [p for m in self.modules for p in m.parameters(recurse=False)]
 
-    def _refuse_inference(self, inputs: list[Tensor]) -> None:
-        """Refuse weights made under torch.inference_mode, because they pass no gradients."""
-        if not torch.is_grad_enabled() or not any(x.requires_grad for x in inputs):
-            return
-        if any(p.is_inference() for m in self.modules for p in m.parameters(recurse=False)):
-            raise ValueError(
-                f"{self.name}: expected weights that let gradients pass, got some that were made "
-                "under torch.inference_mode; create or load the network outside of it"
-            )
-
-    @property
+    @functools.cached_property
     def modules(self) -> list[torch.nn.Module]:
         """The networks inside the caller's object, as far as ``modules_of`` finds them."""
-        if "_modules_found" not in self.__dict__:
-            self._modules_found = modules_of(self.inner)
-        return self._modules_found
+        return modules_of(self.inner)
 
 
 class CheckedClassifier(_Called):
@@ -131,9 +109,9 @@ class CheckedClassifier(_Called):
     def __init__(self, classifier: Any, name: str = "classifier") -> None:
         while isinstance(classifier, CheckedClassifier):
             classifier = classifier.inner
-        super().__init__(as_classifier(classifier, name), name)
+        super().__init__(classifiers.as_classifier(classifier, name), name)
         self.classes: int | None = None
-        own = watch_of(self.inner)  # a wrapped classifier notices probabilities itself
+        own = classifiers.watch_of(self.inner)  # a wrapped classifier notices probabilities itself
         if own is not None:
             own.reset()
         self._watch = ProbabilityWatch(name, needed=own is None)
@@ -143,16 +121,16 @@ class CheckedClassifier(_Called):
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        return class_names_of(self.inner)
+        return classifiers.class_names_of(self.inner)
 
     def __call__(self, images: Tensor) -> Tensor:
-        return self._watched("", logits_distance)(self._classify, images)
+        return self._watched("", second_look.logits_distance)(self._classify, images)
 
     def _classify(self, images: Tensor) -> Tensor:
-        out = self._call(unchecked_call(self.inner), images)
+        out = self._call(classifiers.unchecked_call(self.inner), images)
         found = validate.logits(out, len(images), self.name, self.classes).to(images.device)
         self.classes = found.shape[1]
-        self._watch.see(found, lambda: with_gradient(self.inner, images[:1]))
+        self._watch.see(found, lambda: classifiers.with_gradient(self.inner, images[:1]))
         return _own(found)
 
 
@@ -165,7 +143,8 @@ class CheckedSpace(_Called):
         space: The space of the caller.
         name: Name of the argument, for messages.
         any_size: Whether codes (b, c, h, w) may have another height and width than ``mean``, as
-            those of larger images. Methods that compare codes with ``mean`` need False.
+            those of larger images. Methods that compare codes with ``mean`` need
+            ``any_size=False``.
     """
 
     def __init__(self, space: Any, name: str = "space", any_size: bool = False) -> None:
@@ -189,7 +168,7 @@ class CheckedSpace(_Called):
 
     def encode(self, images: Tensor) -> Code:
         """Return the codes of images. All numbers are finite."""
-        return self._watched(".encode", codes_distance(self.std))(self._encode, images)
+        return self._watched(".encode", second_look.codes_distance(self.std))(self._encode, images)
 
     def _encode(self, images: Tensor) -> Code:
         try:
@@ -201,8 +180,7 @@ class CheckedSpace(_Called):
                 f"images: expected such as {self.name} takes, got {tuple(images.shape)}: {error}"
             ) from error
         where = f"{self.name}.encode"
-        validate.instance(code, Code, where, "a cfx.Code")
-        z = validate.instance(code.z, Tensor, f"{where}, z", "a torch tensor")
+        z = validate.instance(code, Code, where, "a cfx.Code").z
         shape = tuple(self.mean.shape)
         fits = _fits(tuple(z.shape[1:]), shape)
         fits |= self.any_size and z.ndim == 4 == len(shape) + 1 and z.shape[1] == shape[0]
@@ -213,9 +191,6 @@ class CheckedSpace(_Called):
             )
         aux = code.aux
         if aux is not None:
-            validate.instance(aux, Tensor, f"{where}, aux", "a torch tensor or None")
-            if len(aux) != len(images):
-                raise ValueError(f"{where}: expected {len(images)} rows of aux, got {len(aux)}")
             aux = _own(_finite(aux, f"{where}, aux").to(images.device))
         return Code(_own(_finite(z, where).to(images.device)), aux)
 
@@ -228,7 +203,7 @@ class CheckedSpace(_Called):
         def decode(z: Tensor, aux: Tensor | None) -> Tensor:
             return self._decode(Code(z, aux), **options)
 
-        return self._watched(".decode", images_distance)(decode, code.z, code.aux)
+        return self._watched(".decode", second_look.images_distance)(decode, code.z, code.aux)
 
     def _decode(self, code: Code, **options: Any) -> Tensor:
         known = finite_rows(code.z.detach())
@@ -241,10 +216,9 @@ class CheckedSpace(_Called):
         )
         where = f"{self.name}.decode"
         validate.instance(made, Tensor, where, "images as a torch tensor")
-        if made.is_meta or made.layout != torch.strided:
-            raise TypeError(
-                f"{where}: expected images as ordinary tensors, got {made.layout} on {made.device}"
-            )
+        if not validate.is_plain(made):
+            came = f"{made.layout} on {made.device}"
+            raise TypeError(f"{where}: expected images as ordinary tensors, got {came}")
         if made.ndim != 4 or len(made) != len(code.z) or not made.is_floating_point():
             raise ValueError(
                 f"{where}: expected floats of shape ({len(code.z)}, c, h, w), got "
@@ -279,9 +253,8 @@ class CheckedSpace(_Called):
 
     def predict_noise(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
         """Return the predicted noise in noisy codes (diffusion spaces)."""
-        return self._watched(".predict_noise", noise_distance)(
-            self._predict_noise, z, times, condition
-        )
+        watched = self._watched(".predict_noise", second_look.noise_distance)
+        return watched(self._predict_noise, z, times, condition)
 
     def _predict_noise(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
         found = self._call(self.inner.predict_noise, z, times, condition)
@@ -308,10 +281,7 @@ class CheckedSpace(_Called):
     def _checked_noise(self, found: Any, z: Tensor, where: str) -> Tensor:
         """Return the output of a denoising network, which must fit the codes ``z``."""
         validate.instance(found, Tensor, where, "a torch tensor")
-        if found.shape != z.shape:
-            raise ValueError(
-                f"{where}: expected shape {tuple(z.shape)} like the codes, got {tuple(found.shape)}"
-            )
+        validate.shape(found.shape, z.shape, where, "the shape of the codes,")
         known = finite_rows(z.detach())  # where the code is NaN, the noise may be NaN
         if not known.all():
             found = torch.where(per_sample(known, found), found, 0.0)
@@ -320,7 +290,7 @@ class CheckedSpace(_Called):
 
 
 def _fits(shape: tuple[int, ...], mean: tuple[int, ...]) -> bool:
-    """Return whether codes have the shape of the mean, or one to which it can be broadcast."""
+    """Return whether the mean of the codes can be broadcast to the shape of the codes."""
     try:
         return torch.broadcast_shapes(shape, mean) == torch.Size(shape)
     except RuntimeError:
@@ -329,8 +299,7 @@ def _fits(shape: tuple[int, ...], mean: tuple[int, ...]) -> bool:
 
 def _finite(x: Tensor, where: str) -> Tensor:
     """Return ``x`` as float32, and raise an error if ``x`` is not finite."""
-    if not x.is_floating_point() or x.is_meta or x.layout != torch.strided:
-        raise TypeError(f"{where}: expected floats, got {x.dtype}, {x.layout} on {x.device}")
+    validate.float_tensor(x, where)
     if not x.isfinite().all():
         count = int((~finite_rows(x.detach())).sum())
         raise ValueError(
@@ -360,7 +329,7 @@ class CheckedFunction(_Called):
         self.dims = dims
 
     def __call__(self, *images: Tensor) -> Tensor:
-        return self._watched("", features_distance)(self._evaluate, *images)
+        return self._watched("", second_look.features_distance)(self._evaluate, *images)
 
     def _evaluate(self, *images: Tensor) -> Tensor:
         found = self._call(self.inner, *images)

@@ -42,7 +42,7 @@ class Wrapped:
         self.function = function
         self.mean, self.std, self.size, self.channels = mean, std, size, channels
         self.class_names, self.probabilities = class_names, probabilities
-        known = isinstance(function, Estimator) or probabilities  # whether probabilities come
+        known = isinstance(function, Estimator) or probabilities
         self._watch = ProbabilityWatch("module", needed=not known)
         self.widened = False  # whether the last output was a single logit
 
@@ -67,14 +67,16 @@ class Wrapped:
 
     def _logits_of(self, images: Tensor) -> Tensor:
         """Return the logits (b, k) of images (b, c, h, w) that were checked before."""
-        out = self._classify(self._prepared(images))
-        return self._logits(out, images).to(images.device)
+        return self._logits(self._classify(images), images).to(images.device)
 
-    def _classify(self, x: Tensor) -> Any:
+    def _classify(self, images: Tensor) -> Tensor:
+        """Return the output of the network or function as a tensor."""
+        x = self._prepared(images)
         if self.module is None:  # errors of a caller's function are not changed
-            return self.function(x)
+            return _unpacked(self.function(x))
         with blaming_images(self._name(), x):
-            return self.function(x)
+            out = self.function(x)
+        return _unpacked(out)
 
     def _name(self) -> str:
         inner = getattr(self.function, "inner", self.function)
@@ -101,13 +103,14 @@ class Wrapped:
             x = x / self.std.to(x)
         return x if first is None else x.to(first.dtype)
 
-    def _logits(self, out: Any, images: Tensor) -> Tensor:
+    def _logits(self, out: Tensor, images: Tensor) -> Tensor:
         """Return the output of a module or a function as float32 logits (b, k)."""
-        rows, out = len(images), _unpacked(out)
+        rows = len(images)
         self.widened = single = out.ndim == 1 or (out.ndim == 2 and out.shape[1] == 1)
         if not self._watch.done and out.ndim and len(out) == rows and out.is_floating_point():
             flat = out.reshape(rows, -1)
-            self._watch.see(flat, lambda: self._with_gradient(images[:1]))
+            one = images[:1].detach().clone().requires_grad_()
+            self._watch.see(flat, lambda: self._classify(one).reshape(1, -1))
         if self.probabilities:
             out = _log(out, single)
         found = validate.logits(two_logits(out) if single else out, rows, "module")
@@ -118,17 +121,13 @@ class Wrapped:
             )
         return found
 
-    def _with_gradient(self, image: Tensor) -> Tensor:
-        out = _unpacked(self._classify(self._prepared(image.detach().clone().requires_grad_())))
-        return out.reshape(1, -1)
-
     def __repr__(self) -> str:
         return f"Wrapped({self._name()}, class_names={self.class_names})"
 
 
 @contextlib.contextmanager
 def blaming_images(name: str, x: Tensor | np.ndarray) -> Iterator[None]:
-    """Turn errors in the block into a ValueError about the images, which are the usual cause."""
+    """Turn errors in the ``with`` block into a ValueError about the images, the usual cause."""
     try:
         yield
     except (Warning, MemoryError, OSError):
@@ -153,9 +152,7 @@ def _unpacked(out: Any) -> Tensor:
 
 def _first_float(module: Any) -> Tensor | None:
     """Return the first floating-point weight, which shows the network's dtype and device."""
-    if module is None:
-        return None
-    tensors = (t for part in (module.parameters(), module.buffers()) for t in part)
+    tensors = () if module is None else (*module.parameters(), *module.buffers())
     return next((t for t in tensors if t.is_floating_point()), None)
 
 
@@ -202,14 +199,16 @@ def wrap(
             Estimators get flattened images (b, c * h * w) as numpy arrays, sessions get float32
             arrays (b, c, h, w).
         mean, std: Normalisation of images in [0, 1] that the module was trained with. Pass one
-            number, or one per channel. If None, images are not normalised.
+            number, or one per channel. Images are not shifted if ``mean`` is None, and not divided
+            if ``std`` is None.
         size: Height and width to which images are resized (bilinear, antialiased) for the module.
-            If None, images are not resized.
+            If ``size`` is None, images are not resized.
         channels: Number of channels that the module expects, 1 or 3. Gray images are repeated to
-            three channels, or colour images converted to gray. If None, images are not converted.
-        class_names: Names of the classes in order, or a dict such as ``config.id2label``. If None,
-            the wrapper uses the names in a transformers model or in an estimator. An estimator
-            whose classes are numbers other than 0, 1, ... needs names.
+            three channels, or colour images converted to gray. If ``channels`` is None, images are
+            not converted.
+        class_names: Names of the classes in order, or a dict such as ``config.id2label``. If
+            ``class_names`` is None, the wrapper uses the names in a transformers model or in an
+            estimator. An estimator whose classes are numbers other than 0, 1, ... needs names.
         probabilities: Set to True if the module returns probabilities. The wrapper then returns the
             logarithm of the probabilities as logits.
 
@@ -246,10 +245,9 @@ def as_classifier(value: Any, name: str = "classifier") -> Any:
 
 def class_names_of(classifier: Any) -> tuple[str, ...] | None:
     """Return the attribute ``class_names`` of a classifier, if it holds names."""
+    names = getattr(classifier, "class_names", None)
     try:
-        return validate.optional(
-            validate.class_names, getattr(classifier, "class_names", None), "class_names"
-        )
+        return validate.optional(validate.class_names, names, "class_names")
     except (ValueError, TypeError):  # something else has that name
         return None
 
@@ -359,9 +357,8 @@ class Estimator:
                 )
             return
         flat = found.reshape(len(found), -1)
-        best = flat.argmax(1) if flat.shape[1] > 1 else (flat[:, 0] > 0).astype(int)
-        if flat.shape[1] == 1 and self.gives_probabilities:
-            best = (flat[:, 0] > 0.5).astype(int)
+        even = 0.5 if self.gives_probabilities else 0.0  # a single score for two classes
+        best = flat.argmax(1) if flat.shape[1] > 1 else (flat[:, 0] > even).astype(int)
         other = int((self.classes[best] != read).sum())
         if not other:
             return
@@ -473,9 +470,7 @@ class Session:
 def _output_of(session: Any) -> str:
     """Return the name of a session's only float output, or of its only output called logits."""
     outputs = session.get_outputs()
-    floats = [
-        o.name for o in outputs if str(getattr(o, "type", "tensor(float)"))[:9] in FLOAT_OUTPUTS
-    ]
+    floats = [o.name for o in outputs if getattr(o, "type", "tensor(fl")[:9] in FLOAT_OUTPUTS]
     named = [name for name in floats if "logits" in name.lower()]
     for found in (floats, named):
         if len(found) == 1:
@@ -493,14 +488,13 @@ def _channels(value: Any, name: str) -> Tensor:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):  # text, or unequal lengths
         raise TypeError(wrong) from None
-    plain = tensor.layout == torch.strided and not tensor.is_meta
-    if tensor.dtype == torch.bool or tensor.is_complex() or not plain:
+    if tensor.dtype == torch.bool or tensor.is_complex() or not validate.is_plain(tensor):
         raise TypeError(wrong)
     tensor = tensor.detach().to(torch.float32).reshape(1, -1, 1, 1)
     if not tensor.numel() or not tensor.isfinite().all() or (name == "std" and tensor.min() <= 0):
         raise ValueError(wrong)
-    low, high = (0.0, 1.0) if name == "mean" else (0.0, LARGEST_STD)
-    if tensor.min() < low or tensor.max() > high:
+    high = 1.0 if name == "mean" else LARGEST_STD
+    if tensor.min() < 0 or tensor.max() > high:
         raise ValueError(
             f"{name}: expected numbers in units of [0, 1], at most {high:g}, got "
             f"{validate.describe(value)}; divide those for bytes by 255"
@@ -537,15 +531,31 @@ def two_logits(logit: Tensor) -> Tensor:
     validate.instance(logit, Tensor, "logit", "a torch tensor")
     if logit.ndim != 1 and logit.shape[1:] != (1,):
         raise ValueError(f"logit: expected shape (b,) or (b, 1), got {tuple(logit.shape)}")
-    if not logit.is_floating_point():
-        raise TypeError(f"logit: expected floats, got {logit.dtype}")
-    if logit.is_meta or logit.layout != torch.strided:
-        raise TypeError(f"logit: expected numbers, got {logit.layout} on {logit.device}")
-    positive = logit.reshape(-1)
+    positive = validate.float_tensor(logit, "logit").reshape(-1)
     return torch.stack([torch.zeros_like(positive), positive], dim=1)
 
 
-class SelectLabel:
+class _Around:
+    """The common part of ``SelectLabel`` and ``BlackBox``, which call another classifier."""
+
+    classifier: Any
+
+    @property
+    def module(self) -> Any:
+        """The torch module inside the classifier, or None."""
+        inner = self.classifier
+        return inner if isinstance(inner, nn.Module) else getattr(inner, "module", None)
+
+    @standard_numbers
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._logits_of(validate.pixels(images).clone())
+
+    def _logits_of(self, images: Tensor) -> Tensor:
+        """Return the logits (b, k) of images (b, c, h, w) that were checked before."""
+        raise NotImplementedError
+
+
+class SelectLabel(_Around):
     """A classifier with two classes: "without" and "with" one label of a multi-label network."""
 
     def __init__(self, classifier: Any, label: int) -> None:
@@ -556,20 +566,10 @@ class SelectLabel:
         self._checked = False
 
     @property
-    def module(self) -> Any:
-        """The torch module inside the classifier, or None."""
-        return _module_of(self.classifier)
-
-    @property
     def device(self) -> torch.device | None:
         return getattr(self.classifier, "device", None)
 
-    @standard_numbers
-    def __call__(self, images: Tensor) -> Tensor:
-        return self._logits_of(validate.pixels(images).clone())
-
     def _logits_of(self, images: Tensor) -> Tensor:
-        """Return the logits (b, k) of images (b, c, h, w) that were checked before."""
         return two_logits(self._logit(unchecked_call(self.classifier)(images), images))
 
     def _logit(self, logits: Any, images: Tensor) -> Tensor:
@@ -595,19 +595,15 @@ class SelectLabel:
             return certain - torch.log(-torch.expm1(certain))
         if not self._checked:
             self._checked = True
-            self._refuse_log_probabilities(logits.detach())
+            if len(logits) and (logits.detach().float().logsumexp(1).abs() < 1e-4).all():
+                raise ValueError(
+                    "classifier: expected one logit for each label's own sigmoid, got logarithms "
+                    "of probabilities that add up to 1; pass their exp to "
+                    "cfx.wrap(..., probabilities=True)"
+                )
         if self._own and not self._watch.done:
             self._watch.see(logit[:, None], lambda: with_gradient(inner, images[:1]))
         return logit
-
-    def _refuse_log_probabilities(self, logits: Tensor) -> None:
-        total = logits.float().logsumexp(1)
-        if len(total) and (total.abs() < 1e-4).all():
-            raise ValueError(
-                "classifier: expected one logit for each label's own sigmoid, got logarithms of "
-                "probabilities that add up to 1; pass their exp to "
-                "cfx.wrap(..., probabilities=True)"
-            )
 
 
 def select_label(classifier: Classifier, label: int | str) -> SelectLabel:
@@ -633,7 +629,7 @@ def select_label(classifier: Classifier, label: int | str) -> SelectLabel:
     return SelectLabel(inner, validate.count(label, "label"))
 
 
-class BlackBox(validate.BlackBoxed):
+class BlackBox(_Around, validate.BlackBoxed):
     """Hides the gradients of a classifier and counts the images that it classifies.
 
     Attributes:
@@ -645,22 +641,12 @@ class BlackBox(validate.BlackBoxed):
         self.n_queries = 0
 
     @property
-    def module(self) -> Any:
-        """The torch module inside the classifier, or None."""
-        return _module_of(self.classifier)
-
-    @property
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes, if the classifier has any."""
         return class_names_of(self.classifier)
 
-    @standard_numbers
-    def __call__(self, images: Tensor) -> Tensor:
-        return self._logits_of(validate.pixels(images).clone())
-
     @torch.no_grad()
     def _logits_of(self, images: Tensor) -> Tensor:
-        """Return the logits (b, k) of images (b, c, h, w) that were checked before."""
         self.n_queries += len(images)
         return unchecked_call(self.classifier)(images)
 
@@ -674,15 +660,12 @@ def unchecked_call(classifier: Any) -> Callable[[Tensor], Any]:
     Only ``Wrapped``, ``SelectLabel`` and ``BlackBox`` have such a function. Other classifiers, also
     subclasses of these three, are returned unchanged.
     """
-    return (
-        classifier._logits_of
-        if type(classifier) in (Wrapped, SelectLabel, BlackBox)
-        else classifier
-    )
+    own = type(classifier) in (Wrapped, SelectLabel, BlackBox)
+    return classifier._logits_of if own else classifier
 
 
 def innermost(classifier: Any) -> Any:
-    """Return the classifier that remains when all ``BlackBox`` wrappers are removed."""
+    """Return the classifier inside all ``BlackBox`` wrappers."""
     while isinstance(classifier, BlackBox):
         classifier = classifier.classifier
     return classifier
@@ -699,7 +682,3 @@ def with_gradient(classifier: Any, image: Tensor) -> Tensor:
     image = image.detach().clone().requires_grad_()
     out = unchecked_call(innermost(classifier))(image)
     return validate.instance(out, Tensor, "classifier").reshape(1, -1)
-
-
-def _module_of(inner: Any) -> Any:
-    return inner if isinstance(inner, nn.Module) else getattr(inner, "module", None)

@@ -51,8 +51,8 @@ def timesteps(steps: int, total: int = TRAIN_STEPS, name: str = "steps") -> list
         name: name of the argument, for the error message.
 
     Raises:
-        ValueError: if no stride gives exactly ``steps`` times. The message names the nearest
-            possible numbers.
+        ValueError: if no stride gives exactly ``steps`` times. The message suggests possible
+            numbers close to ``steps``.
     """
     possible = {len(range(0, total, stride)) for stride in range(1, total // 2 + 1)}
     if steps not in possible:
@@ -101,9 +101,9 @@ def ddim_step(
         eps: predicted noise in ``noisy``.
         alpha_bar: noise level of ``noisy``, one number or one per sample (b,).
         alpha_bar_next: alpha_bar of the result, higher than ``alpha_bar`` for denoising and lower
-            for inversion. The value 1 gives the clean codes, and 0 gives pure noise.
+            for inversion. ``alpha_bar_next=1`` gives the clean codes, and 0 gives pure noise.
         clip_sample_range: Largest absolute value to which the predicted clean codes are clipped,
-            before ``eps`` is recomputed. If None, nothing is clipped.
+            before ``eps`` is recomputed. If ``clip_sample_range`` is None, nothing is clipped.
     """
     clean = predict_x0(noisy, eps, alpha_bar)
     if clip_sample_range is not None:
@@ -226,7 +226,7 @@ def denoise(
 
 
 def ddim_invert(denoiser: Denoiser, clean: Tensor, schedule: Schedule) -> Tensor:
-    """Return the noisy codes from which ``denoise`` leads (nearly) to the given clean codes.
+    """Return the noisy codes from which ``denoise`` leads (nearly) to the codes ``clean``.
 
     The steps of ``denoise`` are taken in the opposite direction. The more steps a schedule has, the
     smaller is the error after inversion and denoising.
@@ -278,7 +278,7 @@ def invert(
     times: list[int],
     clip_sample_range: float | None = 1.0,
 ) -> Tensor:
-    """Return the noise, (b, c, h, w), that ``render`` turns (nearly) into the given images.
+    """Return the noise, (b, c, h, w), that ``render`` turns (nearly) into ``images``.
 
     Args:
         images: (b, c, h, w) in [-1, 1].

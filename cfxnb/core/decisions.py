@@ -18,8 +18,8 @@ def log_odds(logits: Tensor, label: Tensor, contrast_class: Tensor | None = None
     Args:
         logits: Logits (b, k).
         label: Class of each sample, (b,).
-        contrast_class: Class to compare with, (b,). If None, ``label`` is compared with all other
-            classes.
+        contrast_class: Class to compare with, (b,). If ``contrast_class`` is None, ``label`` is
+            compared with all other classes.
     """
     if contrast_class is not None:
         return explained_logit(logits, label, contrast_class)
@@ -44,7 +44,8 @@ def is_predicted(logits: Tensor, target: Tensor) -> Tensor:
 def is_reached(logits: Tensor, target: Tensor, confidence: float, slack: float = 0.0) -> Tensor:
     """Return whether the target is predicted with at least ``confidence``, bool (b,).
 
-    With three classes or more, a low confidence alone does not make the target the predicted class.
+    With three or more classes, a probability above a low ``confidence`` is not enough: the target
+    must also have the largest logit.
 
     Args:
         slack: Tolerance for rounding, in log odds.
@@ -62,9 +63,9 @@ def still_reached(confidence: float) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def class_number(value: Any, name: str, names: Sequence[str] | None) -> int:
-    """Return the number of a class that is given by its number or its name.
+    """Return the number of a class, given as a number or as a name.
 
-    Whether the classifier has so many classes is checked later, when it has returned logits.
+    The function does not check whether the classifier has a class of this number.
     """
     if isinstance(value, str):
         return int(validate.labels(value, 1, len(names or ()), name, names)[0])
@@ -81,8 +82,9 @@ def check_labels(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the explained class and the contrast class of each sample, which must differ.
 
-    With two classes, the other class is the contrast class by default. Otherwise the map of class 0
-    would be empty for a network with one logit, because its logit of class 0 is always 0.
+    With two classes, the other class is the contrast class by default. Without a contrast class,
+        the map of class 0 would be empty for a network with a single logit: its logit of class 0 is
+        always 0.
 
     Args:
         label: Explained class: one for all images, or one per image.

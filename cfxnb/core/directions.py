@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cfxnb.core import validate
@@ -20,9 +19,7 @@ def expand_direction(space: LatentSpace, direction: Tensor, rows: int) -> Tensor
     Raises:
         ValueError, TypeError: if the shape is wrong, or if the length is 0 or not finite.
     """
-    validate.instance(direction, Tensor, "direction", "a torch tensor")
-    if not direction.is_floating_point() or direction.is_meta or direction.layout != torch.strided:
-        raise TypeError(f"direction: expected floats, got {direction.dtype} {direction.layout}")
+    validate.float_tensor(direction, "direction")
     shape = tuple(space.mean.shape)
     if tuple(direction.shape) not in (shape, (rows, *shape)):
         raise ValueError(

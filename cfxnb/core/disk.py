@@ -126,7 +126,7 @@ def writing(path: Path, name: str = "path") -> Iterator[Path]:
     temporary file is removed.
 
     Raises:
-        ValueError: If the file cannot be written. The message names ``path`` and the cause.
+        ValueError: If the file cannot be written.
     """
     partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
     try:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from cfxnb.core import validate
+from cfxnb.core import types, validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import is_predicted
 from cfxnb.core.modules import eval_frozen
@@ -18,18 +18,7 @@ from cfxnb.core.results import Counterfactuals
 from cfxnb.core.second_look import warn_of_randomness
 from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.tensors import finite_rows, per_sample, predicted
-from cfxnb.core.types import (
-    ALREADY_TARGET,
-    FLIPPED,
-    NO_GRADIENT,
-    NOT_FINITE,
-    NOT_FOUND,
-    RECONSTRUCTION_IS_TARGET,
-    STOPPED,
-    Code,
-    OnStep,
-    Step,
-)
+from cfxnb.core.types import Code, OnStep, Step
 from cfxnb.core.weights_hash import weights_hash
 
 Chunk = TypeVar("Chunk")
@@ -128,8 +117,8 @@ class Edit:
     Attributes:
         code: Edited codes. The driver decodes them.
         image: Edited images, for methods without codes.
-        reached: Samples that reached the target in the search, bool (b,). If None, only the last
-            evaluation by the driver decides.
+        reached: Samples that reached the target in the search, bool (b,). If ``reached`` is None,
+            only the last evaluation by the driver decides.
         no_gradient: Samples whose gradient was zero or not finite, bool (b,).
         logits: Logits (b, k) of ``image``, from a method that has classified exactly these images.
             The driver then does not classify them again.
@@ -231,20 +220,21 @@ class Run:
 
     def _encode(self, batch: Batch) -> tuple[EncodedBatch, int]:
         """Return the batch with codes and reconstructions, and the generator passes per image."""
-        known = vars(batch)
-        if self.space is None:
-            skip = needs_no_search(batch)
-            own = {"reconstruction": batch.images, "logits_reconstruction": batch.logits_before}
-            return EncodedBatch(**known, **own, code_before=None, skip=skip), 0
-        if self.encode is None:
-            (start, image, logits), renders = self.reconstruct_batch(batch), 1
-        else:
-            start, image, renders = self.encode(batch)
+        start, image, logits, renders = None, batch.images, batch.logits_before, 0
+        if self.space is not None:
+            if self.encode is None:
+                start, image = reconstruct_batch(self.space, batch.images)
+                renders = 1
+                self.fit.add_images(batch.images, image)
+            else:
+                start, image, renders = self.encode(batch)
             logits = self.classifier(image)
             self.fit.add_decisions(batch.logits_before, logits)
-        skip = needs_no_search(batch, logits)
+        skip = torch.zeros_like(batch.target, dtype=torch.bool)
+        for each in (batch.logits_before, logits):
+            skip |= is_predicted(each, batch.target) | (predicted(each) < 0)
         return EncodedBatch(
-            **known,
+            **vars(batch),
             code_before=start,
             reconstruction=image,
             logits_reconstruction=logits,
@@ -265,32 +255,29 @@ class Run:
         changed = found.code is not None or found.image is not None
         decoded_here = found.code is not None and found.image is None
         code = found.code if changed else batch.code_before
+        image = batch.reconstruction if found.image is None else found.image
         if decoded_here:
             image = self.space.decode(found.code)
-        elif found.image is None:
-            image = batch.reconstruction
         elif found.code is None:
-            image = torch.where(
-                per_sample(batch.skip, found.image), batch.reconstruction, found.image
-            )
-        else:
-            image = found.image
-        if found.logits is not None:
-            after = found.logits
-        else:
-            after = self.classifier(image) if changed else batch.logits_reconstruction
-        reached = torch.ones_like(batch.skip) if found.reached is None else found.reached
-        seen = torch.full_like(after, torch.nan) if found.seen is None else found.seen
-        reached = confirmed(reached, seen, after, batch.target, need) & changed
-        none = torch.zeros_like(batch.target)
+            image = torch.where(per_sample(batch.skip, image), batch.reconstruction, image)
         asked = changed and found.logits is None
+        after = batch.logits_reconstruction if found.logits is None else found.logits
+        if asked:
+            after = self.classifier(image)
+        # The last evaluation counts, so that the status of a sample agrees with the stored logits.
+        reached = need(after, batch.target) & changed
+        if found.reached is not None:
+            reached &= found.reached
+        if found.seen is not None:
+            both = found.seen.isfinite().all(1) & after.isfinite().all(1)
+            warn_of_randomness(found.seen[both], after[both])
+        none = torch.zeros_like(batch.target)
         spent = {
             "generator": none + found.generator + renders + int(decoded_here),
             **found.cost,
             # The originals, their reconstructions, and the edited images.
             "classifier": none + found.classifier + 1 + int(with_space) + int(asked),
         }
-        logits_reconstruction = batch.logits_reconstruction if with_space else None
         return Counterfactuals(
             original=batch.images,
             image=image,
@@ -298,13 +285,7 @@ class Run:
             logits_before=batch.logits_before,
             logits_after=after,
             target=batch.target,
-            status=assign_statuses(
-                batch,
-                reached,
-                no_gradient=found.no_gradient,
-                reconstruction=logits_reconstruction,
-                stopped=stopped,
-            ),
+            status=assign_statuses(batch, reached, found.no_gradient, stopped),
             code_before=batch.code_before,
             code_after=code,
             cost=spent,
@@ -340,7 +321,7 @@ class Run:
             logits_before=unknown,
             logits_after=unknown,
             target=target.to(images.device),
-            status=(STOPPED,) * count,
+            status=(types.STOPPED,) * count,
             code_before=_unknown(like.code_before, count),
             code_after=_unknown(like.code_after, count),
             cost={k: v.new_zeros(count) for k, v in like.cost.items()},
@@ -356,19 +337,19 @@ class Run:
             ValueError: If no logits are finite, or if a decoded image is not finite.
         """
         joined = Counterfactuals.concatenate([part.to(self.images.device) for part in parts])
-        if set(joined.status) == {NOT_FINITE}:
+        if set(joined.status) == {types.NOT_FINITE}:
             raise ValueError(
                 "classifier: expected finite logits, got NaN or infinity for the original or the "
                 f"reconstruction of all {len(joined)} images"
             )
-        known = torch.tensor([s != STOPPED for s in joined.status])
+        known = torch.tensor([s != types.STOPPED for s in joined.status])
         broken = int((~finite_rows(joined.image.cpu()) & known).sum())
         if broken:
             raise ValueError(
                 f"space.decode: expected finite images, got NaN or infinity for {broken} of "
                 f"{len(joined)}"
             )
-        left = joined.status.count(STOPPED)
+        left = joined.status.count(types.STOPPED)
         self.stop.warn(len(joined) - left, len(joined), "the others have the status 'stopped'")
         self.fit.warn()
         weights = self.stop.finish(self._weights)
@@ -389,16 +370,6 @@ class Run:
             return {"first_row": first}
         return {"first_row": first, "rows": self.row_positions.tolist()}
 
-    def reconstruct_batch(self, batch: Batch) -> tuple[Code, Tensor, Tensor]:
-        """Return codes, reconstructions, and the logits of the reconstructions."""
-        if self.space is None:
-            raise RuntimeError("a method without a space reconstructs nothing")
-        start, image = reconstruct_batch(self.space, batch.images)
-        logits = self.classifier(image)
-        self.fit.add_images(batch.images, image)
-        self.fit.add_decisions(batch.logits_before, logits)
-        return start, image, logits
-
 
 def _row_positions(first_row: Any, count: int) -> Tensor:
     """Return the rows of the images in their data set, int64 (count,)."""
@@ -408,48 +379,23 @@ def _row_positions(first_row: Any, count: int) -> Tensor:
 
 
 def _unknown(code: Code | None, count: int) -> Code | None:
+    """Return a code of NaN with ``count`` rows like those of ``code``."""
     if code is None:
         return None
-
-    def nan(like: Tensor) -> Tensor:
-        return like.new_full((count, *like.shape[1:]), torch.nan)
-
-    return Code(nan(code.z), None if code.aux is None else nan(code.aux))
+    parts = [part for part in (code.z, code.aux) if part is not None]
+    return Code(*(part.new_full((count, *part.shape[1:]), torch.nan) for part in parts))
 
 
 def reconstruct_batch(space: CheckedSpace, images: Tensor) -> tuple[Code, Tensor]:
     """Return the codes of images, and finite reconstructions with the shape of the images."""
     start = space.encode(images)
     made = space.decode(start)
-    if made.shape != images.shape:
-        raise ValueError(
-            f"space.decode: expected the shape of the images, {tuple(images.shape)}, "
-            f"got {tuple(made.shape)}"
-        )
+    validate.shape(made.shape, images.shape, "space.decode", "the shape of the images,")
     return start, validate.images(made, "space.decode")
 
 
-def needs_no_search(batch: Batch, logits_reconstruction: Tensor | None = None) -> Tensor:
-    """Return which samples need no search, bool (b,).
-
-    A sample needs no search if its original or its reconstruction is classified as the target, or
-    if the logits of one of the two are not finite.
-    """
-    skip = is_predicted(batch.logits_before, batch.target) | (predicted(batch.logits_before) < 0)
-    if logits_reconstruction is not None:
-        skip |= is_predicted(logits_reconstruction, batch.target) | (
-            predicted(logits_reconstruction) < 0
-        )
-    return skip
-
-
 def assign_statuses(
-    batch: Batch,
-    reached: Tensor,
-    *,
-    no_gradient: Tensor | None = None,
-    reconstruction: Tensor | None = None,
-    stopped: bool = False,
+    batch: EncodedBatch, reached: Tensor, no_gradient: Tensor | None, stopped: bool
 ) -> tuple[str, ...]:
     """Return the status of each sample.
 
@@ -458,44 +404,19 @@ def assign_statuses(
     Args:
         reached, no_gradient: Samples that reached the target, and samples whose gradient was zero
             or not finite, bool (b,) each.
-        reconstruction: Logits of the reconstructions, (b, k).
-        stopped: Whether the call was stopped. Samples without another status are then "stopped".
+        stopped: Whether the call was stopped. After a stop, samples without another status get the
+            status "stopped".
     """
-    already = is_predicted(batch.logits_before, batch.target)
-    none = torch.zeros_like(already)
-    broken = predicted(batch.logits_before) < 0
-    gone = none if reconstruction is None else is_predicted(reconstruction, batch.target)
-    if reconstruction is not None:
-        broken = broken | (predicted(reconstruction) < 0)
-    no_gradient = none if no_gradient is None else no_gradient
+    before, after = batch.logits_before, batch.logits_reconstruction
+    none = torch.zeros_like(reached)
     # Later lines overwrite earlier ones.
-    status = [STOPPED if stopped else NOT_FOUND] * len(already)
+    status = [types.STOPPED if stopped else types.NOT_FOUND] * len(reached)
     for found, name in (
-        (no_gradient & (not stopped), NO_GRADIENT),
-        (reached, FLIPPED),
-        (gone, RECONSTRUCTION_IS_TARGET),
-        (already, ALREADY_TARGET),
-        (broken, NOT_FINITE),
+        (none if stopped or no_gradient is None else no_gradient, types.NO_GRADIENT),
+        (reached, types.FLIPPED),
+        (is_predicted(after, batch.target), types.RECONSTRUCTION_IS_TARGET),
+        (is_predicted(before, batch.target), types.ALREADY_TARGET),
+        ((predicted(before) < 0) | (predicted(after) < 0), types.NOT_FINITE),
     ):
         status = [name if yes else old for yes, old in zip(found.tolist(), status, strict=True)]
     return tuple(status)
-
-
-def confirmed(
-    reached: Tensor, seen: Tensor, after: Tensor, target: Tensor, need: Callable[..., Tensor]
-) -> Tensor:
-    """Return which samples reached the target in the search and in the last evaluation, bool (b,).
-
-    Because the last evaluation counts, the status of a sample agrees with the stored logits. The
-    function warns if the two evaluations of an image differ by more than rounding.
-
-    Args:
-        reached: Samples that reached the target in the search, bool (b,).
-        seen: Logits of the edited images in the search, (b, k), or NaN for images that the search
-            did not classify.
-        after: Logits of the edited images in the last evaluation, (b, k).
-        need: Maps (logits, target) to bool (b,), with tolerance for rounding.
-    """
-    both = seen.isfinite().all(1) & after.isfinite().all(1)
-    warn_of_randomness(seen[both], after[both])
-    return reached & need(after, target)

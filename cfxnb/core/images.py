@@ -81,21 +81,17 @@ def _tensor(value: Any, name: str) -> Tensor:
         if not isinstance(value[0], Tensor | np.ndarray | Image.Image):
             raise TypeError(f"{wrong}a {type(value).__name__} of {type(value[0]).__name__}")
         parts = [_tensor(each, f"{name}[{i}]") for i, each in enumerate(value)]
-        shapes = {tuple(part.shape) for part in parts}
-        kinds = {(part.dtype, part.device) for part in parts}
-        if len(shapes) > 1 or len(kinds) > 1:
+        shape = tuple(parts[0].shape)
+        if len({(part.shape, part.dtype, part.device) for part in parts}) > 1:
+            shapes = sorted({tuple(part.shape) for part in parts})[:4]
             raise ValueError(
-                f"{name}: expected images of one shape and type, got {sorted(shapes)[:4]}; "
-                "resize them first"
+                f"{name}: expected images of one shape and type, got {shapes}; resize them first"
             )
-        if parts[0].ndim == 2:  # gray pictures
-            return torch.stack(parts)[:, None]
-        if parts[0].ndim == 3:
-            return torch.stack(parts)
-        raise ValueError(
-            f"{name}: expected images (c, h, w) in the {type(value).__name__}, got shape "
-            f"{tuple(parts[0].shape)}"
-        )
+        if len(shape) not in (2, 3):
+            kind = type(value).__name__
+            raise ValueError(f"{name}: expected images (c, h, w) in the {kind}, got shape {shape}")
+        stacked = torch.stack(parts)
+        return stacked[:, None] if len(shape) == 2 else stacked  # (h, w) are gray pictures
     raise TypeError(f"{wrong}{type(value).__name__}")
 
 
@@ -188,7 +184,8 @@ def _unit_range(x: Tensor, name: str, pictures: bool, slack: float) -> Tensor:
 
 
 def _are_bytes(numbers: Tensor) -> bool:
-    """Return whether the numbers can only be bytes: each image has one above 127, or only 0."""
+    """Return whether the numbers can only be bytes: each image has a number above 127, or only
+    zeros."""
     if numbers.is_floating_point() and not (numbers == numbers.round()).all():
         return False
     top = numbers.flatten(1).amax(1)

@@ -2,15 +2,13 @@
 
 import contextlib
 import dataclasses
-import functools
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")  # those that have an autocast of their own
 _LOCK = threading.RLock()
@@ -19,7 +17,7 @@ _users = 0
 _before: "_Settings | None" = None
 
 
-def standard_modes(function: Callable[P, R]) -> Callable[P, R]:
+def standard_modes(function: Function) -> Function:
     """Decorate a public function, so that it runs with gradients and in float32.
 
     The decorated function ignores ``torch.inference_mode``, ``torch.no_grad``, ``torch.autocast``,
@@ -31,23 +29,12 @@ def standard_modes(function: Callable[P, R]) -> Callable[P, R]:
     a decorated function runs, these two settings apply to other threads too.
     """
 
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with standard():
-            return function(*args, **kwargs)
-
-    return run
+    return standard()(function)
 
 
-def standard_numbers(function: Callable[P, R]) -> Callable[P, R]:
+def standard_numbers(function: Function) -> Function:
     """Decorate a method as ``standard_modes`` does, but leave gradients on or off as they are."""
-
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with float32():
-            return function(*args, **kwargs)
-
-    return run
+    return float32()(function)
 
 
 @contextlib.contextmanager

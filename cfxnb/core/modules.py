@@ -35,7 +35,8 @@ def modules_of(*parts: Any) -> list[nn.Module]:
 
     A network may be one of the parts itself. The function also searches attributes, lists,
     closures, bound objects, partials, default values, and global variables that a function names.
-    A network in another place is not found here: ``eval_frozen`` freezes it at its first call.
+    A network in any other place is not found, and ``eval_frozen`` freezes such a network at its
+    first call.
     """
     found: dict[int, nn.Module] = {}
     seen: set[int] = set()
@@ -58,10 +59,9 @@ def modules_of(*parts: Any) -> list[nn.Module]:
 
 def _references(part: Any) -> list[Any]:
     """Return the objects that one object refers to, as far as they may hold networks."""
-    if isinstance(part, dict):
-        return list(part.values()) if len(part) <= WIDTH else []
-    if isinstance(part, list | tuple | set | frozenset):
-        return list(part) if len(part) <= WIDTH else []
+    if isinstance(part, dict | list | tuple | set | frozenset):
+        inside = list(part.values() if isinstance(part, dict) else part)
+        return inside if len(inside) <= WIDTH else []
     if isinstance(part, functools.partial):
         return [part.func, *part.args, *part.keywords.values()]
     if isinstance(part, types.MethodType):
@@ -121,7 +121,7 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
 
 
 class _Held:
-    """Original state of a frozen module or parameter, and how many ``eval_frozen`` use it.
+    """Original state of a frozen module or parameter, and how many ``eval_frozen`` blocks use it.
 
     The state is the training mode of a module, or requires_grad of a parameter.
     """
@@ -140,7 +140,7 @@ class _Hold:
 
     Attributes:
         modules, weights: Frozen modules and parameters, by their ``id``.
-        given: Warnings that were given inside the block, so that none is given twice.
+        given: Warnings that were given inside the block, so that no warning is given twice.
     """
 
     def __init__(self) -> None:
@@ -186,7 +186,8 @@ def _can_be_frozen(p: Tensor) -> bool:
 
 
 def _left(table: dict[int, _Held], kept: Any) -> _Held | None:
-    """Count one ``eval_frozen`` less for a module or parameter, and return its state at 0."""
+    """Count one user less of a frozen module or parameter, and return its state if no user is
+    left."""
     held = table[id(kept)]
     held.users -= 1
     return table.pop(id(kept)) if not held.users else None
@@ -258,10 +259,9 @@ def first_time(warning: str) -> bool:
     if not _THREAD.holds:
         return True
     given = _THREAD.holds[0].given
-    if warning in given:
-        return False
+    first = warning not in given
     given.add(warning)
-    return True
+    return first
 
 
 def warned_before() -> bool:

@@ -22,7 +22,8 @@ def predict_logits(classifier: Classifier, images: Tensor, batch_size: int = 512
     Args:
         classifier: Maps images to logits (b, k).
         images: Images (n, c, h, w) in [0, 1].
-        batch_size: Images per batch. The batch size affects memory and speed, not results.
+        batch_size: Images per batch. A larger batch needs more memory and is faster. The results
+            are the same.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or if logits are not finite.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import results_file, validate
+from cfxnb.core.results_file import TENSORS
 from cfxnb.core.tensors import positions
 from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FINITE, STATUSES, STOPPED, Code
-
-_IMAGES = ("original", "image", "reconstruction")
-_LOGITS = ("logits_before", "logits_after")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,8 +30,8 @@ class Counterfactuals:
         logits_before, logits_after: Logits of ``original`` and of ``image``, (n, k) for k classes.
         target: Class to reach, (n,).
         status: One of ``cfxnb.core.types.STATUSES`` per image.
-        code_before, code_after: Codes of ``reconstruction`` and of ``image``. Both are None for
-            methods without a space.
+        code_before, code_after: Codes of ``reconstruction`` and of ``image``. For methods without a
+            space, both codes are None.
         cost: Network evaluations per image, a dict of tensors (n,). ``generator`` counts forward
             and backward passes of the generator, ``classifier`` those of the classifier.
         made_by: Record of the call: function, arguments, seed, hashes of the weights, seconds.
@@ -55,34 +53,11 @@ class Counterfactuals:
     trace: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (*_IMAGES, *_LOGITS, "target"):
-            value = validate.instance(getattr(self, name), Tensor, name, "a torch tensor")
-            dims = 4 if name in _IMAGES else 2 if name in _LOGITS else 1
-            floats = value.is_floating_point()
-            if value.ndim != dims or value.layout != torch.strided or floats != (dims > 1):
-                raise ValueError(
-                    f"{name}: expected {'floats' if dims > 1 else 'int64'} with {dims} axes, got "
-                    f"{value.dtype} of shape {tuple(value.shape)}"
-                )
-            if len(value) != len(self.original):
-                raise ValueError(f"{name}: expected {len(self.original)} rows, got {len(value)}")
-        if not isinstance(self.status, tuple) or len(self.status) != len(self.original):
-            raise ValueError(
-                f"status: expected one for each of {len(self.original)} rows, got "
-                f"{validate.describe(self.status)}"
-            )
-        for name, code in (("code_before", self.code_before), ("code_after", self.code_after)):
-            if code is not None and len(validate.instance(code, Code, name)) != len(self.original):
-                raise ValueError(f"{name}: expected {len(self.original)} rows, got {len(code)}")
-        for name, kept in (("cost", self.cost), ("trace", self.trace)):
-            for key, value in validate.instance(kept, dict, name).items():
-                shape = validate.instance(value, Tensor, f"{name}[{key!r}]", "a tensor").shape
-                if shape[:1] != (len(self.original),):
-                    raise ValueError(
-                        f"{name}[{key!r}]: expected {len(self.original)} rows, got shape "
-                        f"{tuple(shape)}"
-                    )
-        results_file.check_record(self.made_by)
+        rows = validate.instance(self.original, Tensor, "original", "a torch tensor").shape[:1]
+        if not isinstance(self.status, tuple) or (rows and rows[0] != len(self.status)):
+            came = validate.describe(self.status)
+            raise ValueError(f"status: expected a tuple with one for each image, got {came}")
+        results_file.check_layout(_fields(self))
 
     @property
     def flipped(self) -> Tensor:
@@ -100,9 +75,8 @@ class Counterfactuals:
     @property
     def confidence(self) -> Tensor:
         """Probability of the target after the change, (n,)."""
-        return self.logits_after.softmax(1).gather(
-            1, self.target[:, None].to(self.logits_after.device)
-        )[:, 0]
+        target = self.target[:, None].to(self.logits_after.device)
+        return self.logits_after.softmax(1).gather(1, target)[:, 0]
 
     def __len__(self) -> int:
         return len(self.original)
@@ -115,28 +89,26 @@ class Counterfactuals:
         A single position gives a result of length 1.
         """
         index = positions(rows, len(self), f"a result with {len(self)} counterfactuals")
-        tensors = {name: getattr(self, name)[index] for name in (*_IMAGES, *_LOGITS, "target")}
-        return dataclasses.replace(
-            self,
-            **tensors,
-            status=tuple(self.status[i] for i in index.tolist()),
-            code_before=None if self.code_before is None else self.code_before[index],
-            code_after=None if self.code_after is None else self.code_after[index],
-            cost={k: v[index] for k, v in self.cost.items()},
-            trace={k: v[index] for k, v in self.trace.items()},
-        )
+        status = tuple(self.status[i] for i in index.tolist())
+        return self._changed(lambda part: part[index], status=status)
 
     def to(self, device: torch.device | str) -> "Counterfactuals":
         """Return a copy of the result with all tensors on another device."""
         device = validate.named_device(device)
-        tensors = {n: getattr(self, n).to(device) for n in (*_IMAGES, *_LOGITS, "target")}
+        return self._changed(lambda part: part.to(device))
+
+    def _changed(self, change: Callable[[Any], Any], **fields: Any) -> "Counterfactuals":
+        """Return a copy of the result in which ``change`` was applied to each tensor and code."""
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in TENSORS}
+        for name in ("code_before", "code_after"):
+            code = getattr(self, name)
+            changed[name] = None if code is None else change(code)
         return dataclasses.replace(
             self,
-            **tensors,
-            code_before=None if self.code_before is None else self.code_before.to(device),
-            code_after=None if self.code_after is None else self.code_after.to(device),
-            cost={k: v.to(device) for k, v in self.cost.items()},
-            trace={k: v.to(device) for k, v in self.trace.items()},
+            **changed,
+            cost={k: change(v) for k, v in self.cost.items()},
+            trace={k: change(v) for k, v in self.trace.items()},
+            **fields,
         )
 
     @staticmethod
@@ -152,7 +124,7 @@ class Counterfactuals:
             raise ValueError("parts: expected results on one device; move them by .to(device)")
         first = parts[0]
         return Counterfactuals(
-            **{n: _join([getattr(p, n) for p in parts]) for n in (*_IMAGES, *_LOGITS, "target")},
+            **{n: _join([getattr(p, n) for p in parts]) for n in TENSORS},
             status=sum((p.status for p in parts), ()),
             code_before=_join_codes([p.code_before for p in parts]),
             code_after=_join_codes([p.code_after for p in parts]),
@@ -192,8 +164,7 @@ class Counterfactuals:
             ValueError, TypeError: If the file cannot be written, or if a field is not valid. The
                 message names the path or the field.
         """
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return results_file.write(fields, path)
+        return results_file.write(_fields(self), path)
 
     @staticmethod
     def load(path: str | os.PathLike) -> "Counterfactuals":
@@ -204,9 +175,13 @@ class Counterfactuals:
 
         Raises:
             ValueError, TypeError: If the file does not exist, is damaged or altered, or holds
-                something else. The message names the path and the field.
+                something else.
         """
         return Counterfactuals(**results_file.read(path))
+
+
+def _fields(cf: Counterfactuals) -> dict[str, Any]:
+    return {field.name: getattr(cf, field.name) for field in dataclasses.fields(cf)}
 
 
 def _join(tensors: list[Tensor]) -> Tensor:
@@ -235,17 +210,11 @@ def _join_traces(parts: Sequence[Counterfactuals]) -> dict[str, Tensor]:
         traces = [part.trace.get(name) for part in parts]
         known = [t for t in traces if t is not None]
         if len({t.shape[1:] for t in known}) == 1:
-            joined[name] = torch.cat(
-                [
-                    _missing_trace(known[0], len(p)) if t is None else t
-                    for p, t in zip(parts, traces, strict=True)
-                ]
-            )
+            like, fill = known[0], torch.nan if known[0].is_floating_point() else 0
+            lacking = [like.new_full((len(p), *like.shape[1:]), fill) for p in parts]
+            filled = zip(lacking, traces, strict=True)
+            joined[name] = torch.cat([nothing if t is None else t for nothing, t in filled])
     return joined
-
-
-def _missing_trace(like: Tensor, rows: int) -> Tensor:
-    return like.new_full((rows, *like.shape[1:]), torch.nan if like.is_floating_point() else 0)
 
 
 def _join_records(records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cfxnb.core import types, validate
 from cfxnb.core.disk import cause, given_path, kind_of, parsed, shown, writing
 from cfxnb.core.modes import standard_modes
-from cfxnb.core.types import (
-    ALREADY_TARGET,
-    FLIPPED,
-    NOT_FINITE,
-    NOT_FOUND,
-    RECONSTRUCTION_IS_TARGET,
-    STATUSES,
-    STOPPED,
-    Code,
-)
+from cfxnb.core.types import Code
 
 ENDING = ".safetensors"
 WANTED = "saved counterfactuals"
@@ -44,11 +37,11 @@ OLDER_TENSORS = {"before": "logits_before", "after": "logits_after"} | {
     for part, now in (("z", "z"), ("rest", "aux"))
 }
 OLDER_STATUSES = {
-    "exhausted": NOT_FOUND,
-    "reconstruction_flips": RECONSTRUCTION_IS_TARGET,
+    "exhausted": types.NOT_FOUND,
+    "reconstruction_flips": types.RECONSTRUCTION_IS_TARGET,
 }
 GROUPS = ("cost", "trace")
-DECIDED = (FLIPPED, ALREADY_TARGET, RECONSTRUCTION_IS_TARGET)
+DECIDED = (types.FLIPPED, types.ALREADY_TARGET, types.RECONSTRUCTION_IS_TARGET)
 DEEPEST = 400  # how deep the JSON of a record may be nested; Python reads about 900
 SLACK = 1e-4  # how far rounding may move images out of [0, 1]
 
@@ -91,7 +84,7 @@ def write(fields: dict[str, Any], path: Any) -> Path:
             if code.aux is not None:
                 tensors[f"{name}.aux"] = code.aux
     texts = {name: _json(fields[name], name) for name in ("status", "made_by")}
-    ready = _unshare({k: _plain(v) for k, v in tensors.items()})
+    ready = {name: _plain(value) for name, value in tensors.items()}
     with writing(place) as partial:
         save_file(ready, partial, metadata={**texts, "sha256": digest(ready, texts)})
     return place
@@ -126,65 +119,83 @@ def read(path: Any) -> dict[str, Any]:
         raise ValueError(f"path: expected {WANTED}, got {shown(place)}: {why}") from None
 
 
-def check(fields: dict[str, Any]) -> None:
-    """Check that the fields of a result are valid and consistent.
+def check_layout(fields: dict[str, Any]) -> dict[str, Tensor]:
+    """Check the types, rows and axes of the fields of a result, and return all of its tensors.
 
     Raises:
-        ValueError, TypeError: If a field is not valid. The message names the field, what was
-            expected, and what came.
+        ValueError, TypeError: If a field is not valid.
     """
     status = fields["status"]
-    _must(isinstance(status, tuple | list), "status", "a list", type(status).__name__)
-    unknown = [each for each in status if not (isinstance(each, str) and each in STATUSES)]
-    _must(not unknown, "status", f"some of {list(STATUSES)}", f"{unknown[:1]!r:.60}")
-    rows = len(status)
-    sound = torch.tensor([each != NOT_FINITE for each in status], dtype=torch.bool)
-    decided = torch.tensor([each in DECIDED for each in status], dtype=torch.bool)
-    for name in IMAGES:
-        _check_images(fields[name], name, rows, fields["original"], sound)
-    for name in LOGITS:
-        _check_logits(fields[name], name, rows, fields["logits_before"], decided)
-    _check_target(fields["target"], rows, fields["logits_before"].shape[1])
+    _must(isinstance(status, tuple), "status", "a list", type(status).__name__)
+    named: dict[str, Any] = {name: fields[name] for name in TENSORS}
     for name in ("code_before", "code_after"):
         if (code := fields[name]) is not None:
             _must(isinstance(code, Code), name, "a Code or None", type(code).__name__)
-            _check_rows(code.z, f"{name}.z", rows, floats=True)
-            if code.aux is not None:
-                _check_rows(code.aux, f"{name}.aux", rows)
+            parts = {f"{name}.z": code.z, f"{name}.aux": code.aux}
+            named |= {part: value for part, value in parts.items() if value is not None}
     for group in GROUPS:
         _must(isinstance(fields[group], dict), group, "a dict", type(fields[group]).__name__)
         for name, value in fields[group].items():
             _must(isinstance(name, str), group, "texts as names", f"{name!r:.40}")
-            _check_rows(value, f"{group}.{name}", rows)
+            named[f"{group}.{name}"] = value
+    for name, value in named.items():
+        _must(isinstance(value, Tensor), name, "a torch tensor", type(value).__name__)
+        wanted = f"{len(status)} rows, as many as statuses"
+        _must(value.shape[:1] == (len(status),), name, wanted, f"shape {tuple(value.shape)}")
+    for name in TENSORS:
+        value, dims = fields[name], 4 if name in IMAGES else 2 if name in LOGITS else 1
+        right = value.ndim == dims and value.layout == torch.strided
+        right = right and value.is_floating_point() == (dims > 1)
+        wanted = f"{'floats' if dims > 1 else 'int64'} with {dims} axes"
+        _must(right, name, wanted, f"{value.dtype} of shape {tuple(value.shape)}")
+    check_record(fields["made_by"])
+    return named
+
+
+def check(fields: dict[str, Any]) -> None:
+    """Check that the fields of a result are valid and consistent.
+
+    Raises:
+        ValueError, TypeError: If a field is not valid.
+    """
+    for name, value in check_layout(fields).items():
+        came = f"{value.dtype}, {value.layout} on {value.device}"
+        _must(validate.is_plain(value), name, "a plain tensor with numbers", came)
+    status, target = fields["status"], fields["target"]
+    unknown = [each for each in status if not (isinstance(each, str) and each in types.STATUSES)]
+    _must(not unknown, "status", f"some of {list(types.STATUSES)}", f"{unknown[:1]!r:.60}")
+    for name in IMAGES:
+        _check_images(fields[name], name, fields["original"], ~_has(status, types.NOT_FINITE))
+    for name in LOGITS:
+        _check_logits(fields[name], name, fields["logits_before"], _has(status, *DECIDED))
+    _must(target.dtype == torch.int64, "target", "int64", target.dtype)
+    classes = fields["logits_before"].shape[1]
+    if len(target):
+        low, high = target.min().item(), target.max().item()
+        right = low >= 0 and high < classes
+        _must(right, "target", f"classes from 0 to {classes - 1}", f"{low} to {high}")
     for name, value in fields["cost"].items():
-        _must(value.ndim == 1, f"cost.{name}", f"shape ({rows},)", tuple(value.shape))
+        _must(value.ndim == 1, f"cost.{name}", f"shape ({len(status)},)", tuple(value.shape))
         # NaN is not at least 0 either.
         right = value.dtype != torch.bool and not value.is_complex() and bool((value >= 0).all())
         _must(right, f"cost.{name}", "numbers that are 0 or more", "others")
-    check_record(fields["made_by"])
 
 
 def check_record(value: Any, name: str = "made_by") -> None:
     """Check the entries of a record that are used later, for example when results are joined.
 
     Raises:
-        ValueError, TypeError: If an entry is not valid. The message names the entry.
+        ValueError, TypeError: If an entry is not valid.
     """
     if not isinstance(value, dict):
         raise TypeError(f"{name}: expected a dict, got {type(value).__name__}")
-    if "function" in value:
-        _must(
-            isinstance(value["function"], str),
-            f"{name}, function",
-            "a text",
-            repr(value["function"])[:40],
-        )
+    made_by = value.get("function", "")
+    _must(isinstance(made_by, str), f"{name}, function", "a text", f"{made_by!r:.40}")
     for entry in ("seconds", "first_row"):
-        if entry in value:
-            number = value[entry]
-            right = isinstance(number, Real) and not isinstance(number, bool)
-            right = right and 0 <= number < math.inf
-            _must(right, f"{name}, {entry}", "a number that is 0 or more", repr(number)[:40])
+        number = value.get(entry, 0)
+        right = isinstance(number, Real) and not isinstance(number, bool)
+        right = right and 0 <= number < math.inf
+        _must(right, f"{name}, {entry}", "a number that is 0 or more", f"{number!r:.40}")
     parts = value.get("parts", [])
     _must(isinstance(parts, list), f"{name}, parts", "a list of records", type(parts).__name__)
     for i, part in enumerate(parts):
@@ -207,19 +218,9 @@ def _must(right: bool, name: str, wanted: str, came: Any) -> None:
         raise ValueError(f"{name}: expected {wanted}, got {came}")
 
 
-def _check_rows(value: Any, name: str, rows: int, floats: bool = False) -> None:
-    _must(isinstance(value, Tensor), name, "a tensor", type(value).__name__)
-    plain = value.layout == torch.strided and not value.is_meta and not value.is_quantized
-    kind = "the meta device" if value.is_meta else f"{value.dtype}, {value.layout}"
-    _must(plain, name, "a plain tensor with numbers", kind)
-    right = value.ndim > 0 and len(value) == rows
-    _must(right, name, f"{rows} rows, as many as statuses", f"shape {tuple(value.shape)}")
-    _must(value.is_floating_point() or not floats, name, "floats", value.dtype)
-
-
-def _check_images(value: Any, name: str, rows: int, like: Tensor, sound: Tensor) -> None:
-    _check_rows(value, name, rows, floats=True)
-    right = value.ndim == 4 and all(value.shape[1:]) and value.shape == like.shape
+def _check_images(value: Tensor, name: str, like: Tensor, sound: Tensor) -> None:
+    """Check that images have the shape of ``like``, and are in [0, 1] where ``sound`` is True."""
+    right = all(value.shape[1:]) and value.shape == like.shape
     wanted = "shape (n, c, h, w)" if name == "original" else f"shape {tuple(like.shape)}"
     _must(right, name, wanted, tuple(value.shape))
     pixels = value.detach()[sound.to(value.device)]
@@ -230,9 +231,9 @@ def _check_images(value: Any, name: str, rows: int, like: Tensor, sound: Tensor)
         _must(right, name, "values in [0, 1]", came)
 
 
-def _check_logits(value: Any, name: str, rows: int, like: Tensor, decided: Tensor) -> None:
-    _check_rows(value, name, rows, floats=True)
-    right = value.ndim == 2 and value.shape[1] > 1 and value.shape == like.shape
+def _check_logits(value: Tensor, name: str, like: Tensor, decided: Tensor) -> None:
+    """Check that logits have the shape of ``like``, and numbers where ``decided`` is True."""
+    right = value.shape[1] > 1 and value.shape == like.shape
     wanted = "(n, k) with k >= 2" if name == "logits_before" else tuple(like.shape)
     _must(right, name, f"shape {wanted}", tuple(value.shape))
     # Minus infinity is a probability of 0. Other infinite numbers allow no decision.
@@ -241,37 +242,32 @@ def _check_logits(value: Any, name: str, rows: int, like: Tensor, decided: Tenso
     _must(not broken, name, f"numbers where the status is one of {DECIDED}", "NaN or infinity")
 
 
-def _check_target(value: Any, rows: int, classes: int) -> None:
-    _check_rows(value, "target", rows)
-    _must(value.ndim == 1, "target", f"shape ({rows},)", tuple(value.shape))
-    _must(value.dtype == torch.int64, "target", "int64", value.dtype)
-    right = not rows or bool(value.min() >= 0 and value.max() < classes)
-    came = f"{value.min().item()} to {value.max().item()}" if rows else "nothing"
-    _must(right, "target", f"classes from 0 to {classes - 1}", came)
-
-
 def _check_decisions(fields: dict[str, Any]) -> None:
     """Check that each status agrees with the logits, because flip rates count statuses."""
     status = fields["status"]
-    already = torch.tensor([each == ALREADY_TARGET for each in status], dtype=torch.bool)
-    flipped = torch.tensor([each == FLIPPED for each in status], dtype=torch.bool)
-    open_ = torch.tensor([each in (STOPPED, NOT_FINITE) for each in status], dtype=torch.bool)
+    already, flipped = _has(status, types.ALREADY_TARGET), _has(status, types.FLIPPED)
+    searched = ~_has(status, types.ALREADY_TARGET, types.STOPPED, types.NOT_FINITE)
     was, now = (_margin(fields[name], fields["target"]) for name in LOGITS)
     for wrong, wanted in (
-        (already & (was < 0), f"{ALREADY_TARGET!r} only where logits_before predicts the target"),
         (
-            ~already & ~open_ & (was > 0),
-            f"{ALREADY_TARGET!r} where logits_before predicts the target",
+            already & (was < 0),
+            f"{types.ALREADY_TARGET!r} only where logits_before predicts the target",
         ),
-        (flipped & (now < 0), f"{FLIPPED!r} only where logits_after predicts the target"),
+        (searched & (was > 0), f"{types.ALREADY_TARGET!r} where logits_before predicts the target"),
+        (flipped & (now < 0), f"{types.FLIPPED!r} only where logits_after predicts the target"),
     ):
         if wrong.any():
             row = int(wrong.nonzero()[0])
             _must(False, "status", wanted, f"{status[row]!r} in row {row}")
 
 
+def _has(status: Sequence[str], *names: str) -> Tensor:
+    """Return which samples have one of the statuses ``names``, bool (n,) on the CPU."""
+    return torch.tensor([each in names for each in status], dtype=torch.bool, device="cpu")
+
+
 def _margin(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the target's logit minus the largest other logit, (n,) on the CPU, or NaN."""
+    """Return the target's logit minus the largest other logit, (n,) on the CPU."""
     own = torch.arange(logits.shape[1], device="cpu") == target.detach().cpu()[:, None]
     plain = logits.detach().cpu().double()
     others = plain.masked_fill(own, -torch.inf).amax(1)
@@ -315,12 +311,8 @@ def _fields(tensors: dict[str, Tensor], texts: dict[str, str]) -> dict[str, Any]
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}.{error}") from None
     for group in GROUPS:
-        prefix = f"{group}."
-        found[group] = {
-            name.removeprefix(prefix): value
-            for name, value in tensors.items()
-            if name.startswith(prefix)
-        }
+        named = [name for name in tensors if name.startswith(f"{group}.")]
+        found[group] = {name.removeprefix(f"{group}."): tensors[name] for name in named}
     for name in ("status", "made_by"):
         try:
             found[name] = parsed(texts[name], DEEPEST)
@@ -344,16 +336,9 @@ def _json(value: Any, name: str) -> str:
 
 
 def _plain(value: Tensor) -> Tensor:
-    """Return a contiguous tensor on the CPU. Lazy conjugates and negations are computed."""
-    return value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    """Return a contiguous copy on the CPU, because safetensors refuses tensors that share memory.
 
-
-def _unshare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors that share memory with another one, as safetensors refuses shared memory."""
-    seen: set[int] = set()
-    out = {}
-    for name, tensor in tensors.items():
-        memory = tensor.untyped_storage().data_ptr()
-        out[name] = tensor.clone() if memory in seen else tensor
-        seen.add(memory)
-    return out
+    Lazy conjugates and negations are computed.
+    """
+    plain = value.detach().cpu().resolve_conj().resolve_neg()
+    return plain.clone(memory_format=torch.contiguous_format)

@@ -23,10 +23,11 @@ LATER = 8  # number of the call at which the first comparison is repeated
 class SecondLook:
     """Calls a function, and warns once if its results are random or depend on the batch.
 
-    The first call is watched for random numbers of torch, numpy or Python. After the first call
-    with several images, one of these images is evaluated alone, and once more after a few calls.
-    The image with the largest norm is chosen, because a black image shows few differences. A black
-    box is evaluated again only if it drew random numbers, because its queries are counted.
+    During the first call, the object notices whether random numbers of torch, numpy or Python are
+    drawn. After the first call with several images, one of these images is evaluated alone, and
+    evaluated again a few calls later. The image with the largest norm is chosen, because a black
+    image shows few differences. A black box is evaluated again only if it drew random numbers,
+    because its queries are counted.
 
     Args:
         name: Name of the object, for the warning.
@@ -46,12 +47,12 @@ class SecondLook:
     def __call__(self, function: Callable[..., Any], *inputs: Any) -> Any:
         """Return ``function(*inputs)``, and check the result.
 
-        Inputs with one row per image are reduced to one row when an image is evaluated alone.
+        When one image is evaluated alone, only its row of each input is passed to the function.
         """
         self.calls += 1
         state = _random_state() if self.calls == 1 else None
         answer = function(*inputs)
-        self.drew |= state is not None and not _equal(state, _random_state())
+        self.drew |= state is not None and state != _random_state()
         if not self.compared:
             wanted = self.drew or (self.again and len(inputs[0]) > 1)
             if wanted and inputs[0].any():
@@ -77,10 +78,8 @@ class SecondLook:
             raise  # not caused by the batch size
         except Exception:  # batch normalisation over the batch, or a network for one batch size
             with contextlib.suppress(Exception):
-                far = self.distance(
-                    answer[[place]], function(*(_rows(x, rows, [place, place]) for x in inputs))
-                )
-                if far > OTHER_BATCH:
+                twice = function(*(_rows(x, rows, [place, place]) for x in inputs))
+                if (far := self.distance(answer[[place]], twice)) > OTHER_BATCH:
                     self._warn_of_batch(far)
             return
         self.seen = function, alone, other
@@ -105,8 +104,8 @@ class SecondLook:
 def warn_of_randomness(first: Tensor, second: Tensor, name: str = "classifier") -> None:
     """Warn if the logits of two calls on the same images differ by more than rounding.
 
-    If another warning was given in the same call of a method, this one is left out, because the
-    difference may have the same cause."""
+    No warning of randomness is given after another warning in the same call of a method, because
+    the difference may have the same cause."""
     if not len(first) or warned_before():
         return
     far = (first.softmax(1) - second.to(first).softmax(1)).abs().nan_to_num().max().item()
@@ -181,23 +180,7 @@ def _rows(x: Any, rows: int, which: list[int]) -> Any:
 def _random_state() -> tuple[Any, ...]:
     """Return the state of the global random numbers of torch (CPU and GPU), numpy and Python."""
     gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+    on_gpu = torch.cuda.get_rng_state().numpy().tobytes() if gpu else b""
     numbers: Any = np.random.get_state()  # noqa: NPY002
-    return (
-        torch.get_rng_state(),
-        torch.cuda.get_rng_state() if gpu else None,
-        numbers[1],
-        numbers[2:],
-        random.getstate(),
-    )
-
-
-def _equal(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
-    return all(_same(x, y) for x, y in zip(a, b, strict=True))
-
-
-def _same(x: Any, y: Any) -> bool:
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
-        return torch.equal(x, y)
-    if isinstance(x, np.ndarray):
-        return bool(np.array_equal(x, y))
-    return bool(x == y)
+    on_cpu = torch.get_rng_state().numpy().tobytes()
+    return on_cpu, on_gpu, numbers[1].tobytes(), numbers[2:], random.getstate()

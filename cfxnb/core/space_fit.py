@@ -20,8 +20,9 @@ FAR = 2.0  # a warning is given if the error is larger than this multiple of the
 class SpaceFit:
     """Counts the decisions that survive reconstruction, and measures the reconstruction error.
 
-    A space may have an attribute ``reconstruction_error``: its mean squared error on images like
-    its training images. ``warn`` compares the measured error with ``reconstruction_error``."""
+    A space may have an attribute ``reconstruction_error``, the mean squared error of its
+    reconstructions of test images. ``warn`` compares the measured error with
+    ``reconstruction_error``."""
 
     def __init__(self, space: Any) -> None:
         self.own = getattr(space, "reconstruction_error", None)
@@ -34,7 +35,8 @@ class SpaceFit:
         self.error += float((images - reconstruction).square().flatten(1).mean(1).sum())
 
     def add_decisions(self, before: Tensor, after: Tensor) -> None:
-        """Count equal decisions, given the logits (b, k) before and after reconstruction."""
+        """Count equal decisions in the logits (b, k) of images, ``before``, and of reconstructions,
+        ``after``."""
         self.asked += len(before)
         self.kept += int((predicted(before) == predicted(after)).sum())
 

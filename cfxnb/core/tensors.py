@@ -11,23 +11,17 @@ from torch import Generator, Tensor
 def noise_like(code: Tensor, seed: int, rows: Tensor | None = None) -> Tensor:
     """Return standard normal noise with the shape of ``code``.
 
-    The noise of a sample depends only on (seed, row). Because noise is always drawn on the CPU, it
-    does not depend on the device.
+    The noise of a sample depends only on (seed, row). Noise is drawn on the CPU, and therefore does
+    not depend on the device.
 
     Args:
         code: Tensor (b, ...).
         rows: Rows of the samples in the data set, (b,). Default: 0, 1, ...
     """
     positions = range(len(code)) if rows is None else rows.tolist()
-    draws = [
-        torch.randn(
-            code.shape[1:],
-            generator=Generator("cpu").manual_seed(hash_seed(seed, row)),
-            dtype=torch.float32,
-            device="cpu",
-        )
-        for row in positions
-    ]
+    own = [Generator("cpu").manual_seed(hash_seed(seed, row)) for row in positions]
+    shape, kind = code.shape[1:], torch.float32
+    draws = [torch.randn(shape, generator=each, dtype=kind, device="cpu") for each in own]
     return torch.stack(draws).to(code) if draws else torch.empty_like(code)
 
 
@@ -37,11 +31,12 @@ def hash_seed(seed: int, row: int) -> int:
 
 
 def positions(rows: Any, length: int, whole: str) -> Tensor:
-    """Return the n positions that ``rows`` selects out of ``length``, int64 (n,), in its order.
+    """Return the n positions that ``rows`` selects out of ``length``, int64 (n,), in the order of
+    ``rows``.
 
     Args:
-        rows: A slice, a mask, positions, or a single position. Lists, arrays and tensors are
-            accepted.
+        rows: A slice, a mask, positions, or a single position. ``rows`` may be a list, an array or
+            a tensor.
         whole: Description of the indexed object, for messages.
 
     Raises:
@@ -57,10 +52,8 @@ def positions(rows: Any, length: int, whole: str) -> Tensor:
             f"{type(rows).__name__} that can't be read as such"
         ) from None
     chosen = np.atleast_1d(plain)
-    if not chosen.size:
-        return torch.empty(
-            0, dtype=torch.int64, device="cpu"
-        )  # an empty list has no type of its own
+    if not chosen.size:  # an empty list has no type of its own
+        return torch.empty(0, dtype=torch.int64, device="cpu")
     if chosen.ndim > 1 or chosen.dtype.kind not in "biu":
         raise IndexError(
             f"rows of {whole}: expected a slice, a mask or whole numbers in one dimension, "
@@ -84,8 +77,9 @@ def norms(x: Tensor) -> Tensor:
 def active_dims(std: Tensor) -> Tensor:
     """Return which coordinates are active: a std above 2 % of the largest.
 
-    A variational autoencoder leaves some coordinates unused. In units of their tiny std, unused
-    coordinates would count like any other, although the decoder ignores them."""
+    A variational autoencoder leaves some coordinates unused. Unused coordinates have a tiny std.
+    Measured in this std, they would count as much as the other coordinates, although the decoder
+    ignores them."""
     return std > 0.02 * std.max()
 
 

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from cfxnb.core.kept_work import TOLERANCE, CheckpointDir, differ, digest, other_part, sketch
+from cfxnb.core.modes import own_random_numbers
 
 Net = TypeVar("Net", bound=nn.Module)
 Loss = Callable[[Any, tuple[Tensor, ...], Generator], Tensor]
@@ -50,11 +51,11 @@ def fit(
         batch_size: samples per step.
         lr: highest learning rate: linear warm-up in the first 2 % of the steps, then a cosine to 0.
         checkpoint_dir: folder of this training, locked while it runs. The folder of another
-            training is refused. If None, no checkpoints are stored.
+            training is refused. If ``checkpoint_dir`` is None, no checkpoints are stored.
         ema: decay of the exponential moving average of weights and buffers.
         seed: seed of the batches and of the generator.
         config: JSON values that say where data and model come from. A folder with another
-            ``config`` is refused. If None, a hash of the data is used.
+            ``config`` is refused. If ``config`` is None, a hash of the data is used.
         answers: outputs (n, ...) of further networks in the loss for n fixed inputs, by name. If
             these outputs change by more than rounding, the folder is refused.
 
@@ -133,7 +134,7 @@ def _kept_if_interrupted(
 ) -> Iterator[None]:
     """Save the state before a step if the step is interrupted in the loss.
 
-    In the loss only buffers of the model may have changed, and they are restored.
+    The loss can only change buffers of the model, and these buffers are restored.
     """
     before = [buffer.clone() for buffer in model.buffers()]
     try:
@@ -152,8 +153,7 @@ def _begun(model: nn.Module, loss: Loss, rows: tuple[Tensor, ...]) -> dict[str, 
     found = {f"model {i}": sketch(x.flatten()[None]) for i, x in enumerate(state.values())}
     before = {name: value.clone() for name, value in state.items()}
     # Dropout in the model uses torch's global random state.
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(0)
+    with own_random_numbers(0):
         first = loss(model, rows, Generator(device=rows[0].device).manual_seed(0))
     model.load_state_dict(before)  # batch norm statistics may have changed
     return {**found, "loss": first.detach().float().reshape(1, 1)}
@@ -205,7 +205,8 @@ def _schedule(progress: float) -> float:
 
 
 def _rows(count: int, batch_size: int, step: int, seed: int) -> Tensor:
-    """Return the rows of one batch. The order in an epoch depends only on (seed, epoch)."""
+    """Return the rows of one batch. The order of the rows in an epoch depends only on (seed,
+    epoch)."""
     epoch, position = divmod(step, count // batch_size)
     order = torch.randperm(count, generator=Generator().manual_seed(seed * 10**6 + epoch))
     return order[position * batch_size : (position + 1) * batch_size]

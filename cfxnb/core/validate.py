@@ -57,14 +57,13 @@ def pixels(value: Any, name: str = "images") -> Tensor:
 
 def listed(value: Any, name: str, what: str) -> list[Any]:
     """Return an iterable with one entry per image as a list."""
+    wrong = TypeError(f"{name}: expected a list of {what}, one per image, got {describe(value)}")
     if isinstance(value, str | bytes | Mapping | set | frozenset):
-        raise TypeError(f"{name}: expected a list of {what}, one per image, got {describe(value)}")
+        raise wrong
     try:
         return list(value)
     except TypeError:
-        raise TypeError(
-            f"{name}: expected a list of {what}, one per image, got {describe(value)}"
-        ) from None
+        raise wrong from None
 
 
 def batches(value: Any, name: str = "images") -> Any:
@@ -80,13 +79,44 @@ def batches(value: Any, name: str = "images") -> Any:
 def floats(value: Any, name: str) -> Tensor:
     """Check that the value is a float tensor (b, c, h, w), and return it with its gradient."""
     instance(value, Tensor, name, "a torch tensor")
-    plain = value.is_floating_point() and value.layout == torch.strided and not value.is_meta
-    if not plain or value.ndim != 4:
+    if not value.is_floating_point() or not is_plain(value) or value.ndim != 4:
         raise ValueError(
             f"{name}: expected floats of shape (b, c, h, w), got {value.dtype} of shape "
             f"{tuple(value.shape)}"
         )
     return value
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Return whether a tensor stores its numbers: not sparse, quantised or on the meta device."""
+    return tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+
+
+def float_tensor(value: Any, name: str, what: str = "a torch tensor") -> Tensor:
+    """Return a float tensor that stores its numbers, and raise TypeError for any other value."""
+    tensor: Tensor = instance(value, Tensor, name, what)
+    if not tensor.is_floating_point() or not is_plain(tensor):
+        came = f"{tensor.dtype}, {tensor.layout} on {tensor.device}"
+        raise TypeError(f"{name}: expected floats, got {came}")
+    return tensor
+
+
+def having(value: Any, parts: Sequence[str], name: str, wanted: str) -> None:
+    """Raise TypeError if the value lacks one of the attributes ``parts``.
+
+    ``wanted`` describes the value in the message.
+    """
+    if missing := [part for part in parts if not hasattr(value, part)]:
+        came = f"{type(value).__name__} without {', '.join(missing)}"
+        raise TypeError(f"{name}: expected {wanted}, got {came}{_old_names(value, missing)}")
+
+
+def sizes(value: Any, name: str, wanted: str) -> tuple[int, ...]:
+    """Return the sizes of the axes in ``wanted``, such as "(c, h, w)", from 1 to 100,000 each."""
+    listed_sizes = listed(value, name, "sizes")
+    if len(listed_sizes) != wanted.count(",") + 1:
+        raise ValueError(f"{name}: expected {wanted}, got {describe(value)}")
+    return tuple(count(size, name, 1, 10**5) for size in listed_sizes)
 
 
 def stops(value: Any) -> bool:
@@ -117,9 +147,7 @@ def logits(value: Any, rows: int, name: str = "classifier", classes: int | None 
         raise ValueError(
             f"{name}: expected logits of {classes} classes as before, got {value.shape[1]}"
         )
-    if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
-        kind = "the meta device" if value.is_meta else f"{value.dtype}, {value.layout}"
-        raise TypeError(f"{name}: expected logits as floats, got {kind}")
+    float_tensor(value, name)
     # A tensor from torch.inference_mode cannot be used with autograd.
     return (value.clone() if value.is_inference() else value).float()
 
@@ -182,17 +210,13 @@ def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
     if isinstance(value, Tensor):
         if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
             raise TypeError(f"{name}: expected integer classes, got {value.dtype}")
-        if value.is_meta or value.layout != torch.strided or value.is_quantized:
+        if not is_plain(value):
             raise wrong
         return value.detach().to(torch.int64)
     if isinstance(value, Mapping | set | frozenset) or value is None:
         raise wrong
-    value = unmasked(value, name)
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
-        raise wrong from None
-    if array.dtype.kind == "O" and array.size and all(_is_integer(v) for v in array.flat):
+    array = _as_array(value, name, wrong)
+    if array.dtype.kind == "O" and array.size and all(_is(v, int) for v in array.flat):
         fitting = [max(-(2**62), min(int(v), 2**62)) for v in array.flat]
         array = np.array(fitting, np.int64).reshape(array.shape)
     known = [str(n) for n in names or ()]
@@ -217,10 +241,24 @@ def _classes(value: Any, name: str, names: Sequence[str] | None) -> Tensor:
     return torch.from_numpy(array.astype(np.int64))
 
 
+def _as_array(value: Any, name: str, wrong: TypeError) -> np.ndarray:
+    """Return a tensor, an array or a list as an array, and raise ``wrong`` for other values."""
+    if isinstance(value, Tensor):
+        if not is_plain(value):
+            raise wrong
+        value = value.detach().cpu()
+        value = value.double() if value.is_floating_point() else value  # bfloat16 is not in numpy
+    value = unmasked(value, name)
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
+        raise wrong from None
+
+
 def _refuse_other_names(numbers: np.ndarray, name: str, known: list[str]) -> None:
     """Refuse the number of a class if it is the name of another class.
 
-    A tensor is never refused: it comes from ``argmax``, which counts from 0.
+    Class numbers in a tensor are never refused, because ``argmax`` counts from 0.
     """
     for number in np.unique(numbers).tolist():
         own_name = 0 <= number < len(known) and known[number] == str(number)
@@ -232,10 +270,6 @@ def _refuse_other_names(numbers: np.ndarray, name: str, known: list[str]) -> Non
             )
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 LARGEST_NUMBER = 1e30
 
 
@@ -244,8 +278,8 @@ def number(
 ) -> float:
     """Return a finite number in [low, high], or in (low, high] with ``open_low=True``.
 
-    Numbers beyond ``LARGEST_NUMBER`` are refused, because float32 overflows. Numbers that are
-    almost 0 are refused if 0 is not allowed."""
+    Numbers beyond ``LARGEST_NUMBER`` are refused, because float32 overflows. If 0 is not allowed,
+    positive numbers below 1 / ``LARGEST_NUMBER`` are refused, too."""
     low, high = max(low, -LARGEST_NUMBER), min(high, LARGEST_NUMBER)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {describe(value)}")
@@ -256,13 +290,8 @@ def number(
     except OverflowError:
         value = math.inf
     zero = open_low and low == 0 and value < 1 / LARGEST_NUMBER
-    if (
-        not math.isfinite(value)
-        or value > high
-        or value < low
-        or zero
-        or (open_low and value == low)
-    ):
+    inside = low < value <= high if open_low else low <= value <= high  # False for NaN
+    if not inside or zero:
         left = "(" if open_low else "["
         raise ValueError(f"{name}: expected a number in {left}{low}, {high}], got {value!r}")
     return value
@@ -316,7 +345,7 @@ def choice(value: Any, name: str, allowed: Iterable[str]) -> str:
 
 
 def device(value: Any, name: str = "device") -> torch.device:
-    """Return an available device: the given one, or for None the best of CUDA, MPS and CPU."""
+    """Return ``value`` as an available device, or for None the best of CUDA, MPS and CPU."""
     if value is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -360,10 +389,8 @@ def names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
 
 def _by_number(value: Mapping[Any, Any], name: str) -> list[Any]:
     """Return the names of a dict in the order of their numbers, which must be 0, 1, ..."""
-    if value and all(isinstance(v, str) for v in value.values()):
-        pairs = [(str(key), label) for key, label in value.items()]
-    else:
-        pairs = [(str(number), label) for label, number in value.items()]
+    by_number = value and all(isinstance(v, str) for v in value.values())
+    pairs = [(str(k), v) if by_number else (str(v), k) for k, v in value.items()]
     if sorted(key for key, _ in pairs) != sorted(str(i) for i in range(len(pairs))) or not pairs:
         raise ValueError(
             f"{name}: expected a dict with each class number from 0 to {len(value) - 1} once, "
@@ -374,37 +401,13 @@ def _by_number(value: Mapping[Any, Any], name: str) -> list[Any]:
 
 def space(value: Any, name: str = "space") -> Any:
     """Check that ``value`` has encode, decode, mean and std, and return it."""
-    missing = [a for a in ("encode", "decode", "mean", "std") if not hasattr(value, a)]
-    if missing or isinstance(value, type):
-        lacks = f" without {', '.join(missing)}" if missing else ", a class"
-        lacks += _old_names(value, missing)
-        raise TypeError(
-            f"{name}: expected a space with encode, decode, mean and std, "
-            f"got {'type ' if isinstance(value, type) else ''}"
-            f"{value.__name__ if isinstance(value, type) else type(value).__name__}{lacks}"
-        )
+    wanted = "a space with encode, decode, mean and std"
+    if isinstance(value, type):
+        raise TypeError(f"{name}: expected {wanted}, got the class {value.__name__}; make a space")
+    having(value, ("encode", "decode", "mean", "std"), name, wanted)
     for part in ("encode", "decode"):
         function(getattr(value, part), f"{name}.{part}")
-    for part in ("mean", "std"):
-        tensor = instance(getattr(value, part), Tensor, f"{name}.{part}", "a torch tensor")
-        if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
-            raise TypeError(f"{name}.{part}: expected floats, got {tensor.dtype} {tensor.layout}")
-        if not tensor.ndim or not tensor.numel():
-            raise ValueError(
-                f"{name}.{part}: expected the shape of one code, got {tuple(tensor.shape)}"
-            )
-        if not tensor.isfinite().all():
-            raise ValueError(f"{name}.{part}: expected finite numbers, got NaN or infinity")
-    if value.mean.shape != value.std.shape:
-        raise ValueError(
-            f"{name}.std: expected the shape of {name}.mean, {tuple(value.mean.shape)}, "
-            f"got {tuple(value.std.shape)}"
-        )
-    if (value.std < 0).any() or not (value.std > 0).any():
-        raise ValueError(
-            f"{name}.std: expected numbers >= 0, some of them positive, "
-            f"got {value.std.min().item():.4g} to {value.std.max().item():.4g}"
-        )
+    place(value.mean, value.std, f"{name}.")
     return value
 
 
@@ -414,16 +417,8 @@ def diffusion(value: Any, name: str = "space") -> Any:
     The extra parts are alphas_cumprod, predict_noise, encode_condition and conditions.
     """
     space(value, name)
-    missing = [
-        a
-        for a in ("alphas_cumprod", "predict_noise", "encode_condition", "conditions")
-        if not hasattr(value, a)
-    ]
-    if missing:
-        raise TypeError(
-            f"{name}: expected a Diffusion space, got {type(value).__name__} without "
-            f"{', '.join(missing)}{_old_names(value, missing)}"
-        )
+    parts = ("alphas_cumprod", "predict_noise", "encode_condition", "conditions")
+    having(value, parts, name, "a Diffusion space")
     falling(value.alphas_cumprod, f"{name}.alphas_cumprod")
     return value
 
@@ -447,17 +442,19 @@ def _old_names(value: Any, missing: Sequence[str]) -> str:
 def falling(value: Any, name: str) -> Tensor:
     """Return alphas_cumprod as float64 on the CPU, if its numbers decrease between 1 and 0."""
     instance(value, Tensor, name, "a torch tensor")
-    if value.is_meta or value.is_complex() or value.layout != torch.strided:
+    if value.is_complex() or not is_plain(value):
         raise TypeError(f"{name}: expected numbers, got {value.dtype}, {value.layout}")
     alphas_cumprod = value.detach().cpu().double()
-    inside = (
-        alphas_cumprod.ndim == 1
-        and len(alphas_cumprod) > 1
-        and bool(((alphas_cumprod > 0) & (alphas_cumprod < 1)).all())
-    )
-    if not inside or not bool((alphas_cumprod.diff() < 0).all()):
+    if not is_falling(alphas_cumprod):
         raise ValueError(f"{name}: expected numbers between 1 and 0, falling, got others")
     return alphas_cumprod
+
+
+def is_falling(x: Tensor) -> bool:
+    """Return whether a tensor (n,), n >= 2, has falling numbers between 1 and 0."""
+    if x.ndim != 1 or len(x) < 2:
+        return False
+    return bool(x[-1] > 0 and x[0] < 1 and (x.diff() < 0).all())
 
 
 def same_classes(
@@ -491,7 +488,7 @@ def same_classes(
 def same_order(found: Sequence[str] | None, names: Sequence[str] | None, name: str) -> None:
     """Refuse a classifier that has the same class names in another order.
 
-    Names that only one of the two lists contains, such as translations, are ignored.
+    Class names that only one classifier has, such as translations, are ignored.
     """
     ours, theirs = ([str(each) for each in named or ()] for named in (names, found))
     moved = [n for n in ours if n in theirs and ours.index(n) != theirs.index(n)]
@@ -531,12 +528,14 @@ def white_box(value: Any, name: str = "classifier") -> Any:
 
 
 def on_step(value: Any) -> Any:
+    """Return ``on_step``, a function or None."""
     return optional(function, value, "on_step")
 
 
 @contextlib.contextmanager
 def part_of(name: str) -> Iterator[None]:
-    """Put ``name`` and a dot before the messages of errors that are raised in the block."""
+    """Put ``name`` and a dot before the messages of errors that are raised in the ``with``
+    block."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -561,23 +560,15 @@ def array(value: Any, name: str, dims: int | None = None, *, gaps: bool = False)
         gaps: Whether NaN and missing values are accepted.
     """
     wrong = TypeError(f"{name}: expected numbers, got {describe(value)}")
-    if isinstance(value, Tensor):
-        if value.is_meta or value.layout != torch.strided or value.dtype == torch.bool:
-            raise wrong
-        value = value.detach().cpu()
-        found = value.numpy() if value.is_complex() else value.double().numpy()
-    elif isinstance(value, pd.DataFrame | pd.Series):
+    if isinstance(value, pd.DataFrame | pd.Series):
         columns = pd.DataFrame(value).convert_dtypes()
-        if not all(_numeric(kind) for kind in columns.dtypes):
+        numeric = pd.api.types.is_numeric_dtype
+        if not all(numeric(kind) and kind.kind not in "bc" for kind in columns.dtypes):
             raise wrong
         found = columns.to_numpy(float, na_value=np.nan)
         found = found[:, 0] if isinstance(value, pd.Series) else found
     else:
-        value = unmasked(value, name)
-        try:
-            found = np.asarray(value)
-        except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
-            raise wrong from None
+        found = _as_array(value, name, wrong)
     if found.dtype.kind not in "fiu":
         raise wrong
     found = found.astype(float)
@@ -597,24 +588,16 @@ def drawable(value: Any, name: str, dims: int | None = None, *, gaps: bool = Fal
     return found
 
 
-def _numeric(kind: Any) -> bool:
-    types = pd.api.types
-    return types.is_numeric_dtype(kind) and not (
-        types.is_bool_dtype(kind) or types.is_complex_dtype(kind)
-    )
-
-
 def decisions(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
     """Return decisions as a tensor of bools or of class numbers."""
     wrong = TypeError(f"{name}: expected bools or numbers of classes, got {describe(value)}")
-    value = unmasked(value, name)
-    try:
-        found = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
-    except (TypeError, ValueError, RuntimeError):  # texts, objects, lists of unequal lengths
-        raise wrong from None
-    if found.is_floating_point() or found.is_complex() or found.is_meta:
-        raise wrong
-    if found.layout != torch.strided or found.is_quantized:
+    found = value
+    if not isinstance(value, Tensor):
+        numbers = _as_array(value, name, wrong)
+        if numbers.dtype.kind not in "biu":
+            raise wrong
+        found = torch.from_numpy(native(numbers))
+    if found.is_floating_point() or found.is_complex() or not is_plain(found):
         raise wrong
     if shape is not None and found.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {tuple(found.shape)}")
@@ -622,15 +605,14 @@ def decisions(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Te
 
 
 def groups(value: Any, name: str, rows: int | None = None) -> list[str]:
-    """Return the name of each image's group, given numbers or names without missing values."""
-    if isinstance(value, Tensor):
-        if value.is_meta or value.layout != torch.strided or value.is_complex():
-            raise TypeError(f"{name}: expected the group of each image, got {describe(value)}")
-        value = value.detach().cpu()
+    """Return the name of each image's group. ``value`` has a number or a name for each image."""
+    wrong = TypeError(f"{name}: expected the group of each image, got {describe(value)}")
+    if isinstance(value, Tensor) and (value.is_complex() or not is_plain(value)):
+        raise wrong
     if isinstance(unmasked(value, name), Tensor | np.ndarray | pd.Series | pd.Index):
         value = value.tolist()
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise TypeError(f"{name}: expected the group of each image, got {describe(value)}")
+        raise wrong
     for row, each in enumerate(value):
         if not isinstance(each, Hashable) or isinstance(each, complex):
             raise TypeError(f"{name}: expected numbers or names, got {describe(each)} in row {row}")
@@ -652,9 +634,7 @@ def code_like(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Te
         name: Name of the argument, for messages.
         shape: Shape of one row, if known.
     """
-    z: Tensor = instance(value, Tensor, name, "a torch tensor")
-    if not z.is_floating_point() or z.is_meta or z.layout != torch.strided:
-        raise TypeError(f"{name}: expected floats, got {z.dtype} {z.layout} on {z.device}")
+    z = float_tensor(value, name)
     if z.ndim < 2 or 0 in z.shape[1:] or (shape is not None and tuple(z.shape[1:]) != shape):
         known = "..." if shape is None else ", ".join(map(str, shape))
         raise ValueError(f"{name}: expected shape (b, {known}), got {tuple(z.shape)}")
@@ -669,23 +649,21 @@ def shape(found: Any, wanted: Any, name: str, what: str = "the shape") -> None:
         raise ValueError(f"{name}: expected {what} {tuple(wanted)}, got {tuple(found)}")
 
 
-def place(mean: Any, std: Any) -> tuple[Tensor, Tensor]:
-    """Check that mean and std of codes are floats of one shape, std >= 0, and return both."""
-    for value, name in ((mean, "mean"), (std, "std")):
-        tensor = instance(value, Tensor, name, "a torch tensor")
-        if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
-            raise TypeError(f"{name}: expected floats, got {tensor.dtype} on {tensor.device}")
-        if not tensor.ndim or not tensor.numel() or not tensor.isfinite().all():
-            raise ValueError(
-                f"{name}: expected finite numbers in the shape of one code, got "
-                f"{tuple(tensor.shape)}, or NaN or infinity"
-            )
-    if mean.shape != std.shape or std.min() < 0 or std.max() == 0:
-        raise ValueError(
-            f"std: expected numbers >= 0, some of them positive, in the shape of mean, "
-            f"{tuple(mean.shape)}, got {tuple(std.shape)}, {std.min().item():.4g} to "
-            f"{std.max().item():.4g}"
-        )
+def place(mean: Any, std: Any, owner: str = "") -> tuple[Tensor, Tensor]:
+    """Check that mean and std of codes are floats of one shape, std >= 0, and return both.
+
+    ``owner`` stands before "mean" and "std" in messages, such as "space.".
+    """
+    for value, name in ((mean, f"{owner}mean"), (std, f"{owner}std")):
+        tensor = float_tensor(value, name)
+        if not tensor.ndim or not tensor.numel():
+            raise ValueError(f"{name}: expected the shape of one code, got {tuple(tensor.shape)}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+    shape(std.shape, mean.shape, f"{owner}std", f"the shape of {owner}mean,")
+    if std.min() < 0 or std.max() == 0:
+        came = f"{std.min().item():.4g} to {std.max().item():.4g}"
+        raise ValueError(f"{owner}std: expected numbers >= 0, some of them positive, got {came}")
     return mean, std
 
 
@@ -712,7 +690,7 @@ def place_axes(axes: Any, variances: Any, mean: Tensor) -> tuple[Tensor | None, 
 
 
 def class_names(value: Any, name: str, count: int | None = None) -> tuple[str, ...]:
-    """Return class names as texts, given texts, numbers, or a dict such as ``id2label``."""
+    """Convert texts, numbers, or a dict such as ``id2label`` to class names."""
     listed = names(value, name) if isinstance(value, Mapping) else tuple(texts(value, name))
     if count is not None and len(listed) != count:
         raise ValueError(f"{name}: expected {count} names, got {len(listed)}")
@@ -758,24 +736,16 @@ def _plain(column: pd.Series) -> pd.Series:
 
 
 def mask(value: Any, name: str, rows: int) -> np.ndarray:
-    """Return one bool per row, given a list, an array, a tensor, or a column."""
+    """Convert a list, an array, a tensor, or a column of a table to one bool per row."""
     wrong = TypeError(f"{name}: expected {rows} bools, got {describe(value)}")
-    value = unmasked(value, name)
-    if isinstance(value, Tensor):
-        if value.is_meta or value.layout != torch.strided:
-            raise wrong
-        value = value.detach().cpu().numpy()
-    if isinstance(value, pd.Series) and value.isna().any():
-        raise ValueError(
-            f"{name}: expected {rows} bools, got a missing value; replace it, for example by "
-            ".fillna(False)"
-        )
     if isinstance(value, pd.Series):
+        if value.isna().any():
+            raise ValueError(
+                f"{name}: expected {rows} bools, got a missing value; replace it, for example by "
+                ".fillna(False)"
+            )
         value = _plain(value.convert_dtypes())
-    try:
-        found = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths
-        raise wrong from None
+    found = _as_array(value, name, wrong)
     if found.dtype != bool or found.shape != (rows,):
         kind = ValueError if found.dtype == bool else TypeError
         raise kind(
@@ -799,13 +769,11 @@ def is_label(value: Any) -> bool:
 
 def pair(value: Any, name: str) -> tuple[Any, Any]:
     """Return the pair (baseline, value), and refuse equal values and missing values."""
-    came = f"{name}: expected two different values, (baseline, value), got {describe(value)}"
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise ValueError(came)
-    if not all(map(is_label, value)):
-        raise ValueError(came)
-    if value[0] == value[1]:
-        raise ValueError(came)
+    two = isinstance(value, tuple | list) and len(value) == 2 and all(map(is_label, value))
+    if not two or value[0] == value[1]:
+        raise ValueError(
+            f"{name}: expected two different values, (baseline, value), got {describe(value)}"
+        )
     return value[0], value[1]
 
 
@@ -813,7 +781,7 @@ def fields(record: Any) -> None:
     """Check that each field of a dataclass has its annotated type.
 
     Raises:
-        TypeError: If a field has another type. The message names the field.
+        TypeError: If a field has another type.
     """
     kind: Any = type(record)
     hints = _hints(kind)
@@ -847,16 +815,13 @@ def _is(value: Any, hint: Any) -> bool:
         kind = Integral if hint is int else Real
         return isinstance(value, kind) and not isinstance(value, bool)
     if hint is Tensor:
-        plain = isinstance(value, Tensor) and value.layout == torch.strided
-        return plain and not value.is_meta and not value.is_complex()
+        return isinstance(value, Tensor) and is_plain(value) and not value.is_complex()
     return isinstance(value, type(None) if hint is None else hint)
 
 
 def text(value: Any, name: str) -> str:
-    """Return a text, which may be empty."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: expected a text, got {describe(value)}")
-    return value
+    """Return the value if it is a text. The text may be empty."""
+    return str(instance(value, str, name, "a text"))
 
 
 def texts(value: Any, name: str, count: int | None = None) -> list[str]:

@@ -4,13 +4,12 @@ import dataclasses
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from cfxnb.core import results_file
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import finite_rows
 from cfxnb.core.types import STOPPED, Code
-from cfxnb.core.validate import code_like, describe, instance, part_of
+from cfxnb.core.validate import code_like, describe, float_tensor, instance, part_of
 
 
 def codes(value: Any, name: str) -> tuple[Code, Code]:
@@ -25,7 +24,7 @@ def codes(value: Any, name: str) -> tuple[Code, Code]:
 
 
 def result(value: Any, name: str) -> Counterfactuals:
-    """Return a result with consistent fields, and with finite numbers for every decision."""
+    """Return the value if it is a result with consistent fields and finite codes."""
     cf: Counterfactuals = instance(value, Counterfactuals, name)
     with part_of(name):
         results_file.check({f.name: getattr(cf, f.name) for f in dataclasses.fields(cf)})
@@ -73,16 +72,10 @@ def same_images(results: list[Counterfactuals], name: str) -> None:
 
 
 def code(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Code:
-    """Return a code with finite numbers. ``shape`` is the shape of one ``z``, if known."""
+    """Return the value if it is a Code with finite numbers. ``shape`` is the shape of one ``z``, if
+    known."""
     found: Code = instance(value, Code, name, "a cfx.Code")
     code_like(found.z, f"{name}.z", shape)
-    if found.aux is not None:
-        aux = instance(found.aux, Tensor, f"{name}.aux", "a torch tensor or None")
-        if aux.is_meta or aux.is_complex() or not aux.ndim or len(aux) != len(found.z):
-            raise ValueError(
-                f"{name}.aux: expected {len(found.z)} rows of numbers, got {aux.dtype} of shape "
-                f"{tuple(aux.shape)}"
-            )
-        if not aux.isfinite().all():
-            raise ValueError(f"{name}.aux: expected finite numbers, got NaN or infinity")
+    if found.aux is not None and not float_tensor(found.aux, f"{name}.aux").isfinite().all():
+        raise ValueError(f"{name}.aux: expected finite numbers, got NaN or infinity")
     return found

@@ -43,7 +43,7 @@ class ProbabilityWatch:
         self.reset()
 
     def reset(self) -> None:
-        """Start checking anew, because a new call of a method begins."""
+        """Check outputs again, because a new call of a method begins."""
         self.done = not self.needed
         self._rows: Tensor | None = None
         self._end: bool | None = None
@@ -53,8 +53,8 @@ class ProbabilityWatch:
 
         Args:
             values: The outputs.
-            again: Returns outputs with a gradient, which shows the operation that made them. The
-                function is called only for outputs that may be probabilities.
+            again: Returns outputs with a gradient, which shows the operation that made them.
+                ``again`` is called only for outputs that may be probabilities.
         """
         if self.done:
             return

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cfxnb.core.modules import modules_of
 
@@ -23,15 +24,11 @@ def weights_hash(*parts: Any) -> str:
         return ""
     digest = hashlib.sha256()
     for module in tops:
-        counters = {n for n, b in module.named_buffers() if b.numel() < 2 and not _lazy(b)}
+        counters = {n for n, b in module.named_buffers() if not is_lazy(b) and b.numel() < 2}
         for name, value in _state(module):
             if name not in counters:
                 _feed(digest, value)
     return digest.hexdigest()[:16]
-
-
-def _lazy(buffer: Tensor) -> bool:
-    return nn.parameter.is_lazy(buffer)
 
 
 def _state(module: nn.Module) -> list[tuple[str, Any]]:

@@ -23,20 +23,8 @@ from cfxnb.spaces.stylegan2 import StyleGAN2, load_stylegan2
 from cfxnb.spaces.vae import VAE
 
 __all__ = [
-    "VAE",
-    "AttributeConditions",
-    "Autoencoder",
-    "ClassConditions",
-    "Diffusion",
-    "DiffusionAutoencoder",
-    "EmbeddingConditions",
-    "LatentCodec",
-    "PixelUnshuffleCodec",
-    "PromptConditions",
-    "StyleGAN2",
-    "Unconditional",
-    "load_diffae",
-    "load_ldm",
-    "load_stable_diffusion",
-    "load_stylegan2",
+    "VAE", "AttributeConditions", "Autoencoder", "ClassConditions", "Diffusion",
+    "DiffusionAutoencoder", "EmbeddingConditions", "LatentCodec", "PixelUnshuffleCodec",
+    "PromptConditions", "StyleGAN2", "Unconditional", "load_diffae", "load_ldm",
+    "load_stable_diffusion", "load_stylegan2",
 ]  # fmt: skip

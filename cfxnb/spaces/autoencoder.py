@@ -30,7 +30,7 @@ class Autoencoder(nn.Module):
         precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names it.
+        ValueError, TypeError: if an argument is wrong.
     """
 
     mean: Tensor
@@ -50,11 +50,7 @@ class Autoencoder(nn.Module):
     ) -> None:
         super().__init__()
         validate.instance(net, nn.Module, "net", "a torch.nn.Module")
-        if missing := [a for a in ("encode", "decode") if not hasattr(net, a)]:
-            raise TypeError(
-                f"net: expected encode and decode, got {type(net).__name__} without "
-                f"{', '.join(missing)}"
-            )
+        validate.having(net, ("encode", "decode"), "net", "encode and decode")
         self.codec = LatentCodec(net)
         for value, name in ((mean, "mean"), (std, "std")):
             if validate.instance(value, Tensor, name, "a torch tensor").ndim != 3:
@@ -141,11 +137,8 @@ class Autoencoder(nn.Module):
         Args:
             images: n images (n, c, h, w) in [0, 1], or an iterator of such image batches.
         """
-        batches = (
-            validate.pixels(images).split(256)
-            if isinstance(images, Tensor)
-            else validate.batches(images)
-        )
+        whole = isinstance(images, Tensor)
+        batches = validate.pixels(images).split(256) if whole else validate.batches(images)
         z = torch.cat([self.encode(batch).z for batch in batches])
         device = self.mean.device
         self.mean, self.std = z.mean(0).to(device), z.std(0).to(device)

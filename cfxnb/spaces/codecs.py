@@ -55,11 +55,7 @@ class LatentCodec(nn.Module):
 
     def __init__(self, autoencoder: Any, scaling_factor: float = 1.0) -> None:
         super().__init__()
-        if missing := [a for a in ("encode", "decode") if not hasattr(autoencoder, a)]:
-            raise TypeError(
-                f"autoencoder: expected encode and decode, got {type(autoencoder).__name__} "
-                f"without {', '.join(missing)}"
-            )
+        validate.having(autoencoder, ("encode", "decode"), "autoencoder", "encode and decode")
         self.autoencoder: Any = validate.instance(autoencoder, nn.Module, "autoencoder")
         self.scaling_factor = validate.number(scaling_factor, "scaling_factor", 0.0, open_low=True)
 

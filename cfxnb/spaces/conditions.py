@@ -15,7 +15,8 @@ from cfxnb.core import validate
 
 
 class Conditions(Protocol):
-    """Turns conditions into the input of a network. The condition None means unconditional."""
+    """Turns conditions into the input of a network. The condition None asks for an unconditional
+    prediction."""
 
     def encode(self, conditions: Sequence[Any]) -> Tensor:
         """Return the encoded conditions, a tensor with one row per condition."""
@@ -24,7 +25,8 @@ class Conditions(Protocol):
         """Return the prediction of the network for noisy latents ``x`` at times ``t``, (b,)."""
 
     def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
-        """Return one condition per class of a classifier. Raise ValueError if one is unknown."""
+        """Return one condition per class of a classifier. Raise ValueError if the condition of a
+        class is unknown."""
 
 
 class AttributeConditions:
@@ -91,7 +93,7 @@ class AttributeConditions:
         return net(x, t, condition)
 
     def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
-        """Return the class names. Each name must be an option of exactly one attribute.
+        """Return the class names. Each class name must be an option of exactly one attribute.
 
         If the classifier has no class names and the network has only one attribute, return the
         indices of this attribute's options.
@@ -187,13 +189,11 @@ class EmbeddingConditions(ClassConditions, nn.Module):
 
     def __init__(self, table: Tensor, null: bool = True) -> None:
         nn.Module.__init__(self)
-        if validate.instance(table, Tensor, "table", "a torch tensor").ndim != 2:
+        validate.code_like(table, "table")
+        if table.ndim != 2:
             raise ValueError(f"table: expected shape (classes + 1, d), got {tuple(table.shape)}")
-        plain = table.is_floating_point() and table.layout == torch.strided
         if len(table) < 1 + validate.flag(null, "null"):
             raise ValueError(f"table: expected a row for each class, got {len(table)}")
-        if not plain or table.is_meta or not table.isfinite().all():
-            raise ValueError(f"table: expected finite floats, got {table.dtype}, or NaN in it")
         ClassConditions.__init__(self, len(table), null)
         self.register_buffer("table", table.detach().float())
 
@@ -215,7 +215,9 @@ class PromptConditions(nn.Module):
     def __init__(self, tokenizer: Any, encoder: Any, template: str = "a photo of a {}.") -> None:
         super().__init__()
         self.tokenizer: Any = validate.optional(validate.function, tokenizer, "tokenizer")
-        self.encoder: Any = validate.optional(_module, encoder, "encoder")
+        if encoder is not None:
+            validate.instance(encoder, nn.Module, "encoder", "a torch.nn.Module")
+        self.encoder: Any = encoder
         self.template = checked_template(template)
 
     @torch.no_grad()
@@ -228,7 +230,7 @@ class PromptConditions(nn.Module):
         conditions = validate.listed(conditions, "conditions", "texts")
         if not conditions:
             raise ValueError("conditions: expected at least one text, got none")
-        texts = ["" if each is None else self._text(each) for each in conditions]
+        texts = _prompts(conditions)
         distinct = list(dict.fromkeys(texts))  # a batch often has only one text
         length = self.tokenizer.model_max_length
         words = self.tokenizer(
@@ -244,7 +246,7 @@ class PromptConditions(nn.Module):
         Args:
             conditions: the condition of each class.
         """
-        texts = ["" if each is None else self._text(each) for each in conditions]
+        texts = _prompts(conditions)
         tokens = [list(words) for words in self.tokenizer(texts, verbose=False).input_ids]
         length = self.tokenizer.model_max_length
         seen = [words[: length - 1] for words in tokens]  # the last token marks the end
@@ -265,11 +267,6 @@ class PromptConditions(nn.Module):
                 stacklevel=4,
             )
 
-    def _text(self, each: Any) -> str:
-        if not isinstance(each, str):
-            raise TypeError(f"conditions: expected texts, got {validate.describe(each)}")
-        return each
-
     def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         return net(x, t, encoder_hidden_states=condition.to(x)).sample
 
@@ -279,11 +276,15 @@ class PromptConditions(nn.Module):
         return [self.template.format(name) for name in class_names]
 
 
+def _prompts(conditions: Sequence[Any]) -> list[str]:
+    """Return the text of each condition. The text of the condition None is empty."""
+    texts = ["" if each is None else each for each in conditions]
+    return [validate.instance(text, str, "conditions", "texts") for text in texts]
+
+
 def checked_template(value: Any, name: str = "template") -> str:
     """Check that ``value`` is a text with one {}, and return it."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: expected a text with {{}}, got {validate.describe(value)}")
-    rest = value.replace("{}", "", 1)
+    rest = validate.instance(value, str, name, "a text with {}").replace("{}", "", 1)
     if len(rest) == len(value) or "{" in rest or "}" in rest:
         raise ValueError(f"{name}: expected a text with {{}} once, got {value!r:.80}")
     return value
@@ -306,11 +307,6 @@ def _texts(value: Any, name: Any) -> tuple[str, ...]:
             f"{validate.describe(value)}"
         )
     return options
-
-
-def _module(value: Any, name: str) -> nn.Module:
-    found: nn.Module = validate.instance(value, nn.Module, name, "a torch.nn.Module")
-    return found
 
 
 def _number(value: Any, count: int) -> int:

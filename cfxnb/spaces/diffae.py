@@ -43,11 +43,11 @@ class DiffusionAutoencoder(nn.Module):
             with ``encode`` and ``decode``, such as ``LatentCodec``, or the factor of a
             ``PixelUnshuffleCodec``. If codec is 1, ``net`` works on pixels.
         steps: number of DDIM steps in ``decode``. With few steps images are slightly blurred.
-        inversion_steps: number of steps of the DDIM inversion that finds ``aux``. With 0, ``aux``
-            is the same random noise for all images.
+        inversion_steps: number of steps of the DDIM inversion that finds ``aux``. With
+            ``inversion_steps=0``, ``aux`` is the same random noise for all images.
         seed: seed of the random noise ``aux`` if ``inversion_steps`` is 0.
-        max_memory_gib: approximate memory limit in GiB, from which the batch size follows. The
-            limit affects memory and speed, not results.
+        max_memory_gib: approximate memory limit in GiB, from which the batch size follows. A higher
+            limit allows larger batches, which are faster. The results are the same.
         precision: ``"float32"``, or ``"bfloat16"`` for ``net``. bfloat16 is faster on CUDA and on
             processors with bfloat16 products (AMX, AVX-512 BF16). Compared with float32, images
             differ by about 0.001, semantic codes by 0.1 and stochastic codes by 0.6.
@@ -56,7 +56,7 @@ class DiffusionAutoencoder(nn.Module):
             of 256 x 256 and a network of the official size.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names it.
+        ValueError, TypeError: if an argument is wrong.
     """
 
     mean: Tensor
@@ -83,8 +83,8 @@ class DiffusionAutoencoder(nn.Module):
         super().__init__()
         self.net: DiffAE = validate.instance(net, DiffAE, "net", "a DiffAE")
         for value, name in ((mean, "mean"), (std, "std")):
-            if validate.instance(value, Tensor, name, "a torch tensor").shape != (net.dims,):
-                raise ValueError(f"{name}: expected shape ({net.dims},), got {tuple(value.shape)}")
+            found = validate.instance(value, Tensor, name, "a torch tensor").shape
+            validate.shape(found, (net.dims,), name, "shape")
         mean, std = validate.place(mean, std)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
@@ -93,21 +93,15 @@ class DiffusionAutoencoder(nn.Module):
         self.register_buffer("variances", variances)
         # No buffer, because not every device has float64.
         self.alphas_cumprod = ddim.linear_alphas_cumprod()
-        self.codec = (
-            PixelUnshuffleCodec(validate.count(codec, "codec", 1))
-            if isinstance(codec, int)
-            else codec
-        )
+        self.codec = codec
+        if isinstance(codec, int):
+            self.codec = PixelUnshuffleCodec(validate.count(codec, "codec", 1))
         if not isinstance(self.codec, nn.Module) or not hasattr(self.codec, "decode"):
             raise TypeError(
                 f"codec: expected a whole number, or a module with encode and decode, got "
                 f"{validate.describe(codec)}"
             )
-        self.times = ddim.timesteps(validate.count(steps, "steps", 2))
-        inverting = validate.count(inversion_steps, "inversion_steps")
-        self.inversion_times = (
-            ddim.timesteps(inverting, name="inversion_steps") if inverting else []
-        )
+        self.times, self.inversion_times = _times(steps, inversion_steps)
         self.seed = validate.seed(seed)
         self.max_memory_gib = validate.number(max_memory_gib, "max_memory_gib", 0.0, open_low=True)
         self.precision = checked_precision(precision)
@@ -126,11 +120,8 @@ class DiffusionAutoencoder(nn.Module):
             inversion_steps: number of steps of the DDIM inversion. Default: ``steps``.
         """
         other = copy.copy(self)
-        other.times = ddim.timesteps(validate.count(steps, "steps", 2))
-        back = validate.count(
-            steps if inversion_steps is None else inversion_steps, "inversion_steps"
-        )
-        other.inversion_times = ddim.timesteps(back, name="inversion_steps") if back else []
+        back = steps if inversion_steps is None else inversion_steps
+        other.times, other.inversion_times = _times(steps, back)
         return other
 
     def predict_noise(self, x: Tensor, t: int, z: Tensor) -> Tensor:
@@ -180,25 +171,19 @@ class DiffusionAutoencoder(nn.Module):
         """
         clean = self.codec.encode(self._checked(images) * 2 - 1)
         codes, noise = [], []
+        clip, times = self.clip_sample_range, self.inversion_times
         for part in clean.split(self._chunk(clean)):
             z = self._encode(part)
             codes.append(z)
-            if self.inversion_times:
-                noise.append(
-                    ddim.invert(
-                        self._conditioned(z),
-                        part,
-                        self.alphas_cumprod,
-                        self.inversion_times,
-                        self.clip_sample_range,
-                    )
-                )
+            if times:
+                predict = self._conditioned(z)
+                noise.append(ddim.invert(predict, part, self.alphas_cumprod, times, clip))
         aux = torch.cat(noise) if noise else self.default_noise(clean.shape)
         return Code(torch.cat(codes), aux).to(validate.pixels(images).device)
 
     @standard_numbers
     def default_noise(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
-        """Return random stochastic codes of the given shape, with the same noise for each image."""
+        """Return random stochastic codes of shape ``shape``, with the same noise for each image."""
         one = noise_like(self.mean.new_empty(1, *shape[1:]), self.seed)
         return one.expand(shape).clone()
 
@@ -230,14 +215,14 @@ class DiffusionAutoencoder(nn.Module):
             )
         rows = self._chunk(x)
         pairs = zip(z.split(rows), x.split(rows), strict=True)
-        images = torch.cat([self._render(*pair) for pair in pairs])
-        return ((images + 1) / 2).clamp(0, 1).to(code.z.device)
-
-    def _render(self, z: Tensor, x: Tensor) -> Tensor:
-        x = ddim.render(
-            self._conditioned(z), x, self.alphas_cumprod, self.times, self.clip_sample_range
-        )
-        return self.codec.decode(x)
+        clip, alphas_cumprod = self.clip_sample_range, self.alphas_cumprod
+        parts = [
+            self.codec.decode(
+                ddim.render(self._conditioned(z), x, alphas_cumprod, self.times, clip)
+            )
+            for z, x in pairs
+        ]
+        return ((torch.cat(parts) + 1) / 2).clamp(0, 1).to(code.z.device)
 
     def _conditioned(self, z: Tensor) -> ddim.Predict:
         if torch.is_grad_enabled() and z.requires_grad:
@@ -249,9 +234,14 @@ class DiffusionAutoencoder(nn.Module):
         """Largest absolute value of predicted clean images: 1 for pixels, None for latents."""
         return 1.0 if isinstance(self.codec, PixelUnshuffleCodec) else None
 
+    @property
+    def _fold(self) -> int:
+        """Side of the squares of pixels that the codec turns into channels, or 1."""
+        return self.codec.downscale_factor if isinstance(self.codec, PixelUnshuffleCodec) else 1
+
     def _checked(self, images: Tensor) -> Tensor:
         images = validate.pixels(images)
-        fold = self.codec.downscale_factor if isinstance(self.codec, PixelUnshuffleCodec) else 1
+        fold = self._fold
         colours, sides = self.net.channels // fold**2, self.net.sides * fold
         fits = images.ndim == 4 and not any(side % sides for side in images.shape[2:])
         if not fits or (isinstance(self.codec, PixelUnshuffleCodec) and images.shape[1] != colours):
@@ -304,23 +294,24 @@ class DiffusionAutoencoder(nn.Module):
         rows, seed = validate.count(n_samples, "n_samples"), validate.seed(seed)
         z = noise_like(self.mean.new_empty(rows, *self.mean.shape), 2 * seed)
         times = ddim.timesteps(validate.count(steps, "steps", 2))
-        sizes = validate.listed(shape, "shape", "three numbers")
-        if len(sizes) != 3:
-            raise ValueError(f"shape: expected (c, h, w), got {validate.describe(shape)}")
-        shape = tuple(validate.count(size, "shape", 1, 10**5) for size in sizes)
-        fold = self.codec.downscale_factor if isinstance(self.codec, PixelUnshuffleCodec) else 1
-        if any(size % fold for size in shape[1:]):
-            raise ValueError(f"shape: expected sides divisible by {fold}, got {shape}")
-        z = ddim.render(
-            lambda x, t: latent_net(x, torch.tensor([t], device=x.device)),
-            z,
-            latent_alphas_cumprod(),
-            times,
-            None,
-        )
+        shape = validate.sizes(shape, "shape", "(c, h, w)")
+        if any(size % self._fold for size in shape[1:]):
+            raise ValueError(f"shape: expected sides divisible by {self._fold}, got {shape}")
+
+        def predict(x: Tensor, t: int) -> Tensor:
+            return latent_net(x, torch.tensor([t], device=x.device))
+
+        z = ddim.render(predict, z, latent_alphas_cumprod(), times, None)
         clean = self.codec.encode(self.mean.new_zeros(1, *shape))
         aux = noise_like(self.mean.new_empty(rows, *clean.shape[1:]), 2 * seed + 1)
         return Code(self.mean + self.std * z, aux)
+
+
+def _times(steps: Any, inversion_steps: Any) -> tuple[list[int], list[int]]:
+    """Return the times of ``steps`` DDIM steps, and those of the inversion, which may be empty."""
+    times = ddim.timesteps(validate.count(steps, "steps", 2))
+    back = validate.count(inversion_steps, "inversion_steps")
+    return times, ddim.timesteps(back, name="inversion_steps") if back else []
 
 
 def latent_alphas_cumprod() -> Tensor:

@@ -29,12 +29,12 @@ class Diffusion(nn.Module):
         conditions: what ``net`` can be conditioned on. Default: the attributes of a
             ``ConditionalUNet``.
         alphas_cumprod: alpha_bar at each training time, (times,), the fraction of a code's variance
-            that is left after noise is added. By default the linear schedule of Ho et al. (2020).
+            that is left after noise is added. Default: the linear schedule of Ho et al. (2020).
         prediction_type: what ``net`` predicts, ``"epsilon"``, ``"v_prediction"`` or ``"sample"``.
             Default: ``net.prediction_type``, else ``"epsilon"``.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names it.
+        ValueError, TypeError: if an argument is wrong.
     """
 
     def __init__(
@@ -56,13 +56,9 @@ class Diffusion(nn.Module):
                     "conditions: expected what the net can be conditioned on, got None"
                 )
             conditions = AttributeConditions(options)
-        if missing := [
-            a for a in ("encode", "predict_noise", "defaults") if not hasattr(conditions, a)
-        ]:
-            raise TypeError(
-                f"conditions: expected ClassConditions, AttributeConditions or the like, got "
-                f"{type(conditions).__name__} without {', '.join(missing)}"
-            )
+        wanted = "ClassConditions, AttributeConditions or the like"
+        parts = ("encode", "predict_noise", "defaults")
+        validate.having(conditions, parts, "conditions", wanted)
         self.conditions = conditions
         if alphas_cumprod is None:
             alphas_cumprod = ddim.linear_alphas_cumprod()
@@ -145,10 +141,8 @@ class Diffusion(nn.Module):
         device = self.mean.device
         t = t.to(device)
         with autocast(device, self.autoencoder.precision):
-            found = self.conditions.predict_noise(
-                self.net, z.to(device), t, condition.to(device)
-            ).float()
-        found, fraction = found.to(z.device), None
+            out = self.conditions.predict_noise(self.net, z.to(device), t, condition.to(device))
+        found, fraction = out.float().to(z.device), None
         if found.ndim == 4 and found.shape[1] == 2 * z.shape[1]:
             found, variance = found.chunk(2, 1)
             fraction = (variance + 1) / 2
@@ -175,28 +169,22 @@ class Diffusion(nn.Module):
         Args:
             conditions: the condition of each sample, or None for an unconditional sample.
             guidance_scale: scale of classifier-free guidance (Ho & Salimans, 2021), defined as in
-                diffusers. With 1 samples come from the conditional model without guidance, with 0
-                from the unconditional model.
+                diffusers. With ``guidance_scale=1``, samples come from the conditional model
+                without guidance. With 0, samples come from the unconditional model.
             steps: number of denoising steps.
             seed: seed of the noise.
             shape: height and width of the codes. Default: those of ``mean``.
 
         Raises:
-            ValueError, TypeError: if an argument is wrong. The message names it.
+            ValueError, TypeError: if an argument is wrong.
         """
         guidance_scale = validate.number(guidance_scale, "guidance_scale", 0.0, 1e6)
         times = ddim.timesteps(validate.count(steps, "steps", 2), len(self.alphas_cumprod))
         conditions = validate.listed(conditions, "conditions", "conditions")
         if not conditions:
             raise ValueError("conditions: expected at least one condition, got none")
-        validate.seed(seed)
-        if shape is None:
-            sides = tuple(self.mean.shape[1:])
-        else:
-            sizes = validate.listed(shape, "shape", "two numbers")
-            if len(sizes) != 2:
-                raise ValueError(f"shape: expected (h, w), got {validate.describe(shape)}")
-            sides = tuple(validate.count(size, "shape", 1, 10**5) for size in sizes)
+        own = tuple(self.mean.shape[1:])
+        sides = own if shape is None else validate.sizes(shape, "shape", "(h, w)")
         like = self.mean.new_empty(len(conditions), len(self.mean), *sides)
         cond = self.encode_condition(conditions)
         uncond = self.encode_condition([None] * len(conditions))

@@ -38,7 +38,8 @@ class Projection:
 
     Attributes:
         render: turns codes into images that are not clamped to [0, 1].
-        std: standard deviation of the codes, with the shape of one code. Unit of the step length.
+        std: standard deviation of the codes, with the shape of one code. The learning rate is
+            measured in ``std``.
         distance: additional distance of two image batches. The loss is the squared difference of
             pixels plus ``distance_weight`` times this distance.
     """
@@ -98,15 +99,4 @@ class Projection:
         loss = squared(image, wanted)
         if self.distance is None:
             return loss
-        distances = self.distance(image.clamp(0, 1), wanted)
-        validate.instance(distances, Tensor, "distance", "a tensor from it")
-        if distances.shape != loss.shape:
-            expected, got = tuple(loss.shape), tuple(distances.shape)
-            raise ValueError(f"distance: expected shape {expected} from it, got {got}")
-        if not distances.is_floating_point() or distances.is_meta:
-            raise TypeError(
-                f"distance: expected floats from it, got {distances.dtype} on {distances.device}"
-            )
-        if not distances.isfinite().all():
-            raise ValueError("distance: expected finite numbers from it, got NaN or infinity")
-        return loss + self.distance_weight * distances
+        return loss + self.distance_weight * self.distance(image.clamp(0, 1), wanted)

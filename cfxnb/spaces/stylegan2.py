@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cfxnb.core import validate, validate_results
+from cfxnb.core.border import CheckedFunction
 from cfxnb.core.code_covariance import MAX_DIMS, principal_axes
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
@@ -25,7 +26,8 @@ LATENTS = ("w", "w+", "s")
 
 
 class StyleGAN2(nn.Module):
-    """A StyleGAN2 generator as a space. Its noise is fixed, so that a code determines the image.
+    """A StyleGAN2 generator as a space. The noise of the generator is fixed, so that a code
+    determines the image.
 
     Codes are in one of three latent spaces (Abdal et al., arXiv 1904.03189; Wu et al., arXiv
     2011.12799):
@@ -44,7 +46,7 @@ class StyleGAN2(nn.Module):
         projection: arguments that ``encode`` passes to ``project``.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names it.
+        ValueError, TypeError: if an argument is wrong.
     """
 
     mean: Tensor
@@ -108,7 +110,7 @@ class StyleGAN2(nn.Module):
                 between 0 and 1 give more typical and less varied images.
 
         Raises:
-            ValueError, TypeError: if an argument is wrong. The message names it.
+            ValueError, TypeError: if an argument is wrong.
         """
         n_samples, seed = validate.count(n_samples, "n_samples"), validate.count(seed, "seed")
         psi = validate.number(truncation_psi, "truncation_psi", 0.0)
@@ -171,7 +173,8 @@ class StyleGAN2(nn.Module):
             distance: additional distance (images, images) -> (b,) of images in [0, 1], such as
                 LPIPS.
             distance_weight: weight of ``distance`` in the loss.
-            batch_size: Images per batch, which affects memory and speed, not results.
+            batch_size: Images per batch. A larger batch needs more memory and is faster. The
+                results are the same.
             seed: seed of the random codes.
             on_step: called after each evaluation with a Step whose ``probability`` is exp(-loss).
                 If ``on_step`` returns True, the search of the current batch stops.
@@ -180,7 +183,7 @@ class StyleGAN2(nn.Module):
             A Code with one z per image, on the device of ``images``.
 
         Raises:
-            ValueError, TypeError: if an argument is wrong. The message names it.
+            ValueError, TypeError: if an argument is wrong.
         """
         images = validate.images(images)
         shape = (self.net.colours, self.net.resolution, self.net.resolution)
@@ -192,7 +195,8 @@ class StyleGAN2(nn.Module):
         steps = validate.count(steps, "steps", 1)
         validate.number(lr, "lr", 0.0, open_low=True)
         validate.count(n_starts, "n_starts")
-        validate.optional(validate.function, distance, "distance")
+        if distance is not None:
+            distance = CheckedFunction(distance, "distance", dims=1)
         validate.number(distance_weight, "distance_weight", 0.0)
         batch_size = validate.count(batch_size, "batch_size", 1)
         validate.on_step(on_step)

@@ -15,7 +15,7 @@ from cfxnb.core.types import Code
 class VAE(nn.Module):
     """A variational autoencoder as a space. The code of an image is its posterior mean.
 
-    Encoding is therefore deterministic. Decoding is differentiable in ``z``.
+    Encoding is deterministic. Decoding is differentiable in ``z``.
 
     Args:
         net: network with ``posterior(images) -> (mean, log_variance)`` and ``decode(z) -> images``.
@@ -42,8 +42,7 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         validate.instance(net, nn.Module, "net", "a torch.nn.Module")
-        if missing := [a for a in ("posterior", "decode") if not hasattr(net, a)]:
-            raise TypeError(f"net: expected posterior and decode, got one without {missing}")
+        validate.having(net, ("posterior", "decode"), "net", "posterior and decode")
         self.net: Any = net
         mean, std = validate.place(mean, std)
         self.register_buffer("mean", mean)

@@ -61,8 +61,7 @@ def check_fields(config: Mapping[str, Any], fields: Mapping[str, Any], file: str
         file: name of the config file, for error messages.
 
     Raises:
-        ValueError: if a field has the wrong type, or a number is out of range. The error message
-            names the file and the field.
+        ValueError: if a field has the wrong type, or a number is out of range.
     """
     for name, kind in fields.items():
         if name not in config:
@@ -105,11 +104,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 def numbers(value: Any) -> list[float]:
     """Return a flat list of all numbers in a JSON value."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return [number for each in value for number in numbers(each)]
-    return [value] if type(value) in (int, float) else []
+    return [number for _, number in named_numbers(value, "")]
 
 
 def named_numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
@@ -140,7 +135,7 @@ def _range(name: str, kind: Any) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def at_most(tensors: int) -> Iterator[None]:
-    """Return a context that builds networks on device "meta", where tensors take no memory.
+    """Return a context in which networks are built on device "meta", where tensors take no memory.
 
     Raises:
         ValueError: if a network has far more modules and parameters than its weight file has
@@ -172,13 +167,13 @@ def check_fit(build: Callable[[], nn.Module], shapes: Shapes) -> None:
     The network may have at most ``SLACK`` more numbers than its files hold.
 
     Args:
-        build: function that builds the network. ``check_fit`` calls it on device "meta", where
-            tensors take no memory.
+        build: function that builds the network. ``check_fit`` calls ``build`` on device "meta",
+            where tensors take no memory.
         shapes: shape of each tensor in the files, by name.
 
     Raises:
         ValueError: if the network doesn't fit its files.
-        Exception: if ``build`` fails, with any kind of exception.
+        Exception: of any kind, if ``build`` raises it.
     """
     with at_most(len(shapes)):
         net = build()

@@ -30,8 +30,8 @@ def architecture(
         image_size: height of the images in pixels. In the arguments of ``DiffAE``, levels with
             attention are identified by the height of their feature maps, which follows from
             ``image_size``. Default: 256, or more if the network has more than nine levels.
-        latent: weights of the latent DDIM, named as in ``LatentNet``. None or empty if the
-            checkpoint has no latent DDIM.
+        latent: weights of the latent DDIM, named as in ``LatentNet``. If the checkpoint has no
+            latent DDIM, ``latent`` is None or empty.
 
     Raises:
         ValueError: if no ``DiffAE`` fits the weights.
@@ -83,7 +83,8 @@ def architecture(
 def network(
     state: Mapping[str, Tensor], config: dict[str, Any], latent: Mapping[str, Tensor]
 ) -> DiffAE:
-    """Build the ``DiffAE`` of ``config`` with the given weights, without copying the tensors.
+    """Build the ``DiffAE`` of ``config`` with the weights ``state`` and ``latent``, without copying
+    them.
 
     Raises:
         ValueError: if tensors are missing, unknown or of the wrong shape. The error message has the
@@ -118,7 +119,7 @@ def network(
 def _ends(state: Mapping[str, Tensor], prefix: str) -> list[Ends]:
     """Return (output channels, has attention) of each block of the contracting path.
 
-    The first convolution is not included.
+    The first convolution of the path is not included.
     """
     ends: list[Ends] = []
     while (block := f"{prefix}input_blocks.{len(ends) + 1}") + ".0.in_layers.2.weight" in state:

@@ -14,21 +14,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 from cfxnb.nets.diffae import DiffAE
+from cfxnb.spaces.checkpoints import safe_loading
 from cfxnb.spaces.checkpoints.diffae_config import architecture, network
-from cfxnb.spaces.checkpoints.safe_loading import (
-    LEGACY,
-    all_tensors,
-    checked,
-    existing,
-    plain_names,
-    torch_load,
-)
 from cfxnb.spaces.diffae import DiffusionAutoencoder
 
 LARGEST = 8 * 2**30  # bytes of a file; a training file for 256 pixels has 2.5 GB
@@ -68,27 +60,22 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], Extra]:
 
     Returns:
         The weights of ``DiffAE`` without ``latent_net``, as float32 tensors on the CPU, and an
-        ``Extra``. ``load_diffae`` checks that the weights are complete. This function doesn't.
+        ``Extra``. ``load_diffae`` checks that the weights are complete. ``read_checkpoint``
+        doesn't.
 
     Raises:
         ValueError, TypeError: if the file is not a checkpoint of a diffusion autoencoder, is
             damaged, or would execute code. The error message begins with "path:".
     """
-    file = existing(path, WANTED, LARGEST)
-    try:
-        with file.open("rb") as opened:
-            begins = opened.read(16)
-            if begins[6:9] == b"\0\0{":  # safetensors, after eight bytes with the length
-                found: Any = all_tensors(file)
-            elif begins.startswith((b"PK\x03\x04", LEGACY)):
-                found = torch_load(opened, TRAINERS, file)
-            else:
-                text = f"a file that begins with {begins!r}" if begins else "an empty file"
-                raise ValueError(text)
-            return _sorted(found)
-    except (ValueError, SafetensorError, OSError) as error:
-        text = str(error)[:300]  # a quote of a damaged file may be very long
-        raise ValueError(f"path: expected {WANTED}, got {file.name}: {text}") from None
+    with safe_loading.weight_file(path, WANTED, LARGEST) as (file, content, kind):
+        if kind == "pickle":
+            raise ValueError(f"a file that begins with {content.read(16)!r}")
+        whole = (
+            safe_loading.all_tensors(file)
+            if kind == "safetensors"
+            else safe_loading.torch_load(content, TRAINERS, file)
+        )
+        return _sorted(whole)
 
 
 @standard_modes
@@ -110,8 +97,8 @@ def load_diffae(
         path: the checkpoint, at most 8 GiB: Lightning's ``.ckpt``, or a state dict as ``.pt`` or
             ``.safetensors``.
         device: device to run on. Default: CUDA or MPS if available, else the CPU.
-        image_size: height of the training images in pixels. The value is only used to check the
-            checkpoint. The network takes images of any size that its levels can halve.
+        image_size: height of the training images in pixels. ``image_size`` is only used to check
+            the checkpoint. The network takes images of any size that its levels can halve.
         **kwargs: arguments of ``DiffusionAutoencoder``, such as ``steps``.
 
     Warns:
@@ -123,7 +110,8 @@ def load_diffae(
             checkpoint of a diffusion autoencoder, or would execute code. Error messages about the
             file begin with "path:".
     """
-    validate.optional(_side, image_size, "image_size")
+    if image_size is not None:
+        validate.count(image_size, "image_size", 1)
     where = validate.device(device)
     state, extra = read_checkpoint(path)
     if image_size is not None and extra.size not in (None, image_size):
@@ -150,17 +138,13 @@ def load_diffae(
     return space.eval().requires_grad_(False).to(where)
 
 
-def _side(value: Any, name: str) -> int:
-    return validate.count(value, name, 1)
-
-
 def _sorted(found: Any) -> tuple[dict[str, Tensor], Extra]:
     """Separate the weights of the autoencoder from the other contents of a checkpoint."""
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
     if not isinstance(found, dict):
         raise ValueError(f"a {type(found).__name__} instead of a dict of tensors")
-    named = plain_names({str(key): value for key, value in found.items()})
+    named = safe_loading.plain_names({str(key): value for key, value in found.items()})
     source, chosen = _chosen(named)
     beside = {key: named[key] for key in BESIDE if named.get(key) is not None}
     tensors = _floats(chosen | beside)
@@ -192,7 +176,7 @@ def _floats(found: Mapping[str, Any]) -> dict[str, Tensor]:
     total = 0
     for key, value in found.items():
         try:
-            total += 4 * checked(value).numel()
+            total += 4 * safe_loading.checked(value).numel()
             if not value.is_floating_point():
                 raise ValueError(f"of type {value.dtype} instead of floats")
             if not value.numel():

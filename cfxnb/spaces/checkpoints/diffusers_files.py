@@ -18,15 +18,8 @@ from torch import Tensor, nn
 
 from cfxnb.core import validate
 from cfxnb.core.disk import NOTHING, cause, given_path, kind_of, read_json
-from cfxnb.spaces.checkpoints import hub
+from cfxnb.spaces.checkpoints import hub, safe_loading
 from cfxnb.spaces.checkpoints.configs import check_fields, check_fit, declared, suspects
-from cfxnb.spaces.checkpoints.safe_loading import (
-    all_shapes,
-    all_tensors,
-    opened,
-    plain_name,
-    plain_names,
-)
 
 STEM = "diffusion_pytorch_model"  # name of the weight files of diffusers
 NAMES = ("*.json", "*.txt", *(f"{s}{e}" for s in (STEM, "model") for e in (
@@ -55,7 +48,8 @@ def naming_path(path: str | os.PathLike, wanted: str) -> Iterator[None]:
 def folder(
     path: Any, revision: str | None, wanted: str, parts: Collection[str], remote: Any = None
 ) -> Path:
-    """Return the folder of a model. A model on the hub is downloaded first.
+    """Return the folder of a model. If ``path`` is the name of a model on the hub, the model is
+    downloaded first.
 
     Args:
         path: a local folder, or the name of a model on the Hugging Face hub, ``owner/name``.
@@ -65,7 +59,7 @@ def folder(
         remote: function that downloads a model. Default: ``huggingface_hub.snapshot_download``.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names it.
+        ValueError, TypeError: if an argument is wrong.
     """
     place = given_path(path, wanted)
     validate.optional(_commit, revision, "revision")
@@ -108,8 +102,8 @@ def config_of(found: Path, file: str, plain: bool = False) -> dict[str, Any]:
     """
     try:
         config = read_json(found / file)
-        with (found / file).open("rb") as opened:
-            if plain and opened.read(len(BOM_UTF8)) == BOM_UTF8:
+        with (found / file).open("rb") as raw:
+            if plain and raw.read(len(BOM_UTF8)) == BOM_UTF8:
                 raise ValueError("a byte order mark at its beginning; save it as UTF-8 without it")
     except FileNotFoundError:
         raise InvalidPart(f"no {file} in it") from None
@@ -145,7 +139,7 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
     made = getattr(diffusers, kind)
     fields = declared(made)
     names = fitted(lambda: made.from_config(config), config, fields, files, part)
-    if all(plain_name(name) == name for name in names):
+    if all(safe_loading.plain_name(name) == name for name in names):
         kwargs: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
         return lambda: pretrained(made, found, part, **kwargs)
     return lambda: _unwrapped(made, config, files, part)
@@ -156,8 +150,8 @@ def unwrapped(files: list[Path]) -> dict[str, Tensor]:
 
     Wrappers such as torch.compile add a prefix to the names of tensors.
     """
-    held = {name: value for file in files for name, value in all_tensors(file).items()}
-    return plain_names(held)
+    held = {name: value for file in files for name, value in safe_loading.all_tensors(file).items()}
+    return safe_loading.plain_names(held)
 
 
 def _unwrapped(made: Any, config: dict[str, Any], files: list[Path], part: str) -> nn.Module:
@@ -192,9 +186,9 @@ def fitted(
         raise InvalidPart(f"{part} can't be built: {error}") from None
     shapes: dict[str, tuple[int, ...]] = {}
     for each in files:
-        shapes |= all_shapes(each)
+        shapes |= safe_loading.all_shapes(each)
     try:
-        check_fit(build, plain_names(shapes))
+        check_fit(build, safe_loading.plain_names(shapes))
     except Exception as error:  # many kinds, if config and weights don't fit
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
         text = f"{kind}{cause(error)}; it has {suspects(config, fields, error)}"
@@ -244,9 +238,9 @@ def require_finite(net: nn.Module, part: str) -> nn.Module:
 def tensor(found: Path, part: str, name: str) -> Tensor | None:
     """Return one tensor of a subfolder in float32, or None if there is no such float tensor."""
     for file in weight_files(found, part, STEM):
-        with opened(file) as content:
+        with safe_loading.opened(file) as content:
             for key in content.keys():  # noqa: SIM118 (not a dict)
-                if plain_name(key) == name:
+                if safe_loading.plain_name(key) == name:
                     value = content.get_tensor(key)
                     return value.float() if value.is_floating_point() else None
     return None
@@ -274,7 +268,7 @@ def weight_files(found: Path, part: str, stem: str) -> list[Path]:
         try:
             if kind != "a file":
                 raise ValueError(kind)
-            with opened(here / name) as content:
+            with safe_loading.opened(here / name) as content:
                 for key in content.keys():  # noqa: SIM118 (not a dict)
                     dtype = str(content.get_slice(key).get_dtype())
                     if not dtype.startswith(("F", "BF")) and "position_ids" not in key:

@@ -34,7 +34,7 @@ def download(
 
     Raises:
         ConnectionError: if the model is not in the cache, and the hub can't be reached or has no
-            such model. The error message has the reason.
+            such model. The error message gives the reason.
     """
     if remote is None:
         from huggingface_hub import snapshot_download

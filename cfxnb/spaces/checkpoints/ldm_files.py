@@ -12,6 +12,7 @@ it.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +22,8 @@ from torch import Tensor
 from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
 from cfxnb.spaces.autoencoder import Autoencoder
-from cfxnb.spaces.checkpoints.diffusers_files import (
-    InvalidPart,
-    config_of,
-    folder,
-    naming_path,
-    network,
-)
-from cfxnb.spaces.checkpoints.ldm_parts import (
-    classes,
-    code_shape,
-    mismatch,
-    schedule,
-    texts,
-    try_out,
-    units,
-)
+from cfxnb.spaces.checkpoints import diffusers_files, ldm_parts
+from cfxnb.spaces.checkpoints.diffusers_files import InvalidPart
 from cfxnb.spaces.conditions import Conditions, checked_template
 from cfxnb.spaces.diffusion import Diffusion
 from cfxnb.spaces.precision import checked_precision
@@ -71,8 +58,8 @@ def load_ldm(
         conditions: what the network can be conditioned on, such as ``EmbeddingConditions(table)``.
             Default: the class embeddings in the folder.
         null_class: whether the last class embedding stands for "no class", which classifier-free
-            guidance needs. The files of a model don't contain this information. If None, the
-            function assumes that the last embedding stands for "no class", and warns.
+            guidance needs. The files of a model don't contain this information. If ``null_class``
+            is None, the function assumes that the last embedding stands for "no class", and warns.
         precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
 
     Warns:
@@ -87,26 +74,17 @@ def load_ldm(
     validate.optional(validate.flag, null_class, "null_class")
     if conditions is not None and null_class is not None:
         raise ValueError("null_class: expected None with conditions, which define it")
-    if conditions is not None and not all(
-        hasattr(conditions, a) for a in ("encode", "predict_noise")
-    ):
-        raise TypeError(
-            f"conditions: expected EmbeddingConditions or the like, got {type(conditions).__name__}"
-        )
+    if conditions is not None:
+        wanted = "EmbeddingConditions or the like"
+        validate.having(conditions, ("encode", "predict_noise"), "conditions", wanted)
     parts = ("vae", "vqvae", "unet", "scheduler", "class_embedder")
-    found = folder(path, revision, WANTED, parts)
-    with naming_path(path, WANTED):
-        config_of(found, "model_index.json")
-        times = schedule(found)
-        unet = network(found, "unet", ("UNet2DModel", "UNet2DConditionModel"))
-        codec = network(found, _codec(found), AUTOENCODERS)
-        net = unet()
-        known = classes(found, net, null_class) if conditions is None else conditions
-        if wrong := mismatch(known, net):
-            raise InvalidPart(wrong) if conditions is None else ValueError(f"conditions: {wrong}")
-        space = _space(net, codec(), _codec(found), known, times, precision)
-        try_out(space, conditions is not None)
-        return space.to(where)
+    found = diffusers_files.folder(path, revision, WANTED, parts)
+
+    def known(net: Any) -> Conditions:
+        return ldm_parts.classes(found, net, null_class) if conditions is None else conditions
+
+    unets = ("UNet2DModel", "UNet2DConditionModel")
+    return _load(path, found, unets, known, precision, conditions is not None).to(where)
 
 
 @standard_modes
@@ -147,26 +125,46 @@ def load_stable_diffusion(
             "pip install transformers"
         ) from None
     parts = ("vae", "unet", "scheduler", "tokenizer", "text_encoder")
-    found = folder(path, revision, WANTED, parts)
-    with naming_path(path, WANTED):
-        config_of(found, "model_index.json")
-        times = schedule(found)
-        unet = network(found, "unet", ("UNet2DConditionModel",))
-        codec = network(found, _codec(found), AUTOENCODERS)
-        known = texts(found, transformers, template)
-        net = unet()
+    found = diffusers_files.folder(path, revision, WANTED, parts)
+
+    def known(net: Any) -> Conditions:
         if others := [name for name in OTHERS if net.config.get(name) is not None]:
             raise InvalidPart(f"unet has {others[0]}, unlike Stable Diffusion 1 and 2")
-        if wrong := mismatch(known, net):
-            raise InvalidPart(wrong)
-        space = _space(net, codec(), _codec(found), known, times, precision)
-        try_out(space, False)
-        return space.to(where)
+        return ldm_parts.texts(found, transformers, template)
+
+    return _load(path, found, ("UNet2DConditionModel",), known, precision, False).to(where)
 
 
-def _codec(found: Path) -> str:
-    """Return the name of the subfolder of the autoencoder."""
-    return "vqvae" if (found / "vqvae").is_dir() else "vae"
+def _load(
+    path: Any,
+    found: Path,
+    unets: tuple[str, ...],
+    known: Callable[[Any], Conditions],
+    precision: str,
+    given: bool,
+) -> Diffusion:
+    """Load the model in the folder ``found`` as a space on the CPU.
+
+    Args:
+        path: what the user passed, for error messages.
+        unets: classes of diffusers that the U-Net may have.
+        known: returns the conditions of the U-Net.
+        given: whether the user passed the conditions. Errors of such conditions are errors of an
+            argument.
+    """
+    with diffusers_files.naming_path(path, WANTED):
+        diffusers_files.config_of(found, "model_index.json")
+        times = ldm_parts.schedule(found)
+        part = "vqvae" if (found / "vqvae").is_dir() else "vae"
+        unet = diffusers_files.network(found, "unet", unets)
+        codec = diffusers_files.network(found, part, AUTOENCODERS)
+        net = unet()
+        conditions = known(net)
+        if wrong := ldm_parts.mismatch(conditions, net):
+            raise (ValueError(f"conditions: {wrong}") if given else InvalidPart(wrong))
+        space = _space(net, codec(), part, conditions, times, precision)
+        ldm_parts.try_out(space, given)
+        return space
 
 
 def _space(
@@ -184,8 +182,8 @@ def _space(
             raise InvalidPart(
                 f"unet has {net.config[name]} {name} for codes of {channels} channels"
             )
-    shape = code_shape(net.config["sample_size"], channels)
-    shift_factor, scaling_factor = units(codec.config, channels, part)
+    shape = ldm_parts.code_shape(net.config["sample_size"], channels)
+    shift_factor, scaling_factor = ldm_parts.units(codec.config, channels, part)
     autoencoder = Autoencoder(
         codec,
         torch.zeros(shape),

@@ -13,19 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfxnb.core import validate
 from cfxnb.core.disk import cause
 from cfxnb.core.types import Code
 from cfxnb.spaces.autoencoder import downsample_factor_of
+from cfxnb.spaces.checkpoints import diffusers_files
 from cfxnb.spaces.checkpoints.configs import check_fields, declared_defaults
-from cfxnb.spaces.checkpoints.diffusers_files import (
-    InvalidPart,
-    config_of,
-    fitted,
-    pretrained,
-    tensor,
-    unwrapped,
-    weight_files,
-)
+from cfxnb.spaces.checkpoints.diffusers_files import InvalidPart
 from cfxnb.spaces.checkpoints.safe_loading import plain_name
 from cfxnb.spaces.conditions import (
     ClassConditions,
@@ -60,21 +54,13 @@ MAX_CODE = 2**22  # numbers in a code; the largest known codes have 2**16
 
 #: Fields of the config of a ``CLIPTextModel`` that affect its output.
 TEXT = {
-    "vocab_size": int,
-    "hidden_size": int,
-    "intermediate_size": int,
-    "projection_dim": int | None,
-    "num_hidden_layers": int,
-    "num_attention_heads": int,
-    "max_position_embeddings": int,
-    "hidden_act": str,
-    "layer_norm_eps": float,
-    "attention_dropout": float,
-    "initializer_range": float,
-    "initializer_factor": float,
-    "pad_token_id": int | None,
-    "bos_token_id": int | None,
+    **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"), int),
+    **dict.fromkeys(("num_attention_heads", "max_position_embeddings"), int),
+    **dict.fromkeys(("layer_norm_eps", "attention_dropout"), float),
+    **dict.fromkeys(("initializer_range", "initializer_factor"), float),
+    **dict.fromkeys(("projection_dim", "pad_token_id", "bos_token_id"), int | None),
     "eos_token_id": int | list[int] | None,
+    "hidden_act": str,
 }
 
 
@@ -115,7 +101,7 @@ def schedule(found: Path) -> tuple[Tensor, str]:
     """
     import diffusers  # not at the top, because the import takes seconds
 
-    config = config_of(found, SCHEDULER)
+    config = diffusers_files.config_of(found, SCHEDULER)
     kind, prediction_type = config.get("_class_name"), config.get("prediction_type", "epsilon")
     if kind not in SCHEDULERS:
         known = "DDPMScheduler or another scheduler for models trained as a DDPM"
@@ -150,8 +136,7 @@ def schedule(found: Path) -> tuple[Tensor, str]:
     alphas_cumprod = (1 - trained.betas.double()).cumprod(0)
     if len(alphas_cumprod) > 1 and alphas_cumprod[-1] == 0:  # pure noise contains no code
         alphas_cumprod[-1] = alphas_cumprod[-2] / 2
-    inside = bool(((alphas_cumprod > 0) & (alphas_cumprod < 1)).all())
-    if len(alphas_cumprod) < 2 or not inside or not bool((alphas_cumprod.diff() < 0).all()):
+    if not validate.is_falling(alphas_cumprod):
         raise InvalidPart("scheduler has betas with which alphas_cumprod doesn't decrease")
     if betas is not None and len(betas) != (len(betas) if stated is None else stated):
         raise InvalidPart(
@@ -164,8 +149,8 @@ def classes(found: Path, net: Any, null: bool | None) -> Conditions:
     """Return the conditions of a class-conditional network.
 
     Args:
-        null: whether the last class embedding stands for "no class". If None, the function assumes
-            True and warns.
+        null: whether the last class embedding stands for "no class". If ``null`` is None, the
+            function assumes that this embedding stands for "no class", and warns.
     """
     if "cross_attention_dim" not in net.config:
         table = getattr(net, "class_embedding", None)
@@ -179,7 +164,7 @@ def classes(found: Path, net: Any, null: bool | None) -> Conditions:
         raise InvalidPart(
             "no class_embedder in it, for classes; pass conditions=EmbeddingConditions(table)"
         )
-    table = tensor(found, "class_embedder", "embedding.weight")
+    table = diffusers_files.tensor(found, "class_embedder", "embedding.weight")
     if table is None or table.ndim != 2 or len(table) < 2 or not table.isfinite().all():
         raise InvalidPart("class_embedder has no embedding.weight of shape (classes + 1, dims)")
     _warn_of_the_last(len(table), null)
@@ -198,20 +183,22 @@ def _warn_of_the_last(count: int, null: bool | None) -> None:
 def texts(found: Path, transformers: Any, template: str) -> PromptConditions:
     """Return the text encoder and tokenizer in a model folder as ``PromptConditions``."""
     part = "text_encoder"
-    config = config_of(found, f"{part}/config.json", plain=True)
+    config = diffusers_files.config_of(found, f"{part}/config.json", plain=True)
     kinds = config.get("architectures")
     if kinds != ["CLIPTextModel"]:
         raise InvalidPart(f"{part} is a {kinds!r:.60}, not CLIPTextModel")
-    files = weight_files(found, part, "model")
+    files = diffusers_files.weight_files(found, part, "model")
     known = {name: config[name] for name in TEXT if name in config}
 
     def build() -> nn.Module:
         return transformers.CLIPTextModel(transformers.CLIPTextConfig(**known))
 
-    names = fitted(build, config, TEXT, files, part)
+    names = diffusers_files.fitted(build, config, TEXT, files, part)
     settings = transformers.CLIPTextConfig(**known)
-    weights = None if all(plain_name(name) == name for name in names) else unwrapped(files)
-    encoder = pretrained(transformers.CLIPTextModel, found, part, weights, config=settings)
+    wrapped = any(plain_name(name) != name for name in names)
+    weights = diffusers_files.unwrapped(files) if wrapped else None
+    made = transformers.CLIPTextModel
+    encoder = diffusers_files.pretrained(made, found, part, weights, config=settings)
     tokenizer = _tokenizer(found, transformers)
     words = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
     if words > encoder.config.vocab_size:
@@ -232,7 +219,7 @@ def _tokenizer(found: Path, transformers: Any) -> Any:
         raise InvalidPart("tokenizer has neither tokenizer.json nor vocab.json and merges.txt")
     for name in sorted(files):
         if name.endswith(".json"):
-            config_of(found, f"tokenizer/{name}", plain=True)
+            diffusers_files.config_of(found, f"tokenizer/{name}", plain=True)
     try:
         return transformers.CLIPTokenizer.from_pretrained(
             str(found / "tokenizer"), local_files_only=True
@@ -244,16 +231,14 @@ def _tokenizer(found: Path, transformers: Any) -> Any:
 
 
 def mismatch(conditions: Conditions, net: Any) -> str | None:
-    """Return why the network can't be conditioned on ``conditions``, or None if it can."""
+    """Return the reason why ``net`` can't be conditioned on ``conditions``, or None if it can."""
     dims = net.config.get("cross_attention_dim")
     wanted = set(dims) if isinstance(dims, list | tuple) else {dims}
     if isinstance(conditions, EmbeddingConditions | PromptConditions):
-        encoder: Any = getattr(conditions, "encoder", None)
-        width = (
-            conditions.table.shape[1]
-            if isinstance(conditions, EmbeddingConditions)
-            else encoder.config.hidden_size
-        )
+        if isinstance(conditions, EmbeddingConditions):
+            width = conditions.table.shape[1]
+        else:
+            width = conditions.encoder.config.hidden_size
         if wanted != {width}:
             return f"expected vectors of {dims} numbers, as unet takes, got {width}"
     elif isinstance(conditions, ClassConditions):
@@ -268,7 +253,8 @@ def try_out(space: Any, given: bool) -> None:
     """Run all networks of a space once on a small code, to find wrong configs early.
 
     Args:
-        given: whether the user passed the conditions. Their errors are then errors of an argument.
+        given: whether the user passed the conditions. Errors of such conditions are errors of an
+            argument.
     """
     side = downsample_factor_of(space.net)
     z = torch.zeros(1, len(space.mean), side, side)
@@ -277,19 +263,17 @@ def try_out(space: Any, given: bool) -> None:
         _finite(space.encode(images).z, z.shape)
     try:
         with _works("the condition of unet"):
-            condition = space.encode_condition(
-                [None if getattr(space.conditions, "null", True) else 0]
-            )
+            one = None if getattr(space.conditions, "null", True) else 0
+            condition = space.encode_condition([one])
             _finite(condition.float())
         with _works("unet"):
             t = torch.tensor([len(space.alphas_cumprod) - 1])
             _finite(space.predict_noise(z, t, condition), z.shape)
     except InvalidPart as error:
-        if given:
-            raise ValueError(
-                f"conditions: expected conditions that unet takes, got: {error}"
-            ) from None
-        raise
+        if not given:
+            raise
+        text = f"conditions: expected conditions that unet takes, got: {error}"
+        raise ValueError(text) from None
 
 
 @contextlib.contextmanager

@@ -5,16 +5,17 @@ tensor is larger than its data in the file.
 """
 
 import argparse
+import contextlib
 import io
 import os
 import re
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cfxnb.core.disk import cause, given_path, kind_of, shown
@@ -70,6 +71,41 @@ def existing(path: Any, wanted: str, largest: int = LARGEST) -> Path:
         text = f"{size / 2**30:.1f} GiB"
         raise ValueError(f"path: expected at most {largest // 2**30} GiB, got {file.name}: {text}")
     return file
+
+
+@contextlib.contextmanager
+def weight_file(
+    path: Any, wanted: str, largest: int = LARGEST
+) -> Iterator[tuple[Path, BinaryIO, str]]:
+    """Give the ``with`` block a file of weights: its path, the open file, and its format.
+
+    The format is "safetensors", "torch" or "pickle", and follows from the first bytes of the file.
+
+    Args:
+        wanted: description of the file in error messages.
+        largest: largest allowed size of the file in bytes.
+
+    Raises:
+        ValueError, TypeError: if the file can't be opened or has another format. Errors in the
+            block become a ValueError about ``path``, too.
+    """
+    file = existing(path, wanted, largest)
+    try:
+        with file.open("rb") as content:
+            begins = content.read(16)
+            content.seek(0)
+            if begins[6:9] == b"\0\0{":  # after eight bytes with the length
+                yield file, content, "safetensors"
+            elif begins.startswith((b"PK\x03\x04", LEGACY)):
+                yield file, content, "torch"
+            elif begins.startswith(b"\x80"):
+                yield file, content, "pickle"
+            else:
+                text = f"a file that begins with {begins!r}" if begins else "an empty file"
+                raise ValueError(text)
+    except (ValueError, SafetensorError, OSError) as error:
+        text = str(error)[:300]  # a quote of a damaged file may be very long
+        raise ValueError(f"path: expected {wanted}, got {file.name}: {text}") from None
 
 
 def opened(file: Path) -> Any:
@@ -134,10 +170,10 @@ def torch_load(
             suggests how to load the file unsafely.
     """
     file.seek(0)
-    names = _scan(file)
-    inert = [(InertClass, name) for name in sorted(names) if name.split(".")[0] in libraries]
-    file.seek(0)
     old = file.read(len(LEGACY)) == LEGACY  # can't be memory-mapped
+    file.seek(0)
+    names = _scan(file, old)
+    inert = [(InertClass, name) for name in sorted(names) if name.split(".")[0] in libraries]
     file.seek(0)
     try:
         # Training files contain their command line as a Namespace, which is harmless.
@@ -151,7 +187,7 @@ def torch_load(
         raise ValueError(text) from None
 
 
-def _scan(file: BinaryIO) -> set[str]:
+def _scan(file: BinaryIO, old: bool) -> set[str]:
     """Refuse files that would crash ``torch.load``, such as zip bombs.
 
     Dicts with deeply nested tuples as keys are refused too.
@@ -160,8 +196,6 @@ def _scan(file: BinaryIO) -> set[str]:
         The names of all classes and functions that the file refers to.
     """
     names: set[str] = set()
-    old = file.read(len(LEGACY)) == LEGACY
-    file.seek(0)
     if old:
         for _ in range(5):  # magic number, version, system, content, storages
             read_pickle(file, allowed=None, met=names)

@@ -36,10 +36,9 @@ ALLOWED = {MODULE, TENSOR, PARAMETER, STORAGE, *DICTS} | {
 
 # Instructions that push their argument, a constant, an empty container, or a tuple. A set becomes
 # a list, since we don't need its content.
-CARRIED = {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"} | {
-    f"{size}{kind}" for kind in ("BINUNICODE", "BINBYTES") for size in ("SHORT_", "")
-}
-CARRIED |= {"BINUNICODE8", "BINBYTES8"}
+CARRIED = {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"}
+CARRIED |= {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
+CARRIED |= {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8"}
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 EMPTY = {"EMPTY_LIST": list, "EMPTY_SET": list, "EMPTY_DICT": dict}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -67,8 +66,9 @@ def read_pickle(
 
     Args:
         file: the open file, which is read up to the end of the pickle.
-        allowed: names of the classes and functions that are allowed. None allows any name,
-            references to storages, and instructions that set attributes. The latter are ignored.
+        allowed: names of the classes and functions that are allowed. With ``allowed=None``, any
+            name and any reference to a storage is allowed, and instructions that set attributes are
+            ignored.
         met: a set to which all names in the pickle are added.
 
     Raises:
@@ -129,7 +129,7 @@ class Machine:
         self._push_tuple(self._since_mark())
 
     def _push_tuple(self, items: list[Any]) -> None:
-        """Push a tuple. Raise ValueError if it has too many nested entries.
+        """Push a tuple. Raise ValueError if the tuple has too many nested entries.
 
         If a deeply nested tuple were a key of a dict, its hash would crash Python or never end.
         """
@@ -154,8 +154,7 @@ class Machine:
         self._fill([key, value])
 
     def _setitems(self, _: Any) -> None:
-        items = self._since_mark()
-        self._fill(items)
+        self._fill(self._since_mark())
 
     def _fill(self, items: list[Any]) -> None:
         """Add alternating keys and values to the dict on top of the stack.

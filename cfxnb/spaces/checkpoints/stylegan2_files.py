@@ -1,6 +1,6 @@
 """Read StyleGAN2 checkpoints of three formats as one state dict.
 
-- NVIDIA's ``.pkl`` (StyleGAN2-ADA, PyTorch), whose names of weights we use.
+- NVIDIA's ``.pkl`` (StyleGAN2-ADA, PyTorch). We use its names of weights.
 - The ``.pt`` of rosinality's code on GitHub, with other names for the same weights.
 - ``.safetensors`` with the state dict of ``cfxnb.nets.stylegan2.Generator``.
 
@@ -13,21 +13,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from cfxnb.nets.stylegan2 import Generator
+from cfxnb.spaces.checkpoints import safe_loading
 from cfxnb.spaces.checkpoints.configs import at_most
-from cfxnb.spaces.checkpoints.safe_loading import (
-    LARGEST,
-    LEGACY,
-    all_tensors,
-    checked,
-    existing,
-    plain_name,
-    tensor,
-    torch_load,
-)
 from cfxnb.spaces.checkpoints.safe_pickle import MODULE, Call, read_pickle
 
 SIDES = [4 * 2**i for i in range(10)]
@@ -65,24 +55,15 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
         ValueError, TypeError: if the file is not a StyleGAN2 checkpoint, is damaged, or would
             execute code. The error message begins with "path:".
     """
-    file = existing(path, WANTED)
-    try:
-        with file.open("rb") as opened:
-            begins = opened.read(16)
-            opened.seek(0)
-            if begins[6:9] == b"\0\0{":  # safetensors, after eight bytes with the length
-                found: Iterable[tuple[str, Any]] = all_tensors(file).items()
-            elif begins.startswith((b"PK\x03\x04", LEGACY)):
-                found = _from_rosinality(torch_load(opened))
-            elif begins.startswith(b"\x80"):
-                found = _from_nvidia(read_pickle(opened))
-            else:
-                text = f"a file that begins with {begins!r}" if begins else "an empty file"
-                raise ValueError(text)
-            return _fitted(_named(found))
-    except (ValueError, SafetensorError, OSError) as error:
-        text = str(error)[:300]  # a quote of a damaged file may be very long
-        raise ValueError(f"path: expected {WANTED}, got {file.name}: {text}") from None
+    with safe_loading.weight_file(path, WANTED) as (file, content, kind):
+        found: Iterable[tuple[str, Any]]
+        if kind == "safetensors":
+            found = safe_loading.all_tensors(file).items()
+        elif kind == "torch":
+            found = _from_rosinality(safe_loading.torch_load(content))
+        else:
+            found = _from_nvidia(read_pickle(content))
+        return _fitted(_named(found))
 
 
 def architecture(state: dict[str, Tensor]) -> dict[str, Any]:
@@ -113,7 +94,7 @@ def architecture(state: dict[str, Tensor]) -> dict[str, Any]:
 def _from_rosinality(read: Any) -> Iterable[tuple[str, Any]]:
     state = _part(read, "g_ema")
     for key, value in state.items():
-        yield _renamed(plain_name(str(key))), value
+        yield _renamed(safe_loading.plain_name(str(key))), value
     if isinstance(read.get("latent_avg"), Tensor):
         yield "mapping.w_avg", read["latent_avg"]
 
@@ -153,7 +134,7 @@ def _from_nvidia(read: Any) -> Iterable[tuple[str, Any]]:
         tensors, parts = _inside(module)
         for name, note in tensors.items():
             if note is not None:
-                yield f"{prefix}{name}", tensor(note)
+                yield f"{prefix}{name}", safe_loading.tensor(note)
         waiting += [(f"{prefix}{name}.", part) for name, part in parts.items()]
         if len(waiting) > MODULES or len(prefix) > MODULES:
             break
@@ -197,16 +178,16 @@ def _named(found: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     total = 0
     line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-    for key, value in ((plain_name(key), value) for key, value in found):
+    for key, value in ((safe_loading.plain_name(key), value) for key, value in found):
         try:
-            if not checked(value).is_floating_point():
+            if not safe_loading.checked(value).is_floating_point():
                 raise ValueError(f"of type {value.dtype} instead of floats")
             value = value.detach().float()
         except ValueError as error:
             raise ValueError(f"{key[:80]} is {error}") from None
         total += value.numel() * value.element_size()
-        if total > LARGEST:
-            raise ValueError(f"tensors of more than {LARGEST // 2**30} GiB together")
+        if total > safe_loading.LARGEST:
+            raise ValueError(f"tensors of more than {safe_loading.LARGEST // 2**30} GiB together")
         if not value.isfinite().all():
             raise ValueError(f"{key[:80]} has NaN or infinity")
         if key.startswith("mapping.embed."):
