@@ -9,6 +9,7 @@ predicted noise.
 - ``options``: checks the options of ``diffusion_counterfactual``.
 - ``consensus``: finds where two fields of vectors agree, and how often random vectors would agree.
 - ``strength_search``: looks for the smallest amount of noise with which each image flips.
+- ``inversion_path``: one DDIM inversion per image, from which all attempts start.
 - ``best_attempt``: stores the best attempt of each image so far.
 - ``counted_networks``: counts forward and backward passes, to keep this out of ``guidance``.
 - ``composite``: restores the original pixels where an edit changed little.

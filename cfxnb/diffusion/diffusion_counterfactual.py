@@ -130,8 +130,8 @@ def diffusion_counterfactual(
             With guidance by the classifier, w (eps_cond - eps_uncond) is added to this guidance.
             The paper adds no such term. Default: 10 with ``guidance="classifier_free"``, else 0.
         noise: ``"ddim_inversion"`` computes the noise from which denoising without a condition
-            approximately returns the image (Song et al., 2021). ``"random"`` draws random noise, as
-            in the paper.
+            approximately returns the image (Song et al., 2021). All attempts start from the same
+            inversion of the image. ``"random"`` draws random noise, as in the paper.
         timestep_spacing: ``"even"`` takes equal strides. ``"paper"`` takes the times of the
             official code, and needs ``max_attempts=1``.
         distance_space: ``"code"`` guides by the squared distance to the code of the original,
@@ -160,7 +160,8 @@ def diffusion_counterfactual(
         ``masks`` (b, steps, h, w) are the positions that agreed. ``probability`` (b, steps) is the
         probability of the target after each step, and ``strength`` (b,) the strength of the
         attempt. ``cost`` counts forward and backward passes of ``unet``, ``classifier`` and
-        ``generator`` (U-Net and decoder together).
+        ``generator`` (U-Net and decoder together). Every computed pass is counted, also if its
+        result is not used.
 
     Raises:
         ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``.

@@ -41,6 +41,25 @@ class GuidanceTask:
         return GuidanceTask(*(getattr(self, field.name)[rows] for field in fields))
 
 
+class CleanPredictions:
+    """The predicted clean codes of all samples in one step. Every tensor has one row per sample.
+
+    Attributes:
+        eps_uncond: predicted noise without a condition.
+        z_0: predicted clean codes.
+        score: log odds of the target in the images of ``z_0``.
+        reached: whether these images reach the target.
+        classifier_gradient, distance_gradient: gradients of ``score``, and of the distance to the
+            original, for the samples that are guided. The rows of other samples have no meaning.
+    """
+
+    def __init__(self, z: Tensor) -> None:
+        self.eps_uncond, self.z_0 = torch.empty_like(z), torch.empty_like(z)
+        self.classifier_gradient, self.distance_gradient = torch.zeros_like(z), torch.zeros_like(z)
+        self.score = z.new_empty(len(z))
+        self.reached = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+
+
 class GuidedDenoiser:
     """Wraps the U-Net of a space: predicts noise that leads towards the target classes.
 
@@ -72,6 +91,7 @@ class GuidedDenoiser:
         self.kept: list[Tensor] = []
         self._without_gradient = torch.zeros_like(task.target, dtype=torch.bool)
         self._guided = torch.zeros_like(self._without_gradient)
+        self._all = torch.arange(len(task.rows))
 
     @property
     def no_gradient(self) -> Tensor:
@@ -81,19 +101,23 @@ class GuidedDenoiser:
     @torch.no_grad()
     def __call__(self, z: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
         """Return the guided noise, (b, c, h, w), at times ``t`` and noise levels ``alpha_bar``."""
-        self.networks.counted = torch.ones(len(z), dtype=torch.bool)
         if self.options.guidance not in ("none", "classifier_free"):
             return self._guided_eps(z, t, alpha_bar)
         eps_uncond = self.unguided(z, t, alpha_bar)
         if self.options.guidance == "none":
             return eps_uncond
-        eps_cond = self.networks.eps(z, t, self.task.cond)
+        eps_cond = self.networks.eps(self._all, z, t, self.task.cond)
         return eps_uncond + self.options.guidance_scale * (eps_cond - eps_uncond)
 
     @torch.no_grad()
     def unguided(self, z: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
         """Return the noise that the U-Net predicts without a condition."""
-        return self.networks.eps(z, t, self.task.uncond)
+        return self.networks.eps(self._all, z, t, self.task.uncond)
+
+    @torch.no_grad()
+    def unguided_rows(self, rows: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """Return the noise without a condition for the samples at positions ``rows``, (n,)."""
+        return self.networks.eps(rows, z, t, self.task.uncond[rows])
 
     def _guided_eps(self, z: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
         """Return the noise with consensus guidance: one step of the paper's algorithm.
@@ -112,55 +136,112 @@ class GuidedDenoiser:
         With ``PAPER_DIFFUSION`` only the first of these differences remains.
         """
         o, task, networks = self.options, self.task, self.networks
-        with torch.enable_grad():
-            # 1. Predict the clean code without a condition. Decode it and classify the image.
-            point = z_t = z.detach().requires_grad_(o.backprop_diffusion)
-            eps_uncond = networks.eps(z_t, t, task.uncond)
-            z_0 = predict_x0(z_t, eps_uncond, alpha_bar)
-            if not o.backprop_diffusion:  # gradients at z_0 stand for those at z_t
-                point = z_0 = z_0.detach().requires_grad_()
-            x_0 = networks.decode(z_0)
-            logits = networks.classify(x_0)
-            score = log_odds(logits, task.target)
-            image_distance = self._image_distance(x_0)
-        eps_uncond, z_0 = eps_uncond.detach(), z_0.detach()
-        active = self._begin_step(z, logits, score)
-        if not active.any():
-            return eps_uncond
+        # 1. Predict the clean code without a condition. Decode it and classify the image. Take the
+        #    gradients of the classifier and of the distance to the original.
+        now = self._predict_clean(z, t, alpha_bar)
+        active = self._begin_step(z, now)
+        rows = active.cpu().nonzero()[:, 0]
+        if not len(rows):
+            return now.eps_uncond
+        t, cond, eps_uncond = t[rows], task.cond[rows], now.eps_uncond[rows]
 
         # 2. The implicit classifier: the diffusion model's own direction towards the target.
-        implicit = networks.eps(z, t, task.cond) - eps_uncond
+        implicit = networks.eps(rows, z[rows], t, cond) - eps_uncond
 
-        # 3. Gradients of the classifier and of the distance to the original, as changes of noise.
-        sigma = per_sample((1 - alpha_bar.to(z)).sqrt(), z)
-        in_image = o.distance_space == "image"
-        classifier_gradient = gradient(score, point, retain_graph=in_image)
-        classifier = -sigma * classifier_gradient
-        distance = sigma * (
-            gradient(image_distance, point) if in_image else self._code_distance_gradient(z_0)
-        )
+        # 3. Both gradients as changes of noise.
+        sigma = per_sample((1 - alpha_bar[rows].to(z)).sqrt(), z)
+        classifier = -sigma * now.classifier_gradient[rows]
+        distance = sigma * now.distance_gradient[rows]
 
         # 4. Consensus: keep the classifier's vectors only where they agree with the implicit ones.
         filtered, mask = consensus(implicit, classifier, o.cone_angle, o.patch_size)
         if o.guidance != "consensus":
-            filtered, mask = self._baseline_mask(mask, classifier)
+            filtered, mask = self._baseline_mask(mask, classifier, rows)
 
         # 5. Rescale both to the norm of the implicit classifier, and add them to the noise.
         guidance = o.classifier_scale * match_norm(filtered, implicit)
         guidance = guidance + o.distance_scale * match_norm(distance, implicit)
         guidance = guidance + o.guidance_scale * implicit
-        active = self._end_step(mask, active, classifier_gradient)
-        return eps_uncond + torch.where(per_sample(active, z), guidance, 0.0)
+        usable = self._end_step(rows, mask, now.classifier_gradient[rows])
+        eps = now.eps_uncond.clone()
+        eps[rows] = eps_uncond + torch.where(per_sample(usable, z), guidance, 0.0)
+        return eps
 
-    def _image_distance(self, x_0: Tensor) -> Tensor:
-        """Return the L1 distance of images, clamped to [0, 1], to the originals, (b,)."""
-        return (x_0.clamp(0, 1) - self.task.images).abs().flatten(1).sum(1)
+    def _predict_clean(self, z: Tensor, t: Tensor, alpha_bar: Tensor) -> CleanPredictions:
+        """Predict the clean codes of all samples, with gradients for the samples to guide.
 
-    def _code_distance_gradient(self, z_0: Tensor) -> Tensor:
-        """Return the gradient at z_0 of half the squared distance to the original codes."""
-        return z_0 - self.task.code
+        Gradients are costly, and which samples pause is only known after the classification. So
+        samples that will probably pause are first classified without gradients. Those of them that
+        do not pause are computed once more, with gradients.
+        """
+        now = CleanPredictions(z)
+        likely = self._will_probably_pause().cpu()
+        self._predict_rows(now, (~likely).nonzero()[:, 0], z, t, alpha_bar, with_gradient=True)
+        paused = likely.nonzero()[:, 0]
+        self._predict_rows(now, paused, z, t, alpha_bar, with_gradient=False)
+        guided = paused[~now.reached[paused].cpu()]
+        self._predict_rows(now, guided, z, t, alpha_bar, with_gradient=True)
+        return now
 
-    def _baseline_mask(self, mask: Tensor, classifier: Tensor) -> tuple[Tensor, Tensor]:
+    def _will_probably_pause(self) -> Tensor:
+        """Return whether the log odds were at least half of those needed in the step before, (b,).
+
+        On 32 faces three quarters of these samples paused, and one in ten of the others.
+        """
+        if not self.probability or not self.options.pause_when_reached:
+            return torch.zeros_like(self._guided)
+        needed = torch.tensor(self.options.confidence).logit()
+        return self.probability[-1].logit() >= needed / 2
+
+    def _predict_rows(
+        self,
+        now: CleanPredictions,
+        rows: Tensor,
+        z: Tensor,
+        t: Tensor,
+        alpha_bar: Tensor,
+        with_gradient: bool,
+    ) -> None:
+        """Predict the clean codes of some samples, and store them in ``now``.
+
+        Args:
+            rows: positions of the samples in the batch, (n,), on the CPU.
+            z, t, alpha_bar: codes, times and noise levels of all samples.
+            with_gradient: whether to take gradients. They are taken for all of these samples, also
+                if they pause now, because the cost of a sample must not depend on the others.
+        """
+        if not len(rows):
+            return
+        o, task, networks = self.options, self.task, self.networks
+        through_unet = with_gradient and o.backprop_diffusion
+        with torch.set_grad_enabled(with_gradient):
+            point = z_t = z[rows].detach().requires_grad_(through_unet)
+            eps_uncond = networks.eps(rows, z_t, t[rows], task.uncond[rows])
+            z_0 = predict_x0(z_t, eps_uncond, alpha_bar[rows])
+            if not through_unet:  # gradients at z_0 stand for those at z_t
+                point = z_0 = z_0.detach().requires_grad_(with_gradient)
+            x_0 = networks.decode(rows, z_0)
+            logits = networks.classify(rows, x_0)
+            score = log_odds(logits, task.target[rows])
+            distance = self._image_distance(x_0, task.images[rows])
+        reached = is_reached(logits.detach(), task.target[rows], o.confidence)
+        now.eps_uncond[rows], now.z_0[rows] = eps_uncond.detach(), z_0.detach()
+        now.score[rows], now.reached[rows] = score.detach(), reached
+        if not with_gradient:
+            return
+        in_image = o.distance_space == "image"
+        now.classifier_gradient[rows] = gradient(score, point, retain_graph=in_image)
+        now.distance_gradient[rows] = (
+            gradient(distance, point) if in_image else now.z_0[rows] - task.code[rows]
+        )
+
+    def _image_distance(self, x_0: Tensor, images: Tensor) -> Tensor:
+        """Return the L1 distance of predicted images, clamped to [0, 1], to the originals, (n,)."""
+        return (x_0.clamp(0, 1) - images).abs().flatten(1).sum(1)
+
+    def _baseline_mask(
+        self, mask: Tensor, classifier: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the vectors to use, and their mask, for a guidance without consensus.
 
         With ``guidance="classifier"`` all positions are used. With ``"random_mask"`` as many random
@@ -170,34 +251,31 @@ class GuidedDenoiser:
         if o.guidance == "classifier":  # everywhere, except for vectors without a direction
             return consensus(classifier, classifier, 180.0, o.patch_size)
         seed = o.seed + 7919 * len(self.masks)  # another mask at each step
-        mask = random_mask(mask, noise_like(mask.float(), seed, self.task.rows))
+        mask = random_mask(mask, noise_like(mask.float(), seed, self.task.rows[rows]))
         return apply_mask(classifier, mask), mask
 
-    def _begin_step(self, z: Tensor, logits: Tensor, score: Tensor) -> Tensor:
+    def _begin_step(self, z: Tensor, now: CleanPredictions) -> Tensor:
         """Begin the record of a step, and return the samples to guide in this step, bool (b,).
 
         With ``pause_when_reached`` the guidance of samples that have reached the target pauses.
         """
-        shown = is_reached(logits.detach(), self.task.target, self.options.confidence)
-        active = ~(shown & self.options.pause_when_reached)
+        active = ~(now.reached & self.options.pause_when_reached)
         side = self.options.patch_size
-        self.networks.counted = active.cpu()
-        self.probability.append(score.detach().sigmoid())
+        self.probability.append(now.score.sigmoid())
         self.active.append(active)
         self.masks.append(torch.zeros_like(z[:, 0, ::side, ::side], dtype=torch.bool, device="cpu"))
         self.kept.append(torch.full((len(z),), torch.nan))
         return active
 
-    def _end_step(self, mask: Tensor, active: Tensor, classifier_gradient: Tensor) -> Tensor:
-        """Record the mask. Return the active samples that have a usable gradient, bool (b,)."""
+    def _end_step(self, rows: Tensor, mask: Tensor, classifier_gradient: Tensor) -> Tensor:
+        """Record the masks of n active samples. Return which have a usable gradient, bool (n,)."""
         usable = finite_rows(classifier_gradient) & (norms(classifier_gradient) != 0)
-        self._without_gradient |= active & ~usable
-        self._guided |= active & usable
-        guided = (active & usable).cpu()
-        self.masks[-1] = mask.cpu() & guided.view(-1, 1, 1)
-        kept = self.masks[-1].flatten(1).float().mean(1)
-        self.kept[-1] = torch.where(guided, kept, torch.nan)
-        return active & usable
+        self._without_gradient[rows] |= ~usable
+        self._guided[rows] |= usable
+        guided = rows[usable.cpu()]
+        self.masks[-1][guided] = mask[usable].cpu()
+        self.kept[-1][guided] = mask[usable].cpu().flatten(1).float().mean(1)
+        return usable
 
     def trace(self, n_steps: int) -> dict[str, Tensor]:
         """Return the record of all steps as CPU tensors of shape (b, n_steps, ...).

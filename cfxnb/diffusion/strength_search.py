@@ -1,5 +1,6 @@
 """Search for the smallest amount of noise with which each image flips."""
 
+import functools
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from cfxnb.diffusion.best_attempt import BestAttempt
 from cfxnb.diffusion.composite import composite_edit
 from cfxnb.diffusion.consensus import chance_level
 from cfxnb.diffusion.guidance import GuidanceTask, GuidedDenoiser
+from cfxnb.diffusion.inversion_path import InversionPath
 from cfxnb.diffusion.options import DiffusionOptions
 
 
@@ -56,6 +58,13 @@ class StrengthSearch:
         self.noise = noise_like(z, options.seed, batch.rows)
         self.best = BestAttempt(z, batch.logits_before)
 
+    @functools.cached_property
+    def path(self) -> InversionPath:
+        """The DDIM inversion of this batch."""
+        o, code = self.options, self.task.code
+        halved = o.max_attempts > 1 and o.strength / 2 >= o.min_strength
+        return InversionPath(code, self.space.alphas_cumprod, o.strength, o.steps, halved)
+
     def run(self) -> Edit:
         """Run the search, and return the best attempt of each sample."""
         with self.stop.on_interrupt():
@@ -90,8 +99,10 @@ class StrengthSearch:
         guided = GuidedDenoiser(self.space, self.classifier, task, o)
         if o.noise == "random":
             z = add_noise(task.code, self.noise[rows], schedule.start)
-        else:
+        elif o.timestep_spacing == "paper":
             z = ddim_invert(guided.unguided, task.code, schedule)
+        else:
+            z = self.path.start(rows.cpu(), schedule.start, guided.unguided_rows)
         z = denoise(self._observed(guided, attempt), z, schedule, lambda: self.stop.now)
         logits = self.classifier(self.space.decode(start.with_z(z)))
         reached = is_reached(logits, task.target, o.confidence)

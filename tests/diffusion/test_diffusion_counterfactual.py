@@ -5,8 +5,10 @@ import torch
 from gaussians import GAP, SHAPE, Bayes, GaussianSpace, gaussian_world
 
 import cfxnb as cfx
+from cfxnb.core.ddim import ddim_invert, even_schedule
 from cfxnb.diffusion.best_attempt import BestAttempt
 from cfxnb.diffusion.consensus import chance_level
+from cfxnb.diffusion.inversion_path import InversionPath
 
 QUICK = {
     "steps": 6,
@@ -492,6 +494,85 @@ def test_costs_are_what_was_spent(distance_space, backprop_diffusion, composite_
     assert cf.cost["unet"].item() == len(space.rows) + len(slopes)
     assert bool(slopes) == backprop_diffusion
     assert (cf.cost["generator"] - cf.cost["unet"]).item() == len(decoded)
+
+
+@pytest.mark.parametrize("noise", ["random", "ddim_inversion"])
+@pytest.mark.parametrize("backprop_diffusion", [False, True])
+def test_all_computed_rows_are_counted(noise, backprop_diffusion):
+    """Of a whole batch, in which guidance pauses and resumes."""
+    space, f, x, target = gaussian_world(3, 9)
+    eps, passes = space.predict_noise, []
+
+    def counting(z, t, condition):
+        assert len(z)
+        passes.append(len(z))
+        out = eps(z, t, condition)
+        if out.requires_grad:
+            out.register_hook(lambda g: passes.append(len(g)))
+        return out
+
+    space.predict_noise = counting
+    cf = run(
+        (space, f, x, target),
+        noise=noise,
+        backprop_diffusion=backprop_diffusion,
+        max_attempts=3,
+        strength=0.8,
+    )
+    assert cf.trace["kept_fraction"].isnan().any()
+    # A check repeats one row of the first call twice. This is not part of the cost.
+    assert cf.cost["unet"].sum() == sum(passes) - 2
+
+
+def path_and_space(halved, count=3, steps=6):
+    space, _, x, _ = gaussian_world(2, count)
+    code = space.encode(x).z
+    uncond = torch.full((count,), 2)
+    path = InversionPath(code, space.alphas_cumprod, 0.6, steps, halved)
+
+    def predict(rows):
+        return lambda here, z, t: space.predict_noise(z, t, uncond[rows[here]])
+
+    def inverted(strength):
+        schedule = even_schedule(
+            space.alphas_cumprod, torch.full((count,), strength).double(), steps
+        )
+        denoiser = lambda z, t, _: space.predict_noise(z, t, uncond)  # noqa: E731
+        return schedule.start, ddim_invert(denoiser, code, schedule)
+
+    return path, space, predict, inverted
+
+
+@pytest.mark.parametrize(("halved", "strength"), [(True, 0.3), (False, 0.6)])
+def test_the_path_is_the_inversion_of_its_attempt(halved, strength):
+    path, _, predict, inverted = path_and_space(halved)
+    start, wanted = inverted(strength)
+    rows = torch.arange(3)
+    assert torch.equal(path.start(rows, start, predict(rows)), wanted)
+
+
+@pytest.mark.parametrize("strength", [0.2, 0.45, 0.6, 0.9])
+def test_with_many_steps_every_place_on_the_path_is_the_inversion(strength):
+    path, _, predict, inverted = path_and_space(True, steps=200)
+    start, wanted = inverted(strength)
+    rows = torch.arange(3)
+    close(path.start(rows, start, predict(rows)), wanted, 0.05)
+
+
+def test_the_path_is_taken_once_by_each_sample_alone():
+    path, space, predict, inverted = path_and_space(True)
+    levels = {s: inverted(s)[0] for s in (0.3, 0.45, 0.6, 0.8)}
+    rows = torch.arange(3)
+    space.rows = []
+    whole = {s: path.start(rows, levels[s], predict(rows)) for s in (0.6, 0.3, 0.45, 0.8)}
+    assert sum(space.rows) == 3 * (6 + 3 + 2)  # short strides to 0.3, long ones to 0.6 and to 0.8
+    for strength, code in whole.items():  # the order does not matter, nor do other samples
+        other = path_and_space(True)[0]
+        mixed = torch.stack([levels[0.3][0], levels[strength][0]])
+        pair = torch.tensor([0, 2])
+        found = other.start(pair, mixed, predict(pair))
+        close(found[1], code[2])
+        close(found[0], whole[0.3][0])
 
 
 def test_saved_and_loaded_with_its_trace(tmp_path):

@@ -126,9 +126,9 @@ class Recorded(GuidedDenoiser):
         near(match_norm(filtered, implicit), self.at("classifier_scaled"))
         return filtered, keep
 
-    def _image_distance(self, images):
+    def _image_distance(self, images, originals):
         """Its slope, with the graph that the package has built."""
-        far = super()._image_distance(images)
+        far = super()._image_distance(images, originals)
         away = torch.autograd.grad(far.sum(), self.networks.space.point, retain_graph=True)[0]
         alike(away, self.at("grad_distance"))
         sigma = per_sample((1 - self.alpha_bar).sqrt().to(away), away)
