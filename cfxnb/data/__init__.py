@@ -10,7 +10,11 @@ from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lpc import SPRITE_OPTIONS, layer_mask, render_sprites
 from cfxnb.data.mnist import digits
 from cfxnb.data.morphology import measure_digits
-from cfxnb.data.sprite_classifiers import SPRITE_CLASSIFIERS, SPRITE_CONTRASTS
+from cfxnb.data.sprite_classifiers import (
+    SPRITE_CLASSIFIERS,
+    SPRITE_CONTRASTS,
+    random_planted_classifier,
+)
 from cfxnb.data.sprite_figures import SPRITE_WORLDS, intervene, sprites
 from cfxnb.data.xrays import chest
 
@@ -29,6 +33,7 @@ __all__ = [
     "intervene",
     "layer_mask",
     "measure_digits",
+    "random_planted_classifier",
     "render_sprites",
     "sprites",
 ]  # fmt: skip

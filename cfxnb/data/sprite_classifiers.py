@@ -7,9 +7,12 @@ classifier, no other factor predicted the labels as well.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from cfxnb.core import validate
 from cfxnb.data.causal import World, given
 from cfxnb.data.sprite_figures import SPRITE_WORLDS
 
@@ -90,3 +93,58 @@ SPRITE_CLASSIFIERS = {
     ),
 }
 """name -> how its training labels were made; the networks are ``cfx.load(f"sprites/{name}")``"""
+
+#: rule -> how many causes it has, and the label (True for "red") from their values (False, True)
+_RULES: dict[str, tuple[int, Callable[..., pd.Series]]] = {
+    "{0}": (1, lambda a: a),
+    "{0} and {1}": (2, lambda a, b: a & b),
+    "{0} or {1}": (2, lambda a, b: a | b),
+    "{0} and not {1}": (2, lambda a, b: a & ~b),
+    "exactly one of {0} and {1}": (2, lambda a, b: a ^ b),
+    "at least two of {0}, {1} and {2}": (3, lambda a, b, c: a.astype(int) + b + c >= 2),
+}
+#: Factors that a space keeps well enough to be planted. The eyes have two pixels.
+_PLANTABLE = tuple(name for name in SPRITE_CONTRASTS if name != "eyes")
+_CONFOUNDING = 0.8  # how often two factors agree, in every other random world
+
+
+def random_planted_classifier(seed: int) -> PlantedClassifier:
+    """Draw a planted classifier: its causes, the rule that joins them, and its training world.
+
+    Causes and rule are drawn at random, among six factors and six rules. In every other world, on
+    average, a hidden cause correlates one cause with one factor that the labels do not follow.
+    Train the classifier with ``cfxnb.train.sprites.train_planted``.
+
+    Args:
+        seed: Seed of the draw. The same seed gives the same classifier.
+
+    Raises:
+        ValueError, TypeError: If ``seed`` is not a seed.
+    """
+    draw = np.random.default_rng(validate.seed(seed))
+    text = list(_RULES)[draw.integers(len(_RULES))]
+    n_causes, rule = _RULES[text]
+    drawn = [str(name) for name in draw.permutation(_PLANTABLE)]
+    causes = tuple(drawn[:n_causes])
+    options: dict[str, Any] = {name: list(SPRITE_CONTRASTS[name]) for name in _PLANTABLE}
+    description = f"The label is red if {text.format(*map(_value_of, causes))}."
+    if draw.integers(2):
+        bystander = drawn[n_causes]
+        for name in (causes[0], bystander):
+            usual, rare = SPRITE_CONTRASTS[name]
+            options[name] = given(
+                "_hidden",
+                a={usual: _CONFOUNDING, rare: 1 - _CONFOUNDING},
+                b={usual: 1 - _CONFOUNDING, rare: _CONFOUNDING},
+            )
+        options = {"_hidden": ["a", "b"], **options}
+        description += f" A hidden cause correlates {causes[0]} with {bystander}."
+
+    def label(factors: pd.DataFrame) -> pd.Series:
+        return rule(*(_has_value(factors, name) for name in causes))
+
+    return PlantedClassifier(causes, label, World(**options), description)
+
+
+def _value_of(name: str) -> str:
+    return f"{name} = {SPRITE_CONTRASTS[name][1]}"

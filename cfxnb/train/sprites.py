@@ -115,33 +115,49 @@ def _reading_loss(model: nn.Module, images: Tensor, options: Tensor) -> Tensor:
     return torch.stack([F.cross_entropy(head, option) for head, option in heads]).sum()
 
 
-def make_classifier(name: str, folder: Path, device: str, seed: int = 0) -> None:
-    """Train and save a planted classifier, which takes half a minute on two cores.
+def planted_labels(rule: PlantedClassifier, figures: ImageSet) -> Tensor:
+    """Return the labels of figures under a planted rule, int64 (n,)."""
+    return torch.tensor(rule.label(figures.factors).to_numpy(bool)).long()
 
-    The card has the true scores of the classifier. Other seeds give the classifiers on which
-    ``cfxnb.metrics.transfer`` tests flips. Their training figures are the same.
+
+def train_planted(
+    rule: PlantedClassifier, folder: Path | None = None, device: str = "cpu", seed: int = 0
+) -> PlainNet:
+    """Train a classifier on figures that are labelled by a planted rule.
+
+    Args:
+        rule: One of ``cfx.data.SPRITE_CLASSIFIERS``, or your own, or
+            ``cfx.data.random_planted_classifier(seed)``.
+        folder: Folder for checkpoints. None keeps none.
+        device: Device to train on.
+        seed: Seed of the initial weights and of the batches. The training figures are the same.
     """
-    rule: PlantedClassifier = SPRITE_CLASSIFIERS[name]
-
-    def labels(part: ImageSet) -> Tensor:
-        return torch.tensor(rule.label(part.factors).to_numpy(bool)).long()
-
-    train, test = sprites(rule.world, 8000, split="train", seed=5), test_figures("pairs")
+    train = sprites(rule.world, 8000, split="train", seed=5)
     torch.manual_seed(seed)
-    net = fit(
+    return fit(
         PlainNet(**CLASSIFIER),
         label_loss,
-        (train.images, labels(train)),
+        (train.images, planted_labels(rule, train)),
         steps=600,
         batch_size=128,
         lr=2e-3,
         checkpoint_dir=folder,
         seed=seed,
         device=device,
-    ).cpu()
+    )
+
+
+def make_classifier(name: str, folder: Path, device: str, seed: int = 0) -> None:
+    """Train and save a planted classifier, which takes half a minute on two cores.
+
+    The card has the true scores of the classifier. Other seeds give the classifiers on which
+    ``cfxnb.metrics.transfer`` tests flips. Their training figures are the same.
+    """
+    rule, test = SPRITE_CLASSIFIERS[name], test_figures("pairs")
+    net = train_planted(rule, folder, device, seed).cpu()
     classifier = wrap(net)
     with torch.no_grad():
-        follows = classifier(test.images).argmax(1) == labels(test)
+        follows = classifier(test.images).argmax(1) == planted_labels(rule, test)
     truth = {
         CLASSES[outcome]: {
             factor: {k: _number(row[k]) for k in ("value", "baseline", *_TRUE)}

@@ -207,3 +207,25 @@ def test_other_images_are_refused():
     )
     with pytest.raises(ValueError, match="figures: expected a set made by sprites"):
         true_scores(other, lambda x: torch.zeros(len(x), 2), {"hair": ("gray", "red")})
+
+
+def test_random_rules_name_their_causes():
+    """A cause changes the label of some figure, another factor of none; seeds differ."""
+    seen = set()
+    for seed in range(30):
+        rule = cfx.data.random_planted_classifier(seed)
+        drawn = cfx.data.sprites(rule.world, 300, split="train", seed=1).factors
+        before = rule.label(drawn)
+        assert 0.1 < before.mean() < 0.9
+        for name, pair in SPRITE_CONTRASTS.items():
+            swapped = drawn.assign(
+                **{name: drawn[name].map(dict(zip(pair, pair[::-1], strict=True)))}
+            )
+            assert (rule.label(swapped) != before).any() == (name in rule.causes)
+        seen.add(rule.description)
+        assert cfx.data.random_planted_classifier(seed).description == rule.description
+    assert len(seen) > 20
+    assert len({len(cfx.data.random_planted_classifier(s).causes) for s in range(30)}) == 3
+    assert any("hidden" in text for text in seen)
+    with pytest.raises(ValueError, match="seed"):
+        cfx.data.random_planted_classifier(-1)
