@@ -42,6 +42,7 @@ def main() -> int:
         features={"LeNet-5": judge.module.features},
         real=test.images,
         code_std=space.std,
+        retrained=cfx.load_retrained("digits/classifier"),
     )
     setting = (
         f"The first {count:,} test digits; target: label + 1; shipped models, default options."

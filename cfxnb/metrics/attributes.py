@@ -42,8 +42,8 @@ def mnac(before: Tensor, after: Tensor) -> float:
             their flipped images (``after``) for k attributes, bool (n, k).
 
     Returns:
-        Number of changed attributes, a mean over images, in [0, k]. The mean is NaN if there are no
-        images.
+        Number of changed attributes, a mean over images, in [0, k]. Lower is better. The mean is
+        NaN if there are no images.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -60,7 +60,7 @@ def correlation_difference(
     """Compute the correlation difference (CD, Jeanneret et al., 2022).
 
     CD is small if exactly those attributes change together that are correlated in the training
-    images.
+    images. CD lies in [0, 2 k] for k attributes. Lower is better.
 
     Args:
         before, after: Decisions of an attribute classifier on n originals (``before``) and

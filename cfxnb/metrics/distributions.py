@@ -21,7 +21,8 @@ def fid(a: Tensor, b: Tensor, *, allow_few: bool = False) -> float:
 
     The computation is in float64. For the covariances S1 and S2, tr sqrt(S1 S2) is computed as the
     nuclear norm of the product of the centred features. The nuclear norm is exact for singular
-    covariances too.
+    covariances too. The unit is that of the squared features. Lower is better: 0 means equal means
+    and covariances.
 
     Args:
         a, b: Two sets of features, (n, d) and (m, d).
@@ -57,6 +58,9 @@ def _root(x: Tensor) -> Tensor:
 @standard_modes
 def mmd2(a: Tensor, b: Tensor) -> float:
     """Return the unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3.
+
+    Lower is better. The expected value is 0 for two samples of one distribution, so a value can be
+    negative.
 
     Args:
         a, b: Two sets of features, (n, d) and (m, d), with at least 2 rows each.
@@ -95,7 +99,7 @@ def kid(
             replace the random subsets.
 
     Returns:
-        Mean and standard deviation of ``mmd2`` over the subsets.
+        Mean and standard deviation of ``mmd2`` over the subsets. A lower mean is better.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -159,7 +163,7 @@ def sfid(
 
     The images are split at random into two halves. sFID is the mean of two distances. Each
     distance is the FID between the originals of one half and the successful counterfactuals of the
-    other half. So no counterfactual is compared with its own original.
+    other half. So no counterfactual is compared with its own original. Lower is better.
 
     Args:
         real, counterfactual: Features of originals and counterfactuals, in the same order, (n, d).

@@ -31,7 +31,7 @@ def diversity(
 
     Returns:
         One value per image, float64 (n,): the mean distance over the pairs of results in which
-        both counterfactuals flipped. An image without such a pair gets NaN.
+        both counterfactuals flipped. Higher is more diverse. An image without such a pair gets NaN.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or features are not finite.

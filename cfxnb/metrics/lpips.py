@@ -142,6 +142,8 @@ class LPIPS(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the distance between each image of ``a`` and its partner in ``b``, (n,), >= 0.
 
+        Equal images have distance 0. A lower distance means more similar images.
+
         Args:
             a, b: Gray or RGB images of equal shape, (n, 1 or 3, h, w) in [0, 1].
         """

@@ -219,7 +219,7 @@ def _row(name: str, cf: Counterfactuals, args: ReportArguments, add: Columns) ->
     _attributes(flipped, args, add)
     if args.methods or args.null_edits:
         with torch.enable_grad():  # the methods may need gradients
-            _called_again(name, flipped, eligible, args, add)
+            _called_again(name, cf, args, add)
     if args.held_out is not None:
         _repair(name, args, add)
     _costs(cf, args.parts, add)
@@ -355,38 +355,29 @@ def _attributes(flipped: Counterfactuals, args: ReportArguments, add: Columns) -
     )
 
 
-def _called_again(
-    name: str,
-    flipped: Counterfactuals,
-    eligible: Counterfactuals,
-    args: ReportArguments,
-    add: Columns,
-) -> None:
+def _called_again(name: str, cf: Counterfactuals, args: ReportArguments, add: Columns) -> None:
     """Add composition, reversibility, stability and factor diversity."""
     method = args.methods.get(name)
-    null_edit = args.null_edits.get(name, method)
-    ready = method is not None and len(flipped) > 0
+    null_edit, eligible = args.null_edits.get(name, method), cf[cf.eligible]
     unmoved = None
     if null_edit is not None and len(eligible):
-        unmoved = composition(
-            null_edit, eligible.original, source_classes(eligible, "results"), CYCLES
-        )
+        source = source_classes(eligible, "results")
+        unmoved = composition(null_edit, eligible.original, source, CYCLES)
     for number in CYCLES:
         moved = None if unmoved is None else unmoved[number].to_numpy()
         add.mean(f"composition {number}", moved)
-    back: Any = reversibility(method, flipped) if method is not None and ready else {}
+    back: Any = {} if method is None else reversibility(method, cf)
     add.fraction("flipped back", back.get("flipped back"))
     add.mean("return distance", back.get("return"))
     add.mean("return / one way", back.get("ratio"))
     for label, noise in (("seed", 0.0), ("noise", INPUT_NOISE)):
-        runs = [flipped]
-        if method is not None and ready:
-            runs += further_results(method, flipped, input_noise=noise)
-        same = compare_runs(runs).T if ready else (None, None)
+        again = [] if method is None else further_results(method, cf, input_noise=noise)
+        runs = [run[cf.flipped] for run in (cf, *again)]
+        same = compare_runs(runs).T if again else (None, None)
         add.fraction(f"flips again ({label})", same[0])
         add.mean(f"similarity ({label})", same[1])
         if args.reader is not None and label == "seed":
-            values = factor_diversity(runs, args.reader) if ready else None
+            values = factor_diversity(runs, args.reader) if again else None
             add.mean("factor diversity", values)
 
 

@@ -31,7 +31,8 @@ def stability(
     Args:
         method: Called as ``method(images, target, seed=seed)``, returns Counterfactuals. It must
             be the method that made ``counterfactuals``.
-        counterfactuals: The first explanations. Only flipped images are explained again.
+        counterfactuals: The first explanations. Pass the whole result, not a part of it, because
+            the noise of an image depends on its row.
         seeds: Seeds of the further calls, or of the noise. Default: the two numbers after the seed
             that ``counterfactuals`` records.
         input_noise: Standard deviation of Gaussian noise that is added to the pixels, in [0, 1].
@@ -57,7 +58,7 @@ def stability(
     table = np.full((len(cf), 2), np.nan)
     rows = cf.flipped.nonzero()[:, 0]
     if len(rows):
-        table[rows.numpy()] = compare_runs([cf[rows], *again]).numpy()
+        table[rows.numpy()] = compare_runs([cf[rows], *(run[rows] for run in again)]).numpy()
     return pd.DataFrame(table, columns=["flips again", "similarity"])
 
 
@@ -68,24 +69,23 @@ def further_results(
     seeds: Sequence[int] | None = None,
     input_noise: float = 0.0,
 ) -> list[Counterfactuals]:
-    """Explain the flipped images of a result again. The arguments are those of ``stability``.
+    """Explain the images of a result again. The arguments are those of ``stability``.
 
     Returns:
-        One result per seed with a row for each flipped image, or no results if no image flipped.
+        One result per seed, for the same images in the same order. The list is empty if no image
+        of ``cf`` flipped.
     """
     validate.function(method, "method")
     input_noise = validate.number(input_noise, "input_noise", 0.0, 1.0)
     own = recorded_seed(cf)
     listed = [own + 1, own + 2] if seeds is None else some(seeds, "seeds", "seeds")
     checked = [validate.seed(seed, "seeds") for seed in listed]
-    rows = cf.flipped.nonzero()[:, 0]
-    if not len(rows):
+    if not cf.flipped.any():
         return []
-    images, target = cf.original[rows], cf.target[rows]
-    results = []
+    images, target, results = cf.original, cf.target, []
     for seed in checked:
         if input_noise:
-            noisy = (images + input_noise * noise_like(images, seed, rows)).clamp(0, 1)
+            noisy = (images + input_noise * noise_like(images, seed)).clamp(0, 1)
             results.append(call_again(method, noisy, target, own))
         else:
             results.append(call_again(method, images, target, seed))

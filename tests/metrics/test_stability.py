@@ -83,3 +83,17 @@ def test_wrong_arguments():
             stability(perfect, cf, **more)
     with pytest.raises(TypeError, match="method: expected"):
         stability("perfect", cf)
+
+
+def test_noise_of_an_image_depends_on_its_row_so_all_images_run_again():
+    """Images that did not flip keep their rows, so that the others keep theirs."""
+    seen = []
+
+    def method(images, target, seed):
+        seen.append(images.clone())
+        return perfect(images, target)
+
+    cf = perfect(X, torch.ones(4).long())  # two of four flip
+    table = stability(method, cf)
+    assert all(torch.equal(images, X) for images in seen)
+    assert table["flips again"].isna().tolist() == [False, False, True, True]
