@@ -1,6 +1,7 @@
 """Measures of counterfactuals and attributions.
 
 - ``report``: one table with one row per method. Read it first.
+- ``report_arguments``, ``columns``: its checked arguments, and its cells with their intervals.
 - ``pairwise``: distances between an image and its counterfactual, and COUT.
 - ``distributions``: distances between two sets of features (FID, KID, sFID, MMD).
 - ``lpips``: LPIPS.
@@ -10,6 +11,7 @@
 - ``axioms``: composition, reversibility and effectiveness.
 - ``minimality``: the size of a change compared with distances between real images.
 - ``transfer``: flips on retrained classifiers, and the gain in accuracy after repair.
+- ``called_again``: what measures share that call a method again.
 - ``stability``: differences between counterfactuals after small changes of seed or image.
 - ``diversity``: differences between several counterfactuals of one image.
 - ``groups``: accuracy of a classifier in each group of images.
