@@ -99,6 +99,7 @@ def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) ->
     space = DiffusionAutoencoder(net, torch.zeros(net.dims), torch.ones(net.dims), **options)
     images = train if train.is_floating_point() else train[:10_000].float() / 255
     space.fit(images.split(500))
+    stated = {n: getattr(space, n) for n in weights.STATISTICS}
     codes = torch.cat([space.encode_semantic(part) for part in images.split(500)])
     standardised = ((codes - space.mean) / space.std.clamp_min(1e-8)).detach()
     net.latent_net = latent_ddim(standardised, folder / "latent", device=device).cpu()
@@ -111,14 +112,9 @@ def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) ->
     card |= {
         "adapter": "DiffusionAutoencoder",
         "space": options,
-        "quality": {**measure(dataset, space), AXES: axes(standardised)},
+        "quality": {**measure(dataset, space), AXES: len(stated["axes"])},
     }
-    weights.save(f"{dataset}/diffae", net, card, **statistics(space))
-
-
-def statistics(space: DiffusionAutoencoder) -> dict[str, Tensor]:
-    """Return what ``space.fit`` measured, as it is shipped with the weights."""
-    return {name: getattr(space, name) for name in weights.STATISTICS}
+    weights.save(f"{dataset}/diffae", net, card, **stated)
 
 
 @torch.no_grad()
@@ -156,12 +152,6 @@ def measure(dataset: str, space: DiffusionAutoencoder) -> dict[str, float]:
         name = "fraction of the judge's decisions that survive reconstruction"
         found[name] = same_decisions(judge, images, rebuilt)
     return rounded(found)
-
-
-def axes(codes: Tensor) -> int:
-    """Return how many principal axes hold 99.5 % of the variance of standardised codes (n, d)."""
-    variance = torch.linalg.eigvalsh(torch.cov(codes.double().T)).flip(0).cumsum(0)
-    return int((variance < 0.995 * variance[-1]).sum()) + 1
 
 
 RECIPES: dict[str, Recipe] = {f"{dataset}/diffae": partial(make, dataset) for dataset in DATASETS}
