@@ -26,11 +26,12 @@ from cfxnb.core.disk import cause, read_json, writing
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.types import Code
 from cfxnb.data import files
+from cfxnb.flows.velocity import FittedFlow, VelocityNet
 from cfxnb.nets import NETS
 from cfxnb.spaces.checkpoints import configs
 from cfxnb.spaces.checkpoints.safe_loading import all_shapes, all_tensors
 
-_NETS = {**NETS, "EditNetwork": EditNetwork}
+_NETS = {**NETS, "EditNetwork": EditNetwork, "VelocityNet": VelocityNet}
 ERROR = "mean squared error of reconstructions"  # in "quality" of a card; used by methods
 _RETRAINED = "_retrained_"  # in names of classifiers trained with other seeds
 LARGEST_NUMBER = 1e15  # largest number in a card
@@ -53,6 +54,7 @@ KINDS: dict[str, dict[str, type]] = {
     "space": {"adapter": str},
     "classifier": {"class_names": list},
     "features": {},
+    "flow": {"of": dict, "class_names": list},
     "reader": {"options": dict},
     "edits": {"contrasts": dict, "preserve_others": bool},
 }
@@ -141,6 +143,8 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
             return net
         if card["kind"] == "reader":
             return FactorReader(net, card["options"])
+        if card["kind"] == "flow":
+            return FittedFlow(net, extra["mean"].to(device), extra["std"].to(device), net.n_classes)
         if card["kind"] == "edits":
             contrasts = {name: tuple(pair) for name, pair in card["contrasts"].items()}
             extra = {name: tensor.to(device) for name, tensor in extra.items()}

@@ -148,7 +148,7 @@ MAY_IMPORT = {
     "repair": ("core", "attacks", "diffusion"),  # explains errors by what others found
     "metrics": ("core", "nets", "data", "attribution", "contrastive"),
     "plots": ("core", "attribution", "contrastive", "directions", "metrics"),
-    "weights": ("core", "nets", "data", "spaces", "contrastive"),
+    "weights": ("core", "nets", "data", "spaces", "contrastive", "flows"),
     "checks": ("core", "data", "diffusion", "weights"),
     "course": ("core", "data", "plots"),
     "build": ("course",),

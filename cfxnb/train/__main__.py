@@ -10,12 +10,15 @@ from cfxnb.train.chest import RECIPES as CHEST
 from cfxnb.train.diffae_recipes import RECIPES as DIFFAE
 from cfxnb.train.digits import RECIPES as DIGITS
 from cfxnb.train.faces import RECIPES as FACES
+from cfxnb.train.flows import RECIPES as FLOWS
 from cfxnb.train.ldm_recipes import RECIPES as LDM
 from cfxnb.train.sprites import RECIPES as SPRITES
 from cfxnb.train.sprites_space import RECIPES as SPRITES_SPACE
 from cfxnb.train.third_party import RECIPES as ORACLES
 
-RECIPES = {**DIGITS, **SPRITES, **SPRITES_SPACE, **CHEST, **ORACLES, **FACES, **DIFFAE, **LDM}
+RECIPES = {
+    **DIGITS, **SPRITES, **SPRITES_SPACE, **CHEST, **ORACLES, **FACES, **DIFFAE, **LDM, **FLOWS
+}  # fmt: skip
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from worlds import LinearNet, LinearSpace, code_classifier
 import cfxnb as cfx
 from cfxnb.flows.flow_counterfactual import mean_difference
 from cfxnb.flows.leap import integrate, leap
-from cfxnb.flows.velocity import FittedFlow
+from cfxnb.flows.velocity import DenoiserFlow, FittedFlow
 
 SPACE = LinearSpace()
 MEANS = torch.tensor([[-2.0, 0.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0]])
@@ -207,3 +207,41 @@ def test_wrong_flows_are_refused():
     for flow, error in ((two, ValueError), (moved, ValueError), (nn.Linear(4, 4), TypeError)):
         with pytest.raises(error, match="flow: expected a flow"):
             cfx.flow_counterfactual(SPACE, f, x, 1, flow=flow)
+
+
+def test_bisection_shortens_only_the_last_step():
+    f, x, told = nearest_mean(), codes(0), {"flow": exact_flow(), "gamma": 0.3}
+    long = cfx.flow_counterfactual(SPACE, f, x, 1, **told)
+    short = cfx.flow_counterfactual(SPACE, f, x, 1, **told, binary_search_steps=4)
+    lengths = [(cf.code_after.z - cf.code_before.z).norm(dim=1) for cf in (long, short)]
+    assert (lengths[1] <= lengths[0] + 1e-5).all()
+    assert lengths[1].mean() < lengths[0].mean()
+    assert short.flipped.all()
+    assert (short.logits_after.softmax(1)[:, 1] >= 0.99 - 1e-4).all()
+    assert (short.cost["classifier"] == long.cost["classifier"] + 4).all()
+
+
+def test_denoiser_is_the_same_flow():
+    """A denoiser of Gaussian classes gives the closed-form velocity at its own times."""
+
+    class Denoiser:
+        mean, std = torch.zeros(4), torch.ones(4)
+        alphas_cumprod = torch.linspace(0.999, 0.001, 500)
+
+        def encode_condition(self, conditions):
+            return torch.tensor(conditions)
+
+        def predict_noise(self, z, t, condition):
+            a = self.alphas_cumprod[t][:, None]
+            m, std = MEANS[condition], 0.5
+            # E[noise | z] for z = sqrt(a) u + sqrt(1 - a) noise, u ~ N(m, std^2)
+            return (1 - a).sqrt() * (z - a.sqrt() * m) / (a * std**2 + 1 - a)
+
+    denoiser, exact = DenoiserFlow(Denoiser(), [0, 1, 2]), exact_flow()
+    t = denoiser.times[[50, 200, 300, 400]].float()
+    u, condition = (
+        torch.randn(4, 4, generator=Generator().manual_seed(6)),
+        torch.eye(3)[[0, 1, 2, 1]],
+    )
+    found, expected = denoiser.velocity(u, condition, t), exact.velocity(u, condition, t)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

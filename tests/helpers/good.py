@@ -505,7 +505,10 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.find_directions": {"images": lambda: images()[:2], "target": const(0)},
     "cfx.fit_descriptors": {"images": many, "factors": many_factors, "batch_size": const(512)},
     "cfx.flip_curves": {"results": lambda: {"one": followed()}},
-    "cfx.fit_flow": {"images": many, "kind": const("network"), "checkpoint_dir": DEFAULT},
+    "cfx.fit_flow": {
+        "images": many, "kind": const("network"), "ask": const("originals"),
+        "checkpoint_dir": DEFAULT,
+    },
     "cfx.flow_counterfactual": {
         "flow": flow, "conditions": DEFAULT, "condition": const("one_hot"), "rounds": const(2),
         "times": const([0.5]), "inject_gammas": const([0.0, 0.1]),
