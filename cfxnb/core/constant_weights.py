@@ -41,8 +41,11 @@ def constant_weights() -> Iterator[None]:
 
 
 def are_constant() -> bool:
-    """Return whether this thread is in a ``constant_weights`` block."""
-    return _THREAD.values is not None
+    """Return whether this thread is in a ``constant_weights`` block.
+
+    While torch.compile traces a network, the answer is False.
+    """
+    return not torch.compiler.is_compiling() and _THREAD.values is not None
 
 
 def derived(weights: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
@@ -55,9 +58,7 @@ def derived(weights: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
         weights: a tensor.
         make: function of ``weights``, the same object in each call.
     """
-    if torch.compiler.is_compiling():
-        return make(weights)
-    values = _THREAD.values
+    values = _THREAD.values if are_constant() else None
     if values is None or (torch.is_grad_enabled() and weights.requires_grad):
         return make(weights)
     # Assignments in place raise the version of a tensor. They are noticed in spite of the promise.

@@ -60,11 +60,17 @@ def _float32_on_cpu(x: Tensor) -> bool:
     return x.is_cpu and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
+def _bfloat16(device: str) -> bool:
+    on = torch.is_autocast_enabled(device)
+    return on and torch.get_autocast_dtype(device) is torch.bfloat16
+
+
 class Conv3x3(nn.Conv2d):
     """A convolution of 3x3 pixels with padding 1, which is faster without gradients.
 
     ``Conv3x3`` uses Winograd's algorithm in float32 on the CPU, in a ``constant_weights`` block
-    without gradients, if there are enough channels and the sides of the images are even.
+    without gradients, if there are enough channels and the sides of the images are even. If
+    torch.autocast is on, the weights are cast once in such a block.
     """
 
     def __init__(self, inside: int, outside: int) -> None:
@@ -72,6 +78,8 @@ class Conv3x3(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._pays(x):
+            if _bfloat16(x.device.type) and are_constant() and not torch.is_grad_enabled():
+                return self._conv_forward(x, derived(self.weight, Tensor.bfloat16), self.bias)
             return super().forward(x)
         transformed = derived(self.weight, _transform)
         parts = x.split(max(1, WORKSPACE // (4 * x[0, 0].numel() * sum(self.weight.shape[:2]))))
@@ -85,7 +93,6 @@ class Conv3x3(nn.Conv2d):
             and not x.shape[2] % 2
             and not x.shape[3] % 2
             and not torch.is_grad_enabled()
-            and not torch.compiler.is_compiling()
         )
 
 

@@ -1,6 +1,7 @@
 """The blocks of the encoder and the U-Net of a diffusion autoencoder."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +65,8 @@ class Block(nn.Module):
 
     def _around(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output of the first convolution, and the output of the skip connection."""
-        before, _, convolve = self.in_layers
+        layers: Any = self.in_layers
+        before, _, convolve = layers
         inner = silu(before(x))
         if self.resize == "up":
             inner, around = upsampled_conv(convolve, inner), upsample(x)

@@ -77,6 +77,20 @@ def test_upsampling_before_the_convolution(shape, layout):
         torch.testing.assert_close(one, other.float(), rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
+def test_weights_are_cast_once(monkeypatch):
+    conv, x, casts = made(3, 4), images(2, 3, 4, 4), []
+    plain = torch.Tensor.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = conv(x)
+        monkeypatch.setattr(torch.Tensor, "bfloat16", lambda w: (casts.append(1), plain(w))[1])
+        with constant_weights():
+            assert torch.equal(conv(x), wanted)
+            assert torch.equal(conv(x), wanted)
+    assert wanted.dtype == torch.bfloat16
+    assert len(casts) == 1
+
+
 def test_weights_that_change_are_noticed():
     """Between two blocks, and in place within one."""
     conv, x = made(MANY, MANY), images(1, MANY, 4, 4)
