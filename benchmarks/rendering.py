@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import cfxnb as cfx
 from benchmarks.cases import CASES, Case
@@ -25,7 +25,7 @@ from cfxnb.nets.diffae_blocks import Attention, ConditionedBlock
 from cfxnb.spaces import DiffusionAutoencoder
 
 #: Arguments of ``DiffAE`` for the published networks of ffhq64 and celeba64, 91 million weights.
-OFFICIAL = {
+OFFICIAL: dict[str, Any] = {
     "size": 64,
     "base": 64,
     "mult": (1, 2, 4, 8),
@@ -107,11 +107,12 @@ def plainly(space: Any, code: cfx.Code) -> Tensor:
         alpha_bar = float(space.alphas_cumprod[t])
         return alpha_bar**0.5 * found + (1 - alpha_bar) ** 0.5 * x
 
-    x = ddim.render(predict_noise, code.aux, space.alphas_cumprod, space.times)
+    noise: Any = code.aux
+    x = ddim.render(predict_noise, noise, space.alphas_cumprod, space.times)
     return ((space.codec.decode(x) + 1) / 2).clamp(0, 1)
 
 
-def plain_forward(net: DiffAE, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
+def plain_forward(net: Any, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
     """Return ``net(x, t, z)``, one published operation after the other."""
     modulations = iter(net.condition(t, z))
 
@@ -135,7 +136,7 @@ def plain_forward(net: DiffAE, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
     return convolved(net.out[2], F.silu(normalised(net.out[0], x)))
 
 
-def plain_block(part: ConditionedBlock, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def plain_block(part: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     h, around = F.silu(normalised(part.in_layers[0], x)), x
     if part.resize == "down":
         h, around = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
@@ -151,7 +152,7 @@ def normalised(norm: Any, x: Tensor) -> Tensor:
     return F.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
 
 
-def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def convolved(conv: Any, x: Tensor) -> Tensor:
     return F.conv2d(x, conv.weight, conv.bias, padding=conv.padding)
 
 
