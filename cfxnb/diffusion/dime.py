@@ -72,13 +72,14 @@ def dime(
     *,
     # The ones that matter:
     scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
-    strength: float = 0.5,
+    strength: float = 0.3,
     steps: int = 6,
     l1_scale: float = 0.0,
     perceptual_scale: float = 0.0,
     features: Callable[[Tensor], Tensor] | None = None,
     confidence: float = 0.99,
     # For comparisons and the settings of the paper:
+    when_reached: str = "stop",
     as_published: bool = False,
     inner_noise: bool = False,
     loss: str = "log_odds",
@@ -100,8 +101,8 @@ def dime(
     Differences from the official code, unless ``as_published``:
 
     - Gradients are divided by their root mean square.
-    - Small scales are tried first. An image is finished at the first step whose clean image flips,
-      as it would be stored: clamped to [0, 1].
+    - Small scales are tried first. An image is finished at the first step whose clean image flips.
+      Flips are decided on images clamped to [0, 1].
     - An image that does not flip keeps its original code. An image at which the classifier has no
       gradient gets the status "no_gradient".
 
@@ -130,6 +131,9 @@ def dime(
         confidence: an image counts as flipped if the target is predicted with at least this
             probability.
 
+        when_reached: ``"stop"`` takes the first clean image that reaches the target. ``"pause"``
+            takes all steps, and does not guide an image while its clean image reaches the target.
+            The noise of later steps may then undo the change.
         as_published: follow the official code. Then ``steps`` is the number of steps of the whole
             diffusion, and an attempt takes int(strength * steps) of them. The scales multiply the
             gradients themselves and the variance of the step, instead of normalised gradients and
@@ -155,7 +159,7 @@ def dime(
 
     Returns:
         Counterfactuals. ``trace`` describes the last attempt of each image. ``probability`` (b,
-        steps) is the probability of the target at each step, NaN after an image has flipped.
+        steps) is the probability of the target at each step, NaN for steps that were not taken.
         ``scale`` (b,) is the scale of the attempt. ``cost`` counts forward and backward passes of
         ``unet``, ``classifier``, ``generator`` (U-Net and decoder together) and, if given,
         ``features``.
@@ -171,6 +175,7 @@ def dime(
         l1_scale=l1_scale,
         perceptual_scale=perceptual_scale,
         confidence=confidence,
+        when_reached=when_reached,
         as_published=as_published,
         inner_noise=inner_noise,
         loss=loss,

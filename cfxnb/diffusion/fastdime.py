@@ -40,7 +40,7 @@ class FastDiMEOptions(DDPMOptions):
 
     warmup: int
     masking_threshold: float
-    dilation: int
+    dilation: int | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,7 +48,7 @@ class FastDiMEOptions(DDPMOptions):
             {
                 "warmup": validate.count,
                 "masking_threshold": partial(validate.number, low=0.0, high=1.0),
-                "dilation": validate.odd,
+                "dilation": partial(validate.optional, validate.odd),
             }
         )
 
@@ -75,7 +75,7 @@ def sample_fastdime(guided: GuidedDDPM, o: FastDiMEOptions) -> None:
         x_c = x_0
         # 4. Return to the original, with its noise, where the clean code changed little.
         if number >= o.warmup:
-            mask = large_changes(x, x_0, o.masking_threshold, o.dilation)
+            mask = large_changes(x, x_0, o.masking_threshold, guided.dilation(o.dilation))
             x_c = torch.where(mask, x_0, x)
             outside = add_noise(x, guided.noise(), guided.outside(level))
             z = torch.where(mask, z, outside)
@@ -106,16 +106,17 @@ def fastdime(
     *,
     # The ones that matter:
     scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
-    strength: float = 0.5,
+    strength: float = 0.3,
     steps: int = 10,
-    warmup: int = 5,
+    warmup: int = 1,
     masking_threshold: float = 0.15,
-    dilation: int = 3,
+    dilation: int | None = None,
     l1_scale: float = 0.0,
     perceptual_scale: float = 0.0,
     features: Callable[[Tensor], Tensor] | None = None,
     confidence: float = 0.99,
     # For comparisons and the settings of the paper:
+    when_reached: str = "stop",
     as_published: bool = False,
     loss: str = "log_odds",
     gradient_clip: str = "none",
@@ -138,8 +139,8 @@ def fastdime(
     - Outside the mask, noise is added at the level after the step, as inside. The official code
       uses the level before the step.
     - Gradients are divided by their root mean square.
-    - Small scales are tried first. An image is finished at the first step whose clean image flips,
-      as it would be stored: clamped to [0, 1].
+    - Small scales are tried first. An image is finished at the first step whose clean image flips.
+      Flips are decided on images clamped to [0, 1].
     - An image that does not flip keeps its original code. An image at which the classifier has no
       gradient gets the status "no_gradient".
 
@@ -164,6 +165,7 @@ def fastdime(
         masking_threshold: fraction of the largest change of an image, 0 to 1. Positions that change
             less return to the original.
         dilation: side of the square with which the mask is dilated, in positions of the code, odd.
+            Default: about 5 pixels of the image.
         l1_scale: scale of the sign of the difference to the code of the original, in the unit of
             ``scales``. Default: 0, no such term.
         perceptual_scale: scale of the gradient of the perceptual distance to the original, in the
@@ -174,6 +176,9 @@ def fastdime(
         confidence: an image counts as flipped if the target is predicted with at least this
             probability.
 
+        when_reached: ``"stop"`` takes the first clean image that reaches the target. ``"pause"``
+            takes all steps, and does not guide an image while its clean image reaches the target.
+            The noise of later steps may then undo the change.
         as_published: follow the official code. Then ``steps`` is the number of steps of the whole
             diffusion, and an attempt takes int(strength * steps) of them. The scales multiply the
             gradients themselves and the variance of the step, instead of normalised gradients and
@@ -199,7 +204,7 @@ def fastdime(
     Returns:
         Counterfactuals. Outside ``trace["mask"]`` the image is the original. ``trace`` describes
         the last attempt of each image. ``probability`` (b, steps) is the probability of the target
-        at each step, NaN after an image has flipped. ``scale`` (b,) is the scale of the attempt.
+        at each step, NaN for steps that were not taken. ``scale`` (b,) is the scale of the attempt.
         ``mask`` (b, h, w) are the pixels that could change, and ``mask_fraction`` (b, steps) is the
         fraction of positions at which the clean image could change. ``cost`` counts forward and
         backward passes of ``unet``, ``classifier``, ``generator`` (U-Net and decoder together) and,
@@ -219,6 +224,7 @@ def fastdime(
         l1_scale=l1_scale,
         perceptual_scale=perceptual_scale,
         confidence=confidence,
+        when_reached=when_reached,
         as_published=as_published,
         loss=loss,
         gradient_clip=gradient_clip,

@@ -33,6 +33,7 @@ from cfxnb.core.types import Step
 _scale = partial(validate.number, low=0.0)
 LOSSES = ("log_odds", "logit", "log_probability")
 CLIPS = ("none", "image", "batch")
+DILATION = 5  # default side of the square with which masks are dilated, in pixels
 DIVERGED = 1e6  # absolute value of codes, whose standard deviation is about 1
 
 
@@ -55,6 +56,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "clip_sample_range": partial(
         validate.optional, partial(validate.number, low=0.0, open_low=True)
     ),
+    "when_reached": partial(validate.choice, allowed=("pause", "stop")),
     "as_published": validate.flag,
     "seed": validate.seed,
 }
@@ -77,6 +79,7 @@ class DDPMOptions:
     loss: str
     gradient_clip: str
     clip_sample_range: float | None
+    when_reached: str
     as_published: bool
     seed: int
 
@@ -158,6 +161,7 @@ class GuidedDDPM:
         self.reached = torch.zeros_like(self.active)
         self.mask = torch.zeros_like(self.images[:, 0], dtype=torch.bool)
         self.broken = torch.zeros_like(self.active)
+        self.paused = torch.zeros_like(self.active)
         self._tried = torch.zeros_like(self.active)
         self._guided = torch.zeros_like(self.active)
         parts = ("unet", "decoder", "classifier", *(("features",) if self.features else ()))
@@ -219,7 +223,8 @@ class GuidedDDPM:
     ) -> tuple[Tensor, Tensor]:
         """Return the scaled gradients of the classifier's loss and of the distance.
 
-        Samples whose clean image has reached the target are finished (unless ``as_published``).
+        Samples whose clean image has reached the target pause or are finished, depending on
+        ``when_reached`` (unless ``as_published``).
 
         Args:
             clean: clean codes at which the gradients are taken, (n, c, h, w).
@@ -252,7 +257,7 @@ class GuidedDDPM:
         self._tried[here] = True
         self._guided[here] |= usable
         class_gradient = torch.where(per_sample(usable, point), class_gradient, 0.0)
-        self._finish_reached(clean, logits.detach(), here, mask)
+        self._stop_reached(clean, logits.detach(), here, mask)
         away = z if o.as_published else clean
         class_gradient = self._scaled(self.scale, self._spread(class_gradient, here, z), level)
         perceptual = self._scaled(o.perceptual_scale, self._spread(perceptual, here, z), level)
@@ -263,8 +268,21 @@ class GuidedDDPM:
 
         As published, the guidance is multiplied by the variance of the step. Otherwise it is
         multiplied by the standard deviation, so that ``scales`` are in units of the step's noise.
+        Samples that pause are not guided.
         """
-        return guidance * (variance if self.options.as_published else variance.sqrt())
+        size = variance if self.options.as_published else variance.sqrt()
+        return torch.where(per_sample(self.paused, guidance), 0.0, guidance * size)
+
+    def dilation(self, given: int | None) -> int:
+        """Return the side of the square for the dilation of masks, in positions of the code.
+
+        Args:
+            given: the option ``dilation``. If None, the square has about 5 x 5 pixels.
+        """
+        if given is not None:
+            return given
+        side = DILATION * self.code.shape[2] / self.images.shape[2]
+        return 2 * int(side / 2) + 1
 
     def outside(self, level: Level) -> Tensor:
         """Return the level of noise outside the mask after a step, (n,).
@@ -364,14 +382,17 @@ class GuidedDDPM:
         number = self.number * len(self.steps) + len(self.probability)
         self.run.stop.tell(Step(number, total, self.rows, z, probability, self.active.clone()))
 
-    def _finish_reached(
+    def _stop_reached(
         self, clean: Tensor, logits: Tensor, here: Tensor, mask: Tensor | None
     ) -> None:
-        """Finish the samples whose clean image is classified as the target."""
+        """Pause or finish the samples whose clean image is classified as the target."""
         if self.options.as_published:
             return
         hit = is_reached(logits, self.target[here], self.options.confidence)
-        self._store(clean, here[hit], mask, keep_all=False)
+        if self.options.when_reached == "pause":
+            self.paused[here] = hit
+        else:
+            self._store(clean, here[hit], mask, keep_all=False)
 
     @torch.no_grad()
     def _store(self, z: Tensor, here: Tensor, mask: Tensor | None, keep_all: bool) -> None:

@@ -13,6 +13,7 @@ from cfxnb.core import validate
 from cfxnb.core.ddim import add_noise
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import norms, per_sample
 from cfxnb.core.types import Classifier, OnStep
 from cfxnb.diffusion.guided_ddpm import DDPMOptions, GuidedDDPM
 from cfxnb.diffusion.scale_ladder import run_ladder
@@ -41,7 +42,7 @@ class MaskDiMEOptions(DDPMOptions):
 
     mask_fraction: float
     inner_fraction: float
-    dilation: int
+    dilation: int | None
     per_channel: bool
 
     def __post_init__(self) -> None:
@@ -51,7 +52,7 @@ class MaskDiMEOptions(DDPMOptions):
             {
                 "mask_fraction": fraction,
                 "inner_fraction": fraction,
-                "dilation": validate.odd,
+                "dilation": partial(validate.optional, validate.odd),
                 "per_channel": validate.flag,
             }
         )
@@ -75,7 +76,12 @@ def sample_maskdime(guided: GuidedDDPM, o: MaskDiMEOptions) -> None:
         x_c = torch.where(mask_2, x_0, x)
         class_gradient, distance_gradient = guided.gradients(x_c, z, level, mask_2)
         # 3. Find the positions at which the classifier's gradient is largest.
-        mask_1, mask_2 = largest_gradients(class_gradient, o)
+        # Without a gradient, a sample keeps its masks.
+        found = largest_gradients(class_gradient, o, guided.dilation(o.dilation))
+        usable = per_sample(norms(class_gradient) > 0, x)
+        mask_1, mask_2 = (
+            torch.where(usable, *m) for m in zip(found, (mask_1, mask_2), strict=True)
+        )
         # 4. Inside the mask, follow the gradients. No noise is added there.
         inside = mean - guided.shift(class_gradient + distance_gradient, variance)
         # 5. Outside, return to the original, with the noise of the next level.
@@ -84,7 +90,7 @@ def sample_maskdime(guided: GuidedDDPM, o: MaskDiMEOptions) -> None:
     guided.finish(z, mask_1)
 
 
-def largest_gradients(gradient: Tensor, o: MaskDiMEOptions) -> tuple[Tensor, Tensor]:
+def largest_gradients(gradient: Tensor, o: MaskDiMEOptions, dilation: int) -> tuple[Tensor, Tensor]:
     """Return two masks of the positions with the largest gradients, the second inside the first.
 
     The official code chooses ``mask_fraction`` of the positions, and then dilates them. So its mask
@@ -92,8 +98,8 @@ def largest_gradients(gradient: Tensor, o: MaskDiMEOptions) -> tuple[Tensor, Ten
 
     Args:
         gradient: (b, c, h, w).
-        o: the options ``mask_fraction``, ``inner_fraction``, ``dilation``, ``per_channel`` and
-            ``as_published``.
+        o: the options ``mask_fraction``, ``inner_fraction``, ``per_channel`` and ``as_published``.
+        dilation: side of the square with which masks are dilated, odd.
 
     Returns:
         Two masks, bool (b, 1, h, w), or (b, c, h, w) with ``per_channel``.
@@ -103,10 +109,10 @@ def largest_gradients(gradient: Tensor, o: MaskDiMEOptions) -> tuple[Tensor, Ten
     second = max(1, int(o.inner_fraction * first))
     if o.as_published:
         chosen = (_top(score, count).float() for count in (first, second))
-        mask_1, mask_2 = (_dilate(each, o.dilation) > 0 for each in chosen)
+        mask_1, mask_2 = (_dilate(each, dilation) > 0 for each in chosen)
         return mask_1, mask_2
     # The largest score in the square around each position: a threshold of it is a dilated mask.
-    nearby = _dilate(score, o.dilation)
+    nearby = _dilate(score, dilation)
     return _at_most(nearby, first), _at_most(nearby, second)
 
 
@@ -147,16 +153,17 @@ def maskdime(
     *,
     # The ones that matter:
     scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
-    strength: float = 0.5,
+    strength: float = 0.3,
     steps: int = 10,
-    mask_fraction: float = 0.3,
+    mask_fraction: float = 0.5,
     inner_fraction: float = 0.5,
-    dilation: int = 3,
+    dilation: int | None = None,
     l1_scale: float = 0.0,
     perceptual_scale: float = 0.0,
     features: Callable[[Tensor], Tensor] | None = None,
     confidence: float = 0.99,
     # For comparisons and the settings of the paper:
+    when_reached: str = "pause",
     as_published: bool = False,
     loss: str = "log_odds",
     gradient_clip: str = "none",
@@ -182,8 +189,8 @@ def maskdime(
     - Outside the mask, the result is exactly the original. The official result has noise there.
     - Gradients are divided by their root mean square. The official code multiplies the classifier's
       gradient by 64 to 120, and nothing bounds the product.
-    - Small scales are tried first. An image is finished at the first step whose clean image flips,
-      as it would be stored: clamped to [0, 1].
+    - Small scales are tried first. The guidance of an image pauses while its clean image is
+      classified as the target. Flips are decided on images clamped to [0, 1].
     - An image that does not flip keeps its original code. An image at which the classifier has no
       gradient gets the status "no_gradient".
 
@@ -210,6 +217,7 @@ def maskdime(
             gradients in it form the inner mask. At the next step, the clean image differs from the
             original only in the inner mask.
         dilation: side of the square with which masks are dilated, in positions of the code, odd.
+            Default: about 5 pixels of the image.
         l1_scale: scale of the sign of the difference to the code of the original, in the unit of
             ``scales``. Default: 0, no such term.
         perceptual_scale: scale of the gradient of the perceptual distance to the original, in the
@@ -220,6 +228,10 @@ def maskdime(
         confidence: an image counts as flipped if the target is predicted with at least this
             probability.
 
+        when_reached: ``"pause"`` does not guide an image while its clean image reaches the target.
+            ``"stop"`` takes the first clean image that reaches the target, which costs less and
+            changes less. But on faces, fewer such images convince the judge (0.88 against 0.97 of
+            32 training images).
         as_published: follow the official code. Then ``steps`` is the number of steps of the whole
             diffusion, and an attempt takes int(strength * steps) of them. The scales multiply the
             gradients themselves and the variance of the step, instead of normalised gradients and
@@ -247,7 +259,7 @@ def maskdime(
     Returns:
         Counterfactuals. Outside ``trace["mask"]`` the image is the original. ``trace`` describes
         the last attempt of each image. ``probability`` (b, steps) is the probability of the target
-        at each step, NaN after an image has flipped. ``scale`` (b,) is the scale of the attempt.
+        at each step, NaN for steps that were not taken. ``scale`` (b,) is the scale of the attempt.
         ``mask`` (b, h, w) are the pixels that could change, and ``mask_fraction`` (b, steps) is the
         fraction of positions at which the clean image could change. ``cost`` counts forward and
         backward passes of ``unet``, ``classifier``, ``generator`` (U-Net and decoder together) and,
@@ -267,6 +279,7 @@ def maskdime(
         l1_scale=l1_scale,
         perceptual_scale=perceptual_scale,
         confidence=confidence,
+        when_reached=when_reached,
         as_published=as_published,
         loss=loss,
         gradient_clip=gradient_clip,

@@ -42,6 +42,7 @@ SHARED = {
     "perceptual_scale": number_values(-0.1),
     "features": {"number": (3, "int"), "text": ("vgg", "str"), "tensor": (X, "Tensor")},
     "confidence": number_values(0.0, 1.0, -0.1),
+    "when_reached": choice_values("stop"),
     "as_published": FLAGS,
     "loss": choice_values("logit"),
     "gradient_clip": choice_values("image"),
@@ -60,7 +61,7 @@ TABLE = {
         | {
             "mask_fraction": FRACTION,
             "inner_fraction": FRACTION,
-            "dilation": count_values(0, -1) | EVEN,
+            "dilation": without(count_values(0, -1), "None") | EVEN,
             "per_channel": FLAGS,
         },
     ),
@@ -70,7 +71,7 @@ TABLE = {
         | {
             "warmup": count_values(-1),
             "masking_threshold": number_values(-0.1, 1.1),
-            "dilation": count_values(0, -1) | EVEN,
+            "dilation": without(count_values(0, -1), "None") | EVEN,
         },
     ),
     cfx.dime: (GOOD, SHARED | {"inner_noise": FLAGS}),

@@ -101,8 +101,8 @@ class Stored:
                 seen[name].append(value)
             return found
 
-        def recorded_masks(gradient, o):
-            found = largest_gradients(gradient, o)
+        def recorded_masks(gradient, o, dilation):
+            found = largest_gradients(gradient, o, dilation)
             for name, value in zip(("mask_1", "mask_2"), found, strict=True):
                 seen[name].append(value)
             return found
@@ -197,11 +197,10 @@ def test_maskdime_masks():
         o = SimpleNamespace(
             mask_fraction=float(first[3:]),
             inner_fraction=float(second[3:]),
-            dilation=int(size[1:]),
             per_channel=kind == "channel",
             as_published=True,
         )
-        masks = largest_gradients(t[f"{shape}/grad"], o)
+        masks = largest_gradients(t[f"{shape}/grad"], o, int(size[1:]))
         for number, mask in enumerate(masks, 1):
             assert torch.equal(mask, t.wanted(f"{key}/mask{number}").bool()), key
 
