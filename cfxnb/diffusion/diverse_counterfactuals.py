@@ -1,0 +1,153 @@
+"""Several counterfactuals of each image: each attempt may not change what earlier ones changed."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfxnb.core import validate
+from cfxnb.core.classifiers import BlackBox, class_names_of
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.types import ALREADY_TARGET, NOT_FINITE, NOT_FOUND, STOPPED, Classifier
+from cfxnb.diffusion.composite import edit_mask
+
+Method = Callable[..., Counterfactuals]  # (classifier, images, target) -> Counterfactuals
+
+
+@standard_modes
+def diverse_counterfactuals(
+    method: Method,
+    classifier: Classifier,
+    images: Tensor,
+    target: Any,
+    *,
+    n_attempts: int = 2,
+    region_threshold: float = 0.3,
+) -> list[Counterfactuals]:
+    """Find several counterfactuals of each image, in regions that do not overlap.
+
+    The first attempt may change every pixel. Each further attempt may change only pixels that no
+    earlier attempt has changed, so it must find another explanation. The idea is that of SCE (arXiv
+    2506.14698). Here it works with every method: the classifier sees the method's images with the
+    original outside of the allowed region, and so does the result.
+
+    Args:
+        method: a function (classifier, images, target) -> Counterfactuals, for example
+            ``functools.partial(cfx.latent_attack, space)``. A method with an argument ``allowed``,
+            such as ``cfx.sce``, gets the allowed region (b, h, w) of all images in one call. Every
+            other method is called with one image at a time after the first attempt.
+        classifier: images (b, c, h, w) -> logits (b, k).
+        images: (b, c, h, w) in [0, 1].
+        target: class to reach: one for all images, or one per image (b,).
+        n_attempts: largest number of counterfactuals per image.
+        region_threshold: a pixel counts as changed if its change is more than this fraction of the
+            largest change of the image. ``sce`` itself says which pixels it changed.
+
+    Returns:
+        One result per attempt, in the order of the attempts. Row i of each result belongs to image
+        i. An image for which an attempt found nothing is not tried again, and has the status
+        "not_found" in all later results. ``trace["changed"]`` (b, h, w) are the pixels that an
+        attempt has changed, and ``trace["forbidden_fraction"]`` (b,) is the fraction of the pixels
+        that it could not change. ``cfx.metrics.diversity`` compares the results.
+
+    Raises:
+        ValueError, TypeError: if an argument is wrong. The message names the argument.
+    """
+    validate.function(method, "method")
+    n_attempts = validate.count(n_attempts, "n_attempts", 1)
+    region_threshold = validate.number(region_threshold, "region_threshold", 0.0, 1.0)
+    first = _checked(method(classifier, images, target), "method")
+    forbidden = torch.zeros_like(first.original[:, 0], dtype=torch.bool)
+    results = [_with_region(first, forbidden, region_threshold)]
+    takes_region = "allowed" in inspect.signature(method).parameters
+    for _ in range(1, n_attempts):
+        last = results[-1]
+        forbidden = forbidden | last.trace["changed"].to(forbidden.device)
+        tried = last.flipped.to(forbidden.device)
+        allowed = ~forbidden & tried[:, None, None]
+        if takes_region:
+            found = _checked(method(classifier, first.original, first.target, allowed=allowed))
+        else:
+            found = _one_by_one(method, classifier, last, allowed)
+        results.append(_with_region(found, forbidden, region_threshold))
+    return results
+
+
+def _one_by_one(
+    method: Method, classifier: Classifier, last: Counterfactuals, allowed: Tensor
+) -> Counterfactuals:
+    """Run a method on each image whose classifier sees only changes of the allowed pixels."""
+    parts = []
+    for row in range(len(last)):
+        one, region = last[row], allowed[row : row + 1, None]
+        if not region.any():
+            parts.append(_not_tried(one))
+            continue
+        seen = restrict(classifier, one.original, region)
+        found = _checked(method(seen, one.original, one.target))
+        image = torch.where(region, found.image, one.original)
+        rebuilt = torch.where(region, found.reconstruction, one.original)
+        parts.append(dataclasses.replace(found, image=image, reconstruction=rebuilt))
+    return Counterfactuals.concatenate(parts)
+
+
+def restrict(classifier: Classifier, original: Tensor, allowed: Tensor) -> Classifier:
+    """Return a classifier that sees the original outside of the allowed pixels.
+
+    Args:
+        classifier: images -> logits (b, k).
+        original: one image, (1, c, h, w).
+        allowed: pixels in which an image may differ from the original, bool (1, 1, h, w).
+    """
+    found = RestrictedClassifier(classifier, original, allowed)
+    return BlackBox(found) if isinstance(classifier, validate.BlackBoxed) else found
+
+
+class RestrictedClassifier:
+    """A classifier that sees one original outside of the allowed pixels, see ``restrict``."""
+
+    def __init__(self, classifier: Classifier, original: Tensor, allowed: Tensor) -> None:
+        self.classifier, self.original, self.allowed = classifier, original, allowed
+        self.class_names = class_names_of(classifier)
+        self.device = getattr(classifier, "device", None)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        allowed, original = self.allowed.to(images.device), self.original.to(images)
+        return self.classifier(torch.where(allowed, images, original))
+
+
+def _checked(found: Any, name: str = "method") -> Counterfactuals:
+    return validate.instance(
+        found, Counterfactuals, name, "a function that returns Counterfactuals"
+    )
+
+
+def _not_tried(last: Counterfactuals) -> Counterfactuals:
+    """Return a result with the original of one image, and a status that says why."""
+    kept = last.status[0] in (ALREADY_TARGET, NOT_FINITE, STOPPED)
+    return dataclasses.replace(
+        last,
+        image=last.original,
+        logits_after=last.logits_before,
+        status=last.status if kept else (NOT_FOUND,),
+        code_after=last.code_before,
+        cost={name: torch.zeros_like(count) for name, count in last.cost.items()},
+        trace={},
+    )
+
+
+def _with_region(found: Counterfactuals, forbidden: Tensor, threshold: float) -> Counterfactuals:
+    """Add the changed pixels and the size of the forbidden region to the trace."""
+    changed = found.trace.get("changed")
+    if changed is None:
+        changed = edit_mask(found.reconstruction, found.image, threshold)[:, 0]
+    changed = changed & found.flipped[:, None, None].to(changed.device)
+    changed = changed.cpu() & ~forbidden.cpu()
+    fraction = forbidden.flatten(1).float().mean(1).cpu()
+    return dataclasses.replace(
+        found, trace={**found.trace, "changed": changed, "forbidden_fraction": fraction}
+    )
