@@ -60,12 +60,14 @@ from .diffusion.diffusion_counterfactual import PAPER_DIFFUSION as PAPER_DIFFUSI
 from .diffusion.diffusion_counterfactual import diffusion_counterfactual as diffusion_counterfactual
 from .diffusion.dime import PAPER_DIME as PAPER_DIME
 from .diffusion.dime import dime as dime
+from .diffusion.distill_classifier import distill_classifier as distill_classifier
 from .diffusion.diverse_counterfactuals import diverse_counterfactuals as diverse_counterfactuals
 from .diffusion.fastdime import PAPER_FASTDIME as PAPER_FASTDIME
 from .diffusion.fastdime import fastdime as fastdime
 from .diffusion.maskdime import PAPER_MASKDIME as PAPER_MASKDIME
 from .diffusion.maskdime import maskdime as maskdime
 from .diffusion.sce import sce as sce
+from .diffusion.sce_as_published import sce_as_published as sce_as_published
 from .directions.find_directions import find_directions as find_directions
 from .directions.follow_direction import follow_direction as follow_direction
 from .directions.result import Directions as Directions

@@ -124,7 +124,7 @@ class SCESearch:
                 slope = gradient(self._smooth_log_odds(rows, image), point)
             slope = slope * self.allowed_codes[rows]
             # 3. Restore pixels that changed little. A sample that reaches the target is finished.
-            p = self._classify(rows, z_0, image.detach(), step)
+            p = self._classify(rows, image.detach(), step)
             # 4. Move z along the gradient, with momentum. Then shrink the change (L1 distance).
             usable = finite_rows(slope) & (norms(slope) > 0)
             self._end_step(rows, usable)
@@ -205,7 +205,7 @@ class SCESearch:
         found = predicted(self._smooth_logits(rows, self.batch.images))
         self.agrees = found == predicted(self.batch.logits_before)
 
-    def _classify(self, rows: Tensor, z: Tensor, image: Tensor, step: int) -> Tensor:
+    def _classify(self, rows: Tensor, image: Tensor, step: int) -> Tensor:
         """Classify images. Restore pixels of those that reach the target, and classify them again.
 
         Samples that still reach the target are stored, and are then finished.
@@ -223,8 +223,11 @@ class SCESearch:
             found = self.run.classifier(composite)
             self._count("classifier", here)
             reached = is_reached(found, target[chosen], confidence)
-            stored, chosen = here[reached], chosen[reached]
-            self.z[stored], self.image[stored] = z[chosen], composite[reached]
+            stored = here[reached]
+            if not len(stored):
+                return log_odds(logits, target).sigmoid()
+            self.z[stored] = self.run.space.encode(composite[reached]).z
+            self.image[stored] = composite[reached]
             self.changed[stored] = changed[reached]
             self.logits[stored] = found[reached].to(self.logits)
             self.reached[stored], self.active[stored] = True, False
@@ -262,9 +265,9 @@ def sce(
     strength: float = 0.3,
     denoising_steps: int = 3,
     steps: int = 30,
-    lr: float = 0.2,
-    momentum: float = 0.9,
-    l1_scale: float = 0.5,
+    lr: float = 0.5,
+    momentum: float = 0.5,
+    l1_scale: float = 0.7,
     mask_threshold: float = 0.3,
     confidence: float = 0.99,
     seed: int = 0,
@@ -325,8 +328,8 @@ def sce(
         Counterfactuals. ``trace["changed"]`` (b, h, w) is the region that was changed,
         ``trace["forbidden_fraction"]`` (b,) the fraction of the pixels that could not change, and
         ``trace["smooth_agrees"]`` (b,) whether the smooth classifier predicts the class
-        of the classifier for the original image. ``code_after`` is the denoised code, before
-        pixels are restored. An image without any allowed pixel has the status "not_found".
+        of the classifier for the original image. ``code_after`` is the code of ``image``. An image
+        without any allowed pixel has the status "not_found".
 
     Raises:
         ValueError, TypeError: if an argument is wrong. The message names the argument.
