@@ -7,7 +7,9 @@
 - your own models: ``wrap``, ``two_logits``, ``select_label``, ``BlackBox``, ``FactorReader``,
   ``Code``
 - counterfactuals: ``latent_attack``, ``diffusion_counterfactual``, ``maskdime``, ``fastdime``,
-  ``dime``
+  ``dime``, ``sce``, ``sce_as_published``
+- several counterfactuals per image: ``diverse_counterfactuals``
+- a smooth copy of a black box: ``distill_classifier``
 - baselines: ``pixel_attack``, ``random_change``, ``reconstruct``, ``nearest_neighbour``
 - targets for counterfactuals: ``nearest_classes``
 - counterfactuals without gradients: ``find_directions``, ``follow_direction``

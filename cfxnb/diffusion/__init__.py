@@ -23,5 +23,13 @@ no gradient passes through the U-Net. They need no condition. Read ``maskdime`` 
 - ``guided_ddpm``: the guided steps that these three methods share, and their options.
 - ``scale_ladder``: tries growing scales of the classifier's gradient until each image flips.
 
+SCE searches on images that are noised and denoised again, and gives several answers per image, in
+regions that do not overlap. Read ``sce`` first.
+
+- ``sce``: the search, with our repairs. ``sce_as_published``: the search of the official code.
+- ``smooth_relu``: smooth gradients of a ReLU network, without training.
+- ``distill_classifier``: trains a smooth copy of a black box on its answers.
+- ``diverse_counterfactuals``: runs any method again, on pixels that it has not yet changed.
+
 The DDIM steps are in ``core.ddim``, and the DDPM steps in ``core.ddpm``.
 """

@@ -9,7 +9,7 @@ from worlds import Faulty
 import cfxnb as cfx
 from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FOUND, RECONSTRUCTION_IS_TARGET, STATUSES
 
-METHODS = (cfx.diffusion_counterfactual, cfx.maskdime, cfx.fastdime, cfx.dime)
+METHODS = (cfx.diffusion_counterfactual, cfx.maskdime, cfx.fastdime, cfx.dime, cfx.sce)
 KNOBS = [
     {},
     {"guidance": "classifier_free", "steps": 4, "max_attempts": 2},
@@ -18,11 +18,12 @@ KNOBS = [
     {"method": cfx.maskdime},
     {"method": cfx.fastdime, "warmup": 2, "loss": "logit"},
     {"method": cfx.dime, "steps": 4},
+    {"method": cfx.sce, "lr": 1.0, "momentum": 0.0},
 ]
 each_way = pytest.mark.parametrize(
     "kwargs",
     KNOBS,
-    ids=["short", "classifier_free", "paper", "random_mask", "maskdime", "fastdime", "dime"],
+    ids=["short", "classifier_free", "paper", "random_mask", "maskdime", "fastdime", "dime", "sce"],
 )
 
 

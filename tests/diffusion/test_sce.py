@@ -14,7 +14,7 @@ from cfxnb.diffusion.composite import edit_mask
 from cfxnb.diffusion.sce_as_published import blurred_difference
 from cfxnb.diffusion.smooth_relu import SmoothReLUs, leaky_softplus
 
-NOT = {"smooth": False, "steps": 40}
+NOT = {"smooth": False, "steps": 40, "lr": 1.0}
 
 
 class Halves(nn.Module):
@@ -28,8 +28,10 @@ class Halves(nn.Module):
 
 
 def halves(count=4):
-    space = GaussianSpace()
-    space.means[:] = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1) * torch.ones(2, *space.mean.shape)
+    space = GaussianSpace(4)
+    space.means[:] = 0
+    space.means[1::2, ..., :3] = 1.0  # the halves are independent of each other
+    space.means[2:, ..., 3:] = 1.0
     z = -0.6 + 0.1 * torch.randn(count, *space.mean.shape)
     z[..., :3] += 0.4  # the left half is nearer to class 1
     images = space.decode(cfx.Code(z))
@@ -98,12 +100,11 @@ def test_allowed_is_a_mask_of_pixels(wrong):
 def methods(space):
     return {
         "sce": partial(cfx.sce, space, **NOT),
-        "latent attack": partial(cfx.latent_attack, space, confidence=0.9),
         "pixel attack": partial(cfx.pixel_attack, confidence=0.9),
     }
 
 
-@pytest.mark.parametrize("name", ["sce", "latent attack", "pixel attack"])
+@pytest.mark.parametrize("name", ["sce", "pixel attack"])
 def test_the_second_answer_leaves_the_first_ones_pixels_alone(name):
     space, f, x = halves()
     first, second = cfx.diverse_counterfactuals(methods(space)[name], f, x, 1, region_threshold=0.2)

@@ -108,6 +108,7 @@ def _found() -> list[Case]:
     """
     # What needs a diffusion model has its own tests.
     diffusion = {"diffusion_counterfactual", "maskdime", "fastdime", "dime"}
+    diffusion |= {"sce", "sce_as_published"}
     known = {case.name for case in METHODS} | diffusion
     cases = []
     for name in cfx.__all__:

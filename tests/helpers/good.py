@@ -462,6 +462,18 @@ def _ddpm_world():
     return usual | {"steps": const(3), "scales": const((0.5,)), "features": DEFAULT}
 
 
+def _sce_world():
+    usual = {name: value for name, value in _diffusion_world().items() if name != "max_attempts"}
+    region = lambda: torch.ones_like(gaussian()[2][:, 0], dtype=torch.bool)  # noqa: E731
+    few = {"steps": const(3), "gradient_classifier": lambda: gaussian()[1]}
+    return usual | few | {"allowed": region, "denoising_steps": const(8)}
+
+
+def short_attack(classifier, images, target):
+    """A method that is called again with other regions."""
+    return cfx.latent_attack(space(), classifier, images, target, steps=4, restarts=0)
+
+
 #: What it means elsewhere: function -> argument -> value. DEFAULT leaves it out.
 ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.AttributeEdits.step": {"target": lambda: torch.ones(ROWS, 2)},
@@ -496,6 +508,8 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.data.sprites": {"class_factor": const("hair")},
     "cfx.diffusion_counterfactual": _diffusion_world(),
     **dict.fromkeys(("cfx.maskdime", "cfx.fastdime", "cfx.dime"), _ddpm_world()),
+    **dict.fromkeys(("cfx.sce", "cfx.sce_as_published"), _sce_world()),
+    "cfx.diverse_counterfactuals": {"method": const(short_attack), "target": const(1)},
     "cfx.edit_picture": {"image": lambda: images()[:1]},
     "cfx.edit_strip": {"image": lambda: images()[:1], "factors": lambda: factors()[:1]},
     "cfx.explain_errors": _diffusion_world() | {

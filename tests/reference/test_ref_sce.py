@@ -10,6 +10,7 @@ import cfxnb as cfx
 from cfxnb.diffusion import sce_as_published
 from cfxnb.diffusion.sce_as_published import PublishedSearch, blurred_difference
 from cfxnb.diffusion.smooth_relu import leaky_softplus
+from cfxnb.directions.dictionary_edit import edit_along_components, principal_components
 from cfxnb.spaces import Autoencoder, Diffusion, PixelUnshuffleCodec, Unconditional
 
 
@@ -137,3 +138,35 @@ def test_activation_and_mask():
     close((both[0] - both[1]).abs().sum(1, keepdim=True), t.wanted("smooth_mask/difference"), 1e-6)
     for size in (3, 13):
         close(blurred_difference(*both, size), t.wanted(f"smooth_mask/k{size}"), 1e-5)
+
+
+def test_edits_along_a_dictionary():
+    t, facts = stored("sce_didae_parts")
+    codes, z, w = t["didae/codes_for_dictionary"], t["didae/z"], t["didae/w"]
+    close(codes.mean(0), t.wanted("didae/mean"), 1e-6)
+    components = t.wanted("didae/components")
+    ours = principal_components(codes, facts["components"])
+    close(ours * (ours * components).sum(0).sign(), components, 1e-5)
+    close((codes - codes.mean(0)).mm(ours).norm(dim=0), t.wanted("didae/singular_values"), 1e-4)
+    for number, factor in enumerate(facts["linesearch_factors"]):
+        edited = edit_along_components(z, w, ours, factor)
+        wanted = t.wanted("didae/z_edited")[:, :, number]
+        torch.testing.assert_close(edited, wanted, rtol=1e-4, atol=1e-4)
+        score = edited.double() @ w.double()
+        close(score, t.wanted("didae/score_after")[:, :, number], 1e-4)
+        close(score, (1 - factor) * t.wanted("didae/score_before")[:, None].expand_as(score), 1e-4)
+        length = (edited - z[:, None]).norm(dim=2)
+        torch.testing.assert_close(
+            length, t.wanted("didae/distance")[:, :, number], rtol=1e-4, atol=1e-4
+        )
+    mirrored = edit_along_components(z, w, (w / w.norm())[:, None])[:, 0]
+    close(mirrored, t.wanted("didae/reflected_along_w"), 1e-5)
+
+
+def test_a_component_that_says_nothing_is_refused():
+    """The official code divides by 1e-6, which gives codes of this size."""
+    t, facts = stored("sce_didae_parts")
+    edited = edit_along_components(t["didae/z"], t["didae/orthogonal/w"], t["didae/components"])
+    assert facts["didae_orthogonal_max_abs_code"] > 1e6
+    assert edited[:, 0].isnan().all()
+    assert edited[:, 1:].abs().max() < 1e3
