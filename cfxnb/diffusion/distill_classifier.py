@@ -43,7 +43,7 @@ class SmoothNet(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(widths)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in widths[1:])
+        self.norms = nn.ModuleList(nn.GroupNorm(1, b) for b in widths[1:])
         self.head = nn.Linear(16 * widths[-1], outputs)
         self.agreement = float("nan")
 

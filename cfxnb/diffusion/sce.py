@@ -378,7 +378,8 @@ def checked_region(allowed: Any, images: Tensor) -> Tensor:
         return torch.ones_like(images[:, :1], dtype=torch.bool)
     value = validate.tensor_of(allowed, "allowed")
     shape = (len(images), *images.shape[2:])
-    if not isinstance(value, Tensor) or value.dtype != torch.bool or value.shape != shape:
+    whole = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+    if not whole or value.dtype != torch.bool or value.shape != shape:
         raise ValueError(
             f"allowed: expected a bool tensor of shape {shape}, got {validate.describe(allowed)}"
         )

@@ -376,6 +376,12 @@ def sce_as_published(
         on_step=on_step,
         any_size=True,
     )
+    side = min(run.images.shape[2:])
+    if options.blur_size // 2 >= side:
+        raise ValueError(
+            f"blur_size: expected less than {2 * side} for images of {side} pixels, "
+            f"got {options.blur_size}"
+        )
     region = checked_region(allowed, run.images)
     followed = CheckedClassifier(gradient_classifier, "gradient_classifier")
 

@@ -466,7 +466,7 @@ def _sce_world():
     usual = {name: value for name, value in _diffusion_world().items() if name != "max_attempts"}
     region = lambda: torch.ones_like(gaussian()[2][:, 0], dtype=torch.bool)  # noqa: E731
     few = {"steps": const(3), "gradient_classifier": lambda: gaussian()[1]}
-    return usual | few | {"allowed": region, "denoising_steps": const(8)}
+    return usual | few | {"allowed": region, "denoising_steps": const(8), "blur_size": const(3)}
 
 
 def short_attack(classifier, images, target):
