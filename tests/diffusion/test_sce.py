@@ -92,7 +92,7 @@ def test_gradients_may_come_from_another_network():
 @pytest.mark.parametrize("wrong", [torch.ones(4, 4, 6), torch.ones(3, 4, 6) > 0, "all", 1])
 def test_allowed_is_a_mask_of_pixels(wrong):
     space, f, x = halves()
-    for method in (cfx.sce, cfx.sce_as_published):
+    for method in (cfx.sce, partial(cfx.sce_as_published, blur_size=3)):
         with pytest.raises((ValueError, TypeError), match=r"allowed: expected .* got"):
             method(space, f, x, 1, allowed=wrong)
 
@@ -220,7 +220,9 @@ def test_published_steps_need_pixels():
     small = Small(shape=(1, 4, 6))
     small.decode = lambda code, clamp=True: space.decode(cfx.Code(code.z.expand(-1, 3, -1, -1)))
     with pytest.raises(ValueError, match=r"space: expected a diffusion model of pixels"):
-        cfx.sce_as_published(small, f, x, 1, steps=1)
+        cfx.sce_as_published(small, f, x, 1, steps=1, blur_size=3)
+    with pytest.raises(ValueError, match=r"blur_size: expected .* got 13"):
+        cfx.sce_as_published(space, f, x, 1)
 
 
 def test_a_black_box_is_distilled():
