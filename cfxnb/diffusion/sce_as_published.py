@@ -105,8 +105,7 @@ class PublishedSearch:
         self.rows = (~batch.skip).nonzero()[:, 0]  # no other sample takes part
         self.x, self.target = batch.images[self.rows], batch.target[self.rows]
         self.allowed = allowed[self.rows].to(self.x)
-        self.uncond = run.space.encode_condition([None] * len(self.rows))
-        strength = torch.full((len(self.rows),), options.strength, dtype=torch.float64)
+        strength = torch.tensor([options.strength], dtype=torch.float64)
         schedule = respaced_schedule(run.space.alphas_cumprod, strength, options.denoising_steps)
         self.start, self.levels = schedule.start, levels(schedule)
         self.draws = 0
@@ -117,6 +116,7 @@ class PublishedSearch:
     def search(self) -> None:
         """Search with momentum, and repaint what changed: one attempt of the official code."""
         o, x = self.options, self.x
+        self.uncond = self.run.space.encode_condition([None] * len(x))
         z = x.clone()
         optimiser = self._optimiser(z)
         active = torch.ones_like(self.target, dtype=torch.bool)
@@ -210,7 +210,9 @@ class PublishedSearch:
     def _ddpm_step(self, noisy: Tensor, level: Level) -> Tensor:
         space = self.run.space
         self._count("unet", 1 + noisy.requires_grad)
-        eps, fraction = space.predict_noise_and_variance(noisy, level.times, self.uncond)
+        eps, fraction = space.predict_noise_and_variance(
+            noisy, level.times.expand(len(noisy)), self.uncond
+        )
         clean = predict_x0(noisy, eps, level.alpha_bar).clamp(-1, 1)
         mean = posterior_mean(noisy, clean, level)
         if level.is_last:
