@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import cfxnb as cfx
+from cfxnb.core.code_covariance import covariance_of
 from cfxnb.core.tensors import noise_like, typical_distance
 
 
@@ -18,7 +19,9 @@ class Case:
     Attributes:
         source: the image from which directions are found. It is not among ``images``.
         sources: four other source images.
-        validation_images: twelve training images, six per class, on which directions are ranked.
+        several: 32 training images, 16 seen as each class, from which directions are found.
+        validation_images: twelve other training images, six per class, on which directions are
+            ranked.
         label: class that adding a direction favours.
         other: the other class.
         contrast_class: passed to ``find_directions``: ``other``, or None with two classes.
@@ -34,6 +37,7 @@ class Case:
     classifier: Any
     source: Tensor
     sources: Tensor
+    several: Tensor
     validation_images: Tensor
     images: Tensor
     target: Tensor
@@ -52,8 +56,9 @@ class Case:
         return self.space.std.cpu()
 
     def random(self, seed: int) -> Tensor:
-        """Return a random direction, uniform in std."""
-        return self.std * noise_like(self.std[None], 1000 + seed)[0]
+        """Return a random direction within the active axes, uniform in std."""
+        axes = covariance_of(self.space).axes
+        return self.std * (noise_like(axes[:1, :1].expand(1, len(axes)), 1000 + seed) @ axes)[0]
 
 
 def _case(
@@ -82,7 +87,7 @@ def _case(
     halves = [((seen == c) & rest).nonzero()[: count // 2, 0] for c in (label, other)]
     chosen = torch.cat(halves).sort().values
     said = cfx.predict_logits(classifier, train).argmax(1)
-    few = torch.stack([(said == c).nonzero()[:6, 0] for c in (label, other)], 1).flatten()
+    few = torch.stack([(said == c).nonzero()[:22, 0] for c in (label, other)], 1)
     judge = cfx.load(f"{world}/judge").module
     where = next(judge.parameters()).device
     return Case(
@@ -92,7 +97,8 @@ def _case(
         classifier=classifier,
         source=images[first[:1]],
         sources=images[first[1:]],
-        validation_images=train[few],
+        several=train[few[6:].flatten()],
+        validation_images=train[few[:6].flatten()],
         images=images[chosen],
         target=torch.where(seen[chosen] == label, other, label),
         label=label,
@@ -106,7 +112,7 @@ def _case(
 def digits(count: int) -> Case:
     test, train = cfx.data.digits("test"), cfx.data.digits("train")
     pair, known = (((d.labels == 4) | (d.labels == 9)) for d in (test, train))
-    seen = train.images[known][:100]
+    seen = train.images[known][:200]
     classifier = cfx.load("digits/classifier")
     more = {"survive": 0.98, "flips": 0.9}
     return _case("digits", classifier, test.images[pair], seen, 9, 4, count, **more)
@@ -114,7 +120,7 @@ def digits(count: int) -> Case:
 
 def sprites(count: int) -> Case:
     test = cfx.data.sprites("pairs", 4 * count, split="test", seed=11)
-    train = cfx.data.sprites("pairs", 100, split="train", seed=11)
+    train = cfx.data.sprites("pairs", 200, split="train", seed=11)
     classifier = cfx.load("sprites/honest")
     more = {"survive": 0.98, "flips": 0.9, "figures": test}
     return _case("sprites", classifier, test.images, train.images, 1, 0, count, **more)
@@ -124,7 +130,7 @@ def chest(count: int) -> Case:
     test, train = (_shuffled(cfx.data.chest(split).images) for split in ("test", "train"))
     classifier = cfx.load("chest/classifier")
     more = {"survive": 0.95, "flips": 0.8}
-    return _case("chest", classifier, test, train[:100], 1, 0, count, **more)
+    return _case("chest", classifier, test, train[:200], 1, 0, count, **more)
 
 
 def _shuffled(images: Tensor) -> Tensor:

@@ -6,8 +6,10 @@ from torch import Tensor
 import cfxnb as cfx
 from benchmarks.cases import Case
 from benchmarks.rows import Rows
+from cfxnb.core.code_covariance import covariance_of
 from cfxnb.core.tensors import noise_like, typical_distance
-from cfxnb.directions.direction_trial import AXES_PER_KEPT, Trial
+from cfxnb.directions.direction_trial import AXES_PER_KEPT
+from cfxnb.directions.held_out import HeldOut
 from cfxnb.directions.probing import BlackBoxProbe, rms
 from cfxnb.directions.query_log import QueryLog
 from cfxnb.directions.search_config import SearchConfig
@@ -62,16 +64,23 @@ def picked_at_random(case: Case, found: cfx.Directions, count: int) -> Tensor:
     """Return the best of random orthogonal axes by the same trial: the effect of selection."""
     std = case.space.std
     n_axes = min(AXES_PER_KEPT * found.made_by["n_curvature"], len(std))
-    axes = torch.linalg.qr(noise_like(std.expand(n_axes, -1), 2000).T).Q.T.cpu()
-    directions = {str(number): axis for number, axis in enumerate(axes)}
+    covariance = covariance_of(case.space)
+    n_axes = min(n_axes, len(covariance.axes))
+    inside = torch.zeros(n_axes, len(covariance.axes))
+    axes = torch.linalg.qr(noise_like(inside, 2000).T).Q.T @ covariance.axes
+    directions = {"g": (found.g / case.std).flatten()}
+    directions |= {str(number): axis for number, axis in enumerate(axes)}
+    towards = (found.class_vectors / case.std).flatten(1)
     far = typical_distance(std)
     log = QueryLog(2048, None, {})
     config = SearchConfig(case.label, case.contrast_class, radius=far, max_step=far)
     with torch.no_grad():
         probe = BlackBoxProbe(case.space, case.classifier, rms, case.source, log, config)
-        trial = Trial(probe, case.validation_images)
-        table = trial.rank(directions, trial.run(directions), found.proxy_fit)
-    return case.std * axes[[int(name) for name in table.index[:count]]]
+        held_out = HeldOut(probe, case.validation_images)
+        held_out.run(directions, towards, covariance)
+        table = held_out.table(directions, found.proxy_fit)
+    best = [int(name) for name in table.index if name.isdigit()][:count]
+    return case.std * axes[best]
 
 
 def diversity(case: Case, results: list[cfx.Counterfactuals]) -> float:

@@ -57,7 +57,7 @@ def main() -> int:
         if world == "digits":  # the other worlds turn all or nearly all with g
             ceiling(rows, case)
         curve(rows, case)
-        slope(rows, case, found)
+        slope(rows, case)
         attribution(rows, case, found)
     rows.section("rendering")
     rendering(rows)
@@ -73,12 +73,12 @@ def quality(rows: Rows, case: Case) -> None:
 
 
 def directions(rows: Rows, case: Case) -> cfx.Directions:
-    """Find directions from one image, rank them on 12 images, test them on the data set."""
+    """Find directions from 32 images, rank them on 12 images, test them on the data set."""
     box = cfx.BlackBox(case.classifier)
     found = cfx.find_directions(
         case.space,
         box,
-        case.source,
+        case.several,
         case.label,
         contrast_class=case.contrast_class,
         max_queries=2048,
@@ -88,26 +88,25 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     rows.table("Directions, by their trial on the validation images", found.table)
     rows.add("queries", box.n_queries, 2048, at_most=True)
     g = cfx.follow_direction(
-        case.space, case.classifier, case.images, found.g, case.target, max_step=case.max_step
+        case.space, case.classifier, case.images, found, case.target, max_step=case.max_step
     )
     towards = case.target == case.label
     flips = [flip_fraction(g, towards), flip_fraction(g, ~towards)]
     rows.say("longest step (std)", case.max_step)
-    alone = cfx.follow_direction(
-        case.space,
-        case.classifier,
-        case.images,
-        _alone(case, found),
-        case.target,
-        max_step=case.max_step,
+    judge = cfx.load(f"{case.world}/judge") if case.world != "sprites" else None
+    if judge is not None:
+        agrees = cfx.predict_logits(judge, g.image).argmax(1) == g.target
+        rows.say("g: the judge agrees, of flips", agrees[g.flipped].float().mean().item())
+    whole = cfx.follow_direction(
+        case.space, case.classifier, case.images, found, case.target, max_step=2 * case.max_step
     )
-    rows.say("g of the one image alone: flipped, images of both classes", flip_fraction(alone))
+    rows.say("g: flipped within the typical distance", flip_fraction(whole))
     rows.say("g: flipped towards the label", flips[0])
     rows.say("g: flipped away from it", flips[1])
     rows.add("g: flipped, images of both classes", flip_fraction(g), case.flips)
     rows.say(
         "the same, with up to three other noises for images that did not flip",
-        retried(case, found.g, g),
+        retried(case, found, g),
     )
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     images, target = case.images[few], case.target[few]
@@ -122,7 +121,7 @@ def directions(rows: Rows, case: Case) -> cfx.Directions:
     return found
 
 
-def retried(case: Case, way: Tensor, g: cfx.Counterfactuals) -> float:
+def retried(case: Case, way: cfx.Directions, g: cfx.Counterfactuals) -> float:
     """Return the fraction flipped if images that did not flip are tried with other noise."""
     able = torch.tensor([s in ("flipped", "not_found") for s in g.status])
     left = (able & ~g.flipped).nonzero()[:, 0]
@@ -142,27 +141,25 @@ def retried(case: Case, way: Tensor, g: cfx.Counterfactuals) -> float:
     return 1 - len(left) / max(1, int(able.sum()))
 
 
-def _alone(case: Case, found: cfx.Directions) -> Tensor:
-    """Return the gradient before the correction by the images of the trial."""
-    return case.std * found.proxy_fit.gradient.view(case.std.shape)
-
-
 def sources(rows: Rows, case: Case) -> None:
     """Find directions from other source images, and test them on a part of the data set."""
     few = torch.arange(len(case.images))[:: max(1, len(case.images) // FEW)]
     images, target = case.images[few], case.target[few]
-    rates: dict[str, list[float]] = {"g": [], "g of the one image alone": []}
+    proxies = {"one image": "global_ridge", "one image, changes of equal size": "ridge"}
+    rates: dict[str, list[float]] = {name: [] for name in proxies}
     for image in case.sources:
-        found = cfx.find_directions(
-            case.space,
-            cfx.BlackBox(case.classifier),
-            image,
-            case.label,
-            contrast_class=case.contrast_class,
-            max_queries=2048,
-            validation_images=case.validation_images,
-        )
-        for name, way in zip(rates, (found.g, _alone(case, found)), strict=True):
+        for name, proxy in proxies.items():
+            found = cfx.find_directions(
+                case.space,
+                cfx.BlackBox(case.classifier),
+                image,
+                case.label,
+                contrast_class=case.contrast_class,
+                max_queries=2048,
+                proxy=proxy,
+                n_curvature=0,
+            )
+            way = found if proxy == "global_ridge" else found.g
             rates[name].append(
                 flip_fraction(
                     cfx.follow_direction(case.space, case.classifier, images, way, target)
@@ -254,15 +251,24 @@ def curve(rows: Rows, case: Case) -> None:
     rows.add("queries: the paper's network against least squares, times", ratio, 4)
 
 
-def slope(rows: Rows, case: Case, found: cfx.Directions) -> None:
+def slope(rows: Rows, case: Case) -> None:
     """Compare the ridge gradient with the gradient through the network (white-box)."""
+    found = cfx.find_directions(
+        case.space,
+        cfx.BlackBox(case.classifier),
+        case.source,
+        case.label,
+        contrast_class=case.contrast_class,
+        proxy="ridge",
+        n_curvature=0,
+    )
     code = case.space.encode(case.source)
     z = code.z.requires_grad_()
     logits = case.classifier(case.space.decode(code.with_z(z)))
     contrast_class = None if case.contrast_class is None else torch.tensor([case.contrast_class])
     score = log_odds(logits, torch.tensor([case.label]), contrast_class)
     true = torch.autograd.grad(score.sum(), z)[0][0] * case.std
-    own = _alone(case, found) / case.std
+    own = found.proxy_fit.gradient
     rows.say(
         "cosine of the one image's g with the gradient through the network (std)",
         torch.cosine_similarity(own, true, dim=0).item(),
@@ -275,7 +281,7 @@ def attribution(rows: Rows, case: Case, found: cfx.Directions) -> None:
     rival = torch.where(predicted == case.label, case.other, case.label)
     keep = (predicted == case.label) | (predicted == case.other)
     heat = cfx.latent_integrated_gradients(
-        case.space, case.classifier, few[keep], found.g, predicted[keep], contrast_class=rival[keep]
+        case.space, case.classifier, few[keep], found, predicted[keep], contrast_class=rival[keep]
     )
     able = torch.tensor([s in ("complete", "incomplete") for s in heat.status])
     delta = heat.relative_delta[able].abs()

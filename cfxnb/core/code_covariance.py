@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cfxnb.core import validate
 from cfxnb.core.tensors import active_dims, standardise
 
 KEPT_VARIANCE = 0.995
@@ -66,6 +67,7 @@ def covariance_of(space: Any, codes: Tensor | None = None) -> CodeCovariance:
     """
     axes, variances = getattr(space, "axes", None), getattr(space, "variances", None)
     if isinstance(axes, Tensor) and isinstance(variances, Tensor):
+        validate.place_axes(axes, variances, space.mean, "space.")
         return CodeCovariance(axes.detach().float().cpu(), variances.detach().float().cpu())
     std = space.std.cpu()
     if codes is not None and len(codes) >= 2 and std.numel() <= MAX_DIMS:

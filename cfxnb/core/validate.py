@@ -667,11 +667,17 @@ def place(mean: Any, std: Any, owner: str = "") -> tuple[Tensor, Tensor]:
     return mean, std
 
 
-def place_axes(axes: Any, variances: Any, mean: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Check the active axes (k, d) and variances (k,) of codes, both None if they are unknown."""
+def place_axes(
+    axes: Any, variances: Any, mean: Tensor, owner: str = ""
+) -> tuple[Tensor | None, Tensor | None]:
+    """Check the active axes (k, d) and variances (k,) of codes, both None if they are unknown.
+
+    Args:
+        owner: text before the names in messages, such as "space.".
+    """
     if axes is None and variances is None:
         return None, None
-    for value, name, ndim in ((axes, "axes", 2), (variances, "variances", 1)):
+    for value, name, ndim in ((axes, f"{owner}axes", 2), (variances, f"{owner}variances", 1)):
         tensor = instance(value, Tensor, name, "a torch tensor")
         if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
             raise TypeError(f"{name}: expected floats, got {tensor.dtype} on {tensor.device}")
@@ -683,7 +689,7 @@ def place_axes(axes: Any, variances: Any, mean: Tensor) -> tuple[Tensor | None, 
             )
     if axes.shape != (len(variances), mean.numel()) or variances.min() <= 0:
         raise ValueError(
-            f"axes: expected shape ({len(variances)}, {mean.numel()}), one row per variance above "
+            f"{owner}axes: expected shape ({len(variances)}, {mean.numel()}), one row per variance above "
             f"0, got {tuple(axes.shape)} and variances from {variances.min().item():.4g}"
         )
     return axes, variances

@@ -62,7 +62,7 @@ def search_globally(
         g = unit(gamma[-1:] @ covariance.axes)[0]
         towards = towards[:-1]
     if not g.any():
-        return GlobalDirections(fit, {}, towards, held_out.table({}, fit))
+        return GlobalDirections(fit, {}, towards, held_out.table({}, fit).iloc[:0])
 
     # h: eigenvectors of the target's Hessian in xi. More are tested than kept.
     axes = top_eigenvectors(curvature, held_out.n_axes(config.n_curvature, len(covariance.axes)))

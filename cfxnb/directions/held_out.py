@@ -49,7 +49,7 @@ class HeldOut:
                 stacklevel=4,
             )
         self.flips: dict[str, list[list[float]]] = {}  # per direction, one row per image
-        self.before: list[float] = []
+        self.random = torch.zeros(probe.space.std.numel())
 
     def n_axes(self, n_curvature: int, dims: int) -> int:
         """Return the number of h-directions that the queries suffice to test on one image."""
@@ -67,7 +67,8 @@ class HeldOut:
         """
         config, axes = self.probe.config, covariance.axes
         noise = noise_like(torch.zeros(1, len(axes)), config.seed, torch.tensor([2**31]))
-        ways = directions | {"random": unit(noise @ axes)[0]}
+        self.random = unit(noise @ axes)[0]
+        ways = directions | {"random": self.random}
         self.flips = {name: [] for name in ways}
         h = [name for name in directions if name != "g"]
         left = self.budget - PER_IMAGE * len(self.images)
@@ -93,7 +94,6 @@ class HeldOut:
         after = self._decisions(image, code, steps.flatten(0, 1))
         reached = after != config.target if goal is None else after == goal
         flips = torch.where(after < 0, torch.nan, reached.float()).view(len(ways), -1)
-        self.before.append(is_target)
         for name, row in zip(ways, flips.tolist(), strict=True):
             self.flips[name].append([is_target, *row])
 
@@ -119,20 +119,19 @@ class HeldOut:
         the score; the number of images.
         """
         rows = {}
-        for name in [*directions, "random"]:
+        for name, u in (directions | {"random": self.random}).items():
             found = torch.tensor(self.flips.get(name, [])).view(-1, 1 + len(STEPS)).double()
             found = found[found.isfinite().all(1)]
             is_target, half = found[:, 0] == 1, found[:, 1:3].amax(1)
             whole = found[:, 1:].amax(1)
             length = self.probe.config.max_step * torch.where(half > 0, 0.5, 1.0)[whole > 0]
-            u = directions.get(name)
             rows[name] = {
                 "flip rate": _mean(whole),
                 "within half": _mean(half),
                 "towards": _mean(whole[~is_target]),
                 "away": _mean(whole[is_target]),
                 "length": _mean(length),
-                "curvature": float("nan") if u is None else (u @ fit.hessian @ u).item(),
+                "curvature": (u @ fit.hessian @ u).item(),
                 "images": len(found),
             }
         table = pd.DataFrame.from_dict(rows, orient="index")

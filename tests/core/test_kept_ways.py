@@ -15,6 +15,9 @@ from worlds import LinearNet, LinearSpace
 
 import cfxnb as cfx
 
+#: These spaces state no covariance of their codes.
+pytestmark = pytest.mark.filterwarnings("ignore:space. expected axes and variances")
+
 
 class Plain:
     """A space without a network, whose every part can be another one."""

@@ -15,6 +15,9 @@ from torch import nn
 import cfxnb as cfx
 from cfxnb.core.modules import first_time
 
+#: These spaces state no covariance of their codes.
+pytestmark = pytest.mark.filterwarnings("ignore:space. expected axes and variances")
+
 NET = net()
 TARGET = other(NET)
 RANDOM = "two calls on the same images"

@@ -29,7 +29,8 @@ UNDEFINED = {
     # Where nothing was guided.
     "cfx.(diffusion_counterfactual|maskdime|fastdime|dime)": r"result.trace.*",
     "cfx.explain_errors": r"result.counterfactuals.trace.*|result.table\['flipped'\]",
-    "cfx.find_directions": r"result.table\['length'\]",  # of the steps that flipped, if any did
+    # Of the steps that flipped, if any did; of images on each side of the decision, if there are any.
+    "cfx.find_directions": r"result.table\['(length|towards|away)'\]",
     "cfx.metrics.(flip_rate|mnac)": "result",  # of no images
     "cfx.metrics.(reversibility|stability|transfer)": "result.*",  # of what did not flip
     "cfx.metrics.minimality": "result.*",  # of a class without reference images
