@@ -29,7 +29,7 @@ UNDEFINED = {
     # Where nothing was guided.
     "cfx.(diffusion_counterfactual|maskdime|fastdime|dime)": r"result.trace.*",
     "cfx.explain_errors": r"result.counterfactuals.trace.*|result.table\['flipped'\]",
-    # Of the steps that flipped, if any did; of images on each side of the decision, if there are any.
+    # Of the steps that flipped, and of images on each side of the decision, if there are any.
     "cfx.find_directions": r"result.table\['(length|towards|away)'\]",
     "cfx.metrics.(flip_rate|mnac)": "result",  # of no images
     "cfx.metrics.(reversibility|stability|transfer)": "result.*",  # of what did not flip
