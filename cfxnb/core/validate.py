@@ -690,7 +690,8 @@ def place_axes(
     if axes.shape != (len(variances), mean.numel()) or variances.min() <= 0:
         raise ValueError(
             f"{owner}axes: expected shape ({len(variances)}, {mean.numel()}), one row per "
-            f"variance above 0, got {tuple(axes.shape)} and variances from {variances.min().item():.4g}"
+            f"variance above 0, got {tuple(axes.shape)} and variances from "
+            f"{variances.min().item():.4g}"
         )
     return axes, variances
 
