@@ -85,14 +85,16 @@ def find_directions(
             opposite changes, "mlp" the paper's network, "mlp_paper" the paper's network with its
             stopping rule.
         radius: longest change of a probe, in standard deviations of the code (std). Lengths of
-            the changes are uniform in [0, radius]. With "global_ridge" this holds for their root
-            mean square. Default: ``max_step``. The paper uses 1 in units of the code.
+            the changes are uniform in [0, radius]. With "global_ridge" the root mean square of the
+            lengths is uniform in [0, radius]. Default: ``max_step``. The paper uses a radius of 1
+            in units of the code.
         saturation: the gradients of "global_ridge" and "ridge" use the saturated log odds
-            s tanh(odds / s). Answers far from the decision then count less. If None, the gradients
-            use the log odds unchanged. The Hessian always uses the log odds unchanged.
+            s tanh(odds / s). With saturation, answers far from the decision count less. If
+            ``saturation`` is None, the gradients use the log odds unchanged. The Hessian always
+            uses the log odds unchanged.
         n_curvature: largest number of h-directions to keep. If the queries suffice, three times as
-            many are tested, and those that flip most images are kept. With "global_ridge",
-            h-directions that the queries do not suffice to test are left out.
+            many h-directions are tested, and those that flip most images are kept. With
+            "global_ridge", h-directions that the queries do not suffice to test are left out.
         validation_images: images (m, c, h, w) on which the directions are tested and ranked. With
             "global_ridge" they are used for nothing else, and a quarter of the queries is kept for
             such tests, with or without ``validation_images``. With the other proxies at most half
@@ -107,7 +109,7 @@ def find_directions(
         distance: distance of images in [0, 1], (images, images) -> (b,), for example LPIPS. The
             distance has no effect with "global_ridge". It is used by "g with distance" and by the
             proxy network. Default: root mean squared difference of pixels.
-        batch_size: images per batch. The batch size affects memory and speed, not results. A stored
+        batch_size: number of images processed together, which does not change the results. A stored
             search can be continued only with the same batch size.
         checkpoint_dir: folder in which the answers are stored. An interrupted search continues
             from this folder without repeating its queries. If a process dies, the answers to its
@@ -131,7 +133,7 @@ def find_directions(
 
     Raises:
         ValueError, TypeError: if an argument is wrong, or if ``checkpoint_dir`` belongs to another
-            search, is in use, or has a damaged file. The message names the argument.
+            search, is in use, or has a damaged file.
 
     Warns:
         UserWarning: if the space states no covariance and there is only one image. Changes are then

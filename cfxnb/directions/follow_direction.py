@@ -42,12 +42,12 @@ def follow_direction(
 ) -> Counterfactuals:
     """Find the smallest step along a direction after which the target is predicted with confidence.
 
-    The function only queries the classifier. It needs no gradients. For each image it tests
-    ``grid_steps`` evenly spaced steps up to ``max_step``, first with the sign for which the
-    target's log odds are higher after the first step. If no step with this sign changes the class
-    to the target, it tests the opposite sign. The first step that reaches ``confidence`` is refined
-    by binary search. If the class changes but no step reaches ``confidence``, the result is the
-    step with the largest probability of the target.
+    The function only queries the classifier. It needs no gradients. For each image the
+    function tests ``grid_steps`` evenly spaced steps up to ``max_step``, first with the sign for
+    which the target's log odds are higher after the first step. If no step with this sign changes
+    the class to the target, the function tests the opposite sign. The first step that reaches
+    ``confidence`` is refined by binary search. If the class changes but no step reaches
+    ``confidence``, the result is the step with the largest probability of the target.
 
     Differences from the paper (Global Counterfactual Directions, arXiv 2404.12488): the paper tests
     fixed lengths with one sign, chosen by a rule, and a probability above 0.5 suffices. The paper
@@ -60,11 +60,12 @@ def follow_direction(
         direction: direction in code space, shaped like ``space.mean``, or one per image. The sign
             and length of the direction are ignored. If it is the result of ``find_directions``,
             each image follows the direction towards its own target (``Directions.towards``).
-        target: class to reach, one for all images or one per image (b,). If None, the classifier
-            must have two classes, and the target is the one that is not predicted.
+        target: class to reach, one for all images or one per image (b,). If ``target`` is
+            None, the classifier must have two classes, and the target is the class that is not
+            predicted.
         confidence: probability of the target at which an image is done, in [0, 1). With 0 the walk
-            stops where the class changes. There other classifiers often disagree. Default: 0.9. On
-            digits a judge agrees with 66 % of flips at 0, and with 93 % at 0.9.
+            stops where the class changes, and other classifiers often disagree with the change.
+            Default: 0.9. On digits a judge agrees with 66 % of flips at 0, and with 93 % at 0.9.
         max_step: longest step, in standard deviations of the code (std). Default: sqrt(d / 2),
             where d is the number of active dimensions. The default is half the typical distance
             between the codes of two images. After a longer step a code is nearer to the code of
@@ -74,9 +75,9 @@ def follow_direction(
             not reach ``confidence`` and the first that does. Each step renders one image. Default:
             4.
         noise_seed: replaces the stochastic code (aux) of each image by random noise, from
-            (noise_seed, row). If None, each image keeps its own stochastic code. The seed is
-            ignored if the space has no stochastic code.
-        batch_size: images per batch. The batch size affects memory and speed, not results.
+            (noise_seed, row). If ``noise_seed`` is None, each image keeps its own stochastic code.
+            The seed is ignored if the space has no stochastic code.
+        batch_size: number of images processed together, which does not change the results.
         first_row: position of the first image in its data set. With the right position, a data set
             that is processed in shards gets the same results as in one call.
         on_step: called with a ``Step`` after each tested step. Return True to stop. If the search
@@ -89,7 +90,7 @@ def follow_direction(
         probability ``confidence``. Images that do not flip keep their original code.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names the argument.
+        ValueError, TypeError: if an argument is wrong.
     """
     validate.space(space)
     if max_step is None:
@@ -133,7 +134,7 @@ def follow_direction(
 
 
 def _fix_sign(step: Tensor) -> Tensor:
-    """Make the largest coordinate positive, so that the result ignores the sign even in a tie."""
+    """Make the largest coordinate positive, so that a direction and its negative act the same."""
     flat = step.flatten(1)
     largest = flat.gather(1, flat.abs().argmax(1, keepdim=True))
     return step * per_sample(largest.sign()[:, 0], step)

@@ -1,10 +1,12 @@
 """The default search: one direction per class, fitted to answers about several images at a time.
 
-``search_globally`` is the algorithm. What makes its directions hold for other images was measured
-on digits, see ``docs/results.md``: codes vary along few axes, so changes are drawn with the
-covariance of real codes; one image's gradient is not that of others, so answers about several
-images are fitted together, linearly in the whole code; and a third class is avoided if each class
-is fitted against all others.
+``search_globally`` is the algorithm. Three choices make its directions hold for other images, as
+measured on digits (``docs/results.md``):
+
+- Codes vary along few axes. So changes are drawn with the covariance of real codes.
+- The gradient at one image is not the gradient at other images. So the answers about several images
+  are fitted together, linearly in the whole code.
+- A direction can lead to a third class. So each class is fitted against all other classes.
 """
 
 import dataclasses
@@ -32,7 +34,8 @@ class GlobalDirections:
     Attributes:
         fit: the fit of the score of g.
         vectors: "g" and "h1", "h2", ..., (d,) each, best first.
-        towards: one direction per class, (k, d). Adding it raises the class against all others.
+        towards: one direction per class, (k, d). Adding
+            the direction of a class raises its log odds against all others.
         table: one row per direction, and one for a random direction, see ``HeldOut.table``.
     """
 

@@ -27,7 +27,7 @@ class HeldOut:
     """Moves images along directions by half of ``max_step`` and by all of it, with both signs.
 
     A quarter of all queries is for these images: half of it for g and a random direction, half of
-    it for h-directions. If it does not suffice for all images, the first images are used.
+    it for h-directions. If this quarter does not suffice for all images, the first images are used.
 
     Args:
         images: images that are not among those of the search, (m, c, h, w). If m is 0, the images

@@ -8,9 +8,10 @@ Differences from the paper:
 - Rounds: the paper repeats 50 to 84 rounds of probing, fitting and following, with a growing set of
   answers. Here the classifier is probed in one round, also with ``proxy="mlp_paper"``.
 - Score: the paper fits the raw logit within a ball of radius 1. We fit the log odds, within
-  ``radius`` standard deviations of the code. So g is a mean gradient over this ball.
-- Distance: the paper's proxy has LPIPS as a second output. Ours has the root mean square difference
-  of the images, or the function given as ``distance``.
+  ``radius`` standard deviations of the code. So g is a mean gradient over the
+  ball with this radius.
+- Distance: the paper's proxy has LPIPS as a second output. Our proxy has the root mean square
+  difference of the images instead, or the function given as ``distance``.
 - Proxy: the paper fits a new network to all answers in every round. With "ridge" we fit a ridge
   regression to pairs of opposite changes, which needs far fewer queries. For the gradient the log
   odds are saturated, so that answers near the decision count most.

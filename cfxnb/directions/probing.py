@@ -76,9 +76,9 @@ class BlackBoxProbe:
 
     Args:
         images: the images from which directions are found, (m, c, h, w). Searches around one image
-            use the first.
+            use only the first of these images.
         log: if it contains stored answers, some of their codes are queried again, beyond the
-            limit. Another space, classifier or distance is refused.
+            limit. Answers of another space, classifier or distance are refused.
         others: further images whose codes will be changed, (m, c, h, w).
         stop: holds ``on_step``, which is called after each batch of probes.
 
@@ -236,8 +236,8 @@ class BlackBoxProbe:
         """Query pairs of opposite random changes until only ``reserved`` queries are left.
 
         Args:
-            active: active dimensions of the flat code, bool (d,). The other dimensions are not
-                changed.
+            active: active dimensions of the flat code, bool (d,). Inactive dimensions are
+                not changed.
         """
         n_pairs = (self.log.max_queries - self.n_start_queries - reserved) // 2
         chunks = torch.arange(n_pairs).split(self.config.batch_size // 2)
@@ -252,8 +252,8 @@ class BlackBoxProbe:
     def sample_images(self, reserved: int) -> ImageProbes:
         """Query pairs of opposite changes of all images until ``reserved`` queries are left.
 
-        Every image gets the same number of pairs, up to 1. Changes have the covariance of real
-        codes. Their root mean square length is uniform in [0, radius].
+        The numbers of pairs of two images differ by at most 1. Changes have the covariance of real
+        codes. The root mean square length of the changes is uniform in [0, radius].
         """
         budget = self.log.max_queries - self.n_start_queries - reserved
         most = min(budget // MIN_PER_IMAGE, budget + 1 - MIN_PROBES)
@@ -376,7 +376,8 @@ class BlackBoxProbe:
     def _with_covariance(self, rows: Tensor) -> Tensor:
         """Return pairs of opposite changes with the covariance of real codes, (2 n, d), in std.
 
-        Pair i depends on (seed, i) alone. Its root mean square length is uniform in [0, radius].
+        Pair i depends on (seed, i) alone. The root mean square length of the changes is uniform in
+        [0, radius].
         """
         variances = self.covariance.variances
         raw = noise_like(torch.zeros(len(rows), len(variances) + 1), self.config.seed, rows)

@@ -22,7 +22,7 @@ class QueryBatch:
     """Changed codes of one image, whose renderings are sent to the classifier together.
 
     Attributes:
-        kind: their purpose, such as "probes": a word without a hyphen.
+        kind: purpose of the batch, such as "probes": a word without a hyphen.
         z: changed codes, (n, ...).
         z_start: code of the image, (1, ...).
         source: digest of the image, (8,); see ``image_digest``.
@@ -119,7 +119,7 @@ class QueryLog:
         """Return the answers to a batch, one row per image, or None if they are lost.
 
         Args:
-            render: returns the images. An interruption inside loses nothing.
+            render: returns the images. An interruption of ``render`` loses no query.
             classify: returns the classifier's answers to the images.
 
         Raises:

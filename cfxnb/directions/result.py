@@ -21,8 +21,9 @@ class Directions:
     flips fewer images.
 
     Attributes:
-        vectors: changes of a code, (m, *code), each with length 1 in std. Adding one raises the log
-            odds of ``target``, according to the proxy. For a corrected g, according to the ranking.
+        vectors: changes of a code, (m, *code), each with length 1 in std. Adding a direction
+            raises the log odds of ``target``, according to the proxy. A corrected g raises
+            the log odds according to the answers of the ranking.
         names: one name per direction.
         table: one row per direction. ``flip rate`` is the measured fraction of validation images
             whose decision flips within ``max_step``. Without validation images, the flip rate is

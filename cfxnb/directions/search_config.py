@@ -49,7 +49,7 @@ class SearchConfig:
         """Check the arguments of ``find_directions``, and fill in the default lengths.
 
         Raises:
-            ValueError, TypeError: if an argument is wrong. The message names the argument.
+            ValueError, TypeError: if an argument is wrong.
         """
         max_step = validate.optional(_positive, max_step, "max_step")
         max_step = typical_distance(space.std) if max_step is None else max_step
