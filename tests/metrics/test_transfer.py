@@ -53,19 +53,20 @@ def test_gain_of_a_repair():
     assert not accuracy_gain(bright, bright, X, labels).any()
 
 
-@pytest.mark.parametrize("name", ["digits/classifier", "sprites/honest"])
-def test_retrained_classifiers_are_shipped(name):
+@pytest.mark.parametrize("name", ["digits/classifier", "sprites/honest", "sprites/shortcut"])
+def test_five_retrained_classifiers_are_shipped(name):
     nets = cfx.load_retrained(name, "cpu")
-    assert len(nets) >= 1
+    assert len(nets) == 5
     first = cfx.load(name, "cpu")
     states = [net.module.state_dict() for net in (first, *nets)]
     for state in states[1:]:
         assert state.keys() == states[0].keys()
         assert any((state[k] - states[0][k]).abs().max() > 0.1 for k in state)
     assert all(net.class_names == first.class_names for net in nets)
-    card = cfx.weights.read_card(f"{name}_retrained_1")
-    assert card["seed"] == 1
-    assert min(card["quality"].values()) > 0.99
+    for seed in range(1, 6):
+        card = cfx.weights.read_card(f"{name}_retrained_{seed}")
+        assert card["seed"] == seed
+        assert min(card["quality"].values()) > 0.99
 
 
 def test_names_of_retrained_classifiers():
