@@ -202,13 +202,13 @@ def fastdime(
             other images get the status "stopped".
 
     Returns:
-        Counterfactuals. Outside ``trace["mask"]`` the image is the original. ``trace`` describes
-        the last attempt of each image. ``probability`` (b, steps) is the probability of the target
-        at each step, NaN for steps that were not taken. ``scale`` (b,) is the scale of the attempt.
-        ``mask`` (b, h, w) are the pixels that could change, and ``mask_fraction`` (b, steps) is the
-        fraction of positions at which the clean image could change. ``cost`` counts forward and
-        backward passes of ``unet``, ``classifier``, ``generator`` (U-Net and decoder together) and,
-        if given, ``features``.
+        Counterfactuals. Outside ``trace["mask"]`` the image is the original, unless
+        ``as_published``. ``trace`` describes the last attempt of each image. ``probability`` (b,
+        steps) is the probability of the target at each step, NaN for steps that were not taken.
+        ``scale`` (b,) is the scale of the attempt. ``mask`` (b, h, w) are the pixels that could
+        change, and ``mask_fraction`` (b, steps) is the fraction of positions at which the clean
+        image could change. ``cost`` counts forward and backward passes of ``unet``, ``classifier``,
+        ``generator`` (U-Net and decoder together) and, if given, ``features``.
 
     Raises:
         ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``. The
