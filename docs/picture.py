@@ -88,14 +88,14 @@ def smile_direction() -> None:
     )
     print(found)
     images = cfx.data.faces().images[::169][:20]
-    moved = cfx.follow_direction(space, box, images, found.g)
+    moved = cfx.follow_direction(space, box, images, found.g, confidence=0.99)
     read = cfx.predict_logits(judge, moved.image, 32).argmax(1)
     words = ("no smile", "smile")
     fig, axes = figure(4, 10, (10.5, 5.2))
     for i in range(len(images)):
         top, below = axes[2 * (i // 10)][i % 10], axes[2 * (i // 10) + 1][i % 10]
         draw(top, images[i], "")
-        sure = "" if moved.flipped[i] else "not found\n"
+        sure = "" if moved.flipped[i] else "not moved\n"
         draw(below, moved.image[i], f"{sure}judge: {words[read[i]]}")
     for row, name in enumerate(("original", "moved") * 2):
         axes[row][0].set_ylabel(name, fontsize=11)
