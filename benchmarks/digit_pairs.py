@@ -46,7 +46,7 @@ class Setting:
     judge: Any
     covariance: CodeCovariance
     images: Tensor  # held-out, (classes, n, c, h, w)
-    codes: list[Code]
+    codes: dict[int, Code]  # of the classes that are measured
     grid: int
     halvings: int
 
@@ -63,6 +63,7 @@ def main() -> int:
     parser.add_argument("--sources", type=int, nargs="*", default=[32, 8, 1])
     parser.add_argument("--grid", type=int, default=8, help="steps that are tested for an image")
     parser.add_argument("--halvings", type=int, default=4, help="steps of the binary search")
+    parser.add_argument("--classes", type=int, nargs="*", default=list(range(CLASSES)))
     parser.add_argument("--space", default="digits/diffae")
     chosen = parser.parse_args()
     text = f"{chosen.images} held-out digits of each class, {chosen.queries} probes a search, "
@@ -78,8 +79,9 @@ def measure(rows: Rows, chosen: argparse.Namespace) -> None:
     f, judge = cfx.load("digits/classifier"), cfx.load("digits/judge")
     held, train = (seen_images(f, part) for part in ("test", "train"))
     images = torch.stack([part[: chosen.images] for part in held])
+    encode = {c: space.encode(images[c]) for c in chosen.classes}
     setting = Setting(
-        space, f, judge, covariance_of(space), images, [space.encode(x) for x in images],
+        space, f, judge, covariance_of(space), images, encode,
         chosen.grid, chosen.halvings,
     )  # fmt: skip
     by_chance = random_flips(setting)
@@ -91,7 +93,7 @@ def measure(rows: Rows, chosen: argparse.Namespace) -> None:
         drawn = [x[torch.randperm(len(x), generator=draw)[:16]] for x in train]
         answers = probe_pool(setting, drawn, chosen, seed)
         for n_sources in chosen.sources:
-            for pair in combinations(range(CLASSES), 2):
+            for pair in combinations(chosen.classes, 2):
                 found = pair_directions(answers, pair, n_sources, chosen.queries, setting)
                 every += [
                     {"sources": n_sources, "seed": seed, "pair": pair, **row}
@@ -138,7 +140,10 @@ def probe_pool(
     """Return the answers about each image of each class, as many as the largest search needs."""
     pool = []
     for c, images in enumerate(drawn):
-        probes = []
+        probes: list[ImageProbes] = []
+        pool.append(probes)
+        if c not in chosen.classes:
+            continue
         for position, image in enumerate(images[: max(1, max(chosen.sources) // 2)]):
             counts = [
                 per_image(n, chosen.queries) for n in chosen.sources if position < (n + 1) // 2
@@ -152,7 +157,6 @@ def probe_pool(
                 setting.space, cfx.BlackBox(setting.classifier), rms, image[None], log, config
             )
             probes.append(box.sample_images(0))
-        pool.append(probes)
         print(f"class {c} is probed", flush=True)
     return pool
 
@@ -226,7 +230,7 @@ def render(setting: Setting, code: Code, at: Tensor, step: Tensor) -> tuple[Tens
 def random_flips(setting: Setting) -> list[float]:
     """Return the flips along random directions, both signs, towards each other class."""
     half, whole = [], []
-    for own, code in enumerate(setting.codes):
+    for own, code in setting.codes.items():
         noise = noise_like(torch.zeros(1, len(setting.covariance.axes)), own)
         step = setting.space.std.cpu() * unit(noise @ setting.covariance.axes)[0]
         n = len(code)

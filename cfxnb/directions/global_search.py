@@ -1,7 +1,7 @@
 """The default search: one direction per class, fitted to answers about several images at a time.
 
 ``search_globally`` is the algorithm. Three choices make its directions hold for other images, as
-measured on digits (``docs/results.md``):
+measured on digits (``python -m benchmarks.digit_pairs``):
 
 - Codes vary along few axes. So changes are drawn with the covariance of real codes.
 - The gradient at one image is not the gradient at other images. So the answers about several images
