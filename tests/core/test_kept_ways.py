@@ -105,6 +105,7 @@ def distance(power, scale=1.0):
 LATER = slice(50, 200)
 FIRST = {"space": SPACE, "classifier": soft(), "image": X[:1], "target": 1}
 FIRST |= {"max_queries": 140, "n_curvature": 1, "batch_size": 20, "validation_images": X[1:3]}
+FIRST["proxy"] = "ridge"
 
 
 def three(images):
