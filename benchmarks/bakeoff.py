@@ -256,11 +256,12 @@ def measure(task: Task, name: str) -> dict[str, float]:
 
 def mean_and_interval(values: pd.Series) -> pd.Series:
     """Return mean and 95 % t-interval over the tasks. One task has no interval."""
-    known = values.dropna()
-    half = float("nan")
+    known = values.dropna().to_numpy(float)
+    half = NAN
     if len(known) > 1:
-        half = known.sem() * float(scipy.stats.t.ppf(0.975, len(known) - 1))
-    return pd.Series({"mean": known.mean(), "+-": half, "tasks": len(known)})
+        half = float(scipy.stats.sem(known) * scipy.stats.t.ppf(0.975, len(known) - 1))
+    mean = float(known.mean()) if len(known) else NAN
+    return pd.Series({"mean": mean, "+-": half, "tasks": len(known)})
 
 
 def shown(value: pd.Series) -> str:

@@ -70,7 +70,7 @@ def picked_at_random(case: Case, found: cfx.Directions, count: int) -> Tensor:
     axes = torch.linalg.qr(noise_like(inside, 2000).T).Q.T @ covariance.axes
     directions = {"g": (found.g / case.std).flatten()}
     directions |= {str(number): axis for number, axis in enumerate(axes)}
-    towards = (found.class_vectors / case.std).flatten(1)
+    towards = (found.towards(torch.arange(2)) / case.std).flatten(1)
     far = typical_distance(std)
     log = QueryLog(2048, None, {})
     config = SearchConfig(case.label, case.contrast_class, radius=far, max_step=far)

@@ -144,7 +144,8 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
         if card["kind"] == "reader":
             return FactorReader(net, card["options"])
         if card["kind"] == "flow":
-            return FittedFlow(net, extra["mean"].to(device), extra["std"].to(device), net.n_classes)
+            mean, std = extra["mean"].to(device), extra["std"].to(device)
+            return FittedFlow(net, mean, std, card["config"]["n_classes"])
         if card["kind"] == "edits":
             contrasts = {name: tuple(pair) for name, pair in card["contrasts"].items()}
             extra = {name: tensor.to(device) for name, tensor in extra.items()}

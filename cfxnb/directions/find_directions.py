@@ -184,7 +184,8 @@ def find_directions(
             held_out = HeldOut(probe, others)
             found = search_globally(probe, held_out, config)
             fit, directions, table = found.fit, found.vectors, found.table
-            towards = as_code_changes(dict(enumerate(found.towards)), space.std).to(images.device)
+            by_class = {str(label): vector for label, vector in enumerate(found.towards)}
+            towards = as_code_changes(by_class, space.std).to(images.device)
             tried = len(held_out.images)
         else:
             trial, towards = Trial(probe, others), None

@@ -36,7 +36,7 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import active_dims, finite_rows, per_sample, standardise
 from cfxnb.core.types import Classifier, LatentSpace, OnStep, Step
-from cfxnb.flows.leap import EVALUATIONS, leap
+from cfxnb.flows.leap import RK4, leap
 from cfxnb.flows.velocity import ConditionalFlow, DenoiserFlow, check_flow
 
 LARGEST_GROWTH = 4.0  # largest step, in units of the first; longer steps overshoot
@@ -63,6 +63,7 @@ class FlowOptions:
     growth: float
     binary_search_steps: int
     rounds: int
+    restarts: int
     confidence: float
     times: tuple[float, ...]
     condition: str
@@ -70,6 +71,11 @@ class FlowOptions:
     stop_when_reached: bool
     inject_rounds: int
     inject_gammas: tuple[float, float]
+
+    @property
+    def total(self) -> int:
+        """Largest number of evaluations of the classifier for one image, without bisection."""
+        return (self.rounds + self.inject_rounds) * (self.restarts + 1)
 
 
 @standard_modes
@@ -87,6 +93,7 @@ def flow_counterfactual(
     binary_search_steps: int | None = None,
     confidence: float | None = None,
     rounds: int = 20,
+    restarts: int | None = None,
     times: Sequence[float] | None = None,
     # For the paper's leaps:
     update: str = "difference",
@@ -137,7 +144,9 @@ def flow_counterfactual(
             target keeps its confidence. Each decodes and classifies one image. Default: 0 with a
             fitted flow, whose steps are small, and 3 with a denoiser.
         confidence: Probability of the target at which an image is done, in (0, 1). Default: 0.99.
-        rounds: Largest number of steps. Default: 20.
+        rounds: Largest number of steps of a walk. Default: 20.
+        restarts: Further walks, with large steps from the beginning, for images that have not
+            reached the target. Default: 1 for the walk along a fitted flow, 0 otherwise.
         times: Times in (0, 1) over which the difference is averaged. Default: 0.125, 0.375, 0.625,
             0.875 with a fitted flow, and 0.35, 0.5, 0.65 with a denoiser.
 
@@ -149,8 +158,8 @@ def flow_counterfactual(
         ode_steps: Runge-Kutta steps per leg of a leap. Default: 8, with an error of about 1e-3.
         stop_when_reached: End the walk of an image at its first success. With False all rounds
             are run, as in the paper.
-        inject_rounds: Further leaps after the last round, which make the target more probable
-            ("injection" in the paper). Default: 0.
+        inject_rounds: With ``update="leap"``: further leaps after the last round, which make the
+            target more probable ("injection" in the paper). Default: 0.
         inject_gammas: Factors of the velocity in lift and landing of the injection. Default: (0,
             0.1), a landing only.
 
@@ -179,6 +188,7 @@ def flow_counterfactual(
         )
     if conditions is not None and not denoises:
         raise ValueError("conditions: expected None beside a flow, which knows its classes")
+    update = validate.choice(update, "update", ("difference", "leap"))
     gamma = (0.8 if denoises else 0.1) if gamma is None else gamma
     options = _checked(
         update=update,
@@ -189,6 +199,7 @@ def flow_counterfactual(
         if binary_search_steps is None
         else binary_search_steps,
         rounds=rounds,
+        restarts=int(not denoises and update == "difference") if restarts is None else restarts,
         confidence=0.99 if confidence is None else confidence,
         times=((0.35, 0.5, 0.65) if denoises else (0.125, 0.375, 0.625, 0.875))
         if times is None
@@ -226,24 +237,28 @@ def flow_counterfactual(
 def walk(run: Run, batch: EncodedBatch, flow: ConditionalFlow, options: FlowOptions) -> Edit:
     """Walk with all images of a batch until each of them is the target, and return the edits."""
     state = _State(run, batch, flow, options)
-    for number in range(options.rounds + options.inject_rounds):
-        rows = state.active.nonzero().squeeze(1)
-        if not len(rows) or run.stop.now:
-            break
-        u, logits = state.u[rows], state.logits[rows]
-        wanted = F.one_hot(batch.target[rows], flow.n_classes).to(u)
-        if number >= options.rounds:  # the injection of the paper
-            lift, land = options.inject_gammas
-            step = leap(flow, u, logits.softmax(1), wanted, lift, land, options.ode_steps) - u
-        elif options.update == "leap":
-            present = logits.softmax(1) if options.condition == "probabilities" else _hard(logits)
-            gammas = options.gamma, options.gamma_land
-            step = leap(flow, u, present, wanted, *gammas, options.ode_steps) - u
-        else:
-            rival = _hard(logits.scatter(1, batch.target[rows, None], -torch.inf))
-            gamma = options.gamma * min(options.growth**number, LARGEST_GROWTH)
-            step = gamma * mean_difference(flow, u, wanted, rival, options.times)
-        state.move(rows, step, number)
+    for attempt in range(options.restarts + 1):
+        state.begin(attempt)
+        for number in range(options.rounds + options.inject_rounds):
+            rows = state.active.nonzero().squeeze(1)
+            if not len(rows) or run.stop.now:
+                break
+            u, logits = state.u[rows], state.logits[rows]
+            wanted = F.one_hot(batch.target[rows], flow.n_classes).to(u)
+            if options.update == "leap":
+                injects = number >= options.rounds
+                soft = injects or options.condition == "probabilities"
+                present = logits.softmax(1) if soft else _hard(logits)
+                gammas = options.inject_gammas if injects else (options.gamma, options.gamma_land)
+                step = leap(flow, u, present, wanted, *gammas, options.ode_steps) - u
+                evaluations = RK4 * options.ode_steps * (1 + (gammas[0] > 0))
+            else:
+                rival = _hard(logits.scatter(1, batch.target[rows, None], -torch.inf))
+                growth = LARGEST_GROWTH if attempt else options.growth**number
+                gamma = options.gamma * min(growth, LARGEST_GROWTH)
+                step = gamma * mean_difference(flow, u, wanted, rival, options.times)
+                evaluations = 2 * len(options.times)
+            state.move(rows, step, evaluations)
     state.shorten_last_steps()
     return state.edit()
 
@@ -282,18 +297,26 @@ class _State:
         self.start = standardise(self.z - flow.mean.to(self.z), flow.std)
         self.scale = (flow.std * active_dims(flow.std)).to(self.z)  # unused coordinates stay
         self.u, self.last = self.start.clone(), self.z.clone()
-        self.queries = torch.zeros_like(batch.target)
         self.image, self.logits = batch.reconstruction.clone(), batch.logits_reconstruction.clone()
         self.active, self.reached = ~batch.skip, torch.zeros_like(batch.skip)
-        self.rounds = torch.zeros_like(batch.target)
-        legs = [options.gamma > 0, True] if options.update == "leap" else []
-        self.evaluations = EVALUATIONS * options.ode_steps * sum(legs) or 2 * len(options.times)
+        counts = torch.zeros(3, *batch.target.shape, dtype=torch.int64, device=self.z.device)
+        self.rounds, self.queries, self.evaluations = counts
+        self.number = 0  # of the evaluation of the classifier, for ``on_step``
 
-    def move(self, rows: Tensor, step: Tensor, number: int) -> None:
+    def begin(self, attempt: int) -> None:
+        """Put all images without success back to their codes. The first attempt starts there."""
+        rows = (~self.batch.skip & ~self.reached).nonzero().squeeze(1)
+        if attempt and not self.run.stop.now:
+            self.active[rows] = True
+            self.u[rows], self.z[rows] = self.start[rows], self.batch.code_before.z[rows]
+            self.logits[rows] = self.batch.logits_reconstruction[rows]
+
+    def move(self, rows: Tensor, step: Tensor, evaluations: int) -> None:
         """Take a step with some images, and ask the classifier where they are."""
         options, target = self.options, self.batch.target[rows]
         self.u[rows] += step
         z = self.batch.code_before.z[rows] + self.scale * (self.u[rows] - self.start[rows])
+        self.evaluations[rows] += evaluations
         usable = finite_rows(z)
         self.active[rows[~usable]] = False
         rows, z, target = rows[usable], z[usable], target[usable]
@@ -302,13 +325,15 @@ class _State:
         image = self.run.space.decode(self.batch.code_before[rows].with_z(z))
         logits = self.run.classifier(image)
         self.rounds[rows] += 1
+        self.queries[rows] += 1
+        self.number += 1
         self.last[rows] = self.z[rows]
         self.z[rows], self.image[rows], self.logits[rows] = z, image, logits
         reached = is_reached(logits, target, options.confidence)
         self.reached[rows] = reached
         self.active[rows] = finite_rows(logits) & ~(reached & options.stop_when_reached)
-        p, total = log_odds(logits, target).sigmoid(), options.rounds + options.inject_rounds
-        self.run.stop.tell(Step(number + 1, total, self.batch.rows[rows], z, p, self.active[rows]))
+        p, total = log_odds(logits, target).sigmoid(), options.total
+        self.run.stop.tell(Step(self.number, total, self.batch.rows[rows], z, p, self.active[rows]))
 
     def shorten_last_steps(self) -> None:
         """Bisect the last step of each successful walk: the target must keep its confidence."""
@@ -343,7 +368,7 @@ class _State:
         z = torch.where(found.view(shape), self.z, batch.code_before.z)
         image = torch.where(found.view(-1, 1, 1, 1), self.image, batch.reconstruction)
         logits = torch.where(found[:, None], self.logits, batch.logits_reconstruction)
-        velocity, queries = self.rounds * self.evaluations, self.rounds + self.queries
+        velocity, queries = self.evaluations, self.queries
         name = self.flow.cost_name
         return Edit(
             code=batch.code_before.with_z(z),
@@ -367,12 +392,13 @@ def _checked(**given: Any) -> FlowOptions:
     if len(gammas) != 2:
         raise ValueError(f"{name}: expected two numbers, got {validate.describe(given[name])}")
     return FlowOptions(
-        update=validate.choice(given["update"], "update", ("difference", "leap")),
+        update=given["update"],
         gamma=number(given["gamma"], "gamma", 0.0),
         gamma_land=number(given["gamma_land"], "gamma_land", 0.0),
         growth=number(given["growth"], "growth", 1.0),
         binary_search_steps=validate.count(given["binary_search_steps"], "binary_search_steps"),
         rounds=validate.count(given["rounds"], "rounds", 1),
+        restarts=validate.count(given["restarts"], "restarts"),
         confidence=number(given["confidence"], "confidence", 0.0, 1 - 1e-6, open_low=True),
         times=tuple(number(t, "times", 1e-3, 1 - 1e-3) for t in times),
         condition=validate.choice(given["condition"], "condition", ("one_hot", "probabilities")),

@@ -2,10 +2,9 @@
 
 from torch import Tensor
 
-from cfxnb.core.tensors import per_sample
 from cfxnb.flows.velocity import ConditionalFlow
 
-EVALUATIONS = 4  # of the velocity per step of RK4
+RK4 = 4  # evaluations of the velocity per step of the classical Runge-Kutta method
 
 
 def leap(
@@ -48,7 +47,7 @@ def integrate(
 ) -> Tensor:
     """Solve du/dt = gamma v(u, condition, t) from ``start`` to ``end`` by RK4 with equal steps."""
     h = (end - start) / ode_steps
-    ones = per_sample(u.new_ones(len(u)), u).flatten()
+    ones = u.new_ones(len(u))
 
     def slope(u: Tensor, t: float) -> Tensor:
         return gamma * flow.velocity(u, condition, t * ones)

@@ -82,8 +82,8 @@ class StyleGAN2(nn.Module):
             mean, std = (t.repeat(net.num_ws, 1) for t in (mean, std))
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        known = latent == "w" and mean.numel() <= MAX_DIMS
-        axes, variances = principal_axes(w, std) if known else (None, None)
+        small = latent == "w" and mean.numel() <= MAX_DIMS
+        axes, variances = principal_axes(w, std) if small else (None, None)
         self.register_buffer("axes", axes)
         self.register_buffer("variances", variances)
 

@@ -62,7 +62,7 @@ def _fraction(hits: Tensor) -> float:
     return hits.double().mean().item()
 
 
-def rounded(values: Mapping[str, float]) -> dict[str, float]:
+def rounded(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the values rounded to four digits after the point, as a card stores them."""
     return {name: round(float(value), 4) for name, value in values.items()}
 

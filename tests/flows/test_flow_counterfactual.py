@@ -122,7 +122,7 @@ def test_what_is_not_found_keeps_its_code():
     f, x = nearest_mean(), codes(0)
     full = cfx.flow_counterfactual(SPACE, f, x, 1, flow=exact_flow())
     few = int(full.trace["rounds"].median())
-    cf = cfx.flow_counterfactual(SPACE, f, x, 1, flow=exact_flow(), rounds=few)
+    cf = cfx.flow_counterfactual(SPACE, f, x, 1, flow=exact_flow(), rounds=few, restarts=0)
     found = torch.tensor([s == "flipped" for s in cf.status])
     assert found.any()
     assert (~found).any()
@@ -245,3 +245,16 @@ def test_denoiser_is_the_same_flow():
     )
     found, expected = denoiser.velocity(u, condition, t), exact.velocity(u, condition, t)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_restarts_try_large_steps_and_are_counted():
+    """Where small steps run out of rounds, a second walk with larger ones gets there."""
+    f, x, told = nearest_mean(), codes(0), {"flow": exact_flow(), "gamma": 0.01, "growth": 1.0}
+    once = cfx.flow_counterfactual(SPACE, f, x, 1, **told, rounds=5, restarts=0)
+    again = cfx.flow_counterfactual(SPACE, f, x, 1, **told, rounds=5, restarts=1)
+    more = cfx.flow_counterfactual(SPACE, f, x, 1, **told, rounds=40, restarts=1)
+    assert not once.flipped.any()
+    assert (once.trace["rounds"] == 5).all()
+    assert (again.trace["rounds"] > 5).all()
+    assert more.flipped.all()
+    assert (again.cost["velocity"] == 8 * again.trace["rounds"]).all()
