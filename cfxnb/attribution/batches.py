@@ -27,13 +27,14 @@ def explain_batches(
     Images that were not explained before Ctrl-C get the status "stopped" and NaN as their map.
 
     Args:
-        stop: The Stop of the call, which says whether Ctrl-C was pressed.
-        output: The explained function, with the largest number of images in a batch.
+        stop: Stop object of the call, which says whether Ctrl-C was pressed.
+        output: The explained function; its attribute ``batch_size`` limits the number of images in
+            a batch.
         explain: Function from positions of images to their Attribution.
         positions: Positions of all images in the call, int64 (n,).
-        images: The explained images, or None if the images must be rendered first. With None,
-            images that were not explained before Ctrl-C are NaN in the result.
-        n_points: Number of images that ``explain`` evaluates at each position.
+        images: The explained images, or None if the images must be rendered first. If ``images`` is
+            None, images that were not explained before Ctrl-C are NaN in the result.
+        n_points: Number of images that ``explain`` evaluates for each explained image.
     """
     parts = stop.each(positions.split(max(1, output.batch_size // n_points)), explain)
     finished = next(part for _, part in parts if part is not None)

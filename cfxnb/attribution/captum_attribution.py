@@ -44,15 +44,16 @@ def captum_attribution(
             line from the baseline); or "occlusion" (Zeiler & Fergus, 2014; needs no gradients).
         classifier: Images -> logits (b, k). "occlusion" accepts a BlackBox.
         images: Images to explain, (b, c, h, w) in [0, 1].
-        label, contrast_class: The explained class and the class that it is compared with, see
-            ``integrated_gradients``.
+        label, contrast_class: The explained class, and the class with which the explained class is
+            compared, see ``integrated_gradients``.
         baseline: One gray level in [0, 1], or images like ``images``. Default: 0, black.
             "input_x_gradient" ignores ``baseline`` and always uses black.
         n_points: Number of Gauss-Legendre nodes of "integrated_gradients".
         window: Side of the square that "occlusion" covers, in pixels.
         stride: Distance between neighbouring squares, in pixels; at most ``window``.
-        tolerance: Largest |relative_delta| of a map with the status "complete". Only the maps of
-            "integrated_gradients" are expected to be complete.
+        tolerance: A map has the status "complete" if its sum differs from the change of the output
+            by at most this fraction of the change. Only the maps of "integrated_gradients" are
+            expected to get the status "complete".
         batch_size: Approximate number of images per batch. A larger batch is faster and needs more
             memory.
 

@@ -18,8 +18,8 @@ class ExplainedOutput:
 
     Args:
         classifier: Images -> logits (b, k).
-        label, contrast_class: As in ``integrated_gradients``. Label and contrast class are
-            checked after the first evaluation of the classifier, which tells the number of
+        label, contrast_class: As in ``integrated_gradients``. Label and contrast class are checked
+            after the first evaluation of the classifier, because the logits tell the number of
             classes.
         n_images: Number of images in the call.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
@@ -55,21 +55,21 @@ class ExplainedOutput:
         return label[at].to(rows.device), None if other is None else other[at].to(rows.device)
 
     def output(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Return f (n,) of n images at the positions ``rows``, from their logits (n, k)."""
+        """Return the explained output (n,) of the images ``rows``, from their logits (n, k)."""
         classes = self.classes_of(rows, logits.shape[1])
         return explained_logit(validate.finite_logits(logits), *classes)
 
     def along(self, path: Path, rows: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Evaluate f at points of a path.
+        """Evaluate the explained function f at points of a path.
 
         Args:
-            path: Path of all images.
-            rows: Which image each point belongs to, int64 (n,).
-            t: Position of each point on its path, (n,) in [0, 1].
+            path: The path, which has one curve per image of the call.
+            rows: Position of the image to which each point belongs, int64 (n,).
+            t: Position of each point on the curve of its image, (n,) in [0, 1].
 
         Returns:
             Images x (n, c, h, w), f(x) in float64 (n,), and the gradients of f with the shape of
-            x. If ``with_gradient`` is False, x is returned in place of the gradients.
+            x. If ``with_gradient`` is False, the images x are returned in place of the gradients.
         """
         parts = []
         for some, at in zip(rows.split(self.batch_size), t.split(self.batch_size), strict=True):

@@ -2,9 +2,10 @@
 
 Sundararajan et al. (2017) integrate the gradient along a straight line of pixels. Latent
 integrated gradients (GCD, arXiv 2404.12488) integrate along a line in a generator's latent space,
-which is a curve in pixels. The published GCD code treats this curve as a straight line, so its
-maps do not sum to the change of the output. The formulas of the GCD code are kept for study as the
-methods "mean_gradient" and "secant". The methods "trapezoid" and "proportional" follow the curve.
+which is a curve in pixels. The published GCD code treats the curve in pixels as a straight line, so
+the maps of the GCD code do not sum to the change of the output. The formulas of the GCD code are
+kept for study as the methods "mean_gradient" and "secant". The methods "trapezoid" and
+"proportional" follow a curved path.
 
 Read first ``integrated_gradients`` (the formulas), then ``_map`` and ``_explain_group``.
 """
@@ -50,9 +51,10 @@ def integrated_gradients(
 ) -> Attribution:
     """Compute how much each pixel contributed to f(image) - f(baseline) along a path.
 
-    f is the logit of ``label``, minus the logit of ``contrast_class`` if there is one. Let
-    x_0, ..., x_m be points on the path from the baseline to the image, f_i = f(x_i), and G_i the
-    gradient of f at x_i. All products are elementwise::
+    The explained function f is the logit of ``label``, minus the logit of ``contrast_class`` if
+    there is one. A map is complete if its values sum to f(image) - f(baseline). Let x_0, ..., x_m
+    be points on the path from the baseline to the image, f_i = f(x_i), and G_i the gradient of f at
+    x_i. All products are elementwise::
 
         trapezoid      sum_i (G_i + G_{i+1}) / 2 * (x_{i+1} - x_i)
         gausslegendre  (x_m - x_0) * weighted mean of G at the Gauss-Legendre nodes
@@ -60,39 +62,43 @@ def integrated_gradients(
         proportional   sum_i (f_{i+1} - f_i) * |x_{i+1} - x_i| / sum_pixels |x_{i+1} - x_i|
         secant         (x_m - x_0) * mean_i (f_{i+1} - f_i) / (x_{i+1} - x_i)
 
-    - "trapezoid" approximates the line integral on any path. The intervals whose sum
-      of attributions differs most from f_{i+1} - f_i are halved until the map is complete within
-      ``tolerance``.
+    - "trapezoid" approximates the line integral on any path. For "trapezoid", the intervals in
+      which the sum of the attributions differs most from f_{i+1} - f_i are halved, until the error
+      of the map is within ``tolerance``.
     - "gausslegendre" is for straight paths only.
-    - "proportional" needs no gradients and is complete by construction. The method "proportional"
-      cannot separate pixels that change together.
-    - "mean_gradient" (published GCD code) is complete on straight paths only.
+    - "proportional" needs no gradients, and its map always sums to f(image) - f(baseline). The
+      method "proportional" cannot separate pixels that change together.
+    - "mean_gradient" (published GCD code) gives a map that sums to f(image) - f(baseline) on
+      straight paths only.
     - "secant" (published GCD code) needs no gradients. On a straight path "secant" assigns the
-      whole change of f to every pixel.
+      whole change f(image) - f(baseline) to every pixel.
 
     Args:
         classifier: Images -> logits (b, k). "proportional" and "secant" accept a BlackBox.
         path: Path of b images, from ``straight_path``, ``latent_path``, ``direction_path`` or
             ``piecewise_linear_path``.
         label: The class that is explained, one for all images or (b,). Captum calls it target.
-        contrast_class: The class that the label is compared with, one for all images or (b,).
-            By default, the label is compared with the other class if the classifier has two
-            classes, and with no class if the classifier has more. With "none", the logit of the
-            label alone is explained.
+        contrast_class: The class with which the label is compared, one for all images or (b,). By
+            default, the label is compared with the other class if the classifier has two classes,
+            and with no class if the classifier has more than two. With ``contrast_class="none"``,
+            the logit of the label alone is explained.
         method: "trapezoid", "gausslegendre", "mean_gradient", "proportional" or "secant".
             Default: "trapezoid".
-        n_points: Number of points on the path, ends included. Corners of the path are added to
-            these points. "trapezoid" starts with ``n_points`` points and adds more.
-        tolerance: Largest |relative_delta| of a map with the status "complete". Greater than 0.
-        max_points: Largest number of points per image that "trapezoid" may use. If
-            ``max_points`` is at most ``n_points``, no interval is halved.
+        n_points: Number of points on the path, ends included. On a path with corners, more points
+            may be used, so that every corner of the path is among the points. "trapezoid" starts
+            with ``n_points`` points and adds more points where they are needed.
+        tolerance: A map has the status "complete" if its sum differs from f(image) - f(baseline) by
+            at most this fraction of |f(image) - f(baseline)|. Greater than 0.
+        max_points: Largest number of points per image that "trapezoid" may use. If ``max_points``
+            is at most ``n_points``, "trapezoid" adds no points.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
 
     Returns:
         An Attribution on the device of the path. The status of an image is "complete", or
-        "incomplete" if |relative_delta| is above ``tolerance``. The status is "no_gradient" if f
-        changed although all gradients are zero, or if a gradient is not finite. The status is
-        "stopped" if the image was not finished when Ctrl-C was pressed.
+        "incomplete" if the sum of the map is wrong by more than ``tolerance``. The status is
+        "no_gradient" if the explained output f changed although all gradients are zero, or if a
+        gradient is not finite. The status is "stopped" if the image was not finished when Ctrl-C
+        was pressed.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. A
@@ -174,7 +180,8 @@ def integrate(
 class Curve:
     """The m evaluated points of one image's path.
 
-    The fields are positions t (m,), images x (m, c, h, w), outputs f (m,), and gradients g of f.
+    The fields are the positions t (m,) on the path, the images x (m, c, h, w), the explained
+    outputs f (m,), and the gradients g of f, (m, c, h, w).
     """
 
     t: Tensor
@@ -194,8 +201,8 @@ def _explain_group(
 ) -> Attribution:
     """Return the Attribution of the images at the positions ``rows``.
 
-    f is evaluated at points on the path of each image. "trapezoid" then adds points where the map
-    is not accurate enough.
+    The explained output f is evaluated at points on the path of each image. The method "trapezoid"
+    adds more points where the map is not accurate enough.
     """
     t, weights = (part.to(path.device) for part in _nodes(path, options))
     curves = _evaluate(output, path, rows, [t] * len(rows))
@@ -208,7 +215,7 @@ def _explain_group(
 
 
 def _nodes(path: Path, options: Integration) -> tuple[Tensor, Tensor]:
-    """Return the positions t of the first points of a path, and the weights of their gradients."""
+    """Return the positions t of the first points of a path, and weights of the gradients at t."""
     if options.method == "gausslegendre":
         t, weights = np.polynomial.legendre.leggauss(options.n_points)
         # The ends have weight 0; they are needed for f(image) - f(baseline).
@@ -223,7 +230,7 @@ def _nodes(path: Path, options: Integration) -> tuple[Tensor, Tensor]:
 def _evaluate(
     output: ExplainedOutput, path: Path, rows: Tensor, positions: list[Tensor]
 ) -> list[Curve]:
-    """Evaluate f on the path of each image, in batches that hold points of several images.
+    """Evaluate the explained output on the path of each image, several images in one batch.
 
     Args:
         rows: Positions of the images in the call.
@@ -239,7 +246,7 @@ def _evaluate(
 def _refine(
     output: ExplainedOutput, path: Path, rows: Tensor, curves: list[Curve], options: Integration
 ) -> None:
-    """Add points to each curve until its map is complete or it has ``max_points`` points."""
+    """Add points to each curve until the map is accurate or the curve has ``max_points`` points."""
     active = list(range(len(curves)))
     while active:
         new = {i: _midpoints(curves[i], options) for i in active}
@@ -251,7 +258,7 @@ def _refine(
 
 
 def _midpoints(curve: Curve, options: Integration) -> Tensor:
-    """Return the midpoints of the intervals to be halved, an empty tensor for a complete map."""
+    """Return the midpoints of the intervals to be halved, an empty tensor for an accurate map."""
     sums = _trapezoids(curve.g, curve.x).flatten(1).sum(1, dtype=torch.float64)
     error = (sums - curve.f.diff()).abs()
     allowed = options.tolerance * (curve.f[-1] - curve.f[0]).abs()
@@ -321,11 +328,11 @@ def _map(method: str, x: Tensor, f: Tensor, g: Tensor, weights: Tensor) -> Tenso
 
 
 def _trapezoids(g: Tensor, x: Tensor) -> Tensor:
-    """Return the integrals over the m - 1 intervals between m points, (m - 1, c, h, w).
+    """Return the integrals of the gradient between neighbours of m points, (m - 1, c, h, w).
 
     The trapezoid rule takes the mean of the gradients at both ends of an interval. The gradient at
-    one end may be infinite, for example if f contains a square root of 0. In this case only the
-    gradient at the other end is used.
+    one end may be infinite, for example if f contains a square root of 0. If the gradient at one
+    end is infinite, only the gradient at the other end is used.
     """
     first, last = g[:-1], g[1:]
     start = torch.where(first.isfinite(), first, last)

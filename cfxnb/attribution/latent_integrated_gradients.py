@@ -5,9 +5,10 @@ integrated gradients. ``LatentExplanation.explain`` has the four steps of the me
 find the baseline along the direction, build the path from the baseline to the image, integrate.
 
 Differences from the paper: the published code renders 128 steps up to a fixed length, in one
-direction that is chosen by a sign rule. If no step gives a baseline, the published code returns a
-map of zeros. We try both directions and refine the step by bisection. If no step gives a baseline,
-the image gets the status "no_baseline".
+direction that is chosen by a sign rule. If no step along the direction gives a baseline, the
+published code returns a map of zeros. We try the direction and its opposite, and refine the step by
+bisection. If no step along the direction gives a baseline, our code gives the image the status
+"no_baseline".
 """
 
 import dataclasses
@@ -60,44 +61,47 @@ def latent_integrated_gradients(
     """Compute how much each pixel contributes to the change that a direction of the code makes.
 
     For each image the function moves the code along the direction until the probability of the
-    label is below ``threshold``. The image of the moved code is the baseline. The path of
-    integration leads from the baseline along the direction back to the reconstruction. The path
-    then leads in a straight line of pixels from the reconstruction to the image.
+    label is below ``threshold``. The image of the moved code is the baseline. The first part of the
+    path of integration leads from the baseline along the direction back to the reconstruction. The
+    second part of the path is a straight line of pixels from the reconstruction to the image.
 
     Args:
         space: Generator with ``encode`` and ``decode``.
         classifier: Images -> logits (b, k). A BlackBox needs method="proportional" or "secant".
         images: Images to explain, (b, c, h, w) in [0, 1].
         direction: Direction in the space of codes, like ``space.mean``, or one per image. The
-            sign and the length of the direction have no effect. If it is the result of
+            sign and the length of the direction have no effect. If ``direction`` is the result of
             ``find_directions``, each image follows the direction of its contrast class if there is
-            one, and else the direction of its label.
-        label, contrast_class: The explained class and the class that it is compared with, see
-            ``integrated_gradients``. If there is a contrast class, the probability of the label
-            is computed from the logits of these two classes alone.
+            one, and otherwise the direction of its label.
+        label, contrast_class: The explained class, and the class with which the explained class is
+            compared, see ``integrated_gradients``. If there is a contrast class, the probability of
+            the label is computed from the logits of the label and the contrast class alone.
         max_step: Longest step along the direction, in standard deviations of the code. Default:
-            sqrt(2 d), where d is the number of active dimensions (standard deviation above 2 % of
-            the largest). The default is the typical distance between the codes of two
-            images.
-        threshold: An image in which the label has a lower probability than ``threshold`` can be
-            the baseline, in (0, 1).
+            sqrt(2 d), where d is the number of active dimensions of the code (those whose standard
+            deviation is above 2 % of the largest standard deviation). The default of ``max_step``
+            is the typical distance between the codes of two images.
+        threshold: Probability in (0, 1). An image can be the baseline if the label is less probable
+            than ``threshold`` in it.
         grid_steps: Number of evenly spaced steps up to ``max_step`` that are tested. The function
-            begins in the direction in which the first step lowers the probability more. If no
-            step in this direction gives a baseline, the function tests the opposite direction.
-        binary_search_steps: Number of bisection steps that refine the first step below the
-            threshold. Each bisection step renders one image.
+            begins with the sign of the direction with which the first step lowers the probability
+            of the label more. If no step with the first sign gives a baseline, the function tests
+            the opposite direction.
+        binary_search_steps: Number of bisection steps that refine the length of the first step at
+            which the probability of the label is below ``threshold``. Each bisection step renders
+            one image.
         extend_to_image: If False, the path ends at the reconstruction.
         method: As in ``integrated_gradients``, except "gausslegendre".
         n_points, tolerance, max_points: See ``integrated_gradients``.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
 
     Returns:
-        An Attribution on the device of ``images``. The status of an image is one of those of
-        ``integrated_gradients``, or one of two others. The status "no_baseline" means that the
-        probability of the label stays above the threshold in both directions. The baseline is then
-        the image at the step with the lowest probability. The status "already_below_threshold"
-        means that the probability of the label is below the threshold in the reconstruction. The
-        reconstruction is then the baseline.
+        An Attribution on the device of ``images``. The status of an image is a status of
+        ``integrated_gradients``, "no_baseline" or "already_below_threshold". The status
+        "no_baseline" means that the probability of the label stays above the threshold in both
+        directions. The baseline of an image with the status "no_baseline" is the image at the step
+        with the lowest probability of the label. The status "already_below_threshold" means that
+        the probability of the label is below the threshold in the reconstruction. The baseline of
+        an image with the status "already_below_threshold" is the reconstruction.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -165,7 +169,7 @@ class LatentExplanation:
         self.fit = SpaceFit(self.space)
 
     def explain(self, rows: Tensor) -> Attribution:
-        """Explain the images at the positions ``rows`` in the four steps of the method."""
+        """Explain the images at the positions ``rows``, from encoding to integration."""
         x = self.images[rows].to(self.space.mean.device)
         classifier, batch_size = self.output.classifier, self.output.batch_size
         with torch.no_grad():
@@ -212,7 +216,7 @@ class BaselineWalk:
         self.n_evaluations = torch.zeros_like(self.code.z.flatten(1)[:, 0], dtype=torch.int64)
 
     def log_odds(self, rows: Tensor, step: Tensor) -> Tensor:
-        """Return the log odds (m,) of m codes after signed steps (m,) along the direction.
+        """Return the log odds (m,) of the label after signed steps (m,) along the direction.
 
         ``rows`` holds the positions of the m codes in the batch, int64 (m,).
         """
@@ -240,12 +244,12 @@ class BaselineResult:
     already_below: Tensor  # bool (n,), the reconstruction is below the threshold
 
     def added_to(self, part: Attribution, end: Tensor) -> Attribution:
-        """Return the Attribution with the step, the status and the cost of the search added.
+        """Return the Attribution with step, status and cost of the baseline search added.
 
         Args:
             part: Attribution of the images of the batch.
-            end: Images at the ends of the paths. If an image of ``part`` is NaN because Ctrl-C was
-                pressed, the image in ``end`` replaces it.
+            end: Images at the ends of the paths. An image of ``part`` that is NaN because Ctrl-C
+                was pressed is replaced by the image in ``end``.
         """
         status = tuple(
             s if s in NO_MAP else ALREADY_BELOW if below else NO_BASELINE if missing else s
@@ -269,10 +273,11 @@ class BaselineResult:
 def find_baseline(
     walk: BaselineWalk, log_odds_at_start: Tensor, options: BaselineSearch
 ) -> BaselineResult:
-    """Find the first step along the direction at which the label is below the threshold.
+    """Find the first step along the direction that lowers the label's probability enough.
 
     Args:
-        walk: Gives the log odds of the label at any step along the direction.
+        walk: BaselineWalk, which computes the log odds of the label at any step along the
+            direction.
         log_odds_at_start: Log odds of the label in the n reconstructions, (n,).
         options: Options of the search, such as the threshold and the number of bisection steps.
     """

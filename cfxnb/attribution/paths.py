@@ -44,7 +44,7 @@ class Path:
         raise NotImplementedError
 
     def nodes(self, n_points: int) -> Tensor:
-        """Return at least ``n_points`` evenly spaced values of t, corners of the path included."""
+        """Return ``n_points`` or more evenly spaced values of t, among them all corners."""
         return torch.linspace(0, 1, n_points, dtype=torch.float64)
 
     def passes(self, t: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class LatentPath(Path):
 
 
 class JoinedPath(Path):
-    """Path that follows ``first`` for t < 1/2, then ``second`` from the end of ``first``."""
+    """Path that follows ``first`` for t < 1/2, and ``second`` for t >= 1/2."""
 
     def __init__(self, first: Path, second: Path) -> None:
         super().__init__(len(first), first.device)
@@ -175,12 +175,13 @@ def piecewise_linear_path(images: Tensor) -> PiecewiseLinearPath:
 def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
     """Return the path of images along a straight line between two codes.
 
-    The line is straight in the space of codes. In the space of pixels, the path is usually a curve.
+    The path is straight in the space of codes. In the space of pixels, the path is usually a curve.
 
     Args:
         space: Generator that decodes the codes.
         start: Codes of the baselines, (b, ...).
-        end: Codes of the explained images, (b, ...), with the same ``aux`` as ``start``.
+        end: Codes of the explained images, (b, ...), with the same ``aux`` (what ``decode`` needs
+            besides z, such as noise) as ``start``.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -211,11 +212,11 @@ def direction_path(
 
     Args:
         space: Generator that decodes the codes.
-        code: Codes of the explained images, at t = 1.
+        code: Codes of the explained images, which are the ends of the paths (t = 1).
         direction: One direction, shaped like ``space.mean``, or one per code, (b, ...). The
             length of a direction has no effect.
-        steps_along: Signed step from the code to the start of the path (t = 0), in standard
-            deviations of the code: one number for all codes, or one per code, (b,).
+        steps_along: Signed length of the step from the code to the start of the path (t = 0), in
+            standard deviations of the code. One number for all codes, or one per code, (b,).
 
     Raises:
         ValueError, TypeError: If an argument is wrong.

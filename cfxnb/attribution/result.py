@@ -28,20 +28,24 @@ _OPTIONAL = ("contrast_class", "baseline_step")
 class Attribution:
     """How much each pixel contributed to f(image) - f(baseline), for n images.
 
-    f is the logit of ``label``, minus the logit of ``contrast_class`` if there is one.
+    The explained output f is the logit of ``label``, minus the logit of ``contrast_class`` if there
+    is one.
 
     Attributes:
-        image, baseline: Both ends of the path, (n, c, h, w) in [0, 1].
+        image, baseline: The explained images and the baselines, which are the two ends of the path,
+            (n, c, h, w) in [0, 1].
         attributions: Signed contribution of each pixel and channel, (n, c, h, w).
         output_change: f(image) - f(baseline), (n,).
-        relative_delta: (sum of the map - output_change) / |output_change|, (n,). The
-            relative delta of a complete map is 0. Captum's convergence_delta is not divided by
+        relative_delta: Relative error of the sum of each map: (sum of the map - output_change) /
+            |output_change|, (n,). ``relative_delta`` is 0 if the map sums exactly to f(image) -
+            f(baseline). In contrast, the ``convergence_delta`` of captum is not divided by
             |output_change|.
         n_points: Number of points on the path that were evaluated, int64 (n,).
         label: The explained class, int64 (n,).
-        contrast_class: The class that the label is compared with, int64 (n,), or None.
-        status: One of ``cfxnb.attribution.result.ATTRIBUTION_STATUSES`` per image. With
-            "stopped", Ctrl-C was pressed before the image was finished, and its map is NaN.
+        contrast_class: The class with which the label is compared, int64 (n,), or None.
+        status: One of ``cfxnb.attribution.result.ATTRIBUTION_STATUSES`` per image. The status
+            "stopped" means that Ctrl-C was pressed before the image was finished; the map of the
+            image is NaN.
         baseline_step: Signed step along the direction at which the baseline lies, in standard
             deviations of the code, (n,). ``baseline_step`` is None for methods without a
             direction.
@@ -73,7 +77,7 @@ class Attribution:
 
     @property
     def negative_fraction(self) -> Tensor:
-        """Fraction of the sum of |heat_map| that is negative, (n,); NaN for a map of zeros."""
+        """Share of the negative values in the sum of |heat_map|, (n,); NaN for a map of zeros."""
         mass = self.heat_map.flatten(1)
         return mass.clamp_max(0).abs().sum(1) / mass.abs().sum(1)
 
@@ -86,7 +90,7 @@ class Attribution:
         return len(self.image)
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> "Attribution":
-        """Return an Attribution of the images ``rows``, in this order; an int chooses one image."""
+        """Return an Attribution of the images at the positions ``rows`` (an int for one image)."""
         index = positions(rows, len(self), f"a result with {len(self)} maps")
         return dataclasses.replace(
             self._each(lambda t: t[index.to(t.device)]),
@@ -111,7 +115,7 @@ class Attribution:
 
     @staticmethod
     def concatenate(parts: "Sequence[Attribution]") -> "Attribution":
-        """Join Attributions of one method; ``made_by`` is taken from the first one."""
+        """Join Attributions of one method; ``made_by`` is taken from the first Attribution."""
         if isinstance(parts, Attribution) or not isinstance(parts, Sequence):
             raise TypeError(
                 f"parts: expected a list of attributions, got {validate.describe(parts)}"
@@ -197,7 +201,7 @@ def checked_attribution(value: Any, name: str) -> Attribution:
 
 
 def relative_delta(total: Tensor, output_change: Tensor) -> Tensor:
-    """Return (total - output_change) / |output_change|, and 0 if both are equal.
+    """Return (total - output_change) / |output_change|, and 0 if total equals output_change.
 
     Args:
         total: Sum of the attributions of each image, (n,).

@@ -3,8 +3,8 @@
 Read ``contrastive_scores`` first. ``contrastive_scores`` edits one attribute of each image,
 classifies the result, and counts the outcomes. ``scores`` defines the result of
 ``contrastive_scores`` with its tables. ``attribute_edits`` fits the edits. ``linear_steps`` and
-``edit_network`` implement the two kinds of edits. ``contrasts`` checks the two values between which
-each attribute is edited. ``factor_reader`` predicts named factors of images. ``observed_scores``
-estimates the same scores from a table of observations, with bounds. ``contingency`` counts the
-units of such a table.
+``edit_network`` implement the two kinds of edits, linear and learned. ``contrasts`` checks the two
+values between which each attribute is edited. ``factor_reader`` predicts named factors of images.
+``observed_scores`` estimates necessity and sufficiency from a table of observations, with bounds.
+``contingency`` counts the units (rows) of a table of observations.
 """

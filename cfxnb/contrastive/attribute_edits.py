@@ -1,8 +1,9 @@
 """Attribute edits: change one named attribute of a code.
 
-There are two kinds. Linear edits step along the normal of a logistic regression until the code
-reaches the mean position of codes with the wanted value (Shen et al., 2020, InterFaceGAN). Learned
-edits use a network that predicts a step for each code (Alipour et al., arXiv 2206.05257).
+There are two kinds. Linear edits step along the normal of a logistic regression until the code has
+the mean position, along the normal, of codes with the wanted value (Shen et al., 2020,
+InterFaceGAN). Learned edits use a network that predicts a step for each code (Alipour et al., arXiv
+2206.05257).
 """
 
 from collections.abc import Mapping
@@ -39,9 +40,9 @@ class AttributeEdits:
     Args:
         contrasts: attribute -> (baseline, value), the two values between which the attribute is
             edited.
-        step_model: Module that maps standardised codes (b, dims) and a target (b, attributes) to
-            steps in standard deviations, (b, dims). A target of 1 requests the value, -1 requests
-            the baseline, and 0 leaves the attribute unspecified.
+        step_model: Module that maps standardised codes (b, dims) and targets (b, attributes) to
+            steps in standard deviations, (b, dims). A target of 1 requests the value of the
+            contrast, -1 requests the baseline, and 0 leaves the attribute unspecified.
         mean, std: Mean and standard deviation of the codes of the space.
         preserve_others: Whether the edits were fitted to leave all other attributes unchanged.
     """
@@ -83,7 +84,8 @@ class AttributeEdits:
         Args:
             code: Codes to edit, with z of shape (b, ...).
             name: Attribute to edit.
-            value: One of the two values of the attribute, either one for all codes or one per code.
+            value: The wanted value, one of the two values of the attribute: one for all codes, or
+                one per code.
 
         Raises:
             ValueError, TypeError: For an unknown name or value, or for codes of another space.
@@ -169,25 +171,27 @@ def fit_attribute_edits(
 ) -> AttributeEdits:
     """Fit edits that change one attribute of a code.
 
-    Without a reader the edits are linear. The function fits a logistic regression on the codes for
-    each attribute, and an edit steps along the normal of the attribute (Shen et al., 2020,
-    InterFaceGAN). With a reader, a network predicts the step of each code. The network is trained
-    through the frozen generator, so that the reader finds the wanted value in the decoded image
-    (Alipour et al., arXiv 2206.05257). Neither kind of edit uses the classifier that is to be
-    explained.
+    If ``reader`` is None, all codes move along one straight line per attribute (linear edits). For
+    linear edits, the function fits a logistic regression on the codes for each attribute, and an
+    edit steps along the normal of the regression (Shen et al., 2020, InterFaceGAN). If a ``reader``
+    is passed (a network that predicts the factors of an image), an edit network predicts the step
+    of each code. The edit network is trained through the frozen generator, so that the reader finds
+    the wanted value in the decoded image (Alipour et al., arXiv 2206.05257). Neither linear nor
+    learned edits use the classifier that is to be explained.
 
-    Differences from the paper: the network can start from the linear edits (``linear_init``), and
-    be trained to leave the other attributes unchanged (``preserve_others``). Each training
-    step edits one attribute of each code, while the paper edits a random subset.
+    Differences from the paper: the edit network can start from the linear edits (``linear_init``),
+    and can be trained to leave the other attributes unchanged (``preserve_others``). Each training
+    step edits one attribute of each code, while the paper edits a random subset of the attributes.
 
     Args:
         space: Space whose codes are edited.
         images: Images in [0, 1], (n, c, h, w), on whose codes the edits are fitted.
         factors: The attributes of each image: one row per image, in the order of ``images``.
         contrasts: attribute -> (baseline, value), the two values between which the attribute is
-            edited. Default: the two values of each column, in sorted order.
-        reader: Frozen factor reader whose options contain these attributes and values. Use another
-            reader as the judge of the edits.
+            edited. Default: the two values of each column of ``factors``, in sorted order.
+        reader: Frozen factor reader (a network that predicts the factors of an image) whose options
+            contain the attributes and values of ``contrasts``. Use another factor reader as the
+            judge of the edits.
         preserve_others: If True, the edit of one attribute is fitted to leave all others unchanged.
             If False, the fit ignores the other attributes, as in the paper.
         l2_penalty: Strength of the L2 penalty of the logistic regressions.
@@ -199,12 +203,12 @@ def fit_attribute_edits(
         lr: Learning rate (paper: 1e-4).
         length_weight: Weight of the mean step length, in standard deviations, in the loss
             (paper: 0.05).
-        code_noise: Standard deviation of the noise added to the codes in training, in standard
-            deviations of the code (paper: 0.1).
+        code_noise: Standard deviation of the noise that training adds to the codes, relative to the
+            standard deviation of the codes (paper: 0.1).
         checkpoint_dir: Directory for checkpoints. Each combination of arguments, images and weights
-            gets its own subdirectory, from which an interrupted training resumes. A subdirectory is
-            refused if the space or the reader gives other outputs than before, or if another
-            process uses the subdirectory.
+            gets its own subdirectory of ``checkpoint_dir``, from which an interrupted training
+            resumes. A subdirectory of checkpoints is refused if the space or the reader gives other
+            outputs than before, or if another process uses the subdirectory.
         seed: Seed of the initial weights and of the training batches.
 
     Raises:
@@ -270,7 +274,7 @@ def _check_fit(space: CheckedSpace, images: Tensor) -> None:
 
 
 def _text(value: Any) -> str:
-    """Return a value as text. Equal numbers of numpy and Python give the same text."""
+    """Return a value as text, which is the same for equal numbers of numpy and Python."""
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
@@ -287,7 +291,7 @@ def check_reader(reader: Any, contrasts: Contrasts, name: str) -> None:
 
 
 def checked_edits(value: Any, space: LatentSpace) -> AttributeEdits:
-    """Check that the edits belong to this space: both have the same mean and std of codes."""
+    """Check that edits and space fit: both have the same mean and standard deviation of codes."""
     kind = "edits from cfx.fit_attribute_edits"
     edits: AttributeEdits = validate.instance(value, AttributeEdits, "edits", kind)
     validate.shape(edits.mean.shape, space.mean.shape, "edits", "edits for codes of shape")

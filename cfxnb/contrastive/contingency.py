@@ -13,13 +13,14 @@ from cfxnb.core import validate
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContingencyTable:
-    """Number of units in a context, per stratum and value of the cause.
+    """Number of units (rows of a table) in a context, per stratum and value of the cause.
 
     Attributes:
         values: Values of the cause in the whole table, sorted if they can be compared.
         n_units: Number of units per stratum, (strata,).
         n_value: Number of units with each value of the cause, (strata, values).
-        n_outcome: Number of units with each value that also have the outcome, (strata, values).
+        n_outcome: Number of units that have the outcome, for each value of the cause, (strata,
+            values).
     """
 
     values: list[Any]
@@ -28,9 +29,9 @@ class ContingencyTable:
     n_outcome: np.ndarray
 
     def of(self, value: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return how many units have a value of the cause, and how many also have the outcome.
+        """Return how many units have a value of the cause, and how many of them have the outcome.
 
-        Both counts have one entry per stratum, (strata,).
+        The two numbers of units are arrays with one entry per stratum, (strata,).
         """
         column = self.values.index(value)
         return self.n_value[:, column], self.n_outcome[:, column]
@@ -39,7 +40,7 @@ class ContingencyTable:
 def count(
     table: pd.DataFrame, cause: str, outcome: str, adjust: Iterable[str], context: Any
 ) -> ContingencyTable:
-    """Count the units in a table of observations. The arguments are those of ``observed_scores``.
+    """Count the units (rows) of a table; ``observed_scores`` explains the arguments.
 
     Raises:
         ValueError, TypeError: For a wrong argument.
@@ -67,13 +68,13 @@ def count(
 def value_and_baseline(
     table: pd.DataFrame, cause: str, outcome: str, value: Any, baseline: Any
 ) -> tuple[Any, Any]:
-    """Check value and baseline. If the cause has two values, replace None by a default.
+    """Check value and baseline of a cause. If the cause has two values, replace None by a default.
 
-    If both are None, the value is the one with the higher rate of the outcome.
+    If value and baseline are None, the value is that with the higher rate of the outcome.
 
     Raises:
-        ValueError, TypeError: If value or baseline does not occur in the cause, or if both are
-            equal, or if one is None and the cause does not have exactly two values.
+        ValueError, TypeError: If value or baseline does not occur in the cause, if value and
+            baseline are equal, or if one is None and the cause does not have exactly two values.
     """
     values = _ordered(table[cause].drop_duplicates().tolist())
     given = {"value": value, "baseline": baseline}
@@ -99,7 +100,7 @@ def value_and_baseline(
 
 
 def _column(table: pd.DataFrame, column: Any, name: str) -> pd.Series:
-    """Return a column, after checking that its values are discrete and not NaN."""
+    """Return a column of a table, after checking that it holds discrete values and no NaN."""
     series = table[validate.choice(column, name, table.columns)]
     if series.isna().any():
         raise ValueError(

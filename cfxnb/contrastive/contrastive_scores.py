@@ -1,18 +1,19 @@
-"""Necessity and sufficiency of named attributes for a classifier's outcome, unit by unit.
+"""Necessity and sufficiency of named attributes for a classifier's outcome, image by image.
 
 The module edits images in the latent space of a generator (Alipour et al., arXiv 2206.05257) and
 computes the scores of LEWIS (Galhotra et al., 2021; Pearl, 2009, chapter 9). The functions
-``necessity_and_sufficiency`` and ``tally`` hold the algorithm, so read these two first.
+``necessity_and_sufficiency`` and ``tally`` hold the algorithm, so read them first.
 
-Differences from the paper and LEWIS: one of the two compared images is the unedited reconstruction.
-The true factors of an image decide for which scores the image counts. Of the two values of an
-attribute, the one under which the outcome is more frequent counts as the value, the other as the
-baseline. The same images decide this and give the scores, which makes PNS a little too large on few
-images.
+Differences from the paper and LEWIS: the edited image is compared with the unedited reconstruction.
+The true factors of an image decide whether the image counts for necessity or for sufficiency. Of
+the two values of an attribute, the one with which the outcome is more frequent is called value, and
+the other one baseline. The images from which the scores are computed also decide which value is the
+baseline, which makes the score PNS a little too large on few images.
 
 Each image is classified before and after the edit of an attribute, so violations of monotonicity
-can be counted and need not be excluded by assumption. No adjustment set is needed if an edit
-changes no other factor. An independent judge measures how often edits change other factors.
+(edits that have the opposite effect) can be counted and need not be excluded by assumption. If an
+edit changes no other factor, no adjustment for other factors is needed. An independent judge
+measures how often edits change other factors.
 """
 
 import dataclasses
@@ -63,12 +64,12 @@ def necessity_and_sufficiency(
 
     Args:
         images: Images, (n, c, h, w).
-        values: attribute -> one number per image: 1 (the image has the value), 0 (the baseline) or
-            -1 (neither, so the image is skipped).
+        values: dict attribute -> one number per image: 1 (the image has the value of the contrast),
+            0 (the baseline) or -1 (neither, so the image is skipped).
         edits: Edits of the attributes.
         networks: Space, classifier and judge.
-        in_batches: Function that calls its argument with the image positions of each batch, and
-            joins the tables that the argument returns.
+        in_batches: Function ``in_batches(work)`` that calls ``work`` with the image positions of
+            each batch, and joins the tables that ``work`` returns.
         edit_filter, confidence_level: As in ``contrastive_scores``.
 
     Returns:
@@ -111,9 +112,9 @@ def tally(
 ) -> pd.DataFrame:
     """Compute the scores of each attribute from the outcomes before and after the edits.
 
-    A unit is one image, considered with respect to one attribute. The outcome before the edit is
-    the unit's potential outcome under its own value. The outcome after the edit is the unit's
-    potential outcome under the other value.
+    A unit is a pair of one image and one attribute. The outcome before the edit is the unit's
+    potential outcome under the value that the image has. The outcome after the edit is the unit's
+    potential outcome under the other value of the attribute.
 
     Args:
         units, contrasts: As in ``ContrastiveScores``.
@@ -149,7 +150,7 @@ def tally(
 
 
 def _rate(name: str, event: np.ndarray, among: np.ndarray, level: float) -> dict[str, float]:
-    """Return one score with its interval and its number of units.
+    """Return a dict with one score, the interval of the score, and the number of units.
 
     The score is the fraction of the units ``among`` that have the event.
     """
@@ -187,13 +188,15 @@ def contrastive_scores(
       o if the attribute is set to the value x
     - pns: of all images, the fraction that has outcome o with value x, but not with baseline x'
     - monotonicity_violation (P(harm)): of all images, the fraction that has outcome o with baseline
-      x', but not with value x. This score is 0 if setting an attribute to x never removes the
-      outcome.
+      x', but not with value x. ``monotonicity_violation`` is 0 if setting an attribute to x never
+      removes the outcome.
 
-    The function works in any space and needs only the outputs of the classifier, no gradients.
+    ``contrastive_scores`` works in any space and needs only the outputs of the classifier, no
+    gradients.
 
     Differences from the paper: the scores come with Wilson intervals, violations of monotonicity
-    are measured, and an independent judge measures whether the edits worked.
+    are measured, and an independent judge (a network that reads the factors of images) measures
+    whether the edits worked.
 
     Args:
         space: Space in which the images are edited.
@@ -201,26 +204,28 @@ def contrastive_scores(
         images: Images in [0, 1], (n, c, h, w).
         factors: True attributes of each image: one row per image, in the order of ``images``.
         outcome: Class whose causes are scored, by index or by name. Default: 1.
-        contrasts: attribute -> (baseline, value), for attributes with more than two values. Only
-            allowed without ``edits``. Default: the two values of each column.
-        edits: Edits from ``fit_attribute_edits``. Default: linear edits, fitted on these images.
+        contrasts: dict attribute -> (baseline, value): the two compared values of each attribute,
+            needed for attributes with more than two values. Only allowed without ``edits``.
+            Default: the two values of each column of ``factors``.
+        edits: Edits from ``fit_attribute_edits``. Default: linear edits, fitted on ``images``.
         judge: Independent factor reader, which was not used to train the edits or the classifier.
             The judge decides which edits took effect, and which other factors the edits changed
             (leakage).
         context: Mask of the images to use, bool (n,), such as ``factors["top"] == "metal"``.
             Default: all images.
         edit_filter: Which edits count, according to the judge: "clean" (the attribute changed and
-            no other factor did), "effective" (the attribute changed), or "all". Without a judge
-            all edits count.
+            no other factor did), "effective" (the attribute changed), or "all". If ``judge`` is
+            None, all edits count.
         confidence_level: Confidence level of the intervals, in (0, 1).
         batch_size: Images per batch. A larger batch is faster and needs more memory.
         first_row: Position of the first image in its data set, added to ``units["row"]``.
 
     Returns:
         ContrastiveScores. A score that no image can contribute to is NaN, with n = 0. An image is
-        left out if only one of the original and its reconstruction is classified as the outcome.
-        ``reconstruction_agreement`` is the fraction of images that remain. Ctrl-C ends the call:
-        the scores then use only the finished images, and a warning gives their number.
+        left out if either the original or the reconstruction is classified as the outcome, but not
+        both. ``reconstruction_agreement`` is the fraction of images whose original and
+        reconstruction agree on the outcome. If Ctrl-C ends the call, the scores use only the
+        finished images, and a warning gives the number of finished images.
 
     Raises:
         ValueError, TypeError: For a wrong argument.
@@ -300,7 +305,7 @@ class _Networks:
         self.fit = SpaceFit(self.space)
 
     def reconstruct(self, images: Tensor) -> tuple[Code, _Observation, _Observation]:
-        """Return the codes, and the observations of the originals and of the reconstructions.
+        """Return the codes of images, and the observations of the images and their reconstructions.
 
         The judge reads only the reconstructions.
         """
@@ -317,7 +322,7 @@ class _Networks:
         return code[torch.from_numpy(unit).to(self.space.mean.device)]
 
     def observe(self, code: Code) -> _Observation:
-        """Decode codes, classify the images, and read their factors."""
+        """Decode codes, classify the decoded images, and read the factors of the images."""
         images = validate.images(self.space.decode(code), "space.decode")
         factors = self._read(images)
         return _Observation(self._has_outcome(self._logits(images)), factors)
@@ -345,8 +350,8 @@ class _Networks:
     ) -> dict[str, np.ndarray]:
         """Return the columns of ``units`` that say which factors changed according to the judge.
 
-        ``took effect`` says whether the attribute got the wanted option, and ``changed ...`` which
-        other factors changed.
+        The column ``took effect`` says whether the attribute got the wanted option, and the columns
+        ``changed ...`` say which other factors changed.
         """
         if self.judge is None or before.factors is None or after.factors is None:
             return {}
@@ -369,12 +374,13 @@ def _leakage(units: pd.DataFrame, edits: AttributeEdits, judge: FactorReader) ->
 
 
 def context_mask(context: Any, rows: int, table: pd.DataFrame | None = None) -> np.ndarray:
-    """Return the context as a bool array (rows,). Without a context all entries are True.
+    """Return the context as a bool array (rows,). All entries are True if ``context`` is None.
 
     Args:
         context: Mask with one entry per image, or None.
         rows: Number of images.
-        table: Table of factors. If ``context`` is a Series, both must have the same index.
+        table: Table of factors. If ``context`` is a Series, ``table`` must have the same index as
+            ``context``.
     """
     if context is None:
         return np.ones(rows, bool)

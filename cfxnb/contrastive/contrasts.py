@@ -32,12 +32,14 @@ def checked_factors(factors: Any, rows: int, names: Iterable[str] = ()) -> pd.Da
 def checked_contrasts(
     factors: pd.DataFrame, contrasts: Mapping[str, Any] | None, rows: int
 ) -> Contrasts:
-    """Check the contrasts. If None, take the two values of each column of ``factors``, sorted.
+    """Check the contrasts, or make default contrasts from the columns of ``factors``.
+
+    The default contrast of a column has the two values of the column, sorted.
 
     Raises:
         ValueError, TypeError: If ``factors`` is not a DataFrame with ``rows`` rows, or if an
             attribute or a value of a contrast does not occur in ``factors``. If ``contrasts`` is
-            None, a column with more than two values is refused, too.
+            None, a column with more than two values also raises an error.
     """
     factors = checked_factors(factors, rows)
     if contrasts is None:
@@ -80,9 +82,10 @@ def _all_values(column: pd.Series) -> tuple[Any, ...]:
 
 
 def contrast_indices(factors: Any, contrasts: Contrasts, rows: int) -> dict[str, np.ndarray]:
-    """Return which of the two values of each attribute n images have: attribute -> (n,).
+    """Return which of two values n images have, for each attribute: dict attribute -> (n,).
 
-    The numbers are 1 for the value, 0 for the baseline, and -1 for neither.
+    The entry of an image is 1 for the value of the contrast, 0 for the baseline, and -1 for
+    neither.
     """
     checked_factors(factors, rows)
     if missing := [name for name in contrasts if name not in factors]:

@@ -1,10 +1,11 @@
 """A network that predicts the edit step of each code (Alipour et al., arXiv 2206.05257).
 
-The paper trains a multilayer perceptron that maps a code and a target to a step. The loss comes
-from a frozen attribute classifier, which reads the image that the frozen generator decodes. The
-paper adds 0.05 times the length of the step to this loss. In the paper a target of 0 means "don't
-care", and the attribute is left out of the loss. With ``preserve_others=True`` a target of 0 means
-"unchanged": the reader must find the same value as before.
+The paper trains a multilayer perceptron that maps a code and a target (which attributes to change)
+to a step. The loss comes from a frozen attribute classifier, which reads the image that the frozen
+generator decodes. The paper adds 0.05 times the length of the step to the loss of the attribute
+classifier. In the paper a target of 0 means "don't care", and the attribute is left out of the
+loss. With ``preserve_others=True`` a target of 0 means "unchanged": the attribute classifier must
+find the same value before and after the edit.
 """
 
 import dataclasses
@@ -30,18 +31,19 @@ N_PROBES = 8  # codes whose images and readings identify the space and the reade
 
 
 class EditNetwork(nn.Module):
-    """Predict the step from a standardised code and a target.
+    """Network that predicts the edit step of a standardised code for a target.
 
-    The step is the linear step plus the output of the layers, which is zero before training.
-    Training that starts from steps of length zero often fails in a space that the codes fill
-    densely. Between two kinds of images the reader may be sure of a third kind. The gradient of the
-    reader then does not point towards the wanted kind.
+    The predicted step is the linear step plus the output of the layers, which is zero before
+    training. Training that starts from steps of length zero often fails if the codes of images fill
+    the space densely. On the way from one kind of image to a wanted kind, the reader may see a
+    third kind with certainty. Where the reader sees a third kind, its gradient does not point
+    towards the wanted kind.
 
     Args:
         dims: Number of dimensions of a code.
         attributes: Number of attributes.
         hidden_dim: Width of both hidden layers.
-        linear_steps: Linear steps to start from. Default: steps of length zero.
+        linear_steps: Linear steps from which the training starts. Default: steps of length zero.
     """
 
     def __init__(
@@ -68,12 +70,12 @@ class EditNetwork(nn.Module):
         )
 
     def forward(self, u: Tensor, target: Tensor) -> Tensor:
-        """Return steps (b, dims) for codes u (b, dims), both in standard deviations.
+        """Return the steps (b, dims) of standardised codes u, in standard deviations.
 
         Args:
             u: Standardised codes, (b, dims).
-            target: Target of each attribute, (b, attributes): -1 for the baseline, 1 for the value,
-                and 0 if the attribute is unspecified.
+            target: Target of each attribute, (b, attributes): -1 for the baseline of the contrast,
+                1 for the value of the contrast, and 0 if the attribute is unspecified.
         """
         return self.linear_steps(u, target) + self.layers(torch.cat([u, target], dim=1))
 
@@ -108,11 +110,12 @@ def train_edit_network(
         space: Space that decodes the edited codes.
         u: Standardised codes to train on, (n, dims).
         reader: Factor reader that must find the wanted values in the decoded images.
-        contrasts: attribute -> (baseline, value).
-        linear_steps: Linear steps to start from, or None for steps of length zero.
+        contrasts: dict attribute -> (baseline, value), the two values of each attribute.
+        linear_steps: Linear steps from which the training starts, or None for steps of length zero.
         options: Width of the network, number of training steps, weights of the loss, and so on.
-        checkpoint_dir: Directory for checkpoints of this training. None keeps none.
-        record: Everything that the training depends on, as JSON values. It identifies the
+        checkpoint_dir: Directory for checkpoints of this training. If None, no checkpoints are
+            written.
+        record: Everything that the training depends on, as JSON values. The record identifies the
             directory.
     """
     shape, device = space.mean.shape, space.mean.device
@@ -165,7 +168,7 @@ def train_edit_network(
 
 
 def _random_targets(rows: int, attributes: int, generator: Generator) -> Tensor:
-    """Return random targets: one attribute per row is 1 or -1, and the others are 0."""
+    """Return random targets of edits: one attribute per row is 1 or -1, and the others are 0."""
     which = torch.randint(attributes, (rows,), generator=generator, device=generator.device)
     sign = 2 * torch.randint(2, (rows,), generator=generator, device=generator.device) - 1
     return F.one_hot(which, attributes) * sign[:, None]
@@ -174,7 +177,7 @@ def _random_targets(rows: int, attributes: int, generator: Generator) -> Tensor:
 def _edit_loss(
     logits: dict[str, Tensor], target: Tensor, contrasts: Contrasts, reader: FactorReader
 ) -> Tensor:
-    """Return the mean cross-entropy of the edited attributes with their wanted values."""
+    """Return the mean cross-entropy between edited attributes and their wanted values."""
     total = target.new_zeros(len(target))
     for j, (name, pair) in enumerate(contrasts.items()):
         baseline, value = (reader.options[name].index(v) for v in pair)
@@ -187,7 +190,7 @@ def _edit_loss(
 def _preserve_loss(
     logits: dict[str, Tensor], original: Tensor, target: Tensor, contrasts: Contrasts
 ) -> Tensor:
-    """Return the mean cross-entropy of the unedited factors with their old options."""
+    """Return the mean cross-entropy between unedited factors and their old options."""
     names = list(contrasts)
     total = target.new_zeros(len(target))
     for (name, own), option in zip(logits.items(), original.T, strict=True):

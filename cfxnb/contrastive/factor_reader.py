@@ -20,9 +20,9 @@ class FactorReader:
 
     Args:
         module: Network that maps images (b, c, h, w) in [0, 1] to logits (b, n). The logits of the
-            first factor's options come first, then those of the second factor, and so on. If every
-            factor has two options, the network may return one logit per factor instead. This logit
-            is read as the log odds of the second option.
+            first factor's options come first, the logits of the second factor's options second, and
+            so on. If every factor has two options, the network may return one logit per factor.
+            A single logit per factor is read as the log odds of the second option.
         options: Dict from each factor to its options, in the order of the logits.
 
     Raises:
@@ -45,7 +45,7 @@ class FactorReader:
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Return the logits of each factor, (b, options), on the device of ``images``.
 
-        Gradients flow back to the images.
+        Gradients of the logits flow back to the images.
 
         Raises:
             ValueError, TypeError: For images that ``cfx.predict_logits`` refuses, or if the module
@@ -124,7 +124,7 @@ class FactorReader:
 
 
 def _checked_options(values: Any, name: Any) -> tuple[Any, ...]:
-    """Check that a factor has two or more options, all different. A single text is refused."""
+    """Return the options of a factor, after checking that there are two or more different ones."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(
             f"options[{name!r}]: expected a sequence of options, got {validate.describe(values)}"

@@ -15,8 +15,8 @@ class LinearSteps(nn.Module):
 
     Buffers:
         normals: Unit vector of each attribute, (attributes, dims).
-        goals: Mean position, along the normal, of the codes with the baseline and of those with the
-            value, (attributes, 2).
+        goals: Mean positions along the normal: of the codes with the baseline, and of the codes
+            with the value, (attributes, 2).
     """
 
     normals: Tensor
@@ -47,8 +47,9 @@ def fit_linear_steps(
     Args:
         u: Codes in standard deviations, (n, dims).
         factors: Table of factors with one row per code, in the order of ``u``.
-        contrasts: attribute -> (baseline, value).
-        preserve_others: Make each normal orthogonal to the normals of all other attributes.
+        contrasts: dict attribute -> (baseline, value), the two values of each attribute.
+        preserve_others: If True, make each normal orthogonal to the normals of all other
+            attributes.
         l2_penalty: Strength of the L2 penalty of the regressions (1 / C in scikit-learn).
 
     Raises:
@@ -87,7 +88,7 @@ def _normal(points: np.ndarray, column: pd.Series, pair: tuple, l2_penalty: floa
 
 
 def _orthogonal(normals: np.ndarray, own: int, name: str) -> np.ndarray:
-    """Return one normal, made orthogonal to all other normals (InterFaceGAN, section 2.3)."""
+    """Return one attribute's normal, made orthogonal to the others (InterFaceGAN, section 2.3)."""
     others = np.delete(normals, own, 0)
     rest = normals[own] - others.T @ np.linalg.lstsq(others.T, normals[own], rcond=None)[0]
     if (length := np.linalg.norm(rest)) < 1e-6:

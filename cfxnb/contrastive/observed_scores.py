@@ -6,11 +6,12 @@ Let o be the outcome, x a value of the cause, x' the baseline of the cause, and 
     sufficiency  P(o, had the cause been x | x', not o, k)
     pns          P(o with x, and not o with x' | k)
 
-Each score compares the outcomes of a unit under x and under x', but a table shows each unit under
-only one of the two. Tian & Pearl (2000, "Probabilities of causation: bounds and identification")
-derive bounds of the scores from such a table. Under monotonicity, Tian & Pearl also derive the
-exact scores. Galhotra, Pradhan & Salimi (2021, LEWIS, "Explaining black-box algorithms using
-probabilistic contrastive counterfactuals") use these scores to explain classifiers.
+Each score compares the outcomes of a unit under the values x and x' of the cause, but a table shows
+each unit under only one value. Tian & Pearl (2000, "Probabilities of causation: bounds and
+identification") derive bounds of the scores from a table of observations. Under monotonicity (the
+value x never prevents the outcome), Tian & Pearl also derive the exact scores. Galhotra, Pradhan &
+Salimi (2021, LEWIS, "Explaining black-box algorithms using probabilistic contrastive
+counterfactuals") use necessity and sufficiency to explain classifiers.
 """
 
 import dataclasses
@@ -30,13 +31,13 @@ Context = Mapping[str, Any] | Any
 
 @dataclasses.dataclass(frozen=True)
 class ScoreBounds:
-    """Bounds (low, high) of each score.
+    """Bounds (low, high) of each score: necessity, sufficiency and pns.
 
-    Bounds are in [0, 1] if the table and the interventions agree. If the table and the
-    interventions contradict each other, low can exceed high, and a bound can lie outside [0, 1]. A
-    contradiction no larger than the sampling error means nothing. The bounds of a score are (NaN,
-    NaN) if no unit contributes to the score, or if an interventional probability P(o | do) is
-    unknown.
+    Bounds are in [0, 1] if the table and the interventional probabilities P(o | do) agree. If the
+    table and the interventional probabilities contradict each other, low can exceed high, and a
+    bound can lie outside [0, 1]. A contradiction between table and interventional probabilities
+    means nothing if it is no larger than the sampling error. The bounds of a score are (NaN, NaN)
+    if no unit contributes to the score, or if an interventional probability P(o | do) is unknown.
     """
 
     necessity: Interval
@@ -53,12 +54,13 @@ class ObservedScores:
 
     Attributes:
         value, baseline: The values x and x' of the cause.
-        necessity, sufficiency, pns: The estimates, not clipped to [0, 1].
+        necessity, sufficiency, pns: The estimated scores, not clipped to [0, 1].
         bounds: Bounds of the scores that hold without monotonicity.
         n: Number of units from which each score is estimated. Necessity is estimated from the units
-            with x and o, sufficiency from the units with x' and without o, and pns from all units.
-        overlap_violation: Fraction of units, in [0, 1], whose stratum contains no unit with x or no
-            unit with x'.
+            with the value x and the outcome, sufficiency from the units with the baseline x' and
+            without the outcome, and pns from all units.
+        overlap_violation: Fraction of units, in [0, 1], whose stratum contains no unit with the
+            value x or no unit with the baseline x'.
     """
 
     value: Any
@@ -86,37 +88,39 @@ def observed_scores(
 ) -> ObservedScores:
     """Estimate necessity and sufficiency by back-door adjustment, with bounds.
 
-    The estimates rest on two assumptions that the table cannot confirm. Back-door criterion:
-    the columns ``adjust`` block every path from the cause to the outcome that starts with an
-    arrow into the cause, and none of these columns is an effect of the cause. Monotonicity:
-    no unit loses the outcome if the cause is changed from the baseline x' to the value x. The
-    bounds need only the back-door criterion. Estimates are not clipped, because a value far
-    outside [0, 1] shows that an assumption fails. An estimate inside [0, 1] does not show
-    that the assumptions hold.
+    The estimates rest on two assumptions that a table cannot confirm: the back-door criterion and
+    monotonicity. Back-door criterion: the columns ``adjust`` block every path from the cause to the
+    outcome that starts with an arrow into the cause, and none of the columns ``adjust`` is an
+    effect of the cause. Monotonicity: no unit loses the outcome if the cause is changed from the
+    baseline x' to the value x. The bounds of the scores need only the back-door criterion, not
+    monotonicity. Estimates are not clipped, because a value far outside [0, 1] shows that an
+    assumption fails. An estimate inside [0, 1] does not show that the assumptions hold.
 
     Args:
-        table: One row per unit. Columns may have nullable types.
+        table: Table of observations with one row per unit. The columns of the table may have
+            nullable types of pandas.
         cause: Name of the column with the cause, which has discrete values.
         outcome: Name of the column with the outcome, as booleans or as 0 and 1.
         adjust: Names of the columns to adjust for (the adjustment set), with discrete
-            values. Each combination of values of these columns is a stratum. Default:
+            values. Each combination of values of the columns ``adjust`` is a stratum. Default:
             none.
-        value, baseline: The values x and x' of the cause. If the cause has two values, x is by
-            default the value with the higher rate of the outcome in the whole table, as in LEWIS.
+        value, baseline: The values x and x' of the cause. If the cause has two values, the default
+            of x is the value with the higher rate of the outcome in the whole table, as in LEWIS.
         context: The context k: a mask of the rows, or a dict column ->
             value. The context must not be an effect of the cause. Default:
             all rows.
 
     Returns:
         ObservedScores. A score to which no unit contributes is NaN, with n = 0. A score is also NaN
-        if a value of the cause does not occur in some stratum, because the rate of the outcome
-        there is unknown. Strata without such a value are not dropped, because the score would then
-        describe other units.
+        if a value of the cause does not occur in some stratum, because a stratum does not show the
+        rate of the outcome for a value that does not occur in it. A stratum in which a value of the
+        cause does not occur is not dropped, because the score would describe fewer units without
+        the stratum.
 
     Raises:
-        ValueError, TypeError: For a wrong argument. The message names it. Wrong arguments are, for
-            example, an unknown column, NaN in a column, an outcome that is not binary, or a value
-            that does not occur.
+        ValueError, TypeError: For a wrong argument. The message names the argument. Wrong arguments
+            are, for example, an unknown column, NaN in a column, an outcome that is not binary, or
+            a value that does not occur.
     """
     table = validate.table(table, "table")
     counts = count(table, cause, outcome, adjust, context)
@@ -159,8 +163,9 @@ def score_bounds(
 ) -> ScoreBounds:
     """Return the Tian-Pearl bounds of the scores, without monotonicity and without a causal graph.
 
-    The Tian-Pearl bounds are the tightest that follow from the observed frequencies and the two
-    interventional probabilities. The bounds also hold for a cause with more than two values.
+    The Tian-Pearl bounds are the tightest bounds that follow from the observed frequencies and the
+    interventional probabilities ``do_value`` and ``do_baseline``. The bounds also hold for a cause
+    with more than two values.
 
     Args:
         table, cause, outcome, value, baseline, context: As in ``observed_scores``.
@@ -186,14 +191,14 @@ def adjusted_effect(
     *,
     context: Context = None,
 ) -> pd.Series:
-    """Return P(outcome | do cause = v) for each value v, by the back-door formula.
+    """Return P(outcome | do cause = v) for each value v of the cause, by the back-door formula.
 
     Args:
         table, cause, outcome, adjust, context: As in ``observed_scores``.
 
     Returns:
         A Series with one probability per value of the cause, indexed by the values of the cause.
-        The probability is NaN for a value that does not occur in some stratum.
+        The probability of a value that does not occur in some stratum is NaN.
 
     Raises:
         ValueError, TypeError: As in ``observed_scores``.
@@ -212,7 +217,7 @@ def _ratio(part: Any, total: Any) -> np.ndarray:
 
 
 def _average(rate: np.ndarray, n_units: np.ndarray) -> float:
-    """Return the mean rate over units.
+    """Return the mean over all units of the rates of their strata.
 
     The mean is NaN if the rate of a stratum with units is NaN. Strata without units are ignored.
     """
@@ -248,6 +253,6 @@ def _bounds(
 def _interval(lows: list[Any], highs: list[Any]) -> Interval:
     """Return the largest of ``lows`` and the smallest of ``highs``.
 
-    If a list contains NaN, its bound is NaN, as in numpy's max and min.
+    If ``lows`` or ``highs`` contains NaN, the bound computed from it is NaN.
     """
     return float(np.max(lows)), float(np.min(highs))

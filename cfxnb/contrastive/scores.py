@@ -17,24 +17,25 @@ class ContrastiveScores:
 
     Attributes:
         outcome: Index of the class whose causes are scored.
-        table: One row per attribute. ``value`` is the value of the attribute that favours the
-            outcome more, and ``baseline`` is the other value. Each of the scores ``necessity``,
-            ``sufficiency``, ``pns`` and ``monotonicity_violation`` has four columns. The columns
-            hold the score in [0, 1], its interval (``... low``, ``... high``) and the number of
-            images from which the score is estimated (``... n``). A score that is estimated from 0
-            images is NaN. ``took effect`` is the fraction of edits that changed the attribute as
-            wanted, according to the judge. ``clean`` is the fraction of edits that took effect and
-            changed no other factor. Without a judge, the columns ``took effect`` and ``clean`` are
-            NaN.
-        units: One row per image and attribute. ``row`` is the position of the image, ``factor`` the
-            attribute, and ``value`` the value of the attribute before the edit. ``before`` and
-            ``after`` tell whether the class is the outcome before and after the edit to the other
-            value. ``reconstruction agrees`` tells whether the reconstruction has the outcome if and
-            only if the original has it. ``used`` tells whether the row counts in ``table``. With a
-            judge, ``units`` also has the columns ``took effect`` and ``clean``, and one column
+        table: DataFrame with one row per attribute. ``value`` is the value of the attribute that
+            favours the outcome more, and ``baseline`` is the other value. Each of the scores
+            ``necessity``, ``sufficiency``, ``pns`` and ``monotonicity_violation`` has four columns.
+            The columns hold the score in [0, 1], its interval (``... low``, ``... high``) and the
+            number of images from which the score is estimated (``... n``). A score that is
+            estimated from 0 images is NaN. ``took effect`` is the fraction of edits that changed
+            the attribute as wanted, according to the judge. ``clean`` is the fraction of edits that
+            took effect and changed no other factor. If no judge was passed, the columns ``took
+            effect`` and ``clean`` are NaN.
+        units: DataFrame with one row per pair of image and attribute. ``row`` is the position of
+            the image, ``factor`` the attribute, and ``value`` the value of the attribute before the
+            edit. ``before`` and ``after`` tell whether the predicted class is the outcome, before
+            and after the attribute is set to the other value. ``reconstruction agrees`` tells
+            whether the reconstruction has the outcome if and only if the original has it. The
+            column ``used`` tells whether the row of ``units`` counts in ``table``. If a judge was
+            passed, ``units`` also has the columns ``took effect`` and ``clean``, and one column
             ``changed ...`` per factor.
-        leakage: Fraction of edits of one attribute (row) that changed another factor (column).
-            Empty without a judge.
+        leakage: DataFrame: the fraction of edits of one attribute (row) that changed another factor
+            (column). Empty without a judge.
         reconstruction_agreement: Fraction of images whose reconstruction has the outcome if and
             only if the original has it.
         made_by: Record of the call: function, arguments, hashes of the weights, and seconds.
@@ -67,14 +68,14 @@ class ContrastiveScores:
 
     @property
     def monotonicity_violation(self) -> pd.Series:
-        """Fraction of images with the outcome under the baseline, but not under the value."""
+        """Fraction of images that lose the outcome if an attribute goes from baseline to value."""
         return self.table["monotonicity_violation"]
 
     @property
     def contrasts(self) -> Contrasts:
         """Contrasts as a dict: attribute -> (baseline, value).
 
-        The value favours the outcome more than the baseline does.
+        Of the two values of a contrast, the second (``value``) favours the outcome more.
         """
         pairs = zip(self.table["baseline"], self.table["value"], strict=True)
         return dict(zip(map(str, self.table.index), pairs, strict=True))
@@ -112,7 +113,7 @@ _UNITS = ("row", "factor", "value", "before", "after", "used")
 
 
 def checked_scores(value: Any, name: str) -> ContrastiveScores:
-    """Return the scores if their tables have all columns, and ``table`` one row per attribute."""
+    """Return the scores, after checking the columns and rows of the tables."""
     kind = "ContrastiveScores"
     scores: ContrastiveScores = validate.instance(value, ContrastiveScores, name, kind)
     columns = ["value", "baseline", *(f"{s}{end}" for s in SCORES for end in ("", " low", " high"))]
