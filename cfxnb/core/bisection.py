@@ -9,7 +9,7 @@ from torch import Tensor
 def bisect(
     holds: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, binary_search_steps: int
 ) -> Tensor:
-    """Return, for each sample, the value nearest to ``low`` at which ``holds`` was found true.
+    """Return, for each sample, the tested value closest to ``low`` at which ``holds`` is true.
 
     Args:
         holds: Condition that maps one value per sample, (n,), to bool (n,). The condition must be

@@ -2,8 +2,8 @@
 
 A caller's object may change its input, return another shape, dtype or device, or return numbers
 that are not finite. Such an object may also be random, or reuse the memory of its last result. A
-checked version passes a copy of the input to the object, and copies and checks the result. So
-methods can rely on the results and need no checks of their own.
+checked version passes a copy of the input to the object, and copies and checks the result. Methods
+can therefore rely on the results, and need no checks of their own.
 """
 
 import functools
@@ -23,7 +23,7 @@ from cfxnb.core.warn import ProbabilityWatch
 
 
 class _Called:
-    """The common part of all checked objects: a name for messages, and copies of the input."""
+    """Base class of all checked objects: holds the name for messages, and copies the inputs."""
 
     def __init__(self, inner: Any, name: str) -> None:
         self.inner, self.name = inner, name
@@ -45,8 +45,8 @@ class _Called:
     def _may_repeat_calls(self) -> bool:
         """Return whether a call may be repeated, to check if results are random.
 
-        The calls of a BlackBox are counted and so not repeated. A compiled network is not called
-        again, because another batch size may mean a minute of compilation.
+        Calls of a BlackBox are not repeated, because a BlackBox counts them. A compiled network is
+        not called again, because another batch size may mean a minute of compilation.
         """
         return not isinstance(self.inner, validate.BlackBoxed) and not is_compiled(self.modules)
 
@@ -143,7 +143,7 @@ class CheckedSpace(_Called):
         space: The space of the caller.
         name: Name of the argument, for messages.
         any_size: Whether codes (b, c, h, w) may have another height and width than ``mean``, as
-            those of larger images. Methods that compare codes with ``mean`` need
+            codes of larger images have. Methods that compare codes with ``mean`` need
             ``any_size=False``.
     """
 
@@ -241,7 +241,7 @@ class CheckedSpace(_Called):
         return made if known.all() else torch.where(per_sample(known, made), made, torch.nan)
 
     def encode_condition(self, conditions: list[Any]) -> Tensor:
-        """Return the network input for each condition, one row per condition (diffusion spaces)."""
+        """Encode conditions as the input of a diffusion network, one row per condition."""
         cond = self._call(self.inner.encode_condition, conditions)
         where = f"{self.name}.encode_condition"
         validate.instance(cond, Tensor, where, "a torch tensor")
@@ -252,7 +252,7 @@ class CheckedSpace(_Called):
         return cond
 
     def predict_noise(self, z: Tensor, times: Tensor, condition: Any) -> Tensor:
-        """Return the predicted noise in noisy codes (diffusion spaces)."""
+        """Return the noise that a diffusion space predicts in noisy codes."""
         watched = self._watched(".predict_noise", second_look.noise_distance)
         return watched(self._predict_noise, z, times, condition)
 
@@ -314,7 +314,7 @@ def _plain(x: Tensor) -> Tensor:
 
 
 def _own(x: Tensor) -> Tensor:
-    """Return a copy of a result, because the caller's object may reuse the memory.
+    """Return a copy of a result, because the caller's object may reuse the memory of its results.
 
     Tensors with a gradient are not copied, because autograd notices when they are changed.
     """

@@ -127,7 +127,7 @@ class Wrapped:
 
 @contextlib.contextmanager
 def blaming_images(name: str, x: Tensor | np.ndarray) -> Iterator[None]:
-    """Turn errors in the ``with`` block into a ValueError about the images, the usual cause."""
+    """Turn errors in the ``with`` block into a ValueError about the images, their usual cause."""
     try:
         yield
     except (Warning, MemoryError, OSError):
@@ -168,7 +168,7 @@ def _in_channels(x: Tensor, channels: int) -> Tensor:
 
 
 def _log(p: Tensor, single: bool) -> Tensor:
-    """Return logits for probabilities, which are those of class 1 if ``single`` is True."""
+    """Convert probabilities to logits. With ``single=True``, the values are those of class 1."""
     if not p.is_floating_point() or p.min() < -1e-6 or p.max() > 1 + 1e-6:
         raise ValueError(
             f"probabilities: expected outputs in [0, 1], got {p.min().item():.4g} to "
@@ -199,13 +199,13 @@ def wrap(
             Estimators get flattened images (b, c * h * w) as numpy arrays, sessions get float32
             arrays (b, c, h, w).
         mean, std: Normalisation of images in [0, 1] that the module was trained with. Pass one
-            number, or one per channel. Images are not shifted if ``mean`` is None, and not divided
-            if ``std`` is None.
+            number, or one number per channel. Images are not shifted if ``mean`` is None, and not
+            divided if ``std`` is None.
         size: Height and width to which images are resized (bilinear, antialiased) for the module.
             If ``size`` is None, images are not resized.
-        channels: Number of channels that the module expects, 1 or 3. Gray images are repeated to
-            three channels, or colour images converted to gray. If ``channels`` is None, images are
-            not converted.
+        channels: Number of channels that the module expects, 1 or 3. The wrapper repeats gray
+            images to three channels, or converts colour images to gray. If ``channels`` is None,
+            the number of channels is not changed.
         class_names: Names of the classes in order, or a dict such as ``config.id2label``. If
             ``class_names`` is None, the wrapper uses the names in a transformers model or in an
             estimator. An estimator whose classes are numbers other than 0, 1, ... needs names.
@@ -244,7 +244,7 @@ def as_classifier(value: Any, name: str = "classifier") -> Any:
 
 
 def class_names_of(classifier: Any) -> tuple[str, ...] | None:
-    """Return the attribute ``class_names`` of a classifier, if it holds names."""
+    """Return the attribute ``class_names`` of a classifier, or None if it holds no names."""
     names = getattr(classifier, "class_names", None)
     try:
         return validate.optional(validate.class_names, names, "class_names")
@@ -253,7 +253,7 @@ def class_names_of(classifier: Any) -> tuple[str, ...] | None:
 
 
 def _adapted(module: Any, named: bool) -> tuple[Any, tuple[str, ...] | None, bool]:
-    """Return a function of images, its class names, and whether its outputs are probabilities."""
+    """Return a function of images, its class names, and whether it returns probabilities."""
     if isinstance(module, nn.Module):
         return module, _class_names_of_config(module), False
     if _is_estimator(module):
@@ -455,7 +455,10 @@ class Session:
         return torch.cat([validate.tensor_of(part, "module") for part in parts])
 
     def _run(self, x: np.ndarray, rows: int) -> np.ndarray:
-        """Run the session on ``rows`` images. A smaller batch is filled with its last image."""
+        """Run the session on ``rows`` images.
+
+        If the batch is smaller, its last image is repeated.
+        """
         filled = np.concatenate([x, x[-1:].repeat(rows - len(x), 0)]) if len(x) < rows else x
         with blaming_images("the session", x):
             out = np.asarray(self.session.run([self.output], {self.input: filled})[0])
@@ -536,7 +539,7 @@ def two_logits(logit: Tensor) -> Tensor:
 
 
 class _Around:
-    """The common part of ``SelectLabel`` and ``BlackBox``, which call another classifier."""
+    """Base class of ``SelectLabel`` and ``BlackBox``, which call another classifier."""
 
     classifier: Any
 
@@ -657,8 +660,8 @@ class BlackBox(_Around, validate.BlackBoxed):
 def unchecked_call(classifier: Any) -> Callable[[Tensor], Any]:
     """Return a function that classifies images which were checked before, without a new check.
 
-    Only ``Wrapped``, ``SelectLabel`` and ``BlackBox`` have such a function. Other classifiers, also
-    subclasses of these three, are returned unchanged.
+    Only ``Wrapped``, ``SelectLabel`` and ``BlackBox`` can classify without a check. All other
+    classifiers, also subclasses of these classes, are returned unchanged.
     """
     own = type(classifier) in (Wrapped, SelectLabel, BlackBox)
     return classifier._logits_of if own else classifier
@@ -672,7 +675,7 @@ def innermost(classifier: Any) -> Any:
 
 
 def watch_of(classifier: Any) -> ProbabilityWatch | None:
-    """Return the ProbabilityWatch of a wrapped classifier, or None for other classifiers."""
+    """Return the ProbabilityWatch inside a wrapped classifier, or None for other classifiers."""
     inner = innermost(classifier)
     return inner._watch if isinstance(inner, Wrapped | SelectLabel) else None
 

@@ -1,9 +1,10 @@
 """The covariance of the codes of real images, by its axes of largest variance.
 
 The codes of real images vary along few directions, often fewer than a code has coordinates. A space
-may state them as ``axes`` and ``variances``: the eigenvectors and eigenvalues of the covariance of
-its standardised codes that together have 99.5 % of the variance. These are the active axes. Like
-``mean`` and ``std``, they are measured without labels, and without any classifier.
+may state these directions, its active axes, in the attributes ``axes`` and ``variances``. The
+active axes are eigenvectors of the covariance of the standardised codes, which together have 99.5 %
+of the variance. ``variances`` holds the eigenvalues. Active axes are measured without labels, and
+without any classifier.
 """
 
 import dataclasses
@@ -24,10 +25,12 @@ class CodeCovariance:
     """Active axes of the codes of a space, on the CPU.
 
     Attributes:
-        axes: orthonormal axes V in standard deviations of the code (std), float32 (k, d).
-        variances: variance lambda of real codes along each axis, in std^2, float32 (k,).
-        source: "space" if the space states them, "images" if they were measured on a few images,
-            "none" if nothing is known. Every active coordinate is then an axis of variance 1.
+        axes: k orthonormal axes V of standardised codes (codes divided by ``std``), float32 (k, d).
+        variances: variance lambda of the standardised codes of real images along each axis, float32
+            (k,).
+        source: "space" if the space states the axes, "images" if the axes were measured on a few
+            images, or "none" if nothing is known. With "none", every active coordinate is an axis
+            of variance 1.
     """
 
     axes: Tensor
@@ -35,11 +38,12 @@ class CodeCovariance:
     source: str = "space"
 
     def whiten(self, u: Tensor) -> Tensor:
-        """Return xi = lambda^(-1/2) V u for standardised codes u, (n, d) -> (n, k)."""
+        """Return the coordinates lambda^(-1/2) V u (n, k) of standardised codes u (n, d)."""
         return u @ self.axes.T / self.variances.sqrt()
 
     def colour(self, xi: Tensor) -> Tensor:
-        """Return changes with the covariance of real codes: V^T lambda^(1/2) xi, (n, d)."""
+        """Return the standardised codes V^T lambda^(1/2) xi (n, d) with the coordinates xi (n,
+        k)."""
         return xi * self.variances.sqrt() @ self.axes
 
 
@@ -55,15 +59,16 @@ def principal_axes(codes: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def covariance_of(space: Any, codes: Tensor | None = None) -> CodeCovariance:
-    """Return the covariance that a space states, or else one that is measured on some codes.
+    """Return the covariance that a space states, or measure the covariance of ``codes``.
 
-    With few codes the measured covariance is shrunk towards a multiple of the identity, as Ledoit
-    and Wolf (2004) propose.
+    A measured covariance is shrunk towards a multiple of the identity, as Ledoit and Wolf (2004)
+    propose for few codes.
 
     Args:
         space: a checked space.
-        codes: codes of n images, (n, *code), for spaces that state no covariance. If n is below 2,
-            every active coordinate becomes an axis of variance 1.
+        codes: codes of n images, (n, *code), for spaces that state no covariance. If ``codes`` is
+            None, n is below 2, or a code has more than ``MAX_DIMS`` coordinates, every active
+            coordinate becomes an axis of variance 1.
     """
     axes, variances = getattr(space, "axes", None), getattr(space, "variances", None)
     if isinstance(axes, Tensor) and isinstance(variances, Tensor):
@@ -81,7 +86,7 @@ def covariance_of(space: Any, codes: Tensor | None = None) -> CodeCovariance:
 
 
 def _largest(covariance: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the axes with the largest variances, which have 99.5 % of the variance together."""
+    """Return the axes of largest variance that together have 99.5 % of the variance."""
     active = active_dims(std).flatten().to(covariance)
     values, axes = torch.linalg.eigh(covariance.cpu() * (active[:, None] * active).cpu())
     values, axes = values.flip(0).clamp_min(0), axes.T.flip(0)

@@ -1,8 +1,9 @@
 """Values computed from weights, such as transformed weights, stored while the weights are constant.
 
 A space evaluates its network many times in one call, with the same weights. Inside a
-``constant_weights`` block such values are computed once instead of in every evaluation. They are
-deleted at the end of the block, so that no value is used after its weights have changed.
+``constant_weights`` block, values such as transformed weights are computed only once and stored.
+The stored values are deleted at the end of the block, so that no value is used after its weights
+have changed.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ _THREAD = _Thread()
 def constant_weights() -> Iterator[None]:
     """Promise that this thread changes no weights in the ``with`` block.
 
-    Blocks may be nested. The values are deleted at the end of the outermost block.
+    Blocks may be nested. The stored values are deleted at the end of the outermost block.
     """
     outermost = _THREAD.values is None
     if outermost:
@@ -43,7 +44,7 @@ def constant_weights() -> Iterator[None]:
 def are_constant() -> bool:
     """Return whether this thread is in a ``constant_weights`` block.
 
-    While torch.compile traces a network, the answer is False.
+    While torch.compile traces a network, the function returns False.
     """
     return not torch.compiler.is_compiling() and _THREAD.values is not None
 
@@ -51,12 +52,12 @@ def are_constant() -> bool:
 def derived(weights: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
     """Return ``make(weights)``, which is computed once in each ``constant_weights`` block.
 
-    Outside of such a block the value is computed in every call. A value that passes gradients on to
-    ``weights`` is never stored, either.
+    Outside of ``constant_weights`` blocks, every call computes the value. A value that passes
+    gradients on to ``weights`` is never stored.
 
     Args:
         weights: a tensor.
-        make: function of ``weights``, the same object in each call.
+        make: function of ``weights``. Pass the same function object in each call.
     """
     values = _THREAD.values if are_constant() else None
     if values is None or (torch.is_grad_enabled() and weights.requires_grad):

@@ -43,7 +43,7 @@ def linear_alphas_cumprod(
 
 
 def timesteps(steps: int, total: int = TRAIN_STEPS, name: str = "steps") -> list[int]:
-    """Return ``steps`` times with equal strides from 0 on, as in the code of Preechakul et al.
+    """Return ``steps`` evenly spaced diffusion times from 0 on, as in the code of Preechakul et al.
 
     Args:
         steps: number of times wanted.
@@ -51,8 +51,8 @@ def timesteps(steps: int, total: int = TRAIN_STEPS, name: str = "steps") -> list
         name: name of the argument, for the error message.
 
     Raises:
-        ValueError: if no stride gives exactly ``steps`` times. The message suggests possible
-            numbers close to ``steps``.
+        ValueError: if no distance between times gives exactly ``steps`` times. The message suggests
+            numbers close to ``steps`` that are possible.
     """
     possible = {len(range(0, total, stride)) for stride in range(1, total // 2 + 1)}
     if steps not in possible:
@@ -94,7 +94,7 @@ def ddim_step(
     alpha_bar_next: Tensor | float,
     clip_sample_range: float | None = None,
 ) -> Tensor:
-    """Take one DDIM step: predict the clean codes, then add the same noise at the next level.
+    """Take one DDIM step: predict the clean codes, and add the predicted noise at the next level.
 
     Args:
         noisy: (b, ...).
@@ -137,7 +137,7 @@ class Schedule:
 
 
 def even_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Schedule:
-    """Return a schedule of ``steps`` equal strides that ends at the clean code.
+    """Return a schedule of ``steps`` evenly spaced times that ends at the clean code.
 
     For strength 1 the times are those of diffusers with timestep_spacing="trailing" and
     set_alpha_to_one=True.
@@ -145,7 +145,8 @@ def even_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Sched
     Args:
         alphas_cumprod: alpha_bar at each time of the training, (times,).
         strength: fraction of the diffusion time at which denoising starts, one per sample (b,).
-        steps: number of steps. A lower strength gives shorter strides, not fewer steps.
+        steps: number of steps. With a lower ``strength`` the steps are shorter, and their number is
+            the same.
     """
     top = exact(strength, len(alphas_cumprod)) * len(alphas_cumprod)
     strides = torch.arange(steps, 0, -1, dtype=torch.float64)[:, None]
@@ -160,14 +161,15 @@ def paper_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Sche
     """Return the schedule of the official code of LDCE (Farid et al., 2023).
 
     The times are those of diffusers with timestep_spacing="leading", steps_offset=1 and
-    set_alpha_to_one=False. As in the official code, noise is added at the level one stride beyond
-    the first step. The last step leads to the first time, not to the clean code.
+    set_alpha_to_one=False. As in the official code, the noisy codes at the start have the noise
+    level of the time before the first step. The last step leads to the noise level of the first
+    training time, not to the clean code.
 
     Args:
         alphas_cumprod: alpha_bar at each time of the training, (times,).
-        strength: fraction of the diffusion time at which denoising starts, (b,), equal for all
-            samples. The schedule has int(strength * steps) steps, computed in double precision.
-        steps: number of strides into which all times are divided.
+        strength: fraction of the diffusion at which denoising starts, (b,), equal for all samples.
+            The schedule has int(strength * steps) steps, computed in double precision.
+        steps: determines the distance of neighbouring times, ``len(alphas_cumprod) // steps``.
 
     Raises:
         ValueError: if there are more steps than times, if the strengths differ, or if a strength
@@ -199,8 +201,9 @@ def exact(fraction: Tensor, parts: int) -> Tensor:
     """Return fractions (b,) in double precision, on the CPU, without the rounding of float32.
 
     For example, 0.382 * 500 is 191, but in float32 0.382 is a little less, and int() of the product
-    would give 190 steps. So a float32 number is replaced by n / ``parts``, for an integer n, if the
-    two are equal in float32. Numbers in double precision are returned unchanged.
+    would give 190 steps. A float32 number is therefore replaced by the nearest n / ``parts``, where
+    n is an integer, if both numbers are equal in float32. Numbers in double precision are returned
+    unchanged.
     """
     fraction = fraction.cpu()
     nearest = (fraction.double() * parts).round() / parts
@@ -216,7 +219,8 @@ def denoise(
     """Denoise codes with all DDIM steps of a schedule.
 
     Args:
-        denoiser: predicts the noise. For guidance, pass a denoiser that wraps the unguided one.
+        denoiser: predicts the noise. For guidance, pass a function that calls the network and
+            guides its prediction.
         noisy: codes at the noise level ``schedule.start``, (b, ...).
         stopped: called after each evaluation of the denoiser. If ``stopped()`` is True, the
             function returns the clean codes that are predicted at this step.
@@ -262,7 +266,7 @@ def step(
     """Take one step of a diffusion autoencoder, with the same time for all samples.
 
     Args:
-        predict: (noisy images, time) -> their noise.
+        predict: maps noisy images and a time to the predicted noise in the images.
         noisy: images in [-1, 1] at noise level ``time``, (b, c, h, w).
         alphas_cumprod: alpha_bar at each time, (times,).
         to: time after the step. -1 stands for the clean image, and None for pure noise.

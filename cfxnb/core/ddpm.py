@@ -1,9 +1,10 @@
 """Denoising diffusion probabilistic models (DDPM; Ho et al., 2020): the steps that add noise.
 
 One step goes from the noise level ``alpha_bar`` to the lower level ``alpha_bar_prev``. Given the
-clean code x_0, the code after the step has a Gaussian distribution. ``posterior_mean`` returns its
-mean, and ``posterior_variance`` its variance. Some networks learn the variance (Nichol & Dhariwal,
-2021): they predict where its logarithm lies between that of beta_tilde and that of beta.
+clean code x_0, the code after the step has a Gaussian distribution. ``posterior_mean`` returns the
+mean of the code after the step, and ``posterior_variance`` its variance. Some networks learn the
+variance (Nichol & Dhariwal, 2021): they predict where the logarithm of the variance lies between
+log(beta_tilde) and log(beta).
 """
 
 import dataclasses
@@ -23,11 +24,11 @@ class Level:
         times: times at which the network is evaluated, int64.
         alpha_bar, alpha_bar_prev: noise level before and after the step, float64.
         beta: variance of the noise that the forward process adds in this step, float64.
-        beta_tilde: variance of the step if the clean code is known, float64. It is 0 in the step
-            that leads to the clean code.
-        beta_tilde_learned: the variance that stands for ``beta_tilde`` in networks that learn the
-            variance. It differs in the step that leads to the clean code, where the logarithm of
-            ``beta_tilde`` is not finite: there it is the ``beta_tilde`` of the step before.
+        beta_tilde: variance of the step if the clean code is known, float64. ``beta_tilde`` is 0 in
+            the step that leads to the clean code.
+        beta_tilde_learned: lower bound of a learned variance: ``beta_tilde``, or in the step that
+            leads to the clean code, where log(beta_tilde) is not finite, ``beta_tilde`` of the step
+            before.
         is_last: whether this is the last step of the schedule.
     """
 
@@ -78,11 +79,11 @@ def posterior_variance(like: Tensor, level: Level, fraction: Tensor | None = Non
     """Return the variance of the codes after a step, (b, 1, ...) or (b, ...).
 
     Args:
-        like: codes (b, ...), for the dtype, the device and the number of axes.
+        like: codes (b, ...). The result has their dtype, device and number of axes.
         level: the step.
-        fraction: for networks that learn the variance: position of its logarithm between the
-            logarithms of beta_tilde (0) and beta (1), (b, ...). If None, the variance is
-            beta_tilde.
+        fraction: output of a network that learns the variance: where the logarithm of the variance
+            lies between log(beta_tilde) (0) and log(beta) (1), (b, ...). If ``fraction`` is None,
+            the variance is beta_tilde.
     """
     if fraction is None:
         return per_sample(level.beta_tilde.to(like), like)
@@ -94,14 +95,15 @@ def posterior_variance(like: Tensor, level: Level, fraction: Tensor | None = Non
 def respaced_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Schedule:
     """Return the schedule of the official code of improved diffusion (Nichol & Dhariwal, 2021).
 
-    The code spaces ``steps`` times evenly from the first to the last training time. As in the
-    official code of DiME, noise is added at the level one step beyond the first denoising step.
+    The schedule has evenly spaced times from the first to the last training time. As in the
+    official code of DiME, the noisy codes at the start have the noise level of the time before the
+    first step.
 
     Args:
         alphas_cumprod: alpha_bar at each time of the training, (times,).
-        strength: fraction of the steps that are taken, (b,), equal for all samples. The schedule
-            has int(strength * steps) steps, computed in double precision.
-        steps: number of times into which the whole diffusion is divided.
+        strength: fraction of the ``steps`` steps that the schedule takes, (b,), equal for all
+            samples. The schedule has int(strength * steps) steps, computed in double precision.
+        steps: number of evenly spaced times in the whole diffusion.
 
     Raises:
         ValueError: if there are more steps than times, if the strengths differ, or if a strength

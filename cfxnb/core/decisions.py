@@ -29,7 +29,7 @@ def log_odds(logits: Tensor, label: Tensor, contrast_class: Tensor | None = None
 
 
 def explained_logit(logits: Tensor, label: Tensor, contrast_class: Tensor | None) -> Tensor:
-    """Return logit[label], or its difference to logit[contrast_class], (b,)."""
+    """Return logit[label], or logit[label] - logit[contrast_class] if that is given, (b,)."""
     own = logits.gather(1, label.to(logits.device)[:, None])[:, 0]
     if contrast_class is None:
         return own
@@ -55,7 +55,7 @@ def is_reached(logits: Tensor, target: Tensor, confidence: float, slack: float =
 
 
 def still_reached(confidence: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a function (logits, target) -> bool (b,): ``is_reached`` up to rounding.
+    """Return the test ``is_reached`` as a function (logits, target), with slack for rounding.
 
     Rounding errors change when images are classified in batches of another size.
     """
@@ -82,9 +82,9 @@ def check_labels(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the explained class and the contrast class of each sample, which must differ.
 
-    With two classes, the other class is the contrast class by default. Without a contrast class,
-        the map of class 0 would be empty for a network with a single logit: its logit of class 0 is
-        always 0.
+    With two classes, the other class is the contrast class by default. A network with a single
+    logit gives class 0 the constant logit 0, so that without a contrast class the map of class 0
+    would be empty.
 
     Args:
         label: Explained class: one for all images, or one per image.

@@ -37,11 +37,11 @@ def expand_direction(space: LatentSpace, direction: Tensor, rows: int) -> Tensor
 
 
 def checked_direction(space: LatentSpace, direction: Any, rows: int) -> Any:
-    """Return a direction for each row, or the result of a search, which has one for each class.
+    """Return a direction for each row. A result of ``find_directions`` is returned unchanged.
 
     Args:
-        direction: see ``expand_direction``, or an object with a method ``towards``, as the result
-            of ``find_directions``.
+        direction: see ``expand_direction``, or a result of ``find_directions``, whose method
+            ``towards`` returns one direction per class.
     """
     if callable(getattr(direction, "towards", None)):
         return direction
@@ -54,7 +54,7 @@ def directions_of(space: LatentSpace, direction: Any, rows: Tensor, classes: Ten
     Args:
         direction: a result of ``checked_direction``.
         rows: positions of the images, (n,).
-        classes: classes towards which the images move, (n,), for the result of a search.
+        classes: target class of each image, (n,), used only with a result of ``find_directions``.
     """
     if isinstance(direction, Tensor):
         return direction[rows.to(direction.device)]

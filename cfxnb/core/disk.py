@@ -57,13 +57,13 @@ def kind_of(path: Path) -> str:
 
 
 def shown(path: Any) -> str:
-    """Return a path as a message quotes it, with the middle of a very long path left out."""
+    """Return a path as text for a message, without the middle if the path is very long."""
     text = repr(os.fspath(path))
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
 
 
 def cause(error: BaseException, max_letters: int = 160) -> str:
-    """Return the reason of an error on one line, without the path that the message names anyway."""
+    """Return the reason of an error on one line, without the path, because messages name it."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if isinstance(error, SafetensorError):
         text = text.split(" at path ")[0]  # the path of a temporary file

@@ -52,8 +52,8 @@ class Stop:
     def finish(self, work: Callable[[], Part]) -> Part:
         """Run ``work``, the last step of a call, and return its result.
 
-        If the user presses Ctrl-C during ``work``, it runs once more, so that what the search found
-        is kept. A second Ctrl-C is not caught."""
+        If the user presses Ctrl-C during ``work``, ``work`` runs once more, so that the results of
+        the search are kept. A second Ctrl-C is not caught."""
         with self.on_interrupt():
             return work()
         return work()
@@ -110,7 +110,7 @@ class EncodedBatch(Batch):
 
 @dataclasses.dataclass
 class Edit:
-    """What a method returns for a batch: edited codes or images, and its network evaluations.
+    """What a method returns for a batch: edited codes or images, and numbers of evaluations.
 
     If neither ``code`` nor ``image`` is set, the counterfactuals are the unchanged reconstructions.
 
@@ -118,14 +118,14 @@ class Edit:
         code: Edited codes. The driver decodes them.
         image: Edited images, for methods without codes.
         reached: Samples that reached the target in the search, bool (b,). If ``reached`` is None,
-            only the last evaluation by the driver decides.
+            only the logits of the final images decide.
         no_gradient: Samples whose gradient was zero or not finite, bool (b,).
         logits: Logits (b, k) of ``image``, from a method that has classified exactly these images.
             The driver then does not classify them again.
         seen: Logits of the edited images during the search, (b, k), or NaN for images that the
             search did not classify.
-        generator, classifier: Evaluations of each network by the method, without those by the
-            driver, (b,).
+        generator, classifier: Number of times that the method evaluated each network, (b,). The
+            driver adds its own evaluations.
     """
 
     code: Code | None = None
@@ -141,18 +141,20 @@ class Edit:
 
 
 class Run:
-    """One call of a method: its images in batches, its targets, and its result.
+    """One call of a method: splits the images into batches, and joins the results.
 
     Args:
-        classifier, images, target, space, batch_size, on_step: Arguments of the method, unchecked.
-        first_row: Row of the first image in its data set, or the row of each of n images, (n,).
+        classifier, images, target, space, batch_size, on_step: Arguments of the method, which
+            ``Run`` checks.
+        first_row: Row of the first image in its data set, or the rows of all n images, (n,).
         choose: Maps the logits of the originals to targets (b,), which replace ``target``.
         encode: Maps a batch to codes, reconstructions, and generator passes per image. If
             ``encode`` is given, the encoder of the space is not used.
         any_size: See ``CheckedSpace``.
 
     Attributes:
-        classifier, space: Checked versions of the two arguments, which methods call.
+        classifier, space: Checked versions of the arguments ``classifier`` and ``space``. Methods
+            call these versions.
         images: Checked images (n, c, h, w).
         row_positions: Rows of the images in their data set, (n,).
         stop: The Stop object that says whether the call should end.
@@ -204,7 +206,7 @@ class Run:
             edit: The method, which maps an EncodedBatch to an Edit.
             need: Maps (logits, target) to bool (b,): whether an edited image has reached the
                 target.
-            made_by: Name of the method and settings of the call, for the record.
+            made_by: Name of the method and settings of the call, for the record in the result.
         """
 
         def work(batch: Batch) -> Counterfactuals:
@@ -308,7 +310,7 @@ class Run:
         return validate.labels(self.target, len(self.images), classes, names=names).cpu()
 
     def _unfinished(self, index: Tensor, like: Counterfactuals) -> Counterfactuals:
-        """Return the result for images that were not started, with NaN for their logits."""
+        """Return the result for images that the call did not start, with NaN for their logits."""
         images = self.images[index.to(self.images.device)]
         count, classes = len(index), like.logits_before.shape[1]
         unknown = images.new_full((count, classes), torch.nan)
@@ -364,7 +366,7 @@ class Run:
         return {name: weights_hash(part) for name, part in parts.items() if part is not None}
 
     def _row_record(self) -> dict[str, Any]:
-        """Return the rows of the images in their data set, for the record."""
+        """Return the rows of the images in their data set, as entries of the record."""
         first = int(self.row_positions[0])
         if torch.equal(self.row_positions, torch.arange(len(self.row_positions)) + first):
             return {"first_row": first}
@@ -399,7 +401,7 @@ def assign_statuses(
 ) -> tuple[str, ...]:
     """Return the status of each sample.
 
-    If a sample needed no search, its status gives the reason, whatever the search found.
+    If a sample needed no search, its status is the reason, whatever the search found.
 
     Args:
         reached, no_gradient: Samples that reached the target, and samples whose gradient was zero

@@ -29,8 +29,8 @@ def as_images(value: Any, name: str = "images", *, live: bool = False) -> Tensor
     Args:
         value: The images.
         name: Name of the argument, for messages.
-        live: If True, gradients pass and values are not clamped. A tensor that was computed with a
-            gradient may then leave [0, 1] by up to ``OVERSHOOT``.
+        live: If True, gradients pass and values are not clamped. If ``live`` is True, a tensor that
+            was computed with a gradient may leave [0, 1] by up to ``OVERSHOOT``.
 
     Raises:
         ValueError, TypeError: If the value is not a batch of images, or is ambiguous.
@@ -147,7 +147,7 @@ def _ordered(x: Tensor, name: str, torch_order: bool) -> Tensor:
 
 
 def _unit_range(x: Tensor, name: str, pictures: bool, slack: float) -> Tensor:
-    """Return float32 in [0, 1], from floats in that range (up to ``slack``) or from bytes."""
+    """Convert floats in [0, 1] (exceeded by at most ``slack``) or bytes to float32 in [0, 1]."""
     if x.dtype == torch.bool or x.is_complex():
         raise TypeError(f"{name}: expected float32 in [0, 1], got {x.dtype}")
     floats = x.is_floating_point()

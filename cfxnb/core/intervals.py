@@ -68,7 +68,7 @@ def checked_confidence_level(value: Any) -> float:
 
 
 def _counts(value: Any, name: str) -> np.ndarray:
-    """Return integers >= 0 as floats."""
+    """Check that the numbers are integers >= 0, and return them as floats."""
     array = validate.array(value, name)
     if not ((array >= 0) & (array == np.floor(array)) & (array <= MAX_COUNT)).all():
         raise ValueError(f"{name}: expected whole numbers >= 0, got {validate.describe(value)}")
@@ -87,7 +87,8 @@ def bootstrap_interval(
 
     Args:
         values: Finite numbers, one per image, (n,).
-        weights: Divisors, one per image, (n,). Default: ones, which gives the mean of ``values``.
+        weights: Divisors, one per image, (n,). With the default, ones, the interval is that of the
+            mean of ``values``.
         n_resamples: Number of samples of n images, drawn with replacement.
         seed: Seed of the resamples.
 

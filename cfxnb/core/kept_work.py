@@ -138,12 +138,12 @@ class CheckpointDir:
             (self.folder / name).unlink(missing_ok=True)
 
     def reserve(self, size: int) -> None:
-        """Write a file of ``size`` bytes, so that a full disk is noticed before more queries."""
+        """Write a file of ``size`` bytes, so that a full disk is noticed before further queries."""
         with self._errors("written"):
             (self.folder / ROOM).write_bytes(bytes(size))
 
     def release(self) -> None:
-        """Delete the file that ``reserve`` wrote, right before its bytes are needed."""
+        """Delete the file that ``reserve`` wrote, right before the disk space is needed."""
         with contextlib.suppress(OSError):  # there may be room nevertheless
             (self.folder / ROOM).unlink(missing_ok=True)
 
@@ -302,12 +302,12 @@ def differ(
     Rounding differs a little between processors, so equal networks may give unequal numbers.
 
     Args:
-        found: answers of the network now, one row per input.
-        stored: earlier answers to the same inputs.
-        among: answers (m, ...) to m inputs whose standard deviation is the unit of ``tolerance``.
-            If ``among`` is None, ``stored`` determines the unit.
+        found: present answers of the network, one row per input.
+        stored: earlier answers of the network to the same inputs.
+        among: answers of the network to m inputs, (m, ...). ``tolerance`` is a multiple of their
+            standard deviation. If ``among`` is None, ``stored`` takes its place.
         tolerance: largest accepted difference, in standard deviations of ``among``. If ``among``
-            has a single row, the unit is the norm of this row.
+            has a single row, ``tolerance`` is a multiple of the norm of this row.
     """
     if found.shape != stored.shape:
         return True
@@ -322,7 +322,7 @@ def differ(
 
 
 def other_part(part: str, folder: Path) -> ValueError:
-    """Return the error for a network that answers differently than when the folder was made.
+    """Return the error for a network whose answers have changed since the folder was made.
 
     ``part`` names the network in the message.
     """
@@ -334,7 +334,7 @@ def other_part(part: str, folder: Path) -> ValueError:
 
 
 def _differences(expected: Mapping[str, Any], other: Any) -> list[str]:
-    """Return the names of the entries in which two configs differ, with values if short."""
+    """Return the names of the entries in which two configs differ, with their values if short."""
     if not isinstance(other, Mapping):
         return ["task"]
     names = []

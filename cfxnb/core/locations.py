@@ -10,7 +10,7 @@ def root() -> Path:
     """Return the project's folder, which holds ``data/`` and ``notebooks/``.
 
     The environment variable ``CFXNB_HOME`` names another folder, for an installation outside of the
-    clone. ``~`` in this variable stands for the home folder.
+    clone. ``~`` in ``CFXNB_HOME`` stands for the home folder.
     """
     named = os.environ.get("CFXNB_HOME")
     return given_path(named, name="CFXNB_HOME") if named else Path(__file__).resolve().parents[2]

@@ -22,11 +22,11 @@ def standard_modes(function: Function) -> Function:
 
     The decorated function ignores ``torch.inference_mode``, ``torch.no_grad``, ``torch.autocast``,
     ``torch.set_default_dtype`` and ``torch.set_default_device`` of the caller, because these modes
-    would change its numbers or prevent gradients. Matrix products have full float32 precision,
+    would change its results or prevent gradients. Matrix products have full float32 precision,
     without TF32 or bfloat16. When the function returns, all modes are restored.
 
     The default dtype and the precision of matrix products are settings of the whole process. While
-    a decorated function runs, these two settings apply to other threads too.
+    a decorated function runs, the float32 dtype and full precision apply to other threads too.
     """
 
     return standard()(function)
@@ -93,8 +93,9 @@ class _Settings:
     """Settings of the process that change the results of computations.
 
     torch has two interfaces for the precision of float32 products. The fields ``cudnn`` and
-    ``products`` belong to the old interface, and ``precisions`` to the new one. A field of the old
-    interface is None if torch cannot read it, because the new interface has another value."""
+    ``products`` belong to the old interface, and ``precisions`` to the new one. ``cudnn`` or
+    ``products`` is None if torch cannot read the setting, because the new interface has another
+    value."""
 
     dtype: torch.dtype
     cudnn: bool | None
@@ -112,9 +113,10 @@ class _Settings:
         return _Settings(torch.get_default_dtype(), cudnn, products, precisions)
 
     def apply(self, now: "_Settings") -> None:
-        """Set those settings that differ from ``now``, and the old interface before the new one.
+        """Set those settings that differ from ``now``.
 
-        The order matters, because setting the old interface changes the new one.
+        torch's old interface is set before the new one, because setting the old interface changes
+        the new one.
         """
         if self == now:
             return
@@ -137,7 +139,7 @@ EXACT = _Settings(torch.float32, False, "highest", ("ieee",) * 6)
 def own_random_numbers(seed: int) -> Iterator[None]:
     """Seed torch's global random generators inside the ``with`` block, and restore them afterwards.
 
-    Dropout and the initialisation of weights can use no other generator.
+    Dropout and the initialisation of weights can use no other generator than the global ones.
     """
     with _RANDOM, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)

@@ -194,7 +194,7 @@ def _left(table: dict[int, _Held], kept: Any) -> _Held | None:
 
 
 class _Thread(threading.local):
-    """A thread's ``_Hold`` objects, innermost last, and its number of ``within_call`` blocks."""
+    """The open ``eval_frozen`` blocks of a thread, and its number of ``within_call`` blocks."""
 
     def __init__(self) -> None:
         self.holds: list[_Hold] = []
@@ -213,7 +213,7 @@ def eval_frozen(*parts: Any) -> Iterator[None]:
     A network that ``modules_of`` does not find is frozen at its first call, if this thread calls it
     in a ``within_call`` block. When the block of ``eval_frozen`` ends, the original state of all
     networks is restored, also after an exception. If several threads use the same network, the last
-    one to finish restores it."""
+    thread to finish restores it."""
     hold = _Hold()
     try:
         found = modules_of(*parts)
@@ -255,7 +255,7 @@ def within_call() -> Iterator[None]:
 
 
 def first_time(warning: str) -> bool:
-    """Return True if a warning was not yet given in the thread's outermost ``eval_frozen``."""
+    """Return whether a warning is new in the outermost ``eval_frozen`` block of this thread."""
     if not _THREAD.holds:
         return True
     given = _THREAD.holds[0].given
@@ -265,7 +265,7 @@ def first_time(warning: str) -> bool:
 
 
 def warned_before() -> bool:
-    """Return whether any warning was given in the thread's outermost ``eval_frozen``."""
+    """Return whether any warning was given in the thread's outermost ``eval_frozen`` block."""
     return bool(_THREAD.holds and _THREAD.holds[0].given)
 
 
@@ -278,7 +278,7 @@ def is_compiled(modules: Iterable[Any]) -> bool:
 
 
 def uninitialised(modules: Iterable[nn.Module]) -> bool:
-    """Return whether one of the modules is lazy and has no weights before its first call."""
+    """Return whether one of the modules is a lazy module of torch that has no weights yet."""
     return any(is_lazy(p) for m in modules for p in m.parameters(recurse=False))
 
 

@@ -22,8 +22,8 @@ def predict_logits(classifier: Classifier, images: Tensor, batch_size: int = 512
     Args:
         classifier: Maps images to logits (b, k).
         images: Images (n, c, h, w) in [0, 1].
-        batch_size: Images per batch. A larger batch needs more memory and is faster. The results
-            are the same.
+        batch_size: Images per batch. A larger batch needs more memory and is faster. The batch size
+            does not change the logits.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or if logits are not finite.
@@ -34,7 +34,7 @@ def predict_logits(classifier: Classifier, images: Tensor, batch_size: int = 512
 def finite_predict_logits(
     classifier: Any, images: Any, batch_size: int = 512, name: str = "classifier"
 ) -> Tensor:
-    """Return logits as ``predict_logits`` does, with ``name`` for the classifier in messages."""
+    """Return logits as ``predict_logits`` does. Messages call the classifier ``name``."""
     checked = CheckedClassifier(classifier, name)
     images = validate.images(images)
     chunks = images.split(validate.count(batch_size, "batch_size", 1))

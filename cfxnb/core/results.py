@@ -20,8 +20,8 @@ from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FINITE, STATUSES, STOP
 class Counterfactuals:
     """Images, their counterfactuals, and how they were found. Every tensor has one row per image.
 
-    Images that a stopped call did not start have the status "stopped". For such images, ``image``
-    is the original, and logits and codes are NaN.
+    Images that a stopped call did not start have the status "stopped". For images that were not
+    started, ``image`` is the original, and logits and codes are NaN.
 
     Attributes:
         original, image, reconstruction: The n inputs, their counterfactuals, and their
@@ -32,8 +32,8 @@ class Counterfactuals:
         status: One of ``cfxnb.core.types.STATUSES`` per image.
         code_before, code_after: Codes of ``reconstruction`` and of ``image``. For methods without a
             space, both codes are None.
-        cost: Network evaluations per image, a dict of tensors (n,). ``generator`` counts forward
-            and backward passes of the generator, ``classifier`` those of the classifier.
+        cost: Network evaluations per image, a dict of tensors (n,). ``generator`` and
+            ``classifier`` count forward and backward passes of these networks.
         made_by: Record of the call: function, arguments, seed, hashes of the weights, seconds.
         trace: What the method recorded during the search, a dict of tensors (n, ...). The docstring
             of the method describes the entries of ``trace``.
@@ -68,7 +68,7 @@ class Counterfactuals:
     def eligible(self) -> Tensor:
         """Whether a flip was possible and the search was finished, bool (n,).
 
-        The value is False for the statuses "already_target", "stopped" and "not_finite"."""
+        Images with the status "already_target", "stopped" or "not_finite" are not eligible."""
         nothing = (ALREADY_TARGET, STOPPED, NOT_FINITE)
         return torch.tensor([s not in nothing for s in self.status], dtype=torch.bool, device="cpu")
 
@@ -153,7 +153,7 @@ class Counterfactuals:
         return html_strip(self)
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write the result to a safetensors file, and return its path.
+        """Write the result to a safetensors file, and return the path of the file.
 
         Args:
             path: Path of the file. The ending ``.safetensors`` is added if it is missing. Missing
@@ -174,8 +174,8 @@ class Counterfactuals:
             path: Path of the file.
 
         Raises:
-            ValueError, TypeError: If the file does not exist, is damaged or altered, or holds
-                something else.
+            ValueError, TypeError: If the file does not exist, is damaged or altered, or holds no
+                result.
         """
         return Counterfactuals(**results_file.read(path))
 
@@ -200,10 +200,10 @@ def _join_codes(codes: list[Code | None]) -> Code | None:
 
 
 def _join_traces(parts: Sequence[Counterfactuals]) -> dict[str, Tensor]:
-    """Join the traces of all results.
+    """Join the traces of all results, the tensors that methods recorded during the search.
 
-    If a result lacks a trace that others have, its rows are filled with NaN, False or 0. A trace
-    that has different numbers of steps in two results is left out.
+    If a result lacks a trace that others have, the rows of this result are filled with NaN, False
+    or 0. A trace that has different numbers of steps in two results is left out.
     """
     joined = {}
     for name in {name: None for part in parts for name in part.trace}:
@@ -218,10 +218,11 @@ def _join_traces(parts: Sequence[Counterfactuals]) -> dict[str, Tensor]:
 
 
 def _join_records(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return one record for joined results: the common one, or all records as ``parts``.
+    """Return one record for joined results, with the entry ``parts`` if the records are unequal.
 
-    Records are equal if they differ only in ``seconds`` and ``first_row``, as those of several
-    parts of a data set. The common record has the sum of the seconds and the first ``first_row``.
+    Records count as equal if they differ only in ``seconds`` and ``first_row``, as for several
+    parts of a data set. Equal records become one record with the sum of the seconds and the first
+    ``first_row``.
     """
     own = ("seconds", "first_row")
     stripped = [{k: v for k, v in r.items() if k not in own} for r in records]

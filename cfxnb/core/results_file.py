@@ -232,7 +232,7 @@ def _check_images(value: Tensor, name: str, like: Tensor, sound: Tensor) -> None
 
 
 def _check_logits(value: Tensor, name: str, like: Tensor, decided: Tensor) -> None:
-    """Check that logits have the shape of ``like``, and numbers where ``decided`` is True."""
+    """Check the shape of logits, and that they are not NaN or inf where ``decided`` is True."""
     right = value.shape[1] > 1 and value.shape == like.shape
     wanted = "(n, k) with k >= 2" if name == "logits_before" else tuple(like.shape)
     _must(right, name, f"shape {wanted}", tuple(value.shape))

@@ -125,8 +125,8 @@ def _warn_of_randomness(name: str, far: float) -> None:
 def logits_distance(a: Tensor, b: Tensor) -> float:
     """Return the largest difference between the first rows of logits ``a`` and ``b``.
 
-    Both probabilities and logits are compared. Differences of large logits are divided by the
-    largest logit.
+    The function compares the probabilities as well as the logits. Differences of large logits are
+    divided by the largest logit.
     """
     a, b = a.detach()[0], b.detach()[0].to(a)
     if not (a.isfinite().all() and b.isfinite().all()):
@@ -136,25 +136,25 @@ def logits_distance(a: Tensor, b: Tensor) -> float:
 
 
 def features_distance(a: Tensor, b: Tensor) -> float:
-    """Return the RMS difference of the first rows, divided by the RMS of the first row of ``a``."""
+    """Return the root mean squared difference of the first rows, relative to that row of ``a``."""
     return _mean_distance(a, b) / max(1e-6, float(a.detach()[0].square().mean().sqrt()))
 
 
 def noise_distance(a: Tensor, b: Tensor) -> float:
-    """Return the RMS difference of the first rows of noise, whose standard deviation is 1."""
+    """Return the root mean squared difference of the first rows of noise."""
     return _mean_distance(a, b)
 
 
 def images_distance(a: Tensor, b: Tensor) -> float:
-    """Return the RMS difference of the first images, times 5.
+    """Return the root mean squared difference of the first images, times 5.
 
-    A distance of 1 is then a fifth of the range from black to white.
+    A distance of 1 means a fifth of the range from black to white.
     """
     return 5 * _mean_distance(a, b)
 
 
 def codes_distance(std: Tensor) -> Callable[[Code, Code], float]:
-    """Return a function for the RMS difference of the first codes, in units of ``std``."""
+    """Return a function for the root mean squared difference of codes, in units of ``std``."""
 
     def distance(a: Code, b: Code) -> float:
         change = a.z.detach()[:1] - b.z.detach()[:1].to(a.z)

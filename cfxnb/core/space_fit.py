@@ -18,7 +18,7 @@ FAR = 2.0  # a warning is given if the error is larger than this multiple of the
 
 
 class SpaceFit:
-    """Counts the decisions that survive reconstruction, and measures the reconstruction error.
+    """Counts images that keep their class after reconstruction, and measures reconstruction errors.
 
     A space may have an attribute ``reconstruction_error``, the mean squared error of its
     reconstructions of test images. ``warn`` compares the measured error with
@@ -35,13 +35,12 @@ class SpaceFit:
         self.error += float((images - reconstruction).square().flatten(1).mean(1).sum())
 
     def add_decisions(self, before: Tensor, after: Tensor) -> None:
-        """Count equal decisions in the logits (b, k) of images, ``before``, and of reconstructions,
-        ``after``."""
+        """Count images whose predicted class is the same before reconstruction and after."""
         self.asked += len(before)
         self.kept += int((predicted(before) == predicted(after)).sum())
 
     def warn(self) -> None:
-        """Warn if few decisions survive, or if the reconstructions are far from the images."""
+        """Warn if few images keep their predicted class, or if reconstructions differ too much."""
         found = []
         if self.asked >= FEWEST and wilson_interval(self.kept, self.asked)[1] < FEW:
             found.append(f"the classifier decides {self.kept} of {self.asked} images as before")

@@ -75,11 +75,11 @@ def norms(x: Tensor) -> Tensor:
 
 
 def active_dims(std: Tensor) -> Tensor:
-    """Return which coordinates are active: a std above 2 % of the largest.
+    """Return which coordinates of a code are active: those with a std above 2 % of the largest.
 
     A variational autoencoder leaves some coordinates unused. Unused coordinates have a tiny std.
-    Measured in this std, they would count as much as the other coordinates, although the decoder
-    ignores them."""
+    Measured in their own std, unused coordinates would count as much as the others, although the
+    decoder ignores them."""
     return std > 0.02 * std.max()
 
 
@@ -132,6 +132,6 @@ def finite_rows(x: Tensor) -> Tensor:
 def predicted(logits: Tensor) -> Tensor:
     """Return the class with the largest logit, int64 (b,), or -1 if a logit is not finite.
 
-    All decisions of the package use this function, because argmax would treat NaN as the largest.
+    All parts of the package use ``predicted``, because argmax would treat NaN as the largest logit.
     """
     return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)

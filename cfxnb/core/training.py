@@ -1,4 +1,4 @@
-"""The training loop of all shipped networks: AdamW, cosine schedule, EMA, resumable."""
+"""The training loop of all shipped networks, which uses AdamW and averages weights."""
 
 import contextlib
 import time
@@ -55,9 +55,10 @@ def fit(
         ema: decay of the exponential moving average of weights and buffers.
         seed: seed of the batches and of the generator.
         config: JSON values that say where data and model come from. A folder with another
-            ``config`` is refused. If ``config`` is None, a hash of the data is used.
-        answers: outputs (n, ...) of further networks in the loss for n fixed inputs, by name. If
-            these outputs change by more than rounding, the folder is refused.
+            ``config`` is refused. If ``config`` is None, a hash of the data takes its place.
+        answers: dict from the name of each further network that the loss uses to its outputs (n,
+            ...) for n fixed inputs. If outputs differ from those in the folder by more than
+            rounding, the folder is refused.
 
     Raises:
         ValueError: if ``checkpoint_dir`` belongs to another training, is in use, or was altered.
@@ -148,7 +149,7 @@ def _kept_if_interrupted(
 
 
 def _begun(model: nn.Module, loss: Loss, rows: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Return sketches of the initial weights, and the loss of the first batch."""
+    """Return the initial weights as sketches (16 numbers each), and the loss of the first batch."""
     state = model.state_dict()
     found = {f"model {i}": sketch(x.flatten()[None]) for i, x in enumerate(state.values())}
     before = {name: value.clone() for name, value in state.items()}

@@ -67,7 +67,7 @@ class Code:
 
 @runtime_checkable
 class LatentSpace(Protocol):
-    """A generator with its inverse.
+    """A generator of images, together with its inverse, the encoder.
 
     ``encode`` returns the code of an image, and ``decode`` the image of a code. ``mean`` and
     ``std`` are the mean and standard deviation of each coordinate of the codes of real images.
@@ -96,7 +96,8 @@ class Step:
     Return True from ``on_step`` to stop the search.
 
     Attributes:
-        number, total: Number of this evaluation, from 1, and the largest possible number.
+        number, total: Number of the present evaluation, from 1, and the largest number of
+            evaluations.
         rows: Rows of the samples in the data set, (b,).
         code: Current codes, or current images for methods without a space, (b, ...).
         probability: Current probability of the target, (b,).

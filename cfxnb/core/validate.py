@@ -1,4 +1,7 @@
-"""Check arguments. Each message names the argument, what was expected, and what came."""
+"""Check arguments.
+
+Each error message names the argument, the expected value, and the value that was passed.
+"""
 
 import contextlib
 import dataclasses
@@ -185,7 +188,7 @@ def labels(
 ) -> Tensor:
     """Return one class per image, int64 (rows,) in [0, classes).
 
-    If the caller passes a single class, it applies to all images.
+    If the caller passes a single class, this class applies to all images.
 
     Args:
         value: Class numbers from 0, as an int, a list, an array or a tensor, or names of classes.
@@ -412,9 +415,9 @@ def space(value: Any, name: str = "space") -> Any:
 
 
 def diffusion(value: Any, name: str = "space") -> Any:
-    """Check that the value is a space with the extra parts of a diffusion space, and return it.
+    """Check that the value is a diffusion space, and return it.
 
-    The extra parts are alphas_cumprod, predict_noise, encode_condition and conditions.
+    A diffusion space has alphas_cumprod, predict_noise, encode_condition and conditions.
     """
     space(value, name)
     parts = ("alphas_cumprod", "predict_noise", "encode_condition", "conditions")
@@ -434,7 +437,7 @@ OLD_NAMES = {
 
 
 def _old_names(value: Any, missing: Sequence[str]) -> str:
-    """Return advice to rename those missing parts that ``value`` has under their old names."""
+    """Return advice to rename missing attributes that ``value`` has under their old names."""
     old = [(OLD_NAMES[new], new) for new in missing if hasattr(value, OLD_NAMES.get(new, new))]
     return "".join(f"; rename its {before} to {new}" for before, new in old)
 
@@ -460,7 +463,7 @@ def is_falling(x: Tensor) -> bool:
 def same_classes(
     judge: Any, images: Tensor, classes: int, name: str, names: Sequence[str] | None = None
 ) -> Tensor:
-    """Return the class that a judge predicts for each of n images, (n,).
+    """Return the class that a judge (a second classifier) predicts for each of n images, (n,).
 
     The judge must have the same classes as the results, in the same order.
 
@@ -581,7 +584,7 @@ def array(value: Any, name: str, dims: int | None = None, *, gaps: bool = False)
 
 
 def drawable(value: Any, name: str, dims: int | None = None, *, gaps: bool = False) -> np.ndarray:
-    """Return numbers as ``array`` does, but refuse those too large for the axes of a figure."""
+    """Return numbers as ``array`` does, but refuse numbers too large for the axes of a figure."""
     found = array(value, name, dims, gaps=gaps)
     if (np.abs(found) > 1e100).any():
         raise ValueError(f"{name}: expected numbers that can be drawn, got some beyond 1e100")

@@ -13,7 +13,7 @@ from cfxnb.core.validate import code_like, describe, float_tensor, instance, par
 
 
 def codes(value: Any, name: str) -> tuple[Code, Code]:
-    """Return the codes of a result before and after the change, and refuse one without codes."""
+    """Return the codes before and after the change, and refuse a result without codes."""
     cf: Counterfactuals = instance(value, Counterfactuals, name)
     if cf.code_before is None or cf.code_after is None:
         raise TypeError(
@@ -36,7 +36,7 @@ def result(value: Any, name: str) -> Counterfactuals:
 
 
 def all_started(cf: Counterfactuals, name: str) -> None:
-    """Refuse a result with images that were not started before a stop."""
+    """Refuse the result of a stopped call that did not start all images."""
     left = torch.tensor([s == STOPPED for s in cf.status], dtype=torch.bool)
     left &= ~cf.logits_after.detach().isfinite().all(1).cpu()
     if cf.code_after is not None:

@@ -53,8 +53,8 @@ class ProbabilityWatch:
 
         Args:
             values: The outputs.
-            again: Returns outputs with a gradient, which shows the operation that made them.
-                ``again`` is called only for outputs that may be probabilities.
+            again: Function that computes the outputs with autograd, which records the operation
+                that made them. ``again`` is called only for outputs that may be probabilities.
         """
         if self.done:
             return
@@ -94,7 +94,7 @@ def _only_output(values: Tensor) -> Tensor:
 
 
 def _unit(rows: Tensor) -> Tensor | None:
-    """Return values within [0, 1], percentages divided by 100, and None for other values."""
+    """Return values within [0, 1] unchanged, percentages divided by 100, and otherwise None."""
     low, high = rows.min().item(), rows.max().item()
     if low < -ROUNDING or high > 100 * (1 + ROUGH):
         return None

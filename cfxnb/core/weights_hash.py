@@ -39,7 +39,7 @@ def _state(module: nn.Module) -> list[tuple[str, Any]]:
 
 
 def _feed(digest: Any, value: Any) -> None:
-    """Add the bytes of a tensor, or of the parts of a container."""
+    """Add the bytes of a tensor, or of the parts of a container, to a hash."""
     if isinstance(value, dict):
         value = [part for key in sorted(value, key=str) for part in (str(key), value[key])]
     if isinstance(value, list | tuple):
