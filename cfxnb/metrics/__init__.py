@@ -1,17 +1,18 @@
 """Measures of counterfactuals and attributions.
 
 - ``report``: one table with one row per method. Read it first.
-- ``report_arguments``, ``columns``: its checked arguments, and its cells with their intervals.
+- ``report_arguments``, ``columns``: the checked arguments of ``report``, and the cells of the table
+  of ``report``.
 - ``pairwise``: distances between an image and its counterfactual, and COUT.
 - ``distributions``: distances between two sets of features (FID, KID, sFID, MMD).
 - ``lpips``: LPIPS.
 - ``attributes``: changed decisions of a classifier (flip rate, MNAC, correlation difference).
 - ``ground_truth``: explanations compared with the known causes of sprites.
 - ``attribution``: quality of heat maps.
-- ``axioms``: composition, reversibility and effectiveness.
+- ``axioms``: what null edits, edits there and back, and single edits do to an image.
 - ``minimality``: the size of a change compared with distances between real images.
 - ``transfer``: flips on retrained classifiers, and the gain in accuracy after repair.
-- ``called_again``: what measures share that call a method again.
+- ``called_again``: code that is shared by the measures that call a method again.
 - ``stability``: differences between counterfactuals after small changes of seed or image.
 - ``diversity``: differences between several counterfactuals of one image.
 - ``groups``: accuracy of a classifier in each group of images.

@@ -1,4 +1,4 @@
-"""Measures of the decisions of a classifier or an attribute classifier before and after an edit."""
+"""Measures that compare the decisions of a classifier before and after an edit."""
 
 from typing import Any
 
@@ -38,12 +38,12 @@ def mnac(before: Tensor, after: Tensor) -> float:
     """Return the mean number of attributes that changed (MNAC, Rodriguez et al., 2021).
 
     Args:
-        before, after: Decisions of an attribute classifier on n originals (``before``) and
-            their flipped images (``after``) for k attributes, bool (n, k).
+        before, after: Decisions of an attribute classifier about k attributes of n originals
+            (``before``) and of their counterfactuals (``after``), bool (n, k).
 
     Returns:
-        Number of changed attributes, a mean over images, in [0, k]. Lower is better. The mean is
-        NaN if there are no images.
+        Mean number of changed attributes per image, in [0, k]. Lower is better. The result is NaN
+        if there are no images.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -59,20 +59,21 @@ def correlation_difference(
 ) -> tuple[float, Tensor]:
     """Compute the correlation difference (CD, Jeanneret et al., 2022).
 
-    CD is small if exactly those attributes change together that are correlated in the training
-    images. CD lies in [0, 2 k] for k attributes. Lower is better.
+    The correlation difference is small if attributes change together exactly when they are
+    correlated in the training images. The correlation difference lies in [0, 2 k] for k attributes.
+    Lower is better.
 
     Args:
-        before, after: Decisions of an attribute classifier on n originals (``before``) and
-            their flipped images (``after``) for k attributes, bool (n, k).
+        before, after: Decisions of an attribute classifier about k attributes of n originals
+            (``before``) and of their counterfactuals (``after``), bool (n, k).
         labels: True attributes of m training images, bool (m, k).
         query: Column of the query attribute, which the counterfactuals should change.
 
     Returns:
-        CD and the correlations c, (k,). For each attribute, c is the correlation between the change
-        of this attribute and the change of the query attribute, and d is the correlation of both
-        attributes in the training images. CD is the sum of |c - d| over all attributes. An
-        undefined correlation counts as 0.
+        The correlation difference CD, and the correlations c, (k,). For each attribute, c is the
+        correlation between the change of the attribute and the change of the query attribute, and d
+        is the correlation of the attribute with the query attribute in the training images. CD is
+        the sum over all attributes of |c - d|. An undefined correlation counts as 0.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.

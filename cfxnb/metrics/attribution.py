@@ -1,4 +1,4 @@
-"""Quality of heat maps: location, effect of the pixels on the output, dependence on weights."""
+"""Quality of heat maps: location, effect of the pixels on the output, dependence on the weights."""
 
 import copy
 import dataclasses
@@ -32,7 +32,8 @@ def relevance_mass(attribution: Attribution | Tensor, mask: Tensor) -> pd.DataFr
         DataFrame with one row per image and three columns:
 
         - ``inside``: fraction of the sum of |map| that lies in the mask.
-        - ``positive inside``: fraction of the positive part of the map that lies in the mask.
+        - ``positive inside``: fraction of the sum of the positive values of the map that lies in
+          the mask.
         - ``area``: fraction of the pixels that lie in the mask, which is the expected value of
           ``inside`` for a map that ignores the image.
 
@@ -58,7 +59,7 @@ def pointing_game(attribution: Attribution | Tensor, mask: Tensor) -> Tensor:
         mask: The region, bool (n, h, w).
 
     Returns:
-        Bool (n,). The result is False for a map without positive values.
+        Bool (n,). The entry of a map without positive values is False.
     """
     maps, region = _checked(attribution, mask)
     best = maps.nan_to_num(-torch.inf).max(1)
@@ -116,13 +117,15 @@ def insertion_deletion(
     """Compute insertion and deletion curves (RISE, Petsiuk et al., 2018).
 
     The insertion curve shows the probability of the label while pixels of the image are pasted into
-    the baseline. The deletion curve pastes pixels of the baseline into the image. Pixels with the
-    largest values in the heat map are pasted first. In the paper, deletion replaces pixels by a
-    constant, and insertion starts with a blurred image. Here both curves use ``baseline``.
+    the baseline. The deletion curve shows the probability of the label while pixels of the baseline
+    are pasted into the image. Pixels with the largest values in the heat map are pasted first. In
+    the paper, deletion replaces pixels by a constant, and insertion starts with a blurred image.
+    Here insertion and deletion use the images ``baseline``.
 
     Args:
         classifier: Images -> logits (b, k). No gradients are needed.
-        images, baseline: Images and their baselines, (n, c, h, w) in [0, 1].
+        images, baseline: Explained images, and images in which the evidence is missing, (n, c, h,
+            w) in [0, 1].
         attribution: An Attribution, or heat maps (n, h, w).
         label: The explained class: one for all images, or one per image (n,).
         n_chunks: Approximate number of equal groups in which the pixels are pasted.
@@ -163,17 +166,19 @@ def parameter_randomisation(
     cascade: bool = True,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare maps before and after the weights are randomised (Adebayo et al., 2018).
+    """Compare heat maps before and after a network's weights are randomised (Adebayo et al., 2018).
 
-    The comparison is a sanity check: a map that explains the network must change if the network
-    does. The layers of a copy of the network are randomised one after the other, from the output to
-    the input. New weights are drawn from a normal distribution with the mean and standard deviation
-    of the old weights.
+    The comparison is a sanity check: a map that explains a network must change if the network
+    changes. The layers of a copy of the network are randomised one after the other, from the output
+    to the input. The new weights of a layer are drawn from a normal distribution with the mean and
+    standard deviation of the old weights.
 
     Args:
         classifier: A classifier from ``cfx.wrap``, or a module.
-        explain: Classifier -> Attribution or heat maps (n, h, w), always for the same images.
-        cascade: If False, all layers are randomised before the maps are compared once.
+        explain: Function that takes a classifier and returns an Attribution or heat maps (n, h, w),
+            always for the same images.
+        cascade: If True, the maps are compared after each randomised layer. If False, the maps are
+            compared once, after all layers are randomised.
         seed: Seed of the new weights.
 
     Returns:
@@ -181,9 +186,10 @@ def parameter_randomisation(
         False. The index ``layer`` holds the name of the layer. Columns:
 
         - ``signed``: Spearman correlation of the new and the original map, mean over images.
-        - ``absolute``: Spearman correlation of the absolute values of both maps, mean over images.
+        - ``absolute``: Spearman correlation of the absolute values of the new and the original map,
+          mean over images.
 
-        A correlation near 1 means that the map does not depend on the weights. The correlation is
+        A correlation near 1 means that the map hardly depends on the weights. The correlation is
         NaN if a map is constant.
 
     Raises:
@@ -234,7 +240,7 @@ def parameter_randomisation(
 
 @torch.no_grad()
 def _randomise(layer: nn.Module, seed: int, index: int) -> None:
-    """Replace the weights of one layer by random weights; ``index`` counts from the output."""
+    """Replace the weights of one layer by random weights; ``index`` is 0 at the output layer."""
     for i, weight in enumerate(layer.parameters(False)):
         if not weight.is_floating_point():
             continue
@@ -244,7 +250,7 @@ def _randomise(layer: nn.Module, seed: int, index: int) -> None:
 
 
 def _rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Return the mean Spearman correlation of two sets of maps; NaN if a map is constant."""
+    """Return the mean Spearman correlation of pairs of maps, or NaN if a map is constant."""
     ranks = [rankdata(m.flatten(1).double().cpu().numpy(), axis=1) for m in (a, b)]
     x, y = (r - r.mean(1, keepdims=True) for r in ranks)
     lengths = np.sqrt((x**2).sum(1) * (y**2).sum(1))

@@ -1,9 +1,10 @@
 """Composition, reversibility and effectiveness of a counterfactual method.
 
 Monteiro et al., "Measuring axiomatic soundness of counterfactual image models" (ICLR 2023, arXiv
-2303.01274). The measures need no true counterfactuals. A null edit must change nothing
-(composition). An edit to another class and back must restore the image (reversibility). The asked
-value must be there afterwards (effectiveness).
+2303.01274). Composition, reversibility and effectiveness can be measured without true
+counterfactuals. A null edit, which asks for the class that an image already has, must change
+nothing (composition). An edit to another class and back must restore the image (reversibility).
+After an edit, the image must have the asked value (effectiveness).
 
 Distances are mean absolute differences over pixels and channels, in grey levels from 0 to 255.
 """
@@ -35,25 +36,26 @@ MAX_CLASSES = 10**6
 def cycle_distances(
     method: Method, images: Tensor, targets: Any, n_cycles: int = 1, *, seed: int = 0
 ) -> Tensor:
-    """Return the distance to the original after each edit of a repeated cycle of edits.
+    """Return how far images are from their originals after each edit of a repeated cycle of edits.
 
     The first edit goes to ``targets[0]``, the next one to ``targets[1]``, and so on. Each edit
-    starts at the result of the last one. If the last target is the original class, the images are
-    back at their start after each whole cycle. These distances measure reversibility. The other
-    distances measure the size of the edits. With only one target, the original class, all edits are
-    null edits, and the distances measure composition.
+    starts from the result of the edit before. If the last target is the original class, a perfect
+    method restores the images with each whole cycle. The distances after whole cycles measure
+    reversibility. The distances within a cycle measure the size of the edits. If the original class
+    is the only target, no edit should change anything (null edits), and the distances measure
+    composition.
 
     Args:
         method: Called as ``method(images, target, seed=seed)``, returns Counterfactuals.
         images: Images, (n, c, h, w) in [0, 1].
         targets: Class of each image at each of m edits, (m, n).
-        n_cycles: How often the m edits are made. Default: 1.
-        seed: Seed that every call of the method gets. So the noise of an image is the same in all
-            edits.
+        n_cycles: How often the whole cycle of m edits is made. Default: 1.
+        seed: Seed that every call of the method gets, so that the noise of an image is the same in
+            all edits.
 
     Returns:
         Distances in grey levels, float64 (m * n_cycles + 1, n). Row k is measured after k edits,
-        and row 0 is 0. Lower is better for null edits and whole cycles.
+        and row 0 is 0. Lower distances are better for null edits and after whole cycles.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. The error message names the argument.
@@ -79,18 +81,20 @@ def cycle_distances(
 def composition(
     method: Method, images: Tensor, labels: Any, cycles: Any = (1, 10), *, seed: int = 0
 ) -> pd.DataFrame:
-    """Return how far images move when a method is asked for the class that they already have.
+    """Return how far a method moves images when it is asked for the class that they already have.
 
-    Most methods return the reconstruction if an image already has the target. Composition then
-    measures the error of the space, which adds up over the edits. For a method that adds noise,
-    pass a function that runs the whole edit without any push towards a class. For example, pass a
-    function that calls ``diffusion_counterfactual`` with ``guidance="none"``.
+    Most methods return the reconstruction of an image that already has the target class.
+    For methods that return the reconstruction, composition measures the error of the
+    reconstruction, which adds up over the edits. For a method that adds noise, pass a function that
+    runs the whole edit without any push towards a class. For a diffusion method, pass a function
+    that calls ``diffusion_counterfactual`` with ``guidance="none"``.
 
     Args:
         method: Called as ``method(images, target, seed=seed)``, returns Counterfactuals.
         images: Images, (n, c, h, w) in [0, 1].
         labels: Class that the explained classifier predicts for each image, (n,).
-        cycles: Numbers of null edits after which the distance is measured. Default: 1 and 10.
+        cycles: Numbers of null edits (edits to the class that an image already has) after which the
+            distance is measured. Default: 1 and 10.
         seed: Seed that every call of the method gets.
 
     Returns:
@@ -115,22 +119,28 @@ def reversibility(
     """Explain each counterfactual back to the original class, and compare with the original.
 
     Args:
-        method: Called as ``method(images, target, seed=seed)``, returns Counterfactuals. It must
-            be the method that made ``counterfactuals``.
-        counterfactuals: Result of the way to the target. Only flipped images go back.
-        seed: Seed of the way back. Default: the seed that ``counterfactuals`` records.
+        method: Called as ``method(images, target, seed=seed)``, returns Counterfactuals. The method
+            must be the one that made ``counterfactuals``.
+        counterfactuals: Counterfactuals towards the target, made by ``method``. Only images that
+            flipped are explained back.
+        seed: Seed of the calls that explain back to the original class. Default: the seed that
+            ``counterfactuals`` records.
 
     Returns:
         DataFrame with one row per image, with these columns:
 
-        - ``flipped back``: 1 if the way back reached the class that was predicted for the original,
-          else 0. NaN if the image had not flipped. Higher is better.
+        - ``flipped back``: 1 if the second call reached the class that was predicted for the
+          original, otherwise 0. ``flipped back`` is NaN if the image did not flip to the target.
+          Higher is better.
         - ``one way``: distance from the original to the counterfactual, in grey levels.
-        - ``return``: distance from the original to the image after the way back. Lower is better.
-        - ``ratio``: return / one way. Below 1, the image comes back. Lower is better.
+        - ``return``: distance from the original to the image that was explained back. Lower is
+          better.
+        - ``ratio``: the column ``return`` divided by the column ``one way``. A ratio below 1 means
+          that the image moves back towards the original. Lower is better.
 
-        The last three columns are NaN if one of the two ways did not flip. So report them together
-        with the mean of ``flipped back``.
+        The columns ``one way``, ``return`` and ``ratio`` are NaN if the image did not flip to the
+        target and back. Report the three columns with distances together with the mean of ``flipped
+        back``, because they count only images that flipped back.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. The error message names the argument.
@@ -154,20 +164,22 @@ def reversibility(
 
 @standard_modes
 def effectiveness(predicted: Any, wanted: Any) -> Tensor:
-    """Return whether an independent predictor reads the asked value in each counterfactual.
+    """Return how well an independent predictor reads the asked value in each counterfactual.
 
-    Report all properties of the images: the changed one must have the asked value, and the others
-    must still have theirs. The explained classifier must not be the predictor.
+    Report all properties of the images: the changed property must have the asked value, and all
+    other properties must keep their values. The predictor must not be the explained classifier.
 
     Args:
-        predicted: What the predictor reads in each of n counterfactuals, (n,). Integers or bools
-            are classes. Floats are continuous properties.
-        wanted: The value that each counterfactual should have, (n,), of the same kind.
+        predicted: The value that the predictor reads in each of n counterfactuals, (n,). Integers
+            or bools in ``predicted`` are classes. Floats in ``predicted`` are continuous
+            properties.
+        wanted: The value that each counterfactual should have, (n,), a class or a float like
+            ``predicted``.
 
     Returns:
-        float64 (n,). For classes 1 if the value is right, else 0: the mean is the accuracy, and
-        higher is better. For continuous properties the absolute error, in their unit: lower is
-        better.
+        float64 (n,). For classes, an entry is 1 if the predicted class is the wanted one, otherwise
+        0. The mean of the entries is the accuracy, and higher is better. For continuous properties,
+        an entry is the absolute error, and lower is better.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. The error message names the argument.

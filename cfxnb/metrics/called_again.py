@@ -1,4 +1,4 @@
-"""What the measures share: they call a method again, and check lists."""
+"""Functions that several measures share, for example to call a method again."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,17 +19,17 @@ Method = Callable[..., Counterfactuals]
 def call_again(
     method: Method, images: Tensor, target: Tensor, seed: int, name: str = "method"
 ) -> Counterfactuals:
-    """Return the counterfactuals of other images or another seed, after a check of the result.
+    """Call a method for other images or another seed, check the counterfactuals, and return them.
 
     Args:
         method: See ``Method``.
         images: Images (n, c, h, w) in [0, 1].
         target: Class of each image, (n,).
-        name: Name of the argument, for messages.
+        name: Name of the argument, for error messages.
 
     Raises:
-        TypeError, ValueError: If the method returns something else than finished counterfactuals
-            of these images.
+        TypeError, ValueError: If the method returns something else than finished counterfactuals of
+            ``images``.
     """
     with validate.part_of(name):
         found = method(images, target, seed=seed)
@@ -47,7 +47,7 @@ def call_again(
 
 
 def some(value: Any, name: str, what: str) -> list[Any]:
-    """Return a list, tuple or range with at least one entry as a list."""
+    """Return the entries of a list, tuple or range as a list; at least one entry is required."""
     if not isinstance(value, list | tuple | range):
         raise TypeError(f"{name}: expected a list of {what}, got {validate.describe(value)}")
     if not value:
@@ -66,7 +66,7 @@ def source_classes(cf: Counterfactuals, name: str) -> Tensor:
 
 
 def recorded_seed(cf: Counterfactuals) -> int:
-    """Return the seed with which a result was made, or 0 if it records none."""
+    """Return the seed with which a result was made, or 0 if the result records no seed."""
     seed = cf.made_by.get("seed", 0)
     return seed if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 else 0
 
@@ -77,5 +77,5 @@ def grey_levels(a: Tensor, b: Tensor) -> Tensor:
 
 
 def nan_where(undefined: Tensor, values: Tensor) -> Tensor:
-    """Return float64 values with NaN where ``undefined``, both (n,)."""
+    """Return ``values`` (n,) in float64, with NaN where ``undefined`` (n,) is True."""
     return values.double().masked_fill(undefined.to(values.device), torch.nan)

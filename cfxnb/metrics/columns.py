@@ -1,4 +1,4 @@
-"""The cells of one row of ``report``: means with their intervals and counts."""
+"""The cells of one row of the table of ``report``: means with intervals and counts."""
 
 import math
 from collections.abc import Callable
@@ -13,13 +13,15 @@ N_RESAMPLES = 1000
 
 
 class Columns:
-    """Collects the cells of one method, by the name of the column.
+    """Collects the cells of one method's row in a table, by the name of the column.
 
-    An undefined value in a list is NaN, and is left out. A cell is NaN if nothing is left.
+    Undefined values, which are NaN, are left out of means and fractions. A cell is NaN if all
+    values are undefined.
 
     Args:
-        confidence_level: Confidence level of the intervals. If None, there are only the values.
-            Otherwise each value gets three cells more: ``low``, ``high`` and ``n``.
+        confidence_level: Confidence level of the intervals. If ``confidence_level`` is None, the
+            row has no cells for intervals. If ``confidence_level`` is a number, each value gets
+            three cells more: ``low``, ``high`` and ``n``.
     """
 
     def __init__(self, confidence_level: float | None) -> None:
@@ -27,16 +29,16 @@ class Columns:
         self.row: dict[str, float] = {}
 
     def rate(self, name: str, hits: Tensor | None) -> None:
-        """Add the fraction of true values, with a Wilson interval. ``hits`` is bool (n,)."""
+        """Add the fraction of hits that are True, with a Wilson interval. ``hits`` is bool (n,)."""
         count, total = (0, 0) if hits is None else (int(hits.sum()), len(hits))
         low, high = wilson_interval(count, total, self.level or 0.95)
         self.value(name, _ratio(count, total), total, float(low), float(high))
 
     def fraction(self, name: str, values: Tensor | np.ndarray | None) -> None:
-        """Add the mean of fractions in [0, 1], with a Wilson interval. NaN is left out.
+        """Add the mean of the fractions that are not NaN, with a Wilson interval.
 
-        Each image counts as one trial, which can only widen the interval. A bootstrap interval
-        would have no width if all values are 1.
+        The Wilson interval treats the fraction of an image as the result of one trial, which can
+        only widen the interval. A bootstrap interval would have no width if all values are 1.
         """
         known = _known(values)
         total, n = float(known.sum()), len(known)
@@ -45,7 +47,7 @@ class Columns:
         self.value(name, _ratio(total, n), n, float(low), float(high))
 
     def mean(self, name: str, values: Tensor | np.ndarray | None) -> None:
-        """Add the mean of the values that are not NaN, with a bootstrap interval."""
+        """Add a cell with the mean of the values that are not NaN, with a bootstrap interval."""
         known = _known(values)
         low, high = self._interval(known)
         mean = float(known.mean()) if len(known) else math.nan
@@ -59,7 +61,7 @@ class Columns:
         self.value(name, _ratio(a.sum() + shared, total), n, low, high)
 
     def statistic(self, name: str, n: int, function: Callable[[Tensor], float]) -> None:
-        """Add ``function`` of all row indices, and the quantiles over 200 resamples of the rows."""
+        """Add ``function(rows)`` for all rows, with an interval from 200 resamples of the rows."""
         value, low, high = math.nan, math.nan, math.nan
         if n:
             value = function(torch.arange(n))
@@ -73,7 +75,7 @@ class Columns:
     def value(
         self, name: str, value: float, n: int, low: float = math.nan, high: float = math.nan
     ) -> None:
-        """Add a value, and the ends of its interval. NaN stands for an unknown end."""
+        """Add a value, and the ends of its interval. An unknown end is NaN."""
         self.row[name] = value
         if self.level is not None:
             self.row |= {f"{name} low": low, f"{name} high": high, f"{name} n": n}

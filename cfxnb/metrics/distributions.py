@@ -19,15 +19,15 @@ MAX_SUBSETS = 10**6  # more would take days
 def fid(a: Tensor, b: Tensor, *, allow_few: bool = False) -> float:
     """Return the Frechet distance of two Gaussians fitted to features (Heusel et al., 2017).
 
-    The computation is in float64. For the covariances S1 and S2, tr sqrt(S1 S2) is computed as the
-    nuclear norm of the product of the centred features. The nuclear norm is exact for singular
-    covariances too. The unit is that of the squared features. Lower is better: 0 means equal means
-    and covariances.
+    The computation is in float64. For the covariances S1 and S2 of the two sets, tr sqrt(S1 S2) is
+    computed as the nuclear norm of the product of two matrices of centred features. The nuclear
+    norm is exact for singular covariances too. The distance has the unit of squared features. A
+    lower distance is better: 0 means equal means and covariances.
 
     Args:
         a, b: Two sets of features, (n, d) and (m, d).
-        allow_few: If True, n and m may be smaller than d. With fewer rows than features, the
-            distance is much too large on average.
+        allow_few: If True, n and m may be smaller than d. If a set has fewer rows than features,
+            the distance is much too large on average.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or there are too few rows.
@@ -59,8 +59,8 @@ def _root(x: Tensor) -> Tensor:
 def mmd2(a: Tensor, b: Tensor) -> float:
     """Return the unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3.
 
-    Lower is better. The expected value is 0 for two samples of one distribution, so a value can be
-    negative.
+    Lower is better. The expected value for two samples of one distribution is 0, so single values
+    can be negative.
 
     Args:
         a, b: Two sets of features, (n, d) and (m, d), with at least 2 rows each.
@@ -99,7 +99,8 @@ def kid(
             replace the random subsets.
 
     Returns:
-        Mean and standard deviation of ``mmd2`` over the subsets. A lower mean is better.
+        Mean and standard deviation of the values of ``mmd2`` for the subsets. A lower mean is
+        better.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -163,7 +164,8 @@ def sfid(
 
     The images are split at random into two halves. sFID is the mean of two distances. Each
     distance is the FID between the originals of one half and the successful counterfactuals of the
-    other half. So no counterfactual is compared with its own original. Lower is better.
+    other half. The split avoids that a counterfactual is compared with its own original. Lower is
+    better.
 
     Args:
         real, counterfactual: Features of originals and counterfactuals, in the same order, (n, d).

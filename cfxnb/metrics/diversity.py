@@ -26,12 +26,13 @@ def diversity(
     Args:
         results: At least two results for the same images in the same order, for example with
             different seeds, directions or methods.
-        features: Images -> features (b, d). The distance is Euclidean in the space of these
-            features. Default: pixels.
+        features: Images -> features (b, d). The distance is Euclidean in the space of the features.
+            Default: pixels.
 
     Returns:
         One value per image, float64 (n,): the mean distance over the pairs of results in which
-        both counterfactuals flipped. Higher is more diverse. An image without such a pair gets NaN.
+        both counterfactuals flipped. Higher is more diverse. The value of an image is NaN if no
+        pair of its counterfactuals flipped.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or features are not finite.
@@ -61,17 +62,19 @@ def diversity(
 
 @standard_modes
 def factor_diversity(results: Sequence[Counterfactuals], judge: FactorReader) -> Tensor:
-    """Return in how many true factors the counterfactuals of each image differ.
+    """Return in how many factors the counterfactuals of each image differ, according to a judge.
 
     Args:
         results: At least two results for the same images in the same order, for example with
             different seeds or methods.
-        judge: Independent factor reader, which no method has seen.
+        judge: Independent factor reader (a network that predicts the factors of an image), which no
+            method has seen.
 
     Returns:
         One value per image, float64 (n,): the mean number of factors that the judge reads
-        differently, over the pairs of results in which both counterfactuals flipped. In [0, number
-        of factors]; higher is more diverse. An image without such a pair gets NaN.
+        differently, over the pairs of results in which both counterfactuals flipped. The values lie
+        between 0 and the number of factors; higher is more diverse. The value of an image is NaN if
+        no pair of its counterfactuals flipped.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. The error message names the argument.
@@ -89,7 +92,7 @@ def factor_diversity(results: Sequence[Counterfactuals], judge: FactorReader) ->
 def _mean_over_pairs(
     results: Sequence[Counterfactuals], distance: Callable[[int, int], Tensor]
 ) -> Tensor:
-    """Return the mean of ``distance(i, j)`` over the pairs in which both flipped, float64 (n,)."""
+    """Return the mean of ``distance(i, j)`` over pairs of flipped counterfactuals, float64 (n,)."""
     total = torch.zeros(len(results[0]), dtype=torch.float64)
     pairs = torch.zeros_like(total)
     for i, j in combinations(range(len(results)), 2):

@@ -3,8 +3,8 @@
 The kinds of flips follow the benchmark BEx ("Evaluating Visual Counterfactual Explainers", 2023,
 github.com/dvd42/Bex). A causal flip changes a factor that the classifier uses. A trivial flip
 changes the factor that the class is named after. A non-causal flip changes only other factors. An
-adversarial flip changes no factor that a judge can see. BEx also counts how many different
-successful explanations an image has.
+adversarial flip changes no factor that a judge (a network that reads the factors of an image) can
+see. The benchmark BEx also counts how many different successful explanations an image has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,16 +45,18 @@ def true_scores(
     context: Any = None,
     confidence_level: float = 0.95,
 ) -> ContrastiveScores:
-    """Return the true necessity and sufficiency of factors of sprites.
+    """Return the true necessity and sufficiency of the factors of sprites for a class.
 
-    Each figure is rendered again with the other value of one factor, and classified.
+    Each figure is rendered again with the other value of one factor, and the new image is
+    classified.
 
     Args:
         figures: Figures from ``cfxnb.data.sprites``.
         classifier: Images -> logits (b, k).
-        contrasts: Dict from the name of a factor to its contrast (baseline, value).
+        contrasts: Dict from the name of a factor to its contrast, the pair (baseline, value) of
+            compared options.
         outcome: The class that is explained, as index or name. Default: 1.
-        context: Which figures are used, see ``cfxnb.contrastive_scores``. Default: all.
+        context: Mask of the figures to use, see ``cfxnb.contrastive_scores``. Default: all.
         confidence_level: Confidence level of the intervals, in (0, 1). Default: 0.95. The
             intervals account only for the random choice of the figures.
 
@@ -121,8 +123,9 @@ def score_errors(scores: ContrastiveScores, truth: ContrastiveScores) -> pd.Data
 
     Returns:
         DataFrame with one row per kind of score ("necessity", "sufficiency", "pns") and attribute.
-        Columns: ``score``, ``truth``, ``error`` (absolute difference), and ``covered`` (whether
-        the truth lies in the interval of the score). Rows with a NaN score or truth are left out.
+        The columns are ``score``, ``truth`` (the true score), ``error`` (absolute difference), and
+        ``covered`` (whether the true score lies in the interval of the estimated score). Rows in
+        which the score or the true score is NaN are left out.
 
     Raises:
         ValueError, TypeError: If an argument is not a ContrastiveScores, or if ``truth`` lacks an
@@ -145,7 +148,7 @@ def score_errors(scores: ContrastiveScores, truth: ContrastiveScores) -> pd.Data
 def same_contrast(truth: ContrastiveScores, name: str, pair: tuple[Any, Any]) -> dict[Any, Any]:
     """Return the true scores of an attribute for the contrast ``pair``.
 
-    If ``truth`` has value and baseline of this contrast swapped, the scores are computed again.
+    If ``truth`` has value and baseline of ``pair`` swapped, the true scores are computed again.
     """
     if name not in truth.table.index:
         raise ValueError(f"truth: expected the attribute {name!r}, got {truth!r}")
@@ -161,8 +164,9 @@ def same_contrast(truth: ContrastiveScores, name: str, pair: tuple[Any, Any]) ->
 def changed_factors(counterfactuals: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
     """Return which factors each counterfactual changed according to the judge.
 
-    The counterfactual is compared with the reconstruction, not with the original. So a factor that
-    differs only because the space cannot reconstruct it does not count as changed.
+    Each counterfactual is compared with the reconstruction of its original, not with the original.
+    A factor that differs from the original only because the space cannot reconstruct it does not
+    count as changed.
 
     Args:
         counterfactuals: The counterfactuals. The search for counterfactuals must have begun for
@@ -186,14 +190,14 @@ def _changed(cf: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
 
 
 def _changed_in_flips(counterfactuals: Counterfactuals, judge: FactorReader) -> pd.DataFrame:
-    """Return ``changed_factors`` of the flipped images, with the images' positions as index."""
+    """Return the changed factors of flipped images, with the positions of the images as index."""
     cf = validate_results.result(counterfactuals, "counterfactuals")
     rows = cf.flipped.bool().cpu().nonzero()[:, 0]
     return _changed(cf[rows], judge).set_axis(rows.numpy(), axis=0)
 
 
 def _factors(causes: Any) -> list[str]:
-    """Return ``causes``, any collection of names of factors, as a list."""
+    """Return ``causes``, which can be any collection of names of factors, as a list."""
     return validate.texts(list(causes) if isinstance(causes, Mapping | set) else causes, "causes")
 
 
@@ -233,10 +237,10 @@ def classify_flips(
         DataFrame with one row per flipped image, with the image's position in ``counterfactuals``
         as index. The boolean columns ``cause``, ``named_factor`` and ``side_effect`` say whether a
         cause, the named factor, or any other factor changed. The column ``changed`` holds the names
-        of all changed factors. The column ``kind`` holds the first kind that applies: "trivial"
-        (the named factor changed), "causal" (a cause changed), "non-causal" (another factor
-        changed), "adversarial" (no factor changed). So the flips of a classifier that uses only the
-        named factor are never "causal".
+        of all changed factors. The column ``kind`` holds the first of four kinds that fits the
+        flip: "trivial" (the named factor changed), "causal" (a cause changed), "non-causal"
+        (another factor changed), "adversarial" (no factor changed). Flips of a classifier that uses
+        only the named factor are never "causal", because "trivial" comes first.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or if a factor in ``causes`` or
@@ -269,8 +273,8 @@ def distinct_explanations(
     An explanation is the set of factors that a flip changed.
 
     Args:
-        results: Results for the same images in the same order, for example with different seeds
-            or methods.
+        results: Counterfactuals for the same images in the same order, for example with different
+            seeds or methods.
         judge: Independent factor reader.
         causes: The factors that the classifier uses; changes of other factors are ignored.
             Default: all factors.
@@ -305,15 +309,15 @@ def rank_agreement(
     """Compare the order of factors by estimated importance with the true order.
 
     Args:
-        importance, truth: Estimated and true importance of each factor. The sign of the values is
-            ignored.
+        importance, truth: Estimated and true importance of each factor. The sign of importance and
+            truth is ignored.
         causes: The factors that the classifier uses.
 
     Returns:
-        Dict with two entries. ``rank correlation`` is Spearman's correlation, in [-1, 1], or NaN if
-        all absolute values of one argument are equal. ``first`` is 1 if the factor with the largest
-        importance is a cause, else 0. If several factors share the largest importance, ``first`` is
-        the fraction of causes among them.
+        Dict with the entries ``rank correlation`` and ``first``. ``rank correlation`` is Spearman's
+        correlation, in [-1, 1], or NaN if all absolute values of one argument are equal. ``first``
+        is 1 if the factor with the largest importance is a cause, else 0. If several factors share
+        the largest importance, ``first`` is the fraction of causes among them.
     """
     validate.instance(importance, pd.Series, "importance", "a Series, one value per factor")
     validate.instance(truth, pd.Series, "truth", "a Series, one value per factor")

@@ -20,9 +20,9 @@ def accuracy_by_group(
 ) -> pd.DataFrame:
     """Return the accuracy of a classifier in each group of images and in all images.
 
-    A classifier that uses a shortcut can have a high accuracy in all images, and a low one in the
-    group in which the shortcut points to the wrong class. So look at the accuracy in the worst
-    group (Sagawa et al., ICLR 2020).
+    A classifier that uses a shortcut can have a high accuracy over all images, and a low accuracy
+    in the group in which the shortcut points to the wrong class. A low accuracy in the worst group
+    can reveal a shortcut (Sagawa et al., ICLR 2020).
 
     Args:
         classifier: Images -> logits (b, k).

@@ -35,7 +35,7 @@ class Fire(nn.Module):
 
 
 def _alex() -> list[list[nn.Module]]:
-    """Return the layers of AlexNet up to its fifth convolution, one list up to each ReLU."""
+    """Return the layers of AlexNet up to the fifth convolution, as lists that end with a ReLU."""
     return [
         [nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU()],
         [nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU()],
@@ -73,7 +73,7 @@ class LPIPS(nn.Module):
     """Module that returns the LPIPS distances between two batches of images.
 
     Args:
-        state_dict: Tensors under the keys of the ``lpips`` package: ``net.sliceN.*`` (layers
+        state_dict: Tensors with the names that the ``lpips`` package uses: ``net.sliceN.*`` (layers
             numbered through the whole network), ``linN.model.1.weight`` and ``scaling_layer.*``.
         net: ``"alex"`` or ``"squeeze"``. Default: ``"alex"``.
 
@@ -140,9 +140,10 @@ class LPIPS(nn.Module):
         return x
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the distance between each image of ``a`` and its partner in ``b``, (n,), >= 0.
+        """Return the LPIPS distances between the images of ``a`` and ``b`` in the same row, (n,).
 
-        Equal images have distance 0. A lower distance means more similar images.
+        LPIPS distances are at least 0, and equal images have the distance 0. A lower LPIPS distance
+        means more similar images.
 
         Args:
             a, b: Gray or RGB images of equal shape, (n, 1 or 3, h, w) in [0, 1].

@@ -2,12 +2,14 @@
 
 Melistas et al., "Benchmarking counterfactual image generation" (NeurIPS 2024 Datasets and
 Benchmarks, arXiv 2403.20287). A counterfactual should lie nearer to its original than most real
-images of the target class do. It should not lie nearer than the spread of the original class.
+images of the target class do. A counterfactual should also be no nearer to its original than other
+images of the original class typically are.
 
-The official code contains errors, which ``paper=True`` repeats. It compares each image also with
-itself. Its KL divergence uses the mean as log standard deviation. Here each image is left out of
-its own class, and the KL divergence is the right one. The default distance is Euclidean, in
-standard deviations of the features.
+The official code contains two errors, which ``paper=True`` repeats. The official code compares each
+image also with itself. The KL divergence of the official code uses the mean as log standard
+deviation, too. Without ``paper=True``, no image is compared with itself, and the KL divergence is
+right. The default distance is the Euclidean distance of features that are divided by their standard
+deviations.
 """
 
 from typing import Any
@@ -39,32 +41,38 @@ def minimality(
 ) -> pd.DataFrame:
     """Compare the change of each counterfactual with the distances between real images.
 
-    For image i let delta be the distance of its counterfactual to it. Let S_t and S_s be the
-    distances to it of the real images of its target class and of its source class::
+    For each image, let delta be the distance from the image to its counterfactual. Let S_t be the
+    distances from the image to the real images of the target class, and S_s the distances from the
+    image to the real images of its source class::
 
         CLD = log(0.8 exp(P(S_t <= delta)) + 0.2 exp(P(S_s >= delta)))
 
-    An unchanged image has CLD = log(0.8 + 0.2 e) = 0.295. So show minimality beside effectiveness.
+    The CLD of an unchanged image is log(0.8 + 0.2 e) = 0.295, a low value although nothing flipped.
+    Show minimality only together with effectiveness.
 
     Args:
         original, counterfactual: Features of n images and of their counterfactuals, (n, d). For
-            ``distance="kl"`` means and log variances, (n, 2, d).
-        source, target: Class before and after the change, (n,).
+            ``distance="kl"``, the features are means and log variances, (n, 2, d).
+        source, target: Class of each image before the change, and class that the counterfactual
+            should have, (n,).
         reference: Features of real images that are not explained, (m, d) or (m, 2, d). Default: the
-            originals. Each image is then left out of its own source class.
+            originals. If the originals are the reference, an image is not compared with itself.
         reference_labels: Classes of the reference images, (m,).
-        distance: ``"l2_std"`` (default) is Euclidean, and divides each feature by its standard
-            deviation over the reference images. Constant features are left out. ``"l1"`` is the
-            mean absolute difference. ``"kl"`` is the KL divergence of two Gaussians with diagonal
-            covariance, from the real image to the original, divided by d.
+        distance: ``"l2_std"`` (default) is the Euclidean distance of features that are divided by
+            their standard deviations over the reference images. ``"l2_std"`` leaves out constant
+            features. ``"l1"`` is the mean absolute difference of the features. ``"kl"`` is the KL
+            divergence of Gaussians with diagonal covariance, KL(real image || original), divided by
+            the number of features d.
         paper: Whether to compute CLD as the official code does, with the originals as reference
             and ``distance`` "l1" or "kl".
 
     Returns:
         DataFrame with one row per image. ``CLD`` lies in [0, 1], and lower is better. ``target
         nearer`` is P(S_t <= delta): the fraction of the real target images that are nearer than
-        the counterfactual; lower is better. ``source farther`` is P(S_s >= delta); lower means a
-        larger change. A row is NaN if its source or target class has no reference image.
+        the counterfactual; lower is better. ``source farther`` is P(S_s >= delta): the fraction of
+        the real source images that are at least as far from the original as the counterfactual; a
+        lower value means a larger change. The row of an image is NaN if its source class or its
+        target class has no reference image.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. The error message names the argument.
@@ -109,7 +117,7 @@ def minimality(
 
 
 def divergence(delta: Tensor, distances: Tensor, source: Tensor, target: Tensor) -> pd.DataFrame:
-    """Return the table of ``minimality`` for given distances and groups.
+    """Return the table of ``minimality`` for given distances and given groups of real images.
 
     Args:
         delta: Distance of each counterfactual to its original, (n,).
@@ -138,10 +146,10 @@ def _distance(kind: str, real: Tensor, paper: bool) -> Any:
 
 
 def gaussian_kl(many: Tensor, one: Tensor) -> Tensor:
-    """Return KL(many || one) / d of Gaussians with diagonal covariance, (m,).
+    """Return the divergence KL(many || one) / d of Gaussians with diagonal covariance, (m,).
 
     Args:
-        many, one: Means and log variances, (m, 2, d) and (2, d).
+        many, one: Means and log variances of m Gaussians, (m, 2, d), and of one Gaussian, (2, d).
     """
     (mean, log_variance), (other_mean, other) = many.unbind(1), one
     terms = other - log_variance - 1
@@ -150,7 +158,7 @@ def gaussian_kl(many: Tensor, one: Tensor) -> Tensor:
 
 
 def _official_kl(many: Tensor, one: Tensor) -> Tensor:
-    """Return the KL divergence of the official code, which uses the mean as log std, too."""
+    """Return the wrong KL divergence of the official code: the mean serves as log std, too."""
     means = torch.stack([many[:, 0], 2 * many[:, 0]], 1)
     return gaussian_kl(means, torch.stack([one[0], 2 * one[0]]))
 

@@ -11,7 +11,7 @@ from cfxnb.core.types import Classifier
 
 
 def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two batches of images if their shapes are equal, on the device of ``a``."""
+    """Return two batches of images on the device of ``a``; their shapes must be equal."""
     both = isinstance(a, Tensor) and isinstance(b, Tensor)
     if both and a.ndim == 4 and a.shape == b.shape and not len(a):
         return a, b
@@ -50,11 +50,12 @@ def sparsity(a: Tensor, b: Tensor, threshold: float = 0.05) -> Tensor:
 
     Args:
         a, b: Images of equal shape, (n, c, h, w) in [0, 1].
-        threshold: Largest difference, in any channel, of a pixel that counts as unchanged, in
+        threshold: A pixel counts as unchanged if no channel differs by more than ``threshold``, in
             [0, 1]. Default: 0.05, which is about 13 grey levels.
 
     Returns:
-        Fractions in [0, 1]. Higher is sparser: 1 means that no pixel changed.
+        Fractions in [0, 1]. A higher fraction means a sparser change: 1 means that no pixel
+        changed.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. The error message names the argument.
@@ -79,14 +80,15 @@ def cout(
 
     COUT is high if few changed pixels are enough to flip the decision. The pixels of the
     counterfactual are pasted into the original, beginning with the pixels that changed most. The
-    curves p(target) and p(source) give the probabilities of both classes against the fraction of
-    pixels pasted. COUT is the area under p(target) minus the area under p(source).
+    curves p(target) and p(source) give the probabilities of the target class and of the source
+    class against the fraction of pixels pasted. COUT is the area under p(target) minus the area
+    under p(source).
 
     Args:
         classifier: Images -> logits (b, k).
         original, image: Originals and counterfactuals, (n, c, h, w) in [0, 1].
         target: Class of the counterfactuals: one for all images, or one per image (n,).
-        source: Class of the originals, (n,). Default: the predicted class.
+        source: Class of each original, (n,). Default: the class that the classifier predicts.
         n_chunks: Approximate number of equal groups in which the pixels are pasted.
         batch_size: Number of images classified together, which does not change the results.
 
@@ -117,8 +119,8 @@ def cout_curve(
     """Return the curves that ``cout`` integrates, from the same arguments.
 
     Returns:
-        Fraction of the pixels pasted at each of s steps, (s,), and the probabilities of the target
-        and of the source in n images at these steps, (n, s) each.
+        Three tensors: the fraction of the pixels pasted at each of s steps, (s,), the probabilities
+        of the target in n images at each step, (n, s), and the probabilities of the source, (n, s).
     """
     original = validate.images(original, "original")
     image = validate.images(image, "image")
@@ -160,8 +162,8 @@ def paste_curve(
         batch_size: Number of images classified together, which does not change the results.
 
     Returns:
-        Fraction of the pixels pasted at each of s steps, (s,), from 0 to 1, and the probabilities
-        of all k classes at these steps, (n, s, k).
+        The fraction of the pixels pasted at each of s steps, (s,), from 0 to 1, and the
+        probabilities of all k classes at each step, (n, s, k).
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or logits are not finite.

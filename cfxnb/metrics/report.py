@@ -75,93 +75,111 @@ def report(
 ) -> pd.DataFrame:
     """Return a table that compares counterfactual methods on the same images.
 
-    Each further argument adds columns. Only ``methods`` is slow: it calls each method 15 times.
+    Each optional argument adds columns to the table. Only the argument ``methods`` is slow, because
+    each method is called 15 times.
 
     Args:
         results: Dict from the name of each method to its counterfactuals.
-        classifier: The explained classifier. A classifier adds the column ``COUT``.
-        judge: Independent classifier with the same classes in the same order. A judge adds the
-            columns ``judge agrees`` and ``effectiveness``.
-        features: Names -> feature functions, such as ``{"LeNet-5": net.features}``. Each function
-            adds the columns ``FID``, ``sFID`` and ``KID``, with the name of the function in
-            parentheses. FID and sFID are NaN if there are fewer images than features.
+        classifier: The explained classifier. If a classifier is passed, the table has the column
+            ``COUT``.
+        judge: Independent classifier with the same classes in the same order. If a judge is passed,
+            the table has the columns ``judge agrees`` and ``effectiveness``.
+        features: Dict from names to functions that map images to features, such as ``{"LeNet-5":
+            net.features}``. Each feature function adds the columns ``FID``, ``sFID`` and ``KID``,
+            with the name of the function in parentheses. FID and sFID are NaN if there are fewer
+            images than features.
         real: Real images with which FID and KID compare the counterfactuals, (m, c, h, w). Default:
             all originals.
-        real_labels: Classes of ``real``, (m,). With these, each feature function adds the columns
-            of ``cfx.metrics.minimality``. Explained images among ``real`` are left out.
+        real_labels: Classes of ``real``, (m,). If ``real_labels`` is passed, each feature function
+            also adds the columns of ``cfx.metrics.minimality``. For minimality, images of ``real``
+            that are explained are left out.
         code_std: Standard deviation of the codes of real images, with the shape of one code. If
-            ``code_std`` is given, the table has the column ``code distance``, in this unit.
-        distances: Names -> functions (images, images) -> distances (n,), such as
-            ``{"LPIPS": cfx.metrics.LPIPS(state_dict)}``. Each function adds a column.
-        retrained: Classifiers trained with other seeds, from ``cfx.load_retrained``. They add the
-            column ``transfer``.
-        reader: Independent factor reader. A reader adds the column ``changed factors``.
-        causes: Factors that the classifier uses. They add the columns ``cause changed`` and ``only
-            causes changed``.
-        named_factor: Factor that the class is named after. It adds one column for each kind of
-            ``cfx.metrics.classify_flips``.
-        attributes: Images -> logits of a binary attributes, (n, a). An attribute is present if its
-            logit is above 0. The function adds the column ``MNAC``.
-        attribute_labels: True attributes of training images, bool (m, a). They add the column
+            ``code_std`` is passed, the table has the column ``code distance``, in standard
+            deviations.
+        distances: Dict from names to functions that map two batches of images to distances (n,),
+            such as ``{"LPIPS": cfx.metrics.LPIPS(state_dict)}``. Each distance function adds one
+            column.
+        retrained: Classifiers trained with other seeds, from ``cfx.load_retrained``. Retrained
+            classifiers add the column ``transfer``.
+        reader: Independent factor reader, a network that predicts the factors of an image. If a
+            reader is passed, the table has the column ``changed factors``.
+        causes: Factors that the classifier uses. If ``causes`` is passed, the table has the columns
+            ``cause changed`` and ``only causes changed``.
+        named_factor: Factor that the class is named after. If ``named_factor`` is passed, the table
+            has one column for each kind of flip of ``cfx.metrics.classify_flips``.
+        attributes: Function that maps n images to the logits of a binary attributes, (n, a). An
+            attribute is present if its logit is above 0. If ``attributes`` is passed, the table has
+            the column ``MNAC``.
+        attribute_labels: True attributes of training images, bool (m, a). If ``attribute_labels``
+            is passed, the table has the column ``CD``.
+        query: Index of the attribute that the counterfactuals were to change, for the column
             ``CD``.
-        query: Column of the attribute that the counterfactuals were to change, for ``CD``.
-        methods: The methods that made the results, under the same names. Each is called as
-            ``method(images, target, seed=seed)`` and returns Counterfactuals. An example is
-            ``functools.partial(cfx.latent_attack, space, classifier)``. Methods add the columns of
-            composition, reversibility and stability, and with ``reader`` also ``factor diversity``.
-        null_edits: Functions like ``methods`` that run an edit without any push, for composition.
-            Default: ``methods``, args for the class that is already predicted.
-        repaired: Names as in ``results`` -> the classifier after repair with these counterfactuals.
-            They add the column ``accuracy gain``.
+        methods: Dict from the names in ``results`` to the methods that made the results. A method
+            is called as ``method(images, target, seed=seed)`` and returns Counterfactuals. An
+            example of a method is ``functools.partial(cfx.latent_attack, space, classifier)``.
+            If ``methods`` is passed, the table has the columns of composition, reversibility and
+            stability; with ``reader`` it also has ``factor diversity``.
+        null_edits: Dict like ``methods``, with functions that run an edit without any push towards
+            a class, for the columns of composition. Default: ``methods``, called with the class
+            that is already predicted as target.
+        repaired: Dict from the names in ``results`` to the classifier after repair with the
+            counterfactuals of that name. If ``repaired`` is passed, the table has the column
+            ``accuracy gain``.
         held_out: Images and labels on which ``accuracy gain`` is measured.
-        confidence_level: Confidence level of intervals, in (0, 1). If given, each column is
-            followed by three more: its name with ``low``, ``high`` and ``n``. Here n is the number
-            of images that count. Fractions of images get a Wilson interval. Means and ratios get a
-            bootstrap interval over the images. FID, sFID, KID and seconds have no interval.
-            Default: None, without intervals.
+        confidence_level: Confidence level of intervals, in (0, 1). If ``confidence_level`` is
+            passed, each column is followed by three more columns: its name with ``low``, ``high``
+            and ``n``. The column with ``n`` holds the number of images from which the value is
+            computed. Columns that are fractions of images get a Wilson interval. Columns that are
+            means or ratios get a bootstrap interval over the images. FID, sFID, KID and seconds
+            have no interval. Default: None, without intervals.
 
     Returns:
-        DataFrame with one row per method. The eligible images are those that did not have the
-        target class before, flipped or not. They are the same for every method. Columns:
+        DataFrame with one row per method. The eligible images are those that were not classified as
+        the target before the edit, flipped or not. Columns:
 
-        - ``images``: number of images in the result.
+        - ``images``: number of images in the counterfactuals of the method.
         - ``flip rate``: fraction of the eligible images that flipped. Higher is better.
         - ``judge agrees``: fraction of the flipped images in which the judge sees the target.
           Higher is better.
-        - ``effectiveness``: fraction of the eligible images in which the judge sees the target
-          afterwards. Higher is better.
+        - ``effectiveness``: fraction of the eligible images in whose counterfactual the judge sees
+          the target. Higher is better.
         - ``transfer``: fraction of the retrained classifiers that a flip changes to the target,
-          too. Mean over flipped images. Higher is better.
+          too. The column holds the mean over flipped images. Higher is better.
         - ``L1``, ``L2``: distance from the original to the counterfactual, over eligible images.
         - ``L2 reconstruction``: distance from the original to the reconstruction.
         - ``L2 edit``: distance from the reconstruction to the counterfactual.
         - ``sparsity``: fraction of pixels that did not change. Higher is sparser.
         - ``code distance``, ``COUT``, and the columns of ``distances``: means over eligible images.
-        - ``FID (...)``, ``KID (...)``: distance of the eligible images to ``real``. ``sFID (...)``:
-          distance of the flipped images to other originals. Lower is better.
+        - ``FID (...)``, ``KID (...)``: distance between the counterfactuals of the eligible images
+          and the images ``real``. ``sFID (...)``: distance between the flipped counterfactuals and
+          originals of other images. Lower is better.
         - ``CLD (...)``, ``target nearer (...)``, ``source farther (...)``: minimality of the
-          flipped images. Lower is better.
-        - ``changed factors``: number of factors that changed in a flip. ``cause changed`` and
-          ``only causes changed``: fraction of the flips in which a cause changed, and in which no
-          other factor changed besides. ``causal``, ``trivial``, ``non-causal``, ``adversarial``:
-          fraction of the flips of each kind.
-        - ``MNAC``: number of attributes that changed in a flip. ``CD``: correlation difference.
+          flipped counterfactuals. Lower is better.
+        - ``changed factors``: mean number of factors that changed in a flip. ``cause changed``:
+          fraction of the flips in which a cause changed. ``only causes changed``: fraction of the
+          flips in which a cause changed and no other factor. ``causal``, ``trivial``,
+          ``non-causal``, ``adversarial``: fraction of the flips of each kind.
+        - ``MNAC``: mean number of attributes that changed in a flip. ``CD``: correlation
+          difference. Lower is better.
+        - ``composition 1``, ``composition 10``: mean absolute difference to the original, in grey
+          levels, after 1 and after 10 null edits (edits to the class that the image already has).
           Lower is better.
-        - ``composition 1``, ``composition 10``: mean absolute difference, in grey levels, after 1
-          and 10 null edits. Lower is better.
-        - ``flipped back``: fraction of the flips that the method reverses. ``return distance``:
-          mean absolute difference to the original afterwards, in grey levels. ``return / one way``:
-          that distance divided by the one before the way back. The two distances count only images
-          that flipped both ways.
+        - ``flipped back``: fraction of the flips that the method can flip back to the class of the
+          original. ``return distance``: mean absolute difference, in grey levels, between the
+          original and the image that was flipped back. ``return / one way``: the return distance
+          divided by the distance between original and counterfactual. ``return distance`` and
+          ``return / one way`` count only images that flipped to the target and back.
         - ``flips again (seed)``, ``similarity (seed)``: stability with two other seeds. ``flips
-          again (noise)``, ``similarity (noise)``: stability with a little noise on the pixels, std
-          0.01. Higher is more stable.
-        - ``factor diversity``: number of factors in which the flips of two seeds differ.
-        - ``accuracy gain``: accuracy after repair minus accuracy before. Higher is better.
+          again (noise)``, ``similarity (noise)``: stability if noise with standard deviation 0.01
+          is added to the pixels. Higher is more stable.
+        - ``factor diversity``: mean number of factors in which the counterfactuals of two seeds
+          differ.
+        - ``accuracy gain``: accuracy of the classifier after repair minus accuracy before repair.
+          Higher is better.
         - ``generator passes per flip``, ``classifier passes per flip`` and those of further
           networks, ``seconds per flip``: total cost divided by the number of flipped images.
-          Failures and evaluations that all images share are included. The cost of further calls
-          for this table is not.
+          The cost of images that did not flip, and evaluations that all images share, are included.
+          The cost of the calls that ``report`` makes is not included.
 
         An undefined value in the table is NaN, never 0.
 
@@ -301,7 +319,7 @@ def _realism(
 
 
 def _split_fid(originals: Tensor, images: Tensor, flipped: Tensor) -> float:
-    """Return the split FID, or NaN if a half has fewer images than features."""
+    """Return the split FID, or NaN if one half of the split has fewer images than features."""
     half = len(flipped) // 2
     order = torch.randperm(len(flipped), generator=torch.Generator().manual_seed(0))
     smallest = min(int(flipped[rows].sum()) for rows in (order[:half], order[len(order) - half :]))
@@ -311,7 +329,7 @@ def _split_fid(originals: Tensor, images: Tensor, flipped: Tensor) -> float:
 
 
 def _unseen(real: Tensor, originals: Tensor) -> Tensor:
-    """Return which real images are not among the originals, bool (m,)."""
+    """Return, for each of m real images, whether it is not among the originals, bool (m,)."""
     known = {image.tobytes() for image in originals.detach().cpu().numpy()}
     return torch.tensor([image.tobytes() not in known for image in real.detach().cpu().numpy()])
 

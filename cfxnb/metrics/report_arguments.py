@@ -58,7 +58,7 @@ def check_results(results: Mapping[str, Counterfactuals]) -> dict[str, Counterfa
 
 
 def _warn_of_other_images(results: Mapping[str, Counterfactuals]) -> None:
-    """Warn if a result has other originals than the first result, and as many."""
+    """Warn if results have the same number of originals, but not the same originals."""
     (first_name, first), *others = results.items()
     for name, cf in others:
         if len(cf) != len(first):

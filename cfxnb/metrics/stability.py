@@ -23,32 +23,33 @@ def stability(
     seeds: Sequence[int] | None = None,
     input_noise: float = 0.0,
 ) -> pd.DataFrame:
-    """Explain the same images again, and compare the explanations.
+    """Explain the same images again with the same method, and compare the explanations.
 
-    Without ``input_noise`` the method gets other seeds. With ``input_noise`` it gets its own seed,
-    and images with a little noise.
+    If ``input_noise`` is 0, the method is called again with other seeds. If ``input_noise`` is
+    above 0, the method is called again with its own seed and with noisy images.
 
     Args:
-        method: Called as ``method(images, target, seed=seed)``, returns Counterfactuals. It must
-            be the method that made ``counterfactuals``.
+        method: Called as ``method(images, target, seed=seed)``, returns Counterfactuals. The method
+            must be the one that made ``counterfactuals``.
         counterfactuals: The first explanations. Pass the whole result, not a part of it, because
             the noise of an image depends on its row.
-        seeds: Seeds of the further calls, or of the noise. Default: the two numbers after the seed
-            that ``counterfactuals`` records.
+        seeds: Seeds of the further calls if ``input_noise`` is 0, otherwise seeds of the noise.
+            Default: the two numbers after the seed that ``counterfactuals`` records.
         input_noise: Standard deviation of Gaussian noise that is added to the pixels, in [0, 1].
-            Default: 0. A value of 0.01 is two to three grey levels.
+            Default: 0. Noise of 0.01 is two to three grey levels.
 
     Returns:
         DataFrame with one row per image, with these columns:
 
-        - ``flips again``: fraction of the further calls that flipped the image. Calls in which the
-          noise alone made the target the predicted class are left out. Higher is better.
-        - ``similarity``: mean cosine between the changes of two calls, over the pairs of calls
-          that both flipped. The change is counterfactual minus reconstruction. It is in [-1, 1]. 1
-          means the same change. Higher is more stable, and less diverse.
+        - ``flips again``: fraction of the further calls that flipped the image. A call is left out
+          if the noise alone makes the classifier predict the target. Higher is better.
+        - ``similarity``: mean cosine, in [-1, 1], between the changes that two calls make, over the
+          pairs of calls in which the image flipped twice. The change is counterfactual minus
+          reconstruction. A similarity of 1 means that all calls make the same change. A higher
+          similarity means a more stable and less diverse method.
 
-        A row is NaN if the image did not flip. ``similarity`` is NaN if no pair flipped, or if
-        nothing changed.
+        The row of an image that did not flip in ``counterfactuals`` is NaN. ``similarity`` is also
+        NaN if the image flipped in no pair of calls, or if nothing changed.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. The error message names the argument.
@@ -69,7 +70,7 @@ def further_results(
     seeds: Sequence[int] | None = None,
     input_noise: float = 0.0,
 ) -> list[Counterfactuals]:
-    """Explain the images of a result again. The arguments are those of ``stability``.
+    """Explain the images of a result again; ``stability`` explains the arguments.
 
     Returns:
         One result per seed, for the same images in the same order. The list is empty if no image
@@ -93,7 +94,7 @@ def further_results(
 
 
 def compare_runs(results: Sequence[Counterfactuals]) -> Tensor:
-    """Return ``flips again`` and ``similarity`` of the first result's images, float64 (n, 2)."""
+    """Return the columns ``flips again`` and ``similarity`` for n images, float64 (n, 2)."""
     first, *others = results
     changes = [unit((r.image - r.reconstruction).double().cpu()).flatten(1) for r in results]
     total, pairs = torch.zeros(2, len(first), dtype=torch.float64)

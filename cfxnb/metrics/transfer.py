@@ -19,21 +19,22 @@ from cfxnb.metrics.called_again import some
 @standard_modes
 @torch.no_grad()
 def transfer(counterfactuals: Counterfactuals, classifiers: Sequence[Classifier]) -> Tensor:
-    """Return which fraction of retrained classifiers each flip changes to the target, too.
+    """Return the fraction of retrained classifiers that each counterfactual flips, too.
 
-    An explanation that holds for one set of weights only is an adversarial example. So the flips
-    are tested on classifiers that were trained in the same way with other seeds, which no method
-    has seen. ``cfx.load_retrained`` loads such classifiers.
+    A counterfactual that flips only a classifier with one particular set of weights is an
+    adversarial example. Flips are tested on classifiers that were trained in the same way with
+    other seeds, and that no method has seen. ``cfx.load_retrained`` loads retrained classifiers.
 
     Args:
         counterfactuals: Counterfactuals of any method. Only flipped images are tested.
-        classifiers: Classifiers with the same classes in the same order. A classifier that sees the
-            target in the original already is left out for this image.
+        classifiers: Retrained classifiers with the classes of the explained classifier, in the same
+            order. A retrained classifier that already predicts the target for the original of an
+            image is left out for this image.
 
     Returns:
-        Fraction of the classifiers that see the target in the counterfactual, float64 (n,) in
-        [0, 1]. Higher is better. NaN for an image that did not flip, or if all classifiers see the
-        target in its original.
+        Fraction of the retrained classifiers that predict the target for the counterfactual,
+        float64 (n,) in [0, 1]. Higher is better. The entry of an image is NaN if the image did not
+        flip, or if all retrained classifiers predict the target for the original.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. The error message names the argument.
@@ -62,7 +63,7 @@ def transfer(counterfactuals: Counterfactuals, classifiers: Sequence[Classifier]
 
 
 def checked_classifiers(value: Any, name: str) -> list[CheckedClassifier]:
-    """Return the checked classifiers of a list, at least one."""
+    """Return the checked classifiers of a list, which must not be empty."""
     listed = some(value, name, "classifiers")
     return [CheckedClassifier(each, f"{name}[{i}]") for i, each in enumerate(listed)]
 
@@ -74,18 +75,20 @@ def accuracy_gain(
 ) -> Tensor:
     """Return by how much a repair changes the accuracy of a classifier.
 
-    ``cfx.fine_tune`` repairs a classifier with counterfactuals. A useful explanation shows what to
-    repair, so the accuracy on held-out images rises.
+    ``cfx.fine_tune`` repairs a classifier with counterfactuals. If the counterfactuals show what is
+    wrong with the classifier, the accuracy on held-out images rises.
 
     Args:
-        classifier, repaired: The classifier before and after the repair. Both map images to logits.
+        classifier, repaired: The classifier before and after the repair. Both classifiers map
+            images to logits.
         images: Held-out images, (n, c, h, w) in [0, 1]. Choose images in which a shortcut points to
             the wrong class, or all images.
         labels: True classes, by number or name, (n,).
 
     Returns:
-        float64 (n,): 1 if only the repaired classifier is right, -1 if only the first one is, else
-        0. The mean is the gain in accuracy. Higher is better.
+        One value per image, float64 (n,): 1 if only the repaired classifier is right, -1 if only
+        the classifier before the repair is right, otherwise 0. The mean over images is the gain in
+        accuracy. Higher is better.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. The error message names the argument.

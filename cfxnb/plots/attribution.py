@@ -16,10 +16,10 @@ def heat_maps(
 ) -> Picture:
     """Show image, baseline and heat map of the first images, one column per image.
 
-    f is the explained output. The number above each baseline is f(baseline) - f(image). Purple
-    pixels raise f, orange pixels lower f. Each map has its own colour scale, which ends at the 99th
-    percentile of the map's absolute values. With a scale up to the maximum, a few large values
-    would leave all other pixels white.
+    f is the explained output: a logit, or the difference of two logits. The number above each
+    baseline is f(baseline) - f(image). Purple pixels raise f, orange pixels lower f. Each map has
+    its own colour scale, which ends at the 99th percentile of the map's absolute values. If the
+    scale ended at the maximum, a few large values would leave all other pixels white.
 
     Args:
         attribution: The Attribution to show.
@@ -65,9 +65,10 @@ def heat_maps(
 
 
 def _delta_text(delta: float) -> str:
-    """Return the relative delta as a text in percent.
+    """Return the relative error of the sum of a map as a text in percent.
 
-    For an absolute delta above 1000 % the text gives only the sign, because f hardly changes then.
+    If the relative error is above 1000 %, the text gives only its sign, because such a large error
+    means that the explained output f hardly changed.
     """
     if math.isnan(delta):
         return "delta unknown"
@@ -77,6 +78,6 @@ def _delta_text(delta: float) -> str:
 
 
 def html_maps(attribution: Attribution) -> str:
-    """Return the HTML that a notebook shows for an attribution: its repr and ``heat_maps``."""
+    """Return the HTML that a notebook shows for an attribution: repr and heat maps."""
     shown = heat_maps(attribution).html() if len(attribution) else ""
     return f"<p>{html.escape(repr(attribution))}</p>{shown}"

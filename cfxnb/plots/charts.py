@@ -26,9 +26,11 @@ def curves(
 
     Args:
         x: Finite numbers, (n,).
-        lines: Dict from the name of each line to its values, (n,). A line has a gap at NaN.
+        lines: Dict from the name of each line to its values, (n,). A value of NaN makes a gap in a
+            line.
         xlabel, ylabel: Labels of the axes.
-        tick_labels: One text per value of ``x``, written below the axis. Default: the values.
+        tick_labels: One text per value of ``x``, written below the horizontal axis. Default: the
+            values.
         alt: Text that describes the picture.
 
     Returns:
@@ -101,13 +103,13 @@ def code_map(points: Tensor, labels: Tensor, class_names: Sequence[str], *, alt:
 def _numbers(
     value: Any, name: str, must: tuple[str, ...], may: tuple[str, ...] = ()
 ) -> pd.DataFrame:
-    """Return columns of a table as floats. Values may be NaN.
+    """Return the columns of a table as floats. Values may be NaN.
 
     Args:
-        value: The table, or a Series instead of a table with the single column "mean".
+        value: The table. A Series stands for a table with the single column "mean".
         name: Name of the argument, for error messages.
         must: Columns that the table must have.
-        may: Further columns, returned if the table has all of these columns.
+        may: Optional columns, returned only if the table has all columns of ``may``.
     """
     if isinstance(value, pd.Series) and must == ("mean",):
         value = value.to_frame("mean")
@@ -137,9 +139,11 @@ def bars(
     Args:
         table: A Series, or a DataFrame with the column ``mean`` and optionally ``low`` and
             ``high``. A row of NaN has no bar.
-        null: A DataFrame with the columns ``low`` and ``high`` for the same rows: the range that
-            holds 95 % of the values under chance. The chance range is a gray band.
-        sort: If True, the longest bar is on top. If False, the first row is on top.
+        null: A DataFrame with the rows of ``table`` and the columns ``low`` and ``high``, the ends
+            of the range in which 95 % of the values would lie by chance. The range of chance is
+            drawn as a gray band.
+        sort: If True, the longest bar is drawn on top. If ``sort`` is False, the first row is on
+            top.
         xlabel: Label of the horizontal axis.
         alt: Text that describes the picture.
 

@@ -29,9 +29,9 @@ def flip_curves(
     """Draw the fraction of images that flip within a step length, one curve per direction.
 
     Args:
-        space: space in which the results were computed.
-        results: name -> result of ``cfx.follow_direction``. Use the same ``max_step`` for all
-            results.
+        space: latent space in which ``results`` were computed.
+        results: dict from names to results of ``cfx.follow_direction``. Use the same ``max_step``
+            for all results.
         n_points: number of step lengths at which a curve is computed. Default: 25.
 
     Raises:

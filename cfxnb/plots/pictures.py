@@ -53,7 +53,7 @@ class Picture:
         return data, {"image/png": {"alt": self.alt}}
 
     def html(self) -> str:
-        """Return an HTML image with the alternative text."""
+        """Return the picture as an HTML image with the alternative text."""
         source = base64.b64encode(self.png).decode()
         return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{source}">'
 
@@ -87,9 +87,9 @@ def checked_alt(alt: Any) -> str:
 
 
 def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
-    """Return a new figure and its axes, (rows, columns).
+    """Return a new matplotlib figure and an array of axes, (rows, columns).
 
-    The figure need not be closed, because it is made without pyplot.
+    A figure that is made without pyplot, as here, need not be closed.
     """
     drawn = Figure(figsize=size, layout="constrained")
     return drawn, drawn.subplots(rows, columns, squeeze=False)
@@ -111,19 +111,19 @@ def _frame(axes: Any, title: str) -> None:
 
 
 def wrap_lines(title: str, width: int = 20) -> str:
-    """Return a title in lines of at most ``width`` letters, so that titles do not overlap."""
+    """Break a title into lines of at most ``width`` letters, so that titles do not overlap."""
     return "\n".join(textwrap.fill(line, width) for line in title.split("\n"))
 
 
 def names_of(class_names: Any, count: int) -> list[str]:
-    """Return the names of ``count`` classes. If ``class_names`` is None, return their numbers."""
+    """Return the names of ``count`` classes, which are numbers if ``class_names`` is None."""
     if class_names is None:
         return [str(number) for number in range(count)]
     return list(validate.class_names(class_names, "class_names", count))
 
 
 def decoded(space: LatentSpace, code: Code, like: Tensor) -> Tensor:
-    """Return the images of codes, and refuse images that differ from ``like`` in size."""
+    """Return the images of codes, after checking that they have the size of the images ``like``."""
     made = validate.images(space.decode(code), "space.decode")
     validate.shape(made.shape[1:], like.shape[1:], "space.decode", "the shape of the image,")
     return made
@@ -174,7 +174,7 @@ def gallery(
 
 
 def _drawable(value: Any) -> Tensor:
-    """Return the images if they can be drawn: finite, gray or RGB. The batch may be empty."""
+    """Return a batch of images, which may be empty, after checking that it can be drawn."""
     plain = isinstance(value, Tensor) and value.ndim == 4 and value.layout == torch.strided
     if plain and value.is_floating_point() and not value.is_meta and 0 not in value.shape[1:]:
         if not value.isfinite().all():
@@ -201,9 +201,9 @@ def show(
 ) -> Picture:
     """Show original, reconstruction, counterfactual and difference of the first images.
 
-    The picture has one column per image, or one row per image if there are at most three images. In
-    the difference (counterfactual - reconstruction), purple pixels became brighter and orange
-    pixels darker.
+    The picture has one column per image, or one row per image if there are at most three images.
+    The difference is counterfactual - reconstruction: purple pixels became brighter, and orange
+    pixels became darker.
 
     Args:
         cf: The counterfactuals to show. Images that were not finished are left out.
@@ -266,19 +266,20 @@ def show(
 
 
 def _can_be_shown(cf: Counterfactuals) -> Tensor:
-    """Return which of n images have a finite counterfactual and its logits, bool (n,)."""
+    """Return which counterfactuals are finite and have logits that are not NaN or inf, bool
+    (n,)."""
     decided = ~(cf.logits_after.isnan() | cf.logits_after.isposinf()).any(1)
     return (finite_rows(cf.image) & decided.to(cf.image.device)).cpu()
 
 
 def _draw_change(axes: Any, change: Tensor, title: str) -> None:
-    """Draw a change of an image (c, h, w), summed over channels: purple brighter, orange darker."""
+    """Draw a change of an image (c, h, w), summed over channels (purple: brighter)."""
     axes.imshow(change.sum(0).cpu().numpy(), cmap="PuOr", vmin=-1, vmax=1)
     _frame(axes, title)
 
 
 def html_strip(cf: Counterfactuals) -> str:
-    """Return the HTML that a notebook shows for a result: its repr and the first images."""
+    """Return the HTML that a notebook shows for Counterfactuals: repr and first images."""
     return f"<p>{html.escape(repr(cf))}</p>" + (
         show(cf, max_images=6).html() if _can_be_shown(cf).any() else ""
     )

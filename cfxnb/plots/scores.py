@@ -25,13 +25,14 @@ def score_bars(
 ) -> Picture:
     """Draw necessity and sufficiency of each attribute as bars with intervals.
 
-    Attributes are sorted by their PNS, the highest first.
+    Attributes are sorted by their score PNS (probability of necessity and sufficiency), the highest
+    first.
 
     Args:
         scores: Result of ``contrastive_scores``.
         truth: Result of ``cfxnb.metrics.true_scores``, drawn as black diamonds. If ``truth`` has
-            value and baseline of an attribute swapped, the true scores are computed again for the
-            contrast of ``scores``.
+            value and baseline of an attribute swapped, the true scores are computed again with the
+            value and the baseline of ``scores``.
         title: Title of the picture. Default: no title.
 
     Raises:
@@ -79,11 +80,12 @@ def leakage_map(scores: Mapping[str, ContrastiveScores]) -> Picture:
     """Draw how often the edit of one factor (row) changed another factor (column), in %.
 
     Args:
-        scores: name -> result of ``contrastive_scores`` with a judge. The picture has one map per
-            result.
+        scores: dict from names to results of ``contrastive_scores`` that were computed with a
+            judge. The picture has one map per result.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, such as scores without a judge.
+        ValueError, TypeError: If an argument is wrong, for example if scores were computed without
+            a judge.
     """
     validate.instance(scores, Mapping, "scores", "a dict: name -> ContrastiveScores")
     if not scores:
@@ -132,8 +134,8 @@ def edit_strip(
         classifier: Classifier that decides.
         edits: Edits from ``fit_attribute_edits``.
         image: Image in [0, 1], (1, c, h, w).
-        factors: DataFrame with the factors of the image in one row. An attribute is left out if
-            the image has neither of the two values of its contrast.
+        factors: DataFrame with the factors of the image in one row. An attribute is left out if the
+            image has neither of the two values between which the attribute is edited.
         class_names: Names of the classes. Default: their indices.
 
     Raises:
@@ -176,7 +178,7 @@ def edit_picture(
     *,
     class_names: Sequence[str] | None = None,
 ) -> Picture:
-    """Draw one image before and after an edit, the difference, and what the edit shows.
+    """Draw one image before and after an edit, the difference, and a text that interprets the edit.
 
     If the class changes, the old value of the attribute was necessary for the old class of this
     image, and the new value is sufficient for the new class.
@@ -216,7 +218,7 @@ def edit_picture(
 
 
 def _single(space: Any, classifier: Any, edits: Any, image: Any) -> tuple[Any, Any, Tensor]:
-    """Return the checked space, classifier and image; raise an error unless there is one image."""
+    """Return space, classifier and image, after checking that there is exactly one image."""
     checked = CheckedSpace(space)
     checked_edits(edits, checked)
     image = validate.images(image, "image")

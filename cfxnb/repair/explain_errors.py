@@ -67,17 +67,17 @@ def explain_errors(
     """Find counterfactuals of misclassified images towards their true class (arXiv 2310.06668).
 
     The difference between image and counterfactual shows what the classifier missed or misread, if
-    the diffusion model can generate it. The difference says something about the classifier, not
-    about what the image really shows.
+    the diffusion model can generate what is missing. The difference between image and
+    counterfactual tells something about the classifier, not about what the image really shows.
 
     Args:
         space: a ``Diffusion`` space.
         classifier: images (b, c, h, w) -> logits (b, k), with gradients.
-        images: (n, c, h, w) in [0, 1], misclassified or not.
-        labels: true classes (n,), by number or name.
-        descriptors: descriptors fitted with the codes of ``space``, which name what changed.
-        max_images: largest number of images to explain. If there are more errors,
-            ``max_images`` random errors are explained.
+        images: images (n, c, h, w) in [0, 1], both misclassified and correctly classified ones.
+        labels: true class of each image, (n,), by number or name.
+        descriptors: Descriptors that name what changed, fitted with the codes of ``space``.
+        max_images: largest number of images to explain. If there are more errors than
+            ``max_images``, ``max_images`` random errors are explained.
         seed: seed of the random choice of errors and of the noise.
         first_row: position of the first image in its data set. The noise of an image depends on the
             position of the image. ``max_images`` applies to each call, not to the whole data set.
@@ -130,10 +130,11 @@ def _by_kind(
     """Return ``table`` and ``change_maps`` of an ``ErrorExplanation``.
 
     Args:
-        kinds: kind of error of each image. The kinds of correctly classified images are not used.
+        kinds: kind of error of each image: the true class and the predicted class. The kinds of
+            correctly classified images are not used.
         labels: true class of each image.
         errors, rows: positions of all errors, and positions of the explained errors.
-        found: counterfactuals of the images in ``rows``.
+        found: counterfactuals of the images at the positions ``rows``.
     """
     change = (found.image - found.reconstruction).abs().mean(1)
     finished = torch.tensor([status != STOPPED for status in found.status])

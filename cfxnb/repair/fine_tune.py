@@ -30,27 +30,28 @@ def fine_tune(
     lr: float = 1e-3,
     seed: int = 0,
 ) -> Any:
-    """Return a copy of a classifier that was trained further. The original is not changed.
+    """Train a copy of a classifier further, and return the copy.
 
-    Fine-tuning can repair a classifier that uses a shortcut. For this, train on counterfactuals in
-    which the true cause is unchanged, with the labels of the originals. Such counterfactuals show
-    the classifier that the changed feature does not count.
+    Fine-tuning can repair a classifier that uses a shortcut. To remove a shortcut, train on
+    counterfactuals in which the true cause is unchanged, with the labels of the originals.
+    Counterfactuals in which the shortcut changes and the label does not show the classifier that
+    the shortcut does not count.
 
     Parameters that are frozen (``requires_grad`` is False) are not trained, and layers with only
     frozen parameters keep their batch statistics. If all parameters are frozen, as in networks from
-    ``cfx.load``, then all parameters are trained. Networks in float16 or bfloat16 are trained in
-    float32 and converted back. The copy has the same training mode and ``requires_grad`` as the
-    original.
+    ``cfx.load``, all parameters are trained. Networks in float16 or bfloat16 are trained in float32
+    and converted back. The copy has the same training mode and ``requires_grad`` as the original.
 
     Args:
-        classifier: made by ``wrap``, or a torch module that returns logits.
-        images: (n, c, h, w) in [0, 1].
-        labels: classes (n,), by number or name.
+        classifier: classifier made by ``cfx.wrap``, or a torch module that returns logits.
+        images: training images, (n, c, h, w) in [0, 1].
+        labels: class of each image, (n,), by number or name.
         sample_weight: weight of each image in the loss, (n,), for example from ``group_weights``.
             Default: equal weights.
         steps: number of steps of AdamW.
         batch_size: images per step, drawn with replacement.
-        lr: learning rate of the first step. The rate falls to 0 along a cosine.
+        lr: learning rate of the first step. After the first step, the learning rate falls to 0
+            along a cosine.
         seed: seed of the random batches and of dropout.
 
     Raises:
@@ -152,7 +153,7 @@ def _unfreeze(module: nn.Module, flags: list[bool]) -> list[nn.Parameter]:
     """Prepare a network for training, and return the parameters to train.
 
     Args:
-        flags: ``requires_grad`` of each parameter of the original.
+        flags: ``requires_grad`` of each parameter of the original network.
     """
     trained = []
     for parameter, flag in zip(module.parameters(), flags, strict=True):
@@ -173,7 +174,7 @@ def _unfreeze(module: nn.Module, flags: list[bool]) -> list[nn.Parameter]:
 
 @standard_modes
 def group_weights(groups: Any) -> Tensor:
-    """Return weights (n,) with mean 1 that give every group the same total weight.
+    """Return weights of n images, with mean 1, that give every group the same total weight.
 
     Args:
         groups: the group of each image, (n,), as numbers or names.
