@@ -123,8 +123,9 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
 
     Returns:
         A space (with ``encode`` and ``decode``), a classifier (images -> logits), a
-        ``FactorReader``, the ``AttributeEdits`` of a space, or a feature network (images -> feature
-        maps by name). The field ``kind`` of the network's card says which of these it is.
+        ``FactorReader``, the ``AttributeEdits`` of a space, a ``FittedFlow``, or a feature network
+        (images -> feature maps by name). The field ``kind`` of the network's card says what the
+        function returns.
 
     Raises:
         ValueError, TypeError: if the name is unknown, or if the device is not available. The
@@ -177,8 +178,8 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
 def load_retrained(name: str, device: str | torch.device | None = None) -> list[Any]:
     """Load the classifiers that were trained like a shipped one, with other seeds.
 
-    No method has seen them. ``cfx.metrics.transfer`` tests on them whether flips hold for more than
-    one set of weights.
+    No method has seen the retrained classifiers. ``cfx.metrics.transfer`` uses them to test whether
+    flips hold for more than one set of weights.
 
     Args:
         name: Name of the classifier: ``"digits/classifier"``, ``"sprites/honest"`` or
@@ -190,7 +191,8 @@ def load_retrained(name: str, device: str | torch.device | None = None) -> list[
 
     Raises:
         ValueError, TypeError: If no retrained classifiers of this name are shipped, or if the
-            device is not available. The message lists the names that are.
+            device is not available. The message lists the names for which retrained classifiers are
+            shipped.
         DamagedFileError: If a file is missing, truncated or altered.
     """
     every = [n for n in list_names() if _RETRAINED in n]

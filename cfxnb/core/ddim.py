@@ -161,9 +161,9 @@ def paper_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> Sche
     """Return the schedule of the official code of LDCE (Farid et al., 2023).
 
     The times are those of diffusers with timestep_spacing="leading", steps_offset=1 and
-    set_alpha_to_one=False. As in the official code, the noisy codes at the start have the noise
-    level of the time before the first step. The last step leads to the noise level of the first
-    training time, not to the clean code.
+    set_alpha_to_one=False. As in the official code, the noisy codes at the start have more noise
+    than the first step expects, namely the noise level of the next higher time. The last step leads
+    to the noise level of the first training time, not to the clean code.
 
     Args:
         alphas_cumprod: alpha_bar at each time of the training, (times,).

@@ -96,8 +96,8 @@ def respaced_schedule(alphas_cumprod: Tensor, strength: Tensor, steps: int) -> S
     """Return the schedule of the official code of improved diffusion (Nichol & Dhariwal, 2021).
 
     The schedule has evenly spaced times from the first to the last training time. As in the
-    official code of DiME, the noisy codes at the start have the noise level of the time before the
-    first step.
+    official code of DiME, the noisy codes at the start have more noise than the first step expects,
+    namely the noise level of the next higher time.
 
     Args:
         alphas_cumprod: alpha_bar at each time of the training, (times,).

@@ -1,6 +1,7 @@
 """Network architectures that no library has.
 
-The card of a shipped network names its architecture, a key of ``NETS``.
+``NETS`` maps the name of each architecture to its class. The card (JSON file) of each shipped
+network names the architecture of the network.
 """
 
 from cfxnb.nets.conditional_unet import ConditionalUNet

@@ -10,14 +10,14 @@ class ConditionalUNet(nn.Module):
     """``UNet2DModel`` of diffusers, with one learned embedding per option of each attribute.
 
     The embeddings are added to the timestep embedding. An attribute can also be left open (not
-    conditioned on): the network then uses a further embedding of this attribute. So one network
-    models images given all attributes, some attributes, or none.
+    conditioned on): the network then uses a further embedding of this attribute. One network
+    therefore models images given all attributes, some attributes, or none.
 
     Args:
-        attributes: name of each attribute -> names of its options.
+        attributes: dict from the name of each attribute to the names of its options.
         channels: number of channels of the latents.
-        widths: number of feature maps at each resolution. Each resolution has half the height of
-            the resolution before.
+        widths: number of feature maps at each resolution. Each resolution has half the height and
+            width of the resolution before.
         attention: whether the network has self-attention, for each resolution.
         blocks: number of residual blocks at each resolution.
     """

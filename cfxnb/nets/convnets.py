@@ -1,4 +1,4 @@
-"""Two networks for small images: one for classifiers and factor readers, one for judges."""
+"""Two networks for small images: ``PlainNet``, and ``JudgeNet`` for independent checks."""
 
 from torch import Tensor, nn
 

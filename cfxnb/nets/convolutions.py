@@ -1,14 +1,15 @@
-"""Convolutions of 3x3 pixels that need fewer multiplications. The results are the same.
+"""Convolutions of 3x3 pixels with the usual results, but fewer multiplications.
 
 A denoising network spends most of its time in these convolutions, which run at the peak speed of
-the processor. So we reduce the number of multiplications, in two cases:
+the processor. We therefore reduce the number of multiplications, in two cases:
 
-- After upsampling, all pixels of a 2x2 square have the same value. ``upsampled_conv`` adds up the
-  weights that meet equal pixels (4 instead of 9 multiplications per weight matrix and pixel).
-- With many channels and constant weights, ``Conv3x3`` uses Winograd's algorithm (Lavin & Gray,
-  CVPR 2016; 16 instead of 36 multiplications per weight matrix and 2x2 pixels).
+- After upsampling, all pixels of a 2x2 square have the same value. ``upsampled_conv`` first adds up
+  the weights of equal pixels, so that 4 of the 9 multiplications per output pixel are left.
+- With many channels and constant weights, ``Conv3x3`` uses Winograd's algorithm (Lavin & Gray, CVPR
+  2016), which needs 16 instead of 36 multiplications for 2x2 output pixels.
 
-Both are only used on the CPU. The libraries for GPUs make such choices themselves.
+``upsampled_conv`` and ``Conv3x3`` save multiplications only on the CPU. The libraries for GPUs
+choose fast algorithms themselves.
 """
 
 import torch
@@ -70,7 +71,7 @@ class Conv3x3(nn.Conv2d):
 
     ``Conv3x3`` uses Winograd's algorithm in float32 on the CPU, in a ``constant_weights`` block
     without gradients, if there are enough channels and the sides of the images are even. If
-    torch.autocast is on, the weights are cast once in such a block.
+    torch.autocast is on, the weights are cast only once in a ``constant_weights`` block.
     """
 
     def __init__(self, inside: int, outside: int) -> None:
@@ -105,8 +106,8 @@ def _transform(weight: Tensor) -> Tensor:
 def _winograd(x: Tensor, transformed: Tensor, bias: Tensor | None) -> Tensor:
     """Return a 3x3 convolution with padding 1 of x (b, c, h, w), computed in squares of 2x2 pixels.
 
-    Each square depends on 4x4 pixels of ``x``. In transformed coordinates, the convolution is a
-    product of matrices for each of these 16 positions.
+    Each square depends on 4x4 pixels of ``x``. In transformed coordinates, the convolution is one
+    product of matrices for each of the 16 positions.
     """
     b, c, h, w = x.shape
     outside, tall, wide = transformed.shape[2], h // 2, w // 2
@@ -125,11 +126,11 @@ def _winograd(x: Tensor, transformed: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _transform_input(even: Tensor, odd: Tensor, out: Tensor, axis: int) -> None:
-    """Write four combinations of each window of four rows to ``out``, along its first axis.
+    """Write four linear combinations of each window of four rows to ``out[0]``, ..., ``out[3]``.
 
     Args:
         even, odd: the rows with even and with odd positions along ``axis``. The window of square i
-            consists of the rows 2i to 2i + 3, so it shares two rows with the next window.
+            consists of the rows 2i to 2i + 3, so that neighbouring windows share two rows.
     """
     count = even.shape[axis] - 1
     first, third = even.narrow(axis, 0, count), even.narrow(axis, 1, count)
@@ -141,5 +142,5 @@ def _transform_input(even: Tensor, odd: Tensor, out: Tensor, axis: int) -> None:
 
 
 def _transform_output(four: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the two rows of each square, from four combinations of rows."""
+    """Compute the two output rows of each square from four linear combinations of rows."""
     return (four[1] + four[2]).add_(four[0]), (four[1] - four[2]).sub_(four[3])

@@ -83,7 +83,7 @@ class DiffAE(nn.Module):
     """A semantic encoder, and a U-Net that predicts the noise given the semantic code.
 
     Args:
-        size: height of the images in pixels. ``size`` is only used to find the levels that
+        size: height of the images in pixels. ``size`` is only used to find the levels whose heights
             ``attention`` lists. The network takes images of other sizes, too.
         channels: number of channels of the images.
         base: number of feature maps at the first level.
@@ -96,8 +96,8 @@ class DiffAE(nn.Module):
             block per level.
         encoder_mult, encoder_blocks: ``mult`` and ``blocks`` of the semantic encoder.
         dropout: fraction of features dropped in training.
-        sketch: (height, width) of the coarse feature map that ``Sketch`` makes from the code. None
-            builds the published network, which has no ``Sketch``.
+        sketch: (height, width) of the coarse feature map that ``Sketch`` makes from the code. With
+            ``sketch=None``, the network is the published one, which has no ``Sketch``.
         prediction_type: ``"epsilon"``, as published, or ``"v_prediction"`` (the velocity of
             Salimans & Ho, 2022). In an image that is almost pure noise, the noise can be
             predicted without the code. The velocity cannot be predicted without the code.

@@ -17,7 +17,7 @@ def zero(layer: nn.Module) -> None:
 
 
 def silu(x: Tensor) -> Tensor:
-    """Return ``F.silu(x)``. Without gradients, the result is written to ``x``, which is faster."""
+    """Return ``F.silu(x)``. If gradients are off, the result is written to ``x``, to save time."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
@@ -117,8 +117,8 @@ class Sketch(nn.Module):
     """Turn a code into a feature map (b, width, h, w), added to the features of the noisy image.
 
     The network of the paper has no ``Sketch``: its code only scales whole channels. Without a
-    ``Sketch``, the network knows positions only through the zero padding at the borders. Training
-    the network of the paper took a hundred million images.
+    ``Sketch``, the network knows positions only through the zero padding at the borders. The
+    network of the paper was trained on a hundred million images.
     """
 
     def __init__(self, dims: int, width: int, sides: Sequence[int]) -> None:

@@ -1,11 +1,11 @@
-"""Two classifiers of digits: the explained classifier, and the judge."""
+"""Two classifiers of digits: the explained classifier, and the judge, which checks flips."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class DigitNet(nn.Module):
-    """A small convolutional classifier: (b, 1, 32, 32) in [0, 1] -> logits (b, 10)."""
+    """A small convolutional classifier: images (b, 1, 32, 32) in [0, 1] -> logits (b, 10)."""
 
     def __init__(self, width: int = 32, classes: int = 10) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class DigitNet(nn.Module):
 
 
 class LeNet5(nn.Module):
-    """The judge of digits, pretrained by others: (b, 1, 32, 32) -> logits (b, 10).
+    """The judge of digits, pretrained by others: images (b, 1, 32, 32) -> logits (b, 10).
 
     The network removes the zero padding of its input, and resizes the remaining 28x28 pixels to
     32x32, as in training. The weights come from

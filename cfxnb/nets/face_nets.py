@@ -1,9 +1,10 @@
 """Two pretrained networks for images of one face: expression, and perceived gender and age.
 
-Architectures and weights: V. Mühler, github.com/justadudewhohacks/face-api.js (MIT). The cards of
-the two networks are ``data/oracles/face_expression.json`` and ``age_gender.json``. The output of a
-network says how the network classifies the image, and is not a property of the person. The
-predictions of age and gender are less accurate for some groups of people than for others.
+Architectures and weights: V. Mühler, github.com/justadudewhohacks/face-api.js (MIT). The
+descriptions (cards) of the two networks are ``data/oracles/face_expression.json`` and
+``age_gender.json``. The output of a network says how the network classifies the image, and is not a
+property of the person. The predictions of age and gender are less accurate for some groups of
+people than for others.
 """
 
 import torch
@@ -94,7 +95,7 @@ class Dense(nn.Module):
 
 
 class FaceExpression(nn.Module):
-    """Faces (b, 3, h, w), RGB in [0, 1] -> logits (b, 7) of the ``EXPRESSIONS``."""
+    """A network: faces (b, 3, h, w), RGB in [0, 1] -> logits (b, 7) of the ``EXPRESSIONS``."""
 
     mean: Tensor
 
@@ -171,7 +172,7 @@ class Main(nn.Module):
 
 
 class AgeGender(nn.Module):
-    """Faces (b, 3, h, w), RGB in [0, 1] -> logits (b, 2): 0 male, 1 female, as perceived."""
+    """Faces (b, 3, h, w), RGB in [0, 1] -> logits (b, 2) of perceived gender: 0 male, 1 female."""
 
     mean: Tensor
 

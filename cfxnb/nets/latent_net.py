@@ -9,7 +9,7 @@ from cfxnb.nets.timestep_embedding import timestep_embedding
 class Layer(nn.Module):
     """A linear layer whose output is scaled by a function of the time, and then normalised.
 
-    If ``last`` is True, the layer is only linear.
+    If ``last`` is True, the layer has neither scaling nor normalisation.
     """
 
     def __init__(self, inside: int, outside: int, time_dim: int, last: bool) -> None:

@@ -33,7 +33,7 @@ MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 class Fire(nn.Module):
-    """Reduce the channels, then apply 1x1 and 3x3 convolutions in parallel."""
+    """A block that reduces the channels, and then applies 1x1 and 3x3 convolutions in parallel."""
 
     def __init__(self, inside: int, squeezed: int, expanded: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(nn.Module):
-    """Images (b, 3, h, w), RGB in [0, 1] -> dict of feature maps, by name of the layer."""
+    """SqueezeNet 1.1: images (b, 3, h, w), RGB in [0, 1] -> dict of feature maps by layer."""
 
     mean: Tensor
 
@@ -69,9 +69,9 @@ class SqueezeNet(nn.Module):
                 are not computed.
 
         Returns:
-            Name of a layer -> feature map (b, channels, height, width), in the order of the
-            network. For 64x64 images, the map of conv1 is 31 pixels wide, those of fire2 and fire3
-            15, those of fire4 and fire5 7, and those of fire6 to fire9 3.
+            A dict from the name of each layer to its feature map (b, channels, height, width), in
+            the order of the network. For 64x64 images, feature maps are 31 pixels wide in conv1, 15
+            in fire2 and fire3, 7 in fire4 and fire5, and 3 in fire6 to fire9.
 
         Raises:
             ValueError, TypeError: if the images have the wrong shape, or if a layer is unknown.
@@ -105,8 +105,8 @@ def perceptual_distance(
 
     As in LPIPS (Zhang et al., 2018, section 3), the features at each position are normalised to
     unit length. The squared differences of the normalised features are averaged over positions.
-    Unlike LPIPS, the function has no learned weights. The function sums over channels
-    and averages over layers.
+    Unlike LPIPS, the distance has no learned weights: it sums over channels and averages over
+    layers.
 
     Args:
         net: ``cfx.load("faces/features")``.

@@ -2,7 +2,7 @@
 CVPR 2020, arXiv 1912.04958), skip architecture, in pure torch.
 
 The steps are z -> ``mapping`` -> w -> ``styles`` -> s -> ``render`` -> image. A caller can start
-at z, at w or at s. The weights have the names of NVIDIA's checkpoints.
+with z, w or s. The weights have the names of NVIDIA's checkpoints.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def activated(x: Tensor) -> Tensor:
 
 
 class Dense(nn.Module):
-    """A linear layer whose weights are scaled at run time (appendix B)."""
+    """A linear layer whose weights are scaled at run time (appendix B of the paper)."""
 
     def __init__(self, inside: int, outside: int, rate: float = 1.0, bias: float = 0.0) -> None:
         super().__init__()
@@ -80,11 +80,11 @@ class Blur(nn.Module):
 
 
 class Layer(nn.Module):
-    """A modulated 3x3 convolution, noise, bias and activation (section 2.2, figure 2 d).
+    """A modulated 3x3 convolution, noise, bias and activation (figure 2 d of the paper).
 
-    The paper modulates the weights of each sample. Here the style scales the input channels, and
-    the demodulation scales the output channels. Scaling the channels gives the same result as in
-    the paper, and all samples share the weights.
+    The paper modulates the weights of each sample. In this class the style scales the input
+    channels, and the demodulation scales the output channels. Scaling the channels gives the same
+    result as in the paper, and all samples share the weights.
     """
 
     noise_const: Tensor
@@ -116,7 +116,7 @@ class Layer(nn.Module):
 class ToRGB(nn.Module):
     """A modulated 1x1 convolution to colours, whose output is added to the upsampled image.
 
-    Unlike the convolution of ``Layer``, the one of ``ToRGB`` is not demodulated.
+    The convolution of ``ToRGB`` is not demodulated, unlike that of ``Layer``.
     """
 
     def __init__(self, inside: int, colours: int, w_dim: int) -> None:
@@ -215,7 +215,7 @@ class Generator(nn.Module):
         return w[:, None].expand(-1, self.num_ws, -1)
 
     def styles(self, w_plus: Tensor) -> Tensor:
-        """Return codes in StyleSpace (b, style_dim): all affine outputs of W+, concatenated.
+        """Return codes in StyleSpace (b, style_dim): the concatenated outputs of all affine layers.
 
         StyleSpace was introduced by Wu, Lischinski & Shechtman, arXiv 2011.12799, section 3.
         """
@@ -226,8 +226,8 @@ class Generator(nn.Module):
 
         Args:
             styles: codes in StyleSpace, (b, style_dim).
-            noise: ``"fixed"`` (the stored noise maps), ``"zero"``, or one noise map per layer, from
-                4x4 pixels up. Each noise map must broadcast to (b, 1, height, width).
+            noise: ``"fixed"`` (the stored noise maps), ``"zero"`` (no noise), or one noise map per
+                layer, from 4x4 pixels up. Each noise map must broadcast to (b, 1, height, width).
 
         Raises:
             ValueError, TypeError: if ``noise`` is neither ``"fixed"``, ``"zero"`` nor maps of the

@@ -16,7 +16,7 @@ def _block(inside: int, outside: int) -> list[nn.Module]:
 
 
 class ConvVAE(nn.Module):
-    """Images (b, channels, *size) in [0, 1] <-> codes (b, dims).
+    """A VAE that maps images (b, channels, *size) in [0, 1] to codes (b, dims), and back.
 
     A small network spends most of its time at full resolution. To save time, we turn squares of
     2x2 pixels into channels before the first convolution, and back into pixels after the last.

@@ -2,8 +2,8 @@
 
 A space turns images into codes (``encode``) and codes into images (``decode``). To read the code,
 start with ``vae``, the shortest module. ``conditions`` defines what a diffusion model can be
-conditioned on. ``codecs`` defines what a diffusion autoencoder works on instead of pixels.
-``checkpoints`` reads model files of other projects.
+conditioned on. ``codecs`` turns images into rearranged pixels or latents for diffusion
+autoencoders. ``checkpoints`` reads model files of other projects.
 """
 
 from cfxnb.spaces.autoencoder import Autoencoder

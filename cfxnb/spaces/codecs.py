@@ -1,4 +1,4 @@
-"""Codecs turn images into what a diffusion autoencoder works on instead of pixels, and back."""
+"""Codecs turn images into the input of a diffusion autoencoder, and back."""
 
 from typing import Any
 
@@ -12,8 +12,9 @@ class PixelUnshuffleCodec(nn.Module):
     """Turn squares of downscale_factor x downscale_factor pixels into channels, and back.
 
     No information is lost. A small network spends most of its time at full resolution, so it runs
-    faster on the smaller rearranged images. Independent Gaussian noise remains independent Gaussian
-    noise, so that a diffusion model of the rearranged images is a diffusion model of the images.
+    faster on the smaller rearranged images. Rearranged Gaussian noise is still independent Gaussian
+    noise. A diffusion model of the rearranged images is therefore also a diffusion model of the
+    images.
     """
 
     def __init__(self, downscale_factor: int) -> None:
@@ -49,7 +50,7 @@ class LatentCodec(nn.Module):
     Args:
         autoencoder: network with ``encode`` and ``decode`` for images in [-1, 1], such as
             ``AutoencoderKL`` or ``AutoencoderTiny`` of diffusers. If ``encode`` returns a
-            distribution of latents, the codec uses its mode.
+            distribution of latents, the codec uses the mode of this distribution.
         scaling_factor: factor for the latents, chosen so that their standard deviation is about 1.
     """
 

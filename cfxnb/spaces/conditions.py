@@ -30,7 +30,7 @@ class Conditions(Protocol):
 
 
 class AttributeConditions:
-    """Attributes with a finite number of options, for a ``ConditionalUNet``.
+    """Conditions that are options of attributes, for a ``ConditionalUNet``.
 
     A condition is a dict such as ``{"smile": "smile", "gender": "male"}``. Attributes that the dict
     doesn't name are left open. A condition may also be the name of an option that only one
@@ -108,10 +108,10 @@ class AttributeConditions:
 
 
 class Unconditional:
-    """For a network that takes no condition, such as most diffusion models of pixels."""
+    """Conditions of an unconditional network, such as most diffusion models of pixels."""
 
     def encode(self, conditions: Sequence[Any]) -> Tensor:
-        """Return one 0 per condition, int64 (b,). Every condition must be None."""
+        """Return a zero for each condition, int64 (b,). Every condition must be None."""
         conditions = validate.listed(conditions, "conditions", "conditions")
         if given := [each for each in conditions if each is not None]:
             raise ValueError(
@@ -132,10 +132,11 @@ class Unconditional:
 
 
 class ClassConditions:
-    """Classes by number, for a network with one embedding per class.
+    """Conditions that are class numbers, for a network with one embedding per class.
 
     Args:
-        n_classes: number of class embeddings of the network, including the one for "no class".
+        n_classes: number of class embeddings of the network, including the embedding for "no
+            class".
         null: whether the last embedding stands for "no class". Without an embedding for "no class",
             the network has no unconditional prediction, which classifier-free guidance needs.
     """
@@ -176,12 +177,12 @@ class ClassConditions:
 
 
 class EmbeddingConditions(ClassConditions, nn.Module):
-    """Classes by number, for a network with cross-attention to one learned vector per class.
+    """Conditions that are class numbers, for a network with cross-attention to class embeddings.
 
     Class-conditional latent diffusion (Rombach et al., 2022) has such a network.
 
     Args:
-        table: the vectors, (classes + 1, dims), or (classes, dims) if ``null`` is False.
+        table: the class embeddings, (classes + 1, dims), or (classes, dims) if ``null`` is False.
         null: whether the last row of ``table`` stands for "no class".
     """
 
@@ -203,7 +204,7 @@ class EmbeddingConditions(ClassConditions, nn.Module):
 
 
 class PromptConditions(nn.Module):
-    """Texts, for a network with cross-attention to text embeddings.
+    """Conditions that are texts, for a network with cross-attention to text embeddings.
 
     The condition None stands for the empty text.
 

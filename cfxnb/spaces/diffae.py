@@ -37,7 +37,7 @@ class DiffusionAutoencoder(nn.Module):
         mean, std: mean and standard deviation of the semantic codes of real images, (dims,).
             ``fit`` measures them.
         axes, variances: active axes of the standardised semantic codes, (k, dims), and the variance
-            along each, (k,). ``fit`` measures them. Searches for directions use them. Default:
+            along each, (k,). ``fit`` measures them. ``find_directions`` uses these axes. Default:
             unknown.
         codec: turns images in [-1, 1] into the input of ``net`` and back. The codec is a module
             with ``encode`` and ``decode``, such as ``LatentCodec``, or the factor of a
@@ -47,7 +47,7 @@ class DiffusionAutoencoder(nn.Module):
             ``inversion_steps=0``, ``aux`` is the same random noise for all images.
         seed: seed of the random noise ``aux`` if ``inversion_steps`` is 0.
         max_memory_gib: approximate memory limit in GiB, from which the batch size follows. A higher
-            limit allows larger batches, which are faster. The results are the same.
+            limit allows larger batches, which are faster. The limit does not change the results.
         precision: ``"float32"``, or ``"bfloat16"`` for ``net``. bfloat16 is faster on CUDA and on
             processors with bfloat16 products (AMX, AVX-512 BF16). Compared with float32, images
             differ by about 0.001, semantic codes by 0.1 and stochastic codes by 0.6.
@@ -113,7 +113,7 @@ class DiffusionAutoencoder(nn.Module):
         self._net = torch.compile(net) if validate.flag(compiled, "compiled") else net
 
     def with_steps(self, steps: int, inversion_steps: int | None = None) -> "DiffusionAutoencoder":
-        """Return the space with other numbers of steps. Both spaces share the same weights.
+        """Return a space with the same weights and other numbers of steps.
 
         Args:
             steps: number of DDIM steps in ``decode``.
@@ -308,7 +308,7 @@ class DiffusionAutoencoder(nn.Module):
 
 
 def _times(steps: Any, inversion_steps: Any) -> tuple[list[int], list[int]]:
-    """Return the times of ``steps`` DDIM steps, and those of the inversion, which may be empty."""
+    """Return the times of the DDIM steps in ``decode``, and of the inversion (perhaps none)."""
     times = ddim.timesteps(validate.count(steps, "steps", 2))
     back = validate.count(inversion_steps, "inversion_steps")
     return times, ddim.timesteps(back, name="inversion_steps") if back else []

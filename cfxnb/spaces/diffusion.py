@@ -28,8 +28,8 @@ class Diffusion(nn.Module):
         autoencoder: the space whose codes ``net`` was trained on.
         conditions: what ``net`` can be conditioned on. Default: the attributes of a
             ``ConditionalUNet``.
-        alphas_cumprod: alpha_bar at each training time, (times,), the fraction of a code's variance
-            that is left after noise is added. Default: the linear schedule of Ho et al. (2020).
+        alphas_cumprod: fraction of a code's variance that is left after noise is added (alpha_bar),
+            at each training time, (times,). Default: the linear schedule of Ho et al. (2020).
         prediction_type: what ``net`` predicts, ``"epsilon"``, ``"v_prediction"`` or ``"sample"``.
             Default: ``net.prediction_type``, else ``"epsilon"``.
 
@@ -129,10 +129,11 @@ class Diffusion(nn.Module):
         """Return the predicted noise, and the variance if the network learned it.
 
         A network that returns twice as many channels as it gets has learned the variance of DDPM
-        steps (Nichol & Dhariwal, 2021). The second half of its channels then lies between -1 and 1.
+        steps (Nichol & Dhariwal, 2021). The second half of the output channels then lies between -1
+        and 1.
 
         Args:
-            z, t, condition: as for ``predict_noise``.
+            z, t, condition: arguments of ``predict_noise``.
 
         Returns:
             The noise, (b, c, h, w), and ``fraction`` (b, c, h, w) or None. ``fraction`` says where
@@ -170,7 +171,8 @@ class Diffusion(nn.Module):
             conditions: the condition of each sample, or None for an unconditional sample.
             guidance_scale: scale of classifier-free guidance (Ho & Salimans, 2021), defined as in
                 diffusers. With ``guidance_scale=1``, samples come from the conditional model
-                without guidance. With 0, samples come from the unconditional model.
+                without guidance. With ``guidance_scale=0``, samples come from the unconditional
+                model.
             steps: number of denoising steps.
             seed: seed of the noise.
             shape: height and width of the codes. Default: those of ``mean``.

@@ -1,7 +1,7 @@
 """Projection: find the code whose image is closest to a real image, by gradient descent.
 
-The method follows Karras et al. (arXiv 1912.04958, section 5), with two differences. Unlike Karras
-et al., we add no noise to the code during the search, and we don't optimise the noise maps.
+The method follows Karras et al. (arXiv 1912.04958, section 5), with two differences: we add no
+noise to the code during the search, and we don't optimise the noise maps.
 """
 
 import dataclasses
@@ -22,9 +22,8 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 def squared(made: Tensor, wanted: Tensor) -> Tensor:
     """Return the mean squared difference of each pair of images, (b,).
 
-    ``made`` is not clamped to [0, 1], because clamped pixels have no gradient. If a pixel of
-    ``made`` would equal the wanted pixel after clamping, such as 1.3 and 1, its difference counts
-    as 0.
+    ``made`` is not clamped to [0, 1], because clamped pixels have no gradient. If clamping makes a
+    pixel of ``made`` equal to the wanted pixel, such as 1.3 and 1, their difference counts as 0.
     """
     equal = made.detach().clamp(0, 1) == wanted
     return (made - wanted).masked_fill(equal, 0).square().flatten(1).mean(1)

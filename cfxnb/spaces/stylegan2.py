@@ -160,8 +160,8 @@ class StyleGAN2(nn.Module):
         """Find the code of each image by gradient descent, see ``cfxnb.spaces.projection``.
 
         The loss is the mean squared difference of pixels, plus ``distance_weight * distance``. The
-        search starts at the best of ``n_starts`` random codes and the mean. The result is the best
-        code that the search evaluated.
+        search starts at the best of the mean code and ``n_starts`` random codes. The result is the
+        best code that the search evaluated.
 
         Args:
             images: (b, c, r, r) in [0, 1], where r is the resolution of the generator.
@@ -173,8 +173,8 @@ class StyleGAN2(nn.Module):
             distance: additional distance (images, images) -> (b,) of images in [0, 1], such as
                 LPIPS.
             distance_weight: weight of ``distance`` in the loss.
-            batch_size: Images per batch. A larger batch needs more memory and is faster. The
-                results are the same.
+            batch_size: Images per batch. A larger batch needs more memory and is faster, with the
+                same results.
             seed: seed of the random codes.
             on_step: called after each evaluation with a Step whose ``probability`` is exp(-loss).
                 If ``on_step`` returns True, the search of the current batch stops.
@@ -227,9 +227,9 @@ def load_stylegan2(
         device: device to run on. Default: CUDA or MPS if available, else the CPU.
 
     Warns:
-        UserWarning: if the file has no fixed noise maps, such as rosinality's training files. The
-            function then draws noise maps from a fixed seed, so images differ in fine detail from
-            those of the author of the file.
+        UserWarning: if the file has no fixed noise maps, such as rosinality's training files.
+            Missing noise maps are drawn from a fixed seed, so that images differ in fine detail
+            from those of the author of the file.
 
     Raises:
         ValueError, TypeError: if an argument is wrong, or if the file is damaged, is not a

@@ -23,7 +23,7 @@ class VAE(nn.Module):
         mean, std: mean and standard deviation of the codes of real images, with the shape of one
             code. ``measure_code_statistics`` computes them.
         axes, variances: active axes of the standardised codes, (k, d), and the variance along each,
-            (k,). ``measure_code_statistics`` computes them. Searches for directions use them.
+            (k,). ``measure_code_statistics`` computes them. ``find_directions`` uses these axes.
             Default: unknown.
     """
 
@@ -96,8 +96,8 @@ class VAE(nn.Module):
 def measure_code_statistics(net: Any, images: Tensor, batch_size: int = 512) -> dict[str, Tensor]:
     """Return the statistics of the codes of ``images``, as arguments of ``VAE``.
 
-    ``mean`` and ``std`` are those of each coordinate. ``axes`` and ``variances`` are the active
-    axes of the standardised codes, see ``cfxnb.core.code_covariance``.
+    ``mean`` and ``std`` are the mean and standard deviation of each coordinate. ``axes`` and
+    ``variances`` are the active axes of the standardised codes, see ``cfxnb.core.code_covariance``.
     """
     codes = torch.cat([net.posterior(chunk)[0] for chunk in images.split(batch_size)])
     mean, std = codes.mean(0), codes.std(0)

@@ -173,7 +173,7 @@ def check_fit(build: Callable[[], nn.Module], shapes: Shapes) -> None:
 
     Raises:
         ValueError: if the network doesn't fit its files.
-        Exception: of any kind, if ``build`` raises it.
+        Exception: every error that ``build`` raises.
     """
     with at_most(len(shapes)):
         net = build()

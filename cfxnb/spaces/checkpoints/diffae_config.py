@@ -27,9 +27,9 @@ def architecture(
     Args:
         state: weights of the autoencoder, named as in the official code, without a prefix. Only the
             shapes of the weights are used.
-        image_size: height of the images in pixels. In the arguments of ``DiffAE``, levels with
-            attention are identified by the height of their feature maps, which follows from
-            ``image_size``. Default: 256, or more if the network has more than nine levels.
+        image_size: height of the images in pixels. ``image_size`` determines the heights of the
+            feature maps, by which ``DiffAE`` identifies the levels with attention. Default: 256, or
+            more if the network has more than nine levels.
         latent: weights of the latent DDIM, named as in ``LatentNet``. If the checkpoint has no
             latent DDIM, ``latent`` is None or empty.
 
@@ -167,8 +167,9 @@ def _descent(stages: list[Ends], blocks: int) -> list[Ends] | None:
 def _encoder(stages: list[Ends], blocks: int) -> tuple[list[Ends], int]:
     """Return the levels of the encoder and its number of blocks per level.
 
-    If the U-Net's number of blocks per level (``blocks``) fits the encoder, that number is used.
-    Otherwise exactly one number must fit, or the function raises ValueError.
+    If the U-Net's number of blocks per level (``blocks``) fits the encoder, the function returns
+    ``blocks``. If ``blocks`` doesn't fit, the function returns the only number that fits, and
+    raises ValueError if no number or several numbers fit.
     """
     fits = {n: levels for n in range(1, len(stages)) if (levels := _descent(stages, n))}
     if blocks in fits:

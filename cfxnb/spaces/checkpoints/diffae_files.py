@@ -102,8 +102,8 @@ def load_diffae(
         **kwargs: arguments of ``DiffusionAutoencoder``, such as ``steps``.
 
     Warns:
-        UserWarning: if a training file has no averaged weights. The function then uses the weights
-            of the last training step, which give worse images.
+        UserWarning: if a training file has no averaged weights. Without averaged weights, the
+            function uses the weights of the last training step, which give worse images.
 
     Raises:
         ValueError, TypeError: if an argument is wrong, or if the file is damaged, is not a
@@ -159,7 +159,7 @@ def _sorted(found: Any) -> tuple[dict[str, Tensor], Extra]:
 
 
 def _chosen(named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the averaged weights of a checkpoint, or else those of the last training step.
+    """Return the averaged weights of a checkpoint, or the weights of the last training step.
 
     Names of averaged weights begin with "ema_model.", names of other weights with "model.".
     """

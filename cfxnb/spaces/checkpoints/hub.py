@@ -1,8 +1,8 @@
 """Download models from the Hugging Face hub.
 
 Without a connection, the library ``huggingface_hub`` retries a download five times, which takes
-half a minute. We therefore send one request before a download. If this request fails, we look for
-the model only in the cache on this machine.
+half a minute. We therefore send one request before a download. If the first request fails, we look
+for the model only in the cache on this machine.
 """
 
 import contextlib

@@ -4,7 +4,7 @@ A model folder has ``model_index.json`` and one subfolder with a config per part
 (or ``vqvae``), ``scheduler``, and for texts ``tokenizer`` and ``text_encoder``. The class
 embeddings of a network with cross-attention are in
 ``class_embedder/diffusion_pytorch_model.safetensors``, as ``embedding.weight`` of shape (classes +
-1, dims). The last row of these embeddings stands for "no class".
+1, dims). The last row of the class embeddings stands for "no class".
 
 Other parts of a model, such as a safety checker, are ignored. Weights are read only from
 ``.safetensors`` files. No code in a folder is executed. Check the licence of a model before you use
@@ -48,7 +48,7 @@ def load_ldm(
     The network is a ``UNet2DModel`` with one embedding per class, or a ``UNet2DConditionModel``
     with cross-attention to one vector per class. The autoencoder is an ``AutoencoderKL``,
     ``VQModel`` or ``AutoencoderTiny``. The space has mean 0 and std 1 until
-    ``space.autoencoder.fit(images)`` measures them.
+    ``space.autoencoder.fit(images)`` measures mean and std.
 
     Args:
         path: a local folder, or the name of a model on the Hugging Face hub, ``owner/name``.
@@ -148,9 +148,9 @@ def _load(
     Args:
         path: what the user passed, for error messages.
         unets: classes of diffusers that the U-Net may have.
-        known: returns the conditions of the U-Net.
-        given: whether the user passed the conditions. Errors of such conditions are errors of an
-            argument.
+        known: returns the conditions that the U-Net takes.
+        given: whether the user passed the conditions. If ``given`` is True, messages on wrong
+            conditions begin with "conditions:".
     """
     with diffusers_files.naming_path(path, WANTED):
         diffusers_files.config_of(found, "model_index.json")

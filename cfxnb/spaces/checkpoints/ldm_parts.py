@@ -150,7 +150,7 @@ def classes(found: Path, net: Any, null: bool | None) -> Conditions:
 
     Args:
         null: whether the last class embedding stands for "no class". If ``null`` is None, the
-            function assumes that this embedding stands for "no class", and warns.
+            function assumes that the last embedding stands for "no class", and warns.
     """
     if "cross_attention_dim" not in net.config:
         table = getattr(net, "class_embedding", None)
@@ -253,8 +253,8 @@ def try_out(space: Any, given: bool) -> None:
     """Run all networks of a space once on a small code, to find wrong configs early.
 
     Args:
-        given: whether the user passed the conditions. Errors of such conditions are errors of an
-            argument.
+        given: whether the user passed the conditions. If ``given`` is True, messages on wrong
+            conditions begin with "conditions:".
     """
     side = downsample_factor_of(space.net)
     z = torch.zeros(1, len(space.mean), side, side)

@@ -87,7 +87,7 @@ def weight_file(
 
     Raises:
         ValueError, TypeError: if the file can't be opened or has another format. Errors in the
-            block become a ValueError about ``path``, too.
+            ``with`` block become a ValueError about ``path``, too.
     """
     file = existing(path, wanted, largest)
     try:
@@ -141,7 +141,7 @@ def plain_name(name: str) -> str:
 
 
 def plain_names(found: Mapping[str, T]) -> dict[str, T]:
-    """Return the same dict with ``plain_name`` applied to each key.
+    """Return a copy of a dict, with ``plain_name`` applied to each key.
 
     Raises:
         ValueError: if two tensors get the same name.
@@ -262,7 +262,7 @@ def checked(value: Any) -> Tensor:
     With a stride of 0, a tensor stored in a few bytes could describe terabytes of numbers.
 
     Raises:
-        ValueError: if ``value`` is not such a tensor.
+        ValueError: if ``value`` is not a plain tensor on the CPU, or is larger than its storage.
     """
     plain = type(value) in (Tensor, torch.nn.Parameter) and value.layout == torch.strided
     if not plain or value.is_quantized:

@@ -90,7 +90,8 @@ def read_pickle(
 class Machine:
     """Stack machine that runs a pickle without importing or calling anything.
 
-    The machine has a stack, the older stacks below each mark, and a memo for references.
+    The machine has a stack, a list of outer stacks (one per open mark), and a memo of earlier
+    objects.
     """
 
     def __init__(self, allowed: Collection[str] | None, met: set[str]) -> None:

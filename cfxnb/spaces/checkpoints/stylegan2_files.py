@@ -1,7 +1,8 @@
 """Read StyleGAN2 checkpoints of three formats as one state dict.
 
-- NVIDIA's ``.pkl`` (StyleGAN2-ADA, PyTorch). We use its names of weights.
-- The ``.pt`` of rosinality's code on GitHub, with other names for the same weights.
+- NVIDIA's ``.pkl`` (StyleGAN2-ADA, PyTorch). This package uses the same names of weights as
+  StyleGAN2-ADA.
+- The ``.pt`` of rosinality's code on GitHub, which has other names for the weights.
 - ``.safetensors`` with the state dict of ``cfxnb.nets.stylegan2.Generator``.
 
 No code in a file is executed. Check the licence of a checkpoint before you use it.
