@@ -1,4 +1,4 @@
-"""Test whether the classifier depends on the described part of a change."""
+"""Test whether flips of a classifier depend on named properties that changed in the code."""
 
 from typing import Any
 
@@ -30,37 +30,40 @@ def ablate(
     *,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Measure how much the flips depend on what each group of descriptors describes.
+    """Measure how much the flips depend on the properties of each group of descriptors.
 
-    The component of a group is the part of the code's change that its descriptors can express: the
-    change, in standard deviations, projected on the span of their weights. The function classifies
-    the images twice, once without the component and once with the component as the only change.
+    A descriptor is a linear model that predicts a named property from a code. The component of a
+    group is the part of a code's change that the descriptors of the group can express. To get the
+    component, the function projects the change, in standard deviations, on the span of the
+    descriptors' weights. Each image is classified twice: after its change without the component,
+    and after the component as the only change.
 
     Args:
         space: The space of the codes.
         classifier: Maps images to logits (b, k).
         counterfactuals: A result with codes. All rows are used.
-        descriptors: Descriptors of ``fit_descriptors`` for this space.
+        descriptors: Linear models of named properties, from ``fit_descriptors`` for ``space``.
         groups: Groups of descriptors, each a tuple of names.
         seed: Seed of the random directions. Default: 0.
 
     Returns:
-        A DataFrame with one row per group and four more rows. The component in the row ``all
-        descriptors`` is that of all groups together, and the component in the row ``not described``
-        is the rest of the change. The rows ``random direction`` and ``random subspace of equal
-        size`` show the chance level, each as the mean of ten random draws. The columns are:
+        A DataFrame with one row per group and four more rows. In the row ``all descriptors``, the
+        component is that of all groups together. In the row ``not described``, the component is the
+        part of the change that no group can express. The rows ``random direction`` and ``random
+        subspace of equal size`` show the chance level, each as the mean of ten random components.
+        The columns are:
 
         - ``fraction``: fraction of the squared change that lies in the component.
-        - ``flips without``: fraction of images still classified as the target without the
-          component. A low fraction means that the component was necessary.
-        - ``flips alone``: fraction of images classified as the target with the component
-          alone. A high fraction means that the component was sufficient.
+        - ``flips without``: fraction of images still classified as the target after the component
+          is removed from the change. A low fraction means that the flips need the component.
+        - ``flips alone``: fraction of images classified as the target if the component is the only
+          change. A high fraction means that the component is enough for a flip.
         - ``log odds without``, ``log odds alone``: mean rise of the target's log odds above those
-          of the reconstruction, without the component and with the component alone.
+          of the reconstruction, for the change without the component, and for the component alone.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, for example a result without codes. The
-            message names the argument.
+            error message names the argument.
     """
     validate.space(space)
     validate_results.result(counterfactuals, "counterfactuals")
@@ -106,9 +109,9 @@ def ablate(
 
 
 def _check_groups(groups: Any, names: tuple[str, ...]) -> None:
-    """Refuse groups that are not tuples of names of descriptors.
+    """Raise ValueError if the groups are not tuples of names of descriptors.
 
-    A single text is refused, because iterating over it would give its letters.
+    A string in place of a tuple is refused, because iterating over a string gives letters.
     """
     listed = groups if isinstance(groups, list | tuple) else ()
     good = [isinstance(g, list | tuple) and len(g) > 0 for g in listed]
@@ -120,9 +123,10 @@ def _check_groups(groups: Any, names: tuple[str, ...]) -> None:
 def _components(
     descriptors: Descriptors, groups: tuple[tuple[str, ...], ...], seed: int
 ) -> list[tuple[str, Tensor]]:
-    """Return the name and the basis of each component.
+    """Return a name and an orthonormal basis for each component that ``ablate`` tests.
 
-    Each of the two random components occurs ``CHANCE_DRAWS`` times, with different draws.
+    The random direction and the random subspace occur ``CHANCE_DRAWS`` times each, with different
+    random vectors.
     """
     index = {name: i for i, name in enumerate(descriptors.names)}
     named = [(" + ".join(g), span(descriptors.weights[[index[n] for n in g]])) for g in groups]
@@ -136,7 +140,7 @@ def _components(
 
 
 def span(vectors: Tensor) -> Tensor:
-    """Return an orthonormal basis of the span of some vectors. Each row holds one vector."""
+    """Return an orthonormal basis of the span of the rows of ``vectors``."""
     _, size, right = torch.linalg.svd(vectors, full_matrices=False)
     return right[size > 1e-6 * size.max()]
 

@@ -27,9 +27,9 @@ def reconstruct(
 ) -> Counterfactuals:
     """Encode and decode the images without any change of the code.
 
-    A method that edits codes can hardly come closer to the originals than these reconstructions. No
-    image gets the status "flipped". An image whose reconstruction is classified as the target gets
-    the status "reconstruction_is_target".
+    A method that edits codes can hardly come closer to the originals than plain reconstructions. No
+    image gets the status "flipped", because no code changes. An image whose reconstruction is
+    classified as the target gets the status "reconstruction_is_target".
 
     Args:
         space: Space that encodes and decodes the images.
@@ -61,16 +61,16 @@ def random_change(
     seed: int = 0,
     first_row: int = 0,
 ) -> Counterfactuals:
-    """Change each code in a random direction, by the length of another method's change.
+    """Change each code in a random direction, by as much as another method changed the code.
 
-    The result is the chance level of the other method: how often does a change of the same length
-    flip the class?
+    The result shows the chance level of the other method: how often a random change of equal length
+    flips the class.
 
     Args:
         space: The space of the codes.
         classifier: Maps images to logits (b, k).
-        like: The result of the other method, with codes. The function uses its originals, its
-            targets, and the lengths of its changes in standard deviations of the code.
+        like: The result of the other method, with codes. The function uses the originals and the
+            targets of ``like``, and the lengths of the changes in standard deviations of the code.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
         seed: Seed of the directions. The direction of an image depends only on (seed, row).
         first_row: Row of the first image in its data set. If you process a data set in parts and

@@ -3,11 +3,12 @@
 Goldwasser & Hooker, arXiv 2504.15479, predict named properties from the code before and after the
 change. Differences from the paper:
 
-- The score of a property is the difference of its log odds, while the paper uses differences of
-  probabilities. Log odds add up along a path and do not saturate.
-- Scores come with measurements that can refute them. These are the quality of each descriptor, the
-  fraction of the change that no descriptor explains, an ablation through the classifier,
-  confidence intervals, and a permutation null distribution.
+- The score of a property is the difference of its log odds before and after the change. The paper
+  uses the difference of its probabilities. Log odds are linear in the code and do not saturate.
+- The scores come with measurements that can show that a score means little. The measurements are
+  the quality of each descriptor (a linear model of a property), the fraction of the change that no
+  descriptor explains, an ablation through the classifier, confidence intervals, and a permutation
+  null distribution.
 """
 
 import dataclasses
@@ -36,20 +37,21 @@ class FeatureAttribution:
     """How much each named property changed in each counterfactual, and on average.
 
     Attributes:
-        local: Change of the log odds of each readable descriptor: one row per flipped image, one
-            column per descriptor. The index holds the rows of the images in the counterfactuals.
+        local: Change of the log odds of each property that its descriptor (a linear model) predicts
+            well: one row per flipped image, one column per descriptor. The index of the table holds
+            the positions of the images in the counterfactuals.
         transition: Class of each flipped image before and after the change, such as ``"4 to 9"``.
         unexplained: Fraction of the squared change of each flipped code that lies outside the span
-            of all readable descriptors, in [0, 1].
-        groups: Groups of strongly correlated descriptors. The scores of descriptors in one group
-            cannot be told apart, so interpret each group as a whole.
+            of the weights of all readable descriptors, in [0, 1].
+        groups: Groups of strongly correlated descriptors. Scores of strongly correlated descriptors
+            cannot be separated, so interpret each group as a whole.
         global_: Mean change of the log odds (``mean``) for each transition and descriptor, with a
             95 % bootstrap interval (``low``, ``high``) and the number of images (``n``).
         null: Permutation test of each transition and descriptor, see ``permutation_null``. The
-            column ``p`` tests whether the score depends on which original belongs to which
-            counterfactual. It does not test whether the score differs from 0: for this, see the
-            interval in ``global_``.
-        ablation: Table of ``cfxnb.ablate``, or None if no space and classifier were given.
+            column ``p`` is a p-value for the question whether the score depends on which original
+            belongs to which counterfactual. ``p`` does not say whether the mean change differs from
+            0, but the interval in ``global_`` does.
+        ablation: Table of ``cfxnb.ablate``, or None if ``space`` and ``classifier`` were not given.
         unreadable: Names of the descriptors without a score, because the codes do not predict their
             properties well.
     """
@@ -86,11 +88,12 @@ def describe_change(
 ) -> FeatureAttribution:
     """Score how much each named property changed, per counterfactual and per transition.
 
-    A transition is a pair of classes, before and after, such as "4 to 9".
+    A transition is the pair of classes before and after the change, such as "4 to 9".
 
     Args:
         counterfactuals: A result with codes. Only the flipped images are used.
-        descriptors: Descriptors of ``fit_descriptors`` for the same space.
+        descriptors: Linear models of named properties, from ``fit_descriptors`` for the space of
+            the codes.
         space, classifier: If both are given, the result also has the table of ``ablate``.
         min_correlation: Descriptors whose log odds on real images have at least this absolute
             correlation form one group. In [0, 1]. Default: 0.7.
@@ -102,7 +105,7 @@ def describe_change(
 
     Raises:
         TypeError: If the counterfactuals have no codes, as those of ``pixel_attack``.
-        ValueError: If no image is flipped, or no descriptor is readable.
+        ValueError: If no image is flipped, or no descriptor predicts its property well.
     """
     flipped, start, code = _flipped(counterfactuals)
     validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")
@@ -156,11 +159,11 @@ def describe_change(
 
 
 def paired_t(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Return the mean change divided by its standard error: (n, d), (n, d) -> (d,).
+    """Return the mean of each column of ``after - before``, divided by its standard error, (d,).
 
     The mean change is the same for every pairing of originals and counterfactuals, so a permutation
-    cannot test it. The standard error depends on the pairing, because a counterfactual is close to
-    its own original.
+    test of the mean alone would be useless. The standard error of the change depends on the
+    pairing, because a counterfactual is close to its own original.
     """
     change = after - before
     error = change.std(0, ddof=1) / np.sqrt(len(change))
@@ -179,10 +182,10 @@ def permutation_null(
     """Test whether a score depends on which original belongs to which counterfactual.
 
     The function shuffles the originals (the rows of ``before``) many times, and computes the score
-    each time. The shuffled scores are the null distribution. A score in the middle of the null
-    distribution does not measure changes of images. For example, the code published with arXiv
-    2504.15479 subtracts one fixed original from all counterfactuals, because of an index error. The
-    global scores of that code lie in the middle of the null distribution.
+    each time. The scores with shuffled originals form the null distribution. A score in the middle
+    of the null distribution does not measure changes of images. For example, the code published
+    with arXiv 2504.15479 subtracts one fixed original from all counterfactuals, because of an index
+    error. The global scores of the published code lie in the middle of the null distribution.
 
     Args:
         score: Function (before, after) -> scores (d,), where ``before`` and ``after`` are arrays
@@ -197,7 +200,7 @@ def permutation_null(
         A DataFrame with one row per descriptor. The columns are ``score`` (without shuffling),
         ``null`` (mean of the shuffled scores), ``low`` and ``high`` (the range of 95 % of the
         shuffled scores), and ``p``. ``p`` is the fraction of shuffled scores that are at least as
-        far from ``null`` as ``score`` is. With a single pair of images all values are NaN.
+        far from ``null`` as ``score`` is. If there is only one image, all values are NaN.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, if the log odds are not finite, or if
@@ -249,7 +252,8 @@ def correlated_groups(
 ) -> tuple[tuple[str, ...], ...]:
     """Group the descriptors that are linked by correlations of at least ``min_correlation``.
 
-    Each name is in exactly one group. Groups are the connected components of the graph of links.
+    Each name is in exactly one group. The groups are the connected components of a graph that links
+    strongly correlated descriptors.
     """
     linked = (correlation.abs() >= min_correlation).to_numpy()
     count, group = connected_components(linked, directed=False)

@@ -31,10 +31,10 @@ class Descriptors:
         names: Names of the d properties.
         weights, bias: Coefficients, (d, dims) and (d,). The log odds of property j at code z are
             ``weights[j] @ ((z - mean) / std) + bias[j]``.
-        mean, std: Mean and standard deviation of the codes, as in the space.
+        mean, std: Mean and standard deviation of the codes, copied from the space.
         quality: One row per property. The columns are ``AUC`` on held-out images, its 95 % interval
-            (``low``, ``high``), ``calibration error``, ``threshold`` and ``readable`` (bool). The
-            model predicts whether the property is above ``threshold``.
+            (``low``, ``high``), ``calibration error``, ``threshold`` and ``readable`` (bool). Each
+            model predicts whether its property is above ``threshold``.
         correlation: Correlations between the properties' log odds on real codes, (d, d).
     """
 
@@ -65,10 +65,10 @@ class Descriptors:
         """Return the log odds of each property, (n, d).
 
         Args:
-            z: Codes of this space, (n, ...).
+            z: Codes of the space for which the descriptors were fitted, (n, ...).
 
         Raises:
-            ValueError, TypeError: If ``z`` does not hold finite codes of this space.
+            ValueError, TypeError: If ``z`` does not hold finite codes of the descriptors' space.
         """
         validate.code_like(z, "z", tuple(self.mean.shape))
         odds = self.standardise(z - self.mean.to(z)) @ self.weights.to(z).T + self.bias.to(z)
@@ -81,11 +81,11 @@ class Descriptors:
         """Return a difference of codes in standard deviations, flattened to (n, dims).
 
         Args:
-            change: Differences of codes of this space, (n, ...).
+            change: Differences of codes of the descriptors' space, (n, ...).
 
         Raises:
-            ValueError, TypeError: If ``change`` does not hold finite changes of codes of this
-                space.
+            ValueError, TypeError: If ``change`` does not hold finite changes of codes of the
+                descriptors' space.
         """
         validate.code_like(change, "change", tuple(self.mean.shape))
         return standardise(change, self.std).flatten(1)
@@ -111,22 +111,23 @@ def fit_descriptors(
     """Fit one L2-regularised logistic regression per property (arXiv 2504.15479).
 
     If a column has more than two values, the model predicts whether the value is above the median
-    of the column. So the scores of all properties are log odds and can be compared. Part of the
-    images is held out to test each fit. A property is readable if the lower end of its AUC interval
-    is at least ``min_auc``, and if both of its values occur in at least 20 held-out images.
-    ``describe_change`` gives scores only to readable properties.
+    of the column. Every model answers a yes-no question, so the scores of all properties are log
+    odds and can be compared. Part of the images is held out to test each fit. A property is
+    readable if the lower end of its AUC interval is at least ``min_auc``, and if at least 20
+    held-out images lie on each side of the threshold. ``describe_change`` gives scores only to
+    readable properties.
 
     Args:
         space: Space whose codes are used.
         images: Images (n, c, h, w) in [0, 1].
         factors: Properties of the images: one row per image, in the order of ``images``, and one
             column of numbers or bools per property. The index of the table is ignored. An image
-            with a missing value is left out of the fit for this column.
+            with a missing value in a column is left out of the fit for that column.
         l2_penalty: Strength of the L2 penalty on the weights, from 1e-12 to 1e12. Default: 1.
         test_size: Fraction of images held out, from 0.05 to 0.95. Default: 0.3.
         min_auc: Smallest AUC of a readable property, in [0.5, 1]. Default: 0.75.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
-        seed: Seed of the split and of the bootstrap interval. Default: 0.
+        seed: Seed of the random split and of the bootstrap interval of the AUC. Default: 0.
 
     Returns:
         The fitted Descriptors.
@@ -203,7 +204,8 @@ def _fit_one(
 
 
 def _columns(factors: pd.DataFrame, rows: int) -> dict[str, np.ndarray]:
-    """Return a dict of columns as floats. A column with fewer than two values is refused."""
+    """Return a dict of columns as floats. A column with fewer than two different values is
+    refused."""
     factors = validate.table(factors, "factors", rows)
     if not len(factors.columns):
         raise ValueError("factors: expected at least one column, got no column")
@@ -242,8 +244,8 @@ def _as_floats(column: pd.Series, name: Any) -> np.ndarray:
 def _threshold(values: np.ndarray) -> float:
     """Return the threshold of a column.
 
-    For a binary column it is the middle of the two values. For other columns it is the split near
-    the median that comes closest to two equal halves.
+    For a binary column, the threshold is the middle of the two values. For other columns, the
+    threshold is the split near the median that comes closest to two equal halves.
     """
     known = np.unique(values[np.isfinite(values)])
     if len(known) == 2:
@@ -269,8 +271,8 @@ def _auc_interval(
 def _auc(truth: np.ndarray, score: np.ndarray) -> float:
     """Return the area under the ROC curve, computed from ranks (Mann & Whitney).
 
-    The function equals ``sklearn.metrics.roc_auc_score`` and is about 15 times as fast, which
-    counts in the bootstrap.
+    The result equals that of ``sklearn.metrics.roc_auc_score``. Computing ranks is about 15 times
+    as fast, which saves time in a bootstrap.
     """
     above, below = int(truth.sum()), int((~truth).sum())
     ranks = rankdata(score)[truth].sum()

@@ -14,7 +14,7 @@ from cfxnb.core.types import Classifier, Step
 
 
 class Parametrisation(Protocol):
-    """The part in which attacks differ: what is changed, and how the change is optimised.
+    """The part in which the attacks differ: what is changed, and how the change is optimised.
 
     In all methods, ``rows`` holds the positions of some samples in the batch, and ``change`` has
     one row per sample in ``rows``.
@@ -38,7 +38,7 @@ class Parametrisation(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class SearchOptions:
-    """Options of ``latent_attack`` and ``pixel_attack`` that both share.
+    """Options that ``latent_attack`` and ``pixel_attack`` share.
 
     Attributes:
         confidence: Probability of the target at which the search for a sample ends.
@@ -55,7 +55,7 @@ class SearchOptions:
 
 @dataclasses.dataclass
 class SearchResult:
-    """The state of a search, which becomes its result. Every tensor has one row per sample.
+    """The state of a search, and its result at the end. Every tensor has one row per sample.
 
     Attributes:
         change: The current change.
@@ -64,7 +64,8 @@ class SearchResult:
         no_gradient: Samples whose last attempt ended at a gradient that is zero or not finite,
             bool (b,).
         evaluations: Forward and backward passes of the classifier, int64 (b,).
-        logits: The latest finite logits, (b, k). They are NaN before the first evaluation.
+        logits: The latest finite logits, (b, k), or NaN before the first evaluation of the
+            classifier.
         last_finite: The latest change at which the logits were finite.
     """
 
@@ -113,7 +114,7 @@ class SearchResult:
         self.active[rows[reached]] = False
 
     def record_slope(self, rows: Tensor, logits: Tensor, slope: Tensor, moving: Tensor) -> Tensor:
-        """Record the gradients of the samples that are ``moving``, and return which can move on.
+        """Record the gradients of the samples in ``moving``, and return which can take a step.
 
         A sample leaves the attempt if its logits or its gradient are not finite, or if its gradient
         is zero.
@@ -125,7 +126,7 @@ class SearchResult:
         return moving & usable
 
     def edit(self, **made: Any) -> Edit:
-        """Return the result as an Edit, given the codes or images ``made`` from the changes."""
+        """Return the search result as an Edit, with the changed codes or images in ``made``."""
         return Edit(
             reached=self.reached,
             no_gradient=self.no_gradient,
@@ -145,11 +146,12 @@ def search(
 ) -> SearchResult:
     """Follow the gradient until the target is reached, then shrink the change by bisection.
 
-    A sample that reaches the target leaves the search, so its result does not depend on the batch.
+    A sample that reaches the target leaves the search, so the result of a sample does not depend on
+    the rest of its batch.
 
     Args:
-        moves: The attack, which says how a change makes an image, what the loss is, and how to
-            take a step.
+        moves: The Parametrisation of the attack, which turns changes into images, and defines the
+            loss and the steps.
         stop: The Stop of the call. If the user stops the call, the changes found so far are kept.
         restarts: Number of further attempts for samples that have not reached the target.
     """

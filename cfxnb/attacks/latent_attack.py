@@ -2,14 +2,15 @@
 
 Goldwasser & Hooker, "Counterfactual Attacks", arXiv 2504.15479. Differences from the paper:
 
-- The paper minimises the negative probability of the target. Probabilities saturate, so the
-  default here is the log odds.
-- The paper has no distance term. Here the distance to the original is part of the loss.
+- The paper minimises the negative probability of the target. Probabilities saturate, so the default
+  loss here is the negative log odds.
+- The paper has no distance term in its loss. Here the distance to the original is part of the loss.
 - A bisection shrinks the change of each sample that reached the target, to the smallest fraction
-  that still reaches the target. This is exact if the probability rises along the change.
+  that still reaches the target. The bisection finds the smallest fraction if the target's
+  probability rises along the change.
 - Steps are measured in standard deviations of the code. Coordinates that do not vary among real
-  images are never changed, also with ``PAPER_ATTACK``.
-- A sample whose search fails is restarted. Images that already have the target are skipped.
+  images are never changed, not even with ``PAPER_ATTACK``.
+- A sample whose search fails is restarted. Images already classified as the target are skipped.
 - The decoder's output is clamped to [0, 1] before it is classified.
 
 ``PAPER_ATTACK`` has the settings of the paper.
@@ -87,37 +88,39 @@ def latent_attack(
 
         -log_odds(target) + proximity * |u|^2 + prior * |(z - mean) / std|^2
 
-    With loss="probability" the first term is -p(target), as in the paper. The paper does not have
-    the other two terms.
+    With loss="probability" the first term of the loss is -p(target), as in the paper. The paper's
+    loss does not have the two distance terms.
 
     Args:
-        space: Generator in whose codes to search. ``space.mean`` and ``space.std`` are the mean
-            and the standard deviation of its codes.
+        space: Generator whose codes are changed. ``space.mean`` and ``space.std`` are the mean and
+            the standard deviation of the codes.
         classifier: Maps images to logits (b, k). Must be differentiable.
         images: Images (b, c, h, w) in [0, 1].
         target: Class to reach: one for all images, or one per image (b,).
-        confidence: Probability of the target at which an image is done, in (0, 1). Default: 0.995.
+        confidence: Probability of the target at which the search for an image ends, in (0, 1).
+            Default: 0.995.
         steps: Largest number of gradient steps per attempt. Default: 25.
         restarts: Number of further attempts for images that have not reached the target. Each
-            attempt starts at a random code near the original. Its distance from the original grows
-            by 0.5 ``units`` with each attempt. Default: 5.
+            attempt starts at a random code near the original. The standard deviation of the random
+            start grows by 0.5 ``units`` with each attempt. Default: 5.
         lr: Learning rate of Adam, in ``units``. Default: 0.3.
         loss: ``"margin"`` (default) maximises the log odds of the target. ``"probability"``
             maximises the probability of the target, as the paper does.
         proximity: Weight of the squared distance to the original code. Default: 0.1.
         prior: Weight of the squared distance to the mean code. Default: 0.3.
         units: ``"std"`` (default) measures each coordinate in standard deviations of the code.
-            ``"code"`` measures each coordinate in units of the code.
-        binary_search_steps: Number of bisection steps that shrink each successful change. Each
-            step decodes one image. With 0 the change is not shrunk. Default: 5.
-        init_noise: Standard deviation, in ``units``, of random noise added to the first code.
-            With noise, different seeds give different counterfactuals. Default: 0.
+            ``"code"`` measures each coordinate as it is, without scaling.
+        binary_search_steps: Number of bisection steps that shrink each successful change. Each step
+            decodes one image. If ``binary_search_steps`` is 0, the change is not shrunk. Default:
+            5.
+        init_noise: Standard deviation, in ``units``, of random noise added to the first code. If
+            ``init_noise`` is above 0, different seeds give different counterfactuals. Default: 0.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
         seed: Seed of the random starts. The noise of an image depends only on (seed, row).
         first_row: Row of the first image in its data set. If you process a data set in parts and
             set ``first_row``, the results are those of a single call.
         on_step: Called with a Step after each evaluation of the classifier. Return True to stop.
-            Images without a result then get the status "stopped".
+            After a stop, images without a result get the status "stopped".
 
     Returns:
         Counterfactuals with codes. The status is "reconstruction_is_target" if the unchanged
@@ -160,7 +163,7 @@ def latent_attack(
 
 
 class CodeParametrisation:
-    """Changes of a code: z = z0 + scale * change, optimised by Adam."""
+    """Changes of an original code z0: z = z0 + scale * change, optimised by Adam."""
 
     def __init__(self, space: Any, batch: EncodedBatch, options: LatentOptions) -> None:
         self.space, self.options = space, options
@@ -171,9 +174,10 @@ class CodeParametrisation:
         self.adam = Adam(self.start.z, options.lr)
 
     def initial(self, rows: Tensor, attempt: int) -> Tensor:
-        """Return the change at the start of an attempt: random, half a unit longer per attempt.
+        """Return the random change of the codes at the start of an attempt.
 
-        Without ``init_noise``, attempt 0 starts with no change.
+        The standard deviation of the random change grows by 0.5 ``units`` per attempt. If
+        ``init_noise`` is 0, attempt 0 starts with no change.
         """
         self.adam.reset(rows)
         length = self.options.init_noise + 0.5 * attempt
@@ -200,7 +204,8 @@ class Adam:
     """Adam (Kingma & Ba, 2015) on a subset of the rows. The moments of other rows do not change.
 
     Because of its momentum, ``torch.optim.Adam`` would move a finished sample as long as other
-    samples are searched. The result of the sample would then depend on its batch.
+    samples are searched. The result of a finished sample would depend on the other samples of its
+    batch.
     """
 
     def __init__(self, like: Tensor, lr: float) -> None:

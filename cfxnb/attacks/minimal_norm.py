@@ -1,8 +1,8 @@
 """The smallest change that reaches the target: gradient steps in a ball that shrinks and grows.
 
-The ball follows DDN (Rony et al., CVPR 2019). As in FMN (Pintor et al., NeurIPS 2021), a linear
-estimate of the distance to the boundary helps to choose the radius, and the changes of the radius
-get smaller during the search.
+The radius of the ball adapts to the decision, as in DDN (Rony et al., CVPR 2019). As in FMN (Pintor
+et al., NeurIPS 2021), a linear estimate of the distance to the boundary helps to choose the radius,
+and the changes of the radius get smaller during the search.
 """
 
 import math
@@ -26,7 +26,7 @@ class BallParametrisation(Parametrisation, Protocol):
     """Changes that can be projected to a ball around the image."""
 
     def project(self, rows: Tensor, change: Tensor, radius: Tensor) -> Tensor:
-        """Return the changes within ``radius`` (b,) that are nearest to the given ones."""
+        """Project each change to the ball with its ``radius``, (b,)."""
 
 
 def search_minimal_norm(
@@ -39,14 +39,16 @@ def search_minimal_norm(
     epsilon: float,
     step_size: float,
 ) -> SearchResult:
-    """Follow the gradient in a ball around each image, whose radius adapts to the decision.
+    """Follow the gradient in a ball around each image, with a radius that shrinks and grows.
 
     The first radius is ``epsilon``. While the target is reached, the radius shrinks below the
-    length of the present change. Otherwise it grows again. So the change moves along the decision
-    boundary. The function returns the shortest change that reached the target.
+    length of the present change. While the target is not reached, the radius grows. Shrinking and
+    growing the radius keeps the change near the decision boundary. The function returns the
+    shortest change that reached the target.
 
     Args:
-        moves: How a change makes an image, and how it is projected.
+        moves: The BallParametrisation of the attack, which turns changes into images and projects
+            changes to a ball.
         epsilon: First and largest radius.
         step_size: Length of the first step.
     """
@@ -94,9 +96,9 @@ def search_minimal_norm(
 
 
 def _surplus(logits: Tensor, target: Tensor, confidence: float) -> Tensor:
-    """Return by how much the logits exceed what the target needs, (b,).
+    """Return by how much each sample exceeds the conditions for reaching the target, (b,).
 
-    The target needs the largest logit and a probability of at least ``confidence``.
+    The target is reached if it has the largest logit and a probability of at least ``confidence``.
     """
     own = logits.gather(1, target[:, None])[:, 0]
     lead = own - logits.scatter(1, target[:, None], -torch.inf).amax(1)
@@ -108,7 +110,7 @@ def _surplus(logits: Tensor, target: Tensor, confidence: float) -> Tensor:
 def _record(
     found: SearchResult, rows: Tensor, change: Tensor, logits: Tensor, shorter: Tensor
 ) -> None:
-    """Record an evaluation. Changes that are ``shorter`` replace the result so far."""
+    """Record an evaluation. Changes marked in ``shorter`` replace the shortest so far."""
     found.evaluations[rows] += 1
     kept = finite_rows(logits) & (shorter | ~found.reached[rows])
     found.last_finite[rows[kept]] = change[kept]

@@ -24,15 +24,17 @@ def nearest_classes(
 ) -> Tensor:
     """Return the nearest other class of each class, a plausible target for counterfactuals.
 
-    For images of the predicted classes ``predicted``, the targets are ``nearest[predicted]``.
+    If ``nearest`` is the result, then ``nearest[predicted]`` are targets for images with the
+    predicted classes ``predicted``.
 
     Args:
         classifier: Maps images to logits (b, k).
         images: Held-out images of every class, (n, c, h, w) in [0, 1].
         labels: Classes of the images, (n,).
-        features: Function from images to features (b, d). If given, the nearest class is the one
-            whose mean features are nearest (Euclidean distance). By default, the nearest class of
-            class c is the one with the highest mean probability on the images of class c.
+        features: Function from images to features (b, d). If ``features`` is given, the nearest
+            class is the one whose mean features are nearest (Euclidean distance). If ``features``
+            is None, the nearest class of class c is the one with the highest mean probability on
+            the images of class c.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
 
     Returns:

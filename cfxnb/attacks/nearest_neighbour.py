@@ -27,8 +27,8 @@ def nearest_neighbour(
 ) -> Counterfactuals:
     """Replace each image by the nearest real image that is classified as its target.
 
-    The result is always realistic, because no image is generated. Usually the image changes more
-    than the flip needs.
+    The result is always realistic, because no image is generated. Usually the real image differs
+    from the original by more than a flip needs.
 
     Args:
         classifier: Maps images to logits (b, k).
@@ -43,8 +43,8 @@ def nearest_neighbour(
     Returns:
         Counterfactuals without codes. The nearest image is the one with the smallest L2 distance of
         pixels. If no image of the pool has the target class, the original is kept, with the status
-        "not_found". ``made_by["shared"]`` counts the evaluations for the pool, which all images
-        share.
+        "not_found". ``made_by["shared"]`` counts the evaluations of the classifier on the pool,
+        which serve all images together.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.

@@ -51,33 +51,36 @@ def pixel_attack(
     change that still reaches the target. The resulting images are usually adversarial examples,
     because only the classifier decides what changes.
 
-    With ``minimal_norm`` the function searches for the smallest L2 norm with which the target is
-    predicted. The ball then adapts to each image: it shrinks while the target is reached, and grows
-    otherwise (DDN, Rony et al., 2019). Differences from DDN: the radius follows an
-    estimate of the distance to the boundary, and its changes get smaller during the search, both as
-    in FMN (Pintor et al., 2021). The first radius is ``epsilon``. The gradient is that of the
-    target's logit minus the largest other logit, or of the log odds if ``confidence`` needs more.
+    With ``minimal_norm`` the function searches for the change with the smallest L2 norm that
+    reaches the target. The radius of the ball starts with ``epsilon`` and adapts to each image, as
+    in DDN (Rony et al., 2019). The radius shrinks while the target is reached, and grows while the
+    target is not reached. Two details follow FMN (Pintor et al., 2021) instead of DDN. The radius
+    depends on an estimate of the distance to the decision boundary, and it changes less and less
+    during the search. With ``minimal_norm``, each step follows the gradient of the target's logit
+    minus the largest other logit. If ``confidence`` is harder to reach than the largest logit, the
+    step follows the gradient of the target's log odds instead.
 
     Args:
         classifier: Maps images to logits (b, k). Must be differentiable.
         images: Images (b, c, h, w) in [0, 1].
         target: Class to reach: one for all images, or one per image (b,).
-        confidence: Probability of the target that an image needs, in (0, 1). Default: 0.995, or
+        confidence: Probability at which the target counts as reached, in (0, 1). Default: 0.995, or
             with ``minimal_norm`` 1e-6. With 1e-6 an image only needs to be classified as the
             target.
-        minimal_norm: Search for the smallest change. All ``steps`` are then taken for each image.
+        minimal_norm: Search for the smallest change. With ``minimal_norm``, all ``steps`` are taken
+            for each image.
         epsilon: Largest L2 norm of the change, over all pixel values of an image. Default: 6.
         steps: Largest number of gradient steps. Default: 100.
-        step_size: L2 norm of one step. Default: 0.2. With ``minimal_norm`` it is the norm of the
-            first step, 1 by default, and the last step has 1 % of it.
-        binary_search_steps: Number of bisection steps that shrink each successful change. With 0
-            the change is not shrunk. With ``minimal_norm`` there is no bisection, because the
-            search finds the smallest change by itself. Default: 5.
+        step_size: L2 norm of one step. Default: 0.2. With ``minimal_norm``, ``step_size`` is the
+            norm of the first step (default: 1), and the last step has 1 % of this norm.
+        binary_search_steps: Number of bisection steps that shrink each successful change. If
+            ``binary_search_steps`` is 0, the change is not shrunk. With ``minimal_norm`` there is
+            no bisection, because the search itself finds the smallest change. Default: 5.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
-        seed: Only recorded. This method uses no random numbers.
+        seed: Only recorded. ``pixel_attack`` uses no random numbers.
         first_row: Row of the first image in its data set, used in the rows that ``on_step`` gets.
         on_step: Called with a Step after each evaluation of the classifier. Return True to stop.
-            Images without a result then get the status "stopped".
+            After a stop, images without a result get the status "stopped".
 
     Returns:
         Counterfactuals without codes. ``reconstruction`` is the original.
