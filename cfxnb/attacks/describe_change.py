@@ -37,8 +37,8 @@ class FeatureAttribution:
     """How much each named property changed in each counterfactual, and on average.
 
     Attributes:
-        local: Change of the log odds of each property that its descriptor (a linear model) predicts
-            well: one row per flipped image, one column per descriptor. The index of the table holds
+        local: Change of the log odds of each property (only those that the codes predict well),
+            with one row per flipped image and one column per property. The index of the table holds
             the positions of the images in the counterfactuals.
         transition: Class of each flipped image before and after the change, such as ``"4 to 9"``.
         unexplained: Fraction of the squared change of each flipped code that lies outside the span

@@ -101,8 +101,8 @@ def latent_attack(
             Default: 0.995.
         steps: Largest number of gradient steps per attempt. Default: 25.
         restarts: Number of further attempts for images that have not reached the target. Each
-            attempt starts at a random code near the original. The standard deviation of the random
-            start grows by 0.5 ``units`` with each attempt. Default: 5.
+            attempt starts at a random code near the original, whose standard deviation grows by 0.5
+            ``units`` per attempt. Default: 5.
         lr: Learning rate of Adam, in ``units``. Default: 0.3.
         loss: ``"margin"`` (default) maximises the log odds of the target. ``"probability"``
             maximises the probability of the target, as the paper does.

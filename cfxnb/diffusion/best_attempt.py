@@ -8,17 +8,18 @@ from cfxnb.diffusion.guidance import GuidedDenoiser
 
 
 class BestAttempt:
-    """Stores for each sample the last attempt that reached the target, or else the last attempt.
+    """Stores for each sample the last attempt that reached the target.
 
-    ``StrengthSearch`` lowers the strength after each success. So the last success has the lowest
-    strength.
+    If no attempt has reached the target, the last attempt is stored. ``StrengthSearch`` lowers the
+    strength (amount of noise) after each success, so the last success has the lowest strength.
 
     Args:
         z: codes of the originals, (b, c, h, w).
         logits: tensor with the shape of the logits, (b, k). The values of ``logits`` are not used.
 
     Attributes:
-        z: edited codes, (b, c, h, w). An attempt with a code that is not finite changes nothing.
+        z: edited codes, (b, c, h, w). An attempt with a code that is not finite leaves ``z``
+            unchanged.
         logits: logits of the edited images, (b, k); NaN before the first attempt.
         reached: samples that reached the target, bool (b,).
         no_gradient: samples whose stored attempt had no gradient or no finite code, bool (b,).
@@ -82,7 +83,8 @@ class BestAttempt:
         """Return the step records and strengths of the stored attempts, one row per sample.
 
         Args:
-            chance_fraction: fraction of random vectors that would agree, the same for all samples.
+            chance_fraction: fraction of random vectors that would agree with the implicit
+                classifier by chance.
         """
         return {
             **self._steps,

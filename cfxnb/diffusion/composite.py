@@ -13,8 +13,8 @@ def edit_mask(before: Tensor, after: Tensor, threshold: float) -> Tensor:
     """Return a mask of the pixels that an edit changed.
 
     A pixel belongs to the edit if its change, summed over the channels, exceeds ``threshold`` times
-    the largest change of the image. The mask is then dilated by one pixel. ACE
-    (Jeanneret et al., CVPR 2023) uses such a mask, but fills the pixels outside by inpainting.
+    the largest change of the image. The mask is dilated by one pixel. ACE (Jeanneret et al., CVPR
+    2023) uses a similar mask, but fills the pixels outside of the mask by inpainting.
 
     Args:
         before, after: reconstruction and counterfactual, (b, c, h, w) in [0, 1]. With

@@ -12,14 +12,14 @@ from cfxnb.core.tensors import norms, per_sample
 def consensus(
     implicit: Tensor, direction: Tensor, cone_angle: float, patch_size: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Keep the vectors of ``direction`` that lie in a cone around those of ``implicit``.
+    """Keep the vectors of ``direction`` that lie in a cone around the vectors of ``implicit``.
 
     The channels at one position form one vector. Vectors of ``direction`` outside the cone become
     0.
 
-    Difference from the paper: the official code takes the arc cosine without clamping, and so keeps
-    zero vectors and some exactly opposite vectors. Here cosines are clamped to [-1, 1], and a
-    vector that is zero or not finite never agrees.
+    Difference from the paper: here cosines are clamped to [-1, 1], and a vector that is zero or not
+    finite never agrees. The official code does not clamp cosines, so the angle of zero vectors and
+    of some exactly opposite vectors is NaN. The official code keeps vectors whose angle is NaN.
 
     Args:
         implicit, direction: the two fields of vectors, (b, c, h, w).
@@ -63,7 +63,7 @@ def angles(a: Tensor, b: Tensor, patch_size: int = 1) -> Tensor:
 
 
 def _unit_vectors(x: Tensor) -> Tensor:
-    """Divide each vector of channels by its length. The result is NaN for a length of 0."""
+    """Divide each vector of channels by its length. A vector of length 0 becomes NaN."""
     x = x.cpu().double()  # on the CPU, because not every device has float64
     x = x / x.abs().amax(1, keepdim=True)  # squares of tiny or huge numbers would leave the range
     return x / x.norm(dim=1, keepdim=True)
@@ -86,7 +86,7 @@ def random_mask(keep: Tensor, noise: Tensor) -> Tensor:
 
     Args:
         keep: bool (b, h', w').
-        noise: random numbers (b, h', w'). The positions with the smallest numbers are kept.
+        noise: random numbers (b, h', w'). The mask keeps the positions with the smallest numbers.
     """
     order = noise.flatten(1).argsort(1).argsort(1)
     count = keep.flatten(1).sum(1, keepdim=True)

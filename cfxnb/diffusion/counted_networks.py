@@ -12,8 +12,8 @@ from cfxnb.core.types import Classifier, Code
 class CountedNetworks:
     """Runs U-Net, decoder and classifier, and counts their passes per sample.
 
-    Every row that a network computes is counted, forward and backward, whether its result is used
-    or not. Hooks on the outputs of the networks count the backward passes.
+    Every sample that a network computes is counted, forward and backward, whether the result is
+    used or not. Hooks on the outputs of the networks count the backward passes.
 
     Attributes:
         cost: number of passes of ``unet``, ``decoder`` and ``classifier``, int64 (b,) each.
@@ -28,8 +28,8 @@ class CountedNetworks:
         """Return the noise that the U-Net predicts.
 
         Args:
-            rows: positions of the n samples among the counted ones, (n,), on the CPU.
-            z: noisy codes of these samples, (n, c, h, w).
+            rows: positions of the n samples in the batch, (n,), on the CPU.
+            z: noisy codes of the n samples, (n, c, h, w).
             t: times, (n,).
             condition: encoded conditions, one per sample.
         """
@@ -43,7 +43,7 @@ class CountedNetworks:
         """Return the logits of images, (n, k).
 
         Raises:
-            TypeError: if gradients are enabled, and none can be taken through the classifier.
+            TypeError: if gradients are enabled, but the classifier has no gradients.
         """
         logits = self._watch("classifier", rows, self.classifier(images))
         if torch.is_grad_enabled():

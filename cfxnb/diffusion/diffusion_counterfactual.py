@@ -76,14 +76,14 @@ def diffusion_counterfactual(
     model. The implicit classifier is the noise that the model predicts with the target as
     condition, minus the noise that the model predicts without a condition.
 
-    An image at which the classifier has no gradient is not guided at all in that step. The official
-    code would still apply the distance term.
+    If the classifier has no gradient at an image in some step, the image is not guided at all in
+    this step. The official code still pulls such an image back to the original.
 
     Differences from the paper, with the default options: we use few steps, and noise from DDIM
-    inversion. We search for the smallest strength that flips each image. The distance to
-    the original is measured in code space. The guidance of an image pauses while the predicted
-    clean image is classified as the target. ``**cfx.PAPER_DIFFUSION`` gives the settings of the
-    paper.
+    inversion. We search for the smallest strength (amount of noise) that flips each image. The
+    distance to the original is measured in code space. The guidance of an image pauses while the
+    predicted clean image is classified as the target. ``**cfx.PAPER_DIFFUSION`` gives the settings
+    of the paper.
 
     Args:
         space: a ``Diffusion`` space.
@@ -105,11 +105,12 @@ def diffusion_counterfactual(
             of the norm of the implicit classifier.
         strength: fraction of the diffusion time to which noise is added at the first attempt, above
             0 and below 1.
-        min_strength: lowest strength that is tried after an image has flipped.
-            With very little noise the diffusion model can hardly change the image, and the
-            classifier flips on small edits that other classifiers ignore. Of 150 training sprites
-            of ``sprites/shortcut``, 98 % flip by the planted cause with the default
-            ``min_strength``, and 83 % with four attempts and ``min_strength=0``.
+        min_strength: lowest strength that is tried after an image has flipped. With very little
+            noise the diffusion model can hardly change the image, and the classifier flips on small
+            edits that other classifiers ignore. The classifier ``sprites/shortcut`` was trained to
+            depend on one known factor, its cause. Of 150 training sprites, 98 % flip by a change of
+            the cause with the default ``min_strength``, and 83 % with four attempts and
+            ``min_strength=0``.
         max_attempts: number of strengths to try for each image. After a success the search
             tries a lower strength, after a failure a higher one. Of the attempts that flip an
             image, the search returns the one with the lowest strength.
@@ -118,26 +119,28 @@ def diffusion_counterfactual(
         confidence: an image counts as flipped if the target is predicted with at least this
             probability.
         composite_threshold: restore the pixels of the original where the edit changes them by at
-            most this fraction of the largest change of the image. An image that would then no
-            longer flip keeps all its edited pixels. By default no pixels are restored.
+            most this fraction of the largest change of the image. An image that would no longer
+            flip after the restoration keeps all its edited pixels. By default no pixels are
+            restored.
 
-        guidance: ``"consensus"`` is the method of the paper. The other values serve for comparison.
-            ``"classifier"`` uses the classifier's gradient at all positions. ``"random_mask"`` uses
-            the gradient at random positions, as many as consensus would keep.
-            ``"classifier_free"`` is classifier-free guidance without the classifier. ``"none"``
-            only adds noise and denoises.
+        guidance: ``"consensus"`` is the method of the paper. All other values of ``guidance`` serve
+            for comparison. ``"classifier"`` uses the classifier's gradient at all positions.
+            ``"random_mask"`` uses the gradient at random positions, as many as consensus would
+            keep. ``"classifier_free"`` is classifier-free guidance without the classifier.
+            ``"none"`` only adds noise and denoises.
         guidance_scale: weight w in classifier-free guidance eps_uncond + w (eps_cond - eps_uncond).
-            With guidance by the classifier, w (eps_cond - eps_uncond) is added to this guidance.
-            The paper adds no such term. Default: 10 with ``guidance="classifier_free"``, else 0.
+            If ``guidance`` uses the classifier, w (eps_cond - eps_uncond) is added to the
+            classifier's guidance. In the paper, the classifier is not combined with classifier-free
+            guidance. Default: 10 with ``guidance="classifier_free"``, else 0.
         noise: ``"ddim_inversion"`` computes the noise from which denoising without a condition
             approximately returns the image (Song et al., 2021). All attempts start from the same
             inversion of the image. ``"random"`` draws random noise, as in the paper.
-        timestep_spacing: ``"even"`` takes equal strides. ``"paper"`` takes the times of the
-            official code, and needs ``max_attempts=1``.
+        timestep_spacing: ``"even"`` spaces the diffusion times evenly. ``"paper"`` takes the times
+            of the official code, and needs ``max_attempts=1``.
         distance_space: ``"code"`` guides by the squared distance to the code of the original,
             ``"image"`` by the L1 distance to the original image.
-        backprop_diffusion: whether to take gradients through the U-Net. If False, the gradients are
-            taken at the predicted clean code, which saves one or two passes per step.
+        backprop_diffusion: whether to take gradients through the U-Net. If False, gradients are
+            taken at the predicted clean code, which saves one or two passes of the U-Net per step.
         pause_when_reached: whether to pause the guidance of a sample while its predicted clean
             image is classified as the target.
         patch_size: side of square patches. All positions of a patch agree or disagree together.
@@ -154,14 +157,15 @@ def diffusion_counterfactual(
             status "stopped".
 
     Returns:
-        Counterfactuals. ``trace`` describes the returned attempt of each image.
-        ``kept_fraction`` (b, steps) is the fraction of positions that agreed, NaN where no guidance
-        was applied. ``chance_fraction`` (b,) is the fraction of random vectors that would agree.
-        ``masks`` (b, steps, h, w) are the positions that agreed. ``probability`` (b, steps) is the
+        Counterfactuals. ``trace`` describes the returned attempt of each image. ``kept_fraction``
+        (b, steps) is the fraction of positions at which the classifier's gradient was used, NaN
+        where no guidance was applied. ``chance_fraction`` (b,) is the fraction of random vectors
+        that would agree with the implicit classifier by chance. ``masks`` (b, steps, h, w) are the
+        positions at which the classifier's gradient was used. ``probability`` (b, steps) is the
         probability of the target after each step, and ``strength`` (b,) the strength of the
-        attempt. ``cost`` counts forward and backward passes of ``unet``, ``classifier`` and
-        ``generator`` (U-Net and decoder together). Every computed pass is counted, also if its
-        result is not used.
+        returned attempt. ``cost`` counts forward and backward passes of ``unet``, ``classifier``
+        and ``generator`` (U-Net and decoder together). Passes whose results are not used are
+        counted, too.
 
     Raises:
         ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``.

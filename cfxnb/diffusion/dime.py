@@ -31,7 +31,7 @@ PAPER_DIME: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiMEOptions(DDPMOptions):
-    """The checked options of ``dime``, which explains them."""
+    """The checked options of ``dime``, whose docstring explains each option."""
 
     inner_noise: bool
 
@@ -44,8 +44,8 @@ def sample_dime(guided: GuidedDDPM, o: DiMEOptions) -> None:
     """Denoise with gradients at completely denoised images: the algorithm of the paper.
 
     In the code below, x is the code of the original, and x_c the clean code at which gradients are
-    taken. At each step x_c is denoised anew, without guidance. So an attempt with n steps has
-    n (n + 1) / 2 passes of the U-Net.
+    taken. At each step a new x_c is computed by denoising completely without guidance, so an
+    attempt with n steps has n (n + 1) / 2 passes of the U-Net.
     """
     x = x_c = guided.code
     z = add_noise(x, guided.noise(), guided.schedule.start)
@@ -93,16 +93,18 @@ def dime(
 ) -> Counterfactuals:
     """Add noise to each image and denoise it, guided by gradients at completely denoised images.
 
-    DiME (Jeanneret et al., ACCV 2022, arXiv 2203.15636). The classifier can't judge a noisy image.
-    So at each step, a copy is denoised completely without guidance, and the classifier's gradient
-    is taken at the result. An attempt with n steps has n (n + 1) / 2 passes of the U-Net.
-    ``fastdime`` and ``maskdime`` need n passes.
+    The method is DiME (Jeanneret et al., ACCV 2022, arXiv 2203.15636). A classifier trained on
+    clean images cannot judge a noisy image. At each step, a copy of the noisy image is therefore
+    denoised completely without guidance, and the classifier's gradient is taken at the denoised
+    copy. An attempt with n steps has n (n + 1) / 2 passes of the U-Net. ``fastdime`` and
+    ``maskdime`` need n passes for n steps.
 
-    Differences from the official code, unless ``as_published``:
+    Unless ``as_published`` is True, the function differs from the official code:
 
     - Gradients are divided by their root mean square.
-    - Small scales are tried first. An image is finished at the first step whose clean image flips.
-      Flips are decided on images clamped to [0, 1].
+    - Small scales of the classifier's gradient are tried first. An image is finished at the first
+      step whose denoised copy is classified as the target. Flips are decided on images clamped to
+      [0, 1].
     - An image that does not flip keeps its original code. An image at which the classifier has no
       gradient gets the status "no_gradient".
 
@@ -116,38 +118,42 @@ def dime(
         target: class to reach, by number or name: one for all images or one per image (b,).
 
         scales: scales of the classifier's gradient, in the order in which they are tried. An image
-            that has flipped is not tried again. With scale 1 the root mean square of the change in
-            a step is the standard deviation of the noise of this step.
+            that has flipped is not tried again. With scale 1, the root mean square of the guidance
+            in a step equals the standard deviation of the noise of the step.
         strength: fraction of the diffusion time to which noise is added, above 0 and below 1. More
             noise allows larger changes.
         steps: denoising steps of each attempt.
-        l1_scale: scale of the sign of the difference to the code of the original, in the unit of
-            ``scales``. Default: 0, no such term.
-        perceptual_scale: scale of the gradient of the perceptual distance to the original, in the
-            unit of ``scales``. The perceptual distance is the mean squared difference of
-            ``features``. Default: 0, no such term.
+        l1_scale: scale of the pull towards the original (the sign of the difference between codes),
+            in units as for ``scales``. Default: 0 (no pull).
+        perceptual_scale: scale of the gradient of the perceptual distance to the original, in units
+            as for ``scales``. The perceptual distance is the mean squared difference between the
+            ``features`` of two images. Default: 0 (not used).
         features: images (b, c, h, w) in [0, 1] -> features (b, ...), with gradients. Needed for
-            ``perceptual_scale``. The official code uses layers of VGG-19.
+            ``perceptual_scale``. The official code uses layers of VGG-19 as ``features``.
         confidence: an image counts as flipped if the target is predicted with at least this
             probability.
 
-        when_reached: ``"stop"`` takes the first clean image that reaches the target. ``"pause"``
-            takes all steps, and does not guide an image while its clean image reaches the target.
-            The noise of later steps may then undo the change.
-        as_published: follow the official code. Then ``steps`` is the number of steps of the whole
-            diffusion, and an attempt takes int(strength * steps) of them. The scales multiply the
-            gradients themselves and the variance of the step, instead of normalised gradients and
-            the standard deviation. All steps are taken. An image that does not flip gets the result
-            of the last scale. Noise is added one step beyond the first denoising step.
-        inner_noise: add noise also in the steps that denoise the copy. Default: False.
-        loss: ``"log_odds"`` of the target, its ``"logit"``, or its ``"log_probability"``. With two
-            classes, the log odds are the logit of the official code.
+        when_reached: ``"stop"`` returns the first denoised copy that reaches the target.
+            ``"pause"`` takes all steps, and does not guide an image while its denoised copy reaches
+            the target. With ``"pause"``, the noise of later steps may undo the change.
+        as_published: follow the official code. With ``as_published``, ``steps`` is the number of
+            steps of the whole diffusion, and an attempt takes int(strength * steps) of them.
+            Gradients are not normalised, and a scale multiplies the variance of the step. Without
+            ``as_published``, gradients are normalised, and a scale multiplies the standard
+            deviation. With ``as_published``, all steps are taken, and an image that does not flip
+            gets the result of the last scale. The official code adds one step more of noise than it
+            removes.
+        inner_noise: also add noise in the steps that denoise a copy of the noisy image completely.
+            Default: False.
+        loss: the guidance raises the ``"log_odds"``, the ``"logit"`` or the ``"log_probability"``
+            of the target. With two classes, the log odds equal the single logit that the official
+            code uses.
         gradient_clip: ``"image"`` clips the classifier's gradient to its mean plus or minus three
-            standard deviations. ``"batch"`` does so with mean and standard deviation of the whole
-            batch, like an option of the official code. The result of an image then depends on the
-            other images of its batch. Default: ``"none"``.
-        clip_sample_range: clip the predicted clean codes to this absolute value. Pixel models with
-            codes from -1 to 1 take 1. Default: nothing is clipped.
+            standard deviations. ``"batch"`` clips with the mean and the standard deviation of the
+            whole batch, like an option of the official code. With ``"batch"``, a result depends on
+            the other images of the batch. Default: ``"none"``.
+        clip_sample_range: clip the predicted clean codes to this absolute value. Use 1 for pixel
+            models with codes from -1 to 1. Default: nothing is clipped.
 
         seed: seed of the noise. The noise of an image depends only on the seed and the position of
             the image in its data set.
@@ -160,13 +166,13 @@ def dime(
     Returns:
         Counterfactuals. ``trace`` describes the last attempt of each image. ``probability`` (b,
         steps) is the probability of the target at each step, NaN for steps that were not taken.
-        ``scale`` (b,) is the scale of the attempt. ``cost`` counts forward and backward passes of
-        ``unet``, ``classifier``, ``generator`` (U-Net and decoder together) and, if given,
-        ``features``.
+        ``scale`` (b,) is the scale of the classifier's gradient in the last attempt. ``cost``
+        counts forward and backward passes of ``unet``, ``classifier``, ``generator`` (U-Net and
+        decoder together) and, if given, ``features``.
 
     Raises:
         ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``. The
-            message names the argument.
+            error message names the argument.
     """
     options = DiMEOptions(
         scales=scales,

@@ -1,4 +1,4 @@
-"""Train a smooth copy of a classifier, from its answers alone."""
+"""Train a smooth network to imitate a classifier, from the classifier's predictions alone."""
 
 import itertools
 from pathlib import Path
@@ -34,7 +34,8 @@ class SmoothNet(nn.Module):
         width: number of feature maps of the first convolution.
 
     Attributes:
-        agreement: fraction of held-out images with the class that the classifier predicts, or NaN.
+        agreement: fraction of held-out images on which the network and the imitated classifier
+            predict the same class, or NaN.
     """
 
     def __init__(self, *, outputs: int, channels: int, width: int = 32) -> None:
@@ -68,18 +69,18 @@ def distill_classifier(
 ) -> Any:
     """Return a small smooth network that imitates a classifier, for gradients of a black box.
 
-    The classifier is queried once about each image. The network learns its probabilities, on
-    mixtures of two images (mixup, Zhang et al., 2018) with a little noise. Pass it to ``cfx.sce``
-    as ``gradient_classifier``.
+    The classifier is queried once about each image. The network learns the classifier's
+    probabilities, on mixtures of two images (mixup, Zhang et al., 2018) with a little noise. Pass
+    the network to ``cfx.sce`` as ``gradient_classifier``.
 
     Differences from the paper (SCE, arXiv 2506.14698): the network is small and not a ResNet-18.
-    It learns probabilities instead of predicted classes. It is not trained on adversarial
-    images, only on noisy ones.
+    The network learns probabilities instead of predicted classes. The network is trained on noisy
+    images, not on adversarial images.
 
     Args:
         classifier: images (b, c, h, w) -> logits (b, k). A ``BlackBox`` is possible.
-        images: unlabelled images (n, c, h, w) in [0, 1]. Both, or all, classes should be predicted
-            for some of them.
+        images: unlabelled images (n, c, h, w) in [0, 1]. Each class should be predicted for some of
+            the images.
         width: number of feature maps of the first of three convolutions.
         steps: training steps.
         batch_size: images per training step.
@@ -89,11 +90,12 @@ def distill_classifier(
         seed: seed of the initial weights and of the batches.
 
     Returns:
-        A classifier with gradients. ``.module.agreement`` is the fraction of held-out images (each
-        tenth) for which both predict the same class. It is NaN with fewer than ten images.
+        A classifier with gradients. ``.module.agreement`` is the fraction of held-out images (every
+        tenth image) for which the network and the classifier predict the same class. With fewer
+        than ten images, the agreement is NaN.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names the argument.
+        ValueError, TypeError: if an argument is wrong. The error message names the argument.
     """
     checked = CheckedClassifier(classifier)
     images = validate.images(images)
@@ -126,7 +128,7 @@ def distill_classifier(
 
 
 def mixup_loss(net: nn.Module, rows: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Return the cross-entropy of mixed images, with equally mixed probabilities."""
+    """Return the cross-entropy on mixed images, with targets mixed in the same proportion."""
     images, answers = rows
     order = torch.randperm(len(images), generator=generator, device=images.device)
     ones = torch.full((len(images),), MIXUP, device=images.device)

@@ -1,4 +1,4 @@
-"""Several counterfactuals of each image: each attempt may not change what earlier ones changed."""
+"""Several counterfactuals of each image, which change different regions."""
 
 import dataclasses
 import inspect
@@ -31,9 +31,9 @@ def diverse_counterfactuals(
     """Find several counterfactuals of each image, in regions that do not overlap.
 
     The first attempt may change every pixel. Each further attempt may change only pixels that no
-    earlier attempt has changed, so it must find another explanation. The idea is that of SCE (arXiv
-    2506.14698). Here it works with every method: the classifier sees the method's images with the
-    original outside of the allowed region, and so does the result.
+    earlier attempt has changed, so it must find another explanation. The idea comes from SCE (arXiv
+    2506.14698), but works here with every method. Pixels outside of the allowed region are replaced
+    by the original, in all images that the classifier sees and in the result.
 
     Args:
         method: a function (classifier, images, target) -> Counterfactuals, for example
@@ -45,17 +45,18 @@ def diverse_counterfactuals(
         target: class to reach: one for all images, or one per image (b,).
         n_attempts: largest number of counterfactuals per image.
         region_threshold: a pixel counts as changed if its change is more than this fraction of the
-            largest change of the image. ``sce`` itself says which pixels it changed.
+            largest change of the image. ``sce`` ignores ``region_threshold``, because it reports
+            the changed pixels itself.
 
     Returns:
         One result per attempt, in the order of the attempts. Row i of each result belongs to image
         i. An image for which an attempt found nothing is not tried again, and has the status
         "not_found" in all later results. ``trace["changed"]`` (b, h, w) are the pixels that an
         attempt has changed, and ``trace["forbidden_fraction"]`` (b,) is the fraction of the pixels
-        that it could not change. ``cfx.metrics.diversity`` compares the results.
+        that the attempt could not change. ``cfx.metrics.diversity`` compares the results.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names the argument.
+        ValueError, TypeError: if an argument is wrong. The error message names the argument.
     """
     validate.function(method, "method")
     n_attempts = validate.count(n_attempts, "n_attempts", 1)
@@ -80,7 +81,7 @@ def diverse_counterfactuals(
 def _one_by_one(
     method: Method, classifier: Classifier, last: Counterfactuals, allowed: Tensor
 ) -> Counterfactuals:
-    """Run a method on each image whose classifier sees only changes of the allowed pixels."""
+    """Run a method on one image at a time, with a classifier that ``restrict`` returns."""
     parts = []
     for row in range(len(last)):
         one, region = last[row], allowed[row : row + 1, None]
@@ -96,7 +97,7 @@ def _one_by_one(
 
 
 def restrict(classifier: Classifier, original: Tensor, allowed: Tensor) -> Classifier:
-    """Return a classifier that sees the original outside of the allowed pixels.
+    """Return a classifier that replaces all pixels outside of ``allowed`` by the original.
 
     Args:
         classifier: images -> logits (b, k).
@@ -108,7 +109,7 @@ def restrict(classifier: Classifier, original: Tensor, allowed: Tensor) -> Class
 
 
 class RestrictedClassifier:
-    """A classifier that sees one original outside of the allowed pixels, see ``restrict``."""
+    """The classifier that ``restrict`` returns."""
 
     def __init__(self, classifier: Classifier, original: Tensor, allowed: Tensor) -> None:
         self.classifier, self.original, self.allowed = classifier, original, allowed
@@ -127,7 +128,7 @@ def _checked(found: Any, name: str = "method") -> Counterfactuals:
 
 
 def _not_tried(last: Counterfactuals) -> Counterfactuals:
-    """Return a result with the original of one image, and a status that says why."""
+    """Return a result with the original image, and a status that says why no attempt was made."""
     kept = last.status[0] in (ALREADY_TARGET, NOT_FINITE, STOPPED)
     return dataclasses.replace(
         last,

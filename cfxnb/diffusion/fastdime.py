@@ -1,4 +1,4 @@
-"""FastDiME (Weng et al., ECCV 2024, arXiv 2312.14223): DiME with a cheap clean image and a mask."""
+"""FastDiME (Weng et al., ECCV 2024, arXiv 2312.14223): DiME with cheaper gradients and a mask."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ PAPER_FASTDIME: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FastDiMEOptions(DDPMOptions):
-    """The checked options of ``fastdime``, which explains them."""
+    """The checked options of ``fastdime``, whose docstring explains each option."""
 
     warmup: int
     masking_threshold: float
@@ -57,9 +57,9 @@ def sample_fastdime(guided: GuidedDDPM, o: FastDiMEOptions) -> None:
     """Denoise with guidance, and restore what changed little: the algorithm of the paper.
 
     In the code below, x is the code of the original, x_0 the predicted clean code, and x_c the
-    clean code at which gradients are taken. DiME denoises completely to get x_c. FastDiME uses the
-    x_0 of the step before. After ``warmup`` steps, positions at which x_0 is close to x return to
-    the original.
+    clean code at which gradients are taken. DiME computes x_c by denoising completely, while
+    FastDiME takes the x_0 of the step before as x_c. After ``warmup`` steps, positions at which x_0
+    is close to x return to the original.
     """
     x = x_c = guided.code
     z = add_noise(x, guided.noise(), guided.schedule.start)
@@ -127,26 +127,27 @@ def fastdime(
     first_row: int | Tensor = 0,
     on_step: OnStep | None = None,
 ) -> Counterfactuals:
-    """Add noise to each image and denoise it, guided by the classifier, where it changes most.
+    """Add noise to each image and denoise it, guided by the classifier, and keep large changes.
 
-    FastDiME (Weng et al., ECCV 2024, arXiv 2312.14223). The classifier's gradient is taken at the
-    clean image that the step before has predicted. After ``warmup`` steps, all positions at which
-    the clean image is close to the original return to the original. Each step needs one pass of the
-    U-Net, and no gradient through the U-Net.
+    The method is FastDiME (Weng et al., ECCV 2024, arXiv 2312.14223). The classifier's gradient is
+    taken at the clean image that the step before has predicted. After ``warmup`` steps, all
+    positions at which the predicted clean image is close to the original return to the original.
+    Each step needs one pass of the U-Net, and no gradient through the U-Net.
 
-    Differences from the official code, unless ``as_published``:
+    Unless ``as_published`` is True, the function differs from the official code:
 
-    - Outside the mask, noise is added at the level after the step, as inside. The official code
-      uses the level before the step.
+    - After each step, the original outside the mask gets noise of the same level as inside. In the
+      official code, the noise outside the mask still has the level before the step.
     - Gradients are divided by their root mean square.
-    - Small scales are tried first. An image is finished at the first step whose clean image flips.
-      Flips are decided on images clamped to [0, 1].
+    - Small scales of the classifier's gradient are tried first. An image is finished at the first
+      step whose predicted clean image is classified as the target. Flips are decided on images
+      clamped to [0, 1].
     - An image that does not flip keeps its original code. An image at which the classifier has no
       gradient gets the status "no_gradient".
 
     In a space of latents, which the paper does not use, masks lie on the grid of the latents. The
-    change that the decoder shows inside the mask is added to the original image.
-    ``**cfx.PAPER_FASTDIME`` gives the settings of the official code.
+    decoded change inside the mask is added to the original image. ``**cfx.PAPER_FASTDIME`` gives
+    the settings of the official code.
 
     Args:
         space: a ``Diffusion`` space of pixels or of latents. The U-Net is evaluated without a
@@ -156,42 +157,45 @@ def fastdime(
         target: class to reach, by number or name: one for all images or one per image (b,).
 
         scales: scales of the classifier's gradient, in the order in which they are tried. An image
-            that has flipped is not tried again. With scale 1 the root mean square of the change in
-            a step is the standard deviation of the noise of this step.
+            that has flipped is not tried again. With scale 1, the root mean square of the guidance
+            in a step equals the standard deviation of the noise of the step.
         strength: fraction of the diffusion time to which noise is added, above 0 and below 1. More
             noise allows larger changes.
         steps: denoising steps of each attempt.
         warmup: number of steps without a mask at the start of each attempt.
         masking_threshold: fraction of the largest change of an image, 0 to 1. Positions that change
-            less return to the original.
+            by less than this fraction return to the original.
         dilation: side of the square with which the mask is dilated, in positions of the code, odd.
             Default: about 5 pixels of the image.
-        l1_scale: scale of the sign of the difference to the code of the original, in the unit of
-            ``scales``. Default: 0, no such term.
-        perceptual_scale: scale of the gradient of the perceptual distance to the original, in the
-            unit of ``scales``. The perceptual distance is the mean squared difference of
-            ``features``. Default: 0, no such term.
+        l1_scale: scale of the pull towards the original (the sign of the difference between codes),
+            in units as for ``scales``. Default: 0 (no pull).
+        perceptual_scale: scale of the gradient of the perceptual distance to the original, in units
+            as for ``scales``. The perceptual distance is the mean squared difference between the
+            ``features`` of two images. Default: 0 (not used).
         features: images (b, c, h, w) in [0, 1] -> features (b, ...), with gradients. Needed for
-            ``perceptual_scale``. The official code uses layers of VGG-19.
+            ``perceptual_scale``. The official code uses layers of VGG-19 as ``features``.
         confidence: an image counts as flipped if the target is predicted with at least this
             probability.
 
-        when_reached: ``"stop"`` takes the first clean image that reaches the target. ``"pause"``
-            takes all steps, and does not guide an image while its clean image reaches the target.
-            The noise of later steps may then undo the change.
-        as_published: follow the official code. Then ``steps`` is the number of steps of the whole
-            diffusion, and an attempt takes int(strength * steps) of them. The scales multiply the
-            gradients themselves and the variance of the step, instead of normalised gradients and
-            the standard deviation. All steps are taken. An image that does not flip gets the result
-            of the last scale. Noise is added one step beyond the first denoising step.
-        loss: ``"log_odds"`` of the target, its ``"logit"``, or its ``"log_probability"``. With two
-            classes, the log odds are the logit of the official code.
+        when_reached: ``"stop"`` returns the first predicted clean image that reaches the target.
+            ``"pause"`` takes all steps, and does not guide an image while its predicted clean image
+            reaches the target. With ``"pause"``, the noise of later steps may undo the change.
+        as_published: follow the official code. With ``as_published``, ``steps`` is the number of
+            steps of the whole diffusion, and an attempt takes int(strength * steps) of them.
+            Gradients are not normalised, and a scale multiplies the variance of the step. Without
+            ``as_published``, gradients are normalised, and a scale multiplies the standard
+            deviation. With ``as_published``, all steps are taken, and an image that does not flip
+            gets the result of the last scale. The official code adds one step more of noise than it
+            removes.
+        loss: the guidance raises the ``"log_odds"``, the ``"logit"`` or the ``"log_probability"``
+            of the target. With two classes, the log odds equal the single logit that the official
+            code uses.
         gradient_clip: ``"image"`` clips the classifier's gradient to its mean plus or minus three
-            standard deviations. ``"batch"`` does so with mean and standard deviation of the whole
-            batch, like an option of the official code. The result of an image then depends on the
-            other images of its batch. Default: ``"none"``.
-        clip_sample_range: clip the predicted clean codes to this absolute value. Pixel models with
-            codes from -1 to 1 take 1. Default: nothing is clipped.
+            standard deviations. ``"batch"`` clips with the mean and the standard deviation of the
+            whole batch, like an option of the official code. With ``"batch"``, a result depends on
+            the other images of the batch. Default: ``"none"``.
+        clip_sample_range: clip the predicted clean codes to this absolute value. Use 1 for pixel
+            models with codes from -1 to 1. Default: nothing is clipped.
 
         seed: seed of the noise. The noise of an image depends only on the seed and the position of
             the image in its data set.
@@ -205,14 +209,15 @@ def fastdime(
         Counterfactuals. Outside ``trace["mask"]`` the image is the original, unless
         ``as_published``. ``trace`` describes the last attempt of each image. ``probability`` (b,
         steps) is the probability of the target at each step, NaN for steps that were not taken.
-        ``scale`` (b,) is the scale of the attempt. ``mask`` (b, h, w) are the pixels that could
-        change, and ``mask_fraction`` (b, steps) is the fraction of positions at which the clean
-        image could change. ``cost`` counts forward and backward passes of ``unet``, ``classifier``,
-        ``generator`` (U-Net and decoder together) and, if given, ``features``.
+        ``scale`` (b,) is the scale of the classifier's gradient in the last attempt. ``mask`` (b,
+        h, w) are the pixels that could change, and ``mask_fraction`` (b, steps) is the fraction of
+        positions at which the predicted clean image could change. ``cost`` counts forward and
+        backward passes of ``unet``, ``classifier``, ``generator`` (U-Net and decoder together) and,
+        if given, ``features``.
 
     Raises:
         ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``. The
-            message names the argument.
+            error message names the argument.
     """
     options = FastDiMEOptions(
         scales=scales,

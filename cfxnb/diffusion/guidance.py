@@ -48,9 +48,10 @@ class CleanPredictions:
         eps_uncond: predicted noise without a condition.
         z_0: predicted clean codes.
         score: log odds of the target in the images of ``z_0``.
-        reached: whether these images reach the target.
+        reached: whether the images of ``z_0`` reach the target.
         classifier_gradient, distance_gradient: gradients of ``score``, and of the distance to the
-            original, for the samples that are guided. The rows of other samples have no meaning.
+            original, for the samples that are guided. The rows of samples that are not guided have
+            no meaning.
     """
 
     def __init__(self, z: Tensor) -> None:
@@ -122,18 +123,19 @@ class GuidedDenoiser:
     def _guided_eps(self, z: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
         """Return the noise with consensus guidance: one step of the paper's algorithm.
 
-        In the code below, z_0 is the predicted clean code, x_0 is its image, and sigma is
-        sqrt(1 - alpha_bar). ``core.ddim.denoise`` then takes a DDIM step with the returned noise.
+        In the code below, z_0 is the predicted clean code, x_0 is its image, and sigma is sqrt(1 -
+        alpha_bar). With the returned noise, ``core.ddim.denoise`` takes a DDIM step.
 
         Differences from the official code:
 
-        - We take the gradient of the log odds, not of log p. Both gradients have the same
-          direction, and ``match_norm`` fixes their length.
+        - We take the gradient of the target's log odds, and the official code the gradient of the
+          target's log probability. The gradients have the same direction, and ``match_norm`` sets
+          the length.
         - The distance to the original may be measured in code space.
         - Guidance may pause for samples that are classified as the target.
         - A multiple of the implicit classifier may be added, as in classifier-free guidance.
 
-        With ``PAPER_DIFFUSION`` only the first of these differences remains.
+        With ``PAPER_DIFFUSION`` only the gradient of the log odds remains as a difference.
         """
         o, task, networks = self.options, self.task, self.networks
         # 1. Predict the clean code without a condition. Decode it and classify the image. Take the
@@ -170,9 +172,9 @@ class GuidedDenoiser:
     def _predict_clean(self, z: Tensor, t: Tensor, alpha_bar: Tensor) -> CleanPredictions:
         """Predict the clean codes of all samples, with gradients for the samples to guide.
 
-        Gradients are costly, and which samples pause is only known after the classification. So
-        samples that will probably pause are first classified without gradients. Those of them that
-        do not pause are computed once more, with gradients.
+        Gradients are costly, and only the classification shows for which samples guidance pauses.
+        Samples that will probably pause are therefore first classified without gradients. A sample
+        that unexpectedly does not pause is computed once more, with gradients.
         """
         now = CleanPredictions(z)
         likely = self._will_probably_pause().cpu()
@@ -184,9 +186,10 @@ class GuidedDenoiser:
         return now
 
     def _will_probably_pause(self) -> Tensor:
-        """Return whether the log odds were at least half of those needed in the step before, (b,).
+        """Return whether the last log odds were at least half of those needed to pause, (b,).
 
-        On 32 faces three quarters of these samples paused, and one in ten of the others.
+        On 32 faces, three quarters of the samples with True paused, and one in ten of the samples
+        with False.
         """
         if not self.probability or not self.options.pause_when_reached:
             return torch.zeros_like(self._guided)
@@ -207,8 +210,8 @@ class GuidedDenoiser:
         Args:
             rows: positions of the samples in the batch, (n,), on the CPU.
             z, t, alpha_bar: codes, times and noise levels of all samples.
-            with_gradient: whether to take gradients. They are taken for all of these samples, also
-                if they pause now, because the cost of a sample must not depend on the others.
+            with_gradient: whether to take gradients. Gradients are taken even for samples that turn
+                out to pause, because the cost of a sample must not depend on other samples.
         """
         if not len(rows):
             return
@@ -268,7 +271,7 @@ class GuidedDenoiser:
         return active
 
     def _end_step(self, rows: Tensor, mask: Tensor, classifier_gradient: Tensor) -> Tensor:
-        """Record the masks of n active samples. Return which have a usable gradient, bool (n,)."""
+        """Record the masks of n active samples. Return which samples have a gradient, bool (n,)."""
         usable = finite_rows(classifier_gradient) & (norms(classifier_gradient) != 0)
         self._without_gradient[rows] |= ~usable
         self._guided[rows] |= usable

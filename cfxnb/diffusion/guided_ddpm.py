@@ -1,8 +1,7 @@
 """What MaskDiME, FastDiME and DiME share: guided DDPM steps of one attempt, and their options.
 
-The three methods differ in the clean image at which gradients are taken, and in the mask. So each
-method is a function that takes a ``GuidedDDPM`` and calls its parts. ``maskdime`` is the first to
-read.
+MaskDiME, FastDiME and DiME differ in the clean image at which they take gradients, and in the mask.
+Each method is a function that takes a ``GuidedDDPM`` and calls its parts. Read ``maskdime`` first.
 """
 
 import dataclasses
@@ -64,10 +63,10 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DDPMOptions:
-    """Options that ``maskdime``, ``fastdime`` and ``dime`` share. Their docstrings explain them.
+    """Options that the docstrings of ``maskdime``, ``fastdime`` and ``dime`` explain.
 
     Raises:
-        ValueError, TypeError: if an option is wrong. The message names the option.
+        ValueError, TypeError: if an option is wrong. The error message names the option.
     """
 
     scales: Sequence[float]
@@ -111,9 +110,10 @@ class GuidedDDPM:
         batch: images with their codes and reconstructions.
         rows: positions of the n samples in the batch, (n,).
         scale: scale of the classifier's gradient.
-        options: the options of the method.
+        options: the options of ``maskdime``, ``fastdime`` or ``dime``.
         features: images -> features, for the perceptual distance, or None.
-        divide: whether gradients at the clean image are divided by sqrt(alpha_bar), as published.
+        divide: with ``as_published``, whether gradients at the clean image are divided by
+            sqrt(alpha_bar).
         masked: whether the method changes only a part of each image.
 
     Attributes:
@@ -125,8 +125,8 @@ class GuidedDDPM:
         reached: samples that reached the target, bool (n,).
         mask: pixels that the attempt could change, bool (n, h, w) in the size of the images.
         cost: passes of ``unet``, ``decoder``, ``classifier`` and ``features``, int64 (n,) each.
-        probability: probability of the target at each step, (n,) each; NaN for finished samples.
-        mask_fraction: fraction of the positions in the mask at each step, (n,) each.
+        probability: probability of the target, one tensor (n,) per step, NaN for finished samples.
+        mask_fraction: fraction of the positions in the mask, one tensor (n,) per step.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class GuidedDDPM:
         """Return clean codes: take all unguided steps that follow ``after``.
 
         Args:
-            inner_noise: whether to add noise in these steps.
+            inner_noise: whether to add noise in the unguided steps.
         """
         for level in self.steps[self.steps.index(after) + 1 :]:
             _, z, variance = self.posterior(z, level)
@@ -221,10 +221,10 @@ class GuidedDDPM:
     def gradients(
         self, clean: Tensor, z: Tensor, level: Level, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the scaled gradients of the classifier's loss and of the distance.
+        """Return the scaled gradients of the classifier's loss and of the distance to the original.
 
-        Samples whose clean image has reached the target pause or are finished, depending on
-        ``when_reached`` (unless ``as_published``).
+        Unless ``as_published``, samples for which ``clean`` reaches the target pause or are
+        finished, depending on ``when_reached``.
 
         Args:
             clean: clean codes at which the gradients are taken, (n, c, h, w).
@@ -233,8 +233,8 @@ class GuidedDDPM:
             mask: positions at which ``clean`` may differ from the original, bool (n, 1, h, w).
 
         Returns:
-            Two tensors (n, c, h, w). As published, they are gradients of the loss and of the
-            distance. Otherwise each gradient is divided by its root mean square before scaling.
+            Two tensors (n, c, h, w). Unless ``as_published``, each gradient is divided by its root
+            mean square before it is scaled.
         """
         o, here = self.options, self._begin()
         with torch.enable_grad():
@@ -264,11 +264,11 @@ class GuidedDDPM:
         return self._clip(class_gradient), o.l1_scale * (away - self.code).sign() + perceptual
 
     def shift(self, guidance: Tensor, variance: Tensor) -> Tensor:
-        """Return the change of the mean by a guidance, (n, c, h, w).
+        """Return by how much ``guidance`` shifts the mean of a step, (n, c, h, w).
 
-        As published, the guidance is multiplied by the variance of the step. Otherwise it is
-        multiplied by the standard deviation, so that ``scales`` are in units of the step's noise.
-        Samples that pause are not guided.
+        With ``as_published``, the guidance is multiplied by the variance of the step. Without
+        ``as_published``, the guidance is multiplied by the standard deviation of the step, so that
+        ``scales`` are in units of the step's noise. Samples that pause are not guided.
         """
         size = variance if self.options.as_published else variance.sqrt()
         return torch.where(per_sample(self.paused, guidance), 0.0, guidance * size)
@@ -287,7 +287,8 @@ class GuidedDDPM:
     def outside(self, level: Level) -> Tensor:
         """Return the level of noise outside the mask after a step, (n,).
 
-        The official code uses the level before the step, which does not fit the inside.
+        With ``as_published``, the level is that before the step, although the codes inside the mask
+        have the level after the step.
         """
         return level.alpha_bar if self.options.as_published else level.alpha_bar_prev
 
@@ -326,8 +327,8 @@ class GuidedDDPM:
     def _decode(self, z: Tensor, here: Tensor, clamp: bool = False) -> Tensor:
         """Return images of codes at the rows ``here``.
 
-        With a mask, the change of the decoded image is added to the original. So what the
-        autoencoder loses is not part of the counterfactual.
+        If the method uses a mask, the change of the decoded image is added to the original. Errors
+        of the autoencoder are thereby not part of the counterfactual.
         """
         made = self.run.space.decode(self.start_code[here].with_z(z), clamp=clamp)
         self._count("decoder", here)
@@ -344,7 +345,7 @@ class GuidedDDPM:
         return -logits.gather(1, target[:, None])[:, 0]
 
     def _perceptual_distance(self, images: Tensor, here: Tensor) -> Tensor | None:
-        """Return the mean squared difference of features to those of the originals, (n,)."""
+        """Return the mean squared difference from the features of the originals, (n,)."""
         if self.features is None:
             return None
         if self._original_features is None:
@@ -385,7 +386,7 @@ class GuidedDDPM:
     def _stop_reached(
         self, clean: Tensor, logits: Tensor, here: Tensor, mask: Tensor | None
     ) -> None:
-        """Pause or finish the samples whose clean image is classified as the target."""
+        """Pause or finish the samples for which ``clean`` is classified as the target."""
         if self.options.as_published:
             return
         hit = is_reached(logits, self.target[here], self.options.confidence)
@@ -399,7 +400,7 @@ class GuidedDDPM:
         """Decode and classify codes at the rows ``here``, and store those that reach the target.
 
         Args:
-            keep_all: whether to store the others, too.
+            keep_all: whether to also store samples that do not reach the target.
         """
         if not len(here):
             return

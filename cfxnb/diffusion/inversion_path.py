@@ -10,12 +10,12 @@ from cfxnb.core.ddim import ddim_step, exact
 
 
 class InversionPath:
-    """The noisy codes of a DDIM inversion, computed as far as an attempt needs them.
+    """The noisy codes of a DDIM inversion, computed only up to the noise that attempts need.
 
-    The path has short strides up to the strength of the second attempt after a success, and long
-    strides beyond. Its short strides are those of a DDIM inversion for the second attempt alone,
-    because most images are returned from that attempt. A sample takes only the strides that its
-    attempts need.
+    A stride is one DDIM step towards more noise. Strides are short up to half the strength of the
+    first attempt, and long beyond. The second attempt after a success starts at half the strength.
+    The short strides equal those of a DDIM inversion for the second attempt alone, because most
+    results come from this attempt. A sample takes only the strides that its attempts need.
 
     Args:
         code: codes of the originals, (b, c, h, w).
@@ -23,7 +23,8 @@ class InversionPath:
         strength: strength of the first attempt.
         steps: number of short strides up to ``strength / 2``, and of long strides up to
             ``strength``.
-        halved: False if there is no attempt with half the strength. All strides are then long.
+        halved: whether an attempt with half the strength is possible. If False, all strides are
+            long.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class InversionPath:
         missing: Tensor,
         predict: Callable[[Tensor, Tensor, Tensor], Tensor],
     ) -> None:
-        """Take one stride with some samples."""
+        """Add one stride to the paths of the samples at ``rows``."""
         codes = self.codes[stride][rows]
         eps = predict(missing, codes, self.times[stride].expand(len(rows)))
         self.eps[stride][rows] = eps

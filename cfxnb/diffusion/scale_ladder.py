@@ -19,16 +19,17 @@ from cfxnb.diffusion.guided_ddpm import DDPMOptions, GuidedDDPM
 
 
 class ScaleLadder:
-    """Denoises the samples of one batch with growing scales.
+    """Denoises the samples of one batch with growing scales of the classifier's gradient.
 
     A sample leaves the batch at the first scale with which it flips. A sample that does not flip
-    keeps its original code, or, ``as_published``, the result of the last scale.
+    keeps its original code. With ``as_published``, a sample that does not flip gets the result of
+    the last scale.
 
     Args:
         run: the present call.
         batch: images with their codes and reconstructions.
-        options: the options of the method.
-        sample: the method: takes a ``GuidedDDPM``, and runs its steps.
+        options: the options of ``maskdime``, ``fastdime`` or ``dime``.
+        sample: function that runs the steps of a ``GuidedDDPM``, such as ``sample_maskdime``.
         features: images -> features, for the perceptual distance, or None.
         divide, masked: see ``GuidedDDPM``.
 
@@ -104,7 +105,7 @@ class ScaleLadder:
                 table[rows, : len(values)] = torch.stack(values, 1)
 
     def _edit(self) -> Edit:
-        """Return the results as an ``Edit``, as ``Run.counterfactuals`` expects."""
+        """Return the results as the ``Edit`` that ``Run.counterfactuals`` expects."""
         cost, trace = self.cost, {**self.steps, "scale": self.scale}
         if self.settings["masked"]:
             trace["mask"] = self.mask
@@ -138,12 +139,12 @@ def run_ladder(
     divide: bool = True,
     masked: bool = True,
 ) -> Counterfactuals:
-    """Check the arguments that the methods share, and run a ``ScaleLadder`` on each batch.
+    """Check the arguments that all methods share, and run a ``ScaleLadder`` on each batch.
 
     Args:
-        name: name of the method, for the record.
-        space, classifier, images, target, features, batch_size, first_row, on_step: arguments of
-            the method, unchecked.
+        name: name of the method, which is recorded in the result.
+        space, classifier, images, target, features, batch_size, first_row, on_step: arguments that
+            the user passed to the method, checked here.
 
     For the other arguments see ``ScaleLadder``.
 

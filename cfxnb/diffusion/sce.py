@@ -1,4 +1,4 @@
-"""Smooth counterfactual explorer (SCE, arXiv 2506.14698): search on images that are denoised."""
+"""Smooth Counterfactual Explorer (SCE, arXiv 2506.14698): gradients at denoised images."""
 
 import contextlib
 import dataclasses
@@ -48,7 +48,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SCEOptions:
-    """The checked options of ``sce``, which explains them."""
+    """The checked options of ``sce``, whose docstring explains each option."""
 
     strength: float
     denoising_steps: int
@@ -67,7 +67,7 @@ class SCEOptions:
 
 
 class SCESearch:
-    """The search for one batch.
+    """The search of ``sce`` for one batch of images.
 
     Args:
         run: the present call, with its space, classifier and ``stop``.
@@ -104,9 +104,9 @@ class SCESearch:
     def search(self) -> None:
         """Follow the smooth classifier's gradient at denoised images: the algorithm of SCE.
 
-        In the code below, z is the code that is optimised, and z_0 is what denoising makes of it.
-        The classifier sees z_0 only, so changes that the diffusion model would remove have no
-        effect.
+        In the code below, z is the code that is optimised, and z_0 is the code z after adding and
+        removing noise. The classifier sees z_0 only, so changes that the diffusion model would
+        remove have no effect.
         """
         o, batch, stop = self.options, self.batch, self.run.stop
         original = batch.code_before.z
@@ -180,8 +180,8 @@ class SCESearch:
     def _restricted_image(self, rows: Tensor, z: Tensor) -> Tensor:
         """Return the images of codes, with the original outside of the allowed region.
 
-        The change of the decoded image is added to the original. So what the autoencoder loses is
-        not part of the counterfactual.
+        The change of the decoded image is added to the original. Errors of the autoencoder are
+        thereby not part of the counterfactual.
         """
         original, batch = self.batch.images[rows], self.batch
         made = self.run.space.decode(batch.code_before[rows].with_z(z), clamp=False)
@@ -206,9 +206,10 @@ class SCESearch:
         self.agrees = found == predicted(self.batch.logits_before)
 
     def _classify(self, rows: Tensor, image: Tensor, step: int) -> Tensor:
-        """Classify images. Restore pixels of those that reach the target, and classify them again.
+        """Classify images. Restore pixels of images that reach the target, and classify these
+        images again.
 
-        Samples that still reach the target are stored, and are then finished.
+        Images that still reach the target after the restoration are stored and finished.
 
         Returns:
             The probability of the target, (n,).
@@ -234,10 +235,10 @@ class SCESearch:
         return log_odds(logits, target).sigmoid()
 
     def _composite(self, rows: Tensor, image: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Return images with pixels that changed little restored, and the mask of the others.
+        """Restore pixels that changed little. Return the images, and a mask of all other pixels.
 
-        Denoising changes details of every image. So an image is compared with the original that got
-        the same noise and was denoised in the same way.
+        Denoising changes details of every image. To find small changes, an image is therefore
+        compared with the original after the same noise and the same denoising.
         """
         same = self._restricted_image(
             rows, self._denoise(rows, self.batch.code_before.z[rows], step)
@@ -279,36 +280,37 @@ def sce(
 
     The code of an image is moved until the classifier predicts the target. The classifier does not
     see the code's own image, but the image after noise was added and removed again. The diffusion
-    model thereby removes changes that do not look like images. At the end, pixels that changed
-    little are exactly those of the original.
+    model thereby removes changes that do not look like natural images. At the end, pixels that
+    changed little are exactly those of the original.
 
-    One call gives one answer per image. ``cfx.diverse_counterfactuals(cfx.sce, ...)`` gives
-    several, by forbidding the region that an earlier answer changed.
+    One call gives one answer per image. ``cfx.diverse_counterfactuals(cfx.sce, ...)`` gives several
+    answers per image, by forbidding changes in regions that earlier answers changed.
 
-    Differences from the paper (Smooth Counterfactual Explorer, arXiv 2506.14698), with the default
-    options: the gradient does not pass through the U-Net. The smooth classifier is the
-    classifier itself with other activations, see ``smooth``, instead of a network trained on its
-    predictions. Each sample has its own loss, steps of its own length, and its own stop. Images are
-    denoised by a few DDIM steps. Pixels that changed little are restored, and the rest is not
-    painted again. Latent diffusion models work too. The code is then optimised instead of
-    the pixels.
+    With the default options, ``sce`` differs from the paper (Smooth Counterfactual Explorer, arXiv
+    2506.14698). The gradient does not pass through the U-Net. The smooth classifier is the
+    classifier itself with smooth activations (see ``smooth``). The paper trains a smooth network on
+    the predictions of the classifier. Each image has its own loss and step length, and stops
+    independently of other images. Images are denoised by a few DDIM steps. Pixels that changed
+    little are restored, and all other pixels are not painted again. With a latent diffusion model,
+    the code is optimised instead of the pixels.
 
     Args:
-        space: a ``Diffusion`` space. Its condition is not used.
-        classifier: images (b, c, h, w) -> logits (b, k). Without ``gradient_classifier`` it must
-            pass gradients.
+        space: a ``Diffusion`` space. The condition of the diffusion model is not used.
+        classifier: images (b, c, h, w) -> logits (b, k). If no ``gradient_classifier`` is given,
+            ``classifier`` must have gradients.
         images: (b, c, h, w) in [0, 1].
         target: class to reach, by number or name: one for all images or one per image (b,).
-        allowed: pixels that may change, bool (b, h, w). All other pixels stay exactly as they are.
-            Default: all pixels.
+        allowed: pixels that may change, bool (b, h, w). Pixels outside of ``allowed`` stay exactly
+            as they are. Default: all pixels.
         gradient_classifier: the classifier whose gradient is followed, for example from
-            ``cfx.distill_classifier``. ``classifier`` may then be a ``BlackBox``. Default:
-            ``classifier``.
+            ``cfx.distill_classifier``. If a ``gradient_classifier`` is given, ``classifier`` may be
+            a ``BlackBox``. Default: ``classifier``.
         smooth: compute the ReLUs of the network by a smooth function while gradients are taken.
             Networks without ReLUs are not affected.
         strength: fraction of the diffusion time to which noise is added in each step, above 0 and
             below 1.
-        denoising_steps: DDIM steps that remove the noise. Each costs one pass of the U-Net.
+        denoising_steps: DDIM steps that remove the noise. Each DDIM step costs one pass of the
+            U-Net.
         steps: largest number of steps of the search.
         lr: length of a step, as the root mean square over the code.
         momentum: fraction of the last direction that is kept, 0 to below 1.
@@ -318,11 +320,12 @@ def sce(
             of the largest change of the image.
         confidence: an image counts as flipped if the target is predicted with at least this
             probability.
-        seed: seed of the noise. The noise of an image depends only on the seed and its row.
+        seed: seed of the noise. The noise of an image depends only on the seed and the row of the
+            image.
         batch_size: images per batch. A larger batch is faster and needs more memory.
         first_row: row of the first image in its data set, or the row of each image, (b,).
-        on_step: called with a ``Step`` after each step. If it returns True, the search stops, and
-            images without a result get the status "stopped".
+        on_step: called with a ``Step`` after each step. If ``on_step`` returns True, the search
+            stops, and images without a result get the status "stopped".
 
     Returns:
         Counterfactuals. ``trace["changed"]`` (b, h, w) is the region that was changed,
@@ -332,7 +335,7 @@ def sce(
         without any allowed pixel has the status "not_found".
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names the argument.
+        ValueError, TypeError: if an argument is wrong. The error message names the argument.
     """
     validate.diffusion(space)
     if gradient_classifier is None:
@@ -373,7 +376,8 @@ def sce(
 
 
 def checked_region(allowed: Any, images: Tensor) -> Tensor:
-    """Return the argument ``allowed`` as bool (b, 1, h, w). None stands for all pixels."""
+    """Return the argument ``allowed`` as bool (b, 1, h, w). If ``allowed`` is None, all pixels may
+    change."""
     if allowed is None:
         return torch.ones_like(images[:, :1], dtype=torch.bool)
     value = validate.tensor_of(allowed, "allowed")

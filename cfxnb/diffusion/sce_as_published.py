@@ -43,7 +43,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedOptions:
-    """The checked options of ``sce_as_published``, which explains them."""
+    """The checked options of ``sce_as_published``, whose docstring explains each option."""
 
     optimizer: str
     lr: float
@@ -68,8 +68,8 @@ def blurred_difference(before: Tensor, after: Tensor, size: int, sigma: float = 
     """Return the blurred change of images, (b, 1, h, w).
 
     The absolute difference is summed over the channels, blurred by a Gaussian, clamped to [0, 1],
-    and divided by its largest value before the blur. Without any change the result is 0. The
-    official code then divides 0 by 0.
+    and divided by its largest value before the blur. If nothing changed, the result is 0, where the
+    official code divides 0 by 0.
     """
     difference = (before - after).abs().sum(1, keepdim=True)
     place = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
@@ -220,7 +220,7 @@ class PublishedSearch:
         return mean + posterior_variance(noisy, level, fraction).sqrt() * self._noise()
 
     def _repaint(self, images: Tensor, kept: Tensor) -> Tensor:
-        """Draw the part of each image outside of ``kept`` again (RePaint, Lugmayr et al., 2022)."""
+        """Paint each image again outside of the mask ``kept`` (RePaint, Lugmayr et al., 2022)."""
         noisy = self._noisy(images, self.levels[0].alpha_bar)
         inside = kept.to(noisy) > 0
         for level in self.levels:
@@ -236,7 +236,7 @@ class PublishedSearch:
         return logits
 
     def _probability(self, images: Tensor) -> Tensor:
-        """Return the probability of the target at the temperature, (n,)."""
+        """Return the probability of the target, with logits divided by the temperature, (n,)."""
         self._count("classifier")
         logits = self.run.classifier(images) / self.options.temperature
         return logits.softmax(1).gather(1, self.target[:, None])[:, 0]
@@ -244,8 +244,8 @@ class PublishedSearch:
     def _clip(self, slope: Tensor) -> Tensor:
         """Clip gradients whose largest step would exceed ``gradient_clip``.
 
-        As published, the clipped gradient is divided by the learning rate twice. So the largest
-        step has the size gradient_clip / lr, not gradient_clip.
+        As in the official code, a clipped gradient is divided by the learning rate twice. The
+        largest step is therefore gradient_clip / lr instead of gradient_clip.
         """
         lr, clip = self.options.lr, self.options.gradient_clip
         largest = slope.flatten(1).abs().amax(1)
@@ -260,7 +260,7 @@ class PublishedSearch:
     def _step(
         self, z: Tensor, slope: Tensor, optimiser: torch.optim.Optimizer, fresh: bool
     ) -> None:
-        """Change ``z`` in place. As published, RMSprop becomes a new Adam when ``fresh``."""
+        """Take one step in place. As published, RMSprop is replaced by a new Adam if ``fresh``."""
         if fresh and self.options.optimizer == "RMSprop":
             optimiser = torch.optim.Adam([z], lr=self.options.lr)
         z.grad = slope
@@ -297,20 +297,21 @@ def sce_as_published(
 ) -> Counterfactuals:
     """Search with SCE (arXiv 2506.14698) as its official code computes it.
 
-    ``sce`` is the method to use. This function is for comparisons with the paper, and keeps what
-    the official code does, including these defects:
+    ``sce_as_published`` is for comparisons with the paper only; use ``sce`` for all other purposes.
+    ``sce_as_published`` does what the official code does, including these defects:
 
-    - The loss is the mean over the batch. So results depend on ``batch_size`` and on the other
+    - The loss is the mean over the batch, so results depend on ``batch_size`` and on the other
       images of the batch.
-    - The clipped step has the size gradient_clip / lr.
+    - The largest step after clipping is gradient_clip / lr instead of gradient_clip.
     - With ``optimizer="RMSprop"`` (the official code calls it Adam), each step becomes the first
       step of a new Adam optimiser as soon as one image of the batch is finished.
     - Noisy images are clamped to [-1, 1].
 
     The paper trains a smooth copy of the classifier on its predictions. Pass such a network as
     ``gradient_classifier``, see ``cfx.distill_classifier``. The defaults are the settings of the
-    paper for images of 128 and 256 pixels. A second attempt of the paper uses half of ``l1_scale``
-    and ``mask_threshold``, and the pixels that the first attempt has not changed as ``allowed``.
+    paper for images of 128 and 256 pixels. In the paper, a second attempt halves ``l1_scale`` and
+    ``mask_threshold``, and may change only pixels that the first attempt has not changed (argument
+    ``allowed``).
 
     Args:
         space: a ``Diffusion`` space of pixels, whose codes are images in [-1, 1].
@@ -323,29 +324,33 @@ def sce_as_published(
         optimizer: ``"SGD"`` or ``"RMSprop"``.
         lr: learning rate.
         momentum: momentum of SGD.
-        gradient_clip: limit of the largest step of a pixel before it is clipped.
+        gradient_clip: the step of an image is clipped if the largest change of a pixel exceeds this
+            limit.
         l1_scale: weight of the mean absolute change.
         mask_threshold: pixels whose blurred change is below this fraction of the largest change are
-            restored, and the others are painted again. With 0 nothing is restored.
+            restored, and all other pixels are painted again. If ``mask_threshold`` is 0, no pixel
+            is restored.
         blur_size: side of the blur of the change, in pixels, an odd number.
         temperature: divisor of all logits.
         steps: largest number of steps of the search.
-        strength: fraction of the ``denoising_steps`` that are taken in each step.
+        strength: fraction of the ``denoising_steps`` that are taken in each step of the search.
         denoising_steps: number of times into which the diffusion is divided.
-        seed: seed of the noise. The noise of an image depends only on the seed and its row.
+        seed: seed of the noise. The noise of an image depends only on the seed and the row of the
+            image.
         batch_size: images per batch.
         first_row: row of the first image in its data set, or the row of each image, (b,).
-        on_step: called with a ``Step`` after each step. If it returns True, the search stops.
+        on_step: called with a ``Step`` after each step. If ``on_step`` returns True, the search
+            stops.
 
     Returns:
-        Counterfactuals. ``trace["changed"]`` (b, h, w) is the
-        region that was changed, and ``trace["forbidden_fraction"]`` (b,) the fraction of the pixels
-        that could not change. The search of an image stops when the target is as probable as the
-        other classes were at the start. The status "flipped" only says that the target is
-        predicted. An image that does not flip keeps the image of the last step.
+        Counterfactuals. ``trace["changed"]`` (b, h, w) is the region that was changed, and
+        ``trace["forbidden_fraction"]`` (b,) the fraction of the pixels that could not change. The
+        search of an image stops when the target has at least the probability that all other classes
+        together had at the start. The status "flipped" only says that the target is predicted. An
+        image that does not flip keeps the image of the last step.
 
     Raises:
-        ValueError, TypeError: if an argument is wrong. The message names the argument.
+        ValueError, TypeError: if an argument is wrong. The error message names the argument.
     """
     validate.diffusion(space)
     if gradient_classifier is None:

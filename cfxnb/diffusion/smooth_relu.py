@@ -15,8 +15,8 @@ RELUS = {
 def leaky_softplus(x: Tensor) -> Tensor:
     """Return the mean of a leaky ReLU (slope 0.1) and a softplus (beta 10).
 
-    SCE (arXiv 2506.14698) uses this function in place of ReLU. It is smooth except for a bend at 0,
-    and its gradient vanishes nowhere.
+    SCE (arXiv 2506.14698) uses this function in place of ReLU. The function is smooth except for a
+    bend at 0, and its gradient is never 0.
     """
     return (F.leaky_relu(x, 0.1) + F.softplus(x, beta=10)) / 2
 
@@ -24,9 +24,9 @@ def leaky_softplus(x: Tensor) -> Tensor:
 class SmoothReLUs(TorchFunctionMode):
     """Inside this ``with`` block every ReLU of a network is computed by ``leaky_softplus``.
 
-    The network keeps its weights, so nothing is trained. Its outputs change a little, because
-    ``leaky_softplus`` differs from ReLU. Networks without ReLUs, networks that are compiled, and
-    networks outside of torch are not affected.
+    The network keeps its weights, so nothing is trained. The outputs of the network change a
+    little, because ``leaky_softplus`` differs from ReLU. Networks without ReLUs, networks that are
+    compiled, and networks outside of torch are not affected.
     """
 
     def __torch_function__(

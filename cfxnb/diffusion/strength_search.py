@@ -27,7 +27,7 @@ from cfxnb.diffusion.options import DiffusionOptions
 
 
 class StrengthSearch:
-    """Searches for the smallest strength that flips each sample of one batch.
+    """Searches for the smallest strength (amount of noise) that flips each sample of one batch.
 
     Each sample has its own strength, and leaves the batch when its search is finished. The paper
     makes one attempt at a fixed strength, and does not check whether the image flips.
@@ -60,7 +60,7 @@ class StrengthSearch:
 
     @functools.cached_property
     def path(self) -> InversionPath:
-        """The DDIM inversion of this batch."""
+        """The DDIM inversion of all images of the batch."""
         o, code = self.options, self.task.code
         halved = o.max_attempts > 1 and o.strength / 2 >= o.min_strength
         return InversionPath(code, self.space.alphas_cumprod, o.strength, o.steps, halved)
@@ -126,7 +126,7 @@ class StrengthSearch:
         return denoiser
 
     def _edit(self) -> Edit:
-        """Return the best attempts as an ``Edit``, as ``Run.counterfactuals`` expects."""
+        """Return the best attempts as the ``Edit`` that ``Run.counterfactuals`` expects."""
         o, best = self.options, self.best
         cost = {part: passes.to(best.z.device) for part, passes in best.cost.items()}
         code = self.batch.code_before.with_z(best.z)
@@ -150,7 +150,8 @@ class StrengthSearch:
 
     @torch.no_grad()
     def _composite(self, image: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-        """Composite the images that then still flip. Return all images and their logits."""
+        """Restore little changed pixels unless an image stops flipping. Return images and
+        logits."""
         batch, best = self.batch, self.best
         composite = composite_edit(batch.images, batch.reconstruction, image, threshold)
         logits = self.classifier(composite)
