@@ -21,7 +21,7 @@ class Result:
     Attributes:
         exercise: Title of the exercise.
         passed: Whether the answer has all required properties.
-        failed: The first property that does not hold, or "" if all hold.
+        failed: The first property that the answer lacks, or "" if the answer has all properties.
         cause: The likely reason.
         hint: What the learner can do next.
     """
@@ -63,7 +63,10 @@ def expect(holds: bool, failed: str, *, cause: str, hint: str) -> None:
 
 
 def expect_tensor(got: Any, shape: tuple[int, ...], cause: str, hint: str, what: str = "") -> None:
-    """Raise ``Wrong`` if the answer is no tensor of this shape. ``what`` describes the tensor."""
+    """Raise ``Wrong`` if the answer ``got`` is not a tensor of the shape ``shape``.
+
+    The text ``what`` describes the expected tensor.
+    """
     expect(
         isinstance(got, Tensor) and got.shape == shape,
         f"expected {what or f'a tensor of shape {shape}'}, "
@@ -74,7 +77,7 @@ def expect_tensor(got: Any, shape: tuple[int, ...], cause: str, hint: str, what:
 
 
 def expect_pair(got: Any, what: str, hint: str = "return both, separated by a comma") -> list[Any]:
-    """Return the two parts of an answer. Raise ``Wrong`` if the answer is no pair."""
+    """Return the two parts of an answer. Raise ``Wrong`` if the answer is not a pair."""
     expect(
         isinstance(got, tuple | list) and len(got) == 2,
         f"expected {what}, got {type(got).__name__}",
@@ -91,13 +94,14 @@ def expect_none_of(
     hint: str,
     start: str = "",
 ) -> None:
-    """Raise ``Wrong`` with the right cause if the answer is that of a known mistake.
+    """Raise ``Wrong`` if the answer is one that a known mistake gives.
 
     Args:
-        known: Dict from a description of each mistake to its wrong answer and its cause.
-        found: Function that says whether the learner's answer is this wrong answer.
+        known: Dict from a description of each mistake to a pair: the wrong answer and the cause.
+        found: Function that takes a wrong answer and says whether the learner's answer is equal to
+            it.
         hint: What the learner can do next.
-        start: Text before the description in the message.
+        start: Text that is put before the description of the mistake in the message.
     """
     for mistake, (wrong, cause) in known.items():
         expect(not found(wrong), start + mistake, cause=cause, hint=hint)

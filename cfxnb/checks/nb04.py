@@ -75,7 +75,7 @@ def _number(got: Any) -> float:
 
 
 def _by_brightness(rows: slice) -> Callable[[Tensor], Tensor]:
-    """Return a classifier that depends on whether some rows of pixels have a medium brightness."""
+    """Return a classifier that tells whether the mean brightness of some pixel rows is medium."""
 
     def classify(images: Tensor) -> Tensor:
         off = (images[:, :, rows].mean((1, 2, 3)) - 0.53).abs()

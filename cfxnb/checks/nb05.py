@@ -19,13 +19,13 @@ Units = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, int]]
 
 
 def _units() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return bools (has, before, after). The 8 combinations occur with different frequencies."""
+    """Return bools (has, before, after) in which the 8 combinations occur with different counts."""
     cell = np.repeat(np.arange(8), [3, 5, 2, 7, 4, 1, 6, 9])
     return cell >= 4, cell // 2 % 2 == 1, cell % 2 == 1
 
 
 def _pair(got: Any) -> tuple[float, float]:
-    """Check that the answer is a pair: a score and a number of figures."""
+    """Check that the answer is a pair: a score, and how many figures it is computed from."""
     hint = "return score, number; also if no figure meets the condition"
     score, number = expect_pair(got, "the score and the number of figures", hint)
     return float(score), float(number)

@@ -11,7 +11,7 @@ from cfxnb.core import ddim
 
 
 def spherical_interpolation(a: Tensor, b: Tensor, w: float) -> Tensor:
-    """Interpolate each sample along the arc from ``a`` (w = 0) to ``b`` (w = 1)."""
+    """Interpolate each sample on the arc from ``a`` (weight w = 0) to ``b`` (w = 1)."""
     x, y = (v.flatten(1) / v.flatten(1).norm(dim=1, keepdim=True) for v in (a, b))
     # Unlike acos, atan2 is also exact for small angles.
     angle = 2 * torch.atan2((x - y).norm(dim=1), (x + y).norm(dim=1))

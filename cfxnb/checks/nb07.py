@@ -22,7 +22,7 @@ def _shape(got: Any, shape: tuple[int, ...], what: str) -> None:
 
 
 def _compare(got: Any, right: Any, known: Known, name: str, hint: str) -> None:
-    """Compare an answer with typical mistakes, then with the right answer."""
+    """Compare an answer first with typical mistakes, and then with the right answer."""
     expect_none_of(known, lambda wrong: _close(got, wrong), hint=hint, start=f"{name}: ")
     a, b = (torch.as_tensor(x).flatten()[:5].tolist() for x in (right, got))
     expect(
@@ -249,13 +249,13 @@ def frame_fraction(answer: Callable[[Tensor, int], tuple[float, float]]) -> None
 
 
 def parts(score: Tensor, home: float) -> tuple[Tensor, Tensor]:
-    """Return the odd and the even part of each pair of scores, for later notebook cells."""
+    """Return the odd and the even part of each pair of scores (used by later notebook cells)."""
     pairs = score.view(-1, 2)
     return pairs.diff(dim=1)[:, 0] / -2, pairs.mean(1) - home
 
 
 def framed(change: Tensor, width: int) -> tuple[float, float]:
-    """Return which fractions of a change, and of the area, lie in the frame at the border."""
+    """Return the fraction of a change, and of the area, that lies near the border of the image."""
     within = change[width:-width, width:-width]
     fraction = 1 - within.abs().sum() / change.abs().sum()
     return fraction.item(), 1 - within.numel() / change.numel()

@@ -15,7 +15,7 @@ _LINEAR = torch.linspace(-1, 1, 24).view(SHAPE)
 
 
 def _f(images: Tensor) -> Tensor:
-    """Return one number per image, with a gradient that varies with the pixel and the image."""
+    """Return one number per image; its gradient is different for each pixel and each image."""
     return (_LINEAR * images + (2 - _LINEAR) * images**3).flatten(1).sum(1)
 
 
@@ -30,7 +30,10 @@ def _ends() -> tuple[Tensor, Tensor]:
 
 
 def _curve() -> Tensor:
-    """Return a path of six images. Some pixels change back and forth, and one never changes."""
+    """Return a path of six images.
+
+    Along the path, some pixels change back and forth, and one pixel never changes.
+    """
     images = torch.rand(6, *SHAPE, generator=Generator().manual_seed(9))
     images[3] = images[2] + 0.05 * (images[3] - images[2])
     images[:, 0, 0, 0] = 0.5
@@ -55,7 +58,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _compare(got: Tensor, right: Tensor, hint: str, known: Mapping[str, tuple]) -> None:
-    """Check that a map is right. If the map is of a known mistake, name the mistake."""
+    """Check that a heat map is right, and name the mistake if the map has a known mistake."""
     expect_none_of(known, lambda wrong: _same(got, wrong), hint=hint, start="that is ")
     total, wanted = float(got.sum()), float(right.sum())
     expect(

@@ -18,13 +18,14 @@ _same = functools.partial(same, rtol=1e-4, atol=1e-5)
 def classifier_free_denoiser(
     eps: Eps, cond: Tensor, uncond: Tensor, scale: float
 ) -> Callable[..., Tensor]:
-    """Return a denoiser (z, t, ...) -> noise with classifier-free guidance.
+    """Return a denoiser with classifier-free guidance, a function (z, t, ...) -> predicted noise.
 
     Args:
         eps: function (z, t, condition) -> predicted noise.
-        cond, uncond: conditions of the target and the null condition, one row per sample.
-        scale: 0 gives the unconditional noise, 1 the conditional noise. A scale above 1
-            exaggerates the condition.
+        cond, uncond: conditions of the target, and conditions that leave everything open, one row
+            per sample.
+        scale: 0 gives the noise predicted without the condition, 1 the noise predicted with the
+            condition. A ``scale`` above 1 exaggerates the condition.
     """
 
     def denoiser(z: Tensor, t: Tensor, *_: Any) -> Tensor:

@@ -58,9 +58,9 @@ def worst_group(answer: Callable[[np.ndarray, np.ndarray, int], tuple[str, float
 
 
 def _changes() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return which factors changed with guidance, and which in the baseline.
+    """Return two tables of changed factors: with guidance, and without (the baseline).
 
-    Factor b changes most often, and factor c exceeds the baseline most.
+    With guidance, factor b changes most often; factor c has the largest increase over the baseline.
     """
     rows = {"a": ([1, 0, 0, 0], [4, 0, 0, 0]), "b": ([9, 0], [8, 0]), "c": ([6, 0], [2, 0])}
     rows |= {"d": ([0, 0], [5, 0])}

@@ -1,10 +1,10 @@
 """Build notebooks from their sources: ``python -m cfxnb.build notebooks | learner | course``.
 
-A source in ``notebooks/sources`` is a notebook with solutions, as a Python file (percent format of
-jupytext). We build two notebooks from each source: one for learners, without solutions, and an
-executed one with solutions. Solutions are marked as in nbgrader, so that instructors can use
-nbgrader. Lines of a solution stand between ``### BEGIN SOLUTION`` and ``### END SOLUTION``. Cells
-that are only a solution have the tag ``solution-only``.
+Each file in ``notebooks/sources`` is a notebook with solutions, written as a Python file (percent
+format of jupytext). Two notebooks are built from each source file: one for learners, without
+solutions, and an executed one with solutions. Solutions are marked as in nbgrader, so that
+instructors can use nbgrader. The lines of a solution stand between the marks ``### BEGIN SOLUTION``
+and ``### END SOLUTION``. Cells that are only a solution have the tag ``solution-only``.
 """
 
 import copy
@@ -53,7 +53,7 @@ def read_source(path: Path) -> Any:
 
 
 def solution(path: Path) -> Any:
-    """Return a notebook with solutions, not executed. Its links to docs fit ``solutions``."""
+    """Return a notebook with solutions, not executed, with links to docs that fit its folder."""
     book = read_source(path)
     for cell in book.cells:
         cell.source = cell.source.replace("](../docs/", "](../../docs/")
@@ -61,7 +61,7 @@ def solution(path: Path) -> Any:
 
 
 def learner(book: Any) -> Any:
-    """Return a copy of a notebook with stubs instead of solutions, and without outputs."""
+    """Return a copy of a notebook in which stubs replace the solutions, without outputs."""
     book = copy.deepcopy(book)
     book.cells = [c for c in book.cells if "solution-only" not in c.metadata.get("tags", [])]
     for cell in book.cells:
@@ -72,10 +72,10 @@ def learner(book: Any) -> Any:
 
 
 def cut_solutions(source: str) -> str:
-    """Replace each marked solution by a stub with the indentation of the first mark.
+    """Replace each marked solution by a stub with the same indentation.
 
     Raises:
-        ValueError: if the marks of solutions don't form pairs.
+        ValueError: if a mark ``### BEGIN SOLUTION`` or ``### END SOLUTION`` has no partner.
     """
 
     def stub(solution: re.Match) -> str:
@@ -91,8 +91,8 @@ def cut_solutions(source: str) -> str:
 def execute(book: Any, timeout: int = 300) -> Any:
     """Run all cells of a notebook in a new kernel, and stop at the first exception.
 
-    Views of widgets are removed, because a page without a kernel can't show them. The static
-    picture remains.
+    The outputs of widgets are removed, because a page without a kernel can't show widgets. The
+    static picture that each widget draws remains.
     """
     from nbclient import NotebookClient
 
@@ -115,7 +115,7 @@ def execute(book: Any, timeout: int = 300) -> Any:
 
 
 def _keep_one_picture(output: Any) -> None:
-    """Remove the HTML of a Picture and keep its PNG, which every page can show."""
+    """Remove the HTML of a Picture from an output, and keep its PNG, which every page can show."""
     data = output.get("data", {})
     if "image/png" in data and data.get("text/html", "").startswith("<img "):
         del data["text/html"]

@@ -22,9 +22,9 @@ SETUP = "run 'make lab' in the project's folder and open the notebook from there
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """Result of ``doctor``, with one line (part, finding, remedy) per check.
+    """Result of ``doctor``: one line per check with the checked part, the finding and the remedy.
 
-    The remedy is "" if nothing is wrong.
+    The remedy of a check that found nothing wrong is "".
     """
 
     lines: tuple[tuple[str, str, str], ...]

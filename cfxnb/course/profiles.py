@@ -1,4 +1,7 @@
-"""Profiles: ``ci`` computes for seconds, ``cpu`` fits a laptop, ``gpu`` has the full size."""
+"""Profiles (``ci``, ``cpu``, ``gpu``) decide how much a notebook computes.
+
+The profile ``ci`` computes for seconds, ``cpu`` fits a laptop, and ``gpu`` has the full size.
+"""
 
 from typing import TypeVar
 

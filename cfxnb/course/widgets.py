@@ -1,7 +1,7 @@
 """Interactive widgets.
 
-Each widget also draws a static picture at once. So tests notice errors, and pages without a kernel
-show a picture.
+Each widget also draws a static picture when it is created. Because of the static picture, tests
+notice errors, and pages without a kernel show a picture.
 """
 
 import html
@@ -29,10 +29,10 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
     press tab to select one, the arrow keys to move a slider, space to open a list or tick a box.
 
     Args:
-        draw: called with one value per control, returns a Picture.
-        controls: one range, list of choices or bool per argument. A range is ``(low, high)`` for
-            integers, or ``(low, high, step)``. A control starts
-            with ``low`` or with the first choice.
+        draw: function that is called with one value per control, and returns a Picture.
+        controls: one control per argument of ``draw``: a range, a list of choices or a bool. A
+            range is ``(low, high)`` for integers, or ``(low, high, step)``. At first, a control has
+            the value ``low`` or the first choice of the list.
 
     Raises:
         TypeError: if ``draw`` returns no Picture, or if a control is no range, list or bool.
@@ -98,16 +98,16 @@ def _slider(name: str, spec: tuple[float, ...], common: dict[str, Any]) -> Any:
 def predict_then_run(question: str, choices: list[str]) -> Callable[[str], str]:
     """Ask for a prediction before the answer is computed.
 
-    The function shows the question with one radio button per choice. At first no button is
-    selected.
+    The function shows the question with one radio button per choice. At first none of the radio
+    buttons is selected.
 
     Args:
         question: the question.
-        choices: at least two different answers.
+        choices: the answers from which the learner can choose, at least two.
 
     Returns:
-        A function to call in a later cell with the computed answer, one of ``choices``. That
-        function returns a text that compares the answer with the prediction.
+        A function to call in a later cell with the computed answer, one of ``choices``. The
+        returned function gives a text that compares the answer with the prediction.
 
     Raises:
         ValueError, TypeError: if the question is no text, or if there are fewer than two different

@@ -1,4 +1,4 @@
-"""The data sets: ``digits``, ``sprites``, ``faces`` and ``chest``. Each loader returns an ImageSet.
+"""The data sets ``digits``, ``sprites``, ``faces`` and ``chest``, each loaded as an ImageSet.
 
 ``sprites`` samples figures from a causal model (``World``), so every factor of an image is known.
 """

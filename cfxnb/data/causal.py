@@ -6,9 +6,9 @@
         shoes=given("top", leather="brown", white=["golden", "metal"]),   # an effect
     )
 
-Each figure has one random number per factor (the exogenous noise of Pearl, 2009, chapter 7). If
-the same random numbers are used under an intervention, they give the exact counterfactual of the
-figure, including all downstream effects of the intervention.
+Each figure has one random number per factor (the exogenous noise of Pearl, 2009, chapter 7). If a
+figure is sampled again with the same random numbers and an intervention, the result is the exact
+counterfactual of the figure, including all downstream effects of the intervention.
 """
 
 import dataclasses
@@ -35,11 +35,11 @@ class Given:
 def given(parent: str, **cases: Distribution) -> Given:
     """Describe a factor of a ``World`` that depends on another factor, its parent.
 
-    If the parent of a figure has the option ``a``, the factor follows the distribution
+    In figures in which the parent has the option ``a``, the factor follows the distribution
     ``cases["a"]``.
 
     Args:
-        parent: Name of the parent, a factor.
+        parent: Name of the factor on which the described factor depends.
         cases: One distribution per option of the parent. A distribution is an option, a list of
             equally likely options, or a dict of probabilities.
 
@@ -79,9 +79,9 @@ class World:
     """A structural causal model of factors, from which figures are sampled.
 
     Args:
-        factors: One keyword per factor: a list of equally likely options, a dict of
-            probabilities, or ``given(...)``. Causes are listed before their effects. A factor whose
-            name begins with an underscore is a hidden cause.
+        factors: One keyword argument per factor: a list of equally likely options, a dict of
+            probabilities, or ``given(...)``. Factors that are causes must be listed before their
+            effects. A factor whose name begins with an underscore is a hidden cause.
 
     Raises:
         ValueError, TypeError: If a cause is unknown or listed after its effect, if ``given`` has no
@@ -121,22 +121,25 @@ class World:
         return list(dict.fromkeys(option for case in cases for option in case))
 
     def edges(self) -> list[tuple[str, str]]:
-        """Return the edges of the causal graph as pairs (cause, effect)."""
+        """Return the edges of the world's causal graph as pairs (cause, effect)."""
         return [(r.parent, name) for name, r in self.factors.items() if isinstance(r, Given)]
 
     def sample(
         self, n_samples: int, *, seed: int = 0, do: Mapping[str, str] | None = None
     ) -> pd.DataFrame:
-        """Sample figures: a DataFrame with one row per figure and one column per factor.
+        """Sample figures, and return a DataFrame with one row per figure and one column per factor.
 
-        Hidden causes have columns, too.
+        The DataFrame of figures has columns for hidden causes, too.
 
         Args:
-            n_samples: Number of figures. Figure i is the same for every ``n_samples``.
-            seed: Seed of the exogenous noise. If you repeat a call with the same seed and another
-                ``do``, the result holds the counterfactuals of the same figures.
-            do: Intervention, a dict from factors to options. Each factor in ``do`` is set to its
-                option in all figures, regardless of the causes of the factor. Default: none.
+            n_samples: Number of figures. The first figures do not depend on ``n_samples``: figure i
+                is always the same.
+            seed: Seed of the exogenous noise (the random numbers that decide the factors). If you
+                repeat a call with the same seed and another ``do``, the result holds the
+                counterfactuals of the same figures.
+            do: Intervention, a dict from factors to options. Each factor in ``do`` gets the option
+                given in ``do`` in all figures, regardless of the causes of the factor. Default:
+                none.
         """
         n_samples = validate.count(n_samples, "n_samples", 0, MAX_SAMPLES)
         noise = self._noise(n_samples, validate.seed(seed))
@@ -161,7 +164,7 @@ class World:
     def _noise(self, n_samples: int, seed: int) -> dict[str, np.ndarray]:
         """Draw one uniform number per figure and factor, as a dict: factor -> (n_samples,).
 
-        The numbers of figure i do not depend on ``n_samples``.
+        The random numbers of figure i do not depend on ``n_samples``.
         """
         streams = np.random.SeedSequence(seed).spawn(len(self.factors))
         return {

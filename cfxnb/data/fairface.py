@@ -37,7 +37,7 @@ def faces(split: str = "test") -> ImageSet:
 
     The label is 1 if ``smile_score`` is above 0.5. ``smile_score`` is the output "happy" of an
     expression network for the image at 224x224. The labels for gender, age and race are what crowd
-    workers perceived, in the words of FairFace.
+    workers perceived in the photographs, in the words of FairFace.
 
     Args:
         split: ``"train"`` (9,994 images), ``"validation"`` (924 images held out of FairFace's

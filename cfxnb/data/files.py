@@ -22,7 +22,7 @@ REMEDY = (
 class DamagedFileError(ValueError):
     """Raised if a data file is missing, truncated or altered.
 
-    The message names the file and how to restore it.
+    The error message names the data file, and says how to restore the file.
     """
 
 
@@ -30,7 +30,8 @@ class DamagedFileError(ValueError):
 def reading(file: str) -> Iterator[None]:
     """Turn every exception in the ``with`` block into a DamagedFileError that names ``file``.
 
-    The block reads a file. Libraries that read a damaged file raise many kinds of exceptions.
+    The code in the ``with`` block reads a data file. Libraries that read a damaged file raise many
+    kinds of exceptions.
     """
     try:
         yield
@@ -55,7 +56,7 @@ def _manifest(path: Path, modified: int) -> dict[str, dict[str, Any]]:
 
 
 def manifest() -> dict[str, dict[str, Any]]:
-    """Return the entries of ``MANIFEST.json``, a dict: path relative to ``data/`` -> entry."""
+    """Return the entries of ``MANIFEST.json``: a dict, path relative to ``data/`` -> entry."""
     path = paths.data() / "MANIFEST.json"
     if (kind := kind_of(path)) in NOTHING:
         raise DamagedFileError(f"{path} is missing. {REMEDY}")
@@ -98,7 +99,7 @@ def problem(name: str) -> str | None:
 
 @functools.cache
 def _check_state(name: str, path: Path, size: int, modified: int) -> None:
-    """Check a data file, once for each combination of its size and modification time."""
+    """Check a data file; it is checked again only if its size or modification time changes."""
     if (found := problem(name)) is not None:
         raise DamagedFileError(f"{found}. {REMEDY}")
 
@@ -121,11 +122,11 @@ def verified_path(name: str) -> Path:
 
 
 def add_to_manifest(name: str, **facts: object) -> None:
-    """Add a data file to the manifest, or update its entry.
+    """Add a data file to ``MANIFEST.json``, or update the entry of the file.
 
     Args:
         name: Path of the file relative to ``data/``.
-        facts: Further fields of the entry, beside size and digest.
+        facts: Further fields of the entry of the file, besides size and digest.
     """
     path, target = paths.data() / name, paths.data() / "MANIFEST.json"
     listed = {"entries": []} if kind_of(target) in NOTHING else read_json(target)

@@ -1,6 +1,6 @@
-"""Read images and their table from a zip file.
+"""Read images, and a table that describes them, from a zip file.
 
-The files are laid out as in ``imagefolder`` of Hugging Face datasets.
+The files in the zip file are laid out as in ``imagefolder`` of Hugging Face datasets.
 """
 
 import io
@@ -23,13 +23,13 @@ def read_folder(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the table ``metadata.csv`` of one folder in a zip file, and the folder's images.
 
-    The images are a uint8 array.
+    The returned images are a uint8 array.
 
     Args:
         path: The zip file.
-        split: Name of the folder.
+        split: Name of the folder in the zip file.
         mode: ``"L"`` for gray images (n, h, w), ``"RGB"`` for colour (n, h, w, 3).
-        numbers: Columns that must hold a finite number for each image.
+        numbers: Columns of the table that must hold a finite number for each image.
 
     Raises:
         DamagedFileError: If the archive, the table or an image cannot be read.
@@ -44,7 +44,7 @@ def read_folder(
 
 
 def _content(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Return the bytes of one file of an archive. Files above ``MAX_BYTES`` are refused."""
+    """Return the bytes of one file of an archive. Files larger than ``MAX_BYTES`` are refused."""
     size = archive.getinfo(name).file_size
     if size > MAX_BYTES:
         raise ValueError(f"{name[:60]} has {size} bytes, more than {MAX_BYTES}")

@@ -16,13 +16,16 @@ from cfxnb.core.tensors import positions
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images with their labels and factors. Row i of each attribute belongs to image i.
+    """Images with their labels and factors.
+
+    Row i of ``images``, of ``labels`` and of ``factors`` belongs to image i.
 
     Attributes:
         images: Images in [0, 1], float32 (n, c, h, w).
         labels: Class of each image, int64 (n,).
         class_names: Name of each class. The class of image i is ``class_names[labels[i]]``.
-        factors: Known or measured properties, one row per image and one column per factor.
+        factors: DataFrame of known or measured properties of the images, one row per image and one
+            column per factor.
         source: Authors and licence of the images, in one line.
     """
 
@@ -63,7 +66,7 @@ class ImageSet:
         return len(self.images)
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> "ImageSet":
-        """Return an ImageSet of the images ``rows``, in this order. An int chooses one image."""
+        """Return an ImageSet of the images at the positions ``rows`` (an int for one image)."""
         index = positions(rows, len(self), f"a set with {len(self)} images")
         return dataclasses.replace(
             self,

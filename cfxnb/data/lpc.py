@@ -1,7 +1,7 @@
 """Render pixel-art figures from layers, such as body, hair and top.
 
-The layers of a figure are its factors. So every factor of an image is known, and one layer can be
-replaced exactly.
+The layers of a figure are its factors. Because the layers are known, every factor of an image is
+known, and one layer can be replaced exactly.
 
 The layers come from sheets of the Liberated Pixel Cup, CC BY-SA 3.0 or GPL 3.0. The artists are
 listed in ``data/sprites``.
@@ -60,9 +60,10 @@ ROWS = {"front": 10, "left": 9, "right": 11}  # of the standing pose, column 0 o
 
 @functools.cache
 def _layer(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the colours of a layer, (k, 3, h, w, 3), and its opacity, (k, 3, h, w).
+    """Return the colours of a layer, (k, 3, h, w, 3), and the opacity of the layer, (k, 3, h, w).
 
-    The first axis is the option (k options), the second the direction in which the figure faces.
+    The first axis of both arrays is the option (k options), the second axis the direction in which
+    the figure faces.
     """
     sheets = [
         _sheet(f"sprites/{FOLDERS[name]}/{option}.png")
@@ -73,7 +74,7 @@ def _layer(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sheet(name: str) -> np.ndarray:
-    """Return the standing pose of a sheet in the three directions, uint8 (3, h, w, 4)."""
+    """Return the standing pose of a sheet of sprites in three directions, uint8 (3, h, w, 4)."""
     path = verified_path(name)
     with reading(f"data/{name}"), Image.open(path) as sheet:
         if max(sheet.size) > MAX_SIDE or min(sheet.size) < (max(ROWS.values()) + 1) * CELL:
@@ -119,7 +120,7 @@ def render_sprites(factors: pd.DataFrame) -> Tensor:
         factors: One column per factor of ``SPRITE_OPTIONS``, with names of options.
 
     Returns:
-        Images in [0, 1], (n, 3, 56, 32). The same factors always give exactly the same pixels.
+        Images in [0, 1], (n, 3, 56, 32). Equal factors always give exactly equal pixels.
 
     Raises:
         ValueError, TypeError: If a column is missing or holds an unknown option.
@@ -142,7 +143,7 @@ def layer_mask(factors: pd.DataFrame, layer: str) -> Tensor:
 
     Args:
         factors: One column per factor of ``SPRITE_OPTIONS``, with names of options.
-        layer: Name of the layer, such as "hair". The factor "direction" is no layer.
+        layer: Name of the layer, such as "hair". The factor "direction" is not a layer.
 
     Raises:
         ValueError, TypeError: For an unknown layer, or factors that ``render_sprites`` refuses.
@@ -159,7 +160,7 @@ def layer_mask(factors: pd.DataFrame, layer: str) -> Tensor:
 def top_layers(factors: pd.DataFrame) -> Tensor:
     """Return the number of the top layer at each pixel, uint8 (n, 56, 32).
 
-    Layers are numbered from 1, and 0 is the background.
+    Layers of a figure are numbered from 1, and 0 stands for the background.
     """
     indices = as_indices(factors)
     top = np.zeros((len(factors), HEIGHT, WIDTH), np.uint8)

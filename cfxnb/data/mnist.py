@@ -36,7 +36,7 @@ def digits(split: str = "test") -> ImageSet:
 
     Returns:
         ImageSet with images of shape (n, 1, 32, 32), white on black. The columns of ``factors`` are
-        those of ``cfxnb.data.measure_digits``.
+        the columns that ``cfxnb.data.measure_digits`` returns.
 
     Raises:
         ValueError, TypeError: If ``split`` is unknown.

@@ -1,7 +1,8 @@
 """Measure factors of handwritten digits, such as slant and thickness of the stroke.
 
 The definitions follow Morpho-MNIST (Castro et al., 2019, section 3): the image is enlarged,
-binarised and skeletonised, and then measured. All lengths are in pixels of the original image.
+binarised and skeletonised, and then measured. All lengths, such as thickness and width, are in
+pixels of the original image.
 """
 
 import numpy as np
@@ -74,10 +75,10 @@ def _measure_one(picture: np.ndarray, peak: float) -> tuple[float, ...]:
 
 
 def _curve_length(skeleton: np.ndarray) -> float:
-    """Return the length of a skeleton in its pixels.
+    """Return the length of a skeleton in pixels of the enlarged image.
 
-    A straight step counts 1 and a diagonal step sqrt(2). A diagonal step is not counted if its two
-    pixels are also linked by straight steps.
+    A straight step between two pixels of the skeleton counts 1, and a diagonal step counts sqrt(2).
+    A diagonal step between two pixels is not counted if straight steps also link the two pixels.
     """
     s = np.pad(skeleton, 1)
     straight = (s[1:] & s[:-1]).sum() + (s[:, 1:] & s[:, :-1]).sum()
@@ -89,7 +90,7 @@ def _curve_length(skeleton: np.ndarray) -> float:
 def _frame(ink: np.ndarray) -> tuple[float, float, float]:
     """Return slant, width and height of the parallelogram that bounds the stroke.
 
-    The slant is in degrees.
+    The slant of the parallelogram is in degrees.
     """
     y, x = np.nonzero(ink)
     dy, dx = y - y.mean(), x - x.mean()

@@ -1,8 +1,8 @@
 """Planted causes: which factors the shipped classifiers of sprites were trained to follow.
 
-Every classifier returns "gray" or "red", as if it classified the hair. ``SPRITE_CLASSIFIERS`` names
-the factors that the training labels of each classifier followed. In the training world of a
-classifier, no other factor predicted the labels as well.
+Every classifier returns "gray" or "red", as if it classified the hair. ``SPRITE_CLASSIFIERS``
+names, for each classifier, the factors by which the training figures were labelled. In the training
+figures of a classifier, no other factor predicted the labels as well as the causes.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class PlantedClassifier:
     """Rule by which the training labels of one classifier were made.
 
     Attributes:
-        causes: Factors that the labels follow.
+        causes: Factors that decide the labels.
         label: Function from a table of factors to a bool per figure, True for the class "red".
         world: World from which the training figures were sampled.
         description: The rule in words.
@@ -109,14 +109,15 @@ _CONFOUNDING = 0.8  # how often two factors agree, in every other random world
 
 
 def random_planted_classifier(seed: int) -> PlantedClassifier:
-    """Draw a planted classifier: its causes, the rule that joins them, and its training world.
+    """Draw a random rule for the labels of a classifier's training figures, and a training world.
 
-    Causes and rule are drawn at random, among six factors and six rules. In every other world, on
-    average, a hidden cause correlates one cause with one factor that the labels do not follow.
-    Train the classifier with ``cfxnb.train.sprites.train_planted``.
+    The causes are drawn at random among six factors, and the rule that joins them among six rules.
+    In half of all worlds, on average, a hidden cause correlates one of the causes with a factor
+    that the labels do not depend on. ``cfxnb.train.sprites.train_planted`` trains a classifier with
+    the drawn rule.
 
     Args:
-        seed: Seed of the draw. The same seed gives the same classifier.
+        seed: Seed of the random draw. Equal seeds give equal rules and worlds.
 
     Raises:
         ValueError, TypeError: If ``seed`` is not a seed.

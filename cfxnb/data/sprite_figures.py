@@ -70,11 +70,13 @@ def sprites(
             ``SPRITE_OPTIONS``. If the world does not mention a factor, all options of this factor
             are equally likely.
         n_samples: Number of figures.
-        class_factor: Factor that gives the labels. The classes are the options of this factor.
-        split: "test" gives figures with held-out combinations of factors (a fifth of all), on which
-            no shipped network was trained. "train" gives figures with the other combinations.
-            "all" gives figures with any combination, in the order of ``World.sample``.
-        seed: Seed of the exogenous noise. The same seed gives the same figures.
+        class_factor: Factor that gives the labels. The classes are the options of ``class_factor``.
+        split: "test" gives figures with held-out combinations of factors (a fifth of all
+            combinations), on which no shipped network was trained. "train" gives figures with
+            combinations that are not held out. "all" gives figures with any combination, in the
+            order of ``World.sample``.
+        seed: Seed of the exogenous noise (the random numbers that decide the factors). Equal seeds
+            give equal figures.
 
     Returns:
         ImageSet with images (n_samples, 3, 56, 32) and one column per factor, including hidden
@@ -82,7 +84,7 @@ def sprites(
 
     Raises:
         ValueError, TypeError: For an unknown world, factor, option or split, or if the world has
-            almost no figures in this split.
+            almost no figures in the split.
         DamagedFileError: If a sheet of sprites is missing, truncated or altered. DamagedFileError
             is a ValueError.
     """
@@ -106,17 +108,17 @@ def sprites(
 
 
 def _sample(world: World, n_samples: int, seed: int) -> pd.DataFrame:
-    """Sample all factors. A factor that the world does not mention has equally likely options."""
+    """Sample all factors; the options of factors not in the world are equally likely."""
     unmentioned = {n: o for n, o in _ALL_OPTIONS.items() if n not in world.factors}
     rest = World(**unmentioned).sample(n_samples, seed=seed + 10**6)
     return pd.concat([world.sample(n_samples, seed=seed), rest], axis=1)
 
 
 def _of_split(factors: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Return the rows of a split.
+    """Return the rows of a table of factors that belong to a split.
 
-    A combination is held out if the sum of its option indices is divisible by 5. So every option
-    of a factor is held out about equally often.
+    A combination of options is held out if the sum of the indices of the options is divisible by 5.
+    With this rule, every option of a factor is held out about equally often.
     """
     held_out = sum(as_indices(factors).values()) % 5 == 0
     rows = {"all": held_out | True, "train": ~held_out, "test": held_out}[split]
@@ -127,15 +129,17 @@ def _of_split(factors: pd.DataFrame, split: str) -> pd.DataFrame:
 def intervene(figures: ImageSet, **changes: str) -> ImageSet:
     """Set some factors of each figure to given options, and render the figures again.
 
-    All other factors stay as they are, also the effects of a changed factor in the world. To
-    include downstream effects, sample the same seed again with ``World.sample(..., do=...)``.
+    All other factors keep their options, even the effects that a changed factor has in the causal
+    model. To include downstream effects of a change, call ``World.sample(..., do=...)`` with the
+    seed of the figures.
 
     Args:
         figures: Figures from ``sprites``.
-        changes: One keyword per changed factor, such as ``hair="red"``.
+        changes: One keyword argument per changed factor, such as ``hair="red"``.
 
     Returns:
-        ImageSet with one changed figure per figure. The labels follow the changed factors.
+        ImageSet with one changed figure for each figure of ``figures``. The labels of the ImageSet
+        follow the factors after the change.
 
     Raises:
         ValueError, TypeError: For an unknown factor or option, or images that are not sprites.

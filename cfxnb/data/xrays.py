@@ -1,7 +1,8 @@
 """The chest data set: X-rays of children with and without pneumonia, 64x64 gray.
 
 Source: D. Kermany, K. Zhang, M. Goldbaum, Mendeley Data, v2, doi 10.17632/rscbjbr9sj.2 (Kermany
-et al., Cell 172, 2018); CC BY 4.0. Not for diagnosis; see the cautions in ``data/README.md``.
+et al., Cell 172, 2018); CC BY 4.0. The X-rays are not for diagnosis; see the cautions in
+``data/README.md``.
 """
 
 import torch

@@ -44,7 +44,7 @@ def stability(
         - ``flips again``: fraction of the further calls that flipped the image. A call is left out
           if the noise alone makes the classifier predict the target. Higher is better.
         - ``similarity``: mean cosine, in [-1, 1], between the changes that two calls make, over the
-          pairs of calls in which the image flipped twice. The change is counterfactual minus
+          pairs of calls that both flipped the image. The change is counterfactual minus
           reconstruction. A similarity of 1 means that all calls make the same change. A higher
           similarity means a more stable and less diverse method.
 

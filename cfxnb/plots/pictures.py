@@ -89,7 +89,7 @@ def checked_alt(alt: Any) -> str:
 def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
     """Return a new matplotlib figure and an array of axes, (rows, columns).
 
-    A figure that is made without pyplot, as here, need not be closed.
+    The figure is made without pyplot, and therefore need not be closed.
     """
     drawn = Figure(figsize=size, layout="constrained")
     return drawn, drawn.subplots(rows, columns, squeeze=False)
@@ -266,8 +266,7 @@ def show(
 
 
 def _can_be_shown(cf: Counterfactuals) -> Tensor:
-    """Return which counterfactuals are finite and have logits that are not NaN or inf, bool
-    (n,)."""
+    """Return which images have a finite counterfactual with usable logits, bool (n,)."""
     decided = ~(cf.logits_after.isnan() | cf.logits_after.isposinf()).any(1)
     return (finite_rows(cf.image) & decided.to(cf.image.device)).cpu()
 

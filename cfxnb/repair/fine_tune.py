@@ -34,8 +34,8 @@ def fine_tune(
 
     Fine-tuning can repair a classifier that uses a shortcut. To remove a shortcut, train on
     counterfactuals in which the true cause is unchanged, with the labels of the originals.
-    Counterfactuals in which the shortcut changes and the label does not show the classifier that
-    the shortcut does not count.
+    Counterfactuals in which the shortcut changes, but not the label, teach the classifier that the
+    shortcut does not count.
 
     Parameters that are frozen (``requires_grad`` is False) are not trained, and layers with only
     frozen parameters keep their batch statistics. If all parameters are frozen, as in networks from

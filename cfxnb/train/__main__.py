@@ -1,6 +1,7 @@
 """Train and measure the shipped networks again: ``python -m cfxnb.train [name ...]``.
 
-Without names, all recipes run in order. An interrupted run resumes where it stopped.
+If no names are given, the recipes of all networks run in order. If a run is interrupted, the next
+run resumes the training where it stopped.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Training of the autoencoders of the latent diffusion models."""
+"""Training of the autoencoders in whose latents the latent diffusion models work."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,8 @@ def autoencoder(
 
     Args:
         images: (n, c, h, w), float in [0, 1] or uint8.
-        features: network for the perceptual distance. None compares only pixels.
+        features: network whose features give the perceptual distance between images. None compares
+            only pixels.
     """
     torch.manual_seed(seed)
     net = TinyAutoencoder(**NETS[dataset])
@@ -48,8 +49,8 @@ def autoencoder(
 def reconstruction_loss(features: SqueezeNet | None) -> Callable[..., Tensor]:
     """Return a loss function: absolute error of the pixels plus perceptual distance.
 
-    We add noise to the latents, because a diffusion model is not exact. Latents close to those of
-    an image should decode to similar images.
+    In training, noise is added to the latents, because the latents that a diffusion model makes are
+    not exact. Latents close to the latents of an image should decode to similar images.
     """
 
     def loss(model: TinyAutoencoder, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Common fields of the cards of all networks trained here, and measures for these cards."""
+"""Fields and measures for the cards (JSON files that describe networks) of trained networks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,12 +25,13 @@ def card_of(
     files: str,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Return the fields that all cards share. The recipe adds measured quality and other fields.
+    """Return the fields that all cards have. Each recipe adds measured quality and other fields.
 
     Args:
-        kind, net, config: needed by ``cfxnb.load`` to build the network.
-        summary: what the network is, for ``cfxnb.available``.
-        source: attribution of the data.
+        kind, net, config: kind, class and arguments of the network, with which ``cfxnb.load``
+            builds it.
+        summary: short description of the network, which ``cfxnb.available`` shows.
+        source: authors and licence of the training data.
         files: prefix of the names of the data files, whose joint hash the card stores.
         seed: seed of the training.
     """
@@ -48,12 +49,12 @@ def card_of(
 
 
 def accuracy(classifier: Classifier, part: ImageSet) -> float:
-    """Return the fraction of images that a classifier assigns to their label."""
+    """Return the fraction of images for which a classifier predicts the label."""
     return _fraction(predict_logits(classifier, part.images).argmax(1) == part.labels)
 
 
 def same_decisions(classifier: Classifier, images: Tensor, others: Tensor) -> float:
-    """Return the fraction of images that get the same decision as their partner in ``others``."""
+    """Return the fraction of rows in which ``images`` and ``others`` get the same decision."""
     first, second = (predict_logits(classifier, x).argmax(1) for x in (images, others))
     return _fraction(first == second)
 
@@ -68,7 +69,7 @@ def rounded(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def frechet_distances(name: str, images: Tensor, others: dict[str, Tensor]) -> dict[str, float]:
-    """Return the Frechet distance of each of ``others`` to ``images``, as fields of a card.
+    """Return the Frechet distance of each batch in ``others`` to ``images``, as fields of a card.
 
     Args:
         name: shipped network whose method ``features`` gives the features.

@@ -1,8 +1,8 @@
-"""Training of the classifier of X-rays that we explain, and of its judge.
+"""Training of the classifier of X-rays that we explain, and of the judge of explanations.
 
-Classifier and judge are trained on the "train" split, and settings were chosen on "validation".
-The judge has another architecture and another seed than the classifier, and is trained with
-adversarial examples.
+Classifier and judge are trained on the "train" split, and their settings were chosen on the
+"validation" split. The judge has another architecture and another seed than the classifier, and is
+trained with adversarial examples.
 """
 
 from functools import partial
@@ -60,8 +60,8 @@ def trained(
 def augment(images: Tensor, generator: Generator) -> Tensor:
     """Augment images: shift by up to 3 pixels, rotate by up to 5 degrees, scale by up to 10 %.
 
-    The function also changes brightness and contrast. Border pixels are repeated, because
-    black margins would be informative in this data set.
+    ``augment`` also changes brightness and contrast. Border pixels are repeated, because black
+    margins would be informative in this data set.
     """
     noise = torch.rand(6, len(images), generator=generator, device=images.device) * 2 - 1
     limits = torch.tensor([[0.09], [0.1], [0.09], [0.09], [0.2], [0.1]]).to(noise)
@@ -77,7 +77,7 @@ def classifier_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Gene
 
 
 def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Return the weighted cross-entropy on adversarial examples and clean images, half of each.
+    """Return the weighted cross-entropy on adversarial examples and unchanged images, half of each.
 
     An adversarial example is made from a noisy image by one step along the sign of the gradient
     (Goodfellow et al., 2015). The judge should be robust, because the judge decides whether an edit
@@ -100,15 +100,15 @@ def _weighted_cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) ->
 
 
 def class_weights() -> Tensor:
-    """Return weights inverse to the class counts of the training split."""
+    """Return one weight per class, inverse to the number of training images of the class."""
     counts = torch.tensor([1207.0, 3488.0])  # normal, pneumonia
     return counts.sum() / (2 * counts)
 
 
 def measured(classifier: Classifier) -> dict[str, float]:
-    """Return accuracy, sensitivity, specificity and AUC on validation and test X-rays.
+    """Return accuracy, sensitivity, specificity and AUC of a classifier on held-out X-rays.
 
-    Class 1 (pneumonia) counts as positive.
+    For sensitivity and specificity, class 1 (pneumonia) counts as positive.
     """
     found: dict[str, float] = {}
     for split in ("validation", "test"):

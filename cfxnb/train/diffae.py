@@ -73,7 +73,8 @@ def autoencoder(
 def whiten(net: DiffAE, clean: Tensor) -> None:
     """Rescale the output of the untrained encoder to mean 0 and standard deviation 1.
 
-    Without rescaling, the U-Net ignores the codes, because their variance is small.
+    Without rescaling, the U-Net ignores the codes, because the codes of an untrained encoder have a
+    small variance.
     """
     codes = net.encoder(clean)
     last: Any = net.encoder.out[3]
@@ -82,19 +83,20 @@ def whiten(net: DiffAE, clean: Tensor) -> None:
 
 
 class Denoising:
-    """The training loss: squared error of the predicted velocity.
+    """The training loss of a diffusion autoencoder: squared error of the predicted velocity.
 
-    The network of the paper predicts the noise instead. In very noisy images, the noise can be
-    predicted without the code, and small networks then hardly use the code. The velocity is close
-    to the noise for nearly clean images, and close to the negative image for nearly pure noise.
+    In the paper, the network predicts the noise, not the velocity. In very noisy images, the noise
+    can be predicted without the code, so small networks that predict the noise hardly use the code.
+    The velocity is close to the noise for nearly clean images, and close to the negative image for
+    nearly pure noise.
 
-    In training we add noise to the codes, so that similar images get similar codes. Codes between
-    those of two images then decode to images, too.
+    In training, noise is added to the codes, so that similar images get similar codes. Because of
+    the noise, codes between the codes of two images decode to images, too.
 
     Args:
         fold: codec that turns images into the input of the network.
-        correlation_weight: weight of ``correlation`` in the loss. With 0, coordinates of the codes
-            may be correlated, and changes of the code then have fewer independent axes.
+        correlation_weight: weight of ``correlation`` in the loss. If the weight is 0, coordinates
+            of the codes can be correlated, and codes can change along fewer independent axes.
     """
 
     def __init__(self, fold: PixelUnshuffleCodec, correlation_weight: float = 0.0) -> None:
@@ -116,9 +118,9 @@ class Denoising:
 
 
 def correlation(codes: Tensor) -> Tensor:
-    """Return the mean over coordinates of the summed squared correlation with all others.
+    """Return, as a mean over coordinates, the sum of squared correlations with all others.
 
-    The result is 0 if the coordinates of the codes (b, dims) are uncorrelated.
+    The correlation loss is 0 if the coordinates of the codes (b, dims) are uncorrelated.
     """
     standardised = (codes - codes.mean(0)) / codes.std(0).clamp_min(1e-4)
     squared = (standardised.T @ standardised / len(codes)).square()

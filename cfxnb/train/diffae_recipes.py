@@ -31,13 +31,15 @@ AXES = "principal axes of the standardised codes that hold 99.5 % of the varianc
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Data and classifiers to train and measure the space of one data set.
+    """What a data set's diffusion autoencoder is trained and measured with: data, classifiers.
 
     Attributes:
         train, test: functions that return images. The training images may be uint8.
-        explained: names of classifiers whose decisions reconstruction should preserve.
+        explained: names of classifiers whose decisions should not change if an image is
+            reconstructed.
         card: function that returns the common fields of a card.
-        judged: whether the judge is a classifier whose decisions are counted, too.
+        judged: whether the judge is a classifier, so that its decisions on reconstructions are
+            counted, too.
     """
 
     train: Callable[[], Tensor]
@@ -83,14 +85,14 @@ DATASETS = {
 
 
 def make(dataset: str, folder: Path, device: str) -> None:
-    """Train the autoencoder and its latent DDIM, and ship them together."""
+    """Train a diffusion autoencoder and its latent DDIM, and save them as one shipped network."""
     train = DATASETS[dataset].train()
     net = autoencoder(dataset, train, folder, steps=STEPS[dataset], device=device).cpu()
     ship(dataset, net, train, folder, device)
 
 
 def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) -> None:
-    """Train the latent DDIM, measure the space on held-out images, and write weights and card."""
+    """Train the latent DDIM, measure the network on held-out images, and write weights and card."""
     options: dict[str, Any] = {
         "codec": FOLDS[dataset],
         "steps": COUNTS[dataset],
@@ -119,7 +121,7 @@ def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) ->
 
 @torch.no_grad()
 def measure(dataset: str, space: DiffusionAutoencoder) -> dict[str, float]:
-    """Return how well the space reconstructs held-out images and samples new ones."""
+    """Return how well the autoencoder reconstructs held-out images and samples new images."""
     images = DATASETS[dataset].test()
     code = space.encode(images)
     noise = noise_like(code.aux, seed=5)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ BETA = 0.5  # weight of the KL term; 1 gives the evidence lower bound, less give
 
 
 def classifier_loss(model: DigitNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Return the cross-entropy on augmented images."""
+    """Return the cross-entropy of the classifier on augmented images."""
     images, labels = batch
     with autocast(images.device):
         images = augment(images, generator)
@@ -72,7 +72,8 @@ def make_factors(folder: Path, device: str) -> None:
 def make_classifier(folder: Path, device: str, seed: int = 0) -> None:
     """Train and save the classifier, which takes about two minutes on two cores.
 
-    Other seeds give the classifiers on which ``cfxnb.metrics.transfer`` tests flips.
+    Seeds other than 0 give the retrained classifiers on which ``cfxnb.metrics.transfer`` tests
+    flips.
     """
     train = digits("train")
     torch.manual_seed(seed)
@@ -96,7 +97,7 @@ def make_classifier(folder: Path, device: str, seed: int = 0) -> None:
 
 
 def make_judge(folder: Path, device: str) -> None:
-    """Write the card of the judge, which is not trained here."""
+    """Write the card of the judge, which was trained by others."""
     net = judge()
     card = _card("classifier", "LeNet5", {}, "the independent judge; no method sees it")
     card |= {
@@ -108,7 +109,7 @@ def make_judge(folder: Path, device: str) -> None:
 
 
 def _results(net: nn.Module) -> dict[str, Any]:
-    """Return the fields of the card of a classifier that its test accuracy and classes fill."""
+    """Return the fields of a classifier's card for the test accuracy and the classes."""
     quality = rounded({"accuracy on the 10,000 test digits": accuracy(wrap(net), digits())})
     return {"quality": quality, "class_names": list("0123456789")}
 
@@ -141,7 +142,7 @@ def make_vae(folder: Path, device: str) -> None:
 
 @torch.no_grad()
 def measure_vae(space: VAE) -> dict[str, float]:
-    """Return how well the VAE reconstructs test digits and samples new ones."""
+    """Return how well the VAE reconstructs test digits and samples new digits."""
     test = digits()
     explained, referee = weights.load("digits/classifier", "cpu"), wrap(judge())
     chunks = test.images.split(500)

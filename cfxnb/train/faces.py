@@ -24,7 +24,7 @@ CAUTION = (
 
 
 def augmented_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Return the cross-entropy on augmented images."""
+    """Return the cross-entropy of the classifier on augmented images."""
     images = augment(batch[0], generator)
     return cross_entropy(model, mirrored(images, generator), batch[1])
 

@@ -1,6 +1,7 @@
-"""Recipes for flows: one for the digits, one for each planted classifier, one for the X-rays.
+"""Recipes for flows: one for digits, one for X-rays, one for each planted classifier of sprites.
 
-Each flow is fitted to the answers of a shipped classifier about unlabelled training images.
+A flow is fitted to the predictions of a shipped classifier for training images, without their
+labels.
 """
 
 from collections.abc import Callable
@@ -46,7 +47,7 @@ FLOWS: dict[str, tuple[str, str, Callable[[str], ImageSet]]] = {
 
 
 def make_flow(name: str, folder: Path, device: str) -> None:
-    """Fit and save a flow, with the flips it gives on held-out images on its card."""
+    """Fit and save a flow, and write its flip rates on held-out images to its card."""
     space_name, classifier_name, of = FLOWS[name]
     space, classifier = weights.load(space_name, device), weights.load(classifier_name, device)
     # A diffusion autoencoder decodes slowly, so its flow learns the answers about the originals.

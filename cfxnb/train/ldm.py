@@ -40,7 +40,7 @@ def denoiser(
     seed: int = 0,
     device: str = "cpu",
 ) -> ConditionalUNet:
-    """Train a network to predict the velocity of noisy latents, given some attributes.
+    """Train a network to predict the velocity of noisy latents, given some attributes of the image.
 
     Args:
         latents: latents of n images, (n, c, h, w), with standard deviation about 1.
@@ -54,7 +54,7 @@ def denoiser(
 
 
 def velocity(model: ConditionalUNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Return the squared error of the predicted velocity (Salimans & Ho, 2022)."""
+    """Return the squared error of the velocity that the network predicts (Salimans & Ho, 2022)."""
     clean, condition = batch[0].float(), left_open(model, batch[1], generator)
     t, noisy, target = noised(clean, generator)
     with autocast(clean.device):
@@ -63,9 +63,10 @@ def velocity(model: ConditionalUNet, batch: tuple[Tensor, ...], generator: Gener
 
 
 def left_open(model: ConditionalUNet, condition: Tensor, generator: Generator) -> Tensor:
-    """Leave single attributes, or all attributes of an image, open at random.
+    """Replace single attributes, or all attributes of an image, by "unspecified" at random.
 
-    Guidance needs a network trained with some attributes open, and with all open.
+    Guidance needs a network that was trained with some attributes unspecified, and with all
+    unspecified.
     """
     sizes = torch.tensor([len(o) for o in model.attributes.values()], device=condition.device)
     single = torch.rand(condition.shape, generator=generator, device=condition.device) < OPEN

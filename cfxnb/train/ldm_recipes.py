@@ -31,18 +31,19 @@ MEASURED = 1000  # number of held-out images, and of samples, for distances betw
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Data and networks to train and measure the diffusion model of one data set.
+    """Data and networks with which the diffusion model of one data set is trained and measured.
 
     Attributes:
         train, test: functions that return image sets.
         options: function that returns the index of the option of each attribute for the n images
             of a set, int64 (n, attributes).
-        explained: name of a classifier whose decisions the autoencoder should preserve.
+        explained: name of a classifier whose decisions should not change if the autoencoder
+            reconstructs an image.
         features: name of a network with a method ``features``, for distances between image sets.
         read: function that returns the options that judges predict for n images, as a dict: name of
             the attribute -> indices of the options (n,).
         card: function that returns the common fields of a card.
-        mirrored: whether to train on mirrored images, too.
+        mirrored: whether the diffusion model is also trained on mirrored images.
     """
 
     train: Callable[[], ImageSet]
@@ -116,7 +117,7 @@ DATASETS = {
 
 
 def make_autoencoder(dataset: str, folder: Path, device: str) -> None:
-    """Train an autoencoder, measure its latents, and ship the autoencoder as a space."""
+    """Train an autoencoder, measure its latents, and save the autoencoder as a shipped space."""
     train = as_bytes(DATASETS[dataset].train().images)
     features = weights.load("faces/features", "cpu") if dataset == "faces" else None
     kwargs: dict[str, Any] = {"steps": first.STEPS[dataset], "features": features, "device": device}
@@ -151,7 +152,7 @@ def _each(values: Tensor) -> list[float]:
 
 @torch.no_grad()
 def latents(space: Autoencoder, images: Tensor) -> Tensor:
-    """Return the latents of uint8 images."""
+    """Return the latents that the autoencoder gives for uint8 images."""
     return torch.cat([space.encode(part.float() / 255).z for part in images.split(500)])
 
 
@@ -172,7 +173,7 @@ def measure_autoencoder(dataset: str, space: Autoencoder) -> dict[str, float]:
 
 
 def make_ldm(dataset: str, folder: Path, device: str) -> None:
-    """Train the denoiser on the latents of the shipped autoencoder, and ship the denoiser."""
+    """Train the denoiser on the latents of the shipped autoencoder, and save the denoiser."""
     space = weights.load(f"{dataset}/autoencoder", "cpu")
     z, options = training(dataset, space)
     net = ldm.denoiser(dataset, z, options, folder, steps=ldm.STEPS[dataset], device=device)
@@ -180,7 +181,7 @@ def make_ldm(dataset: str, folder: Path, device: str) -> None:
 
 
 def training(dataset: str, space: Autoencoder) -> tuple[Tensor, Tensor]:
-    """Return latents in half precision, and the options of each image.
+    """Return the latents of the training images in half precision, and the options of each image.
 
     If the data set is mirrored, the latents of the mirrored images come last.
     """
@@ -230,7 +231,7 @@ def measure_ldm(dataset: str, space: Diffusion) -> dict[str, float]:
 
 
 def samples(space: Diffusion, conditions: list[Any]) -> Tensor:
-    """Sample one image per condition, with the defaults of ``Diffusion.sample``."""
+    """Sample one image per condition, with the default options of ``Diffusion.sample``."""
     parts = [
         space.decode(space.sample(conditions[i : i + 250], seed=1000 + i))
         for i in range(0, len(conditions), 250)

@@ -9,7 +9,7 @@ from cfxnb.core.training import autocast
 
 
 def as_unit(images: Tensor) -> Tensor:
-    """Convert uint8 images to floats in [0, 1]. Float images stay unchanged."""
+    """Convert uint8 images to floats in [0, 1]; images of floats are returned unchanged."""
     return images if images.is_floating_point() else images.float() / 255
 
 
@@ -29,9 +29,10 @@ def moved(images: Tensor, change: Tensor, padding: str = "zeros") -> Tensor:
 
     Args:
         images: n images, (n, c, h, w).
-        change: angle in radians, change of scale, and shift to the left and upwards, (4, n). The
-            shifts are fractions of half the width or height.
-        padding: ``"zeros"``, or ``"border"`` to repeat the pixels of the border.
+        change: four rows of n numbers, (4, n): angle in radians, change of scale, shift to the
+            left, shift upwards. The shifts are fractions of half the width or height.
+        padding: ``"zeros"`` fills the empty margin with 0, ``"border"`` with the pixels of the
+            border.
     """
     angle, scale, across, down = change
     size, cos, sin = 1 + scale, torch.cos(angle), torch.sin(angle)
@@ -50,7 +51,7 @@ def cross_entropy(
 
 
 def kl_term(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return the KL divergence of normal distributions from N(0, 1), in nats per image, (n,)."""
+    """Return the KL divergence of the posteriors from N(0, 1), in nats per image, (n,)."""
     return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
 
 
@@ -58,8 +59,8 @@ def noised(clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]
     """Draw a diffusion time t for each of n images, and add noise to the images up to this time.
 
     Returns:
-        The times t, int64 (n,), the noisy images, and their velocities (Salimans & Ho, 2022), which
-        are the targets of the network.
+        Three tensors: the times t, int64 (n,), the noisy images, and the velocities that the
+        network is to predict (Salimans & Ho, 2022).
     """
     t = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator, device=clean.device)
     alpha_bar = linear_alphas_cumprod().float().to(clean.device)[t].view(-1, 1, 1, 1)

@@ -1,8 +1,8 @@
-"""Recipes for sprites: the planted classifiers and the two factor readers.
+"""Recipes for sprites: classifiers with known causes, and networks that predict all factors.
 
-All networks are trained on the "train" split only. The two factor readers are trained on different
-samples, and one of them is the judge. The judge has another architecture, and therefore shares
-nothing with the networks that it judges.
+All networks for sprites are trained on the "train" split only. The two networks that predict all
+factors (factor readers) are trained on different samples; one is the judge. The judge has another
+architecture than the other networks, so that it shares nothing with the networks that it judges.
 """
 
 from functools import partial
@@ -41,7 +41,7 @@ READER = {"outputs": sum(N_OPTIONS), **IMAGES}
 
 
 def noisy(images: Tensor, generator: Generator) -> Tensor:
-    """Add pixel noise of std 0 to 0.06, so that a network cannot rely on exact flat colours."""
+    """Add noise of standard deviation 0 to 0.06, so that a network cannot rely on exact colours."""
     device = images.device
     level = 0.06 * torch.rand(len(images), 1, 1, 1, generator=generator, device=device)
     noise = torch.randn(images.shape, generator=generator, device=device)
@@ -49,12 +49,12 @@ def noisy(images: Tensor, generator: Generator) -> Tensor:
 
 
 def label_loss(model: nn.Module, batch: tuple[Tensor, ...], _: Generator) -> Tensor:
-    """Return the cross-entropy without augmentation: the classifier need not be robust."""
+    """Return the cross-entropy on unchanged images, because the classifier need not be robust."""
     return cross_entropy(model, *batch)
 
 
 def figures(seed: int) -> ImageSet:
-    """Sample training figures with independent factors."""
+    """Sample training figures whose factors are independent of each other."""
     return sprites("independent", N_FIGURES, split="train", seed=seed)
 
 
@@ -66,7 +66,7 @@ def test_figures(world: str) -> ImageSet:
 def reader(
     net: Net, loss: Loss, folder: Path, *, steps: int, seed: int, device: str = "cpu"
 ) -> Net:
-    """Train a factor reader, which takes two minutes on two cores (the judge takes seven)."""
+    """Train a network to predict all factors, which takes two to seven minutes on two cores."""
     train = figures(seed)
     options = torch.stack([torch.as_tensor(c) for c in as_indices(train.factors).values()], 1)
     return fit(
@@ -83,16 +83,17 @@ def reader(
 
 
 def reader_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Return the cross-entropy, summed over all factors, on noisy images."""
+    """Return the cross-entropy of a factor reader on noisy images, summed over all factors."""
     return _reading_loss(model, noisy(batch[0].float() / 255, generator), batch[1])
 
 
 def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
     """Return the cross-entropy of all factors, with half of the images attacked.
 
-    The attacked images are tinted, noisy and moved along the sign of the gradient (Goodfellow et
-    al., 2015). The judge decides whether an attack changed a factor or only fooled the attacked
-    network. So the judge must be harder to fool than the attacked network.
+    The attacked images are tinted, noisy and changed along the sign of the gradient of the loss
+    (Goodfellow et al., 2015). The judge has to decide whether an attack changed a factor or only
+    fooled the attacked network. For such decisions, the judge must be harder to fool than the
+    attacked network.
     """
     images, options = batch[0].float() / 255, batch[1]
     device = images.device
@@ -108,7 +109,7 @@ def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator
 
 
 def _reading_loss(model: nn.Module, images: Tensor, options: Tensor) -> Tensor:
-    """Return the cross-entropy, summed over the factors."""
+    """Return the cross-entropy of predicted and true options, summed over the factors."""
     with autocast(images.device):
         logits = model(images)
     heads = zip(logits.float().split(N_OPTIONS, 1), options.T, strict=True)
@@ -116,21 +117,22 @@ def _reading_loss(model: nn.Module, images: Tensor, options: Tensor) -> Tensor:
 
 
 def planted_labels(rule: PlantedClassifier, figures: ImageSet) -> Tensor:
-    """Return the labels of figures under a planted rule, int64 (n,)."""
+    """Return the labels that a rule (``PlantedClassifier``) gives to figures, int64 (n,)."""
     return torch.tensor(rule.label(figures.factors).to_numpy(bool)).long()
 
 
 def train_planted(
     rule: PlantedClassifier, folder: Path | None = None, device: str = "cpu", seed: int = 0
 ) -> PlainNet:
-    """Train a classifier on figures that are labelled by a planted rule.
+    """Train a classifier on figures that are labelled by a known rule.
 
     Args:
-        rule: One of ``cfx.data.SPRITE_CLASSIFIERS``, or your own, or
-            ``cfx.data.random_planted_classifier(seed)``.
-        folder: Folder for checkpoints. None keeps none.
+        rule: A rule from ``cfx.data.SPRITE_CLASSIFIERS``, a result of
+            ``cfx.data.random_planted_classifier(seed)``, or your own PlantedClassifier.
+        folder: Folder for checkpoints. If None, no checkpoints are written.
         device: Device to train on.
-        seed: Seed of the initial weights and of the batches. The training figures are the same.
+        seed: Seed of the initial weights and of the batches. All seeds use the same training
+            figures.
     """
     train = sprites(rule.world, 8000, split="train", seed=5)
     torch.manual_seed(seed)
@@ -148,10 +150,11 @@ def train_planted(
 
 
 def make_classifier(name: str, folder: Path, device: str, seed: int = 0) -> None:
-    """Train and save a planted classifier, which takes half a minute on two cores.
+    """Train and save a classifier with known causes, which takes half a minute on two cores.
 
-    The card has the true scores of the classifier. Other seeds give the classifiers on which
-    ``cfxnb.metrics.transfer`` tests flips. Their training figures are the same.
+    The card of the classifier holds the true necessity and sufficiency of each factor. Seeds other
+    than 0 give the retrained classifiers on which ``cfxnb.metrics.transfer`` tests flips. All seeds
+    use the same training figures.
     """
     rule, test = SPRITE_CLASSIFIERS[name], test_figures("pairs")
     net = train_planted(rule, folder, device, seed).cpu()
@@ -192,7 +195,7 @@ _TRUE = tuple(f"{s}{e}" for s in ("necessity", "sufficiency", "pns") for e in ("
 
 
 def make_reader(folder: Path, device: str) -> None:
-    """Train and save the reader that edits are trained with."""
+    """Train and save the factor reader with which attribute edits are trained."""
     torch.manual_seed(2)
     net = PlainNet(**READER)
     net = reader(net, reader_loss, folder, steps=2000, seed=2, device=device).cpu()
@@ -200,7 +203,7 @@ def make_reader(folder: Path, device: str) -> None:
 
 
 def make_judge(folder: Path, device: str) -> None:
-    """Train and save the judge."""
+    """Train and save the judge, a factor reader that no method sees."""
     torch.manual_seed(1)
     net = JudgeNet(**READER)
     net = reader(net, judge_loss, folder, steps=6000, seed=1, device=device).cpu()
@@ -220,7 +223,7 @@ def _save_reader(name: str, net: nn.Module, seed: int, summary: str) -> None:
 def reading_accuracy(
     reader: FactorReader, test: ImageSet, images: Tensor | None = None
 ) -> dict[str, float]:
-    """Return the accuracy of a factor reader per factor. Default images: those of ``test``."""
+    """Return the accuracy of a factor reader for each factor, by default on ``test.images``."""
     found = reader.read(test.images if images is None else images)
     return {n: round(float((found[n] == test.factors[n]).mean()), 4) for n in SPRITE_OPTIONS}
 

@@ -25,13 +25,14 @@ ERROR_WEIGHT = 1.25  # nats in the loss of the VAE per unit of squared error
 
 
 def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Return the squared error plus the rate (the KL term), in nats per image.
+    """Return the loss of the VAE: squared error plus rate (the KL term), in nats per image.
 
-    All layers of a figure have the same weight, no matter how many of their pixels are visible.
-    With equal weights per pixel, the five pixels of the eyes would hardly count beside hundreds of
-    pixels of hair. The error has a small weight relative to the rate, which corresponds to a
-    decoder standard deviation of 0.6 per pixel. With this small weight, the codes of all figures
-    fill the prior, and samples from the prior are figures as well.
+    In the squared error, all layers of a figure have the same weight, no matter how many of their
+    pixels are visible. If all pixels had the same weight, the five pixels of the eyes would hardly
+    count beside hundreds of pixels of hair. The squared error has a small weight relative to the
+    rate, which corresponds to a decoder with a standard deviation of 0.6 per pixel. Because the
+    error has a small weight, the codes of all figures fill the prior, and samples from the prior
+    are figures as well.
     """
     images, top = batch[0].float() / 255, batch[1].flatten(1).long()
     with autocast(images.device):
@@ -49,8 +50,9 @@ def _error(drawn: Tensor, images: Tensor, top: Tensor, even: float) -> Tensor:
         drawn: Decoded images, (b, c, h, w).
         images: Original images, (b, c, h, w).
         top: Index of the top layer at each pixel, (b, pixels).
-        even: Fraction of the weight that is the same for all pixels. The rest of the weight is
-            divided equally between the layers, and within each layer between its visible pixels.
+        even: Fraction of the total weight that is divided equally between all pixels. The rest of
+            the weight is divided equally between the layers, and within each layer between its
+            visible pixels.
     """
     error = (drawn.float() - images).square().sum(1).flatten(1)
     kinds = len(LAYERS) + 1
@@ -61,10 +63,10 @@ def _error(drawn: Tensor, images: Tensor, top: Tensor, even: float) -> Tensor:
 
 
 def sharpen(net: ConvVAE, folder: Path, *, steps: int = 3000, device: str = "cpu") -> ConvVAE:
-    """Train only the decoder, on fixed posteriors, which takes five minutes on two cores.
+    """Train the decoder while the encoder is fixed, which takes five minutes on two cores.
 
-    With ``vae_loss`` alone the background is grainy, because it has most of the pixels but only the
-    weight of one layer of seven.
+    After training with ``vae_loss`` alone, the background is grainy, because the background has
+    most of the pixels but only the weight of one layer of seven.
     """
     train = figures(seed=1)
     with torch.no_grad():
@@ -121,7 +123,7 @@ def make_vae(folder: Path, device: str) -> None:
 
 @torch.no_grad()
 def measure_vae(space: VAE) -> dict[str, float]:
-    """Return how well the VAE reconstructs held-out figures and samples new ones."""
+    """Return how well the VAE reconstructs held-out figures and samples new figures."""
     test = test_figures("independent")
     judge = weights.load("sprites/judge", "cpu")
     chunks = test.images.split(500)
@@ -165,7 +167,7 @@ def measure_vae(space: VAE) -> dict[str, float]:
 
 
 def make_edits(preserve_others: bool, folder: Path, device: str) -> None:
-    """Train edits, measure their quality with the judge, and save them."""
+    """Train attribute edits, measure their quality with the judge, and save them."""
     space = weights.load("sprites/vae", device)
     train = sprites("pairs", 6000, split="train", seed=21)
     edits = fit_attribute_edits(
@@ -193,7 +195,7 @@ def make_edits(preserve_others: bool, folder: Path, device: str) -> None:
 
 
 def measure_edits(edits: AttributeEdits) -> dict[str, float]:
-    """Measure how often edits take effect, and how often they change another factor."""
+    """Measure how often attribute edits work, and how often they change another factor."""
     test = test_figures("pairs")
     space, honest, judge = (weights.load(f"sprites/{n}", "cpu") for n in ("vae", "honest", "judge"))
     scores = contrastive_scores(space, honest, test.images, test.factors, edits=edits, judge=judge)

@@ -1,7 +1,8 @@
-"""Cards of the networks that others trained: expression, smile, gender, age, features.
+"""Cards of networks that others trained, such as networks that recognise smile, gender or age.
 
-Nothing is trained here. We measure the networks on our faces, and compare with the cards of their
-sources (``data/oracles/*.json``). Our cards repeat the cautions of the source cards.
+Nothing is trained here. The networks of others are measured on our faces, and the results compared
+with the cards of the sources (``data/oracles/*.json``). The cards that we write repeat the cautions
+of the source cards.
 """
 
 import functools
@@ -44,7 +45,7 @@ def restored(net: nn.Module, file: str) -> Any:
 def write(
     name: str, net: nn.Module, file: str, kind: str, summary: str, data: str, **facts: Any
 ) -> None:
-    """Write a card for the weights ``data/oracles/<file>.safetensors``, with their own cautions."""
+    """Write a card for ``data/oracles/<file>.safetensors``, with cautions from its source."""
     theirs = json.loads(verified_path(f"oracles/{file}.json").read_text(encoding="utf-8"))
     card = card_of(
         kind,
@@ -105,9 +106,9 @@ def make_smile(folder: Path, device: str) -> None:
 
 
 def _smile_figures(part: ImageSet, happy: Tensor) -> dict[str, Any]:
-    """Return quality measures of p(happy), (n,), for the card.
+    """Return how well p(happy) of n faces recognises smiles, as quality measures for a card.
 
-    The first two measures come from the card of the source.
+    The first two quality measures come from the card of the source.
     """
     score = torch.tensor(part.factors["smile_score"].to_numpy())
     same = ((happy > 0.5) == (score > 0.5)).double().mean().item()
