@@ -217,8 +217,8 @@ def _check_outputs(card: dict[str, Any]) -> None:
 def _network(card: dict[str, Any], path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Return the frozen network that a card describes, and a dict of the other stored tensors.
 
-    The other tensors are statistics of the codes, such as ``mean`` and ``std``. Before the function
-    allocates memory, it checks that the network fits the file.
+    The other stored tensors are statistics of the codes, such as ``mean`` and ``std``. Before the
+    function allocates memory, it checks that the network fits the file.
     """
     made, config = _NETS[card["net"]], card["config"]
     configs.check_fields(config, configs.declared(made), "config")

@@ -1,7 +1,7 @@
 """Checked versions of a caller's classifiers, spaces and functions.
 
 A caller's object may change its input, return another shape, dtype or device, or return numbers
-that are not finite. Such an object may also be random, or reuse the memory of its last result. A
+that are not finite. A caller's object may also be random, or reuse the memory of its last result. A
 checked version passes a copy of the input to the object, and copies and checks the result. Methods
 can therefore rely on the results, and need no checks of their own.
 """
@@ -103,7 +103,7 @@ class _Called:
 class CheckedClassifier(_Called):
     """A classifier that always returns float32 logits (b, k) on the device of the images.
 
-    Logits may be NaN or infinite: ``tensors.predicted`` then returns -1 for the image.
+    Logits may be NaN or infinite; ``tensors.predicted`` returns -1 for images with such logits.
     """
 
     def __init__(self, classifier: Any, name: str = "classifier") -> None:

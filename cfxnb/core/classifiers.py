@@ -168,7 +168,7 @@ def _in_channels(x: Tensor, channels: int) -> Tensor:
 
 
 def _log(p: Tensor, single: bool) -> Tensor:
-    """Convert probabilities to logits. With ``single=True``, the values are those of class 1."""
+    """Convert probabilities to logits. With ``single=True``, ``p`` holds only those of class 1."""
     if not p.is_floating_point() or p.min() < -1e-6 or p.max() > 1 + 1e-6:
         raise ValueError(
             f"probabilities: expected outputs in [0, 1], got {p.min().item():.4g} to "
@@ -209,15 +209,16 @@ def wrap(
         class_names: Names of the classes in order, or a dict such as ``config.id2label``. If
             ``class_names`` is None, the wrapper uses the names in a transformers model or in an
             estimator. An estimator whose classes are numbers other than 0, 1, ... needs names.
-        probabilities: Set to True if the module returns probabilities. The wrapper then returns the
-            logarithm of the probabilities as logits.
+        probabilities: Set to True if the module returns probabilities. With ``probabilities=True``,
+            the wrapper returns the logarithm of the probabilities as logits.
 
     Returns:
         A callable that maps float images (b, c, h, w) in [0, 1] to float32 logits (b, k) on the
         device of the images. The network gets a copy of the images, with the dtype and device of
-        its weights. Gradients pass through torch modules and functions. The wrapper does not change
-        the training mode, but the methods of this package switch to evaluation mode while they run.
-        If the module fails on the images, the callable raises ValueError with the reason.
+        the network's weights. Gradients pass through torch modules and functions. The wrapper does
+        not change the training mode, but the methods of this package switch to evaluation mode
+        while they run. If the module fails on the images, the callable raises ValueError with the
+        reason.
 
     Warns:
         UserWarning: If outputs look like probabilities, unless ``probabilities=True``.

@@ -1,10 +1,10 @@
 """The covariance of the codes of real images, by its axes of largest variance.
 
 The codes of real images vary along few directions, often fewer than a code has coordinates. A space
-may state these directions, its active axes, in the attributes ``axes`` and ``variances``. The
-active axes are eigenvectors of the covariance of the standardised codes, which together have 99.5 %
-of the variance. ``variances`` holds the eigenvalues. Active axes are measured without labels, and
-without any classifier.
+may state its active axes, the directions of largest variance, in the attributes ``axes`` and
+``variances``. The active axes are eigenvectors of the covariance of the standardised codes, which
+together have 99.5 % of the variance. ``variances`` holds the eigenvalues. Active axes are measured
+without labels, and without any classifier.
 """
 
 import dataclasses
@@ -38,12 +38,11 @@ class CodeCovariance:
     source: str = "space"
 
     def whiten(self, u: Tensor) -> Tensor:
-        """Return the coordinates lambda^(-1/2) V u (n, k) of standardised codes u (n, d)."""
+        """Return the coordinates xi = lambda^(-1/2) V u (n, k) of standardised codes u (n, d)."""
         return u @ self.axes.T / self.variances.sqrt()
 
     def colour(self, xi: Tensor) -> Tensor:
-        """Return the standardised codes V^T lambda^(1/2) xi (n, d) with the coordinates xi (n,
-        k)."""
+        """Return the standardised codes V^T lambda^(1/2) xi (n, d) for coordinates xi (n, k)."""
         return xi * self.variances.sqrt() @ self.axes
 
 

@@ -1,4 +1,4 @@
-"""Values computed from weights, such as transformed weights, stored while the weights are constant.
+"""Store values computed from weights, such as transformed weights, while weights are constant.
 
 A space evaluates its network many times in one call, with the same weights. Inside a
 ``constant_weights`` block, values such as transformed weights are computed only once and stored.

@@ -14,7 +14,7 @@ def copied(value: Any, name: str = "classifier") -> Any:
     Tensors that a network keeps from its last call are copied without their autograd graph.
 
     Raises:
-        TypeError: If a part of the object cannot be copied. The message gives the reason.
+        TypeError: If a part of the object cannot be copied; the message gives the reason.
     """
     try:
         with eval_frozen(value):

@@ -52,7 +52,7 @@ def timesteps(steps: int, total: int = TRAIN_STEPS, name: str = "steps") -> list
 
     Raises:
         ValueError: if no distance between times gives exactly ``steps`` times. The message suggests
-            numbers close to ``steps`` that are possible.
+            possible values of ``steps``.
     """
     possible = {len(range(0, total, stride)) for stride in range(1, total // 2 + 1)}
     if steps not in possible:

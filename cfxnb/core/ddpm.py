@@ -26,9 +26,9 @@ class Level:
         beta: variance of the noise that the forward process adds in this step, float64.
         beta_tilde: variance of the step if the clean code is known, float64. ``beta_tilde`` is 0 in
             the step that leads to the clean code.
-        beta_tilde_learned: lower bound of a learned variance: ``beta_tilde``, or in the step that
-            leads to the clean code, where log(beta_tilde) is not finite, ``beta_tilde`` of the step
-            before.
+        beta_tilde_learned: lower bound of a learned variance. In most steps the bound is
+            ``beta_tilde``. In the step that leads to the clean code, log(beta_tilde) is not finite,
+            and the bound is ``beta_tilde`` of the step before.
         is_last: whether this is the last step of the schedule.
     """
 
@@ -81,9 +81,8 @@ def posterior_variance(like: Tensor, level: Level, fraction: Tensor | None = Non
     Args:
         like: codes (b, ...). The result has their dtype, device and number of axes.
         level: the step.
-        fraction: output of a network that learns the variance: where the logarithm of the variance
-            lies between log(beta_tilde) (0) and log(beta) (1), (b, ...). If ``fraction`` is None,
-            the variance is beta_tilde.
+        fraction: learned position of the log variance between log(beta_tilde) (0) and log(beta)
+            (1), (b, ...). If ``fraction`` is None, the variance is beta_tilde.
     """
     if fraction is None:
         return per_sample(level.beta_tilde.to(like), like)

@@ -29,7 +29,8 @@ def log_odds(logits: Tensor, label: Tensor, contrast_class: Tensor | None = None
 
 
 def explained_logit(logits: Tensor, label: Tensor, contrast_class: Tensor | None) -> Tensor:
-    """Return logit[label], or logit[label] - logit[contrast_class] if that is given, (b,)."""
+    """Return logit[label], or logit[label] - logit[contrast_class] if ``contrast_class`` is
+    given."""
     own = logits.gather(1, label.to(logits.device)[:, None])[:, 0]
     if contrast_class is None:
         return own
@@ -83,8 +84,8 @@ def check_labels(
     """Return the explained class and the contrast class of each sample, which must differ.
 
     With two classes, the other class is the contrast class by default. A network with a single
-    logit gives class 0 the constant logit 0, so that without a contrast class the map of class 0
-    would be empty.
+    logit gives class 0 the constant logit 0, so that without a contrast class the attribution map
+    of class 0 would be empty.
 
     Args:
         label: Explained class: one for all images, or one per image.

@@ -121,11 +121,11 @@ class Edit:
             only the logits of the final images decide.
         no_gradient: Samples whose gradient was zero or not finite, bool (b,).
         logits: Logits (b, k) of ``image``, from a method that has classified exactly these images.
-            The driver then does not classify them again.
+            The driver does not classify images again if the method returns their logits.
         seen: Logits of the edited images during the search, (b, k), or NaN for images that the
             search did not classify.
         generator, classifier: Number of times that the method evaluated each network, (b,). The
-            driver adds its own evaluations.
+            driver adds its own evaluations to the counts.
     """
 
     code: Code | None = None

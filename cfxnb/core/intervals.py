@@ -87,8 +87,8 @@ def bootstrap_interval(
 
     Args:
         values: Finite numbers, one per image, (n,).
-        weights: Divisors, one per image, (n,). With the default, ones, the interval is that of the
-            mean of ``values``.
+        weights: Divisors, one per image, (n,). By default, all weights are 1, and the interval is
+            that of the mean of ``values``.
         n_resamples: Number of samples of n images, drawn with replacement.
         seed: Seed of the resamples.
 

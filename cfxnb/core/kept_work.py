@@ -47,7 +47,7 @@ class CheckpointDir:
 
     Args:
         folder: path of the folder, which is created if it does not exist. A folder of another task,
-            or one with files but without a record, is refused. Hidden files are ignored.
+            or a folder with files but without a record, is refused. Hidden files are ignored.
         record: name of the JSON file that records the task.
         config: all settings on which the work depends, as JSON values, which identify the task.
         notes: further JSON values to record. Notes may be different when the work is continued.
@@ -138,7 +138,8 @@ class CheckpointDir:
             (self.folder / name).unlink(missing_ok=True)
 
     def reserve(self, size: int) -> None:
-        """Write a file of ``size`` bytes, so that a full disk is noticed before further queries."""
+        """Write a file of ``size`` bytes, so that a full disk is noticed before queries are
+        spent."""
         with self._errors("written"):
             (self.folder / ROOM).write_bytes(bytes(size))
 

@@ -31,8 +31,8 @@ class Counterfactuals:
         target: Class to reach, (n,).
         status: One of ``cfxnb.core.types.STATUSES`` per image.
         code_before, code_after: Codes of ``reconstruction`` and of ``image``. For methods without a
-            space, both codes are None.
-        cost: Network evaluations per image, a dict of tensors (n,). ``generator`` and
+            space, ``code_before`` and ``code_after`` are None.
+        cost: Network evaluations per image, a dict of tensors (n,). The entries ``generator`` and
             ``classifier`` count forward and backward passes of these networks.
         made_by: Record of the call: function, arguments, seed, hashes of the weights, seconds.
         trace: What the method recorded during the search, a dict of tensors (n, ...). The docstring
@@ -162,7 +162,7 @@ class Counterfactuals:
 
         Raises:
             ValueError, TypeError: If the file cannot be written, or if a field is not valid. The
-                message names the path or the field.
+                error message names the path or the field.
         """
         return results_file.write(_fields(self), path)
 

@@ -64,7 +64,7 @@ def write(fields: dict[str, Any], path: Any) -> Path:
     """Write the fields of a Counterfactuals to a file, and return the path of the file.
 
     Raises:
-        ValueError, TypeError: If a field is not valid, or if the file cannot be written. The
+        ValueError, TypeError: If a field is not valid, or if the file cannot be written. The error
             message names the field or ``path``.
     """
     place = with_ending(path)
@@ -95,8 +95,8 @@ def read(path: Any) -> dict[str, Any]:
     """Read a results file, check all fields of its Counterfactuals, and return them.
 
     Raises:
-        ValueError, TypeError: If the file or a field is missing, damaged or altered. The message
-            names ``path`` and the field.
+        ValueError, TypeError: If the file or a field is missing, damaged or altered. The error
+            message names ``path`` and the field.
     """
     place = with_ending(path)
     try:

@@ -35,7 +35,7 @@ class SpaceFit:
         self.error += float((images - reconstruction).square().flatten(1).mean(1).sum())
 
     def add_decisions(self, before: Tensor, after: Tensor) -> None:
-        """Count images whose predicted class is the same before reconstruction and after."""
+        """Count images that have the same predicted class before and after reconstruction."""
         self.asked += len(before)
         self.kept += int((predicted(before) == predicted(after)).sum())
 

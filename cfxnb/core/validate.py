@@ -132,7 +132,7 @@ def stops(value: Any) -> bool:
 def logits(value: Any, rows: int, name: str = "classifier", classes: int | None = None) -> Tensor:
     """Return the logits of ``rows`` images as float32 (rows, k) for k >= 2 classes.
 
-    Logits may be NaN or infinite: ``tensors.predicted`` then returns -1 for the image.
+    Logits may be NaN or infinite; ``tensors.predicted`` returns -1 for images with such logits.
 
     Args:
         value: Output of a classifier.
@@ -443,7 +443,7 @@ def _old_names(value: Any, missing: Sequence[str]) -> str:
 
 
 def falling(value: Any, name: str) -> Tensor:
-    """Return alphas_cumprod as float64 on the CPU, if its numbers decrease between 1 and 0."""
+    """Check that alphas_cumprod falls between 1 and 0, and return it as float64 on the CPU."""
     instance(value, Tensor, name, "a torch tensor")
     if value.is_complex() or not is_plain(value):
         raise TypeError(f"{name}: expected numbers, got {value.dtype}, {value.layout}")

@@ -14,9 +14,9 @@ def weights_hash(*parts: Any) -> str:
     """Return a short hash of the weights that ``parts`` use, or "" if there is no network.
 
     The function never fails: objects without numbers are hashed by their text. A network in a
-    wrapper (compiled, data-parallel) or in another floating dtype has the same hash, because names
-    and dtypes do not count. Buffers of a single number are left out, because networks count their
-    calls in such buffers."""
+    wrapper (compiled, data-parallel) or in another floating dtype has the same hash as the plain
+    network, because names and dtypes do not count. Buffers of a single number are left out, because
+    networks count their calls in such buffers."""
     modules = modules_of(*parts)
     inner = {id(m) for top in modules for m in list(top.modules())[1:]}
     tops = [m for m in modules if id(m) not in inner]

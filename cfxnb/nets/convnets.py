@@ -43,9 +43,9 @@ class PlainNet(nn.Module):
 class JudgeNet(nn.Module):
     """The network of judges: images (b, channels, *size) in [0, 1] -> logits (b, outputs).
 
-    ``JudgeNet`` has strides instead of pooling, ReLU instead of SiLU, no normalisation, and a
-    hidden layer. We make ``JudgeNet`` different from ``PlainNet`` so that an adversarial example
-    for one network does not always fool the other.
+    Unlike ``PlainNet``, ``JudgeNet`` has strides instead of pooling, ReLU instead of SiLU, no
+    normalisation, and a hidden layer. We make ``JudgeNet`` different from ``PlainNet`` so that an
+    adversarial example for one network does not always fool the other.
 
     Args:
         outputs: number of logits.

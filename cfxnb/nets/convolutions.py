@@ -1,7 +1,7 @@
 """Convolutions of 3x3 pixels with the usual results, but fewer multiplications.
 
-A denoising network spends most of its time in these convolutions, which run at the peak speed of
-the processor. We therefore reduce the number of multiplications, in two cases:
+A denoising network spends most of its time in 3x3 convolutions, which run at the peak speed of the
+processor. We therefore reduce the number of multiplications, in two cases:
 
 - After upsampling, all pixels of a 2x2 square have the same value. ``upsampled_conv`` first adds up
   the weights of equal pixels, so that 4 of the 9 multiplications per output pixel are left.

@@ -3,7 +3,7 @@
 The architecture is version 1.1 of Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet:
 AlexNet-level accuracy with 50x fewer parameters" (2016). The weights come from
 github.com/DeepCognition/keras-squeezenet, not from torchvision. The linear weights of LPIPS were
-fitted to the network of torchvision, and cannot be used with this network.
+fitted to the network of torchvision, and cannot be used with the weights from keras-squeezenet.
 """
 
 from collections.abc import Sequence

@@ -11,10 +11,10 @@ from cfxnb.core import validate
 class PixelUnshuffleCodec(nn.Module):
     """Turn squares of downscale_factor x downscale_factor pixels into channels, and back.
 
-    No information is lost. A small network spends most of its time at full resolution, so it runs
-    faster on the smaller rearranged images. Rearranged Gaussian noise is still independent Gaussian
-    noise. A diffusion model of the rearranged images is therefore also a diffusion model of the
-    images.
+    No information is lost. A small network spends most of its time at full resolution, so the
+    network runs faster on the smaller rearranged images. Rearranged Gaussian noise is still
+    independent Gaussian noise. A diffusion model of the rearranged images is therefore also a
+    diffusion model of the images.
     """
 
     def __init__(self, downscale_factor: int) -> None:

@@ -128,9 +128,8 @@ class Diffusion(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return the predicted noise, and the variance if the network learned it.
 
-        A network that returns twice as many channels as it gets has learned the variance of DDPM
-        steps (Nichol & Dhariwal, 2021). The second half of the output channels then lies between -1
-        and 1.
+        If the network returns twice as many channels as it gets, the second half is the learned
+        variance of DDPM steps (Nichol & Dhariwal, 2021), expressed as numbers between -1 and 1.
 
         Args:
             z, t, condition: arguments of ``predict_noise``.

@@ -1,8 +1,8 @@
 """Check the config of a network before the network is built.
 
 A few lines in a config decide how much memory a network takes. We first check the type and range of
-each field against the signature of the network's class. Then we build the network on torch's device
-"meta", which needs no memory, and compare it with the weights in the files.
+each field against the signature of the network's class. Then we build the network without memory,
+on torch's device "meta", and compare the shapes of its weights with those in the files.
 """
 
 import contextlib

@@ -58,8 +58,9 @@ def load_ldm(
         conditions: what the network can be conditioned on, such as ``EmbeddingConditions(table)``.
             Default: the class embeddings in the folder.
         null_class: whether the last class embedding stands for "no class", which classifier-free
-            guidance needs. The files of a model don't contain this information. If ``null_class``
-            is None, the function assumes that the last embedding stands for "no class", and warns.
+            guidance needs. The files of a model don't say what the last class embedding stands for.
+            If ``null_class`` is None, the function assumes that the last embedding stands for "no
+            class", and warns.
         precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
 
     Warns:

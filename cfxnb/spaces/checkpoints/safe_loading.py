@@ -163,7 +163,7 @@ def torch_load(
         file: the open file, which is read from its beginning.
         libraries: packages whose classes are replaced by ``InertClass``, even if the packages are
             installed.
-        path: path of the same file. If ``path`` is given, tensors are memory-mapped.
+        path: path of ``file``. If ``path`` is given, tensors are memory-mapped.
 
     Raises:
         ValueError: if torch refuses the file. The error message doesn't quote torch, because torch
