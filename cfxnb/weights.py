@@ -176,10 +176,10 @@ def load(name: str, device: str | torch.device | None = None) -> Any:
 
 
 def load_retrained(name: str, device: str | torch.device | None = None) -> list[Any]:
-    """Load the classifiers that were trained like a shipped one, with other seeds.
+    """Load the classifiers that were trained like a shipped classifier, but with other seeds.
 
-    No method has seen the retrained classifiers. ``cfx.metrics.transfer`` uses them to test whether
-    flips hold for more than one set of weights.
+    No method has seen the retrained classifiers. ``cfx.metrics.transfer`` uses the retrained
+    classifiers to test whether flips hold for more than one set of weights.
 
     Args:
         name: Name of the classifier: ``"digits/classifier"``, ``"sprites/honest"`` or

@@ -263,7 +263,7 @@ class CheckedSpace(_Called):
     def predict_noise_and_variance(
         self, z: Tensor, times: Tensor, condition: Any
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the predicted noise, and the position of the learned variance or None.
+        """Return the predicted noise, and the fraction that states the learned variance, or None.
 
         A space without a function ``predict_noise_and_variance`` has no learned variance.
         """

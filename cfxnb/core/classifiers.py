@@ -168,7 +168,10 @@ def _in_channels(x: Tensor, channels: int) -> Tensor:
 
 
 def _log(p: Tensor, single: bool) -> Tensor:
-    """Convert probabilities to logits. With ``single=True``, ``p`` holds only those of class 1."""
+    """Convert probabilities to logits.
+
+    With ``single=True``, ``p`` holds only the probability of class 1.
+    """
     if not p.is_floating_point() or p.min() < -1e-6 or p.max() > 1 + 1e-6:
         raise ValueError(
             f"probabilities: expected outputs in [0, 1], got {p.min().item():.4g} to "
@@ -662,7 +665,8 @@ def unchecked_call(classifier: Any) -> Callable[[Tensor], Any]:
     """Return a function that classifies images which were checked before, without a new check.
 
     Only ``Wrapped``, ``SelectLabel`` and ``BlackBox`` can classify without a check. All other
-    classifiers, also subclasses of these classes, are returned unchanged.
+    classifiers, also subclasses of ``Wrapped``, ``SelectLabel`` and ``BlackBox``, are returned
+    unchanged.
     """
     own = type(classifier) in (Wrapped, SelectLabel, BlackBox)
     return classifier._logits_of if own else classifier

@@ -12,7 +12,8 @@ The module has two samplers that share one loop:
 
 ``ddim_invert`` and ``invert`` follow different conventions. On the way from one time to a later
 one, ``ddim_invert`` evaluates the network at the later time, like diffusers' DDIMInverseScheduler.
-``invert`` evaluates the network at the earlier time, like the code of Preechakul et al. (2022).
+``invert`` evaluates the network at the earlier of the two times, like the code of Preechakul et al.
+(2022).
 """
 
 import dataclasses
@@ -267,7 +268,7 @@ def step(
 
     Args:
         predict: maps noisy images and a time to the predicted noise in the images.
-        noisy: images in [-1, 1] at noise level ``time``, (b, c, h, w).
+        noisy: images in [-1, 1] with the noise level of ``time``, (b, c, h, w).
         alphas_cumprod: alpha_bar at each time, (times,).
         to: time after the step. -1 stands for the clean image, and None for pure noise.
         clip_sample_range: largest absolute value of the predicted clean image, see ``ddim_step``.

@@ -26,9 +26,9 @@ class Level:
         beta: variance of the noise that the forward process adds in this step, float64.
         beta_tilde: variance of the step if the clean code is known, float64. ``beta_tilde`` is 0 in
             the step that leads to the clean code.
-        beta_tilde_learned: lower bound of a learned variance. In most steps the bound is
-            ``beta_tilde``. In the step that leads to the clean code, log(beta_tilde) is not finite,
-            and the bound is ``beta_tilde`` of the step before.
+        beta_tilde_learned: lower bound of a learned variance. In most steps, ``beta_tilde_learned``
+            equals ``beta_tilde``. In the step that leads to the clean code, log(beta_tilde) is not
+            finite, and ``beta_tilde_learned`` is the ``beta_tilde`` of the step before.
         is_last: whether this is the last step of the schedule.
     """
 
@@ -79,7 +79,7 @@ def posterior_variance(like: Tensor, level: Level, fraction: Tensor | None = Non
     """Return the variance of the codes after a step, (b, 1, ...) or (b, ...).
 
     Args:
-        like: codes (b, ...). The result has their dtype, device and number of axes.
+        like: codes (b, ...). The result has the dtype, device and number of axes of ``like``.
         level: the step.
         fraction: learned position of the log variance between log(beta_tilde) (0) and log(beta)
             (1), (b, ...). If ``fraction`` is None, the variance is beta_tilde.

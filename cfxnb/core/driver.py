@@ -110,7 +110,8 @@ class EncodedBatch(Batch):
 
 @dataclasses.dataclass
 class Edit:
-    """What a method returns for a batch: edited codes or images, and numbers of evaluations.
+    """What a method returns for a batch: edited codes or images, and how often it evaluated
+    networks.
 
     If neither ``code`` nor ``image`` is set, the counterfactuals are the unchanged reconstructions.
 
@@ -401,7 +402,7 @@ def assign_statuses(
 ) -> tuple[str, ...]:
     """Return the status of each sample.
 
-    If a sample needed no search, its status is the reason, whatever the search found.
+    If a sample needed no search, its status says why, whatever the search found.
 
     Args:
         reached, no_gradient: Samples that reached the target, and samples whose gradient was zero

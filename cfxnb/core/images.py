@@ -23,8 +23,9 @@ def as_images(value: Any, name: str = "images", *, live: bool = False) -> Tensor
 
     Other formats are accepted if only one interpretation is possible: numpy arrays, PIL images,
     lists of images, one image without the batch axis, channels last, and bytes (0 to 255). Whole
-    numbers of another dtype are accepted if each image has values from 0 to 255, with some above
-    127. All other values are refused. How an image is interpreted never depends on other images.
+    numbers of another dtype than uint8 are accepted if each image has values from 0 to 255, with
+    some above 127. All other values are refused. How an image is interpreted never depends on other
+    images.
 
     Args:
         value: The images.
@@ -59,7 +60,10 @@ def native(value: np.ndarray) -> np.ndarray:
 
 
 def _tensor(value: Any, name: str) -> Tensor:
-    """Return the images as a tensor with unchanged values. PIL images get the channels first."""
+    """Return the images as a tensor with unchanged values.
+
+    The tensors of PIL images have the channels first.
+    """
     wrong = f"{name}: expected images as a torch tensor, a numpy array or PIL images, got "
     if isinstance(value, Tensor):
         if value.layout != torch.strided or value.is_quantized or value.is_nested:

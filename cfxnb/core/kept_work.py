@@ -189,12 +189,15 @@ class CheckpointDir:
             )
 
     def _clean(self) -> None:
-        """Delete unfinished files of a process that died. The lock keeps other processes out."""
+        """Delete unfinished files of a process that died.
+
+        The lock keeps other processes out of the folder.
+        """
         for left in self.folder.glob("*" + PARTIAL):
             left.unlink(missing_ok=True)
 
     def _begin(self, config: Mapping[str, Any], notes: Any) -> tuple[str, Any]:
-        """Return the folder's random number and notes, from its record or from a new record."""
+        """Return the folder's random number and notes, after writing a record if there is none."""
         expected = json.loads(json.dumps(config))
         if self.record in os.listdir(self.folder):
             record = self._read_record()
@@ -305,8 +308,8 @@ def differ(
     Args:
         found: present answers of the network, one row per input.
         stored: earlier answers of the network to the same inputs.
-        among: answers of the network to m inputs, (m, ...). ``tolerance`` is a multiple of their
-            standard deviation. If ``among`` is None, ``stored`` takes its place.
+        among: answers of the network to m inputs, (m, ...). ``tolerance`` is a multiple of the
+            standard deviation of ``among``. If ``among`` is None, ``stored`` is used instead.
         tolerance: largest accepted difference, in standard deviations of ``among``. If ``among``
             has a single row, ``tolerance`` is a multiple of the norm of this row.
     """
@@ -385,7 +388,7 @@ def _as_large_as_stated(path: Path) -> bool:
 
 
 def _unpacked(name: str, data: bytes) -> tuple[dict[str, Any], dict[str, str], str]:
-    """Return the content of a file, the seal stored in it, and the digest of the content."""
+    """Return the content of a file, its seal (name, folder, digest), and the present digest."""
     if not name.endswith(".pt"):
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         content = safetensors.torch.load(data)

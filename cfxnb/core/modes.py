@@ -22,8 +22,8 @@ def standard_modes(function: Function) -> Function:
 
     The decorated function ignores ``torch.inference_mode``, ``torch.no_grad``, ``torch.autocast``,
     ``torch.set_default_dtype`` and ``torch.set_default_device`` of the caller, because these modes
-    would change its results or prevent gradients. Matrix products have full float32 precision,
-    without TF32 or bfloat16. When the function returns, all modes are restored.
+    would change results or prevent gradients. Matrix products have full float32 precision, without
+    TF32 or bfloat16. When the function returns, all modes are restored.
 
     The default dtype and the precision of matrix products are settings of the whole process. While
     a decorated function runs, the float32 dtype and full precision apply to other threads too.

@@ -33,7 +33,7 @@ class Counterfactuals:
         code_before, code_after: Codes of ``reconstruction`` and of ``image``. For methods without a
             space, ``code_before`` and ``code_after`` are None.
         cost: Network evaluations per image, a dict of tensors (n,). The entries ``generator`` and
-            ``classifier`` count forward and backward passes of these networks.
+            ``classifier`` count forward and backward passes of the generator and of the classifier.
         made_by: Record of the call: function, arguments, seed, hashes of the weights, seconds.
         trace: What the method recorded during the search, a dict of tensors (n, ...). The docstring
             of the method describes the entries of ``trace``.

@@ -338,7 +338,7 @@ def _json(value: Any, name: str) -> str:
 def _plain(value: Tensor) -> Tensor:
     """Return a contiguous copy on the CPU, because safetensors refuses tensors that share memory.
 
-    Lazy conjugates and negations are computed.
+    Lazy conjugates and negations of torch are evaluated.
     """
     plain = value.detach().cpu().resolve_conj().resolve_neg()
     return plain.clone(memory_format=torch.contiguous_format)

@@ -136,7 +136,7 @@ def logits_distance(a: Tensor, b: Tensor) -> float:
 
 
 def features_distance(a: Tensor, b: Tensor) -> float:
-    """Return the root mean squared difference of the first rows, relative to that row of ``a``."""
+    """Return the root mean squared difference of the first rows, relative to the size of ``a``."""
     return _mean_distance(a, b) / max(1e-6, float(a.detach()[0].square().mean().sqrt()))
 
 

@@ -55,7 +55,7 @@ def fit(
         ema: decay of the exponential moving average of weights and buffers.
         seed: seed of the batches and of the generator.
         config: JSON values that say where data and model come from. A folder with another
-            ``config`` is refused. If ``config`` is None, a hash of the data takes its place.
+            ``config`` is refused. If ``config`` is None, a hash of the data identifies the data.
         answers: dict from the name of each further network that the loss uses to its outputs (n,
             ...) for n fixed inputs. If outputs differ from those in the folder by more than
             rounding, the folder is refused.
@@ -161,7 +161,7 @@ def _begun(model: nn.Module, loss: Loss, rows: tuple[Tensor, ...]) -> dict[str, 
 
 
 def _check_begun(kept: CheckpointDir, found: dict[str, Tensor]) -> None:
-    """Store what ``_begun`` returned, or compare it with what the folder holds."""
+    """Store the result of ``_begun`` in the folder, or compare it with the result stored there."""
     remedy = f"delete it and {CHECKPOINT}, and run again: training starts from the beginning"
     if kept.has(BEGUN):
         before = kept.read(BEGUN, remedy)

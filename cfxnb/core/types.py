@@ -71,8 +71,8 @@ class LatentSpace(Protocol):
 
     ``encode`` returns the code of an image, and ``decode`` the image of a code. ``mean`` and
     ``std`` are the mean and standard deviation of each coordinate of the codes of real images.
-    Methods measure distances between codes in ``std``. A space may also state the covariance of its
-    codes as ``axes`` and ``variances``, see ``cfxnb.core.code_covariance``."""
+    Methods measure distances between codes in units of ``std``. A space may also state the
+    covariance of its codes as ``axes`` and ``variances``, see ``cfxnb.core.code_covariance``."""
 
     @property
     def mean(self) -> Tensor: ...

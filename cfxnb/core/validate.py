@@ -491,7 +491,7 @@ def same_classes(
 def same_order(found: Sequence[str] | None, names: Sequence[str] | None, name: str) -> None:
     """Refuse a classifier that has the same class names in another order.
 
-    Class names that only one classifier has, such as translations, are ignored.
+    Class names that only one of the two classifiers has, such as translations, are ignored.
     """
     ours, theirs = ([str(each) for each in named or ()] for named in (names, found))
     moved = [n for n in ours if n in theirs and ours.index(n) != theirs.index(n)]

@@ -116,7 +116,7 @@ class ConditionedBlock(Block):
 class Sketch(nn.Module):
     """Turn a code into a feature map (b, width, h, w), added to the features of the noisy image.
 
-    The network of the paper has no ``Sketch``: its code only scales whole channels. Without a
+    The network of the paper has no ``Sketch``: the code only scales whole channels. Without a
     ``Sketch``, the network knows positions only through the zero padding at the borders. The
     network of the paper was trained on a hundred million images.
     """

@@ -179,8 +179,7 @@ class ClassConditions:
 class EmbeddingConditions(ClassConditions, nn.Module):
     """Conditions that are class numbers, for a network with cross-attention to class embeddings.
 
-    Class-conditional latent diffusion (Rombach et al., 2022) has a network with such
-    cross-attention.
+    Class-conditional latent diffusion models (Rombach et al., 2022) have such cross-attention.
 
     Args:
         table: the class embeddings, (classes + 1, dims), or (classes, dims) if ``null`` is False.

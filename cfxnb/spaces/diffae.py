@@ -37,8 +37,8 @@ class DiffusionAutoencoder(nn.Module):
         mean, std: mean and standard deviation of the semantic codes of real images, (dims,).
             ``fit`` measures them.
         axes, variances: active axes of the standardised semantic codes, (k, dims), and the variance
-            along each, (k,). ``fit`` measures them. ``find_directions`` uses these axes. Default:
-            unknown.
+            along each axis, (k,). ``fit`` measures them. ``find_directions`` uses these axes.
+            Default: unknown.
         codec: turns images in [-1, 1] into the input of ``net`` and back. The codec is a module
             with ``encode`` and ``decode``, such as ``LatentCodec``, or the factor of a
             ``PixelUnshuffleCodec``. If codec is 1, ``net`` works on pixels.
@@ -47,10 +47,11 @@ class DiffusionAutoencoder(nn.Module):
             ``inversion_steps=0``, ``aux`` is the same random noise for all images.
         seed: seed of the random noise ``aux`` if ``inversion_steps`` is 0.
         max_memory_gib: approximate memory limit in GiB, from which the batch size follows. A higher
-            limit allows larger batches, which are faster. The limit does not change the results.
+            limit allows larger batches, which are faster. The memory limit does not change the
+            results.
         precision: ``"float32"``, or ``"bfloat16"`` for ``net``. bfloat16 is faster on CUDA and on
-            processors with bfloat16 products (AMX, AVX-512 BF16). Compared with float32, images
-            differ by about 0.001, semantic codes by 0.1 and stochastic codes by 0.6.
+            processors with bfloat16 products (AMX, AVX-512 BF16). Compared with float32, bfloat16
+            changes images by about 0.001, semantic codes by 0.1 and stochastic codes by 0.6.
         compiled: whether to compile ``net`` with torch.compile. Compiling takes one or two minutes
             at the first call. On CUDA the compiled network is 2.7 times as fast, for eight images
             of 256 x 256 and a network of the official size.

@@ -38,9 +38,9 @@ class Projection:
     Attributes:
         render: turns codes into images that are not clamped to [0, 1].
         std: standard deviation of the codes, with the shape of one code. The learning rate is
-            measured in ``std``.
-        distance: additional distance of two image batches. The loss is the squared difference of
-            pixels plus ``distance_weight`` times this distance.
+            measured in units of ``std``.
+        distance: additional distance between two image batches. The loss is the squared difference
+            of pixels plus ``distance_weight`` times this distance.
     """
 
     render: Callable[[Tensor], Tensor]

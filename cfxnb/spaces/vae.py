@@ -22,9 +22,9 @@ class VAE(nn.Module):
             The space runs on the device of ``net``.
         mean, std: mean and standard deviation of the codes of real images, with the shape of one
             code. ``measure_code_statistics`` computes them.
-        axes, variances: active axes of the standardised codes, (k, d), and the variance along each,
-            (k,). ``measure_code_statistics`` computes them. ``find_directions`` uses these axes.
-            Default: unknown.
+        axes, variances: active axes of the standardised codes, (k, d), and the variance along each
+            axis, (k,). ``measure_code_statistics`` computes them. ``find_directions`` uses these
+            axes. Default: unknown.
     """
 
     mean: Tensor

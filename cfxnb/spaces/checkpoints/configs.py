@@ -1,8 +1,8 @@
 """Check the config of a network before the network is built.
 
 A few lines in a config decide how much memory a network takes. We first check the type and range of
-each field against the signature of the network's class. Then we build the network without memory,
-on torch's device "meta", and compare the shapes of its weights with those in the files.
+each field against the signature of the network's class. Before the network gets memory, we build it
+on torch's device "meta", and compare the shapes of its weights with the shapes in the files.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ def check_fields(config: Mapping[str, Any], fields: Mapping[str, Any], file: str
     Fields of the config that are not in ``fields`` are not checked.
 
     Args:
-        config: the config, name of a field -> value.
+        config: dict from the name of each field to its value.
         fields: the type of each field, such as ``int | tuple[int, ...] | None``.
         file: name of the config file, for error messages.
 

@@ -27,9 +27,9 @@ def architecture(
     Args:
         state: weights of the autoencoder, named as in the official code, without a prefix. Only the
             shapes of the weights are used.
-        image_size: height of the images in pixels. ``image_size`` determines the heights of the
-            feature maps, by which ``DiffAE`` identifies the levels with attention. Default: 256, or
-            more if the network has more than nine levels.
+        image_size: height of the images in pixels (by default 256, or more if the network has more
+            than nine levels). ``DiffAE`` identifies the levels with attention by the heights of
+            their feature maps, which follow from ``image_size``.
         latent: weights of the latent DDIM, named as in ``LatentNet``. If the checkpoint has no
             latent DDIM, ``latent`` is None or empty.
 

@@ -36,8 +36,8 @@ class Extra(NamedTuple):
     """Contents of a checkpoint besides the weights of the autoencoder.
 
     Attributes:
-        latent: weights of the latent DDIM, named as in ``LatentNet``. Empty dict if the checkpoint
-            has no latent DDIM.
+        latent: weights of the latent DDIM, named as in ``LatentNet``. ``latent`` is empty if the
+            checkpoint has no latent DDIM.
         mean, std: mean and standard deviation of the training codes, (dims,), or None if unknown.
         size: height of the training images in pixels, or None if unknown.
         source: which weights were read: ``"ema_model"`` for averaged weights, ``"model"`` for the

@@ -1,8 +1,8 @@
 """Download models from the Hugging Face hub.
 
 Without a connection, the library ``huggingface_hub`` retries a download five times, which takes
-half a minute. We therefore send one request before a download. If the first request fails, we look
-for the model only in the cache on this machine.
+half a minute. Before a download, we therefore send one request to the hub. If the request fails, we
+look for the model only in the cache on this machine.
 """
 
 import contextlib
@@ -52,8 +52,8 @@ def download(
 def unreachable(page: str = "", seconds: float = TIMEOUT) -> str | None:
     """Return the reason why the hub can't be reached, or None if the hub answers.
 
-    The function also returns None if ``huggingface_hub`` is in offline mode, because that library
-    then raises an error of its own.
+    The function also returns None in offline mode, in which ``huggingface_hub`` itself raises an
+    error.
 
     Args:
         page: path that is appended to the address of the hub.

@@ -106,8 +106,8 @@ def load_stable_diffusion(
         path: a local folder, or the name of a model on the Hugging Face hub, ``owner/name``.
         revision: hash of a commit on the hub, 40 digits, or None if ``path`` is a folder.
         device: device to run on. Default: CUDA or MPS if available, else the CPU.
-        template: text in which the name of a class replaces "{}". Methods use this text for a class
-            if they get no other text.
+        template: text in which the name of a class replaces "{}". Methods use ``template`` for each
+            class for which they get no other text.
         precision: ``"float32"``, or ``"bfloat16"``, which is faster on some processors and GPUs.
 
     Raises:

@@ -1,11 +1,11 @@
 """Read pickles as data, without importing or calling anything.
 
-A pickle is a program for a small stack machine. ``pickle.Unpickler`` runs this program, and imports
-and calls every function that the program names. The machine in this module has the same
-instructions, but only builds numbers, texts, lists and dicts. If a pickle names or calls a
-function, our machine stores a ``Name`` or a ``Call`` object instead. By default, the machine
-refuses every name that a checkpoint of StyleGAN2-ADA doesn't need. ``safe_loading`` turns ``Call``
-objects into tensors, and scans files with this machine before torch reads them.
+A pickle is a program for a small stack machine. ``pickle.Unpickler`` runs the program in a pickle,
+and imports and calls every function that the program names. The machine in this module has the same
+instructions as ``pickle.Unpickler``, but only builds numbers, texts, lists and dicts. If a pickle
+names or calls a function, the machine only stores a ``Name`` or a ``Call`` object. By default, the
+machine refuses every name that a checkpoint of StyleGAN2-ADA doesn't need. ``safe_loading`` turns
+``Call`` objects into tensors, and scans files with this machine before torch reads them.
 
 The instructions of a pickle are documented in the module ``pickletools``. The allowed names are
 those that PyTorch and NVIDIA's ``torch_utils.persistence`` write into checkpoints. We ignore the
@@ -53,7 +53,7 @@ class Name:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Call:
-    """A function call that a pickle describes. The function is never called."""
+    """A function call that a pickle describes. The machine never calls the function."""
 
     name: str
     args: tuple

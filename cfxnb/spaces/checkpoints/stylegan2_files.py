@@ -49,7 +49,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
 
     Returns:
         float32 tensors on the CPU with the names and shapes of ``Generator``. The tensors
-        ``mapping.w_avg`` and ``noise_const`` are missing if the file doesn't contain them, as in
+        ``mapping.w_avg`` and ``noise_const`` are missing if they are not in the file, as in
         rosinality's training files.
 
     Raises:
