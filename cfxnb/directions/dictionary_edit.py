@@ -1,12 +1,12 @@
 """Edits of a code along one component of a dictionary, in closed form.
 
-This is the edit of DiDAE (arXiv 2601.21851). A linear probe w gives the score z . w of a code z.
+The edit is that of DiDAE (arXiv 2601.21851). A linear probe w gives the score z . w of a code z.
 The edit changes the score by moving the code along one component u of the dictionary:
 
     z' = z - factor * (z . w) / (u . w) * u,   so that   z' . w = (1 - factor) * z . w
 
-The boundary of the probe is z . w = 0, without a bias. So codes should be centred where the
-classifier is undecided. This module has only the closed-form parts of DiDAE.
+The boundary of the probe is z . w = 0, without a bias. Codes should therefore be centred at a point
+where the classifier is undecided. This module has only the closed-form parts of DiDAE.
 """
 
 import torch
@@ -26,13 +26,14 @@ def edit_along_components(
     """Return codes edited along each component, (b, k, d).
 
     Difference from the official code: a component that is almost orthogonal to the probe would need
-    an arbitrarily long step. Its edits are NaN, and not of the size 1e6.
+    an arbitrarily long step. Edits along such a component are NaN here, while the official code
+    returns edits of the size 1e6.
 
     Args:
         z: codes, (b, d).
         probe: weights w of the score, (d,).
         components: unit vectors, as columns (d, k).
-        factor: 1 leads to the boundary, and 2 mirrors the score.
+        factor: 1 moves codes to the probe's boundary, and 2 mirrors the score.
     """
     slope = probe @ components
     cosine = slope / (probe.norm() * components.norm(dim=0))

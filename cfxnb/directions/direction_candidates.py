@@ -15,7 +15,7 @@ MAX_DENSE_DIMS = 1024  # up to this size all eigenvectors are computed
 def direction_candidates(
     fit: ProxyFit, sign: float, n_axes: int, active: Tensor
 ) -> dict[str, Tensor]:
-    """Return the paper's directions of a proxy as unit vectors (d,) in std, without duplicates.
+    """Return the paper's directions of a proxy: unit vectors (d,), without duplicates.
 
     "g" is the gradient of the score. "g with distance" is the gradient of the paper's loss, which
     adds the distance from the image. "h1", "h2", ... are the eigenvectors of the Hessian, sorted
@@ -25,9 +25,10 @@ def direction_candidates(
     first order. In the paper an eigenvector keeps the arbitrary sign that the library returns.
 
     Args:
-        sign: s of the paper: 1 if the image is classified as the target, -1 if not.
-        n_axes: largest number of h-directions.
-        active: active dimensions of the code, bool (d,). All other dimensions stay 0.
+        sign: 1 if the image is classified as the target, -1 if not (s in the paper).
+        n_axes: largest number of eigenvectors (h1, h2, ...).
+        active: active dimensions of the code, bool (d,). In all other dimensions, the directions
+            are 0.
     """
     active = active.to(fit.gradient)
     gradient, distance = fit.gradient * active, fit.distance * active

@@ -1,8 +1,8 @@
 """Test directions on a few images, to rank them by the fraction of images that they flip.
 
-The paper (arXiv 2404.12488) follows each direction on its source image at 16 lengths, and reports
-the flips. The paper does not rank directions by other images. Here each direction is tested at two
-lengths.
+The paper (arXiv 2404.12488) moves the image from which a direction was found by 16 lengths along
+the direction, and reports the flips. The paper does not rank directions by the flips of other
+images. Here each direction is tested at two lengths.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ AXES_PER_KEPT = 3  # h-directions tested per one kept: the strongest need not fl
 
 @dataclasses.dataclass(frozen=True)
 class TrialAnswers:
-    """Answers to 4 steps along each of n directions, in the order of ``Trial.signed_steps``.
+    """The classifier's answers to 4 steps along each of n directions (``Trial.signed_steps``).
 
     Attributes:
         is_target_before: 1 if the target is predicted without a step, 0 if not, NaN if the answer
@@ -40,7 +40,7 @@ class TrialAnswers:
 
 
 def queries_per_image(n_directions: int) -> int:
-    """Return the number of queries that a trial of ``n_directions`` spends on one image."""
+    """Return the number of queries that test ``n_directions`` directions on one image."""
     return 1 + n_directions * 2 * len(STEP_FRACTIONS)
 
 
@@ -48,11 +48,12 @@ class Trial:
     """Tests directions by moving images along them by two step lengths, with both signs.
 
     Args:
-        others: images for the trial, (m, c, h, w). If m is 0, the image of ``probe`` is used.
+        others: images on which directions are tested, (m, c, h, w). If m is 0, the image of
+            ``probe`` is used.
 
     Attributes:
         signed_steps: the tested steps, as fractions of ``max_step``.
-        budget_fraction: largest fraction of all queries that the trial may use.
+        budget_fraction: largest fraction of all queries that tests of directions may use.
     """
 
     signed_steps = torch.tensor([s * x for x in STEP_FRACTIONS for s in (1, -1)])
@@ -65,16 +66,17 @@ class Trial:
         self._codes: list[Code] = []
 
     def plan(self, n_curvature: int, dims: int, n_gradients: int) -> tuple[int, int]:
-        """Return the number of h-directions to test, and the queries to reserve for the trial.
+        """Return the number of h-directions to test, and the number of queries to reserve.
 
-        If the queries do not suffice for all images, the trial tests fewer h-directions, but at
-        least ``n_curvature``. If the queries still do not suffice, the trial uses the first images
-        only. If the queries do not suffice for one image, a warning replaces the trial.
+        If the queries do not suffice for all images, fewer h-directions (eigenvectors of the
+        Hessian) are tested, but at least ``n_curvature``. If the queries do not even suffice for
+        these, only the first images are used. If the queries do not suffice for one image, nothing
+        is tested, and the user gets a warning.
 
         Args:
             n_curvature: number of h-directions to keep.
             dims: number of active dimensions, which limits the number of h-directions.
-            n_gradients: number of g-directions, which are always tested.
+            n_gradients: number of gradients among the directions, which are always tested.
         """
         budget = self.probe.log.max_queries
         own = min(int(self.budget_fraction * budget), budget - 1 - MIN_PROBES)
@@ -94,7 +96,7 @@ class Trial:
         return n_axes, each * len(self.images)
 
     def run(self, directions: dict[str, Tensor]) -> TrialAnswers:
-        """Query the images without a step, and after steps along unit directions (d,) in std."""
+        """Query the classifier about images without a step, and after steps along directions."""
         unchanged = torch.zeros_like(self.probe.space.std)[None]
         steps = torch.cat([unchanged, self._steps(directions)])
         is_target, score = self.evaluate("trial", steps)
@@ -107,7 +109,7 @@ class Trial:
         )
 
     def run_corrected(self, g: Tensor, answers: TrialAnswers) -> TrialAnswers:
-        """Query steps along a corrected g (d,), and put the new answers before ``answers``."""
+        """Query steps along a corrected gradient g (d,), and put the answers before ``answers``."""
         is_target, score = self.evaluate("corrected", self._steps({"g": g}))
         return dataclasses.replace(
             answers,
@@ -123,11 +125,11 @@ class Trial:
         return steps.flatten(0, 1)
 
     def evaluate(self, kind: str, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """Query each trial image after each of n changes (n, *code) of its code.
+        """Query the classifier about each image after each of n changes of its code, (n, *code).
 
         Returns:
-            is_target: whether the target is predicted: 1, 0, or NaN if lost, (images, n).
-            score: log odds of the target, NaN if lost, (images, n).
+            is_target: 1 if the target is predicted, 0 if not, NaN if the answer is lost, (images,
+            n). score: log odds of the target, NaN if the answer is lost, (images, n).
         """
         while len(self._codes) < len(self.images):
             image = self.images[len(self._codes)][None]
@@ -175,7 +177,7 @@ class Trial:
 
 
 def as_code_changes(directions: dict[str, Tensor], std: Tensor) -> Tensor:
-    """Return directions (d,) in std as changes of a code, (n, *code)."""
+    """Convert n directions (d,), in standard deviations of the code, to changes of a code."""
     flat = torch.stack([*directions.values(), std.flatten().cpu()])[:-1]  # there may be none
     return std * flat.to(std).view(-1, *std.shape)
 

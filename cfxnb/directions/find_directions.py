@@ -1,8 +1,9 @@
-"""Find directions in code space that change a classifier's decision, by queries alone.
+"""Find directions in code space that change a classifier's decision, without gradients.
 
-``find_directions`` checks the arguments and writes the record. The searches are in two files:
-``global_search`` has the default, which uses one or several images. ``one_image_search`` has the
-search of the paper, Global Counterfactual Directions (GCD, arXiv 2404.12488), around one image.
+``find_directions`` checks the arguments and writes the record. The algorithms are in two other
+files. ``global_search`` has the default search, which uses one or several images.
+``one_image_search`` has the search of the paper, Global Counterfactual Directions (GCD, arXiv
+2404.12488), around one image.
 """
 
 import dataclasses
@@ -55,90 +56,99 @@ def find_directions(
 ) -> Directions:
     """Find directions in code space that change a classifier's decision, from one or more images.
 
-    The function only queries the classifier. It needs no gradients. It queries the classifier about
-    random changes of the codes of ``images``, and fits a linear function of the code to the log
-    odds of each class against all other classes. The gradients of these functions are the
-    directions. A few images that are not used for the fit show how many images a direction flips.
+    The function needs only queries of the classifier, no gradients. It queries the classifier about
+    random changes of the codes of ``images``. For each class, a linear function of the code is
+    fitted to the log odds of the class against all other classes. The gradients of the fitted
+    functions are the directions. ``validation_images``, which are not used for the fit, show how
+    many images a direction flips.
 
-    The changes have the covariance of the codes of real images, which the space states as ``axes``
-    and ``variances``. If the space does not state it, the covariance is measured on ``images``, and
-    shrunk towards a multiple of the identity.
+    The random changes have the covariance of the codes of real images, which the space states as
+    ``axes`` and ``variances``. If the space does not state its covariance, the covariance is
+    measured on ``images``, and shrunk towards a multiple of the identity.
 
     The method departs from Global Counterfactual Directions (arXiv 2404.12488), which uses one
-    image and changes of equal size in all coordinates. Set ``proxy`` for the method of the paper;
-    ``cfxnb.directions.one_image_search`` lists the remaining differences. For one label of a
-    multi-label network, pass ``cfx.select_label(net, number)``.
+    image and changes of equal size in all coordinates. To use the method of the paper, set
+    ``proxy``; ``cfxnb.directions.one_image_search`` lists the differences that remain. For one
+    label of a multi-label network, pass ``cfx.select_label(net, number)``.
 
     Args:
         space: space whose codes are changed. The stochastic code (aux) of each image is kept.
         classifier: images -> logits (b, k), for example a ``BlackBox``.
         images: images in [0, 1], (m, c, h, w), or one image (c, h, w). Labels are not needed. With
-            about 32 images, directions hold for most other images. With one image they hold for
-            fewer. Pass images of all classes between which the directions are to lead. If there
-            are fewer than four queries per image, only the first images are used.
+            about 32 images, directions hold for most other images. Directions from one image hold
+            for fewer images. Pass images of all classes from which or to which the directions
+            should lead. If there are fewer than four queries per image, only the first images are
+            used.
         target: class that adding the direction "g" favours, as a number or a class name.
         contrast_class: "g" raises the log odds of ``target`` against this class. Default: against
             all other classes.
         max_queries: largest number of images that the classifier may classify. Default: 2048.
-        proxy: what is fitted to the answers. "global_ridge" is the default search. The others
-            search around one image, as in the paper: "ridge" is ridge regression on pairs of
-            opposite changes, "mlp" the paper's network, "mlp_paper" the paper's network with its
-            stopping rule.
-        radius: longest change of a probe, in standard deviations of the code (std). Lengths of
-            the changes are uniform in [0, radius]. With "global_ridge" the root mean square of the
-            lengths is uniform in [0, radius]. Default: ``max_step``. The paper uses a radius of 1
-            in units of the code.
+        proxy: what is fitted to the classifier's answers. "global_ridge" is the default search. All
+            other proxies use one image, as in the paper. "ridge" is ridge regression on pairs of
+            opposite changes. "mlp" is the paper's network, and "mlp_paper" is the paper's network
+            with the paper's stopping rule.
+        radius: length of the longest random change, in standard deviations of the code (std).
+            Lengths of the changes are uniform in [0, radius]. With "global_ridge" the root mean
+            square of the lengths is uniform in [0, radius]. Default: ``max_step``. The paper uses a
+            radius of 1 in units of the code.
         saturation: the gradients of "global_ridge" and "ridge" use the saturated log odds
             s tanh(odds / s). With saturation, answers far from the decision count less. If
             ``saturation`` is None, the gradients use the log odds unchanged. The Hessian always
             uses the log odds unchanged.
-        n_curvature: largest number of h-directions to keep. If the queries suffice, three times as
-            many h-directions are tested, and those that flip most images are kept. With
-            "global_ridge", h-directions that the queries do not suffice to test are left out.
+        n_curvature: largest number of h-directions (eigenvectors of the Hessian) to keep. If the
+            queries suffice, three times as many h-directions are tested, and those that flip most
+            images are kept. With "global_ridge", h-directions that the queries do not suffice to
+            test are left out.
         validation_images: images (m, c, h, w) on which the directions are tested and ranked. With
-            "global_ridge" they are used for nothing else, and a quarter of the queries is kept for
-            such tests, with or without ``validation_images``. With the other proxies at most half
-            of the queries is used, and with "ridge" the answers also correct g: the result then has
-            "g" and "g uncorrected", or "g corrected" and "g" if the correction flips fewer images.
-            If the queries are too few for all images, only the first images are used. Pass equal
+            "global_ridge", a quarter of the queries is reserved for tests of the directions, with
+            or without ``validation_images``. With all other proxies, tests on ``validation_images``
+            use at most half of the queries. With "ridge", the answers about ``validation_images``
+            also correct the gradient g. The result of "ridge" then has the directions "g" and "g
+            uncorrected", or "g corrected" and "g" if the correction flips fewer images. If the
+            queries are too few for all validation images, only the first ones are used. Pass equal
             numbers of images that are classified as the target and that are not, in alternating
-            order. Default: the directions are tested on ``images``, so that the flip rates are not
-            those of other images.
-        max_step: longest step of the tests, in std. Default: sqrt(2 d), the typical distance
-            between the codes of two images, where d is the number of active dimensions.
+            order. Default: the directions are tested on ``images``, so the flip rates may not hold
+            for other images.
+        max_step: longest step along a direction in the tests, in standard deviations of the code.
+            Default: sqrt(2 d), the typical distance between the codes of two images, where d is the
+            number of active dimensions.
         distance: distance of images in [0, 1], (images, images) -> (b,), for example LPIPS. The
-            distance has no effect with "global_ridge". It is used by "g with distance" and by the
-            proxy network. Default: root mean squared difference of pixels.
+            distance has no effect with "global_ridge". With other proxies, the direction "g with
+            distance" and the proxy network use ``distance``. Default: root mean squared difference
+            of pixels.
         batch_size: number of images processed together, which does not change the results. A stored
             search can be continued only with the same batch size.
-        checkpoint_dir: folder in which the answers are stored. An interrupted search continues
-            from this folder without repeating its queries. If a process dies, the answers to its
-            current batch are lost. ``max_queries`` limits all queries made with the folder,
-            including trials of stopped searches. A folder that is in use or belongs to another
-            search is refused. When a folder with answers is opened, about 12 images are queried
-            again, beyond ``max_queries``, to recognise the classifier. About 50 images are queried
-            again if the classifier returns decisions without degrees, or if weights or the name of
+        checkpoint_dir: folder in which the answers are stored. An interrupted search continues from
+            this folder without repeating queries. If a process dies, the answers to the current
+            batch are lost. ``max_queries`` limits all queries made with the folder, including those
+            of stopped searches. A folder that is in use or belongs to another search is refused.
+            When a folder with answers is opened, about 12 images are queried again, beyond
+            ``max_queries``, to recognise the classifier. About 50 images are queried again if the
+            classifier returns only decisions instead of graded scores, or if weights or the name of
             the distance have changed. ``made_by["compared"]`` is the number of images that were
             queried again.
         seed: seed of the random changes.
-        on_step: called with a ``Step`` after each batch of probes. The ``Step`` has the
-            codes and the probability of the target. Return True from ``on_step`` to stop probing
-            and use the answers so far. Without ``checkpoint_dir``, Ctrl-C also stops probing. With
-            ``checkpoint_dir``, Ctrl-C raises KeyboardInterrupt, and the search can be continued.
+        on_step: called with a ``Step`` after each batch of random changes. The ``Step`` has the
+            codes and the probability of the target. Return True from ``on_step`` to stop the
+            queries and use the answers so far. Without ``checkpoint_dir``, Ctrl-C also stops the
+            queries. With ``checkpoint_dir``, Ctrl-C raises KeyboardInterrupt, and the search can be
+            continued.
 
     Returns:
-        Directions, best first. With "global_ridge" its ``table`` has the fraction of images that
-        flip within ``max_step`` and within half of it, and a last row for a random direction within
-        the active axes. Its ``towards`` returns the direction towards any class.
+        Directions, best first. With "global_ridge", the ``table`` of the result has the fraction of
+        images that flip within ``max_step`` and within half of ``max_step``, and a last row for a
+        random direction within the active axes. With "global_ridge", the method ``towards`` of the
+        result returns the direction towards any class.
 
     Raises:
         ValueError, TypeError: if an argument is wrong, or if ``checkpoint_dir`` belongs to another
             search, is in use, or has a damaged file.
 
     Warns:
-        UserWarning: if the space states no covariance and there is only one image. Changes are then
-            drawn with the same size in all active coordinates. Also if the queries do not suffice
-            for the ranking of "ridge" or a network. Flip rates are then NaN.
+        UserWarning: if the space states no covariance and there is only one image. Without a
+            covariance, the random changes have the same size in all active coordinates. The
+            function also warns if the queries do not suffice to test the directions, whose flip
+            rates are then NaN.
     """
     start = time.perf_counter()
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
@@ -230,13 +240,13 @@ def find_directions(
 
 
 def _statistics(space: Any) -> list[Tensor]:
-    """Return mean and std of the codes of a space, and axes and variances if it states them."""
+    """Return mean and std of the codes of a space, and axes and variances if the space has them."""
     found = [getattr(space, name, None) for name in ("mean", "std", "axes", "variances")]
     return [value for value in found if isinstance(value, Tensor)]
 
 
 def _check_images(images: Any, validation_images: Any) -> tuple[Tensor, Tensor]:
-    """Return the images (n, c, h, w) and the validation images (m, c, h, w), perhaps none."""
+    """Return the images (n, c, h, w) and the validation images (m, c, h, w), where m can be 0."""
     if isinstance(images, Tensor) and images.ndim == 3:
         images = images[None]
     images = validate.images(images, "images")

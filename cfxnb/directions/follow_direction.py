@@ -42,11 +42,11 @@ def follow_direction(
 ) -> Counterfactuals:
     """Find the smallest step along a direction after which the target is predicted with confidence.
 
-    The function only queries the classifier. It needs no gradients. For each image the
-    function tests ``grid_steps`` evenly spaced steps up to ``max_step``, first with the sign for
-    which the target's log odds are higher after the first step. If no step with this sign changes
-    the class to the target, the function tests the opposite sign. The first step that reaches
-    ``confidence`` is refined by binary search. If the class changes but no step reaches
+    The function needs only queries of the classifier, no gradients. It needs no gradients. For each
+    image the function tests ``grid_steps`` evenly spaced steps up to ``max_step``, first with the
+    sign for which the target's log odds are higher after the first step. If no step with the first
+    sign changes the class to the target, the function tests the opposite sign. The first step that
+    reaches ``confidence`` is refined by binary search. If the class changes but no step reaches
     ``confidence``, the result is the step with the largest probability of the target.
 
     Differences from the paper (Global Counterfactual Directions, arXiv 2404.12488): the paper tests
@@ -58,18 +58,21 @@ def follow_direction(
         classifier: images -> logits (b, k), for example a ``BlackBox``.
         images: images in [0, 1], (b, c, h, w).
         direction: direction in code space, shaped like ``space.mean``, or one per image. The sign
-            and length of the direction are ignored. If it is the result of ``find_directions``,
-            each image follows the direction towards its own target (``Directions.towards``).
+            and length of the direction are ignored. If ``direction`` is the result of
+            ``find_directions``, each image follows the direction towards its own target
+            (``Directions.towards``).
         target: class to reach, one for all images or one per image (b,). If ``target`` is
             None, the classifier must have two classes, and the target is the class that is not
             predicted.
-        confidence: probability of the target at which an image is done, in [0, 1). With 0 the walk
-            stops where the class changes, and other classifiers often disagree with the change.
-            Default: 0.9. On digits a judge agrees with 66 % of flips at 0, and with 93 % at 0.9.
+        confidence: probability of the target at which the search for an image ends, in [0, 1).
+            Default: 0.9. With ``confidence=0`` the search ends where the class changes, and other
+            classifiers often do not see the target there. On digits, an independent classifier sees
+            the target in 66 % of the flips with ``confidence=0``, and in 93 % with
+            ``confidence=0.9``.
         max_step: longest step, in standard deviations of the code (std). Default: sqrt(d / 2),
             where d is the number of active dimensions. The default is half the typical distance
-            between the codes of two images. After a longer step a code is nearer to the code of
-            another image, and most directions flip some decision.
+            between the codes of two images. After a step longer than the default, a code is nearer
+            to the code of another image, and most directions flip some decision.
         grid_steps: number of evenly spaced steps that are tested for each sign. Default: 8.
         binary_search_steps: number of steps of the binary search between the last step that does
             not reach ``confidence`` and the first that does. Each step renders one image. Default:
@@ -80,9 +83,9 @@ def follow_direction(
         batch_size: number of images processed together, which does not change the results.
         first_row: position of the first image in its data set. With the right position, a data set
             that is processed in shards gets the same results as in one call.
-        on_step: called with a ``Step`` after each tested step. Return True to stop. If the search
-            stops, images that have flipped are still refined, and the others get the status
-            "stopped".
+        on_step: called with a ``Step`` after each tested step. Return True to stop. If ``on_step``
+            stops the search, images that have flipped are still refined, and all other images get
+            the status "stopped".
 
     Returns:
         Counterfactuals. The status "flipped" means that the class has changed to the target. The
@@ -148,9 +151,10 @@ def _other_class(logits: Tensor) -> Tensor:
 
 
 def _encode_with_noise(run: Run, batch: Batch, noise_seed: int) -> tuple[Code, Tensor, int]:
-    """Return codes with random aux, their reconstructions, and decoder passes per image.
+    """Return codes with random stochastic codes (aux), reconstructions, and decoder passes.
 
-    Reconstructions with another aux have other pixels, so ``run.fit`` does not compare them.
+    A reconstruction with a random aux differs from the image in its pixels, so ``run.fit`` does not
+    compare the reconstruction with the image.
     """
     code = run.space.encode(batch.images)
     if code.aux is not None:
@@ -159,15 +163,16 @@ def _encode_with_noise(run: Run, batch: Batch, noise_seed: int) -> tuple[Code, T
 
 
 class DirectionWalk:
-    """The search of one batch. The grid search skips images that have reached the confidence.
+    """The search of ``follow_direction`` for one batch of images. The grid search skips images that
+    have reached the confidence.
 
     Args:
-        unit_step: change of each code with length 1 in std, (b, *code).
+        unit_step: change of each code with length 1 in standard deviations of the code, (b, *code).
 
     Attributes:
         position: signed position of each image, as a fraction of ``max_step``, (b,).
         flipped: whether the target is predicted at ``position``, bool (b,).
-        reached: whether it is predicted with the required confidence, bool (b,).
+        reached: whether the target is predicted with the required confidence, bool (b,).
         logits: logits at ``position``, (b, k), NaN if unknown.
         passes: images rendered and classified so far, (b,).
     """
@@ -222,7 +227,7 @@ class DirectionWalk:
         return self.classifier(self.space.decode(self.code_at(rows, position)))
 
     def _both_signs(self, rows: Tensor) -> None:
-        """Test steps with the better sign, and with the opposite sign where no step flips."""
+        """Test steps with the better sign. For images that do not flip, test the other sign."""
         first = torch.full((len(rows),), 1 / self.grid_steps, device=rows.device)
         plus, minus = self.evaluate(rows, first), self.evaluate(rows, -first)
         target = self.batch.target[rows]
@@ -237,12 +242,14 @@ class DirectionWalk:
     def _along(self, rows: Tensor, sign: Tensor, first: Tensor, done: int) -> None:
         """Test increasing steps with one sign, until each image has reached the confidence.
 
-        An image keeps the step that reaches the confidence, else the step with the largest
-        probability at which the target is predicted, else no step.
+        An image keeps the first step that reaches the confidence. If no step reaches the
+        confidence, the image keeps the step with the largest probability among those at which the
+        target is predicted. If the target is never predicted, the image keeps no step.
 
         Args:
             first: logits after the first step, (n, k).
-            done: number of steps that were tested earlier, which ``on_step`` reports too.
+            done: number of steps tested before this call, which the ``Step`` for ``on_step``
+                includes.
         """
         for number in range(1, self.grid_steps + 1):
             if not len(rows) or self.stop.now:
@@ -280,7 +287,7 @@ class DirectionWalk:
 
 
 def step_lengths(space: LatentSpace, result: Counterfactuals) -> Tensor:
-    """Return how far each code was moved, in std, (n,).
+    """Return how far each code was moved, in standard deviations of the code, (n,).
 
     Raises:
         TypeError: if the result has no codes.

@@ -1,12 +1,13 @@
 """The default search: one direction per class, fitted to answers about several images at a time.
 
-``search_globally`` is the algorithm. Three choices make its directions hold for other images, as
+``search_globally`` is the algorithm. Three choices make the directions hold for other images, as
 measured on digits (``python -m benchmarks.digit_pairs``):
 
-- Codes vary along few axes. So changes are drawn with the covariance of real codes.
-- The gradient at one image is not the gradient at other images. So the answers about several images
-  are fitted together, linearly in the whole code.
-- A direction can lead to a third class. So each class is fitted against all other classes.
+- Codes of real images vary along few axes, so random changes are drawn with the covariance of these
+  codes.
+- The gradient at one image is not the gradient at other images, so one linear function of the code
+  is fitted to the answers about several images together.
+- A direction can lead to a third class, so each class is fitted against all other classes.
 """
 
 import dataclasses
@@ -32,10 +33,10 @@ class GlobalDirections:
     """The result of ``search_globally``: unit vectors in std, and how many images they flip.
 
     Attributes:
-        fit: the fit of the score of g.
+        fit: the linear fit whose gradient is g, with measures of quality.
         vectors: "g" and "h1", "h2", ..., (d,) each, best first.
-        towards: one direction per class, (k, d). Adding
-            the direction of a class raises its log odds against all others.
+        towards: one direction per class, (k, d). Adding the direction of a class raises the log
+            odds of this class against all other classes.
         table: one row per direction, and one for a random direction, see ``HeldOut.table``.
     """
 
@@ -86,7 +87,7 @@ def search_globally(
 def class_scores(logits: Tensor, config: SearchConfig) -> Tensor:
     """Return the saturated log odds of each class against all others, (n, k).
 
-    With a contrast class, the log odds of the target against this class are a last column.
+    If there is a contrast class, the last column holds the log odds of the target against it.
     """
     rows, n_classes = logits.shape
     columns = [log_odds(logits, torch.full((rows,), c)) for c in range(n_classes)]
@@ -101,8 +102,9 @@ def fit_scores(probes: ImageProbes, scores: Tensor) -> Tensor:
     """Return the gradient of each score in whitened coordinates, (k, axes), by ridge regression.
 
     With several images the scores are fitted to the whole code, so that differences between images
-    count. With one image, the odd parts of pairs of opposite changes are fitted to the changes, in
-    which the curvature around this image cancels. Penalties are chosen by leave-one-out errors.
+    count. With one image, only half the score difference of each pair of opposite changes is
+    fitted, in which the curvature of the score cancels. Ridge penalties are chosen by leave-one-out
+    errors.
     """
     if probes.n_images > 1:
         inputs, outputs, intercept = probes.code, scores, True
@@ -117,9 +119,8 @@ def fit_scores(probes: ImageProbes, scores: Tensor) -> Tensor:
 def describe_fit(
     probes: ImageProbes, scores: Tensor, covariance: CodeCovariance, config: SearchConfig
 ) -> tuple[ProxyFit, Tensor]:
-    """Return the fit of the score of g in std, and the Hessian in whitened coordinates.
-
-    The Hessian is that of the plain score of the target, without saturation.
+    """Return the fit whose gradient is g, in std, and the Hessian in whitened coordinates. The
+    Hessian is that of the target's log odds without saturation.
     """
     column = config.target if config.contrast_class is None else scores.shape[1] - 1
     score = scores[:, column : column + 1]

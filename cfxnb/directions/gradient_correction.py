@@ -1,8 +1,8 @@
-"""Correct g, the gradient at one image's code, with the answers of other images in the trial.
+"""Correct g, the gradient at one image's code, with answers about other images.
 
-Where the score is curved, the gradient differs from code to code. The gradients differ most
-along the eigenvectors of the Hessian, along which the trial moves every image. The paper has no
-such correction.
+Where the score is curved, the gradient differs from code to code. The gradients differ most along
+the eigenvectors of the Hessian, along which ``Trial`` moves every image. The paper has no such
+correction.
 """
 
 import numpy as np
@@ -20,23 +20,23 @@ def correct_gradient(
     step: float,
     saturation: float | None,
 ) -> Tensor:
-    """Return the mean gradient of the one image and the other images, (d,), in std.
+    """Return the mean of the gradients at one image and at other images, (d,), in std.
 
-    A step along any direction is partly a step along g. The effect of this part is known for each
-    image from the scores of the image along g, so we subtract this effect. Only the remainder is
-    attributed to the dimensions orthogonal to g, by ridge regression. Without the subtraction,
-    scores that saturate along g only would turn the gradient, even if the unsaturated score is
-    linear.
+    A step along any direction is partly a step along g. For each image, the scores along g show the
+    effect of the part along g, and this effect is subtracted. Only the remaining effect of a step
+    is attributed to the dimensions orthogonal to g, by ridge regression. If the effect along g were
+    not subtracted, scores that saturate along g would turn the gradient, even if the unsaturated
+    score is linear.
 
     Args:
         gradient: gradient at the one image, (d,).
-        units: tested directions, unit vectors (n, d). The first one is g.
+        units: tested directions, unit vectors (n, d). The first unit vector is g.
         score_before: scores of the other images without a step, (images,).
         score: scores after steps of 1, -1, 2 and -2 times ``step`` along each direction,
             (images, n, 4). Scores that are not finite are ignored.
-        step: length of the shorter step, in std.
-        saturation: scores s are replaced by saturation tanh(s / saturation). If None, the
-            scores stay unchanged.
+        step: length of the shorter step, in standard deviations of the code (std).
+        saturation: each score s is replaced by saturation * tanh(s / saturation). If ``saturation``
+            is None, the scores stay unchanged.
     """
     g, cosine = units[0], (units @ units[0]).double().numpy()
     along_g = torch.stack(

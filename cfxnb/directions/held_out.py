@@ -1,9 +1,9 @@
-"""Measure how many held-out images the directions of ``search_globally`` flip, both ways.
+"""Measure how many held-out images the directions of ``search_globally`` flip.
 
-An image that is not classified as the target is moved towards the target. An image of the target
-is moved towards the contrast class, or away from the target. A random direction within the active
-axes is measured beside the directions, because long enough steps along any direction flip some
-images.
+An image that is not classified as the target is moved towards the target. An image classified as
+the target is moved towards the contrast class, or away from the target if there is no contrast
+class. A random direction within the active axes is measured beside the directions, because long
+enough steps along any direction flip some images.
 """
 
 import warnings
@@ -26,8 +26,9 @@ PER_IMAGE = 1 + 2 * len(STEPS)  # queries: without a step, along g, and along a 
 class HeldOut:
     """Moves images along directions by half of ``max_step`` and by all of it, with both signs.
 
-    A quarter of all queries is for these images: half of it for g and a random direction, half of
-    it for h-directions. If this quarter does not suffice for all images, the first images are used.
+    A quarter of all queries is reserved for held-out images. Half of the reserved queries test g
+    and a random direction, and half of them test h-directions (eigenvectors of the Hessian). If the
+    reserved queries do not suffice for all held-out images, only the first images are used.
 
     Args:
         images: images that are not among those of the search, (m, c, h, w). If m is 0, the images
@@ -59,7 +60,7 @@ class HeldOut:
     def run(
         self, directions: dict[str, Tensor], towards: Tensor, covariance: CodeCovariance
     ) -> None:
-        """Query the images along "g", a random direction, and h-directions (the first images).
+        """Query all images along g and a random direction, and the first images along h1, h2, ...
 
         Args:
             directions: unit vectors (d,) in std.
@@ -98,7 +99,7 @@ class HeldOut:
             self.flips[name].append([is_target, *row])
 
     def _decisions(self, image: Tensor, code: Code, changes: Tensor) -> Tensor:
-        """Return the predicted class after n changes of the code, (n,), -1 if it is lost."""
+        """Return the predicted class after n changes of the code, (n,), or -1 if it is lost."""
         probe, parts = self.probe, []
         for some in changes.split(probe.config.batch_size):
             batch = probe.batch("trial", image, code, code.z + some)
@@ -113,10 +114,11 @@ class HeldOut:
     def table(self, directions: dict[str, Tensor], fit: ProxyFit) -> pd.DataFrame:
         """Return one row per direction, best first, and a last row for the random direction.
 
-        Columns: the fraction of images that flip within ``max_step`` (flip rate) and within half
-        of it; the flip rate of images that were not classified as the target (towards) and of
-        those that were (away); the mean length of the steps that flip; the second derivative of
-        the score; the number of images.
+        ``flip rate`` is the fraction of images that flip within ``max_step``, and ``within half``
+        is the fraction that flips within half of ``max_step``. ``towards`` and ``away`` are the
+        flip rates of images that were not classified as the target, and of images that were.
+        ``length`` is the mean length of the steps that flip. ``curvature`` is the second derivative
+        of the score along the direction. ``images`` is the number of images.
         """
         rows = {}
         for name, u in (directions | {"random": self.random}).items():

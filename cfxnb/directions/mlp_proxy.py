@@ -22,7 +22,7 @@ PATIENCE = 200  # epochs without progress after which stop="best" ends
 
 
 class MLPProxy(nn.Module):
-    """A network: changes (n, d) -> logits (n, k) and distances (n,) in (0, 1)."""
+    """A network from changes of a code (n, d) to logits (n, k) and distances (n,) in (0, 1)."""
 
     def __init__(self, dims: int, logits: int, hidden: tuple[int, ...] = HIDDEN) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class MLPProxy(nn.Module):
         return out[..., :-1], out[..., -1].sigmoid()
 
     def loss(self, delta: Tensor, logits: Tensor, distance: Tensor) -> Tensor:
-        """Return the squared error of the logits plus three times that of the distances."""
+        """Return the squared error of logits plus 3 times the squared error of distances."""
         predicted_logits, predicted_distance = self(delta)
         error = nn.functional.mse_loss
         loss: Tensor = error(predicted_logits, logits)
@@ -54,7 +54,7 @@ def counterfactual_loss(
 
 
 def train_proxy(probes: Probes, *, stop: str = "best", seed: int = 0) -> MLPProxy:
-    """Train a new network on the probes; at most an eighth of them is held out for stopping.
+    """Train a new network on probes, of which at most an eighth is held out for stopping.
 
     Args:
         stop: "paper" stops at the first epoch whose held-out loss exceeds the mean of the last
@@ -105,7 +105,7 @@ def mlp(
 
     Args:
         target, contrast_class: class numbers, (1,). The score is the log odds of ``target``,
-            against ``contrast_class`` if that is given.
+            against ``contrast_class`` if a class is given.
         stop, seed: passed to ``train_proxy``.
     """
     proxy = train_proxy(probes, stop=stop, seed=seed)
@@ -149,5 +149,6 @@ def differentiate(proxy: MLPProxy, score: Callable[[Tensor], Tensor]) -> ProxyFi
 
 
 def _n_held_out(count: int) -> int:
-    """Return the number of held-out probes. Pairs stay together, because they are similar."""
+    """Return the number of held-out probes. The two probes of a pair stay together, because they
+    are similar."""
     return min(128, max(2, count // 16 * 2))

@@ -6,18 +6,19 @@
 Differences from the paper:
 
 - Rounds: the paper repeats 50 to 84 rounds of probing, fitting and following, with a growing set of
-  answers. Here the classifier is probed in one round, also with ``proxy="mlp_paper"``.
+  answers. Here the classifier is queried in one round, also with ``proxy="mlp_paper"``.
 - Score: the paper fits the raw logit within a ball of radius 1. We fit the log odds, within
-  ``radius`` standard deviations of the code. So g is a mean gradient over the
+  ``radius`` standard deviations of the code. The direction g is therefore a mean gradient over the
   ball with this radius.
-- Distance: the paper's proxy has LPIPS as a second output. Our proxy has the root mean square
-  difference of the images instead, or the function given as ``distance``.
+- Distance: the paper's proxy has LPIPS as a second output. The second output of our proxy is the
+  root mean square difference of the images, or the function given as ``distance``.
 - Proxy: the paper fits a new network to all answers in every round. With "ridge" we fit a ridge
   regression to pairs of opposite changes, which needs far fewer queries. For the gradient the log
   odds are saturated, so that answers near the decision count most.
 - Sign: the paper keeps the arbitrary sign of an eigenvector. We test both signs.
-- Selection: we test more h-directions than we keep, on images, and rank by the measured flip rate.
-- Correction: with "ridge", the answers of other images in that trial correct g, unless the
+- Selection: we test more h-directions (eigenvectors of the Hessian) than we keep. We keep those
+  that flip the largest fraction of the test images.
+- Correction: with "ridge", the answers about other test images correct the gradient g, unless the
   corrected g flips fewer images.
 """
 
@@ -47,12 +48,13 @@ def search_one_image(
     """Find directions that change the decision, around the code of one image.
 
     Args:
-        probe: the black box, with the image z = E(x) and its stochastic code x_T, which is fixed.
+        probe: queries the black box about changes of the image's code z = E(x), with a fixed
+            stochastic code x_T.
         trial: tests directions on images.
 
     Returns:
-        The fitted proxy, a dict of unit directions (d,) in std, and a table of the directions. Dict
-        and table begin with the best direction.
+        The fitted proxy, a dict of unit directions (d,) in std, and a table of the directions. The
+        dict and the table begin with the best direction.
     """
     active = active_dims(probe.space.std).flatten().cpu()
     correct = config.proxy == "ridge" and trial.has_others
@@ -97,7 +99,7 @@ def fit_proxy(probes: Probes, config: SearchConfig) -> ProxyFit:
 def correct_g(
     directions: dict[str, Tensor], answers: TrialAnswers, fit: ProxyFit, config: SearchConfig
 ) -> Tensor:
-    """Return the unit direction (d,) of the gradient corrected by the answers of the trial."""
+    """Return the unit vector (d,) of the gradient, corrected by the answers about other images."""
     gradient = correct_gradient(
         fit.gradient,
         torch.stack(list(directions.values())),

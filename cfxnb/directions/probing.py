@@ -26,7 +26,7 @@ MIN_PER_IMAGE = 4  # queries about each image, else only the first images are us
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageProbes:
-    """Changed codes of several images and the answers, in whitened coordinates xi of the codes.
+    """Changed codes of several images, in whitened coordinates xi, and the classifier's answers.
 
     Opposite changes are neighbours.
 
@@ -49,7 +49,7 @@ class ImageProbes:
         return len(self.image.unique())
 
     def predictors(self) -> Tensor:
-        """Return the whole codes with several images, and the changes with one image."""
+        """Return the inputs of the fit: whole codes if there are several images, else changes."""
         return self.code if self.n_images > 1 else self.change
 
     def rows(self, kept: Tensor) -> "ImageProbes":
@@ -77,8 +77,9 @@ class BlackBoxProbe:
     Args:
         images: the images from which directions are found, (m, c, h, w). Searches around one image
             use only the first of these images.
-        log: if it contains stored answers, some of their codes are queried again, beyond the
-            limit. Answers of another space, classifier or distance are refused.
+        log: counts and stores the queries. If the log contains stored answers, some of the stored
+            codes are queried again, beyond the limit. Stored answers of another space, classifier
+            or distance are refused.
         others: further images whose codes will be changed, (m, c, h, w).
         stop: holds ``on_step``, which is called after each batch of probes.
 
@@ -86,8 +87,8 @@ class BlackBoxProbe:
         image, code: the first of ``images``, and its code.
         covariance: the covariance of the codes of real images.
         score_at_start: log odds of the target for the reconstruction of ``image``.
-        sign: s of the paper: 1 if the reconstruction is classified as the target, -1 if not.
-        n_batches: number of batches of probes so far, including lost ones.
+        sign: 1 if the reconstruction is classified as the target, -1 if not (s in the paper).
+        n_batches: number of batches of probes so far, including batches whose answers are lost.
         n_start_queries: queries spent on the reconstruction: 1, plus 1 for each lost answer.
         n_compared: images that were queried again to recognise the classifier.
         space_fit: measures how well the space reconstructs the images.
@@ -143,7 +144,7 @@ class BlackBoxProbe:
     def batch(
         self, kind: str, image: Tensor, code: Code, z: Tensor, n_batches: int | None = None
     ) -> QueryBatch:
-        """Return changed codes z (n, ...) of an image as a batch of queries; aux is unchanged."""
+        """Return changed codes z (n, ...) of an image as a batch of queries, with the same aux."""
         mean, std = self.space.mean, self.space.std
         key = sketch(standardise(z.to(mean) - mean, std))
         if code.aux is not None:
@@ -155,10 +156,10 @@ class BlackBoxProbe:
         """Return the answers to a batch, or None if they are lost.
 
         Args:
-            code: the unchanged code of the image, for aux.
+            code: the unchanged code of the image, whose stochastic code (aux) is used.
 
         Returns:
-            Tensors on the CPU: see ``interpret``.
+            Tensors on the CPU, which ``interpret`` describes.
         """
 
         def render() -> Tensor:
@@ -171,7 +172,7 @@ class BlackBoxProbe:
         return None if found is None else self.interpret(found)
 
     def render(self, z: Tensor, aux: Tensor | None) -> Tensor:
-        """Return images of codes (n, ...), with one aux (1, ...) for all or one for each."""
+        """Return images of codes (n, ...), with one stochastic code (aux) for all or for each."""
         aux = None if aux is None else aux.expand(len(z), *aux.shape[1:])
         return self.space.decode(Code(z, aux))
 
@@ -227,8 +228,8 @@ class BlackBoxProbe:
     def on_interrupt(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which Ctrl-C ends the search with its results so far.
 
-        If the answers are stored in a folder, Ctrl-C raises as usual, since the search can be
-        continued later.
+        If the answers are stored in a folder, Ctrl-C raises KeyboardInterrupt as usual, since the
+        search can be continued later.
         """
         return self.stop.on_interrupt() if self.log.kept is None else contextlib.nullcontext()
 
@@ -252,8 +253,9 @@ class BlackBoxProbe:
     def sample_images(self, reserved: int) -> ImageProbes:
         """Query pairs of opposite changes of all images until ``reserved`` queries are left.
 
-        The numbers of pairs of two images differ by at most 1. Changes have the covariance of real
-        codes. The root mean square length of the changes is uniform in [0, radius].
+        All images get the same number of pairs, up to a difference of 1. Changes have the
+        covariance of real codes. The root mean square length of the changes is uniform in [0,
+        radius].
         """
         budget = self.log.max_queries - self.n_start_queries - reserved
         most = min(budget // MIN_PER_IMAGE, budget + 1 - MIN_PROBES)
@@ -300,14 +302,15 @@ class BlackBoxProbe:
     def _query_changes(
         self, plan: Sequence[tuple[int, Tensor]], codes: Sequence[Code], reserved: int
     ) -> list[Answers]:
-        """Return the answers to batches of changes, without pairs that are not finite.
+        """Return the answers to batches of changes, without pairs whose answers are not finite.
 
         Args:
-            plan: for each batch the position of its image, and its changes in std, (2 n, d).
+            plan: for each batch, the position of the image and the changes in std, (2 n, d).
             codes: unchanged codes of the images, each with one row.
 
         Returns:
-            Answers of each batch, with the changes as ``delta`` and the position as ``image``.
+            Answers of each batch, with the changes as ``delta`` and the position of the image as
+            ``image``.
         """
         total = len(plan)
         parts: list[Answers] = []

@@ -1,4 +1,4 @@
-"""The default proxy: ridge regression on a black box's answers around one code.
+"""The proxy "ridge": ridge regression on a black box's answers around one code.
 
 All changes of a code are in standard deviations (std): the change ``delta`` (d,) moves the code by
 ``std * delta``.
@@ -41,10 +41,10 @@ class Probes:
         return dataclasses.replace(self, **tensors)
 
     def saturated(self, saturation: float) -> "Probes":
-        """Return the same probes with scores s replaced by saturation tanh(s / saturation).
+        """Return the probes with each score s replaced by saturation * tanh(s / saturation).
 
         The decision changes at a score of 0. Scores far from 0 can be arbitrarily large. In least
-        squares a few such scores would outweigh all scores near the decision.
+        squares a few large scores would outweigh all scores near the decision.
         """
         # float32 as for the other scores, so that a constant score stays exactly constant.
         start = saturate(self.score.new_tensor(self.score_at_start), saturation)
@@ -76,8 +76,9 @@ class ProxyFit:
     def expected_cosine(self) -> float:
         """Expected cosine between ``gradient`` and the gradient from unlimited queries.
 
-        If two halves with independent errors have the cosine c, the expected cosine of the whole
-        is sqrt(2 c / (1 + c)) (Spearman-Brown). Values below about 0.5 can arise by chance.
+        If gradients fitted to two halves of the data have the cosine c, the expected cosine of the
+        gradient fitted to all data is sqrt(2 c / (1 + c)) (Spearman-Brown). Values below about 0.5
+        can arise by chance.
         """
         c = max(self.split_half_cosine, 0.0)
         return float(np.sqrt(2 * c / (1 + c)))
@@ -116,7 +117,7 @@ def ridge(probes: Probes) -> ProxyFit:
 
 
 def saturate(score: Tensor, saturation: float) -> Tensor:
-    """Return saturation tanh(score / saturation): unchanged near 0, limited to ±saturation."""
+    """Return saturation * tanh(score / saturation), which limits the score to ±saturation."""
     return saturation * (score / saturation).tanh()
 
 
@@ -134,7 +135,7 @@ def ridge_coefficients(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
 
 
 def fit_hessian(change: Tensor, even: Tensor) -> Tensor:
-    """Return the Hessian (d, d) of a score from its even parts (m,) after m changes (m, d)."""
+    """Return the Hessian (d, d) of a score from the even parts (m,) of m pairs of changes."""
     known, weight = _fit_quadratic(change.double().numpy(), even.double().numpy())
     return torch.from_numpy(known.T * weight @ known).float()
 
@@ -143,8 +144,9 @@ def _fit_quadratic(delta: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, 
     """Fit 1/2 delta H delta by kernel ridge regression, where H = known.T * weight @ known.
 
     Ridge regression on all d (d + 1) / 2 products of two dimensions would need too much memory.
-    With suitable scaling, the vectors of products of two changes a and b have the inner product
-    1/2 (a . b)^2. Ridge regression needs only these inner products.
+    Each change has a vector of all products of two of its dimensions. With suitable scaling, the
+    vectors of two changes a and b have the inner product 1/2 (a . b)^2. Ridge regression needs only
+    the inner products.
 
     Returns:
         known: the changes used, (n, d).

@@ -22,12 +22,12 @@ class QueryBatch:
     """Changed codes of one image, whose renderings are sent to the classifier together.
 
     Attributes:
-        kind: purpose of the batch, such as "probes": a word without a hyphen.
+        kind: purpose of the batch, such as "probes", in a word without a hyphen.
         z: changed codes, (n, ...).
         z_start: code of the image, (1, ...).
         source: digest of the image, (8,); see ``image_digest``.
-        key: sketch of each rendered code, (n, m). The sketch is almost the same on another
-            processor.
+        key: a short vector per changed code, (n, m), by which the batch is recognised. The vectors
+            are almost the same if another processor computes the codes.
         n_batches: number of batches of probes up to this one.
     """
 
@@ -59,7 +59,8 @@ class QueryLog:
         folder: where the answers are stored. The folder is locked until ``close``. If None, nothing
             is stored.
         identity: everything on which the answers depend. A folder with another identity is refused.
-        weights: hashes of the weights of the networks. The hashes are recorded, and may differ.
+        weights: hashes of the weights of the networks. The hashes are recorded, and a folder with
+            other hashes is accepted.
 
     Attributes:
         n_queries: images classified so far, by all processes.
@@ -69,7 +70,8 @@ class QueryLog:
         same_weights: whether the folder was begun with the same weights.
 
     Raises:
-        ValueError: if the folder cannot be used, or contains damaged answers or other work.
+        ValueError: if the folder cannot be used, or contains damaged answers or the answers of
+            another search.
     """
 
     def __init__(
@@ -185,7 +187,7 @@ class QueryLog:
         self.n_batches = max((int(r["n_batches"]) for r in self._queried.values()), default=0)
 
     def _known(self, batch: QueryBatch) -> str | None:
-        """Return the name of the same batch, perhaps rendered on another processor, or None."""
+        """Return the name under which the batch is stored already, or None if it is new."""
         if batch.name in self._queried:
             return batch.name
         for name, record in self._earlier.items():

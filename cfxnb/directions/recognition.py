@@ -22,12 +22,12 @@ PARTS = {"view": "space", "logits": "classifier", "score": "classifier", "distan
 
 
 def recognise(probe: Any, images: Tensor) -> int:
-    """Query some stored codes again, compare the answers, and return the number of images.
+    """Query some stored codes again, compare the answers, and return how many were compared.
 
-    Weights alone do not identify a classifier. A plain function has no weights, and a label, a
-    normalisation or a threshold may differ. Equal answers count as the same classifier even if the
-    weights differ, for example if the same network is stored in another format. If the weights
-    differ, more answers are compared.
+    Weights alone do not identify a classifier. A plain function has no weights, and classifiers
+    with equal weights may differ in a label, a normalisation or a threshold. A classifier with
+    equal answers counts as the same even if its weights differ, for example if the network is
+    stored in another format. If the weights differ, more answers are compared.
 
     Args:
         probe: the ``BlackBoxProbe``.
@@ -83,12 +83,15 @@ def choose_answers(answers: Answers, same_weights: bool = True) -> list[int]:
     """Return the rows of the answers that best distinguish one classifier from another.
 
     The most surprising answers distinguish best. For each answer we predict the score from all
-    others. On each side of the decision we take the answers whose prediction lies farthest towards
-    the other side. Such answers near the decision change first if a threshold or a label differs.
-    We add some answers from the smallest to the largest change.
+    other answers. On each side of the decision we take the answers whose predicted score lies
+    farthest towards the other side. Surprising answers near the decision change first if a
+    threshold or a label differs. We add some answers about small, medium and large changes of the
+    image.
 
     Args:
-        answers: logits (n, k), score (n,), is_target (n,), distance (n,), view (n, l), key (n, m).
+        answers: a dict with ``logits`` (n, k), ``score`` (n,), ``is_target`` (n,) and ``distance``
+            (n,). ``view`` (n, l) holds a short vector per rendered image, and ``key`` (n, m) a
+            short vector per changed code.
         same_weights: if False, choose about 50 rows instead of about 12.
     """
     score, distance = answers["score"].double(), answers["distance"].double()

@@ -16,36 +16,38 @@ class Directions:
     """Directions in code space that change a classifier's decision, best first.
 
     "g" is the gradient of the score, and "h1", "h2", ... are eigenvectors of its Hessian. The
-    number of an h is its rank by absolute eigenvalue. With the proxy "ridge" and validation images
-    there can be two gradients: "g" and "g uncorrected", or "g corrected" and "g" if the correction
-    flips fewer images.
+    number in the name of an eigenvector is its rank by absolute eigenvalue. With the proxy "ridge"
+    and validation images there can be two gradients, named "g" and "g uncorrected", or "g
+    corrected" and "g" if the correction flips fewer images.
 
     Attributes:
-        vectors: changes of a code, (m, *code), each with length 1 in std. Adding a direction
-            raises the log odds of ``target``, according to the proxy. A corrected g raises
-            the log odds according to the answers of the ranking.
+        vectors: changes of a code, (m, *code), each with length 1 in standard deviations of the
+            code (std). Adding a direction raises the log odds of ``target``, according to the
+            proxy. A corrected gradient g raises the log odds according to the answers about
+            validation images.
         names: one name per direction.
         table: one row per direction. ``flip rate`` is the measured fraction of validation images
             whose decision flips within ``max_step``. Without validation images, the flip rate is
             measured on the images of the search. ``length`` is the mean length of the steps that
             flip, in std. ``curvature`` is the second derivative of the score along the direction.
             With "global_ridge" a last row "random" has a random direction within the active axes,
-            and there are four more columns. ``within half`` is the fraction that flips within half
-            of ``max_step``. ``towards`` and ``away`` are the flip rates of images that were not
-            classified as the target, and of images that were. ``images`` is their number.
-        proxy_fit: the fit of the score of "g", without correction: ``gradient``, ``hessian``,
-            ``distance``, ``r2``, ``split_half_cosine``, ``expected_cosine``. With "global_ridge"
-            ``distance`` is NaN.
+            and there are four more columns. ``within half`` is the fraction of images that flip
+            within half of ``max_step``. ``towards`` and ``away`` are the flip rates of images that
+            were not classified as the target, and of images that were. ``images`` is the number of
+            images.
+        proxy_fit: the fit that gives "g" before any correction, with the fields ``gradient``,
+            ``hessian``, ``distance``, ``r2``, ``split_half_cosine``, ``expected_cosine``. With
+            "global_ridge", the field ``distance`` is NaN.
         target: class that adding a direction favours.
         contrast_class: class that adding a direction disfavours, or None for all other classes.
         n_queries: number of images that the classifier classified.
         made_by: function, options of the call, hashes of the weights, seconds. ``lost``: queries
             whose answers are lost. ``compared``: images queried again to recognise the classifier.
-            ``tried``: images used for the ranking. ``held_out``: whether these were validation
-            images. ``covariance``: where the covariance of codes is from, "space", "images" or
-            "none".
+            ``tried``: images used for the ranking. ``held_out``: whether the ranking used
+            validation images. ``covariance``: where the covariance of codes is from, "space",
+            "images" or "none".
         class_vectors: with "global_ridge" one direction per class, (k, *code), else None. Adding
-            direction c raises the log odds of class c against all others.
+            direction c raises the log odds of class c against all other classes.
     """
 
     vectors: Tensor
@@ -73,15 +75,15 @@ class Directions:
 
     @property
     def h(self) -> Tensor:
-        """The h-directions, best first, (n, *code)."""
+        """The eigenvectors "h1", "h2", ... of the Hessian, best first, (n, *code)."""
         chosen = [v for v, n in zip(self.vectors, self.names, strict=True) if n.startswith("h")]
         return torch.stack(chosen) if chosen else self.vectors[:0]
 
     def towards(self, target: int | Tensor) -> Tensor:
         """Return the direction towards a class, shaped like a code, or one per target (n, *code).
 
-        If the search has only the direction of its own target, the result is "g". Then the
-        direction leads to the target with one sign, and away from it with the other.
+        If the search has only the direction of its own target, the result is "g". The direction "g"
+        leads to the target with one sign, and away from the target with the other.
 
         Args:
             target: number of a class, or one per image (n,).
