@@ -24,13 +24,12 @@ def explain_batches(
 ) -> Attribution:
     """Explain batch after batch and join the results in one Attribution.
 
-    Images that were not explained before Ctrl-C get the status "stopped" and NaN as their map.
+    Images that were not explained before Ctrl-C get the status "stopped" and a map of NaN.
 
     Args:
         stop: Stop object of the call, which says whether Ctrl-C was pressed.
-        output: The explained function; its attribute ``batch_size`` limits the number of images in
-            a batch.
-        explain: Function from positions of images to their Attribution.
+        output: The explained function, whose ``batch_size`` limits the number of images in a batch.
+        explain: Function that takes positions of images and returns the Attribution of the images.
         positions: Positions of all images in the call, int64 (n,).
         images: The explained images, or None if the images must be rendered first. If ``images`` is
             None, images that were not explained before Ctrl-C are NaN in the result.

@@ -51,9 +51,9 @@ def captum_attribution(
         n_points: Number of Gauss-Legendre nodes of "integrated_gradients".
         window: Side of the square that "occlusion" covers, in pixels.
         stride: Distance between neighbouring squares, in pixels; at most ``window``.
-        tolerance: A map has the status "complete" if its sum differs from the change of the output
-            by at most this fraction of the change. Only the maps of "integrated_gradients" are
-            expected to get the status "complete".
+        tolerance: A map has the status "complete" if the sum of the map differs from the change of
+            the output by at most ``tolerance`` times the change. Only the maps of
+            "integrated_gradients" are expected to get the status "complete".
         batch_size: Approximate number of images per batch. A larger batch is faster and needs more
             memory.
 

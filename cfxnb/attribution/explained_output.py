@@ -14,7 +14,7 @@ from cfxnb.core.types import Classifier
 
 
 class ExplainedOutput:
-    """The explained function f from images to numbers, with its gradient if a method needs it.
+    """The explained function f from images to numbers, with the gradient of f if a method needs it.
 
     Args:
         classifier: Images -> logits (b, k).

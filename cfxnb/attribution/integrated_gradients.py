@@ -52,22 +52,22 @@ def integrated_gradients(
     """Compute how much each pixel contributed to f(image) - f(baseline) along a path.
 
     The explained function f is the logit of ``label``, minus the logit of ``contrast_class`` if
-    there is one. A map is complete if its values sum to f(image) - f(baseline). Let x_0, ..., x_m
-    be points on the path from the baseline to the image, f_i = f(x_i), and G_i the gradient of f at
-    x_i. All products are elementwise::
+    there is one. A map is called complete if the sum of its values is f(image) - f(baseline). Let
+    x_0, ..., x_m be points on the path from the baseline to the image, f_i = f(x_i), and G_i the
+    gradient of f at x_i. All products are elementwise::
 
-        trapezoid      sum_i (G_i + G_{i+1}) / 2 * (x_{i+1} - x_i)
-        gausslegendre  (x_m - x_0) * weighted mean of G at the Gauss-Legendre nodes
-        mean_gradient  (x_m - x_0) * mean_i G_i
-        proportional   sum_i (f_{i+1} - f_i) * |x_{i+1} - x_i| / sum_pixels |x_{i+1} - x_i|
-        secant         (x_m - x_0) * mean_i (f_{i+1} - f_i) / (x_{i+1} - x_i)
+        trapezoid:     sum_i (G_i + G_{i+1}) / 2 * (x_{i+1} - x_i)
+        gausslegendre: (x_m - x_0) * weighted mean of G at the Gauss-Legendre nodes
+        mean_gradient: (x_m - x_0) * mean_i G_i
+        proportional:  sum_i (f_{i+1} - f_i) * |x_{i+1} - x_i| / sum_pixels |x_{i+1} - x_i|
+        secant:        (x_m - x_0) * mean_i (f_{i+1} - f_i) / (x_{i+1} - x_i)
 
     - "trapezoid" approximates the line integral on any path. For "trapezoid", the intervals in
       which the sum of the attributions differs most from f_{i+1} - f_i are halved, until the error
       of the map is within ``tolerance``.
     - "gausslegendre" is for straight paths only.
-    - "proportional" needs no gradients, and its map always sums to f(image) - f(baseline). The
-      method "proportional" cannot separate pixels that change together.
+    - "proportional" needs no gradients, and gives a map that always sums to f(image) - f(baseline).
+      The method "proportional" cannot separate pixels that change together.
     - "mean_gradient" (published GCD code) gives a map that sums to f(image) - f(baseline) on
       straight paths only.
     - "secant" (published GCD code) needs no gradients. On a straight path "secant" assigns the
@@ -86,9 +86,9 @@ def integrated_gradients(
             Default: "trapezoid".
         n_points: Number of points on the path, ends included. On a path with corners, more points
             may be used, so that every corner of the path is among the points. "trapezoid" starts
-            with ``n_points`` points and adds more points where they are needed.
-        tolerance: A map has the status "complete" if its sum differs from f(image) - f(baseline) by
-            at most this fraction of |f(image) - f(baseline)|. Greater than 0.
+            with ``n_points`` points, and adds points where the map is not accurate enough.
+        tolerance: A map has the status "complete" if the sum of the map differs from f(image) -
+            f(baseline) by at most ``tolerance`` times |f(image) - f(baseline)|. Greater than 0.
         max_points: Largest number of points per image that "trapezoid" may use. If ``max_points``
             is at most ``n_points``, "trapezoid" adds no points.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
@@ -118,7 +118,7 @@ def integrated_gradients(
 
 @dataclasses.dataclass(frozen=True)
 class Integration:
-    """Options of the call of ``integrated_gradients`` that concern the integral."""
+    """Options of ``integrated_gradients`` that decide how the integral is computed."""
 
     method: str
     n_points: int
@@ -127,7 +127,7 @@ class Integration:
 
     @classmethod
     def checked(cls, method: str, n_points: Any, tolerance: Any, max_points: Any) -> "Integration":
-        """Return the options if they are valid; ``check_method`` has checked ``method`` before."""
+        """Return the options, all checked except ``method``, which ``check_method`` checks."""
         return cls(
             method,
             validate.count(n_points, "n_points", 1 if method == "gausslegendre" else 2),
@@ -190,7 +190,7 @@ class Curve:
     g: Tensor
 
     def merged(self, other: "Curve") -> "Curve":
-        """Return a Curve with the points of both curves, sorted by their positions t."""
+        """Return a Curve with the points of two curves, sorted by the position t."""
         order = torch.cat([self.t, other.t]).argsort()
         both = zip(vars(self).values(), vars(other).values(), strict=True)
         return Curve(*(torch.cat(pair)[order] for pair in both))
@@ -280,7 +280,7 @@ def _attribution(
     weights: Tensor,
     options: Integration,
 ) -> Attribution:
-    """Return the Attribution of one image, from the points of its path."""
+    """Return the Attribution of one image, computed from the points of a path."""
     full = _map(options.method, curve.x, curve.f, curve.g, weights)
     change = curve.f[-1] - curve.f[0]
     delta = relative_delta(full.sum(), change)
@@ -330,8 +330,8 @@ def _map(method: str, x: Tensor, f: Tensor, g: Tensor, weights: Tensor) -> Tenso
 def _trapezoids(g: Tensor, x: Tensor) -> Tensor:
     """Return the integrals of the gradient between neighbours of m points, (m - 1, c, h, w).
 
-    The trapezoid rule takes the mean of the gradients at both ends of an interval. The gradient at
-    one end may be infinite, for example if f contains a square root of 0. If the gradient at one
+    The trapezoid rule takes the mean of the gradients at the two ends of an interval. The gradient
+    at one end may be infinite, for example if f contains a square root of 0. If the gradient at one
     end is infinite, only the gradient at the other end is used.
     """
     first, last = g[:-1], g[1:]

@@ -6,9 +6,9 @@ find the baseline along the direction, build the path from the baseline to the i
 
 Differences from the paper: the published code renders 128 steps up to a fixed length, in one
 direction that is chosen by a sign rule. If no step along the direction gives a baseline, the
-published code returns a map of zeros. We try the direction and its opposite, and refine the step by
-bisection. If no step along the direction gives a baseline, our code gives the image the status
-"no_baseline".
+published code returns a map of zeros. Our code tries the direction and the opposite direction, and
+refines the step by bisection. If no step along the direction gives a baseline, our code gives the
+image the status "no_baseline".
 """
 
 import dataclasses
@@ -77,9 +77,9 @@ def latent_integrated_gradients(
             compared, see ``integrated_gradients``. If there is a contrast class, the probability of
             the label is computed from the logits of the label and the contrast class alone.
         max_step: Longest step along the direction, in standard deviations of the code. Default:
-            sqrt(2 d), where d is the number of active dimensions of the code (those whose standard
-            deviation is above 2 % of the largest standard deviation). The default of ``max_step``
-            is the typical distance between the codes of two images.
+            sqrt(2 d), where d is the number of dimensions of the code whose standard deviation is
+            above 2 % of the largest standard deviation. The default of ``max_step`` is the typical
+            distance between the codes of two images.
         threshold: Probability in (0, 1). An image can be the baseline if the label is less probable
             than ``threshold`` in it.
         grid_steps: Number of evenly spaced steps up to ``max_step`` that are tested. The function
@@ -97,11 +97,12 @@ def latent_integrated_gradients(
     Returns:
         An Attribution on the device of ``images``. The status of an image is a status of
         ``integrated_gradients``, "no_baseline" or "already_below_threshold". The status
-        "no_baseline" means that the probability of the label stays above the threshold in both
-        directions. The baseline of an image with the status "no_baseline" is the image at the step
-        with the lowest probability of the label. The status "already_below_threshold" means that
-        the probability of the label is below the threshold in the reconstruction. The baseline of
-        an image with the status "already_below_threshold" is the reconstruction.
+        "no_baseline" means that the probability of the label stays above the threshold in the
+        direction and in the opposite direction. The baseline of an image with the status
+        "no_baseline" is the image at the step with the lowest probability of the label. The status
+        "already_below_threshold" means that the probability of the label is below the threshold in
+        the reconstruction. The baseline of an image with the status "already_below_threshold" is
+        the reconstruction.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -144,7 +145,7 @@ def latent_integrated_gradients(
 
 @dataclasses.dataclass(frozen=True)
 class BaselineSearch:
-    """Options of the call of ``latent_integrated_gradients`` for the search of the baseline."""
+    """Options of ``latent_integrated_gradients`` that decide how the baseline is searched."""
 
     max_step: float
     threshold: float
@@ -198,7 +199,7 @@ class LatentExplanation:
 
 @dataclasses.dataclass
 class BaselineWalk:
-    """A batch of n codes with their directions and labels.
+    """A batch of n codes, each with a direction and a label.
 
     The method ``log_odds`` gives the log odds of the label after a step along the direction.
     """
@@ -279,7 +280,8 @@ def find_baseline(
         walk: BaselineWalk, which computes the log odds of the label at any step along the
             direction.
         log_odds_at_start: Log odds of the label in the n reconstructions, (n,).
-        options: Options of the search, such as the threshold and the number of bisection steps.
+        options: Options of the baseline search, for example the threshold and the number of
+            bisection steps.
     """
     device, grid_steps = walk.direction.device, options.grid_steps
     limit = math.log(options.threshold / (1 - options.threshold))

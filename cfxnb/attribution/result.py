@@ -156,7 +156,7 @@ class Attribution:
 
 
 def checked_attribution(value: Any, name: str) -> Attribution:
-    """Return the attribution if its fields fit each other, and images and maps are finite.
+    """Return an attribution, after checking that its fields fit and its numbers are finite.
 
     Images whose status is in ``NO_MAP`` may hold NaN.
 

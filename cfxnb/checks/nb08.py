@@ -15,7 +15,7 @@ _LINEAR = torch.linspace(-1, 1, 24).view(SHAPE)
 
 
 def _f(images: Tensor) -> Tensor:
-    """Return one number per image; its gradient is different for each pixel and each image."""
+    """Return one number per image; the gradients differ between pixels and between images."""
     return (_LINEAR * images + (2 - _LINEAR) * images**3).flatten(1).sum(1)
 
 

@@ -279,7 +279,7 @@ def _text(value: Any) -> str:
 
 
 def check_reader(reader: Any, contrasts: Contrasts, name: str) -> None:
-    """Check that a factor reader reads both values of every contrast."""
+    """Check that a factor reader (a network) can read all values of the contrasts."""
     validate.instance(reader, FactorReader, name, "a cfx.FactorReader")
     for attribute, pair in contrasts.items():
         options = reader.options.get(attribute, ())
@@ -291,7 +291,7 @@ def check_reader(reader: Any, contrasts: Contrasts, name: str) -> None:
 
 
 def checked_edits(value: Any, space: LatentSpace) -> AttributeEdits:
-    """Check that edits and space fit: both have the same mean and standard deviation of codes."""
+    """Check that edits and space have the same mean and standard deviation of codes."""
     kind = "edits from cfx.fit_attribute_edits"
     edits: AttributeEdits = validate.instance(value, AttributeEdits, "edits", kind)
     validate.shape(edits.mean.shape, space.mean.shape, "edits", "edits for codes of shape")

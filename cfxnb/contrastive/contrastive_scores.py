@@ -1,8 +1,8 @@
 """Necessity and sufficiency of named attributes for a classifier's outcome, image by image.
 
 The module edits images in the latent space of a generator (Alipour et al., arXiv 2206.05257) and
-computes the scores of LEWIS (Galhotra et al., 2021; Pearl, 2009, chapter 9). The functions
-``necessity_and_sufficiency`` and ``tally`` hold the algorithm, so read them first.
+computes the scores of LEWIS (Galhotra et al., 2021; Pearl, 2009, chapter 9). Read first
+``necessity_and_sufficiency`` and ``tally``, which hold the algorithm.
 
 Differences from the paper and LEWIS: the edited image is compared with the unedited reconstruction.
 The true factors of an image decide whether the image counts for necessity or for sufficiency. Of
@@ -60,7 +60,7 @@ def necessity_and_sufficiency(
     edit_filter: str,
     confidence_level: float,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Set each attribute of each image to its other value, classify, and count the outcomes.
+    """Switch each attribute of each image to the other value, classify, and count the outcomes.
 
     Args:
         images: Images, (n, c, h, w).
@@ -222,10 +222,10 @@ def contrastive_scores(
 
     Returns:
         ContrastiveScores. A score that no image can contribute to is NaN, with n = 0. An image is
-        left out if either the original or the reconstruction is classified as the outcome, but not
-        both. ``reconstruction_agreement`` is the fraction of images whose original and
-        reconstruction agree on the outcome. If Ctrl-C ends the call, the scores use only the
-        finished images, and a warning gives the number of finished images.
+        left out if original and reconstruction disagree on whether the class is the outcome.
+        ``reconstruction_agreement`` is the fraction of images whose original and reconstruction
+        agree on the outcome. If Ctrl-C ends the call, the scores use only the finished images, and
+        a warning gives the number of finished images.
 
     Raises:
         ValueError, TypeError: For a wrong argument.

@@ -36,13 +36,13 @@ class EditNetwork(nn.Module):
     The predicted step is the linear step plus the output of the layers, which is zero before
     training. Training that starts from steps of length zero often fails if the codes of images fill
     the space densely. On the way from one kind of image to a wanted kind, the reader may see a
-    third kind with certainty. Where the reader sees a third kind, its gradient does not point
-    towards the wanted kind.
+    third kind with certainty. Where the reader sees a third kind, the gradient of the reader does
+    not point towards the wanted kind.
 
     Args:
         dims: Number of dimensions of a code.
         attributes: Number of attributes.
-        hidden_dim: Width of both hidden layers.
+        hidden_dim: Width of each of the two hidden layers.
         linear_steps: Linear steps from which the training starts. Default: steps of length zero.
     """
 
@@ -113,7 +113,7 @@ def train_edit_network(
         contrasts: dict attribute -> (baseline, value), the two values of each attribute.
         linear_steps: Linear steps from which the training starts, or None for steps of length zero.
         options: Width of the network, number of training steps, weights of the loss, and so on.
-        checkpoint_dir: Directory for checkpoints of this training. If None, no checkpoints are
+        checkpoint_dir: Directory for checkpoints of the training. If None, no checkpoints are
             written.
         record: Everything that the training depends on, as JSON values. The record identifies the
             directory.
@@ -177,7 +177,7 @@ def _random_targets(rows: int, attributes: int, generator: Generator) -> Tensor:
 def _edit_loss(
     logits: dict[str, Tensor], target: Tensor, contrasts: Contrasts, reader: FactorReader
 ) -> Tensor:
-    """Return the mean cross-entropy between edited attributes and their wanted values."""
+    """Return the mean cross-entropy between the edited attributes and the wanted values."""
     total = target.new_zeros(len(target))
     for j, (name, pair) in enumerate(contrasts.items()):
         baseline, value = (reader.options[name].index(v) for v in pair)
@@ -190,7 +190,7 @@ def _edit_loss(
 def _preserve_loss(
     logits: dict[str, Tensor], original: Tensor, target: Tensor, contrasts: Contrasts
 ) -> Tensor:
-    """Return the mean cross-entropy between unedited factors and their old options."""
+    """Return the mean cross-entropy between unedited factors and the options before the edit."""
     names = list(contrasts)
     total = target.new_zeros(len(target))
     for (name, own), option in zip(logits.items(), original.T, strict=True):

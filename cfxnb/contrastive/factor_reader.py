@@ -71,7 +71,7 @@ class FactorReader:
         )
 
     def _logits(self, images: Tensor) -> Tensor:
-        """Apply the module to a copy of the images, because it may change its input in place."""
+        """Apply the module to a copy of the images, because the module may change its input."""
         first = next(self.module.parameters(), images)
         out = self.module(images.to(first.device, first.dtype).clone())
         out = getattr(out, "logits", out)  # transformers return an object with .logits
@@ -124,7 +124,7 @@ class FactorReader:
 
 
 def _checked_options(values: Any, name: Any) -> tuple[Any, ...]:
-    """Return the options of a factor, after checking that there are two or more different ones."""
+    """Return the options of a factor, after checking that there are two or more, all different."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(
             f"options[{name!r}]: expected a sequence of options, got {validate.describe(values)}"

@@ -2,9 +2,9 @@
 
 Let o be the outcome, x a value of the cause, x' the baseline of the cause, and k a context:
 
-    necessity    P(not o, had the cause been x' | x, o, k)
-    sufficiency  P(o, had the cause been x | x', not o, k)
-    pns          P(o with x, and not o with x' | k)
+    necessity:    P(not o, had the cause been x' | x, o, k)
+    sufficiency:  P(o, had the cause been x | x', not o, k)
+    pns:          P(o with x, and not o with x' | k)
 
 Each score compares the outcomes of a unit under the values x and x' of the cause, but a table shows
 each unit under only one value. Tian & Pearl (2000, "Probabilities of causation: bounds and
@@ -217,7 +217,7 @@ def _ratio(part: Any, total: Any) -> np.ndarray:
 
 
 def _average(rate: np.ndarray, n_units: np.ndarray) -> float:
-    """Return the mean over all units of the rates of their strata.
+    """Return the mean of the rates of the strata, weighted by the number of units in each stratum.
 
     The mean is NaN if the rate of a stratum with units is NaN. Strata without units are ignored.
     """

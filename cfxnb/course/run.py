@@ -40,7 +40,7 @@ class PeakMemory(threading.Thread):
 
 
 def run_course(sources: list[Path], profile: str) -> int:
-    """Execute notebooks with their solutions, and return how many failed."""
+    """Execute the notebooks with solutions, and return how many notebooks failed."""
     out = paths.root() / "build" / "course"
     out.mkdir(parents=True, exist_ok=True)
     failed = 0

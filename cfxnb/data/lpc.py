@@ -1,7 +1,7 @@
 """Render pixel-art figures from layers, such as body, hair and top.
 
-The layers of a figure are its factors. Because the layers are known, every factor of an image is
-known, and one layer can be replaced exactly.
+Each layer of a figure is a factor of the figure. Because the layers are known, every factor of an
+image is known, and one layer can be replaced exactly.
 
 The layers come from sheets of the Liberated Pixel Cup, CC BY-SA 3.0 or GPL 3.0. The artists are
 listed in ``data/sprites``.

@@ -67,7 +67,7 @@ def sprites(
 
     Args:
         world: Name of a world in ``SPRITE_WORLDS``, or your own ``World`` of factors and options in
-            ``SPRITE_OPTIONS``. If the world does not mention a factor, all options of this factor
+            ``SPRITE_OPTIONS``. If the world does not mention a factor, all options of the factor
             are equally likely.
         n_samples: Number of figures.
         class_factor: Factor that gives the labels. The classes are the options of ``class_factor``.
@@ -118,7 +118,7 @@ def _of_split(factors: pd.DataFrame, split: str) -> pd.DataFrame:
     """Return the rows of a table of factors that belong to a split.
 
     A combination of options is held out if the sum of the indices of the options is divisible by 5.
-    With this rule, every option of a factor is held out about equally often.
+    Because of the sum rule, every option of a factor is held out about equally often.
     """
     held_out = sum(as_indices(factors).values()) % 5 == 0
     rows = {"all": held_out | True, "train": ~held_out, "test": held_out}[split]

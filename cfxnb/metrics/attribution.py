@@ -120,7 +120,7 @@ def insertion_deletion(
     the baseline. The deletion curve shows the probability of the label while pixels of the baseline
     are pasted into the image. Pixels with the largest values in the heat map are pasted first. In
     the paper, deletion replaces pixels by a constant, and insertion starts with a blurred image.
-    Here insertion and deletion use the images ``baseline``.
+    In ``insertion_deletion``, both curves use the images ``baseline`` for missing pixels.
 
     Args:
         classifier: Images -> logits (b, k). No gradients are needed.

@@ -127,7 +127,7 @@ def reversibility(
             ``counterfactuals`` records.
 
     Returns:
-        DataFrame with one row per image, with these columns:
+        DataFrame with one row per image, and four columns:
 
         - ``flipped back``: 1 if the second call reached the class that was predicted for the
           original, otherwise 0. ``flipped back`` is NaN if the image did not flip to the target.
@@ -139,8 +139,8 @@ def reversibility(
           that the image moves back towards the original. Lower is better.
 
         The columns ``one way``, ``return`` and ``ratio`` are NaN if the image did not flip to the
-        target and back. Report the three columns with distances together with the mean of ``flipped
-        back``, because they count only images that flipped back.
+        target and back. Report ``one way``, ``return`` and ``ratio`` together with the mean of
+        ``flipped back``, because the three columns count only images that flipped back.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. The error message names the argument.

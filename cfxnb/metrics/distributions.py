@@ -164,7 +164,7 @@ def sfid(
 
     The images are split at random into two halves. sFID is the mean of two distances. Each
     distance is the FID between the originals of one half and the successful counterfactuals of the
-    other half. The split avoids that a counterfactual is compared with its own original. Lower is
+    other half. Because of the split, no counterfactual is compared with its own original. Lower is
     better.
 
     Args:

@@ -31,8 +31,8 @@ def diversity(
 
     Returns:
         One value per image, float64 (n,): the mean distance over the pairs of results in which
-        both counterfactuals flipped. Higher is more diverse. The value of an image is NaN if no
-        pair of its counterfactuals flipped.
+        both counterfactuals flipped. Higher is more diverse. The value of an image is NaN if fewer
+        than two of its counterfactuals flipped.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or features are not finite.
@@ -74,7 +74,7 @@ def factor_diversity(results: Sequence[Counterfactuals], judge: FactorReader) ->
         One value per image, float64 (n,): the mean number of factors that the judge reads
         differently, over the pairs of results in which both counterfactuals flipped. The values lie
         between 0 and the number of factors; higher is more diverse. The value of an image is NaN if
-        no pair of its counterfactuals flipped.
+        fewer than two of its counterfactuals flipped.
 
     Raises:
         ValueError, TypeError: If an argument is wrong. The error message names the argument.

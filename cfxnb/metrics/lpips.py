@@ -130,7 +130,7 @@ class LPIPS(nn.Module):
         return maps
 
     def _checked(self, value: Any, name: str) -> Tensor:
-        """Return the images if they are large enough for the network, without detaching them."""
+        """Return the images, after checking that they are large enough for the network."""
         x = validate.live_images(value, name)
         if x.shape[1] not in (1, 3) or min(x.shape[2:]) < self.smallest:
             raise ValueError(

@@ -134,8 +134,8 @@ def report(
             have no interval. Default: None, without intervals.
 
     Returns:
-        DataFrame with one row per method. The eligible images are those that were not classified as
-        the target before the edit, flipped or not. Columns:
+        DataFrame with one row per method. Eligible images are all images that were not classified
+        as the target before the edit. Columns:
 
         - ``images``: number of images in the counterfactuals of the method.
         - ``flip rate``: fraction of the eligible images that flipped. Higher is better.
@@ -145,10 +145,11 @@ def report(
           the target. Higher is better.
         - ``transfer``: fraction of the retrained classifiers that a flip changes to the target,
           too. The column holds the mean over flipped images. Higher is better.
-        - ``L1``, ``L2``: distance from the original to the counterfactual, over eligible images.
-        - ``L2 reconstruction``: distance from the original to the reconstruction.
-        - ``L2 edit``: distance from the reconstruction to the counterfactual.
-        - ``sparsity``: fraction of pixels that did not change. Higher is sparser.
+        - ``L1``, ``L2``: mean distance from the original to the counterfactual, over eligible
+          images.
+        - ``L2 reconstruction``: mean L2 distance from the original to the reconstruction.
+        - ``L2 edit``: mean L2 distance from the reconstruction to the counterfactual.
+        - ``sparsity``: mean fraction of the pixels that did not change. Higher is sparser.
         - ``code distance``, ``COUT``, and the columns of ``distances``: means over eligible images.
         - ``FID (...)``, ``KID (...)``: distance between the counterfactuals of the eligible images
           and the images ``real``. ``sFID (...)``: distance between the flipped counterfactuals and
@@ -176,8 +177,8 @@ def report(
           differ.
         - ``accuracy gain``: accuracy of the classifier after repair minus accuracy before repair.
           Higher is better.
-        - ``generator passes per flip``, ``classifier passes per flip`` and those of further
-          networks, ``seconds per flip``: total cost divided by the number of flipped images.
+        - ``generator passes per flip``, ``classifier passes per flip``, ``seconds per flip``: total
+          cost divided by the number of flipped images. Passes of other networks have a column, too.
           The cost of images that did not flip, and evaluations that all images share, are included.
           The cost of the calls that ``report`` makes is not included.
 

@@ -20,7 +20,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class ReportArguments:
-    """The checked arguments of ``report``, which explains them."""
+    """The checked arguments of the function ``report``."""
 
     classifier: CheckedClassifier | None
     judge: CheckedClassifier | None

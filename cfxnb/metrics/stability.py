@@ -31,15 +31,15 @@ def stability(
     Args:
         method: Called as ``method(images, target, seed=seed)``, returns Counterfactuals. The method
             must be the one that made ``counterfactuals``.
-        counterfactuals: The first explanations. Pass the whole result, not a part of it, because
-            the noise of an image depends on its row.
+        counterfactuals: The first explanations. Pass all counterfactuals of a call, not a part of
+            them, because the noise of an image depends on its row.
         seeds: Seeds of the further calls if ``input_noise`` is 0, otherwise seeds of the noise.
             Default: the two numbers after the seed that ``counterfactuals`` records.
         input_noise: Standard deviation of Gaussian noise that is added to the pixels, in [0, 1].
             Default: 0. Noise of 0.01 is two to three grey levels.
 
     Returns:
-        DataFrame with one row per image, with these columns:
+        DataFrame with one row per image, and two columns:
 
         - ``flips again``: fraction of the further calls that flipped the image. A call is left out
           if the noise alone makes the classifier predict the target. Higher is better.

@@ -28,8 +28,8 @@ def transfer(counterfactuals: Counterfactuals, classifiers: Sequence[Classifier]
     Args:
         counterfactuals: Counterfactuals of any method. Only flipped images are tested.
         classifiers: Retrained classifiers with the classes of the explained classifier, in the same
-            order. A retrained classifier that already predicts the target for the original of an
-            image is left out for this image.
+            order. For each image, the retrained classifiers that already predict the target for the
+            original are left out.
 
     Returns:
         Fraction of the retrained classifiers that predict the target for the counterfactual,
@@ -79,8 +79,8 @@ def accuracy_gain(
     wrong with the classifier, the accuracy on held-out images rises.
 
     Args:
-        classifier, repaired: The classifier before and after the repair. Both classifiers map
-            images to logits.
+        classifier, repaired: The classifier before and after the repair. Each of the two
+            classifiers maps images to logits.
         images: Held-out images, (n, c, h, w) in [0, 1]. Choose images in which a shortcut points to
             the wrong class, or all images.
         labels: True classes, by number or name, (n,).

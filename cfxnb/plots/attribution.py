@@ -67,8 +67,8 @@ def heat_maps(
 def _delta_text(delta: float) -> str:
     """Return the relative error of the sum of a map as a text in percent.
 
-    If the relative error is above 1000 %, the text gives only its sign, because such a large error
-    means that the explained output f hardly changed.
+    For relative errors above 1000 %, the text gives only the sign: in these cases the explained
+    output hardly changed, and the number means little.
     """
     if math.isnan(delta):
         return "delta unknown"

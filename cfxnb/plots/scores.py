@@ -124,7 +124,7 @@ def edit_strip(
     *,
     class_names: Sequence[str] | None = None,
 ) -> Picture:
-    """Draw one image, its reconstruction, and the edit of each attribute to its other value.
+    """Draw one image, its reconstruction, and for each attribute the image with the other value.
 
     The predicted class is written below each image, in bold if it differs from the predicted class
     of the reconstruction.
@@ -180,8 +180,8 @@ def edit_picture(
 ) -> Picture:
     """Draw one image before and after an edit, the difference, and a text that interprets the edit.
 
-    If the class changes, the old value of the attribute was necessary for the old class of this
-    image, and the new value is sufficient for the new class.
+    If the edit changes the class, the old value of the attribute was necessary for the old class of
+    the image, and the new value is sufficient for the new class.
 
     Args:
         space: Space in which the image is edited.

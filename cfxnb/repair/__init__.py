@@ -3,5 +3,5 @@
 Read ``explain_errors`` first: the function finds what would have to change in each misclassified
 image for the classifier to be right. ``fine_tune`` trains a copy of the classifier further, for
 example on counterfactuals. The paper's code has no script for explaining or repairing errors, so
-both functions are our reading of the paper's idea.
+``explain_errors`` and ``fine_tune`` are our reading of the paper's idea.
 """

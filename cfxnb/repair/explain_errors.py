@@ -29,8 +29,8 @@ class ErrorExplanation:
         counterfactuals: counterfactuals of the explained images towards their true classes.
         table: DataFrame with one row per kind of error, a pair of true class and predicted class.
             The column ``images`` is the number of images of the true class, ``errors`` the number
-            of errors of this kind, and ``explained`` the number of errors of this kind with a
-            finished search. ``flipped`` is the fraction of explained errors whose counterfactual
+            of errors of the kind, and ``explained`` the number of errors of the kind whose search
+            was finished. ``flipped`` is the fraction of explained errors whose counterfactual
             flipped, and NaN if no error was explained.
         change_maps: for each kind of error the mean absolute difference between counterfactual and
             reconstruction over the flipped images, (h, w).
@@ -73,7 +73,7 @@ def explain_errors(
     Args:
         space: a ``Diffusion`` space.
         classifier: images (b, c, h, w) -> logits (b, k), with gradients.
-        images: images (n, c, h, w) in [0, 1], both misclassified and correctly classified ones.
+        images: images (n, c, h, w) in [0, 1], which may be misclassified or correctly classified.
         labels: true class of each image, (n,), by number or name.
         descriptors: Descriptors that name what changed, fitted with the codes of ``space``.
         max_images: largest number of images to explain. If there are more errors than

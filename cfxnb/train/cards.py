@@ -64,7 +64,7 @@ def _fraction(hits: Tensor) -> float:
 
 
 def rounded(values: Mapping[str, Any]) -> dict[str, float]:
-    """Return the values rounded to four digits after the point, as a card stores them."""
+    """Return values rounded to four decimal places, as the card of a network stores them."""
     return {name: round(float(value), 4) for name, value in values.items()}
 
 

@@ -60,8 +60,8 @@ def trained(
 def augment(images: Tensor, generator: Generator) -> Tensor:
     """Augment images: shift by up to 3 pixels, rotate by up to 5 degrees, scale by up to 10 %.
 
-    ``augment`` also changes brightness and contrast. Border pixels are repeated, because black
-    margins would be informative in this data set.
+    ``augment`` also changes brightness and contrast. Border pixels fill the margins, because black
+    margins would tell something about the class in the chest data set.
     """
     noise = torch.rand(6, len(images), generator=generator, device=images.device) * 2 - 1
     limits = torch.tensor([[0.09], [0.1], [0.09], [0.09], [0.2], [0.1]]).to(noise)
@@ -95,7 +95,7 @@ def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator
 
 
 def _weighted_cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return cross-entropy with equal total weight of both classes."""
+    """Return the cross-entropy, with the same total weight for each of the two classes."""
     return cross_entropy(model, images, labels, class_weights().to(images.device))
 
 

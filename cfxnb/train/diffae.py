@@ -29,7 +29,7 @@ LATENT = {"hidden_dim": 256, "layers": 6, "time_channels": 64}
 
 
 def config(dataset: str) -> dict:
-    """Return the arguments of ``DiffAE`` for a data set, except those of the latent DDIM."""
+    """Return the arguments of ``DiffAE`` for a data set, without those for the latent DDIM."""
     net = NETS[dataset]
     shared = {
         "dims": 64,

@@ -38,8 +38,7 @@ class Dataset:
         explained: names of classifiers whose decisions should not change if an image is
             reconstructed.
         card: function that returns the common fields of a card.
-        judged: whether the judge is a classifier, so that its decisions on reconstructions are
-            counted, too.
+        judged: True if the judge is a classifier whose decisions should not change either.
     """
 
     train: Callable[[], Tensor]

@@ -1,7 +1,7 @@
 """Recipes for flows: one for digits, one for X-rays, one for each planted classifier of sprites.
 
-A flow is fitted to the predictions of a shipped classifier for training images, without their
-labels.
+A flow is fitted to training images and the classes that a shipped classifier predicts for them; the
+true labels are not used.
 """
 
 from collections.abc import Callable

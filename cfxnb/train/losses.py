@@ -56,7 +56,7 @@ def kl_term(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def noised(clean: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw a diffusion time t for each of n images, and add noise to the images up to this time.
+    """Draw a diffusion time t for each of n images, and add the noise of time t to the image.
 
     Returns:
         Three tensors: the times t, int64 (n,), the noisy images, and the velocities that the

@@ -27,8 +27,8 @@ ERROR_WEIGHT = 1.25  # nats in the loss of the VAE per unit of squared error
 def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
     """Return the loss of the VAE: squared error plus rate (the KL term), in nats per image.
 
-    In the squared error, all layers of a figure have the same weight, no matter how many of their
-    pixels are visible. If all pixels had the same weight, the five pixels of the eyes would hardly
+    In the squared error, all layers of a figure have the same weight, no matter how many pixels of
+    a layer are visible. If all pixels had the same weight, the five pixels of the eyes would hardly
     count beside hundreds of pixels of hair. The squared error has a small weight relative to the
     rate, which corresponds to a decoder with a standard deviation of 0.6 per pixel. Because the
     error has a small weight, the codes of all figures fill the prior, and samples from the prior
@@ -51,8 +51,8 @@ def _error(drawn: Tensor, images: Tensor, top: Tensor, even: float) -> Tensor:
         images: Original images, (b, c, h, w).
         top: Index of the top layer at each pixel, (b, pixels).
         even: Fraction of the total weight that is divided equally between all pixels. The rest of
-            the weight is divided equally between the layers, and within each layer between its
-            visible pixels.
+            the weight is divided equally between the layers; the share of a layer is divided
+            equally between its visible pixels.
     """
     error = (drawn.float() - images).square().sum(1).flatten(1)
     kinds = len(LAYERS) + 1

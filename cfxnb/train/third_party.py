@@ -65,7 +65,7 @@ def write(
 
 @functools.cache
 def expressions() -> tuple[FaceExpression, ImageSet, Tensor]:
-    """Return the expression network, the 3,380 test faces, and the logits of these faces."""
+    """Return the expression network, the 3,380 test faces, and the logits for the faces."""
     net = restored(FaceExpression(), "face_expression")
     test = faces("test")
     return net, test, predict_logits(wrap(net), test.images, batch_size=32)
