@@ -180,8 +180,8 @@ def latent_path(space: LatentSpace, start: Code, end: Code) -> LatentPath:
     Args:
         space: Generator that decodes the codes.
         start: Codes of the baselines, (b, ...).
-        end: Codes of the explained images, (b, ...), with the same ``aux`` (what ``decode`` needs
-            besides z, such as noise) as ``start``.
+        end: Codes of the explained images, (b, ...). The auxiliary codes ``aux`` (such as noise
+            maps) must be the same as in ``start``.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.

@@ -1,4 +1,4 @@
-"""Check a table of observations, and count units by stratum, cause and outcome."""
+"""Check a table of observations, and count units (rows) by stratum, cause and outcome."""
 
 import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -116,7 +116,7 @@ def _column(table: pd.DataFrame, column: Any, name: str) -> pd.Series:
 
 
 def _strata(table: pd.DataFrame, adjust: Any, taken: tuple[str, str]) -> np.ndarray:
-    """Return the index of each row's stratum.
+    """Return, for each row of a table, the index of the row's stratum.
 
     Rows with the same values in all columns ``adjust`` form one stratum.
     """

@@ -152,7 +152,8 @@ def tally(
 def _rate(name: str, event: np.ndarray, among: np.ndarray, level: float) -> dict[str, float]:
     """Return a dict with one score, the interval of the score, and the number of units.
 
-    The score is the fraction of the units ``among`` that have the event.
+    Of the units in the mask ``among``, the score is the fraction that is also in the mask
+    ``event``.
     """
     k, n = int((event & among).sum()), int(among.sum())
     low, high = wilson_interval(k, n, level)
@@ -208,9 +209,9 @@ def contrastive_scores(
             needed for attributes with more than two values. Only allowed without ``edits``.
             Default: the two values of each column of ``factors``.
         edits: Edits from ``fit_attribute_edits``. Default: linear edits, fitted on ``images``.
-        judge: Independent factor reader, which was not used to train the edits or the classifier.
-            The judge decides which edits took effect, and which other factors the edits changed
-            (leakage).
+        judge: Independent factor reader (a network that predicts the factors of an image), which
+            was not used to train the edits or the classifier. The judge decides which edits took
+            effect, and which other factors the edits changed (leakage).
         context: Mask of the images to use, bool (n,), such as ``factors["top"] == "metal"``.
             Default: all images.
         edit_filter: Which edits count, according to the judge: "clean" (the attribute changed and

@@ -35,9 +35,9 @@ class EditNetwork(nn.Module):
 
     The predicted step is the linear step plus the output of the layers, which is zero before
     training. Training that starts from steps of length zero often fails if the codes of images fill
-    the space densely. On the way from one kind of image to a wanted kind, the reader may see a
-    third kind with certainty. Where the reader sees a third kind, the gradient of the reader does
-    not point towards the wanted kind.
+    the space densely. On the way from one kind of image to a wanted kind, the factor reader may see
+    a third kind with certainty. Where the factor reader sees a third kind, its gradient does not
+    point towards the wanted kind.
 
     Args:
         dims: Number of dimensions of a code.
@@ -104,7 +104,7 @@ def train_edit_network(
     checkpoint_dir: Path | None,
     record: dict[str, Any],
 ) -> EditNetwork:
-    """Train an edit network with gradients through the frozen reader and the frozen generator.
+    """Train an edit network with gradients through the frozen factor reader and generator.
 
     Args:
         space: Space that decodes the edited codes.
@@ -142,7 +142,7 @@ def train_edit_network(
         return total
 
     def answers() -> dict[str, Tensor]:
-        """Return outputs of space and reader for a few codes, which identify the two networks."""
+        """Return outputs of space and factor reader for a few codes, to identify both networks."""
         few = u[torch.linspace(0, len(u) - 1, min(N_PROBES, len(u))).round().long()]
         decoded = decode(torch.cat([few, -few]))
         logits = torch.cat([*reader(decoded).values()], 1)

@@ -112,10 +112,9 @@ def observed_scores(
 
     Returns:
         ObservedScores. A score to which no unit contributes is NaN, with n = 0. A score is also NaN
-        if a value of the cause does not occur in some stratum, because a stratum does not show the
-        rate of the outcome for a value that does not occur in it. A stratum in which a value of the
-        cause does not occur is not dropped, because the score would describe fewer units without
-        the stratum.
+        if a value of the cause does not occur in some stratum, because a stratum tells nothing
+        about values that do not occur in the stratum. A stratum in which a value of the cause does
+        not occur is not dropped, because the score would describe fewer units without the stratum.
 
     Raises:
         ValueError, TypeError: For a wrong argument. The message names the argument. Wrong arguments

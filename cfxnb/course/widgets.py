@@ -26,7 +26,8 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
     """Show the picture of ``draw(...)`` with one control per argument.
 
     A page without a kernel shows the first picture. The controls can be used with the keyboard:
-    press tab to select one, the arrow keys to move a slider, space to open a list or tick a box.
+    press tab to select a control, the arrow keys to move a slider, space to open a list or tick a
+    box.
 
     Args:
         draw: function that is called with one value per control, and returns a Picture.

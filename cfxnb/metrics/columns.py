@@ -37,8 +37,8 @@ class Columns:
     def fraction(self, name: str, values: Tensor | np.ndarray | None) -> None:
         """Add the mean of the fractions that are not NaN, with a Wilson interval.
 
-        The Wilson interval treats the fraction of an image as the result of one trial, which can
-        only widen the interval. A bootstrap interval would have no width if all values are 1.
+        The Wilson interval counts each image as one success or failure, which can only widen the
+        interval. A bootstrap interval would have no width if all values are 1.
         """
         known = _known(values)
         total, n = float(known.sum()), len(known)

@@ -118,7 +118,7 @@ def report(
             is called as ``method(images, target, seed=seed)`` and returns Counterfactuals. An
             example of a method is ``functools.partial(cfx.latent_attack, space, classifier)``.
             If ``methods`` is passed, the table has the columns of composition, reversibility and
-            stability; with ``reader`` it also has ``factor diversity``.
+            stability; if ``reader`` is passed, too, the table has the column ``factor diversity``.
         null_edits: Dict like ``methods``, with functions that run an edit without any push towards
             a class, for the columns of composition. Default: ``methods``, called with the class
             that is already predicted as target.

@@ -1,4 +1,4 @@
-"""Recipes for flows: one for digits, one for X-rays, one for each planted classifier of sprites.
+"""Recipes for flows: for digits, for X-rays, and for each classifier of sprites.
 
 A flow is fitted to training images and the classes that a shipped classifier predicts for them; the
 true labels are not used.

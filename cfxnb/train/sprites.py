@@ -92,7 +92,7 @@ def judge_loss(model: nn.Module, batch: tuple[Tensor, ...], generator: Generator
 
     The attacked images are tinted, noisy and changed along the sign of the gradient of the loss
     (Goodfellow et al., 2015). The judge has to decide whether an attack changed a factor or only
-    fooled the attacked network. Therefore the judge must be harder to fool than the attacked
+    fooled the attacked network. A judge of attacks must be harder to fool than the attacked
     network.
     """
     images, options = batch[0].float() / 255, batch[1]
