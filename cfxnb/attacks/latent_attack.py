@@ -101,8 +101,8 @@ def latent_attack(
             Default: 0.995.
         steps: Largest number of gradient steps per attempt. Default: 25.
         restarts: Number of further attempts for images that have not reached the target. Each
-            attempt starts at a random code near the original, whose standard deviation grows by 0.5
-            ``units`` per attempt. Default: 5.
+            attempt starts at the original code plus random noise, and the noise (its standard
+            deviation) grows by 0.5 ``units`` per attempt. Default: 5.
         lr: Learning rate of Adam, in ``units``. Default: 0.3.
         loss: ``"margin"`` (default) maximises the log odds of the target. ``"probability"``
             maximises the probability of the target, as the paper does.
@@ -113,8 +113,8 @@ def latent_attack(
         binary_search_steps: Number of bisection steps that shrink each successful change. Each step
             decodes one image. If ``binary_search_steps`` is 0, the change is not shrunk. Default:
             5.
-        init_noise: Standard deviation, in ``units``, of random noise added to the first code. If
-            ``init_noise`` is above 0, different seeds give different counterfactuals. Default: 0.
+        init_noise: Standard deviation, in ``units``, of random noise added to the first code.
+            Values above 0 make the results of different seeds differ. Default: 0.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
         seed: Seed of the random starts. The noise of an image depends only on (seed, row).
         first_row: Row of the first image in its data set. If you process a data set in parts and
@@ -201,7 +201,8 @@ class CodeParametrisation:
 
 
 class Adam:
-    """Adam (Kingma & Ba, 2015) on a subset of the rows. The moments of other rows do not change.
+    """Adam (Kingma & Ba, 2015) on a subset of the rows. The moments of all other rows stay as they
+    are.
 
     Because of its momentum, ``torch.optim.Adam`` would move a finished sample as long as other
     samples are searched. The result of a finished sample would depend on the other samples of its

@@ -65,8 +65,8 @@ def pixel_attack(
         images: Images (b, c, h, w) in [0, 1].
         target: Class to reach: one for all images, or one per image (b,).
         confidence: Probability at which the target counts as reached, in (0, 1). Default: 0.995, or
-            with ``minimal_norm`` 1e-6. With 1e-6 an image only needs to be classified as the
-            target.
+            with ``minimal_norm`` 1e-6. With a confidence of 1e-6, an image only needs to be
+            classified as the target.
         minimal_norm: Search for the smallest change. With ``minimal_norm``, all ``steps`` are taken
             for each image.
         epsilon: Largest L2 norm of the change, over all pixel values of an image. Default: 6.
@@ -74,8 +74,8 @@ def pixel_attack(
         step_size: L2 norm of one step. Default: 0.2. With ``minimal_norm``, ``step_size`` is the
             norm of the first step (default: 1), and the last step has 1 % of this norm.
         binary_search_steps: Number of bisection steps that shrink each successful change. If
-            ``binary_search_steps`` is 0, the change is not shrunk. With ``minimal_norm`` there is
-            no bisection, because the search itself finds the smallest change. Default: 5.
+            ``binary_search_steps`` is 0, the change is not shrunk. With ``minimal_norm`` no
+            bisection is needed, because the search itself finds the smallest change. Default: 5.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
         seed: Only recorded. ``pixel_attack`` uses no random numbers.
         first_row: Row of the first image in its data set, used in the rows that ``on_step`` gets.

@@ -100,7 +100,8 @@ def chance_level(size: int, cone_angle: float) -> float:
     14.6 % of the sphere in 3 dimensions, and 9.1 % in 4 dimensions.
 
     Args:
-        size: dimensions of the vectors: channels of a code times positions of a patch.
+        size: number of dimensions of the vectors, which is the number of channels of a code times
+            the number of positions in a patch.
         cone_angle: half-opening of the cone in degrees, 0 to 180.
 
     Raises:

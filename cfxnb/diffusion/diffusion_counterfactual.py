@@ -71,10 +71,10 @@ def diffusion_counterfactual(
 ) -> Counterfactuals:
     """Add some noise to each image and denoise it, guided towards the target by the classifier.
 
-    The gradient of the classifier alone leads to adversarial examples. Consensus guidance uses
-    this gradient only at positions where it agrees with the implicit classifier of the diffusion
-    model. The implicit classifier is the noise that the model predicts with the target as
-    condition, minus the noise that the model predicts without a condition.
+    The gradient of the classifier alone leads to adversarial examples. Consensus guidance uses the
+    classifier's gradient only at positions where the gradient agrees with the implicit classifier
+    of the diffusion model. The implicit classifier is the noise that the model predicts with the
+    target as condition, minus the noise that the model predicts without a condition.
 
     If the classifier has no gradient at an image in some step, the image is not guided at all in
     this step. The official code still pulls such an image back to the original.
@@ -130,8 +130,8 @@ def diffusion_counterfactual(
             ``"none"`` only adds noise and denoises.
         guidance_scale: weight w in classifier-free guidance eps_uncond + w (eps_cond - eps_uncond).
             If ``guidance`` uses the classifier, w (eps_cond - eps_uncond) is added to the
-            classifier's guidance. In the paper, the classifier is not combined with classifier-free
-            guidance. Default: 10 with ``guidance="classifier_free"``, else 0.
+            classifier's guidance. The paper does not combine consensus guidance and classifier-free
+            guidance (w = 0). Default: 10 with ``guidance="classifier_free"``, else 0.
         noise: ``"ddim_inversion"`` computes the noise from which denoising without a condition
             approximately returns the image (Song et al., 2021). All attempts start from the same
             inversion of the image. ``"random"`` draws random noise, as in the paper.

@@ -124,10 +124,10 @@ def dime(
             noise allows larger changes.
         steps: denoising steps of each attempt.
         l1_scale: scale of the pull towards the original (the sign of the difference between codes),
-            in units as for ``scales``. Default: 0 (no pull).
-        perceptual_scale: scale of the gradient of the perceptual distance to the original, in units
-            as for ``scales``. The perceptual distance is the mean squared difference between the
-            ``features`` of two images. Default: 0 (not used).
+            measured like ``scales``. Default: 0 (no pull).
+        perceptual_scale: scale of the gradient of the perceptual distance to the original, measured
+            like ``scales``. The perceptual distance is the mean squared difference of the features
+            of two images (see ``features``). Default: 0 (not used).
         features: images (b, c, h, w) in [0, 1] -> features (b, ...), with gradients. Needed for
             ``perceptual_scale``. The official code uses layers of VGG-19 as ``features``.
         confidence: an image counts as flipped if the target is predicted with at least this
@@ -137,12 +137,12 @@ def dime(
             ``"pause"`` takes all steps, and does not guide an image while its denoised copy reaches
             the target. With ``"pause"``, the noise of later steps may undo the change.
         as_published: follow the official code. With ``as_published``, ``steps`` is the number of
-            steps of the whole diffusion, and an attempt takes int(strength * steps) of them.
-            Gradients are not normalised, and a scale multiplies the variance of the step. Without
-            ``as_published``, gradients are normalised, and a scale multiplies the standard
-            deviation. With ``as_published``, all steps are taken, and an image that does not flip
-            gets the result of the last scale. The official code adds one step more of noise than it
-            removes.
+            steps of the whole diffusion, and an attempt takes int(strength * steps) of them. With
+            ``as_published``, gradients are multiplied by the scale and by the variance of the step.
+            Without ``as_published``, gradients are normalised, and then multiplied by the scale and
+            by the standard deviation of the step. With ``as_published``, all steps are taken, and
+            an image that does not flip gets the result of the last scale. The official code adds
+            one step more of noise than it removes.
         inner_noise: also add noise in the steps that denoise a copy of the noisy image completely.
             Default: False.
         loss: the guidance raises the ``"log_odds"``, the ``"logit"`` or the ``"log_probability"``
@@ -151,7 +151,7 @@ def dime(
         gradient_clip: ``"image"`` clips the classifier's gradient to its mean plus or minus three
             standard deviations. ``"batch"`` clips with the mean and the standard deviation of the
             whole batch, like an option of the official code. With ``"batch"``, a result depends on
-            the other images of the batch. Default: ``"none"``.
+            the other images (and on ``batch_size``). Default: ``"none"``.
         clip_sample_range: clip the predicted clean codes to this absolute value. Use 1 for pixel
             models with codes from -1 to 1. Default: nothing is clipped.
 

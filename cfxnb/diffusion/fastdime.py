@@ -168,10 +168,10 @@ def fastdime(
         dilation: side of the square with which the mask is dilated, in positions of the code, odd.
             Default: about 5 pixels of the image.
         l1_scale: scale of the pull towards the original (the sign of the difference between codes),
-            in units as for ``scales``. Default: 0 (no pull).
-        perceptual_scale: scale of the gradient of the perceptual distance to the original, in units
-            as for ``scales``. The perceptual distance is the mean squared difference between the
-            ``features`` of two images. Default: 0 (not used).
+            measured like ``scales``. Default: 0 (no pull).
+        perceptual_scale: scale of the gradient of the perceptual distance to the original, measured
+            like ``scales``. The perceptual distance is the mean squared difference of the features
+            of two images (see ``features``). Default: 0 (not used).
         features: images (b, c, h, w) in [0, 1] -> features (b, ...), with gradients. Needed for
             ``perceptual_scale``. The official code uses layers of VGG-19 as ``features``.
         confidence: an image counts as flipped if the target is predicted with at least this
@@ -181,19 +181,19 @@ def fastdime(
             ``"pause"`` takes all steps, and does not guide an image while its predicted clean image
             reaches the target. With ``"pause"``, the noise of later steps may undo the change.
         as_published: follow the official code. With ``as_published``, ``steps`` is the number of
-            steps of the whole diffusion, and an attempt takes int(strength * steps) of them.
-            Gradients are not normalised, and a scale multiplies the variance of the step. Without
-            ``as_published``, gradients are normalised, and a scale multiplies the standard
-            deviation. With ``as_published``, all steps are taken, and an image that does not flip
-            gets the result of the last scale. The official code adds one step more of noise than it
-            removes.
+            steps of the whole diffusion, and an attempt takes int(strength * steps) of them. With
+            ``as_published``, gradients are multiplied by the scale and by the variance of the step.
+            Without ``as_published``, gradients are normalised, and then multiplied by the scale and
+            by the standard deviation of the step. With ``as_published``, all steps are taken, and
+            an image that does not flip gets the result of the last scale. The official code adds
+            one step more of noise than it removes.
         loss: the guidance raises the ``"log_odds"``, the ``"logit"`` or the ``"log_probability"``
             of the target. With two classes, the log odds equal the single logit that the official
             code uses.
         gradient_clip: ``"image"`` clips the classifier's gradient to its mean plus or minus three
             standard deviations. ``"batch"`` clips with the mean and the standard deviation of the
             whole batch, like an option of the official code. With ``"batch"``, a result depends on
-            the other images of the batch. Default: ``"none"``.
+            the other images (and on ``batch_size``). Default: ``"none"``.
         clip_sample_range: clip the predicted clean codes to this absolute value. Use 1 for pixel
             models with codes from -1 to 1. Default: nothing is clipped.
 

@@ -176,7 +176,7 @@ class GuidedDDPM:
         return (self._tried & ~self._guided) | self.broken
 
     def levels(self) -> Iterator[Level]:
-        """Yield the steps, from the noisiest on, as long as a sample is not finished."""
+        """Yield the steps, from the noisiest on, until all samples are finished."""
         for level in self.steps:
             if not self.active.any() or self.run.stop.now:
                 return

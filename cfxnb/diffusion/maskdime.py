@@ -93,7 +93,7 @@ def sample_maskdime(guided: GuidedDDPM, o: MaskDiMEOptions) -> None:
 def largest_gradients(gradient: Tensor, o: MaskDiMEOptions, dilation: int) -> tuple[Tensor, Tensor]:
     """Return two masks of the positions with the largest gradients, the second inside the first.
 
-    Here the first mask covers ``mask_fraction`` of the positions after its dilation. The official
+    Here the larger mask covers ``mask_fraction`` of the positions after its dilation. The official
     code chooses ``mask_fraction`` of the positions and then dilates the mask, which thereby covers
     several times ``mask_fraction``.
 
@@ -207,7 +207,7 @@ def maskdime(
     (``cfx.diffusion_counterfactual``). But MaskDiME does not check whether the classifier's
     gradient agrees with what the diffusion model knows of the target. On 32 held-out sprites, 23 %
     of the flips of MaskDiME change only the factor that the classifier uses. With consensus
-    guidance, 84 % of the flips change only this factor.
+    guidance, 84 % of the flips change only the factor that the classifier uses.
 
     Args:
         space: a ``Diffusion`` space of pixels or of latents. The U-Net is evaluated without a
@@ -223,17 +223,17 @@ def maskdime(
             noise allows larger changes.
         steps: denoising steps of each attempt.
         mask_fraction: fraction of the positions in the mask, above 0 and at most 1. With
-            ``as_published``, it is the fraction before the dilation.
+            ``as_published``, ``mask_fraction`` is the fraction before the mask is dilated.
         inner_fraction: fraction of the mask that forms the inner mask, above 0 and at most 1. The
             inner mask holds the positions with the largest gradients. At the next step, the
             predicted clean image may differ from the original only in the inner mask.
         dilation: side of the square with which masks are dilated, in positions of the code, odd.
             Default: about 5 pixels of the image.
         l1_scale: scale of the pull towards the original (the sign of the difference between codes),
-            in units as for ``scales``. Default: 0 (no pull).
-        perceptual_scale: scale of the gradient of the perceptual distance to the original, in units
-            as for ``scales``. The perceptual distance is the mean squared difference between the
-            ``features`` of two images. Default: 0 (not used).
+            measured like ``scales``. Default: 0 (no pull).
+        perceptual_scale: scale of the gradient of the perceptual distance to the original, measured
+            like ``scales``. The perceptual distance is the mean squared difference of the features
+            of two images (see ``features``). Default: 0 (not used).
         features: images (b, c, h, w) in [0, 1] -> features (b, ...), with gradients. Needed for
             ``perceptual_scale``. The official code uses layers of VGG-19 as ``features``.
         confidence: an image counts as flipped if the target is predicted with at least this
@@ -245,19 +245,19 @@ def maskdime(
             classifier sees the target in 88 % of the results with ``"stop"``, and in 97 % with
             ``"pause"``.
         as_published: follow the official code. With ``as_published``, ``steps`` is the number of
-            steps of the whole diffusion, and an attempt takes int(strength * steps) of them.
-            Gradients are not normalised, and a scale multiplies the variance of the step. Without
-            ``as_published``, gradients are normalised, and a scale multiplies the standard
-            deviation. With ``as_published``, all steps are taken, and an image that does not flip
-            gets the result of the last scale. The official code adds one step more of noise than it
-            removes, and leaves the result noisy outside the mask.
+            steps of the whole diffusion, and an attempt takes int(strength * steps) of them. With
+            ``as_published``, gradients are multiplied by the scale and by the variance of the step.
+            Without ``as_published``, gradients are normalised, and then multiplied by the scale and
+            by the standard deviation of the step. With ``as_published``, all steps are taken, and
+            an image that does not flip gets the result of the last scale. The official code adds
+            one step more of noise than it removes, and leaves the result noisy outside the mask.
         loss: the guidance raises the ``"log_odds"``, the ``"logit"`` or the ``"log_probability"``
             of the target. With two classes, the log odds equal the single logit that the official
             code uses.
         gradient_clip: ``"image"`` clips the classifier's gradient to its mean plus or minus three
             standard deviations. ``"batch"`` clips with the mean and the standard deviation of the
             whole batch, like an option of the official code. With ``"batch"``, a result depends on
-            the other images of the batch. Default: ``"none"``.
+            the other images (and on ``batch_size``). Default: ``"none"``.
         clip_sample_range: clip the predicted clean codes to this absolute value. Use 1 for pixel
             models with codes from -1 to 1. Default: nothing is clipped.
         per_channel: choose a mask for each channel. If False, one mask for all channels is chosen

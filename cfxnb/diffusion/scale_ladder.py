@@ -139,7 +139,7 @@ def run_ladder(
     divide: bool = True,
     masked: bool = True,
 ) -> Counterfactuals:
-    """Check the arguments that all methods share, and run a ``ScaleLadder`` on each batch.
+    """Check the arguments of a DDPM method, and run a ``ScaleLadder`` on each batch.
 
     Args:
         name: name of the method, which is recorded in the result.

@@ -200,7 +200,7 @@ class SCESearch:
         return log_odds(logits, self.batch.target[rows])
 
     def _compare_classifiers(self) -> None:
-        """Record whether the smooth classifier predicts the class of the classifier."""
+        """Record whether the smooth classifier and ``classifier`` predict the same class."""
         rows = torch.arange(len(self.active), device=self.active.device)
         found = predicted(self._smooth_logits(rows, self.batch.images))
         self.agrees = found == predicted(self.batch.logits_before)
@@ -235,7 +235,7 @@ class SCESearch:
         return log_odds(logits, target).sigmoid()
 
     def _composite(self, rows: Tensor, image: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Restore pixels that changed little. Return the images, and a mask of all other pixels.
+        """Restore pixels that changed little. Return images, and a mask of the changed pixels.
 
         Denoising changes details of every image. To find small changes, an image is therefore
         compared with the original after the same noise and the same denoising.
@@ -283,8 +283,8 @@ def sce(
     model thereby removes changes that do not look like natural images. At the end, pixels that
     changed little are exactly those of the original.
 
-    One call gives one answer per image. ``cfx.diverse_counterfactuals(cfx.sce, ...)`` gives several
-    answers per image, by forbidding changes in regions that earlier answers changed.
+    One call of ``sce`` gives one counterfactual per image. ``cfx.diverse_counterfactuals(cfx.sce,
+    ...)`` gives several counterfactuals per image, which change different regions.
 
     With the default options, ``sce`` differs from the paper (Smooth Counterfactual Explorer, arXiv
     2506.14698). The gradient does not pass through the U-Net. The smooth classifier is the
@@ -300,11 +300,11 @@ def sce(
             ``classifier`` must have gradients.
         images: (b, c, h, w) in [0, 1].
         target: class to reach, by number or name: one for all images or one per image (b,).
-        allowed: pixels that may change, bool (b, h, w). Pixels outside of ``allowed`` stay exactly
-            as they are. Default: all pixels.
+        allowed: pixels that may change, bool (b, h, w). All other pixels keep their values.
+            Default: all pixels.
         gradient_classifier: the classifier whose gradient is followed, for example from
-            ``cfx.distill_classifier``. If a ``gradient_classifier`` is given, ``classifier`` may be
-            a ``BlackBox``. Default: ``classifier``.
+            ``cfx.distill_classifier``. ``classifier`` may be a ``BlackBox`` (only if a
+            ``gradient_classifier`` is given). Default: ``classifier``.
         smooth: compute the ReLUs of the network by a smooth function while gradients are taken.
             Networks without ReLUs are not affected.
         strength: fraction of the diffusion time to which noise is added in each step, above 0 and
@@ -330,9 +330,9 @@ def sce(
     Returns:
         Counterfactuals. ``trace["changed"]`` (b, h, w) is the region that was changed,
         ``trace["forbidden_fraction"]`` (b,) the fraction of the pixels that could not change, and
-        ``trace["smooth_agrees"]`` (b,) whether the smooth classifier predicts the class
-        of the classifier for the original image. ``code_after`` is the code of ``image``. An image
-        without any allowed pixel has the status "not_found".
+        ``trace["smooth_agrees"]`` (b,) whether the smooth classifier and ``classifier`` predict the
+        same class for the original image. ``code_after`` is the code of ``image``. An image without
+        any allowed pixel has the status "not_found".
 
     Raises:
         ValueError, TypeError: if an argument is wrong. The error message names the argument.

@@ -1,10 +1,10 @@
 """Global Counterfactual Directions (GCD, arXiv 2404.12488): directions found without gradients.
 
-The public functions are ``find_directions`` and ``follow_direction``. Read ``search_globally`` in
-``global_search`` first, the default algorithm. ``search_one_image`` in ``one_image_search`` is the
-algorithm of the paper. It queries the black box about random changes of one image's code, and fits
-a proxy to the answers. The directions are the gradient of the proxy (g) and the eigenvectors of its
-Hessian (h).
+The public functions are ``find_directions`` and ``follow_direction``. First read
+``search_globally`` in ``global_search``, which is the default algorithm. ``search_one_image`` in
+``one_image_search`` is the algorithm of the paper. The paper queries a black box about random
+changes of one image's code, and fits a proxy to the answers. The directions are the gradient of the
+proxy (g) and the eigenvectors of its Hessian (h).
 
 - ``search_config``: checks the options of a search.
 - ``probing``: renders changed codes and queries the classifier about them.

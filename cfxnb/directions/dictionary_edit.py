@@ -26,8 +26,8 @@ def edit_along_components(
     """Return codes edited along each component, (b, k, d).
 
     Difference from the official code: a component that is almost orthogonal to the probe would need
-    an arbitrarily long step. Edits along such a component are NaN here, while the official code
-    returns edits of the size 1e6.
+    an arbitrarily long step. Edits along an almost orthogonal component are NaN here, while the
+    official code returns edits of the size 1e6.
 
     Args:
         z: codes, (b, d).

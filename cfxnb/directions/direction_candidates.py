@@ -27,8 +27,8 @@ def direction_candidates(
     Args:
         sign: 1 if the image is classified as the target, -1 if not (s in the paper).
         n_axes: largest number of eigenvectors (h1, h2, ...).
-        active: active dimensions of the code, bool (d,). In all other dimensions, the directions
-            are 0.
+        active: dimensions of the code that vary among real images, bool (d,). In all other
+            dimensions, the directions are 0.
     """
     active = active.to(fit.gradient)
     gradient, distance = fit.gradient * active, fit.distance * active

@@ -28,9 +28,10 @@ class TrialAnswers:
     Attributes:
         is_target_before: 1 if the target is predicted without a step, 0 if not, NaN if the answer
             is lost, (images,).
-        is_target: 1 if the target is predicted after a step, 0 if not, NaN if lost, (images, n, 4).
-        score_before: log odds of the target without a step, NaN if lost, (images,).
-        score: log odds of the target after each step, NaN if lost, (images, n, 4).
+        is_target: 1 if the target is predicted after a step, 0 if not, NaN if the answer is lost,
+            (images, n, 4).
+        score_before: log odds of the target without a step, NaN if the answer is lost, (images,).
+        score: log odds of the target after each step, NaN if the answer is lost, (images, n, 4).
     """
 
     is_target_before: Tensor
@@ -66,15 +67,15 @@ class Trial:
         self._codes: list[Code] = []
 
     def plan(self, n_curvature: int, dims: int, n_gradients: int) -> tuple[int, int]:
-        """Return the number of h-directions to test, and the number of queries to reserve.
+        """Return how many h-directions to test, and how many queries to reserve for tests.
 
         If the queries do not suffice for all images, fewer h-directions (eigenvectors of the
-        Hessian) are tested, but at least ``n_curvature``. If the queries do not even suffice for
-        these, only the first images are used. If the queries do not suffice for one image, nothing
-        is tested, and the user gets a warning.
+        Hessian) are tested, but at least ``n_curvature``. If the queries do not suffice for
+        ``n_curvature`` h-directions on all images, only the first images are used. If the queries
+        do not suffice for one image, nothing is tested, and the user gets a warning.
 
         Args:
-            n_curvature: number of h-directions to keep.
+            n_curvature: number of h-directions (eigenvectors) to keep.
             dims: number of active dimensions, which limits the number of h-directions.
             n_gradients: number of gradients among the directions, which are always tested.
         """
@@ -128,8 +129,8 @@ class Trial:
         """Query the classifier about each image after each of n changes of its code, (n, *code).
 
         Returns:
-            is_target: 1 if the target is predicted, 0 if not, NaN if the answer is lost, (images,
-            n). score: log odds of the target, NaN if the answer is lost, (images, n).
+            is_target: 1 if the target is predicted, 0 if not, NaN if the answer is lost, (images, n).
+            score: log odds of the target, NaN if the answer is lost, (images, n).
         """
         while len(self._codes) < len(self.images):
             image = self.images[len(self._codes)][None]

@@ -56,18 +56,17 @@ def find_directions(
 ) -> Directions:
     """Find directions in code space that change a classifier's decision, from one or more images.
 
-    The function needs only queries of the classifier, no gradients. It queries the classifier about
-    random changes of the codes of ``images``. For each class, a linear function of the code is
-    fitted to the log odds of the class against all other classes. The gradients of the fitted
-    functions are the directions. ``validation_images``, which are not used for the fit, show how
-    many images a direction flips.
+    The function queries the classifier about random changes of the codes of ``images``, and needs
+    no gradients. For each class, a linear function of the code is fitted to the log odds of the
+    class against all other classes. The gradients of the fitted functions are the directions.
+    ``validation_images``, which are not used for the fit, show how many images a direction flips.
 
     The random changes have the covariance of the codes of real images, which the space states as
     ``axes`` and ``variances``. If the space does not state its covariance, the covariance is
     measured on ``images``, and shrunk towards a multiple of the identity.
 
-    The method departs from Global Counterfactual Directions (arXiv 2404.12488), which uses one
-    image and changes of equal size in all coordinates. To use the method of the paper, set
+    The default search departs from Global Counterfactual Directions (arXiv 2404.12488), which uses
+    one image and changes of equal size in all coordinates. To use the method of the paper, set
     ``proxy``; ``cfxnb.directions.one_image_search`` lists the differences that remain. For one
     label of a multi-label network, pass ``cfx.select_label(net, number)``.
 
@@ -91,10 +90,10 @@ def find_directions(
             Lengths of the changes are uniform in [0, radius]. With "global_ridge" the root mean
             square of the lengths is uniform in [0, radius]. Default: ``max_step``. The paper uses a
             radius of 1 in units of the code.
-        saturation: the gradients of "global_ridge" and "ridge" use the saturated log odds
-            s tanh(odds / s). With saturation, answers far from the decision count less. If
-            ``saturation`` is None, the gradients use the log odds unchanged. The Hessian always
-            uses the log odds unchanged.
+        saturation: the gradients of "global_ridge" and "ridge" use the saturated log odds s *
+            tanh(odds / s), where s is ``saturation``. With saturation, answers far from the
+            decision count less. If ``saturation`` is None, the gradients use the log odds
+            unchanged. The Hessian always uses the log odds unchanged.
         n_curvature: largest number of h-directions (eigenvectors of the Hessian) to keep. If the
             queries suffice, three times as many h-directions are tested, and those that flip most
             images are kept. With "global_ridge", h-directions that the queries do not suffice to
@@ -103,19 +102,18 @@ def find_directions(
             "global_ridge", a quarter of the queries is reserved for tests of the directions, with
             or without ``validation_images``. With all other proxies, tests on ``validation_images``
             use at most half of the queries. With "ridge", the answers about ``validation_images``
-            also correct the gradient g. The result of "ridge" then has the directions "g" and "g
+            also correct the gradient g. The corrected result has the directions "g" and "g
             uncorrected", or "g corrected" and "g" if the correction flips fewer images. If the
-            queries are too few for all validation images, only the first ones are used. Pass equal
-            numbers of images that are classified as the target and that are not, in alternating
-            order. Default: the directions are tested on ``images``, so the flip rates may not hold
-            for other images.
+            queries are too few for all validation images, only the first ones are used. Alternate
+            between images that are classified as the target and images that are not. Default: the
+            directions are tested on ``images``, so the flip rates may not hold for other images.
         max_step: longest step along a direction in the tests, in standard deviations of the code.
             Default: sqrt(2 d), the typical distance between the codes of two images, where d is the
             number of active dimensions.
         distance: distance of images in [0, 1], (images, images) -> (b,), for example LPIPS. The
-            distance has no effect with "global_ridge". With other proxies, the direction "g with
-            distance" and the proxy network use ``distance``. Default: root mean squared difference
-            of pixels.
+            distance has no effect with "global_ridge". With all other proxies, the direction "g
+            with distance" and the proxy network use ``distance``. Default: root mean squared
+            difference of pixels.
         batch_size: number of images processed together, which does not change the results. A stored
             search can be continued only with the same batch size.
         checkpoint_dir: folder in which the answers are stored. An interrupted search continues from

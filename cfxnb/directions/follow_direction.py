@@ -215,14 +215,14 @@ class DirectionWalk:
         )
 
     def code_at(self, rows: Tensor, position: Tensor) -> Code:
-        """Return the codes of n images at signed positions (n,)."""
+        """Return the codes of n images at signed positions along the direction, (n,)."""
         z = self.code_before.z[rows]
         change = per_sample(self.max_step * position, z) * self.unit_step[rows]
         moved: Code = self.code_before[rows].with_z(z + change)
         return moved
 
     def evaluate(self, rows: Tensor, position: Tensor) -> Tensor:
-        """Return the logits at signed positions, (n, k)."""
+        """Return the logits of n images at signed positions along the direction, (n, k)."""
         self.passes[rows] += 1
         return self.classifier(self.space.decode(self.code_at(rows, position)))
 
@@ -244,7 +244,7 @@ class DirectionWalk:
 
         An image keeps the first step that reaches the confidence. If no step reaches the
         confidence, the image keeps the step with the largest probability among those at which the
-        target is predicted. If the target is never predicted, the image keeps no step.
+        target is predicted. If the target is never predicted, the image keeps its original code.
 
         Args:
             first: logits after the first step, (n, k).

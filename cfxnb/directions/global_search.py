@@ -30,7 +30,7 @@ from cfxnb.directions.search_config import SearchConfig
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GlobalDirections:
-    """The result of ``search_globally``: unit vectors in std, and how many images they flip.
+    """Directions, which are unit vectors in standard deviations of the code (std).
 
     Attributes:
         fit: the linear fit whose gradient is g, with measures of quality.
@@ -87,7 +87,7 @@ def search_globally(
 def class_scores(logits: Tensor, config: SearchConfig) -> Tensor:
     """Return the saturated log odds of each class against all others, (n, k).
 
-    If there is a contrast class, the last column holds the log odds of the target against it.
+    If there is a contrast class, a last column holds the target's log odds against this class.
     """
     rows, n_classes = logits.shape
     columns = [log_odds(logits, torch.full((rows,), c)) for c in range(n_classes)]

@@ -29,7 +29,7 @@ def correct_gradient(
     score is linear.
 
     Args:
-        gradient: gradient at the one image, (d,).
+        gradient: gradient at the code of one image, (d,).
         units: tested directions, unit vectors (n, d). The first unit vector is g.
         score_before: scores of the other images without a step, (images,).
         score: scores after steps of 1, -1, 2 and -2 times ``step`` along each direction,

@@ -24,7 +24,7 @@ PER_IMAGE = 1 + 2 * len(STEPS)  # queries: without a step, along g, and along a 
 
 
 class HeldOut:
-    """Moves images along directions by half of ``max_step`` and by all of it, with both signs.
+    """Moves images along directions by half of ``max_step`` and by ``max_step``, with both signs.
 
     A quarter of all queries is reserved for held-out images. Half of the reserved queries test g
     and a random direction, and half of them test h-directions (eigenvectors of the Hessian). If the

@@ -1,6 +1,6 @@
 """The proxy of the paper (arXiv 2404.12488): a network that predicts logits and distance.
 
-All numbers are those of the official configuration, and so is the stopping rule ``stop="paper"``.
+All numbers, and the stopping rule ``stop="paper"``, are those of the official configuration.
 ``stop="best"`` is our own rule, which returns to the weights with the best held-out loss.
 """
 
@@ -149,6 +149,6 @@ def differentiate(proxy: MLPProxy, score: Callable[[Tensor], Tensor]) -> ProxyFi
 
 
 def _n_held_out(count: int) -> int:
-    """Return the number of held-out probes. The two probes of a pair stay together, because they
-    are similar."""
+    """Return the number of held-out probes. The two opposite changes of a pair are held out
+    together, because they are similar."""
     return min(128, max(2, count // 16 * 2))

@@ -5,8 +5,9 @@
 
 Differences from the paper:
 
-- Rounds: the paper repeats 50 to 84 rounds of probing, fitting and following, with a growing set of
-  answers. Here the classifier is queried in one round, also with ``proxy="mlp_paper"``.
+- Rounds: the paper repeats 50 to 84 rounds: query the classifier, fit a network to all answers, and
+  follow its directions. Here the classifier is queried in one round, also with
+  ``proxy="mlp_paper"``.
 - Score: the paper fits the raw logit within a ball of radius 1. We fit the log odds, within
   ``radius`` standard deviations of the code. The direction g is therefore a mean gradient over the
   ball with this radius.
@@ -16,8 +17,8 @@ Differences from the paper:
   regression to pairs of opposite changes, which needs far fewer queries. For the gradient the log
   odds are saturated, so that answers near the decision count most.
 - Sign: the paper keeps the arbitrary sign of an eigenvector. We test both signs.
-- Selection: we test more h-directions (eigenvectors of the Hessian) than we keep. We keep those
-  that flip the largest fraction of the test images.
+- Selection: we test more h-directions (eigenvectors of the Hessian) than we keep. We keep the
+  h-directions that flip the largest fraction of the test images.
 - Correction: with "ridge", the answers about other test images correct the gradient g, unless the
   corrected g flips fewer images.
 """

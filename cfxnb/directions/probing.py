@@ -32,10 +32,10 @@ class ImageProbes:
 
     Attributes:
         code: the whole changed code, (2 m, axes).
-        change: the change, with change[2 i + 1] = -change[2 i], (2 m, axes).
+        change: the change of the code, with change[2 i + 1] = -change[2 i], (2 m, axes).
         logits: logits of all classes, (2 m, k).
         logits_at_start: logits of the unchanged code of the same image, (2 m, k), or NaN.
-        image: position of the image, int64 (2 m,).
+        image: position of the changed image among all images, int64 (2 m,).
     """
 
     code: Tensor
@@ -53,7 +53,7 @@ class ImageProbes:
         return self.code if self.n_images > 1 else self.change
 
     def rows(self, kept: Tensor) -> "ImageProbes":
-        """Return the probes that the mask ``kept`` selects, in whole pairs."""
+        """Return the probes that the mask ``kept`` selects, which must be whole pairs."""
         fields = dataclasses.fields(self)
         return ImageProbes(**{f.name: getattr(self, f.name)[kept] for f in fields})
 
@@ -76,7 +76,7 @@ class BlackBoxProbe:
 
     Args:
         images: the images from which directions are found, (m, c, h, w). Searches around one image
-            use only the first of these images.
+            use only the first image.
         log: counts and stores the queries. If the log contains stored answers, some of the stored
             codes are queried again, beyond the limit. Stored answers of another space, classifier
             or distance are refused.
@@ -144,7 +144,7 @@ class BlackBoxProbe:
     def batch(
         self, kind: str, image: Tensor, code: Code, z: Tensor, n_batches: int | None = None
     ) -> QueryBatch:
-        """Return changed codes z (n, ...) of an image as a batch of queries, with the same aux."""
+        """Return a batch of queries about changed codes z (n, ...) of one image."""
         mean, std = self.space.mean, self.space.std
         key = sketch(standardise(z.to(mean) - mean, std))
         if code.aux is not None:
@@ -193,7 +193,7 @@ class BlackBoxProbe:
         return {"logits": logits, "score": score, "distance": distance, "is_target": is_target}
 
     def classify(self, images: Tensor) -> Answers:
-        """Query the classifier, and return logits, distance and a short sketch of the images."""
+        """Query the classifier, and return logits, distances and a short vector per image."""
         view = torch.cat([sketch(images), images.flatten(1).mean(1, keepdim=True).cpu()], 1)
         logits = validate.logits(self.classifier(images), len(images))
         if self.n_classes not in (None, logits.shape[1]):
@@ -206,7 +206,7 @@ class BlackBoxProbe:
         return {"logits": logits, "distance": self._distance(images), "view": view}
 
     def _distance(self, images: Tensor) -> Tensor:
-        """Return distances from the image, (n,), NaN where the space returned NaN."""
+        """Return distances from the original, (n,), NaN where the space returned NaN."""
         known = finite_rows(images)
         distances = images.new_full((len(images),), torch.nan)
         if known.any():
@@ -237,8 +237,8 @@ class BlackBoxProbe:
         """Query pairs of opposite random changes until only ``reserved`` queries are left.
 
         Args:
-            active: active dimensions of the flat code, bool (d,). Inactive dimensions are
-                not changed.
+            active: dimensions of the flat code that vary among real images, bool (d,). All other
+                dimensions are not changed.
         """
         n_pairs = (self.log.max_queries - self.n_start_queries - reserved) // 2
         chunks = torch.arange(n_pairs).split(self.config.batch_size // 2)

@@ -54,7 +54,7 @@ class Probes:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ProxyFit:
-    """A proxy's derivatives at the image's code, in std.
+    """A proxy's derivatives at the image's code, in standard deviations of the code (std).
 
     Attributes:
         gradient, hessian: derivatives of the score, (d,) and (d, d).
@@ -87,10 +87,11 @@ class ProxyFit:
 def ridge(probes: Probes) -> ProxyFit:
     """Fit a quadratic function of the change by ridge regression.
 
-    Pairs of opposite changes split the score into two parts. Half the difference of a pair is the
-    odd part, which determines the gradient. The mean of a pair minus the score of the unchanged
-    code is the even part, which determines the Hessian. Gradient and Hessian are fitted separately.
-    Penalties are chosen by leave-one-out cross-validation. The Hessian uses at most 4,096 pairs.
+    Pairs of opposite changes split the score into two parts. Half the score difference of a pair is
+    the odd part, which determines the gradient. The mean score of a pair minus the score of the
+    unchanged code is the even part, which determines the Hessian. Gradient and Hessian are fitted
+    separately. Penalties are chosen by leave-one-out cross-validation. The Hessian uses at most
+    4,096 pairs.
     """
     delta = probes.delta[::2].double().numpy()
     odd, even = _odd_even(probes.score)

@@ -112,7 +112,7 @@ class QueryLog:
         return self.max_queries - self.n_queries
 
     def can_afford(self, batch: QueryBatch, reserved: int = 0) -> bool:
-        """Return whether a batch is known, or fits the limit with ``reserved`` queries left."""
+        """Return whether a batch is stored already, or leaves ``reserved`` of the queries."""
         return self._known(batch) is not None or len(batch) + reserved <= self.remaining
 
     def query(
