@@ -123,8 +123,8 @@ def dime(
         strength: fraction of the diffusion time to which noise is added, above 0 and below 1. More
             noise allows larger changes.
         steps: denoising steps of each attempt.
-        l1_scale: scale of the pull towards the original (the sign of the difference between codes),
-            measured like ``scales``. Default: 0 (no pull).
+        l1_scale: scale of the pull towards the original, measured like ``scales``. The pull is the
+            sign of the difference of the codes. Default: 0 (no pull).
         perceptual_scale: scale of the gradient of the perceptual distance to the original, measured
             like ``scales``. The perceptual distance is the mean squared difference of the features
             of two images (see ``features``). Default: 0 (not used).

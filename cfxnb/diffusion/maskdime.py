@@ -229,8 +229,8 @@ def maskdime(
             predicted clean image may differ from the original only in the inner mask.
         dilation: side of the square with which masks are dilated, in positions of the code, odd.
             Default: about 5 pixels of the image.
-        l1_scale: scale of the pull towards the original (the sign of the difference between codes),
-            measured like ``scales``. Default: 0 (no pull).
+        l1_scale: scale of the pull towards the original, measured like ``scales``. The pull is the
+            sign of the difference of the codes. Default: 0 (no pull).
         perceptual_scale: scale of the gradient of the perceptual distance to the original, measured
             like ``scales``. The perceptual distance is the mean squared difference of the features
             of two images (see ``features``). Default: 0 (not used).

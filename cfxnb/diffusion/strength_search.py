@@ -150,8 +150,10 @@ class StrengthSearch:
 
     @torch.no_grad()
     def _composite(self, image: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-        """Restore little changed pixels unless an image stops flipping. Return images and
-        logits."""
+        """Restore pixels that changed little, unless an image would no longer flip.
+
+        Return all images and their logits.
+        """
         batch, best = self.batch, self.best
         composite = composite_edit(batch.images, batch.reconstruction, image, threshold)
         logits = self.classifier(composite)

@@ -129,7 +129,7 @@ class Trial:
         """Query the classifier about each image after each of n changes of its code, (n, *code).
 
         Returns:
-            is_target: 1 if the target is predicted, 0 if not, NaN if the answer is lost, (images, n).
+            is_target: 1 if the target is predicted, 0 if not, NaN for lost answers, (images, n).
             score: log odds of the target, NaN if the answer is lost, (images, n).
         """
         while len(self._codes) < len(self.images):

@@ -43,9 +43,9 @@ class Directions:
         n_queries: number of images that the classifier classified.
         made_by: function, options of the call, hashes of the weights, seconds. ``lost``: queries
             whose answers are lost. ``compared``: images queried again to recognise the classifier.
-            ``tried``: images used for the ranking. ``held_out``: whether there were validation
-            images. ``covariance``: where the covariance of codes is from, "space", "images" or
-            "none".
+            ``tried``: images used for the ranking. ``held_out``: whether the ranking used
+            validation images (not images of the search). ``covariance``: where the covariance of
+            codes is from, "space", "images" or "none".
         class_vectors: with "global_ridge" one direction per class, (k, *code), else None. Adding
             direction c raises the log odds of class c against all other classes.
     """
