@@ -1,8 +1,8 @@
 """Latent integrated gradients: integrate along a direction of the code, from a baseline.
 
 The method is from Global Counterfactual Directions (GCD, arXiv 2404.12488), section on latent
-integrated gradients. ``LatentExplanation.explain`` has the four steps of the method: reconstruct,
-find the baseline along the direction, build the path from the baseline to the image, integrate.
+integrated gradients. ``LatentExplanation.explain`` reconstructs the image, finds the baseline along
+the direction, builds the path from the baseline to the image, and integrates.
 
 Differences from the paper: the published code renders 128 steps up to a fixed length, in one
 direction that is chosen by a sign rule. If no step along the direction gives a baseline, the

@@ -1,7 +1,7 @@
 """Attribute edits: change one named attribute of a code.
 
-There are two kinds. Linear edits step along the normal of a logistic regression until the code has
-the mean position, along the normal, of codes with the wanted value (Shen et al., 2020,
+There are two kinds. Linear edits step along the normal of a logistic regression until the code is
+as far along the normal as codes with the wanted value are on average (Shen et al., 2020,
 InterFaceGAN). Learned edits use a network that predicts a step for each code (Alipour et al., arXiv
 2206.05257).
 """
@@ -188,7 +188,8 @@ def fit_attribute_edits(
         images: Images in [0, 1], (n, c, h, w), on whose codes the edits are fitted.
         factors: The attributes of each image: one row per image, in the order of ``images``.
         contrasts: attribute -> (baseline, value), the two values between which the attribute is
-            edited. Default: the two values of each column of ``factors``, in sorted order.
+            edited.
+            Default: the two values of each column of ``factors``, in sorted order.
         reader: Frozen factor reader (a network that predicts the factors of an image) whose options
             contain the attributes and values of ``contrasts``. Use another factor reader as the
             judge of the edits.

@@ -91,10 +91,11 @@ def observed_scores(
     The estimates rest on two assumptions that a table cannot confirm: the back-door criterion and
     monotonicity. Back-door criterion: the columns ``adjust`` block every path from the cause to the
     outcome that starts with an arrow into the cause, and none of the columns ``adjust`` is an
-    effect of the cause. Monotonicity: no unit loses the outcome if the cause is changed from the
-    baseline x' to the value x. The bounds of the scores need only the back-door criterion, not
-    monotonicity. Estimates are not clipped, because a value far outside [0, 1] shows that an
-    assumption fails. An estimate inside [0, 1] does not show that the assumptions hold.
+    effect of the cause.
+    Monotonicity: no unit loses the outcome if the cause is changed from the baseline x' to the
+    value x. The bounds of the scores need only the back-door criterion, not monotonicity. Estimates
+    are not clipped, because a value far outside [0, 1] shows that an assumption fails. An estimate
+    inside [0, 1] does not show that the assumptions hold.
 
     Args:
         table: Table of observations with one row per unit. The columns of the table may have

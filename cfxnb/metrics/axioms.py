@@ -94,7 +94,8 @@ def composition(
         images: Images, (n, c, h, w) in [0, 1].
         labels: Class that the explained classifier predicts for each image, (n,).
         cycles: Numbers of null edits (edits to the class that an image already has) after which the
-            distance is measured. Default: 1 and 10.
+            distance is measured.
+            Default: 1 and 10.
         seed: Seed that every call of the method gets.
 
     Returns:

@@ -20,8 +20,8 @@ class Columns:
 
     Args:
         confidence_level: Confidence level of the intervals. If ``confidence_level`` is None, the
-            row has no cells for intervals. If ``confidence_level`` is a number, each value gets
-            three cells more: ``low``, ``high`` and ``n``.
+            row has no cells for intervals. If ``confidence_level`` is a number, each value gets the
+            additional cells ``low``, ``high`` and ``n``.
     """
 
     def __init__(self, confidence_level: float | None) -> None:

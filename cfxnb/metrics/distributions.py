@@ -22,7 +22,7 @@ def fid(a: Tensor, b: Tensor, *, allow_few: bool = False) -> float:
     The computation is in float64. For the covariances S1 and S2 of the two sets, tr sqrt(S1 S2) is
     computed as the nuclear norm of the product of two matrices of centred features. The nuclear
     norm is exact for singular covariances too. The distance has the unit of squared features. A
-    lower distance is better: 0 means equal means and covariances.
+    lower distance is better. The distance 0 means equal means and covariances.
 
     Args:
         a, b: Two sets of features, (n, d) and (m, d).

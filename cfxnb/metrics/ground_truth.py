@@ -237,10 +237,10 @@ def classify_flips(
         DataFrame with one row per flipped image, with the image's position in ``counterfactuals``
         as index. The boolean columns ``cause``, ``named_factor`` and ``side_effect`` say whether a
         cause, the named factor, or any other factor changed. The column ``changed`` holds the names
-        of all changed factors. The column ``kind`` holds the first of four kinds that fits the
-        flip: "trivial" (the named factor changed), "causal" (a cause changed), "non-causal"
-        (another factor changed), "adversarial" (no factor changed). Flips of a classifier that uses
-        only the named factor are never "causal", because "trivial" comes first.
+        of all changed factors. The column ``kind`` holds the first kind that fits the flip among
+        "trivial" (the named factor changed), "causal" (a cause changed), "non-causal" (another
+        factor changed), "adversarial" (no factor changed). Flips of a classifier that uses only the
+        named factor are never "causal", because "trivial" comes first.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, or if a factor in ``causes`` or

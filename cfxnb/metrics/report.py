@@ -120,18 +120,19 @@ def report(
             If ``methods`` is passed, the table has the columns of composition, reversibility and
             stability; if ``reader`` is passed, too, the table has the column ``factor diversity``.
         null_edits: Dict like ``methods``, with functions that run an edit without any push towards
-            a class, for the columns of composition. Default: ``methods``, called with the class
-            that is already predicted as target.
+            a class, for the columns of composition.
+            Default: ``methods``, called with the class that is already predicted as target.
         repaired: Dict from the names in ``results`` to the classifier after repair with the
             counterfactuals of that name. If ``repaired`` is passed, the table has the column
             ``accuracy gain``.
         held_out: Images and labels on which ``accuracy gain`` is measured.
         confidence_level: Confidence level of intervals, in (0, 1). If ``confidence_level`` is
-            passed, each column is followed by three more columns: its name with ``low``, ``high``
-            and ``n``. The column with ``n`` holds the number of images from which the value is
+            passed, each column is followed by three columns with ``low``, ``high`` or ``n`` after
+            the name. The column with ``n`` holds the number of images from which the value is
             computed. Columns that are fractions of images get a Wilson interval. Columns that are
             means or ratios get a bootstrap interval over the images. FID, sFID, KID and seconds
-            have no interval. Default: None, without intervals.
+            have no interval.
+            Default: None, without intervals.
 
     Returns:
         DataFrame with one row per method. Eligible images are all images that were not classified
@@ -166,10 +167,11 @@ def report(
           levels, after 1 and after 10 null edits (edits to the class that the image already has).
           Lower is better.
         - ``flipped back``: fraction of the flips that the method can flip back to the class of the
-          original. ``return distance``: mean absolute difference, in grey levels, between the
-          original and the image that was flipped back. ``return / one way``: the return distance
-          divided by the distance between original and counterfactual. ``return distance`` and
-          ``return / one way`` count only images that flipped to the target and back.
+          original.
+          ``return distance``: mean absolute difference, in grey levels, between the original and
+          the image that was flipped back. ``return / one way``: the return distance divided by the
+          distance between original and counterfactual. ``return distance`` and ``return / one way``
+          count only images that flipped to the target and back.
         - ``flips again (seed)``, ``similarity (seed)``: stability with two other seeds. ``flips
           again (noise)``, ``similarity (noise)``: stability if noise with standard deviation 0.01
           is added to the pixels. Higher is more stable.
