@@ -35,7 +35,8 @@ _NETS = {**NETS, "EditNetwork": EditNetwork, "VelocityNet": VelocityNet}
 ERROR = "mean squared error of reconstructions"  # in "quality" of a card; used by methods
 _RETRAINED = "_retrained_"  # in names of classifiers trained with other seeds
 LARGEST_NUMBER = 1e15  # largest number in a card
-STATISTICS = ("mean", "std", "axes", "variances")  # of codes, stored beside the weights
+#: Statistics of codes, stored beside the weights.
+STATISTICS = ("mean", "std", "axes", "variances", "latent_mean")
 WITHOUT_AUX = ("Autoencoder", "VAE")  # spaces whose codes have no aux
 ADAPTERS = ("Autoencoder", "Diffusion", "DiffusionAutoencoder", "VAE")
 

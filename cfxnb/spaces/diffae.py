@@ -39,6 +39,10 @@ class DiffusionAutoencoder(nn.Module):
         axes, variances: active axes of the standardised semantic codes, (k, dims), and the variance
             along each axis, (k,). ``fit`` measures them. ``find_directions`` uses these axes.
             Default: unknown.
+        latent_mean: point around which the codes were standardised when the latent DDIM was
+            trained, (dims,). Only ``sample`` uses it, and ``fit`` doesn't change it. The shipped
+            latent DDIMs of digits, sprites and chest X-rays were trained around another point than
+            the mean. Default: ``mean``.
         codec: turns images in [-1, 1] into the input of ``net`` and back. The codec is a module
             with ``encode`` and ``decode``, such as ``LatentCodec``, or the factor of a
             ``PixelUnshuffleCodec``. If codec is 1, ``net`` works on pixels.
@@ -64,6 +68,7 @@ class DiffusionAutoencoder(nn.Module):
     std: Tensor
     axes: Tensor | None
     variances: Tensor | None
+    latent_mean: Tensor | None
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class DiffusionAutoencoder(nn.Module):
         *,
         axes: Tensor | None = None,
         variances: Tensor | None = None,
+        latent_mean: Tensor | None = None,
         codec: Any = 1,
         steps: int = 20,
         inversion_steps: int = 20,
@@ -83,7 +89,10 @@ class DiffusionAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         self.net: DiffAE = validate.instance(net, DiffAE, "net", "a DiffAE")
-        for value, name in ((mean, "mean"), (std, "std")):
+        known = {"mean": mean, "std": std}
+        if latent_mean is not None:
+            known["latent_mean"] = latent_mean
+        for name, value in known.items():
             found = validate.instance(value, Tensor, name, "a torch tensor").shape
             validate.shape(found, (net.dims,), name, "shape")
         mean, std = validate.place(mean, std)
@@ -92,6 +101,9 @@ class DiffusionAutoencoder(nn.Module):
         axes, variances = validate.place_axes(axes, variances, mean)
         self.register_buffer("axes", axes)
         self.register_buffer("variances", variances)
+        if latent_mean is not None:
+            latent_mean, _ = validate.place(latent_mean, std, "latent_")
+        self.register_buffer("latent_mean", latent_mean)
         # No buffer, because not every device has float64.
         self.alphas_cumprod = ddim.linear_alphas_cumprod()
         self.codec = codec
@@ -305,7 +317,8 @@ class DiffusionAutoencoder(nn.Module):
         z = ddim.render(predict, z, latent_alphas_cumprod(), times, None)
         clean = self.codec.encode(self.mean.new_zeros(1, *shape))
         aux = noise_like(self.mean.new_empty(rows, *clean.shape[1:]), 2 * seed + 1)
-        return Code(self.mean + self.std * z, aux)
+        mean = self.mean if self.latent_mean is None else self.latent_mean
+        return Code(mean + self.std * z, aux)
 
 
 def _times(steps: Any, inversion_steps: Any) -> tuple[list[int], list[int]]:

@@ -100,7 +100,7 @@ def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) ->
     space = DiffusionAutoencoder(net, torch.zeros(net.dims), torch.ones(net.dims), **options)
     images = train if train.is_floating_point() else train[:10_000].float() / 255
     space.fit(images.split(500))
-    stated = {n: getattr(space, n) for n in weights.STATISTICS}
+    stated = {n: v for n in weights.STATISTICS if (v := getattr(space, n)) is not None}
     codes = torch.cat([space.encode_semantic(part) for part in images.split(500)])
     standardised = ((codes - space.mean) / space.std.clamp_min(1e-8)).detach()
     net.latent_net = latent_ddim(standardised, folder / "latent", device=device).cpu()

@@ -114,6 +114,23 @@ def test_samples_are_drawn_by_seed_and_row():
         tiny().sample(2, shape=(1, 16, 16))
 
 
+def test_latent_mean_is_the_centre_of_samples_only():
+    latent = {"hidden_dim": 8, "layers": 3, "time_channels": 4}
+    old = tiny(latent=latent)
+    old.mean += torch.arange(6.0)
+    new = tiny(latent=latent, latent_mean=old.mean.clone())
+    before, after = (space.sample(3, seed=1, shape=(1, 16, 16)) for space in (old, new))
+    assert torch.equal(before.z, after.z)
+    assert torch.equal(before.aux, after.aux)
+    assert torch.equal(old.encode(IMAGES).z, new.encode(IMAGES).z)
+    new.fit(IMAGES)
+    assert torch.equal(new.latent_mean, old.mean)
+    with pytest.raises(ValueError, match="latent_mean: expected shape"):
+        tiny(latent_mean=torch.zeros(5))
+    with pytest.raises(ValueError, match="latent_mean: expected finite"):
+        tiny(latent_mean=torch.full((6,), torch.nan))
+
+
 def test_fit_measures_codes():
     space = tiny().fit(IMAGES)
     z = space.encode_semantic(IMAGES)
