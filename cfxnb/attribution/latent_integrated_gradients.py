@@ -80,12 +80,12 @@ def latent_integrated_gradients(
             sqrt(2 d), where d is the number of dimensions of the code whose standard deviation is
             above 2 % of the largest standard deviation. The default of ``max_step`` is the typical
             distance between the codes of two images.
-        threshold: Probability in (0, 1). An image can be the baseline if the label is less probable
-            than ``threshold`` in it.
+        threshold: Probability in (0, 1). An image can be the baseline if the classifier gives the
+            label a probability below ``threshold``.
         grid_steps: Number of evenly spaced steps up to ``max_step`` that are tested. The function
-            begins with the sign of the direction with which the first step lowers the probability
-            of the label more. If no step with the first sign gives a baseline, the function tests
-            the opposite direction.
+            first tests the direction or the opposite direction, whichever lowers the probability of
+            the label more in the first step. If no step in the direction tested first gives a
+            baseline, the function tests the other direction.
         binary_search_steps: Number of bisection steps that refine the length of the first step at
             which the probability of the label is below ``threshold``. Each bisection step renders
             one image.

@@ -38,8 +38,8 @@ class AttributeEdits:
     """Edits of named attributes, made by ``cfxnb.fit_attribute_edits``.
 
     Args:
-        contrasts: attribute -> (baseline, value), the two values between which the attribute is
-            edited.
+        contrasts: Dict from each attribute to (baseline, value), the two values between which the
+            attribute is edited.
         step_model: Module that maps standardised codes (b, dims) and targets (b, attributes) to
             steps in standard deviations, (b, dims). A target of 1 requests the value of the
             contrast, -1 requests the baseline, and 0 leaves the attribute unspecified.
@@ -187,8 +187,8 @@ def fit_attribute_edits(
         space: Space whose codes are edited.
         images: Images in [0, 1], (n, c, h, w), on whose codes the edits are fitted.
         factors: The attributes of each image: one row per image, in the order of ``images``.
-        contrasts: attribute -> (baseline, value), the two values between which the attribute is
-            edited.
+        contrasts: Dict from each attribute to (baseline, value), the two values between which the
+            attribute is edited.
             Default: the two values of each column of ``factors``, in sorted order.
         reader: Frozen factor reader (a network that predicts the factors of an image) whose options
             contain the attributes and values of ``contrasts``. Use another factor reader as the

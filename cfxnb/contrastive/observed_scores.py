@@ -253,6 +253,7 @@ def _bounds(
 def _interval(lows: list[Any], highs: list[Any]) -> Interval:
     """Return the largest of ``lows`` and the smallest of ``highs``.
 
-    If ``lows`` or ``highs`` contains NaN, the bound computed from it is NaN.
+    If ``lows`` contains NaN, the lower bound is NaN, and if ``highs`` contains NaN, the upper
+    bound.
     """
     return float(np.max(lows)), float(np.min(highs))

@@ -132,7 +132,8 @@ class World:
         The DataFrame of figures has columns for hidden causes, too.
 
         Args:
-            n_samples: Number of figures. The first figures do not depend on ``n_samples``: figure i
+            n_samples: Number of figures.
+            The first figures do not depend on ``n_samples``: figure i
                 is always the same.
             seed: Seed of the exogenous noise (the random numbers that decide the factors). If you
                 repeat a call with the same seed and another ``do``, the result holds the

@@ -157,10 +157,11 @@ def report(
           originals of other images. Lower is better.
         - ``CLD (...)``, ``target nearer (...)``, ``source farther (...)``: minimality of the
           flipped counterfactuals. Lower is better.
-        - ``changed factors``: mean number of factors that changed in a flip. ``cause changed``:
-          fraction of the flips in which a cause changed. ``only causes changed``: fraction of the
-          flips in which a cause changed and no other factor. ``causal``, ``trivial``,
-          ``non-causal``, ``adversarial``: fraction of the flips of each kind.
+        - ``changed factors``: mean number of factors that changed in a flip. ``cause changed`` is
+          the fraction of the flips in which a cause changed. ``only causes changed`` is the
+          fraction of the flips in which a cause changed and no other factor. ``causal``,
+          ``trivial``, ``non-causal`` and ``adversarial`` are the fractions of the flips of each
+          kind.
         - ``MNAC``: mean number of attributes that changed in a flip. ``CD``: correlation
           difference. Lower is better.
         - ``composition 1``, ``composition 10``: mean absolute difference to the original, in grey
