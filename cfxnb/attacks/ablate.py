@@ -35,8 +35,8 @@ def ablate(
     A descriptor is a linear model that predicts a named property from a code. The component of a
     group is the part of a code's change that the descriptors of the group can express. To get the
     component, the function projects the change, in standard deviations, on the span of the
-    descriptors' weights. Each image is classified twice: after its change without the component,
-    and after the component as the only change.
+    descriptors' weights. Each image is classified twice, once after its change without the
+    component, and once with the component as the only change.
 
     Args:
         space: The space of the codes.
@@ -47,19 +47,20 @@ def ablate(
         seed: Seed of the random directions. Default: 0.
 
     Returns:
-        A DataFrame with one row per group and four more rows. In the row ``all descriptors``, the
-        component is that of all groups together. In the row ``not described``, the component is the
-        part of the change that no group can express. The rows ``random direction`` and ``random
-        subspace of equal size`` show the chance level, each as the mean of ten random components.
-        The columns are:
+        A DataFrame with one row per group and four more rows. Each row tests one part of the
+        change, such as the component of one group. The row ``all descriptors`` tests the part that
+        all groups together can express, and the row ``not described`` tests the rest of the change.
+        The rows ``random direction`` and ``random subspace of equal size`` show the chance level,
+        as means over ten random parts. The columns are:
 
-        - ``fraction``: fraction of the squared change that lies in the component.
-        - ``flips without``: fraction of images still classified as the target after the component
-          is removed from the change. A low fraction means that the flips need the component.
-        - ``flips alone``: fraction of images classified as the target if the component is the only
-          change. A high fraction means that the component is enough for a flip.
+        - ``fraction``: fraction of the squared change of the code that lies in the tested part.
+        - ``flips without``: fraction of images still classified as the target after the tested part
+          is removed from the change. A low fraction means that the flips need the tested part.
+        - ``flips alone``: fraction of images classified as the target if the tested part is the
+          only change. A high fraction means that the tested part is enough for a flip.
         - ``log odds without``, ``log odds alone``: mean rise of the target's log odds above those
-          of the reconstruction, for the change without the component, and for the component alone.
+          of the reconstruction, for the change without the tested part, and for the tested part
+          alone.
 
     Raises:
         ValueError, TypeError: If an argument is wrong, for example a result without codes. The
@@ -123,7 +124,7 @@ def _check_groups(groups: Any, names: tuple[str, ...]) -> None:
 def _components(
     descriptors: Descriptors, groups: tuple[tuple[str, ...], ...], seed: int
 ) -> list[tuple[str, Tensor]]:
-    """Return a name and an orthonormal basis for each component that ``ablate`` tests.
+    """Return a name and an orthonormal basis for each part of the change that is tested.
 
     The random direction and the random subspace occur ``CHANCE_DRAWS`` times each, with different
     random vectors.

@@ -4,8 +4,8 @@ Goldwasser & Hooker, arXiv 2504.15479, predict named properties from the code be
 change. Differences from the paper:
 
 - The score of a property is the difference of its log odds before and after the change. The paper
-  uses the difference of the property's probabilities. Log odds are linear in the code and do not
-  saturate.
+  uses the difference of the property's probabilities. The log odds of a logistic regression are
+  linear in the code and do not saturate.
 - The scores come with measurements that can show that a score means little. The measurements are
   the quality of each descriptor (a linear model of a property), the fraction of the change that no
   descriptor explains, an ablation through the classifier, confidence intervals, and a permutation

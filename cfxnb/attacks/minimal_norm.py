@@ -1,8 +1,8 @@
 """The smallest change that reaches the target: gradient steps in a ball that shrinks and grows.
 
-The radius of the ball adapts to the decision, as in DDN (Rony et al., CVPR 2019). As in FMN (Pintor
-et al., NeurIPS 2021), a linear estimate of the distance to the boundary helps to choose the radius,
-and the changes of the radius get smaller during the search.
+The radius of the ball shrinks while the target is reached, and grows otherwise, as in DDN (Rony et
+al., CVPR 2019). As in FMN (Pintor et al., NeurIPS 2021), a linear estimate of the distance to the
+boundary helps to choose the radius, and the changes of the radius get smaller during the search.
 """
 
 import math

@@ -64,9 +64,9 @@ def pixel_attack(
         classifier: Maps images to logits (b, k). Must be differentiable.
         images: Images (b, c, h, w) in [0, 1].
         target: Class to reach: one for all images, or one per image (b,).
-        confidence: Probability at which the target counts as reached, in (0, 1). Default: 0.995, or
-            with ``minimal_norm`` 1e-6. With a confidence of 1e-6, an image only needs to be
-            classified as the target.
+        confidence: Probability at which the target counts as reached, in (0, 1). The default of
+            ``confidence`` is 0.995, or 1e-6 with ``minimal_norm``. With a confidence of 1e-6, an
+            image only needs to be classified as the target.
         minimal_norm: Search for the smallest change. With ``minimal_norm``, all ``steps`` are taken
             for each image.
         epsilon: Largest L2 norm of the change, over all pixel values of an image. Default: 6.

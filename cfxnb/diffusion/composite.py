@@ -22,7 +22,7 @@ def edit_mask(before: Tensor, after: Tensor, threshold: float) -> Tensor:
         threshold: fraction of the largest change, 0 to 1.
 
     Returns:
-        bool (b, 1, h, w).
+        The mask, bool (b, 1, h, w).
 
     Raises:
         ValueError, TypeError: if the images have different shapes, or if ``threshold`` is out of

@@ -55,8 +55,8 @@ def angles(a: Tensor, b: Tensor, patch_size: int = 1) -> Tensor:
         patch_size: see ``consensus``.
 
     Returns:
-        float64 (b, h / patch_size, w / patch_size). The angle is NaN if a vector is zero or
-        not finite.
+        The angles, float64 (b, h / patch_size, w / patch_size). An angle is NaN if a vector is zero
+        or not finite.
     """
     first, second = (_unit_vectors(pixel_unshuffle(x, patch_size)) for x in (a, b))
     return torch.rad2deg((first * second).sum(1).clamp(-1, 1).arccos())

@@ -131,7 +131,8 @@ def diffusion_counterfactual(
         guidance_scale: weight w in classifier-free guidance eps_uncond + w (eps_cond - eps_uncond).
             If ``guidance`` uses the classifier, w (eps_cond - eps_uncond) is added to the
             classifier's guidance. The paper does not combine consensus guidance and classifier-free
-            guidance (w = 0). Default: 10 with ``guidance="classifier_free"``, else 0.
+            guidance (w = 0). The default of ``guidance_scale`` is 10 with
+            ``guidance="classifier_free"``, else 0.
         noise: ``"ddim_inversion"`` computes the noise from which denoising without a condition
             approximately returns the image (Song et al., 2021). All attempts start from the same
             inversion of the image. ``"random"`` draws random noise, as in the paper.
@@ -139,8 +140,9 @@ def diffusion_counterfactual(
             of the official code, and needs ``max_attempts=1``.
         distance_space: ``"code"`` guides by the squared distance to the code of the original,
             ``"image"`` by the L1 distance to the original image.
-        backprop_diffusion: whether to take gradients through the U-Net. If False, gradients are
-            taken at the predicted clean code, which saves one or two passes of the U-Net per step.
+        backprop_diffusion: whether to take gradients through the U-Net. If ``backprop_diffusion``
+            is False, gradients are taken at the predicted clean code, which saves one or two passes
+            of the U-Net per step.
         pause_when_reached: whether to pause the guidance of a sample while its predicted clean
             image is classified as the target.
         patch_size: side of square patches. All positions of a patch agree or disagree together.

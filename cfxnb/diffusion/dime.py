@@ -124,7 +124,7 @@ def dime(
             noise allows larger changes.
         steps: denoising steps of each attempt.
         l1_scale: scale of the pull towards the original, measured like ``scales``. The pull is the
-            sign of the difference of the codes. Default: 0 (no pull).
+            sign of the difference (code minus original code). Default: 0 (no pull).
         perceptual_scale: scale of the gradient of the perceptual distance to the original, measured
             like ``scales``. The perceptual distance is the mean squared difference of the features
             of two images (see ``features``). Default: 0 (not used).

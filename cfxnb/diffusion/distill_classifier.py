@@ -85,8 +85,8 @@ def distill_classifier(
         steps: training steps.
         batch_size: images per training step.
         lr: highest learning rate.
-        checkpoint_dir: folder for checkpoints, from which an interrupted training resumes. If None,
-            no checkpoints are stored.
+        checkpoint_dir: folder for checkpoints, from which an interrupted training resumes. If
+            ``checkpoint_dir`` is None, no checkpoints are stored.
         seed: seed of the initial weights and of the batches.
 
     Returns:

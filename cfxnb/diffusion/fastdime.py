@@ -168,7 +168,7 @@ def fastdime(
         dilation: side of the square with which the mask is dilated, in positions of the code, odd.
             Default: about 5 pixels of the image.
         l1_scale: scale of the pull towards the original, measured like ``scales``. The pull is the
-            sign of the difference of the codes. Default: 0 (no pull).
+            sign of the difference (code minus original code). Default: 0 (no pull).
         perceptual_scale: scale of the gradient of the perceptual distance to the original, measured
             like ``scales``. The perceptual distance is the mean squared difference of the features
             of two images (see ``features``). Default: 0 (not used).

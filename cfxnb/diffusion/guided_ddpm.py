@@ -277,7 +277,8 @@ class GuidedDDPM:
         """Return the side of the square for the dilation of masks, in positions of the code.
 
         Args:
-            given: the option ``dilation``. If None, the square has about 5 x 5 pixels.
+            given: the option ``dilation``. If ``given`` is None, the square has about 5 x 5 pixels
+                of the image.
         """
         if given is not None:
             return given
@@ -287,8 +288,8 @@ class GuidedDDPM:
     def outside(self, level: Level) -> Tensor:
         """Return the level of noise outside the mask after a step, (n,).
 
-        With ``as_published``, the level is that before the step, although the codes inside the mask
-        have the level after the step.
+        With ``as_published``, the noise outside the mask has the level before the step, although
+        the codes inside the mask have the level after the step.
         """
         return level.alpha_bar if self.options.as_published else level.alpha_bar_prev
 

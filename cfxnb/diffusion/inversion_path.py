@@ -23,8 +23,8 @@ class InversionPath:
         strength: strength of the first attempt.
         steps: number of short strides up to ``strength / 2``, and of long strides up to
             ``strength``.
-        halved: whether an attempt with half the strength is possible. If False, all strides are
-            long.
+        halved: whether an attempt with half the strength is possible. If ``halved`` is False, all
+            strides are long.
     """
 
     def __init__(

@@ -230,7 +230,7 @@ def maskdime(
         dilation: side of the square with which masks are dilated, in positions of the code, odd.
             Default: about 5 pixels of the image.
         l1_scale: scale of the pull towards the original, measured like ``scales``. The pull is the
-            sign of the difference of the codes. Default: 0 (no pull).
+            sign of the difference (code minus original code). Default: 0 (no pull).
         perceptual_scale: scale of the gradient of the perceptual distance to the original, measured
             like ``scales``. The perceptual distance is the mean squared difference of the features
             of two images (see ``features``). Default: 0 (not used).
@@ -260,8 +260,8 @@ def maskdime(
             the other images (and on ``batch_size``). Default: ``"none"``.
         clip_sample_range: clip the predicted clean codes to this absolute value. Use 1 for pixel
             models with codes from -1 to 1. Default: nothing is clipped.
-        per_channel: choose a mask for each channel. If False, one mask for all channels is chosen
-            by the mean over the channels.
+        per_channel: choose a mask for each channel. If ``per_channel`` is False, one mask for all
+            channels is chosen by the mean over the channels.
 
         seed: seed of the noise. The noise of an image depends only on the seed and the position of
             the image in its data set.

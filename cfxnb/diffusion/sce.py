@@ -278,10 +278,10 @@ def sce(
 ) -> Counterfactuals:
     """Change the code of each image along smooth gradients, taken at denoised images.
 
-    The code of an image is moved until the classifier predicts the target. The classifier does not
-    see the code's own image, but the image after noise was added and removed again. The diffusion
-    model thereby removes changes that do not look like natural images. At the end, pixels that
-    changed little are exactly those of the original.
+    The code of an image is moved until the classifier predicts the target. The classifier sees the
+    image after noise was added and removed again, not the decoded code itself. The diffusion model
+    thereby removes changes that do not look like natural images. At the end, pixels that changed
+    little are exactly those of the original.
 
     One call of ``sce`` gives one counterfactual per image. ``cfx.diverse_counterfactuals(cfx.sce,
     ...)`` gives several counterfactuals per image, which change different regions.

@@ -330,11 +330,11 @@ def sce_as_published(
         mask_threshold: pixels whose blurred change is below this fraction of the largest change are
             restored, and all other pixels are painted again. If ``mask_threshold`` is 0, no pixel
             is restored.
-        blur_size: side of the blur of the change, in pixels, an odd number.
+        blur_size: side of the Gaussian blur of the change, in pixels, an odd number.
         temperature: divisor of all logits.
         steps: largest number of steps of the search.
         strength: fraction of the ``denoising_steps`` that are taken in each step of the search.
-        denoising_steps: number of times into which the diffusion is divided.
+        denoising_steps: number of evenly spaced times into which the whole diffusion is divided.
         seed: seed of the noise. The noise of an image depends only on the seed and the row of the
             image.
         batch_size: images per batch.

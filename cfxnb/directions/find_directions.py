@@ -79,8 +79,8 @@ def find_directions(
             should lead. If there are fewer than four queries per image, only the first images are
             used.
         target: class that adding the direction "g" favours, as a number or a class name.
-        contrast_class: "g" raises the log odds of ``target`` against this class. Default: against
-            all other classes.
+        contrast_class: "g" raises the log odds of ``target`` against this class, or by default
+            against all other classes.
         max_queries: largest number of images that the classifier may classify. Default: 2048.
         proxy: what is fitted to the classifier's answers. "global_ridge" is the default search. All
             other proxies use one image, as in the paper. "ridge" is ridge regression on pairs of
@@ -96,8 +96,8 @@ def find_directions(
             unchanged. The Hessian always uses the log odds unchanged.
         n_curvature: largest number of h-directions (eigenvectors of the Hessian) to keep. If the
             queries suffice, three times as many h-directions are tested, and those that flip most
-            images are kept. With "global_ridge", h-directions that the queries do not suffice to
-            test are left out.
+            images are kept. With "global_ridge", h-directions that cannot be tested with the
+            available queries are left out.
         validation_images: images (m, c, h, w) on which the directions are tested and ranked. With
             "global_ridge", a quarter of the queries is reserved for tests of the directions, with
             or without ``validation_images``. With all other proxies, tests on ``validation_images``

@@ -2,8 +2,8 @@
 
 An image that is not classified as the target is moved towards the target. An image classified as
 the target is moved towards the contrast class, or away from the target if there is no contrast
-class. A random direction within the active axes is measured beside the directions, because long
-enough steps along any direction flip some images.
+class. A random direction within the active axes is measured for comparison, because long enough
+steps along any direction flip some images.
 """
 
 import warnings
@@ -60,7 +60,7 @@ class HeldOut:
     def run(
         self, directions: dict[str, Tensor], towards: Tensor, covariance: CodeCovariance
     ) -> None:
-        """Query all images along g and a random direction, and the first images along h1, h2, ...
+        """Move all images along g and a random direction, and the first images along h1, h2, ...
 
         Args:
             directions: unit vectors (d,) in std.
@@ -99,7 +99,7 @@ class HeldOut:
             self.flips[name].append([is_target, *row])
 
     def _decisions(self, image: Tensor, code: Code, changes: Tensor) -> Tensor:
-        """Return the predicted class after n changes of the code, (n,), or -1 if it is lost."""
+        """Return the predicted class after n changes of the code, (n,), -1 for lost answers."""
         probe, parts = self.probe, []
         for some in changes.split(probe.config.batch_size):
             batch = probe.batch("trial", image, code, code.z + some)

@@ -35,7 +35,7 @@ class Probes:
     score_at_start: float
 
     def first(self, count: int) -> "Probes":
-        """Return the probes of the first ``count`` queries, in whole pairs."""
+        """Return the probes of the first ``count`` queries, without splitting a pair."""
         keep = count - count % 2
         tensors = {n: getattr(self, n)[:keep] for n in ("delta", "score", "logits", "distance")}
         return dataclasses.replace(self, **tensors)
@@ -74,7 +74,7 @@ class ProxyFit:
 
     @property
     def expected_cosine(self) -> float:
-        """Expected cosine between ``gradient`` and the gradient from unlimited queries.
+        """Expected cosine between ``gradient`` and the gradient that unlimited queries would give.
 
         If gradients fitted to two halves of the data have the cosine c, the expected cosine of the
         gradient fitted to all data is sqrt(2 c / (1 + c)) (Spearman-Brown). Values below about 0.5

@@ -52,7 +52,7 @@ class QueryLog:
 
     A batch is written to the folder before it is queried, and its answers afterwards. If a process
     dies before the answers are written, the queries count and their answers are lost. The limit
-    applies to all queries of all processes that used the folder.
+    ``max_queries`` applies to all queries of all processes that used the folder.
 
     Args:
         max_queries: largest number of images that may be classified.
