@@ -14,7 +14,7 @@ from cfxnb.core.types import Classifier, Step
 
 
 class Parametrisation(Protocol):
-    """The part in which the attacks differ: what is changed, and how the change is optimised.
+    """The part in which ``latent_attack`` and ``pixel_attack`` differ: what changes, and how.
 
     In all methods, ``rows`` holds the positions of some samples in the batch, and ``change`` has
     one row per sample in ``rows``.
@@ -126,7 +126,7 @@ class SearchResult:
         return moving & usable
 
     def edit(self, **made: Any) -> Edit:
-        """Return the search result as an Edit, with the changed codes or images in ``made``."""
+        """Return the search result as an ``Edit``, with the changed codes or images in ``made``."""
         return Edit(
             reached=self.reached,
             no_gradient=self.no_gradient,
@@ -152,7 +152,7 @@ def search(
     Args:
         moves: The Parametrisation of the attack, which turns changes into images, and defines the
             loss and the steps.
-        stop: The Stop of the call. If the user stops the call, the changes found so far are kept.
+        stop: Tells whether the user has stopped the call. The changes found before a stop are kept.
         restarts: Number of further attempts for samples that have not reached the target.
     """
     found, number = SearchResult.start(batch, moves), 0

@@ -205,8 +205,8 @@ class Adam:
     are.
 
     Because of its momentum, ``torch.optim.Adam`` would move a finished sample as long as other
-    samples are searched. The result of a finished sample would depend on the other samples of its
-    batch.
+    samples are searched. With ``torch.optim.Adam``, the result of a sample would depend on the
+    other samples of its batch.
     """
 
     def __init__(self, like: Tensor, lr: float) -> None:

@@ -41,10 +41,10 @@ def search_minimal_norm(
 ) -> SearchResult:
     """Follow the gradient in a ball around each image, with a radius that shrinks and grows.
 
-    The first radius is ``epsilon``. While the target is reached, the radius shrinks below the
-    length of the present change. While the target is not reached, the radius grows. Shrinking and
-    growing the radius keeps the change near the decision boundary. The function returns the
-    shortest change that reached the target.
+    The first radius of the ball is ``epsilon``. While the target is reached, the radius shrinks
+    below the length of the present change. While the target is not reached, the radius grows.
+    Shrinking and growing the radius keeps the change near the decision boundary. The function
+    returns the shortest change that reached the target.
 
     Args:
         moves: The BallParametrisation of the attack, which turns changes into images and projects

@@ -188,8 +188,8 @@ class GuidedDenoiser:
     def _will_probably_pause(self) -> Tensor:
         """Return whether the last log odds were at least half of those needed to pause, (b,).
 
-        On 32 faces, three quarters of the samples with True paused, and one in ten of the samples
-        with False.
+        On 32 faces, three quarters of the samples for which the result is True paused, and one in
+        ten of all other samples.
         """
         if not self.probability or not self.options.pause_when_reached:
             return torch.zeros_like(self._guided)

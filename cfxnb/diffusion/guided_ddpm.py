@@ -233,8 +233,8 @@ class GuidedDDPM:
             mask: positions at which ``clean`` may differ from the original, bool (n, 1, h, w).
 
         Returns:
-            Two tensors (n, c, h, w). Unless ``as_published``, each gradient is divided by its root
-            mean square before it is scaled.
+            The two gradients, (n, c, h, w) each. Unless ``as_published``, each gradient is divided
+            by its root mean square before it is scaled.
         """
         o, here = self.options, self._begin()
         with torch.enable_grad():

@@ -115,10 +115,11 @@ class HeldOut:
         """Return one row per direction, best first, and a last row for the random direction.
 
         ``flip rate`` is the fraction of images that flip within ``max_step``, and ``within half``
-        is the fraction that flips within half of ``max_step``. ``towards`` and ``away`` are the
-        flip rates of images that were not classified as the target, and of images that were.
-        ``length`` is the mean length of the steps that flip. ``curvature`` is the second derivative
-        of the score along the direction. ``images`` is the number of images.
+        is the fraction that flips within half of ``max_step``. ``towards`` is the flip rate of
+        images that were not classified as the target, and ``away`` is the flip rate of images that
+        were classified as the target. ``length`` is the mean length of the steps that flip.
+        ``curvature`` is the second derivative of the score along the direction. ``images`` is the
+        number of images.
         """
         rows = {}
         for name, u in (directions | {"random": self.random}).items():

@@ -9,8 +9,8 @@ Differences from the paper:
   follow its directions. Here the classifier is queried in one round, also with
   ``proxy="mlp_paper"``.
 - Score: the paper fits the raw logit within a ball of radius 1. We fit the log odds, within
-  ``radius`` standard deviations of the code. The direction g is therefore a mean gradient over the
-  ball with this radius.
+  ``radius`` standard deviations of the code. The direction g is therefore a mean gradient over a
+  ball of ``radius`` standard deviations.
 - Distance: the paper's proxy has LPIPS as a second output. The second output of our proxy is the
   root mean square difference of the images, or the function given as ``distance``.
 - Proxy: the paper fits a new network to all answers in every round. With "ridge" we fit a ridge

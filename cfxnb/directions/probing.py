@@ -237,8 +237,8 @@ class BlackBoxProbe:
         """Query pairs of opposite random changes until only ``reserved`` queries are left.
 
         Args:
-            active: dimensions of the flat code that vary among real images, bool (d,). All other
-                dimensions are not changed.
+            active: dimensions of the flat code that vary among real images, bool (d,). Dimensions
+                that do not vary are not changed.
         """
         n_pairs = (self.log.max_queries - self.n_start_queries - reserved) // 2
         chunks = torch.arange(n_pairs).split(self.config.batch_size // 2)

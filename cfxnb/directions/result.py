@@ -32,9 +32,9 @@ class Directions:
             flip, in std. ``curvature`` is the second derivative of the score along the direction.
             With "global_ridge" a last row "random" has a random direction within the active axes,
             and there are four more columns. ``within half`` is the fraction of images that flip
-            within half of ``max_step``. ``towards`` and ``away`` are the flip rates of images that
-            were not classified as the target, and of images that were. ``images`` is the number of
-            images.
+            within half of ``max_step``. ``towards`` is the flip rate of images that were not
+            classified as the target, and ``away`` is the flip rate of images that were classified
+            as the target. ``images`` is the number of images.
         proxy_fit: the fit that gives "g" before any correction, with the fields ``gradient``,
             ``hessian``, ``distance``, ``r2``, ``split_half_cosine``, ``expected_cosine``. With
             "global_ridge", the field ``distance`` is NaN.
