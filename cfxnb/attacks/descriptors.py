@@ -271,8 +271,8 @@ def _auc_interval(
 def _auc(truth: np.ndarray, score: np.ndarray) -> float:
     """Return the area under the ROC curve, computed from ranks (Mann & Whitney).
 
-    The result equals that of ``sklearn.metrics.roc_auc_score``. This function is about 15 times as
-    fast as that of sklearn, which saves time in a bootstrap.
+    The result equals that of ``sklearn.metrics.roc_auc_score``. ``_auc`` is about 15 times as fast
+    as ``roc_auc_score``, which saves time in a bootstrap.
     """
     above, below = int(truth.sum()), int((~truth).sum())
     ranks = rankdata(score)[truth].sum()

@@ -77,7 +77,7 @@ def diffusion_counterfactual(
     target as condition, minus the noise that the model predicts without a condition.
 
     If the classifier has no gradient at an image in some step, the image is not guided at all in
-    this step. The official code still pulls such an image back to the original.
+    this step. The official code still pulls an image without a gradient back to the original.
 
     Differences from the paper, with the default options: we use few steps, and noise from DDIM
     inversion. We search for the smallest strength (amount of noise) that flips each image. The
@@ -151,9 +151,9 @@ def diffusion_counterfactual(
             the seed and the position of the image in its data set. With
             ``noise="ddim_inversion"`` the seed affects only random masks.
         batch_size: Number of images processed together, which does not change the results.
-        first_row: position of the first image in its data set. With the right position, a data set
-            that is processed in shards gives the same results as in one call. For selected images,
-            pass the position of each image, (b,).
+        first_row: position of the first image in its data set. With the right ``first_row``, a data
+            set that is processed in shards gives the same results as in one call. For selected
+            images, pass the position of each image, (b,).
         on_step: called with a ``Step`` after each denoising step. If ``on_step`` returns True, the
             search stops. Images that have flipped keep their result, and all other images get the
             status "stopped".
@@ -166,8 +166,8 @@ def diffusion_counterfactual(
         positions at which the classifier's gradient was used. ``probability`` (b, steps) is the
         probability of the target after each step, and ``strength`` (b,) the strength of the
         returned attempt. ``cost`` counts forward and backward passes of ``unet``, ``classifier``
-        and ``generator`` (U-Net and decoder together). Passes whose results are not used are
-        counted, too.
+        and ``generator`` (U-Net and decoder together). ``cost`` also counts passes whose results
+        are not used.
 
     Raises:
         ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``.

@@ -136,8 +136,9 @@ def fastdime(
 
     Unless ``as_published`` is True, the function differs from the official code:
 
-    - After each step, the original outside the mask gets noise of the same level as inside. In the
-      official code, the noise outside the mask still has the level before the step.
+    - After each step, the original outside the mask gets noise of the same level as the code inside
+      the mask. In the official code, the noise outside the mask still has the level before the
+      step.
     - Gradients are divided by their root mean square.
     - Small scales of the classifier's gradient are tried first. An image is finished at the first
       step whose predicted clean image is classified as the target. Flips are decided on images

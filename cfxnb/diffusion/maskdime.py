@@ -204,10 +204,10 @@ def maskdime(
     the settings of the official code.
 
     MaskDiME needs no condition of the diffusion model, and fewer passes than consensus guidance
-    (``cfx.diffusion_counterfactual``). But MaskDiME does not check whether the classifier's
-    gradient agrees with what the diffusion model knows of the target. On 32 held-out sprites, 23 %
-    of the flips of MaskDiME change only the factor that the classifier uses. With consensus
-    guidance, 84 % of the flips change only the factor that the classifier uses.
+    (``cfx.diffusion_counterfactual``). MaskDiME does not check whether the classifier's gradient
+    agrees with what the diffusion model knows of the target. On 32 held-out sprites, 23 % of the
+    flips of MaskDiME change only the factor that the classifier uses. With consensus guidance, 84 %
+    of the flips change only the factor that the classifier uses.
 
     Args:
         space: a ``Diffusion`` space of pixels or of latents. The U-Net is evaluated without a

@@ -307,11 +307,11 @@ def sce_as_published(
       step of a new Adam optimiser as soon as one image of the batch is finished.
     - Noisy images are clamped to [-1, 1].
 
-    The paper trains a smooth copy of the classifier on the classifier's predictions. To do the
-    same, pass a network from ``cfx.distill_classifier`` as ``gradient_classifier``. The defaults
-    are the settings of the paper for images of 128 and 256 pixels. In the paper, a second attempt
-    halves ``l1_scale`` and ``mask_threshold``, and may change only pixels that the first attempt
-    has not changed (argument ``allowed``).
+    The paper trains a smooth copy of the classifier on the classifier's predictions. To use a
+    smooth copy, pass a network from ``cfx.distill_classifier`` as ``gradient_classifier``. The
+    defaults are the settings of the paper for images of 128 and 256 pixels. In the paper, a second
+    attempt halves ``l1_scale`` and ``mask_threshold``, and may change only pixels that the first
+    attempt has not changed (argument ``allowed``).
 
     Args:
         space: a ``Diffusion`` space of pixels, whose codes are images in [-1, 1].

@@ -2,7 +2,7 @@
 
 The paper (arXiv 2404.12488) moves the image from which a direction was found by 16 lengths along
 the direction, and reports the flips. The paper does not rank directions by the flips of other
-images. Here each direction is tested at two lengths.
+images. ``Trial`` tests each direction at two lengths.
 """
 
 import dataclasses

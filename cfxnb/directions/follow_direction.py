@@ -81,8 +81,8 @@ def follow_direction(
             (noise_seed, row). If ``noise_seed`` is None, each image keeps its own stochastic code.
             The seed is ignored if the space has no stochastic code.
         batch_size: number of images processed together, which does not change the results.
-        first_row: position of the first image in its data set. With the right position, a data set
-            that is processed in shards gets the same results as in one call.
+        first_row: position of the first image in its data set. With the right ``first_row``, a data
+            set that is processed in shards gets the same results as in one call.
         on_step: called with a ``Step`` after each tested step. Return True to stop. If ``on_step``
             stops the search, images that have flipped are still refined, and all other images get
             the status "stopped".

@@ -1,8 +1,8 @@
 """Correct g, the gradient at one image's code, with answers about other images.
 
 Where the score is curved, the gradient differs from code to code. The gradients differ most along
-the eigenvectors of the Hessian, along which ``Trial`` moves every image. The paper has no such
-correction.
+the eigenvectors of the Hessian, along which ``Trial`` moves every image. The paper does not correct
+g.
 """
 
 import numpy as np

@@ -27,7 +27,7 @@ class QueryBatch:
         z_start: code of the image, (1, ...).
         source: digest of the image, (8,); see ``image_digest``.
         key: a short vector per changed code, (n, m), by which the batch is recognised. The vectors
-            are almost the same if another processor computes the codes.
+            hardly change if another processor computes the codes.
         n_batches: number of batches of probes up to this one.
     """
 
@@ -67,7 +67,7 @@ class QueryLog:
         lost: images of this search whose answers are lost.
         answers: all stored answers by name of the batch, without the codes.
         n_batches: number of batches of probes that earlier processes queried.
-        same_weights: whether the folder was begun with the same weights.
+        same_weights: whether the search in the folder was begun with the weights ``weights``.
 
     Raises:
         ValueError: if the folder cannot be used, or contains damaged answers or the answers of
