@@ -103,17 +103,26 @@ def diffusion_counterfactual(
             implicit classifier.
         distance_scale: norm of the part of the guidance that pulls back to the original, in units
             of the norm of the implicit classifier.
-        strength: fraction of the diffusion time to which noise is added at the first attempt, above
-            0 and below 1.
+        strength: fraction of the diffusion time to which noise is added, above 0 and below 1. The
+            bisection over strengths begins at ``strength``. Half of ``strength`` is tried before,
+            unless ``max_attempts`` is 1 or half of ``strength`` is below ``min_strength``.
         min_strength: lowest strength that is tried after an image has flipped. With very little
             noise the diffusion model can hardly change the image, and the classifier flips on small
             edits that other classifiers ignore. The classifier ``sprites/shortcut`` was trained to
             depend on one known factor, its cause. Of 150 training sprites, 98 % flip by a change of
             the cause with the default ``min_strength``, and 83 % with four attempts and
             ``min_strength=0``.
-        max_attempts: number of strengths to try for each image. After a success the search
-            tries a lower strength, after a failure a higher one. Of the attempts that flip an
+        max_attempts: number of strengths that the bisection tries for each image. After a success
+            it tries a lower strength, after a failure a higher one. Of the attempts that flip an
             image, the search returns the one with the lowest strength.
+            Half of ``strength`` is tried first, because most images flip there. An image that flips
+            at half of ``strength`` skips the attempt at ``strength``. An image that flips neither
+            at half of ``strength`` nor at ``strength`` takes one attempt more than
+            ``max_attempts``.
+            On 300 faces, 150 digits and 200 sprites, this order found the same counterfactuals as a
+            bisection that begins at ``strength``, except for one sprite. It needed 47 instead of 65
+            generator passes per flip on faces, 29 instead of 50 on sprites, and 91 instead of 90 on
+            digits.
         steps: denoising steps of each attempt. With ``timestep_spacing="paper"`` the whole
             diffusion time has ``steps`` steps, and an attempt takes int(strength * steps) of them.
         confidence: an image counts as flipped if the target is predicted with at least this
@@ -142,7 +151,11 @@ def diffusion_counterfactual(
             ``"image"`` by the L1 distance to the original image.
         backprop_diffusion: whether to take gradients through the U-Net. If ``backprop_diffusion``
             is False, gradients are taken at the predicted clean code, which saves one or two passes
-            of the U-Net per step.
+            of the U-Net per step. False is not the default, because fewer images then flip: 139
+            instead of all of 150 digits, and 95 instead of all of 100 sprites with the classifier
+            ``sprites/shortcut``. With ``backprop_diffusion=False``, 84 of the 95 flips of the
+            sprites changed the cause of the classifier, otherwise 98 of 100. Of 296 faces that flip
+            either way, the judge agreed with 274 instead of 279.
         pause_when_reached: whether to pause the guidance of a sample while its predicted clean
             image is classified as the target.
         patch_size: side of square patches. All positions of a patch agree or disagree together.

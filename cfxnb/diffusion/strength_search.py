@@ -32,6 +32,9 @@ class StrengthSearch:
     Each sample has its own strength, and leaves the batch when its search is finished. The paper
     makes one attempt at a fixed strength, and does not check whether the image flips.
 
+    Most images flip at half of the first strength of the bisection. So this half is tried first: a
+    success saves the attempt at the full strength, whose result would only be replaced.
+
     Args:
         run: the present call of ``diffusion_counterfactual``, with its space and classifier.
         batch: images with their codes and reconstructions.
@@ -56,14 +59,14 @@ class StrengthSearch:
         uncond = self.space.encode_condition([None] * len(z))
         self.task = GuidanceTask(batch.rows, batch.images, z, batch.target, cond, uncond)
         self.noise = noise_like(z, options.seed, batch.rows)
+        self.half_first = options.max_attempts > 1 and options.strength / 2 >= options.min_strength
         self.best = BestAttempt(z, batch.logits_before)
 
     @functools.cached_property
     def path(self) -> InversionPath:
         """The DDIM inversion of all images of the batch."""
         o, code = self.options, self.task.code
-        halved = o.max_attempts > 1 and o.strength / 2 >= o.min_strength
-        return InversionPath(code, self.space.alphas_cumprod, o.strength, o.steps, halved)
+        return InversionPath(code, self.space.alphas_cumprod, o.strength, o.steps, self.half_first)
 
     def run(self) -> Edit:
         """Run the search, and return the best attempt of each sample."""
@@ -77,9 +80,9 @@ class StrengthSearch:
         # In double precision, because the number of steps can depend on the last digit.
         low, high, strength = (
             torch.full((len(active),), value, dtype=torch.float64)
-            for value in (0.0, torch.inf, o.strength)
+            for value in (0.0, torch.inf, o.strength / 2 if self.half_first else o.strength)
         )
-        for attempt in range(o.max_attempts):
+        for attempt in range(o.max_attempts + self.half_first):
             rows = active.nonzero()[:, 0]
             if not len(rows) or self.stop.now:
                 break
@@ -87,9 +90,24 @@ class StrengthSearch:
             reached = self._attempt(rows, strength[here], attempt).cpu()
             high[here] = torch.where(reached, strength[here], high[here])
             low[here] = torch.where(reached, low[here], strength[here])
-            strength = torch.where(high.isinf(), (low + 1) / 2, (low + high) / 2)
-            low_enough = high.isfinite() & (strength < o.min_strength)
-            active &= ~low_enough.to(active.device)
+            higher = torch.where(low < o.strength, o.strength, (low + 1) / 2)
+            strength = torch.where(high.isinf(), higher, (low + high) / 2)
+            finished = high.isfinite() & (strength < o.min_strength)
+            finished |= attempt + 1 >= self._attempts_allowed(low, high)
+            active &= ~finished.to(active.device)
+
+    def _attempts_allowed(self, low: Tensor, high: Tensor) -> Tensor:
+        """Return how many attempts each sample may take, (b,).
+
+        A bisection that begins at the full strength tries half of it only after a success. So a
+        sample that flips at half has skipped an attempt, and one that fails at both took one more.
+
+        Args:
+            low, high: highest strength that failed, and lowest that succeeded, (b,).
+        """
+        o = self.options
+        more, fewer = low >= o.strength, high <= o.strength / 2
+        return o.max_attempts + self.half_first * (more.int() - fewer.int())
 
     def _attempt(self, rows: Tensor, strength: Tensor, attempt: int) -> Tensor:
         """Add noise and denoise. Store the result if it flips, or if no earlier attempt flipped."""
@@ -111,7 +129,7 @@ class StrengthSearch:
 
     def _observed(self, guided: GuidedDenoiser, attempt: int) -> Denoiser:
         """Return a denoiser that calls ``guided``, and then ``on_step`` after each step."""
-        total = self.options.max_attempts * self.options.steps
+        total = (self.options.max_attempts + self.half_first) * self.options.steps
         number = attempt * self.options.steps
 
         def denoiser(z: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:

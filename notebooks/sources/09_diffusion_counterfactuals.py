@@ -473,7 +473,7 @@ print(
 #
 # By default the package does more. It doesn't draw noise, but *finds* the very noise that an image comes
 # from, by inversion as in `06_diffusion_autoencoders`: without guidance, nothing changes. It pauses where
-# the guess already shows the target, and it tries up to three strengths. Every result tells its way,
+# the guess already shows the target, and it tries a few strengths. Every result tells its way,
 # such as the share of positions kept at each step. Is it more than chance?
 
 # %%

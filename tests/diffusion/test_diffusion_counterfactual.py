@@ -284,6 +284,46 @@ def test_a_failure_raises_the_noise():
     close(never.trace["strength"][open_rows], torch.full((sum(open_rows),), 0.875))
 
 
+@pytest.mark.parametrize("scale", [0.55, 0.8])  # some fail at the strength, some flip at half
+@pytest.mark.parametrize(("max_attempts", "min_strength"), [(2, 0.2), (3, 0.2), (4, 0.0), (3, 0.3)])
+def test_half_of_the_strength_first_finds_what_a_bisection_from_the_strength_finds(
+    scale, max_attempts, min_strength
+):
+    """The bisection is written out, with one call per strength."""
+    world = gaussian_world(3, 12)
+    options = {"classifier_scale": scale, "distance_scale": 0.0}
+    calls = {}
+
+    def flips(strength, row):
+        if strength not in calls:
+            calls[strength] = run(world, strength=strength, **options)
+        return bool(calls[strength].flipped[row])
+
+    def bisected(row):
+        low, high, strength, tried = 0.0, float("inf"), 0.5, []
+        while len(tried) < max_attempts and (high > 1 or strength >= min_strength):
+            tried.append(strength)
+            low, high = (low, strength) if flips(strength, row) else (strength, high)
+            strength = (low + min(high, 1)) / 2
+        return high if high < 1 else tried[-1], len(tried)
+
+    steps = []
+    cf = run(
+        world, max_attempts=max_attempts, min_strength=min_strength, on_step=steps.append, **options
+    )
+    begins_at_half = min_strength <= 0.25
+    assert {s.total for s in steps} == {6 * (max_attempts + begins_at_half)}
+    for row in range(12):
+        if not flips(0.5, row) and flips(0.25, row):
+            continue  # a bisection supposes that more noise flips more
+        wanted, n_tried = bisected(row)
+        assert cf.trace["strength"][row] == pytest.approx(wanted)
+        assert cf.flipped[row] == flips(wanted, row)
+        more = begins_at_half * (int(not flips(0.5, row)) - int(flips(0.25, row)))
+        passes = sum(int((s.rows == row).sum()) for s in steps)
+        assert passes == 6 * (n_tried + more)
+
+
 class Attempt:
     """What BestAttempt reads of an attempt."""
 
@@ -419,7 +459,7 @@ def test_on_step_can_end_it(last):
 
     cf = run(world, max_attempts=3, on_step=stop)
     assert [s.number for s in seen] == list(range(1, last + 1))
-    assert {s.total for s in seen} == {18}
+    assert {s.total for s in seen} == {24}  # an image that fails twice gets a fourth try
     assert cf.trace["masks"].shape == (4, 6, *SHAPE[1:])
     assert cf.image.isfinite().all()
     whole = run(world, max_attempts=3)
@@ -427,7 +467,8 @@ def test_on_step_can_end_it(last):
         assert cf.flipped.all()
     else:
         assert cf.trace["kept_fraction"][:, last:].isnan().all()
-        close(cf.trace["probability"][:, :last], run(world).trace["probability"][:, :last])
+        half = run(world, strength=0.25)
+        close(cf.trace["probability"][:, :last], half.trace["probability"][:, :last])
     assert torch.equal(whole.image, run(world, max_attempts=3, on_step=lambda step: None).image)
 
 
