@@ -94,7 +94,7 @@ def expect_none_of(
     hint: str,
     start: str = "",
 ) -> None:
-    """Raise ``Wrong`` if the answer is one that a known mistake gives.
+    """Raise ``Wrong`` if the learner's answer equals one that a known mistake leads to.
 
     Args:
         known: Dict from a description of each mistake to a pair: the wrong answer and the cause.

@@ -66,7 +66,7 @@ class Wrapped:
         return self._logits_of(validate.pixels(images))
 
     def _logits_of(self, images: Tensor) -> Tensor:
-        """Return the logits (b, k) of images (b, c, h, w) that were checked before."""
+        """Return the logits (b, k) of images (b, c, h, w), which the caller has checked."""
         return self._logits(self._classify(images), images).to(images.device)
 
     def _classify(self, images: Tensor) -> Tensor:
@@ -558,7 +558,7 @@ class _Around:
         return self._logits_of(validate.pixels(images).clone())
 
     def _logits_of(self, images: Tensor) -> Tensor:
-        """Return the logits (b, k) of images (b, c, h, w) that were checked before."""
+        """Return the logits (b, k) of images (b, c, h, w), which the caller has checked."""
         raise NotImplementedError
 
 

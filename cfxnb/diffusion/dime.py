@@ -143,8 +143,8 @@ def dime(
             by the standard deviation of the step. With ``as_published``, all steps are taken, and
             an image that does not flip gets the result of the last scale. The official code adds
             one step more of noise than it removes.
-        inner_noise: also add noise in the steps that denoise a copy of the noisy image completely.
-            Default: False.
+        inner_noise: in each step, the gradients are taken at a completely denoised copy of the
+            noisy image. If True, noise is added while this copy is denoised. Default: False.
         loss: the guidance raises the ``"log_odds"``, the ``"logit"`` or the ``"log_probability"``
             of the target. With two classes, the log odds equal the single logit that the official
             code uses.

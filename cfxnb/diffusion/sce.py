@@ -102,7 +102,9 @@ class SCESearch:
         self.cost = {part: torch.zeros_like(batch.target) for part in parts}
 
     def search(self) -> None:
-        """Follow the smooth classifier's gradient at denoised images: the algorithm of SCE.
+        """Move each code along the smooth classifier's gradient, taken at the denoised code.
+
+        This is the algorithm of SCE.
 
         In the code below, z is the code that is optimised, and z_0 is the code z after adding and
         removing noise. The classifier sees z_0 only, so changes that the diffusion model would

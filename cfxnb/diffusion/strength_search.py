@@ -170,7 +170,7 @@ class StrengthSearch:
     def _composite(self, image: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
         """Restore pixels that changed little, unless an image would no longer flip.
 
-        Return all images and their logits.
+        Return one image per sample, composited or not, and the logits of these images.
         """
         batch, best = self.batch, self.best
         composite = composite_edit(batch.images, batch.reconstruction, image, threshold)

@@ -42,7 +42,7 @@ def follow_direction(
 ) -> Counterfactuals:
     """Find the smallest step along a direction after which the target is predicted with confidence.
 
-    The function needs only queries of the classifier, no gradients. It needs no gradients. For each
+    The function needs only queries of the classifier, no gradients. For each
     image the function tests ``grid_steps`` evenly spaced steps up to ``max_step``, first with the
     sign for which the target's log odds are higher after the first step. If no step with the first
     sign changes the class to the target, the function tests the opposite sign. The first step that

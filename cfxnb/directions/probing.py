@@ -34,7 +34,8 @@ class ImageProbes:
         code: the whole changed code, (2 m, axes).
         change: the change of the code, with change[2 i + 1] = -change[2 i], (2 m, axes).
         logits: logits of all classes, (2 m, k).
-        logits_at_start: logits of the unchanged code of the same image, (2 m, k), or NaN.
+        logits_at_start: for each change, the logits of the reconstruction of the image whose code
+            is changed, (2 m, k). NaN if these logits are unknown.
         image: position of the changed image among all images, int64 (2 m,).
     """
 
@@ -89,8 +90,10 @@ class BlackBoxProbe:
         score_at_start: log odds of the target for the reconstruction of ``image``.
         sign: 1 if the reconstruction is classified as the target, -1 if not (s in the paper).
         n_batches: number of batches of probes so far, including batches whose answers are lost.
-        n_start_queries: queries spent on the reconstruction: 1, plus 1 for each lost answer.
-        n_compared: images that were queried again to recognise the classifier.
+        n_start_queries: number of queries about the reconstruction of the first image. The number
+            is 1, plus 1 for each such query whose answer was lost.
+        n_compared: number of stored images that were queried again, to check that the classifier
+            still gives the stored answers.
         space_fit: measures how well the space reconstructs the images.
     """
 

@@ -42,7 +42,8 @@ class Directions:
         contrast_class: class that adding a direction disfavours, or None for all other classes.
         n_queries: number of images that the classifier classified.
         made_by: function, options of the call, hashes of the weights, seconds. ``lost``: queries
-            whose answers are lost. ``compared``: images queried again to recognise the classifier.
+            whose answers are lost. ``compared``: number of stored images
+            that were queried again, to check that the classifier still gives the stored answers.
             ``tried``: images used for the ranking. ``held_out``: whether the ranking used
             validation images (not images of the search). ``covariance``: where the covariance of
             codes is from, "space", "images" or "none".

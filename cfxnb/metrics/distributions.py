@@ -193,7 +193,7 @@ def sfid(
 def sfid_of_split(
     real: Tensor, counterfactual: Tensor, success: Tensor, order: Tensor, *, allow_few: bool = False
 ) -> float:
-    """Return the sFID of a given split.
+    """Return the sFID for the two halves of the images that ``order`` defines.
 
     Args:
         real, counterfactual, success, allow_few: As in ``sfid``.

@@ -151,8 +151,8 @@ def _descent(stages: list[Ends], blocks: int) -> list[Ends] | None:
     The result is None if a level doesn't have ``blocks`` blocks after its first one.
 
     A level begins with a downsampling block (the first level with a convolution). The first block
-    of a level keeps the number of channels and has no attention. The other blocks of a level all
-    have the same width, and all or none of them have attention.
+    of a level keeps the number of channels and has no attention. All blocks of a
+    level after the first block have the same width, and either all or none of them have attention.
     """
     each, width, levels = blocks + 1, stages[0][0], []
     for start in range(0, len(stages), each):
