@@ -8,8 +8,8 @@ change. Differences from the paper:
   linear in the code and do not saturate.
 - The scores come with measurements that can show that a score means little. The measurements are
   the quality of each descriptor (a linear model of a property), the fraction of the change that no
-  descriptor explains, the decisions after an ablation of descriptors, confidence intervals, and a permutation
-  null distribution.
+  descriptor explains, the decisions after an ablation of descriptors, confidence intervals, and a
+  permutation null distribution.
 """
 
 import dataclasses

@@ -83,8 +83,8 @@ class Layer(nn.Module):
     """A modulated 3x3 convolution, noise, bias and activation (figure 2 d of the paper).
 
     In the paper, each sample gets its own copy of the convolution weights, scaled by its style. In
-    this class the style scales the input channels, and the demodulation scales the output channels. Scaling the channels gives the same
-    result as in the paper, and all samples share the weights.
+    this class the style scales the input channels, and the demodulation scales the output channels.
+    Scaling the channels gives the same result as in the paper, and all samples share the weights.
     """
 
     noise_const: Tensor
