@@ -82,6 +82,8 @@ def random_change(
     """
     validate.space(space)
     validate_results.result(like, "like")
+    if not len(like):
+        raise ValueError("like: expected counterfactuals of at least one image, got none")
     begin, end = (code.to(space.mean.device) for code in validate_results.codes(like, "like"))
     run = Run(
         classifier, like.original, like.target, space=space, batch_size=batch_size,

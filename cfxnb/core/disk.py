@@ -29,7 +29,7 @@ def given_path(value: Any, wanted: str = "a str or os.PathLike", name: str = "pa
         ValueError, TypeError: If the value is not a path, or an empty text.
     """
     if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}")
+        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__} {value!r:.80}")
     text = os.fspath(value)
     if not isinstance(text, str):
         raise TypeError(f"{name}: expected {wanted}, got a path of {type(text).__name__}")

@@ -69,9 +69,13 @@ def checked_confidence_level(value: Any) -> float:
 
 def _counts(value: Any, name: str) -> np.ndarray:
     """Check that the numbers are integers >= 0, and return them as floats."""
-    array = validate.array(value, name)
+    wrong = f"{name}: expected whole numbers >= 0, got {validate.describe(value)}"
+    try:
+        array = validate.array(value, name)
+    except (TypeError, ValueError) as error:
+        raise type(error)(wrong) from None
     if not ((array >= 0) & (array == np.floor(array)) & (array <= MAX_COUNT)).all():
-        raise ValueError(f"{name}: expected whole numbers >= 0, got {validate.describe(value)}")
+        raise ValueError(wrong)
     return array
 
 

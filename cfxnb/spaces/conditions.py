@@ -285,7 +285,9 @@ def _prompts(conditions: Sequence[Any]) -> list[str]:
 
 def checked_template(value: Any, name: str = "template") -> str:
     """Check that ``value`` is a text with one {}, and return it."""
-    rest = validate.instance(value, str, name, "a text with {}").replace("{}", "", 1)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a text with {{}}, got {validate.describe(value)}")
+    rest = value.replace("{}", "", 1)
     if len(rest) == len(value) or "{" in rest or "}" in rest:
         raise ValueError(f"{name}: expected a text with {{}} once, got {value!r:.80}")
     return value

@@ -1,6 +1,7 @@
 """Every method, once. A new method is found by its signature, and needs no line here."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import cfxnb as cfx
+from cfxnb.flows.velocity import ClassMeans
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,20 @@ def _pool(shape):
     return torch.rand(40, *shape, generator=torch.Generator().manual_seed(3))
 
 
+@functools.cache
+def _class_flow(space, n_classes):
+    """A flow between random class means; it never depends on the batch."""
+    means = torch.randn(n_classes, *space.mean.shape, generator=torch.Generator().manual_seed(4))
+    return ClassMeans(0.5 * means, space.mean, space.std)
+
+
+def _flow(space, classifier):
+    """A flow for the classes of a classifier, which is not asked for them."""
+    while not hasattr(classifier, "module"):
+        classifier = classifier.classifier  # a BlackBox
+    return _class_flow(space, max(2, len(list(classifier.module.parameters())[-1])))
+
+
 def _found() -> list[Case]:
     """Further public functions (..., classifier, images, target, ...) -> Counterfactuals.
 
@@ -130,6 +146,8 @@ def _called(function, takes):
 
     def run(space, classifier, images, target, **kwargs):
         usual = {"space": space, "pool": _pool(images.shape[1:])}
+        if "flow" in takes:
+            usual["flow"] = _flow(space, classifier)
         chosen = {name: value for name, value in usual.items() if name in takes}
         return function(classifier=classifier, images=images, target=target, **chosen | kwargs)
 

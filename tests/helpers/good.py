@@ -534,7 +534,10 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "condition": lambda: torch.ones(ROWS, 2) / 2, "t": lambda: torch.full((ROWS,), 0.5),
     },
     "cfx.group_weights": {"groups": const(["a", "b", "b"])},
-    "cfx.integrated_gradients": {"path": lambda: cfx.straight_path(images(), 0.5)},
+    "cfx.integrated_gradients": {
+        "path": lambda: cfx.straight_path(images(), 0.5), "method": DEFAULT,
+    },
+    "cfx.latent_integrated_gradients": {"method": DEFAULT},
     "cfx.leakage_map": {"scores": lambda: {"linear": scores()}},
     "cfx.load": {"name": const("digits/judge")},
     "cfx.weights.read_card": {"name": const("digits/judge")},

@@ -94,7 +94,7 @@ def space_values():
         "None": (None, "NoneType"),
         "text": ("digits/vae", "str"),
         "module": (torch.nn.Linear(2, 2), "Linear"),
-        "class": (dict, "type"),
+        "class": (dict, "class dict"),
     }
 
 

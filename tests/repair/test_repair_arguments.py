@@ -31,7 +31,7 @@ GROUPS = {
     "None": (None, "NoneType"),
     "number": (1, "int"),
     "text": ("abcd", "'abcd'"),
-    "array of one": (np.array(3), "int"),
+    "array of one": (np.array(3), "array(3)"),
 }
 QUICK = {"steps": 2, "max_attempts": 1}
 
