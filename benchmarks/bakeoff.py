@@ -43,7 +43,7 @@ class Task:
         world: Data set, under which results are averaged.
         name: The classifier, or the seed of its rule.
         classifier: The classifier that methods explain.
-        space: Space of methods that walk in codes.
+        space: Space of methods that walk in codes, or None if there is none that decodes fast.
         diffusion: Space of methods that denoise.
         train: Unlabelled training images.
         images, target: What is explained, the same for all methods.
@@ -129,27 +129,28 @@ def _flow(flow: str, **options: Any) -> Callable[[Task], Any]:
 
 CLASS_SWAP = {"update": "leap", "gamma": 1.0, "rounds": 1, "confidence": 0.5}
 
-#: name -> (where it was published, whether it denoises and so gets fewer images, how it runs)
-METHODS: dict[str, tuple[str, bool, Callable[[Task], Any]]] = {
-    "reconstruction": ("baseline", False, _latent(cfx.reconstruct)),
-    "random change": ("baseline", False, _random),
+#: name -> (where it was published, what it changes, how it runs). Methods that denoise get fewer
+#: images. Methods that change codes need a space whose decoder is fast.
+METHODS: dict[str, tuple[str, str, Callable[[Task], Any]]] = {
+    "reconstruction": ("baseline", "codes", _latent(cfx.reconstruct)),
+    "random change": ("baseline", "codes", _random),
     "nearest real image": (
         "baseline",
-        False,
+        "pixels",
         lambda t: cfx.nearest_neighbour(t.classifier, t.images, t.target, pool=t.train),
     ),
-    "pixel attack": ("baseline", False, _pixels()),
-    "line of class means": ("baseline", False, _flow("class_means")),
-    "class swap": ("baseline", False, _flow("flow", **CLASS_SWAP)),
-    "latent attack": ("2504.15479", False, _latent(cfx.latent_attack)),
-    "global direction": ("2404.12488", False, _follow),
-    "LeapFactual": ("2510.14623", False, _flow("flow", **cfx.PAPER_FLOW)),
-    "flow walk": ("this package", False, _flow("flow")),
-    "flow walk of the denoiser": ("this package", True, _told(cfx.flow_counterfactual)),
-    "consensus": ("2310.06668", True, _told(cfx.diffusion_counterfactual)),
-    "FastDiME": ("FastDiME", True, _denoising(cfx.fastdime)),
-    "SCE": ("2506.14698", True, _denoising(cfx.sce)),
-    "MaskDiME": ("2602.18792", True, _denoising(cfx.maskdime)),
+    "pixel attack": ("baseline", "pixels", _pixels()),
+    "line of class means": ("baseline", "codes", _flow("class_means")),
+    "class swap": ("baseline", "codes", _flow("flow", **CLASS_SWAP)),
+    "latent attack": ("2504.15479", "codes", _latent(cfx.latent_attack)),
+    "global direction": ("2404.12488", "codes", _follow),
+    "LeapFactual": ("2510.14623", "codes", _flow("flow", **cfx.PAPER_FLOW)),
+    "flow walk": ("this package", "codes", _flow("flow")),
+    "flow walk of the denoiser": ("this package", "denoised", _told(cfx.flow_counterfactual)),
+    "consensus": ("2310.06668", "denoised", _told(cfx.diffusion_counterfactual)),
+    "FastDiME": ("FastDiME", "denoised", _denoising(cfx.fastdime)),
+    "SCE": ("2506.14698", "denoised", _denoising(cfx.sce)),
+    "MaskDiME": ("2602.18792", "denoised", _denoising(cfx.maskdime)),
 }
 
 COLUMNS = [
@@ -193,7 +194,7 @@ def _sprites(name: str, rule: PlantedClassifier, classifier: Any, world: Any, n:
 
 
 def _photographs(world: str, part: ImageSet, train: ImageSet, seed: int, names: Any) -> Task:
-    space, diffusion, classifier = (cfx.load(f"{world}/{name}") for name in names)
+    space, diffusion, classifier = (n and cfx.load(f"{world}/{n}") for n in names)
     seen = cfx.predict_logits(classifier, part.images)
     shift = 1 if seen.shape[1] == 2 else 1 + seed
     return Task(
@@ -235,7 +236,7 @@ def tasks(worlds: list[str], n: int, n_rules: int, n_sets: int) -> Iterator[Task
         test, train = cfx.data.faces("test"), _shuffled(cfx.data.faces("train"))
         for seed in range(n_sets):
             part = test[seed * n : (seed + 1) * n]
-            yield _photographs("faces", part, train, seed, ("diffae", "ldm", "smile"))
+            yield _photographs("faces", part, train, seed, (None, "ldm", "smile"))
 
 
 def _shuffled(part: ImageSet) -> ImageSet:
@@ -311,9 +312,10 @@ def main() -> int:
         for name in options.methods:
             if (task.world, task.name, name) in known:
                 continue
-            own = task.first(options.denoised) if METHODS[name][1] else task
-            if task.world == "faces" and not METHODS[name][1]:
-                own = task.first(options.denoised)  # the space of faces is a diffusion autoencoder
+            kind = METHODS[name][1]
+            if kind == "codes" and task.space is None:
+                continue
+            own = task.first(options.denoised) if kind == "denoised" else task
             began = time.perf_counter()
             row = measure(own, name)
             known[task.world, task.name, name] = row
