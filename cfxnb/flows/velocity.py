@@ -51,7 +51,7 @@ class ConditionalFlow(Protocol):
 
 
 class VelocityNet(nn.Module):
-    """A multilayer perceptron with the input [u, c, t], as in LeapFactual.
+    """A multilayer perceptron whose input is code u, condition c and time t, as in LeapFactual.
 
     Args:
         dims: Number of dimensions of a code.
@@ -188,8 +188,8 @@ def fit_flow(
 
     The classifier is asked about the reconstruction of each image, once and without gradients. Then
     a small network learns v(u, c, t) by flow matching: for u_t = (1 - t) noise + t u, with c the
-    probabilities that the classifier answered, it predicts u - noise. This takes less than a minute
-    on one core.
+    probabilities that the classifier answered, it predicts u - noise. This takes about a minute on
+    one core.
 
     LeapFactual (arXiv 2510.14623) asks about the originals instead (``ask="originals"``). A walk
     decodes codes, so by default the flow learns the answers that the walk will meet.
@@ -206,7 +206,7 @@ def fit_flow(
             diffusion autoencoder then computes only the semantic codes, which is much faster.
         hidden_dim: Width of the three hidden layers. Default: 256.
         steps: Training steps. Default: 2000.
-        batch_size: Codes per training step, drawn with replacement. Default: 512.
+        batch_size: Codes per training step, drawn without replacement. Default: 512.
         lr: Highest learning rate. Default: 2e-3.
         checkpoint_dir: Directory for checkpoints, from which an interrupted training resumes. Each
             combination of arguments and images gets its own subdirectory. A subdirectory is refused
