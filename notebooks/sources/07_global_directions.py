@@ -279,9 +279,7 @@ train = cfx.data.digits("train")
 known = cfx.predict_logits(f, train.images[:300]).argmax(1)
 few = [train.images[:300][known == digit][:3] for digit in (4, 9)]
 tried = torch.stack(few, 1).flatten(0, 1)  # 4, 9, 4, 9, 4, 9
-corrected = cfx.find_directions(
-    space, cfx.BlackBox(f), source, 9, validation_images=tried, **alone
-)
+corrected = cfx.find_directions(space, cfx.BlackBox(f), source, 9, validation_images=tried, **alone)
 joint = cfx.find_directions(space, cfx.BlackBox(f), torch.cat([source, tried]), 9, **options)
 display(found, corrected, joint)
 
