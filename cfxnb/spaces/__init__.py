@@ -2,8 +2,9 @@
 
 A space turns images into codes (``encode``) and codes into images (``decode``). To read the code,
 start with ``vae``, the shortest module. ``conditions`` defines what a diffusion model can be
-conditioned on. ``codecs`` turns images into rearranged pixels or latents for diffusion
-autoencoders. ``checkpoints`` reads model files of other projects.
+conditioned on. ``parametrisation`` converts what a network predicts to noise. ``codecs`` turns
+images into rearranged pixels or latents for diffusion autoencoders. ``checkpoints`` reads model
+files of other projects.
 """
 
 from cfxnb.spaces.autoencoder import Autoencoder
@@ -19,12 +20,13 @@ from cfxnb.spaces.conditions import (
 )
 from cfxnb.spaces.diffae import DiffusionAutoencoder
 from cfxnb.spaces.diffusion import Diffusion
+from cfxnb.spaces.parametrisation import Parametrisation
 from cfxnb.spaces.stylegan2 import StyleGAN2, load_stylegan2
 from cfxnb.spaces.vae import VAE
 
 __all__ = [
     "VAE", "AttributeConditions", "Autoencoder", "ClassConditions", "Diffusion",
-    "DiffusionAutoencoder", "EmbeddingConditions", "LatentCodec", "PixelUnshuffleCodec",
-    "PromptConditions", "StyleGAN2", "Unconditional", "load_diffae", "load_ldm",
-    "load_stable_diffusion", "load_stylegan2",
+    "DiffusionAutoencoder", "EmbeddingConditions", "LatentCodec", "Parametrisation",
+    "PixelUnshuffleCodec", "PromptConditions", "StyleGAN2", "Unconditional", "load_diffae",
+    "load_ldm", "load_stable_diffusion", "load_stylegan2",
 ]  # fmt: skip

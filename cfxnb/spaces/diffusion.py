@@ -8,20 +8,20 @@ from torch import Tensor, nn
 
 from cfxnb.core import ddim, validate
 from cfxnb.core.modes import standard_numbers
-from cfxnb.core.tensors import noise_like, per_sample
+from cfxnb.core.tensors import noise_like
 from cfxnb.core.types import Code
 from cfxnb.spaces.autoencoder import Autoencoder, downsample_factor_of
 from cfxnb.spaces.conditions import AttributeConditions, Conditions
+from cfxnb.spaces.parametrisation import Parametrisation
 from cfxnb.spaces.precision import autocast
-
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 class Diffusion(nn.Module):
-    """Space of a conditional latent diffusion model (Rombach et al., CVPR 2022).
+    """Space of a diffusion or flow model, of latents (Rombach et al., CVPR 2022) or of pixels.
 
     Images are encoded and decoded by ``autoencoder``. ``predict_noise`` predicts the noise in noisy
-    codes, with or without a condition.
+    codes, with or without a condition. All methods see a model in this way, also if its network
+    predicts something else. ``parametrisation`` says what the network predicts.
 
     Args:
         net: the denoising network, on the same device as ``autoencoder``.
@@ -32,6 +32,9 @@ class Diffusion(nn.Module):
             at each training time, (times,). Default: the linear schedule of Ho et al. (2020).
         prediction_type: what ``net`` predicts, ``"epsilon"``, ``"v_prediction"`` or ``"sample"``.
             Default: ``net.prediction_type``, else ``"epsilon"``.
+        parametrisation: what ``net`` gets and predicts, for networks that were not trained as a
+            DDPM, such as ``Parametrisation.flow_matching(sigmas)``. Default: that of a DDPM with
+            ``alphas_cumprod`` and ``prediction_type``, which must be None otherwise.
 
     Raises:
         ValueError, TypeError: if an argument is wrong.
@@ -45,6 +48,7 @@ class Diffusion(nn.Module):
         conditions: Conditions | None = None,
         alphas_cumprod: Tensor | None = None,
         prediction_type: str | None = None,
+        parametrisation: Parametrisation | None = None,
     ) -> None:
         super().__init__()
         self.net: Any = validate.instance(net, nn.Module, "net", "a torch.nn.Module")
@@ -60,13 +64,29 @@ class Diffusion(nn.Module):
         parts = ("encode", "predict_noise", "defaults")
         validate.having(conditions, parts, "conditions", wanted)
         self.conditions = conditions
-        if alphas_cumprod is None:
-            alphas_cumprod = ddim.linear_alphas_cumprod()
-        # They stay on the CPU, because not every device has float64.
-        self.alphas_cumprod = validate.falling(alphas_cumprod, "alphas_cumprod")
-        if prediction_type is None:
-            prediction_type = getattr(net, "prediction_type", "epsilon")
-        self.prediction_type = validate.choice(prediction_type, "prediction_type", PREDICTION_TYPES)
+        if parametrisation is None:
+            if alphas_cumprod is None:
+                alphas_cumprod = ddim.linear_alphas_cumprod()
+            if prediction_type is None:
+                prediction_type = getattr(net, "prediction_type", "epsilon")
+            parametrisation = Parametrisation.ddpm(alphas_cumprod, prediction_type=prediction_type)
+        elif alphas_cumprod is not None or prediction_type is not None:
+            name = "prediction_type" if alphas_cumprod is None else "alphas_cumprod"
+            raise ValueError(f"{name}: expected None with parametrisation, which defines it")
+        self.parametrisation = validate.instance(
+            parametrisation, Parametrisation, "parametrisation"
+        )
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """Fraction of a code's variance that is left at each time (alpha_bar), float64 (times,)."""
+        # On the CPU, because not every device has float64.
+        return self.parametrisation.alphas_cumprod
+
+    @property
+    def prediction_type(self) -> str:
+        """What the network predicts, such as "epsilon"."""
+        return self.parametrisation.prediction_type
 
     @property
     def mean(self) -> Tensor:
@@ -139,19 +159,14 @@ class Diffusion(nn.Module):
             the logarithm of the variance lies between its lowest value (0) and its highest (1).
         """
         device = self.mean.device
-        t = t.to(device)
+        x, times = self.parametrisation.network_input(z.to(device), t)
         with autocast(device, self.autoencoder.precision):
-            out = self.conditions.predict_noise(self.net, z.to(device), t, condition.to(device))
+            out = self.conditions.predict_noise(self.net, x, times, condition.to(device))
         found, fraction = out.float().to(z.device), None
         if found.ndim == 4 and found.shape[1] == 2 * z.shape[1]:
             found, variance = found.chunk(2, 1)
             fraction = (variance + 1) / 2
-        if self.prediction_type == "epsilon":
-            return found, fraction
-        alpha_bar = per_sample(self.alphas_cumprod.to(torch.float32)[t.cpu()].to(z), z)
-        if self.prediction_type == "v_prediction":
-            return alpha_bar.sqrt() * found + (1 - alpha_bar).sqrt() * z, fraction
-        return (z - alpha_bar.sqrt() * found) / (1 - alpha_bar).sqrt(), fraction
+        return self.parametrisation.noise(z, t, found), fraction
 
     @standard_numbers
     @torch.no_grad()

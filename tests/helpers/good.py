@@ -633,7 +633,12 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.spaces.Autoencoder.fit": {"images": wide},
     "cfx.spaces.Diffusion": {
         "net": attributes_unet, "autoencoder": autoencoder, "conditions": DEFAULT,
-        "alphas_cumprod": DEFAULT,
+        "alphas_cumprod": DEFAULT, "parametrisation": DEFAULT,
+    },
+    "cfx.spaces.Parametrisation": {
+        "alphas_cumprod": lambda: torch.tensor([0.9, 0.5, 0.1]), "times": lambda: torch.arange(3),
+        "input_scale": lambda: torch.ones(3), "z_weight": lambda: torch.zeros(3),
+        "output_weight": lambda: torch.ones(3), "prediction_type": const("epsilon"),
     },
     "cfx.spaces.Diffusion.encode": {"images": wide},
     "cfx.spaces.Diffusion.decode": {"code": lambda: autoencoder().encode(wide())},

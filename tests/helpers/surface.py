@@ -19,7 +19,8 @@ MODULES = {"cfx": cfx} | {
 }
 #: Parts of a protocol, called in inner loops with what the package itself has made.
 INNER = re.compile(
-    r".*\.(predict_noise|predict_noise_and_variance|check|check_images|defaults|default_noise)|.*Path\.(at|nodes|passes)"
+    r".*\.(predict_noise|predict_noise_and_variance|check|check_images|defaults|default_noise"
+    r"|network_input|noise)|.*Path\.(at|nodes|passes)"
 )
 #: They write the weights that the project ships, and are called by its training alone.
 SHIPPING = re.compile(r"cfx\.weights\.(data_hash|save|write_card)")

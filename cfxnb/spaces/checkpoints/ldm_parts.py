@@ -27,7 +27,7 @@ from cfxnb.spaces.conditions import (
     EmbeddingConditions,
     PromptConditions,
 )
-from cfxnb.spaces.diffusion import PREDICTION_TYPES
+from cfxnb.spaces.parametrisation import PREDICTION_TYPES
 
 SCHEDULER = "scheduler/scheduler_config.json"
 SCHEDULE = {
