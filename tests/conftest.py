@@ -1,10 +1,14 @@
 """Fixtures that several folders of tests share."""
 
+import os
+
 import pytest
 import torch
 from worlds import WORLDS, LinearSpace
 
 import cfxnb as cfx
+
+os.environ["CFXNB_PROGRESS"] = "0"  # no bars between the lines of pytest -s
 
 
 @pytest.fixture(params=list(WORLDS))

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from cfxnb.core import validate
+from cfxnb.core import progress, validate
 from cfxnb.core.border import CheckedSpace
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
@@ -146,7 +146,8 @@ def fit_descriptors(
     seed = validate.seed(seed)
     space = CheckedSpace(space)
     with eval_frozen(space), torch.no_grad():
-        z = torch.cat([space.encode(chunk).z for chunk in images.split(batch_size)])
+        batches = progress.each(images.split(batch_size), "fit_descriptors")
+        z = torch.cat([space.encode(chunk).z for chunk in batches])
     mean, std = space.mean.to(z), space.std.to(z)
     u = standardise(z - mean, std).flatten(1).double().cpu().numpy()
     rng = np.random.default_rng(seed)

@@ -35,7 +35,8 @@ def explain_batches(
             None, images that were not explained before Ctrl-C are NaN in the result.
         n_points: Number of images that ``explain`` evaluates for each explained image.
     """
-    parts = stop.each(positions.split(max(1, output.batch_size // n_points)), explain)
+    batches = positions.split(max(1, output.batch_size // n_points))
+    parts = stop.each(batches, explain, "attribution")
     finished = next(part for _, part in parts if part is not None)
 
     def unfinished(rows: Tensor) -> Attribution:

@@ -20,7 +20,7 @@ from cfxnb.contrastive.contrasts import Contrasts, checked_contrasts
 from cfxnb.contrastive.edit_network import TrainingOptions, train_edit_network
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.contrastive.linear_steps import fit_linear_steps
-from cfxnb.core import validate, validate_results
+from cfxnb.core import progress, validate, validate_results
 from cfxnb.core.border import CheckedSpace
 from cfxnb.core.driver import reconstruct_batch
 from cfxnb.core.kept_work import checkpoint_path, digest
@@ -234,7 +234,8 @@ def fit_attribute_edits(
         check_reader(reader, contrasts, "reader")
     checkpoint_dir = None if checkpoint_dir is None else checkpoint_path(checkpoint_dir)
     with eval_frozen(space), torch.no_grad():
-        z = torch.cat([space.encode(chunk).z for chunk in images.split(256)])
+        batches = progress.each(images.split(256), "fit_attribute_edits")
+        z = torch.cat([space.encode(chunk).z for chunk in batches])
     _check_fit(space, images)
     mean, std = space.mean.detach(), space.std.detach()
     u = standardise(z.to(mean) - mean, std).flatten(1)

@@ -258,7 +258,8 @@ def contrastive_scores(
 
     def in_batches(work: Callable[[np.ndarray], pd.DataFrame]) -> pd.DataFrame:
         with eval_frozen(networks.space, networks.classifier, edits, judge), torch.no_grad():
-            parts = [part for _, part in stop.each(batches, work) if part is not None]
+            pairs = stop.each(batches, work, "contrastive_scores")
+        parts = [part for _, part in pairs if part is not None]
         units = pd.concat(parts).sort_values("row", kind="stable", ignore_index=True)
         return units.assign(row=units["row"] + first_row)
 

@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from cfxnb.core import types, validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import is_predicted
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.progress import Progress
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.second_look import warn_of_randomness
 from cfxnb.core.space_fit import SpaceFit
@@ -21,8 +23,9 @@ from cfxnb.core.tensors import finite_rows, per_sample, predicted
 from cfxnb.core.types import Code, OnStep, Step
 from cfxnb.core.weights_hash import weights_hash
 
-Chunk = TypeVar("Chunk")
+Chunk = TypeVar("Chunk", bound=Sized)
 Part = TypeVar("Part")
+log = logging.getLogger("cfxnb")
 
 
 class Stop:
@@ -31,9 +34,15 @@ class Stop:
     def __init__(self, on_step: OnStep | None) -> None:
         self.on_step = validate.on_step(on_step)
         self.now = self.interrupted = False
+        self.progress: Progress | None = None  # the bar of ``each``
 
     def tell(self, step: Step) -> None:
-        """Call ``on_step`` with a copy of the state. Changes to the copy have no effect."""
+        """Move the progress bar, and call ``on_step`` with a copy of the state.
+
+        Changes to the copy have no effect.
+        """
+        if self.progress is not None:
+            self.progress.within(step.number / max(step.total, 1))
         if self.on_step is not None:
             parts = ("rows", "code", "probability", "active")
             copies = {name: getattr(step, name).detach().clone() for name in parts}
@@ -59,22 +68,33 @@ class Stop:
         return work()
 
     def each(
-        self, chunks: Iterable[Chunk], work: Callable[[Chunk], Part]
+        self, chunks: Iterable[Chunk], work: Callable[[Chunk], Part], name: str = "images"
     ) -> list[tuple[Chunk, Part | None]]:
         """Run ``work`` on each chunk, and return pairs (chunk, result) in order.
 
         The result of a chunk is None if a stop came before the chunk was finished.
 
+        Args:
+            chunks: Batches of images, or of positions of images.
+            work: Function that is called with each chunk.
+            name: Name of the call, for the progress bar.
+
         Raises:
             KeyboardInterrupt: If Ctrl-C was pressed before any chunk was finished.
         """
         parts: list[tuple[Chunk, Part | None]] = []
-        for chunk in chunks:
-            part = None
-            if not self.now:
-                with self.on_interrupt():
-                    part = work(chunk)
-            parts.append((chunk, part))
+        chunks, outer = list(chunks), self.progress
+        with Progress(sum(map(len, chunks)), name) as bar:
+            self.progress = bar
+            for chunk in chunks:
+                part = None
+                if not self.now:
+                    bar.begin(len(chunk))
+                    with self.on_interrupt():
+                        part = work(chunk)
+                    bar.end()
+                parts.append((chunk, part))
+        self.progress = outer
         if all(part is None for _, part in parts):
             raise KeyboardInterrupt
         return parts
@@ -187,11 +207,16 @@ class Run:
         self.device = where or self.images.device
         self.fit = SpaceFit(self.space)
 
-    def each(self, work: Callable[[Batch], Counterfactuals]) -> list[Counterfactuals]:
-        """Return ``work(batch)`` for each batch, with networks frozen in evaluation mode."""
+    def each(
+        self, work: Callable[[Batch], Counterfactuals], name: str = "images"
+    ) -> list[Counterfactuals]:
+        """Return ``work(batch)`` for each batch, with networks frozen in evaluation mode.
+
+        ``name`` is the name of the method, for the progress bar.
+        """
         slices = torch.arange(len(self.images)).split(self.batch_size)
         with eval_frozen(self.space, self.classifier):
-            parts = self.stop.each(slices, lambda index: work(self._batch(index)))
+            parts = self.stop.each(slices, lambda index: work(self._batch(index)), name)
         like = next(part for _, part in parts if part is not None)
         return [self._unfinished(index, like) if part is None else part for index, part in parts]
 
@@ -219,7 +244,8 @@ class Run:
                 lambda: self._evaluate_edit(encoded, found, need, renders, stopped)
             )
 
-        return self.join_results(self.each(work), **made_by)
+        name = str(made_by.get("function", "images"))
+        return self.join_results(self.each(work, name), **made_by)
 
     def _encode(self, batch: Batch) -> tuple[EncodedBatch, int]:
         """Return the batch with codes and reconstructions, and the generator passes per image."""
@@ -360,6 +386,10 @@ class Run:
         record = {**made_by, **self._row_record(), "weights": weights, "seconds": seconds}
         if self.classifier.class_names is not None:
             record["class_names"] = list(self.classifier.class_names)
+        counts = {status: joined.status.count(status) for status in dict.fromkeys(joined.status)}
+        log.info(
+            "%s: %d images in %.1f s: %s", record.get("function"), len(joined), seconds, counts
+        )
         return dataclasses.replace(joined, made_by=record)
 
     def _weights(self) -> dict[str, str]:

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
-from tqdm import tqdm
 
 from cfxnb.core.kept_work import TOLERANCE, CheckpointDir, differ, digest, other_part, sketch
 from cfxnb.core.modes import own_random_numbers
+from cfxnb.core.progress import Progress
 
 Net = TypeVar("Net", bound=nn.Module)
 Loss = Callable[[Any, tuple[Tensor, ...], Generator], Tensor]
@@ -107,7 +107,7 @@ def _train(
         kept.write(CHECKPOINT, {**state, "average": average, "step": step})
 
     last_save = time.monotonic()
-    for step in (bar := tqdm(range(start, steps), initial=start, total=steps, mininterval=5)):
+    for step, bar in _with_bar(start, steps):
         for group in optimiser.param_groups:
             group["lr"] = lr * _schedule(step / steps)
         rows = _rows(len(data[0]), batch_size, step, seed)
@@ -120,13 +120,22 @@ def _train(
         optimiser.step()
         _blend(average, model.state_dict(), min(ema, (1 + step) / (10 + step)))
         if step % 50 == 0:
-            bar.set_postfix(loss=f"{value.item():.4f}")
+            bar.within(0, loss=f"{value.item():.4f}")
         if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
             save(step + 1)
             last_save = time.monotonic()
     save(steps)
     model.load_state_dict(average)
     return _layout(model, torch.contiguous_format).eval()
+
+
+def _with_bar(start: int, steps: int) -> Iterator[tuple[int, Progress]]:
+    """Yield the numbers of the steps, each with the progress bar."""
+    with Progress(steps, "training", initial=start) as bar:
+        for step in range(start, steps):
+            bar.begin(1)
+            yield step, bar
+            bar.end()
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from cfxnb.core.driver import Stop
 from cfxnb.core.kept_work import checkpoint_path, digest
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.progress import Progress
 from cfxnb.core.types import Classifier, LatentSpace, OnStep
 from cfxnb.core.weights_hash import weights_hash
 from cfxnb.directions.direction_trial import Trial, as_code_changes
@@ -186,7 +187,13 @@ def find_directions(
         },
         {**weights, "name of the distance": distance_name},
     )
-    with log, eval_frozen(space, classifier, distance), torch.no_grad():
+    with (
+        log,
+        Progress(1, "find_directions") as stop.progress,
+        eval_frozen(space, classifier, distance),
+        torch.no_grad(),
+    ):
+        stop.progress.begin(1)
         probe = BlackBoxProbe(space, classifier, distance, images, log, config, others, stop)
         if config.proxy == GLOBAL:
             held_out = HeldOut(probe, others)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor, nn
 
-from cfxnb.core import validate
+from cfxnb.core import progress, validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.driver import reconstruct_batch
 from cfxnb.core.kept_work import checkpoint_path, digest, sketch
@@ -304,7 +304,7 @@ def _codes_and_answers(
     codes, logits = [], []
     encode_semantic = getattr(space, "encode_semantic", None)
     with eval_frozen(space, classifier), torch.no_grad():
-        for chunk in images.split(256):
+        for chunk in progress.each(images.split(256), "fit_flow"):
             if originals:
                 codes.append(encode_semantic(chunk) if encode_semantic else space.encode(chunk).z)
                 logits.append(classifier(chunk))

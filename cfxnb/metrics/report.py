@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.contrastive.factor_reader import FactorReader
-from cfxnb.core import validate
+from cfxnb.core import progress, validate
 from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.intervals import checked_confidence_level
 from cfxnb.core.modes import standard_modes
@@ -224,7 +224,8 @@ def report(
                     names = networks["classifier"].class_names
                 if len(image := cf.image[finite_rows(cf.image)][:1]):
                     validate.same_classes(network, image, cf.logits_before.shape[1], name, names)
-        rows = {name: _row(name, cf, args, Columns(level)) for name, cf in results.items()}
+        pairs = progress.each(results.items(), "report")
+        rows = {name: _row(name, cf, args, Columns(level)) for name, cf in pairs}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

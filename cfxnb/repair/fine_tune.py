@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_sample_weight
 from torch import Generator, Tensor, nn
 
-from cfxnb.core import validate
+from cfxnb.core import progress, validate
 from cfxnb.core.classifiers import as_classifier
 from cfxnb.core.copies import copied
 from cfxnb.core.modes import own_random_numbers, standard_modes
@@ -78,7 +78,7 @@ def fine_tune(
     with own_random_numbers(start), _failures_named():
         optimiser = torch.optim.AdamW(trained, lr=lr, weight_decay=1e-4)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        for step in range(steps):
+        for step in progress.each(range(steps), "fine_tune"):
             rows = torch.randint(len(images), (size,), generator=draw)
             logits = tuned_classifier(images[rows.to(images.device)])
             loss = F.cross_entropy(logits, labels[rows].to(logits.device), reduction="none")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cfxnb.core import validate
+from cfxnb.core import progress, validate
 from cfxnb.core.tensors import per_sample
 from cfxnb.core.types import OnStep, Step
 
@@ -70,7 +70,7 @@ class Projection:
         change = torch.zeros_like(start, requires_grad=True)
         adam = torch.optim.Adam([change])
         best, lowest = start, torch.full_like(squared(wanted, wanted), math.inf)
-        for number in range(1, steps + 2):
+        for number in progress.each(range(1, steps + 2), "projection"):
             code = start + self.std * change
             loss = self.loss(code, wanted)
             seen, code = loss.detach(), code.detach()
