@@ -104,7 +104,7 @@ class AttributeConditions:
             return list(class_names)
         if not class_names and len(options) == 1 and len(options[0]) == n_classes:
             return list(range(n_classes))
-        raise _unknown(n_classes, f"attributes {self.options}")
+        raise unknown_conditions(n_classes, f"attributes {self.options}")
 
 
 class Unconditional:
@@ -172,7 +172,7 @@ class ClassConditions:
 
     def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
         if n_classes != self.classes:
-            raise _unknown(n_classes, f"{self.classes} classes")
+            raise unknown_conditions(n_classes, f"{self.classes} classes")
         return list(range(n_classes))
 
 
@@ -231,7 +231,7 @@ class PromptConditions(nn.Module):
         conditions = validate.listed(conditions, "conditions", "texts")
         if not conditions:
             raise ValueError("conditions: expected at least one text, got none")
-        texts = _prompts(conditions)
+        texts = prompts(conditions)
         distinct = list(dict.fromkeys(texts))  # a batch often has only one text
         length = self.tokenizer.model_max_length
         words = self.tokenizer(
@@ -247,40 +247,66 @@ class PromptConditions(nn.Module):
         Args:
             conditions: the condition of each class.
         """
-        texts = _prompts(conditions)
-        tokens = [list(words) for words in self.tokenizer(texts, verbose=False).input_ids]
         length = self.tokenizer.model_max_length
-        seen = [words[: length - 1] for words in tokens]  # the last token marks the end
-        problems = []
-        if same := [(a, b) for b in range(len(seen)) for a in range(b) if seen[a] == seen[b]]:
-            first = " and ".join(f"{i} ({texts[i]!r:.60})" for i in same[0])
-            problems.append(
-                f"classes {first} become the same tokens, so the model can't distinguish them"
-            )
-        if cut := [text for text, words in zip(texts, tokens, strict=True) if len(words) > length]:
-            problems.append(
-                f"the end of {cut[0]!r:.60} is cut, after {length} tokens with both ends"
-            )
-        if problems:
-            warnings.warn(
-                f"conditions: {'; '.join(problems)}; give shorter texts that differ, by "
-                "conditions, class_names or template",
-                stacklevel=4,
-            )
+        warn_of_tokens(prompts(conditions), [(self.tokenizer, length)], stacklevel=5)
 
     def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         return net(x, t, encoder_hidden_states=condition.to(x)).sample
 
     def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
         if class_names is None or len(class_names) != n_classes:
-            raise _unknown(n_classes, "texts, and the classifier has no class names")
+            raise unknown_conditions(n_classes, "texts, and the classifier has no class names")
         return [self.template.format(name) for name in class_names]
 
 
-def _prompts(conditions: Sequence[Any]) -> list[str]:
+def prompts(conditions: Sequence[Any]) -> list[str]:
     """Return the text of each condition. The text of the condition None is empty."""
     texts = ["" if each is None else each for each in conditions]
     return [validate.instance(text, str, "conditions", "texts") for text in texts]
+
+
+def warn_of_tokens(
+    texts: Sequence[str], readers: Sequence[tuple[Any, int]], stacklevel: int
+) -> None:
+    """Warn if two texts become the same tokens, or if all encoders cut the end of a text.
+
+    Args:
+        texts: the text of each class.
+        readers: the tokenizer of each encoder, and the number of tokens at which it cuts.
+        stacklevel: number of frames from ``warnings.warn`` to the frame that the warning shows.
+    """
+    tokens = [
+        [list(words) for words in tokenizer(list(texts), verbose=False).input_ids]
+        for tokenizer, _ in readers
+    ]
+    lengths = [length for _, length in readers]
+    of_text = list(zip(*tokens, strict=True))
+    # The last token marks the end.
+    seen = [
+        [words[: length - 1] for words, length in zip(each, lengths, strict=True)]
+        for each in of_text
+    ]
+    problems = []
+    if same := [(a, b) for b in range(len(seen)) for a in range(b) if seen[a] == seen[b]]:
+        first = " and ".join(f"{i} ({texts[i]!r:.60})" for i in same[0])
+        problems.append(
+            f"classes {first} become the same tokens, so the model can't distinguish them"
+        )
+    cut = [
+        text
+        for text, each in zip(texts, of_text, strict=True)
+        if all(len(words) > length for words, length in zip(each, lengths, strict=True))
+    ]
+    if cut:
+        problems.append(
+            f"the end of {cut[0]!r:.60} is cut, after {max(lengths)} tokens with both ends"
+        )
+    if problems:
+        warnings.warn(
+            f"conditions: {'; '.join(problems)}; give shorter texts that differ, by "
+            "conditions, class_names or template",
+            stacklevel=stacklevel,
+        )
 
 
 def checked_template(value: Any, name: str = "template") -> str:
@@ -293,7 +319,7 @@ def checked_template(value: Any, name: str = "template") -> str:
     return value
 
 
-def _unknown(n_classes: int, known: str) -> ValueError:
+def unknown_conditions(n_classes: int, known: str) -> ValueError:
     return ValueError(
         f"conditions: expected one for each of the classifier's {n_classes} classes, as a list in "
         f"their order, since they can't be inferred; the model knows {known}"
