@@ -6,6 +6,16 @@ from typing import Any
 from cfxnb.core import validate
 
 
+def require_conditional(space: Any) -> None:
+    """Raise ValueError if the diffusion model of a space takes no condition."""
+    if getattr(space.conditions, "unconditional", False):
+        raise ValueError(
+            "space: expected a diffusion model that can be conditioned on the classes, got one "
+            "that takes no condition. Use cfx.maskdime, cfx.fastdime, cfx.dime or cfx.sce, which "
+            "need no condition."
+        )
+
+
 def conditions_per_class(
     space: Any, classifier: Any, conditions: Sequence[Any] | None, n_classes: int
 ) -> list[Any]:

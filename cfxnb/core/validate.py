@@ -414,15 +414,26 @@ def space(value: Any, name: str = "space") -> Any:
     return value
 
 
-def diffusion(value: Any, name: str = "space") -> Any:
+def diffusion(value: Any, name: str = "space", null: bool = True) -> Any:
     """Check that the value is a diffusion space, and return it.
 
     A diffusion space has alphas_cumprod, predict_noise, encode_condition and conditions.
+
+    Args:
+        null: whether the space must have a prediction without a condition. Spaces of
+            class-conditional models without an embedding for "no class" have
+            ``space.conditions.null`` False.
     """
     space(value, name)
     parts = ("alphas_cumprod", "predict_noise", "encode_condition", "conditions")
     having(value, parts, name, "a Diffusion space")
     falling(value.alphas_cumprod, f"{name}.alphas_cumprod")
+    if null and getattr(value.conditions, "null", True) is False:
+        raise ValueError(
+            f"{name}: expected a diffusion model that can predict noise without a condition, got "
+            "one in which every embedding stands for a class (null_class=False). "
+            "cfx.flow_counterfactual and cfx.latent_attack don't need such a prediction."
+        )
     return value
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.core.conditions import conditions_per_class
+from cfxnb.core.conditions import conditions_per_class, require_conditional
 from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
@@ -185,7 +185,7 @@ def diffusion_counterfactual(
     Raises:
         ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``.
     """
-    validate.diffusion(space)
+    require_conditional(validate.diffusion(space))
     validate.white_box(classifier)
     guidance = validate.choice(guidance, "guidance", GUIDANCES)
     if guidance_scale is None:

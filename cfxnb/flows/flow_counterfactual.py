@@ -29,7 +29,7 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.bisection import bisect
-from cfxnb.core.conditions import conditions_per_class
+from cfxnb.core.conditions import conditions_per_class, require_conditional
 from cfxnb.core.decisions import is_reached, log_odds, still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
@@ -186,6 +186,8 @@ def flow_counterfactual(
             "flow: expected a flow from cfx.fit_flow(space, classifier, images), got None, which "
             f"only a Diffusion space allows; the space is {type(space).__name__}"
         )
+    if denoises:
+        require_conditional(validate.diffusion(space, null=False))
     if conditions is not None and not denoises:
         raise ValueError("conditions: expected None beside a flow, which knows its classes")
     update = validate.choice(update, "update", ("difference", "leap"))

@@ -12,6 +12,7 @@ from cfxnb.attacks.describe_change import FeatureAttribution, describe_change
 from cfxnb.attacks.descriptors import Descriptors
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier
+from cfxnb.core.conditions import require_conditional
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.prediction import predict_logits
 from cfxnb.core.results import Counterfactuals
@@ -87,7 +88,7 @@ def explain_errors(
         ValueError, TypeError: if an argument is wrong, or if no image is misclassified.
     """
     images = validate.images(images)
-    validate.diffusion(space)
+    require_conditional(validate.diffusion(space))
     validate.white_box(classifier)
     validate.optional(_descriptors, descriptors, "descriptors")
     logits = predict_logits(classifier, images)

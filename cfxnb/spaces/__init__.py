@@ -10,6 +10,7 @@ files of other projects.
 from cfxnb.spaces.autoencoder import Autoencoder
 from cfxnb.spaces.checkpoints.diffae_files import load_diffae
 from cfxnb.spaces.checkpoints.ldm_files import load_ldm, load_stable_diffusion
+from cfxnb.spaces.checkpoints.pipelines import load_diffusers
 from cfxnb.spaces.codecs import LatentCodec, PixelUnshuffleCodec
 from cfxnb.spaces.conditions import (
     AttributeConditions,
@@ -28,5 +29,5 @@ __all__ = [
     "VAE", "AttributeConditions", "Autoencoder", "ClassConditions", "Diffusion",
     "DiffusionAutoencoder", "EmbeddingConditions", "LatentCodec", "Parametrisation",
     "PixelUnshuffleCodec", "PromptConditions", "StyleGAN2", "Unconditional", "load_diffae",
-    "load_ldm", "load_stable_diffusion", "load_stylegan2",
+    "load_diffusers", "load_ldm", "load_stable_diffusion", "load_stylegan2",
 ]  # fmt: skip

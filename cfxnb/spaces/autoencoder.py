@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cfxnb.core import validate, validate_results
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.types import Code
-from cfxnb.spaces.codecs import LatentCodec
+from cfxnb.spaces.codecs import LatentCodec, PixelUnshuffleCodec
 from cfxnb.spaces.precision import autocast, checked_precision
 
 
@@ -68,6 +68,8 @@ class Autoencoder(nn.Module):
     def downsample_factor(self) -> int:
         """Height of an image divided by the height of its latents."""
         net = self.codec.autoencoder
+        if isinstance(net, PixelUnshuffleCodec):
+            return net.downscale_factor
         return getattr(net, "downsample_factor", None) or downsample_factor_of(net)
 
     def check_images(self, images: Tensor, side: int) -> None:
@@ -81,6 +83,8 @@ class Autoencoder(nn.Module):
         net = self.codec.autoencoder
         config = getattr(net, "config", {})
         channels = getattr(net, "channels", None) or config.get("in_channels")
+        if isinstance(net, PixelUnshuffleCodec):
+            channels = len(self.mean) // net.downscale_factor**2
         fits = images.ndim == 4 and channels in (None, images.shape[1])
         if not fits or any(length % side for length in images.shape[2:]):
             raise ValueError(
@@ -155,7 +159,12 @@ def _each(value: Any, name: str, channels: int) -> Tensor:
 
 
 def downsample_factor_of(net: Any) -> int:
-    """Return the factor by which a network of diffusers reduces height and width."""
+    """Return the factor by which a network of diffusers reduces height and width.
+
+    For a transformer this is the side of its patches.
+    """
     config = getattr(net, "config", {})
+    if isinstance(patch := config.get("patch_size"), int):
+        return patch
     widths = config.get("encoder_block_out_channels") or config.get("block_out_channels") or [0]
     return int(2 ** (len(widths) - 1))

@@ -65,7 +65,9 @@ class LatentCodec(nn.Module):
         out: Any = self._pass("encode", validate.floats(images, "images"), "images")
         if hasattr(out, "latent_dist"):
             out = out.latent_dist.mode()
-        return getattr(out, "latents", out) * self.scaling_factor
+        for name in ("latents", "latent"):  # AutoencoderTiny and VQModel, AutoencoderDC
+            out = getattr(out, name, out)
+        return out * self.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the images (b, c, h, w) of scaled latents."""

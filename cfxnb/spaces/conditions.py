@@ -110,6 +110,8 @@ class AttributeConditions:
 class Unconditional:
     """Conditions of an unconditional network, such as most diffusion models of pixels."""
 
+    unconditional = True
+
     def encode(self, conditions: Sequence[Any]) -> Tensor:
         """Return a zero for each condition, int64 (b,). Every condition must be None."""
         conditions = validate.listed(conditions, "conditions", "conditions")
@@ -138,12 +140,29 @@ class ClassConditions:
         n_classes: number of class embeddings of the network, including the embedding for "no
             class".
         null: whether the last embedding stands for "no class". Without an embedding for "no class",
-            the network has no unconditional prediction, which classifier-free guidance needs.
+            the network has no unconditional prediction, which most methods need.
+        class_names: names of the classes, without "no class". A name may list synonyms, separated
+            by commas, as in the names of ImageNet. A condition may then be a name. Default: the
+            classes have no names.
     """
 
-    def __init__(self, n_classes: int, null: bool = True) -> None:
+    def __init__(
+        self, n_classes: int, null: bool = True, class_names: Sequence[str] | None = None
+    ) -> None:
         self.null = validate.flag(null, "null")
         self.n_classes = validate.count(n_classes, "n_classes", 1 + self.null)
+        self._named: dict[str, set[int]] = {}
+        if class_names is None:
+            return
+        names = validate.names(class_names, "class_names")
+        texts = all(isinstance(each, str) for each in class_names)
+        if len(names) != self.classes or not texts:
+            raise ValueError(
+                f"class_names: expected {self.classes} texts, got {validate.describe(class_names)}"
+            )
+        for number, name in enumerate(names):
+            for each in (name, *name.split(",")):
+                self._named.setdefault(each.strip().lower(), set()).add(number)
 
     @property
     def classes(self) -> int:
@@ -154,7 +173,7 @@ class ClassConditions:
         """Return the index of the class embedding of each condition, int64 (b,).
 
         Raises:
-            ValueError, TypeError: if a condition is neither None nor the number of a class.
+            ValueError, TypeError: if a condition is neither None nor the number or name of a class.
         """
         conditions = validate.listed(conditions, "conditions", "classes")
         if not self.null and any(each is None for each in conditions):
@@ -162,15 +181,31 @@ class ClassConditions:
                 "conditions: expected a model with an embedding for no class, which guidance "
                 f"needs, got one with {self.n_classes} classes and null=False"
             )
-        rows = [
-            self.classes if each is None else _number(each, self.classes) for each in conditions
-        ]
+        rows = [self.classes if each is None else self._row(each) for each in conditions]
         return torch.tensor(rows, dtype=torch.int64)
+
+    def _row(self, condition: Any) -> int:
+        if not isinstance(condition, str) or not self._named:
+            return _number(condition, self.classes)
+        numbers = self._named.get(condition.strip().lower(), set())
+        if len(numbers) != 1:
+            many = f"the classes {sorted(numbers)} have" if numbers else "no class has"
+            raise ValueError(
+                f"conditions: expected the name of one class, got {condition!r:.60}, which {many}"
+            )
+        return min(numbers)
 
     def predict_noise(self, net: Any, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         return net(x, t, class_labels=condition).sample
 
     def defaults(self, n_classes: int, class_names: Sequence[str] | None) -> list[Any]:
+        """Return the class names, if each names one class of the model.
+
+        Otherwise return the class numbers, if the model has as many classes as the classifier.
+        """
+        known = [self._named.get(str(name).strip().lower(), set()) for name in class_names or ()]
+        if class_names and all(len(numbers) == 1 for numbers in known):
+            return list(class_names)
         if n_classes != self.classes:
             raise unknown_conditions(n_classes, f"{self.classes} classes")
         return list(range(n_classes))

@@ -36,6 +36,10 @@ class Diffusion(nn.Module):
             DDPM, such as ``Parametrisation.flow_matching(sigmas)``. Default: that of a DDPM with
             ``alphas_cumprod`` and ``prediction_type``, which must be None otherwise.
 
+    Attributes:
+        clip_sample_range: largest absolute value of clean codes in ``sample``, or None. Models of
+            pixels often have 1. Methods only clip if their own option says so.
+
     Raises:
         ValueError, TypeError: if an argument is wrong.
     """
@@ -73,9 +77,9 @@ class Diffusion(nn.Module):
         elif alphas_cumprod is not None or prediction_type is not None:
             name = "prediction_type" if alphas_cumprod is None else "alphas_cumprod"
             raise ValueError(f"{name}: expected None with parametrisation, which defines it")
-        self.parametrisation = validate.instance(
-            parametrisation, Parametrisation, "parametrisation"
-        )
+        validate.instance(parametrisation, Parametrisation, "parametrisation")
+        self.parametrisation = parametrisation
+        self.clip_sample_range: float | None = None
 
     @property
     def alphas_cumprod(self) -> Tensor:
@@ -117,7 +121,8 @@ class Diffusion(nn.Module):
         """
         net = getattr(self.net, "unet", self.net)
         # Of the networks of diffusers, only UNet2DConditionModel takes codes of any size.
-        any_size = "cross_attention_dim" in getattr(net, "config", {})
+        config = getattr(net, "config", {})
+        any_size = "cross_attention_dim" in config and "patch_size" not in config
         even = 1 if any_size else downsample_factor_of(net)
         images = validate.pixels(images)
         self.autoencoder.check_images(images, even * self.autoencoder.downsample_factor)
@@ -203,14 +208,17 @@ class Diffusion(nn.Module):
         sides = own if shape is None else validate.sizes(shape, "shape", "(h, w)")
         like = self.mean.new_empty(len(conditions), len(self.mean), *sides)
         cond = self.encode_condition(conditions)
-        uncond = self.encode_condition([None] * len(conditions))
+        # Models without an unconditional prediction can only sample with guidance_scale=1.
+        unguided = guidance_scale == 1
+        uncond = cond if unguided else self.encode_condition([None] * len(conditions))
 
         def predict(x: Tensor, time: int) -> Tensor:
             t = torch.full((len(x),), time)
             eps_uncond = self.predict_noise(x, t, uncond)
-            if guidance_scale == 0:
+            if guidance_scale == 0 or unguided:
                 return eps_uncond
             return eps_uncond + guidance_scale * (self.predict_noise(x, t, cond) - eps_uncond)
 
         noise = noise_like(like, validate.seed(seed))
-        return Code(ddim.render(predict, noise, self.alphas_cumprod, times, None))
+        codes = ddim.render(predict, noise, self.alphas_cumprod, times, self.clip_sample_range)
+        return Code(codes)

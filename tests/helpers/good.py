@@ -666,6 +666,10 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.spaces.load_diffae": {
         "path": diffae_file, "image_size": const(16), "kwargs": const({"steps": 2}),
     },
+    "cfx.spaces.load_diffusers": {
+        "path": latent_diffusion, "conditions": DEFAULT, "lora": DEFAULT, "template": DEFAULT,
+        "image_size": DEFAULT,
+    },
     "cfx.spaces.load_ldm": {"path": latent_diffusion, "conditions": DEFAULT},
     "cfx.spaces.load_stable_diffusion": {"path": stable_diffusion},
     "cfx.spaces.load_stylegan2": {"path": stylegan_file},

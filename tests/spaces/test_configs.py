@@ -16,7 +16,7 @@ from torch import nn
 
 from cfxnb.spaces import load_ldm, load_stable_diffusion
 from cfxnb.spaces.checkpoints.configs import at_most, check_fit, declared, fits
-from cfxnb.spaces.checkpoints.ldm_parts import TIMES
+from cfxnb.spaces.checkpoints.schedulers import TIMES
 
 pytestmark = pytest.mark.filterwarnings("ignore:null_class. the last of")
 

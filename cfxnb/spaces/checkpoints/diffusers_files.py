@@ -22,6 +22,7 @@ from cfxnb.spaces.checkpoints import hub, safe_loading
 from cfxnb.spaces.checkpoints.configs import check_fields, check_fit, declared, suspects
 
 STEM = "diffusion_pytorch_model"  # name of the weight files of diffusers
+HERE = "."  # part that stands for the folder itself, in which some models keep their network
 NAMES = ("*.json", "*.txt", *(f"{s}{e}" for s in (STEM, "model") for e in (
     ".safetensors", "-*-of-*.safetensors")))  # fmt: skip
 WRONG = ("missing", "unexpected", "mismatched")
@@ -76,7 +77,9 @@ def folder(
             f"revision: expected the 40 digits of a commit, since {path!r} is no folder here and "
             "the files under a name on the hub can change, got None"
         )
-    patterns = ["model_index.json", *(f"{part}/{each}" for part in parts for each in NAMES)]
+    here = [] if HERE not in parts else [each for each in NAMES if each != "*.txt"]
+    within = [f"{part}/{each}" for part in parts if part != HERE for each in NAMES]
+    patterns = ["model_index.json", "config.json", "*/config.json", *here, *within]
     try:
         return hub.download(name, revision, patterns, remote)
     except Exception as error:  # many kinds: no connection, no such model, no permission
@@ -128,7 +131,8 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
     config = config_of(found, f"{part}/config.json", plain=True)
     kind: Any = config.get("_class_name")
     if kind not in kinds:
-        raise InvalidPart(f"{part} is a {kind!r:.60}, not {' or '.join(kinds)}")
+        name = "the folder" if part == HERE else part
+        raise InvalidPart(f"{name} is a {kind!r:.60}, not {' or '.join(kinds)}")
     if config.get("quantization_config") is not None:
         raise InvalidPart(
             f"{part}/config.json has a quantization_config; save it in float16 or float32"

@@ -12,24 +12,22 @@ it.
 """
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
-from cfxnb.spaces.autoencoder import Autoencoder
 from cfxnb.spaces.checkpoints import diffusers_files, ldm_parts
+from cfxnb.spaces.checkpoints.building import diffusion_space
 from cfxnb.spaces.checkpoints.diffusers_files import InvalidPart
+from cfxnb.spaces.checkpoints.lora import LoRA
 from cfxnb.spaces.conditions import Conditions, checked_template
 from cfxnb.spaces.diffusion import Diffusion
 from cfxnb.spaces.precision import checked_precision
 
 WANTED = "a latent diffusion model in a folder of diffusers, or owner/name on the hub"
-AUTOENCODERS = ("AutoencoderKL", "VQModel", "AutoencoderTiny")
 OTHERS = ("addition_embed_type", "encoder_hid_dim_type", "class_embed_type", "num_class_embeds")
 
 
@@ -47,7 +45,8 @@ def load_ldm(
 
     The network is a ``UNet2DModel`` with one embedding per class, or a ``UNet2DConditionModel``
     with cross-attention to one vector per class. The autoencoder is an ``AutoencoderKL``,
-    ``VQModel`` or ``AutoencoderTiny``. The space has mean 0 and std 1 until
+    ``VQModel``, ``AutoencoderTiny`` or ``AutoencoderDC``. ``load_diffusers`` loads these models,
+    too, and many others. The space has mean 0 and std 1 until
     ``space.autoencoder.fit(images)`` measures mean and std.
 
     Args:
@@ -84,8 +83,10 @@ def load_ldm(
     def known(net: Any) -> Conditions:
         return ldm_parts.classes(found, net, null_class) if conditions is None else conditions
 
-    unets = ("UNet2DModel", "UNet2DConditionModel")
-    return _load(path, found, unets, known, precision, conditions is not None).to(where)
+    with diffusers_files.naming_path(path, WANTED):
+        diffusers_files.config_of(found, "model_index.json")
+        kinds, given = ("UNet2DModel", "UNet2DConditionModel"), conditions is not None
+        return diffusion_space(found, kinds, known, precision, given=given).to(where)
 
 
 @standard_modes
@@ -118,87 +119,23 @@ def load_stable_diffusion(
     checked_precision(precision)
     checked_template(template)
     where = validate.device(device)
-    try:
-        import transformers
-    except ImportError:
-        raise ImportError(
-            "load_stable_diffusion: expected the package transformers, which reads texts; "
-            "pip install transformers"
-        ) from None
+    ldm_parts.transformers_for("load_stable_diffusion")
     parts = ("vae", "unet", "scheduler", "tokenizer", "text_encoder")
     found = diffusers_files.folder(path, revision, WANTED, parts)
+    with diffusers_files.naming_path(path, WANTED):
+        diffusers_files.config_of(found, "model_index.json")
+        return stable_diffusion(found, template, precision).to(where)
+
+
+def stable_diffusion(
+    found: Path, template: str, precision: str, added: LoRA | None = None
+) -> Diffusion:
+    """Load Stable Diffusion 1 or 2 from a folder, with a LoRA merged into it or without."""
+    transformers = ldm_parts.transformers_for("load_diffusers")
 
     def known(net: Any) -> Conditions:
         if others := [name for name in OTHERS if net.config.get(name) is not None]:
             raise InvalidPart(f"unet has {others[0]}, unlike Stable Diffusion 1 and 2")
         return ldm_parts.texts(found, transformers, template)
 
-    return _load(path, found, ("UNet2DConditionModel",), known, precision, False).to(where)
-
-
-def _load(
-    path: Any,
-    found: Path,
-    unets: tuple[str, ...],
-    known: Callable[[Any], Conditions],
-    precision: str,
-    given: bool,
-) -> Diffusion:
-    """Load the model in the folder ``found`` as a space on the CPU.
-
-    Args:
-        path: what the user passed, for error messages.
-        unets: classes of diffusers that the U-Net may have.
-        known: returns the conditions that the U-Net takes.
-        given: whether the user passed the conditions. If ``given`` is True, messages on wrong
-            conditions begin with "conditions:".
-    """
-    with diffusers_files.naming_path(path, WANTED):
-        diffusers_files.config_of(found, "model_index.json")
-        times = ldm_parts.schedule(found)
-        part = "vqvae" if (found / "vqvae").is_dir() else "vae"
-        unet = diffusers_files.network(found, "unet", unets)
-        codec = diffusers_files.network(found, part, AUTOENCODERS)
-        net = unet()
-        conditions = known(net)
-        if wrong := ldm_parts.mismatch(conditions, net):
-            raise (ValueError(f"conditions: {wrong}") if given else InvalidPart(wrong))
-        space = _space(net, codec(), part, conditions, times, precision)
-        ldm_parts.try_out(space, given)
-        return space
-
-
-def _space(
-    net: Any,
-    codec: Any,
-    part: str,
-    conditions: Conditions,
-    times: tuple[Tensor, str],
-    precision: str,
-) -> Diffusion:
-    """Assemble networks, conditions and noise schedule as a ``Diffusion`` space, and freeze it."""
-    channels = codec.config["latent_channels"]
-    for name in ("in_channels", "out_channels"):
-        if net.config[name] != channels:
-            raise InvalidPart(
-                f"unet has {net.config[name]} {name} for codes of {channels} channels"
-            )
-    shape = ldm_parts.code_shape(net.config["sample_size"], channels)
-    shift_factor, scaling_factor = ldm_parts.units(codec.config, channels, part)
-    autoencoder = Autoencoder(
-        codec,
-        torch.zeros(shape),
-        torch.ones(shape),
-        shift_factor=shift_factor,
-        scaling_factor=scaling_factor,
-        precision=precision,
-    )
-    alphas_cumprod, prediction_type = times
-    space = Diffusion(
-        net,
-        autoencoder,
-        conditions=conditions,
-        alphas_cumprod=alphas_cumprod,
-        prediction_type=prediction_type,
-    )
-    return space.eval().requires_grad_(False)
+    return diffusion_space(found, ("UNet2DConditionModel",), known, precision, added=added)

@@ -1,4 +1,4 @@
-"""Read noise schedule, latent scale, classes and text encoder of a latent diffusion model.
+"""Read latent scale, classes and text encoder of a latent diffusion model.
 
 Most functions of this module read one part of a model folder of diffusers. If a part can't be used,
 the function raises ``InvalidPart`` with the names of the file and the field.
@@ -6,19 +6,17 @@ the function raises ``InvalidPart`` with the names of the file and the field.
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cfxnb.core import validate
 from cfxnb.core.disk import cause
 from cfxnb.core.types import Code
 from cfxnb.spaces.autoencoder import downsample_factor_of
 from cfxnb.spaces.checkpoints import diffusers_files
-from cfxnb.spaces.checkpoints.configs import check_fields, declared_defaults
 from cfxnb.spaces.checkpoints.diffusers_files import InvalidPart
 from cfxnb.spaces.checkpoints.safe_loading import plain_name
 from cfxnb.spaces.conditions import (
@@ -27,29 +25,7 @@ from cfxnb.spaces.conditions import (
     EmbeddingConditions,
     PromptConditions,
 )
-from cfxnb.spaces.parametrisation import PREDICTION_TYPES
 
-SCHEDULER = "scheduler/scheduler_config.json"
-SCHEDULE = {
-    "num_train_timesteps": int,
-    "beta_start": float,
-    "beta_end": float,
-    "beta_schedule": str,
-    "trained_betas": list[float] | None,
-    "rescale_betas_zero_snr": bool,
-}
-#: Schedulers for models trained as a DDPM. Their betas are those of training.
-SCHEDULERS = tuple(
-    f"{name}Scheduler"
-    for name in (
-        "DDPM", "DDPMParallel", "DDIM", "DDIMParallel", "DDIMInverse", "PNDM", "LMSDiscrete",
-        "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete",
-        "KDPM2AncestralDiscrete", "DPMSolverMultistep", "DPMSolverMultistepInverse",
-        "DPMSolverSinglestep", "DPMSolverSDE", "DEISMultistep", "UniPCMultistep", "SASolver", "LCM",
-        "TCD", "RePaint",
-    )
-)  # fmt: skip
-TIMES = 100_000  # largest number of training times; known models have at most 4,000
 MAX_CODE = 2**22  # numbers in a code; the largest known codes have 2**16
 
 #: Fields of the config of a ``CLIPTextModel`` that affect its output.
@@ -64,17 +40,14 @@ TEXT = {
 }
 
 
-def code_shape(size: Any, channels: int) -> tuple[int, int, int]:
-    """Return the shape of codes (c, h, w), from the ``sample_size`` of a U-Net."""
+def code_shape(size: Any, channels: int, part: str = "unet") -> tuple[int, int, int]:
+    """Return the shape of codes (c, h, w), from the ``sample_size`` of a network."""
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
+    stated = f"{part}/config.json has sample_size {size!r:.40}"
     if len(sides) != 2 or min(sides) < 1:
-        raise InvalidPart(
-            f"unet/config.json has sample_size {size!r:.40}; write the height of codes there"
-        )
+        raise InvalidPart(f"{stated}; write the height of codes there")
     if channels * sides[0] * sides[1] > MAX_CODE:
-        raise InvalidPart(
-            f"unet/config.json has sample_size {size!r:.40}, more than {MAX_CODE} numbers per code"
-        )
+        raise InvalidPart(f"{stated}, more than {MAX_CODE} numbers per code")
     return channels, *sides
 
 
@@ -93,73 +66,27 @@ def units(config: Any, channels: int, part: str) -> tuple[Any, Any]:
     return mean, [scale / each for each in std]
 
 
-def schedule(found: Path) -> tuple[Tensor, str]:
-    """Return alphas_cumprod and the prediction type of the network.
-
-    Neither alphas_cumprod nor the prediction type depends on the class of the scheduler, which only
-    decides how to sample.
-    """
-    import diffusers  # not at the top, because the import takes seconds
-
-    config = diffusers_files.config_of(found, SCHEDULER)
-    kind, prediction_type = config.get("_class_name"), config.get("prediction_type", "epsilon")
-    if kind not in SCHEDULERS:
-        known = "DDPMScheduler or another scheduler for models trained as a DDPM"
-        raise InvalidPart(f"scheduler is a {kind!r:.60}, not {known}")
-    if config.get("use_flow_sigmas"):
-        raise InvalidPart(f"{SCHEDULER} has use_flow_sigmas: that of a flow, not of a DDPM")
-    if "beta_schedule" not in config:
-        raise InvalidPart(f"scheduler is a {kind!r:.60} without beta_schedule")
-    if not isinstance(prediction_type, str) or prediction_type not in PREDICTION_TYPES:
-        known = " or ".join(PREDICTION_TYPES)
-        raise InvalidPart(f"scheduler has prediction_type {prediction_type!r:.40}, not {known}")
-    try:
-        check_fields(config, SCHEDULE, SCHEDULER)
-    except ValueError as error:
-        raise InvalidPart(f"scheduler can't be built: {error}") from None
-    betas, stated = config.get("trained_betas"), config.get("num_train_timesteps")
-    own = declared_defaults(getattr(diffusers, kind))  # they differ between schedulers
-    config = {name: own[name] for name in SCHEDULE if name in own} | config
-    times = config.get("num_train_timesteps", 1000)
-    if not 2 <= times <= TIMES:
-        raise InvalidPart(f"{SCHEDULER} has num_train_timesteps {times}, not 2 to {TIMES}")
-    for name in ("beta_start", "beta_end"):
-        if not 0 < config.get(name, 0.1) < 1:
-            raise InvalidPart(f"{SCHEDULER} has {name} {config[name]!r:.40}, not between 0 and 1")
-    try:
-        trained: Any = diffusers.DDPMScheduler(**{k: config[k] for k in SCHEDULE if k in config})
-    except Exception as error:  # of any kind, for a wrong number
-        text = f"{type(error).__name__}: {cause(error)}"
-        raise InvalidPart(
-            f"scheduler can't be built with beta_schedule {config['beta_schedule']!r:.40} ({text})"
-        ) from None
-    alphas_cumprod = (1 - trained.betas.double()).cumprod(0)
-    if len(alphas_cumprod) > 1 and alphas_cumprod[-1] == 0:  # pure noise contains no code
-        alphas_cumprod[-1] = alphas_cumprod[-2] / 2
-    if not validate.is_falling(alphas_cumprod):
-        raise InvalidPart("scheduler has betas with which alphas_cumprod doesn't decrease")
-    if betas is not None and len(betas) != (len(betas) if stated is None else stated):
-        raise InvalidPart(
-            f"{SCHEDULER} has {len(betas)} trained_betas for num_train_timesteps {times}"
-        )
-    return alphas_cumprod, prediction_type
-
-
-def classes(found: Path, net: Any, null: bool | None) -> Conditions:
+def classes(
+    found: Path, net: Any, null: bool | None, class_names: Sequence[str] | None = None
+) -> Conditions:
     """Return the conditions of a class-conditional network.
 
     Args:
         null: whether the last class embedding stands for "no class". If ``null`` is None, the
-            function assumes that the last embedding stands for "no class", and warns.
+            function assumes that the last embedding stands for "no class", and warns. In a DiT the
+            last embedding always stands for "no class".
+        class_names: names of the classes, if the folder states them.
     """
-    if "cross_attention_dim" not in net.config:
-        table = getattr(net, "class_embedding", None)
-        if not isinstance(table, nn.Embedding):
+    if "cross_attention_dim" not in net.config or "num_embeds_ada_norm" in net.config:
+        count = embeddings(net)
+        if not count:
             raise InvalidPart(
                 "unet can't be conditioned on classes: its config has no num_class_embeds"
             )
-        _warn_of_the_last(table.num_embeddings, null)
-        return ClassConditions(table.num_embeddings, null is not False)
+        if "num_embeds_ada_norm" not in net.config:
+            _warn_of_the_last(count, null)
+        names = class_names if len(class_names or ()) == count - (null is not False) else None
+        return ClassConditions(count, null is not False, names)
     if not (found / "class_embedder").is_dir():
         raise InvalidPart(
             "no class_embedder in it, for classes; pass conditions=EmbeddingConditions(table)"
@@ -171,6 +98,15 @@ def classes(found: Path, net: Any, null: bool | None) -> Conditions:
     return EmbeddingConditions(table, null is not False)
 
 
+def embeddings(net: Any) -> int:
+    """Return the number of class embeddings of a network, or 0 if it has none."""
+    table = getattr(net, "class_embedding", None)
+    if "num_embeds_ada_norm" in net.config:  # a DiT, with one table per block
+        tables = (m for n, m in net.named_modules() if n.endswith("class_embedder.embedding_table"))
+        table = next(tables, None)
+    return table.num_embeddings if isinstance(table, nn.Embedding) else 0
+
+
 def _warn_of_the_last(count: int, null: bool | None) -> None:
     if null is None:
         warnings.warn(
@@ -178,6 +114,18 @@ def _warn_of_the_last(count: int, null: bool | None) -> None:
             "null_class=True if this is right, and False if it is an ordinary class",
             stacklevel=4,
         )
+
+
+def transformers_for(caller: str) -> Any:
+    """Return the package transformers, which reads texts. ``caller`` is named in the error."""
+    try:
+        import transformers
+    except ImportError:
+        raise ImportError(
+            f"{caller}: expected the package transformers, which reads texts; "
+            "pip install transformers"
+        ) from None
+    return transformers
 
 
 def texts(found: Path, transformers: Any, template: str) -> PromptConditions:
@@ -242,8 +190,8 @@ def mismatch(conditions: Conditions, net: Any) -> str | None:
         if wanted != {width}:
             return f"expected vectors of {dims} numbers, as unet takes, got {width}"
     elif isinstance(conditions, ClassConditions):
-        count = getattr(getattr(net, "class_embedding", None), "num_embeddings", 0)
-        if dims is not None or count != conditions.n_classes:
+        count = embeddings(net)
+        if (dims is not None and not count) or count != conditions.n_classes:
             return f"expected {count} classes, as unet has, got {conditions.n_classes}"
     return None
 
@@ -258,9 +206,7 @@ def try_out(space: Any, given: bool) -> None:
     """
     side = downsample_factor_of(space.net)
     z = torch.zeros(1, len(space.mean), side, side)
-    with _works("the autoencoder"):
-        images = _finite(space.decode(Code(z)))
-        _finite(space.encode(images).z, z.shape)
+    try_out_autoencoder(space, z)
     try:
         with _works("the condition of unet"):
             one = None if getattr(space.conditions, "null", True) else 0
@@ -274,6 +220,15 @@ def try_out(space: Any, given: bool) -> None:
             raise
         text = f"conditions: expected conditions that unet takes, got: {error}"
         raise ValueError(text) from None
+
+
+@torch.no_grad()
+def try_out_autoencoder(space: Any, z: Tensor | None = None) -> None:
+    """Run an autoencoder once on a small code, to find wrong configs early."""
+    z = torch.zeros(1, len(space.mean), 1, 1) if z is None else z
+    with _works("the autoencoder"):
+        images = _finite(space.decode(Code(z)))
+        _finite(space.encode(images).z, z.shape)
 
 
 @contextlib.contextmanager

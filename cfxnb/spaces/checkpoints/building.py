@@ -1,0 +1,113 @@
+"""Build a diffusion space from the parts of a model folder of diffusers."""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cfxnb.spaces.autoencoder import Autoencoder
+from cfxnb.spaces.checkpoints import diffusers_files, ldm_parts, schedulers
+from cfxnb.spaces.checkpoints.diffusers_files import HERE, InvalidPart
+from cfxnb.spaces.checkpoints.lora import LoRA
+from cfxnb.spaces.codecs import PixelUnshuffleCodec
+from cfxnb.spaces.conditions import Conditions
+from cfxnb.spaces.diffusion import Diffusion
+
+AUTOENCODERS = ("AutoencoderKL", "VQModel", "AutoencoderTiny", "AutoencoderDC")
+
+
+def diffusion_space(
+    found: Path,
+    kinds: Collection[str],
+    known: Callable[[Any], Conditions],
+    precision: str,
+    *,
+    part: str = "unet",
+    latent: bool = True,
+    given: bool = False,
+    added: LoRA | None = None,
+) -> Diffusion:
+    """Load the model in a folder as a space on the CPU.
+
+    Everything that the configs and the headers of the files tell is checked before the first
+    network is loaded.
+
+    Args:
+        found: the folder of the model.
+        kinds: classes of diffusers that the denoising network may have.
+        known: returns the conditions that the network takes.
+        precision: ``"float32"`` or ``"bfloat16"``.
+        part: subfolder of the denoising network, or ``HERE``.
+        latent: whether the model has an autoencoder. Models of pixels have none.
+        given: whether the user passed the conditions. If ``given`` is True, messages on wrong
+            conditions begin with "conditions:".
+        added: a LoRA to merge into the weights.
+
+    Raises:
+        InvalidPart: if a part of the model can't be used.
+    """
+    config = "scheduler_config.json" if part == HERE else schedulers.SCHEDULER
+    parametrisation = schedulers.parametrisation(found, config)
+    codec_part = "vqvae" if (found / "vqvae").is_dir() else "vae"
+    denoiser = diffusers_files.network(found, part, kinds)
+    codec = diffusers_files.network(found, codec_part, AUTOENCODERS) if latent else None
+    if added is not None:
+        added.check(found, part)
+    net = denoiser()
+    conditions = known(net)
+    if wrong := ldm_parts.mismatch(conditions, net):
+        raise (ValueError(f"conditions: {wrong}") if given else InvalidPart(wrong))
+    if added is not None:
+        added.merge({part: net, "text_encoder": getattr(conditions, "encoder", None)})
+    autoencoder = (
+        pixels(net, part) if codec is None else latents(net, part, codec(), codec_part, precision)
+    )
+    space = Diffusion(net, autoencoder, conditions=conditions, parametrisation=parametrisation)
+    if codec is None:
+        space.clip_sample_range = schedulers.clip_sample_range(found, config)
+        autoencoder.precision = precision
+    space.eval().requires_grad_(False)
+    ldm_parts.try_out(space, given)
+    return space
+
+
+def latents(net: Any, part: str, codec: Any, codec_part: str, precision: str) -> Autoencoder:
+    """Return the space of an autoencoder, for the codes that the network ``net`` denoises.
+
+    Args:
+        part: its subfolder, for messages.
+        codec: the autoencoder, a network of diffusers.
+        codec_part: its subfolder.
+    """
+    channels = codec.config["latent_channels"]
+    _check_channels(net, channels, part)
+    shape = ldm_parts.code_shape(net.config["sample_size"], channels, part)
+    shift_factor, scaling_factor = ldm_parts.units(codec.config, channels, codec_part)
+    return Autoencoder(
+        codec,
+        torch.zeros(shape),
+        torch.ones(shape),
+        shift_factor=shift_factor,
+        scaling_factor=scaling_factor,
+        precision=precision,
+    )
+
+
+def pixels(net: nn.Module, part: str) -> Autoencoder:
+    """Return the space of pixels from -1 to 1, which a network without autoencoder denoises."""
+    config: Any = net.config
+    _check_channels(net, config["in_channels"], part)
+    shape = ldm_parts.code_shape(config["sample_size"], config["in_channels"], part)
+    return Autoencoder(PixelUnshuffleCodec(1), torch.zeros(shape), torch.ones(shape))
+
+
+def _check_channels(net: Any, channels: int, part: str) -> None:
+    """Check that a network gets codes, and returns a prediction and at most a variance."""
+    into, out = net.config["in_channels"], net.config["out_channels"]
+    out, name = into if out is None else out, "the network" if part == HERE else part
+    if into != channels:
+        raise InvalidPart(f"{name} has {into} in_channels for codes of {channels} channels")
+    if out not in (channels, 2 * channels):
+        raise InvalidPart(f"{name} has {out} out_channels for codes of {channels} channels")
