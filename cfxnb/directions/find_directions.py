@@ -121,7 +121,7 @@ def find_directions(
             this folder without repeating queries. If a process dies, the answers to the current
             batch are lost. ``max_queries`` limits all queries made with the folder, including those
             of stopped searches. A folder that is in use or belongs to another search is refused.
-            When a folder with answers is opened, about 12 images are queried again, beyond
+            When a folder with answers is opened, about 14 images are queried again, beyond
             ``max_queries``, to recognise the classifier. About 50 images are queried again if the
             classifier returns only decisions instead of graded scores, or if weights or the name of
             the distance have changed. ``made_by["compared"]`` is the number of images that were

@@ -86,13 +86,14 @@ def choose_answers(answers: Answers, same_weights: bool = True) -> list[int]:
     other answers. On each side of the decision we take the answers whose predicted score lies
     farthest towards the other side. Surprising answers near the decision change first if a
     threshold or a label differs. We add some answers about small, medium and large changes of the
-    image.
+    image. The answers with the lowest and the highest score are compared too, because a classifier
+    whose logits are clipped or saturated differs only there.
 
     Args:
         answers: a dict with ``logits`` (n, k), ``score`` (n,), ``is_target`` (n,) and ``distance``
             (n,). ``view`` (n, l) holds a short vector per rendered image, and ``key`` (n, m) a
             short vector per changed code.
-        same_weights: if False, choose about 50 rows instead of about 12.
+        same_weights: if False, choose about 50 rows instead of about 14.
     """
     score, distance = answers["score"].double(), answers["distance"].double()
     numbers = (score[:, None], distance[:, None], answers["logits"], answers["view"])
@@ -108,6 +109,8 @@ def choose_answers(answers: Answers, same_weights: bool = True) -> list[int]:
     features = torch.cat([answers["view"], answers["key"]], 1).double().numpy()[rows]
     order = np.argsort(_leave_one_out(features, np.tanh(score.numpy()[rows])), kind="stable")
     chosen = [*order[is_target[order]][:near], *order[~is_target[order]][::-1][:near]]
+    extremes = {int(score.numpy()[rows].argmin()), int(score.numpy()[rows].argmax())}
+    chosen += sorted(extremes.difference(chosen)) if graded else []
     left = [i for i in np.argsort(distance.numpy()[rows], kind="stable") if i not in chosen]
     places = np.linspace(0, len(left) - 1, min(sizes, len(left))).round().astype(int)
     return [int(rows[i]) for i in [*chosen, *(left[place] for place in places)]]
