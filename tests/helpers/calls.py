@@ -58,6 +58,8 @@ RIGHT = {
         "parts of spaces, which searches look through far out",
     ("cfx.two_logits", "logit", ".*(NaN|infinity).*"):
         "it stays so, and whoever decides by it looks",
+    ("cfx.data.from_dataset", "dataset", ".*(NaN|infinity|meta).*"):
+        "broken items are skipped, with a warning",
     ("cfx.by_profile", "ci|cpu|gpu", ".*"): "any value is passed through",
 }  # fmt: skip
 
@@ -140,7 +142,7 @@ def hints(callee: Callee) -> dict[str, Any]:
 
 def customary(callee: Callee) -> tuple[type[Exception], ...]:
     """What Python's own containers raise."""
-    return (IndexError, KeyError) if callee.label.endswith("__getitem__") else ()
+    return (IndexError, KeyError) if callee.label.endswith(("__getitem__", ".subset")) else ()
 
 
 def judged(callee: Callee, surface: list[Callee]) -> Iterator[tuple[str, odd.Odd, verdict.Verdict]]:

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from gaussians import gaussian_world
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Generator, nn
 from worlds import LinearNet, LinearSpace, code_classifier
 
@@ -146,6 +147,24 @@ def gaussian():
 @functools.cache
 def figures():
     return cfx.data.sprites(n_samples=5)
+
+
+@functools.cache
+def picture_folder():
+    """A table and class folders with a few gray images."""
+    path = Path(tempfile.mkdtemp(prefix="pictures-"))
+    for i in range(6):
+        (path / "ab"[i % 2]).mkdir(exist_ok=True)
+        pixels = np.full((4, 4), 40 * i, np.uint8)
+        Image.fromarray(pixels).save(path / "ab"[i % 2] / f"{i}.png")
+    rows = {"file_name": [f"{'ab'[i % 2]}/{i}.png" for i in range(6)], "age": range(6)}
+    pd.DataFrame(rows).assign(label=["a", "b"] * 3).to_csv(path / "metadata.csv", index=False)
+    return path
+
+
+@functools.cache
+def lazy_images():
+    return cfx.data.folder(picture_folder())
 
 
 @functools.cache
@@ -499,6 +518,15 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.data.World.options": {"name": const("hair")},
     "cfx.data.World.sample": {"do": const({"hair": "red"})},
     "cfx.data.ImageSet.select": {"classes": const((0, 1))},
+    "cfx.data.LazyImageSet.select": {"classes": const((0, 1))},
+    "cfx.data.folder": {
+        "path": picture_folder, "class_names": DEFAULT, "factors": const(["age"]),
+        "split": DEFAULT, "fractions": const((0.4, 0.3, 0.3)),
+    },
+    "cfx.data.from_dataset": {
+        "dataset": const([(torch.rand(3, 4, 4), i % 2) for i in range(6)]),
+        "class_names": DEFAULT, "split": DEFAULT, "fractions": const((0.4, 0.3, 0.3)),
+    },
     "cfx.data.given": {"cases": const({"red": "teal", "gray": ["white", "metal"]})},
     "cfx.data.causal.Given": {"cases": const({"red": {"teal": 1.0}})},
     "cfx.data.intervene": {"changes": const({"hair": "red"})},
@@ -693,6 +721,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "FittedFlow": flow,
     "FeatureAttribution": lambda: described(),
     "ImageSet": figures,
+    "LazyImageSet": lazy_images,
     "LPIPS": lpips,
     "LatentPath": lambda: cfx.latent_path(space(), codes(), codes()),
     "SelectLabel": lambda: cfx.select_label(classifier(), 1),
