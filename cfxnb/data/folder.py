@@ -14,9 +14,8 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
-from cfxnb.core import validate
+from cfxnb.core import progress, validate
 from cfxnb.core.disk import given_path
 from cfxnb.data.lazy_imageset import LazyImageSet
 from cfxnb.data.listing import Listing, list_images
@@ -219,7 +218,7 @@ def scan_files(
         )
     files = Files(listing.root, listing.files)
     rows, headers, keys, skipped = [], [], [], list(listing.skipped)
-    for row, name in enumerate(progress(listing.files, "checking images")):
+    for row, name in enumerate(progress.each(listing.files, "checking images")):
         try:
             found, content_key = files.check(row, options)
             if column is not None and pd.isna(listing.factors[column].iloc[row]):
@@ -275,11 +274,6 @@ class Files:
                 f"images: expected files that can be read, got {self.names[row]!r:.200}: {error}; "
                 "cfx.data.folder(..., verify=True) leaves such files out"
             ) from None
-
-
-def progress(items: Sequence[Any], what: str) -> Any:
-    """Return the items with a progress bar, which is shown in a terminal if it takes long."""
-    return tqdm(items, desc=what, unit="image", delay=2, disable=None, leave=False)
 
 
 def make_set(

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cfxnb.core import validate
+from cfxnb.core import progress, validate
 from cfxnb.core.disk import cause
 from cfxnb.core.images import as_images
-from cfxnb.data.folder import Options, Scan, check_options, make_set, progress
+from cfxnb.data.folder import Options, Scan, check_options, make_set
 from cfxnb.data.lazy_imageset import LazyImageSet
 from cfxnb.data.listing import GIVEN_SPLITS, LABEL_COLUMNS, UNLABELLED, in_order
 from cfxnb.data.read_image import Header, ImageFormat, check_pixels, header, resized, to_tensor
@@ -185,7 +185,7 @@ def _scan(
 ) -> Scan:
     """Read each item once, and keep what can be used."""
     rows, headers, keys, others, skipped = [], [], [], [], []
-    for row in progress(range(len(items.dataset)), "checking images"):
+    for row in progress.each(range(len(items.dataset)), "checking images"):
         try:
             found, key, values = items.check(row, options)
         except ValueError as error:
