@@ -46,8 +46,16 @@ from .core.classifiers import BlackBox as BlackBox
 from .core.classifiers import select_label as select_label
 from .core.classifiers import two_logits as two_logits
 from .core.classifiers import wrap as wrap
+from .core.goals import between as between
+from .core.goals import lower_by as lower_by
+from .core.goals import lower_to as lower_to
+from .core.goals import raise_by as raise_by
+from .core.goals import raise_to as raise_to
+from .core.goals import score as score
+from .core.goals import select_goal as select_goal
 from .core.intervals import wilson_interval as wilson_interval
 from .core.prediction import predict_logits as predict_logits
+from .core.regression import wrap_regression as wrap_regression
 from .core.results import Counterfactuals as Counterfactuals
 from .core.types import Code as Code
 from .core.types import Step as Step

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from cfxnb.core import validate, validate_results
 from cfxnb.core.driver import Batch, Edit, EncodedBatch, Run
+from cfxnb.core.goals import recorded_goal
 from cfxnb.core.modes import standard_modes
+from cfxnb.core.outcomes import outcomes_of
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.space_fit import check_codes
 from cfxnb.core.tensors import active_dims, noise_like, norms, per_sample, standardise, unit
@@ -85,8 +87,9 @@ def random_change(
     if not len(like):
         raise ValueError("like: expected counterfactuals of at least one image, got none")
     begin, end = (code.to(space.mean.device) for code in validate_results.codes(like, "like"))
+    goal = None if outcomes_of(classifier) is None else recorded_goal(like.made_by)
     run = Run(
-        classifier, like.original, like.target, space=space, batch_size=batch_size,
+        classifier, like.original, goal or like.target, space=space, batch_size=batch_size,
         first_row=first_row, encode=lambda batch: known(batch),
     )  # fmt: skip
     std = run.space.std.to(end.z)

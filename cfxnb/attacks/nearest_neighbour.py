@@ -1,6 +1,6 @@
 """Nearest neighbour: the nearest real image of the target class, as a baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from cfxnb.core import validate
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
+from cfxnb.core.modules import eval_frozen
 from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, OnStep
@@ -54,17 +55,31 @@ def nearest_neighbour(
         classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step
     )
     validate.shape(pool.shape[1:], run.images.shape[1:], "pool", "images of shape")
-    classes = finite_predict_logits(run.classifier, pool).argmax(1).to(run.device)
+    seen_as = classes_of_pool(run, pool)
 
     def edit(batch: EncodedBatch) -> Edit:
         others = pool.to(batch.images)
         # The faster mode of cdist rounds differently for different batch sizes.
         exact = "donot_use_mm_for_euclid_dist"
         distance = torch.cdist(batch.images.flatten(1), others.flatten(1), compute_mode=exact)
-        distance[classes != batch.target[:, None]] = torch.inf
+        distance[seen_as() != batch.target[:, None]] = torch.inf
         found = distance.isfinite().any(1)
         image = torch.where(found.view(-1, 1, 1, 1), others[distance.argmin(1)], batch.images)
         return Edit(image=image, reached=found)
 
     shared = {"classifier": len(pool)}
     return run.counterfactuals(edit, function="nearest_neighbour", shared=shared)
+
+
+def classes_of_pool(run: Run, pool: Tensor) -> Callable[[], Tensor]:
+    """Classify the pool once, and return a function for its classes, (m,).
+
+    If the target is a goal, the classes are those for the goal of the present batch.
+    """
+    if run.goal is None:
+        classes = finite_predict_logits(run.classifier, pool).argmax(1).to(run.device)
+        return lambda: classes
+    goal = run.goal
+    with eval_frozen(run.classifier):
+        values = torch.cat([goal.read(chunk.to(run.device)) for chunk in pool.split(512)])
+    return lambda: (goal.log_odds(values) > 0).long()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import classifiers, second_look, validate
+from cfxnb.core.goals import GoalClassifier
 from cfxnb.core.images import SLACK
 from cfxnb.core.modules import is_compiled, modules_of, of_library, uninitialised, within_call
 from cfxnb.core.tensors import finite_rows, per_sample
@@ -48,6 +49,8 @@ class _Called:
         Calls of a BlackBox are not repeated, because a BlackBox counts them. A compiled network is
         not called again, because another batch size may mean a minute of compilation.
         """
+        if isinstance(self.inner, GoalClassifier) and self.inner.fixed_scale is None:
+            return False  # its answers depend on the original of the batch
         return not isinstance(self.inner, validate.BlackBoxed) and not is_compiled(self.modules)
 
     def _call(self, function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cfxnb.core import validate
 from cfxnb.core.images import COLOURS, SLACK
 from cfxnb.core.modes import standard_modes, standard_numbers
+from cfxnb.core.outcomes import Outcomes, outcomes_of
 from cfxnb.core.types import Classifier
 from cfxnb.core.warn import ProbabilityWatch
 
@@ -230,18 +231,30 @@ def wrap(
     function, names, gives_probabilities = _adapted(module, named is not None)
     return Wrapped(
         function,
-        mean=validate.optional(_channels, mean, "mean"),
-        std=validate.optional(_channels, std, "std"),
-        size=validate.optional(_pair, size, "size"),
-        channels=validate.optional(_colours, channels, "channels"),
+        **wrapping_options(mean, std, size, channels),
         class_names=names if named is None else named,
         probabilities=validate.flag(probabilities, "probabilities") or gives_probabilities,
     )
 
 
+def wrapping_options(mean: Any, std: Any, size: Any, channels: Any) -> dict[str, Any]:
+    """Check how images are prepared for a network, and return the options of ``Wrapped``."""
+    return {
+        "mean": validate.optional(_channels, mean, "mean"),
+        "std": validate.optional(_channels, std, "std"),
+        "size": validate.optional(_pair, size, "size"),
+        "channels": validate.optional(_colours, channels, "channels"),
+    }
+
+
 def as_classifier(value: Any, name: str = "classifier") -> Any:
     """Return a function unchanged, and pass networks, estimators and sessions to ``wrap``."""
-    if isinstance(value, nn.Module) or _is_estimator(value) or _is_session(value):
+    if outcomes_of(value) is not None:
+        raise TypeError(
+            f"{name}: expected a classifier, got a regression model; pass a goal as target, such "
+            "as cfx.raise_to(0.8), or make a classifier by cfx.select_goal(model, goal)"
+        )
+    if isinstance(value, nn.Module) or is_estimator(value) or is_session(value):
         return wrap(value)
     _refuse_unfitted(value, name)
     return validate.function(value, name)
@@ -260,10 +273,10 @@ def _adapted(module: Any, named: bool) -> tuple[Any, tuple[str, ...] | None, boo
     """Return a function of images, its class names, and whether it returns probabilities."""
     if isinstance(module, nn.Module):
         return module, _class_names_of_config(module), False
-    if _is_estimator(module):
+    if is_estimator(module):
         made = Estimator(module, named)
         return made, made.class_names, made.gives_probabilities
-    if _is_session(module):
+    if is_session(module):
         return Session(module), None, False
     _refuse_unfitted(module, "module")
     if isinstance(module, type) or not callable(module):
@@ -296,13 +309,13 @@ def _class_names_of_config(module: nn.Module) -> tuple[str, ...] | None:
         return None
 
 
-def _is_estimator(value: Any) -> bool:
+def is_estimator(value: Any) -> bool:
     """Return whether the value is a fitted classifier with the interface of scikit-learn."""
     scores = hasattr(value, "predict_proba") or hasattr(value, "decision_function")
     return scores and not isinstance(value, type | nn.Module) and hasattr(value, "classes_")
 
 
-def _is_session(value: Any) -> bool:
+def is_session(value: Any) -> bool:
     """Return whether the value is an inference session of ONNX Runtime."""
     return all(hasattr(value, each) for each in ("run", "get_inputs", "get_outputs"))
 
@@ -639,18 +652,26 @@ def select_label(classifier: Classifier, label: int | str) -> SelectLabel:
 class BlackBox(_Around, validate.BlackBoxed):
     """Hides the gradients of a classifier and counts the images that it classifies.
 
+    A regression model from ``cfx.wrap_regression`` may stand in place of the classifier.
+
     Attributes:
         n_queries: Number of images classified so far.
     """
 
     def __init__(self, classifier: Classifier) -> None:
-        self.classifier = as_classifier(classifier)
+        is_regression = outcomes_of(classifier) is not None
+        self.classifier = classifier if is_regression else as_classifier(classifier)
         self.n_queries = 0
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes, if the classifier has any."""
         return class_names_of(self.classifier)
+
+    @property
+    def outcomes(self) -> Outcomes | None:
+        """Names and units of the outcomes, if the box holds a regression model."""
+        return outcomes_of(self.classifier)
 
     @torch.no_grad()
     def _logits_of(self, images: Tensor) -> Tensor:
@@ -681,8 +702,8 @@ def innermost(classifier: Any) -> Any:
 
 def watch_of(classifier: Any) -> ProbabilityWatch | None:
     """Return the ProbabilityWatch inside a wrapped classifier, or None for other classifiers."""
-    inner = innermost(classifier)
-    return inner._watch if isinstance(inner, Wrapped | SelectLabel) else None
+    found = getattr(innermost(classifier), "_watch", None)
+    return found if isinstance(found, ProbabilityWatch) else None
 
 
 def with_gradient(classifier: Any, image: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from cfxnb.core import types, validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import is_predicted
+from cfxnb.core.goals import Goal, GoalClassifier, goal_classifier
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.progress import Progress
 from cfxnb.core.results import Counterfactuals
@@ -166,7 +167,8 @@ class Run:
 
     Args:
         classifier, images, target, space, batch_size, on_step: Arguments of the method, which
-            ``Run`` checks.
+            ``Run`` checks. If ``target`` is a goal, ``classifier`` is a model of outcomes, and each
+            image is a batch of its own, because its goal may have a bound of its own.
         first_row: Row of the first image in its data set, or the rows of all n images, (n,).
         choose: Maps the logits of the originals to targets (b,), which replace ``target``.
         encode: Maps a batch to codes, reconstructions, and generator passes per image. If
@@ -175,7 +177,9 @@ class Run:
 
     Attributes:
         classifier, space: Checked versions of the arguments ``classifier`` and ``space``. Methods
-            call these versions.
+            call these versions. If the target is a goal, ``classifier`` has the classes "not
+            reached" and "reached".
+        goal: The classifier of the goal, or None if the target is a class.
         images: Checked images (n, c, h, w).
         row_positions: Rows of the images in their data set, (n,).
         stop: The Stop object that says whether the call should end.
@@ -197,10 +201,16 @@ class Run:
     ) -> None:
         self.started = time.perf_counter()
         self.space: Any = None if space is None else CheckedSpace(space, any_size=any_size)
+        self.goal: GoalClassifier | None = None
+        if isinstance(target, Goal):  # from here on, a classifier of two classes
+            self.goal = classifier = goal_classifier(classifier, target)
+            target, choose = 1, None
         self.classifier = CheckedClassifier(classifier)
         self.stop = Stop(on_step)
         self.images = validate.images(images)
         self.batch_size = validate.count(batch_size, "batch_size", 1)
+        if self.goal is not None:
+            self.batch_size = 1
         self.row_positions = _row_positions(first_row, len(self.images))
         self.target, self.choose, self.encode = target, choose, encode
         where = self.space.mean.device if self.space else self.classifier.device
@@ -238,6 +248,8 @@ class Run:
         def work(batch: Batch) -> Counterfactuals:
             with torch.no_grad():
                 encoded, renders = self._encode(batch)
+            if self.goal is not None:
+                self.goal.searching = True
             found = edit(encoded)
             stopped = self.stop.now
             return self.stop.finish(
@@ -280,6 +292,9 @@ class Run:
         stopped: bool,
     ) -> Counterfactuals:
         """Decode and classify the edited images, so that status and stored logits agree."""
+        if self.goal is not None:
+            self.goal.searching = False
+            found = dataclasses.replace(found, logits=None, seen=None)  # those of the search
         with_space = batch.code_before is not None
         changed = found.code is not None or found.image is not None
         decoded_here = found.code is not None and found.image is None
@@ -297,6 +312,7 @@ class Run:
         reached = need(after, batch.target) & changed
         if found.reached is not None:
             reached &= found.reached
+        trace = found.trace if self.goal is None else {**found.trace, **self._outcomes()}
         if found.seen is not None:
             both = found.seen.isfinite().all(1) & after.isfinite().all(1)
             warn_of_randomness(found.seen[both], after[both])
@@ -318,11 +334,25 @@ class Run:
             code_before=batch.code_before,
             code_after=code,
             cost=spent,
-            trace=found.trace,
+            trace=trace,
         )
+
+    def _outcomes(self) -> dict[str, Tensor]:
+        """Return the outcomes of originals and counterfactuals, and the bounds of the goal."""
+        if self.goal is None or self.goal.placed is None or self.goal.values is None:
+            return {}
+        at = self.goal.placed
+        return {
+            "outcome_before": at.start,
+            # Without a further evaluation, the last images were the reconstructions.
+            "outcome_after": self.goal.values,
+            "goal": torch.stack([at.low, at.high], 1),
+        }
 
     def _batch(self, index: Tensor) -> Batch:
         chunk = self.images[index.to(self.images.device)].to(self.device)
+        if self.goal is not None:
+            self.goal.begin()
         with torch.no_grad():
             before = self.classifier(chunk)
         if self.choose is None:
@@ -331,6 +361,17 @@ class Run:
             target = self.choose(before)
         here, rows = index.to(self.device), self.row_positions[index].to(self.device)
         return Batch(here, rows, chunk, target, before)
+
+    def with_same_goal(self, classifier: Any, name: str) -> CheckedClassifier:
+        """Return another classifier, checked, or another model of outcomes with the same goal."""
+        if self.goal is None:
+            return CheckedClassifier(classifier, name)
+        if classifier is self.goal.model:
+            return self.classifier
+        raise TypeError(
+            f"{name}: expected None, because the target is a goal, got another model; without a "
+            "goal, pass cfx.select_goal(model, goal, scale=...) as classifier"
+        )
 
     def _targets(self, classes: int) -> Tensor:
         names = self.classifier.class_names
@@ -386,6 +427,8 @@ class Run:
         record = {**made_by, **self._row_record(), "weights": weights, "seconds": seconds}
         if self.classifier.class_names is not None:
             record["class_names"] = list(self.classifier.class_names)
+        if self.goal is not None:
+            record["goal"] = self.goal.record()
         counts = {status: joined.status.count(status) for status in dict.fromkeys(joined.status)}
         log.info(
             "%s: %d images in %.1f s: %s", record.get("function"), len(joined), seconds, counts

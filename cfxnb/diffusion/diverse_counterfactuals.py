@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.classifiers import BlackBox, class_names_of
+from cfxnb.core.outcomes import outcomes_of
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import ALREADY_TARGET, NOT_FINITE, NOT_FOUND, STOPPED, Classifier
@@ -114,6 +115,7 @@ class RestrictedClassifier:
     def __init__(self, classifier: Classifier, original: Tensor, allowed: Tensor) -> None:
         self.classifier, self.original, self.allowed = classifier, original, allowed
         self.class_names = class_names_of(classifier)
+        self.outcomes = outcomes_of(classifier)
         self.device = getattr(classifier, "device", None)
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -366,7 +366,7 @@ def sce(
         any_size=True,
     )
     region = checked_region(allowed, run.images)
-    followed = CheckedClassifier(gradient_classifier, "gradient_classifier")
+    followed = run.with_same_goal(gradient_classifier, "gradient_classifier")
 
     def edit(batch: EncodedBatch) -> Edit:
         here = region[batch.index.to(region.device)].to(batch.images.device)

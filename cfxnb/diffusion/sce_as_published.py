@@ -390,7 +390,7 @@ def sce_as_published(
             f"got {options.blur_size}"
         )
     region = checked_region(allowed, run.images)
-    followed = CheckedClassifier(gradient_classifier, "gradient_classifier")
+    followed = run.with_same_goal(gradient_classifier, "gradient_classifier")
 
     def edit(batch: EncodedBatch) -> Edit:
         if batch.code_before.z[0].numel() != batch.images[0].numel():

@@ -18,6 +18,7 @@ from torch import Tensor
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedFunction, CheckedSpace
 from cfxnb.core.driver import Stop
+from cfxnb.core.goals import Goal, select_goal
 from cfxnb.core.kept_work import checkpoint_path, digest
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
@@ -39,7 +40,7 @@ def find_directions(
     space: LatentSpace,
     classifier: Classifier,
     images: Tensor,
-    target: int | str,
+    target: int | str | Goal,
     *,
     contrast_class: int | str | None = None,
     max_queries: int = 2048,
@@ -79,7 +80,12 @@ def find_directions(
             for fewer images. Pass images of all classes from which or to which the directions
             should lead. If there are fewer than four queries per image, only the first images are
             used.
-        target: class that adding the direction "g" favours, as a number or a class name.
+        target: class that adding the direction "g" favours, as a number or a class name. With a
+            regression model: a goal, such as ``cfx.raise_to(0.8)``. The directions are then fitted
+            to the outcome itself, ``saturation`` has no effect, and an image flips where the goal
+            is reached or lost. ``cfx.lower_by`` and ``cfx.raise_by`` are refused, because their
+            bound differs between images. The direction does not depend on the bound, so
+            ``cfx.follow_direction`` takes them.
         contrast_class: "g" raises the log odds of ``target`` against this class, or by default
             against all other classes.
         max_queries: largest number of images that the classifier may classify. Default: 2048.
@@ -150,6 +156,10 @@ def find_directions(
             rates are then NaN.
     """
     start = time.perf_counter()
+    goal: dict[str, Any] | None = None
+    if isinstance(target, Goal):  # the log odds of its classifier are the outcome, shifted
+        classifier = select_goal(classifier, target, scale=1.0)
+        goal, target, saturation = classifier.record(), 1, None
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     images, others = _check_images(images, validation_images)
     distance = CheckedFunction(rms if distance is None else distance, "distance")
@@ -181,6 +191,7 @@ def find_directions(
         None if checkpoint_dir is None else checkpoint_path(checkpoint_dir),
         {
             **dataclasses.asdict(config),
+            **({} if goal is None else {"goal": goal}),
             "images": digest(images),
             "validation_images": digest(others),
             "statistics of the space": digest(*_statistics(space)),
@@ -232,6 +243,7 @@ def find_directions(
         made_by={
             "function": "find_directions",
             **dataclasses.asdict(config),
+            **({} if goal is None else {"goal": goal}),
             "distance": distance_name,
             "weights": weights,
             "lost": log.lost,

@@ -1,0 +1,425 @@
+"""Goals: targets for models of outcomes, such as "raise to 0.8" or "lower by 2 years".
+
+A goal turns a model of outcomes (b, k) into a classifier of two classes, "not reached" and
+"reached", so that every method can follow it. For an outcome y that lies d from the goal, the log
+odds of "reached" are d / scale while d is negative, and at least ``CERTAIN`` as soon as the goal is
+reached. So the log odds lead to the goal, any ``confidence`` is reached exactly where the goal is
+reached, and no method overshoots.
+
+A goal such as "lower by 2" has another bound for each image, and so has the scale: it is a tenth of
+the way that the image has to go. ``GoalClassifier`` therefore learns the bounds of a batch from
+the first images that it classifies after ``begin``, the originals. The driver works on one image
+per batch.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfxnb.core import validate
+from cfxnb.core.classifiers import as_classifier, two_logits, unchecked_call
+from cfxnb.core.modes import standard_modes
+from cfxnb.core.outcomes import Outcomes, outcomes_of
+from cfxnb.core.warn import ProbabilityWatch
+
+CERTAIN = 14.0  # log odds where the goal is reached: above the largest confidence, 1 - 1e-6
+STEEPNESS = 10.0  # log odds of the original are -10, as those of a sure classifier
+SLACK = 1e-4  # how much further a search has to go than the goal, relative to the way
+ROUNDING = 2e-6  # the same, relative to the bound: outcomes are rounded differently in each batch
+RELATIVE = ("raise_by", "lower_by")
+KINDS = ("raise_to", "lower_to", *RELATIVE, "between", "score")
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """What a model's outcome has to become. Made by ``raise_to``, ``lower_by`` and so on.
+
+    Attributes:
+        kind: One of ``KINDS``.
+        values: The numbers of the goal, one or two.
+        output: Number or name of the outcome, or None if the model has only one.
+        function: For the kind "score": maps outcomes (b, k) to scores (b,).
+    """
+
+    kind: str
+    values: tuple[float, ...]
+    output: int | str | None = None
+    function: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether the bound depends on the outcome of the original."""
+        return self.kind in RELATIVE
+
+    def bounds(self, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the lowest and the highest outcome of the goal, (b,) each.
+
+        Args:
+            start: Outcomes of the originals, (b,).
+        """
+        low, high = torch.full_like(start, -torch.inf), torch.full_like(start, torch.inf)
+        first = self.values[0]
+        if self.kind == "between":
+            return low.fill_(first), high.fill_(self.values[1])
+        if self.kind in ("raise_to", "score"):
+            return low.fill_(first), high
+        if self.kind == "lower_to":
+            return low, high.fill_(first)
+        return (start + first, high) if self.kind == "raise_by" else (low, start - first)
+
+    def column(self, outcomes: Outcomes) -> int | None:
+        """Return the number of the outcome that the goal names, or None if it names no outcome.
+
+        Raises:
+            ValueError, TypeError: If the model has no outcome of this name.
+        """
+        if self.output is None or not isinstance(self.output, str):
+            return self.output
+        names = list(outcomes.names or ())
+        if self.output not in names:
+            known = f"one of {str(names)[:200]}" if names else "a number, as outcomes have no names"
+            raise ValueError(f"output: expected {known}, got {self.output[:80]!r}")
+        return names.index(self.output)
+
+    def read(self, found: Tensor, outcomes: Outcomes) -> Tensor:
+        """Return the outcome that the goal is about, (b,), from all outcomes (b, k)."""
+        if self.function is not None:
+            score = validate.tensor_of(self.function(found), "fn")
+            score = validate.instance(score, Tensor, "fn", "scores as a torch tensor")
+            if score.shape == (len(found), 1):
+                score = score[:, 0]
+            if score.shape != found.shape[:1] or not score.is_floating_point():
+                raise ValueError(
+                    f"fn: expected floats of shape ({len(found)},), one per image, got "
+                    f"{score.dtype} of shape {tuple(score.shape)}"
+                )
+            return score.to(found)
+        column, count = self.column(outcomes), found.shape[1]
+        if column is None and count > 1:
+            raise ValueError(
+                f"output: expected a number or a name, because the model has {count} outcomes"
+                f"{'' if outcomes.names is None else ', ' + str(list(outcomes.names))[:200]}, got "
+                "None"
+            )
+        if column is not None and column >= count:
+            raise ValueError(f"output: expected a number below {count}, got {column}")
+        return found[:, column or 0]
+
+    def text(self, outcomes: Outcomes) -> str:
+        """Return the goal in words, such as "age lowered by 2 years"."""
+        column = self.column(outcomes)
+        number = column or 0
+        if self.kind == "score":
+            what = "score"
+        elif outcomes.names is not None:
+            what = outcomes.names[number]
+        else:
+            what = "outcome" if column is None else f"outcome {column}"
+        unit = "" if self.kind == "score" else outcomes.unit(number)
+        values = [f"{value:g}" for value in self.values]
+        goal = {
+            "raise_to": "at least {}",
+            "score": "at least {}",
+            "lower_to": "at most {}",
+            "raise_by": "raised by {}",
+            "lower_by": "lowered by {}",
+            "between": "between {} and {}",
+        }[self.kind].format(*values)
+        return f"{what} {goal} {unit}".rstrip()
+
+    def record(self, outcomes: Outcomes) -> dict[str, Any]:
+        """Return the goal as entries of the record of a result."""
+        unit = "" if self.kind == "score" else outcomes.unit(self.column(outcomes) or 0)
+        return {
+            "kind": self.kind,
+            "values": list(self.values),
+            "output": self.output,
+            "text": self.text(outcomes),
+            "units": unit,
+        }
+
+
+def recorded_goal(made_by: Mapping[str, Any]) -> Goal | None:
+    """Return the goal in the record of a result, or None if the target was a class.
+
+    Raises:
+        ValueError: If the goal was a score, whose function is not recorded.
+    """
+    found = record_of_goal(made_by)
+    if found is None:
+        return None
+    if found["kind"] == "score":
+        raise ValueError(
+            "like: expected the goal of a stored outcome, got the score of a function, which is "
+            "not recorded. Pass cfx.select_goal(model, goal) as classifier in both calls."
+        )
+    return Goal(found["kind"], tuple(found["values"]), found["output"])
+
+
+def record_of_goal(made_by: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the entry "goal" of a record, or of its parts if they agree."""
+    parts = made_by.get("parts")
+    goals = [part.get("goal") for part in parts] if isinstance(parts, list) else []
+    found = goals[0] if goals and all(g == goals[0] for g in goals) else made_by.get("goal")
+    right = isinstance(found, dict) and found.get("kind") in KINDS
+    right = right and isinstance(found.get("values"), list) and isinstance(found.get("text"), str)
+    return found if right else None
+
+
+def _finite(value: Any, name: str) -> float:
+    return validate.number(value, name, -math.inf)
+
+
+def _output(value: Any) -> int | str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return validate.count(value, "output")
+
+
+def raise_to(value: float, *, output: int | str | None = None) -> Goal:
+    """Return the goal that an outcome becomes at least ``value``, to pass as ``target``.
+
+    Args:
+        value: Lowest outcome that counts as reached, in the units of the outcome.
+        output: Number or name of the outcome. Default: the only outcome of the model.
+
+    Raises:
+        ValueError, TypeError: If an argument is wrong.
+    """
+    return Goal("raise_to", (_finite(value, "value"),), _output(output))
+
+
+def lower_to(value: float, *, output: int | str | None = None) -> Goal:
+    """Return the goal that an outcome becomes at most ``value``, to pass as ``target``.
+
+    Args:
+        value: Highest outcome that counts as reached, in the units of the outcome.
+        output: Number or name of the outcome. Default: the only outcome of the model.
+
+    Raises:
+        ValueError, TypeError: If an argument is wrong.
+    """
+    return Goal("lower_to", (_finite(value, "value"),), _output(output))
+
+
+def raise_by(amount: float, *, output: int | str | None = None) -> Goal:
+    """Return the goal that an outcome grows by at least ``amount``, to pass as ``target``.
+
+    Args:
+        amount: Least increase against the original image, above 0, in the units of the outcome.
+        output: Number or name of the outcome. Default: the only outcome of the model.
+
+    Raises:
+        ValueError, TypeError: If an argument is wrong.
+    """
+    amount = validate.number(amount, "amount", 0.0, open_low=True)
+    return Goal("raise_by", (amount,), _output(output))
+
+
+def lower_by(amount: float, *, output: int | str | None = None) -> Goal:
+    """Return the goal that an outcome falls by at least ``amount``, to pass as ``target``.
+
+    Args:
+        amount: Least decrease against the original image, above 0, in the units of the outcome.
+        output: Number or name of the outcome. Default: the only outcome of the model.
+
+    Raises:
+        ValueError, TypeError: If an argument is wrong.
+    """
+    amount = validate.number(amount, "amount", 0.0, open_low=True)
+    return Goal("lower_by", (amount,), _output(output))
+
+
+def between(low: float, high: float, *, output: int | str | None = None) -> Goal:
+    """Return the goal that an outcome lies in the interval [low, high], to pass as ``target``.
+
+    Args:
+        low, high: Ends of the interval, in the units of the outcome. ``low`` is below ``high``.
+        output: Number or name of the outcome. Default: the only outcome of the model.
+
+    Raises:
+        ValueError, TypeError: If an argument is wrong.
+    """
+    low, high = _finite(low, "low"), _finite(high, "high")
+    if low >= high:
+        raise ValueError(f"high: expected a number above low, {low:g}, got {high:g}")
+    return Goal("between", (low, high), _output(output))
+
+
+def score(fn: Callable[[Tensor], Tensor], *, at_least: float = 0.0) -> Goal:
+    """Return the goal that a score of your own becomes at least ``at_least``.
+
+    Args:
+        fn: Maps the outputs of the model, (b, k), to scores (b,). For a classifier these are its
+            logits. Write ``fn`` with operations of torch, so that gradients pass through.
+        at_least: Lowest score that counts as reached. Default: 0.
+
+    Raises:
+        ValueError, TypeError: If an argument is wrong.
+    """
+    return Goal("score", (_finite(at_least, "at_least"),), None, validate.function(fn, "fn"))
+
+
+@dataclasses.dataclass
+class Placement:
+    """The goal of the images of one batch. All tensors are (b,), or (1,) for all images.
+
+    Attributes:
+        low, high: Bounds of the outcome.
+        start: Outcomes of the originals.
+        scale: Outcome difference that changes the log odds by 1.
+        slack: How far behind the bound a search has to go, so that rounding does not undo it.
+    """
+
+    low: Tensor
+    high: Tensor
+    start: Tensor
+    scale: Tensor
+    slack: Tensor
+
+
+class GoalClassifier:
+    """A classifier with the classes "not reached" and "reached". See the module's docstring.
+
+    Args:
+        model: Model of outcomes, or a classifier for a goal that is a score.
+        goal: The goal.
+        scale: If given, the log odds are the distance to the goal divided by ``scale`` everywhere,
+            and bounds are those of the goal. Then ``begin`` is not needed.
+
+    Attributes:
+        values: Outcomes of the images classified last, (b,).
+        placed: The goal of the present batch, or None until the originals are classified.
+        searching: Whether images count as reached only if they pass the bound by the slack.
+    """
+
+    def __init__(self, model: Any, goal: Goal, scale: float | None = None) -> None:
+        self.outcomes = None  # it is a classifier, also if its model is not
+        self._outcomes = outcomes_of(model) or Outcomes()
+        if outcomes_of(model) is None:
+            if goal.kind != "score":
+                raise TypeError(
+                    f"target: expected a class, because the classifier is no regression model, got "
+                    f"the goal {goal.text(self._outcomes)!r}; cfx.wrap_regression makes a model of "
+                    "outcomes, and cfx.score makes a goal for logits"
+                )
+            model = as_classifier(model)
+        self.model, self.goal, self.fixed_scale = model, goal, scale
+        self.class_names = ("not reached", goal.text(self._outcomes))
+        self.device = getattr(model, "device", None)
+        self.searching = False
+        self.values: Tensor | None = None
+        self.placed: Placement | None = None
+        self._watch = ProbabilityWatch("classifier", needed=False)
+
+    @property
+    def module(self) -> Any:
+        """The torch module inside the model, or None."""
+        return getattr(self.model, "module", None)
+
+    def record(self) -> dict[str, Any]:
+        """Return the goal as entries of the record of a result."""
+        return self.goal.record(self._outcomes)
+
+    def begin(self) -> None:
+        """Let the next images be originals, whose outcomes place the goal."""
+        self.placed, self.searching = None, False
+
+    def read(self, images: Tensor) -> Tensor:
+        """Return the outcomes of images that the goal is about, (b,)."""
+        found = unchecked_call(self.model)(images)
+        found = validate.instance(validate.tensor_of(found, "classifier"), Tensor, "classifier")
+        if found.ndim != 2 or len(found) != len(images):
+            raise ValueError(
+                f"classifier: expected outcomes of shape ({len(images)}, k), got "
+                f"{tuple(found.shape)}"
+            )
+        return self.goal.read(found.float(), self._outcomes)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        values = self.read(images)
+        self.values = values.detach()
+        if self.fixed_scale is None and self.placed is None:
+            self.placed = self.place(self.values)
+        return two_logits(self.log_odds(values))
+
+    def place(self, start: Tensor) -> Placement:
+        """Return bounds and scales for originals with the outcomes ``start``, (b,)."""
+        low, high = self.goal.bounds(start)
+        gap = (-_inside(start, low, high)).nan_to_num(0.0, 0.0, 0.0).clamp_min(0)
+        bound = torch.where(low.isfinite(), low.abs(), 0.0) + torch.where(
+            high.isfinite(), high.abs(), 0.0
+        )
+        slack = SLACK * gap + ROUNDING * bound.nan_to_num()
+        if self.goal.kind == "between":  # the slack must leave something of the interval
+            slack = torch.minimum(slack, (high - low) / 4)
+        scale = torch.where(gap > 0, gap / STEEPNESS, 1.0).clamp_min(1e-30)
+        return Placement(low, high, start, scale, slack)
+
+    def log_odds(self, values: Tensor) -> Tensor:
+        """Return the log odds of "reached" for outcomes (b,)."""
+        if self.fixed_scale is not None:
+            return _inside(values, *self.goal.bounds(values.detach())) / self.fixed_scale
+        if self.placed is None:
+            raise RuntimeError("the goal has no place yet; call begin and classify the originals")
+        at = self.placed
+        distance = _inside(values, at.low, at.high)
+        if self.searching:
+            distance = distance - at.slack
+        return distance / at.scale + CERTAIN * (distance.detach() >= 0)
+
+    def __repr__(self) -> str:
+        return f"GoalClassifier({self.model!r}, {self.class_names[1]})"
+
+
+class BlackBoxGoal(GoalClassifier, validate.BlackBoxed):
+    """A goal for a ``BlackBox``, which has no gradients, and whose queries are counted."""
+
+
+def _inside(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return how far outcomes lie inside the bounds, (b,); negative outside."""
+    return torch.minimum(values - low, high - values)
+
+
+def goal_classifier(model: Any, goal: Goal, scale: float | None = None) -> GoalClassifier:
+    """Return the classifier of a goal. A ``BlackBox`` stays a black box."""
+    kind = BlackBoxGoal if isinstance(model, validate.BlackBoxed) else GoalClassifier
+    return kind(model, goal, scale)
+
+
+@standard_modes
+def select_goal(model: Any, goal: Goal, *, scale: float) -> GoalClassifier:
+    """Make a classifier of two classes from a regression model and a goal.
+
+    The classes are 0 "not reached" and 1 "reached". All that takes a classifier takes the result,
+    such as ``cfx.fit_flow``, ``cfx.integrated_gradients`` or the judge of ``cfx.report``. Methods
+    that take a ``target`` also take the goal itself, and then need no ``scale``.
+
+    Args:
+        model: A model from ``cfx.wrap_regression``, a ``BlackBox`` of it, or for ``cfx.score`` a
+            classifier.
+        goal: A goal from ``cfx.raise_to``, ``cfx.lower_to``, ``cfx.between`` or ``cfx.score``. The
+            goals ``raise_by`` and ``lower_by`` are refused, because their bound depends on the
+            original of each image.
+        scale: Difference of the outcome that changes the log odds by 1, above 0, in the units of
+            the outcome. The log odds of "reached" are (outcome - bound) / scale. A tenth of the
+            range of the outcomes is a good choice.
+
+    Returns:
+        A callable that maps images to logits (b, 2). Gradients pass through.
+
+    Raises:
+        ValueError, TypeError: If an argument is wrong.
+    """
+    validate.instance(goal, Goal, "goal", "a goal such as cfx.raise_to(0.8)")
+    if goal.is_relative:
+        raise ValueError(
+            f"goal: expected a goal with the same bound for all images, got {goal.kind}; use "
+            "cfx.raise_to or cfx.lower_to, or pass the goal as target of a method"
+        )
+    scale = validate.number(scale, "scale", 0.0, open_low=True)
+    return goal_classifier(model, goal, scale)
