@@ -16,6 +16,7 @@ from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import is_predicted
 from cfxnb.core.goals import Goal, GoalClassifier, goal_classifier
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.outcomes import OUTCOMES
 from cfxnb.core.progress import Progress
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.second_look import warn_of_randomness
@@ -342,12 +343,9 @@ class Run:
         if self.goal is None or self.goal.placed is None or self.goal.values is None:
             return {}
         at = self.goal.placed
-        return {
-            "outcome_before": at.start,
-            # Without a further evaluation, the last images were the reconstructions.
-            "outcome_after": self.goal.values,
-            "goal": torch.stack([at.low, at.high], 1),
-        }
+        # Without a further evaluation, the images classified last were the reconstructions.
+        found = (at.start, self.goal.values, torch.stack([at.low, at.high], 1))
+        return dict(zip(OUTCOMES, found, strict=True))
 
     def _batch(self, index: Tensor) -> Batch:
         chunk = self.images[index.to(self.images.device)].to(self.device)

@@ -23,7 +23,8 @@ from torch import Tensor
 from cfxnb.core import validate
 from cfxnb.core.classifiers import as_classifier, two_logits, unchecked_call
 from cfxnb.core.modes import standard_modes
-from cfxnb.core.outcomes import Outcomes, outcomes_of
+from cfxnb.core.outcomes import Outcomes, outcomes_of, record_of_goal
+from cfxnb.core.types import Classifier
 from cfxnb.core.warn import ProbabilityWatch
 
 CERTAIN = 14.0  # log odds where the goal is reached: above the largest confidence, 1 - 1e-6
@@ -55,92 +56,99 @@ class Goal:
         """Whether the bound depends on the outcome of the original."""
         return self.kind in RELATIVE
 
-    def bounds(self, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the lowest and the highest outcome of the goal, (b,) each.
 
-        Args:
-            start: Outcomes of the originals, (b,).
-        """
-        low, high = torch.full_like(start, -torch.inf), torch.full_like(start, torch.inf)
-        first = self.values[0]
-        if self.kind == "between":
-            return low.fill_(first), high.fill_(self.values[1])
-        if self.kind in ("raise_to", "score"):
-            return low.fill_(first), high
-        if self.kind == "lower_to":
-            return low, high.fill_(first)
-        return (start + first, high) if self.kind == "raise_by" else (low, start - first)
+def bounds_of(goal: Goal, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lowest and the highest outcome of the goal, (b,) each.
 
-    def column(self, outcomes: Outcomes) -> int | None:
-        """Return the number of the outcome that the goal names, or None if it names no outcome.
+    Args:
+        start: Outcomes of the originals, (b,).
+    """
+    low, high = torch.full_like(start, -torch.inf), torch.full_like(start, torch.inf)
+    first = goal.values[0]
+    if goal.kind == "between":
+        return low.fill_(first), high.fill_(goal.values[1])
+    if goal.kind in ("raise_to", "score"):
+        return low.fill_(first), high
+    if goal.kind == "lower_to":
+        return low, high.fill_(first)
+    return (start + first, high) if goal.kind == "raise_by" else (low, start - first)
 
-        Raises:
-            ValueError, TypeError: If the model has no outcome of this name.
-        """
-        if self.output is None or not isinstance(self.output, str):
-            return self.output
-        names = list(outcomes.names or ())
-        if self.output not in names:
-            known = f"one of {str(names)[:200]}" if names else "a number, as outcomes have no names"
-            raise ValueError(f"output: expected {known}, got {self.output[:80]!r}")
-        return names.index(self.output)
 
-    def read(self, found: Tensor, outcomes: Outcomes) -> Tensor:
-        """Return the outcome that the goal is about, (b,), from all outcomes (b, k)."""
-        if self.function is not None:
-            score = validate.tensor_of(self.function(found), "fn")
-            score = validate.instance(score, Tensor, "fn", "scores as a torch tensor")
-            if score.shape == (len(found), 1):
-                score = score[:, 0]
-            if score.shape != found.shape[:1] or not score.is_floating_point():
-                raise ValueError(
-                    f"fn: expected floats of shape ({len(found)},), one per image, got "
-                    f"{score.dtype} of shape {tuple(score.shape)}"
-                )
-            return score.to(found)
-        column, count = self.column(outcomes), found.shape[1]
-        if column is None and count > 1:
+def column_of(goal: Goal, outcomes: Outcomes) -> int | None:
+    """Return the number of the outcome that the goal names, or None if it names no outcome.
+
+    Raises:
+        ValueError, TypeError: If the model has no outcome of this name.
+    """
+    names = list(outcomes.names or ())
+    if goal.output is None or not isinstance(goal.output, str):
+        if names and (goal.output or 0) >= len(names):
+            raise ValueError(f"output: expected a number below {len(names)}, got {goal.output}")
+        return goal.output
+    if goal.output not in names:
+        known = f"one of {str(names)[:200]}" if names else "a number, as outcomes have no names"
+        raise ValueError(f"output: expected {known}, got {goal.output[:80]!r}")
+    return names.index(goal.output)
+
+
+def read_outcome(goal: Goal, found: Tensor, outcomes: Outcomes) -> Tensor:
+    """Return the outcome that the goal is about, (b,), from all outcomes (b, k)."""
+    if goal.function is not None:
+        score = validate.tensor_of(goal.function(found), "fn")
+        score = validate.instance(score, Tensor, "fn", "scores as a torch tensor")
+        if score.shape == (len(found), 1):
+            score = score[:, 0]
+        if score.shape != found.shape[:1] or not score.is_floating_point():
             raise ValueError(
-                f"output: expected a number or a name, because the model has {count} outcomes"
-                f"{'' if outcomes.names is None else ', ' + str(list(outcomes.names))[:200]}, got "
-                "None"
+                f"fn: expected floats of shape ({len(found)},), one per image, got "
+                f"{score.dtype} of shape {tuple(score.shape)}"
             )
-        if column is not None and column >= count:
-            raise ValueError(f"output: expected a number below {count}, got {column}")
-        return found[:, column or 0]
+        return score.to(found)
+    column, count = column_of(goal, outcomes), found.shape[1]
+    if column is None and count > 1:
+        raise ValueError(
+            f"output: expected a number or a name, because the model has {count} outcomes"
+            f"{'' if outcomes.names is None else ', ' + str(list(outcomes.names))[:200]}, got "
+            "None"
+        )
+    if column is not None and column >= count:
+        raise ValueError(f"output: expected a number below {count}, got {column}")
+    return found[:, column or 0]
 
-    def text(self, outcomes: Outcomes) -> str:
-        """Return the goal in words, such as "age lowered by 2 years"."""
-        column = self.column(outcomes)
-        number = column or 0
-        if self.kind == "score":
-            what = "score"
-        elif outcomes.names is not None:
-            what = outcomes.names[number]
-        else:
-            what = "outcome" if column is None else f"outcome {column}"
-        unit = "" if self.kind == "score" else outcomes.unit(number)
-        values = [f"{value:g}" for value in self.values]
-        goal = {
-            "raise_to": "at least {}",
-            "score": "at least {}",
-            "lower_to": "at most {}",
-            "raise_by": "raised by {}",
-            "lower_by": "lowered by {}",
-            "between": "between {} and {}",
-        }[self.kind].format(*values)
-        return f"{what} {goal} {unit}".rstrip()
 
-    def record(self, outcomes: Outcomes) -> dict[str, Any]:
-        """Return the goal as entries of the record of a result."""
-        unit = "" if self.kind == "score" else outcomes.unit(self.column(outcomes) or 0)
-        return {
-            "kind": self.kind,
-            "values": list(self.values),
-            "output": self.output,
-            "text": self.text(outcomes),
-            "units": unit,
-        }
+def text_of(goal: Goal, outcomes: Outcomes) -> str:
+    """Return the goal in words, such as "age lowered by 2 years"."""
+    column = column_of(goal, outcomes)
+    number = column or 0
+    if goal.kind == "score":
+        what = "score"
+    elif outcomes.names is not None:
+        what = outcomes.names[number]
+    else:
+        what = "outcome" if column is None else f"outcome {column}"
+    unit = "" if goal.kind == "score" else outcomes.unit(number)
+    values = [f"{value:g}" for value in goal.values]
+    words = {
+        "raise_to": "at least {}",
+        "score": "at least {}",
+        "lower_to": "at most {}",
+        "raise_by": "raised by {}",
+        "lower_by": "lowered by {}",
+        "between": "between {} and {}",
+    }[goal.kind].format(*values)
+    return f"{what} {words} {unit}".rstrip()
+
+
+def record_for(goal: Goal, outcomes: Outcomes) -> dict[str, Any]:
+    """Return the goal as entries of the record of a result."""
+    unit = "" if goal.kind == "score" else outcomes.unit(column_of(goal, outcomes) or 0)
+    return {
+        "kind": goal.kind,
+        "values": list(goal.values),
+        "output": goal.output,
+        "text": text_of(goal, outcomes),
+        "units": unit,
+    }
 
 
 def recorded_goal(made_by: Mapping[str, Any]) -> Goal | None:
@@ -154,20 +162,38 @@ def recorded_goal(made_by: Mapping[str, Any]) -> Goal | None:
         return None
     if found["kind"] == "score":
         raise ValueError(
-            "like: expected the goal of a stored outcome, got the score of a function, which is "
-            "not recorded. Pass cfx.select_goal(model, goal) as classifier in both calls."
+            "target: expected a goal that is recorded, got the score of a function. Pass "
+            "cfx.select_goal(model, goal, scale=...) as classifier, and 1 as target, in both calls."
         )
     return Goal(found["kind"], tuple(found["values"]), found["output"])
 
 
-def record_of_goal(made_by: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the entry "goal" of a record, or of its parts if they agree."""
-    parts = made_by.get("parts")
-    goals = [part.get("goal") for part in parts] if isinstance(parts, list) else []
-    found = goals[0] if goals and all(g == goals[0] for g in goals) else made_by.get("goal")
-    right = isinstance(found, dict) and found.get("kind") in KINDS
-    right = right and isinstance(found.get("values"), list) and isinstance(found.get("text"), str)
-    return found if right else None
+def reached_by(model: Any, cf: Any, name: str) -> Tensor:
+    """Return whether another regression model sees the goal reached, bool (n,).
+
+    For goals such as "lower by 2", the bounds are those of the other model's own outcomes.
+
+    Args:
+        model: Regression model with the outcomes of the explained one.
+        cf: Counterfactuals with a goal as target.
+        name: Name of the model in messages.
+
+    Raises:
+        ValueError: If the targets are classes.
+    """
+    goal = recorded_goal(cf.made_by)
+    if goal is None:
+        raise ValueError(
+            f"{name}: expected a classifier, because the targets are classes, got a regression "
+            "model"
+        )
+    classifier, parts = goal_classifier(model, goal), []
+    for rows in torch.arange(len(cf)).split(256):
+        classifier.begin()
+        for images in (cf.original, cf.image):
+            logits = classifier(images[rows.to(images.device)])
+        parts.append(logits[:, 1] > 0)
+    return torch.cat(parts)
 
 
 def _finite(value: Any, name: str) -> float:
@@ -303,13 +329,13 @@ class GoalClassifier:
         if outcomes_of(model) is None:
             if goal.kind != "score":
                 raise TypeError(
-                    f"target: expected a class, because the classifier is no regression model, got "
-                    f"the goal {goal.text(self._outcomes)!r}; cfx.wrap_regression makes a model of "
-                    "outcomes, and cfx.score makes a goal for logits"
+                    "target: expected a class, because the classifier is no regression model, got "
+                    f"the goal {goal.kind!r}; cfx.wrap_regression makes a model of outcomes, and "
+                    "cfx.score makes a goal for logits"
                 )
             model = as_classifier(model)
         self.model, self.goal, self.fixed_scale = model, goal, scale
-        self.class_names = ("not reached", goal.text(self._outcomes))
+        self.class_names = ("not reached", text_of(goal, self._outcomes))
         self.device = getattr(model, "device", None)
         self.searching = False
         self.values: Tensor | None = None
@@ -323,7 +349,7 @@ class GoalClassifier:
 
     def record(self) -> dict[str, Any]:
         """Return the goal as entries of the record of a result."""
-        return self.goal.record(self._outcomes)
+        return record_for(self.goal, self._outcomes)
 
     def begin(self) -> None:
         """Let the next images be originals, whose outcomes place the goal."""
@@ -338,7 +364,7 @@ class GoalClassifier:
                 f"classifier: expected outcomes of shape ({len(images)}, k), got "
                 f"{tuple(found.shape)}"
             )
-        return self.goal.read(found.float(), self._outcomes)
+        return read_outcome(self.goal, found.float(), self._outcomes)
 
     def __call__(self, images: Tensor) -> Tensor:
         values = self.read(images)
@@ -349,7 +375,7 @@ class GoalClassifier:
 
     def place(self, start: Tensor) -> Placement:
         """Return bounds and scales for originals with the outcomes ``start``, (b,)."""
-        low, high = self.goal.bounds(start)
+        low, high = bounds_of(self.goal, start)
         gap = (-_inside(start, low, high)).nan_to_num(0.0, 0.0, 0.0).clamp_min(0)
         bound = torch.where(low.isfinite(), low.abs(), 0.0) + torch.where(
             high.isfinite(), high.abs(), 0.0
@@ -363,7 +389,7 @@ class GoalClassifier:
     def log_odds(self, values: Tensor) -> Tensor:
         """Return the log odds of "reached" for outcomes (b,)."""
         if self.fixed_scale is not None:
-            return _inside(values, *self.goal.bounds(values.detach())) / self.fixed_scale
+            return _inside(values, *bounds_of(self.goal, values.detach())) / self.fixed_scale
         if self.placed is None:
             raise RuntimeError("the goal has no place yet; call begin and classify the originals")
         at = self.placed
@@ -392,7 +418,7 @@ def goal_classifier(model: Any, goal: Goal, scale: float | None = None) -> GoalC
 
 
 @standard_modes
-def select_goal(model: Any, goal: Goal, *, scale: float) -> GoalClassifier:
+def select_goal(model: Any, goal: Goal, *, scale: float) -> Classifier:
     """Make a classifier of two classes from a regression model and a goal.
 
     The classes are 0 "not reached" and 1 "reached". All that takes a classifier takes the result,
@@ -415,11 +441,17 @@ def select_goal(model: Any, goal: Goal, *, scale: float) -> GoalClassifier:
     Raises:
         ValueError, TypeError: If an argument is wrong.
     """
-    validate.instance(goal, Goal, "goal", "a goal such as cfx.raise_to(0.8)")
-    if goal.is_relative:
+    return goal_classifier(
+        model, absolute(goal, "goal"), validate.number(scale, "scale", 0.0, open_low=True)
+    )
+
+
+def absolute(goal: Any, name: str) -> Goal:
+    """Return a goal that has the same bound for all images, and refuse other goals."""
+    found: Goal = validate.instance(goal, Goal, name, "a goal such as cfx.raise_to(0.8)")
+    if found.is_relative:
         raise ValueError(
-            f"goal: expected a goal with the same bound for all images, got {goal.kind}; use "
-            "cfx.raise_to or cfx.lower_to, or pass the goal as target of a method"
+            f"{name}: expected a goal with the same bound for all images, got {found.kind}; use "
+            "cfx.raise_to or cfx.lower_to. Methods for single images take the goal as target."
         )
-    scale = validate.number(scale, "scale", 0.0, open_low=True)
-    return goal_classifier(model, goal, scale)
+    return found

@@ -1,7 +1,11 @@
-"""Names and units of the outcomes of a regression model, by which such a model is recognised."""
+"""What a regression model predicts, and what results record about a goal."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
+
+#: What results record about a goal: outcomes of original and counterfactual, and bounds (b, 2).
+OUTCOMES = ("outcome_before", "outcome_after", "goal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,3 +29,13 @@ def outcomes_of(model: Any) -> Outcomes | None:
     """Return the outcomes of a regression model, or None for any other object."""
     found = getattr(model, "outcomes", None)
     return found if isinstance(found, Outcomes) else None
+
+
+def record_of_goal(made_by: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the entry "goal" of a record, or of its parts if they agree."""
+    parts = made_by.get("parts")
+    goals = [part.get("goal") for part in parts] if isinstance(parts, list) else []
+    found = goals[0] if goals and all(g == goals[0] for g in goals) else made_by.get("goal")
+    right = isinstance(found, dict) and isinstance(found.get("kind"), str)
+    right = right and isinstance(found.get("values"), list) and isinstance(found.get("text"), str)
+    return found if right else None

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from cfxnb.core import results_file, validate
+from cfxnb.core.outcomes import OUTCOMES, record_of_goal
 from cfxnb.core.results_file import TENSORS
 from cfxnb.core.tensors import positions
 from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FINITE, STATUSES, STOPPED, Code
@@ -77,6 +79,32 @@ class Counterfactuals:
         """Probability of the target after the change, (n,)."""
         target = self.target[:, None].to(self.logits_after.device)
         return self.logits_after.softmax(1).gather(1, target)[:, 0]
+
+    @property
+    def outcomes(self) -> pd.DataFrame:
+        """Outcomes of the images in the units of the model, if the target was a goal.
+
+        One row per image, with the columns ``before`` and ``after``, ``low`` and ``high`` (the
+        bounds of the goal, infinite where there is none), ``distance`` (from the outcome after the
+        change to the goal, 0 if the goal is reached), and ``status``. ``attrs`` of the table holds
+        the goal in words and the units. For a goal from ``cfx.score``, outcomes are scores.
+
+        Raises:
+            ValueError: If the target was a class.
+        """
+        if not set(OUTCOMES) <= self.trace.keys():
+            raise ValueError(
+                "outcomes: expected a result with a goal as target, such as cfx.raise_to(0.8), got "
+                f"one by {self.made_by.get('function', '?')} with classes as targets"
+            )
+        before, after, goal = (self.trace[name].detach().cpu() for name in OUTCOMES)
+        low, high = goal.double().unbind(1)
+        distance = torch.maximum(low - after, after - high).clamp_min(0)
+        columns = {"before": before, "after": after, "low": low, "high": high, "distance": distance}
+        table = pd.DataFrame({name: value.double().numpy() for name, value in columns.items()})
+        record = record_of_goal(self.made_by) or {}
+        table.attrs = {"goal": record.get("text", ""), "units": record.get("units", "")}
+        return table.assign(status=list(self.status))
 
     def __len__(self) -> int:
         return len(self.original)

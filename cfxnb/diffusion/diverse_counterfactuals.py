@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.classifiers import BlackBox, class_names_of
-from cfxnb.core.outcomes import outcomes_of
 from cfxnb.core.modes import standard_modes
+from cfxnb.core.outcomes import outcomes_of
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import ALREADY_TARGET, NOT_FINITE, NOT_FOUND, STOPPED, Classifier
 from cfxnb.diffusion.composite import edit_mask

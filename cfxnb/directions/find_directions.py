@@ -18,7 +18,7 @@ from torch import Tensor
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedFunction, CheckedSpace
 from cfxnb.core.driver import Stop
-from cfxnb.core.goals import Goal, select_goal
+from cfxnb.core.goals import Goal, absolute, goal_classifier
 from cfxnb.core.kept_work import checkpoint_path, digest
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
@@ -158,8 +158,8 @@ def find_directions(
     start = time.perf_counter()
     goal: dict[str, Any] | None = None
     if isinstance(target, Goal):  # the log odds of its classifier are the outcome, shifted
-        classifier = select_goal(classifier, target, scale=1.0)
-        goal, target, saturation = classifier.record(), 1, None
+        selected = goal_classifier(classifier, absolute(target, "target"), scale=1.0)
+        classifier, goal, target, saturation = selected, selected.record(), 1, None
     space, classifier = CheckedSpace(space), CheckedClassifier(classifier)
     images, others = _check_images(images, validation_images)
     distance = CheckedFunction(rms if distance is None else distance, "distance")

@@ -12,9 +12,11 @@ from torch import Tensor
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core import progress, validate
 from cfxnb.core.border import CheckedClassifier
+from cfxnb.core.goals import reached_by
 from cfxnb.core.intervals import checked_confidence_level
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.outcomes import OUTCOMES, outcomes_of
 from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import finite_rows, norms, standardise
@@ -83,7 +85,9 @@ def report(
         classifier: The explained classifier. If a classifier is passed, the table has the column
             ``COUT``.
         judge: Independent classifier with the same classes in the same order. If a judge is passed,
-            the table has the columns ``judge agrees`` and ``effectiveness``.
+            the table has the columns ``judge agrees`` and ``effectiveness``. If the targets are
+            goals, such as ``cfx.raise_to(0.8)``, the judge is a regression model with the same
+            outcomes. It agrees if the goal is reached by its own outcomes.
         features: Dict from names to functions that map images to features, such as ``{"LeNet-5":
             net.features}``. Each feature function adds the columns ``FID``, ``sFID`` and ``KID``,
             with the name of the function in parentheses. FID and sFID are NaN if there are fewer
@@ -162,6 +166,8 @@ def report(
           fraction of the flips in which a cause changed and no other factor. ``causal``,
           ``trivial``, ``non-causal`` and ``adversarial`` are the fractions of the flips of each
           kind.
+        - ``outcome change``, ``distance to goal``: for goals as targets, means over eligible
+          images, in the units of the outcome. The distance is 0 where the goal is reached.
         - ``MNAC``: mean number of attributes that changed in a flip. ``CD``: correlation
           difference. Lower is better.
         - ``composition 1``, ``composition 10``: mean absolute difference to the original, in grey
@@ -191,6 +197,12 @@ def report(
         ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     results = check_results(results)
+    judge_model, judge = (judge, None) if outcomes_of(judge) is not None else (None, judge)
+    if judge_model is not None and (wrong := [n for n, cf in results.items() if not _has_goal(cf)]):
+        raise ValueError(
+            "judge: expected a classifier, because the targets of "
+            f"{str(wrong)[:200]} are classes, got a regression model"
+        )
     networks = {
         name: None if other is None else CheckedClassifier(other, name)
         for name, other in (("classifier", classifier), ("judge", judge))
@@ -215,8 +227,11 @@ def report(
         by_method(null_edits, "null_edits", results),
         *check_repaired(repaired, held_out, results, networks["classifier"]),
         sorted({part for cf in results.values() for part in cf.cost} - {"generator", "classifier"}),
+        judge_model,
+        goals=any(map(_has_goal, results.values())),
     )
-    with eval_frozen(classifier, judge, features, distances, attributes), torch.no_grad():
+    networks_of = (classifier, judge, judge_model, features, distances, attributes)
+    with eval_frozen(*networks_of), torch.no_grad():
         for name, network in networks.items():
             for cf in results.values() if network is not None else ():
                 names: Any = validate.recorded_names(cf.made_by)
@@ -227,6 +242,10 @@ def report(
         pairs = progress.each(results.items(), "report")
         rows = {name: _row(name, cf, args, Columns(level)) for name, cf in pairs}
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _has_goal(cf: Counterfactuals) -> bool:
+    return set(OUTCOMES) <= cf.trace.keys()
 
 
 def _row(name: str, cf: Counterfactuals, args: ReportArguments, add: Columns) -> dict[str, float]:
@@ -252,10 +271,12 @@ def _row(name: str, cf: Counterfactuals, args: ReportArguments, add: Columns) ->
 def _judged(
     flipped: Counterfactuals, eligible: Counterfactuals, args: ReportArguments, add: Columns
 ) -> None:
-    if args.judge is not None:
+    if args.judge is not None or args.judge_model is not None:
         for name, part in (("judge agrees", flipped), ("effectiveness", eligible)):
             seen = None
-            if len(part):
+            if len(part) and args.judge_model is not None:
+                seen = reached_by(args.judge_model, part, "judge")
+            elif len(part):
                 logits = finite_predict_logits(args.judge, part.image, name="judge")
                 seen = effectiveness(logits.argmax(1), part.target.to(logits.device)) > 0
             add.rate(name, seen)
@@ -272,6 +293,11 @@ def _changes(eligible: Counterfactuals, args: ReportArguments, add: Columns) -> 
     add.mean("sparsity", sparsity(image, original))
     for name, function in args.distances.items():
         add.mean(name, function(image, original) if len(eligible) else None)
+    if args.goals:
+        table = eligible.outcomes if _has_goal(eligible) else None
+        change = None if table is None else (table["after"] - table["before"]).to_numpy()
+        add.mean("outcome change", change)
+        add.mean("distance to goal", None if table is None else table["distance"].to_numpy())
     if args.code_std is not None:
         lengths = None
         if eligible.code_after is not None and eligible.code_before is not None:

@@ -41,6 +41,8 @@ class ReportArguments:
     repaired: Mapping[str, Any]
     held_out: tuple[Tensor, Any] | None
     parts: Sequence[str]  # names of the networks whose passes are counted
+    judge_model: Any = None  # a regression model as judge
+    goals: bool = False  # whether some targets are goals
 
 
 def check_results(results: Mapping[str, Counterfactuals]) -> dict[str, Counterfactuals]:

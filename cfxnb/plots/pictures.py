@@ -20,6 +20,7 @@ from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.outcomes import OUTCOMES
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import finite_rows
 from cfxnb.core.types import FLIPPED, Code, LatentSpace
@@ -241,13 +242,23 @@ def show(
         with eval_frozen(judge), torch.no_grad():
             own = validate.recorded_names(part.made_by)
             judged = validate.same_classes(checked, part.image, len(name), "judge", own).tolist()
+    seen = [
+        (f"seen as {name[before[i]]}", f"seen as {name[after[i]]} ({confidence[i]:.0%})")
+        for i in range(n)
+    ]
+    if set(OUTCOMES) <= part.trace.keys():  # outcomes say more than "reached"
+        table = part.outcomes
+        units = table.attrs["units"]
+        seen = [
+            (f"{a:.4g} {units}".rstrip(), f"{b:.4g} {units}".rstrip())
+            for a, b in zip(table["before"], table["after"], strict=True)
+        ]
     for i in range(n):
         titles = dict.fromkeys(kinds, "")
-        titles["original"] = f"seen as {name[before[i]]}"
+        titles["original"] = seen[i][0]
         verdict = "" if judged is None else f"\njudge: {name[judged[i]]}"
         failed = "" if part.status[i] == FLIPPED else f"{part.status[i].replace('_', ' ')}\n"
-        decision = f"seen as {name[after[i]]} ({confidence[i]:.0%})"
-        titles["counterfactual"] = f"{failed}{decision}{verdict}"
+        titles["counterfactual"] = f"{failed}{seen[i][1]}{verdict}"
         for ax, kind in zip(axes[i], kinds, strict=True):
             title = wrap_lines(f"{kind}\n{titles[kind]}".strip() if wide else titles[kind])
             if kind == "difference":
@@ -258,7 +269,8 @@ def show(
             if i == 0 and not wide:
                 ax.set_ylabel(kind, fontsize=9)
     text = "; ".join(
-        f"{name[a]} to {name[b]} ({s})" for a, b, s in zip(before, after, part.status, strict=True)
+        f"{a.removeprefix('seen as ')} to {name[now] if a.startswith('seen') else b} ({s})"
+        for (a, b), now, s in zip(seen, after, part.status, strict=True)
     )
     verdict = "" if judged is None else f" The judge sees {', '.join(name[c] for c in judged)}."
     each = "row" if wide else "column"

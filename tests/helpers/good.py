@@ -40,6 +40,19 @@ def classifier():
 
 
 @functools.cache
+def regression():
+    return cfx.wrap_regression(brightness, names="ink", units="%")
+
+
+def brightness(images):
+    return images.mean((1, 2, 3))
+
+
+def first_output(outcomes):
+    return outcomes[:, 0]
+
+
+@functools.cache
 def codes():
     z = torch.randn(ROWS, 4, generator=Generator().manual_seed(0))
     z[:, :2] = z[:, :2].sign() * (0.5 + z[:, :2].abs())
@@ -639,6 +652,19 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.by_profile": {"ci": const(1), "cpu": const(2), "gpu": const(3)},
     "cfx.direction_path": {"code": lambda: codes()[:2], "steps_along": const(1.0)},
     "cfx.direction_strip": {"image": lambda: images()[:1]},
+    "cfx.raise_to": {"value": const(0.5), "output": const(0)},
+    "cfx.lower_to": {"value": const(0.5), "output": const(0)},
+    "cfx.raise_by": {"amount": const(0.5), "output": const(0)},
+    "cfx.lower_by": {"amount": const(0.5), "output": const(0)},
+    "cfx.between": {"low": const(0.25), "high": const(0.75), "output": const(0)},
+    "cfx.score": {"fn": const(first_output), "at_least": const(0.5)},
+    "cfx.select_goal": {
+        "model": regression, "goal": const(cfx.raise_to(0.5)), "scale": const(0.1),
+    },
+    "cfx.wrap_regression": {
+        "module": const(nn.Flatten()), "names": const("ink"), "units": const("%"),
+        "mean": const([0.5, 0.5, 0.5]), "std": const([0.5, 0.5, 0.5]), "size": const(4),
+    },
     "cfx.wrap": {
         "mean": const([0.5, 0.5, 0.5]), "std": const([0.5, 0.5, 0.5]), "size": const(4),
         "class_names": const(["no", "yes"]),
@@ -737,6 +763,8 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "StyleGAN2": stylegan,
     "VAE": vae,
     "Wrapped": classifier,
+    "WrappedRegression": regression,
+    "Goal": lambda: cfx.raise_to(0.5),
 }
 
 
