@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate, validate_results
+from cfxnb.core.code_covariance import along_active_axes
 from cfxnb.core.driver import Batch, Edit, EncodedBatch, Run
 from cfxnb.core.goals import recorded_goal
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.outcomes import outcomes_of
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.space_fit import check_codes
-from cfxnb.core.tensors import active_dims, noise_like, norms, per_sample, standardise, unit
+from cfxnb.core.tensors import noise_like, norms, per_sample, standardise, unit
 from cfxnb.core.types import Classifier, Code, LatentSpace
 
 
@@ -66,7 +67,8 @@ def random_change(
     """Change each code in a random direction, by as much as another method changed the code.
 
     The result shows the chance level of the other method: how often a random change of equal length
-    flips the class.
+    flips the class. Random directions lie in the span of the active axes of the space, along which
+    the codes of real images vary.
 
     Args:
         space: The space of the codes.
@@ -98,7 +100,8 @@ def random_change(
     check_codes(run.space, begin, like.reconstruction, "like")
     row_positions = run.row_positions.to(end.z.device)
     change = standardise(end.z - begin.z, std)
-    direction = unit(noise_like(change, validate.seed(seed), row_positions) * active_dims(std))
+    noise = noise_like(change, validate.seed(seed), row_positions)
+    direction = unit(along_active_axes(run.space, noise))
     moved = begin.z + std * direction * per_sample(norms(change), change)
 
     def known(batch: Batch) -> tuple[Code, Tensor, int]:

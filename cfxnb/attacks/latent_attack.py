@@ -8,7 +8,8 @@ Goldwasser & Hooker, "Counterfactual Attacks", arXiv 2504.15479. Differences fro
 - A bisection shrinks the change of each sample that reached the target, to the smallest fraction
   that still reaches the target. The bisection finds the smallest fraction if the target's
   probability rises along the change.
-- Steps are measured in standard deviations of the code. Coordinates that do not vary among real
+- Steps are measured in standard deviations of the code, and codes move only along the active axes
+  of the space, along which the codes of real images vary. Coordinates that do not vary among real
   images are never changed, not even with ``PAPER_ATTACK``.
 - A sample whose search fails is restarted. Images already classified as the target are skipped.
 - The decoder's output is clamped to [0, 1] before it is classified.
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from cfxnb.attacks.gradient_search import SearchOptions, search
 from cfxnb.core import validate
+from cfxnb.core.code_covariance import along_active_axes
 from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
@@ -163,14 +165,16 @@ def latent_attack(
 
 
 class CodeParametrisation:
-    """Changes of an original code z0: z = z0 + scale * change, optimised by Adam."""
+    """Changes of an original code z0, optimised by Adam: z = z0 + std * change.
+
+    With ``units="std"``, only the part of the change along the active axes of the space counts.
+    With ``units="code"``, z = z0 + change in all active coordinates, as in the paper.
+    """
 
     def __init__(self, space: Any, batch: EncodedBatch, options: LatentOptions) -> None:
         self.space, self.options = space, options
         self.start, self.rows = batch.code_before, batch.rows
         self.mean, self.std = space.mean.to(self.start.z), space.std.to(self.start.z)
-        length = self.std if options.units == "std" else torch.ones_like(self.std)
-        self.scale = length * active_dims(self.std)  # unused coordinates stay as they are
         self.adam = Adam(self.start.z, options.lr)
 
     def initial(self, rows: Tensor, attempt: int) -> Tensor:
@@ -185,7 +189,9 @@ class CodeParametrisation:
         return length * noise_like(self.start.z[rows], seed, self.rows[rows])
 
     def code(self, rows: Tensor, change: Tensor) -> Tensor:
-        return self.start.z[rows] + self.scale * change
+        if self.options.units == "code":
+            return self.start.z[rows] + active_dims(self.std) * change
+        return self.start.z[rows] + self.std * along_active_axes(self.space, change)
 
     def render(self, rows: Tensor, change: Tensor) -> Tensor:
         return self.space.decode(self.start[rows].with_z(self.code(rows, change)))

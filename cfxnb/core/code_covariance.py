@@ -46,6 +46,23 @@ class CodeCovariance:
         return xi * self.variances.sqrt() @ self.axes
 
 
+def along_active_axes(space: Any, u: Tensor) -> Tensor:
+    """Return the part of standardised changes u (n, *code) that lies along the active axes.
+
+    Real images do not vary in any other direction. If the space states no axes, or an axis for each
+    active coordinate, the result is u with 0 in all inactive coordinates.
+
+    Args:
+        space: a checked space.
+        u: changes of codes, divided by ``space.std``, (n, *code).
+    """
+    axes, active = getattr(space, "axes", None), active_dims(space.std).to(u.device)
+    if not isinstance(axes, Tensor) or len(axes) == active.sum():
+        return u * active
+    axes = axes.detach().to(u)
+    return (u.flatten(1) @ axes.T @ axes).view(u.shape)
+
+
 def principal_axes(codes: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``axes`` (k, d) and ``variances`` (k,) of the codes of real images.
 

@@ -86,7 +86,9 @@ def active_dims(std: Tensor) -> Tensor:
 def typical_distance(std: Tensor) -> float:
     """Return the typical distance of two codes, in standard deviations.
 
-    The typical distance is sqrt(2 d), where d is the number of active dimensions.
+    The typical distance is sqrt(2 d), where d is the number of active dimensions. This holds for
+    correlated coordinates too: the mean squared distance of two codes is twice the sum of the
+    variances of all coordinates, or, which is the same, of all axes of their covariance.
     """
     return math.sqrt(2 * int(active_dims(std).sum()))
 

@@ -29,12 +29,13 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.bisection import bisect
+from cfxnb.core.code_covariance import along_active_axes
 from cfxnb.core.conditions import conditions_per_class, require_conditional
 from cfxnb.core.decisions import is_reached, log_odds, still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.tensors import active_dims, finite_rows, per_sample, standardise
+from cfxnb.core.tensors import finite_rows, per_sample, standardise
 from cfxnb.core.types import Classifier, LatentSpace, OnStep, Step
 from cfxnb.flows.leap import RK4, leap
 from cfxnb.flows.velocity import ConditionalFlow, DenoiserFlow, check_flow
@@ -297,7 +298,7 @@ class _State:
         self.run, self.batch, self.flow, self.options = run, batch, flow, options
         self.z = batch.code_before.z.clone()
         self.start = standardise(self.z - flow.mean.to(self.z), flow.std)
-        self.scale = (flow.std * active_dims(flow.std)).to(self.z)  # unused coordinates stay
+        self.std = flow.std.to(self.z)
         self.u, self.last = self.start.clone(), self.z.clone()
         self.image, self.logits = batch.reconstruction.clone(), batch.logits_reconstruction.clone()
         self.active, self.reached = ~batch.skip, torch.zeros_like(batch.skip)
@@ -317,7 +318,10 @@ class _State:
         """Take a step with some images, and ask the classifier where they are."""
         options, target = self.options, self.batch.target[rows]
         self.u[rows] += step
-        z = self.batch.code_before.z[rows] + self.scale * (self.u[rows] - self.start[rows])
+        change = self.u[rows] - self.start[rows]
+        if not isinstance(self.flow, DenoiserFlow):  # which has its own units
+            change = along_active_axes(self.run.space, change)
+        z = self.batch.code_before.z[rows] + self.std * change
         self.evaluations[rows] += evaluations
         usable = finite_rows(z)
         self.active[rows[~usable]] = False
