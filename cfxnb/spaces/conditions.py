@@ -154,8 +154,8 @@ class ClassConditions:
         self._named: dict[str, set[int]] = {}
         if class_names is None:
             return
-        names = validate.names(class_names, "class_names")
-        texts = all(isinstance(each, str) for each in class_names)
+        names = validate.listed(class_names, "class_names", "texts")
+        texts = all(isinstance(each, str) for each in names)
         if len(names) != self.classes or not texts:
             raise ValueError(
                 f"class_names: expected {self.classes} texts, got {validate.describe(class_names)}"

@@ -126,6 +126,10 @@ class Diffusion(nn.Module):
         even = 1 if any_size else downsample_factor_of(net)
         images = validate.pixels(images)
         self.autoencoder.check_images(images, even * self.autoencoder.downsample_factor)
+        if "num_embeds_ada_norm" in config and images.shape[2] != images.shape[3]:  # a DiT
+            raise ValueError(
+                f"images: expected squares, as this network needs, got {tuple(images.shape)}"
+            )
         return self.autoencoder.encode(images)
 
     def decode(self, code: Code, clamp: bool = True) -> Tensor:
