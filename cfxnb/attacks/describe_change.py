@@ -26,6 +26,7 @@ from cfxnb.attacks.descriptors import Descriptors
 from cfxnb.core import validate, validate_results
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.saved import Result
 from cfxnb.core.types import Classifier, Code, LatentSpace
 
 MAX_RESAMPLES = 10**6  # more would take days
@@ -34,7 +35,7 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FeatureAttribution:
+class FeatureAttribution(Result):
     """How much each named property changed in each counterfactual, and on average.
 
     Attributes:
@@ -68,6 +69,22 @@ class FeatureAttribution:
 
     def __post_init__(self) -> None:
         validate.fields(self)
+
+    def _check_saved(self) -> None:
+        for name in ("transition", "unexplained"):
+            if not getattr(self, name).index.equals(self.local.index):
+                raise ValueError(f"{name}: expected the images of local, got other ones")
+        if not self.global_.index.equals(self.null.index):
+            raise ValueError("null: expected the rows of global_, got other ones")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per flipped image.
+
+        The index is the position in the counterfactuals. The columns are ``transition``,
+        ``unexplained``, and the change of the log odds of each property, as in ``local``.
+        """
+        columns = {"transition": self.transition, "unexplained": self.unexplained}
+        return pd.DataFrame(columns).join(self.local).rename_axis("image")
 
     def _repr_html_(self) -> str:
         joined = self.global_.join(self.null[["p"]]).rename(columns={"p": "p (pairing)"})

@@ -16,6 +16,7 @@ from cfxnb.core import progress, validate
 from cfxnb.core.border import CheckedSpace
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.saved import Result
 from cfxnb.core.tensors import standardise
 from cfxnb.core.types import LatentSpace
 
@@ -24,7 +25,7 @@ MIN_HELD_OUT = 20  # images held out on either side of the threshold; fewer prov
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Descriptors:
+class Descriptors(Result):
     """Linear models that predict named properties from codes.
 
     Attributes:
@@ -59,6 +60,10 @@ class Descriptors:
         if self.quality["readable"].dtype != bool:
             raise TypeError("quality: expected bools in 'readable', got others")
         validate.shape(self.correlation.shape, (count, count), "correlation")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per property: ``quality``, with the index "descriptor"."""
+        return self.quality.rename_axis("descriptor")
 
     @standard_numbers
     def log_odds(self, z: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
 """Attribution: the result of every method that explains a decision by a map of pixels."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from cfxnb.core import validate
+from cfxnb.core import image_files, validate
+from cfxnb.core.saved import Result, cost_columns, image_index
 from cfxnb.core.tensors import positions
 from cfxnb.core.types import NO_GRADIENT, STOPPED
 
@@ -25,7 +29,7 @@ _OPTIONAL = ("contrast_class", "baseline_step")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Attribution:
+class Attribution(Result):
     """How much each pixel contributed to f(image) - f(baseline), for n images.
 
     The explained output f is the logit of ``label``, minus the logit of ``contrast_class`` if there
@@ -143,6 +147,48 @@ class Attribution:
             status=sum((p.status for p in parts), ()),
             cost={k: torch.cat([p.cost[k] for p in parts]) for k in first.cost},
         )
+
+    def _check_saved(self) -> None:
+        checked_attribution(self, "attribution")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per image, whose index is the position in the result.
+
+        The columns ``status``, ``label``, ``output_change``, ``relative_delta``, ``n_points`` and
+        ``negative_fraction`` are those of the attributes. ``contrast_class`` and ``baseline_step``
+        are left out if they are None. ``... passes`` counts evaluations of each network.
+        """
+        columns: dict[str, Any] = {"status": list(self.status)}
+        names = ("label", "contrast_class", "output_change", "relative_delta", "n_points")
+        for name in (*names, "baseline_step", "negative_fraction"):
+            if (value := getattr(self, name)) is not None:
+                columns[name] = value.detach().cpu().numpy()
+        return pd.DataFrame(columns | cost_columns(self.cost), index=image_index(len(self)))
+
+    def save_images(self, folder: str | os.PathLike, *, overwrite: bool = False) -> list[Path]:
+        """Write the images as PNG files with 8 bits per value, and return the paths of the files.
+
+        For image 12 the names are ``000012_image.png``, ``000012_baseline.png`` and
+        ``000012_heat_map.png``. The number is the position in the result. Purple pixels of a heat
+        map raise the explained output, and orange pixels lower it. The colours of each map end at
+        the 99th percentile of its absolute values, as in ``cfx.heat_maps``.
+
+        Args:
+            folder: Folder of the files, which is created if it does not exist.
+            overwrite: If True, existing files of these names are replaced. Default: False.
+
+        Raises:
+            ValueError, TypeError: If ``folder`` cannot be written to, or already has a file of one
+                of the names.
+        """
+        maps = self.heat_map.detach().cpu().float()
+        tops = [m.abs().nan_to_num().flatten().quantile(0.99).item() or 1.0 for m in maps]
+        drawn = {
+            "image": lambda i: image_files.pixels(self.image[i]),
+            "baseline": lambda i: image_files.pixels(self.baseline[i]),
+            "heat_map": lambda i: image_files.signed_map(maps[i], tops[i]),
+        }
+        return image_files.save_images(folder, drawn, len(self), overwrite=overwrite)
 
     def __repr__(self) -> str:
         counts = {s: self.status.count(s) for s in ATTRIBUTION_STATUSES if s in self.status}

@@ -26,6 +26,7 @@ from cfxnb.core.driver import reconstruct_batch
 from cfxnb.core.kept_work import checkpoint_path, digest
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.saved import Result
 from cfxnb.core.space_fit import SpaceFit, same_scale
 from cfxnb.core.tensors import active_dims, standardise
 from cfxnb.core.types import Code, LatentSpace
@@ -34,7 +35,7 @@ from cfxnb.core.weights_hash import weights_hash
 N_RECONSTRUCTED = 32  # images that are reconstructed to see whether the space fits them
 
 
-class AttributeEdits:
+class AttributeEdits(Result):
     """Edits of named attributes, made by ``cfxnb.fit_attribute_edits``.
 
     Args:
@@ -66,6 +67,19 @@ class AttributeEdits:
         self.mean, self.std = validate.place(mean, std)
         self.step_model = step_model.eval().requires_grad_(False)
         self.preserve_others = validate.flag(preserve_others, "preserve_others")
+
+    @classmethod
+    def _saved_fields(cls) -> tuple[str, ...]:
+        return ("contrasts", "step_model", "mean", "std", "preserve_others")
+
+    def _check_saved(self) -> None:
+        self.step(self.mean[None], torch.zeros(1, len(self.names)))  # fails if they don't fit
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per attribute, and the columns ``baseline``, ``value``."""
+        pairs = [list(pair) for pair in self.contrasts.values()]
+        index = pd.Index(self.names, name="factor")
+        return pd.DataFrame(pairs, index=index, columns=["baseline", "value"])
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from cfxnb.core import validate
 from cfxnb.core.kept_work import sketch
 from cfxnb.core.modes import own_random_numbers
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.saved import saved_module, with_state
 from cfxnb.core.tensors import active_dims, hash_seed
 from cfxnb.core.training import fit
 from cfxnb.core.types import Code, LatentSpace
@@ -30,6 +31,7 @@ from cfxnb.core.types import Code, LatentSpace
 N_PROBES = 8  # codes whose images and readings identify the space and the reader
 
 
+@saved_module
 class EditNetwork(nn.Module):
     """Network that predicts the edit step of a standardised code for a target.
 
@@ -68,6 +70,19 @@ class EditNetwork(nn.Module):
             nn.Dropout(0.1),
             last,
         )
+
+    @staticmethod
+    def from_state(state: dict[str, Tensor]) -> "EditNetwork":
+        """Return the network that has this state dict.
+
+        Raises:
+            ValueError: If the state dict is that of another network.
+        """
+        normals, hidden = state.get("linear_steps.normals"), state.get("layers.0.bias")
+        if normals is None or hidden is None or normals.ndim != 2:
+            raise ValueError(f"weights: expected those of an edit network, got {sorted(state)[:3]}")
+        attributes, dims = normals.shape
+        return with_state(EditNetwork(dims, attributes, len(hidden)), state)
 
     def forward(self, u: Tensor, target: Tensor) -> Tensor:
         """Return the steps (b, dims) of standardised codes u, in standard deviations.

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from cfxnb.contrastive.contrasts import Contrasts
 from cfxnb.core import validate
+from cfxnb.core.saved import saved_module, with_state
 
 
+@saved_module
 class LinearSteps(nn.Module):
     """Step along the normal of an attribute to the mean position of codes with the wanted value.
 
@@ -26,6 +28,17 @@ class LinearSteps(nn.Module):
         super().__init__()
         self.register_buffer("normals", normals)
         self.register_buffer("goals", goals)
+
+    @staticmethod
+    def from_state(state: dict[str, Tensor]) -> "LinearSteps":
+        """Return the steps that have this state dict.
+
+        Raises:
+            ValueError: If the state dict is that of another network.
+        """
+        if {"normals", "goals"} != set(state) or state["goals"].shape[1:] != (2,):
+            raise ValueError(f"weights: expected normals and goals, got {sorted(state)[:3]}")
+        return with_state(LinearSteps(state["normals"], state["goals"]), state)
 
     def forward(self, u: Tensor, target: Tensor) -> Tensor:
         """Return the step of each standardised code u, (b, dims).

@@ -23,14 +23,16 @@ import pandas as pd
 
 from cfxnb.contrastive.contingency import ContingencyTable, count, value_and_baseline
 from cfxnb.core import validate
+from cfxnb.core.saved import Result
 
+SCORES = ("necessity", "sufficiency", "pns")
 Interval = tuple[float, float]
 Context = Mapping[str, Any] | Any
 """A mask of the rows (sequence of booleans), or a dict column -> value. None keeps every row."""
 
 
 @dataclasses.dataclass(frozen=True)
-class ScoreBounds:
+class ScoreBounds(Result):
     """Bounds (low, high) of each score: necessity, sufficiency and pns.
 
     Bounds are in [0, 1] if the table and the interventional probabilities P(o | do) agree. If the
@@ -47,9 +49,15 @@ class ScoreBounds:
     def __post_init__(self) -> None:
         validate.fields(self)
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per score, and the columns ``low`` and ``high``."""
+        bounds = {name: getattr(self, name) for name in SCORES}
+        table = pd.DataFrame.from_dict(bounds, orient="index", columns=["low", "high"])
+        return table.rename_axis("score")
+
 
 @dataclasses.dataclass(frozen=True)
-class ObservedScores:
+class ObservedScores(Result):
     """Scores of one cause, estimated from a table by ``observed_scores``.
 
     Attributes:
@@ -74,6 +82,23 @@ class ObservedScores:
 
     def __post_init__(self) -> None:
         validate.fields(self)
+
+    def _check_saved(self) -> None:
+        if set(self.n) != set(SCORES):
+            raise ValueError(f"n: expected the number of units of {SCORES}, got {list(self.n)[:5]}")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per score: necessity, sufficiency and pns.
+
+        The columns are ``estimate``, ``low`` and ``high`` (bounds), ``n`` (number of units), and
+        ``value``, ``baseline`` and ``overlap_violation``, which are the same in all rows.
+        """
+        table = self.bounds.to_frame()
+        table.insert(0, "estimate", [getattr(self, name) for name in SCORES])
+        table["n"] = [self.n[name] for name in SCORES]
+        for name in ("value", "baseline", "overlap_violation"):
+            table[name] = getattr(self, name)
+        return table
 
 
 def observed_scores(

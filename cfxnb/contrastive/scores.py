@@ -7,12 +7,13 @@ import pandas as pd
 
 from cfxnb.contrastive.contrasts import Contrasts
 from cfxnb.core import validate
+from cfxnb.core.saved import Result
 
 SCORES = ("necessity", "sufficiency", "pns", "monotonicity_violation")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ContrastiveScores:
+class ContrastiveScores(Result):
     """Contrastive scores of named attributes for one outcome.
 
     Attributes:
@@ -84,6 +85,19 @@ class ContrastiveScores:
     def ranking(self) -> tuple[str, ...]:
         """Attributes, sorted by PNS from the highest to the lowest."""
         return tuple(self.pns.sort_values(ascending=False, kind="stable").index)
+
+    def _check_saved(self) -> None:
+        checked_scores(self, "scores")
+        unknown = set(self.units["factor"]) - set(self.table.index)
+        if unknown or self.outcome < 0:
+            raise ValueError(f"units: expected factors of the table, got {sorted(unknown)[:3]}")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per attribute: ``table``, with the index "factor".
+
+        The attribute ``units`` is the table with one row per pair of image and attribute.
+        """
+        return self.table.rename_axis("factor")
 
     def __repr__(self) -> str:
         first = self.ranking[0]

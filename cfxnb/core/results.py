@@ -4,22 +4,23 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from cfxnb.core import results_file, validate
+from cfxnb.core import image_files, results_file, validate
 from cfxnb.core.outcomes import OUTCOMES, record_of_goal
 from cfxnb.core.results_file import TENSORS
-from cfxnb.core.tensors import positions
+from cfxnb.core.saved import Result, cost_columns, image_index
+from cfxnb.core.tensors import positions, predicted
 from cfxnb.core.types import ALREADY_TARGET, FLIPPED, NOT_FINITE, STATUSES, STOPPED, Code
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Counterfactuals:
+class Counterfactuals(Result):
     """Images, their counterfactuals, and how they were found. Every tensor has one row per image.
 
     Images that a stopped call did not start have the status "stopped". For images that were not
@@ -194,8 +195,8 @@ class Counterfactuals:
         """
         return results_file.write(_fields(self), path)
 
-    @staticmethod
-    def load(path: str | os.PathLike) -> "Counterfactuals":
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
         """Read a result that ``save`` wrote.
 
         Args:
@@ -205,7 +206,73 @@ class Counterfactuals:
             ValueError, TypeError: If the file does not exist, is damaged or altered, or holds no
                 result.
         """
-        return Counterfactuals(**results_file.read(path))
+        return cls(**results_file.read(path))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per image, whose index is the position in the result.
+
+        Columns:
+
+        - ``status``, ``flipped``, ``target``: as the attributes.
+        - ``class before``, ``class after``: predicted classes of original and counterfactual, or -1
+          if the logits are not finite.
+        - ``confidence``: probability of the target after the change.
+        - ``L1``, ``L2``: distance between original and counterfactual: the sum of the absolute
+          differences, and the square root of the sum of the squared differences.
+        - ``outcome ...``: the columns of ``outcomes``, if the target was a goal.
+        - ``... passes``: evaluations of each network.
+        - ``trace ...``: entries of ``trace`` that hold one number per image.
+
+        If the record of the call has class names, ``target``, ``class before`` and ``class after``
+        are followed by columns with the names of the classes, such as ``target name``.
+        """
+        names = validate.recorded_names(self.made_by)
+        before, after = predicted(self.logits_before), predicted(self.logits_after)
+        columns: dict[str, Any] = {"status": list(self.status), "flipped": self.flipped.numpy()}
+        classes = (("target", self.target), ("class before", before), ("class after", after))
+        for column, numbers in classes:
+            columns[column] = numbers.detach().cpu().numpy()
+            if names is not None:
+                known = [names[c] if 0 <= c < len(names) else None for c in numbers.tolist()]
+                columns[f"{column} name"] = known
+        change = (self.image.to(self.original.device) - self.original).detach().cpu().flatten(1)
+        columns["confidence"] = self.confidence.detach().cpu().numpy()
+        columns["L1"] = change.abs().sum(1).numpy()
+        columns["L2"] = change.norm(dim=1).numpy()
+        columns |= cost_columns(self.cost)
+        if set(OUTCOMES) <= self.trace.keys():
+            goal = self.outcomes.drop(columns="status").add_prefix("outcome ")
+            columns |= {name: values.to_numpy() for name, values in goal.items()}
+        scalars = {k: v for k, v in self.trace.items() if v.ndim == 1 and k not in OUTCOMES}
+        columns |= {f"trace {k}": v.detach().cpu().numpy() for k, v in scalars.items()}
+        return pd.DataFrame(columns, index=image_index(len(self)))
+
+    def save_images(self, folder: str | os.PathLike, *, overwrite: bool = False) -> list[Path]:
+        """Write the images as PNG files with 8 bits per value, and return the paths of the files.
+
+        For image 12 the names are ``000012_original.png``, ``000012_reconstruction.png``,
+        ``000012_counterfactual.png`` and ``000012_difference.png``. The number is the position in
+        the result. The difference is counterfactual - reconstruction, summed over the channels: 1
+        is purple, 0 white, -1 orange, as in ``cfx.show``. For methods without a space there is no
+        reconstruction, and the difference is taken to the original.
+
+        Args:
+            folder: Folder of the files, which is created if it does not exist.
+            overwrite: If True, existing files of these names are replaced. Default: False.
+
+        Raises:
+            ValueError, TypeError: If ``folder`` cannot be written to, or already has a file of one
+                of the names.
+        """
+        parts = {"original": self.original, "counterfactual": self.image}
+        if not torch.equal(self.reconstruction, self.original):
+            parts["reconstruction"] = self.reconstruction
+        change = (self.image - self.reconstruction).sum(1)
+        drawn = {
+            **{kind: lambda i, x=x: image_files.pixels(x[i]) for kind, x in parts.items()},
+            "difference": lambda i: image_files.signed_map(change[i], 1.0),
+        }
+        return image_files.save_images(folder, drawn, len(self), overwrite=overwrite)
 
 
 def _fields(cf: Counterfactuals) -> dict[str, Any]:

@@ -46,8 +46,8 @@ DEEPEST = 400  # how deep the JSON of a record may be nested; Python reads about
 SLACK = 1e-4  # how far rounding may move images out of [0, 1]
 
 
-def with_ending(path: Any) -> Path:
-    """Return the path, with ``.safetensors`` added to the file name if it is missing.
+def with_ending(path: Any, ending: str = ENDING) -> Path:
+    """Return the path, with the ending added to the file name if it is missing.
 
     For example, ``cf_0.5`` becomes ``cf_0.5.safetensors``.
     """
@@ -56,7 +56,7 @@ def with_ending(path: Any) -> Path:
         raise ValueError(f"path: expected the name of a file, got the folder {shown(path)}")
     if given.name in ("", ".", ".."):
         raise ValueError(f"path: expected the name of a file, got {shown(path)}")
-    return given if given.suffix == ENDING else given.with_name(given.name + ENDING)
+    return given if given.suffix == ending else given.with_name(given.name + ending)
 
 
 @standard_modes
@@ -84,7 +84,7 @@ def write(fields: dict[str, Any], path: Any) -> Path:
             if code.aux is not None:
                 tensors[f"{name}.aux"] = code.aux
     texts = {name: _json(fields[name], name) for name in ("status", "made_by")}
-    ready = {name: _plain(value) for name, value in tensors.items()}
+    ready = {name: plain_copy(value) for name, value in tensors.items()}
     with writing(place) as partial:
         save_file(ready, partial, metadata={**texts, "sha256": digest(ready, texts)})
     return place
@@ -278,6 +278,8 @@ def _opened(place: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Check the names in a results file, and return its tensors and the texts of its header."""
     with safe_open(place, "pt") as file:
         texts, names = file.metadata() or {}, set(file.keys())
+        kind = texts.get("kind", "Counterfactuals")
+        _must(kind == "Counterfactuals", "kind", "counterfactuals", f"a saved {kind:.60}")
         today = {OLDER_TENSORS.get(name, name) for name in names}
         known = {*TENSORS, *CODES} | {n for n in today if n.split(".")[0] in GROUPS and "." in n}
         with_aux = [n for n in ("code_before", "code_after") if f"{n}.aux" in today]
@@ -335,7 +337,7 @@ def _json(value: Any, name: str) -> str:
         raise ValueError(f"{name}: expected what JSON can hold, got others: {error}") from None
 
 
-def _plain(value: Tensor) -> Tensor:
+def plain_copy(value: Tensor) -> Tensor:
     """Return a contiguous copy on the CPU, because safetensors refuses tensors that share memory.
 
     Lazy conjugates and negations of torch are evaluated.

@@ -11,6 +11,8 @@ import torch
 from sklearn.linear_model import Ridge, RidgeCV
 from torch import Tensor
 
+from cfxnb.core.saved import Saved
+
 PENALTIES = np.logspace(-3, 5, 25)
 MAX_CURVATURE_PAIRS = 4096  # the cost of fitting the curvature grows with the cube of this number
 MIN_PROBES = 32  # a proxy is not fitted to fewer probes
@@ -53,7 +55,7 @@ class Probes:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ProxyFit:
+class ProxyFit(Saved):
     """A proxy's derivatives at the image's code, in standard deviations of the code (std).
 
     Attributes:

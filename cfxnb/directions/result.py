@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from cfxnb.core import validate
+from cfxnb.core.saved import Result
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Directions:
+class Directions(Result):
     """Directions in code space that change a classifier's decision, best first.
 
     "g" is the gradient of the score, and "h1", "h2", ... are eigenvectors of its Hessian. The
@@ -123,6 +124,17 @@ class Directions:
         if not -len(self) <= key < len(self):
             raise IndexError(f"key: expected a rank from 0 to {len(self) - 1}, got {key}"[:200])
         return self.vectors[int(key)]
+
+    def _check_saved(self) -> None:
+        if missing := [name for name in self.names if name not in self.table.index]:
+            raise ValueError(f"table: expected a row for each direction, got none for {missing}")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per direction: ``table``, with the index "direction".
+
+        With "global_ridge" a last row "random" has the flip rate of a random direction.
+        """
+        return self.table.rename_axis("direction")
 
     def __repr__(self) -> str:
         return (

@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
 import torch
 from torch import Generator, Tensor, nn
 
@@ -22,6 +23,7 @@ from cfxnb.core.driver import reconstruct_batch
 from cfxnb.core.kept_work import checkpoint_path, digest, sketch
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.saved import Result, saved_module, with_state
 from cfxnb.core.space_fit import SpaceFit, same_scale
 from cfxnb.core.tensors import per_sample, standardise
 from cfxnb.core.training import fit
@@ -50,6 +52,7 @@ class ConditionalFlow(Protocol):
         """Return du/dt at codes u (b, ...), for conditions (b, k) and times t (b,)."""
 
 
+@saved_module
 class VelocityNet(nn.Module):
     """A multilayer perceptron whose input is code u, condition c and time t, as in LeapFactual.
 
@@ -68,12 +71,25 @@ class VelocityNet(nn.Module):
         ]
         self.layers = nn.Sequential(*layers, nn.Linear(hidden_dim, dims))
 
+    @staticmethod
+    def from_state(state: dict[str, Tensor]) -> "VelocityNet":
+        """Return the network that has this state dict.
+
+        Raises:
+            ValueError: If the state dict is that of another network.
+        """
+        first, last = state.get("layers.0.weight"), state.get("layers.6.bias")
+        if first is None or last is None or first.ndim != 2:
+            raise ValueError(f"weights: expected those of a flow, got {sorted(state)[:3]}")
+        hidden_dim, inputs = first.shape
+        return with_state(VelocityNet(len(last), inputs - len(last) - 1, hidden_dim), state)
+
     def forward(self, u: Tensor, condition: Tensor, t: Tensor) -> Tensor:
         """Return velocities (b, dims) at u (b, dims), for conditions (b, k) and times (b,)."""
         return self.layers(torch.cat([u, condition, t[:, None]], 1))
 
 
-class FittedFlow:
+class FittedFlow(Result):
     """A flow that ``cfxnb.fit_flow`` fitted to the answers of a classifier.
 
     Args:
@@ -89,6 +105,22 @@ class FittedFlow:
         self.mean, self.std = validate.place(mean, std)
         self.net = net.eval().requires_grad_(False)
         self.n_classes = validate.count(n_classes, "n_classes", 2)
+
+    @classmethod
+    def _saved_fields(cls) -> tuple[str, ...]:
+        return ("net", "mean", "std", "n_classes")
+
+    def _check_saved(self) -> None:
+        condition = torch.ones(1, self.n_classes) / self.n_classes
+        self.velocity(self.mean[None], condition, torch.ones(1))  # fails if they don't fit
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per class: the speed of the flow at the mean code.
+
+        ``speed`` is the length of the velocity at the mean of all codes, at the end of the flow
+        (t = 1), in standard deviations of the code.
+        """
+        return _speeds(self)
 
     @property
     def module(self) -> nn.Module:
@@ -111,7 +143,7 @@ class FittedFlow:
         return f"FittedFlow({type(self.net).__name__}, {self.n_classes} classes)"
 
 
-class ClassMeans:
+class ClassMeans(Result):
     """The baseline: the velocity points to the mean code of the class, everywhere and always.
 
     The walk along the difference of two such velocities is the straight line along the difference
@@ -124,6 +156,20 @@ class ClassMeans:
         self.mean, self.std = validate.place(mean, std)
         self.means, self.n_classes = means, len(means)
 
+    @classmethod
+    def _saved_fields(cls) -> tuple[str, ...]:
+        return ("means", "mean", "std")
+
+    def _check_saved(self) -> None:
+        validate.shape(self.means.shape[1:], self.mean.shape, "means", "codes of shape")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per class.
+
+        ``speed`` is the length of the mean code of the class, in standard deviations of the code.
+        """
+        return _speeds(self)
+
     def velocity(self, u: Tensor, condition: Tensor, t: Tensor) -> Tensor:
         """Return the mean codes (b, ...) of the classes of the conditions (b, k), at any time.
 
@@ -133,6 +179,16 @@ class ClassMeans:
         _check_velocity(self, u, condition, t)
         means = self.means.to(u).flatten(1)
         return (condition.to(means) @ means).view(u.shape)
+
+
+@torch.no_grad()
+def _speeds(flow: Any) -> pd.DataFrame:
+    """Return the length of the velocity to each class, at the mean code and at t = 1."""
+    count = flow.n_classes
+    u = torch.zeros(count, *flow.mean.shape, device=flow.mean.device)
+    v = flow.velocity(u, torch.eye(count).to(u), torch.ones(count).to(u))
+    index = pd.RangeIndex(count, name="class")
+    return pd.DataFrame({"speed": v.flatten(1).norm(dim=1).cpu().numpy()}, index=index)
 
 
 class DenoiserFlow:

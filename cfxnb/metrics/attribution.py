@@ -15,6 +15,7 @@ from cfxnb.attribution.result import NO_MAP, Attribution, checked_attribution
 from cfxnb.core import validate
 from cfxnb.core.copies import copied
 from cfxnb.core.modes import standard_modes
+from cfxnb.core.saved import Result, image_index
 from cfxnb.core.tensors import finite_rows, noise_like
 from cfxnb.core.types import Classifier
 from cfxnb.metrics.pairwise import paste_curve
@@ -67,7 +68,7 @@ def pointing_game(attribution: Attribution | Tensor, mask: Tensor) -> Tensor:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class InsertionDeletion:
+class InsertionDeletion(Result):
     """Probability of the label while pixels are inserted and deleted; see ``insertion_deletion``.
 
     Attributes:
@@ -94,6 +95,17 @@ class InsertionDeletion:
     def deletion_auc(self) -> Tensor:
         """Area under the deletion curve of each of n images, (n,) in [0, 1]. Lower is better."""
         return torch.trapezoid(self.deletion, self.fraction)
+
+    def _check_saved(self) -> None:
+        shape = (len(self.insertion), *self.fraction.shape)
+        for name in ("insertion", "deletion"):
+            validate.shape(getattr(self, name).shape, shape, name)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per image: ``insertion_auc`` and ``deletion_auc``."""
+        names = ("insertion_auc", "deletion_auc")
+        columns = {name: getattr(self, name).detach().cpu().numpy() for name in names}
+        return pd.DataFrame(columns, index=image_index(len(self.insertion)))
 
     def __repr__(self) -> str:
         n, insertion, deletion = len(self.insertion), self.insertion_auc, self.deletion_auc

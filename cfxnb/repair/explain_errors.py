@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,19 +12,20 @@ from torch import Tensor
 
 from cfxnb.attacks.describe_change import FeatureAttribution, describe_change
 from cfxnb.attacks.descriptors import Descriptors
-from cfxnb.core import validate
+from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.conditions import require_conditional
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.prediction import predict_logits
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.saved import Result
 from cfxnb.core.tensors import predicted
 from cfxnb.core.types import STOPPED, Classifier
 from cfxnb.diffusion.diffusion_counterfactual import diffusion_counterfactual
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ErrorExplanation:
+class ErrorExplanation(Result):
     """Misclassified images, and counterfactuals that are classified correctly.
 
     Attributes:
@@ -47,6 +50,28 @@ class ErrorExplanation:
 
     def __post_init__(self) -> None:
         validate.fields(self)
+
+    def _check_saved(self) -> None:
+        validate_results.result(self.counterfactuals, "counterfactuals")
+        if self.rows.shape != (len(self.counterfactuals),):
+            raise ValueError(
+                f"rows: expected {len(self.counterfactuals)} positions, one per image, got shape "
+                f"{tuple(self.rows.shape)}"
+            )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per explained image.
+
+        The column ``row`` is the position of the image in the data set. The other columns are those
+        of ``Counterfactuals.to_frame``.
+        """
+        found = self.counterfactuals.to_frame()
+        found.insert(0, "row", self.rows.cpu().numpy())
+        return found
+
+    def save_images(self, folder: str | os.PathLike, *, overwrite: bool = False) -> list[Path]:
+        """Write the images of the counterfactuals, see ``Counterfactuals.save_images``."""
+        return self.counterfactuals.save_images(folder, overwrite=overwrite)
 
     def _repr_html_(self) -> str:
         return self.table.round(3).to_html() + self.counterfactuals._repr_html_()

@@ -450,6 +450,7 @@ NAMES_OF = {
     "do_value": const(0.6), "draw": const(draw_picture), "end": codes, "explain": const(plain_heat),
     "factors": factors, "figure": figure, "figures": figures,
     "checkpoint_dir": lambda: place() / "checkpoint_dir",
+    "folder": lambda: place() / "images", "overwrite": const(True),
     "groups": const((("up",), ("side",))), "binary_search_steps": const(1),
     "hidden_dim": const(8), "image": images, "images": images,
     "importance": lambda: pd.Series({"up": 1.0, "side": 0.5}), "judge": classifier,
@@ -506,13 +507,33 @@ def short_attack(classifier, images, target):
     return cfx.latent_attack(space(), classifier, images, target, steps=4, restarts=0)
 
 
+#: Kinds of results, by the names under which they are found.
+RESULTS = (
+    "cfx.AttributeEdits", "cfx.Attribution", "cfx.ContrastiveScores", "cfx.Counterfactuals",
+    "cfx.Descriptors", "cfx.Directions", "cfx.ErrorExplanation", "cfx.FeatureAttribution",
+    "cfx.ObservedScores", "cfx.ScoreBounds", "cfx.flows.velocity.ClassMeans",
+    "cfx.flows.velocity.FittedFlow", "cfx.metrics.InsertionDeletion",
+)  # fmt: skip
+
+
+@functools.cache
+def kept(kind):
+    """A saved result of this kind."""
+    name = kind.split(".")[-1]
+    return OBJECTS[name]().save(place() / f"kept {name}")
+
+
 #: What it means elsewhere: function -> argument -> value. DEFAULT leaves it out.
 ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.AttributeEdits.step": {"target": lambda: torch.ones(ROWS, 2)},
     "cfx.Attribution.concatenate": {"parts": lambda: [attribution(), attribution()]},
     "cfx.Counterfactuals.concatenate": {"parts": lambda: [counterfactuals(), counterfactuals()]},
     "cfx.Counterfactuals.__add__": {"other": counterfactuals},
-    "cfx.Counterfactuals.save": {"path": lambda: place() / "written"},
+    **{
+        f"{kind}.{name}": {"path": lambda: place() / "written"}
+        for kind in RESULTS for name in ("save", "to_csv")
+    },
+    **{f"{kind}.load": {"path": functools.partial(kept, kind)} for kind in RESULTS},
     "cfx.Code": {"z": lambda: codes().z, "aux": DEFAULT},
     "cfx.Descriptors.standardise": {"change": lambda: codes().z},
     "cfx.Directions.__getitem__": {"key": const("g")},

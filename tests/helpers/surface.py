@@ -97,6 +97,9 @@ def _of_class(kind: type, label: str, exported: bool) -> Iterator[Callee]:
             continue
         if isinstance(raw, staticmethod):
             yield Callee(title, raw.__func__, None, _parameters(raw.__func__))
+        elif isinstance(raw, classmethod):
+            bound = getattr(kind, name)
+            yield Callee(title, bound, None, _parameters(bound))
         elif isinstance(raw, property):
             yield Callee(title, raw.fget, kind, {})
         elif inspect.isfunction(raw):
