@@ -165,7 +165,7 @@ class Attribution(Result):
                 columns[name] = value.detach().cpu().numpy()
         return pd.DataFrame(columns | cost_columns(self.cost), index=image_index(len(self)))
 
-    def save_images(self, folder: str | os.PathLike, *, overwrite: bool = False) -> list[Path]:
+    def save_images(self, output_dir: str | os.PathLike, *, overwrite: bool = False) -> list[Path]:
         """Write the images as PNG files with 8 bits per value, and return the paths of the files.
 
         For image 12 the names are ``000012_image.png``, ``000012_baseline.png`` and
@@ -174,11 +174,11 @@ class Attribution(Result):
         the 99th percentile of its absolute values, as in ``cfx.heat_maps``.
 
         Args:
-            folder: Folder of the files, which is created if it does not exist.
+            output_dir: Folder of the files, which is created if it does not exist.
             overwrite: If True, existing files of these names are replaced. Default: False.
 
         Raises:
-            ValueError, TypeError: If ``folder`` cannot be written to, or already has a file of one
+            ValueError, TypeError: If ``output_dir`` cannot be written to, or already has a file of one
                 of the names.
         """
         maps = self.heat_map.detach().cpu().float()
@@ -188,7 +188,7 @@ class Attribution(Result):
             "baseline": lambda i: image_files.pixels(self.baseline[i]),
             "heat_map": lambda i: image_files.signed_map(maps[i], tops[i]),
         }
-        return image_files.save_images(folder, drawn, len(self), overwrite=overwrite)
+        return image_files.save_images(output_dir, drawn, len(self), overwrite=overwrite)
 
     def __repr__(self) -> str:
         counts = {s: self.status.count(s) for s in ATTRIBUTION_STATUSES if s in self.status}

@@ -37,7 +37,7 @@ def pixels(image: Tensor) -> np.ndarray:
 
 
 def save_images(
-    folder: str | os.PathLike,
+    output_dir: str | os.PathLike,
     draw: Mapping[str, Callable[[int], np.ndarray]],
     count: int,
     *,
@@ -49,28 +49,28 @@ def save_images(
     the first file is written. Each file appears as a whole or not at all.
 
     Args:
-        folder: Folder of the files, which is created if it does not exist.
+        output_dir: Folder of the files, which is created if it does not exist.
         draw: Dict from each kind of image to a function that draws the image of a number: bytes of
             shape (h, w) or (h, w, 3).
         count: The images have the numbers 0 to ``count`` - 1.
         overwrite: If True, existing files of these names are replaced.
 
     Raises:
-        ValueError, TypeError: If ``folder`` is not a folder, cannot be written to, or already has a
+        ValueError, TypeError: If ``output_dir`` is not a folder, cannot be written to, or already has a
             file of one of the names.
     """
-    place = given_path(folder, "a folder", "folder")
+    place = given_path(output_dir, "a folder", "output_dir")
     if (kind := kind_of(place)) not in ("a folder", *NOTHING):
-        raise ValueError(f"folder: expected a folder, got {kind} at {shown(folder)}")
+        raise ValueError(f"output_dir: expected a folder, got {kind} at {shown(output_dir)}")
     overwrite = validate.flag(overwrite, "overwrite")
     paths = {(i, k): place / f"{i:0{DIGITS}d}_{k}.png" for i in range(count) for k in draw}
     there = [path.name for path in paths.values() if kind_of(path) not in NOTHING]
     if there and not overwrite:
         raise ValueError(
-            f"folder: expected one without these images, got {shown(folder)} with {len(there)} of "
+            f"output_dir: expected one without these images, got {shown(output_dir)} with {len(there)} of "
             f"them, such as {there[0]}; pass another folder, or overwrite=True"
         )
     for (i, k), path in paths.items():
-        with writing(path, "folder") as partial:
+        with writing(path, "output_dir") as partial:
             Image.fromarray(draw[k](i)).save(partial, format="png")
     return list(paths.values())

@@ -247,7 +247,7 @@ class Counterfactuals(Result):
         columns |= {f"trace {k}": v.detach().cpu().numpy() for k, v in scalars.items()}
         return pd.DataFrame(columns, index=image_index(len(self)))
 
-    def save_images(self, folder: str | os.PathLike, *, overwrite: bool = False) -> list[Path]:
+    def save_images(self, output_dir: str | os.PathLike, *, overwrite: bool = False) -> list[Path]:
         """Write the images as PNG files with 8 bits per value, and return the paths of the files.
 
         For image 12 the names are ``000012_original.png``, ``000012_reconstruction.png``,
@@ -257,11 +257,11 @@ class Counterfactuals(Result):
         reconstruction, and the difference is taken to the original.
 
         Args:
-            folder: Folder of the files, which is created if it does not exist.
+            output_dir: Folder of the files, which is created if it does not exist.
             overwrite: If True, existing files of these names are replaced. Default: False.
 
         Raises:
-            ValueError, TypeError: If ``folder`` cannot be written to, or already has a file of one
+            ValueError, TypeError: If ``output_dir`` cannot be written to, or already has a file of one
                 of the names.
         """
         parts = {"original": self.original, "counterfactual": self.image}
@@ -272,7 +272,7 @@ class Counterfactuals(Result):
             **{kind: lambda i, x=x: image_files.pixels(x[i]) for kind, x in parts.items()},
             "difference": lambda i: image_files.signed_map(change[i], 1.0),
         }
-        return image_files.save_images(folder, drawn, len(self), overwrite=overwrite)
+        return image_files.save_images(output_dir, drawn, len(self), overwrite=overwrite)
 
 
 def _fields(cf: Counterfactuals) -> dict[str, Any]:

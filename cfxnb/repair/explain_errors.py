@@ -69,9 +69,9 @@ class ErrorExplanation(Result):
         found.insert(0, "row", self.rows.cpu().numpy())
         return found
 
-    def save_images(self, folder: str | os.PathLike, *, overwrite: bool = False) -> list[Path]:
+    def save_images(self, output_dir: str | os.PathLike, *, overwrite: bool = False) -> list[Path]:
         """Write the images of the counterfactuals, see ``Counterfactuals.save_images``."""
-        return self.counterfactuals.save_images(folder, overwrite=overwrite)
+        return self.counterfactuals.save_images(output_dir, overwrite=overwrite)
 
     def _repr_html_(self) -> str:
         return self.table.round(3).to_html() + self.counterfactuals._repr_html_()

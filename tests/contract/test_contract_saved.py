@@ -250,7 +250,7 @@ def test_images_are_written_and_not_replaced(tmp_path):
             np.abs(shown / 255 - cf.original[i].permute(1, 2, 0).squeeze(-1).numpy()).max() < 0.003
         )
     before = paths[0].read_bytes()
-    with pytest.raises(ValueError, match="folder: expected one without these images"):
+    with pytest.raises(ValueError, match="output_dir: expected one without these images"):
         cf.save_images(tmp_path / "images")
     assert paths[0].read_bytes() == before
     cf[list(range(len(cf)))[::-1]].save_images(tmp_path / "images", overwrite=True)
@@ -278,7 +278,7 @@ def test_heat_maps_are_written(tmp_path):
 def test_images_need_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     cf = good.OBJECTS["Counterfactuals"]()
-    with pytest.raises(ValueError, match="folder: expected a folder, got a file"):
+    with pytest.raises(ValueError, match="output_dir: expected a folder, got a file"):
         cf.save_images(tmp_path / "file")
 
 

@@ -450,7 +450,7 @@ NAMES_OF = {
     "do_value": const(0.6), "draw": const(draw_picture), "end": codes, "explain": const(plain_heat),
     "factors": factors, "figure": figure, "figures": figures,
     "checkpoint_dir": lambda: place() / "checkpoint_dir",
-    "folder": lambda: place() / "images", "overwrite": const(True),
+    "output_dir": lambda: place() / "images", "overwrite": const(True),
     "groups": const((("up",), ("side",))), "binary_search_steps": const(1),
     "hidden_dim": const(8), "image": images, "images": images,
     "importance": lambda: pd.Series({"up": 1.0, "side": 0.5}), "judge": classifier,
