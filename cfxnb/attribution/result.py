@@ -178,8 +178,8 @@ class Attribution(Result):
             overwrite: If True, existing files of these names are replaced. Default: False.
 
         Raises:
-            ValueError, TypeError: If ``output_dir`` cannot be written to, or already has a file of one
-                of the names.
+            ValueError, TypeError: If ``output_dir`` cannot be written to, or already has a file of
+                one of the names.
         """
         maps = self.heat_map.detach().cpu().float()
         tops = [m.abs().nan_to_num().flatten().quantile(0.99).item() or 1.0 for m in maps]

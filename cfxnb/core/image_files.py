@@ -56,8 +56,8 @@ def save_images(
         overwrite: If True, existing files of these names are replaced.
 
     Raises:
-        ValueError, TypeError: If ``output_dir`` is not a folder, cannot be written to, or already has a
-            file of one of the names.
+        ValueError, TypeError: If ``output_dir`` is no folder, cannot be written to, or already has
+            a file of one of the names.
     """
     place = given_path(output_dir, "a folder", "output_dir")
     if (kind := kind_of(place)) not in ("a folder", *NOTHING):
@@ -67,8 +67,8 @@ def save_images(
     there = [path.name for path in paths.values() if kind_of(path) not in NOTHING]
     if there and not overwrite:
         raise ValueError(
-            f"output_dir: expected one without these images, got {shown(output_dir)} with {len(there)} of "
-            f"them, such as {there[0]}; pass another folder, or overwrite=True"
+            f"output_dir: expected one without these images, got {shown(output_dir)} with "
+            f"{len(there)} of them, such as {there[0]}; pass another folder, or overwrite=True"
         )
     for (i, k), path in paths.items():
         with writing(path, "output_dir") as partial:

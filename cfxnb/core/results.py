@@ -261,8 +261,8 @@ class Counterfactuals(Result):
             overwrite: If True, existing files of these names are replaced. Default: False.
 
         Raises:
-            ValueError, TypeError: If ``output_dir`` cannot be written to, or already has a file of one
-                of the names.
+            ValueError, TypeError: If ``output_dir`` cannot be written to, or already has a file of
+                one of the names.
         """
         parts = {"original": self.original, "counterfactual": self.image}
         if not torch.equal(self.reconstruction, self.original):
