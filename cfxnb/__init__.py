@@ -19,6 +19,7 @@
   observations: ``observed_scores``, ``adjusted_effect``, ``score_bounds``
 - maps of pixels: ``latent_integrated_gradients``, ``integrated_gradients``, ``captum_attribution``
 - errors of a model: ``explain_errors``, ``fine_tune``, ``group_weights``
+- a panel for trying methods: ``workbench``
 - evaluation: ``report``, ``cout``, ``metrics`` (distances, and scores against the truth)
 """
 

@@ -105,5 +105,8 @@ from .repair.fine_tune import group_weights as group_weights
 from .weights import available as available
 from .weights import load as load
 from .weights import load_retrained as load_retrained
+from .workbench.panel import Workbench as Workbench
+from .workbench.panel import read_image as read_image
+from .workbench.panel import workbench as workbench
 
 __version__: str
