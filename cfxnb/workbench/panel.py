@@ -157,8 +157,9 @@ class Workbench:
         return self._image.value
 
     def _build(self) -> None:
-        wide = {"description_width": "9em"}
-        room = {"width": "22em"}
+        wide = {"description_width": "11em"}
+        room = {"width": "25em"}
+        narrow = {"width": "8em"}
         top = len(self._images) - 1
         self._image = ipywidgets.IntSlider(
             0, min=0, max=top, description="image", style=wide, layout=room, continuous_update=False
@@ -177,17 +178,19 @@ class Workbench:
             options=list(self.methods), description="method", style=wide, layout=room
         )
         self._options = ipywidgets.VBox()
-        self._run = ipywidgets.Button(description="Run", button_style="primary")
-        self._halt = ipywidgets.Button(description="Stop", disabled=True)
-        self._keep = ipywidgets.Button(description="Keep", disabled=True)
-        self._bar = ipywidgets.FloatProgress(0, min=0, max=1, description="progress", layout=room)
+        self._run = ipywidgets.Button(description="Run", button_style="primary", layout=narrow)
+        self._halt = ipywidgets.Button(description="Stop", disabled=True, layout=narrow)
+        self._keep = ipywidgets.Button(description="Keep", disabled=True, layout=narrow)
+        self._bar = ipywidgets.FloatProgress(
+            0, min=0, max=1, description="progress", style=wide, layout=room
+        )
         self._status = ipywidgets.HTML()
         self._preview, self._picture, self._log = (ipywidgets.HTML() for _ in range(3))
         self._table, self._compared = ipywidgets.HTML(), ipywidgets.HTML()
-        self._kept = ipywidgets.SelectMultiple(description="kept runs", style=wide, layout=room)
-        self._compare = ipywidgets.Button(description="Compare", disabled=True)
-        self._forget = ipywidgets.Button(description="Forget", disabled=True)
-        self._show_code = ipywidgets.Button(description="Show code", disabled=True)
+        self._kept = ipywidgets.SelectMultiple(description="kept runs", layout={"width": "100%"})
+        self._compare = ipywidgets.Button(description="Compare", disabled=True, layout=narrow)
+        self._forget = ipywidgets.Button(description="Forget", disabled=True, layout=narrow)
+        self._show_code = ipywidgets.Button(description="Show code", disabled=True, layout=narrow)
         self._code = ipywidgets.Textarea(
             description="code", rows=8, layout={"width": "100%", "display": "none"}
         )
@@ -208,7 +211,7 @@ class Workbench:
                 self._options, ipywidgets.HBox([self._run, self._halt, self._keep]), self._bar,
                 self._status,
             ],
-            layout={"min_width": "24em"},
+            layout={"min_width": "26em"},
         )  # fmt: skip
         buttons = ipywidgets.HBox([self._compare, self._forget, self._show_code])
         right = ipywidgets.VBox(
@@ -219,6 +222,7 @@ class Workbench:
             layout={"flex": "1 1 30em", "min_width": "0"},
         )  # fmt: skip
         self.panel = ipywidgets.HBox([left, right], layout={"flex_flow": "row wrap"})
+        self._picture.value = "<p>The results of a run appear here.</p>"
         self._target.value = self._runner_up()
         self._show_image()
         self._show_options()
@@ -391,7 +395,8 @@ class Workbench:
         chosen = {n: self.runs[n] for n in self._kept.value or self.runs}
         if not chosen:
             raise ValueError("compare: expected kept runs, got none; press Keep first")
-        rows, columns = [], max(len(run.result) for run in chosen.values())
+        # At least four columns, because few images are drawn large.
+        rows, columns = [], max(4, *(len(run.result) for run in chosen.values()))
         for run in chosen.values():
             blank = run.result.image.new_ones(columns - len(run.result), *self._images.shape[1:])
             rows.append(torch.cat([run.result.image, blank]).cpu())
@@ -421,8 +426,8 @@ class Workbench:
 def _control(name: str, default: Any) -> Any:
     common: dict[str, Any] = {
         "description": name.replace("_", " "),
-        "style": {"description_width": "9em"},
-        "layout": {"width": "22em"},
+        "style": {"description_width": "11em"},
+        "layout": {"width": "25em"},
     }
     if isinstance(default, bool):
         return ipywidgets.Checkbox(default, indent=False, **common)
