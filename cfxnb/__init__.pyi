@@ -82,6 +82,8 @@ from .directions.result import Directions as Directions
 from .flows.flow_counterfactual import PAPER_FLOW as PAPER_FLOW
 from .flows.flow_counterfactual import flow_counterfactual as flow_counterfactual
 from .flows.velocity import fit_flow as fit_flow
+from .interactive.panel import read_image as read_image
+from .interactive.panel import workbench as workbench
 from .metrics.pairwise import cout as cout
 from .metrics.report import report as report
 from .plots.attribution import heat_maps as heat_maps
@@ -105,8 +107,5 @@ from .repair.fine_tune import group_weights as group_weights
 from .weights import available as available
 from .weights import load as load
 from .weights import load_retrained as load_retrained
-from .workbench.panel import Workbench as Workbench
-from .workbench.panel import read_image as read_image
-from .workbench.panel import workbench as workbench
 
 __version__: str

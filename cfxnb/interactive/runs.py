@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cfxnb.core.decisions import log_odds
 from cfxnb.core.results import Counterfactuals
+from cfxnb.interactive.methods import Method
 from cfxnb.metrics.pairwise import l2
-from cfxnb.workbench.methods import Method
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

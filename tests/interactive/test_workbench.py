@@ -168,7 +168,7 @@ def test_a_file_becomes_an_image(bench, tmp_path):
 
 
 def test_each_method_has_at_most_ten_options_and_they_are_its_own():
-    from cfxnb.workbench.methods import CHOICES, OPTIONS
+    from cfxnb.interactive.methods import CHOICES, OPTIONS
 
     for name, options in OPTIONS.items():
         assert len(options) <= 10

@@ -108,9 +108,10 @@ def methods_for(
         calls["flow_counterfactual"] = (flow_counterfactual, (space,), code)
     if directions is not None:
 
-        def follow(*given: Any, **options: Any) -> Counterfactuals:
-            *first, target = given
-            return follow_direction(*first, directions, target, **options)
+        def follow(
+            space: Any, classifier: Any, images: Any, target: Any, **options: Any
+        ) -> Counterfactuals:
+            return follow_direction(space, classifier, images, directions, target, **options)
 
         code = "space, f, x, directions, {target}"
         calls["follow_direction"] = (follow, (space,), code)

@@ -9,6 +9,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.prediction import predict_logits
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, LatentSpace, Step
+from cfxnb.interactive.methods import CHOICES, Method, methods_for
+from cfxnb.interactive.runs import Run, code_of, compare
 from cfxnb.plots.charts import curves
 from cfxnb.plots.pictures import gallery, names_of, show
-from cfxnb.workbench.methods import CHOICES, Method, methods_for
-from cfxnb.workbench.runs import Run, code_of, compare
 
 MAX_AT_ONCE = 8  # images per run, as many as one picture shows
 MAX_SIDE = 8192  # pixels of a file that is dropped
@@ -255,7 +256,7 @@ class Workbench:
 
     def _uploaded(self, change: Any) -> None:
         for file in change["new"] or ():
-            self._reported(lambda file=file: self.add_image(bytes(file["content"]), file["name"]))
+            self._reported(partial(self.add_image, bytes(file["content"]), file["name"]))
 
     def _reported(self, action: Callable[[], Any]) -> None:
         """Call ``action``, and show its error: Jupyter does not show exceptions of callbacks."""
@@ -409,13 +410,13 @@ class Workbench:
         self._code.value = self.code()
         self._code.layout.display = "flex"
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, output_dir: str | Path) -> Path:
         """Write the kept runs to a folder: one result file each, and ``runs.py`` with the code.
 
         Returns:
             The folder.
         """
-        place = Path(folder).expanduser()
+        place = Path(output_dir).expanduser()
         place.mkdir(parents=True, exist_ok=True)
         for name, run in self.runs.items():
             run.result.save(place / name)
