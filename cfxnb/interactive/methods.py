@@ -75,7 +75,7 @@ def methods_for(
     space: Any,
     classifier: Any,
     flow: Any = None,
-    directions: Any = None,
+    direction: Any = None,
     own: Mapping[str, Callable[..., Counterfactuals]] | None = None,
 ) -> dict[str, Method]:
     """Return the methods that can run on a space and a classifier, a dict from names to Methods.
@@ -86,7 +86,7 @@ def methods_for(
     Args:
         space, classifier: Space and classifier, checked.
         flow: Conditional flow for ``flow_counterfactual``, or None.
-        directions: Result of ``find_directions`` for ``follow_direction``, or None.
+        direction: Result of ``find_directions`` for ``follow_direction``, or None.
         own: Dict from the names of further methods to functions (space, classifier, images, target,
             **options) -> Counterfactuals.
 
@@ -106,14 +106,14 @@ def methods_for(
     elif denoiser:
         code = "space, f, x, {target}"
         calls["flow_counterfactual"] = (flow_counterfactual, (space,), code)
-    if directions is not None:
+    if direction is not None:
 
         def follow(
             space: Any, classifier: Any, images: Any, target: Any, **options: Any
         ) -> Counterfactuals:
-            return follow_direction(space, classifier, images, directions, target, **options)
+            return follow_direction(space, classifier, images, direction, target, **options)
 
-        code = "space, f, x, directions, {target}"
+        code = "space, f, x, direction, {target}"
         calls["follow_direction"] = (follow, (space,), code)
     if gradients and denoiser:
         for function in (diffusion_counterfactual, maskdime, sce):

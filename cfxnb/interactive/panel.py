@@ -20,9 +20,12 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.directions import checked_direction
+from cfxnb.core.disk import cause, given_path, writing
 from cfxnb.core.prediction import predict_logits
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, LatentSpace, Step
+from cfxnb.flows.velocity import check_flow
 from cfxnb.interactive.methods import CHOICES, Method, methods_for
 from cfxnb.interactive.runs import Run, code_of, compare
 from cfxnb.plots.charts import curves
@@ -41,7 +44,7 @@ def workbench(
     *,
     judge: Classifier | None = None,
     flow: Any = None,
-    directions: Any = None,
+    direction: Any = None,
     methods: Mapping[str, Callable[..., Counterfactuals]] | None = None,
     class_names: Sequence[str] | None = None,
 ) -> "Workbench":
@@ -58,7 +61,7 @@ def workbench(
         images: Images (n, c, h, w) in [0, 1], or what the methods accept as images.
         judge: Independent classifier with the same classes, which reads the counterfactuals.
         flow: Conditional flow from ``cfx.fit_flow``, which adds ``flow_counterfactual``.
-        directions: Result of ``cfx.find_directions``, which adds ``follow_direction``.
+        direction: Result of ``cfx.find_directions``, which adds ``follow_direction``.
         methods: Dict from names to own methods (space, classifier, images, target, **options) ->
             Counterfactuals. Keyword arguments with simple defaults become controls.
         class_names: Names of the classes. Default: those of the classifier, else their numbers.
@@ -69,7 +72,7 @@ def workbench(
     Raises:
         ValueError, TypeError: If an argument is wrong.
     """
-    return Workbench(space, classifier, images, judge, flow, directions, methods, class_names)
+    return Workbench(space, classifier, images, judge, flow, direction, methods, class_names)
 
 
 class Workbench:
@@ -88,7 +91,7 @@ class Workbench:
         images: Any,
         judge: Any = None,
         flow: Any = None,
-        directions: Any = None,
+        direction: Any = None,
         methods: Any = None,
         class_names: Any = None,
     ) -> None:
@@ -106,10 +109,14 @@ class Workbench:
         if judge is not None:
             first = CheckedClassifier(judge, "judge")
             validate.same_classes(first, self._images[:1], n_classes, "judge", None)
-        self.methods = methods_for(space, classifier, flow, directions, methods)
+        if flow is not None:
+            check_flow(flow, space, n_classes)
+        if direction is not None:
+            checked_direction(space, direction, 1)
+        self.methods = methods_for(space, classifier, flow, direction, methods)
         if not self.methods:
             raise ValueError(
-                "classifier: expected one that passes gradients, or flow= or directions= for a "
+                "classifier: expected one that passes gradients, or flow= or direction= for a "
                 "BlackBox, got a BlackBox alone"
             )
         self.runs: dict[str, Run] = {}
@@ -131,28 +138,29 @@ class Workbench:
         kept = self.runs or ({} if self.last is None else {"run_1": self.last})
         return code_of(kept)
 
-    def wait(self) -> "Run | None":
-        """Wait until the present run has ended, and return the latest run."""
+    def wait(self) -> Counterfactuals | None:
+        """Wait until the present run has ended, and return the latest result, if there is one."""
         if self._thread is not None:
             self._thread.join()
-        return self.last
+        return None if self.last is None else self.last.result
 
-    def add_image(self, file: Any, name: str = "image") -> int:
+    def add_image(self, file: Any, title: str = "image") -> int:
         """Add the image of a file to the images of the panel, and return its position.
 
         The image is scaled and cropped in the centre to the size of the other images.
 
         Args:
             file: Path of the file, or its bytes.
-            name: Name of the file, for the code.
+            title: Name of the file, for the code.
 
         Raises:
             ValueError: If the file is no image.
         """
+        validate.text(title, "title")
         image = read_image(file, self._images)
         self._images = torch.cat([self._images, image.to(self._images)])
         self._logits = torch.cat([self._logits, predict_logits(self.classifier, image).cpu()])
-        self._codes.append(f"cfx.read_image({name!r}, images)")
+        self._codes.append(f"cfx.read_image({title!r}, images)")
         self._image.max = len(self._images) - 1
         self._image.value = self._image.max
         return self._image.value
@@ -416,11 +424,11 @@ class Workbench:
         Returns:
             The folder.
         """
-        place = Path(output_dir).expanduser()
-        place.mkdir(parents=True, exist_ok=True)
+        place = given_path(output_dir, name="output_dir")
+        with writing(place / "runs.py", "output_dir") as partial_file:
+            partial_file.write_text(self.code(), encoding="utf-8")
         for name, run in self.runs.items():
             run.result.save(place / name)
-        (place / "runs.py").write_text(self.code(), encoding="utf-8")
         return place
 
 
@@ -466,14 +474,16 @@ def read_image(file: Any, like: Tensor) -> Tensor:
     channels, height, width = validate.images(like, "like").shape[1:]
     if channels not in (1, 3):
         raise ValueError(f"like: expected images with 1 or 3 channels, got {channels}")
-    source = io.BytesIO(file) if isinstance(file, bytes) else Path(file).expanduser()
+    source: Any = io.BytesIO(file) if isinstance(file, bytes) else given_path(file, name="file")
     try:
         with Image.open(source) as opened:
             if max(opened.size) > MAX_SIDE:
                 raise ValueError(f"{opened.size} pixels, more than {MAX_SIDE} per side")
             upright = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"file: expected an image file, got one that fails: {error}") from None
+        raise ValueError(
+            f"file: expected an image file, got one that can't be read: {cause(error)}"
+        ) from None
     fitted = ImageOps.fit(upright, (width, height))
     values = torch.frombuffer(bytearray(fitted.tobytes()), dtype=torch.uint8)
     return values.view(1, height, width, channels).permute(0, 3, 1, 2).float() / 255

@@ -87,7 +87,7 @@ def code_of(runs: Mapping[str, Run]) -> str:
     """Return a Python script that makes the runs again, and compares them.
 
     The script uses the names ``space``, ``f`` and ``images`` for the arguments of
-    ``cfx.workbench``, and ``flow``, ``directions``, ``methods`` and ``judge`` if they were given.
+    ``cfx.workbench``, and ``flow``, ``direction``, ``methods`` and ``judge`` if they were given.
     """
     text = "import cfxnb as cfx\n\n# space, f, images, ...: what you passed to cfx.workbench\n"
     for name, run in runs.items():

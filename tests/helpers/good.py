@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 import torch
 from gaussians import gaussian_world
 from matplotlib.figure import Figure
@@ -308,6 +309,13 @@ def place() -> Path:
 @functools.cache
 def saved():
     return counterfactuals().save(place() / "kept")
+
+
+def image_file():
+    """A small PNG file."""
+    path = place() / "small.png"
+    PIL.Image.new("RGB", (5, 4), (200, 100, 0)).save(path)
+    return path
 
 
 @functools.cache
@@ -686,6 +694,13 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "module": const(nn.Flatten()), "names": const("ink"), "units": const("%"),
         "mean": const([0.5, 0.5, 0.5]), "std": const([0.5, 0.5, 0.5]), "size": const(4),
     },
+    "cfx.read_image": {"file": image_file, "like": colours},
+    "cfx.workbench": {
+        "flow": flow, "direction": directions, "methods": DEFAULT, "class_names": DEFAULT,
+    },
+    "cfx.interactive.panel.Workbench.add_image": {"file": image_file, "title": const("x.png")},
+    "cfx.interactive.panel.Workbench.save": {"output_dir": lambda: place() / "bench"},
+    "cfx.interactive.panel.Workbench.run": {},
     "cfx.wrap": {
         "mean": const([0.5, 0.5, 0.5]), "std": const([0.5, 0.5, 0.5]), "size": const(4),
         "class_names": const(["no", "yes"]),
@@ -750,6 +765,16 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.spaces.load_stylegan2": {"path": stylegan_file},
 }  # fmt: skip
 
+
+def used_workbench():
+    """A panel with one kept run."""
+    bench = cfx.workbench(space(), classifier(), images(), judge=classifier())
+    bench.run()
+    bench.wait()
+    bench.keep()
+    return bench
+
+
 #: Objects whose methods are called, by the name of their class.
 OBJECTS: dict[str, Callable[[], Any]] = {
     "AttributeEdits": edits,
@@ -783,6 +808,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "StraightPath": lambda: cfx.straight_path(images(), 0.5),
     "StyleGAN2": stylegan,
     "VAE": vae,
+    "Workbench": used_workbench,
     "Wrapped": classifier,
     "WrappedRegression": regression,
     "Goal": lambda: cfx.raise_to(0.5),

@@ -47,7 +47,8 @@ def test_a_run_gives_what_the_method_gives(bench):
     bench._image.value, bench._count.value = 1, 2
     bench._boxes["steps"].value = "40"
     bench.run()
-    run = bench.wait()
+    bench.wait()
+    run = bench.last
     alone = cfx.latent_attack(Identity(), brightness, images_of()[1:3], 1, steps=40)
     assert torch.equal(run.result.image, alone.image)
     assert run.options == {"steps": 40}
@@ -105,8 +106,8 @@ def test_the_stop_button_ends_a_run():
     bench.run()
     assert begun.wait(30)
     bench._halt.click()
-    run = bench.wait()
-    assert run.result.status == ("stopped",)
+    result = bench.wait()
+    assert result.status == ("stopped",)
     assert bench._halt.disabled
 
 
@@ -132,11 +133,11 @@ def test_a_black_box_gets_only_methods_without_gradients():
     with pytest.raises(ValueError, match="BlackBox"):
         cfx.workbench(Identity(), cfx.BlackBox(brightness), images_of())
     direction = torch.ones(48)
-    bench = cfx.workbench(Identity(), cfx.BlackBox(brightness), images_of(), directions=direction)
+    bench = cfx.workbench(Identity(), cfx.BlackBox(brightness), images_of(), direction=direction)
     assert list(bench.methods) == ["follow_direction"]
     bench._boxes["max_step"].value = "20"
     bench.run()
-    assert bench.wait().result.flipped.all()
+    assert bench.wait().flipped.all()
 
 
 def test_an_own_method_gets_controls_for_its_arguments():
@@ -148,7 +149,8 @@ def test_an_own_method_gets_controls_for_its_arguments():
     assert list(bench._boxes) == ["by"]
     bench._boxes["by"].value = "6"
     bench.run()
-    assert bench.wait().options == {"by": 6.0}
+    bench.wait()
+    assert bench.last.options == {"by": 6.0}
     assert "methods['brighter'](space, f, x, target=1, by=6.0)" in bench.code()
 
 
