@@ -1,5 +1,6 @@
 """Two baselines for counterfactual methods: a random change of the code, and no change."""
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -13,20 +14,23 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.outcomes import outcomes_of
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.space_fit import check_codes
+from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import noise_like, norms, per_sample, standardise, unit
-from cfxnb.core.types import Classifier, Code, LatentSpace
+from cfxnb.core.types import Classifier, Code, Images, LatentSpace
 
 
+@streamed
 @standard_modes
 @torch.no_grad()
 def reconstruct(
     space: LatentSpace,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     target: int | str | Sequence[int | str] | Tensor,
     *,
     batch_size: int = 256,
     first_row: int = 0,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Encode and decode the images without any change of the code.
 
@@ -37,10 +41,12 @@ def reconstruct(
     Args:
         space: Space that encodes and decodes the images.
         classifier: Maps images to logits (b, k).
-        images: Images (b, c, h, w) in [0, 1].
+        images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         target: Class to reach: one for all images, or one per image (b,).
         batch_size: Images per batch. A larger batch is faster and needs more memory.
         first_row: Row of the first image in its data set. Only recorded.
+        output_dir: Folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals with codes.

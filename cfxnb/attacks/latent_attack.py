@@ -18,6 +18,7 @@ Goldwasser & Hooker, "Counterfactual Attacks", arXiv 2504.15479. Differences fro
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,8 +32,9 @@ from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import active_dims, noise_like, standardise
-from cfxnb.core.types import Classifier, LatentSpace, OnStep
+from cfxnb.core.types import Classifier, Images, LatentSpace, OnStep
 
 #: Settings of the paper's official code for changing one MNIST digit into another.
 PAPER_ATTACK: dict[str, Any] = {
@@ -61,11 +63,12 @@ class LatentOptions(SearchOptions):
     init_noise: float
 
 
+@streamed
 @standard_modes
 def latent_attack(
     space: LatentSpace,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     target: int | str | Sequence[int | str] | Tensor,
     *,
     confidence: float = 0.995,
@@ -82,6 +85,7 @@ def latent_attack(
     seed: int = 0,
     first_row: int = 0,
     on_step: OnStep | None = None,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Change the code of each image until the classifier predicts the target.
 
@@ -97,7 +101,7 @@ def latent_attack(
         space: Generator whose codes are changed. ``space.mean`` and ``space.std`` are the mean and
             the standard deviation of the codes.
         classifier: Maps images to logits (b, k). Must be differentiable.
-        images: Images (b, c, h, w) in [0, 1].
+        images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         target: Class to reach: one for all images, or one per image (b,).
         confidence: Probability of the target at which the search for an image ends, in (0, 1).
             Default: 0.995.
@@ -123,6 +127,8 @@ def latent_attack(
             set ``first_row``, the results are those of a single call.
         on_step: Called with a Step after each evaluation of the classifier. Return True to stop.
             After a stop, images without a result get the status "stopped".
+        output_dir: Folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals with codes. The status is "reconstruction_is_target" if the unchanged

@@ -1,5 +1,6 @@
 """Nearest neighbour: the nearest real image of the target class, as a baseline."""
 
+import os
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,20 +12,23 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.types import Classifier, OnStep
+from cfxnb.core.streamed import streamed
+from cfxnb.core.types import Classifier, Images, OnStep
 
 
+@streamed
 @standard_modes
 @torch.no_grad()
 def nearest_neighbour(
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     target: int | str | Sequence[int | str] | Tensor,
     *,
     pool: Tensor,
     batch_size: int = 256,
     first_row: int = 0,
     on_step: OnStep | None = None,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Replace each image by the nearest real image that is classified as its target.
 
@@ -33,13 +37,15 @@ def nearest_neighbour(
 
     Args:
         classifier: Maps images to logits (b, k).
-        images: Images (b, c, h, w) in [0, 1].
+        images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         target: Class to reach: one for all images, or one per image (b,).
         pool: Real images to choose from, (m, c, h, w) in [0, 1]. Each image of the pool is
             classified once.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
         first_row: Row of the first image in its data set. Only recorded.
         on_step: Never called, because this method has no steps.
+        output_dir: Folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals without codes. The nearest image is the one with the smallest L2 distance of

@@ -1,6 +1,7 @@
 """An adversarial attack on pixels, the baseline without a generator."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 import torch
@@ -13,8 +14,9 @@ from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import norms, per_sample, unit
-from cfxnb.core.types import Classifier, OnStep
+from cfxnb.core.types import Classifier, Images, OnStep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +28,11 @@ class PixelOptions(SearchOptions):
     minimal_norm: bool
 
 
+@streamed
 @standard_modes
 def pixel_attack(
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     target: int | str | Sequence[int | str] | Tensor,
     *,
     confidence: float | None = None,
@@ -42,6 +45,7 @@ def pixel_attack(
     seed: int = 0,
     first_row: int = 0,
     on_step: OnStep | None = None,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Change the pixels of each image by L2 projected gradient descent (PGD).
 
@@ -62,7 +66,7 @@ def pixel_attack(
 
     Args:
         classifier: Maps images to logits (b, k). Must be differentiable.
-        images: Images (b, c, h, w) in [0, 1].
+        images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         target: Class to reach: one for all images, or one per image (b,).
         confidence: Probability at which the target counts as reached, in (0, 1). The default of
             ``confidence`` is 0.995, or 1e-6 with ``minimal_norm``. With a confidence of 1e-6, an
@@ -81,6 +85,8 @@ def pixel_attack(
         first_row: Row of the first image in its data set, used in the rows that ``on_step`` gets.
         on_step: Called with a Step after each evaluation of the classifier. Return True to stop.
             After a stop, images without a result get the status "stopped".
+        output_dir: Folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals without codes. ``reconstruction`` is the original.

@@ -1,5 +1,6 @@
 """Standard attribution maps of captum, for comparison."""
 
+import os
 import time
 from collections.abc import Callable
 
@@ -15,18 +16,20 @@ from cfxnb.core.classifiers import as_classifier
 from cfxnb.core.driver import Stop
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import finite_rows, require_gradient
-from cfxnb.core.types import NO_GRADIENT, Classifier
+from cfxnb.core.types import NO_GRADIENT, Classifier, Images
 from cfxnb.core.weights_hash import weights_hash
 
 ALGORITHMS = ("input_x_gradient", "integrated_gradients", "occlusion")
 
 
+@streamed
 @standard_modes
 def captum_attribution(
     algorithm: str,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     label: int | str | Tensor,
     *,
     contrast_class: int | str | Tensor | None = None,
@@ -36,6 +39,7 @@ def captum_attribution(
     stride: int = 2,
     tolerance: float = 0.01,
     batch_size: int = 128,
+    output_dir: str | os.PathLike | None = None,
 ) -> Attribution:
     """Compute an attribution map with captum (Kokhlikyan et al., 2020).
 
@@ -43,7 +47,7 @@ def captum_attribution(
         algorithm: "input_x_gradient"; "integrated_gradients" (Gauss-Legendre rule on the straight
             line from the baseline); or "occlusion" (Zeiler & Fergus, 2014; needs no gradients).
         classifier: Images -> logits (b, k). "occlusion" accepts a BlackBox.
-        images: Images to explain, (b, c, h, w) in [0, 1].
+        images: Images to explain, (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         label, contrast_class: The explained class, and the class with which the explained class is
             compared, see ``integrated_gradients``.
         baseline: One gray level in [0, 1], or images like ``images``. Default: 0, black.
@@ -56,6 +60,8 @@ def captum_attribution(
             "integrated_gradients" are expected to get the status "complete".
         batch_size: Approximate number of images per batch. A larger batch is faster and needs more
             memory.
+        output_dir: Folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         An Attribution on the device of ``images``. Images that were not finished when Ctrl-C was

@@ -13,6 +13,7 @@ image the status "no_baseline".
 
 import dataclasses
 import math
+import os
 import time
 from typing import Any
 
@@ -33,16 +34,18 @@ from cfxnb.core.driver import Stop, reconstruct_batch
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.space_fit import SpaceFit
+from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import per_sample, typical_distance
-from cfxnb.core.types import Classifier, Code, LatentSpace
+from cfxnb.core.types import Classifier, Code, Images, LatentSpace
 from cfxnb.core.weights_hash import weights_hash
 
 
+@streamed
 @standard_modes
 def latent_integrated_gradients(
     space: LatentSpace,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     direction: Any,
     label: int | str | Tensor,
     *,
@@ -57,6 +60,7 @@ def latent_integrated_gradients(
     tolerance: float = 0.01,
     max_points: int = 257,
     batch_size: int = 128,
+    output_dir: str | os.PathLike | None = None,
 ) -> Attribution:
     """Compute how much each pixel contributes to the change that a direction of the code makes.
 
@@ -68,7 +72,7 @@ def latent_integrated_gradients(
     Args:
         space: Generator with ``encode`` and ``decode``.
         classifier: Images -> logits (b, k). A BlackBox needs method="proportional" or "secant".
-        images: Images to explain, (b, c, h, w) in [0, 1].
+        images: Images to explain, (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         direction: Direction in the space of codes, like ``space.mean``, or one per image. The
             sign and the length of the direction have no effect. If ``direction`` is the result of
             ``find_directions``, each image follows the direction of its contrast class if there is
@@ -93,6 +97,8 @@ def latent_integrated_gradients(
         method: As in ``integrated_gradients``, except "gausslegendre".
         n_points, tolerance, max_points: See ``integrated_gradients``.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
+        output_dir: Folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         An Attribution on the device of ``images``. The status of an image is a status of

@@ -23,7 +23,7 @@ from cfxnb.core.types import Code
 from cfxnb.core.warn import ProbabilityWatch
 
 
-class _Called:
+class Called:
     """Base class of all checked objects: holds the name for messages, and copies the inputs."""
 
     def __init__(self, inner: Any, name: str) -> None:
@@ -103,7 +103,7 @@ class _Called:
         return modules_of(self.inner)
 
 
-class CheckedClassifier(_Called):
+class CheckedClassifier(Called):
     """A classifier that always returns float32 logits (b, k) on the device of the images.
 
     Logits may be NaN or infinite; ``tensors.predicted`` returns -1 for images with such logits.
@@ -137,7 +137,7 @@ class CheckedClassifier(_Called):
         return _own(found)
 
 
-class CheckedSpace(_Called):
+class CheckedSpace(Called):
     """A space that always returns float32, with one row per image and the shape of ``mean``.
 
     Tensors of the caller's space may have another floating dtype, and are converted to float32.
@@ -324,7 +324,7 @@ def _own(x: Tensor) -> Tensor:
     return x if x.requires_grad else x.clone()
 
 
-class CheckedFunction(_Called):
+class CheckedFunction(Called):
     """A function of images, such as features or a distance, that returns one row per image."""
 
     def __init__(self, function: Any, name: str, dims: int | None = None) -> None:

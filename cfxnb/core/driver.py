@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 import warnings
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from cfxnb.core import types, validate
+from cfxnb.core import one_shard, types, validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import is_predicted
 from cfxnb.core.goals import Goal, GoalClassifier, goal_classifier
@@ -102,8 +103,14 @@ class Stop:
         return parts
 
     def warn(self, done: int, count: int, rest: str) -> None:
-        """Warn after Ctrl-C. The message ends with ``rest``, a text on the unfinished images."""
-        if self.interrupted:
+        """Warn after Ctrl-C. The message ends with ``rest``, a text on the unfinished images.
+
+        If the call works on one shard of a data set, the whole data set ends, and warns then.
+        """
+        if (call := one_shard.current()) is not None:
+            call.stopped |= self.now
+            call.interrupted |= self.interrupted
+        elif self.interrupted:
             warnings.warn(
                 f"interrupted: {done} of {count} images are finished, {rest}", stacklevel=5
             )
@@ -213,6 +220,8 @@ class Run:
         if self.goal is not None:
             self.batch_size = 1
         self.row_positions = _row_positions(first_row, len(self.images))
+        if callable(target) and choose is None:
+            choose = functools.partial(_chosen, target, self.classifier)
         self.target, self.choose, self.encode = target, choose, encode
         where = self.space.mean.device if self.space else self.classifier.device
         self.device = where or self.images.device
@@ -405,7 +414,8 @@ class Run:
             ValueError: If no logits are finite, or if a decoded image is not finite.
         """
         joined = Counterfactuals.concatenate([part.to(self.images.device) for part in parts])
-        if set(joined.status) == {types.NOT_FINITE}:
+        whole = one_shard.current() is None  # other shards of the data set may be finite
+        if whole and set(joined.status) == {types.NOT_FINITE}:
             raise ValueError(
                 "classifier: expected finite logits, got NaN or infinity for the original or the "
                 f"reconstruction of all {len(joined)} images"
@@ -443,6 +453,13 @@ class Run:
         if torch.equal(self.row_positions, torch.arange(len(self.row_positions)) + first):
             return {"first_row": first}
         return {"first_row": first, "rows": self.row_positions.tolist()}
+
+
+def _chosen(target: Callable[[Tensor], Any], classifier: CheckedClassifier, logits: Tensor) -> Any:
+    """Return the targets that a function of the logits chooses, int64 (b,)."""
+    names = classifier.class_names
+    chosen = validate.labels(target(logits.clone()), *logits.shape, names=names)
+    return chosen.to(logits.device)
 
 
 def _row_positions(first_row: Any, count: int) -> Tensor:

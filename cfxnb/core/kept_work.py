@@ -51,6 +51,8 @@ class CheckpointDir:
         record: name of the JSON file that records the task.
         config: all settings on which the work depends, as JSON values, which identify the task.
         notes: further JSON values to record. Notes may be different when the work is continued.
+        argument: name of the caller's argument, for messages.
+        wait: seconds to wait while another process uses the folder.
 
     Attributes:
         notes: the JSON values that were recorded when the folder was first used.
@@ -60,14 +62,21 @@ class CheckpointDir:
     """
 
     def __init__(
-        self, folder: Path, record: str, config: Mapping[str, Any], notes: Any = None
+        self,
+        folder: Path,
+        record: str,
+        config: Mapping[str, Any],
+        notes: Any = None,
+        *,
+        argument: str = "checkpoint_dir",
+        wait: float = 0.0,
     ) -> None:
-        self.folder, self.record = folder, record
+        self.folder, self.record, self.argument, self.wait = folder, record, argument, wait
         with self._errors("opened"):
             if "\0" in str(folder):
-                raise ValueError(f"checkpoint_dir: expected a path, got {str(folder)!r}")
+                raise ValueError(f"{self.argument}: expected a path, got {str(folder)!r}")
             if folder.exists() and not folder.is_dir():
-                raise ValueError(f"checkpoint_dir: expected a folder, got the file {folder}")
+                raise ValueError(f"{self.argument}: expected a folder, got the file {folder}")
             self._check_foreign()  # before the lock file is written
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
@@ -127,7 +136,7 @@ class CheckpointDir:
             fault = "is damaged"
         if fault:
             raise ValueError(
-                f"checkpoint_dir: expected complete files of this work only, got {name} in "
+                f"{self.argument}: expected complete files of this work only, got {name} in "
                 f"{self.folder}, which {fault}; {remedy}"
             )
         return content
@@ -167,12 +176,12 @@ class CheckpointDir:
                 raise
 
     def _locked(self) -> FileLock:
-        lock = FileLock(self.folder / LOCK, timeout=0, thread_local=False)
+        lock = FileLock(self.folder / LOCK, timeout=self.wait, thread_local=False)
         try:
             lock.acquire()
         except Timeout:
             raise ValueError(
-                f"checkpoint_dir: expected a free folder, got {self.folder}, which is in use by "
+                f"{self.argument}: expected a free folder, got {self.folder}, which is in use by "
                 "another process or thread; wait for its end, or pass another folder"
             ) from None
         return lock
@@ -184,7 +193,7 @@ class CheckpointDir:
         others = sorted(names - own - hidden - set(SYSTEM))
         if others and self.record not in names:
             raise ValueError(
-                f"checkpoint_dir: expected an empty folder, or one with {self.record}, got "
+                f"{self.argument}: expected an empty folder, or one with {self.record}, got "
                 f"{self.folder} with other files, such as {others[0]}"
             )
 
@@ -200,10 +209,10 @@ class CheckpointDir:
         """Return the folder's random number and notes, after writing a record if there is none."""
         expected = json.loads(json.dumps(config))
         if self.record in os.listdir(self.folder):
-            record = self._read_record()
+            record = read_record(self.folder / self.record, self.argument)
             if names := _differences(expected, record["config"]):
                 raise ValueError(
-                    f"checkpoint_dir: expected an empty folder, or one of the same task, got one "
+                    f"{self.argument}: expected an empty folder, or one of the same task, got one "
                     f"with another {', '.join(names)}: {self.folder}; pass another folder"
                 )
             return str(record["folder"]), record.get("notes")
@@ -213,34 +222,40 @@ class CheckpointDir:
         self._replace(self.record, json.dumps(record, indent=1, sort_keys=True).encode("utf-8"))
         return str(record["folder"]), record["notes"]
 
-    def _read_record(self) -> dict[str, Any]:
-        path = self.folder / self.record
-        data = b"" if path.stat().st_size > LARGEST_TEXT else path.read_bytes()
-        fault = "which is damaged, altered, or from a later version"
-        try:
-            record: dict[str, Any] = json.loads(data.decode("utf-8"))
-            intact = record.pop("digest") == digest(record)
-            if intact and record["format"] < FORMAT:
-                fault, intact = "which is from an older version of cfxnb", False
-            intact = intact and record["format"] == FORMAT
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            intact = False
-        if not intact:
-            raise ValueError(
-                "checkpoint_dir: expected an empty folder, or one of the same task, got "
-                f"{self.folder} with a {self.record}, {fault}; begin with an empty folder"
-            )
-        return record
-
     @contextlib.contextmanager
     def _errors(self, what: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise ValueError(
-                f"checkpoint_dir: expected a folder that can be {what}, got {shown(self.folder)}: "
+                f"{self.argument}: expected a folder that can be {what}, got {shown(self.folder)}: "
                 f"{cause(error)}"
             ) from error
+
+
+def read_record(path: Path, argument: str = "checkpoint_dir") -> dict[str, Any]:
+    """Return the record of a folder, after checking that it is complete and was not altered.
+
+    Raises:
+        ValueError: if the record is damaged, altered, or of another version. The message names
+            ``argument``.
+    """
+    data = b"" if path.stat().st_size > LARGEST_TEXT else path.read_bytes()
+    fault = "which is damaged, altered, or from a later version"
+    try:
+        record: dict[str, Any] = json.loads(data.decode("utf-8"))
+        intact = record.pop("digest") == digest(record)
+        if intact and record["format"] < FORMAT:
+            fault, intact = "which is from an older version of cfxnb", False
+        intact = intact and record["format"] == FORMAT
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        intact = False
+    if not intact:
+        raise ValueError(
+            f"{argument}: expected an empty folder, or one of the same task, got {path.parent} "
+            f"with a {path.name}, {fault}; begin with an empty folder"
+        )
+    return record
 
 
 def checkpoint_path(value: Any) -> Path:

@@ -85,6 +85,10 @@ class LatentSpace(Protocol):
     def decode(self, code: Code) -> Tensor: ...
 
 
+Images = Any
+"""Images (b, c, h, w) in [0, 1], or a data set of them: a torch ``Dataset`` or ``DataLoader``, an
+iterator of images or batches, an ``ImageSet``, or the set of ``cfx.data.folder``."""
+
 Classifier = Callable[[Tensor], Tensor]
 """Images (b, c, h, w) in [0, 1] -> logits (b, k), k >= 2."""
 

@@ -1,6 +1,7 @@
 """A short hash of the weights that a call used."""
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cfxnb.core.modules import modules_of
+from cfxnb.core.one_shard import once
 
 
 def weights_hash(*parts: Any) -> str:
@@ -16,12 +18,16 @@ def weights_hash(*parts: Any) -> str:
     The function never fails: objects without numbers are hashed by their text. A network in a
     wrapper (compiled, data-parallel) or in another floating dtype has the same hash as the plain
     network, because names and dtypes do not count. Buffers of a single number are left out, because
-    networks count their calls in such buffers."""
+    networks count their calls in such buffers.
+
+    While a method works on a data set shard by shard, networks are hashed once."""
     modules = modules_of(*parts)
     inner = {id(m) for top in modules for m in list(top.modules())[1:]}
-    tops = [m for m in modules if id(m) not in inner]
-    if not tops:
-        return ""
+    tops = tuple(m for m in modules if id(m) not in inner)
+    return once("weights", tops, lambda: _hash(tops)) if tops else ""
+
+
+def _hash(tops: Iterable[nn.Module]) -> str:
     digest = hashlib.sha256()
     for module in tops:
         counters = {n for n, b in module.named_buffers() if not is_lazy(b) and b.numel() < 2}

@@ -1,6 +1,7 @@
 """Latent Diffusion Counterfactual Explanations (Farid et al., arXiv 2310.06668)."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from cfxnb.core.decisions import still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.types import Classifier, OnStep
+from cfxnb.core.streamed import streamed
+from cfxnb.core.types import Classifier, Images, OnStep
 from cfxnb.diffusion.options import GUIDANCES, DiffusionOptions
 from cfxnb.diffusion.strength_search import StrengthSearch
 
@@ -35,12 +37,13 @@ PAPER_DIFFUSION: dict[str, Any] = {
 }
 
 
+@streamed
 @standard_modes
 @torch.no_grad()
 def diffusion_counterfactual(
     space: Any,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     target: int | str | Sequence[int | str] | Tensor,
     *,
     # The ones that matter:
@@ -68,6 +71,7 @@ def diffusion_counterfactual(
     batch_size: int = 32,
     first_row: int | Tensor = 0,
     on_step: OnStep | None = None,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Add some noise to each image and denoise it, guided towards the target by the classifier.
 
@@ -88,7 +92,7 @@ def diffusion_counterfactual(
     Args:
         space: a ``Diffusion`` space.
         classifier: images (b, c, h, w) -> logits (b, k), with gradients.
-        images: (b, c, h, w) in [0, 1].
+        images: (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         target: class to reach, by number or name: one for all images or one per image (b,).
 
         conditions: the condition of the diffusion model for each class of the classifier. A
@@ -170,6 +174,8 @@ def diffusion_counterfactual(
         on_step: called with a ``Step`` after each denoising step. If ``on_step`` returns True, the
             search stops. Images that have flipped keep their result, and all other images get the
             status "stopped".
+        output_dir: folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals. ``trace`` describes the returned attempt of each image. ``kept_fraction``

@@ -1,6 +1,7 @@
 """DiME (Jeanneret et al., ACCV 2022, arXiv 2203.15636): gradients at completely denoised images."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from cfxnb.core import validate
 from cfxnb.core.ddim import add_noise
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.types import Classifier, OnStep
+from cfxnb.core.streamed import streamed
+from cfxnb.core.types import Classifier, Images, OnStep
 from cfxnb.diffusion.guided_ddpm import DDPMOptions, GuidedDDPM
 from cfxnb.diffusion.scale_ladder import run_ladder
 
@@ -62,12 +64,13 @@ def sample_dime(guided: GuidedDDPM, o: DiMEOptions) -> None:
     guided.finish(z)
 
 
+@streamed
 @standard_modes
 @torch.no_grad()
 def dime(
     space: Any,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     target: int | str | Sequence[int | str] | Tensor,
     *,
     # The ones that matter:
@@ -90,6 +93,7 @@ def dime(
     batch_size: int = 32,
     first_row: int | Tensor = 0,
     on_step: OnStep | None = None,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Add noise to each image and denoise it, guided by gradients at completely denoised images.
 
@@ -114,7 +118,7 @@ def dime(
         space: a ``Diffusion`` space of pixels or of latents. The U-Net is evaluated without a
             condition.
         classifier: images (b, c, h, w) -> logits (b, k), with gradients.
-        images: (b, c, h, w) in [0, 1].
+        images: (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         target: class to reach, by number or name: one for all images or one per image (b,).
 
         scales: scales of the classifier's gradient, in the order in which they are tried. An image
@@ -162,6 +166,8 @@ def dime(
         on_step: called with a ``Step`` after each evaluation of the gradient. If ``on_step``
             returns True, the search stops. Images that have flipped keep their result, and all
             other images get the status "stopped".
+        output_dir: folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals. ``trace`` describes the last attempt of each image. ``probability`` (b,

@@ -1,6 +1,7 @@
 """FastDiME (Weng et al., ECCV 2024, arXiv 2312.14223): DiME with cheaper gradients and a mask."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -13,7 +14,8 @@ from cfxnb.core import validate
 from cfxnb.core.ddim import add_noise
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.types import Classifier, OnStep
+from cfxnb.core.streamed import streamed
+from cfxnb.core.types import Classifier, Images, OnStep
 from cfxnb.diffusion.guided_ddpm import DDPMOptions, GuidedDDPM
 from cfxnb.diffusion.scale_ladder import run_ladder
 
@@ -96,12 +98,13 @@ def large_changes(before: Tensor, after: Tensor, threshold: float, dilation: int
     return max_pool2d(change / largest, dilation, stride=1, padding=dilation // 2) >= threshold
 
 
+@streamed
 @standard_modes
 @torch.no_grad()
 def fastdime(
     space: Any,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     target: int | str | Sequence[int | str] | Tensor,
     *,
     # The ones that matter:
@@ -126,6 +129,7 @@ def fastdime(
     batch_size: int = 32,
     first_row: int | Tensor = 0,
     on_step: OnStep | None = None,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Add noise to each image and denoise it, guided by the classifier, and keep large changes.
 
@@ -154,7 +158,7 @@ def fastdime(
         space: a ``Diffusion`` space of pixels or of latents. The U-Net is evaluated without a
             condition.
         classifier: images (b, c, h, w) -> logits (b, k), with gradients.
-        images: (b, c, h, w) in [0, 1].
+        images: (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         target: class to reach, by number or name: one for all images or one per image (b,).
 
         scales: scales of the classifier's gradient, in the order in which they are tried. An image
@@ -205,6 +209,8 @@ def fastdime(
         on_step: called with a ``Step`` after each evaluation of the gradient. If ``on_step``
             returns True, the search stops. Images that have flipped keep their result, and all
             other images get the status "stopped".
+        output_dir: folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals. Outside ``trace["mask"]`` the image is the original, unless

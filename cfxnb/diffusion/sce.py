@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import (
     finite_rows,
     gradient,
@@ -27,7 +29,7 @@ from cfxnb.core.tensors import (
     predicted,
     require_gradient,
 )
-from cfxnb.core.types import Classifier, OnStep, Step
+from cfxnb.core.types import Classifier, Images, OnStep, Step
 from cfxnb.diffusion.composite import edit_mask
 from cfxnb.diffusion.smooth_relu import SmoothReLUs
 
@@ -254,12 +256,13 @@ class SCESearch:
         self.no_gradient[lost], self.active[lost] = True, False
 
 
+@streamed
 @standard_modes
 @torch.no_grad()
 def sce(
     space: Any,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     target: int | str | Sequence[int | str] | Tensor,
     *,
     allowed: Tensor | None = None,
@@ -277,6 +280,7 @@ def sce(
     batch_size: int = 32,
     first_row: int | Tensor = 0,
     on_step: OnStep | None = None,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Change the code of each image along smooth gradients, taken at denoised images.
 
@@ -300,7 +304,7 @@ def sce(
         space: a ``Diffusion`` space. The condition of the diffusion model is not used.
         classifier: images (b, c, h, w) -> logits (b, k). If no ``gradient_classifier`` is given,
             ``classifier`` must have gradients.
-        images: (b, c, h, w) in [0, 1].
+        images: (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         target: class to reach, by number or name: one for all images or one per image (b,).
         allowed: pixels that may change, bool (b, h, w). All other pixels keep their values.
             Default: all pixels.
@@ -328,6 +332,8 @@ def sce(
         first_row: row of the first image in its data set, or the row of each image, (b,).
         on_step: called with a ``Step`` after each step. If ``on_step`` returns True, the search
             stops, and images without a result get the status "stopped".
+        output_dir: folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals. ``trace["changed"]`` (b, h, w) is the region that was changed,

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,8 +19,9 @@ from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import gradient, noise_like, per_sample, require_gradient
-from cfxnb.core.types import Classifier, OnStep, Step
+from cfxnb.core.types import Classifier, Images, OnStep, Step
 from cfxnb.diffusion.sce import checked_region
 from cfxnb.diffusion.smooth_relu import SmoothReLUs
 
@@ -268,12 +270,13 @@ class PublishedSearch:
         z.clamp_(0, 1)
 
 
+@streamed
 @standard_modes
 @torch.no_grad()
 def sce_as_published(
     space: Any,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     target: int | str | Sequence[int | str] | Tensor,
     *,
     allowed: Tensor | None = None,
@@ -294,6 +297,7 @@ def sce_as_published(
     batch_size: int = 32,
     first_row: int | Tensor = 0,
     on_step: OnStep | None = None,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Search with SCE (arXiv 2506.14698) as its official code computes it.
 
@@ -316,7 +320,7 @@ def sce_as_published(
     Args:
         space: a ``Diffusion`` space of pixels, whose codes are images in [-1, 1].
         classifier: images (b, c, h, w) -> logits (b, k).
-        images: (b, c, h, w) in [0, 1].
+        images: (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         target: class to reach, by number or name: one for all images or one per image (b,).
         allowed: pixels that may change, bool (b, h, w). Default: all pixels.
         gradient_classifier: the classifier whose gradient is followed. Default: ``classifier``.
@@ -341,6 +345,8 @@ def sce_as_published(
         first_row: row of the first image in its data set, or the row of each image, (b,).
         on_step: called with a ``Step`` after each step. If ``on_step`` returns True, the search
             stops.
+        output_dir: folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals. ``trace["changed"]`` (b, h, w) is the region that was changed, and

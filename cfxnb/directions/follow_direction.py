@@ -1,5 +1,7 @@
 """Find the smallest step along a direction that flips each image of a data set."""
 
+import os
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from cfxnb.core.directions import checked_direction, directions_of
 from cfxnb.core.driver import Batch, Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import (
     noise_like,
     norms,
@@ -18,16 +21,17 @@ from cfxnb.core.tensors import (
     standardise,
     typical_distance,
 )
-from cfxnb.core.types import Classifier, Code, LatentSpace, OnStep, Step
+from cfxnb.core.types import Classifier, Code, Images, LatentSpace, OnStep, Step
 from cfxnb.directions.result import Directions
 
 
+@streamed
 @standard_modes
 @torch.no_grad()
 def follow_direction(
     space: LatentSpace,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     direction: Tensor | Directions,
     target: int | Tensor | None = None,
     *,
@@ -39,6 +43,7 @@ def follow_direction(
     batch_size: int = 64,
     first_row: int = 0,
     on_step: OnStep | None = None,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Find the smallest step along a direction after which the target is predicted with confidence.
 
@@ -56,7 +61,7 @@ def follow_direction(
     Args:
         space: space in which the codes are moved.
         classifier: images -> logits (b, k), for example a ``BlackBox``.
-        images: images in [0, 1], (b, c, h, w).
+        images: images in [0, 1], (b, c, h, w), or a data set (see ``cfx.open``).
         direction: direction in code space, shaped like ``space.mean``, or one per image. The sign
             and length of the direction are ignored. If ``direction`` is the result of
             ``find_directions``, each image follows the direction towards its own target
@@ -86,6 +91,8 @@ def follow_direction(
         on_step: called with a ``Step`` after each tested step. Return True to stop. If ``on_step``
             stops the search, images that have flipped are still refined, and all other images get
             the status "stopped".
+        output_dir: folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals. The status "flipped" means that the class has changed to the target. The

@@ -20,6 +20,7 @@ after each step.
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,8 +36,9 @@ from cfxnb.core.decisions import is_reached, log_odds, still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import finite_rows, per_sample, standardise
-from cfxnb.core.types import Classifier, LatentSpace, OnStep, Step
+from cfxnb.core.types import Classifier, Images, LatentSpace, OnStep, Step
 from cfxnb.flows.leap import RK4, leap
 from cfxnb.flows.velocity import ConditionalFlow, DenoiserFlow, check_flow
 
@@ -79,12 +81,13 @@ class FlowOptions:
         return (self.rounds + self.inject_rounds) * (self.restarts + 1)
 
 
+@streamed
 @standard_modes
 @torch.no_grad()
 def flow_counterfactual(
     space: LatentSpace,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     target: int | str | Sequence[int | str] | Tensor,
     *,
     flow: ConditionalFlow | None = None,
@@ -109,6 +112,7 @@ def flow_counterfactual(
     seed: int = 0,
     first_row: int = 0,
     on_step: OnStep | None = None,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Walk from each code towards the target, along the difference of two conditional flows.
 
@@ -127,7 +131,7 @@ def flow_counterfactual(
     Args:
         space: Generator in whose codes to walk. A ``Diffusion`` space needs no ``flow``.
         classifier: Maps images to logits (b, k).
-        images: Images (b, c, h, w) in [0, 1].
+        images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         target: Class to reach: one for all images, or one per image (b,).
 
         flow: A flow from ``cfx.fit_flow(space, classifier, images)``. Default: the denoiser of a
@@ -169,6 +173,8 @@ def flow_counterfactual(
         first_row: Row of the first image in its data set. Only recorded.
         on_step: Called with a Step after each evaluation of the classifier. Return True to stop.
             Images without a result then get the status "stopped".
+        output_dir: Folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals with codes. An image that does not reach the target with the required

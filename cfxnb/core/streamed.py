@@ -1,0 +1,346 @@
+"""Data sets of any size: the decorator of all methods that work image by image.
+
+A decorated method also takes a data set in place of images, and an argument ``output_dir``. The
+data set is split into shards. The method is called once per shard, with ``first_row`` set to the
+row of the shard's first image, so that the answers are those of one call. With ``output_dir`` each
+finished shard is written to a folder at once, and a later call goes on after the finished shards.
+
+Several processes may work in one folder at the same time, on one machine or on several. Each
+process takes the next shard that nobody has locked or finished. If a process dies, its shard is
+free again. ``accelerate launch`` and ``torchrun`` start such processes, see ``core.processes``.
+
+Read first ``streamed``, then ``_Call.in_folder``.
+"""
+
+import contextlib
+import functools
+import inspect
+import itertools
+import os
+import time
+import typing
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cfxnb.core import one_shard, processes, validate
+from cfxnb.core.border import CheckedClassifier, CheckedSpace
+from cfxnb.core.disk import given_path
+from cfxnb.core.kept_work import LOCK, CheckpointDir, differ, digest, other_part
+from cfxnb.core.modes import standard
+from cfxnb.core.modules import eval_frozen
+from cfxnb.core.question import described
+from cfxnb.core.result_folder import (
+    COMPLETE,
+    PROBES,
+    RECORD,
+    SHARDS,
+    TABLE,
+    ResultFolder,
+    ShardFiles,
+    write_json,
+)
+from cfxnb.core.streams import Chunk, FromItem, Shard, as_stream, is_data_set
+from cfxnb.core.types import NOT_FINITE, STOPPED
+from cfxnb.core.weights_hash import weights_hash
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: Arguments that may hold one value per image.
+PER_IMAGE = ("target", "label", "contrast_class", "allowed", "first_row")
+#: Arguments on which the answers do not depend, or which are recorded elsewhere.
+NOT_ASKED = ("images", "classifier", "space", "batch_size", "on_step", "output_dir")
+N_PROBES = 4  # images whose answers are recorded
+WAIT = 600.0  # seconds for which a process waits until another one has begun a folder
+PAUSE = 0.2  # seconds between two looks at the shards of other processes
+
+
+def streamed(function: Function) -> Function:
+    """Decorate a method, so that it also takes data sets and writes its results to a folder.
+
+    The method must have the arguments ``images``, ``batch_size`` and ``output_dir``. It never sees
+    a data set, nor an ``output_dir``.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return function(*args, **kwargs)  # which says what is wrong
+        images, folder = given.get("images"), given.get("output_dir")
+        if folder is None and not is_data_set(images):
+            if found := next((n for n, v in given.items() if isinstance(v, FromItem)), None):
+                raise ValueError(
+                    f"{found}: expected a value, got cfx.from_item, which needs a data set"
+                )
+            return function(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        call = _Call(function, bound.arguments)
+        return call.in_memory() if folder is None else call.in_folder(folder)
+
+    return typing.cast(Function, method)
+
+
+class _Call:
+    """One call of a method with a data set.
+
+    Args:
+        function: The method.
+        arguments: All arguments of the call by name.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        self.function, self.arguments = function, arguments
+        self.kind: Any = typing.get_type_hints(function)["return"]
+        self.stream = as_stream(arguments["images"])
+        self.batch_size = validate.count(arguments["batch_size"], "batch_size", 1)
+        self.state = one_shard.ShardCall()
+        for name, value in arguments.items():
+            length = self.stream.length
+            if name in PER_IMAGE and _has_rows(value) and length not in (None, len(value)):
+                raise ValueError(
+                    f"{name}: expected one for all images or one for each of the {length} images, "
+                    f"got {len(value)}"
+                )
+
+    def in_memory(self) -> Any:
+        """Return the result of all images."""
+        if processes.count() > 1 and processes.is_main():
+            warnings.warn(
+                f"images: each of the {processes.count()} processes works on the whole data set; "
+                "pass output_dir, so that they share the work",
+                stacklevel=3,
+            )
+        parts: list[Any] = []
+        with self._working():
+            for shard in self.stream.shards(self.batch_size):
+                parts.append(self._result(shard.read()))
+                self.bar.update(shard.count)
+                if self.state.stopped:
+                    break
+        if not parts:
+            raise KeyboardInterrupt
+        result = self.kind.concatenate(parts)
+        self._end(sum(s != STOPPED for s in result.status), set(result.status))
+        return result
+
+    def in_folder(self, output_dir: str | os.PathLike) -> ResultFolder:
+        """Write the results of all images to a folder, and return the opened folder."""
+        place = given_path(output_dir, "a path", "output_dir")
+        self._check_order()
+        fresh = not (place / RECORD).exists()
+        try:
+            with self._working():
+                files, shards = self._begin(place)
+                self._work_through(files, shards, set(files.finished()))
+        except (ValueError, TypeError):
+            if fresh:
+                _forget(place)
+            raise
+        folder = ResultFolder(place, "output_dir")
+        if not len(folder):
+            raise KeyboardInterrupt
+        self._end(len(folder), {status for seal in folder.seals for status in seal.status})
+        return folder
+
+    def _begin(self, place: Path) -> tuple[ShardFiles, Iterator[Shard]]:
+        """Record the call in the folder, or compare the call with the record of the folder.
+
+        Returns:
+            The files of the shards, and the shards.
+        """
+        asked = {n: described(v) for n, v in self.arguments.items() if n not in NOT_ASKED}
+        parts = {n: self.arguments[n] for n in ("space", "classifier") if n in self.arguments}
+        config = {
+            "function": self.function.__name__,
+            **asked,
+            **{name: {"weights": weights_hash(part)} for name, part in parts.items()},
+        }
+        # Results do not depend on the batch size. A folder keeps the shards with which it began.
+        notes = {"kind": self.kind.__name__, "shard_size": self.batch_size}
+        with CheckpointDir(
+            place, RECORD, config, notes, argument="output_dir", wait=WAIT
+        ) as folder:
+            shards = self.stream.shards(int(folder.notes["shard_size"]))
+            first = next(shards)
+            found = _answers(first.read().images[:N_PROBES], **parts)
+            if folder.has(PROBES):
+                stored = folder.read(PROBES, "pass another folder")
+                for name, answer in found.items():
+                    if name not in stored or differ(answer, stored[name]):
+                        raise other_part(name.split(".")[0], place)
+            else:
+                folder.write(PROBES, found)
+            for name in (SHARDS, TABLE):
+                (place / name).mkdir(exist_ok=True)
+            return ShardFiles(place, folder.number, "output_dir"), itertools.chain([first], shards)
+
+    def _work_through(self, files: ShardFiles, shards: Iterator[Shard], earlier: set[int]) -> None:
+        """Finish all shards. Shards that other processes work on are looked at again.
+
+        Args:
+            earlier: Numbers of the shards that were finished before this call.
+        """
+        waiting: list[Shard] = []
+        for shard in shards:
+            waiting = [s for s in [*waiting, shard] if not self._finish(files, s, earlier)]
+            if self.state.stopped:
+                return
+        while waiting:
+            waiting = [s for s in waiting if not self._finish(files, s, earlier)]
+            if self.state.stopped:
+                return
+            if waiting:
+                time.sleep(PAUSE)
+        if processes.is_main():
+            write_json(files.path / COMPLETE, {"shards": len(files.finished())}, "output_dir")
+
+    def _finish(self, files: ShardFiles, shard: Shard, earlier: set[int]) -> bool:
+        """Return whether a shard is finished, after computing it if no other process does."""
+        if self.state.stopped:
+            return True
+        if self._is_finished(files, shard, earlier):
+            self.bar.update(shard.count)
+            return True
+        with files.claimed(shard.number) as mine:
+            if not mine:
+                return False
+            if not self._is_finished(files, shard, earlier):
+                chunk = shard.read()
+                result = self._result(chunk).to("cpu")
+                if STOPPED in result.status:
+                    return True
+                images = [digest(image) for image in chunk.images]
+                row = self._first_row() + shard.first
+                files.write(shard.number, shard.first, result, images, row)
+        self.bar.update(shard.count)
+        return True
+
+    def _is_finished(self, files: ShardFiles, shard: Shard, earlier: set[int]) -> bool:
+        """Return whether a shard is finished, and refuse it if it has other images.
+
+        The images of shards from an earlier launch are compared once, by the main process.
+        """
+        seal = files.seal(shard.number)
+        if seal is None:
+            return False
+        same = (seal.first, seal.count) == (shard.first, shard.count)
+        if same and shard.number in earlier and processes.is_main():
+            images = digest(*(digest(image) for image in shard.read().images))
+            same = images == seal.images
+        if not same:
+            last = seal.first + seal.count - 1
+            raise ValueError(
+                "images: expected the data set with which the folder was begun, got other images "
+                f"in rows {seal.first} to {last}: {files.path}; pass another output_dir"
+            )
+        return True
+
+    def _result(self, chunk: Chunk) -> Any:
+        """Call the method with the images of one shard."""
+        changed = {name: self._for_chunk(name, chunk) for name in self.arguments}
+        changed |= {"images": chunk.images, "output_dir": None}
+        if "first_row" in changed and not _has_rows(changed["first_row"]):
+            changed["first_row"] = self._first_row() + chunk.first
+        with one_shard.working(self.state):
+            return self.function(**changed)
+
+    def _for_chunk(self, name: str, chunk: Chunk) -> Any:
+        """Return the value of one argument for the images of one shard."""
+        value = self.arguments[name]
+        if isinstance(value, FromItem):
+            return chunk.column(value.key, name)
+        if name not in PER_IMAGE or not _has_rows(value):
+            return value
+        rows = value[chunk.first : chunk.first + len(chunk)]
+        if len(rows) < len(chunk):
+            raise ValueError(
+                f"{name}: expected one for all images or one for each of them, got {len(value)}, "
+                f"and at least {chunk.first + len(chunk)} images"
+            )
+        return rows
+
+    def _first_row(self) -> int:
+        """Return the row of the first image of the data set."""
+        value = self.arguments.get("first_row", 0)
+        return 0 if _has_rows(value) else validate.count(value, "first_row")
+
+    def _check_order(self) -> None:
+        """Refuse loaders that give another part of the data set, or another order, each time."""
+        if self.stream.shuffled:
+            raise ValueError(
+                "images: expected the same order each time, got a DataLoader that shuffles, with "
+                "which the call could not be continued; pass shuffle=False"
+            )
+        if self.stream.partial and processes.count() > 1:
+            raise ValueError(
+                "images: expected the whole data set in each process, got a DataLoader that "
+                "gives each process another part; pass the data set itself, whose shards are "
+                "shared among the processes"
+            )
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        """Show a progress bar, and end the ``with`` block quietly when the user presses Ctrl-C."""
+        networks = [self.arguments[n] for n in ("space", "classifier") if n in self.arguments]
+        # Bars are off outside of a terminal (None), and in all processes but one.
+        hidden = None if processes.is_main() else True
+        name, total = self.function.__name__, self.stream.length
+        with eval_frozen(*networks), tqdm(total=total, desc=name, disable=hidden) as self.bar:
+            try:
+                yield
+            except KeyboardInterrupt:
+                self.state.stopped = self.state.interrupted = True
+
+    def _end(self, done: int, statuses: set[str]) -> None:
+        """Warn if the call was interrupted, and refuse a classifier without any finite answer."""
+        if self.state.interrupted:
+            total = "" if self.stream.length is None else f" of {self.stream.length}"
+            warnings.warn(f"interrupted: {done}{total} images are finished", stacklevel=4)
+        if statuses == {NOT_FINITE}:
+            raise ValueError(
+                "classifier: expected finite logits, got NaN or infinity for the original or the "
+                f"reconstruction of all {done} images"
+            )
+
+
+def _has_rows(value: Any) -> bool:
+    """Return whether an argument has one value per image."""
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, list | tuple | pd.Series)
+
+
+def _answers(images: Tensor, classifier: Any, space: Any = None) -> dict[str, Tensor]:
+    """Return what the classifier and the space answer to a few images."""
+    found = {"images": images}
+    with standard(), torch.no_grad(), eval_frozen(space, classifier):
+        if space is not None:
+            checked = CheckedSpace(space, any_size=True)
+            code = checked.encode(images.to(checked.mean.device))
+            found |= {"space.encode": code.z, "space.decode": checked.decode(code)}
+        checked_classifier = CheckedClassifier(classifier)
+        device = checked_classifier.device or found.get("space.decode", images).device
+        found["classifier"] = checked_classifier(images.to(device))
+    return {name: answer.nan_to_num().cpu() for name, answer in found.items()}
+
+
+def _forget(place: Path) -> None:
+    """Remove a folder in which nothing was finished, so that a refused call leaves no folder."""
+    with contextlib.suppress(OSError, ValueError):
+        if any((place / SHARDS).glob("*.json")):
+            return
+        for name in (RECORD, PROBES, LOCK):
+            (place / name).unlink(missing_ok=True)
+        for empty in (place / SHARDS, place / TABLE, place):
+            empty.rmdir()  # fails if there is anything else
