@@ -57,6 +57,7 @@ from .core.intervals import wilson_interval as wilson_interval
 from .core.prediction import predict_logits as predict_logits
 from .core.regression import wrap_regression as wrap_regression
 from .core.result_folder import ResultFolder as ResultFolder
+from .core.result_folder import open as open
 from .core.results import Counterfactuals as Counterfactuals
 from .core.streams import from_item as from_item
 from .core.types import Code as Code

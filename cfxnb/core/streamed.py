@@ -192,7 +192,9 @@ class _Call:
             earlier: Numbers of the shards that were finished before this call.
         """
         waiting: list[Shard] = []
+        count = 0
         for shard in shards:
+            count += 1
             waiting = [s for s in [*waiting, shard] if not self._finish(files, s, earlier)]
             if self.state.stopped:
                 return
@@ -202,8 +204,13 @@ class _Call:
                 return
             if waiting:
                 time.sleep(PAUSE)
-        if processes.is_main():
-            write_json(files.path / COMPLETE, {"shards": len(files.finished())}, "output_dir")
+        if further := [number for number in files.finished() if number >= count]:
+            raise ValueError(
+                "images: expected the data set with which the folder was begun, got one with fewer "
+                f"images, and {len(further)} finished shards of further images: {files.path}; pass "
+                "another output_dir"
+            )
+        write_json(files.path / COMPLETE, {"shards": count}, "output_dir")
 
     def _finish(self, files: ShardFiles, shard: Shard, earlier: set[int]) -> bool:
         """Return whether a shard is finished, after computing it if no other process does."""

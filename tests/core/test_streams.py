@@ -120,11 +120,11 @@ def test_what_is_no_image_is_refused():
 def test_targets_must_fit():
     with pytest.raises(ValueError, match="target: expected one for all images or one for each of "):
         attack(Pairs(), TARGET[:-1])
-    with pytest.raises(ValueError, match="target: expected one for all images.* at least 22"):
+    with pytest.raises(ValueError, match=r"target: expected one for all images.* at least 22"):
         attack(iter(IMAGES), TARGET[:-1])
     with pytest.raises(ValueError, match=r"target: expected an entry of the items .*\['1'\]"):
         attack(Pairs(), cfx.from_item(2))
-    with pytest.raises(ValueError, match="target: expected a value, got cfx.from_item"):
+    with pytest.raises(ValueError, match=r"target: expected a value, got cfx\.from_item"):
         attack(IMAGES, cfx.from_item(1))
     with pytest.raises(TypeError, match="key: expected a position or a name"):
         cfx.from_item(1.5)
@@ -148,7 +148,7 @@ def test_one_infinite_shard_is_a_status_and_not_an_error():
 
     found = attack_with(broken, Pairs())
     assert found.status[1] == "not_finite"
-    with pytest.raises(ValueError, match="classifier: expected finite logits.* all 22 images"):
+    with pytest.raises(ValueError, match=r"classifier: expected finite logits.* all 22 images"):
         attack_with(lambda x: F(x) * torch.nan, Pairs())
 
 
