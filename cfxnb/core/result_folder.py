@@ -184,24 +184,28 @@ class ResultFolder:
     results of any number of images can be used with constant memory. ``cfx.report`` and
     ``cfx.describe_change`` take a ResultFolder in place of Counterfactuals.
 
+    Args:
+        path: The folder.
+
     Attributes:
         path: The folder.
         kind: Class of the results, Counterfactuals or Attribution.
         complete: Whether all images of the data set are finished.
     """
 
-    def __init__(self, path: Path, argument: str = "path") -> None:
+    def __init__(self, path: str | os.PathLike) -> None:
+        path = given_path(path)
         if kind_of(path) != "a folder" or kind_of(path / RECORD) != "a file":
             raise ValueError(
-                f"{argument}: expected a folder that a call with output_dir= has written, got "
+                f"path: expected a folder that a call with output_dir= has written, got "
                 f"{shown(path)}"
             )
-        record = read_record(path / RECORD, argument)
+        record = read_record(path / RECORD, "path")
         self.path = path
-        self._files = ShardFiles(path, str(record["folder"]), argument)
+        self._files = ShardFiles(path, str(record["folder"]), "path")
         name = (record.get("notes") or {}).get("kind")
         if name not in KINDS:
-            raise ValueError(f"{argument}: expected a folder of results, got one of {name!r:.40}")
+            raise ValueError(f"path: expected a folder of results, got one of {name!r:.40}")
         self.kind: Any = getattr(importlib.import_module(KINDS[name]), name)
         self.function = str(record["config"].get("function", "?"))
         self.seals = [s for n in self._files.finished() if (s := self._files.seal(n)) is not None]
@@ -309,7 +313,7 @@ def open(path: str | os.PathLike) -> ResultFolder:
     Raises:
         ValueError, TypeError: If the folder does not exist, is damaged, or holds no results.
     """
-    return ResultFolder(given_path(path))
+    return ResultFolder(path)
 
 
 def per_image(result: Any) -> pd.DataFrame:

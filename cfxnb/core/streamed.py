@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from cfxnb.core import one_shard, processes, validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
-from cfxnb.core.disk import given_path
+from cfxnb.core.disk import NOTHING, given_path, kind_of
 from cfxnb.core.kept_work import LOCK, CheckpointDir, differ, digest, other_part
 from cfxnb.core.modes import standard
 from cfxnb.core.modules import eval_frozen
@@ -138,7 +138,7 @@ class _Call:
         """Write the results of all images to a folder, and return the opened folder."""
         place = given_path(output_dir, "a path", "output_dir")
         self._check_order()
-        fresh = not (place / RECORD).exists()
+        fresh = kind_of(place / RECORD) in NOTHING
         try:
             with self._working():
                 files, shards = self._begin(place)
@@ -147,7 +147,7 @@ class _Call:
             if fresh:
                 _forget(place)
             raise
-        folder = ResultFolder(place, "output_dir")
+        folder = ResultFolder(place)
         if not len(folder):
             raise KeyboardInterrupt
         self._end(len(folder), {status for seal in folder.seals for status in seal.status})

@@ -14,7 +14,7 @@ import verdict
 from surface import Callee
 
 #: Arguments in which any text is right.
-FREE_TEXT = {"alt", "parent", "question", "source", "template", "title", "xlabel", "ylabel"}
+FREE_TEXT = {"alt", "key", "parent", "question", "source", "template", "title", "xlabel", "ylabel"}
 #: Arguments that messages call by another name, too.
 ALIASES = {
     "asked": {"conditions"},  # which is what the methods call it

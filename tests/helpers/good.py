@@ -319,6 +319,12 @@ def image_file():
 
 
 @functools.cache
+def result_folder():
+    place_ = place() / "results"
+    return cfx.pixel_attack(classifier(), images(), 1, steps=2, batch_size=5, output_dir=place_)
+
+
+@functools.cache
 def latent_diffusion():
     import tiny_ldm
 
@@ -670,6 +676,9 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     },
     "cfx.adjusted_effect": {"adjust": const(["z"]), "context": DEFAULT},
     "cfx.score_bounds": {"value": const("a"), "baseline": const("b")},
+    "cfx.from_item": {"key": const("label")},
+    "cfx.open": {"path": lambda: result_folder().path},
+    "cfx.ResultFolder": {"path": lambda: result_folder().path},
     "cfx.permutation_null": {"before": readings(1), "after": readings(2)},
     "cfx.piecewise_linear_path": {"images": lambda: images().view(2, 6, 3, 4, 4)},
     "cfx.attribution.paths.PiecewiseLinearPath": {"images": lambda: images().view(2, 6, 3, 4, 4)},
@@ -802,6 +811,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "Picture": picture,
     "PiecewiseLinearPath": lambda: cfx.piecewise_linear_path(images().view(2, 6, 3, 4, 4)),
     "PromptConditions": prompts,
+    "ResultFolder": result_folder,
     "ScoreBounds": lambda: cfx.observed_scores(table(), "x", "y").bounds,
     "ContrastiveScores": scores,
     "Step": step,
