@@ -5,6 +5,9 @@ them on. Without the variable, bars are shown in a terminal and in a notebook th
 open. Bars are off if the output goes to a file, and if a notebook is executed without a person
 (papermill, nbconvert, nbclient). A call that takes less than a second shows no bar, and a bar
 disappears at its end.
+
+If a script runs in several processes, only the main process shows bars. A call with a data set
+shows one bar, and no further bar for each shard of the data set.
 """
 
 import importlib
@@ -16,10 +19,13 @@ from typing import Any, Self, TypeVar
 
 from tqdm.std import tqdm
 
+from cfxnb.core import one_shard, processes
+
 Item = TypeVar("Item")
 
 VARIABLE = "CFXNB_PROGRESS"
 DELAY = 1.0  # seconds before a bar appears
+UNKNOWN = "{desc}: {n:.0f} [{elapsed}{postfix}]"  # for a data set without a length
 FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}{postfix}]"
 OFF = ("0", "false", "no", "off")
 ON = ("1", "true", "yes", "on")
@@ -31,6 +37,8 @@ def shown() -> bool:
     Raises:
         ValueError: If the environment variable ``CFXNB_PROGRESS`` has another value than 0 or 1.
     """
+    if one_shard.current() is not None or not processes.is_main():
+        return False
     chosen = os.environ.get(VARIABLE, "").strip().lower()
     if chosen:
         if chosen not in (*OFF, *ON):
@@ -57,12 +65,12 @@ class Progress:
     is done, and ``end`` finishes the part.
 
     Args:
-        total: Sum of the sizes of all parts.
+        total: Sum of the sizes of all parts, or None if it is not known.
         name: Text in front of the bar, such as the name of the function.
         initial: Size of the parts that an earlier call has finished.
     """
 
-    def __init__(self, total: float, name: str, initial: float = 0) -> None:
+    def __init__(self, total: float | None, name: str, initial: float = 0) -> None:
         on = shown()
         kind: Any = importlib.import_module("tqdm.auto").tqdm if on else tqdm
         self._bar = kind(
@@ -73,7 +81,7 @@ class Progress:
             delay=DELAY,
             leave=False,
             dynamic_ncols=True,
-            bar_format=FORMAT,
+            bar_format=UNKNOWN if total is None else FORMAT,
         )
         self._done, self._size = float(initial), 0.0
 

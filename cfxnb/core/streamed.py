@@ -28,7 +28,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cfxnb.core import one_shard, processes, validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
@@ -36,6 +35,7 @@ from cfxnb.core.disk import NOTHING, given_path, kind_of
 from cfxnb.core.kept_work import LOCK, CheckpointDir, differ, digest, other_part
 from cfxnb.core.modes import standard
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.progress import Progress
 from cfxnb.core.question import described
 from cfxnb.core.result_folder import (
     COMPLETE,
@@ -125,7 +125,7 @@ class _Call:
         with self._working():
             for shard in self.stream.shards(self.batch_size):
                 parts.append(self._result(shard.read()))
-                self.bar.update(shard.count)
+                self._advance(shard)
                 if self.state.stopped:
                     break
         if not parts:
@@ -217,7 +217,7 @@ class _Call:
         if self.state.stopped:
             return True
         if self._is_finished(files, shard, earlier):
-            self.bar.update(shard.count)
+            self._advance(shard)
             return True
         with files.claimed(shard.number) as mine:
             if not mine:
@@ -230,7 +230,7 @@ class _Call:
                 images = [digest(image) for image in chunk.images]
                 row = self._first_row() + shard.first
                 files.write(shard.number, shard.first, result, images, row)
-        self.bar.update(shard.count)
+        self._advance(shard)
         return True
 
     def _is_finished(self, files: ShardFiles, shard: Shard, earlier: set[int]) -> bool:
@@ -300,14 +300,16 @@ class _Call:
     def _working(self) -> Iterator[None]:
         """Show a progress bar, and end the ``with`` block quietly when the user presses Ctrl-C."""
         networks = [self.arguments[n] for n in ("space", "classifier") if n in self.arguments]
-        # Bars are off outside of a terminal (None), and in all processes but one.
-        hidden = None if processes.is_main() else True
-        name, total = self.function.__name__, self.stream.length
-        with eval_frozen(*networks), tqdm(total=total, desc=name, disable=hidden) as self.bar:
+        bar = Progress(self.stream.length, self.function.__name__)
+        with eval_frozen(*networks), bar as self.progress:
             try:
                 yield
             except KeyboardInterrupt:
                 self.state.stopped = self.state.interrupted = True
+
+    def _advance(self, shard: Shard) -> None:
+        self.progress.begin(shard.count)
+        self.progress.end()
 
     def _end(self, done: int, statuses: set[str]) -> None:
         """Warn if the call was interrupted, and refuse a classifier without any finite answer."""
