@@ -32,6 +32,7 @@ from torch import Tensor
 from cfxnb.core import one_shard, processes, validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.disk import NOTHING, given_path, kind_of
+from cfxnb.core.goals import Goal, goal_classifier
 from cfxnb.core.kept_work import LOCK, CheckpointDir, differ, digest, other_part
 from cfxnb.core.modes import standard
 from cfxnb.core.modules import eval_frozen
@@ -173,7 +174,8 @@ class _Call:
         ) as folder:
             shards = self.stream.shards(int(folder.notes["shard_size"]))
             first = next(shards)
-            found = _answers(first.read().images[:N_PROBES], **parts)
+            probes, target = first.read().images[:N_PROBES], self.arguments.get("target")
+            found = _answers(probes, target=target, **parts)
             if folder.has(PROBES):
                 stored = folder.read(PROBES, "pass another folder")
                 for name, answer in found.items():
@@ -330,18 +332,21 @@ def _has_rows(value: Any) -> bool:
     return isinstance(value, list | tuple | pd.Series)
 
 
-def _answers(images: Tensor, classifier: Any, space: Any = None) -> dict[str, Tensor]:
-    """Return what the classifier and the space answer to a few images."""
+def _answers(
+    images: Tensor, classifier: Any, space: Any = None, target: Any = None
+) -> dict[str, Tensor]:
+    """Return what the classifier (or model of outcomes) and the space answer to a few images."""
     found = {"images": images}
     with standard(), torch.no_grad(), eval_frozen(space, classifier):
         if space is not None:
             checked = CheckedSpace(space, any_size=True)
             code = checked.encode(images.to(checked.mean.device))
             found |= {"space.encode": code.z, "space.decode": checked.decode(code)}
-        checked_classifier = CheckedClassifier(classifier)
-        device = checked_classifier.device or found.get("space.decode", images).device
-        found["classifier"] = checked_classifier(images.to(device))
-    return {name: answer.nan_to_num().cpu() for name, answer in found.items()}
+        goal = goal_classifier(classifier, target) if isinstance(target, Goal) else None
+        network = CheckedClassifier(classifier if goal is None else goal)
+        device = network.device or found.get("space.decode", images).device
+        found["classifier"] = (network if goal is None else goal.read)(images.to(device))
+    return {name: answer.nan_to_num().cpu().view(len(images), -1) for name, answer in found.items()}
 
 
 def _forget(place: Path) -> None:

@@ -302,3 +302,16 @@ def test_the_record_can_be_read(written):
     assert record["config"]["function"] == "latent_attack"
     assert record["config"]["steps"] == OPTIONS["steps"]
     assert record["notes"]["shard_size"] == SHARD
+
+
+def test_a_goal_for_a_model_of_outcomes(tmp_path):
+    model = cfx.wrap_regression(lambda x: x.flatten(1).mean(1, keepdim=True))
+    options = {"steps": 3, "restarts": 0, "batch_size": SHARD}
+    goal = cfx.raise_by(0.01)
+    whole = cfx.latent_attack(SPACE, model, IMAGES, goal, **options)
+    for _ in range(2):
+        found = cfx.latent_attack(SPACE, model, Pairs(), goal, **options, output_dir=tmp_path)
+    torch.testing.assert_close(found[:].image, whole.image)
+    torch.testing.assert_close(found[:].trace["outcome_after"], whole.trace["outcome_after"])
+    with pytest.raises(ValueError, match=r"output_dir: .* another values \(target\)"):
+        cfx.latent_attack(SPACE, model, Pairs(), cfx.raise_by(1.0), **options, output_dir=tmp_path)
