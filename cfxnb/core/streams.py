@@ -7,6 +7,7 @@ and iterators are read from their beginning.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -160,7 +161,7 @@ def _with_positions(length: int, read: Callable[[int, int], Chunk], name: str) -
     def shards(size: int) -> Iterator[Shard]:
         for number, first in enumerate(range(0, length, size)):
             end = min(first + size, length)
-            yield Shard(number, first, end - first, lambda a=first, b=end: read(a, b))  # type: ignore[misc]
+            yield Shard(number, first, end - first, functools.partial(read, first, end))
 
     return Stream(length, shards)
 
@@ -218,8 +219,12 @@ def _read_on(source: Iterator[Any], size: int, name: str, batched: bool | None =
         chunk, left = _cut(whole, 0, size), None
         if len(whole) > size:
             left = _cut(whole, size, len(whole))
-        yield Shard(number, first, len(chunk), lambda chunk=chunk: chunk)
+        yield Shard(number, first, len(chunk), functools.partial(_given, chunk))
         first += len(chunk)
+
+
+def _given(chunk: Chunk) -> Chunk:
+    return chunk
 
 
 def _entries(item: Any, name: str) -> dict[int | str, Any]:
