@@ -151,7 +151,16 @@ MAY_IMPORT = {
     "weights": ("core", "nets", "data", "spaces", "contrastive", "flows"),
     "checks": ("core", "data", "diffusion", "weights"),
     "course": ("core", "data", "plots"),
-    "interactive": ("core", "attacks", "diffusion", "directions", "flows", "metrics", "plots"),
+    "interactive": (
+        "core",
+        "data",
+        "attacks",
+        "diffusion",
+        "directions",
+        "flows",
+        "metrics",
+        "plots",
+    ),
     "build": ("course",),
     "cli": None,  # the commands; they may use everything, and only __main__ uses them
     "methods": ("core",),  # old places, for one version

@@ -5,7 +5,6 @@ the buttons work meanwhile. Every widget has a visible label and can be used wit
 """
 
 import html
-import io
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,16 +14,16 @@ from typing import Any
 
 import ipywidgets
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.directions import checked_direction
-from cfxnb.core.disk import cause, given_path, writing
+from cfxnb.core.disk import given_path, writing
 from cfxnb.core.prediction import predict_logits
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, LatentSpace, Step
+from cfxnb.data.read_image import ImageFormat, opened, read_bytes, to_tensor
 from cfxnb.flows.velocity import check_flow
 from cfxnb.interactive.methods import CHOICES, Method, methods_for
 from cfxnb.interactive.runs import Run, code_of, compare
@@ -32,7 +31,7 @@ from cfxnb.plots.charts import curves
 from cfxnb.plots.pictures import gallery, names_of, show
 
 MAX_AT_ONCE = 8  # images per run, as many as one picture shows
-MAX_SIDE = 8192  # pixels of a file that is dropped
+MAX_PIXELS = 2**26  # of a file
 SECONDS_BETWEEN_UPDATES = 0.1
 DEFAULT = "default"
 
@@ -462,28 +461,24 @@ def _value(name: str, shown: Any, default: Any) -> Any:
 def read_image(file: Any, like: Tensor) -> Tensor:
     """Read an image file, and return it with the channels and size of other images, (1, c, h, w).
 
-    The image is rotated as its EXIF data says, scaled, and cropped in the centre.
+    The image is rotated as its EXIF data says, scaled, and cropped in the centre. Transparent parts
+    become white.
 
     Args:
         file: Path of the file, or its bytes.
         like: Images (n, c, h, w) with the wanted number of channels, height and width.
 
     Raises:
-        ValueError: If the file is no image, or if it has more than ``MAX_SIDE`` pixels per side.
+        ValueError, TypeError: If the file cannot be read as an image.
     """
     channels, height, width = validate.images(like, "like").shape[1:]
     if channels not in (1, 3):
         raise ValueError(f"like: expected images with 1 or 3 channels, got {channels}")
-    source: Any = io.BytesIO(file) if isinstance(file, bytes) else given_path(file, name="file")
+    path = None if isinstance(file, bytes) else given_path(file, name="file")
+    wanted = ImageFormat((height, width), channels, "crop", None, MAX_PIXELS)
     try:
-        with Image.open(source) as opened:
-            if max(opened.size) > MAX_SIDE:
-                raise ValueError(f"{opened.size} pixels, more than {MAX_SIDE} per side")
-            upright = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"file: expected an image file, got one that can't be read: {cause(error)}"
-        ) from None
-    fitted = ImageOps.fit(upright, (width, height))
-    values = torch.frombuffer(bytearray(fitted.tobytes()), dtype=torch.uint8)
-    return values.view(1, height, width, channels).permute(0, 3, 1, 2).float() / 255
+        content = file if path is None else read_bytes(path)
+        with opened(content, MAX_PIXELS) as (picture, _):
+            return to_tensor(picture, wanted)[None]
+    except ValueError as error:
+        raise ValueError(f"file: expected an image file, got {error}") from None
