@@ -18,6 +18,7 @@
 - necessity and sufficiency: ``fit_attribute_edits``, ``contrastive_scores``; from a table of
   observations: ``observed_scores``, ``adjusted_effect``, ``score_bounds``
 - maps of pixels: ``latent_integrated_gradients``, ``integrated_gradients``, ``captum_attribution``
+- a generator or a classifier of your own images: ``train``
 - errors of a model: ``explain_errors``, ``fine_tune``, ``group_weights``
 - a panel for trying methods: ``workbench``
 - evaluation: ``report``, ``cout``, ``metrics`` (distances, and scores against the truth)

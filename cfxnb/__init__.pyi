@@ -7,6 +7,7 @@ from . import checks as checks
 from . import data as data
 from . import metrics as metrics
 from . import spaces as spaces
+from . import train as train
 from . import weights as weights
 from .attacks.ablate import ablate as ablate
 from .attacks.baselines import random_change as random_change

@@ -3,9 +3,12 @@
 Each network is a safetensors file in half precision, with a card in JSON that describes it.
 """
 
+import contextlib
 import fnmatch
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,8 @@ from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core import locations as paths
 from cfxnb.core import validate
 from cfxnb.core.classifiers import wrap
-from cfxnb.core.disk import cause, read_json, writing
+from cfxnb.core.disk import cause, given_path, kind_of, read_json, sha256, shown, writing
+from cfxnb.core.model_folder import CARD_FILE, STATISTICS, WEIGHTS, is_model_folder
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.types import Code
 from cfxnb.data import files
@@ -35,8 +39,6 @@ _NETS = {**NETS, "EditNetwork": EditNetwork, "VelocityNet": VelocityNet}
 ERROR = "mean squared error of reconstructions"  # in "quality" of a card; used by methods
 _RETRAINED = "_retrained_"  # in names of classifiers trained with other seeds
 LARGEST_NUMBER = 1e15  # largest number in a card
-#: Statistics of codes, stored beside the weights.
-STATISTICS = ("mean", "std", "axes", "variances", "latent_mean")
 WITHOUT_AUX = ("Autoencoder", "VAE")  # spaces whose codes have no aux
 ADAPTERS = ("Autoencoder", "Diffusion", "DiffusionAutoencoder", "VAE")
 
@@ -77,17 +79,22 @@ def read_card(name: str) -> dict[str, Any]:
     file = f"weights/{_known(name)}.json"
     path = files.verified_path(file)
     with files.reading(f"data/{file}"):
-        card = read_json(path)
-        for key, kind in {**CARD, **KINDS[card["kind"]]}.items():
-            if type(card[key]) is not kind:
-                raise ValueError(f"{key} {card[key]!r:.40} instead of a {kind.__name__}")
-        for field, number in configs.named_numbers(card, ""):
-            if not abs(number) <= LARGEST_NUMBER:
-                raise ValueError(f"{field} {number!r:.40} instead of a finite number")
-        error = card["quality"].get(ERROR, 1.0)
-        if type(error) not in (int, float) or error <= 0:
-            raise ValueError(f"quality, {ERROR} {error!r:.40} instead of a number above 0")
-        return card
+        return _checked_card(path)
+
+
+def _checked_card(path: Path) -> dict[str, Any]:
+    """Read a card, and check the type of its fields and the range of its numbers."""
+    card: dict[str, Any] = read_json(path)
+    for key, kind in {**CARD, **KINDS[card["kind"]]}.items():
+        if type(card[key]) is not kind:
+            raise ValueError(f"{key} {card[key]!r:.40} instead of a {kind.__name__}")
+    for field, number in configs.named_numbers(card, ""):
+        if not abs(number) <= LARGEST_NUMBER:
+            raise ValueError(f"{field} {number!r:.40} instead of a finite number")
+    error = card["quality"].get(ERROR, 1.0)
+    if type(error) not in (int, float) or error <= 0:
+        raise ValueError(f"quality, {ERROR} {error!r:.40} instead of a number above 0")
+    return card
 
 
 def cards() -> dict[str, dict[str, Any]]:
@@ -115,65 +122,126 @@ def available() -> pd.DataFrame:
 
 
 @standard_modes
-def load(name: str, device: str | torch.device | None = None) -> Any:
-    """Load a shipped network.
+def load(name: str | Path, device: str | torch.device | None = None) -> Any:
+    """Load a shipped network, or one that was saved in a folder.
 
     Args:
-        name: one of the names that ``cfx.available()`` lists.
+        name: one of the names that ``cfx.available()`` lists, or the path of a folder that
+            ``cfx.train`` or ``save`` of a network has written.
         device: device to run on. Default: CUDA or MPS if available, else the CPU.
 
     Returns:
         A space (with ``encode`` and ``decode``), a classifier (images -> logits), a
         ``FactorReader``, the ``AttributeEdits`` of a space, a ``FittedFlow``, or a feature network
         (images -> feature maps by name). The field ``kind`` of the network's card says what the
-        function returns.
+        function returns. Spaces, classifiers and flows have their card as the attribute ``card``.
 
     Raises:
-        ValueError, TypeError: if the name is unknown, or if the device is not available. The
-            message for an unknown name suggests similar names.
+        ValueError, TypeError: if the name is unknown, if the folder holds no model, or if the
+            device is not available. The message for an unknown name suggests similar names.
         DamagedFileError: if a file of the network is missing, truncated or altered.
             DamagedFileError is a ValueError.
     """
+    if (folder := _folder(name)) is not None:
+        return _load_folder(folder, validate.device(device))
     card = read_card(_known(name))
     device = validate.device(device)
     path = files.verified_path(card["file"])
-    try:
-        _check_outputs(card)
-        net, extra = _network(card, path)
-        net.to(device)
-        if card["kind"] == "features":
-            return net
-        if card["kind"] == "reader":
-            return FactorReader(net, card["options"])
-        if card["kind"] == "flow":
-            mean, std = extra["mean"].to(device), extra["std"].to(device)
-            return FittedFlow(net, mean, std, card["config"]["n_classes"])
-        if card["kind"] == "edits":
-            contrasts = {name: tuple(pair) for name, pair in card["contrasts"].items()}
-            extra = {name: tensor.to(device) for name, tensor in extra.items()}
-            extra["preserve_others"] = card["preserve_others"]
-            edits = AttributeEdits(contrasts, net, **extra)
-            edits.step(edits.mean[None], torch.zeros(1, len(contrasts)))  # fails if they don't fit
-            return edits
-        if card["kind"] == "classifier":
-            return wrap(net, class_names=card["class_names"])
+    with _fitting(f"data/{card['file']}", files.REMEDY):
+        autoencoder = load(_autoencoder(card), device) if "autoencoder" in card else None
+        return _built(card, path, device, autoencoder)
+
+
+def _folder(name: Any) -> Path | None:
+    """Return the folder that ``name`` means, or None if ``name`` means a shipped network."""
+    if isinstance(name, str) and name in list_names():
+        return None
+    if not isinstance(name, str | os.PathLike):
+        return None
+    path = given_path(name, "a name that cfx.available() lists, or a folder", "name")
+    if is_model_folder(path):
+        return path
+    if isinstance(name, os.PathLike) or kind_of(path) == "a folder":
+        found = kind_of(path)
+        found = f"a folder without {CARD_FILE}" if found == "a folder" else found
+        raise ValueError(
+            f"name: expected a folder that cfx.train has written, got {shown(path)}: {found}"
+        )
+    return None
+
+
+def _load_folder(folder: Path, device: torch.device) -> Any:
+    """Load the network of a folder, after checking that its weights are those of its card."""
+    remedy = "Save or train the network again."
+    with _fitting(str(folder / WEIGHTS), remedy):
+        card, path = _checked_card(folder / CARD_FILE), folder / WEIGHTS
+        if kind_of(path) != "a file":
+            raise ValueError(f"{WEIGHTS} is missing")
+        if sha256(path) != card["sha256"]:
+            raise ValueError(f"the weights are not those of {CARD_FILE}: damaged or altered")
+        autoencoder = None
         if "autoencoder" in card:
-            extra["autoencoder"] = load(_autoencoder(card), device)
-        adapter = getattr(spaces, validate.choice(card["adapter"], "adapter", ADAPTERS))
-        space = adapter(net, **extra, **card.get("space", {}))
-        if (error := card["quality"].get(ERROR)) is not None:
-            space.reconstruction_error = float(error)
-        space = space.eval().requires_grad_(False).to(device)
-        without_aux = card["adapter"] in WITHOUT_AUX
-        if without_aux and not space.decode(Code(space.mean[None])).isfinite().all():
-            raise ValueError("NaN or infinity in the image of the mean code")
-        return space
+            inner = folder / "autoencoder"
+            other = _checked_card(inner / CARD_FILE)
+            if other.get("adapter") != "Autoencoder" or "autoencoder" in other:
+                raise ValueError(f"{inner} holds no autoencoder")
+            autoencoder = _load_folder(inner, device)
+        return _built(card, path, device, autoencoder)
+
+
+@contextlib.contextmanager
+def _fitting(file: str, remedy: str) -> Iterator[None]:
+    """Turn every exception in the ``with`` block into a DamagedFileError that names ``file``."""
+    try:
+        yield
     except files.DamagedFileError:
         raise
     except Exception as error:  # many kinds, for a wrong card
         text = f"{type(error).__name__}: {cause(error)}"
-        found = f"data/{card['file']} does not fit its card ({text})"
-        raise files.DamagedFileError(f"{found}. {files.REMEDY}") from None
+        raise files.DamagedFileError(f"{file} does not fit its card ({text}). {remedy}") from None
+
+
+def _built(card: dict[str, Any], path: Path, device: torch.device, autoencoder: Any) -> Any:
+    """Return what a card describes, with the weights of a file, on a device."""
+    _check_outputs(card)
+    net, extra = _network(card, path)
+    net.to(device)
+    if card["kind"] == "features":
+        return net
+    if card["kind"] == "reader":
+        return FactorReader(net, card["options"])
+    if card["kind"] == "edits":
+        contrasts = {name: tuple(pair) for name, pair in card["contrasts"].items()}
+        extra = {name: tensor.to(device) for name, tensor in extra.items()}
+        extra["preserve_others"] = card["preserve_others"]
+        edits = AttributeEdits(contrasts, net, **extra)
+        edits.step(edits.mean[None], torch.zeros(1, len(contrasts)))  # fails if they don't fit
+        return edits
+    if card["kind"] == "flow":
+        mean, std = extra["mean"].to(device), extra["std"].to(device)
+        found: Any = FittedFlow(net, mean, std, card["config"]["n_classes"])
+    elif card["kind"] == "classifier":
+        found = wrap(net, class_names=card["class_names"])
+    else:
+        found = _space(card, net, extra, device, autoencoder)
+    found.card = card
+    return found
+
+
+def _space(
+    card: dict[str, Any], net: nn.Module, extra: dict[str, Any], device: Any, autoencoder: Any
+) -> Any:
+    if autoencoder is not None:
+        extra["autoencoder"] = autoencoder
+    adapter = getattr(spaces, validate.choice(card["adapter"], "adapter", ADAPTERS))
+    space = adapter(net, **extra, **card.get("space", {}))
+    if (error := card["quality"].get(ERROR)) is not None:
+        space.reconstruction_error = float(error)
+    space = space.eval().requires_grad_(False).to(device)
+    without_aux = card["adapter"] in WITHOUT_AUX
+    if without_aux and not space.decode(Code(space.mean[None])).isfinite().all():
+        raise ValueError("NaN or infinity in the image of the mean code")
+    return space
 
 
 def load_retrained(name: str, device: str | torch.device | None = None) -> list[Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cfxnb.core import validate
 from cfxnb.core.images import COLOURS, SLACK
+from cfxnb.core.model_folder import Carded
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.outcomes import Outcomes, outcomes_of
 from cfxnb.core.types import Classifier
@@ -26,7 +27,7 @@ LARGEST_STD = 2.0  # in units of [0, 1]; those of bytes are about 20 to 80
 LUMA = (0.299, 0.587, 0.114)  # red, green and blue in gray (ITU-R BT.601)
 
 
-class Wrapped:
+class Wrapped(Carded):
     """A classifier that maps images in [0, 1] to logits (b, k). Made by ``wrap``."""
 
     def __init__(
@@ -46,6 +47,9 @@ class Wrapped:
         known = isinstance(function, Estimator) or probabilities
         self._watch = ProbabilityWatch("module", needed=not known)
         self.widened = False  # whether the last output was a single logit
+
+    def _stored(self) -> tuple[nn.Module, dict[str, Tensor | None], dict[str, Carded]]:
+        return self.module, {}, {}
 
     @property
     def module(self) -> Any:

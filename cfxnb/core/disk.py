@@ -1,6 +1,7 @@
 """Read and write paths, texts and JSON, with errors that name the path and the cause."""
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -116,6 +117,12 @@ def read_json(path: Path) -> Any:
         return parsed(path.read_bytes())
     except OSError as error:
         raise ValueError(cause(error)) from None
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 digest of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

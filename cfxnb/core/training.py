@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,19 +12,51 @@ from torch import Generator, Tensor, nn
 from cfxnb.core.kept_work import TOLERANCE, CheckpointDir, differ, digest, other_part, sketch
 from cfxnb.core.modes import own_random_numbers
 from cfxnb.core.progress import Progress
+from cfxnb.core.training_processes import Processes
 
 Net = TypeVar("Net", bound=nn.Module)
 Loss = Callable[[Any, tuple[Tensor, ...], Generator], Tensor]
 Recipe = Callable[[Path, str], None]  # (checkpoint folder, device): trains and ships a network
 SAVE_EVERY_SECONDS = 60.0
 CHECKPOINT, BEGUN = "checkpoint.pt", "begun.safetensors"
+RANK_SEED = 10**15  # distance of the seeds of two processes, above those of all steps
 LOSS_TOLERANCE = 0.02  # of the first loss: bfloat16 rounding depends on the processor
+
+
+class Rows(Protocol):
+    """Rows that are read when a batch needs them: what ``fit`` needs of its data."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor) -> Tensor: ...
+
+
+class Monitor(Protocol):
+    """Looks at a training now and then, and may end it early.
+
+    Attributes:
+        n_checks: How many checks are made in a whole training, evenly spaced.
+    """
+
+    n_checks: int
+
+    def check(self, model: nn.Module, progress: float) -> bool:
+        """Look at the model with averaged weights, in evaluation mode. Return True to stop."""
+
+    def best(self) -> dict[str, Tensor] | None:
+        """Return the weights to keep, or None for those at the end."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold: tensors, numbers, lists and dicts."""
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
 
 
 def fit(
     model: Net,
     loss: Loss,
-    data: tuple[Tensor, ...],
+    data: tuple[Tensor | Rows, ...],
     *,
     steps: int,
     batch_size: int,
@@ -35,17 +67,22 @@ def fit(
     device: str | torch.device = "cpu",
     config: Mapping[str, Any] | None = None,
     answers: Mapping[str, Tensor] | None = None,
+    seconds: float | None = None,
+    monitor: Monitor | None = None,
 ) -> Net:
     """Train ``model`` and return it with averaged weights, in evaluation mode.
 
     The forward pass runs in bfloat16 and channels_last, which is up to four times as fast on
     processors with matrix units. Weights and loss stay in float32.
 
+    If ``accelerate launch`` started several processes, each of them computes its part of every
+    batch, and gradients are averaged. The first process writes checkpoints and asks ``monitor``.
+
     Args:
         model: trained in place.
         loss: ``loss(model, batch_tensors, generator) -> scalar``. All randomness of the loss must
             come from the generator, which gets a new seed at every step.
-        data: tensors with one row per sample. Batches are drawn without replacement.
+        data: tensors with one row per sample, or ``Rows``. Batches are drawn without replacement.
         steps: number of optimiser steps. A stopped run continues at its last checkpoint, with the
             same result as without a stop.
         batch_size: samples per step.
@@ -59,83 +96,138 @@ def fit(
         answers: dict from the name of each further network that the loss uses to its outputs (n,
             ...) for n fixed inputs. If outputs differ from those in the folder by more than
             rounding, the folder is refused.
+        seconds: time limit. The learning rate then falls with the time, if time runs out before
+            ``steps``. Time before an interruption counts. Default: no limit.
+        monitor: looks at the model now and then, and may end the training early.
 
     Raises:
         ValueError: if ``checkpoint_dir`` belongs to another training, is in use, or was altered.
     """
-    device = torch.device(device)
+    processes = Processes()
+    device = processes.device(torch.device(device))
     _layout(model.to(device), torch.channels_last).train()
     with contextlib.ExitStack() as stack:
         kept = None
-        if checkpoint_dir is not None:
+        if checkpoint_dir is not None and processes.is_first:
             task: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "lr": lr, "ema": ema}
             task |= {"seed": seed, "device": device.type}
             task |= {"loss": _name(loss), "model": _name(type(model))}
+            task |= {} if seconds is None else {"seconds": seconds}
             task |= {"data": digest(*data)} if config is None else config
             kept = stack.enter_context(CheckpointDir(checkpoint_dir, "training.json", task))
             rows = tuple(_to(t[_rows(len(data[0]), batch_size, 0, seed)], device) for t in data)
             _check_begun(kept, dict(answers or {}) | _begun(model, loss, rows))
-        return _train(model, loss, data, steps, batch_size, lr, ema, seed, device, kept)
+        plan = (steps, batch_size, lr, ema, seed, seconds)
+        return _train(model, loss, data, *plan, device, kept, monitor, processes)
 
 
 def _train(
     model: Net,
     loss: Loss,
-    data: tuple[Tensor, ...],
+    data: tuple[Tensor | Rows, ...],
     steps: int,
     batch_size: int,
     lr: float,
     ema: float,
     seed: int,
+    seconds: float | None,
     device: torch.device,
     kept: CheckpointDir | None,
+    monitor: Monitor | None,
+    processes: Processes,
 ) -> Net:
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    start = 0
+    start, used, done = 0, 0.0, False
+    saved: dict[str, Any] | None = None
     if kept is not None and kept.has(CHECKPOINT):
         saved = kept.read(CHECKPOINT, "delete it and run again: training starts from the beginning")
+    if (saved := processes.from_first(saved)) is not None:
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         average = {k: v.to(device) for k, v in saved["average"].items()}
-        start = saved["step"]
+        start, used, done = saved["step"], saved.get("used", 0.0), saved.get("done", False)
+        if monitor is not None:
+            monitor.resume(saved["monitor"])
 
     def save(step: int) -> None:
         if kept is None:
             return
-        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+        state: dict[str, Any] = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+        if monitor is not None:
+            state["monitor"] = monitor.state()
+        state |= {"used": clock(), "done": done}
         kept.write(CHECKPOINT, {**state, "average": average, "step": step})
 
-    last_save = time.monotonic()
-    for step, bar in _with_bar(start, steps):
-        for group in optimiser.param_groups:
-            group["lr"] = lr * _schedule(step / steps)
-        rows = _rows(len(data[0]), batch_size, step, seed)
-        generator = Generator(device=device).manual_seed(seed * 10**9 + step)
-        with _kept_if_interrupted(model, save, step) if kept else contextlib.nullcontext():
-            value = loss(model, tuple(_to(t[rows], device) for t in data), generator)
-            optimiser.zero_grad()
-            value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
-        _blend(average, model.state_dict(), min(ema, (1 + step) / (10 + step)))
-        if step % 50 == 0:
-            bar.within(0, loss=f"{value.item():.4f}")
-        if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
-            save(step + 1)
-            last_save = time.monotonic()
-    save(steps)
-    model.load_state_dict(average)
+    def clock() -> float:
+        return used + time.monotonic() - begun
+
+    def progress(step: int) -> float:
+        """Return the finished fraction: of the steps, or of the time if that is larger."""
+        return max(step / steps, processes.from_first(clock()) / seconds if seconds else 0.0)
+
+    step, begun = start, time.monotonic()
+    here, last_save = progress(start), begun
+    with _Bar(here, steps) as bar:
+        while not done and (here := progress(step)) < 1:
+            for group in optimiser.param_groups:
+                group["lr"] = lr * _schedule(here)
+            rows = processes.part(_rows(len(data[0]), batch_size, step, seed))
+            own_seed = seed * 10**9 + step + processes.rank * RANK_SEED
+            generator = Generator(device=device).manual_seed(own_seed)
+            with _kept_if_interrupted(model, save, step) if kept else contextlib.nullcontext():
+                value = loss(model, tuple(_to(t[rows], device) for t in data), generator)
+                optimiser.zero_grad()
+                value.backward()
+            processes.average_gradients(model)
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimiser.step()
+            _blend(average, model.state_dict(), min(ema, (1 + step) / (10 + step)))
+            notes = {"loss": f"{value.item():.4f}"} if step % 50 == 0 else {}
+            step += 1
+            bar.move_to(progress(step), **notes)
+            if monitor is not None and _marks(progress(step), monitor) > _marks(here, monitor):
+                stop = processes.is_first and _checked(model, average, monitor, progress(step))
+                done = processes.from_first(stop)
+            if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
+                save(step)
+                last_save = time.monotonic()
+    done = True
+    save(step)
+    chosen = None if monitor is None else monitor.best()
+    model.load_state_dict(processes.from_first(average if chosen is None else chosen))
     return _layout(model, torch.contiguous_format).eval()
 
 
-def _with_bar(start: int, steps: int) -> Iterator[tuple[int, Progress]]:
-    """Yield the numbers of the steps, each with the progress bar."""
-    with Progress(steps, "training", initial=start) as bar:
-        for step in range(start, steps):
-            bar.begin(1)
-            yield step, bar
-            bar.end()
+class _Bar(Progress):
+    """The progress bar of a training, in steps or, if time is shorter, in parts of the time."""
+
+    def __init__(self, begun: float, steps: int) -> None:
+        super().__init__(steps, "training", initial=begun * steps)
+        self.begun = min(begun, 1.0)
+        self.begin((1 - self.begun) * steps)
+
+    def move_to(self, progress: float, **notes: Any) -> None:
+        """Move the bar to a finished fraction of the whole training."""
+        self.within((progress - self.begun) / max(1 - self.begun, 1e-9), **notes)
+
+
+def _marks(progress: float, monitor: Monitor) -> int:
+    return int(min(progress, 1.0) * monitor.n_checks + 1e-9)
+
+
+def _checked(
+    model: nn.Module, average: dict[str, Tensor], monitor: Monitor, progress: float
+) -> bool:
+    """Show the model with averaged weights to the monitor, and return whether to stop."""
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(average)
+    try:
+        with torch.no_grad():
+            return monitor.check(model.eval(), progress)
+    finally:
+        model.load_state_dict(own)
+        model.train()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Data files, checked against ``data/MANIFEST.json`` before they are used."""
 
 import functools
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cfxnb.core import locations as paths
-from cfxnb.core.disk import NOTHING, cause, kind_of, read_json, writing
+from cfxnb.core.disk import NOTHING, cause, kind_of, read_json, sha256, writing
 
 ENTRY = {"path": str, "bytes": int, "sha256": str}  # required fields of each entry of the manifest
 
@@ -64,12 +63,6 @@ def manifest() -> dict[str, dict[str, Any]]:
         raise DamagedFileError(f"{path} is not a readable file but {kind}. {REMEDY}")
     with reading(str(path)):
         return _manifest(path, path.stat().st_mtime_ns)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 digest of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def problem(name: str) -> str | None:

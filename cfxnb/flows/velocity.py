@@ -96,9 +96,13 @@ class FittedFlow(Result):
         net: Maps (u, condition, t) to velocities (b, dims), all in standard deviations of the code.
         mean, std: Mean and standard deviation of the codes of the space.
         n_classes: Number of classes of the classifier.
+
+    Attributes:
+        card: What ``cfx.train`` and ``cfx.load`` say about the flow: dict or None.
     """
 
     cost_name = "velocity"
+    card: dict[str, Any] | None = None
 
     def __init__(self, net: nn.Module, mean: Tensor, std: Tensor, n_classes: int) -> None:
         validate.instance(net, nn.Module, "net", "a torch.nn.Module")
@@ -121,6 +125,9 @@ class FittedFlow(Result):
         (t = 1), in standard deviations of the code.
         """
         return _speeds(self)
+
+    def _stored(self) -> tuple[nn.Module, dict[str, Tensor | None], dict[str, Any]]:
+        return self.net, {"mean": self.mean, "std": self.std}, {}
 
     @property
     def module(self) -> nn.Module:

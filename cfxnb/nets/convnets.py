@@ -36,6 +36,10 @@ class PlainNet(nn.Module):
             nn.Dropout(0.2), nn.Linear(inside * _cells(size, n_downsamplings), outputs)
         )
 
+    def features(self, images: Tensor) -> Tensor:
+        """Return the feature maps of the last convolution, averaged over positions."""
+        return self.body(images).mean((2, 3))
+
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.body(images).flatten(1))
 

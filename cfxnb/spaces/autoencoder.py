@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from cfxnb.core import validate, validate_results
+from cfxnb.core.model_folder import STATISTICS, Carded
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.types import Code
 from cfxnb.spaces.codecs import LatentCodec, PixelUnshuffleCodec
 from cfxnb.spaces.precision import autocast, checked_precision
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(Carded, nn.Module):
     """Space whose codes are the latents (b, c, h, w) of an autoencoder, such as one of diffusers.
 
     Codes are ``z = (latents - shift_factor) * scaling_factor``. Encoding is deterministic. If the
@@ -63,6 +64,10 @@ class Autoencoder(nn.Module):
         if not self.scaling_factor.all():
             raise ValueError(f"scaling_factor: expected numbers other than 0, got {scaling_factor}")
         self.precision = checked_precision(precision)
+
+    def _stored(self) -> tuple[nn.Module, dict[str, Tensor | None], dict[str, Carded]]:
+        extra = {name: getattr(self, name, None) for name in STATISTICS}
+        return self.codec.autoencoder, extra, {}
 
     @property
     def downsample_factor(self) -> int:

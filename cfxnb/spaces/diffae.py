@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from cfxnb.core import ddim, validate, validate_results
 from cfxnb.core.code_covariance import principal_axes
 from cfxnb.core.constant_weights import constant_weights
+from cfxnb.core.model_folder import STATISTICS, Carded
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.types import Code
@@ -25,7 +26,7 @@ LATENT_BETA = 0.008  # beta of every step of the latent DDIM (Preechakul et al.,
 LIVE = 16  # approximate number of full-size activations in memory at the same time
 
 
-class DiffusionAutoencoder(nn.Module):
+class DiffusionAutoencoder(Carded, nn.Module):
     """Space of the "Diffusion Autoencoders" of Preechakul et al. (CVPR 2022).
 
     A code has two parts. ``z``, (b, dims), is the semantic code from the encoder. ``aux`` is the
@@ -124,6 +125,9 @@ class DiffusionAutoencoder(nn.Module):
         self._layout = torch.contiguous_format if plain else torch.channels_last
         self.net.to(memory_format=self._layout)
         self._net = torch.compile(net) if validate.flag(compiled, "compiled") else net
+
+    def _stored(self) -> tuple[nn.Module, dict[str, Tensor | None], dict[str, Carded]]:
+        return self.net, {name: getattr(self, name, None) for name in STATISTICS}, {}
 
     def with_steps(self, steps: int, inversion_steps: int | None = None) -> "DiffusionAutoencoder":
         """Return a space with the same weights and other numbers of steps.

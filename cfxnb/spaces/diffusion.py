@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cfxnb.core import ddim, validate
+from cfxnb.core.model_folder import Carded
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.types import Code
@@ -16,7 +17,7 @@ from cfxnb.spaces.parametrisation import Parametrisation
 from cfxnb.spaces.precision import autocast
 
 
-class Diffusion(nn.Module):
+class Diffusion(Carded, nn.Module):
     """Space of a diffusion or flow model, of latents (Rombach et al., CVPR 2022) or of pixels.
 
     Images are encoded and decoded by ``autoencoder``. ``predict_noise`` predicts the noise in noisy
@@ -91,6 +92,9 @@ class Diffusion(nn.Module):
     def prediction_type(self) -> str:
         """What the network predicts, such as "epsilon"."""
         return self.parametrisation.prediction_type
+
+    def _stored(self) -> tuple[nn.Module, dict[str, Tensor | None], dict[str, Carded]]:
+        return self.net, {}, {"autoencoder": self.autoencoder}
 
     @property
     def mean(self) -> Tensor:

@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from cfxnb.core import validate, validate_results
 from cfxnb.core.code_covariance import principal_axes
+from cfxnb.core.model_folder import STATISTICS, Carded
 from cfxnb.core.modes import standard_numbers
 from cfxnb.core.tensors import noise_like
 from cfxnb.core.types import Code
 
 
-class VAE(nn.Module):
+class VAE(Carded, nn.Module):
     """A variational autoencoder as a space. The code of an image is its posterior mean.
 
     Encoding is deterministic. Decoding is differentiable in ``z``.
@@ -50,6 +51,9 @@ class VAE(nn.Module):
         axes, variances = validate.place_axes(axes, variances, mean)
         self.register_buffer("axes", axes)
         self.register_buffer("variances", variances)
+
+    def _stored(self) -> tuple[nn.Module, dict[str, Tensor | None], dict[str, Carded]]:
+        return self.net, {name: getattr(self, name, None) for name in STATISTICS}, {}
 
     @standard_numbers
     def encode(self, images: Tensor) -> Code:

@@ -1,6 +1,7 @@
 """Fields and measures for the cards (JSON files that describe networks) of trained networks."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +18,6 @@ RETRAINING_SEEDS = (1, 2, 3, 4, 5)  # of the classifiers that test whether flips
 
 def card_of(
     kind: str,
-    net: str,
-    config: dict[str, Any],
     summary: str,
     *,
     source: str,
@@ -28,8 +27,7 @@ def card_of(
     """Return the fields that all cards have. Each recipe adds measured quality and other fields.
 
     Args:
-        kind, net, config: kind, class and arguments of the network, with which ``cfxnb.load``
-            builds it.
+        kind: kind of the network, one of ``cfxnb.weights.KINDS``.
         summary: short description of the network, which ``cfxnb.available`` shows.
         source: authors and licence of the training data.
         files: prefix of the names of the data files, whose joint hash the card stores.
@@ -37,8 +35,6 @@ def card_of(
     """
     return {
         "kind": kind,
-        "net": net,
-        "config": config,
         "summary": summary,
         "data": source,
         "data sha256": weights.data_hash(files),
@@ -46,6 +42,20 @@ def card_of(
         "seed": seed,
         "licence": "Apache-2.0",
     }
+
+
+def ship(name: str, made: Any, card: dict[str, Any]) -> Path:
+    """Save a network from ``cfxnb.train`` as a shipped network.
+
+    Args:
+        name: Name of the network, such as ``"digits/vae"``.
+        made: The space, flow or classifier.
+        card: The fields of its card. Class and arguments of the network are added.
+    """
+    net, extra, _ = made._stored()
+    built = {k: made.card[k] for k in ("net", "config", "adapter", "space") if k in made.card}
+    stated = {k: v for k, v in extra.items() if v is not None}
+    return weights.save(name, net.cpu(), {**built, **card}, **stated)
 
 
 def accuracy(classifier: Classifier, part: ImageSet) -> float:

@@ -1,72 +1,98 @@
-"""Training of the diffusion autoencoders and of their latent DDIMs, one per data set."""
+"""Training of a diffusion autoencoder, and of its latent DDIM."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from cfxnb.core.ddim import TRAIN_STEPS
-from cfxnb.core.training import autocast, fit
+from cfxnb.core.training import autocast
 from cfxnb.nets import DiffAE
 from cfxnb.nets.latent_net import LatentNet
 from cfxnb.spaces.codecs import PixelUnshuffleCodec
-from cfxnb.spaces.diffae import latent_alphas_cumprod
+from cfxnb.spaces.diffae import DiffusionAutoencoder, latent_alphas_cumprod
 from cfxnb.train.losses import as_unit, noised
+from cfxnb.train.task import Settings, Task, epochs, frozen, halvings
+from cfxnb.train.training_data import TrainingData
 
 CODE_NOISE = 0.2  # noise on codes in training, in standard deviations of the codes
-NETS = {
-    "digits": {"channels": 4, "size": 16, "base": 32, "mult": [1, 2], "sketch": [8, 8]},
-    "sprites": {"channels": 48, "size": 14, "base": 64, "mult": [1, 2], "sketch": [7, 4]},
-    "chest": {"channels": 16, "size": 16, "base": 32, "mult": [1, 2, 4], "sketch": [8, 8]},
-    "faces": {"channels": 48, "size": 16, "base": 64, "mult": [1, 2, 2], "sketch": [8, 8]},
-}
-FOLDS = {"digits": 2, "sprites": 4, "chest": 4, "faces": 4}
-STEPS = {"digits": 3500, "sprites": 4000, "chest": 2600, "faces": 5165}
-BATCH_SIZES = {"digits": 64, "sprites": 64, "chest": 64, "faces": 256}
-CORRELATION_WEIGHTS = {"digits": 0.0, "sprites": 0.0, "chest": 0.0, "faces": 0.02}
 LATENT = {"hidden_dim": 256, "layers": 6, "time_channels": 64}
+LATENT_SHARE = 0.1  # of the time budget, for the latent DDIM
+DDIM_STEPS = 20
+STATISTICS_IMAGES = 10_000  # images on which mean and std of the codes are measured
 
 
-def config(dataset: str) -> dict:
-    """Return the arguments of ``DiffAE`` for a data set, without those for the latent DDIM."""
-    net = NETS[dataset]
-    shared = {
-        "dims": 64,
-        "prediction_type": "v_prediction",
-        "blocks": 1,
-        "encoder_blocks": 1,
-        "dropout": 0.0,
-    }
-    return {**net, "encoder_mult": net["mult"], **shared}
+def train(task: Task) -> tuple[DiffusionAutoencoder, dict[str, Any]]:
+    """Train a diffusion autoencoder and its latent DDIM.
 
-
-def autoencoder(
-    dataset: str,
-    images: Tensor,
-    folder: Path | None,
-    *,
-    steps: int,
-    seed: int = 0,
-    device: str = "cpu",
-) -> DiffAE:
-    """Train a diffusion autoencoder."""
-    torch.manual_seed(seed)
-    fold = PixelUnshuffleCodec(FOLDS[dataset])
-    net = DiffAE(**config(dataset))
-    whiten(net, fold.encode(as_unit(images[:512]) * 2 - 1))
-    return fit(
-        net,
-        Denoising(fold, CORRELATION_WEIGHTS[dataset]),
-        (images,),
-        steps=steps,
-        batch_size=BATCH_SIZES[dataset],
-        lr=1e-3,
-        checkpoint_dir=folder,
-        ema=0.9995,
-        seed=seed,
-        device=device,
+    Returns the space, and the fields of its card.
+    """
+    data, stop, options = task.parts.train, task.parts.stop, task.options
+    if options["mirror"]:
+        data = _with_mirrored(data)
+    fold = options["fold"] or (2 if max(data.shape[1:]) <= 32 else 4)
+    config = _config(data.shape, fold) | options["net"]
+    task.start()
+    codec = PixelUnshuffleCodec(fold)
+    net = DiffAE(**config)
+    whiten(net, codec.encode(data.floats(512) * 2 - 1))
+    loss = options["loss"] or Denoising(codec)
+    default = Settings(epochs(len(data), 64, 100, 2500, 100_000), 64, 1e-3, 0.9995)
+    held_out = None if stop is None else (stop.images,)
+    net = task.fit(net, loss, (data.images,), held_out, default, share=1 - LATENT_SHARE)
+    count = options["ddim_steps"] or DDIM_STEPS
+    arguments: dict[str, Any] = {"codec": fold, "steps": count, "inversion_steps": count}
+    space = DiffusionAutoencoder(
+        frozen(net), torch.zeros(net.dims), torch.ones(net.dims), **arguments
     )
+    rows = torch.arange(min(len(data), options["statistics_images"] or STATISTICS_IMAGES))
+    space.fit(data[part].floats() for part in rows.split(500))
+    codes = torch.cat([space.encode_semantic(data[part].floats()) for part in rows.split(500)])
+    standardised = ((codes - space.mean) / space.std.clamp_min(1e-8)).detach()
+    torch.manual_seed(0)
+    latent_net = LatentNet(codes.shape[1], **LATENT)
+    latent_net = task.fit(
+        latent_net,
+        latent_loss,
+        (standardised,),
+        None,
+        Settings(6000, 256, 1e-3),
+        stage="latent",
+        share=LATENT_SHARE,
+    )
+    net.latent_net = frozen(latent_net)
+    fields = {"net": "DiffAE", "config": {**config, "latent": LATENT}}
+    return space, {**fields, "adapter": "DiffusionAutoencoder", "space": arguments}
+
+
+def _config(shape: tuple[int, ...], fold: int) -> dict[str, Any]:
+    """Return the arguments of ``DiffAE`` for images of a shape, without ``latent``."""
+    halvings(shape, 4, {1: 1, 2: 2, 4: 3, 8: 4}.get(fold, 1))
+    channels, height, width = shape
+    mult = [1, 2] if max(height, width) // fold <= 16 else [1, 2, 2]
+    return {
+        "channels": channels * fold**2,
+        "size": height // fold,
+        "base": 32 if channels == 1 else 64,
+        "mult": mult,
+        "sketch": [height // fold // 2, width // fold // 2],
+        "encoder_mult": mult,
+        **SHARED,
+    }
+
+
+SHARED: dict[str, Any] = {
+    "dims": 64,
+    "prediction_type": "v_prediction",
+    "blocks": 1,
+    "encoder_blocks": 1,
+    "dropout": 0.0,
+}
+
+
+def _with_mirrored(data: TrainingData) -> TrainingData:
+    """Return the images, followed by their mirror images."""
+    return TrainingData(torch.cat([data.images, data.images.flip(3)]), source=data.source)
 
 
 @torch.no_grad()
@@ -125,24 +151,6 @@ def correlation(codes: Tensor) -> Tensor:
     standardised = (codes - codes.mean(0)) / codes.std(0).clamp_min(1e-4)
     squared = (standardised.T @ standardised / len(codes)).square()
     return (squared.sum() - squared.diagonal().sum()) / len(squared)
-
-
-def latent_ddim(
-    codes: Tensor, folder: Path | None, *, steps: int = 6000, device: str = "cpu"
-) -> LatentNet:
-    """Train the latent DDIM on standardised codes (n, dims)."""
-    torch.manual_seed(0)
-    net = LatentNet(codes.shape[1], **LATENT)
-    return fit(
-        net,
-        latent_loss,
-        (codes,),
-        steps=steps,
-        batch_size=256,
-        lr=1e-3,
-        checkpoint_dir=folder,
-        device=device,
-    )
 
 
 def latent_loss(model: LatentNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:

@@ -18,14 +18,32 @@ from cfxnb.data.fairface import FILE as FACES
 from cfxnb.data.fairface import SOURCE as FAIRFACE
 from cfxnb.data.mnist import SOURCE as DIGITS
 from cfxnb.data.xrays import SOURCE as XRAYS
-from cfxnb.nets import DiffAE
+from cfxnb.spaces.codecs import PixelUnshuffleCodec
 from cfxnb.spaces.diffae import DiffusionAutoencoder
-from cfxnb.train.cards import card_of, frechet_distances, rounded, same_decisions
-from cfxnb.train.diffae import FOLDS, LATENT, STEPS, autoencoder, config, latent_ddim
-from cfxnb.train.losses import as_bytes
+from cfxnb.train.cards import card_of, frechet_distances, rounded, same_decisions, ship
+from cfxnb.train.diffae import Denoising
 from cfxnb.train.sprites import figures, sprite_card, test_figures
+from cfxnb.train.train_space import space as train_space
 
 COUNTS = {"digits": 10, "sprites": 10, "chest": 20, "faces": 20}  # steps, and inversion steps
+#: What differs between the data sets. Everything else follows from the size of the images.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "digits": {"steps": 3500, "batch_size": 64, "statistics_images": 60_000},
+    "sprites": {"steps": 4000, "batch_size": 64},
+    "chest": {
+        "steps": 2600,
+        "batch_size": 64,
+        "statistics_images": 60_000,
+        "net": {"mult": [1, 2, 4], "encoder_mult": [1, 2, 4]},
+    },
+    "faces": {
+        "steps": 5165,
+        "batch_size": 256,
+        "net": {"mult": [1, 2, 2], "encoder_mult": [1, 2, 2]},
+        "loss": Denoising(PixelUnshuffleCodec(4), correlation_weight=0.02),
+        "mirror": True,
+    },
+}
 AXES = "principal axes of the standardised codes that hold 99.5 % of the variance"
 
 
@@ -34,7 +52,7 @@ class Dataset:
     """What a data set's diffusion autoencoder is trained and measured with: data, classifiers.
 
     Attributes:
-        train, test: functions that return images. The training images may be uint8.
+        train, test: functions that return images.
         explained: names of classifiers whose decisions should not change if an image is
             reconstructed.
         card: function that returns the common fields of a card.
@@ -48,12 +66,6 @@ class Dataset:
     judged: bool = False
 
 
-def mirrored_faces() -> Tensor:
-    """Return the training faces, followed by their mirror images, uint8."""
-    images = as_bytes(faces("train").images)
-    return torch.cat([images, images.flip(3)])
-
-
 DATASETS = {
     "digits": Dataset(
         lambda: digits("train").images,
@@ -62,7 +74,7 @@ DATASETS = {
         partial(card_of, source=DIGITS, files="digits/"),
     ),
     "sprites": Dataset(
-        lambda: as_bytes(figures(seed=1).images),
+        lambda: figures(seed=1).images,
         lambda: test_figures("pairs").images[:500],
         ("honest", "shortcut", "majority", "conjunction", "unknown"),
         sprite_card,
@@ -74,7 +86,7 @@ DATASETS = {
         partial(card_of, source=XRAYS, files="chest/chest64"),
     ),
     "faces": Dataset(
-        mirrored_faces,
+        lambda: faces("train").images,
         lambda: faces("test").images[:500],
         ("smile",),
         partial(card_of, source=FAIRFACE, files=FACES),
@@ -85,37 +97,25 @@ DATASETS = {
 
 def make(dataset: str, folder: Path, device: str) -> None:
     """Train a diffusion autoencoder and its latent DDIM, and save them as one shipped network."""
-    train = DATASETS[dataset].train()
-    net = autoencoder(dataset, train, folder, steps=STEPS[dataset], device=device).cpu()
-    ship(dataset, net, train, folder, device)
-
-
-def ship(dataset: str, net: DiffAE, train: Tensor, folder: Path, device: str) -> None:
-    """Train the latent DDIM, measure the network on held-out images, and write weights and card."""
-    options: dict[str, Any] = {
-        "codec": FOLDS[dataset],
-        "steps": COUNTS[dataset],
-        "inversion_steps": COUNTS[dataset],
-    }
-    space = DiffusionAutoencoder(net, torch.zeros(net.dims), torch.ones(net.dims), **options)
-    images = train if train.is_floating_point() else train[:10_000].float() / 255
-    space.fit(images.split(500))
-    stated = {n: v for n in weights.STATISTICS if (v := getattr(space, n)) is not None}
-    codes = torch.cat([space.encode_semantic(part) for part in images.split(500)])
-    standardised = ((codes - space.mean) / space.std.clamp_min(1e-8)).detach()
-    net.latent_net = latent_ddim(standardised, folder / "latent", device=device).cpu()
-    card = DATASETS[dataset].card(
-        "space",
-        "DiffAE",
-        {**config(dataset), "latent": LATENT},
-        f"diffusion autoencoder, semantic codes (b, {net.dims}) and noise",
+    data = DATASETS[dataset]
+    made = train_space(
+        data.train(),
+        "diffae",
+        **SETTINGS[dataset],
+        ddim_steps=COUNTS[dataset],
+        lr=1e-3,
+        ema=0.9995,
+        held_out=data.test(),
+        early_stopping=False,
+        quality=False,  # measured below
+        checkpoint_dir=folder,
+        device=device,
+    ).cpu()
+    card = data.card(
+        "space", f"diffusion autoencoder, semantic codes (b, {made.net.dims}) and noise"
     )
-    card |= {
-        "adapter": "DiffusionAutoencoder",
-        "space": options,
-        "quality": {**measure(dataset, space), AXES: len(stated["axes"])},
-    }
-    weights.save(f"{dataset}/diffae", net, card, **stated)
+    card["quality"] = {**measure(dataset, made), AXES: len(made.axes)}
+    ship(f"{dataset}/diffae", made, card)
 
 
 @torch.no_grad()

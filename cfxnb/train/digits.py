@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
@@ -17,21 +16,31 @@ from cfxnb import weights
 from cfxnb.core import locations as paths
 from cfxnb.core.classifiers import wrap
 from cfxnb.core.prediction import predict_logits
-from cfxnb.core.training import Recipe, autocast, fit
+from cfxnb.core.training import Recipe, autocast
 from cfxnb.data import digits, measure_digits
 from cfxnb.data.files import add_to_manifest, verified_path
 from cfxnb.data.mnist import FACTORS, SOURCE, images_of
-from cfxnb.nets import ConvVAE, DigitNet, LeNet5
-from cfxnb.spaces.vae import VAE, measure_code_statistics
-from cfxnb.train.cards import RETRAINING_SEEDS, accuracy, card_of, rounded, same_decisions
-from cfxnb.train.losses import cross_entropy, kl_term, moved
+from cfxnb.nets import DigitNet, LeNet5
+from cfxnb.spaces.vae import VAE
+from cfxnb.train.cards import (
+    RETRAINING_SEEDS,
+    accuracy,
+    card_of,
+    rounded,
+    same_decisions,
+    ship,
+)
+from cfxnb.train.losses import as_unit, cross_entropy, kl_term, moved
+from cfxnb.train.train_classifier import classifier
+from cfxnb.train.train_space import space
+from cfxnb.train.vae import VAELoss
 
 BETA = 0.5  # weight of the KL term; 1 gives the evidence lower bound, less gives sharper images
 
 
 def classifier_loss(model: DigitNet, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
     """Return the cross-entropy of the classifier on augmented images."""
-    images, labels = batch
+    images, labels = as_unit(batch[0]), batch[1]
     with autocast(images.device):
         images = augment(images, generator)
     return cross_entropy(model, images, labels)
@@ -41,17 +50,6 @@ def augment(images: Tensor, generator: Generator) -> Tensor:
     """Shift each image by up to 2 pixels, rotate it by up to 10 degrees, scale it by up to 10 %."""
     noise = torch.rand(4, len(images), generator=generator, device=images.device) * 2 - 1
     return moved(images, noise * torch.tensor([[0.17], [0.1], [0.125], [0.125]]).to(noise))
-
-
-def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) -> Tensor:
-    """Return reconstruction error plus BETA times the KL term, per image, in nats."""
-    (images,) = batch
-    with autocast(images.device):
-        mean, log_variance = (t.float() for t in model.posterior(images))
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-        logits = model.decode_logits(mean + noise * (0.5 * log_variance).exp())
-    distortion = F.binary_cross_entropy_with_logits(logits.float(), images, reduction="sum")
-    return (distortion + BETA * kl_term(mean, log_variance).sum()) / len(images)
 
 
 def make_factors(folder: Path, device: str) -> None:
@@ -75,32 +73,33 @@ def make_classifier(folder: Path, device: str, seed: int = 0) -> None:
     Seeds other than 0 give the retrained classifiers on which ``cfxnb.metrics.transfer`` tests
     flips.
     """
-    train = digits("train")
-    torch.manual_seed(seed)
-    net = fit(
-        DigitNet(),
-        classifier_loss,
-        (train.images, train.labels),
+    found = classifier(
+        digits("train"),
+        net="DigitNet",
+        loss=classifier_loss,
         steps=3000,
         batch_size=128,
         lr=2e-3,
-        checkpoint_dir=folder,
         seed=seed,
+        held_out=digits(),
+        early_stopping=False,
+        checkpoint_dir=folder,
         device=device,
-    ).cpu()
+    )
     name, summary = "digits/classifier", "the digit classifier that is explained"
     if seed:
         summary = f"{name} trained with seed {seed}, to test whether flips transfer"
         name = f"{name}_retrained_{seed}"
-    card = _card("classifier", "DigitNet", {}, summary, seed=seed)
-    weights.save(name, net, card | _results(net))
+    ship(name, found, _card("classifier", summary, seed=seed) | _results(found.module))
 
 
 def make_judge(folder: Path, device: str) -> None:
     """Write the card of the judge, which was trained by others."""
     net = judge()
-    card = _card("classifier", "LeNet5", {}, "the independent judge; no method sees it")
+    card = _card("classifier", "the independent judge; no method sees it")
     card |= {
+        "net": "LeNet5",
+        "config": {},
         "recipe": "none: csinva/gan-vae-pretrained-pytorch, LeNet-5",
         "licence": "MIT by the badge in the README of its source",
     }
@@ -122,22 +121,22 @@ def judge() -> LeNet5:
 
 def make_vae(folder: Path, device: str) -> None:
     """Train the VAE for thirty epochs, which takes about ten minutes on two cores, and save it."""
-    train = digits("train").images
-    torch.manual_seed(0)
-    net = fit(
-        ConvVAE(dims=20),
-        vae_loss,
-        (train,),
+    made = space(
+        digits("train"),
+        "vae",
+        net={"dims": 20},
+        loss=VAELoss(BETA, "bernoulli"),
         steps=14000,
         batch_size=128,
         lr=2e-3,
+        held_out=digits(),
+        early_stopping=False,
+        quality=False,  # measured below
         checkpoint_dir=folder,
         device=device,
     ).cpu()
-    statistics = measure_code_statistics(net, train)
-    card = _card("space", "ConvVAE", {"dims": net.dims}, "variational autoencoder, codes (b, 20)")
-    card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, **statistics))}
-    weights.save("digits/vae", net, card, **statistics)
+    card = _card("space", "variational autoencoder, codes (b, 20)")
+    ship("digits/vae", made, card | {"quality": measure_vae(made)})
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Data, measured quality and cards of the shipped latent diffusion models and autoencoders."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,27 @@ from cfxnb import weights
 from cfxnb.core.prediction import predict_logits
 from cfxnb.core.training import Recipe
 from cfxnb.data import ImageSet, digits, faces, sprites
+from cfxnb.data.fairface import AGE_GROUPS, GENDERS
 from cfxnb.data.fairface import FILE as FACES
+from cfxnb.data.fairface import NAMES as SMILES
 from cfxnb.data.fairface import SOURCE as FAIRFACE
-from cfxnb.data.lpc import as_indices
+from cfxnb.data.lpc import SPRITE_OPTIONS, as_indices
 from cfxnb.data.mnist import SOURCE as DIGITS
-from cfxnb.nets.conditional_unet import ConditionalUNet
-from cfxnb.nets.tiny_autoencoder import TinyAutoencoder
 from cfxnb.spaces import Autoencoder, Diffusion
-from cfxnb.train import autoencoder as first
-from cfxnb.train import ldm
-from cfxnb.train.cards import card_of, frechet_distances, rounded, same_decisions
-from cfxnb.train.losses import as_bytes
+from cfxnb.train.cards import card_of, frechet_distances, rounded, same_decisions, ship
 from cfxnb.train.sprites import figures, sprite_card
+from cfxnb.train.train_space import space as train_space
 
 MEASURED = 1000  # number of held-out images, and of samples, for distances between sets
+AUTOENCODER_STEPS = {"digits": 3000, "sprites": 4000, "faces": 4500}
+LDM_STEPS = {"digits": 2000, "sprites": 1600, "faces": 2800}
+PERCEPTUAL = {"digits": 0.0, "sprites": 0.0, "faces": 0.1}
+#: Attributes that the diffusion models are conditioned on; "digit" and "smile" are the labels.
+ATTRIBUTES: dict[str, Mapping[str, Sequence[str]]] = {
+    "digits": {"digit": [str(d) for d in range(10)]},
+    "sprites": SPRITE_OPTIONS,
+    "faces": {"smile": SMILES, "gender": GENDERS, "age_group": list(AGE_GROUPS)},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Dataset:
 
 def _perceived(part: ImageSet) -> Tensor:
     """Return the indices of smile, gender and age group of n faces, int64 (n, 3)."""
-    columns = {n: o for n, o in ldm.ATTRIBUTES["faces"].items() if n != "smile"}
+    columns = {n: o for n, o in ATTRIBUTES["faces"].items() if n != "smile"}
     known = [[list(o).index(value) for value in part.factors[n]] for n, o in columns.items()]
     return torch.cat([part.labels[:, None], torch.tensor(known).T], 1)
 
@@ -117,43 +124,26 @@ DATASETS = {
 
 
 def make_autoencoder(dataset: str, folder: Path, device: str) -> None:
-    """Train an autoencoder, measure its latents, and save the autoencoder as a shipped space."""
-    train = as_bytes(DATASETS[dataset].train().images)
-    features = weights.load("faces/features", "cpu") if dataset == "faces" else None
-    kwargs: dict[str, Any] = {"steps": first.STEPS[dataset], "features": features, "device": device}
-    ship_autoencoder(dataset, first.autoencoder(dataset, train, folder, **kwargs).cpu(), train)
-
-
-@torch.no_grad()
-def ship_autoencoder(dataset: str, net: TinyAutoencoder, train: Tensor) -> None:
-    """Standardise each channel of the latents, and write weights and card of the autoencoder."""
-    plain = Autoencoder(net, *2 * [torch.zeros(4, 1, 1)])
-    z = latents(plain, train[:10_000])
-    units: dict[str, Any] = {
-        "shift_factor": _each(z.mean((0, 2, 3))),
-        "scaling_factor": _each(1 / z.std((0, 2, 3))),
-    }
-    space = Autoencoder(net, z.mean(0), z.std(0), **units)
-    space.fit(part.float() / 255 for part in train[:10_000].split(500))
-    shape = "x".join(map(str, space.mean.shape))
-    summary = f"autoencoder, latents {shape}, for diffusion"
-    card = DATASETS[dataset].card("space", "TinyAutoencoder", first.NETS[dataset], summary)
-    card |= {
-        "adapter": "Autoencoder",
-        "space": units,
-        "quality": measure_autoencoder(dataset, space),
-    }
-    weights.save(f"{dataset}/autoencoder", net, card, mean=space.mean, std=space.std)
-
-
-def _each(values: Tensor) -> list[float]:
-    return [round(value, 5) for value in values.tolist()]
-
-
-@torch.no_grad()
-def latents(space: Autoencoder, images: Tensor) -> Tensor:
-    """Return the latents that the autoencoder gives for uint8 images."""
-    return torch.cat([space.encode(part.float() / 255).z for part in images.split(500)])
+    """Train an autoencoder, measure it, and save the autoencoder as a shipped space."""
+    data = DATASETS[dataset]
+    made = train_space(
+        data.train(),
+        "autoencoder",
+        perceptual=PERCEPTUAL[dataset],
+        mirror=data.mirrored,
+        held_out=data.test(),
+        early_stopping=False,
+        quality=False,  # measured below
+        steps=AUTOENCODER_STEPS[dataset],
+        batch_size=32,
+        lr=1e-3,
+        checkpoint_dir=folder,
+        device=device,
+    ).cpu()
+    shape = "x".join(map(str, made.mean.shape))
+    card = data.card("space", f"autoencoder, latents {shape}, for diffusion")
+    card["quality"] = measure_autoencoder(dataset, made)
+    ship(f"{dataset}/autoencoder", made, card)
 
 
 @torch.no_grad()
@@ -174,35 +164,26 @@ def measure_autoencoder(dataset: str, space: Autoencoder) -> dict[str, float]:
 
 def make_ldm(dataset: str, folder: Path, device: str) -> None:
     """Train the denoiser on the latents of the shipped autoencoder, and save the denoiser."""
-    space = weights.load(f"{dataset}/autoencoder", "cpu")
-    z, options = training(dataset, space)
-    net = ldm.denoiser(dataset, z, options, folder, steps=ldm.STEPS[dataset], device=device)
-    ship_ldm(dataset, net.cpu())
-
-
-def training(dataset: str, space: Autoencoder) -> tuple[Tensor, Tensor]:
-    """Return the latents of the training images in half precision, and the options of each image.
-
-    If the data set is mirrored, the latents of the mirrored images come last.
-    """
-    part = DATASETS[dataset].train()
-    images, options = as_bytes(part.images), DATASETS[dataset].options(part)
-    if DATASETS[dataset].mirrored:
-        images, options = torch.cat([images, images.flip(3)]), torch.cat([options, options])
-    return latents(space, images).half(), options
-
-
-def ship_ldm(dataset: str, net: ConditionalUNet) -> None:
-    space = Diffusion(net, weights.load(f"{dataset}/autoencoder", "cpu"))
-    config = {"attributes": {k: list(v) for k, v in net.attributes.items()}, **ldm.NETS[dataset]}
-    summary = f"latent diffusion, conditioned on {', '.join(net.attributes)}, any of them or none"
-    card = DATASETS[dataset].card("space", "ConditionalUNet", config, summary)
-    card |= {
-        "adapter": "Diffusion",
-        "autoencoder": f"{dataset}/autoencoder",
-        "quality": measure_ldm(dataset, space),
-    }
-    weights.save(f"{dataset}/ldm", net, card)
+    data = DATASETS[dataset]
+    made = train_space(
+        data.train(),
+        "ldm",
+        autoencoder=weights.load(f"{dataset}/autoencoder", "cpu"),
+        attributes=ATTRIBUTES[dataset],
+        mirror=data.mirrored,
+        held_out=data.test(),
+        early_stopping=False,
+        quality=False,  # measured below
+        steps=LDM_STEPS[dataset],
+        batch_size=128,
+        lr=1e-3,
+        checkpoint_dir=folder,
+        device=device,
+    ).cpu()
+    names = ", ".join(ATTRIBUTES[dataset])
+    card = data.card("space", f"latent diffusion, conditioned on {names}, any of them or none")
+    card |= {"autoencoder": f"{dataset}/autoencoder", "quality": measure_ldm(dataset, made)}
+    ship(f"{dataset}/ldm", made, card)
 
 
 @torch.no_grad()

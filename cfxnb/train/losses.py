@@ -41,6 +41,21 @@ def moved(images: Tensor, change: Tensor, padding: str = "zeros") -> Tensor:
     return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 
 
+def augment(images: Tensor, generator: Generator) -> Tensor:
+    """Augment images: shift by up to 3 pixels, rotate by up to 5 degrees, scale by up to 10 %.
+
+    The function also changes brightness and contrast. Border pixels fill the margins, because
+    black margins would tell a network how an image was moved, and in X-rays even its class. The
+    shifts are those for 64x64 images, and in proportion for others.
+    """
+    noise = torch.rand(6, len(images), generator=generator, device=images.device) * 2 - 1
+    limits = torch.tensor([[0.09], [0.1], [0.09], [0.09], [0.2], [0.1]]).to(noise)
+    *change, contrast, brightness = noise * limits
+    placed = moved(images, torch.stack(change), "border")
+    lit = (placed - 0.5) * (1 + contrast).view(-1, 1, 1, 1) + 0.5 + brightness.view(-1, 1, 1, 1)
+    return lit.clamp(0, 1)
+
+
 def cross_entropy(
     model: nn.Module, images: Tensor, labels: Tensor, weight: Tensor | None = None
 ) -> Tensor:

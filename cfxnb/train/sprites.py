@@ -5,6 +5,7 @@ factors (factor readers) are trained on different samples; one is the judge. The
 architecture than the other networks, so that it shares nothing with the networks that it judges.
 """
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from cfxnb.data.sprite_figures import sprites
 from cfxnb.metrics.ground_truth import true_scores
 from cfxnb.nets import JudgeNet, PlainNet
 from cfxnb.train.cards import RETRAINING_SEEDS, card_of, rounded
-from cfxnb.train.losses import as_bytes, cross_entropy
+from cfxnb.train.losses import as_bytes, as_unit, cross_entropy
+from cfxnb.train.train_classifier import classifier
 
 N_FIGURES = 60_000
 sprite_card = partial(card_of, source=SOURCE, files="sprites/")
@@ -50,7 +52,7 @@ def noisy(images: Tensor, generator: Generator) -> Tensor:
 
 def label_loss(model: nn.Module, batch: tuple[Tensor, ...], _: Generator) -> Tensor:
     """Return the cross-entropy on unchanged images, because the classifier need not be robust."""
-    return cross_entropy(model, *batch)
+    return cross_entropy(model, as_unit(batch[0]), batch[1])
 
 
 def figures(seed: int) -> ImageSet:
@@ -135,11 +137,14 @@ def train_planted(
             figures.
     """
     train = sprites(rule.world, 8000, split="train", seed=5)
-    torch.manual_seed(seed)
-    return fit(
-        PlainNet(**CLASSIFIER),
-        label_loss,
-        (train.images, planted_labels(rule, train)),
+    test = sprites(rule.world, 200, split="test", seed=5)
+    found = classifier(
+        dataclasses.replace(train, labels=planted_labels(rule, train), class_names=CLASSES),
+        config={"width": 16},
+        loss=label_loss,
+        balanced=False,
+        held_out=dataclasses.replace(test, labels=planted_labels(rule, test), class_names=CLASSES),
+        early_stopping=False,
         steps=600,
         batch_size=128,
         lr=2e-3,
@@ -147,6 +152,7 @@ def train_planted(
         seed=seed,
         device=device,
     )
+    return found.module
 
 
 def make_classifier(name: str, folder: Path, device: str, seed: int = 0) -> None:
@@ -158,20 +164,22 @@ def make_classifier(name: str, folder: Path, device: str, seed: int = 0) -> None
     """
     rule, test = SPRITE_CLASSIFIERS[name], test_figures("pairs")
     net = train_planted(rule, folder, device, seed).cpu()
-    classifier = wrap(net)
+    wrapped = wrap(net)
     with torch.no_grad():
-        follows = classifier(test.images).argmax(1) == planted_labels(rule, test)
+        follows = wrapped(test.images).argmax(1) == planted_labels(rule, test)
     truth = {
         CLASSES[outcome]: {
             factor: {k: _number(row[k]) for k in ("value", "baseline", *_TRUE)}
             for factor, row in true_scores(
-                test, classifier, SPRITE_CONTRASTS, outcome
+                test, wrapped, SPRITE_CONTRASTS, outcome
             ).table.iterrows()
         }
         for outcome in (0, 1)
     }
-    card = sprite_card("classifier", "PlainNet", CLASSIFIER, f"says {CLASSES}", seed=seed)
+    card = sprite_card("classifier", f"says {CLASSES}", seed=seed)
     card |= {
+        "net": "PlainNet",
+        "config": CLASSIFIER,
         "summary": f"planted: reads {', '.join(rule.causes)}",
         "class_names": list(CLASSES),
         "causes": list(rule.causes),
@@ -212,8 +220,10 @@ def make_judge(folder: Path, device: str) -> None:
 
 def _save_reader(name: str, net: nn.Module, seed: int, summary: str) -> None:
     accuracy = reading_accuracy(FactorReader(net, SPRITE_OPTIONS), test_figures("independent"))
-    card = sprite_card("reader", type(net).__name__, READER, summary, seed=seed)
+    card = sprite_card("reader", summary, seed=seed)
     card |= {
+        "net": type(net).__name__,
+        "config": READER,
         "options": {factor: list(options) for factor, options in SPRITE_OPTIONS.items()},
         "quality": {f"accuracy on held-out figures, {n}": v for n, v in accuracy.items()},
     }

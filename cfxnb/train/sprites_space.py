@@ -11,14 +11,15 @@ from cfxnb import weights
 from cfxnb.contrastive.attribute_edits import AttributeEdits, fit_attribute_edits
 from cfxnb.contrastive.contrastive_scores import contrastive_scores
 from cfxnb.core.training import Recipe, autocast, fit
-from cfxnb.data.lpc import HEIGHT, LAYERS, WIDTH, render_sprites, top_layers
+from cfxnb.data.lpc import LAYERS, render_sprites, top_layers
 from cfxnb.data.sprite_classifiers import SPRITE_CLASSIFIERS, SPRITE_CONTRASTS
 from cfxnb.data.sprite_figures import sprites
 from cfxnb.nets import ConvVAE
 from cfxnb.spaces.vae import VAE, measure_code_statistics
-from cfxnb.train.cards import rounded, same_decisions
-from cfxnb.train.losses import as_bytes, kl_term
+from cfxnb.train.cards import rounded, same_decisions, ship
+from cfxnb.train.losses import as_bytes, as_unit, kl_term
 from cfxnb.train.sprites import figures, reading_accuracy, sprite_card, test_figures
+from cfxnb.train.train_space import space
 
 EDIT_STEPS = 4000
 ERROR_WEIGHT = 1.25  # nats in the loss of the VAE per unit of squared error
@@ -34,7 +35,7 @@ def vae_loss(model: ConvVAE, batch: tuple[Tensor, ...], generator: Generator) ->
     error has a small weight, the codes of all figures fill the prior, and samples from the prior
     are figures as well.
     """
-    images, top = batch[0].float() / 255, batch[1].flatten(1).long()
+    images, top = as_unit(batch[0]), batch[1].flatten(1).long()
     with autocast(images.device):
         mean, log_variance = (t.float() for t in model.posterior(images))
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
@@ -98,27 +99,27 @@ def decoder_loss(decoder: nn.Module, batch: tuple[Tensor, ...], generator: Gener
 def make_vae(folder: Path, device: str) -> None:
     """Train the VAE for 25 epochs, which takes about twenty minutes on two cores, and save it."""
     train = figures(seed=1)
-    torch.manual_seed(0)
-    net = fit(
-        ConvVAE(20, 3, (HEIGHT, WIDTH), depth=2),
-        vae_loss,
-        (as_bytes(train.images), top_layers(train.factors)),
+    made = space(
+        train,
+        "vae",
+        net={"dims": 20, "depth": 2},
+        loss=vae_loss,
+        extra=(top_layers(train.factors),),
+        held_out=sprites(n_samples=20, split="test", seed=3),
+        early_stopping=False,
+        quality=False,
         steps=12000,
         batch_size=128,
         lr=2e-3,
         checkpoint_dir=folder,
         device=device,
     ).cpu()
-    net = sharpen(net, folder / "decoder", device=device).cpu()
-    statistics = measure_code_statistics(
-        net, sprites(n_samples=10_000, split="train", seed=3).images
-    )
-    config = {"dims": net.dims, "channels": 3, "size": [HEIGHT, WIDTH], "depth": 2}
-    card = sprite_card(
-        "space", "ConvVAE", config, f"variational autoencoder, codes (b, {net.dims})"
-    )
-    card |= {"adapter": "VAE", "quality": measure_vae(VAE(net, **statistics))}
-    weights.save("sprites/vae", net, card, **statistics)
+    net = sharpen(made.net.train().requires_grad_(True), folder / "decoder", device=device).cpu()
+    images = sprites(n_samples=10_000, split="train", seed=3).images
+    sharp = VAE(net.requires_grad_(False), **measure_code_statistics(net, images))
+    sharp.card = made.card
+    card = sprite_card("space", f"variational autoencoder, codes (b, {net.dims})")
+    ship("sprites/vae", sharp, card | {"quality": measure_vae(sharp)})
 
 
 @torch.no_grad()
@@ -168,10 +169,10 @@ def measure_vae(space: VAE) -> dict[str, float]:
 
 def make_edits(preserve_others: bool, folder: Path, device: str) -> None:
     """Train attribute edits, measure their quality with the judge, and save them."""
-    space = weights.load("sprites/vae", device)
+    vae = weights.load("sprites/vae", device)
     train = sprites("pairs", 6000, split="train", seed=21)
     edits = fit_attribute_edits(
-        space,
+        vae,
         train.images,
         train.factors,
         contrasts=SPRITE_CONTRASTS,
@@ -180,10 +181,12 @@ def make_edits(preserve_others: bool, folder: Path, device: str) -> None:
         steps=EDIT_STEPS,
         checkpoint_dir=folder,
     )
-    config = {"dims": space.mean.numel(), "attributes": len(SPRITE_CONTRASTS), "hidden_dim": 512}
+    config = {"dims": vae.mean.numel(), "attributes": len(SPRITE_CONTRASTS), "hidden_dim": 512}
     kept = "others preserved" if preserve_others else "others free"
-    card = sprite_card("edits", "EditNetwork", config, f"edits of single factors ({kept})")
+    card = sprite_card("edits", f"edits of single factors ({kept})")
     card |= {
+        "net": "EditNetwork",
+        "config": config,
         "space": "sprites/vae",
         "contrasts": {name: list(pair) for name, pair in SPRITE_CONTRASTS.items()},
         "preserve_others": preserve_others,

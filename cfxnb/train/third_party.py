@@ -47,15 +47,10 @@ def write(
 ) -> None:
     """Write a card for ``data/oracles/<file>.safetensors``, with cautions from its source."""
     theirs = json.loads(verified_path(f"oracles/{file}.json").read_text(encoding="utf-8"))
-    card = card_of(
-        kind,
-        type(net).__name__,
-        {},
-        summary,
-        source=f"{data}; measured on {SOURCE}",
-        files=FILE,
-    )
+    card = card_of(kind, summary, source=f"{data}; measured on {SOURCE}", files=FILE)
     card |= {
+        "net": type(net).__name__,
+        "config": {},
         "recipe": f"none: {theirs['source']['repository']}",
         "licence": theirs["licence"],
         "caution": "; ".join([*theirs["cautions"], *facts.pop("cautions", [])]),
