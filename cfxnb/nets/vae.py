@@ -28,6 +28,9 @@ class ConvVAE(nn.Module):
         widths: number of feature maps at each resolution, largest resolution first.
         depth: number of hidden layers between code and feature maps. With more layers, the decoder
             can separate different kinds of images more sharply.
+        spatial: whether each part of the code belongs to one position of the smallest feature maps.
+            ``dims`` must then be divisible by the number of these positions. Such a network learns
+            from fewer images and steps. Without it, every coordinate acts on the whole image.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class ConvVAE(nn.Module):
         size: int | tuple[int, int] = 32,
         widths: tuple[int, ...] = (32, 64, 128),
         depth: int = 1,
+        spatial: bool = False,
     ) -> None:
         super().__init__()
         self.dims = dims
@@ -48,18 +52,28 @@ class ConvVAE(nn.Module):
         down: list[nn.Module] = [nn.PixelUnshuffle(2), *_block(4 * channels, widths[0])]
         for inside, outside in pairwise(widths):
             down += [nn.AvgPool2d(2), *_block(inside, outside)]
-        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, 256), nn.SiLU())
-        self.mean = nn.Linear(256, dims)
-        self.log_variance = nn.Linear(256, dims)
-
-        up: list[nn.Module] = [
-            nn.Linear(dims, 256),
-            nn.SiLU(),
-            *[layer for _ in range(depth - 1) for layer in (nn.Linear(256, 256), nn.SiLU())],
-            nn.Linear(256, flat),
-            nn.SiLU(),
-            nn.Unflatten(1, top),
-        ]
+        up: list[nn.Module]
+        if spatial:
+            cells = top[1] * top[2]
+            if dims % cells:
+                raise ValueError(f"dims: expected a multiple of {cells}, got {dims}")
+            self.encoder = nn.Sequential(*down, *_block(top[0], top[0]))
+            self.mean, self.log_variance = (
+                nn.Sequential(nn.Conv2d(top[0], dims // cells, 1), nn.Flatten()) for _ in range(2)
+            )
+            up = [nn.Unflatten(1, (dims // cells, *top[1:])), *_block(dims // cells, top[0])]
+            up += [layer for _ in range(depth) for layer in _block(top[0], top[0])]
+        else:
+            self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, 256), nn.SiLU())
+            self.mean, self.log_variance = nn.Linear(256, dims), nn.Linear(256, dims)
+            up = [
+                nn.Linear(dims, 256),
+                nn.SiLU(),
+                *[layer for _ in range(depth - 1) for layer in (nn.Linear(256, 256), nn.SiLU())],
+                nn.Linear(256, flat),
+                nn.SiLU(),
+                nn.Unflatten(1, top),
+            ]
         for inside, outside in pairwise(widths[::-1]):
             up += [*_block(inside, outside), nn.Upsample(scale_factor=2)]
         up += [*_block(widths[0], widths[0]), nn.Conv2d(widths[0], 4 * channels, 3, padding=1)]

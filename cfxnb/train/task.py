@@ -114,7 +114,11 @@ class Task:
             checkpoint_dir=folder,
             seed=self.seed,
             device=self.device,
-            config={"data": self.parts.train.id, "rows": [len(t) for t in train]},
+            config={
+                "data": self.parts.train.id,
+                "rows": [len(t) for t in train],
+                "loss options": _options_of(loss),
+            },
             seconds=seconds,
             monitor=monitor,
         ).cpu()
@@ -129,6 +133,12 @@ class Task:
 
 def _name(loss: Any) -> str:
     return getattr(loss, "__qualname__", type(loss).__name__)
+
+
+def _options_of(loss: Any) -> dict[str, Any]:
+    """Return the numbers and texts that a loss holds, such as the weights of its terms."""
+    held = getattr(loss, "__dict__", {})
+    return {k: v for k, v in held.items() if isinstance(v, bool | int | float | str)}
 
 
 def epochs(n_images: int, batch_size: int, n_epochs: float, low: int, high: int) -> int:

@@ -177,7 +177,7 @@ def split(data: TrainingData, held_out: Any, early_stopping: bool, seed: int) ->
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(SPLIT_SEED))
     if held_out is None:
         count = max(1, min(MAX_PART, int(TEST_PART * len(data))))
-        test, rest = data[order[:count].sort().values], order[count:].sort().values
+        test, rest = data[order[:count]], order[count:].sort().values
     else:
         test, rest = training_data(held_out, "held_out"), torch.arange(len(data))
         if test.shape != data.shape:

@@ -178,5 +178,5 @@ def test_another_recipe_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"checkpoint_dir: expected .* another .*loss"):
         chest.judge(tmp_path, steps=1)
     again = chest.classifier(tmp_path, steps=1)
-    for a, b in zip(net.parameters(), again.parameters(), strict=True):
+    for a, b in zip(net.module.parameters(), again.module.parameters(), strict=True):
         assert torch.equal(a, b)

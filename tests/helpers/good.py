@@ -548,6 +548,12 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         for kind in RESULTS for name in ("save", "to_csv")
     },
     **{f"{kind}.load": {"path": functools.partial(kept, kind)} for kind in RESULTS},
+    **{
+        f"cfx.{name}.save": {"path": lambda: place() / "model"}
+        for name in (
+            "core.classifiers.Wrapped", "spaces.Autoencoder", "spaces.Diffusion", "spaces.DiffusionAutoencoder", "spaces.VAE",
+        )
+    },
     "cfx.Code": {"z": lambda: codes().z, "aux": DEFAULT},
     "cfx.Descriptors.standardise": {"change": lambda: codes().z},
     "cfx.Directions.__getitem__": {"key": const("g")},
@@ -789,12 +795,12 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "AttributeEdits": edits,
     "BlackBox": lambda: cfx.BlackBox(classifier()),
     "Attribution": attribution,
-    "Autoencoder": autoencoder,
+    "Autoencoder": lambda: carded(autoencoder),
     "Counterfactuals": counterfactuals,
     "Descriptors": descriptors,
     "Diagnosis": cfx.doctor,
-    "Diffusion": diffusion,
-    "DiffusionAutoencoder": diffae,
+    "Diffusion": lambda: carded(diffusion),
+    "DiffusionAutoencoder": lambda: carded(diffae),
     "Directions": directions,
     "ErrorExplanation": lambda: explained(),
     "ClassMeans": lambda: cfx.fit_flow(space(), classifier(), many(), kind="class_means"),
@@ -817,12 +823,21 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "Step": step,
     "StraightPath": lambda: cfx.straight_path(images(), 0.5),
     "StyleGAN2": stylegan,
-    "VAE": vae,
+    "VAE": lambda: carded(vae),
     "Workbench": used_workbench,
-    "Wrapped": classifier,
+    "Wrapped": lambda: carded(classifier),
     "WrappedRegression": regression,
     "Goal": lambda: cfx.raise_to(0.5),
 }
+
+
+def carded(make):
+    """With a card, as what cfx.train and cfx.load give, so that it can be saved."""
+    made = make()
+    made.card = {"kind": "space", "quality": {}}
+    if hasattr(made, "autoencoder"):
+        made.autoencoder.card = made.card
+    return made
 
 
 @functools.cache
