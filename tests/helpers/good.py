@@ -551,7 +551,8 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     **{
         f"cfx.{name}.save": {"path": lambda: place() / "model"}
         for name in (
-            "core.classifiers.Wrapped", "spaces.Autoencoder", "spaces.Diffusion", "spaces.DiffusionAutoencoder", "spaces.VAE",
+            "core.classifiers.Wrapped", "spaces.Autoencoder", "spaces.Diffusion",
+            "spaces.DiffusionAutoencoder", "spaces.VAE", "core.regression.WrappedRegression",
         )
     },
     "cfx.Code": {"z": lambda: codes().z, "aux": DEFAULT},
@@ -826,7 +827,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "VAE": lambda: carded(vae),
     "Workbench": used_workbench,
     "Wrapped": lambda: carded(classifier),
-    "WrappedRegression": regression,
+    "WrappedRegression": lambda: carded(regression),
     "Goal": lambda: cfx.raise_to(0.5),
 }
 
