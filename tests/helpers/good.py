@@ -45,6 +45,10 @@ def regression():
     return cfx.wrap_regression(brightness, names="ink", units="%")
 
 
+def network_regression():
+    return cfx.wrap_regression(LinearNet(torch.ones(1, 48)), names="ink")
+
+
 def brightness(images):
     return images.mean((1, 2, 3))
 
@@ -827,7 +831,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "VAE": lambda: carded(vae),
     "Workbench": used_workbench,
     "Wrapped": lambda: carded(classifier),
-    "WrappedRegression": lambda: carded(regression),
+    "WrappedRegression": lambda: carded(network_regression),
     "Goal": lambda: cfx.raise_to(0.5),
 }
 
