@@ -148,7 +148,8 @@ def _config(data: TrainingData, net: str) -> dict[str, Any]:
 
 def _class_weights(data: TrainingData) -> Tensor:
     """Return one weight per class, inverse to its number of images, with mean 1 over images."""
-    counts = torch.bincount(data.labels, minlength=len(data.class_names)).float()  # type: ignore[arg-type]
+    labels: Any = data.labels
+    counts = torch.bincount(labels, minlength=len(data.class_names)).float()
     present = counts > 0
     return torch.where(present, counts.sum() / (present.sum() * counts.clamp_min(1)), 0.0)
 
