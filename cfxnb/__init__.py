@@ -12,7 +12,10 @@
 - a smooth copy of a black box: ``distill_classifier``
 - baselines: ``pixel_attack``, ``random_change``, ``reconstruct``, ``nearest_neighbour``
 - targets for counterfactuals: ``nearest_classes``
-- counterfactuals without gradients: ``find_directions``, ``follow_direction``
+- goals for regression models as targets: ``wrap_regression``, ``raise_to``, ``lower_to``,
+  ``raise_by``, ``lower_by``, ``between``, ``score``, ``select_goal``
+- counterfactuals without gradients: ``query_attack`` for single images; ``find_directions``,
+  ``follow_direction`` for a data set
 - names for what changed: ``fit_descriptors``, ``describe_change``, ``ablate``,
   ``permutation_null``
 - necessity and sufficiency: ``fit_attribute_edits``, ``contrastive_scores``; from a table of

@@ -22,6 +22,7 @@ from .attacks.latent_attack import latent_attack as latent_attack
 from .attacks.nearest_classes import nearest_classes as nearest_classes
 from .attacks.nearest_neighbour import nearest_neighbour as nearest_neighbour
 from .attacks.pixel_attack import pixel_attack as pixel_attack
+from .attacks.query_attack import query_attack as query_attack
 from .attribution.captum_attribution import captum_attribution as captum_attribution
 from .attribution.integrated_gradients import integrated_gradients as integrated_gradients
 from .attribution.latent_integrated_gradients import (
