@@ -1,11 +1,13 @@
 """What networks predict, in one kind of coordinates: closed forms, and the steps of diffusers."""
 
 import math
+import types
 
 import pytest
 import torch
 from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
 
+import cfxnb as cfx
 from cfxnb.core.ddim import ddim_step, linear_alphas_cumprod, predict_x0
 from cfxnb.spaces import Autoencoder, Diffusion, Parametrisation, PixelUnshuffleCodec, Unconditional
 from cfxnb.spaces.parametrisation import shifted
@@ -246,3 +248,89 @@ def test_a_space_has_one_parametrisation():
                 parametrisation=made,
                 **{name: value},
             )
+
+
+# -- methods don't see what a network predicts
+
+
+def clean_of_class(x, signal, noise, label):
+    """E[x0 | x, class]: classes have different means, and "no class" (2) is wider."""
+    mean = torch.tensor([-0.5, 0.5, 0.0]).double()[label].view(-1, 1, 1, 1)
+    std = torch.tensor([0.4, 0.4, 0.8]).double()[label].view(-1, 1, 1, 1)
+    gain = signal * std**2 / (signal**2 * std**2 + noise**2)
+    return mean + gain * (x - signal * mean)
+
+
+class Labelled(torch.nn.Module):
+    """One model of two classes, as a network of ``kind``."""
+
+    def __init__(self, kind, alphas):
+        super().__init__()
+        self.kind, self.alphas = kind, alphas
+
+    def forward(self, x, t, class_labels):
+        x, label = x.double(), class_labels
+        if self.kind == "flow":
+            s = t.double().view(-1, 1, 1, 1) / 1000
+            out = (x - clean_of_class(x, 1 - s, s, label)) / s
+        elif self.kind == "edm":
+            s = (4 * t.double().view(-1, 1, 1, 1)).exp()
+            total = s**2 + 0.25
+            x = x * total.sqrt()
+            clean = clean_of_class(x, 1.0, s, label)
+            out = (clean - 0.25 / total * x) / (s * 0.5 / total.sqrt())
+        else:
+            a = self.alphas[t].view(-1, 1, 1, 1)
+            clean = clean_of_class(x, a.sqrt(), (1 - a).sqrt(), label)
+            noise = (x - a.sqrt() * clean) / (1 - a).sqrt()
+            out = {"sample": clean, "epsilon": noise}.get(
+                self.kind, a.sqrt() * noise - (1 - a).sqrt() * clean
+            )
+        return types.SimpleNamespace(sample=out.float())
+
+
+def as_kind(kind):
+    """The same model at the same noise levels, with a network of ``kind``."""
+    alphas = linear_alphas_cumprod()[::10]
+    sigma = ((1 - alphas) / alphas).sqrt()
+    if kind == "flow":
+        made = Parametrisation.flow_matching(sigma / (1 + sigma))
+    elif kind == "edm":
+        made = Parametrisation.edm(sigma)
+    else:
+        made = Parametrisation.ddpm(alphas, prediction_type=kind)
+    torch.testing.assert_close(made.alphas_cumprod, alphas)
+    pixels = Autoencoder(PixelUnshuffleCodec(1), torch.zeros(1, 4, 4), torch.ones(1, 4, 4))
+    net = Labelled(kind, alphas)
+    return Diffusion(net, pixels, conditions=cfx.spaces.ClassConditions(3), parametrisation=made)
+
+
+def brightness(images):
+    """Logits of "dark" and "bright"."""
+    score = 20 * (images.mean((1, 2, 3)) - 0.5)
+    return torch.stack([-score, score], 1)
+
+
+METHODS = {
+    "consensus": lambda *a: cfx.diffusion_counterfactual(*a, cone_angle=90.0),
+    "random noise": lambda *a: cfx.diffusion_counterfactual(*a, noise="random"),
+    "classifier-free": lambda *a: cfx.diffusion_counterfactual(*a, guidance="classifier_free"),
+    "maskdime": lambda *a: cfx.maskdime(*a, steps=3),
+    "sce": lambda *a: cfx.sce(*a, steps=5),
+    "flow": lambda *a: cfx.flow_counterfactual(*a, rounds=5),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_model_gives_the_same_counterfactuals(method):
+    """Noise, v, clean codes, velocities or EDM: the guidance and the walk are the same."""
+    images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(3)) * 0.4
+    run = METHODS[method]
+    f = cfx.wrap(brightness)
+    wanted = run(as_kind("epsilon"), f, images, 1)
+    if method != "sce":
+        assert wanted.flipped.any()
+    for kind in ("v_prediction", "sample", "flow", "edm"):
+        found = run(as_kind(kind), f, images, 1)
+        assert found.status == wanted.status
+        torch.testing.assert_close(found.image, wanted.image, atol=2e-3, rtol=0)
