@@ -8,7 +8,18 @@ import pandas as pd
 from torch import Tensor
 
 from cfxnb.core import validate
-from cfxnb.plots.pictures import BLUE, CYCLE, RED, Picture, as_picture, checked_alt, figure
+from cfxnb.plots.pictures import (
+    CYCLE,
+    Picture,
+    chart_size,
+    checked_alt,
+    cycle,
+    figure,
+    finished,
+    font,
+    given_axes,
+    ink,
+)
 
 MAX_CLASSES = 100  # in one map
 
@@ -21,7 +32,8 @@ def curves(
     ylabel: str,
     tick_labels: Sequence[str] | None = None,
     alt: str,
-) -> Picture:
+    ax: Any = None,
+) -> Picture | Any:
     """Draw lines that differ in colour, dash and marker.
 
     Args:
@@ -32,9 +44,10 @@ def curves(
         tick_labels: One text per value of ``x``, written below the horizontal axis. Default: the
             values.
         alt: Text that describes the picture.
+        ax: Axes of matplotlib to draw into. Default: a new figure.
 
     Returns:
-        A Picture.
+        A Picture, or ``ax`` if axes were given.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -52,20 +65,30 @@ def curves(
             raise ValueError(f"{name}: expected {len(x)} numbers as in x, got {len(drawn[label])}")
     if tick_labels is not None:
         tick_labels = validate.texts(tick_labels, "tick_labels", len(x))
-    fig, axes = figure(1, 1, (5.2, 2.8))
-    styles = zip(CYCLE, ("-", "--", "-.", ":") * 2, "os^Dvxp*", strict=False)
+    fig, panel = _panel(ax, chart_size(5.2, 2.8))
+    styles = zip(cycle(), ("-", "--", "-.", ":") * 2, "os^Dvxp*", strict=False)
     for (label, y), (colour, dash, marker) in zip(drawn.items(), styles, strict=False):
-        axes[0, 0].plot(x, y, dash, marker=marker, ms=3.5, color=colour, label=label)
+        panel.plot(x, y, dash, marker=marker, ms=3.5, color=colour, label=label)
     if tick_labels is not None:
-        axes[0, 0].set_xticks(x, tick_labels)
-    axes[0, 0].set_xlabel(validate.text(xlabel, "xlabel"))
-    axes[0, 0].set_ylabel(validate.text(ylabel, "ylabel"))
-    axes[0, 0].legend(fontsize=8)
-    axes[0, 0].grid(alpha=0.25)
-    return as_picture(fig, alt)
+        panel.set_xticks(x, tick_labels)
+    panel.set_xlabel(validate.text(xlabel, "xlabel"))
+    panel.set_ylabel(validate.text(ylabel, "ylabel"))
+    panel.legend(fontsize=font(0.8, "legend.fontsize"))
+    panel.grid(alpha=0.25)
+    return finished(fig, ax, alt)
 
 
-def code_map(points: Tensor, labels: Tensor, class_names: Sequence[str], *, alt: str) -> Picture:
+def _panel(ax: Any, size: tuple[float, float]) -> tuple[Any, Any]:
+    """Return a new figure and its axes, or None and the axes of the caller."""
+    if ax is not None:
+        return None, given_axes(ax, 1, 1, "ax")[0, 0]
+    fig, grid = figure(1, 1, size)
+    return fig, grid[0, 0]
+
+
+def code_map(
+    points: Tensor, labels: Tensor, class_names: Sequence[str], *, alt: str, ax: Any = None
+) -> Picture | Any:
     """Draw points in a plane, each as the name of its class.
 
     Args:
@@ -73,9 +96,10 @@ def code_map(points: Tensor, labels: Tensor, class_names: Sequence[str], *, alt:
         labels: Class of each point, (n,).
         class_names: A digit, a letter or a short word per class.
         alt: Text that describes the picture.
+        ax: Axes of matplotlib to draw into. Default: a new figure.
 
     Returns:
-        A Picture.
+        A Picture, or ``ax`` if axes were given.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -89,15 +113,14 @@ def code_map(points: Tensor, labels: Tensor, class_names: Sequence[str], *, alt:
     if wrong or not 0 < len(names) <= MAX_CLASSES:
         raise ValueError(f"class_names: expected a few letters per class, got {names[:20]}"[:200])
     classes = validate.labels(labels, len(xy), len(names), "labels").cpu().numpy()
-    fig, axes = figure(1, 1, (5.6, 4.6))
-    ax = axes[0, 0]
-    palette = (*CYCLE, "#999999", "#882255")
+    fig, panel = _panel(ax, chart_size(5.6, 4.6))
+    palette = (*cycle(), "#999999", "#882255")
     for c, name in enumerate(names):
         rows = classes == c
-        ax.scatter(*xy[rows].T, s=34, marker=f"${name}$", color=palette[c % len(palette)], lw=0)
-    ax.set_xlabel("first component")
-    ax.set_ylabel("second component")
-    return as_picture(fig, alt)
+        panel.scatter(*xy[rows].T, s=34, marker=f"${name}$", color=palette[c % len(palette)], lw=0)
+    panel.set_xlabel("first component")
+    panel.set_ylabel("second component")
+    return finished(fig, ax, alt)
 
 
 def _numbers(
@@ -133,7 +156,8 @@ def bars(
     sort: bool = True,
     xlabel: str = "mean change of the log odds",
     alt: str,
-) -> Picture:
+    ax: Any = None,
+) -> Picture | Any:
     """Draw one horizontal bar per row of a table, with the interval of its value.
 
     Args:
@@ -146,9 +170,10 @@ def bars(
             top.
         xlabel: Label of the horizontal axis.
         alt: Text that describes the picture.
+        ax: Axes of matplotlib to draw into. Default: a new figure.
 
     Returns:
-        A Picture.
+        A Picture, or ``ax`` if axes were given.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -163,22 +188,22 @@ def bars(
             raise ValueError(f"null: expected the rows of table, got no row {missing[0]!r}")
     order = frame["mean"].abs().sort_values().index if sort else frame.index[::-1]
     frame = frame.reindex(order)
-    fig, axes = figure(1, 1, (5.6, 0.34 * len(frame) + 0.9))
-    ax = axes[0, 0]
+    fig, panel = _panel(ax, (5.6, 0.34 * len(frame) + 0.9))
     y = np.arange(len(frame))
     if null is not None:
         band = null.reindex(frame.index)
-        ax.barh(
-            y, band["high"] - band["low"], left=band["low"], height=0.9, color="#CCCCCC",
+        panel.barh(
+            y, band["high"] - band["low"], left=band["low"], height=0.9, color=ink(), alpha=0.2,
             label="null (95 %)",
         )  # fmt: skip
-        ax.legend(fontsize=8, loc="lower right")
-    colours = [BLUE if v >= 0 else RED for v in frame["mean"]]
-    ax.barh(y, frame["mean"], height=0.55, color=colours)
+        panel.legend(fontsize=font(0.8, "legend.fontsize"), loc="lower right")
+    palette = cycle()
+    colours = [palette[0] if v >= 0 else palette[3] for v in frame["mean"]]
+    panel.barh(y, frame["mean"], height=0.55, color=colours)
     if {"low", "high"} <= set(frame):
         error = [frame["mean"] - frame["low"], frame["high"] - frame["mean"]]
-        ax.errorbar(frame["mean"], y, xerr=error, fmt="none", color="black", lw=1, capsize=2)
-    ax.axvline(0, color="black", lw=0.8)
-    ax.set_yticks(y, [str(label) for label in frame.index])
-    ax.set_xlabel(xlabel)
-    return as_picture(fig, alt)
+        panel.errorbar(frame["mean"], y, xerr=error, fmt="none", color=ink(), lw=1, capsize=2)
+    panel.axvline(0, color=ink(), lw=0.8)
+    panel.set_yticks(y, [str(label) for label in frame.index])
+    panel.set_xlabel(xlabel)
+    return finished(fig, ax, alt)

@@ -1,6 +1,7 @@
 """Pictures of directions: which fraction of images flips, and how one image changes."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,17 @@ from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, LatentSpace
 from cfxnb.directions.follow_direction import step_lengths
 from cfxnb.plots.charts import curves
-from cfxnb.plots.pictures import CYCLE, Picture, as_picture, decoded, draw, figure, names_of
+from cfxnb.plots.pictures import (
+    CYCLE,
+    Picture,
+    decoded,
+    draw,
+    figure,
+    finished,
+    font,
+    given_axes,
+    names_of,
+)
 
 MAX_POINTS = 10_000  # of a curve
 MAX_IMAGES = 100  # in a row
@@ -24,8 +35,12 @@ MAX_IMAGES = 100  # in a row
 
 @standard_modes
 def flip_curves(
-    space: LatentSpace, results: Mapping[str, Counterfactuals], *, n_points: int = 25
-) -> Picture:
+    space: LatentSpace,
+    results: Mapping[str, Counterfactuals],
+    *,
+    n_points: int = 25,
+    ax: Any = None,
+) -> Picture | Any:
     """Draw the fraction of images that flip within a step length, one curve per direction.
 
     Args:
@@ -33,6 +48,10 @@ def flip_curves(
         results: dict from names to results of ``cfx.follow_direction``. Use the same ``max_step``
             for all results.
         n_points: number of step lengths at which a curve is computed. Default: 25.
+        ax: axes of matplotlib to draw into. Default: a new figure.
+
+    Returns:
+        A Picture, or ``ax`` if axes were given.
 
     Raises:
         ValueError, TypeError: if an argument is wrong, for example if a result has no codes or no
@@ -66,6 +85,7 @@ def flip_curves(
         xlabel="length of the step (std)",
         ylabel="fraction flipped",
         alt=f"Fraction flipped by the length of the step. At the longest step: {final}.",
+        ax=ax,
     )
 
 
@@ -79,7 +99,8 @@ def direction_strip(
     steps_along: Sequence[float],
     *,
     class_names: Sequence[str] | None = None,
-) -> Picture:
+    axes: Any = None,
+) -> Picture | Any:
     """Draw one image and its changes along a direction, each with the predicted class.
 
     Args:
@@ -90,6 +111,11 @@ def direction_strip(
             length of the direction is ignored.
         steps_along: signed lengths of the steps, in standard deviations of the code (std).
         class_names: names of the classes. Default: their numbers.
+        axes: axes of matplotlib to draw into: one for the image, and one per step. Default: a new
+            figure.
+
+    Returns:
+        A Picture, or ``axes`` if axes were given.
 
     Raises:
         ValueError, TypeError: if an argument is wrong.
@@ -115,12 +141,14 @@ def direction_strip(
     decisions = [names[i] for i in logits.argmax(1).tolist()]
     probabilities = logits.softmax(1).amax(1).tolist()
     titles = ["image", *[f"{x:+.1f}" for x in steps.tolist()]]
-    fig, axes = figure(1, len(shown), (1.1 * len(shown), 1.9))
-    for column in zip(axes[0], shown, titles, decisions, probabilities, strict=True):
+    if axes is None:
+        fig, grid = figure(1, len(shown), (1.1 * len(shown), 1.9))
+    else:
+        fig, grid = None, given_axes(axes, 1, len(shown))
+    for column in zip(grid[0], shown, titles, decisions, probabilities, strict=True):
         ax, one, title, decision, p = column
         draw(ax, one, title)
-        ax.set_xlabel(f"{decision} {p:.0%}", fontsize=8)
+        ax.set_xlabel(f"{decision} {p:.0%}", fontsize=font(0.8, "axes.labelsize"))
     moved_to = [f"{t} std: {d}" for t, d in zip(titles[1:], decisions[1:], strict=True)]
-    return as_picture(
-        fig, f"An image classified as {decisions[0]}. Along the direction: {', '.join(moved_to)}."
-    )
+    alt = f"An image classified as {decisions[0]}. Along the direction: {', '.join(moved_to)}."
+    return finished(fig, axes, alt)

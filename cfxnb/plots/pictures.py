@@ -2,22 +2,32 @@
 
 The colours are those of Okabe & Ito, which most colour-blind people can distinguish. No plot uses
 colour alone to carry information. Every picture has an alternative text that describes it.
+
+Each plot function draws into the axes of a caller, if there are any, and returns them. Without
+axes it makes a figure of its own and returns a Picture. Fonts, colours and resolution follow
+matplotlib's ``rcParams``: a style that the caller has chosen wins over our defaults.
 """
 
 import base64
 import html
 import io
+import os
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import rcParams, rcParamsDefault
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier
+from cfxnb.core.disk import given_path, writing
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.outcomes import OUTCOMES
@@ -28,6 +38,8 @@ from cfxnb.core.types import FLIPPED, Code, LatentSpace
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, "#56B4E9", "#F0E442", "#000000")
 MAX_IMAGES = 1000  # in one picture
+MAX_DPI = 2400.0
+FORMATS = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 
 
 class Picture:
@@ -36,13 +48,47 @@ class Picture:
     Attributes:
         alt: Text that describes the picture.
         png: The picture as PNG, bytes.
+        figure: The matplotlib figure, or None if only the PNG is known.
     """
 
-    def __init__(self, png: bytes, alt: str) -> None:
+    def __init__(self, png: bytes, alt: str, figure: Figure | None = None) -> None:
         self.png = validate.instance(png, bytes, "png", "the bytes of a picture")
         if not png:
             raise ValueError("png: expected the bytes of a picture, got none")
         self.alt = checked_alt(alt)
+        self.figure = validate.optional(_as_figure, figure, "figure")
+
+    def save(self, path: str | os.PathLike, *, dpi: float | None = None) -> Path:
+        """Write the picture to a file, and return the path of the file.
+
+        Args:
+            path: Path of the file. The ending decides the format: ``.pdf`` and ``.svg`` are vector
+                formats, in which text and lines stay sharp at any size; ``.png`` consists of
+                pixels. Missing folders are created. An existing file is replaced, or kept if
+                writing fails.
+            dpi: Dots per inch of a PNG, and of images inside a PDF or SVG. Default:
+                ``matplotlib.rcParams["savefig.dpi"]``.
+
+        Raises:
+            ValueError, TypeError: If the path has another ending or cannot be written to, or if the
+                picture was made of a PNG only and another format is wanted.
+        """
+        place = given_path(path)
+        if (ending := place.suffix.lower()) not in FORMATS:
+            raise ValueError(f"path: expected a name that ends with {list(FORMATS)}, got {path!r}")
+        if dpi is not None:
+            dpi = validate.number(dpi, "dpi", 1.0, MAX_DPI)
+        if self.figure is None and (ending != ".png" or dpi is not None):
+            raise ValueError(
+                "path: expected a name that ends with .png and no dpi, because this picture "
+                f"consists of pixels only, got {path!r}"
+            )
+        with writing(place) as partial:
+            if self.figure is None:
+                partial.write_bytes(self.png)
+            else:
+                _save_figure(self.figure, partial, ending, dpi)
+        return place
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         # JupyterLab drops the alternative text of plain images, so we offer HTML too.
@@ -76,8 +122,23 @@ def as_picture(figure: Figure, alt: str) -> Picture:
     validate.instance(figure, Figure, "figure", "a matplotlib Figure")
     checked_alt(alt)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight", facecolor="white")
-    return Picture(buffer.getvalue(), alt)
+    _save_figure(figure, buffer, ".png", None)
+    return Picture(buffer.getvalue(), alt, figure)
+
+
+def _save_figure(figure: Figure, place: Any, ending: str, dpi: float | None) -> None:
+    """Write a figure in the style of ``rcParams``, without the time of day."""
+    figure.savefig(
+        place,
+        format=ending[1:],
+        dpi=rcParams["savefig.dpi"] if dpi is None else dpi,
+        bbox_inches="tight",
+        metadata=FORMATS[ending],
+    )
+
+
+def _as_figure(value: Any, name: str) -> Figure:
+    return validate.instance(value, Figure, name, "a matplotlib Figure")
 
 
 def checked_alt(alt: Any) -> str:
@@ -92,8 +153,72 @@ def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, 
 
     The figure is made without pyplot, and therefore need not be closed.
     """
-    drawn = Figure(figsize=size, layout="constrained")
+    larger = max(1.0, rcParams["font.size"] / rcParamsDefault["font.size"])
+    drawn = Figure(figsize=(larger * size[0], larger * size[1]), layout="constrained")
     return drawn, drawn.subplots(rows, columns, squeeze=False)
+
+
+def given_axes(value: Any, rows: int, columns: int, name: str = "axes") -> np.ndarray:
+    """Return the axes of a caller as an array (rows, columns).
+
+    Args:
+        value: One axes, a list of axes, or an array of axes as ``plt.subplots`` returns.
+        rows, columns: Layout of the picture. The axes are taken in the order of rows.
+        name: Name of the argument, for messages.
+
+    Raises:
+        ValueError, TypeError: If the value does not hold as many axes as the picture has panels.
+    """
+    one = isinstance(value, Axes)
+    plain = one or isinstance(value, list | tuple | np.ndarray)
+    flat = np.empty(0, object)
+    if plain:
+        flat = np.array([value] if one else value, dtype=object).ravel()
+    if not plain or not all(isinstance(each, Axes) for each in flat):
+        raise TypeError(f"{name}: expected axes of matplotlib, got {validate.describe(value)}")
+    if len(flat) != rows * columns:
+        panels = "one axes" if rows * columns == 1 else f"{rows} x {columns} axes"
+        raise ValueError(f"{name}: expected {panels}, got {len(flat)}")
+    return flat.reshape(rows, columns)
+
+
+def finished(figure: Figure | None, given: Any, alt: str) -> Any:
+    """Return a Picture of our own figure, or the axes of the caller if there is no figure."""
+    if figure is None:
+        return given
+    picture = as_picture(figure, alt)
+    figure.set_layout_engine("none")  # later files look the same: the layout is not computed again
+    return picture
+
+
+def font(scale: float, setting: str = "font.size") -> Any:
+    """Return a font size: ``scale`` times the size of ordinary text.
+
+    If the caller has changed the rcParam ``setting``, such as "legend.fontsize", this wins.
+    """
+    if setting != "font.size" and rcParams[setting] != rcParamsDefault[setting]:
+        return rcParams[setting]
+    return scale * rcParams["font.size"]
+
+
+def cycle() -> list[str]:
+    """Return the colours of lines and bars: those of the caller's style, or of Okabe & Ito."""
+    own = rcParams["axes.prop_cycle"].by_key().get("color", [])
+    usual = rcParamsDefault["axes.prop_cycle"].by_key()["color"]
+    if not own or own == usual:
+        return list(CYCLE)
+    return [to_hex(own[i % len(own)]) for i in range(len(CYCLE))]
+
+
+def ink() -> str:
+    """Return the colour of text and thin lines: black, or white in a dark style."""
+    return to_hex(rcParams["text.color"])
+
+
+def chart_size(width: float, height: float) -> tuple[float, float]:
+    """Return the size of a chart in inches: ``figure.figsize`` if the caller has changed it."""
+    own = tuple(rcParams["figure.figsize"])
+    return (own[0], own[1]) if own != tuple(rcParamsDefault["figure.figsize"]) else (width, height)
 
 
 def draw(axes: Any, image: Tensor, title: str = "") -> None:
@@ -108,7 +233,7 @@ def _frame(axes: Any, title: str) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     if title:
-        axes.set_title(title, fontsize=9)
+        axes.set_title(title, fontsize=font(0.9, "axes.titlesize"))
 
 
 def wrap_lines(title: str, width: int = 20) -> str:
@@ -137,7 +262,8 @@ def gallery(
     n_columns: int = 10,
     row_labels: Sequence[str] | None = None,
     alt: str,
-) -> Picture:
+    axes: Any = None,
+) -> Picture | Any:
     """Return a Picture of images in rows, each image with an optional title.
 
     Args:
@@ -147,9 +273,11 @@ def gallery(
         n_columns: Largest number of images per row.
         row_labels: One label per row of images, drawn at the left of the row.
         alt: Text that describes the picture.
+        axes: Axes of matplotlib to draw into, one per place of the grid: rows x ``n_columns``.
+            Default: a new figure.
 
     Returns:
-        A Picture.
+        A Picture, or ``axes`` if axes were given.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -164,14 +292,18 @@ def gallery(
     side = 1.05 if n_columns > 3 else 1.9  # inches; few images are drawn larger
     margin = 0.0 if row_labels is None else 1.1
     height = side + (0.3 if titles else 0.05)
-    fig, axes = figure(n_rows, n_columns, (side * n_columns + margin, height * n_rows))
-    for ax in axes.flat[n:]:
+    if axes is None:
+        fig, grid = figure(n_rows, n_columns, (side * n_columns + margin, height * n_rows))
+    else:
+        fig, grid = None, given_axes(axes, n_rows, n_columns)
+    for ax in grid.flat[n:]:
         ax.axis("off")
     for i in range(n):
-        draw(axes.flat[i], images[i], "" if titles is None else titles[i])
-    for row, label in zip(axes, row_labels or (), strict=False):
-        row[0].set_ylabel(wrap_lines(label, 16), fontsize=9, rotation=0, ha="right", va="center")
-    return as_picture(fig, alt)
+        draw(grid.flat[i], images[i], "" if titles is None else titles[i])
+    style: dict[str, Any] = {"fontsize": font(0.9, "axes.labelsize"), "rotation": 0, "ha": "right"}
+    for row, label in zip(grid, row_labels or (), strict=False):
+        row[0].set_ylabel(wrap_lines(label, 16), va="center", **style)
+    return finished(fig, axes, alt)
 
 
 def _drawable(value: Any) -> Tensor:
@@ -199,7 +331,8 @@ def show(
     max_images: int = 8,
     judge: Any = None,
     class_names: Sequence[str] | None = None,
-) -> Picture:
+    axes: Any = None,
+) -> Picture | Any:
     """Show original, reconstruction, counterfactual and difference of the first images.
 
     The picture has one column per image, or one row per image if there are at most three images.
@@ -212,9 +345,12 @@ def show(
         judge: Independent classifier. The judge's prediction is written above each
             counterfactual.
         class_names: Names of the classes, in the order of the logits. Default: their numbers.
+        axes: Axes of matplotlib to draw into: kinds x images, or images x kinds if there are at
+            most three images. The kinds are original, reconstruction, counterfactual and
+            difference. Methods without a space have no reconstruction. Default: a new figure.
 
     Returns:
-        A Picture.
+        A Picture, or ``axes`` if axes were given.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -232,8 +368,11 @@ def show(
     wide = n <= 3
     # The height leaves room for four lines of text above each image.
     shape, height = ((n, len(kinds)), 1.8) if wide else ((len(kinds), n), 1.45)
-    fig, axes = figure(*shape, (1.4 * shape[1] + 0.4, height * shape[0] + 0.3))
-    axes = axes if wide else axes.T
+    if axes is None:
+        fig, grid = figure(*shape, (1.4 * shape[1] + 0.4, height * shape[0] + 0.3))
+    else:
+        fig, grid = None, given_axes(axes, *shape)
+    grid = grid if wide else grid.T
     before, after = part.logits_before.argmax(1).tolist(), part.logits_after.argmax(1).tolist()
     confidence = part.logits_after.softmax(1).amax(1).tolist()
     judged = None
@@ -259,7 +398,7 @@ def show(
         verdict = "" if judged is None else f"\njudge: {name[judged[i]]}"
         failed = "" if part.status[i] == FLIPPED else f"{part.status[i].replace('_', ' ')}\n"
         titles["counterfactual"] = f"{failed}{seen[i][1]}{verdict}"
-        for ax, kind in zip(axes[i], kinds, strict=True):
+        for ax, kind in zip(grid[i], kinds, strict=True):
             title = wrap_lines(f"{kind}\n{titles[kind]}".strip() if wide else titles[kind])
             if kind == "difference":
                 _draw_change(ax, part.image[i] - part.reconstruction[i], title)
@@ -267,14 +406,15 @@ def show(
                 field = "image" if kind == "counterfactual" else kind
                 draw(ax, getattr(part, field)[i], title)
             if i == 0 and not wide:
-                ax.set_ylabel(kind, fontsize=9)
+                ax.set_ylabel(kind, fontsize=font(0.9, "axes.labelsize"))
     text = "; ".join(
         f"{a.removeprefix('seen as ')} to {name[now] if a.startswith('seen') else b} ({s})"
         for (a, b), now, s in zip(seen, after, part.status, strict=True)
     )
     verdict = "" if judged is None else f" The judge sees {', '.join(name[c] for c in judged)}."
     each = "row" if wide else "column"
-    return as_picture(fig, f"Originals and counterfactuals, one {each} per image: {text}.{verdict}")
+    alt = f"Originals and counterfactuals, one {each} per image: {text}.{verdict}"
+    return finished(fig, axes, alt)
 
 
 def _can_be_shown(cf: Counterfactuals) -> Tensor:
