@@ -27,7 +27,7 @@ from torch import Tensor
 
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier
-from cfxnb.core.disk import given_path, writing
+from cfxnb.core.disk import given_path, shown, writing
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.outcomes import OUTCOMES
@@ -75,13 +75,15 @@ class Picture:
         """
         place = given_path(path)
         if (ending := place.suffix.lower()) not in FORMATS:
-            raise ValueError(f"path: expected a name that ends with {list(FORMATS)}, got {path!r}")
+            raise ValueError(
+                f"path: expected a name that ends with {list(FORMATS)}, got {shown(path)}"
+            )
         if dpi is not None:
             dpi = validate.number(dpi, "dpi", 1.0, MAX_DPI)
         if self.figure is None and (ending != ".png" or dpi is not None):
             raise ValueError(
                 "path: expected a name that ends with .png and no dpi, because this picture "
-                f"consists of pixels only, got {path!r}"
+                f"consists of pixels only, got {shown(path)}"
             )
         with writing(place) as partial:
             if self.figure is None:

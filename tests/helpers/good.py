@@ -563,6 +563,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.Descriptors.standardise": {"change": lambda: codes().z},
     "cfx.Directions.__getitem__": {"key": const("g")},
     "cfx.Picture": {"png": lambda: picture().png},
+    "cfx.Picture.save": {"path": lambda: place() / "picture.pdf", "dpi": const(30)},
     "cfx.ablate": {"groups": const((("up",), ("side",)))},
     "cfx.fit_attribute_edits": {"reader": DEFAULT, "contrasts": DEFAULT, "checkpoint_dir": DEFAULT},
     "cfx.bars": {"table": lambda: pd.Series({"up": 1.0, "side": -0.5}), "null": DEFAULT},
