@@ -31,15 +31,15 @@ PAPER_DIME: dict[str, Any] = {
 }
 
 
+_CHECKS = DDPMOptions.checks | {"inner_noise": validate.flag}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiMEOptions(DDPMOptions):
     """The checked options of ``dime``, whose docstring explains each option."""
 
+    checks = _CHECKS
     inner_noise: bool
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check({"inner_noise": validate.flag})
 
 
 def sample_dime(guided: GuidedDDPM, o: DiMEOptions) -> None:
@@ -180,21 +180,7 @@ def dime(
         ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``. The
             error message names the argument.
     """
-    options = DiMEOptions(
-        scales=scales,
-        strength=strength,
-        steps=steps,
-        l1_scale=l1_scale,
-        perceptual_scale=perceptual_scale,
-        confidence=confidence,
-        when_reached=when_reached,
-        as_published=as_published,
-        inner_noise=inner_noise,
-        loss=loss,
-        gradient_clip=gradient_clip,
-        clip_sample_range=clip_sample_range,
-        seed=seed,
-    )
+    options = DiMEOptions.among(locals())
     return run_ladder(
         "dime",
         space,

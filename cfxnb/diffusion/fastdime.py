@@ -36,23 +36,21 @@ PAPER_FASTDIME: dict[str, Any] = {
 }
 
 
+_CHECKS = DDPMOptions.checks | {
+    "warmup": validate.count,
+    "masking_threshold": partial(validate.number, low=0.0, high=1.0),
+    "dilation": partial(validate.optional, validate.odd),
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FastDiMEOptions(DDPMOptions):
     """The checked options of ``fastdime``, whose docstring explains each option."""
 
+    checks = _CHECKS
     warmup: int
     masking_threshold: float
     dilation: int | None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check(
-            {
-                "warmup": validate.count,
-                "masking_threshold": partial(validate.number, low=0.0, high=1.0),
-                "dilation": partial(validate.optional, validate.odd),
-            }
-        )
 
 
 def sample_fastdime(guided: GuidedDDPM, o: FastDiMEOptions) -> None:
@@ -226,23 +224,7 @@ def fastdime(
         ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``. The
             error message names the argument.
     """
-    options = FastDiMEOptions(
-        scales=scales,
-        strength=strength,
-        steps=steps,
-        warmup=warmup,
-        masking_threshold=masking_threshold,
-        dilation=dilation,
-        l1_scale=l1_scale,
-        perceptual_scale=perceptual_scale,
-        confidence=confidence,
-        when_reached=when_reached,
-        as_published=as_published,
-        loss=loss,
-        gradient_clip=gradient_clip,
-        clip_sample_range=clip_sample_range,
-        seed=seed,
-    )
+    options = FastDiMEOptions.among(locals())
     return run_ladder(
         "fastdime",
         space,

@@ -19,6 +19,7 @@ from cfxnb.core.ddim import even_schedule, exact, predict_x0
 from cfxnb.core.ddpm import Level, levels, posterior_mean, posterior_variance, respaced_schedule
 from cfxnb.core.decisions import is_reached, log_odds
 from cfxnb.core.driver import EncodedBatch, Run
+from cfxnb.core.options import CheckedOptions
 from cfxnb.core.tensors import (
     finite_rows,
     gradient,
@@ -62,13 +63,10 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DDPMOptions:
-    """Options that the docstrings of ``maskdime``, ``fastdime`` and ``dime`` explain.
+class DDPMOptions(CheckedOptions):
+    """Options that the docstrings of ``maskdime``, ``fastdime`` and ``dime`` explain."""
 
-    Raises:
-        ValueError, TypeError: if an option is wrong. The error message names the option.
-    """
-
+    checks = _CHECKS
     scales: Sequence[float]
     strength: float
     steps: int
@@ -82,9 +80,6 @@ class DDPMOptions:
     as_published: bool
     seed: int
 
-    def __post_init__(self) -> None:
-        self.check(_CHECKS)
-
     @property
     def n_steps(self) -> int:
         """Number of denoising steps of one attempt."""
@@ -92,11 +87,6 @@ class DDPMOptions:
             return self.steps
         strength = torch.tensor([self.strength], dtype=torch.float64)
         return int(float(exact(strength, self.steps)) * self.steps)
-
-    def check(self, checks: dict[str, Callable[[Any, str], Any]]) -> None:
-        """Replace each option by its checked value."""
-        for name, check in checks.items():
-            object.__setattr__(self, name, check(getattr(self, name), name))
 
 
 class GuidedDDPM:

@@ -20,6 +20,8 @@ from cfxnb.core.types import Classifier, Images, OnStep
 from cfxnb.diffusion.guided_ddpm import DDPMOptions, GuidedDDPM
 from cfxnb.diffusion.scale_ladder import run_ladder
 
+_fraction = partial(validate.number, low=0.0, high=1.0, open_low=True)
+
 #: Settings of the official script for smiles of CelebA at 128 pixels. The script multiplies each
 #: gradient by a further factor of 8. Here this factor is part of the scales: 8, 10 and 15 become
 #: 64, 80 and 120. The perceptual distance uses the first 18 layers of VGG-19, see ``features``.
@@ -38,26 +40,23 @@ PAPER_MASKDIME: dict[str, Any] = {
 }
 
 
+_CHECKS = DDPMOptions.checks | {
+    "mask_fraction": _fraction,
+    "inner_fraction": _fraction,
+    "dilation": partial(validate.optional, validate.odd),
+    "per_channel": validate.flag,
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskDiMEOptions(DDPMOptions):
     """The checked options of ``maskdime``, whose docstring explains each option."""
 
+    checks = _CHECKS
     mask_fraction: float
     inner_fraction: float
     dilation: int | None
     per_channel: bool
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        fraction = partial(validate.number, low=0.0, high=1.0, open_low=True)
-        self.check(
-            {
-                "mask_fraction": fraction,
-                "inner_fraction": fraction,
-                "dilation": partial(validate.optional, validate.odd),
-                "per_channel": validate.flag,
-            }
-        )
 
 
 def sample_maskdime(guided: GuidedDDPM, o: MaskDiMEOptions) -> None:
@@ -291,24 +290,7 @@ def maskdime(
         ValueError, TypeError: if an argument is wrong, or if the classifier is a ``BlackBox``. The
             error message names the argument.
     """
-    options = MaskDiMEOptions(
-        scales=scales,
-        strength=strength,
-        steps=steps,
-        mask_fraction=mask_fraction,
-        inner_fraction=inner_fraction,
-        dilation=dilation,
-        l1_scale=l1_scale,
-        perceptual_scale=perceptual_scale,
-        confidence=confidence,
-        when_reached=when_reached,
-        as_published=as_published,
-        loss=loss,
-        gradient_clip=gradient_clip,
-        clip_sample_range=clip_sample_range,
-        per_channel=per_channel,
-        seed=seed,
-    )
+    options = MaskDiMEOptions.among(locals())
     return run_ladder(
         "maskdime",
         space,

@@ -18,6 +18,7 @@ from cfxnb.core.decisions import is_reached, log_odds, still_reached
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.options import CheckedOptions
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import (
@@ -49,9 +50,10 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SCEOptions:
+class SCEOptions(CheckedOptions):
     """The checked options of ``sce``, whose docstring explains each option."""
 
+    checks = _CHECKS
     strength: float
     denoising_steps: int
     steps: int
@@ -62,10 +64,6 @@ class SCEOptions:
     confidence: float
     smooth: bool
     seed: int
-
-    def __post_init__(self) -> None:
-        for name, check in _CHECKS.items():
-            object.__setattr__(self, name, check(getattr(self, name), name))
 
 
 class SCESearch:
@@ -345,42 +343,53 @@ def sce(
     Raises:
         ValueError, TypeError: if an argument is wrong. The error message names the argument.
     """
+    options = SCEOptions.among(locals())
+    run, search = prepare(
+        space, classifier, gradient_classifier, images, target, allowed, on_step, batch_size,
+        first_row,
+    )  # fmt: skip
+
+    def edit(batch: EncodedBatch) -> Edit:
+        return search(SCESearch, batch, options)
+
+    need = still_reached(options.confidence)
+    return run.counterfactuals(edit, need, function="sce", **dataclasses.asdict(options))
+
+
+def prepare(
+    space: Any,
+    classifier: Any,
+    gradient_classifier: Any,
+    images: Any,
+    target: Any,
+    allowed: Any,
+    on_step: OnStep | None,
+    batch_size: int,
+    first_row: int | Tensor,
+) -> tuple[Run, Callable[..., Edit]]:
+    """Check the arguments that ``sce`` and ``sce_as_published`` share.
+
+    Returns:
+        The present call, and a function that runs a search, given its class, a batch and options.
+    """
     validate.diffusion(space)
     if gradient_classifier is None:
         gradient_classifier = validate.white_box(classifier)
     validate.white_box(gradient_classifier, "gradient_classifier")
-    options = SCEOptions(
-        strength=strength,
-        denoising_steps=denoising_steps,
-        steps=steps,
-        lr=lr,
-        momentum=momentum,
-        l1_scale=l1_scale,
-        mask_threshold=mask_threshold,
-        confidence=confidence,
-        smooth=smooth,
-        seed=seed,
-    )
     run = Run(
-        classifier,
-        images,
-        target,
-        space=space,
-        batch_size=batch_size,
-        first_row=first_row,
-        on_step=on_step,
-        any_size=True,
-    )
+        classifier, images, target, space=space, batch_size=batch_size, first_row=first_row,
+        on_step=on_step, any_size=True,
+    )  # fmt: skip
     region = checked_region(allowed, run.images)
     followed = run.with_same_goal(gradient_classifier, "gradient_classifier")
 
-    def edit(batch: EncodedBatch) -> Edit:
+    def search(kind: Any, batch: EncodedBatch, options: Any) -> Edit:
         here = region[batch.index.to(region.device)].to(batch.images.device)
         with eval_frozen(followed):
-            return SCESearch(run, batch, here, followed, options).edit()
+            found: Edit = kind(run, batch, here, followed, options).edit()
+        return found
 
-    need = still_reached(options.confidence)
-    return run.counterfactuals(edit, need, function="sce", **dataclasses.asdict(options))
+    return run, search
 
 
 def checked_region(allowed: Any, images: Tensor) -> Tensor:

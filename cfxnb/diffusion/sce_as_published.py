@@ -17,12 +17,12 @@ from cfxnb.core.ddim import add_noise, predict_x0
 from cfxnb.core.ddpm import Level, levels, posterior_mean, posterior_variance, respaced_schedule
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
-from cfxnb.core.modules import eval_frozen
+from cfxnb.core.options import CheckedOptions
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import gradient, noise_like, per_sample, require_gradient
 from cfxnb.core.types import Classifier, Images, OnStep, Step
-from cfxnb.diffusion.sce import checked_region
+from cfxnb.diffusion.sce import prepare
 from cfxnb.diffusion.smooth_relu import SmoothReLUs
 
 _positive = partial(validate.number, low=0.0, open_low=True)
@@ -44,9 +44,10 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PublishedOptions:
+class PublishedOptions(CheckedOptions):
     """The checked options of ``sce_as_published``, whose docstring explains each option."""
 
+    checks = _CHECKS
     optimizer: str
     lr: float
     momentum: float
@@ -60,10 +61,6 @@ class PublishedOptions:
     denoising_steps: int
     smooth: bool
     seed: int
-
-    def __post_init__(self) -> None:
-        for name, check in _CHECKS.items():
-            object.__setattr__(self, name, check(getattr(self, name), name))
 
 
 def blurred_difference(before: Tensor, after: Tensor, size: int, sigma: float = 2.0) -> Tensor:
@@ -358,45 +355,19 @@ def sce_as_published(
     Raises:
         ValueError, TypeError: if an argument is wrong. The error message names the argument.
     """
-    validate.diffusion(space)
-    if gradient_classifier is None:
-        gradient_classifier = validate.white_box(classifier)
-    validate.white_box(gradient_classifier, "gradient_classifier")
-    options = PublishedOptions(
-        optimizer=optimizer,
-        lr=lr,
-        momentum=momentum,
-        gradient_clip=gradient_clip,
-        l1_scale=l1_scale,
-        mask_threshold=mask_threshold,
-        blur_size=blur_size,
-        temperature=temperature,
-        steps=steps,
-        strength=strength,
-        denoising_steps=denoising_steps,
-        smooth=smooth,
-        seed=seed,
-    )
+    options = PublishedOptions.among(locals())
+    run, search = prepare(
+        space, classifier, gradient_classifier, images, target, allowed, on_step, batch_size,
+        first_row,
+    )  # fmt: skip
     one = torch.tensor([options.strength], dtype=torch.float64)
     respaced_schedule(space.alphas_cumprod, one, options.denoising_steps)  # checks both
-    run = Run(
-        classifier,
-        images,
-        target,
-        space=space,
-        batch_size=batch_size,
-        first_row=first_row,
-        on_step=on_step,
-        any_size=True,
-    )
     side = min(run.images.shape[2:])
     if options.blur_size // 2 >= side:
         raise ValueError(
             f"blur_size: expected less than {2 * side} for images of {side} pixels, "
             f"got {options.blur_size}"
         )
-    region = checked_region(allowed, run.images)
-    followed = run.with_same_goal(gradient_classifier, "gradient_classifier")
 
     def edit(batch: EncodedBatch) -> Edit:
         if batch.code_before.z[0].numel() != batch.images[0].numel():
@@ -405,8 +376,6 @@ def sce_as_published(
                 f"{tuple(batch.code_before.z.shape[1:])} for images of shape "
                 f"{tuple(batch.images.shape[1:])}; use cfx.sce"
             )
-        here = region[batch.index.to(region.device)].to(batch.images.device)
-        with eval_frozen(followed):
-            return PublishedSearch(run, batch, here, followed, options).edit()
+        return search(PublishedSearch, batch, options)
 
     return run.counterfactuals(edit, function="sce_as_published", **dataclasses.asdict(options))
