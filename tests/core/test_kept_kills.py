@@ -38,7 +38,9 @@ def check(found, whole, log, kills):
         assert same(found, whole)
     assert whole.proxy_fit.n_queries - found.proxy_fit.n_queries <= lost + 1
     assert torch.cosine_similarity(found.g, whole.g, dim=0) > 0.999
-    assert found.table["flip rate"].notna().all()
+    # What was lost counts against the budget, so the random direction may be left unmeasured.
+    measured = found.table.drop(index="random") if lost else found.table
+    assert measured["flip rate"].notna().all()
 
 
 def killed_later(worker, log, images, seconds):
