@@ -1,7 +1,9 @@
 """Train a classifier, a judge and a space on a folder of images.
 
-The folder has one subfolder of images per class. All images must have one size, whose height and
-width are divisible by 4. A tenth of the images is held out, and everything is measured on it.
+The folder has one subfolder of images per class, or is laid out in another way that
+cfx.data.folder reads. Height and width must be divisible by 4; --size resizes the images. A tenth
+of the images is held out, and everything is measured on it. If the folder states its splits
+("train" and "test"), these are used.
 
 What is trained is written to the output folder:
 
@@ -46,16 +48,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Train, measure, and print where things are and how good they are."""
-    from cfxnb import data, train, weights
+    from cfxnb import train, weights
     from cfxnb.core import validate
     from cfxnb.core.model_folder import is_model_folder
+    from cfxnb.train.training_data import opened
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     minutes = validate.number(chosen.minutes, "--minutes", 0.0, open_low=True)
     device, out = validate.device(chosen.device), Path(chosen.output).expanduser()
     options = {} if chosen.size is None else {"size": chosen.size}
-    images = data.folder(chosen.folder, **options)
-    shared = {"device": device, "seed": chosen.seed, "mirror": chosen.mirror}
+    images, test = opened(chosen.folder, None, **options)
+    shared = {"held_out": test, "mirror": chosen.mirror}
+    shared |= {"device": device, "seed": chosen.seed}
 
     def checkpoints(name: str) -> Path:
         return out / "checkpoints" / name
@@ -96,20 +100,24 @@ def run(chosen: argparse.Namespace) -> int:
         for what, value in (made.card or {"quality": {}})["quality"].items():
             print(f"   {value:10.5g}  {what}")
     if chosen.kind != "autoencoder":
-        _attack(images, space, classifier, judge, out)
+        _attack(test, space, classifier, judge, out)
     return 0
 
 
-def _attack(images: object, space: object, classifier: object, judge: object, out: Path) -> None:
+def _attack(held_out: object, space: object, classifier: object, judge: object, out: Path) -> None:
     """Write and print how latent attack and pixel attack do on held-out images."""
+    import torch
+
     from cfxnb.attacks.latent_attack import latent_attack
     from cfxnb.attacks.pixel_attack import pixel_attack
     from cfxnb.core.prediction import predict_logits
     from cfxnb.metrics import report
     from cfxnb.train.images_as_png import write_rows
-    from cfxnb.train.training_data import split, training_data
+    from cfxnb.train.training_data import training_data
 
-    test = split(training_data(images), None, True, 0).test.floats(N_MEASURED)
+    data = training_data(held_out, "held_out", least=2)
+    rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:N_MEASURED]
+    test = data[rows].floats()
     logits = predict_logits(classifier, test)
     target = logits.topk(2).indices[:, 1]  # the second most probable class
     latent = latent_attack(space, classifier, test, target)

@@ -18,7 +18,7 @@ from cfxnb.nets import NETS
 from cfxnb.train.losses import as_unit, augment, cross_entropy, mirrored
 from cfxnb.train.quality import own_card
 from cfxnb.train.task import Settings, Task, epochs, frozen, halvings
-from cfxnb.train.training_data import TrainingData, split, training_data
+from cfxnb.train.training_data import TrainingData, opened, split, training_data
 
 MINUTES = 5.0
 CLASSIFIERS = ("PlainNet", "JudgeNet", "DigitNet")
@@ -90,6 +90,7 @@ def classifier(
     validate.optional(validate.function, loss, "loss")
     if config is not None:
         validate.instance(config, Mapping, "config", "a dict of arguments of the network")
+    data, held_out = opened(data, held_out)
     images = training_data(data, labelled=True)
     parts = split(images, held_out, early_stopping, seed)
     if parts.test.labels is None:

@@ -22,7 +22,7 @@ from cfxnb.train.quality import MEASURED, measure, own_card
 from cfxnb.train.task import Task
 from cfxnb.train.train_classifier import checked_minutes, checked_settings
 from cfxnb.train.train_classifier import classifier as train_classifier
-from cfxnb.train.training_data import Parts, split, training_data
+from cfxnb.train.training_data import Parts, opened, split, training_data
 
 MINUTES = 20.0
 CLASSIFIER_SHARE = 0.25  # of the time budget, if a classifier has to be trained too
@@ -154,6 +154,7 @@ def space(
             "early_stopping=False."
         )
 
+    data, held_out = opened(data, held_out)
     images = training_data(data)
     parts = split(images, held_out, early_stopping, seed)
     if known is None and quality and images.labels is not None and kind != "flow":
@@ -249,7 +250,7 @@ def _measured(
     if out is not None:
         write_rows(out / "reconstructions.png", [images[:12], rebuilt[:12]])
         if samples is not None:
-            write_rows(out / "samples.png", [samples[i : i + 12] for i in range(0, 48, 12)])
+            write_rows(out / "samples.png", list(samples[:48].split(12)))
         (out / "preview.png").unlink(missing_ok=True)
     return found
 

@@ -1,8 +1,8 @@
 """The images of a training: what callers hand over, as the tensors that the loop needs."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.kept_work import digest
+from cfxnb.data import folder
 from cfxnb.train.losses import as_bytes, as_unit
 
 CHUNK = 512  # images that are read at a time
@@ -96,19 +97,35 @@ class Parts:
     test: TrainingData
 
 
-def training_data(value: Any, name: str = "data", labelled: bool = False) -> TrainingData:
+def opened(data: Any, held_out: Any, **options: Any) -> tuple[Any, Any]:
+    """Return the images of a folder to train on and to measure with, if ``data`` is a path.
+
+    A tenth of the images is held out, chosen by their content, unless the folder states its splits.
+
+    Args:
+        data, held_out: What the caller passed.
+        options: Further arguments of ``cfx.data.folder``.
+    """
+    if not isinstance(data, str | os.PathLike):
+        return data, held_out
+    fractions = (1 - TEST_PART, 0.0, TEST_PART)
+    if held_out is None:
+        held_out = folder(data, "test", fractions=fractions, **options)
+    return folder(data, "train", fractions=fractions, **options), held_out
+
+
+def training_data(
+    value: Any, name: str = "data", labelled: bool = False, least: int = MIN_IMAGES
+) -> TrainingData:
     """Return the images that a caller handed over.
 
     Args:
-        value: An ``ImageSet``, a set from ``cfx.data.folder``, the path of a folder, images
-            (n, c, h, w), or a pair of images and labels.
+        value: An ``ImageSet``, a set from ``cfx.data.folder``, images (n, c, h, w), or a pair of
+            images and labels.
         name: Name of the argument, for messages.
         labelled: Whether labels are needed.
+        least: Smallest number of images.
     """
-    if isinstance(value, str | Path):
-        from cfxnb import data  # not at the top, because few calls need it
-
-        value = data.folder(value)
     pair = isinstance(value, tuple | list) and len(value) == 2 and _rows_of(value[0]) is not None
     if pair and _rows_of(value[0]) == _rows_of(value[1]):
         images = validate.images(value[0], name)
@@ -123,8 +140,8 @@ def training_data(value: Any, name: str = "data", labelled: bool = False) -> Tra
             found = TrainingData(_compact(validate.images(value, name)))
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}: expected {wanted}. {error}") from None
-    if len(found) < MIN_IMAGES:
-        raise ValueError(f"{name}: expected at least {MIN_IMAGES} images, got {len(found)}")
+    if len(found) < least:
+        raise ValueError(f"{name}: expected at least {least} images, got {len(found)}")
     if labelled and (found.labels is None or len(found.labels.unique()) < 2):
         raise ValueError(
             f"{name}: expected labels of at least two classes, got "
@@ -179,10 +196,16 @@ def split(data: TrainingData, held_out: Any, early_stopping: bool, seed: int) ->
         count = max(1, min(MAX_PART, int(TEST_PART * len(data))))
         test, rest = data[order[:count]], order[count:].sort().values
     else:
-        test, rest = training_data(held_out, "held_out"), torch.arange(len(data))
+        test, rest = training_data(held_out, "held_out", least=2), torch.arange(len(data))
         if test.shape != data.shape:
             raise ValueError(
                 f"held_out: expected images of shape {data.shape}, as data has, got {test.shape}"
+            )
+        labelled = test.labels is not None and data.labels is not None
+        if labelled and test.class_names != data.class_names:
+            raise ValueError(
+                f"held_out: expected the classes {data.class_names[:9]}, as data has, got "
+                f"{test.class_names[:9]}"
             )
     if not early_stopping:
         return Parts(data if held_out is not None else data[rest], None, test)

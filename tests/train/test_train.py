@@ -8,6 +8,7 @@ import time
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import Generator, nn
 from torch.nn import functional as F
 
@@ -243,6 +244,7 @@ def test_images_that_no_network_fits_are_refused_with_advice():
 
 TWO = """
 import torch
+from PIL import Image
 from torch import nn
 from cfxnb.core.training import fit
 
@@ -269,3 +271,48 @@ def test_two_processes_train_as_one(tmp_path):
         assert len(lines) == 1  # both processes hold the same weights
         out[name] = [float(v) for v in lines.pop().split()[1:]]
     assert out["two"] == pytest.approx(out["one"], abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:space. it does not know")
+def test_one_command_from_a_folder_to_counterfactuals(tmp_path, capsys):
+    from cfxnb.cli import main
+
+    data, out = bars(80), tmp_path / "out"
+    for i, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
+        folder = tmp_path / "pictures" / data.class_names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image[0] * 255).round().byte().numpy()).save(folder / f"{i}.png")
+    given = ["train", str(tmp_path / "pictures"), "--output", str(out), "--device", "cpu"]
+    assert main([*given, "--minutes", "0.05"]) == 0
+    told = capsys.readouterr().out
+    assert "pixel_attack" in told
+    x = data.images[:3]
+    classifier, judge, space = (
+        cfx.load(out / name, "cpu") for name in ("classifier", "judge", "space")
+    )
+    assert classifier(x).shape == judge(x).shape == (3, 2)
+    assert space.decode(space.encode(x)).shape == x.shape
+    names = {path.name for path in (out / "space").iterdir()}
+    assert names == {"model.safetensors", "card.json", "reconstructions.png", "samples.png"}
+    table = pd.read_csv(out / "counterfactuals.csv", index_col=0)
+    assert list(table.index) == ["latent_attack", "pixel_attack"]
+    assert main([*given, "--minutes", "0.05"]) == 0  # nothing is trained twice
+    assert capsys.readouterr().out.count("== ") == told.count("== ") - 3
+
+
+def test_sets_that_don_t_fit_in_memory_are_read_batch_by_batch(tmp_path, monkeypatch):
+    from cfxnb.train import training_data as module
+
+    data = bars(40)
+    for i, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
+        folder = tmp_path / data.class_names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image[0] * 255).round().byte().numpy()).save(folder / f"{i:02d}.png")
+    found = []
+    for part in (0.4, 0.0):
+        monkeypatch.setattr(module, "MEMORY_PART", part)
+        given = {"net": {"dims": 3, "widths": [8, 8]}, "quality": False, **SMALL}
+        found.append(cfx.train.space(cfx.data.folder(tmp_path), **given))
+    assert isinstance(training_data(cfx.data.folder(tmp_path)).images, module.LazyRows)
+    x = data.images[:4]
+    assert torch.equal(found[0].encode(x).z, found[1].encode(x).z)
