@@ -263,6 +263,9 @@ def lower_by(amount: float, *, output: int | str | None = None) -> Goal:
 def between(low: float, high: float, *, output: int | str | None = None) -> Goal:
     """Return the goal that an outcome lies in the interval [low, high], to pass as ``target``.
 
+    A method whose steps change the outcome by more than ``high - low`` may step across the
+    interval. Such images have the status "not_found".
+
     Args:
         low, high: Ends of the interval, in the units of the outcome. ``low`` is below ``high``.
         output: Number or name of the outcome. Default: the only outcome of the model.
