@@ -16,6 +16,7 @@ from cfxnb.core.images import COLOURS, SLACK
 from cfxnb.core.model_folder import Carded
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.outcomes import Outcomes, outcomes_of
+from cfxnb.core.processors import read_processor
 from cfxnb.core.types import Classifier
 from cfxnb.core.warn import ProbabilityWatch
 
@@ -38,10 +39,13 @@ class Wrapped(Carded):
         std: Tensor | None = None,
         size: tuple[int, int] | None = None,
         channels: int | None = None,
+        transform: Callable[[Tensor], Tensor] | None = None,
+        dtype: torch.dtype | None = None,
         class_names: tuple[str, ...] | None = None,
         probabilities: bool = False,
     ) -> None:
         self.function = function
+        self.transform, self.dtype = transform, dtype
         self.mean, self.std, self.size, self.channels = mean, std, size, channels
         self.class_names, self.probabilities = class_names, probabilities
         known = isinstance(function, Estimator) or probabilities
@@ -97,6 +101,8 @@ class Wrapped(Carded):
             x = _in_channels(x, self.channels)
         if self.size is not None and x.shape[-2:] != self.size:
             x = F.interpolate(x, size=self.size, mode="bilinear", antialias=True)
+        if self.transform is not None and x.ndim == 4:
+            x = _transformed(self.transform, x)
         for part, name in ((self.mean, "mean"), (self.std, "std")):
             if part is not None and x.ndim == 4 and part.shape[1] not in (1, x.shape[1]):
                 raise ValueError(
@@ -106,7 +112,10 @@ class Wrapped(Carded):
             x = x - self.mean.to(x)
         if self.std is not None:
             x = x / self.std.to(x)
-        return x if first is None else x.to(first.dtype)
+        if self.dtype == torch.uint8:
+            return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+        dtype = first.dtype if self.dtype is None and first is not None else self.dtype
+        return x if dtype is None else x.to(dtype)
 
     def _logits(self, out: Tensor, images: Tensor) -> Tensor:
         """Return the output of a module or a function as float32 logits (b, k)."""
@@ -128,6 +137,22 @@ class Wrapped(Carded):
 
     def __repr__(self) -> str:
         return f"Wrapped({self._name()}, class_names={self.class_names})"
+
+
+def _transformed(transform: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Return the output of a caller's transform, after checking that it holds as many images."""
+    out = transform(images)
+    if not isinstance(out, Tensor) or out.ndim < 2 or len(out) != len(images):
+        raise ValueError(
+            f"transform: expected it to return a tensor (b, c, h, w) with {len(images)} images, "
+            f"got {validate.describe(out)}"
+        )
+    if not out.is_floating_point():
+        raise TypeError(
+            f"transform: expected it to return floats, got {out.dtype}; the dtype of the network's "
+            "input is the argument dtype"
+        )
+    return out.to(images.device)
 
 
 @contextlib.contextmanager
@@ -194,6 +219,9 @@ def wrap(
     std: float | Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
+    transform: Callable[[Tensor], Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+    processor: Any = None,
     class_names: Sequence[str] | Mapping[Any, Any] | None = None,
     probabilities: bool = False,
 ) -> Wrapped:
@@ -205,7 +233,8 @@ def wrap(
             returns logits (b, k), or a single logit (b,) or (b, 1), which is widened to two
             classes. If the output has a ``.logits`` attribute, the wrapper uses this attribute.
             Estimators get flattened images (b, c * h * w) as numpy arrays, sessions get float32
-            arrays (b, c, h, w).
+            arrays (b, c, h, w). An image classification pipeline of transformers stands for its
+            model and its image processor.
         mean, std: Normalisation of images in [0, 1] that the module was trained with. Pass one
             number, or one number per channel. Images are not shifted if ``mean`` is None, and not
             divided if ``std`` is None.
@@ -214,6 +243,16 @@ def wrap(
         channels: Number of channels that the module expects, 1 or 3. The wrapper repeats gray
             images to three channels, or converts colour images to gray. If ``channels`` is None,
             the number of channels is not changed.
+        transform: Function that maps float images (b, c, h, w) in [0, 1] to what is normalised by
+            ``mean`` and ``std`` and given to the module, such as a crop or a transform of
+            torchvision. It is called after ``channels`` and ``size``. Gradients pass if it is made
+            of torch operations. If ``transform`` is None, nothing is done.
+        dtype: dtype of the module's input: a float dtype, or ``torch.uint8`` for bytes from 0 to
+            255, through which no gradient passes. Default: the dtype of the module's weights, or
+            float32 without weights.
+        processor: Image processor of a transformers model. If it is given, the size, the crop, the
+            mean and the standard deviation are read from it. The processor itself is never called,
+            so that gradients pass. ``mean``, ``std``, ``size`` and ``transform`` must be None.
         class_names: Names of the classes in order, or a dict such as ``config.id2label``. If
             ``class_names`` is None, the wrapper uses the names in a transformers model or in an
             estimator. An estimator whose classes are numbers other than 0, 1, ... needs names.
@@ -232,10 +271,23 @@ def wrap(
         UserWarning: If outputs look like probabilities, unless ``probabilities=True``.
     """
     named = validate.optional(validate.class_names, class_names, "class_names")
+    if _is_pipeline(module):
+        module, processor = module.model, processor or module.image_processor
+    if processor is not None:
+        own = {"mean": mean, "std": std, "size": size, "transform": transform}
+        if given := [name for name, value in own.items() if value is not None]:
+            raise ValueError(
+                f"processor: expected none of mean, std, size and transform beside it, got "
+                f"{', '.join(given)}"
+            )
+        transform = read_processor(processor)
+        mean, std = transform.mean, transform.std
     function, names, gives_probabilities = _adapted(module, named is not None)
     return Wrapped(
         function,
         **wrapping_options(mean, std, size, channels),
+        transform=validate.optional(validate.function, transform, "transform"),
+        dtype=validate.optional(_input_dtype, dtype, "dtype"),
         class_names=names if named is None else named,
         probabilities=validate.flag(probabilities, "probabilities") or gives_probabilities,
     )
@@ -249,6 +301,24 @@ def wrapping_options(mean: Any, std: Any, size: Any, channels: Any) -> dict[str,
         "size": validate.optional(_pair, size, "size"),
         "channels": validate.optional(_colours, channels, "channels"),
     }
+
+
+def _is_pipeline(value: Any) -> bool:
+    """Return whether the value is an image pipeline of transformers, which is no classifier."""
+    parts = ("model", "image_processor", "preprocess", "postprocess")
+    return not isinstance(value, nn.Module) and all(hasattr(value, part) for part in parts)
+
+
+def _input_dtype(value: Any, name: str) -> torch.dtype:
+    """Return a dtype for the input of a network. Bytes with normalisation make no sense."""
+    floats = isinstance(value, torch.dtype) and value.is_floating_point and value.itemsize > 1
+    if not floats and value is not torch.uint8:
+        raise ValueError(
+            f"{name}: expected a float dtype such as torch.float16, or torch.uint8, got "
+            f"{validate.describe(value)}"
+        )
+    found: torch.dtype = value
+    return found
 
 
 def as_classifier(value: Any, name: str = "classifier") -> Any:

@@ -563,7 +563,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.Descriptors.standardise": {"change": lambda: codes().z},
     "cfx.Directions.__getitem__": {"key": const("g")},
     "cfx.Picture": {"png": lambda: picture().png},
-    "cfx.Picture.save": {"path": lambda: place() / "picture.pdf", "dpi": const(30)},
+    "cfx.Picture.save": {"path": lambda: place() / "picture.pdf", "dpi": const(30.5)},
     "cfx.ablate": {"groups": const((("up",), ("side",)))},
     "cfx.fit_attribute_edits": {"reader": DEFAULT, "contrasts": DEFAULT, "checkpoint_dir": DEFAULT},
     "cfx.bars": {"table": lambda: pd.Series({"up": 1.0, "side": -0.5}), "null": DEFAULT},
@@ -724,7 +724,8 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.interactive.panel.Workbench.run": {},
     "cfx.wrap": {
         "mean": const([0.5, 0.5, 0.5]), "std": const([0.5, 0.5, 0.5]), "size": const(4),
-        "class_names": const(["no", "yes"]),
+        "class_names": const(["no", "yes"]), "transform": const(lambda x: x),
+        "dtype": const(torch.float32), "processor": DEFAULT,
     },
     "cfx.spaces.AttributeConditions": {"options": const({"hair": ("red", "blue")})},
     "cfx.spaces.Unconditional.encode": {"conditions": const([None, None])},
