@@ -99,7 +99,7 @@ def test_two_at_once(tmp_path, whole):
     log.touch()
     for _ in range(5):
         before = len(log.read_text().split())
-        first = Worker(watched_search, folder, log, 0.15)  # far from its end when it is killed
+        first = Worker(watched_search, folder, log, 2.0)  # far from its end when it is killed
         while first.process.is_alive() and len(log.read_text().split()) == before:
             time.sleep(0.001)
         assert refused(Worker(watched_search, folder, log).result())
