@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import cfxnb as cfx
-from benchmarks.rows import RESULTS, Rows, arguments
+from benchmarks.rows import RESULTS, Rows, arguments, commit
 from cfxnb.core import locations
 from cfxnb.core.results import Counterfactuals
 from cfxnb.data import SPRITE_CLASSIFIERS, SPRITE_CONTRASTS, ImageSet
@@ -33,6 +33,11 @@ from cfxnb.train.sprites import train_planted
 NAN = float("nan")
 N_FLOW = 1500  # unlabelled images whose answers a flow learns
 N_DIRECTION = 32  # unlabelled images from which directions are found
+PICTURE = (
+    "One panel per world: network passes per flip against the fraction of images that flip and "
+    "change nothing but a cause (sprites), or that the judge confirms (digits, faces)."
+)
+MIN_TASKS = 5  # with fewer tasks an interval over tasks says nothing
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -256,20 +261,21 @@ def measure(task: Task, name: str) -> dict[str, float]:
 
 
 def mean_and_interval(values: pd.Series) -> pd.Series:
-    """Return mean and 95 % t-interval over the tasks. One task has no interval."""
+    """Return mean and 95 % t-interval over the tasks, which needs ``MIN_TASKS`` of them."""
     known = values.dropna().to_numpy(float)
     half = NAN
-    if len(known) > 1:
+    if len(known) >= MIN_TASKS:
         half = float(scipy.stats.sem(known) * scipy.stats.t.ppf(0.975, len(known) - 1))
     mean = float(known.mean()) if len(known) else NAN
     return pd.Series({"mean": mean, "+-": half, "tasks": len(known)})
 
 
 def shown(value: pd.Series) -> str:
-    """Format a mean with its interval."""
+    """Format a mean with its interval, or with the number of tasks if they are few."""
     if pd.isna(value["mean"]):
         return ""
-    interval = "" if pd.isna(value["+-"]) else f" ± {value['+-']:.2g}"
+    few = f" (n = {value['tasks']:.0f})"
+    interval = few if pd.isna(value["+-"]) else f" ± {value['+-']:.2g}"
     return f"{value['mean']:.3g}{interval}"
 
 
@@ -295,19 +301,24 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=100, help="images per task")
     parser.add_argument("--denoised", type=int, default=12, help="of these, for denoising methods")
     parser.add_argument("--kept", type=Path, help="file of measured rows, from which to go on")
+    parser.add_argument("--kept-only", action="store_true", help="measure nothing further")
     options = parser.parse_args()
+    if options.kept_only and not options.kept:
+        parser.error("--kept-only needs --kept FILE")
     if options.quick:
         options.rules, options.sets, options.images, options.denoised = 2, 1, 24, 4
     rows = Rows(
         "bakeoff",
         f"{options.images} held-out images per task, {options.denoised} for methods that denoise. "
         f"{options.rules} classifiers with random planted rules. Means with 95 % intervals over "
-        "tasks. In sprites, consensus and the flow walk of the denoiser are told the first planted "
-        "cause. Passes count generators, denoisers and classifiers, but not the small velocity "
-        "networks.",
+        f"tasks; with fewer than {MIN_TASKS} tasks, their number n instead. In sprites, consensus "
+        "and the flow walk of the denoiser are told the first planted cause. Passes count "
+        "generators, denoisers and classifiers, but not the small velocity networks.",
         options.write,
     )
     known = _kept(options.kept)
+    if options.kept_only:
+        options.worlds = []
     for task in tasks(options.worlds, options.images, options.rules, options.sets):
         for name in options.methods:
             if (task.world, task.name, name) in known:
@@ -317,7 +328,7 @@ def main() -> int:
                 continue
             own = task.first(options.denoised) if kind == "denoised" else task
             began = time.perf_counter()
-            row = measure(own, name)
+            row = {**measure(own, name), "commit": commit()}
             known[task.world, task.name, name] = row
             seconds = time.perf_counter() - began
             print(f"{task.world}, {task.name}, {name}: {seconds:.0f} s, {row}", flush=True)
@@ -328,14 +339,19 @@ def main() -> int:
     measured = pd.DataFrame(
         [{"world": w, "task": t, "method": m, **row} for (w, t, m), row in known.items()]
     )
+    made = measured.groupby("commit", sort=False)["world"].unique()
+    if len(made) > 1:
+        rows.runs = "in several runs that --kept joined"
+        rows.setting += " Rows: " + "; ".join(f"{', '.join(w)}: {c}" for c, w in made.items()) + "."
     for world, part in measured.groupby("world", sort=False):
         rows.section(str(world).capitalize())
         rows.table(f"{part['task'].nunique()} tasks", summary(part))
+    rows.parts.append(f"![{PICTURE}](bakeoff.png)")
     draw(measured, RESULTS.parent / "bakeoff.png" if options.write else None)
     return rows.close()
 
 
-def _kept(path: Path | None) -> dict[tuple[str, str, str], dict[str, float]]:
+def _kept(path: Path | None) -> dict[tuple[str, str, str], dict[str, Any]]:
     """Read measured rows of an earlier run that was stopped."""
     if path is None or not path.exists():
         return {}
@@ -350,23 +366,34 @@ def draw(measured: pd.DataFrame, path: Path | None) -> None:
     import matplotlib.pyplot as plt
 
     worlds = list(measured["world"].unique())
-    figure, panels = plt.subplots(1, len(worlds), figsize=(5 * len(worlds), 5), squeeze=False)
+    size = (4.6 * len(worlds), 5.6)
+    figure, panels = plt.subplots(1, len(worlds), figsize=size, squeeze=False)
     for world, panel in zip(worlds, panels[0], strict=True):
         own = measured[measured["world"] == world]
         truth = "only causes changed" if own.get("only causes changed") is not None else ""
         truth = truth if truth and own[truth].notna().any() else "judge agrees"
         means = own.assign(true=own[truth] * own["flip rate"]).groupby("method")
-        points = means[["network passes per flip", "true"]].mean()
-        for number, (name, point) in enumerate(points.iterrows()):
-            panel.plot(*point, "o", color=f"C{number % 10}")
-            panel.annotate(str(name), tuple(point), xytext=(4, 4), textcoords="offset points",
-                           fontsize=7)  # fmt: skip
+        points = means[["network passes per flip", "true"]].mean().dropna()
+        for name, point in points.iterrows():
+            number = list(METHODS).index(str(name))
+            marker = "os^"[number // 7]
+            panel.plot(*point, marker, color=f"C{number % 7}", markersize=8, alpha=0.8,
+                       markeredgecolor="black", markeredgewidth=0.5, label=str(name))  # fmt: skip
         panel.set_xscale("log")
+        panel.set_xlim(4, 250)
+        panel.set_xticks([5, 10, 20, 50, 100, 200], ["5", "10", "20", "50", "100", "200"])
+        panel.minorticks_off()
         panel.set_ylim(-0.03, 1.06)
         panel.set_title(str(world))
         panel.set_xlabel("network passes per flip")
         panel.set_ylabel(f"images that flip, and {truth}")
-    figure.tight_layout()
+    shown_by_name = {}  # labels beside the points would overlap
+    for panel in panels[0]:
+        shown_by_name |= dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
+    names = [name for name in METHODS if name in shown_by_name]
+    figure.legend([shown_by_name[name] for name in names], names, loc="lower center", ncols=5,
+                  fontsize=9, frameon=False)  # fmt: skip
+    figure.tight_layout(rect=(0, 0.16, 1, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -37,7 +37,7 @@ class Rows:
 
     def __init__(self, name: str, setting: str, write: bool = False) -> None:
         self.name, self.setting, self.write = name, setting, write
-        self.short = 0
+        self.short, self.bounds, self.runs = 0, 0, "in one run"
         self.parts: list[str] = []  # parts of the page, in Markdown
         self.lines: list[list[str]] = []  # rows of the current list
 
@@ -51,6 +51,7 @@ class Rows:
         """Add a row with a bound: it falls short unless value >= bound (<= with ``at_most``)."""
         reached = not math.isnan(value) and (value <= bound if at_most else value >= bound)
         self.short += not reached
+        self.bounds += 1
         self._row(
             name,
             value,
@@ -81,14 +82,16 @@ class Rows:
     def close(self) -> int:
         """Write the page if ``--write`` was given, and return the exit code."""
         verdict = "Every row is reached." if not self.short else f"{self.short} rows fall short."
+        verdict = verdict if self.bounds else "No row has a bound."
         print(verdict)
         self._close_list()
         if self.write:
             began, ended = f"<!-- {self.name} -->", f"<!-- end of {self.name} -->"
-            machine = f"{_commit()}{platform.machine()}, torch {torch.__version__.split('+')[0]}"
+            machine = f"{commit()}, {platform.machine()}, torch {torch.__version__.split('+')[0]}"
+            machine = machine.removeprefix(", ")
             head = (
                 f"## {self.name.capitalize()}\n\n{self.setting} Measured by "
-                f"`python -m benchmarks.{self.name} --write`, in one run, on "
+                f"`python -m benchmarks.{self.name} --write`, {self.runs}, on "
                 f"{datetime.date.today().isoformat()} ({machine}, "
                 f"{torch.get_num_threads()} threads). {verdict}"
             )
@@ -111,11 +114,11 @@ class Rows:
         self.lines = []
 
 
-def _commit() -> str:
-    """Return the measured commit for the page, or "" outside of a clone."""
+def commit() -> str:
+    """Return the measured commit, such as "commit 1a2b3c4", or "" outside of a clone."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     done = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=False)
-    return f"commit {done.stdout.strip()}, " if done.returncode == 0 else ""
+    return f"commit {done.stdout.strip()}" if done.returncode == 0 else ""
 
 
 def _figure(value: object) -> str:
