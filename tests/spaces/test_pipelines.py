@@ -14,6 +14,7 @@ from tiny_pipelines import (
     WITHOUT_NULL,
     add_index,
     autoencoder,
+    dc,
     dit,
     pixels,
     plain,
@@ -22,6 +23,7 @@ from tiny_pipelines import (
 
 import cfxnb as cfx
 from cfxnb.spaces import ClassConditions, EmbeddingConditions, load_diffusers
+from cfxnb.spaces.checkpoints import diffusers_files, hub
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:null_class. the last of", "ignore:.*space", "ignore:.*reconstruct"
@@ -366,9 +368,10 @@ def test_wrong_configs_are_named_before_weights_are_read(tmp_path, kind):
         load_diffusers(no_weights(build(tmp_path)), device="cpu")
 
 
-def test_a_network_of_other_channels_is_refused(tmp_path):
+def test_a_network_of_other_channels_is_refused(tmp_path, monkeypatch):
     """Such as one for inpainting, which gets a mask and a masked image, too."""
     place = write(tmp_path, looking(4, in_channels=9), kl(), vectors=table())
+    monkeypatch.setattr(diffusers_files, "pretrained", None)  # before weights are read
     with pytest.raises(ValueError, match="unet has 9 in_channels for codes of 4 channels"):
         load_diffusers(place, device="cpu")
 
@@ -390,8 +393,6 @@ def test_options_belong_to_a_kind(tmp_path):
 
 def test_only_what_a_kind_needs_is_downloaded(tmp_path, monkeypatch):
     """First the small configs, and the weights of a model only if its kind is known."""
-    from cfxnb.spaces.checkpoints import hub
-
     asked = []
 
     def download(name, revision, patterns, remote):
@@ -421,6 +422,32 @@ def test_a_dit_takes_squares_of_other_sizes(tmp_path):
         space.encode(large[..., :22, :22])
     with pytest.raises(ValueError, match="images: expected squares"):
         space.encode(large[..., :16])
+
+
+def test_a_dit_under_its_former_name(tmp_path):
+    """As the published models have it, with fields that DiT doesn't use."""
+    place = transformer(tmp_path)
+    changed(
+        place,
+        "transformer/config.json",
+        _class_name="Transformer2DModel",
+        norm_type="ada_norm_zero",
+        cross_attention_dim=None,
+        num_vector_embeds=None,
+        norm_num_groups=32,
+    )
+    space = load_diffusers(place, device="cpu")
+    assert space.conditions.classes == CLASSES
+    check(TOLD["classifier_free"](space))
+
+
+def test_levels_without_layers(tmp_path):
+    """As in some published autoencoders."""
+    codec = dc(encoder_layers_per_block=(0, 1), decoder_layers_per_block=(0, 1),
+               downsample_block_type="pixel_unshuffle")  # fmt: skip
+    codec.save_pretrained(tmp_path)
+    space = load_diffusers(tmp_path, device="cpu", image_size=16)
+    assert space.encode(IMAGES).z.isfinite().all()
 
 
 def test_a_dit_without_use_of_its_null(tmp_path):

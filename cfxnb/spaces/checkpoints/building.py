@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from cfxnb.spaces.autoencoder import Autoencoder
 from cfxnb.spaces.checkpoints import diffusers_files, ldm_parts, schedulers
@@ -48,11 +47,20 @@ def diffusion_space(
     Raises:
         InvalidPart: if a part of the model can't be used.
     """
-    config = "scheduler_config.json" if part == HERE else schedulers.SCHEDULER
-    parametrisation = schedulers.parametrisation(found, config)
+    file = "scheduler_config.json" if part == HERE else schedulers.SCHEDULER
+    parametrisation = schedulers.parametrisation(found, file)
     codec_part = "vqvae" if (found / "vqvae").is_dir() else "vae"
     denoiser = diffusers_files.network(found, part, kinds)
     codec = diffusers_files.network(found, codec_part, AUTOENCODERS) if latent else None
+    config = diffusers_files.with_defaults(found, part)
+    if codec is None:
+        channels, shift_factor, scaling_factor = config["in_channels"], 0.0, 1.0
+    else:
+        codec_config = diffusers_files.with_defaults(found, codec_part)
+        channels = codec_config["latent_channels"]
+        shift_factor, scaling_factor = ldm_parts.units(codec_config, channels, codec_part)
+    _check_channels(config, channels, part)
+    shape = ldm_parts.code_shape(config["sample_size"], channels, part)
     if added is not None:
         added.check(found, part)
     net = denoiser()
@@ -61,51 +69,25 @@ def diffusion_space(
         raise (ValueError(f"conditions: {wrong}") if given else InvalidPart(wrong))
     if added is not None:
         added.merge({part: net, "text_encoder": getattr(conditions, "encoder", None)})
-    autoencoder = (
-        pixels(net, part) if codec is None else latents(net, part, codec(), codec_part, precision)
-    )
-    space = Diffusion(net, autoencoder, conditions=conditions, parametrisation=parametrisation)
-    if codec is None:
-        space.clip_sample_range = schedulers.clip_sample_range(found, config)
-        autoencoder.precision = precision
-    space.eval().requires_grad_(False)
-    ldm_parts.try_out(space, given)
-    return space
-
-
-def latents(net: Any, part: str, codec: Any, codec_part: str, precision: str) -> Autoencoder:
-    """Return the space of an autoencoder, for the codes that the network ``net`` denoises.
-
-    Args:
-        part: its subfolder, for messages.
-        codec: the autoencoder, a network of diffusers.
-        codec_part: its subfolder.
-    """
-    channels = codec.config["latent_channels"]
-    _check_channels(net, channels, part)
-    shape = ldm_parts.code_shape(net.config["sample_size"], channels, part)
-    shift_factor, scaling_factor = ldm_parts.units(codec.config, channels, codec_part)
-    return Autoencoder(
-        codec,
+    autoencoder = Autoencoder(
+        PixelUnshuffleCodec(1) if codec is None else codec(),
         torch.zeros(shape),
         torch.ones(shape),
         shift_factor=shift_factor,
         scaling_factor=scaling_factor,
         precision=precision,
     )
+    space = Diffusion(net, autoencoder, conditions=conditions, parametrisation=parametrisation)
+    if codec is None:
+        space.clip_sample_range = schedulers.clip_sample_range(found, file)
+    space.eval().requires_grad_(False)
+    ldm_parts.try_out(space, given)
+    return space
 
 
-def pixels(net: nn.Module, part: str) -> Autoencoder:
-    """Return the space of pixels from -1 to 1, which a network without autoencoder denoises."""
-    config: Any = net.config
-    _check_channels(net, config["in_channels"], part)
-    shape = ldm_parts.code_shape(config["sample_size"], config["in_channels"], part)
-    return Autoencoder(PixelUnshuffleCodec(1), torch.zeros(shape), torch.ones(shape))
-
-
-def _check_channels(net: Any, channels: int, part: str) -> None:
+def _check_channels(config: dict[str, Any], channels: int, part: str) -> None:
     """Check that a network gets codes, and returns a prediction and at most a variance."""
-    into, out = net.config["in_channels"], net.config["out_channels"]
+    into, out = config["in_channels"], config["out_channels"]
     out, name = into if out is None else out, "the network" if part == HERE else part
     if into != channels:
         raise InvalidPart(f"{name} has {into} in_channels for codes of {channels} channels")

@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from cfxnb.core import validate
 from cfxnb.core.disk import NOTHING, cause, given_path, kind_of, read_json
 from cfxnb.spaces.checkpoints import hub, safe_loading
-from cfxnb.spaces.checkpoints.configs import check_fields, check_fit, declared, suspects
+from cfxnb.spaces.checkpoints.configs import (
+    check_fields,
+    check_fit,
+    declared,
+    declared_defaults,
+    suspects,
+)
 
 STEM = "diffusion_pytorch_model"  # name of the weight files of diffusers
 HERE = "."  # part that stands for the folder itself, in which some models keep their network
@@ -147,6 +153,14 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
         kwargs: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
         return lambda: pretrained(made, found, part, **kwargs)
     return lambda: _unwrapped(made, config, files, part)
+
+
+def with_defaults(found: Path, part: str) -> dict[str, Any]:
+    """Return the config of a network, with the defaults of its class for what it leaves out."""
+    import diffusers  # not at the top, because the import takes seconds
+
+    config = config_of(found, f"{part}/config.json", plain=True)
+    return declared_defaults(getattr(diffusers, str(config.get("_class_name")))) | config
 
 
 def unwrapped(files: list[Path]) -> dict[str, Tensor]:
