@@ -127,7 +127,7 @@ class Diffusion(Carded, nn.Module):
         # Of the networks of diffusers, only UNet2DConditionModel takes codes of any size.
         config = getattr(net, "config", {})
         any_size = "cross_attention_dim" in config and "patch_size" not in config
-        even = 1 if any_size else downsample_factor_of(net)
+        even = 1 if any_size else downsample_factor_of(net) * getattr(self.conditions, "patch", 1)
         images = validate.pixels(images)
         self.autoencoder.check_images(images, even * self.autoencoder.downsample_factor)
         if "num_embeds_ada_norm" in config and images.shape[2] != images.shape[3]:  # a DiT

@@ -25,7 +25,13 @@ MAX_PARTS = 50_000  # modules and parameters of a network; known networks have a
 SLACK = 2**20  # numbers of a network that are not in its file: fixed filters, position ids
 SIGNED = ("freq_shift", "trained_betas")  # numbers that may be negative
 #: Ends of the names of integers that may be 0. Some levels of an AutoencoderDC have no layers.
-ZERO = ("padding", "_id", "transformer_layers_per_block", "coder_layers_per_block")
+ZERO = (
+    "padding",
+    "_id",
+    "transformer_layers_per_block",
+    "coder_layers_per_block",
+    "dual_attention_layers",
+)
 #: Fields without weights that decide the size of feature maps, with their allowed range.
 FIXED = {"upsampling_scaling_factor": (2, 2), "downsample_padding": (0, 1)}
 MIN_DIVISOR = 1e-12

@@ -29,8 +29,9 @@ from cfxnb.spaces.checkpoints.configs import (
 
 STEM = "diffusion_pytorch_model"  # name of the weight files of diffusers
 HERE = "."  # part that stands for the folder itself, in which some models keep their network
-NAMES = ("*.json", "*.txt", *(f"{s}{e}" for s in (STEM, "model") for e in (
-    ".safetensors", "-*-of-*.safetensors")))  # fmt: skip
+NAMES = ("*.json", "*.txt", "spiece.model", "tokenizer.model", *(
+    f"{s}{e}" for s in (STEM, "model") for e in (".safetensors", "-*-of-*.safetensors")
+))  # fmt: skip
 WRONG = ("missing", "unexpected", "mismatched")
 REMEDY = "save it again with save_pretrained(folder, safe_serialization=True)"
 
@@ -123,16 +124,19 @@ def config_of(found: Path, file: str, plain: bool = False) -> dict[str, Any]:
     return config
 
 
-def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]:
+def network(
+    found: Path, part: str, kinds: Collection[str], dtype: torch.dtype = torch.float32
+) -> Callable[[], Any]:
     """Check that the config of a network of diffusers fits its weight files.
 
     Args:
         found: the folder of the model.
         part: name of the network's subfolder, such as "unet".
         kinds: names of the network classes that are allowed.
+        dtype: type of the weights.
 
     Returns:
-        A function that loads the network in float32 on the CPU.
+        A function that loads the network on the CPU.
     """
     config = config_of(found, f"{part}/config.json", plain=True)
     kind: Any = config.get("_class_name")
@@ -150,9 +154,15 @@ def network(found: Path, part: str, kinds: Collection[str]) -> Callable[[], Any]
     fields = declared(made)
     names = fitted(lambda: made.from_config(config), config, fields, files, part)
     if all(safe_loading.plain_name(name) == name for name in names):
-        kwargs: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
-        return lambda: pretrained(made, found, part, **kwargs)
-    return lambda: _unwrapped(made, config, files, part)
+        kwargs: dict[str, Any] = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
+        return lambda: _float(pretrained(made, found, part, **kwargs), dtype)
+    return lambda: _float(_unwrapped(made, config, files, part), dtype)
+
+
+def _float(net: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a network in float32, or as it was loaded, with those weights in ``dtype`` that the
+    library does not keep in float32."""
+    return net.float() if dtype == torch.float32 else net
 
 
 def with_defaults(found: Path, part: str) -> dict[str, Any]:
@@ -178,7 +188,7 @@ def _unwrapped(made: Any, config: dict[str, Any], files: list[Path], part: str) 
         net = made.from_config(config)
     text = net.load_state_dict(unwrapped(files), strict=False)
     _complete({"missing": text.missing_keys, "unexpected": text.unexpected_keys}, part)
-    return require_finite(net, part).float()
+    return require_finite(net, part)
 
 
 def fitted(
@@ -198,10 +208,7 @@ def fitted(
         The names of the tensors in the files.
     """
     file = f"{part}/config.json"
-    try:
-        check_fields(config, fields, file)
-    except ValueError as error:
-        raise InvalidPart(f"{part} can't be built: {error}") from None
+    checked_fields(config, fields, part)
     shapes: dict[str, tuple[int, ...]] = {}
     for each in files:
         shapes |= safe_loading.all_shapes(each)
@@ -212,6 +219,14 @@ def fitted(
         text = f"{kind}{cause(error)}; it has {suspects(config, fields, error)}"
         raise InvalidPart(f"{part} can't be built from {file} ({text})") from None
     return list(shapes)
+
+
+def checked_fields(config: dict[str, Any], fields: dict[str, Any], part: str) -> None:
+    """Check the types and ranges of the fields of a part's config, see ``configs.check_fields``."""
+    try:
+        check_fields(config, fields, f"{part}/config.json")
+    except ValueError as error:
+        raise InvalidPart(f"{part} can't be built: {error}") from None
 
 
 def pretrained(
@@ -235,7 +250,7 @@ def pretrained(
             f"{part} can't be built ({type(error).__name__}: {cause(error)})"
         ) from None
     _complete({what: text.get(f"{what}_keys", ()) for what in WRONG}, part)
-    return require_finite(net, part).float()
+    return require_finite(net, part)
 
 
 def _complete(keys: dict[str, Any], part: str) -> None:

@@ -146,7 +146,7 @@ def texts(found: Path, transformers: Any, template: str) -> PromptConditions:
     wrapped = any(plain_name(name) != name for name in names)
     weights = diffusers_files.unwrapped(files) if wrapped else None
     made = transformers.CLIPTextModel
-    encoder = diffusers_files.pretrained(made, found, part, weights, config=settings)
+    encoder = diffusers_files.pretrained(made, found, part, weights, config=settings).float()
     tokenizer = _tokenizer(found, transformers)
     words = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
     if words > encoder.config.vocab_size:
@@ -197,14 +197,15 @@ def mismatch(conditions: Conditions, net: Any) -> str | None:
 
 
 @torch.no_grad()
-def try_out(space: Any, given: bool) -> None:
+def try_out(space: Any, given: bool, side: int | None = None) -> None:
     """Run all networks of a space once on a small code, to find wrong configs early.
 
     Args:
         given: whether the user passed the conditions. If ``given`` is True, messages on wrong
             conditions begin with "conditions:".
+        side: height and width of the small code. Default: the smallest that the network takes.
     """
-    side = downsample_factor_of(space.net)
+    side = downsample_factor_of(space.net) if side is None else side
     z = torch.zeros(1, len(space.mean), side, side)
     try_out_autoencoder(space, z)
     try:

@@ -28,6 +28,8 @@ class FluxConditions(TextConditions):
     For the other arguments see ``TextConditions``.
     """
 
+    patch = PATCH
+
     def __init__(
         self, encoders: Sequence[TextEncoder], *, embedded_guidance: float = 3.5, **kwargs: Any
     ) -> None:

@@ -47,6 +47,7 @@ class TextEncoder(nn.Module):
             padding="max_length",
             max_length=length or self.length,
             truncation=True,
+            padding_side="right",
             return_attention_mask=True,
             return_tensors="pt",
         )
