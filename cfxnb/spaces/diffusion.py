@@ -130,9 +130,18 @@ class Diffusion(Carded, nn.Module):
         even = 1 if any_size else downsample_factor_of(net) * getattr(self.conditions, "patch", 1)
         images = validate.pixels(images)
         self.autoencoder.check_images(images, even * self.autoencoder.downsample_factor)
-        if "num_embeds_ada_norm" in config and images.shape[2] != images.shape[3]:  # a DiT
+        square = "num_embeds_ada_norm" in config and config.get("norm_type") != "ada_norm_single"
+        if square and images.shape[2] != images.shape[3]:  # a DiT
             raise ValueError(
                 f"images: expected squares, as this network needs, got {tuple(images.shape)}"
+            )
+        # Some transformers have a table of positions, which bounds the size of codes.
+        limit = config.get("pos_embed_max_size")
+        if limit and max(images.shape[2:]) > limit * even * self.autoencoder.downsample_factor:
+            largest = limit * even * self.autoencoder.downsample_factor
+            raise ValueError(
+                f"images: expected a height and width of at most {largest} pixels with this "
+                f"model, got {tuple(images.shape)}"
             )
         return self.autoencoder.encode(images)
 

@@ -184,7 +184,7 @@ def sd3(t5_too=True, shift=3.0):
         joint_attention_dim=24,
         caption_projection_dim=16,
         pooled_projection_dim=8 + 10,
-        pos_embed_max_size=8,
+        pos_embed_max_size=20,
         qk_norm="rms_norm",
         dual_attention_layers=(0,),
     )

@@ -154,14 +154,16 @@ def network(
     fields = declared(made)
     names = fitted(lambda: made.from_config(config), config, fields, files, part)
     if all(safe_loading.plain_name(name) == name for name in names):
-        kwargs: dict[str, Any] = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
+        # With low_cpu_mem_usage, weights are never in memory twice, and never in another dtype.
+        large = dtype != torch.float32
+        kwargs: dict[str, Any] = {"torch_dtype": dtype, "low_cpu_mem_usage": large}
         return lambda: _float(pretrained(made, found, part, **kwargs), dtype)
-    return lambda: _float(_unwrapped(made, config, files, part), dtype)
+    return lambda: _unwrapped(made, config, files, part).to(dtype)
 
 
 def _float(net: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return a network in float32, or as it was loaded, with those weights in ``dtype`` that the
-    library does not keep in float32."""
+    """Return a network in float32. For another dtype, the library loads the network in ``dtype``,
+    except for weights that it keeps in float32."""
     return net.float() if dtype == torch.float32 else net
 
 
