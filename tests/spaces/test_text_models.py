@@ -13,7 +13,6 @@ import pytest
 import tiny_text_models as tiny
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_ldm import Judge
 
 import cfxnb as cfx
 from cfxnb.spaces import load_diffusers
@@ -71,14 +70,25 @@ def changed(folders, tmp_path):
     return get
 
 
+class Brightest(torch.nn.Module):
+    """The class of an image is its brightest channel."""
+
+    def forward(self, images):
+        return 20 * images.mean((2, 3))
+
+
 @pytest.fixture
 def judge():
-    return cfx.wrap(Judge(), class_names=NAMES)
+    return cfx.wrap(Brightest(), class_names=NAMES)
 
 
-def targets(judge, images=IMAGES):
+def targets(judge, space):
+    """Classes that are neither predicted for the images nor for their reconstructions."""
     with torch.no_grad():
-        return (judge(images).argmax(1) + 1) % len(NAMES)
+        both = [
+            judge(each).argmax(1).tolist() for each in (IMAGES, space.decode(space.encode(IMAGES)))
+        ]
+    return torch.tensor([min({0, 1, 2} - set(pair)) for pair in zip(*both, strict=True)])
 
 
 def recorded(kind, height=32, width=64):
@@ -197,32 +207,35 @@ def test_codes_are_those_of_the_autoencoder(spaces, kind):
 
 
 @pytest.mark.filterwarnings("ignore:space. Flux.1 was distilled", "ignore:conditions. the end of")
-@pytest.mark.parametrize("guidance", ["consensus", "classifier", "classifier_free"])
-@each_kind
+@pytest.mark.parametrize(
+    ("kind", "guidance"),
+    [(kind, "consensus") for kind in tiny.PIPELINES]
+    + [(kind, name) for kind in ("sdxl", "flux dev") for name in ("classifier", "classifier_free")],
+)
 def test_diffusion_counterfactual(spaces, judge, kind, guidance):
-    space, target = spaces(kind), targets(judge)
+    space, target = spaces(kind), targets(judge, spaces(kind))
     cf = cfx.diffusion_counterfactual(
         space, judge, IMAGES, target, guidance=guidance, confidence=0.5, **QUICK
     )
     assert cf.image.isfinite().all()
     assert not torch.equal(cf.image, cf.reconstruction)
     assert cf.made_by["conditions"] == ["a red", "a blue", "a old"]
+    if guidance != "consensus":
+        return
     alone = cfx.diffusion_counterfactual(
         space, judge, IMAGES[:1], target[:1], guidance=guidance, confidence=0.5, **QUICK
     )
-    torch.testing.assert_close(alone.image, cf.image[:1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(alone.image, cf.image[:1], atol=1e-3, rtol=0)
 
 
 @pytest.mark.filterwarnings("ignore:space. Flux.1 was distilled", "ignore:conditions. the end of")
 @each_kind
 def test_other_methods(spaces, judge, kind):
-    space, target = spaces(kind), targets(judge)
+    space, target = spaces(kind), targets(judge, spaces(kind))
     cf = cfx.flow_counterfactual(space, judge, IMAGES, target, rounds=2, confidence=0.5)
     assert (cf.cost["unet"] > 0).all()
-    cf = cfx.latent_attack(space, judge, IMAGES, target, steps=10)
-    with torch.no_grad():
-        rise = cf.logits_after.log_softmax(1) - judge(cf.reconstruction).log_softmax(1)
-    assert (rise[range(2), target] > 0.1).all()
+    cf = cfx.latent_attack(space, judge, IMAGES, target, steps=60, confidence=0.5)
+    assert cf.flipped.all()
     for method, options in ((cfx.maskdime, {"scales": (1.0,)}), (cfx.sce, {})):
         cf = method(space, judge, IMAGES, target, steps=2, **options)
         assert cf.image.isfinite().all()
@@ -231,7 +244,7 @@ def test_other_methods(spaces, judge, kind):
 
 @pytest.mark.parametrize("kind", DISTILLED)
 def test_distilled_models_are_told_apart(folders, spaces, judge, kind):
-    target = targets(judge)
+    target = targets(judge, spaces(kind))
     with pytest.warns(UserWarning, match=r"Flux.1 was distilled .* 'the empty text'") as seen:
         cfx.diffusion_counterfactual(spaces(kind), judge, IMAGES, target, batch_size=1, **QUICK)
     assert len([each for each in seen if "distilled" in str(each.message)]) == 1
@@ -282,7 +295,7 @@ def test_texts_that_become_the_same_tokens(spaces, judge):
     same = ["a red", "A RED ", "blue"]  # PixArt reads texts in lower case
     with pytest.warns(UserWarning, match="classes 0 .* and 1 .* become the same tokens"):
         cfx.flow_counterfactual(
-            spaces("pixart sigma"), judge, IMAGES, targets(judge), conditions=same, rounds=1
+            spaces("pixart sigma"), judge, IMAGES, [0, 0], conditions=same, rounds=1
         )
     with pytest.raises(TypeError, match=r"^conditions: expected texts"):
         spaces("sd3").encode_condition([3])
