@@ -49,7 +49,7 @@ notebooks: setup
 	$(RUN) -m cfxnb.build notebooks
 
 benchmarks: setup
-	@failed=0; for each in digits sprites directions diffusion bakeoff; do \
+	@failed=0; for each in digits sprites directions diffusion bakeoff scale; do \
 		$(RUN) -m benchmarks.$$each --write || failed=1; \
 	done; exit $$failed
 

@@ -12,6 +12,7 @@ from cfxnb.core.driver import Batch, Edit, EncodedBatch, Run
 from cfxnb.core.goals import recorded_goal
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.outcomes import outcomes_of
+from cfxnb.core.result_folder import ResultFolder
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.space_fit import check_codes
 from cfxnb.core.streamed import streamed
@@ -59,16 +60,18 @@ def reconstruct(
     return run.counterfactuals(lambda batch: Edit(), function="reconstruct")
 
 
+@streamed(of="like")
 @standard_modes
 @torch.no_grad()
 def random_change(
     space: LatentSpace,
     classifier: Classifier,
-    like: Counterfactuals,
+    like: Counterfactuals | ResultFolder,
     *,
     batch_size: int = 256,
     seed: int = 0,
     first_row: int = 0,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Change each code in a random direction, by as much as another method changed the code.
 
@@ -79,12 +82,15 @@ def random_change(
     Args:
         space: The space of the codes.
         classifier: Maps images to logits (b, k).
-        like: The result of the other method, with codes. The function uses the originals and the
-            targets of ``like``, and the lengths of the changes in standard deviations of the code.
+        like: The result of the other method, with codes, or a folder of it (see ``cfx.open``). The
+            function uses the originals and the targets of ``like``, and the lengths of the changes
+            in standard deviations of the code.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
         seed: Seed of the directions. The direction of an image depends only on (seed, row).
         first_row: Row of the first image in its data set. If you process a data set in parts and
             set ``first_row``, the results are those of a single call.
+        output_dir: Folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals with codes. The status "flipped" means that the target is the predicted

@@ -25,6 +25,7 @@ from cfxnb.attacks.ablate import ablate, span
 from cfxnb.attacks.descriptors import Descriptors
 from cfxnb.core import validate, validate_results
 from cfxnb.core.modes import standard_modes
+from cfxnb.core.result_folder import ResultFolder
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.saved import Result
 from cfxnb.core.types import Classifier, Code, LatentSpace
@@ -95,7 +96,7 @@ class FeatureAttribution(Result):
 
 @standard_modes
 def describe_change(
-    counterfactuals: Counterfactuals,
+    counterfactuals: Counterfactuals | ResultFolder,
     descriptors: Descriptors,
     *,
     space: LatentSpace | None = None,
@@ -109,7 +110,9 @@ def describe_change(
     A transition is the pair of classes before and after the change, such as "4 to 9".
 
     Args:
-        counterfactuals: A result with codes. Only the flipped images are used.
+        counterfactuals: A result with codes, or a folder of results (see ``cfx.open``). Only the
+            flipped images are used. With ``space`` and ``classifier``, all images of a folder are
+            read into memory.
         descriptors: Linear models of named properties, from ``fit_descriptors`` for the space of
             the codes.
         space, classifier: If both are given, the result also has the table of ``ablate``.
@@ -125,6 +128,9 @@ def describe_change(
         TypeError: If the counterfactuals have no codes, as those of ``pixel_attack``.
         ValueError: If no image is flipped, or no descriptor predicts its property well.
     """
+    if isinstance(counterfactuals, ResultFolder):
+        ablates = space is not None
+        counterfactuals = counterfactuals[:] if ablates else counterfactuals.without_images()
     flipped, start, code = _flipped(counterfactuals)
     validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")
     validate.optional(validate.space, space, "space")

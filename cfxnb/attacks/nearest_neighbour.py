@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from cfxnb.core import validate
 from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.one_shard import once
 from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
@@ -56,12 +58,12 @@ def nearest_neighbour(
     Raises:
         ValueError, TypeError: If an argument is wrong.
     """
-    pool = validate.images(pool, "pool")
+    given, pool = pool, validate.images(pool, "pool")
     run = Run(
         classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step
     )
     validate.shape(pool.shape[1:], run.images.shape[1:], "pool", "images of shape")
-    seen_as = classes_of_pool(run, pool)
+    seen_as = classes_of_pool(run, pool, (given, classifier))
 
     def edit(batch: EncodedBatch) -> Edit:
         others = pool.to(batch.images)
@@ -77,13 +79,15 @@ def nearest_neighbour(
     return run.counterfactuals(edit, function="nearest_neighbour", shared=shared)
 
 
-def classes_of_pool(run: Run, pool: Tensor) -> Callable[[], Tensor]:
+def classes_of_pool(run: Run, pool: Tensor, owners: tuple[Any, ...]) -> Callable[[], Tensor]:
     """Classify the pool once, and return a function for its classes, (m,).
 
     If the target is a goal, the classes are those for the goal of the present batch.
     """
     if run.goal is None:
-        classes = finite_predict_logits(run.classifier, pool).argmax(1).to(run.device)
+        # All shards of a data set share the answers for the pool.
+        logits = once("pool", owners, lambda: finite_predict_logits(run.classifier, pool))
+        classes = logits.argmax(1).to(run.device)
         return lambda: classes
     goal = run.goal
     with eval_frozen(run.classifier):

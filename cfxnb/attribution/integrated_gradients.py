@@ -11,6 +11,7 @@ Read first ``integrated_gradients`` (the formulas), then ``_map`` and ``_explain
 """
 
 import dataclasses
+import os
 import time
 from typing import Any
 
@@ -20,15 +21,16 @@ from torch import Tensor
 
 from cfxnb.attribution.batches import explain_batches, with_record
 from cfxnb.attribution.explained_output import ExplainedOutput
-from cfxnb.attribution.paths import Path
+from cfxnb.attribution.paths import Path, straight_path
 from cfxnb.attribution.result import COMPLETE, INCOMPLETE, Attribution, relative_delta
 from cfxnb.core import validate
 from cfxnb.core.classifiers import as_classifier
 from cfxnb.core.driver import Stop
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import per_sample
-from cfxnb.core.types import NO_GRADIENT, Classifier
+from cfxnb.core.types import NO_GRADIENT, Classifier, Images
 from cfxnb.core.weights_hash import weights_hash
 
 WHITE_BOX = ("trapezoid", "gausslegendre", "mean_gradient")
@@ -36,10 +38,15 @@ BLACK_BOX = ("proportional", "secant")
 METHODS = (*WHITE_BOX, *BLACK_BOX)
 
 
+def _from_black(images: Tensor) -> Path:
+    return straight_path(images, 0.0)
+
+
+@streamed(of="path", made=_from_black)
 @standard_modes
 def integrated_gradients(
     classifier: Classifier,
-    path: Path,
+    path: Path | Images,
     label: int | str | Tensor,
     *,
     contrast_class: int | str | Tensor | None = None,
@@ -48,6 +55,7 @@ def integrated_gradients(
     tolerance: float = 0.01,
     max_points: int = 257,
     batch_size: int = 128,
+    output_dir: str | os.PathLike | None = None,
 ) -> Attribution:
     """Compute how much each pixel contributed to f(image) - f(baseline) along a path.
 
@@ -76,7 +84,8 @@ def integrated_gradients(
     Args:
         classifier: Images -> logits (b, k). "proportional" and "secant" accept a BlackBox.
         path: Path of b images, from ``straight_path``, ``latent_path``, ``direction_path`` or
-            ``piecewise_linear_path``.
+            ``piecewise_linear_path``. A data set of images (see ``cfx.open``) stands for straight
+            paths from black to its images.
         label: The class that is explained, one for all images or (b,). Captum calls it target.
         contrast_class: The class with which the label is compared, one for all images or (b,). By
             default, the label is compared with the other class if the classifier has two classes,
@@ -92,6 +101,9 @@ def integrated_gradients(
         max_points: Largest number of points per image that "trapezoid" may use. If ``max_points``
             is at most ``n_points``, "trapezoid" adds no points.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
+        output_dir: Folder to which the results are written in shards, for any number of images. The
+            images are then passed as ``path``. After a crash, the same call goes on. ``cfx.open``
+            opens the folder. Default: None.
 
     Returns:
         An Attribution on the device of the path. The status of an image is "complete", or

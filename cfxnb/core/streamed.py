@@ -57,39 +57,54 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 #: Arguments that may hold one value per image.
 PER_IMAGE = ("target", "label", "contrast_class", "allowed", "first_row")
 #: Arguments on which the answers do not depend, or which are recorded elsewhere.
-NOT_ASKED = ("images", "classifier", "space", "batch_size", "on_step", "output_dir")
+NOT_ASKED = ("classifier", "space", "batch_size", "on_step", "output_dir")
 N_PROBES = 4  # images whose answers are recorded
 WAIT = 600.0  # seconds for which a process waits until another one has begun a folder
 PAUSE = 0.2  # seconds between two looks at the shards of other processes
 
 
-def streamed(function: Function) -> Function:
+@typing.overload
+def streamed(function: Function) -> Function: ...
+@typing.overload
+def streamed(
+    *, of: str, made: Callable[[Tensor], Any] | None = None
+) -> Callable[[Function], Function]: ...
+def streamed(
+    function: Any = None, *, of: str = "images", made: Callable[[Tensor], Any] | None = None
+) -> Any:
     """Decorate a method, so that it also takes data sets and writes its results to a folder.
 
     The method must have the arguments ``images``, ``batch_size`` and ``output_dir``. It never sees
     a data set, nor an ``output_dir``.
+
+    Args:
+        function: The method.
+        of: Name of the argument that may be a data set.
+        made: Function that turns the images of a shard into what the method takes. By default the
+            method takes the images.
     """
+    if function is None:
+        return functools.partial(streamed, of=of, made=made)
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def method(*args: Any, **kwargs: Any) -> Any:
         try:
-            given = signature.bind(*args, **kwargs).arguments
+            bound = signature.bind(*args, **kwargs)
         except TypeError:
             return function(*args, **kwargs)  # which says what is wrong
-        images, folder = given.get("images"), given.get("output_dir")
-        if folder is None and not is_data_set(images):
+        given, folder = bound.arguments, bound.arguments.get("output_dir")
+        if folder is None and not is_data_set(given.get(of)):
             if found := next((n for n, v in given.items() if isinstance(v, FromItem)), None):
                 raise ValueError(
                     f"{found}: expected a value, got cfx.from_item, which needs a data set"
                 )
             return function(*args, **kwargs)
-        bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        call = _Call(function, bound.arguments)
+        call = _Call(function, bound.arguments, of, made)
         return call.in_memory() if folder is None else call.in_folder(folder)
 
-    return typing.cast(Function, method)
+    return method
 
 
 class _Call:
@@ -98,12 +113,19 @@ class _Call:
     Args:
         function: The method.
         arguments: All arguments of the call by name.
+        of, made: As in ``streamed``.
     """
 
-    def __init__(self, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-        self.function, self.arguments = function, arguments
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        arguments: dict[str, Any],
+        of: str,
+        made: Callable[[Tensor], Any] | None,
+    ) -> None:
+        self.function, self.arguments, self.of, self.made = function, arguments, of, made
         self.kind: Any = typing.get_type_hints(function)["return"]
-        self.stream = as_stream(arguments["images"])
+        self.stream = as_stream(arguments[of], of)
         self.batch_size = validate.count(arguments["batch_size"], "batch_size", 1)
         self.state = one_shard.ShardCall()
         for name, value in arguments.items():
@@ -118,8 +140,8 @@ class _Call:
         """Return the result of all images."""
         if processes.count() > 1 and processes.is_main():
             warnings.warn(
-                f"images: each of the {processes.count()} processes works on the whole data set; "
-                "pass output_dir, so that they share the work",
+                f"{self.of}: each of the {processes.count()} processes works on the whole data "
+                "set; pass output_dir, so that they share the work",
                 stacklevel=3,
             )
         parts: list[Any] = []
@@ -160,7 +182,9 @@ class _Call:
         Returns:
             The files of the shards, and the shards.
         """
-        asked = {n: described(v) for n, v in self.arguments.items() if n not in NOT_ASKED}
+        asked = {
+            n: described(v) for n, v in self.arguments.items() if n not in (self.of, *NOT_ASKED)
+        }
         parts = {n: self.arguments[n] for n in ("space", "classifier") if n in self.arguments}
         config = {
             "function": self.function.__name__,
@@ -208,8 +232,8 @@ class _Call:
                 time.sleep(PAUSE)
         if further := [number for number in files.finished() if number >= count]:
             raise ValueError(
-                "images: expected the data set with which the folder was begun, got one with fewer "
-                f"images, and {len(further)} finished shards of further images: {files.path}; pass "
+                f"{self.of}: expected the data set with which the folder was begun, got one with "
+                f"fewer images, and {len(further)} finished shards of further images: {files.path}; pass "
                 "another output_dir"
             )
         write_json(files.path / COMPLETE, {"shards": count}, "output_dir")
@@ -250,15 +274,17 @@ class _Call:
         if not same:
             last = seal.first + seal.count - 1
             raise ValueError(
-                "images: expected the data set with which the folder was begun, got other images "
-                f"in rows {seal.first} to {last}: {files.path}; pass another output_dir"
+                f"{self.of}: expected the data set with which the folder was begun, got other "
+                f"images in rows {seal.first} to {last}: {files.path}; pass another output_dir"
             )
         return True
 
     def _result(self, chunk: Chunk) -> Any:
         """Call the method with the images of one shard."""
         changed = {name: self._for_chunk(name, chunk) for name in self.arguments}
-        changed |= {"images": chunk.images, "output_dir": None}
+        images = chunk.images if self.made is None else self.made(chunk.images)
+        given = images if chunk.result is None else chunk.result
+        changed |= {self.of: given, "output_dir": None}
         if "first_row" in changed and not _has_rows(changed["first_row"]):
             changed["first_row"] = self._first_row() + chunk.first
         with one_shard.working(self.state):
@@ -288,12 +314,12 @@ class _Call:
         """Refuse loaders that give another part of the data set, or another order, each time."""
         if self.stream.shuffled:
             raise ValueError(
-                "images: expected the same order each time, got a DataLoader that shuffles, with "
-                "which the call could not be continued; pass shuffle=False"
+                f"{self.of}: expected the same order each time, got a DataLoader that shuffles, "
+                "with which the call could not be continued; pass shuffle=False"
             )
         if self.stream.partial and processes.count() > 1:
             raise ValueError(
-                "images: expected the whole data set in each process, got a DataLoader that "
+                f"{self.of}: expected the whole data set in each process, got a DataLoader that "
                 "gives each process another part; pass the data set itself, whose shards are "
                 "shared among the processes"
             )

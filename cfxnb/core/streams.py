@@ -22,6 +22,8 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 
 from cfxnb.core import validate
 from cfxnb.core.images import as_images
+from cfxnb.core.result_folder import ResultFolder
+from cfxnb.core.results import Counterfactuals
 
 #: Names under which items (dicts) have their image, in the order in which they are looked up.
 IMAGE_KEYS = ("image", "images", "pixel_values", "img")
@@ -30,7 +32,7 @@ _END = object()
 #: What is no data set, although it can be iterated over.
 PLAIN = (
     str, bytes, Mapping, AbstractSet, Sequence, Tensor, np.ndarray, pd.DataFrame, pd.Series,
-    Image.Image, nn.Module, type,
+    Image.Image, nn.Module, type, Counterfactuals,
 )  # fmt: skip
 
 
@@ -68,11 +70,13 @@ class Chunk:
         first: Position of the first image in the data set.
         images: Images in [0, 1], (b, c, h, w).
         entries: Dict from names or positions of entries to one value per image.
+        result: Counterfactuals of the images, if the data set is a result of another method.
     """
 
     first: int
     images: Tensor
     entries: Mapping[int | str, Sequence[Any] | Tensor]
+    result: Counterfactuals | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -137,11 +141,15 @@ def as_stream(value: Any, name: str = "images") -> Stream:
     Raises:
         ValueError, TypeError: If the value holds no images.
     """
+    if isinstance(value, Counterfactuals):
+        return _of_results(value, name)
     if not is_data_set(value):
         images = validate.images(value, name)
         return _with_positions(len(images), lambda a, b: Chunk(a, images[a:b], {}), name)
     if isinstance(value, DataLoader):
         return _of_loader(value, name)
+    if isinstance(value, ResultFolder):
+        return _of_results(value, name)
     if isinstance(value, IterableDataset) or not _has_positions(value):
         return Stream(None, lambda size: _read_on(iter(value), size, name))
     if _is_image_set(value):
@@ -176,6 +184,20 @@ def _of_loader(loader: DataLoader, name: str) -> Stream:
         shuffled=isinstance(sampler, RandomSampler),
         partial=other or isinstance(sampler, DistributedSampler),
     )
+
+
+def _of_results(value: ResultFolder | Counterfactuals, name: str) -> Stream:
+    if isinstance(value, ResultFolder) and not value.complete:
+        raise ValueError(
+            f"{name}: expected a complete folder of results, got {value.path}; repeat the call "
+            "that writes it"
+        )
+
+    def read(first: int, end: int) -> Chunk:
+        part = value[first:end]
+        return Chunk(first, part.original, {}, part)
+
+    return _with_positions(len(value), read, name)
 
 
 def _is_image_set(value: Any) -> bool:

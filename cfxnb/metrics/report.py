@@ -18,6 +18,7 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.outcomes import OUTCOMES, outcomes_of
 from cfxnb.core.prediction import finite_predict_logits
+from cfxnb.core.result_folder import ResultFolder
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import finite_rows, norms, standardise
 from cfxnb.core.types import Classifier
@@ -35,13 +36,16 @@ from cfxnb.metrics.report_arguments import (
     Distance,
     Features,
     ReportArguments,
+    Results,
     by_method,
     check_attributes,
     check_code_std,
     check_factors,
     check_features,
+    check_no_sets,
     check_repaired,
     check_results,
+    first_part,
     real_classes,
 )
 from cfxnb.metrics.stability import compare_runs, further_results
@@ -53,7 +57,7 @@ CYCLES = (1, 10)  # null edits after which composition is measured
 
 @standard_modes
 def report(
-    results: Mapping[str, Counterfactuals],
+    results: Mapping[str, Results],
     *,
     classifier: Classifier | None = None,
     judge: Classifier | None = None,
@@ -81,7 +85,9 @@ def report(
     each method is called 15 times.
 
     Args:
-        results: Dict from the name of each method to its counterfactuals.
+        results: Dict from the name of each method to its counterfactuals. A folder of results (see
+            ``cfx.open``) is read shard by shard. It cannot be combined with the arguments
+            ``features``, ``attribute_labels``, ``methods``, ``null_edits`` and ``repaired``.
         classifier: The explained classifier. If a classifier is passed, the table has the column
             ``COUT``.
         judge: Independent classifier with the same classes in the same order. If a judge is passed,
@@ -197,8 +203,11 @@ def report(
         ValueError, TypeError: If an argument is wrong. The error message names the argument.
     """
     results = check_results(results)
+    if any(isinstance(each, ResultFolder) for each in results.values()):
+        check_no_sets(features, attribute_labels, methods, null_edits, repaired)
+    firsts = {name: first_part(each) for name, each in results.items()}
     judge_model, judge = (judge, None) if outcomes_of(judge) is not None else (None, judge)
-    if judge_model is not None and (wrong := [n for n, cf in results.items() if not _has_goal(cf)]):
+    if judge_model is not None and (wrong := [n for n, cf in firsts.items() if not _has_goal(cf)]):
         raise ValueError(
             "judge: expected a classifier, because the targets of "
             f"{str(wrong)[:200]} are classes, got a regression model"
@@ -210,14 +219,14 @@ def report(
     functions = validate.optional(check_features, features, "features") or {}
     real = validate.optional(validate.images, real, "real")
     if code_std is not None:
-        check_code_std(code_std, results)
+        check_code_std(code_std, firsts)
     level = None if confidence_level is None else checked_confidence_level(confidence_level)
     args = ReportArguments(
         networks["classifier"],
         networks["judge"],
         functions,
         real,
-        real_classes(real_labels, real, results, networks["classifier"]),
+        real_classes(real_labels, real, firsts, networks["classifier"]),
         code_std,
         validate.optional(partial(check_features, dims=1), distances, "distances") or {},
         [] if retrained is None else checked_classifiers(retrained, "retrained"),
@@ -226,21 +235,21 @@ def report(
         by_method(methods, "methods", results),
         by_method(null_edits, "null_edits", results),
         *check_repaired(repaired, held_out, results, networks["classifier"]),
-        sorted({part for cf in results.values() for part in cf.cost} - {"generator", "classifier"}),
+        sorted({part for cf in firsts.values() for part in cf.cost} - {"generator", "classifier"}),
         judge_model,
-        goals=any(map(_has_goal, results.values())),
+        goals=any(map(_has_goal, firsts.values())),
     )
     networks_of = (classifier, judge, judge_model, features, distances, attributes)
     with eval_frozen(*networks_of), torch.no_grad():
         for name, network in networks.items():
-            for cf in results.values() if network is not None else ():
+            for cf in firsts.values() if network is not None else ():
                 names: Any = validate.recorded_names(cf.made_by)
                 if names is None and networks["classifier"] is not None:
                     names = networks["classifier"].class_names
                 if len(image := cf.image[finite_rows(cf.image)][:1]):
                     validate.same_classes(network, image, cf.logits_before.shape[1], name, names)
         pairs = progress.each(results.items(), "report")
-        rows = {name: _row(name, cf, args, Columns(level)) for name, cf in pairs}
+        rows = {name: _row(name, cf, args, level) for name, cf in pairs}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -248,10 +257,21 @@ def _has_goal(cf: Counterfactuals) -> bool:
     return set(OUTCOMES) <= cf.trace.keys()
 
 
-def _row(name: str, cf: Counterfactuals, args: ReportArguments, add: Columns) -> dict[str, float]:
+def _row(
+    name: str, results: Results, args: ReportArguments, level: float | None
+) -> dict[str, float]:
+    """Return the cells of one method. The results of a folder are read shard by shard."""
+    add = Columns(level)
+    for part in results if isinstance(results, ResultFolder) else [results]:
+        _add_images(name, part, args, add)
+    return add.row()
+
+
+def _add_images(name: str, cf: Counterfactuals, args: ReportArguments, add: Columns) -> None:
+    """Add the values of some images to all columns."""
     flipped = cf[cf.flipped.nonzero().squeeze(1)]
     eligible = cf[cf.eligible.nonzero().squeeze(1)]
-    add.row["images"] = len(cf)
+    add.count("images", len(cf))
     add.rate("flip rate", eligible.flipped)
     _judged(flipped, eligible, args, add)
     _changes(eligible, args, add)
@@ -265,7 +285,6 @@ def _row(name: str, cf: Counterfactuals, args: ReportArguments, add: Columns) ->
     if args.held_out is not None:
         _repair(name, args, add)
     _costs(cf, args.parts, add)
-    return add.row
 
 
 def _judged(
@@ -446,8 +465,7 @@ def _costs(cf: Counterfactuals, parts: Sequence[str], add: Columns) -> None:
         else:
             add.ratio(name, spent, cf.flipped, _shared(cf.made_by, part))
     n = int(cf.flipped.sum())
-    seconds = cf.made_by.get("seconds", math.nan)
-    add.value("seconds per flip", seconds / n if n else math.nan, n)
+    add.quotient("seconds per flip", cf.made_by.get("seconds", math.nan), n)
 
 
 def _shared(made_by: Mapping[str, Any], part: str) -> float:

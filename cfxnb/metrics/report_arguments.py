@@ -11,9 +11,11 @@ from torch import Tensor
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier, CheckedFunction
+from cfxnb.core.result_folder import ResultFolder
 from cfxnb.core.results import Counterfactuals
 from cfxnb.metrics.called_again import Method
 
+Results = Counterfactuals | ResultFolder
 Features = Callable[[Tensor], Tensor]
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -45,36 +47,89 @@ class ReportArguments:
     goals: bool = False  # whether some targets are goals
 
 
-def check_results(results: Mapping[str, Counterfactuals]) -> dict[str, Counterfactuals]:
+def check_results(results: Mapping[str, Results]) -> dict[str, Any]:
     what = "a non-empty dict of name -> Counterfactuals"
     validate.instance(results, Mapping, "results", what)
     if not results:
         raise ValueError(f"results: expected {what}, got {results!r}")
-    checked = {}
+    checked: dict[str, Any] = {}
     for name, value in results.items():
-        checked[name] = validate_results.result(value, f"results[{str(name)[:60]!r}]")
+        place = f"results[{str(name)[:60]!r}]"
+        if isinstance(value, ResultFolder):
+            checked[name] = _folder(value, place)
+        else:
+            checked[name] = validate_results.result(value, place)
         seconds = value.made_by.get("seconds", 0.0)
-        validate.number(seconds, f"results[{str(name)[:60]!r}].made_by['seconds']", 0.0)
+        validate.number(seconds, f"{place}.made_by['seconds']", 0.0)
     _warn_of_other_images(checked)
     return checked
 
 
-def _warn_of_other_images(results: Mapping[str, Counterfactuals]) -> None:
+def _folder(value: ResultFolder, place: str) -> ResultFolder:
+    """Return a folder that holds Counterfactuals, and warn if it is not complete."""
+    if value.kind is not Counterfactuals or not len(value):
+        found = f"{len(value)} results of kind {value.kind.__name__}"
+        raise ValueError(f"{place}: expected a folder of Counterfactuals, got {found}")
+    if not value.complete:
+        warnings.warn(
+            f"results: {place} is not complete, so the table is about its {len(value):,} finished "
+            "images; repeat the call that writes the folder to finish it",
+            stacklevel=4,
+        )
+    return value
+
+
+def first_part(results: Results) -> Counterfactuals:
+    """Return the results, or the first shard of a folder of results."""
+    if isinstance(results, ResultFolder):
+        part: Counterfactuals = next(iter(results))
+        return part
+    return results
+
+
+def check_no_sets(
+    features: Any, attribute_labels: Any, methods: Any, null_edits: Any, repaired: Any
+) -> None:
+    """Refuse what needs all images at the same time, because a folder is read shard by shard."""
+    given = {
+        "features": features,
+        "attribute_labels": attribute_labels,
+        "methods": methods,
+        "null_edits": null_edits,
+        "repaired": repaired,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}: expected None with a folder of results, which is read shard by shard, "
+                f"got {validate.describe(value)}; pass a part of the results, such as "
+                "folder[:10000]"
+            )
+
+
+def _warn_of_other_images(results: Mapping[str, Results]) -> None:
     """Warn if results have the same number of originals, but not the same originals."""
     (first_name, first), *others = results.items()
     for name, cf in others:
         if len(cf) != len(first):
             continue  # a subset of the images, such as those that flipped
-        same = cf.original.shape == first.original.shape
-        if not same or not torch.allclose(
-            cf.original.to(first.original), first.original, atol=1e-4
-        ):
+        if not _have_same_images(first, cf):
             warnings.warn(
                 f"results: {str(name)[:60]!r} has other images than {str(first_name)[:60]!r}, or "
                 "the same images in another order; these rows of the table are not comparable: "
                 "pass results for the same images",
                 stacklevel=4,
             )
+
+
+def _have_same_images(a: Results, b: Results) -> bool:
+    """Return whether two results have the same originals. Folders are compared by digests."""
+    if isinstance(a, ResultFolder) and isinstance(b, ResultFolder):
+        return a.to_frame()["image"].equals(b.to_frame()["image"])
+    one, other = first_part(a).original, first_part(b).original
+    n = min(len(one), len(other))
+    one, other = one[:n], other[:n]
+    return one.shape == other.shape and torch.allclose(other.to(one), one, atol=1e-4)
 
 
 def check_features(features: Any, name: str, dims: int = 2) -> dict[str, CheckedFunction]:

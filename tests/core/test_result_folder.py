@@ -315,3 +315,42 @@ def test_a_goal_for_a_model_of_outcomes(tmp_path):
     torch.testing.assert_close(found[:].trace["outcome_after"], whole.trace["outcome_after"])
     with pytest.raises(ValueError, match=r"output_dir: .* another values .* \(target\)"):
         cfx.latent_attack(SPACE, model, Pairs(), cfx.raise_by(1.0), **options, output_dir=tmp_path)
+
+
+def test_a_report_of_a_folder_is_that_of_all_images(folder, whole):
+    def report(results, **more):
+        options = {"judge": net(4), "classifier": F, "code_std": SPACE.std}
+        table = cfx.report({"a": results}, **options, **more)
+        return table.drop(columns=[name for name in table if "seconds" in name])
+
+    pd.testing.assert_frame_equal(report(cfx.open(folder)), report(whole), rtol=1e-5)
+    ours, theirs = (report(x, confidence_level=0.9) for x in (cfx.open(folder), whole))
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
+    with pytest.raises(ValueError, match="features: expected None with a folder"):
+        report(cfx.open(folder), features={"means": lambda x: x.mean((2, 3))})
+    with pytest.warns(UserWarning, match="not complete, so the table is about its 20 finished"):
+        report(cfx.open(without(folder, 5)))
+
+
+def test_changes_are_described_from_the_codes(folder, tmp_path):
+    options = {"steps": 40, "confidence": 0.5}
+    whole = attack(IMAGES, **options)
+    found = attack(Pairs(), **options, output_dir=tmp_path / "found")
+    images = SPACE.sample(400, 3)
+    factors = pd.DataFrame({"c": (SPACE.encode(images).z[:, 0].numpy() > 0).astype(int)})
+    descriptors = cfx.fit_descriptors(SPACE, images, factors)
+    ours, theirs = (cfx.describe_change(cf, descriptors, n_resamples=3) for cf in (found, whole))
+    pd.testing.assert_frame_equal(ours.local, theirs.local)
+    pd.testing.assert_frame_equal(ours.global_, theirs.global_)
+    both = [
+        cfx.describe_change(cf, descriptors, n_resamples=3, space=SPACE, classifier=F).ablation
+        for cf in (found, whole)
+    ]
+    pd.testing.assert_frame_equal(*both)
+
+
+def test_a_random_change_of_the_same_lengths_follows_a_folder(folder, tmp_path, whole):
+    found = cfx.random_change(SPACE, F, cfx.open(folder), batch_size=5, output_dir=tmp_path / "r")
+    torch.testing.assert_close(found[:].image, cfx.random_change(SPACE, F, whole).image)
+    with pytest.raises(ValueError, match="like: expected a complete folder of results"):
+        cfx.random_change(SPACE, F, cfx.open(without(folder, 2)))

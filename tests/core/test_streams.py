@@ -80,6 +80,9 @@ def test_attributions():
     )
     assert found.status == whole.status
     torch.testing.assert_close(found.attributions, whole.attributions)
+    whole = cfx.integrated_gradients(F, cfx.straight_path(IMAGES, 0.0), TARGET)
+    found = cfx.integrated_gradients(F, Pairs(), TARGET, batch_size=SHARD)
+    torch.testing.assert_close(found.attributions, whole.attributions)
     whole = cfx.captum_attribution("input_x_gradient", F, IMAGES, TARGET)
     found = cfx.captum_attribution("input_x_gradient", F, loader(), TARGET, batch_size=SHARD)
     torch.testing.assert_close(found.attributions, whole.attributions)
@@ -164,3 +167,10 @@ def test_networks_are_hashed_once(monkeypatch):
     monkeypatch.setattr(weights_hash, "_hash", lambda tops: hashed.append(tops) or plain(tops))
     attack(Pairs())
     assert len(hashed) == 2  # the classifier and the space
+
+
+def test_a_pool_is_classified_once():
+    counted = cfx.BlackBox(F)
+    found = cfx.nearest_neighbour(counted, Pairs(), TARGET, pool=IMAGES, batch_size=SHARD)
+    same(found, cfx.nearest_neighbour(F, IMAGES, TARGET, pool=IMAGES))
+    assert counted.n_queries <= len(IMAGES) * 3
