@@ -233,8 +233,8 @@ class _Call:
         if further := [number for number in files.finished() if number >= count]:
             raise ValueError(
                 f"{self.of}: expected the data set with which the folder was begun, got one with "
-                f"fewer images, and {len(further)} finished shards of further images: {files.path}; pass "
-                "another output_dir"
+                f"fewer images, and {len(further)} finished shards of further images: "
+                f"{files.path}; pass another output_dir"
             )
         write_json(files.path / COMPLETE, {"shards": count}, "output_dir")
 
