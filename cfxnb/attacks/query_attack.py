@@ -167,8 +167,8 @@ def query_attack(
     identity = {
         **dataclasses.asdict(options),
         "images": digest(images),
-        "target": digest(goal),
-        "rows": digest(first_row),
+        "target": _digest(goal),
+        "rows": _digest(first_row),
         "statistics of the space": digest(space.mean, space.std),
     }
     with PaidAnswers(classifier, folder, identity, weights_hash(classifier)) as answers:
@@ -360,6 +360,12 @@ def _decisions_only(odds: Tensor) -> Tensor:
     low, high = odds.amin(1, keepdim=True), odds.amax(1, keepdim=True)
     slack = 1e-6 * odds.abs().nan_to_num(0.0, 0.0, 0.0).amax(1, keepdim=True).clamp_min(1.0)
     return ((odds <= low + slack) | (odds >= high - slack)).all(1)
+
+
+def _digest(value: Any) -> str:
+    """Return a hash of an argument that is checked later."""
+    strange = isinstance(value, Tensor) and not validate.is_plain(value)
+    return digest("strange" if strange else value)
 
 
 def _even(value: Any, name: str) -> int:

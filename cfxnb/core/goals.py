@@ -51,6 +51,15 @@ class Goal:
     output: int | str | None = None
     function: Callable[[Tensor], Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        validate.fields(self)
+        validate.choice(self.kind, "kind", KINDS)
+        count = 2 if self.kind == "between" else 1
+        if len(self.values) != count:
+            raise ValueError(f"values: expected {count} for {self.kind}, got {len(self.values)}")
+        for value in self.values:
+            validate.number(value, "values", -math.inf)
+
     @property
     def is_relative(self) -> bool:
         """Whether the bound depends on the outcome of the original."""

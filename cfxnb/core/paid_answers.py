@@ -124,6 +124,9 @@ class PaidAnswers(validate.BlackBoxed):
         self.n_queries += len(images)
         found = validate.tensor_of(unchecked_call(self.classifier)(images), "classifier")
         answers: Tensor = validate.instance(found, Tensor, "classifier", "a torch tensor").detach()
+        if not validate.is_plain(answers):
+            came = f"{answers.layout} on {answers.device}"
+            raise TypeError(f"classifier: expected ordinary tensors, got {came}")
         if self._own and answers.ndim == 2 and answers.is_floating_point():
             self._watch.see(answers)
         return answers

@@ -17,6 +17,7 @@ from surface import Callee
 FREE_TEXT = {"alt", "key", "parent", "question", "source", "template", "title", "xlabel", "ylabel"}
 #: Arguments that messages call by another name, too.
 ALIASES = {
+    "goal": {"output"},  # a part of the goal, which only the model can check
     "asked": {"conditions"},  # which is what the methods call it
     "other": {"parts"},  # a sum joins parts
 }
