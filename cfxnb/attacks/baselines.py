@@ -55,7 +55,7 @@ def reconstruct(
     run = Run(
         classifier, images, target, space=validate.space(space), batch_size=batch_size,
         first_row=first_row,
-        any_size=True,
+        any_size=True, by_row=True,
     )  # fmt: skip
     return run.counterfactuals(lambda batch: Edit(), function="reconstruct")
 
@@ -104,7 +104,7 @@ def random_change(
     goal = None if outcomes_of(classifier) is None else recorded_goal(like.made_by)
     run = Run(
         classifier, like.original, goal or like.target, space=space, batch_size=batch_size,
-        first_row=first_row, encode=lambda batch: known(batch),
+        first_row=first_row, encode=lambda batch: known(batch), by_row=True,
     )  # fmt: skip
     std = run.space.std.to(end.z)
     validate.shape(begin.z.shape[1:], std.shape, "like", "codes of this space,")

@@ -1,6 +1,7 @@
 """The gradient search that ``latent_attack`` and ``pixel_attack`` share."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -10,7 +11,9 @@ from cfxnb.core.bisection import bisect
 from cfxnb.core.decisions import is_reached, log_odds
 from cfxnb.core.driver import Edit, EncodedBatch, Stop
 from cfxnb.core.tensors import finite_rows, gradient, norms, per_sample, require_gradient
-from cfxnb.core.types import Classifier, Step
+from cfxnb.core.types import Step
+
+Classify = Callable[[Tensor, Tensor], Tensor]
 
 
 class Parametrisation(Protocol):
@@ -137,7 +140,7 @@ class SearchResult:
 
 
 def search(
-    classifier: Classifier,
+    classify: Classify,
     batch: EncodedBatch,
     moves: Parametrisation,
     stop: Stop,
@@ -150,6 +153,7 @@ def search(
     the rest of its batch.
 
     Args:
+        classify: Maps images and their rows in the batch to logits, such as ``Run.classify``.
         moves: The Parametrisation of the attack, which turns changes into images, and defines the
             loss and the steps.
         stop: Tells whether the user has stopped the call. The changes found before a stop are kept.
@@ -168,7 +172,7 @@ def search(
                     break
                 change = found.change[rows].clone().requires_grad_()
                 with torch.enable_grad():
-                    logits = classifier(moves.render(rows, change))
+                    logits = classify(moves.render(rows, change), rows)
                     odds = log_odds(logits, batch.target[rows])
                 reached = is_reached(logits.detach(), batch.target[rows], options.confidence)
                 found.record_logits(rows, logits.detach(), reached)
@@ -189,13 +193,13 @@ def search(
     failed = ~found.reached & ~batch.skip
     found.change[failed] = found.last_finite[failed]
     with stop.on_interrupt():
-        _shrink_successes(classifier, batch, moves, found, options)
+        _shrink_successes(classify, batch, moves, found, options)
     return found
 
 
 @torch.no_grad()
 def _shrink_successes(
-    classifier: Classifier,
+    classify: Classify,
     batch: EncodedBatch,
     moves: Parametrisation,
     found: SearchResult,
@@ -207,7 +211,7 @@ def _shrink_successes(
     def reaches(fraction: Tensor) -> Tensor:
         found.evaluations[rows] += 1
         shorter = per_sample(fraction, found.change) * found.change[rows]
-        logits = classifier(moves.render(rows, shorter))
+        logits = classify(moves.render(rows, shorter), rows)
         reached = is_reached(logits, batch.target[rows], options.confidence)
         found.logits[rows[reached]] = logits[reached].to(found.logits)
         return reached

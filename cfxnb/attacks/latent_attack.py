@@ -155,12 +155,12 @@ def latent_attack(
     run = Run(
         classifier, images, target, space=validate.space(space), batch_size=batch_size,
         first_row=first_row,
-        on_step=on_step,
+        on_step=on_step, by_row=True,
     )  # fmt: skip
 
     def edit(batch: EncodedBatch) -> Edit:
         moves = CodeParametrisation(run.space, batch, options)
-        found = search(run.classifier, batch, moves, run.stop, options, options.restarts)
+        found = search(run.classify, batch, moves, run.stop, options, options.restarts)
         every = torch.arange(len(batch.rows), device=batch.rows.device)
         code = batch.code_before.with_z(moves.code(every, found.change))
         return found.edit(code=code, generator=found.evaluations)

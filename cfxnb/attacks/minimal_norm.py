@@ -11,11 +11,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cfxnb.attacks.gradient_search import Parametrisation, SearchOptions, SearchResult
+from cfxnb.attacks.gradient_search import Classify, Parametrisation, SearchOptions, SearchResult
 from cfxnb.core.decisions import log_odds
 from cfxnb.core.driver import EncodedBatch, Stop
 from cfxnb.core.tensors import finite_rows, gradient, norms, require_gradient, unit
-from cfxnb.core.types import Classifier, Step
+from cfxnb.core.types import Step
 
 FIRST_RATE, LAST_RATE = 0.05, 0.001  # fraction by which a radius changes in one step
 LAST_STEP = 0.01  # length of the last step, relative to the first
@@ -30,7 +30,7 @@ class BallParametrisation(Parametrisation, Protocol):
 
 
 def search_minimal_norm(
-    classifier: Classifier,
+    classify: Classify,
     batch: EncodedBatch,
     moves: BallParametrisation,
     stop: Stop,
@@ -47,6 +47,7 @@ def search_minimal_norm(
     returns the shortest change that reached the target.
 
     Args:
+        classify: Maps images and their rows in the batch to logits, such as ``Run.classify``.
         moves: The BallParametrisation of the attack, which turns changes into images and projects
             changes to a ball.
         epsilon: First and largest radius.
@@ -64,7 +65,7 @@ def search_minimal_norm(
             # 1. Classify the changed images. Keep each change that is the shortest so far.
             change = found.change[rows].requires_grad_()
             with torch.enable_grad():
-                logits = classifier(moves.render(rows, change))
+                logits = classify(moves.render(rows, change), rows)
                 surplus = _surplus(logits, batch.target[rows], options.confidence)
             reached, length = surplus.detach() >= 0, norms(change.detach())
             shorter = reached & (length < shortest[rows])

@@ -111,17 +111,18 @@ def pixel_attack(
         minimal_norm=minimal_norm,
     )
     run = Run(
-        classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step
-    )
+        classifier, images, target, batch_size=batch_size, first_row=first_row, on_step=on_step,
+        by_row=True,
+    )  # fmt: skip
 
     ball = {"epsilon": options.epsilon, "step_size": options.step_size}
 
     def edit(batch: EncodedBatch) -> Edit:
         moves = PixelParametrisation(batch.images, options)
         if options.minimal_norm:
-            found = search_minimal_norm(run.classifier, batch, moves, run.stop, options, **ball)
+            found = search_minimal_norm(run.classify, batch, moves, run.stop, options, **ball)
         else:
-            found = search(run.classifier, batch, moves, run.stop, options)
+            found = search(run.classify, batch, moves, run.stop, options)
         return found.edit(image=(batch.images + found.change).clamp(0, 1))
 
     need = still_reached(options.confidence)

@@ -10,6 +10,7 @@ looks like a difference of real images. And its samples come in pairs of opposit
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from cfxnb.core.kept_work import checkpoint_path, digest
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.paid_answers import PaidAnswers
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import finite_rows, noise_like, standardise
-from cfxnb.core.types import Classifier, LatentSpace, OnStep, Step
+from cfxnb.core.types import Classifier, Images, LatentSpace, OnStep, Step
 from cfxnb.core.weights_hash import weights_hash
 
 DRIVER_QUERIES = 3  # the original, its reconstruction, and the counterfactual
@@ -57,12 +59,13 @@ class QueryOptions:
         return self.binary_search_steps + 1
 
 
+@streamed
 @standard_modes
 @torch.no_grad()
 def query_attack(
     space: LatentSpace,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     target: int | str | Sequence[int | str] | Tensor,
     *,
     confidence: float = 0.995,
@@ -78,6 +81,7 @@ def query_attack(
     seed: int = 0,
     first_row: int = 0,
     on_step: OnStep | None = None,
+    output_dir: str | os.PathLike | None = None,
 ) -> Counterfactuals:
     """Change the code of each image by queries alone, until the classifier predicts the target.
 
@@ -101,7 +105,7 @@ def query_attack(
     Args:
         space: Generator whose codes are changed.
         classifier: Maps images to logits (b, k). No gradients are used.
-        images: Images (b, c, h, w) in [0, 1].
+        images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         target: Class to reach: one for all images, or one per image (b,). With a regression model:
             a goal, such as ``cfx.raise_to(0.8)``.
         confidence: Probability of the target at which the search for an image ends, in (0, 1).
@@ -124,12 +128,15 @@ def query_attack(
             this folder without repeating queries. If a process dies during a query, the answers to
             this query are lost, and it is repeated within the budget. When a folder with answers is
             opened, 4 images are queried again, beyond ``max_queries``, to recognise the classifier.
-            A folder that is in use or belongs to another call is refused.
+            A folder that is in use or belongs to another call is refused. Each shard of a data set
+            has its own folder inside.
         seed: Seed of the random changes. The changes of an image depend only on (seed, row).
         first_row: Row of the first image in its data set. If you process a data set in parts and
             set ``first_row``, the results are those of a single call.
         on_step: Called with a Step after each generation. Return True to stop. Images without a
             result then get the status "stopped".
+        output_dir: Folder to which the results are written in shards, for any number of images.
+            After a crash, the same call goes on. ``cfx.open`` opens the folder. Default: None.
 
     Returns:
         Counterfactuals with codes. An image that did not reach the target has the status
@@ -161,7 +168,7 @@ def query_attack(
             f"max_queries: expected at least {needed} for one generation of {population} changes "
             f"and {binary_search_steps} steps of bisection, got {max_queries}"
         )
-    folder = None if checkpoint_dir is None else checkpoint_path(checkpoint_dir)
+    folder = None if checkpoint_dir is None else checkpoint_path(checkpoint_dir) / _shard(first_row)
     images = validate.images(images)
     goal = [target.kind, target.values, target.output] if isinstance(target, Goal) else target
     identity = {
@@ -174,7 +181,7 @@ def query_attack(
     with PaidAnswers(classifier, folder, identity, weights_hash(classifier)) as answers:
         run = Run(
             answers, images, target, space=space, first_row=first_row, on_step=on_step,
-            batch_size=max(1, options.batch_size // options.population),
+            batch_size=max(1, options.batch_size // options.population), by_row=True,
         )  # fmt: skip
 
         def edit(batch: EncodedBatch) -> Edit:
@@ -346,7 +353,7 @@ class CodeEvolution:
         for some in torch.arange(n * m, device=rows.device).split(self.options.batch_size):
             z = self._z(which[some], flat[some])
             code = self.batch.code_before[which[some]].with_z(z)
-            parts.append(self.run_of.classifier(self.run_of.space.decode(code)))
+            parts.append(self.run_of.classify(self.run_of.space.decode(code), which[some]))
             lost, self.answers.lost_calls = self.answers.lost_calls, 0
             if lost:
                 self.used.index_add_(0, which[some], torch.full_like(some, lost))
@@ -360,6 +367,13 @@ def _decisions_only(odds: Tensor) -> Tensor:
     low, high = odds.amin(1, keepdim=True), odds.amax(1, keepdim=True)
     slack = 1e-6 * odds.abs().nan_to_num(0.0, 0.0, 0.0).amax(1, keepdim=True).clamp_min(1.0)
     return ((odds <= low + slack) | (odds >= high - slack)).all(1)
+
+
+def _shard(first_row: Any) -> str:
+    """Return the name of the folder for the images from ``first_row`` on."""
+    if isinstance(first_row, Tensor) and first_row.ndim:
+        return f"rows_{_digest(first_row)}"
+    return f"row{validate.count(first_row, 'first_row'):09d}"
 
 
 def _digest(value: Any) -> str:

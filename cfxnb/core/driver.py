@@ -175,13 +175,15 @@ class Run:
 
     Args:
         classifier, images, target, space, batch_size, on_step: Arguments of the method, which
-            ``Run`` checks. If ``target`` is a goal, ``classifier`` is a model of outcomes, and each
-            image is a batch of its own, because its goal may have a bound of its own.
+            ``Run`` checks. If ``target`` is a goal, ``classifier`` is a model of outcomes.
         first_row: Row of the first image in its data set, or the rows of all n images, (n,).
         choose: Maps the logits of the originals to targets (b,), which replace ``target``.
         encode: Maps a batch to codes, reconstructions, and generator passes per image. If
             ``encode`` is given, the encoder of the space is not used.
         any_size: See ``CheckedSpace``.
+        by_row: Whether the method classifies images by ``Run.classify``, which names their rows. If
+            the target is a goal, all other methods get one image per batch, because each image
+            may have a bound of its own.
 
     Attributes:
         classifier, space: Checked versions of the arguments ``classifier`` and ``space``. Methods
@@ -206,6 +208,7 @@ class Run:
         choose: Callable[[Tensor], Tensor] | None = None,
         encode: Callable[[Batch], tuple[Code, Tensor, int]] | None = None,
         any_size: bool = False,
+        by_row: bool = False,
     ) -> None:
         self.started = time.perf_counter()
         self.space: Any = None if space is None else CheckedSpace(space, any_size=any_size)
@@ -217,7 +220,7 @@ class Run:
         self.stop = Stop(on_step)
         self.images = validate.images(images)
         self.batch_size = validate.count(batch_size, "batch_size", 1)
-        if self.goal is not None:
+        if self.goal is not None and not by_row:
             self.batch_size = 1
         self.row_positions = _row_positions(first_row, len(self.images))
         if callable(target) and choose is None:
@@ -226,6 +229,21 @@ class Run:
         where = self.space.mean.device if self.space else self.classifier.device
         self.device = where or self.images.device
         self.fit = SpaceFit(self.space)
+
+    def classify(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Return the logits of images that belong to the given rows of the present batch.
+
+        Args:
+            images: Images (n, c, h, w).
+            rows: For each image its row in the batch, (n,). A row may occur several times.
+        """
+        if self.goal is None:
+            return self.classifier(images)
+        self.goal.rows = rows
+        try:
+            return self.classifier(images)
+        finally:
+            self.goal.rows = None
 
     def each(
         self, work: Callable[[Batch], Counterfactuals], name: str = "images"

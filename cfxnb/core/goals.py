@@ -8,8 +8,8 @@ reached, and no method overshoots.
 
 A goal such as "lower by 2" has another bound for each image, and so has the scale: it is a tenth of
 the way that the image has to go. ``GoalClassifier`` therefore learns the bounds of a batch from
-the first images that it classifies after ``begin``, the originals. The driver works on one image
-per batch.
+the first images that it classifies after ``begin``, the originals. Later it must know which rows of
+the batch the images belong to, see ``Run.classify``.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from cfxnb.core import validate
 from cfxnb.core.classifiers import as_classifier, two_logits, unchecked_call
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.outcomes import Outcomes, outcomes_of, record_of_goal
+from cfxnb.core.second_look import SecondLook
 from cfxnb.core.types import Classifier
 from cfxnb.core.warn import ProbabilityWatch
 
@@ -332,6 +333,8 @@ class GoalClassifier:
     Attributes:
         values: Outcomes of the images classified last, (b,).
         placed: The goal of the present batch, or None until the originals are classified.
+        rows: Rows of the batch to which the next images belong, (b,). If None, the images are
+            those of the whole batch, or all belong to its only image.
         searching: Whether images count as reached only if they pass the bound by the slack.
     """
 
@@ -351,6 +354,9 @@ class GoalClassifier:
         self.device = getattr(model, "device", None)
         self.searching = False
         self.values: Tensor | None = None
+        self.rows: Tensor | None = None
+        black = isinstance(model, validate.BlackBoxed)
+        self._look = SecondLook("classifier", _outcomes_distance, again=not black)
         self.placed: Placement | None = None
         self._watch = ProbabilityWatch("classifier", needed=False)
 
@@ -365,7 +371,7 @@ class GoalClassifier:
 
     def begin(self) -> None:
         """Let the next images be originals, whose outcomes place the goal."""
-        self.placed, self.searching = None, False
+        self.placed, self.rows, self.searching = None, None, False
 
     def read(self, images: Tensor) -> Tensor:
         """Return the outcomes of images that the goal is about, (b,)."""
@@ -379,7 +385,7 @@ class GoalClassifier:
         return read_outcome(self.goal, found.float(), self._outcomes)
 
     def __call__(self, images: Tensor) -> Tensor:
-        values = self.read(images)
+        values = self._look(self.read, images)
         self.values = values.detach()
         if self.fixed_scale is None and self.placed is None:
             self.placed = self.place(self.values)
@@ -405,10 +411,19 @@ class GoalClassifier:
         if self.placed is None:
             raise RuntimeError("the goal has no place yet; call begin and classify the originals")
         at = self.placed
-        distance = _inside(values, at.low, at.high)
+        parts = (at.low, at.high, at.slack, at.scale)
+        if self.rows is not None:
+            parts = tuple(part[self.rows] for part in parts)
+        elif len(values) != len(at.start) != 1:
+            raise RuntimeError(
+                "a goal needs the row of each image; call run.classify(images, rows), or make the "
+                "Run without by_row=True"
+            )
+        low, high, slack, scale = parts
+        distance = _inside(values, low, high)
         if self.searching:
-            distance = distance - at.slack
-        return distance / at.scale + CERTAIN * (distance.detach() >= 0)
+            distance = distance - slack
+        return distance / scale + CERTAIN * (distance.detach() >= 0)
 
     def __repr__(self) -> str:
         return f"GoalClassifier({self.model!r}, {self.class_names[1]})"
@@ -421,6 +436,14 @@ class BlackBoxGoal(GoalClassifier, validate.BlackBoxed):
 def _inside(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Return how far outcomes lie inside the bounds, (b,); negative outside."""
     return torch.minimum(values - low, high - values)
+
+
+def _outcomes_distance(a: Tensor, b: Tensor) -> float:
+    """Return the difference of the first outcomes, relative to their size."""
+    one, other = float(a.detach()[0]), float(b.detach()[0])
+    if not (math.isfinite(one) and math.isfinite(other)):
+        return 0.0
+    return abs(one - other) / max(abs(one), abs(other), 1e-3)
 
 
 def goal_classifier(model: Any, goal: Goal, scale: float | None = None) -> GoalClassifier:

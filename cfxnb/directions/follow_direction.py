@@ -124,6 +124,7 @@ def follow_direction(
         on_step=on_step,
         choose=_other_class if target is None else None,
         encode=None if noise_seed is None else encode,
+        by_row=True,
     )
     checked = checked_direction(run.space, direction, len(run.images))
 
@@ -193,7 +194,7 @@ class DirectionWalk:
         grid_steps: int,
         confidence: float,
     ) -> None:
-        self.space, self.classifier, self.stop = run.space, run.classifier, run.stop
+        self.space, self.classify, self.stop = run.space, run.classify, run.stop
         self.batch, self.code_before, self.unit_step = batch, batch.code_before, unit_step
         self.max_step, self.grid_steps, self.confidence = max_step, grid_steps, confidence
         count, device = len(batch.rows), unit_step.device
@@ -231,7 +232,7 @@ class DirectionWalk:
     def evaluate(self, rows: Tensor, position: Tensor) -> Tensor:
         """Return the logits of n images at signed positions along the direction, (n, k)."""
         self.passes[rows] += 1
-        return self.classifier(self.space.decode(self.code_at(rows, position)))
+        return self.classify(self.space.decode(self.code_at(rows, position)), rows)
 
     def _both_signs(self, rows: Tensor) -> None:
         """Test steps with the better sign. For images that do not flip, test the other sign."""

@@ -222,7 +222,7 @@ def flow_counterfactual(
     validate.seed(seed)
     run = Run(
         classifier, images, target, space=space, batch_size=batch_size, first_row=first_row,
-        on_step=on_step, any_size=denoises,
+        on_step=on_step, any_size=denoises, by_row=True,
     )  # fmt: skip
     known: list[ConditionalFlow] = []  # filled with the first batch, which shows the classes
 
@@ -335,7 +335,7 @@ class _State:
         if not len(rows):
             return
         image = self.run.space.decode(self.batch.code_before[rows].with_z(z))
-        logits = self.run.classifier(image)
+        logits = self.run.classify(image, rows)
         self.rounds[rows] += 1
         self.queries[rows] += 1
         self.number += 1
@@ -358,7 +358,7 @@ class _State:
         def reaches(fraction: Tensor) -> Tensor:
             z = torch.lerp(start, end, per_sample(fraction, start))
             image = self.run.space.decode(self.batch.code_before[rows].with_z(z))
-            logits = self.run.classifier(image)
+            logits = self.run.classify(image, rows)
             self.queries[rows] += 1
             reached = is_reached(logits, self.batch.target[rows], self.options.confidence)
             on = rows[reached]

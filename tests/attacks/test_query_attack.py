@@ -112,7 +112,7 @@ def test_another_question_is_refused(tmp_path):
 
 def test_a_damaged_answer_is_refused(tmp_path):
     attack(F, X, TARGET, checkpoint_dir=tmp_path)
-    file = sorted(tmp_path.glob("call*"))[2]
+    file = sorted(tmp_path.rglob("call*"))[2]
     data = bytearray(file.read_bytes())
     data[-3] ^= 1
     file.write_bytes(bytes(data))

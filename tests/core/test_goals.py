@@ -95,7 +95,8 @@ def test_the_answer_depends_on_no_other_image():
     f = model()
     every = cfx.latent_attack(SPACE, f, X, cfx.raise_by(3.0))
     one = cfx.latent_attack(SPACE, f, X[2:3], cfx.raise_by(3.0), first_row=2)
-    assert torch.equal(every.image[2], one.image[0])
+    torch.testing.assert_close(every.image[2], one.image[0])
+    assert (every.outcomes.loc[2] == one.outcomes.loc[0]).drop("after").all()
 
 
 def test_statuses():
@@ -231,3 +232,25 @@ def classes_and_judge():
 def test_refused_in_words(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+class Unsteady(nn.Module):
+    """An outcome that a random number changes."""
+
+    def forward(self, images):
+        return images.mean((1, 2, 3)) * (1 + 0.5 * torch.rand(()))
+
+
+def test_random_outcomes_are_noticed():
+    with pytest.warns(UserWarning, match="classifier: two calls"):
+        cfx.reconstruct(SPACE, cfx.wrap_regression(Unsteady()), X, cfx.raise_by(0.1))
+
+
+def test_rows_decide_which_bound_counts():
+    classifier = goals.goal_classifier(model(), cfx.raise_by(2.0))
+    classifier.placed = classifier.place(torch.tensor([10.0, 20.0, 30.0]))
+    with pytest.raises(RuntimeError, match="row of each image"):
+        classifier.log_odds(torch.tensor([12.0, 22.0]))
+    classifier.rows = torch.tensor([2, 0, 0])
+    odds = classifier.log_odds(torch.tensor([31.0, 12.5, 11.0]))
+    torch.testing.assert_close(odds, torch.tensor([-5.0, 2.5 + goals.CERTAIN, -5.0]))
