@@ -24,6 +24,7 @@
 - a generator or a classifier of your own images: ``train``
 - errors of a model: ``explain_errors``, ``fine_tune``, ``group_weights``
 - a panel for trying methods: ``workbench``
+- everything at once: ``explain``, which compares methods and writes a page
 - evaluation: ``report``, ``cout``, ``metrics`` (distances, and scores against the truth)
 """
 

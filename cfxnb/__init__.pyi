@@ -84,6 +84,8 @@ from .diffusion.sce_as_published import sce_as_published as sce_as_published
 from .directions.find_directions import find_directions as find_directions
 from .directions.follow_direction import follow_direction as follow_direction
 from .directions.result import Directions as Directions
+from .explanation.explain import Explanation as Explanation
+from .explanation.explain import explain as explain
 from .flows.flow_counterfactual import PAPER_FLOW as PAPER_FLOW
 from .flows.flow_counterfactual import flow_counterfactual as flow_counterfactual
 from .flows.velocity import fit_flow as fit_flow

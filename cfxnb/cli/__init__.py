@@ -14,6 +14,7 @@ COMMANDS = {
     "data": "list the data sets and models in the box, or check a folder of images",
     "doctor": "check the installation",
     "train": "train a classifier and a generator on a folder of images",
+    "explain": "explain a classifier's decisions on a page, by all methods that apply",
 }
 
 

@@ -1,0 +1,227 @@
+"""The file that names data, classifier and space: read, checked in words, and run."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from cfxnb import weights
+from cfxnb.core import validate
+from cfxnb.core.disk import cause, given_path, kind_of, shown
+from cfxnb.explanation.explain import Explanation, explain
+from cfxnb.explanation.methods import check_methods, nearest
+from cfxnb.explanation.parts import (
+    DIFFAE,
+    ONNX,
+    STYLEGAN,
+    TORCHSCRIPT,
+    check_data,
+    check_model,
+    load_classifier,
+    load_data,
+    load_space,
+)
+
+LARGEST_FILE = 2**20  # bytes of a file of settings
+MUST = ("data", "classifier")
+
+EXAMPLE = """\
+# Settings of 'python -m cfxnb explain'. Save this as explain.yaml and run:
+#
+#     python -m cfxnb explain explain.yaml
+#
+# The page is then in explanation/index.html. Lines that begin with # are comments.
+
+title: Why does this classifier read a digit like this?
+
+# The images: digits, sprites, faces or chest; or a folder of images (one folder per class, or a
+# table metadata.csv). A mapping takes the options of cfx.data.folder:
+#
+#     data: {path: photos, split: test, size: 64}
+data: digits
+
+# The classifier: a name that 'python -m cfxnb data' lists, a folder that cfx.train has written,
+# a file in TorchScript (.pt) or ONNX (.onnx), or a function in a module of yours, which is imported
+# from the present folder. A mapping takes the options of cfx.wrap:
+#
+#     classifier: {load: "my_package.nets:load_net", mean: 0.5, std: 0.25, class_names: [cat, dog]}
+classifier: digits/classifier
+
+# The generator: a name, a folder that cfx.train or diffusers has written, a checkpoint (.ckpt of a
+# diffusion autoencoder, .pkl of StyleGAN2), or a function. Several in a list. Leave it out to see
+# only methods without a generator. To train one first (see 'python -m cfxnb train --help'):
+#
+#     space: {train: vae, minutes: 10}
+space: [digits/vae, digits/ldm]
+
+# An independent classifier with the same classes. It tells whether a counterfactual really shows
+# the target. Leave it out if you have none.
+judge: digits/judge
+
+# The class to reach: second (the most probable other class of each image), next, a class, or a
+# mapping from predicted class to target.
+target: second
+
+# The methods: auto for all that apply, a list of names, or a mapping from name to options.
+methods:
+  latent_attack: {}
+  flow_counterfactual: {flow: digits/flow}
+  diffusion_counterfactual: {}
+  pixel_attack: {}
+  random_change: {}
+  reconstruct: {}
+
+n_images: 16          # how many images are explained; all for the whole data set
+output_dir: explanation
+seed: 0
+# device: cuda        # default: a GPU if there is one
+# reference: {name: digits, split: train}   # images for fitting; default: images not explained
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of one explanation. The names are the keys of the file.
+
+    Attributes:
+        data, classifier, space, judge, reference: What to load, see ``cfxnb.explanation.parts``.
+        target, methods, n_images, title, seed: See ``cfxnb.explain``.
+        output_dir: Folder for the page and all data.
+        device: Device to run on, or None for the best.
+    """
+
+    data: Any
+    classifier: Any
+    space: Any = None
+    judge: Any = None
+    reference: Any = None
+    target: Any = "second"
+    methods: Any = "auto"
+    n_images: Any = 24
+    title: str = "Why does the classifier decide like this?"
+    output_dir: str = "explanation"
+    seed: int = 0
+    device: str | None = None
+
+
+def read_config(path: str | os.PathLike[str]) -> Config:
+    """Read a file of settings in YAML, and check everything that can be checked without loading.
+
+    Raises:
+        ValueError, TypeError: If the file cannot be read, if a key is unknown, or if a value names
+            something that does not exist. The message begins with the key.
+    """
+    place = given_path(path)
+    if (kind := kind_of(place)) != "a file":
+        raise ValueError(f"path: expected a file of settings, got {shown(place)}: {kind}")
+    if place.stat().st_size > LARGEST_FILE:
+        raise ValueError(f"path: expected a file of settings, got {shown(place)}: too large")
+    try:
+        value = yaml.safe_load(place.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, OSError, UnicodeError) as error:
+        raise ValueError(f"path: expected YAML, got {shown(place)}: {cause(error, 300)}") from None
+    return checked(value)
+
+
+def checked(value: Any) -> Config:
+    """Return the settings in a mapping, checked without loading anything."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"path: expected keys and values, got {validate.describe(value)}")
+    known = [field.name for field in dataclasses.fields(Config)]
+    for key in value:
+        if key not in known:
+            raise ValueError(
+                f"{key}: expected one of the keys {', '.join(known)}, got {key!r:.80}"
+                f"{nearest(key, known)}"
+            )
+    for key in MUST:
+        if value.get(key) is None:
+            raise ValueError(f"{key}: expected in the settings, got none; see --example")
+    config = Config(**{key: each for key, each in value.items() if each is not None})
+    for key in ("title", "output_dir"):
+        validate.text(getattr(config, key), key)
+    validate.seed(config.seed)
+    if config.n_images != "all":
+        validate.count(config.n_images, "n_images", 1)
+    validate.device(config.device)
+    for key in ("data", "reference"):
+        if getattr(config, key) is not None:
+            check_data(getattr(config, key), key)
+    for key in ("classifier", "judge"):
+        if getattr(config, key) is not None:
+            check_model(getattr(config, key), key, TORCHSCRIPT + ONNX)
+    for name, each in spaces_of(config.space).items():
+        if not trains(each):
+            check_model(each, f"space {name}", DIFFAE + STYLEGAN)
+    check_methods(config.methods)
+    return config
+
+
+def trains(value: Any) -> bool:
+    """Return whether a space is to be trained first: ``{train: KIND, ...}``."""
+    return isinstance(value, Mapping) and "train" in value
+
+
+def spaces_of(value: Any) -> dict[str, Any]:
+    """Return the spaces of the settings by name."""
+    if value is None:
+        return {}
+    several = value if isinstance(value, list) else [value]
+    found: dict[str, Any] = {}
+    for each in several:
+        what = each.get("train", each.get("load")) if isinstance(each, Mapping) else each
+        name = Path(str(what)).stem.rpartition(":")[2] or "space"
+        while name in found:
+            name += " 2"
+        found[name] = each
+    return found
+
+
+def run(config: Config) -> Explanation:
+    """Load everything that the settings name, explain, and write the page."""
+    device = validate.device(config.device)
+    data = load_data(config.data)
+    classifier = load_classifier(config.classifier, "classifier", device)
+    judge = None if config.judge is None else load_classifier(config.judge, "judge", device)
+    spaces = {
+        name: load_space(each, f"space {name}", device)
+        for name, each in spaces_of(config.space).items()
+    }
+    reference = None if config.reference is None else load_data(config.reference, "reference")
+    if reference is None and config.data in ("digits", "chest", "faces"):
+        reference = load_data({"name": config.data, "split": "train"}, "reference")
+    return explain(
+        data,
+        classifier,
+        spaces or None,
+        target=_target(config.target),
+        judge=judge,
+        methods=_methods(config.methods, device),
+        reference=reference,
+        n_images=None if config.n_images == "all" else config.n_images,
+        output_dir=config.output_dir,
+        title=config.title,
+        seed=config.seed,
+    )
+
+
+def _target(value: Any) -> Any:
+    return value if not isinstance(value, Tensor) else value.tolist()
+
+
+def _methods(value: Any, device: Any) -> Any:
+    """Return the methods with their options. Names of flows are replaced by the flows."""
+    named = check_methods(value)
+    if named is None:
+        return None
+    for method, options in named.items():
+        if isinstance(options.get("flow"), str):
+            try:
+                options["flow"] = weights.load(options["flow"], device)
+            except ValueError as error:
+                raise ValueError(f"methods.{method}.flow: {error}") from None
+    return named

@@ -1,0 +1,227 @@
+"""What a reader of the page should know, in sentences with the numbers behind them."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cfxnb.core.results import Counterfactuals
+from cfxnb.core.tensors import predicted
+from cfxnb.core.types import ALREADY_TARGET
+from cfxnb.explanation.methods import Job
+
+WARNING, NOTE = "warning", "note"
+SURVIVAL = 0.9  # of the decisions, which should survive the space
+FLIPS = 0.5  # of the images, which a method should flip
+AGREEMENT = 0.7  # of the flips, with which the judge should agree
+FEW = 30  # images with which intervals are wide
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One paragraph for the reader.
+
+    Attributes:
+        kind: ``"warning"`` or ``"note"``.
+        text: The sentences.
+    """
+
+    kind: str
+    text: str
+
+
+def share(count: int, total: int) -> str:
+    """Return "83 % (10 of 12)"."""
+    return f"{100 * count / total:.0f} % ({count} of {total})" if total else "none (0 of 0)"
+
+
+def of_data(skipped: pd.DataFrame, n_images: int, n_all: int) -> list[Finding]:
+    """Return what is to be said about the images."""
+    found = []
+    if len(skipped):
+        first = "; ".join(
+            f"{f}: {r}" for f, r in zip(skipped.file[:3], skipped.reason, strict=False)
+        )
+        found.append(
+            Finding(
+                WARNING,
+                f"{len(skipped)} files of the data were skipped, because they cannot be used "
+                f"({first}{' ...' if len(skipped) > 3 else ''}). They are in none of the numbers. "
+                "The file skipped.csv lists all of them.",
+            )
+        )
+    if n_images < FEW:
+        found.append(
+            Finding(
+                NOTE,
+                f"The numbers on this page come from {n_images} images (of {n_all:,} in the data). "
+                "With so few images, the intervals are wide. Set n_images to explain more.",
+            )
+        )
+    return found
+
+
+def of_classifier(logits: Tensor, labels: Tensor | None, target: Tensor) -> list[Finding]:
+    """Return what is to be said about the decisions before any change."""
+    found, decided = [], predicted(logits)
+    if labels is not None:
+        right = int((decided == labels).sum())
+        words = f"The classifier is right on {share(right, len(labels))} of the explained images."
+        kind = WARNING if right < 0.5 * len(labels) else NOTE
+        if kind == WARNING:
+            words += (
+                " That is less than half. The order of the classes may differ between data and "
+                "classifier, see class_names. Or the images need another normalisation or size."
+            )
+        found.append(Finding(kind, words))
+    if same := int((decided == target).sum()):
+        found.append(
+            Finding(
+                NOTE,
+                f"{same} images are already classified as their target. Nothing is changed in "
+                f"them, and their status is {ALREADY_TARGET!r}.",
+            )
+        )
+    return found
+
+
+def of_spaces(
+    reconstructions: Mapping[str, Counterfactuals],
+) -> tuple[list[Finding], dict[str, float]]:
+    """Return what the spaces lose, and the fraction of decisions that survive each space."""
+    found, survival = [], {}
+    for name, cf in reconstructions.items():
+        same = predicted(cf.logits_before) == predicted(cf.logits_after)
+        count, total = int(same.sum()), len(cf)
+        survival[name] = count / total
+        if survival[name] < SURVIVAL:
+            found.append(
+                Finding(
+                    WARNING,
+                    f"Only {share(count, total)} of the decisions survive the space {name!r}: the "
+                    "classifier decides otherwise about the other images when they are encoded and "
+                    "decoded without any change. The space loses something that the classifier "
+                    "reads. Counterfactuals in this space begin with a loss. A space that was "
+                    "trained longer, or on images like these, loses less.",
+                )
+            )
+    return found, survival
+
+
+def of_results(
+    jobs: Mapping[str, Job], results: Mapping[str, Counterfactuals], judged: Mapping[str, Tensor]
+) -> list[Finding]:
+    """Return what is to be said about the methods.
+
+    Args:
+        jobs: The jobs by name.
+        results: The results by name.
+        judged: For each result, whether the judge sees the target, bool (n,). Empty without a
+            judge.
+    """
+    found = []
+    rates = {n: _rate(cf.flipped[cf.eligible]) for n, cf in results.items()}
+    pixel = next((n for n, j in jobs.items() if j.method == "pixel_attack"), None)
+    chance = {j.space: n for n, j in jobs.items() if j.method == "random_change"}
+    for name, cf in results.items():
+        if jobs[name].baseline:
+            continue
+        flips, eligible = int(cf.flipped.sum()), int(cf.eligible.sum())
+        if eligible and flips < FLIPS * eligible:
+            found.append(
+                Finding(
+                    WARNING,
+                    f"The method {name!r} changed the decision for only {share(flips, eligible)} "
+                    "of the images. Its other numbers describe only the images that were easy for "
+                    "it.",
+                )
+            )
+        other = chance.get(jobs[name].space)
+        if other is not None and rates[other] >= 0.5 * rates[name] > 0:
+            found.append(
+                Finding(
+                    WARNING,
+                    f"Random changes of the code flip {100 * rates[other]:.0f} % of the images, "
+                    f"and {name!r} flips {100 * rates[name]:.0f} %. So a flip of {name!r} says "
+                    "little about what the classifier reads.",
+                )
+            )
+        if judged and flips:
+            found += _of_judge(name, pixel, results, judged)
+    if judged and pixel is not None and bool(results[pixel].flipped.any()):
+        flipped, eligible = results[pixel].flipped, int(results[pixel].eligible.sum())
+        flips, agrees = int(flipped.sum()), int(judged[pixel][flipped].sum())
+        found.append(
+            Finding(
+                NOTE,
+                f"Baseline: the pixel attack changes the decision for {share(flips, eligible)} of "
+                f"the images, and the judge agrees with {share(agrees, flips)} of these flips. A "
+                "flip alone is no explanation.",
+            )
+        )
+    if not judged:
+        found.append(
+            Finding(
+                NOTE,
+                "No judge was given. So this page cannot tell whether a counterfactual shows the "
+                "target class, or only deceives the classifier. A judge is a classifier with the "
+                "same classes that was trained apart, see judge.",
+            )
+        )
+    return found
+
+
+def _of_judge(
+    name: str,
+    pixel: str | None,
+    results: Mapping[str, Counterfactuals],
+    judged: Mapping[str, Tensor],
+) -> list[Finding]:
+    flipped = results[name].flipped
+    agrees, flips = int(judged[name][flipped].sum()), int(flipped.sum())
+    found = []
+    if agrees < AGREEMENT * flips:
+        found.append(
+            Finding(
+                WARNING,
+                f"The judge agrees with only {share(agrees, flips)} of the flips of {name!r}. The "
+                "other flips may be adversarial: they change the classifier's decision, but not "
+                "what an independent network sees.",
+            )
+        )
+    if pixel is not None and name != pixel and bool(results[pixel].flipped.any()):
+        base = _rate(judged[pixel][results[pixel].flipped])
+        if agrees / flips <= base:
+            found.append(
+                Finding(
+                    WARNING,
+                    f"The judge agrees with the flips of {name!r} no more often than with those of "
+                    f"the pixel attack ({100 * agrees / flips:.0f} % and {100 * base:.0f} %).",
+                )
+            )
+    return found
+
+
+def _rate(values: Tensor) -> float:
+    return float(values.float().mean()) if len(values) else float("nan")
+
+
+def of_messages(messages: Mapping[str, str]) -> list[Finding]:
+    """Return the warnings that methods gave, each once. Keys are texts, values where they came."""
+    return [Finding(NOTE, f"While running {where}: {text}.") for text, where in messages.items()]
+
+
+def sentence(name: str, cf: Counterfactuals, judged: Tensor | None) -> str:
+    """Return one sentence about a method, for the beginning of the page."""
+    flips, eligible = int(cf.flipped.sum()), int(cf.eligible.sum())
+    text = f"{name} changed the decision of {flips} of {eligible} images"
+    if judged is not None and flips:
+        text += f". The judge agrees with {int(judged[cf.flipped].sum())} of these {flips} changes"
+    return text + "."
+
+
+def judge_sees(judge_logits: Tensor, target: Tensor) -> Tensor:
+    """Return whether the judge sees the target in each image, bool (n,)."""
+    return (predicted(judge_logits) == target.cpu()).to(torch.bool)

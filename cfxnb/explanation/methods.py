@@ -1,0 +1,316 @@
+"""Which methods apply to a classifier and its spaces, and how each of them is called."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfxnb.attacks.baselines import random_change, reconstruct
+from cfxnb.attacks.latent_attack import latent_attack
+from cfxnb.attacks.nearest_neighbour import nearest_neighbour
+from cfxnb.attacks.pixel_attack import pixel_attack
+from cfxnb.core import validate
+from cfxnb.core.conditions import conditions_per_class
+from cfxnb.core.results import Counterfactuals
+from cfxnb.diffusion.diffusion_counterfactual import diffusion_counterfactual
+from cfxnb.diffusion.dime import dime
+from cfxnb.diffusion.fastdime import fastdime
+from cfxnb.diffusion.maskdime import maskdime
+from cfxnb.diffusion.sce import sce
+from cfxnb.directions.find_directions import find_directions
+from cfxnb.directions.follow_direction import follow_direction
+from cfxnb.flows.flow_counterfactual import flow_counterfactual
+from cfxnb.flows.velocity import fit_flow
+
+#: Name of each method, its function, its name on the page, and what it does in one sentence.
+METHODS: dict[str, tuple[Callable[..., Any], str, str]] = {
+    "latent_attack": (
+        latent_attack,
+        "latent attack",
+        "changes the code of the image by gradients of the classifier",
+    ),
+    "flow_counterfactual": (
+        flow_counterfactual,
+        "flow walk",
+        "walks from the code towards the target, without gradients of the classifier",
+    ),
+    "follow_direction": (
+        follow_direction,
+        "one direction",
+        "moves the code along one direction that is the same for all images",
+    ),
+    "diffusion_counterfactual": (
+        diffusion_counterfactual,
+        "diffusion",
+        "adds noise and denoises, guided where classifier and diffusion model agree",
+    ),
+    "sce": (sce, "SCE", "moves the code along gradients at denoised images"),
+    "maskdime": (maskdime, "MaskDiME", "denoises, guided inside of a mask"),
+    "fastdime": (fastdime, "FastDiME", "denoises, guided at predicted clean images"),
+    "dime": (dime, "DiME", "denoises, guided at fully denoised images"),
+    "nearest_neighbour": (
+        nearest_neighbour,
+        "nearest neighbour",
+        "shows the nearest real image of the target class",
+    ),
+    "pixel_attack": (
+        pixel_attack,
+        "pixel attack",
+        "changes pixels by gradients of the classifier, without a generator",
+    ),
+    "random_change": (
+        random_change,
+        "random change",
+        "changes the code in a random direction, by as much as the first method",
+    ),
+    "reconstruct": (reconstruct, "reconstruction", "encodes and decodes, and changes nothing"),
+}
+BASELINES = ("nearest_neighbour", "pixel_attack", "random_change", "reconstruct")
+DENOISER = ("diffusion_counterfactual", "sce", "maskdime", "fastdime", "dime")
+WITHOUT_GRADIENT = (
+    "flow_counterfactual", "follow_direction", "nearest_neighbour", "random_change", "reconstruct",
+)  # fmt: skip
+MOST_REFERENCES = 1000  # images from which a flow is fitted
+LEAST_REFERENCES = 64
+SEARCHED = 32  # images in which a direction is searched
+QUERIES = 1024
+#: Arguments that ``explain`` sets itself.
+OWN = ("space", "classifier", "images", "target", "like", "pool", "direction", "output_dir", "seed")
+
+
+class NotApplicable(ValueError):
+    """Raised if a method cannot be used here. The message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One method with one space.
+
+    Attributes:
+        method: Key of ``METHODS``.
+        name: Name on the page.
+        space: Name of the space, or None.
+        options: Options of the call.
+        chosen: Whether the caller has named the method.
+    """
+
+    method: str
+    name: str
+    space: str | None
+    options: dict[str, Any]
+    chosen: bool
+
+    @property
+    def baseline(self) -> bool:
+        return self.method in BASELINES
+
+    @property
+    def words(self) -> str:
+        """What the method does, in one sentence."""
+        return METHODS[self.method][2]
+
+
+@dataclasses.dataclass
+class Scene:
+    """What all methods of one call share.
+
+    Attributes:
+        classifier: The explained classifier.
+        spaces: The spaces by name.
+        target: Class to reach, (n,).
+        reference: Images that are not explained, with which flows are fitted and directions found.
+        seed: Seed of all methods.
+        gradients: Whether the classifier passes gradients.
+        n_classes: Number of classes.
+        made: The results so far, by the name of the job.
+        jobs: The jobs of these results.
+    """
+
+    classifier: Any
+    spaces: dict[str, Any]
+    target: Tensor
+    reference: Tensor
+    seed: int
+    gradients: bool
+    n_classes: int
+    made: dict[str, Counterfactuals] = dataclasses.field(default_factory=dict)
+    jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
+
+
+def is_denoiser(space: Any) -> bool:
+    """Return whether a space is a diffusion model with conditions."""
+    return all(hasattr(space, a) for a in ("alphas_cumprod", "predict_noise", "conditions"))
+
+
+def slow_gradient(space: Any) -> bool:
+    """Return whether gradients through ``decode`` pass a whole diffusion process."""
+    return type(space).__name__ == "DiffusionAutoencoder"
+
+
+def passes_gradients(classifier: Any, images: Tensor) -> bool:
+    """Return whether the gradient of the classifier's output reaches the image."""
+    try:
+        with torch.enable_grad():
+            out = classifier(images[:1].clone().requires_grad_(True))
+            return isinstance(out, Tensor) and out.requires_grad
+    except Exception:  # such as a session of ONNX, or a network that was made for inference only
+        return False
+
+
+def check_methods(value: Any) -> dict[str, dict[str, Any]] | None:
+    """Return the named methods with their options, or None for those that apply."""
+    if value is None or value == "auto":
+        return None
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, Mapping):
+        named = {name: dict(options or {}) for name, options in value.items()}
+    elif isinstance(value, Sequence):
+        named = {name: {} for name in validate.texts(value, "methods")}
+    else:
+        raise TypeError(f"methods: expected names, got {validate.describe(value)}")
+    if not named:
+        raise ValueError(
+            "methods: expected at least one, got none; leave it out for all that apply"
+        )
+    for name, options in named.items():
+        if name not in METHODS:
+            raise ValueError(
+                f"methods: expected some of {', '.join(METHODS)}, got {name!r:.80}"
+                f"{nearest(name, METHODS)}"
+            )
+        known = [
+            key
+            for key in inspect.signature(METHODS[name][0]).parameters
+            if key not in OWN and key not in ("on_step", "first_row")
+        ]
+        for key in options:
+            if key not in known:
+                raise ValueError(
+                    f"methods.{name}: expected options out of {', '.join(known)}, got "
+                    f"{key!r:.80}{nearest(key, known)}"
+                )
+    return named
+
+
+def nearest(word: Any, known: Any) -> str:
+    """Return "; did you mean ...?" for the most similar known word, or an empty text."""
+    found = get_close_matches(str(word), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def plan(scene: Scene, named: dict[str, dict[str, Any]] | None) -> list[Job]:
+    """Return the jobs to do, in the order of the page: methods first, then baselines."""
+    jobs = []
+    for method, (_, name, _) in METHODS.items():
+        if named is not None and method not in named:
+            continue
+        options = {} if named is None else named[method]
+        spaces: list[str | None] = list(scene.spaces)
+        if method in ("pixel_attack", "nearest_neighbour"):
+            spaces = [None]
+        usual = [s for s in spaces if _usual(method, scene, s)]
+        # A method that the caller names is tried, even if it does not usually apply.
+        spaces = usual if named is None else usual or spaces
+        for space in spaces:
+            several = space is not None and len(scene.spaces) > 1
+            shown = f"{name} ({space})" if several else name
+            jobs.append(Job(method, shown, space, options, named is not None))
+    return jobs
+
+
+def _usual(method: str, scene: Scene, space: str | None) -> bool:
+    """Return whether a method is used if the caller names none."""
+    adapter = None if space is None else scene.spaces[space]
+    if method not in WITHOUT_GRADIENT and not scene.gradients:
+        return False
+    if method == "latent_attack":
+        return not is_denoiser(adapter) and not slow_gradient(adapter)
+    if method == "follow_direction":
+        return not is_denoiser(adapter) and _one_target(scene) is not None
+    if method == "diffusion_counterfactual":
+        return is_denoiser(adapter) and not getattr(adapter.conditions, "unconditional", False)
+    if method == "sce":
+        return is_denoiser(adapter) and bool(getattr(adapter.conditions, "unconditional", False))
+    if method == "flow_counterfactual":
+        return not is_denoiser(adapter) or not getattr(adapter.conditions, "unconditional", False)
+    return method in ("pixel_attack", "reconstruct", "random_change")
+
+
+def _one_target(scene: Scene) -> int | None:
+    """Return the class whose direction serves all images, or None."""
+    if scene.n_classes == 2:
+        return 1
+    classes = scene.target.unique().tolist()
+    return int(classes[0]) if len(classes) == 1 else None
+
+
+def prepare(job: Job, scene: Scene) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """Return the function of a job, the arguments before the images, and its options.
+
+    Raises:
+        NotApplicable: If the method cannot be used with this classifier and space.
+    """
+    function, options = METHODS[job.method][0], dict(job.options)
+    space = None if job.space is None else scene.spaces[job.space]
+    if job.method not in WITHOUT_GRADIENT and not scene.gradients:
+        raise NotApplicable("the method needs gradients, and the classifier passes none")
+    if job.method in DENOISER and not is_denoiser(space):
+        raise NotApplicable("the method needs a space that is a diffusion model")
+    if "seed" in inspect.signature(function).parameters:
+        options.setdefault("seed", scene.seed)
+    if job.method == "pixel_attack":
+        return function, (scene.classifier,), options
+    if job.method == "nearest_neighbour":
+        _require_references(scene, 1)
+        return function, (scene.classifier,), {"pool": scene.reference, **options}
+    if job.method == "diffusion_counterfactual":
+        options["conditions"] = _conditions(space, scene, options.get("conditions"))
+    if job.method == "flow_counterfactual":
+        if is_denoiser(space):
+            options.pop("flow", None)  # a conditional diffusion model contains a flow
+        elif "flow" not in options:
+            _require_references(scene, LEAST_REFERENCES)
+            options["flow"] = fit_flow(space, scene.classifier, scene.reference, seed=scene.seed)
+    if job.method == "follow_direction" and "direction" not in options:
+        options["direction"] = _direction(job, space, scene)
+    return function, (space, scene.classifier), options
+
+
+def _conditions(space: Any, scene: Scene, given: Any) -> list[Any]:
+    try:
+        return conditions_per_class(space, scene.classifier, given, scene.n_classes)
+    except (ValueError, TypeError) as error:
+        raise NotApplicable(
+            f"the conditions of the space do not fit the classes: {error}"
+        ) from None
+
+
+def _direction(job: Job, space: Any, scene: Scene) -> Any:
+    target = _one_target(scene)
+    if target is None:
+        raise NotApplicable("one direction serves one target class, and the images have several")
+    _require_references(scene, 4)
+    images = scene.reference[:SEARCHED]
+    return find_directions(
+        space,
+        scene.classifier,
+        images,
+        target,
+        max_queries=QUERIES,
+        validation_images=scene.reference[SEARCHED : 2 * SEARCHED]
+        if len(scene.reference) >= 2 * SEARCHED
+        else None,
+        seed=scene.seed,
+    )
+
+
+def _require_references(scene: Scene, least: int) -> None:
+    if len(scene.reference) < least:
+        raise NotApplicable(
+            f"the method needs at least {least} further images, and {len(scene.reference)} are left"
+        )
