@@ -89,6 +89,9 @@ class Explanation:
     about: tuple[tuple[str, str], ...]
     jobs: dict[str, Job]
 
+    def __post_init__(self) -> None:
+        validate.fields(self)
+
     @property
     def warnings(self) -> list[str]:
         """The findings that are warnings, as texts."""
@@ -112,12 +115,13 @@ class Explanation:
         all images as PNG files in ``images``.
 
         Args:
-            path: The folder. It is made if it is missing. Files of an earlier call are replaced.
+            path: The folder, which is made if it is missing. It must be empty, or hold an earlier
+                page, whose files are replaced.
 
         Raises:
             ValueError, TypeError: If the folder cannot be written.
         """
-        return files.save(self, given_path(path))
+        return files.save(self, _checked_place(path, "path"), name="path")
 
     def __repr__(self) -> str:
         count = sum(each.kind == say.WARNING for each in self.findings)
@@ -183,7 +187,7 @@ def explain(
     """
     validate.text(title, "title")
     named = check_methods(methods)
-    where = _checked_place(output_dir)
+    where = None if output_dir is None else _checked_place(output_dir)
     seed = validate.seed(seed)
     spaces = _spaces(space)
     validate.function(classifier, "classifier")
@@ -245,19 +249,17 @@ def explain(
     return explanation
 
 
-def _checked_place(output_dir: Any) -> Path | None:
+def _checked_place(output_dir: Any, name: str = "output_dir") -> Path:
     """Return the folder, which must be new, empty, or the folder of an earlier page."""
-    if output_dir is None:
-        return None
-    place = given_path(output_dir, name="output_dir")
+    place = given_path(output_dir, name=name)
     kind = kind_of(place)
     if kind == "nothing there":
         return place
     if kind != "a folder":
-        raise ValueError(f"output_dir: expected a folder, got {shown(place)}: {kind}")
+        raise ValueError(f"{name}: expected a folder, got {shown(place)}: {kind}")
     if any(place.iterdir()) and kind_of(place / files.PAGE) != "a file":
         raise ValueError(
-            f"output_dir: expected a new or empty folder, or one with an earlier {files.PAGE}, got "
+            f"{name}: expected a new or empty folder, or one with an earlier {files.PAGE}, got "
             f"{shown(place)}, which holds other files"
         )
     return place

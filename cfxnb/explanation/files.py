@@ -12,20 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from cfxnb.core.disk import cause, shown, writing
+from cfxnb.core.image_files import pixels
 from cfxnb.core.tensors import predicted
 
 if TYPE_CHECKING:
     from cfxnb.explanation.explain import Explanation
 
 PAGE = "index.html"
-
-
-def as_picture(image: Tensor) -> Image.Image:
-    """Return one image (c, h, w) in [0, 1] as a picture of 8 bits. NaN becomes black."""
-    pixels = (image.detach().cpu().float().nan_to_num(0).clamp(0, 1) * 255).round().byte().numpy()
-    return Image.fromarray(
-        pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    )
 
 
 def file_name(name: str) -> str:
@@ -61,13 +54,25 @@ def per_image(explanation: "Explanation") -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def save(explanation: "Explanation", place: Path, skipped: pd.DataFrame | None = None) -> Path:
-    """Write everything to a folder, and return the path of the page, which is written last."""
+def save(
+    explanation: "Explanation",
+    place: Path,
+    skipped: pd.DataFrame | None = None,
+    name: str = "output_dir",
+) -> Path:
+    """Write everything to a folder, and return the path of the page, which is written last.
+
+    Args:
+        explanation: What is written.
+        place: The folder.
+        skipped: Files of the data that were skipped.
+        name: Name of the argument that holds the folder, for messages.
+    """
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for name in ("results", "images"):
-            shutil.rmtree(place / name, ignore_errors=True)
-            (place / name).mkdir()
+        for part in ("results", "images"):
+            shutil.rmtree(place / part, ignore_errors=True)
+            (place / part).mkdir()
         explanation.table.to_csv(place / "methods.csv", index_label="method")
         explanation.to_frame().to_csv(place / "images.csv", index=False)
         table = pd.DataFrame([dataclasses.asdict(each) for each in explanation.findings])
@@ -76,15 +81,17 @@ def save(explanation: "Explanation", place: Path, skipped: pd.DataFrame | None =
             skipped.to_csv(place / "skipped.csv", index=False)
         if explanation.changes is not None:
             explanation.changes.global_.to_csv(place / "changes.csv")
-        for name, cf in explanation.results.items():
-            cf.to("cpu").save(place / "results" / file_name(name))
-            _write_images(cf.image, place / "images" / file_name(name), explanation.rows)
+        for method, cf in explanation.results.items():
+            cf.to("cpu").save(place / "results" / file_name(method))
+            _write_images(cf.image, place / "images" / file_name(method), explanation.rows)
+        if explanation.heat_maps is not None:
+            explanation.heat_maps.save(place / "results" / "heat_maps")
         _write_images(explanation.images.images, place / "images" / "original", explanation.rows)
     except OSError as error:
         raise ValueError(
-            f"output_dir: expected a folder that can be written, got {shown(place)}: {cause(error)}"
+            f"{name}: expected a folder that can be written, got {shown(place)}: {cause(error)}"
         ) from None
-    with writing(place / PAGE, "output_dir") as partial:
+    with writing(place / PAGE, name) as partial:
         partial.write_text(explanation.html(), encoding="utf-8")
     return place / PAGE
 
@@ -92,4 +99,4 @@ def save(explanation: "Explanation", place: Path, skipped: pd.DataFrame | None =
 def _write_images(images: Tensor, folder: Path, rows: np.ndarray) -> None:
     folder.mkdir()
     for row, image in zip(rows.tolist(), images, strict=True):
-        as_picture(image).save(folder / f"{row:06d}.png")
+        Image.fromarray(pixels(image)).save(folder / f"{row:06d}.png")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
+from cfxnb.core.image_files import pixels, signed_map
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import predicted
 from cfxnb.core.types import (
@@ -26,7 +26,7 @@ from cfxnb.core.types import (
     STOPPED,
 )
 from cfxnb.explanation import findings as say
-from cfxnb.explanation.files import as_picture, file_name
+from cfxnb.explanation.files import file_name
 
 if TYPE_CHECKING:
     from cfxnb.explanation.explain import Explanation
@@ -334,24 +334,20 @@ def _method_figure(
     return f"<figure>{_image(cf.image[row], alt)}{below}<figcaption>{caption}</figcaption></figure>"
 
 
-def _signed(values: Tensor) -> Tensor:
-    """Return signed values (h, w) as a picture (3, h, w): purple above 0, orange below."""
-    top = (
-        values.abs().flatten().quantile(0.995).clamp(min=1e-6)
-        if values.numel() < 2**23
-        else values.abs().max().clamp(min=1e-6)
-    )
-    shown = colormaps["PuOr"](((values / top).clamp(-1, 1) / 2 + 0.5).cpu().numpy())
-    return torch.from_numpy(shown[..., :3].copy()).permute(2, 0, 1).float()
+def _signed(values: Tensor) -> np.ndarray:
+    """Return signed values (h, w) as colours (h, w, 3), with a scale that few pixels exceed."""
+    flat = values.abs().flatten()
+    top = flat.kthvalue(max(1, math.ceil(0.995 * len(flat)))).values
+    return signed_map(values, float(top))
 
 
-def _figure(image: Tensor, alt: str, caption: str) -> str:
+def _figure(image: Tensor | np.ndarray, alt: str, caption: str) -> str:
     return f"<figure>{_image(image, alt)}<figcaption>{caption}</figcaption></figure>"
 
 
-def _image(image: Tensor, alt: str) -> str:
-    """Return an image as an HTML element that holds its pixels."""
-    picture = as_picture(image)
+def _image(image: Tensor | np.ndarray, alt: str) -> str:
+    """Return an image (c, h, w), or colours (h, w, 3), as an HTML element that holds its pixels."""
+    picture = Image.fromarray(pixels(image) if isinstance(image, Tensor) else image)
     if max(picture.size) > LARGEST:
         picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()

@@ -41,6 +41,7 @@ UNDEFINED = {
     # What is joined stays as it was.
     "cfx.(Attribution|Counterfactuals).(concatenate|__add__)": "result.*",
     "cfx.spaces.*.decode": "result",  # what is far out, though finite, may overflow
+    "cfx.explain": "result.table.*",  # as of cfx.report
     "cfx.report": "result.*",  # what cannot be said is NaN, never 0
     "cfx.*(integrated_gradients|captum_attribution)": "result.relative_delta",  # no change
 }

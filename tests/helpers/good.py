@@ -541,6 +541,11 @@ def kept(kind):
     return OBJECTS[name]().save(place() / f"kept {name}")
 
 
+@functools.cache
+def explanation():
+    return cfx.explain(images(), classifier(), methods="pixel_attack", n_images=2)
+
+
 #: What it means elsewhere: function -> argument -> value. DEFAULT leaves it out.
 ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.AttributeEdits.step": {"target": lambda: torch.ones(ROWS, 2)},
@@ -600,6 +605,11 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.diverse_counterfactuals": {"method": const(short_attack), "target": const(1)},
     "cfx.edit_picture": {"image": lambda: images()[:1]},
     "cfx.edit_strip": {"image": lambda: images()[:1], "factors": lambda: factors()[:1]},
+    "cfx.explain": {
+        "data": images, "methods": const("pixel_attack"), "n_images": const(2),
+        "output_dir": lambda: place() / "page", "target": const("second"), "judge": DEFAULT,
+    },
+    "cfx.Explanation.save": {"path": lambda: place() / "page"},
     "cfx.explain_errors": _diffusion_world() | {
         "labels": lambda: gaussian()[3], "descriptors": DEFAULT,
         "kwargs": const({"max_attempts": 1, "steps": 2}),
@@ -809,6 +819,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "Diffusion": lambda: carded(diffusion),
     "DiffusionAutoencoder": lambda: carded(diffae),
     "Directions": directions,
+    "Explanation": explanation,
     "ErrorExplanation": lambda: explained(),
     "ClassMeans": lambda: cfx.fit_flow(space(), classifier(), many(), kind="class_means"),
     "FactorReader": reader,
