@@ -163,11 +163,17 @@ def passes_gradients(classifier: Any, images: Tensor) -> bool:
 
 def check_methods(value: Any) -> dict[str, dict[str, Any]] | None:
     """Return the named methods with their options, or None for those that apply."""
-    if value is None or value == "auto":
+    if value is None or (isinstance(value, str) and value == "auto"):
         return None
     if isinstance(value, str):
         value = [value]
     if isinstance(value, Mapping):
+        for name, options in value.items():
+            if options is not None and not isinstance(options, Mapping):
+                raise TypeError(
+                    f"methods: expected a dict of options for {name!r:.40}, got "
+                    f"{validate.describe(options)}"
+                )
         named = {name: dict(options or {}) for name, options in value.items()}
     elif isinstance(value, Sequence):
         named = {name: {} for name in validate.texts(value, "methods")}
