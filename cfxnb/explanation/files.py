@@ -4,7 +4,7 @@ import dataclasses
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,6 @@ from cfxnb.core.disk import cause, shown, writing
 from cfxnb.core.image_files import pixels
 from cfxnb.core.tensors import predicted
 
-if TYPE_CHECKING:
-    from cfxnb.explanation.explain import Explanation
-
 PAGE = "index.html"
 
 
@@ -26,7 +23,7 @@ def file_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "method"
 
 
-def per_image(explanation: "Explanation") -> pd.DataFrame:
+def per_image(explanation: Any) -> pd.DataFrame:
     """Return a table with one row per image and method."""
     names, parts = explanation.class_names, []
     labels = explanation.images.labels.tolist()
@@ -55,7 +52,7 @@ def per_image(explanation: "Explanation") -> pd.DataFrame:
 
 
 def save(
-    explanation: "Explanation",
+    explanation: Any,
     place: Path,
     skipped: pd.DataFrame | None = None,
     name: str = "output_dir",

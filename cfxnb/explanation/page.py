@@ -5,7 +5,7 @@ import html
 import importlib
 import io
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,6 @@ from cfxnb.core.types import (
 )
 from cfxnb.explanation import findings as say
 from cfxnb.explanation.files import file_name
-
-if TYPE_CHECKING:
-    from cfxnb.explanation.explain import Explanation
 
 SHOWN = 24  # images on the page
 LARGEST = 256  # pixels per side of an image on the page
@@ -98,7 +95,7 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 """
 
 
-def page(explanation: "Explanation") -> str:
+def page(explanation: Any) -> str:
     """Return the page as one HTML text."""
     title = html.escape(explanation.title)
     cfxnb = importlib.import_module("cfxnb")
@@ -132,7 +129,7 @@ def page(explanation: "Explanation") -> str:
 """
 
 
-def summary(explanation: "Explanation") -> str:
+def summary(explanation: Any) -> str:
     """Return the part of the page that a notebook shows: the summary, findings and the table."""
     return (
         f'<style>{_scoped(STYLE)}</style><div class="cfxnb-explanation">'
@@ -149,7 +146,7 @@ def _scoped(style: str) -> str:
     return root + "".join(f".cfxnb-explanation {line}" for line in lines)
 
 
-def _opening(explanation: "Explanation") -> str:
+def _opening(explanation: Any) -> str:
     about = dict(explanation.about)
     return (
         f"<p>This page explains decisions of a classifier by <b>counterfactuals</b>: images that "
@@ -160,7 +157,7 @@ def _opening(explanation: "Explanation") -> str:
     )
 
 
-def _short(explanation: "Explanation") -> str:
+def _short(explanation: Any) -> str:
     lines = [
         say.sentence(name, cf, explanation.judged.get(name))
         for name, cf in explanation.results.items()
@@ -173,7 +170,7 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _findings(explanation: "Explanation") -> str:
+def _findings(explanation: Any) -> str:
     if not explanation.findings:
         return "<p>Nothing was found that needs care.</p>"
     heads = {say.WARNING: "Warning", say.NOTE: "Note"}
@@ -183,7 +180,7 @@ def _findings(explanation: "Explanation") -> str:
     )
 
 
-def _table(explanation: "Explanation") -> str:
+def _table(explanation: Any) -> str:
     table = explanation.table
     columns = [c for c in COLUMNS if c in table]
     head = "".join(f"<th>{COLUMNS[c][0]}<small>{COLUMNS[c][2]}</small></th>" for c in columns)
@@ -227,7 +224,7 @@ def _cell(table: pd.DataFrame, name: str, column: str) -> str:
     return f'<td class="number">{text}{bar}{interval}</td>'
 
 
-def _changes(explanation: "Explanation") -> str:
+def _changes(explanation: Any) -> str:
     if explanation.changes is None:
         return ""
     local = explanation.changes.local
@@ -253,7 +250,7 @@ def _changes(explanation: "Explanation") -> str:
     )
 
 
-def _images(explanation: "Explanation") -> str:
+def _images(explanation: Any) -> str:
     count = min(len(explanation.images), SHOWN)
     text = (
         "<p>Each box shows one image, its counterfactuals by each method, and below them the "
@@ -271,7 +268,7 @@ def _images(explanation: "Explanation") -> str:
     return text + "</p>" + "".join(_card(explanation, row) for row in range(count))
 
 
-def _card(explanation: "Explanation", row: int) -> str:
+def _card(explanation: Any, row: int) -> str:
     names = explanation.class_names
     first = next(iter(explanation.results.values()))
     before = int(predicted(first.logits_before)[row])
@@ -309,7 +306,7 @@ def _card(explanation: "Explanation", row: int) -> str:
 
 
 def _method_figure(
-    explanation: "Explanation", name: str, cf: Counterfactuals, row: int, read: str, target: str
+    explanation: Any, name: str, cf: Counterfactuals, row: int, read: str, target: str
 ) -> str:
     names = explanation.class_names
     after = int(predicted(cf.logits_after)[row])
@@ -357,7 +354,7 @@ def _image(image: Tensor | np.ndarray, alt: str) -> str:
     return f'<img{kind} alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
 
 
-def _about(explanation: "Explanation") -> str:
+def _about(explanation: Any) -> str:
     cfxnb = importlib.import_module("cfxnb")
     pairs = [
         *explanation.about,
