@@ -5,8 +5,13 @@ methods. 'python -m cfxnb explain --example' prints such a file with comments. T
 folder with index.html, which needs no other file and no internet, and with all numbers, images and
 results as files.
 
-An option such as --n-images replaces the value in the file. Start the command with
-'accelerate launch -m cfxnb explain ...' to share the images among several GPUs or machines.
+Without a file, --data names the images, and --models a folder that 'python -m cfxnb train' has
+written. With --minutes, classifier, judge and generator are trained first if they are missing:
+
+  python -m cfxnb explain --data photos --size 64 --models models --minutes 25
+
+Other options replace values of the file. If the command is interrupted, the same command goes on.
+Start it with 'accelerate launch -m cfxnb explain ...' to share the images among several GPUs.
 
 The exit status is 0, also if the page holds warnings about the results.
 """
@@ -14,11 +19,17 @@ The exit status is 0, also if the page holds warnings about the results.
 import argparse
 import dataclasses
 import sys
+from pathlib import Path
+from typing import Any
 
-from cfxnb.explanation.config import EXAMPLE, checked, read_config
+from cfxnb.cli import train
+from cfxnb.core import processes, validate
+from cfxnb.core.disk import kind_of
+from cfxnb.explanation.config import EXAMPLE, Config, checked, read_config
 from cfxnb.explanation.config import run as explained
 
 SHOWN = ("images", "flip rate", "judge agrees", "L2", "sparsity")  # columns that are printed
+PARTS = ("classifier", "judge", "space")  # folders that 'python -m cfxnb train' writes
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="the file of settings (YAML)")
     parser.add_argument("--example", action="store_true", help="print settings with comments")
     parser.add_argument("--check", action="store_true", help="check the settings, run nothing")
+    parser.add_argument("--data", metavar="FOLDER", help="images to explain, without a file")
+    parser.add_argument("--size", type=int, help="height and width of the images of --data")
+    parser.add_argument("--models", metavar="FOLDER", help="classifier, judge and space")
+    parser.add_argument("--minutes", type=float, help="time for training what --models lacks")
     parser.add_argument("--output-dir", metavar="FOLDER", help="folder for the page")
     parser.add_argument("--n-images", metavar="N", help="number of images to explain, or all")
     parser.add_argument("--device", help="device to run on, such as cpu or cuda")
@@ -36,26 +51,64 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.example:
         print(EXAMPLE, end="")
         return 0
-    if chosen.config is None:
-        raise ValueError("CONFIG: expected a file of settings; --example prints one")
-    config = read_config(chosen.config)
     replaced = {
         "output_dir": chosen.output_dir,
         "n_images": _number(chosen.n_images),
         "device": chosen.device,
     }
     new = {key: value for key, value in replaced.items() if value is not None}
-    config = checked(dataclasses.asdict(config) | new)
+    config = checked(_settings(chosen) | new)
     if chosen.check:
-        print(f"{chosen.config}: all settings can be used")
+        print("All settings can be used.")
         return 0
     explanation = explained(config)
+    if not processes.is_main():
+        return 0
     columns = [c for c in SHOWN if c in explanation.table]
     print(explanation.table[columns].round(3).to_string())
     for text in explanation.warnings:
         print(f"warning: {text}", file=sys.stderr)
     print(f"{config.output_dir}/index.html")
     return 0
+
+
+def _settings(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of the file, or those that --data and --models stand for."""
+    if chosen.config is not None:
+        for name in ("data", "models", "minutes", "size"):
+            if getattr(chosen, name) is not None:
+                raise ValueError(f"--{name}: expected without a file of settings, got both")
+        config: Config = read_config(chosen.config)
+        return dataclasses.asdict(config)
+    if chosen.data is None or chosen.models is None:
+        raise ValueError(
+            "CONFIG: expected a file of settings (--example prints one), or --data and --models"
+        )
+    models = Path(chosen.models).expanduser()
+    missing = [part for part in PARTS if kind_of(models / part / "card.json") != "a file"]
+    if missing and chosen.minutes is None:
+        raise ValueError(
+            f"--models: expected a folder that 'python -m cfxnb train' has written, got "
+            f"{chosen.models!r} without {', '.join(missing)}; --minutes trains them first"
+        )
+    if missing and not chosen.check:
+        _train(chosen, models)
+    data = {"path": chosen.data, "split": "test"}
+    data |= {} if chosen.size is None else {"size": chosen.size}
+    settings: dict[str, Any] = {"data": data}
+    return settings | {part: models / part for part in PARTS}
+
+
+def _train(chosen: argparse.Namespace, models: Path) -> None:
+    """Train classifier, judge and space, as 'python -m cfxnb train' does."""
+    parser = argparse.ArgumentParser()
+    train.configure(parser)
+    minutes = validate.number(chosen.minutes, "--minutes", 0, open_low=True)
+    given = [str(chosen.data), "--output", str(models), "--minutes", str(minutes)]
+    for name in ("size", "device"):
+        if getattr(chosen, name) is not None:
+            given += [f"--{name}", str(getattr(chosen, name))]
+    train.run(parser.parse_args(given))
 
 
 def _number(text: str | None) -> int | str | None:

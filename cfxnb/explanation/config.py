@@ -2,12 +2,12 @@
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import Tensor
 
 from cfxnb import weights
 from cfxnb.core import validate
@@ -53,9 +53,7 @@ classifier: digits/classifier
 
 # The generator: a name, a folder that cfx.train or diffusers has written, a checkpoint (.ckpt of a
 # diffusion autoencoder, .pkl of StyleGAN2), or a function. Several in a list. Leave it out to see
-# only methods without a generator. To train one first (see 'python -m cfxnb train --help'):
-#
-#     space: {train: vae, minutes: 10}
+# only methods without a generator. 'python -m cfxnb train' trains one on your images.
 space: [digits/vae, digits/ldm]
 
 # An independent classifier with the same classes. It tells whether a counterfactual really shows
@@ -155,15 +153,9 @@ def checked(value: Any) -> Config:
         if getattr(config, key) is not None:
             check_model(getattr(config, key), key, TORCHSCRIPT + ONNX)
     for name, each in spaces_of(config.space).items():
-        if not trains(each):
-            check_model(each, f"space {name}", DIFFAE + STYLEGAN)
+        check_model(each, f"space {name}", DIFFAE + STYLEGAN)
     check_methods(config.methods)
     return config
-
-
-def trains(value: Any) -> bool:
-    """Return whether a space is to be trained first: ``{train: KIND, ...}``."""
-    return isinstance(value, Mapping) and "train" in value
 
 
 def spaces_of(value: Any) -> dict[str, Any]:
@@ -173,7 +165,7 @@ def spaces_of(value: Any) -> dict[str, Any]:
     several = value if isinstance(value, list) else [value]
     found: dict[str, Any] = {}
     for each in several:
-        what = each.get("train", each.get("load")) if isinstance(each, Mapping) else each
+        what = each.get("load") if isinstance(each, Mapping) else each
         name = Path(str(what)).stem.rpartition(":")[2] or "space"
         while name in found:
             name += " 2"
@@ -191,14 +183,12 @@ def run(config: Config) -> Explanation:
         name: load_space(each, f"space {name}", device)
         for name, each in spaces_of(config.space).items()
     }
-    reference = None if config.reference is None else load_data(config.reference, "reference")
-    if reference is None and config.data in ("digits", "chest", "faces"):
-        reference = load_data({"name": config.data, "split": "train"}, "reference")
+    reference = _reference(config)
     return explain(
         data,
         classifier,
         spaces or None,
-        target=_target(config.target),
+        target=config.target,
         judge=judge,
         methods=_methods(config.methods, device),
         reference=reference,
@@ -209,8 +199,19 @@ def run(config: Config) -> Explanation:
     )
 
 
-def _target(value: Any) -> Any:
-    return value if not isinstance(value, Tensor) else value.tolist()
+def _reference(config: Config) -> Any:
+    """Return the images for fitting: those of the settings, or the training part of the data."""
+    if config.reference is not None:
+        return load_data(config.reference, "reference")
+    function, options = check_data(config.data)
+    if options.get("split") != "test":
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is skipped was told for the data
+            return function(**{**options, "split": "train"})
+    except ValueError:  # no image is in the training part
+        return None
 
 
 def _methods(value: Any, device: Any) -> Any:

@@ -1,7 +1,9 @@
 """Explain a classifier's decisions on a data set: all methods that apply, and one page."""
 
 import dataclasses
+import inspect
 import os
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,12 +19,13 @@ from cfxnb.attacks.descriptors import fit_descriptors
 from cfxnb.attribution.integrated_gradients import integrated_gradients
 from cfxnb.attribution.paths import straight_path
 from cfxnb.attribution.result import Attribution
-from cfxnb.core import progress, validate
+from cfxnb.core import processes, progress, validate
 from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.disk import cause, given_path, kind_of, shown
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.prediction import predict_logits
+from cfxnb.core.result_folder import ResultFolder
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import predicted
 from cfxnb.core.types import Classifier, LatentSpace
@@ -39,6 +42,7 @@ from cfxnb.explanation.methods import (
     Scene,
     check_methods,
     is_denoiser,
+    key_of,
     nearest,
     passes_gradients,
     plan,
@@ -49,6 +53,7 @@ from cfxnb.metrics.report import report
 Data = ImageSet | LazyImageSet | Tensor
 TARGETS = ("second", "next")
 CONFIDENCE_LEVEL = 0.95
+WORK = "work"  # folder of unfinished work inside of output_dir
 LEAST_DESCRIBED = 200  # images from which descriptors are fitted
 
 
@@ -157,6 +162,11 @@ def explain(
     should be careful about. A method that cannot be used, or that fails, is left out, and the
     findings say why.
 
+    With ``output_dir``, finished work is kept in the folder ``work`` inside of it until the page is
+    written. If a call is interrupted, the same call goes on from there. If a script was started in
+    several processes by ``accelerate launch``, the processes share the images, and the main process
+    writes the page. The explained images are held in memory.
+
     Args:
         data: The images: an ImageSet, a LazyImageSet of ``cfx.data.folder``, or a tensor
             (n, c, h, w) in [0, 1].
@@ -207,6 +217,7 @@ def explain(
             seed=seed,
             gradients=passes_gradients(classifier, images),
             n_classes=logits.shape[1],
+            work=None if where is None else where / WORK,
         )
         jobs = plan(scene, named)
         found, messages = _run_all(jobs, scene, images)
@@ -244,8 +255,10 @@ def explain(
         about=_about(chosen, n_all, classifier, judge, spaces, target, scene),
         jobs=scene.jobs,
     )
-    if where is not None:
+    if where is not None and processes.is_main():
         files.save(explanation, where, skipped)
+        if processes.count() == 1:  # other processes may still read their parts
+            shutil.rmtree(where / WORK, ignore_errors=True)
     return explanation
 
 
@@ -257,7 +270,8 @@ def _checked_place(output_dir: Any, name: str = "output_dir") -> Path:
         return place
     if kind != "a folder":
         raise ValueError(f"{name}: expected a folder, got {shown(place)}: {kind}")
-    if any(place.iterdir()) and kind_of(place / files.PAGE) != "a file":
+    own = kind_of(place / files.PAGE) == "a file" or kind_of(place / WORK) == "a folder"
+    if any(place.iterdir()) and not own:
         raise ValueError(
             f"{name}: expected a new or empty folder, or one with an earlier {files.PAGE}, got "
             f"{shown(place)}, which holds other files"
@@ -405,7 +419,15 @@ def _run(job: Job, scene: Scene, images: Tensor) -> Counterfactuals:
         space = scene.spaces[str(job.space)]
         return function(space, scene.classifier, like, seed=scene.seed, **job.options)
     function, before, options = prepare(job, scene)
-    return function(*before, images, target=scene.target, **options)
+    known = inspect.signature(function).parameters
+    if scene.work is not None and "output_dir" in known:
+        question = key_of(job.method, images, job.options, job.space, before[0], scene)
+        options["output_dir"] = scene.work / f"{files.file_name(job.name)}-{question}"
+        if processes.count() > 1:  # several processes share the images in parts of this size
+            part = max(1, len(images) // (2 * processes.count()))
+            options["batch_size"] = min(part, options.get("batch_size", part))
+    result = function(*before, images, target=scene.target, **options)
+    return result[:] if isinstance(result, ResultFolder) else result
 
 
 def _reconstructions(scene: Scene) -> dict[str, Counterfactuals]:

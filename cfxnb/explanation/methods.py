@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,9 +14,13 @@ from cfxnb.attacks.baselines import random_change, reconstruct
 from cfxnb.attacks.latent_attack import latent_attack
 from cfxnb.attacks.nearest_neighbour import nearest_neighbour
 from cfxnb.attacks.pixel_attack import pixel_attack
-from cfxnb.core import validate
+from cfxnb.attacks.query_attack import query_attack
+from cfxnb.core import processes, validate
 from cfxnb.core.conditions import conditions_per_class
+from cfxnb.core.kept_work import digest
+from cfxnb.core.question import described
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.weights_hash import weights_hash
 from cfxnb.diffusion.diffusion_counterfactual import diffusion_counterfactual
 from cfxnb.diffusion.dime import dime
 from cfxnb.diffusion.fastdime import fastdime
@@ -32,6 +37,11 @@ METHODS: dict[str, tuple[Callable[..., Any], str, str]] = {
         latent_attack,
         "latent attack",
         "changes the code of the image by gradients of the classifier",
+    ),
+    "query_attack": (
+        query_attack,
+        "query attack",
+        "searches the code by queries of the classifier alone",
     ),
     "flow_counterfactual": (
         flow_counterfactual,
@@ -72,7 +82,8 @@ METHODS: dict[str, tuple[Callable[..., Any], str, str]] = {
 BASELINES = ("nearest_neighbour", "pixel_attack", "random_change", "reconstruct")
 DENOISER = ("diffusion_counterfactual", "sce", "maskdime", "fastdime", "dime")
 WITHOUT_GRADIENT = (
-    "flow_counterfactual", "follow_direction", "nearest_neighbour", "random_change", "reconstruct",
+    "query_attack", "flow_counterfactual", "follow_direction", "nearest_neighbour", "random_change",
+    "reconstruct",
 )  # fmt: skip
 MOST_REFERENCES = 1000  # images from which a flow is fitted
 LEAST_REFERENCES = 64
@@ -126,6 +137,7 @@ class Scene:
         seed: Seed of all methods.
         gradients: Whether the classifier passes gradients.
         n_classes: Number of classes.
+        work: Folder for unfinished work, or None.
         made: The results so far, by the name of the job.
         jobs: The jobs of these results.
     """
@@ -137,6 +149,7 @@ class Scene:
     seed: int
     gradients: bool
     n_classes: int
+    work: Path | None = None
     made: dict[str, Counterfactuals] = dataclasses.field(default_factory=dict)
     jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
 
@@ -236,6 +249,8 @@ def _usual(method: str, scene: Scene, space: str | None) -> bool:
         return False
     if method == "latent_attack":
         return not is_denoiser(adapter) and not slow_gradient(adapter)
+    if method == "query_attack":
+        return not scene.gradients and not is_denoiser(adapter)
     if method == "follow_direction":
         return not is_denoiser(adapter) and _one_target(scene) is not None
     if method == "diffusion_counterfactual":
@@ -281,10 +296,32 @@ def prepare(job: Job, scene: Scene) -> tuple[Callable[..., Any], tuple[Any, ...]
             options.pop("flow", None)  # a conditional diffusion model contains a flow
         elif "flow" not in options:
             _require_references(scene, LEAST_REFERENCES)
-            options["flow"] = fit_flow(space, scene.classifier, scene.reference, seed=scene.seed)
+            # Only one process may use a folder of unfinished training.
+            kept = None if scene.work is None or processes.count() > 1 else scene.work
+            options["flow"] = fit_flow(
+                space,
+                scene.classifier,
+                scene.reference,
+                seed=scene.seed,
+                checkpoint_dir=kept and kept / f"flow-{key_of(space, scene)}",
+            )
     if job.method == "follow_direction" and "direction" not in options:
         options["direction"] = _direction(job, space, scene)
     return function, (space, scene.classifier), options
+
+
+def key_of(*parts: Any) -> str:
+    """Return eight letters that depend on a question: its images, networks and options.
+
+    Unfinished work of one question is never continued for another one.
+    """
+    found = []
+    for part in parts:
+        if isinstance(part, Scene):
+            found += [weights_hash(part.classifier), part.target, part.reference, str(part.seed)]
+        else:
+            found.append(part if isinstance(part, Tensor) else str(described(part)))
+    return digest(*found)[:8]
 
 
 def _conditions(space: Any, scene: Scene, given: Any) -> list[Any]:

@@ -190,7 +190,8 @@ def _table(explanation: Any) -> str:
         kind = "baseline: " if job.baseline else ""
         cells = "".join(_cell(table, name, column) for column in columns)
         rows += (
-            f"<tr><th>{html.escape(_capital(name))}<small>{kind}{html.escape(job.words)}</small></th>"
+            f"<tr><th>{html.escape(_capital(name))}"
+            f"<small>{kind}{html.escape(job.words)}</small></th>"
             f"{cells}</tr>"
         )
     return (

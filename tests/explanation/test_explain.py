@@ -213,7 +213,7 @@ def test_the_example_can_be_used(capsys, tmp_path):
     assert main(["explain", "--example"]) == 0
     (tmp_path / "e.yaml").write_text(capsys.readouterr().out)
     assert main(["explain", str(tmp_path / "e.yaml"), "--check"]) == 0
-    assert "all settings can be used" in capsys.readouterr().out
+    assert "All settings can be used" in capsys.readouterr().out
 
 
 GOOD = {"data": "digits", "classifier": "digits/classifier"}
