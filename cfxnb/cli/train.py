@@ -28,7 +28,7 @@ import logging
 from pathlib import Path
 
 KINDS = ("vae", "ldm", "diffae", "autoencoder")
-PARTS = {"classifier": 0.15, "judge": 0.15, "space": 0.6}  # of the time; the rest is for measuring
+PARTS = {"classifier": 0.12, "judge": 0.16, "space": 0.62}  # of the time; the rest is for measuring
 JUDGE = {"width": 24, "n_downsamplings": 2}  # another network than the classifier
 N_MEASURED = 100  # held-out images that are attacked
 

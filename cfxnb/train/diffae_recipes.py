@@ -22,7 +22,7 @@ from cfxnb.spaces.codecs import PixelUnshuffleCodec
 from cfxnb.spaces.diffae import DiffusionAutoencoder
 from cfxnb.train.cards import card_of, frechet_distances, rounded, same_decisions, ship
 from cfxnb.train.diffae import Denoising
-from cfxnb.train.sprites import figures, sprite_card, test_figures
+from cfxnb.train.sprites import rounded_figures, sprite_card, test_figures
 from cfxnb.train.train_space import space as train_space
 
 COUNTS = {"digits": 10, "sprites": 10, "chest": 20, "faces": 20}  # steps, and inversion steps
@@ -74,7 +74,7 @@ DATASETS = {
         partial(card_of, source=DIGITS, files="digits/"),
     ),
     "sprites": Dataset(
-        lambda: figures(seed=1).images,
+        lambda: rounded_figures(seed=1).images,
         lambda: test_figures("pairs").images[:500],
         ("honest", "shortcut", "majority", "conjunction", "unknown"),
         sprite_card,

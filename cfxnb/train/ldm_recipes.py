@@ -21,7 +21,7 @@ from cfxnb.data.lpc import SPRITE_OPTIONS, as_indices
 from cfxnb.data.mnist import SOURCE as DIGITS
 from cfxnb.spaces import Autoencoder, Diffusion
 from cfxnb.train.cards import card_of, frechet_distances, rounded, same_decisions, ship
-from cfxnb.train.sprites import figures, sprite_card
+from cfxnb.train.sprites import rounded_figures, sprite_card
 from cfxnb.train.train_space import space as train_space
 
 MEASURED = 1000  # number of held-out images, and of samples, for distances between sets
@@ -100,7 +100,7 @@ DATASETS = {
         card=partial(card_of, source=DIGITS, files="digits/train-"),
     ),
     "sprites": Dataset(
-        train=lambda: figures(seed=1),
+        train=lambda: rounded_figures(seed=1),
         test=lambda: sprites("independent", 3000, split="test", seed=11),
         options=lambda part: torch.stack(
             [torch.as_tensor(v) for v in as_indices(part.factors).values()], 1

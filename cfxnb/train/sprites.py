@@ -60,6 +60,12 @@ def figures(seed: int) -> ImageSet:
     return sprites("independent", N_FIGURES, split="train", seed=seed)
 
 
+def rounded_figures(seed: int) -> ImageSet:
+    """Return ``figures`` with all pixels rounded to bytes, which take a quarter of the memory."""
+    train = figures(seed)
+    return dataclasses.replace(train, images=as_unit(as_bytes(train.images)))
+
+
 def test_figures(world: str) -> ImageSet:
     """Sample held-out figures."""
     return sprites(world, 2000, split="test", seed=11)

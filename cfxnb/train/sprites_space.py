@@ -18,7 +18,13 @@ from cfxnb.nets import ConvVAE
 from cfxnb.spaces.vae import VAE, measure_code_statistics
 from cfxnb.train.cards import rounded, same_decisions, ship
 from cfxnb.train.losses import as_bytes, as_unit, kl_term
-from cfxnb.train.sprites import figures, reading_accuracy, sprite_card, test_figures
+from cfxnb.train.sprites import (
+    figures,
+    reading_accuracy,
+    rounded_figures,
+    sprite_card,
+    test_figures,
+)
 from cfxnb.train.train_space import space
 
 EDIT_STEPS = 4000
@@ -98,7 +104,7 @@ def decoder_loss(decoder: nn.Module, batch: tuple[Tensor, ...], generator: Gener
 
 def make_vae(folder: Path, device: str) -> None:
     """Train the VAE for 25 epochs, which takes about twenty minutes on two cores, and save it."""
-    train = figures(seed=1)
+    train = rounded_figures(seed=1)
     made = space(
         train,
         "vae",

@@ -90,8 +90,9 @@ def space(
         held_out: Images to measure with. Default: a tenth of ``data``.
         early_stopping: Whether to hold out a tenth of ``data``, to stop when its loss no longer
             falls, and to keep the best weights.
-        net: Further arguments of the network, such as ``{"dims": 32}``, in place of those that
-            follow from the images.
+        net: Further arguments of the network, in place of those that follow from the images. For a
+            VAE, ``{"dims": 32}`` gives codes without places in the image. They need more images and
+            time, and their samples are better.
         loss: Loss function ``loss(model, batch, generator)``, in place of the one of the kind.
         extra: Further tensors with one row per image of ``data``, which ``loss`` gets after the
             images.

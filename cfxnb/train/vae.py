@@ -13,7 +13,7 @@ from cfxnb.train.losses import as_unit, kl_term, mirrored
 from cfxnb.train.task import Settings, Task, epochs, frozen, halvings
 
 WIDTHS = (32, 64, 128, 128, 128)  # feature maps at each resolution, largest first
-DIMS = 64
+DIMS_PER_CELL = 8  # coordinates of the code for each position of the smallest feature maps
 LEAST_ERROR = 4e-4  # squared error per pixel below which errors don't count more: 5 of 255 levels
 STATISTICS_IMAGES = 60_000  # images on which mean and std of the codes are measured
 
@@ -22,10 +22,11 @@ def train(task: Task) -> tuple[VAE, dict[str, Any]]:
     """Train a VAE, and return it as a space, with the fields of its card."""
     data, options = task.parts.train, task.options
     channels, height, width = data.shape
-    config = {"dims": DIMS, "channels": channels, "size": [height, width]}
-    if "widths" not in options["net"]:
-        config["widths"] = list(WIDTHS[: halvings(data.shape, 5, 2)])
-    config |= options["net"]
+    widths = options["net"].get("widths") or list(WIDTHS[: halvings(data.shape, 5, 2)])
+    cells = (height >> len(widths)) * (width >> len(widths))
+    config = {"dims": DIMS_PER_CELL * cells, "channels": channels, "size": [height, width]}
+    # Codes with a place in the image are learned from far fewer images.
+    config |= {"widths": widths, "spatial": "dims" not in options["net"], **options["net"]}
     task.start()
     net = ConvVAE(**config)
     loss = options["loss"] or VAELoss(mirror=options["mirror"])
