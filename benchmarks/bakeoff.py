@@ -158,6 +158,8 @@ METHODS: dict[str, tuple[str, str, Callable[[Task], Any]]] = {
     "MaskDiME": ("2602.18792", "denoised", _denoising(cfx.maskdime)),
 }
 
+TRUTH = ["flip rate", "cause changed", "only causes changed"]
+RANDOM = "sprites, random rules"
 COLUMNS = [
     "flip rate",
     "judge agrees",
@@ -184,7 +186,7 @@ def _sprites(name: str, rule: PlantedClassifier, classifier: Any, world: Any, n:
     train = cfx.data.sprites(world, 2 * N_FLOW, split="train", seed=21)
     test = cfx.data.sprites(world, n, split="test", seed=33)
     return Task(
-        world="sprites" if name in SPRITE_CLASSIFIERS else "sprites, random rules",
+        world="sprites" if name in SPRITE_CLASSIFIERS else RANDOM,
         name=name,
         classifier=classifier,
         space=cfx.load("sprites/vae"),
@@ -346,9 +348,20 @@ def main() -> int:
     for world, part in measured.groupby("world", sort=False):
         rows.section(str(world).capitalize())
         rows.table(f"{part['task'].nunique()} tasks", summary(part))
+        if world == RANDOM:
+            turning = part["task"].map(_turns).astype(bool)
+            for place, some in (("not among", part[~turning]), ("among", part[turning])):
+                count = some["task"].nunique()
+                title = f"{count} of these rules, in which the direction is {place} the causes"
+                rows.table(title, summary(some).reindex(columns=TRUTH))
     rows.parts.append(f"![{PICTURE}](bakeoff.png)")
     draw(measured, RESULTS.parent / "bakeoff.png" if options.write else None)
     return rows.close()
+
+
+def _turns(task: str) -> bool:
+    """Return whether a random rule depends on the direction, which redraws the whole figure."""
+    return "direction" in cfx.data.random_planted_classifier(int(task.split()[1])).causes
 
 
 def _kept(path: Path | None) -> dict[tuple[str, str, str], dict[str, Any]]:
