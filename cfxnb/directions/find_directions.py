@@ -9,9 +9,11 @@ files. ``global_search`` has the default search, which uses one or several image
 import dataclasses
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -30,6 +32,7 @@ from cfxnb.directions.global_search import search_globally
 from cfxnb.directions.held_out import HeldOut
 from cfxnb.directions.one_image_search import search_one_image
 from cfxnb.directions.probing import BlackBoxProbe, Distance, rms
+from cfxnb.directions.proxies import ProxyFit
 from cfxnb.directions.query_log import QueryLog
 from cfxnb.directions.result import Directions
 from cfxnb.directions.search_config import GLOBAL, SearchConfig
@@ -206,40 +209,19 @@ def find_directions(
     ):
         stop.progress.begin(1)
         probe = BlackBoxProbe(space, classifier, distance, images, log, config, others, stop)
-        if config.proxy == GLOBAL:
-            held_out = HeldOut(probe, others)
-            found = search_globally(probe, held_out, config)
-            fit, directions, table = found.fit, found.vectors, found.table
-            by_class = {str(label): vector for label, vector in enumerate(found.towards)}
-            towards = as_code_changes(by_class, space.std).to(images.device)
-            tried = len(held_out.images)
-        else:
-            trial, towards = Trial(probe, others), None
-            fit, directions, table = search_one_image(probe, trial, config)
-            tried = len(trial.images)
-    if config.proxy == GLOBAL and probe.covariance.source == "none":
-        warnings.warn(
-            "space: expected axes and variances, the covariance of the codes of real images, got "
-            "none. Changes have the same size in all coordinates, so that directions may hold for "
-            "fewer images. Pass several images, on which the covariance is then measured.",
-            stacklevel=3,
-        )
+        fit, directions, table, by_class, tried = _search(probe, others, config)
+    _warn(probe, config)
     probe.space_fit.warn()
-    if stop.interrupted:
-        warnings.warn(
-            f"interrupted after {log.n_queries} of at most {max_queries} queries. The directions "
-            "are based on these, and unknown flip rates are NaN.",
-            stacklevel=3,
-        )
+    as_changes = partial(as_code_changes, std=space.std)
     return Directions(
-        vectors=as_code_changes(directions, space.std).to(images.device),
+        vectors=as_changes(directions).to(images.device),
         names=tuple(directions),
         table=table,
         proxy_fit=fit,
         target=config.target,
         contrast_class=config.contrast_class,
         n_queries=log.n_queries,
-        class_vectors=towards,
+        class_vectors=None if by_class is None else as_changes(by_class).to(images.device),
         made_by={
             "function": "find_directions",
             **dataclasses.asdict(config),
@@ -254,6 +236,41 @@ def find_directions(
             "seconds": round(time.perf_counter() - start, 3),
         },
     )
+
+
+def _search(
+    probe: BlackBoxProbe, others: Tensor, config: SearchConfig
+) -> tuple[ProxyFit, dict[str, Tensor], pd.DataFrame, dict[str, Tensor] | None, int]:
+    """Run the search that ``proxy`` names.
+
+    Returns:
+        The fit, the directions, their table, the direction towards each class if the search knows
+        it, and the number of images on which the directions were tested.
+    """
+    if config.proxy == GLOBAL:
+        held_out = HeldOut(probe, others)
+        found = search_globally(probe, held_out, config)
+        by_class = {str(label): vector for label, vector in enumerate(found.towards)}
+        return found.fit, found.vectors, found.table, by_class, len(held_out.images)
+    trial = Trial(probe, others)
+    return (*search_one_image(probe, trial, config), None, len(trial.images))
+
+
+def _warn(probe: BlackBoxProbe, config: SearchConfig) -> None:
+    """Warn about what makes the directions worse than they could be."""
+    if config.proxy == GLOBAL and probe.covariance.source == "none":
+        warnings.warn(
+            "space: expected axes and variances, the covariance of the codes of real images, got "
+            "none. Changes have the same size in all coordinates, so that directions may hold for "
+            "fewer images. Pass several images, on which the covariance is then measured.",
+            stacklevel=4,
+        )
+    if probe.stop.interrupted:
+        warnings.warn(
+            f"interrupted after {probe.log.n_queries} of at most {config.max_queries} queries. The "
+            "directions are based on these, and unknown flip rates are NaN.",
+            stacklevel=4,
+        )
 
 
 def _statistics(space: Any) -> list[Tensor]:
