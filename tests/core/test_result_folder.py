@@ -333,7 +333,7 @@ def test_a_report_of_a_folder_is_that_of_all_images(folder, whole):
 
 
 def test_changes_are_described_from_the_codes(folder, tmp_path):
-    options = {"steps": 40, "confidence": 0.5}
+    options = {"proximity": 0.0, "prior": 0.0}
     whole = attack(IMAGES, **options)
     found = attack(Pairs(), **options, output_dir=tmp_path / "found")
     images = SPACE.sample(400, 3)

@@ -15,9 +15,10 @@ F = net()
 IMAGES = SPACE.sample(22, 7)
 with torch.no_grad():
     TARGET = 1 - F(IMAGES).argmax(1)
-#: Noise, so that a wrong row would be seen; and few steps.
-OPTIONS = {"init_noise": 0.3, "steps": 4, "restarts": 1, "confidence": 0.9}
+#: Noise, so that a wrong row would be seen; and few steps, with which half of the images flip.
+OPTIONS = {"init_noise": 0.3, "steps": 4, "restarts": 1, "confidence": 0.5, "lr": 1.0}
 SHARD = 4  # images; the last shard has two
+COUNT = len(IMAGES)
 
 
 class Pairs(Dataset):
