@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from cfxnb import weights
-from cfxnb.core import validate
+from cfxnb.core import processes, validate
 from cfxnb.core.disk import cause, given_path, kind_of, shown
 from cfxnb.explanation.explain import Explanation, explain
 from cfxnb.explanation.methods import check_methods, nearest
@@ -175,7 +175,8 @@ def spaces_of(value: Any) -> dict[str, Any]:
 
 def run(config: Config) -> Explanation:
     """Load everything that the settings name, explain, and write the page."""
-    device = validate.device(config.device)
+    several = processes.count() > 1 and config.device is None
+    device = processes.device() if several else validate.device(config.device)
     data = load_data(config.data)
     classifier = load_classifier(config.classifier, "classifier", device)
     judge = None if config.judge is None else load_classifier(config.judge, "judge", device)
