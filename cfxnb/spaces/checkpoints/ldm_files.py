@@ -19,7 +19,7 @@ import torch
 
 from cfxnb.core import validate
 from cfxnb.core.modes import standard_modes
-from cfxnb.spaces.checkpoints import diffusers_files, ldm_parts
+from cfxnb.spaces.checkpoints import diffusers_files, ldm_parts, text_encoders
 from cfxnb.spaces.checkpoints.building import diffusion_space
 from cfxnb.spaces.checkpoints.diffusers_files import InvalidPart
 from cfxnb.spaces.checkpoints.lora import LoRA
@@ -119,7 +119,7 @@ def load_stable_diffusion(
     checked_precision(precision)
     checked_template(template)
     where = validate.device(device)
-    ldm_parts.transformers_for("load_stable_diffusion")
+    text_encoders.required("load_stable_diffusion")
     parts = ("vae", "unet", "scheduler", "tokenizer", "text_encoder")
     found = diffusers_files.folder(path, revision, WANTED, parts)
     with diffusers_files.naming_path(path, WANTED):
@@ -131,11 +131,11 @@ def stable_diffusion(
     found: Path, template: str, precision: str, added: LoRA | None = None
 ) -> Diffusion:
     """Load Stable Diffusion 1 or 2 from a folder, with a LoRA merged into it or without."""
-    transformers = ldm_parts.transformers_for("load_diffusers")
+    text_encoders.required("load_diffusers")
 
     def known(net: Any) -> Conditions:
         if others := [name for name in OTHERS if net.config.get(name) is not None]:
             raise InvalidPart(f"unet has {others[0]}, unlike Stable Diffusion 1 and 2")
-        return ldm_parts.texts(found, transformers, template)
+        return ldm_parts.texts(found, template)
 
     return diffusion_space(found, ("UNet2DConditionModel",), known, precision, added=added)

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from cfxnb.core.disk import cause
 from cfxnb.core.types import Code
 from cfxnb.spaces.autoencoder import downsample_factor_of
-from cfxnb.spaces.checkpoints import diffusers_files
+from cfxnb.spaces.checkpoints import diffusers_files, text_encoders
 from cfxnb.spaces.checkpoints.diffusers_files import InvalidPart
-from cfxnb.spaces.checkpoints.safe_loading import plain_name
 from cfxnb.spaces.conditions import (
     ClassConditions,
     Conditions,
@@ -27,17 +26,6 @@ from cfxnb.spaces.conditions import (
 )
 
 MAX_CODE = 2**22  # numbers in a code; the largest known codes have 2**16
-
-#: Fields of the config of a ``CLIPTextModel`` that affect its output.
-TEXT = {
-    **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"), int),
-    **dict.fromkeys(("num_attention_heads", "max_position_embeddings"), int),
-    **dict.fromkeys(("layer_norm_eps", "attention_dropout"), float),
-    **dict.fromkeys(("initializer_range", "initializer_factor"), float),
-    **dict.fromkeys(("projection_dim", "pad_token_id", "bos_token_id"), int | None),
-    "eos_token_id": int | list[int] | None,
-    "hidden_act": str,
-}
 
 
 def code_shape(size: Any, channels: int, part: str = "unet") -> tuple[int, int, int]:
@@ -116,66 +104,13 @@ def _warn_of_the_last(count: int, null: bool | None) -> None:
         )
 
 
-def transformers_for(caller: str) -> Any:
-    """Return the package transformers, which reads texts. ``caller`` is named in the error."""
-    try:
-        import transformers
-    except ImportError:
-        raise ImportError(
-            f"{caller}: expected the package transformers, which reads texts; "
-            "pip install transformers"
-        ) from None
-    return transformers
-
-
-def texts(found: Path, transformers: Any, template: str) -> PromptConditions:
+def texts(found: Path, template: str) -> PromptConditions:
     """Return the text encoder and tokenizer in a model folder as ``PromptConditions``."""
-    part = "text_encoder"
-    config = diffusers_files.config_of(found, f"{part}/config.json", plain=True)
-    kinds = config.get("architectures")
-    if kinds != ["CLIPTextModel"]:
-        raise InvalidPart(f"{part} is a {kinds!r:.60}, not CLIPTextModel")
-    files = diffusers_files.weight_files(found, part, "model")
-    known = {name: config[name] for name in TEXT if name in config}
-
-    def build() -> nn.Module:
-        return transformers.CLIPTextModel(transformers.CLIPTextConfig(**known))
-
-    names = diffusers_files.fitted(build, config, TEXT, files, part)
-    settings = transformers.CLIPTextConfig(**known)
-    wrapped = any(plain_name(name) != name for name in names)
-    weights = diffusers_files.unwrapped(files) if wrapped else None
-    made = transformers.CLIPTextModel
-    encoder = diffusers_files.pretrained(made, found, part, weights, config=settings).float()
-    tokenizer = _tokenizer(found, transformers)
-    words = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
-    if words > encoder.config.vocab_size:
-        raise InvalidPart(f"tokenizer has {words} words, {part} {encoder.config.vocab_size}")
-    longest, stated = encoder.config.max_position_embeddings, tokenizer.model_max_length
-    if type(stated) not in (int, float) or not stated >= 1:
-        text = f"{stated!r:.40}, not a number of words"
-        raise InvalidPart(f"tokenizer/tokenizer_config.json has model_max_length {text}")
-    tokenizer.model_max_length = int(min(stated, longest))
-    return PromptConditions(tokenizer, encoder, template)
-
-
-def _tokenizer(found: Path, transformers: Any) -> Any:
-    files = {file.name for file in (found / "tokenizer").glob("*")}
-    if not files:
-        raise InvalidPart("no tokenizer in it")
-    if "tokenizer.json" not in files and not files >= {"vocab.json", "merges.txt"}:
-        raise InvalidPart("tokenizer has neither tokenizer.json nor vocab.json and merges.txt")
-    for name in sorted(files):
-        if name.endswith(".json"):
-            diffusers_files.config_of(found, f"tokenizer/{name}", plain=True)
-    try:
-        return transformers.CLIPTokenizer.from_pretrained(
-            str(found / "tokenizer"), local_files_only=True
-        )
-    except Exception as error:  # many kinds, for files that are missing or damaged
-        raise InvalidPart(
-            f"tokenizer can't be built ({type(error).__name__}: {cause(error)})"
-        ) from None
+    part, kind = "text_encoder", "CLIPTextModel"
+    setting = text_encoders.settings(found, part, kind)
+    encoder = text_encoders.encoder(found, part, kind)
+    tokenizer = text_encoders.tokenizer(found, "tokenizer", kind, setting)
+    return PromptConditions(tokenizer, encoder(), template)
 
 
 def mismatch(conditions: Conditions, net: Any) -> str | None:

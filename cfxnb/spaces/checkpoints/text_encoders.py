@@ -74,17 +74,14 @@ SAME = {
 }
 
 
-def required() -> Any:
-    """Return the package transformers.
-
-    Raises:
-        ImportError: if it is not installed.
-    """
+def required(caller: str = "load_diffusers") -> Any:
+    """Return the package transformers, which reads texts. ``caller`` is named in the error."""
     try:
         import transformers
     except ImportError:
         raise ImportError(
-            "path: expected the package transformers, which reads texts; pip install transformers"
+            f"{caller}: expected the package transformers, which reads texts; "
+            "pip install transformers"
         ) from None
     return transformers
 
@@ -142,14 +139,14 @@ def encoder(
     return load
 
 
-def tokenizer(found: Path, part: str, kind: str, vocab_size: int) -> Any:
+def tokenizer(found: Path, part: str, kind: str, setting: Any) -> Any:
     """Return the tokenizer of an encoder.
 
     Args:
         found: the folder of the model.
         part: name of the tokenizer's subfolder, such as "tokenizer_2".
         kind: class of the encoder.
-        vocab_size: number of words that the encoder knows.
+        setting: config of the encoder, from ``settings``.
     """
     transformers = required()
     files = {file.name for file in (found / part).glob("*")}
@@ -172,10 +169,14 @@ def tokenizer(found: Path, part: str, kind: str, vocab_size: int) -> Any:
             text += "; the package sentencepiece reads its *.model file: pip install sentencepiece"
         raise InvalidPart(f"{part} can't be built ({text})") from None
     count = max(len(words), 1 + max(words.get_vocab().values(), default=0))
-    if count > vocab_size:
-        raise InvalidPart(f"{part} has {count} words, its text encoder {vocab_size}")
+    if count > setting.vocab_size:
+        encoder_part = part.replace("tokenizer", "text_encoder")
+        raise InvalidPart(f"{part} has {count} words, {encoder_part} {setting.vocab_size}")
     stated = words.model_max_length
     if type(stated) not in (int, float) or not stated >= 1:
         text = f"{stated!r:.40}, not a number of words"
         raise InvalidPart(f"{part}/tokenizer_config.json has model_max_length {text}")
+    longest = getattr(setting, "max_position_embeddings", None)  # a T5 has no limit
+    if longest is not None:
+        words.model_max_length = int(min(stated, longest))
     return words

@@ -149,7 +149,7 @@ def load(
         if takes != gets:
             raise InvalidPart(f"{family.part} takes {takes!r:.40} {what}, its texts have {gets}")
     tokenizers = [
-        text_encoders.tokenizer(found, each.tokenizer, each.kind, setting.vocab_size)
+        text_encoders.tokenizer(found, each.tokenizer, each.kind, setting)
         for each, setting in zip(readers, settings, strict=True)
     ]
     denoiser = diffusers_files.network(found, family.part, family.kinds, dtype)
@@ -159,10 +159,8 @@ def load(
         added.check(found, family.part)
     net = denoiser()
     encoders = [
-        TextEncoder(tokenizer, text(), reader.length or _length(tokenizer, setting))
-        for tokenizer, text, reader, setting in zip(
-            tokenizers, texts, readers, settings, strict=True
-        )
+        TextEncoder(tokenizer, text(), reader.length or tokenizer.model_max_length)
+        for tokenizer, text, reader in zip(tokenizers, texts, readers, strict=True)
     ]
     if added is not None:
         nets = {reader.part: each.net for reader, each in zip(readers, encoders, strict=True)}
@@ -267,10 +265,6 @@ def _left_out(found: Path, index: Mapping[str, Any], reader: Reader) -> bool:
     if not (found / reader.part).is_dir():
         raise InvalidPart(f"no {reader.part} in it, which reads texts")
     return False
-
-
-def _length(tokenizer: Any, setting: Any) -> int:
-    return int(min(tokenizer.model_max_length, setting.max_position_embeddings))
 
 
 def _autoencoder(codec: Any, shape: tuple[int, ...], precision: str) -> Autoencoder:
