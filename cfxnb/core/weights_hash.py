@@ -11,6 +11,11 @@ from torch.nn.parameter import is_lazy
 from cfxnb.core.modules import modules_of
 from cfxnb.core.one_shard import once
 
+#: Networks with more numbers than this are hashed on their device by a sum of products, because the
+#: way to the CPU and SHA-256 would take up to a minute in each call of a method.
+LARGE = 2**28
+CHUNK = 2**16  # numbers that are hashed together on the CPU
+
 
 def weights_hash(*parts: Any) -> str:
     """Return a short hash of the weights that ``parts`` use, or "" if there is no network.
@@ -31,9 +36,11 @@ def _hash(tops: Iterable[nn.Module]) -> str:
     digest = hashlib.sha256()
     for module in tops:
         counters = {n for n, b in module.named_buffers() if not is_lazy(b) and b.numel() < 2}
-        for name, value in _state(module):
+        state = _state(module)
+        large = sum(value.numel() for _, value in state if _is_plain(value)) > LARGE
+        for name, value in state:
             if name not in counters:
-                _feed(digest, value)
+                _feed(digest, _products(value) if large and _is_plain(value) else value)
     return digest.hexdigest()[:16]
 
 
@@ -42,6 +49,30 @@ def _state(module: nn.Module) -> list[tuple[str, Any]]:
         return sorted(module.state_dict().items(), key=lambda item: item[0])
     except Exception:  # a custom state_dict may fail in any way
         return [*module.named_parameters(), *module.named_buffers()]
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value is a tensor of floats that stores its numbers."""
+    if not isinstance(value, Tensor) or is_lazy(value) or value.layout != torch.strided:
+        return False
+    return value.is_floating_point() and not value.is_quantized and not value.is_meta
+
+
+def _products(value: Tensor) -> list[str]:
+    """Return the shape of a tensor, and the sum of its numbers times different odd factors.
+
+    A number counts as the integer that has the same bits in float32. The sum is exact modulo 2^64,
+    so it depends neither on the device, nor on the order of summation, nor on the floating dtype.
+    The factor of the number at place i is 2 i + 1.
+    """
+    flat = value.detach().reshape(-1)
+    size = CHUNK if flat.device.type == "cpu" else 256 * CHUNK
+    factors = 2 * torch.arange(min(size, len(flat)), device=flat.device) + 1
+    total = torch.zeros((), dtype=torch.int64, device=flat.device)
+    for i, part in enumerate(flat.split(size)):
+        bits = part.float().view(torch.int32)
+        total += (bits * (factors[: len(bits)] + 2 * i * size)).sum()
+    return [str(tuple(value.shape)), str(int(total))]
 
 
 def _feed(digest: Any, value: Any) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from worlds import LinearSpace
 
 import cfxnb as cfx
+from cfxnb.core import weights_hash as weights_module
 from cfxnb.core.modules import modules_of
 from cfxnb.core.weights_hash import weights_hash
 
@@ -395,6 +396,25 @@ def test_channels_are_made_to_fit():
         f(torch.rand(2, 4, 8, 8))
     with pytest.raises(ValueError, match="images: expected 3 channels, as mean has"):
         cfx.wrap(net(), mean=[0.1, 0.2, 0.3])(X)
+
+
+def test_fingerprints_of_large_networks(monkeypatch):
+    """Each number and its place count. Chunks, dtypes and the order of rows in memory do not."""
+    f = nn.Linear(37, 5).to(torch.bfloat16)
+    plain = weights_hash(f)
+    monkeypatch.setattr(weights_module, "LARGE", 100)
+    known = weights_hash(f)
+    assert known != plain
+    for size in (7, 64):
+        monkeypatch.setattr(weights_module, "CHUNK", size)
+        assert weights_hash(f) == weights_hash(f.float()) == known
+    with torch.no_grad():
+        f.weight.set_(f.weight.T.contiguous().T)
+        assert weights_hash(f) == known
+        f.weight[2, [30, 31]] = f.weight[2, [31, 30]].clone()
+        exchanged = weights_hash(f)
+        f.bias[1] += 1e-3
+        assert len({known, exchanged, weights_hash(f)}) == 3
 
 
 def test_fingerprints_never_fail_and_tell_networks_apart():
