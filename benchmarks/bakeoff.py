@@ -148,6 +148,7 @@ METHODS: dict[str, tuple[str, str, Callable[[Task], Any]]] = {
     "line of class means": ("baseline", "codes", _flow("class_means")),
     "class swap": ("baseline", "codes", _flow("flow", **CLASS_SWAP)),
     "latent attack": ("2504.15479", "codes", _latent(cfx.latent_attack)),
+    "query attack": ("this package", "codes", _latent(cfx.query_attack)),
     "global direction": ("2404.12488", "codes", _follow),
     "LeapFactual": ("2510.14623", "codes", _flow("flow", **cfx.PAPER_FLOW)),
     "flow walk": ("this package", "codes", _flow("flow")),

@@ -29,7 +29,7 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.paid_answers import PaidAnswers
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
-from cfxnb.core.tensors import finite_rows, noise_like, standardise
+from cfxnb.core.tensors import active_dims, finite_rows, noise_like, standardise
 from cfxnb.core.types import Classifier, Images, LatentSpace, OnStep, Step
 from cfxnb.core.weights_hash import weights_hash
 
@@ -211,11 +211,16 @@ class CodeEvolution:
     ) -> None:
         self.run_of, self.batch, self.options, self.answers = run, batch, options, answers
         z = batch.code_before.z
-        covariance = covariance_of(run.space)
-        self.axes, self.variances = covariance.axes.to(z), covariance.variances.to(z)
         self.std = run.space.std.to(z)
+        self.active = active_dims(self.std).flatten()
         away = standardise(z - run.space.mean.to(z), self.std).flatten(1)
-        self.start = away @ self.axes.T / self.variances.sqrt()
+        if getattr(run.space, "axes", None) is None:  # every active coordinate is an axis
+            self.axes, self.variances = None, z.new_ones(int(self.active.sum()))
+            self.start = away[:, self.active]
+        else:
+            covariance = covariance_of(run.space)
+            self.axes, self.variances = covariance.axes.to(z), covariance.variances.to(z)
+            self.start = away @ self.axes.T / self.variances.sqrt()
         count, dims = self.start.shape
         self.center = torch.zeros_like(self.start)
         self.spread = torch.full_like(self.start, options.sigma)
@@ -341,7 +346,11 @@ class CodeEvolution:
 
     def _z(self, rows: Tensor, changes: Tensor) -> Tensor:
         """Return the codes of images after changes in whitened coordinates (n, k)."""
-        u = changes * self.variances.sqrt() @ self.axes
+        if self.axes is None:
+            u = changes.new_zeros(len(changes), self.std.numel())
+            u[:, self.active] = changes
+        else:
+            u = changes * self.variances.sqrt() @ self.axes
         z: Tensor = self.batch.code_before.z[rows] + self.std * u.view(-1, *self.std.shape)
         return z
 

@@ -33,9 +33,10 @@ def outcomes_of(model: Any) -> Outcomes | None:
 
 def record_of_goal(made_by: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the entry "goal" of a record, or of its parts if they agree."""
-    parts = made_by.get("parts")
-    goals = [part.get("goal") for part in parts] if isinstance(parts, list) else []
+    joined = made_by.get("parts")
+    goals = [part.get("goal") for part in joined] if isinstance(joined, list) else []
     found = goals[0] if goals and all(g == goals[0] for g in goals) else made_by.get("goal")
-    right = isinstance(found, dict) and isinstance(found.get("kind"), str)
-    right = right and isinstance(found.get("values"), list) and isinstance(found.get("text"), str)
-    return found if right else None
+    if not isinstance(found, dict):
+        return None
+    parts = (("kind", str), ("values", list), ("text", str))
+    return found if all(isinstance(found.get(name), kind) for name, kind in parts) else None

@@ -113,7 +113,8 @@ def _outcomes(names: Any, units: Any) -> Outcomes:
     known = validate.optional(validate.class_names, names, "names")
     if known is not None and len(set(known)) < len(known):
         raise ValueError(f"names: expected different names, got {str(known)[:200]}")
-    own = None if units is None else tuple(validate.texts(units, "units", known and len(known)))
+    count = None if known is None else len(known)
+    own = None if units is None else tuple(validate.texts(units, "units", count))
     return Outcomes(known, own)
 
 

@@ -192,3 +192,15 @@ def test_refused_before_any_query(kwargs, message):
     with pytest.raises((ValueError, TypeError), match=message):
         attack(box, X, TARGET, **kwargs)
     assert box.n_queries == 0
+
+
+def test_a_space_without_axes_has_its_coordinates_as_axes():
+    """The axes that LinearSpace states are its coordinates, so the answers are the same."""
+    space = LinearSpace(std=torch.tensor([1.0, 1e-4, 1.0, 1.0]))
+    f = code_classifier(space, torch.tensor([[1.0, 0.0, 0.7, -0.5]]), 4.0)
+    x = space.sample(4, 1)
+    stated = cfx.query_attack(space, f, x, 1 - f(x).argmax(1))
+    space.axes = space.variances = None
+    plain = cfx.query_attack(space, f, x, 1 - f(x).argmax(1))
+    torch.testing.assert_close(plain.image, stated.image)
+    assert stated.flipped.all()
