@@ -10,8 +10,9 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.classifiers import BlackBox, class_names_of
+from cfxnb.core.goals import Goal
 from cfxnb.core.modes import standard_modes
-from cfxnb.core.outcomes import outcomes_of
+from cfxnb.core.outcomes import OUTCOMES, outcomes_of
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import ALREADY_TARGET, NOT_FINITE, NOT_FOUND, STOPPED, Classifier
 from cfxnb.diffusion.composite import edit_mask
@@ -65,6 +66,7 @@ def diverse_counterfactuals(
     first = _checked(method(classifier, images, target), "method")
     forbidden = torch.zeros_like(first.original[:, 0], dtype=torch.bool)
     results = [_with_region(first, forbidden, region_threshold)]
+    goal = target if isinstance(target, Goal) else None
     takes_region = "allowed" in inspect.signature(method).parameters
     for _ in range(1, n_attempts):
         last = results[-1]
@@ -72,15 +74,20 @@ def diverse_counterfactuals(
         tried = last.flipped.to(forbidden.device)
         allowed = ~forbidden & tried[:, None, None]
         if takes_region:
-            found = _checked(method(classifier, first.original, first.target, allowed=allowed))
+            asked = goal or first.target
+            found = _checked(method(classifier, first.original, asked, allowed=allowed))
         else:
-            found = _one_by_one(method, classifier, last, allowed)
+            found = _one_by_one(method, classifier, last, allowed, goal)
         results.append(_with_region(found, forbidden, region_threshold))
     return results
 
 
 def _one_by_one(
-    method: Method, classifier: Classifier, last: Counterfactuals, allowed: Tensor
+    method: Method,
+    classifier: Classifier,
+    last: Counterfactuals,
+    allowed: Tensor,
+    goal: Goal | None,
 ) -> Counterfactuals:
     """Run a method on one image at a time, with a classifier that ``restrict`` returns."""
     parts = []
@@ -90,7 +97,7 @@ def _one_by_one(
             parts.append(_not_tried(one))
             continue
         seen = restrict(classifier, one.original, region)
-        found = _checked(method(seen, one.original, one.target))
+        found = _checked(method(seen, one.original, goal or one.target))
         image = torch.where(region, found.image, one.original)
         rebuilt = torch.where(region, found.reconstruction, one.original)
         parts.append(dataclasses.replace(found, image=image, reconstruction=rebuilt))
@@ -132,6 +139,9 @@ def _checked(found: Any, name: str = "method") -> Counterfactuals:
 def _not_tried(last: Counterfactuals) -> Counterfactuals:
     """Return a result with the original image, and a status that says why no attempt was made."""
     kept = last.status[0] in (ALREADY_TARGET, NOT_FINITE, STOPPED)
+    outcomes = {name: last.trace[name] for name in OUTCOMES if name in last.trace}
+    if outcomes:
+        outcomes["outcome_after"] = outcomes["outcome_before"]
     return dataclasses.replace(
         last,
         image=last.original,
@@ -139,7 +149,7 @@ def _not_tried(last: Counterfactuals) -> Counterfactuals:
         status=last.status if kept else (NOT_FOUND,),
         code_after=last.code_before,
         cost={name: torch.zeros_like(count) for name, count in last.cost.items()},
-        trace={},
+        trace=outcomes,
     )
 
 

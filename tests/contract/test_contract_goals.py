@@ -1,5 +1,7 @@
 """Every method takes a goal for a model of outcomes, and keeps it."""
 
+import functools
+
 import pytest
 import torch
 from cases import each_method
@@ -83,3 +85,26 @@ def test_diffusion_methods_reach_goals(kwargs):
     f, more = world(space, space.sample(torch.arange(50) % 2), 4.0), dict(kwargs)
     cf = more.pop("method")(space, f, images, cfx.raise_by(1.0), **more)
     check(cf, f)
+
+
+def test_several_counterfactuals_per_image_reach_goals():
+    space = LinearSpace()
+    f = world(space, space.sample(50, 1), 4.0)
+    method = functools.partial(cfx.latent_attack, space)
+    found = cfx.diverse_counterfactuals(method, f, space.sample(3, 5), cfx.raise_by(1.0))
+    for cf in found:
+        check(cf, f)
+    assert FLIPPED in found[0].status
+
+
+def test_a_data_set_is_written_in_shards(tmp_path):
+    """Every image has its own bound, also in shards, and a later call asks nothing again."""
+    space = LinearSpace()
+    images = space.sample(7, 5)
+    f, goal = cfx.BlackBox(world(space, space.sample(50, 1), 4.0)), cfx.lower_by(2.0)
+    folders = {"output_dir": tmp_path / "results", "checkpoint_dir": tmp_path / "answers"}
+    found = cfx.query_attack(space, f, images, goal, batch_size=3, **folders)
+    whole = cfx.query_attack(space, f, images, goal)
+    torch.testing.assert_close(found[0:7].image, whole.image)
+    assert found[0:7].status == whole.status
+    assert len(list((tmp_path / "answers").iterdir())) == 3
