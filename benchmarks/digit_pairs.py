@@ -1,10 +1,13 @@
 """Directions for all 45 pairs of digits: ``python -m benchmarks.digit_pairs``.
 
-For each pair, directions come from 32 training images (16 seen as each class), from 8, or from one.
-Held-out test digits of both classes are moved towards the other class of their pair. An image's
-answers do not depend on the pair, so that they are computed once and used for the nine pairs of its
-class. Images are rendered with five steps: 99 % of the decisions agree with those at twenty steps.
-Nothing was tuned on the images that are measured.
+For each pair, ``find_directions`` gets 32 training images (16 seen as each class), 8, or one, and
+its default number of queries. Held-out test digits of both classes are moved towards the other
+class of their pair. Nothing was tuned on the images that are measured.
+
+By default the directions are those of ``digits/vae``, which renders quickly. With ``--space
+digits/diffae --shared`` an image's answers are computed once and used for the nine pairs of its
+class, by the parts of ``find_directions``. Images are rendered with five steps: 99 % of the
+decisions agree with those at twenty steps. One seed then takes about twenty minutes on one core.
 """
 
 import argparse
@@ -22,7 +25,13 @@ from benchmarks.rows import Rows, arguments
 from cfxnb.core.bisection import bisect
 from cfxnb.core.code_covariance import CodeCovariance, covariance_of
 from cfxnb.core.decisions import is_predicted, is_reached, log_odds
-from cfxnb.core.tensors import noise_like, per_sample, typical_distance, unit
+from cfxnb.core.tensors import (
+    noise_like,
+    per_sample,
+    standardise,
+    typical_distance,
+    unit,
+)
 from cfxnb.core.types import Code
 from cfxnb.directions.global_search import class_scores, fit_scores
 from cfxnb.directions.probing import BlackBoxProbe, ImageProbes, rms
@@ -58,16 +67,23 @@ class Setting:
 def main() -> int:
     parser = arguments("digit_pairs", __doc__)
     parser.add_argument("--images", type=int, default=20, help="held-out images of each class")
-    parser.add_argument("--queries", type=int, default=1536, help="queries about changed images")
+    parser.add_argument("--queries", type=int, default=2048, help="queries of a search")
+    parser.add_argument("--shared", action="store_true", help="answers are shared by the pairs")
     parser.add_argument("--seeds", type=int, default=3, help="draws of the source images")
     parser.add_argument("--sources", type=int, nargs="*", default=[32, 8, 1])
     parser.add_argument("--grid", type=int, default=8, help="steps that are tested for an image")
     parser.add_argument("--halvings", type=int, default=4, help="steps of the binary search")
     parser.add_argument("--classes", type=int, nargs="*", default=list(range(CLASSES)))
-    parser.add_argument("--space", default="digits/diffae")
+    parser.add_argument("--space", default="digits/vae")
     chosen = parser.parse_args()
-    text = f"{chosen.images} held-out digits of each class, {chosen.queries} probes a search, "
-    rows = Rows("digit_pairs", f"{text}{chosen.seeds} draws of the source images.", chosen.write)
+    way = "answers shared by the pairs" if chosen.shared else "`cfx.find_directions` for each pair"
+    rows = Rows(
+        "digit_pairs",
+        f"All pairs of {len(chosen.classes)} digits in `{chosen.space}`, {chosen.images} held-out "
+        f"digits of each class, {chosen.seeds} draws of the source images, at most "
+        f"{chosen.queries} queries per search, {way}.",
+        chosen.write,
+    )
     with torch.no_grad():
         measure(rows, chosen)
     return rows.close()
@@ -91,10 +107,15 @@ def measure(rows: Rows, chosen: argparse.Namespace) -> None:
     for seed in range(chosen.seeds):
         draw = torch.Generator().manual_seed(seed)
         drawn = [x[torch.randperm(len(x), generator=draw)[:16]] for x in train]
-        answers = probe_pool(setting, drawn, chosen, seed)
+        answers = probe_pool(setting, drawn, chosen, seed) if chosen.shared else []
         for n_sources in chosen.sources:
             for pair in combinations(chosen.classes, 2):
-                found = pair_directions(answers, pair, n_sources, chosen.queries, setting)
+                if chosen.shared:
+                    found = pair_directions(
+                        answers, pair, n_sources, about(chosen.queries), setting
+                    )
+                else:
+                    found = called(setting, drawn, pair, n_sources, chosen.queries, seed)
                 every += [
                     {"sources": n_sources, "seed": seed, "pair": pair, **row}
                     for row in walks(setting, pair, found)
@@ -129,6 +150,26 @@ def seen_images(classifier: Any, split: str, limit: int = 3000) -> list[Tensor]:
     return [images[seen == c] for c in range(CLASSES)]
 
 
+def called(
+    setting: Setting, drawn: list[Tensor], pair: tuple[int, int], n_sources: int, queries: int,
+    seed: int,
+) -> Tensor:  # fmt: skip
+    """Return one direction per class from ``find_directions``, (k, d), in std."""
+    half = max(1, n_sources // 2)
+    images = torch.cat([drawn[c][:half] for c in (pair if n_sources > 1 else pair[:1])])
+    found = cfx.find_directions(
+        setting.space, cfx.BlackBox(setting.classifier), images, pair[1], max_queries=queries,
+        n_curvature=0, seed=seed,
+    )  # fmt: skip
+    assert found.class_vectors is not None
+    return standardise(found.class_vectors, setting.space.std).cpu()
+
+
+def about(queries: int) -> int:
+    """Return the queries about changed images: ``find_directions`` keeps a quarter for tests."""
+    return queries - queries // 4
+
+
 def per_image(n_sources: int, queries: int) -> int:
     """Return the number of probes of each image, an even number."""
     return queries // n_sources // 2 * 2
@@ -146,7 +187,9 @@ def probe_pool(
             continue
         for position, image in enumerate(images[: max(1, max(chosen.sources) // 2)]):
             counts = [
-                per_image(n, chosen.queries) for n in chosen.sources if position < (n + 1) // 2
+                per_image(n, about(chosen.queries))
+                for n in chosen.sources
+                if position < (n + 1) // 2
             ]
             count = max(counts)
             far = setting.far

@@ -89,8 +89,9 @@ class Rows:
             began, ended = f"<!-- {self.name} -->", f"<!-- end of {self.name} -->"
             machine = f"{commit()}, {platform.machine()}, torch {torch.__version__.split('+')[0]}"
             machine = machine.removeprefix(", ")
+            title = self.name.replace("_", " ").capitalize()
             head = (
-                f"## {self.name.capitalize()}\n\n{self.setting} Measured by "
+                f"## {title}\n\n{self.setting} Measured by "
                 f"`python -m benchmarks.{self.name} --write`, {self.runs}, on "
                 f"{datetime.date.today().isoformat()} ({machine}, "
                 f"{torch.get_num_threads()} threads). {verdict}"
