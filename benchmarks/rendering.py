@@ -34,7 +34,7 @@ OFFICIAL: dict[str, Any] = {
     "attention": (16,),
     "encoder_mult": (1, 2, 4, 8, 8),
 }
-TURNS = 9
+TURNS = 5
 #: Fraction of the saved multiplications that must show in the time. The published network must be
 #: 1.11 times as fast as the yardstick, and the yardstick has 1.38 times as many multiplications.
 SHARE = 0.11 / 0.38
