@@ -401,11 +401,11 @@ def draw(measured: pd.DataFrame, path: Path | None) -> None:
         panel.set_title(str(world))
         panel.set_xlabel("network passes per flip")
         panel.set_ylabel(f"images that flip, and {truth}")
-    shown_by_name = {}  # labels beside the points would overlap
+    shown_by_name: dict[str, Any] = {}  # labels beside the points would overlap
     for panel in panels[0]:
         shown_by_name |= dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
     names = [name for name in METHODS if name in shown_by_name]
-    figure.legend([shown_by_name[name] for name in names], names, loc="lower center", ncols=5,
+    figure.legend([shown_by_name[name] for name in names], names, loc="lower center", ncol=5,
                   fontsize=9, frameon=False)  # fmt: skip
     figure.tight_layout(rect=(0, 0.16, 1, 1))
     figure.savefig(path, dpi=110)
