@@ -1,6 +1,7 @@
 """The training loop of all shipped networks, which uses AdamW and averages weights."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -72,8 +73,8 @@ def fit(
 ) -> Net:
     """Train ``model`` and return it with averaged weights, in evaluation mode.
 
-    The forward pass runs in bfloat16 and channels_last, which is up to four times as fast on
-    processors with matrix units. Weights and loss stay in float32.
+    The forward pass runs in channels_last and, on devices that have it, in bfloat16, which is up
+    to four times as fast on processors with matrix units. Weights and loss stay in float32.
 
     If ``accelerate launch`` started several processes, each of them computes its part of every
     batch, and gradients are averaged. The first process writes checkpoints and asks ``monitor``.
@@ -293,7 +294,20 @@ def _layout(model: Net, layout: torch.memory_format) -> Net:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16)
+    """Return a context in which products are computed in bfloat16, where that is fast."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device.type))
+
+
+@functools.cache
+def _has_bfloat16(kind: str) -> bool:
+    """Return whether devices of a kind compute in bfloat16. Others only emulate it, slowly."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind != "cpu":
+        return True
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    checks = [getattr(torch.cpu, name, None) for name in names]
+    return any(check() for check in checks if check is not None)
 
 
 def _to(tensor: Tensor, device: torch.device) -> Tensor:

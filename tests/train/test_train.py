@@ -1,9 +1,11 @@
 """Training on one's own images: the loop, what is held out, saved folders, refusals."""
 
 import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ from torch import Generator, nn
 from torch.nn import functional as F
 
 import cfxnb as cfx
-from cfxnb.core.training import fit
+from cfxnb.core.training import autocast, fit
 from cfxnb.nets import ConvVAE
 from cfxnb.train.monitor import PATIENCE, HeldOutMonitor
 from cfxnb.train.training_data import SPLIT_SEED, split, training_data
@@ -120,7 +122,7 @@ def test_the_call_trains_as_the_plain_loop_does():
 
     def loss(model, batch, generator):
         (images,) = batch
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(images.device):
             mean, log_variance = (t.float() for t in model.posterior(images))
             noise = torch.randn(mean.shape, generator=generator)
             logits = model.decode_logits(mean + noise * (0.5 * log_variance).exp())
@@ -316,3 +318,21 @@ def test_sets_that_don_t_fit_in_memory_are_read_batch_by_batch(tmp_path, monkeyp
     assert isinstance(training_data(cfx.data.folder(tmp_path)).images, module.LazyRows)
     x = data.images[:4]
     assert torch.equal(found[0].encode(x).z, found[1].encode(x).z)
+
+
+@pytest.mark.filterwarnings("ignore:space. it does not know")
+def test_the_code_of_the_guide_runs(tmp_path, monkeypatch):
+    """With short times, and a folder of small pictures."""
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "guide.md").read_text()
+    [_, part] = guide.split("\n## Train a generator on your own images\n")
+    [code] = re.findall(r"```python\n(.*?)```", part.split("\n## ")[0], re.DOTALL)
+    data = bars(60, size=32)
+    for i, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
+        folder = tmp_path / "pictures" / data.class_names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image[0] * 255).round().byte().numpy()).save(folder / f"{i:02d}.png")
+    monkeypatch.chdir(tmp_path)
+    names = {"cfx": cfx}
+    exec(re.sub(r"minutes=\d+", "minutes=0.03", code), names)
+    assert names["space"].card["kind"] == "space"
+    assert (tmp_path / "my_space" / "card.json").is_file()
