@@ -51,8 +51,10 @@ def run(chosen: argparse.Namespace) -> int:
     from cfxnb import train, weights
     from cfxnb.core import validate
     from cfxnb.core.model_folder import is_model_folder
+    from cfxnb.core.training_processes import Processes
     from cfxnb.train.training_data import opened
 
+    processes = Processes()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     minutes = validate.number(chosen.minutes, "--minutes", 0.0, open_low=True)
     device, out = validate.device(chosen.device), Path(chosen.output).expanduser()
@@ -61,6 +63,10 @@ def run(chosen: argparse.Namespace) -> int:
     shared = {"held_out": test, "mirror": chosen.mirror}
     shared |= {"device": device, "seed": chosen.seed}
 
+    def say(text: str) -> None:
+        if processes.is_first:
+            print(text, flush=True)
+
     def checkpoints(name: str) -> Path:
         return out / "checkpoints" / name
 
@@ -68,12 +74,13 @@ def run(chosen: argparse.Namespace) -> int:
         """Train a classifier, or load it if an earlier run has finished it."""
         if is_model_folder(out / name):
             return weights.load(out / name, device)
-        print(f"== {name}", flush=True)
+        say(f"== {name}")
         time = PARTS[name] * minutes
         found = train.classifier(
             images, minutes=time, checkpoint_dir=checkpoints(name), **{**shared, **given}
         )
-        found.save(out / name)
+        if processes.is_first:
+            found.save(out / name)
         return found
 
     if chosen.classifier is None:
@@ -84,7 +91,7 @@ def run(chosen: argparse.Namespace) -> int:
     if is_model_folder(out / "space"):
         space = weights.load(out / "space", device)
     else:
-        print("== space", flush=True)
+        say("== space")
         space = train.space(
             images,
             chosen.kind,
@@ -95,6 +102,8 @@ def run(chosen: argparse.Namespace) -> int:
             output_dir=out / "space",
             **shared,
         )
+    if not processes.is_first:
+        return 0
     for name, made in (("classifier", classifier), ("judge", judge), ("space", space)):
         print(f"== {name}: {(made.card or {}).get('summary', chosen.classifier)}")
         for what, value in (made.card or {"quality": {}})["quality"].items():

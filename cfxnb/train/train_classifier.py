@@ -14,6 +14,7 @@ from cfxnb.core.kept_work import checkpoint_path
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.prediction import predict_logits
 from cfxnb.core.training import Loss
+from cfxnb.core.training_processes import Processes
 from cfxnb.nets import NETS
 from cfxnb.train.losses import as_unit, augment, cross_entropy, mirrored
 from cfxnb.train.quality import own_card
@@ -85,7 +86,7 @@ def classifier(
     early_stopping = validate.flag(early_stopping, "early_stopping")
     given = checked_settings(steps, batch_size, lr, ema)
     minutes = checked_minutes(minutes, steps, MINUTES)
-    device, seed = validate.device(device), validate.seed(seed)
+    device, seed = Processes().device(validate.device(device)), validate.seed(seed)
     folder = None if checkpoint_dir is None else checkpoint_path(checkpoint_dir)
     validate.optional(validate.function, loss, "loss")
     if config is not None:

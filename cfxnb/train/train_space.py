@@ -14,6 +14,7 @@ from cfxnb.core.kept_work import checkpoint_path
 from cfxnb.core.model_folder import check_free, write_model
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.training import Loss
+from cfxnb.core.training_processes import Processes
 from cfxnb.spaces import Autoencoder
 from cfxnb.train import autoencoder as autoencoders
 from cfxnb.train import diffae, flow, ldm, vae
@@ -134,11 +135,13 @@ def space(
     minutes = checked_minutes(minutes, steps, MINUTES)
     early_stopping = validate.flag(early_stopping, "early_stopping")
     quality, mirror = validate.flag(quality, "quality"), validate.flag(mirror, "mirror")
-    device, seed = validate.device(device), validate.seed(seed)
+    processes = Processes()
+    device, seed = processes.device(validate.device(device)), validate.seed(seed)
     checkpoints = None if checkpoint_dir is None else checkpoint_path(checkpoint_dir)
     out = None if output_dir is None else given_path(output_dir, name="output_dir")
     if out is not None:
         check_free(out, "output_dir")
+    out = out if processes.is_first else None  # one process writes
     options = _options(kind, net, loss, perceptual, attributes, autoencoder, space)
     options |= {"mirror": mirror, "extra": tuple(extra)}
     for name, value in (("fold", fold), ("ddim_steps", ddim_steps)):
