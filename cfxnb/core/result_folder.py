@@ -30,7 +30,8 @@ from torch import Tensor
 from cfxnb.core.disk import cause, given_path, kind_of, parsed, read_json, shown, writing
 from cfxnb.core.kept_work import digest, read_record
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.tensors import positions, predicted
+from cfxnb.core.results_file import with_ending
+from cfxnb.core.tensors import positions
 
 RECORD, PROBES, COMPLETE = "results.json", "probes.safetensors", "complete.json"
 SHARDS, TABLE = "shards", "table"
@@ -140,8 +141,10 @@ class ShardFiles:
         for left in self.path.glob(f"*/.{number:06d}.*.partial"):  # of a process that died
             left.unlink(missing_ok=True)
         result.save(self.path / tensors)
-        frame = pd.DataFrame({"row": np.arange(row, row + len(result)), "image": list(images)})
-        frame = pd.concat([frame, per_image(result)], axis=1)
+        rows = np.arange(row, row + len(result))
+        frame = result.to_frame().reset_index(drop=True)
+        frame.insert(0, "row", rows)
+        frame.insert(1, "digest", list(images))
         with writing(self.path / table, self.argument) as partial:
             frame.to_parquet(partial, engine="pyarrow", index=False)
         content = {
@@ -247,12 +250,24 @@ class ResultFolder:
         joined = self.kind.concatenate(parts)
         return joined[torch.from_numpy(np.argsort(np.concatenate(order)))]
 
+    def require_counterfactuals(self, name: str) -> None:
+        """Raise ValueError if the folder is empty or holds another kind of result.
+
+        Args:
+            name: Name of the argument, for the message.
+        """
+        if self.kind is not Counterfactuals or not len(self):
+            found = f"{len(self)} results of kind {self.kind.__name__}"
+            raise ValueError(f"{name}: expected a folder of Counterfactuals, got {found}")
+
     def without_images(self) -> Any:
         """Return Counterfactuals of all finished images, with one black pixel as each image.
 
         The codes, logits, targets and statuses of 100,000 images usually fit in memory, and their
         images do not.
         """
+
+        self.require_counterfactuals("counterfactuals")
 
         def slim(part: Counterfactuals) -> Counterfactuals:
             pixel = torch.zeros(1, 1, 1, 1).expand(len(part), 1, 1, 1)
@@ -262,14 +277,30 @@ class ResultFolder:
         return self.kind.concatenate([slim(part) for part in self])
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a DataFrame with one row per finished image.
+        """Return the table of all finished images, with one row per image.
 
-        The column ``row`` is the row of the image in its data set, and ``image`` a digest of the
-        image. The other columns hold the status, the classes, the confidence and the costs.
+        The column ``row`` is the row of the image in its data set, and ``digest`` a digest of the
+        image. The other columns are those of ``to_frame`` of Counterfactuals or of an Attribution.
         """
         names = [(seal, self._files.names(seal.number)[1]) for seal in self.seals]
         parts = [pd.read_parquet(self._files.checked(seal, name)) for seal, name in names]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        return table.rename_axis("image")
+
+    def to_csv(self, path: str | os.PathLike) -> Path:
+        """Write the table of ``to_frame`` to a CSV file, and return the path of the file.
+
+        Args:
+            path: Path of the file. The ending ``.csv`` is added if it is missing. Missing folders
+                are created. An existing file is replaced, or kept if writing fails.
+
+        Raises:
+            ValueError, TypeError: If the file cannot be written. The error message names ``path``.
+        """
+        place = with_ending(path, ".csv")
+        with writing(place) as partial:
+            self.to_frame().to_csv(partial)
+        return place
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -328,21 +359,6 @@ def open(path: str | os.PathLike) -> ResultFolder:
         ValueError, TypeError: If the folder does not exist, is damaged, or holds no results.
     """
     return ResultFolder(path)
-
-
-def per_image(result: Any) -> pd.DataFrame:
-    """Return one row per image: the status, the classes, and all other single numbers."""
-    columns: dict[str, Any] = {"status": list(result.status)}
-    if isinstance(result, Counterfactuals):
-        columns["class_before"] = predicted(result.logits_before).cpu().numpy()
-        columns["class_after"] = predicted(result.logits_after).cpu().numpy()
-        columns["confidence"] = result.confidence.cpu().numpy()
-    for field in dataclasses.fields(result):
-        value = getattr(result, field.name)
-        if isinstance(value, Tensor) and value.ndim == 1:
-            columns[field.name] = value.cpu().numpy()
-    columns |= {f"{name} passes": value.cpu().numpy() for name, value in result.cost.items()}
-    return pd.DataFrame(columns)
 
 
 def write_json(path: Path, content: dict[str, Any], argument: str) -> None:

@@ -67,9 +67,7 @@ def check_results(results: Mapping[str, Results]) -> dict[str, Any]:
 
 def _folder(value: ResultFolder, place: str) -> ResultFolder:
     """Return a folder that holds Counterfactuals, and warn if it is not complete."""
-    if value.kind is not Counterfactuals or not len(value):
-        found = f"{len(value)} results of kind {value.kind.__name__}"
-        raise ValueError(f"{place}: expected a folder of Counterfactuals, got {found}")
+    value.require_counterfactuals(place)
     if not value.complete:
         warnings.warn(
             f"results: {place} is not complete, so the table is about its {len(value):,} finished "
@@ -125,7 +123,7 @@ def _warn_of_other_images(results: Mapping[str, Results]) -> None:
 def _have_same_images(a: Results, b: Results) -> bool:
     """Return whether two results have the same originals. Folders are compared by digests."""
     if isinstance(a, ResultFolder) and isinstance(b, ResultFolder):
-        return a.to_frame()["image"].equals(b.to_frame()["image"])
+        return a.to_frame()["digest"].equals(b.to_frame()["digest"])
     one, other = first_part(a).original, first_part(b).original
     n = min(len(one), len(other))
     one, other = one[:n], other[:n]

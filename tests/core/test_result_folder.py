@@ -73,14 +73,17 @@ def test_the_folder_holds_the_answers_of_one_call(written, whole):
         found[COUNT]
 
 
-def test_the_table_has_one_row_per_image(written, whole):
+def test_the_table_has_one_row_per_image(written, whole, tmp_path):
     table = cfx.open(written).to_frame()
     assert table["row"].tolist() == list(range(COUNT))
-    assert table["image"].nunique() == COUNT
+    assert table["digest"].nunique() == COUNT
     assert tuple(table["status"]) == whole.status
     assert table["target"].tolist() == TARGET.tolist()
-    assert table["class_after"].tolist() == whole.logits_after.argmax(1).tolist()
-    pd.testing.assert_frame_equal(pd.read_parquet(written / "table"), table)
+    assert table["class after"].tolist() == whole.logits_after.argmax(1).tolist()
+    pd.testing.assert_frame_equal(table.drop(columns=["row", "digest"]), whole.to_frame())
+    pd.testing.assert_frame_equal(pd.read_parquet(written / "table"), table.rename_axis(None))
+    again = pd.read_csv(cfx.open(written).to_csv(tmp_path / "table"), index_col=0)
+    assert again["L2"].to_numpy() == pytest.approx(table["L2"].to_numpy())
 
 
 def test_it_shows_itself(written):
@@ -354,3 +357,20 @@ def test_a_random_change_of_the_same_lengths_follows_a_folder(folder, tmp_path, 
     torch.testing.assert_close(found[:].image, cfx.random_change(SPACE, F, whole).image)
     with pytest.raises(ValueError, match="like: expected a complete folder of results"):
         cfx.random_change(SPACE, F, cfx.open(without(folder, 2)))
+
+
+def test_a_folder_of_attributions(tmp_path):
+    whole = cfx.captum_attribution("input_x_gradient", F, IMAGES, TARGET)
+    for _ in range(2):
+        found = cfx.captum_attribution(
+            "input_x_gradient", F, Pairs(), TARGET, batch_size=SHARD, output_dir=tmp_path
+        )
+    assert found.kind is cfx.Attribution
+    assert len(found) == COUNT
+    torch.testing.assert_close(found[:].attributions, whole.attributions)
+    assert found.to_frame()["status"].tolist() == list(whole.status)
+    assert "ResultFolder(22 by captum_attribution" in repr(cfx.open(tmp_path))
+    with pytest.raises(ValueError, match="expected a folder of Counterfactuals, got 22 results"):
+        cfx.report({"a": found})
+    with pytest.raises(ValueError, match="counterfactuals: expected a folder of Counterfactuals"):
+        cfx.describe_change(found, None)
