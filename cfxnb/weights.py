@@ -163,7 +163,10 @@ def _folder(name: Any) -> Path | None:
         return path
     if isinstance(name, os.PathLike) or kind_of(path) == "a folder":
         found = kind_of(path)
-        found = f"a folder without {CARD_FILE}" if found == "a folder" else found
+        if found == "a folder":
+            found = f"a folder without {CARD_FILE}"
+            if (path / "model_index.json").is_file():
+                found += "; read a model of diffusers with cfx.spaces.load_diffusers"
         raise ValueError(
             f"name: expected a folder that cfx.train has written, got {shown(path)}: {found}"
         )

@@ -306,6 +306,10 @@ UNKNOWN = {
     "text to pixels": ("IFPipeline", {"unet": "UNet2DConditionModel", "text_encoder": "T5"}),
     "prior": ("StableCascadePriorPipeline", {"prior": "StableCascadeUNet"}),
     "nothing": ("FooPipeline", {}),
+    "variations": (
+        "StableDiffusionImageVariationPipeline",
+        {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "image_encoder": "CLIPVision"},
+    ),
     "no classes": ("XPipeline", {"transformer": "Transformer2DModel"}),
 }
 
@@ -374,6 +378,18 @@ def test_a_network_of_other_channels_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(diffusers_files, "pretrained", None)  # before weights are read
     with pytest.raises(ValueError, match="unet has 9 in_channels for codes of 4 channels"):
         load_diffusers(place, device="cpu")
+
+
+def test_a_network_that_was_distilled_with_guidance_is_refused(tmp_path):
+    place = changed(CONDITIONAL["Stable Diffusion"](tmp_path), "unet/config.json",
+                    time_cond_proj_dim=8)  # fmt: skip
+    with pytest.raises(ValueError, match="unet has time_cond_proj_dim, unlike Stable Diffusion"):
+        load_diffusers(no_weights(place), device="cpu")
+
+
+def test_load_tells_who_reads_a_pipeline(tmp_path):
+    with pytest.raises(ValueError, match=r"read a model of diffusers with cfx\.spaces\.load_diff"):
+        cfx.load(plain(tmp_path, pixels()))
 
 
 def test_options_belong_to_a_kind(tmp_path):

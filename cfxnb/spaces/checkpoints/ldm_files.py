@@ -28,7 +28,8 @@ from cfxnb.spaces.diffusion import Diffusion
 from cfxnb.spaces.precision import checked_precision
 
 WANTED = "a latent diffusion model in a folder of diffusers, or owner/name on the hub"
-OTHERS = ("addition_embed_type", "encoder_hid_dim_type", "class_embed_type", "num_class_embeds")
+OTHERS = ("addition_embed_type", "encoder_hid_dim_type", "class_embed_type", "num_class_embeds",
+          "time_cond_proj_dim")  # fmt: skip
 
 
 @standard_modes
@@ -133,9 +134,12 @@ def stable_diffusion(
     """Load Stable Diffusion 1 or 2 from a folder, with a LoRA merged into it or without."""
     text_encoders.required("load_diffusers")
 
+    config = diffusers_files.config_of(found, "unet/config.json", plain=True)
+    others = [name for name in OTHERS if config.get(name) is not None]
+    if others and config.get("_class_name") == "UNet2DConditionModel":
+        raise InvalidPart(f"unet has {others[0]}, unlike Stable Diffusion 1 and 2")
+
     def known(net: Any) -> Conditions:
-        if others := [name for name in OTHERS if net.config.get(name) is not None]:
-            raise InvalidPart(f"unet has {others[0]}, unlike Stable Diffusion 1 and 2")
         return ldm_parts.texts(found, template)
 
     return diffusion_space(found, ("UNet2DConditionModel",), known, precision, added=added)

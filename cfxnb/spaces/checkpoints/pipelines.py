@@ -410,6 +410,11 @@ def _is_stable_diffusion(model: Model) -> bool:
     return _attends(model) and texts == ["text_encoder"]
 
 
+def _is_attending_to_classes(model: Model) -> bool:
+    others = ("text_encoder", "image_encoder", "prior", "controlnet")
+    return _attends(model) and not any(part.startswith(others) for part in model.configs)
+
+
 def _is_plain(model: Model, latent: bool) -> bool:
     return model.kind_of(model.denoiser or "") == "UNet2DModel" and model.latent == latent
 
@@ -444,7 +449,7 @@ KINDS: list[Kind] = [
     ),
     Kind(
         "latent diffusion with cross-attention to class embeddings (UNet2DConditionModel)",
-        lambda model: _attends(model) and not any("text" in part for part in model.configs),
+        _is_attending_to_classes,
         ("vae", "vqvae", "unet", "scheduler", "class_embedder"),
         CLASSES,
         _class_conditional,
