@@ -25,7 +25,8 @@
 - errors of a model: ``explain_errors``, ``fine_tune``, ``group_weights``
 - a panel for trying methods: ``workbench``
 - everything at once: ``explain``, which compares methods and writes a page
-- evaluation: ``report``, ``cout``, ``metrics`` (distances, and scores against the truth)
+- evaluation: ``report``, ``cout``, ``metrics`` (distances, and scores against the truth);
+  ``evaluate`` scores your own method beside baselines
 """
 
 import lazy_loader

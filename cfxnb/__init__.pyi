@@ -84,6 +84,8 @@ from .diffusion.sce_as_published import sce_as_published as sce_as_published
 from .directions.find_directions import find_directions as find_directions
 from .directions.follow_direction import follow_direction as follow_direction
 from .directions.result import Directions as Directions
+from .evaluation.evaluate import Evaluation as Evaluation
+from .evaluation.evaluate import evaluate as evaluate
 from .explanation.explain import Explanation as Explanation
 from .explanation.explain import explain as explain
 from .flows.flow_counterfactual import PAPER_FLOW as PAPER_FLOW

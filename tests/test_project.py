@@ -174,6 +174,16 @@ MAY_IMPORT = {
         "metrics",
         "plots",
     ),
+    "evaluation": (
+        "core",
+        "data",
+        "attacks",
+        "diffusion",
+        "directions",
+        "flows",
+        "metrics",
+        "weights",
+    ),
     "build": ("course",),
     "cli": None,  # the commands; they may use everything, and only __main__ uses them
     "methods": ("core",),  # old places, for one version

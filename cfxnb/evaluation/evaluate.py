@@ -3,7 +3,8 @@
 import dataclasses
 import html
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ BASELINES = ("pixel attack", "latent attack", "flow walk")
 SPACES = ("vae", "ldm")
 QUICK_FLOW = 500  # steps with which the flow of the baseline is fitted; the bake-off takes 2,000
 MAX_SEED = 10**6
+MAX_SEEDS = 1000
 log = logging.getLogger("cfxnb")
 
 
@@ -116,6 +118,9 @@ def evaluate(
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
+
+    Warns:
+        UserWarning: If a method failed on a task.
     """
     methods = _checked_methods(method)
     worlds = _chosen(worlds, "worlds", WORLDS)
@@ -139,12 +144,20 @@ def evaluate(
                     row = measure(task, name, found, LEVEL)
                 except Exception as error:  # the other methods and tasks go on
                     problem = f"{type(error).__name__}: {error}"[:500]
-                    log.warning("%s failed on %s, %s: %s", name, task.world, task.name, problem)
+                    log.info("%s failed on %s, %s: %s", name, task.world, task.name, problem)
                     failures.append({**key, "method": name, "problem": problem})
                 else:
                     costs = total_costs(found, row["network passes per flip"])
                     rows.append({**key, "method": name, "images": len(found), **row, **costs})
                 bar.end()
+    if failures:
+        first = failures[0]
+        warnings.warn(
+            f"{len(failures)} of {count * (len(methods) + len(baselines))} runs failed, and are "
+            f"missing in the table; the first: {first['method']} on {first['world']}, "
+            f"{first['task']}: {first['problem']}",
+            stacklevel=2,
+        )
     made_by = {"function": "evaluate", "worlds": worlds, "baselines": baselines, "space": space}
     made_by |= {"n_images": n_images, "seeds": seeds}
     return _summary(rows, failures, made_by)
@@ -173,10 +186,15 @@ def _summary(
         own = measured[(measured["world"] == world) & (measured["method"] == name)]
         lost = int(((failed["world"] == world) & (failed["method"] == name)).sum())
         counts = {"images": int(own["images"].sum()), "tasks": len(own) + lost, "failed": lost}
-        pooled[world, name] = {**(pool(own.dropna(axis=1, how="all")) if len(own) else {}), **counts}
+        pooled[world, name] = {
+            **(pool(own) if len(own) else {}),
+            **counts,
+        }
     index = pd.MultiIndex.from_tuples(pooled, names=["world", "method"])
     table = pd.DataFrame(list(pooled.values()), index=index)
-    return Evaluation(table.sort_index(level="world", sort_remaining=False), measured, failed, made_by)
+    return Evaluation(
+        table.sort_index(level="world", sort_remaining=False), measured, failed, made_by
+    )
 
 
 def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -206,7 +224,7 @@ def _chosen(value: Any, name: str, known: Any, some: bool = True) -> list[str]:
 
 def _checked_seeds(value: Any) -> list[int]:
     if isinstance(value, str) or not isinstance(value, Sequence):
-        return list(range(validate.count(value, "seeds", 1, MAX_SEED)))
+        return list(range(validate.count(value, "seeds", 1, MAX_SEEDS)))
     listed = [validate.count(each, "seeds", 0, MAX_SEED) for each in value]
     if not listed or len(set(listed)) < len(listed):
         raise ValueError(f"seeds: expected different seeds, at least one, got {listed[:20]}")

@@ -34,8 +34,12 @@ def measure(task: Task, name: str, found: Counterfactuals, level: float | None =
         told = {"reader": load("sprites/judge"), "causes": list(task.causes)}
     table = report({name: found}, judge=task.judge, confidence_level=level, **told).iloc[0]
     passes = sum(table[f"{network} passes per flip"] for network in ("generator", "classifier"))
-    row = {**table.to_dict(), "network passes per flip": passes if found.flipped.any() else math.nan}
-    return {k: float(v) for k, v in row.items() if k.startswith(COLUMNS)}
+    row = {
+        **table.to_dict(),
+        "network passes per flip": passes if found.flipped.any() else math.nan,
+    }
+    kept = {f"{column}{end}" for column in COLUMNS for end in ("", " low", " high", " n")}
+    return {k: float(v) for k, v in row.items() if k in kept}
 
 
 def total_costs(found: Counterfactuals, passes_per_flip: float) -> dict[str, float]:
@@ -64,7 +68,7 @@ def pool(rows: pd.DataFrame) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for name in RATES:
-        if f"{name} n" in rows:
+        if f"{name} n" in rows and rows[f"{name} n"].notna().any():  # causes are known in sprites
             n = rows[f"{name} n"].fillna(0).to_numpy(float)
             hits = (rows[name].fillna(0).to_numpy(float) * n).round()
             _add(found, name, *_rate(hits.sum(), n.sum()))

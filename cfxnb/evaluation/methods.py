@@ -12,6 +12,7 @@ from cfxnb.attacks.baselines import random_change, reconstruct
 from cfxnb.attacks.latent_attack import latent_attack
 from cfxnb.attacks.nearest_neighbour import nearest_neighbour
 from cfxnb.attacks.pixel_attack import pixel_attack
+from cfxnb.attacks.query_attack import query_attack
 from cfxnb.core.results import Counterfactuals
 from cfxnb.diffusion.diffusion_counterfactual import diffusion_counterfactual
 from cfxnb.diffusion.fastdime import fastdime
@@ -82,6 +83,7 @@ METHODS: dict[str, tuple[str, str, Run]] = {
     "line of class means": ("baseline", "codes", _flow("class_means")),
     "class swap": ("baseline", "codes", _flow("flow", **CLASS_SWAP)),
     "latent attack": ("2504.15479", "codes", _latent(latent_attack)),
+    "query attack": ("this package", "codes", _latent(query_attack)),
     "global direction": ("2404.12488", "codes", _follow),
     "LeapFactual": ("2510.14623", "codes", _flow("flow", **PAPER_FLOW)),
     "flow walk": ("this package", "codes", _flow("flow")),

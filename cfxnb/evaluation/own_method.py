@@ -37,7 +37,7 @@ def run_method(method: Method, task: Task, space: Any, name: str) -> Counterfact
     began = time.perf_counter()
     # The method gets copies, so that it cannot change the task of the next method.
     answer = method(space, task.classifier, task.images.clone(), task.target.clone(), **options)
-    seconds = round(time.perf_counter() - began, 3)
+    seconds = round(time.perf_counter() - began, 6)
     if not isinstance(answer, Counterfactuals):
         return _from_images(answer, task, name, seconds)
     validate_results.result(answer, "result")

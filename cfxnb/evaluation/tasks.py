@@ -24,6 +24,7 @@ from cfxnb.weights import load
 N_FLOW = 1500  # unlabelled images whose answers a flow learns
 N_DIRECTION = 32  # unlabelled images from which directions are found
 N_TRAIN = 3000  # unlabelled images that methods may use
+RANDOM = "sprites, random rules"
 WORLDS = ("sprites", "digits", "faces", "chest")
 #: Names of the vae, the ldm and the classifier of the worlds with an independent judge.
 PARTS = {
@@ -117,7 +118,7 @@ def sprite_task(
     train = data.sprites(world, N_TRAIN, split="train", seed=21)
     test = data.sprites(world, n, split="test", seed=33 + 1000 * seed)
     return Task(
-        world="sprites" if name in SPRITE_CLASSIFIERS else "sprites, random rules",
+        world="sprites" if name in SPRITE_CLASSIFIERS else RANDOM,
         name=name,
         classifier=classifier,
         space=load("sprites/vae"),
@@ -158,22 +159,26 @@ def tasks(worlds: Sequence[str], n: int, seeds: Sequence[int]) -> Iterator[Task]
         worlds: Some of ``WORLDS``.
         n: Images per task.
         seeds: Each seed stands for other images, with other targets if there are many classes.
+
+    Raises:
+        ValueError: If a world has too few images. Nothing was computed before.
     """
+    sets = {world: getattr(data, world)("test") for world in worlds if world != "sprites"}
+    for world, test in sets.items():
+        if max(seeds, default=0) * n >= len(test):
+            raise ValueError(
+                f"seeds: expected seeds up to {(len(test) - 1) // n} for {n} images of {world}, "
+                f"which has {len(test)}, got {max(seeds)}"
+            )
     for world in worlds:
         if world == "sprites":
             for seed in seeds:
                 for name, rule in SPRITE_CLASSIFIERS.items():
                     yield sprite_task(name, rule, load(f"sprites/{name}"), "pairs", n, seed)
             continue
-        read = getattr(data, world)
-        test, train = read("test"), _shuffled(read("train"))
+        train = _shuffled(getattr(data, world)("train"))
         for seed in seeds:
-            part = test[seed * n : (seed + 1) * n]
-            if not len(part):
-                last = -(-len(test) // n) - 1
-                raise ValueError(
-                    f"seeds: expected seeds up to {last} for {n} images of {world}, got {seed}"
-                )
+            part = sets[world][seed * n : (seed + 1) * n]
             yield photograph_task(world, part, train, seed)
 
 

@@ -18,7 +18,16 @@ import cfxnb as cfx
 from cfxnb.core import saved
 from cfxnb.core.results_file import digest
 
-for part in ("attacks", "attribution", "contrastive", "directions", "flows", "repair", "metrics"):
+for part in (
+    "attacks",
+    "attribution",
+    "contrastive",
+    "directions",
+    "flows",
+    "repair",
+    "metrics",
+    "evaluation",
+):
     room = importlib.import_module(f"cfxnb.{part}")
     for module in pkgutil.iter_modules(room.__path__):
         importlib.import_module(f"cfxnb.{part}.{module.name}")
@@ -33,6 +42,7 @@ ROWS = {
     "Descriptors": lambda r: len(r.names),
     "Directions": lambda r: len(r.table),
     "ErrorExplanation": lambda r: len(r.counterfactuals),
+    "Evaluation": lambda r: len(r.table),
     "FeatureAttribution": lambda r: len(r.local),
     "FittedFlow": lambda r: r.n_classes,
     "InsertionDeletion": lambda r: len(r.insertion),
@@ -87,11 +97,11 @@ def test_tables_have_a_row_for_each(name, tmp_path):
     assert isinstance(table, pd.DataFrame)
     rows = ROWS.get(name, len)(result)
     assert len(table) == rows
-    assert table.index.name
+    assert all(table.index.names)
     assert (KINDS[name].to_frame.__doc__ or "").startswith("Return a table with one row per")
     path = result.to_csv(tmp_path / "table")
     assert path.name == "table.csv"
-    read = pd.read_csv(path, index_col=0)
+    read = pd.read_csv(path, index_col=list(range(table.index.nlevels)))
     assert len(read) == rows
     assert list(read.columns) == [str(c) for c in table.columns]
 

@@ -62,6 +62,7 @@ RIGHT = {
         "it stays so, and whoever decides by it looks",
     ("cfx.data.from_dataset", "dataset", ".*(NaN|infinity|meta).*"):
         "broken items are skipped, with a warning",
+    ("cfx.evaluate", "method", "returns .*"): "the failure is in the table, with a warning",
     ("cfx.by_profile", "ci|cpu|gpu", ".*"): "any value is passed through",
     ("cfx.(raise_to|lower_to|raise_by|lower_by|between)", "output", ".*text.*"):
         "a name of an outcome, which only the model knows",

@@ -520,6 +520,11 @@ def _sce_world():
     return usual | few | {"allowed": region, "denoising_steps": const(8), "blur_size": const(3)}
 
 
+def unchanged(space, classifier, images, target):
+    """A method that changes nothing."""
+    return images
+
+
 def short_attack(classifier, images, target):
     """A method that is called again with other regions."""
     return cfx.latent_attack(space(), classifier, images, target, steps=4, restarts=0)
@@ -529,6 +534,7 @@ def short_attack(classifier, images, target):
 RESULTS = (
     "cfx.AttributeEdits", "cfx.Attribution", "cfx.ContrastiveScores", "cfx.Counterfactuals",
     "cfx.Descriptors", "cfx.Directions", "cfx.ErrorExplanation", "cfx.FeatureAttribution",
+    "cfx.Evaluation",
     "cfx.ObservedScores", "cfx.ScoreBounds", "cfx.flows.velocity.ClassMeans",
     "cfx.flows.velocity.FittedFlow", "cfx.metrics.InsertionDeletion",
 )  # fmt: skip
@@ -603,6 +609,10 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("cfx.maskdime", "cfx.fastdime", "cfx.dime"), _ddpm_world()),
     **dict.fromkeys(("cfx.sce", "cfx.sce_as_published"), _sce_world()),
     "cfx.diverse_counterfactuals": {"method": const(short_attack), "target": const(1)},
+    "cfx.evaluate": {
+        "method": const(unchanged), "worlds": const(["digits"]), "baselines": const([]),
+        "space": const("vae"), "n_images": const(1), "seeds": const([0]),
+    },
     "cfx.edit_picture": {"image": lambda: images()[:1]},
     "cfx.edit_strip": {"image": lambda: images()[:1], "factors": lambda: factors()[:1]},
     "cfx.explain": {
@@ -821,6 +831,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "Directions": directions,
     "Explanation": explanation,
     "ErrorExplanation": lambda: explained(),
+    "Evaluation": lambda: cfx.evaluate(unchanged, worlds=["digits"], baselines=[], n_images=1),
     "ClassMeans": lambda: cfx.fit_flow(space(), classifier(), many(), kind="class_means"),
     "FactorReader": reader,
     "FittedFlow": flow,
