@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import cfxnb as cfx
 from cfxnb.spaces import load_diffusers
-from cfxnb.spaces.checkpoints import diffusers_files
+from cfxnb.spaces.checkpoints import diffusers_files, text_models
 from cfxnb.spaces.texts import flux
 
 PROMPT = "a Red square."
@@ -488,3 +488,56 @@ def test_options_of_other_kinds_are_refused(folders):
         load_diffusers(folders("sd3"), offload_text="yes", **LOAD)
     with pytest.raises(TypeError, match=r"^negative_prompt: expected a text"):
         load_diffusers(folders("sd3"), negative_prompt=3, **LOAD)
+
+
+class Sizes:
+    """The sizes that the config of a text encoder states."""
+
+    def __init__(self, hidden_size, projection_dim=None):
+        self.hidden_size, self.projection_dim = hidden_size, projection_dim
+
+
+CLIP_L, CLIP_G, T5_XXL, GEMMA = Sizes(768, 768), Sizes(1280, 1280), Sizes(4096), Sizes(2304)
+KL_16 = {"latent_channels": 16, "block_out_channels": [128, 256, 512, 512], "sample_size": 1024}
+KL_4 = KL_16 | {"latent_channels": 4}
+DC_32 = {"latent_channels": 32, "encoder_block_out_channels": [128, 256, 512, 512, 1024, 1024]}
+#: Sizes of the published models: pipeline -> network, autoencoder, texts, shape of the codes.
+PUBLISHED = {
+    "StableDiffusionXLPipeline": (
+        {"in_channels": 4, "out_channels": 4, "sample_size": 128, "cross_attention_dim": 2048,
+         "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+         "projection_class_embeddings_input_dim": 2816},
+        KL_4, (CLIP_L, CLIP_G), (4, 128, 128),
+    ),
+    "StableDiffusion3Pipeline": (
+        {"in_channels": 16, "out_channels": 16, "sample_size": 128, "patch_size": 2,
+         "joint_attention_dim": 4096, "pooled_projection_dim": 2048},
+        KL_16, (CLIP_L, CLIP_G, T5_XXL), (16, 128, 128),
+    ),
+    "FluxPipeline": (
+        {"in_channels": 64, "patch_size": 1, "joint_attention_dim": 4096,
+         "pooled_projection_dim": 768, "guidance_embeds": True},
+        KL_16, (CLIP_L, T5_XXL), (16, 128, 128),
+    ),
+    "PixArtAlphaPipeline": (
+        {"in_channels": 4, "out_channels": 8, "sample_size": 128, "patch_size": 2,
+         "caption_channels": 4096},
+        KL_4, (T5_XXL,), (4, 128, 128),
+    ),
+    "SanaPipeline": (
+        {"in_channels": 32, "out_channels": 32, "sample_size": 32, "patch_size": 1,
+         "caption_channels": 2304},
+        DC_32, (GEMMA,), (32, 32, 32),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pipeline", PUBLISHED)
+def test_sizes_of_the_published_models_fit(pipeline):
+    network, codec, texts, shape = PUBLISHED[pipeline]
+    family = text_models.family_of(pipeline)
+    text_models.check_network(family, network, codec)
+    assert text_models.code_shape(family, network, codec, None) == shape
+    assert text_models.code_shape(family, network, codec, 512)[1] == shape[1] // 2
+    for _, takes, gets in family.widths(network, texts):
+        assert takes == gets

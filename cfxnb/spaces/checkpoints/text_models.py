@@ -139,8 +139,8 @@ def load(
     dtype = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
     config = diffusers_files.config_of(found, f"{family.part}/config.json", plain=True)
     codec_config = diffusers_files.config_of(found, "vae/config.json", plain=True)
-    _check_network(family, config, codec_config)
-    shape = _code_shape(family, config, codec_config, options.image_size)
+    check_network(family, config, codec_config)
+    shape = code_shape(family, config, codec_config, options.image_size)
     patch = _patch(family, config)
     parametrisation = schedulers.parametrisation(found, tokens=math.prod(shape[1:]) // patch**2)
     readers = [each for each in family.readers if not _left_out(found, index, each)]
@@ -194,7 +194,7 @@ def family_of(pipeline: str | None) -> Family | None:
     return next((each for each in FAMILIES if pipeline in each.pipelines), None)
 
 
-def _check_network(family: Family, config: dict[str, Any], codec: dict[str, Any]) -> None:
+def check_network(family: Family, config: dict[str, Any], codec: dict[str, Any]) -> None:
     """Check that a denoising network is one that only takes noisy codes and texts."""
     channels = codec.get("latent_channels")
     if type(channels) is not int or not 1 <= channels <= 4096:
@@ -221,7 +221,7 @@ def _check_network(family: Family, config: dict[str, Any], codec: dict[str, Any]
             )
 
 
-def _code_shape(
+def code_shape(
     family: Family, config: dict[str, Any], codec: dict[str, Any], image_size: int | None
 ) -> tuple[int, ...]:
     """Return the shape of codes, (c, h, w), by default for the images of training."""
