@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import warnings
+from pathlib import Path
 
 import pytest
 import tiny_text_models as tiny
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import cfxnb as cfx
+from benchmarks import large
 from cfxnb.spaces import load_diffusers
 from cfxnb.spaces.checkpoints import diffusers_files, text_models
 from cfxnb.spaces.texts import flux
@@ -488,6 +490,23 @@ def test_options_of_other_kinds_are_refused(folders):
         load_diffusers(folders("sd3"), offload_text="yes", **LOAD)
     with pytest.raises(TypeError, match=r"^negative_prompt: expected a text"):
         load_diffusers(folders("sd3"), negative_prompt=3, **LOAD)
+
+
+def test_the_code_of_the_guide(folders, judge, tmp_path, monkeypatch):
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "guide.md").read_text()
+    code = guide.split("### Large models of texts")[1].split("```python")[1].split("```")[0]
+    shutil.copytree(folders("sd3"), tmp_path / "folder")
+    monkeypatch.chdir(tmp_path)
+    images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) / 3
+    names = {"cfx": cfx, "images": images, "classifier": large.Brightest()}
+    exec(code, names)
+    assert names["cf"].made_by["function"] == "flow_counterfactual"
+
+
+def test_the_benchmark_runs():
+    table = large.rows("tiny", "cpu", offload=True, checkpointing=True)
+    assert all(row["GiB"] > 0 for row in table)
+    assert {*large.METHODS} < {row["method"] for row in table}
 
 
 class Sizes:

@@ -90,7 +90,7 @@ class TextConditions(nn.Module):
     """
 
     anchor: Tensor
-    encoders: nn.ModuleList
+    encoders: Any  # a ModuleList of TextEncoder
     #: A prompt is read in lower case by families that were trained so.
     lower_case = False
 
