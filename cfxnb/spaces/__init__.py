@@ -2,9 +2,9 @@
 
 A space turns images into codes (``encode``) and codes into images (``decode``). To read the code,
 start with ``vae``, the shortest module. ``conditions`` defines what a diffusion model can be
-conditioned on. ``parametrisation`` converts what a network predicts to noise. ``codecs`` turns
-images into rearranged pixels or latents for diffusion autoencoders. ``checkpoints`` reads model
-files of other projects.
+conditioned on, and ``texts`` does this for large models of texts. ``parametrisation`` converts what
+a network predicts to noise. ``codecs`` turns images into rearranged pixels or latents for diffusion
+autoencoders. ``checkpoints`` reads model files of other projects.
 """
 
 from cfxnb.spaces.autoencoder import Autoencoder

@@ -414,6 +414,7 @@ REFUSED = [
     ("sdxl", "unet", {"time_cond_proj_dim": 256}, "time_cond_proj_dim 256, not None, unlike"),
     ("sana", "transformer", {"guidance_embeds": True}, "guidance_embeds True, not None or False"),
     ("sd3", "", {"_class_name": "StableDiffusion3ControlNetPipeline"}, "follows a control image"),
+    ("sdxl", "", {"requires_aesthetics_score": True}, "a refiner of Stable Diffusion XL"),
     ("flux dev", "", {"_class_name": "FluxFillPipeline"}, "a model for inpainting"),
     ("flux dev", "", {"_class_name": "FluxKontextPipeline"}, "edits an image"),
     ("sana", "", {"_class_name": "SanaSprintPipeline"}, "a consistency model"),

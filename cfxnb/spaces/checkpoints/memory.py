@@ -43,14 +43,14 @@ def checkpoint(space: Any) -> None:
     Raises:
         ValueError: if the denoising network does not support this.
     """
-    net = getattr(space, "net", None)
+    net: Any = getattr(space, "net", None)
     if net is not None and not getattr(net, "_supports_gradient_checkpointing", False):
         raise ValueError(
             f"gradient_checkpointing: expected False, since {type(net).__name__} does not "
             "support it"
         )
     autoencoder = getattr(space, "autoencoder", space)
-    codec = getattr(getattr(autoencoder, "codec", None), "autoencoder", None)
+    codec: Any = getattr(getattr(autoencoder, "codec", None), "autoencoder", None)
     for each in (net, codec):
         if getattr(each, "_supports_gradient_checkpointing", False):
             each.enable_gradient_checkpointing()

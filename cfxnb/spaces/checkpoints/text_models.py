@@ -139,6 +139,10 @@ def load(
     dtype = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
     config = diffusers_files.config_of(found, f"{family.part}/config.json", plain=True)
     codec_config = diffusers_files.config_of(found, "vae/config.json", plain=True)
+    if index.get("requires_aesthetics_score"):
+        raise InvalidPart(
+            f"a refiner of {family.title}, which only improves images of another model"
+        )
     check_network(family, config, codec_config)
     shape = code_shape(family, config, codec_config, options.image_size)
     patch = _patch(family, config)
