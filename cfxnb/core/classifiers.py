@@ -273,6 +273,19 @@ def wrap(
     named = validate.optional(validate.class_names, class_names, "class_names")
     if _is_pipeline(module):
         module, processor = module.model, processor or module.image_processor
+    function, names, gives_probabilities = _adapted(module, named is not None)
+    return Wrapped(
+        function,
+        **wrapping_options(mean, std, size, channels, transform, dtype, processor),
+        class_names=names if named is None else named,
+        probabilities=validate.flag(probabilities, "probabilities") or gives_probabilities,
+    )
+
+
+def wrapping_options(
+    mean: Any, std: Any, size: Any, channels: Any, transform: Any, dtype: Any, processor: Any
+) -> dict[str, Any]:
+    """Check how images are prepared for a network, and return the options of ``Wrapped``."""
     if processor is not None:
         own = {"mean": mean, "std": std, "size": size, "transform": transform}
         if given := [name for name, value in own.items() if value is not None]:
@@ -282,24 +295,13 @@ def wrap(
             )
         transform = read_processor(processor)
         mean, std = transform.mean, transform.std
-    function, names, gives_probabilities = _adapted(module, named is not None)
-    return Wrapped(
-        function,
-        **wrapping_options(mean, std, size, channels),
-        transform=validate.optional(validate.function, transform, "transform"),
-        dtype=validate.optional(_input_dtype, dtype, "dtype"),
-        class_names=names if named is None else named,
-        probabilities=validate.flag(probabilities, "probabilities") or gives_probabilities,
-    )
-
-
-def wrapping_options(mean: Any, std: Any, size: Any, channels: Any) -> dict[str, Any]:
-    """Check how images are prepared for a network, and return the options of ``Wrapped``."""
     return {
         "mean": validate.optional(_channels, mean, "mean"),
         "std": validate.optional(_channels, std, "std"),
         "size": validate.optional(_pair, size, "size"),
         "channels": validate.optional(_colours, channels, "channels"),
+        "transform": validate.optional(validate.function, transform, "transform"),
+        "dtype": validate.optional(_input_dtype, dtype, "dtype"),
     }
 
 

@@ -75,6 +75,9 @@ def wrap_regression(
     std: float | Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
+    transform: Callable[[Tensor], Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+    processor: Any = None,
 ) -> WrappedRegression:
     """Make a model of outcomes from a module, a regressor, a session or a function.
 
@@ -92,7 +95,8 @@ def wrap_regression(
             numbers only.
         units: Unit of each outcome, such as "years", or one text for a single outcome. Units stand
             in pictures, tables and records. Default: none.
-        mean, std, size, channels: Preparation of the images for the module, as in ``cfx.wrap``.
+        mean, std, size, channels, transform, dtype, processor: Preparation of the images for the
+            module, as in ``cfx.wrap``.
 
     Returns:
         A callable that maps float images (b, c, h, w) in [0, 1] to float32 outcomes (b, k) on the
@@ -104,7 +108,7 @@ def wrap_regression(
     return WrappedRegression(
         _adapted(module),
         _outcomes(names, units),
-        **wrapping_options(mean, std, size, channels),
+        **wrapping_options(mean, std, size, channels, transform, dtype, processor),
     )
 
 

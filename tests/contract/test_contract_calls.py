@@ -122,7 +122,8 @@ def test_costs_are_what_was_spent(world, method):
     kwargs = kwargs if method.steps else {}
     result = method.run(space, counting, x, target, **kwargs)
     asked = spent(result) - sum(backward)
-    assert counting.module.rows - asked in (1, 2)
+    extra = (0,) if method.name == "query_attack" else (1, 2)  # its queries have a budget
+    assert counting.module.rows - asked in extra
     if method.codes:
         rendered = result.cost["generator"].sum() - sum(backward)
         assert sum(decoded) - rendered in (0, 1, 2)

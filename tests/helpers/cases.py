@@ -94,6 +94,7 @@ METHODS = [
     ),
     Case("reconstruct", lambda s, f, x, t, **k: cfx.reconstruct(s, f, x, t, **k), seeded=False),
     Case("random_change", _random_change, 0.0, row_bound=True),
+    Case("query_attack", cfx.query_attack, 0.995, row_bound=True),
     Case("follow_direction", _follow, 0.0),
 ]
 
