@@ -103,7 +103,9 @@ def query_attack(
     one-hot vectors.
 
     Args:
-        space: Generator whose codes are changed.
+        space: Generator whose codes are changed. The search needs a space with few axes, such as
+            that of a VAE or of a diffusion autoencoder. If the space states no axes, as that of a
+            latent diffusion model, every coordinate is an axis, and 500 queries flip few images.
         classifier: Maps images to logits (b, k). No gradients are used.
         images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
         target: Class to reach: one for all images, or one per image (b,). With a regression model:
