@@ -133,6 +133,17 @@ def build_learner(names: Sequence[str] = ()) -> None:
         write(learner(read_source(source)), paths.root() / "notebooks" / f"{source.stem}.ipynb")
 
 
+def research_sources() -> list[Path]:
+    """Return the source files of the templates for researchers, which lie beside the notebooks."""
+    return sorted((paths.root() / "notebooks" / "research").glob("*.py"))
+
+
+def build_research() -> None:
+    """Write the templates for researchers as notebooks, not executed."""
+    for source in research_sources():
+        write(read_source(source), source.with_suffix(".ipynb"))
+
+
 def build_notebooks(names: Sequence[str] = ()) -> None:
     build_learner(names)
     folder = paths.root() / "notebooks" / "solutions"
