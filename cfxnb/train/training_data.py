@@ -197,8 +197,8 @@ def split(data: TrainingData, held_out: Any, early_stopping: bool, seed: int) ->
         test, rest = data[order[:count]], order[count:].sort().values
     else:
         test, rest = training_data(held_out, "held_out", least=2), torch.arange(len(data))
-        mixed = torch.Generator().manual_seed(SPLIT_SEED)
-        test = test[torch.randperm(len(test), generator=mixed)]  # often sorted by class
+        generator = torch.Generator().manual_seed(SPLIT_SEED)
+        test = test[torch.randperm(len(test), generator=generator)]  # often sorted by class
         if test.shape != data.shape:
             raise ValueError(
                 f"held_out: expected images of shape {data.shape}, as data has, got {test.shape}"
