@@ -8,7 +8,7 @@ of the images is held out, and everything is measured on it. If the folder state
 What is trained is written to the output folder:
 
   classifier/          the classifier that is explained (unless --classifier names one)
-  judge/               a second classifier of another architecture, which no method sees
+  judge/               a second classifier of another size and seed, which no method sees
   space/               the generator, with pictures of reconstructions and samples
   counterfactuals.csv  how often the latent attack and, as a baseline, the pixel attack change the
                        classifier's decision, and how often the judge agrees
@@ -29,7 +29,7 @@ from pathlib import Path
 
 KINDS = ("vae", "ldm", "diffae", "autoencoder")
 PARTS = {"classifier": 0.12, "judge": 0.16, "space": 0.62}  # of the time; the rest is for measuring
-JUDGE = {"width": 24, "n_downsamplings": 2}  # another network than the classifier
+JUDGE = {"width": 24}  # another size, other weights, other images to stop by
 N_MEASURED = 100  # held-out images that are attacked
 
 
@@ -87,7 +87,7 @@ def run(chosen: argparse.Namespace) -> int:
         classifier = trained("classifier")
     else:
         classifier = weights.load(chosen.classifier, device)
-    judge = trained("judge", config=JUDGE, robust=0.02, seed=chosen.seed + 1)
+    judge = trained("judge", config=JUDGE, seed=chosen.seed + 1)
     if is_model_folder(out / "space"):
         space = weights.load(out / "space", device)
     else:
