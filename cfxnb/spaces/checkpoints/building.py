@@ -10,6 +10,7 @@ from cfxnb.spaces.autoencoder import Autoencoder
 from cfxnb.spaces.checkpoints import diffusers_files, ldm_parts, schedulers
 from cfxnb.spaces.checkpoints.diffusers_files import HERE, InvalidPart
 from cfxnb.spaces.checkpoints.lora import LoRA
+from cfxnb.spaces.checkpoints.refusals import of_channels
 from cfxnb.spaces.codecs import PixelUnshuffleCodec
 from cfxnb.spaces.conditions import Conditions
 from cfxnb.spaces.diffusion import Diffusion
@@ -90,6 +91,7 @@ def _check_channels(config: dict[str, Any], channels: int, part: str) -> None:
     into, out = config["in_channels"], config["out_channels"]
     out, name = into if out is None else out, "the network" if part == HERE else part
     if into != channels:
-        raise InvalidPart(f"{name} has {into} in_channels for codes of {channels} channels")
+        text = f"{name} has {into} in_channels for codes of {channels} channels"
+        raise InvalidPart(text + of_channels(into, channels))
     if out not in (channels, 2 * channels):
         raise InvalidPart(f"{name} has {out} out_channels for codes of {channels} channels")

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 import os
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -405,6 +406,10 @@ def _attends(model: Model) -> bool:
     return model.kind_of("unet") == "UNet2DConditionModel" and model.latent
 
 
+def _is_of_family(family: text_models.Family, model: Model) -> bool:
+    return model.pipeline in family.pipelines
+
+
 def _is_stable_diffusion(model: Model) -> bool:
     texts = [part for part in model.configs if part.startswith("text_encoder")]
     return _attends(model) and texts == ["text_encoder"]
@@ -432,7 +437,7 @@ KINDS: list[Kind] = [
     *(
         Kind(
             family.title,
-            lambda model, family=family: model.pipeline in family.pipelines,
+            functools.partial(_is_of_family, family),
             family.parts,
             TEXTS,
             _text_model,

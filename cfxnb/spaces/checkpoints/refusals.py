@@ -37,3 +37,19 @@ def refusal(pipeline: str | None, configs: Mapping[str, Mapping[str, Any]]) -> s
         if pipeline and re.search(words, pipeline):
             return f"which is {why}"
     return None
+
+
+def of_channels(into: Any, wanted: int) -> str:
+    """Return what kind of model takes ``into`` channels instead of ``wanted``, or "" if unknown.
+
+    Args:
+        into: number of channels that the network takes.
+        wanted: number of channels of noisy codes.
+    """
+    if type(into) is not int or into < 2 * wanted:
+        return ""
+    if into == 2 * wanted:
+        what = "models that edit an image or follow another one, which they also take"
+    else:
+        what = "models for inpainting, which also take a masked image"
+    return f", as {what}; such models are not supported"

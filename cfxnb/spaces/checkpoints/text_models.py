@@ -19,6 +19,7 @@ from cfxnb.spaces.autoencoder import Autoencoder, downsample_factor_of
 from cfxnb.spaces.checkpoints import diffusers_files, ldm_parts, schedulers, text_encoders
 from cfxnb.spaces.checkpoints.diffusers_files import InvalidPart
 from cfxnb.spaces.checkpoints.lora import LoRA
+from cfxnb.spaces.checkpoints.refusals import of_channels
 from cfxnb.spaces.diffusion import Diffusion
 from cfxnb.spaces.texts.flux import PATCH, FluxConditions
 from cfxnb.spaces.texts.pixart import PixArtConditions
@@ -205,13 +206,8 @@ def check_network(family: Family, config: dict[str, Any], codec: dict[str, Any])
         raise InvalidPart(f"vae/config.json has latent_channels {channels!r:.40}, not a number")
     into, wanted = config.get("in_channels"), channels * family.patch**2
     if into != wanted:
-        what = ""
-        if type(into) is int and into == 2 * wanted:
-            what = ", as models that edit an image or follow another one, which they also take"
-        elif type(into) is int and into > 2 * wanted:
-            what = ", as models for inpainting, which also take a masked image"
         text = f"{into!r:.40} in_channels for codes of {channels} channels (expected {wanted})"
-        raise InvalidPart(f"{family.part} has {text}{what}; such models are not supported")
+        raise InvalidPart(f"{family.part} has {text}{of_channels(into, wanted)}")
     out = config.get("out_channels")
     if out is not None and out not in (wanted, 2 * wanted):
         raise InvalidPart(f"{family.part} has {out!r:.40} out_channels, not {wanted}")
