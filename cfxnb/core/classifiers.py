@@ -271,7 +271,7 @@ def wrap(
         UserWarning: If outputs look like probabilities, unless ``probabilities=True``.
     """
     named = validate.optional(validate.class_names, class_names, "class_names")
-    if _is_pipeline(module):
+    if is_pipeline(module):
         module, processor = module.model, processor or module.image_processor
     function, names, gives_probabilities = _adapted(module, named is not None)
     return Wrapped(
@@ -295,24 +295,29 @@ def wrapping_options(
             )
         transform = read_processor(processor)
         mean, std = transform.mean, transform.std
+    if dtype is torch.uint8 and not (mean is None and std is None):
+        raise ValueError(
+            "dtype: expected a float dtype beside mean, std or processor, got torch.uint8; a "
+            "network that takes bytes normalises them itself"
+        )
     return {
+        "transform": validate.optional(validate.function, transform, "transform"),
+        "dtype": validate.optional(_input_dtype, dtype, "dtype"),
         "mean": validate.optional(_channels, mean, "mean"),
         "std": validate.optional(_channels, std, "std"),
         "size": validate.optional(_pair, size, "size"),
         "channels": validate.optional(_colours, channels, "channels"),
-        "transform": validate.optional(validate.function, transform, "transform"),
-        "dtype": validate.optional(_input_dtype, dtype, "dtype"),
     }
 
 
-def _is_pipeline(value: Any) -> bool:
+def is_pipeline(value: Any) -> bool:
     """Return whether the value is an image pipeline of transformers, which is no classifier."""
     parts = ("model", "image_processor", "preprocess", "postprocess")
     return not isinstance(value, nn.Module) and all(hasattr(value, part) for part in parts)
 
 
 def _input_dtype(value: Any, name: str) -> torch.dtype:
-    """Return a dtype for the input of a network. Bytes with normalisation make no sense."""
+    """Return a dtype for the input of a network."""
     floats = isinstance(value, torch.dtype) and value.is_floating_point and value.itemsize > 1
     if not floats and value is not torch.uint8:
         raise ValueError(

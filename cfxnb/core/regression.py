@@ -13,6 +13,7 @@ from cfxnb.core.classifiers import (
     Wrapped,
     blaming_images,
     is_estimator,
+    is_pipeline,
     is_session,
     wrapping_options,
 )
@@ -105,6 +106,8 @@ def wrap_regression(
     Raises:
         ValueError, TypeError: If an argument is wrong.
     """
+    if is_pipeline(module):
+        module, processor = module.model, processor or module.image_processor
     return WrappedRegression(
         _adapted(module),
         _outcomes(names, units),

@@ -76,6 +76,20 @@ def test_bytes():
     assert torch.equal(found, (X * 255).round().to(torch.uint8))
 
 
+@pytest.mark.parametrize("own", [{"mean": 0.5}, {"std": 0.5}, {"processor": {"size": 8}}])
+def test_bytes_are_not_normalised(own):
+    with pytest.raises(ValueError, match="dtype: expected a float dtype beside mean"):
+        cfx.wrap(Watch(), dtype=torch.uint8, **own)
+
+
+def test_regression_models_are_prepared_alike():
+    module = Watch()
+    options = {"dtype": torch.float64, "transform": lambda x: 1 - x}
+    cfx.wrap_regression(module, **options)(X)
+    assert module.seen.dtype == torch.float64
+    torch.testing.assert_close(module.seen.float(), 1 - X)
+
+
 @pytest.mark.parametrize("dtype", ["float16", torch.int64, torch.complex64, 16])
 def test_other_dtypes_are_refused(dtype):
     with pytest.raises(ValueError, match=r"^dtype: expected a float dtype"):
