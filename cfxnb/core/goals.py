@@ -23,7 +23,7 @@ from torch import Tensor
 from cfxnb.core import validate
 from cfxnb.core.classifiers import as_classifier, two_logits, unchecked_call
 from cfxnb.core.modes import standard_modes
-from cfxnb.core.outcomes import Outcomes, outcomes_of, record_of_goal
+from cfxnb.core.outcomes import Outcomes, outcomes_of, record_of_goal, unit_of
 from cfxnb.core.second_look import SecondLook
 from cfxnb.core.types import Classifier
 from cfxnb.core.warn import ProbabilityWatch
@@ -136,7 +136,7 @@ def text_of(goal: Goal, outcomes: Outcomes) -> str:
         what = outcomes.names[number]
     else:
         what = "outcome" if column is None else f"outcome {column}"
-    unit = "" if goal.kind == "score" else outcomes.unit(number)
+    unit = "" if goal.kind == "score" else unit_of(outcomes, number)
     values = [f"{value:g}" for value in goal.values]
     words = {
         "raise_to": "at least {}",
@@ -151,7 +151,7 @@ def text_of(goal: Goal, outcomes: Outcomes) -> str:
 
 def record_for(goal: Goal, outcomes: Outcomes) -> dict[str, Any]:
     """Return the goal as entries of the record of a result."""
-    unit = "" if goal.kind == "score" else outcomes.unit(column_of(goal, outcomes) or 0)
+    unit = "" if goal.kind == "score" else unit_of(outcomes, column_of(goal, outcomes) or 0)
     return {
         "kind": goal.kind,
         "values": list(goal.values),

@@ -20,9 +20,10 @@ class Outcomes:
     names: tuple[str, ...] | None = None
     units: tuple[str, ...] | None = None
 
-    def unit(self, output: int) -> str:
-        """Return the unit of one outcome, or an empty text."""
-        return self.units[output] if self.units and output < len(self.units) else ""
+
+def unit_of(outcomes: Outcomes, output: int) -> str:
+    """Return the unit of one outcome, or an empty text."""
+    return outcomes.units[output] if outcomes.units and output < len(outcomes.units) else ""
 
 
 def outcomes_of(model: Any) -> Outcomes | None:

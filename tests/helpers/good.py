@@ -101,6 +101,11 @@ def counterfactuals():
 
 
 @functools.cache
+def goal_reached():
+    return cfx.pixel_attack(regression(), images(), cfx.raise_by(0.01), steps=8)
+
+
+@functools.cache
 def followed():
     return cfx.follow_direction(
         space(), classifier(), images(), direction(), 1, grid_steps=4, binary_search_steps=1
@@ -816,6 +821,9 @@ def used_workbench():
     bench.keep()
     return bench
 
+
+#: Objects of which only some have this property.
+OWNERS: dict[str, Callable[[], Any]] = {"cfx.Counterfactuals.outcomes": goal_reached}
 
 #: Objects whose methods are called, by the name of their class.
 OBJECTS: dict[str, Callable[[], Any]] = {
