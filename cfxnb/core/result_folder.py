@@ -250,16 +250,6 @@ class ResultFolder:
         joined = self.kind.concatenate(parts)
         return joined[torch.from_numpy(np.argsort(np.concatenate(order)))]
 
-    def require_counterfactuals(self, name: str) -> None:
-        """Raise ValueError if the folder is empty or holds another kind of result.
-
-        Args:
-            name: Name of the argument, for the message.
-        """
-        if self.kind is not Counterfactuals or not len(self):
-            found = f"{len(self)} results of kind {self.kind.__name__}"
-            raise ValueError(f"{name}: expected a folder of Counterfactuals, got {found}")
-
     def without_images(self) -> Any:
         """Return Counterfactuals of all finished images, with one black pixel as each image.
 
@@ -267,7 +257,7 @@ class ResultFolder:
         images do not.
         """
 
-        self.require_counterfactuals("counterfactuals")
+        check_counterfactuals(self, "counterfactuals")
 
         def slim(part: Counterfactuals) -> Counterfactuals:
             pixel = torch.zeros(1, 1, 1, 1).expand(len(part), 1, 1, 1)
@@ -359,6 +349,18 @@ def open(path: str | os.PathLike) -> ResultFolder:
         ValueError, TypeError: If the folder does not exist, is damaged, or holds no results.
     """
     return ResultFolder(path)
+
+
+def check_counterfactuals(folder: ResultFolder, name: str) -> None:
+    """Raise ValueError if a folder is empty, or holds another kind of result.
+
+    Args:
+        folder: The folder.
+        name: Name of the argument, for the message.
+    """
+    if folder.kind is not Counterfactuals or not len(folder):
+        found = f"{len(folder)} results of kind {folder.kind.__name__}"
+        raise ValueError(f"{name}: expected a folder of Counterfactuals, got {found}")
 
 
 def write_json(path: Path, content: dict[str, Any], argument: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier, CheckedFunction
-from cfxnb.core.result_folder import ResultFolder
+from cfxnb.core.result_folder import ResultFolder, check_counterfactuals
 from cfxnb.core.results import Counterfactuals
 from cfxnb.metrics.called_again import Method
 
@@ -67,7 +67,7 @@ def check_results(results: Mapping[str, Results]) -> dict[str, Any]:
 
 def _folder(value: ResultFolder, place: str) -> ResultFolder:
     """Return a folder that holds Counterfactuals, and warn if it is not complete."""
-    value.require_counterfactuals(place)
+    check_counterfactuals(value, place)
     if not value.complete:
         warnings.warn(
             f"results: {place} is not complete, so the table is about its {len(value):,} finished "
