@@ -10,6 +10,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import diffusers
 import pytest
 import tiny_text_models as tiny
 import torch
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import cfxnb as cfx
 from benchmarks import large
+from cfxnb.core.ddim import ddim_step
 from cfxnb.spaces import load_diffusers
 from cfxnb.spaces.checkpoints import diffusers_files, text_models
 from cfxnb.spaces.texts import flux
@@ -179,6 +181,39 @@ def test_noise_follows_from_the_output_of_the_network(spaces, kind):
             assert alpha_bar == pytest.approx((1 - s) ** 2 / c**2, rel=1e-5)
             v = space.conditions.predict_noise(space.net, c * z, time, condition)
             torch.testing.assert_close(found, c * z + (1 - s) * v, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["sdxl", "pixart sigma", "sd3", "sana"])
+def test_denoising_is_that_of_the_pipelines(spaces, kind):
+    """Four steps with classifier-free guidance: DDIM in the coordinates that methods see, and the
+    schedulers of diffusers in those of the network."""
+    space, pipe = spaces(kind), tiny.PIPELINES[kind]()
+    pipe.set_progress_bar_config(disable=True)
+    steps, scale, flows = [999, 749, 499, 249], 3.0, kind in VELOCITIES
+    own = {} if kind in ("sdxl", "sd3") else {"use_resolution_binning": False}
+    levels = (space.parametrisation.times[steps] / 1000).double()
+    if flows:  # the same times, before the scheduler shifts them
+        pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+        own |= {"sigmas": (levels / (3 - 2 * levels)).tolist()}
+    else:
+        like = pipe.scheduler.config
+        options = {"timestep_spacing": "trailing", "set_alpha_to_one": True, "clip_sample": False}
+        pipe.scheduler = diffusers.DDIMScheduler.from_config(like, **options)
+    if kind == "sana":
+        own["complex_human_instruction"] = space.conditions.instruction.split("\n")
+    x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    pixels = {"height": 32, "width": 32, "num_inference_steps": 4, "output_type": "latent"}
+    wanted = pipe("a red", latents=x.clone(), guidance_scale=scale, **pixels, **own).images
+    z = x / ((1 - levels[0]) ** 2 + levels[0] ** 2).sqrt().float() if flows else x
+    condition, none = space.encode_condition(["a red", None]).split(1)
+    alpha_bar = [float(space.alphas_cumprod[t]) for t in steps] + [1.0]
+    with torch.no_grad():
+        for i, t in enumerate(steps):
+            eps, eps_cond = (
+                space.predict_noise(z, torch.tensor([t]), each) for each in (none, condition)
+            )
+            z = ddim_step(z, eps + scale * (eps_cond - eps), *alpha_bar[i : i + 2])
+    torch.testing.assert_close(z, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
 
 def test_times_of_flows_are_shifted_as_in_the_pipelines(folders):
