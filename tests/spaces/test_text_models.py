@@ -183,27 +183,34 @@ def test_noise_follows_from_the_output_of_the_network(spaces, kind):
             torch.testing.assert_close(found, c * z + (1 - s) * v, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["sdxl", "pixart sigma", "sd3", "sana"])
+@pytest.mark.filterwarnings("ignore:space. Flux.1 was distilled")
+@pytest.mark.parametrize("kind", ["sdxl", "pixart sigma", "sd3", "sana", "flux schnell"])
 def test_denoising_is_that_of_the_pipelines(spaces, kind):
     """Four steps with classifier-free guidance: DDIM in the coordinates that methods see, and the
     schedulers of diffusers in those of the network."""
     space, pipe = spaces(kind), tiny.PIPELINES[kind]()
     pipe.set_progress_bar_config(disable=True)
     steps, scale, flows = [999, 749, 499, 249], 3.0, kind in VELOCITIES
-    own = {} if kind in ("sdxl", "sd3") else {"use_resolution_binning": False}
+    own = {"use_resolution_binning": False} if kind in ("pixart sigma", "sana") else {}
     levels = (space.parametrisation.times[steps] / 1000).double()
     if flows:  # the same times, before the scheduler shifts them
-        pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
-        own |= {"sigmas": (levels / (3 - 2 * levels)).tolist()}
+        shift = 1.0 if kind == "flux schnell" else 3.0
+        pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+        own |= {"sigmas": (levels / (shift - (shift - 1) * levels)).tolist()}
     else:
         like = pipe.scheduler.config
         options = {"timestep_spacing": "trailing", "set_alpha_to_one": True, "clip_sample": False}
         pipe.scheduler = diffusers.DDIMScheduler.from_config(like, **options)
     if kind == "sana":
         own["complex_human_instruction"] = space.conditions.instruction.split("\n")
-    x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    x = latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    if kind == "flux schnell":
+        own |= {"negative_prompt": "", "true_cfg_scale": scale, "max_sequence_length": 256}
+        latents = pipe._pack_latents(x, *x.shape)
     pixels = {"height": 32, "width": 32, "num_inference_steps": 4, "output_type": "latent"}
-    wanted = pipe("a red", latents=x.clone(), guidance_scale=scale, **pixels, **own).images
+    wanted = pipe("a red", latents=latents.clone(), guidance_scale=scale, **pixels, **own).images
+    if kind == "flux schnell":
+        wanted = pipe._unpack_latents(wanted, 32, 32, tiny.FACTOR)
     z = x / ((1 - levels[0]) ** 2 + levels[0] ** 2).sqrt().float() if flows else x
     condition, none = space.encode_condition(["a red", None]).split(1)
     alpha_bar = [float(space.alphas_cumprod[t]) for t in steps] + [1.0]
