@@ -772,6 +772,9 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "net": attributes_unet, "autoencoder": autoencoder, "conditions": DEFAULT,
         "alphas_cumprod": DEFAULT, "parametrisation": DEFAULT,
     },
+    "cfx.spaces.Parametrisation.ddpm": {"alphas_cumprod": lambda: torch.tensor([0.9, 0.5, 0.1])},
+    "cfx.spaces.Parametrisation.edm": {"sigmas": lambda: torch.tensor([0.1, 1.0, 2.0])},
+    "cfx.spaces.Parametrisation.flow_matching": {"sigmas": lambda: torch.tensor([0.1, 0.5, 1.0])},
     "cfx.spaces.Parametrisation": {
         "alphas_cumprod": lambda: torch.tensor([0.9, 0.5, 0.1]), "times": lambda: torch.arange(3),
         "input_scale": lambda: torch.ones(3), "z_weight": lambda: torch.zeros(3),
