@@ -26,6 +26,10 @@ class VAE(Carded, nn.Module):
         axes, variances: active axes of the standardised codes, (k, d), and the variance along each
             axis, (k,). ``measure_code_statistics`` computes them. ``find_directions`` uses these
             axes. Default: unknown.
+        prior: distribution from which ``sample`` draws. ``"normal"`` (default) is N(0, 1), as in
+            training. ``"codes"`` is the normal distribution with mean and covariance of the codes
+            of real images, which needs ``axes`` and ``variances``. Codes with a place in the image
+            depend on each other, and their samples are much better with ``"codes"``.
     """
 
     mean: Tensor
@@ -40,6 +44,7 @@ class VAE(Carded, nn.Module):
         std: Tensor,
         axes: Tensor | None = None,
         variances: Tensor | None = None,
+        prior: str = "normal",
     ) -> None:
         super().__init__()
         validate.instance(net, nn.Module, "net", "a torch.nn.Module")
@@ -51,6 +56,9 @@ class VAE(Carded, nn.Module):
         axes, variances = validate.place_axes(axes, variances, mean)
         self.register_buffer("axes", axes)
         self.register_buffer("variances", variances)
+        self.prior = validate.choice(prior, "prior", ("normal", "codes"))
+        if self.prior == "codes" and axes is None:
+            raise ValueError("axes: expected axes and variances for prior='codes', got None")
 
     def _stored(self) -> tuple[nn.Module, dict[str, Tensor | None], dict[str, Carded]]:
         return self.net, {name: getattr(self, name, None) for name in STATISTICS}, {}
@@ -91,9 +99,13 @@ class VAE(Carded, nn.Module):
 
     @standard_numbers
     def sample(self, n_samples: int, seed: int = 0) -> Code:
-        """Sample codes from the prior N(0, 1). Sample i depends only on (seed, i)."""
-        like = self.mean.new_empty(validate.count(n_samples, "n_samples"), *self.mean.shape)
-        return Code(noise_like(like, validate.seed(seed)))
+        """Sample codes from the prior. Sample i depends only on (seed, i)."""
+        rows, seed = validate.count(n_samples, "n_samples"), validate.seed(seed)
+        if self.axes is None or self.variances is None or self.prior == "normal":
+            return Code(noise_like(self.mean.new_empty(rows, *self.mean.shape), seed))
+        noise = noise_like(self.mean.new_empty(rows, len(self.axes)), seed)
+        along = (noise * self.variances.sqrt() @ self.axes).view(rows, *self.mean.shape)
+        return Code(self.mean + self.std * along)
 
 
 @torch.no_grad()

@@ -35,12 +35,11 @@ def train(task: Task) -> tuple[VAE, dict[str, Any]]:
     stop = None if task.parts.stop is None else (task.parts.stop.images,)
     shown = task.parts.test.floats(10)
     net = task.fit(net, loss, (data.images, *extra), stop, default, preview=Preview(shown))
-    return space_of(net, data), {"net": "ConvVAE", "config": config, "adapter": "VAE"}
-
-
-def space_of(net: ConvVAE, data: Any) -> VAE:
-    """Return a trained VAE as a space, with the statistics of its codes of training images."""
-    return VAE(frozen(net), **measure_code_statistics(net, data.floats(STATISTICS_IMAGES)))
+    fields: dict[str, Any] = {"net": "ConvVAE", "config": config, "adapter": "VAE"}
+    if config["spatial"]:
+        fields["space"] = {"prior": "codes"}
+    statistics = measure_code_statistics(frozen(net), data.floats(STATISTICS_IMAGES))
+    return VAE(net, **statistics, **fields.get("space", {})), fields
 
 
 class VAELoss:

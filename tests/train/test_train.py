@@ -15,6 +15,7 @@ from torch import Generator, nn
 from torch.nn import functional as F
 
 import cfxnb as cfx
+from cfxnb.core.code_covariance import principal_axes
 from cfxnb.core.training import autocast, fit
 from cfxnb.nets import ConvVAE
 from cfxnb.train.monitor import PATIENCE, HeldOutMonitor
@@ -104,6 +105,22 @@ def test_folders_with_other_files_are_kept(vae, tmp_path):
         cfx.load(tmp_path)
     with pytest.raises(ValueError, match="with a card"):
         cfx.wrap(nn.Flatten()).save(tmp_path / "new")
+
+
+def test_samples_from_the_codes_have_their_mean_and_covariance():
+    """Codes that depend on each other: samples from N(0, 1) would not."""
+    torch.manual_seed(0)
+    mixed = torch.randn(4, 4)
+    codes = torch.randn(5000, 4) @ mixed + torch.tensor([1.0, -2.0, 0.0, 3.0])
+    axes, variances = principal_axes(codes, codes.std(0))
+    net = ConvVAE(4, 1, 8, (4, 8))
+    space = cfx.spaces.VAE(net, codes.mean(0), codes.std(0), axes, variances, prior="codes")
+    drawn = space.sample(20_000, seed=3).z
+    torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=0.1, rtol=0.05)
+    torch.testing.assert_close(drawn.T.cov(), codes.T.cov(), atol=0.15, rtol=0.05)
+    assert torch.equal(space.sample(3, seed=3).z, drawn[:3])
+    with pytest.raises(ValueError, match="axes"):
+        cfx.spaces.VAE(net, codes.mean(0), codes.std(0), prior="codes")
 
 
 def test_the_call_trains_as_the_plain_loop_does():
