@@ -23,7 +23,7 @@ from cfxnb.contrastive.attribute_edits import AttributeEdits
 from cfxnb.contrastive.edit_network import EditNetwork
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.core import locations as paths
-from cfxnb.core import validate
+from cfxnb.core import saved, validate
 from cfxnb.core.classifiers import wrap
 from cfxnb.core.disk import cause, given_path, kind_of, read_json, sha256, shown, writing
 from cfxnb.core.model_folder import CARD_FILE, STATISTICS, WEIGHTS, is_model_folder
@@ -123,11 +123,12 @@ def available() -> pd.DataFrame:
 
 @standard_modes
 def load(name: str | Path, device: str | torch.device | None = None) -> Any:
-    """Load a shipped network, or one that was saved in a folder.
+    """Load a shipped network, one that was saved in a folder, or a result that was saved in a file.
 
     Args:
-        name: one of the names that ``cfx.available()`` lists, or the path of a folder that
-            ``cfx.train`` or ``save`` of a network has written.
+        name: one of the names that ``cfx.available()`` lists, the path of a folder that
+            ``cfx.train`` or ``save`` of a network has written, or the path of a file that ``save``
+            of a result has written, which ends with ``.safetensors``.
         device: device to run on. Default: CUDA or MPS if available, else the CPU.
 
     Returns:
@@ -135,6 +136,7 @@ def load(name: str | Path, device: str | torch.device | None = None) -> Any:
         ``FactorReader``, the ``AttributeEdits`` of a space, a ``FittedFlow``, or a feature network
         (images -> feature maps by name). The field ``kind`` of the network's card says what the
         function returns. Spaces, classifiers and flows have their card as the attribute ``card``.
+        For a file, the result, on the CPU.
 
     Raises:
         ValueError, TypeError: if the name is unknown, if the folder holds no model, or if the
@@ -142,6 +144,8 @@ def load(name: str | Path, device: str | torch.device | None = None) -> Any:
         DamagedFileError: if a file of the network is missing, truncated or altered.
             DamagedFileError is a ValueError.
     """
+    if isinstance(name, str | os.PathLike) and os.fspath(name).endswith(".safetensors"):
+        return _load_result(given_path(name, name="name"))
     if (folder := _folder(name)) is not None:
         return _load_folder(folder, validate.device(device))
     card = read_card(_known(name))
@@ -150,6 +154,20 @@ def load(name: str | Path, device: str | torch.device | None = None) -> Any:
     with _fitting(f"data/{card['file']}", files.REMEDY):
         autoencoder = load(_autoencoder(card), device) if "autoencoder" in card else None
         return _built(card, path, device, autoencoder)
+
+
+def _load_result(path: Path) -> Any:
+    """Load a result of any class from a file."""
+    import cfxnb  # its names are imported when they are first used
+
+    if (found := kind_of(path)) != "a file":
+        raise ValueError(f"name: expected a file with a result, got {shown(path)}: {found}")
+    kind = saved.kind_of_result(path) or ""
+    if kind not in saved.KINDS and kind in (*cfxnb.__all__, *cfxnb.metrics.__all__):
+        getattr(cfxnb if kind in cfxnb.__all__ else cfxnb.metrics, kind)  # imports the class
+    if kind not in saved.KINDS or not issubclass(saved.KINDS[kind], saved.Result):
+        raise ValueError(f"name: expected a file with a result, got {shown(path)} without one")
+    return saved.KINDS[kind].load(path)
 
 
 def _folder(name: Any) -> Path | None:

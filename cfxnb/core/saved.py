@@ -165,12 +165,25 @@ def image_index(count: int) -> pd.Index:
     return pd.RangeIndex(count, name="image")
 
 
+def kind_of_result(path: Path) -> str | None:
+    """Return the name of the class of the result in a file, or None if the file holds no result."""
+    try:
+        with safe_open(path, "pt") as file:
+            return _kind(dict(file.metadata() or {}))
+    except (SafetensorError, OSError):
+        return None
+
+
+def _kind(texts: Mapping[str, str]) -> str | None:
+    return texts.get("kind") or ("Counterfactuals" if "status" in texts else None)
+
+
 def _check_header(wanted: str, texts: dict[str, str]) -> None:
-    kind = texts.get("kind") or ("Counterfactuals" if "status" in texts else None)
+    kind = _kind(texts)
     if kind is None:
         raise ValueError("a safetensors file without a result of cfxnb")
     if kind != wanted:
-        raise ValueError(f"a saved {kind:.60}, which cfx.{kind:.60}.load reads")
+        raise ValueError(f"a saved {kind:.60}; cfx.load reads results of any class")
     if texts.get("cfxnb") != FORMAT or "content" not in texts:
         raise ValueError("a file of another version of cfxnb")
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.saved import Result
+from cfxnb.directions.proxies import ProxyFit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ class Directions(Result):
     vectors: Tensor
     names: tuple[str, ...]
     table: pd.DataFrame
-    proxy_fit: Any
+    proxy_fit: ProxyFit
     target: int
     contrast_class: int | None
     n_queries: int

@@ -4,6 +4,8 @@ import dataclasses
 import importlib
 import json
 import pkgutil
+import subprocess
+import sys
 
 import good
 import numpy as np
@@ -88,6 +90,7 @@ def test_what_is_saved_comes_back(name, tmp_path):
     assert path == tmp_path / "new" / "one.safetensors"
     same(KINDS[name].load(path), result)
     same(KINDS[name].load(tmp_path / "new" / "one"), result)
+    same(cfx.load(path), result)
 
 
 @each_kind
@@ -197,6 +200,22 @@ def test_contradictions_are_refused(what, tmp_path):
     rewritten(path, change)
     with pytest.raises(ValueError, match=rf"^path: expected a saved {name}, got '"):
         KINDS[name].load(path)
+
+
+def test_load_reads_results_in_a_new_process(tmp_path):
+    """Their classes are imported when they are needed."""
+    paths = [good.OBJECTS[name]().save(tmp_path / name) for name in sorted(KINDS)]
+    code = "import sys, cfxnb as cfx; print(*(type(cfx.load(p)).__name__ for p in sys.argv[1:]))"
+    run = [sys.executable, "-c", code, *map(str, paths)]
+    found = subprocess.run(run, check=True, capture_output=True, text=True).stdout.split()
+    assert found == sorted(KINDS)
+
+
+def test_load_refuses_other_files(tmp_path):
+    save_file({"x": torch.ones(2)}, tmp_path / "foreign.safetensors")
+    for name in ("foreign", "missing"):
+        with pytest.raises(ValueError, match="name: expected a file with a result"):
+            cfx.load(tmp_path / f"{name}.safetensors")
 
 
 def test_deep_nesting_is_refused(tmp_path):
