@@ -43,6 +43,7 @@ from cfxnb.flows.leap import RK4, leap
 from cfxnb.flows.velocity import ConditionalFlow, DenoiserFlow, check_flow
 
 LARGEST_GROWTH = 4.0  # largest step, in units of the first; longer steps overshoot
+NOISIER_TIMES = (0.2, 0.35)  # of a restarted walk along a denoiser, which sees more than details
 
 #: Settings of the paper for MorphoMNIST: 15 leaps, whatever the classifier answers on the way.
 PAPER_FLOW: dict[str, Any] = {
@@ -96,7 +97,7 @@ def flow_counterfactual(
     growth: float | None = None,
     binary_search_steps: int | None = None,
     confidence: float | None = None,
-    rounds: int = 20,
+    rounds: int | None = None,
     restarts: int | None = None,
     times: Sequence[float] | None = None,
     # For the paper's leaps:
@@ -149,9 +150,10 @@ def flow_counterfactual(
             target keeps its confidence. Each decodes and classifies one image. Default: 0 with a
             fitted flow, whose steps are small, and 3 with a denoiser.
         confidence: Probability of the target at which an image is done, in (0, 1). Default: 0.99.
-        rounds: Largest number of steps of a walk. Default: 20.
-        restarts: Further walks, with large steps from the beginning, for images that have not
-            reached the target. Default: 1 for the walk along a fitted flow, 0 otherwise.
+        rounds: Largest number of steps of a walk. Default: 20, or 12 with a denoiser.
+        restarts: Further walks for images that have not reached the target. They take large steps
+            from the beginning. With a denoiser they use the times 0.2 and 0.35 instead, at which
+            the noise hides the details of the image. Default: 1, or 0 with ``update="leap"``.
         times: Times in (0, 1) over which the difference is averaged. Default: 0.125, 0.375, 0.625,
             0.875 with a fitted flow, and 0.35, 0.5, 0.65 with a denoiser.
 
@@ -207,8 +209,8 @@ def flow_counterfactual(
         binary_search_steps=(3 if denoises else 0)
         if binary_search_steps is None
         else binary_search_steps,
-        rounds=rounds,
-        restarts=int(not denoises and update == "difference") if restarts is None else restarts,
+        rounds=(12 if denoises else 20) if rounds is None else rounds,
+        restarts=int(update == "difference") if restarts is None else restarts,
         confidence=0.99 if confidence is None else confidence,
         times=((0.35, 0.5, 0.65) if denoises else (0.125, 0.375, 0.625, 0.875))
         if times is None
@@ -263,10 +265,14 @@ def walk(run: Run, batch: EncodedBatch, flow: ConditionalFlow, options: FlowOpti
                 evaluations = RK4 * options.ode_steps * (1 + (gammas[0] > 0))
             else:
                 rival = _hard(logits.scatter(1, batch.target[rows, None], -torch.inf))
-                growth = LARGEST_GROWTH if attempt else options.growth**number
+                growth, times = options.growth**number, options.times
+                if attempt and isinstance(flow, DenoiserFlow):
+                    times = NOISIER_TIMES
+                elif attempt:
+                    growth = LARGEST_GROWTH
                 gamma = options.gamma * min(growth, LARGEST_GROWTH)
-                step = gamma * mean_difference(flow, u, wanted, rival, options.times)
-                evaluations = 2 * len(options.times)
+                step = gamma * mean_difference(flow, u, wanted, rival, times)
+                evaluations = 2 * len(times)
             state.move(rows, step, evaluations)
     state.shorten_last_steps()
     return state.edit()
