@@ -109,7 +109,7 @@ class LoRA:
             down, up = (tensors[names[role]].float().flatten(1) for role in ("down", "up"))
             factor = self.scale * self._alpha(part, names, tensors, len(down)) / len(down)
             with torch.no_grad():
-                weight += (factor * (up @ down)).view(weight.shape).to(weight)
+                weight.add_((factor * (up @ down)).view(weight.shape).to(weight))
 
     def _alpha(
         self, part: str, names: dict[str, str], tensors: Mapping[str, Tensor], rank: int

@@ -399,7 +399,8 @@ def _class_names(index: Mapping[str, Any]) -> list[str] | None:
     if not isinstance(names, dict) or not names:
         return None
     listed = [names.get(str(number)) for number in range(len(names))]
-    return listed if all(isinstance(name, str) for name in listed) else None
+    texts = [name for name in listed if isinstance(name, str)]
+    return texts if len(texts) == len(listed) else None
 
 
 def _attends(model: Model) -> bool:
