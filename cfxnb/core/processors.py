@@ -45,9 +45,10 @@ class Preparation:
         size = (self.height or height, self.width or width)
         if self.shortest is not None:
             ratio = self.shortest / min(height, width)
-            size = tuple(
-                self.shortest if side == min(height, width) else int(ratio * side)
-                for side in (height, width)
+            low = min(height, width)
+            size = (
+                self.shortest if height == low else int(ratio * height),
+                self.shortest if width == low else int(ratio * width),
             )
         if size != (height, width):
             images = F.interpolate(images, size=size, mode=self.mode, antialias=True).clamp(0, 1)

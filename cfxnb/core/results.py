@@ -242,7 +242,7 @@ class Counterfactuals(Result):
         columns |= cost_columns(self.cost)
         if set(OUTCOMES) <= self.trace.keys():
             goal = self.outcomes.drop(columns="status").add_prefix("outcome ")
-            columns |= {name: values.to_numpy() for name, values in goal.items()}
+            columns |= {str(name): values.to_numpy() for name, values in goal.items()}
         scalars = {k: v for k, v in self.trace.items() if v.ndim == 1 and k not in OUTCOMES}
         columns |= {f"trace {k}": v.detach().cpu().numpy() for k, v in scalars.items()}
         return pd.DataFrame(columns, index=image_index(len(self)))
@@ -268,10 +268,12 @@ class Counterfactuals(Result):
         if not torch.equal(self.reconstruction, self.original):
             parts["reconstruction"] = self.reconstruction
         change = (self.image - self.reconstruction).sum(1)
-        drawn = {
-            **{kind: lambda i, x=x: image_files.pixels(x[i]) for kind, x in parts.items()},
-            "difference": lambda i: image_files.signed_map(change[i], 1.0),
-        }
+
+        def pixels_of(images: Tensor) -> Callable[[int], np.ndarray]:
+            return lambda i: image_files.pixels(images[i])
+
+        drawn = {kind: pixels_of(images) for kind, images in parts.items()}
+        drawn["difference"] = lambda i: image_files.signed_map(change[i], 1.0)
         return image_files.save_images(output_dir, drawn, len(self), overwrite=overwrite)
 
 

@@ -198,8 +198,9 @@ def font(scale: float, setting: str = "font.size") -> Any:
 
     If the caller has changed the rcParam ``setting``, such as "legend.fontsize", this wins.
     """
-    if setting != "font.size" and rcParams[setting] != rcParamsDefault[setting]:
-        return rcParams[setting]
+    own, usual = (dict(params).get(setting) for params in (rcParams, rcParamsDefault))
+    if setting != "font.size" and own != usual:
+        return own
     return scale * rcParams["font.size"]
 
 
