@@ -89,6 +89,7 @@ MOST_REFERENCES = 1000  # images from which a flow is fitted
 LEAST_REFERENCES = 64
 SEARCHED = 32  # images in which a direction is searched
 QUERIES = 1024
+FEW_QUERIES = 512  # in a space whose images take long to render
 #: Arguments that ``explain`` sets itself.
 OWN = ("space", "classifier", "images", "target", "like", "pool", "direction", "output_dir", "seed")
 
@@ -160,7 +161,7 @@ def is_denoiser(space: Any) -> bool:
 
 
 def slow_gradient(space: Any) -> bool:
-    """Return whether gradients through ``decode`` pass a whole diffusion process."""
+    """Return whether ``decode`` is a whole diffusion process: slow, and slower with gradients."""
     return type(space).__name__ == "DiffusionAutoencoder"
 
 
@@ -257,6 +258,8 @@ def _usual(method: str, scene: Scene, space: str | None) -> bool:
         return is_denoiser(adapter) and not getattr(adapter.conditions, "unconditional", False)
     if method == "sce":
         return is_denoiser(adapter) and bool(getattr(adapter.conditions, "unconditional", False))
+    if method == "flow_counterfactual" and slow_gradient(adapter):
+        return False  # to fit a flow, a thousand images are rendered
     if method == "flow_counterfactual":
         return not is_denoiser(adapter) or not getattr(adapter.conditions, "unconditional", False)
     return method in ("pixel_attack", "reconstruct", "random_change")
@@ -344,7 +347,7 @@ def _direction(job: Job, space: Any, scene: Scene) -> Any:
         scene.classifier,
         images,
         target,
-        max_queries=QUERIES,
+        max_queries=FEW_QUERIES if slow_gradient(space) else QUERIES,
         validation_images=scene.reference[SEARCHED : 2 * SEARCHED]
         if len(scene.reference) >= 2 * SEARCHED
         else None,
