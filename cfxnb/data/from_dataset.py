@@ -142,7 +142,8 @@ class Items:
             check_pixels(image, options.white_value, shrink=False)
             return found, digest(f"{image.mode}{image.size}".encode() + image.tobytes()), others
         pixels = _pixels(image, row)
-        found = Header(*pixels.shape[1:], mode="L" if len(pixels) == 1 else "RGB")
+        height, width = pixels.shape[1:]
+        found = Header(height, width, "L" if len(pixels) == 1 else "RGB")
         if found.height * found.width > options.max_pixels:
             raise ValueError(f"{found.height} x {found.width} pixels, more than max_pixels")
         return found, digest(str(tuple(pixels.shape)).encode() + pixels.numpy().tobytes()), others

@@ -305,7 +305,7 @@ def _labels(
             f"{column!r:.80}"
         )
     if not named:
-        free = [c for c in table if c != file_column]
+        free: list[Any] = [c for c in table if c != file_column]
         column = next((c for n in LABEL_COLUMNS for c in free if str(c).lower() == n), None)
         if column is None:
             return None, None

@@ -245,7 +245,7 @@ def plan(scene: Scene, named: dict[str, dict[str, Any]] | None) -> list[Job]:
 
 def _usual(method: str, scene: Scene, space: str | None) -> bool:
     """Return whether a method is used if the caller names none."""
-    adapter = None if space is None else scene.spaces[space]
+    adapter: Any = None if space is None else scene.spaces[space]
     if method not in WITHOUT_GRADIENT and not scene.gradients:
         return False
     if method == "latent_attack":
@@ -280,7 +280,7 @@ def prepare(job: Job, scene: Scene) -> tuple[Callable[..., Any], tuple[Any, ...]
         NotApplicable: If the method cannot be used with this classifier and space.
     """
     function, options = METHODS[job.method][0], dict(job.options)
-    space = None if job.space is None else scene.spaces[job.space]
+    space: Any = None if job.space is None else scene.spaces[job.space]
     if job.method not in WITHOUT_GRADIENT and not scene.gradients:
         raise NotApplicable("the method needs gradients, and the classifier passes none")
     if job.method in DENOISER and not is_denoiser(space):

@@ -203,7 +203,7 @@ def _table(explanation: Any) -> str:
 
 
 def _cell(table: pd.DataFrame, name: str, column: str) -> str:
-    value = float(table.at[name, column])
+    value = float(table[column].astype(float)[name])
     fraction = COLUMNS[column][1]
     if not math.isfinite(value):
         return '<td class="number">–</td>'
