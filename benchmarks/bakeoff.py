@@ -123,7 +123,8 @@ def main() -> int:
                 continue
             own = task.first(options.denoised) if kind == "denoised" else task
             began = time.perf_counter()
-            row = {**measure(own, name), "commit": commit()}
+            found = METHODS[name][2](own)
+            row = {**measure(own, name, found), "commit": commit()}
             known[task.world, task.name, name] = row
             seconds = time.perf_counter() - began
             print(f"{task.world}, {task.name}, {name}: {seconds:.0f} s, {row}", flush=True)

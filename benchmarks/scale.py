@@ -55,8 +55,7 @@ class LinearSpace(nn.Module):
         flat = images.flatten(1)
         _, values, axes = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
         self.shape = images.shape[1:]
-        self.register_buffer("axes", axes[:DIMS])
-        self.register_buffer("center", flat.mean(0))
+        self.axes, self.center = axes[:DIMS], flat.mean(0)
         self.mean, self.std = torch.zeros(DIMS), values[:DIMS] / len(flat) ** 0.5
 
     def encode(self, images: Tensor) -> cfx.Code:
@@ -72,11 +71,11 @@ class RandomFeatures(nn.Module):
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         super().__init__()
         g = Generator().manual_seed(0)
-        self.register_buffer("hidden", torch.randn(images[0].numel(), FEATURES, generator=g))
+        self.hidden = torch.randn(images[0].numel(), FEATURES, generator=g)
         h = self._features(images)
         wanted = 10 * F.one_hot(labels, 10).float()
         eye = torch.eye(FEATURES)
-        self.register_buffer("out", torch.linalg.solve(h.T @ h + eye, h.T @ wanted))
+        self.out = torch.linalg.solve(h.T @ h + eye, h.T @ wanted)
 
     def _features(self, images: Tensor) -> Tensor:
         return torch.tanh(images.flatten(1) @ self.hidden / 2)
@@ -99,7 +98,7 @@ def work(method: str, count: int, folder: str) -> None:
     data, space, classifier = world(count)
     began, cpu = time.perf_counter(), time.process_time()
     options: dict[str, Any] = {"batch_size": BATCH, "output_dir": folder}
-    target = cfx.from_item(1)
+    target: Any = cfx.from_item(1)
     if method == "latent_attack":
         cfx.latent_attack(space, classifier, data, target, confidence=0.5, **options)
     else:

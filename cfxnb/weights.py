@@ -6,6 +6,7 @@ Each network is a safetensors file in half precision, with a card in JSON that d
 import contextlib
 import fnmatch
 import hashlib
+import importlib
 import json
 import os
 from collections.abc import Iterator
@@ -158,13 +159,13 @@ def load(name: str | Path, device: str | torch.device | None = None) -> Any:
 
 def _load_result(path: Path) -> Any:
     """Load a result of any class from a file."""
-    import cfxnb  # its names are imported when they are first used
+    package: Any = importlib.import_module("cfxnb")  # its names are imported when first used
 
     if (found := kind_of(path)) != "a file":
         raise ValueError(f"name: expected a file with a result, got {shown(path)}: {found}")
     kind = saved.kind_of_result(path) or ""
-    if kind not in saved.KINDS and kind in (*cfxnb.__all__, *cfxnb.metrics.__all__):
-        getattr(cfxnb if kind in cfxnb.__all__ else cfxnb.metrics, kind)  # imports the class
+    if kind not in saved.KINDS and kind in (*package.__all__, *package.metrics.__all__):
+        getattr(package if kind in package.__all__ else package.metrics, kind)  # imports the class
     if kind not in saved.KINDS or not issubclass(saved.KINDS[kind], saved.Result):
         raise ValueError(f"name: expected a file with a result, got {shown(path)} without one")
     return saved.KINDS[kind].load(path)

@@ -97,19 +97,19 @@ def random_change(
         class.
     """
     validate.space(space)
-    validate_results.result(like, "like")
-    if not len(like):
+    given: Counterfactuals = validate_results.result(like, "like")
+    if not len(given):
         raise ValueError("like: expected counterfactuals of at least one image, got none")
-    begin, end = (code.to(space.mean.device) for code in validate_results.codes(like, "like"))
-    goal = None if outcomes_of(classifier) is None else recorded_goal(like.made_by)
+    begin, end = (code.to(space.mean.device) for code in validate_results.codes(given, "like"))
+    goal = None if outcomes_of(classifier) is None else recorded_goal(given.made_by)
     run = Run(
-        classifier, like.original, goal or like.target, space=space, batch_size=batch_size,
+        classifier, given.original, goal or given.target, space=space, batch_size=batch_size,
         first_row=first_row, encode=lambda batch: known(batch), by_row=True,
     )  # fmt: skip
     std = run.space.std.to(end.z)
     validate.shape(begin.z.shape[1:], std.shape, "like", "codes of this space,")
-    validate_results.all_started(like, "like")
-    check_codes(run.space, begin, like.reconstruction, "like")
+    validate_results.all_started(given, "like")
+    check_codes(run.space, begin, given.reconstruction, "like")
     row_positions = run.row_positions.to(end.z.device)
     change = standardise(end.z - begin.z, std)
     noise = noise_like(change, validate.seed(seed), row_positions)
@@ -118,7 +118,7 @@ def random_change(
 
     def known(batch: Batch) -> tuple[Code, Tensor, int]:
         here = batch.index.to(end.z.device)
-        reconstruction = like.reconstruction.to(batch.images.device)[here]
+        reconstruction = given.reconstruction.to(batch.images.device)[here]
         run.fit.add_images(batch.images, reconstruction)
         return begin[here], reconstruction, 0
 

@@ -128,10 +128,10 @@ def describe_change(
         TypeError: If the counterfactuals have no codes, as those of ``pixel_attack``.
         ValueError: If no image is flipped, or no descriptor predicts its property well.
     """
-    if isinstance(counterfactuals, ResultFolder):
-        ablates = space is not None
-        counterfactuals = counterfactuals[:] if ablates else counterfactuals.without_images()
-    flipped, start, code = _flipped(counterfactuals)
+    whole: Any = counterfactuals
+    if isinstance(whole, ResultFolder):
+        whole = whole[:] if space is not None else whole.without_images()
+    flipped, start, code = _flipped(whole)
     validate.instance(descriptors, Descriptors, "descriptors", "Descriptors of fit_descriptors")
     validate.optional(validate.space, space, "space")
     validate.optional(validate.function, classifier, "classifier")
@@ -155,7 +155,7 @@ def describe_change(
         before, after = (
             descriptors.log_odds(c.z.cpu())[:, columns].double().numpy() for c in (start, code)
         )
-    rows = counterfactuals.flipped.nonzero().squeeze(1).tolist()
+    rows = whole.flipped.nonzero().squeeze(1).tolist()
     local = pd.DataFrame(after - before, index=rows, columns=list(names))
     transition = _transitions(flipped, rows)
     groups = correlated_groups(

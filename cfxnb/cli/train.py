@@ -26,6 +26,7 @@ Example:
 import argparse
 import logging
 from pathlib import Path
+from typing import Any
 
 KINDS = ("vae", "ldm", "diffae", "autoencoder")
 PARTS = {"classifier": 0.12, "judge": 0.16, "space": 0.62}  # of the time; the rest is for measuring
@@ -104,6 +105,7 @@ def run(chosen: argparse.Namespace) -> int:
         )
     if not processes.is_first:
         return 0
+    made: Any
     for name, made in (("classifier", classifier), ("judge", judge), ("space", space)):
         print(f"== {name}: {(made.card or {}).get('summary', chosen.classifier)}")
         for what, value in (made.card or {"quality": {}})["quality"].items():
@@ -113,7 +115,7 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _attack(held_out: object, space: object, classifier: object, judge: object, out: Path) -> None:
+def _attack(held_out: Any, space: Any, classifier: Any, judge: Any, out: Path) -> None:
     """Write and print how latent attack and pixel attack do on held-out images."""
     import torch
 
@@ -133,7 +135,7 @@ def _attack(held_out: object, space: object, classifier: object, judge: object, 
     pixel = pixel_attack(classifier, test, target)
     table = report({"latent_attack": latent, "pixel_attack": pixel}, judge=judge)
     table.to_csv(out / "counterfactuals.csv")
-    rows = [test, latent.reconstruction, latent.image, pixel.image]
-    write_rows(out / "counterfactuals.png", [row[:12] for row in rows])
+    shown = [test, latent.reconstruction, latent.image, pixel.image]
+    write_rows(out / "counterfactuals.png", [row[:12] for row in shown])
     print(f"== counterfactuals of {len(test)} held-out images")
     print(table.T.to_string())

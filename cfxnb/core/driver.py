@@ -476,7 +476,8 @@ class Run:
 def _chosen(target: Callable[[Tensor], Any], classifier: CheckedClassifier, logits: Tensor) -> Any:
     """Return the targets that a function of the logits chooses, int64 (b,)."""
     names = classifier.class_names
-    chosen = validate.labels(target(logits.clone()), *logits.shape, names=names)
+    rows, classes = logits.shape
+    chosen = validate.labels(target(logits.clone()), rows, classes, names=names)
     return chosen.to(logits.device)
 
 

@@ -411,7 +411,7 @@ class GoalClassifier:
         if self.placed is None:
             raise RuntimeError("the goal has no place yet; call begin and classify the originals")
         at = self.placed
-        parts = (at.low, at.high, at.slack, at.scale)
+        parts: tuple[Tensor, ...] = (at.low, at.high, at.slack, at.scale)
         if self.rows is not None:
             parts = tuple(part[self.rows] for part in parts)
         elif len(values) != len(at.start) != 1:

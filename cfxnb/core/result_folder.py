@@ -261,7 +261,7 @@ class ResultFolder:
 
         def slim(part: Counterfactuals) -> Counterfactuals:
             pixel = torch.zeros(1, 1, 1, 1).expand(len(part), 1, 1, 1)
-            images = dict.fromkeys(("original", "image", "reconstruction"), pixel)
+            images: dict[str, Any] = dict.fromkeys(("original", "image", "reconstruction"), pixel)
             return dataclasses.replace(part, **images, trace={})
 
         return self.kind.concatenate([slim(part) for part in self])

@@ -186,7 +186,7 @@ class _Call:
             n: described(v) for n, v in self.arguments.items() if n not in (self.of, *NOT_ASKED)
         }
         parts = {n: self.arguments[n] for n in ("space", "classifier") if n in self.arguments}
-        config = {
+        config: dict[str, Any] = {
             "function": self.function.__name__,
             **asked,
             **{name: {"weights": weights_hash(part)} for name, part in parts.items()},

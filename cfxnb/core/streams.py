@@ -209,7 +209,9 @@ def _is_image_set(value: Any) -> bool:
 
 def _of_image_set(value: Any, first: int, end: int, name: str) -> Chunk:
     part = value[first:end]
-    factors = {str(column): part.factors[column].tolist() for column in part.factors}
+    factors: dict[int | str, Any] = {
+        str(column): part.factors[column].tolist() for column in part.factors
+    }
     images = validate.images(part.images, name)
     return Chunk(first, images, {**factors, "label": part.labels, 1: part.labels})
 
@@ -222,16 +224,20 @@ def _of_items(value: Any, first: int, end: int, name: str) -> Chunk:
     return _collate([_entries(item, name) for item in items], first, name)
 
 
+def _count(parts: Sequence[Chunk]) -> int:
+    return sum(len(part) for part in parts)
+
+
 def _read_on(source: Iterator[Any], size: int, name: str, batched: bool | None = None) -> Any:
     """Yield the shards of a loader or an iterator, which can only be read from its beginning."""
     first, left = 0, None
     for number in itertools.count():
-        parts = [] if left is None else [left]
-        while sum(map(len, parts)) < size:
+        parts: list[Chunk] = [] if left is None else [left]
+        while _count(parts) < size:
             item = next(source, _END)
             if item is _END:
                 break
-            at = first + sum(map(len, parts))
+            at = first + _count(parts)
             parts.append(_as_chunk(_entries(item, name), at, name, batched))
         if not parts:
             if not number:

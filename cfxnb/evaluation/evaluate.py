@@ -62,7 +62,8 @@ class Evaluation(Result):
     def _short(self) -> pd.DataFrame:
         """Return the table with each value and its interval in one cell."""
         columns = [column for column in COLUMNS if column in self.table]
-        rows = [{c: shown(row, c) for c in columns} for row in self.table.to_dict("records")]
+        records: Any = self.table.to_dict("records")
+        rows = [{c: shown(row, c) for c in columns} for row in records]
         counts = self.table[["images", "tasks", "failed"]]
         return pd.DataFrame(rows, index=self.table.index, columns=columns).join(counts)
 
@@ -158,7 +159,12 @@ def evaluate(
             f"{first['task']}: {first['problem']}",
             stacklevel=2,
         )
-    made_by = {"function": "evaluate", "worlds": worlds, "baselines": baselines, "space": space}
+    made_by: dict[str, Any] = {
+        "function": "evaluate",
+        "worlds": worlds,
+        "baselines": baselines,
+        "space": space,
+    }
     made_by |= {"n_images": n_images, "seeds": seeds}
     return _summary(rows, failures, made_by)
 

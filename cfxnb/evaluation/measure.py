@@ -93,7 +93,7 @@ def _rate(hits: float, n: float) -> tuple[float, float, float]:
     if not n:
         return math.nan, math.nan, math.nan
     low, high = wilson_interval(int(hits), int(n), confidence_level=LEVEL)
-    return hits / n, low, high
+    return hits / n, float(low), float(high)
 
 
 def _add(found: dict[str, float], name: str, value: float, low: float, high: float) -> None:

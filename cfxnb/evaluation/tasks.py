@@ -75,8 +75,8 @@ class Task:
     @functools.cached_property
     def flow(self) -> Any:
         """A flow that is fitted to the answers of the classifier."""
-        own = {"steps": self.flow_steps}
-        return fit_flow(self.space, self.classifier, self.train[:N_FLOW], **own)
+        train = self.train[:N_FLOW]
+        return fit_flow(self.space, self.classifier, train, steps=self.flow_steps)
 
     @functools.cached_property
     def class_means(self) -> Any:
@@ -135,6 +135,9 @@ def sprite_task(
 
 def photograph_task(world: str, part: ImageSet, train: ImageSet, seed: int) -> Task:
     """Return the task of a world with an independent judge. The seed chooses other targets."""
+    space: Any
+    diffusion: Any
+    classifier: Any
     space, diffusion, classifier = (n and load(f"{world}/{n}") for n in PARTS[world])
     seen = predict_logits(classifier, part.images)
     shift = 1 if seen.shape[1] == 2 else 1 + seed % (seen.shape[1] - 1)

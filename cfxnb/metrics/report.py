@@ -320,8 +320,8 @@ def _changes(eligible: Counterfactuals, args: ReportArguments, add: Columns) -> 
     if args.code_std is not None:
         lengths = None
         if eligible.code_after is not None and eligible.code_before is not None:
-            change = eligible.code_after.z - eligible.code_before.z
-            lengths = norms(standardise(change, args.code_std))
+            moved = eligible.code_after.z - eligible.code_before.z
+            lengths = norms(standardise(moved, args.code_std))
         add.mean("code distance", lengths)
     if (f := args.classifier) is not None:
         add.mean("COUT", cout(f, original, image, eligible.target) if len(eligible) else None)

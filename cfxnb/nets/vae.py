@@ -53,6 +53,8 @@ class ConvVAE(nn.Module):
         for inside, outside in pairwise(widths):
             down += [nn.AvgPool2d(2), *_block(inside, outside)]
         up: list[nn.Module]
+        self.mean: nn.Module
+        self.log_variance: nn.Module
         if spatial:
             cells = top[1] * top[2]
             if dims % cells:

@@ -193,7 +193,7 @@ def finished(figure: Figure | None, given: Any, alt: str) -> Any:
     return picture
 
 
-def font(scale: float, setting: str = "font.size") -> Any:
+def font(scale: float, setting: Any = "font.size") -> Any:
     """Return a font size: ``scale`` times the size of ordinary text.
 
     If the caller has changed the rcParam ``setting``, such as "legend.fontsize", this wins.

@@ -31,7 +31,7 @@ def train(task: Task, stage: str = "", share: float = 1.0) -> tuple[Autoencoder,
     data, stop = task.parts.train, task.parts.stop
     channels = data.shape[0]
     halvings(data.shape, 2, 2)
-    config = {"channels": channels, "width": 32 if channels == 1 else 64}
+    config: dict[str, Any] = {"channels": channels, "width": 32 if channels == 1 else 64}
     config |= {} if stage else task.options["net"]
     task.start()
     net = TinyAutoencoder(**config)
@@ -63,7 +63,7 @@ def space_of(net: TinyAutoencoder, data: TrainingData) -> tuple[Autoencoder, dic
     plain = Autoencoder(frozen(net), torch.zeros(channels, 1, 1), torch.ones(channels, 1, 1))
     images = data[torch.arange(min(len(data), STATISTICS_IMAGES))]
     z = latents(plain, images)
-    units = {
+    units: dict[str, Any] = {
         "shift_factor": _each(z.mean((0, 2, 3))),
         "scaling_factor": _each(1 / z.std((0, 2, 3))),
     }

@@ -34,7 +34,7 @@ def train(task: Task) -> tuple[DiffusionAutoencoder, dict[str, Any]]:
     config = _config(data.shape, fold) | options["net"]
     task.start()
     codec = PixelUnshuffleCodec(fold)
-    net = DiffAE(**config)
+    net: Any = DiffAE(**config)
     whiten(net, codec.encode(data.floats(512) * 2 - 1))
     loss = options["loss"] or Denoising(codec)
     default = Settings(epochs(len(data), 64, 100, 2500, 100_000), 64, 1e-3, 0.9995)
@@ -42,15 +42,14 @@ def train(task: Task) -> tuple[DiffusionAutoencoder, dict[str, Any]]:
     net = task.fit(net, loss, (data.images,), held_out, default, share=1 - LATENT_SHARE)
     count = options["ddim_steps"] or DDIM_STEPS
     arguments: dict[str, Any] = {"codec": fold, "steps": count, "inversion_steps": count}
-    space = DiffusionAutoencoder(
-        frozen(net), torch.zeros(net.dims), torch.ones(net.dims), **arguments
-    )
+    trained: Any = frozen(net)
+    space = DiffusionAutoencoder(trained, torch.zeros(net.dims), torch.ones(net.dims), **arguments)
     rows = torch.arange(min(len(data), options["statistics_images"] or STATISTICS_IMAGES))
     space.fit(data[part].floats() for part in rows.split(500))
     codes = torch.cat([space.encode_semantic(data[part].floats()) for part in rows.split(500)])
     standardised = ((codes - space.mean) / space.std.clamp_min(1e-8)).detach()
     torch.manual_seed(0)
-    latent_net = LatentNet(codes.shape[1], **LATENT)
+    latent_net: Any = LatentNet(codes.shape[1], **LATENT)
     latent_net = task.fit(
         latent_net,
         latent_loss,

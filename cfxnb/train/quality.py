@@ -115,7 +115,7 @@ def measure(
 
 def _features_of(classifier: Any) -> Any:
     """Return a function images -> features (n, d) before the last layer, or None."""
-    module = getattr(classifier, "module", None)
+    module: Any = getattr(classifier, "module", None)
     if not hasattr(module, "features"):
         return None
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,7 +123,8 @@ def make_vae(folder: Path, device: str) -> None:
     ).cpu()
     net = sharpen(made.net.train().requires_grad_(True), folder / "decoder", device=device).cpu()
     images = sprites(n_samples=10_000, split="train", seed=3).images
-    sharp = VAE(net.requires_grad_(False), **measure_code_statistics(net, images))
+    statistics: Any = measure_code_statistics(net, images)
+    sharp = VAE(net.requires_grad_(False), **statistics)
     sharp.card = made.card
     card = sprite_card("space", f"variational autoencoder, codes (b, {net.dims})")
     ship("sprites/vae", sharp, card | {"quality": measure_vae(sharp)})

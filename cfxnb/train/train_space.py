@@ -167,6 +167,7 @@ def space(
     task = Task(
         parts, given, minutes, device, checkpoints, out, seed, {**options, "classifier": known}
     )
+    train: Any
     train, summary = KINDS[kind]
     made, fields = train(task)
     card = own_card("flow" if kind == "flow" else "space", "", {}, summary, task, images) | fields

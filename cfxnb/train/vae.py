@@ -24,7 +24,11 @@ def train(task: Task) -> tuple[VAE, dict[str, Any]]:
     channels, height, width = data.shape
     widths = options["net"].get("widths") or list(WIDTHS[: halvings(data.shape, 5, 2)])
     cells = (height >> len(widths)) * (width >> len(widths))
-    config = {"dims": DIMS_PER_CELL * cells, "channels": channels, "size": [height, width]}
+    config: dict[str, Any] = {
+        "dims": DIMS_PER_CELL * cells,
+        "channels": channels,
+        "size": [height, width],
+    }
     # Codes with a place in the image are learned from far fewer images.
     config |= {"widths": widths, "spatial": "dims" not in options["net"], **options["net"]}
     task.start()
@@ -38,7 +42,9 @@ def train(task: Task) -> tuple[VAE, dict[str, Any]]:
     fields: dict[str, Any] = {"net": "ConvVAE", "config": config, "adapter": "VAE"}
     if config["spatial"]:
         fields["space"] = {"prior": "codes"}
-    statistics = measure_code_statistics(frozen(net), data.floats(STATISTICS_IMAGES))
+    statistics: dict[str, Any] = measure_code_statistics(
+        frozen(net), data.floats(STATISTICS_IMAGES)
+    )
     return VAE(net, **statistics, **fields.get("space", {})), fields
 
 
