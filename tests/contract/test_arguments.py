@@ -3,7 +3,6 @@
 It names the argument, says what was expected, and says what came.
 """
 
-import inspect
 import re
 
 import ipywidgets
@@ -23,6 +22,7 @@ from wrong import (
     image_values,
     label_values,
     number_values,
+    own_arguments,
     result_values,
     space_values,
 )
@@ -413,7 +413,7 @@ def test_right_arguments_are_accepted(function, capsys):
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
 def test_no_argument_is_left_out(function):
     listed = set(TABLE[function][0]) | set(TABLE[function][1])
-    known = set(inspect.signature(function).parameters) - {"controls", "subset_indices", "source"}
+    known = own_arguments(function) - {"controls", "subset_indices", "source"}
     known -= {"ci", "cpu", "gpu", "allow_few"}  # values that go through as they are, and a flag
     assert known <= listed
 

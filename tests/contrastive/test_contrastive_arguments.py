@@ -1,6 +1,5 @@
 """Wrong arguments of edits and scores from tables: each message names what, and what came."""
 
-import inspect
 from types import SimpleNamespace
 
 import pandas as pd
@@ -15,6 +14,7 @@ from wrong import (
     count_values,
     image_values,
     number_values,
+    own_arguments,
     space_values,
 )
 from wrong_scores import (
@@ -135,10 +135,7 @@ def test_right_arguments_are_accepted(function):
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
 def test_no_argument_is_left_out(function):
     told = set(TABLE[function][0]) | set(TABLE[function][1])
-    assert (
-        set(inspect.signature(function).parameters) - {"title", "checkpoint_dir", "linear_init"}
-        <= told
-    )
+    assert own_arguments(function) - {"title", "checkpoint_dir", "linear_init"} <= told
 
 
 class Far(nn.Module):

@@ -1,11 +1,17 @@
 """Wrong arguments of what reads scores: pictures and measures."""
 
-import inspect
-
 import pytest
 import torch
 from bits import edits, judge, scores
-from wrong import NAN, choice_values, classifier_values, image_values, result_values, space_values
+from wrong import (
+    NAN,
+    choice_values,
+    classifier_values,
+    image_values,
+    own_arguments,
+    result_values,
+    space_values,
+)
 from wrong_scores import EDITS, FACTORS, SPACE, VALUES, F, X, check_message, rows, without
 
 import cfxnb as cfx
@@ -130,10 +136,7 @@ def test_right_arguments_are_accepted(function):
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
 def test_no_argument_is_left_out(function):
     told = set(TABLE[function][0]) | set(TABLE[function][1])
-    assert (
-        set(inspect.signature(function).parameters) - {"title", "checkpoint_dir", "linear_init"}
-        <= told
-    )
+    assert own_arguments(function) - {"title", "checkpoint_dir", "linear_init"} <= told
 
 
 def test_the_table_is_long_enough():

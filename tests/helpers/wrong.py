@@ -1,5 +1,6 @@
 """Wrong values by kind: name -> (value, what the message must say that came)."""
 
+import inspect
 import math
 
 import numpy as np
@@ -126,3 +127,12 @@ def feature_values():
 
 def result_values():
     return {"None": (None, "NoneType"), "tensor": (torch.zeros(2), "Tensor"), "dict": ({}, "dict")}
+
+
+#: Arguments that many functions share. The generated calls of tests/contract test them.
+SHARED = {"output_dir", "ax", "axes", "transform", "dtype", "processor"}
+
+
+def own_arguments(function):
+    """The arguments of a function that its table of wrong values must list."""
+    return set(inspect.signature(function).parameters) - SHARED
