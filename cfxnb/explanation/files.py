@@ -14,6 +14,7 @@ from torch import Tensor
 from cfxnb.core.disk import cause, shown, writing
 from cfxnb.core.image_files import pixels
 from cfxnb.core.tensors import predicted
+from cfxnb.explanation.findings import required_confidence
 
 PAGE = "index.html"
 
@@ -43,6 +44,7 @@ def per_image(explanation: Any) -> pd.DataFrame:
                     "target": [names[i] for i in cf.target.tolist()],
                     "after": [names[i] if i >= 0 else "" for i in after],
                     "status": list(cf.status),
+                    "required confidence": required_confidence(cf),
                     "probability of target": cf.confidence.cpu().numpy(),
                     "judge sees target": "" if seen is None else seen.cpu().numpy(),
                 }

@@ -7,9 +7,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cfxnb.core.decisions import is_predicted, is_reached
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import predicted
-from cfxnb.core.types import ALREADY_TARGET
+from cfxnb.core.types import (
+    ALREADY_TARGET,
+    FLIPPED,
+    NO_GRADIENT,
+    NOT_FOUND,
+    RECONSTRUCTION_IS_TARGET,
+)
 from cfxnb.explanation.methods import Job
 
 WARNING, NOTE = "warning", "note"
@@ -35,6 +42,51 @@ class Finding:
 def share(count: int, total: int) -> str:
     """Return "83 % (10 of 12)"."""
     return f"{100 * count / total:.0f} % ({count} of {total})" if total else "none (0 of 0)"
+
+
+def percent(part: float) -> str:
+    """Return "99.5 %"."""
+    return f"{100 * part:.6g} %"
+
+
+def required_confidence(cf: Counterfactuals) -> float | None:
+    """Return the probability of the target that the method requires for a flip.
+
+    None means that the target must only be the predicted class.
+    """
+    given = cf.made_by.get("confidence")
+    if not isinstance(given, float | int) or "reached_confidence" in cf.trace:
+        return None  # with such a trace, the status tells only the predicted class
+    return float(given) if given > 1 / cf.logits_after.shape[1] else None
+
+
+def reaches(cf: Counterfactuals, confidence: float | None) -> Tensor:
+    """Return whether the change leads to the target with a confidence, bool (n,).
+
+    The confidence need not be the one that the method requires. So all methods can be compared by
+    the same one. With ``confidence=None``, the target must only be the predicted class. Images that
+    are the target before the change do not count.
+    """
+    searched = [s in (FLIPPED, NOT_FOUND, NO_GRADIENT) for s in cf.status]
+    target = cf.target.to(cf.logits_after.device)
+    if confidence is None:
+        reached = is_predicted(cf.logits_after, target)
+    else:
+        reached = is_reached(cf.logits_after, target, confidence, slack=1e-3)
+    return reached.cpu() & torch.tensor(searched, dtype=torch.bool)
+
+
+def nearly(cf: Counterfactuals) -> Tensor:
+    """Return whether the target is predicted, but with less than the required confidence."""
+    return reaches(cf, None) & ~cf.flipped
+
+
+def less(cf: Counterfactuals) -> str:
+    """Return what the images of ``nearly`` lack, in words."""
+    need = required_confidence(cf)
+    if need is None:
+        return "but the method does not count it"
+    return f"but with less than the required confidence of {percent(need)}"
 
 
 def of_data(skipped: pd.DataFrame, n_images: int, n_all: int) -> list[Finding]:
@@ -122,7 +174,6 @@ def of_results(
             judge.
     """
     found = []
-    rates = {n: _rate(cf.flipped[cf.eligible]) for n, cf in results.items()}
     pixel = next((n for n, j in jobs.items() if j.method == "pixel_attack"), None)
     chance = {j.space: n for n, j in jobs.items() if j.method == "random_change"}
     for name, cf in results.items():
@@ -134,20 +185,13 @@ def of_results(
                 Finding(
                     WARNING,
                     f"The method {name!r} changed the decision for only {share(flips, eligible)} "
-                    "of the images. Its other numbers describe only the images that were easy for "
-                    "it.",
+                    f"of the images{_near(cf)}. Its other numbers describe only the images that "
+                    "were easy for it.",
                 )
             )
         other = chance.get(jobs[name].space)
-        if other is not None and rates[other] >= 0.5 * rates[name] > 0:
-            found.append(
-                Finding(
-                    WARNING,
-                    f"Random changes of the code flip {100 * rates[other]:.0f} % of the images, "
-                    f"and {name!r} flips {100 * rates[name]:.0f} %. So a flip of {name!r} says "
-                    "little about what the classifier reads.",
-                )
-            )
+        if other is not None:
+            found += _of_chance(name, cf, results[other])
         if judged and flips:
             found += _of_judge(name, pixel, results, judged)
     if judged and pixel is not None and bool(results[pixel].flipped.any()):
@@ -173,6 +217,32 @@ def of_results(
     return found
 
 
+def _of_chance(name: str, cf: Counterfactuals, chance: Counterfactuals) -> list[Finding]:
+    """Compare a method with random changes, by the confidence that the method requires."""
+    need = required_confidence(cf)
+    own, other = (_rate(reaches(each, need)[each.eligible]) for each in (cf, chance))
+    if not other >= 0.5 * own > 0:
+        return []
+    how = "as the predicted class" if need is None else f"with a confidence of {percent(need)}"
+    return [
+        Finding(
+            WARNING,
+            f"Random changes of the code reach the target {how} for {100 * other:.0f} % of the "
+            f"images, and {name!r} for {100 * own:.0f} %. So a flip of {name!r} says little about "
+            "what the classifier reads.",
+        )
+    ]
+
+
+def _near(cf: Counterfactuals) -> str:
+    """Return how many more images reach the target with less confidence, or an empty text."""
+    count = int(nearly(cf).sum())
+    if not count:
+        return ""
+    verb = "reaches" if count == 1 else "reach"
+    return f", and {count} more {verb} the target, {less(cf)}"
+
+
 def _of_judge(
     name: str,
     pixel: str | None,
@@ -191,14 +261,18 @@ def _of_judge(
                 "what an independent network sees.",
             )
         )
-    if pixel is not None and name != pixel and bool(results[pixel].flipped.any()):
-        base = _rate(judged[pixel][results[pixel].flipped])
-        if agrees / flips <= base:
+    if pixel is not None and name != pixel:
+        needs = [required_confidence(results[n]) for n in (name, pixel)]
+        # Flips are compared by the lower confidence, which all flips of both methods have.
+        lower = None if None in needs else min(n for n in needs if n is not None)
+        own, base = (_rate(judged[n][reaches(results[n], lower)]) for n in (name, pixel))
+        how = "" if lower is None else f", counted from a confidence of {percent(lower)}"
+        if own <= base:
             found.append(
                 Finding(
                     WARNING,
                     f"The judge agrees with the flips of {name!r} no more often than with those of "
-                    f"the pixel attack ({100 * agrees / flips:.0f} % and {100 * base:.0f} %).",
+                    f"the pixel attack ({100 * own:.0f} % and {100 * base:.0f} %{how}).",
                 )
             )
     return found
@@ -216,9 +290,11 @@ def of_messages(messages: Mapping[str, str]) -> list[Finding]:
 def sentence(name: str, cf: Counterfactuals, judged: Tensor | None) -> str:
     """Return one sentence about a method, for the beginning of the page."""
     flips, eligible = int(cf.flipped.sum()), int(cf.eligible.sum())
-    text = f"{name} changed the decision of {flips} of {eligible} images"
+    text = f"{name} changed the decision of {flips} of {eligible} images{_near(cf)}"
+    if free := cf.status.count(RECONSTRUCTION_IS_TARGET):
+        text += f". Encoding and decoding alone gave the target for {free} of them"
     if judged is not None and flips:
-        text += f". The judge agrees with {int(judged[cf.flipped].sum())} of these {flips} changes"
+        text += f". The judge agrees with {int(judged[cf.flipped].sum())} of the {flips} changes"
     return text + "."
 
 

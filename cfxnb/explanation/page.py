@@ -34,14 +34,18 @@ STATUS = {
     FLIPPED: "decision changed",
     NOT_FOUND: "decision not changed",
     NO_GRADIENT: "no gradient",
-    ALREADY_TARGET: "already the target",
-    RECONSTRUCTION_IS_TARGET: "the reconstruction alone is the target",
+    ALREADY_TARGET: "not changed: the original already is the target",
+    RECONSTRUCTION_IS_TARGET: "not counted: encoding and decoding alone gave the target",
     STOPPED: "stopped",
     NOT_FINITE: "no finite output",
 }
 #: Columns of the report that the page shows: heading, whether it is a fraction, explanation.
 COLUMNS = {
-    "flip rate": ("decision changed", True, "of the images that were not the target before"),
+    "flip rate": (
+        "decision changed",
+        True,
+        "to the target with the required confidence, of the images that were not the target before",
+    ),
     "judge agrees": ("judge agrees", True, "of the images whose decision changed"),
     "effectiveness": ("judge sees target", True, "of all images that were not the target before"),
     "L2": ("distance (L2)", False, "mean distance of the pixels from the original"),
@@ -49,6 +53,12 @@ COLUMNS = {
     "classifier passes per flip": ("classifier passes", False, "per changed decision"),
     "seconds per flip": ("seconds", False, "per changed decision, on this machine"),
 }
+#: Headings of the columns that the page adds, which hold the same threshold for all methods.
+ASKED = (
+    "<th>required confidence<small>of the target, for a changed decision; none: the predicted class"
+    "</small></th><th>target predicted<small>with any confidence, the same measure for all methods"
+    "</small></th>"
+)
 STYLE = """
 :root { --ink: #1b1b1b; --soft: #595959; --line: #d0d0d0; --warn: #8a4b00; --warnback: #fff4e0;
         --noteback: #f0f4f8; --bar: #9cc7e6; }
@@ -192,14 +202,23 @@ def _table(explanation: Any) -> str:
         rows += (
             f"<tr><th>{html.escape(_capital(name))}"
             f"<small>{kind}{html.escape(job.words)}</small></th>"
-            f"{cells}</tr>"
+            f"{_required(explanation.results[name])}{cells}</tr>"
         )
     return (
-        f'<div class="scroll"><table><thead><tr><th>method</th>{head}</tr></thead>'
+        f'<div class="scroll"><table><thead><tr><th>method</th>{ASKED}{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
         '<p class="soft">In parentheses: 95 % intervals over the images. "–" means that a number '
         "is not defined, for example because no decision changed.</p>"
     )
+
+
+def _required(cf: Counterfactuals) -> str:
+    """Return the cells of the required confidence, and of the images that reach the target."""
+    need = say.required_confidence(cf)
+    text = "none" if need is None else f"{html.escape(say.percent(need))}"
+    reached, eligible = int(say.reaches(cf, None).sum()), int(cf.eligible.sum())
+    share = f"{100 * reached / eligible:.0f} %" if eligible else "–"
+    return f'<td class="number">{text}</td><td class="number">{share}</td>'
 
 
 def _cell(table: pd.DataFrame, name: str, column: str) -> str:
@@ -312,7 +331,7 @@ def _method_figure(
     names = explanation.class_names
     after = int(predicted(cf.logits_after)[row])
     now = names[after] if after >= 0 else "undefined"
-    status = STATUS.get(cf.status[row], cf.status[row])
+    status = _status(cf, row)
     seen = explanation.judged.get(name)
     judge = (
         ""
@@ -330,6 +349,17 @@ def _method_figure(
     if bool(change.isfinite().all()) and explanation.jobs[name].method != "reconstruct":
         below = _image(_signed(change), f"difference of {name} from its reconstruction")
     return f"<figure>{_image(cf.image[row], alt)}{below}<figcaption>{caption}</figcaption></figure>"
+
+
+def _status(cf: Counterfactuals, row: int) -> str:
+    """Return what became of an image, in words that fit the predicted class after the change."""
+    status = cf.status[row]
+    if bool(say.nearly(cf)[row]):
+        return f"target reached, {say.less(cf)}"
+    before, after = (int(predicted(x[row : row + 1])) for x in (cf.logits_before, cf.logits_after))
+    if status == NOT_FOUND and after not in (before, -1):
+        return "decision changed, but not to the target"
+    return STATUS.get(status, status)
 
 
 def _signed(values: Tensor) -> np.ndarray:

@@ -15,6 +15,9 @@ from worlds import LinearNet, LinearSpace, code_classifier
 import cfxnb as cfx
 from cfxnb.cli import main
 from cfxnb.explanation import config, parts
+from cfxnb.explanation import findings as say
+from cfxnb.explanation.methods import Job
+from cfxnb.explanation.page import _status
 
 WORD = {"pixel_attack": {}, "latent_attack": {"restarts": 0}, "reconstruct": {}}
 
@@ -304,3 +307,79 @@ def test_functions_of_ones_own(tmp_path, monkeypatch):
 def test_the_example_in_the_docs_is_the_one_of_the_command():
     root = Path(__file__).parents[2]
     assert (root / "docs" / "explain.yaml").read_text() == config.EXAMPLE
+
+
+# --- confidence and status ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def timid(world):
+    """A method that reaches the target, but never with its confidence, beside random changes."""
+    space, _, data = world
+    weak = code_classifier(space, torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]]), 0.2)
+    methods = {
+        "latent_attack": {"restarts": 0, "steps": 12, "lr": 0.2, "confidence": 0.999},
+        "random_change": {},
+    }
+    return cfx.explain(data, weak, space, judge=weak, methods=methods, n_images=8)
+
+
+def test_a_target_with_too_little_confidence_is_told(timid):
+    cf = timid.results["latent attack"]
+    near = say.nearly(cf)
+    assert not cf.flipped.any()
+    assert near.any()
+    assert torch.equal(near, (cf.logits_after.argmax(1) == cf.target))
+    text = timid.html()
+    told = "target reached, but with less than the required confidence of 99.9 %"
+    assert len(re.findall(f"<i>{told}</i>", text)) == int(near.sum())
+    short = text.split("In short")[1].split("<h2>")[0]
+    assert f"0 of 8 images, and {int(near.sum())} more reach the target, but with less" in short
+    assert timid.to_frame()["required confidence"].dropna().unique().tolist() == [0.999]
+
+
+def test_captions_do_not_contradict_the_predicted_class(timid, explained):
+    for found in (timid, explained[0]):
+        for cf in found.results.values():
+            after = cf.logits_after.argmax(1)
+            for row in range(len(cf)):
+                words = _status(cf, row)
+                same = after[row] == cf.logits_before.argmax(1)[row]
+                assert (words != "decision not changed") or same
+
+
+def _result(logits, status, confidence=None):
+    """Counterfactuals of class 0 towards class 1 with given log odds of the target."""
+    n = len(logits)
+    before, after = torch.tensor([[1.0, 0.0]] * n), torch.tensor([[0.0, x] for x in logits])
+    images = torch.zeros(n, 1, 2, 2)
+    made = {"function": "f"} if confidence is None else {"function": "f", "confidence": confidence}
+    return cfx.Counterfactuals(
+        images, images, images, before, after, torch.ones(n, dtype=torch.int64), status,
+        made_by=made,
+    )  # fmt: skip
+
+
+def test_chance_is_compared_by_the_confidence_of_the_method():
+    """Random changes that only just reach the target are no match for sure flips."""
+    job = {
+        "latent attack": Job("latent_attack", "latent attack", "s", {}, True),
+        "random change": Job("random_change", "random change", "s", {}, True),
+    }
+    sure = _result([6.0, 0.5, -1.0, -1.0], ("flipped", *["not_found"] * 3), 0.99)
+    for odds, warned in ((1.0, False), (6.0, True)):
+        chance = _result([odds] * 3 + [-1.0], (*["flipped"] * 3, "not_found"))
+        results = dict(zip(job, (sure, chance), strict=True))
+        texts = [each.text for each in say.of_results(job, results, {})]
+        assert any("Random changes" in text for text in texts) == warned
+        assert any("25 % (1 of 4) of the images, and 1 more reaches" in text for text in texts)
+
+
+def test_words_for_each_status():
+    every = ("already_target", "reconstruction_is_target", "not_found", "flipped", "not_finite")
+    cf = _result([3.0, 3.0, -3.0, 8.0, float("nan")], every, 0.99)
+    words = [_status(cf, row) for row in range(5)]
+    assert words[0].startswith("not changed: the original already is")
+    assert words[1].startswith("not counted: encoding and decoding alone")
+    assert words[2:] == ["decision not changed", "decision changed", "no finite output"]
+    assert say.required_confidence(_result([1.0], ("flipped",), 1e-6)) is None
