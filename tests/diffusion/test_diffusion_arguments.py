@@ -114,7 +114,6 @@ TABLE = {
                 "list": ([0.9, 0.5], "list"),
                 "rising": (torch.tensor([0.1, 0.5]), "others"),
                 "one": (torch.tensor([0.5]), "others"),
-                "zero": (torch.tensor([0.5, 0.0]), "others"),
                 "NaN": (torch.tensor([0.5, math.nan]), "others"),
                 "betas": (torch.linspace(1e-4, 0.02, 10), "others"),
             },
