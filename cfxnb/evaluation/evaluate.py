@@ -224,13 +224,16 @@ def _chosen(value: Any, name: str, known: Any, some: bool = True) -> list[str]:
     listed = validate.texts([value] if isinstance(value, str) else value, name)
     unknown = [each for each in listed if each not in known]
     if unknown or len(set(listed)) < len(listed) or (some and not listed):
-        raise ValueError(f"{name}: expected some of {list(known)}, each once, got {listed[:20]}")
+        got = ", ".join(f"{each!r:.40}" for each in listed[:20]) or "none"
+        raise ValueError(f"{name}: expected some of {list(known)}, each once, got {got}")
     return listed
 
 
 def _checked_seeds(value: Any) -> list[int]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         return list(range(validate.count(value, "seeds", 1, MAX_SEEDS)))
+    if len(value) > MAX_SEEDS:
+        raise ValueError(f"seeds: expected at most {MAX_SEEDS} seeds, got {len(value)}")
     listed = [validate.count(each, "seeds", 0, MAX_SEED) for each in value]
     if not listed or len(set(listed)) < len(listed):
         raise ValueError(f"seeds: expected different seeds, at least one, got {listed[:20]}")
