@@ -10,7 +10,10 @@ written. With --minutes, classifier, judge and generator are trained first if th
 
   python -m cfxnb explain --data photos --size 64 --models models --minutes 25
 
-Other options replace values of the file. If the command is interrupted, the same command goes on.
+--output-dir, --n-images and --device also work beside a file, and replace its values. --data,
+--size, --models and --minutes stand for a file, so they can't be combined with one. To train a
+generator for a classifier of yours, run 'python -m cfxnb train --classifier ...', and name both in
+the file. If the command is interrupted, the same command goes on.
 Start it with 'accelerate launch -m cfxnb explain ...' to share the images among several GPUs.
 
 The exit status is 0, also if the page holds warnings about the results.
@@ -39,7 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="check the settings, run nothing")
     parser.add_argument("--data", metavar="FOLDER", help="images to explain, without a file")
     parser.add_argument("--size", type=int, help="height and width of the images of --data")
-    parser.add_argument("--models", metavar="FOLDER", help="classifier, judge and space")
+    parser.add_argument(
+        "--models", metavar="FOLDER", help="classifier, judge and space, without a file"
+    )
     parser.add_argument("--minutes", type=float, help="time for training what --models lacks")
     parser.add_argument("--output-dir", metavar="FOLDER", help="folder for the page")
     parser.add_argument("--n-images", metavar="N", help="number of images to explain, or all")
@@ -77,7 +82,10 @@ def _settings(chosen: argparse.Namespace) -> dict[str, Any]:
     if chosen.config is not None:
         for name in ("data", "models", "minutes", "size"):
             if getattr(chosen, name) is not None:
-                raise ValueError(f"--{name}: expected without a file of settings, got both")
+                raise ValueError(
+                    f"--{name}: expected without a file of settings, got both; name the images and "
+                    "models in the file, and train them with 'python -m cfxnb train'"
+                )
         config: Config = read_config(chosen.config)
         return dataclasses.asdict(config)
     if chosen.data is None or chosen.models is None:

@@ -1,9 +1,23 @@
 """Train a classifier, a judge and a space on a folder of images.
 
 The folder has one subfolder of images per class, or is laid out in another way that
-cfx.data.folder reads. Height and width must be divisible by 4; --size resizes the images. A tenth
-of the images is held out, and everything is measured on it. If the folder states its splits
+cfx.data.folder reads. Height and width must be divisible by 4 and at least 16. For --kind diffae,
+images of more than 32 pixels must be divisible by 8 and at least 32. --size resizes the images. A
+tenth of the images is held out, and everything is measured on it. If the folder states its splits
 ("train" and "test"), these are used.
+
+To explain a classifier of yours, name it with --classifier. The command then trains only the judge
+and the space. The classes of the classifier must be the subfolders, in the order of their names.
+--classifier takes what 'python -m cfxnb explain' takes:
+
+  a name                      that 'python -m cfxnb data' lists
+  a folder                    that this command or cfx.train has written
+  a file                      in TorchScript (.pt) or ONNX (.onnx)
+  "package.module:function"   a function of yours without arguments that returns a torch module; the
+                              module is imported from the present folder
+
+The classifier gets images in [0, 1]. If it needs a normalisation or gives probabilities, write a
+mapping in YAML with options of cfx.wrap: mean, std, size, channels, class_names, probabilities.
 
 What is trained is written to the output folder:
 
@@ -14,17 +28,24 @@ What is trained is written to the output folder:
                        classifier's decision, and how often the judge agrees
   counterfactuals.png  originals, reconstructions, and the counterfactuals of both
 
+At the end, the command says in words whether the space is good enough to explain with.
+
 Each folder holds model.safetensors and card.json, and cfx.load(folder) reads it. If the command is
 interrupted, the same command continues. On several GPUs, start it with
 "accelerate launch -m cfxnb train ...".
 
-Example:
+Examples:
 
   python -m cfxnb train pictures/ --output models/ --minutes 25
+  python -m cfxnb train pictures/ --output models/ --size 64 --classifier mine.pt
+  python -m cfxnb train pictures/ --output models/ --size 64 \\
+      --classifier "{load: 'my_package.nets:load_net', mean: 0.5, std: 0.25}"
 """
 
 import argparse
 import logging
+import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +53,8 @@ KINDS = ("vae", "ldm", "diffae", "autoencoder")
 PARTS = {"classifier": 0.12, "judge": 0.16, "space": 0.62}  # of the time; the rest is for measuring
 JUDGE = {"width": 24}  # another size, other weights, other images to stop by
 N_MEASURED = 100  # held-out images that are attacked
+FEW = 0.5  # of the images: if the latent attack flips fewer, the command says so
+SHARPER = ("autoencoder", "diffae")  # kinds that lose less of an image than a VAE
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +63,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="folder for what is trained")
     parser.add_argument("--kind", choices=KINDS, default="vae", help="kind of space, default: vae")
     parser.add_argument("--minutes", type=float, default=25.0, help="time budget, default: 25")
-    parser.add_argument("--classifier", help="folder or name of a classifier to use, not to train")
+    parser.add_argument(
+        "--classifier",
+        metavar="CLASSIFIER",
+        help="classifier to use, not to train: a name, a folder, a file, "
+        "'package.module:function', or a mapping in YAML with options of cfx.wrap, see above",
+    )
     parser.add_argument("--mirror", action="store_true", help="also train on mirrored images")
     parser.add_argument("--size", type=int, help="resize images to this height and width")
     parser.add_argument("--device", help="cpu, cuda or mps; default: cuda or mps if there is one")
@@ -53,6 +81,9 @@ def run(chosen: argparse.Namespace) -> int:
     from cfxnb.core import validate
     from cfxnb.core.model_folder import is_model_folder
     from cfxnb.core.training_processes import Processes
+    from cfxnb.explanation.methods import passes_gradients
+    from cfxnb.train.quality import SURVIVE
+    from cfxnb.train.train_space import check_size
     from cfxnb.train.training_data import opened
 
     processes = Processes()
@@ -61,6 +92,11 @@ def run(chosen: argparse.Namespace) -> int:
     device, out = validate.device(chosen.device), Path(chosen.output).expanduser()
     options = {} if chosen.size is None else {"size": chosen.size}
     images, test = opened(chosen.folder, None, **options)
+    first = images[0:1].images
+    check_size(tuple(first.shape[1:]), chosen.kind)
+    given = None
+    if chosen.classifier is not None:
+        given = _given_classifier(chosen.classifier, device, first, images.class_names)
     shared = {"held_out": test, "mirror": chosen.mirror}
     shared |= {"device": device, "seed": chosen.seed}
 
@@ -71,25 +107,23 @@ def run(chosen: argparse.Namespace) -> int:
     def checkpoints(name: str) -> Path:
         return out / "checkpoints" / name
 
-    def trained(name: str, **given: object) -> object:
+    def trained(name: str, **own: object) -> object:
         """Train a classifier, or load it if an earlier run has finished it."""
         if is_model_folder(out / name):
             return weights.load(out / name, device)
         say(f"== {name}")
         time = PARTS[name] * minutes
         found = train.classifier(
-            images, minutes=time, checkpoint_dir=checkpoints(name), **{**shared, **given}
+            images, minutes=time, checkpoint_dir=checkpoints(name), **{**shared, **own}
         )
         if processes.is_first:
             found.save(out / name)
         return found
 
-    if chosen.classifier is None:
-        classifier = trained("classifier")
-    else:
-        classifier = weights.load(chosen.classifier, device)
+    classifier: Any = trained("classifier") if given is None else given
     judge = trained("judge", config=JUDGE, seed=chosen.seed + 1)
-    if is_model_folder(out / "space"):
+    new = not is_model_folder(out / "space")
+    if not new:
         space = weights.load(out / "space", device)
     else:
         say("== space")
@@ -107,35 +141,137 @@ def run(chosen: argparse.Namespace) -> int:
         return 0
     made: Any
     for name, made in (("classifier", classifier), ("judge", judge), ("space", space)):
-        print(f"== {name}: {(made.card or {}).get('summary', chosen.classifier)}")
-        for what, value in (made.card or {"quality": {}})["quality"].items():
+        card = getattr(made, "card", None) or {}
+        print(f"== {name}: {card.get('summary', chosen.classifier)}")
+        for what, value in card.get("quality", {}).items():
             print(f"   {value:10.5g}  {what}")
-    if chosen.kind != "autoencoder":
-        _attack(test, space, classifier, judge, out)
+    known = space.card["quality"].get(SURVIVE)
+    measured = known is not None and (new or given is None)  # with this classifier
+    survival = known if measured else _survival(_sample(test), space, classifier)
+    flips, sample = None, _sample(test)
+    if chosen.kind != "autoencoder" and passes_gradients(classifier, sample):
+        latent = _attack(sample, space, classifier, judge, out)
+        flips = int(latent.flipped.sum()), int(latent.eligible.sum())
+    elif chosen.kind != "autoencoder":
+        print(
+            "== no counterfactuals: the attacks need gradients, which the classifier does not give"
+        )
+    print("== verdict")
+    for text in verdict(chosen.kind, survival, flips):
+        print(textwrap.fill(text, 100))
     return 0
 
 
-def _attack(held_out: Any, space: Any, classifier: Any, judge: Any, out: Path) -> None:
-    """Write and print how latent attack and pixel attack do on held-out images."""
+def _given_classifier(text: str, device: Any, image: Any, class_names: Any) -> Any:
+    """Load the classifier that the user named, and try it on one image."""
+    import yaml
+
+    from cfxnb.core.prediction import predict_logits
+    from cfxnb.explanation.parts import load_classifier
+
+    name = "--classifier"
+    value: Any = text
+    if text.lstrip().startswith("{"):
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError(f"{name}: expected a mapping in YAML, got {text!r:.200}") from None
+    found = load_classifier(value, name, device)
+    try:
+        count = predict_logits(found, image).shape[1]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}: expected a classifier of the images, got {error}") from None
+    names = tuple(class_names)
+    if count != len(names):
+        raise ValueError(
+            f"{name}: expected {len(names)} classes, one per subfolder, got {count} logits"
+        )
+    own = getattr(found, "class_names", None)
+    if own is not None and tuple(own) != names and sorted(own) == sorted(names):
+        raise ValueError(
+            f"{name}: expected the classes in the order {', '.join(names)}, as the subfolders, got "
+            f"{', '.join(own)}"
+        )
+    return found
+
+
+def _sample(held_out: Any) -> Any:
+    """Return some held-out images, floats (n, c, h, w)."""
     import torch
 
+    from cfxnb.train.training_data import training_data
+
+    data = training_data(held_out, "held_out", least=2)
+    rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:N_MEASURED]
+    return data[rows].floats()
+
+
+def _survival(images: Any, space: Any, classifier: Any) -> float:
+    """Return the fraction of images that are decided alike after reconstruction."""
+    import torch
+
+    from cfxnb.core.prediction import predict_logits
+
+    device = space.mean.device
+    with torch.no_grad():
+        parts = [space.decode(space.encode(part.to(device))).cpu() for part in images.split(100)]
+    before, after = (predict_logits(classifier, x).argmax(1) for x in (images, torch.cat(parts)))
+    return (before == after).double().mean().item()
+
+
+def _attack(images: Any, space: Any, classifier: Any, judge: Any, out: Path) -> Any:
+    """Write and print how latent attack and pixel attack do, and return the latent attack's."""
     from cfxnb.attacks.latent_attack import latent_attack
     from cfxnb.attacks.pixel_attack import pixel_attack
     from cfxnb.core.prediction import predict_logits
     from cfxnb.metrics import report
     from cfxnb.train.images_as_png import write_rows
-    from cfxnb.train.training_data import training_data
 
-    data = training_data(held_out, "held_out", least=2)
-    rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:N_MEASURED]
-    test = data[rows].floats()
-    logits = predict_logits(classifier, test)
-    target = logits.topk(2).indices[:, 1]  # the second most probable class
-    latent = latent_attack(space, classifier, test, target)
-    pixel = pixel_attack(classifier, test, target)
+    target = predict_logits(classifier, images).topk(2).indices[:, 1]  # the second most probable
+    latent = latent_attack(space, classifier, images, target)
+    pixel = pixel_attack(classifier, images, target)
     table = report({"latent_attack": latent, "pixel_attack": pixel}, judge=judge)
     table.to_csv(out / "counterfactuals.csv")
-    shown = [test, latent.reconstruction, latent.image, pixel.image]
+    shown = [images, latent.reconstruction, latent.image, pixel.image]
     write_rows(out / "counterfactuals.png", [row[:12] for row in shown])
-    print(f"== counterfactuals of {len(test)} held-out images")
+    print(f"== counterfactuals of {len(images)} held-out images")
     print(table.T.to_string())
+    return latent
+
+
+def verdict(kind: str, survival: float, flips: tuple[int, int] | None = None) -> list[str]:
+    """Return in words whether a space is good enough to explain a classifier with.
+
+    Args:
+        kind: Kind of the space, one of ``KINDS``.
+        survival: Fraction of the decisions that survive reconstruction.
+        flips: How many images the latent attack flipped, and of how many. None: it was not run.
+    """
+    from cfxnb.explanation.findings import SURVIVAL, share
+
+    # A latent diffusion model reconstructs as its autoencoder does.
+    others = [k for k in SHARPER if k != kind and (kind, k) != ("ldm", "autoencoder")]
+    advice = (
+        f"Train longer (--minutes), or try --kind {' or '.join(others)}. Name another --output, "
+        "because a space that is there is not trained again."
+    )
+    percent = (
+        f"{math.floor(1000 * survival + 1e-6) / 10:g} % of the decisions survive reconstruction"
+    )
+    good = survival >= SURVIVAL
+    if good:
+        found = [f"{percent}: at least nine of ten, which is enough to explain decisions with."]
+    else:
+        found = [
+            f"{percent}: fewer than nine of ten, so explanations in this space say little about "
+            f"the classifier. {advice}"
+        ]
+    if flips is not None and flips[0] < FEW * flips[1]:
+        found.append(
+            f"The latent attack changes the decision about only {share(*flips)} of the images. For "
+            "the others this space shows no counterfactual, or only a search with more steps finds "
+            f"one.{f' {advice}' if good else ''}"
+        )
+    elif flips is not None:
+        found.append(f"The latent attack changes the decision about {share(*flips)} of the images.")
+    return found

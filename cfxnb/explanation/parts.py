@@ -12,7 +12,7 @@ import torch
 
 from cfxnb import weights
 from cfxnb.core import validate
-from cfxnb.core.classifiers import wrap
+from cfxnb.core.classifiers import Wrapped, wrap
 from cfxnb.core.disk import cause, given_path, kind_of, shown
 from cfxnb.data.fairface import faces
 from cfxnb.data.folder import folder
@@ -142,7 +142,8 @@ def load_classifier(value: Any, name: str, device: torch.device) -> Any:
         found = named_object(what, name)
     else:
         found = _of_file(what, name, device)
-    return wrap(found, **options) if options or how != "shipped" else found
+    ready = how == "shipped" or isinstance(found, Wrapped)  # a second wrapper would hide its card
+    return found if ready and not options else wrap(found, **options)
 
 
 def named_object(text: str, name: str) -> Any:

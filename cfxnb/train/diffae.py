@@ -30,7 +30,7 @@ def train(task: Task) -> tuple[DiffusionAutoencoder, dict[str, Any]]:
     data, stop, options = task.parts.train, task.parts.stop, task.options
     if options["mirror"]:
         data = _with_mirrored(data)
-    fold = options["fold"] or (2 if max(data.shape[1:]) <= 32 else 4)
+    fold = options["fold"] or default_fold(data.shape)
     config = _config(data.shape, fold) | options["net"]
     task.start()
     codec = PixelUnshuffleCodec(fold)
@@ -64,9 +64,19 @@ def train(task: Task) -> tuple[DiffusionAutoencoder, dict[str, Any]]:
     return space, {**fields, "adapter": "DiffusionAutoencoder", "space": arguments}
 
 
+def default_fold(shape: tuple[int, ...]) -> int:
+    """Return the side of the squares of pixels that become channels, for images (c, h, w)."""
+    return 2 if max(shape[1:]) <= 32 else 4
+
+
+def check_size(shape: tuple[int, ...], fold: int) -> None:
+    """Raise ValueError if images of a shape (c, h, w) can't be halved as often as needed."""
+    halvings(shape, 4, {1: 1, 2: 2, 4: 3, 8: 4}.get(fold, 1))
+
+
 def _config(shape: tuple[int, ...], fold: int) -> dict[str, Any]:
     """Return the arguments of ``DiffAE`` for images of a shape, without ``latent``."""
-    halvings(shape, 4, {1: 1, 2: 2, 4: 3, 8: 4}.get(fold, 1))
+    check_size(shape, fold)
     channels, height, width = shape
     mult = [1, 2] if max(height, width) // fold <= 16 else [1, 2, 2]
     return {

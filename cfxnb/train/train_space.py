@@ -20,7 +20,7 @@ from cfxnb.train import autoencoder as autoencoders
 from cfxnb.train import diffae, flow, ldm, vae
 from cfxnb.train.images_as_png import write_rows
 from cfxnb.train.quality import MEASURED, measure, own_card
-from cfxnb.train.task import Task
+from cfxnb.train.task import Task, halvings
 from cfxnb.train.train_classifier import checked_minutes, checked_settings
 from cfxnb.train.train_classifier import classifier as train_classifier
 from cfxnb.train.training_data import Parts, opened, split, training_data
@@ -161,6 +161,8 @@ def space(
     data, held_out = opened(data, held_out)
     images = training_data(data)
     parts = split(images, held_out, early_stopping, seed)
+    if net is None and autoencoder is None:
+        check_size(images.shape, kind, fold)
     if known is None and quality and images.labels is not None and kind != "flow":
         known = _own_classifier(parts, minutes, checkpoints, device, seed)
         minutes = None if minutes is None else minutes * (1 - CLASSIFIER_SHARE)
@@ -180,6 +182,20 @@ def space(
     if out is not None:
         write_model(made, out)
     return made
+
+
+def check_size(shape: tuple[int, ...], kind: str, fold: int | None = None) -> None:
+    """Raise ValueError if the default network of a kind can't take images of a size.
+
+    Args:
+        shape: Shape of one image, (c, h, w).
+        kind: Kind of space.
+        fold: For a diffusion autoencoder, side of the squares of pixels that become channels.
+    """
+    if kind == "diffae":
+        diffae.check_size(shape, fold or diffae.default_fold(shape))
+    elif kind != "flow":
+        halvings(shape, 2, 2)
 
 
 def _options(
