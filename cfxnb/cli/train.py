@@ -54,6 +54,7 @@ PARTS = {"classifier": 0.12, "judge": 0.16, "space": 0.62}  # of the time; the r
 JUDGE = {"width": 24}  # another size, other weights, other images to stop by
 N_MEASURED = 100  # held-out images that are attacked
 FEW = 0.5  # of the images: if the latent attack flips fewer, the command says so
+ENOUGH = 50  # held-out images, below which the verdict calls its percentages rough
 SHARPER = ("autoencoder", "diffae")  # kinds that lose less of an image than a VAE
 
 
@@ -93,7 +94,10 @@ def run(chosen: argparse.Namespace) -> int:
     options = {} if chosen.size is None else {"size": chosen.size}
     images, test = opened(chosen.folder, None, **options)
     first = images[0:1].images
-    check_size(tuple(first.shape[1:]), chosen.kind)
+    try:
+        check_size(tuple(first.shape[1:]), chosen.kind)
+    except ValueError as error:
+        raise ValueError(f"{error} The option --size resizes them.") from None
     given = None
     if chosen.classifier is not None:
         given = _given_classifier(chosen.classifier, device, first, images.class_names)
@@ -157,7 +161,7 @@ def run(chosen: argparse.Namespace) -> int:
             "== no counterfactuals: the attacks need gradients, which the classifier does not give"
         )
     print("== verdict")
-    for text in verdict(chosen.kind, survival, flips):
+    for text in verdict(chosen.kind, survival, len(test), flips):
         print(textwrap.fill(text, 100))
     return 0
 
@@ -239,12 +243,15 @@ def _attack(images: Any, space: Any, classifier: Any, judge: Any, out: Path) -> 
     return latent
 
 
-def verdict(kind: str, survival: float, flips: tuple[int, int] | None = None) -> list[str]:
+def verdict(
+    kind: str, survival: float, n_images: int, flips: tuple[int, int] | None = None
+) -> list[str]:
     """Return in words whether a space is good enough to explain a classifier with.
 
     Args:
         kind: Kind of the space, one of ``KINDS``.
         survival: Fraction of the decisions that survive reconstruction.
+        n_images: Number of held-out images.
         flips: How many images the latent attack flipped, and of how many. None: it was not run.
     """
     from cfxnb.explanation.findings import SURVIVAL, share
@@ -268,10 +275,14 @@ def verdict(kind: str, survival: float, flips: tuple[int, int] | None = None) ->
         ]
     if flips is not None and flips[0] < FEW * flips[1]:
         found.append(
-            f"The latent attack changes the decision about only {share(*flips)} of the images. For "
-            "the others this space shows no counterfactual, or only a search with more steps finds "
-            f"one.{f' {advice}' if good else ''}"
+            f"The latent attack changes only {share(*flips)} of the decisions. For the other "
+            "images this space shows no counterfactual, or only a search with more steps finds one."
+            f"{f' {advice}' if good else ''}"
         )
     elif flips is not None:
-        found.append(f"The latent attack changes the decision about {share(*flips)} of the images.")
+        found.append(f"The latent attack changes {share(*flips)} of the decisions.")
+    if n_images < ENOUGH:
+        found.append(
+            f"Only {n_images} images were held out, so these percentages are rough. Add images."
+        )
     return found

@@ -57,7 +57,8 @@ def test_a_space_is_trained_for_a_torchscript_classifier(tmp_path, capsys):
     assert not (tmp_path / "out" / "classifier").exists()
     assert "== verdict" in told
     assert "of the decisions survive reconstruction" in told
-    assert "latent attack changes the decision" in told
+    assert "The latent attack changes" in told
+    assert "Only 5 images were held out" in told
 
 
 @pytest.mark.parametrize(
@@ -95,19 +96,21 @@ def test_sizes_that_no_network_takes_are_refused_before_anything_is_trained(
 ):
     given = ["train", pictures(tmp_path / "pictures", size), "--output", str(tmp_path / "out")]
     assert main([*given, "--device", "cpu", "--kind", kind]) == 2
-    assert f"divisible by {unit}" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"divisible by {unit}" in told
+    assert "--size" in told
 
 
 def test_the_verdict_says_what_to_do():
-    bad = " ".join(verdict("vae", 0.76, (60, 100)))
+    bad = " ".join(verdict("vae", 0.76, 100, (60, 100)))
     assert bad.startswith("76 % of the decisions survive reconstruction: fewer than nine of ten")
     assert "--kind autoencoder or diffae" in bad
     assert "--minutes" in bad
-    assert verdict("ldm", 0.5)[0].count("--kind diffae") == 1
-    good = verdict("vae", 0.9, (99, 100))
+    assert verdict("ldm", 0.5, 100)[0].count("--kind diffae") == 1
+    good = verdict("vae", 0.9, 100, (99, 100))
     assert "at least nine of ten" in good[0]
     assert "--minutes" not in " ".join(good)
-    assert "89.9 %" in verdict("vae", 0.8999)[0]  # never rounded up to what it is not
-    few = " ".join(verdict("vae", 0.97, (10, 100)))
+    assert "89.9 %" in verdict("vae", 0.8999, 100)[0]  # never rounded up to what it is not
+    few = " ".join(verdict("vae", 0.97, 100, (10, 100)))
     assert "only 10 % (10 of 100)" in few
     assert "--minutes" in few
