@@ -101,7 +101,7 @@ def classifier(
     made: dict[str, Any] = _config(train, net) | dict(config or {})
     task.start()
     built = NETS[net](**made)
-    weight = _class_weights(train) if balanced else None
+    weight = class_weights(train) if balanced else None
     plain = partial(_plain_loss, weight=weight)
     if loss is None:
         loss = ClassifierLoss(weight, robust, mirror)
@@ -148,7 +148,7 @@ def _config(data: TrainingData, net: str) -> dict[str, Any]:
     }
 
 
-def _class_weights(data: TrainingData) -> Tensor:
+def class_weights(data: TrainingData) -> Tensor:
     """Return one weight per class, inverse to its number of images, with mean 1 over images."""
     labels: Any = data.labels
     counts = torch.bincount(labels, minlength=len(data.class_names)).float()

@@ -6,7 +6,9 @@ from torch import nn
 
 import cfxnb as cfx
 from cfxnb.train import chest
-from cfxnb.train.train_classifier import ClassifierLoss
+from cfxnb.train.losses import augment
+from cfxnb.train.train_classifier import ClassifierLoss, class_weights
+from cfxnb.train.training_data import training_data
 from cfxnb.weights import cards
 
 NAMES = ["chest/classifier", "chest/judge"]
@@ -74,7 +76,7 @@ def test_a_pixel_attack_fools_the_classifier_but_not_the_judge():
 
 def test_class_weights_make_both_classes_weigh_as_much():
     counts = cfx.data.chest("train").labels.bincount()
-    weight = chest.class_weights() * counts
+    weight = class_weights(training_data(cfx.data.chest("train"))) * counts
     assert weight[0] == pytest.approx(weight[1].item())
     assert weight.sum() == pytest.approx(counts.sum().item())
 
@@ -83,7 +85,7 @@ def test_what_training_varies_stays_an_xray():
     """In [0, 1], another each time it is asked for, and no black margin where none was."""
     images = cfx.data.chest()[:40].images * 0.5 + 0.4
     first, again, other = (
-        chest.augment(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        augment(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
