@@ -14,6 +14,7 @@ written. With --minutes, classifier, judge and generator are trained first if th
 --size, --models and --minutes stand for a file, so they can't be combined with one. To train a
 generator for a classifier of yours, run 'python -m cfxnb train --classifier ...', and name both in
 the file. If the command is interrupted, the same command goes on.
+A folder with a page of other settings is refused, unless --replace is given.
 Start it with 'accelerate launch -m cfxnb explain ...' to share the images among several GPUs.
 
 The exit status is 0, also if the page holds warnings about the results.
@@ -28,7 +29,14 @@ from typing import Any
 from cfxnb.cli import train
 from cfxnb.core import processes, validate
 from cfxnb.core.disk import kind_of
-from cfxnb.explanation.config import EXAMPLE, Config, checked, read_config
+from cfxnb.explanation.config import (
+    EXAMPLE,
+    Config,
+    check_place,
+    checked,
+    read_config,
+    target_is_checked,
+)
 from cfxnb.explanation.config import run as explained
 
 SHOWN = ("images", "flip rate", "judge agrees", "L2", "sparsity")  # columns that are printed
@@ -47,6 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--minutes", type=float, help="time for training what --models lacks")
     parser.add_argument("--output-dir", metavar="FOLDER", help="folder for the page")
+    parser.add_argument("--replace", action="store_true", help="replace a page of other settings")
     parser.add_argument("--n-images", metavar="N", help="number of images to explain, or all")
     parser.add_argument("--device", help="device to run on, such as cpu or cuda")
 
@@ -62,9 +71,16 @@ def run(chosen: argparse.Namespace) -> int:
         "device": chosen.device,
     }
     new = {key: value for key, value in replaced.items() if value is not None}
-    config = checked(_settings(chosen) | new)
+    config = checked(_settings(chosen, new) | new)
+    if not chosen.replace:
+        check_place(config)
     if chosen.check:
         print("All settings can be used.")
+        if not target_is_checked(config):
+            print(
+                "The class in target was not checked, because the settings state no class_names of "
+                "the classifier."
+            )
         return 0
     explanation = explained(config)
     if not processes.is_main():
@@ -77,7 +93,7 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(chosen: argparse.Namespace) -> dict[str, Any]:
+def _settings(chosen: argparse.Namespace, new: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of the file, or those that --data and --models stand for."""
     if chosen.config is not None:
         for name in ("data", "models", "minutes", "size"):
@@ -99,12 +115,15 @@ def _settings(chosen: argparse.Namespace) -> dict[str, Any]:
             f"--models: expected a folder that 'python -m cfxnb train' has written, got "
             f"{chosen.models!r} without {', '.join(missing)}; --minutes trains them first"
         )
-    if missing and not chosen.check:
-        _train(chosen, models)
     data = {"path": chosen.data, "split": "test"}
     data |= {} if chosen.size is None else {"size": chosen.size}
     settings: dict[str, Any] = {"data": data}
-    return settings | {part: models / part for part in PARTS}
+    settings |= {part: models / part for part in PARTS}
+    if missing and not chosen.check:
+        if not chosen.replace:
+            check_place(Config(**settings | new))
+        _train(chosen, models)
+    return settings
 
 
 def _train(chosen: argparse.Namespace, models: Path) -> None:

@@ -12,22 +12,22 @@ import yaml
 from cfxnb import weights
 from cfxnb.core import processes, validate
 from cfxnb.core.disk import cause, given_path, kind_of, shown
-from cfxnb.explanation.explain import Explanation, explain
+from cfxnb.explanation.explain import TARGETS, Explanation, checked_place, explain_named
+from cfxnb.explanation.files import PAGE, SETTINGS
 from cfxnb.explanation.methods import check_methods, nearest
 from cfxnb.explanation.parts import (
-    DIFFAE,
-    ONNX,
-    STYLEGAN,
-    TORCHSCRIPT,
+    check_classifier,
     check_data,
-    check_model,
+    check_space,
     load_classifier,
     load_data,
     load_space,
+    stated_names,
 )
 
 LARGEST_FILE = 2**20  # bytes of a file of settings
 MUST = ("data", "classifier")
+SAME_PAGE = ("output_dir", "device", "title")  # may differ without changing the results
 
 EXAMPLE = """\
 # Settings of 'python -m cfxnb explain'. Save this as explain.yaml and run:
@@ -151,11 +151,80 @@ def checked(value: Any) -> Config:
             check_data(getattr(config, key), key)
     for key in ("classifier", "judge"):
         if getattr(config, key) is not None:
-            check_model(getattr(config, key), key, TORCHSCRIPT + ONNX)
+            check_classifier(getattr(config, key), key)
     for name, each in spaces_of(config.space).items():
-        check_model(each, f"space {name}", DIFFAE + STYLEGAN)
+        check_space(each, f"space {name}")
     check_methods(config.methods)
+    _check_target(config)
     return config
+
+
+def _check_target(config: Config) -> None:
+    """Compare the classes of the target with the names that the classifier states, if it does."""
+    names, value = stated_names(config.classifier, "classifier"), config.target
+    if names is None or (isinstance(value, str) and value in TARGETS):
+        return
+    if isinstance(value, Mapping):
+        classes = [*value.keys(), *value.values()]
+    else:
+        classes = value if isinstance(value, list) else [value]
+    for each in classes:
+        number = isinstance(each, int) and not isinstance(each, bool)
+        if not (0 <= each < len(names) if number else each in names):
+            raise ValueError(
+                f"target: expected 'second', 'next', or a class out of {str(list(names))[:200]}, "
+                f"got {each!r:.80}{nearest(each, [*TARGETS, *names])}"
+            )
+
+
+def target_is_checked(config: Config) -> bool:
+    """Return whether the names in the target could be compared with names of classes."""
+    if isinstance(config.target, str) and config.target in TARGETS:
+        return True
+    return stated_names(config.classifier, "classifier") is not None
+
+
+def check_place(config: Config) -> None:
+    """Refuse a folder with a page that other settings have made.
+
+    The same settings may write their page again, and an interrupted call goes on.
+    """
+    place = checked_place(config.output_dir)
+    if kind_of(place / PAGE) != "a file":
+        return
+    try:
+        stored = yaml.safe_load((place / SETTINGS).read_text(encoding="utf-8"))
+        now = _plain(dataclasses.asdict(config))
+        differ = [k for k in now if k not in SAME_PAGE and stored.get(k) != now[k]]
+        if not differ:
+            return
+        why = f"other settings ({', '.join(differ)})"
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        why = f"unknown settings (it has no readable {SETTINGS})"
+    raise ValueError(
+        f"output_dir: expected a folder without a page of other settings, got {shown(place)}, "
+        f"which holds a page of {why}; name another folder, or pass --replace to replace the page"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return settings as what a file in YAML can hold."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _called(config: Config) -> dict[str, str]:
+    """Return what the settings call the networks."""
+    every = {f"space {name}": each for name, each in spaces_of(config.space).items()}
+    every |= {"classifier": config.classifier, "judge": config.judge}
+    return {
+        key: str(each["load"] if isinstance(each, Mapping) else each)
+        for key, each in every.items()
+        if each is not None
+    }
 
 
 def spaces_of(value: Any) -> dict[str, Any]:
@@ -185,7 +254,7 @@ def run(config: Config) -> Explanation:
         for name, each in spaces_of(config.space).items()
     }
     reference = _reference(config)
-    return explain(
+    explanation = explain_named(
         data,
         classifier,
         spaces or None,
@@ -197,7 +266,12 @@ def run(config: Config) -> Explanation:
         output_dir=config.output_dir,
         title=config.title,
         seed=config.seed,
+        named_as=_called(config),
     )
+    if processes.is_main():
+        text = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
+        (checked_place(config.output_dir) / SETTINGS).write_text(text, encoding="utf-8")
+    return explanation
 
 
 def _reference(config: Config) -> Any:

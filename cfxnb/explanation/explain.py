@@ -126,7 +126,7 @@ class Explanation:
         Raises:
             ValueError, TypeError: If the folder cannot be written.
         """
-        return files.save(self, _checked_place(path, "path"), name="path")
+        return files.save(self, checked_place(path, "path"), name="path")
 
     def __repr__(self) -> str:
         count = sum(each.kind == say.WARNING for each in self.findings)
@@ -195,9 +195,36 @@ def explain(
     Raises:
         ValueError, TypeError: If an argument is wrong, or if no method can be used.
     """
+    return explain_named(
+        data, classifier, space, target=target, judge=judge, methods=methods, reference=reference,
+        n_images=n_images, output_dir=output_dir, title=title, seed=seed, named_as={},
+    )  # fmt: skip
+
+
+@standard_modes
+def explain_named(
+    data: Data,
+    classifier: Classifier,
+    space: LatentSpace | Mapping[str, LatentSpace] | None = None,
+    *,
+    target: Any,
+    judge: Classifier | None,
+    methods: Any,
+    reference: Data | None,
+    n_images: int | None,
+    output_dir: str | os.PathLike[str] | None,
+    title: str,
+    seed: int,
+    named_as: Mapping[str, str],
+) -> Explanation:
+    """Explain as ``explain`` does, and write on the page what the networks are called.
+
+    Args:
+        named_as: What settings call the networks: the keys "classifier", "judge" and "space NAME".
+    """
     validate.text(title, "title")
     named = check_methods(methods)
-    where = None if output_dir is None else _checked_place(output_dir)
+    where = None if output_dir is None else checked_place(output_dir)
     seed = validate.seed(seed)
     spaces = _spaces(space)
     validate.function(classifier, "classifier")
@@ -252,7 +279,7 @@ def explain(
         changes=changes,
         judged=judged,
         class_names=names,
-        about=_about(chosen, n_all, classifier, judge, spaces, target, scene),
+        about=_about(chosen, n_all, classifier, judge, spaces, target, scene, named_as),
         jobs=scene.jobs,
     )
     if where is not None and processes.is_main():
@@ -262,7 +289,7 @@ def explain(
     return explanation
 
 
-def _checked_place(output_dir: Any, name: str = "output_dir") -> Path:
+def checked_place(output_dir: Any, name: str = "output_dir") -> Path:
     """Return the folder, which must be new, empty, or the folder of an earlier page."""
     place = given_path(output_dir, name=name)
     kind = kind_of(place)
@@ -521,6 +548,7 @@ def _about(
     spaces: dict[str, Any],
     target: Any,
     scene: Scene,
+    named_as: Mapping[str, str],
 ) -> tuple[tuple[str, str], ...]:
     """Return what was explained, as pairs of name and text."""
     shape = " x ".join(map(str, chosen.images.shape[1:]))
@@ -532,16 +560,20 @@ def _about(
     if goal is None:
         classes = scene.target.unique()
         goal = f"class number {int(classes[0])}" if len(classes) == 1 else "chosen for each image"
+
+    def named(key: str, thing: Any) -> str:
+        return f"{named_as[key]} ({_named(thing)})" if key in named_as else _named(thing)
+
     pairs = [
         ("images", f"{len(chosen)} of {n_all:,}, {shape} (channels x height x width)"),
         ("source", chosen.source or "not stated"),
-        ("classifier", _named(classifier)),
+        ("classifier", named("classifier", classifier)),
         ("passes gradients", "yes" if scene.gradients else "no"),
-        ("judge", "none" if judge is None else _named(judge)),
+        ("judge", "none" if judge is None else named("judge", judge)),
         ("target", goal),
         ("seed", str(scene.seed)),
     ]
-    pairs += [(f"space {name}", _named(each)) for name, each in spaces.items()]
+    pairs += [(f"space {name}", named(f"space {name}", each)) for name, each in spaces.items()]
     return tuple(pairs)
 
 

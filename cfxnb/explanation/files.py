@@ -17,6 +17,7 @@ from cfxnb.core.tensors import predicted
 from cfxnb.explanation.findings import required_confidence
 
 PAGE = "index.html"
+SETTINGS = "settings.yaml"  # of a page that was made from settings
 
 
 def file_name(name: str) -> str:
@@ -69,6 +70,7 @@ def save(
     """
     try:
         place.mkdir(parents=True, exist_ok=True)
+        (place / SETTINGS).unlink(missing_ok=True)  # of an earlier page
         for part in ("results", "images"):
             shutil.rmtree(place / part, ignore_errors=True)
             (place / part).mkdir()

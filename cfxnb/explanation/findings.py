@@ -291,10 +291,12 @@ def sentence(name: str, cf: Counterfactuals, judged: Tensor | None) -> str:
     """Return one sentence about a method, for the beginning of the page."""
     flips, eligible = int(cf.flipped.sum()), int(cf.eligible.sum())
     text = f"{name} changed the decision of {flips} of {eligible} images{_near(cf)}"
+    if flips and required_confidence(cf) is None:
+        text += " (with any confidence)"
     if free := cf.status.count(RECONSTRUCTION_IS_TARGET):
-        text += f". Encoding and decoding alone gave the target for {free} of them"
+        text += f". Encoding and decoding alone gave the target for {free} of the {eligible}"
     if judged is not None and flips:
-        text += f". The judge agrees with {int(judged[cf.flipped].sum())} of the {flips} changes"
+        text += f". The judge agrees with {int(judged[cf.flipped].sum())} of {flips} changes"
     return text + "."
 
 

@@ -2,7 +2,9 @@
 
 import importlib
 import inspect
+import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 
 from cfxnb import weights
 from cfxnb.core import validate
-from cfxnb.core.classifiers import Wrapped, wrap
+from cfxnb.core.classifiers import Wrapped, wrap, wrapping_options
 from cfxnb.core.disk import cause, given_path, kind_of, shown
 from cfxnb.data.fairface import faces
 from cfxnb.data.folder import folder
@@ -30,6 +32,8 @@ ONNX = (".onnx",)
 CARD_FILE = "card.json"  # in a folder that cfx.train has written; other folders are of diffusers
 DIFFAE = (".ckpt",)
 STYLEGAN = (".pkl", ".pt")
+FUNCTION = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")  # package.module:function
+WRAPPING = ("mean", "std", "size", "channels", "transform", "dtype", "processor")
 
 
 def options_of(function: Any, given: Mapping[str, Any], name: str, without: tuple = ()) -> None:
@@ -120,7 +124,7 @@ def check_model(value: Any, name: str, suffixes: tuple[str, ...]) -> tuple[str, 
             )
         return "file", path, options
     text = str(what)
-    if ":" in text and not path.suffix and os.sep not in text:
+    if FUNCTION.fullmatch(text) and not text.endswith(suffixes):
         return "function", text, options
     raise ValueError(
         f"{name}: expected a name that 'python -m cfxnb data' lists, a path, or "
@@ -128,13 +132,47 @@ def check_model(value: Any, name: str, suffixes: tuple[str, ...]) -> tuple[str, 
     )
 
 
-def load_classifier(value: Any, name: str, device: torch.device) -> Any:
-    """Return the classifier that a file names."""
+def check_classifier(value: Any, name: str) -> tuple[str, Any, dict]:
+    """Return what ``check_model`` returns, after checking all options of ``cfx.wrap``.
+
+    A module that the settings name is imported. No weights are loaded.
+    """
     how, what, options = check_model(value, name, TORCHSCRIPT + ONNX)
     options_of(wrap, options, name, ("module",))
+    try:
+        wrapping_options(*(options.get(key) for key in WRAPPING))
+        validate.optional(validate.class_names, options.get("class_names"), "class_names")
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{name}.{error}") from None
+    if how == "shipped" and (kind := weights.read_card(what)["kind"]) != "classifier":
+        raise ValueError(f"{name}: expected a classifier, got {what!r}, which is a {kind}")
+    if how == "function":
+        _find_object(what, name)
+    return how, what, options
+
+
+def stated_names(value: Any, name: str) -> tuple[str, ...] | None:
+    """Return the names of the classes that settings or card of a classifier state, or None."""
+    how, what, options = check_model(value, name, TORCHSCRIPT + ONNX)
+    if options.get("class_names") is not None:
+        return validate.class_names(options["class_names"], name)
+    if options:
+        return None
+    if how == "shipped":
+        return tuple(weights.read_card(what)["class_names"])
+    if how == "folder" and kind_of(what / CARD_FILE) == "a file":
+        try:
+            listed = json.loads((what / CARD_FILE).read_text(encoding="utf-8")).get("classes")
+        except (OSError, ValueError, AttributeError):
+            return None  # loading tells what is wrong
+        return tuple(map(str, listed)) if isinstance(listed, list) and listed else None
+    return None
+
+
+def load_classifier(value: Any, name: str, device: torch.device) -> Any:
+    """Return the classifier that a file names."""
+    how, what, options = check_classifier(value, name)
     if how in ("shipped", "folder"):
-        if how == "shipped" and (kind := weights.read_card(what)["kind"]) != "classifier":
-            raise ValueError(f"{name}: expected a classifier, got {what!r}, which is a {kind}")
         found = weights.load(what, device)
         if not callable(found) or hasattr(found, "decode"):
             raise ValueError(f"{name}: expected a classifier, got {what!s:.200}, which is another")
@@ -151,6 +189,22 @@ def named_object(text: str, name: str) -> Any:
 
     A function or class without required arguments is called, and its result is used.
     """
+    found = _find_object(text, name)
+    if isinstance(found, torch.nn.Module) or not callable(found):
+        return found
+    try:
+        needed = [
+            p
+            for p in inspect.signature(found).parameters.values()
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+    except (TypeError, ValueError):  # functions without a signature
+        return found
+    return found if needed else found()
+
+
+def _find_object(text: str, name: str) -> Any:
+    """Import the module of "package.module:function", and return what the text names."""
     module, _, attribute = text.partition(":")
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
@@ -169,17 +223,7 @@ def named_object(text: str, name: str) -> Any:
                 f"{nearest(part, known)}"
             )
         found = getattr(found, part)
-    if isinstance(found, torch.nn.Module) or not callable(found):
-        return found
-    try:
-        needed = [
-            p
-            for p in inspect.signature(found).parameters.values()
-            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
-    except (TypeError, ValueError):  # functions without a signature
-        return found
-    return found if needed else found()
+    return found
 
 
 def _of_file(path: Path, name: str, device: torch.device) -> Any:
@@ -209,24 +253,32 @@ def _of_file(path: Path, name: str, device: torch.device) -> Any:
         ) from None
 
 
+def check_space(value: Any, name: str) -> tuple[str, Any, dict, Any]:
+    """Return how a space is loaded, what, the options, and the reader of the file or None.
+
+    A module that the settings name is imported. No weights are loaded.
+    """
+    how, what, options = check_model(value, name, DIFFAE + STYLEGAN)
+    if how == "shipped" and (kind := weights.read_card(what)["kind"]) != "space":
+        raise ValueError(f"{name}: expected a space, got {what!r}, which is a {kind}")
+    if how == "function":
+        _find_object(what, name)
+    reader = None
+    if how == "folder" and kind_of(what / CARD_FILE) != "a file":
+        reader = load_diffusers
+    elif how == "file":
+        reader = load_diffae if what.suffix.lower() in DIFFAE else load_stylegan2
+    if reader is not None:
+        options_of(reader, options, name)
+    elif options:
+        raise ValueError(f"{name}: expected no options for {what!s:.200}, got {', '.join(options)}")
+    return how, what, options, reader
+
+
 def load_space(value: Any, name: str, device: torch.device) -> Any:
     """Return the space that a file names."""
-    how, what, options = check_model(value, name, DIFFAE + STYLEGAN)
-    if how == "shipped":
-        if (kind := weights.read_card(what)["kind"]) != "space":
-            raise ValueError(f"{name}: expected a space, got {what!r}, which is a {kind}")
-        found = weights.load(what, device)
-    elif how == "function":
-        found = named_object(what, name)
-    elif how == "folder" and kind_of(what / CARD_FILE) != "a file":
-        options_of(load_diffusers, options, name)
-        return load_diffusers(what, **{"device": device, **options})
-    elif how == "folder":
-        found = weights.load(what, device)
-    else:
-        reader = load_diffae if what.suffix.lower() in DIFFAE else load_stylegan2
-        options_of(reader, options, name)
+    how, what, options, reader = check_space(value, name)
+    if reader is not None:
         return reader(what, **{"device": device, **options})
-    if options:
-        raise ValueError(f"{name}: expected no options for {what!s:.200}, got {', '.join(options)}")
+    found = named_object(what, name) if how == "function" else weights.load(what, device)
     return validate.space(found, name)

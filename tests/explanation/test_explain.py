@@ -235,6 +235,19 @@ GOOD = {"data": "digits", "classifier": "digits/classifier"}
         ({"space": "none.safetensor"}, "space none: expected a name"),
         ({"methods": {"latent_atack": {}}}, "methods: .* did you mean 'latent_attack'"),
         ({"methods": {"pixel_attack": {"epsilom": 1}}}, "methods.pixel_attack: .*'epsilon'"),
+        ({"classifier": {"load": "digits/classifier", "meen": 0.5}}, "classifier: .*'mean'"),
+        ({"classifier": {"load": "digits/classifier", "std": [0, 1]}}, "classifier.std: expected"),
+        ({"judge": "digits/vae"}, "judge: expected a classifier, got 'digits/vae'"),
+        ({"space": {"load": "digits/vae", "size": 3}}, "space vae: expected no options"),
+        ({"classifier": "cfxnb.core.modes:standard_mode"}, "did you mean 'standard_modes'"),
+        ({"target": "secnd"}, "target: .* did you mean 'second'"),
+        ({"target": 10}, "target: expected 'second', 'next', or a class out of"),
+        ({"target": {"3": "sven"}}, "target: expected .*, got 'sven'"),
+        (
+            {"classifier": {"load": "digits/classifier", "class_names": ["cat", "dog"]}}
+            | {"target": "catt"},
+            "target: .* did you mean 'cat'",
+        ),
         ({"n_images": "many"}, "n_images: expected a whole number"),
         ({"seed": -1}, "seed: expected"),
         ({"device": "abacus"}, "device: expected"),
@@ -280,6 +293,35 @@ def test_a_command_from_a_folder_to_a_page(tmp_path, monkeypatch, capsys):
     rows = pd.read_csv("out/images.csv")
     assert (rows["before"] == rows["label"]).all()
     assert (rows["after"] == rows["target"]).all()
+
+
+def test_a_page_of_other_settings_is_not_replaced_unasked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    for i in range(4):
+        (tmp_path / "photos" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = draw.integers(0, 255, (8, 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(f"photos/{'ab'[i % 2]}/{i}.png")
+    net = nn.Sequential(nn.Flatten(), nn.Linear(8 * 8 * 3, 2))
+    torch.jit.trace(net, torch.rand(1, 3, 8, 8)).save("net.pt")
+    text = "data: photos\nclassifier: net.pt\nmethods: [pixel_attack]\noutput_dir: out\n"
+    Path("e.yaml").write_text(text)
+    page = Path("out/index.html")
+    assert main(["explain", "e.yaml"]) == 0
+    assert "<dt>classifier</dt><dd>net.pt (Wrapped of" in page.read_text()
+    assert main(["explain", "e.yaml"]) == 0  # the same settings
+    assert main(["explain", "out/settings.yaml", "--device", "cpu"]) == 0
+    first = page.read_bytes()
+    Path("e.yaml").write_text(text.replace("[pixel_attack]", "{pixel_attack: {steps: 3}}"))
+    for more in ([], ["--check"]):
+        assert main(["explain", "e.yaml", *more]) == 2
+        assert "a page of other settings (methods)" in capsys.readouterr().err
+    assert page.read_bytes() == first
+    assert main(["explain", "e.yaml", "--replace"]) == 0
+    assert main(["explain", "e.yaml", "--n-images", "2"]) == 2
+    Path("e.yaml").write_text(text + "target: b\n")
+    assert main(["explain", "e.yaml", "--output-dir", "new", "--check"]) == 0
+    assert "The class in target was not checked" in capsys.readouterr().out
 
 
 def test_pickles_are_refused(tmp_path):
