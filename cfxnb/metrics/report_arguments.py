@@ -106,12 +106,12 @@ def check_no_sets(
 
 
 def _warn_of_other_images(results: Mapping[str, Results]) -> None:
-    """Warn if results have the same number of originals, but not the same originals."""
+    """Warn if results have other originals, unless those of one are a part of the other's."""
     (first_name, first), *others = results.items()
     for name, cf in others:
-        if len(cf) != len(first):
-            continue  # a subset of the images, such as those that flipped
-        if not _have_same_images(first, cf):
+        # A part is right: such as the images that flipped.
+        alike = _have_same_images if len(cf) == len(first) else _is_part
+        if not alike(first, cf):
             warnings.warn(
                 f"results: {str(name)[:60]!r} has other images than {str(first_name)[:60]!r}, or "
                 "the same images in another order; these rows of the table are not comparable: "
@@ -128,6 +128,14 @@ def _have_same_images(a: Results, b: Results) -> bool:
     n = min(len(one), len(other))
     one, other = one[:n], other[:n]
     return one.shape == other.shape and torch.allclose(other.to(one), one, atol=1e-4)
+
+
+def _is_part(a: Results, b: Results) -> bool:
+    """Return whether the originals of the shorter result are among those of the longer one."""
+    if isinstance(a, ResultFolder) or isinstance(b, ResultFolder):
+        return True  # not compared: a folder is not read as a whole
+    one, other = ({row.tobytes() for row in cf.original.detach().cpu().numpy()} for cf in (a, b))
+    return one <= other or other <= one
 
 
 def check_features(features: Any, name: str, dims: int = 2) -> dict[str, CheckedFunction]:
