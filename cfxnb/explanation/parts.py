@@ -263,7 +263,7 @@ def check_space(value: Any, name: str) -> tuple[str, Any, dict, Any]:
         raise ValueError(f"{name}: expected a space, got {what!r}, which is a {kind}")
     if how == "function":
         _find_object(what, name)
-    reader = None
+    reader: Any = None
     if how == "folder" and kind_of(what / CARD_FILE) != "a file":
         reader = load_diffusers
     elif how == "file":
