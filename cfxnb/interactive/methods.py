@@ -7,6 +7,7 @@ from typing import Any
 
 from cfxnb.attacks.latent_attack import latent_attack
 from cfxnb.attacks.pixel_attack import pixel_attack
+from cfxnb.attacks.query_attack import query_attack
 from cfxnb.core import validate
 from cfxnb.core.results import Counterfactuals
 from cfxnb.diffusion.diffusion_counterfactual import diffusion_counterfactual
@@ -24,6 +25,10 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "flow_counterfactual": (
         "confidence", "gamma", "growth", "rounds", "restarts", "binary_search_steps", "update",
         "seed",
+    ),
+    "query_attack": (
+        "confidence", "max_queries", "population", "sigma", "proximity", "prior",
+        "binary_search_steps", "refinements", "seed",
     ),
     "follow_direction": ("confidence", "max_step", "grid_steps", "binary_search_steps"),
     "diffusion_counterfactual": (
@@ -94,18 +99,27 @@ def methods_for(
         ValueError, TypeError: If an own method is not such a function.
     """
     gradients, denoiser = _passes_gradients(classifier), hasattr(space, "predict_noise")
-    calls: dict[str, tuple[Callable[..., Counterfactuals], tuple[Any, ...], str]] = {}
+    in_space = "space, f, x, {target}"
+    found: dict[str, Method] = {}
+
+    def add(
+        method: Callable[..., Any], first: tuple[Any, ...], code: str, call: Any = None
+    ) -> None:
+        name = method.__name__
+        defaults = _defaults(method, OPTIONS[name])
+        found[name] = Method(name, _bound(call or method, first), defaults, f"cfx.{name}({code}")
+
     if gradients:
-        calls["latent_attack"] = (latent_attack, (space,), "space, f, x, {target}")
+        add(latent_attack, (space,), in_space)
     if flow is not None:
 
         def walk(*given: Any, **options: Any) -> Counterfactuals:
             return flow_counterfactual(*given, flow=flow, **options)
 
-        calls["flow_counterfactual"] = (walk, (space,), "space, f, x, {target}, flow=flow")
+        add(flow_counterfactual, (space,), f"{in_space}, flow=flow", walk)
     elif denoiser:
-        code = "space, f, x, {target}"
-        calls["flow_counterfactual"] = (flow_counterfactual, (space,), code)
+        add(flow_counterfactual, (space,), in_space)
+    add(query_attack, (space,), in_space)
     if direction is not None:
 
         def follow(
@@ -113,22 +127,12 @@ def methods_for(
         ) -> Counterfactuals:
             return follow_direction(space, classifier, images, direction, target, **options)
 
-        code = "space, f, x, direction, {target}"
-        calls["follow_direction"] = (follow, (space,), code)
+        add(follow_direction, (space,), "space, f, x, direction, {target}", follow)
     if gradients and denoiser:
         for function in (diffusion_counterfactual, maskdime, sce):
-            calls[function.__name__] = (function, (space,), "space, f, x, {target}")
+            add(function, (space,), in_space)
     if gradients:
-        calls["pixel_attack"] = (pixel_attack, (), "f, x, {target}")
-    found = {
-        name: Method(
-            name,
-            _bound(function, first),
-            _defaults(globals()[name], OPTIONS[name]),
-            f"cfx.{name}({code}",
-        )
-        for name, (function, first, code) in calls.items()
-    }
+        add(pixel_attack, (), "f, x, {target}")
     return found | {
         name: _own(name, function, space) for name, function in _named(own, found).items()
     }

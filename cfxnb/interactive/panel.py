@@ -113,11 +113,6 @@ class Workbench:
         if direction is not None:
             checked_direction(space, direction, 1)
         self.methods = methods_for(space, classifier, flow, direction, methods)
-        if not self.methods:
-            raise ValueError(
-                "classifier: expected one that passes gradients, or flow= or direction= for a "
-                "BlackBox, got a BlackBox alone"
-            )
         self.runs: dict[str, Run] = {}
         self.last: Run | None = None
         self._thread: threading.Thread | None = None

@@ -89,9 +89,10 @@ def code_of(runs: Mapping[str, Run]) -> str:
     The script uses the names ``space``, ``f`` and ``images`` for the arguments of
     ``cfx.workbench``, and ``flow``, ``direction``, ``methods`` and ``judge`` if they were given.
     """
-    text = "import cfxnb as cfx\n\n# space, f, images, ...: what you passed to cfx.workbench\n"
-    for name, run in runs.items():
-        text += "\n" + run.code(name)
+    calls = "".join("\n" + run.code(name) for name, run in runs.items())
+    imports = "import torch\n\n" if "torch.cat(" in calls else ""
+    text = f"{imports}import cfxnb as cfx\n\n"
+    text += "# space, f, images, ...: what you passed to cfx.workbench\n" + calls
     same = len({run.images_code for run in runs.values()}) == 1
     judge = ", judge=judge" if any(run.judged is not None for run in runs.values()) else ""
     if runs and same:

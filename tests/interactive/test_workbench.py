@@ -129,11 +129,14 @@ def test_kept_runs_are_compared_forgotten_and_saved(bench, tmp_path):
 
 
 def test_a_black_box_gets_only_methods_without_gradients():
-    with pytest.raises(ValueError, match="BlackBox"):
-        cfx.workbench(Identity(), cfx.BlackBox(brightness), images_of())
-    direction = torch.ones(48)
-    bench = cfx.workbench(Identity(), cfx.BlackBox(brightness), images_of(), direction=direction)
-    assert list(bench.methods) == ["follow_direction"]
+    box = cfx.BlackBox(brightness)
+    alone = cfx.workbench(Identity(), box, images_of())
+    assert list(alone.methods) == ["query_attack"]
+    alone.run()
+    assert alone.wait().flipped.all()
+    bench = cfx.workbench(Identity(), box, images_of(), direction=torch.ones(48))
+    assert list(bench.methods) == ["query_attack", "follow_direction"]
+    bench._method.value = "follow_direction"
     bench._boxes["max_step"].value = "20"
     bench.run()
     assert bench.wait().flipped.all()
@@ -162,6 +165,18 @@ def test_a_file_becomes_an_image(bench, tmp_path):
     assert bench._images[5, :, 0, 0].tolist() == [1.0, 0.0, 0.0]
     with pytest.raises(ValueError, match="file: expected an image file"):
         bench.add_image(b"no image", "x.png")
+
+
+def test_the_code_of_an_added_file_beside_others_runs(bench, tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8), (90, 90, 90)).save(tmp_path / "gray.png")
+    bench.add_image((tmp_path / "gray.png").read_bytes(), "gray.png")
+    bench._image.value, bench._count.value = 4, 2
+    bench.run()
+    result = bench.wait()
+    monkeypatch.chdir(tmp_path)
+    names = {"space": Identity(), "f": brightness, "images": images_of(), "judge": brightness}
+    exec(bench.code().replace("'light'", "1"), names)
+    assert torch.equal(names["run_1"].image, result.image)
 
 
 def test_each_method_has_at_most_ten_options_and_they_are_its_own():
