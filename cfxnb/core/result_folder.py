@@ -30,7 +30,7 @@ from torch import Tensor
 from cfxnb.core.disk import cause, given_path, kind_of, parsed, read_json, shown, writing
 from cfxnb.core.kept_work import digest, read_record
 from cfxnb.core.results import Counterfactuals
-from cfxnb.core.results_file import with_ending
+from cfxnb.core.saved import Tabular
 from cfxnb.core.tensors import positions
 
 RECORD, PROBES, COMPLETE = "results.json", "probes.safetensors", "complete.json"
@@ -179,7 +179,7 @@ class ShardFiles:
         )
 
 
-class ResultFolder:
+class ResultFolder(Tabular):
     """Results in a folder, which are read when they are used.
 
     ``len`` is the number of finished images. ``folder[0:100]`` reads some of them, and returns
@@ -276,21 +276,6 @@ class ResultFolder:
         parts = [pd.read_parquet(self._files.checked(seal, name)) for seal, name in names]
         table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
         return table.rename_axis("image")
-
-    def to_csv(self, path: str | os.PathLike) -> Path:
-        """Write the table of ``to_frame`` to a CSV file, and return the path of the file.
-
-        Args:
-            path: Path of the file. The ending ``.csv`` is added if it is missing. Missing folders
-                are created. An existing file is replaced, or kept if writing fails.
-
-        Raises:
-            ValueError, TypeError: If the file cannot be written. The error message names ``path``.
-        """
-        place = with_ending(path, ".csv")
-        with writing(place) as partial:
-            self.to_frame().to_csv(partial)
-        return place
 
     @property
     def made_by(self) -> dict[str, Any]:

@@ -45,6 +45,29 @@ def saved_module(kind: type[Module]) -> type[Module]:
     return kind
 
 
+class Tabular:
+    """Something that can be turned into a table."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the result as a table. Each class says in its docstring what a row is."""
+        raise NotImplementedError
+
+    def to_csv(self, path: str | os.PathLike) -> Path:
+        """Write the table of ``to_frame`` to a CSV file, and return the path of the file.
+
+        Args:
+            path: Path of the file. The ending ``.csv`` is added if it is missing. Missing folders
+                are created. An existing file is replaced, or kept if writing fails.
+
+        Raises:
+            ValueError, TypeError: If the file cannot be written. The error message names ``path``.
+        """
+        place = with_ending(path, ".csv")
+        with writing(place) as partial:
+            self.to_frame().to_csv(partial)
+        return place
+
+
 class Saved:
     """A record that can be part of a saved result."""
 
@@ -66,7 +89,7 @@ class Saved:
         """
 
 
-class Result(Saved):
+class Result(Tabular, Saved):
     """A result that can be saved, loaded, and turned into a table."""
 
     @standard_modes
@@ -134,25 +157,6 @@ class Result(Saved):
             raise ValueError(
                 f"path: expected a saved {cls.__name__}, got {shown(place)}: {why}"
             ) from None
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the result as a table. Each class says in its docstring what a row is."""
-        raise NotImplementedError
-
-    def to_csv(self, path: str | os.PathLike) -> Path:
-        """Write the table of ``to_frame`` to a CSV file, and return the path of the file.
-
-        Args:
-            path: Path of the file. The ending ``.csv`` is added if it is missing. Missing folders
-                are created. An existing file is replaced, or kept if writing fails.
-
-        Raises:
-            ValueError, TypeError: If the file cannot be written. The error message names ``path``.
-        """
-        place = with_ending(path, ".csv")
-        with writing(place) as partial:
-            self.to_frame().to_csv(partial)
-        return place
 
 
 def cost_columns(cost: Mapping[str, Tensor]) -> dict[str, Any]:
