@@ -15,12 +15,12 @@ SCRIPT = Path(__file__).parents[1] / "helpers" / "several_processes.py"
 ROOT = Path(__file__).parents[2]
 
 
-def launch(folder, fatal=-1, processes=2):
+def launch(folder, *killed, processes=2):
     options = ["--nproc-per-node", str(processes), "--standalone"]
     command = [sys.executable, "-m", "torch.distributed.run", *options]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [*command, str(SCRIPT), str(folder), str(fatal)],
+        [*command, str(SCRIPT), str(folder), *killed],
         env=env, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
 
@@ -28,7 +28,7 @@ def launch(folder, fatal=-1, processes=2):
 def test_a_worker_is_killed_and_the_next_launch_goes_on(tmp_path):
     """The first launch ends with its worker. The second one has the numbers of one process."""
     folder = tmp_path / "out"
-    first = launch(folder, fatal=1)
+    first = launch(folder, "killed")
     assert first.returncode != 0, first.stdout
     kept = [seal.number for seal in cfx.open(folder).seals]
     assert kept

@@ -1,6 +1,6 @@
-"""What each of several processes does: ``torchrun several_processes.py FOLDER FATAL``.
+"""What each of several processes does: ``torchrun several_processes.py FOLDER [killed]``.
 
-The process with rank 1 kills itself while it writes shard FATAL or a later one (-1: never).
+With "killed", the process with rank 1 finishes one shard and kills itself while it writes the next.
 """
 
 import os
@@ -10,26 +10,29 @@ import time
 from pathlib import Path
 
 from accelerate import PartialState
-from stream_scenes import F, Pairs, attack
+from stream_scenes import SHARD, F, Pairs, attack
 
 import cfxnb as cfx
 
 
 def main() -> None:
-    folder, fatal = Path(sys.argv[1]), int(sys.argv[2])
+    folder, killed = Path(sys.argv[1]), sys.argv[2:] == ["killed"]
     state = PartialState(cpu=True)
-    plain = cfx.Counterfactuals.save
+    plain, written = cfx.Counterfactuals.save, 0
 
     def save(self, path):
-        if state.process_index == 1 and 0 <= fatal <= int(Path(path).stem):
+        nonlocal written
+        written += 1
+        if killed and state.process_index == 1 and written == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return plain(self, path)
 
     class Slow(Pairs):
-        """Read slowly by the main process, so that the other one gets its share."""
+        """The main process waits after the first shard, so that the other one is killed first."""
 
         def __getitem__(self, row):
-            time.sleep(0.1 * (state.is_main_process and fatal >= 0))
+            while killed and state.is_main_process and row >= SHARD:
+                time.sleep(0.1)
             return super().__getitem__(row)
 
     cfx.Counterfactuals.save = save
