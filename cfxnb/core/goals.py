@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cfxnb.core import validate
 from cfxnb.core.classifiers import as_classifier, two_logits, unchecked_call
+from cfxnb.core.docstrings import arguments_of
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.outcomes import Outcomes, outcomes_of, record_of_goal, unit_of
 from cfxnb.core.second_look import SecondLook
@@ -210,6 +211,10 @@ def _finite(value: Any, name: str) -> float:
     return validate.number(value, name, -math.inf)
 
 
+def _amount(value: Any) -> float:
+    return validate.number(value, "amount", 0.0, open_low=True)
+
+
 def _output(value: Any) -> int | str | None:
     if value is None or isinstance(value, str):
         return value
@@ -229,12 +234,13 @@ def raise_to(value: float, *, output: int | str | None = None) -> Goal:
     return Goal("raise_to", (_finite(value, "value"),), _output(output))
 
 
+@arguments_of(raise_to, "cfx.raise_to")
 def lower_to(value: float, *, output: int | str | None = None) -> Goal:
     """Return the goal that an outcome becomes at most ``value``, to pass as ``target``.
 
     Args:
         value: Highest outcome that counts as reached, in the units of the outcome.
-        output: Number or name of the outcome. Default: the only outcome of the model.
+        output: As in ``cfx.raise_to``.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
@@ -242,34 +248,35 @@ def lower_to(value: float, *, output: int | str | None = None) -> Goal:
     return Goal("lower_to", (_finite(value, "value"),), _output(output))
 
 
+@arguments_of(raise_to, "cfx.raise_to")
 def raise_by(amount: float, *, output: int | str | None = None) -> Goal:
     """Return the goal that an outcome grows by at least ``amount``, to pass as ``target``.
 
     Args:
         amount: Least increase against the original image, above 0, in the units of the outcome.
-        output: Number or name of the outcome. Default: the only outcome of the model.
+        output: As in ``cfx.raise_to``.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
     """
-    amount = validate.number(amount, "amount", 0.0, open_low=True)
-    return Goal("raise_by", (amount,), _output(output))
+    return Goal("raise_by", (_amount(amount),), _output(output))
 
 
+@arguments_of(raise_to, "cfx.raise_to")
 def lower_by(amount: float, *, output: int | str | None = None) -> Goal:
     """Return the goal that an outcome falls by at least ``amount``, to pass as ``target``.
 
     Args:
         amount: Least decrease against the original image, above 0, in the units of the outcome.
-        output: Number or name of the outcome. Default: the only outcome of the model.
+        output: As in ``cfx.raise_to``.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.
     """
-    amount = validate.number(amount, "amount", 0.0, open_low=True)
-    return Goal("lower_by", (amount,), _output(output))
+    return Goal("lower_by", (_amount(amount),), _output(output))
 
 
+@arguments_of(raise_to, "cfx.raise_to")
 def between(low: float, high: float, *, output: int | str | None = None) -> Goal:
     """Return the goal that an outcome lies in the interval [low, high], to pass as ``target``.
 
@@ -278,7 +285,7 @@ def between(low: float, high: float, *, output: int | str | None = None) -> Goal
 
     Args:
         low, high: Ends of the interval, in the units of the outcome. ``low`` is below ``high``.
-        output: Number or name of the outcome. Default: the only outcome of the model.
+        output: As in ``cfx.raise_to``.
 
     Raises:
         ValueError, TypeError: If an argument is wrong.

@@ -96,11 +96,12 @@ def folder(
             ``"content"``.
         fractions: Expected fractions of the images in train, validation and test. Default: 0.8,
             0.1 and 0.1.
-        errors: ``"skip"`` leaves out files that cannot be used. It lists them in ``skipped`` and
-            gives one warning. ``"raise"`` refuses the folder instead. Default: ``"skip"``.
+        errors: ``"skip"`` leaves out images that cannot be used. The table ``skipped`` of the
+            result lists them with the reason, and one warning is given. ``"raise"`` raises a
+            ValueError instead. Default: ``"skip"``.
         verify: Whether each file is decoded once now. If False, only the headers are read, which is
             faster, and a truncated file raises an error when it is used. Default: True.
-        max_pixels: Largest number of pixels in a file. A file whose header states more is skipped
+        max_pixels: Largest number of pixels of an image. A file whose header states more is skipped
             before it is decoded. Default: 2**26, for example 8192 x 8192.
         white_value: Pixel value of white in images of more than 8 bits, such as 4095 for 12 bits.
             Default: 65535 for 16-bit integers, and 1 for floats.

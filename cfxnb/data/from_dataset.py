@@ -12,8 +12,9 @@ from torch import Tensor
 
 from cfxnb.core import progress, validate
 from cfxnb.core.disk import cause
+from cfxnb.core.docstrings import arguments_of
 from cfxnb.core.images import as_images
-from cfxnb.data.folder import Options, Scan, check_options, make_set
+from cfxnb.data.folder import Options, Scan, check_options, folder, make_set
 from cfxnb.data.lazy_imageset import LazyImageSet
 from cfxnb.data.listing import GIVEN_SPLITS, LABEL_COLUMNS, UNLABELLED, in_order
 from cfxnb.data.read_image import Header, ImageFormat, check_pixels, header, resized, to_tensor
@@ -23,6 +24,7 @@ IMAGE_COLUMNS = ("image", "images", "img", "picture", "pixel_values")
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in a gray image (ITU-R BT.601)
 
 
+@arguments_of(folder, "cfx.data.folder")
 def from_dataset(
     dataset: Any,
     split: str | None = None,
@@ -42,7 +44,8 @@ def from_dataset(
 
     Each item is read once now, to check it, and again when its image is used. No image is kept in
     memory. The other columns of a Hugging Face data set, or the other numbers and texts in items
-    that are dicts, become factors.
+    that are dicts, become factors. If ``class_names`` is None, the names are those of
+    ``dataset.classes`` or of the features of a Hugging Face data set, if it has any.
 
     Args:
         dataset: An object with a length, whose items ``dataset[i]`` are an image, a pair (image,
@@ -52,11 +55,10 @@ def from_dataset(
         split: ``"train"``, ``"validation"``, ``"test"``, or None for all items. The split of an
             item is decided by a hash of its pixels. For a ``DatasetDict``, ``split`` chooses its
             part of this name. Default: None.
-        size, channels, resize, class_names: See ``cfxnb.data.folder``. Class names are also taken
-            from ``dataset.classes``, or from the features of a Hugging Face data set.
+        size, channels, resize, class_names: As in ``cfx.data.folder``.
         image_column, label_column: Keys of the image and of the label in items that are dicts.
             Default: "image" and "label", or other usual names.
-        fractions, errors, max_pixels, white_value: See ``cfxnb.data.folder``.
+        fractions, errors, max_pixels, white_value: As in ``cfx.data.folder``.
 
     Returns:
         A LazyImageSet. The index of ``factors`` holds the positions of the items as texts.
