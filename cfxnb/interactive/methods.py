@@ -65,7 +65,7 @@ class Method:
         name: Name of the method, as the panel shows it.
         call: Maps (classifier, images, target, options) to Counterfactuals.
         defaults: Dict from the name of each option that the panel offers to its default.
-        code: Python code of a call without its options, with ``x`` and ``{target}``.
+        code: Python code of a call without its options, with ``x``, ``{model}`` and ``{target}``.
         takes_on_step: Whether the method reports its steps, so that it can be stopped.
     """
 
@@ -99,7 +99,7 @@ def methods_for(
         ValueError, TypeError: If an own method is not such a function.
     """
     gradients, denoiser = _passes_gradients(classifier), hasattr(space, "predict_noise")
-    in_space = "space, f, x, {target}"
+    in_space = "space, {model}, x, {target}"
     found: dict[str, Method] = {}
 
     def add(
@@ -127,12 +127,12 @@ def methods_for(
         ) -> Counterfactuals:
             return follow_direction(space, classifier, images, direction, target, **options)
 
-        add(follow_direction, (space,), "space, f, x, direction, {target}", follow)
+        add(follow_direction, (space,), "space, {model}, x, direction, {target}", follow)
     if gradients and denoiser:
         for function in (diffusion_counterfactual, maskdime, sce):
             add(function, (space,), in_space)
     if gradients:
-        add(pixel_attack, (), "f, x, {target}")
+        add(pixel_attack, (), "{model}, x, {target}")
     return found | {
         name: _own(name, function, space) for name, function in _named(own, found).items()
     }
@@ -177,6 +177,6 @@ def _own(name: str, function: Callable[..., Any], space: Any) -> Method:
         name,
         _bound(function, (space,)),
         dict(list(defaults.items())[:MAX_OPTIONS]),
-        f"methods[{name!r}](space, f, x, {{target}}",
+        f"methods[{name!r}](space, {{model}}, x, {{target}}",
         takes_on_step="on_step" in parameters,
     )

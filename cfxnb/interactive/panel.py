@@ -20,6 +20,9 @@ from cfxnb.core import validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.directions import checked_direction
 from cfxnb.core.disk import given_path, writing
+from cfxnb.core.goals import Goal
+from cfxnb.core.modules import eval_frozen
+from cfxnb.core.outcomes import outcomes_of, unit_of
 from cfxnb.core.prediction import predict_logits
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.types import Classifier, LatentSpace, Step
@@ -27,6 +30,15 @@ from cfxnb.data.read_image import ImageFormat, opened, read_bytes, to_tensor
 from cfxnb.flows.velocity import check_flow
 from cfxnb.interactive.methods import CHOICES, Method, methods_for
 from cfxnb.interactive.runs import Run, code_of, compare
+from cfxnb.interactive.targets import (
+    CLASS,
+    OUTCOME_GOALS,
+    PROBABILITY_GOALS,
+    Target,
+    class_target,
+    outcome_target,
+    probability_target,
+)
 from cfxnb.plots.charts import curves
 from cfxnb.plots.pictures import gallery, names_of, show
 
@@ -34,6 +46,20 @@ MAX_AT_ONCE = 8  # images per run, as many as one picture shows
 MAX_PIXELS = 2**26  # of a file
 SECONDS_BETWEEN_UPDATES = 0.1
 DEFAULT = "default"
+GIVES_DROPPED = "cfxnb-gives-dropped"  # class of the panel in the page
+# FileUpload takes no dropped files, but it opens a file input when its button is clicked. The
+# handler clicks the button, and gives the dropped files to this input instead of opening it.
+ON_DROP = f"""
+event.preventDefault(); event.stopPropagation();
+const files = event.dataTransfer.files, inputs = HTMLInputElement.prototype;
+inputs.click = function () {{ this.files = files; this.dispatchEvent(new Event('change')); }};
+try {{ this.closest('.{GIVES_DROPPED}').querySelector('.widget-upload').click(); }}
+finally {{ delete inputs.click; }}
+"""
+DROP_ZONE = (
+    f'<div ondragover="event.preventDefault()" ondrop="{ON_DROP}" style="border: 1px dashed gray; '
+    'padding: 0.5em; text-align: center">or drop an image file here</div>'
+)
 
 
 def workbench(
@@ -49,17 +75,22 @@ def workbench(
 ) -> "Workbench":
     """Return a panel for trying methods on single images, in Jupyter or as a page with voila.
 
-    Choose images, a target, a method and its options, and press "Run". The panel shows originals,
-    counterfactuals, differences, the judge's reading and the log odds. "Keep" keeps a run, to
-    compare it with others. "Show code" writes the kept runs as Python code that makes them again.
-    Every control can be reached with the tab key.
+    Choose images or drop an image file on the panel. Then choose a target, a method and its
+    options, and press "Run". The target is a class, or a goal: a probability of the class for a
+    classifier, an outcome for a regression model. The panel shows originals, counterfactuals,
+    differences, the judge's reading and the log odds. "Keep" keeps a run, to compare it with
+    others. "Show code" writes the kept runs as Python code that makes them again. Every control
+    can be reached with the tab key.
 
     Args:
         space: Generator with ``encode`` and ``decode``.
-        classifier: Classifier to explain. A BlackBox gets only the methods without gradients.
+        classifier: Classifier to explain, or a regression model from ``cfx.wrap_regression``. A
+            BlackBox gets only the methods without gradients.
         images: Images (n, c, h, w) in [0, 1], or what the methods accept as images.
-        judge: Independent classifier with the same classes, which reads the counterfactuals.
-        flow: Conditional flow from ``cfx.fit_flow``, which adds ``flow_counterfactual``.
+        judge: Independent classifier with the same classes, which reads the counterfactuals. For a
+            regression model, another regression model with the same outcomes.
+        flow: Conditional flow from ``cfx.fit_flow``, which adds ``flow_counterfactual``. For goals
+            the flow needs the two classes of ``cfx.select_goal``.
         direction: Result of ``cfx.find_directions``, which adds ``follow_direction``.
         methods: Dict from names to own methods (space, classifier, images, target, **options) ->
             Counterfactuals. Keyword arguments with simple defaults become controls.
@@ -95,21 +126,24 @@ class Workbench:
         class_names: Any = None,
     ) -> None:
         CheckedSpace(space)
-        checked = CheckedClassifier(classifier)
         self.space, self.classifier, self.judge = space, classifier, judge
+        self._outcomes = outcomes_of(classifier)
         self._images = validate.images(images)
         self._codes = [f"images[{i}:{i + 1}]" for i in range(len(self._images))]
         self._n_given = len(self._images)
-        self._logits = predict_logits(classifier, self._images).cpu()
+        self._logits = self._read(self._images)
         n_classes = self._logits.shape[1]
-        known = class_names if class_names is not None else checked.class_names
+        if self._outcomes is None:
+            known = CheckedClassifier(classifier).class_names
+        else:
+            known = self._outcomes.names
+        known = known if class_names is None else class_names
         self.class_names = names_of(known, n_classes)
         self._named = known is not None
         if judge is not None:
-            first = CheckedClassifier(judge, "judge")
-            validate.same_classes(first, self._images[:1], n_classes, "judge", None)
+            self._check_judge(n_classes)
         if flow is not None:
-            check_flow(flow, space, n_classes)
+            check_flow(flow, space, n_classes if self._outcomes is None else 2)
         if direction is not None:
             checked_direction(space, direction, 1)
         self.methods = methods_for(space, classifier, flow, direction, methods)
@@ -119,6 +153,24 @@ class Workbench:
         self._stop = threading.Event()
         self._boxes: dict[str, Any] = {}
         self._build()
+
+    def _read(self, images: Tensor) -> Tensor:
+        """Return logits, or the outcomes of a regression model, (n, k), on the CPU."""
+        if self._outcomes is None:
+            return predict_logits(self.classifier, images).cpu()
+        return _outcomes_of(self.classifier, images)
+
+    def _check_judge(self, n_classes: int) -> None:
+        if self._outcomes is None:
+            first = CheckedClassifier(self.judge, "judge")
+            validate.same_classes(first, self._images[:1], n_classes, "judge", None)
+        elif outcomes_of(self.judge) is None:
+            raise TypeError(
+                "judge: expected a regression model, because the explained model is one, got "
+                f"{validate.describe(self.judge)}; cfx.wrap_regression makes one"
+            )
+        elif (count := _outcomes_of(self.judge, self._images[:1]).shape[1]) != n_classes:
+            raise ValueError(f"judge: expected {n_classes} outcomes as classifier, got {count}")
 
     # What Jupyter and voila display.
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
@@ -153,7 +205,7 @@ class Workbench:
         validate.text(title, "title")
         image = read_image(file, self._images)
         self._images = torch.cat([self._images, image.to(self._images)])
-        self._logits = torch.cat([self._logits, predict_logits(self.classifier, image).cpu()])
+        self._logits = torch.cat([self._logits, self._read(image)])
         self._codes.append(f"cfx.read_image({title!r}, images)")
         self._image.max = len(self._images) - 1
         self._image.value = self._image.max
@@ -174,8 +226,23 @@ class Workbench:
             accept="image/*", description="Add an image file", layout=room
         )
         names = list(zip(self.class_names, range(len(self.class_names)), strict=True))
+        is_classifier = self._outcomes is None
         self._target = ipywidgets.Dropdown(
-            options=names, description="target", style=wide, layout=room
+            options=names,
+            description="target" if is_classifier else "outcome",
+            style=wide,
+            layout=room,
+        )
+        goals = [CLASS, *PROBABILITY_GOALS] if is_classifier else list(OUTCOME_GOALS)
+        self._goal = ipywidgets.Dropdown(options=goals, description="goal", style=wide, layout=room)
+        self._goal_value = ipywidgets.Text(
+            "0.9" if is_classifier else "",
+            placeholder="a number",
+            description="goal value",
+            style=wide,
+            layout=room,
+            continuous_update=False,
+            disabled=is_classifier,
         )
         self._method = ipywidgets.Dropdown(
             options=list(self.methods), description="method", style=wide, layout=room
@@ -201,6 +268,7 @@ class Workbench:
         self._image.observe(lambda _: self._show_image(), names="value")
         self._count.observe(lambda _: self._show_image(), names="value")
         self._upload.observe(self._uploaded, names="value")
+        self._goal.observe(lambda _: self._show_goal(), names="value")
         self._method.observe(lambda _: self._show_options(), names="value")
         for button, action in (
             (self._run, self.run), (self._halt, self.stop), (self._keep, self.keep),
@@ -210,7 +278,8 @@ class Workbench:
             button.on_click(lambda _, action=action: self._reported(action))
         left = ipywidgets.VBox(
             [
-                self._image, self._count, self._upload, self._preview, self._target, self._method,
+                self._image, self._count, self._upload, ipywidgets.HTML(DROP_ZONE, layout=room),
+                self._preview, self._target, self._goal, self._goal_value, self._method,
                 self._options, ipywidgets.HBox([self._run, self._halt, self._keep]), self._bar,
                 self._status,
             ],
@@ -225,8 +294,12 @@ class Workbench:
             layout={"flex": "1 1 30em", "min_width": "0"},
         )  # fmt: skip
         self.panel = ipywidgets.HBox([left, right], layout={"flex_flow": "row wrap"})
+        self.panel.add_class(GIVES_DROPPED)
         self._picture.value = "<p>The results of a run appear here.</p>"
-        self._target.value = self._runner_up()
+        if self._outcomes is None:
+            self._target.value = self._runner_up()
+        else:
+            self._target.observe(lambda _: self._show_image(), names="value")
         self._show_image()
         self._show_options()
 
@@ -239,17 +312,41 @@ class Workbench:
         rows = list(self._rows())
         logits = self._logits[rows]
         seen = logits.argmax(1)
-        names = [self.class_names[i] for i in seen.tolist()]
-        titles = [f"{n} ({p:.0%})" for n, p in zip(names, logits.softmax(1).amax(1), strict=True)]
-        alt = f"The chosen images, classified as {', '.join(titles)}"
+        if self._outcomes is None:
+            names = [self.class_names[i] for i in seen.tolist()]
+            sure = logits.softmax(1).amax(1)
+            titles = [f"{n} ({p:.0%})" for n, p in zip(names, sure, strict=True)]
+            alt = f"The chosen images, classified as {', '.join(titles)}"
+        else:
+            number = self._target.value
+            unit = unit_of(self._outcomes, number)
+            titles = [f"{value:.4g} {unit}".rstrip() for value in logits[:, number].tolist()]
+            alt = f"The chosen images, with the outcomes {', '.join(titles)}"
         picture = gallery(self._images[rows], titles, n_columns=4, alt=alt)
         self._preview.value = picture.html()
-        if (seen == self._target.value).all():
+        if self._goal.value == CLASS and (seen == self._target.value).all():
             self._target.value = self._runner_up()
 
     def _runner_up(self) -> int:
         """Return the second most probable class of the first chosen image: it is easy to reach."""
         return int(self._logits[self._image.value].topk(2).indices[1])
+
+    def _show_goal(self) -> None:
+        self._goal_value.disabled = self._goal.value == CLASS
+        if "between" in self._goal.value:
+            self._goal_value.placeholder = "two numbers, such as 0.2, 0.4"
+        else:
+            self._goal_value.placeholder = "a number"
+
+    def _chosen_target(self) -> Target:
+        kind, text, number = self._goal.value, self._goal_value.value, self._target.value
+        f, judge, name = self.classifier, self.judge, self.class_names[number]
+        if kind == CLASS:
+            known = name if self._named else None
+            return class_target(number, known, self.class_names, f, judge)
+        if self._outcomes is None:
+            return probability_target(kind, text, number, name, f, judge)
+        return outcome_target(kind, text, number, f, judge)
 
     def _show_options(self) -> None:
         method = self.methods[self._method.value]
@@ -276,14 +373,12 @@ class Workbench:
         if self._thread is not None and self._thread.is_alive():
             raise ValueError("run: expected no run that is under way, got one; press Stop first")
         method, rows = self.methods[self._method.value], list(self._rows())
-        options = self._chosen_options(method)
-        number = self._target.value
-        target: int | str = self.class_names[number] if self._named else number
+        options, target = self._chosen_options(method), self._chosen_target()
         self._stop.clear()
         self._bar.value, self._bar.max = 0, 1
         self._run.disabled, self._halt.disabled = True, not method.takes_on_step
         self._say(f"{method.name} runs")
-        given = (method, rows, number, target, options)
+        given = (method, rows, target, options)
         self._thread = threading.Thread(target=self._work, args=given, daemon=True)
         self._thread.start()
 
@@ -300,8 +395,7 @@ class Workbench:
         self,
         method: Method,
         rows: list[int],
-        number: int,
-        target: int | str,
+        target: Target,
         options: dict[str, Any],
     ) -> None:
         heard: list[float] = []
@@ -319,10 +413,8 @@ class Workbench:
         try:
             told = {"on_step": on_step} if method.takes_on_step else {}
             images = self._images[rows]
-            cf = method.call(self.classifier, images, number, **options, **told)
-            judged = None
-            if self.judge is not None:
-                judged = predict_logits(self.judge, cf.image).argmax(1).cpu()
+            cf = method.call(target.model, images, target.value, **options, **told)
+            judged = target.judged(cf)
             self.last = Run(method, self._code_of(rows), target, options, cf, judged, heard)
             self._show_run(self.last)
         except Exception as error:
@@ -344,11 +436,13 @@ class Workbench:
     def _show_run(self, run: Run) -> None:
         cf = run.result
         try:
-            shown = show(cf, judge=self.judge, class_names=self.class_names)
+            # The judge of a goal stands in the table, because it is no classifier.
+            judge = None if isinstance(run.target.value, Goal) else self.judge
+            shown = show(cf, judge=judge, class_names=run.target.class_names)
             self._picture.value = shown.html()
         except ValueError:  # nothing was finished
             self._picture.value = ""
-        table = run.table(self.class_names)
+        table = run.table()
         self._table.value = table.to_html(border=0)
         self._log.value = ""
         if len(run.log_odds) > 1:
@@ -388,7 +482,7 @@ class Workbench:
         labels = []
         for name, run in self.runs.items():
             extra = ", ".join(f"{k}={v}" for k, v in run.options.items())
-            labels.append((f"{name}: {run.method.name} → {run.target} {extra}".strip(), name))
+            labels.append((f"{name}: {run.method.name} → {run.target.text} {extra}".strip(), name))
         self._kept.options = labels
         self._compare.disabled = self._forget.disabled = not self.runs
         self._show_code.disabled = not self.runs and self.last is None
@@ -424,6 +518,12 @@ class Workbench:
         for name, run in self.runs.items():
             run.result.save(place / name)
         return place
+
+
+def _outcomes_of(model: Any, images: Tensor) -> Tensor:
+    """Return the outcomes of a regression model, (n, k), on the CPU."""
+    with eval_frozen(model), torch.no_grad():
+        return torch.cat([model(part) for part in images.split(512)]).cpu()
 
 
 def _control(name: str, default: Any) -> Any:

@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from cfxnb.core.decisions import log_odds
+from cfxnb.core.goals import Goal
 from cfxnb.core.results import Counterfactuals
 from cfxnb.interactive.methods import Method
+from cfxnb.interactive.targets import LOG_ODDS_CODE, Target
 from cfxnb.metrics.pairwise import l2
 
 
@@ -20,16 +23,17 @@ class Run:
     Attributes:
         method: The method.
         images_code: Python code of the images.
-        target: Class to reach, a number or a name.
+        target: What the run had to reach.
         options: Dict of the options that differ from the defaults.
         result: The counterfactuals.
-        judged: Class that the judge sees in each counterfactual, int64 (n,). None without a judge.
+        judged: Class that the judge sees in each counterfactual, int64 (n,). For a goal, whether
+            the judge sees it reached. None without a judge.
         log_odds: Mean log odds of the target over the images, one number per step.
     """
 
     method: Method
     images_code: str
-    target: int | str
+    target: Target
     options: Mapping[str, Any]
     result: Counterfactuals
     judged: Tensor | None
@@ -37,17 +41,15 @@ class Run:
 
     def code(self, name: str) -> str:
         """Return the Python code of this run, whose result gets the name ``name``."""
-        call = self.method.code.format(target=f"target={self.target!r}")
+        target = f"target={self.target.code}"
+        call = self.method.code.format(model=self.target.model_code, target=target)
         options = "".join(f", {key}={value!r}" for key, value in self.options.items())
-        return f"x = {self.images_code}\n{name} = {call}{options})\n"
+        setup = f"{self.target.setup}\n" if self.target.setup else ""
+        return f"x = {self.images_code}\n{setup}{name} = {call}{options})\n"
 
-    def table(self, class_names: Sequence[str]) -> pd.DataFrame:
-        """Return one row per image: decisions, status, log odds, distance and cost."""
-        cf, target = self.result, self.result.target
-        before, after = (
-            log_odds(logits.cpu(), target.cpu()).tolist()
-            for logits in (cf.logits_before, cf.logits_after)
-        )
+    def table(self) -> pd.DataFrame:
+        """Return one row per image: decisions or outcomes, status, distance and cost."""
+        cf, class_names = self.result, self.target.class_names
         columns: dict[str, Any] = {
             "before": [class_names[i] for i in cf.logits_before.argmax(1).tolist()],
             "after": [class_names[i] for i in cf.logits_after.argmax(1).tolist()],
@@ -55,13 +57,27 @@ class Run:
         }
         if self.judged is not None:
             columns["judge sees"] = [class_names[i] for i in self.judged.tolist()]
-        columns |= {
-            "log odds before": before,
-            "log odds after": after,
-            "L2": l2(cf.image, cf.original).tolist(),
-        }
+        columns |= self._readings()
+        columns["L2"] = l2(cf.image, cf.original).tolist()
         columns |= {f"{key} passes": cost.tolist() for key, cost in cf.cost.items()}
         return pd.DataFrame(columns).round(2)
+
+    def _readings(self) -> dict[str, list[float]]:
+        """Return log odds of a class, or outcomes of a goal, before and after the change."""
+        cf = self.result
+        if isinstance(self.target.value, Goal):
+            outcomes = cf.outcomes
+            name = "log odds" if self.target.setup else "outcome"
+            found = {f"{name} {when}": outcomes[when].tolist() for when in ("before", "after")}
+            if self.target.setup:
+                found |= {
+                    f"probability {when}": torch.tensor(outcomes[when]).sigmoid().tolist()
+                    for when in ("before", "after")
+                }
+            return found
+        logits = {"before": cf.logits_before.cpu(), "after": cf.logits_after.cpu()}
+        target = cf.target.cpu()
+        return {f"log odds {when}": log_odds(z, target).tolist() for when, z in logits.items()}
 
     def summary(self) -> dict[str, Any]:
         """Return the measures of this run: a dict with one entry per column of the comparison."""
@@ -69,6 +85,7 @@ class Run:
         agree = None if self.judged is None else int((self.judged == cf.target.cpu()).sum())
         return {
             "method": self.method.name,
+            "target": self.target.text,
             "options": ", ".join(f"{k}={v!r}" for k, v in self.options.items()) or "defaults",
             "flipped": f"{int(cf.flipped.sum())} of {n}",
             "judge agrees": "" if agree is None else f"{agree} of {n}",
@@ -90,12 +107,20 @@ def code_of(runs: Mapping[str, Run]) -> str:
     ``cfx.workbench``, and ``flow``, ``direction``, ``methods`` and ``judge`` if they were given.
     """
     calls = "".join("\n" + run.code(name) for name, run in runs.items())
+    helper = f"\n{LOG_ODDS_CODE}\n\n" if "log_odds(" in calls else ""
     imports = "import torch\n\n" if "torch.cat(" in calls else ""
-    text = f"{imports}import cfxnb as cfx\n\n"
+    imports = "import torch\nfrom torch import Tensor\n\n" if helper else imports
+    text = f"{imports}import cfxnb as cfx\n\n{helper}"
     text += "# space, f, images, ...: what you passed to cfx.workbench\n" + calls
-    same = len({run.images_code for run in runs.values()}) == 1
-    judge = ", judge=judge" if any(run.judged is not None for run in runs.values()) else ""
-    if runs and same:
+    # A report compares results on the same images, and goals only with the same goal.
+    questions = {
+        (run.images_code, *((t.setup, t.code) if isinstance(t.value, Goal) else ()))
+        for run in runs.values()
+        for t in [run.target]
+    }
+    judges = {run.target.judge_code for run in runs.values() if run.judged is not None}
+    judge = "".join(f", judge={code}" for code in judges)
+    if len(questions) == 1:
         listed = ", ".join(f"{name!r}: {name}" for name in runs)
         text += f"\ncfx.report({{{listed}}}{judge})\n"
     return text

@@ -6,6 +6,7 @@ import sys
 import nbformat
 import pytest
 from browsing import ROOT, SECONDS, WAIT, free_port, served
+from PIL import Image
 
 NOTEBOOK = "workbench.ipynb"
 CODE = """\
@@ -30,8 +31,26 @@ def course(tmp_path):
     return folder
 
 
-def try_methods(page, shot):
-    """Change the target and an option, run, keep, run another method, and compare."""
+@pytest.fixture
+def picture_file(tmp_path):
+    """An image file of a person."""
+    Image.new("L", (40, 40), 200).save(tmp_path / "mine.png")
+    return tmp_path / "mine.png"
+
+
+def drop(page, place, file):
+    """Drop a file on a place of the page, as a mouse does."""
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    mouse = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+    where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        mouse.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
+
+
+def try_methods(page, shot, picture_file):
+    """Change target and option, run, keep, run another method, compare, and drop a file."""
     from playwright.sync_api import expect
 
     expect.set_options(timeout=WAIT)
@@ -65,24 +84,35 @@ def try_methods(page, shot):
     pictures = page.locator("img[src^='data:image/png']").all()
     assert len(pictures) >= 3
     assert all(picture.get_attribute("alt") for picture in pictures)
+    page.get_by_label("goal", exact=True).select_option("probability at least")
+    value = page.get_by_label("goal value")
+    value.fill("0.8")
+    value.press("Tab")
+    page.get_by_label("method").select_option("latent_attack")
+    run.focus()
+    page.keyboard.press("Enter")
+    expect(status).to_have_text(re.compile("latent_attack: 1 of 1 flipped"))
+    expect(page.get_by_text("probability after")).to_be_visible()
+    drop(page, page.get_by_text("or drop an image file here"), picture_file)
+    expect(page.get_by_role("slider", name="image")).to_have_attribute("aria-valuenow", "20")
     shot.parent.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=shot, full_page=True)
 
 
-def test_in_jupyterlab(page, lab):
+def test_in_jupyterlab(page, lab, picture_file):
     page.goto(lab.replace("/?", f"/lab/tree/{NOTEBOOK}?"))
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
-    try_methods(page, ROOT / "build" / "browser" / "workbench_lab.png")
+    try_methods(page, ROOT / "build" / "browser" / "workbench_lab.png", picture_file)
 
 
-def test_as_a_page(page, course, tmp_path):
+def test_as_a_page(page, course, tmp_path, picture_file):
     pytest.importorskip("voila")
     port = free_port()
     base = f"http://127.0.0.1:{port}/"
     command = [sys.executable, "-m", "voila", NOTEBOOK, "--no-browser", f"--port={port}"]
     with served(command, course, tmp_path / "voila.log", f"{base}static/"):
         page.goto(base)
-        try_methods(page, ROOT / "build" / "browser" / "workbench_page.png")
+        try_methods(page, ROOT / "build" / "browser" / "workbench_page.png", picture_file)

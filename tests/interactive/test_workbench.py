@@ -179,6 +179,83 @@ def test_the_code_of_an_added_file_beside_others_runs(bench, tmp_path, monkeypat
     assert torch.equal(names["run_1"].image, result.image)
 
 
+@pytest.mark.parametrize(
+    ("goal", "value", "inside"),
+    [
+        ("probability at least", "0.8", lambda p: p >= 0.8),
+        ("probability between", "0.6, 0.7", lambda p: (p >= 0.6) & (p <= 0.7)),
+        ("probability at most", "1e-6", lambda p: p <= 1e-6),
+    ],
+)
+@pytest.mark.parametrize("hidden", [False, True], ids=["white box", "black box"])
+def test_a_goal_for_a_probability(goal, value, inside, hidden):
+    f = cfx.BlackBox(brightness) if hidden else brightness
+    bench = cfx.workbench(Identity(), f, images_of(), judge=brightness)
+    bench._count.value, bench._target.value = 2, 1
+    bench._goal.value, bench._goal_value.value = goal, value
+    bench.run()
+    result = bench.wait()
+    assert "2 of 2 flipped" in status(bench)
+    assert inside(brightness(result.image).softmax(1)[:, 1]).all()
+    assert bench.last.judged.tolist() == [1, 1]
+    probability = bench.last.table()["probability after"]
+    expected = brightness(result.image).softmax(1)[:, 1]
+    assert probability.tolist() == pytest.approx(expected.tolist(), abs=0.01)
+    names = {"space": Identity(), "f": f, "images": images_of(), "judge": brightness}
+    exec(bench.code(), names)
+    assert torch.equal(names["run_1"].image, result.image)
+
+
+@pytest.mark.parametrize(
+    ("goal", "value", "inside"),
+    [
+        ("at least", "60", lambda y, before: y >= 60),
+        ("at most", "36", lambda y, before: y <= 36),
+        ("between", "50, 52", lambda y, before: (y >= 50) & (y <= 52)),
+        ("raised by", "5", lambda y, before: y >= before + 5),
+        ("lowered by", "5", lambda y, before: y <= before - 5),
+    ],
+)
+def test_a_goal_for_an_outcome(goal, value, inside):
+    def light(images):
+        return 100 * images.mean((1, 2, 3))
+
+    f = cfx.wrap_regression(light, names="light", units="percent")
+    bench = cfx.workbench(Identity(), f, images_of(), judge=cfx.wrap_regression(light))
+    assert "40 percent" in bench._preview.value
+    bench._count.value, bench._goal.value, bench._goal_value.value = 2, goal, value
+    bench.run()
+    result = bench.wait()
+    assert "2 of 2 flipped" in status(bench)
+    assert inside(light(result.image), light(result.original)).all()
+    assert bench.last.judged.tolist() == [1, 1]
+    assert bench.last.table()["outcome before"].tolist() == [40.0, 41.25]
+    names = {"space": Identity(), "f": f, "images": images_of()}
+    exec(bench.code(), names | {"judge": f})
+    code = "".join(line for line in bench.code().splitlines(True) if "report" not in line)
+    exec(code, names)
+    assert torch.equal(names["run_1"].image, result.image)
+
+
+def test_wrong_goal_values_are_said(bench):
+    bench._goal.value = "probability between"
+    for value, told in (("0.5", "two numbers"), ("0.5, 1.5", "below 1"), ("few, many", "two")):
+        bench._goal_value.value = value
+        bench._run.click()
+        assert "goal value: expected" in status(bench)
+        assert told in status(bench)
+    assert bench.last is None
+
+
+def test_the_judge_of_a_regression_model_is_one():
+    f = cfx.wrap_regression(lambda images: images.mean((1, 2, 3)))
+    with pytest.raises(TypeError, match="judge: expected a regression model"):
+        cfx.workbench(Identity(), f, images_of(), judge=brightness)
+    two = cfx.wrap_regression(lambda images: images.mean((2, 3))[:, :2])
+    with pytest.raises(ValueError, match="judge: expected 1 outcomes as classifier, got 2"):
+        cfx.workbench(Identity(), f, images_of(), judge=two)
+
+
 def test_each_method_has_at_most_ten_options_and_they_are_its_own():
     from cfxnb.interactive.methods import CHOICES, OPTIONS
 
