@@ -4,6 +4,7 @@
 """
 
 from . import checks as checks
+from . import course as course
 from . import data as data
 from . import metrics as metrics
 from . import spaces as spaces

@@ -1,15 +1,19 @@
-"""Build and run notebooks: ``python -m cfxnb.build notebooks | learner | research | course``."""
+"""Build and run notebooks: ``python -m cfxnb.build notebooks | learner | research | course``.
+
+``python -m cfxnb.build facts`` counts the exercises, lines and open tasks of the notebooks.
+"""
 
 import argparse
 import sys
 
 from cfxnb.course.build import build_learner, build_notebooks, build_research, sources
+from cfxnb.course.facts import table
 from cfxnb.course.run import run_course
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cfxnb.build", description=__doc__)
-    parser.add_argument("what", choices=["notebooks", "learner", "research", "course"])
+    parser.add_argument("what", choices=["notebooks", "learner", "research", "course", "facts"])
     parser.add_argument("names", nargs="*", help="numbers of notebooks, such as 02; all by default")
     parser.add_argument("--profile", default="cpu", help="for 'course': ci, cpu or gpu")
     chosen = parser.parse_args()
@@ -21,6 +25,8 @@ def main() -> None:
         build_learner(chosen.names)
     elif chosen.what == "research":
         build_research()
+    elif chosen.what == "facts":
+        print(table(sources(chosen.names)).round(2).to_string())
     elif chosen.what == "notebooks":
         build_notebooks(chosen.names)
     else:

@@ -163,7 +163,8 @@ MAY_IMPORT = {
         "weights",
     ),
     "checks": ("core", "data", "diffusion", "weights"),
-    "course": ("core", "data", "plots"),
+    "solutions": ("core", "data", "spaces", "metrics"),  # written from notebooks/sources
+    "course": ("core", "data", "plots", "checks", "solutions"),
     "interactive": (
         "core",
         "data",

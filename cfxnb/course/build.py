@@ -4,7 +4,8 @@ Each file in ``notebooks/sources`` is a notebook with solutions, written as a Py
 format of jupytext). Two notebooks are built from each source file: one for learners, without
 solutions, and an executed one with solutions. Solutions are marked as in nbgrader, so that
 instructors can use nbgrader. The lines of a solution stand between the marks ``### BEGIN SOLUTION``
-and ``### END SOLUTION``. Cells that are only a solution have the tag ``solution-only``.
+and ``### END SOLUTION``. Cells that are only a solution have the tag ``solution-only``. Exercises
+that later cells use (``cfx.course.piece``) are also written to ``cfxnb/solutions``.
 """
 
 import copy
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from cfxnb.core import locations as paths
+from cfxnb.course.solutions import BEGIN, END, write_solution_module
 
-BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # Hides a warning on encryption, which a local kernel doesn't need.
@@ -117,7 +118,7 @@ def execute(book: Any, timeout: int = 300) -> Any:
 def _keep_one_picture(output: Any) -> None:
     """Remove the HTML of a Picture from an output, and keep its PNG, which every page can show."""
     data = output.get("data", {})
-    if "image/png" in data and data.get("text/html", "").startswith("<img "):
+    if "image/png" in data and data.get("text/html", "").startswith(("<img ", "<div class='cfx-")):
         del data["text/html"]
 
 
@@ -130,7 +131,9 @@ def write(book: Any, path: Path) -> None:
 
 def build_learner(names: Sequence[str] = ()) -> None:
     for source in sources(names):
-        write(learner(read_source(source)), paths.root() / "notebooks" / f"{source.stem}.ipynb")
+        book = read_source(source)
+        write_solution_module(book, source)
+        write(learner(book), paths.root() / "notebooks" / f"{source.stem}.ipynb")
 
 
 def research_sources() -> list[Path]:

@@ -14,6 +14,7 @@ import torch
 from cfxnb.core import locations as paths
 from cfxnb.core import validate
 from cfxnb.core.disk import kind_of
+from cfxnb.course import out_of_order
 from cfxnb.data import files
 
 MIN_MEMORY_GB = 2.0
@@ -57,7 +58,11 @@ class Diagnosis:
 
 
 def doctor() -> Diagnosis:
-    """Check kernel, widgets, torch, memory, data and weights, and suggest remedies."""
+    """Check kernel, widgets, torch, memory, data and weights, and suggest remedies.
+
+    In a notebook, ``doctor`` also lets errors about undefined names say which cell to run first.
+    """
+    out_of_order.install()
     return Diagnosis((_kernel(), _widgets(), _torch(), _memory(), *_files()))
 
 

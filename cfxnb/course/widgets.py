@@ -1,6 +1,6 @@
 """Interactive widgets.
 
-Each widget also draws a static picture when it is created. Because of the static picture, tests
+Each widget also draws a still picture when it is created. Because of the still picture, tests
 notice errors, and pages without a kernel show a picture.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
-from IPython.display import HTML, display
+from IPython.display import display
 from tqdm.auto import tqdm
 from traitlets import TraitError
 
@@ -48,18 +48,50 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
             raise TypeError(f"draw: expected it to return a Picture, got {type(drawn).__name__}")
         return drawn
 
-    handle = display(current(), display_id=True)
+    first = current()
+    # The picture of the panel is a widget too. So it still follows the controls after the page was
+    # loaded again, as long as the kernel lives.
+    shown = ipywidgets.HTML(first.html())
 
     def redraw(_: Any) -> None:
         try:
-            handle.update(current())
+            shown.value = current().html()
         except Exception as error:  # Jupyter doesn't show exceptions of callbacks
-            text = html.escape(f"{type(error).__name__}: {error}")
-            handle.update(HTML(f"<pre>{text}</pre>"))
+            shown.value = f"<pre>{html.escape(f'{type(error).__name__}: {error}')}</pre>"
 
     for box in boxes.values():
         box.observe(redraw, names="value")
-    display(ipywidgets.VBox(list(boxes.values())))
+    panel = ipywidgets.VBox([shown, *boxes.values()])
+    panel.add_class("cfx-live")
+    display(StillPicture(first))
+    display(panel)
+
+
+class StillPicture:
+    """The first picture of a panel, for pages without a kernel.
+
+    Where the panel is alive, a style sheet hides the still picture. Where the panel has lost its
+    kernel, the style sheet shows what to do.
+    """
+
+    STYLE = (
+        "<style>"
+        ".jp-OutputArea:has(.cfx-live:not(.jupyter-widgets-disconnected)) .cfx-still"
+        "{display:none}"
+        ".cfx-live.jupyter-widgets-disconnected::before"
+        "{content:'The kernel was restarted. To use the controls, run this cell again.';"
+        "font-family:sans-serif;font-size:14px;font-weight:bold;color:#D55E00}"
+        "</style>"
+    )
+
+    def __init__(self, picture: Picture) -> None:
+        self.picture = picture
+        self.alt = picture.alt
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, metadata = self.picture._repr_mimebundle_()
+        data["text/html"] = f"<div class='cfx-still'>{data['text/html']}</div>{self.STYLE}"
+        return data, metadata
 
 
 def _control(name: str, spec: Control) -> Any:
@@ -96,7 +128,14 @@ def _slider(name: str, spec: tuple[float, ...], common: dict[str, Any]) -> Any:
     return ipywidgets.FloatSlider(low, min=low, max=high, step=size, **common)
 
 
-def predict_then_run(question: str, choices: list[str]) -> Callable[[str], str]:
+class Reveal(str):
+    """Text that a notebook shows as Markdown."""
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def predict_then_run(question: str, choices: list[str]) -> Callable[..., Reveal]:
     """Ask for a prediction before the answer is computed.
 
     The function shows the question with one radio button per choice. At first none of the radio
@@ -108,7 +147,8 @@ def predict_then_run(question: str, choices: list[str]) -> Callable[[str], str]:
 
     Returns:
         A function to call in a later cell with the computed answer, one of ``choices``. The
-        returned function gives a text that compares the answer with the prediction.
+        returned function gives a text that compares the answer with the prediction. Its argument
+        ``why`` is a text in Markdown that explains the answer. ``why`` follows the comparison.
 
     Raises:
         ValueError, TypeError: if the question is no text, or if there are fewer than two different
@@ -125,13 +165,14 @@ def predict_then_run(question: str, choices: list[str]) -> Callable[[str], str]:
     box = ipywidgets.RadioButtons(options=choices, value=None, layout={"width": "max-content"})
     display(ipywidgets.VBox([ipywidgets.Label(question), box]))
 
-    def compare(answer: str) -> str:
+    def compare(answer: str, why: str = "") -> Reveal:
         if not isinstance(answer, str) or answer not in choices:
             raise ValueError(f"answer: expected one of {choices}, got {validate.describe(answer)}")
+        reason = f"\n\n**Why?** {validate.text(why, 'why').strip()}" if why else ""
         if box.value is None:
-            return f"Computed: {answer}. (No guess was made above.)"
+            return Reveal(f"Computed: {answer}. (No guess was made above.){reason}")
         verdict = "as you guessed" if box.value == answer else f"you guessed: {box.value}"
-        return f"Computed: {answer} ({verdict})."
+        return Reveal(f"Computed: {answer} ({verdict}).{reason}")
 
     return compare
 

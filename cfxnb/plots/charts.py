@@ -31,7 +31,7 @@ def curves(
     xlabel: str,
     ylabel: str,
     tick_labels: Sequence[str] | None = None,
-    alt: str,
+    alt: str | None = None,
     ax: Any = None,
 ) -> Picture | Any:
     """Draw lines that differ in colour, dash and marker.
@@ -43,7 +43,8 @@ def curves(
         xlabel, ylabel: Labels of the axes.
         tick_labels: One text per value of ``x``, written below the horizontal axis. Default: the
             values.
-        alt: Text that describes the picture.
+        alt: Text that describes the picture. Default: first value, last value and range of each
+            line.
         ax: Axes of matplotlib to draw into. Default: a new figure.
 
     Returns:
@@ -52,7 +53,7 @@ def curves(
     Raises:
         ValueError, TypeError: If an argument is wrong.
     """
-    checked_alt(alt)
+    checked_alt(alt, may_be_none=True)
     x = validate.drawable(x, "x", 1)
     validate.instance(lines, Mapping, "lines", "a dict: name -> numbers")
     if not lines or len(lines) > len(CYCLE):
@@ -75,7 +76,31 @@ def curves(
     panel.set_ylabel(validate.text(ylabel, "ylabel"))
     panel.legend(fontsize=font(0.8, "legend.fontsize"))
     panel.grid(alpha=0.25)
+    if alt is None:
+        places = [str(label) for label in tick_labels] if tick_labels else [_say(v) for v in x]
+        told = [f"{label}: {_describe_line(places, y)}" for label, y in drawn.items()]
+        alt = f"{ylabel} over {xlabel}. {'; '.join(told)}."
     return finished(fig, ax, alt)
+
+
+def _describe_line(places: Sequence[str], y: np.ndarray) -> str:
+    """Return the ends of a line, and its extremes if they are not at the ends, as text."""
+    known = np.flatnonzero(~np.isnan(y))
+    if not len(known):
+        return "no values"
+    first, last = known[0], known[-1]
+    text = f"{_say(y[first])} at {places[first]}"
+    if last > first:
+        text += f", {_say(y[last])} at {places[last]}"
+    for word, place in (("lowest", int(np.nanargmin(y))), ("highest", int(np.nanargmax(y)))):
+        if y[place] not in (y[first], y[last]):
+            text += f", {word} {_say(y[place])} at {places[place]}"
+    return text
+
+
+def _say(value: float) -> str:
+    """Return a number with three significant digits."""
+    return f"{value:.3g}"
 
 
 def _panel(ax: Any, size: tuple[float, float]) -> tuple[Any, Any]:
@@ -87,7 +112,12 @@ def _panel(ax: Any, size: tuple[float, float]) -> tuple[Any, Any]:
 
 
 def code_map(
-    points: Tensor, labels: Tensor, class_names: Sequence[str], *, alt: str, ax: Any = None
+    points: Tensor,
+    labels: Tensor,
+    class_names: Sequence[str],
+    *,
+    alt: str | None = None,
+    ax: Any = None,
 ) -> Picture | Any:
     """Draw points in a plane, each as the name of its class.
 
@@ -95,7 +125,8 @@ def code_map(
         points: Two coordinates per point, (n, 2).
         labels: Class of each point, (n,).
         class_names: A digit, a letter or a short word per class.
-        alt: Text that describes the picture.
+        alt: Text that describes the picture. Default: how many points of each class there are, and
+            where they lie.
         ax: Axes of matplotlib to draw into. Default: a new figure.
 
     Returns:
@@ -104,7 +135,7 @@ def code_map(
     Raises:
         ValueError, TypeError: If an argument is wrong.
     """
-    checked_alt(alt)
+    checked_alt(alt, may_be_none=True)
     xy = validate.drawable(points, "points", 2)
     if xy.shape[1] != 2:
         raise ValueError(f"points: expected shape (n, 2), got {xy.shape}")
@@ -120,6 +151,12 @@ def code_map(
         panel.scatter(*xy[rows].T, s=34, marker=f"${name}$", color=palette[c % len(palette)], lw=0)
     panel.set_xlabel("first component")
     panel.set_ylabel("second component")
+    if alt is None:
+        told = []
+        for c in np.unique(classes):
+            mean = ", ".join(map(_say, xy[classes == c].mean(0)))
+            told.append(f"{names[c]}: {(classes == c).sum()}, mean ({mean})")
+        alt = f"Points in a plane, {len(xy)} in all. {'; '.join(told)}."
     return finished(fig, ax, alt)
 
 
@@ -155,7 +192,7 @@ def bars(
     null: pd.DataFrame | None = None,
     sort: bool = True,
     xlabel: str = "mean change of the log odds",
-    alt: str,
+    alt: str | None = None,
     ax: Any = None,
 ) -> Picture | Any:
     """Draw one horizontal bar per row of a table, with the interval of its value.
@@ -169,7 +206,7 @@ def bars(
         sort: If True, the longest bar is drawn on top. If ``sort`` is False, the first row is on
             top.
         xlabel: Label of the horizontal axis.
-        alt: Text that describes the picture.
+        alt: Text that describes the picture. Default: the value of each bar.
         ax: Axes of matplotlib to draw into. Default: a new figure.
 
     Returns:
@@ -178,7 +215,7 @@ def bars(
     Raises:
         ValueError, TypeError: If an argument is wrong.
     """
-    checked_alt(alt)
+    checked_alt(alt, may_be_none=True)
     validate.flag(sort, "sort")
     validate.text(xlabel, "xlabel")
     frame = _numbers(table, "table", ("mean",), ("low", "high"))
@@ -206,4 +243,8 @@ def bars(
     panel.axvline(0, color=ink(), lw=0.8)
     panel.set_yticks(y, [str(label) for label in frame.index])
     panel.set_xlabel(xlabel)
+    if alt is None:
+        shown = frame.iloc[::-1]  # from top to bottom
+        told = [f"{label} {_say(value)}" for label, value in shown["mean"].items()]
+        alt = f"Bars, {xlabel}, from top to bottom: {', '.join(told)}."
     return finished(fig, ax, alt)

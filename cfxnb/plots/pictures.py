@@ -143,8 +143,13 @@ def _as_figure(value: Any, name: str) -> Figure:
     return validate.instance(value, Figure, name, "a matplotlib Figure")
 
 
-def checked_alt(alt: Any) -> str:
-    """Return the alternative text ``alt``, or raise an error if it is empty or not a str."""
+def checked_alt(alt: Any, may_be_none: bool = False) -> Any:
+    """Return the alternative text ``alt``, or raise an error if it is empty or not a str.
+
+    If ``may_be_none`` is True, the plot function describes what it draws if ``alt`` is None.
+    """
+    if alt is None and may_be_none:
+        return None
     if not validate.instance(alt, str, "alt", "a sentence").strip():
         raise ValueError("alt: expected a sentence that describes the picture, got an empty text")
     return alt
@@ -264,7 +269,7 @@ def gallery(
     *,
     n_columns: int = 10,
     row_labels: Sequence[str] | None = None,
-    alt: str,
+    alt: str | None = None,
     axes: Any = None,
 ) -> Picture | Any:
     """Return a Picture of images in rows, each image with an optional title.
@@ -275,7 +280,8 @@ def gallery(
         titles: One title per image.
         n_columns: Largest number of images per row.
         row_labels: One label per row of images, drawn at the left of the row.
-        alt: Text that describes the picture.
+        alt: Text that describes the picture. Default: the number of images, their titles and the
+            labels of the rows.
         axes: Axes of matplotlib to draw into, one per place of the grid: rows x ``n_columns``.
             Default: a new figure.
 
@@ -285,7 +291,7 @@ def gallery(
     Raises:
         ValueError, TypeError: If an argument is wrong.
     """
-    checked_alt(alt)
+    checked_alt(alt, may_be_none=True)
     images = _drawable(images)
     n = len(images)
     n_columns = max(1, min(validate.count(n_columns, "n_columns", 1), n))
@@ -306,7 +312,29 @@ def gallery(
     style: dict[str, Any] = {"fontsize": font(0.9, "axes.labelsize"), "rotation": 0, "ha": "right"}
     for row, label in zip(grid, row_labels or (), strict=False):
         row[0].set_ylabel(wrap_lines(label, 16), va="center", **style)
+    if alt is None:
+        alt = _describe_gallery(n, n_columns, titles, row_labels)
     return finished(fig, axes, alt)
+
+
+def _describe_gallery(
+    n: int, n_columns: int, titles: Sequence[str] | None, row_labels: Sequence[str] | None
+) -> str:
+    """Return the alternative text of a gallery."""
+    size = f"{n} image{'' if n == 1 else 's'}"
+    n_rows = -(-n // n_columns)
+    text = f"{size} in {n_rows} rows of {n_columns}" if n_rows > 1 else f"{size} in a row"
+    every = [" ".join(title.split()) for title in titles or [""] * n]
+    rows = [every[i * n_columns : (i + 1) * n_columns] for i in range(n_rows)]
+    labels = [" ".join(label.split()) for label in row_labels or [""] * n_rows]
+    told = []
+    for number, (label, row) in enumerate(zip(labels, rows, strict=True), 1):
+        name = f"row {number}" if n_rows > 1 else ""
+        name = f"{name}, {label}".strip(", ") if label else name
+        content = "; ".join(title for title in row if title)
+        if label or content:
+            told.append(": ".join(part for part in (name, content) if part))
+    return f"{text}. {'. '.join(told)}".strip().removesuffix(".") + "."
 
 
 def _drawable(value: Any) -> Tensor:

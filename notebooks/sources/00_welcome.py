@@ -136,10 +136,22 @@ cfx.gallery(
 # *Easy, 3 minutes.* Above, the path was made by mixing two codes. Write that down: `steps` codes
 # from `start` to `end`, evenly spaced, both ends included.
 #
-# <details><summary>Hint 1</summary>At weight 0 the code is the start, at weight 1 the end.</details>
-# <details><summary>Hint 2</summary>`torch.linspace(0, 1, steps)` makes the weights.</details>
-# <details><summary>Hint 3</summary>`weights.unsqueeze(1)` has shape (steps, 1); multiplied by a
-# code of shape (dims,) it gives (steps, dims).</details>
+# <details><summary>Hint 1</summary>
+#
+# At weight 0 the code is the start, at weight 1 the end.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `torch.linspace(0, 1, steps)` makes the weights.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `weights.unsqueeze(1)` has shape (steps, 1); multiplied by a code of shape (dims,) it gives
+# (steps, dims).
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -176,9 +188,21 @@ cfx.curves(
 # *Easy, 4 minutes.* Given the probabilities along a path, return the first step at which the
 # target is more likely than not (above one half), or -1 if that never happens.
 #
-# <details><summary>Hint 1</summary>`p > 0.5` gives True and False, one a step.</details>
-# <details><summary>Hint 2</summary>The argmax of `(p > 0.5).int()` is the first True ...</details>
-# <details><summary>Hint 3</summary>... but also 0 if there is none: ask `.any()` first.</details>
+# <details><summary>Hint 1</summary>
+#
+# `p > 0.5` gives True and False, one a step.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# The argmax of `(p > 0.5).int()` is the first True ...
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# ... but also 0 if there is none: ask `.any()` first.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -232,10 +256,21 @@ for name, result in {"latent": latent, "pixel": pixel, "random": random}.items()
 # *Easy, 4 minutes.* Among the images that **flipped**, how often does the judge read the target?
 # If nothing flipped the answer is NaN: a share of nothing is not 0.
 #
-# <details><summary>Hint 1</summary>`read == target` is True where the judge agrees.</details>
-# <details><summary>Hint 2</summary>A boolean tensor as index keeps the True rows:
-# `read[flipped]`.</details>
-# <details><summary>Hint 3</summary>`.double().mean()` of an empty tensor is NaN by itself.</details>
+# <details><summary>Hint 1</summary>
+#
+# `read == target` is True where the judge agrees.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# A boolean tensor as index keeps the True rows: `read[flipped]`.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `.double().mean()` of an empty tensor is NaN by itself.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -273,10 +308,21 @@ table[["images", "flip rate", "judge agrees", "L2", "COUT"]].round(2)
 # *Medium, 5 minutes.* Several searches gave several candidates for one image. Return the index of
 # the **closest one that flipped**, or -1 if none did.
 #
-# <details><summary>Hint 1</summary>The closest of all may be one that failed.</details>
-# <details><summary>Hint 2</summary>Put infinity where it failed: `torch.where(flipped, distance,
-# torch.inf)`.</details>
-# <details><summary>Hint 3</summary>Then `argmin`; but first ask `flipped.any()`.</details>
+# <details><summary>Hint 1</summary>
+#
+# The closest of all may be one that failed.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Put infinity where it failed: `torch.where(flipped, distance, torch.inf)`.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Then `argmin`; but first ask `flipped.any()`.
+#
+# </details>
 
 
 # %% tags=["exercise"]

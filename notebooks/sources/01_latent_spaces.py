@@ -130,9 +130,21 @@ cfx.gallery(
 #
 # *Easy, 3 minutes.* The mean squared error of **each image**: shape (n, c, h, w) in, (n,) out.
 #
-# <details><summary>Hint 1</summary>Square the differences before averaging.</details>
-# <details><summary>Hint 2</summary>`.mean(dim=...)` takes several dimensions.</details>
-# <details><summary>Hint 3</summary>`((a - b) ** 2).mean(dim=(1, 2, 3))`</details>
+# <details><summary>Hint 1</summary>
+#
+# Square the differences before averaging.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `.mean(dim=...)` takes several dimensions.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `((a - b) ** 2).mean(dim=(1, 2, 3))`
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -237,11 +249,21 @@ cfx.gallery(
 #
 # *Easy, 3 minutes.* Return the random point z for given mean, log variance and noise.
 #
-# <details><summary>Hint 1</summary>Noise has spread 1; it must get the spread of the
-# cloud.</details>
-# <details><summary>Hint 2</summary>The network predicts the log of the *variance*.</details>
-# <details><summary>Hint 3</summary>`(0.5 * log_variance).exp()` is the standard
-# deviation.</details>
+# <details><summary>Hint 1</summary>
+#
+# Noise has spread 1; it must get the spread of the cloud.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# The network predicts the log of the *variance*.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `(0.5 * log_variance).exp()` is the standard deviation.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -269,10 +291,21 @@ cfx.checks.nb01.reparameterise(reparameterise)
 #
 # *Medium, 5 minutes.* Return the KL term of each image, one number each.
 #
-# <details><summary>Hint 1</summary>A posterior equal to the prior, mean 0 and log variance 0, must
-# cost nothing.</details>
-# <details><summary>Hint 2</summary>σ² is `log_variance.exp()`.</details>
-# <details><summary>Hint 3</summary>Sum over the coordinates, not over the batch.</details>
+# <details><summary>Hint 1</summary>
+#
+# A posterior equal to the prior, mean 0 and log variance 0, must cost nothing.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# σ² is `log_variance.exp()`.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Sum over the coordinates, not over the batch.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -320,9 +353,21 @@ print("the KL term is real (more than 10 nats):", bool(paid.sum() > 10))
 # *Medium, 5 minutes.* From the code `z` (dims,) of one image make one code a step, in which
 # coordinate `dim` is moved by that many *spreads* and everything else stays.
 #
-# <details><summary>Hint 1</summary>`z.repeat(len(steps), 1)` makes a copy for each step.</details>
-# <details><summary>Hint 2</summary>Add to the coordinate; don't replace it.</details>
-# <details><summary>Hint 3</summary>`codes[:, dim] += steps * std[dim]`</details>
+# <details><summary>Hint 1</summary>
+#
+# `z.repeat(len(steps), 1)` makes a copy for each step.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Add to the coordinate; don't replace it.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `codes[:, dim] += steps * std[dim]`
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -381,10 +426,22 @@ cfx.gallery(
 #
 # *Medium, 6 minutes.* Project codes (n, dims) on their `k` directions of largest variance.
 #
-# <details><summary>Hint 1</summary>Take the mean off first.</details>
-# <details><summary>Hint 2</summary>`torch.linalg.svd(centred, full_matrices=False)` gives U, S,
-# Vh; rows of Vh are the directions, largest first.</details>
-# <details><summary>Hint 3</summary>`centred @ Vh[:k].T`</details>
+# <details><summary>Hint 1</summary>
+#
+# Take the mean off first.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `torch.linalg.svd(centred, full_matrices=False)` gives U, S, Vh; rows of Vh are the directions,
+# largest first.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `centred @ Vh[:k].T`
+#
+# </details>
 
 
 # %% tags=["exercise"]

@@ -95,12 +95,21 @@ cfx.curves(
 # *Medium, 5 minutes.* From logits (b, k): log p/(1-p) of each sample's target, (b,). Don't go
 # through p: it rounds to 1, and 1-p to 0.
 #
-# <details><summary>Hint 1</summary>log p/(1-p) = logit of the target minus the logsumexp of all
-# the *others*.</details>
-# <details><summary>Hint 2</summary>`logits.gather(1, target[:, None]).squeeze(1)` picks the
-# target's.</details>
-# <details><summary>Hint 3</summary>`logits.scatter(1, target[:, None], -torch.inf)` removes the
-# target from the others.</details>
+# <details><summary>Hint 1</summary>
+#
+# log p/(1-p) = logit of the target minus the logsumexp of all the *others*.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `logits.gather(1, target[:, None]).squeeze(1)` picks the target's.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `logits.scatter(1, target[:, None], -torch.inf)` removes the target from the others.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -128,9 +137,21 @@ cfx.checks.nb02.log_odds(log_odds)
 #
 # *Easy, 4 minutes.* It will be **minimised**. One number a sample.
 #
-# <details><summary>Hint 1</summary>More likely targets must make it smaller.</details>
-# <details><summary>Hint 2</summary>Sum the squares over the coordinates of the code.</details>
-# <details><summary>Hint 3</summary>`-odds + proximity * (change ** 2).sum(1)`</details>
+# <details><summary>Hint 1</summary>
+#
+# More likely targets must make it smaller.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Sum the squares over the coordinates of the code.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `-odds + proximity * (change ** 2).sum(1)`
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -156,11 +177,21 @@ cfx.checks.nb02.objective(objective)
 # *Medium, 7 minutes.* Return the direction in which the target's log odds **grow**, (b, dims).
 # Leave the code that was handed in untouched.
 #
-# <details><summary>Hint 1</summary>`z.detach().clone().requires_grad_()` gives a copy that
-# collects gradients.</details>
-# <details><summary>Hint 2</summary>Sum the log odds over the batch: samples don't interact, so
-# each row of the gradient is its own.</details>
-# <details><summary>Hint 3</summary>`torch.autograd.grad(odds.sum(), point)[0]`</details>
+# <details><summary>Hint 1</summary>
+#
+# `z.detach().clone().requires_grad_()` gives a copy that collects gradients.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Sum the log odds over the batch: samples don't interact, so each row of the gradient is its own.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `torch.autograd.grad(odds.sum(), point)[0]`
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -228,10 +259,21 @@ cfx.curves(
 # classifier. It is True at 1 and False at 0. After `binary_search_steps` questions, return the smallest share
 # that was *seen* to pass.
 #
-# <details><summary>Hint 1</summary>Keep two numbers: `good, bad = 1.0, 0.0`.</details>
-# <details><summary>Hint 2</summary>Ask in the middle. If it passes it is the new good one, else
-# the new bad one.</details>
-# <details><summary>Hint 3</summary>Return `good`: the middle was perhaps never asked.</details>
+# <details><summary>Hint 1</summary>
+#
+# Keep two numbers: `good, bad = 1.0, 0.0`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Ask in the middle. If it passes it is the new good one, else the new bad one.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Return `good`: the middle was perhaps never asked.
+#
+# </details>
 
 
 # %% tags=["exercise"]

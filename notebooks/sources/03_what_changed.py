@@ -114,9 +114,21 @@ print("the coin can be read:", "coin" in controlled.readable)
 # *Easy, 4 minutes.* A linear reader gives log odds `weights @ (z / std) + bias`. By how much do
 # they change from `start` to `end`? Codes (n, dims), result (n,).
 #
-# <details><summary>Hint 1</summary>The bias drops out of a difference.</details>
-# <details><summary>Hint 2</summary>The weights belong to codes divided by the spread.</details>
-# <details><summary>Hint 3</summary>`((end - start) / std) @ weights`, no sigmoid.</details>
+# <details><summary>Hint 1</summary>
+#
+# The bias drops out of a difference.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# The weights belong to codes divided by the spread.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `((end - start) / std) @ weights`, no sigmoid.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -189,11 +201,21 @@ truth.astype(float).round(2)
 # *Hard, 8 minutes.* `change` is (n, dims), `weights` (d, dims). Which share of the squared length
 # of the change lies **outside** the span of the weights? The weights are not orthogonal.
 #
-# <details><summary>Hint 1</summary>Make an orthonormal basis of the span first.</details>
-# <details><summary>Hint 2</summary>`basis, _ = torch.linalg.qr(weights.T)`: its columns are
-# orthonormal.</details>
-# <details><summary>Hint 3</summary>`1 - (change @ basis).square().sum(1) /
-# change.square().sum(1)`</details>
+# <details><summary>Hint 1</summary>
+#
+# Make an orthonormal basis of the span first.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `basis, _ = torch.linalg.qr(weights.T)`: its columns are orthonormal.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `1 - (change @ basis).square().sum(1) / change.square().sum(1)`
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -237,9 +259,21 @@ descriptors.correlation.round(2)
 #
 # *Medium, 6 minutes.* Remove from each change (n, dims) its component along `direction` (dims,).
 #
-# <details><summary>Hint 1</summary>The direction need not have length 1: divide.</details>
-# <details><summary>Hint 2</summary>`change @ d` is how far each change goes along d.</details>
-# <details><summary>Hint 3</summary>`change - (change @ d)[:, None] * d`</details>
+# <details><summary>Hint 1</summary>
+#
+# The direction need not have length 1: divide.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `change @ d` is how far each change goes along d.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `change - (change @ d)[:, None] * d`
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -289,9 +323,21 @@ tested.ablation.round(2)
 # It is one line; the point is which line. (The mean alone could not tell whose original is whose;
 # the sections after this one can.)
 #
-# <details><summary>Hint 1</summary>Each counterfactual has its own original.</details>
-# <details><summary>Hint 2</summary>Subtract row by row, then average over rows.</details>
-# <details><summary>Hint 3</summary>`(after - before).mean(0)`</details>
+# <details><summary>Hint 1</summary>
+#
+# Each counterfactual has its own original.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Subtract row by row, then average over rows.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `(after - before).mean(0)`
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -356,11 +402,22 @@ cfx.bars(
 # *Medium, 6 minutes.* Return the score of `n_resamples` shufflings, (n_resamples, d). Whole originals
 # move; nothing that was handed in may be changed.
 #
-# <details><summary>Hint 1</summary>`rng = np.random.default_rng(seed)`</details>
-# <details><summary>Hint 2</summary>`rng.permutation(before)` returns a shuffled copy of the
-# rows; `rng.shuffle` would work in place.</details>
-# <details><summary>Hint 3</summary>`np.stack([score(rng.permutation(before), after) for _ in
-# range(n_resamples)])`</details>
+# <details><summary>Hint 1</summary>
+#
+# `rng = np.random.default_rng(seed)`
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `rng.permutation(before)` returns a shuffled copy of the rows; `rng.shuffle` would work in
+# place.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `np.stack([score(rng.permutation(before), after) for _ in range(n_resamples)])`
+#
+# </details>
 
 
 # %% tags=["exercise"]

@@ -88,12 +88,21 @@ cfx.gallery(
 # *Easy, 6 minutes.* Hair is gray or red, equally often. Hair **causes** the top: the red-haired wear
 # metal with probability 0.9 (else white), the gray-haired with probability 0.1 (else white).
 #
-# <details><summary>Hint 1</summary>Two factors, hair first: causes come before their
-# effects.</details>
-# <details><summary>Hint 2</summary>`given("hair", gray=..., red=...)`, each case a dict of
-# probabilities.</details>
-# <details><summary>Hint 3</summary>`top=cfx.data.given("hair", gray={"white": 0.9, "metal": 0.1},
-# red=...)`</details>
+# <details><summary>Hint 1</summary>
+#
+# Two factors, hair first: causes come before their effects.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `given("hair", gray=..., red=...)`, each case a dict of probabilities.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `top=cfx.data.given("hair", gray={"white": 0.9, "metal": 0.1}, red=...)`
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -147,11 +156,21 @@ pd.DataFrame(rows).T.round(2)
 #
 # *Medium, 6 minutes.* The share of figures whose decision is different under the two options.
 #
-# <details><summary>Hint 1</summary>`cfx.data.intervene(figures, **{factor: option})` gives the
-# figures with the factor set.</details>
-# <details><summary>Hint 2</summary>Decisions are `classifier(images).argmax(1)`; compare the two
-# sets figure by figure.</details>
-# <details><summary>Hint 3</summary>`(one != other).double().mean().item()`</details>
+# <details><summary>Hint 1</summary>
+#
+# `cfx.data.intervene(figures, **{factor: option})` gives the figures with the factor set.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Decisions are `classifier(images).argmax(1)`; compare the two sets figure by figure.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `(one != other).double().mean().item()`
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -246,10 +265,21 @@ print(compare(options[min(options, key=lambda value: abs(value - elsewhere))]))
 # *Easy, 5 minutes.* The accuracy over those figures only whose label and shortcut disagree. NaN if
 # there are none: no evidence is not a zero.
 #
-# <details><summary>Hint 1</summary>`conflict = label != shortcut` is a mask.</details>
-# <details><summary>Hint 2</summary>`conflict.any()` tells whether there is something to
-# average.</details>
-# <details><summary>Hint 3</summary>`(predicted == label)[conflict].double().mean().item()`</details>
+# <details><summary>Hint 1</summary>
+#
+# `conflict = label != shortcut` is a mask.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `conflict.any()` tells whether there is something to average.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `(predicted == label)[conflict].double().mean().item()`
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -331,10 +361,21 @@ cfx.explore(
 #
 # *Medium, 6 minutes.* In this order: the first that applies.
 #
-# <details><summary>Hint 1</summary>One name a flip: "trivial", "causal", "non-causal" or
-# "adversarial".</details>
-# <details><summary>Hint 2</summary>A loop over `zip(cause, meaning, other)` is fine.</details>
-# <details><summary>Hint 3</summary>`if m: "trivial"` comes before `elif c: "causal"`.</details>
+# <details><summary>Hint 1</summary>
+#
+# One name a flip: "trivial", "causal", "non-causal" or "adversarial".
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# A loop over `zip(cause, meaning, other)` is fine.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `if m: "trivial"` comes before `elif c: "causal"`.
+#
+# </details>
 
 
 # %% tags=["exercise"]

@@ -85,11 +85,21 @@ cfx.edit_strip(
 # outcome `before`, and `after` the edit to its other value? Return the score and the number of
 # figures asked. With nobody to ask the score is NaN, and the number 0.
 #
-# <details><summary>Hint 1</summary>Asked are those with x and the outcome: `has & before`.</details>
-# <details><summary>Hint 2</summary>Hits are those of them that have it no more:
-# `~after`.</details>
-# <details><summary>Hint 3</summary>`float((~after)[among].mean())` if there are
-# any.</details>
+# <details><summary>Hint 1</summary>
+#
+# Asked are those with x and the outcome: `has & before`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Hits are those of them that have it no more: `~after`.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `float((~after)[among].mean())` if there are any.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -112,9 +122,21 @@ cfx.checks.nb05.necessity(necessity)
 # *Easy, 4 minutes.* The mirror image: among figures with x′ and without the outcome, the share that
 # gets it.
 #
-# <details><summary>Hint 1</summary>Asked are `~has & ~before`.</details>
-# <details><summary>Hint 2</summary>Hits have the outcome `after` the edit.</details>
-# <details><summary>Hint 3</summary>The same three lines as above, with these two masks.</details>
+# <details><summary>Hint 1</summary>
+#
+# Asked are `~has & ~before`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Hits have the outcome `after` the edit.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# The same three lines as above, with these two masks.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -146,12 +168,21 @@ cfx.checks.nb05.sufficiency(sufficiency)
 # *Hard, 8 minutes.* Remove from a normal (dims,) its part in the span of the held normals
 # (k, dims), which need not be orthogonal to each other. Return a unit vector.
 #
-# <details><summary>Hint 1</summary>Subtracting one projection after the other is right only if the
-# held normals are orthogonal.</details>
-# <details><summary>Hint 2</summary>An orthonormal basis of their span:
-# `torch.linalg.qr(held.T).Q`, shape (dims, k).</details>
-# <details><summary>Hint 3</summary>`rest = normal - q @ (q.T @ normal)`, then divide by its
-# norm.</details>
+# <details><summary>Hint 1</summary>
+#
+# Subtracting one projection after the other is right only if the held normals are orthogonal.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# An orthonormal basis of their span: `torch.linalg.qr(held.T).Q`, shape (dims, k).
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `rest = normal - q @ (q.T @ normal)`, then divide by its norm.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -369,12 +400,21 @@ print("edits need no adjustment:", edited.necessity["top"] < 0.05)
 # P(o | x, c) · P(c). `table` has the columns `x`, `c` and `o` (bool); every stratum has figures
 # with x.
 #
-# <details><summary>Hint 1</summary>Weigh with P(c) of *all* rows, not of those with x: that is the
-# whole point.</details>
-# <details><summary>Hint 2</summary>`table["c"].value_counts(normalize=True)` gives
-# P(c).</details>
-# <details><summary>Hint 3</summary>`rows = table[(table["x"] == x) & (table["c"] == c)]`, then
-# `rows["o"].mean()`.</details>
+# <details><summary>Hint 1</summary>
+#
+# Weigh with P(c) of *all* rows, not of those with x: that is the whole point.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `table["c"].value_counts(normalize=True)` gives P(c).
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `rows = table[(table["x"] == x) & (table["c"] == c)]`, then `rows["o"].mean()`.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -430,10 +470,21 @@ pd.DataFrame(rows).T.round(2)
 #
 # *Medium, 5 minutes.* max(0, (P(o) − P(o | do x′)) / P(o, x)); NaN if nobody has both x and o.
 #
-# <details><summary>Hint 1</summary>The numerator: how much more often o happens than it would
-# without x.</details>
-# <details><summary>Hint 2</summary>A share is never negative: `max(0.0, ...)`.</details>
-# <details><summary>Hint 3</summary>Guard `p_both == 0` before you divide.</details>
+# <details><summary>Hint 1</summary>
+#
+# The numerator: how much more often o happens than it would without x.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# A share is never negative: `max(0.0, ...)`.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Guard `p_both == 0` before you divide.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -471,11 +522,21 @@ puzzle.table[
 # is monotone: does the same value of a factor always push the same way? The check re-renders
 # figures and sees for itself.
 #
-# <details><summary>Hint 1</summary>Which attributes have a necessity that isn't zero?</details>
-# <details><summary>Hint 2</summary>Harm above zero: with x′ the outcome is there, and with x it
-# isn't.</details>
-# <details><summary>Hint 3</summary>`return {"..."}, True`, or False if some factor has
-# harm.</details>
+# <details><summary>Hint 1</summary>
+#
+# Which attributes have a necessity that isn't zero?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Harm above zero: with x′ the outcome is there, and with x it isn't.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `return {"..."}, True`, or False if some factor has harm.
+#
+# </details>
 
 
 # %% tags=["exercise"]

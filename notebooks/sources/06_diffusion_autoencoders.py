@@ -129,12 +129,23 @@ cfx.curves(
 # *Medium, 8 minutes.* `eps` is the predicted noise, `alpha_bar` the alpha of the present time, `alpha_bar_next` that
 # of the time to go to: 1 for the clean image.
 #
-# <details><summary>Hint 1</summary>Solve the formula at the top for the image, and then for the
-# noise.</details>
-# <details><summary>Hint 2</summary>`image = ((noisy - ...) / alpha_bar**0.5).clamp(-1, 1)`; alphas are
-# variances, so they come with a root.</details>
-# <details><summary>Hint 3</summary>The noise follows from `noisy` and the *clamped* image. Then
-# the formula at the top once more, with `alpha_bar_next` in the place of `alpha_bar`.</details>
+# <details><summary>Hint 1</summary>
+#
+# Solve the formula at the top for the image, and then for the noise.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `image = ((noisy - ...) / alpha_bar**0.5).clamp(-1, 1)`; alphas are variances, so they come with
+# a root.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# The noise follows from `noisy` and the *clamped* image. Then the formula at the top once more,
+# with `alpha_bar_next` in the place of `alpha_bar`.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -206,12 +217,21 @@ print(
 # *Medium, 7 minutes.* `times` go up, such as 0, 100, ..., 900. Take a `ddim.step` from each to the
 # next, and from the last to None. The clean image enters at the first time.
 #
-# <details><summary>Hint 1</summary>As many steps as there are times; each begins where the last
-# one ended.</details>
-# <details><summary>Hint 2</summary>Pair each time with the next one, and the last one with
-# None.</details>
-# <details><summary>Hint 3</summary>`ddim.step(predict, x, alphas_cumprod, t, to)`, in a loop over
-# `zip(times, [*times[1:], None])`.</details>
+# <details><summary>Hint 1</summary>
+#
+# As many steps as there are times; each begins where the last one ended.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Pair each time with the next one, and the last one with None.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `ddim.step(predict, x, alphas_cumprod, t, to)`, in a loop over `zip(times, [*times[1:], None])`.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -355,10 +375,21 @@ print("the stochastic code doesn't:", by_judge["the stochastic code"] < 0.2)
 # the share that has the class of the semantic donor, and the share that has the class of the other
 # one. Donors of the same class say nothing: leave such pairs out. Two NaN if no pair is left.
 #
-# <details><summary>Hint 1</summary>First a mask of the pairs whose donors differ.</details>
-# <details><summary>Hint 2</summary>Average over these pairs only, not over all.</details>
-# <details><summary>Hint 3</summary>`float((read == of_z)[mask].double().mean())`: of nobody,
-# torch's mean is NaN.</details>
+# <details><summary>Hint 1</summary>
+#
+# First a mask of the pairs whose donors differ.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Average over these pairs only, not over all.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `float((read == of_z)[mask].double().mean())`: of nobody, torch's mean is NaN.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -411,11 +442,21 @@ cfx.gallery(
 #
 # *Medium, 7 minutes.* `a` and `b` are (n, c, h, w); each image has its own angle. No two are parallel.
 #
-# <details><summary>Hint 1</summary>`a.flatten(1)` has one row an image.</details>
-# <details><summary>Hint 2</summary>`torch.cosine_similarity(..., dim=1).acos()` are the angles,
-# (n,).</details>
-# <details><summary>Hint 3</summary>`.view(-1, 1, 1, 1)` makes of them what multiplies
-# images.</details>
+# <details><summary>Hint 1</summary>
+#
+# `a.flatten(1)` has one row an image.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `torch.cosine_similarity(..., dim=1).acos()` are the angles, (n,).
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `.view(-1, 1, 1, 1)` makes of them what multiplies images.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -492,11 +533,21 @@ cfx.curves(
 # *Medium, 6 minutes.* Make of Gaussian `draw` (dims,) a direction that is as long as `direction` in
 # units of `std`. It must favour no coordinate in these units either.
 #
-# <details><summary>Hint 1</summary>`direction / std` is the direction in units of the
-# spread.</details>
-# <details><summary>Hint 2</summary>Give `draw`, which is in these units already, the same
-# norm.</details>
-# <details><summary>Hint 3</summary>Back in the units of codes: times `std`.</details>
+# <details><summary>Hint 1</summary>
+#
+# `direction / std` is the direction in units of the spread.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Give `draw`, which is in these units already, the same norm.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Back in the units of codes: times `std`.
+#
+# </details>
 
 
 # %% tags=["exercise"]

@@ -128,11 +128,22 @@ cfx.curves(
 # **odd** part is half of a − b; the **even** part is the mean of a and b, less the score at home.
 # Scores lie side by side: δ first, then −δ. Return both parts, one number a pair.
 #
-# <details><summary>Hint 1</summary>Every second score, beginning with the first, belongs to δ:
-# slice with a step of two.</details>
-# <details><summary>Hint 2</summary>For a score that is a straight line the odd part is the slope
-# times δ, and the even part is 0. Try it.</details>
-# <details><summary>Hint 3</summary>Don't forget to take `home` away from the mean.</details>
+# <details><summary>Hint 1</summary>
+#
+# Every second score, beginning with the first, belongs to δ: slice with a step of two.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# For a score that is a straight line the odd part is the slope times δ, and the even part is 0.
+# Try it.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Don't forget to take `home` away from the mean.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -162,11 +173,21 @@ cfx.checks.nb07.odd_even(odd_even)
 # `penalty` times the squared length of the slope as small as possible. There is no intercept: no
 # change, no odd part.
 #
-# <details><summary>Hint 1</summary>Set the derivative to zero: (DᵀD + penalty · 1) slope = Dᵀ odd,
-# with D the changes (m, d).</details>
-# <details><summary>Hint 2</summary>`torch.linalg.solve(A, b)` solves A x = b; an inverse isn't
-# needed.</details>
-# <details><summary>Hint 3</summary>The matrix 1 is `torch.eye` with d rows, not m.</details>
+# <details><summary>Hint 1</summary>
+#
+# Set the derivative to zero: (DᵀD + penalty · 1) slope = Dᵀ odd, with D the changes (m, d).
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `torch.linalg.solve(A, b)` solves A x = b; an inverse isn't needed.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# The matrix 1 is `torch.eye` with d rows, not m.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -189,10 +210,21 @@ cfx.checks.nb07.ridge_slope(ridge_slope)
 # deviations from their mean). It is 1 if every answer is hit, 0 for always telling the mean, and
 # below 0 for worse than that.
 #
-# <details><summary>Hint 1</summary>Misses: what was seen, less what was told.</details>
-# <details><summary>Hint 2</summary>Deviations: what was seen, less its own mean. What was told plays no
-# part there.</details>
-# <details><summary>Hint 3</summary>Neither a square root, nor a cut at 0.</details>
+# <details><summary>Hint 1</summary>
+#
+# Misses: what was seen, less what was told.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Deviations: what was seen, less its own mean. What was told plays no part there.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Neither a square root, nor a cut at 0.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -383,11 +415,21 @@ cfx.gallery(
 # `high` it does. Halve the stretch `binary_search_steps` times, with one question each, and return a length that
 # was *seen* to flip (and never the middle of what is left, of which nobody knows).
 #
-# <details><summary>Hint 1</summary>Look at the middle. If it flips, it becomes the new far end;
-# if not, the new near end.</details>
-# <details><summary>Hint 2</summary>Ask once a turn, and not about `low` or `high`: those answers are
-# known.</details>
-# <details><summary>Hint 3</summary>What is returned is the far end.</details>
+# <details><summary>Hint 1</summary>
+#
+# Look at the middle. If it flips, it becomes the new far end; if not, the new near end.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Ask once a turn, and not about `low` or `high`: those answers are known.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# What is returned is the far end.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -441,11 +483,21 @@ pd.DataFrame(rows).T.round(2)
 # never negative. Neither the length of an axis nor their order changes. (An axis at a right angle to
 # the gradient may stay as it is: there only trying both senses helps.)
 #
-# <details><summary>Hint 1</summary>`axes @ gradient` has one number an axis.</details>
-# <details><summary>Hint 2</summary>Negate rows where it is below zero. `sign()` is 0 at 0, which would
-# wipe out an axis.</details>
-# <details><summary>Hint 3</summary>`torch.where(condition[:, None], ..., ...)` chooses row by
-# row.</details>
+# <details><summary>Hint 1</summary>
+#
+# `axes @ gradient` has one number an axis.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Negate rows where it is below zero. `sign()` is 0 at 0, which would wipe out an axis.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `torch.where(condition[:, None], ..., ...)` chooses row by row.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -611,11 +663,21 @@ cfx.show(turned["g"][[0, each, each + 1]], class_names=net.class_names, judge=se
 # *Medium, 7 minutes.* `change` is (h, w), of either sign. Which share of its absolute values lies
 # within `width` pixels of an edge, and which share of the pixels does? Return both.
 #
-# <details><summary>Hint 1</summary>The inside is `[width:-width, width:-width]`; the frame is
-# all the rest.</details>
-# <details><summary>Hint 2</summary>Absolute values first: else light and dark cancel.</details>
-# <details><summary>Hint 3</summary>The area of the frame is
-# 1 − (h − 2·width)(w − 2·width) / (h·w).</details>
+# <details><summary>Hint 1</summary>
+#
+# The inside is `[width:-width, width:-width]`; the frame is all the rest.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Absolute values first: else light and dark cancel.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# The area of the frame is 1 − (h − 2·width)(w − 2·width) / (h·w).
+#
+# </details>
 
 
 # %% tags=["exercise"]

@@ -74,12 +74,24 @@ cfx.metrics.relevance_mass(plain, top).mean().round(3)
 # Between two neighbours use the mean of their two gradients (trapezoid rule), times the step. `gradient`
 # takes images (b, c, h, w) and gives gradients of the same shape. Return the map (c, h, w).
 #
-# <details><summary>Hint 1</summary>The images: `torch.lerp(baseline, image, t)` with t from
-# `torch.linspace(0, 1, n_points)`, shaped (n_points, 1, 1, 1).</details>
-# <details><summary>Hint 2</summary>One gradient an image; of each and the next, the mean:
-# `(g[1:] + g[:-1]) / 2`, which has n_points − 1 rows.</details>
-# <details><summary>Hint 3</summary>All steps are equal: (image − baseline) / (n_points − 1). So the sum is
-# the *mean* of those rows, times the whole difference.</details>
+# <details><summary>Hint 1</summary>
+#
+# The images: `torch.lerp(baseline, image, t)` with t from `torch.linspace(0, 1, n_points)`,
+# shaped (n_points, 1, 1, 1).
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# One gradient an image; of each and the next, the mean: `(g[1:] + g[:-1]) / 2`, which has
+# n_points − 1 rows.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# All steps are equal: (image − baseline) / (n_points − 1). So the sum is the *mean* of those
+# rows, times the whole difference.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -233,12 +245,21 @@ cfx.gallery(
 # and back. So no common difference can be drawn out of the sum. From the images (m, c, h, w) in their
 # order and the gradients at each of them, return the map (c, h, w) by the trapezoid rule.
 #
-# <details><summary>Hint 1</summary>Each piece has its own step: `images.diff(dim=0)` has m − 1
-# rows.</details>
-# <details><summary>Hint 2</summary>As before, the mean of the gradients at the two ends of a
-# piece.</details>
-# <details><summary>Hint 3</summary>Multiply these two, elementwise, then add up the pieces: `.sum(0)`, no
-# mean.</details>
+# <details><summary>Hint 1</summary>
+#
+# Each piece has its own step: `images.diff(dim=0)` has m − 1 rows.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# As before, the mean of the gradients at the two ends of a piece.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Multiply these two, elementwise, then add up the pieces: `.sum(0)`, no mean.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -269,12 +290,22 @@ cfx.checks.nb08.path_ig(path_ig)
 # (x_{i+1} − x_i), elementwise, and 0 where a pixel doesn't move. The map is (x_last − x_first) times the
 # mean of the m − 1 slopes. Before you run the check: what does it give on a *straight* path?
 #
-# <details><summary>Hint 1</summary>`values.diff()` has shape (m − 1,); it needs three more dimensions:
-# `.view(-1, 1, 1, 1)`.</details>
-# <details><summary>Hint 2</summary>`torch.where` still divides by zero, which gives infinity and is then
-# thrown away; that is fine without gradients.</details>
-# <details><summary>Hint 3</summary>The *mean* over pieces counts those with slope 0,
-# too: `slopes.mean(0)`.</details>
+# <details><summary>Hint 1</summary>
+#
+# `values.diff()` has shape (m − 1,); it needs three more dimensions: `.view(-1, 1, 1, 1)`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `torch.where` still divides by zero, which gives infinity and is then thrown away; that is fine
+# without gradients.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# The *mean* over pieces counts those with slope 0, too: `slopes.mean(0)`.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -302,11 +333,23 @@ cfx.checks.nb08.secant_attribution(secant_attribution)
 # amount out among the pixels, in proportion to how far each one moved (|x_{i+1} − x_i|, channels apart).
 # Add up the pieces. Where nothing moves at all, nothing is shared out.
 #
-# <details><summary>Hint 1</summary>`size = images.diff(dim=0).abs()`; its total for each piece:
-# `size.sum((1, 2, 3), keepdim=True)`.</details>
-# <details><summary>Hint 2</summary>In each piece the shares `size / total` add up to one, so the map adds
-# up to the change of f, whatever f is.</details>
-# <details><summary>Hint 3</summary>Against 0 / 0: `total.clamp_min(1e-12)`.</details>
+# <details><summary>Hint 1</summary>
+#
+# `size = images.diff(dim=0).abs()`; its total for each piece: `size.sum((1, 2, 3),
+# keepdim=True)`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# In each piece the shares `size / total` add up to one, so the map adds up to the change of f,
+# whatever f is.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Against 0 / 0: `total.clamp_min(1e-12)`.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -383,12 +426,21 @@ print("shares are complete:", bool(typical["proportional"] < 1e-5))
 # divided by the mask's share of the image. 1 is what a map that knows nothing gets. NaN for a map of
 # zeros.
 #
-# <details><summary>Hint 1</summary>Heat against the label is heat, too: take `heat_map.abs()`
-# first.</details>
-# <details><summary>Hint 2</summary>A mask selects: `size[mask].sum()`. Its share of the image:
-# `mask.float().mean()`.</details>
-# <details><summary>Hint 3</summary>Look whether the total is 0 before you divide by
-# it.</details>
+# <details><summary>Hint 1</summary>
+#
+# Heat against the label is heat, too: take `heat_map.abs()` first.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# A mask selects: `size[mask].sum()`. Its share of the image: `mask.float().mean()`.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Look whether the total is 0 before you divide by it.
+#
+# </details>
 
 
 # %% tags=["exercise"]

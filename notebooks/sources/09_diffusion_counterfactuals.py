@@ -80,12 +80,21 @@ print(f"{space.mean.shape[0]} at each of {space.mean[0].numel()} positions")
 # *Easy, 5 minutes.* Guidance is a function that takes a denoiser and returns another one. Return a
 # function of `z` and `t`.
 #
-# <details><summary>Hint 1</summary>Define a function inside the function, and return it without
-# calling it.</details>
-# <details><summary>Hint 2</summary>Inside, ask `eps` twice: once with `uncond`, once with
-# `cond`.</details>
-# <details><summary>Hint 3</summary>Start at the answer to `uncond`, and add `scale` times the way
-# from there to the other one.</details>
+# <details><summary>Hint 1</summary>
+#
+# Define a function inside the function, and return it without calling it.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Inside, ask `eps` twice: once with `uncond`, once with `cond`.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Start at the answer to `uncond`, and add `scale` times the way from there to the other one.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -239,12 +248,23 @@ cfx.gallery(
 # vector. Return a mask of bools (b, h, w): is their angle at most `cone_angle` (0 to 180)? A vector of
 # zeros has no direction, and agrees with nothing.
 #
-# <details><summary>Hint 1</summary>The cosine of an angle is the product of two vectors, summed over
-# the channels, over both lengths.</details>
-# <details><summary>Hint 2</summary>Rounding takes a cosine beyond 1, where `acos` is NaN: clamp first.
-# And `acos` gives radians.</details>
-# <details><summary>Hint 3</summary>0 / 0 is NaN, and NaN is not smaller than anything: ask for
-# "at most", not for "not above". `torch.cosine_similarity` makes 0 of it, which is 90°.</details>
+# <details><summary>Hint 1</summary>
+#
+# The cosine of an angle is the product of two vectors, summed over the channels, over both
+# lengths.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Rounding takes a cosine beyond 1, where `acos` is NaN: clamp first. And `acos` gives radians.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# 0 / 0 is NaN, and NaN is not smaller than anything: ask for "at most", not for "not above".
+# `torch.cosine_similarity` makes 0 of it, which is 90°.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -320,11 +340,22 @@ cfx.curves(
 # *Medium, 7 minutes.* Set `direction` to zero where `keep` is False; then scale each image's whole field to
 # the norm of the same image in `like`. Where nothing is kept, the field stays zero (no NaN).
 #
-# <details><summary>Hint 1</summary>`keep` is (b, h, w), `direction` has channels: `keep[:, None]`.</details>
-# <details><summary>Hint 2</summary>One norm an image: `.flatten(1).norm(dim=1)`, and
-# `.view(-1, 1, 1, 1)` to multiply fields by it.</details>
-# <details><summary>Hint 3</summary>Divide by the norm of what is left, not of all of `direction`; a
-# `clamp_min` with a tiny number saves you from 0 / 0.</details>
+# <details><summary>Hint 1</summary>
+#
+# `keep` is (b, h, w), `direction` has channels: `keep[:, None]`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# One norm an image: `.flatten(1).norm(dim=1)`, and `.view(-1, 1, 1, 1)` to multiply fields by it.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Divide by the norm of what is left, not of all of `direction`; a `clamp_min` with a tiny number
+# saves you from 0 / 0.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -564,12 +595,22 @@ cfx.gallery(
 # of the way up to the lowest that flipped (1 if none did). After `max_attempts` calls return the lowest
 # strength that flipped, or infinity.
 #
-# <details><summary>Hint 1</summary>Remember two numbers: `low`, the highest failure so far, and `high`,
-# the lowest success so far.</details>
-# <details><summary>Hint 2</summary>`high` begins at `float("inf")`; for the middle, take 1 in its place
-# as long as it is.</details>
-# <details><summary>Hint 3</summary>In the loop: one call, one of the two numbers becomes the
-# strength just tried, then the new strength is their mean.</details>
+# <details><summary>Hint 1</summary>
+#
+# Remember two numbers: `low`, the highest failure so far, and `high`, the lowest success so far.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `high` begins at `float("inf")`; for the middle, take 1 in its place as long as it is.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# In the loop: one call, one of the two numbers becomes the strength just tried, then the new
+# strength is their mean.
+#
+# </details>
 
 
 # %% tags=["exercise"]

@@ -95,12 +95,21 @@ cfx.bars(
 # *Easy, 5 minutes.* From `right` (bool, one a figure) and `groups` (names), return the name of the
 # group with the lowest accuracy and that accuracy, among groups with at least `min_size` figures.
 #
-# <details><summary>Hint 1</summary>One accuracy a group: the mean of `right` where the name is
-# this one.</details>
-# <details><summary>Hint 2</summary>`np.unique(groups, return_counts=True)` gives names and
-# sizes.</details>
-# <details><summary>Hint 3</summary>Collect them in a dict and take the key with the smallest value:
-# `min(d, key=d.get)`.</details>
+# <details><summary>Hint 1</summary>
+#
+# One accuracy a group: the mean of `right` where the name is this one.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `np.unique(groups, return_counts=True)` gives names and sizes.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Collect them in a dict and take the key with the smallest value: `min(d, key=d.get)`.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -225,9 +234,21 @@ pd.DataFrame(rows).T.round(2)
 # it changed, with and without the classifier pulling; they may have different numbers of rows.
 # Return the factor whose share rises most above the baseline, and by how much.
 #
-# <details><summary>Hint 1</summary>`changed.mean()` gives one share a factor.</details>
-# <details><summary>Hint 2</summary>Subtract the baseline's shares, not its counts.</details>
-# <details><summary>Hint 3</summary>A Series has `.idxmax()` and `.max()`.</details>
+# <details><summary>Hint 1</summary>
+#
+# `changed.mean()` gives one share a factor.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Subtract the baseline's shares, not its counts.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# A Series has `.idxmax()` and `.max()`.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -322,12 +343,21 @@ cfx.explore(draw_error, way=list(results), error=(0, len(errors) - 1))
 # *Medium, 8 minutes.* Return all originals, followed by the counterfactuals that flipped while the
 # cause did not change; and a label for each.
 #
-# <details><summary>Hint 1</summary>A mask of the rows wanted: two conditions, joined by
-# `&`.</details>
-# <details><summary>Hint 2</summary>Which label has a figure whose hair is as it was? Not the one that
-# the classifier gives.</details>
-# <details><summary>Hint 3</summary>`torch.cat` joins images with images, and labels with the same
-# rows of labels.</details>
+# <details><summary>Hint 1</summary>
+#
+# A mask of the rows wanted: two conditions, joined by `&`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Which label has a figure whose hair is as it was? Not the one that the classifier gives.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# `torch.cat` joins images with images, and labels with the same rows of labels.
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -354,10 +384,22 @@ cfx.checks.nb10.training_set(training_set)
 # *Easy, 5 minutes.* The cheaper rival needs no counterfactuals, only to know each figure's *group*.
 # Return one weight a figure, so that all groups weigh the same in total and the mean is 1.
 #
-# <details><summary>Hint 1</summary>Count how often each name occurs.</details>
-# <details><summary>Hint 2</summary>A figure's weight falls with the size of its group.</details>
-# <details><summary>Hint 3</summary>With n figures in k groups, a group of size s gets n / k in total,
-# so each of its figures n / (k s).</details>
+# <details><summary>Hint 1</summary>
+#
+# Count how often each name occurs.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# A figure's weight falls with the size of its group.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# With n figures in k groups, a group of size s gets n / k in total, so each of its figures n / (k
+# s).
+#
+# </details>
 
 
 # %% tags=["exercise"]
@@ -466,12 +508,21 @@ cfx.bars(
 # *Medium, 6 minutes.* Of the images labelled 1, the share called 0; of those labelled 0, the share
 # called 1. NaN where nobody has the label.
 #
-# <details><summary>Hint 1</summary>Choose rows by the *label*, then look at what is said of
-# them.</details>
-# <details><summary>Hint 2</summary>`predicted[labels == 1]` are the answers where there should be a
-# 1.</details>
-# <details><summary>Hint 3</summary>Compare, make it float, take the mean: of nothing it is NaN by
-# itself.</details>
+# <details><summary>Hint 1</summary>
+#
+# Choose rows by the *label*, then look at what is said of them.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `predicted[labels == 1]` are the answers where there should be a 1.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Compare, make it float, take the mean: of nothing it is NaN by itself.
+#
+# </details>
 
 
 # %% tags=["exercise"]

@@ -8,24 +8,17 @@ import cfxnb as cfx
 from cfxnb.course import widgets
 
 
-class Handle:
-    """Stands for IPython's display: keeps what was shown, and what it was updated to."""
+class Screen:
+    """Stands for IPython's display: keeps what was shown."""
 
     def __init__(self, monkeypatch):
-        self.shown, self.updates = [], []
-        monkeypatch.setattr(widgets, "display", self.display)
-
-    def display(self, thing, display_id=None):
-        self.shown.append(thing)
-        return self
-
-    def update(self, thing):
-        self.updates.append(thing)
+        self.shown = []
+        monkeypatch.setattr(widgets, "display", self.shown.append)
 
 
 @pytest.fixture
 def screen(monkeypatch):
-    return Handle(monkeypatch)
+    return Screen(monkeypatch)
 
 
 def picture(step):
@@ -36,20 +29,31 @@ def picture(step):
 
 def test_explore_draws_at_once_and_again_when_a_control_moves(screen):
     cfx.explore(picture, step=(1, 4))
-    first, box = screen.shown
+    first, panel = screen.shown
+    shown, slider = panel.children
     assert first.alt == "step 1"
-    assert screen.updates == []
-    box.children[0].value = 2
-    assert [p.alt for p in screen.updates] == ["step 2"]
+    assert 'alt="step 1"' in shown.value
+    slider.value = 2
+    assert 'alt="step 2"' in shown.value
+
+
+def test_the_still_picture_has_a_png_for_pages_without_a_kernel(screen):
+    cfx.explore(picture, step=(1, 4))
+    first, panel = screen.shown
+    data, metadata = first._repr_mimebundle_()
+    assert metadata["image/png"]["alt"] == data["text/plain"] == "step 1"
+    assert "run this cell again" in data["text/html"]
+    assert "cfx-live" in panel._dom_classes  # the style sheet hides the still picture beside it
 
 
 def test_explore_fails_at_once_and_tells_later_failures(screen):
     with pytest.raises(KeyError):
         cfx.explore(picture, step=(3, 4))
     cfx.explore(picture, step=(1, 4))
-    screen.shown[-1].children[0].value = 3
-    assert "KeyError" in screen.updates[-1].data
-    assert "&lt;3&gt;" in screen.updates[-1].data
+    shown, slider = screen.shown[-1].children
+    slider.value = 3
+    assert "KeyError" in shown.value
+    assert "&lt;3&gt;" in shown.value
 
 
 def test_a_guess_is_compared_with_the_answer(screen):
@@ -62,6 +66,8 @@ def test_a_guess_is_compared_with_the_answer(screen):
     assert "you guessed: this" in compare("that")
     with pytest.raises(ValueError, match="answer: expected one of"):
         compare("neither")
+    told = compare("this", why="Because $p < 1$.")
+    assert told._repr_markdown_().endswith("**Why?** Because $p < 1$.")
 
 
 def test_progress_counts_steps(monkeypatch):
