@@ -23,6 +23,7 @@
 - maps of pixels: ``latent_integrated_gradients``, ``integrated_gradients``, ``captum_attribution``
 - a generator or a classifier of your own images: ``train``
 - errors of a model: ``explain_errors``, ``fine_tune``, ``group_weights``
+- a drawing of the idea behind a method: ``diagram``
 - a panel for trying methods: ``workbench``
 - everything at once: ``explain``, which compares methods and writes a page
 - evaluation: ``report``, ``cout``, ``metrics`` (distances, and scores against the truth);

@@ -100,6 +100,8 @@ from .plots.attribution import heat_maps as heat_maps
 from .plots.charts import bars as bars
 from .plots.charts import code_map as code_map
 from .plots.charts import curves as curves
+from .plots.diagrams.diagram import Diagram as Diagram
+from .plots.diagrams.diagram import diagram as diagram
 from .plots.directions import direction_strip as direction_strip
 from .plots.directions import flip_curves as flip_curves
 from .plots.pictures import Picture as Picture

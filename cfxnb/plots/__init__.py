@@ -4,5 +4,6 @@
 - ``charts``: bars, curves, and maps of codes.
 - ``scores``: necessity, sufficiency, leakage and edits.
 - ``attribution``: heat maps.
+- ``diagrams``: drawings of the ideas behind the methods, as SVG.
 - ``directions``: flip rates and images along a direction.
 """
