@@ -12,6 +12,7 @@ decisions agree with those at twenty steps. One seed then takes about twenty min
 
 import argparse
 import dataclasses
+import inspect
 import sys
 from itertools import combinations
 from typing import Any
@@ -39,6 +40,7 @@ from cfxnb.directions.query_log import QueryLog
 from cfxnb.directions.search_config import SearchConfig
 
 CLASSES = 10
+CONFIDENCE = inspect.signature(cfx.follow_direction).parameters["confidence"].default
 BOUNDS = {  # images: (flipped within half, within the whole, worst pair within the whole)
     32: (0.55, 0.93, 0.75),
     8: (0.45, 0.90, 0.0),
@@ -58,6 +60,7 @@ class Setting:
     codes: dict[int, Code]  # of the classes that are measured
     grid: int
     halvings: int
+    confidence: float
 
     @property
     def far(self) -> float:
@@ -73,16 +76,20 @@ def main() -> int:
     parser.add_argument("--sources", type=int, nargs="*", default=[32, 8, 1])
     parser.add_argument("--grid", type=int, default=8, help="steps that are tested for an image")
     parser.add_argument("--halvings", type=int, default=4, help="steps of the binary search")
+    parser.add_argument("--confidence", type=float, default=CONFIDENCE, help="of the target")
     parser.add_argument("--classes", type=int, nargs="*", default=list(range(CLASSES)))
     parser.add_argument("--space", default="digits/vae")
     chosen = parser.parse_args()
+    diffusion = chosen.space == "digits/diffae"
     way = "answers shared by the pairs" if chosen.shared else "`cfx.find_directions` for each pair"
     rows = Rows(
-        "digit_pairs",
+        "digit_pairs" + "_by_diffusion" * diffusion,
         f"All pairs of {len(chosen.classes)} digits in `{chosen.space}`, {chosen.images} held-out "
         f"digits of each class, {chosen.seeds} draws of the source images, at most "
-        f"{chosen.queries} queries per search, {way}.",
+        f"{chosen.queries} queries per search, {way}. An image ends where "
+        f"the target has the probability {chosen.confidence:g}.",
         chosen.write,
+        " ".join(["digit_pairs", *(part for part in sys.argv[1:] if part != "--write")]),
     )
     with torch.no_grad():
         measure(rows, chosen)
@@ -98,7 +105,7 @@ def measure(rows: Rows, chosen: argparse.Namespace) -> None:
     encode = {c: space.encode(images[c]) for c in chosen.classes}
     setting = Setting(
         space, f, judge, covariance_of(space), images, encode,
-        chosen.grid, chosen.halvings,
+        chosen.grid, chosen.halvings, chosen.confidence,
     )  # fmt: skip
     by_chance = random_flips(setting)
     rows.say("a random direction within the active axes: flipped within half", by_chance[0])
@@ -244,12 +251,14 @@ def walk(setting: Setting, own: int, target: int, directions: Tensor) -> list[di
     places = setting.far * torch.arange(1, setting.grid + 1) / setting.grid
     logits = [render(setting, code, place.expand(len(goal)), step)[0] for place in places]
     flips = torch.stack([is_predicted(x, goal) for x in logits])
-    sure = torch.stack([is_reached(x, goal, 0.9) for x in logits])
+    sure = torch.stack([is_reached(x, goal, setting.confidence) for x in logits])
     odds = torch.stack([log_odds(x, goal) for x in logits]).where(flips, torch.tensor(-1e9))
     end = places[torch.where(sure.any(0), sure.float().argmax(0), odds.argmax(0))]
     rows = sure.any(0).nonzero()[:, 0]
     end[rows] = bisect(
-        lambda at: is_reached(render(setting, code[rows], at, step)[0], goal[rows], 0.9),
+        lambda at: is_reached(
+            render(setting, code[rows], at, step)[0], goal[rows], setting.confidence
+        ),
         end[rows] - setting.far / setting.grid,
         end[rows],
         setting.halvings,

@@ -33,10 +33,11 @@ class Rows:
         name: Name of the benchmark.
         setting: Sentence that says what was measured on which data.
         write: Whether to write the run to ``docs/results.md`` at the end.
+        command: What was called, without "python -m benchmarks.". Default: the name.
     """
 
-    def __init__(self, name: str, setting: str, write: bool = False) -> None:
-        self.name, self.setting, self.write = name, setting, write
+    def __init__(self, name: str, setting: str, write: bool = False, command: str = "") -> None:
+        self.name, self.setting, self.write, self.command = name, setting, write, command or name
         self.short, self.bounds, self.runs = 0, 0, "in one run"
         self.parts: list[str] = []  # parts of the page, in Markdown
         self.lines: list[list[str]] = []  # rows of the current list
@@ -92,7 +93,7 @@ class Rows:
             title = self.name.replace("_", " ").capitalize()
             head = (
                 f"## {title}\n\n{self.setting} Measured by "
-                f"`python -m benchmarks.{self.name} --write`, {self.runs}, on "
+                f"`python -m benchmarks.{self.command} --write`, {self.runs}, on "
                 f"{datetime.date.today().isoformat()} ({machine}, "
                 f"{torch.get_num_threads()} threads). {verdict}"
             )

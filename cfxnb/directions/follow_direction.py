@@ -35,7 +35,7 @@ def follow_direction(
     direction: Tensor | Directions,
     target: int | Tensor | None = None,
     *,
-    confidence: float = 0.9,
+    confidence: float = 0.99,
     max_step: float | None = None,
     grid_steps: int = 8,
     binary_search_steps: int = 4,
@@ -70,7 +70,7 @@ def follow_direction(
             None, the classifier must have two classes, and the target is the class that is not
             predicted.
         confidence: probability of the target at which the search for an image ends, in [0, 1).
-            Default: 0.9. With ``confidence=0`` the search ends where the class changes, and other
+            Default: 0.99. With ``confidence=0`` the search ends where the class changes, and other
             classifiers often do not see the target there. On digits, an independent classifier sees
             the target in 66 % of the flips with ``confidence=0``, and in 93 % with
             ``confidence=0.9``.
