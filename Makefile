@@ -49,7 +49,8 @@ notebooks: setup
 	$(RUN) -m cfxnb.build notebooks
 
 benchmarks: setup
-	@failed=0; for each in digits sprites directions diffusion bakeoff scale; do \
+	@failed=0; for each in digits sprites directions digit_pairs \
+		two_class_directions diffusion bakeoff scale; do \
 		$(RUN) -m benchmarks.$$each --write || failed=1; \
 	done; exit $$failed
 

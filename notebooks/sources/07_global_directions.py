@@ -332,7 +332,7 @@ print("by hand and by the package, about the same direction:", alike > 0.5)
 # ## From one writer's digit to the world
 #
 # Now the question: does a direction found with one 4 turn the 4s and 9s of *other* writers?
-# `cfx.follow_direction` walks each code along it, both ways, until the target has a probability of 0.9
+# `cfx.follow_direction` walks each code along it, both ways, until the target has a probability of 0.99
 # (`confidence=`), and bisects to the smallest step that does. By default it goes half as far as the codes
 # of two images typically lie apart.
 # One baseline is indispensable: **random directions, walked as far**, one an image. Far enough along
@@ -407,7 +407,7 @@ cfx.gallery(
 # Where the judge, another network, doesn't see the target in a flipped picture, one net is right and
 # the other wrong, or the picture is neither a 4 nor a 9: such flips may be **adversarial**. Mind that
 # a walk does not end at the border, where judges often differ, but where the target has a probability of
-# 0.9. That holds for all rows alike.
+# 0.99. That holds for all rows alike.
 #
 # ### Exercise 4 · The smallest step
 #
