@@ -404,10 +404,68 @@ def test_wrong_argument(function, arguments, argument, told, capsys):
     assert len(message) < 500
 
 
+def flipped(cf):
+    """Both images reach the target, and the stored logits are those of the image."""
+    logits = F(cf.image)
+    return (
+        cf.status == ("flipped", "flipped")
+        and logits.argmax(1).tolist() == [1, 1]
+        and torch.allclose(logits, cf.logits_after, atol=1e-4)
+    )
+
+
+def unchanged(cf):
+    """The images are those of the caller, which the space draws exactly."""
+    return cf.status == ("not_found", "not_found") and torch.allclose(cf.image, X, atol=1e-5)
+
+
+def as_far(cf):
+    """The codes moved as far as those of the result that they are compared with."""
+    lengths = [(each.code_after.z - each.code_before.z).norm(dim=1) for each in (cf, CF)]
+    return torch.allclose(*lengths, rtol=1e-3)
+
+
+def shaped(*shape):
+    return lambda images: tuple(images.images.shape[1:]) == shape and len(images.labels) > 600
+
+
+#: What is true of each answer to right arguments. X holds two images of class 0.
+TRUE = {
+    cfx.latent_attack: flipped,
+    cfx.pixel_attack: flipped,
+    cfx.reconstruct: unchanged,
+    cfx.random_change: as_far,
+    cfx.predict_logits: lambda logits: torch.equal(logits, F(X)),
+    cfx.wrap: lambda f: torch.equal(f(X), torch.zeros(2, 2)),
+    cfx.BlackBox: lambda box: torch.equal(box(X), F(X)) and box.n_queries == 2,
+    cfx.two_logits: lambda logits: torch.equal(logits, torch.zeros(3, 2)),
+    cfx.load: lambda judge: judge(torch.zeros(2, 1, 32, 32)).shape == (2, 10),
+    cfx.data.digits: shaped(1, 32, 32),
+    cfx.data.chest: shaped(1, 64, 64),
+    cfx.data.faces: shaped(3, 64, 64),
+    cfx.data.measure_digits: lambda table: len(table) == 2 and table.isna().all(None),
+    cfx.fit_descriptors: lambda found: found.quality.loc["up", "AUC"] == 1.0,
+    cfx.describe_change: lambda change: (change.local["up"] > 0).all() and len(change.local) == 2,
+    cfx.ablate: lambda table: table.loc["up", "fraction"] > table.loc["not described", "fraction"],
+    cfx.permutation_null: lambda table: np.allclose(table["score"], 1.0) and len(table) == 3,
+    cfx.cout: lambda scores: scores.shape == (2,) and (scores < -0.9).all(),  # no change at all
+    fid: lambda distance: abs(distance) < 1e-9,  # a set has no distance to itself
+    mmd2: lambda distance: distance < 0,  # unbiased: 0 on average over fresh sets
+    kid: lambda found: len(found) == 2 and found[1] >= 0,
+    cfx.report: lambda table: table.loc["a", ["images", "flip rate"]].tolist() == [2, 1.0],
+    cfx.by_profile: lambda chosen: chosen == 1,
+    cfx.explore: lambda shown: shown is None,
+    cfx.as_picture: lambda picture: picture.alt == "a figure" and picture.png[1:4] == b"PNG",
+    cfx.data.ImageSet: lambda found: torch.equal(found.images, X) and len(found) == 2,
+}
+
+
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
-def test_right_arguments_are_accepted(function, capsys):
+def test_right_arguments_give_a_right_answer(function, capsys):
     """Or every test above could pass for a reason of its own."""
-    function(**TABLE[function][0])
+    found = function(**TABLE[function][0])
+    assert TRUE[function](found)
+    assert ("Dropdown" in capsys.readouterr().out) == (function is cfx.explore)
 
 
 @pytest.mark.parametrize("function", TABLE, ids=lambda f: f.__name__)
