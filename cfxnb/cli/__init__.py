@@ -13,7 +13,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "data": "list the data sets and models in the box, or check a folder of images",
     "doctor": "check the installation",
-    "evaluate": "score your own method where the truth is known, beside baselines",
+    "evaluate": "score your own method, and compare it with baselines",
     "train": "train a classifier and a generator on a folder of images",
     "explain": "explain a classifier's decisions on a page, by all methods that apply",
 }

@@ -1,8 +1,9 @@
 """List the data sets and the trained models in the box, or check a folder of images.
 
-Without PATH, the command prints one line per data set and per model. With PATH, it opens each image
-of a folder, or of a table of file names (csv, tsv, parquet or jsonl), and prints the number of
-images per class and per split, sizes, modes, and the files that cannot be used with the reason.
+Without PATH, the command prints one line per data set and per model. With PATH, the command opens
+each image of a folder, or of a table of file names (csv, tsv, parquet or jsonl). It prints the
+number of images per class and per split, and the sizes and modes of the images. It also lists each
+file that cannot be used, with the reason.
 
 The exit status is 0 if every file can be used, 1 if files were skipped, and 2 if none can be used.
 """
@@ -37,15 +38,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("path", nargs="?", metavar="PATH", help="a folder of images, or a table")
     parser.add_argument("--all", action="store_true", help="list all skipped files and classes")
-    parser.add_argument("--root", help="folder that the names in a table refer to")
-    parser.add_argument("--file-column", help="column of the file names (default: file_name)")
-    parser.add_argument("--label-column", help="column of the classes (default: label)")
+    parser.add_argument("--root", help="folder to which the file names in a table are relative")
+    parser.add_argument("--file-column", help="column with the file names (default: file_name)")
+    parser.add_argument("--label-column", help="column with the classes (default: label)")
     parser.add_argument(
         "--split-by",
         default="content",
-        help="what decides on the split: content, name, or a column such as patient",
+        help="what the split of an image depends on: content, name, or a column such as patient",
     )
-    parser.add_argument("--follow-links", action="store_true", help="follow links out of PATH")
+    parser.add_argument(
+        "--follow-links", action="store_true", help="also read files that links in PATH point to"
+    )
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -89,7 +92,7 @@ def check_of(scan: Scan, path: str, split_by: str, most: int | None) -> str:
     Args:
         scan: What was found.
         path: The folder, as the user named it.
-        split_by: What decides on the split.
+        split_by: What the split of an image depends on, see ``cfx.data.folder``.
         most: Largest number of lines per list, or None for all.
     """
     total = len(scan.files) + len(scan.skipped)
@@ -129,7 +132,7 @@ def _sizes(sizes: Counter[tuple[int, int]]) -> list[str]:
 
 
 def _usual(sizes: Counter[tuple[int, int]]) -> int:
-    """Return a usual side that no image must be enlarged for, if there is one."""
+    """Return the largest usual size, such as 64, that enlarges no image, or the smallest one."""
     least = min(min(size) for size in sizes)
     return max((side for side in USUAL if side <= least), default=USUAL[0])
 
@@ -167,7 +170,7 @@ def _shortened(lines: Sequence[str], most: int | None) -> list[str]:
 
 
 def _entry(name: str, lines: Iterable[str]) -> list[str]:
-    """Return lines with a name before the first one."""
+    """Put a name before the first of several lines, and return them."""
     return [f"{name if i == 0 else '':<11}{line}" for i, line in enumerate(lines)]
 
 

@@ -1,7 +1,7 @@
 """Check the installation: Python, packages, memory, data files and models.
 
 The exit status is 0 if everything is in place, and 1 if something needs attention. Each line that
-is marked ✘ names the remedy.
+is marked ✘ says how to repair what is wrong.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Score a counterfactual method of your own where the truth is known, beside baselines.
+"""Score your own counterfactual method, and compare it with baselines.
 
 The method is a function in a module that Python can import from the current folder:
 
     python -m cfxnb evaluate my_package.my_module:my_method --worlds digits sprites
 
-It is called as my_method(space, classifier, images, target), and returns Counterfactuals or edited
-images. The output is one table row per world and method: how many images flip, whether an
+The method is called as my_method(space, classifier, images, target), and returns Counterfactuals or
+edited images. The output is one table row per world and method: how many images flip, whether an
 independent judge agrees, whether only the planted cause changed, the distance, and the cost, with
 95 % intervals. The exit status is 1 if a method failed on a task.
 """
@@ -35,10 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--space", default="vae", choices=SPACES,
-        help="the space that the method gets: vae, or ldm for methods that denoise (default: vae)",
+        help="space that the method gets: vae, or ldm for methods that denoise (default: vae)",
     )  # fmt: skip
     parser.add_argument(
-        "--images", type=int, default=24, help="images per task (default: 24); more are slower"
+        "--images",
+        type=int,
+        default=24,
+        help="images per task (default: 24); more images take longer",
     )
     parser.add_argument(
         "--seeds", type=int, default=1, help="number of seeds, each with other images (default: 1)"
@@ -47,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Score the method, print the table, and return 0 if the method failed nowhere."""
+    """Score the method, print the table, and return 0 if the method failed on no task."""
     method = {chosen.method.split(":")[-1]: imported(chosen.method)}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* runs failed")  # the table says it

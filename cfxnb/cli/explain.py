@@ -2,8 +2,8 @@
 
 The settings are a file in YAML that names the images, the classifier, the generator and the
 methods. 'python -m cfxnb explain --example' prints such a file with comments. The result is a
-folder with index.html, which needs no other file and no internet, and with all numbers, images and
-results as files.
+folder. Its page index.html needs no other file and no internet. The folder also holds all numbers,
+images and results as files.
 
 Without a file, --data names the images, and --models a folder that 'python -m cfxnb train' has
 written. With --minutes, classifier, judge and generator are trained first if they are missing:
@@ -12,12 +12,12 @@ written. With --minutes, classifier, judge and generator are trained first if th
 
 --output-dir, --n-images and --device also work beside a file, and replace its values. --data,
 --size, --models and --minutes stand for a file, so they can't be combined with one. To train a
-generator for a classifier of yours, run 'python -m cfxnb train --classifier ...', and name both in
-the file. If the command is interrupted, the same command goes on.
-A folder with a page of other settings is refused, unless --replace is given.
-Start it with 'accelerate launch -m cfxnb explain ...' to share the images among several GPUs.
+generator for your own classifier, run 'python -m cfxnb train --classifier ...', and name both in
+the file. If the command is interrupted, run it again: it continues where it stopped. The command
+refuses a folder that holds a page with other settings, unless --replace is given.
+To share the images among several GPUs, run 'accelerate launch -m cfxnb explain ...'.
 
-The exit status is 0, also if the page holds warnings about the results.
+The exit status is 0, even if the page holds warnings about the results.
 """
 
 import argparse
@@ -47,15 +47,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="the file of settings (YAML)")
     parser.add_argument("--example", action="store_true", help="print settings with comments")
-    parser.add_argument("--check", action="store_true", help="check the settings, run nothing")
-    parser.add_argument("--data", metavar="FOLDER", help="images to explain, without a file")
-    parser.add_argument("--size", type=int, help="height and width of the images of --data")
+    parser.add_argument("--check", action="store_true", help="only check the settings")
     parser.add_argument(
-        "--models", metavar="FOLDER", help="classifier, judge and space, without a file"
+        "--data", metavar="FOLDER", help="images to explain, in place of a file of settings"
     )
-    parser.add_argument("--minutes", type=float, help="time for training what --models lacks")
+    parser.add_argument(
+        "--size", type=int, help="height and width to which the images of --data are resized"
+    )
+    parser.add_argument(
+        "--models",
+        metavar="FOLDER",
+        help="folder with classifier, judge and space, in place of a file of settings",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="minutes for training the networks that are missing in --models",
+    )
     parser.add_argument("--output-dir", metavar="FOLDER", help="folder for the page")
-    parser.add_argument("--replace", action="store_true", help="replace a page of other settings")
+    parser.add_argument(
+        "--replace", action="store_true", help="replace a page that was made with other settings"
+    )
     parser.add_argument("--n-images", metavar="N", help="number of images to explain, or all")
     parser.add_argument("--device", help="device to run on, such as cpu or cuda")
 
@@ -99,8 +111,8 @@ def _settings(chosen: argparse.Namespace, new: dict[str, Any]) -> dict[str, Any]
         for name in ("data", "models", "minutes", "size"):
             if getattr(chosen, name) is not None:
                 raise ValueError(
-                    f"--{name}: expected without a file of settings, got both; name the images and "
-                    "models in the file, and train them with 'python -m cfxnb train'"
+                    f"--{name}: expected either this option or a file of settings, got both; "
+                    "name images and models in the file, and train with 'python -m cfxnb train'"
                 )
         config: Config = read_config(chosen.config)
         return dataclasses.asdict(config)

@@ -1,12 +1,12 @@
 """Train a classifier, a judge and a space on a folder of images.
 
-The folder has one subfolder of images per class, or is laid out in another way that
-cfx.data.folder reads. Height and width must be divisible by 4 and at least 16. For --kind diffae,
-images of more than 32 pixels must be divisible by 8 and at least 32. --size resizes the images. A
-tenth of the images is held out, and everything is measured on it. If the folder states its splits
-("train" and "test"), these are used.
+The folder has one subfolder of images per class, or is laid out in another way that cfx.data.folder
+reads. Height and width must be divisible by 4 and at least 16. For --kind diffae, images of more
+than 32 pixels must be divisible by 8 and at least 32. --size resizes the images. The command holds
+out a tenth of the images, and measures all networks on them. If the folder has splits of its own
+("train" and "test"), the command uses them.
 
-To explain a classifier of yours, name it with --classifier. The command then trains only the judge
+To explain your own classifier, name it with --classifier. The command then trains only the judge
 and the space. The classes of the classifier must be the subfolders, in the order of their names.
 --classifier takes what 'python -m cfxnb explain' takes:
 
@@ -31,7 +31,7 @@ What is trained is written to the output folder:
 At the end, the command says in words whether the space is good enough to explain with.
 
 Each folder holds model.safetensors and card.json, and cfx.load(folder) reads it. If the command is
-interrupted, the same command continues. On several GPUs, start it with
+interrupted, run it again: it continues where it stopped. On several GPUs, start it with
 "accelerate launch -m cfxnb train ...".
 
 Examples:
@@ -61,23 +61,23 @@ SHARPER = ("autoencoder", "diffae")  # kinds that lose less of an image than a V
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("folder", help="folder with one subfolder of images per class")
-    parser.add_argument("--output", required=True, help="folder for what is trained")
+    parser.add_argument("--output", required=True, help="folder for the trained networks")
     parser.add_argument("--kind", choices=KINDS, default="vae", help="kind of space, default: vae")
     parser.add_argument("--minutes", type=float, default=25.0, help="time budget, default: 25")
     parser.add_argument(
         "--classifier",
         metavar="CLASSIFIER",
-        help="classifier to use, not to train: a name, a folder, a file, "
+        help="classifier to explain, instead of training one: a name, a folder, a file, "
         "'package.module:function', or a mapping in YAML with options of cfx.wrap, see above",
     )
-    parser.add_argument("--mirror", action="store_true", help="also train on mirrored images")
+    parser.add_argument("--mirror", action="store_true", help="also train on the mirror images")
     parser.add_argument("--size", type=int, help="resize images to this height and width")
     parser.add_argument("--device", help="cpu, cuda or mps; default: cuda or mps if there is one")
     parser.add_argument("--seed", type=int, default=0, help="seed, default: 0")
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Train, measure, and print where things are and how good they are."""
+    """Train and measure the networks, and print their folders and their quality."""
     from cfxnb import train, weights
     from cfxnb.core import validate
     from cfxnb.core.model_folder import is_model_folder
@@ -211,7 +211,7 @@ def _sample(held_out: Any) -> Any:
 
 
 def _survival(images: Any, space: Any, classifier: Any) -> float:
-    """Return the fraction of images that are decided alike after reconstruction."""
+    """Return the fraction of images whose predicted class survives reconstruction."""
     import torch
 
     from cfxnb.core.prediction import predict_logits
@@ -224,7 +224,7 @@ def _survival(images: Any, space: Any, classifier: Any) -> float:
 
 
 def _attack(images: Any, space: Any, classifier: Any, judge: Any, out: Path) -> Any:
-    """Write and print how latent attack and pixel attack do, and return the latent attack's."""
+    """Run both attacks, write and print their report, and return the latent attack's result."""
     from cfxnb.attacks.latent_attack import latent_attack
     from cfxnb.attacks.pixel_attack import pixel_attack
     from cfxnb.core.prediction import predict_logits
@@ -252,7 +252,8 @@ def verdict(
         kind: Kind of the space, one of ``KINDS``.
         survival: Fraction of the decisions that survive reconstruction.
         n_images: Number of held-out images.
-        flips: How many images the latent attack flipped, and of how many. None: it was not run.
+        flips: Number of images that the latent attack flipped, and number of images that it tried.
+            None if the attack was not run.
     """
     from cfxnb.explanation.findings import SURVIVAL, share
 
@@ -260,7 +261,7 @@ def verdict(
     others = [k for k in SHARPER if k != kind and (kind, k) != ("ldm", "autoencoder")]
     advice = (
         f"Train longer (--minutes), or try --kind {' or '.join(others)}. Name another --output, "
-        "because a space that is there is not trained again."
+        "because an existing space is not trained again."
     )
     percent = (
         f"{math.floor(1000 * survival + 1e-6) / 10:g} % of the decisions survive reconstruction"

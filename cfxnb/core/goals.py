@@ -1,15 +1,16 @@
 """Goals: targets for models of outcomes, such as "raise to 0.8" or "lower by 2 years".
 
 A goal turns a model of outcomes (b, k) into a classifier of two classes, "not reached" and
-"reached", so that every method can follow it. For an outcome y that lies d from the goal, the log
-odds of "reached" are d / scale while d is negative, and at least ``CERTAIN`` as soon as the goal is
-reached. So the log odds lead to the goal, any ``confidence`` is reached exactly where the goal is
-reached, and no method overshoots.
+"reached", so that every method can follow it. Let d be the distance of an outcome to the bound of
+the goal, negative outside of the goal. The log odds of "reached" are d / scale while d is negative,
+and at least ``CERTAIN`` as soon as the goal is reached. So a search that raises the log odds comes
+closer to the goal. Any ``confidence`` is reached exactly where the goal is reached, so no method
+overshoots.
 
-A goal such as "lower by 2" has another bound for each image, and so has the scale: it is a tenth of
-the way that the image has to go. ``GoalClassifier`` therefore learns the bounds of a batch from
-the first images that it classifies after ``begin``, the originals. Later it must know which rows of
-the batch the images belong to, see ``Run.classify``.
+For a goal such as "lower by 2", each image has its own bound. Each image also has its own scale: a
+tenth of the difference between its outcome and the bound. ``GoalClassifier`` therefore computes the
+bounds of a batch from the originals, which are the first images that it classifies after ``begin``.
+Later, ``Run.classify`` tells the classifier to which row of the batch each image belongs.
 """
 
 import dataclasses
@@ -39,7 +40,9 @@ KINDS = ("raise_to", "lower_to", *RELATIVE, "between", "score")
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """What a model's outcome has to become. Made by ``raise_to``, ``lower_by`` and so on.
+    """A condition that the outcome of a model has to meet.
+
+    Functions such as ``raise_to`` make it.
 
     Attributes:
         kind: One of ``KINDS``.
@@ -103,7 +106,7 @@ def column_of(goal: Goal, outcomes: Outcomes) -> int | None:
 
 
 def read_outcome(goal: Goal, found: Tensor, outcomes: Outcomes) -> Tensor:
-    """Return the outcome that the goal is about, (b,), from all outcomes (b, k)."""
+    """Select the outcome that the goal refers to, (b,), out of all outcomes (b, k)."""
     if goal.function is not None:
         score = validate.tensor_of(goal.function(found), "fn")
         score = validate.instance(score, Tensor, "fn", "scores as a torch tensor")
@@ -151,7 +154,7 @@ def text_of(goal: Goal, outcomes: Outcomes) -> str:
 
 
 def record_for(goal: Goal, outcomes: Outcomes) -> dict[str, Any]:
-    """Return the goal as entries of the record of a result."""
+    """Return the goal as entries for the record (``made_by``) of a result."""
     unit = "" if goal.kind == "score" else unit_of(outcomes, column_of(goal, outcomes) or 0)
     return {
         "kind": goal.kind,
@@ -180,12 +183,12 @@ def recorded_goal(made_by: Mapping[str, Any]) -> Goal | None:
 
 
 def reached_by(model: Any, cf: Any, name: str) -> Tensor:
-    """Return whether another regression model sees the goal reached, bool (n,).
+    """Return whether the counterfactuals reach the goal according to another model, bool (n,).
 
     For goals such as "lower by 2", the bounds are those of the other model's own outcomes.
 
     Args:
-        model: Regression model with the outcomes of the explained one.
+        model: Regression model with the same outcomes as the explained model.
         cf: Counterfactuals with a goal as target.
         name: Name of the model in messages.
 
@@ -312,13 +315,16 @@ def score(fn: Callable[[Tensor], Tensor], *, at_least: float = 0.0) -> Goal:
 
 @dataclasses.dataclass
 class Placement:
-    """The goal of the images of one batch. All tensors are (b,), or (1,) for all images.
+    """The bounds of a goal for each image of one batch.
+
+    All tensors are (b,), or (1,) for all images.
 
     Attributes:
         low, high: Bounds of the outcome.
         start: Outcomes of the originals.
         scale: Outcome difference that changes the log odds by 1.
-        slack: How far behind the bound a search has to go, so that rounding does not undo it.
+        slack: Distance by which a search has to pass the bound, so that rounding errors do not undo
+            the success.
     """
 
     low: Tensor
@@ -334,15 +340,17 @@ class GoalClassifier:
     Args:
         model: Model of outcomes, or a classifier for a goal that is a score.
         goal: The goal.
-        scale: If given, the log odds are the distance to the goal divided by ``scale`` everywhere,
-            and bounds are those of the goal. Then ``begin`` is not needed.
+        scale: If a number, the log odds are the signed distance to the goal divided by ``scale``.
+            All images then have the same bound, and ``begin`` is not needed. If None, each image
+            has its own bound and scale.
 
     Attributes:
         values: Outcomes of the images classified last, (b,).
         placed: The goal of the present batch, or None until the originals are classified.
-        rows: Rows of the batch to which the next images belong, (b,). If None, the images are
-            those of the whole batch, or all belong to its only image.
-        searching: Whether images count as reached only if they pass the bound by the slack.
+        rows: For each of the next images, its row in the batch, (b,). If None, the images are those
+            of the whole batch, or all belong to its only image.
+        searching: If True, the goal is reached only where the outcome passes the bound by
+            ``slack``.
     """
 
     def __init__(self, model: Any, goal: Goal, scale: float | None = None) -> None:
@@ -373,11 +381,11 @@ class GoalClassifier:
         return getattr(self.model, "module", None)
 
     def record(self) -> dict[str, Any]:
-        """Return the goal as entries of the record of a result."""
+        """Return the goal as entries for the record (``made_by``) of a result."""
         return record_for(self.goal, self._outcomes)
 
     def begin(self) -> None:
-        """Let the next images be originals, whose outcomes place the goal."""
+        """Compute the bounds of the goal from the next images, which are the originals."""
         self.placed, self.rows, self.searching = None, None, False
 
     def read(self, images: Tensor) -> Tensor:
@@ -463,9 +471,10 @@ def goal_classifier(model: Any, goal: Goal, scale: float | None = None) -> GoalC
 def select_goal(model: Any, goal: Goal, *, scale: float) -> Classifier:
     """Make a classifier of two classes from a regression model and a goal.
 
-    The classes are 0 "not reached" and 1 "reached". All that takes a classifier takes the result,
-    such as ``cfx.fit_flow``, ``cfx.integrated_gradients`` or the judge of ``cfx.report``. Methods
-    that take a ``target`` also take the goal itself, and then need no ``scale``.
+    The classes are 0 "not reached" and 1 "reached". Functions that take a classifier, such as
+    ``cfx.fit_flow`` and ``cfx.integrated_gradients``, also take this one. It can be the judge of
+    ``cfx.report``. You do not need it for methods with an argument ``target``, because they take
+    the goal itself.
 
     Args:
         model: A model from ``cfx.wrap_regression``, a ``BlackBox`` of it, or for ``cfx.score`` a

@@ -1,4 +1,6 @@
-"""Results in a folder: written shard by shard, and opened as one thing that is read when used.
+"""Results in a folder.
+
+They are written in shards, and read when they are used.
 
 A folder of results has these files:
 
@@ -42,11 +44,12 @@ SHOWN = 6  # images that a notebook shows
 
 @dataclasses.dataclass(frozen=True)
 class Seal:
-    """What is known of a finished shard without reading its results.
+    """Facts about a finished shard, which can be read without reading its results.
 
     Attributes:
-        folder: Random number of the folder.
-        number, first, count: Number of the shard, and its first image and number of images.
+        folder: Random number that identifies the folder.
+        number, first, count: Number of the shard, position of its first image, and number of its
+            images.
         images: Digest of the images of the shard.
         status: How many images have each status.
         seconds: How long the shard took.
@@ -68,7 +71,7 @@ class ShardFiles:
 
     Args:
         path: The folder.
-        folder: Random number of the folder, which every seal repeats.
+        folder: Random number that identifies the folder. Every seal repeats it.
         argument: Name of the caller's argument, for messages.
     """
 
@@ -109,7 +112,9 @@ class ShardFiles:
 
     @contextlib.contextmanager
     def claimed(self, number: int) -> Iterator[bool]:
-        """Lock a shard, and tell the ``with`` block whether this succeeded.
+        """Lock a shard.
+
+        The ``with`` block gets True if the lock is free, and False otherwise.
 
         The operating system frees the lock of a process that dies.
         """
@@ -135,7 +140,7 @@ class ShardFiles:
             first: Position of the first image in the data set.
             result: Result of the shard, on the CPU.
             images: Digests of the images.
-            row: Row of the first image, as the method counts it.
+            row: Row of the first image in its data set (``first_row`` of the method).
         """
         tensors, table, name = self.names(number)
         for left in self.path.glob(f"*/.{number:06d}.*.partial"):  # of a process that died
@@ -251,7 +256,7 @@ class ResultFolder(Tabular):
         return joined[torch.from_numpy(np.argsort(np.concatenate(order)))]
 
     def without_images(self) -> Any:
-        """Return Counterfactuals of all finished images, with one black pixel as each image.
+        """Return all finished Counterfactuals, with one black pixel in place of each image.
 
         The codes, logits, targets and statuses of 100,000 images usually fit in memory, and their
         images do not.
@@ -302,7 +307,7 @@ class ResultFolder(Tabular):
         return f"<p>{self!r}</p>{shown_here._repr_html_()}"
 
     def _read(self, seal: Seal) -> Any:
-        """Return the result of a shard. The last one is kept in memory."""
+        """Return the result of a shard. The shard that was read last stays in memory."""
         number, result = self._last
         if number != seal.number:
             result = self.kind.load(self._files.checked(seal, self._files.names(seal.number)[0]))
@@ -322,10 +327,10 @@ def open(path: str | os.PathLike) -> ResultFolder:
     The results are those of one call with all images. Targets are one for all images, one per
     image, an entry of each item (``cfx.from_item``), or a function of the logits of a batch.
 
-    The results are written in shards, which are the batches of the call. A repeated call goes on
-    after the finished shards. It refuses a folder of another call, and a folder that was begun
-    with other images or with another classifier or space. Several processes that make the same call
-    share the work, also on several machines with a common folder.
+    The results are written in shards, which are the batches of the call. A repeated call continues
+    after the finished shards. It refuses a folder of another call, and a folder that was begun with
+    other images or with another classifier or space. Several processes share the work if each of
+    them makes the same call. They may run on several machines with a common folder.
 
     Args:
         path: The folder. Its results are read when they are used.

@@ -6,7 +6,7 @@ row of the shard's first image, so that the answers are those of one call. With 
 finished shard is written to a folder at once, and a later call goes on after the finished shards.
 
 Several processes may work in one folder at the same time, on one machine or on several. Each
-process takes the next shard that nobody has locked or finished. If a process dies, its shard is
+process takes the next shard that no process has locked or finished. If a process dies, its shard is
 free again. ``accelerate launch`` and ``torchrun`` start such processes, see ``core.processes``.
 
 Read first ``streamed``, then ``_Call.in_folder``.
@@ -74,8 +74,8 @@ def streamed(
 ) -> Any:
     """Decorate a method, so that it also takes data sets and writes its results to a folder.
 
-    The method must have the arguments ``images``, ``batch_size`` and ``output_dir``. It never sees
-    a data set, nor an ``output_dir``.
+    The method must have the arguments ``images``, ``batch_size`` and ``output_dir``. The decorator
+    handles data sets and ``output_dir``, so the method gets neither of them.
 
     Args:
         function: The method.
@@ -212,7 +212,9 @@ class _Call:
             return ShardFiles(place, folder.number, "output_dir"), itertools.chain([first], shards)
 
     def _work_through(self, files: ShardFiles, shards: Iterator[Shard], earlier: set[int]) -> None:
-        """Finish all shards. Shards that other processes work on are looked at again.
+        """Finish all shards.
+
+        Shards that other processes work on are checked again later.
 
         Args:
             earlier: Numbers of the shards that were finished before this call.
@@ -239,7 +241,7 @@ class _Call:
         write_json(files.path / COMPLETE, {"shards": count}, "output_dir")
 
     def _finish(self, files: ShardFiles, shard: Shard, earlier: set[int]) -> bool:
-        """Return whether a shard is finished, after computing it if no other process does."""
+        """Compute a shard unless another process does, and return whether it is finished."""
         if self.state.stopped:
             return True
         if self._is_finished(files, shard, earlier):
@@ -311,7 +313,7 @@ class _Call:
         return 0 if _has_rows(value) else validate.count(value, "first_row")
 
     def _check_order(self) -> None:
-        """Refuse loaders that give another part of the data set, or another order, each time."""
+        """Refuse a loader that shuffles, or that gives each process different images."""
         if self.stream.shuffled:
             raise ValueError(
                 f"{self.of}: expected the same order each time, got a DataLoader that shuffles, "
@@ -361,7 +363,7 @@ def _has_rows(value: Any) -> bool:
 def _answers(
     images: Tensor, classifier: Any, space: Any = None, target: Any = None
 ) -> dict[str, Tensor]:
-    """Return what the classifier (or model of outcomes) and the space answer to a few images."""
+    """Return the outputs of classifier (or model of outcomes) and space for a few images."""
     found = {"images": images}
     with standard(), torch.no_grad(), eval_frozen(space, classifier):
         if space is not None:

@@ -1,9 +1,9 @@
 """Data sets of images, and how they are read shard by shard.
 
-A shard is a piece of a data set: some images that follow each other. ``as_stream`` accepts what
-people have: a torch ``Dataset`` or ``DataLoader``, an iterator, an ``ImageSet`` or a folder set, or
-images in memory. Data sets with a length and positions are read where a shard needs them. Loaders
-and iterators are read from their beginning.
+A shard is a piece of a data set: some images that follow each other. ``as_stream`` accepts a torch
+``Dataset`` or ``DataLoader``, an iterator, an ``ImageSet``, a folder set, or images in memory. If a
+data set has a length and positions, only the images of a shard are read. Loaders and iterators are
+always read from their beginning.
 """
 
 import dataclasses
@@ -116,8 +116,8 @@ class Stream:
         length: Number of images, or None if it is unknown until the end.
         shards: Function that takes the number of images per shard, and returns an iterator over the
             shards.
-        shuffled: Whether the images come in another order each time.
-        partial: Whether each process gets other images.
+        shuffled: Whether the order of the images differs from one pass to the next.
+        partial: Whether each process gets a different part of the images.
     """
 
     length: int | None
@@ -280,7 +280,7 @@ def _is_one_image(value: Any) -> bool:
 
 
 def _as_chunk(entries: dict[int | str, Any], first: int, name: str, batched: bool | None) -> Chunk:
-    """Return the Chunk of what an iterator or a loader gave: one image, or a batch of images."""
+    """Make a Chunk of an item of an iterator or a loader: one image, or a batch of images."""
     images = entries[0]
     if batched is None:
         batched = getattr(images, "ndim", 3) == 4 or isinstance(images, list | tuple)

@@ -1,4 +1,4 @@
-"""Read a folder of images as a data set, whatever its files are."""
+"""Read a folder of images of any format and size as a data set."""
 
 import dataclasses
 import warnings
@@ -62,8 +62,8 @@ def folder(
     **Plain**: images without classes, which get the label 0 and the class name "unlabelled".
 
     Files are read by their content: AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF and WebP.
-    Transparent images are put on white. Palettes, CMYK and other colour models become RGB, and the
-    EXIF orientation is applied. Colour profiles are ignored. Gray images of 16 bits keep their
+    Transparent parts become white. Palettes, CMYK and other colour models become RGB, and the EXIF
+    orientation is applied. Colour profiles are ignored. Gray images of 16 bits keep their
     precision; colour images of 16 bits are read with 8 bits.
 
     **Splits.** Each image belongs to "train", "validation" or "test" by a hash of its content.
@@ -81,16 +81,17 @@ def folder(
             is not in the middle, ``"pad"`` adds white borders, and ``"stretch"`` distorts. All of
             them are antialiased. Default: ``"crop"``.
         class_names: Names of the classes in the order of the classifier's outputs, or a dict such
-            as ``id2label``. Default: the names in alphabetical order, or by size if all are whole
-            numbers.
+            as ``id2label``. Default: the names in alphabetical order, or in numerical order if all
+            are whole numbers.
         file_column: Column of the table with the file names, relative to ``root``. Default:
             "file_name", or another usual name.
         label_column: Column of the table with the class of each image. Default: "label", or another
             usual name, unless its values are fractional numbers.
         factors: Columns of the table that become factors. Images without a value in one of these
-            columns are skipped. Default: all other columns, whose gaps stay NaN.
+            columns are skipped. Default: all other columns. Missing values in these columns stay
+            NaN.
         root: Folder that the names in a table refer to. Default: the folder of the table.
-        split_by: What decides on the split of an image: ``"content"``, ``"name"`` (the name
+        split_by: What the split of an image depends on: ``"content"``, ``"name"`` (the name
             relative to the folder, faster if ``verify`` is False), or a column of the table, such
             as a patient's number. Images with the same value are in the same split. Default:
             ``"content"``.
@@ -187,8 +188,8 @@ class Scan:
         headers: Size and mode of each image.
         factors: One row per image.
         class_names: Names of all classes, in their order.
-        skipped: Pairs of file and reason.
-        layout: How images and labels were found, in a few words.
+        skipped: Pairs (file, reason why it was skipped).
+        layout: Layout of the folder in a few words, such as "class folders".
         splits_given: Whether the folder states the splits itself.
         rows: Position of each image in ``source``.
         source: Function that returns an image (c, h, w), given a position and an ImageFormat.
@@ -210,7 +211,7 @@ class Scan:
 def scan_files(
     listing: Listing, split_by: str, fractions: Sequence[float], options: Options
 ) -> Scan:
-    """Open each file of a listing once, and keep what can be used."""
+    """Open each file of a listing once, and return those that can be used as a Scan."""
     column = None if split_by in ("content", "name") else split_by
     if column is not None and column not in listing.factors:
         raise ValueError(
@@ -223,7 +224,7 @@ def scan_files(
         try:
             found, content_key = files.check(row, options)
             if column is not None and pd.isna(listing.factors[column].iloc[row]):
-                raise ValueError(f"no value for {column!r}, which decides on the split")
+                raise ValueError(f"no value for {column!r}, on which the split depends")
         except ValueError as error:
             skipped.append((name, str(error)))
             continue
@@ -290,7 +291,7 @@ def make_set(
     Args:
         scan, split, class_names, options: What was found, and the checked arguments.
         name: Name of the folder or of the data set, for ``source``.
-        argument: Name of the argument that holds it, for messages.
+        argument: Name of the argument with the folder or the data set, for messages.
     """
     skipped = pd.DataFrame(scan.skipped, columns=["file", "reason"], dtype=object)
     tell_skipped(scan, options.errors, argument)

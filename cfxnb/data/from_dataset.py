@@ -83,7 +83,7 @@ def from_dataset(
 
 
 def _part(dataset: Any, split: str | None) -> Any:
-    """Return a map-style data set, or the right part of a dict of them."""
+    """Return the data set itself, or the part for a split if it is a dict of data sets."""
     if isinstance(dataset, Mapping):
         keys = [k for k in dataset if GIVEN_SPLITS.get(str(k).lower(), "") == split]
         if len(keys) != 1:
@@ -186,7 +186,7 @@ def _shaped(pixels: Tensor, how: ImageFormat) -> Tensor:
 def _scan(
     items: Items, label_column: str | None, fractions: Sequence[float], options: Options
 ) -> Scan:
-    """Read each item once, and keep what can be used."""
+    """Read each item once, and return those that can be used as a Scan."""
     rows, headers, keys, others, skipped = [], [], [], [], []
     for row in progress.each(range(len(items.dataset)), "checking images"):
         try:

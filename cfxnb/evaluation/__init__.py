@@ -1,6 +1,7 @@
-"""Score a counterfactual method where the truth is known, beside the methods of this package.
+"""Score a counterfactual method on fixed tasks, and compare it with the methods of this package.
 
-Read ``evaluate`` first: it is what ``cfx.evaluate`` does. ``tasks`` makes the questions: sprites,
-whose planted causes are known, and digits, faces and X-rays with an independent judge. ``methods``
-lists the methods and baselines of the bake-off. ``measure`` turns what a method found into numbers.
+Read ``evaluate`` first, which holds ``cfx.evaluate``. ``tasks`` makes the tasks. In the tasks with
+sprites, we planted the causes of the decisions. The tasks with digits, faces and X-rays have an
+independent judge. ``methods`` lists the methods and baselines of the bake-off. ``measure`` computes
+the measures of a method from its results.
 """

@@ -1,4 +1,4 @@
-"""Score a method of one's own on tasks whose truth is known, beside baselines, in one call."""
+"""Score a user's method on fixed tasks, and compare it with baselines, in one call."""
 
 import dataclasses
 import html
@@ -29,7 +29,7 @@ log = logging.getLogger("cfxnb")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation(Result):
-    """How well methods did on tasks whose truth is known.
+    """Measures of several methods on tasks with known causes or an independent judge.
 
     Attributes:
         table: DataFrame with one row per world and method. The columns are those of ``cfx.report``,
@@ -90,12 +90,12 @@ def evaluate(
     n_images: int = 24,
     seeds: int | Sequence[int] = 1,
 ) -> Evaluation:
-    """Score a counterfactual method on tasks whose truth is known, beside baselines.
+    """Score a counterfactual method on fixed tasks, and compare it with baselines.
 
     In the world "sprites" the planted causes of the decisions are known. The worlds "digits",
     "faces" and "chest" have an independent judge. All methods explain the same images for the same
-    targets. If a method fails on a task, the other methods and tasks go on, and ``failures`` says
-    what was wrong.
+    targets. If a method fails on a task, the evaluation continues with the other methods and tasks.
+    The table ``failures`` then says what was wrong.
 
     Args:
         method: Function ``method(space, classifier, images, target)`` that returns Counterfactuals,
@@ -103,13 +103,13 @@ def evaluate(
             seed. Several methods can be passed as a dict from names to functions.
         worlds: Some of "sprites", "digits", "faces" and "chest".
         baselines: Names of methods of ``cfxnb.evaluation.methods.METHODS`` for comparison.
-            Default: pixel attack, latent attack and flow walk. The flow is fitted with few steps,
-            to save time, so that the flow walk is somewhat weaker than in the bake-off.
+            Default: pixel attack, latent attack and flow walk. To save time, the flow is fitted
+            with few steps. The flow walk is therefore somewhat weaker than in the bake-off.
         space: Space that the method gets: "vae", whose codes are vectors, or "ldm", a
             ``cfx.spaces.Diffusion`` for methods that denoise. The faces have no "vae".
         n_images: Number of images per task. Default: 24.
-        seeds: Number of seeds, or the seeds. Each seed stands for other images. With digits it also
-            stands for other targets. Default: 1.
+        seeds: Number of seeds, or the seeds. Each seed selects different images. With digits it
+            also stands for other targets. Default: 1.
 
     Returns:
         An Evaluation. Its ``table`` has one row per world and method. If ``flip rate`` is high and
@@ -155,7 +155,7 @@ def evaluate(
         first = failures[0]
         warnings.warn(
             f"{len(failures)} of {count * (len(methods) + len(baselines))} runs failed, and are "
-            f"missing in the table; the first: {first['method']} on {first['world']}, "
+            f"missing in the table; the first failure: {first['method']} on {first['world']}, "
             f"{first['task']}: {first['problem']}",
             stacklevel=2,
         )
@@ -220,7 +220,7 @@ def _checked_methods(value: Any) -> dict[str, Method]:
 
 
 def _chosen(value: Any, name: str, known: Any, some: bool = True) -> list[str]:
-    """Return a list of known names, each once."""
+    """Check that all names are known and different, and return them as a list."""
     listed = validate.texts([value] if isinstance(value, str) else value, name)
     unknown = [each for each in listed if each not in known]
     if unknown or len(set(listed)) < len(listed) or (some and not listed):

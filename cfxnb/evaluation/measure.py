@@ -1,4 +1,4 @@
-"""Turn what a method found on a task into numbers, and pool the numbers of several tasks."""
+"""Compute the measures of a method on a task, and pool the measures of several tasks."""
 
 import math
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def measure(task: Task, name: str, found: Counterfactuals, level: float | None =
     Args:
         task: The task.
         name: Name of the method.
-        found: What the method found.
+        found: Result of the method.
         level: Confidence level of the intervals, or None for no intervals.
     """
     told: dict[str, Any] = {}
@@ -45,8 +45,8 @@ def measure(task: Task, name: str, found: Counterfactuals, level: float | None =
 def total_costs(found: Counterfactuals, passes_per_flip: float) -> dict[str, float]:
     """Return flips, network passes and seconds of a call. Unknown costs are NaN.
 
-    ``passes_per_flip`` includes passes that all images share. Without flips it is unknown, and the
-    passes of the images are added up.
+    ``passes_per_flip`` includes passes that all images share. If no image flipped,
+    ``passes_per_flip`` is unknown, and the function adds up the passes of the images.
     """
     flips = int(found.flipped.sum())
     spent = [found.cost.get(network) for network in ("generator", "classifier")]

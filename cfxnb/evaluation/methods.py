@@ -1,6 +1,6 @@
 """The methods and baselines of the bake-off, each as a function of a task.
 
-A new method enters with one line in ``METHODS``.
+To add a method, add one line to ``METHODS``.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Run = Callable[[Task], Counterfactuals]
 
 
 def _follow(task: Task) -> Counterfactuals:
-    """Follow the direction to each target, with the images of each target together."""
+    """Group the images by target, and follow for each group the direction to its target."""
     parts, rows = [], []
     for target in task.target.unique().tolist():
         own = (task.target == target).nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""Call a method of somebody else, and check that what it returns is an answer to the task."""
+"""Call the method of a user, and check that its result fits the task."""
 
 import dataclasses
 import inspect
@@ -30,8 +30,8 @@ def run_method(method: Method, task: Task, space: Any, name: str) -> Counterfact
         name: Name of the method.
 
     Raises:
-        ValueError, TypeError: If the answer does not belong to the task, or if its statuses
-            contradict the classifier.
+        ValueError, TypeError: If the result does not fit the task, or if a status contradicts the
+            classifier.
     """
     options = {"seed": task.seed} if _takes_seed(method) else {}
     began = time.perf_counter()

@@ -1,7 +1,7 @@
 """The tasks on which methods are compared: a classifier to explain, images, targets, and a judge.
 
-The sprites say which factors a classifier uses. So an explanation can be compared with a known
-cause. Digits, faces and X-rays have an independent judge instead.
+For sprites, we know which factors a classifier uses. So an explanation can be compared with the
+known cause. Digits, faces and X-rays have an independent judge instead.
 """
 
 import dataclasses
@@ -36,22 +36,21 @@ PARTS = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """A classifier to explain, and all that methods and judges need.
+    """A classifier to explain, and everything that methods and judges need.
 
     Attributes:
-        world: Data set, under which results are averaged.
-        name: The classifier, or the seed of its rule.
+        world: Name of the data set. Results are averaged per world.
+        name: Name of the classifier, or of the seed of its rule.
         classifier: The classifier that methods explain.
-        space: Space of methods that walk in codes, or None if there is none that decodes fast.
-        diffusion: Space of methods that denoise.
+        space: Space for methods that move codes. None if no space of this world decodes fast.
+        diffusion: Diffusion model, the space for methods that denoise.
         train: Unlabelled training images.
-        images, target: What is explained, the same for all methods.
+        images, target: Images to explain and their targets, the same for all methods.
         judge: Independent classifier with the same classes.
         causes: Planted causes, or None where they are not known.
-        conditions: Conditions of a diffusion model that is told what the classes mean. Default: by
-            the class names.
-        seed: Seed of methods that draw random numbers.
-        flow_steps: Number of steps with which a flow is fitted.
+        conditions: Condition of the diffusion model for each class. Default: by the class names.
+        seed: Seed for methods that draw random numbers.
+        flow_steps: Number of training steps of the fitted flow.
     """
 
     world: str
@@ -92,7 +91,7 @@ class Task:
 
 
 def rule_judge(rule: PlantedClassifier) -> Callable[[Tensor], Tensor]:
-    """Return a judge of sprites: the planted rule, applied to the factors that a reader reads."""
+    """Return a judge of sprites, which applies the planted rule to the predicted factors."""
     reader = load("sprites/judge")
 
     def judge(images: Tensor) -> Tensor:
@@ -109,7 +108,7 @@ def sprite_task(
 
     Args:
         name: Name of the classifier, or of its rule.
-        rule: What causes the decisions of the classifier.
+        rule: Planted rule that the classifier was trained to follow.
         classifier: The classifier to explain.
         world: World from which sprites are sampled.
         n: Number of images.
@@ -134,7 +133,7 @@ def sprite_task(
 
 
 def photograph_task(world: str, part: ImageSet, train: ImageSet, seed: int) -> Task:
-    """Return the task of a world with an independent judge. The seed chooses other targets."""
+    """Return the task of a world with an independent judge. The targets depend on the seed."""
     space: Any
     diffusion: Any
     classifier: Any
@@ -161,7 +160,8 @@ def tasks(worlds: Sequence[str], n: int, seeds: Sequence[int]) -> Iterator[Task]
     Args:
         worlds: Some of ``WORLDS``.
         n: Images per task.
-        seeds: Each seed stands for other images, with other targets if there are many classes.
+        seeds: Each seed selects different images, and different targets if there are more than two
+            classes.
 
     Raises:
         ValueError: If a world has too few images. Nothing was computed before.

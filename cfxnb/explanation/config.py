@@ -1,4 +1,4 @@
-"""The file that names data, classifier and space: read, checked in words, and run."""
+"""Read, check and run a file of settings, which names data, classifier and space."""
 
 import dataclasses
 import os
@@ -160,7 +160,7 @@ def checked(value: Any) -> Config:
 
 
 def _check_target(config: Config) -> None:
-    """Compare the classes of the target with the names that the classifier states, if it does."""
+    """Check that the classes in ``target`` are classes of the classifier, if it has names."""
     names, value = stated_names(config.classifier, "classifier"), config.target
     if names is None or (isinstance(value, str) and value in TARGETS):
         return
@@ -187,7 +187,7 @@ def target_is_checked(config: Config) -> bool:
 def check_place(config: Config) -> None:
     """Refuse a folder with a page that other settings have made.
 
-    The same settings may write their page again, and an interrupted call goes on.
+    A call with the same settings may replace its page, and continues an interrupted call.
     """
     place = checked_place(config.output_dir)
     if kind_of(place / PAGE) != "a file":
@@ -208,7 +208,7 @@ def check_place(config: Config) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return settings as what a file in YAML can hold."""
+    """Return settings as values that a YAML file can hold."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -217,7 +217,7 @@ def _plain(value: Any) -> Any:
 
 
 def _called(config: Config) -> dict[str, str]:
-    """Return what the settings call the networks."""
+    """Return the names that the settings give to the networks."""
     every = {f"space {name}": each for name, each in spaces_of(config.space).items()}
     every |= {"classifier": config.classifier, "judge": config.judge}
     return {

@@ -59,12 +59,12 @@ LEAST_DESCRIBED = 200  # images from which descriptors are fitted
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Explanation:
-    """Counterfactuals by several methods, their comparison, and what to be careful about.
+    """Counterfactuals by several methods, their comparison, and warnings for the reader.
 
     Attributes:
         title: The question.
         images: The explained images, with labels and factors.
-        rows: Their rows in the data set, int64 (n,).
+        rows: Row of each explained image in the data set, int64 (n,).
         target: Class to reach, (n,).
         results: Counterfactuals by the name of the method.
         table: The table of ``cfx.report`` with 95 % intervals, one row per method.
@@ -76,8 +76,8 @@ class Explanation:
         judged: For each method, whether the judge sees the target, bool (n,). Empty without a
             judge.
         class_names: Names of the classes.
-        about: What was explained, as pairs of name and text.
-        jobs: What each method is and does, by the name of the method.
+        about: Pairs (name, text) that describe the data and the networks.
+        jobs: Dict from the name of each method to its Job, which describes it.
     """
 
     title: str
@@ -99,7 +99,7 @@ class Explanation:
 
     @property
     def warnings(self) -> list[str]:
-        """The findings that are warnings, as texts."""
+        """The texts of all findings that are warnings."""
         return [each.text for each in self.findings if each.kind == say.WARNING]
 
     def to_frame(self) -> pd.DataFrame:
@@ -158,14 +158,14 @@ def explain(
     """Explain decisions by all methods that apply, and compare the methods with baselines.
 
     The function explains ``n_images`` images, evenly spread over the data set. It runs each method,
-    measures how many decisions survive the space, makes heat maps, and collects what a reader
-    should be careful about. A method that cannot be used, or that fails, is left out, and the
-    findings say why.
+    measures how many decisions survive reconstruction by the space, makes heat maps, and collects
+    warnings for the reader. If a method cannot be used or fails, it is left out, and the findings
+    say why.
 
     With ``output_dir``, finished work is kept in the folder ``work`` inside of it until the page is
-    written. If a call is interrupted, the same call goes on from there. If a script was started in
-    several processes by ``accelerate launch``, the processes share the images, and the main process
-    writes the page. The explained images are held in memory.
+    written. If a call is interrupted, the same call continues from this work. If a script was
+    started in several processes by ``accelerate launch``, the processes share the images, and the
+    main process writes the page. The explained images are held in memory.
 
     Args:
         data: The images: an ImageSet, a LazyImageSet of ``cfx.data.folder``, or a tensor
@@ -217,10 +217,11 @@ def explain_named(
     seed: int,
     named_as: Mapping[str, str],
 ) -> Explanation:
-    """Explain as ``explain`` does, and write on the page what the networks are called.
+    """Do the work of ``explain``, with names of the networks for the page.
 
     Args:
-        named_as: What settings call the networks: the keys "classifier", "judge" and "space NAME".
+        named_as: Names of the networks in the settings, with the keys "classifier", "judge" and
+            "space NAME".
     """
     validate.text(title, "title")
     named = check_methods(methods)
@@ -290,7 +291,7 @@ def explain_named(
 
 
 def checked_place(output_dir: Any, name: str = "output_dir") -> Path:
-    """Return the folder, which must be new, empty, or the folder of an earlier page."""
+    """Return the folder after checking that it is new, empty, or holds an earlier page."""
     place = given_path(output_dir, name=name)
     kind = kind_of(place)
     if kind == "nothing there":
@@ -477,7 +478,7 @@ def _judged(
 
 
 def _heat_maps(scene: Scene, messages: dict[str, str]) -> Attribution | None:
-    """Return which pixels carry the change of the first method that flipped something."""
+    """Return heat maps of the changes by the first method that flipped an image."""
     name = next(
         (n for n, j in scene.jobs.items() if not j.baseline and scene.made[n].flipped.any()), None
     )
@@ -550,7 +551,7 @@ def _about(
     scene: Scene,
     named_as: Mapping[str, str],
 ) -> tuple[tuple[str, str], ...]:
-    """Return what was explained, as pairs of name and text."""
+    """Return pairs (name, text) that describe the data and the networks."""
     shape = " x ".join(map(str, chosen.images.shape[1:]))
     words = {
         "second": "the most probable other class of each image",

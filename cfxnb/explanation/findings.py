@@ -1,4 +1,4 @@
-"""What a reader of the page should know, in sentences with the numbers behind them."""
+"""Warnings and notes for the reader of the page: sentences with the numbers behind them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -63,9 +63,9 @@ def required_confidence(cf: Counterfactuals) -> float | None:
 def reaches(cf: Counterfactuals, confidence: float | None) -> Tensor:
     """Return whether the change leads to the target with a confidence, bool (n,).
 
-    The confidence need not be the one that the method requires. So all methods can be compared by
-    the same one. With ``confidence=None``, the target must only be the predicted class. Images that
-    are the target before the change do not count.
+    ``confidence`` may differ from the confidence that the method requires. So all methods can be
+    compared at the same confidence. With ``confidence=None``, the target must only be the predicted
+    class. Images that are classified as the target before the change do not count.
     """
     searched = [s in (FLIPPED, NOT_FOUND, NO_GRADIENT) for s in cf.status]
     target = cf.target.to(cf.logits_after.device)
@@ -82,7 +82,7 @@ def nearly(cf: Counterfactuals) -> Tensor:
 
 
 def less(cf: Counterfactuals) -> str:
-    """Return what the images of ``nearly`` lack, in words."""
+    """Say why the images of ``nearly`` do not count as flipped."""
     need = required_confidence(cf)
     if need is None:
         return "but the method does not count it"
@@ -90,7 +90,7 @@ def less(cf: Counterfactuals) -> str:
 
 
 def of_data(skipped: pd.DataFrame, n_images: int, n_all: int) -> list[Finding]:
-    """Return what is to be said about the images."""
+    """Return findings about the images."""
     found = []
     if len(skipped):
         first = "; ".join(
@@ -100,8 +100,8 @@ def of_data(skipped: pd.DataFrame, n_images: int, n_all: int) -> list[Finding]:
             Finding(
                 WARNING,
                 f"{len(skipped)} files of the data were skipped, because they cannot be used "
-                f"({first}{' ...' if len(skipped) > 3 else ''}). They are in none of the numbers. "
-                "The file skipped.csv lists all of them.",
+                f"({first}{' ...' if len(skipped) > 3 else ''}). "
+                "No number on this page includes them. The file skipped.csv lists all of them.",
             )
         )
     if n_images < FEW:
@@ -116,7 +116,7 @@ def of_data(skipped: pd.DataFrame, n_images: int, n_all: int) -> list[Finding]:
 
 
 def of_classifier(logits: Tensor, labels: Tensor | None, target: Tensor) -> list[Finding]:
-    """Return what is to be said about the decisions before any change."""
+    """Return findings about the decisions before any change."""
     found, decided = [], predicted(logits)
     if labels is not None:
         right = int((decided == labels).sum())
@@ -142,7 +142,7 @@ def of_classifier(logits: Tensor, labels: Tensor | None, target: Tensor) -> list
 def of_spaces(
     reconstructions: Mapping[str, Counterfactuals],
 ) -> tuple[list[Finding], dict[str, float]]:
-    """Return what the spaces lose, and the fraction of decisions that survive each space."""
+    """Return findings about reconstructions, and the fraction of decisions that survive."""
     found, survival = [], {}
     for name, cf in reconstructions.items():
         same = predicted(cf.logits_before) == predicted(cf.logits_after)
@@ -154,9 +154,9 @@ def of_spaces(
                     WARNING,
                     f"Only {share(count, total)} of the decisions survive the space {name!r}: the "
                     "classifier decides otherwise about the other images when they are encoded and "
-                    "decoded without any change. The space loses something that the classifier "
-                    "reads. Counterfactuals in this space begin with a loss. A space that was "
-                    "trained longer, or on images like these, loses less.",
+                    "decoded without any change. Reconstructions in this space lack something "
+                    "that the classifier uses, and counterfactuals start from reconstructions. "
+                    "A space that was trained longer, or on images like these, loses less.",
                 )
             )
     return found, survival
@@ -165,7 +165,7 @@ def of_spaces(
 def of_results(
     jobs: Mapping[str, Job], results: Mapping[str, Counterfactuals], judged: Mapping[str, Tensor]
 ) -> list[Finding]:
-    """Return what is to be said about the methods.
+    """Return findings about the methods.
 
     Args:
         jobs: The jobs by name.
@@ -186,7 +186,7 @@ def of_results(
                     WARNING,
                     f"The method {name!r} changed the decision for only {share(flips, eligible)} "
                     f"of the images{_near(cf)}. Its other numbers describe only the images that "
-                    "were easy for it.",
+                    "are easy to flip.",
                 )
             )
         other = chance.get(jobs[name].space)
@@ -283,7 +283,7 @@ def _rate(values: Tensor) -> float:
 
 
 def of_messages(messages: Mapping[str, str]) -> list[Finding]:
-    """Return the warnings that methods gave, each once. Keys are texts, values where they came."""
+    """Return findings from a dict that maps the text of each warning to its method."""
     return [Finding(NOTE, f"While running {where}: {text}.") for text, where in messages.items()]
 
 

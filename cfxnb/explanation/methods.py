@@ -59,9 +59,17 @@ METHODS: dict[str, tuple[Callable[..., Any], str, str]] = {
         "adds noise and denoises, guided where classifier and diffusion model agree",
     ),
     "sce": (sce, "SCE", "moves the code along gradients at denoised images"),
-    "maskdime": (maskdime, "MaskDiME", "denoises, guided inside of a mask"),
-    "fastdime": (fastdime, "FastDiME", "denoises, guided at predicted clean images"),
-    "dime": (dime, "DiME", "denoises, guided at fully denoised images"),
+    "maskdime": (
+        maskdime,
+        "MaskDiME",
+        "adds noise and denoises, guided by gradients of the classifier inside a mask",
+    ),
+    "fastdime": (
+        fastdime,
+        "FastDiME",
+        "adds noise and denoises, guided by gradients at predicted clean images",
+    ),
+    "dime": (dime, "DiME", "adds noise and denoises, guided by gradients at fully denoised images"),
     "nearest_neighbour": (
         nearest_neighbour,
         "nearest neighbour",
@@ -128,7 +136,7 @@ class Job:
 
 @dataclasses.dataclass
 class Scene:
-    """What all methods of one call share.
+    """Images, networks and results that all methods of one call use.
 
     Attributes:
         classifier: The explained classifier.
@@ -282,7 +290,7 @@ def prepare(job: Job, scene: Scene) -> tuple[Callable[..., Any], tuple[Any, ...]
     function, options = METHODS[job.method][0], dict(job.options)
     space: Any = None if job.space is None else scene.spaces[job.space]
     if job.method not in WITHOUT_GRADIENT and not scene.gradients:
-        raise NotApplicable("the method needs gradients, and the classifier passes none")
+        raise NotApplicable("the method needs gradients, but the classifier passes none")
     if job.method in DENOISER and not is_denoiser(space):
         raise NotApplicable("the method needs a space that is a diffusion model")
     if "seed" in inspect.signature(function).parameters:
@@ -314,9 +322,9 @@ def prepare(job: Job, scene: Scene) -> tuple[Callable[..., Any], tuple[Any, ...]
 
 
 def key_of(*parts: Any) -> str:
-    """Return eight letters that depend on a question: its images, networks and options.
+    """Return eight letters that depend on the images, networks and options of a call.
 
-    Unfinished work of one question is never continued for another one.
+    So a call never continues the unfinished work of another call.
     """
     found = []
     for part in parts:
@@ -339,7 +347,7 @@ def _conditions(space: Any, scene: Scene, given: Any) -> list[Any]:
 def _direction(job: Job, space: Any, scene: Scene) -> Any:
     target = _one_target(scene)
     if target is None:
-        raise NotApplicable("one direction serves one target class, and the images have several")
+        raise NotApplicable("a direction leads to one target class, but the images have several")
     _require_references(scene, 4)
     images = scene.reference[:SEARCHED]
     return find_directions(

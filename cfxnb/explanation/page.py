@@ -49,7 +49,7 @@ COLUMNS = {
     "judge agrees": ("judge agrees", True, "of the images whose decision changed"),
     "effectiveness": ("judge sees target", True, "of all images that were not the target before"),
     "L2": ("distance (L2)", False, "mean distance of the pixels from the original"),
-    "sparsity": ("pixels unchanged", True, "mean fraction of the pixels"),
+    "sparsity": ("pixels unchanged", True, "mean fraction of pixels that stay the same"),
     "classifier passes per flip": ("classifier passes", False, "per changed decision"),
     "seconds per flip": ("seconds", False, "per changed decision, on this machine"),
 }
@@ -352,7 +352,7 @@ def _method_figure(
 
 
 def _status(cf: Counterfactuals, row: int) -> str:
-    """Return what became of an image, in words that fit the predicted class after the change."""
+    """Return the status of an image in words that agree with its class after the change."""
     status = cf.status[row]
     if bool(say.nearly(cf)[row]):
         return f"target reached, {say.less(cf)}"

@@ -95,7 +95,7 @@ def load_data(value: Any, name: str = "data") -> Any:
 
 
 def check_model(value: Any, name: str, suffixes: tuple[str, ...]) -> tuple[str, Any, dict]:
-    """Return how a model is loaded ("shipped", "folder", "function" or "file"), what, and options.
+    """Return the kind of a model ("shipped", "folder", "function", "file"), its source and options.
 
     Args:
         value: A name, a path, "package.module:function", or a mapping with ``load`` and options.
@@ -254,7 +254,7 @@ def _of_file(path: Path, name: str, device: torch.device) -> Any:
 
 
 def check_space(value: Any, name: str) -> tuple[str, Any, dict, Any]:
-    """Return how a space is loaded, what, the options, and the reader of the file or None.
+    """Return the kind of a space, its source, its options, and the reader of its file or None.
 
     A module that the settings name is imported. No weights are loaded.
     """

@@ -15,8 +15,8 @@ not depend on the class, so
 This is the gradient of the log odds of an *implicit* classifier of noisy codes. All that both
 classes share cancels in the difference. In LDCE (arXiv 2310.06668) eps(condition) - eps(none) is
 the same gradient against "no class". So the walk here needs neither lift nor landing, no ODE, and
-no gradient of the classifier: only its answers, which the flow was fitted to, and its decision
-after each step.
+no gradient of the classifier. The walk uses only the outputs of the classifier. The flow was fitted
+to them, and they are checked after each step.
 """
 
 import dataclasses
@@ -121,9 +121,9 @@ def flow_counterfactual(
 
         u <- u + gamma * mean over t of  v(u, target, t) - v(u, rival, t)
 
-    The rival is the most probable other class now. After each step the code is decoded and
-    classified. An image is finished when the target has the required confidence. The classifier
-    needs no gradients, and may be a ``BlackBox``.
+    The rival is the most probable class at this step, except for the target. After each step the
+    code is decoded and classified. An image is finished when the target has the required
+    confidence. The classifier needs no gradients, and may be a ``BlackBox``.
 
     Differences from the paper: the walk replaces the leaps (``update="leap"``), it stops at the
     first success, and an image without success keeps its code. ``**cfx.PAPER_FLOW`` gives the
@@ -151,24 +151,26 @@ def flow_counterfactual(
             fitted flow, whose steps are small, and 3 with a denoiser.
         confidence: Probability of the target at which an image is done, in (0, 1). Default: 0.99.
         rounds: Largest number of steps of a walk. Default: 20, or 12 with a denoiser.
-        restarts: Further walks for images that have not reached the target. They take large steps
-            from the beginning. With a denoiser they use the times 0.2 and 0.35 instead, at which
-            the noise hides the details of the image. Default: 1, or 0 with ``update="leap"``.
+        restarts: Further walks for images that have not reached the target. These walks take large
+            steps from the beginning. With a denoiser they use the times 0.2 and 0.35 instead, at
+            which the noise hides the details of the image. Default: 1, or 0 with ``update="leap"``.
         times: Times in (0, 1) over which the difference is averaged. Default: 0.125, 0.375, 0.625,
             0.875 with a fitted flow, and 0.35, 0.5, 0.65 with a denoiser.
 
         update: ``"difference"`` (default), or ``"leap"``: lift and land along the flow, as in the
             paper. One leap with gamma 1 swaps the class and keeps the noise.
-        gamma_land: Factor of the velocity in the landing of a leap. Default: ``gamma``.
-        condition: Condition of the lift of a leap. ``"one_hot"`` is the predicted class,
-            ``"probabilities"`` are the probabilities of all classes.
+        gamma_land: Factor that multiplies the velocity on the way back from the noise (the landing
+            of a leap). Default: ``gamma``.
+        condition: Condition of the flow on the way to the noise (the lift of a leap). ``"one_hot"``
+            is the predicted class, ``"probabilities"`` are the probabilities of all classes.
         ode_steps: Runge-Kutta steps per leg of a leap. Default: 8, with an error of about 1e-3.
         stop_when_reached: End the walk of an image at its first success. With False all rounds
             are run, as in the paper.
         inject_rounds: With ``update="leap"``: further leaps after the last round, which make the
             target more probable ("injection" in the paper). Default: 0.
-        inject_gammas: Factors of the velocity in lift and landing of the injection. Default: (0,
-            0.1), a landing only.
+        inject_gammas: Factors that multiply the velocity in the further leaps: on the way to the
+            noise (lift), and on the way back (landing). Default: (0, 0.1), which leaves out the
+            lift.
 
         batch_size: Images per batch. A larger batch is faster and needs more memory.
         seed: Accepted for consistency. The walk draws no random numbers.
@@ -246,7 +248,7 @@ def flow_counterfactual(
 
 
 def walk(run: Run, batch: EncodedBatch, flow: ConditionalFlow, options: FlowOptions) -> Edit:
-    """Walk with all images of a batch until each of them is the target, and return the edits."""
+    """Walk until each image of a batch is classified as the target, and return the edits."""
     state = _State(run, batch, flow, options)
     for attempt in range(options.restarts + 1):
         state.begin(attempt)
@@ -302,7 +304,7 @@ def _hard(logits: Tensor) -> Tensor:
 
 
 class _State:
-    """Where each image of a batch is on its walk. Every tensor has one row per image."""
+    """State of the walks of all images of a batch. Every tensor has one row per image."""
 
     def __init__(
         self, run: Run, batch: EncodedBatch, flow: ConditionalFlow, options: FlowOptions
@@ -319,7 +321,10 @@ class _State:
         self.number = 0  # of the evaluation of the classifier, for ``on_step``
 
     def begin(self, attempt: int) -> None:
-        """Put all images without success back to their codes. The first attempt starts there."""
+        """Reset the images that have not reached the target to their original codes.
+
+        The first attempt starts there.
+        """
         rows = (~self.batch.skip & ~self.reached).nonzero().squeeze(1)
         if attempt and not self.run.stop.now:
             self.active[rows] = True
@@ -327,7 +332,7 @@ class _State:
             self.logits[rows] = self.batch.logits_reconstruction[rows]
 
     def move(self, rows: Tensor, step: Tensor, evaluations: int) -> None:
-        """Take a step with some images, and ask the classifier where they are."""
+        """Take a step with some images, and classify the decoded codes."""
         options, target = self.options, self.batch.target[rows]
         self.u[rows] += step
         change = self.u[rows] - self.start[rows]

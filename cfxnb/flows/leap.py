@@ -18,17 +18,20 @@ def leap(
 ) -> Tensor:
     """Return the codes after one leap.
 
-    Lift: du/dt = gamma_lift v(u, present, t), from t = 1 down to 0. Land: du/dt = gamma_land
-    v(u, target, t), from 0 up to 1. Each leg covers all times. With gamma < 1 the path moves only
-    a part of the way to the noise, with the velocities of the places where it is.
+    Lift: du/dt = gamma_lift v(u, present, t), from t = 1 down to 0.
+    Land: du/dt = gamma_land v(u, target, t), from 0 up to 1.
+
+    Each leg covers all times. With gamma < 1 the code moves only a part of the way to the noise.
+    At each time, the velocity is taken at the present place of the code.
 
     Args:
         flow: Velocities on codes.
         u: Codes in the units of the flow, (b, ...).
-        present: Condition of the lift: what the classifier answers now, (b, k).
-        target: Condition of the landing, (b, k).
-        gamma_lift: Factor of the velocity in the lift. With 0 there is only a landing.
-        gamma_land: Factor of the velocity in the landing.
+        present: Condition of the flow in the lift: the class or the probabilities before the leap,
+            (b, k).
+        target: Condition of the flow in the landing: the class to reach, (b, k).
+        gamma_lift: Factor that multiplies the velocity in the lift. With 0 there is only a landing.
+        gamma_land: Factor that multiplies the velocity in the landing.
         ode_steps: Steps of the classical Runge-Kutta method per leg.
     """
     if gamma_lift:

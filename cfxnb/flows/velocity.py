@@ -2,7 +2,7 @@
 
 Lipman et al., "Flow Matching for Generative Modeling" (ICLR 2023), with the straight paths
 u_t = (1 - t) noise + t u of LeapFactual (arXiv 2510.14623). The condition c holds the probability
-of each class: what the *classifier* answers, and not a label.
+of each class: the output of the *classifier*, not the true label.
 
 All flows have the same function ``velocity``. Their codes u are in standard deviations of the space
 if the flow was fitted, and the codes of the diffusion model if the flow is a denoiser.
@@ -35,7 +35,7 @@ N_PROBES = 16  # answers that identify the classifier of a checkpoint folder
 
 
 class ConditionalFlow(Protocol):
-    """What ``flow_counterfactual`` needs of a flow.
+    """Interface of the flows that ``flow_counterfactual`` takes.
 
     Attributes:
         n_classes: Number of classes of the condition.
@@ -151,7 +151,7 @@ class FittedFlow(Result):
 
 
 class ClassMeans(Result):
-    """The baseline: the velocity points to the mean code of the class, everywhere and always.
+    """A baseline: at all codes and times, the velocity points to the mean code of the class.
 
     The walk along the difference of two such velocities is the straight line along the difference
     of class means. Made by ``cfxnb.fit_flow(..., kind="class_means")``.
@@ -223,7 +223,7 @@ class DenoiserFlow:
     def velocity(self, u: Tensor, condition: Tensor, t: Tensor) -> Tensor:
         """Return dz/dt at u (b, c, h, w). The condition (b, k) counts as its most probable class.
 
-        The denoiser is asked at the training time whose t is nearest.
+        The denoiser is evaluated at the training time whose t is nearest.
         """
         step = (self.times[None] - t.double().cpu()[:, None]).abs().argmin(1)
         scale = per_sample(self.total[step].to(u), u)
@@ -249,31 +249,31 @@ def fit_flow(
 ) -> FittedFlow | ClassMeans:
     """Fit a conditional flow to the answers of a classifier, for ``flow_counterfactual``.
 
-    The classifier is asked about the reconstruction of each image, once and without gradients. Then
-    a small network learns v(u, c, t) by flow matching: for u_t = (1 - t) noise + t u, with c the
+    The classifier classifies the reconstruction of each image once, without gradients. Then a small
+    network learns v(u, c, t) by flow matching: for u_t = (1 - t) noise + t u, with c the
     probabilities that the classifier answered, it predicts u - noise. This takes about a minute on
     one core.
 
-    LeapFactual (arXiv 2510.14623) asks about the originals instead (``ask="originals"``). A walk
-    decodes codes, so by default the flow learns the answers that the walk will meet.
+    LeapFactual (arXiv 2510.14623) classifies the originals instead (``ask="originals"``). The
+    default is better for the walk, which also classifies decoded codes.
 
     Args:
-        space: Space whose codes the flow lives on, with ``mean`` and ``std``.
+        space: Space in whose codes the flow moves, with ``mean`` and ``std``.
         classifier: Maps images to logits (b, k). A ``BlackBox`` is welcome.
         images: Unlabelled images (n, c, h, w) in [0, 1]. A thousand are enough, and a few hundred
             often are.
         kind: ``"network"`` (default) fits the flow. ``"class_means"`` only averages the codes of
             each class, as a baseline.
-        ask: The classifier is asked about the ``"reconstructions"`` (default) of the images, or
-            about the ``"originals"``, as in the paper. The latter needs no decoding, and a
-            diffusion autoencoder then computes only the semantic codes, which is much faster.
+        ask: Whether the classifier classifies the ``"reconstructions"`` of the images (default), or
+            the ``"originals"``, as in the paper. Originals need no decoding. For a diffusion
+            autoencoder this is much faster, because only the semantic codes are computed.
         hidden_dim: Width of the three hidden layers. Default: 256.
         steps: Training steps. Default: 2000.
         batch_size: Codes per training step, drawn without replacement. Default: 512.
         lr: Highest learning rate. Default: 2e-3.
         checkpoint_dir: Directory for checkpoints, from which an interrupted training resumes. Each
             combination of arguments and images gets its own subdirectory. A subdirectory is refused
-            if space or classifier answer otherwise than before.
+            if space or classifier give other outputs than before.
         seed: Seed of the initial weights and of the training batches.
 
     Returns:
@@ -361,7 +361,7 @@ def _codes_and_answers(
     """Return the codes of images (n, ...), and the logits (n, k) that the classifier answers.
 
     Args:
-        originals: Ask about the originals, and not about their reconstructions.
+        originals: Whether to classify the originals instead of their reconstructions.
     """
     fitted = SpaceFit(space)
     codes, logits = [], []

@@ -78,9 +78,9 @@ def workbench(
     Choose images or drop an image file on the panel. Then choose a target, a method and its
     options, and press "Run". The target is a class, or a goal: a probability of the class for a
     classifier, an outcome for a regression model. The panel shows originals, counterfactuals,
-    differences, the judge's reading and the log odds. "Keep" keeps a run, to compare it with
-    others. "Show code" writes the kept runs as Python code that makes them again. Every control
-    can be reached with the tab key.
+    differences, the decision of the judge and the log odds. "Keep" keeps a run, to compare it with
+    others. "Show code" writes the kept runs as Python code that makes them again. Every control can
+    be reached with the tab key.
 
     Args:
         space: Generator with ``encode`` and ``decode``.
@@ -457,7 +457,10 @@ class Workbench:
         self._say(f"{run.method.name}: {int(cf.flipped.sum())} of {len(cf)} flipped")
 
     def stop(self) -> None:
-        """Ask the present run to end. Images that were not finished get the status "stopped"."""
+        """End the present run after its next step.
+
+        Images that were not finished get the status "stopped".
+        """
         self._stop.set()
         self._say("stopping")
 

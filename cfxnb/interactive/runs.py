@@ -18,16 +18,16 @@ from cfxnb.metrics.pairwise import l2
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """One call of a method, and what came out.
+    """One call of a method, and its result.
 
     Attributes:
         method: The method.
         images_code: Python code of the images.
-        target: What the run had to reach.
+        target: Target of the run: a class or a goal.
         options: Dict of the options that differ from the defaults.
         result: The counterfactuals.
-        judged: Class that the judge sees in each counterfactual, int64 (n,). For a goal, whether
-            the judge sees it reached. None without a judge.
+        judged: Class that the judge sees in each counterfactual, int64 (n,). For a goal, 1 if the
+            goal is reached according to the judge, else 0. None without a judge.
         log_odds: Mean log odds of the target over the images, one number per step.
     """
 

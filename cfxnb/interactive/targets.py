@@ -1,7 +1,7 @@
 """Targets of the workbench: a class, or a goal for an outcome or for the probability of a class.
 
-Methods follow goals on models of outcomes only. For the probability of a class, the outcome is the
-log odds of the class. Log odds rise with the probability, and their gradients do not vanish.
+Methods accept goals only with models of outcomes. For the probability of a class, the outcome is
+the log odds of the class. Log odds rise with the probability, and their gradients do not vanish.
 """
 
 import dataclasses
@@ -54,14 +54,14 @@ LOG_ODDS_CODE = inspect.getsource(log_odds)
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a run has to reach, and the models that read it.
+    """The target of a run, and the models that measure it.
 
     Attributes:
         value: Class number, or goal.
         text: The target in words.
         code: Python code of ``value``.
         model: Classifier or model of outcomes that the method gets.
-        judge: The same of the judge, or None without a judge.
+        judge: Classifier or model of outcomes that judges the result, or None without a judge.
         class_names: Names of the classes of the result.
         setup: Python code that makes ``model`` from the classifier ``f``, or an empty text.
         judge_code: Python code of ``judge``.
@@ -106,7 +106,7 @@ def outcome_target(kind: str, text: str, number: int, model: Any, judge: Any) ->
         kind: A key of ``OUTCOME_GOALS``.
         text: The numbers of the goal, as typed.
         number: Number of the outcome.
-        model, judge: The regression model, and the one of the judge or None.
+        model, judge: The regression model to explain, and the judge or None.
 
     Raises:
         ValueError: If the text holds other numbers than the goal needs.

@@ -159,7 +159,7 @@ class Parametrisation:
         """Return the predicted noise, (b, ...).
 
         Args:
-            z, t: arguments of ``network_input``.
+            z, t: the codes and times that were passed to ``network_input``.
             output: the output of the network, with the shape of ``z``.
         """
         t = t.cpu()

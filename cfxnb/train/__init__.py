@@ -1,7 +1,7 @@
 """Train generators and classifiers on your own images: from a folder to a space with a card.
 
 - ``space``: train a space (VAE, latent diffusion, diffusion autoencoder, ...) on images.
-- ``classifier``: train a classifier, for those who have none, or a judge.
+- ``classifier``: train a classifier to explain, or a judge.
 
 One file per kind of space says what is trained: ``vae``, ``autoencoder``, ``ldm``, ``diffae``,
 ``flow``. The loop is ``cfxnb.core.training.fit``. The files ``digits``, ``sprites``, ``faces``,

@@ -26,7 +26,8 @@ def train(task: Task, stage: str = "", share: float = 1.0) -> tuple[Autoencoder,
 
     Args:
         task: The training.
-        stage, share: Name and part of the time budget, if it is a part of a larger training.
+        stage, share: Name of this stage and its fraction of the time budget, if the autoencoder is
+            a part of a larger training.
     """
     data, stop = task.parts.train, task.parts.stop
     channels = data.shape[0]
@@ -85,7 +86,7 @@ def latents(space: Autoencoder, data: TrainingData) -> Tensor:
 
 
 class ReconstructionLoss:
-    """Absolute error of the pixels plus perceptual distance.
+    """The loss of an autoencoder: absolute error of the pixels plus perceptual distance.
 
     In training, noise is added to the latents, because the latents that a diffusion model makes are
     not exact. Latents close to the latents of an image should decode to similar images.

@@ -1,4 +1,4 @@
-"""What is looked at while a network trains: the loss on held-out images, and pictures."""
+"""Watch a training: measure the loss on held-out images, and write pictures."""
 
 import logging
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class HeldOutMonitor:
         batch_size: Images per call of ``loss``.
         preview: Returns rows of images that show what the network does.
         preview_dir: Folder for the previews. None writes no previews.
-        n_checks: How many checks are made in a whole training.
+        n_checks: Number of checks in a whole training.
         device: Device of the network.
     """
 

@@ -26,8 +26,8 @@ def own_card(
 
     Args:
         kind, net, config: Kind, class and arguments of the network, from which it is built again.
-        summary: What the network is, in a few words.
-        task: How it was trained.
+        summary: Description of the network, in a few words.
+        task: Settings of the training.
         data: All images of the training.
     """
     shape = "x".join(map(str, data.shape))

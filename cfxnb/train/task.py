@@ -1,4 +1,4 @@
-"""One training: its images, its settings, its budget, and where it keeps what."""
+"""One training: its images, settings, time budget and folders."""
 
 import dataclasses
 from pathlib import Path
@@ -37,7 +37,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a training is asked to do.
+    """Settings of one training.
 
     Attributes:
         parts: The images.
@@ -83,12 +83,12 @@ class Task:
             net: Network, trained in place.
             loss: Loss function, as ``cfxnb.core.training.fit`` takes it.
             train: Tensors of the training images, one row per image.
-            stop: The same of the images by which the training stops early, or None.
-            default: Settings where the caller named none.
+            stop: Tensors of the images for early stopping, or None.
+            default: Settings for which the caller gave no value.
             stage: Name of this stage, if a kind has several.
             share: Fraction of the time budget.
             held_out_loss: Loss on ``stop``. Default: ``loss``.
-            preview: Returns pictures of what the network does.
+            preview: Function that returns pictures, such as reconstructions.
         """
         settings = default.changed(**(self.given if not stage else {}))
         settings = settings.changed(batch_size=min(settings.batch_size, len(train[0])))

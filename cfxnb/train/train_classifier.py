@@ -46,10 +46,11 @@ def classifier(
     device: str | torch.device | None = None,
     seed: int = 0,
 ) -> Wrapped:
-    """Train a classifier of images, for those who have none, or as a judge.
+    """Train a classifier of images, to explain it or to use it as a judge.
 
-    A tenth of the images is held out to stop early by, and another tenth to measure with. During
-    the training, images are shifted, turned, scaled and lit a little at random.
+    A tenth of the images is held out for early stopping, and another tenth for measuring the
+    accuracy. During the training, small random changes are made to the images: shift, rotation,
+    scale, brightness and contrast.
 
     Args:
         data: An ``ImageSet``, a set from ``cfx.data.folder``, the path of a folder with one
@@ -59,11 +60,12 @@ def classifier(
         config: Further arguments of the network, such as ``{"width": 48}``.
         robust: Largest change of a pixel in adversarial training, such as 0.04. A judge should be
             harder to fool than the classifier. Default: 0, no adversarial training.
-        mirror: Whether to mirror half of the images. Wrong for letters and for left and right.
+        mirror: Whether to mirror half of the images. Mirroring is wrong for letters, and for
+            classes that depend on left and right.
         balanced: Whether all classes get the same weight, however many images they have.
         loss: Loss function ``loss(model, (images, labels), generator)``, in place of the
             cross-entropy. The images are uint8 if nothing is lost by it.
-        held_out: Labelled images to measure with. Default: a tenth of ``data``.
+        held_out: Labelled images on which the accuracy is measured. Default: a tenth of ``data``.
         early_stopping: Whether to hold out a tenth of ``data``, to stop when its loss no longer
             falls, and to keep the best weights.
         minutes: Time budget. Default: 5, or no limit if ``steps`` is given.
@@ -129,7 +131,7 @@ def checked_settings(steps: Any, batch_size: Any, lr: Any, ema: Any) -> dict[str
 
 
 def checked_minutes(minutes: Any, steps: Any, default: float) -> float | None:
-    """Return the time budget. Without one, the default, or no limit if steps are given."""
+    """Return the time budget: ``minutes``, else None if ``steps`` is given, else ``default``."""
     if minutes is None:
         return default if steps is None else None
     return validate.number(minutes, "minutes", 0.0, open_low=True)

@@ -1,4 +1,4 @@
-"""Train a space on images: the generator with which classifiers of these images are explained."""
+"""Train a space on images: a generator with which classifiers of such images are explained."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,10 +70,10 @@ def space(
 ) -> Any:
     """Train a space on images, and measure how good it is.
 
-    A tenth of the images is held out to stop early by, and another tenth to measure with. The size
-    of the network follows from the size of the images, the length of the training from the time
-    budget. On a GPU, and on processors that have it, products are computed in bfloat16. With
-    ``accelerate launch``, several processes share each batch.
+    A tenth of the images is held out for early stopping, and another tenth for measuring the
+    quality. The size of the network depends on the size of the images. The length of the training
+    depends on the time budget. Matrix products are computed in bfloat16 on GPUs, and on processors
+    that support bfloat16. With ``accelerate launch``, several processes share each batch.
 
     Args:
         data: An ``ImageSet``, a set from ``cfx.data.folder``, the path of a folder, images
@@ -88,23 +88,23 @@ def space(
         judge: Another classifier, which is measured like ``classifier``.
         minutes: Time budget, which includes measuring. Default: 20, or no limit if ``steps`` is
             given.
-        held_out: Images to measure with. Default: a tenth of ``data``.
+        held_out: Images on which the quality is measured. Default: a tenth of ``data``.
         early_stopping: Whether to hold out a tenth of ``data``, to stop when its loss no longer
             falls, and to keep the best weights.
         net: Further arguments of the network, in place of those that follow from the images. For a
-            VAE, ``{"dims": 32}`` gives codes without places in the image. They need more images and
-            time, and their samples are better.
-        loss: Loss function ``loss(model, batch, generator)``, in place of the one of the kind.
+            VAE, ``{"dims": 32}`` gives codes without places in the image. Such codes need more
+            images and time, and give better samples.
+        loss: Loss function ``loss(model, batch, generator)``, which replaces the loss of the kind.
         extra: Further tensors with one row per image of ``data``, which ``loss`` gets after the
             images.
         mirror: Whether to train on mirrored images, too. Wrong for letters.
         perceptual: Weight of the perceptual distance in the loss of an autoencoder. Default: 0.1,
             or 0 if the images have fewer than 31 pixels per side.
         attributes: For ``"ldm"``, a dict from each attribute to its options. An attribute is a
-            column of ``data.factors``; another name stands for the label. Default: the label.
-        autoencoder: For ``"ldm"``, the space on whose codes it works. Default: it is trained in
-            two fifths of the time.
-        space: For ``"flow"``, the space on whose codes it lives.
+            column of ``data.factors``. Any other name stands for the label. Default: the label.
+        autoencoder: For ``"ldm"``, the space in whose codes the diffusion model works. Default: it
+            is trained in two fifths of the time.
+        space: For ``"flow"``, the space in whose codes the flow moves.
         fold: For ``"diffae"``, side of the squares of pixels that become channels. Default: 2 up to
             32 pixels, 4 above.
         ddim_steps: For ``"diffae"``, number of steps of decoding and of inversion. Default: 20.
@@ -114,10 +114,11 @@ def space(
             learning rate, and decay of averaged weights. Defaults follow from kind and images.
         distances: Further distances for the card, by name, such as
             ``{"LPIPS": cfx.metrics.LPIPS(state_dict)}``.
-        quality: Whether to measure the quality, and to train a classifier for it.
+        quality: Whether to measure the quality of the space. If there is no ``classifier``, one is
+            trained for the measurement.
         checkpoint_dir: Folder for checkpoints, from which an interrupted training resumes.
         output_dir: Folder in which the space is saved, with pictures of reconstructions and
-            samples. During the training, ``preview.png`` shows how far it is.
+            samples. During the training, ``preview.png`` shows the present state of the network.
         device: Device to train on. Default: CUDA or MPS if available, else the CPU.
         seed: Seed of the initial weights, of the batches, and of the images for early stopping.
 
@@ -293,7 +294,7 @@ def _samples(made: Any, kind: str, parts: Parts, count: int) -> Tensor | None:
 
 
 def _set_card(made: Any, card: dict[str, Any]) -> None:
-    """Give a space its card, and the autoencoder inside an ldm that was trained with it."""
+    """Set the card of a space, and of the autoencoder inside an ldm."""
     made.card = card
     inner = getattr(made, "autoencoder", None)
     if inner is not None and "quality" not in (inner.card or {"quality": {}}):

@@ -1,4 +1,4 @@
-"""The images of a training: what callers hand over, as the tensors that the loop needs."""
+"""Turn the images that callers pass into the tensors that a training needs."""
 
 import dataclasses
 import os
@@ -90,7 +90,7 @@ class TrainingData:
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """The three parts of a data set: to train on, to stop early by, and to measure with."""
+    """The three parts of a data set: for training, for early stopping, and for measuring."""
 
     train: TrainingData
     stop: TrainingData | None
@@ -117,7 +117,7 @@ def opened(data: Any, held_out: Any, **options: Any) -> tuple[Any, Any]:
 def training_data(
     value: Any, name: str = "data", labelled: bool = False, least: int = MIN_IMAGES
 ) -> TrainingData:
-    """Return the images that a caller handed over.
+    """Return the images that a caller passed.
 
     Args:
         value: An ``ImageSet``, a set from ``cfx.data.folder``, images (n, c, h, w), or a pair of
@@ -183,12 +183,12 @@ def _compact(images: Tensor) -> Tensor:
 
 
 def split(data: TrainingData, held_out: Any, early_stopping: bool, seed: int) -> Parts:
-    """Divide a data set into images to train on, to stop early by, and to measure with.
+    """Divide a data set into images for training, for early stopping, and for measuring.
 
     The test part does not depend on the seed, so that no training sees it.
 
     Args:
-        held_out: Images to measure with, or None for a tenth of ``data``.
+        held_out: Images on which the quality is measured, or None for a tenth of ``data``.
         early_stopping: Whether a tenth of the images is needed to stop early.
     """
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(SPLIT_SEED))
@@ -219,7 +219,7 @@ def split(data: TrainingData, held_out: Any, early_stopping: bool, seed: int) ->
 def class_indices(data: TrainingData, attributes: Mapping[str, Sequence[str]]) -> Tensor:
     """Return the index of the option of each attribute for each image, int64 (n, attributes).
 
-    An attribute is a column of ``data.factors``. One that is no column is the label.
+    An attribute is a column of ``data.factors``. Any other name stands for the label.
     """
     columns = []
     for name, options in attributes.items():
