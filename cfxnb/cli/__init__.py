@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
-    "data": "list the data sets and models in the box, or check a folder of images",
+    "data": "list the data sets and models that are included, or check a folder of images",
     "doctor": "check the installation",
     "evaluate": "score your own method, and compare it with baselines",
     "train": "train a classifier and a generator on a folder of images",

@@ -1,9 +1,9 @@
-"""List the data sets and the trained models in the box, or check a folder of images.
+"""List the data sets and the trained models that are included, or check a folder of images.
 
 Without PATH, the command prints one line per data set and per model. With PATH, the command opens
-each image of a folder, or of a table of file names (csv, tsv, parquet or jsonl). It prints the
-number of images per class and per split, and the sizes and modes of the images. It also lists each
-file that cannot be used, with the reason.
+each image of a folder, or of a table of file names (csv, tsv, parquet or jsonl). The command then
+prints the number of images per class and per split, and the sizes and modes of the images. The
+command also lists each file that cannot be used, with the reason.
 
 The exit status is 0 if every file can be used, 1 if files were skipped, and 2 if none can be used.
 """
@@ -69,7 +69,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def shipped() -> str:
-    """Return the lists of the data sets and of the models in the box."""
+    """Return the lists of the data sets and of the models that are included."""
     table = weights.available()
     kinds = table["kind"].to_dict()
     models = [(name, kinds[name], what) for name, what in table["what"].items()]

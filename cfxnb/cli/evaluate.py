@@ -5,9 +5,10 @@ The method is a function in a module that Python can import from the current fol
     python -m cfxnb evaluate my_package.my_module:my_method --worlds digits sprites
 
 The method is called as my_method(space, classifier, images, target), and returns Counterfactuals or
-edited images. The output is one table row per world and method: how many images flip, whether an
-independent judge agrees, whether only the planted cause changed, the distance, and the cost, with
-95 % intervals. The exit status is 1 if a method failed on a task.
+edited images. The output is a table with one row per world and method. The columns state how many
+images flip, whether an independent judge agrees, whether only the planted cause changed, the
+distance, and the cost. Rates and means have 95 % intervals. The exit status is 1 if a method failed
+on a task.
 """
 
 import argparse

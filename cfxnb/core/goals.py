@@ -472,9 +472,8 @@ def select_goal(model: Any, goal: Goal, *, scale: float) -> Classifier:
     """Make a classifier of two classes from a regression model and a goal.
 
     The classes are 0 "not reached" and 1 "reached". Functions that take a classifier, such as
-    ``cfx.fit_flow`` and ``cfx.integrated_gradients``, also take this one. It can be the judge of
-    ``cfx.report``. You do not need it for methods with an argument ``target``, because they take
-    the goal itself.
+    ``cfx.fit_flow`` and ``cfx.integrated_gradients``, also take this one. The result can be the
+    judge of ``cfx.report``. Methods with an argument ``target`` take the goal itself.
 
     Args:
         model: A model from ``cfx.wrap_regression``, a ``BlackBox`` of it, or for ``cfx.score`` a

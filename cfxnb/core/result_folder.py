@@ -1,6 +1,4 @@
-"""Results in a folder.
-
-They are written in shards, and read when they are used.
+"""Folders of results, which are written in shards and read when they are used.
 
 A folder of results has these files:
 
@@ -328,9 +326,9 @@ def open(path: str | os.PathLike) -> ResultFolder:
     image, an entry of each item (``cfx.from_item``), or a function of the logits of a batch.
 
     The results are written in shards, which are the batches of the call. A repeated call continues
-    after the finished shards. It refuses a folder of another call, and a folder that was begun with
-    other images or with another classifier or space. Several processes share the work if each of
-    them makes the same call. They may run on several machines with a common folder.
+    after the finished shards. The call is refused if the folder belongs to a call with other
+    arguments, images, classifier or space. Several processes share the work if each of them makes
+    the same call. The processes may run on several machines with a common folder.
 
     Args:
         path: The folder. Its results are read when they are used.

@@ -7,7 +7,7 @@ finished shard is written to a folder at once, and a later call goes on after th
 
 Several processes may work in one folder at the same time, on one machine or on several. Each
 process takes the next shard that no process has locked or finished. If a process dies, its shard is
-free again. ``accelerate launch`` and ``torchrun`` start such processes, see ``core.processes``.
+free again. ``accelerate launch`` and ``torchrun`` start several processes, see ``core.processes``.
 
 Read first ``streamed``, then ``_Call.in_folder``.
 """

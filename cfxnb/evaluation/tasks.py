@@ -1,6 +1,6 @@
 """The tasks on which methods are compared: a classifier to explain, images, targets, and a judge.
 
-For sprites, we know which factors a classifier uses. So an explanation can be compared with the
+For sprites, we know which factors a classifier uses, so an explanation can be compared with the
 known cause. Digits, faces and X-rays have an independent judge instead.
 """
 

@@ -111,7 +111,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
 
     Raises:
         ValueError, TypeError: If the file cannot be read, if a key is unknown, or if a value names
-            something that does not exist. The message begins with the key.
+            something that does not exist. The error message begins with the key of the setting.
     """
     place = given_path(path)
     if (kind := kind_of(place)) != "a file":

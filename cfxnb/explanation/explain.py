@@ -120,8 +120,8 @@ class Explanation:
         all images as PNG files in ``images``.
 
         Args:
-            path: The folder, which is made if it is missing. It must be empty, or hold an earlier
-                page, whose files are replaced.
+            path: The folder, which is made if it is missing. The folder must be empty, or hold an
+                earlier page, whose files are replaced.
 
         Raises:
             ValueError, TypeError: If the folder cannot be written.
@@ -157,10 +157,10 @@ def explain(
 ) -> Explanation:
     """Explain decisions by all methods that apply, and compare the methods with baselines.
 
-    The function explains ``n_images`` images, evenly spread over the data set. It runs each method,
-    measures how many decisions survive reconstruction by the space, makes heat maps, and collects
-    warnings for the reader. If a method cannot be used or fails, it is left out, and the findings
-    say why.
+    The function explains ``n_images`` images, evenly spread over the data set. The function runs
+    each method, measures how many decisions survive reconstruction by the space, makes heat maps,
+    and collects warnings for the reader. If a method cannot be used or fails, it is left out, and
+    the findings say why.
 
     With ``output_dir``, finished work is kept in the folder ``work`` inside of it until the page is
     written. If a call is interrupted, the same call continues from this work. If a script was
@@ -174,13 +174,13 @@ def explain(
             methods that need gradients are then left out.
         space: A generator with ``encode`` and ``decode``, or a dict of several from name to space.
             Default: None, which leaves only methods without a generator.
-        target: Class to reach: ``"second"`` for the most probable other class of each image,
-            ``"next"`` for the next class number, a class number or name for all images, one per
-            explained image, or a dict from predicted class to target.
-        judge: Independent classifier with the same classes in the same order. It tells whether a
-            counterfactual really shows the target.
+        target: Class to reach. ``"second"`` stands for the most probable other class of each image,
+            and ``"next"`` for the next class number. Else a class number or name for all images,
+            one per explained image, or a dict from predicted class to target.
+        judge: Independent classifier with the same classes in the same order. The judge tells
+            whether a counterfactual really shows the target.
         methods: Names of the methods to run, or a dict from name to options. Default: all that
-            apply. The names are those of the functions of ``cfx``, such as ``"latent_attack"``.
+            apply. A name is that of a function of ``cfx``, such as ``"latent_attack"``.
         reference: Images that are not explained, with which flows are fitted and directions are
             found. Default: images of ``data`` that are not explained.
         n_images: Number of images to explain, or None for all. Default: 24.

@@ -352,7 +352,7 @@ def _method_figure(
 
 
 def _status(cf: Counterfactuals, row: int) -> str:
-    """Return the status of an image in words that agree with its class after the change."""
+    """Return the status of an image in words, which depend on its class after the change."""
     status = cf.status[row]
     if bool(say.nearly(cf)[row]):
         return f"target reached, {say.less(cf)}"

@@ -137,9 +137,9 @@ def flow_counterfactual(
 
         flow: A flow from ``cfx.fit_flow(space, classifier, images)``. Default: the denoiser of a
             ``Diffusion`` space.
-        conditions: Without ``flow``: the condition of the diffusion model for each class. The
-            walk then changes what the condition says, and finds the cause only if the classifier
-            reads the same. Default: derived from the class names, as in
+        conditions: Without ``flow``: the condition of the diffusion model for each class. Without
+            ``flow``, the walk changes what the condition says. It finds the cause only if the
+            classifier reads the same. Default: derived from the class names, as in
             ``cfx.diffusion_counterfactual``.
         gamma: Step size. Default: 0.1 with a fitted flow, 0.8 with a denoiser.
         growth: Factor by which each step is larger than the last one, up to a step size of
@@ -147,8 +147,8 @@ def flow_counterfactual(
             steps are larger, so that hard images need few of them. Default: 1.25 with a fitted
             flow, 1.2 with a denoiser.
         binary_search_steps: Bisection steps that shorten the last step of each walk, as far as the
-            target keeps its confidence. Each decodes and classifies one image. Default: 0 with a
-            fitted flow, whose steps are small, and 3 with a denoiser.
+            target keeps its confidence. Each bisection step decodes and classifies one image.
+            Default: 0 with a fitted flow, whose steps are small, and 3 with a denoiser.
         confidence: Probability of the target at which an image is done, in (0, 1). Default: 0.99.
         rounds: Largest number of steps of a walk. Default: 20, or 12 with a denoiser.
         restarts: Further walks for images that have not reached the target. These walks take large

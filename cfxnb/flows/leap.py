@@ -27,9 +27,9 @@ def leap(
     Args:
         flow: Velocities on codes.
         u: Codes in the units of the flow, (b, ...).
-        present: Condition of the flow in the lift: the class or the probabilities before the leap,
-            (b, k).
-        target: Condition of the flow in the landing: the class to reach, (b, k).
+        present: Condition of the flow on the way to the noise (lift): the present class, or the
+            probabilities of all classes, (b, k).
+        target: Condition of the flow on the way back (landing): the class to reach, (b, k).
         gamma_lift: Factor that multiplies the velocity in the lift. With 0 there is only a landing.
         gamma_land: Factor that multiplies the velocity in the landing.
         ode_steps: Steps of the classical Runge-Kutta method per leg.

@@ -4,8 +4,8 @@ Lipman et al., "Flow Matching for Generative Modeling" (ICLR 2023), with the str
 u_t = (1 - t) noise + t u of LeapFactual (arXiv 2510.14623). The condition c holds the probability
 of each class: the output of the *classifier*, not the true label.
 
-All flows have the same function ``velocity``. Their codes u are in standard deviations of the space
-if the flow was fitted, and the codes of the diffusion model if the flow is a denoiser.
+All flows have the same function ``velocity``. The codes u of a fitted flow are in standard
+deviations of the space. The codes u of a denoiser are those of the diffusion model.
 """
 
 import itertools
@@ -250,9 +250,9 @@ def fit_flow(
     """Fit a conditional flow to the answers of a classifier, for ``flow_counterfactual``.
 
     The classifier classifies the reconstruction of each image once, without gradients. Then a small
-    network learns v(u, c, t) by flow matching: for u_t = (1 - t) noise + t u, with c the
-    probabilities that the classifier answered, it predicts u - noise. This takes about a minute on
-    one core.
+    network learns v(u, c, t) by flow matching: it predicts u - noise from u_t = (1 - t) noise + t u
+    and c, the probabilities that the classifier returned. The training takes about a minute on one
+    core.
 
     LeapFactual (arXiv 2510.14623) classifies the originals instead (``ask="originals"``). The
     default is better for the walk, which also classifies decoded codes.

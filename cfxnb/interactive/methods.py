@@ -166,7 +166,7 @@ def _named(own: Any, found: Mapping[str, Method]) -> dict[str, Callable[..., Any
 
 
 def _own(name: str, function: Callable[..., Any], space: Any) -> Method:
-    """Return a user's function as a Method. Its options are the arguments with simple defaults."""
+    """Return a user's function as a Method. The options are its arguments with simple defaults."""
     parameters = inspect.signature(function).parameters
     defaults = {
         key: each.default

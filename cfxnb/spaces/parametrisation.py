@@ -1,9 +1,9 @@
 """What a denoising network was trained to predict, and how this becomes predicted noise.
 
-All methods see a diffusion or flow model in the same way: codes ``z = sqrt(a) x0 + sqrt(1 - a) e``
-with clean codes x0, noise e of variance 1 and the noise level a (``alphas_cumprod``), and a network
-that predicts e. These coordinates are called variance-preserving. This module is the only place
-that converts other models to them:
+All methods see diffusion and flow models in the same way. The noisy codes are ``z = sqrt(a) x0 +
+sqrt(1 - a) e``, with clean codes x0, noise e of variance 1 and the noise level a
+(``alphas_cumprod``). The network predicts e. These coordinates z are called variance-preserving.
+This module is the only place that converts other models to variance-preserving coordinates:
 
 - Networks of DDPM predict the noise e, the clean code x0, or v = sqrt(a) e - sqrt(1 - a) x0.
 - Networks of flow matching see x = (1 - s) x0 + s e and predict the velocity e - x0. With

@@ -23,7 +23,7 @@ class HeldOutMonitor:
         loss: Loss function, as ``fit`` takes it.
         data: Tensors of the held-out images, one row per image. None measures no loss.
         batch_size: Images per call of ``loss``.
-        preview: Returns rows of images that show what the network does.
+        preview: Function that returns rows of images, such as reconstructions.
         preview_dir: Folder for the previews. None writes no previews.
         n_checks: Number of checks in a whole training.
         device: Device of the network.

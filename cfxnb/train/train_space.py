@@ -92,8 +92,8 @@ def space(
         early_stopping: Whether to hold out a tenth of ``data``, to stop when its loss no longer
             falls, and to keep the best weights.
         net: Further arguments of the network, in place of those that follow from the images. For a
-            VAE, ``{"dims": 32}`` gives codes without places in the image. Such codes need more
-            images and time, and give better samples.
+            VAE, ``{"dims": 32}`` gives codes without places in the image. Codes without places need
+            more images and time, and give better samples.
         loss: Loss function ``loss(model, batch, generator)``, which replaces the loss of the kind.
         extra: Further tensors with one row per image of ``data``, which ``loss`` gets after the
             images.
