@@ -184,6 +184,7 @@ def query_attack(
         run = Run(
             answers, images, target, space=space, first_row=first_row, on_step=on_step,
             batch_size=max(1, options.batch_size // options.population), by_row=True,
+            repeatable=False,  # queries are paid once
         )  # fmt: skip
 
         def edit(batch: EncodedBatch) -> Edit:

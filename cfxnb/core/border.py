@@ -17,6 +17,7 @@ from torch import Tensor
 from cfxnb.core import classifiers, second_look, validate
 from cfxnb.core.goals import GoalClassifier
 from cfxnb.core.images import SLACK
+from cfxnb.core.memory import is_out_of_memory
 from cfxnb.core.modules import is_compiled, modules_of, of_library, uninitialised, within_call
 from cfxnb.core.tensors import finite_rows, per_sample
 from cfxnb.core.types import Code
@@ -177,7 +178,7 @@ class CheckedSpace(Called):
         try:
             code = self._call(lambda x: self.inner.encode(x.to(self._dtype)), images)
         except RuntimeError as error:
-            if type(error) is not RuntimeError:
+            if is_out_of_memory(error) or type(error) is not RuntimeError:
                 raise  # out of memory, or an error of the device: not caused by the images
             raise ValueError(
                 f"images: expected such as {self.name} takes, got {tuple(images.shape)}: {error}"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cfxnb.core import validate
 from cfxnb.core.images import COLOURS, SLACK
+from cfxnb.core.memory import is_out_of_memory
 from cfxnb.core.model_folder import Carded
 from cfxnb.core.modes import standard_modes, standard_numbers
 from cfxnb.core.outcomes import Outcomes, outcomes_of
@@ -164,7 +165,7 @@ def blaming_images(name: str, x: Tensor | np.ndarray) -> Iterator[None]:
         raise
     except Exception as error:
         plain = type(error) in (RuntimeError, NotImplementedError)
-        if isinstance(error, RuntimeError) and not plain:
+        if is_out_of_memory(error) or (isinstance(error, RuntimeError) and not plain):
             raise  # out of memory, or an error of the device
         raise ValueError(
             f"images: expected such as {name} takes, got {tuple(x.shape)}, {x.dtype}: "

@@ -1,5 +1,6 @@
 """The driver of all methods, which splits checked images into batches and makes the result."""
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -16,6 +17,7 @@ from cfxnb.core import one_shard, types, validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import is_predicted
 from cfxnb.core.goals import Goal, GoalClassifier, goal_classifier
+from cfxnb.core.memory import RanOut, pieces, within_memory
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.outcomes import OUTCOMES
 from cfxnb.core.progress import Progress
@@ -71,35 +73,58 @@ class Stop:
         return work()
 
     def each(
-        self, chunks: Iterable[Chunk], work: Callable[[Chunk], Part], name: str = "images"
+        self,
+        chunks: Iterable[Chunk],
+        work: Callable[[Chunk], Part],
+        name: str = "images",
+        repeatable: bool = True,
     ) -> list[tuple[Chunk, Part | None]]:
         """Run ``work`` on each chunk, and return pairs (chunk, result) in order.
 
-        The result of a chunk is None if a stop came before the chunk was finished.
+        The result of a chunk is None if a stop came before the chunk was finished. If memory runs
+        out, the chunk and all later ones are halved until they fit.
 
         Args:
             chunks: Batches of images, or of positions of images.
             work: Function that is called with each chunk.
             name: Name of the call, for the progress bar.
+            repeatable: Whether ``work`` may be repeated with half of a chunk when memory runs out.
 
         Raises:
             KeyboardInterrupt: If Ctrl-C was pressed before any chunk was finished.
+            torch.OutOfMemoryError: If memory runs out with a single image.
         """
         parts: list[tuple[Chunk, Part | None]] = []
-        chunks, outer = list(chunks), self.progress
-        with Progress(sum(map(len, chunks)), name) as bar:
+        left, outer = collections.deque(chunks), self.progress
+        shared = one_shard.current() or one_shard.ShardCall()  # later shards use small batches, too
+        too_large = 0
+        with Progress(sum(map(len, left)), name) as bar:
             self.progress = bar
-            for chunk in chunks:
-                part = None
+            while left:
+                chunk, *others = pieces(left.popleft(), shared.largest_batch)
+                left.extendleft(reversed(others))
+                part: Part | RanOut | None = None
                 if not self.now:
                     bar.begin(len(chunk))
                     with self.on_interrupt():
-                        part = work(chunk)
+                        part = within_memory(work, chunk, repeatable)
+                    if isinstance(part, RanOut):
+                        too_large = too_large or len(chunk)
+                        shared.largest_batch = (len(chunk) + 1) // 2
+                        left.appendleft(chunk)
+                        continue
                     bar.end()
                 parts.append((chunk, part))
         self.progress = outer
         if all(part is None for _, part in parts):
             raise KeyboardInterrupt
+        if too_large:
+            warnings.warn(
+                f"batch_size: memory ran out with {too_large} images at a time, so batches of "
+                f"{shared.largest_batch} were used. The results are the same. A smaller batch_size "
+                "saves the time of the failed attempts.",
+                stacklevel=5,
+            )
         return parts
 
     def warn(self, done: int, count: int, rest: str) -> None:
@@ -184,6 +209,7 @@ class Run:
         by_row: Whether the method classifies images by ``Run.classify``, which names their rows. If
             the target is a goal, all other methods get one image per batch, because each image
             may have a bound of its own.
+        repeatable: Whether a batch may be repeated as two halves when memory runs out.
 
     Attributes:
         classifier, space: Checked versions of the arguments ``classifier`` and ``space``. Methods
@@ -209,6 +235,7 @@ class Run:
         encode: Callable[[Batch], tuple[Code, Tensor, int]] | None = None,
         any_size: bool = False,
         by_row: bool = False,
+        repeatable: bool = True,
     ) -> None:
         self.started = time.perf_counter()
         self.space: Any = None if space is None else CheckedSpace(space, any_size=any_size)
@@ -226,6 +253,7 @@ class Run:
         if callable(target) and choose is None:
             choose = functools.partial(_chosen, target, self.classifier)
         self.target, self.choose, self.encode = target, choose, encode
+        self.repeatable = repeatable
         where = self.space.mean.device if self.space else self.classifier.device
         self.device = where or self.images.device
         self.fit = SpaceFit(self.space)
@@ -252,9 +280,14 @@ class Run:
 
         ``name`` is the name of the method, for the progress bar.
         """
+
+        def attempt(index: Tensor) -> Counterfactuals:
+            with self.fit.kept_if_finished():
+                return work(self._batch(index))
+
         slices = torch.arange(len(self.images)).split(self.batch_size)
         with eval_frozen(self.space, self.classifier):
-            parts = self.stop.each(slices, lambda index: work(self._batch(index)), name)
+            parts = self.stop.each(slices, attempt, name, self.repeatable)
         like = next(part for _, part in parts if part is not None)
         return [self._unfinished(index, like) if part is None else part for index, part in parts]
 

@@ -21,11 +21,13 @@ class ShardCall:
     Attributes:
         stopped: Whether ``on_step`` returned True, or the user pressed Ctrl-C.
         interrupted: Whether the user pressed Ctrl-C.
+        largest_batch: Number of images that fit in memory at a time, once memory has run out.
         known: Values that are computed once for all shards, see ``once``.
     """
 
     stopped: bool = False
     interrupted: bool = False
+    largest_batch: int | None = None
     known: dict[Hashable, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
 
 

@@ -131,13 +131,13 @@ class ShardFiles:
                 place.unlink()
             lock.release()
 
-    def write(self, number: int, first: int, result: Any, images: Sequence[str], row: int) -> None:
+    def write(self, number: int, first: int, result: Any, images: Tensor, row: int) -> None:
         """Write the files of a shard, and its seal last.
 
         Args:
             first: Position of the first image in the data set.
             result: Result of the shard, on the CPU.
-            images: Digests of the images.
+            images: Images of the shard, (b, c, h, w).
             row: Row of the first image in its data set (``first_row`` of the method).
         """
         tensors, table, name = self.names(number)
@@ -147,7 +147,7 @@ class ShardFiles:
         rows = np.arange(row, row + len(result))
         frame = result.to_frame().reset_index(drop=True)
         frame.insert(0, "row", rows)
-        frame.insert(1, "digest", list(images))
+        frame.insert(1, "digest", [digest(image) for image in images])
         with writing(self.path / table, self.argument) as partial:
             frame.to_parquet(partial, engine="pyarrow", index=False)
         content = {
@@ -155,7 +155,7 @@ class ShardFiles:
             "number": number,
             "first": first,
             "count": len(result),
-            "images": digest(*images),
+            "images": digest(images),
             "status": {s: result.status.count(s) for s in sorted(set(result.status))},
             "seconds": float(result.made_by.get("seconds", 0.0)),
             "files": {each: _sha256(self.path / each) for each in (tensors, table)},

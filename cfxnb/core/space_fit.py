@@ -1,6 +1,8 @@
 """Check whether a space fits the images, and whether a result was made with a space."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -28,6 +30,16 @@ class SpaceFit:
         self.own = getattr(space, "reconstruction_error", None)
         self.count = self.asked = self.kept = 0
         self.error = 0.0
+
+    @contextlib.contextmanager
+    def kept_if_finished(self) -> Iterator[None]:
+        """Forget what the ``with`` block added if the block ends with an error."""
+        before = dict(vars(self))
+        try:
+            yield
+        except Exception:
+            vars(self).update(before)
+            raise
 
     def add_images(self, images: Tensor, reconstruction: Tensor) -> None:
         """Add the squared differences of images (b, c, h, w) and their reconstructions."""

@@ -255,24 +255,24 @@ class _Call:
                 result = self._result(chunk).to("cpu")
                 if STOPPED in result.status:
                     return True
-                images = [digest(image) for image in chunk.images]
                 row = self._first_row() + shard.first
-                files.write(shard.number, shard.first, result, images, row)
+                files.write(shard.number, shard.first, result, chunk.images, row)
         self._advance(shard)
         return True
 
     def _is_finished(self, files: ShardFiles, shard: Shard, earlier: set[int]) -> bool:
         """Return whether a shard is finished, and refuse it if it has other images.
 
-        The images of shards from an earlier launch are compared once, by the main process.
+        All images of shards from an earlier launch are read and compared once. Several processes
+        share the comparisons.
         """
         seal = files.seal(shard.number)
         if seal is None:
             return False
         same = (seal.first, seal.count) == (shard.first, shard.count)
-        if same and shard.number in earlier and processes.is_main():
-            images = digest(*(digest(image) for image in shard.read().images))
-            same = images == seal.images
+        mine = (shard.number - processes.index()) % processes.count() == 0
+        if same and mine and shard.number in earlier:
+            same = digest(shard.read().images) == seal.images
         if not same:
             last = seal.first + seal.count - 1
             raise ValueError(
@@ -363,18 +363,29 @@ def _has_rows(value: Any) -> bool:
 def _answers(
     images: Tensor, classifier: Any, space: Any = None, target: Any = None
 ) -> dict[str, Tensor]:
-    """Return the outputs of classifier (or model of outcomes) and space for a few images."""
-    found = {"images": images}
-    with standard(), torch.no_grad(), eval_frozen(space, classifier):
+    """Return the outputs of classifier (or model of outcomes) and space for a few images.
+
+    The networks get one image at a time, because the memory may not be enough for more.
+    """
+
+    def one(image: Tensor) -> dict[str, Tensor]:
+        found = {"images": image}
         if space is not None:
-            checked = CheckedSpace(space, any_size=True)
-            code = checked.encode(images.to(checked.mean.device))
+            code = checked.encode(image.to(checked.mean.device))
             found |= {"space.encode": code.z, "space.decode": checked.decode(code)}
+        device = network.device or found.get("space.decode", image).device
+        found["classifier"] = (network if goal is None else goal.read)(image.to(device))
+        return found
+
+    with standard(), torch.no_grad(), eval_frozen(space, classifier):
+        checked: Any = None if space is None else CheckedSpace(space, any_size=True)
         goal = goal_classifier(classifier, target) if isinstance(target, Goal) else None
         network = CheckedClassifier(classifier if goal is None else goal)
-        device = network.device or found.get("space.decode", images).device
-        found["classifier"] = (network if goal is None else goal.read)(images.to(device))
-    return {name: answer.nan_to_num().cpu().view(len(images), -1) for name, answer in found.items()}
+        parts = [one(image[None]) for image in images]
+    return {
+        name: torch.cat([part[name].nan_to_num().cpu().view(1, -1) for part in parts])
+        for name in parts[0]
+    }
 
 
 def _forget(place: Path) -> None:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfxnb.core import validate
+from cfxnb.core.memory import is_out_of_memory
 
 
 class PixelUnshuffleCodec(nn.Module):
@@ -83,8 +84,8 @@ class LatentCodec(nn.Module):
         try:
             return getattr(self.autoencoder, way)(x.float())
         except RuntimeError as error:
-            if type(error) is not RuntimeError:
-                raise  # such as out of memory
+            if is_out_of_memory(error) or type(error) is not RuntimeError:
+                raise
             raise ValueError(
                 f"{name}: expected a shape that the net takes, got {tuple(x.shape)}: {error}"
             ) from error
