@@ -1,7 +1,6 @@
 """Two baselines for counterfactual methods: a random change of the code, and no change."""
 
 import os
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from cfxnb.core.result_folder import ResultFolder
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.space_fit import check_codes
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Target
 from cfxnb.core.tensors import noise_like, norms, per_sample, standardise, unit
 from cfxnb.core.types import Classifier, Code, Images, LatentSpace
 
@@ -27,7 +27,7 @@ def reconstruct(
     space: LatentSpace,
     classifier: Classifier,
     images: Images,
-    target: int | str | Sequence[int | str] | Tensor,
+    target: Target,
     *,
     batch_size: int = 256,
     first_row: int = 0,
@@ -43,7 +43,9 @@ def reconstruct(
         space: Space that encodes and decodes the images.
         classifier: Maps images to logits (b, k).
         images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
-        target: Class to reach: one for all images, or one per image (b,).
+        target: Class to reach, by number or name: one for all images, or one per image (b,). With
+            a regression model: a goal, such as ``cfx.raise_to(0.8)``. With a data set also an entry
+            of each item, such as ``cfx.from_item("label")``.
         batch_size: Images per batch. A larger batch is faster and needs more memory.
         first_row: Row of the first image in its data set. Only recorded.
         output_dir: Folder to which the results are written in shards, for any number of images.

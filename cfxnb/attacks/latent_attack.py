@@ -19,7 +19,6 @@ Goldwasser & Hooker, "Counterfactual Attacks", arXiv 2504.15479. Differences fro
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,6 +32,7 @@ from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Target
 from cfxnb.core.tensors import active_dims, noise_like, standardise
 from cfxnb.core.types import Classifier, Images, LatentSpace, OnStep
 
@@ -69,7 +69,7 @@ def latent_attack(
     space: LatentSpace,
     classifier: Classifier,
     images: Images,
-    target: int | str | Sequence[int | str] | Tensor,
+    target: Target,
     *,
     confidence: float = 0.995,
     steps: int = 25,
@@ -102,7 +102,9 @@ def latent_attack(
             the standard deviation of the codes.
         classifier: Maps images to logits (b, k). Must be differentiable.
         images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
-        target: Class to reach: one for all images, or one per image (b,).
+        target: Class to reach, by number or name: one for all images, or one per image (b,). With
+            a regression model: a goal, such as ``cfx.raise_to(0.8)``. With a data set also an entry
+            of each item, such as ``cfx.from_item("label")``.
         confidence: Probability of the target at which the search for an image ends, in (0, 1).
             Default: 0.995.
         steps: Largest number of gradient steps per attempt. Default: 25.

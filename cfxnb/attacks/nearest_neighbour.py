@@ -1,7 +1,7 @@
 """Nearest neighbour: the nearest real image of the target class, as a baseline."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from cfxnb.core.one_shard import once
 from cfxnb.core.prediction import finite_predict_logits
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Target
 from cfxnb.core.types import Classifier, Images, OnStep
 
 
@@ -24,7 +25,7 @@ from cfxnb.core.types import Classifier, Images, OnStep
 def nearest_neighbour(
     classifier: Classifier,
     images: Images,
-    target: int | str | Sequence[int | str] | Tensor,
+    target: Target,
     *,
     pool: Tensor,
     batch_size: int = 256,
@@ -40,7 +41,9 @@ def nearest_neighbour(
     Args:
         classifier: Maps images to logits (b, k).
         images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
-        target: Class to reach: one for all images, or one per image (b,).
+        target: Class to reach, by number or name: one for all images, or one per image (b,). With
+            a regression model: a goal, such as ``cfx.raise_to(0.8)``. With a data set also an entry
+            of each item, such as ``cfx.from_item("label")``.
         pool: Real images to choose from, (m, c, h, w) in [0, 1]. Each image of the pool is
             classified once.
         batch_size: Images per batch. A larger batch is faster and needs more memory.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Target
 from cfxnb.core.tensors import norms, per_sample, unit
 from cfxnb.core.types import Classifier, Images, OnStep
 
@@ -33,7 +33,7 @@ class PixelOptions(SearchOptions):
 def pixel_attack(
     classifier: Classifier,
     images: Images,
-    target: int | str | Sequence[int | str] | Tensor,
+    target: Target,
     *,
     confidence: float | None = None,
     minimal_norm: bool = False,
@@ -67,7 +67,9 @@ def pixel_attack(
     Args:
         classifier: Maps images to logits (b, k). Must be differentiable.
         images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
-        target: Class to reach: one for all images, or one per image (b,).
+        target: Class to reach, by number or name: one for all images, or one per image (b,). With
+            a regression model: a goal, such as ``cfx.raise_to(0.8)``. With a data set also an entry
+            of each item, such as ``cfx.from_item("label")``.
         confidence: Probability at which the target counts as reached, in (0, 1). The default of
             ``confidence`` is 0.995, or 1e-6 with ``minimal_norm``. With a confidence of 1e-6, an
             image only needs to be classified as the target.

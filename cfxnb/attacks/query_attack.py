@@ -11,7 +11,6 @@ looks like a difference of real images. And its samples come in pairs of opposit
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.paid_answers import PaidAnswers
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Target
 from cfxnb.core.tensors import active_dims, finite_rows, noise_like, standardise
 from cfxnb.core.types import Classifier, Images, LatentSpace, OnStep, Step
 from cfxnb.core.weights_hash import weights_hash
@@ -66,7 +66,7 @@ def query_attack(
     space: LatentSpace,
     classifier: Classifier,
     images: Images,
-    target: int | str | Sequence[int | str] | Tensor,
+    target: Target,
     *,
     confidence: float = 0.995,
     max_queries: int = 500,
@@ -108,8 +108,9 @@ def query_attack(
             latent diffusion model, every coordinate is an axis, and 500 queries flip few images.
         classifier: Maps images to logits (b, k). No gradients are used.
         images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
-        target: Class to reach: one for all images, or one per image (b,). With a regression model:
-            a goal, such as ``cfx.raise_to(0.8)``.
+        target: Class to reach, by number or name: one for all images, or one per image (b,). With
+            a regression model: a goal, such as ``cfx.raise_to(0.8)``. With a data set also an entry
+            of each item, such as ``cfx.from_item("label")``.
         confidence: Probability of the target at which the search for an image ends, in (0, 1).
             Default: 0.995.
         max_queries: Largest number of queries about one image. The original, its reconstruction

@@ -17,6 +17,7 @@ from cfxnb.core.driver import Stop
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Label
 from cfxnb.core.tensors import finite_rows, require_gradient
 from cfxnb.core.types import NO_GRADIENT, Classifier, Images
 from cfxnb.core.weights_hash import weights_hash
@@ -30,9 +31,9 @@ def captum_attribution(
     algorithm: str,
     classifier: Classifier,
     images: Images,
-    label: int | str | Tensor,
+    label: Label,
     *,
-    contrast_class: int | str | Tensor | None = None,
+    contrast_class: Label | None = None,
     baseline: float | Tensor = 0.0,
     n_points: int = 50,
     window: int = 4,

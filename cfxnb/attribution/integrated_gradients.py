@@ -29,6 +29,7 @@ from cfxnb.core.driver import Stop
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Label
 from cfxnb.core.tensors import per_sample
 from cfxnb.core.types import NO_GRADIENT, Classifier, Images
 from cfxnb.core.weights_hash import weights_hash
@@ -47,9 +48,9 @@ def _from_black(images: Tensor) -> Path:
 def integrated_gradients(
     classifier: Classifier,
     path: Path | Images,
-    label: int | str | Tensor,
+    label: Label,
     *,
-    contrast_class: int | str | Tensor | None = None,
+    contrast_class: Label | None = None,
     method: str = "trapezoid",
     n_points: int = 17,
     tolerance: float = 0.01,

@@ -35,6 +35,7 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.space_fit import SpaceFit
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Label
 from cfxnb.core.tensors import per_sample, typical_distance
 from cfxnb.core.types import Classifier, Code, Images, LatentSpace
 from cfxnb.core.weights_hash import weights_hash
@@ -47,9 +48,9 @@ def latent_integrated_gradients(
     classifier: Classifier,
     images: Images,
     direction: Any,
-    label: int | str | Tensor,
+    label: Label,
     *,
-    contrast_class: int | str | Tensor | None = None,
+    contrast_class: Label | None = None,
     max_step: float | None = None,
     threshold: float = 0.01,
     grid_steps: int = 16,

@@ -15,6 +15,7 @@ from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Target
 from cfxnb.core.types import Classifier, Images, OnStep
 from cfxnb.diffusion.options import GUIDANCES, DiffusionOptions
 from cfxnb.diffusion.strength_search import StrengthSearch
@@ -44,7 +45,7 @@ def diffusion_counterfactual(
     space: Any,
     classifier: Classifier,
     images: Images,
-    target: int | str | Sequence[int | str] | Tensor,
+    target: Target,
     *,
     # The ones that matter:
     conditions: Sequence[Any] | None = None,
@@ -93,7 +94,9 @@ def diffusion_counterfactual(
         space: a ``Diffusion`` space.
         classifier: images (b, c, h, w) -> logits (b, k), with gradients.
         images: (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
-        target: class to reach, by number or name: one for all images or one per image (b,).
+        target: class to reach, by number or name: one for all images, or one per image (b,). With
+            a regression model: a goal, such as ``cfx.raise_to(0.8)``. With a data set also an entry
+            of each item, such as ``cfx.from_item("label")``.
 
         conditions: the condition of the diffusion model for each class of the classifier. A
             model that is conditioned on attributes takes names of options, or dicts such as

@@ -13,6 +13,7 @@ from cfxnb.core.ddim import add_noise
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Target
 from cfxnb.core.types import Classifier, Images, OnStep
 from cfxnb.diffusion.guided_ddpm import DDPMOptions, GuidedDDPM
 from cfxnb.diffusion.scale_ladder import run_ladder
@@ -71,7 +72,7 @@ def dime(
     space: Any,
     classifier: Classifier,
     images: Images,
-    target: int | str | Sequence[int | str] | Tensor,
+    target: Target,
     *,
     # The ones that matter:
     scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
@@ -119,7 +120,9 @@ def dime(
             condition.
         classifier: images (b, c, h, w) -> logits (b, k), with gradients.
         images: (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
-        target: class to reach, by number or name: one for all images or one per image (b,).
+        target: class to reach, by number or name: one for all images, or one per image (b,). With
+            a regression model: a goal, such as ``cfx.raise_to(0.8)``. With a data set also an entry
+            of each item, such as ``cfx.from_item("label")``.
 
         scales: scales of the classifier's gradient, in the order in which they are tried. An image
             that has flipped is not tried again. With scale 1, the root mean square of the guidance

@@ -14,6 +14,7 @@ from cfxnb.core.goals import Goal
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.outcomes import OUTCOMES, outcomes_of
 from cfxnb.core.results import Counterfactuals
+from cfxnb.core.target import Target
 from cfxnb.core.types import ALREADY_TARGET, NOT_FINITE, NOT_FOUND, STOPPED, Classifier
 from cfxnb.diffusion.composite import edit_mask
 
@@ -25,7 +26,7 @@ def diverse_counterfactuals(
     method: Method,
     classifier: Classifier,
     images: Tensor,
-    target: Any,
+    target: Target,
     *,
     n_attempts: int = 2,
     region_threshold: float = 0.3,
@@ -44,7 +45,8 @@ def diverse_counterfactuals(
             other method is called with one image at a time after the first attempt.
         classifier: images (b, c, h, w) -> logits (b, k).
         images: (b, c, h, w) in [0, 1].
-        target: class to reach: one for all images, or one per image (b,).
+        target: class to reach, by number or name: one for all images, or one per image (b,). With a
+            regression model: a goal, such as ``cfx.raise_to(0.8)``.
         n_attempts: largest number of counterfactuals per image.
         region_threshold: a pixel counts as changed if its change is more than this fraction of the
             largest change of the image. ``sce`` ignores ``region_threshold``, because it reports

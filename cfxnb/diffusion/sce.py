@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from cfxnb.core.modules import eval_frozen
 from cfxnb.core.options import CheckedOptions
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Target
 from cfxnb.core.tensors import (
     finite_rows,
     gradient,
@@ -261,7 +262,7 @@ def sce(
     space: Any,
     classifier: Classifier,
     images: Images,
-    target: int | str | Sequence[int | str] | Tensor,
+    target: Target,
     *,
     allowed: Tensor | None = None,
     gradient_classifier: Classifier | None = None,
@@ -303,7 +304,9 @@ def sce(
         classifier: images (b, c, h, w) -> logits (b, k). If no ``gradient_classifier`` is given,
             ``classifier`` must have gradients.
         images: (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
-        target: class to reach, by number or name: one for all images or one per image (b,).
+        target: class to reach, by number or name: one for all images, or one per image (b,). With
+            a regression model: a goal, such as ``cfx.raise_to(0.8)``. With a data set also an entry
+            of each item, such as ``cfx.from_item("label")``.
         allowed: pixels that may change, bool (b, h, w). All other pixels keep their values.
             Default: all pixels.
         gradient_classifier: the classifier whose gradient is followed, for example from

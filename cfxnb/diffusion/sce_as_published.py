@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.options import CheckedOptions
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Target
 from cfxnb.core.tensors import gradient, noise_like, per_sample, require_gradient
 from cfxnb.core.types import Classifier, Images, OnStep, Step
 from cfxnb.diffusion.sce import prepare
@@ -274,7 +275,7 @@ def sce_as_published(
     space: Any,
     classifier: Classifier,
     images: Images,
-    target: int | str | Sequence[int | str] | Tensor,
+    target: Target,
     *,
     allowed: Tensor | None = None,
     gradient_classifier: Classifier | None = None,
@@ -318,7 +319,9 @@ def sce_as_published(
         space: a ``Diffusion`` space of pixels, whose codes are images in [-1, 1].
         classifier: images (b, c, h, w) -> logits (b, k).
         images: (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
-        target: class to reach, by number or name: one for all images or one per image (b,).
+        target: class to reach, by number or name: one for all images, or one per image (b,). With
+            a regression model: a goal, such as ``cfx.raise_to(0.8)``. With a data set also an entry
+            of each item, such as ``cfx.from_item("label")``.
         allowed: pixels that may change, bool (b, h, w). Default: all pixels.
         gradient_classifier: the classifier whose gradient is followed. Default: ``classifier``.
         smooth: compute the ReLUs of the network by a smooth function while gradients are taken.

@@ -13,6 +13,7 @@ from cfxnb.core.driver import Batch, Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Target
 from cfxnb.core.tensors import (
     noise_like,
     norms,
@@ -33,7 +34,7 @@ def follow_direction(
     classifier: Classifier,
     images: Images,
     direction: Tensor | Directions,
-    target: int | Tensor | None = None,
+    target: Target | None = None,
     *,
     confidence: float = 0.99,
     max_step: float | None = None,
@@ -66,9 +67,10 @@ def follow_direction(
             and length of the direction are ignored. If ``direction`` is the result of
             ``find_directions``, each image follows the direction towards its own target
             (``Directions.towards``).
-        target: class to reach, one for all images or one per image (b,). If ``target`` is
-            None, the classifier must have two classes, and the target is the class that is not
-            predicted.
+        target: class to reach, by number or name: one for all images, or one per image (b,). With
+            a regression model: a goal, such as ``cfx.raise_to(0.8)``. With a data set also an entry
+            of each item, such as ``cfx.from_item("label")``. If ``target`` is None,
+            the classifier must have two classes, and the target is the class that is not predicted.
         confidence: probability of the target at which the search for an image ends, in [0, 1).
             Default: 0.99. With ``confidence=0`` the search ends where the class changes, and other
             classifiers often do not see the target there. On digits, an independent classifier sees

@@ -37,6 +37,7 @@ from cfxnb.core.driver import Edit, EncodedBatch, Run
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
+from cfxnb.core.target import Target
 from cfxnb.core.tensors import finite_rows, per_sample, standardise
 from cfxnb.core.types import Classifier, Images, LatentSpace, OnStep, Step
 from cfxnb.flows.leap import RK4, leap
@@ -89,7 +90,7 @@ def flow_counterfactual(
     space: LatentSpace,
     classifier: Classifier,
     images: Images,
-    target: int | str | Sequence[int | str] | Tensor,
+    target: Target,
     *,
     flow: ConditionalFlow | None = None,
     conditions: Sequence[Any] | None = None,
@@ -133,7 +134,9 @@ def flow_counterfactual(
         space: Generator in whose codes to walk. A ``Diffusion`` space needs no ``flow``.
         classifier: Maps images to logits (b, k).
         images: Images (b, c, h, w) in [0, 1], or a data set (see ``cfx.open``).
-        target: Class to reach: one for all images, or one per image (b,).
+        target: Class to reach, by number or name: one for all images, or one per image (b,). With
+            a regression model: a goal, such as ``cfx.raise_to(0.8)``. With a data set also an entry
+            of each item, such as ``cfx.from_item("label")``.
 
         flow: A flow from ``cfx.fit_flow(space, classifier, images)``. Default: the denoiser of a
             ``Diffusion`` space.
