@@ -44,7 +44,8 @@ class Task:
         classifier: The classifier that methods explain.
         space: Space for methods that move codes. None if no space of this world decodes fast.
         diffusion: Diffusion model, the space for methods that denoise.
-        train: Unlabelled training images.
+        read_train: Function that returns ``train``, the unlabelled training images. They are read
+            when a method needs them.
         images, target: Images to explain and their targets, the same for all methods.
         judge: Independent classifier with the same classes.
         causes: Planted causes, or None where they are not known.
@@ -58,7 +59,7 @@ class Task:
     classifier: Any
     space: Any
     diffusion: Any
-    train: Tensor
+    read_train: Callable[[], Tensor]
     images: Tensor
     target: Tensor
     judge: Any
@@ -70,6 +71,11 @@ class Task:
     def first(self, n: int) -> "Task":
         """Return the task with its first n images only."""
         return dataclasses.replace(self, images=self.images[:n], target=self.target[:n])
+
+    @property
+    def train(self) -> Tensor:
+        """Unlabelled training images."""
+        return self.read_train()
 
     @functools.cached_property
     def flow(self) -> Any:
@@ -114,7 +120,6 @@ def sprite_task(
         n: Number of images.
         seed: Seed of the images. The images of seed 0 are those of the bake-off.
     """
-    train = data.sprites(world, N_TRAIN, split="train", seed=21)
     test = data.sprites(world, n, split="test", seed=33 + 1000 * seed)
     return Task(
         world="sprites" if name in SPRITE_CLASSIFIERS else RANDOM,
@@ -122,7 +127,9 @@ def sprite_task(
         classifier=classifier,
         space=load("sprites/vae"),
         diffusion=load("sprites/ldm"),
-        train=train.images,
+        read_train=functools.cache(
+            lambda: data.sprites(world, N_TRAIN, split="train", seed=21).images
+        ),
         images=test.images,
         target=1 - predict_logits(classifier, test.images).argmax(1),
         judge=rule_judge(rule),
@@ -132,7 +139,9 @@ def sprite_task(
     )
 
 
-def photograph_task(world: str, part: ImageSet, train: ImageSet, seed: int) -> Task:
+def photograph_task(
+    world: str, part: ImageSet, read_train: Callable[[], Tensor], seed: int
+) -> Task:
     """Return the task of a world with an independent judge. The targets depend on the seed."""
     space: Any
     diffusion: Any
@@ -146,7 +155,7 @@ def photograph_task(world: str, part: ImageSet, train: ImageSet, seed: int) -> T
         classifier=classifier,
         space=space,
         diffusion=diffusion,
-        train=train.images,
+        read_train=read_train,
         images=part.images,
         target=(seen.argmax(1) + shift) % seen.shape[1],
         judge=load(f"{world}/judge"),
@@ -179,12 +188,14 @@ def tasks(worlds: Sequence[str], n: int, seeds: Sequence[int]) -> Iterator[Task]
                 for name, rule in SPRITE_CLASSIFIERS.items():
                     yield sprite_task(name, rule, load(f"sprites/{name}"), "pairs", n, seed)
             continue
-        train = _shuffled(getattr(data, world)("train"))
+        read_train = functools.cache(functools.partial(_some_of, world))
         for seed in seeds:
             part = sets[world][seed * n : (seed + 1) * n]
-            yield photograph_task(world, part, train, seed)
+            yield photograph_task(world, part, read_train, seed)
 
 
-def _shuffled(part: ImageSet) -> ImageSet:
+def _some_of(world: str) -> Tensor:
+    """Return some training images of a world, in random order."""
+    part = getattr(data, world)("train")
     order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))
-    return part[order[:N_TRAIN]]
+    return part.images[order[:N_TRAIN]]

@@ -1,6 +1,7 @@
 """Own methods are scored as they deserve, and a wrong one does not spoil the others."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ import cfxnb as cfx
 from cfxnb.core.intervals import wilson_interval
 from cfxnb.evaluation import evaluate as module
 from cfxnb.evaluation import measure
-from cfxnb.evaluation.tasks import Task
+from cfxnb.evaluation.tasks import Task, tasks
 
 SPACE = LinearSpace()
 DIRECTION = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
@@ -28,8 +29,9 @@ def tiny(worlds, n, seeds):
             images = SPACE.sample(n)
             target = 1 - cfx.predict_logits(F, images).argmax(1)
             judge = F if world == "digits" else other
-            yield Task(world, f"images {seed}", F, SPACE, None, SPACE.sample(60), images, target,
-                       judge, seed=seed)  # fmt: skip
+            train = functools.partial(SPACE.sample, 60)
+            yield Task(world, f"images {seed}", F, SPACE, None, train, images, target, judge,
+                       seed=seed)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -221,3 +223,15 @@ def test_seeds_reach_the_method():
     run(method, seeds=[3, 5])
     assert seen == [3, 5]
     assert np.isfinite(run(method).table["flip rate"]).all()
+
+
+def test_training_images_are_read_only_when_a_method_needs_them(monkeypatch):
+    from cfxnb import data
+
+    read, plain = [], data.digits
+    monkeypatch.setattr(data, "digits", lambda split: read.append(split) or plain(split))
+    task = next(iter(tasks(["digits"], 2, [0])))
+    assert read == ["test"]
+    assert task.train.shape == (3000, 1, 32, 32)
+    assert torch.equal(task.first(1).train, task.train)
+    assert read == ["test", "train"]
