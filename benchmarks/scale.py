@@ -3,6 +3,10 @@
 Small images (digits, 1x8x8, each with noise of its own) and small networks (a linear space with 16
 dimensions, a classifier with random features), so that 100,000 images take minutes. Each run is a
 process of its own with one thread. Exits with 1 if a row falls short.
+
+``--processes-only`` compares two processes with one, in about four minutes. Seconds on the clock
+mean something only if nothing else runs on the machine. So the speed of two processes that share
+nothing stands beside it. No way of sharing the work can be faster.
 """
 
 import argparse
@@ -21,7 +25,7 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 import cfxnb as cfx
 from benchmarks.rows import Rows, arguments
@@ -29,6 +33,8 @@ from benchmarks.rows import Rows, arguments
 DIMS, FEATURES, NOISE = 16, 128, 0.02
 BATCH = 256
 METHODS = ("latent_attack", "follow_direction")
+#: Images with which processes are compared: about 40 seconds for one process.
+COMPARED = {"latent_attack": 30_000, "follow_direction": 120_000}
 
 
 class SmallDigits(Dataset):
@@ -92,11 +98,37 @@ def world(count: int) -> tuple[Dataset, LinearSpace, nn.Module]:
     return data, LinearSpace(images).eval(), RandomFeatures(images, digits.labels).eval()
 
 
-def work(method: str, count: int, folder: str) -> None:
-    """Explain the data set, and print what it took as JSON."""
+def work(method: str, count: int, folder: str, ready: str) -> None:
+    """Explain the data set, and print what it took as JSON.
+
+    Args:
+        ready: Folder in which all processes say that they have begun, or "".
+    """
     torch.set_num_threads(1)
     data, space, classifier = world(count)
-    began, cpu = time.perf_counter(), time.process_time()
+    if ready:
+        few = Subset(data, range(BATCH))  # a first batch imports what is imported late
+        explain(method, few, space, classifier, f"{folder}-warm-{os.getpid()}")
+        wait_for_others(Path(ready))
+    began, cpu = time.time(), time.process_time()
+    explain(method, data, space, classifier, folder)
+    end = time.time()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    took = {"cpu": time.process_time() - cpu, "wall": end - began, "peak": peak}
+    print(json.dumps({**took, "began": began, "end": end}))
+
+
+def wait_for_others(ready: Path) -> None:
+    """Wait until as many processes as there are have come here."""
+    (ready / str(os.getpid())).touch()
+    while len(list(ready.iterdir())) < int(ready.name):
+        time.sleep(0.01)
+
+
+def explain(
+    method: str, data: Dataset, space: LinearSpace, classifier: nn.Module, folder: str
+) -> None:
+    """Write the results of a method to a folder."""
     options: dict[str, Any] = {"batch_size": BATCH, "output_dir": folder}
     target: Any = cfx.from_item(1)
     if method == "latent_attack":
@@ -104,16 +136,21 @@ def work(method: str, count: int, folder: str) -> None:
     else:
         direction = torch.ones(DIMS)
         cfx.follow_direction(space, cfx.BlackBox(classifier), data, direction, target, **options)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    took = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - began, "peak": peak}
-    print(json.dumps(took))
 
 
-def start(method: str, count: int, folder: Path, rank: int = 0, processes: int = 1) -> Any:
+def start(
+    method: str,
+    count: int,
+    folder: Path,
+    rank: int = 0,
+    processes: int = 1,
+    ready: Path | None = None,
+) -> Any:
     """Start a process that explains the data set."""
     one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     env = os.environ | one | {"RANK": str(rank), "WORLD_SIZE": str(processes)}
-    command = [sys.executable, "-m", "benchmarks.scale", "--work", method, str(count), str(folder)]
+    command = [sys.executable, "-m", "benchmarks.scale", "--work", method, str(count)]
+    command += [str(folder), "" if ready is None else str(ready)]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
 
 
@@ -150,11 +187,16 @@ def same_answers(a: Path, b: Path) -> float:
 def main() -> int:
     parser = arguments("scale", __doc__)
     parser.add_argument("--images", type=int, default=100_000, help="size of the largest data set")
-    parser.add_argument("--work", nargs=3, metavar=("METHOD", "COUNT", "FOLDER"),
+    parser.add_argument(
+        "--processes-only",
+        action="store_true",
+        help="only compare two processes with one, on a machine without other work",
+    )
+    parser.add_argument("--work", nargs=4, metavar=("METHOD", "COUNT", "FOLDER", "READY"),
                         help=argparse.SUPPRESS)  # fmt: skip
     chosen = parser.parse_args()
     if chosen.work:
-        work(chosen.work[0], int(chosen.work[1]), chosen.work[2])
+        work(chosen.work[0], int(chosen.work[1]), *chosen.work[2:])
         return 0
     sizes = [chosen.images // 100, chosen.images // 10, chosen.images]
     load = os.getloadavg()[0]
@@ -163,10 +205,18 @@ def main() -> int:
         f"dimensions; one thread per process; batches of {BATCH}; load of the machine at the "
         f"beginning {load:.1f} on {os.cpu_count()} cores. CPU seconds do not depend on the load."
     )
-    rows = Rows("scale", setting, chosen.write)
+    if chosen.processes_only:
+        rows = Rows("processes", setting, chosen.write, "scale --processes-only")
+    else:
+        rows = Rows("scale", setting, chosen.write)
     with tempfile.TemporaryDirectory() as scratch:
         for method in METHODS:
-            measure(rows, method, sizes, Path(scratch) / method)
+            place = Path(scratch) / method
+            if not chosen.processes_only:
+                measure(rows, method, sizes, place)
+            share = 1.0 if chosen.processes_only else 0.5
+            count = int(share * COMPARED[method] * min(1.0, chosen.images / 100_000))
+            compare_processes(rows, method, count, place / "processes")
     return rows.close()
 
 
@@ -196,15 +246,36 @@ def measure(rows: Rows, method: str, sizes: list[int], scratch: Path) -> None:
     rows.add("CPU seconds of the last launch, against the rest's share", spent, 1.2, at_most=True)
     rows.add("killed twice: the same answers", same_answers(whole, killed), 1.0)
 
-    count, folder = sizes[-1] // 4, scratch / "two"
-    one = ended(start(method, count, scratch / "one"))
-    two = [ended(p) for p in [start(method, count, folder, rank, 2) for rank in range(2)]]
-    rows.add(
-        "two processes against one: CPU seconds of one, over those of the busier of two",
-        one["cpu"] / max(t["cpu"] for t in two), 1.8,
-    )  # fmt: skip
-    rows.say("two processes against one: seconds", one["wall"] / max(t["wall"] for t in two))
-    rows.add("two processes: the same answers", same_answers(scratch / "one", folder), 1.0)
+
+def compare_processes(rows: Rows, method: str, count: int, scratch: Path) -> None:
+    """Compare two processes that share the work with one process, and with two that share nothing.
+
+    The processes of a comparison begin at the same moment, after a first batch of their own. So
+    imports do not count.
+    """
+    rows.section(f"{method}: two processes against one, {count:,} images")
+
+    def run(name: str, jobs: list[tuple[int, Path, int, int]]) -> list[dict[str, float]]:
+        ready = scratch / f"{name}-ready" / str(len(jobs))
+        ready.mkdir(parents=True)
+        return [ended(p) for p in [start(method, *job, ready) for job in jobs]]
+
+    one = run("one", [(count, scratch / "one", 0, 1)])
+    two = run("two", [(count, scratch / "two", rank, 2) for rank in range(2)])
+    half = run("apart", [(count // 2, scratch / f"half{i}", 0, 1) for i in range(2)])
+    table = {"one": one, "two that share": two, "two with half of the images each": half}
+    seconds = {k: max(t["end"] for t in v) - min(t["began"] for t in v) for k, v in table.items()}
+    cpu = {k: sum(t["cpu"] for t in v) for k, v in table.items()}
+    busier = {k: max(t["cpu"] for t in v) for k, v in table.items()}
+    columns = {"seconds": seconds, "CPU seconds": cpu, "CPU seconds of the busier": busier}
+    rows.table("One row per way to work", pd.DataFrame(columns))
+    fast, apart = (seconds["one"] / seconds[name] for name in list(table)[1:])
+    rows.add("two processes against one: times as fast", fast, 1.8)
+    rows.say("two processes that share nothing: times as fast as one", apart)
+    more = cpu["two that share"] / cpu["one"]
+    rows.add("CPU seconds of two processes together, against one", more, 1.1, at_most=True)
+    same = same_answers(scratch / "one", scratch / "two")
+    rows.add("two processes: the same answers", same, 1.0)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ PER_IMAGE = ("target", "label", "contrast_class", "allowed", "first_row")
 NOT_ASKED = ("classifier", "space", "batch_size", "on_step", "output_dir")
 N_PROBES = 4  # images whose answers are recorded
 WAIT = 600.0  # seconds for which a process waits until another one has begun a folder
-PAUSE = 0.2  # seconds between two looks at the shards of other processes
+PAUSES = (0.02, 1.0)  # first and longest seconds between two looks at shards of other processes
 
 
 @typing.overload
@@ -226,12 +226,14 @@ class _Call:
             waiting = [s for s in [*waiting, shard] if not self._finish(files, s, earlier)]
             if self.state.stopped:
                 return
+        pause = PAUSES[0]
         while waiting:
             waiting = [s for s in waiting if not self._finish(files, s, earlier)]
             if self.state.stopped:
                 return
             if waiting:
-                time.sleep(PAUSE)
+                time.sleep(pause)
+                pause = min(1.5 * pause, PAUSES[1])
         if further := [number for number in files.finished() if number >= count]:
             raise ValueError(
                 f"{self.of}: expected the data set with which the folder was begun, got one with "
