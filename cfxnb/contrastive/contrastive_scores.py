@@ -2,7 +2,7 @@
 
 The module edits images in the latent space of a generator (Alipour et al., arXiv 2206.05257) and
 computes the scores of LEWIS (Galhotra et al., 2021; Pearl, 2009, chapter 9). Read first
-``necessity_and_sufficiency`` and ``tally``, which hold the algorithm.
+``necessity_and_sufficiency``, and ``tally`` in ``tally.py``, which hold the algorithm.
 
 Differences from the paper and LEWIS: the edited image is compared with the unedited reconstruction.
 The true factors of an image decide whether the image counts for necessity or for sufficiency. Of
@@ -32,19 +32,20 @@ from cfxnb.contrastive.attribute_edits import (
     checked_edits,
     fit_attribute_edits,
 )
-from cfxnb.contrastive.contrasts import Contrasts, contrast_indices
+from cfxnb.contrastive.contrasts import contrast_indices
 from cfxnb.contrastive.factor_reader import FactorReader
-from cfxnb.contrastive.scores import ContrastiveScores
-from cfxnb.core import validate
+from cfxnb.contrastive.scores import UNITS, ContrastiveScores
+from cfxnb.contrastive.tally import leakage_of, tally
+from cfxnb.core import one_shard, validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.decisions import class_number
 from cfxnb.core.driver import Stop, reconstruct_batch
-from cfxnb.core.intervals import wilson_interval
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
 from cfxnb.core.space_fit import SpaceFit
+from cfxnb.core.streamed import streamed
 from cfxnb.core.tensors import predicted
-from cfxnb.core.types import Classifier, Code, LatentSpace
+from cfxnb.core.types import Classifier, Code, Images, LatentSpace
 from cfxnb.core.weights_hash import weights_hash
 
 COUNTED = {"clean": "clean", "effective": "took effect", "all": "reconstruction agrees"}
@@ -103,69 +104,17 @@ def necessity_and_sufficiency(
         return pd.concat(parts)
 
     units = in_batches(edit_units)
-    units["used"] = units["reconstruction agrees"] & units[COUNTED[edit_filter]]
+    if len(units):
+        units["used"] = units["reconstruction agrees"] & units[COUNTED[edit_filter]]
     return units, tally(units, edits.contrasts, confidence_level)
 
 
-def tally(
-    units: pd.DataFrame, contrasts: Contrasts, confidence_level: float, orient: bool = True
-) -> pd.DataFrame:
-    """Compute the scores of each attribute from the outcomes before and after the edits.
-
-    A unit is a pair of one image and one attribute. The outcome before the edit is the unit's
-    potential outcome under the value that the image has. The outcome after the edit is the unit's
-    potential outcome under the other value of the attribute.
-
-    Args:
-        units, contrasts: As in ``ContrastiveScores``.
-        confidence_level: Confidence level of the Wilson intervals, in (0, 1).
-        orient: If True, swap value and baseline of an attribute if the baseline favours the outcome
-            more than the value does.
-
-    Returns:
-        ``ContrastiveScores.table``.
-    """
-    table = {}
-    for attribute, (baseline, value) in contrasts.items():
-        own = units[units["factor"] == attribute]
-        used = own[own["used"]]
-        x = (used["value"] == value).to_numpy(bool)
-        before, after = (used[column].to_numpy(bool) for column in ("before", "after"))
-        o_x, o_other = np.where(x, before, after), np.where(x, after, before)
-        if orient and o_other.sum() > o_x.sum():
-            value, baseline, x, o_x, o_other = baseline, value, ~x, o_other, o_x
-        everyone = np.ones_like(x)
-        row = {
-            "value": value,
-            "baseline": baseline,
-            **_rate("necessity", ~o_other, x & o_x, confidence_level),
-            **_rate("sufficiency", o_x, ~x & ~o_other, confidence_level),
-            **_rate("pns", o_x & ~o_other, everyone, confidence_level),
-            **_rate("monotonicity_violation", ~o_x & o_other, everyone, confidence_level),
-        }
-        for column in ("took effect", "clean"):
-            row[column] = float(own[column].mean()) if column in own else np.nan
-        table[attribute] = row
-    return pd.DataFrame.from_dict(table, orient="index")
-
-
-def _rate(name: str, event: np.ndarray, among: np.ndarray, level: float) -> dict[str, float]:
-    """Return a dict with one score, the interval of the score, and the number of units.
-
-    Of the units in the mask ``among``, the score is the fraction that is also in the mask
-    ``event``.
-    """
-    k, n = int((event & among).sum()), int(among.sum())
-    low, high = wilson_interval(k, n, level)
-    rate = k / n if n else np.nan
-    return {name: rate, f"{name} low": float(low), f"{name} high": float(high), f"{name} n": n}
-
-
+@streamed
 @standard_modes
 def contrastive_scores(
     space: LatentSpace,
     classifier: Classifier,
-    images: Tensor,
+    images: Images,
     factors: pd.DataFrame,
     outcome: int | str = 1,
     *,
@@ -193,7 +142,8 @@ def contrastive_scores(
       removes the outcome.
 
     ``contrastive_scores`` works in any space and needs only the outputs of the classifier, no
-    gradients.
+    gradients. Images may be a data set of any size. The scores are about all images together, and
+    their table of outcomes is small. So the function returns them, and writes no folder of results.
 
     Differences from the paper: the scores come with Wilson intervals, violations of monotonicity
     are measured, and an independent judge (a network that reads the factors of images) measures
@@ -202,8 +152,10 @@ def contrastive_scores(
     Args:
         space: Space in which the images are edited.
         classifier: Classifier to explain: images -> logits (b, k), k >= 2.
-        images: Images in [0, 1], (n, c, h, w).
-        factors: True attributes of each image: one row per image, in the order of ``images``.
+        images: Images in [0, 1], (n, c, h, w), or a data set (see ``cfx.open``). A data set needs
+            ``edits``.
+        factors: True attributes of each image: one row per image, in the order of ``images``. A set
+            of ``cfx.data.folder`` has them as ``data.factors``.
         outcome: Class whose causes are scored, by index or by name. Default: 1.
         contrasts: dict attribute -> (baseline, value): the two compared values of each attribute,
             needed for attributes with more than two values. Only allowed without ``edits``.
@@ -238,6 +190,12 @@ def contrastive_scores(
     edit_filter = "all" if judge is None else edit_filter
     validate.number(confidence_level, "confidence_level", 1e-6, 1 - 1e-6)
     batch_size = validate.count(batch_size, "batch_size", 1)
+    in_shard = one_shard.current() is not None  # other shards may have what this one lacks
+    if edits is None and in_shard:
+        raise ValueError(
+            "edits: expected edits from cfx.fit_attribute_edits, because images are a data set, "
+            "got None"
+        )
     if edits is None:
         edits = fit_attribute_edits(space, images, factors, contrasts=contrasts)
     elif contrasts is not None:
@@ -247,8 +205,9 @@ def contrastive_scores(
     checked_edits(edits, space)
     values = contrast_indices(factors, edits.contrasts, len(images))
     editable = np.any([index >= 0 for index in values.values()], axis=0)
-    rows = np.flatnonzero(editable & context_mask(context, len(images), factors))
-    if not len(rows):
+    mask = context_mask(context, len(images), factors, may_be_empty=in_shard)
+    rows = np.flatnonzero(editable & mask)
+    if not len(rows) and not in_shard:
         raise ValueError(f"factors: expected some with the values of {edits.contrasts}, got none")
     if judge is not None:
         check_reader(judge, edits.contrasts, "judge")
@@ -257,8 +216,15 @@ def contrastive_scores(
     batches = [rows[rows // batch_size == i] for i in np.unique(rows // batch_size)]
 
     def in_batches(work: Callable[[np.ndarray], pd.DataFrame]) -> pd.DataFrame:
+        def attempt(rows: np.ndarray) -> pd.DataFrame:
+            with networks.fit.kept_if_finished():
+                return work(rows)
+
+        if not batches:
+            columns = [*UNITS, "reconstruction agrees"]
+            return pd.DataFrame({name: [] for name in columns}).astype({"used": bool})
         with eval_frozen(networks.space, networks.classifier, edits, judge), torch.no_grad():
-            pairs = stop.each(batches, work, "contrastive_scores")
+            pairs = stop.each(batches, attempt, "contrastive_scores")
         parts = [part for _, part in pairs if part is not None]
         units = pd.concat(parts).sort_values("row", kind="stable", ignore_index=True)
         return units.assign(row=units["row"] + first_row)
@@ -274,13 +240,14 @@ def contrastive_scores(
         outcome=networks.outcome,
         table=table,
         units=units,
-        leakage=pd.DataFrame() if judge is None else _leakage(units, edits, judge),
+        leakage=leakage_of(units, list(edits.names)),
         reconstruction_agreement=float(agreement),
         made_by={
             "function": "contrastive_scores",
             "edit_filter": edit_filter,
             "confidence_level": confidence_level,
             "preserve_others": edits.preserve_others,
+            "contrasts": {name: list(map(_plain, p)) for name, p in edits.contrasts.items()},
             "weights": weights,
             "seconds": round(time.perf_counter() - began, 3),
         },
@@ -365,17 +332,14 @@ class _Networks:
         return {"took effect": took, "clean": took & ~changed.any(1), **columns}
 
 
-def _leakage(units: pd.DataFrame, edits: AttributeEdits, judge: FactorReader) -> pd.DataFrame:
-    """Fraction of edits of each attribute (row) that changed another factor (column)."""
-    columns = {f"changed {n}": n for n in judge.options}
-    leakage = units.groupby("factor")[list(columns)].mean().rename(columns=columns)
-    leakage = leakage.reindex(list(edits.names)).astype(float)
-    for name in edits.names:
-        leakage.loc[name, name] = np.nan  # the edited attribute is meant to change
-    return leakage
+def _plain(value: Any) -> Any:
+    """Return a value of an attribute as a number or a text of Python."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
-def context_mask(context: Any, rows: int, table: pd.DataFrame | None = None) -> np.ndarray:
+def context_mask(
+    context: Any, rows: int, table: pd.DataFrame | None = None, may_be_empty: bool = False
+) -> np.ndarray:
     """Return the context as a bool array (rows,). All entries are True if ``context`` is None.
 
     Args:
@@ -383,6 +347,7 @@ def context_mask(context: Any, rows: int, table: pd.DataFrame | None = None) -> 
         rows: Number of images.
         table: Table of factors. If ``context`` is a Series, ``table`` must have the same index as
             ``context``.
+        may_be_empty: Whether a mask without any image is accepted.
     """
     if context is None:
         return np.ones(rows, bool)
@@ -393,6 +358,6 @@ def context_mask(context: Any, rows: int, table: pd.DataFrame | None = None) -> 
             "Use context.to_numpy() to match rows by position."
         )
     mask = validate.mask(context, "context", rows)
-    if not mask.any():
+    if not mask.any() and not may_be_empty:
         raise ValueError("context: expected at least one image, got none")
     return mask

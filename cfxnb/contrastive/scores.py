@@ -1,14 +1,18 @@
 """The result of ``contrastive_scores``: scores per attribute, and what happened to each image."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from cfxnb.contrastive.contrasts import Contrasts
+from cfxnb.contrastive.tally import leakage_of, tally
 from cfxnb.core import validate
 from cfxnb.core.saved import Result
 
+#: Entries of the record in which parts of one result agree.
+SAME = ("edit_filter", "confidence_level", "preserve_others", "contrasts", "weights")
 SCORES = ("necessity", "sufficiency", "pns", "monotonicity_violation")
 
 
@@ -86,6 +90,42 @@ class ContrastiveScores(Result):
         """Attributes, sorted by PNS from the highest to the lowest."""
         return tuple(self.pns.sort_values(ascending=False, kind="stable").index)
 
+    @staticmethod
+    def concatenate(parts: "Sequence[ContrastiveScores]") -> "ContrastiveScores":
+        """Join the scores of parts of a data set, which one call with other images has made each.
+
+        The images of all parts are counted together.
+
+        Raises:
+            ValueError: If the parts are of different calls, or if no image has any of the values.
+        """
+        if isinstance(parts, ContrastiveScores) or not isinstance(parts, Sequence):
+            raise TypeError(f"parts: expected a list of scores, got {validate.describe(parts)}")
+        if not parts:
+            raise ValueError("parts: expected at least one result, got none")
+        calls = [checked_scores(p, f"parts[{i}]").made_by for i, p in enumerate(parts)]
+        first = calls[0]
+        for i, (part, call) in enumerate(zip(parts, calls, strict=True)):
+            if missing := [name for name in SAME if name not in call]:
+                raise ValueError(f"parts[{i}].made_by: expected an entry {missing[0]!r}, got none")
+            if part.outcome != parts[0].outcome or any(call[n] != first[n] for n in SAME):
+                raise ValueError(f"parts[{i}]: expected scores of the same question, got others")
+        contrasts: Contrasts = {name: tuple(p) for name, p in first["contrasts"].items()}
+        if not (counted := [part.units for part in parts if len(part.units)]):
+            raise ValueError(f"factors: expected some with the values of {contrasts}, got none")
+        units = pd.concat(counted, ignore_index=True)
+        seconds = round(sum(call.get("seconds", 0.0) for call in calls), 3)
+        return ContrastiveScores(
+            outcome=parts[0].outcome,
+            table=tally(units, contrasts, first["confidence_level"]),
+            units=units,
+            leakage=leakage_of(units, list(contrasts)),
+            reconstruction_agreement=float(
+                units.drop_duplicates("row")["reconstruction agrees"].mean()
+            ),
+            made_by={**first, "seconds": seconds},
+        )
+
     def _check_saved(self) -> None:
         checked_scores(self, "scores")
         unknown = set(self.units["factor"]) - set(self.table.index)
@@ -123,7 +163,7 @@ class ContrastiveScores(Result):
         return note + shown.to_html()
 
 
-_UNITS = ("row", "factor", "value", "before", "after", "used")
+UNITS = ("row", "factor", "value", "before", "after", "used")
 
 
 def checked_scores(value: Any, name: str) -> ContrastiveScores:
@@ -131,7 +171,7 @@ def checked_scores(value: Any, name: str) -> ContrastiveScores:
     kind = "ContrastiveScores"
     scores: ContrastiveScores = validate.instance(value, ContrastiveScores, name, kind)
     columns = ["value", "baseline", *(f"{s}{end}" for s in SCORES for end in ("", " low", " high"))]
-    for field, wanted in (("table", columns), ("units", _UNITS), ("leakage", ())):
+    for field, wanted in (("table", columns), ("units", UNITS), ("leakage", ())):
         table = validate.instance(getattr(scores, field), pd.DataFrame, f"{name}.{field}")
         if missing := [c for c in wanted if c not in table]:
             raise ValueError(f"{name}.{field}: expected a column {missing[0]!r}, got none")

@@ -55,7 +55,9 @@ from cfxnb.core.weights_hash import weights_hash
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Arguments that may hold one value per image.
-PER_IMAGE = ("target", "label", "contrast_class", "allowed", "first_row")
+PER_IMAGE = (
+    "target", "label", "contrast_class", "allowed", "first_row", "factors", "context",
+)  # fmt: skip
 #: Arguments on which the answers do not depend, or which are recorded elsewhere.
 NOT_ASKED = ("classifier", "space", "batch_size", "on_step", "output_dir")
 N_PROBES = 4  # images whose answers are recorded
@@ -74,8 +76,9 @@ def streamed(
 ) -> Any:
     """Decorate a method, so that it also takes data sets and writes its results to a folder.
 
-    The method must have the arguments ``images``, ``batch_size`` and ``output_dir``. The decorator
-    handles data sets and ``output_dir``, so the method gets neither of them.
+    The method must have the arguments ``images`` and ``batch_size``. If it has an argument
+    ``output_dir``, results can be written to a folder. The decorator handles data sets and
+    ``output_dir``, so the method gets neither of them.
 
     Args:
         function: The method.
@@ -128,6 +131,7 @@ class _Call:
         self.stream = as_stream(arguments[of], of)
         self.batch_size = validate.count(arguments["batch_size"], "batch_size", 1)
         self.state = one_shard.ShardCall()
+        self.n_finished = 0
         for name, value in arguments.items():
             length = self.stream.length
             if name in PER_IMAGE and _has_rows(value) and length not in (None, len(value)):
@@ -139,9 +143,10 @@ class _Call:
     def in_memory(self) -> Any:
         """Return the result of all images."""
         if processes.count() > 1 and processes.is_main():
+            remedy = "; pass output_dir, so that they share the work"
             warnings.warn(
                 f"{self.of}: each of the {processes.count()} processes works on the whole data "
-                "set; pass output_dir, so that they share the work",
+                f"set{remedy if 'output_dir' in self.arguments else ''}",
                 stacklevel=3,
             )
         parts: list[Any] = []
@@ -154,7 +159,10 @@ class _Call:
         if not parts:
             raise KeyboardInterrupt
         result = self.kind.concatenate(parts)
-        self._end(sum(s != STOPPED for s in result.status), set(result.status))
+        # Scores of attributes are about all images together, and have no status.
+        status = getattr(result, "status", None)
+        done = self.n_finished if status is None else sum(s != STOPPED for s in status)
+        self._end(done, set(status or ()))
         return result
 
     def in_folder(self, output_dir: str | os.PathLike) -> ResultFolder:
@@ -288,7 +296,9 @@ class _Call:
         changed = {name: self._for_chunk(name, chunk) for name in self.arguments}
         images = chunk.images if self.made is None else self.made(chunk.images)
         given = images if chunk.result is None else chunk.result
-        changed |= {self.of: given, "output_dir": None}
+        changed[self.of] = given
+        if "output_dir" in changed:
+            changed["output_dir"] = None
         if "first_row" in changed and not _has_rows(changed["first_row"]):
             changed["first_row"] = self._first_row() + chunk.first
         with one_shard.working(self.state):
@@ -301,7 +311,8 @@ class _Call:
             return chunk.column(value.key, name)
         if name not in PER_IMAGE or not _has_rows(value):
             return value
-        rows = value[chunk.first : chunk.first + len(chunk)]
+        whole = value.iloc if isinstance(value, pd.DataFrame | pd.Series) else value
+        rows = whole[chunk.first : chunk.first + len(chunk)]
         if len(rows) < len(chunk):
             raise ValueError(
                 f"{name}: expected one for all images or one for each of them, got {len(value)}, "
@@ -340,6 +351,7 @@ class _Call:
                 self.state.stopped = self.state.interrupted = True
 
     def _advance(self, shard: Shard) -> None:
+        self.n_finished += shard.count
         self.progress.begin(shard.count)
         self.progress.end()
 
@@ -359,7 +371,7 @@ def _has_rows(value: Any) -> bool:
     """Return whether an argument has one value per image."""
     if isinstance(value, Tensor | np.ndarray):
         return value.ndim > 0
-    return isinstance(value, list | tuple | pd.Series)
+    return isinstance(value, list | tuple | pd.Series | pd.DataFrame)
 
 
 def _answers(

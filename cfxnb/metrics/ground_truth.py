@@ -16,9 +16,10 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from cfxnb.contrastive.contrastive_scores import context_mask, tally
+from cfxnb.contrastive.contrastive_scores import context_mask
 from cfxnb.contrastive.factor_reader import FactorReader
 from cfxnb.contrastive.scores import ContrastiveScores, checked_scores
+from cfxnb.contrastive.tally import tally
 from cfxnb.core import validate, validate_results
 from cfxnb.core.border import CheckedClassifier
 from cfxnb.core.decisions import class_number

@@ -39,7 +39,7 @@ UNDEFINED = {
     "cfx.metrics.parameter_randomisation": "result.*",  # constant maps have no ranks
     "cfx.metrics.rank_agreement": r"result\['rank correlation'\]",  # one factor has no ranks
     # What is joined stays as it was.
-    "cfx.(Attribution|Counterfactuals).(concatenate|__add__)": "result.*",
+    "cfx.(Attribution|ContrastiveScores|Counterfactuals).(concatenate|__add__)": "result.*",
     "cfx.spaces.*.decode": "result",  # what is far out, though finite, may overflow
     "cfx.explain": "result.table.*",  # as of cfx.report
     "cfx.report": "result.*",  # what cannot be said is NaN, never 0

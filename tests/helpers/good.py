@@ -561,6 +561,7 @@ def explanation():
 ELSEWHERE: dict[str, dict[str, Any]] = {
     "cfx.AttributeEdits.step": {"target": lambda: torch.ones(ROWS, 2)},
     "cfx.Attribution.concatenate": {"parts": lambda: [attribution(), attribution()]},
+    "cfx.ContrastiveScores.concatenate": {"parts": lambda: [scores(), scores()]},
     "cfx.Counterfactuals.concatenate": {"parts": lambda: [counterfactuals(), counterfactuals()]},
     "cfx.Counterfactuals.__add__": {"other": counterfactuals},
     **{

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from stored import stored
 
-from cfxnb.contrastive.contrastive_scores import tally
 from cfxnb.contrastive.observed_scores import adjusted_effect, observed_scores, score_bounds
+from cfxnb.contrastive.tally import tally
 
 NAMES = ("monotone", "nonmonotone", "skipped_stratum")
 SCORES = {"necessity": "necessity", "sufficiency": "sufficiency", "pns": "nesuf"}
