@@ -128,11 +128,13 @@ def global_direction() -> Canvas:
     for k in (0, 1):
         c.arrow((211 + 236 * k, 140), (252 + 236 * k, 140))
     # Probes in opposite pairs; a filled one is classified as the target.
-    probes = [(38, -14), (24, -44), (52, 30), (-8, -66), (66, -16), (58, -58), (-34, -36)]
+    probes = [(38, -14), (24, -44), (52, 30), (-8, -66), (74, 4), (58, -58), (-34, -36)]
     for dx, dy in probes:
         for sign in (1, -1):
             x, y = 114 + sign * dx, 140 + sign * dy
-            c.curve([(114, 140), (x, y)], "faint", width=1.2)
+            c.curve(
+                [(114, 140), (114 + 0.9 * sign * dx, 140 + 0.9 * sign * dy)], "faint", width=1.2
+            )
             c.dot(x, y, "blue" if x - y > -12 else "orange", r=6, hollow=x - y <= -12)
     c.dot(114, 140)
     # The fitted score: level lines across its gradient.

@@ -92,6 +92,7 @@ def flow() -> Canvas:
     for a, b in itertools.pairwise(walk):
         c.arrow(a, b, colour="purple", width=2.2)
     c.curve([(612, 186), (622, 250), (604, 330)], dashed=True)
+    c.lines(634, 232, ["class", "boundary"], size=13, anchor="start")
     c.dot(*u)
     c.dot(walk[-1][0] + 5, walk[-1][1] + 1)
     c.label(432, 280, "*z*", size=16)
