@@ -175,8 +175,8 @@ def explain(
         space: A generator with ``encode`` and ``decode``, or a dict of several from name to space.
             Default: None, which leaves only methods without a generator.
         target: Class to reach. ``"second"`` stands for the most probable other class of each image,
-            and ``"next"`` for the next class number. Else a class number or name for all images,
-            one per explained image, or a dict from predicted class to target.
+            and ``"next"`` for the next class number. You can also pass a class number or name for
+            all images, one per explained image, or a dict from predicted class to target.
         judge: Independent classifier with the same classes in the same order. The judge tells
             whether a counterfactual really shows the target.
         methods: Names of the methods to run, or a dict from name to options. Default: all that

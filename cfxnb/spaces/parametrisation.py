@@ -8,9 +8,9 @@ This module is the only place that converts other models to variance-preserving 
 - Networks of DDPM predict the noise e, the clean code x0, or v = sqrt(a) e - sqrt(1 - a) x0.
 - Networks of flow matching see x = (1 - s) x0 + s e and predict the velocity e - x0. With
   c = sqrt((1 - s)^2 + s^2), the code is z = x / c, and a = (1 - s)^2 / c^2.
-- Networks of EDM (Karras et al., 2022) see x = x0 + s e. The code is z = x / sqrt(1 + s^2), and
-  a = 1 / (1 + s^2). The network gets x multiplied by c_in, and predicts the part of x0 that is not
-  in c_skip x, divided by c_out.
+- Networks of EDM (Karras et al., 2022) see x = x0 + s e. The code is z = x / sqrt(1 + s^2), and a =
+  1 / (1 + s^2). The network gets c_in x. Its output times c_out, plus c_skip x, is the predicted
+  clean code.
 
 In each case the input of the network is a multiple of z, and the noise is a sum of a multiple of z
 and a multiple of the output. A ``Parametrisation`` is a table of these factors, one row per time.
