@@ -48,9 +48,10 @@ def guidance() -> Canvas:
     c = Canvas(
         "Guidance as an implicit classifier",
         "A denoiser predicts the noise of a noisy image x_t twice: conditioned on the class 5, and "
-        "without a class. The difference of the two predictions points along the gradient of an "
-        "implicit classifier, by Bayes' rule. Guidance starts at the prediction without a class "
-        "and walks s times the difference, beyond the prediction with the class.",
+        "without a class. By Bayes' rule, the difference of the two predictions is proportional to "
+        "the negative gradient of log p(class | x_t), the log probability of an implicit "
+        "classifier. Guidance starts at the prediction without a class and walks s times the "
+        "difference, beyond the prediction with the class.",
         340,
     )
     c.tile(52, 140, 74, {"3": 0.55}, noise=0.65, seed=2)
