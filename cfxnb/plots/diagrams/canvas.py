@@ -14,6 +14,7 @@ import math
 import random
 import re
 from collections.abc import Sequence
+from typing import Any
 
 Point = tuple[float, float]
 
@@ -135,7 +136,9 @@ class Canvas:
             f'font-size="{_n(size)}" text-anchor="{anchor}"{weight}>{spans(text, size)}</text>'
         )
 
-    def lines(self, x: float, y: float, texts: Sequence[str], colour: str = "ink", **how) -> None:
+    def lines(
+        self, x: float, y: float, texts: Sequence[str], colour: str = "ink", **how: Any
+    ) -> None:
         """Write several lines of text, the first one at ``y``."""
         for row, text in enumerate(texts):
             self.label(x, y + 1.3 * how.get("size", 14) * row, text, colour, **how)
@@ -186,7 +189,9 @@ class Canvas:
         if text:
             self.label(x, y, text, size=size, on_box=filled)
 
-    def dot(self, x: float, y: float, colour: str = "ink", *, r: float = 5, hollow: bool = False):
+    def dot(
+        self, x: float, y: float, colour: str = "ink", *, r: float = 5, hollow: bool = False
+    ) -> None:
         """Draw a point. A hollow point has the colour of the page inside."""
         kind = f"s-{colour} l" if hollow else f"f-{colour}"
         width = ' stroke-width="2"' if hollow else ""
@@ -220,7 +225,7 @@ class Canvas:
         )
         self.strokes.append(points if corners else sampled(points))
 
-    def arrow(self, *points: Point, colour: str = "ink", **how) -> None:
+    def arrow(self, *points: Point, colour: str = "ink", **how: Any) -> None:
         """Draw an arrow through points."""
         self.curve(points, colour, arrow=True, **how)
 

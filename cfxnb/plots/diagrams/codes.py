@@ -139,8 +139,8 @@ def global_direction() -> Canvas:
     c.dot(114, 140)
     # The fitted score: level lines across its gradient.
     for shift, half in ((-84, 28), (-40, 40), (54, 40), (92, 20)):
-        x, y = 350 + 0.5 * shift, 140 - 0.5 * shift
-        c.curve([(x - half, y - half), (x + half, y + half)], "faint")
+        across, down = 350 + 0.5 * shift, 140 - 0.5 * shift
+        c.curve([(across - half, down - half), (across + half, down + half)], "faint")
     c.curve([(300, 76), (414, 190)], dashed=True)
     c.arrow((350, 140), (414, 76), colour="purple", width=3)
     c.dot(350, 140)

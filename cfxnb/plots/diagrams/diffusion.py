@@ -124,13 +124,13 @@ def consensus() -> Canvas:
     c.label(210, 339, "replaced by 0", "orange", bold=True, anchor="start")
     turns = (22, -20, 95, 17, -24, 18, 27, -130, 70, -18, 25, -25, 150, -80, 21, 110)
     for k, turn in enumerate(turns):
-        x, y = 450 + 64 * (k % 4), 76 + 64 * (k // 4)
-        c.box(x - 26, y - 26, 52, 52, "faint", radius=3)
+        middle = (450 + 64 * (k % 4), 76 + 64 * (k // 4))
+        c.box(middle[0] - 26, middle[1] - 26, 52, 52, "faint", radius=3)
         way = 40 + 25 * math.sin(1.7 * k)
         kept = abs(turn) <= half
         own, other = at(way, 30, 0, 0), at(way + turn, 24, 0, 0)
         x, y = (m - (min(0, a, b) + max(0, a, b)) / 2
-                for m, a, b in zip((x, y), own, other, strict=True))  # fmt: skip
+                for m, a, b in zip(middle, own, other, strict=True))  # fmt: skip
         c.arrow((x, y), (x + own[0], y + own[1]), colour="blue", width=2)
         c.arrow((x, y), (x + other[0], y + other[1]), width=2, dashed=not kept,
                 colour="green" if kept else "orange")  # fmt: skip
