@@ -6,6 +6,7 @@ import functools
 import html
 import linecache
 import math
+import operator
 import os
 import traceback
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ FAILURES_BEFORE_HINT = 3
 #: Attribute of functions that ``cfx.course.piece`` took from the solutions.
 IS_SOLUTION = "_cfxnb_solution"
 _failures: dict[str, int] = {}  # failed tries of each exercise, since the kernel was started
+_passed: dict[str, Any] = {}  # the last answer of each exercise that passed
 _PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -142,6 +144,7 @@ def exercise(title: str) -> Callable[[Callable[..., None]], Callable[..., Result
         @functools.wraps(properties)
         def check(*answer: Any) -> Result:
             result = _count_failure(key, _run(title, properties, answer))
+            _passed[key] = answer if result.passed else None
             if not result and os.environ.get("CFXNB_STRICT") == "1":
                 raise AssertionError(repr(result))
             return result
@@ -152,7 +155,13 @@ def exercise(title: str) -> Callable[[Callable[..., None]], Callable[..., Result
 
 
 def passes(check: Callable[..., Result], *answer: Any) -> bool:
-    """Return whether an answer passes a check, without counting a failed try."""
+    """Return whether an answer passes a check, without counting a failed try.
+
+    If the check has just passed the same function, it is not run again.
+    """
+    last = _passed.get(f"{check.__module__}.{check.__name__}") or ()
+    if answer and len(last) == len(answer) and all(map(operator.is_, last, answer)):
+        return True
     return _run("", check.__wrapped__, answer).passed  # type: ignore[attr-defined]
 
 

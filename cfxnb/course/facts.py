@@ -21,6 +21,7 @@ def facts(book: Any) -> dict[str, Any]:
     of all lines that learners write.
     """
     cells = [c for c in book.cells if c.cell_type == "code"]
+    cells = [c for c in cells if "solution-only" not in c.metadata.get("tags", [])]
     exercises = [c for c in cells if "exercise" in c.metadata.get("tags", [])]
     defined = [names_of_exercise(cell) for cell in exercises]
     used = [names for names in defined if names & used_later(book, names)]

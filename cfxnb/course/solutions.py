@@ -44,9 +44,10 @@ def solution_module(book: Any, stem: str) -> str:
     used = {name for definition in needed for name in _names(definitions[definition])}
     imports = [line for tree in trees for line in _imports(tree, used)]
     head = f'"""Solutions of {stem}, written by ``python -m cfxnb.build learner``."""'
+    head += "\n\n# ruff: noqa: I001"
     parts = [head, "\n".join(dict.fromkeys(imports))]
     parts += [definitions[name] for name in definitions if name in needed]
-    return "\n\n\n".join(part for part in parts if part).replace('"""\n\n\n', '"""\n\n', 1) + "\n"
+    return "\n\n\n".join(part for part in parts if part).replace("I001\n\n\n", "I001\n", 1) + "\n"
 
 
 def write_solution_module(book: Any, source: Path) -> None:

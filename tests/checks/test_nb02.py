@@ -1,10 +1,17 @@
 """Answers to the exercises of 02_counterfactual_attacks."""
 
+import math
+
 import torch
 from mutants import Answers, assert_accepted, assert_rejected, right_answers, wrong_answers
 from torch.nn.functional import cross_entropy
 
 from cfxnb.checks import nb02
+from cfxnb.core.code_covariance import along_active_axes
+from cfxnb.core.prediction import predict_logits
+from cfxnb.core.tensors import norms, standardise
+from cfxnb.core.types import Code
+from cfxnb.solutions import nb02 as solutions
 
 
 def chosen(logits, target):
@@ -15,8 +22,7 @@ def others(logits, target):
     return logits.scatter(1, target[:, None], -torch.inf)
 
 
-def odds(logits, target):
-    return chosen(logits, target) - others(logits, target).logsumexp(1)
+odds = solutions.log_odds
 
 
 def odds_in_a_loop(logits, target):
@@ -27,126 +33,320 @@ def odds_in_a_loop(logits, target):
     return torch.stack(values)
 
 
+def odds_by_a_mask(logits, target):
+    own = torch.nn.functional.one_hot(target, logits.shape[1]).bool()
+    return logits[own] - torch.where(own, -torch.inf, logits).logsumexp(1)
+
+
 def odds_of_probabilities(logits, target):
     p = chosen(logits.softmax(1), target)
     return (p / (1 - p)).log()
+
+
+def move_by_parts(space, z0, u):
+    change = along_active_axes(space, u) * space.std
+    return change.add(z0)
+
+
+def move_in_a_loop(space, z0, u):
+    return torch.stack(
+        [z0[i] + space.std * row for i, row in enumerate(along_active_axes(space, u))]
+    )
 
 
 def length(change):
     return (change**2).sum(1)
 
 
-def gradient(score):
-    """Gradient of a number for the whole batch, with respect to the code."""
+def loss_by_norms(o, u, start, proximity, prior):
+    return proximity * norms(u) ** 2 + prior * norms(start + u) ** 2 - o
 
-    def answer(decode, classifier, z, target):
-        z = z.detach().clone().requires_grad_()
-        return torch.autograd.grad(score(classifier(decode(z)), target), z)[0]
+
+def loss_by_einsum(o, u, start, proximity, prior):
+    after = start + u
+    near, far = torch.einsum("ij,ij->i", u, u), torch.einsum("ij,ij->i", after, after)
+    return proximity * near + prior * far - o
+
+
+def evaluated(loss=None, point=None, detach=True, sign=1):
+    """The answer to exercise 4, with another loss, or differentiated at another point."""
+
+    def answer(space, classifier, z0, u, target):
+        u = u.detach().clone().requires_grad_()
+        z = solutions.move(space, z0, u)
+        if point == "z":
+            z = z.detach().requires_grad_()
+        image = space.decode(Code(z))
+        if point == "image":
+            image = image.detach().requires_grad_()
+        logits = classifier(image)
+        o = odds(logits, target)
+        start = standardise(z0 - space.mean, space.std)
+        total = (loss or (lambda o, u, s, *_: solutions.objective(o, u, s).sum()))(
+            o, u, start, logits, target
+        )
+        inputs = {"z": z, "image": image}.get(point, u)
+        return o.detach() if detach else o, sign * torch.autograd.grad(total, inputs)[0]
 
     return answer
 
 
-def gradient_by_backward(decode, classifier, z, target):
-    code = z.clone().requires_grad_()
-    odds(classifier(decode(code)), target).sum().backward()
-    return code.grad
+def evaluate_by_backward(space, classifier, z0, u, target):
+    change = u.detach().clone()
+    change.requires_grad = True
+    o = odds(classifier(space.decode(Code(solutions.move(space, z0, change)))), target)
+    loss = solutions.objective(o, change, standardise(z0 - space.mean, space.std))
+    loss.sum().backward()
+    with torch.no_grad():
+        return o.clone().detach(), change.grad
 
 
-def gradient_at_the_image(decode, classifier, z, target):
-    image = decode(z).requires_grad_()
-    return torch.autograd.grad(odds(classifier(image), target).sum(), image)[0]
+def evaluate_image_by_image(space, classifier, z0, u, target):
+    """Each image on its own, with the distances differentiated by hand."""
+    start = standardise(z0 - space.mean, space.std)
+    pairs = []
+    for i in range(len(z0)):
+        point = u[i : i + 1].detach().clone().requires_grad_()
+        z = solutions.move(space, z0[i : i + 1], point)
+        o = odds(classifier(space.decode(Code(z))), target[i : i + 1])
+        slope = -torch.autograd.grad(o.sum(), point)[0]
+        slope = slope + 0.2 * point.detach() + 0.6 * (start[i] + point.detach())
+        pairs.append((o.detach(), slope))
+    return tuple(torch.cat(part) for part in zip(*pairs, strict=True))
 
 
-def gradient_with_a_trace(decode, classifier, z, target):
-    z.requires_grad_()
-    return torch.autograd.grad(odds(classifier(decode(z)), target).sum(), z)[0]
+def evaluate_with_a_trace(space, classifier, z0, u, target):
+    u.requires_grad_()
+    o = odds(classifier(space.decode(Code(solutions.move(space, z0, u)))), target)
+    loss = solutions.objective(o, u, standardise(z0 - space.mean, space.std))
+    return o.detach(), torch.autograd.grad(loss.sum(), u)[0]
 
 
-def gradient_without_a_graph(decode, classifier, z, target):
-    return torch.autograd.grad(odds(classifier(decode(z)), target).sum(), z)[0]
+def evaluate_without_a_graph(space, classifier, z0, u, target):
+    o = odds(classifier(space.decode(Code(solutions.move(space, z0, u)))), target)
+    loss = solutions.objective(o, u, standardise(z0 - space.mean, space.std))
+    return o.detach(), torch.autograd.grad(loss.sum(), u)[0]
 
 
-def bisect(reaches, steps):
-    good, bad = 1.0, 0.0
-    for _ in range(steps):
-        middle = (good + bad) / 2
-        if reaches(middle):
-            good = middle
-        else:
-            bad = middle
+def evaluate_before_the_change(space, classifier, z0, u, target):
+    _, slope = solutions.evaluate(space, classifier, z0, u, target)
+    return odds(classifier(space.decode(Code(z0))), target), slope
+
+
+def searched(sign=1, freeze="rows", extra=1, fresh=False, alias=False, sgd=False, need=None):
+    """The answer to exercise 5, with mistakes."""
+
+    def answer(space, classifier, z0, target, steps=25, lr=0.3, confidence=0.995):
+        u = torch.zeros_like(z0)
+        found = u if alias else u.clone()
+        reached = torch.zeros(len(z0), dtype=torch.bool)
+        wanted = math.log(confidence / (1 - confidence)) if need is None else need
+        kind = torch.optim.SGD if sgd else torch.optim.Adam
+        optimiser = kind([u], lr=lr)
+        for _ in range(steps + extra):
+            if fresh:
+                optimiser = kind([u], lr=lr)
+            o, slope = solutions.evaluate(space, classifier, z0, u, target)
+            u.grad = sign * slope
+            now = o >= wanted
+            if freeze == "rows":
+                found[~reached] = u[~reached]
+            reached = reached | now
+            if freeze == "last":
+                found = u.clone()
+            if freeze == "any" and reached.any():
+                return u.clone(), reached
+            if reached.all():
+                break
+            optimiser.step()
+        return (u.clone() if freeze in ("never", "any") else found), reached
+
+    return answer
+
+
+def search_with_a_mask(space, classifier, z0, target, steps=25, lr=0.3, confidence=0.995):
+    """Another style: a parameter, zero_grad, and the first success by torch.where."""
+    u = torch.nn.Parameter(torch.zeros_like(z0))
+    optimiser = torch.optim.Adam([u], lr)
+    reached = torch.zeros(len(z0)).bool()
+    found = torch.zeros_like(z0)
+    for step in range(steps + 1):
+        o, slope = solutions.evaluate(space, classifier, z0, u, target)
+        found = torch.where(reached[:, None], found, u.detach())
+        reached = reached.logical_or(o.sigmoid() >= confidence)
+        if step == steps or bool(reached.all()):
+            return found, reached
+        optimiser.zero_grad()
+        u.grad = slope
+        optimiser.step()
+
+
+def search_that_is_its_own_adam(space, classifier, z0, target, steps=25, lr=0.3, confidence=0.995):
+    u, mean, square = (torch.zeros_like(z0) for _ in range(3))
+    found, reached = u.clone(), torch.zeros(len(z0), dtype=torch.bool)
+    for step in range(1, steps + 2):
+        o, slope = solutions.evaluate(space, classifier, z0, u, target)
+        now = ~reached & (o >= math.log(confidence) - math.log(1 - confidence))
+        found[now] = u[now]
+        reached |= now
+        if reached.all() or step == steps + 1:
+            break
+        mean = 0.9 * mean + 0.1 * slope
+        square = 0.999 * square + 0.001 * slope**2
+        u = u - lr * mean / (1 - 0.9**step) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
+    found[~reached] = u[~reached]
+    return found, reached
+
+
+def shrunk(keep="high", swap=False, first=1.0, steps=0, shared=False):
+    """The answer to exercise 6, with mistakes."""
+
+    def answer(reaches, n, halvings=5):
+        low, high = torch.zeros(n), torch.full((n,), first)
+        for _ in range(halvings + steps):
+            middle = (low + high) / 2
+            works = reaches(middle)
+            works = works.all().expand(n) if shared else works ^ swap
+            low, high = torch.where(works, low, middle), torch.where(works, middle, high)
+        return {"high": high, "low": low, "middle": (low + high) / 2, "last": middle}[keep]
+
+    return answer
+
+
+def shrink_by_masks(reaches, n, halvings=5):
+    good, bad = torch.ones(n), torch.zeros(n)
+    for _ in range(halvings):
+        middle = 0.5 * (good + bad)
+        works = reaches(middle)
+        good[works] = middle[works]
+        bad[~works] = middle[~works]
     return good
 
 
-def failing_end(reaches, steps):
-    good, bad = 1.0, 0.0
-    for _ in range(steps):
-        middle = (good + bad) / 2
-        if reaches(middle):
-            good = middle
-        else:
-            bad = middle
-    return bad
-
-
-def middle_of_the_bracket(reaches, steps):
-    return (bisect(reaches, steps) + failing_end(reaches, steps)) / 2
-
-
-def tenths(reaches, steps):
-    return next(i / steps for i in range(steps + 1) if reaches(i / steps))
-
-
-def last_asked(reaches, steps):
-    good, bad = 1.0, 0.0
-    for _ in range(steps):
-        middle = (good + bad) / 2
-        if reaches(middle):
-            good = middle
-        else:
-            bad = middle
-    return middle
-
-
-def wrong_half(reaches, steps):
-    good, bad = 1.0, 0.0
-    for _ in range(steps):
-        middle = (good + bad) / 2
-        if reaches(middle):
-            bad = middle
-        else:
-            good = middle
-    return good
-
-
-def quarter_steps(reaches, steps):
-    fraction = 1.0
-    for _ in range(steps):
-        if reaches(0.75 * fraction):
-            fraction *= 0.75
+def shrink_by_width(reaches, n, halvings=5):
+    fraction = torch.ones(n)
+    for k in range(1, halvings + 1):
+        lower = fraction - 0.5**k
+        fraction = torch.where(reaches(lower), lower, fraction)
     return fraction
 
 
-def every_fraction(reaches, steps):
-    for i in range(2**steps + 1):
-        if reaches(i / 2**steps):
-            return i / 2**steps
-    return 1.0
+def shrink_image_by_image(reaches, n, halvings=5):
+    result = torch.ones(n)
+    for i in range(n):
+        for k in range(1, halvings + 1):
+            tried = result.clone()
+            tried[i] -= 0.5**k
+            if reaches(tried)[i]:
+                result = tried
+    return result
 
 
-def good_end_below_one(reaches, steps):
-    good, bad = 0.99, 0.0
-    for _ in range(steps):
-        middle = (good + bad) / 2
-        if reaches(middle):
-            good = middle
-        else:
-            bad = middle
-    return good
+def randomly(normalise=True, mask=True, own_seed=False, order="right", scale=None, one=False):
+    """The answer to exercise 8, with mistakes."""
+
+    def answer(u, seed):
+        g = torch.Generator().manual_seed(0 if own_seed else seed)
+        noise = torch.randn(u.shape[1:] if one else u.shape, generator=g).expand(u.shape)
+        used = u != 0 if mask else torch.ones_like(u)
+        if order == "right":
+            noise = noise * used
+        wanted = torch.ones(len(u)) if scale else norms(u)
+        if normalise:
+            noise = noise * (wanted / norms(noise))[:, None]
+        return noise * used
+
+    return answer
+
+
+def random_by_unit_vectors(u, seed):
+    g = torch.Generator().manual_seed(seed)
+    noise = torch.where(u == 0, 0.0, torch.randn(*u.shape, generator=g))
+    return torch.nn.functional.normalize(noise, dim=1) * u.norm(dim=1, keepdim=True)
+
+
+def random_row_by_row(u, seed):
+    g = torch.Generator().manual_seed(seed)
+    rows = []
+    for row in u:
+        noise = torch.randn(len(row), generator=g)
+        noise[row == 0] = 0
+        rows.append(noise / noise.norm() * row.norm())
+    return torch.stack(rows)
+
+
+def measured(over="flips", empty=None, swap=False):
+    """The answer to exercise 9, with mistakes."""
+
+    def answer(image, target, classifier, judge):
+        flipped = predict_logits(classifier, image).argmax(1) == target
+        agreed = predict_logits(judge, image).argmax(1) == target
+        first = float(flipped.double().mean())
+        if empty is not None and not flipped.any():
+            return first, empty
+        second = {
+            "flips": agreed[flipped].double().mean(),
+            "all": agreed.double().mean(),
+            "both": (agreed & flipped).double().mean(),
+        }[over]
+        return (float(second), first) if swap else (first, float(second))
+
+    return answer
+
+
+def measure_by_counting(image, target, classifier, judge):
+    flips = agreed = 0
+    reads = [predict_logits(net, image).argmax(1).tolist() for net in (classifier, judge)]
+    for c, j in zip(*reads, strict=True):
+        flips += c == target
+        agreed += c == target == j
+    return flips / len(image), agreed / flips if flips else math.nan
+
+
+def attack(need=None, shrink=True, decode="z", halvings=5, per_image=True, start=False):
+    """The answer to exercise 7, with mistakes."""
+
+    def answer(space, classifier, images, target, confidence=0.995):
+        z0 = space.encode(images).z
+        classes = torch.full((len(images),), target if per_image else (target + 1) % 10)
+        u, reached = solutions.search(space, classifier, z0, classes, confidence=confidence)
+        c = confidence if need is None else need
+        wanted = math.log(c / (1 - c))
+
+        def reaches(fraction):
+            z = solutions.move(space, z0, fraction[:, None] * u)
+            with torch.no_grad():
+                return odds(classifier(space.decode(Code(z))), classes) >= wanted
+
+        fraction = solutions.shrink(reaches, len(u), halvings) if shrink else torch.ones(len(u))
+        z = solutions.move(space, z0, torch.where(reached, fraction, 1.0)[:, None] * u)
+        image = space.decode(Code(z if decode == "z" else solutions.move(space, z0, u))).detach()
+        return (image, z, reached)[: 3 - start]
+
+    return answer
+
+
+def attack_in_parts(space, classifier, images, target, confidence=0.995):
+    """Another style: the step back for successes only, image by image."""
+    code = space.encode(images)
+    u, reached = solutions.search(
+        space, classifier, code.z, torch.tensor([target] * len(images)), confidence=confidence
+    )
+    for i in reached.nonzero().squeeze(1).tolist():
+        good, bad = 1.0, 0.0
+        for _ in range(5):
+            middle = (good + bad) / 2
+            z = solutions.move(space, code.z[i : i + 1], middle * u[i : i + 1])
+            p = classifier(space.decode(Code(z))).softmax(1)[0, target]
+            good, bad = (middle, bad) if p >= confidence else (good, middle)
+        u[i] *= good
+    z = solutions.move(space, code.z, u)
+    return [space.decode(Code(z)).clamp(0, 1), z, reached]
 
 
 TABLE = {
     "log_odds": Answers(
-        right={"logsumexp": odds, "loop": odds_in_a_loop},
+        right={"solution": odds, "loop": odds_in_a_loop, "mask": odds_by_a_mask},
         wrong={
             "all classes": (
                 lambda logits, target: logits - logits.logsumexp(1, keepdim=True),
@@ -179,96 +379,281 @@ TABLE = {
             ),
         },
     ),
+    "move": Answers(
+        right={"solution": solutions.move, "parts": move_by_parts, "loop": move_in_a_loop},
+        wrong={
+            "no unit": (
+                lambda space, z0, u: z0 + along_active_axes(space, u),
+                "added without its unit",
+            ),
+            "unused coordinates": (
+                lambda space, z0, u: z0 + space.std * u,
+                "along an unused coordinate",
+            ),
+            "from the mean": (
+                lambda space, z0, u: space.mean + space.std * along_active_axes(space, u),
+                "starts at the mean",
+            ),
+            "divided": (
+                lambda space, z0, u: z0 + along_active_axes(space, u) / space.std,
+                "divided by the standard deviation",
+            ),
+            "change only": (
+                lambda space, z0, u: space.std * along_active_axes(space, u),
+                "not the original code plus the change",
+            ),
+            "backwards": (
+                lambda space, z0, u: z0 - space.std * along_active_axes(space, u),
+                "not the original code plus the change",
+            ),
+            "first only": (lambda space, z0, u: solutions.move(space, z0, u)[0], "(4, 4)"),
+        },
+    ),
     "objective": Answers(
         right={
-            "as in the text": lambda o, c, p: -o + p * (c**2).sum(1),
-            "norm squared": lambda o, c, p: p * c.norm(dim=1) ** 2 - o,
+            "solution": solutions.objective,
+            "norms": loss_by_norms,
+            "einsum": loss_by_einsum,
         },
         wrong={
             "averaged": (
-                lambda o, c, p: (-o + p * length(c)).mean(),
+                lambda *args: solutions.objective(*args).mean(),
                 "expected one number per image, shape (2,), got torch.Size([])",
             ),
             "not summed": (
-                lambda o, c, p: -o[:, None] + p * c**2,
+                lambda o, u, s, p, q: -o[:, None] + p * u**2 + q * (s + u) ** 2,
                 "got torch.Size([2, 3])",
             ),
             "sign of the odds": (
-                lambda o, c, p: o + p * length(c),
+                lambda o, u, s, p, q: solutions.objective(-o, u, s, p, q),
                 "rises as the target becomes more likely",
             ),
-            "sign of the proximity": (
-                lambda o, c, p: -o - p * length(c),
-                "a longer change does not cost more",
+            "no prior": (lambda o, u, s, p, q: -o + p * length(u), "distance to the mean costs"),
+            "no proximity": (
+                lambda o, u, s, p, q: -o + q * length(s + u),
+                "distance to the original costs nothing",
             ),
-            "no proximity": (lambda o, c, p: -o, "a longer change does not cost more"),
+            "prior of the change": (
+                lambda o, u, s, p, q: -o + (p + q) * length(u),
+                "prior weights the length of the change",
+            ),
+            "prior of the start": (
+                lambda o, u, s, p, q: -o + p * length(u) + q * length(s),
+                "prior weights the place of the original",
+            ),
+            "exchanged": (
+                lambda o, u, s, p, q: solutions.objective(o, u, s, q, p),
+                "proximity and prior are exchanged",
+            ),
+            "rewarded": (
+                lambda o, u, s, p, q: solutions.objective(o, u, s, -p, -q),
+                "the distances are rewarded",
+            ),
             "sum over the batch": (
-                lambda o, c, p: -o + p * (c**2).sum(),
+                lambda o, u, s, p, q: -o + p * (u**2).sum() + q * ((s + u) ** 2).sum(),
                 "depends on the changes of all images",
             ),
-            "sum over samples": (lambda o, c, p: -o + p * (c**2).sum(0), "it raised RuntimeError"),
             "not squared": (
-                lambda o, c, p: -o + p * c.norm(dim=1),
-                "expected -0.5, got -0.776",
+                lambda o, u, s, p, q: -o + p * norms(u) + q * norms(s + u),
+                "expected 0.40, got",
             ),
-            "mean of coordinates": (
-                lambda o, c, p: -o + p * (c**2).mean(1),
-                "expected -0.5, got -0.833",
-            ),
-            "sum squared": (
-                lambda o, c, p: -o + p * c.sum(1) ** 2,
-                "expected -0.5, got -0.100",
+            "sum over samples": (
+                lambda o, u, s, p, q: -o + p * (u**2).sum(0) + q * ((s + u) ** 2).sum(0),
+                "it raised RuntimeError",
             ),
         },
     ),
-    "code_gradient": Answers(
+    "evaluate": Answers(
         right={
-            "grad": gradient(lambda logits, target: odds(logits, target).sum()),
-            "backward": gradient_by_backward,
+            "solution": solutions.evaluate,
+            "backward": evaluate_by_backward,
+            "image by image": evaluate_image_by_image,
         },
         wrong={
-            "at the image": (gradient_at_the_image, "expected the shape of the code, (2, 3)"),
-            "trace left": (gradient_with_a_trace, "now requires gradients"),
-            "no graph": (gradient_without_a_graph, "it raised RuntimeError"),
-            "not summed up": (gradient(odds), "it raised RuntimeError: grad can be implicitly"),
-            "sign": (
-                gradient(lambda logits, target: -odds(logits, target).sum()),
-                "the sign is reversed",
+            "gradient only": (
+                lambda *args: solutions.evaluate(*args)[1][:1],
+                "expected log odds and gradient, got Tensor",
             ),
-            "loss": (
-                gradient(lambda logits, target: cross_entropy(logits, target, reduction="sum")),
-                "the sign is reversed",
+            "exchanged": (
+                lambda *args: solutions.evaluate(*args)[::-1],
+                "expected log odds of shape (4,)",
             ),
-            "logit": (
-                gradient(lambda logits, target: chosen(logits, target).sum()),
-                "differ from the gradient of each image's log odds",
+            "at the image": (
+                evaluated(lambda o, u, s, *_: -o.sum(), point="image"),
+                "expected a gradient of the shape of u, (4, 4), got torch.Size([4, 5])",
+            ),
+            "at the code": (
+                evaluated(
+                    lambda o, u, s, *_: -o.sum(),
+                    point="z",
+                ),
+                "the values are not the gradient of the objective",
+            ),
+            "trace left": (evaluate_with_a_trace, "now requires gradients"),
+            "no graph": (evaluate_without_a_graph, "it raised RuntimeError"),
+            "history": (evaluated(detach=False), "still carry the graph"),
+            "not summed up": (
+                evaluated(lambda o, u, s, *_: solutions.objective(o, u, s)),
+                "it raised RuntimeError: grad can be implicitly",
+            ),
+            "sign": (evaluated(sign=-1), "the sign is reversed"),
+            "odds only": (
+                evaluated(lambda o, u, s, *_: -o.sum()),
+                "the gradient contains no distances",
             ),
             "mean over the batch": (
-                gradient(lambda logits, target: odds(logits, target).mean()),
-                "differ from the gradient of each image's log odds",
+                evaluated(lambda o, u, s, *_: solutions.objective(o, u, s).mean()),
+                "divided by the number of images",
             ),
-            "one class for all": (
-                gradient(lambda logits, target: odds(logits, 0 * target).sum()),
-                "differ from the gradient of each image's log odds",
+            "before the change": (evaluate_before_the_change, "not those of the changed code"),
+            "cross entropy": (
+                evaluated(lambda o, u, s, x, t: cross_entropy(x, t, reduction="sum")),
+                "the values are not the gradient of the objective",
             ),
         },
     ),
-    "shrink_change": Answers(
-        right={"bisection": bisect},
+    "search": Answers(
+        right={
+            "solution": solutions.search,
+            "mask": search_with_a_mask,
+            "own Adam": search_that_is_its_own_adam,
+        },
         wrong={
-            "failing end": (failing_end, "doesn't reach the target"),
-            "middle": (middle_of_the_bracket, "doesn't reach the target"),
-            "tenths": (tenths, "expected a fraction within 2^-10"),
-            "one step missing": (
-                lambda reaches, steps: bisect(reaches, steps - 1),
-                "expected 10 calls for 10 bisection steps, got 9",
+            "changes only": (
+                lambda *args, **kwargs: solutions.search(*args, **kwargs)[0],
+                "expected the changes and which of them reach the target, got Tensor",
             ),
-            "last asked": (last_asked, "doesn't reach the target"),
-            "wrong half": (wrong_half, "doesn't reach the target"),
-            "full change": (lambda reaches, steps: 1.0, "expected a fraction within 2^-10"),
-            "not halved": (quarter_steps, "expected a fraction within 2^-10"),
-            "every fraction": (every_fraction, "expected 10 calls"),
-            "good end below one": (good_end_below_one, "if only the full change reaches"),
+            "counts successes": (
+                lambda *args, **kwargs: (
+                    (s := solutions.search(*args, **kwargs))[0],
+                    s[1].sum(),
+                ),
+                "expected one bool per image",
+            ),
+            "uphill": (searched(sign=-1), "moves away from the target"),
+            "moves on": (searched(freeze="never"), "images that reached the target move on"),
+            "keeps the last": (searched(freeze="last"), "images that reached the target move on"),
+            "same tensor": (searched(alias=True), "images that reached the target move on"),
+            "stops for all": (searched(freeze="any"), "expected reached = "),
+            "confidence as log odds": (searched(need=0.9), "before it has reached the confidence"),
+            "new optimiser each step": (searched(fresh=True), "not those of Adam"),
+            "plain gradient steps": (searched(sgd=True), "not those of Adam"),
+            "one step too few": (searched(extra=0), "expected 4 evaluations"),
+            "one step too many": (searched(extra=2), "expected 4 evaluations"),
+            "failures forgotten": (
+                lambda *args, **kwargs: (
+                    (s := solutions.search(*args, **kwargs))[0] * s[1][:, None],
+                    s[1],
+                ),
+                "does not keep its last change",
+            ),
+            "no movement": (
+                lambda space, f, z0, target, *_: (z0 * 0, torch.zeros(4, dtype=torch.bool)),
+                "no image moves",
+            ),
+        },
+    ),
+    "shrink": Answers(
+        right={
+            "solution": solutions.shrink,
+            "masks": shrink_by_masks,
+            "width": shrink_by_width,
+        },
+        wrong={
+            "one for all": (lambda *args: shrunk()(*args)[0], "expected one fraction per image"),
+            "failing end": (shrunk(keep="low"), "only the full change reaches the target"),
+            "middle": (shrunk(keep="middle"), "only the full change reaches the target"),
+            "last tested": (shrunk(keep="last"), "only the full change reaches the target"),
+            "wrong half": (shrunk(swap=True), "only the full change reaches the target"),
+            "end below one": (shrunk(first=0.99), "only the full change reaches the target"),
+            "nothing done": (lambda reaches, n, halvings: torch.ones(n), "within 2^-8"),
+            "all images together": (shrunk(shared=True), "within 2^-8"),
+            "one step missing": (shrunk(steps=-1), "within 2^-8"),
+            "image by image": (shrink_image_by_image, "expected 8 calls"),
+            "always half": (
+                lambda reaches, n, halvings: torch.tensor([0.5, 0.5, 1.0]),
+                "the fraction 0.5000 doesn't reach the target",
+            ),
+        },
+    ),
+    "random_change": Answers(
+        right={
+            "solution": solutions.random_change,
+            "unit vectors": random_by_unit_vectors,
+            "row by row": random_row_by_row,
+        },
+        wrong={
+            "own length": (randomly(normalise=False), "the first change has length"),
+            "unit length": (randomly(scale=1), "the first change has length"),
+            "unused coordinates": (randomly(mask=False), "a coordinate changes that u does not"),
+            "masked too late": (randomly(order="late"), "the first change has length"),
+            "seed ignored": (randomly(own_seed=True), "another seed gives the same changes"),
+            "no seed": (
+                lambda u, seed: torch.randn_like(u) * (u != 0),
+                "the same seed gives different changes",
+            ),
+            "one row": (lambda u, seed: randomly()(u, seed)[0], "the shape of u, (200, 4)"),
+            "signs only": (
+                lambda u, seed: (
+                    u
+                    * (
+                        torch.rand(len(u), 1, generator=torch.Generator().manual_seed(seed)) - 0.5
+                    ).sign()
+                ),
+                "the directions are not random",
+            ),
+        },
+    ),
+    "measure": Answers(
+        right={
+            "solution": solutions.measure,
+            "masks": measured(),
+            "counting": measure_by_counting,
+        },
+        wrong={
+            "over all images": (measured("all"), "the judge's fraction is over all images"),
+            "both": (measured("both"), "on which both networks read the target"),
+            "exchanged": (measured(swap=True), "the fraction of flips is 0.50"),
+            "zero for nothing": (measured(empty=0.0), "if no image flips expected NaN"),
+            "one number": (lambda *args: measured()(*args)[0], "expected the two fractions"),
+            "per image": (
+                lambda image, target, f, g: (f(image).argmax(1) == target, torch.ones(5)),
+                "expected two numbers",
+            ),
+            "disagreement": (
+                lambda *args: (measured()(*args)[0], 1.2 - measured()(*args)[1]),
+                "the judge agrees with 2 of the 4 flips, but the fraction is 0.70",
+            ),
+        },
+    ),
+    "my_latent_attack": Answers(
+        right={
+            "solution": solutions.my_latent_attack,
+            "flags": attack(),
+            "parts": attack_in_parts,
+        },
+        wrong={
+            "two parts": (attack(start=True), "expected images, codes and which of them"),
+            "no step back": (attack(shrink=False, decode="u"), "codes are those at the end of the"),
+            "step back to one half": (attack(need=0.5), "standard deviations away"),
+            "one halving": (attack(halvings=2), "standard deviations away"),
+            "image before the step back": (attack(decode="u"), "images are not those of the codes"),
+            "codes first": (
+                lambda *args: (
+                    (a := attack()(*args))[1],
+                    a[0],
+                    a[2],
+                ),
+                "expected images like the input",
+            ),
+            "no flips": (
+                lambda space, f, x, target: (
+                    x,
+                    space.encode(x).z,
+                    torch.zeros(len(x), dtype=torch.bool),
+                ),
+                "your attack 0",
+            ),
         },
     ),
 }
@@ -282,3 +667,7 @@ def test_right_answers_pass(check, answer):
 @wrong_answers(nb02, TABLE)
 def test_typical_mistakes_are_named(check, answer, fragment):
     assert_rejected(check(answer), fragment)
+
+
+def test_there_are_three_styles_of_each_right_answer():
+    assert all(len(answers.right) >= 3 for answers in TABLE.values())

@@ -14,7 +14,6 @@ from cfxnb.course.solutions import solution_module
 WAITING = {
     "00_welcome",
     "01_latent_spaces",
-    "02_counterfactual_attacks",
     "03_what_changed",
     "04_known_truth",
     "05_contrastive_explanations",
