@@ -85,5 +85,8 @@ def run_one(source: Path, target: Path, profile: str) -> None:
         )
     finally:
         plain.unlink()
+    for cell in executed.cells:  # nbconvert has its own mark for cells without source
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            cell.metadata["transient"] = {"remove_source": True}
     page, _ = HTMLExporter().from_notebook_node(executed)
     target.with_suffix(".html").write_text(page, encoding="utf-8")

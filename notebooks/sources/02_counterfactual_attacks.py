@@ -71,7 +71,7 @@ cfx.gallery(
 # %% [markdown]
 # ## One attack in two spaces
 #
-# The diagram shows both attacks. The pixel attack moves the image itself, and ends beside the images
+# The diagram shows both attacks, for a 3 that shall become a 5. The pixel attack moves the image itself, and ends beside the images
 # of digits. The latent attack moves the code $z$. The generator $G$ then draws an image from the
 # code, so the search stays among the images that $G$ can draw.
 
@@ -400,13 +400,14 @@ def search(space, classifier, z0, target, steps=25, lr=0.3, confidence=0.995):
 cfx.checks.nb02.search(search)
 
 # %% [markdown]
-# Watch your search: the slider goes through the steps of the first image. Digits change in a few
-# steps, and not all at the same speed.
+# Watch your search: the slider goes through the steps of the first image. The film uses smaller steps
+# than the attack (`lr=0.03`), so that you can follow the change. Nothing happens to the decision for
+# some steps, and then it changes within a few.
 
 # %%
 search = cfx.course.piece("nb02.search", search)
 z0 = space.encode(images).z
-film = [search(space, classifier, z0[:1], wanted[:1], steps=n)[0] for n in range(16)]
+film = [search(space, classifier, z0[:1], wanted[:1], n, lr=0.03)[0] for n in range(16)]
 film = torch.cat(film)
 frames = space.decode(cfx.Code(move(space, z0[:1], film)))
 film_p = classifier(frames).softmax(1)[:, target]
@@ -663,7 +664,8 @@ cfx.gallery(shown, n_columns=8, row_labels=["original", *methods])
 # %% [markdown]
 # Rows: the originals, and four methods. Your attack and the library give the same digits. The pixel
 # attack leaves the digit as it is and adds faint noise. A random change of the same length changes the
-# handwriting, but not the digit. So the direction matters, and not only the length.
+# handwriting, and sometimes the digit, but hardly ever to the target. So the direction matters, and
+# not only the length.
 #
 # The next cell states the agreement in numbers: the same flips, and the largest distance of two codes
 # in standard deviations.
@@ -844,7 +846,7 @@ cfx.gallery(
 # You have written a counterfactual attack: log odds, a change in standard deviations, an objective
 # with two distances, a gradient through the generator, a search, and a step back. Your attack finds
 # the same counterfactuals as the library. The pixel attack convinces only the classifier, and a
-# random direction of the same length convinces nobody.
+# random direction of the same length hardly ever reaches the target.
 #
 # **Questions to think about.** Why does the distance to the mean code help the judge? What would a
 # pixel attack need to become a counterfactual? When is the closest counterfactual the wrong one to
