@@ -10,10 +10,14 @@ written. With --minutes, classifier, judge and generator are trained first if th
 
   python -m cfxnb explain --data photos --size 64 --models models --minutes 25
 
---output-dir, --n-images and --device also work beside a file, and replace its values. --data,
---size, --models and --minutes stand for a file, so they can't be combined with one. To train a
-generator for your own classifier, run 'python -m cfxnb train --classifier ...', and name both in
-the file. If the command is interrupted, run it again: it continues where it stopped. The command
+--output-dir, --n-images, --max-minutes and --device also work beside a file, and replace its
+values. --data, --size, --models and --minutes stand for a file, so they can't be combined with one.
+To train a generator for your own classifier, run 'python -m cfxnb train --classifier ...', and name
+both in the file.
+
+Before the work, the command prints how long it will take. By default it explains 24 images, or
+fewer if they would take longer than 10 minutes (--max-minutes). The page says what was left out.
+If the command is interrupted or killed, run it again: it continues where it stopped. The command
 refuses a folder that holds a page with other settings, unless --replace is given.
 To share the images among several GPUs, run 'accelerate launch -m cfxnb explain ...'.
 
@@ -68,7 +72,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace", action="store_true", help="replace a page that was made with other settings"
     )
-    parser.add_argument("--n-images", metavar="N", help="number of images to explain, or all")
+    parser.add_argument("--n-images", metavar="N", help="number of images to explain, all, or auto")
+    parser.add_argument(
+        "--max-minutes", type=float, help="minutes for the page, which limit images and methods"
+    )
     parser.add_argument("--device", help="device to run on, such as cpu or cuda")
 
 
@@ -80,6 +87,7 @@ def run(chosen: argparse.Namespace) -> int:
     replaced = {
         "output_dir": chosen.output_dir,
         "n_images": _number(chosen.n_images),
+        "max_minutes": chosen.max_minutes,
         "device": chosen.device,
     }
     new = {key: value for key, value in replaced.items() if value is not None}
@@ -94,7 +102,7 @@ def run(chosen: argparse.Namespace) -> int:
                 "the classifier."
             )
         return 0
-    explanation = explained(config)
+    explanation = explained(config, _tell)
     if not processes.is_main():
         return 0
     columns = [c for c in SHOWN if c in explanation.table]
@@ -103,6 +111,12 @@ def run(chosen: argparse.Namespace) -> int:
         print(f"warning: {text}", file=sys.stderr)
     print(f"{config.output_dir}/index.html")
     return 0
+
+
+def _tell(text: str) -> None:
+    """Print the estimate of the time."""
+    if processes.is_main():
+        print(text, file=sys.stderr, flush=True)
 
 
 def _settings(chosen: argparse.Namespace, new: dict[str, Any]) -> dict[str, Any]:
@@ -151,8 +165,8 @@ def _train(chosen: argparse.Namespace, models: Path) -> None:
 
 
 def _number(text: str | None) -> int | str | None:
-    if text is None or text == "all":
+    if text in (None, "all", "auto"):
         return text
     if not text.isdigit():
-        raise ValueError(f"--n-images: expected a whole number or all, got {text!r:.40}")
+        raise ValueError(f"--n-images: expected a whole number, all or auto, got {text!r:.40}")
     return int(text)

@@ -1,9 +1,10 @@
 """Read, check and run a file of settings, which names data, classifier and space."""
 
 import dataclasses
+import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,27 @@ import yaml
 from cfxnb import weights
 from cfxnb.core import processes, validate
 from cfxnb.core.disk import cause, given_path, kind_of, shown
-from cfxnb.explanation.explain import TARGETS, Explanation, checked_place, explain_named
-from cfxnb.explanation.files import PAGE, SETTINGS
+from cfxnb.core.goals import Goal
+from cfxnb.explanation.explain import Question, explain_named
+from cfxnb.explanation.files import PAGE, SETTINGS, checked_place
 from cfxnb.explanation.methods import check_methods, nearest
 from cfxnb.explanation.parts import (
     check_classifier,
     check_data,
     check_space,
+    check_target,
+    is_regression,
     load_classifier,
     load_data,
     load_space,
     stated_names,
 )
+from cfxnb.explanation.result import Explanation
+from cfxnb.explanation.selection import TARGETS
 
 LARGEST_FILE = 2**20  # bytes of a file of settings
 MUST = ("data", "classifier")
+log = logging.getLogger("cfxnb")
 SAME_PAGE = ("output_dir", "device", "title")  # may differ without changing the results
 
 EXAMPLE = """\
@@ -62,6 +69,16 @@ judge: digits/judge
 
 # The class to reach: second (the most probable other class of each image), next, a class, or a
 # mapping from predicted class to target.
+#
+# A model that predicts numbers, such as an age, has a goal in place of a class:
+#
+#     classifier: {load: "my_package.nets:load_net", regression: true, names: age, units: years}
+#     target: {lower_by: 5}      # or raise_by, {raise_to: 80}, lower_to, {between: [20, 30]};
+#                                # {lower_by: 5, output: age} if there are several outcomes
+#
+# A score of your own is a function in a module. It maps the outputs of the model (b, k) to (b,):
+#
+#     target: {score: "my_package.scores:margin", at_least: 0.5}
 target: second
 
 # The methods: auto for all that apply, a list of names, or a mapping from name to options.
@@ -73,7 +90,11 @@ methods:
   random_change: {}
   reconstruct: {}
 
-n_images: 16          # how many images are explained; all for the whole data set
+# How many images are explained: a number; all for the whole data set, with constant memory; or auto
+# for 24, or fewer if they would take longer than max_minutes. The page shows at most 24 images, and
+# its numbers are over all of them.
+n_images: 16
+# max_minutes: 10     # limits the images if n_images is auto, and the methods if methods is auto
 output_dir: explanation
 seed: 0
 # device: cuda        # default: a GPU if there is one
@@ -87,7 +108,7 @@ class Config:
 
     Attributes:
         data, classifier, space, judge, reference: What to load, see ``cfxnb.explanation.parts``.
-        target, methods, n_images, title, seed: See ``cfxnb.explain``.
+        target, methods, n_images, max_minutes, title, seed: See ``cfxnb.explain``.
         output_dir: Folder for the page and all data.
         device: Device to run on, or None for the best.
     """
@@ -99,7 +120,8 @@ class Config:
     reference: Any = None
     target: Any = "second"
     methods: Any = "auto"
-    n_images: Any = 24
+    n_images: Any = "auto"
+    max_minutes: float = 10.0
     title: str = "Why does the classifier decide like this?"
     output_dir: str = "explanation"
     seed: int = 0
@@ -143,8 +165,9 @@ def checked(value: Any) -> Config:
     for key in ("title", "output_dir"):
         validate.text(getattr(config, key), key)
     validate.seed(config.seed)
-    if config.n_images != "all":
+    if config.n_images not in ("all", "auto"):
         validate.count(config.n_images, "n_images", 1)
+    validate.number(config.max_minutes, "max_minutes", 0.0, open_low=True)
     validate.device(config.device)
     for key in ("data", "reference"):
         if getattr(config, key) is not None:
@@ -161,7 +184,19 @@ def checked(value: Any) -> Config:
 
 def _check_target(config: Config) -> None:
     """Check that the classes in ``target`` are classes of the classifier, if it has names."""
-    names, value = stated_names(config.classifier, "classifier"), config.target
+    names, value = stated_names(config.classifier, "classifier"), check_target(config.target)
+    if isinstance(value, Goal):
+        if value.kind != "score" and names is not None:
+            raise ValueError(
+                f"target: expected a class, got the goal {value.kind}, which needs a model of "
+                "numbers; say regression: true in classifier"
+            )
+        return
+    if is_regression(config.classifier, "classifier"):
+        raise ValueError(
+            "target: expected a goal such as {raise_to: 0.8}, because classifier is a regression "
+            f"model, got {value!r:.80}"
+        )
     if names is None or (isinstance(value, str) and value in TARGETS):
         return
     if isinstance(value, Mapping):
@@ -180,6 +215,8 @@ def _check_target(config: Config) -> None:
 def target_is_checked(config: Config) -> bool:
     """Return whether the names in the target could be compared with names of classes."""
     if isinstance(config.target, str) and config.target in TARGETS:
+        return True
+    if isinstance(check_target(config.target), Goal):
         return True
     return stated_names(config.classifier, "classifier") is not None
 
@@ -242,32 +279,36 @@ def spaces_of(value: Any) -> dict[str, Any]:
     return found
 
 
-def run(config: Config) -> Explanation:
-    """Load everything that the settings name, explain, and write the page."""
+def run(config: Config, tell: Callable[[str], Any] = log.info) -> Explanation:
+    """Load everything that the settings name, explain, and write the page.
+
+    Args:
+        tell: Function that gets the estimate of the time as a text, before the work.
+    """
     several = processes.count() > 1 and config.device is None
     device = processes.device() if several else validate.device(config.device)
-    data = load_data(config.data)
-    classifier = load_classifier(config.classifier, "classifier", device)
-    judge = None if config.judge is None else load_classifier(config.judge, "judge", device)
     spaces = {
         name: load_space(each, f"space {name}", device)
         for name, each in spaces_of(config.space).items()
     }
-    reference = _reference(config)
-    explanation = explain_named(
-        data,
-        classifier,
+    judge = None if config.judge is None else load_classifier(config.judge, "judge", device)
+    question = Question(
+        load_data(config.data),
+        load_classifier(config.classifier, "classifier", device),
         spaces or None,
-        target=config.target,
+        target=check_target(config.target),
         judge=judge,
         methods=_methods(config.methods, device),
-        reference=reference,
-        n_images=None if config.n_images == "all" else config.n_images,
+        reference=_reference(config),
+        n_images=config.n_images,
+        max_minutes=config.max_minutes,
         output_dir=config.output_dir,
         title=config.title,
         seed=config.seed,
         named_as=_called(config),
+        tell=tell,
     )
+    explanation = explain_named(question)
     if processes.is_main():
         text = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
         (checked_place(config.output_dir) / SETTINGS).write_text(text, encoding="utf-8")

@@ -1,16 +1,14 @@
 """Explain a classifier's decisions on a data set: all methods that apply, and one page."""
 
 import dataclasses
-import inspect
+import logging
 import os
-import shutil
+import time
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -19,125 +17,44 @@ from cfxnb.attacks.descriptors import fit_descriptors
 from cfxnb.attribution.integrated_gradients import integrated_gradients
 from cfxnb.attribution.paths import straight_path
 from cfxnb.attribution.result import Attribution
-from cfxnb.core import processes, progress, validate
+from cfxnb.core import processes, validate
 from cfxnb.core.border import CheckedClassifier
-from cfxnb.core.disk import cause, given_path, kind_of, shown
+from cfxnb.core.disk import cause
+from cfxnb.core.goals import Goal, reached_by, select_goal
+from cfxnb.core.kept_work import digest
 from cfxnb.core.modes import standard_modes
 from cfxnb.core.modules import eval_frozen
-from cfxnb.core.prediction import predict_logits
+from cfxnb.core.outcomes import outcomes_of
+from cfxnb.core.prediction import finite_predict_logits
+from cfxnb.core.question import described
 from cfxnb.core.result_folder import ResultFolder
-from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import predicted
 from cfxnb.core.types import Classifier, LatentSpace
 from cfxnb.data.imageset import ImageSet
 from cfxnb.data.lazy_imageset import LazyImageSet
-from cfxnb.explanation import files
+from cfxnb.explanation import costs, files, kept
 from cfxnb.explanation import findings as say
 from cfxnb.explanation.findings import Finding
 from cfxnb.explanation.methods import (
-    METHODS,
     MOST_REFERENCES,
     Job,
-    NotApplicable,
     Scene,
     check_methods,
     is_denoiser,
-    key_of,
-    nearest,
     passes_gradients,
     plan,
-    prepare,
 )
+from cfxnb.explanation.result import Explanation, parts_of
+from cfxnb.explanation.run_jobs import run_all
+from cfxnb.explanation.selection import Aim, Selection, aim, labels_of, select, spread
 from cfxnb.metrics.report import report
 
-Data = ImageSet | LazyImageSet | Tensor
-TARGETS = ("second", "next")
+Data = ImageSet | LazyImageSet | Tensor | torch.utils.data.Dataset
 CONFIDENCE_LEVEL = 0.95
-WORK = "work"  # folder of unfinished work inside of output_dir
+SHOWN = 24  # images on the page
 LEAST_DESCRIBED = 200  # images from which descriptors are fitted
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Explanation:
-    """Counterfactuals by several methods, their comparison, and warnings for the reader.
-
-    Attributes:
-        title: The question.
-        images: The explained images, with labels and factors.
-        rows: Row of each explained image in the data set, int64 (n,).
-        target: Class to reach, (n,).
-        results: Counterfactuals by the name of the method.
-        table: The table of ``cfx.report`` with 95 % intervals, one row per method.
-        findings: What a reader should know, each a Finding with ``kind`` ("warning" or "note") and
-            ``text``.
-        heat_maps: Contribution of each pixel to the change of the decision, for the images that the
-            first method flipped; None if no image was flipped.
-        changes: How much each factor changed, from ``cfx.describe_change``; None without factors.
-        judged: For each method, whether the judge sees the target, bool (n,). Empty without a
-            judge.
-        class_names: Names of the classes.
-        about: Pairs (name, text) that describe the data and the networks.
-        jobs: Dict from the name of each method to its Job, which describes it.
-    """
-
-    title: str
-    images: ImageSet
-    rows: np.ndarray
-    target: Tensor
-    results: dict[str, Counterfactuals]
-    table: pd.DataFrame
-    findings: tuple[Finding, ...]
-    heat_maps: Attribution | None
-    changes: FeatureAttribution | None
-    judged: dict[str, Tensor]
-    class_names: tuple[str, ...]
-    about: tuple[tuple[str, str], ...]
-    jobs: dict[str, Job]
-
-    def __post_init__(self) -> None:
-        validate.fields(self)
-
-    @property
-    def warnings(self) -> list[str]:
-        """The texts of all findings that are warnings."""
-        return [each.text for each in self.findings if each.kind == say.WARNING]
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return a table with one row per image and method: classes, status, probability, judge."""
-        return files.per_image(self)
-
-    def html(self) -> str:
-        """Return the page as one HTML text that needs no other file."""
-        from cfxnb.explanation.page import page  # drawing is needed only here
-
-        return page(self)
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page and all data to a folder, and return the path of the page.
-
-        The folder gets ``index.html``, the tables ``methods.csv``, ``images.csv`` and
-        ``findings.csv``, all results in ``results`` (``cfx.Counterfactuals.load`` reads them), and
-        all images as PNG files in ``images``.
-
-        Args:
-            path: The folder, which is made if it is missing. The folder must be empty, or hold an
-                earlier page, whose files are replaced.
-
-        Raises:
-            ValueError, TypeError: If the folder cannot be written.
-        """
-        return files.save(self, checked_place(path, "path"), name="path")
-
-    def __repr__(self) -> str:
-        count = sum(each.kind == say.WARNING for each in self.findings)
-        return (
-            f"Explanation({len(self.images)} images, {len(self.results)} methods, {count} warnings)"
-        )
-
-    def _repr_html_(self) -> str:
-        from cfxnb.explanation.page import summary
-
-        return summary(self)
+DESCRIBED_SECONDS = 60.0  # for encoding these images
+log = logging.getLogger("cfxnb")
 
 
 @standard_modes
@@ -146,46 +63,60 @@ def explain(
     classifier: Classifier,
     space: LatentSpace | Mapping[str, LatentSpace] | None = None,
     *,
-    target: str | int | Sequence[int | str] | Mapping[Any, Any] | Tensor = "second",
+    target: str | int | Sequence[int | str] | Mapping[Any, Any] | Tensor | Goal = "second",
     judge: Classifier | None = None,
     methods: str | Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
     reference: Data | None = None,
-    n_images: int | None = 24,
+    n_images: int | str | None = "auto",
+    max_minutes: float = 10.0,
     output_dir: str | os.PathLike[str] | None = None,
     title: str = "Why does the classifier decide like this?",
     seed: int = 0,
 ) -> Explanation:
     """Explain decisions by all methods that apply, and compare the methods with baselines.
 
-    The function explains ``n_images`` images, evenly spread over the data set. The function runs
-    each method, measures how many decisions survive reconstruction by the space, makes heat maps,
-    and collects warnings for the reader. If a method cannot be used or fails, it is left out, and
-    the findings say why.
+    The function explains images that are evenly spread over the data set. The function runs each
+    method, measures how many decisions survive reconstruction by the space, makes heat maps, and
+    collects warnings for the reader. If a method cannot be used or fails, it is left out, and the
+    findings say why.
 
-    With ``output_dir``, finished work is kept in the folder ``work`` inside of it until the page is
-    written. If a call is interrupted, the same call continues from this work. If a script was
-    started in several processes by ``accelerate launch``, the processes share the images, and the
-    main process writes the page. The explained images are held in memory.
+    Before the work, the function measures how long the generator and the classifier take, and
+    estimates the time of the page. By default it explains 24 images, or fewer if they would take
+    longer than ``max_minutes``. Methods that would take longer even for 4 images are left out. The
+    page says so.
+
+    With ``output_dir``, any number of images can be explained with constant memory: images are read
+    when they are used, results are written in shards, and the page shows a sample of 24 images,
+    while its numbers are over all. If a call is interrupted or killed, the same call goes on, and
+    computes no finished shard again. If a script was started in several processes by ``accelerate
+    launch``, the processes share the images, and the main process writes the page.
 
     Args:
-        data: The images: an ImageSet, a LazyImageSet of ``cfx.data.folder``, or a tensor
-            (n, c, h, w) in [0, 1].
+        data: The images: an ImageSet, a LazyImageSet of ``cfx.data.folder``, a torch Dataset with a
+            length, or a tensor (n, c, h, w) in [0, 1].
         classifier: Maps images to logits (b, k). A classifier without gradients is accepted; the
-            methods that need gradients are then left out.
+            methods that need gradients are then left out. If the target is a goal: a regression
+            model, see ``cfx.wrap_regression``.
         space: A generator with ``encode`` and ``decode``, or a dict of several from name to space.
             Default: None, which leaves only methods without a generator.
         target: Class to reach. ``"second"`` stands for the most probable other class of each image,
             and ``"next"`` for the next class number. You can also pass a class number or name for
-            all images, one per explained image, or a dict from predicted class to target.
+            all images, one per explained image, or a dict from predicted class to target. For a
+            regression model or your own score, pass a goal, such as ``cfx.lower_by(5)`` or
+            ``cfx.score(fn)``.
         judge: Independent classifier with the same classes in the same order. The judge tells
-            whether a counterfactual really shows the target.
+            whether a counterfactual really shows the target. With a goal, the judge is another
+            regression model.
         methods: Names of the methods to run, or a dict from name to options. Default: all that
-            apply. A name is that of a function of ``cfx``, such as ``"latent_attack"``.
+            apply. A name is that of a function of ``cfx``, such as ``"latent_attack"``. Methods that are named are never left out because of the time.
         reference: Images that are not explained, with which flows are fitted and directions are
             found. Default: images of ``data`` that are not explained.
-        n_images: Number of images to explain, or None for all. Default: 24.
+        n_images: Number of images to explain, or None or ``"all"`` for all. Default: ``"auto"``,
+            which means 24, or fewer if time does not suffice.
+        max_minutes: Minutes on this machine that the page may take, according to the estimate. It
+            has no effect on methods and numbers of images that you name. Default: 10.
         output_dir: Folder for the page and all data, see ``Explanation.save``. Default: None, which
-            writes nothing.
+            writes nothing, and holds all results in memory.
         title: Heading of the page.
         seed: Seed of all methods.
 
@@ -196,115 +127,202 @@ def explain(
         ValueError, TypeError: If an argument is wrong, or if no method can be used.
     """
     return explain_named(
-        data, classifier, space, target=target, judge=judge, methods=methods, reference=reference,
-        n_images=n_images, output_dir=output_dir, title=title, seed=seed, named_as={},
+        Question(
+            data, classifier, space, target=target, judge=judge, methods=methods,
+            reference=reference, n_images=n_images, max_minutes=max_minutes, output_dir=output_dir,
+            title=title, seed=seed,
+        )
     )  # fmt: skip
 
 
-@standard_modes
-def explain_named(
-    data: Data,
-    classifier: Classifier,
-    space: LatentSpace | Mapping[str, LatentSpace] | None = None,
-    *,
-    target: Any,
-    judge: Classifier | None,
-    methods: Any,
-    reference: Data | None,
-    n_images: int | None,
-    output_dir: str | os.PathLike[str] | None,
-    title: str,
-    seed: int,
-    named_as: Mapping[str, str],
-) -> Explanation:
-    """Do the work of ``explain``, with names of the networks for the page.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """The arguments of ``explain``, checked.
 
-    Args:
-        named_as: Names of the networks in the settings, with the keys "classifier", "judge" and
-            "space NAME".
+    Attributes:
+        named_as: What settings call the networks: the keys "classifier", "judge" and "space NAME".
+        tell: Function that gets the estimate of the time as a text, before the work.
     """
-    validate.text(title, "title")
-    named = check_methods(methods)
-    where = None if output_dir is None else checked_place(output_dir)
-    seed = validate.seed(seed)
-    spaces = _spaces(space)
-    validate.function(classifier, "classifier")
-    validate.optional(validate.function, judge, "judge")
-    chosen, rest, rows, n_all, skipped = _chosen(data, n_images, reference)
-    images = chosen.images
-    checked = CheckedClassifier(classifier)
-    with eval_frozen(classifier, judge, *spaces.values()):
-        logits = predict_logits(checked, images)
-        names = _class_names(checked, chosen, logits.shape[1])
-        goal = _target(target, logits, names)
-        scene = Scene(
-            classifier=classifier,
-            spaces=spaces,
-            target=goal,
-            reference=rest,
-            seed=seed,
-            gradients=passes_gradients(classifier, images),
-            n_classes=logits.shape[1],
-            work=None if where is None else where / WORK,
+
+    data: Any
+    classifier: Any
+    space: Any = None
+    target: Any = "second"
+    judge: Any = None
+    methods: Any = None
+    reference: Any = None
+    n_images: int | str | None = "auto"
+    max_minutes: float = 10.0
+    output_dir: Any = None
+    title: str = "Why does the classifier decide like this?"
+    seed: int = 0
+    named_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tell: Callable[[str], Any] = log.info
+
+    def __post_init__(self) -> None:
+        validate.text(self.title, "title")
+        named = check_methods(self.methods)
+        place = None if self.output_dir is None else files.checked_place(self.output_dir)
+        changed = {
+            "methods": named,
+            "output_dir": place,
+            "seed": validate.seed(self.seed),
+            "space": _spaces(self.space),
+            "n_images": _number_of_images(self.n_images),
+            "max_minutes": validate.number(self.max_minutes, "max_minutes", 0.0, open_low=True),
+        }
+        validate.function(self.classifier, "classifier")
+        validate.optional(validate.function, self.judge, "judge")
+        for name, value in changed.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        return self.classifier, self.judge, *self.space.values()
+
+
+@standard_modes
+def explain_named(question: Question) -> Explanation:
+    """Do the work of ``explain``, with names of the networks for the page."""
+    began = time.perf_counter()
+    with eval_frozen(*question.networks):
+        selection, goal, scene, jobs, choice = _begin(question)
+        estimate = choice.restored()
+        estimate.n_images = len(selection)
+        expected = sum(estimate.seconds(job) for job in jobs)
+        question.tell(
+            f"{len(selection)} images, {len(jobs)} methods and baselines: about "
+            f"{costs.in_words(expected)} on this machine"
         )
-        jobs = plan(scene, named)
-        found, messages = _run_all(jobs, scene, images)
+        found, messages = run_all(jobs, scene, selection, estimate, goal.images)
         if not scene.made:
             reasons = "; ".join(each.text for each in found)
             raise ValueError(
                 f"methods: expected at least one that can be used, got none: {reasons}"
             )
-        judged = {} if judge is None else _judged(judge, scene.made, goal, logits.shape[1])
-        heat_maps = _heat_maps(scene, messages)
-        changes = _changes(scene, data, rest, reference, messages)
-        table = report(scene.made, classifier=None, judge=judge, confidence_level=CONFIDENCE_LEVEL)
-    labels = _labels(chosen, names)
-    lost, _ = say.of_spaces(_reconstructions(scene))
-    every = [
-        *say.of_classifier(logits, labels, goal),
-        *lost,
-        *say.of_results(scene.jobs, scene.made, judged),
-        *found,
-        *say.of_data(skipped, len(images), n_all),
-        *say.of_messages(messages),
-    ]
-    explanation = Explanation(
-        title=title,
-        images=chosen,
-        rows=rows,
-        target=goal,
-        results=scene.made,
-        table=table,
-        findings=tuple(sorted(every, key=lambda each: each.kind != say.WARNING)),
-        heat_maps=heat_maps,
-        changes=changes,
-        judged=judged,
-        class_names=names,
-        about=_about(chosen, n_all, classifier, judge, spaces, target, scene, named_as),
-        jobs=scene.jobs,
+        found = [*choice.findings(), *found]
+        explanation = _explanation(question, selection, goal, scene, estimate, found, messages)
+    spent = (
+        f"{costs.in_words(time.perf_counter() - began)} for this call; the methods were estimated "
+        f"to take {costs.in_words(expected)}"
     )
-    if where is not None and processes.is_main():
-        files.save(explanation, where, skipped)
-        if processes.count() == 1:  # other processes may still read their parts
-            shutil.rmtree(where / WORK, ignore_errors=True)
+    about = (*explanation.about, ("time", spent))
+    explanation = dataclasses.replace(explanation, about=about)
+    if question.output_dir is not None and processes.is_main():
+        files.save(explanation, question.output_dir, selection.skipped)
     return explanation
 
 
-def checked_place(output_dir: Any, name: str = "output_dir") -> Path:
-    """Return the folder after checking that it is new, empty, or holds an earlier page."""
-    place = given_path(output_dir, name=name)
-    kind = kind_of(place)
-    if kind == "nothing there":
-        return place
-    if kind != "a folder":
-        raise ValueError(f"{name}: expected a folder, got {shown(place)}: {kind}")
-    own = kind_of(place / files.PAGE) == "a file" or kind_of(place / WORK) == "a folder"
-    if any(place.iterdir()) and not own:
-        raise ValueError(
-            f"{name}: expected a new or empty folder, or one with an earlier {files.PAGE}, got "
-            f"{shown(place)}, which holds other files"
+def _begin(question: Question) -> tuple[Selection, Aim, Scene, list[Job], costs.Choice]:
+    """Choose the images and methods, and prepare what all methods share."""
+    wanted = costs.MOST if question.n_images == "auto" else question.n_images
+    assert wanted is None or isinstance(wanted, int)
+    selection, goal, scene, seconds = _scene(question, wanted)
+    jobs = plan(scene, question.methods)
+
+    def choose() -> costs.Choice:
+        estimate = costs.Estimate(
+            n_images=len(selection),
+            classifier=seconds / len(selection),
+            speeds=costs.measured(scene, selection.images[:1].images),
+            n_reference=len(scene.reference),
+            queries={},
         )
-    return place
+        auto = question.n_images == "auto"
+        number, free = None if auto else len(selection), question.methods is None
+        return costs.choose(jobs, estimate, number, free, question.max_minutes)
+
+    place = None
+    if question.output_dir is not None:
+        place = question.output_dir / kept.WORK / "choice.json"
+    key = digest(*(str(described(part)) for part in _identity(question, selection)))
+    choice: costs.Choice = kept.once(place, key, costs.Choice, choose)
+    if choice.n_images < len(selection):
+        selection, goal, scene, _ = _scene(question, choice.n_images)
+        jobs = plan(scene, question.methods)
+    scene.queries = choice.restored().queries
+    return selection, goal, scene, [j for j in jobs if j.name not in choice.left_out], choice
+
+
+def _identity(question: Question, selection: Selection) -> list[Any]:
+    """Return what the choice of images and methods depends on."""
+    own = ("classifier", "space", "target", "methods", "n_images", "max_minutes", "seed")
+    return [selection.n_all, *(getattr(question, name) for name in own)]
+
+
+def _scene(question: Question, n_images: int | None) -> tuple[Selection, Aim, Scene, float]:
+    """Return the explained images, their targets, the scene, and the seconds of classifying."""
+    selection = select(question.data, question.reference, n_images)
+    began = time.perf_counter()
+    goal = aim(question.target, question.classifier, selection)
+    seconds = time.perf_counter() - began
+    scene = Scene(
+        classifier=question.classifier,
+        spaces=question.space,
+        target=goal.target,
+        goal=goal.goal,
+        reference=selection.reference,
+        seed=question.seed,
+        gradients=passes_gradients(question.classifier, selection.images[:1].images),
+        n_classes=goal.logits.shape[1],
+        place=question.output_dir,
+    )
+    return selection, goal, scene, seconds
+
+
+def _explanation(
+    question: Question,
+    selection: Selection,
+    goal: Aim,
+    scene: Scene,
+    estimate: costs.Estimate,
+    found: list[Finding],
+    messages: dict[str, str],
+) -> Explanation:
+    """Compare the results, and collect what a reader should be careful about."""
+    judge = question.judge
+    if judge is not None and goal.goal is not None and goal.goal.kind == "score":
+        judge = select_goal(judge, goal.goal, scale=1.0)  # the function is not in the record
+    judged = {} if judge is None else _judged(judge, scene, goal)
+    shown = spread(len(selection), SHOWN)
+    explanation = Explanation(
+        title=question.title,
+        images=selection.images,
+        rows=selection.rows,
+        target=goal.target,
+        results=scene.made,
+        table=report(scene.made, judge=judge, confidence_level=CONFIDENCE_LEVEL),
+        findings=(),
+        shown=shown,
+        heat_maps=_heat_maps(scene, shown, messages),
+        changes=_changes(scene, selection, estimate, messages),
+        judged=judged,
+        class_names=goal.class_names,
+        about=_about(question, selection, scene, goal),
+        jobs=scene.jobs,
+    )
+    brief = explanation.brief
+    labels = None if goal.goal is not None else labels_of(selection.images, goal.class_names)
+    survival = {
+        str(job.space): brief[n] for n, job in scene.jobs.items() if job.method == "reconstruct"
+    }
+    lost, _ = say.of_spaces(survival)
+    every = [
+        *say.of_classifier(goal.logits, labels, goal.target),
+        *lost,
+        *say.of_results(scene.jobs, brief, judged),
+        *found,
+        *say.of_data(selection.skipped, len(selection), selection.n_all),
+        *say.of_messages(messages),
+    ]
+    ordered = tuple(sorted(every, key=lambda each: each.kind != say.WARNING))
+    return dataclasses.replace(explanation, findings=ordered)
+
+
+def _number_of_images(value: Any) -> int | str | None:
+    if value is None or value == "auto":
+        return value
+    return None if value == "all" else validate.count(value, "n_images", 1)
 
 
 def _spaces(value: Any) -> dict[str, Any]:
@@ -317,174 +335,26 @@ def _spaces(value: Any) -> dict[str, Any]:
     return {"space": validate.space(value)}
 
 
-def _chosen(
-    data: Any, n_images: int | None, reference: Any
-) -> tuple[ImageSet, Tensor, np.ndarray, int, pd.DataFrame]:
-    """Return the explained images, other images, the rows, the size of the data, and what was
-    skipped."""
-    whole = _as_set(data, "data")
-    count = len(whole)
-    if not count:
-        raise ValueError("data: expected at least one image, got none")
-    wanted = count if n_images is None else min(validate.count(n_images, "n_images", 1), count)
-    rows = np.unique(np.linspace(0, count - 1, wanted).round().astype(np.int64))
-    others = whole
-    if reference is not None:
-        others, free = _as_set(reference, "reference"), np.arange(len(_as_set(reference, "")))
-    else:
-        free = np.setdiff1d(np.arange(count), rows)
-    picked = (
-        free[np.unique(np.linspace(0, len(free) - 1, min(len(free), MOST_REFERENCES)).astype(int))]
-        if len(free)
-        else free
-    )
-    chosen = whole[rows]
-    rest = others[picked].images if len(picked) else chosen.images[:0]
-    if rest.shape[1:] != chosen.images.shape[1:]:
-        raise ValueError(
-            f"reference: expected images of shape {tuple(chosen.images.shape[1:])}, got "
-            f"{tuple(rest.shape[1:])}"
-        )
-    skipped = getattr(whole, "skipped", pd.DataFrame({"file": [], "reason": []}))
-    return chosen, rest, rows, count, skipped
-
-
-def _as_set(value: Any, name: str) -> Any:
-    """Return an ImageSet or a LazyImageSet. Plain images get no labels."""
-    if isinstance(value, ImageSet | LazyImageSet):
-        return value
-    images = validate.images(value, name)
-    return ImageSet(
-        images=images,
-        labels=torch.zeros(len(images), dtype=torch.int64),
-        class_names=("unlabelled",),
-        factors=pd.DataFrame(index=range(len(images))),
-    )
-
-
-def _class_names(classifier: CheckedClassifier, chosen: ImageSet, count: int) -> tuple[str, ...]:
-    if classifier.class_names is not None and len(classifier.class_names) == count:
-        return tuple(map(str, classifier.class_names))
-    if len(chosen.class_names) == count:
-        return chosen.class_names
-    return tuple(map(str, range(count)))
-
-
-def _labels(chosen: ImageSet, names: tuple[str, ...]) -> Tensor | None:
-    """Return the labels as class numbers of the classifier, or None if they do not fit."""
-    if tuple(chosen.class_names) == names or len(chosen.class_names) == len(names):
-        return chosen.labels
-    if set(chosen.class_names) <= set(names):
-        return torch.tensor([names.index(chosen.class_names[i]) for i in chosen.labels.tolist()])
-    return None
-
-
-def _target(value: Any, logits: Tensor, names: tuple[str, ...]) -> Tensor:
-    """Return the class to reach for each image, int64 (n,)."""
-    decided, k = predicted(logits).clamp(min=0), logits.shape[1]
-    if isinstance(value, str) and value in TARGETS and value not in names:
-        if value == "next":
-            return (decided + 1) % k
-        others = logits.nan_to_num(-torch.inf).scatter(1, decided[:, None], -torch.inf)
-        return others.argmax(1)
-    if isinstance(value, Mapping):
-        pairs = [(int(validate.labels(a, 1, k, "target", names)), b) for a, b in value.items()]
-        goals = {a: int(validate.labels(b, 1, k, "target", names)) for a, b in pairs}
-        if missing := sorted(set(decided.tolist()) - set(goals)):
-            raise ValueError(
-                f"target: expected a target for each predicted class, got none for "
-                f"{names[missing[0]]!r}"
-            )
-        return torch.tensor([goals[c] for c in decided.tolist()])
-    try:
-        return validate.labels(value, len(logits), k, "target", names).cpu().clone()
-    except ValueError as error:
-        if isinstance(value, str):
-            known = [*TARGETS, *names]
-            raise ValueError(
-                f"target: expected 'second', 'next', or a class out of {str(list(names))[:200]}, "
-                f"got {value!r:.80}{nearest(value, known)}"
-            ) from error
-        raise
-
-
-def _run_all(jobs: list[Job], scene: Scene, images: Tensor) -> tuple[list[Finding], dict[str, str]]:
-    """Run all jobs, and return why some were left out, and the warnings that were given."""
-    found: list[Finding] = []
-    messages: dict[str, str] = {}
-    for job in progress.each(jobs, "explain"):
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always")
-            try:
-                scene.made[job.name] = _run(job, scene, images)
-                scene.jobs[job.name] = job
-            except NotApplicable as error:
-                found.append(Finding(say.NOTE, f"{job.name} was left out: {error}."))
-            except (ValueError, TypeError, RuntimeError) as error:
-                found.append(
-                    Finding(say.WARNING, f"{job.name} failed and is left out: {cause(error, 400)}")
-                )
-        for each in heard:
-            if issubclass(each.category, UserWarning):
-                messages.setdefault(str(each.message).rstrip("."), job.name)
-    return found, messages
-
-
-def _run(job: Job, scene: Scene, images: Tensor) -> Counterfactuals:
-    """Return the counterfactuals of one job."""
-    if job.method == "random_change":
-        like = next(
-            (
-                scene.made[n]
-                for n, j in scene.jobs.items()
-                if j.space == job.space and not j.baseline and scene.made[n].code_after is not None
-            ),
-            None,
-        )
-        if like is None:
-            raise NotApplicable("no method has changed codes of this space")
-        function = METHODS[job.method][0]
-        space = scene.spaces[str(job.space)]
-        return function(space, scene.classifier, like, seed=scene.seed, **job.options)
-    function, before, options = prepare(job, scene)
-    known = inspect.signature(function).parameters
-    if scene.work is not None and "output_dir" in known:
-        question = key_of(job.method, images, job.options, job.space, before[0], scene)
-        options["output_dir"] = scene.work / f"{files.file_name(job.name)}-{question}"
-        if processes.count() > 1:  # several processes share the images in parts of this size
-            part = max(1, len(images) // (2 * processes.count()))
-            options["batch_size"] = min(part, options.get("batch_size", part))
-    result = function(*before, images, target=scene.target, **options)
-    return result[:] if isinstance(result, ResultFolder) else result
-
-
-def _reconstructions(scene: Scene) -> dict[str, Counterfactuals]:
-    return {
-        str(job.space): scene.made[name]
-        for name, job in scene.jobs.items()
-        if job.method == "reconstruct"
-    }
-
-
-def _judged(
-    judge: Any, made: Mapping[str, Counterfactuals], target: Tensor, classes: int
-) -> dict[str, Tensor]:
+def _judged(judge: Any, scene: Scene, goal: Aim) -> dict[str, Tensor]:
+    """Return for each result whether the judge sees the target in each image, bool (n,)."""
     checked = CheckedClassifier(judge, "judge")
-    checked.classes = classes
-    return {
-        name: say.judge_sees(predict_logits(checked, cf.image).cpu(), target)
-        for name, cf in made.items()
-    }
+    checked.classes = scene.n_classes
+
+    def sees(part: Any) -> Tensor:
+        if outcomes_of(judge) is not None:
+            return reached_by(judge, part, "judge").cpu()
+        with eval_frozen(judge), torch.no_grad():
+            return say.judge_sees(finite_predict_logits(checked, part.image).cpu(), part.target)
+
+    return {n: torch.cat([sees(p) for p in parts_of(made)]) for n, made in scene.made.items()}
 
 
-def _heat_maps(scene: Scene, messages: dict[str, str]) -> Attribution | None:
+def _heat_maps(scene: Scene, shown: np.ndarray, messages: dict[str, str]) -> Attribution | None:
     """Return heat maps of the changes by the first method that flipped an image."""
-    name = next(
-        (n for n, j in scene.jobs.items() if not j.baseline and scene.made[n].flipped.any()), None
-    )
+    name = next((n for n, j in scene.jobs.items() if not j.baseline and _flips(scene, n)), None)
     if name is None:
         return None
-    cf = scene.made[name]
+    cf = scene.made[name][shown]
     label = predicted(cf.logits_before).clamp(min=0)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
@@ -492,7 +362,7 @@ def _heat_maps(scene: Scene, messages: dict[str, str]) -> Attribution | None:
             path = straight_path(cf.original, cf.image)
             method = "trapezoid" if scene.gradients else "secant"
             found = integrated_gradients(
-                scene.classifier, path, label, contrast_class=scene.target, method=method
+                scene.fixed(), path, label, contrast_class=cf.target, method=method
             )
         except (ValueError, TypeError, RuntimeError) as error:
             messages.setdefault(cause(error, 300), "heat maps")
@@ -502,31 +372,41 @@ def _heat_maps(scene: Scene, messages: dict[str, str]) -> Attribution | None:
     return found
 
 
+def _flips(scene: Scene, name: str) -> bool:
+    made = scene.made[name]
+    if isinstance(made, ResultFolder):
+        return any("flipped" in seal.status for seal in made.seals)
+    return bool(made.flipped.any())
+
+
 def _changes(
-    scene: Scene, data: Any, rest: Tensor, reference: Any, messages: dict[str, str]
+    scene: Scene, selection: Selection, estimate: costs.Estimate, messages: dict[str, str]
 ) -> FeatureAttribution | None:
     """Return how much each factor changed, if the data has factors that are numbers."""
-    source = data if reference is None else reference
-    factors = getattr(source, "factors", None)
+    source = selection.source
     job = next(
         (
             n
             for n, j in scene.jobs.items()
             if not j.baseline
-            and scene.made[n].code_after is not None
             and j.space is not None
             and not is_denoiser(scene.spaces[j.space])
-            and scene.made[n].flipped.any()
+            and scene.made[n][:1].code_after is not None
+            and _flips(scene, n)
         ),
         None,
     )
-    if factors is None or job is None:
+    if job is None:
         return None
-    usable = factors.select_dtypes(["number", "bool"]).dropna(axis=1)
+    usable = source.factors.select_dtypes(["number", "bool"]).dropna(axis=1)
     usable = usable.loc[:, usable.nunique() > 1]
     if usable.empty or len(source) < LEAST_DESCRIBED:
         return None
-    rows = np.unique(np.linspace(0, len(source) - 1, min(len(source), MOST_REFERENCES)).astype(int))
+    slow = estimate.speeds.get(str(scene.jobs[job].space), costs.Speed()).generator
+    count = int(min(MOST_REFERENCES, DESCRIBED_SECONDS / max(slow, 1e-9)))
+    if count < LEAST_DESCRIBED:
+        return None  # encoding the images takes too long
+    rows = spread(len(source), count)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         try:
@@ -542,40 +422,42 @@ def _changes(
 
 
 def _about(
-    chosen: ImageSet,
-    n_all: int,
-    classifier: Any,
-    judge: Any,
-    spaces: dict[str, Any],
-    target: Any,
-    scene: Scene,
-    named_as: Mapping[str, str],
+    question: Question, selection: Selection, scene: Scene, goal: Aim
 ) -> tuple[tuple[str, str], ...]:
     """Return pairs (name, text) that describe the data and the networks."""
-    shape = " x ".join(map(str, chosen.images.shape[1:]))
-    words = {
-        "second": "the most probable other class of each image",
-        "next": "the next class number",
-    }
-    goal = words.get(target, f"the class {target}") if isinstance(target, str) else None
-    if goal is None:
-        classes = scene.target.unique()
-        goal = f"class number {int(classes[0])}" if len(classes) == 1 else "chosen for each image"
+    shape = " x ".join(map(str, selection.images[:1].images.shape[1:]))
+    judge, named_as = question.judge, question.named_as
 
     def named(key: str, thing: Any) -> str:
         return f"{named_as[key]} ({_named(thing)})" if key in named_as else _named(thing)
 
     pairs = [
-        ("images", f"{len(chosen)} of {n_all:,}, {shape} (channels x height x width)"),
-        ("source", chosen.source or "not stated"),
-        ("classifier", named("classifier", classifier)),
+        (
+            "images",
+            f"{len(selection):,} of {selection.n_all:,}, {shape} (channels x height x width)",
+        ),
+        ("source", selection.images.source or "not stated"),
+        ("classifier", named("classifier", question.classifier)),
         ("passes gradients", "yes" if scene.gradients else "no"),
         ("judge", "none" if judge is None else named("judge", judge)),
-        ("target", goal),
+        ("target", _target_in_words(question.target, goal)),
         ("seed", str(scene.seed)),
     ]
-    pairs += [(f"space {name}", named(f"space {name}", each)) for name, each in spaces.items()]
+    pairs += [(f"space {name}", named(f"space {name}", x)) for name, x in scene.spaces.items()]
     return tuple(pairs)
+
+
+def _target_in_words(target: Any, goal: Aim) -> str:
+    if goal.goal is not None:
+        return goal.class_names[1]
+    words = {
+        "second": "the most probable other class of each image",
+        "next": "the next class number",
+    }
+    if isinstance(target, str):
+        return words.get(target, f"the class {target}")
+    classes = goal.target.unique()
+    return f"class number {int(classes[0])}" if len(classes) == 1 else "chosen for each image"
 
 
 def _named(thing: Any) -> str:

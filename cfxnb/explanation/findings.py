@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cfxnb.core.decisions import is_predicted, is_reached
+from cfxnb.core.outcomes import record_of_goal
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import predicted
 from cfxnb.core.types import (
@@ -52,8 +53,10 @@ def percent(part: float) -> str:
 def required_confidence(cf: Counterfactuals) -> float | None:
     """Return the probability of the target that the method requires for a flip.
 
-    None means that the target must only be the predicted class.
+    None means that the target must only be the predicted class, or that the target is a goal.
     """
+    if record_of_goal(cf.made_by) is not None:
+        return None
     given = cf.made_by.get("confidence")
     if not isinstance(given, float | int) or "reached_confidence" in cf.trace:
         return None  # with such a trace, the status tells only the predicted class
@@ -291,7 +294,7 @@ def sentence(name: str, cf: Counterfactuals, judged: Tensor | None) -> str:
     """Return one sentence about a method, for the beginning of the page."""
     flips, eligible = int(cf.flipped.sum()), int(cf.eligible.sum())
     text = f"{name} changed the decision of {flips} of {eligible} images{_near(cf)}"
-    if flips and required_confidence(cf) is None:
+    if flips and required_confidence(cf) is None and record_of_goal(cf.made_by) is None:
         text += " (with any confidence)"
     if free := cf.status.count(RECONSTRUCTION_IS_TARGET):
         text += f". Encoding and decoding alone gave the target for {free} of the {eligible}"

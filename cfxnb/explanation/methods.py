@@ -15,12 +15,11 @@ from cfxnb.attacks.latent_attack import latent_attack
 from cfxnb.attacks.nearest_neighbour import nearest_neighbour
 from cfxnb.attacks.pixel_attack import pixel_attack
 from cfxnb.attacks.query_attack import query_attack
-from cfxnb.core import processes, validate
+from cfxnb.core import validate
 from cfxnb.core.conditions import conditions_per_class
+from cfxnb.core.goals import STEEPNESS, Goal, goal_classifier
 from cfxnb.core.kept_work import digest
 from cfxnb.core.question import described
-from cfxnb.core.results import Counterfactuals
-from cfxnb.core.weights_hash import weights_hash
 from cfxnb.diffusion.diffusion_counterfactual import diffusion_counterfactual
 from cfxnb.diffusion.dime import dime
 from cfxnb.diffusion.fastdime import fastdime
@@ -28,8 +27,10 @@ from cfxnb.diffusion.maskdime import maskdime
 from cfxnb.diffusion.sce import sce
 from cfxnb.directions.find_directions import find_directions
 from cfxnb.directions.follow_direction import follow_direction
+from cfxnb.directions.result import Directions
+from cfxnb.explanation import kept
 from cfxnb.flows.flow_counterfactual import flow_counterfactual
-from cfxnb.flows.velocity import fit_flow
+from cfxnb.flows.velocity import FittedFlow, fit_flow
 
 #: Name of each method, its function, its name on the page, and what it does in one sentence.
 METHODS: dict[str, tuple[Callable[..., Any], str, str]] = {
@@ -88,6 +89,7 @@ METHODS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "reconstruct": (reconstruct, "reconstruction", "encodes and decodes, and changes nothing"),
 }
 BASELINES = ("nearest_neighbour", "pixel_attack", "random_change", "reconstruct")
+CONDITIONED = ("diffusion_counterfactual", "flow_counterfactual")  # with a diffusion model
 DENOISER = ("diffusion_counterfactual", "sce", "maskdime", "fastdime", "dime")
 WITHOUT_GRADIENT = (
     "query_attack", "flow_counterfactual", "follow_direction", "nearest_neighbour", "random_change",
@@ -96,8 +98,9 @@ WITHOUT_GRADIENT = (
 MOST_REFERENCES = 1000  # images from which a flow is fitted
 LEAST_REFERENCES = 64
 SEARCHED = 32  # images in which a direction is searched
-QUERIES = 1024
-FEW_QUERIES = 512  # in a space whose images take long to render
+QUERIES = 1024  # of a search for a direction
+FEW_QUERIES = 256  # with fewer, the search is left out
+AT_ONCE = 256  # images that are read and classified together
 #: Arguments that ``explain`` sets itself.
 OWN = ("space", "classifier", "images", "target", "like", "pool", "direction", "output_dir", "seed")
 
@@ -139,14 +142,16 @@ class Scene:
     """Images, networks and results that all methods of one call use.
 
     Attributes:
-        classifier: The explained classifier.
+        classifier: The explained classifier, or a regression model if the target is a goal.
         spaces: The spaces by name.
         target: Class to reach, (n,).
+        goal: The goal that stands for the target, or None.
         reference: Images that are not explained, with which flows are fitted and directions found.
         seed: Seed of all methods.
         gradients: Whether the classifier passes gradients.
         n_classes: Number of classes.
-        work: Folder for unfinished work, or None.
+        place: Folder in which results and unfinished work are kept, or None.
+        queries: How many images a search for a direction may classify, by the name of the space.
         made: The results so far, by the name of the job.
         jobs: The jobs of these results.
     """
@@ -154,13 +159,39 @@ class Scene:
     classifier: Any
     spaces: dict[str, Any]
     target: Tensor
+    goal: Goal | None
     reference: Tensor
     seed: int
     gradients: bool
     n_classes: int
-    work: Path | None = None
-    made: dict[str, Counterfactuals] = dataclasses.field(default_factory=dict)
+    place: Path | None = None
+    queries: dict[str | None, int] = dataclasses.field(default_factory=dict)
+    made: dict[str, Any] = dataclasses.field(default_factory=dict)
     jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
+
+    @property
+    def asked(self) -> Goal | Tensor:
+        """What methods get as ``target``."""
+        return self.target if self.goal is None else self.goal
+
+    def fixed(self) -> Any:
+        """Return a classifier with the same classes for all images: that of the goal, if any.
+
+        A goal such as "lower by 2" has another bound for each image. In its place stands the goal
+        of the same direction whose bound is the median outcome of the reference images.
+        """
+        if self.goal is None:
+            return self.classifier
+        goal, values = self.goal, torch.zeros(1)
+        if len(self.reference):
+            with torch.no_grad():
+                read = goal_classifier(self.classifier, goal).read
+                values = torch.cat([read(part).cpu() for part in self.reference.split(AT_ONCE)])
+        if goal.is_relative:
+            kind = "raise_to" if goal.kind == "raise_by" else "lower_to"
+            goal = dataclasses.replace(goal, kind=kind, values=(float(values.median()),))
+        scale = float(values.std()) / STEEPNESS if len(values) > 1 else 1.0
+        return goal_classifier(self.classifier, goal, scale=scale if scale > 0 else 1.0)
 
 
 def is_denoiser(space: Any) -> bool:
@@ -256,6 +287,8 @@ def _usual(method: str, scene: Scene, space: str | None) -> bool:
     adapter: Any = None if space is None else scene.spaces[space]
     if method not in WITHOUT_GRADIENT and not scene.gradients:
         return False
+    if scene.goal is not None and is_denoiser(adapter) and method in CONDITIONED:
+        return False  # the conditions of the model are classes
     if method == "latent_attack":
         return not is_denoiser(adapter) and not slow_gradient(adapter)
     if method == "query_attack":
@@ -275,7 +308,7 @@ def _usual(method: str, scene: Scene, space: str | None) -> bool:
 
 def _one_target(scene: Scene) -> int | None:
     """Return the class whose direction serves all images, or None."""
-    if scene.n_classes == 2:
+    if scene.n_classes == 2:  # as with a goal
         return 1
     classes = scene.target.unique().tolist()
     return int(classes[0]) if len(classes) == 1 else None
@@ -300,42 +333,33 @@ def prepare(job: Job, scene: Scene) -> tuple[Callable[..., Any], tuple[Any, ...]
     if job.method == "nearest_neighbour":
         _require_references(scene, 1)
         return function, (scene.classifier,), {"pool": scene.reference, **options}
-    if job.method == "diffusion_counterfactual":
+    if job.method in CONDITIONED and is_denoiser(space):
         options["conditions"] = _conditions(space, scene, options.get("conditions"))
     if job.method == "flow_counterfactual":
         if is_denoiser(space):
             options.pop("flow", None)  # a conditional diffusion model contains a flow
         elif "flow" not in options:
-            _require_references(scene, LEAST_REFERENCES)
-            # Only one process may use a folder of unfinished training.
-            kept = None if scene.work is None or processes.count() > 1 else scene.work
-            options["flow"] = fit_flow(
-                space,
-                scene.classifier,
-                scene.reference,
-                seed=scene.seed,
-                checkpoint_dir=kept and kept / f"flow-{key_of(space, scene)}",
-            )
+            options["flow"] = _flow(job, space, scene)
     if job.method == "follow_direction" and "direction" not in options:
         options["direction"] = _direction(job, space, scene)
     return function, (space, scene.classifier), options
 
 
-def key_of(*parts: Any) -> str:
-    """Return eight letters that depend on the images, networks and options of a call.
+def key_of(scene: Scene, *parts: Any) -> str:
+    """Return 16 letters that depend on the images, networks, targets and options of a call.
 
     So a call never continues the unfinished work of another call.
     """
-    found = []
-    for part in parts:
-        if isinstance(part, Scene):
-            found += [weights_hash(part.classifier), part.target, part.reference, str(part.seed)]
-        else:
-            found.append(part if isinstance(part, Tensor) else str(described(part)))
-    return digest(*found)[:8]
+    shared = (scene.classifier, scene.asked, scene.reference, scene.seed)
+    return digest(*(str(described(part)) for part in (*shared, *parts)))
 
 
 def _conditions(space: Any, scene: Scene, given: Any) -> list[Any]:
+    if given is None and scene.goal is not None:
+        raise NotApplicable(
+            "the target is a goal, and the conditions of the space are classes; pass conditions, "
+            "one for 'not reached' and one for 'reached'"
+        )
     try:
         return conditions_per_class(space, scene.classifier, given, scene.n_classes)
     except (ValueError, TypeError) as error:
@@ -344,23 +368,47 @@ def _conditions(space: Any, scene: Scene, given: Any) -> list[Any]:
         ) from None
 
 
+def _flow(job: Job, space: Any, scene: Scene) -> Any:
+    """Return a flow of the answers of the classifier."""
+    _require_references(scene, LEAST_REFERENCES)
+    place = None if scene.place is None else kept.place_of(scene.place, "flow", job.space)
+
+    def fit() -> Any:
+        return fit_flow(
+            space,
+            scene.fixed(),
+            scene.reference,
+            seed=scene.seed,
+            checkpoint_dir=None if place is None else place.with_suffix(""),
+        )
+
+    return kept.once(place, key_of(scene, space), FittedFlow, fit)
+
+
 def _direction(job: Job, space: Any, scene: Scene) -> Any:
+    """Return directions that change the decision."""
     target = _one_target(scene)
     if target is None:
         raise NotApplicable("a direction leads to one target class, but the images have several")
     _require_references(scene, 4)
-    images = scene.reference[:SEARCHED]
-    return find_directions(
-        space,
-        scene.classifier,
-        images,
-        target,
-        max_queries=FEW_QUERIES if slow_gradient(space) else QUERIES,
-        validation_images=scene.reference[SEARCHED : 2 * SEARCHED]
-        if len(scene.reference) >= 2 * SEARCHED
-        else None,
-        seed=scene.seed,
-    )
+    queries = scene.queries.get(job.space, QUERIES)
+    place = None if scene.place is None else kept.place_of(scene.place, "direction", job.space)
+
+    def find() -> Any:
+        return find_directions(
+            space,
+            scene.fixed(),
+            scene.reference[:SEARCHED],
+            target,
+            max_queries=queries,
+            validation_images=scene.reference[SEARCHED : 2 * SEARCHED]
+            if len(scene.reference) >= 2 * SEARCHED
+            else None,
+            checkpoint_dir=None if place is None else place.with_suffix(""),
+            seed=scene.seed,
+        )
+
+    return kept.once(place, key_of(scene, space, target, queries), Directions, find)
 
 
 def _require_references(scene: Scene, least: int) -> None:

@@ -14,6 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from cfxnb.core.image_files import pixels, signed_map
+from cfxnb.core.outcomes import OUTCOMES
+from cfxnb.core.result_folder import ResultFolder
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.tensors import predicted
 from cfxnb.core.types import (
@@ -26,9 +28,8 @@ from cfxnb.core.types import (
     STOPPED,
 )
 from cfxnb.explanation import findings as say
-from cfxnb.explanation.files import file_name
+from cfxnb.explanation.files import stored_as
 
-SHOWN = 24  # images on the page
 LARGEST = 256  # pixels per side of an image on the page
 STATUS = {
     FLIPPED: "decision changed",
@@ -48,6 +49,8 @@ COLUMNS = {
     ),
     "judge agrees": ("judge agrees", True, "of the images whose decision changed"),
     "effectiveness": ("judge sees target", True, "of all images that were not the target before"),
+    "outcome change": ("change of the outcome", False, "mean, in the units of the outcome"),
+    "distance to goal": ("distance to the goal", False, "mean, in the units of the outcome"),
     "L2": ("distance (L2)", False, "mean distance of the pixels from the original"),
     "sparsity": ("pixels unchanged", True, "mean fraction of pixels that stay the same"),
     "classifier passes per flip": ("classifier passes", False, "per changed decision"),
@@ -170,7 +173,7 @@ def _opening(explanation: Any) -> str:
 def _short(explanation: Any) -> str:
     lines = [
         say.sentence(name, cf, explanation.judged.get(name))
-        for name, cf in explanation.results.items()
+        for name, cf in explanation.brief.items()
         if explanation.jobs[name].method != "reconstruct"
     ]
     return "<ul>" + "".join(f"<li>{html.escape(_capital(line))}</li>" for line in lines) + "</ul>"
@@ -202,7 +205,7 @@ def _table(explanation: Any) -> str:
         rows += (
             f"<tr><th>{html.escape(_capital(name))}"
             f"<small>{kind}{html.escape(job.words)}</small></th>"
-            f"{_required(explanation.results[name])}{cells}</tr>"
+            f"{_required(explanation.brief[name])}{cells}</tr>"
         )
     return (
         f'<div class="scroll"><table><thead><tr><th>method</th>{ASKED}{head}</tr></thead>'
@@ -271,7 +274,8 @@ def _changes(explanation: Any) -> str:
 
 
 def _images(explanation: Any) -> str:
-    count = min(len(explanation.images), SHOWN)
+    count = len(explanation.shown)
+    originals = explanation.images[explanation.shown]
     text = (
         "<p>Each box shows one image, its counterfactuals by each method, and below them the "
         "difference: <b>purple</b> pixels became brighter, <b>orange</b> pixels became darker. The "
@@ -284,17 +288,28 @@ def _images(explanation: Any) -> str:
             "speak for the original class, orange pixels for the target. "
         )
     if count < len(explanation.images):
-        text += f"The first {count} of {len(explanation.images)} images are shown. "
-    return text + "</p>" + "".join(_card(explanation, row) for row in range(count))
+        text += (
+            f"The page shows {count} of {len(explanation.images):,} images, evenly spread. The "
+            "numbers above are over all of them. "
+        )
+    cards = "".join(_card(explanation, originals, row) for row in range(count))
+    return f"{text}</p>{cards}"
 
 
-def _card(explanation: Any, row: int) -> str:
+def _card(explanation: Any, images: Any, row: int) -> str:
+    """Return the box of one image.
+
+    Args:
+        images: The originals on the page.
+        row: Position of the image among them.
+    """
     names = explanation.class_names
-    first = next(iter(explanation.results.values()))
+    first = next(iter(explanation.samples.values()))
     before = int(predicted(first.logits_before)[row])
-    target = names[int(explanation.target[row])]
+    target = names[int(first.target[row])]
     read = names[before] if before >= 0 else "undefined"
-    images = explanation.images
+    if (outcome := _outcome(first, row, "before")) is not None:
+        read = outcome
     label = (
         f", label {images.class_names[int(images.labels[row])]}"
         if len(images.class_names) > 1
@@ -309,9 +324,9 @@ def _card(explanation: Any, row: int) -> str:
         )
     ]
     # The reconstruction stands beside the original.
-    kinds = {name: explanation.jobs[name].method for name in explanation.results}
+    kinds = {name: explanation.jobs[name].method for name in explanation.samples}
     for name in sorted(kinds, key=lambda each: kinds[each] != "reconstruct"):
-        cf = explanation.results[name]
+        cf = explanation.samples[name]
         figures.append(_method_figure(explanation, name, cf, row, read, target))
     if explanation.heat_maps is not None:
         heat = explanation.heat_maps.attributions[row].sum(0)
@@ -331,15 +346,19 @@ def _method_figure(
     names = explanation.class_names
     after = int(predicted(cf.logits_after)[row])
     now = names[after] if after >= 0 else "undefined"
+    outcome = _outcome(cf, row, "after")
+    now = now if outcome is None else outcome
     status = _status(cf, row)
     seen = explanation.judged.get(name)
     judge = (
         ""
         if seen is None
-        else f"<br>judge: {'sees' if seen[row] else 'does not see'} {html.escape(target)}"
+        else f"<br>judge: {'sees' if seen[explanation.shown[row]] else 'does not see'} "
+        f"{html.escape(target)}"
     )
     chance = float(cf.confidence[row])
     sure = f" ({100 * chance:.0f} % {html.escape(target)})" if math.isfinite(chance) else ""
+    sure = sure if outcome is None else ""
     alt = f"{name}: {status}, classified as {now}"
     caption = f"<b>{html.escape(_capital(name))}</b><br>{html.escape(now)}{sure}{judge}"
     if cf.status[row] != FLIPPED and explanation.jobs[name].method != "reconstruct":
@@ -349,6 +368,14 @@ def _method_figure(
     if bool(change.isfinite().all()) and explanation.jobs[name].method != "reconstruct":
         below = _image(_signed(change), f"difference of {name} from its reconstruction")
     return f"<figure>{_image(cf.image[row], alt)}{below}<figcaption>{caption}</figcaption></figure>"
+
+
+def _outcome(cf: Counterfactuals, row: int, when: str) -> str | None:
+    """Return the outcome of a regression model, such as "41.2 years", or None for a class."""
+    if not set(OUTCOMES) <= cf.trace.keys():
+        return None
+    table = cf.outcomes
+    return f"{table[when].iloc[row]:.4g} {table.attrs['units']}".strip()
 
 
 def _status(cf: Counterfactuals, row: int) -> str:
@@ -392,10 +419,12 @@ def _about(explanation: Any) -> str:
         ("software", f"cfxnb {cfxnb.__version__}, torch {torch.__version__}"),
     ]
     listed = "".join(f"<dt>{html.escape(a)}</dt><dd>{html.escape(b)}</dd>" for a, b in pairs)
-    saved = ", ".join(f"results/{file_name(n)}.safetensors" for n in explanation.results)
+    saved = ", ".join(stored_as(name, each) for name, each in explanation.results.items())
+    folders = any(isinstance(each, ResultFolder) for each in explanation.results.values())
+    reader = "cfx.open" if folders else "cfx.Counterfactuals.load"
     return (
         f"<dl>{listed}</dl><p>The folder of this page holds the same in files: the tables "
-        "methods.csv, images.csv (one row per image and method) and findings.csv, all images as "
-        f"PNG files in images, and the results ({html.escape(saved)}), which "
-        "cfx.Counterfactuals.load reads.</p>"
+        "methods.csv, images.csv (one row per image and method) and findings.csv, the images of "
+        f"this page as PNG files in images, and the results of all images ({html.escape(saved)}), "
+        f"which {reader} reads.</p>"
     )

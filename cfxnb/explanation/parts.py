@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from cfxnb import weights
-from cfxnb.core import validate
+from cfxnb.core import goals, validate
 from cfxnb.core.classifiers import Wrapped, wrap, wrapping_options
 from cfxnb.core.disk import cause, given_path, kind_of, shown
+from cfxnb.core.regression import wrap_regression
 from cfxnb.data.fairface import faces
 from cfxnb.data.folder import folder
 from cfxnb.data.mnist import digits
@@ -26,6 +27,15 @@ from cfxnb.spaces.checkpoints.diffae_files import load_diffae
 from cfxnb.spaces.checkpoints.pipelines import load_diffusers
 from cfxnb.spaces.stylegan2 import load_stylegan2
 
+#: Goals that may stand in place of a target.
+GOALS: dict[str, Any] = {
+    "raise_to": goals.raise_to,
+    "lower_to": goals.lower_to,
+    "raise_by": goals.raise_by,
+    "lower_by": goals.lower_by,
+    "between": goals.between,
+    "score": goals.score,
+}
 SHIPPED = {"digits": digits, "sprites": sprites, "faces": faces, "chest": chest}
 TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
 ONNX = (".onnx",)
@@ -135,12 +145,18 @@ def check_model(value: Any, name: str, suffixes: tuple[str, ...]) -> tuple[str, 
 def check_classifier(value: Any, name: str) -> tuple[str, Any, dict]:
     """Return what ``check_model`` returns, after checking all options of ``cfx.wrap``.
 
-    A module that the settings name is imported. No weights are loaded.
+    With the key ``regression``, they are the options of ``cfx.wrap_regression``. A module that the
+    settings name is imported. No weights are loaded.
     """
     how, what, options = check_model(value, name, TORCHSCRIPT + ONNX)
-    options_of(wrap, options, name, ("module",))
+    regression = is_regression(value, name)
+    options.pop("regression", None)
+    options_of(wrap_regression if regression else wrap, options, name, ("module",))
     try:
         wrapping_options(*(options.get(key) for key in WRAPPING))
+        for key in ("names", "units"):
+            if not isinstance(options.get(key), str):
+                validate.optional(validate.texts, options.get(key), key)
         validate.optional(validate.class_names, options.get("class_names"), "class_names")
     except (ValueError, TypeError) as error:
         raise type(error)(f"{name}.{error}") from None
@@ -151,9 +167,50 @@ def check_classifier(value: Any, name: str) -> tuple[str, Any, dict]:
     return how, what, options
 
 
+def is_regression(value: Any, name: str) -> bool:
+    """Return whether settings say that a model is a regression model."""
+    found = value.get("regression", False) if isinstance(value, Mapping) else False
+    if not isinstance(found, bool):
+        raise TypeError(f"{name}.regression: expected true or false, got {found!r:.40}")
+    return found
+
+
+def check_target(value: Any) -> Any:
+    """Return the target of settings. A mapping with the name of a goal is turned into the goal.
+
+    Goals are ``{raise_to: 0.8}``, ``{lower_by: 2, output: age}``, ``{between: [1, 2]}`` and
+    ``{score: "package.module:function", at_least: 0.5}``. The module of a score is imported.
+    """
+    chosen = [key for key in GOALS if isinstance(value, Mapping) and key in value]
+    if not chosen:
+        return value
+    if len(chosen) > 1:
+        raise ValueError(f"target: expected one goal, got {' and '.join(chosen)}")
+    kind = chosen[0]
+    function, options = GOALS[kind], {k: v for k, v in value.items() if k != kind}
+    first = list(inspect.signature(function).parameters)[: 2 if kind == "between" else 1]
+    options_of(function, options, f"target.{kind}", tuple(first))
+    given = [value[kind]]
+    if kind == "between":
+        given = list(value[kind]) if isinstance(value[kind], list | tuple) else given
+        if len(given) != 2:
+            raise ValueError(f"target.between: expected [low, high], got {value[kind]!r:.80}")
+    if kind == "score":
+        text = value[kind]
+        if not isinstance(text, str) or not FUNCTION.fullmatch(text):
+            raise ValueError(f"target.score: expected 'package.module:function', got {text!r:.80}")
+        given = [_find_object(text, "target.score")]
+    try:
+        return function(*given, **options)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"target.{kind}: {error}") from None
+
+
 def stated_names(value: Any, name: str) -> tuple[str, ...] | None:
     """Return the names of the classes that settings or card of a classifier state, or None."""
     how, what, options = check_model(value, name, TORCHSCRIPT + ONNX)
+    if is_regression(value, name):
+        return None
     if options.get("class_names") is not None:
         return validate.class_names(options["class_names"], name)
     if options:
@@ -181,6 +238,8 @@ def load_classifier(value: Any, name: str, device: torch.device) -> Any:
     else:
         found = _of_file(what, name, device)
     ready = how == "shipped" or isinstance(found, Wrapped)  # a second wrapper would hide its card
+    if is_regression(value, name):
+        return wrap_regression(found, **options)
     return found if ready and not options else wrap(found, **options)
 
 

@@ -92,16 +92,15 @@ def test_numbers_of_the_page_are_those_of_the_report(explained, world):
     rows = pd.read_csv(place / "images.csv")
     assert len(rows) == 6 * 4
     flips = rows[rows["status"] == "flipped"].groupby("method").size()
-    assert flips["latent attack"] == int(found.results["latent attack"].flipped.sum()) == 6
+    assert flips["latent attack"] == int(found.brief["latent attack"].flipped.sum()) == 6
 
 
 def test_results_are_stored(explained):
     found, place = explained
     for name, cf in found.results.items():
-        loaded = cfx.Counterfactuals.load(
-            place / "results" / f"{name.replace(' ', '_')}.safetensors"
-        )
-        assert torch.equal(loaded.image, cf.image)
+        loaded = cfx.open(place / "results" / name.replace(" ", "_"))
+        assert loaded.complete
+        assert torch.equal(loaded[:].image, cf[:].image)
     row = found.rows[2]
     with Image.open(place / "images" / "original" / f"{row:06d}.png") as picture:
         pixels = torch.tensor(np.asarray(picture)).permute(2, 0, 1)
@@ -382,7 +381,7 @@ def test_a_target_with_too_little_confidence_is_told(timid):
 
 def test_captions_do_not_contradict_the_predicted_class(timid, explained):
     for found in (timid, explained[0]):
-        for cf in found.results.values():
+        for cf in found.brief.values():
             after = cf.logits_after.argmax(1)
             for row in range(len(cf)):
                 words = _status(cf, row)
