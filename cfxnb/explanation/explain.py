@@ -283,7 +283,7 @@ def _explanation(
     judge = question.judge
     if judge is not None and goal.goal is not None and goal.goal.kind == "score":
         judge = select_goal(judge, goal.goal, scale=1.0)  # the function is not in the record
-    judged = {} if judge is None else _judged(judge, scene, goal)
+    judged = {} if judge is None else _judged(judge, scene)
     shown = spread(len(selection), SHOWN)
     explanation = Explanation(
         title=question.title,
@@ -320,9 +320,10 @@ def _explanation(
 
 
 def _number_of_images(value: Any) -> int | str | None:
-    if value is None or value == "auto":
-        return value
-    return None if value == "all" else validate.count(value, "n_images", 1)
+    if isinstance(value, str):
+        validate.choice(value, "n_images", ("auto", "all"))
+        return value if value == "auto" else None
+    return None if value is None else validate.count(value, "n_images", 1)
 
 
 def _spaces(value: Any) -> dict[str, Any]:
@@ -335,16 +336,18 @@ def _spaces(value: Any) -> dict[str, Any]:
     return {"space": validate.space(value)}
 
 
-def _judged(judge: Any, scene: Scene, goal: Aim) -> dict[str, Tensor]:
+def _judged(judge: Any, scene: Scene) -> dict[str, Tensor]:
     """Return for each result whether the judge sees the target in each image, bool (n,)."""
-    checked = CheckedClassifier(judge, "judge")
-    checked.classes = scene.n_classes
+    checked: Any = None
+    if outcomes_of(judge) is None:
+        checked = CheckedClassifier(judge, "judge")
+        checked.classes = scene.n_classes
 
     def sees(part: Any) -> Tensor:
-        if outcomes_of(judge) is not None:
+        if checked is None:
             return reached_by(judge, part, "judge").cpu()
-        with eval_frozen(judge), torch.no_grad():
-            return say.judge_sees(finite_predict_logits(checked, part.image).cpu(), part.target)
+        logits = finite_predict_logits(checked, part.image, name="judge")
+        return say.judge_sees(logits.cpu(), part.target)
 
     return {n: torch.cat([sees(p) for p in parts_of(made)]) for n, made in scene.made.items()}
 
@@ -356,6 +359,9 @@ def _heat_maps(scene: Scene, shown: np.ndarray, messages: dict[str, str]) -> Att
         return None
     cf = scene.made[name][shown]
     label = predicted(cf.logits_before).clamp(min=0)
+    # An image that already is the target has no change, and an empty map.
+    other = (cf.target + 1) % scene.n_classes
+    label = torch.where(label == cf.target.to(label), other.to(label), label)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         try:

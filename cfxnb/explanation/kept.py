@@ -50,11 +50,9 @@ def once(place: Path | None, key: str, kind: Any, compute: Callable[[], Any]) ->
             place.unlink(missing_ok=True)
             shutil.rmtree(place.with_suffix(""), ignore_errors=True)  # unfinished work
             _write_key(place, key)
-        found = compute()
-        if isinstance(found, kind):
-            found.save(place)
-            shutil.rmtree(place.with_suffix(""), ignore_errors=True)
-        return found
+        compute().save(place)
+        shutil.rmtree(place.with_suffix(""), ignore_errors=True)
+        return kind.load(place)  # so that the first call and later ones have the same object
 
 
 def folder_for(place: Path, name: str, key: str) -> Path:

@@ -153,6 +153,7 @@ class Scene:
         place: Folder in which results and unfinished work are kept, or None.
         queries: How many images a search for a direction may classify, by the name of the space.
         made: The results so far, by the name of the job.
+        keys: What these results depend on, as keys of ``kept``.
         jobs: The jobs of these results.
     """
 
@@ -167,6 +168,7 @@ class Scene:
     place: Path | None = None
     queries: dict[str | None, int] = dataclasses.field(default_factory=dict)
     made: dict[str, Any] = dataclasses.field(default_factory=dict)
+    keys: dict[str, str] = dataclasses.field(default_factory=dict)
     jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
 
     @property

@@ -95,55 +95,37 @@ def _run(
     progress: Progress,
 ) -> Any:
     """Return the result of one job."""
-    options: dict[str, Any] = {}
-    if scene.place is not None:
-        key = key_of(scene, images, *_question(job, scene))
-        folder = kept.folder_for(scene.place, job.name, key)
-        options = {"output_dir": folder, "batch_size": shard_size(job, selection, estimate)}
-    if job.method == "random_change" and scene.goal is not None and scene.goal.kind == "score":
-        raise NotApplicable("the function of a score is not recorded with the results")
     if job.method == "random_change":
-        space = scene.spaces[str(job.space)]
-        call = {"seed": scene.seed, **job.options, **options}
-        found = METHODS[job.method][0](space, scene.classifier, _like(job, scene), **call)
+        if scene.goal is not None and scene.goal.kind == "score":
+            raise NotApplicable("the function of a score is not recorded with the results")
+        other = _like_job(job, scene)
+        function, call = METHODS[job.method][0], {"seed": scene.seed, **job.options}
+        before: tuple[Any, ...] = (scene.spaces[str(job.space)], scene.classifier)
+        question: Any = (scene.keys.get(other.name), call)
+        data: Any = scene.made[other.name]
     else:
         function, before, call = prepare(job, scene)
-        data: Any = Watched(selection, progress) if options else selection.images.images
-        found = function(*before, data, target=scene.asked, **{**call, **options})
+        question, data = call, selection.images.images if scene.place is None else None
+        call = {**call, "target": scene.asked}
+    if scene.place is not None:
+        scene.keys[job.name] = key_of(scene, images, job.method, before[0], question)
+        folder = kept.folder_for(scene.place, job.name, scene.keys[job.name])
+        size = shard_size(job, selection, estimate)
+        call = {**call, "output_dir": folder, "batch_size": size}
+        data = Watched(selection, progress) if data is None else data
+    found = function(*before, data, **call)
     if isinstance(found, ResultFolder) and not found.complete:
         raise KeyboardInterrupt  # the user has pressed Ctrl-C; the same call goes on
     return found
 
 
-def _question(job: Job, scene: Scene) -> list[Any]:
-    """Return what the results of a job depend on, beside what all jobs share."""
-    space = None if job.space is None else scene.spaces[job.space]
-    found = [job.method, job.options, space, scene.queries.get(job.space)]
-    if job.method != "random_change":
-        return found
-    other = _like_job(job, scene)
-    return found if other is None else [*found, *_question(other, scene)]
-
-
-def _like_job(job: Job, scene: Scene) -> Job | None:
+def _like_job(job: Job, scene: Scene) -> Job:
     """Return the job whose changes a random change imitates: the first one in the same space."""
-    return next(
-        (
-            other
-            for name, other in scene.jobs.items()
-            if other.space == job.space
-            and not other.baseline
-            and scene.made[name][:1].code_after is not None
-        ),
-        None,
-    )
-
-
-def _like(job: Job, scene: Scene) -> Any:
-    other = _like_job(job, scene)
-    if other is None:
-        raise NotApplicable("no method has changed codes of this space")
-    return scene.made[other.name]
+    for name, other in scene.jobs.items():
+        same = other.space == job.space and not other.baseline
+        if same and scene.made[name][:1].code_after is not None:
+            return other
+    raise NotApplicable("no method has changed codes of this space")
 
 
 def shard_size(job: Job, selection: Selection, estimate: Estimate) -> int:

@@ -20,7 +20,8 @@ from cfxnb.directions import probing
 # when it is first needed takes seconds, too.
 FORKS = multiprocessing.get_context("forkserver")
 MINE = ["cfxnb.directions.find_directions", "cfxnb.core.training"]  # cfxnb itself imports little
-FORKS.set_forkserver_preload([*MINE, "pytest", "sympy", "torch._dynamo", "kept_scenes"])
+SCENES = ["kept_scenes", "explain_scene"]
+FORKS.set_forkserver_preload([*MINE, "pytest", "sympy", "torch._dynamo", *SCENES])
 
 SPACE = LinearSpace(4)
 F = code_classifier(SPACE, torch.tensor([[1.0, -2.0, 0.5, 0.3]]))
