@@ -108,7 +108,8 @@ def explain(
             whether a counterfactual really shows the target. With a goal, the judge is another
             regression model.
         methods: Names of the methods to run, or a dict from name to options. Default: all that
-            apply. A name is that of a function of ``cfx``, such as ``"latent_attack"``. Methods that are named are never left out because of the time.
+            apply. A name is that of a function of ``cfx``, such as ``"latent_attack"``. Methods
+            that you name are never left out because of the time.
         reference: Images that are not explained, with which flows are fitted and directions are
             found. Default: images of ``data`` that are not explained.
         n_images: Number of images to explain, or None or ``"all"`` for all. Default: ``"auto"``,
