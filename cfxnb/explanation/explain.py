@@ -152,7 +152,7 @@ class Question:
     judge: Any = None
     methods: Any = None
     reference: Any = None
-    n_images: int | str | None = "auto"
+    n_images: Any = "auto"
     max_minutes: float = 10.0
     output_dir: Any = None
     title: str = "Why does the classifier decide like this?"
@@ -217,7 +217,6 @@ def explain_named(question: Question) -> Explanation:
 def _begin(question: Question) -> tuple[Selection, Aim, Scene, list[Job], costs.Choice]:
     """Choose the images and methods, and prepare what all methods share."""
     wanted = costs.MOST if question.n_images == "auto" else question.n_images
-    assert wanted is None or isinstance(wanted, int)
     selection, goal, scene, seconds = _scene(question, wanted)
     jobs = plan(scene, question.methods)
 
