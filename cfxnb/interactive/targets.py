@@ -138,22 +138,23 @@ def probability_target(kind: str, text: str, number: int, name: str, f: Any, jud
         make(*bounds),
         f"probability of {name} {kind.removeprefix('probability ')} {text.strip()}",
         f"cfx.{make.__name__}({', '.join(map(repr, bounds))})",
-        log_odds_model(f, number),
-        None if judge is None else log_odds_model(judge, number),
+        log_odds_model(f, number, name),
+        None if judge is None else log_odds_model(judge, number, name),
         REACHED,
-        f"model = {_model_code('f', number, isinstance(f, BlackBox))}",
-        _model_code("judge", number, isinstance(judge, BlackBox)),
+        f"model = {_model_code('f', number, name, isinstance(f, BlackBox))}",
+        _model_code("judge", number, name, isinstance(judge, BlackBox)),
     )
 
 
-def log_odds_model(classifier: Any, number: int) -> Any:
+def log_odds_model(classifier: Any, number: int, name: str) -> Any:
     """Return a model whose outcome is the log odds of a class. A ``BlackBox`` stays one."""
-    model = wrap_regression(lambda x: log_odds(classifier(x), number), names="log odds")
+    model = wrap_regression(lambda x: log_odds(classifier(x), number), names=name, units="log odds")
     return BlackBox(model) if isinstance(classifier, BlackBox) else model
 
 
-def _model_code(classifier: str, number: int, black_box: bool) -> str:
-    code = f'cfx.wrap_regression(lambda x: log_odds({classifier}(x), {number}), names="log odds")'
+def _model_code(classifier: str, number: int, name: str, black_box: bool) -> str:
+    outcome = f"lambda x: log_odds({classifier}(x), {number})"
+    code = f"cfx.wrap_regression({outcome}, names={name!r}, units='log odds')"
     return f"cfx.BlackBox({code})" if black_box else code
 
 
