@@ -10,7 +10,7 @@ Chunk = TypeVar("Chunk", bound=Sized)
 Part = TypeVar("Part")
 
 #: What torch says if it cannot allocate memory, besides its OutOfMemoryError.
-SAYINGS = ("out of memory", "DefaultCPUAllocator", "ALLOC_FAILED")
+SAYINGS = ("out of memory", "DefaultCPUAllocator", "ALLOC_FAILED", "bad_alloc")
 
 
 class RanOut:

@@ -5,6 +5,7 @@ returns what is right. The calls are built from the signatures: a new function i
 a line here. Where one of its arguments has a new name, the test asks for a good value.
 """
 
+import functools
 import inspect
 import math
 import resource
@@ -19,6 +20,7 @@ from surface import Callee, everything
 from verdict import ACCEPTED, FINE, UNCLEAR, judge
 
 import cfxnb as cfx
+from cfxnb.evaluation import tasks
 
 SURFACE = everything()
 #: Bytes of memory that a call may ask for beside what is there: more is a slip.
@@ -41,6 +43,13 @@ def little_room(tmp_path, monkeypatch):
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, limits[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+@pytest.fixture(autouse=True)
+def worlds_are_read_once(monkeypatch):
+    """The calls of ``cfx.evaluate`` share one world, as other calls share a space."""
+    monkeypatch.setattr(tasks, "load", functools.cache(tasks.load))
+    monkeypatch.setattr(tasks.data, "digits", functools.cache(tasks.data.digits))
 
 
 @pytest.mark.parametrize("callee", SURFACE, ids=lambda callee: callee.label)
