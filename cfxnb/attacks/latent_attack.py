@@ -4,7 +4,8 @@ Goldwasser & Hooker, "Counterfactual Attacks", arXiv 2504.15479. Differences fro
 
 - The paper minimises the negative probability of the target. Probabilities saturate, so the default
   loss here is the negative log odds.
-- The paper has no distance term in its loss. Here the distance to the original is part of the loss.
+- The paper has no distance term in its loss. Here the distances to the original code and to the
+  mean code are parts of the loss. In codes of many dimensions they count less.
 - A bisection shrinks the change of each sample that reached the target, to the smallest fraction
   that still reaches the target. The bisection finds the smallest fraction if the target's
   probability rises along the change.
@@ -33,7 +34,7 @@ from cfxnb.core.modes import standard_modes
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
 from cfxnb.core.target import Target
-from cfxnb.core.tensors import active_dims, noise_like, standardise
+from cfxnb.core.tensors import active_dims, distance_weight, noise_like, standardise
 from cfxnb.core.types import Classifier, Images, LatentSpace, OnStep
 
 #: Settings of the paper's official code for changing one MNIST digit into another.
@@ -95,7 +96,9 @@ def latent_attack(
         -log_odds(target) + proximity * |u|^2 + prior * |(z - mean) / std|^2
 
     With loss="probability" the first term of the loss is -p(target), as in the paper. The paper's
-    loss does not have the two distance terms.
+    loss does not have the two distance terms. Both are sums over the coordinates of the code. If a
+    code has d > 20 active dimensions, both are multiplied by 20 / d. Otherwise they would outweigh
+    the log odds, and every edit would lead to the mean code.
 
     Args:
         space: Generator whose codes are changed. ``space.mean`` and ``space.std`` are the mean and
@@ -183,6 +186,7 @@ class CodeParametrisation:
         self.space, self.options = space, options
         self.start, self.rows = batch.code_before, batch.rows
         self.mean, self.std = space.mean.to(self.start.z), space.std.to(self.start.z)
+        self.weight = distance_weight(self.std)
         self.adam = Adam(self.start.z, options.lr)
 
     def initial(self, rows: Tensor, attempt: int) -> Tensor:
@@ -208,7 +212,7 @@ class CodeParametrisation:
         from_mean = standardise(self.code(rows, change) - self.mean, self.std)
         distance = self.options.proximity * change.flatten(1).square().sum(1)
         distance = distance + self.options.prior * from_mean.flatten(1).square().sum(1)
-        return distance - (odds if self.options.loss == "margin" else odds.sigmoid())
+        return self.weight * distance - (odds if self.options.loss == "margin" else odds.sigmoid())
 
     def step(self, rows: Tensor, change: Tensor, slope: Tensor) -> Tensor:
         return change - self.adam.step(rows, slope)

@@ -29,7 +29,7 @@ from cfxnb.core.paid_answers import PaidAnswers
 from cfxnb.core.results import Counterfactuals
 from cfxnb.core.streamed import streamed
 from cfxnb.core.target import Target
-from cfxnb.core.tensors import active_dims, finite_rows, noise_like, standardise
+from cfxnb.core.tensors import active_dims, distance_weight, finite_rows, noise_like, standardise
 from cfxnb.core.types import Classifier, Images, LatentSpace, OnStep, Step
 from cfxnb.core.weights_hash import weights_hash
 
@@ -91,6 +91,9 @@ def query_attack(
     move mean and standard deviation. A change u is better if this is larger::
 
         log_odds(target) - proximity * |u|^2 - prior * |(z - mean) / std|^2
+
+    In a code with d > 20 active dimensions, both distances are multiplied by 20 / d, as in
+    ``latent_attack``.
 
     The search for an image ends when a change reaches the target with ``confidence``. At the end, a
     bisection moves the change back towards the original.
@@ -217,6 +220,7 @@ class CodeEvolution:
         z = batch.code_before.z
         self.std = run.space.std.to(z)
         self.active = active_dims(self.std).flatten()
+        self.weight = distance_weight(self.std)
         away = standardise(z - run.space.mean.to(z), self.std).flatten(1)
         if getattr(run.space, "axes", None) is None:  # every active coordinate is an axis
             self.axes, self.variances = None, z.new_ones(int(self.active.sum()))
@@ -292,7 +296,7 @@ class CodeEvolution:
         odds = torch.where(finite_rows(logits.flatten(0, 1)).view(odds.shape), odds, -torch.inf)
         length = (changes.square() * self.variances).sum(2)
         from_mean = ((changes + self.start[rows, None]).square() * self.variances).sum(2)
-        fitness = odds - o.proximity * length - o.prior * from_mean
+        fitness = odds - self.weight * (o.proximity * length + o.prior * from_mean)
         # Among changes that reach the target, and around a flip without scores, length decides.
         refining = (self.blind & self.found)[rows]
         short = torch.where(reached, -length, -torch.inf)

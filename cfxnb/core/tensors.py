@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+USUAL_DIMS = 20  # largest number of active dimensions up to which squared distances count in full
+
 
 def noise_like(code: Tensor, seed: int, rows: Tensor | None = None) -> Tensor:
     """Return standard normal noise with the shape of ``code``.
@@ -91,6 +93,17 @@ def typical_distance(std: Tensor) -> float:
     variances of all coordinates, or, which is the same, of all axes of their covariance.
     """
     return math.sqrt(2 * int(active_dims(std).sum()))
+
+
+def distance_weight(std: Tensor) -> float:
+    """Return the factor by which a loss multiplies squared distances of codes.
+
+    A squared distance is a sum over coordinates, so it grows with their number d. The log odds of a
+    class do not. In a code of many coordinates, the distances would therefore outweigh the
+    classifier. The factor is min(1, 20 / d), where d is the number of active dimensions. So a
+    squared distance counts as in a code of ``USUAL_DIMS`` = 20 dimensions at most.
+    """
+    return USUAL_DIMS / max(USUAL_DIMS, int(active_dims(std).sum()))
 
 
 def standardise(change: Tensor, std: Tensor) -> Tensor:
