@@ -5,7 +5,7 @@ Goldwasser & Hooker, "Counterfactual Attacks", arXiv 2504.15479. Differences fro
 - The paper minimises the negative probability of the target. Probabilities saturate, so the default
   loss here is the negative log odds.
 - The paper has no distance term in its loss. Here the distances to the original code and to the
-  mean code are parts of the loss. In codes of many dimensions they count less.
+  mean code are parts of the loss. In codes of many dimensions, restarts count them less.
 - A bisection shrinks the change of each sample that reached the target, to the smallest fraction
   that still reaches the target. The bisection finds the smallest fraction if the target's
   probability rises along the change.
@@ -96,9 +96,9 @@ def latent_attack(
         -log_odds(target) + proximity * |u|^2 + prior * |(z - mean) / std|^2
 
     With loss="probability" the first term of the loss is -p(target), as in the paper. The paper's
-    loss does not have the two distance terms. Both are sums over the coordinates of the code. If a
-    code has d > 20 active dimensions, both are multiplied by 20 / d. Otherwise they would outweigh
-    the log odds, and every edit would lead to the mean code.
+    loss does not have the two distance terms. Both are sums over the coordinates of the code. In a
+    code of many active dimensions d they can outweigh the log odds, and the search then ends near
+    the mean code. So further attempts multiply both terms by min(1, 20 / d).
 
     Args:
         space: Generator whose codes are changed. ``space.mean`` and ``space.std`` are the mean and
@@ -113,7 +113,8 @@ def latent_attack(
         steps: Largest number of gradient steps per attempt. Default: 25.
         restarts: Number of further attempts for images that have not reached the target. Each
             attempt starts at the original code plus random noise, and the noise (its standard
-            deviation) grows by 0.5 ``units`` per attempt. Default: 5.
+            deviation) grows by 0.5 ``units`` per attempt. In codes of more than 20 active
+            dimensions, they also count the two distances less, see above. Default: 5.
         lr: Learning rate of Adam, in ``units``. Default: 0.3.
         loss: ``"margin"`` (default) maximises the log odds of the target. ``"probability"``
             maximises the probability of the target, as the paper does.
@@ -186,16 +187,18 @@ class CodeParametrisation:
         self.space, self.options = space, options
         self.start, self.rows = batch.code_before, batch.rows
         self.mean, self.std = space.mean.to(self.start.z), space.std.to(self.start.z)
-        self.weight = distance_weight(self.std)
+        self.weight = 1.0
         self.adam = Adam(self.start.z, options.lr)
 
     def initial(self, rows: Tensor, attempt: int) -> Tensor:
         """Return the random change of the codes at the start of an attempt.
 
         The standard deviation of the random change grows by 0.5 ``units`` per attempt. If
-        ``init_noise`` is 0, attempt 0 starts with no change.
+        ``init_noise`` is 0, attempt 0 starts with no change. Attempt 0 counts the distances in
+        full, because edits near the mean code are more realistic.
         """
         self.adam.reset(rows)
+        self.weight = distance_weight(self.std) if attempt else 1.0
         length = self.options.init_noise + 0.5 * attempt
         seed = self.options.seed + 7919 * attempt
         return length * noise_like(self.start.z[rows], seed, self.rows[rows])

@@ -96,12 +96,11 @@ def typical_distance(std: Tensor) -> float:
 
 
 def distance_weight(std: Tensor) -> float:
-    """Return the factor by which a loss multiplies squared distances of codes.
+    """Return the factor min(1, 20 / d) for squared distances of codes with d active dimensions.
 
-    A squared distance is a sum over coordinates, so it grows with their number d. The log odds of a
-    class do not. In a code of many coordinates, the distances would therefore outweigh the
-    classifier. The factor is min(1, 20 / d), where d is the number of active dimensions. So a
-    squared distance counts as in a code of ``USUAL_DIMS`` = 20 dimensions at most.
+    A squared distance is a sum over coordinates, so it grows with d. The log odds of a class do
+    not. In a code of many dimensions, a loss with both can depend on little but the distances. With
+    the factor, a squared distance counts as in a code of ``USUAL_DIMS`` = 20 dimensions at most.
     """
     return USUAL_DIMS / max(USUAL_DIMS, int(active_dims(std).sum()))
 

@@ -69,19 +69,20 @@ def test_prior_pulls_towards_the_center():
     torch.testing.assert_close(result.code_after.z, expected.expand(2, 4), rtol=1e-2, atol=5e-3)
 
 
-def test_distances_in_large_codes_weigh_as_in_codes_of_20_dimensions():
-    """The optimum of ``-odds + 20 / d * (prior |z|^2 + proximity |z - z0|^2)``, with d = 80."""
+@pytest.mark.parametrize(("restarts", "weight"), [(0, 1.0), (1, 20 / 80)])
+def test_restarts_weigh_distances_in_large_codes_as_in_codes_of_20_dimensions(restarts, weight):
+    """The optimum of ``-odds + weight * (prior |z|^2 + proximity |z - z0|^2)``, with d = 80."""
     space = LinearSpace(80, (5, 4, 4))
     slope = torch.randn(80, generator=torch.Generator().manual_seed(1))
     slope *= math.sqrt(2) / slope.norm()
     f = code_classifier(space, slope[None], 1.0)
     z0 = 0.1 * torch.randn(2, 80, generator=torch.Generator().manual_seed(2)) - slope
     result = cfx.latent_attack(
-        space, f, space.decode(cfx.Code(z0)), 1, prior=0.6, proximity=0.2, steps=600, restarts=0,
-        lr=0.03, confidence=0.999,
+        space, f, space.decode(cfx.Code(z0)), 1, prior=0.6, proximity=0.2, steps=600,
+        restarts=restarts, lr=0.03, confidence=0.999,
     )  # fmt: skip
     assert result.status == ("not_found", "not_found")  # the optimum lies before the boundary
-    expected = (slope / (2 * 20 / 80) + 0.2 * z0) / (0.6 + 0.2)
+    expected = (slope / (2 * weight) + 0.2 * z0) / (0.6 + 0.2)
     torch.testing.assert_close(result.code_after.z, expected, rtol=1e-2, atol=5e-3)
 
 
