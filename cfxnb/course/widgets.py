@@ -70,13 +70,13 @@ def explore(draw: Callable[..., Picture], **controls: Control) -> None:
 class StillPicture:
     """The first picture of a panel, for pages without a kernel.
 
-    Where the panel is alive, a style sheet hides the still picture. Where the panel has lost its
-    kernel, the style sheet shows what to do.
+    A style sheet hides the still picture beside a panel. If a panel has lost its kernel, the style
+    sheet shows what to do.
     """
 
     STYLE = (
         "<style>"
-        ".jp-OutputArea:has(.cfx-live:not(.jupyter-widgets-disconnected)) .cfx-still"
+        ".jp-OutputArea:has(.cfx-live) .cfx-still"
         "{display:none}"
         ".cfx-live.jupyter-widgets-disconnected::before"
         "{content:'The kernel was restarted. To use the controls, run this cell again.';"

@@ -46,7 +46,8 @@ def test_the_slider_redraws_the_picture_with_arrow_keys(page, lab):
     assert page.locator(ERRORS).all_text_contents() == []
 
     cell = page.locator(".jp-CodeCell").filter(has=page.get_by_role("slider")).first
-    slider, picture = cell.get_by_role("slider").first, cell.locator(".jp-OutputArea img").first
+    slider, picture = cell.get_by_role("slider").first, cell.locator(".cfx-live img").first
+    expect(cell.locator(".cfx-still")).to_be_hidden()  # it is for pages without a kernel
     before, words = picture.get_attribute("src"), picture.get_attribute("alt")
     assert before.startswith("data:image/png")
     slider.focus()
@@ -65,3 +66,48 @@ def test_the_slider_redraws_the_picture_with_arrow_keys(page, lab):
     pictures = page.locator(".jp-OutputArea-output img").all()
     assert len(pictures) > 1
     assert all(picture.get_attribute("alt") for picture in pictures)
+
+
+SLIDER = """\
+import torch
+import cfxnb as cfx
+
+cfx.explore(lambda step: cfx.gallery(torch.ones(1, 1, 4, 4) * step / 9, [f"step {step}"]), step=(0, 9))
+"""
+
+
+def test_the_slider_survives_a_reload_and_names_the_remedy_after_a_restart(page, lab, course):
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=WAIT)
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SLIDER)])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)"}
+    nbformat.write(book, course / "slider.ipynb")
+    page.goto(lab.replace("/?", "/lab/tree/slider.ipynb?"))
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    panel = page.locator(".cfx-live")
+    expect(panel.get_by_alt_text("step 0")).to_be_visible()
+    page.keyboard.press("ControlOrMeta+s")
+    page.wait_for_timeout(1500)
+
+    page.reload()
+    expect(panel.get_by_alt_text("step 0")).to_be_visible()
+    page.get_by_role("slider").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(panel.get_by_alt_text("step 1")).to_be_visible()
+    expect(page.locator(".cfx-still")).to_be_hidden()
+    page.screenshot(path=ROOT / "build" / "browser" / "reloaded.png")
+
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_text("Restart Kernel…", exact=True).click()
+    page.get_by_role("button", name="Confirm Kernel Restart").click()
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    page.wait_for_timeout(2000)
+    page.screenshot(path=ROOT / "build" / "browser" / "restarted.png")
+    told = page.evaluate(
+        "[...document.querySelectorAll('.cfx-live')].map(e => getComputedStyle(e, '::before').content)"
+    )
+    assert "run this cell again" in told[0]
