@@ -131,6 +131,9 @@ def _slider(name: str, spec: tuple[float, ...], common: dict[str, Any]) -> Any:
 class Reveal(str):
     """Text that a notebook shows as Markdown."""
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_markdown_(self) -> str:
         return str(self)
 

@@ -688,7 +688,7 @@ print("codes within 0.02 standard deviations:", bool(apart.max() < 0.02))
 # holds these settings. All ten digits are now changed to the next digit.
 
 # %%
-choices = ["in less than 50 %", "in 50 % to 90 %", "in more than 90 %"]
+choices = ["almost never", "about half of the time", "almost always"]
 guess = cfx.predict_then_run("After a flip with the paper's settings, the judge agrees", choices)
 
 # %%
@@ -707,7 +707,7 @@ report[["flip rate", "judge agrees", "code distance", "generator passes per flip
 # %%
 agreed = report.loc["paper", "judge agrees"]
 guess(
-    choices[int(agreed > 0.5) + int(agreed > 0.9)],
+    choices[int(agreed > 0.2) + int(agreed > 0.8)],
     why="At a confidence of one half, the search stops right behind the border. There, the classifier "
     "and the judge often disagree. Without the prior, codes can also leave the region of real codes.",
 )
@@ -824,7 +824,9 @@ print("own digit is already the target:", set(own.status) == {"already_target"})
 
 # %% [markdown] tags=["solution-only"]
 # *An example.* A 1 has one stroke, and an 8 has two loops, so we expect long changes. We double the
-# weight of the prior and measure again.
+# weight of the prior and measure again. With 40 images, the flips rise from 95 % to 100 %, and the
+# agreement of the judge falls from 93 % to 90 %. These differences are two images and one image, so
+# they do not show that one setting is better.
 
 # %% tags=["solution-only"]
 ones = cfx.data.digits("test").select(1).images[:count]

@@ -72,7 +72,8 @@ SLIDER = """\
 import torch
 import cfxnb as cfx
 
-cfx.explore(lambda step: cfx.gallery(torch.ones(1, 1, 4, 4) * step / 9, [f"step {step}"]), step=(0, 9))
+images = torch.linspace(0, 1, 10).view(10, 1, 1, 1).expand(10, 1, 4, 4)
+cfx.explore(lambda step: cfx.gallery(images[step][None], [f"step {step}"]), step=(0, 9))
 """
 
 
@@ -108,6 +109,6 @@ def test_the_slider_survives_a_reload_and_names_the_remedy_after_a_restart(page,
     page.wait_for_timeout(2000)
     page.screenshot(path=ROOT / "build" / "browser" / "restarted.png")
     told = page.evaluate(
-        "[...document.querySelectorAll('.cfx-live')].map(e => getComputedStyle(e, '::before').content)"
+        "getComputedStyle(document.querySelector('.cfx-live'), '::before').content"
     )
-    assert "run this cell again" in told[0]
+    assert "run this cell again" in told
