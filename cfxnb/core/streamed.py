@@ -32,10 +32,11 @@ from torch import Tensor
 from cfxnb.core import one_shard, processes, validate
 from cfxnb.core.border import CheckedClassifier, CheckedSpace
 from cfxnb.core.disk import NOTHING, given_path, kind_of
-from cfxnb.core.goals import Goal, goal_classifier
+from cfxnb.core.goals import Goal, goal_classifier, recorded_goal
 from cfxnb.core.kept_work import LOCK, CheckpointDir, differ, digest, other_part
 from cfxnb.core.modes import standard
 from cfxnb.core.modules import eval_frozen
+from cfxnb.core.outcomes import outcomes_of
 from cfxnb.core.progress import Progress
 from cfxnb.core.question import described
 from cfxnb.core.result_folder import (
@@ -206,8 +207,10 @@ class _Call:
         ) as folder:
             shards = self.stream.shards(int(folder.notes["shard_size"]))
             first = next(shards)
-            probes, target = first.read().images[:N_PROBES], self.arguments.get("target")
-            found = _answers(probes, target=target, **parts)
+            chunk, target = first.read(), self.arguments.get("target")
+            if chunk.result is not None and outcomes_of(parts.get("classifier")) is not None:
+                target = recorded_goal(chunk.result.made_by)  # that of the results in ``of``
+            found = _answers(chunk.images[:N_PROBES], target=target, **parts)
             if folder.has(PROBES):
                 stored = folder.read(PROBES, "pass another folder")
                 for name, answer in found.items():

@@ -6,6 +6,7 @@ depends on the images, so an estimate can be wrong by a factor of two.
 """
 
 import dataclasses
+import inspect
 import json
 import time
 from collections.abc import Callable
@@ -87,10 +88,10 @@ class Estimate:
 
     def per_image(self, job: Job) -> float:
         """Return the seconds of a job for one image."""
-        known = METHODS[job.method][0].__kwdefaults__ or {}
+        known = inspect.signature(METHODS[job.method][0]).parameters
         more = 1.0
         for name in AMOUNTS:
-            given, usual = job.options.get(name), known.get(name)
+            given, usual = job.options.get(name), known[name].default if name in known else None
             if isinstance(given, int) and isinstance(usual, int) and usual:
                 more *= given / usual
         generator, denoiser, classifier = PASSES[job.method]

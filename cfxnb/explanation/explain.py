@@ -310,6 +310,7 @@ def _explanation(
     every = [
         *say.of_classifier(goal.logits, labels, goal.target),
         *lost,
+        *(say.of_methods(scene.jobs) if question.methods is None and question.space else []),
         *say.of_results(scene.jobs, brief, judged),
         *found,
         *say.of_data(selection.skipped, len(selection), selection.n_all),

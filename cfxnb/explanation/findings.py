@@ -220,6 +220,19 @@ def of_results(
     return found
 
 
+def of_methods(jobs: Mapping[str, Job]) -> list[Finding]:
+    """Return a warning if there is no method, but only baselines."""
+    if not all(job.baseline for job in jobs.values()):
+        return []
+    return [
+        Finding(
+            WARNING,
+            "No method for counterfactuals could be used, so this page shows baselines only. The "
+            "notes say why methods were left out.",
+        )
+    ]
+
+
 def _of_chance(name: str, cf: Counterfactuals, chance: Counterfactuals) -> list[Finding]:
     """Compare a method with random changes, by the confidence that the method requires."""
     need = required_confidence(cf)

@@ -17,6 +17,7 @@ from cfxnb.attacks.pixel_attack import pixel_attack
 from cfxnb.attacks.query_attack import query_attack
 from cfxnb.core import validate
 from cfxnb.core.conditions import conditions_per_class
+from cfxnb.core.disk import cause
 from cfxnb.core.goals import STEEPNESS, Goal, goal_classifier
 from cfxnb.core.kept_work import digest
 from cfxnb.core.question import described
@@ -300,7 +301,7 @@ def _usual(method: str, scene: Scene, space: str | None) -> bool:
     if method == "diffusion_counterfactual":
         return is_denoiser(adapter) and not getattr(adapter.conditions, "unconditional", False)
     if method == "sce":
-        return is_denoiser(adapter) and bool(getattr(adapter.conditions, "unconditional", False))
+        return is_denoiser(adapter) and not _has_conditions(adapter, scene)
     if method == "flow_counterfactual" and slow_gradient(adapter):
         return False  # to fit a flow, a thousand images are rendered
     if method == "flow_counterfactual":
@@ -366,8 +367,19 @@ def _conditions(space: Any, scene: Scene, given: Any) -> list[Any]:
         return conditions_per_class(space, scene.classifier, given, scene.n_classes)
     except (ValueError, TypeError) as error:
         raise NotApplicable(
-            f"the conditions of the space do not fit the classes: {error}"
+            "the conditions of the space do not fit the classes; pass conditions, one per class, "
+            f"as an option of the method ({cause(error, 160)})"
         ) from None
+
+
+def _has_conditions(space: Any, scene: Scene) -> bool:
+    """Return whether a diffusion model has a condition for each class of the classifier."""
+    if getattr(space.conditions, "unconditional", False):
+        return False
+    try:
+        return bool(_conditions(space, scene, None))
+    except NotApplicable:
+        return False
 
 
 def _flow(job: Job, space: Any, scene: Scene) -> Any:
