@@ -50,6 +50,7 @@ from pathlib import Path
 from typing import Any
 
 KINDS = ("vae", "ldm", "diffae", "autoencoder")
+MINUTES = 25.0  # enough for a few thousand images of up to 64 pixels, on two cores
 PARTS = {"classifier": 0.12, "judge": 0.16, "space": 0.62}  # of the time; the rest is for measuring
 JUDGE = {"width": 24}  # another size, other weights, other images to stop by
 N_MEASURED = 100  # held-out images that are attacked
@@ -63,7 +64,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="folder with one subfolder of images per class")
     parser.add_argument("--output", required=True, help="folder for the trained networks")
     parser.add_argument("--kind", choices=KINDS, default="vae", help="kind of space, default: vae")
-    parser.add_argument("--minutes", type=float, default=25.0, help="time budget, default: 25")
+    parser.add_argument(
+        "--minutes", type=float, default=MINUTES, help=f"time budget, default: {MINUTES:g}"
+    )
     parser.add_argument(
         "--classifier",
         metavar="CLASSIFIER",

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +128,11 @@ class Config:
     device: str | None = None
 
 
-def read_config(path: str | os.PathLike[str]) -> Config:
-    """Read a file of settings in YAML, and check everything that can be checked without loading.
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file of settings in YAML. ``checked`` checks the settings.
 
     Raises:
-        ValueError, TypeError: If the file cannot be read, if a key is unknown, or if a value names
-            something that does not exist. The error message begins with the key of the setting.
+        ValueError, TypeError: If the file cannot be read, or does not hold keys and values.
     """
     place = given_path(path)
     if (kind := kind_of(place)) != "a file":
@@ -144,13 +143,22 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         value = yaml.safe_load(place.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, OSError, UnicodeError) as error:
         raise ValueError(f"path: expected YAML, got {shown(place)}: {cause(error, 300)}") from None
-    return checked(value)
-
-
-def checked(value: Any) -> Config:
-    """Return the settings in a mapping, checked without loading anything."""
     if not isinstance(value, Mapping):
         raise TypeError(f"path: expected keys and values, got {validate.describe(value)}")
+    return dict(value)
+
+
+def checked(value: Mapping[str, Any], later: Collection[str] = ()) -> Config:
+    """Return the settings in a mapping, checked without loading anything.
+
+    Args:
+        value: Values by key.
+        later: Keys of networks that will be trained first, and that do not exist yet.
+
+    Raises:
+        ValueError, TypeError: If a key is unknown, or if a value names something that does not
+            exist. The error message begins with the key of the setting.
+    """
     known = [field.name for field in dataclasses.fields(Config)]
     for key in value:
         if key not in known:
@@ -173,12 +181,13 @@ def checked(value: Any) -> Config:
         if getattr(config, key) is not None:
             check_data(getattr(config, key), key)
     for key in ("classifier", "judge"):
-        if getattr(config, key) is not None:
+        if getattr(config, key) is not None and key not in later:
             check_classifier(getattr(config, key), key)
-    for name, each in spaces_of(config.space).items():
+    for name, each in spaces_of(None if "space" in later else config.space).items():
         check_space(each, f"space {name}")
     check_methods(config.methods)
-    _check_target(config)
+    if "classifier" not in later:
+        _check_target(config)
     return config
 
 

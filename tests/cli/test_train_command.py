@@ -1,7 +1,10 @@
-"""The command train: classifiers of one's own, sizes, and the verdict at the end."""
+"""The command train, alone and before explain: own classifiers, sizes, refusals, the verdict."""
+
+import re
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import nn
 
@@ -114,3 +117,69 @@ def test_the_verdict_says_what_to_do():
     few = " ".join(verdict("vae", 0.97, 100, (10, 100)))
     assert "only 10 % (10 of 100)" in few
     assert "--minutes" in few
+
+
+# --- explain, with a folder of networks -----------------------------------------------------------
+
+
+def write_settings(tmp_path, **settings):
+    place = tmp_path / "mine.yaml"
+    place.write_text(yaml.safe_dump(settings))
+    return ["explain", str(place), "--device", "cpu", "--output-dir", str(tmp_path / "page")]
+
+
+@pytest.mark.filterwarnings("ignore:space. it does not know", "ignore:.*torch.jit")
+def test_explain_trains_what_the_file_does_not_name(tmp_path, capsys, monkeypatch):
+    net, data = tmp_path / "mine.pt", pictures(tmp_path / "pictures")
+    torch.jit.script(Halves()).save(str(net))
+    classifier = {"load": str(net), "class_names": ["left", "right"]}
+    call = write_settings(tmp_path, data=data, classifier=classifier, methods=["reconstruct"])
+    call += ["--models", str(tmp_path / "models"), "--minutes", "0.05"]
+    assert main([*call, "--check"]) == 0
+    assert "First, judge, space will be trained." in capsys.readouterr().out
+    assert not (tmp_path / "models").exists()
+    assert main(call) == 0
+    assert {p.name for p in (tmp_path / "models").iterdir()} >= {"judge", "space"}
+    assert not (tmp_path / "models" / "classifier").exists()
+    assert (tmp_path / "page" / "index.html").exists()
+    # The page explains images on which no network was trained.
+    stored = yaml.safe_load((tmp_path / "page" / "settings.yaml").read_text())
+    assert stored["data"] == {"path": data, "split": "test"}
+    monkeypatch.setattr("cfxnb.cli.train.run", None)
+    assert main(call) == 0  # nothing is missing now
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "message"),
+    [
+        ({"data": "digits"}, ["--models", "models"], "data: expected a folder of images"),
+        (
+            {"data": {"path": "pictures", "channels": 1}},
+            ["--models", "models"],
+            "path, split, size",
+        ),
+        ({"data": "pictures", "space": "digits/vae"}, ["--models", "models"], "names a space"),
+        ({"data": "pictures"}, ["--minutes", "3"], "--minutes: expected together with --models"),
+        ({"data": "digits"}, ["--size", "32"], "--size: expected a folder of images"),
+        ({"data": "nowhere"}, ["--models", "models"], "data: .*nothing there"),
+        ({"data": "pictures", "taget": 1}, ["--models", "models"], "did you mean 'target'"),
+        ({"data": "pictures"}, ["--models", "models", "--minutes", "0"], "--minutes: expected"),
+    ],
+)
+def test_explain_refuses_before_anything_is_trained(
+    settings, more, message, tmp_path, capsys, forbidden, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "pictures")
+    assert main([*write_settings(tmp_path, **settings), *more]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_explain_of_a_folder_needs_a_place_for_networks(tmp_path, capsys, forbidden):
+    folder = pictures(tmp_path / "pictures")
+    assert main(["explain", folder]) == 2
+    assert "--models" in capsys.readouterr().err
+    assert main(["explain", folder, "--models", str(tmp_path / "models"), "--check"]) == 0
+    assert "First, classifier, judge, space will be trained." in capsys.readouterr().out
+    assert main(["explain", folder, "--data", folder]) == 2
+    assert "--data: expected no second folder" in capsys.readouterr().err
