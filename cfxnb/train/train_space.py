@@ -34,6 +34,17 @@ KINDS = {
     "diffae": (diffae.train, "diffusion autoencoder"),
     "flow": (flow.train, "flow on codes"),
 }
+OPTIONS = {  # the kinds that have an option
+    "loss": ("vae", "autoencoder", "ldm", "diffae"),
+    "extra": ("vae",),
+    "perceptual": ("autoencoder", "ldm"),
+    "attributes": ("ldm",),
+    "autoencoder": ("ldm",),
+    "space": ("flow",),
+    "fold": ("diffae",),
+    "ddim_steps": ("diffae",),
+    "statistics_images": ("diffae",),
+}
 
 
 @standard_modes
@@ -46,10 +57,11 @@ def space(
     minutes: float | None = None,
     held_out: Any = None,
     early_stopping: bool = True,
+    mirror: bool = False,
     net: Mapping[str, Any] | None = None,
     loss: Loss | None = None,
+    # options of some kinds only
     extra: Sequence[Tensor] = (),
-    mirror: bool = False,
     perceptual: float | None = None,
     attributes: Mapping[str, Sequence[str]] | None = None,
     autoencoder: Autoencoder | None = None,
@@ -57,12 +69,14 @@ def space(
     fold: int | None = None,
     ddim_steps: int | None = None,
     statistics_images: int | None = None,
+    # the optimiser
     steps: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
     ema: float | None = None,
-    distances: Mapping[str, Any] | None = None,
+    # what is measured and stored
     quality: bool = True,
+    distances: Mapping[str, Any] | None = None,
     checkpoint_dir: str | Path | None = None,
     output_dir: str | Path | None = None,
     device: str | torch.device | None = None,
@@ -91,15 +105,16 @@ def space(
         held_out: Images on which the quality is measured. Default: a tenth of ``data``.
         early_stopping: Whether to hold out a tenth of ``data``, to stop when its loss no longer
             falls, and to keep the best weights.
+        mirror: Whether to train on mirrored images, too. Wrong for letters.
         net: Further arguments of the network, in place of those that follow from the images. For a
             VAE, ``{"dims": 32}`` gives codes without places in the image. Codes without places need
             more images and time, and give better samples.
         loss: Loss function ``loss(model, batch, generator)``, which replaces the loss of the kind.
-        extra: Further tensors with one row per image of ``data``, which ``loss`` gets after the
-            images.
-        mirror: Whether to train on mirrored images, too. Wrong for letters.
-        perceptual: Weight of the perceptual distance in the loss of an autoencoder. Default: 0.1,
-            or 0 if the images have fewer than 31 pixels per side.
+        extra: For ``"vae"``, further tensors with one row per image of ``data``, which ``loss``
+            gets after the images.
+        perceptual: For ``"autoencoder"`` and ``"ldm"``, weight of the perceptual distance in the
+            loss of the autoencoder. Default: 0.1, or 0 if the images have fewer than 31 pixels per
+            side.
         attributes: For ``"ldm"``, a dict from each attribute to its options. An attribute is a
             column of ``data.factors``. Any other name stands for the label. Default: the label.
         autoencoder: For ``"ldm"``, the space in whose codes the diffusion model works. Default: it
@@ -112,10 +127,10 @@ def space(
             measured. Default: 10,000.
         steps, batch_size, lr, ema: Settings of the optimiser: most steps, images per step, highest
             learning rate, and decay of averaged weights. Defaults follow from kind and images.
-        distances: Further distances for the card, by name, such as
-            ``{"LPIPS": cfx.metrics.LPIPS(state_dict)}``.
         quality: Whether to measure the quality of the space. If there is no ``classifier``, one is
             trained for the measurement.
+        distances: Further distances for the card, by name, such as
+            ``{"LPIPS": cfx.metrics.LPIPS(state_dict)}``.
         checkpoint_dir: Folder for checkpoints, from which an interrupted training resumes.
         output_dir: Folder in which the space is saved, with pictures of reconstructions and
             samples. During the training, ``preview.png`` shows the present state of the network.
@@ -129,9 +144,18 @@ def space(
         ``output_dir`` for a flow, keeps it, and ``cfx.load(folder)`` gives it back.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong, or does not fit the images.
+        ValueError, TypeError: If an argument is wrong, does not fit the images, or belongs to
+            another kind.
     """
     validate.choice(kind, "kind", tuple(KINDS))
+    own = {
+        "loss": loss,
+        "extra": None if extra == () else extra,
+        "perceptual": perceptual,
+        "attributes": attributes,
+    }
+    own |= {"autoencoder": autoencoder, "space": space, "fold": fold, "ddim_steps": ddim_steps}
+    _check_kind(kind, own | {"statistics_images": statistics_images})
     given = checked_settings(steps, batch_size, lr, ema)
     minutes = checked_minutes(minutes, steps, MINUTES)
     early_stopping = validate.flag(early_stopping, "early_stopping")
@@ -183,6 +207,16 @@ def space(
     if out is not None:
         write_model(made, out)
     return made
+
+
+def _check_kind(kind: str, given: Mapping[str, Any]) -> None:
+    """Raise ValueError if an option is given that the kind does not have."""
+    for name, value in given.items():
+        if value is not None and kind not in OPTIONS[name]:
+            raise ValueError(
+                f"{name}: expected with kind={' or '.join(map(repr, OPTIONS[name]))}, got it with "
+                f"kind={kind!r}"
+            )
 
 
 def check_size(shape: tuple[int, ...], kind: str, fold: int | None = None) -> None:

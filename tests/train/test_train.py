@@ -245,6 +245,9 @@ def test_bytes_are_kept_as_bytes_and_other_numbers_as_they_are():
         ({"held_out": torch.rand(30, 3, 16, 16)}, "held_out"),
         ({"loss": 3}, "loss"),
         ({"output_dir": 3}, "output_dir"),
+        ({"fold": 2}, "fold: expected with kind='diffae', got it with kind='vae'"),
+        ({"kind": "diffae", "attributes": {"a": ["b"]}}, "attributes: expected with kind='ldm'"),
+        ({"kind": "ldm", "extra": (torch.zeros(60),)}, "extra: expected with kind='vae'"),
     ],
 )
 def test_wrong_arguments_are_refused(given, message):
