@@ -43,6 +43,7 @@ Examples:
 """
 
 import argparse
+import dataclasses
 import logging
 import math
 import textwrap
@@ -80,18 +81,61 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Train and measure the networks, and print their folders and their quality."""
-    from cfxnb import train, weights
-    from cfxnb.core import validate
+    """Train, measure, and print where things are and how good they are."""
     from cfxnb.core.model_folder import is_model_folder
     from cfxnb.core.training_processes import Processes
-    from cfxnb.explanation.methods import passes_gradients
-    from cfxnb.train.quality import SURVIVE
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    first = Processes().is_first
+    asked = _checked(chosen)
+    classifier = asked.given or _classifier(asked, "classifier", first)
+    judge = _classifier(asked, "judge", first, config=JUDGE, seed=chosen.seed + 1)
+    new = not is_model_folder(asked.out / "space")
+    space = _space(asked, classifier, judge, first)
+    if not first:
+        return 0
+    made: Any
+    for name, made in (("classifier", classifier), ("judge", judge), ("space", space)):
+        card = getattr(made, "card", None) or {}
+        print(f"== {name}: {card.get('summary', chosen.classifier)}")
+        for what, value in card.get("quality", {}).items():
+            print(f"   {value:10.5g}  {what}")
+    _judge_space(asked, space, classifier, judge, same=new or asked.given is None)
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """The checked arguments of one command.
+
+    Attributes:
+        images, held_out: Images to train on, and to measure with.
+        given: The classifier that the user named, or None.
+        kind, minutes: Kind of the space, and the time budget of all networks.
+        out: Folder for what is trained.
+        shared: Arguments that all trainings share.
+    """
+
+    images: Any
+    held_out: Any
+    given: Any
+    kind: str
+    minutes: float
+    out: Path
+    shared: dict[str, Any]
+
+    def options(self, name: str) -> dict[str, Any]:
+        """Return the arguments of the training of one network."""
+        own = {"minutes": PARTS[name] * self.minutes}
+        return self.shared | own | {"checkpoint_dir": self.out / "checkpoints" / name}
+
+
+def _checked(chosen: argparse.Namespace) -> _Asked:
+    """Open the images, load the classifier that is named, and check everything else."""
+    from cfxnb.core import validate
     from cfxnb.train.train_space import check_size
     from cfxnb.train.training_data import opened
 
-    processes = Processes()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     minutes = validate.number(chosen.minutes, "--minutes", 0.0, open_low=True)
     device, out = validate.device(chosen.device), Path(chosen.output).expanduser()
     options = {} if chosen.size is None else {"size": chosen.size}
@@ -104,69 +148,61 @@ def run(chosen: argparse.Namespace) -> int:
     given = None
     if chosen.classifier is not None:
         given = _given_classifier(chosen.classifier, device, first, images.class_names)
-    shared = {"held_out": test, "mirror": chosen.mirror}
-    shared |= {"device": device, "seed": chosen.seed}
+    shared = {"held_out": test, "mirror": chosen.mirror, "device": device, "seed": chosen.seed}
+    return _Asked(images, test, given, chosen.kind, minutes, out, shared)
 
-    def say(text: str) -> None:
-        if processes.is_first:
-            print(text, flush=True)
 
-    def checkpoints(name: str) -> Path:
-        return out / "checkpoints" / name
+def _classifier(asked: _Asked, name: str, first: bool, **own: Any) -> Any:
+    """Train a classifier, or load it if an earlier run has finished it."""
+    from cfxnb import train, weights
+    from cfxnb.core.model_folder import is_model_folder
 
-    def trained(name: str, **own: object) -> object:
-        """Train a classifier, or load it if an earlier run has finished it."""
-        if is_model_folder(out / name):
-            return weights.load(out / name, device)
-        say(f"== {name}")
-        time = PARTS[name] * minutes
-        found = train.classifier(
-            images, minutes=time, checkpoint_dir=checkpoints(name), **{**shared, **own}
-        )
-        if processes.is_first:
-            found.save(out / name)
-        return found
+    if is_model_folder(asked.out / name):
+        return weights.load(asked.out / name, asked.shared["device"])
+    if first:
+        print(f"== {name}", flush=True)
+    found = train.classifier(asked.images, **asked.options(name) | own)
+    if first:
+        found.save(asked.out / name)
+    return found
 
-    classifier: Any = trained("classifier") if given is None else given
-    judge = trained("judge", config=JUDGE, seed=chosen.seed + 1)
-    new = not is_model_folder(out / "space")
-    if not new:
-        space = weights.load(out / "space", device)
-    else:
-        say("== space")
-        space = train.space(
-            images,
-            chosen.kind,
-            classifier=classifier,
-            judge=judge,
-            minutes=PARTS["space"] * minutes,
-            checkpoint_dir=checkpoints("space"),
-            output_dir=out / "space",
-            **shared,
-        )
-    if not processes.is_first:
-        return 0
-    made: Any
-    for name, made in (("classifier", classifier), ("judge", judge), ("space", space)):
-        card = getattr(made, "card", None) or {}
-        print(f"== {name}: {card.get('summary', chosen.classifier)}")
-        for what, value in card.get("quality", {}).items():
-            print(f"   {value:10.5g}  {what}")
-    known = space.card["quality"].get(SURVIVE)
-    measured = known is not None and (new or given is None)  # with this classifier
-    survival = known if measured else _survival(_sample(test), space, classifier)
-    flips, sample = None, _sample(test)
-    if chosen.kind != "autoencoder" and passes_gradients(classifier, sample):
-        latent = _attack(sample, space, classifier, judge, out)
+
+def _space(asked: _Asked, classifier: Any, judge: Any, first: bool) -> Any:
+    """Train the space, or load it if an earlier run has finished it."""
+    from cfxnb import train, weights
+    from cfxnb.core.model_folder import is_model_folder
+
+    place = asked.out / "space"
+    if is_model_folder(place):
+        return weights.load(place, asked.shared["device"])
+    if first:
+        print("== space", flush=True)
+    options = asked.options("space") | {"classifier": classifier, "judge": judge}
+    return train.space(asked.images, asked.kind, output_dir=place, **options)
+
+
+def _judge_space(asked: _Asked, space: Any, classifier: Any, judge: Any, same: bool) -> None:
+    """Attack held-out images, and print whether the space is good enough.
+
+    Args:
+        same: Whether the card of the space was measured with this classifier.
+    """
+    from cfxnb.explanation.methods import passes_gradients
+    from cfxnb.train.quality import SURVIVE
+
+    sample, flips = _sample(asked.held_out), None
+    known = space.card["quality"].get(SURVIVE) if same else None
+    survival = _survival(sample, space, classifier) if known is None else known
+    if asked.kind != "autoencoder" and passes_gradients(classifier, sample):
+        latent = _attack(sample, space, classifier, judge, asked.out)
         flips = int(latent.flipped.sum()), int(latent.eligible.sum())
-    elif chosen.kind != "autoencoder":
+    elif asked.kind != "autoencoder":
         print(
             "== no counterfactuals: the attacks need gradients, which the classifier does not give"
         )
     print("== verdict")
-    for text in verdict(chosen.kind, survival, len(test), flips):
+    for text in verdict(asked.kind, survival, len(asked.held_out), flips):
         print(textwrap.fill(text, 100))
-    return 0
 
 
 def _given_classifier(text: str, device: Any, image: Any, class_names: Any) -> Any:
