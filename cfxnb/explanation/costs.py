@@ -54,8 +54,9 @@ TRAINING = 60.0  # seconds for training a flow
 AIM = 0.6  # part of the time that the estimate may fill, since it can be wrong
 SETUP_SHARE = 0.4  # part of this time that the search for one direction may fill
 LEAST, MOST = 4, 24  # images that are explained by default
-QUICK = 0.2  # seconds; what takes less is measured again, with more images
-TRIALS = (1, 1, 8)  # images; the first evaluation of a network is slower
+QUICK = 0.2  # seconds of an evaluation that is repeated
+TRIALS = (4, 8)  # images with which the speed is measured, after one
+LONGEST = 4.0  # seconds that one of these measurements may take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,15 +198,20 @@ def _any_condition(space: Any) -> Tensor:
 
 
 def _seconds(work: Callable[[int], Any]) -> float:
-    """Return the seconds per image of ``work(n)`` for n images, with few of them if it is slow."""
-    spent = 0.0
-    for count in TRIALS:
-        began = time.perf_counter()
-        work(count)
-        spent = time.perf_counter() - began
-        if spent > QUICK:
-            break
+    """Return the seconds per image of ``work(n)`` for n images, measured within a few seconds."""
+    spent, count = _timed(work, 1), 1
+    if spent < QUICK:
+        spent = _timed(work, 1)  # the first evaluation of a network is slower
+    for more in TRIALS:  # several images together take less time per image
+        if more * spent / count < LONGEST:
+            spent, count = _timed(work, more), more
     return spent / count
+
+
+def _timed(work: Callable[[int], Any], count: int) -> float:
+    began = time.perf_counter()
+    work(count)
+    return time.perf_counter() - began
 
 
 def choose(

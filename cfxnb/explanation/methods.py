@@ -368,7 +368,7 @@ def _conditions(space: Any, scene: Scene, given: Any) -> list[Any]:
     except (ValueError, TypeError) as error:
         raise NotApplicable(
             "the conditions of the space do not fit the classes; pass conditions, one per class, "
-            f"as an option of the method ({cause(error, 160)})"
+            f"as an option of the method ({cause(error, 400).partition(';')[0]})"
         ) from None
 
 

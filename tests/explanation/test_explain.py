@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from gaussians import gaussian_world
 from PIL import Image
 from torch import nn
 from worlds import LinearNet, LinearSpace, code_classifier
@@ -424,3 +425,31 @@ def test_words_for_each_status():
     assert words[1].startswith("not counted: encoding and decoding alone")
     assert words[2:] == ["decision not changed", "decision changed", "no finite output"]
     assert say.required_confidence(_result([1.0], ("flipped",), 1e-6)) is None
+
+
+def test_a_model_that_does_not_know_the_classes_is_used_without_conditions(monkeypatch):
+    """Its conditions cannot be inferred, so the method that needs none stands in."""
+    space, classifier, images, _ = gaussian_world(2, 3)
+    found = cfx.explain(images, classifier, space, n_images=3)
+    assert "diffusion" in found.results
+    assert "SCE" not in found.results
+
+    def defaults(*args):
+        raise ValueError("conditions: expected one for each class; they can't be inferred")
+
+    monkeypatch.setattr(space.conditions, "defaults", defaults, raising=False)
+    found = cfx.explain(images, classifier, space, n_images=3)
+    assert "SCE" in found.results
+    assert "diffusion" not in found.results
+    texts = [each.text for each in found.findings]
+    assert any("diffusion was left out: the conditions of the space do not fit" in t for t in texts)
+
+
+def test_only_baselines_are_a_warning(world, monkeypatch):
+    space, classifier, data = world
+    monkeypatch.setattr(
+        "cfxnb.explanation.explain.plan",
+        lambda scene, named: [Job("pixel_attack", "pixel attack", None, {}, False)],
+    )
+    found = cfx.explain(data, classifier, space, n_images=3)
+    assert any("this page shows baselines only" in text for text in found.warnings)
