@@ -71,7 +71,8 @@ def leakage_of(units: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     Returns:
         ``ContrastiveScores.leakage``, which is empty if there was no judge.
     """
-    columns = {c: c.removeprefix("changed ") for c in units if c.startswith("changed ")}
+    changed = [c for c in map(str, units.columns) if c.startswith("changed ")]
+    columns = {c: c.removeprefix("changed ") for c in changed}
     if not columns:
         return pd.DataFrame()
     leakage = units.groupby("factor")[list(columns)].mean().rename(columns=columns)

@@ -103,16 +103,18 @@ class Stop:
             while left:
                 chunk, *others = pieces(left.popleft(), shared.largest_batch)
                 left.extendleft(reversed(others))
-                part: Part | RanOut | None = None
+                part: Part | None = None
                 if not self.now:
                     bar.begin(len(chunk))
+                    found: Part | RanOut | None = None
                     with self.on_interrupt():
-                        part = within_memory(work, chunk, repeatable)
-                    if isinstance(part, RanOut):
+                        found = within_memory(work, chunk, repeatable)
+                    if isinstance(found, RanOut):
                         too_large = too_large or len(chunk)
                         shared.largest_batch = (len(chunk) + 1) // 2
                         left.appendleft(chunk)
                         continue
+                    part = found
                     bar.end()
                 parts.append((chunk, part))
         self.progress = outer
