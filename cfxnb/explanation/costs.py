@@ -211,6 +211,8 @@ def _seconds(work: Callable[[int], Any]) -> float:
 def _timed(work: Callable[[int], Any], count: int) -> float:
     began = time.perf_counter()
     work(count)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()  # a GPU works on after the call
     return time.perf_counter() - began
 
 
