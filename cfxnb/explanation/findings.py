@@ -227,8 +227,9 @@ def of_methods(jobs: Mapping[str, Job]) -> list[Finding]:
     return [
         Finding(
             WARNING,
-            "No method for counterfactuals could be used, so this page shows baselines only. The "
-            "notes say why methods were left out.",
+            "No method for counterfactuals was used, so this page shows baselines only. With this "
+            "space and target, the methods take too long or do not apply. Name a method in "
+            "methods to run it anyway.",
         )
     ]
 
