@@ -17,6 +17,13 @@ classes share cancels in the difference. In LDCE (arXiv 2310.06668) eps(conditio
 the same gradient against "no class". So the walk here needs neither lift nor landing, no ODE, and
 no gradient of the classifier. The walk uses only the outputs of the classifier. The flow was fitted
 to them, and they are checked after each step.
+
+The walk alone ends too early. Halfway between two groups of codes the classifier is often sure
+already, but the image is a blend of both groups. Such a blend may change other things, too: a
+figure that has hardly turned to the left may show another skin or top. So with a fitted flow the
+walk ends with a landing. The code moves on as long as it comes nearer to the codes of the target,
+and the classifier is not asked about these steps. Then the flow of the target carries the code to
+t = 1.
 """
 
 import dataclasses
@@ -40,9 +47,14 @@ from cfxnb.core.streamed import streamed
 from cfxnb.core.target import Target
 from cfxnb.core.tensors import finite_rows, per_sample, standardise
 from cfxnb.core.types import Classifier, Images, LatentSpace, OnStep, Step
-from cfxnb.flows.leap import RK4, leap
-from cfxnb.flows.velocity import ConditionalFlow, DenoiserFlow, check_flow
+from cfxnb.flows.leap import RK4, integrate, leap
+from cfxnb.flows.velocity import ConditionalFlow, DenoiserFlow, FittedFlow, check_flow
 
+# The landing at the end of a walk along a fitted flow:
+SURE_ENOUGH = 0.8  # probability at which a walk lands, if another walk may follow
+ARRIVAL_STEPS, ARRIVAL_GAMMA = 8, 0.1  # largest number and size of the steps without questions
+ARRIVAL_TIME = 0.8  # time at which the flow says how far a code is from the codes of its class
+LANDING_STEPS = 4  # Runge-Kutta steps
 LARGEST_GROWTH = 4.0  # largest step, in units of the first; longer steps overshoot
 NOISIER_TIMES = (0.2, 0.35)  # of a restarted walk along a denoiser, which sees more than details
 
@@ -70,6 +82,7 @@ class FlowOptions:
     rounds: int
     restarts: int
     confidence: float
+    landing_time: float
     times: tuple[float, ...]
     condition: str
     ode_steps: int
@@ -80,7 +93,8 @@ class FlowOptions:
     @property
     def total(self) -> int:
         """Largest number of evaluations of the classifier for one image, without bisection."""
-        return (self.rounds + self.inject_rounds) * (self.restarts + 1)
+        lands = int(self.landing_time < 1)
+        return (self.rounds + self.inject_rounds + lands) * (self.restarts + 1)
 
 
 @streamed
@@ -101,6 +115,7 @@ def flow_counterfactual(
     rounds: int | None = None,
     restarts: int | None = None,
     times: Sequence[float] | None = None,
+    landing_time: float | None = None,
     # For the paper's leaps:
     update: str = "difference",
     gamma_land: float | None = None,
@@ -123,12 +138,14 @@ def flow_counterfactual(
         u <- u + gamma * mean over t of  v(u, target, t) - v(u, rival, t)
 
     The rival is the most probable class at this step, except for the target. After each step the
-    code is decoded and classified. An image is finished when the target has the required
-    confidence. The classifier needs no gradients, and may be a ``BlackBox``.
+    code is decoded and classified. The walk ends when the target has the required confidence. With
+    a fitted flow a landing follows: the code moves on to where the codes of the target lie, without
+    further questions. The image of the landed code is classified once. The classifier needs no
+    gradients, and may be a ``BlackBox``.
 
     Differences from the paper: the walk replaces the leaps (``update="leap"``), it stops at the
-    first success, and an image without success keeps its code. ``**cfx.PAPER_FLOW`` gives the
-    settings of the paper.
+    first success and lands there, and an image without success keeps its code.
+    ``**cfx.PAPER_FLOW`` gives the settings of the paper.
 
     Args:
         space: Generator in whose codes to walk. A ``Diffusion`` space needs no ``flow``.
@@ -144,10 +161,10 @@ def flow_counterfactual(
             ``flow``, the walk changes what the condition says. It finds the cause only if the
             classifier reads the same. Default: derived from the class names, as in
             ``cfx.diffusion_counterfactual``.
-        gamma: Step size. Default: 0.1 with a fitted flow, 0.8 with a denoiser.
+        gamma: Step size. Default: 0.18 with a fitted flow, 0.8 with a denoiser.
         growth: Factor by which each step is larger than the last one, up to a step size of
             4 ``gamma``. The first steps are small, so that easy images change little. The later
-            steps are larger, so that hard images need few of them. Default: 1.25 with a fitted
+            steps are larger, so that hard images need few of them. Default: 1.6 with a fitted
             flow, 1.2 with a denoiser.
         binary_search_steps: Bisection steps that shorten the last step of each walk, as far as the
             target keeps its confidence. Each bisection step decodes and classifies one image.
@@ -159,6 +176,11 @@ def flow_counterfactual(
             which the noise hides the details of the image. Default: 1, or 0 with ``update="leap"``.
         times: Times in (0, 1) over which the difference is averaged. Default: 0.125, 0.375, 0.625,
             0.875 with a fitted flow, and 0.35, 0.5, 0.65 with a denoiser.
+        landing_time: Time in (0, 1] from which the flow of the target carries the found code to
+            t = 1. A smaller time moves the code further into the codes of the target. If the
+            training images hardly show a combination of factors (in 3 of 100 images, say), the
+            landing moves the code to a usual combination. Pass 1 then, for no landing. Default:
+            0.55 with a fitted flow, 1 with a denoiser, with class means and with leaps.
 
         update: ``"difference"`` (default), or ``"leap"``: lift and land along the flow, as in the
             paper. One leap with gamma 1 swaps the class and keeps the noise.
@@ -205,18 +227,20 @@ def flow_counterfactual(
     if conditions is not None and not denoises:
         raise ValueError("conditions: expected None beside a flow, which knows its classes")
     update = validate.choice(update, "update", ("difference", "leap"))
-    gamma = (0.8 if denoises else 0.1) if gamma is None else gamma
+    lands = update == "difference" and isinstance(flow, FittedFlow)
+    gamma = (0.8 if denoises else 0.18) if gamma is None else gamma
     options = _checked(
         update=update,
         gamma=gamma,
         gamma_land=gamma if gamma_land is None else gamma_land,
-        growth=(1.2 if denoises else 1.25) if growth is None else growth,
+        growth=(1.2 if denoises else 1.6) if growth is None else growth,
         binary_search_steps=(3 if denoises else 0)
         if binary_search_steps is None
         else binary_search_steps,
         rounds=(12 if denoises else 20) if rounds is None else rounds,
         restarts=int(update == "difference") if restarts is None else restarts,
         confidence=0.99 if confidence is None else confidence,
+        landing_time=(0.55 if lands else 1.0) if landing_time is None else landing_time,
         times=((0.35, 0.5, 0.65) if denoises else (0.125, 0.375, 0.625, 0.875))
         if times is None
         else times,
@@ -226,6 +250,11 @@ def flow_counterfactual(
         inject_rounds=inject_rounds,
         inject_gammas=inject_gammas,
     )
+    if options.landing_time < 1 and not lands:
+        raise ValueError(
+            f"landing_time: expected 1, for no landing, got {options.landing_time}; only a walk "
+            "(update='difference') along a flow from cfx.fit_flow lands"
+        )
     validate.seed(seed)
     run = Run(
         classifier, images, target, space=space, batch_size=batch_size, first_row=first_row,
@@ -279,7 +308,7 @@ def walk(run: Run, batch: EncodedBatch, flow: ConditionalFlow, options: FlowOpti
                 step = gamma * mean_difference(flow, u, wanted, rival, times)
                 evaluations = 2 * len(times)
             state.move(rows, step, evaluations)
-    state.shorten_last_steps()
+        state.end()
     return state.edit()
 
 
@@ -321,6 +350,8 @@ class _State:
         self.active, self.reached = ~batch.skip, torch.zeros_like(batch.skip)
         counts = torch.zeros(3, *batch.target.shape, dtype=torch.int64, device=self.z.device)
         self.rounds, self.queries, self.evaluations = counts
+        self.ended = torch.zeros_like(batch.skip)  # successful, and not to be changed any more
+        self.needed = options.confidence  # probability of the target at which a walk ends
         self.number = 0  # of the evaluation of the classifier, for ``on_step``
 
     def begin(self, attempt: int) -> None:
@@ -328,6 +359,10 @@ class _State:
 
         The first attempt starts there.
         """
+        if self.options.landing_time < 1 and attempt < self.options.restarts:
+            self.needed = min(SURE_ENOUGH, self.options.confidence)
+        else:
+            self.needed = self.options.confidence
         rows = (~self.batch.skip & ~self.reached).nonzero().squeeze(1)
         if attempt and not self.run.stop.now:
             self.active[rows] = True
@@ -355,41 +390,92 @@ class _State:
         self.number += 1
         self.last[rows] = self.z[rows]
         self.z[rows], self.image[rows], self.logits[rows] = z, image, logits
-        reached = is_reached(logits, target, options.confidence)
+        reached = is_reached(logits, target, self.needed)
         self.reached[rows] = reached
         self.active[rows] = finite_rows(logits) & ~(reached & options.stop_when_reached)
         p, total = log_odds(logits, target).sigmoid(), options.total
         self.run.stop.tell(Step(self.number, total, self.batch.rows[rows], z, p, self.active[rows]))
 
-    def shorten_last_steps(self) -> None:
-        """Bisect the last step of each successful walk: the target must keep its confidence."""
-        rows = self.reached.nonzero().squeeze(1)
-        steps = self.options.binary_search_steps
-        if not len(rows) or not steps:
+    def end(self) -> None:
+        """End the walks that have just been successful: shorten the last step, and land."""
+        rows = (self.reached & ~self.ended).nonzero().squeeze(1)
+        if not len(rows):
             return
+        with self.run.stop.on_interrupt():
+            if self.options.binary_search_steps:
+                self._shorten(rows)
+            if self.options.landing_time < 1:
+                self._land(rows)
+        logits, target = self.logits[rows], self.batch.target[rows]
+        self.reached[rows] = self.ended[rows] = is_reached(logits, target, self.options.confidence)
+
+    def _shorten(self, rows: Tensor) -> None:
+        """Bisect the last step of each walk: the target must stay as probable as it has to be."""
         start, end = self.last[rows], self.z[rows]
 
         def reaches(fraction: Tensor) -> Tensor:
-            z = torch.lerp(start, end, per_sample(fraction, start))
-            image = self.run.space.decode(self.batch.code_before[rows].with_z(z))
-            logits = self.run.classify(image, rows)
-            self.queries[rows] += 1
-            reached = is_reached(logits, self.batch.target[rows], self.options.confidence)
-            on = rows[reached]
-            self.z[on], self.image[on], self.logits[on] = (
-                z[reached],
-                image[reached],
-                logits[reached],
-            )
-            return reached
+            return self._ask(rows, torch.lerp(start, end, per_sample(fraction, start)), self.needed)
 
         ones = torch.ones(len(rows), device=rows.device)
-        with self.run.stop.on_interrupt():
-            bisect(reaches, torch.zeros_like(ones), ones, steps)
+        bisect(reaches, torch.zeros_like(ones), ones, self.options.binary_search_steps)
+
+    def _land(self, rows: Tensor) -> None:
+        """Carry codes on to the codes of the target. Those that lose the target stay as they are.
+
+        The walk goes on as long as a code comes nearer to the codes of its target, as the flow
+        knows them. Then the flow of the target carries it from ``landing_time`` to t = 1. Only the
+        result is decoded and classified.
+        """
+        space, options, target = self.run.space, self.options, self.batch.target[rows]
+        start = standardise(self.z[rows] - self.flow.mean.to(self.z), self.flow.std)
+        wanted = F.one_hot(target, self.flow.n_classes).to(start)
+        rival = _hard(self.logits[rows].scatter(1, target[:, None], -torch.inf))
+        u, distance = start.clone(), self._distance(start, wanted)
+        self.evaluations[rows] += 1
+        nearer = torch.arange(len(rows), device=rows.device)
+        for _ in range(ARRIVAL_STEPS):
+            if not len(nearer):
+                break
+            step = mean_difference(self.flow, u[nearer], wanted[nearer], rival[nearer],
+                                   options.times)  # fmt: skip
+            on = u[nearer] + ARRIVAL_GAMMA * along_active_axes(space, step)
+            reduced = self._distance(on, wanted[nearer])
+            self.evaluations[rows[nearer]] += 2 * len(options.times) + 1
+            less = reduced < distance[nearer]
+            nearer = nearer[less]
+            u[nearer], distance[nearer] = on[less], reduced[less]
+        begin = options.landing_time
+        landed = integrate(self.flow, begin * u, wanted, 1.0, begin, 1.0, LANDING_STEPS)
+        self.evaluations[rows] += RK4 * LANDING_STEPS
+        z = self.z[rows] + self.std * along_active_axes(space, landed - start)
+        if (usable := finite_rows(z)).any():
+            self._ask(rows[usable], z[usable], options.confidence)
+
+    def _distance(self, u: Tensor, wanted: Tensor) -> Tensor:
+        """Return how far codes (b, ...) are from codes of the wanted class (b, k), in std, (b,).
+
+        It is the distance to the expected code of the class, given the code with a little noise.
+        """
+        t = u.new_full((len(u),), ARRIVAL_TIME)
+        away = (1 - ARRIVAL_TIME) * (self.flow.velocity(ARRIVAL_TIME * u, wanted, t) - u)
+        return along_active_axes(self.run.space, away).flatten(1).norm(dim=1)
+
+    def _ask(self, rows: Tensor, z: Tensor, needed: float) -> Tensor:
+        """Classify other codes of some images, and keep those with the needed probability."""
+        image = self.run.space.decode(self.batch.code_before[rows].with_z(z))
+        logits = self.run.classify(image, rows)
+        self.queries[rows] += 1
+        reached = is_reached(logits, self.batch.target[rows], needed)
+        on = rows[reached]
+        self.z[on], self.image[on], self.logits[on] = z[reached], image[reached], logits[reached]
+        return reached
 
     def edit(self) -> Edit:
         """Return the edits. An image without success gets its code and reconstruction back."""
-        batch, found = self.batch, self.reached
+        batch, found = (
+            self.batch,
+            self.reached & is_reached(self.logits, self.batch.target, self.options.confidence),
+        )
         shape = [-1] + [1] * (self.z.ndim - 1)
         z = torch.where(found.view(shape), self.z, batch.code_before.z)
         image = torch.where(found.view(-1, 1, 1, 1), self.image, batch.reconstruction)
@@ -426,6 +512,7 @@ def _checked(**given: Any) -> FlowOptions:
         rounds=validate.count(given["rounds"], "rounds", 1),
         restarts=validate.count(given["restarts"], "restarts"),
         confidence=number(given["confidence"], "confidence", 0.0, 1 - 1e-6, open_low=True),
+        landing_time=number(given["landing_time"], "landing_time", 1e-3, 1.0),
         times=tuple(number(t, "times", 1e-3, 1 - 1e-3) for t in times),
         condition=validate.choice(given["condition"], "condition", ("one_hot", "probabilities")),
         ode_steps=validate.count(given["ode_steps"], "ode_steps", 1),
