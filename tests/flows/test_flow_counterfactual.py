@@ -98,7 +98,7 @@ def test_lift_and_landing_with_one_condition_return():
 
 def test_walk_flips_and_changes_only_what_differs():
     f, flow = nearest_mean(MEANS[:2]), exact_flow(MEANS[:2])
-    cf = cfx.flow_counterfactual(SPACE, cfx.BlackBox(f), codes(0), 1, flow=flow)
+    cf = cfx.flow_counterfactual(SPACE, cfx.BlackBox(f), codes(0), 1, flow=flow, landing_time=1.0)
     assert set(cf.status) == {"flipped"}
     assert (cf.logits_after.softmax(1)[:, 1] >= 0.99 - 1e-4).all()
     moved = cf.code_after.z - cf.code_before.z
@@ -111,18 +111,26 @@ def test_cost_is_what_was_computed():
     cf = cfx.flow_counterfactual(SPACE, f, codes(0), 1, flow=exact_flow())
     rounds = cf.trace["rounds"]
     assert (rounds > 0).all()
-    assert (cf.cost["classifier"] == 2 + rounds).all()  # the original, the reconstruction
-    assert (cf.cost["generator"] == 1 + rounds).all()
-    assert (cf.cost["velocity"] == 8 * rounds).all()
+    # The original, the reconstruction, and the landing.
+    assert (cf.cost["classifier"] == 3 + rounds).all()
+    assert (cf.cost["generator"] == 2 + rounds).all()
+    landing = cf.cost["velocity"] - 8 * rounds
+    assert (landing >= 1 + 9 + 16).all()  # at least one step without questions, then Runge-Kutta
+    assert ((landing - 17) % 9 == 0).all()
     assert f.n_queries == cf.cost["classifier"].sum()
+    without = cfx.flow_counterfactual(SPACE, f, codes(0), 1, flow=exact_flow(), landing_time=1.0)
+    rounds = without.trace["rounds"]
+    assert (without.cost["classifier"] == 2 + rounds).all()
+    assert (without.cost["velocity"] == 8 * rounds).all()
 
 
 def test_what_is_not_found_keeps_its_code():
     """Too few rounds for some: half an edit is not returned."""
     f, x = nearest_mean(), codes(0)
-    full = cfx.flow_counterfactual(SPACE, f, x, 1, flow=exact_flow())
+    told = {"flow": exact_flow(), "gamma": 0.1, "growth": 1.25, "restarts": 0}
+    full = cfx.flow_counterfactual(SPACE, f, x, 1, **told)
     few = int(full.trace["rounds"].median())
-    cf = cfx.flow_counterfactual(SPACE, f, x, 1, flow=exact_flow(), rounds=few, restarts=0)
+    cf = cfx.flow_counterfactual(SPACE, f, x, 1, **told, rounds=few)
     found = torch.tensor([s == "flipped" for s in cf.status])
     assert found.any()
     assert (~found).any()
@@ -137,7 +145,8 @@ def test_a_classifier_of_something_else_is_not_found():
     f = code_classifier(SPACE, torch.tensor([[0.0, 0.0, 0.0, 1.0]]), 8.0)
     flow = FittedFlow(GaussianVelocity(MEANS[:2]), SPACE.mean, SPACE.std, 2)
     x = codes(0)
-    cf = cfx.flow_counterfactual(SPACE, f, x, 1 - f(x).argmax(1), flow=flow, rounds=8)
+    told = {"gamma": 0.1, "growth": 1.25, "rounds": 8}  # larger ones leave the space
+    cf = cfx.flow_counterfactual(SPACE, f, x, 1 - f(x).argmax(1), flow=flow, **told)
     assert not cf.flipped.any()
     torch.testing.assert_close(cf.code_after.z, cf.code_before.z)
 
@@ -210,7 +219,8 @@ def test_wrong_flows_are_refused():
 
 
 def test_bisection_shortens_only_the_last_step():
-    f, x, told = nearest_mean(), codes(0), {"flow": exact_flow(), "gamma": 0.3}
+    f, x = nearest_mean(), codes(0)
+    told = {"flow": exact_flow(), "gamma": 0.3, "landing_time": 1.0}
     long = cfx.flow_counterfactual(SPACE, f, x, 1, **told)
     short = cfx.flow_counterfactual(SPACE, f, x, 1, **told, binary_search_steps=4)
     lengths = [(cf.code_after.z - cf.code_before.z).norm(dim=1) for cf in (long, short)]
@@ -258,3 +268,51 @@ def test_restarts_try_large_steps_and_are_counted():
     assert (again.trace["rounds"] > 5).all()
     assert more.flipped.all()
     assert (again.cost["velocity"] == 8 * again.trace["rounds"]).all()
+
+
+def test_landing_ends_among_the_codes_of_the_target():
+    """A classifier that is sure halfway stops the walk there. The landing ends at the target."""
+    wide = torch.tensor([[-3.0, 0.0, 0.0, 0.0], [3.0, 0.0, 0.0, 0.0]])
+    sure, flow = nearest_mean(wide, gain=8.0), exact_flow(wide)
+    x, told = codes(0, means=wide), {"flow": flow, "gamma": 0.1}
+    halfway = cfx.flow_counterfactual(SPACE, sure, x, 1, **told, landing_time=1.0)
+    landed = cfx.flow_counterfactual(SPACE, sure, x, 1, **told)
+    assert halfway.flipped.all()
+    assert landed.flipped.all()
+    away = [(cf.code_after.z - wide[1]).norm(dim=1) for cf in (halfway, landed)]
+    assert away[0].mean() > 1.5
+    assert away[1].max() < 1.2
+
+
+def test_landing_is_the_flow_of_the_target():
+    """In closed form: a code keeps its place in the noise, in standard deviations of each time."""
+    flow, begin, std = exact_flow(), 0.55, 0.5
+    u = MEANS[[1] * 6] + torch.randn(6, 4, generator=Generator().manual_seed(8))
+    target = torch.eye(3)[[1] * 6]
+    landed = integrate(flow, begin * u, target, 1.0, begin, 1.0, 4)
+    spread = (begin**2 * std**2 + (1 - begin) ** 2) ** 0.5
+    expected = MEANS[1] + std * begin * (u - MEANS[1]) / spread
+    torch.testing.assert_close(landed, expected, rtol=0, atol=1e-3)
+
+
+def test_only_fitted_flows_land():
+    f, x = nearest_mean(), codes(0)
+    means = cfx.fit_flow(SPACE, f, torch.cat([codes(c, 30) for c in range(3)]), kind="class_means")
+    for told in ({"flow": means}, {"flow": exact_flow(), "update": "leap"}):
+        with pytest.raises(ValueError, match="landing_time: expected 1, for no landing"):
+            cfx.flow_counterfactual(SPACE, f, x, 1, **told, landing_time=0.5)
+        cf = cfx.flow_counterfactual(SPACE, f, x, 1, **told)
+        assert (cf.cost["classifier"] == 2 + cf.trace["rounds"]).all()
+
+
+def test_a_landing_that_loses_the_target_is_not_kept():
+    """The flow knows another place for the class than the classifier does."""
+    f, x = nearest_mean(MEANS[:2]), codes(0)
+    elsewhere = torch.tensor([[-2.0, 0.0, 0.0, 0.0], [-1.5, 0.0, 0.0, 0.0]])
+    told = {"flow": exact_flow(elsewhere), "gamma": 1.0, "rounds": 40}
+    walked = cfx.flow_counterfactual(SPACE, f, x, 1, **told, landing_time=1.0)
+    landed = cfx.flow_counterfactual(SPACE, f, x, 1, **told, restarts=0)
+    assert walked.flipped.all()
+    assert landed.flipped.all()
+    torch.testing.assert_close(landed.code_after.z, walked.code_after.z)
+    assert (landed.cost["classifier"] == walked.cost["classifier"] + 1).all()
