@@ -50,7 +50,7 @@ notebooks: setup
 
 benchmarks: setup
 	@failed=0; for each in digits sprites directions digit_pairs \
-		two_class_directions diffusion bakeoff scale; do \
+		two_class_directions diffusion bakeoff flow_walk scale; do \
 		$(RUN) -m benchmarks.$$each --write || failed=1; \
 	done; exit $$failed
 
