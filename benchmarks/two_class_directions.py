@@ -8,6 +8,7 @@ and faces have their shipped classifiers. Nothing was tuned on the images that a
 """
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -154,9 +155,13 @@ def walked(task: Task, test: Tensor, target: Tensor, way: Any, far: float) -> di
         "up": moved.flipped[able & (target == 1)].float().mean().item(),
         "down": moved.flipped[able & (target == 0)].float().mean().item(),
         "judge": agrees[moved.flipped].float().mean().item(),
-        "length": step.norm(dim=1)[moved.flipped].median().item(),
-        "need": step.norm(dim=1)[moved.flipped].quantile(0.95).item(),
+        "length": percentile(step.norm(dim=1)[moved.flipped], 50),
+        "need": percentile(step.norm(dim=1)[moved.flipped], 95),
     }
+
+
+def percentile(lengths: Tensor, percent: float) -> float:
+    return lengths.quantile(percent / 100).item() if len(lengths) else math.nan
 
 
 def equal_parts(classifier: Any, images: Tensor, count: int) -> Tensor:
