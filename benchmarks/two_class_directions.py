@@ -148,7 +148,8 @@ def walked(task: Task, test: Tensor, target: Tensor, way: Any, far: float) -> di
     )
     able = torch.tensor([status in ("flipped", "not_found") for status in moved.status])
     agrees = cfx.predict_logits(task.judge, moved.image).argmax(1) == target
-    assert moved.code_after is not None and moved.code_before is not None
+    assert moved.code_after is not None
+    assert moved.code_before is not None
     step = (moved.code_after.z - moved.code_before.z).flatten(1) / task.space.std.flatten().cpu()
     return {
         "flipped": moved.flipped[able].float().mean().item(),
