@@ -355,6 +355,8 @@ def plane(panels, alt):
     figure = Figure(figsize=(3.3 * len(panels), 3.4), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, (dots, ways)) in zip(axes, panels.items(), strict=True):
+        ax.axhline(0, color="0.7", lw=1)
+        ax.axvline(0, color="0.7", lw=1)
         cfx.code_map(dots, quadrant(dots).argmax(1), ["0", "1"], ax=ax)
         for way in ways.unbind(1):
             ax.plot(*way.T, color="#D55E00", lw=1.2)
@@ -369,7 +371,8 @@ panels |= {f"noise lands in class {c}": (way[-1], way[:, :25]) for c, way in pat
 plane(panels, "Four groups of points; noise moves to the two groups of class 0, or of class 1.")
 
 # %% [markdown]
-# Each line begins at a dot (noise) and ends in a group. Class 0 has its groups at the lower left and
+# Each line begins at a dot (noise) and ends in a group. The gray lines are the boundary of the classifier.
+# Class 0 has its groups at the lower left and
 # upper right, and class 1 at the upper left and lower right. The flow has learned both shapes from the
 # answers of the classifier.
 #
@@ -431,7 +434,9 @@ panels = {
     "class swap: one leap, gamma = 1": (swapped, torch.stack([start, swapped])),
     "eight leaps, gamma = 0.1": (small[-1], small),
 }
-plane(panels, "One large leap moves codes to class 1. Small leaps take a nearer way.")
+plane(
+    panels, "One large leap moves codes of class 0 to class 1. Small leaps take curved ways to it."
+)
 
 # %% [markdown]
 # Each line begins at a dot, a code of class 0, and ends at a code of class 1. The paper does not use one
@@ -457,7 +462,7 @@ plane(panels, "One large leap moves codes to class 1. Small leaps take a nearer 
 # ### Exercise 6 · The mean difference
 #
 # *Medium, 6 minutes.* Return the mean over the times of $v(u, \text{target}, t) - v(u, \text{rival},
-# t)$. The **rival** is the class that the code should leave.
+# t)$. The [rival](../docs/glossary.md) is the class that the code should leave.
 #
 # - `u`: shape (b, d); `target`, `rival`: conditions, shape (b, k)
 # - `times`: a sequence of floats
@@ -524,9 +529,15 @@ pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("gamma
 #
 # $$\nabla_{u_t} \log p(u_t \mid u) = -\frac{u_t - t\,u}{(1-t)^2} = -\frac{\varepsilon}{1-t}.$$
 #
-# The density of class $c$ averages $p(u_t \mid u)$ over its codes, and $\nabla \log p = \nabla p / p$.
-# So the gradient of its logarithm is the mean of these gradients over all codes that can lie behind
-# $u_t$:
+# The density of class $c$ is the mean of $p(u_t \mid u)$ over its codes $u$. With $\nabla p = p\,\nabla \log
+# p$, the gradient of its logarithm is
+#
+# $$\nabla \log p_t(u_t \mid c) = \frac{\mathbb{E}_u\big[\,p(u_t \mid u)\,\nabla \log p(u_t \mid u)\,\big]}
+# {p_t(u_t \mid c)} = \mathbb{E}\big[\,\nabla \log p(u_t \mid u) \;\big|\; u_t, c\,\big].$$
+#
+# The last step is Bayes' rule: $p(u_t \mid u) / p_t(u_t \mid c)$ turns the mean over all codes into the mean
+# over the codes that can lie behind $u_t$. Now insert the gradient for a known code, and then the
+# velocity:
 #
 # $$\nabla \log p_t(u_t \mid c) = -\frac{\mathbb{E}[\varepsilon \mid u_t, c]}{1-t}
 # \quad\Longrightarrow\quad
@@ -544,6 +555,9 @@ pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("gamma
 # cancels. This is why the walk changes what the classifier reads and leaves the rest alone. In
 # [09 Diffusion counterfactuals](09_diffusion_counterfactuals.ipynb) the implicit classifier compares a
 # class with *no* class. Here it compares a class with its rival.
+#
+# Two remarks. The walk asks for this gradient at the code itself, so it treats the code as a noisy one. And
+# our condition holds probabilities: a one-hot condition stands for codes of which the classifier is sure.
 #
 # ### Exercise 7 · The gradient of the implicit classifier
 #
@@ -660,7 +674,7 @@ pd.Series(rows, name="cosine of exact and learned").rename_axis("t").to_frame().
 # The walk takes many small steps. Which class should a code leave? Before the decision flips, it is the
 # present class. But the walk does not end at the flip. It ends when the target has the confidence 0.99.
 # After the flip the present class *is* the target, and the difference would be 0. So the walk leaves the
-# **rival**, the most probable class *except* the target.
+# rival: the most probable class *except* the target.
 #
 # ### Exercise 9 · The strongest rival
 #
@@ -854,8 +868,9 @@ panels = {
 plane(panels, "The walk leads each code to class 1. Along the line, the codes hardly move.")
 
 # %% [markdown]
-# Move the slider to watch the walk. Each code goes to a group of class 1 and stops there. It keeps one
-# of its two coordinates, and changes the other one. Along the line of class means, nothing happens.
+# Move the slider to watch the walk. Each code goes to a group of class 1 and stops there. It changes
+# mainly one of its two coordinates. Along the line of class means, all codes make the same short step, in
+# a direction that has nothing to do with the decision.
 #
 # ## From the plane to images
 #
@@ -1021,7 +1036,7 @@ cfx.checks.nb11.swap_class(swap_class)
 # %% [markdown]
 # ## How to measure
 #
-# The judge is a network that reads all seven factors of a figure: body, eyes, hair, top and so on. No
+# The [judge](../docs/glossary.md) is a network that reads all seven factors of a figure: body, eyes, hair, top and so on. No
 # method sees it. A flip explains the decision if the judge reads another *cause* afterwards, and
 # reads *every other* factor as before.
 #
@@ -1178,7 +1193,8 @@ cfx.gallery(shown, n_columns=8, row_labels=["original", *images])
 # %% [markdown]
 # Look at the hair. The class swap and the line of class means change it together with the top. They
 # answer another question: *what do typical figures of the other class look like?* A counterfactual asks
-# *what would change this decision?*
+# *what would change this decision?* A small step of the walk follows the implicit classifier. The flow has
+# seen the few figures in which hair and top disagree, so it knows which of the two the answers follow.
 #
 # ## Where it fails: what the space drops
 #
