@@ -17,7 +17,6 @@ WAITING = {
     "03_what_changed",
     "04_known_truth",
     "05_contrastive_explanations",
-    "06_diffusion_autoencoders",
     "07_global_directions",
     "08_attribution_along_paths",
     "09_diffusion_counterfactuals",
