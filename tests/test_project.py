@@ -162,7 +162,7 @@ MAY_IMPORT = {
         "metrics",
         "weights",
     ),
-    "checks": ("core", "data", "attacks", "diffusion", "flows", "weights"),
+    "checks": ("core", "data", "attacks", "contrastive", "diffusion", "flows", "weights"),
     "solutions": ("core", "data", "spaces", "metrics"),  # written from notebooks/sources
     "course": ("core", "data", "plots", "checks", "solutions"),
     "interactive": (

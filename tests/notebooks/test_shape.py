@@ -16,7 +16,6 @@ WAITING = {
     "01_latent_spaces",
     "03_what_changed",
     "04_known_truth",
-    "05_contrastive_explanations",
     "07_global_directions",
     "08_attribution_along_paths",
     "09_diffusion_counterfactuals",
