@@ -556,9 +556,13 @@ class _SomeEdits:
         self.edit = edits.edit
 
 
-@functools.cache
-def _sprites() -> dict[str, Any]:
+_known: dict[Any, Any] = {}
+
+
+def _sprites() -> dict[Any, Any]:
     """Return networks, a few figures, and the library's scores of the figures."""
+    if _known:
+        return _known
     space, judge, edits, classifier = (
         load(f"sprites/{name}", "cpu") for name in ("vae", "judge", "edits_free", "unknown")
     )
@@ -573,7 +577,8 @@ def _sprites() -> dict[str, Any]:
             found[outcome, which] = tally(scores.units.assign(used=used), edits.contrasts, 0.95)
         turned = scores.units.assign(before=scores.units["after"], after=scores.units["before"])
         found[outcome, "reverse"] = tally(turned, edits.contrasts, 0.95)
-    return found
+    _known.update(found)
+    return _known
 
 
 @exercise("Your contrastive scores")
@@ -581,7 +586,7 @@ def my_contrastive_scores(answer: Callable[..., Any]) -> None:
     known = _sprites()
     tables = []
     for outcome in (1, 0):
-        tables.append(answer(*known["arguments"], outcome=outcome))
+        tables.append(answer(*known["arguments"], outcome))
         expect(
             not (outcome == 0 and tables[0].equals(tables[1])),
             "the outcomes 0 and 1 have the same scores",
