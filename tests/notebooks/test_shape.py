@@ -14,7 +14,6 @@ from cfxnb.course.solutions import solution_module
 WAITING = {
     "00_welcome",
     "01_latent_spaces",
-    "03_what_changed",
     "04_known_truth",
     "07_global_directions",
     "08_attribution_along_paths",

@@ -1,4 +1,4 @@
-"""Drawings about codes: autoencoder, attack, global direction."""
+"""Drawings about codes: autoencoder, attack, global direction, described change."""
 
 import itertools
 
@@ -160,4 +160,45 @@ def global_direction() -> Canvas:
     for k, texts in enumerate(captions):
         c.lines(114 + 236 * k, 262, texts, size=13)
     c.label(350, 312, "dashed: the class boundary, which the method does not know", "soft", size=13)
+    return c
+
+
+def described_change() -> Canvas:
+    """Draw a change of a code, its part in the span of the descriptors, and the rest."""
+    c = Canvas(
+        "What a descriptor sees of a change",
+        "Left, code space: a step u leads from the code z of an image to the code z' of its "
+        "counterfactual, across the class boundary. The step is the sum of a part along the "
+        "directions of the descriptors, and of a rest at right angles to them. Right: the part "
+        "along the descriptors becomes a bar chart of named properties. The rest has no name.",
+        300,
+    )
+    c.label(18, 20, "code space", bold=True, size=15, anchor="start")
+    c.label(455, 20, "description", bold=True, size=15, anchor="start")
+    c.box(18, 36, 372, 244, "faint")
+    c.curve([(40, 100), (150, 92), (270, 104), (372, 92)], dashed=True)
+    c.label(84, 80, "class boundary", "soft", size=13)
+    c.curve([(40, 242), (376, 242)], "blue", width=1.2)
+    c.label(308, 262, "span of descriptors", "blue", size=13)
+    c.arrow((100, 242), (236, 242), colour="blue", width=3)
+    c.arrow((240, 238), (240, 66), colour="orange", width=3, dashed=True)
+    c.arrow((104, 237), (234, 64), colour="green", width=2.6)
+    c.dot(100, 242)
+    c.dot(240, 58)
+    c.label(84, 228, "*z*", size=16)
+    c.label(258, 58, "*z*′", size=16)
+    c.label(128, 140, "change *u*", "green")
+    c.label(168, 262, "part with names", "blue")
+    c.label(300, 170, "rest: no name", "orange")
+    c.tile(52, 200, 44, "3")
+    c.tile(306, 66, 44, "5")
+    c.arrow((396, 150), (444, 150))
+    for k, (text, width) in enumerate((("slant", -74), ("thickness", -52), ("loops", 40))):
+        y = 70 + 38 * k
+        c.label(525, y, text, size=13, anchor="end")
+        c.box(610 + min(width, 0), y - 11, abs(width), 22, "blue", radius=0)
+    c.label(525, 184, "unexplained", "orange", size=13, anchor="end")
+    c.box(536, 173, 118, 22, "orange", radius=0)
+    c.curve([(610, 50), (610, 164)])
+    c.lines(575, 224, ("log odds of each property,", "and the fraction without a name"), size=13)
     return c

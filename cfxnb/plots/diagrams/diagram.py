@@ -16,6 +16,7 @@ from cfxnb.plots.diagrams.canvas import WIDTH, Canvas
 DIAGRAMS: dict[str, Callable[[], Canvas]] = {
     "autoencoder": codes.autoencoder,
     "latent_attack": codes.latent_attack,
+    "described_change": codes.described_change,
     "global_direction": codes.global_direction,
     "ddim": diffusion.ddim,
     "guidance": diffusion.guidance,
@@ -95,6 +96,7 @@ def diagram(name: str) -> Diagram:
 
             - "autoencoder": encoder, code, decoder, and the two terms of a VAE's loss.
             - "latent_attack": an attack in pixel space and in code space.
+            - "described_change": a change of a code, its part with names, and the rest.
             - "global_direction": probes around a code, a fitted score, one step for many images.
             - "ddim": the chain of DDIM from image to noise and back.
             - "guidance": the difference of two predictions as an implicit classifier.
