@@ -1,11 +1,14 @@
 """Measure the walk along a flow: ``python -m benchmarks.flow_walk``.
 
-Random planted rules: for each rule a classifier is trained, a flow is fitted to its answers about
+Shipped classifiers with planted rules: in two worlds, along the shipped flows; and in a world in
+which hair and top agree for 97 % of the figures, along flows that are fitted there. Random planted
+rules: for each rule a classifier is trained, a flow is fitted to its answers about
 1,500 unlabelled figures, and the walk explains held-out figures, which the bake-off does not use. A
 judge reads which factors changed. Digits: the shipped flow. Faces: the denoiser, without any fit.
 All calls have their default options. Exits with 1 if a row falls short.
 """
 
+import dataclasses
 import json
 import math
 import sys
@@ -19,14 +22,17 @@ import cfxnb as cfx
 from benchmarks.rows import Rows, arguments
 from cfxnb.core import locations
 from cfxnb.core.results import Counterfactuals
+from cfxnb.data.causal import World, given
 from cfxnb.evaluation.measure import measure
 from cfxnb.evaluation.methods import CLASS_SWAP
 from cfxnb.evaluation.tasks import N_FLOW, Task, sprite_task
 from cfxnb.train.sprites import train_planted
 
-PARTS = ("rules", "digits", "faces")
+PARTS = ("planted", "confounded", "rules", "digits", "faces")
 FIGURES = 1  # seed of the figures; the bake-off uses those of seed 0
 FACES = (100, 400)  # test images
+WORLDS = ("pairs", "confounded")
+AGREE = 0.97  # of the figures in the most confounded world
 COLUMNS = ("flip rate", "cause changed", "only causes changed", "judge agrees", "L2")
 METHODS: dict[str, dict[str, Any]] = {"flow walk": {}, "class swap": CLASS_SWAP}
 NOT_BEGUN = ("already_target", "reconstruction_is_target")
@@ -50,6 +56,10 @@ def main() -> int:
     kept = _Kept(options.kept)
     if kept.known:
         rows.runs = "in several runs that --kept joined"
+    if "planted" in options.parts:
+        planted(rows, kept, options.images)
+    if "confounded" in options.parts:
+        confounded(rows, kept, options.images)
     if "rules" in options.parts:
         rules(rows, kept, options.rules, options.images)
     if "digits" in options.parts:
@@ -72,6 +82,60 @@ def main() -> int:
         rows.say(f"judge agrees, {title}", first["judge agrees"])
         rows.say(f"judge agrees, {title}, consensus", other["judge agrees"])
     return rows.close()
+
+
+def planted(rows: Rows, kept: "_Kept", n: int) -> None:
+    """Explain the shipped classifiers of sprites in two worlds, along the shipped flows."""
+
+    def measured(name: str, world: str) -> Table:
+        rule, f = cfx.data.SPRITE_CLASSIFIERS[name], cfx.load(f"sprites/{name}")
+        task = sprite_task(name, rule, f, world, n, FIGURES)
+        return explained(task, cfx.load(f"sprites/flow_{name}"), METHODS)
+
+    pairs = [(name, world) for name in cfx.data.SPRITE_CLASSIFIERS for world in WORLDS]
+    found = [
+        kept.get(f"{name}, {world}", lambda each=(name, world): measured(*each))
+        for name, world in pairs
+    ]
+    rows.section(f"Shipped classifiers with planted rules, {n} held-out figures per world")
+    tables = {name: pd.DataFrame([each[name] for each in found]) for name in METHODS}
+    walk, swap = (tables[name].mean() for name in METHODS)
+    rows.add("flip rate", walk["flip rate"], 0.99)
+    rows.add("cause changed", walk["cause changed"], 0.98)
+    rows.add("only causes changed", walk["only causes changed"], 0.97)
+    rows.add("queries", walk["queries"], 6, at_most=True)
+    rows.say("class swap: only causes changed", swap["only causes changed"])
+    said = [f"{name}, {world}" for name, world in pairs]
+    rows.table("The walk, one row per classifier and world", tables["flow walk"].set_axis(said))
+
+
+def confounded(rows: Rows, kept: "_Kept", n: int) -> None:
+    """Explain two classifiers in a world in which hair and top nearly always agree."""
+    methods = {"flow walk": {}, "flow walk without landing": {"landing_time": 1.0}} | METHODS
+
+    def measured(name: str) -> Table:
+        options = {k: list(v) for k, v in cfx.data.SPRITE_CONTRASTS.items()}
+        (gray, red), (white, metal) = options.pop("hair"), options.pop("top")
+        hair = given(
+            "top",
+            **{white: {gray: AGREE, red: 1 - AGREE}, metal: {gray: 1 - AGREE, red: AGREE}},
+        )
+        world = World(top=[white, metal], hair=hair, **options)
+        rule = dataclasses.replace(cfx.data.SPRITE_CLASSIFIERS[name], world=world)
+        task = sprite_task(name, rule, cfx.load(f"sprites/{name}"), world, n, FIGURES)
+        flow = cfx.fit_flow(task.space, task.classifier, task.train[:N_FLOW])
+        return explained(task, flow, methods)
+
+    names = ("honest", "shortcut")
+    found = {name: kept.get(f"{name}, 97 %", lambda name=name: measured(name)) for name in names}
+    rows.section(
+        f"Hair and top agree for {AGREE:.0%}: flows fitted to {N_FLOW} figures, {n} tested"
+    )
+    for name, table in found.items():
+        best = max(each["only causes changed"] for each in table.values())
+        rows.add(f"{name}: only causes changed, best of the ways below", best, 0.95)
+        rows.table(f"{name}, reads {cfx.data.SPRITE_CLASSIFIERS[name].causes[0]}",
+                   pd.DataFrame(table).T)  # fmt: skip
 
 
 def rules(rows: Rows, kept: "_Kept", n_rules: int, n: int) -> None:
@@ -103,8 +167,13 @@ def one_rule(seed: int, n: int) -> Table:
     """Return the columns of each method for the rule of this seed."""
     task, kept = rule_task(seed, n), locations.runs() / "random_rule_flows"
     flow = cfx.fit_flow(task.space, task.classifier, task.train[:N_FLOW], checkpoint_dir=kept)
+    return explained(task, flow, METHODS)
+
+
+def explained(task: Task, flow: Any, methods: dict[str, dict[str, Any]]) -> Table:
+    """Return the columns of each method on a task."""
     rows = {}
-    for name, options in METHODS.items():
+    for name, options in methods.items():
         found = cfx.flow_counterfactual(
             task.space, task.classifier, task.images, task.target, flow=flow, **options
         )
