@@ -294,6 +294,11 @@ class _Line:
         return torch.cat([code.z / 2, torch.zeros_like(code.z)], 1).view(-1, 2, 2, 2)
 
 
+def _only(got: Tensor, right: Tensor, wrong: Tensor) -> bool:
+    """Return whether an answer equals a wrong one that is not also right."""
+    return same(got, wrong, atol=1e-4) and not same(wrong, right)
+
+
 @exercise("Directions and goals")
 def fit_directions(answer: Callable[..., Any]) -> None:
     g = Generator().manual_seed(4)
@@ -351,7 +356,7 @@ def fit_directions(answer: Callable[..., Any]) -> None:
         }  # fmt: skip
         expect_none_of(
             known,
-            lambda w, goals=goals, right=right: same(goals, w, atol=1e-4) and not same(w, right),
+            functools.partial(_only, goals, right),
             hint="the mean of u @ direction over the figures with each value",
             start=f"{name}: ",
         )
