@@ -171,11 +171,15 @@ def class_names_of(classifier: Any, images: ImageSet | LazyImageSet, count: int)
 
 
 def labels_of(images: ImageSet | LazyImageSet, names: tuple[str, ...]) -> Tensor | None:
-    """Return the labels as class numbers of the classifier, or None if they do not fit."""
-    if tuple(images.class_names) == names or len(images.class_names) == len(names):
-        return images.labels
+    """Return the labels as class numbers of the classifier, or None if they do not fit.
+
+    Classes with the same name are the same class, in whatever order the two lists have them.
+    Without a common name, the order decides.
+    """
     if set(images.class_names) <= set(names):
         return torch.tensor([names.index(images.class_names[i]) for i in images.labels.tolist()])
+    if len(images.class_names) == len(names) and not set(images.class_names) & set(names):
+        return images.labels
     return None
 
 

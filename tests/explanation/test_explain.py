@@ -453,3 +453,13 @@ def test_only_baselines_are_a_warning(world, monkeypatch):
     )
     found = cfx.explain(data, classifier, space, n_images=3)
     assert any("this page shows baselines only" in text for text in found.warnings)
+
+
+def test_classes_with_the_same_names_are_the_same_in_any_order(world):
+    _space, classifier, data = world
+    named = cfx.wrap(classifier.module, class_names=["low", "high"])
+    own = cfx.data.ImageSet(data.images, data.labels, ("low", "high"), data.factors)
+    turned = cfx.data.ImageSet(data.images, 1 - data.labels, ("high", "low"), data.factors)
+    for given in (own, turned):
+        texts = [f.text for f in cfx.explain(given, named, methods="pixel_attack").findings]
+        assert any("is right on 100 %" in text for text in texts), texts
