@@ -181,6 +181,8 @@ def _has_no_return(function: Any) -> bool:
     """Return whether a function can end only without a value, because a ``return`` is missing."""
     if not isinstance(function, FunctionType) or function.__code__.co_flags & CO_GENERATOR:
         return False
+    if function.__name__ == "__init__":  # returns nothing in any case
+        return False
     steps = list(dis.get_instructions(function))
     ends = 0
     for before, step in zip([steps[0], *steps], steps, strict=False):
@@ -198,7 +200,8 @@ def _run(title: str, properties: Callable[..., None], answer: tuple[Any, ...]) -
         cause = "cfx.course.piece has replaced your function, because it did not pass its check"
         hint = "write your function, run its cell, and run this cell again"
         return Result(title, False, "this is the function of the solution", cause, hint)
-    codes = [part.__code__ for part in answer if isinstance(part, FunctionType)]
+    functions = [f for part in answer for f in _functions(part)]
+    codes = [function.__code__ for function in functions]
     raised = False  # an exception in the learner's own code
     try:
         properties(*answer)
@@ -215,12 +218,19 @@ def _run(title: str, properties: Callable[..., None], answer: tuple[Any, ...]) -
         result = Result(title, False, failed, cause, hint)
     else:
         return Result(title, True)
-    silent = [part.__name__ for part in answer if not raised and _has_no_return(part)]
+    silent = [f.__name__ for f in functions if not raised and _has_no_return(f)]
     if silent:
         failed = f"{silent[0]} returned None"
         cause = "the function computes a value, but has no line that begins with 'return'"
         return Result(title, False, failed, cause, "end the function with 'return' and the value")
     return result
+
+
+def _functions(part: Any) -> list[FunctionType]:
+    """Return the functions of an answer: a function itself, or the methods of a class."""
+    if isinstance(part, type):
+        return [f for f in vars(part).values() if isinstance(f, FunctionType)]
+    return [part] if isinstance(part, FunctionType) else []
 
 
 def _unfinished(title: str, error: Exception, codes: list[CodeType]) -> Result:

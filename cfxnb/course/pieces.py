@@ -23,7 +23,7 @@ def piece(name: str, own: Callable[..., Any]) -> Callable[..., Any]:
     Args:
         name: chapter and check of the exercise. ``"nb02.log_odds"`` is checked by
             ``cfx.checks.nb02.log_odds``.
-        own: the learner's function.
+        own: the learner's function or class.
 
     Returns:
         ``own`` if it passes its check. Otherwise the function of the same name in
@@ -41,7 +41,8 @@ def piece(name: str, own: Callable[..., Any]) -> Callable[..., Any]:
         raise ValueError(
             f"name: expected chapter and exercise such as 'nb02.log_odds', got {name!r}"
         ) from None
-    validate.function(own, "own")
+    if not isinstance(own, type):  # a class is called like a function
+        validate.function(own, "own")
     if checks.passes(check, own):
         return own
     if os.environ.get("CFXNB_STRICT") == "1":
