@@ -40,7 +40,7 @@ count: int = 0  # number of test images; 0: as many as the profile says
 seed: int = 0
 
 # %% jupyter={"source_hidden": true}
-count = count or cfx.by_profile(profile, ci=300, cpu=2000, gpu=10000)
+count = count or cfx.by_profile(profile, ci=300, cpu=1000, gpu=10000)
 steps = cfx.by_profile(profile, ci=150, cpu=1500, gpu=20000)
 space, classifier, judge = (
     cfx.load(f"digits/{name}", device="cpu") for name in ("vae", "classifier", "judge")

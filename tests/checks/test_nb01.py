@@ -616,9 +616,12 @@ TABLE = {
             "std": (lambda m, v: 0.5 * (m**2 + (v / 2).exp() - 1 - v), "the standard deviation"),
             "variance twice": (
                 lambda m, v: 0.5 * (m**2 + v.exp() - 1 - v.exp()),
-                "where its logarithm should be",
+                "the variance and its logarithm cancel",
             ),
-            "no exponential": (lambda m, v: 0.5 * (m**2 + v - 1 - v), "where the variance should"),
+            "no exponential": (
+                lambda m, v: 0.5 * (m**2 + v - 1 - v),
+                "the variance and its logarithm cancel",
+            ),
             "log sign": (lambda m, v: 0.5 * (m**2 + v.exp() - 1 + v), "the wrong sign"),
             "not squared": (lambda m, v: 0.5 * (m + v.exp() - 1 - v), "the mean is not squared"),
             "no mean": (lambda m, v: 0.5 * (v.exp() - 1 - v), "the mean does not count"),
@@ -648,7 +651,7 @@ TABLE = {
                 "the loss has no gradient",
             ),
             "beta doubled": (lossy(beta=0.6), "expected"),
-            "detached code": (lossy(detach=True), "does not reach the encoder"),
+            "detached code": (lossy(detach=True), "not all of the gradient reaches the encoder"),
         },
     ),
     "train": Answers(
@@ -666,7 +669,7 @@ TABLE = {
             "no noise": (trained(noise="zero"), "there is no noise"),
             "same noise": (trained(noise="same"), "every step uses the same noise"),
             "shared noise": (trained(noise="shared"), "all images of a batch get the same noise"),
-            "uniform noise": (trained(noise="uniform"), "the noise has mean 0.5"),
+            "uniform noise": (trained(noise="uniform"), "the noise has mean 0.4"),
             "no step": (trained(step=False), "the encoder does not change"),
             "encoder only": (trained(both=False), "the decoder does not change"),
             "gradients add up": (trained(zero=False), "the gradients of several steps add up"),
