@@ -989,8 +989,8 @@ pd.DataFrame(numbers, index=columns_of_std).astype(float).round(3)
 used = int(prices["library's VAE"][1].sum())
 guess(
     choices[int(used >= 10) + int(used == 20)],
-    why="Each coordinate costs about the logarithm of how precisely it is stated. The last few would "
-    "improve the drawing by less than that. Their codes have almost no variance.",
+    why="A coordinate costs more nats, the more precisely it states something. The last few coordinates "
+    "would improve the drawing by less than they cost. So their codes have almost no variance.",
 )
 
 # %% jupyter={"source_hidden": true}
@@ -1000,8 +1000,9 @@ cfx.curves(
 )
 
 # %% [markdown]
-# An unused coordinate has a tiny standard deviation. A step of one std along it would be a step along
-# nothing. So the methods of the library leave unused coordinates alone.
+# The table and the curves show that the library's VAE leaves coordinates unused. Their std is tiny, and
+# the decoder ignores them. A change of one std along such a coordinate changes nothing in the image. So
+# the methods of the library leave unused coordinates alone.
 #
 # ## Does it agree with the library?
 #
@@ -1030,7 +1031,7 @@ print("fractions within 0.03:", bool((gap.iloc[:3] < 0.03).all()))
 print("KL terms within 1 nat:", bool(gap.iloc[3] < 1))
 
 # %% [markdown]
-# ## Turn one knob
+# ## What one coordinate does
 #
 # What does a coordinate control? We move one coordinate of a code, in steps of its std, and draw the
 # results. Let $e_j$ be the unit vector of the coordinate $j$. Then the step $t$ gives
