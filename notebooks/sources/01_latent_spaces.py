@@ -848,8 +848,9 @@ cfx.gallery(shown, n_columns=8, row_labels=list(spaces))
 # %% [markdown]
 # Compare your two trained spaces. The autoencoder has the smaller squared error, because nothing but
 # the reconstruction counts in its loss. The VAE pays with a larger error. In return, we know where its
-# good codes are: a draw from $N(0, I)$ often gives something like a digit. With draws that are scaled
-# to the codes of each space, the two differ little. So the KL term does not make better digits by
+# good codes are. A draw from $N(0, I)$ gives clear strokes, some of which form a digit. The same draw
+# gives almost nothing with the autoencoder. With draws that are scaled to the codes of each space, the
+# two differ little. So the KL term does not make better digits by
 # itself. It fixes *where* they are. Both are far from the library's VAE, which has a better network
 # and a longer training. The linear space loses the most decisions.
 #
@@ -923,8 +924,7 @@ cfx.gallery(
 
 # %% [markdown]
 # The averages are more blurred than the reconstructions, because the 30 codes still differ a little.
-# Both are blurred at the same places: at the ends of strokes, and where a stroke may be open or closed.
-# A counterfactual cannot show what the code does not hold. So compare a counterfactual with the
+# Both show what similar digits have in common, and lose what is special about one digit. A counterfactual cannot show what the code does not hold. So compare a counterfactual with the
 # *reconstruction* of an image, and not with the image.
 #
 # ## Which coordinates are used?
@@ -1168,7 +1168,8 @@ cfx.gallery(
 )
 
 # %% [markdown]
-# By definition, 5 % of the ordinary digits are unfamiliar. Upper row: turned digits. Lower row: what
+# By definition, 5 % of the ordinary digits are unfamiliar. Not all turned digits are: a turned 0 is still
+# a 0. Upper row: turned digits. Lower row: what
 # the space makes of them.
 #
 # - A space **loses** things. Compare with the reconstruction, and not with the original.
