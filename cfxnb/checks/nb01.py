@@ -137,7 +137,7 @@ def _expect_code(got: Any, shape: tuple[int, ...]) -> Tensor:
 def _expect_statistics(space: Any, z: Tensor) -> None:
     """Raise ``Wrong`` if a space does not state the mean and std of its codes ``z``."""
     for name, exact in (("mean", z.mean(0)), ("std", z.std(0))):
-        stated = getattr(space, name, None)
+        stated: Any = getattr(space, name, None)
         expect_tensor(
             stated,
             tuple(exact.shape),
@@ -423,7 +423,7 @@ def sample_code(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         cause="which standard deviation belongs to a log variance of 2?",
         hint=hint,
     )
-    slopes = (None, None)
+    slopes: tuple[Tensor | None, ...] = (None, None)
     if got.requires_grad:
         slopes = torch.autograd.grad(got.sum(), (mean, log_variance), allow_unused=True)
     expect(
@@ -625,7 +625,10 @@ def vae_loss(answer: Callable[..., Tensor]) -> None:
     for name, net, other in zip(("encoder", "decoder"), own, twin, strict=True):
         pairs = zip(net.parameters(), other.parameters(), strict=True)
         expect(
-            all(p.grad is not None and same(p.grad, q.grad, rtol=1e-3) for p, q in pairs),
+            all(
+                p.grad is not None and q.grad is not None and same(p.grad, q.grad, rtol=1e-3)
+                for p, q in pairs
+            ),
             f"not all of the gradient reaches the {name}",
             cause="is a part detached, or computed inside torch.no_grad()?",
             hint="use the outputs of the networks as they are",

@@ -327,6 +327,8 @@ def _digits() -> dict[str, Any]:
     held_out[rng.permutation(len(codes))[: round(0.3 * len(codes))]] = True
     labels["coin"] = rng.random(len(labels)) > 0.5
     library = describe_change(attack, fitted, n_resamples=1)
+    assert attack.code_before is not None
+    assert attack.code_after is not None
     _known.update(
         space=space,
         s=standardise(codes - space.mean, space.std),

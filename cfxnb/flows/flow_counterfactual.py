@@ -180,7 +180,7 @@ def flow_counterfactual(
             t = 1. A smaller time moves the code further into the codes of the target. If the
             training images hardly show a combination of factors (in 3 of 100 images, say), the
             landing moves the code to a usual combination. Pass 1 then, for no landing. Default:
-            0.55 with a fitted flow, 1 with a denoiser, with class means and with leaps.
+            0.65 with a fitted flow, 1 with a denoiser, with class means and with leaps.
 
         update: ``"difference"`` (default), or ``"leap"``: lift and land along the flow, as in the
             paper. One leap with gamma 1 swaps the class and keeps the noise.
@@ -240,7 +240,7 @@ def flow_counterfactual(
         rounds=(12 if denoises else 20) if rounds is None else rounds,
         restarts=int(update == "difference") if restarts is None else restarts,
         confidence=0.99 if confidence is None else confidence,
-        landing_time=(0.55 if lands else 1.0) if landing_time is None else landing_time,
+        landing_time=(0.65 if lands else 1.0) if landing_time is None else landing_time,
         times=((0.35, 0.5, 0.65) if denoises else (0.125, 0.375, 0.625, 0.875))
         if times is None
         else times,

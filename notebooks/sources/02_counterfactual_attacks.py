@@ -478,7 +478,7 @@ cfx.checks.nb02.shrink(shrink)
 # *Hard, 15 minutes.* Encode the images, search, step back, and decode. Use `search`, `shrink`,
 # `move` and `log_odds`.
 #
-# - `images`: shape (b, 1, 28, 28); `target`: one class for all images, an int
+# - `images`: shape (b, 1, 32, 32); `target`: one class for all images, an int
 # - output: three parts, the changed images, their codes `z` (b, d), and `reached`, bool (b,)
 # - special case: an image that did not reach the target keeps its full change
 #
@@ -587,7 +587,7 @@ cfx.checks.nb02.random_change(random_change)
 #
 # *Easy, 6 minutes.* `cfx.predict_logits(network, image)` returns logits, (b, k).
 #
-# - `image`: changed images, (b, 1, 28, 28); `target`: an int
+# - `image`: changed images, (b, 1, 32, 32); `target`: an int
 # - output: two floats, the fraction of images that flip, and the fraction *of the flips* in which the
 #   judge reads the target
 # - special case: if nothing flips, the second number is NaN

@@ -1204,7 +1204,7 @@ cfx.gallery(shown, n_columns=8, row_labels=["original", *images])
 #
 # Halfway between two groups of codes, a classifier is often sure already. The image is then a blend of
 # both groups. By default, `cfx.flow_counterfactual` therefore *lands* after the walk. It takes a few more
-# steps without asking the classifier. Then it scales the code to the time $t = 0.55$, and follows the flow
+# steps without asking the classifier. Then it scales the code to the time $t = 0.65$, and follows the flow
 # of the target from there to $t = 1$. This moves the code further into the target class. What does it do
 # where factors go together?
 
