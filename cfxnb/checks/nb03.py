@@ -1,7 +1,7 @@
 """Checks of 03_what_changed."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from cfxnb.checks.core import (
     same,
 )
 from cfxnb.core.tensors import standardise
+from cfxnb.core.types import Code
 from cfxnb.core.types import Code
 
 Array = np.ndarray
@@ -327,15 +328,14 @@ def _digits() -> dict[str, Any]:
     held_out[rng.permutation(len(codes))[: round(0.3 * len(codes))]] = True
     labels["coin"] = rng.random(len(labels)) > 0.5
     library = describe_change(attack, fitted, n_resamples=1)
-    assert attack.code_before is not None
-    assert attack.code_after is not None
+    before, after = cast(Code, attack.code_before), cast(Code, attack.code_after)
     _known.update(
         space=space,
         s=standardise(codes - space.mean, space.std),
         labels=labels,
         held_out=held_out,
-        z0=attack.code_before.z,
-        z=attack.code_after.z,
+        z0=before.z,
+        z=after.z,
         weights=fitted.weights[[fitted.names.index(n) for n in library.local]],
         library=library,
     )
