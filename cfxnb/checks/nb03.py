@@ -24,7 +24,6 @@ from cfxnb.checks.core import (
 )
 from cfxnb.core.tensors import standardise
 from cfxnb.core.types import Code
-from cfxnb.core.types import Code
 
 Array = np.ndarray
 #: Largest difference of two contributions, and of two fractions, that count as the same.
