@@ -276,7 +276,7 @@ def test_landing_ends_among_the_codes_of_the_target():
     sure, flow = nearest_mean(wide, gain=8.0), exact_flow(wide)
     x, told = codes(0, means=wide), {"flow": flow, "gamma": 0.1}
     halfway = cfx.flow_counterfactual(SPACE, sure, x, 1, **told, landing_time=1.0)
-    landed = cfx.flow_counterfactual(SPACE, sure, x, 1, **told)
+    landed = cfx.flow_counterfactual(SPACE, sure, x, 1, **told, landing_time=0.55)
     assert halfway.flipped.all()
     assert landed.flipped.all()
     away = [(cf.code_after.z - wide[1]).norm(dim=1) for cf in (halfway, landed)]
@@ -311,7 +311,7 @@ def test_a_landing_that_loses_the_target_is_not_kept():
     elsewhere = torch.tensor([[-2.0, 0.0, 0.0, 0.0], [-1.5, 0.0, 0.0, 0.0]])
     told = {"flow": exact_flow(elsewhere), "gamma": 1.0, "rounds": 40}
     walked = cfx.flow_counterfactual(SPACE, f, x, 1, **told, landing_time=1.0)
-    landed = cfx.flow_counterfactual(SPACE, f, x, 1, **told, restarts=0)
+    landed = cfx.flow_counterfactual(SPACE, f, x, 1, **told, restarts=0, landing_time=0.55)
     assert walked.flipped.all()
     assert landed.flipped.all()
     torch.testing.assert_close(landed.code_after.z, walked.code_after.z)
