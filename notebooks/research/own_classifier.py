@@ -70,7 +70,7 @@ page
 
 # %%
 name = next(iter(page.results))
-cf = page.results[name]
+cf = page.results[name][:]
 cfx.show(cf, max_images=6, class_names=page.class_names)
 
 # %% [markdown]
@@ -81,7 +81,7 @@ cfx.show(cf, max_images=6, class_names=page.class_names)
 
 # %%
 if page.heat_maps is not None:
-    shown = page.heat_maps[page.results[name].flipped]
+    shown = page.heat_maps[cf.flipped]
     display(cfx.heat_maps(shown, max_images=6, class_names=page.class_names))
 
 # %% [markdown]

@@ -41,5 +41,5 @@ def test_odd_answers(name, monkeypatch):
 
 
 def test_there_are_checks_in_every_notebook():
-    assert len({name.split(".")[0] for name in CHECKS}) == 11
+    assert len({name.split(".")[0] for name in CHECKS}) == 12
     assert len(CHECKS) > 30

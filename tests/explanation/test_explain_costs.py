@@ -101,7 +101,7 @@ def test_slow_spaces_are_measured_and_the_page_says_so(tmp_path):
 
     question = Question(
         data, classifier, Slow(space), methods={"reconstruct": {}, "pixel_attack": {}},
-        max_minutes=0.01, output_dir=tmp_path, tell=told.append,
+        max_minutes=0.001, output_dir=tmp_path, tell=told.append,
     )  # fmt: skip
     found = explain_named(question)
     assert len(found.images) == costs.LEAST
