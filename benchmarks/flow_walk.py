@@ -111,7 +111,8 @@ def planted(rows: Rows, kept: "_Kept", n: int) -> None:
 
 def confounded(rows: Rows, kept: "_Kept", n: int) -> None:
     """Explain two classifiers in a world in which hair and top nearly always agree."""
-    methods = {"flow walk": {}, "flow walk without landing": {"landing_time": 1.0}} | METHODS
+    small = {"gamma": 0.1, "growth": 1.25, "landing_time": 1.0}
+    methods = METHODS | {"no landing": {"landing_time": 1.0}, "no landing, small steps": small}
 
     def measured(name: str) -> Table:
         options = {k: list(v) for k, v in cfx.data.SPRITE_CONTRASTS.items()}

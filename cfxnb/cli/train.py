@@ -56,6 +56,7 @@ PARTS = {"classifier": 0.12, "judge": 0.16, "space": 0.62}  # of the time; the r
 JUDGE = {"width": 24}  # another size, other weights, other images to stop by
 N_MEASURED = 100  # held-out images that are attacked
 FEW = 0.5  # of the images: if the latent attack flips fewer, the command says so
+AGREED = 0.9  # of the flips: if the judge agrees with fewer, the command says what it means
 ENOUGH = 50  # held-out images, below which the verdict calls its percentages rough
 SHARPER = ("autoencoder", "diffae")  # kinds that lose less of an image than a VAE
 
@@ -132,7 +133,7 @@ class _Asked:
 
 def _checked(chosen: argparse.Namespace) -> _Asked:
     """Open the images, load the classifier that is named, and check everything else."""
-    from cfxnb.core import validate
+    from cfxnb.core import processes, validate
     from cfxnb.train.train_space import check_size
     from cfxnb.train.training_data import opened
 
@@ -148,6 +149,8 @@ def _checked(chosen: argparse.Namespace) -> _Asked:
     given = None
     if chosen.classifier is not None:
         given = _given_classifier(chosen.classifier, device, first, images.class_names)
+        if processes.is_main():
+            print(textwrap.fill(accuracy_in_words(given, test), 100), flush=True)
     shared = {"held_out": test, "mirror": chosen.mirror, "device": device, "seed": chosen.seed}
     return _Asked(images, test, given, chosen.kind, minutes, out, shared)
 
@@ -187,21 +190,24 @@ def _judge_space(asked: _Asked, space: Any, classifier: Any, judge: Any, same: b
     Args:
         same: Whether the card of the space was measured with this classifier.
     """
+    from cfxnb.core.prediction import predict_logits
     from cfxnb.explanation.methods import passes_gradients
     from cfxnb.train.quality import SURVIVE
 
-    sample, flips = _sample(asked.held_out), None
+    sample, flips, agrees = _sample(asked.held_out), None, None
     known = space.card["quality"].get(SURVIVE) if same else None
     survival = _survival(sample, space, classifier) if known is None else known
     if asked.kind != "autoencoder" and passes_gradients(classifier, sample):
         latent = _attack(sample, space, classifier, judge, asked.out)
         flips = int(latent.flipped.sum()), int(latent.eligible.sum())
+        seen = predict_logits(judge, latent.image).argmax(1).cpu()
+        agrees = int((seen == latent.target.cpu())[latent.flipped.cpu()].sum())
     elif asked.kind != "autoencoder":
         print(
             "== no counterfactuals: the attacks need gradients, which the classifier does not give"
         )
     print("== verdict")
-    for text in verdict(asked.kind, survival, len(asked.held_out), flips):
+    for text in verdict(asked.kind, survival, len(asked.held_out), flips, agrees):
         print(textwrap.fill(text, 100))
 
 
@@ -236,6 +242,23 @@ def _given_classifier(text: str, device: Any, image: Any, class_names: Any) -> A
             f"{', '.join(own)}"
         )
     return found
+
+
+def accuracy_in_words(classifier: Any, images: Any) -> str:
+    """Return how often a classifier is right on labelled images, before time is spent on it."""
+    from cfxnb.core.prediction import predict_logits
+    from cfxnb.explanation.findings import share
+    from cfxnb.explanation.selection import spread
+
+    part = images[spread(len(images), N_MEASURED)]
+    right = int((predict_logits(classifier, part.images).argmax(1).cpu() == part.labels).sum())
+    text = f"== your classifier is right on {share(right, len(part))} of the held-out images"
+    if right < FEW * len(part):
+        text += (
+            ". Warning: that is less than half. It may need another normalisation (mean, std) or "
+            "size, or has its classes in another order than the subfolders."
+        )
+    return text
 
 
 def _sample(held_out: Any) -> Any:
@@ -283,7 +306,11 @@ def _attack(images: Any, space: Any, classifier: Any, judge: Any, out: Path) -> 
 
 
 def verdict(
-    kind: str, survival: float, n_images: int, flips: tuple[int, int] | None = None
+    kind: str,
+    survival: float,
+    n_images: int,
+    flips: tuple[int, int] | None = None,
+    agrees: int | None = None,
 ) -> list[str]:
     """Return in words whether a space is good enough to explain a classifier with.
 
@@ -293,6 +320,7 @@ def verdict(
         n_images: Number of held-out images.
         flips: Number of images that the latent attack flipped, and number of images that it tried.
             None if the attack was not run.
+        agrees: Number of flipped images in which the judge sees the target, or None.
     """
     from cfxnb.explanation.findings import SURVIVAL, share
 
@@ -321,6 +349,11 @@ def verdict(
         )
     elif flips is not None:
         found.append(f"The latent attack changes {share(*flips)} of the decisions.")
+    if flips is not None and agrees is not None and flips[0]:
+        text = f"The judge agrees with {share(agrees, flips[0])} of these changes."
+        if agrees < AGREED * flips[0]:
+            text += " Images with which it disagrees do not show the target to another network."
+        found.append(text)
     if n_images < ENOUGH:
         found.append(
             f"Only {n_images} images were held out, so these percentages are rough. Add images."

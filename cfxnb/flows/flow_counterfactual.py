@@ -179,8 +179,9 @@ def flow_counterfactual(
         landing_time: Time in (0, 1] from which the flow of the target carries the found code to
             t = 1. A smaller time moves the code further into the codes of the target. If the
             training images hardly show a combination of factors (in 3 of 100 images, say), the
-            landing moves the code to a usual combination. Pass 1 then, for no landing. Default:
-            0.65 with a fitted flow, 1 with a denoiser, with class means and with leaps.
+            landing moves the code to a usual combination. Then pass 1, for no landing, and small
+            steps (``gamma=0.1, growth=1.25``). Default: 0.65 with a fitted flow, 1 with a denoiser,
+            with class means and with leaps.
 
         update: ``"difference"`` (default), or ``"leap"``: lift and land along the flow, as in the
             paper. One leap with gamma 1 swaps the class and keeps the noise.
@@ -472,10 +473,8 @@ class _State:
 
     def edit(self) -> Edit:
         """Return the edits. An image without success gets its code and reconstruction back."""
-        batch, found = (
-            self.batch,
-            self.reached & is_reached(self.logits, self.batch.target, self.options.confidence),
-        )
+        batch = self.batch
+        found = self.reached & is_reached(self.logits, batch.target, self.options.confidence)
         shape = [-1] + [1] * (self.z.ndim - 1)
         z = torch.where(found.view(shape), self.z, batch.code_before.z)
         image = torch.where(found.view(-1, 1, 1, 1), self.image, batch.reconstruction)

@@ -1218,7 +1218,8 @@ harder.round(2)
 # %% [markdown]
 # In this world the landing changes the hair, too. It carries each code to the *usual* figures of the target
 # class, and these have the other hair. So the last row resembles the class swap. If factors of your data
-# hang together this strongly, pass `landing_time=1.0`: then the library's walk ends where yours ends.
+# hang together this strongly, pass the settings of this chapter: no landing, and small steps. Then the
+# library's walk ends where yours ends.
 #
 # ## Where it fails: what the space drops
 #

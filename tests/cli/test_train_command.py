@@ -2,14 +2,16 @@
 
 import re
 
+import pandas as pd
 import pytest
 import torch
 import yaml
 from PIL import Image
 from torch import nn
 
+import cfxnb as cfx
 from cfxnb.cli import main
-from cfxnb.cli.train import verdict
+from cfxnb.cli.train import accuracy_in_words, verdict
 
 SIZE = 16
 
@@ -58,6 +60,7 @@ def test_a_space_is_trained_for_a_torchscript_classifier(tmp_path, capsys):
     told = capsys.readouterr().out
     assert {p.name for p in (tmp_path / "out").iterdir()} >= {"judge", "space"}
     assert not (tmp_path / "out" / "classifier").exists()
+    assert "== your classifier is right on 100 %" in told
     assert "== verdict" in told
     assert "of the decisions survive reconstruction" in told
     assert "The latent attack changes" in told
@@ -117,6 +120,23 @@ def test_the_verdict_says_what_to_do():
     few = " ".join(verdict("vae", 0.97, 100, (10, 100)))
     assert "only 10 % (10 of 100)" in few
     assert "--minutes" in few
+    told = verdict("vae", 0.97, 100, (80, 100), 40)[-1]
+    assert told.startswith("The judge agrees with 50 % (40 of 80) of these changes.")
+    assert "do not show the target" in told
+    assert verdict("vae", 0.97, 100, (80, 100), 79)[-1].endswith("of these changes.")
+
+
+@pytest.mark.parametrize(("order", "right"), [((0, 1), 6), ((1, 0), 0)])
+def test_a_classifier_that_is_wrong_is_noticed_before_the_training(order, right):
+    images = torch.zeros(6, 1, 4, 4)
+    images[3:] = 1.0
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    part = cfx.data.ImageSet(images, labels, ("dark", "bright"), pd.DataFrame(index=range(6)))
+    bright = lambda x: 9 * (2 * x.mean((1, 2, 3)) - 1)  # noqa: E731
+    f = cfx.wrap(lambda x: torch.stack([-bright(x), bright(x)], 1)[:, list(order)])
+    told = accuracy_in_words(f, part)
+    assert f"({right} of 6) of the held-out images" in told
+    assert ("Warning: that is less than half" in told) == (right == 0)
 
 
 # --- explain, with a folder of networks -----------------------------------------------------------

@@ -57,6 +57,23 @@ def test_a_slow_space_fits_in_the_time_or_has_the_fewest_images(generator):
         assert any(f"{name} was left out: on this machine" in t for t in texts)
 
 
+def test_the_usual_evaluations_are_those_that_results_report():
+    """Of methods whose number of evaluations depends on the images, about half to twice as many."""
+    space, f, flow = (cfx.load(f"digits/{name}") for name in ("vae", "classifier", "flow"))
+    x = cfx.data.digits()[:8].images
+    found = {
+        costs.PASSES["latent_attack"]: cfx.latent_attack(space, f, x, 3),
+        costs.FITTED_WALK: cfx.flow_counterfactual(space, f, x, 3, flow=flow),
+        costs.PASSES["pixel_attack"]: cfx.pixel_attack(f, x, 3),
+        costs.PASSES["reconstruct"]: cfx.reconstruct(space, f, x, 3),
+    }
+    for usual, cf in found.items():
+        began = torch.tensor([s != "already_target" for s in cf.status])
+        for name, count in zip(("generator", "unet", "classifier"), usual, strict=True):
+            spent = cf.cost[name][began].float().mean() if name in cf.cost else 0.0
+            assert count / 2.5 <= spent <= 2.5 * count, (name, usual)
+
+
 def test_what_the_caller_names_is_done():
     found = costs.choose(JOBS, estimate(generator=3.0), 24, False, 1.0)
     assert (found.n_images, found.left_out) == (24, {})
@@ -111,6 +128,6 @@ def test_slow_spaces_are_measured_and_the_page_says_so(tmp_path):
     assert any("the methods were estimated to take" in text for _, text in found.about)
     again = cfx.explain(
         data, classifier, Slow(space), methods={"reconstruct": {}, "pixel_attack": {}},
-        max_minutes=0.01, output_dir=tmp_path,
+        max_minutes=0.001, output_dir=tmp_path,
     )  # fmt: skip
     assert again.table.equals(found.table)

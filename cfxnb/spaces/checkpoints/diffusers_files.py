@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cfxnb.core import validate
-from cfxnb.core.disk import NOTHING, cause, given_path, kind_of, read_json
+from cfxnb.core.disk import NOTHING, cause, given_path, kind_of, read_json, shown
 from cfxnb.spaces.checkpoints import hub, safe_loading
 from cfxnb.spaces.checkpoints.configs import (
     check_fields,
@@ -49,8 +49,7 @@ def naming_path(path: str | os.PathLike, wanted: str) -> Iterator[None]:
     try:
         yield
     except InvalidPart as error:
-        name = os.fspath(path)
-        raise ValueError(f"path: expected {wanted}, got {name!r:.80}: {error}") from None
+        raise ValueError(f"path: expected {wanted}, got {shown(path)}: {error}") from None
 
 
 def folder(
@@ -78,7 +77,7 @@ def folder(
         return place
     remote_name = isinstance(path, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", path)
     if kind not in NOTHING or not remote_name:
-        raise ValueError(f"path: expected {wanted}, got {name!r:.80}: {kind}")
+        raise ValueError(f"path: expected {wanted}, got {shown(name)}: {kind}")
     if revision is None:
         raise ValueError(
             f"revision: expected the 40 digits of a commit, since {path!r} is no folder here and "
